@@ -1,0 +1,59 @@
+"""The environment that a run's code sees: what it needs, and nothing of the server's secrets."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from fanbench.local.executor.sdk import FIXED_ENVIRONMENT
+from fanbench.local.executor.supervise import MARKER
+
+_PASSED_ON = frozenset({"HOME", "LANG", "TZ", "TMPDIR", "USER", "LOGNAME", "LD_LIBRARY_PATH"})
+_PASSED_ON_PREFIXES = (
+    "LC_",
+    "PIP_",
+    "SSL_CERT_",
+    "REQUESTS_CA_",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "http_proxy",
+    "https_proxy",
+)
+
+
+def run_environment(
+    *,
+    mark: str,
+    proxy_url: str,
+    proxy_key: str,
+    expires: str,
+    model: str,
+    judge: str,
+    available: Iterable[str],
+    extra: Iterable[str] = (),
+    outside: Mapping[str, str] = os.environ,
+) -> dict[str, str]:
+    """What Kaggle sets for a notebook of a benchmark task, on top of the harmless part of `outside`."""
+    wanted = {*_PASSED_ON, *extra}
+    passed = {k: v for k, v in outside.items() if k in wanted or k.startswith(_PASSED_ON_PREFIXES)}
+    # `!pip` and `!python` must be those of this environment.
+    path = os.pathsep.join([str(Path(sys.executable).parent), outside.get("PATH", os.defpath)])
+    return (
+        passed
+        | FIXED_ENVIRONMENT
+        | {
+            "PATH": path,
+            # Or an HTTP proxy of this machine would be asked for the Model Proxy beside us.
+            "NO_PROXY": ",".join(filter(None, ["127.0.0.1,localhost", outside.get("NO_PROXY", "")])),
+            "PYTHONUTF8": "1",
+            "MODEL_PROXY_URL": proxy_url,
+            "MODEL_PROXY_API_KEY": proxy_key,
+            "MODEL_PROXY_EXPIRY_TIME": expires,
+            "LLM_DEFAULT": model,
+            "LLM_DEFAULT_EVAL": judge,
+            "LLMS_AVAILABLE": ",".join(available),
+            MARKER: mark,
+        }
+    )

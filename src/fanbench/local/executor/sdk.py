@@ -1,0 +1,142 @@
+"""The real SDK `kaggle-benchmarks`, imported once and pointed at a run's model afterwards.
+
+The SDK reads its environment when it is imported. A process that is forked from a parent that has imported it
+already must therefore make anew what depends on the run: the models behind `kbench.llm`, `judge_llm`, `llms`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from fanbench.local.executor.notebook import Recorder, record_streams
+
+FIXED_ENVIRONMENT = {
+    # Without RUN, showing a Run asks for jupyter_bokeh.
+    "BENCHMARK_MODE": "RUN",
+    "BENCHMARK_CONSOLE_UI": "true",
+    "BENCHMARK_CONSOLE_COLOR": "false",
+    # As on Kaggle: an exception in a task goes into the run file, the notebook goes on.
+    "KAGGLE_KERNEL_RUN_TYPE": "batch",
+    "OPENBLAS_NUM_THREADS": "1",
+    "PYTHONUNBUFFERED": "1",
+}
+
+
+class LazyModels(dict[str, Any]):
+    """`kbench.llms`: every model that there is, each made when it is first asked for.
+
+    Making one costs an HTTP client and its TLS context; a task uses one or two of perhaps a hundred.
+    """
+
+    def __init__(self, names: list[str], load: Callable[[str], Any]) -> None:
+        super().__init__(dict.fromkeys(names))
+        self._load = load
+
+    def __getitem__(self, name: str) -> Any:
+        if super().__getitem__(name) is None:
+            self[name] = self._load(name)
+        return super().__getitem__(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self[name] if name in self else default  # noqa: SIM401 - dict.get would not load it
+
+    def values(self) -> Any:
+        return [self[name] for name in self]
+
+    def items(self) -> Any:
+        return [(name, self[name]) for name in self]
+
+    def copy(self) -> dict[str, Any]:
+        return dict(self.items())
+
+    def __iter__(self) -> Iterator[str]:
+        return super().__iter__()
+
+
+@dataclass(frozen=True)
+class Kit:
+    """What a run's process needs and what is slow to make: the SDK, the shell, the recorded streams."""
+
+    sdk: Any
+    shell: Any
+    recorders: tuple[Recorder, Recorder]
+
+
+def make_kit() -> Kit:
+    recorders = record_streams()
+    return Kit(import_sdk(), make_shell(), recorders)
+
+
+def import_sdk() -> Any:
+    """Import the SDK as it is on Kaggle: with the fixed environment and without anybody's `.env`.
+
+    The SDK loads the nearest `.env` above its own files and lets it override the environment. That file is
+    for people who run `python task.py`; here it would point every run at somebody else's model.
+    """
+    import dotenv
+
+    os.environ.update(FIXED_ENVIRONMENT)
+    find, dotenv.find_dotenv = dotenv.find_dotenv, lambda *_args, **_options: ""
+    try:
+        import kaggle_benchmarks
+    finally:
+        dotenv.find_dotenv = find
+    return kaggle_benchmarks
+
+
+def point_at_environment(sdk: Any) -> None:
+    """Make the models that the environment of now names."""
+    models = sdk.kaggle
+    sdk.config.continue_with_exceptions = True
+    sdk.llm = models.load_default_model()
+    judge = os.environ.get("LLM_DEFAULT_EVAL")
+    sdk.judge_llm = sdk.llm if judge == os.environ["LLM_DEFAULT"] else models.load_judge_model()
+    available = [name for name in os.environ.get("LLMS_AVAILABLE", "").split(",") if name]
+    sdk.llms = LazyModels(available, models.load_model)
+    if (numpy := sys.modules.get("numpy")) is not None:
+        # Or every fork of the same parent would draw the same "random" numbers.
+        numpy.random.seed()
+
+
+def make_shell() -> Any:
+    """An IPython shell without history, colours or prompts. Its `displayhook.show` takes what cells display."""
+    from IPython.core.displayhook import DisplayHook
+    from IPython.core.interactiveshell import InteractiveShell
+    from traitlets.config import Config
+
+    class Display(DisplayHook):  # type: ignore[misc]
+        def __call__(self, result: object = None) -> None:
+            if result is not None:
+                self.show(result)
+
+    config = Config()
+    config.HistoryManager.enabled = False
+    config.InteractiveShell.colors = "nocolor"
+    config.InteractiveShell.xmode = "Plain"
+    shell = InteractiveShell.instance(config=config, displayhook_class=Display)
+    shell.register_magic_function(_choose, "line", "choose")
+    return shell
+
+
+def _choose(line: str) -> None:
+    """`%choose TASK`: keep the files of this task only, as on Kaggle, in the working folder."""
+    from pathlib import Path
+
+    from IPython.core.getipython import get_ipython
+    from kaggle_benchmarks.utils import normalize_name
+
+    word = line.strip()
+    task = get_ipython().user_ns.get(word)
+    name = normalize_name(getattr(task, "name", word))
+    runs = sorted(Path().glob("*.run.json"), key=lambda path: path.stat().st_mtime)
+    chosen = [path for path in runs if path.name.startswith(f"{name}-")][-1:]
+    keep = {*chosen, Path(f"{name}.task.json")}
+    for path in [*runs, *Path().glob("*.task.json")]:
+        if path in keep:
+            print(f"Kept: {path.name}")  # noqa: T201
+        else:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,173 @@
+"""The server's data folder: one owner at a time, one format, every path in it named here."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from fanbench._errors import LocalServerError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class DataFolder:
+    """Paths only; `open_data_folder` makes and locks it."""
+
+    root: Path
+
+    @property
+    def format_file(self) -> Path:
+        return self.root / "format.json"
+
+    @property
+    def lock_file(self) -> Path:
+        return self.root / "lock"
+
+    @property
+    def token_file(self) -> Path:
+        return self.root / "token"
+
+    @property
+    def server_file(self) -> Path:
+        """Where a running server says its URL and pid."""
+        return self.root / "server.json"
+
+    @property
+    def server_log(self) -> Path:
+        return self.root / "server.log"
+
+    @property
+    def worker_log(self) -> Path:
+        return self.root / "worker.log"
+
+    @property
+    def database(self) -> Path:
+        return self.root / "state.sqlite"
+
+    @property
+    def models_file(self) -> Path:
+        return self.root / "models.toml"
+
+    @property
+    def models(self) -> Path:
+        """Model files that had to be assembled."""
+        return self.root / "models"
+
+    @property
+    def temporary(self) -> Path:
+        return self.root / "tmp"
+
+    def notebook(self, version_id: int) -> Path:
+        return self.root / "tasks" / str(version_id) / "source.ipynb"
+
+    def creation(self, version_id: int) -> Path:
+        """The folder in which a pushed version is validated."""
+        return self.root / "tasks" / str(version_id) / "creation"
+
+    def run(self, run_id: int) -> Path:
+        return self.root / "runs" / str(run_id)
+
+    def log(self, run_id: int) -> Path:
+        # Not in the run's own folder: a task may delete that.
+        return self.root / "logs" / f"{run_id}.jsonl"
+
+    def creation_log(self, version_id: int) -> Path:
+        return self.root / "logs" / f"creation-{version_id}.jsonl"
+
+    def read_token(self) -> str:
+        try:
+            return self.token_file.read_text(encoding="ascii").strip()
+        except OSError as error:
+            raise LocalServerError(f"cannot read {self.token_file}: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def open_data_folder(root: Path) -> Iterator[DataFolder]:
+    """Make the folder if need be, check its format, hold it until the end.
+
+    Raises:
+        LocalServerError: another server holds it, it is of another version, or it cannot be written.
+    """
+    folder = DataFolder(root.absolute())
+    try:
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = folder.lock_file.open("a+")
+    except OSError as error:
+        raise LocalServerError(
+            f"cannot write the data folder {root}: {error.strerror}", hint="choose another with --data DIR"
+        ) from error
+    with lock:
+        _hold(lock, folder)
+        try:
+            _check_format(folder)
+            _ensure_token(folder)
+            folder.temporary.mkdir(exist_ok=True)
+            for leftover in folder.temporary.iterdir():
+                leftover.unlink()
+        except OSError as error:
+            raise LocalServerError(
+                f"cannot write the data folder {root}: {error.strerror}",
+                hint="choose another with --data DIR",
+            ) from error
+        yield folder
+
+
+def _hold(lock: IO[str], folder: DataFolder) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.seek(0)
+        pid = lock.read().strip() or "?"
+        raise LocalServerError(
+            f"the data folder {folder.root} is in use by process {pid}",
+            hint="`fanbench stop` ends that server; --data DIR uses another folder",
+        ) from None
+    lock.seek(0)
+    lock.truncate()
+    lock.write(str(os.getpid()))
+    lock.flush()
+
+
+def _check_format(folder: DataFolder) -> None:
+    if not folder.format_file.exists():
+        if folder.database.exists():
+            raise _foreign(folder, "it has no format.json")
+        write_atomically(folder.format_file, json.dumps({"fanbench-data": FORMAT}) + "\n")
+        return
+    try:
+        found = json.loads(folder.format_file.read_text(encoding="utf-8"))["fanbench-data"]
+    except (ValueError, KeyError, TypeError):
+        raise _foreign(folder, "its format.json cannot be read") from None
+    if found != FORMAT:
+        raise _foreign(folder, f"it is of format {found}, this fanbench writes format {FORMAT}")
+
+
+def _foreign(folder: DataFolder, why: str) -> LocalServerError:
+    return LocalServerError(
+        f"the data folder {folder.root} is not one of this version: {why}",
+        hint="move it aside, or choose another with --data DIR",
+    )
+
+
+def _ensure_token(folder: DataFolder) -> None:
+    if not folder.token_file.exists():
+        write_atomically(folder.token_file, f"fb-{secrets.token_urlsafe(32)}\n")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file that only its owner may read: whole, or not at all."""
+    temp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    descriptor = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temp.replace(path)

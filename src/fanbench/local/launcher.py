@@ -1,0 +1,129 @@
+"""Finds the local server that runs, starts one in the background, or stops it. Needs no extra to be imported."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import anyio
+import msgspec
+
+from fanbench._errors import LocalServerError
+from fanbench.local.folder import DataFolder
+from fanbench.local.serve import Address, check_installed
+from fanbench.local.settings import default_data_folder
+
+START_TIMEOUT = 60.0
+STOP_TIMEOUT = 20.0
+BACKGROUND_IDLE = 900
+"""Seconds without a request or a run after which a server that was started by `--local` ends itself."""
+
+_LOOK_EVERY = 0.05
+
+
+@dataclass(frozen=True)
+class LocalServer:
+    url: str
+    token: str
+    started: bool
+    """Whether it was started by this call."""
+    pid: int
+
+    def __repr__(self) -> str:
+        return f"LocalServer(url={self.url!r}, started={self.started}, pid={self.pid})"
+
+
+def find_server(data: Path | None = None) -> LocalServer | None:
+    """The server that holds the data folder and listens."""
+    folder = DataFolder((data or default_data_folder()).absolute())
+    if not _is_held(folder):
+        return None
+    try:
+        address = msgspec.json.decode(folder.server_file.read_bytes(), type=Address)
+    except (OSError, msgspec.DecodeError):
+        return None  # it is about to listen, or about to end
+    return LocalServer(address.url, folder.read_token(), started=False, pid=address.pid)
+
+
+def _is_held(folder: DataFolder) -> bool:
+    """Whether a process holds the folder's lock; what is written in it may be of a process long gone."""
+    try:
+        with folder.lock_file.open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+async def ensure_server(data: Path | None = None, *, datasets: Path | None = None) -> LocalServer:
+    """The server of the data folder, started in the background if none runs.
+
+    Raises:
+        LocalServerError: it cannot be started, and why.
+    """
+    data = (data or default_data_folder()).absolute()
+    if (server := find_server(data)) is not None:
+        return server
+    check_installed()
+    with tempfile.TemporaryFile() as errors:
+        process = _spawn(data, datasets, errors)
+        with anyio.move_on_after(START_TIMEOUT):
+            while True:                if (server := find_server(data)) is not None:
+                    # Another may have been faster; then ours has ended.
+                    return LocalServer(
+                        server.url, server.token, started=server.pid == process.pid, pid=server.pid
+                    )
+                if process.poll() is not None and not _is_held(DataFolder(data)):
+                    raise LocalServerError(f"the local server did not start: {_last_words(errors)}")
+                await anyio.sleep(_LOOK_EVERY)
+        process.terminate()
+        raise LocalServerError(
+            f"the local server did not listen within {START_TIMEOUT:g} s",
+            hint=f"see {DataFolder(data).server_log}",
+        )
+
+
+def _spawn(data: Path, datasets: Path | None, errors: IO[bytes]) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "fanbench", "serve", "--data", str(data), "--any-port"]
+    command += ["--idle-timeout", str(BACKGROUND_IDLE)]
+    if datasets is not None:
+        command += ["--datasets", str(datasets)]
+    # A session of its own: Ctrl-C in this terminal is not for it.
+    return subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True
+    )
+
+
+def _last_words(errors: IO[bytes]) -> str:
+    errors.seek(0)
+    return errors.read().decode("utf-8", "replace").strip().removeprefix("error: ") or "it said nothing"
+
+
+async def stop_server(data: Path | None = None) -> int | None:
+    """End the server that holds the data folder and wait until it has; its pid, `None` if there is none.
+
+    Raises:
+        LocalServerError: it does not end.
+    """
+    folder = DataFolder((data or default_data_folder()).absolute())
+    if not _is_held(folder):
+        return None
+    pid = int(folder.lock_file.read_text().strip() or 0)
+    try:
+        os.kill(pid, signal.SIGTERM)
+    except OSError as error:
+        raise LocalServerError(f"cannot stop the server, process {pid}: {error.strerror}") from None
+    with anyio.move_on_after(STOP_TIMEOUT):
+        while _is_held(folder):  # noqa: ASYNC110 - another process cannot set our event
+            await anyio.sleep(_LOOK_EVERY)
+        return pid
+    raise LocalServerError(f"the server, process {pid}, did not end within {STOP_TIMEOUT:g} s")

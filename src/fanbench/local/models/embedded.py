@@ -1,0 +1,151 @@
+"""A GGUF file as a model: llama.cpp in a process of its own, loaded at first use, let go when idle."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.abc
+import msgspec
+
+from fanbench.local.models import ModelFault
+from fanbench.local.models.catalog import Embedded
+from fanbench.local.models.llama_host import HostOptions
+from fanbench.local.models.upstream import ChatEndpoint
+
+LOAD_TIMEOUT = 300.0
+REQUEST_TIMEOUT = 600.0
+
+_PER_PROCESS_KEY = "FANBENCH_HOST_KEY"
+
+
+class EmbeddedEngine:
+    """Loads at the first request; a process that died is started again by the next one."""
+
+    def __init__(self, spec: Embedded, log: Path) -> None:
+        self._spec = spec
+        self._log = log
+        self._loading = anyio.Lock()
+        self._process: anyio.abc.Process | None = None
+        self._endpoint: ChatEndpoint | None = None
+        self.busy = 0
+        self.last_used = time.monotonic()
+
+    @property
+    def loaded(self) -> bool:
+        return self._process is not None and self._process.returncode is None
+
+    async def complete(self, request: dict[str, Any]) -> dict[str, Any]:
+        async with self._in_use() as endpoint:
+            return await endpoint.complete(request)
+
+    async def stream(self, request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        async with self._in_use() as endpoint:
+            async for chunk in endpoint.stream(request):
+                yield chunk
+
+    @asynccontextmanager
+    async def _in_use(self) -> AsyncIterator[ChatEndpoint]:
+        self.busy += 1
+        try:
+            yield await self._load()
+        finally:
+            self.busy -= 1
+            self.last_used = time.monotonic()
+
+    async def _load(self) -> ChatEndpoint:
+        async with self._loading:
+            if self._endpoint is None or not self.loaded:
+                await self.close()
+                self._endpoint = await self._start()
+            return self._endpoint
+
+    async def _start(self) -> ChatEndpoint:
+        check_gguf(Path(self._spec.path), self._spec.slug)
+        key = secrets.token_urlsafe(16)
+        with self._log.open("ab") as log:
+            self._process = await anyio.open_process(
+                [sys.executable, "-m", "fanbench.local.models.llama_host", self._options()],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env={**os.environ, _PER_PROCESS_KEY: key},
+                start_new_session=True,
+            )
+        return ChatEndpoint(
+            slug=self._spec.slug,
+            url=f"{await self._address()}/v1",
+            model=self._spec.slug,
+            key=key,
+            # More than it answers at the same time wait in its queue, where llama.cpp batches best.
+            concurrency=self._spec.parallel * 8,
+            timeout=REQUEST_TIMEOUT,
+        )
+
+    def _options(self) -> str:
+        options = HostOptions(
+            path=self._spec.path,
+            context=self._spec.context,
+            parallel=self._spec.parallel,
+            threads=self._spec.threads or default_threads(),
+            chat_template=self._spec.chat_template,
+        )
+        return msgspec.json.encode(options).decode()
+
+    async def _address(self) -> str:
+        """The line in which the process says where it listens, once the model is loaded."""
+        assert self._process is not None
+        assert self._process.stdout is not None
+        line = b""
+        with anyio.move_on_after(LOAD_TIMEOUT):
+            try:
+                while not line.endswith(b"\n"):
+                    line += await self._process.stdout.receive()
+                return line.decode().strip()
+            except anyio.EndOfStream:
+                pass
+        await self.close()
+        raise ModelFault(
+            f"model {self._spec.slug}: llama.cpp cannot load {self._spec.path}; see {self._log}", status=500
+        )
+
+    async def close(self) -> None:
+        """Let the model go: ends the process, and with it the memory is free."""
+        endpoint, self._endpoint = self._endpoint, None
+        process, self._process = self._process, None
+        with anyio.CancelScope(shield=True):
+            if endpoint is not None:
+                await endpoint.close()
+            if process is not None:
+                if process.returncode is None:
+                    process.kill()
+                await process.aclose()
+
+
+def default_threads() -> int:
+    """Half of the cores. With all of them, any other busy process makes llama.cpp's threads wait for one
+    another, and 96 tokens take minutes."""
+    return max(1, (os.cpu_count() or 2) // 2)
+
+
+def check_gguf(path: Path, slug: str) -> None:
+    """See that `path` starts as a GGUF file does.
+
+    Raises:
+        ModelFault: it cannot be read, or is something else.
+    """
+    try:
+        with path.open("rb") as file:
+            magic = file.read(4)
+    except OSError as error:
+        raise ModelFault(f"model {slug}: cannot read {path}: {error.strerror}", status=500) from None
+    if magic != b"GGUF":
+        raise ModelFault(f"model {slug}: {path} is not a GGUF file", status=500)

@@ -1,0 +1,54 @@
+"""One GGUF file served by llama.cpp, in a process of its own: `python -m fanbench.local.models.llama_host JSON`.
+
+A process of its own, because a damaged file ends llama.cpp's process, because ending the process is the one
+sure way to have the memory back, and because its threads have no place beside the server's event loop. It says
+its address in one line on stdout, and ends when its stdin does, that is, with the server.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import msgspec
+
+
+class HostOptions(msgspec.Struct, frozen=True, kw_only=True):
+    path: str
+    context: int
+    parallel: int
+    threads: int
+    chat_template: str = ""
+
+
+def main() -> None:
+    options = msgspec.json.decode(sys.argv[1], type=HostOptions)
+    # The answer goes to the real stdout; whatever llama.cpp prints there goes to stderr, the server's log.
+    answer = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    server = _start(options)
+    answer.write(server.listening_address + "\n")
+    answer.close()
+    sys.stdin.buffer.read()
+    os._exit(0)
+
+
+def _start(options: HostOptions):  # type: ignore[no-untyped-def]  # xllamacpp has no types
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    params.model.path = options.path
+    params.n_ctx = options.context * options.parallel
+    params.n_parallel = options.parallel
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = options.threads
+    params.hostnames = ["127.0.0.1"]
+    params.port = 0
+    params.offline = True
+    params.api_keys = [os.environ["FANBENCH_HOST_KEY"]]
+    if options.chat_template:
+        params.chat_template = options.chat_template
+    return xllamacpp.Server(params)
+
+
+if __name__ == "__main__":
+    main()

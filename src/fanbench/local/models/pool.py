@@ -1,0 +1,108 @@
+"""The models that the server offers now, and the engines behind them, shared by all runs."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+
+from fanbench.local.folder import DataFolder
+from fanbench.local.models import Engine, ModelFault
+from fanbench.local.models.catalog import Catalog, Embedded, ModelSpec, Scripted, Upstream, read_catalog
+from fanbench.local.models.embedded import EmbeddedEngine
+from fanbench.local.models.scripted import ScriptedEngine
+from fanbench.local.models.upstream import ChatEndpoint
+
+
+class ModelPool:
+    """`catalog` follows `models.toml`: a model added while the server runs is there at the next call."""
+
+    def __init__(self, folder: DataFolder, idle: float) -> None:
+        self._folder = folder
+        self._idle = idle
+        self._stamp: tuple[int, int] | None = None
+        self._catalog = Catalog()
+        self._engines: dict[str, tuple[ModelSpec, Engine]] = {}
+        self._retired: list[Engine] = []
+
+    @property
+    def catalog(self) -> Catalog:
+        """Raises LocalServerError where the file is wrong."""
+        stamp = self._file_stamp()
+        if stamp != self._stamp:
+            self._catalog = read_catalog(self._folder.models_file)
+            self._stamp = stamp
+        return self._catalog
+
+    def _file_stamp(self) -> tuple[int, int] | None:
+        try:
+            status = self._folder.models_file.stat()
+        except FileNotFoundError:
+            return None
+        return status.st_mtime_ns, status.st_size
+
+    def engine(self, spec: ModelSpec) -> Engine:
+        """The engine of `spec`, the same for all that ask."""
+        known = self._engines.get(spec.slug)
+        if known is not None and known[0] == spec:
+            return known[1]
+        if known is not None:
+            self._retired.append(known[1])
+        engine = self._make(spec)
+        self._engines[spec.slug] = (spec, engine)
+        return engine
+
+    def _make(self, spec: ModelSpec) -> Engine:
+        match spec:
+            case Embedded():
+                return EmbeddedEngine(spec, self._folder.worker_log)
+            case Upstream():
+                return ChatEndpoint(
+                    slug=spec.slug,
+                    url=spec.url,
+                    model=spec.model or spec.slug,
+                    key=_key(spec),
+                    concurrency=spec.concurrency,
+                    timeout=spec.timeout,
+                )
+            case Scripted():
+                return ScriptedEngine(spec)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[ModelPool]:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._unload_idle)
+            try:
+                yield self
+            finally:
+                tasks.cancel_scope.cancel()
+                with anyio.CancelScope(shield=True):
+                    for engine in [*self._retired, *(engine for _, engine in self._engines.values())]:
+                        await engine.close()
+
+    async def _unload_idle(self) -> None:
+        while True:
+            await anyio.sleep(min(self._idle, 30.0))
+            for engine in [*self._retired, *(engine for _, engine in self._engines.values())]:
+                if isinstance(engine, EmbeddedEngine) and _is_idle(engine, self._idle):
+                    await engine.close()
+            self._retired = [e for e in self._retired if isinstance(e, EmbeddedEngine) and e.loaded]
+
+
+def _is_idle(engine: EmbeddedEngine, idle: float) -> bool:
+    return engine.loaded and not engine.busy and time.monotonic() - engine.last_used >= idle
+
+
+def _key(spec: Upstream) -> str:
+    if not spec.key_env:
+        return ""
+    try:
+        return os.environ[spec.key_env]
+    except KeyError:
+        raise ModelFault(
+            f"model {spec.slug}: the server's environment has no {spec.key_env}, which models.toml names",
+            status=401,
+        ) from None

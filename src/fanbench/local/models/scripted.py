@@ -1,0 +1,85 @@
+"""A model that answers from a table: for tests of what is around models."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anyio
+
+from fanbench.local.models import ModelFault
+from fanbench.local.models.catalog import Rule, Scripted
+
+
+class ScriptedEngine:
+    def __init__(self, spec: Scripted) -> None:
+        self._spec = spec
+        self._failed: Counter[int] = Counter()
+
+    async def complete(self, request: dict[str, Any]) -> dict[str, Any]:
+        if self._spec.latency:
+            await anyio.sleep(self._spec.latency)
+        text = self._reply(last_user_text(request))
+        message = {"role": "assistant", "content": text}
+        return {
+            "id": f"chatcmpl-{uuid.uuid4().hex}",
+            "object": "chat.completion",
+            "created": int(time.time()),
+            "model": self._spec.slug,
+            "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
+            "usage": _count(request, text),
+        }
+
+    async def stream(self, request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        whole = await self.complete(request)
+        frame = {key: whole[key] for key in ("id", "created", "model")} | {"object": "chat.completion.chunk"}
+        for word in re.findall(r"\S+\s*|\s+", whole["choices"][0]["message"]["content"]):
+            yield {**frame, "choices": [{"index": 0, "delta": {"content": word}, "finish_reason": None}]}
+        yield {**frame, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+        yield {**frame, "choices": [], "usage": whole["usage"]}
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+    def _reply(self, prompt: str) -> str:
+        for number, rule in enumerate(self._spec.rules):
+            if re.search(rule.match, prompt, re.DOTALL):
+                self._fail_if_due(number, rule)
+                return rule.reply
+        return self._spec.reply
+
+    def _fail_if_due(self, number: int, rule: Rule) -> None:
+        failure = rule.failure
+        if failure is None or (failure.times and self._failed[number] >= failure.times):
+            return
+        self._failed[number] += 1
+        raise ModelFault(f"model {self._spec.slug}: {failure.message}", status=failure.status)
+
+
+def last_user_text(request: dict[str, Any]) -> str:
+    for message in reversed(request.get("messages", [])):
+        if message.get("role") == "user":
+            return text_of(message.get("content"))
+    return ""
+
+
+def text_of(content: Any) -> str:
+    """The text of a message whose content is a string or a list of parts."""
+    if isinstance(content, list):
+        return "\n".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
+    return content if isinstance(content, str) else ""
+
+
+def _count(request: dict[str, Any], reply: str) -> dict[str, int]:
+    """Words for tokens."""
+    prompt = sum(len(text_of(message.get("content")).split()) for message in request.get("messages", []))
+    completion = len(reply.split())
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+    }

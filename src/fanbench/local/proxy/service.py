@@ -1,0 +1,111 @@
+"""Authorizes, prepares, answers and counts a request to a model, whichever of the two APIs it came by."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fanbench.local.clock import now, parse
+from fanbench.local.models import ModelFault
+from fanbench.local.models.catalog import Embedded, ModelSpec, prices
+from fanbench.local.models.pool import ModelPool
+from fanbench.local.store import Store, TokenRow, UsageRow
+
+
+class ModelProxy:
+    def __init__(self, store: Store, pool: ModelPool) -> None:
+        self._store = store
+        self._pool = pool
+
+    async def authorize(self, key: str) -> TokenRow:
+        """The token that `key` is.
+
+        Raises:
+            ModelFault: it is none, or not any more.
+        """
+        token = await self._store.find_token(key) if key else None
+        if token is None:
+            raise ModelFault("the Model Proxy does not know this key", status=401)
+        expires = parse(token.expires)
+        if expires is None or expires <= now():
+            raise ModelFault(
+                "this Model Proxy key has expired: `fanbench auth -y` gets a new one", status=401
+            )
+        return token
+
+    def find(self, name: str) -> ModelSpec:
+        """Raises ModelFault where there is no such model."""
+        spec = self._pool.catalog.find(name)
+        if spec is None:
+            known = ", ".join(model.slug for model in self._pool.catalog.model) or "none"
+            raise ModelFault(f"no model {name!r} here; there are: {known}", status=404)
+        return spec
+
+    async def complete(self, token: TokenRow, spec: ModelSpec, request: dict[str, Any]) -> dict[str, Any]:
+        start = time.monotonic()
+        answer = await self._pool.engine(spec).complete(prepare(spec, request))
+        answer["model"] = spec.slug
+        answer["usage"] = await self._count(token, spec, answer.get("usage"), time.monotonic() - start)
+        return answer
+
+    async def stream(
+        self, token: TokenRow, spec: ModelSpec, request: dict[str, Any]
+    ) -> AsyncIterator[dict[str, Any]]:
+        start = time.monotonic()
+        async for chunk in self._pool.engine(spec).stream(prepare(spec, request)):
+            chunk["model"] = spec.slug
+            if chunk.get("usage"):
+                chunk["usage"] = await self._count(token, spec, chunk["usage"], time.monotonic() - start)
+            yield chunk
+
+    async def _count(
+        self, token: TokenRow, spec: ModelSpec, usage: dict[str, Any] | None, seconds: float
+    ) -> dict[str, Any]:
+        """Write down what the request used; the usage with what the SDK reads of cost and latency."""
+        usage = dict(usage or {})
+        tokens_in, tokens_out = int(usage.get("prompt_tokens", 0)), int(usage.get("completion_tokens", 0))
+        usage.setdefault("total_tokens", tokens_in + tokens_out)
+        usage["total_backend_latency_ms"] = round(seconds * 1000)
+        cost = (
+            usage.get("cost") if isinstance(usage.get("cost"), dict) else _cost(spec, tokens_in, tokens_out)
+        )
+        if cost is not None:
+            usage["cost"] = cost
+        else:
+            usage.pop("cost", None)
+        await self._store.add_usage(
+            UsageRow(
+                token_id=token.id,
+                model=spec.slug,
+                input_tokens=tokens_in,
+                output_tokens=tokens_out,
+                cost_nanodollars=sum(int(value or 0) for value in (cost or {}).values()),
+            )
+        )
+        return usage
+
+
+def _cost(spec: ModelSpec, tokens_in: int, tokens_out: int) -> dict[str, int] | None:
+    """US dollars for a million tokens are thousands of nanodollars for one."""
+    price = prices(spec)
+    if price is None:
+        return None
+    return {
+        "input_tokens_cost_nanodollars": round(tokens_in * price[0] * 1000),
+        "output_tokens_cost_nanodollars": round(tokens_out * price[1] * 1000),
+    }
+
+
+def prepare(spec: ModelSpec, request: dict[str, Any]) -> dict[str, Any]:
+    """The request as the engine should have it. The SDK writes `null` for what it leaves open."""
+    prepared = {key: value for key, value in request.items() if value is not None}
+    if isinstance(spec, Embedded):
+        # At 0.8, llama.cpp's default, "What is 2 + 2?" passes 20 times of 30; greedy 30 of 30.
+        prepared.setdefault("temperature", 0)
+    if spec.max_tokens and "max_completion_tokens" not in prepared:
+        prepared.setdefault("max_tokens", spec.max_tokens)
+    if spec.stop:
+        asked = prepared.get("stop", [])
+        prepared["stop"] = [*([asked] if isinstance(asked, str) else asked), *spec.stop]
+    return prepared

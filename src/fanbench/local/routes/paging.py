@@ -1,0 +1,33 @@
+"""Pages of a list. A token is the number of rows before the page; nobody but us reads it."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from fanbench.local.wire import WireError
+
+DEFAULT_PAGE = 50
+MAX_PAGE = 500
+
+T = TypeVar("T")
+
+
+def page_size(asked: int) -> int:
+    if asked < 0:
+        raise WireError(400, "pageSize must not be negative")
+    return min(asked, MAX_PAGE) or DEFAULT_PAGE
+
+
+def read_token(token: str) -> int:
+    if not token:
+        return 0
+    if not token.isascii() or not token.isdigit():
+        raise WireError(400, f"pageToken {token[:40]!r} is not one that this server gave")
+    return int(token)
+
+
+def page_of(rows: list[T], size: int, token: str, skip: int) -> tuple[list[T], str]:
+    """The page, and the token of the next one, empty where there is none."""
+    start = read_token(token) + max(skip, 0)
+    end = start + page_size(size)
+    return rows[start:end], str(end) if end < len(rows) else ""

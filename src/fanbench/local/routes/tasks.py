@@ -1,0 +1,152 @@
+"""BenchmarkTasksApiService: what is about tasks."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import anyio.to_thread
+
+from fanbench._errors import UsageError
+from fanbench.api.messages import (
+    CreateTaskRequest,
+    CreationState,
+    ListTasksRequest,
+    ListTasksResponse,
+    PublishTaskRequest,
+    Task,
+    TaskOptions,
+    TaskQuota,
+    TaskRequest,
+    TaskSlug,
+    TaskSource,
+)
+from fanbench.api.names import slugify
+from fanbench.local.clock import now, parse
+from fanbench.local.datasets import find_dataset
+from fanbench.local.routes.paging import page_of
+from fanbench.local.scheduler import Work
+from fanbench.local.store import TaskVersion
+from fanbench.local.wire import OWNER, Services, WireError
+
+
+def task_message(row: TaskVersion) -> Task:
+    return Task(
+        slug=TaskSlug(owner_slug=OWNER, task_slug=row.slug, version_number=row.version),
+        url=f"/benchmarks/tasks/{OWNER}/{row.slug}/{row.version}",
+        creation_state=CreationState(row.state),
+        create_time=parse(row.created),
+        creation_error_message=row.error,
+        is_public=row.public,
+        source_kernel_id=row.id,
+        is_backing_notebook_published=row.notebook_public,
+        options=TaskOptions(dataset_data_sources=row.datasets) if row.datasets else None,
+        source=TaskSource.CLI,
+    )
+
+
+async def find_version(services: Services, slug: TaskSlug) -> TaskVersion:
+    """The version that is spoken of: the newest, where no number is given.
+
+    Raises:
+        WireError: there is none, or it is somebody else's.
+    """
+    if slug.owner_slug not in ("", OWNER):
+        raise WireError(
+            403, f"Permission 'benchmarkTasks.get' was denied: this server knows {OWNER}'s tasks only"
+        )
+    row = await services.store.newest_version(slug.task_slug, slug.version_number)
+    if row is None:
+        raise WireError(404, f"Task not found: {slug.task_slug}")
+    return row
+
+
+async def create_task(services: Services, request: CreateTaskRequest) -> Task:
+    slug = _checked_slug(request.slug)
+    _check_notebook(request.text)
+    datasets = request.options.dataset_data_sources if request.options else []
+    unknown = [name for name in datasets if find_dataset(services.settings.datasets, name) is None]
+    if unknown:
+        raise WireError(404, f"The following Kaggle datasets could not be resolved: {', '.join(unknown)}")
+    row = await services.store.add_version(slug, datasets)
+    target = services.folder.notebook(row.id)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(request.text, encoding="utf-8")
+    services.scheduler.submit(Work("creation", row.id))
+    return task_message(row)
+
+
+def _checked_slug(slug: str) -> str:
+    try:
+        wanted = slugify(slug)
+    except UsageError as error:
+        raise WireError(400, str(error)) from None
+    if not wanted or wanted != slug:
+        raise WireError(
+            400, f"{slug!r} is not a task slug; write lower-case letters, digits and single hyphens"
+        )
+    return slug
+
+
+def _check_notebook(text: str) -> None:
+    try:
+        notebook = json.loads(text)
+    except ValueError as error:
+        raise WireError(400, f"The text of the task is not a notebook: {error}") from None
+    cells = notebook.get("cells") if isinstance(notebook, dict) else None
+    if not isinstance(cells, list) or not all(isinstance(cell, dict) for cell in cells):
+        raise WireError(400, "The text of the task is not a notebook: it has no list of cells")
+
+
+async def get_task(services: Services, request: TaskRequest) -> Task:
+    return task_message(await find_version(services, request.slug))
+
+
+async def list_tasks(services: Services, request: ListTasksRequest) -> ListTasksResponse:
+    try:
+        pattern = re.compile(request.regex_filter)
+    except re.error as error:
+        raise WireError(400, f"{request.regex_filter!r} is not a regular expression: {error}") from None
+    status = request.status_filter.upper().replace("-", "_")
+    rows = [
+        row
+        for row in await services.store.newest_versions()
+        if pattern.search(row.slug) and (not status or status in (row.state, CreationState(row.state).word))
+    ]
+    page, token = page_of(rows, request.page_size, request.page_token, request.skip)
+    return ListTasksResponse(
+        tasks=[task_message(row) for row in page], total_results=len(rows), next_page_token=token
+    )
+
+
+async def publish_task(services: Services, request: PublishTaskRequest) -> Task:
+    row = await find_version(services, request.slug)
+    notebook = row.notebook_public or request.publish_backing_notebook
+    await services.store.update_version(row.id, public=True, notebook_public=notebook)
+    return task_message(await find_version(services, request.slug))
+
+
+async def delete_task(services: Services, request: TaskRequest) -> Task:
+    """Not a call of Kaggle's: the local server can delete."""
+    row = await find_version(services, request.slug)
+    versions, runs = await services.store.delete_task(row.slug)
+    services.scheduler.cancel([*(Work("creation", n) for n in versions), *(Work("run", n) for n in runs)])
+    folders = [services.folder.notebook(n).parent for n in versions] + [services.folder.run(n) for n in runs]
+    files = [services.folder.creation_log(n) for n in versions] + [services.folder.log(n) for n in runs]
+    await anyio.to_thread.run_sync(_remove, folders, files)
+    return task_message(row)
+
+
+def _remove(folders: list[Path], files: list[Path]) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+    for file in files:
+        file.unlink(missing_ok=True)
+
+
+async def task_quota(services: Services, _request: TaskRequest) -> TaskQuota:
+    today = now().replace(hour=0, minute=0, second=0, microsecond=0)
+    used = await services.store.runs_since(today)
+    return TaskQuota(daily_quota_used=used, total_daily_quota_allowed=services.settings.daily_runs)

@@ -1,0 +1,274 @@
+"""The server's life: hold the data folder, bind, serve, announce, and take everything down again."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import importlib.util
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import anyio
+import msgspec
+import structlog
+
+from fanbench._errors import LocalServerError
+from fanbench.local.executor import Executor
+from fanbench.local.folder import DataFolder, open_data_folder, write_atomically
+from fanbench.local.settings import Settings
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    from fanbench.local.app import Activity
+    from fanbench.local.wire import Services
+
+_log = structlog.get_logger(__name__)
+
+GRACEFUL_SECONDS = 2
+"""How long open answers (log streams) may go on when the server is told to end."""
+
+
+class Address(msgspec.Struct, frozen=True):
+    """Where a server listens, and where its token is."""
+
+    url: str
+    pid: int
+    token_file: str
+
+
+class Audience(Protocol):
+    """Who is told how the server fares: a terminal, a test."""
+
+    def listening(self, address: Address) -> None: ...
+
+    def trouble(self, error: LocalServerError) -> None:
+        """The server is up, but runs will fail until this is mended."""
+
+
+async def serve(settings: Settings, audience: Audience) -> None:
+    """Serve until SIGINT or SIGTERM, or until idle for `settings.idle_timeout`.
+
+    Raises:
+        LocalServerError: the extra is not installed, the port or the data folder is taken or unusable.
+    """
+    check_installed()
+    with open_data_folder(settings.data) as folder, _log_into(folder), _bind(settings) as listener:
+        address = Address(_url(settings, listener), os.getpid(), str(folder.token_file))
+        async with _start(settings, folder, address.url) as running:
+            with _published(folder, address):
+                await _serve_http(settings, running, listener, lambda: audience.listening(address), audience)
+
+
+def check_installed() -> None:
+    """Raises LocalServerError, naming the extra, where a package of the server is missing."""
+    from fanbench.local.executor.warm import missing_extra
+
+    for name in ("starlette", "uvicorn", "sqlalchemy", "aiosqlite", "IPython", "kaggle_benchmarks"):
+        if importlib.util.find_spec(name) is None:
+            raise missing_extra(f"no package {name}")
+
+
+# --- The socket ----------------------------------------------------------------------------------------------
+
+
+def _bind(settings: Settings) -> socket.socket:
+    try:
+        return _listen(settings.host, settings.port)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            place = f"{settings.host}:{settings.port}"
+            raise LocalServerError(f"cannot listen on {place}: {error.strerror or error}") from None
+    if settings.any_port:
+        return _listen(settings.host, 0)
+    raise LocalServerError(
+        f"port {settings.port} of {settings.host} is in use",
+        hint="`fanbench stop` ends a server of ours; --port 0 takes a free port",
+    )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    listener = socket.socket()
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(2048)
+    except (OSError, OverflowError):
+        listener.close()
+        raise
+    return listener
+
+
+def _url(settings: Settings, listener: socket.socket) -> str:
+    everywhere = settings.host in ("0.0.0.0", "")  # noqa: S104 - a comparison
+    return f"http://{'127.0.0.1' if everywhere else settings.host}:{listener.getsockname()[1]}"
+
+
+# --- What is behind it ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Running:
+    services: Services
+    activity: Activity
+    executor: Executor
+
+    @property
+    def busy(self) -> bool:
+        return self.services.scheduler.busy or self.activity.open > 0
+
+
+@asynccontextmanager
+async def _start(settings: Settings, folder: DataFolder, base_url: str) -> AsyncIterator[_Running]:
+    """Everything behind the application, started in the order of need and ended in the opposite one."""
+    from fanbench.local.app import Activity
+    from fanbench.local.models.pool import ModelPool
+    from fanbench.local.proxy.service import ModelProxy
+    from fanbench.local.scheduler import Scheduler
+    from fanbench.local.store import Store
+    from fanbench.local.wire import Services
+
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(Store.open(folder.database))
+        pool = await stack.enter_async_context(ModelPool(folder, settings.model_idle).running())
+        executor = await stack.enter_async_context(_executor(settings, folder))
+        scheduler = Scheduler(settings, folder, store, pool, executor, base_url)
+        await stack.enter_async_context(scheduler.running())
+        services = Services(
+            settings=settings,
+            folder=folder,
+            store=store,
+            pool=pool,
+            proxy=ModelProxy(store, pool),
+            scheduler=scheduler,
+            base_url=base_url,
+            token=folder.read_token(),
+        )
+        yield _Running(services, Activity(), executor)
+
+
+@asynccontextmanager
+async def _executor(settings: Settings, folder: DataFolder) -> AsyncIterator[Executor]:
+    from fanbench.local.executor.fresh import FreshExecutor
+    from fanbench.local.executor.warm import WarmExecutor
+
+    if settings.isolation == "process":
+        yield FreshExecutor()
+    else:
+        async with WarmExecutor(folder.worker_log).running() as executor:
+            yield executor
+
+
+# --- HTTP ----------------------------------------------------------------------------------------------------
+
+
+async def _serve_http(
+    settings: Settings,
+    running: _Running,
+    listener: socket.socket,
+    on_listening: Callable[[], None],
+    audience: Audience,
+) -> None:
+    server = _make_server(running, on_listening)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_end_on_signal, server)
+        tasks.start_soon(_warm_up, running.executor, audience)
+        if settings.idle_timeout is not None:
+            tasks.start_soon(_end_when_idle, server, running, settings.idle_timeout)
+        await server.serve(sockets=[listener])
+        tasks.cancel_scope.cancel()
+
+
+def _make_server(running: _Running, on_listening: Callable[[], None]) -> uvicorn.Server:
+    import uvicorn
+
+    from fanbench.local.app import build_app
+
+    class Server(uvicorn.Server):
+        @contextlib.contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            # uvicorn would raise the signal again at its end, which kills us before we have cleaned up.
+            yield
+
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            on_listening()
+
+    config = uvicorn.Config(
+        build_app(running.services, running.activity),
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACEFUL_SECONDS,
+    )
+    return Server(config)
+
+
+async def _end_on_signal(server: uvicorn.Server) -> None:
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for _ in signals:
+            # Asked twice: do not wait for open answers.
+            server.force_exit = server.should_exit
+            server.should_exit = True
+
+
+async def _end_when_idle(server: uvicorn.Server, running: _Running, timeout: float) -> None:
+    while not server.should_exit:
+        quiet = time.monotonic() - running.activity.last
+        if not running.busy and quiet >= timeout:
+            server.should_exit = True
+            return
+        await anyio.sleep(max(timeout - quiet, min(timeout, 1.0)))
+
+
+async def _warm_up(executor: Executor, audience: Audience) -> None:
+    try:
+        await executor.warm_up()
+    except LocalServerError as error:
+        _log.error("runs cannot be started", error=str(error))
+        audience.trouble(error)
+
+
+# --- Traces on disk ------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _published(folder: DataFolder, address: Address) -> Iterator[None]:
+    """Say in the data folder where we are, for as long as we are."""
+    write_atomically(folder.server_file, msgspec.json.encode(address).decode() + "\n")
+    try:
+        yield
+    finally:
+        folder.server_file.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _log_into(folder: DataFolder) -> Iterator[None]:
+    """structlog's lines, uvicorn's and whatever else is logged go to the server's log file."""
+    with folder.server_log.open("a", encoding="utf-8") as file:
+        structlog.configure(
+            processors=[
+                structlog.processors.add_log_level,
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+                structlog.processors.format_exc_info,
+                structlog.processors.LogfmtRenderer(),
+            ],
+            logger_factory=structlog.WriteLoggerFactory(file),
+        )
+        handler = logging.StreamHandler(file)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        root = logging.getLogger()
+        root.addHandler(handler)
+        try:
+            yield
+        finally:
+            root.removeHandler(handler)
+            structlog.reset_defaults()

@@ -1,0 +1,250 @@
+"""The server's state in SQLite: versions of tasks, runs, tokens, usage. One method a question or a change."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import anyio
+from sqlalchemy import JSON, ForeignKey, Select, String, UniqueConstraint, delete, event, func, select, update
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+from fanbench.api.messages import CreationState, RunState
+from fanbench.local.clock import now
+
+Row = TypeVar("Row", bound="Base")
+
+PENDING_CREATIONS = (CreationState.QUEUED.value, CreationState.RUNNING.value)
+LIVE_RUNS = (RunState.QUEUED.value, RunState.RUNNING.value)
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class TaskVersion(Base):
+    """One push of a task. The newest is what the wire calls the task."""
+
+    __tablename__ = "task_version"
+    __table_args__ = (UniqueConstraint("slug", "version"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    slug: Mapped[str] = mapped_column(String, index=True)
+    version: Mapped[int]
+    state: Mapped[str] = mapped_column(String, default=CreationState.QUEUED.value)
+    error: Mapped[str] = mapped_column(String, default="")
+    created: Mapped[str] = mapped_column(String, default=lambda: now().isoformat())
+    datasets: Mapped[list[str]] = mapped_column(JSON, default=list)
+    public: Mapped[bool] = mapped_column(default=False)
+    notebook_public: Mapped[bool] = mapped_column(default=False)
+
+
+class RunRow(Base):
+    __tablename__ = "run"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    version_id: Mapped[int] = mapped_column(ForeignKey("task_version.id"), index=True)
+    model: Mapped[str] = mapped_column(String)
+    state: Mapped[str] = mapped_column(String, default=RunState.QUEUED.value)
+    started: Mapped[str | None] = mapped_column(String, default=None)
+    ended: Mapped[str | None] = mapped_column(String, default=None)
+    error: Mapped[str] = mapped_column(String, default="")
+    created: Mapped[str] = mapped_column(String, default=lambda: now().isoformat(), index=True)
+    version: Mapped[TaskVersion] = relationship(lazy="joined")
+
+
+class ModelRow(Base):
+    """Numbers for models, which the wire wants and which must not change when models.toml does."""
+
+    __tablename__ = "model"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    slug: Mapped[str] = mapped_column(String, unique=True)
+
+
+class TokenRow(Base):
+    """A Model Proxy token, by its hash."""
+
+    __tablename__ = "token"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    digest: Mapped[str] = mapped_column(String, unique=True)
+    expires: Mapped[str] = mapped_column(String)
+    run_id: Mapped[int | None] = mapped_column(default=None)
+
+
+class UsageRow(Base):
+    """One answered request to a model."""
+
+    __tablename__ = "usage"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    token_id: Mapped[int] = mapped_column(index=True)
+    model: Mapped[str] = mapped_column(String)
+    at: Mapped[str] = mapped_column(String, default=lambda: now().isoformat(), index=True)
+    input_tokens: Mapped[int] = mapped_column(default=0)
+    output_tokens: Mapped[int] = mapped_column(default=0)
+    cost_nanodollars: Mapped[int] = mapped_column(default=0)
+
+
+def digest(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+class Store:
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._session = async_sessionmaker(engine, expire_on_commit=False)
+        self._writing = anyio.Lock()
+
+    @staticmethod
+    @asynccontextmanager
+    async def open(path: Path) -> AsyncIterator[Store]:
+        engine = create_async_engine(f"sqlite+aiosqlite:///{path}")
+        event.listen(engine.sync_engine, "connect", _configure)
+        try:
+            async with engine.begin() as connection:
+                await connection.run_sync(Base.metadata.create_all)
+            yield Store(engine)
+        finally:
+            await engine.dispose()
+
+    @asynccontextmanager
+    async def _change(self) -> AsyncIterator[AsyncSession]:
+        """A transaction that writes. One at a time: what it read first must still be so when it writes."""
+        async with self._writing, self._session.begin() as session:
+            yield session
+
+    # --- Versions of tasks ---
+
+    async def add_version(self, slug: str, datasets: Sequence[str]) -> TaskVersion:
+        async with self._change() as session:
+            newest = await session.scalar(
+                select(func.max(TaskVersion.version)).where(TaskVersion.slug == slug)
+            )
+            row = TaskVersion(slug=slug, version=(newest or 0) + 1, datasets=list(datasets))
+            session.add(row)
+        return row
+
+    async def newest_version(self, slug: str, version: int = 0) -> TaskVersion | None:
+        """The newest version of the task, or just the one that is asked for."""
+        query = select(TaskVersion).where(TaskVersion.slug == slug)
+        if version:
+            query = query.where(TaskVersion.version == version)
+        return await self._first(query.order_by(TaskVersion.version.desc()).limit(1))
+
+    async def version(self, version_id: int) -> TaskVersion | None:
+        return await self._first(select(TaskVersion).where(TaskVersion.id == version_id))
+
+    async def newest_versions(self) -> list[TaskVersion]:
+        """The newest version of every task, oldest task first."""
+        newest = select(func.max(TaskVersion.id)).group_by(TaskVersion.slug)
+        return await self._all(select(TaskVersion).where(TaskVersion.id.in_(newest)).order_by(TaskVersion.id))
+
+    async def update_version(self, version_id: int, **values: Any) -> None:
+        async with self._change() as session:
+            await session.execute(update(TaskVersion).where(TaskVersion.id == version_id).values(**values))
+
+    async def pending_versions(self) -> list[TaskVersion]:
+        pending = TaskVersion.state.in_(PENDING_CREATIONS)
+        return await self._all(select(TaskVersion).where(pending).order_by(TaskVersion.id))
+
+    async def delete_task(self, slug: str) -> tuple[list[int], list[int]]:
+        """Forget the task; the ids of the versions and of the runs that it had."""
+        async with self._change() as session:
+            versions = list(await session.scalars(select(TaskVersion.id).where(TaskVersion.slug == slug)))
+            runs = list(await session.scalars(select(RunRow.id).where(RunRow.version_id.in_(versions))))
+            await session.execute(delete(RunRow).where(RunRow.id.in_(runs)))
+            await session.execute(delete(TaskVersion).where(TaskVersion.id.in_(versions)))
+        return versions, runs
+
+    # --- Runs ---
+
+    async def add_run(self, version_id: int, model: str) -> RunRow | None:
+        """A new run; `None` if one of this version and model is in flight."""
+        async with self._change() as session:
+            live = (RunRow.version_id == version_id, RunRow.model == model, RunRow.state.in_(LIVE_RUNS))
+            if await session.scalar(select(RunRow.id).where(*live).limit(1)) is not None:
+                return None
+            row = RunRow(version_id=version_id, model=model)
+            session.add(row)
+        return row
+
+    async def run(self, run_id: int) -> RunRow | None:
+        return await self._first(select(RunRow).where(RunRow.id == run_id))
+
+    async def runs(
+        self, version_id: int, models: Sequence[str], *, after: int, limit: int
+    ) -> tuple[list[RunRow], int]:
+        """Up to `limit` runs with ids above `after`, and how many there are in all."""
+        chosen = [RunRow.version_id == version_id]
+        if models:
+            chosen.append(RunRow.model.in_(models))
+        async with self._session() as session:
+            total = await session.scalar(select(func.count()).select_from(RunRow).where(*chosen)) or 0
+            page = select(RunRow).where(*chosen, RunRow.id > after).order_by(RunRow.id).limit(limit)
+            return list(await session.scalars(page)), total
+
+    async def live_runs(self) -> list[RunRow]:
+        return await self._all(select(RunRow).where(RunRow.state.in_(LIVE_RUNS)).order_by(RunRow.id))
+
+    async def update_run(self, run_id: int, **values: Any) -> None:
+        async with self._change() as session:
+            await session.execute(update(RunRow).where(RunRow.id == run_id).values(**values))
+
+    async def runs_since(self, moment: datetime) -> int:
+        query = select(func.count()).select_from(RunRow).where(RunRow.created >= moment.isoformat())
+        async with self._session() as session:
+            return await session.scalar(query) or 0
+
+    # --- Models, tokens, usage ---
+
+    async def model_ids(self, slugs: Sequence[str]) -> dict[str, int]:
+        async with self._change() as session:
+            known = {row.slug: row for row in await session.scalars(select(ModelRow))}
+            for slug in slugs:
+                if slug not in known:
+                    known[slug] = ModelRow(slug=slug)
+                    session.add(known[slug])
+            await session.flush()
+            return {slug: known[slug].id for slug in slugs}
+
+    async def add_token(self, token: str, lifetime: timedelta, run_id: int | None = None) -> datetime:
+        """Remember a token by its hash; when it ends."""
+        expires = now() + lifetime
+        async with self._change() as session:
+            session.add(TokenRow(digest=digest(token), expires=expires.isoformat(), run_id=run_id))
+        return expires
+
+    async def find_token(self, token: str) -> TokenRow | None:
+        return await self._first(select(TokenRow).where(TokenRow.digest == digest(token)))
+
+    async def revoke_token(self, token: str) -> None:
+        async with self._change() as session:
+            spent = TokenRow.digest == digest(token)
+            await session.execute(update(TokenRow).where(spent).values(expires=now().isoformat()))
+
+    async def add_usage(self, usage: UsageRow) -> None:
+        async with self._change() as session:
+            session.add(usage)
+
+    async def spent_nanodollars(self, since: datetime) -> int:
+        query = select(func.coalesce(func.sum(UsageRow.cost_nanodollars), 0)).where(
+            UsageRow.at >= since.isoformat()
+        )
+        async with self._session() as session:
+            return await session.scalar(query) or 0
+
+    async def _first(self, query: Select[Row]) -> Row | None:
+        async with self._session() as session:
+            return (await session.scalars(query)).first()
+
+    async def _all(self, query: Select[Row]) -> list[Row]:
+        async with self._session() as session:
+            return list(await session.scalars(query))
+
+
+def _configure(connection: Any, _record: object) -> None:
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=10000"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()

@@ -1,0 +1,90 @@
+"""What the files that a notebook left behind say of it. Pure functions of a folder.
+
+The exit code alone says nothing: in batch mode the SDK writes an exception of a task into its run file and the
+notebook goes on; a failed assertion is a completed run; a task that is never run leaves no file.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fanbench._errors import UsageError
+from fanbench.api.messages import CreationState, RunState
+from fanbench.api.names import slugify
+
+NO_RUN_FILE = (
+    "The notebook ran to its end and left no .run.json: nothing is recorded. "
+    "Does it call .run(kbench.llm) or .evaluate(...) on its task?"
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    state: str
+    error: str = ""
+
+
+def run_files(working: Path) -> list[dict[str, Any]]:
+    """The readable run files in the folder, oldest first. A damaged one counts as not there."""
+    found = []
+    for path in sorted(working.glob("*.run.json"), key=lambda path: path.stat().st_mtime_ns):
+        try:
+            content = json.loads(path.read_bytes())
+        except (OSError, ValueError):
+            continue
+        if isinstance(content, dict):
+            found.append(content)
+    return found
+
+
+def judge_run(slug: str, working: Path, failure: str | None) -> Verdict:
+    """The state of a run of task `slug` whose notebook ended with `failure` (`None`: came to its end)."""
+    if failure is not None:
+        return Verdict(RunState.ERRORED.value, failure)
+    files = run_files(working)
+    if not files:
+        return Verdict(RunState.ERRORED.value, NO_RUN_FILE)
+    mine = of_task(slug, files)
+    # Rows of an .evaluate(on_failure="continue") may error and the whole is still a result.
+    if all(file.get("state") == RunState.ERRORED.value for file in mine):
+        return Verdict(
+            RunState.ERRORED.value, str(mine[-1].get("errorMessage") or "The task raised an error.")
+        )
+    return Verdict(RunState.COMPLETED.value)
+
+
+def judge_creation(slug: str, working: Path, failure: str | None) -> Verdict:
+    """The state of a version of task `slug` whose notebook was run to validate it."""
+    if failure is not None:
+        return Verdict(CreationState.ERRORED.value, failure)
+    files = run_files(working)
+    if not files:
+        return Verdict(CreationState.KERNEL_WITHOUT_RUN.value, NO_RUN_FILE)
+    mine = [file for file in files if _slug(file) == slug]
+    if not mine:
+        found = ", ".join(sorted({_slug(file) for file in files}))
+        return Verdict(
+            CreationState.VALIDATION_FAILED.value, f"The notebook has run {found}, but not the task {slug}."
+        )
+    if not any((file.get("modelVersion") or {}).get("slug") for file in mine):
+        return Verdict(
+            CreationState.NO_MODEL_SPECIFIED.value,
+            "The task was run without a model: pass one, as in .run(kbench.llm).",
+        )
+    return Verdict(CreationState.COMPLETED.value)
+
+
+def of_task(slug: str, files: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The run files of the task itself; all of them where none bears its name."""
+    return [file for file in files if _slug(file) == slug] or files
+
+
+def _slug(file: dict[str, Any]) -> str:
+    name = str((file.get("taskVersion") or {}).get("name") or "")
+    try:
+        return slugify(name)
+    except UsageError:
+        return name

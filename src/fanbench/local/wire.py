@@ -1,0 +1,39 @@
+"""What all routes share: the services they work with, and how an error travels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fanbench.local.folder import DataFolder
+from fanbench.local.models.pool import ModelPool
+from fanbench.local.proxy.service import ModelProxy
+from fanbench.local.settings import Settings
+from fanbench.local.store import Store
+
+if TYPE_CHECKING:
+    from fanbench.local.scheduler import Scheduler
+
+OWNER = "local"
+"""The one user of this server: owner of every task."""
+
+
+class WireError(Exception):
+    """An error that the caller is told with this HTTP status."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    settings: Settings
+    folder: DataFolder
+    store: Store
+    pool: ModelPool
+    proxy: ModelProxy
+    scheduler: Scheduler
+    base_url: str
+    token: str

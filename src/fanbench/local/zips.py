@@ -1,0 +1,66 @@
+"""A run's output as the zip that is downloaded: made when it is first asked for, the same at every time."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+# A fixed time: the same files make the same bytes, so that a download can be resumed and its ETag holds.
+_TIME = (2020, 1, 1, 0, 0, 0)
+
+
+def output_zip(folder: Path, *, include_source: bool) -> Path:
+    """The zip of a finished run's folder; `include_source` adds the executed and the source notebook."""
+    target = folder / ("output-source.zip" if include_source else "output.zip")
+    if not target.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor, temp = tempfile.mkstemp(dir=folder, suffix=".tmp")
+        try:
+            with (
+                os.fdopen(descriptor, "wb") as file,
+                zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
+            ):
+                for name, path in _members(folder, include_source):
+                    _add(archive, name, path)
+            Path(temp).replace(target)
+        finally:
+            Path(temp).unlink(missing_ok=True)
+    return target
+
+
+def _members(folder: Path, include_source: bool) -> Iterator[tuple[str, Path]]:
+    working = folder / "working"
+    for path in sorted(working.rglob("*")):
+        # Links are left out: they could lead anywhere on this machine.
+        if path.is_file() and not _crosses_link(path, working):
+            yield _portable(path.relative_to(working)), path
+    if include_source:
+        source, executed = folder / "source.ipynb", folder / "executed.ipynb"
+        # A run that was killed left no executed notebook: it is the source without outputs then.
+        for name, path in (
+            ("__notebook__.ipynb", executed if executed.exists() else source),
+            ("__notebook_source__.ipynb", source),
+        ):
+            if path.exists():
+                yield name, path
+
+
+def _portable(path: Path) -> str:
+    """A file name that is no text (Linux allows any bytes) in a form that a zip can hold."""
+    return path.as_posix().encode("utf-8", "replace").decode()
+
+
+def _crosses_link(path: Path, top: Path) -> bool:
+    return any(part.is_symlink() for part in (path, *path.parents) if part != top and top in part.parents)
+
+
+def _add(archive: zipfile.ZipFile, name: str, path: Path) -> None:
+    entry = zipfile.ZipInfo(name, _TIME)
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    entry.external_attr = 0o644 << 16
+    with path.open("rb") as source, archive.open(entry, "w", force_zip64=True) as target:
+        while block := source.read(1 << 20):
+            target.write(block)
