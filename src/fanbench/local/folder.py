@@ -130,6 +130,8 @@ def _hold(lock: IO[str], folder: DataFolder) -> None:
             f"the data folder {folder.root} is in use by process {pid}",
             hint="`fanbench stop` ends that server; --data DIR uses another folder",
         ) from None
+    # Left by a server that was killed: it must not be taken for ours.
+    folder.server_file.unlink(missing_ok=True)
     lock.seek(0)
     lock.truncate()
     lock.write(str(os.getpid()))

@@ -49,6 +49,8 @@ def find_server(data: Path | None = None) -> LocalServer | None:
         address = msgspec.json.decode(folder.server_file.read_bytes(), type=Address)
     except (OSError, msgspec.DecodeError):
         return None  # it is about to listen, or about to end
+    if str(address.pid) != folder.lock_file.read_text().strip():
+        return None  # of a server that was killed; the holder of the lock is about to say its own
     return LocalServer(address.url, folder.read_token(), started=False, pid=address.pid)
 
 
@@ -77,7 +79,9 @@ async def ensure_server(data: Path | None = None, *, datasets: Path | None = Non
     with tempfile.TemporaryFile() as errors:
         process = _spawn(data, datasets, errors)
         with anyio.move_on_after(START_TIMEOUT):
-            while True:                if (server := find_server(data)) is not None:
+            while True:
+                if (server := find_server(data)) is not None:
+                    process.returncode = 0  # it outlives us and is not ours to reap
                     # Another may have been faster; then ours has ended.
                     return LocalServer(
                         server.url, server.token, started=server.pid == process.pid, pid=server.pid

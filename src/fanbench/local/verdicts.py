@@ -43,23 +43,22 @@ def run_files(working: Path) -> list[dict[str, Any]]:
 def judge_run(slug: str, working: Path, failure: str | None) -> Verdict:
     """The state of a run of task `slug` whose notebook ended with `failure` (`None`: came to its end)."""
     if failure is not None:
-        return Verdict(RunState.ERRORED.value, failure)
+        return Verdict(RunState.ERRORED.value, explained(failure))
     files = run_files(working)
     if not files:
         return Verdict(RunState.ERRORED.value, NO_RUN_FILE)
     mine = of_task(slug, files)
     # Rows of an .evaluate(on_failure="continue") may error and the whole is still a result.
     if all(file.get("state") == RunState.ERRORED.value for file in mine):
-        return Verdict(
-            RunState.ERRORED.value, str(mine[-1].get("errorMessage") or "The task raised an error.")
-        )
+        message = str(mine[-1].get("errorMessage") or "The task raised an error.")
+        return Verdict(RunState.ERRORED.value, explained(message))
     return Verdict(RunState.COMPLETED.value)
 
 
 def judge_creation(slug: str, working: Path, failure: str | None) -> Verdict:
     """The state of a version of task `slug` whose notebook was run to validate it."""
     if failure is not None:
-        return Verdict(CreationState.ERRORED.value, failure)
+        return Verdict(CreationState.ERRORED.value, explained(failure))
     files = run_files(working)
     if not files:
         return Verdict(CreationState.KERNEL_WITHOUT_RUN.value, NO_RUN_FILE)
@@ -75,6 +74,14 @@ def judge_creation(slug: str, working: Path, failure: str | None) -> Verdict:
             "The task was run without a model: pass one, as in .run(kbench.llm).",
         )
     return Verdict(CreationState.COMPLETED.value)
+
+
+def explained(failure: str) -> str:
+    """`failure` with what it means here, as its last line: that is the line that lists show."""
+    last = failure.rstrip().rpartition("\n")[2]
+    if "MemoryError" in last:
+        return f"{failure.rstrip()}\nMemoryError: the run reached the server's limit (--run-memory)."
+    return failure
 
 
 def of_task(slug: str, files: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -122,8 +122,6 @@ def verdict(outcome: Outcome | None, exit_: Exit, time_limit: float | None) -> s
     if time_limit is not None:
         return f"Timed out: the run was stopped after {time_limit:g} s (the server's --run-timeout)."
     if outcome is not None:
-        if outcome.error and "MemoryError" in outcome.error:
-            return f"{outcome.error.rstrip()}\nMemoryError: the run reached the server's --run-memory limit."
         return outcome.error
     if exit_.code < 0:
         name = signal.Signals(-exit_.code).name

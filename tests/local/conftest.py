@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from fanbench import Client
+
+from .server_process import ServerProcess, run_server
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """The server is asyncio's; one loop for the session, as the server is one for the session."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def datasets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("datasets")
+    (root / "me/words").mkdir(parents=True)
+    (root / "me/words/words.csv").write_text("word\nalpha\nbeta\n")
+    return root
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory, datasets: Path) -> Iterator[ServerProcess]:
+    """One server for all tests that do not harm it. Tight limits, so that breaking them is quick."""
+    limits = ["--run-timeout", "8", "--run-memory", "1200", "--log-limit", "2", "--workers", "2"]
+    with run_server(tmp_path_factory.mktemp("server") / "data", *limits, "--datasets", str(datasets)) as server:
+        yield server
+
+
+@pytest.fixture
+async def client(server: ServerProcess) -> AsyncIterator[Client]:
+    async with server.client() as client:
+        yield client

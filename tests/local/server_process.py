@@ -1,0 +1,141 @@
+"""A local server in a process of its own, as a user starts it, and a client that speaks to it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+
+from fanbench import Client, resolve_config
+from fanbench.api.messages import Run, Task
+from fanbench.local.launcher import LocalServer, find_server
+from fanbench.tasks import to_notebook
+
+START_SECONDS = 30.0
+
+SECRET = "a-secret-of-the-server"
+"""In the environment of every test server."""
+
+MODELS = """
+default = "test/four"
+
+[[model]]
+slug = "test/four"
+kind = "scripted"
+input_price = 1.0
+output_price = 2.0
+rules = [{ match = "2 \\\\+ 2", reply = "4" }, { match = "(?i)json", reply = '{"name": "Ada", "age": 36}' }]
+
+[[model]]
+slug = "test/wrong"
+kind = "scripted"
+reply = "no idea"
+
+[[model]]
+slug = "test/slow"
+kind = "scripted"
+latency = 1.5
+reply = "4"
+
+[[model]]
+slug = "test/broken"
+kind = "scripted"
+rules = [{ match = "", failure = { status = 400, message = "this model is broken" } }]
+"""
+
+TASK = """
+# %%
+import kaggle_benchmarks as kbench
+
+# %%
+@kbench.task(name="two-plus-two")
+def two_plus_two(llm) -> None:
+    kbench.assertions.assert_in("4", llm.prompt("What is 2 + 2?"), expectation="says four")
+
+# %%
+two_plus_two.run(kbench.llm)
+"""
+
+
+def task_source(name: str, body: str, *, before: str = "", after: str = "") -> str:
+    """A task file whose task does `body` (one statement a line)."""
+    lines = "\n".join(f"    {line}" for line in body.splitlines())
+    return (
+        f"# %%\nimport kaggle_benchmarks as kbench\n# %%\n{before}\n"
+        f"@kbench.task(name={name!r})\ndef the_task(llm):\n{lines}\n"
+        f"# %%\nthe_task.run(kbench.llm)\n{after}\n"
+    )
+
+
+@dataclass
+class ServerProcess:
+    """`fanbench serve` on a free port, its state in `data`."""
+
+    data: Path
+    process: subprocess.Popen[bytes]
+    address: LocalServer
+
+    def kill(self) -> None:
+        os.kill(self.address.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def client(self) -> Client:
+        return Client(resolve_config(endpoint=self.address.url, token=self.address.token, env={}))
+
+
+@contextlib.contextmanager
+def run_server(data: Path, *options: str, models: str | None = MODELS) -> Iterator[ServerProcess]:
+    data.mkdir(parents=True, exist_ok=True)
+    if models is not None:
+        (data / "models.toml").write_text(models)
+    command = [sys.executable, "-m", "fanbench", "serve", "--data", str(data), "--port", "0", *options]
+    with (data.parent / f"{data.name}.out").open("ab") as output:
+        environment = {**os.environ, "SOME_API_KEY": SECRET}
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
+    try:
+        yield ServerProcess(data, process, _wait_until_up(data, process))
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        process.wait(30)
+
+
+def _wait_until_up(data: Path, process: subprocess.Popen[bytes]) -> LocalServer:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if (server := find_server(data)) is not None:
+            return server
+        if process.poll() is not None:
+            break
+        time.sleep(0.02)
+    raise AssertionError((data.parent / f"{data.name}.out").read_text())
+
+
+async def push(client: Client, slug: str, source: str, datasets: Sequence[str] = ()) -> Task:
+    """Push and wait for the end of the creation."""
+    await client.create_task(slug, to_notebook(source), datasets=datasets)
+    while (task := await client.get_task(slug)).creation_state.pending:
+        await anyio.sleep(0.05)
+    return task
+
+
+async def run(client: Client, slug: str, *models: str) -> list[Run]:
+    """Schedule and wait for the end of all runs of the task; those of `models`, newest last."""
+    await client.schedule_runs(slug, models)
+    while True:
+        runs = [run async for run in client.list_runs(slug, models=models)]
+        if all(run.state.terminal for run in runs):
+            return runs
+        await anyio.sleep(0.05)
+
+
+async def log_text(client: Client, run_id: int) -> str:
+    return "".join([entry.data async for entry in client.logs(run_id)])

@@ -1,0 +1,116 @@
+"""Task files that misbehave: each gets a clear error, and the server goes on as if nothing had been."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fanbench import Client
+from fanbench.api.messages import RunState
+
+from .server_process import SECRET, TASK, ServerProcess, log_text, push, run, task_source
+
+pytestmark = [pytest.mark.anyio, pytest.mark.e2e]
+
+
+def only_when_run(body: str) -> str:
+    """`body` for every model but the default one, so that the creation succeeds."""
+    inner = "\n".join(f"    {line}" for line in body.splitlines())
+    return f"if llm.name != 'test/four':\n{inner}\nreturn True"
+
+
+@pytest.mark.parametrize(
+    ("slug", "body", "words"),
+    [
+        ("os-exit", "import os; os._exit(1)", "exit code 1 before the notebook"),
+        ("os-exit-zero", "import os; os._exit(0)", "exit code 0 before the notebook"),
+        ("segfault", "import ctypes; ctypes.string_at(0)", "SIGSEGV"),
+        ("kills-itself", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "SIGKILL"),
+        ("deletes-folder", "import shutil, os; shutil.rmtree(os.getcwd())", "no .run.json"),
+        ("eats-memory", "x = bytearray(3_000_000_000)", "--run-memory"),
+        ("never-ends", "import time\nwhile True: time.sleep(1)", "stopped after 8 s"),
+        ("ignores-interrupts", "import signal\nsignal.signal(2, signal.SIG_IGN)\nwhile True: pass", "after 8 s"),
+        ("raises", "raise RuntimeError('out of ideas')", "out of ideas"),
+        ("exits-three", "import sys; sys.exit(3)", "SystemExit: 3"),
+    ],
+)
+async def test_the_run_errors_with_the_reason(client: Client, slug: str, body: str, words: str) -> None:
+    """The run is ERRORED, its message says what happened, and the next run of another task is fine."""
+    await push(client, slug, task_source(slug, only_when_run(body)))
+    (bad,) = await run(client, slug, "wrong")
+    assert bad.state is RunState.ERRORED
+    assert words in bad.error_message
+    await push(client, "two-plus-two", TASK)
+    (good,) = await run(client, "two-plus-two", "four")
+    assert good.state is RunState.COMPLETED
+
+
+async def test_nothing_that_a_run_started_is_left(client: Client) -> None:
+    """Children that left the run's session and ignore signals are gone when the run is."""
+    body = only_when_run(
+        "import subprocess, time, sys\n"
+        "code = 'import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(600)  # stray-of-a-run'\n"
+        "p = subprocess.Popen([sys.executable, '-c', code], start_new_session=True)\n"
+        "print('stray', p.pid, flush=True)"
+    )
+    await push(client, "strays", task_source("strays", body))
+    (done,) = await run(client, "strays", "wrong")
+    assert done.state is RunState.COMPLETED, done.error_message
+    text = await log_text(client, done.id)
+    pid = int(text.split("stray ")[1].split()[0])
+    assert not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().split()[2]
+
+
+async def test_binary_output_becomes_text(client: Client) -> None:
+    """Bytes that are no UTF-8 reach the log as replacement characters, and the lines around them whole."""
+    body = only_when_run(
+        "import os\nos.write(1, b'before\\n\\xff\\xfe\\x00\\nafter \\xc3')\nos.write(1, b'\\xa9\\n')"
+    )
+    await push(client, "binary", task_source("binary", body))
+    (done,) = await run(client, "binary", "wrong")
+    assert done.state is RunState.COMPLETED, done.error_message
+    assert "before\n\ufffd\ufffd\x00\nafter é\n" in await log_text(client, done.id)
+
+
+async def test_a_flood_of_output_is_cut_where_the_limit_says(client: Client) -> None:
+    """100 MB printed: the run completes, the log keeps the first 2 MB and says that it ends there."""
+    body = only_when_run("line = 'x' * 999_999\nfor _ in range(100): print(line)")
+    await push(client, "flood", task_source("flood", body))
+    (done,) = await run(client, "flood", "wrong")
+    assert done.state is RunState.COMPLETED, done.error_message
+    text = await log_text(client, done.id)
+    assert 2_000_000 <= len(text) < 2_400_000
+    assert "--log-limit" in text[-200:]
+
+
+async def test_links_out_of_the_folder_are_not_sent(client: Client, tmp_path: Path) -> None:
+    """A link in the working folder does not carry files of this machine into the output."""
+    body = "import os\nos.symlink('/etc', 'etc')\nos.symlink('/etc/passwd', 'p')\nopen('mine.txt','w').write('x')"
+    await push(client, "links", task_source("links", only_when_run(body)))
+    (done,) = await run(client, "links", "wrong")
+    await client.download_output(done.id, tmp_path / "out")
+    names = {path.name for path in (tmp_path / "out").rglob("*")}
+    assert "mine.txt" in names
+    assert not names & {"etc", "p", "passwd"}
+
+
+async def test_a_run_sees_no_secret_of_the_server(client: Client, server: ServerProcess) -> None:
+    """The environment of a run holds its own proxy key, not the server's variables or token."""
+    body = "import os, json\nprint('ENV', json.dumps(dict(os.environ)))\nreturn True"
+    await push(client, "env", task_source("env", body))
+    (done,) = await run(client, "env", "four")
+    text = await log_text(client, done.id)
+    assert '"MODEL_PROXY_API_KEY": "fbp-' in text
+    assert server.address.token not in text
+    assert SECRET not in text
+
+
+async def test_a_broken_model_fails_its_run_only(client: Client) -> None:
+    """The error names the model and what it said; the other model's run of the same task completes."""
+    await push(client, "two-plus-two", TASK)
+    runs = await run(client, "two-plus-two", "broken", "four")
+    states = {r.model_version_slug: r for r in runs[-2:]}
+    assert states["four"].state is RunState.COMPLETED
+    assert states["broken"].state is RunState.ERRORED
+    assert "model test/broken: this model is broken" in states["broken"].error_message

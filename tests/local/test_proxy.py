@@ -1,0 +1,310 @@
+"""The Model Proxy: the two APIs, what they pass on, what they refuse, what they count."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from fanbench import Client
+from fanbench.api.messages import RunState
+from fanbench.local.proxy import genai
+
+from .server_process import TASK, ServerProcess, push, run, run_server
+
+pytestmark = [pytest.mark.anyio, pytest.mark.e2e]
+
+
+class Upstream:
+    """An OpenAI-compatible endpoint that answers as it is told and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.status = 200
+        self.headers: dict[str, str] = {}
+        self.body = b""
+        self.asked: list[dict[str, Any]] = []
+        self.keys: list[str] = []
+        self.url = ""
+
+
+def completion(text: str, **message: Any) -> bytes:
+    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text, **message}}
+    usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
+    return json.dumps({"id": "1", "object": "chat.completion", "choices": [choice], "usage": usage}).encode()
+
+
+@contextlib.contextmanager
+def running_upstream() -> Iterator[Upstream]:
+    upstream = Upstream()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            upstream.asked.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+            upstream.keys.append(self.headers.get("authorization", ""))
+            self.send_response(upstream.status)
+            for name, value in {"content-length": str(len(upstream.body)), **upstream.headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(upstream.body)
+
+        def log_message(self, *_: object) -> None:
+            """Quiet."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        thread = threading.Thread(target=http.serve_forever)
+        thread.start()
+        upstream.url = f"http://127.0.0.1:{http.server_port}"
+        try:
+            yield upstream
+        finally:
+            http.shutdown()
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[Upstream]:
+    with running_upstream() as upstream:
+        yield upstream
+
+
+@pytest.fixture(scope="module")
+def proxy_server(tmp_path_factory: pytest.TempPathFactory, upstream: Upstream) -> Iterator[ServerProcess]:
+    models = f"""
+default = "test/four"
+[[model]]
+slug = "test/four"
+kind = "scripted"
+input_price = 1.0
+output_price = 2.0
+rules = [{{ match = "2 . 2", reply = "4" }}, {{ match = "enum", reply = '"RED"' }}]
+[[model]]
+slug = "vendor/big"
+kind = "upstream"
+url = "{upstream.url}/v1"
+model = "big-1"
+key_env = "SOME_API_KEY"
+[[model]]
+slug = "vendor/down"
+kind = "upstream"
+url = "http://127.0.0.1:9/v1"
+[[model]]
+slug = "vendor/keyless"
+kind = "upstream"
+url = "{upstream.url}/v1"
+key_env = "NOT_THERE"
+"""
+    with run_server(tmp_path_factory.mktemp("proxy") / "data", models=models) as server:
+        yield server
+
+
+@pytest.fixture
+async def http(proxy_server: ServerProcess) -> Any:
+    """A client of the proxy with a fresh key."""
+    async with proxy_server.client() as client:
+        token = await client.create_proxy_token()
+    headers = {"authorization": f"Bearer {token.token}", "x-goog-api-key": token.token}
+    async with httpx.AsyncClient(base_url=token.base_uri, headers=headers, timeout=30) as http:
+        yield http
+
+
+CHAT = "openapi/chat/completions"
+ASK = {"messages": [{"role": "user", "content": "What is 2 + 2?"}]}
+
+
+async def test_a_completion_says_what_it_cost(http: httpx.AsyncClient) -> None:
+    """Usage has tokens, cost in nanodollars by the model's prices, and latency; quotas count it."""
+    answer = (await http.post(CHAT, json={**ASK, "model": "test/four", "temperature": None})).json()
+    assert answer["choices"][0]["message"]["content"] == "4"
+    usage = answer["usage"]
+    assert (usage["prompt_tokens"], usage["completion_tokens"]) == (5, 1)
+    assert usage["cost"] == {"input_tokens_cost_nanodollars": 5000, "output_tokens_cost_nanodollars": 2000}
+    assert usage["total_backend_latency_ms"] >= 0
+
+
+async def test_usage_adds_up_in_the_quota(http: httpx.AsyncClient, proxy_server: ServerProcess) -> None:
+    """Two requests more, twice their cost more."""
+
+    async def used() -> float:
+        async with proxy_server.client() as client:
+            return (await client.proxy_quotas()).quota_balances[0].quota_used
+
+    before = await used()
+    for _ in range(2):
+        await http.post(CHAT, json={**ASK, "model": "test/four"})
+    assert await used() - before == pytest.approx(2 * 7e-6)
+
+
+async def test_a_stream_ends_with_usage_and_done(http: httpx.AsyncClient) -> None:
+    """Chunks join to the answer; the last has usage; [DONE] closes."""
+    response = await http.post(CHAT, json={**ASK, "model": "four", "stream": True})
+    events = [line.removeprefix("data: ") for line in response.text.split("\n\n") if line]
+    assert events[-1] == "[DONE]"
+    chunks = [json.loads(event) for event in events[:-1]]
+    text = "".join(c["choices"][0]["delta"].get("content") or "" for c in chunks if c["choices"])
+    assert text == "4"
+    assert chunks[-1]["usage"]["cost"]["output_tokens_cost_nanodollars"] == 2000
+
+
+async def test_what_the_upstream_is_asked(http: httpx.AsyncClient, upstream: Upstream) -> None:
+    """It gets its own model name and key, tools and schema untouched, no nulls; its cost is unknown, not 0."""
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    upstream.status, upstream.body = 200, completion("", tool_calls=[call])
+    tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
+    schema = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}
+    extra = {"tools": tools, "response_format": schema, "temperature": None, "seed": None}
+    answer = (await http.post(CHAT, json={**ASK, **extra, "model": "vendor/big"})).json()
+    asked = upstream.asked[-1]
+    assert (asked["model"], asked["tools"], asked["response_format"]) == ("big-1", tools, schema)
+    assert "temperature" not in asked
+    assert "seed" not in asked
+    assert upstream.keys[-1] == "Bearer a-secret-of-the-server"
+    assert answer["choices"][0]["message"]["tool_calls"] == [call]
+    assert answer["model"] == "vendor/big"
+    assert "cost" not in answer["usage"]
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "expected", "words"),
+    [
+        (401, b'{"error": {"message": "bad key"}}', 401, "answered 401: bad key"),
+        (429, b'{"error": "slow down"}', 429, "answered 429: slow down"),
+        (500, b"<html>oops</html>", 502, "answered 500"),
+        (200, b"<html>hello</html>", 502, "no chat completion"),
+        (200, b"[1, 2]", 502, "no chat completion"),
+    ],
+)
+async def test_upstream_trouble_is_told_with_the_model(
+    http: httpx.AsyncClient, upstream: Upstream, status: int, body: bytes, expected: int, words: str
+) -> None:
+    """The status tells whose fault it is; the message names the model and the upstream, never the key."""
+    upstream.status, upstream.body, upstream.headers = status, body, {"retry-after": "7"}
+    response = await http.post(CHAT, json={**ASK, "model": "vendor/big"})
+    assert response.status_code == expected
+    message = response.json()["error"]["message"]
+    assert "vendor/big" in message
+    assert words in message
+    assert "a-secret" not in response.text
+    if status == 429:
+        assert response.headers["retry-after"] == "7"
+
+
+@pytest.mark.parametrize(
+    ("model", "status", "words"),
+    [
+        ("vendor/down", 502, "cannot be reached"),
+        ("vendor/keyless", 401, "NOT_THERE"),
+        ("vendor/nobody", 404, "test/four"),
+    ],
+)
+async def test_models_that_cannot_answer(http: httpx.AsyncClient, model: str, status: int, words: str) -> None:
+    """A dead endpoint, a missing key and an unknown model are told apart."""
+    for path, body in ((CHAT, {**ASK, "model": model}), (f"genai/v1/models/{model}:generateContent", {})):
+        response = await http.post(path, json=body)
+        assert response.status_code == status
+        assert words in response.json()["error"]["message"]
+
+
+async def test_only_valid_keys_are_let_in(http: httpx.AsyncClient, proxy_server: ServerProcess) -> None:
+    """A made-up key and the server's own token are refused by both APIs."""
+    for key in ("none", "made-up", proxy_server.address.token):
+        headers = {"authorization": f"Bearer {key}", "x-goog-api-key": key}
+        for path in (CHAT, "genai/v1/models/test/four:generateContent"):
+            response = await http.post(path, json={**ASK, "model": "test/four"}, headers=headers)
+            assert response.status_code == 401
+
+
+async def test_rubbish_requests_are_refused(http: httpx.AsyncClient) -> None:
+    """Broken JSON and a body that is no object are 400, not 500."""
+    for content in (b"{", b"[]", b'{"messages": 3, "model": "test/four"}', b"\xff\xfe"):
+        assert (await http.post(CHAT, content=content)).status_code == 400
+
+
+async def test_genai_answers_and_streams(http: httpx.AsyncClient) -> None:
+    """generateContent and streamGenerateContent give Gemini's shapes, with usage; an enum comes bare."""
+    body = {"contents": [{"role": "user", "parts": [{"text": "What is 2 + 2?"}]}]}
+    answer = (await http.post("genai/v1/models/test/four:generateContent", json=body)).json()
+    assert answer["candidates"][0]["content"]["parts"] == [{"text": "4"}]
+    assert answer["candidates"][0]["finishReason"] == "STOP"
+    assert answer["usageMetadata"]["candidatesTokenCount"] == 1
+    streamed = await http.post("genai/v1/models/test/four:streamGenerateContent?alt=sse", json=body)
+    events = [json.loads(line[6:]) for line in streamed.text.split("\n\n") if line]
+    assert "".join(p["text"] for e in events for p in e["candidates"][0]["content"]["parts"]) == "4"
+    assert events[-1]["usageMetadata"]["totalTokenCount"] == 6
+    config = {"responseMimeType": "text/x.enum", "responseSchema": {"type": "STRING", "enum": ["RED"]}}
+    wanted = {"contents": [{"parts": [{"text": "enum"}]}], "generationConfig": config}
+    enum = (await http.post("genai/v1/models/test/four:generateContent", json=wanted)).json()
+    assert enum["candidates"][0]["content"]["parts"] == [{"text": "RED"}]
+
+
+async def test_the_sdk_speaks_both_apis_through_the_proxy(proxy_server: ServerProcess, tmp_path: Path) -> None:
+    """A task with the SDK's genai backend and one with its default both get their answers."""
+    source = """
+# %%
+import kaggle_benchmarks as kbench
+@kbench.task(name="both-apis")
+def both_apis(llm) -> float:
+    other = kbench.kaggle.load_model("test/four", api="genai")
+    answers = [llm.prompt("What is 2 + 2?"), other.prompt("What is 2 + 2?")]
+    print("ANSWERS", answers, sorted(kbench.llms), kbench.llms["test/four"].prompt("2 + 2"))
+    return sum(answer == "4" for answer in answers) / 2
+both_apis.run(kbench.llm)
+"""
+    async with proxy_server.client() as client:
+        await push(client, "both-apis", source)
+        (done,) = await run(client, "both-apis", "four")
+        assert done.state is RunState.COMPLETED, done.error_message
+        await client.download_output(done.id, tmp_path / "out")
+    (file,) = (tmp_path / "out").glob("*.run.json")
+    assert json.loads(file.read_text())["results"][0]["numericResult"]["value"] == 1.0
+
+
+async def test_an_upstream_that_is_down_fails_its_run_only(proxy_server: ServerProcess) -> None:
+    """The run's error says which model and why; the run beside it completes."""
+    async with proxy_server.client() as client:
+        await push(client, "two-plus-two", TASK)
+        down, four = await run(client, "two-plus-two", "down", "four")
+    assert (down.state, four.state) == (RunState.ERRORED, RunState.COMPLETED)
+    assert "vendor/down" in down.error_message
+    assert "cannot be reached" in down.error_message
+
+
+def test_genai_requests_become_chat_requests() -> None:
+    """Roles, system text, images, function calls and their results, settings, schema and tools arrive."""
+    chat = genai.to_chat(
+        {
+            "systemInstruction": {"parts": [{"text": "Be brief."}]},
+            "contents": [
+                {"role": "user", "parts": [{"text": "look"}, {"inlineData": {"mimeType": "image/png", "data": "QQ=="}}]},
+                {"role": "model", "parts": [{"functionCall": {"name": "f", "args": {"x": 1}}}]},
+                {"role": "user", "parts": [{"functionResponse": {"name": "f", "response": {"y": 2}}}]},
+            ],
+            "generationConfig": {
+                "temperature": 0.5,
+                "maxOutputTokens": 9,
+                "responseMimeType": "application/json",
+                "responseSchema": {
+                    "type": "OBJECT",
+                    "propertyOrdering": ["a"],
+                    "properties": {"a": {"type": "ARRAY", "items": {"type": "INTEGER"}, "nullable": True}},
+                },
+            },
+            "tools": [{"functionDeclarations": [{"name": "f", "parameters": {"type": "OBJECT"}}]}],
+        }
+    )
+    assert [m["role"] for m in chat["messages"]] == ["system", "user", "assistant", "tool"]
+    assert chat["messages"][1]["content"][1]["image_url"]["url"] == "data:image/png;base64,QQ=="
+    assert chat["messages"][2]["tool_calls"][0]["function"] == {"name": "f", "arguments": '{"x": 1}'}
+    assert json.loads(chat["messages"][3]["content"]) == {"y": 2}
+    assert (chat["temperature"], chat["max_tokens"]) == (0.5, 9)
+    assert chat["response_format"]["json_schema"]["schema"] == {
+        "type": "object",
+        "properties": {"a": {"anyOf": [{"type": "array", "items": {"type": "integer"}}, {"type": "null"}]}},
+    }
+    assert chat["tools"][0]["function"]["parameters"] == {"type": "object"}

@@ -1,0 +1,241 @@
+"""The calls of the protocol, answered by a real server on a real socket with the real SDK behind it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import httpx
+import pytest
+
+from fanbench import Client
+from fanbench._errors import BadRequest, Forbidden, NotFound, Unauthorized
+from fanbench.api.messages import CreationState, RunState
+from fanbench.tasks import to_notebook
+
+from .server_process import TASK, ServerProcess, log_text, push, run, task_source
+
+pytestmark = [pytest.mark.anyio, pytest.mark.e2e]
+
+
+async def test_a_task_goes_from_push_to_output(client: Client, tmp_path: Path) -> None:
+    """A pushed task is created, runs on two models, and leaves logs and files that say what came out."""
+    task = await push(client, "two-plus-two", TASK)
+    assert task.creation_state is CreationState.COMPLETED
+    assert task.slug.version_number == 1
+    results = await client.schedule_runs("two-plus-two", ["four", "test/wrong"])
+    assert [result.run_scheduled for result in results] == [True, True]
+    runs = await run_all(client, "two-plus-two")
+    assert [(r.model_version_slug, r.state) for r in runs] == [
+        ("four", RunState.COMPLETED),
+        ("wrong", RunState.COMPLETED),
+    ]
+    assert "no idea" in await log_text(client, runs[1].id)
+    passed = []
+    for each in runs:
+        await client.download_output(each.id, tmp_path / str(each.id), include_source=True)
+        (file,) = (tmp_path / str(each.id)).glob("*.run.json")
+        passed.append(json.loads(file.read_text())["results"][0].get("booleanResult", False))
+        executed = json.loads((tmp_path / str(each.id) / "__notebook__.ipynb").read_text())
+        assert "What is 2 + 2?" in str(executed["cells"][-1]["outputs"])
+        source = json.loads((tmp_path / str(each.id) / "__notebook_source__.ipynb").read_text())
+        assert not any(cell.get("outputs") for cell in source["cells"])
+    assert passed == [True, False]
+
+
+async def run_all(client: Client, slug: str) -> list:  # type: ignore[type-arg]
+    import anyio
+
+    while True:
+        runs = [run async for run in client.list_runs(slug)]
+        if all(run.state.terminal for run in runs):
+            return runs
+        await anyio.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("slug", "source", "state", "words"),
+    [
+        ("no-run", "# %%\nprint(1)", CreationState.KERNEL_WITHOUT_RUN, "no .run.json"),
+        ("other-name", TASK, CreationState.VALIDATION_FAILED, "two-plus-two"),
+        ("cell-fails", "# %%\nx = 1\n# %%\nx / 0", CreationState.ERRORED, "ZeroDivisionError"),
+        ("syntax", "# %%\nprint('a'\n", CreationState.ERRORED, "SyntaxError"),
+        ("exits", "# %%\nimport sys\nsys.exit(3)", CreationState.ERRORED, "SystemExit: 3"),
+        (
+            "no-model",
+            "# %%\nimport kaggle_benchmarks as kbench\n@kbench.task(name='no-model')\n"
+            "def t(x: int) -> bool:\n    return True\nt.run(3)",
+            CreationState.NO_MODEL_SPECIFIED,
+            "kbench.llm",
+        ),
+    ],
+)
+async def test_creation_says_why_it_failed(
+    client: Client, slug: str, source: str, state: CreationState, words: str
+) -> None:
+    """A push whose notebook records nothing that can be run ends in Kaggle's state for it, with the reason."""
+    task = await push(client, slug, source)
+    assert task.creation_state is state
+    assert words in task.creation_error_message
+
+
+async def test_a_failed_creation_cannot_be_run(client: Client) -> None:
+    """Only a COMPLETED task is scheduled."""
+    await push(client, "never-runs", "# %%\n1/0")
+    with pytest.raises(BadRequest, match="ERRORED"):
+        await client.schedule_runs("never-runs", ["four"])
+
+
+async def test_magics_work(client: Client) -> None:
+    """Shell lines, line magics and cell magics run as in a notebook."""
+    source = "# %%\n!echo from-the-shell\n# %%\n%time x = 1\n# %%\n%%bash\necho from-$((1+1))-bash\n" + TASK
+    await push(client, "two-plus-two", source)
+    (latest,) = await run(client, "two-plus-two", "four")
+    text = await log_text(client, latest.id)
+    assert "from-the-shell" in text
+    assert "from-2-bash" in text
+
+
+async def test_a_second_run_in_flight_is_skipped(client: Client) -> None:
+    """One run of a version and model at a time; the answer says why the other is skipped."""
+    await push(client, "two-plus-two", TASK)
+    first = await client.schedule_runs("two-plus-two", ["slow"])
+    second = await client.schedule_runs("two-plus-two", ["slow", "four"])
+    assert [r.run_scheduled for r in first + second] == [True, False, True]
+    assert "in progress" in second[0].run_skipped_reason
+    await run_all(client, "two-plus-two")
+
+
+async def test_a_live_log_arrives_while_the_run_goes_on(client: Client) -> None:
+    """The stream's first lines come before the run ends, and the stream ends after the state is terminal."""
+    body = "print('begun')\nllm.prompt('x')\nreturn True"
+    await push(client, "talks", task_source("talks", body))
+    await client.schedule_runs("talks", ["slow"])
+    import anyio
+
+    states = []
+    while not states:
+        (current,) = [r async for r in client.list_runs("talks")]
+        try:
+            async for entry in client.logs(current.id):
+                if "begun" in entry.data:
+                    states += [r.state async for r in client.list_runs("talks")]
+        except NotFound:
+            await anyio.sleep(0.02)  # queued: no log yet
+    states += [r.state async for r in client.list_runs("talks")]
+    assert states == [RunState.RUNNING, RunState.COMPLETED]
+
+
+async def test_datasets_are_where_a_task_expects_them(client: Client) -> None:
+    """An attached dataset is read from ../input, and from /kaggle/input where the system lets us mount it."""
+    body = "import os\nprint(open('../input/words/words.csv').read())\nprint(os.getcwd())\nreturn True"
+    task = await push(client, "reads", task_source("reads", body), ["me/words"])
+    assert task.options is not None
+    assert task.options.dataset_data_sources == ["me/words"]
+    assert task.creation_state is CreationState.COMPLETED, task.creation_error_message
+    (done,) = await run(client, "reads", "four")
+    text = await log_text(client, done.id)
+    assert "alpha" in text
+    assert "/kaggle/working" in text or "cannot be mounted" in text
+
+
+async def test_unknown_datasets_are_named(client: Client) -> None:
+    """A push with a dataset that is not there is refused, and leaves no version."""
+    with pytest.raises(NotFound, match="me/nothing"):
+        await client.create_task("reads-nothing", to_notebook(TASK), datasets=["me/words", "me/nothing"])
+    with pytest.raises(NotFound):
+        await client.get_task("reads-nothing")
+
+
+async def test_publish_is_idempotent_and_delete_forgets(client: Client) -> None:
+    """A published task stays public when published again; a deleted one is gone, and its name is free."""
+    await push(client, "two-plus-two", TASK)
+    only = await client.publish_task("two-plus-two", publish_notebook=False)
+    assert (only.is_public, only.is_backing_notebook_published) == (True, False)
+    for _ in range(2):
+        both = await client.publish_task("two-plus-two")
+        assert (both.is_public, both.is_backing_notebook_published) == (True, True)
+    await client.delete_task("two-plus-two")
+    with pytest.raises(NotFound):
+        await client.get_task("two-plus-two")
+    again = await push(client, "two-plus-two", TASK)
+    assert again.slug.version_number == 1
+
+
+async def test_lists_filter_and_page(client: Client) -> None:
+    """The regex and the status filter hold, and pages add up to the whole without doubles."""
+    for slug in ("paged-a", "paged-b", "paged-c"):
+        await push(client, slug, TASK)  # VALIDATION_FAILED: the name differs
+    found = [t.slug.task_slug async for t in client.list_tasks(regex="^paged-", page_size=2)]
+    assert found == ["paged-a", "paged-b", "paged-c"]
+    failed = [t.slug.task_slug async for t in client.list_tasks(regex="^paged", status="validation_failed")]
+    assert failed == found
+    assert [t async for t in client.list_tasks(regex="^paged", status="completed")] == []
+    with pytest.raises(BadRequest, match="regular expression"):
+        _ = [t async for t in client.list_tasks(regex="(")]
+
+
+async def test_wrong_names_are_refused_in_words(client: Client) -> None:
+    """An unknown model, task, run, owner, slug or notebook each gets the status that Kaggle gives."""
+    await push(client, "two-plus-two", TASK)
+    with pytest.raises(NotFound, match="nobody"):
+        await client.schedule_runs("two-plus-two", ["four", "nobody"])
+    assert [r async for r in client.list_runs("two-plus-two", models=["nobody"])] == []
+    with pytest.raises(NotFound, match="nothing"):
+        await client.get_task("nothing")
+    with pytest.raises(Forbidden):
+        await client.get_task("somebody/two-plus-two")
+    assert (await client.get_task("local/two-plus-two")).slug.task_slug == "two-plus-two"
+    with pytest.raises(NotFound):
+        _ = [entry async for entry in client.logs(987654)]
+    with pytest.raises(BadRequest, match="not a task slug"):
+        await client.create_task("Not A Slug", to_notebook(TASK))
+    with pytest.raises(BadRequest, match="not a notebook"):
+        await client.create_task("rubbish", "no json")
+    with pytest.raises(BadRequest, match="not a notebook"):
+        await client.create_task("rubbish", '{"cells": 3}')
+
+
+@pytest.mark.parametrize("prefix", ["/v1", "/api/v1"])
+async def test_raw_requests_are_answered_as_errors_of_the_protocol(server: ServerProcess, prefix: str) -> None:
+    """Broken JSON, wrong types, unknown calls and wrong tokens come back as {code, message}."""
+    url = f"{server.address.url}{prefix}/benchmarks.BenchmarkTasksApiService"
+    good = {"authorization": f"Bearer {server.address.token}"}
+    basic = httpx.BasicAuth("anybody", server.address.token)
+    async with httpx.AsyncClient() as http:
+        cases = [
+            (await http.post(f"{url}/GetBenchmarkTask", content=b"{", headers=good), 400),
+            (await http.post(f"{url}/GetBenchmarkTask", json={"slug": 3}, headers=good), 400),
+            (await http.post(f"{url}/NoSuchCall", json={}, headers=good), 404),
+            (await http.post(f"{url}/ListBenchmarkTasks", json={"pageToken": "x"}, headers=good), 400),
+            (await http.post(f"{url}/ListBenchmarkTasks", json={}), 401),
+            (await http.post(f"{url}/ListBenchmarkTasks", json={}, headers={"authorization": "Bearer no"}), 401),
+            (await http.post(f"{url}/ListBenchmarkTasks", json={}, auth=basic), 200),
+        ]
+    for response, status in cases:
+        assert response.status_code == status, response.text
+        if status != 200:
+            assert response.json()["code"] == status
+            assert response.json()["message"]
+
+
+async def test_tokens_and_quotas(client: Client, server: ServerProcess) -> None:
+    """A proxy token says where the proxy is and lasts two hours; quotas count; tokens are introspected."""
+    token = await client.create_proxy_token()
+    assert token.base_uri == f"{server.address.url}/models"
+    assert token.expiry_time is not None
+    quota = await client.task_quota()
+    assert 0 <= quota.daily_quota_used < quota.total_daily_quota_allowed
+    balances = (await client.proxy_quotas()).quota_balances
+    assert [b.refill_period.value for b in balances] == ["DAILY", "MONTHLY"]
+    assert (await client.introspect_token(server.address.token)).active
+    assert not (await client.introspect_token("nonsense")).active
+
+
+async def test_a_wrong_token_is_refused(server: ServerProcess) -> None:
+    """401, and the message names the file that has the right one."""
+    from fanbench import resolve_config
+
+    async with Client(resolve_config(endpoint=server.address.url, token="wrong", env={})) as stranger:
+        with pytest.raises(Unauthorized, match="token"):
+            await stranger.get_task("two-plus-two")
