@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -65,16 +66,22 @@ async def test_ctrl_c_ends_it_at_once_and_cleanly(tmp_path: Path) -> None:
         async with server.client() as client:
             body = "import time, os\nprint('pid', os.getpid(), flush=True)\ntime.sleep(60)"
             await client.create_task("sleeps", to_notebook(task_source("sleeps", body)))
-            while (await client.get_task("sleeps")).creation_state is not CreationState.RUNNING:
-                await anyio.sleep(0.02)
-            await anyio.sleep(0.5)
+            pid = await _printed_pid(server.data / "logs/creation-1.jsonl")
         os.kill(server.address.pid, signal.SIGINT)
         server.process.wait(15)
     assert server.process.returncode == 0
     assert "Traceback" not in (tmp_path / "data.out").read_text()
-    log = (server.data / "logs/creation-1.jsonl").read_text()
-    pid = json.loads(log.splitlines()[0])["data"].split("pid ")[1].split()[0] if "pid" in log else None
-    assert pid is None or not Path(f"/proc/{pid}").exists()
+    assert not Path(f"/proc/{pid}").exists()
+
+
+async def _printed_pid(log: Path) -> int:
+    """What the run printed after "pid", as soon as it has."""
+    with anyio.fail_after(30):
+        while True:
+            lines = log.read_text().splitlines() if log.exists() else []
+            if match := re.search(r"pid (\d+)\n", "".join(json.loads(line)["data"] for line in lines)):
+                return int(match[1])
+            await anyio.sleep(0.02)
 
 
 async def test_a_killed_server_takes_up_what_it_had_begun(tmp_path: Path) -> None:
@@ -110,21 +117,21 @@ async def test_the_warm_parent_is_replaced_when_it_dies(tmp_path: Path) -> None:
         async with server.client() as client:
             await push(client, "two-plus-two", TASK)
             await client.schedule_runs("two-plus-two", ["slow"])
-            while not [r async for r in client.list_runs("two-plus-two") if r.state is RunState.RUNNING]:
+            while "PROMPT" not in (server.data / "logs/1.jsonl").read_text():
                 await anyio.sleep(0.02)
-            await anyio.sleep(0.3)
-            _kill_children_running("executor.zygote", server.address.pid)
-            (lost, good) = [*(await run(client, "two-plus-two", "slow"))[:1], *await run(client, "two-plus-two", "four")]
+            _kill_child(server.address.pid, "executor.zygote")
+            lost = (await run(client, "two-plus-two", "slow"))[0]
+            (good,) = await run(client, "two-plus-two", "four")
     assert lost.state is RunState.ERRORED
     assert "SIGKILL" in lost.error_message
     assert good.state is RunState.COMPLETED
 
 
-def _kill_children_running(word: str, parent: int) -> None:
-    listing = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
-    rows = [line.split(None, 2) for line in listing.splitlines()[1:]]
-    (pid,) = [int(pid) for pid, ppid, args in rows if int(ppid) == parent and word in args]
-    os.kill(pid, signal.SIGKILL)
+def _kill_child(parent: int, word: str) -> None:
+    """Kill the one child of `parent` whose command line has `word`."""
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    (pid,) = [pid for pid in children if word in Path(f"/proc/{pid}/cmdline").read_text()]
+    os.kill(int(pid), signal.SIGKILL)
 
 
 async def test_a_process_a_run_gives_the_same(tmp_path: Path) -> None:

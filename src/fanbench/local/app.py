@@ -126,8 +126,8 @@ async def _answer(services: Services, request: Request) -> Response:
         result = await handler(services, _decode(await _body(request), kind))
     except WireError as error:
         return _error(error.status, error.message)
-    except LocalServerError as error:  # models.toml is wrong
-        return _error(500, str(error))
+    except LocalServerError as error:  # models.toml is wrong: no use in asking again, as for a 500
+        return _error(400, str(error))
     except ClientDisconnect:
         return _error(400, "The request was broken off")
     except Exception:  # noqa: BLE001 - the server stays up, and says where to look

@@ -126,6 +126,7 @@ class Zygote:
                     kill(pid, signal.SIGKILL)
                 except ProcessLookupError:
                     continue
+            os.waitpid(pid, 0)
 
     def _say(self, notice: Notice) -> None:
         say(self._control, notice)

@@ -97,7 +97,7 @@ class Failure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How often, before the rule's reply is given; 0: always."""
 
 
-class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The first rule whose `match` (a regular expression) is found in the last user message answers."""
 
     match: str = ""

@@ -1,0 +1,334 @@
+"""The server's pure parts: verdicts, logs, zips, pages, the catalogue, environments."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fanbench._errors import LocalServerError, UsageError
+from fanbench.api.messages import CreationState, RunState
+from fanbench.local.environment import run_environment
+from fanbench.local.executor.job import Exit, Outcome
+from fanbench.local.executor.supervise import verdict
+from fanbench.local.folder import DataFolder
+from fanbench.local.logs import RunLog, stored_as_list
+from fanbench.local.models.catalog import (
+    Catalog,
+    Embedded,
+    Rule,
+    Scripted,
+    Upstream,
+    prices,
+    read_catalog,
+    write_catalog,
+)
+from fanbench.local.models.provision import provide_endpoint, provide_file
+from fanbench.local.proxy.service import prepare
+from fanbench.local.routes.paging import page_of
+from fanbench.local.verdicts import judge_creation, judge_run
+from fanbench.local.wire import WireError
+from fanbench.local.zips import output_zip
+
+# --- Verdicts ---
+
+
+def run_file(name: str = "My Task", state: str = "COMPLETED", **fields: Any) -> dict[str, Any]:
+    return {
+        "taskVersion": {"name": name},
+        "modelVersion": {"slug": "a/b"},
+        "state": f"BENCHMARK_TASK_RUN_STATE_{state}",
+        **fields,
+    }
+
+
+def write_run_files(folder: Path, *files: dict[str, Any] | str) -> Path:
+    for number, file in enumerate(files):
+        path = folder / f"{number}.run.json"
+        path.write_text(file if isinstance(file, str) else json.dumps(file))
+        os.utime(path, (number, number))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("files", "failure", "state", "words"),
+    [
+        ([run_file()], None, RunState.COMPLETED, ""),
+        ([run_file()], "boom", RunState.ERRORED, "boom"),
+        ([], None, RunState.ERRORED, "no .run.json"),
+        (["{damaged"], None, RunState.ERRORED, "no .run.json"),
+        ([run_file(state="ERRORED", errorMessage="Err: x")], None, RunState.ERRORED, "Err: x"),
+        ([run_file(state="ERRORED", errorMessage="MemoryError")], None, RunState.ERRORED, "--run-memory"),
+        ([run_file(state="ERRORED"), run_file()], None, RunState.COMPLETED, ""),
+        ([run_file("Other", state="ERRORED"), run_file()], None, RunState.COMPLETED, ""),
+        ([run_file("Other")], None, RunState.COMPLETED, ""),
+    ],
+)
+def test_the_state_of_a_run(tmp_path: Path, files: list[Any], failure: str | None, state: RunState, words: str) -> None:
+    """A run is judged by the run files of its own task, never by the exit code alone."""
+    found = judge_run("my-task", write_run_files(tmp_path, *files), failure)
+    assert found.state == state.value
+    assert words in found.error
+    assert bool(found.error) == (state is RunState.ERRORED)
+
+
+@pytest.mark.parametrize(
+    ("files", "failure", "state"),
+    [
+        ([run_file()], None, CreationState.COMPLETED),
+        ([run_file(state="ERRORED")], None, CreationState.COMPLETED),
+        ([run_file()], "boom", CreationState.ERRORED),
+        ([], None, CreationState.KERNEL_WITHOUT_RUN),
+        ([run_file("Other")], None, CreationState.VALIDATION_FAILED),
+        ([run_file(modelVersion={})], None, CreationState.NO_MODEL_SPECIFIED),
+        ([{"foreign": 1}], None, CreationState.VALIDATION_FAILED),
+    ],
+)
+def test_the_state_of_a_creation(
+    tmp_path: Path, files: list[Any], failure: str | None, state: CreationState
+) -> None:
+    """A creation is judged by whether a run of the pushed task, on a model, came out."""
+    assert judge_creation("my-task", write_run_files(tmp_path, *files), failure).state == state.value
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code", "limit", "words"),
+    [
+        (Outcome(), 0, None, None),
+        (Outcome(error="Boom"), 1, None, "Boom"),
+        (None, 0, None, "exit code 0 before"),
+        (None, 3, None, "exit code 3 before"),
+        (None, -11, None, "SIGSEGV"),
+        (Outcome(error="KeyboardInterrupt"), 1, 5.0, "after 5 s"),
+        (None, -9, 5.0, "after 5 s"),
+    ],
+)
+def test_how_a_process_ended(outcome: Outcome | None, code: int, limit: float | None, words: str | None) -> None:
+    """The outcome that the process wrote counts; without one its death is told; a time limit beats both."""
+    said = verdict(outcome, Exit(code=code), limit)
+    assert said is None if words is None else words in str(said)
+
+
+# --- Logs ---
+
+
+@given(data=st.binary(max_size=300), cuts=st.lists(st.integers(0, 300), max_size=6))
+def test_a_log_is_the_text_however_it_was_cut(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes, cuts: list[int]
+) -> None:
+    """The entries of a log join to the decoded output, wherever the pipe cut it, live and stored."""
+    path = tmp_path_factory.mktemp("log") / "1.jsonl"
+    log = RunLog(path, limit=10_000)
+    points = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+    for start, end in zip(points, points[1:], strict=False):
+        if end > start:
+            log.append("stdout", data[start:end])
+    log.append("stdout", b"")
+    log.close()
+
+    async def read() -> tuple[list[bytes], bytes]:
+        live = [entry async for entry in log.follow()]
+        return live, b"".join([piece async for piece in stored_as_list(path)])
+
+    live, stored = anyio.run(read)
+    wanted = data.decode("utf-8", "replace")
+    assert "".join(json.loads(entry)["data"] for entry in live) == wanted
+    assert "".join(entry["data"] for entry in json.loads(stored)) == wanted
+
+
+@pytest.mark.anyio
+async def test_a_follower_gets_each_entry_as_it_comes(tmp_path: Path) -> None:
+    """Someone who follows from the start and someone who comes late both get everything, once."""
+    log = RunLog(tmp_path / "1.jsonl", limit=1000)
+    got: dict[str, list[str]] = {"early": [], "late": []}
+
+    async def follow(name: str) -> None:
+        async for entry in log.follow():
+            got[name].append(json.loads(entry)["data"])
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(follow, "early")
+        await anyio.wait_all_tasks_blocked()
+        log.append("stdout", b"one\n")
+        await anyio.wait_all_tasks_blocked()
+        assert got["early"] == ["one\n"]
+        tasks.start_soon(follow, "late")
+        log.append("stderr", b"two\n")
+        log.close()
+    assert got == {"early": ["one\n", "two\n"], "late": ["one\n", "two\n"]}
+
+
+# --- Zips ---
+
+
+def test_the_same_output_makes_the_same_zip(tmp_path: Path) -> None:
+    """Byte for byte, so that a download can be resumed; the notebooks come only when asked for."""
+    for name in ("a", "b"):
+        (tmp_path / name / "working/sub").mkdir(parents=True)
+        (tmp_path / name / "working/x.txt").write_text("x")
+        (tmp_path / name / "working/sub/y.txt").write_text("y")
+        (tmp_path / name / "source.ipynb").write_text("{}")
+    plain = [output_zip(tmp_path / name, include_source=False) for name in ("a", "b")]
+    assert plain[0].read_bytes() == plain[1].read_bytes()
+    assert zipfile.ZipFile(plain[0]).namelist() == ["sub/y.txt", "x.txt"]
+    full = output_zip(tmp_path / "a", include_source=True)
+    assert zipfile.ZipFile(full).namelist()[2:] == ["__notebook__.ipynb", "__notebook_source__.ipynb"]
+    assert sorted(p.name for p in (tmp_path / "a").iterdir() if p.suffix == ".tmp") == []
+
+
+def test_strange_file_names_are_zipped(tmp_path: Path) -> None:
+    """A name that is no UTF-8 does not spoil the output of the others."""
+    working = tmp_path / "working"
+    working.mkdir()
+    (working / os.fsdecode(b"bad-\xff.txt")).write_text("x")
+    (working / "good.txt").write_text("y")
+    assert "good.txt" in zipfile.ZipFile(output_zip(tmp_path, include_source=False)).namelist()
+
+
+def test_a_folder_that_the_task_removed_is_an_empty_zip(tmp_path: Path) -> None:
+    """No output is no error."""
+    assert zipfile.ZipFile(output_zip(tmp_path / "gone", include_source=True)).namelist() == []
+
+
+# --- Pages ---
+
+
+@given(count=st.integers(0, 40), size=st.integers(1, 12))
+def test_pages_add_up(count: int, size: int) -> None:
+    """Following the tokens to the end gives every row once, in order."""
+    rows, token, seen = list(range(count)), "", []
+    for _ in range(count + 1):
+        page, token = page_of(rows, size, token, 0)
+        seen += page
+        if not token:
+            break
+    assert seen == rows
+
+
+@given(token=st.text(min_size=1).filter(lambda t: not (t.isascii() and t.isdigit())))
+def test_a_foreign_page_token_is_refused(token: str) -> None:
+    """Whatever is not a token of ours is the caller's mistake, not the server's."""
+    with pytest.raises(WireError) as caught:
+        page_of([1], 1, token, 0)
+    assert caught.value.status == 400
+
+
+# --- The catalogue ---
+
+words = st.text("abcdefghijklmnopqrstuvwxyz0123456789-.", min_size=1, max_size=12)
+slugs = st.builds("{}/{}".format, words, words)
+specs = st.one_of(
+    st.builds(Embedded, slug=slugs, path=st.text(min_size=1), context=st.integers(1, 9999), stop=st.lists(st.text())),
+    st.builds(Upstream, slug=slugs, url=st.text(), input_price=st.none() | st.floats(0, 100)),
+    st.builds(Scripted, slug=slugs, rules=st.lists(st.builds(Rule, match=st.text(), reply=st.text()), max_size=2)),
+)
+
+
+@given(models=st.lists(specs, max_size=4, unique_by=lambda m: m.slug.rpartition("/")[2]))
+def test_a_catalogue_survives_its_file(tmp_path_factory: pytest.TempPathFactory, models: list[Any]) -> None:
+    """What is written is what is read, for any text in it."""
+    path = tmp_path_factory.mktemp("catalog") / "models.toml"
+    catalog = Catalog(model=models, default=models[0].slug if models else "")
+    write_catalog(path, catalog)
+    assert read_catalog(path) == catalog
+
+
+def test_a_users_comments_stay(tmp_path: Path) -> None:
+    """Adding and removing a model leaves the rest of the file as it was typed."""
+    path = tmp_path / "models.toml"
+    typed = '# mine\ndefault = "a/one" # the best\n\n[[model]] # first\nslug = "a/one"\nkind = "scripted"\n'
+    path.write_text(typed)
+    catalog = read_catalog(path)
+    write_catalog(path, catalog.with_model(Scripted(slug="b/two")))
+    assert path.read_text().startswith(typed)
+    assert [m.slug for m in read_catalog(path).model] == ["a/one", "b/two"]
+    write_catalog(path, read_catalog(path).without("a/one"))
+    assert read_catalog(path) == Catalog(model=[Scripted(slug="b/two")])
+    assert path.read_text().startswith("# mine")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[[model]\n", "line 1"),
+        ("[[model]]\nkind = 'scripted'\n", "slug"),
+        ("[[model]]\nslug = 'a/b'\nkind = 'magic'\n", "magic"),
+        ("[[model]]\nslug = 'a/b'\nkind = 'scripted'\ncolour = 1\n", "colour"),
+        ("[[model]]\nslug = 'a/b'\nkind = 'embedded'\n", "path"),
+        ("default = 'x/y'\n", "x/y"),
+        ("[[model]]\nslug='a/m'\nkind='scripted'\n[[model]]\nslug='b/m'\nkind='scripted'\n", "same API slug"),
+        ("[[model]]\nslug='a/'\nkind='scripted'\n", "no model slug"),
+    ],
+)
+def test_a_mistake_in_models_toml_is_named(tmp_path: Path, text: str, words: str) -> None:
+    """The message has the file and the word that is wrong."""
+    (tmp_path / "models.toml").write_text(text)
+    with pytest.raises(LocalServerError) as caught:
+        read_catalog(tmp_path / "models.toml")
+    assert words in str(caught.value)
+    assert "models.toml" in str(caught.value)
+
+
+def test_unknown_prices_are_unknown() -> None:
+    """A model that runs here is free; an endpoint without prices has an unknown cost, never 0."""
+    assert prices(Embedded(slug="a/b", path="x")) == (0.0, 0.0)
+    assert prices(Upstream(slug="a/b", url="x")) is None
+    assert prices(Upstream(slug="a/b", url="x", output_price=2.0)) == (0.0, 2.0)
+
+
+def test_a_file_that_is_no_gguf_is_refused(tmp_path: Path) -> None:
+    """Before it is in the catalogue; and so is an endpoint without a model's name."""
+    (tmp_path / "bad.gguf").write_text("not a model")
+    with pytest.raises(UsageError, match="not a GGUF"):
+        provide_file(tmp_path / "bad.gguf", None, {})
+    with pytest.raises(UsageError, match="No such file"):
+        provide_file(tmp_path / "missing.gguf", None, {})
+    with pytest.raises(UsageError, match="name for its model"):
+        provide_endpoint("http://x/v1", None, {})
+
+
+def test_requests_are_prepared_for_the_kind_of_model() -> None:
+    """Embedded models are greedy where nothing is said; an upstream is left its own defaults."""
+    asked = {"messages": [], "temperature": None, "stop": "END"}
+    embedded = prepare(Embedded(slug="a/b", path="x", max_tokens=9, stop=["Q:"]), asked)
+    assert embedded == {"messages": [], "temperature": 0, "max_tokens": 9, "stop": ["END", "Q:"]}
+    assert prepare(Upstream(slug="a/b", url="x"), asked) == {"messages": [], "stop": "END"}
+
+
+# --- Environments ---
+
+
+def test_a_runs_environment_is_an_allow_list() -> None:
+    """Nothing passes that is not named: secrets of the server's environment stay with it."""
+    outside = {"PATH": "/bin", "HOME": "/h", "OPENAI_API_KEY": "s", "KAGGLE_KEY": "s", "LC_ALL": "C", "MINE": "m"}
+    environment = run_environment(
+        mark="run-1",
+        proxy_url="http://x/models",
+        proxy_key="k",
+        expires="t",
+        model="a/b",
+        judge="c/d",
+        available=["a/b", "c/d"],
+        extra=["MINE"],
+        outside=outside,
+    )
+    assert "s" not in environment.values()
+    assert (environment["HOME"], environment["LC_ALL"], environment["MINE"]) == ("/h", "C", "m")
+    assert (environment["LLM_DEFAULT"], environment["LLM_DEFAULT_EVAL"]) == ("a/b", "c/d")
+    assert environment["LLMS_AVAILABLE"] == "a/b,c/d"
+    assert environment["PATH"].endswith("/bin")
+    assert environment["PATH"] != "/bin"
+
+
+def test_every_path_is_inside_the_data_folder(tmp_path: Path) -> None:
+    """Whatever number a run has, its files are below the root."""
+    folder = DataFolder(tmp_path)
+    for path in (folder.run(1), folder.log(1), folder.notebook(1), folder.creation(1), folder.creation_log(1)):
+        assert tmp_path in path.parents
