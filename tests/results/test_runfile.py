@@ -1,0 +1,111 @@
+"""One run file."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fanbench.results.runfile import NotARunFile, read_run_file
+from tests.results.build import run, write
+
+
+@pytest.mark.parametrize(
+    ("result", "outcome"),
+    [
+        ({"booleanResult": True}, ("boolean", True, None)),
+        ({"booleanResult": False}, ("boolean", False, None)),
+        ({}, ("boolean", False, None)),
+        ({"numericResult": {"value": 0.5}}, ("numeric", 0.5, None)),
+        ({"numericResult": {"value": 3}}, ("numeric", 3.0, None)),
+        ({"numericResult": {}}, ("numeric", 0.0, None)),
+        ({"numericResult": {"confidenceInterval": 0.1}}, ("numeric", 0.0, 0.1)),
+        ({"numericResult": {"value": 0.5, "confidenceInterval": 0.0}}, ("numeric", 0.5, 0.0)),
+        ({"numericResult": {"value": "Infinity"}}, ("numeric", math.inf, None)),
+        ({"dictResult": {"a": 1.5}}, ("dict", {"a": 1.5}, None)),
+        ({"dictResult": {}}, ("dict", {}, None)),
+        (None, (None, None, None)),
+    ],
+)
+def test_a_result_is_read_with_what_was_left_out(
+    tmp_path: Path, result: dict[str, Any] | None, outcome: object
+) -> None:
+    """Zeros and falses that proto3 JSON drops come back, and what was never there stays unknown."""
+    assert read_run_file(write(tmp_path / "a.run.json", run(result=result))).outcome() == outcome
+
+
+@pytest.mark.parametrize("text", ['"NaN"', "NaN"])
+def test_not_a_number_is_read_in_both_spellings(tmp_path: Path, text: str) -> None:
+    """As text, which is proto3's form, and bare, which is what Python's json writes."""
+    source = '{"taskVersion": {"name": "A"}, "results": [{"numericResult": {"value": NUMBER}}]}'
+    _, value, _ = read_run_file(write(tmp_path / "a.run.json", source.replace("NUMBER", text))).outcome()
+    assert isinstance(value, float)
+    assert math.isnan(value)
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"", "damaged"),
+        (b'{"taskVersion": {"na', "damaged"),
+        (b"\xff\xfe\x00", "damaged"),
+        (b"PK\x03\x04", "damaged"),
+        (b"[]", "not a run file"),
+        (b"null", "not a run file"),
+        (b"{}", "not a run file"),
+        (b'{"taskVersion": {"name": ""}}', "names no task"),
+        (b'{"taskVersion": "My Task"}', "not a run file"),
+        (b'{"taskVersion": {"name": "A"}, "results": 3}', "not a run file"),
+        (b'{"taskVersion": {"name": "A"}, "startTime": "yesterday"}', "not a run file"),
+        (b'{"taskVersion": {"name": "A"}, "results": [{"numericResult": {"value": "x"}}]}', "not a number"),
+        (
+            b'{"taskVersion": {"name": "A"}, "results": [{"numericResult": {"value": 1e999}}]}',
+            "not a run file",
+        ),
+        (b'{"taskVersion": {"name": "A"}, "subruns": [' * 5000, "deep"),
+    ],
+)
+def test_what_is_no_run_file_is_said(tmp_path: Path, content: bytes, what: str) -> None:
+    """Damaged and foreign files are told apart, and nothing else is raised."""
+    with pytest.raises(NotARunFile, match=what):
+        read_run_file(write(tmp_path / "a.run.json", content))
+
+
+def test_a_folder_under_the_name_of_a_run_file_is_no_run_file(tmp_path: Path) -> None:
+    """What the system says about it comes through."""
+    with pytest.raises(NotARunFile, match="cannot be read"):
+        read_run_file(tmp_path)
+
+
+def test_nulls_count_as_left_out(tmp_path: Path) -> None:
+    """Another writer's null is the same as nothing."""
+    path = write(
+        tmp_path / "a.run.json", run(result={"booleanResult": None}, errorMessage=None, subruns=None)
+    )
+    assert read_run_file(path).last_error() is None
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(st.sampled_from([*run(), "value", "name", "numericResult"]), inner, max_size=4)
+        ),
+        max_leaves=12,
+    )
+)
+def test_any_json_is_answered(tmp_path: Path, content: Any) -> None:
+    """No content of the fields gets another exception out."""
+    try:
+        found = read_run_file(
+            write(tmp_path / "a.run.json", {**run(), "results": content, "subruns": content})
+        )
+    except NotARunFile:
+        return
+    assert found.task_version.name == "My Task"

@@ -1,0 +1,136 @@
+"""Tables and records."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fanbench.api.messages import RunState
+from fanbench.results import FIELDS, RunResult, table, to_record, usage, usage_table
+from fanbench.results.table import cell
+
+ROW = RunResult(
+    task="a",
+    name="A",
+    version=1,
+    model="m",
+    run_id=1,
+    state=RunState.COMPLETED,
+    kind="boolean",
+    value=True,
+    interval=None,
+    rows=1,
+    rows_errored=0,
+    assertions_passed=0,
+    assertions_total=0,
+    tokens_in=None,
+    tokens_out=None,
+    cost_usd=None,
+    latency=None,
+    seconds=None,
+    started=None,
+    error=None,
+    path=Path("p"),
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({}, "✓"),
+        ({"value": False}, "✗"),
+        ({"assertions_passed": 3, "assertions_total": 4, "value": False}, "✗ 3/4"),
+        ({"value": 0.0}, "0"),
+        ({"value": 2 / 3, "interval": 0.30364}, "0.6667 ± 0.3"),
+        ({"value": 0.5, "interval": 0.0}, "0.5 ± 0"),
+        ({"value": 0.25, "rows": 4}, "0.25 (4 rows)"),
+        ({"value": 0.25, "rows": 4, "rows_errored": 1}, "0.25 (3 of 4 rows)"),
+        ({"value": 12345.6}, "12346"),
+        ({"value": 1.5e12}, "1.5e+12"),
+        ({"value": math.nan}, "nan"),
+        ({"value": {"f1": 0.51234, "n": 3, "ok": True}}, "f1=0.5123, n=3, ok=True"),
+        ({"value": {}}, "{}"),
+        ({"state": RunState.ERRORED, "value": None}, "errored"),
+        ({"value": None}, "completed"),
+        ({"state": RunState.SCORE_PENDING, "value": None}, "score_pending"),
+    ],
+)
+def test_a_cell_says_how_it_went(changes: dict[str, Any], text: str) -> None:
+    """Marks for passes, numbers with their interval and rows, and the state where there is no value."""
+    assert cell(replace(ROW, **changes)) == text
+
+
+def test_tasks_go_down_and_models_across() -> None:
+    """Both in alphabetical order, whatever the order of the runs; what was not run is a dash."""
+    rows = [
+        replace(ROW, task="b", model="z"),
+        replace(ROW, task="a", model="z"),
+        replace(ROW, model="k", value=0.5),
+    ]
+    assert table(rows).plain() == "task  k    z\na     0.5  ✓\nb     –    ✓"
+    assert table(rows) == table(rows[::-1])
+
+
+def test_many_models_go_down() -> None:
+    """More models than tasks and than fit across: the table is turned."""
+    rows = [replace(ROW, model=f"m{index}") for index in range(5)]
+    assert table(rows).header == ("model", "a")
+    assert [line[0] for line in table(rows).rows] == ["m0", "m1", "m2", "m3", "m4"]
+
+
+def test_all_runs_of_a_pair_share_a_cell() -> None:
+    """In the order in which they are given, the newest first."""
+    assert table([ROW, replace(ROW, value=False)]).rows == (("a", "✓, ✗"),)
+
+
+def test_a_run_without_a_model_has_a_column() -> None:
+    """A task file may run without any."""
+    assert table([replace(ROW, model="")]).header == ("task", "(no model)")
+
+
+def test_usage_adds_up_per_model() -> None:
+    """Unknown stays unknown; a cost counts only if every run of the model has one."""
+    rows = [
+        replace(ROW, tokens_in=5, tokens_out=1, cost_usd=0.5, seconds=1.0),
+        replace(ROW, task="b", tokens_in=2, cost_usd=0.25, seconds=2.0),
+        replace(ROW, model="half", cost_usd=1.0),
+        replace(ROW, model="half", task="b"),
+    ]
+    half, whole = usage(rows)
+    assert (whole.runs, whole.tokens_in, whole.tokens_out, whole.cost_usd, whole.seconds) == (
+        2,
+        7,
+        1,
+        0.75,
+        3.0,
+    )
+    assert (half.runs, half.tokens_in, half.cost_usd, half.seconds) == (2, None, None, None)
+    assert usage_table(rows).plain().splitlines() == [
+        "model  runs  tokens in  tokens out  seconds  cost",
+        "half   2     –          –           –        –",
+        "m      2     7          1           3.0      $0.7500",
+    ]
+
+
+def test_a_cost_that_nobody_knows_has_no_column() -> None:
+    """Local models have no price."""
+    assert usage_table([ROW]).header == ("model", "runs", "tokens in", "tokens out", "seconds")
+
+
+def test_a_record_is_json_with_stable_fields() -> None:
+    """Every field, in order; the state without its prefix; not-a-number is null, at any depth."""
+    record = to_record(replace(ROW, value={"a": math.nan, "b": [math.inf, 1]}, interval=math.nan))
+    assert tuple(record) == FIELDS
+    assert (record["state"], record["path"], record["interval"]) == ("COMPLETED", "p", None)
+    assert record["value"] == {"a": None, "b": [None, 1]}
+    assert json.loads(json.dumps(record, allow_nan=False)) == record
+
+
+def test_the_fields_are_all_that_a_row_has() -> None:
+    """A field added to the row is not forgotten in the records."""
+    assert set(FIELDS) == set(RunResult.__dataclass_fields__)
