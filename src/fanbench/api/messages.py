@@ -150,7 +150,7 @@ class Message(
     """The base of all messages."""
 
 
-class ErrorBody(Message, omit_defaults=False):
+class ErrorBody(Message, frozen=True, omit_defaults=False):
     code: int
     message: str
 
@@ -158,17 +158,17 @@ class ErrorBody(Message, omit_defaults=False):
 # --- Tasks ---------------------------------------------------------------------------------------------------
 
 
-class TaskSlug(Message):
+class TaskSlug(Message, frozen=True):
     owner_slug: str = ""
     task_slug: str = ""
     version_number: int = 0
 
 
-class TaskOptions(Message):
+class TaskOptions(Message, frozen=True):
     dataset_data_sources: list[str] = []
 
 
-class Task(Message):
+class Task(Message, frozen=True):
     slug: TaskSlug
     url: str = ""
     creation_state: CreationState = CreationState.UNSPECIFIED
@@ -183,24 +183,24 @@ class Task(Message):
     invalid_dataset_sources: list[str] = []
 
 
-class CreateTaskRequest(Message):
+class CreateTaskRequest(Message, frozen=True):
     slug: str = ""
     text: str = ""
     options: TaskOptions | None = None
 
 
-class TaskRequest(Message):
+class TaskRequest(Message, frozen=True):
     """GetBenchmarkTask, and the local server's DeleteBenchmarkTask."""
 
     slug: TaskSlug = TaskSlug()
 
 
-class PublishTaskRequest(Message):
+class PublishTaskRequest(Message, frozen=True):
     slug: TaskSlug = TaskSlug()
     publish_backing_notebook: bool = False
 
 
-class ListTasksRequest(Message):
+class ListTasksRequest(Message, frozen=True):
     regex_filter: str = ""
     status_filter: str = ""
     page_size: int = 0
@@ -208,7 +208,7 @@ class ListTasksRequest(Message):
     skip: int = 0
 
 
-class ListTasksResponse(Message):
+class ListTasksResponse(Message, frozen=True):
     tasks: list[Task] = []
     total_results: int = 0
     next_page_token: str = ""
@@ -217,7 +217,7 @@ class ListTasksResponse(Message):
 # --- Runs ----------------------------------------------------------------------------------------------------
 
 
-class Run(Message):
+class Run(Message, frozen=True):
     task_slug: TaskSlug = TaskSlug()
     model_version_slug: str = ""
     id: int = 0
@@ -227,12 +227,12 @@ class Run(Message):
     error_message: str = ""
 
 
-class BatchScheduleRequest(Message):
+class BatchScheduleRequest(Message, frozen=True):
     task_slugs: list[TaskSlug] = []
     model_version_slugs: list[str] = []
 
 
-class ScheduleResult(Message):
+class ScheduleResult(Message, frozen=True):
     benchmark_model_version_id: int = 0
     run_scheduled: bool = False
     run_skipped_reason: str = ""
@@ -240,11 +240,11 @@ class ScheduleResult(Message):
     parent_task_version_id: int = 0
 
 
-class BatchScheduleResponse(Message):
+class BatchScheduleResponse(Message, frozen=True):
     results: list[ScheduleResult] = []
 
 
-class ListRunsRequest(Message):
+class ListRunsRequest(Message, frozen=True):
     task_slug: TaskSlug = TaskSlug()
     model_version_slugs: list[str] = []
     page_size: int = 0
@@ -252,13 +252,13 @@ class ListRunsRequest(Message):
     skip: int = 0
 
 
-class ListRunsResponse(Message):
+class ListRunsResponse(Message, frozen=True):
     runs: list[Run] = []
     total_results: int = 0
     next_page_token: str = ""
 
 
-class RunRequest(Message):
+class RunRequest(Message, frozen=True):
     """GetBenchmarkTaskRunLogs and DownloadBenchmarkTaskRunOutput (which alone knows `include_source`)."""
 
     run_id: int = 0
@@ -276,7 +276,7 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
     data: str = ""
 
 
-class TaskQuota(Message):
+class TaskQuota(Message, frozen=True):
     daily_quota_used: float = 0.0
     total_daily_quota_allowed: float = 0.0
 
@@ -284,7 +284,7 @@ class TaskQuota(Message):
 # --- Models and leaderboards ---------------------------------------------------------------------------------
 
 
-class ModelVersion(Message):
+class ModelVersion(Message, frozen=True):
     id: int = 0
     slug: str = ""
     display_name: str = ""
@@ -295,67 +295,67 @@ class ModelVersion(Message):
     deprecation_time: datetime | None = None
 
 
-class BenchmarkModel(Message):
+class BenchmarkModel(Message, frozen=True):
     id: int = 0
     display_name: str = ""
     slug: str = ""
     version: ModelVersion | None = None
 
 
-class ListModelsRequest(Message):
+class ListModelsRequest(Message, frozen=True):
     page_size: int = 0
     page_token: str = ""
 
 
-class ListModelsResponse(Message):
+class ListModelsResponse(Message, frozen=True):
     benchmark_models: list[BenchmarkModel] = []
     next_page_token: str = ""
 
 
-class NumericResult(Message):
+class NumericResult(Message, frozen=True):
     value: float = 0.0
     confidence_interval: float | None = None
 
 
-class BenchmarkResult(Message):
+class BenchmarkResult(Message, frozen=True):
     numeric_result: NumericResult | None = None
     boolean_result: bool | None = None
     evaluation_date: datetime | None = None
 
 
-class TaskResult(Message):
+class TaskResult(Message, frozen=True):
     benchmark_task_name: str = ""
     benchmark_task_slug: str = ""
     task_version: int = 0
     result: BenchmarkResult | None = None
 
 
-class LeaderboardRow(Message):
+class LeaderboardRow(Message, frozen=True):
     model_version_name: str = ""
     model_version_slug: str = ""
     task_results: list[TaskResult] = []
 
 
-class GetLeaderboardRequest(Message):
+class GetLeaderboardRequest(Message, frozen=True):
     owner_slug: str = ""
     benchmark_slug: str = ""
     version_number: int = 0
 
 
-class Leaderboard(Message):
+class Leaderboard(Message, frozen=True):
     rows: list[LeaderboardRow] = []
 
 
 # --- Model Proxy and credentials -----------------------------------------------------------------------------
 
 
-class ModelProxyToken(Message):
+class ModelProxyToken(Message, frozen=True):
     token: str = ""
     base_uri: str = ""
     expiry_time: datetime | None = None
 
 
-class QuotaBalance(Message):
+class QuotaBalance(Message, frozen=True):
     """US dollars used and allowed in one refill period."""
 
     quota_used: float = 0.0
@@ -364,15 +364,15 @@ class QuotaBalance(Message):
     refill_time: datetime | None = None
 
 
-class ModelProxyQuotas(Message):
+class ModelProxyQuotas(Message, frozen=True):
     quota_balances: list[QuotaBalance] = []
 
 
-class IntrospectTokenRequest(Message):
+class IntrospectTokenRequest(Message, frozen=True):
     token: str = ""
 
 
-class IntrospectTokenResponse(Message):
+class IntrospectTokenResponse(Message, frozen=True):
     active: bool = False
     username: str = ""
     user_id: int = 0

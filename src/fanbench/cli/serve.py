@@ -27,7 +27,7 @@ class _Terminal:
     def listening(self, address: Address) -> None:
         click.echo(f"fanbench is listening on {address.url}")
         click.echo(f"Token file: {address.token_file}")
-        click.echo(f"Use it:     fanbench --local tasks list     (or --endpoint {address.url})")
+        click.echo(f"Use it:     fanbench tasks list --local     (or --endpoint {address.url})")
         click.echo("Stop it:    Ctrl-C, or `fanbench stop`")
 
     def trouble(self, error: LocalServerError) -> None:

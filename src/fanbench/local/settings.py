@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 DEFAULT_PORT = 7777
-"""The port of the vendor's own test endpoint: `KAGGLE_API_ENVIRONMENT=TEST kaggle …` finds us here."""
+"""The port of the TEST endpoint in the vendor's SDK."""
 
 Isolation = Literal["fork", "process"]
 

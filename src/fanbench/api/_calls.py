@@ -1,0 +1,42 @@
+"""The calls that the server knows, and which of them may be sent twice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Call"]
+
+_TASKS = "benchmarks.BenchmarkTasksApiService"
+_BENCHMARKS = "benchmarks.BenchmarksApiService"
+_PROXY = "models.ModelProxyApiService"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One row of the protocol. Sending an `idempotent` one twice does no more than sending it once."""
+
+    service: str
+    method: str
+    idempotent: bool = True
+
+    @property
+    def path(self) -> str:
+        return f"/v1/{self.service}/{self.method}"
+
+
+CREATE_TASK = Call(_TASKS, "CreateBenchmarkTask", idempotent=False)
+GET_TASK = Call(_TASKS, "GetBenchmarkTask")
+LIST_TASKS = Call(_TASKS, "ListBenchmarkTasks")
+SCHEDULE_RUNS = Call(_TASKS, "BatchScheduleBenchmarkTaskRuns", idempotent=False)
+LIST_RUNS = Call(_TASKS, "ListBenchmarkTaskRuns")
+GET_LOGS = Call(_TASKS, "GetBenchmarkTaskRunLogs")
+DOWNLOAD_OUTPUT = Call(_TASKS, "DownloadBenchmarkTaskRunOutput")
+PUBLISH_TASK = Call(_TASKS, "PublishBenchmarkTask")
+# A second delete would answer 404 where the first one, whose answer got lost, did its work.
+DELETE_TASK = Call(_TASKS, "DeleteBenchmarkTask", idempotent=False)
+GET_TASK_QUOTA = Call(_TASKS, "GetBenchmarkTaskQuota")
+LIST_MODELS = Call(_BENCHMARKS, "ListBenchmarkModels")
+GET_LEADERBOARD = Call(_BENCHMARKS, "GetBenchmarkLeaderboard")
+CREATE_PROXY_TOKEN = Call(_PROXY, "CreateDefaultModelProxyToken")
+GET_PROXY_QUOTAS = Call(_PROXY, "GetModelProxyQuotas")
+INTROSPECT_TOKEN = Call("security.OAuthService", "IntrospectToken")

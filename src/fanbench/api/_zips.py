@@ -1,0 +1,126 @@
+"""Unpacks a zip that comes from somewhere else: nothing outside the folder, nothing but files and folders."""
+
+from __future__ import annotations
+
+import lzma
+import re
+import stat
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from fanbench._errors import OutputError
+
+__all__ = ["BadZip", "Unpacked", "unpack"]
+
+# Far above what a run writes, far below what would fill a disk by surprise.
+MAX_BYTES = 16 << 30
+MAX_FILES = 100_000
+PIECE = 1 << 20
+
+_DRIVE = re.compile(r"[A-Za-z]:")
+_DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$) *(\..*)?", re.IGNORECASE)
+
+Unpacked = dict[str, int]
+
+
+class BadZip(OutputError):
+    """The download is no zip, is damaged, or holds something that must not be unpacked."""
+
+
+def unpack(
+    archive: Path,
+    folder: Path,
+    *,
+    check: Callable[[], object] = lambda: None,
+    max_bytes: int = MAX_BYTES,
+    max_files: int = MAX_FILES,
+) -> Unpacked:
+    """Unpack `archive` into the empty `folder`; the names and sizes in bytes of the files.
+
+    Every entry is checked before the first is written. `check` is called now and then, and may raise.
+
+    Raises:
+        BadZip: see there.
+        OSError: a file could not be written.
+    """
+    with _damage_reported(), zipfile.ZipFile(archive) as zipped:
+        entries = zipped.infolist()
+        _refuse_bombs(entries, max_bytes, max_files)
+        places = [(entry, safe_path(entry)) for entry in entries]
+        return _write_all(zipped, places, folder, check)
+
+
+def _write_all(
+    zipped: zipfile.ZipFile,
+    places: list[tuple[zipfile.ZipInfo, PurePosixPath]],
+    folder: Path,
+    check: Callable[[], object],
+) -> Unpacked:
+    unpacked: Unpacked = {}
+    for entry, place in places:
+        check()
+        path = folder / place
+        if entry.is_dir():
+            path.mkdir(parents=True, exist_ok=True)
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with zipped.open(entry) as source, path.open("wb") as target:
+            _copy(source, target, check)
+        unpacked[str(place)] = entry.file_size
+    return unpacked
+
+
+def _copy(source: IO[bytes], target: IO[bytes], check: Callable[[], object]) -> None:
+    """Reading to the end is what verifies the checksum."""
+    while piece := source.read(PIECE):
+        check()
+        target.write(piece)
+
+
+def safe_path(entry: zipfile.ZipInfo) -> PurePosixPath:
+    """Where the entry goes, relative to the folder.
+
+    Raises:
+        BadZip: it would lie outside, is no plain file or folder, or has a name that means a device somewhere.
+    """
+    name = entry.filename
+    path = PurePosixPath(name)
+    if path.is_absolute() or "\\" in name or _DRIVE.match(name) or ".." in path.parts:
+        raise BadZip(f"The zip has an entry that leads out of its folder: {name!r}.")
+    if any(ord(letter) < 32 for letter in name) or not path.parts:
+        raise BadZip(f"The zip has an entry whose name cannot be a file's: {name!r}.")
+    if any(_DEVICES.fullmatch(part.rstrip(" .")) for part in path.parts):
+        raise BadZip(f"The zip has an entry that is named like a device: {name!r}.")
+    if _kind(entry) not in (0, stat.S_IFREG, stat.S_IFDIR):
+        raise BadZip(f"The zip has an entry that is neither a file nor a folder: {name!r}.")
+    return path
+
+
+def _kind(entry: zipfile.ZipInfo) -> int:
+    """The file type in the Unix mode; 0 where the zip was made elsewhere and says none."""
+    return stat.S_IFMT(entry.external_attr >> 16)
+
+
+def _refuse_bombs(entries: list[zipfile.ZipInfo], max_bytes: int, max_files: int) -> None:
+    """The sizes that the zip declares can be relied on: reading stops there."""
+    if len(entries) > max_files:
+        raise BadZip(f"The zip has {len(entries)} entries; more than {max_files} are not unpacked.")
+    total = sum(entry.file_size for entry in entries)
+    if total > max_bytes:
+        raise BadZip(f"The zip would unpack to {total} bytes; more than {max_bytes} are not unpacked.")
+
+
+@contextmanager
+def _damage_reported() -> Iterator[None]:
+    """The many ways in which `zipfile` says that a zip is damaged, encrypted or of a kind it cannot read."""
+    try:
+        yield
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, struct.error) as error:
+        raise BadZip(f"The zip is damaged: {error}.") from error
+    except (RuntimeError, ValueError, OverflowError) as error:
+        raise BadZip(f"The zip cannot be read: {error}.") from error

@@ -1,0 +1,131 @@
+"""Outputs of runs: fetched, verified, unpacked beside their place, and swapped in.
+
+At no time is there less than before: the folder that was there is moved aside only when the new one is
+whole, and comes back if the new one cannot take its place.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+from anyio import from_thread, to_thread
+
+from fanbench._errors import OutputError
+from fanbench.api import _calls
+from fanbench.api._transfer import Progress, transfer
+from fanbench.api._zips import BadZip, Unpacked, unpack
+from fanbench.api.messages import RunRequest
+
+if TYPE_CHECKING:
+    from fanbench.api._transport import Transport
+
+__all__ = ["BadZip", "Downloaded", "Progress", "download_output"]
+
+CLEAN_UP_TIMEOUT = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Downloaded:
+    """The folder, the names of its files relative to it, and their size in bytes altogether."""
+
+    path: Path
+    files: tuple[str, ...]
+    size: int
+
+
+async def download_output(
+    transport: Transport,
+    run_id: int,
+    target: Path,
+    *,
+    include_source: bool = False,
+    progress: Progress | None = None,
+) -> Downloaded:
+    """See `Client.download_output`."""
+    request = RunRequest(run_id=run_id, include_source=include_source)
+    with _disk_errors_reported(target):
+        target = await to_thread.run_sync(_real_place, target)
+        async with _stage(target) as stage:
+            archive, new = stage / "output.zip", stage / "new"
+            await transfer(transport, _calls.DOWNLOAD_OUTPUT, request, archive, progress)
+            files = await to_thread.run_sync(_unpack_safely, archive, new)
+            await to_thread.run_sync(_swap, new, target, stage / "old")
+    return Downloaded(target, tuple(sorted(files)), sum(files.values()))
+
+
+def _real_place(target: Path) -> Path:
+    """Where the folder really is, if `target` is a link to it: the link shall go on leading there."""
+    real = target.resolve()
+    if real.exists() and not real.is_dir():
+        raise OutputError(f"Cannot write the output to {target}: it is a file, not a folder.")
+    real.parent.mkdir(parents=True, exist_ok=True)
+    return real
+
+
+@asynccontextmanager
+async def _stage(target: Path) -> AsyncIterator[Path]:
+    """A folder for all that is temporary, beside `target`: a rename works within one file system only."""
+    make = partial(tempfile.mkdtemp, prefix=f".{target.name}-", suffix=".part", dir=target.parent)
+    stage = Path(await to_thread.run_sync(make))
+    try:
+        yield stage
+    finally:
+        # Bounded: a disk that hangs must not hold up the end of the program.
+        with anyio.move_on_after(CLEAN_UP_TIMEOUT, shield=True):
+            remove = partial(shutil.rmtree, stage, ignore_errors=True)
+            await to_thread.run_sync(remove, abandon_on_cancel=True)
+
+
+def _unpack_safely(archive: Path, folder: Path) -> Unpacked:
+    """Unpacked, and on the disk. Ends early when the waiting task is cancelled."""
+    folder.mkdir()
+    files = unpack(archive, folder, check=from_thread.check_cancelled)
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            _sync(Path(parent, name))
+        _sync(Path(parent))
+    return files
+
+
+def _swap(new: Path, target: Path, old: Path) -> None:
+    """Put `new` in the place of `target`, which is kept as `old` until then."""
+    with suppress(FileNotFoundError):
+        target.rename(old)
+    try:
+        new.rename(target)
+    except OSError:
+        if old.exists():
+            old.rename(target)
+        raise
+    _sync(target.parent)
+
+
+def _sync(path: Path) -> None:
+    """Have `path` on the disk. Not every system lets a folder be synced; then it does so by itself."""
+    if os.name == "nt" and path.is_dir():
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _disk_errors_reported(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(
+            f"Cannot write the output to {target}: {reason}.", hint="Is there space, and may you write there?"
+        ) from error

@@ -1,0 +1,36 @@
+"""`fanbench auth`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from fanbench.cli.env_settings import env_file_option, offer, yes_option
+from fanbench.cli.options import Settings, Verb, pass_settings
+from fanbench.cli.session import call
+
+__all__ = ["auth"]
+
+
+@click.command(cls=Verb)
+@yes_option
+@env_file_option
+@pass_settings
+def auth(settings: Settings, yes: bool, env_file: Path) -> None:
+    """Renew the Model Proxy credentials in the env file: the three MODEL_PROXY_* values, nothing else.
+
+    They live for about two hours.
+
+    \b
+    Examples:
+      fanbench auth -y
+      fanbench auth --local --env-file settings.env
+    """
+    from fanbench.verbs.env_file import read_env_file
+    from fanbench.verbs.environment import fetch_credentials
+
+    read_env_file(env_file)  # one that cannot be used is better known before a new token ends the old one
+    values = call(settings, fetch_credentials)
+    offer(settings.output, values, env_file, yes=yes)
+    settings.output.note(f"Environment variables have been written to {env_file.absolute()}.")

@@ -1,0 +1,94 @@
+"""The one place where errors become words on stderr and an exit code.
+
+0 done; 1 failed, or some runs errored; 2 usage; 3 no or bad credentials; 4 not found; 5 timed out;
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+
+import click
+
+from fanbench._errors import FanbenchError
+
+__all__ = ["INTERRUPTED", "explain", "explain_click", "leaves", "say_error", "speak_utf8"]
+
+INTERRUPTED = 130
+# What a shell shows for a program that a closed pipe has ended.
+_BROKEN_PIPE = 141
+
+
+def explain(error: BaseException, env: Mapping[str, str] = os.environ) -> int:
+    """Says on stderr what went wrong; the exit code."""
+    causes = list(leaves(error))
+    if any(isinstance(cause, KeyboardInterrupt | click.Abort) for cause in causes):
+        return INTERRUPTED
+    if any(isinstance(cause, BrokenPipeError) for cause in causes):
+        _close_stdout()
+        return _BROKEN_PIPE
+    known = [cause for cause in causes if isinstance(cause, FanbenchError)]
+    if not known:
+        return _explain_defect(error, causes[0], env)
+    say_error(known[0])
+    if len(causes) > 1:
+        _say(f"({len(causes) - 1} more errors)" if len(causes) > 2 else "(1 more error)")
+    return known[0].exit_code
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """The single errors in a group of groups; one that is no group, itself."""
+    if isinstance(error, BaseExceptionGroup):
+        for part in error.exceptions:
+            yield from leaves(part)
+    else:
+        yield error
+
+
+def say_error(error: FanbenchError) -> None:
+    _say(f"{click.style('error:', fg='red', bold=True)} {error}")
+    for note in getattr(error, "__notes__", []):
+        _say(note)
+    if error.hint:
+        _say(f"{click.style('hint:', bold=True)} {error.hint}")
+
+
+def explain_click(error: click.ClickException) -> int:
+    """A command line that cannot be read."""
+    _say(f"{click.style('error:', fg='red', bold=True)} {error.format_message()}")
+    context = getattr(error, "ctx", None)
+    if context is not None:
+        _say(f"{click.style('hint:', bold=True)} {context.command_path} --help")
+    return error.exit_code
+
+
+def _explain_defect(error: BaseException, cause: BaseException, env: Mapping[str, str]) -> int:
+    if env.get("FANBENCH_DEBUG"):
+        import traceback
+
+        traceback.print_exception(error)
+    else:
+        _say(f"{click.style('error:', fg='red', bold=True)} unexpected {type(cause).__name__}: {cause}")
+        _say("This is a defect of fanbench; run with FANBENCH_DEBUG=1 for the traceback.")
+    return 1
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True, color=False if os.environ.get("NO_COLOR") else None)
+
+
+def _close_stdout() -> None:
+    """Python flushes stdout when it ends, and would complain then."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def speak_utf8() -> None:
+    """The output has characters that not every locale knows; they must not end the program."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="replace")

@@ -1,0 +1,227 @@
+"""`fanbench tasks push`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fanbench._errors import FanbenchError, UsageError
+from fanbench.cli.exits import say_error
+from fanbench.cli.options import Settings, Verb, pass_settings, wait_options
+from fanbench.cli.render import bold
+from fanbench.cli.session import call, finish
+
+if TYPE_CHECKING:
+    from fanbench.verbs import Pushed, PushPlan
+    from fanbench.verbs.events import Event
+
+__all__ = ["push"]
+
+
+@click.command(cls=Verb)
+@click.argument("task", required=False)
+@click.option(
+    "-f",
+    "--file",
+    "files",
+    multiple=True,
+    required=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The task file; repeat it for several.",
+)
+@wait_options("the end of the task's creation")
+@click.option(
+    "-d",
+    "--kaggle-dataset",
+    "datasets",
+    multiple=True,
+    metavar="OWNER/DATASET",
+    help="Attach a Kaggle dataset; repeat it for several.",
+)
+@click.option("--all-tasks", is_flag=True, help="Push every task of each file.")
+@click.option("--allow-no-run", is_flag=True, help="Let a task pass that nothing runs.")
+@pass_settings
+def push(
+    settings: Settings,
+    task: str | None,
+    files: tuple[Path, ...],
+    wait: float | None,
+    poll_interval: float,
+    datasets: tuple[str, ...],
+    all_tasks: bool,
+    allow_no_run: bool,
+) -> None:
+    """Check task files, and upload each as a new version of its task.
+
+    TASK names the task in the file; it may be left out where the file defines only one. Nothing is sent
+    if any file has an error.
+
+    \b
+    Examples:
+      fanbench tasks push my-task -f task.py --wait
+      fanbench tasks push -f sums.py -f cities.py --wait 600
+      fanbench tasks push my-task -f task.py -d owner/first -d owner/second
+    """
+    from fanbench import verbs
+
+    _check_datasets(datasets)
+    plans = verbs.plan_push(files, task, all_tasks=all_tasks, allow_no_run=allow_no_run)
+    view = _View(settings, plans, datasets, waiting=wait is not None)
+    view.warn()
+    outcomes = call(
+        settings,
+        lambda client: verbs.push_all(
+            client,
+            plans,
+            datasets=datasets,
+            wait=wait is not None,
+            timeout=wait or None,
+            poll_interval=poll_interval,
+            report=view.report,
+            done=view.done,
+        ),
+    )
+    view.end(outcomes)
+
+
+def _check_datasets(datasets: tuple[str, ...]) -> None:
+    for dataset in datasets:
+        owner, slash, name = dataset.partition("/")
+        if not (owner and slash and name) or "/" in name:
+            raise UsageError(f"'{dataset}' is not a dataset.", hint="Write -d OWNER/DATASET.")
+
+
+class _View:
+    """Blocks of output in the order of the plans, each as soon as it is its turn."""
+
+    def __init__(
+        self, settings: Settings, plans: list[PushPlan], datasets: tuple[str, ...], waiting: bool
+    ) -> None:
+        from fanbench.verbs._fan import InOrder
+
+        self._settings = settings
+        self._out = settings.output
+        self._plans = plans
+        self._datasets = datasets
+        self._waiting = waiting
+        self._index = {plan.slug: number for number, plan in enumerate(plans)}
+        self._uploaded: set[str] = set()
+        self._in_order = InOrder[Any](lambda outcome: self._show(outcome))
+
+    def warn(self) -> None:
+        for plan in self._plans:
+            for finding in plan.warnings:
+                self._out.warn(finding.text(str(plan.file.path)), *([finding.fix] if finding.fix else []))
+            if plan.typed is not None:
+                self._out.warn(
+                    f"task name {plan.typed!r} was normalized to slug {plan.slug!r}.",
+                    f"Use {plan.slug!r} in future commands.",
+                )
+
+    def report(self, event: Event) -> None:
+        from fanbench.verbs.events import CreationPolled, EarlierPending
+        from fanbench.verbs.push import DatasetsDetached, Uploaded
+
+        match event:
+            case EarlierPending(slug):
+                self._out.note(f"Task '{slug}' is already being created. Waiting for it to finish...")
+            case DatasetsDetached(slug, datasets):
+                self._warn_detached(slug, datasets)
+            case CreationPolled(slug, task, changed) if changed or self._settings.verbose:
+                name = f"Task '{slug}'" if len(self._plans) > 1 else "Task"
+                self._out.note(f"   {name} status: {task.creation_state.word}...")
+            case Uploaded(pushed):
+                self._uploaded.add(pushed.slug)
+                self._in_order(self._index[pushed.slug], pushed)
+            case _:
+                pass
+
+    def _warn_detached(self, slug: str, datasets: tuple[str, ...]) -> None:
+        self._out.warn(
+            f"The previous version of '{slug}' had attached Kaggle datasets: {', '.join(datasets)}",
+            "Pushing without -d/--kaggle-dataset detaches them.",
+            f"To keep them, add: {' '.join(f'-d {dataset}' for dataset in datasets)}",
+        )
+
+    def done(self, index: int, outcome: Pushed | FanbenchError) -> None:
+        if self._plans[index].slug not in self._uploaded:
+            self._in_order(index, outcome)
+        elif isinstance(outcome, FanbenchError):
+            self._show_error(outcome)
+        elif self._waiting:
+            self._show_created(outcome)
+
+    def _show(self, outcome: Pushed | FanbenchError) -> None:
+        if isinstance(outcome, FanbenchError):
+            self._show_error(outcome)
+        else:
+            self._show_pushed(outcome)
+
+    def _show_error(self, error: FanbenchError) -> None:
+        if len(self._plans) > 1:
+            say_error(error)
+
+    def _show_pushed(self, pushed: Pushed) -> None:
+        self._out.text(f"\nPushed {'new version of ' if pushed.new_version else ''}{pushed.slug}")
+        self._out.text(f"   Task Details:  {pushed.url}")
+        if not self._waiting:
+            self._out.text(f"   Model Output:  {pushed.output_url}")
+        if self._datasets and pushed.datasets:
+            self._out.text(f"Attached Kaggle dataset(s): {', '.join(pushed.datasets)}")
+        if pushed.unresolved_datasets:
+            self._out.warn(f"These Kaggle datasets were not found: {', '.join(pushed.unresolved_datasets)}")
+
+    def _show_created(self, pushed: Pushed) -> None:
+        self._out.text(f"\nCompleted{f': {pushed.slug}' if len(self._plans) > 1 else ''}")
+        self._out.text(f"   Model Output:  {pushed.output_url}")
+
+    def end(self, outcomes: list[Pushed | FanbenchError]) -> None:
+        pushed = [outcome for outcome in outcomes if not isinstance(outcome, FanbenchError)]
+        self._out.rows([_record(one) for one in pushed], _FIELDS)
+        if pushed:
+            self._next_steps(pushed)
+        failures = [outcome for outcome in outcomes if isinstance(outcome, FanbenchError)]
+        finish(failures, len(outcomes), "pushes")
+
+    def _next_steps(self, pushed: list[Pushed]) -> None:
+        slugs = [one.slug for one in pushed]
+        self._out.note("\nNext steps:" if not self._waiting else "\nNext step:")
+        if not self._waiting:
+            self._out.note("   Check creation status:")
+            for slug in slugs:
+                self._out.note(f"   $ {bold(self._settings.command(f'tasks status {slug}'))}")
+            self._out.note()
+        self._out.note("   Select models to run (or use -m to skip the menu):")
+        self._out.note(f"   $ {bold(self._settings.command('tasks run ' + ' '.join(slugs)))}")
+
+
+_FIELDS = (
+    "task",
+    "version",
+    "state",
+    "new_version",
+    "created",
+    "url",
+    "output_url",
+    "datasets",
+    "unresolved_datasets",
+)
+
+
+def _record(pushed: Pushed) -> dict[str, Any]:
+    from fanbench.verbs._tasks import state_word
+
+    return {
+        "task": pushed.slug,
+        "version": pushed.task.slug.version_number or None,
+        "state": "COMPLETED" if pushed.created else state_word(pushed.task.creation_state),
+        "new_version": pushed.new_version,
+        "created": pushed.created,
+        "url": pushed.url,
+        "output_url": pushed.output_url,
+        "datasets": list(pushed.datasets),
+        "unresolved_datasets": list(pushed.unresolved_datasets),
+    }

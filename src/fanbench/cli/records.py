@@ -1,0 +1,46 @@
+"""Tasks and runs as records for `--format json|jsonl|csv`: stable field names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fanbench.cli.render import iso_time
+
+if TYPE_CHECKING:
+    from fanbench.api.messages import Run, Task
+
+__all__ = ["RUN_FIELDS", "TASK_FIELDS", "run_record", "task_record"]
+
+TASK_FIELDS = ("task", "owner", "version", "state", "created", "public", "url", "datasets", "error")
+RUN_FIELDS = ("task", "run_id", "model", "state", "started", "ended", "error")
+
+
+def task_record(task: Task) -> dict[str, Any]:
+    from fanbench.api.names import full_task_url
+    from fanbench.verbs._tasks import creation_error, state_word
+
+    return {
+        "task": task.slug.task_slug,
+        "owner": task.slug.owner_slug or None,
+        "version": task.slug.version_number or None,
+        "state": state_word(task.creation_state),
+        "created": iso_time(task.create_time),
+        "public": task.is_public,
+        "url": full_task_url(task.url) or None,
+        "datasets": list(task.options.dataset_data_sources) if task.options else [],
+        "error": creation_error(task) or None,
+    }
+
+
+def run_record(slug: str, run: Run) -> dict[str, Any]:
+    from fanbench.verbs._tasks import model_of, state_word
+
+    return {
+        "task": slug,
+        "run_id": run.id,
+        "model": model_of(run),
+        "state": state_word(run.state),
+        "started": iso_time(run.start_time),
+        "ended": iso_time(run.end_time),
+        "error": run.error_message or None,
+    }

@@ -1,0 +1,193 @@
+"""`fanbench tasks run`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fanbench._errors import RunFailed, UsageError
+from fanbench.cli.ask import is_terminal, pick_models
+from fanbench.cli.exits import say_error
+from fanbench.cli.options import Settings, Verb, model_option, pass_settings, wait_options
+from fanbench.cli.render import bold, red
+from fanbench.cli.session import call, finish
+from fanbench.cli.watching import WaitView
+
+if TYPE_CHECKING:
+    from fanbench.api.client import Client
+    from fanbench.api.messages import BenchmarkModel, Run
+    from fanbench.verbs import Launch, RunReport
+    from fanbench.verbs.events import Event
+
+__all__ = ["run"]
+
+
+@click.command(cls=Verb)
+@click.argument("task_names", nargs=-1, required=True, metavar="TASK...")
+@model_option("A model to run on; repeat it for several. Patterns such as 'gemini-*' go, too.")
+@click.option("--all-models", is_flag=True, help="Run on every model that the server has.")
+@wait_options("the end of the runs")
+@pass_settings
+def run(
+    settings: Settings,
+    task_names: tuple[str, ...],
+    models: tuple[str, ...],
+    all_models: bool,
+    wait: float | None,
+    poll_interval: float,
+) -> None:
+    """Run tasks on models.
+
+    Without -m you pick models from a list. With --wait, the log lines of the runs are shown as they are
+    written (on a terminal, or with -v), and errored runs end the command with exit code 1.
+
+    \b
+    Examples:
+      fanbench tasks run my-task
+      fanbench tasks run my-task -m gemini-2.5-pro -m anthropic/claude-haiku-4-5 --wait
+      fanbench tasks run first-task second-task -m 'gemini-*' --wait 600
+    """
+    from fanbench import verbs
+
+    if models and all_models:
+        raise UsageError("-m and --all-models exclude each other.")
+    chosen, available = _chosen(settings, task_names, models, all_models)
+    view = _View(settings, waiting=wait is not None)
+    report = call(
+        settings,
+        lambda client: verbs.run_tasks(
+            client,
+            task_names,
+            chosen,
+            available=available,
+            wait=wait is not None,
+            timeout=wait or None,
+            poll_interval=poll_interval,
+            logs=settings.verbose or is_terminal(),
+            report=view.report,
+        ),
+    )
+    view.end(report)
+
+
+def _chosen(
+    settings: Settings, task_names: Sequence[str], models: Sequence[str], all_models: bool
+) -> tuple[list[str], Sequence[BenchmarkModel] | None]:
+    """The models to run on; if the server had to be asked for its list, that as well."""
+    if models:
+        return list(models), None
+    available = call(settings, lambda client: _models_for(client, task_names))
+    if all_models:
+        return ["*"], available
+    picked = pick_models(available)
+    settings.output.note(f"Selected models: {', '.join(picked)}")
+    return picked, available
+
+
+async def _models_for(client: Client, task_names: Sequence[str]) -> list[BenchmarkModel]:
+    """The models, once it is sure that there is something to run: nobody should pick in vain."""
+    from fanbench import verbs
+    from fanbench.api.names import slugify_task
+
+    if len(task_names) == 1:
+        await verbs.ready_task(client, slugify_task(task_names[0]))
+    return await client.list_models()
+
+
+class _View:
+    def __init__(self, settings: Settings, waiting: bool) -> None:
+        self._settings = settings
+        self._out = settings.output
+        self._waiting = waiting
+        self._watching = WaitView(settings)
+        self._slugs: dict[int, str] = {}
+
+    def report(self, event: Event) -> None:
+        from fanbench.verbs.events import RunChanged
+        from fanbench.verbs.run import Launched, NotLaunched
+
+        match event:
+            case Launched(launch):
+                self._show(launch)
+            case NotLaunched(_, error):
+                say_error(error)
+            case RunChanged(slug, run, _):
+                self._slugs[run.id] = slug
+                self._watching.report(event)
+            case _:
+                self._watching.report(event)
+
+    def _show(self, launch: Launch) -> None:
+        self._out.text(f"Submitted run(s) for task '{launch.slug}'.")
+        for row in launch.rows:
+            self._out.text(f"  {row.model}: {row.state}")
+        if self._waiting:
+            if launch.watch.ids:
+                ids = ", ".join(str(run_id) for run_id in sorted(launch.watch.ids))
+                self._out.note(
+                    f"Skipped for a run that is in flight: that one is waited for, too (Run {ids})."
+                )
+            self._out.note("Waiting for run(s) to complete...")
+
+    def end(self, report: RunReport) -> None:
+        self._out.rows(_records(report, self._slugs), _FIELDS)
+        if self._waiting:
+            self._show_ended(report.runs)
+        elif report.launches:
+            self._out.note("\nNext steps:\n   Check run status:")
+            for launch in report.launches:
+                self._out.note(f"   $ {bold(self._settings.command(f'tasks status {launch.slug}'))}")
+        total = len(report.launches) + len(report.failures)
+        finish([failure.error for failure in report.failures], total, "tasks")
+
+    def _show_ended(self, runs: Sequence[Run]) -> None:
+        from fanbench.verbs._tasks import model_of, state_word
+
+        if runs:
+            self._out.text("All runs completed:")
+        several = len({self._slugs.get(run.id) for run in runs}) > 1
+        for run in runs:
+            task = f"{self._slugs.get(run.id)} " if several else ""
+            self._out.text(f"  {task}{model_of(run)}: {state_word(run.state)}")
+        _refuse_errored(runs)
+
+
+def _refuse_errored(runs: Sequence[Run]) -> None:
+    from fanbench.api.messages import RunState
+    from fanbench.verbs._tasks import model_of
+
+    errored = [run for run in runs if run.state == RunState.ERRORED]
+    if errored:
+        details = [
+            f"  {red(f'[{model_of(run)}]')}\n    {run.error_message.strip() or 'No error message'}"
+            for run in errored
+        ]
+        raise RunFailed("\n".join([f"{len(errored)} run(s) failed. Details below:", *details]))
+
+
+_FIELDS = ("task", "model", "scheduled", "reason", "run_id", "state", "error")
+
+
+def _records(report: RunReport, slugs: dict[int, str]) -> list[dict[str, Any]]:
+    """A row a model, with the run that was waited for, if one was."""
+    from fanbench.verbs._tasks import model_of, state_word
+
+    runs = {(slugs.get(run.id), model_of(run)): run for run in report.runs}
+    rows = []
+    for launch in report.launches:
+        for row in launch.rows:
+            run = runs.get((launch.slug, row.model))
+            rows.append(
+                {
+                    "task": launch.slug,
+                    "model": row.model,
+                    "scheduled": row.scheduled,
+                    "reason": None if row.scheduled else row.reason,
+                    "run_id": run.id if run else None,
+                    "state": state_word(run.state) if run else None,
+                    "error": (run.error_message or None) if run else None,
+                }
+            )
+    return rows

@@ -1,0 +1,76 @@
+"""From a command to the event loop: the server, the client, the verb."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+from fanbench._errors import FanbenchError, RunFailed
+from fanbench.cli.options import Settings
+
+if TYPE_CHECKING:
+    from fanbench._config import Config
+    from fanbench.api.client import Client
+
+__all__ = ["call", "finish"]
+
+T = TypeVar("T")
+
+
+def call(settings: Settings, verb: Callable[[Client], Awaitable[T]]) -> T:
+    """What `verb` returns, given a client of the server that the user named."""
+    import anyio
+
+    return anyio.run(_call, settings, verb)
+
+
+async def _call(settings: Settings, verb: Callable[[Client], Awaitable[T]]) -> T:
+    if settings.verbose:
+        _log_to_stderr()
+    config = await _config(settings)
+    from fanbench.api.client import Client
+
+    async with Client(config) as client:
+        return await verb(client)
+
+
+async def _config(settings: Settings) -> Config:
+    from fanbench._config import resolve_config
+
+    endpoint, token = settings.endpoint, settings.token
+    if settings.local:
+        from fanbench.local.launcher import ensure_server
+
+        server = await ensure_server(settings.data)
+        if server.started:
+            settings.output.note(f"Started the local server at {server.url} (it ends by itself when idle).")
+        endpoint, token = server.url, token or server.token
+    return resolve_config(endpoint=endpoint, token=token, concurrency=settings.concurrency)
+
+
+def _log_to_stderr() -> None:
+    import sys
+
+    import structlog
+
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+    )
+
+
+def finish(failures: Sequence[FanbenchError], of: int, what: str) -> None:
+    """Ends a batch of `of`: one that was all of it fails as itself, several are summed up.
+
+    Raises:
+        FanbenchError: if there are failures. They have been shown, unless there was one thing only.
+    """
+    if not failures:
+        return
+    if of == 1:
+        raise failures[0]
+    raise RunFailed(f"{len(failures)} of {of} {what} failed.")

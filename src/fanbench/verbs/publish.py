@@ -1,0 +1,72 @@
+"""`publish` and `delete`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from fanbench._errors import ApiError, FanbenchError
+from fanbench.api.messages import Task
+from fanbench.api.names import full_task_url, slugify_task
+from fanbench.verbs._api import Api
+from fanbench.verbs._tasks import existing_task
+
+__all__ = ["Notebook", "Published", "delete_task", "publish_task"]
+
+Notebook = Literal["published", "already published", "none", "left private"]
+
+# How servers answer to a call that they do not have.
+_NO_SUCH_CALL = (404, 405, 501)
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """`notebook` says what became of the notebook behind the task."""
+
+    slug: str
+    task: Task
+    was_public: bool
+    notebook: Notebook
+
+    @property
+    def url(self) -> str:
+        return full_task_url(self.task.url)
+
+
+async def publish_task(client: Api, task: str, *, publish_notebook: bool = True) -> Published:
+    """Makes a task public, and the notebook behind it; what is public already is left as it is.
+
+    Raises:
+        NotFound: there is no such task.
+    """
+    slug = slugify_task(task)
+    before = await existing_task(client, slug)
+    if before.is_public and not publish_notebook:
+        return Published(slug, before, True, "left private")
+    if before.is_public and before.is_backing_notebook_published:
+        return Published(slug, before, True, "already published")
+    after = await client.publish_task(slug, publish_notebook=publish_notebook)
+    return Published(slug, after, before.is_public, _notebook(after, publish_notebook))
+
+
+def _notebook(task: Task, wanted: bool) -> Notebook:
+    if not wanted:
+        return "left private"
+    return "published" if task.is_backing_notebook_published else "none"
+
+
+async def delete_task(client: Api, task: str) -> None:
+    """Deletes a task with its runs and outputs, where the server has such a call.
+
+    Raises:
+        NotFound: there is no such task.
+        FanbenchError: the server has no such call; Kaggle has none.
+    """
+    slug = slugify_task(task)
+    await existing_task(client, slug)
+    try:
+        await client.delete_task(slug)
+    except ApiError as error:
+        if error.status not in _NO_SUCH_CALL:
+            raise
+        raise FanbenchError("Delete is not supported by the server yet.") from None

@@ -1,0 +1,14 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.local.server_process import ServerProcess, run_server
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A local server with scripted models."""
+    with run_server(tmp_path_factory.mktemp("server") / "data") as server:
+        yield server

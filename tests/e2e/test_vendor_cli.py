@@ -1,0 +1,109 @@
+"""The vendor's own command line, unmodified, through the whole life of a task on the local server."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import dotenv
+import pytest
+
+from tests.local.server_process import TASK, ServerProcess
+
+pytestmark = pytest.mark.e2e
+
+
+class Vendor:
+    """`kaggle b …` in a folder of its own, with a home of its own."""
+
+    def __init__(self, server: ServerProcess, folder: Path) -> None:
+        self._url = server.address.url
+        self.folder = folder
+        kept = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
+        self._environment = {
+            **kept,
+            "HOME": str(folder / "home"),
+            "KAGGLE_CONFIG_DIR": str(folder / "home"),
+            "KAGGLE_API_TOKEN": server.address.token,
+            "NO_PROXY": "127.0.0.1,localhost",
+        }
+        (folder / "home").mkdir(exist_ok=True)
+
+    def __call__(self, *words: str, code: int = 0) -> str:
+        """What it printed; its exit code must be `code`."""
+        command = [sys.executable, str(Path(__file__).with_name("vendor.py")), self._url, "benchmarks", *words]
+        result = subprocess.run(
+            command, cwd=self.folder, env=self._environment, capture_output=True, text=True, timeout=100
+        )
+        output = result.stdout + result.stderr
+        assert result.returncode == code, output
+        return output
+
+
+@pytest.fixture
+def vendor(server: ServerProcess, tmp_path: Path) -> Vendor:
+    (tmp_path / "task.py").write_text(TASK)
+    return Vendor(server, tmp_path)
+
+
+def test_the_whole_life_of_a_task(vendor: Vendor) -> None:
+    """push, run, status, log, list, models, publish, download: each succeeds and says what it should."""
+    pushed = vendor("tasks", "push", "two-plus-two", "-f", "task.py", "--wait", "--poll-interval", "1")
+    assert "Completed" in pushed
+    assert "/benchmarks/tasks/local/two-plus-two/1" in pushed
+    ran = vendor(
+        "tasks", "run", "two-plus-two", "-m", "test/four", "-m", "wrong", "--wait", "--poll-interval", "1"
+    )
+    assert "test/four: Scheduled" in ran or "four: Scheduled" in ran
+    assert "wrong: COMPLETED" in ran
+    status = vendor("tasks", "status", "two-plus-two")
+    assert "Status:   Completed" in status
+    assert status.count("Completed") == 3
+    log = vendor("tasks", "log", "two-plus-two", "-m", "wrong")
+    assert "no idea" in log
+    assert "Showed logs for 1 run(s) across 1 model(s)." in log
+    listed = vendor("tasks", "list", "--name-regex", "^two", "--status", "completed")
+    assert "two-plus-two" in listed
+    assert "No tasks found" in vendor("tasks", "list", "--name-regex", "^nothing")
+    models = vendor("tasks", "models")
+    assert all(slug in models for slug in ("four", "wrong", "slow", "broken"))
+    published = vendor("tasks", "publish", "two-plus-two")
+    assert "published successfully" in published
+    assert "Backing notebook also published." in published
+    assert "already public" in vendor("tasks", "publish", "two-plus-two")
+    downloaded = vendor("tasks", "download", "two-plus-two", "-o", "out", "-s")
+    assert "2 run(s) downloaded" in downloaded
+    files = [p for p in (vendor.folder / "out/two-plus-two/1").glob("*/*/*") if p.name.endswith(".run.json")]
+    results = {p.parent.parent.name: json.loads(p.read_text())["results"][0].get("booleanResult") for p in files}
+    assert results["four"] is True
+    assert not results["wrong"]
+    assert len(list((vendor.folder / "out").rglob("__notebook__.ipynb"))) == 2
+    assert "2 run(s) cached" in vendor("tasks", "download", "two-plus-two", "-o", "out")
+
+
+def test_its_errors_are_its_own(vendor: Vendor) -> None:
+    """What the vendor's client reads off our statuses is what it says of Kaggle's."""
+    assert "not found" in vendor("tasks", "status", "no-such-task", code=1)
+    vendor("tasks", "push", "two-plus-two", "-f", "task.py", "--wait", "--poll-interval", "1")
+    assert "Some model names may be invalid" in vendor("tasks", "run", "two-plus-two", "-m", "nobody", code=1)
+    failed = vendor("tasks", "run", "two-plus-two", "-m", "broken", "--wait", "--poll-interval", "1", code=1)
+    assert "this model is broken" in failed
+
+
+def test_init_and_auth_write_an_environment_that_the_sdk_can_use(vendor: Vendor, server: ServerProcess) -> None:
+    """Both commands get a token of ours and write where our Model Proxy is."""
+    for verb in ("init", "auth"):
+        vendor(verb, "-y")
+        values = dotenv.dotenv_values(vendor.folder / ".env")
+        assert values["MODEL_PROXY_URL"] == f"{server.address.url}/models"
+        assert str(values["MODEL_PROXY_API_KEY"]).startswith("fbp-")
+        assert str(values["MODEL_PROXY_EXPIRY_TIME"]).startswith("20")
+
+
+def test_a_wrong_token_is_no_login(vendor: Vendor) -> None:
+    """It asks us whether its token is active, hears no, and explains how to authenticate."""
+    vendor._environment["KAGGLE_API_TOKEN"] = "wrong"
+    assert "Authentication required" in vendor("tasks", "list", code=1)
