@@ -43,6 +43,18 @@ async def test_a_task_goes_from_push_to_output(client: Client, tmp_path: Path) -
     assert passed == [True, False]
 
 
+async def test_the_url_of_a_task_leads_somewhere(client: Client) -> None:
+    """What push prints can be opened in a browser, and shows the states of the runs."""
+    task = await push(client, "two-plus-two", TASK)
+    await run(client, "two-plus-two", "wrong")
+    async with httpx.AsyncClient() as http:
+        page = await http.get(task.url)
+        missing = await http.get(task.url.replace("two-plus-two", "three"))
+    assert page.status_code == 200
+    assert "wrong: COMPLETED" in page.text
+    assert missing.status_code == 404
+
+
 async def run_all(client: Client, slug: str) -> list:  # type: ignore[type-arg]
     import anyio
 

@@ -37,25 +37,25 @@ class LazyGroup(click.Group):
         kwargs.setdefault("callback", click.pass_context(show_help_if_alone))
         kwargs["invoke_without_command"] = True
         super().__init__(*args, **kwargs)
-        self._table = table
+        self.table = table
         self._aliases = {alias: name for name, entry in table.items() for alias in entry.aliases}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self._table)
+        return list(self.table)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        entry = self._table.get(self._aliases.get(cmd_name, cmd_name))
+        entry = self.table.get(self._aliases.get(cmd_name, cmd_name))
         return entry.load() if entry else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        rows = [(", ".join([name, *entry.aliases]), entry.help) for name, entry in self._table.items()]
+        rows = [(", ".join([name, *entry.aliases]), entry.help) for name, entry in self.table.items()]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        known = [*self._table, *self._aliases]
+        known = [*self.table, *self._aliases]
         if args and not args[0].startswith("-") and args[0] not in known:
             ctx.fail(f"No such command '{args[0]}'.{_closest(args[0], known)}")
         return super().resolve_command(ctx, args)

@@ -74,8 +74,7 @@ class _View:
 
         match event:
             case LogsBegan(_, runs):
-                for run in runs:
-                    self._prefixes.add(run)
+                self._prefixes.add(*runs)
             case LogBegan(run):
                 self._begin(run)
             case LogText(run, text):

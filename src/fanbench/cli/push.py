@@ -109,7 +109,8 @@ class _View:
         self._waiting = waiting
         self._index = {plan.slug: number for number, plan in enumerate(plans)}
         self._uploaded: set[str] = set()
-        self._in_order = InOrder[Any](lambda outcome: self._show(outcome))
+        self._begun = InOrder[Any](self._show)
+        self._ended = InOrder[Any](self._show_end)
 
     def warn(self) -> None:
         for plan in self._plans:
@@ -135,7 +136,7 @@ class _View:
                 self._out.note(f"   {name} status: {task.creation_state.word}...")
             case Uploaded(pushed):
                 self._uploaded.add(pushed.slug)
-                self._in_order(self._index[pushed.slug], pushed)
+                self._begun(self._index[pushed.slug], pushed)
             case _:
                 pass
 
@@ -147,18 +148,23 @@ class _View:
         )
 
     def done(self, index: int, outcome: Pushed | FanbenchError) -> None:
-        if self._plans[index].slug not in self._uploaded:
-            self._in_order(index, outcome)
-        elif isinstance(outcome, FanbenchError):
-            self._show_error(outcome)
-        elif self._waiting:
-            self._show_created(outcome)
+        uploaded = self._plans[index].slug in self._uploaded
+        if not uploaded:
+            self._begun(index, outcome)
+        self._ended(index, outcome if uploaded else None)
 
     def _show(self, outcome: Pushed | FanbenchError) -> None:
         if isinstance(outcome, FanbenchError):
             self._show_error(outcome)
         else:
             self._show_pushed(outcome)
+
+    def _show_end(self, outcome: Pushed | FanbenchError | None) -> None:
+        """What came after the upload; `None` where there was none."""
+        if isinstance(outcome, FanbenchError):
+            self._show_error(outcome)
+        elif outcome is not None and self._waiting:
+            self._show_created(outcome)
 
     def _show_error(self, error: FanbenchError) -> None:
         if len(self._plans) > 1:

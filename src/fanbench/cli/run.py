@@ -54,7 +54,7 @@ def run(
     if models and all_models:
         raise UsageError("-m and --all-models exclude each other.")
     chosen, available = _chosen(settings, task_names, models, all_models)
-    view = _View(settings, waiting=wait is not None)
+    view = _View(settings, task_names, waiting=wait is not None)
     report = call(
         settings,
         lambda client: verbs.run_tasks(
@@ -97,11 +97,12 @@ async def _models_for(client: Client, task_names: Sequence[str]) -> list[Benchma
 
 
 class _View:
-    def __init__(self, settings: Settings, waiting: bool) -> None:
+    def __init__(self, settings: Settings, task_names: Sequence[str], waiting: bool) -> None:
         self._settings = settings
         self._out = settings.output
         self._waiting = waiting
-        self._watching = WaitView(settings)
+        self._watching = WaitView(settings, several_tasks=len(task_names) > 1)
+        self._said_waiting = False
         self._slugs: dict[int, str] = {}
 
     def report(self, event: Event) -> None:
@@ -115,9 +116,15 @@ class _View:
                 say_error(error)
             case RunChanged(slug, run, _):
                 self._slugs[run.id] = slug
+                self._say_waiting()
                 self._watching.report(event)
             case _:
                 self._watching.report(event)
+
+    def _say_waiting(self) -> None:
+        if not self._said_waiting:
+            self._said_waiting = True
+            self._out.note("Waiting for run(s) to complete...")
 
     def _show(self, launch: Launch) -> None:
         self._out.text(f"Submitted run(s) for task '{launch.slug}'.")

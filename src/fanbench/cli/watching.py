@@ -21,30 +21,32 @@ class Prefixes:
     """`model | `, in a colour of its own for each run; with the run's id where a model has several."""
 
     def __init__(self) -> None:
-        self._names: dict[int, str] = {}
-        self._width = 0
+        self._models: dict[int, str] = {}
 
-    def add(self, run: Run) -> None:
+    def add(self, *runs: Run) -> None:
+        """Runs that will have lines: the names are as wide as the widest."""
         from fanbench.verbs._tasks import model_of
 
-        if run.id not in self._names:
-            model = model_of(run)
-            name = f"{model} #{run.id}" if model in self._names.values() else model
-            self._names[run.id] = name
-            self._width = max(self._width, len(name))
+        for run in runs:
+            self._models.setdefault(run.id, model_of(run))
 
     def line(self, run: Run, line: str) -> str:
         self.add(run)
-        number = list(self._names).index(run.id)
-        name = f"{self._names[run.id]:<{self._width}} |"
-        return f"{click.style(name, fg=_COLOURS[number % len(_COLOURS)])} {line}"
+        width = max(len(self._name(run_id)) for run_id in self._models)
+        colour = _COLOURS[list(self._models).index(run.id) % len(_COLOURS)]
+        return f"{click.style(f'{self._name(run.id):<{width}} |', fg=colour)} {line}"
+
+    def _name(self, run_id: int) -> str:
+        model = self._models[run_id]
+        return f"{model} #{run_id}" if list(self._models.values()).count(model) > 1 else model
 
 
 class WaitView:
     """Progress of a wait, on stderr: one line a change of state, and the log lines that are wanted."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, several_tasks: bool = False) -> None:
         self._out = settings.output
+        self._several_tasks = several_tasks
         self._verbose = settings.verbose
         self._prefixes = Prefixes()
 
@@ -53,9 +55,10 @@ class WaitView:
         from fanbench.verbs.events import LogLine, Polled, PollFailed, RunChanged
 
         match event:
-            case RunChanged(_, run, _):
+            case RunChanged(slug, run, _):
                 self._prefixes.add(run)
-                self._out.note(f"  {model_of(run)} (Run {run.id}): {state_word(run.state)}")
+                task = f"{slug} " if self._several_tasks else ""
+                self._out.note(f"  {task}{model_of(run)} (Run {run.id}): {state_word(run.state)}")
             case LogLine(run, line):
                 self._out.note(self._prefixes.line(run, line))
             case PollFailed(_, error):

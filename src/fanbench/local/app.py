@@ -34,6 +34,7 @@ from fanbench.api.messages import (
     encode,
 )
 from fanbench.local.routes import accounts, proxy, runs, tasks
+from fanbench.local.routes.page import task_page
 from fanbench.local.wire import Services, WireError
 
 _log = structlog.get_logger(__name__)
@@ -82,12 +83,17 @@ def build_app(services: Services, activity: Activity) -> Starlette:
     async def gemini(request: Request) -> Response:
         return await proxy.generate_content(services, request)
 
+    async def page(request: Request) -> Response:
+        return await task_page(services, request)
+
     app = Starlette(
         routes=[
             Route("/v1/{service}/{method}", call, methods=["POST"]),
             Route("/api/v1/{service}/{method}", call, methods=["POST"]),
             Route("/models/openapi/chat/completions", chat, methods=["POST"]),
             Route("/models/genai/{version}/models/{call:path}", gemini, methods=["POST"]),
+            Route("/benchmarks/tasks/{owner}/{slug}", page, methods=["GET"]),
+            Route("/benchmarks/tasks/{owner}/{slug}/{version:int}", page, methods=["GET"]),
             Route("/health", _health, methods=["GET"]),
         ]
     )

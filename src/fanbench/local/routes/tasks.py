@@ -32,10 +32,11 @@ from fanbench.local.store import TaskVersion
 from fanbench.local.wire import OWNER, Services, WireError
 
 
-def task_message(row: TaskVersion) -> Task:
+def task_message(services: Services, row: TaskVersion) -> Task:
     return Task(
         slug=TaskSlug(owner_slug=OWNER, task_slug=row.slug, version_number=row.version),
-        url=f"/benchmarks/tasks/{OWNER}/{row.slug}/{row.version}",
+        # Absolute: a client takes a path for one below www.kaggle.com.
+        url=f"{services.base_url}/benchmarks/tasks/{OWNER}/{row.slug}/{row.version}",
         creation_state=CreationState(row.state),
         create_time=parse(row.created),
         creation_error_message=row.error,
@@ -75,7 +76,7 @@ async def create_task(services: Services, request: CreateTaskRequest) -> Task:
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(request.text, encoding="utf-8")
     services.scheduler.submit(Work("creation", row.id))
-    return task_message(row)
+    return task_message(services, row)
 
 
 def _checked_slug(slug: str) -> str:
@@ -101,7 +102,7 @@ def _check_notebook(text: str) -> None:
 
 
 async def get_task(services: Services, request: TaskRequest) -> Task:
-    return task_message(await find_version(services, request.slug))
+    return task_message(services, await find_version(services, request.slug))
 
 
 async def list_tasks(services: Services, request: ListTasksRequest) -> ListTasksResponse:
@@ -117,7 +118,7 @@ async def list_tasks(services: Services, request: ListTasksRequest) -> ListTasks
     ]
     page, token = page_of(rows, request.page_size, request.page_token, request.skip)
     return ListTasksResponse(
-        tasks=[task_message(row) for row in page], total_results=len(rows), next_page_token=token
+        tasks=[task_message(services, row) for row in page], total_results=len(rows), next_page_token=token
     )
 
 
@@ -125,7 +126,7 @@ async def publish_task(services: Services, request: PublishTaskRequest) -> Task:
     row = await find_version(services, request.slug)
     notebook = row.notebook_public or request.publish_backing_notebook
     await services.store.update_version(row.id, public=True, notebook_public=notebook)
-    return task_message(await find_version(services, request.slug))
+    return task_message(services, await find_version(services, request.slug))
 
 
 async def delete_task(services: Services, request: TaskRequest) -> Task:
@@ -136,7 +137,7 @@ async def delete_task(services: Services, request: TaskRequest) -> Task:
     folders = [services.folder.notebook(n).parent for n in versions] + [services.folder.run(n) for n in runs]
     files = [services.folder.creation_log(n) for n in versions] + [services.folder.log(n) for n in runs]
     await anyio.to_thread.run_sync(_remove, folders, files)
-    return task_message(row)
+    return task_message(services, row)
 
 
 def _remove(folders: list[Path], files: list[Path]) -> None:

@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# The main job from beginning to end, on the local server, each step as the command that a user would type.
+# Works in a temporary folder, which is removed at the end (KEEP=1 keeps it).
+set -euo pipefail
+
+here=$(cd "$(dirname "$0")/.." && pwd)
+export PATH="$here/${VENV:-.venv}/bin:$PATH"
+workspace=$(mktemp -d "${TMPDIR:-/tmp}/fanbench-demo.XXXXXX")
+export FANBENCH_DATA="$workspace/data"
+began=$SECONDS
+
+end() {
+    fanbench stop >/dev/null 2>&1 || true
+    if [ -n "${KEEP:-}" ]; then echo "Kept: $workspace"; else rm -rf "$workspace"; fi
+}
+trap end EXIT
+trap 'exit 130' INT TERM
+
+step() {
+    printf '\n\033[1m$ %s\033[0m\n' "$*"
+    "$@"
+}
+
+step fanbench models add smollm2 gemma3
+cd "$workspace"
+cp "$here"/examples/tasks/*.py .
+step fanbench init -y --local
+step fanbench check arithmetic.py capital_cities.py word_table.py
+step fanbench tasks push -f arithmetic.py -f capital_cities.py -f word_table.py --wait --local
+step fanbench tasks run arithmetic capital-cities word-table \
+    -m smollm2-135m-instruct -m gemma-3-270m --wait --local
+for task in arithmetic capital-cities word-table; do
+    step fanbench tasks download "$task" -o results --local
+done
+step fanbench results results
+step fanbench stop
+printf '\nDone in %d s: three tasks on two models, offline.\n' $((SECONDS - began))

@@ -1,0 +1,87 @@
+"""What the tests of the command line share: a world, its server, and ways to call the program."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+from click.testing import CliRunner, Result
+
+from fanbench.cli.root import root
+from tests.api.fake_server import FakeServer
+from tests.cli.world import World
+
+TASK = """\
+# %%
+import kaggle_benchmarks as kbench
+
+@kbench.task(name="My Task")
+def one(llm) -> bool:
+    return True
+
+one.run(kbench.llm)
+"""
+
+
+class Cli(Protocol):
+    def __call__(self, *words: str, input: str | None = None) -> Result: ...  # noqa: A002
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def server(world: World) -> Iterator[FakeServer]:
+    with world.server() as server:
+        yield server
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in, and nobody's credentials."""
+    here = tmp_path / "work"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    for name in [
+        name for name in os.environ if name.startswith(("KAGGLE_", "FANBENCH_", "MODEL_PROXY_", "LLM"))
+    ]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    return here
+
+
+@pytest.fixture
+def cli(folder: Path, server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """Calls the program in this process, on the world's server."""
+    monkeypatch.setenv("FANBENCH_ENDPOINT", server.url)
+
+    def call(*words: str, input: str | None = None) -> Result:  # noqa: A002
+        return CliRunner().invoke(root, list(words), input=input, prog_name="fanbench")
+
+    return call
+
+
+@pytest.fixture
+def task_file(folder: Path) -> Path:
+    path = folder / "task.py"
+    path.write_text(TASK)
+    return path
+
+
+def program(*words: str, **env: str) -> subprocess.Popen[bytes]:
+    """The program in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "fanbench", *words],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, **env},
+    )

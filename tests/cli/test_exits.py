@@ -1,0 +1,66 @@
+"""Errors become exit codes in one place."""
+
+from __future__ import annotations
+
+import click
+import pytest
+
+from fanbench import (
+    ConnectionFailed,
+    CredentialsError,
+    FanbenchError,
+    NotFound,
+    TaskFileError,
+    Unauthorized,
+    UsageError,
+    WaitTimeout,
+)
+from fanbench.cli.exits import explain
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (FanbenchError("x"), 1),
+        (TaskFileError("x", file="a.py", line=1), 1),
+        (ConnectionFailed("x", endpoint="http://x"), 1),
+        (UsageError("x"), 2),
+        (CredentialsError("x"), 3),
+        (Unauthorized("x", call="C", status=401), 3),
+        (NotFound("x", call="C", status=404), 4),
+        (WaitTimeout("x"), 5),
+        (KeyboardInterrupt(), 130),
+        (click.Abort(), 130),
+        (BaseExceptionGroup("g", [ValueError(), KeyboardInterrupt()]), 130),
+        (ExceptionGroup("g", [ExceptionGroup("h", [UsageError("x")])]), 2),
+        (ValueError("x"), 1),
+    ],
+)
+def test_exit_codes(error: BaseException, code: int) -> None:
+    """Every kind, also inside groups."""
+    assert explain(error, {}) == code
+
+
+def test_of_several_errors_the_first_is_said_and_the_others_counted(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """None is lost without a word."""
+    explain(ExceptionGroup("g", [ValueError("v"), UsageError("first", hint="do"), UsageError("second")]), {})
+    assert capsys.readouterr().err == "error: first\nhint: do\n(2 more errors)\n"
+
+
+def test_an_interrupt_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """The user knows."""
+    explain(KeyboardInterrupt())
+    assert capsys.readouterr().err == ""
+
+
+def test_a_defect_is_one_line_and_says_how_to_see_more(capsys: pytest.CaptureFixture[str]) -> None:
+    """And with FANBENCH_DEBUG the traceback."""
+    explain(ZeroDivisionError("oops"), {})
+    first = capsys.readouterr().err
+    assert first.startswith("error: unexpected ZeroDivisionError: oops\n")
+    assert "FANBENCH_DEBUG=1" in first
+    assert "Traceback" not in first
+    explain(ZeroDivisionError("oops"), {"FANBENCH_DEBUG": "1"})
+    assert "ZeroDivisionError: oops" in capsys.readouterr().err

@@ -1,0 +1,241 @@
+"""The program in a process of its own: start-up, signals, pipes, terminals, locales."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from fanbench.cli.lazy import LazyGroup
+from tests.api.fake_server import HANG, Answer, FakeServer
+from tests.cli.conftest import program
+from tests.cli.world import World, bodies
+
+pytestmark = pytest.mark.usefixtures("folder")
+
+HEAVY = (
+    "httpx",
+    "rich",
+    "jupytext",
+    "anyio",
+    "asyncio",
+    "msgspec",
+    "structlog",
+    "nbformat",
+    "dotenv",
+    "csv",
+    "fanbench.api",
+)
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["--help"], ["tasks", "--help"], ["tasks", "run", "--help"], ["init", "-h"]]
+)
+def test_help_imports_nothing_heavy(words: list[str]) -> None:
+    """It is there at once."""
+    code = f"""
+import sys
+from fanbench.cli import main
+try:
+    main({words!r})
+finally:
+    print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "[]\n"
+    assert "Usage: " in done.stdout
+
+
+def test_every_command_teaches() -> None:
+    """A sentence, the flags, and examples that begin with the program's name."""
+    from click.testing import CliRunner
+
+    from fanbench.cli.root import root, tasks
+
+    ours = [["tasks", name] for name in tasks.table] + [["init"], ["auth"]]
+    for words in ours:
+        text = CliRunner().invoke(root, [*words, "--help"], prog_name="fanbench").stdout
+        assert "\n  Examples:\n    fanbench " in text, words
+        assert "--endpoint" in text
+
+
+def test_every_command_of_the_tables_is_there() -> None:
+    """Under its name, with a help text."""
+    from fanbench.cli.root import benchmarks, root, tasks
+
+    for group in (root, benchmarks, tasks):
+        assert isinstance(group, LazyGroup)
+        for name, entry in group.table.items():
+            command = entry.load()
+            assert command.name == name
+            assert command.help
+
+
+def test_a_whole_life_of_a_task(folder: Path, world: World, server: FakeServer) -> None:
+    """push, run, log, download as a script would call them."""
+    (folder / "task.py").write_text(
+        "import kaggle_benchmarks as kbench\n@kbench.task()\ndef t(llm): ...\nt.run(kbench.llm)\n"
+    )
+    world.add_model("m", "Em")
+    for words in ("push t -f task.py --wait", "run t -m m --wait", "log t", "download t"):
+        done = program("tasks", *words.split(), "--endpoint", server.url)
+        out, err = done.communicate(timeout=60)
+        assert done.returncode == 0, (words, out, err)
+    assert (folder / "t/2/m/10/one.run.json").is_file()
+
+
+def test_an_interrupt_ends_with_130(world: World, server: FakeServer) -> None:
+    """At once, without a traceback."""
+    world.seconds = 60
+    world.add_task("t")
+    world.add_model("m", "Em")
+    run = program("tasks", "run", "t", "-m", "m", "--wait", FANBENCH_ENDPOINT=server.url)
+    _until(lambda: len(server.calls("ListBenchmarkTaskRuns")) >= 2)
+    run.send_signal(signal.SIGINT)
+    _, err = run.communicate(timeout=20)
+    assert run.returncode == 130
+    assert b"Traceback" not in err
+    assert b"error" not in err
+
+
+def test_an_interrupt_of_a_silent_stream(world: World, server: FakeServer) -> None:
+    """A log that says nothing can be left, too."""
+    world.add_task("t")
+    world.logs[world.add_run("t", "m", "RUNNING")] = Answer(
+        [b": hello\n\n", HANG], headers={"Content-Type": "text/event-stream"}, length=False
+    )
+    log = program("tasks", "log", "t", FANBENCH_ENDPOINT=server.url)
+    _until(lambda: bool(server.calls("GetBenchmarkTaskRunLogs")))
+    log.send_signal(signal.SIGINT)
+    _, err = log.communicate(timeout=20)
+    assert (log.returncode, b"Traceback" in err) == (130, False)
+
+
+def test_a_closed_pipe_is_no_error(world: World, server: FakeServer) -> None:
+    """`fanbench … | head -1` says nothing on stderr."""
+    world.add_task("t")
+    entry = {"stream_name": "stdout", "time": 0, "data": "x" * 1000 + "\n"}
+    world.logs[world.add_run("t", "m")] = Answer([entry] * 2000)
+    log = program("tasks", "log", "t", "-q", FANBENCH_ENDPOINT=server.url)
+    assert log.stdout is not None
+    log.stdout.readline()
+    log.stdout.close()
+    assert log.stderr is not None
+    assert log.stderr.read() == b""
+    assert log.wait(20) == 141
+    log.stderr.close()
+
+
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8", "POSIX"])
+def test_any_locale(world: World, server: FakeServer, locale: str) -> None:
+    """The output is UTF-8, whatever the locale."""
+    world.add_task("t")
+    world.logs[world.add_run("t", "m")] = Answer([{"data": "é ✓\n"}])
+    env = {"LANG": locale, "LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    out, _ = program("tasks", "log", "t", FANBENCH_ENDPOINT=server.url, **env).communicate(timeout=20)
+    assert "é ✓\n═══ (1 lines) ═══" in out.decode("utf-8")
+
+
+def test_a_terminal_picks_models_and_sees_colours(world: World, server: FakeServer) -> None:
+    """The picker asks, log lines are shown while the command waits; NO_COLOR takes the colours away."""
+    world.add_task("t")
+    world.add_model("m", "Em")
+    text, code = _on_terminal("1\n", "tasks", "run", "t", "--wait", FANBENCH_ENDPOINT=server.url)
+    assert code == 0
+    assert bodies(server, "BatchScheduleBenchmarkTaskRuns")[0]["modelVersionSlugs"] == ["m"]
+    assert "Enter model numbers" in text
+    assert "hello from m" in text
+    assert "\x1b[" in text
+    again, _ = _on_terminal("1\n", "tasks", "run", "t", "--wait", FANBENCH_ENDPOINT=server.url, NO_COLOR="1")
+    assert "\x1b[" not in again
+
+
+def test_a_terminal_is_asked_before_anything_is_written(
+    world: World, server: FakeServer, folder: Path
+) -> None:
+    """No is an answer."""
+    text, code = _on_terminal("n\n", "auth", FANBENCH_ENDPOINT=server.url)
+    assert "Write these settings" in text
+    assert code == 1
+    assert not (folder / ".env").exists()
+    _on_terminal("\n", "auth", FANBENCH_ENDPOINT=server.url)
+    assert (folder / ".env").exists()
+
+
+def test_a_terminal_turns_pages(world: World, server: FakeServer) -> None:
+    """n, p, q; a page too far is none."""
+    for number in range(5):
+        world.add_task(f"task-{number}")
+    text, _ = _on_terminal(
+        "n\nn\nn\np\nq\n", "tasks", "list", "--page-size", "2", FANBENCH_ENDPOINT=server.url
+    )
+    pages = [line.split()[1] for line in text.splitlines() if line.startswith("Showing")]
+    assert pages == ["1-2", "3-4", "5-5", "5-5", "3-4"]
+
+
+def test_an_interrupt_at_a_question(world: World, server: FakeServer) -> None:
+    """One Ctrl-C is enough."""
+    world.add_task("t")
+    world.add_model("m", "Em")
+    text, code = _on_terminal("\x03", "tasks", "run", "t", FANBENCH_ENDPOINT=server.url)
+    assert code == 130
+    assert "Traceback" not in text
+    assert server.calls("BatchScheduleBenchmarkTaskRuns") == []
+
+
+def _until(happened: Callable[[], bool], seconds: float = 30.0) -> None:
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.01)
+
+
+# Makes its stdin the terminal that Ctrl-C is typed on, then becomes the program.
+_TAKE_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.executable, [sys.executable, "-m", "fanbench", *sys.argv[1:]])
+"""
+
+
+def _on_terminal(keys: str, *words: str, **env: str) -> tuple[str, int]:
+    """What is on the screen when the program has ended that was given `keys`, and its exit code."""
+    screen, terminal = pty.openpty()
+    run = subprocess.Popen(
+        [sys.executable, "-c", _TAKE_TERMINAL, *words],
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        start_new_session=True,
+        env={**os.environ, "TERM": "xterm", **env},
+    )
+    os.close(terminal)
+    shown = b"".join(_typed(screen, keys.encode()))
+    os.close(screen)
+    return shown.decode().replace("\r\n", "\n"), run.wait(20)
+
+
+def _typed(screen: int, keys: bytes) -> Iterator[bytes]:
+    """What comes on the screen; each line of `keys` is typed when there is a question."""
+    tail, end = b"", time.monotonic() + 60
+    while time.monotonic() < end:
+        if not select.select([screen], [], [], 0.1)[0]:
+            continue
+        try:
+            piece = os.read(screen, 4096)
+        except OSError:  # the program has closed its side
+            return
+        yield piece
+        tail = (tail + piece)[-10:]
+        if keys and tail.endswith((b": ", b"] ")):
+            line, mark, keys = keys.partition(b"\n")
+            os.write(screen, line + mark)
+            tail = b""

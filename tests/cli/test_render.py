@@ -1,0 +1,75 @@
+"""How things look."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from fanbench.cli.render import Output, format_size, format_time, iso_time, table
+
+
+def test_a_table_is_as_wide_as_its_widest() -> None:
+    """And no column narrower than it must be; no spaces at line ends."""
+    assert table(("A", "B"), [("x", "long"), ("y", "")], (3, 1)) == ["A   B", "─── ────", "x   long", "y"]
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (None, ""),
+        (0, "0B"),
+        (1023, "1023B"),
+        (1024, "1.00KB"),
+        (1536, "1.50KB"),
+        (5 << 20, "5.00MB"),
+        (1 << 40, "1.00TB"),
+    ],
+)
+def test_sizes(size: int | None, text: str) -> None:
+    """In the vendor's form."""
+    assert format_size(size) == text
+
+
+def test_times() -> None:
+    """For people to the second, for programs in UTC with a Z."""
+    time = datetime(2030, 1, 2, 3, 4, 5, 678000, tzinfo=timezone(timedelta(hours=1)))
+    assert (format_time(None), iso_time(None)) == ("", None)
+    assert iso_time(time) == "2030-01-02T02:04:05.678Z"
+    assert format_time(time.astimezone(UTC)) == "2030-01-02 02:04:05"
+
+
+ROWS: list[dict[str, Any]] = [{"a": 1, "b": "x,y", "c": ["p"]}, {"a": None, "b": "é", "c": []}]
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("table", ""),
+        ("jsonl", '{"a": 1, "b": "x,y", "c": ["p"]}\n{"a": null, "b": "é", "c": []}\n'),
+        ("csv", 'a,b,c\n1,"x,y","[""p""]"\n,é,[]\n'),
+    ],
+)
+def test_rows(capsys: pytest.CaptureFixture[str], kind: str, text: str) -> None:
+    """One row a line; tables are the commands' own."""
+    Output(kind).rows(ROWS)
+    assert capsys.readouterr().out == text
+
+
+def test_rows_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    """One list."""
+    Output("json").rows(ROWS)
+    assert json.loads(capsys.readouterr().out) == ROWS
+
+
+def test_quiet_says_no_notes_but_warns(capsys: pytest.CaptureFixture[str]) -> None:
+    """Warnings are about what the user would regret."""
+    out = Output("table", quiet=True)
+    out.note("n")
+    out.warn("w", "d")
+    out.text("t")
+    caught = capsys.readouterr()
+    assert caught.out == "t\n"
+    assert caught.err == "⚠ Warning: w\n  d\n"
