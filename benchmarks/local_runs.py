@@ -145,7 +145,9 @@ def by_hand(folder: Path, address: LocalServer, key: str) -> float:
         "LLMS_AVAILABLE": "test/m0",
     }
     start = time.perf_counter()
-    subprocess.run([sys.executable, "task.py"], cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [sys.executable, "task.py"], cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL
+    )
     return time.perf_counter() - start
 
 
@@ -163,7 +165,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as top:
         for workers in arguments.workers:
             data = Path(top, f"fork-{workers}")
-            with server(data, arguments.runs, "--workers", str(workers)) as address, Memory(address.pid) as memory:
+            with (
+                server(data, arguments.runs, "--workers", str(workers)) as address,
+                Memory(address.pid) as memory,
+            ):
                 rate, single = anyio.run(measure, address, arguments.runs)
             report[f"fork, {workers} workers"] = {
                 "runs a minute": round(rate),

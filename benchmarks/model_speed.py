@@ -93,11 +93,13 @@ def proxied(address: LocalServer, slug: str, tokens: int) -> Ask:
 
 
 def compare(address: LocalServer, spec: Embedded, tokens: int) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--direct", json.dumps([spec.path, spec.chat_template]), "--tokens", str(tokens)]
+    model = json.dumps([spec.path, spec.chat_template])
+    command = [sys.executable, __file__, "--direct", model, "--tokens", str(tokens)]
     ask = proxied(address, spec.slug, tokens)
     ask("Hello")
     report: dict[str, Any] = {}
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as other:
+    pipe, null = subprocess.PIPE, subprocess.DEVNULL
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=null, text=True) as other:
         assert other.stdin is not None
         assert other.stdout is not None
         for at_once in (1, 4):
@@ -123,14 +125,19 @@ def main() -> None:
         path, template = json.loads(arguments.direct)
         direct(Embedded(slug="x/y", path=path, chat_template=template), arguments.tokens)
         return
-    report: dict[str, Any] = {"cores": os.cpu_count(), "threads": default_threads(), "tokens": arguments.tokens}
+    report: dict[str, Any] = {
+        "cores": os.cpu_count(),
+        "threads": default_threads(),
+        "tokens": arguments.tokens,
+    }
     with tempfile.TemporaryDirectory() as top:
         folder = DataFolder(Path(top))
         specs = [provide_bundled(name, folder, print) for name in BUNDLED]
         # Without stop words, or the two would answer at different lengths.
         specs = [Embedded(slug=s.slug, path=s.path, chat_template=s.chat_template) for s in specs]
         write_catalog(folder.models_file, Catalog(model=[*specs]))
-        process = subprocess.Popen([sys.executable, "-m", "fanbench", "serve", "--data", top, "--port", "0"], stdout=subprocess.DEVNULL)
+        command = [sys.executable, "-m", "fanbench", "serve", "--data", top, "--port", "0"]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         try:
             while (address := find_server(Path(top))) is None:
                 time.sleep(0.02)

@@ -28,7 +28,7 @@ step fanbench init -y --local
 step fanbench check arithmetic.py capital_cities.py word_table.py
 step fanbench tasks push -f arithmetic.py -f capital_cities.py -f word_table.py --wait --local
 step fanbench tasks run arithmetic capital-cities word-table \
-    -m smollm2-135m-instruct -m gemma-3-270m --wait --local
+    -m smollm2-135m-instruct -m gemma-3-270m --wait --logs --local
 for task in arithmetic capital-cities word-table; do
     step fanbench tasks download "$task" -o results --local
 done

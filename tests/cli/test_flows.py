@@ -113,11 +113,11 @@ def test_run_shows_a_row_a_model(cli: Cli, world: World) -> None:
 
 
 def test_run_and_wait(cli: Cli, world: World, server: FakeServer) -> None:
-    """The states at the end on stdout; with -v the log lines, behind their model, on stderr."""
+    """The states at the end on stdout; with --logs the log lines, behind their model, on stderr."""
     world.add_task("t")
     world.add_model("m", "Em")
     world.add_run("t", "m", "ERRORED", errorMessage="old")
-    result = cli("tasks", "run", "t", "-m", "m", "--wait", "-v")
+    result = cli("tasks", "run", "t", "-m", "m", "--wait", "--logs")
     assert result.exit_code == 0, result.stderr
     assert result.stdout.endswith("All runs completed:\n  m: COMPLETED\n")
     assert "m | hello from m\n" in result.stderr

@@ -34,7 +34,13 @@ class Vendor:
 
     def __call__(self, *words: str, code: int = 0) -> str:
         """What it printed; its exit code must be `code`."""
-        command = [sys.executable, str(Path(__file__).with_name("vendor.py")), self._url, "benchmarks", *words]
+        command = [
+            sys.executable,
+            str(Path(__file__).with_name("vendor.py")),
+            self._url,
+            "benchmarks",
+            *words,
+        ]
         result = subprocess.run(
             command, cwd=self.folder, env=self._environment, capture_output=True, text=True, timeout=100
         )
@@ -77,7 +83,9 @@ def test_the_whole_life_of_a_task(vendor: Vendor) -> None:
     downloaded = vendor("tasks", "download", "two-plus-two", "-o", "out", "-s")
     assert "2 run(s) downloaded" in downloaded
     files = [p for p in (vendor.folder / "out/two-plus-two/1").glob("*/*/*") if p.name.endswith(".run.json")]
-    results = {p.parent.parent.name: json.loads(p.read_text())["results"][0].get("booleanResult") for p in files}
+    results = {
+        p.parent.parent.name: json.loads(p.read_text())["results"][0].get("booleanResult") for p in files
+    }
     assert results["four"] is True
     assert not results["wrong"]
     assert len(list((vendor.folder / "out").rglob("__notebook__.ipynb"))) == 2
@@ -93,7 +101,9 @@ def test_its_errors_are_its_own(vendor: Vendor) -> None:
     assert "this model is broken" in failed
 
 
-def test_init_and_auth_write_an_environment_that_the_sdk_can_use(vendor: Vendor, server: ServerProcess) -> None:
+def test_init_and_auth_write_an_environment_that_the_sdk_can_use(
+    vendor: Vendor, server: ServerProcess
+) -> None:
     """Both commands get a token of ours and write where our Model Proxy is."""
     for verb in ("init", "auth"):
         vendor(verb, "-y")

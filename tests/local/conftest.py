@@ -28,7 +28,9 @@ def datasets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(tmp_path_factory: pytest.TempPathFactory, datasets: Path) -> Iterator[ServerProcess]:
     """One server for all tests that do not harm it. Tight limits, so that breaking them is quick."""
     limits = ["--run-timeout", "8", "--run-memory", "1200", "--log-limit", "2", "--workers", "2"]
-    with run_server(tmp_path_factory.mktemp("server") / "data", *limits, "--datasets", str(datasets)) as server:
+    with run_server(
+        tmp_path_factory.mktemp("server") / "data", *limits, "--datasets", str(datasets)
+    ) as server:
         yield server
 
 

@@ -30,7 +30,11 @@ def only_when_run(body: str) -> str:
         ("deletes-folder", "import shutil, os; shutil.rmtree(os.getcwd())", "no .run.json"),
         ("eats-memory", "x = bytearray(3_000_000_000)", "--run-memory"),
         ("never-ends", "import time\nwhile True: time.sleep(1)", "stopped after 8 s"),
-        ("ignores-interrupts", "import signal\nsignal.signal(2, signal.SIG_IGN)\nwhile True: pass", "after 8 s"),
+        (
+            "ignores-interrupts",
+            "import signal\nsignal.signal(2, signal.SIG_IGN)\nwhile True: pass",
+            "after 8 s",
+        ),
         ("raises", "raise RuntimeError('out of ideas')", "out of ideas"),
         ("exits-three", "import sys; sys.exit(3)", "SystemExit: 3"),
     ],

@@ -151,7 +151,11 @@ async def test_a_process_a_run_gives_the_same(tmp_path: Path) -> None:
     ("package", "code", "words"),
     [
         ("hishel", "raise ImportError('cannot import name BaseFilter')", "hishel[httpx]<2"),
-        ("kaggle_benchmarks", "raise ModuleNotFoundError(\"No module named 'kaggle_benchmarks'\")", "fanbench[local]"),
+        (
+            "kaggle_benchmarks",
+            "raise ModuleNotFoundError(\"No module named 'kaggle_benchmarks'\")",
+            "fanbench[local]",
+        ),
     ],
 )
 async def test_an_sdk_that_cannot_be_imported_is_explained(
@@ -173,7 +177,16 @@ def test_a_port_in_use_is_said_with_what_to_do(tmp_path: Path) -> None:
     """Exit code 1 and one line, no traceback; --any-port takes another."""
     with run_server(tmp_path / "data") as server:
         port = server.address.url.rpartition(":")[2]
-        command = [sys.executable, "-m", "fanbench", "serve", "--data", str(tmp_path / "other"), "--port", port]
+        command = [
+            sys.executable,
+            "-m",
+            "fanbench",
+            "serve",
+            "--data",
+            str(tmp_path / "other"),
+            "--port",
+            port,
+        ]
         refused = subprocess.run(command, capture_output=True, text=True, timeout=60)
         with run_server(tmp_path / "third", "--port", port, "--any-port") as third:
             assert third.address.url != server.address.url
@@ -200,7 +213,9 @@ def test_a_data_folder_in_use_is_refused_with_its_holder(tmp_path: Path) -> None
         ("state.sqlite", "", "no format.json"),
     ],
 )
-def test_a_folder_of_another_version_is_left_alone(tmp_path: Path, name: str, content: str, words: str) -> None:
+def test_a_folder_of_another_version_is_left_alone(
+    tmp_path: Path, name: str, content: str, words: str
+) -> None:
     """What is there is not touched, and the message says why it cannot be used."""
     (tmp_path / name).write_text(content)
     with pytest.raises(LocalServerError, match=words), open_data_folder(tmp_path):
@@ -211,9 +226,9 @@ def test_a_folder_of_another_version_is_left_alone(tmp_path: Path, name: str, co
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     """A file in the folder's place, or no permission, ends in one sentence with the flag to use."""
     (tmp_path / "file").write_text("")
-    with pytest.raises(LocalServerError, match="cannot write the data folder") as caught:
-        with open_data_folder(tmp_path / "file" / "data"):
-            pass
+    cannot = pytest.raises(LocalServerError, match="cannot write the data folder")
+    with cannot as caught, open_data_folder(tmp_path / "file" / "data"):
+        pass
     assert "--data" in str(caught.value.hint)
 
 

@@ -13,7 +13,6 @@ from typing import Any
 import httpx
 import pytest
 
-from fanbench import Client
 from fanbench.api.messages import RunState
 from fanbench.local.proxy import genai
 
@@ -35,7 +34,11 @@ class Upstream:
 
 
 def completion(text: str, **message: Any) -> bytes:
-    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text, **message}}
+    choice = {
+        "index": 0,
+        "finish_reason": "stop",
+        "message": {"role": "assistant", "content": text, **message},
+    }
     usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
     return json.dumps({"id": "1", "object": "chat.completion", "choices": [choice], "usage": usage}).encode()
 
@@ -203,7 +206,9 @@ async def test_upstream_trouble_is_told_with_the_model(
         ("vendor/nobody", 404, "test/four"),
     ],
 )
-async def test_models_that_cannot_answer(http: httpx.AsyncClient, model: str, status: int, words: str) -> None:
+async def test_models_that_cannot_answer(
+    http: httpx.AsyncClient, model: str, status: int, words: str
+) -> None:
     """A dead endpoint, a missing key and an unknown model are told apart."""
     for path, body in ((CHAT, {**ASK, "model": model}), (f"genai/v1/models/{model}:generateContent", {})):
         response = await http.post(path, json=body)
@@ -243,7 +248,9 @@ async def test_genai_answers_and_streams(http: httpx.AsyncClient) -> None:
     assert enum["candidates"][0]["content"]["parts"] == [{"text": "RED"}]
 
 
-async def test_the_sdk_speaks_both_apis_through_the_proxy(proxy_server: ServerProcess, tmp_path: Path) -> None:
+async def test_the_sdk_speaks_both_apis_through_the_proxy(
+    proxy_server: ServerProcess, tmp_path: Path
+) -> None:
     """A task with the SDK's genai backend and one with its default both get their answers."""
     source = """
 # %%
@@ -277,11 +284,12 @@ async def test_an_upstream_that_is_down_fails_its_run_only(proxy_server: ServerP
 
 def test_genai_requests_become_chat_requests() -> None:
     """Roles, system text, images, function calls and their results, settings, schema and tools arrive."""
+    image = {"mimeType": "image/png", "data": "QQ=="}
     chat = genai.to_chat(
         {
             "systemInstruction": {"parts": [{"text": "Be brief."}]},
             "contents": [
-                {"role": "user", "parts": [{"text": "look"}, {"inlineData": {"mimeType": "image/png", "data": "QQ=="}}]},
+                {"role": "user", "parts": [{"text": "look"}, {"inlineData": image}]},
                 {"role": "model", "parts": [{"functionCall": {"name": "f", "args": {"x": 1}}}]},
                 {"role": "user", "parts": [{"functionResponse": {"name": "f", "response": {"y": 2}}}]},
             ],

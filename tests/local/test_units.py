@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,9 @@ def write_run_files(folder: Path, *files: dict[str, Any] | str) -> Path:
         ([run_file("Other")], None, RunState.COMPLETED, ""),
     ],
 )
-def test_the_state_of_a_run(tmp_path: Path, files: list[Any], failure: str | None, state: RunState, words: str) -> None:
+def test_the_state_of_a_run(
+    tmp_path: Path, files: list[Any], failure: str | None, state: RunState, words: str
+) -> None:
     """A run is judged by the run files of its own task, never by the exit code alone."""
     found = judge_run("my-task", write_run_files(tmp_path, *files), failure)
     assert found.state == state.value
@@ -110,7 +113,9 @@ def test_the_state_of_a_creation(
         (None, -9, 5.0, "after 5 s"),
     ],
 )
-def test_how_a_process_ended(outcome: Outcome | None, code: int, limit: float | None, words: str | None) -> None:
+def test_how_a_process_ended(
+    outcome: Outcome | None, code: int, limit: float | None, words: str | None
+) -> None:
     """The outcome that the process wrote counts; without one its death is told; a time limit beats both."""
     said = verdict(outcome, Exit(code=code), limit)
     assert said is None if words is None else words in str(said)
@@ -127,7 +132,7 @@ def test_a_log_is_the_text_however_it_was_cut(
     path = tmp_path_factory.mktemp("log") / "1.jsonl"
     log = RunLog(path, limit=10_000)
     points = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
-    for start, end in zip(points, points[1:], strict=False):
+    for start, end in pairwise(points):
         if end > start:
             log.append("stdout", data[start:end])
     log.append("stdout", b"")
@@ -225,9 +230,13 @@ def test_a_foreign_page_token_is_refused(token: str) -> None:
 words = st.text("abcdefghijklmnopqrstuvwxyz0123456789-.", min_size=1, max_size=12)
 slugs = st.builds("{}/{}".format, words, words)
 specs = st.one_of(
-    st.builds(Embedded, slug=slugs, path=st.text(min_size=1), context=st.integers(1, 9999), stop=st.lists(st.text())),
+    st.builds(
+        Embedded, slug=slugs, path=st.text(min_size=1), context=st.integers(1, 9999), stop=st.lists(st.text())
+    ),
     st.builds(Upstream, slug=slugs, url=st.text(), input_price=st.none() | st.floats(0, 100)),
-    st.builds(Scripted, slug=slugs, rules=st.lists(st.builds(Rule, match=st.text(), reply=st.text()), max_size=2)),
+    st.builds(
+        Scripted, slug=slugs, rules=st.lists(st.builds(Rule, match=st.text(), reply=st.text()), max_size=2)
+    ),
 )
 
 
@@ -296,7 +305,7 @@ def test_a_file_that_is_no_gguf_is_refused(tmp_path: Path) -> None:
 
 def test_requests_are_prepared_for_the_kind_of_model() -> None:
     """Embedded models are greedy where nothing is said; an upstream is left its own defaults."""
-    asked = {"messages": [], "temperature": None, "stop": "END"}
+    asked: dict[str, Any] = {"messages": [], "temperature": None, "stop": "END"}
     embedded = prepare(Embedded(slug="a/b", path="x", max_tokens=9, stop=["Q:"]), asked)
     assert embedded == {"messages": [], "temperature": 0, "max_tokens": 9, "stop": ["END", "Q:"]}
     assert prepare(Upstream(slug="a/b", url="x"), asked) == {"messages": [], "stop": "END"}
@@ -307,7 +316,14 @@ def test_requests_are_prepared_for_the_kind_of_model() -> None:
 
 def test_a_runs_environment_is_an_allow_list() -> None:
     """Nothing passes that is not named: secrets of the server's environment stay with it."""
-    outside = {"PATH": "/bin", "HOME": "/h", "OPENAI_API_KEY": "s", "KAGGLE_KEY": "s", "LC_ALL": "C", "MINE": "m"}
+    outside = {
+        "PATH": "/bin",
+        "HOME": "/h",
+        "OPENAI_API_KEY": "s",
+        "KAGGLE_KEY": "s",
+        "LC_ALL": "C",
+        "MINE": "m",
+    }
     environment = run_environment(
         mark="run-1",
         proxy_url="http://x/models",
@@ -330,5 +346,11 @@ def test_a_runs_environment_is_an_allow_list() -> None:
 def test_every_path_is_inside_the_data_folder(tmp_path: Path) -> None:
     """Whatever number a run has, its files are below the root."""
     folder = DataFolder(tmp_path)
-    for path in (folder.run(1), folder.log(1), folder.notebook(1), folder.creation(1), folder.creation_log(1)):
+    for path in (
+        folder.run(1),
+        folder.log(1),
+        folder.notebook(1),
+        folder.creation(1),
+        folder.creation_log(1),
+    ):
         assert tmp_path in path.parents

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import anyio
 import httpx
 import pytest
 
 from fanbench import Client
 from fanbench._errors import BadRequest, Forbidden, NotFound, Unauthorized
-from fanbench.api.messages import CreationState, RunState
+from fanbench.api.messages import CreationState, Run, RunState
 from fanbench.tasks import to_notebook
 
 from .server_process import TASK, ServerProcess, log_text, push, run, task_source
@@ -55,9 +56,7 @@ async def test_the_url_of_a_task_leads_somewhere(client: Client) -> None:
     assert missing.status_code == 404
 
 
-async def run_all(client: Client, slug: str) -> list:  # type: ignore[type-arg]
-    import anyio
-
+async def run_all(client: Client, slug: str) -> list[Run]:
     while True:
         runs = [run async for run in client.list_runs(slug)]
         if all(run.state.terminal for run in runs):
@@ -123,9 +122,7 @@ async def test_a_live_log_arrives_while_the_run_goes_on(client: Client) -> None:
     body = "print('begun')\nllm.prompt('x')\nreturn True"
     await push(client, "talks", task_source("talks", body))
     await client.schedule_runs("talks", ["slow"])
-    import anyio
-
-    states = []
+    states: list[RunState] = []
     while not states:
         (current,) = [r async for r in client.list_runs("talks")]
         try:
@@ -209,7 +206,9 @@ async def test_wrong_names_are_refused_in_words(client: Client) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["/v1", "/api/v1"])
-async def test_raw_requests_are_answered_as_errors_of_the_protocol(server: ServerProcess, prefix: str) -> None:
+async def test_raw_requests_are_answered_as_errors_of_the_protocol(
+    server: ServerProcess, prefix: str
+) -> None:
     """Broken JSON, wrong types, unknown calls and wrong tokens come back as {code, message}."""
     url = f"{server.address.url}{prefix}/benchmarks.BenchmarkTasksApiService"
     good = {"authorization": f"Bearer {server.address.token}"}
@@ -221,7 +220,10 @@ async def test_raw_requests_are_answered_as_errors_of_the_protocol(server: Serve
             (await http.post(f"{url}/NoSuchCall", json={}, headers=good), 404),
             (await http.post(f"{url}/ListBenchmarkTasks", json={"pageToken": "x"}, headers=good), 400),
             (await http.post(f"{url}/ListBenchmarkTasks", json={}), 401),
-            (await http.post(f"{url}/ListBenchmarkTasks", json={}, headers={"authorization": "Bearer no"}), 401),
+            (
+                await http.post(f"{url}/ListBenchmarkTasks", json={}, headers={"authorization": "Bearer no"}),
+                401,
+            ),
             (await http.post(f"{url}/ListBenchmarkTasks", json={}, auth=basic), 200),
         ]
     for response, status in cases:

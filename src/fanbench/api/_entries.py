@@ -12,6 +12,7 @@ from fanbench.api.messages import LogEntry
 __all__ = ["ArrayReader", "entries_of_payload", "entry_of", "looks_like_json"]
 
 _BLANK = re.compile(r"[\s,]*")
+_DELIMITER = re.compile(r"[\s,\]]")
 _BRACKETS = re.compile(r"\[?\s*\]?")
 _INDENT = re.compile(r"\s+")
 
@@ -102,7 +103,7 @@ class ArrayReader:
             value, end = self._decoder.raw_decode(text, _blank_end(text, at))
         except (ValueError, RecursionError):
             return None
-        if end == len(text) and not final and not isinstance(value, dict | list | str):
+        if not final and not isinstance(value, dict | list | str) and not _DELIMITER.match(text, end):
             return None  # a number may go on in the next piece
         return end, value
 

@@ -29,6 +29,7 @@ __all__ = ["run"]
 @model_option("A model to run on; repeat it for several. Patterns such as 'gemini-*' go, too.")
 @click.option("--all-models", is_flag=True, help="Run on every model that the server has.")
 @wait_options("the end of the runs")
+@click.option("--logs/--no-logs", default=None, help="Show log lines while waiting (default: on a terminal).")
 @pass_settings
 def run(
     settings: Settings,
@@ -37,11 +38,12 @@ def run(
     all_models: bool,
     wait: float | None,
     poll_interval: float,
+    logs: bool | None,
 ) -> None:
     """Run tasks on models.
 
-    Without -m you pick models from a list. With --wait, the log lines of the runs are shown as they are
-    written (on a terminal, or with -v), and errored runs end the command with exit code 1.
+    Without -m you pick models from a list. With --wait, the log lines of all runs are shown as they are
+    written, and errored runs end the command with exit code 1.
 
     \b
     Examples:
@@ -65,7 +67,7 @@ def run(
             wait=wait is not None,
             timeout=wait or None,
             poll_interval=poll_interval,
-            logs=settings.verbose or is_terminal(),
+            logs=is_terminal() if logs is None else logs,
             report=view.report,
         ),
     )
@@ -136,7 +138,7 @@ class _View:
                 self._out.note(
                     f"Skipped for a run that is in flight: that one is waited for, too (Run {ids})."
                 )
-            self._out.note("Waiting for run(s) to complete...")
+            self._say_waiting()
 
     def end(self, report: RunReport) -> None:
         self._out.rows(_records(report, self._slugs), _FIELDS)

@@ -18,9 +18,13 @@ _COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "bright_cyan", "bright
 
 
 class Prefixes:
-    """`model | `, in a colour of its own for each run; with the run's id where a model has several."""
+    """`model | `, in a colour of its own for each run.
 
-    def __init__(self) -> None:
+    With `several_tasks` the task goes before it, and where two runs have the same name, their ids behind it.
+    """
+
+    def __init__(self, *, several_tasks: bool = False) -> None:
+        self._several_tasks = several_tasks
         self._models: dict[int, str] = {}
 
     def add(self, *runs: Run) -> None:
@@ -28,7 +32,8 @@ class Prefixes:
         from fanbench.verbs._tasks import model_of
 
         for run in runs:
-            self._models.setdefault(run.id, model_of(run))
+            task = f"{run.task_slug.task_slug} " if self._several_tasks else ""
+            self._models.setdefault(run.id, f"{task}{model_of(run)}")
 
     def line(self, run: Run, line: str) -> str:
         self.add(run)
@@ -48,7 +53,7 @@ class WaitView:
         self._out = settings.output
         self._several_tasks = several_tasks
         self._verbose = settings.verbose
-        self._prefixes = Prefixes()
+        self._prefixes = Prefixes(several_tasks=several_tasks)
 
     def report(self, event: Event) -> None:
         from fanbench.verbs._tasks import model_of, state_word
