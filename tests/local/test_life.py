@@ -55,7 +55,7 @@ async def test_an_idle_server_ends_itself(tmp_path: Path) -> None:
     """After --idle-timeout without a request the process is gone, with exit code 0."""
     with run_server(tmp_path / "data", "--idle-timeout", "1") as server:
         with anyio.fail_after(20):
-            while server.process.poll() is None:  # noqa: ASYNC110 - another process
+            while server.process.poll() is None:
                 await anyio.sleep(0.05)
         assert server.process.returncode == 0
 

@@ -45,7 +45,13 @@ class EmbeddedEngine:
 
     async def complete(self, request: dict[str, Any]) -> dict[str, Any]:
         async with self._in_use() as endpoint:
-            return await endpoint.complete(request)
+            try:
+                return await endpoint.complete(request)
+            except ModelFault:
+                if not await self._has_died():
+                    raise
+            # Once more, in a new process: an answer that was not given can be asked for again.
+            return await (await self._load()).complete(request)
 
     async def stream(self, request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         async with self._in_use() as endpoint:
@@ -60,6 +66,13 @@ class EmbeddedEngine:
         finally:
             self.busy -= 1
             self.last_used = time.monotonic()
+
+    async def _has_died(self) -> bool:
+        """Whether the process is gone; a moment is given it, as its connections break before it is reaped."""
+        with anyio.move_on_after(1.0):
+            if self._process is not None:
+                await self._process.wait()
+        return not self.loaded
 
     async def _load(self) -> ChatEndpoint:
         async with self._loading:

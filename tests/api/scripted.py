@@ -1,0 +1,58 @@
+"""Answers out of a list, in memory: for tests of timing, on a clock that runs by itself.
+
+A real socket and a virtual clock do not go together: the clock jumps while bytes are still on their way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import anyio
+import httpx
+
+__all__ = ["Scripted", "in_virtual_time"]
+
+Step = tuple[float, httpx.Response | Exception]
+
+
+class Scripted(httpx.AsyncBaseTransport):
+    """Each request takes the next step: so many seconds pass, then it is answered, or fails.
+
+    `times` has the seconds, from the start, at which the requests came.
+    """
+
+    def __init__(self, *steps: Step | httpx.Response | Exception) -> None:
+        self._steps = [step if isinstance(step, tuple) else (0.0, step) for step in steps]
+        self._started: float | None = None
+        self.times: list[float] = []
+        self.requests: list[httpx.Request] = []
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        now = anyio.current_time()
+        self._started = now if self._started is None else self._started
+        self.times.append(round(now - self._started, 6))
+        self.requests.append(request)
+        delay, outcome = self._steps[min(len(self.times), len(self._steps)) - 1]
+        await anyio.sleep(delay)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return _again(outcome)
+
+
+def _again(response: httpx.Response) -> httpx.Response:
+    """A fresh copy: a response can be read once."""
+    return httpx.Response(response.status_code, headers=response.headers, content=response.content)
+
+
+def in_virtual_time(main: Callable[[], Awaitable[Any]]) -> Any:
+    """Run `main` on a clock that jumps whenever all tasks wait; its result."""
+    from trio.testing import MockClock
+
+    return anyio.run(main, backend="trio", backend_options={"clock": MockClock(autojump_threshold=0)})
+
+
+def sequence(times: Sequence[float]) -> list[float]:
+    """The distances between `times`."""
+    return [round(later - earlier, 6) for earlier, later in pairwise(times)]

@@ -1,0 +1,233 @@
+"""The configuration: whose credentials are used is never a surprise, and no secret is ever shown."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from fanbench import Anonymous, Basic, Bearer, Config, CredentialsError, UsageError, resolve_config
+
+SECRET = "KGAT_5ecret"
+
+
+def write(home: Path, name: str, content: str | dict[str, object]) -> Path:
+    file = home / ".kaggle" / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(content if isinstance(content, str) else json.dumps(content))
+    return file
+
+
+def oauth(**changes: object) -> dict[str, object]:
+    later = datetime.now(UTC) + timedelta(hours=1)
+    return {
+        "refresh_token": "r",
+        "access_token": SECRET,
+        "access_token_expiration": later.isoformat(),
+        "username": "me",
+        "scopes": [],
+        **changes,
+    }
+
+
+# --- Where from ---
+
+
+def test_argument_first(tmp_path: Path) -> None:
+    """A token that is passed in wins over every other source."""
+    env = {"KAGGLE_API_TOKEN": "other", "KAGGLE_USERNAME": "me", "KAGGLE_KEY": "k"}
+    assert resolve_config(token=SECRET, env=env, home=tmp_path).credentials == Bearer(SECRET)
+
+
+def test_sources_in_order(tmp_path: Path) -> None:
+    """With everything there, each source hides the ones after it; taken away one by one, the next one shows."""
+    env = {"KAGGLE_API_TOKEN": "one", "KAGGLE_USERNAME": "me", "KAGGLE_KEY": "four"}
+    files = [
+        write(tmp_path, "access_token", "two\n"),
+        write(tmp_path, "access_token.txt", "three"),
+        write(tmp_path, "kaggle.json", {"username": "me", "key": "five"}),
+        write(tmp_path, "credentials.json", oauth(access_token="six")),
+    ]
+
+    def found() -> object:
+        return resolve_config(env=env, home=tmp_path).credentials
+
+    seen = [found()]
+    del env["KAGGLE_API_TOKEN"]
+    seen.append(found())
+    for gone in files[:2]:
+        gone.unlink()
+        seen.append(found())
+    del env["KAGGLE_KEY"]
+    seen.append(found())
+    files[2].unlink()
+    seen.append(found())
+    assert seen == [
+        Bearer("one"),
+        Bearer("two"),
+        Bearer("three"),
+        Basic("me", "four"),
+        Basic("me", "five"),
+        Bearer("six"),
+    ]
+
+
+def test_token_variable_names_a_file(tmp_path: Path) -> None:
+    """KAGGLE_API_TOKEN may be the path of the file that holds the token, also below the home folder."""
+    file = tmp_path / "token"
+    file.write_text(f"  {SECRET}\n")
+    for value in (str(file), "~/token"):
+        assert resolve_config(env={"KAGGLE_API_TOKEN": value}, home=tmp_path).credentials == Bearer(SECRET)
+
+
+def test_config_folder_moves(tmp_path: Path) -> None:
+    """KAGGLE_CONFIG_DIR moves the folder of kaggle.json."""
+    (tmp_path / "kaggle.json").write_text('{"username": "me", "key": "k"}')
+    env = {"KAGGLE_CONFIG_DIR": str(tmp_path)}
+    assert resolve_config(env=env, home=tmp_path / "nowhere").credentials == Basic("me", "k")
+
+
+def test_xdg_folder(tmp_path: Path) -> None:
+    """Where there is no ~/.kaggle, the vendor keeps kaggle.json below ~/.config: it is found there."""
+    folder = tmp_path / ".config" / "kaggle"
+    folder.mkdir(parents=True)
+    (folder / "kaggle.json").write_text('{"username": "me", "key": "k"}')
+    assert resolve_config(env={}, home=tmp_path).credentials == Basic("me", "k")
+
+
+def test_none_found(tmp_path: Path) -> None:
+    """Kaggle cannot be called as nobody: the error says how to get a token. Another server can."""
+    with pytest.raises(CredentialsError) as caught:
+        resolve_config(env={}, home=tmp_path)
+    assert "kaggle.com/settings" in (caught.value.hint or "")
+    local = resolve_config(endpoint="http://localhost:7777", env={}, home=tmp_path)
+    assert local.credentials == Anonymous()
+
+
+# --- Bad ones ---
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("access_token", "", "empty"),
+        ("access_token", "two words", "spaces"),
+        ("access_token", f"{SECRET}\nX-Header: evil", "lines"),
+        ("access_token", "tökén", "characters"),
+        ("kaggle.json", f'{{"username": "me", "key": "{SECRET}"', "not JSON"),
+        ("kaggle.json", "[]", "not a JSON object"),
+        ("kaggle.json", f'{{"key": "{SECRET}"}}', "'username'"),
+        ("kaggle.json", '{"username": "me", "key": 5}', "'key'"),
+        ("credentials.json", f'{{"access_token": "{SECRET}"}}', "'access_token_expiration'"),
+        ("credentials.json", oauth(access_token_expiration="soon"), "no date"),
+        ("credentials.json", oauth(access_token_expiration="2020-01-01T00:00:00+00:00"), "expired"),
+        ("credentials.json", oauth(access_token_expiration="2020-01-01T00:00:00"), "expired"),
+    ],
+)
+def test_malformed_files(tmp_path: Path, name: str, content: str | dict[str, object], reason: str) -> None:
+    """A file that is there but cannot be used is named, with the reason and the next step, not its content."""
+    file = write(tmp_path, name, content)
+    with pytest.raises(CredentialsError, match=reason) as caught:
+        resolve_config(env={}, home=tmp_path)
+    assert str(file) in str(caught.value)
+    assert caught.value.hint
+    assert SECRET not in f"{caught.value!r}{caught.value.hint}"
+
+
+def test_unreadable_file(tmp_path: Path) -> None:
+    """A folder in the place of the file is an error that names it."""
+    (tmp_path / ".kaggle" / "access_token").mkdir(parents=True)
+    with pytest.raises(CredentialsError, match=r"\.kaggle/access_token.*directory"):
+        resolve_config(env={}, home=tmp_path)
+
+
+def test_binary_file(tmp_path: Path) -> None:
+    """A file that is not text is an error that names it."""
+    write(tmp_path, "access_token", "").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(CredentialsError, match="access_token: it is not text"):
+        resolve_config(env={}, home=tmp_path)
+
+
+def test_path_that_leads_nowhere(tmp_path: Path) -> None:
+    """A KAGGLE_API_TOKEN that is clearly a path is not sent as a token."""
+    with pytest.raises(CredentialsError, match="does not exist"):
+        resolve_config(env={"KAGGLE_API_TOKEN": str(tmp_path / "none")}, home=tmp_path)
+
+
+def test_long_tokens_are_tokens(tmp_path: Path) -> None:
+    """A token that is too long for a file's name is a token."""
+    token = "t" * 5000
+    assert resolve_config(env={"KAGGLE_API_TOKEN": token}, home=tmp_path).credentials == Bearer(token)
+
+
+def test_secrets_are_not_shown() -> None:
+    """No repr of a configuration has a secret in it."""
+    for credentials in (Bearer(SECRET), Basic("me", SECRET)):
+        assert SECRET not in repr(Config("https://x", credentials)) + str(credentials)
+
+
+# --- Endpoint and limits ---
+
+
+def endpoint(given: str | None = None, **env: str) -> str:
+    return resolve_config(endpoint=given, token="t", env=env).endpoint
+
+
+def test_endpoint_order() -> None:
+    """An argument wins, then our variable, then the vendor's two, then Kaggle."""
+    env = {
+        "FANBENCH_ENDPOINT": "http://b",
+        "KAGGLE_API_ENDPOINT": "http://c",
+        "KAGGLE_API_ENVIRONMENT": "TEST",
+    }
+    assert endpoint("http://a/", **env) == "http://a"
+    assert endpoint(**env) == "http://b"
+    del env["FANBENCH_ENDPOINT"]
+    assert endpoint(**env) == "http://c"
+    del env["KAGGLE_API_ENDPOINT"]
+    assert endpoint(**env) == "http://localhost:7777"
+    assert endpoint(KAGGLE_API_ENVIRONMENT="PROD") == endpoint() == "https://api.kaggle.com"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost:7777",
+        "ftp://x",
+        "http://",
+        "http://x:port",
+        "http://me:pw@x",
+        "http://x?y",
+        "x",
+        "http://[x",
+    ],
+)
+def test_bad_endpoints(url: str) -> None:
+    """What is no web address is a usage error that shows how one is written."""
+    with pytest.raises(UsageError) as caught:
+        endpoint(url)
+    assert "http://HOST:PORT" in (caught.value.hint or "")
+
+
+def test_unknown_environment() -> None:
+    """An unknown environment's name is refused, with the known ones."""
+    with pytest.raises(UsageError, match="LOCALHOST"):
+        endpoint(KAGGLE_API_ENVIRONMENT="MOON")
+
+
+def test_concurrency() -> None:
+    """The concurrency is 16 unless said otherwise, and at least 1."""
+    assert resolve_config(token="t", env={}).concurrency == 16
+    assert resolve_config(token="t", env={}, concurrency=3).concurrency == 3
+    with pytest.raises(UsageError, match="at least 1"):
+        resolve_config(token="t", env={}, concurrency=0)
+
+
+def test_real_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without arguments the process's own environment is looked at."""
+    monkeypatch.setitem(os.environ, "KAGGLE_API_TOKEN", SECRET)
+    monkeypatch.setitem(os.environ, "KAGGLE_API_ENDPOINT", "http://localhost:1")
+    assert resolve_config() == Config("http://localhost:1", Bearer(SECRET))

@@ -1,0 +1,190 @@
+"""The two embedded language models behind the whole chain: the real SDK, real prompts, real answers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import anyio
+import httpx
+import msgspec
+import pytest
+
+from fanbench.api.messages import RunState
+from fanbench.local.models.catalog import Embedded, read_catalog
+from fanbench.results import read_results
+from fanbench.tasks import choose_task, read_task_file
+from tests.local.server_process import TASK, ServerProcess, push, run, run_server
+
+MODELS = Path(os.environ.get("FANBENCH_TEST_MODELS", ""), "models.toml")
+EXAMPLES = Path(__file__).parents[2] / "examples/tasks"
+SMOLLM2, GEMMA = "huggingface/smollm2-135m-instruct", "google/gemma-3-270m"
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.anyio,
+    pytest.mark.skipif(
+        "FANBENCH_TEST_MODELS" not in os.environ,
+        reason="no models: `make test` adds them (fanbench models add smollm2 gemma3 --data DIR) and names DIR",
+    ),
+]
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server with the two models, which lets them go after two idle seconds."""
+    data = tmp_path_factory.mktemp("real") / "data"
+    with run_server(data, "--model-idle", "2", models=MODELS.read_text()) as server:
+        yield server
+
+
+@pytest.fixture
+async def proxy(real: ServerProcess) -> AsyncIterator[httpx.AsyncClient]:
+    async with real.client() as client:
+        token = await client.create_proxy_token()
+    headers = {"authorization": f"Bearer {token.token}"}
+    async with httpx.AsyncClient(base_url=token.base_uri, headers=headers, timeout=100) as http:
+        yield http
+
+
+async def ask(proxy: httpx.AsyncClient, model: str, prompt: str, **options: object) -> str:
+    body = {"model": model, "messages": [{"role": "user", "content": prompt}], "max_tokens": 64, **options}
+    answer = (await proxy.post("openapi/chat/completions", json=body)).raise_for_status().json()
+    assert answer["usage"]["completion_tokens"] > 0
+    assert answer["usage"]["cost"]["output_tokens_cost_nanodollars"] == 0
+    return str(answer["choices"][0]["message"]["content"])
+
+
+@pytest.mark.parametrize("model", [SMOLLM2, GEMMA])
+async def test_the_models_answer(proxy: httpx.AsyncClient, model: str) -> None:
+    """Greedy answers to the two questions that everybody asks first."""
+    assert "4" in await ask(proxy, model, "What is 2 + 2?")
+    assert "platform" in (await ask(proxy, model, "What is Kaggle?")).lower()
+
+
+async def test_a_schema_is_enforced(proxy: httpx.AsyncClient) -> None:
+    """Even at a high temperature the answer is JSON of the schema."""
+
+    class Person(msgspec.Struct, forbid_unknown_fields=True):
+        name: str
+        age: int
+
+    properties = {"name": {"type": "string", "maxLength": 20}, "age": {"type": "integer", "maximum": 200}}
+    schema = {"type": "object", "properties": properties, "required": ["name", "age"]}
+    schema["additionalProperties"] = False
+    wanted = {"type": "json_schema", "json_schema": {"name": "person", "schema": schema}}
+    for seed in range(3):
+        text = await ask(
+            proxy,
+            SMOLLM2,
+            "Invent a person.",
+            response_format=wanted,
+            temperature=1.5,
+            seed=seed,
+            max_tokens=128,
+        )
+        msgspec.json.decode(text, type=Person)
+
+
+async def test_the_examples_run_on_both_and_tell_them_apart(real: ServerProcess, tmp_path: Path) -> None:
+    """The three example tasks complete on both models, and their results are in one table."""
+    async with real.client() as client:
+        for path in sorted(EXAMPLES.glob("*.py")):
+            slug = choose_task(read_task_file(path), None).slug
+            task = await push(client, slug, path.read_text())
+            assert task.creation_state.word == "COMPLETED", task.creation_error_message
+            for done in await run(client, slug, SMOLLM2, GEMMA):
+                assert done.state is RunState.COMPLETED, done.error_message
+                target = tmp_path / slug / "1" / done.model_version_slug / str(done.id)
+                await client.download_output(done.id, target)
+    found = read_results([tmp_path])
+    assert not found.problems
+    values = {(row.task, row.model): row.value for row in found.rows}
+    assert len(values) == 6
+    assert values["arithmetic", "smollm2-135m-instruct"] != values["arithmetic", "gemma-3-270m"]
+
+
+def hosts(server: ServerProcess) -> list[int]:
+    """The pids of the server's llama.cpp processes."""
+    pid = server.address.pid
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in children if "llama_host" in Path(f"/proc/{child}/cmdline").read_text()]
+
+
+async def test_an_idle_model_is_let_go_and_comes_back(real: ServerProcess, proxy: httpx.AsyncClient) -> None:
+    """Its process ends after --model-idle; the next request loads it again."""
+    await ask(proxy, SMOLLM2, "What is 2 + 2?")
+    assert hosts(real)
+    with anyio.fail_after(30):
+        while hosts(real):
+            await anyio.sleep(0.1)
+    assert "4" in await ask(proxy, SMOLLM2, "What is 2 + 2?")
+
+
+async def test_a_model_whose_process_dies_is_started_again(
+    real: ServerProcess, proxy: httpx.AsyncClient
+) -> None:
+    """A crash of llama.cpp is not seen by those who ask next."""
+    await ask(proxy, SMOLLM2, "What is 2 + 2?")
+    for pid in hosts(real):
+        os.kill(pid, signal.SIGKILL)
+    assert "4" in await ask(proxy, SMOLLM2, "What is 2 + 2?")
+
+
+async def test_a_damaged_file_fails_its_runs_only(tmp_path: Path) -> None:
+    """llama.cpp refuses it in a process of its own: the run says which file, the other model's run completes."""
+    (tmp_path / "damaged.gguf").write_bytes(b"GGUF" + os.urandom(4096))
+    models = f"""
+default = "test/four"
+[[model]]
+slug = "test/four"
+kind = "scripted"
+reply = "4"
+[[model]]
+slug = "mine/damaged"
+kind = "embedded"
+path = "{tmp_path / "damaged.gguf"}"
+"""
+    with run_server(tmp_path / "data", models=models) as server:
+        async with server.client() as client:
+            await push(client, "two-plus-two", TASK)
+            damaged, four = await run(client, "two-plus-two", "damaged", "four")
+    assert (damaged.state, four.state) == (RunState.ERRORED, RunState.COMPLETED)
+    assert "mine/damaged" in damaged.error_message
+    assert "cannot load" in damaged.error_message
+
+
+def test_a_users_own_file_is_added_listed_and_removed(tmp_path: Path) -> None:
+    """`models add PATH.gguf` loads it first; a file that does not load is refused and not listed."""
+
+    def models(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "fanbench", "models", *words, "--data", str(tmp_path / "data")]
+        return subprocess.run(command, capture_output=True, text=True, timeout=100)
+
+    source = next(m for m in read_catalog(MODELS).model if m.slug == SMOLLM2)
+    assert isinstance(source, Embedded)
+    shutil.copyfile(source.path, tmp_path / "My Model.gguf")
+    (tmp_path / "damaged.gguf").write_bytes(b"GGUF" + os.urandom(4096))
+    assert models("add", str(tmp_path / "My Model.gguf")).returncode == 0
+    refused = models("add", str(tmp_path / "damaged.gguf"))
+    assert refused.returncode == 1
+    assert "cannot load" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert models("add", "smollm2", "--default").returncode == 0
+    listed = models("list").stdout
+    assert "  local/my-model " in listed
+    assert f"* {SMOLLM2} " in listed
+    assert "damaged" not in listed
+    assert models("remove", "local/my-model").returncode == 0
+    assert "my-model" not in models("list").stdout
+    assert models("remove", "local/my-model").returncode == 2
