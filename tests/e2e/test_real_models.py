@@ -80,8 +80,12 @@ async def test_a_schema_is_enforced(proxy: httpx.AsyncClient) -> None:
         age: int
 
     properties = {"name": {"type": "string", "maxLength": 20}, "age": {"type": "integer", "maximum": 200}}
-    schema = {"type": "object", "properties": properties, "required": ["name", "age"]}
-    schema["additionalProperties"] = False
+    schema = {
+        "type": "object",
+        "properties": properties,
+        "required": ["name", "age"],
+        "additionalProperties": False,
+    }
     wanted = {"type": "json_schema", "json_schema": {"name": "person", "schema": schema}}
     for seed in range(3):
         text = await ask(

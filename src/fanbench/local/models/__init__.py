@@ -10,13 +10,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
-__all__ = ["Engine", "ModelFault"]
+__all__ = ["UNREACHABLE", "Engine", "ModelFault"]
+
+
+UNREACHABLE = 502
+"""The status of a fault of what is behind a model, not of the request."""
 
 
 class ModelFault(Exception):
     """A model that could not answer. `status` is the HTTP status that the caller is given."""
 
-    def __init__(self, message: str, *, status: int = 502, retry_after: str | None = None) -> None:
+    def __init__(self, message: str, *, status: int = UNREACHABLE, retry_after: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.status = status

@@ -16,7 +16,7 @@ import anyio
 import anyio.abc
 import msgspec
 
-from fanbench.local.models import ModelFault
+from fanbench.local.models import UNREACHABLE, ModelFault
 from fanbench.local.models.catalog import Embedded
 from fanbench.local.models.llama_host import HostOptions
 from fanbench.local.models.upstream import ChatEndpoint
@@ -47,8 +47,8 @@ class EmbeddedEngine:
         async with self._in_use() as endpoint:
             try:
                 return await endpoint.complete(request)
-            except ModelFault:
-                if not await self._has_died():
+            except ModelFault as fault:
+                if fault.status != UNREACHABLE or not await self._has_died():
                     raise
             # Once more, in a new process: an answer that was not given can be asked for again.
             return await (await self._load()).complete(request)

@@ -11,10 +11,10 @@ import anyio
 import httpx
 from httpx_sse import EventSource, SSEError
 
-from fanbench.local.models import ModelFault
+from fanbench.local.models import UNREACHABLE, ModelFault
 
 _KEEP_STATUS = frozenset({400, 401, 403, 404, 413, 422, 429})
-"""What the upstream says of the request is passed on; what is its own trouble becomes 502."""
+"""What the upstream says of the request is passed on; what is its own trouble becomes UNREACHABLE."""
 
 
 class ChatEndpoint:
@@ -79,12 +79,12 @@ class ChatEndpoint:
 
     def _refusal(self, response: httpx.Response, body: bytes) -> ModelFault:
         status = response.status_code
-        kept = status if status in _KEEP_STATUS else 502
+        kept = status if status in _KEEP_STATUS else UNREACHABLE
         fault = self._fault(f"answered {status}: {_error_message(body)}", status=kept)
         fault.retry_after = response.headers.get("retry-after")
         return fault
 
-    def _fault(self, what: str, *, status: int = 502) -> ModelFault:
+    def _fault(self, what: str, *, status: int = UNREACHABLE) -> ModelFault:
         return ModelFault(f"model {self._slug}: {self._url} {what}", status=status)
 
     async def close(self) -> None:
