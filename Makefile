@@ -31,14 +31,14 @@ test: $(VENV)/.dev
 	FANBENCH_TEST_MODELS=$(VENV)/models $(BIN)/python -m pytest
 
 check: $(VENV)/.dev
-	$(BIN)/ruff format --check src tests benchmarks examples
-	$(BIN)/ruff check src tests benchmarks examples
+	$(BIN)/ruff format --check src tests benchmarks examples scripts
+	$(BIN)/ruff check src tests benchmarks examples scripts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 format: $(VENV)/.dev
-	$(BIN)/ruff format src tests benchmarks examples
-	$(BIN)/ruff check --fix src tests benchmarks examples
+	$(BIN)/ruff format src tests benchmarks examples scripts
+	$(BIN)/ruff check --fix src tests benchmarks examples scripts
 
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/local_runs.py

@@ -18,12 +18,15 @@ LOG_LINES = 14
 # rich's own frame asks a font server of the network; a monospaced font that is there will do.
 FRAME = """<svg class="rich-terminal" viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
 <style>
-.{unique_id}-matrix {{ font-family: monospace; font-size: {char_height}px; line-height: {line_height}px; white-space: pre; }}
+.{unique_id}-matrix {{
+  font-family: monospace; font-size: {char_height}px; line-height: {line_height}px; white-space: pre;
+}}
 {styles}
 </style>
 <defs>{lines}</defs>
 {chrome}
-<g transform="translate({terminal_x}, {terminal_y})">{backgrounds}<g class="{unique_id}-matrix" xml:space="preserve">{matrix}</g></g>
+<g transform="translate({terminal_x}, {terminal_y})">{backgrounds}
+<g class="{unique_id}-matrix" xml:space="preserve">{matrix}</g></g>
 </svg>
 """
 
