@@ -21,12 +21,12 @@ pytestmark = [pytest.mark.anyio, pytest.mark.e2e]
 
 async def test_a_task_goes_from_push_to_output(client: Client, tmp_path: Path) -> None:
     """A pushed task is created, runs on two models, and leaves logs and files that say what came out."""
-    task = await push(client, "two-plus-two", TASK)
+    task = await push(client, "first-life", TASK.replace("two-plus-two", "first-life"))
     assert task.creation_state is CreationState.COMPLETED
     assert task.slug.version_number == 1
-    results = await client.schedule_runs("two-plus-two", ["four", "test/wrong"])
+    results = await client.schedule_runs("first-life", ["four", "test/wrong"])
     assert [result.run_scheduled for result in results] == [True, True]
-    runs = await run_all(client, "two-plus-two")
+    runs = await run_all(client, "first-life")
     assert [(r.model_version_slug, r.state) for r in runs] == [
         ("four", RunState.COMPLETED),
         ("wrong", RunState.COMPLETED),
