@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
+import anyio
 import pytest
 
 from fanbench import Client
@@ -118,3 +121,45 @@ async def test_a_broken_model_fails_its_run_only(client: Client) -> None:
     assert states["four"].state is RunState.COMPLETED
     assert states["broken"].state is RunState.ERRORED
     assert "model test/broken: this model is broken" in states["broken"].error_message
+
+
+async def test_a_process_that_shed_its_mark_does_not_hold_the_run(client: Client) -> None:
+    """A child with an empty environment and a session of its own keeps the pipes open: the run ends all the same."""
+    body = only_when_run(
+        "import subprocess, sys\n"
+        "code = 'import time; time.sleep(20)'\n"
+        "p = subprocess.Popen([sys.executable, '-c', code], start_new_session=True, env={})\n"
+        "print('left', p.pid, flush=True)"
+    )
+    await push(client, "sheds-mark", task_source("sheds-mark", body))
+    (done,) = await run(client, "sheds-mark", "wrong")
+    pid = int((await log_text(client, done.id)).split("left ")[1].split()[0])
+    assert Path(f"/proc/{pid}").exists(), "the run should have ended before its child"
+    os.kill(pid, signal.SIGKILL)
+    assert done.state is RunState.COMPLETED, done.error_message
+
+
+async def test_deleting_a_task_ends_its_run_at_once(client: Client, server: ServerProcess) -> None:
+    """When delete answers, the process of the run is gone and its files are."""
+    body = only_when_run("import os, time\nprint('pid', os.getpid(), flush=True)\ntime.sleep(60)")
+    await push(client, "deleted", task_source("deleted", body))
+    await client.schedule_runs("deleted", ["wrong"])
+    (going,) = [r async for r in client.list_runs("deleted")]
+    log = server.data / f"logs/{going.id}.jsonl"
+    while not log.exists() or "pid" not in log.read_text():
+        await anyio.sleep(0.02)
+    children = set(_children_of_workers(server.address.pid))
+    assert children
+    await client.delete_task("deleted")
+    assert not children & set(_children_of_workers(server.address.pid))
+    assert not log.exists()
+    assert not (server.data / f"runs/{going.id}").exists()
+
+
+def _children_of_workers(pid: int) -> list[int]:
+    """The processes of runs: grandchildren of the server."""
+
+    def children(parent: int) -> list[int]:
+        return [int(word) for word in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+
+    return [run for parent in children(pid) for run in children(parent)]

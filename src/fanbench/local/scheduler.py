@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -64,13 +64,13 @@ class Scheduler:
         self._executor = executor
         self._proxy_url = f"{base_url}/models"
         self._send, self._receive = anyio.create_memory_object_stream[Work](math.inf)
-        self._scopes: dict[Work, anyio.CancelScope] = {}
+        self._doing: dict[Work, tuple[anyio.CancelScope, anyio.Event]] = {}
         self._logs: dict[int, RunLog] = {}
         self._waiting = 0
 
     @property
     def busy(self) -> bool:
-        return self._waiting > 0 or bool(self._scopes)
+        return self._waiting > 0 or bool(self._doing)
 
     def submit(self, work: Work) -> None:
         self._waiting += 1
@@ -80,10 +80,13 @@ class Scheduler:
         """The log of a run that is going on."""
         return self._logs.get(run_id)
 
-    def cancel(self, works: list[Work]) -> None:
-        for work in works:
-            if (scope := self._scopes.get(work)) is not None:
-                scope.cancel()
+    async def cancel(self, works: Iterable[Work]) -> None:
+        """Stop what is being done of `works`; when this returns, none of their processes is left."""
+        doing = [self._doing[work] for work in works if work in self._doing]
+        for scope, _ in doing:
+            scope.cancel()
+        for _, ended in doing:
+            await ended.wait()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Scheduler]:
@@ -104,15 +107,17 @@ class Scheduler:
         while True:
             work = await self._receive.receive()
             self._waiting -= 1
+            ended = anyio.Event()
             with anyio.CancelScope() as scope:
-                self._scopes[work] = scope
+                self._doing[work] = scope, ended
                 try:
                     await (self._create(work) if work.kind == "creation" else self._run(work))
                 except Exception:  # noqa: BLE001 - one piece of work must not end the worker
                     _log.exception("work failed", kind=work.kind, id=work.id)
                     await self._give_up(work)
                 finally:
-                    del self._scopes[work]
+                    del self._doing[work]
+                    ended.set()
 
     async def _give_up(self, work: Work) -> None:
         message = f"The server failed on this {work.kind}; see {self._folder.server_log}."

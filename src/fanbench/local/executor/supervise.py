@@ -22,6 +22,9 @@ MARKER = "FANBENCH_RUN"
 GRACE = 3.0
 """Seconds between the polite stop (SIGINT, so that the notebook is still written) and the kill."""
 
+DRAIN = 5.0
+"""Seconds for the last output of a run that has ended."""
+
 _CHUNK = 1 << 16
 
 Append = Callable[[str, bytes], None]
@@ -47,6 +50,8 @@ async def supervise(executor: Executor, job: Job, append: Append, time_limit: fl
                 with anyio.CancelScope(shield=True):
                     _signal_group(process.pid, signal.SIGKILL)
                     await anyio.to_thread.run_sync(kill_strays, job.environment.get(MARKER, ""))
+                # What is in the pipes is read in no time. A process that shed its mark may hold them open for ever.
+                pumps.cancel_scope.deadline = anyio.current_time() + DRAIN
     return verdict(_read_outcome(job), exit_, time_limit if timed_out else None)
 
 

@@ -133,7 +133,9 @@ async def delete_task(services: Services, request: TaskRequest) -> Task:
     """Not a call of Kaggle's: the local server can delete."""
     row = await find_version(services, request.slug)
     versions, runs = await services.store.delete_task(row.slug)
-    services.scheduler.cancel([*(Work("creation", n) for n in versions), *(Work("run", n) for n in runs)])
+    await services.scheduler.cancel(
+        [*(Work("creation", n) for n in versions), *(Work("run", n) for n in runs)]
+    )
     folders = [services.folder.notebook(n).parent for n in versions] + [services.folder.run(n) for n in runs]
     files = [services.folder.creation_log(n) for n in versions] + [services.folder.log(n) for n in runs]
     await anyio.to_thread.run_sync(_remove, folders, files)
