@@ -44,6 +44,7 @@ def _start(options: HostOptions):  # type: ignore[no-untyped-def]  # xllamacpp h
     params.hostnames = ["127.0.0.1"]
     params.port = 0
     params.offline = True
+    params.verbosity = 1  # errors: at the default it logs 800 bytes a request
     params.api_keys = [os.environ["FANBENCH_HOST_KEY"]]
     if options.chat_template:
         params.chat_template = options.chat_template
