@@ -49,6 +49,8 @@ async def supervise(executor: Executor, job: Job, append: Append, time_limit: fl
             finally:
                 with anyio.CancelScope(shield=True):
                     _signal_group(process.pid, signal.SIGKILL)
+                    with anyio.move_on_after(GRACE):
+                        await process.wait()
                     await anyio.to_thread.run_sync(kill_strays, job.environment.get(MARKER, ""))
                 # What is in the pipes is read in no time. A process that shed its mark may hold them open for ever.
                 pumps.cancel_scope.deadline = anyio.current_time() + DRAIN
