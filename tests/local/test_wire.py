@@ -70,7 +70,7 @@ async def run_all(client: Client, slug: str) -> list[Run]:
         ("no-run", "# %%\nprint(1)", CreationState.KERNEL_WITHOUT_RUN, "no .run.json"),
         ("other-name", TASK, CreationState.VALIDATION_FAILED, "two-plus-two"),
         ("cell-fails", "# %%\nx = 1\n# %%\nx / 0", CreationState.ERRORED, "ZeroDivisionError"),
-        ("syntax", "# %%\nprint('a'\n", CreationState.ERRORED, "SyntaxError"),
+        ("syntax", "# %%\nx = = 1", CreationState.ERRORED, "SyntaxError"),
         ("exits", "# %%\nimport sys\nsys.exit(3)", CreationState.ERRORED, "SystemExit: 3"),
         (
             "no-model",
