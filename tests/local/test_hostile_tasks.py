@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 
 import anyio
+import httpx
 import pytest
 
 from fanbench import Client
 from fanbench.api.messages import RunState
+from fanbench.local.executor.orphans import children
 
 from .server_process import SECRET, TASK, ServerProcess, log_text, push, run, task_source
 
@@ -53,20 +53,113 @@ async def test_the_run_errors_with_the_reason(client: Client, slug: str, body: s
     assert good.state is RunState.COMPLETED
 
 
-async def test_nothing_that_a_run_started_is_left(client: Client) -> None:
-    """Children that left the run's session and ignore signals are gone when the run is."""
-    body = only_when_run(
-        "import subprocess, time, sys\n"
-        "code = 'import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(600)  # stray-of-a-run'\n"
-        "p = subprocess.Popen([sys.executable, '-c', code], start_new_session=True)\n"
-        "print('stray', p.pid, flush=True)"
-    )
-    await push(client, "strays", task_source("strays", body))
+@pytest.mark.parametrize(
+    "start",
+    [
+        "subprocess.Popen([sys.executable, '-c', code], start_new_session=True)",
+        "subprocess.Popen([sys.executable, '-c', code], start_new_session=True, env={})",
+        "subprocess.Popen(['sh', '-c', 'sleep 600 & echo $! > pid; exec sleep 600'], start_new_session=True)",
+        "daemon()",
+    ],
+    ids=["session", "no-environment", "grandchild", "fork-only"],
+)
+async def test_nothing_that_a_run_started_is_left(client: Client, server: ServerProcess, start: str) -> None:
+    """Whatever session, environment or parent a process gave itself, it is gone when the run is."""
+    before = """
+import os, signal, subprocess, sys, time
+code = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(600)"
+
+def daemon():
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            time.sleep(600)
+        os._exit(0)
+"""
+    body = only_when_run(f"{start}\nprint('children', flush=True)\ntime.sleep(0.3)")
+    await push(client, "strays", task_source("strays", body, before=before))
     (done,) = await run(client, "strays", "wrong")
     assert done.state is RunState.COMPLETED, done.error_message
-    text = await log_text(client, done.id)
-    pid = int(text.split("stray ")[1].split()[0])
-    assert not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().split()[2]
+    (parent,) = [pid for pid in children(server.address.pid) if "zygote" in command_of(pid)]
+    assert children(parent) == []
+    assert not [pid for pid in every_process() if "600" in command_of(pid) and "sleep" in command_of(pid)]
+
+
+def command_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    except OSError:
+        return ""
+
+
+def every_process() -> list[int]:
+    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+
+
+async def test_a_real_time_signal_is_named_by_its_number(client: Client) -> None:
+    """Python has no name for it; the run's error has its number."""
+    body = only_when_run("import os; os.kill(os.getpid(), 40)")
+    await push(client, "signal-40", task_source("signal-40", body))
+    (done,) = await run(client, "signal-40", "wrong")
+    assert "signal 40" in done.error_message
+
+
+async def test_a_stopped_run_keeps_what_it_had_shown(client: Client, tmp_path: Path) -> None:
+    """A run that reaches the time limit is interrupted, not only killed: its notebook has the output so far."""
+    body = only_when_run("print('so far', flush=True)\nimport time\ntime.sleep(60)")
+    await push(client, "stopped", task_source("stopped", body))
+    (done,) = await run(client, "stopped", "wrong")
+    assert done.state is RunState.ERRORED
+    await client.download_output(done.id, tmp_path / "out", include_source=True)
+    assert "so far" in (tmp_path / "out/__notebook__.ipynb").read_text()
+
+
+async def test_a_runs_key_ends_with_it(client: Client, server: ServerProcess) -> None:
+    """A Model Proxy key that a run printed is refused afterwards."""
+    body = "import os\nprint('key', os.environ['MODEL_PROXY_API_KEY'])\nreturn True"
+    await push(client, "prints-key", task_source("prints-key", body))
+    (done,) = await run(client, "prints-key", "four")
+    key = (await log_text(client, done.id)).split("key ")[1].split()[0]
+    async with httpx.AsyncClient() as http:
+        answer = await http.post(
+            f"{server.address.url}/models/openapi/chat/completions",
+            json={"model": "test/four", "messages": []},
+            headers={"authorization": f"Bearer {key}"},
+        )
+    assert answer.status_code == 401
+    assert "expired" in answer.json()["error"]["message"]
+
+
+async def test_datasets_cannot_be_written(client: Client, datasets: Path) -> None:
+    """A task that writes below /kaggle/input fails; the dataset stays as it was."""
+    body = (
+        "import os\nif os.path.isdir('/kaggle/input'):\n    open('/kaggle/input/words/new', 'w')\nreturn True"
+    )
+    await push(client, "writes", task_source("writes", body), ["me/words"])
+    (done,) = await run(client, "writes", "four")
+    assert sorted(path.name for path in (datasets / "me/words").iterdir()) == ["words.csv"]
+    assert done.state is RunState.COMPLETED or "Read-only" in done.error_message
+
+
+async def test_forks_draw_different_numbers(client: Client) -> None:
+    """Two runs of the same parent do not share numpy's or Python's random state."""
+    body = "import numpy, random\nprint('drawn', numpy.random.random(), random.random())\nreturn True"
+    await push(client, "draws", task_source("draws", body))
+    drawn = []
+    for _ in range(2):
+        latest = (await run(client, "draws", "four"))[-1]
+        drawn.append((await log_text(client, latest.id)).split("drawn ")[1].splitlines()[0].split())
+    assert drawn[0][0] != drawn[1][0]
+    assert drawn[0][1] != drawn[1][1]
+
+
+async def test_a_clean_exit_is_no_error(client: Client) -> None:
+    """sys.exit(0) in a cell after the task is the end of the notebook, not a failure."""
+    await push(
+        client, "exits-cleanly", task_source("exits-cleanly", "return True", after="import sys; sys.exit(0)")
+    )
+    (done,) = await run(client, "exits-cleanly", "four")
+    assert done.state is RunState.COMPLETED, done.error_message
 
 
 async def test_binary_output_becomes_text(client: Client) -> None:
@@ -123,22 +216,6 @@ async def test_a_broken_model_fails_its_run_only(client: Client) -> None:
     assert "model test/broken: this model is broken" in states["broken"].error_message
 
 
-async def test_a_process_that_shed_its_mark_does_not_hold_the_run(client: Client) -> None:
-    """A child with an empty environment and a session of its own keeps the pipes open: the run ends all the same."""
-    body = only_when_run(
-        "import subprocess, sys\n"
-        "code = 'import time; time.sleep(20)'\n"
-        "p = subprocess.Popen([sys.executable, '-c', code], start_new_session=True, env={})\n"
-        "print('left', p.pid, flush=True)"
-    )
-    await push(client, "sheds-mark", task_source("sheds-mark", body))
-    (done,) = await run(client, "sheds-mark", "wrong")
-    pid = int((await log_text(client, done.id)).split("left ")[1].split()[0])
-    assert Path(f"/proc/{pid}").exists(), "the run should have ended before its child"
-    os.kill(pid, signal.SIGKILL)
-    assert done.state is RunState.COMPLETED, done.error_message
-
-
 async def test_deleting_a_task_ends_its_run_at_once(client: Client, server: ServerProcess) -> None:
     """When delete answers, the process of the run is gone and its files are."""
     body = only_when_run("import os, time\nprint('pid', os.getpid(), flush=True)\ntime.sleep(60)")
@@ -158,8 +235,4 @@ async def test_deleting_a_task_ends_its_run_at_once(client: Client, server: Serv
 
 def _children_of_workers(pid: int) -> list[int]:
     """The processes of runs: grandchildren of the server."""
-
-    def children(parent: int) -> list[int]:
-        return [int(word) for word in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
-
     return [run for parent in children(pid) for run in children(parent)]

@@ -14,7 +14,7 @@ import anyio
 import pytest
 
 from fanbench import Client, resolve_config
-from fanbench._errors import LocalServerError
+from fanbench._errors import BadRequest, LocalServerError, ServerFault
 from fanbench.api.messages import CreationState, RunState
 from fanbench.local.folder import open_data_folder
 from fanbench.local.launcher import LocalServer, ensure_server, find_server, stop_server
@@ -123,7 +123,7 @@ async def test_the_warm_parent_is_replaced_when_it_dies(tmp_path: Path) -> None:
             lost = (await run(client, "two-plus-two", "slow"))[0]
             (good,) = await run(client, "two-plus-two", "four")
     assert lost.state is RunState.ERRORED
-    assert "SIGKILL" in lost.error_message
+    assert "parent of all runs died" in lost.error_message
     assert good.state is RunState.COMPLETED
 
 
@@ -147,6 +147,7 @@ async def test_a_process_a_run_gives_the_same(tmp_path: Path) -> None:
     assert [p.name for p in (tmp_path / "out").glob("*.run.json")]
 
 
+@pytest.mark.parametrize("isolation", ["fork", "process"])
 @pytest.mark.parametrize(
     ("package", "code", "words"),
     [
@@ -159,18 +160,19 @@ async def test_a_process_a_run_gives_the_same(tmp_path: Path) -> None:
     ],
 )
 async def test_an_sdk_that_cannot_be_imported_is_explained(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str, code: str, words: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str, code: str, words: str, isolation: str
 ) -> None:
-    """The server stays up; its terminal and every creation say what to install."""
+    """The server stays up; every creation says what to install, and so does the terminal if it is known there."""
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / f"{package}.py").write_text(code)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "broken"))
-    with run_server(tmp_path / "data") as server:
+    options = ["--isolation", isolation, "--run-env", "PYTHONPATH"]
+    with run_server(tmp_path / "data", *options) as server:
         async with server.client() as client:
             task = await push(client, "two-plus-two", TASK)
     assert task.creation_state is CreationState.ERRORED
     assert words in task.creation_error_message
-    assert words in (tmp_path / "data.out").read_text()
+    assert (words in (tmp_path / "data.out").read_text()) == (isolation == "fork")
 
 
 def test_a_port_in_use_is_said_with_what_to_do(tmp_path: Path) -> None:
@@ -250,5 +252,102 @@ async def test_models_appear_while_the_server_runs(tmp_path: Path) -> None:
             slugs = {m.version.slug for m in await client.list_models() if m.version}
             assert slugs == {"four", "other", "slow", "broken"}
             (server.data / "models.toml").write_text("[[model]]\nslug = 'a/b'\nkind = 'nonsense'\n")
-            with pytest.raises(Exception, match="nonsense"):
+            with pytest.raises(BadRequest, match="nonsense"):
                 await client.list_models()
+
+
+async def test_a_creation_that_was_under_way_is_taken_up_again(tmp_path: Path) -> None:
+    """kill -9 while a push is validated: the next server validates it."""
+    with run_server(tmp_path / "data") as server:
+        async with server.client() as client:
+            body = "import time\nprint('pid', os.getpid(), flush=True)\ntime.sleep(1)\nreturn True"
+            source = task_source("validated", body, before="import os")
+            await client.create_task("validated", to_notebook(source))
+            run_pid = await _printed_pid(server.data / "logs/creation-1.jsonl")
+        server.kill()
+        with anyio.fail_after(10):
+            while _is_alive(run_pid):
+                await anyio.sleep(0.02)
+    with run_server(tmp_path / "data", models=None) as server:
+        async with server.client() as client:
+            while (task := await client.get_task("validated")).creation_state.pending:
+                await anyio.sleep(0.05)
+    assert task.creation_state is CreationState.COMPLETED, task.creation_error_message
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+async def test_a_run_keeps_an_idle_server_alive(tmp_path: Path) -> None:
+    """A server with work is not idle, however long nobody asks."""
+    with run_server(tmp_path / "data", "--idle-timeout", "1") as server:
+        async with server.client() as client:
+            await push(client, "two-plus-two", TASK)
+            await client.create_task(
+                "sleeps", to_notebook(task_source("sleeps", "import time\ntime.sleep(4)\nreturn True"))
+            )
+        await anyio.sleep(3)  # longer than the limit, with nobody asking: that is the point
+        async with server.client() as client:
+            while (task := await client.get_task("sleeps")).creation_state.pending:
+                await anyio.sleep(0.05)
+    assert task.creation_state is CreationState.COMPLETED, task.creation_error_message
+
+
+async def test_a_run_ignores_env_files_around_the_sdk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A `.env` above the SDK, or in the folder where the server was started, redirects no run."""
+    (tmp_path / ".env").write_text("LLM_DEFAULT=somebody/else\nMODEL_PROXY_URL=http://127.0.0.1:9\n")
+    monkeypatch.chdir(tmp_path)
+    for isolation in ("fork", "process"):
+        with run_server(tmp_path / isolation, "--isolation", isolation) as server:
+            async with server.client() as client:
+                task = await push(client, "two-plus-two", TASK)
+        assert task.creation_state is CreationState.COMPLETED, task.creation_error_message
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "rubbish"])
+async def test_stop_signals_nobody_but_the_holder(tmp_path: Path, text: str) -> None:
+    """A lock that is held by somebody who has not said who: no signal goes out, least of all to a whole group."""
+    with open_data_folder(tmp_path) as folder:
+        folder.lock_file.write_text(text)
+        with pytest.raises(LocalServerError, match="does not say by which process"):
+            await stop_server(tmp_path)
+
+
+def test_a_damaged_database_is_said(tmp_path: Path) -> None:
+    """One line that names the file, no traceback."""
+    with open_data_folder(tmp_path / "data") as folder:
+        folder.database.write_text("this is no database, and long enough to be looked at as one " * 20)
+    command = [sys.executable, "-m", "fanbench", "serve", "--data", str(tmp_path / "data"), "--port", "0"]
+    refused = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert refused.returncode == 1
+    assert "state.sqlite" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+async def test_a_folder_with_a_strange_name_holds_its_own_database(tmp_path: Path) -> None:
+    """Characters that mean something in a URL mean nothing in a path."""
+    with run_server(tmp_path / "b?x=1#y") as server:
+        async with server.client() as client:
+            await client.list_models()
+    assert (tmp_path / "b?x=1#y" / "state.sqlite").exists()
+    assert not (tmp_path / "b").exists()
+
+
+async def test_a_push_that_cannot_be_stored_leaves_the_name_free(tmp_path: Path) -> None:
+    """No room for the notebook: the push is refused, and the next one works."""
+    with run_server(tmp_path / "data") as server:
+        async with server.client() as client:
+            (server.data / "tasks").write_text("in the way")
+            with pytest.raises(ServerFault, match="cannot store"):
+                await client.create_task("two-plus-two", to_notebook(TASK))
+            assert not (await client.get_task("two-plus-two")).creation_state.pending
+            (server.data / "tasks").unlink()
+            task = await push(client, "two-plus-two", TASK)
+    assert task.creation_state is CreationState.COMPLETED
+    assert list((server.data / "tmp").iterdir()) == []

@@ -10,11 +10,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import anyio
 import httpx
+import msgspec
 import pytest
 
 from fanbench.api.messages import RunState
 from fanbench.local.proxy import genai
+from fanbench.local.proxy.requests import GenerateRequest
 
 from .server_process import TASK, ServerProcess, push, run, run_server
 
@@ -94,6 +97,11 @@ url = "{upstream.url}/v1"
 model = "big-1"
 key_env = "SOME_API_KEY"
 [[model]]
+slug = "vendor/narrow"
+kind = "upstream"
+url = "{upstream.url}/v1"
+concurrency = 1
+[[model]]
 slug = "vendor/down"
 kind = "upstream"
 url = "http://127.0.0.1:9/v1"
@@ -155,10 +163,69 @@ async def test_a_stream_ends_with_usage_and_done(http: httpx.AsyncClient) -> Non
     assert chunks[-1]["usage"]["cost"]["output_tokens_cost_nanodollars"] == 2000
 
 
+def sse(*chunks: Any, done: bool = True) -> bytes:
+    events = [f"data: {chunk if isinstance(chunk, str) else json.dumps(chunk)}\n\n" for chunk in chunks]
+    return "".join([*events, "data: [DONE]\n\n" if done else ""]).encode()
+
+
+def delta(text: str) -> dict[str, Any]:
+    return {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}]}
+
+
+async def test_streams_of_an_upstream_give_their_place_back(
+    http: httpx.AsyncClient, upstream: Upstream
+) -> None:
+    """One request at a time: streams read to the end, and ones left early, do not block the next."""
+    body = {**ASK, "model": "vendor/narrow", "stream": True}
+    usage = {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2}}
+    upstream.status, upstream.headers = 200, {"content-type": "text/event-stream"}
+    upstream.body = sse(delta("a"), delta("b"), usage)
+    for _ in range(3):
+        response = await http.post(CHAT, json=body)
+        assert response.text.endswith("data: [DONE]\n\n")
+        assert '"total_tokens": 3' in response.text
+        async with http.stream("POST", CHAT, json=body) as left:
+            await anext(left.aiter_lines())
+    upstream.body, upstream.headers = completion("whole"), {}
+    with anyio.fail_after(20):
+        answer = await http.post(CHAT, json={**ASK, "model": "vendor/narrow"})
+    assert answer.json()["choices"][0]["message"]["content"] == "whole"
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "words"),
+    [
+        (sse([1]), "text/event-stream", "no chat completion"),
+        (sse("null"), "text/event-stream", "no chat completion"),
+        (sse(), "text/event-stream", "empty stream"),
+        (b"<html></html>", "text/html", "no stream"),
+    ],
+)
+async def test_rubbish_for_a_stream_is_told(
+    http: httpx.AsyncClient, upstream: Upstream, body: bytes, kind: str, words: str
+) -> None:
+    """Before the first chunk it is still an HTTP status, with the model and the reason."""
+    upstream.status, upstream.headers, upstream.body = 200, {"content-type": kind}, body
+    response = await http.post(CHAT, json={**ASK, "model": "vendor/big", "stream": True})
+    assert response.status_code == 502
+    assert words in response.json()["error"]["message"]
+    assert "vendor/big" in response.json()["error"]["message"]
+
+
+async def test_a_stream_that_breaks_ends_with_the_reason(http: httpx.AsyncClient, upstream: Upstream) -> None:
+    """What came is passed on, then an error that names the model; no [DONE] that would make it look whole."""
+    upstream.status, upstream.headers = 200, {"content-type": "text/event-stream", "content-length": "9999"}
+    upstream.body = sse(delta("a"), done=False)
+    response = await http.post(CHAT, json={**ASK, "model": "vendor/big", "stream": True})
+    assert '"content": "a"' in response.text
+    assert "model vendor/big" in response.text
+    assert "[DONE]" not in response.text
+
+
 async def test_what_the_upstream_is_asked(http: httpx.AsyncClient, upstream: Upstream) -> None:
     """It gets its own model name and key, tools and schema untouched, no nulls; its cost is unknown, not 0."""
     call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
-    upstream.status, upstream.body = 200, completion("", tool_calls=[call])
+    upstream.status, upstream.headers, upstream.body = 200, {}, completion("", tool_calls=[call])
     tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
     schema = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}
     extra = {"tools": tools, "response_format": schema, "temperature": None, "seed": None}
@@ -176,11 +243,21 @@ async def test_what_the_upstream_is_asked(http: httpx.AsyncClient, upstream: Ups
 @pytest.mark.parametrize(
     ("status", "body", "expected", "words"),
     [
-        (401, b'{"error": {"message": "bad key"}}', 401, "answered 401: bad key"),
+        (
+            401,
+            b'{"error": {"message": "bad key a-secret-of-the-server"}}',
+            401,
+            "answered 401: bad key [key]",
+        ),
         (429, b'{"error": "slow down"}', 429, "answered 429: slow down"),
         (500, b"<html>oops</html>", 502, "answered 500"),
         (200, b"<html>hello</html>", 502, "no chat completion"),
         (200, b"[1, 2]", 502, "no chat completion"),
+        (200, b'{"choices": [null]}', 502, "no chat completion"),
+        (200, b'{"choices": [], "usage": {"prompt_tokens": "many"}}', 502, "no chat completion"),
+        (200, b'{"choices": [], "usage": [1]}', 502, "no chat completion"),
+        (200, b'{"choices": [], "usage": {"cost": {"a": "x"}}}', 502, "no chat completion"),
+        (200, b"\xff", 502, "no chat completion"),
     ],
 )
 async def test_upstream_trouble_is_told_with_the_model(
@@ -210,7 +287,8 @@ async def test_models_that_cannot_answer(
     http: httpx.AsyncClient, model: str, status: int, words: str
 ) -> None:
     """A dead endpoint, a missing key and an unknown model are told apart."""
-    for path, body in ((CHAT, {**ASK, "model": model}), (f"genai/v1/models/{model}:generateContent", {})):
+    gemini = {"contents": [{"parts": [{"text": "hi"}]}]}
+    for path, body in ((CHAT, {**ASK, "model": model}), (f"genai/v1/models/{model}:generateContent", gemini)):
         response = await http.post(path, json=body)
         assert response.status_code == status
         assert words in response.json()["error"]["message"]
@@ -227,8 +305,19 @@ async def test_only_valid_keys_are_let_in(http: httpx.AsyncClient, proxy_server:
 
 async def test_rubbish_requests_are_refused(http: httpx.AsyncClient) -> None:
     """Broken JSON and a body that is no object are 400, not 500."""
-    for content in (b"{", b"[]", b'{"messages": 3, "model": "test/four"}', b"\xff\xfe"):
-        assert (await http.post(CHAT, content=content)).status_code == 400
+    bodies = [b"{", b"[]", b"\xff\xfe"]
+    for fields in ({"messages": 3}, {"messages": [1]}, {"messages": [], "stop": 5}):
+        bodies.append(json.dumps({"model": "test/four", **fields}).encode())
+    for body in bodies:
+        response = await http.post(CHAT, content=body)
+        assert response.status_code == 400, body
+        assert response.json()["error"]["message"]
+    wrong: list[Any] = [["hi"], [{"parts": [{"functionCall": {}}]}], 3]
+    for contents in wrong:
+        path = "genai/v1/models/test/four:generateContent"
+        assert (await http.post(path, json={"contents": contents})).status_code == 400
+    odd = {"contents": [], "generationConfig": {"responseSchema": {"properties": 3}}}
+    assert (await http.post("genai/v1/models/test/four:generateContent", json=odd)).status_code == 400
 
 
 async def test_genai_answers_and_streams(http: httpx.AsyncClient) -> None:
@@ -285,7 +374,7 @@ async def test_an_upstream_that_is_down_fails_its_run_only(proxy_server: ServerP
 def test_genai_requests_become_chat_requests() -> None:
     """Roles, system text, images, function calls and their results, settings, schema and tools arrive."""
     image = {"mimeType": "image/png", "data": "QQ=="}
-    chat = genai.to_chat(
+    asked = msgspec.convert(
         {
             "systemInstruction": {"parts": [{"text": "Be brief."}]},
             "contents": [
@@ -304,8 +393,10 @@ def test_genai_requests_become_chat_requests() -> None:
                 },
             },
             "tools": [{"functionDeclarations": [{"name": "f", "parameters": {"type": "OBJECT"}}]}],
-        }
+        },
+        GenerateRequest,
     )
+    chat = genai.to_chat(asked)
     assert [m["role"] for m in chat["messages"]] == ["system", "user", "assistant", "tool"]
     assert chat["messages"][1]["content"][1]["image_url"]["url"] == "data:image/png;base64,QQ=="
     assert chat["messages"][2]["tool_calls"][0]["function"] == {"name": "f", "arguments": '{"x": 1}'}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import zipfile
 from itertools import pairwise
 from pathlib import Path
@@ -19,7 +20,6 @@ from fanbench.api.messages import CreationState, RunState
 from fanbench.local.environment import run_environment
 from fanbench.local.executor.job import Exit, Outcome
 from fanbench.local.executor.supervise import verdict
-from fanbench.local.folder import DataFolder
 from fanbench.local.logs import RunLog, stored_as_list
 from fanbench.local.models.catalog import (
     Catalog,
@@ -52,7 +52,8 @@ def run_file(name: str = "My Task", state: str = "COMPLETED", **fields: Any) -> 
 
 def write_run_files(folder: Path, *files: dict[str, Any] | str) -> Path:
     for number, file in enumerate(files):
-        path = folder / f"{number}.run.json"
+        # Named against the order of time: the newest counts, not the last of the alphabet.
+        path = folder / f"{9 - number}.run.json"
         path.write_text(file if isinstance(file, str) else json.dumps(file))
         os.utime(path, (number, number))
     return folder
@@ -70,6 +71,12 @@ def write_run_files(folder: Path, *files: dict[str, Any] | str) -> Path:
         ([run_file(state="ERRORED"), run_file()], None, RunState.COMPLETED, ""),
         ([run_file("Other", state="ERRORED"), run_file()], None, RunState.COMPLETED, ""),
         ([run_file("Other")], None, RunState.COMPLETED, ""),
+        (
+            [run_file(state="ERRORED", errorMessage="old"), run_file(state="ERRORED", errorMessage="new")],
+            None,
+            RunState.ERRORED,
+            "new",
+        ),
     ],
 )
 def test_the_state_of_a_run(
@@ -86,7 +93,7 @@ def test_the_state_of_a_run(
     ("files", "failure", "state"),
     [
         ([run_file()], None, CreationState.COMPLETED),
-        ([run_file(state="ERRORED")], None, CreationState.COMPLETED),
+        ([run_file(state="ERRORED"), run_file()], None, CreationState.COMPLETED),
         ([run_file()], "boom", CreationState.ERRORED),
         ([], None, CreationState.KERNEL_WITHOUT_RUN),
         ([run_file("Other")], None, CreationState.VALIDATION_FAILED),
@@ -101,6 +108,17 @@ def test_the_state_of_a_creation(
     assert judge_creation("my-task", write_run_files(tmp_path, *files), failure).state == state.value
 
 
+def test_a_trial_run_that_errored_is_mentioned(tmp_path: Path) -> None:
+    """The task can be run on other models, but who pushed it should know."""
+    found = judge_creation(
+        "my-task", write_run_files(tmp_path, run_file(state="ERRORED", errorMessage="a\nOops")), None
+    )
+    assert (found.state, found.error) == (
+        CreationState.COMPLETED.value,
+        "The task raised in its trial run: Oops",
+    )
+
+
 @pytest.mark.parametrize(
     ("outcome", "code", "limit", "words"),
     [
@@ -111,6 +129,7 @@ def test_the_state_of_a_creation(
         (None, -11, None, "SIGSEGV"),
         (Outcome(error="KeyboardInterrupt"), 1, 5.0, "after 5 s"),
         (None, -9, 5.0, "after 5 s"),
+        (None, -40, None, "signal 40"),
     ],
 )
 def test_how_a_process_ended(
@@ -189,12 +208,27 @@ def test_the_same_output_makes_the_same_zip(tmp_path: Path) -> None:
 
 
 def test_strange_file_names_are_zipped(tmp_path: Path) -> None:
-    """A name that is no UTF-8 does not spoil the output of the others."""
+    """Names that some system could not unpack are made safe and kept apart; the output of the others is whole."""
     working = tmp_path / "working"
     working.mkdir()
-    (working / os.fsdecode(b"bad-\xff.txt")).write_text("x")
-    (working / "good.txt").write_text("y")
-    assert "good.txt" in zipfile.ZipFile(output_zip(tmp_path, include_source=False)).namelist()
+    strange = [
+        os.fsdecode(b"bad-\xff.txt"),
+        "a\\b.txt",
+        "a:b.txt",
+        "new\nline",
+        "..x",
+        "C:x",
+        " ",
+        "dots...",
+        "A",
+        "a",
+    ]
+    for name in [*strange, "good.txt"]:
+        (working / name).write_text(name, errors="replace")
+    names = zipfile.ZipFile(output_zip(tmp_path, include_source=False)).namelist()
+    assert {"good.txt", "a_b.txt", "a_b.txt-2", "new_line", "..x", "_"} <= {*names}
+    assert len({name.lower() for name in names}) == len(strange) + 1
+    assert not [name for name in names if set(name) & set("\\:\n") or name != name.strip()]
 
 
 def test_a_folder_that_the_task_removed_is_an_empty_zip(tmp_path: Path) -> None:
@@ -227,16 +261,16 @@ def test_a_foreign_page_token_is_refused(token: str) -> None:
 
 # --- The catalogue ---
 
-words = st.text("abcdefghijklmnopqrstuvwxyz0123456789-.", min_size=1, max_size=12)
+words = st.from_regex(r"[a-z0-9][a-z0-9.-]{0,10}", fullmatch=True)
 slugs = st.builds("{}/{}".format, words, words)
+urls = st.builds("https://{}.example:{}/v1".format, st.text("abc", min_size=1), st.integers(1, 65535))
+rules = st.builds(Rule, match=st.text().map(re.escape), reply=st.text())
 specs = st.one_of(
     st.builds(
         Embedded, slug=slugs, path=st.text(min_size=1), context=st.integers(1, 9999), stop=st.lists(st.text())
     ),
-    st.builds(Upstream, slug=slugs, url=st.text(), input_price=st.none() | st.floats(0, 100)),
-    st.builds(
-        Scripted, slug=slugs, rules=st.lists(st.builds(Rule, match=st.text(), reply=st.text()), max_size=2)
-    ),
+    st.builds(Upstream, slug=slugs, url=urls, name=st.text(), input_price=st.none() | st.floats(0, 100)),
+    st.builds(Scripted, slug=slugs, rules=st.lists(rules, max_size=2)),
 )
 
 
@@ -274,6 +308,11 @@ def test_a_users_comments_stay(tmp_path: Path) -> None:
         ("default = 'x/y'\n", "x/y"),
         ("[[model]]\nslug='a/m'\nkind='scripted'\n[[model]]\nslug='b/m'\nkind='scripted'\n", "same API slug"),
         ("[[model]]\nslug='a/'\nkind='scripted'\n", "no model slug"),
+        ("[[model]]\nslug='a/..'\nkind='scripted'\n", "no model slug"),
+        ("[[model]]\nslug='a/b c'\nkind='scripted'\n", "no model slug"),
+        ("[[model]]\nslug='a/b'\nkind='scripted'\nrules=[{match='('}]\n", "no regular expression"),
+        ("[[model]]\nslug='a/b'\nkind='upstream'\nurl='http://'\n", "no URL"),
+        ("[[model]]\nslug='a/b'\nkind='upstream'\nurl='http://x:99999'\n", "no URL"),
     ],
 )
 def test_a_mistake_in_models_toml_is_named(tmp_path: Path, text: str, words: str) -> None:
@@ -325,7 +364,6 @@ def test_a_runs_environment_is_an_allow_list() -> None:
         "MINE": "m",
     }
     environment = run_environment(
-        mark="run-1",
         proxy_url="http://x/models",
         proxy_key="k",
         expires="t",
@@ -341,16 +379,3 @@ def test_a_runs_environment_is_an_allow_list() -> None:
     assert environment["LLMS_AVAILABLE"] == "a/b,c/d"
     assert environment["PATH"].endswith("/bin")
     assert environment["PATH"] != "/bin"
-
-
-def test_every_path_is_inside_the_data_folder(tmp_path: Path) -> None:
-    """Whatever number a run has, its files are below the root."""
-    folder = DataFolder(tmp_path)
-    for path in (
-        folder.run(1),
-        folder.log(1),
-        folder.notebook(1),
-        folder.creation(1),
-        folder.creation_log(1),
-    ):
-        assert tmp_path in path.parents

@@ -68,6 +68,7 @@ async def run_all(client: Client, slug: str) -> list[Run]:
     ("slug", "source", "state", "words"),
     [
         ("no-run", "# %%\nprint(1)", CreationState.KERNEL_WITHOUT_RUN, "no .run.json"),
+        ("says-why", "# %%\nprint('because')", CreationState.KERNEL_WITHOUT_RUN, "said last:\nbecause"),
         ("other-name", TASK, CreationState.VALIDATION_FAILED, "two-plus-two"),
         ("cell-fails", "# %%\nx = 1\n# %%\nx / 0", CreationState.ERRORED, "ZeroDivisionError"),
         ("syntax", "# %%\nx = = 1", CreationState.ERRORED, "SyntaxError"),
@@ -148,6 +149,27 @@ async def test_datasets_are_where_a_task_expects_them(client: Client) -> None:
     assert "/kaggle/working" in text or "cannot be mounted" in text
 
 
+async def test_a_new_version_runs_beside_the_old_one(client: Client) -> None:
+    """In flight is a run of this version and model: a run of the version before does not count."""
+    source = TASK.replace("two-plus-two", "versions")
+    await push(client, "versions", source)
+    (first,) = await client.schedule_runs("versions", ["slow"])
+    await push(client, "versions", source)
+    (second,) = await client.schedule_runs("versions", ["slow"])
+    assert (first.run_scheduled, second.run_scheduled) == (True, True)
+    await run_all(client, "versions")
+
+
+async def test_the_output_of_a_run_that_goes_on_is_not_there_yet(client: Client, tmp_path: Path) -> None:
+    """404 until the run is over: half an output is none."""
+    await push(client, "two-plus-two", TASK)
+    await client.schedule_runs("two-plus-two", ["slow"])
+    going = [r async for r in client.list_runs("two-plus-two") if not r.state.terminal]
+    with pytest.raises(NotFound, match="no output yet"):
+        await client.download_output(going[-1].id, tmp_path / "out")
+    await run_all(client, "two-plus-two")
+
+
 async def test_unknown_datasets_are_named(client: Client) -> None:
     """A push with a dataset that is not there is refused, and leaves no version."""
     with pytest.raises(NotFound, match="me/nothing"):
@@ -195,8 +217,9 @@ async def test_wrong_names_are_refused_in_words(client: Client) -> None:
     with pytest.raises(Forbidden):
         await client.get_task("somebody/two-plus-two")
     assert (await client.get_task("local/two-plus-two")).slug.task_slug == "two-plus-two"
-    with pytest.raises(NotFound):
-        _ = [entry async for entry in client.logs(987654)]
+    for number in (987654, 0, -1, 2**70):
+        with pytest.raises(NotFound):
+            _ = [entry async for entry in client.logs(number)]
     with pytest.raises(BadRequest, match="not a task slug"):
         await client.create_task("Not A Slug", to_notebook(TASK))
     with pytest.raises(BadRequest, match="not a notebook"):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from fanbench._errors import UsageError
+from fanbench.cli.render import Output
 
 if TYPE_CHECKING:
     from fanbench.local.folder import DataFolder
@@ -57,6 +59,12 @@ Examples:
 @click.option("--model", metavar="NAME", help="Endpoint: its own name for the model.  [default: the slug]")
 @click.option("--key-env", metavar="NAME", help="Endpoint: the server's variable that holds the key.")
 @click.option(
+    "--timeout",
+    type=click.FloatRange(1),
+    metavar="S",
+    help="Endpoint: seconds of silence that it may keep.  [default: 600]",
+)
+@click.option(
     "--concurrency", type=click.IntRange(1), help="Endpoint: requests at the same time.  [default: 8]"
 )
 @click.option("--input-price", type=click.FloatRange(0), metavar="USD", help="For a million tokens of input.")
@@ -81,6 +89,7 @@ def add(
     """Make models available to the local server."""
     import anyio
 
+    from fanbench.cli.live import spinner
     from fanbench.local.models.catalog import read_catalog, write_catalog
     from fanbench.local.models.provision import try_model
 
@@ -89,27 +98,32 @@ def add(
     folder = _folder(data)
     given = {name: value for name, value in options.items() if value is not None}
     for item in what:
-        spec = _provide(item, slug, given, folder)
-        if not no_check:
-            anyio.run(try_model, spec, folder)
+        with spinner(Output(), f"Looking for {item}") as say:
+            spec = _provide(item, slug, given, folder, say)
+            if not no_check:
+                say(f"Trying {spec.slug}")
+                anyio.run(try_model, spec, folder)
         catalog = read_catalog(folder.models_file).with_model(spec)
         write_catalog(folder.models_file, _with_default(catalog, spec) if as_default else catalog)
         licence = f" (licence: {spec.license})" if spec.license else ""
         click.echo(f"Added {spec.slug}{licence}")
 
 
-def _provide(item: str, slug: str | None, options: dict[str, Any], folder: DataFolder) -> ModelSpec:
+def _provide(
+    item: str, slug: str | None, options: dict[str, Any], folder: DataFolder, say: Callable[[str], None]
+) -> ModelSpec:
     from fanbench.local.models.provision import BUNDLED, provide_bundled, provide_endpoint, provide_file
 
-    say = _say
     if item in BUNDLED:
+        if slug:
+            raise UsageError(f"--slug means nothing for {item}: it is {BUNDLED[item].slug}")
         _refuse(options, item, {"input_price", "output_price", "context", "threads", "max_tokens"})
         return _replace(provide_bundled(item, folder, say), options)
     if item.startswith(("http://", "https://")):
         _refuse(options, item, set(options) - {"context", "threads"})
         return provide_endpoint(item, slug, options)
     if item.endswith(".gguf") or Path(item).exists():
-        _refuse(options, item, set(options) - {"model", "key_env", "concurrency"})
+        _refuse(options, item, set(options) - {"model", "key_env", "concurrency", "timeout"})
         return provide_file(Path(item), slug, options)
     known = ", ".join(BUNDLED)
     raise UsageError(f"{item!r} is none of {known}, no GGUF file that is there, and no URL")
@@ -133,32 +147,55 @@ def _with_default(catalog: Catalog, spec: ModelSpec) -> Catalog:
     return msgspec.structs.replace(catalog, default=spec.slug)
 
 
-@models.command("list")
+#: With `--format`, of a model.
+FIELDS = ("model", "default", "kind", "source", "license")
+
+
+@models.command("list", epilog="\b\nExamples:\n  fanbench models list\n  fanbench models list --format json")
 @_data
-def list_models(data: Path | None) -> None:
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["table", "json", "jsonl", "csv"]),
+    default="table",
+    help="How the list is printed (default: table).",
+)
+def list_models(data: Path | None, format_: str) -> None:
     """List the models of the local server, the default marked with a star."""
+    from fanbench.cli.render import Output
     from fanbench.local.models.catalog import read_catalog
 
-    folder = _folder(data)
-    catalog = read_catalog(folder.models_file)
+    catalog = read_catalog(_folder(data).models_file)
+    out = Output(format_)
     if not catalog.model:
-        click.echo("No models yet: `fanbench models add smollm2 gemma3` adds two small ones.", err=True)
+        out.note("No models yet: `fanbench models add smollm2 gemma3` adds two small ones.")
+    out.rows([_record(catalog, spec) for spec in catalog.model], FIELDS)
     width = max((len(spec.slug) for spec in catalog.model), default=0)
     for spec in catalog.model:
         star = "*" if spec is catalog.default_model else " "
-        click.echo(f"{star} {spec.slug:<{width}}  {_kind(spec):<8}  {_behind(spec)}")
+        licence = f"  ({spec.license})" if spec.license else ""
+        out.text(f"{star} {spec.slug:<{width}}  {_kind(spec):<8}  {_source(spec)}{licence}")
+
+
+def _record(catalog: Catalog, spec: ModelSpec) -> dict[str, Any]:
+    return {
+        "model": spec.slug,
+        "default": spec is catalog.default_model,
+        "kind": _kind(spec),
+        "source": _source(spec),
+        "license": spec.license or None,
+    }
 
 
 def _kind(spec: ModelSpec) -> str:
     return type(spec).__name__.lower()
 
 
-def _behind(spec: ModelSpec) -> str:
-    place = str(getattr(spec, "path", "") or getattr(spec, "url", "") or "replies from models.toml")
-    return f"{place}  ({spec.license})" if spec.license else place
+def _source(spec: ModelSpec) -> str:
+    return str(getattr(spec, "path", "") or getattr(spec, "url", "") or "replies from models.toml")
 
 
-@models.command(epilog="\b\nExample:\n  fanbench models remove google/gemma-3-270m")
+@models.command(epilog="\b\nExamples:\n  fanbench models remove google/gemma-3-270m")
 @click.argument("slug")
 @_data
 def remove(slug: str, data: Path | None) -> None:
@@ -186,7 +223,3 @@ def _folder(data: Path | None) -> DataFolder:
     except OSError as error:
         raise LocalServerError(f"cannot write the data folder {folder.root}: {error.strerror}") from None
     return folder
-
-
-def _say(text: str) -> None:
-    click.echo(text, err=True)

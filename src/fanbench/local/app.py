@@ -35,12 +35,9 @@ from fanbench.api.messages import (
 )
 from fanbench.local.routes import accounts, proxy, runs, tasks
 from fanbench.local.routes.page import task_page
-from fanbench.local.wire import Services, WireError
+from fanbench.local.wire import Services, WireError, read_body
 
 _log = structlog.get_logger(__name__)
-
-MAX_BODY = 64 * 1024 * 1024
-"""Bytes of a request. A notebook with everything in it is a few MB."""
 
 Handler = Callable[[Services, Any], Awaitable[Message | Response]]
 
@@ -129,7 +126,7 @@ async def _answer(services: Services, request: Request) -> Response:
         if name not in CALLS:
             raise WireError(404, f"No call {name} here")
         kind, handler = CALLS[name]
-        result = await handler(services, _decode(await _body(request), kind))
+        result = await handler(services, _decode(await read_body(request), kind))
     except WireError as error:
         return _error(error.status, error.message)
     except LocalServerError as error:  # models.toml is wrong: no use in asking again, as for a 500
@@ -156,15 +153,6 @@ def _basic_key(value: str) -> str:
         return base64.b64decode(value, validate=True).decode().partition(":")[2]
     except (binascii.Error, UnicodeDecodeError):
         return ""
-
-
-async def _body(request: Request) -> bytes:
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > MAX_BODY:
-            raise WireError(413, f"The request is larger than {MAX_BODY // 1024 // 1024} MB")
-    return bytes(body)
 
 
 def _decode(body: bytes, kind: type[Message]) -> Message:

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from fanbench.local.executor.sdk import FIXED_ENVIRONMENT
-from fanbench.local.executor.supervise import MARKER
 
 _PASSED_ON = frozenset({"HOME", "LANG", "TZ", "TMPDIR", "USER", "LOGNAME", "LD_LIBRARY_PATH"})
 _PASSED_ON_PREFIXES = (
@@ -25,7 +24,6 @@ _PASSED_ON_PREFIXES = (
 
 def run_environment(
     *,
-    mark: str,
     proxy_url: str,
     proxy_key: str,
     expires: str,
@@ -54,6 +52,5 @@ def run_environment(
             "LLM_DEFAULT": model,
             "LLM_DEFAULT_EVAL": judge,
             "LLMS_AVAILABLE": ",".join(available),
-            MARKER: mark,
         }
     )

@@ -7,6 +7,8 @@ import fcntl
 import json
 import os
 import secrets
+import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +65,7 @@ class DataFolder:
 
     @property
     def temporary(self) -> Path:
+        """Files on their way to their place."""
         return self.root / "tmp"
 
     def notebook(self, version_id: int) -> Path:
@@ -105,13 +108,12 @@ def open_data_folder(root: Path) -> Iterator[DataFolder]:
             f"cannot write the data folder {root}: {error.strerror}", hint="choose another with --data DIR"
         ) from error
     with lock:
-        _hold(lock, folder)
         try:
+            _hold(lock, folder)
             _check_format(folder)
             _ensure_token(folder)
-            folder.temporary.mkdir(exist_ok=True)
-            for leftover in folder.temporary.iterdir():
-                leftover.unlink()
+            shutil.rmtree(folder.temporary, ignore_errors=True)
+            folder.temporary.mkdir()
         except OSError as error:
             raise LocalServerError(
                 f"cannot write the data folder {root}: {error.strerror}",
@@ -121,9 +123,7 @@ def open_data_folder(root: Path) -> Iterator[DataFolder]:
 
 
 def _hold(lock: IO[str], folder: DataFolder) -> None:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    if not _try_to_lock(lock):
         lock.seek(0)
         pid = lock.read().strip() or "?"
         raise LocalServerError(
@@ -136,6 +136,18 @@ def _hold(lock: IO[str], folder: DataFolder) -> None:
     lock.truncate()
     lock.write(str(os.getpid()))
     lock.flush()
+
+
+def _try_to_lock(lock: IO[str]) -> bool:
+    """Who looks whether a server runs holds the lock for an instant: try for a little longer than that."""
+    for _ in range(10):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.05)
+        else:
+            return True
+    return False
 
 
 def _check_format(folder: DataFolder) -> None:
@@ -167,9 +179,17 @@ def _ensure_token(folder: DataFolder) -> None:
 def write_atomically(path: Path, text: str) -> None:
     """Write a file that only its owner may read: whole, or not at all."""
     temp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    descriptor = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        write_durably(temp, text)
+        temp.replace(path)
+    finally:
+        temp.unlink(missing_ok=True)
+
+
+def write_durably(path: Path, text: str) -> None:
+    """Write a file that only its owner may read, and see that it is on the disk."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    temp.replace(path)

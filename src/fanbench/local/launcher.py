@@ -30,6 +30,8 @@ _LOOK_EVERY = 0.05
 
 @dataclass(frozen=True)
 class LocalServer:
+    """A local server that listens at `url`, and the token of its owner."""
+
     url: str
     token: str
     started: bool
@@ -112,6 +114,24 @@ def _last_words(errors: IO[bytes]) -> str:
     return errors.read().decode("utf-8", "replace").strip().removeprefix("error: ") or "it said nothing"
 
 
+async def _holder(folder: DataFolder) -> int:
+    """The pid that the holder of the lock has written: it takes the lock first, and a moment later writes.
+
+    Raises:
+        LocalServerError: it is no pid. 0 and below would signal whole groups of processes.
+    """
+    text = ""
+    for _ in range(20):
+        text = folder.lock_file.read_text(errors="replace").strip()
+        if text.isascii() and text.isdigit() and int(text) > 0:
+            return int(text)
+        await anyio.sleep(_LOOK_EVERY)
+    raise LocalServerError(
+        f"{folder.lock_file} is held, but does not say by which process: {text[:20]!r}",
+        hint="look for a `fanbench serve` in the list of processes",
+    )
+
+
 async def stop_server(data: Path | None = None) -> int | None:
     """End the server that holds the data folder and wait until it has; its pid, `None` if there is none.
 
@@ -121,7 +141,7 @@ async def stop_server(data: Path | None = None) -> int | None:
     folder = DataFolder((data or default_data_folder()).absolute())
     if not _is_held(folder):
         return None
-    pid = int(folder.lock_file.read_text().strip() or 0)
+    pid = await _holder(folder)
     try:
         os.kill(pid, signal.SIGTERM)
     except OSError as error:

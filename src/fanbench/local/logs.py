@@ -80,6 +80,22 @@ class RunLog:
                 await grown.wait()
 
 
+def last_lines(path: Path, count: int) -> str:
+    """The last lines of a log that has ended, for an error message."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _CHUNK))
+        entries = file.read().splitlines()
+    text = ""
+    for entry in reversed(entries):
+        try:
+            text = msgspec.json.decode(entry, type=LogEntry).data + text
+        except msgspec.DecodeError:
+            break  # the first of the chunk may be half an entry
+        if text.count("\n") > count:
+            break
+    return "\n".join(text.splitlines()[-count:])
+
+
 def stored_as_list(path: Path) -> AsyncIterator[bytes]:
     """The whole log of an ended run as one JSON list, in pieces."""
 

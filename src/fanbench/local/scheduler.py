@@ -25,7 +25,7 @@ from fanbench.local.executor import Executor
 from fanbench.local.executor.job import Job
 from fanbench.local.executor.supervise import supervise
 from fanbench.local.folder import DataFolder
-from fanbench.local.logs import RunLog
+from fanbench.local.logs import RunLog, last_lines
 from fanbench.local.models.catalog import Catalog, ModelSpec
 from fanbench.local.models.pool import ModelPool
 from fanbench.local.settings import Settings
@@ -33,8 +33,6 @@ from fanbench.local.store import Store, TaskVersion
 from fanbench.local.verdicts import Verdict, judge_creation, judge_run
 
 _log = structlog.get_logger(__name__)
-
-NO_DEFAULT_MODEL = "This server has no models yet. `fanbench models add smollm2` makes one available."
 
 
 @dataclass(frozen=True)
@@ -120,12 +118,18 @@ class Scheduler:
                     ended.set()
 
     async def _give_up(self, work: Work) -> None:
+        """Say that the server failed. Should that fail as well (a full disk), the next server takes it up again."""
         message = f"The server failed on this {work.kind}; see {self._folder.server_log}."
-        if work.kind == "creation":
-            await self._store.update_version(work.id, state=CreationState.ERRORED.value, error=message)
-        else:
-            ended = now().isoformat()
-            await self._store.update_run(work.id, state=RunState.ERRORED.value, error=message, ended=ended)
+        try:
+            if work.kind == "creation":
+                await self._store.update_version(work.id, state=CreationState.ERRORED.value, error=message)
+            else:
+                ended = now().isoformat()
+                await self._store.update_run(
+                    work.id, state=RunState.ERRORED.value, error=message, ended=ended
+                )
+        except Exception:  # noqa: BLE001
+            _log.exception("cannot record the failure", kind=work.kind, id=work.id)
 
     async def _create(self, work: Work) -> None:
         """Validate a pushed version by running its notebook on the default model."""
@@ -133,17 +137,16 @@ class Scheduler:
         if version is None:
             return
         await self._store.update_version(version.id, state=CreationState.RUNNING.value)
-        model = self._pool.catalog.default_model
-        if model is None:
-            verdict = Verdict(CreationState.ERRORED.value, NO_DEFAULT_MODEL)
-        else:
-            log = self._new_log(self._folder.creation_log(version.id))
-            try:
-                folder = self._folder.creation(version.id)
-                failure = await self._execute(version, model, folder, log, f"creation-{version.id}", None)
-                verdict = judge_creation(version.slug, folder / "working", failure)
-            finally:
-                log.close()
+        folder = self._folder.creation(version.id)
+        log = self._new_log(self._folder.creation_log(version.id))
+        try:
+            failure = await self._attempt(version, None, folder, log)
+        finally:
+            log.close()
+        verdict = judge_creation(version.slug, folder / "working", failure)
+        if verdict.state == CreationState.KERNEL_WITHOUT_RUN.value and (said := last_lines(log.path, 5)):
+            # Nobody can ask for the log of a creation: what it said last may be the reason.
+            verdict = Verdict(verdict.state, f"{verdict.error} The notebook said last:\n{said}")
         await self._store.update_version(version.id, state=verdict.state, error=verdict.error)
 
     async def _run(self, work: Work) -> None:
@@ -151,16 +154,11 @@ class Scheduler:
         if run is None:
             return
         await self._store.update_run(run.id, state=RunState.RUNNING.value, started=now().isoformat())
+        folder = self._folder.run(run.id)
         log = self._logs[run.id] = self._new_log(self._folder.log(run.id))
         try:
-            model = self._pool.catalog.find(run.model)
-            if model is None:
-                failure: str | None = f"The model {run.model} is not there any more."
-                log.note(str(failure))
-            else:
-                folder = self._folder.run(run.id)
-                failure = await self._execute(run.version, model, folder, log, f"run-{run.id}", run.id)
-            verdict = judge_run(run.version.slug, self._folder.run(run.id) / "working", failure)
+            failure = await self._attempt(run.version, run.model, folder, log)
+            verdict = judge_run(run.version.slug, folder / "working", failure)
             await self._store.update_run(
                 run.id, state=verdict.state, error=verdict.error, ended=now().isoformat()
             )
@@ -172,43 +170,62 @@ class Scheduler:
     def _new_log(self, path: Path) -> RunLog:
         return RunLog(path, self._settings.log_limit_mb * 1_000_000)
 
-    async def _execute(
-        self, version: TaskVersion, model: ModelSpec, folder: Path, log: RunLog, mark: str, run_id: int | None
+    async def _attempt(
+        self, version: TaskVersion, model: str | None, folder: Path, log: RunLog
     ) -> str | None:
-        """Run the version's notebook in `folder`; what went wrong."""
-        token = f"fbp-{secrets.token_urlsafe(24)}"
-        lifetime = timedelta(seconds=self._settings.run_timeout + 60)
-        expires = await self._store.add_token(token, lifetime, run_id)
-        catalog = self._pool.catalog
-        job = Job(
-            folder=str(folder),
-            environment=run_environment(
-                mark=f"{mark}-{token[-8:]}",
-                proxy_url=self._proxy_url,
-                proxy_key=token,
-                expires=expires.isoformat(),
-                model=model.slug,
-                judge=_judge(catalog, model).slug,
-                available=[spec.slug for spec in catalog.model],
-                extra=self._settings.run_environment,
-            ),
-            memory_mb=self._settings.run_memory_mb,
-            datasets=dataset_folders(self._settings.datasets, version.datasets),
-        )
+        """Run the version's notebook on the model (`None`: the default) in `folder`; what went wrong."""
         try:
-            await anyio.to_thread.run_sync(_prepare, job, self._folder.notebook(version.id))
-            return await supervise(self._executor, job, log.append, self._settings.run_timeout)
+            catalog = self._pool.catalog
+            spec = _find_model(catalog, model)
+            async with self._proxy_key() as (key, expires):
+                job = self._job(version, spec, catalog, folder, key, expires)
+                await anyio.to_thread.run_sync(_prepare, job, self._folder.notebook(version.id))
+                return await supervise(self._executor, job, log.append, self._settings.run_timeout)
         except LocalServerError as error:
             message = f"{error}\n{error.hint}" if error.hint else str(error)
             log.note(message)
             return message
+
+    @asynccontextmanager
+    async def _proxy_key(self) -> AsyncIterator[tuple[str, str]]:
+        """A key for the Model Proxy that is good for one run, and when it would end by itself."""
+        key = f"fbp-{secrets.token_urlsafe(24)}"
+        expires = await self._store.add_token(key, timedelta(seconds=self._settings.run_timeout + 60))
+        try:
+            yield key, expires.isoformat()
         finally:
             with anyio.CancelScope(shield=True):
-                await self._store.revoke_token(token)
+                await self._store.revoke_token(key)
+
+    def _job(
+        self, version: TaskVersion, model: ModelSpec, catalog: Catalog, folder: Path, key: str, expires: str
+    ) -> Job:
+        environment = run_environment(
+            proxy_url=self._proxy_url,
+            proxy_key=key,
+            expires=expires,
+            model=model.slug,
+            judge=(catalog.judge_model or model).slug,
+            available=[spec.slug for spec in catalog.model],
+            extra=self._settings.run_environment,
+        )
+        return Job(
+            folder=str(folder),
+            environment=environment,
+            memory_mb=self._settings.run_memory_mb,
+            datasets=dataset_folders(self._settings.datasets, version.datasets),
+        )
 
 
-def _judge(catalog: Catalog, model: ModelSpec) -> ModelSpec:
-    return catalog.judge_model or model
+def _find_model(catalog: Catalog, name: str | None) -> ModelSpec:
+    spec = catalog.find(name) if name else catalog.default_model
+    if spec is None and name:
+        raise LocalServerError(f"the model {name} is not there any more")
+    if spec is None:
+        raise LocalServerError(
+            "this server has no models", hint="`fanbench models add smollm2` makes one available"
+        )
+    return spec
 
 
 def _prepare(job: Job, notebook: Path) -> None:

@@ -69,7 +69,7 @@ async def serve(settings: Settings, audience: Audience) -> None:
 
 def check_installed() -> None:
     """Raises LocalServerError, naming the extra, where a package of the server is missing."""
-    from fanbench.local.executor.warm import missing_extra
+    from fanbench.local.executor.parent import missing_extra
 
     for name in ("starlette", "uvicorn", "sqlalchemy", "aiosqlite", "IPython", "kaggle_benchmarks"):
         if importlib.util.find_spec(name) is None:
@@ -95,7 +95,7 @@ def _bind(settings: Settings) -> socket.socket:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    listener = socket.socket()
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
@@ -107,8 +107,9 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _url(settings: Settings, listener: socket.socket) -> str:
-    everywhere = settings.host in ("0.0.0.0", "")  # noqa: S104 - a comparison
-    return f"http://{'127.0.0.1' if everywhere else settings.host}:{listener.getsockname()[1]}"
+    everywhere = settings.host in ("0.0.0.0", "::", "")  # noqa: S104 - a comparison
+    host = "127.0.0.1" if everywhere else settings.host
+    return f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
 
 
 # --- What is behind it ---------------------------------------------------------------------------------------
@@ -129,6 +130,7 @@ class _Running:
 async def _start(settings: Settings, folder: DataFolder, base_url: str) -> AsyncIterator[_Running]:
     """Everything behind the application, started in the order of need and ended in the opposite one."""
     from fanbench.local.app import Activity
+    from fanbench.local.executor.parent import ParentExecutor
     from fanbench.local.models.pool import ModelPool
     from fanbench.local.proxy.service import ModelProxy
     from fanbench.local.scheduler import Scheduler
@@ -138,7 +140,8 @@ async def _start(settings: Settings, folder: DataFolder, base_url: str) -> Async
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(Store.open(folder.database))
         pool = await stack.enter_async_context(ModelPool(folder, settings.model_idle).running())
-        executor = await stack.enter_async_context(_executor(settings, folder))
+        parent = ParentExecutor(settings.isolation, folder.worker_log)
+        executor = await stack.enter_async_context(parent.running())
         scheduler = Scheduler(settings, folder, store, pool, executor, base_url)
         await stack.enter_async_context(scheduler.running())
         services = Services(
@@ -152,18 +155,6 @@ async def _start(settings: Settings, folder: DataFolder, base_url: str) -> Async
             token=folder.read_token(),
         )
         yield _Running(services, Activity(), executor)
-
-
-@asynccontextmanager
-async def _executor(settings: Settings, folder: DataFolder) -> AsyncIterator[Executor]:
-    from fanbench.local.executor.fresh import FreshExecutor
-    from fanbench.local.executor.warm import WarmExecutor
-
-    if settings.isolation == "process":
-        yield FreshExecutor()
-    else:
-        async with WarmExecutor(folder.worker_log).running() as executor:
-            yield executor
 
 
 # --- HTTP ----------------------------------------------------------------------------------------------------
@@ -253,7 +244,11 @@ def _published(folder: DataFolder, address: Address) -> Iterator[None]:
 @contextlib.contextmanager
 def _log_into(folder: DataFolder) -> Iterator[None]:
     """structlog's lines, uvicorn's and whatever else is logged go to the server's log file."""
-    with folder.server_log.open("a", encoding="utf-8") as file:
+    try:
+        file = folder.server_log.open("a", encoding="utf-8")
+    except OSError as error:
+        raise LocalServerError(f"cannot write {folder.server_log}: {error.strerror}") from None
+    with file:
         structlog.configure(
             processors=[
                 structlog.processors.add_log_level,

@@ -11,9 +11,12 @@ from typing import Any, TypeVar
 
 import anyio
 from sqlalchemy import JSON, ForeignKey, Select, String, UniqueConstraint, delete, event, func, select, update
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
+from fanbench._errors import LocalServerError
 from fanbench.api.messages import CreationState, RunState
 from fanbench.local.clock import now
 
@@ -71,7 +74,6 @@ class TokenRow(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     digest: Mapped[str] = mapped_column(String, unique=True)
     expires: Mapped[str] = mapped_column(String)
-    run_id: Mapped[int | None] = mapped_column(default=None)
 
 
 class UsageRow(Base):
@@ -99,11 +101,19 @@ class Store:
     @staticmethod
     @asynccontextmanager
     async def open(path: Path) -> AsyncIterator[Store]:
-        engine = create_async_engine(f"sqlite+aiosqlite:///{path}")
+        # Not a URL in text: a path may have any characters.
+        engine = create_async_engine(URL.create("sqlite+aiosqlite", database=str(path)))
         event.listen(engine.sync_engine, "connect", _configure)
         try:
-            async with engine.begin() as connection:
-                await connection.run_sync(Base.metadata.create_all)
+            try:
+                async with engine.begin() as connection:
+                    await connection.run_sync(Base.metadata.create_all)
+            except SQLAlchemyError as error:
+                cause = getattr(error, "orig", None) or error
+                raise LocalServerError(
+                    f"the database {path} cannot be used: {cause}",
+                    hint="move the data folder aside, or choose another with --data DIR",
+                ) from None
             yield Store(engine)
         finally:
             await engine.dispose()
@@ -152,9 +162,10 @@ class Store:
         """Forget the task; the ids of the versions and of the runs that it had."""
         async with self._change() as session:
             versions = list(await session.scalars(select(TaskVersion.id).where(TaskVersion.slug == slug)))
-            runs = list(await session.scalars(select(RunRow.id).where(RunRow.version_id.in_(versions))))
-            await session.execute(delete(RunRow).where(RunRow.id.in_(runs)))
-            await session.execute(delete(TaskVersion).where(TaskVersion.id.in_(versions)))
+            mine = select(TaskVersion.id).where(TaskVersion.slug == slug)
+            runs = list(await session.scalars(select(RunRow.id).where(RunRow.version_id.in_(mine))))
+            await session.execute(delete(RunRow).where(RunRow.version_id.in_(mine)))
+            await session.execute(delete(TaskVersion).where(TaskVersion.slug == slug))
         return versions, runs
 
     # --- Runs ---
@@ -208,11 +219,11 @@ class Store:
             await session.flush()
             return {slug: known[slug].id for slug in slugs}
 
-    async def add_token(self, token: str, lifetime: timedelta, run_id: int | None = None) -> datetime:
+    async def add_token(self, token: str, lifetime: timedelta) -> datetime:
         """Remember a token by its hash; when it ends."""
         expires = now() + lifetime
         async with self._change() as session:
-            session.add(TokenRow(digest=digest(token), expires=expires.isoformat(), run_id=run_id))
+            session.add(TokenRow(digest=digest(token), expires=expires.isoformat()))
         return expires
 
     async def find_token(self, token: str) -> TokenRow | None:

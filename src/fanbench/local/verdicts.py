@@ -73,6 +73,9 @@ def judge_creation(slug: str, working: Path, failure: str | None) -> Verdict:
             CreationState.NO_MODEL_SPECIFIED.value,
             "The task was run without a model: pass one, as in .run(kbench.llm).",
         )
+    if all(file.get("state") == RunState.ERRORED.value for file in mine):
+        last = str(mine[-1].get("errorMessage") or "an error").rstrip().rpartition("\n")[2]
+        return Verdict(CreationState.COMPLETED.value, f"The task raised in its trial run: {last}")
     return Verdict(CreationState.COMPLETED.value)
 
 

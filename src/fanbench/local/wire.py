@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from starlette.requests import Request
+
 from fanbench.local.folder import DataFolder
 from fanbench.local.models.pool import ModelPool
 from fanbench.local.proxy.service import ModelProxy
@@ -18,6 +20,10 @@ OWNER = "local"
 """The one user of this server: owner of every task."""
 
 
+MAX_BODY = 64 * 1024 * 1024
+"""Bytes of a request. A notebook with everything in it is a few MB."""
+
+
 class WireError(Exception):
     """An error that the caller is told with this HTTP status."""
 
@@ -25,6 +31,16 @@ class WireError(Exception):
         super().__init__(message)
         self.status = status
         self.message = message
+
+
+async def read_body(request: Request) -> bytes:
+    """Raises WireError where there is too much of it."""
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > MAX_BODY:
+            raise WireError(413, f"The request is larger than {MAX_BODY // 1024 // 1024} MB")
+    return bytes(body)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 # A fixed time: the same files make the same bytes, so that a download can be resumed and its ETag holds.
@@ -23,7 +24,7 @@ def output_zip(folder: Path, *, include_source: bool) -> Path:
                 os.fdopen(descriptor, "wb") as file,
                 zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
             ):
-                for name, path in _members(folder, include_source):
+                for name, path in _unique(_members(folder, include_source)):
                     _add(archive, name, path)
             Path(temp).replace(target)
         finally:
@@ -33,8 +34,8 @@ def output_zip(folder: Path, *, include_source: bool) -> Path:
 
 def _members(folder: Path, include_source: bool) -> Iterator[tuple[str, Path]]:
     working = folder / "working"
-    for path in sorted(working.rglob("*")):
-        # Links are left out: they could lead anywhere on this machine.
+    # Links are left out, the folder itself too if it is one: they could lead anywhere on this machine.
+    for path in sorted(working.rglob("*") if not working.is_symlink() else ()):
         if path.is_file() and not _crosses_link(path, working):
             yield _portable(path.relative_to(working)), path
     if include_source:
@@ -49,8 +50,25 @@ def _members(folder: Path, include_source: bool) -> Iterator[tuple[str, Path]]:
 
 
 def _portable(path: Path) -> str:
-    """A file name that is no text (Linux allows any bytes) in a form that a zip can hold."""
-    return path.as_posix().encode("utf-8", "replace").decode()
+    """The path in a form that every system can unpack. Linux allows any byte in a name but "/" and NUL."""
+    return "/".join(_portable_name(part) for part in path.parts)
+
+
+def _portable_name(name: str) -> str:
+    name = re.sub(r'[\x00-\x1f\x7f<>:"\\|?*]', "_", name.encode("utf-8", "replace").decode())
+    # Windows drops dots and spaces at the end; a name of nothing else is none.
+    return name if name.strip(" .") and name == name.rstrip(" .") else f"{name.rstrip(' .')}_"
+
+
+def _unique(names: Iterable[tuple[str, Path]]) -> Iterator[tuple[str, Path]]:
+    """Two names that have become one are told apart by a number."""
+    seen: set[str] = set()
+    for wanted, path in names:
+        name, number = wanted, 2
+        while name.lower() in seen:
+            name, number = f"{wanted}-{number}", number + 1
+        seen.add(name.lower())
+        yield name, path
 
 
 def _crosses_link(path: Path, top: Path) -> bool:

@@ -1,7 +1,8 @@
 """Runs notebooks in processes of their own.
 
-`Executor` is the seam: `warm` forks a parent that has imported the SDK (0.3 s a run), `fresh` starts a new
-Python (3 s a run). `supervise` is the same for both: logs, the time limit, the end.
+`Executor` is the seam. `zygote` is the parent of all runs, `parent` the server's end of it: by default it has
+imported the SDK and forks itself (0.3 s a run), with `--isolation process` it starts a new Python (2 s a run).
+`supervise` takes one run from start to end; `child` and what it imports is the code in the run's own process.
 """
 
 from __future__ import annotations

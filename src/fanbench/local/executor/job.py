@@ -43,11 +43,13 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     error: str | None = None
     """The traceback of the cell that failed."""
+    sdk_failure: str | None = None
+    """The traceback of the SDK's import, where that failed."""
 
 
 class Exit(msgspec.Struct, frozen=True, kw_only=True):
     """How the process ended. `code` is negative for a signal, as in `subprocess`."""
 
     code: int
-    max_rss_mb: float = 0.0
-    cpu_seconds: float = 0.0
+    lost: bool = False
+    """Its parent died, and it with it."""

@@ -6,6 +6,7 @@ Runs inside a run's own process only (forked from the warm parent, or fresh). Th
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import sys
@@ -46,8 +47,9 @@ class Recorder(io.TextIOBase):
         self._room = OUTPUT_LIMIT
 
     def write(self, text: str) -> int:
-        self._through.write(text)
-        self._through.flush()
+        with contextlib.suppress(OSError):  # a task may close its own stdout
+            self._through.write(text)
+            self._through.flush()
         if self._room > 0 and text:
             kept = text[: self._room]
             self._room -= len(kept)
@@ -62,7 +64,8 @@ class Recorder(io.TextIOBase):
             self._outputs.append({"output_type": "stream", "name": self._name, "text": text})
 
     def flush(self) -> None:
-        self._through.flush()
+        with contextlib.suppress(OSError):
+            self._through.flush()
 
     def fileno(self) -> int:
         return self._through.fileno()

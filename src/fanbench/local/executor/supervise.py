@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import anyio
-import anyio.to_thread
 import msgspec
 
 from fanbench.local.executor import Executor, RunProcess
 from fanbench.local.executor.job import Exit, Job, Outcome
-
-MARKER = "FANBENCH_RUN"
-"""The variable in a run's environment by which its processes are known, wherever they went."""
+from fanbench.local.executor.parent import unusable_sdk
 
 GRACE = 3.0
 """Seconds between the polite stop (SIGINT, so that the notebook is still written) and the kill."""
@@ -51,10 +47,12 @@ async def supervise(executor: Executor, job: Job, append: Append, time_limit: fl
                     _signal_group(process.pid, signal.SIGKILL)
                     with anyio.move_on_after(GRACE):
                         await process.wait()
-                    await anyio.to_thread.run_sync(kill_strays, job.environment.get(MARKER, ""))
-                # What is in the pipes is read in no time. A process that shed its mark may hold them open for ever.
+                # What is in the pipes is read in no time. Where orphans are not adopted, one may hold them open.
                 pumps.cancel_scope.deadline = anyio.current_time() + DRAIN
-    return verdict(_read_outcome(job), exit_, time_limit if timed_out else None)
+    outcome = _read_outcome(job)
+    if outcome is not None and outcome.sdk_failure is not None:
+        raise unusable_sdk(outcome.sdk_failure, Path(job.folder))
+    return verdict(outcome, exit_, time_limit if timed_out else None)
 
 
 class _Pipes:
@@ -104,19 +102,6 @@ def _signal_group(pid: int, number: signal.Signals) -> None:
         os.killpg(pid, number)
 
 
-def kill_strays(mark: str) -> None:
-    """Kill what left the run's process group but still has its mark in the environment. Linux only."""
-    if sys.platform != "linux" or not mark:
-        return
-    wanted = f"{MARKER}={mark}".encode()
-    for folder in Path("/proc").iterdir():
-        if not folder.name.isdigit():
-            continue
-        with suppress(OSError):
-            if wanted in (folder / "environ").read_bytes().split(b"\0"):
-                os.kill(int(folder.name), signal.SIGKILL)
-
-
 def _read_outcome(job: Job) -> Outcome | None:
     try:
         return msgspec.json.decode(job.outcome.read_bytes(), type=Outcome)
@@ -130,7 +115,15 @@ def verdict(outcome: Outcome | None, exit_: Exit, time_limit: float | None) -> s
         return f"Timed out: the run was stopped after {time_limit:g} s (the server's --run-timeout)."
     if outcome is not None:
         return outcome.error
+    if exit_.lost:
+        return "The run was lost: the parent of all runs died, killed by somebody or for want of memory."
     if exit_.code < 0:
-        name = signal.Signals(-exit_.code).name
-        return f"The run's process was killed by {name} before the notebook came to its end."
+        return f"The run's process was killed by {_name(-exit_.code)} before the notebook came to its end."
     return f"The run's process ended with exit code {exit_.code} before the notebook came to its end."
+
+
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # real-time signals have no name
+        return f"signal {number}"

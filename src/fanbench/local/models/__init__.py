@@ -7,7 +7,7 @@ makes, shares and closes engines; `embedded`, `upstream` and `scripted` are the 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any, Protocol
 
 __all__ = ["UNREACHABLE", "Engine", "ModelFault"]
@@ -36,8 +36,13 @@ class Engine(Protocol):
         """
         ...
 
-    def stream(self, request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    def stream(self, request: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         """The answer as `chat.completion.chunk`s, the last with `usage`. Raises as `complete` does."""
+        ...
+
+    @property
+    def busy(self) -> int:
+        """Requests that are under way."""
         ...
 
     async def close(self) -> None: ...

@@ -23,10 +23,12 @@ rules = [{ match = "2 \\\\+ 2", reply = "4" }]
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -36,6 +38,7 @@ from fanbench.api.names import normalize_model
 from fanbench.local.folder import write_atomically
 
 MAX_SLUG = 120
+_SLUG = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.@-]*")
 
 
 class _Model(
@@ -183,15 +186,36 @@ def _validate(catalog: Catalog, path: Path) -> None:
     seen: dict[str, str] = {}
     for model in catalog.model:
         key = normalize_model(model.slug)
-        if not key or len(model.slug) > MAX_SLUG:
+        if not _SLUG.fullmatch(model.slug) or len(model.slug) > MAX_SLUG:
             raise LocalServerError(f"{path}: {model.slug!r} is no model slug; write owner/name")
         if key in seen:
             raise LocalServerError(f"{path}: {model.slug} and {seen[key]} have the same API slug {key}")
         seen[key] = model.slug
+        if isinstance(model, Scripted):
+            _validate_rules(model, path)
+        if isinstance(model, Upstream) and not _is_url(model.url):
+            raise LocalServerError(f"{path}: {model.slug}: {model.url!r} is no URL of an endpoint")
     for role in ("default", "judge"):
         name = getattr(catalog, role)
         if name and catalog.find(name) is None:
             raise LocalServerError(f"{path}: {role} = {name!r} is none of the models")
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        return False
+
+
+def _validate_rules(model: Scripted, path: Path) -> None:
+    for rule in model.rules:
+        try:
+            re.compile(rule.match)
+        except re.error as error:
+            said = f"{path}: {model.slug}: {rule.match!r} is no regular expression: {error}"
+            raise LocalServerError(said) from None
 
 
 def write_catalog(path: Path, catalog: Catalog) -> None:
@@ -219,9 +243,15 @@ def write_catalog(path: Path, catalog: Catalog) -> None:
                 document.pop(role, None)
         _write_models(document, wanted.get("model", []), tomlkit)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, tomlkit.dumps(document))
+        write_atomically(path, _without_gaps(tomlkit.dumps(document)))
     except OSError as error:
         raise LocalServerError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _without_gaps(text: str) -> str:
+    """tomlkit leaves the blank lines of what was removed: no more than one at a time, unless they mean something."""
+    tidy = re.sub(r"\n{3,}", "\n\n", text)
+    return tidy if tomllib.loads(tidy) == tomllib.loads(text) else text
 
 
 def _write_models(document: Any, wanted: list[dict[str, Any]], tomlkit: Any) -> None:

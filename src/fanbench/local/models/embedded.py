@@ -7,7 +7,7 @@ import secrets
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -36,12 +36,16 @@ class EmbeddedEngine:
         self._loading = anyio.Lock()
         self._process: anyio.abc.Process | None = None
         self._endpoint: ChatEndpoint | None = None
-        self.busy = 0
+        self._busy = 0
         self.last_used = time.monotonic()
 
     @property
     def loaded(self) -> bool:
         return self._process is not None and self._process.returncode is None
+
+    @property
+    def busy(self) -> int:
+        return self._busy
 
     async def complete(self, request: dict[str, Any]) -> dict[str, Any]:
         async with self._in_use() as endpoint:
@@ -53,18 +57,18 @@ class EmbeddedEngine:
             # Once more, in a new process: an answer that was not given can be asked for again.
             return await (await self._load()).complete(request)
 
-    async def stream(self, request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    async def stream(self, request: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         async with self._in_use() as endpoint:
             async for chunk in endpoint.stream(request):
                 yield chunk
 
     @asynccontextmanager
     async def _in_use(self) -> AsyncIterator[ChatEndpoint]:
-        self.busy += 1
+        self._busy += 1
         try:
             yield await self._load()
         finally:
-            self.busy -= 1
+            self._busy -= 1
             self.last_used = time.monotonic()
 
     async def _has_died(self) -> bool:

@@ -86,10 +86,12 @@ class ModelPool:
     async def _unload_idle(self) -> None:
         while True:
             await anyio.sleep(min(self._idle, 30.0))
-            for engine in [*self._retired, *(engine for _, engine in self._engines.values())]:
+            for _, engine in self._engines.values():
                 if isinstance(engine, EmbeddedEngine) and _is_idle(engine, self._idle):
                     await engine.close()
-            self._retired = [e for e in self._retired if isinstance(e, EmbeddedEngine) and e.loaded]
+            for engine in [engine for engine in self._retired if not engine.busy]:
+                self._retired.remove(engine)
+                await engine.close()
 
 
 def _is_idle(engine: EmbeddedEngine, idle: float) -> bool:

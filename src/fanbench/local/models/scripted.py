@@ -6,7 +6,7 @@ import re
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import anyio
@@ -19,6 +19,7 @@ class ScriptedEngine:
     def __init__(self, spec: Scripted) -> None:
         self._spec = spec
         self._failed: Counter[int] = Counter()
+        self.busy = 0
 
     async def complete(self, request: dict[str, Any]) -> dict[str, Any]:
         if self._spec.latency:
@@ -34,7 +35,7 @@ class ScriptedEngine:
             "usage": _count(request, text),
         }
 
-    async def stream(self, request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    async def stream(self, request: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         whole = await self.complete(request)
         frame = {key: whole[key] for key in ("id", "created", "model")} | {"object": "chat.completion.chunk"}
         for word in re.findall(r"\S+\s*|\s+", whole["choices"][0]["message"]["content"]):

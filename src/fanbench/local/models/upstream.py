@@ -3,18 +3,44 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
 import httpx
+import msgspec
 from httpx_sse import EventSource, SSEError
 
 from fanbench.local.models import UNREACHABLE, ModelFault
 
 _KEEP_STATUS = frozenset({400, 401, 403, 404, 413, 422, 429})
 """What the upstream says of the request is passed on; what is its own trouble becomes UNREACHABLE."""
+
+
+class _Part(msgspec.Struct):
+    content: str | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+
+
+class _Choice(msgspec.Struct):
+    message: _Part | None = None
+    delta: _Part | None = None
+    finish_reason: str | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
+    cost: dict[str, float | None] | None = None
+
+
+class _Answer(msgspec.Struct):
+    """What must hold of an answer, or of a chunk of one, for those who read it. It may have more."""
+
+    choices: list[_Choice]
+    usage: _Usage | None = None
 
 
 class ChatEndpoint:
@@ -29,12 +55,11 @@ class ChatEndpoint:
         key: str = "",
         concurrency: int,
         timeout: float,
-        extra: Mapping[str, Any] = {},
     ) -> None:
         self._slug = slug
         self._url = url.rstrip("/") + "/chat/completions"
         self._model = model
-        self._extra = extra
+        self._key = key
         self._limit = anyio.CapacityLimiter(concurrency)
         self._http = httpx.AsyncClient(
             headers={"authorization": f"Bearer {key}"} if key else {},
@@ -42,63 +67,88 @@ class ChatEndpoint:
             limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
         )
 
+    @property
+    def busy(self) -> int:
+        return self._limit.borrowed_tokens
+
     async def complete(self, request: dict[str, Any]) -> dict[str, Any]:
         async with self._send({**request, "stream": False}) as response:
-            body = await response.aread()
-            try:
-                answer = json.loads(body)
-                _ = answer["choices"]
-            except (ValueError, TypeError, KeyError):
-                raise self._fault(f"answered with no chat completion: {_start(body)}") from None
-            return answer  # type: ignore[no-any-return]
+            return self._checked(await response.aread())
 
-    async def stream(self, request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    async def stream(self, request: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         wanted = {**request, "stream": True, "stream_options": {"include_usage": True}}
+        empty = True
         async with self._send(wanted) as response:
             try:
                 async for event in EventSource(response).aiter_sse():
                     if event.data == "[DONE]":
-                        return
-                    yield json.loads(event.data)
-            except (ValueError, SSEError) as error:
-                raise self._fault(f"sent a broken stream: {error}") from None
+                        break
+                    yield self._checked(event.data.encode())
+                    empty = False
+            except SSEError as error:
+                raise self._fault(f"sent no stream: {error}") from None
+        if empty:
+            raise self._fault("sent an empty stream")
+
+    def _checked(self, body: bytes) -> dict[str, Any]:
+        """The answer, if it is one."""
+        try:
+            answer: dict[str, Any] = msgspec.json.decode(body)
+            msgspec.convert(answer, _Answer)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            # ValidationError is a DecodeError: it says what is wrong where.
+            raise self._fault(f"sent no chat completion ({error}): {self._start(body)}") from None
+        return answer
 
     @asynccontextmanager
     async def _send(self, request: dict[str, Any]) -> AsyncIterator[httpx.Response]:
-        body = {**self._extra, **request, "model": self._model}
-        async with self._limit:
+        async with self._slot():
             try:
-                async with self._http.stream("POST", self._url, json=body) as response:
+                async with self._http.stream(
+                    "POST", self._url, json={**request, "model": self._model}
+                ) as response:
                     if response.status_code >= 400:
                         raise self._refusal(response, await response.aread())
                     yield response
             except httpx.TimeoutException:
                 raise self._fault("did not answer in time", status=504) from None
-            except (httpx.HTTPError, httpx.InvalidURL) as error:
+            except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL) as error:
                 raise self._fault(f"cannot be reached: {error or type(error).__name__}") from None
+
+    @asynccontextmanager
+    async def _slot(self) -> AsyncIterator[None]:
+        # A borrower of its own: a stream may be ended by another task than the one that began it.
+        borrower = object()
+        await self._limit.acquire_on_behalf_of(borrower)
+        try:
+            yield
+        finally:
+            self._limit.release_on_behalf_of(borrower)
 
     def _refusal(self, response: httpx.Response, body: bytes) -> ModelFault:
         status = response.status_code
         kept = status if status in _KEEP_STATUS else UNREACHABLE
-        fault = self._fault(f"answered {status}: {_error_message(body)}", status=kept)
+        fault = self._fault(f"answered {status}: {self._error_message(body)}", status=kept)
         fault.retry_after = response.headers.get("retry-after")
         return fault
+
+    def _error_message(self, body: bytes) -> str:
+        try:
+            error = json.loads(body)
+            error = error.get("error", error)
+            return self._without_key(str(error.get("message", error) if isinstance(error, dict) else error))
+        except (ValueError, AttributeError):
+            return self._start(body)
+
+    def _start(self, body: bytes) -> str:
+        return self._without_key(repr(body[:120].decode("utf-8", "replace")))
+
+    def _without_key(self, text: str) -> str:
+        """Vendors say in their errors which key it was that they did not like."""
+        return text.replace(self._key, "[key]") if self._key else text
 
     def _fault(self, what: str, *, status: int = UNREACHABLE) -> ModelFault:
         return ModelFault(f"model {self._slug}: {self._url} {what}", status=status)
 
     async def close(self) -> None:
         await self._http.aclose()
-
-
-def _error_message(body: bytes) -> str:
-    try:
-        error = json.loads(body)
-        error = error.get("error", error)
-        return str(error.get("message", error) if isinstance(error, dict) else error)
-    except (ValueError, AttributeError):
-        return _start(body)
-
-
-def _start(body: bytes) -> str:
-    return repr(body[:120].decode("utf-8", "replace"))

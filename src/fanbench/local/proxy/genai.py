@@ -8,60 +8,62 @@ from __future__ import annotations
 import json
 from typing import Any
 
-_ROLES = {"model": "assistant", "user": "user"}
+from fanbench.local.models import ModelFault
+from fanbench.local.proxy.requests import (
+    Content,
+    FunctionCall,
+    FunctionDeclaration,
+    FunctionResponse,
+    GenerateRequest,
+    GenerationConfig,
+    Part,
+)
+
 _SETTINGS = {
     "temperature": "temperature",
-    "topP": "top_p",
+    "top_p": "top_p",
     "seed": "seed",
-    "maxOutputTokens": "max_tokens",
-    "stopSequences": "stop",
-    "frequencyPenalty": "frequency_penalty",
-    "presencePenalty": "presence_penalty",
+    "max_output_tokens": "max_tokens",
+    "stop_sequences": "stop",
+    "frequency_penalty": "frequency_penalty",
+    "presence_penalty": "presence_penalty",
 }
 _FINISH = {"stop": "STOP", "length": "MAX_TOKENS", "content_filter": "SAFETY", "tool_calls": "STOP"}
 
 
-def to_chat(body: dict[str, Any]) -> dict[str, Any]:
+def to_chat(asked: GenerateRequest) -> dict[str, Any]:
     """A generateContent request as a chat completion request."""
     messages: list[dict[str, Any]] = []
-    system = _text(body.get("systemInstruction") or {})
-    if system:
+    if asked.system_instruction is not None:
+        system = "".join(part.text or "" for part in asked.system_instruction.parts)
         messages.append({"role": "system", "content": system})
-    for content in body.get("contents", []):
+    for content in asked.contents:
         messages.extend(_messages(content))
-    config = body.get("generationConfig") or {}
+    config = asked.generation_config or GenerationConfig()
     request: dict[str, Any] = {"messages": messages}
     for theirs, ours in _SETTINGS.items():
-        if config.get(theirs) is not None:
-            request[ours] = config[theirs]
+        if (value := getattr(config, theirs)) is not None:
+            request[ours] = value
     if (schema := _response_schema(config)) is not None:
         request["response_format"] = {
             "type": "json_schema",
             "json_schema": {"name": "response", "schema": schema, "strict": True},
         }
-    if tools := _tools(body.get("tools") or []):
-        request["tools"] = tools
+    declared = [function for tool in asked.tools or [] for function in tool.function_declarations or []]
+    if declared:
+        request["tools"] = [_tool(function) for function in declared]
     return request
 
 
-def _messages(content: dict[str, Any]) -> list[dict[str, Any]]:
+def _messages(content: Content) -> list[dict[str, Any]]:
     """One content may hold text, images, calls of functions and their results: several messages."""
-    role = _ROLES.get(content.get("role", "user"), "user")
     parts, calls, results = [], [], []
-    for part in content.get("parts", []):
-        if call := part.get("functionCall"):
-            arguments = json.dumps(call.get("args") or {})
-            function = {"name": call["name"], "arguments": arguments}
-            calls.append({"id": call.get("id") or call["name"], "type": "function", "function": function})
-        elif result := part.get("functionResponse"):
-            results.append(
-                {
-                    "role": "tool",
-                    "tool_call_id": result.get("id") or result["name"],
-                    "content": json.dumps(result.get("response")),
-                }
-            )
-        elif not part.get("thought"):
+    for part in content.parts:
+        if part.function_call is not None:
+            calls.append(_call(part.function_call))
+        elif part.function_response is not None:
+            results.append(_result(part.function_response))
+        elif not part.thought:
             parts.append(_part(part))
     messages = results
     if calls:
@@ -69,44 +71,69 @@ def _messages(content: dict[str, Any]) -> list[dict[str, Any]]:
     if parts:
         plain = all(part["type"] == "text" for part in parts)
         text = "".join(part["text"] for part in parts) if plain else parts
-        messages.append({"role": role, "content": text})
+        messages.append({"role": "assistant" if content.role == "model" else "user", "content": text})
     return messages
 
 
-def _part(part: dict[str, Any]) -> dict[str, Any]:
-    if data := part.get("inlineData"):
-        url = f"data:{data['mimeType']};base64,{data['data']}"
-        return {"type": "image_url", "image_url": {"url": url}}
-    if file := part.get("fileData"):
-        return {"type": "image_url", "image_url": {"url": file["fileUri"]}}
-    return {"type": "text", "text": part.get("text", "")}
+def _call(call: FunctionCall) -> dict[str, Any]:
+    function = {"name": call.name, "arguments": json.dumps(call.args or {})}
+    return {"id": call.id or call.name, "type": "function", "function": function}
 
 
-def _text(content: dict[str, Any]) -> str:
-    return "".join(part.get("text", "") for part in content.get("parts", []))
+def _result(result: FunctionResponse) -> dict[str, Any]:
+    return {
+        "role": "tool",
+        "tool_call_id": result.id or result.name,
+        "content": json.dumps(result.response),
+    }
 
 
-def _response_schema(config: dict[str, Any]) -> dict[str, Any] | None:
-    if (schema := config.get("responseJsonSchema")) is not None:
-        return dict(schema)
-    if (schema := config.get("responseSchema")) is not None:
-        return json_schema(schema)
-    return {} if config.get("responseMimeType") == "application/json" else None
+def _part(part: Part) -> dict[str, Any]:
+    if (data := part.inline_data) is not None:
+        return {"type": "image_url", "image_url": {"url": f"data:{data.mime_type};base64,{data.data}"}}
+    if part.file_data is not None:
+        return {"type": "image_url", "image_url": {"url": part.file_data.file_uri}}
+    return {"type": "text", "text": part.text or ""}
 
 
-def json_schema(schema: dict[str, Any]) -> dict[str, Any]:
-    """Gemini's schema (types in upper case, `nullable`) as JSON Schema."""
+def _response_schema(config: GenerationConfig) -> dict[str, Any] | None:
+    if config.response_json_schema is not None:
+        return config.response_json_schema
+    if config.response_schema is not None:
+        return json_schema(config.response_schema)
+    return {} if config.response_mime_type == "application/json" else None
+
+
+def _tool(function: FunctionDeclaration) -> dict[str, Any]:
+    parameters = function.parameters_json_schema or json_schema(function.parameters or {"type": "OBJECT"})
+    described = {"name": function.name, "description": function.description or "", "parameters": parameters}
+    return {"type": "function", "function": described}
+
+
+def json_schema(schema: Any) -> dict[str, Any]:
+    """Gemini's schema (types in upper case, `nullable`) as JSON Schema.
+
+    Raises:
+        ModelFault: it is none.
+    """
+    try:
+        return _json_schema(schema)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ModelFault(f"the schema is none: {error}", status=400) from None
+
+
+def _json_schema(schema: dict[str, Any]) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for key, value in schema.items():
         match key:
             case "type":
                 out["type"] = str(value).lower()
             case "properties":
-                out[key] = {name: json_schema(inner) for name, inner in value.items()}
+                out[key] = {name: _json_schema(inner) for name, inner in value.items()}
             case "items":
-                out[key] = json_schema(value)
+                out[key] = _json_schema(value)
             case "anyOf":
-                out[key] = [json_schema(inner) for inner in value]
+                out[key] = [_json_schema(inner) for inner in value]
             case "propertyOrdering" | "nullable" | "format" | "example" | "default" | "title":
                 continue
             case "minItems" | "maxItems" | "minLength" | "maxLength":
@@ -118,25 +145,10 @@ def json_schema(schema: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
-def _tools(tools: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    declared = [function for tool in tools for function in tool.get("functionDeclarations", [])]
-    return [
-        {
-            "type": "function",
-            "function": {
-                "name": function["name"],
-                "description": function.get("description", ""),
-                "parameters": function.get("parametersJsonSchema")
-                or json_schema(function.get("parameters") or {"type": "OBJECT"}),
-            },
-        }
-        for function in declared
-    ]
-
-
-def wants_enum(body: dict[str, Any]) -> bool:
+def wants_enum(asked: GenerateRequest) -> bool:
     """`text/x.enum`: one of the values as it is, where JSON would put it in quotes."""
-    return (body.get("generationConfig") or {}).get("responseMimeType") == "text/x.enum"
+    config = asked.generation_config
+    return config is not None and config.response_mime_type == "text/x.enum"
 
 
 def from_chat(answer: dict[str, Any], *, enum: bool = False) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from fanbench.local.clock import now, parse
@@ -51,7 +51,7 @@ class ModelProxy:
 
     async def stream(
         self, token: TokenRow, spec: ModelSpec, request: dict[str, Any]
-    ) -> AsyncIterator[dict[str, Any]]:
+    ) -> AsyncGenerator[dict[str, Any], None]:
         start = time.monotonic()
         async for chunk in self._pool.engine(spec).stream(prepare(spec, request)):
             chunk["model"] = spec.slug
@@ -64,12 +64,11 @@ class ModelProxy:
     ) -> dict[str, Any]:
         """Write down what the request used; the usage with what the SDK reads of cost and latency."""
         usage = dict(usage or {})
-        tokens_in, tokens_out = int(usage.get("prompt_tokens", 0)), int(usage.get("completion_tokens", 0))
-        usage.setdefault("total_tokens", tokens_in + tokens_out)
+        tokens_in, tokens_out = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
+        usage |= {"prompt_tokens": tokens_in, "completion_tokens": tokens_out}
+        usage["total_tokens"] = usage.get("total_tokens") or tokens_in + tokens_out
         usage["total_backend_latency_ms"] = round(seconds * 1000)
-        cost = (
-            usage.get("cost") if isinstance(usage.get("cost"), dict) else _cost(spec, tokens_in, tokens_out)
-        )
+        cost = usage.get("cost") or _cost(spec, tokens_in, tokens_out)
         if cost is not None:
             usage["cost"] = cost
         else:

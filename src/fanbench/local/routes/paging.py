@@ -21,7 +21,7 @@ def page_size(asked: int) -> int:
 def read_token(token: str) -> int:
     if not token:
         return 0
-    if not token.isascii() or not token.isdigit():
+    if not token.isascii() or not token.isdigit() or len(token) > 18:
         raise WireError(400, f"pageToken {token[:40]!r} is not one that this server gave")
     return int(token)
 

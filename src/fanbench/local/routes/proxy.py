@@ -3,48 +3,107 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from functools import partial
 from typing import Any
 
-from starlette.requests import Request
+import anyio
+import structlog
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from fanbench._errors import LocalServerError
 from fanbench.local.models import ModelFault
 from fanbench.local.proxy import genai
-from fanbench.local.wire import Services
+from fanbench.local.proxy.requests import read_chat, read_generate
+from fanbench.local.wire import Services, WireError, read_body
+
+_log = structlog.get_logger(__name__)
+
+Handle = Callable[[Services, Request], Awaitable[Response]]
+Shape = Callable[[int, str], dict[str, Any]]
 
 _GENAI_STATUS = {400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 404: "NOT_FOUND", 429: "RESOURCE_EXHAUSTED"}
 
 
 async def chat_completions(services: Services, request: Request) -> Response:
-    try:
-        token = await services.proxy.authorize(_key(request))
-        body = await _body(request)
-        spec = services.proxy.find(str(body.get("model", "")))
-        if body.get("stream"):
-            chunks = services.proxy.stream(token, spec, body)
-            return await _stream(chunks, _openai_event, end=b"data: [DONE]\n\n")
-        return JSONResponse(await services.proxy.complete(token, spec, body))
-    except (ModelFault, LocalServerError) as error:
-        return _refuse(error, _openai_error)
+    return await _guarded(_chat_completions, services, request, _openai_error)
 
 
 async def generate_content(services: Services, request: Request) -> Response:
-    model, _, method = request.path_params["call"].rpartition(":")
+    return await _guarded(_generate_content, services, request, _genai_error)
+
+
+async def _guarded(handle: Handle, services: Services, request: Request, shape: Shape) -> Response:
+    """Every error as the API in question tells errors; the server stays up."""
     try:
-        token = await services.proxy.authorize(_key(request))
-        body = await _body(request)
-        spec = services.proxy.find(model)
-        chat = genai.to_chat(body)
-        if method == "streamGenerateContent":
-            return await _stream(services.proxy.stream(token, spec, chat), _genai_event)
-        if method != "generateContent":
-            raise ModelFault(f"no method {method!r} here", status=404)
-        answer = await services.proxy.complete(token, spec, chat)
-        return JSONResponse(genai.from_chat(answer, enum=genai.wants_enum(body)))
-    except (ModelFault, LocalServerError) as error:
-        return _refuse(error, _genai_error)
+        return await handle(services, request)
+    except ModelFault as fault:
+        headers = {"retry-after": fault.retry_after} if fault.retry_after else None
+        return JSONResponse(shape(fault.status, fault.message), status_code=fault.status, headers=headers)
+    except WireError as error:
+        return JSONResponse(shape(error.status, error.message), status_code=error.status)
+    except LocalServerError as error:  # models.toml is wrong
+        return JSONResponse(shape(500, str(error)), status_code=500)
+    except ClientDisconnect:
+        return Response(status_code=400)
+    except Exception:  # noqa: BLE001
+        _log.exception("the Model Proxy failed", path=request.url.path)
+        said = f"the Model Proxy failed; see {services.folder.server_log}"
+        return JSONResponse(shape(500, said), status_code=500)
+
+
+async def _chat_completions(services: Services, request: Request) -> Response:
+    token = await services.proxy.authorize(_key(request))
+    asked, body = read_chat(await read_body(request))
+    spec = services.proxy.find(asked.model)
+    if asked.stream:
+        chunks = services.proxy.stream(token, spec, body)
+        return await _stream(chunks, _event, end=b"data: [DONE]\n\n")
+    return JSONResponse(await _unless_gone(request, partial(services.proxy.complete, token, spec, body)))
+
+
+async def _generate_content(services: Services, request: Request) -> Response:
+    model, _, method = request.path_params["call"].rpartition(":")
+    token = await services.proxy.authorize(_key(request))
+    asked = read_generate(await read_body(request))
+    spec = services.proxy.find(model)
+    chat = genai.to_chat(asked)
+    if method == "streamGenerateContent":
+        return await _stream(services.proxy.stream(token, spec, chat), _genai_event)
+    if method != "generateContent":
+        raise ModelFault(f"no method {method!r} here", status=404)
+    answer = await _unless_gone(request, partial(services.proxy.complete, token, spec, chat))
+    return JSONResponse(genai.from_chat(answer, enum=genai.wants_enum(asked)))
+
+
+async def _unless_gone(request: Request, work: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
+    """The result of `work`, which ends when the client goes away: a run that was stopped keeps no model busy.
+
+    Raises:
+        ClientDisconnect: it went away.
+    """
+    result: dict[str, Any] | None = None
+    failure: Exception | None = None
+
+    async def do() -> None:
+        nonlocal result, failure
+        try:
+            result = await work()
+        except Exception as error:  # noqa: BLE001 - raised below, outside of the group
+            failure = error
+        tasks.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(do)
+        await request.receive()  # what comes after the body is the end of the connection
+        tasks.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+    if result is None:
+        raise ClientDisconnect
+    return result
 
 
 def _key(request: Request) -> str:
@@ -54,30 +113,22 @@ def _key(request: Request) -> str:
     return key if scheme.lower() == "bearer" else ""
 
 
-async def _body(request: Request) -> dict[str, Any]:
-    try:
-        body = await request.json()
-    except (ValueError, UnicodeDecodeError):
-        raise ModelFault("the request is not JSON", status=400) from None
-    if not isinstance(body, dict) or not isinstance(body.get("messages", body.get("contents", [])), list):
-        raise ModelFault("the request is not a list of messages to a model", status=400)
-    return body
-
-
 async def _stream(
-    chunks: AsyncIterator[dict[str, Any]], event: Callable[[dict[str, Any]], bytes], end: bytes = b""
+    chunks: AsyncGenerator[dict[str, Any], None], event: Callable[[dict[str, Any]], bytes], end: bytes = b""
 ) -> Response:
     """Begin only when the first chunk is there: until then a fault can still be an HTTP status."""
     first = await anext(chunks, None)
 
     async def events() -> AsyncIterator[bytes]:
-        try:
-            if first is not None:
-                yield event(first)
-            async for chunk in chunks:
-                yield event(chunk)
-        except ModelFault as fault:
-            yield _event({"error": {"message": fault.message, "code": fault.status}})
+        async with aclosing(chunks):
+            try:
+                if first is not None:
+                    yield event(first)
+                async for chunk in chunks:
+                    yield event(chunk)
+            except ModelFault as fault:
+                yield _event({"error": {"message": fault.message, "code": fault.status}})
+                return
         yield end
 
     return StreamingResponse(events(), media_type="text/event-stream")
@@ -87,20 +138,9 @@ def _event(content: dict[str, Any]) -> bytes:
     return b"data: " + json.dumps(content).encode() + b"\n\n"
 
 
-def _openai_event(chunk: dict[str, Any]) -> bytes:
-    return _event(chunk)
-
-
 def _genai_event(chunk: dict[str, Any]) -> bytes:
     answer = genai.from_chunk(chunk)
     return _event(answer) if answer is not None else b""
-
-
-def _refuse(error: ModelFault | LocalServerError, shape: Callable[[int, str], dict[str, Any]]) -> Response:
-    if isinstance(error, LocalServerError):
-        return JSONResponse(shape(500, str(error)), status_code=500)
-    headers = {"retry-after": error.retry_after} if error.retry_after else None
-    return JSONResponse(shape(error.status, error.message), status_code=error.status, headers=headers)
 
 
 def _openai_error(status: int, message: str) -> dict[str, Any]:

@@ -95,7 +95,8 @@ async def list_runs(services: Services, request: ListRunsRequest) -> ListRunsRes
 
 
 async def _find_run(services: Services, run_id: int) -> RunRow:
-    row = await services.store.run(run_id)
+    # More than 63 bits are no number of ours, and none that SQLite takes.
+    row = await services.store.run(run_id) if 0 < run_id < 2**63 else None
     if row is None:
         raise WireError(404, f"Run not found: {run_id}")
     return row

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 import shutil
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from fanbench.api.messages import (
 from fanbench.api.names import slugify
 from fanbench.local.clock import now, parse
 from fanbench.local.datasets import find_dataset
+from fanbench.local.folder import write_durably
 from fanbench.local.routes.paging import page_of
 from fanbench.local.scheduler import Work
 from fanbench.local.store import TaskVersion
@@ -58,7 +60,8 @@ async def find_version(services: Services, slug: TaskSlug) -> TaskVersion:
         raise WireError(
             403, f"Permission 'benchmarkTasks.get' was denied: this server knows {OWNER}'s tasks only"
         )
-    row = await services.store.newest_version(slug.task_slug, slug.version_number)
+    known = 0 <= slug.version_number < 2**31
+    row = await services.store.newest_version(slug.task_slug, slug.version_number) if known else None
     if row is None:
         raise WireError(404, f"Task not found: {slug.task_slug}")
     return row
@@ -68,15 +71,35 @@ async def create_task(services: Services, request: CreateTaskRequest) -> Task:
     slug = _checked_slug(request.slug)
     _check_notebook(request.text)
     datasets = request.options.dataset_data_sources if request.options else []
+    names = [name.rpartition("/")[2] for name in datasets]
+    if len({*names}) < len(names):
+        raise WireError(400, "Two of the datasets have the same name: they would be in the same folder")
     unknown = [name for name in datasets if find_dataset(services.settings.datasets, name) is None]
     if unknown:
         raise WireError(404, f"The following Kaggle datasets could not be resolved: {', '.join(unknown)}")
-    row = await services.store.add_version(slug, datasets)
-    target = services.folder.notebook(row.id)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(request.text, encoding="utf-8")
+    row = await _store_version(services, slug, datasets, request.text)
     services.scheduler.submit(Work("creation", row.id))
     return task_message(services, row)
+
+
+async def _store_version(services: Services, slug: str, datasets: list[str], text: str) -> TaskVersion:
+    """The notebook is on the disk before there is a record of it, and in its place before anything is done."""
+    temp = services.folder.temporary / f"{secrets.token_hex(8)}.ipynb"
+    try:
+        await anyio.to_thread.run_sync(write_durably, temp, text)
+        row = await services.store.add_version(slug, datasets)
+        try:
+            target = services.folder.notebook(row.id)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temp.replace(target)
+        except OSError as error:
+            await services.store.update_version(row.id, state=CreationState.ERRORED.value, error=str(error))
+            raise
+    except OSError as error:
+        raise WireError(507, f"The server cannot store the task: {error.strerror}") from None
+    finally:
+        temp.unlink(missing_ok=True)
+    return row
 
 
 def _checked_slug(slug: str) -> str:

@@ -1,4 +1,4 @@
-"""The server's end of the warm parent (`zygote.py`): starts it, asks it for forks, hears how they end."""
+"""The server's end of the parent of the runs (`zygote.py`): starts it, asks it for runs, hears how they end."""
 
 from __future__ import annotations
 
@@ -17,15 +17,18 @@ import msgspec
 
 from fanbench._errors import LocalServerError
 from fanbench.local.executor.job import Exit, Job
-from fanbench.local.executor.zygote import Ended, Notice, Ready, Started
+from fanbench.local.executor.zygote import Ended, Notice, Ready, Refused, Started
+from fanbench.local.settings import Isolation
+
+READY_TIMEOUT = 120.0
+"""Seconds for the import of the SDK, on the slowest of machines."""
+
+LOST = Exit(code=-9, lost=True)
 
 _decode_notice: Callable[[bytes], Notice] = msgspec.json.Decoder(Notice).decode
 
-LOST = Exit(code=-9)
-"""How a run ended whose parent died with it."""
 
-
-class ForkedRun:
+class StartedRun:
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self._ended = anyio.Event()
@@ -40,12 +43,16 @@ class ForkedRun:
         return self._exit
 
 
-class _Parent:
-    """One life of the warm parent."""
+class _Gone(Exception):
+    """The parent died before it took a run: a new one can be asked."""
 
-    def __init__(self, log: IO[bytes]) -> None:
+
+class _Parent:
+    """One life of the parent."""
+
+    def __init__(self, isolation: Isolation, log: IO[bytes]) -> None:
         self._control, theirs = socket.socketpair()
-        command = [sys.executable, "-m", "fanbench.local.executor.zygote", str(theirs.fileno())]
+        command = [sys.executable, "-m", "fanbench.local.executor.zygote", str(theirs.fileno()), isolation]
         with theirs:
             self._process = subprocess.Popen(
                 command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=log, stderr=log
@@ -60,7 +67,7 @@ class _Parent:
             await anyio.wait_readable(self._control)
             try:
                 data = self._control.recv(1 << 16)
-            except ConnectionResetError:
+            except OSError:
                 data = b""
             if not data:
                 self.alive = False
@@ -70,6 +77,7 @@ class _Parent:
         return _decode_notice(line)
 
     async def send(self, job: Job, descriptors: list[int]) -> None:
+        """Raises _Gone."""
         data = memoryview(msgspec.json.encode(job) + b"\n")
         try:
             sent = socket.send_fds(self._control, [data], descriptors)
@@ -77,7 +85,7 @@ class _Parent:
                 await anyio.wait_writable(self._control)
                 sent += self._control.send(data[sent:])
         except OSError as error:
-            raise LocalServerError(f"the warm parent of the runs is gone: {error}") from error
+            raise _Gone from error
 
     def close(self) -> None:
         """Closing the socket tells the parent to kill its children and go."""
@@ -90,20 +98,21 @@ class _Parent:
             self._process.wait()
 
 
-class WarmExecutor:
+class ParentExecutor:
     """Starts the parent at first need, and again should it die."""
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, isolation: Isolation, log: Path) -> None:
+        self._isolation = isolation
         self._log = log
         self._parent: _Parent | None = None
         self._lock = anyio.Lock()
-        self._started: list[ForkedRun] = []
+        self._answers: list[StartedRun | Refused] = []
         self._news = anyio.Condition()
-        self._runs: dict[int, ForkedRun] = {}
+        self._runs: dict[int, StartedRun] = {}
         self._tasks: anyio.abc.TaskGroup | None = None
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[WarmExecutor]:
+    async def running(self) -> AsyncIterator[ParentExecutor]:
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
             try:
@@ -117,64 +126,89 @@ class WarmExecutor:
         async with self._lock:
             await self._ensure_parent()
 
-    async def start(self, job: Job, stdout: int, stderr: int) -> ForkedRun:
+    async def start(self, job: Job, stdout: int, stderr: int) -> StartedRun:
         async with self._lock:  # one request at a time: the answer carries no name
-            parent = await self._ensure_parent()
-            # A fork that was asked for must be taken, or the next caller would be given it.
-            with anyio.CancelScope(shield=True):
-                await parent.send(job, [stdout, stderr])
-                started = await self._next_started(parent)
-        return started
+            try:
+                return await self._ask(job, [stdout, stderr])
+            except _Gone:
+                pass
+            try:
+                return await self._ask(job, [stdout, stderr])
+            except _Gone:
+                raise LocalServerError(
+                    "the parent of the runs dies again and again", hint=f"see {self._log}"
+                ) from None
 
-    async def _next_started(self, parent: _Parent) -> ForkedRun:
+    async def _ask(self, job: Job, descriptors: list[int]) -> StartedRun:
+        parent = await self._ensure_parent()
+        # A run that was asked for must be taken, or the next caller would be given it.
+        with anyio.CancelScope(shield=True):
+            await parent.send(job, descriptors)
+            answer = await self._next_answer(parent)
+        if isinstance(answer, Refused):
+            raise LocalServerError(f"no process can be started for the run: {answer.reason}")
+        return answer
+
+    async def _next_answer(self, parent: _Parent) -> StartedRun | Refused:
         async with self._news:
-            while not self._started:
+            while not self._answers:
                 if not parent.alive:
-                    raise LocalServerError("the warm parent of the runs died while it started one")
+                    raise _Gone
                 await self._news.wait()
-            return self._started.pop(0)
+            return self._answers.pop(0)
 
     async def _ensure_parent(self) -> _Parent:
         if self._parent is not None and self._parent.alive:
             return self._parent
         if self._tasks is None:
             raise RuntimeError("enter running() first")
+        self._parent = await self._new_parent()
+        self._tasks.start_soon(self._listen, self._parent)
+        return self._parent
+
+    async def _new_parent(self) -> _Parent:
         with self._log.open("ab") as log:
-            parent = _Parent(log)
-        ready = await parent.read()
-        if not isinstance(ready, Ready) or ready.error is not None:
+            parent = _Parent(self._isolation, log)
+        try:
+            ready = None
+            with anyio.move_on_after(READY_TIMEOUT):
+                ready = await parent.read()
+            if not isinstance(ready, Ready) or ready.error is not None:
+                raise unusable_sdk(ready.error if isinstance(ready, Ready) else None, self._log)
+        except BaseException:
             parent.close()
-            raise unusable_sdk(ready.error if isinstance(ready, Ready) else None, self._log)
-        self._parent = parent
-        self._tasks.start_soon(self._listen, parent)
+            raise
         return parent
 
     async def _listen(self, parent: _Parent) -> None:
         while (notice := await parent.read()) is not None:
             match notice:
                 case Started(pid=pid):
-                    run = self._runs[pid] = ForkedRun(pid)
+                    run = self._runs[pid] = StartedRun(pid)
                     await self._tell(run)
-                case Ended(pid=pid, code=code, max_rss_mb=rss, cpu_seconds=cpu):
-                    self._runs.pop(pid).end(Exit(code=code, max_rss_mb=rss, cpu_seconds=cpu))
+                case Refused():
+                    await self._tell(notice)
+                case Ended(pid=pid, code=code):
+                    self._runs.pop(pid).end(Exit(code=code))
                 case Ready():
                     pass
         for run in self._runs.values():
             run.end(LOST)
         self._runs.clear()
         await self._tell(None)
+        parent.close()
 
-    async def _tell(self, run: ForkedRun | None) -> None:
+    async def _tell(self, answer: StartedRun | Refused | None) -> None:
         async with self._news:
-            if run is not None:
-                self._started.append(run)
+            if answer is not None:
+                self._answers.append(answer)
             self._news.notify_all()
 
 
 def unusable_sdk(failure: str | None, log: Path) -> LocalServerError:
     """The import of the SDK failed with this traceback: what it means and what to do."""
     if failure is None:
-        return LocalServerError("the warm parent of the runs ended at once", hint=f"see {log}")
+        return LocalServerError("the parent of the runs ended at once, or hangs", hint=f"see {log}")
     last = failure.strip().splitlines()[-1]
     if "No module named 'kaggle_benchmarks'" in failure or "No module named 'IPython'" in failure:
         return missing_extra(last)

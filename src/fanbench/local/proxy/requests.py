@@ -1,0 +1,111 @@
+"""What may be asked of the Model Proxy: as much of a request as those who read it rely on. It may have more."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+
+from fanbench.local.models import ModelFault
+
+
+class ChatMessage(msgspec.Struct):
+    role: str
+    content: str | list[dict[str, Any]] | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+
+
+class ChatRequest(msgspec.Struct):
+    model: str
+    messages: list[ChatMessage]
+    stream: bool | None = None
+    stop: str | list[str] | None = None
+    tools: list[dict[str, Any]] | None = None
+    max_tokens: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] | None = None
+
+
+class FunctionCall(msgspec.Struct, rename="camel"):
+    name: str
+    id: str | None = None
+    args: dict[str, Any] | None = None
+
+
+class FunctionResponse(msgspec.Struct, rename="camel"):
+    name: str
+    id: str | None = None
+    response: Any = None
+
+
+class InlineData(msgspec.Struct, rename="camel"):
+    mime_type: str
+    data: str
+
+
+class FileData(msgspec.Struct, rename="camel"):
+    file_uri: str
+
+
+class Part(msgspec.Struct, rename="camel"):
+    text: str | None = None
+    thought: bool | None = None
+    inline_data: InlineData | None = None
+    file_data: FileData | None = None
+    function_call: FunctionCall | None = None
+    function_response: FunctionResponse | None = None
+
+
+class Content(msgspec.Struct, rename="camel"):
+    parts: list[Part] = []
+    role: str | None = None
+
+
+class GenerationConfig(msgspec.Struct, rename="camel"):
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
+    max_output_tokens: int | None = None
+    stop_sequences: list[str] | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    response_mime_type: str | None = None
+    response_schema: dict[str, Any] | None = None
+    response_json_schema: dict[str, Any] | None = None
+
+
+class FunctionDeclaration(msgspec.Struct, rename="camel"):
+    name: str
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    parameters_json_schema: dict[str, Any] | None = None
+
+
+class Tool(msgspec.Struct, rename="camel"):
+    function_declarations: list[FunctionDeclaration] | None = None
+
+
+class GenerateRequest(msgspec.Struct, rename="camel"):
+    contents: list[Content]
+    system_instruction: Content | None = None
+    generation_config: GenerationConfig | None = None
+    tools: list[Tool] | None = None
+
+
+def read_chat(body: bytes) -> tuple[ChatRequest, dict[str, Any]]:
+    """The request, checked, and as it came: an upstream is given all of it.
+
+    Raises:
+        ModelFault: it is none, and what is wrong with it.
+    """
+    try:
+        raw: dict[str, Any] = msgspec.json.decode(body)
+        return msgspec.convert(raw, ChatRequest), raw
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ModelFault(f"the request is no chat completion request: {error}", status=400) from None
+
+
+def read_generate(body: bytes) -> GenerateRequest:
+    """Raises ModelFault where it is none."""
+    try:
+        return msgspec.json.decode(body, type=GenerateRequest)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ModelFault(f"the request is no generateContent request: {error}", status=400) from None
