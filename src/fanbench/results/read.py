@@ -9,6 +9,7 @@ was evaluated row by row, one for every row.
 - Several files for one row are its rows: the value is the mean of the numbers, the share of the passes, or,
   for dicts, the mean of each number in them; an interval cannot be had from that. Rows that errored have no
   value and are counted apart; only when all did has the run errored.
+- A run folder with no run file at all is an errored run: it was stopped, or died, before it could record anything.
 """
 
 from __future__ import annotations
@@ -73,19 +74,29 @@ def read_results(paths: Iterable[Path]) -> ResultSet:
     """
     folders: dict[RunFolder, list[_Entry]] = defaultdict(list)
     problems: list[Problem] = []
+    damaged: set[RunFolder] = set()
     for path in _run_files(paths, problems):
+        if path.is_dir():
+            _ = folders[_run_folder(path) or RunFolder(path)]
+            continue
         try:
             entry = _Entry(path, read_run_file(path))
         except NotARunFile as error:
             problems.append(Problem(path, str(error)))
+            damaged.add(_folder_of(path))
         else:
             folders[_folder_of(path)].append(entry)
-    rows = [row for folder, entries in folders.items() for row in _rows(folder, entries, problems)]
+    rows = [
+        row
+        for folder, entries in folders.items()
+        if entries or folder not in damaged
+        for row in _rows(folder, entries, problems)
+    ]
     return ResultSet(newest_first(rows), tuple(sorted(problems, key=lambda problem: str(problem.path))))
 
 
 def _run_files(paths: Iterable[Path], problems: list[Problem]) -> Iterator[Path]:
-    """Each run file once, even where the folders overlap."""
+    """Each run file, and each folder of a run, once, even where the folders overlap."""
     seen: set[str] = set()
     for path in paths:
         if not path.exists():
@@ -109,18 +120,33 @@ def _walk(path: Path, problems: list[Problem]) -> Iterator[Path]:
     for folder, subfolders, files in os.walk(path, onerror=note):
         # A hidden folder is a download that is still under way.
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        if _is_of_a_run(Path(folder), files):
+            yield Path(folder)
         yield from (Path(folder, name) for name in sorted(files) if name.endswith(SUFFIX))
+
+
+def _is_of_a_run(folder: Path, files: Sequence[str]) -> bool:
+    """Whether `folder` is where a download has put a run: by its names, and by what a run leaves, if anything."""
+    marks = any(name.endswith(".task.json") or name.startswith("__notebook") for name in files)
+    return (marks or not os.listdir(folder)) and _run_folder(folder) is not None
 
 
 def _folder_of(path: Path) -> RunFolder:
     """The nearest folder above `path` that is one of the layout."""
     resolved = Path(os.path.abspath(path))
-    for folder in resolved.parents:
-        task, version, model = _names_above(folder)
-        if task and _is_number(folder.name) and (version == "unset" or _is_number(version)):
-            number = int(version) if version != "unset" else None
-            return RunFolder(folder, task, number, model, int(folder.name))
-    return RunFolder(resolved.parent)
+    return next(
+        (found for folder in resolved.parents if (found := _run_folder(folder))), RunFolder(resolved.parent)
+    )
+
+
+def _run_folder(path: Path) -> RunFolder | None:
+    """`path`, if it is a folder of the layout."""
+    folder = Path(os.path.abspath(path))
+    task, version, model = _names_above(folder)
+    if not task or not _is_number(folder.name) or not (version == "unset" or _is_number(version)):
+        return None
+    number = int(version) if version != "unset" else None
+    return RunFolder(folder, task, number, model, int(folder.name))
 
 
 def _names_above(folder: Path) -> tuple[str, str, str]:
@@ -140,11 +166,39 @@ def _rows(folder: RunFolder, entries: list[_Entry], problems: list[Problem]) -> 
             groups[entry.task, entry.model].append(entry)
         for group in groups.values():
             yield _row(folder, group)
+    elif not entries:
+        yield _unrecorded(folder)
     elif chosen := _of_folder(folder, entries):
         yield _row(folder, chosen)
     else:
         found = ", ".join(sorted({entry.task for entry in entries}))
         problems.append(Problem(folder.path, f"no run file of task {folder.task}, only of {found}"))
+
+
+def _unrecorded(folder: RunFolder) -> RunResult:
+    return RunResult(
+        task=folder.task or "",
+        name=folder.task or "",
+        version=folder.version,
+        model=folder.model or "",
+        run_id=folder.run_id,
+        state=RunState.ERRORED,
+        kind=None,
+        value=None,
+        interval=None,
+        rows=0,
+        rows_errored=0,
+        assertions_passed=0,
+        assertions_total=0,
+        tokens_in=None,
+        tokens_out=None,
+        cost_usd=None,
+        latency=None,
+        seconds=None,
+        started=None,
+        error="no run file: the run was stopped, or ended before it could record anything",
+        path=folder.path,
+    )
 
 
 def _of_folder(folder: RunFolder, entries: list[_Entry]) -> list[_Entry]:

@@ -1,0 +1,44 @@
+"""Runs that left no run file: errored, and never left out of the table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from fanbench.results import read_results
+
+
+@pytest.mark.parametrize("left", [[], ["One.task.json"], ["__notebook__.ipynb", "out.txt"]])
+def test_a_run_without_a_run_file_is_an_errored_row(tmp_path: Path, left: list[str]) -> None:
+    """A run that was stopped is in the results as errored, with the reason."""
+    folder = tmp_path / "one/2/model-a/17"
+    folder.mkdir(parents=True)
+    for name in left:
+        (folder / name).write_text("{}")
+    (row,) = read_results([tmp_path]).rows
+    assert (row.task, row.version, row.model, row.run_id, row.errored) == ("one", 2, "model-a", 17, True)
+    assert row.value is None
+    assert "no run file" in str(row.error)
+
+
+def test_folders_that_only_look_like_runs_are_none(tmp_path: Path) -> None:
+    """What a task wrote into folders with numbers for names is not taken for runs, nor is a damaged file twice."""
+    run = tmp_path / "one/2/model-a/17"
+    (run / "data/2020/x/1").mkdir(parents=True)
+    (run / "data/2020/x/1/table.csv").write_text("a,b\n")
+    file = {
+        "taskVersion": {"name": "One"},
+        "modelVersion": {"slug": "x/model-a"},
+        "results": [{"booleanResult": True}],
+    }
+    (run / "One-run_id_Run_1.run.json").write_text(
+        json.dumps({**file, "state": "BENCHMARK_TASK_RUN_STATE_COMPLETED"})
+    )
+    (tmp_path / "two/1/model-a/18").mkdir(parents=True)
+    (tmp_path / "two/1/model-a/18/Two.task.json").write_text("{}")
+    (tmp_path / "two/1/model-a/18/x.run.json").write_text("{damaged")
+    found = read_results([tmp_path])
+    assert [(row.task, row.errored) for row in found.rows] == [("one", False)]
+    assert [problem.path.name for problem in found.problems] == ["x.run.json"]
