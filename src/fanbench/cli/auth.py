@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -32,5 +33,6 @@ def auth(settings: Settings, yes: bool, env_file: Path) -> None:
 
     read_env_file(env_file)  # one that cannot be used is better known before a new token ends the old one
     values = call(settings, fetch_credentials)
-    offer(settings.output, values, env_file, yes=yes)
+    renew = partial(call, settings, fetch_credentials)
+    offer(settings.output, values, env_file, yes=yes, renew=renew)
     settings.output.note(f"Environment variables have been written to {env_file.absolute()}.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import click
@@ -25,19 +25,29 @@ env_file_option = click.option(
 )
 
 
-def offer(out: Output, values: Mapping[str, str], env_file: Path, *, yes: bool) -> None:
-    """Shows `values`, asks, and writes them.
+def offer(
+    out: Output,
+    values: Mapping[str, str],
+    env_file: Path,
+    *,
+    yes: bool,
+    renew: Callable[[], Mapping[str, str]],
+) -> None:
+    """Shows `values`, asks, and writes them; what `renew` gives instead, where the answer took too long.
 
     Raises:
         FanbenchError: the answer was no.
         OutputError: the file cannot be written.
     """
     from fanbench.verbs.env_file import write_env_file
+    from fanbench.verbs.environment import nearly_over
 
     for line in _lines(values):
         out.note(line)
     if not confirmed(f"Write these settings to {env_file.name}?", yes=yes):
         raise FanbenchError("Nothing was written.")
+    if nearly_over(values.get("MODEL_PROXY_EXPIRY_TIME", "")):
+        values = {**values, **renew()}
     write_env_file(env_file, values)
 
 

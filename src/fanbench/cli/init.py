@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,13 +43,13 @@ def init(settings: Settings, yes: bool, env_file: Path, example_file: Path) -> N
       fanbench init --env-file settings.env --example-file first_task.py
     """
     from fanbench.verbs.env_file import read_env_file
-    from fanbench.verbs.environment import fetch_environment, write_starters
+    from fanbench.verbs.environment import fetch_credentials, fetch_environment, write_starters
 
     out = settings.output
     out.note(f"Initializing Kaggle Benchmarks environment\n  Target:  {env_file.absolute()}\n")
     current = read_env_file(env_file)
     values = call(settings, lambda client: fetch_environment(client, current))
-    offer(out, values, env_file, yes=yes)
+    offer(out, values, env_file, yes=yes, renew=partial(call, settings, fetch_credentials))
     _show(settings, env_file, example_file, write_starters(example_file))
 
 

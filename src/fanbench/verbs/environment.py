@@ -9,10 +9,10 @@ from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
-from fanbench._errors import FanbenchError, Forbidden, NotFound, OutputError
-from fanbench.api.messages import ModelProxyToken
+from fanbench._errors import FanbenchError, OutputError
 from fanbench.verbs._api import Api
 from fanbench.verbs._fan import both
+from fanbench.verbs.credentials import MARGIN, new_token, token_variables
 from fanbench.verbs.models import pick_default, proxy_names
 
 __all__ = [
@@ -22,6 +22,8 @@ __all__ = [
     "expiry_phrase",
     "fetch_credentials",
     "fetch_environment",
+    "model_variables",
+    "nearly_over",
     "write_starters",
 ]
 
@@ -39,39 +41,7 @@ async def fetch_credentials(client: Api) -> dict[str, str]:
     Raises:
         NotFound, Forbidden: with what to do about it.
     """
-    try:
-        return _credentials(await client.create_proxy_token())
-    except NotFound as error:
-        raise NotFound(
-            "This server has no Model Proxy for you.",
-            call=error.call,
-            status=error.status,
-            hint="Kaggle Benchmarks may not be enabled for your account: ask for access on "
-            "https://www.kaggle.com/benchmarks. Or fanbench is out of date: pip install --upgrade fanbench",
-        ) from None
-    except Forbidden as error:
-        raise Forbidden(
-            f"The Model Proxy refused you: {error.message}",
-            call=error.call,
-            status=error.status,
-            hint="Your account may lack phone or identity verification (https://www.kaggle.com/settings), or "
-            "your credentials are stale: make new ones on https://www.kaggle.com/settings/api",
-        ) from None
-
-
-def _credentials(token: ModelProxyToken) -> dict[str, str]:
-    return {
-        "MODEL_PROXY_URL": token.base_uri,
-        "MODEL_PROXY_API_KEY": token.token,
-        "MODEL_PROXY_EXPIRY_TIME": _timestamp(token.expiry_time),
-    }
-
-
-def _timestamp(time: datetime | None) -> str:
-    if time is None:
-        return ""
-    aware = time if time.tzinfo else time.replace(tzinfo=UTC)
-    return aware.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return token_variables(await new_token(client))
 
 
 async def fetch_environment(client: Api, current: Mapping[str, str]) -> dict[str, str]:
@@ -82,10 +52,15 @@ async def fetch_environment(client: Api, current: Mapping[str, str]) -> dict[str
         FanbenchError: the server has no model that its proxy serves.
     """
     values, available = await both(partial(fetch_credentials, client), client.list_models)
-    return values | _models(proxy_names(available), current)
+    return values | model_variables(proxy_names(available), current)
 
 
-def _models(names: Sequence[str], current: Mapping[str, str]) -> dict[str, str]:
+def model_variables(names: Sequence[str], current: Mapping[str, str]) -> dict[str, str]:
+    """The three `LLM*` variables for the models `names`, with what `current` chose of them.
+
+    Raises:
+        FanbenchError: there are none.
+    """
     default = pick_default(names)
     if default is None:
         raise FanbenchError(
@@ -121,6 +96,16 @@ def expiry_phrase(timestamp: str, now: datetime | None = None) -> str:
         if minutes >= size:
             return f"in {minutes // size} {unit}{'' if minutes // size == 1 else 's'}"
     return "expired"
+
+
+def nearly_over(timestamp: str, now: datetime | None = None, *, margin: float = MARGIN) -> bool:
+    """Whether a token with this end is not worth writing down: less than `margin` seconds are left of it."""
+    try:
+        time = datetime.fromisoformat(timestamp)
+    except ValueError:
+        return False
+    aware = time if time.tzinfo else time.replace(tzinfo=UTC)
+    return (aware - (now or datetime.now(UTC))).total_seconds() < margin
 
 
 # --- Files --------------------------------------------------------------------------------------------------

@@ -1,0 +1,72 @@
+"""What can go wrong, and how it looks: one tree of errors, each with a hint for the user.
+
+pip install 'fanbench[local]' && fanbench models add smollm2
+python examples/handling_errors.py
+"""
+
+import tempfile
+from pathlib import Path
+
+import anyio
+
+from fanbench import Client, FanbenchError, NotFound, StillRunning, TaskFileError, UsageError
+
+ARITHMETIC = Path(__file__).parent / "tasks/arithmetic.py"
+
+# A task that nothing runs, and one that fails after a while.
+SILENT = "import kaggle_benchmarks as kbench\n@kbench.task(name='Silent')\ndef silent(llm): ...\n"
+FAILING = """\
+import time
+import kaggle_benchmarks as kbench
+@kbench.task(name='Failing')
+def failing(llm) -> bool:
+    time.sleep(2)
+    raise ValueError('this task always fails')
+failing.run(kbench.llm)
+"""
+
+
+async def before_anything_is_sent(client: Client, folder: Path) -> None:
+    (folder / "silent.py").write_text(SILENT)
+    try:
+        await client.push(folder / "silent.py")
+    except TaskFileError as error:
+        print(f"line {error.line}: {error.message} {error.hint}")
+
+
+async def names_that_do_not_exist(client: Client, task: str) -> None:
+    try:
+        await client.status("no-such-task")
+    except NotFound as error:
+        print(f"HTTP {error.status}: {error.message}")
+    try:
+        await client.run(task, "no-such-model")
+    except UsageError as error:
+        print(error, error.hint)
+
+
+async def runs_that_take_too_long_or_fail(client: Client, folder: Path) -> None:
+    (folder / "failing.py").write_text(FAILING)
+    # Of several, one that fails ends none of the others: its error stands in its place.
+    for outcome in await client.push([ARITHMETIC, folder / "failing.py"], wait=True):
+        print(outcome if isinstance(outcome, FanbenchError) else f"{outcome.slug}: pushed")
+    report = await client.run("failing", "*")
+    try:
+        await client.wait(*report.runs, timeout=0.5)
+    except StillRunning as error:
+        print(f"{len(error.runs)} still running")
+    # A run that errored is a result, and raises nothing.
+    for run in await client.wait(*report.runs):
+        print(f"{run.state.word}: {run.error_message.splitlines()[-1]}")
+
+
+async def main() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        async with Client.local() as client:
+            await before_anything_is_sent(client, Path(name))
+            pushed = await client.push(ARITHMETIC, wait=True)
+            await names_that_do_not_exist(client, pushed.slug)
+            await runs_that_take_too_long_or_fail(client, Path(name))
+
+
+anyio.run(main)

@@ -1,0 +1,27 @@
+"""Push a task, run it on every model of the local server, download the outputs, print the results.
+
+pip install 'fanbench[local]' && fanbench models add smollm2 gemma3
+python examples/push_run_download.py
+"""
+
+from pathlib import Path
+
+import anyio
+
+import fanbench
+from fanbench.results import table
+
+TASK = Path(__file__).parent / "tasks/arithmetic.py"
+
+
+async def main() -> None:
+    async with fanbench.Client.local() as client:  # fanbench.Client() is Kaggle
+        pushed = await client.push(TASK, wait=True)
+        report = await client.run(pushed.slug, "*", wait=True)
+        for run in report.runs:
+            print(run.id, run.model_version_slug, run.state.word)
+        await client.download(pushed.slug, output="results")
+    print(table(fanbench.read_results([Path("results")]).newest()).plain())
+
+
+anyio.run(main)

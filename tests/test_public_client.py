@@ -1,0 +1,216 @@
+"""`fanbench.Client` with its verbs, on both event loops, against a small Kaggle on a real socket."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
+from pathlib import Path
+
+import anyio
+import pytest
+
+from fanbench import (
+    Client,
+    FanbenchError,
+    NotFound,
+    RunFailed,
+    RunState,
+    StillRunning,
+    TaskFileError,
+    UsageError,
+    resolve_config,
+)
+from fanbench.verbs.events import Event, RunChanged
+from tests.api.fake_server import FakeServer, problem
+from tests.cli.world import World, bodies
+
+pytestmark = pytest.mark.anyio
+
+TASK = "import kaggle_benchmarks as kb\n@kb.task(name='{name}')\ndef one(llm) -> bool: ...\none.run(kb.llm)\n"
+
+
+@pytest.fixture
+def world() -> World:
+    world = World()
+    world.add_model("four", "Four", "test/four")
+    world.add_model("five", "Five", "test/five")
+    return world
+
+
+@pytest.fixture
+def server(world: World) -> Iterator[FakeServer]:
+    with world.server() as server:
+        yield server
+
+
+@pytest.fixture
+async def client(server: FakeServer) -> AsyncIterator[Client]:
+    async with Client(resolve_config(endpoint=server.url, token="t", env={})) as client:
+        yield client
+
+
+def task_file(folder: Path, name: str) -> Path:
+    path = folder / f"{name}.py"
+    path.write_text(TASK.format(name=name))
+    return path
+
+
+# --- push ---
+
+
+async def test_one_file_gives_what_was_pushed(client: Client, tmp_path: Path) -> None:
+    """As a path or as text; `wait` returns once it is created."""
+    path = task_file(tmp_path, "Red Fox")
+    assert (await client.push(path)).slug == "red-fox"
+    pushed = await client.push(str(path), task="red_fox", wait=True)
+    assert (pushed.slug, pushed.created, pushed.new_version) == ("red-fox", True, True)
+
+
+async def test_several_files_give_a_list_in_their_order(client: Client, world: World, tmp_path: Path) -> None:
+    """With an error in the place of the one that failed: its earlier version is still being created."""
+    world.add_task("bad", "RUNNING")
+    files = [task_file(tmp_path, name) for name in ("a", "bad", "c")]
+    first, second, third = await client.push(files)
+    assert isinstance(second, FanbenchError)
+    assert [getattr(item, "slug", None) for item in (first, third)] == ["a", "c"]
+
+
+async def test_errors_of_one_file_are_raised(client: Client, world: World, tmp_path: Path) -> None:
+    """One that a push would refuse, before anything is sent, and one whose creation fails."""
+    (tmp_path / "broken.py").write_text("def")
+    with pytest.raises(TaskFileError):
+        await client.push(tmp_path / "broken.py")
+    with pytest.raises(TaskFileError):
+        await client.push([task_file(tmp_path, "fine"), tmp_path / "broken.py"])
+    assert world.tasks == {}
+    world.ends["creation"] = "ERRORED"
+    world.seconds = 0.01
+    with pytest.raises(RunFailed, match="went wrong"):
+        await client.push(task_file(tmp_path, "fine"), wait=True)
+
+
+# --- run, wait, lines ---
+
+
+async def test_a_run_without_a_wait_gives_runs_to_go_on_with(client: Client, world: World) -> None:
+    """One name or several; `wait` takes the runs, and answers in their order."""
+    world.add_task("t")
+    world.add_run("t", "four", "ERRORED")
+    world.seconds = 0.3
+    report = await client.run("t", ["four", "five"])
+    assert {run.model_version_slug for run in report.runs} == {"four", "five"}
+    ended = await client.wait(*report.runs)
+    assert [run.id for run in ended] == [run.id for run in report.runs]
+    assert {run.state for run in ended} == {RunState.COMPLETED}
+
+
+async def test_a_run_with_a_wait_gives_the_ended_runs(client: Client, world: World) -> None:
+    """Well or badly ended: a run that errored raises nothing; what happens is reported."""
+    world.add_task("t")
+    world.seconds = 0.2
+    world.ends["five"] = "ERRORED"
+    seen: list[Event] = []
+    report = await client.run(["t"], "*", wait=True, report=seen.append)
+    assert {(run.model_version_slug, run.state.word) for run in report.runs} == {
+        ("four", "COMPLETED"),
+        ("five", "ERRORED"),
+    }
+    assert any(isinstance(event, RunChanged) for event in seen)
+
+
+async def test_a_task_is_waited_for_by_name(client: Client, world: World) -> None:
+    """All runs that it has."""
+    world.add_task("t")
+    world.add_run("t", "four")
+    world.seconds = 0.2
+    await client.run("t", "five")
+    assert [run.state.word for run in await client.wait("t")] == ["COMPLETED", "COMPLETED"]
+
+
+async def test_a_wait_has_an_end(client: Client, world: World) -> None:
+    """The error has the runs that go on."""
+    world.add_task("t")
+    world.seconds = 60
+    report = await client.run("t", "four")
+    with pytest.raises(StillRunning) as caught:
+        await client.wait(*report.runs, timeout=0.1)
+    assert [run.id for run in caught.value.runs] == [report.runs[0].id]
+
+
+async def test_unknown_names_are_refused(client: Client, server: FakeServer) -> None:
+    """Of a task with NotFound, of a model with UsageError and nothing scheduled."""
+    with pytest.raises(UsageError, match="did you mean four"):
+        await client.run("t", "fuor")
+    with pytest.raises(NotFound):
+        await client.run("t", "four")
+    assert bodies(server, "BatchScheduleBenchmarkTaskRuns") == []
+
+
+async def test_the_lines_of_a_run(client: Client, world: World) -> None:
+    """Of one that has ended, too."""
+    world.add_task("t")
+    world.add_run("t", "four")
+    (run,) = (await client.status("t")).runs
+    async with aclosing(client.lines(run)) as lines:
+        assert [line async for line in lines] == ["hello from four"]
+
+
+async def test_the_lines_of_a_queued_run_are_waited_for(client: Client, world: World) -> None:
+    """And come when it runs."""
+    world.add_task("t")
+    world.add_run("t", "four", "QUEUED")
+    (run,) = (await client.status("t")).runs
+    got: list[str] = []
+
+    async def read() -> None:
+        async with aclosing(client.lines(run, poll_interval=0.05)) as lines:
+            got.extend([line async for line in lines])
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(read)
+        await anyio.sleep(0.2)
+        assert got == []
+        world.runs[0]["state"] = "BENCHMARK_TASK_RUN_STATE_RUNNING"
+    assert got == ["hello from four"]
+
+
+async def test_an_ended_run_without_a_log(client: Client, world: World, server: FakeServer) -> None:
+    """It is not waited for."""
+    world.add_task("t")
+    run_id = world.add_run("t", "four", "ERRORED")
+    world.logs[run_id] = problem(404, "There is none.")
+    (run,) = (await client.status("t")).runs
+    with pytest.raises(NotFound, match="There is none"):
+        [line async for line in client.lines(run)]
+
+
+# --- download, status ---
+
+
+async def test_outputs_of_one_task(client: Client, world: World, tmp_path: Path) -> None:
+    """A report with a row for each run, in the layout of the command line."""
+    world.add_task("t")
+    run_id = world.add_run("t", "four")
+    world.add_run("t", "five", "RUNNING")
+    world.seconds = 60
+    report = await client.download("T", output=str(tmp_path))
+    assert [(row.outcome, row.path) for row in report.rows] == [("Done", tmp_path / "t/2/four" / str(run_id))]
+    assert report.pending == 1
+    again = await client.download("t", "four", output=tmp_path)
+    assert [row.outcome for row in again.rows] == ["Cached"]
+
+
+async def test_several_tasks(client: Client, world: World, tmp_path: Path) -> None:
+    """An error stands for one that is not there; of one task, it is raised."""
+    world.add_task("t")
+    world.add_run("t", "four")
+    for outcomes in (
+        await client.status(["t", "missing"]),
+        await client.download(["t", "missing"], output=tmp_path),
+    ):
+        assert getattr(outcomes[0], "slug", None) == "t"
+        assert isinstance(outcomes[1], NotFound)
+    with pytest.raises(NotFound):
+        await client.status("missing")
+    with pytest.raises(NotFound):
+        await client.download("missing", output=tmp_path)
