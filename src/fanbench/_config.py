@@ -17,7 +17,15 @@ from urllib.parse import urlsplit
 
 from fanbench._errors import CredentialsError, UsageError
 
-__all__ = ["Anonymous", "Basic", "Bearer", "Config", "Credentials", "resolve_config"]
+__all__ = [
+    "Anonymous",
+    "Basic",
+    "Bearer",
+    "Config",
+    "Credentials",
+    "credential_sources",
+    "resolve_config",
+]
 
 KAGGLE = "https://api.kaggle.com"
 DEFAULT_CONCURRENCY = 16
@@ -39,6 +47,8 @@ _HELP = (
 
 @dataclass(frozen=True, slots=True)
 class Bearer:
+    """An API token."""
+
     token: str = field(repr=False)
 
 
@@ -140,8 +150,26 @@ class _Places:
         return self.home / ".kaggle"
 
 
+def credential_sources(
+    *, token: str | None = None, env: Mapping[str, str] = os.environ, home: Path | None = None
+) -> list[tuple[str, Credentials | CredentialsError]]:
+    """Every place that has credentials, with them or with why they cannot be used; the first one counts."""
+    places = _Places(env, home or Path(os.path.expanduser("~")), token)
+    outcomes = ((name, _tried(source, places)) for name, source in _SOURCES)
+    return [(name, outcome) for name, outcome in outcomes if outcome is not None]
+
+
+def _tried(
+    source: Callable[[_Places], Credentials | None], places: _Places
+) -> Credentials | CredentialsError | None:
+    try:
+        return source(places)
+    except CredentialsError as error:
+        return error
+
+
 def _found(places: _Places) -> Iterator[Credentials]:
-    for source in _SOURCES:
+    for _, source in _SOURCES:
         if (credentials := source(places)) is not None:
             yield credentials
 
@@ -194,13 +222,13 @@ def _from_oauth(places: _Places) -> Credentials | None:
     return _bearer(_text(data, "access_token", file), str(file))
 
 
-_SOURCES: tuple[Callable[[_Places], Credentials | None], ...] = (
-    _from_argument,
-    _from_token_variable,
-    _from_token_files,
-    _from_key_variables,
-    _from_kaggle_json,
-    _from_oauth,
+_SOURCES: tuple[tuple[str, Callable[[_Places], Credentials | None]], ...] = (
+    ("--token", _from_argument),
+    ("KAGGLE_API_TOKEN", _from_token_variable),
+    ("~/.kaggle/access_token", _from_token_files),
+    ("KAGGLE_USERNAME and KAGGLE_KEY", _from_key_variables),
+    ("kaggle.json", _from_kaggle_json),
+    ("~/.kaggle/credentials.json", _from_oauth),
 )
 
 

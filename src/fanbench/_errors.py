@@ -60,6 +60,8 @@ class FanbenchError(Exception):
 
 
 class UsageError(FanbenchError):
+    """The call itself is wrong: a bad flag, name or value."""
+
     exit_code = 2
 
 
@@ -86,6 +88,8 @@ class TaskFileError(FanbenchError):
 
 
 class CredentialsError(FanbenchError):
+    """There are no credentials, or they cannot be read."""
+
     exit_code = 3
 
 
@@ -110,23 +114,27 @@ class ApiError(FanbenchError):
 
 
 class BadRequest(ApiError):
-    pass
+    """400, and every 4xx that has no error of its own."""
 
 
 class Unauthorized(ApiError):
+    """401: the server does not know these credentials."""
+
     exit_code = 3
 
 
 class Forbidden(ApiError):
-    pass
+    """403: not for this user, or a verification is missing."""
 
 
 class NotFound(ApiError):
+    """404: there is no such thing."""
+
     exit_code = 4
 
 
 class Conflict(ApiError):
-    pass
+    """409."""
 
 
 class RateLimited(ApiError):
@@ -148,23 +156,25 @@ class ServerFault(ApiError):
 
 
 class BadAnswer(ApiError):
-    pass
+    """A 200 that is not what the protocol says, such as a web page."""
 
 
 class WaitTimeout(FanbenchError):
+    """The time is over, and something still runs."""
+
     exit_code = 5
 
 
 class RunFailed(FanbenchError):
-    pass
+    """Some runs errored, or some of a batch failed."""
 
 
 class OutputError(FanbenchError):
-    pass
+    """An output could not be written, or a download is damaged."""
 
 
 class LocalServerError(FanbenchError):
-    pass
+    """The local server cannot start, listen or end, or find its models."""
 
 
 _BY_STATUS: dict[int, type[ApiError]] = {401: Unauthorized, 403: Forbidden, 404: NotFound, 409: Conflict}

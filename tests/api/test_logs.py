@@ -18,7 +18,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fanbench import Bearer, Client, Config, ConnectionFailed, NotFound, ServerFault
-from fanbench.api._entries import ArrayReader, entries_of_payload, entry_of
+from fanbench.api._entries import ArrayReader, EntryReader, entries_of_payload, entry_of
 from fanbench.api._retry import RetryPolicy
 from fanbench.api.logs import follow, lines
 from fanbench.api.messages import LogEntry
@@ -251,6 +251,30 @@ def test_any_text_is_read(text: str, cuts: list[int]) -> None:
     read_all(pieces_of(text, cuts))
 
 
+brackets = st.text(st.sampled_from('{}[]",:\\\n ae'), max_size=12)
+plain_entries = st.fixed_dictionaries(
+    {"data": brackets | st.text()},
+    optional={"time": st.floats() | st.integers(), "stream_name": st.sampled_from(["stdout", "stderr"])},
+)
+
+
+@given(
+    st.lists(plain_entries | json_values, max_size=6),
+    st.lists(st.integers(0, 300), max_size=10),
+    st.sampled_from([None, 2]),
+)
+@example([{"data": "},{"}, {"data": "}"}], [16], None)
+def test_entries_are_the_same_fast_and_slow(values: list[Any], cuts: list[int], indent: int | None) -> None:
+    """Read many at a time, a log has the entries that it has read value by value, wherever it is cut."""
+    text = json.dumps(values, indent=indent)
+    places = sorted({0, *(min(cut, len(text)) for cut in cuts), len(text)})
+    reader = EntryReader()
+    pieces = [text[start:end] for start, end in pairwise(places)]
+    read = [value for piece in pieces for value in reader.feed(piece)] + list(reader.close())
+    fast = [value if isinstance(value, LogEntry) else entry_of(value) for value in read]
+    assert repr(fast) == repr([entry_of(value) for value in values])
+
+
 def test_values_come_before_the_end() -> None:
     """A value is there as soon as it is complete."""
     reader = ArrayReader()
@@ -262,7 +286,7 @@ def test_a_long_log_is_never_whole_in_memory() -> None:
     """Twenty megabytes pass through in a hundredth of the memory."""
     piece = json.dumps(entry("x" * 80))
     tracemalloc.start()
-    reader = ArrayReader()
+    reader = EntryReader()
     count = sum(1 for value in reader.feed("["))
     for _ in range(200):
         count += sum(1 for value in reader.feed(f"{piece},\n" * 800))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,7 @@ from click.testing import CliRunner
 from fanbench.cli.root import root
 from tests.api.fake_server import Answer, FakeServer, problem
 from tests.cli.conftest import Cli
-from tests.cli.world import World
+from tests.cli.world import World, run_zip
 
 RUN = ["tasks", "run", "t"]
 PUSH = ["tasks", "push", "my-task", "-f", "task.py"]
@@ -54,6 +57,38 @@ PUSH = ["tasks", "push", "my-task", "-f", "task.py"]
         (["tasks", "download", "t", "-o", "task.py"], 1, "Cannot write to"),
         (["init", "-y", "--env-file", "sub"], 1, "is a folder"),
         (["auth", "-y", "--env-file", "no/.env"], 1, "Cannot use"),
+        (["auth", "-y", "--env-file", "locked.env"], 1, "locked.env is read-only"),
+        (["init", "-y", "--env-file", "latin.py"], 1, "not UTF-8"),
+        ([*RUN, "-m", "gemini-2.5-prp"], 2, "gemini-2.5-pro"),
+        ([*RUN, "-m", "m", "--poll-interval", "-2"], 2, "--poll-interval"),
+        ([*RUN], 2, "-m/--model"),
+        (["tasks", "push", "///", "-f", "task.py"], 2, "is not a task name"),
+        (["tasks", "push", "🚀", "-f", "task.py"], 2, "is not a task name"),
+        (["tasks", "push", "émoji 🚀", "-f", "task.py"], 1, "my-task"),
+        (["tasks", "push", "my-task", "-f", "big.py"], 1, "big.py"),
+        (["tasks", "push", "my-task", "-f", "broken.py"], 1, "broken.py:2:"),
+        (["tasks", "push", "my-task", "-f", "task.py", "--wait", "-1"], 2, "negative"),
+        (["tasks", "status", "émoji 🚀"], 4, "'emoji' not found"),
+        (["tasks", "status", "t", "--watch", "--poll-interval", "0"], 2, "--poll-interval"),
+        (["tasks", "status", "t", "///"], 2, "is not a task name"),
+        (["tasks", "log", "missing", "-o", "logs"], 4, "'missing' not found"),
+        (["tasks", "download", "missing"], 4, "'missing' not found"),
+        (["tasks", "download", "t", "-o", "/sys/none"], 1, "Cannot write to"),
+        (["tasks", "publish", "missing"], 4, "'missing' not found"),
+        (["tasks", "delete", "missing", "-y"], 4, "'missing' not found"),
+        (["tasks", "delete", "t"], 2, "Pass -y"),
+        (["tasks", "list", "--token", ""], 2, "--token is empty"),
+        (["tasks", "list", "--token", "/no/such/file"], 3, "does not exist"),
+        (["tasks", "list", "--log-file", "sub"], 2, "Cannot write the log file"),
+        (["leaderboard", "a/b/c"], 2, "OWNER/BENCHMARK"),
+        (["leaderboard", "../b", "--download"], 2, "OWNER/BENCHMARK"),
+        (["leaderboard", "mine"], 2, "no owner"),
+        (["leaderboard", "me/b", "--version", "0"], 2, "--version"),
+        (["leaderboard", "me/b", "-p", "sub"], 2, "Add --download"),
+        (["leaderboard", "me/b", "--download", "-p", "task.py"], 1, "Cannot write"),
+        (["leaderboard", "me/b", "--download", "-p", "/sys/none"], 1, "Cannot write"),
+        (["completion", "csh"], 2, "bash"),
+        (["doctor", "extra"], 2, "unexpected extra argument"),
     ],
 )
 def test_bad_input(cli: Cli, world: World, task_file: Path, words: list[str], code: int, says: str) -> None:
@@ -64,7 +99,13 @@ def test_bad_input(cli: Cli, world: World, task_file: Path, words: list[str], co
     Path("notes.txt").write_text("x")
     Path("empty.py").write_text("")
     Path("latin.py").write_bytes(b"# \xe9\n")
+    Path("big.py").write_text("# x\n" * (6 << 18))
+    Path("broken.py").write_text("import os\ndef (:\n")
+    Path("locked.env").write_text("")
+    Path("locked.env").chmod(0o400)
     Path("sub").mkdir()
+    world.add_model("gemini-2.5-pro", "Gemini 2.5 Pro")
+    world.add_row("m", "Em", t={"booleanResult": True})
     before = sorted(os.listdir())
     extra = ["--endpoint", "http://x"] if "--local" in words else []
     result = cli(*words, *extra)
@@ -109,3 +150,71 @@ def test_a_token_is_never_shown(folder: Path) -> None:
     """Whatever goes wrong with it."""
     result = CliRunner().invoke(root, ["tasks", "list", "--token", "sec ret", "-v"])
     assert "sec ret" not in result.output
+
+
+# Runs the program where `here` is a file system of its own that is full soon, or cannot be written to.
+_ELSEWHERE = """
+mkdir here && mount -t tmpfs -o size=64k none here || exit 99
+if [ "$1" = ro ]; then mount -o remount,ro here || exit 99; fi
+shift
+"$@"
+code=$?
+find here -type f
+exit $code
+"""
+
+
+@pytest.mark.parametrize("kind", ["full", "ro"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "tasks download t -o here",
+        "tasks log t -q -o here",
+        "leaderboard me/b --download -p here",
+        "init -y --env-file here/.env --example-file here/task.py",
+    ],
+)
+def test_a_disk_that_takes_no_more(folder: Path, world: World, kind: str, words: str) -> None:
+    """One error, exit 1, and no half of a file."""
+    world.add_task("t")
+    run = world.add_run("t", "m")
+    noise = os.urandom(200_000)
+    world.outputs[run] = Answer(run_zip(big=noise.hex()), headers={"Content-Type": "application/zip"})
+    world.logs[run] = Answer([{"stream_name": "stdout", "data": "x" * 99 + "\n"}] * 2000)
+    for number in range(2000):
+        world.add_row(f"model-{number}", "A name that is rather long, so that it takes its room", t={})
+    for number in range(3000):
+        world.add_model(f"a-model-with-a-rather-long-name-{number}", "Em")
+    with world.server() as server:
+        program = [sys.executable, "-m", "fanbench", *words.split(), "--endpoint", server.url]
+        shell = ["unshare", "-rm", "sh", "-c", _ELSEWHERE, "sh", kind, *program]
+        try:
+            done = subprocess.run(shell, capture_output=True, text=True, check=False)
+        except FileNotFoundError:
+            pytest.skip("there is no unshare here")
+    if done.returncode == 99 or "unshare" in done.stderr:
+        pytest.skip(f"no mounts here: {done.stderr}")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert re.search("No space left|Read-only file system|read-only", done.stderr)
+    assert [line for line in done.stdout.splitlines() if line.startswith("here/")] == []
+
+
+def test_a_log_file_on_a_full_disk(cli: Cli) -> None:
+    """Is said once, and the command goes on."""
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full here")
+    result = cli("tasks", "list", "--log-file", "/dev/full")
+    assert result.exit_code == 0
+    assert result.stderr.count("The log file is not written any more: No space left on device.") == 1
+
+
+def test_credentials_that_have_expired(folder: Path) -> None:
+    """Are said to be, with the way to new ones; exit 3."""
+    (folder.parent / ".kaggle").mkdir()
+    stale = '{"access_token": "kg-stale", "access_token_expiration": "2020-01-01T00:00:00Z"}'
+    (folder.parent / ".kaggle/credentials.json").write_text(stale)
+    result = CliRunner().invoke(root, ["tasks", "list"])
+    assert result.exit_code == 3
+    assert "has expired" in result.stderr
+    assert "kg-stale" not in result.stderr

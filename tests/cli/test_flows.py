@@ -146,6 +146,28 @@ def test_run_and_wait_for_too_long(cli: Cli, world: World) -> None:
     assert "t: m (Run 10) Running" in result.stderr
 
 
+def test_run_and_wait_for_too_long_in_json(cli: Cli, world: World) -> None:
+    """A program that gave up waiting still gets every row, with the state it had."""
+    world.seconds = 60
+    world.add_task("t")
+    world.add_model("m", "Em")
+    result = cli(
+        "tasks", "run", "t", "-m", "m", "--wait", "0.3", "--poll-interval", "0.1", "--format", "json"
+    )
+    assert result.exit_code == 5
+    (row,) = json.loads(result.stdout)
+    assert (row["model"], row["state"]) == ("m", "RUNNING")
+    assert row["run_id"]
+
+
+def test_a_missing_task_is_said_once(cli: Cli, world: World) -> None:
+    """Of one task the error is what the command ends with."""
+    world.add_model("m", "Em")
+    result = cli("tasks", "run", "missing", "-m", "m")
+    assert result.exit_code == 4
+    assert result.stderr.count("'missing' not found") == 1
+
+
 def test_run_without_a_model_reads_one_answer(cli: Cli, world: World, server: FakeServer) -> None:
     """From stdin, where there is no terminal; the list goes to stderr, page by page."""
     world.add_task("t")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -155,7 +156,7 @@ def test_a_terminal_picks_models_and_sees_colours(world: World, server: FakeServ
     assert "hello from m" in text
     assert "\x1b[" in text
     again, _ = _on_terminal("1\n", "tasks", "run", "t", "--wait", FANBENCH_ENDPOINT=server.url, NO_COLOR="1")
-    assert "\x1b[" not in again
+    assert not re.search(r"\x1b\[[\d;]*m", again)
 
 
 def test_a_terminal_is_asked_before_anything_is_written(
@@ -189,6 +190,38 @@ def test_an_interrupt_at_a_question(world: World, server: FakeServer) -> None:
     assert code == 130
     assert "Traceback" not in text
     assert server.calls("BatchScheduleBenchmarkTaskRuns") == []
+
+
+def test_a_terminal_watches_runs(world: World, server: FakeServer) -> None:
+    """The table changes in its place; at the end it stands there once more, and alone."""
+    world.seconds = 1.5
+    world.add_task("t")
+    world.add_run("t", "m", "RUNNING", since=time.monotonic())
+    words = ("tasks", "status", "t", "--watch", "--poll-interval", "0.2")
+    text, code = _on_terminal("", *words, FANBENCH_ENDPOINT=server.url)
+    assert code == 0
+    assert "Running" in text
+    assert "\x1b[2K" in text  # lines are taken back
+    last = text.rpartition("\x1b[2K")[2]
+    assert last.count("Task:") == 1
+    assert "Completed" in last
+    assert "Running" not in last
+
+
+def test_a_terminal_sees_live_logs_together(world: World, server: FakeServer) -> None:
+    """Of several runs, each line behind its model; of one, and elsewhere, with headers."""
+    world.seconds = 99
+    world.add_task("t")
+    world.add_run("t", "one", "RUNNING", since=time.monotonic())
+    alone, _ = _on_terminal("", "tasks", "log", "t", FANBENCH_ENDPOINT=server.url)
+    assert "═══ Logs for one (Run 10) [RUNNING] ═══" in alone
+    world.add_run("t", "two", "RUNNING", since=time.monotonic())
+    both, _ = _on_terminal("", "tasks", "log", "t", FANBENCH_ENDPOINT=server.url, NO_COLOR="1")
+    assert "═══" not in both
+    assert "one | hello from one" in both
+    assert "two | hello from two" in both
+    apart, _ = _on_terminal("", "tasks", "log", "t", "--no-interleave", FANBENCH_ENDPOINT=server.url)
+    assert apart.count("═══ Logs for") == 2
 
 
 def _until(happened: Callable[[], bool], seconds: float = 30.0) -> None:

@@ -31,12 +31,16 @@ class World:
     """`seconds`: how long a creation or a run takes; `ends`: how a model's runs end."""
 
     seconds: float = 0.0
+    #: Kaggle has no such call, the local server has.
+    can_delete: bool = False
     ends: dict[str, str] = field(default_factory=dict)
     tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
     runs: list[dict[str, Any]] = field(default_factory=list)
     models: list[dict[str, Any]] = field(default_factory=list)
     logs: dict[int, Answer] = field(default_factory=dict)
     outputs: dict[int, Answer] = field(default_factory=dict)
+    board: list[dict[str, Any]] = field(default_factory=list)
+    balances: list[dict[str, Any]] = field(default_factory=list)
 
     def add_task(self, slug: str, state: str = "COMPLETED", **fields: Any) -> None:
         self.tasks[slug] = {
@@ -73,8 +77,31 @@ class World:
             "PublishBenchmarkTask": self._publish,
             "ListBenchmarkModels": lambda _: Answer({"benchmarkModels": self.models}),
             "CreateDefaultModelProxyToken": self._token,
+            "DeleteBenchmarkTask": self._delete,
+            "IntrospectToken": lambda _: Answer({"active": True, "username": "me", "exp": 1900000000}),
+            "GetBenchmarkLeaderboard": lambda _: Answer({"rows": self.board}),
+            "GetBenchmarkTaskQuota": lambda _: Answer({"dailyQuotaUsed": 12, "totalDailyQuotaAllowed": 100}),
+            "GetModelProxyQuotas": lambda _: Answer({"quotaBalances": self.balances}),
         }
         return FakeServer(answers)
+
+    def add_row(self, model: str, name: str, **results: dict[str, Any]) -> None:
+        """Of the leaderboard: a result a task, under the task's slug with underscores."""
+        self.board.append(
+            {
+                "modelVersionSlug": model,
+                "modelVersionName": name,
+                "taskResults": [
+                    {
+                        "benchmarkTaskSlug": slug.replace("_", "-"),
+                        "benchmarkTaskName": slug.replace("_", " ").title(),
+                        "taskVersion": 3,
+                        "result": result,
+                    }
+                    for slug, result in results.items()
+                ],
+            }
+        )
 
     def _create(self, request: Request) -> Answer:
         slug = request.json["slug"]
@@ -136,6 +163,13 @@ class World:
         task["isPublic"] = True
         task["isBackingNotebookPublished"] = request.json.get("publishBackingNotebook", False)
         return Answer(task)
+
+    def _delete(self, request: Request) -> Answer:
+        if not self.can_delete:
+            return problem(404, "No such call.")
+        if self.tasks.pop(request.json["slug"]["taskSlug"], None) is None:
+            return problem(404, "No such task.")
+        return Answer({})
 
     def _token(self, _: Request) -> Answer:
         return Answer(

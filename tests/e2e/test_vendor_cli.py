@@ -3,59 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import dotenv
 import pytest
 
+from tests.e2e.command_lines import Kaggle
 from tests.local.server_process import TASK, ServerProcess
 
 pytestmark = pytest.mark.e2e
 
 
-class Vendor:
-    """`kaggle b …` in a folder of its own, with a home of its own."""
-
-    def __init__(self, server: ServerProcess, folder: Path) -> None:
-        self._url = server.address.url
-        self.folder = folder
-        kept = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
-        self._environment = {
-            **kept,
-            "HOME": str(folder / "home"),
-            "KAGGLE_CONFIG_DIR": str(folder / "home"),
-            "KAGGLE_API_TOKEN": server.address.token,
-            "NO_PROXY": "127.0.0.1,localhost",
-        }
-        (folder / "home").mkdir(exist_ok=True)
-
-    def __call__(self, *words: str, code: int = 0) -> str:
-        """What it printed; its exit code must be `code`."""
-        command = [
-            sys.executable,
-            str(Path(__file__).with_name("vendor.py")),
-            self._url,
-            "benchmarks",
-            *words,
-        ]
-        result = subprocess.run(
-            command, cwd=self.folder, env=self._environment, capture_output=True, text=True, timeout=100
-        )
-        output = result.stdout + result.stderr
-        assert result.returncode == code, output
-        return output
-
-
 @pytest.fixture
-def vendor(server: ServerProcess, tmp_path: Path) -> Vendor:
+def vendor(server: ServerProcess, tmp_path: Path) -> Kaggle:
     (tmp_path / "task.py").write_text(TASK)
-    return Vendor(server, tmp_path)
+    return Kaggle(server, tmp_path)
 
 
-def test_the_whole_life_of_a_task(vendor: Vendor) -> None:
+def test_the_whole_life_of_a_task(vendor: Kaggle) -> None:
     """push, run, status, log, list, models, publish, download: each succeeds and says what it should."""
     pushed = vendor("tasks", "push", "two-plus-two", "-f", "task.py", "--wait", "--poll-interval", "1")
     assert "Completed" in pushed
@@ -92,7 +57,7 @@ def test_the_whole_life_of_a_task(vendor: Vendor) -> None:
     assert "2 run(s) cached" in vendor("tasks", "download", "two-plus-two", "-o", "out")
 
 
-def test_its_errors_are_its_own(vendor: Vendor) -> None:
+def test_its_errors_are_its_own(vendor: Kaggle) -> None:
     """What the vendor's client reads off our statuses is what it says of Kaggle's."""
     assert "not found" in vendor("tasks", "status", "no-such-task", code=1)
     vendor("tasks", "push", "two-plus-two", "-f", "task.py", "--wait", "--poll-interval", "1")
@@ -102,7 +67,7 @@ def test_its_errors_are_its_own(vendor: Vendor) -> None:
 
 
 def test_init_and_auth_write_an_environment_that_the_sdk_can_use(
-    vendor: Vendor, server: ServerProcess
+    vendor: Kaggle, server: ServerProcess
 ) -> None:
     """Both commands get a token of ours and write where our Model Proxy is."""
     for verb in ("init", "auth"):
@@ -113,7 +78,7 @@ def test_init_and_auth_write_an_environment_that_the_sdk_can_use(
         assert str(values["MODEL_PROXY_EXPIRY_TIME"]).startswith("20")
 
 
-def test_a_wrong_token_is_no_login(vendor: Vendor) -> None:
+def test_a_wrong_token_is_no_login(vendor: Kaggle) -> None:
     """It asks us whether its token is active, hears no, and explains how to authenticate."""
-    vendor._environment["KAGGLE_API_TOKEN"] = "wrong"
+    vendor.environment["KAGGLE_API_TOKEN"] = "wrong"
     assert "Authentication required" in vendor("tasks", "list", code=1)

@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import anyio
 
@@ -13,7 +14,10 @@ from fanbench import Anonymous, Config, FanbenchError, NotFound
 from fanbench.api.messages import (
     BenchmarkModel,
     CreationState,
+    IntrospectTokenResponse,
+    Leaderboard,
     LogEntry,
+    ModelProxyQuotas,
     ModelProxyToken,
     ModelVersion,
     Run,
@@ -21,11 +25,14 @@ from fanbench.api.messages import (
     ScheduleResult,
     Task,
     TaskOptions,
+    TaskQuota,
     TaskSlug,
 )
 from fanbench.api.names import normalize_model, split_task
 
 __all__ = ["Course", "FakeClient", "Got", "model", "not_found", "task"]
+
+T = TypeVar("T")
 
 
 def not_found(call: str) -> NotFound:
@@ -116,8 +123,14 @@ class FakeClient:
     outputs: dict[int, FanbenchError] = field(default_factory=dict)
     delays: dict[int, float] = field(default_factory=dict)
     token: ModelProxyToken | FanbenchError = field(default_factory=ModelProxyToken)
+    board: Leaderboard = field(default_factory=Leaderboard)
+    quotas: tuple[TaskQuota | FanbenchError, ModelProxyQuotas | FanbenchError] = (
+        TaskQuota(),
+        ModelProxyQuotas(),
+    )
     delete_error: FanbenchError | None = None
     list_errors: list[FanbenchError] = field(default_factory=list)
+    task_errors: list[FanbenchError] = field(default_factory=list)
     config: Config = field(default_factory=lambda: Config("http://fake", Anonymous(), concurrency=4))
     calls: list[tuple[float, str, object]] = field(default_factory=list)
     runs: list[_Started] = field(default_factory=list)
@@ -164,6 +177,8 @@ class FakeClient:
 
     async def get_task(self, task: str) -> Task:
         await self._take("get_task", task)
+        if self.task_errors:
+            raise self.task_errors.pop(0)
         if task not in self.tasks:
             raise not_found("GetBenchmarkTask")
         found = self.tasks[task]
@@ -231,6 +246,8 @@ class FakeClient:
         self._downloads += 1
         self.most_downloads = max(self.most_downloads, self._downloads)
         await anyio.sleep(self.delays.get(run_id, 0.0))
+        if progress is not None:
+            progress(1, 2)
         self._downloads -= 1
         output = self.outputs.get(run_id)
         if isinstance(output, FanbenchError):
@@ -258,6 +275,28 @@ class FakeClient:
         if isinstance(self.token, FanbenchError):
             raise self.token
         return self.token
+
+    async def leaderboard(self, owner: str, benchmark: str, *, version: int | None = None) -> Leaderboard:
+        await self._take("leaderboard", (owner, benchmark, version))
+        return self.board
+
+    async def task_quota(self) -> TaskQuota:
+        await self._take("task_quota")
+        return _or_raise(self.quotas[0])
+
+    async def proxy_quotas(self) -> ModelProxyQuotas:
+        await self._take("proxy_quotas")
+        return _or_raise(self.quotas[1])
+
+    async def introspect_token(self, token: str) -> IntrospectTokenResponse:
+        await self._take("introspect_token", token)
+        return IntrospectTokenResponse(active=True, username="ada")
+
+
+def _or_raise(outcome: T | FanbenchError) -> T:
+    if isinstance(outcome, FanbenchError):
+        raise outcome
+    return outcome
 
 
 def _put(target: Path) -> Got:

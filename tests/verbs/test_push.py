@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import anyio
 import pytest
 
-from fanbench import FanbenchError, RunFailed, TaskFileError, UsageError
-from fanbench.api.messages import CreationState
+from fanbench import Anonymous, Config, FanbenchError, RunFailed, TaskFileError, UsageError
+from fanbench.api.messages import CreationState, Task
 from fanbench.verbs import Pushed, PushPlan, StillRunning, plan_push, push_all, push_task
 from fanbench.verbs.events import EarlierPending
 from fanbench.verbs.push import DatasetsDetached, Uploaded
@@ -171,3 +172,20 @@ async def test_one_push_that_fails_does_not_end_the_others(tmp_path: Path) -> No
     plans = [plan(tmp_path, name, f"{name}.py") for name in ("a", "b", "c")]
     outcomes = await push_all(client, plans)
     assert [type(outcome) for outcome in outcomes] == [Pushed, FanbenchError, Pushed]
+
+
+class Together(FakeClient):
+    """Creates nothing before all have been pushed."""
+
+    async def get_task(self, task: str) -> Task:
+        self.creation = 0.0 if len(self.texts) == 3 else 1e9
+        return await super().get_task(task)
+
+
+async def test_who_waits_keeps_nobody_from_pushing(tmp_path: Path) -> None:
+    """Also where only one call may be made at a time: one time is for all that are waited for."""
+    plans = [plan(tmp_path, name, f"{name}.py") for name in "abc"]
+    client = Together(config=Config("http://fake", Anonymous(), concurrency=1), creation=1e9)
+    with anyio.fail_after(30):
+        outcomes = await push_all(client, plans, wait=True, poll_interval=0.01)
+    assert all(isinstance(outcome, Pushed) and outcome.created for outcome in outcomes)

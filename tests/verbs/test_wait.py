@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import anyio
 import pytest
 from trio.testing import MockClock
 
-from fanbench import ConnectionFailed, RunFailed, ServerFault
+from fanbench import ConnectionFailed, NotFound, RunFailed, ServerFault
 from fanbench.api.messages import CreationState, RunState
 from fanbench.verbs import StillRunning, Watch, _pace, ensure_created, wait_for_runs, wait_for_task
-from fanbench.verbs.events import CreationPolled, LogLine, PollFailed, RunChanged
+from fanbench.verbs._pace import Deadline
+from fanbench.verbs.events import CreationPolled, LogLine, PollFailed, RunChanged, RunEnding
+from fanbench.verbs.wait import created_by
 from tests.verbs.conftest import Said
 from tests.verbs.fake import Course, FakeClient, task
 
@@ -48,6 +51,24 @@ async def test_the_end_of_a_stream_is_the_end_of_the_wait() -> None:
     await wait_for_runs(client, all_of(client))
     assert anyio.current_time() - began == 500
     assert len(client.times("list_runs")) < 20
+
+
+async def test_the_end_of_each_stream_is_said_at_once(said: Said) -> None:
+    """A poll may be seconds away while others still run; that a run is about to end needs none."""
+    client = FakeClient()
+    client.begin("t", "long", Course(running=100))
+    client.begin("t", "short", Course(running=40))
+    seen: list[tuple[float, str]] = []
+    await wait_for_runs(
+        client,
+        all_of(client),
+        report=lambda event: (
+            seen.append((client.now(), event.run.model_version_slug))
+            if isinstance(event, RunEnding)
+            else None
+        ),
+    )
+    assert seen == [(40, "short"), (100, "long")]
 
 
 async def test_a_state_that_lags_behind_the_stream_is_asked_for_soon() -> None:
@@ -186,7 +207,12 @@ async def test_a_creation_is_waited_for(said: Said) -> None:
     await client.create_task("t", "{}")
     made = await wait_for_task(client, "t", report=said)
     assert made.creation_state == CreationState.COMPLETED
-    assert [event.changed for event in said if isinstance(event, CreationPolled)] == [True, False, False]
+    assert [event.changed for event in said if isinstance(event, CreationPolled)] == [
+        True,
+        False,
+        False,
+        False,
+    ]
 
 
 async def test_an_earlier_version_is_no_answer() -> None:
@@ -203,6 +229,74 @@ async def test_a_creation_that_takes_too_long_times_out() -> None:
     with pytest.raises(StillRunning, match="RUNNING"):
         await wait_for_task(client, "t", timeout=10)
     assert client.now() == 10
+
+
+@pytest.mark.parametrize(
+    ("creation", "calls", "end"),
+    [(0, 1, 0), (2, 3, 2), (5, 6, 5), (9.5, 11, 10), (60, 15, 65.536), (600, 25, 644.858)],
+)
+async def test_a_short_creation_is_seen_to_end_within_a_second(
+    creation: float, calls: int, end: float
+) -> None:
+    """Each second is a look for ten seconds; then the pauses are 0.6 of its age, and at most the interval."""
+    client = FakeClient(creation=creation)
+    await client.create_task("t", "{}")
+    await wait_for_task(client, "t")
+    assert len(client.times("get_task")) == calls
+    assert client.times("get_task")[-1] == end
+
+
+@pytest.mark.parametrize("jitter", [0.0, 1.0])
+@pytest.mark.parametrize("creation", [5, 60, 600])
+async def test_a_creation_costs_few_calls_more_than_the_vendors_pace(
+    creation: float, jitter: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first ten seconds cost some more, the rest none, but for the jitter's tenth."""
+    monkeypatch.setattr(_pace, "_JITTER", 0.1)
+    pace, looks = _pace.CreationPace(spread=lambda: jitter), [0.0]
+    while looks[-1] < creation:
+        looks.append(looks[-1] + pace.next())
+    vendors = list(_vendors_looks(until=creation))
+    assert len([look for look in looks if look <= 10]) <= len([look for look in vendors if look <= 10]) + 10
+    late, vendors_late = ([look for look in all_ if look > 10] for all_ in (looks, vendors))
+    assert len(late) <= len(vendors_late) * (1 + 0.15 * jitter)
+
+
+def _vendors_looks(until: float) -> Iterator[float]:
+    """When kaggle 2.2.4 asks, in seconds."""
+    now, pause = 0, 5
+    while now < until:
+        yield now
+        now, pause = now + pause, min(60, int(pause * 1.5))
+    yield now
+
+
+async def test_a_task_that_was_just_seen_is_not_asked_for_at_once() -> None:
+    """The answer to the push has its state: the first look comes a second later."""
+    client = FakeClient(creation=5)
+    pushed = await client.create_task("t", "{}")
+    await created_by(client, "t", Deadline(None), seen=pushed)
+    assert client.times("get_task") == [1, 2, 3, 4, 5]
+
+
+async def test_a_creation_outlives_a_server_that_is_away_for_a_while(said: Said) -> None:
+    """As runs do; a refusal ends the wait."""
+    client = FakeClient(creation=3)
+    await client.create_task("t", "{}")
+    client.task_errors = [ConnectionFailed("Away.", endpoint="x") for _ in range(5)]
+    assert (await wait_for_task(client, "t", report=said)).creation_state == CreationState.COMPLETED
+    assert len(said.of(PollFailed)) == 5
+    with pytest.raises(NotFound):
+        await wait_for_task(client, "other")
+
+
+async def test_a_wait_may_be_shorter_than_the_first_pause() -> None:
+    """It ends at that very moment, and says how long it was."""
+    client = FakeClient(creation=9)
+    await client.create_task("t", "{}")
+    with pytest.raises(StillRunning, match=r"after 0\.5s: the creation of task 't' is RUNNING"):
+        await wait_for_task(client, "t", timeout=0.5)
+    assert client.now() == 0.5
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,15 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
+
 from fanbench.api.messages import LogEntry
 
-__all__ = ["ArrayReader", "entries_of_payload", "entry_of", "looks_like_json"]
+__all__ = ["ArrayReader", "EntryReader", "entries_of_payload", "entry_of", "looks_like_json"]
 
 _BLANK = re.compile(r"[\s,]*")
 _DELIMITER = re.compile(r"[\s,\]]")
 _BRACKETS = re.compile(r"\[?\s*\]?")
-_INDENT = re.compile(r"\s+")
 
 
 def entry_of(value: Any) -> LogEntry:
@@ -30,6 +31,25 @@ def entry_of(value: Any) -> LogEntry:
         time=float(time) if isinstance(time, int | float) else 0.0,
         data=data,
     )
+
+
+class _Plain(msgspec.Struct, frozen=True, gc=False):
+    """An entry as a server should send it. Unlike in `LogEntry`, the text must be there."""
+
+    data: str
+    stream_name: str = "stdout"
+    time: float = 0.0
+
+
+_decode_plain = msgspec.json.Decoder(list[_Plain]).decode
+
+
+def _plain_entries(text: str) -> list[_Plain]:
+    """What is in the brackets of a JSON list, if it is entries and nothing else; none: look closer."""
+    try:
+        return _decode_plain(f"[{text}]")
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        return []
 
 
 def entries_of_payload(payload: str) -> Iterator[LogEntry]:
@@ -108,12 +128,29 @@ class ArrayReader:
         return end, value
 
 
+class EntryReader(ArrayReader):
+    """The same; log entries come as such, many at a time, which is ten times as fast as one by one."""
+
+    def _complete_values(self, *, final: bool = False) -> Iterator[Any]:
+        text = "".join(self._pieces)
+        begin = self._begin(text)
+        # The last bracket may be a part of some text: then there is no entry before it, and nothing is lost.
+        end = text.rfind("}") + 1
+        if plain := _plain_entries(text[_blank_end(text, begin) : end]):
+            self._opening, begin = "", end
+        self._pieces, self._length = [text[begin:]], len(text) - begin
+        for each in plain:
+            yield LogEntry(stream_name=each.stream_name, time=each.time, data=each.data)
+        yield from super()._complete_values(final=final)
+
+
 def looks_like_json(start: str) -> bool | None:
     """Whether a log that starts so is JSON; None while that is too little to tell.
 
     A bracket alone says nothing: "[2026-11-23] started" is text.
     """
-    match _INDENT.sub("", start)[:2]:
+    text = start.lstrip()
+    match text[:1] + text[1:].lstrip()[:1]:
         case "" | "[":
             return None
         case "[{" | "[]" | '["':

@@ -26,6 +26,7 @@ __all__ = ["Progress", "transfer"]
 
 Progress = Callable[[int, int | None], None]
 
+BLOCK = 512 * 1024
 PARTIAL_CONTENT = 206
 RANGE_NOT_SATISFIABLE = 416
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
@@ -154,10 +155,25 @@ def _strong_tag(response: httpx.Response) -> str:
 
 
 async def _copy(response: httpx.Response, file: IO[bytes], state: _State, progress: Progress | None) -> None:
-    """A write goes through a thread, so that a slow disk does not hold up the other downloads."""
+    """Writes go through a thread, so that a slow disk does not hold up the other downloads; in large blocks,
+    because each way there and back costs more than the writing."""
+    block = bytearray()
     async with aclosing(pieces_of(response)) as pieces:
-        async for piece in pieces:
-            await to_thread.run_sync(file.write, piece)
-            state.received += len(piece)
-            if progress is not None:
-                progress(state.received, state.total)
+        try:
+            async for piece in pieces:
+                block += piece
+                state.received += len(piece)
+                if len(block) >= BLOCK:
+                    await _flush(file, block)
+                if progress is not None:
+                    progress(state.received, state.total)
+        except Exception:
+            await _flush(file, block)  # what came counts, and is not asked for again
+            raise
+    await _flush(file, block)
+
+
+async def _flush(file: IO[bytes], block: bytearray) -> None:
+    if block:
+        await to_thread.run_sync(file.write, bytes(block))
+        block.clear()

@@ -192,6 +192,18 @@ def authorization(credentials: Credentials) -> dict[str, str]:
             return {}
 
 
+def secrets_of(credentials: Credentials) -> list[str]:
+    """What must never be shown: the words as they are, and as they travel."""
+    match credentials:
+        case Bearer(token=token):
+            words = [token]
+        case Basic(key=key):
+            words = [key]
+        case Anonymous():
+            words = []
+    return [*words, *(header.partition(" ")[2] for header in authorization(credentials).values())]
+
+
 async def pieces_of(response: httpx.Response) -> AsyncGenerator[bytes, None]:
     """The body as it comes; to be closed (`aclosing`) where it may be left early.
 

@@ -94,6 +94,11 @@ class Client:
 
     @property
     def transport(self) -> Transport:
+        """What sends the calls.
+
+        Raises:
+            RuntimeError: the client is not open.
+        """
         if self._open is None:
             raise RuntimeError("The client is not open: use it in `async with Client() as client:`.")
         return self._open
@@ -111,6 +116,11 @@ class Client:
         )
 
     async def get_task(self, task: str) -> Task:
+        """The task in its newest version.
+
+        Raises:
+            NotFound: there is no such task. Of a foreign one that is not public, Kaggle says Forbidden.
+        """
         return await self._call(_calls.GET_TASK, TaskRequest(slug=split_task(task)), Task)
 
     def list_tasks(
@@ -128,6 +138,11 @@ class Client:
         return _Listing(_calls.LIST_TASKS, fetch)
 
     async def publish_task(self, task: str, *, publish_notebook: bool = True) -> Task:
+        """Make the task public, and the notebook behind it.
+
+        Raises:
+            NotFound: there is no such task.
+        """
         request = PublishTaskRequest(slug=split_task(task), publish_backing_notebook=publish_notebook)
         return await self._call(_calls.PUBLISH_TASK, request, Task)
 
@@ -202,6 +217,8 @@ class Client:
     # --- Models, leaderboards, quotas, tokens ---
 
     async def list_models(self) -> list[BenchmarkModel]:
+        """All models, in the server's order."""
+
         async def fetch(token: str) -> tuple[list[BenchmarkModel], str]:
             request = ListModelsRequest(page_size=PAGE_SIZE, page_token=token)
             page = await self._call(_calls.LIST_MODELS, request, ListModelsResponse)
@@ -210,21 +227,30 @@ class Client:
         return [model async for model in _Listing(_calls.LIST_MODELS, fetch)]
 
     async def leaderboard(self, owner: str, benchmark: str, *, version: int | None = None) -> Leaderboard:
+        """The leaderboard of a benchmark, of its newest version where none is given.
+
+        Raises:
+            NotFound: there is no such benchmark.
+        """
         request = GetLeaderboardRequest(
             owner_slug=owner, benchmark_slug=benchmark, version_number=version or 0
         )
         return await self._call(_calls.GET_LEADERBOARD, request, Leaderboard)
 
     async def task_quota(self) -> TaskQuota:
+        """How many runs the caller may begin a day, and has."""
         return await self._call(_calls.GET_TASK_QUOTA, Message(), TaskQuota)
 
     async def proxy_quotas(self) -> ModelProxyQuotas:
+        """What the caller may spend on the Model Proxy, and has, in US dollars a day and a month."""
         return await self._call(_calls.GET_PROXY_QUOTAS, Message(), ModelProxyQuotas)
 
     async def create_proxy_token(self) -> ModelProxyToken:
+        """A new token for the Model Proxy, good for about two hours; the one before it may end."""
         return await self._call(_calls.CREATE_PROXY_TOKEN, Message(), ModelProxyToken)
 
     async def introspect_token(self, token: str) -> IntrospectTokenResponse:
+        """Whose an API token is, and whether it is good."""
         return await self._call(
             _calls.INTROSPECT_TOKEN, IntrospectTokenRequest(token=token), IntrospectTokenResponse
         )

@@ -15,7 +15,7 @@ import anyio
 from fanbench._errors import ConnectionFailed, FanbenchError, NotFound, RateLimited, ServerFault
 from fanbench.api import _calls
 from fanbench.api._answers import error_in
-from fanbench.api._entries import ArrayReader, entries_of_payload, entry_of, looks_like_json
+from fanbench.api._entries import EntryReader, entries_of_payload, entry_of, looks_like_json
 from fanbench.api._log import debug
 from fanbench.api._retry import NeverSent, RetryPolicy
 from fanbench.api._transport import Transport, pieces_of
@@ -125,15 +125,15 @@ class _Position:
         self._skip = dict(self._passed)
 
     def new_part(self, entry: LogEntry) -> LogEntry | None:
-        skip = self._skip.get(entry.stream_name, 0)
-        old = min(skip, len(entry.data))
-        self._skip[entry.stream_name] = skip - old
-        data = entry.data[old:]
-        if not data:
+        if skip := self._skip.get(entry.stream_name, 0):
+            old = min(skip, len(entry.data))
+            self._skip[entry.stream_name] = skip - old
+            entry = LogEntry(stream_name=entry.stream_name, time=entry.time, data=entry.data[old:])
+        if not entry.data:
             return None
-        self._passed[entry.stream_name] += len(data)
-        self.total += len(data)
-        return LogEntry(stream_name=entry.stream_name, time=entry.time, data=data) if old else entry
+        self._passed[entry.stream_name] += len(entry.data)
+        self.total += len(entry.data)
+        return entry
 
 
 # --- One answer of the server ---------------------------------------------------------------------------
@@ -203,7 +203,7 @@ async def _kept(transport: Transport, response: httpx.Response) -> AsyncGenerato
             async for text in pieces:
                 yield LogEntry(data=text)
             return
-        reader = ArrayReader()
+        reader = EntryReader()
         for value in reader.feed(start):
             yield _entry_or_error(transport, response, value)
         async for text in pieces:
@@ -225,6 +225,8 @@ async def _peek(pieces: AsyncGenerator[str, None]) -> tuple[str, bool]:
 
 def _entry_or_error(transport: Transport, response: httpx.Response, value: object) -> LogEntry:
     """A 200 may carry an error in its body, here as everywhere."""
+    if isinstance(value, LogEntry):
+        return value
     if isinstance(value, dict) and "code" in value and "data" not in value:
         body = json.dumps(value).encode()
         error = error_in(transport.config, _calls.GET_LOGS, response.status_code, response.headers, body)

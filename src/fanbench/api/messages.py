@@ -9,7 +9,7 @@ wire, so there is one set of messages.
 from __future__ import annotations
 
 import enum
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import msgspec
@@ -84,6 +84,8 @@ class OpenEnum(enum.StrEnum):
 
 
 class CreationState(OpenEnum):
+    """How far a task's version is. Only a completed one can be run."""
+
     UNSPECIFIED = "BENCHMARK_TASK_VERSION_CREATION_STATE_UNSPECIFIED"
     QUEUED = "BENCHMARK_TASK_VERSION_CREATION_STATE_QUEUED"
     RUNNING = "BENCHMARK_TASK_VERSION_CREATION_STATE_RUNNING"
@@ -103,6 +105,8 @@ class CreationState(OpenEnum):
 
 
 class RunState(OpenEnum):
+    """How far a run is; `terminal` ones have ended, well or badly."""
+
     UNSPECIFIED = "BENCHMARK_TASK_RUN_STATE_UNSPECIFIED"
     QUEUED = "BENCHMARK_TASK_RUN_STATE_QUEUED"
     RUNNING = "BENCHMARK_TASK_RUN_STATE_RUNNING"
@@ -169,6 +173,8 @@ class TaskOptions(Message, frozen=True):
 
 
 class Task(Message, frozen=True):
+    """A task in its newest version. Times are UTC; `error` is the server's answer to a push that it refused."""
+
     slug: TaskSlug
     url: str = ""
     creation_state: CreationState = CreationState.UNSPECIFIED
@@ -218,6 +224,8 @@ class ListTasksResponse(Message, frozen=True):
 
 
 class Run(Message, frozen=True):
+    """One run of a task's version on a model. Times are UTC, `None` while there is none."""
+
     task_slug: TaskSlug = TaskSlug()
     model_version_slug: str = ""
     id: int = 0
@@ -296,6 +304,8 @@ class ModelVersion(Message, frozen=True):
 
 
 class BenchmarkModel(Message, frozen=True):
+    """A model; tasks run on its `version`, whose slug is what `-m` and `Client.run` take."""
+
     id: int = 0
     display_name: str = ""
     slug: str = ""
@@ -385,7 +395,21 @@ class IntrospectTokenResponse(Message, frozen=True):
 
 def encode(message: Message) -> bytes:
     """`message` as the JSON object that travels."""
-    return msgspec.json.encode(message)
+    return msgspec.json.encode(_with_wire_times(msgspec.to_builtins(message, builtin_types=(datetime,))))
+
+
+def _with_wire_times(value: Any) -> Any:
+    """Times with milliseconds and a Z, in this form always: that is how the vendor writes them."""
+    match value:
+        case dict():
+            return {key: _with_wire_times(item) for key, item in value.items()}
+        case list():
+            return [_with_wire_times(item) for item in value]
+        case datetime():
+            utc = value.astimezone(UTC) if value.tzinfo else value
+            return utc.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+        case _:
+            return value
 
 
 def decode(body: bytes, kind: type[M]) -> M:

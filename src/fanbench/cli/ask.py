@@ -29,7 +29,10 @@ def read_line(prompt: str) -> str | None:
     """One line of stdin, `None` at its end. The question goes to stderr: stdout is for data."""
     click.echo(prompt, nl=False, err=True)
     line = sys.stdin.readline()
-    return line.strip() if line else None
+    if not line:
+        click.echo(err=True)  # nobody has ended the question's line
+        return None
+    return line.strip()
 
 
 def confirmed(question: str, *, yes: bool, default: bool = True) -> bool:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fanbench._errors import RunFailed
+from fanbench._errors import FanbenchError, RunFailed
+from fanbench.cli.exits import say_error
 from fanbench.cli.options import Settings, Verb, model_option, pass_settings
 from fanbench.cli.render import format_size, table
-from fanbench.cli.session import call
+from fanbench.cli.session import call, finish
 
 if TYPE_CHECKING:
     from fanbench.api.messages import Run
@@ -22,7 +23,7 @@ __all__ = ["download"]
 
 
 @click.command(cls=Verb)
-@click.argument("task")
+@click.argument("task_names", nargs=-1, required=True, metavar="TASK...")
 @model_option("Only the runs of this model; repeat it for several.")
 @click.option(
     "-o",
@@ -36,9 +37,14 @@ __all__ = ["download"]
 @click.option("-f", "--force", is_flag=True, help="Also what is there already.")
 @pass_settings
 def download(
-    settings: Settings, task: str, models: tuple[str, ...], output: Path, include_source: bool, force: bool
+    settings: Settings,
+    task_names: tuple[str, ...],
+    models: tuple[str, ...],
+    output: Path,
+    include_source: bool,
+    force: bool,
 ) -> None:
-    """Download the outputs of all ended runs at once, to DIR/TASK/VERSION/MODEL/RUN/.
+    """Download the outputs of all ended runs of tasks at once, to DIR/TASK/VERSION/MODEL/RUN/.
 
     A run that fails ends none of the others, and never harms a good copy from before.
 
@@ -47,46 +53,65 @@ def download(
       fanbench tasks download my-task
       fanbench tasks download my-task -o runs -m gemini-2.5-pro
       fanbench tasks download my-task -f -s
+      fanbench tasks download first-task second-task
     """
     from fanbench import verbs
 
-    view = _View(settings)
-    report = call(
+    view = _View(settings, several=len(set(task_names)) > 1)
+    outcomes = call(
         settings,
-        lambda client: verbs.download_runs(
-            client,
-            task,
-            models,
-            output=output,
-            include_source=include_source,
-            force=force,
-            report=view.report,
+        lambda client: view.display.around(
+            verbs.download_tasks(
+                client,
+                task_names,
+                models,
+                output=output,
+                include_source=include_source,
+                force=force,
+                report=view.report,
+            )
         ),
     )
-    view.end(report, models)
+    view.end(outcomes, models)
 
 
 class _View:
     """The table grows row by row, so its widths are those of the list of runs."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, several: bool) -> None:
+        from fanbench.cli.live import Display
+        from fanbench.cli.watching import DownloadRows
+
+        self.display = Display(settings.output, what="runs")
+        self._rows = DownloadRows(self.display, several_tasks=several)
         self._settings = settings
         self._out = settings.output
+        self._several = several
         self._widths = (0, 0, 0, 0)
 
     def report(self, event: Event) -> None:
+        from fanbench.verbs._several import TaskFailed
         from fanbench.verbs.download import DownloadsBegan, RowDone
 
+        self._rows.report(event)
         match event:
             case DownloadsBegan(slug, folder, runs):
-                self._out.note(f"Downloading output runs for {slug}\nTarget directory:  {folder}/\n")
+                self._out.note(
+                    f"{self._gap()}Downloading output runs for {slug}\nTarget directory:  {folder}/\n"
+                )
                 self._begin(runs)
             case RowDone(row):
                 self._line((row.model, _file(row), format_size(row.size), row.outcome))
                 if row.error is not None:
                     self._out.note(f"  {row.error}")
+            case TaskFailed(_, error) if self._several:
+                say_error(error)
             case _:
                 pass
+
+    def _gap(self) -> str:
+        """Between the tables of two tasks."""
+        return "\n" if any(self._widths) else ""
 
     def _begin(self, runs: Sequence[Run]) -> None:
         from fanbench.verbs._tasks import model_of
@@ -101,21 +126,23 @@ class _View:
         *_, line = table(("", "", "", ""), [cells], self._widths)
         self._out.text(line)
 
-    def end(self, report: DownloadReport, models: Sequence[str]) -> None:
-        if not report.rows:
-            self._say_nothing_there(report, models)
-        self._out.rows([_record(report.slug, row) for row in report.rows], _FIELDS)
-        self._out.text(f"\nDone: {_summary(report)}.")
-        lacking = sum(row.lacks_source for row in report.rows)
+    def end(self, outcomes: Sequence[DownloadReport | FanbenchError], models: Sequence[str]) -> None:
+        errors = [outcome for outcome in outcomes if isinstance(outcome, FanbenchError)]
+        reports = [outcome for outcome in outcomes if not isinstance(outcome, FanbenchError)]
+        for report in reports:
+            if not report.rows:
+                self._say_nothing_there(report, models)
+        self._out.rows([_record(report.slug, row) for report in reports for row in report.rows], _FIELDS)
+        rows = [row for report in reports for row in report.rows]
+        if reports:
+            self._out.text(f"\nDone: {_summary(rows)}.")
+        lacking = sum(row.lacks_source for row in rows)
         if lacking:
             self._out.note(
                 f"\nTip: {lacking} cached run(s) lack source notebooks. Run again with -f -s to fetch them."
             )
-        if report.failed:
-            raise RunFailed(
-                f"{len(report.failed)} of {len(report.rows)} run(s) could not be downloaded.",
-                hint="What is there is kept; run the command again for the rest.",
-            )
+        finish(errors, len(outcomes), "tasks")
+        _refuse_failed(rows)
 
     def _say_nothing_there(self, report: DownloadReport, models: Sequence[str]) -> None:
         if report.pending:
@@ -133,13 +160,23 @@ def _file(row: DownloadRow) -> str:
     return f"{row.model}/{row.run.id}/"
 
 
-def _summary(report: DownloadReport) -> str:
+def _summary(rows: Sequence[DownloadRow]) -> str:
+    outcomes = [row.outcome for row in rows]
     counts = (
-        (report.count("Done"), "downloaded"),
-        (report.count("Cached"), "cached"),
-        (len(report.failed), "failed"),
+        (outcomes.count("Done"), "downloaded"),
+        (outcomes.count("Cached"), "cached"),
+        (sum(row.error is not None for row in rows), "failed"),
     )
     return ", ".join(f"{number} run(s) {word}" for number, word in counts if number) or "0 runs downloaded"
+
+
+def _refuse_failed(rows: Sequence[DownloadRow]) -> None:
+    failed = sum(row.error is not None for row in rows)
+    if failed:
+        raise RunFailed(
+            f"{failed} of {len(rows)} run(s) could not be downloaded.",
+            hint="What is there is kept; run the command again for the rest.",
+        )
 
 
 _FIELDS = ("task", "run_id", "model", "path", "size", "outcome", "error")

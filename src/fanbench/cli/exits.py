@@ -15,6 +15,7 @@ from contextlib import suppress
 import click
 
 from fanbench._errors import FanbenchError
+from fanbench.cli.secrecy import hidden
 
 __all__ = ["INTERRUPTED", "explain", "explain_click", "leaves", "say_error", "speak_utf8"]
 
@@ -70,7 +71,7 @@ def _explain_defect(error: BaseException, cause: BaseException, env: Mapping[str
     if env.get("FANBENCH_DEBUG"):
         import traceback
 
-        traceback.print_exception(error)
+        _say("".join(traceback.format_exception(error)).rstrip())
     else:
         _say(f"{click.style('error:', fg='red', bold=True)} unexpected {type(cause).__name__}: {cause}")
         _say("This is a defect of fanbench; run with FANBENCH_DEBUG=1 for the traceback.")
@@ -78,7 +79,7 @@ def _explain_defect(error: BaseException, cause: BaseException, env: Mapping[str
 
 
 def _say(text: str) -> None:
-    click.echo(text, err=True, color=False if os.environ.get("NO_COLOR") else None)
+    click.echo(hidden(text), err=True, color=False if os.environ.get("NO_COLOR") else None)
 
 
 def _close_stdout() -> None:

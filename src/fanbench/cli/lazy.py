@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 __all__ = ["Entry", "LazyGroup", "show_help_if_alone"]
 
@@ -51,6 +54,15 @@ class LazyGroup(click.Group):
         rows = [(", ".join([name, *entry.aliases]), entry.help) for name, entry in self.table.items()]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """From the table: completing a word imports no command."""
+        from click.shell_completion import CompletionItem
+
+        names = [(name, entry.help) for name, entry in self.table.items() if name.startswith(incomplete)]
+        # Of the group's own options only: click's own would load every command.
+        options = click.Command.shell_complete(self, ctx, incomplete)
+        return [*(CompletionItem(name, help=text) for name, text in names), *options]
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,9 @@ from fanbench.cli.session import call
 if TYPE_CHECKING:
     from fanbench.api.messages import Task
 
-__all__ = ["list_"]
+__all__ = ["FIELDS", "list_"]
+
+FIELDS = TASK_FIELDS
 
 _PAGE = 20
 
@@ -43,13 +46,13 @@ def list_(
     tasks = call(settings, lambda client: verbs.list_tasks(client, regex=name_regex, status=status))
     out = settings.output
     if not out.plain:
-        out.rows([task_record(task) for task in tasks], TASK_FIELDS)
+        out.rows([task_record(task) for task in tasks], FIELDS)
     elif not tasks:
         filtered = name_regex or status
         start = f"No tasks found. Push one with: {settings.command('tasks push TASK -f FILE')}"
         out.note("No tasks found matching the given filters." if filtered else start)
     else:
-        whole = show_all or not is_terminal()
+        whole = show_all or not (is_terminal() and sys.stdout.isatty())
         _show_pages(out, tasks, len(tasks) if whole else page_size or _PAGE)
 
 

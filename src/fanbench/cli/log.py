@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from fanbench._errors import FanbenchError
+from fanbench.cli.exits import say_error
 from fanbench.cli.options import Settings, Verb, model_option, pass_settings
 from fanbench.cli.session import call, finish
 from fanbench.cli.watching import Prefixes
@@ -17,11 +19,11 @@ if TYPE_CHECKING:
     from fanbench.verbs import LogReport
     from fanbench.verbs.events import Event
 
-__all__ = ["log"]
+__all__ = ["FIELDS", "log"]
 
 
 @click.command(cls=Verb)
-@click.argument("task")
+@click.argument("task_names", nargs=-1, required=True, metavar="TASK...")
 @model_option("Only the runs of this model; repeat it for several.")
 @click.option(
     "--interleave/--no-interleave",
@@ -29,19 +31,33 @@ __all__ = ["log"]
     help="Show all live logs together, each line behind its model (default on a terminal with several live runs).",
 )
 @click.option("--follow", is_flag=True, help="Wait for queued runs, too.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Keep each complete log, too: DIR/TASK/VERSION/MODEL/RUN/run.log.",
+)
 @pass_settings
 def log(
-    settings: Settings, task: str, models: tuple[str, ...], interleave: bool | None, follow: bool
+    settings: Settings,
+    task_names: tuple[str, ...],
+    models: tuple[str, ...],
+    interleave: bool | None,
+    follow: bool,
+    output: Path | None,
 ) -> None:
-    """Show the logs of a task's runs, live where a run has not ended.
+    """Show the logs of tasks' runs, live where a run has not ended.
 
-    All logs are read at the same time, whichever is on the screen. A stream that breaks is taken up again.
+    All logs are read at the same time, whichever is on the screen. A stream that breaks is taken up again,
+    with no line lost or doubled. A run that is still queued has no log yet; with --follow it is waited for.
 
     \b
     Examples:
       fanbench tasks log my-task
       fanbench tasks log my-task -m gemini-2.5-pro
       fanbench tasks log my-task --follow --interleave
+      fanbench tasks log first-task second-task -q -o logs > /dev/null
     """
     import sys
 
@@ -49,29 +65,45 @@ def log(
 
     out = settings.output
     together = interleave if interleave is not None or (out.plain and sys.stdout.isatty()) else False
-    view = _View(settings)
-    report = call(
+    view = _View(settings, several_tasks=len(set(task_names)) > 1)
+    outcomes = call(
         settings,
-        lambda client: verbs.show_logs(
-            client, task, models, interleave=together, follow=follow, report=view.report
+        lambda client: view.display.around(
+            verbs.show_task_logs(
+                client,
+                task_names,
+                models,
+                interleave=together,
+                follow=follow,
+                output=output,
+                report=view.report,
+            )
         ),
     )
-    view.end(report, models)
+    view.end(outcomes, models, output)
 
 
 class _View:
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, several_tasks: bool) -> None:
+        from fanbench.cli.live import Display
+        from fanbench.cli.watching import LogRows
+
+        self.display = Display(settings.output, what="logs")
+        self._rows = LogRows(self.display, several_tasks=several_tasks)
         self._settings = settings
         self._out = settings.output
-        self._prefixes = Prefixes()
+        self._several_tasks = several_tasks
+        self._prefixes = Prefixes(several_tasks=several_tasks)
         self._together = True
         self._open_line = False
         self._texts: dict[int, list[str]] = {}
 
     def report(self, event: Event) -> None:
+        from fanbench.verbs._several import TaskFailed
         from fanbench.verbs.events import LogBegan, LogEnded, LogLine, LogText, PollFailed
         from fanbench.verbs.log import LogsBegan
 
+        self._rows.report(event)
         match event:
             case LogsBegan(_, runs):
                 self._prefixes.add(*runs)
@@ -88,6 +120,8 @@ class _View:
                 self._end(run, lines, error)
             case PollFailed(_, error):
                 self._out.note(f"The server did not answer, asking again: {error}")
+            case TaskFailed(_, error) if self._several_tasks:
+                say_error(error)
             case _:
                 pass
 
@@ -101,7 +135,8 @@ class _View:
         from fanbench.verbs._tasks import model_of, state_word
 
         self._together = self._open_line = False
-        self._out.text(f"\n═══ Logs for {model_of(run)} (Run {run.id}) [{state_word(run.state)}] ═══")
+        task = f"{run.task_slug.task_slug} " if self._several_tasks else ""
+        self._out.text(f"\n═══ Logs for {task}{model_of(run)} (Run {run.id}) [{state_word(run.state)}] ═══")
 
     def _end(self, run: Run, lines: int, error: Exception | None) -> None:
         from fanbench._errors import ApiError, NotFound
@@ -117,16 +152,36 @@ class _View:
         if not self._together:
             self._out.text(f"═══ ({lines} lines) ═══")
 
-    def end(self, report: LogReport, models: Sequence[str]) -> None:
-        if not report.logs:
-            of = f" for model(s) {', '.join(models)}" if models else ""
-            start = self._settings.command(f"tasks run {report.slug}")
-            self._out.note(f"No runs found for task '{report.slug}'{of}. Start one with: {start}")
-        self._out.rows(self._records(report), _FIELDS)
-        if report.logs:
-            self._out.note(f"\nShowed logs for {len(report.logs)} run(s) across {report.models} model(s).")
-        failed = [log.error for log in report.failed if isinstance(log.error, FanbenchError)]
-        finish(failed, len(report.logs), "logs")
+    def end(
+        self, outcomes: Sequence[LogReport | FanbenchError], models: Sequence[str], output: Path | None
+    ) -> None:
+        reports = [outcome for outcome in outcomes if not isinstance(outcome, FanbenchError)]
+        for report in reports:
+            if not report.logs:
+                self._say_no_runs(report.slug, models)
+        self._out.rows([row for report in reports for row in self._records(report)], FIELDS)
+        self._say_summary(reports, output)
+        errors = [outcome for outcome in outcomes if isinstance(outcome, FanbenchError)]
+        finish(errors, len(outcomes), "tasks")
+        failed = [log.error for report in reports for log in report.failed if log.error]
+        finish(failed, sum(len(report.logs) for report in reports), "logs")
+
+    def _say_no_runs(self, slug: str, models: Sequence[str]) -> None:
+        of = f" for model(s) {', '.join(models)}" if models else ""
+        start = self._settings.command(f"tasks run {slug}")
+        self._out.note(f"No runs found for task '{slug}'{of}. Start one with: {start}")
+
+    def _say_summary(self, reports: Sequence[LogReport], output: Path | None) -> None:
+        from fanbench.verbs._tasks import model_of
+
+        logs = [log for report in reports for log in report.logs]
+        if not logs:
+            return
+        models = len({model_of(log.run) for log in logs})
+        self._out.note(f"\nShowed logs for {len(logs)} run(s) across {models} model(s).")
+        if output is not None:
+            kept = sum(log.path is not None for log in logs)
+            self._out.note(f"Kept {kept} complete log(s) in {output}/")
 
     def _records(self, report: LogReport) -> list[dict[str, Any]]:
         from fanbench.verbs._tasks import model_of, state_word
@@ -139,6 +194,7 @@ class _View:
                 "state": state_word(log.run.state),
                 "lines": log.lines,
                 "text": "".join(self._texts.get(log.run.id, [])),
+                "path": str(log.path) if log.path else None,
                 "error": str(log.error) if log.error else None,
             }
             for log in report.logs
@@ -150,4 +206,4 @@ def _no_log(error: Exception) -> str:
     return f"(No logs available — server returned {status})" if status else f"(No logs available — {error})"
 
 
-_FIELDS = ("task", "run_id", "model", "state", "lines", "text", "error")
+FIELDS = ("task", "run_id", "model", "state", "lines", "text", "path", "error")

@@ -13,7 +13,7 @@ from fanbench.cli.session import call
 if TYPE_CHECKING:
     from fanbench.api.messages import BenchmarkModel
 
-__all__ = ["models"]
+__all__ = ["FIELDS", "models"]
 
 
 @click.command(cls=Verb)
@@ -32,7 +32,7 @@ def models(settings: Settings) -> None:
     available = call(settings, verbs.list_models)
     out = settings.output
     if not out.plain:
-        out.rows([_record(model) for model in available], _FIELDS)
+        out.rows([_record(model) for model in available], FIELDS)
     elif not available:
         out.note("No benchmark models available. This may pass: try again later.")
     else:
@@ -41,7 +41,7 @@ def models(settings: Settings) -> None:
             out.text(line)
 
 
-_FIELDS = ("model", "name", "proxy_name", "inputs", "outputs", "allow_model_proxy", "deprecated")
+FIELDS = ("model", "name", "proxy_name", "inputs", "outputs", "allow_model_proxy", "deprecated")
 
 
 def _record(model: BenchmarkModel) -> dict[str, Any]:

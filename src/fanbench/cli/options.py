@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,11 +33,14 @@ class Settings:
     format: str = "table"
     quiet: bool = False
     verbose: bool = False
+    log_file: Path | None = None
     no_color: bool = False
 
     def __post_init__(self) -> None:
         if self.local and self.endpoint:
             raise UsageError("--local and --endpoint name two servers.", hint="Leave one out.")
+        if self.token is not None and not self.token.strip():
+            raise UsageError("--token is empty.", hint="Leave it out to use the credentials of this machine.")
         if self.data is not None and not self.local:
             raise UsageError("--data is the local server's folder.", hint="Add --local.")
 
@@ -45,14 +50,25 @@ class Settings:
 
     def command(self, words: str) -> str:
         """A command to type next, for the same server."""
-        where = "".join(
+        return f"fanbench {words}{self._where}"
+
+    def here(self, hint: str) -> str:
+        """A hint of the verbs, who do not know the server: the commands in it are for the same one."""
+        return _COMMAND.sub(lambda match: f"{match[0]}{self._where}", hint)
+
+    @property
+    def _where(self) -> str:
+        return "".join(
             [
                 " --local" if self.local else "",
-                f" --data {self.data}" if self.data else "",
-                f" --endpoint {self.endpoint}" if self.endpoint else "",
+                f" --data {shlex.quote(str(self.data))}" if self.data else "",
+                f" --endpoint {shlex.quote(self.endpoint)}" if self.endpoint else "",
             ]
         )
-        return f"fanbench {words}{where}"
+
+
+# Up to the end of the command: of the hint, of the quotes, or of a list of commands.
+_COMMAND = re.compile(r"fanbench (?:tasks|auth|init|quota|leaderboard)\b[^`;\n]*[^`;.\s]")
 
 
 pass_settings = click.make_pass_decorator(Settings)
@@ -83,6 +99,13 @@ def common_options(*, hidden: bool = False) -> list[click.Option]:
         click.Option(
             ["-v", "--verbose"], is_flag=True, default=None, hidden=hidden, help="Say more on stderr."
         ),
+        click.Option(
+            ["--log-file"],
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            hidden=hidden,
+            help="Append what -v says to FILE, as JSON lines.",
+        ),
         click.Option(["--no-color"], is_flag=True, default=None, hidden=hidden, help="No colours."),
     ]
 
@@ -109,7 +132,13 @@ class Verb(click.Command):
         ctx.obj = Settings(**{name: value for name, value in given.items() if value is not None})
         if ctx.obj.no_color:
             ctx.find_root().color = ctx.color = False
-        return super().invoke(ctx)
+        if not (ctx.obj.verbose or ctx.obj.log_file):
+            return super().invoke(ctx)
+        # The logging library takes a while to import, and is imported here only.
+        from fanbench.cli.journal import journal
+
+        with journal(ctx.command_path, ctx.obj.log_file, on_stderr=ctx.obj.verbose):
+            return super().invoke(ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         options = [param for param in self.get_params(ctx) if isinstance(param, click.Option)]

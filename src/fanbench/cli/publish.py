@@ -6,19 +6,23 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fanbench._errors import FanbenchError
+from fanbench.cli.exits import say_error
 from fanbench.cli.options import Settings, Verb, pass_settings
-from fanbench.cli.records import task_record
+from fanbench.cli.records import TASK_FIELDS, task_record
 from fanbench.cli.render import Output, bold
-from fanbench.cli.session import call
+from fanbench.cli.session import call, finish
 
 if TYPE_CHECKING:
     from fanbench.verbs import Published
 
-__all__ = ["publish"]
+__all__ = ["FIELDS", "publish"]
+
+FIELDS = (*TASK_FIELDS, "notebook")
 
 
 @click.command(cls=Verb)
-@click.argument("task")
+@click.argument("task_names", nargs=-1, required=True, metavar="TASK...")
 @click.option(
     "--publish-backing-notebook/--no-publish-backing-notebook",
     "notebook",
@@ -26,22 +30,31 @@ __all__ = ["publish"]
     help="Publish the notebook behind the task as well (default), or leave it private.",
 )
 @pass_settings
-def publish(settings: Settings, task: str, notebook: bool) -> None:
-    """Make a task public, and the notebook behind it. What is public already stays as it is.
+def publish(settings: Settings, task_names: tuple[str, ...], notebook: bool) -> None:
+    """Make tasks public, and the notebooks behind them. What is public already stays as it is.
 
     \b
     Examples:
       fanbench tasks publish my-task
       fanbench tasks publish my-task --no-publish-backing-notebook
+      fanbench tasks publish first-task second-task
     """
     from fanbench import verbs
 
-    done = call(settings, lambda client: verbs.publish_task(client, task, publish_notebook=notebook))
+    outcomes = call(
+        settings, lambda client: verbs.publish_tasks(client, task_names, publish_notebook=notebook)
+    )
     out = settings.output
-    if out.plain:
-        _show(out, done)
-    else:
-        out.record({**task_record(done.task), "notebook": done.notebook})
+    for outcome in outcomes:
+        if isinstance(outcome, FanbenchError):
+            if len(outcomes) > 1:
+                say_error(outcome)
+        else:
+            _show(out, outcome)
+    done = [outcome for outcome in outcomes if not isinstance(outcome, FanbenchError)]
+    records = [{**task_record(one.task), "notebook": one.notebook} for one in done]
+    out.one_or_rows(records, FIELDS, one=len(outcomes) == 1)
+    finish([outcome for outcome in outcomes if isinstance(outcome, FanbenchError)], len(outcomes), "tasks")
 
 
 def _show(out: Output, done: Published) -> None:

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fanbench._errors import FanbenchError, UsageError
+from fanbench._errors import FanbenchError, UsageError, WaitTimeout
 from fanbench.cli.exits import say_error
 from fanbench.cli.options import Settings, Verb, pass_settings, wait_options
 from fanbench.cli.render import bold
 from fanbench.cli.session import call, finish
 
 if TYPE_CHECKING:
+    from fanbench.cli.live import End
     from fanbench.verbs import Pushed, PushPlan
     from fanbench.verbs.events import Event
 
@@ -73,15 +74,17 @@ def push(
     view.warn()
     outcomes = call(
         settings,
-        lambda client: verbs.push_all(
-            client,
-            plans,
-            datasets=datasets,
-            wait=wait is not None,
-            timeout=wait or None,
-            poll_interval=poll_interval,
-            report=view.report,
-            done=view.done,
+        lambda client: view.display.around(
+            verbs.push_all(
+                client,
+                plans,
+                datasets=datasets,
+                wait=wait is not None,
+                timeout=wait or None,
+                poll_interval=poll_interval,
+                report=view.report,
+                done=view.done,
+            )
         ),
     )
     view.end(outcomes)
@@ -100,6 +103,7 @@ class _View:
     def __init__(
         self, settings: Settings, plans: list[PushPlan], datasets: tuple[str, ...], waiting: bool
     ) -> None:
+        from fanbench.cli.live import Display
         from fanbench.verbs._fan import InOrder
 
         self._settings = settings
@@ -109,6 +113,9 @@ class _View:
         self._waiting = waiting
         self._index = {plan.slug: number for number, plan in enumerate(plans)}
         self._uploaded: set[str] = set()
+        self.display = Display(settings.output, what="pushes")
+        for plan in plans:
+            self._row(plan.slug, "Uploading")
         self._begun = InOrder[Any](self._show)
         self._ended = InOrder[Any](self._show_end)
 
@@ -123,22 +130,48 @@ class _View:
                 )
 
     def report(self, event: Event) -> None:
-        from fanbench.verbs.events import CreationPolled, EarlierPending
+        from fanbench.verbs.events import CreationPolled, EarlierPending, PollFailed
         from fanbench.verbs.push import DatasetsDetached, Uploaded
 
+        self._show_progress(event)
         match event:
             case EarlierPending(slug):
                 self._out.note(f"Task '{slug}' is already being created. Waiting for it to finish...")
             case DatasetsDetached(slug, datasets):
                 self._warn_detached(slug, datasets)
-            case CreationPolled(slug, task, changed) if changed or self._settings.verbose:
+            case CreationPolled(slug, task, changed) if self._says(changed):
                 name = f"Task '{slug}'" if len(self._plans) > 1 else "Task"
                 self._out.note(f"   {name} status: {task.creation_state.word}...")
             case Uploaded(pushed):
                 self._uploaded.add(pushed.slug)
                 self._begun(self._index[pushed.slug], pushed)
+            case PollFailed(slug, error):
+                self._out.note(f"   The server did not answer about '{slug}', asking again: {error}")
             case _:
                 pass
+
+    def _says(self, changed: bool) -> bool:
+        """Whether a state gets a line: a new one that no row shows."""
+        return self._settings.verbose or (changed and not self.display.shown)
+
+    def _show_progress(self, event: Event) -> None:
+        from fanbench.verbs._tasks import state_word
+        from fanbench.verbs.events import CreationPolled
+        from fanbench.verbs.push import Uploaded
+
+        match event:
+            case CreationPolled(slug, task, _):
+                earlier = "" if slug in self._uploaded else "earlier version "
+                self._row(slug, f"{earlier}{state_word(task.creation_state)}")
+            case Uploaded(pushed):
+                self._row(pushed.slug, state_word(pushed.task.creation_state))
+            case _:
+                pass
+
+    def _row(self, slug: str, state: str, end: End = "") -> None:
+        from fanbench.cli.live import Row
+
+        self.display.show(slug, Row(slug, state, group=slug, end=end))
 
     def _warn_detached(self, slug: str, datasets: tuple[str, ...]) -> None:
         self._out.warn(
@@ -148,7 +181,9 @@ class _View:
         )
 
     def done(self, index: int, outcome: Pushed | FanbenchError) -> None:
-        uploaded = self._plans[index].slug in self._uploaded
+        slug = self._plans[index].slug
+        uploaded = slug in self._uploaded
+        self._row(slug, *_ended(outcome, waiting=self._waiting))
         if not uploaded:
             self._begun(index, outcome)
         self._ended(index, outcome if uploaded else None)
@@ -202,6 +237,12 @@ class _View:
             self._out.note()
         self._out.note("   Select models to run (or use -m to skip the menu):")
         self._out.note(f"   $ {bold(self._settings.command('tasks run ' + ' '.join(slugs)))}")
+
+
+def _ended(outcome: Pushed | FanbenchError, *, waiting: bool) -> tuple[str, End]:
+    if isinstance(outcome, FanbenchError):
+        return ("Timed out" if isinstance(outcome, WaitTimeout) else "Failed"), "bad"
+    return ("COMPLETED" if waiting else "Pushed"), "good"
 
 
 _FIELDS = (

@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from fanbench.cli.secrecy import hidden
+
 __all__ = ["Output", "bold", "format_size", "format_time", "iso_time", "red", "table", "yellow"]
 
 
@@ -33,32 +35,45 @@ class Output:
     def note(self, text: str = "") -> None:
         """What is good to know, to stderr."""
         if not self.quiet:
-            click.echo(text, err=True)
+            click.echo(hidden(text), err=True)
 
     def warn(self, text: str, *details: str) -> None:
-        click.echo(click.style(f"⚠ Warning: {text}", fg="yellow", bold=True), err=True)
+        click.echo(click.style(f"⚠ Warning: {hidden(text)}", fg="yellow", bold=True), err=True)
         for detail in details:
             click.echo(click.style(f"  {detail}", fg="yellow"), err=True)
 
     def record(self, record: Mapping[str, Any]) -> None:
         """One thing for programs."""
         if self.format == "json":
-            click.echo(json.dumps(record, ensure_ascii=False, indent=2))
+            click.echo(json.dumps(_safe(record), ensure_ascii=False, indent=2))
         else:
             self.rows([record])
+
+    def one_or_rows(self, records: Sequence[Mapping[str, Any]], fields: Sequence[str], *, one: bool) -> None:
+        """For programs, what was asked of `one` thing (then an object in JSON), or of several (a list)."""
+        if not one or self.format != "json":
+            self.rows(records, fields)
+        elif records:
+            self.record(records[0])
 
     def rows(self, rows: Sequence[Mapping[str, Any]], fields: Sequence[str] = ()) -> None:
         """A list for programs. `fields` name the columns of a CSV, also of an empty one."""
         match self.format:
             case "json":
-                click.echo(json.dumps(list(rows), ensure_ascii=False, indent=2))
+                click.echo(json.dumps([_safe(row) for row in rows], ensure_ascii=False, indent=2))
             case "jsonl":
                 for row in rows:
-                    click.echo(json.dumps(row, ensure_ascii=False))
+                    click.echo(json.dumps(_safe(row), ensure_ascii=False))
             case "csv":
-                _csv(rows, fields)
+                _csv([_safe(row) for row in rows], fields)
             case _:
                 pass
+
+
+def _safe(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A server may say our credentials back in an error; all else is data, and stays as it is."""
+    error = record.get("error")
+    return {**record, "error": hidden(error)} if isinstance(error, str) else dict(record)
 
 
 def _csv(rows: Sequence[Mapping[str, Any]], fields: Sequence[str]) -> None:

@@ -36,12 +36,26 @@ _START = {
     "auth": Entry("fanbench.cli.auth:auth", "Renew the Model Proxy credentials in the env file."),
 }
 
-tasks = LazyGroup("tasks", table=_TASKS, help="Push, run, watch and download benchmark tasks.")
+_OF_BENCHMARKS = {
+    "leaderboard": Entry("fanbench.cli.leaderboard:leaderboard", "Show a benchmark's leaderboard."),
+    "quota": Entry("fanbench.cli.quota:quota", "Show what is used of your quotas."),
+}
+
+tasks = LazyGroup(
+    "tasks",
+    table=_TASKS,
+    help="Push, run, watch and download benchmark tasks.",
+    epilog="\b\nExamples:\n  fanbench tasks push my-task -f task.py --wait\n"
+    "  fanbench tasks run my-task -m 'gemini-*' --wait\n  fanbench tasks download my-task",
+)
 
 benchmarks = LazyGroup(
     "benchmarks",
-    table=_START | {"tasks": Entry("fanbench.cli.root:tasks", "All that is done with tasks.", ("t",))},
+    table=_START
+    | {"tasks": Entry("fanbench.cli.root:tasks", "All that is done with tasks.", ("t",))}
+    | _OF_BENCHMARKS,
     help="The vendor's spelling: `fanbench benchmarks …` is `fanbench …`.",
+    epilog="\b\nExamples:\n  fanbench benchmarks init -y\n  fanbench b t status my-task",
 )
 
 _ROOT = {
@@ -49,9 +63,12 @@ _ROOT = {
     "check": Entry("fanbench.cli.check:check", "Say what a push of task files would refuse."),
     "tasks": Entry("fanbench.cli.root:tasks", "Push, run, watch and download benchmark tasks.", ("t",)),
     "results": Entry("fanbench.cli.results:results", "Make a table of downloaded run files."),
+    **_OF_BENCHMARKS,
     "serve": Entry("fanbench.cli.serve:serve", "Run the local server in the foreground."),
     "stop": Entry("fanbench.cli.serve:stop", "Stop the local server."),
     "models": Entry("fanbench.cli.local_models:models", "Add, list and remove the local server's models."),
+    "doctor": Entry("fanbench.cli.doctor:doctor", "Say what is missing on this machine, and how to mend it."),
+    "completion": Entry("fanbench.cli.completion:completion", "Print a shell's completion script."),
     "benchmarks": Entry("fanbench.cli.root:benchmarks", "The vendor's spelling of all of this.", ("b",)),
 }
 
@@ -103,7 +120,8 @@ class Root(LazyGroup):
     cls=Root,
     table=_ROOT,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="\b\nBegin with:\n  fanbench init -y\n  fanbench tasks push what-is-kaggle -f example_task.py --wait\n"
+    epilog="\b\nExamples, to begin with:\n  fanbench init -y\n"
+    "  fanbench tasks push what-is-kaggle -f example_task.py --wait\n"
     "  fanbench tasks run what-is-kaggle\nWith --local all of it happens on this machine.",
 )
 @click.version_option(__version__, "--version", prog_name="fanbench")

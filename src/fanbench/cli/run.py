@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from fanbench._errors import RunFailed, UsageError
+from fanbench._errors import RunFailed, UsageError, WaitTimeout
 from fanbench.cli.ask import is_terminal, pick_models
 from fanbench.cli.exits import say_error
 from fanbench.cli.options import Settings, Verb, model_option, pass_settings, wait_options
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from fanbench.verbs.events import Event
 
 __all__ = ["run"]
+
+_SCHEDULING = "scheduling"
 
 
 @click.command(cls=Verb)
@@ -57,20 +59,26 @@ def run(
         raise UsageError("-m and --all-models exclude each other.")
     chosen, available = _chosen(settings, task_names, models, all_models)
     view = _View(settings, task_names, waiting=wait is not None)
-    report = call(
-        settings,
-        lambda client: verbs.run_tasks(
-            client,
-            task_names,
-            chosen,
-            available=available,
-            wait=wait is not None,
-            timeout=wait or None,
-            poll_interval=poll_interval,
-            logs=is_terminal() if logs is None else logs,
-            report=view.report,
-        ),
-    )
+    try:
+        report = call(
+            settings,
+            lambda client: view.display.around(
+                verbs.run_tasks(
+                    client,
+                    task_names,
+                    chosen,
+                    available=available,
+                    wait=wait is not None,
+                    timeout=wait or None,
+                    poll_interval=poll_interval,
+                    logs=is_terminal() if logs is None else logs,
+                    report=view.report,
+                )
+            ),
+        )
+    except WaitTimeout:
+        view.give_up()
+        raise
     view.end(report)
 
 
@@ -100,11 +108,19 @@ async def _models_for(client: Client, task_names: Sequence[str]) -> list[Benchma
 
 class _View:
     def __init__(self, settings: Settings, task_names: Sequence[str], waiting: bool) -> None:
+        from fanbench.cli.live import Display, Row
+
         self._settings = settings
         self._out = settings.output
         self._waiting = waiting
-        self._watching = WaitView(settings, several_tasks=len(task_names) > 1)
+        self.display = Display(settings.output, what="runs")
+        self.display.show(_SCHEDULING, Row("Scheduling"))
+        self._watching = WaitView(settings, several_tasks=len(task_names) > 1, display=self.display)
         self._said_waiting = False
+        self._several = len(task_names) > 1
+        self._planned: list[tuple[str, str]] = []
+        self._launches: list[Launch] = []
+        self._runs: dict[int, Run] = {}
         self._slugs: dict[int, str] = {}
 
     def report(self, event: Event) -> None:
@@ -113,43 +129,60 @@ class _View:
 
         match event:
             case Launched(launch):
+                self._launches.append(launch)
                 self._show(launch)
-            case NotLaunched(_, error):
+                self._plan(launch)
+            case NotLaunched(_, error) if self._several:  # of one alone, it is what the command ends with
+                error.hint = self._settings.here(error.hint) if error.hint else None
                 say_error(error)
-            case RunChanged(slug, run, _):
-                self._slugs[run.id] = slug
+            case _:
                 self._say_waiting()
                 self._watching.report(event)
-            case _:
-                self._watching.report(event)
+        if isinstance(event, RunChanged):
+            self._slugs[event.run.id] = event.slug
+            self._runs[event.run.id] = event.run
 
     def _say_waiting(self) -> None:
+        """Once, when all tasks have been scheduled."""
         if not self._said_waiting:
             self._said_waiting = True
+            self.display.remove(_SCHEDULING)
             self._out.note("Waiting for run(s) to complete...")
+
+    def _plan(self, launch: Launch) -> None:
+        self._planned += [(launch.slug, row.model) for row in launch.rows]
+        if self._waiting:
+            self._watching.plan(launch)
 
     def _show(self, launch: Launch) -> None:
         self._out.text(f"Submitted run(s) for task '{launch.slug}'.")
         for row in launch.rows:
             self._out.text(f"  {row.model}: {row.state}")
-        if self._waiting:
-            if launch.watch.ids:
-                ids = ", ".join(str(run_id) for run_id in sorted(launch.watch.ids))
-                self._out.note(
-                    f"Skipped for a run that is in flight: that one is waited for, too (Run {ids})."
-                )
-            self._say_waiting()
+        if self._waiting and launch.watch.ids:
+            ids = ", ".join(str(run_id) for run_id in sorted(launch.watch.ids))
+            self._out.note(f"Skipped for a run that is in flight: that one is waited for, too (Run {ids}).")
+
+    def give_up(self) -> None:
+        """The time is over: for a program, all rows as they are now."""
+        self._out.rows(_records(self._launches, self._runs.values(), self._slugs), _FIELDS)
 
     def end(self, report: RunReport) -> None:
-        self._out.rows(_records(report, self._slugs), _FIELDS)
+        self._out.rows(_records(report.launches, report.runs, self._slugs), _FIELDS)
         if self._waiting:
-            self._show_ended(report.runs)
+            self._show_ended(sorted(report.runs, key=self._place))
         elif report.launches:
             self._out.note("\nNext steps:\n   Check run status:")
             for launch in report.launches:
                 self._out.note(f"   $ {bold(self._settings.command(f'tasks status {launch.slug}'))}")
         total = len(report.launches) + len(report.failures)
         finish([failure.error for failure in report.failures], total, "tasks")
+
+    def _place(self, run: Run) -> int:
+        """Of a run in the plan. Those of the same place stay as the server lists them."""
+        from fanbench.verbs._tasks import model_of
+
+        key = (self._slugs.get(run.id, ""), model_of(run))
+        return self._planned.index(key) if key in self._planned else len(self._planned)
 
     def _show_ended(self, runs: Sequence[Run]) -> None:
         from fanbench.verbs._tasks import model_of, state_word
@@ -160,18 +193,19 @@ class _View:
         for run in runs:
             task = f"{self._slugs.get(run.id)} " if several else ""
             self._out.text(f"  {task}{model_of(run)}: {state_word(run.state)}")
-        _refuse_errored(runs)
+        _refuse_errored(runs, several_tasks=several)
 
 
-def _refuse_errored(runs: Sequence[Run]) -> None:
+def _refuse_errored(runs: Sequence[Run], *, several_tasks: bool) -> None:
     from fanbench.api.messages import RunState
     from fanbench.verbs._tasks import model_of
 
     errored = [run for run in runs if run.state == RunState.ERRORED]
     if errored:
+        tasks = [f"{run.task_slug.task_slug} " if several_tasks else "" for run in errored]
         details = [
-            f"  {red(f'[{model_of(run)}]')}\n    {run.error_message.strip() or 'No error message'}"
-            for run in errored
+            f"  {red(f'[{task}{model_of(run)}]')}\n    {run.error_message.strip() or 'No error message'}"
+            for task, run in zip(tasks, errored, strict=True)
         ]
         raise RunFailed("\n".join([f"{len(errored)} run(s) failed. Details below:", *details]))
 
@@ -179,13 +213,15 @@ def _refuse_errored(runs: Sequence[Run]) -> None:
 _FIELDS = ("task", "model", "scheduled", "reason", "run_id", "state", "error")
 
 
-def _records(report: RunReport, slugs: dict[int, str]) -> list[dict[str, Any]]:
+def _records(
+    launches: Iterable[Launch], waited_for: Iterable[Run], slugs: dict[int, str]
+) -> list[dict[str, Any]]:
     """A row a model, with the run that was waited for, if one was."""
     from fanbench.verbs._tasks import model_of, state_word
 
-    runs = {(slugs.get(run.id), model_of(run)): run for run in report.runs}
+    runs = {(slugs.get(run.id), model_of(run)): run for run in waited_for}
     rows = []
-    for launch in report.launches:
+    for launch in launches:
         for row in launch.rows:
             run = runs.get((launch.slug, row.model))
             rows.append(

@@ -108,7 +108,7 @@ def serve(
     from fanbench.local.serve import serve as serve_
     from fanbench.local.settings import Settings
 
-    if host not in ("127.0.0.1", "localhost"):
+    if host not in ("127.0.0.1", "::1", "localhost"):
         click.echo(
             f"warning: {host} can be reached from elsewhere; who has the token runs code as you", err=True
         )

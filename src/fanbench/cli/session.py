@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from fanbench._errors import FanbenchError, RunFailed
+from fanbench._errors import FanbenchError, RunFailed, WaitTimeout
+from fanbench.cli.exits import leaves
 from fanbench.cli.options import Settings
+from fanbench.cli.secrecy import hide
 
 if TYPE_CHECKING:
     from fanbench._config import Config
@@ -25,13 +27,19 @@ def call(settings: Settings, verb: Callable[[Client], Awaitable[T]]) -> T:
 
 
 async def _call(settings: Settings, verb: Callable[[Client], Awaitable[T]]) -> T:
-    if settings.verbose:
-        _log_to_stderr()
     config = await _config(settings)
+    from fanbench.api._transport import secrets_of
     from fanbench.api.client import Client
 
-    async with Client(config) as client:
-        return await verb(client)
+    hide(*secrets_of(config.credentials))
+    try:
+        async with Client(config) as client:
+            return await verb(client)
+    except BaseException as error:
+        for known in leaves(error):
+            if isinstance(known, FanbenchError) and known.hint:
+                known.hint = settings.here(known.hint)
+        raise
 
 
 async def _config(settings: Settings) -> Config:
@@ -39,28 +47,16 @@ async def _config(settings: Settings) -> Config:
 
     endpoint, token = settings.endpoint, settings.token
     if settings.local:
+        from fanbench.cli.live import spinner
         from fanbench.local.launcher import ensure_server
 
-        server = await ensure_server(settings.data)
+        with spinner(settings.output, "Starting the local server"):
+            server = await ensure_server(settings.data)
         if server.started:
             settings.output.note(f"Started the local server at {server.url} (it ends by itself when idle).")
         endpoint, token = server.url, token or server.token
+        hide(server.token)
     return resolve_config(endpoint=endpoint, token=token, concurrency=settings.concurrency)
-
-
-def _log_to_stderr() -> None:
-    import sys
-
-    import structlog
-
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
-    )
 
 
 def finish(failures: Sequence[FanbenchError], of: int, what: str) -> None:
@@ -73,4 +69,6 @@ def finish(failures: Sequence[FanbenchError], of: int, what: str) -> None:
         return
     if of == 1:
         raise failures[0]
+    if all(isinstance(failure, WaitTimeout) for failure in failures):
+        raise WaitTimeout(f"{len(failures)} of {of} {what} were not waited for to the end.")
     raise RunFailed(f"{len(failures)} of {of} {what} failed.")

@@ -7,7 +7,18 @@ from pathlib import Path
 from typing import Protocol
 
 from fanbench._config import Config
-from fanbench.api.messages import BenchmarkModel, LogEntry, ModelProxyToken, Run, ScheduleResult, Task
+from fanbench.api.messages import (
+    BenchmarkModel,
+    IntrospectTokenResponse,
+    Leaderboard,
+    LogEntry,
+    ModelProxyQuotas,
+    ModelProxyToken,
+    Run,
+    ScheduleResult,
+    Task,
+    TaskQuota,
+)
 
 __all__ = ["Api", "Downloaded"]
 
@@ -44,3 +55,7 @@ class Api(Protocol):
     async def delete_task(self, task: str) -> None: ...
     async def list_models(self) -> list[BenchmarkModel]: ...
     async def create_proxy_token(self) -> ModelProxyToken: ...
+    async def leaderboard(self, owner: str, benchmark: str, *, version: int | None = None) -> Leaderboard: ...
+    async def task_quota(self) -> TaskQuota: ...
+    async def proxy_quotas(self) -> ModelProxyQuotas: ...
+    async def introspect_token(self, token: str) -> IntrospectTokenResponse: ...

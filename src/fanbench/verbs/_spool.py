@@ -27,7 +27,7 @@ class Spool:
         self._on_disk = 0
         self._read = 0
         self._closed = False
-        self._news = anyio.Event()
+        self._news: anyio.Event | None = None
         self._moving = anyio.Lock()
 
     async def write(self, text: str) -> None:
@@ -45,7 +45,8 @@ class Spool:
         """The text as it comes, until the end."""
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         while True:
-            news, closed = self._news, self._closed
+            news = self._news = anyio.Event()
+            closed = self._closed
             data = await self._take()
             if data:
                 yield decoder.decode(data)
@@ -55,8 +56,8 @@ class Spool:
                 await news.wait()
 
     def _tell(self) -> None:
-        self._news.set()
-        self._news = anyio.Event()
+        if self._news is not None:
+            self._news.set()
 
     async def _flush(self) -> None:
         async with self._moving:

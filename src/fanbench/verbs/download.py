@@ -16,8 +16,10 @@ from fanbench.api.messages import Run
 from fanbench.api.names import slugify_task
 from fanbench.verbs._api import Api
 from fanbench.verbs._fan import InOrder, settle
+from fanbench.verbs._layout import run_folder
+from fanbench.verbs._several import each_task
 from fanbench.verbs._tasks import model_of
-from fanbench.verbs.events import Event, Report, silent
+from fanbench.verbs.events import Downloading, Event, Report, silent
 from fanbench.verbs.status import task_status
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "Outcome",
     "RowDone",
     "download_runs",
+    "download_tasks",
     "is_bad_zip",
 ]
 
@@ -88,6 +91,30 @@ class _Wishes:
     force: bool
 
 
+async def download_tasks(
+    client: Api,
+    tasks: Sequence[str],
+    models: Sequence[str] = (),
+    *,
+    output: Path = Path(),
+    include_source: bool = False,
+    force: bool = False,
+    report: Report = silent,
+) -> list[DownloadReport | FanbenchError]:
+    """`download_runs` of several tasks at once: what became of each, in the order in which they are named.
+
+    Raises:
+        UsageError: a name is none.
+    """
+
+    async def one(slug: str, say: Report) -> DownloadReport:
+        return await download_runs(
+            client, slug, models, output=output, include_source=include_source, force=force, report=say
+        )
+
+    return await each_task(tasks, one, limit=client.config.concurrency, report=report)
+
+
 async def download_runs(
     client: Api,
     task: str,
@@ -115,9 +142,20 @@ async def download_runs(
         return DownloadReport(status.slug, folder, pending=pending)
     await anyio.to_thread.run_sync(_make_folder, folder)
     report(DownloadsBegan(status.slug, folder, ended))
-    version = folder / str(status.task.slug.version_number or "unset")
+    for run in ended:
+        report(Downloading(status.slug, run))
     in_order = InOrder[DownloadRow](lambda row: report(RowDone(row)))
-    jobs = [partial(_row, client, run, version, _Wishes(include_source, force)) for run in ended]
+    wishes = _Wishes(include_source, force)
+
+    async def one(run: Run) -> DownloadRow:
+        say = partial(Downloading, status.slug, run)
+        row = await _row(
+            client, run, run_folder(output, status, run), wishes, lambda *bytes_: report(say(*bytes_))
+        )
+        report(say(row.size, row.size, row.outcome))
+        return row
+
+    jobs = [partial(one, run) for run in ended]
     rows = await settle(jobs, limit=client.config.concurrency, done=_rows_only(in_order))
     return DownloadReport(status.slug, folder, tuple(_rows(rows)), pending)
 
@@ -134,27 +172,22 @@ def _rows(outcomes: Sequence[DownloadRow | FanbenchError]) -> list[DownloadRow]:
     return [outcome for outcome in outcomes if isinstance(outcome, DownloadRow)]
 
 
-async def _row(client: Api, run: Run, version: Path, wishes: _Wishes) -> DownloadRow:
+async def _row(
+    client: Api, run: Run, path: Path, wishes: _Wishes, progress: Callable[[int, int | None], None]
+) -> DownloadRow:
     """Never raises a FanbenchError: it becomes the row's outcome."""
-    path = version / _folder_name(model_of(run)) / str(run.id)
     kept = None if wishes.force else await anyio.to_thread.run_sync(_kept, path)
     if kept is not None:
         lacks = wishes.include_source and not any((path / name).exists() for name in _SOURCES)
         return DownloadRow(run, path, "Cached", kept, lacks_source=lacks)
+    progress(0, None)
     try:
-        got = await client.download_output(run.id, path, include_source=wishes.include_source)
+        got = await client.download_output(
+            run.id, path, include_source=wishes.include_source, progress=progress
+        )
     except FanbenchError as error:
         return DownloadRow(run, path, "Bad zip" if is_bad_zip(error) else "Failed", error=error)
     return DownloadRow(run, path, "Done", got.size)
-
-
-def _folder_name(model: str) -> str:
-    """A model's folder. The name comes from the server and must not lead out of its place."""
-    return (
-        "unknown"
-        if model in ("", ".", "..")
-        else model.replace("/", "-").replace("\\", "-").replace("\0", "")
-    )
 
 
 def is_bad_zip(error: FanbenchError) -> bool:

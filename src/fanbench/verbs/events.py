@@ -12,16 +12,20 @@ from fanbench.api.messages import Run, RunState, Task
 
 __all__ = [
     "CreationPolled",
+    "Downloading",
     "EarlierPending",
     "Event",
     "LogBegan",
     "LogEnded",
     "LogLine",
+    "LogRead",
     "LogText",
     "PollFailed",
     "Polled",
+    "Progress",
     "Report",
     "RunChanged",
+    "RunEnding",
     "silent",
 ]
 
@@ -29,6 +33,11 @@ __all__ = [
 @dataclass(frozen=True, slots=True)
 class Event:
     """The base of all events."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress(Event):
+    """How far something is: worth a look now, and nothing later. Comes at once, in no order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +83,37 @@ class RunChanged(Event):
     slug: str
     run: Run
     previous: RunState | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnding(Progress):
+    """A run's log has ended, so the run has; how, the next poll will tell."""
+
+    slug: str
+    run: Run
+
+
+@dataclass(frozen=True, slots=True)
+class Downloading(Progress):
+    """`received` bytes of a run's output have come, of `total` where that is known.
+
+    Both are `None` before it begins. `outcome` says how it ended.
+    """
+
+    slug: str
+    run: Run
+    received: int | None = None
+    total: int | None = None
+    outcome: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LogRead(Progress):
+    """So many lines of a run's log have been read so far; `ended` if these are all."""
+
+    run: Run
+    lines: int
+    ended: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,8 @@ import tempfile
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import anyio
@@ -13,28 +15,39 @@ import anyio.to_thread
 
 from fanbench._errors import ApiError, FanbenchError, NotFound, OutputError
 from fanbench.api.messages import LogEntry, Run, RunState
-from fanbench.api.names import slugify_task
 from fanbench.verbs._api import Api
-from fanbench.verbs._fan import alone
+from fanbench.verbs._fan import alone, settle
+from fanbench.verbs._layout import run_folder
 from fanbench.verbs._lines import LineCounter, Lines
+from fanbench.verbs._log_file import log_file
 from fanbench.verbs._pace import POLL_INTERVAL, Pace
 from fanbench.verbs._poll import RunPoll
+from fanbench.verbs._several import TaskFailed, unique_slugs
 from fanbench.verbs._spool import Spool
 from fanbench.verbs._streams import follow_log
 from fanbench.verbs._tasks import model_of
-from fanbench.verbs.events import Event, LogBegan, LogEnded, LogLine, LogText, Report, silent
-from fanbench.verbs.status import task_status
+from fanbench.verbs.events import Event, LogBegan, LogEnded, LogLine, LogRead, LogText, Report, silent
+from fanbench.verbs.status import TaskStatus, task_status
 
-__all__ = ["LogReport", "LogsBegan", "RunLog", "show_logs"]
+__all__ = ["LogReport", "LogsBegan", "RunLog", "show_logs", "show_task_logs"]
+
+#: A log's file in its run's folder, where logs are kept.
+FILE_NAME = "run.log"
+# Seconds between two words on how far a log has been read.
+_SAY_EVERY = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class RunLog:
-    """What became of one run's log: how many lines were read, and what ended it if not the run's end."""
+    """What became of one run's log: how many lines were read, and what ended it if not the run's end.
+
+    `path` is the file that has it, where logs are kept and this one is complete.
+    """
 
     run: Run
     lines: int
     error: FanbenchError | None = None
+    path: Path | None = None
 
     @property
     def missing(self) -> bool:
@@ -74,46 +87,130 @@ async def show_logs(
     *,
     interleave: bool | None = False,
     follow: bool = False,
+    output: Path | None = None,
     poll_interval: float = POLL_INTERVAL,
     report: Report = silent,
 ) -> LogReport:
-    """Reads the logs of a task's runs, all at the same time, live where a run has not ended.
-
-    They are reported run after run (`LogBegan`, `LogText`…, `LogEnded`), or, with `interleave`, line by line
-    as they come (`LogLine`…, `LogEnded`); `interleave=None` does so where several runs are live. With
-    `follow`, queued runs are waited for.
+    """`show_task_logs` of one task.
 
     Raises:
         NotFound: there is no such task.
         OutputError: there is no room on disk for what is not shown yet.
     """
-    status = await task_status(client, slugify_task(task), models)
-    report(LogsBegan(status.slug, status.runs))
-    if not status.runs:
-        return LogReport(status.slug)
-    if interleave is None:
-        interleave = sum(run.state == RunState.RUNNING for run in status.runs) > 1
-    gate = _Gate(status.runs, RunPoll(client, status.slug, models, report), Pace(poll_interval))
-    readers = [_Reader(client, run, gate if follow else None) for run in status.runs]
-    show = _show_together if interleave else _show_in_turn
+    (outcome,) = await show_task_logs(
+        client,
+        [task],
+        models,
+        interleave=interleave,
+        follow=follow,
+        output=output,
+        poll_interval=poll_interval,
+        report=report,
+    )
+    if isinstance(outcome, FanbenchError):
+        raise outcome
+    return outcome
+
+
+async def show_task_logs(
+    client: Api,
+    tasks: Sequence[str],
+    models: Sequence[str] = (),
+    *,
+    interleave: bool | None = False,
+    follow: bool = False,
+    output: Path | None = None,
+    poll_interval: float = POLL_INTERVAL,
+    report: Report = silent,
+) -> list[LogReport | FanbenchError]:
+    """Reads the logs of the tasks' runs, all at the same time, live where a run has not ended.
+
+    They are reported run after run (`LogBegan`, `LogText`…, `LogEnded`), or, with `interleave`, line by line
+    as they come (`LogLine`…, `LogEnded`); `interleave=None` does so where several runs are live. With
+    `follow`, queued runs are waited for. With `output`, each complete log becomes a file as well,
+    `<output>/<task>/<version>/<model>/<run_id>/run.log`. What became of each task is in their order.
+
+    Raises:
+        UsageError: a name is none.
+        OutputError: there is no room on disk for what is not shown yet.
+    """
+    slugs = unique_slugs(tasks)
+    looks = [partial(task_status, client, slug, models) for slug in slugs]
+    found = await settle(looks, limit=client.config.concurrency)
+    _say_found(slugs, found, report)
+    statuses = [status for status in found if isinstance(status, TaskStatus)]
+    gates = [
+        _Gate(status.runs, RunPoll(client, status.slug, models, report), Pace(poll_interval))
+        for status in statuses
+    ]
+    readers = [
+        _Reader(client, run, gate if follow else None, _file_of(output, status, run))
+        for status, gate in zip(statuses, gates, strict=True)
+        for run in status.runs
+    ]
     with alone():
-        async with _running(gate, follow):
-            logs = await show(readers, report)
-    return LogReport(status.slug, tuple(logs))
+        async with _running(gates, follow):
+            together = _are_live(readers, follow) if interleave is None else interleave
+            logs = await (_show_together if together else _show_in_turn)(readers, report)
+    rest = iter(logs)
+    return [
+        LogReport(status.slug, tuple(islice(rest, len(status.runs))))
+        if isinstance(status, TaskStatus)
+        else status
+        for status in found
+    ]
+
+
+def _say_found(slugs: Sequence[str], found: Sequence[TaskStatus | FanbenchError], report: Report) -> None:
+    for slug, status in zip(slugs, found, strict=True):
+        if isinstance(status, FanbenchError):
+            report(TaskFailed(slug, status))
+        else:
+            report(LogsBegan(slug, status.runs))
+
+
+def _file_of(output: Path | None, status: TaskStatus, run: Run) -> Path | None:
+    return run_folder(output, status, run) / FILE_NAME if output is not None else None
+
+
+def _are_live(readers: Sequence[_Reader], follow: bool) -> bool:
+    """Whether several runs write now; queued ones will, if they are waited for."""
+    live = (RunState.RUNNING, RunState.QUEUED) if follow else (RunState.RUNNING,)
+    return sum(reader.run.state in live for reader in readers) > 1
 
 
 # --- Reading ------------------------------------------------------------------------------------------------
 
 
 class _Reader:
-    """Reads one run's log to its end."""
+    """Reads one run's log to its end, and keeps it in `file` if there is one."""
 
-    def __init__(self, client: Api, run: Run, gate: _Gate | None) -> None:
+    def __init__(self, client: Api, run: Run, gate: _Gate | None, file: Path | None = None) -> None:
         self.run = run
         self._client = client
         self._gate = gate
+        self._file = file
+
+    def log(self, lines: int, error: FanbenchError | None) -> RunLog:
+        """What became of it."""
+        return RunLog(self.run, lines, error, None if error else self._file)
 
     async def entries(self) -> AsyncGenerator[LogEntry, None]:
+        """
+        Raises:
+            FanbenchError: it broke off, or it cannot be kept.
+        """
+        async with aclosing(self._entries()) as entries:
+            if self._file is None:
+                async for entry in entries:
+                    yield entry
+                return
+            async with log_file(self._file) as file:
+                async for entry in entries:
+                    await file.write(entry.data)
+                    yield entry
+
+    async def _entries(self) -> AsyncGenerator[LogEntry, None]:
         while True:
             if self._gate is not None:
                 await self._gate.passed(self.run.id)
@@ -174,10 +271,10 @@ class _Gate:
 
 
 @asynccontextmanager
-async def _running(gate: _Gate, wanted: bool) -> AsyncGenerator[None, None]:
-    """The gate's polls, as long as the block lasts."""
+async def _running(gates: Sequence[_Gate], wanted: bool) -> AsyncGenerator[None, None]:
+    """The gates' polls, as long as the block lasts."""
     async with anyio.create_task_group() as group:
-        if wanted:
+        for gate in gates if wanted else ():
             group.start_soon(gate.poll)
         yield
         group.cancel_scope.cancel()
@@ -199,7 +296,7 @@ async def _show_together(readers: Sequence[_Reader], report: Report) -> list[Run
         except FanbenchError as failure:
             error = failure
         _say(reader.run, lines.flush(), report)
-        logs[reader.run.id] = RunLog(reader.run, counter.lines, error)
+        logs[reader.run.id] = reader.log(counter.lines, error)
         report(LogEnded(reader.run, counter.lines, error))
 
     async with anyio.create_task_group() as group:
@@ -218,7 +315,7 @@ async def _show_in_turn(readers: Sequence[_Reader], report: Report) -> list[RunL
     async with _temporary_folder() as folder, anyio.create_task_group() as group:
         tapes = [_Tape(reader, folder / str(number)) for number, reader in enumerate(readers)]
         for tape in tapes:
-            group.start_soon(tape.record)
+            group.start_soon(tape.record, report)
         for tape in tapes:
             logs.append(await tape.play(report))
     return logs
@@ -232,11 +329,16 @@ class _Tape:
         self._spool = Spool(path)
         self._error: FanbenchError | None = None
 
-    async def record(self) -> None:
+    async def record(self, report: Report) -> None:
+        run, counter, said = self._reader.run, LineCounter(), float("-inf")
         try:
             async with aclosing(self._reader.entries()) as entries:
                 async for entry in entries:
                     await self._spool.write(entry.data)
+                    counter.feed(entry.data)
+                    if anyio.current_time() - said >= _SAY_EVERY:
+                        said = anyio.current_time()
+                        report(LogRead(run, counter.lines))
         except FanbenchError as error:
             self._error = error
         except OSError as error:
@@ -244,6 +346,7 @@ class _Tape:
                 f"No room for the logs that wait to be shown: {error.strerror}.",
                 hint="Set TMPDIR to a folder with more room, or show fewer runs with -m.",
             ) from None
+        report(LogRead(run, counter.lines, ended=True))
         self._spool.close()
 
     async def play(self, report: Report) -> RunLog:
@@ -254,7 +357,7 @@ class _Tape:
                 counter.feed(text)
                 report(LogText(run, text))
         report(LogEnded(run, counter.lines, self._error))
-        return RunLog(run, counter.lines, self._error)
+        return self._reader.log(counter.lines, self._error)
 
 
 @asynccontextmanager

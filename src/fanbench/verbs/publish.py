@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,9 +10,11 @@ from fanbench._errors import ApiError, FanbenchError
 from fanbench.api.messages import Task
 from fanbench.api.names import full_task_url, slugify_task
 from fanbench.verbs._api import Api
+from fanbench.verbs._several import each_task
 from fanbench.verbs._tasks import existing_task
+from fanbench.verbs.events import Report, silent
 
-__all__ = ["Notebook", "Published", "delete_task", "publish_task"]
+__all__ = ["Notebook", "Published", "delete_task", "delete_tasks", "publish_task", "publish_tasks"]
 
 Notebook = Literal["published", "already published", "none", "left private"]
 
@@ -49,6 +52,21 @@ async def publish_task(client: Api, task: str, *, publish_notebook: bool = True)
     return Published(slug, after, before.is_public, _notebook(after, publish_notebook))
 
 
+async def publish_tasks(
+    client: Api, tasks: Sequence[str], *, publish_notebook: bool = True
+) -> list[Published | FanbenchError]:
+    """`publish_task` of several at once: what became of each, in the order in which they are named.
+
+    Raises:
+        UsageError: a name is none.
+    """
+
+    async def one(slug: str, say: Report) -> Published:
+        return await publish_task(client, slug, publish_notebook=publish_notebook)
+
+    return await each_task(tasks, one, limit=client.config.concurrency, report=silent)
+
+
 def _notebook(task: Task, wanted: bool) -> Notebook:
     if not wanted:
         return "left private"
@@ -70,3 +88,16 @@ async def delete_task(client: Api, task: str) -> None:
         if error.status not in _NO_SUCH_CALL:
             raise
         raise FanbenchError("Delete is not supported by the server yet.") from None
+
+
+async def delete_tasks(client: Api, tasks: Sequence[str]) -> list[FanbenchError | None]:
+    """`delete_task` of several at once: why each was not deleted, if it was not.
+
+    Raises:
+        UsageError: a name is none.
+    """
+
+    async def one(slug: str, say: Report) -> None:
+        await delete_task(client, slug)
+
+    return await each_task(tasks, one, limit=client.config.concurrency, report=silent)

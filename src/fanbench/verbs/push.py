@@ -15,10 +15,10 @@ from fanbench.api.names import full_task_url
 from fanbench.tasks import Finding, TaskFile, choose_task, read_task_file, refuse_errors, to_notebook
 from fanbench.verbs._api import Api
 from fanbench.verbs._fan import Done, settle
-from fanbench.verbs._pace import POLL_INTERVAL
+from fanbench.verbs._pace import POLL_INTERVAL, Deadline
 from fanbench.verbs._tasks import task_if_any
 from fanbench.verbs.events import EarlierPending, Event, Report, silent
-from fanbench.verbs.wait import ensure_created, wait_for_task
+from fanbench.verbs.wait import created_by, ensure_created
 
 __all__ = ["DatasetsDetached", "PushPlan", "Pushed", "Uploaded", "plan_push", "push_all", "push_task"]
 
@@ -137,7 +137,10 @@ async def push_all(
     report: Report = silent,
     done: Done[Pushed] | None = None,
 ) -> list[Pushed | FanbenchError]:
-    """Pushes all, each as `push_task` does; one that fails does not end the others."""
+    """Pushes all, each as `push_task` does; one that fails does not end the others.
+
+    With `wait` all begin at once, as one time is for all: who waits makes few calls, and the client bounds those.
+    """
     push = partial(
         push_task,
         client,
@@ -147,7 +150,8 @@ async def push_all(
         poll_interval=poll_interval,
         report=report,
     )
-    return await settle([partial(push, plan) for plan in plans], limit=client.config.concurrency, done=done)
+    limit = len(plans) if wait else client.config.concurrency
+    return await settle([partial(push, plan) for plan in plans], limit=limit, done=done)
 
 
 async def push_task(
@@ -169,7 +173,7 @@ async def push_task(
         RunFailed: the server refused the version, or its creation failed.
         StillRunning: the time is over.
     """
-    deadline = _Deadline(timeout)
+    deadline = Deadline(timeout)
     earlier = await _settled_earlier(client, plan.slug, wait, deadline, poll_interval, report)
     if earlier and earlier.options and earlier.options.dataset_data_sources and not datasets:
         report(DatasetsDetached(plan.slug, tuple(earlier.options.dataset_data_sources)))
@@ -184,7 +188,7 @@ async def push_task(
 
 
 async def _settled_earlier(
-    client: Api, slug: str, wait: bool, deadline: _Deadline, poll_interval: float, report: Report
+    client: Api, slug: str, wait: bool, deadline: Deadline, poll_interval: float, report: Report
 ) -> Task | None:
     """The task's earlier version, if there is one, no longer being created. How that ended is no matter."""
     earlier = await task_if_any(client, slug)
@@ -196,32 +200,20 @@ async def _settled_earlier(
             hint="Push with --wait to wait for it first.",
         )
     report(EarlierPending(slug))
-    return await wait_for_task(
-        client, slug, timeout=deadline.left, poll_interval=poll_interval, report=report
-    )
+    return await created_by(client, slug, deadline, seen=earlier, poll_interval=poll_interval, report=report)
 
 
 async def _created(
-    client: Api, pushed: Pushed, deadline: _Deadline, poll_interval: float, report: Report
+    client: Api, pushed: Pushed, deadline: Deadline, poll_interval: float, report: Report
 ) -> Pushed:
-    task = await wait_for_task(
+    task = await created_by(
         client,
         pushed.slug,
+        deadline,
+        seen=pushed.task,
         version=pushed.task.slug.version_number,
-        timeout=deadline.left,
         poll_interval=poll_interval,
         report=report,
     )
     ensure_created(pushed.slug, task)
     return Pushed(pushed.slug, pushed.task, pushed.new_version, created=True)
-
-
-class _Deadline:
-    """What is left of a timeout that several steps share."""
-
-    def __init__(self, timeout: float | None) -> None:
-        self._end = None if timeout is None else anyio.current_time() + timeout
-
-    @property
-    def left(self) -> float | None:
-        return None if self._end is None else max(0.0, self._end - anyio.current_time())

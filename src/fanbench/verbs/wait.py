@@ -18,13 +18,13 @@ from fanbench.api.messages import CreationState, Run, RunState, Task
 from fanbench.verbs._api import Api
 from fanbench.verbs._fan import alone, gather
 from fanbench.verbs._lines import Lines
-from fanbench.verbs._pace import POLL_INTERVAL, Pace
-from fanbench.verbs._poll import RunPoll
+from fanbench.verbs._pace import POLL_INTERVAL, CreationPace, Deadline, Pace
+from fanbench.verbs._poll import RunPoll, TaskPoll
 from fanbench.verbs._streams import follow_log
-from fanbench.verbs._tasks import creation_error, existing_task, model_of, state_word, title_word
-from fanbench.verbs.events import CreationPolled, LogLine, Polled, Report, RunChanged, silent
+from fanbench.verbs._tasks import creation_error, model_of, state_word, title_word
+from fanbench.verbs.events import CreationPolled, LogLine, Polled, Report, RunChanged, RunEnding, silent
 
-__all__ = ["StillRunning", "Watch", "ensure_created", "wait_for_runs", "wait_for_task"]
+__all__ = ["StillRunning", "Watch", "created_by", "ensure_created", "wait_for_runs", "wait_for_task"]
 
 # With other streams still open, one that ends is no hurry: polls stay this many seconds apart.
 _REST = 5.0
@@ -59,19 +59,38 @@ async def wait_for_task(
     Raises:
         StillRunning: the creation has not ended within `timeout`.
     """
-    state = "UNKNOWN"
-    with anyio.move_on_after(timeout):
-        pace, previous = Pace(poll_interval), None
+    return await created_by(
+        client, slug, Deadline(timeout), version=version, poll_interval=poll_interval, report=report
+    )
+
+
+async def created_by(
+    client: Api,
+    slug: str,
+    deadline: Deadline,
+    *,
+    seen: Task | None = None,
+    version: int = 0,
+    poll_interval: float = POLL_INTERVAL,
+    report: Report = silent,
+) -> Task:
+    """`wait_for_task` with a deadline. A task that was just `seen` pending is not asked for again at once."""
+    poll, pace = TaskPoll(client, slug, report), CreationPace(poll_interval)
+    task = seen if seen is not None and seen.creation_state.pending else None
+    previous = None
+    with anyio.move_on_after(deadline.left):
         while True:
-            task = await existing_task(client, slug)
-            state = state_word(task.creation_state)
-            if not task.creation_state.pending and task.slug.version_number >= version:
-                return task
-            report(CreationPolled(slug, task, task.creation_state != previous))
-            previous = task.creation_state
+            task = task or await poll.ask()
+            if task is not None:
+                if not task.creation_state.pending and task.slug.version_number >= version:
+                    return task
+                report(CreationPolled(slug, task, task.creation_state != previous))
+                previous = task.creation_state
+            task = None
             await anyio.sleep(pace.next())
+    state = f"is {state_word(previous)}" if previous is not None else "has not been answered for"
     raise StillRunning(
-        f"Timed out after {timeout or 0:g}s: the creation of task '{slug}' is {state}.",
+        f"Timed out after {deadline.seconds or 0:g}s: the creation of task '{slug}' {state}.",
         hint=f"See how it goes on with: fanbench tasks status {slug}",
     )
 
@@ -260,6 +279,8 @@ class _Waiter:
         except FanbenchError:
             self._stream_ended.set()
         else:
+            if any(seen.id == run.id and not seen.state.terminal for seen in self.runs):
+                self._report(RunEnding(self.watch.slug, run))
             self._stream_ended.set()
         finally:
             self._show(run, lines.flush())

@@ -1,0 +1,162 @@
+"""leaderboard, quota, doctor, completion."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from fanbench.cli.root import root
+from tests.api.fake_server import FakeServer, problem
+from tests.cli.conftest import Cli
+from tests.cli.test_flows import shown
+from tests.cli.world import World, bodies
+
+# --- leaderboard ---
+
+
+@pytest.fixture
+def board(world: World) -> None:
+    """Numbers, Pass and Fail, what is not there, and a proto3 zero that was left out."""
+    world.add_row("google/m@default", "Model M", b_task={"numericResult": {"value": 0.5}}, a_task={})
+    world.add_row("n", "Model, N", a_task={"booleanResult": False}, c={"numericResult": {}})
+    world.add_row("o", "Model O", a_task={"booleanResult": True})
+
+
+CSV = 'Model,A Task,B Task,C\r\nModel M,N/A,0.5,N/A\r\n"Model, N",Fail,N/A,0.0\r\nModel O,Pass,N/A,N/A\r\n'
+
+
+@pytest.mark.usefixtures("board")
+@pytest.mark.parametrize("start", [[], ["b"], ["benchmarks"]])
+def test_a_leaderboard(cli: Cli, server: FakeServer, start: list[str]) -> None:
+    """A row a model, a column a task, sorted by the tasks' slugs; shown also without a flag."""
+    result = cli(*start, "leaderboard", "me/bench", "--version", "3")
+    assert result.exit_code == 0
+    lines = shown(result.stdout).splitlines()
+    assert [lines[0], *lines[2:]] == [
+        "Model A Task B Task C",
+        "Model M N/A 0.5 N/A",
+        "Model, N Fail N/A 0.0",
+        "Model O Pass N/A N/A",
+    ]
+    assert bodies(server, "GetBenchmarkLeaderboard") == [
+        {"ownerSlug": "me", "benchmarkSlug": "bench", "versionNumber": 3}
+    ]
+    assert cli(*start, "leaderboard", "me/bench", "-s").stdout == result.stdout
+
+
+@pytest.mark.usefixtures("board")
+def test_a_leaderboard_as_a_file(cli: Cli) -> None:
+    """The same table as CSV; nothing on stdout, unless --show wants it as well."""
+    result = cli("leaderboard", "me/bench", "-d", "-p", "to/here")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr == "Leaderboard downloaded to to/here/bench_leaderboard.csv\n"
+    assert Path("to/here/bench_leaderboard.csv").read_bytes().decode() == CSV
+    assert os.listdir("to/here") == ["bench_leaderboard.csv"]
+    both = cli("leaderboard", "me/bench", "-d", "-s", "--format", "csv")
+    assert both.stdout_bytes.decode() == CSV
+    assert Path("bench_leaderboard.csv").is_file()
+
+
+@pytest.mark.usefixtures("board")
+def test_a_leaderboard_for_programs(cli: Cli) -> None:
+    """A record a result, with what it is and not how it is written."""
+    rows = json.loads(cli("leaderboard", "me/bench", "--format", "json").stdout)
+    assert [(row["model"], row["task"], row["value"], row["passed"]) for row in rows] == [
+        ("m-default", "b-task", 0.5, None),
+        ("m-default", "a-task", None, None),
+        ("n", "a-task", None, False),
+        ("n", "c", 0.0, None),
+        ("o", "a-task", None, True),
+    ]
+
+
+def test_a_leaderboard_of_ones_own(cli: Cli, server: FakeServer) -> None:
+    """Without an owner it is the one whose token it is."""
+    assert cli("leaderboard", "bench", "--token", "kg-secret").exit_code == 0
+    assert bodies(server, "GetBenchmarkLeaderboard")[0]["ownerSlug"] == "me"
+    assert cli("leaderboard", "bench").exit_code == 2
+
+
+def test_an_empty_leaderboard(cli: Cli) -> None:
+    """Is said, and makes no file."""
+    result = cli("leaderboard", "me/bench", "--download")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "No results found.\n")
+    assert os.listdir() == []
+    assert cli("leaderboard", "me/bench", "--format", "json").stdout == "[]\n"
+
+
+# --- quota ---
+
+
+def test_quota(cli: Cli, world: World) -> None:
+    """Runs in numbers, the Model Proxy in dollars, with the time of the refill."""
+    soon = datetime.now(UTC) + timedelta(hours=5, seconds=20)
+    world.balances = [
+        {
+            "quotaUsed": 1.5,
+            "totalQuotaAllowed": 50,
+            "refillPeriod": "DAILY",
+            "refillTime": f"{soon:%Y-%m-%dT%H:%M:%S}.000Z",
+        },
+        {"quotaUsed": 70, "totalQuotaAllowed": 50, "refillPeriod": "MONTHLY"},
+    ]
+    for start in ([], ["b"]):
+        lines = shown(cli(*start, "quota").stdout).splitlines()
+        assert lines[2:] == [
+            "Task runs Daily 12 88 100",
+            f"Model Proxy Daily $1.50 $48.50 $50.00 {soon:%Y-%m-%d %H:%M:%S} UTC (in 5 hours)",
+            "Model Proxy Monthly $70.00 $0.00 $50.00",
+        ]
+
+
+def test_quota_of_a_server_that_knows_only_one(cli: Cli, server: FakeServer) -> None:
+    """The other is said to be missing."""
+    server.script["GetModelProxyQuotas"] = [problem(404, "No such call.")]
+    result = cli("quota")
+    assert result.exit_code == 0
+    assert "Task runs" in result.stdout
+    assert "No quota of the Model Proxy: No such call." in result.stderr
+    server.script["GetBenchmarkTaskQuota"] = [problem(404, "No such call.")]
+    assert cli("quota").exit_code == 4
+
+
+# --- completion ---
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts(cli: Cli, shell: str) -> None:
+    """For the program's name and variable, and the help says where they go."""
+    script = cli("completion", shell).stdout
+    assert "_FANBENCH_COMPLETE" in script
+    assert "fanbench" in script
+    assert f"fanbench completion {shell} > ~/." in cli("completion", "--help").stdout
+
+
+def test_the_bash_script_can_be_read_by_bash(cli: Cli) -> None:
+    """Where there is a bash."""
+    done = subprocess.run(["bash", "-n"], input=cli("completion", "bash").stdout, text=True, check=False)
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("fanbench tasks st", ["status"]),
+        ("fanbench t p", ["push", "publish"]),
+        ("fanbench b t down", ["download"]),
+        ("fanbench tasks status --wa", ["--watch"]),
+        ("fanbench tasks list --format js", ["json", "jsonl"]),
+    ],
+)
+def test_words_are_completed(line: str, found: list[str]) -> None:
+    """Commands, flags and their values."""
+    from click.shell_completion import ShellComplete
+
+    *words, last = line.split()[1:]
+    complete = ShellComplete(root, {}, "fanbench", "_FANBENCH_COMPLETE")
+    assert [item.value for item in complete.get_completions(words, last)] == found

@@ -1,0 +1,186 @@
+"""`fanbench check --run`: one line a file, records, exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.api.fake_server import Answer, FakeServer, Request, problem
+from tests.cli.conftest import Cli, program
+from tests.cli.world import World
+from tests.verbs.fake_sdk import install_fake_sdk, task_text
+
+
+@pytest.fixture
+def cli(cli: Cli, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """Runs the program in an empty folder, on a server with two models, with a stand-in for the SDK."""
+    install_fake_sdk(tmp_path, monkeypatch)
+    world.add_model("four", "Four", "test/four")
+    world.add_model("five", "Five", "test/five")
+    return cli
+
+
+def write(name: str, body: str = "return 0.5", *, after: str = "") -> None:
+    Path(f"{name}.py").write_text(task_text(body, after=after))
+
+
+def test_a_line_a_file_in_their_order(cli: Cli) -> None:
+    """What it recorded, on which model; the start of each on stderr."""
+    write("a", after="time.sleep(0.5)")
+    write("b")
+    result = cli("check", "a.py", "b.py", "--run")
+    first, second = result.stdout.splitlines()
+    assert first.startswith("a.py: recorded one: COMPLETED, 0.5 (")
+    assert first.endswith(" s, test/four)")
+    assert second.startswith("b.py: recorded")
+    assert "a.py: running on test/four" in result.stderr
+    assert result.exit_code == 0
+
+
+def test_a_model_is_chosen(cli: Cli) -> None:
+    """In any spelling; an unknown one is a usage error, with the closest."""
+    write("a")
+    assert "test/five)" in cli("check", "a.py", "--run", "-m", "five").stdout
+    result = cli("check", "a.py", "--run", "-m", "fuor")
+    assert result.exit_code == 2
+    assert "did you mean four" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("body", "after", "says"),
+    [
+        ("return 1.0", "raise KeyError('lost')", "it ended with exit code 1: KeyError: 'lost'; recorded one"),
+        ("return 1.0", "print('hm')\nsys.exit(7)", "it ended with exit code 7; recorded one"),
+        ("return 1.0", "os.kill(os.getpid(), 9)", "it was killed by signal 9"),
+        ("raise ValueError('boom')", "", "it errored: ValueError: boom"),
+        ("return 1.0", "os.remove('One.run.json')", "it recorded nothing: no *.run.json came out"),
+        ("return 1.0", "open('x.run.json', 'w').close()", "x.run.json: "),
+        ("return 1.0", "time.sleep(60)", "it did not end in time"),
+    ],
+)
+def test_a_failure_says_why_and_fails(cli: Cli, body: str, after: str, says: str) -> None:
+    """In the file's line, with its last output below; exit 1."""
+    write("a", body, after=f"print('my last words', flush=True)\n{after}")
+    result = cli("check", "a.py", "--run", "--timeout", "2" if "sleep" in after else "60")
+    assert result.exit_code == 1
+    assert f"a.py: error: {says}" in result.stdout
+    assert "  | my last words" in result.stdout.splitlines()
+
+
+def test_what_a_push_would_refuse_is_not_run(cli: Cli) -> None:
+    """Its finding is shown, the other file is run, and all of it fails."""
+    Path("bad.py").write_text("def")
+    write("good")
+    result = cli("check", "bad.py", "good.py", "--run")
+    assert result.exit_code == 1
+    assert result.stdout.startswith("bad.py:1:")
+    assert "good.py: recorded" in result.stdout
+    assert "bad.py: running" not in result.stderr
+
+
+def test_nothing_is_run_without_run(cli: Cli, server: FakeServer) -> None:
+    """And the options of a run are refused then."""
+    write("a", after="open('was-run', 'w')")
+    result = cli("check", "a.py")
+    assert (result.exit_code, result.stdout) == (0, "a.py: ok, tasks: one\n")
+    assert server.calls("ListBenchmarkModels") == []
+    assert not list(Path().glob("**/was-run"))
+    for words in (["-m", "four"], ["-o", "kept"], ["--timeout", "3"]):
+        result = cli("check", "a.py", *words)
+        assert (result.exit_code, "--run" in result.stderr) == (2, True)
+
+
+def test_the_live_output(cli: Cli) -> None:
+    """With -v, every line on stderr under the file's name, and not a second time."""
+    write("a", after="print('first')\nsys.exit(1)")
+    result = cli("check", "a.py", "--run", "-v")
+    assert "a.py | first" in result.stderr
+    assert "first" not in result.stdout
+
+
+def test_what_is_kept(cli: Cli) -> None:
+    """Below -o, and the place is said."""
+    write("a")
+    result = cli("check", "a.py", "--run", "-o", "kept")
+    assert "kept in kept/a" in result.stderr
+    assert sorted(os.listdir("kept/a")) == ["One.run.json", "output.log"]
+
+
+def test_records_for_programs(cli: Cli) -> None:
+    """One a recorded task, one a file without any; nothing else on stdout."""
+    write("good")
+    write("silent", after="os.remove('One.run.json')")
+    Path("bad.py").write_text("def")
+    result = cli("check", "good.py", "silent.py", "bad.py", "--run", "--format", "jsonl")
+    records = {row["file"]: row for row in map(json.loads, result.stdout.splitlines())}
+    assert {name: row["outcome"] for name, row in records.items()} == {
+        "good.py": "recorded",
+        "silent.py": "nothing",
+        "bad.py": "refused",
+    }
+    assert (records["good.py"]["task"], records["good.py"]["value"]) == ("one", 0.5)
+    assert records["good.py"]["error"] is None
+    assert records["bad.py"]["error"].startswith("bad.py:1:")
+    assert all(row.keys() == records["good.py"].keys() for row in records.values())
+
+
+class Refusing(World):
+    def _token(self, _: Request) -> Answer:
+        return problem(403, "No.")
+
+
+def test_a_user_without_a_model_proxy(cli: Cli) -> None:
+    """The refusal is the file's line, with what to do."""
+    write("a")
+    world = Refusing()
+    world.add_model("four", "Four", "test/four")
+    with world.server() as server:
+        result = cli("check", "a.py", "--run", "--endpoint", server.url)
+    assert result.exit_code == 1
+    assert "a.py: error: The Model Proxy refused you" in result.stdout
+    assert "verification" in result.stdout
+
+
+def test_an_interrupt_leaves_no_process(cli: Cli, server: FakeServer, folder: Path) -> None:
+    """Exit 130, and what the file has started is gone with it."""
+    child = 'import subprocess\nchild = subprocess.Popen(["sleep", "600"], start_new_session=True)'
+    write(
+        "a",
+        after=f"{child}\nopen({str(folder / 'pid')!r}, 'w').write(f'{{os.getpid()}} {{child.pid}} ')\n"
+        "time.sleep(600)",
+    )
+    process = program("check", "a.py", "--run", FANBENCH_ENDPOINT=server.url)
+    try:
+        pids = wait_for(folder / "pid")
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert not any(lives(pid) for pid in pids)
+
+
+def wait_for(path: Path) -> list[int]:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if path.exists() and len(words := path.read_text().split()) == 2:
+            return [int(word) for word in words]
+        time.sleep(0.02)
+    raise AssertionError("the file was not run")
+
+
+def lives(pid: int) -> bool:
+    """Whether it is still there after a moment; a zombie is not."""
+    for _ in range(100):
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX":
+                return False
+        except OSError:
+            return False
+        time.sleep(0.02)
+    return True

@@ -1,0 +1,44 @@
+"""What `init` and `auth` write when the answer took its time."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from fanbench.cli.env_settings import offer
+from fanbench.cli.render import Output
+from fanbench.verbs.environment import nearly_over
+
+
+def values(key: str, left: timedelta) -> dict[str, str]:
+    ends = (datetime.now(UTC) + left).isoformat()
+    return {"MODEL_PROXY_API_KEY": key, "MODEL_PROXY_EXPIRY_TIME": ends}
+
+
+@pytest.mark.parametrize(
+    ("left", "written"), [(timedelta(hours=2), "old-key"), (timedelta(minutes=1), "new-key")]
+)
+def test_a_token_that_is_nearly_over_is_not_written(left: timedelta, written: str, tmp_path: Path) -> None:
+    """A new one is, and other values stay; a token that is good is kept, as a new one would end it."""
+    offered = {**values("old-key", left), "LLM_DEFAULT": "a/b"}
+    file = tmp_path / ".env"
+    offer(Output(), offered, file, yes=True, renew=lambda: values("new-key", timedelta(hours=2)))
+    assert f"MODEL_PROXY_API_KEY={written}" in file.read_text()
+    assert "LLM_DEFAULT=a/b" in file.read_text()
+
+
+@pytest.mark.parametrize(
+    ("timestamp", "over"),
+    [
+        ("2030-01-01T00:06:00Z", False),
+        ("2030-01-01T00:04:00Z", True),
+        ("2029-12-31T23:00:00", True),
+        ("", False),
+        ("soon", False),
+    ],
+)
+def test_what_is_nearly_over(timestamp: str, over: bool) -> None:
+    """Five minutes ahead; a time that cannot be read is no reason to ask again."""
+    assert nearly_over(timestamp, datetime(2030, 1, 1, tzinfo=UTC)) is over

@@ -1,0 +1,76 @@
+"""Every command explains itself: what it does, what each flag means, and how it is typed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from fanbench.cli.root import root
+
+
+def commands(
+    group: click.Group, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """All commands and groups below `group`, under their full names, each once."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None, name
+        yield (*path, name), command
+        if isinstance(command, click.Group) and name != "benchmarks":
+            yield from commands(command, (*path, name))
+
+
+ALL = [((), root), *commands(root)]
+
+
+@pytest.fixture(params=ALL, ids=lambda pair: " ".join(pair[0]) or "fanbench")
+def command(request: pytest.FixtureRequest) -> tuple[tuple[str, ...], click.Command]:
+    pair: tuple[tuple[str, ...], click.Command] = request.param
+    return pair
+
+
+def test_a_command_says_what_it_does(command: tuple[tuple[str, ...], click.Command]) -> None:
+    """In a sentence that begins its help."""
+    _, found = command
+    assert found.help
+    first = found.help.strip().partition("\n\n")[0]
+    assert first[0].isupper()
+    assert first.rstrip().endswith("."), first
+
+
+def test_every_flag_and_no_other_has_help(command: tuple[tuple[str, ...], click.Command]) -> None:
+    """A sentence a flag; flags that several commands have are shown once, at the command."""
+    path, found = command
+    for param in found.params:
+        if isinstance(param, click.Option):
+            assert param.help, (path, param.name)
+            assert param.help.rstrip("]).").strip(), (path, param.name)
+
+
+def test_examples_are_shown_and_can_be_typed(command: tuple[tuple[str, ...], click.Command]) -> None:
+    """Each names a command that is there, and no flag that is not."""
+    path, _ = command
+    text = CliRunner().invoke(root, [*path, "--help"], prog_name="fanbench").stdout
+    examples = re.findall(r"(?:Examples|Examples, to begin with):\n((?:\s+\S.*\n?)+)", text)
+    assert examples, path
+    lines = [line.strip() for line in examples[-1].splitlines() if line.strip().startswith("fanbench ")]
+    assert lines, path
+    for line in lines:
+        _can_be_typed(line)
+
+
+def _can_be_typed(line: str) -> None:
+    words = re.split(r"\s{2,}| [|>] ", line)[0].split()[1:]
+    command: click.Command = root
+    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+        found = command.get_command(click.Context(command), words.pop(0))
+        assert found is not None, line
+        command = found
+    known = {name for param in command.params for name in [*param.opts, *param.secondary_opts]}
+    flags = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)}
+    assert flags <= known | {"-h", "--help"}, line

@@ -1,0 +1,35 @@
+"""Hints name commands for the server that the user is talking to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fanbench.cli.options import Settings
+
+
+@pytest.mark.parametrize(
+    ("hint", "wanted"),
+    [
+        ("See: fanbench tasks models", "See: fanbench tasks models --local"),
+        ("Check; `fanbench tasks list` shows them.", "Check; `fanbench tasks list --local` shows them."),
+        (
+            "fanbench tasks status a; fanbench tasks status b",
+            "fanbench tasks status a --local; fanbench tasks status b --local",
+        ),
+        ("Renew it: fanbench auth -y.", "Renew it: fanbench auth -y --local."),
+        ("`fanbench models add smollm2` adds one", "`fanbench models add smollm2` adds one"),
+        ("nothing to type", "nothing to type"),
+    ],
+)
+def test_commands_in_hints_get_the_flags(hint: str, wanted: str) -> None:
+    """Those that talk to a server do, the others are left alone."""
+    assert Settings(local=True).here(hint) == wanted
+    assert Settings().here(hint) == hint
+
+
+def test_folders_in_hints_can_be_typed() -> None:
+    """A path with a space is quoted."""
+    settings = Settings(local=True, data=Path("my data"))
+    assert settings.command("tasks list") == "fanbench tasks list --local --data 'my data'"

@@ -1,0 +1,497 @@
+"""Progress: what it looks like, that it leaves what is printed as it is, and a clean screen."""
+
+from __future__ import annotations
+
+import io
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
+from fanbench.cli import live
+from fanbench.cli.live import Display, End, Picture, Row, Timed, clock, spinner
+from fanbench.cli.render import Output
+from fanbench.cli.screen import Screen as LiveScreen
+from tests.api.fake_server import Answer, FakeServer, events
+from tests.cli.terminal import Screen, session
+from tests.cli.world import World, run_zip
+
+# --- What it looks like ---
+
+
+def rows(number: int, *, groups: int = 1) -> list[Timed]:
+    """Runs of which each third has ended well, 5 seconds after the start, and each third badly."""
+    ends: list[tuple[str, End]] = [("COMPLETED", "good"), ("RUNNING", ""), ("ERRORED", "bad")]
+    return [
+        Timed(
+            Row(f"model-{index}", ends[index % 3][0], f"task-{index % groups}", end=ends[index % 3][1]),
+            begun=0,
+            ended=5 if ends[index % 3][1] else None,
+        )
+        for index in range(number)
+    ]
+
+
+def picture(shown: list[Timed], columns: int = 80, height: int = 24, summary: str = "") -> list[str]:
+    lines = Picture(shown, (columns, height), 65.0, 65.0, "runs", summary).lines(colour=False)
+    return [" ".join(line.split()) for line in lines]
+
+
+def test_a_row_each() -> None:
+    """Its mark, name, state and time, which stops when it has ended; a line below that sums up."""
+    assert picture(rows(3), summary="9KB") == [
+        "✓ model-0 COMPLETED 0:05",
+        "⠋ model-1 RUNNING 1:05",
+        "✗ model-2 ERRORED 0:05",
+        "1:05 2 of 3 runs: 1 completed, 1 errored, 1 running 9KB",
+    ]
+
+
+def test_one_row_needs_no_sum() -> None:
+    """It says all."""
+    assert picture(rows(1)) == ["✓ model-0 COMPLETED 0:05"]
+    assert picture([]) == []
+
+
+def test_more_rows_than_lines_are_counted_by_group() -> None:
+    """A line each, with a bar of what has ended."""
+    assert picture(rows(30, groups=2), height=20)[:2] == [
+        "⠋ task-0 5 completed, 5 errored, 5 running ━━━━━━━━━━━━━ 1:05",
+        "⠋ task-1 5 completed, 5 errored, 5 running ━━━━━━━━━━━━━ 1:05",
+    ]
+    assert len(picture(rows(30, groups=2), height=20)) == 3
+
+
+@pytest.mark.parametrize("groups", [1, 20])
+def test_more_groups_than_lines_are_one_line(groups: int) -> None:
+    """And so is a single group."""
+    assert picture(rows(30, groups=groups), height=10) == [
+        "1:05 20 of 30 runs: 10 completed, 10 errored, 10 running"
+    ]
+
+
+def test_hidden_rows_are_counted() -> None:
+    """They have no line."""
+    waiting = [Timed(Row("a", "waiting", hidden=True), 0), Timed(Row("b", "waiting"), 0)]
+    assert picture(waiting) == ["⠋ b waiting 1:05", "1:05 0 of 2 runs: 2 waiting"]
+
+
+@given(
+    st.lists(
+        st.builds(Row, st.text(max_size=30), st.text(max_size=12), st.text(max_size=3), st.text(max_size=9))
+    ),
+    st.integers(1, 120),
+    st.integers(1, 60),
+)
+def test_it_fits_on_every_screen(shown: list[Row], columns: int, height: int) -> None:
+    """Whatever the names: no line is as wide as the screen, and one stays free for what is printed."""
+    lines = Picture([Timed(row, 0) for row in shown], (columns, height), 1.0).lines(colour=False)
+    assert len(lines) <= max(1, height - 1)
+    assert all(cell_len(line) <= max(1, columns - 1) and line.isprintable() for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0:00"), (59.9, "0:59"), (754, "12:34"), (3600, "1:00:00"), (90061, "25:01:01")]
+)
+def test_clock(seconds: float, text: str) -> None:
+    """Minutes and seconds, and hours if there are any."""
+    assert clock(seconds) == text
+
+
+# --- What is printed meanwhile ---
+
+
+class Tty(io.StringIO):
+    """A stream that is the terminal `screen`."""
+
+    def __init__(self, screen: Screen) -> None:
+        super().__init__()
+        self._screen = screen
+
+    def isatty(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        self._screen.feed(text.replace("\n", "\r\n"))
+        return len(text)
+
+
+@contextmanager
+def terminal() -> Iterator[Screen]:
+    """Stdout and stderr are this, as long as the block lasts; no fixture, as pytest sets them for each test."""
+    screen = Screen()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TERM", "xterm")
+        patch.setattr(live, "_DELAY", 0.0)
+        patch.setattr(live, "_TICK", 0.001)
+        patch.setattr(sys, "stdout", Tty(screen))
+        patch.setattr(sys, "stderr", Tty(screen))
+        yield screen
+
+
+_PIECES = st.lists(
+    st.one_of(
+        st.tuples(st.just("out"), st.text("AB\n", max_size=200)),
+        st.tuples(st.just("err"), st.text("ab\n", max_size=200)),
+        st.tuples(st.just("draw"), st.text("xyz", max_size=79)),
+    )
+)
+
+
+@given(_PIECES, st.booleans())
+def test_every_line_comes_through(pieces: list[tuple[str, str]], keep: bool) -> None:
+    """Whole, in its order, and below them the region if it is kept: nothing else stays on the terminal."""
+    printed, drawn = {"out": "", "err": ""}, list[str]()
+    with terminal() as screen:
+        region = LiveScreen(sys.stderr)
+        region.open()
+        for kind, text in [*pieces, ("out", "O\n"), ("err", "e\n")]:
+            if kind == "draw":
+                drawn = [text, "below"]
+                region.draw(drawn)
+            else:
+                (sys.stdout if kind == "out" else sys.stderr).write(text)
+                printed[kind] += text
+        region.close(keep=keep)
+    left = screen.history.split("\n")
+    if keep and drawn:
+        assert left[-2:] == drawn
+        left = left[:-2]
+    assert [line for line in left if line.isupper()] == _lines(printed["out"])
+    assert [line for line in left if line.islower()] == _lines(printed["err"])
+    assert len(left) == sum(text.count("\n") for text in printed.values())
+    assert screen.cursor_shown
+
+
+def _lines(text: str) -> list[str]:
+    return [line for line in text.split("\n") if line]
+
+
+def test_what_is_kept_begins_a_line() -> None:
+    """Also below a line that has no end."""
+    with terminal() as screen, suppress(KeyboardInterrupt), Display(Output()) as display:
+        display.show(1, Row("work"))
+        sys.stdout.write("so far")
+        _until(lambda: "so far\n" in screen.text and "work" in screen.text)
+        raise KeyboardInterrupt
+    assert [line.lstrip("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ ") for line in screen.history.splitlines()] == ["so far", "work    0:00"]
+
+
+def test_an_open_line_is_seen() -> None:
+    """Before it has its end; what could move the cursor is left out until then."""
+    with terminal() as screen, Display(Output()) as display:
+        display.show(1, Row("work"))
+        sys.stdout.write("so \x1b[1mfar")
+        _until(lambda: screen.text.startswith("so far\n") and "work" in screen.text)
+        sys.stdout.write("\x1b[0m, so good\n")
+        _until(lambda: screen.text.startswith("so far, so good\n"))
+    assert screen.history == "so far, so good"
+
+
+def test_a_burst_is_not_one_redraw_a_line() -> None:
+    """Ten thousand lines cost far fewer."""
+    with terminal() as screen, Display(Output()) as display:
+        display.show(1, Row("work"))
+        display.show(2, Row("more work"))
+        _until(lambda: "more work" in screen.text)
+        before = screen.moves
+        for number in range(10_000):
+            sys.stderr.write(f"{number}\n")
+        moves = screen.moves - before
+    assert moves < 2_000
+    assert screen.history.splitlines() == [str(number) for number in range(10_000)]
+
+
+def test_the_streams_are_put_back() -> None:
+    """After an error, too; and who has kept one of them may go on writing."""
+    with terminal() as screen:
+        before = sys.stdout, sys.stderr
+        with suppress(ValueError), Display(Output()) as display:
+            display.show(1, Row("work"))
+            kept = sys.stderr
+            _until(lambda: "work" in screen.text)
+            raise ValueError
+        assert (sys.stdout, sys.stderr) == before
+        kept.write("late")
+    assert screen.history == "late"
+
+
+def test_a_spinner_says_what_it_does() -> None:
+    """In one line, which is gone in the end."""
+    with terminal() as screen, spinner(Output(), "Starting") as say:
+        _until(lambda: "Starting" in screen.text)
+        say("Going on")
+        _until(lambda: "Going on" in screen.text and "Starting" not in screen.text)
+    assert screen.history == ""
+
+
+def test_a_spinner_elsewhere_prints_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    """One for each thing that it is told; none with -q."""
+    with spinner(Output(), "Starting") as say:
+        say("Going on")
+    with spinner(Output(quiet=True), "Starting") as say:
+        say("Going on")
+    assert capsys.readouterr() == ("", "Going on\n")
+
+
+def _until(happened: Callable[[], bool], seconds: float = 30.0) -> None:
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.001)
+
+
+# --- The commands, on a terminal of their own ---
+
+
+def line(text: str) -> dict[str, object]:
+    return {"stream_name": "stdout", "time": 0.5, "data": f"{text}\n"}
+
+
+@pytest.fixture
+def busy(folder: Path, world: World, server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """A task whose runs go on; that of the model `one` says "first", and "second" after this event."""
+    monkeypatch.setenv("FANBENCH_ENDPOINT", server.url)
+    world.seconds = 999
+    world.add_task("t")
+    for model in ("two", "one", "three"):
+        world.add_model(model, model)
+    gate = threading.Event()
+    for run in (10, 11, 12):
+        world.logs[run] = events(line("first"), gate, line("second")) if run == 10 else events(gate)
+    return gate
+
+
+RUN = ("tasks", "run", "t", "-m", "one", "-m", "two", "-m", "three", "--wait", "--poll-interval", "0.2")
+
+
+@pytest.mark.parametrize("size", [(80, 24), (20, 5), (200, 100)])
+def test_run_shows_a_row_a_run(world: World, busy: threading.Event, size: tuple[int, int]) -> None:
+    """In the order of the plan, below the log lines; in the end only what was printed is there."""
+    with session(*RUN, size=size) as terminal:
+        seen = terminal.until(lambda text: text.count("RUNNING") == 3 and "of 3 run" in text)
+        rows = [line.split()[1] for line in seen.splitlines() if "RUNNING" in line]
+        assert rows == ["one", "two", "three"]
+        assert "one   | first" in terminal.screen.history
+        busy.set()
+        terminal.until(lambda text: "| second" in text and "RUNNING" not in text)
+        world.ends["two"] = "ERRORED"
+        world.seconds = 0
+        assert terminal.end() == 1
+    assert terminal.screen.cursor_shown
+    assert terminal.screen.history == (
+        "Submitted run(s) for task 't'.\n  one: Scheduled\n  two: Scheduled\n  three: Scheduled\n"
+        "Waiting for run(s) to complete...\none   | first\none   | second\n"
+        "All runs completed:\n  one: COMPLETED\n  two: ERRORED\n  three: COMPLETED\n"
+        "error: 1 run(s) failed. Details below:\n  [two]\n    Traceback\nValueError: no answer"
+    )
+
+
+def test_an_interrupt_leaves_the_rows(busy: threading.Event) -> None:
+    """So that one sees how far it was; the cursor is there, and the next prompt has a line of its own."""
+    with session(*RUN) as terminal:
+        terminal.until(lambda text: text.count("RUNNING") == 3)
+        terminal.type("\x03")
+        assert terminal.end() == 130
+    assert terminal.screen.cursor_shown
+    below = terminal.screen.history.partition("one   | first\n")[2].splitlines()
+    assert [row.split()[1:3] for row in below[:3]] == [
+        ["one", "RUNNING"],
+        ["two", "RUNNING"],
+        ["three", "RUNNING"],
+    ]
+    assert below[3:] == [below[3]]
+    assert "0 of 3 runs: 3 running" in below[3]
+
+
+def test_a_timeout_clears_the_rows_and_says_what_runs(busy: threading.Event) -> None:
+    """Exit 5."""
+    words = [word if word != "--wait" else "--wait=2" for word in RUN]
+    with session(*words) as terminal:
+        terminal.until(lambda text: text.count("RUNNING") == 3)
+        assert terminal.end() == 5
+    assert terminal.screen.history.partition("one   | first\n")[2] == (
+        "error: Timed out after 2s; still under way:\n"
+        "  t: three (Run 12) Running\n  t: two (Run 11) Running\n  t: one (Run 10) Running\n"
+        "hint: See how they go on with: fanbench tasks status t"
+    )
+    assert terminal.screen.cursor_shown
+
+
+def test_a_screen_that_changes_its_size(world: World, busy: threading.Event) -> None:
+    """Nothing of an earlier size stays behind, though narrow rows have broken what was drawn."""
+    with session(*RUN) as terminal:
+        terminal.until(lambda text: text.count("RUNNING") == 3 and "3 running" in text)
+        for columns, height in ((20, 24), (100, 30), (20, 12), (80, 24)):
+            terminal.resize(columns, height)
+            terminal.until(_one_sum_that(ends="3 running" if columns >= 80 else "…"))
+        busy.set()
+        world.seconds = 0
+        assert terminal.end() == 0
+    assert "RUNNING" not in terminal.screen.text
+    assert " of 3 run" not in terminal.screen.text
+    assert terminal.screen.text.endswith(
+        "All runs completed:\n  one: COMPLETED\n  two: COMPLETED\n  three: COMPLETED"
+    )
+
+
+def _one_sum_that(*, ends: str) -> Callable[[str], bool]:
+    """The last line is as it is drawn for the screen, and the only one of its kind."""
+    return lambda text: text.count(" of 3 run") == 1 and text.endswith(ends)
+
+
+def test_a_stop_and_a_go(world: World, busy: threading.Event) -> None:
+    """What the shell has printed in between stays."""
+    with session(*RUN) as terminal:
+        terminal.until(lambda text: text.count("RUNNING") == 3)
+        terminal.process.send_signal(signal.SIGSTOP)
+        terminal.settle()
+        terminal.screen.feed("\r\n[1]+ Stopped\r\n$ fg\r\nfanbench\r\n")
+        terminal.process.send_signal(signal.SIGCONT)
+        terminal.until(lambda text: text.count("RUNNING") == 6)
+        busy.set()
+        world.seconds = 0
+        assert terminal.end() == 0
+    assert "[1]+ Stopped\n$ fg\nfanbench\n" in terminal.screen.history
+
+
+def test_no_colour_is_still_a_terminal(world: World, busy: threading.Event) -> None:
+    """The rows are there, in no colour."""
+    with session(*RUN, NO_COLOR="1") as terminal:
+        terminal.until(lambda text: text.count("RUNNING") == 3)
+        busy.set()
+        world.seconds = 0
+        assert terminal.end() == 0
+    assert terminal.screen.styles == set()
+
+
+@pytest.mark.parametrize("term", ["dumb", ""])
+def test_a_dumb_terminal_gets_lines(world: World, busy: threading.Event, term: str) -> None:
+    """One a change of state, and no cursor is moved."""
+    with session(*RUN, TERM=term) as terminal:
+        terminal.until(lambda text: text.count("RUNNING") == 3)
+        busy.set()
+        world.seconds = 0
+        assert terminal.end() == 0
+    assert terminal.screen.moves == 0
+    assert "  one (Run 10): RUNNING\n" in terminal.screen.history
+    assert "  one (Run 10): COMPLETED\n" in terminal.screen.history
+
+
+def test_quiet_shows_none(world: World, busy: threading.Event) -> None:
+    """Neither rows nor lines."""
+    with session(*RUN, "-q") as terminal:
+        terminal.until(lambda text: "three: Scheduled" in text)
+        busy.set()
+        world.seconds = 0
+        assert terminal.end() == 0
+    assert terminal.screen.moves == 0
+    assert "Waiting" not in terminal.screen.history
+
+
+def test_data_goes_where_it_is_sent(world: World, busy: threading.Event, tmp_path: Path) -> None:
+    """With stdout in a file, the terminal has the rows, and the file what it has without a terminal."""
+    with (
+        (tmp_path / "out").open("wb") as out,
+        session(*RUN, "--format", "json", stdout=out.fileno()) as terminal,
+    ):
+        terminal.until(lambda text: text.count("RUNNING") == 3)
+        busy.set()
+        world.seconds = 0
+        assert terminal.end() == 0
+    text = (tmp_path / "out").read_text()
+    assert "\x1b" not in text
+    assert [row["run_id"] for row in json.loads(text)] == [10, 11, 12]
+    assert "run_id" not in terminal.screen.history
+
+
+def test_push_shows_a_row_a_task(folder: Path, world: World, server: FakeServer) -> None:
+    """How far its creation is, instead of a line a change."""
+    world.seconds = 999
+    for name in ("b", "a"):
+        (folder / f"{name}.py").write_text(
+            f"import kaggle_benchmarks as kbench\n@kbench.task(name={name!r})\ndef t(llm): ...\nt.run(kbench.llm)\n"
+        )
+    words = ("tasks", "push", "-f", "b.py", "-f", "a.py", "--wait", "--endpoint", server.url)
+    with session(*words) as terminal:
+        seen = terminal.until(lambda text: text.count("RUNNING") == 2)
+        assert [row.split()[1] for row in seen.splitlines() if "RUNNING" in row] == ["b", "a"]
+        assert "0 of 2 pushes: 2 running" in seen
+        world.seconds = 0
+        assert terminal.end() == 0
+    assert "status:" not in terminal.screen.history
+    assert "Completed: b" in terminal.screen.history
+    assert "RUNNING" not in terminal.screen.history
+
+
+def test_pushes_that_are_waited_for_too_long(folder: Path, world: World, server: FakeServer) -> None:
+    """Exit 5, as for one; each says how long it was waited for."""
+    world.seconds = 999
+    for name in ("b", "a"):
+        (folder / f"{name}.py").write_text(
+            f"import kaggle_benchmarks as kbench\n@kbench.task(name={name!r})\ndef t(llm): ...\nt.run(kbench.llm)\n"
+        )
+    words = ("tasks", "push", "-f", "b.py", "-f", "a.py", "--wait", "2", "--endpoint", server.url)
+    with session(*words) as terminal:
+        assert terminal.end() == 5
+    assert "error: Timed out after 2s: the creation of task 'b' is RUNNING." in terminal.screen.history
+    assert "2 of 2 pushes were not waited for to the end" in terminal.screen.history
+
+
+def test_download_shows_a_bar_each(folder: Path, world: World, server: FakeServer) -> None:
+    """Of those that are under way, and the bytes of all; the rows of the table scroll above."""
+    gate, archive = threading.Event(), run_zip()
+    world.add_task("t")
+    for model in ("one", "two", "three"):
+        run = world.add_run("t", model)
+        if model != "three":
+            kind = {"Content-Type": "application/zip"}
+            world.outputs[run] = Answer([archive[:50], gate, archive[50:]], headers=kind, length=len(archive))
+    with session("tasks", "download", "t", "--endpoint", server.url) as terminal:
+        seen = terminal.until(lambda text: "2 downloading" in text and text.count("50B of") == 2)
+        assert [row.split()[1] for row in seen.splitlines() if "50B of" in row] == ["two", "one"]
+        assert "1 of 3 runs: 1 done, 2 downloading" in seen
+        assert "three/12/" in seen
+        gate.set()
+        assert terminal.end() == 0
+    assert "downloading" not in terminal.screen.history
+    assert [row.split()[-1] for row in terminal.screen.history.splitlines() if "/1" in row] == ["Done"] * 3
+
+
+def test_log_shows_what_is_read(busy: threading.Event, world: World, server: FakeServer) -> None:
+    """While logs are shown one after another: which are read, and how many lines so far."""
+    for model in ("one", "two"):
+        world.add_run("t", model, "RUNNING")
+    world.logs[11] = events(line("a"), line("b"), line("c"))
+    world.logs[10] = events(line("first"), busy, line("second"))
+    with session("tasks", "log", "t", "--no-interleave") as terminal:
+        seen = terminal.until(lambda text: "1 reading" in text and "1 lines" in text)
+        assert "1 of 2 logs: 1 read, 1 reading" in seen
+        busy.set()
+        assert terminal.end() == 0
+    assert "reading" not in terminal.screen.history
+    assert "═══\nfirst\nsecond\n═══ (2 lines) ═══" in terminal.screen.history
+
+
+def test_rich_is_imported_where_rows_are_drawn() -> None:
+    """And nowhere before."""
+    code = """
+import sys
+from fanbench.cli import download, live, log, push, run, watching
+from fanbench.cli.render import Output
+with live.Display(Output()) as display:
+    display.show(1, live.Row("work"))
+print("rich" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

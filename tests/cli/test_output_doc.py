@@ -1,0 +1,106 @@
+"""docs/output.md and the commands agree: on which of them print records, and on every field."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from fanbench.cli.records import RUN_FIELDS
+from fanbench.cli.root import root
+from fanbench.results import FIELDS as RESULT_FIELDS
+from tests.cli.conftest import Cli
+from tests.cli.test_help import commands
+from tests.cli.world import World
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "output.md"
+NO_RECORDS = "They print no records."
+
+
+def documented() -> dict[str, tuple[str, ...] | None]:
+    """Heading → fields; `None` where it says that there are none."""
+    sections = re.split(r"^## ", DOCUMENT.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+    found: dict[str, tuple[str, ...] | None] = {}
+    for section in sections:
+        heading, _, body = section.partition("\n")
+        fields = tuple(re.findall(r"^\| `(\w+)` \|", body, flags=re.MULTILINE))
+        if NO_RECORDS in body:
+            found |= dict.fromkeys(heading.split(", "))
+        else:
+            found[heading] = fields
+    return found
+
+
+def declared(command: click.Command) -> tuple[str, ...] | None:
+    """The fields that a command's module names."""
+    assert command.callback is not None
+    module = sys.modules[command.callback.__module__]
+    fields: tuple[str, ...] | None = getattr(module, "FIELDS", getattr(module, "_FIELDS", None))
+    return fields
+
+
+def in_code() -> dict[str, tuple[str, ...] | None]:
+    from fanbench.cli.trials import FIELDS as TRIAL_FIELDS
+
+    leaves = {" ".join(path): found for path, found in commands(root) if not isinstance(found, click.Group)}
+    fields = {path: declared(found) for path, found in leaves.items()}
+    return fields | {
+        "check --run": TRIAL_FIELDS,
+        "models add": None,
+        "models remove": None,
+        "results": RESULT_FIELDS,
+        "tasks status, runs": RUN_FIELDS,
+    }
+
+
+def test_the_document_and_the_code_agree() -> None:
+    """On every command, every field, and their order."""
+    assert documented() == in_code()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "check task.py",
+        "doctor",
+        "leaderboard me/b",
+        "quota",
+        "tasks download t",
+        "tasks list",
+        "tasks log t",
+        "tasks models",
+        "tasks publish t",
+        "tasks push my-task -f task.py",
+        "tasks run t -m m",
+        "tasks status t",
+        "tasks delete t -y",
+    ],
+)
+def test_what_is_printed_has_the_documented_fields(
+    cli: Cli, world: World, task_file: Path, words: str
+) -> None:
+    """All of them and no other, in JSON, JSON lines and, where it is not a table of its own, CSV."""
+    if words.startswith("check"):
+        task_file.write_text(task_file.read_text().replace("one.run(kbench.llm)", ""))
+    world.can_delete = True
+    world.add_task("t")
+    world.add_model("m", "Em")
+    world.add_run("t", "m")
+    world.add_row("m", "Em", a={"booleanResult": True})
+    world.balances = [{"quotaUsed": 1, "totalQuotaAllowed": 5, "refillPeriod": "DAILY"}]
+    heading = re.split(r" (?=my-task|task\.py|t\b|me/|-)", words)[0]
+    fields = documented()[heading]
+    assert fields
+    printed = json.loads(cli(*words.split(), "--format", "json").stdout)
+    for record in printed if isinstance(printed, list) else [printed]:
+        assert tuple(record) == fields
+    assert printed
+    if heading in ("doctor", "leaderboard", "tasks delete", "tasks status"):
+        return  # slow, or another thing in the other formats, or gone
+    (line, *_) = cli(*words.split(), "--format", "jsonl").stdout.splitlines()
+    assert tuple(json.loads(line)) == fields
+    assert cli(*words.split(), "--format", "csv").stdout.splitlines()[0] == ",".join(fields)

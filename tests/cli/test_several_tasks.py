@@ -1,0 +1,137 @@
+"""Several tasks in one command: at the same time, shown in the order in which they were typed."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.api.fake_server import FakeServer
+from tests.cli.conftest import Cli
+from tests.cli.world import World, bodies
+
+
+@pytest.fixture(autouse=True)
+def three(world: World) -> None:
+    """Tasks a, b, c with a run each."""
+    world.can_delete = True
+    for slug in "abc":
+        world.add_task(slug)
+        world.add_run(slug, f"model-{slug}")
+
+
+def test_download(cli: Cli, world: World) -> None:
+    """A table a task, one summary; what is there twice on the command line is fetched once."""
+    result = cli("tasks", "download", "c", "a", "A", "-o", "out")
+    assert result.exit_code == 0, result.stderr
+    assert re.findall(r"model-\w/\d+/", result.stdout) == ["model-c/12/", "model-a/10/"]
+    assert result.stdout.endswith("\nDone: 2 run(s) downloaded.\n")
+    assert Path("out/a/2/model-a/10/one.run.json").is_file()
+    rows = json.loads(cli("tasks", "download", "c", "a", "-o", "out", "--format", "json").stdout)
+    assert [(row["task"], row["outcome"]) for row in rows] == [("c", "Cached"), ("a", "Cached")]
+
+
+def test_log(cli: Cli) -> None:
+    """The headers name the task as well."""
+    result = cli("tasks", "log", "b", "a")
+    assert result.exit_code == 0
+    assert re.findall(r"Logs for (.*?) \(", result.stdout) == ["b model-b", "a model-a"]
+    assert "Showed logs for 2 run(s) across 2 model(s)." in result.stderr
+
+
+def test_log_together(cli: Cli) -> None:
+    """So do the prefixes."""
+    result = cli("tasks", "log", "b", "a", "--interleave")
+    assert sorted(result.stdout.splitlines()) == [
+        "a model-a | hello from model-a",
+        "b model-b | hello from model-b",
+    ]
+
+
+def test_status(cli: Cli) -> None:
+    """A block a task; in JSON a list."""
+    result = cli("tasks", "status", "c", "b")
+    assert re.findall(r"Task: +(\w)", result.stdout) == ["c", "b"]
+    assert "\n\nTask:     b" in result.stdout
+    found = json.loads(cli("tasks", "status", "c", "b", "--format", "json").stdout)
+    assert [(one["task"], one["runs"][0]["model"]) for one in found] == [("c", "model-c"), ("b", "model-b")]
+    lines = cli("tasks", "status", "c", "b", "--format", "csv").stdout.splitlines()
+    assert [line[:4] for line in lines] == ["task", "c,12", "b,11"]
+
+
+def test_publish(cli: Cli, world: World) -> None:
+    """Each says what became of it."""
+    world.tasks["b"]["isPublic"] = True
+    result = cli("tasks", "publish", "c", "b", "--no-publish-backing-notebook")
+    assert result.exit_code == 0
+    assert [line for line in result.stdout.splitlines() if "'" in line] == [
+        "Task 'c' published successfully.",
+        "Task 'b' is already public.",
+    ]
+
+
+def test_delete(cli: Cli, world: World) -> None:
+    """One question for all."""
+    assert cli("tasks", "delete", "a", "b").exit_code == 2
+    result = cli("tasks", "delete", "a", "b", "-y")
+    assert result.exit_code == 0
+    assert result.stderr == "Task 'a' deleted.\nTask 'b' deleted.\n"
+    assert list(world.tasks) == ["c"]
+
+
+@pytest.mark.parametrize("verb", ["download", "log", "status", "publish", "delete"])
+def test_one_that_is_missing_ends_none_of_the_others(cli: Cli, server: FakeServer, verb: str) -> None:
+    """It is said which, and the end is exit 1; a single one is exit 4, and said once."""
+    yes = ["-y"] if verb == "delete" else []
+    result = cli("tasks", verb, "a", "nope", "c", *yes)
+    assert result.exit_code == 1
+    assert result.stderr.count("error: Task 'nope' not found") == 1
+    assert "error: 1 of 3 tasks failed." in result.stderr
+    asked = {body["slug"]["taskSlug"] for body in bodies(server, "GetBenchmarkTask")}
+    assert asked == {"a", "nope", "c"}
+    alone = cli("tasks", verb, "nope", *yes)
+    assert alone.exit_code == 4
+    assert alone.stderr.count("not found") == 1
+
+
+@pytest.mark.parametrize("verb", ["download", "log", "status", "publish", "delete"])
+def test_none_at_all_is_a_usage_error(cli: Cli, verb: str) -> None:
+    """That names what is missing."""
+    result = cli("tasks", verb)
+    assert result.exit_code == 2
+    assert "Missing argument 'TASK...'" in result.stderr
+
+
+def test_watch_says_each_change_and_ends_with_the_last_run(cli: Cli, world: World) -> None:
+    """On stderr where there is no terminal; the last state is on stdout."""
+    import time
+
+    world.seconds = 0.5
+    world.ends["late"] = "ERRORED"
+    world.add_run("a", "late", "RUNNING", since=time.monotonic())
+    result = cli("tasks", "status", "a", "--watch", "--poll-interval", "0.1")
+    assert result.exit_code == 0
+    assert result.stderr.startswith("  a late (Run 13): RUNNING\n  a late (Run 13): ERRORED\n")
+    assert "[late] ValueError: no answer" in result.stdout
+    assert result.stdout.count("Task:") == 1
+
+
+def test_watch_of_what_is_over_asks_once(cli: Cli, server: FakeServer) -> None:
+    """And shows what it is."""
+    assert cli("tasks", "status", "a", "b", "--watch").exit_code == 0
+    assert len(server.calls("ListBenchmarkTaskRuns")) == 2
+
+
+def test_log_keeps_files(cli: Cli, world: World) -> None:
+    """A file a run, in the layout of downloads; none for a run without a log."""
+    world.add_run("a", "google/m@default", "QUEUED")
+    result = cli("tasks", "log", "a", "b", "-o", "logs")
+    assert result.exit_code == 0
+    files = sorted(str(path) for path in Path("logs").rglob("*") if path.is_file())
+    assert files == ["logs/a/2/model-a/10/run.log", "logs/b/2/model-b/11/run.log"]
+    assert Path(files[0]).read_text() == "hello from model-a\n"
+    assert "Kept 2 complete log(s) in logs/" in result.stderr
+    (row, *_) = json.loads(cli("tasks", "log", "b", "-o", "logs", "--format", "json").stdout)
+    assert row["path"] == "logs/b/2/model-b/11/run.log"

@@ -1,0 +1,99 @@
+"""The two command lines, each in a process of its own, on the same local server."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.local.server_process import ServerProcess
+
+TIMEOUT = 100
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def text(self) -> str:
+        return self.out + self.err
+
+
+class Program:
+    """A command line in a folder of its own, with a home of its own."""
+
+    def __init__(self, server: ServerProcess, folder: Path) -> None:
+        self.folder = folder
+        self.environment = {
+            **{name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ},
+            "HOME": str(folder / "home"),
+            "KAGGLE_CONFIG_DIR": str(folder / "home"),
+            "KAGGLE_API_TOKEN": server.address.token,
+            "NO_PROXY": "127.0.0.1,localhost",
+            "PYTHONIOENCODING": "utf-8",
+        }
+        (folder / "home").mkdir(parents=True, exist_ok=True)
+
+    def command(self, words: Sequence[str]) -> list[str]:
+        raise NotImplementedError
+
+    def begin(self, *words: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            self.command(words),
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+        )
+
+    def end(self, process: subprocess.Popen[str]) -> Ended:
+        with process:
+            try:
+                out, err = process.communicate(timeout=TIMEOUT)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
+        return Ended(process.returncode, out, err)
+
+    def run(self, *words: str) -> Ended:
+        return self.end(self.begin(*words))
+
+    def __call__(self, *words: str, code: int = 0) -> str:
+        """All that it printed; its exit code must be `code`."""
+        ended = self.run(*words)
+        assert ended.code == code, ended.text
+        return ended.text
+
+
+class Kaggle(Program):
+    """`kaggle benchmarks …`, unmodified: only its SDK's table of endpoints points at the server."""
+
+    def __init__(self, server: ServerProcess, folder: Path) -> None:
+        super().__init__(server, folder)
+        self._url = server.address.url
+
+    def command(self, words: Sequence[str]) -> list[str]:
+        vendor = Path(__file__).with_name("vendor.py")
+        return [sys.executable, str(vendor), self._url, "benchmarks", *words]
+
+
+class Fanbench(Program):
+    """`fanbench …`; the words that follow are the same."""
+
+    def __init__(self, server: ServerProcess, folder: Path) -> None:
+        super().__init__(server, folder)
+        self.environment["FANBENCH_ENDPOINT"] = server.address.url
+
+    def command(self, words: Sequence[str]) -> list[str]:
+        return [sys.executable, "-m", "fanbench", *words]

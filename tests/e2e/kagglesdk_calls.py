@@ -1,0 +1,81 @@
+"""The vendor's SDK as a judge of messages: which classes a call has, and what of a message they object to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from enum import Enum
+from typing import Any, NamedTuple
+
+from kagglesdk.benchmarks.services import benchmark_tasks_api_service, benchmarks_api_service
+from kagglesdk.models.services import model_proxy_api_service
+from kagglesdk.security.services import oauth_service
+
+SERVICES = [
+    benchmark_tasks_api_service.BenchmarkTasksApiClient,
+    benchmarks_api_service.BenchmarksApiClient,
+    model_proxy_api_service.ModelProxyApiClient,
+    oauth_service.OAuthClient,
+]
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+WIRE_TYPES: dict[type, tuple[type, ...]] = {str: (str,), int: (int,), float: (int, float), bool: (bool,)}
+
+
+class Classes(NamedTuple):
+    """The vendor's classes for one call; a call that answers with a file has none for its answer."""
+
+    request: Any
+    answer: Any
+
+
+class _Recorder:
+    """In the place of the SDK's HTTP client: notes what a service would send, and what it expects back."""
+
+    def __init__(self) -> None:
+        self.calls: dict[str, Classes] = {}
+
+    def call(self, service: str, method: str, request: Any, answer: Any) -> None:
+        is_file = answer is not None and answer.__name__ in ("FileDownload", "HttpRedirect")
+        self.calls[f"{service}/{method}"] = Classes(type(request), None if is_file else answer)
+
+
+def classes() -> dict[str, Classes]:
+    """Every call of the four services by its path, "service/method"."""
+    recorder = _Recorder()
+    for service in SERVICES:
+        client = service(recorder)
+        for name in vars(service):
+            if not name.startswith("_"):
+                getattr(client, name)()
+    return recorder.calls
+
+
+def objections(message: Any, kind: Any, path: str = "") -> Iterator[str]:
+    """What in `message`, at any depth, the vendor's class does not know or would not write so."""
+    if not isinstance(message, dict):
+        yield f"{path or 'the message'} is no object: {message!r}"
+        return
+    known = {field.json_name: field for field in kind._fields}
+    for name, value in message.items():
+        where = f"{path}.{name}".lstrip(".")
+        if name not in known:
+            yield f"{where} is unknown to {kind.__name__}"
+        elif isinstance(known[name].default_value, list) != isinstance(value, list):
+            yield f"{where}: a list in one, none in the other"
+        else:
+            for item in value if isinstance(value, list) else [value]:
+                yield from _value_objections(item, known[name].field_type, where)
+
+
+def _value_objections(value: Any, kind: Any, where: str) -> Iterator[str]:
+    if hasattr(kind, "_fields"):
+        yield from objections(value, kind, where)
+    elif issubclass(kind, Enum):
+        if value not in kind.__members__:
+            yield f"{where}: {value!r} is no {kind.__name__}"
+    elif kind is datetime:
+        if not isinstance(value, str) or not TIME.fullmatch(value):
+            yield f"{where}: {value!r} is no time with milliseconds and a Z"
+    elif type(value) not in WIRE_TYPES[kind]:
+        yield f"{where}: {value!r} is no {kind.__name__}"

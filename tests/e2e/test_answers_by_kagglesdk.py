@@ -1,0 +1,227 @@
+"""The vendor's own message classes read all that our client sends and all that our server answers.
+
+Our client makes every call of the protocol on a local server, and what travels is kept: both ways.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+
+from fanbench import Client, FanbenchError, resolve_config
+from fanbench.api import _calls
+from fanbench.api._calls import Call
+from tests.e2e.kagglesdk_calls import classes, objections
+from tests.local.server_process import TASK, ServerProcess, push, run, task_source
+
+pytestmark = pytest.mark.e2e
+
+CALLS = {f"{call.service}/{call.method}": call for call in vars(_calls).values() if isinstance(call, Call)}
+# Kaggle has no such call.
+OURS_ONLY = {"benchmarks.BenchmarkTasksApiService/DeleteBenchmarkTask"}
+VENDORS = classes()
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One call as it travelled; the body of an answer that is no JSON is not kept."""
+
+    name: str
+    sent: Any
+    status: int
+    answer: Any
+
+
+class Wiretap(httpx.AsyncBaseTransport):
+    """Passes everything on, and keeps it."""
+
+    def __init__(self) -> None:
+        self.exchanges: list[Exchange] = []
+        self._below = httpx.AsyncHTTPTransport()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        sent = json.loads(await request.aread())
+        response = await self._below.handle_async_request(request)
+        name = request.url.path.removeprefix("/api/v1/")
+        if "json" not in response.headers["content-type"]:
+            self.exchanges.append(Exchange(name, sent, response.status_code, None))
+            return response
+        body = await response.aread()
+        await response.aclose()
+        self.exchanges.append(Exchange(name, sent, response.status_code, json.loads(body)))
+        return httpx.Response(response.status_code, headers=response.headers, content=body)
+
+    async def aclose(self) -> None:
+        await self._below.aclose()
+
+
+async def _everything(client: Client, token: str, folder: Path) -> None:
+    """Every call, with every kind of answer that this server has."""
+    await push(client, "heard", TASK.replace("two-plus-two", "heard"))
+    await push(client, "heard", TASK.replace("two-plus-two", "heard"))
+    await push(client, "heard-fails", "# %%\n1 / 0")
+    body = "print('begun')\nllm.prompt('x')\nreturn True"
+    await push(client, "heard-talks", task_source("heard-talks", body))
+    runs = await run(client, "heard", "four", "wrong", "test/broken")
+    await _read_live_log(client)
+    for each in runs:
+        _ = [entry async for entry in client.logs(each.id)]
+    await client.download_output(runs[0].id, folder / "output")
+    await client.download_output(runs[0].id, folder / "output", include_source=True)
+    await client.publish_task("heard", publish_notebook=False)
+    await client.publish_task("local/heard")
+    _ = [task async for task in client.list_tasks(page_size=1)]
+    _ = [task async for task in client.list_tasks(regex="^heard", status="errored")]
+    _ = [each async for each in client.list_runs("heard", models=["four", "test/wrong"])]
+    await client.list_models()
+    await client.task_quota()
+    await client.proxy_quotas()
+    await client.create_proxy_token()
+    await client.introspect_token(token)
+    await client.introspect_token("wrong")
+    await client.delete_task("heard-fails")
+    for refused in (client.leaderboard("me", "none", version=2), client.get_task("no-such-task")):
+        with suppress(FanbenchError):
+            await refused
+
+
+async def _read_live_log(client: Client) -> None:
+    first, second = [await client.schedule_runs("heard-talks", ["slow"]) for _ in range(2)]
+    assert [first[0].run_scheduled, second[0].run_scheduled] == [True, False]
+    while True:
+        (current,) = [each async for each in client.list_runs("heard-talks")]
+        with suppress(FanbenchError):
+            _ = [entry async for entry in client.logs(current.id)]
+            return
+        await anyio.sleep(0.02)  # queued: no log yet
+
+
+@pytest.fixture(scope="module")
+def exchanges(server: ServerProcess, tmp_path_factory: pytest.TempPathFactory) -> list[Exchange]:
+    wiretap = Wiretap()
+    address = server.address
+
+    async def drive() -> None:
+        config = resolve_config(endpoint=address.url, token=address.token, env={})
+        async with Client(config, http=wiretap) as client:
+            await _everything(client, address.token, tmp_path_factory.mktemp("heard"))
+
+    anyio.run(drive)
+    return wiretap.exchanges
+
+
+def named(exchanges: list[Exchange], name: str) -> list[Exchange]:
+    return [exchange for exchange in exchanges if exchange.name == name]
+
+
+def test_every_call_of_ours_is_one_of_the_vendors() -> None:
+    """Service and method are spelled as the vendor's SDK spells them."""
+    assert set(CALLS) - set(VENDORS) == OURS_ONLY
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_the_vendor_reads_what_the_client_sends(exchanges: list[Exchange], name: str) -> None:
+    """Each request is one that the vendor's class knows whole, and would have written the same."""
+    request = VENDORS["benchmarks.BenchmarkTasksApiService/GetBenchmarkTask" if name in OURS_ONLY else name]
+    assert named(exchanges, name)
+    for exchange in named(exchanges, name):
+        assert list(objections(exchange.sent, request.request)) == []
+        assert request.request.from_dict(exchange.sent).to_dict() == exchange.sent
+
+
+@pytest.mark.parametrize("name", [name for name in CALLS if name in VENDORS and VENDORS[name].answer])
+def test_the_vendor_reads_what_the_server_answers(exchanges: list[Exchange], name: str) -> None:
+    """Each answer has known fields only, legal values, times with milliseconds, and no defaults."""
+    answers = [exchange.answer for exchange in named(exchanges, name) if exchange.status == 200]
+    # Benchmarks with leaderboards are Kaggle's alone.
+    assert answers or name.endswith("GetBenchmarkLeaderboard")
+    for answer in answers:
+        assert list(objections(answer, VENDORS[name].answer)) == []
+        assert VENDORS[name].answer.from_dict(answer).to_dict() == answer
+
+
+def test_errors_have_a_code_and_a_message(exchanges: list[Exchange]) -> None:
+    """Every refusal is an object of these two; the code is the HTTP status."""
+    refused = [exchange for exchange in exchanges if exchange.status >= 400]
+    assert {exchange.name.rpartition("/")[2] for exchange in refused} >= {
+        "GetBenchmarkLeaderboard",
+        "GetBenchmarkTask",
+    }
+    for exchange in refused:
+        assert set(exchange.answer) == {"code", "message"}
+        assert exchange.answer["code"] == exchange.status
+        assert exchange.answer["message"]
+
+
+def test_a_log_is_a_list_of_entries(exchanges: list[Exchange]) -> None:
+    """The log of an ended run: objects of a stream's name, seconds and text, and nothing else."""
+    logs = [
+        exchange.answer for exchange in named(exchanges, _path(_calls.GET_LOGS)) if exchange.status == 200
+    ]
+    kept = [log for log in logs if log is not None]
+    assert len(kept) == 3
+    for entry in [entry for log in kept for entry in log]:
+        assert {name: type(value) for name, value in entry.items()} in _entry_shapes()
+        assert entry["stream_name"] in ("stdout", "stderr")
+
+
+def _entry_shapes() -> list[dict[str, type]]:
+    return [{"stream_name": str, "time": kind, "data": str} for kind in (int, float)]
+
+
+def _path(call: Call) -> str:
+    return f"{call.service}/{call.method}"
+
+
+def test_states_of_every_kind_were_heard(exchanges: list[Exchange]) -> None:
+    """The answers judged above are not all of one kind: good and bad ends, live and queued runs."""
+    runs = [
+        each
+        for exchange in named(exchanges, _path(_calls.LIST_RUNS))
+        for each in exchange.answer.get("runs", [])
+    ]
+    words = {each["state"].rpartition("_")[2] for each in runs}
+    assert words >= {"COMPLETED", "ERRORED", "RUNNING"}
+    asked = [each for each in named(exchanges, _path(_calls.GET_TASK)) if each.status == 200]
+    creations = {exchange.answer["creationState"] for exchange in asked}
+    assert {state.rpartition("_")[2] for state in creations} >= {"COMPLETED", "ERRORED"}
+    skipped = [
+        result
+        for exchange in named(exchanges, _path(_calls.SCHEDULE_RUNS))
+        for result in exchange.answer["results"]
+        if "runSkippedReason" in result
+    ]
+    assert len(skipped) == 1
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def http(server: ServerProcess) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=server.address.url) as http:
+        yield http
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("prefix", ["/v1", "/api/v1"])
+async def test_both_bases_and_both_schemes_of_credentials(
+    server: ServerProcess, http: httpx.AsyncClient, prefix: str
+) -> None:
+    """The vendor's SDK speaks to `/v1` or `/api/v1`, with a token or a key: the same answer comes."""
+    path = f"{prefix}/benchmarks.BenchmarksApiService/ListBenchmarkModels"
+    by_token = await http.post(path, json={}, headers={"Authorization": f"Bearer {server.address.token}"})
+    by_key = await http.post(path, json={}, auth=("anybody", server.address.token))
+    nobody = await http.post(path, json={})
+    assert by_token.json() == by_key.json() != {}
+    assert nobody.status_code == 401

@@ -1,0 +1,67 @@
+"""`check --run` with the real SDK on the local server."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.local.server_process import TASK, ServerProcess, task_source
+
+pytestmark = pytest.mark.e2e
+
+MAGIC = """
+# %%
+!echo from a shell
+# %%
+import kaggle_benchmarks as kbench
+
+@kbench.task(name="Magic Task")
+def magic(llm) -> float:
+    return float(len(llm.prompt("What is 2 + 2?")))
+# %%
+magic.run(kbench.llm)
+"""
+
+
+def check(server: ServerProcess, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "fanbench", "check", *words, "--run", "--endpoint", server.address.url]
+    command += ["--token", server.address.token]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MODEL_PROXY_")}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=110)
+
+
+def test_the_real_sdk(server: ServerProcess, tmp_path: Path) -> None:
+    """A task that passes, one with magics, one that raises, one that records nothing: a line each."""
+    silent = task_source("silent", "return True").replace("the_task.run", "if not kbench: the_task.run")
+    files = {
+        "passes.py": TASK,
+        "magic.py": MAGIC,
+        "raises.py": task_source("raises", "raise ValueError('boom')"),
+        "silent.py": silent,
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    ended = check(server, tmp_path, *files, "--format", "jsonl", "-o", "kept")
+    rows = {row["file"]: row for row in map(json.loads, ended.stdout.splitlines())}
+    assert {name: (row["outcome"], row["value"]) for name, row in rows.items()} == {
+        "passes.py": ("recorded", True),
+        "magic.py": ("recorded", 1.0),
+        "raises.py": ("errored", None),
+        "silent.py": ("nothing", None),
+    }
+    assert ended.returncode == 1
+    assert (rows["passes.py"]["assertions_passed"], rows["passes.py"]["model"]) == (1, "test/four")
+    assert list((tmp_path / "kept/passes").glob("*.run.json"))
+
+
+def test_another_model(server: ServerProcess, tmp_path: Path) -> None:
+    """A wrong answer is a result: the file is fine."""
+    (tmp_path / "passes.py").write_text(TASK)
+    ended = check(server, tmp_path, "passes.py", "-m", "wrong")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "passes.py: recorded two-plus-two: COMPLETED, ✗ 0/1 (" in ended.stdout

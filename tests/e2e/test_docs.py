@@ -1,0 +1,41 @@
+"""Every block of Python in docs/python.md runs, in the order of the page."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.programs import REPOSITORY, own_server, run_program
+
+pytestmark = pytest.mark.e2e
+
+PAGE = (REPOSITORY / "docs/python.md").read_text()
+BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
+    with own_server(tmp_path / "data") as environment:
+        yield environment
+
+
+def test_the_page(environment: dict[str, str], tmp_path: Path) -> None:
+    """The first block is a program; the others stand inside its `async with`, one after another."""
+    program, *rest = BLOCKS
+    assert len(rest) >= 7
+    (tmp_path / "examples").symlink_to(REPOSITORY / "examples")
+    (tmp_path / "program.py").write_text(program)
+    said = run_program("program.py", folder=tmp_path, environment=environment)
+    assert "COMPLETED" in said
+    body = textwrap.indent("\n".join(rest), " " * 8)
+    (tmp_path / "page.py").write_text(
+        "import anyio\nimport fanbench\n\nasync def main() -> None:\n"
+        f"    async with fanbench.Client.local() as client:\n{body}\n\nanyio.run(main)\n"
+    )
+    said = run_program("page.py", folder=tmp_path, environment=environment)
+    assert "404 " in said
+    assert "arithmetic" in said

@@ -1,0 +1,49 @@
+"""The Python programs of examples/ run as they stand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.programs import REPOSITORY, own_server, run_program
+
+pytestmark = pytest.mark.e2e
+
+EXAMPLES = REPOSITORY / "examples"
+
+#: What each must say at least, whatever the models answer.
+SAYS = {
+    "push_run_download.py": ["COMPLETED", "arithmetic"],
+    "live_logs.py": ["| TASK: Capital Cities", "COMPLETED"],
+    "own_limit_on_trio.py": ["COMPLETED", "0 of them errored"],
+    "handling_errors.py": [
+        "is never run",
+        "HTTP 404",
+        "Unknown model",
+        "failing: pushed",
+        "still running",
+        "ERRORED: ValueError: this task always fails",
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    with own_server(tmp_path_factory.mktemp("examples") / "data") as environment:
+        yield environment
+
+
+def test_all_are_tried() -> None:
+    """A new example needs a line above, and each says how it is run."""
+    programs = {path.name: path.read_text() for path in EXAMPLES.glob("*.py")}
+    assert programs.keys() == SAYS.keys()
+    assert all(f"python examples/{name}" in text for name, text in programs.items())
+
+
+@pytest.mark.parametrize("name", SAYS)
+def test_an_example(name: str, environment: dict[str, str], tmp_path: Path) -> None:
+    """It ends well in an empty folder, and says what it is about."""
+    said = run_program(EXAMPLES / name, folder=tmp_path, environment=environment)
+    assert [words for words in SAYS[name] if words not in said] == []
