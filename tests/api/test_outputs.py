@@ -6,6 +6,7 @@ import errno
 import os
 import random
 import shutil
+import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -393,3 +394,39 @@ async def test_clean_up_that_hangs(connect: Connect, tmp_path: Path, monkeypatch
             with anyio.fail_after(5):
                 assert (await client.download_output(7, tmp_path / "7")).files == FILES
             free.set()
+
+
+# --- What a killed program has left ---
+
+
+def _dead_pid() -> int:
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid
+
+
+async def test_what_a_killed_download_left_is_removed(connect: Connect, tmp_path: Path) -> None:
+    """The next download of the same run clears it; that of a program that lives is left alone."""
+    target = tmp_path / "7"
+    names = (f"7-{_dead_pid()}-x", f"7-{os.getpid()}-y", "17-1-z")
+    stale, living, other = (tmp_path / f".{name}.part" for name in names)
+    for folder in (stale, living, other):
+        (folder / "new").mkdir(parents=True)
+    with FakeServer({CALL: [good()]}) as server:
+        async with connect(server) as client:
+            await client.download_output(7, target)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([living.name, other.name, "7"])
+
+
+async def test_what_was_moved_aside_by_a_killed_download_comes_back(connect: Connect, tmp_path: Path) -> None:
+    """Killed between the two renames: the old output is there again, even if the new one cannot be had."""
+    target = tmp_path / "7"
+    put_old(tmp_path / "kept")
+    stale = tmp_path / f".7-{_dead_pid()}-x.part"
+    stale.mkdir()
+    (tmp_path / "kept").rename(stale / "old")
+    with FakeServer({CALL: [problem(404, "gone")]}) as server:
+        async with connect(server) as client:
+            with pytest.raises(NotFound):
+                await client.download_output(7, target)
+    assert_old(target)

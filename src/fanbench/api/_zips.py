@@ -22,7 +22,7 @@ MAX_BYTES = 16 << 30
 MAX_FILES = 100_000
 PIECE = 1 << 20
 
-_DRIVE = re.compile(r"[A-Za-z]:")
+_MEANINGFUL = re.compile(r"[\x00-\x1f\\:]")
 _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$) *(\..*)?", re.IGNORECASE)
 
 Unpacked = dict[str, int]
@@ -51,8 +51,23 @@ def unpack(
     with _damage_reported(), zipfile.ZipFile(archive) as zipped:
         entries = zipped.infolist()
         _refuse_bombs(entries, max_bytes, max_files)
-        places = [(entry, safe_path(entry)) for entry in entries]
+        places = _apart([(entry, safe_path(entry)) for entry in entries])
         return _write_all(zipped, places, folder, check)
+
+
+def _apart(
+    places: list[tuple[zipfile.ZipInfo, PurePosixPath]],
+) -> list[tuple[zipfile.ZipInfo, PurePosixPath]]:
+    """Two files whose names have become one are told apart by a number."""
+    taken: set[PurePosixPath] = set()
+    apart = []
+    for entry, wanted in places:
+        place, number = wanted, 2
+        while place in taken and not entry.is_dir():
+            place, number = wanted.with_name(f"{wanted.name}-{number}"), number + 1
+        taken.add(place)
+        apart.append((entry, place))
+    return apart
 
 
 def _write_all(
@@ -86,19 +101,24 @@ def safe_path(entry: zipfile.ZipInfo) -> PurePosixPath:
     """Where the entry goes, relative to the folder.
 
     Raises:
-        BadZip: it would lie outside, is no plain file or folder, or has a name that means a device somewhere.
+        BadZip: it would lie outside, or is no plain file or folder.
     """
     name = entry.filename
-    path = PurePosixPath(name)
-    if path.is_absolute() or "\\" in name or _DRIVE.match(name) or ".." in path.parts:
+    # A run on Linux may name its files as it likes. What would mean something elsewhere is no reason to lose them.
+    parts = [_portable(part) for part in PurePosixPath(name).parts]
+    path = PurePosixPath(*parts)
+    if path.is_absolute() or ".." in path.parts:
         raise BadZip(f"The zip has an entry that leads out of its folder: {name!r}.")
-    if any(ord(letter) < 32 for letter in name) or not path.parts:
+    if not path.parts:
         raise BadZip(f"The zip has an entry whose name cannot be a file's: {name!r}.")
-    if any(_DEVICES.fullmatch(part.rstrip(" .")) for part in path.parts):
-        raise BadZip(f"The zip has an entry that is named like a device: {name!r}.")
     if _kind(entry) not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise BadZip(f"The zip has an entry that is neither a file nor a folder: {name!r}.")
     return path
+
+
+def _portable(part: str) -> str:
+    safe = _MEANINGFUL.sub("_", part)
+    return f"_{safe}" if _DEVICES.fullmatch(safe.rstrip(" .")) else safe
 
 
 def _kind(entry: zipfile.ZipInfo) -> int:

@@ -7,6 +7,7 @@ whole, and comes back if the new one cannot take its place.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["BadZip", "Downloaded", "Progress", "download_output"]
 
 CLEAN_UP_TIMEOUT = 10.0
+_STAGE = ".part"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,9 @@ def _real_place(target: Path) -> Path:
 @asynccontextmanager
 async def _stage(target: Path) -> AsyncIterator[Path]:
     """A folder for all that is temporary, beside `target`: a rename works within one file system only."""
-    make = partial(tempfile.mkdtemp, prefix=f".{target.name}-", suffix=".part", dir=target.parent)
+    await to_thread.run_sync(_clear_stale, target)
+    prefix = f".{target.name}-{os.getpid()}-"
+    make = partial(tempfile.mkdtemp, prefix=prefix, suffix=_STAGE, dir=target.parent)
     stage = Path(await to_thread.run_sync(make))
     try:
         yield stage
@@ -83,6 +87,29 @@ async def _stage(target: Path) -> AsyncIterator[Path]:
         with anyio.move_on_after(CLEAN_UP_TIMEOUT, shield=True):
             remove = partial(shutil.rmtree, stage, ignore_errors=True)
             await to_thread.run_sync(remove, abandon_on_cancel=True)
+
+
+def _clear_stale(target: Path) -> None:
+    """Remove what a program that was killed has left of a download to `target`, and put back what it had moved."""
+    pattern = re.compile(rf"\.{re.escape(target.name)}-(\d+)-.*{re.escape(_STAGE)}")
+    for path in target.parent.iterdir():
+        match = pattern.fullmatch(path.name)
+        if match and not _is_alive(int(match[1])):
+            if (path / "old").is_dir() and not target.exists():
+                (path / "old").rename(target)
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_alive(pid: int) -> bool:
+    if os.name == "nt":
+        return True  # to ask there is to kill
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
 
 
 def _unpack_safely(archive: Path, folder: Path) -> Unpacked:
