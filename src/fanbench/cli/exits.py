@@ -35,9 +35,10 @@ def explain(error: BaseException, env: Mapping[str, str] = os.environ) -> int:
     known = [cause for cause in causes if isinstance(cause, FanbenchError)]
     if not known:
         return _explain_defect(error, causes[0], env)
-    say_error(known[0])
-    if len(causes) > 1:
-        _say(f"({len(causes) - 1} more errors)" if len(causes) > 2 else "(1 more error)")
+    for text in dict.fromkeys(str(cause) for cause in known):
+        say_error(next(cause for cause in known if str(cause) == text))
+    if others := [cause for cause in causes if not isinstance(cause, FanbenchError)]:
+        _explain_defect(error, others[0], env)
     return known[0].exit_code
 
 

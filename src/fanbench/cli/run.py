@@ -79,6 +79,9 @@ def run(
     except WaitTimeout:
         view.give_up()
         raise
+    except KeyboardInterrupt:
+        view.interrupted()
+        raise
     view.end(report)
 
 
@@ -165,6 +168,11 @@ class _View:
     def give_up(self) -> None:
         """The time is over: for a program, all rows as they are now."""
         self._out.rows(_records(self._launches, self._runs.values(), self._slugs), _FIELDS)
+
+    def interrupted(self) -> None:
+        for launch in self._launches:
+            command = self._settings.command(f"tasks status {launch.slug}")
+            self._out.note(f"Interrupted. What was scheduled goes on; see: {bold(command)}")
 
     def end(self, report: RunReport) -> None:
         self._out.rows(_records(report.launches, report.runs, self._slugs), _FIELDS)
