@@ -41,6 +41,9 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix src tests benchmarks examples scripts
 
 bench: $(VENV)/.dev
+	$(BIN)/python benchmarks/start_up.py
+	$(BIN)/python benchmarks/many_runs.py
+	$(BIN)/python benchmarks/calls.py
 	$(BIN)/python benchmarks/local_runs.py
 	$(BIN)/python benchmarks/model_speed.py
 

@@ -39,3 +39,15 @@ def test_the_page(environment: dict[str, str], tmp_path: Path) -> None:
     said = run_program("page.py", folder=tmp_path, environment=environment)
     assert "404 " in said
     assert "arithmetic" in said
+
+
+def test_the_readme(environment: dict[str, str], tmp_path: Path) -> None:
+    """Its program runs after the commands that it stands below, on whatever two models there are."""
+    (program,) = re.findall(
+        r"^```python\n(.*?)^```$", (REPOSITORY / "README.md").read_text(), re.DOTALL | re.MULTILINE
+    )
+    named = '["smollm2-135m-instruct", "gemma-3-270m"]'
+    assert named in program
+    (tmp_path / "program.py").write_text(program.replace(named, '"*"'))
+    run_program("-m", "fanbench", "init", "-y", "-q", "--local", folder=tmp_path, environment=environment)
+    assert run_program("program.py", folder=tmp_path, environment=environment).count("COMPLETED") >= 2

@@ -26,7 +26,7 @@ __all__ = ["Progress", "transfer"]
 
 Progress = Callable[[int, int | None], None]
 
-BLOCK = 512 * 1024
+BLOCK = 256 * 1024
 PARTIAL_CONTENT = 206
 RANGE_NOT_SATISFIABLE = 416
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")

@@ -90,7 +90,7 @@ def common_options(*, hidden: bool = False) -> list[click.Option]:
             type=click.IntRange(min=1),
             metavar="N",
             hidden=hidden,
-            help="How many calls at a time (default: 16).",
+            help="How many calls at a time (default: 16; large outputs keep the cores busy from 4 on).",
         ),
         click.Option(["--format"], type=formats, hidden=hidden, help="How data is printed (default: table)."),
         click.Option(

@@ -16,9 +16,8 @@ POLL_INTERVAL = 60.0
 _START = 1.0
 _GROWTH = 1.5
 _JITTER = 0.1
-# A creation is looked at each second for so many seconds; then its pauses are this share of its age.
-_BRISK = 10.0
-_SHARE = 0.6
+# The pauses between looks at a creation are this share of its age.
+_SHARE = 0.35
 
 
 def _spread() -> float:
@@ -54,15 +53,14 @@ class Pace:
 
 @dataclass
 class CreationPace:
-    """Seconds between looks at a creation, whose end no stream tells: 1, and after 10 of them 0.6 of its age.
+    """Seconds between looks at a creation, whose end no stream tells: 0.35 of its age, and 1 at the least.
 
-    Each look costs a call, each pause the time by which the end is seen late. A creation of up to 10 seconds
-    is seen to end within a second; a longer one at most 0.6 of its age too late, and never more than `limit`.
-    The vendor looks after 0, 5, 12, 22, 37, 59, 92, 141, 201… seconds: fewer calls in the first ten seconds
-    (by about eight, which is the price), and as many from there on. Calls until the end is seen:
+    Each look costs a call, each pause the time by which the end is seen late. The end of a short creation is
+    seen within a second, that of a longer one within 0.35 of its age, and never more than `limit` late. The
+    vendor looks after 0, 5, 12, 22, 37, 59, 92… seconds: later, and with fewer calls. Calls until the end is seen:
 
-        creation of     2 s    5 s   10 s   60 s  600 s
-        ours              2      5     10     14     24
+        creation of     2 s    5 s   12 s   60 s  600 s
+        ours              2      5      8     13     23
         the vendor's      2      2      3      7     16
 
     The jitter only shortens, as with `Pace`; it makes up to a tenth more calls.
@@ -77,7 +75,7 @@ class CreationPace:
 
     def next(self) -> float:
         """The seconds to wait now."""
-        seconds = _START if self._elapsed < _BRISK else _SHARE * self._elapsed
+        seconds = max(_START, _SHARE * self._elapsed)
         seconds = min(self.limit, seconds) * (1 - _JITTER * self.spread())
         self._elapsed += seconds
         return seconds

@@ -246,7 +246,8 @@ class _Waiter:
 
     async def _pause(self) -> None:
         """Until the next poll is due, or a stream has ended: then the end of its run can be seen."""
-        seconds = self._pace.next()
+        # While every run that goes on has a stream, the streams tell when it is worth asking.
+        seconds = self._pace.limit if self._all_streaming() else self._pace.next()
         pending = sum(not run.state.terminal for run in self.runs) + self.watch.missing(self.runs)
         self._report(Polled(self.watch.slug, pending, seconds))
         with anyio.move_on_after(seconds):
@@ -256,6 +257,10 @@ class _Waiter:
             if not self._open:
                 self._pace.reset()
         self._stream_ended = anyio.Event()
+
+    def _all_streaming(self) -> bool:
+        going = {run.id for run in self.runs if not run.state.terminal}
+        return bool(going) and going <= self._open and not self.watch.missing(self.runs)
 
     def _follow(self, run: Run, followers: TaskGroup) -> None:
         """Opens the stream of a run that has begun; of one that is over too, if its lines are wanted."""
