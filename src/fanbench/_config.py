@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -114,7 +115,11 @@ def _concurrency(given: int | None) -> int:
 def _endpoint(given: str | None, env: Mapping[str, str]) -> str:
     url = given or env.get("FANBENCH_ENDPOINT") or env.get("KAGGLE_API_ENDPOINT") or _environment(env)
     if not _is_web_address(url):
-        raise UsageError(f"{url!r} is not an endpoint.", hint="Write it as https://HOST or http://HOST:PORT.")
+        # Somebody may have written a password into it.
+        shown = re.sub(r"//[^/@]*@", "//…@", url)
+        raise UsageError(
+            f"{shown!r} is not an endpoint.", hint="Write it as https://HOST or http://HOST:PORT."
+        )
     return url.rstrip("/")
 
 

@@ -132,7 +132,7 @@ def test_run_and_wait_with_an_errored_run(cli: Cli, world: World) -> None:
     result = cli("tasks", "run", "t", "-m", "m", "-m", "n", "--wait")
     assert result.exit_code == 1
     assert "m: COMPLETED" in result.stdout
-    assert "1 run(s) failed. Details below:\n  [n]\n    Traceback\nValueError: no answer" in result.stderr
+    assert "1 run(s) failed. Details below:\n  [n]\n    Traceback\n    ValueError: no answer" in result.stderr
 
 
 def test_run_and_wait_for_too_long(cli: Cli, world: World) -> None:

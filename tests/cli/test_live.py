@@ -293,7 +293,7 @@ def test_run_shows_a_row_a_run(world: World, busy: threading.Event, size: tuple[
         "Submitted run(s) for task 't'.\n  one: Scheduled\n  two: Scheduled\n  three: Scheduled\n"
         "Waiting for run(s) to complete...\none   | first\none   | second\n"
         "All runs completed:\n  one: COMPLETED\n  two: ERRORED\n  three: COMPLETED\n"
-        "error: 1 run(s) failed. Details below:\n  [two]\n    Traceback\nValueError: no answer"
+        "error: 1 run(s) failed. Details below:\n  [two]\n    Traceback\n    ValueError: no answer"
     )
 
 

@@ -13,5 +13,7 @@ def debug(event: str, **fields: object) -> None:
     Nor is it imported here: a program that never did has no use for it, and the import takes a while.
     """
     structlog = sys.modules.get("structlog")
-    if structlog is not None and structlog.is_configured():
+    # While another thread imports it, it is there and has nothing in it yet.
+    is_configured = getattr(structlog, "is_configured", None)
+    if structlog is not None and is_configured is not None and is_configured():
         structlog.get_logger("fanbench.api").debug(event, **fields)

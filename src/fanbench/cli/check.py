@@ -33,7 +33,7 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=click.FloatRange(min=0, min_open=True, max=1e9),
     metavar="SECONDS",
     help="With --run: the most that a file may take (default: 600).",
 )
@@ -64,6 +64,8 @@ def check(
       fanbench check my_task.py --run --local
       fanbench check tasks/*.py --run -m gemini-2.5-flash --timeout 120 -o trials
     """
+    if timeout is not None and not timeout > 0:  # NaN passes the range
+        raise UsageError("--timeout must be more than 0 seconds.")
     if not run_ and (model or output or timeout):
         raise UsageError("-m, -o and --timeout are for a run of the files.", hint="Add --run.")
     checked = [_check(path, allow_no_run=allow_no_run) for path in files]

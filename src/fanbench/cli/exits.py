@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -52,6 +53,10 @@ def leaves(error: BaseException) -> Iterator[BaseException]:
 
 
 def say_error(error: FanbenchError) -> None:
+    """Also for errors that do not end the command: their hints are for the command's server, too."""
+    context = click.get_current_context(silent=True)
+    if error.hint and context is not None and hasattr(context.obj, "here"):
+        error.hint = context.obj.here(error.hint)
     _say(f"{click.style('error:', fg='red', bold=True)} {error}")
     for note in getattr(error, "__notes__", []):
         _say(note)
@@ -69,6 +74,10 @@ def explain_click(error: click.ClickException) -> int:
 
 
 def _explain_defect(error: BaseException, cause: BaseException, env: Mapping[str, str]) -> int:
+    if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+        _close_stdout()
+        _say(f"{click.style('error:', fg='red', bold=True)} cannot write the output: {cause.strerror}")
+        return 1
     if env.get("FANBENCH_DEBUG"):
         import traceback
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fanbench._errors import UsageError
-from fanbench.cli.options import Settings, Verb, pass_settings
+from fanbench.cli.options import CsvVerb, Settings, pass_settings
 from fanbench.cli.render import iso_time, table
 from fanbench.cli.session import call
 
@@ -34,7 +34,7 @@ FIELDS = (
 )
 
 
-@click.command(cls=Verb)
+@click.command(cls=CsvVerb)
 @click.argument("benchmark", metavar="OWNER/BENCHMARK")
 @click.option("-s", "--show", is_flag=True, help="Print it (what happens without a flag, too).")
 @click.option("-d", "--download", is_flag=True, help="Write it to BENCHMARK_leaderboard.csv.")

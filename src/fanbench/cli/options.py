@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Callable, Sequence
@@ -11,11 +12,12 @@ from typing import Any, TypeVar
 
 import click
 
-from fanbench._errors import UsageError
+from fanbench._errors import FanbenchError, UsageError
+from fanbench.cli.exits import leaves
 from fanbench.cli.render import Output
 from fanbench.cli.words import one_value_each, optional_wait
 
-__all__ = ["Settings", "Verb", "common_options", "model_option", "pass_settings", "wait_options"]
+__all__ = ["CsvVerb", "Settings", "Verb", "common_options", "model_option", "pass_settings", "wait_options"]
 
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -54,7 +56,12 @@ class Settings:
 
     def here(self, hint: str) -> str:
         """A hint of the verbs, who do not know the server: the commands in it are for the same one."""
-        return _COMMAND.sub(lambda match: f"{match[0]}{self._where}", hint)
+        where = self._where
+
+        def complete(match: re.Match[str]) -> str:
+            return match[0] if match[0].endswith(where) else f"{match[0]}{where}"
+
+        return _COMMAND.sub(complete, hint)
 
     @property
     def _where(self) -> str:
@@ -130,8 +137,17 @@ class Verb(click.Command):
         given = dict(earlier) if isinstance(earlier, dict) else {}
         given.update({name: value for name in _COMMON if (value := ctx.params.pop(name, None)) is not None})
         ctx.obj = Settings(**{name: value for name, value in given.items() if value is not None})
-        if ctx.obj.no_color:
+        if ctx.obj.no_color or os.environ.get("TERM") == "dumb":
             ctx.find_root().color = ctx.color = False
+        try:
+            return self._invoke(ctx)
+        except BaseException as error:
+            for known in leaves(error):
+                if isinstance(known, FanbenchError) and known.hint:
+                    known.hint = ctx.obj.here(known.hint)
+            raise
+
+    def _invoke(self, ctx: click.Context) -> Any:
         if not (ctx.obj.verbose or ctx.obj.log_file):
             return super().invoke(ctx)
         # The logging library takes a while to import, and is imported here only.
@@ -153,6 +169,14 @@ class Verb(click.Command):
             formatter.write_dl([record for option in options if (record := option.get_help_record(ctx))])
 
 
+class CsvVerb(Verb):
+    """A command that takes the vendor's `--csv` for `--format csv`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        words = [word for arg in args for word in (("--format", "csv") if arg == "--csv" else (arg,))]
+        return super().parse_args(ctx, words)
+
+
 # --- Options of several commands ------------------------------------------------------------------------------
 
 
@@ -161,7 +185,7 @@ def model_option(help_text: str) -> Callable[[F], F]:
 
 
 def _not_negative(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
-    if value is not None and value < 0:
+    if value is not None and not value >= 0:  # NaN is neither
         raise UsageError(
             "--wait takes a number of seconds, not a negative one.", hint="--wait alone has no limit."
         )

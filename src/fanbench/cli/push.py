@@ -210,6 +210,8 @@ class _View:
         self._out.text(f"   Task Details:  {pushed.url}")
         if not self._waiting:
             self._out.text(f"   Model Output:  {pushed.output_url}")
+        if pushed.task.creation_error_message:
+            self._out.warn(pushed.task.creation_error_message)
         if self._datasets and pushed.datasets:
             self._out.text(f"Attached Kaggle dataset(s): {', '.join(pushed.datasets)}")
         if pushed.unresolved_datasets:

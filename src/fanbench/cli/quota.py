@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fanbench.cli.options import Settings, Verb, pass_settings
+from fanbench.cli.options import CsvVerb, Settings, pass_settings
 from fanbench.cli.render import format_time, iso_time, table
 from fanbench.cli.session import call
 
@@ -22,7 +22,7 @@ _NAMES = {"task_runs": "Task runs", "model_proxy": "Model Proxy"}
 _UNITS = {"task_runs": "runs", "model_proxy": "usd"}
 
 
-@click.command(cls=Verb)
+@click.command(cls=CsvVerb)
 @pass_settings
 def quota(settings: Settings) -> None:
     """Show what is used and what remains: task runs today, and US dollars of the Model Proxy.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -136,8 +137,9 @@ class _View:
                 self._show(launch)
                 self._plan(launch)
             case NotLaunched(_, error) if self._several:  # of one alone, it is what the command ends with
-                error.hint = self._settings.here(error.hint) if error.hint else None
                 say_error(error)
+            case NotLaunched():
+                pass
             case _:
                 self._say_waiting()
                 self._watching.report(event)
@@ -212,7 +214,8 @@ def _refuse_errored(runs: Sequence[Run], *, several_tasks: bool) -> None:
     if errored:
         tasks = [f"{run.task_slug.task_slug} " if several_tasks else "" for run in errored]
         details = [
-            f"  {red(f'[{task}{model_of(run)}]')}\n    {run.error_message.strip() or 'No error message'}"
+            f"  {red(f'[{task}{model_of(run)}]')}\n"
+            + textwrap.indent(run.error_message.strip() or "No error message", "    ")
             for task, run in zip(tasks, errored, strict=True)
         ]
         raise RunFailed("\n".join([f"{len(errored)} run(s) failed. Details below:", *details]))

@@ -6,12 +6,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from fanbench._errors import FanbenchError, RunFailed, WaitTimeout
-from fanbench.cli.exits import leaves
 from fanbench.cli.options import Settings
 from fanbench.cli.secrecy import hide
 
 if TYPE_CHECKING:
     from fanbench._config import Config
+    from fanbench.api._retry import Retry
     from fanbench.api.client import Client
 
 __all__ = ["call", "finish"]
@@ -29,17 +29,15 @@ def call(settings: Settings, verb: Callable[[Client], Awaitable[T]]) -> T:
 async def _call(settings: Settings, verb: Callable[[Client], Awaitable[T]]) -> T:
     config = await _config(settings)
     from fanbench.api._transport import secrets_of
-    from fanbench.api.client import Client
+    from fanbench.api.client import Client, RetryPolicy
 
     hide(*secrets_of(config.credentials))
-    try:
-        async with Client(config) as client:
-            return await verb(client)
-    except BaseException as error:
-        for known in leaves(error):
-            if isinstance(known, FanbenchError) and known.hint:
-                known.hint = settings.here(known.hint)
-        raise
+
+    def say(retry: Retry) -> None:
+        settings.output.note(f"{retry.error}; trying again in {max(retry.wait, 0.1):.1f} s")
+
+    async with Client(config, retry=RetryPolicy(on_retry=say)) as client:
+        return await verb(client)
 
 
 async def _config(settings: Settings) -> Config:
