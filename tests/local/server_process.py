@@ -42,7 +42,7 @@ reply = "no idea"
 [[model]]
 slug = "test/slow"
 kind = "scripted"
-latency = 1.5
+latency = 3.0
 reply = "4"
 
 [[model]]
