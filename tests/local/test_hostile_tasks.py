@@ -58,7 +58,7 @@ async def test_the_run_errors_with_the_reason(client: Client, slug: str, body: s
     [
         "subprocess.Popen([sys.executable, '-c', code], start_new_session=True)",
         "subprocess.Popen([sys.executable, '-c', code], start_new_session=True, env={})",
-        "subprocess.Popen(['sh', '-c', 'sleep 600 & echo $! > pid; exec sleep 600'], start_new_session=True)",
+        "subprocess.Popen(['sh', '-c', 'sleep 600 & touch started; exec sleep 600'], start_new_session=True)",
         "daemon()",
     ],
     ids=["session", "no-environment", "grandchild", "fork-only"],
@@ -67,16 +67,17 @@ async def test_nothing_that_a_run_started_is_left(client: Client, server: Server
     """Whatever session, environment or parent a process gave itself, it is gone when the run is."""
     before = """
 import os, signal, subprocess, sys, time
-code = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(600)"
+code = "import signal, time; signal.signal(15, signal.SIG_IGN); open('started', 'w'); time.sleep(600)"
 
 def daemon():
     if os.fork() == 0:
         os.setsid()
         if os.fork() == 0:
+            open("started", "w")
             time.sleep(600)
         os._exit(0)
 """
-    body = only_when_run(f"{start}\nprint('children', flush=True)\ntime.sleep(0.3)")
+    body = only_when_run(f"{start}\nwhile not os.path.exists('started'): time.sleep(0.01)")
     await push(client, "strays", task_source("strays", body, before=before))
     (done,) = await run(client, "strays", "wrong")
     assert done.state is RunState.COMPLETED, done.error_message

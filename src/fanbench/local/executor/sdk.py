@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,9 +52,6 @@ class LazyModels(dict[str, Any]):
 
     def copy(self) -> dict[str, Any]:
         return dict(self.items())
-
-    def __iter__(self) -> Iterator[str]:
-        return super().__iter__()
 
 
 @dataclass(frozen=True)
