@@ -62,9 +62,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def cli(folder: Path, server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> Cli:
     """Calls the program in this process, on the world's server."""
     monkeypatch.setenv("FANBENCH_ENDPOINT", server.url)
+    monkeypatch.setenv("FANBENCH_DEBUG", "1")  # a defect shows its traceback
 
     def call(*words: str, input: str | None = None) -> Result:  # noqa: A002
-        return CliRunner().invoke(root, list(words), input=input, prog_name="fanbench")
+        result = CliRunner().invoke(root, list(words), input=input, prog_name="fanbench")
+        # For whoever reads of a failure.
+        print(f"$ fanbench {' '.join(words)}\n{result.stdout}--- stderr\n{result.stderr}")
+        return result
 
     return call
 

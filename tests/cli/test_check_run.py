@@ -34,12 +34,12 @@ def test_a_line_a_file_in_their_order(cli: Cli) -> None:
     write("a", after="time.sleep(0.5)")
     write("b")
     result = cli("check", "a.py", "b.py", "--run")
+    assert result.exit_code == 0
     first, second = result.stdout.splitlines()
     assert first.startswith("a.py: recorded one: COMPLETED, 0.5 (")
     assert first.endswith(" s, test/four)")
     assert second.startswith("b.py: recorded")
     assert "a.py: running on test/four" in result.stderr
-    assert result.exit_code == 0
 
 
 def test_a_model_is_chosen(cli: Cli) -> None:
