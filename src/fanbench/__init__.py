@@ -24,17 +24,21 @@ if TYPE_CHECKING:
         ApiError,
         BadAnswer,
         BadRequest,
+        BudgetReached,
         Conflict,
         ConnectionFailed,
         CredentialsError,
         FanbenchError,
         Forbidden,
+        JournalError,
         LocalServerError,
         NotFound,
         OutputError,
         RateLimited,
         RunFailed,
         ServerFault,
+        SweepError,
+        SweepLocked,
         TaskFileError,
         Unauthorized,
         UsageError,
@@ -50,6 +54,11 @@ if TYPE_CHECKING:
     )
     from fanbench.local.launcher import LocalServer, ensure_server
     from fanbench.results import ResultSet, RunResult, read_results
+    from fanbench.sweeps.events import SweepEvent
+    from fanbench.sweeps.plan import SweepPlan
+    from fanbench.sweeps.report import RunRow, RunStatus, SweepReport
+    from fanbench.sweeps.simple import plan_sweep, sweep
+    from fanbench.sweeps.sweep import Sweep
     from fanbench.verbs import (
         DownloadReport,
         DownloadRow,
@@ -67,6 +76,7 @@ __all__ = [
     "Basic",
     "Bearer",
     "BenchmarkModel",
+    "BudgetReached",
     "Client",
     "Config",
     "Conflict",
@@ -78,6 +88,7 @@ __all__ = [
     "DownloadRow",
     "FanbenchError",
     "Forbidden",
+    "JournalError",
     "LocalServer",
     "LocalServerError",
     "LogEntry",
@@ -90,9 +101,17 @@ __all__ = [
     "RunFailed",
     "RunReport",
     "RunResult",
+    "RunRow",
     "RunState",
+    "RunStatus",
     "ServerFault",
     "StillRunning",
+    "Sweep",
+    "SweepError",
+    "SweepEvent",
+    "SweepLocked",
+    "SweepPlan",
+    "SweepReport",
     "Task",
     "TaskFileError",
     "TaskStatus",
@@ -102,8 +121,10 @@ __all__ = [
     "__version__",
     "ensure_server",
     "local_server",
+    "plan_sweep",
     "read_results",
     "resolve_config",
+    "sweep",
 ]
 
 # Where the names that are no errors come from.
@@ -113,6 +134,11 @@ _HOMES = {
     "fanbench.api.messages": ("BenchmarkModel", "CreationState", "LogEntry", "Run", "RunState", "Task"),
     "fanbench.local.launcher": ("LocalServer", "ensure_server"),
     "fanbench.results": ("ResultSet", "RunResult", "read_results"),
+    "fanbench.sweeps.events": ("SweepEvent",),
+    "fanbench.sweeps.plan": ("SweepPlan",),
+    "fanbench.sweeps.report": ("RunRow", "RunStatus", "SweepReport"),
+    "fanbench.sweeps.simple": ("plan_sweep", "sweep"),
+    "fanbench.sweeps.sweep": ("Sweep",),
     "fanbench.verbs": ("DownloadReport", "DownloadRow", "Pushed", "RunReport", "StillRunning", "TaskStatus"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -17,6 +17,10 @@ FanbenchError                 anything below; `exit_code` is what the command li
 ├── WaitTimeout               `--wait S` is over and something still runs                      exit 5
 ├── RunFailed                 some runs errored, or some of a batch failed
 ├── OutputError               an output could not be written, or a download is damaged
+├── SweepError                a sweep cannot begin or go on
+│   ├── JournalError          its journal cannot be read or written, or is of something else
+│   ├── SweepLocked           another process works on its folder, with that `pid` where known
+│   └── BudgetReached         one more run could go over `--max-cost`                          exit 6
 └── LocalServerError          the embedded server: cannot start, listen, or find its models
 """
 
@@ -26,17 +30,21 @@ __all__ = [
     "ApiError",
     "BadAnswer",
     "BadRequest",
+    "BudgetReached",
     "Conflict",
     "ConnectionFailed",
     "CredentialsError",
     "FanbenchError",
     "Forbidden",
+    "JournalError",
     "LocalServerError",
     "NotFound",
     "OutputError",
     "RateLimited",
     "RunFailed",
     "ServerFault",
+    "SweepError",
+    "SweepLocked",
     "TaskFileError",
     "Unauthorized",
     "UsageError",
@@ -171,6 +179,28 @@ class RunFailed(FanbenchError):
 
 class OutputError(FanbenchError):
     """An output could not be written, or a download is damaged."""
+
+
+class SweepError(FanbenchError):
+    """A sweep cannot begin, or cannot go on."""
+
+
+class JournalError(SweepError):
+    """The journal of a sweep cannot be read or written, is damaged, or is of something else."""
+
+
+class SweepLocked(SweepError):
+    """Another process works on the sweep's folder. `pid` is that process, `None` where it is not known."""
+
+    def __init__(self, message: str, *, pid: int | None = None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.pid = pid
+
+
+class BudgetReached(SweepError):
+    """Nothing more was scheduled: one more run could cost more than `--max-cost` leaves."""
+
+    exit_code = 6
 
 
 class LocalServerError(FanbenchError):

@@ -223,10 +223,11 @@ def test_waiting_holds_no_slot() -> None:
 
     async def main() -> list[str]:
         order: list[str] = []
-        http = Scripted(response(429, Retry_After="10"), QUOTA)
+        http = Scripted(response(500), QUOTA)
+        policy = RetryPolicy(base=10.0, random=lambda: 1.0)
         limiter = anyio.CapacityLimiter(1)
         limits = Limits(calls=limiter, streams=limiter, downloads=limiter)
-        async with Client(CONFIG, http=http, retry=NONE, limits=limits) as client:
+        async with Client(CONFIG, http=http, retry=policy, limits=limits) as client:
 
             async def call(name: str) -> None:
                 await client.task_quota()

@@ -44,7 +44,9 @@ def declared(command: click.Command) -> tuple[str, ...] | None:
 
 
 def in_code() -> dict[str, tuple[str, ...] | None]:
+    from fanbench.cli.sweep import PLAN_FIELDS
     from fanbench.cli.trials import FIELDS as TRIAL_FIELDS
+    from fanbench.sweeps.summary import FIELDS as SWEEP_FIELDS
 
     leaves = {" ".join(path): found for path, found in commands(root) if not isinstance(found, click.Group)}
     fields = {path: declared(found) for path, found in leaves.items()}
@@ -53,6 +55,8 @@ def in_code() -> dict[str, tuple[str, ...] | None]:
         "models add": None,
         "models remove": None,
         "results": RESULT_FIELDS,
+        "sweep": SWEEP_FIELDS,
+        "sweep --dry-run": PLAN_FIELDS,
         "tasks status, runs": RUN_FIELDS,
     }
 

@@ -39,6 +39,8 @@ class World:
     models: list[dict[str, Any]] = field(default_factory=list)
     logs: dict[int, Answer] = field(default_factory=dict)
     outputs: dict[int, Answer] = field(default_factory=dict)
+    #: What the run file of a model's runs holds.
+    results: dict[str, dict[str, Any]] = field(default_factory=dict)
     board: list[dict[str, Any]] = field(default_factory=list)
     balances: list[dict[str, Any]] = field(default_factory=list)
 
@@ -106,9 +108,12 @@ class World:
     def _create(self, request: Request) -> Answer:
         slug = request.json["slug"]
         options = request.json.get("options", {})
+        before = self.tasks.get(slug)
         self.add_task(
             slug, "RUNNING" if self.seconds else "COMPLETED", options=options, since=time.monotonic()
         )
+        if before is not None:
+            self.tasks[slug]["slug"]["versionNumber"] = before["slug"]["versionNumber"] + 1
         return Answer(self.tasks[slug])
 
     def _get(self, request: Request) -> Answer:
@@ -124,12 +129,16 @@ class World:
         slug = request.json["taskSlugs"][0]["taskSlug"]
         results: list[dict[str, Any]] = []
         for model in request.json["modelVersionSlugs"]:
-            if any(run["modelVersionSlug"] == model and run["state"] == f"{RUN}RUNNING" for run in self.runs):
+            if any(self._in_flight(run, slug, model) for run in self.runs):
                 results.append({"runSkippedReason": "already in flight"})
                 continue
             self.add_run(slug, model, "RUNNING", since=time.monotonic())
             results.append({"runScheduled": True})
         return Answer({"results": results})
+
+    def _in_flight(self, run: dict[str, Any], slug: str, model: str) -> bool:
+        mine = run["taskSlug"]["taskSlug"] == slug and run["modelVersionSlug"] == model
+        return mine and bool(run["state"] == f"{RUN}RUNNING")
 
     def _list_runs(self, request: Request) -> Answer:
         for run in self.runs:
@@ -154,9 +163,11 @@ class World:
     def _output(self, request: Request) -> Answer:
         run_id = request.json["runId"]
         sources = {"__notebook__.ipynb": "{}"} if request.json.get("includeSource") else {}
-        return self.outputs.get(run_id) or Answer(
-            run_zip(**sources), headers={"Content-Type": "application/zip"}
-        )
+        if run_id in self.outputs:
+            return self.outputs[run_id]
+        result = self.results.get(self.runs[run_id - 10]["modelVersionSlug"])
+        named = {} if result is None else {"one.run.json": json.dumps(result)}
+        return Answer(run_zip(**sources, **named), headers={"Content-Type": "application/zip"})
 
     def _publish(self, request: Request) -> Answer:
         task = self.tasks[request.json["slug"]["taskSlug"]]

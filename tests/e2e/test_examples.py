@@ -1,4 +1,4 @@
-"""The Python programs of examples/ run as they stand."""
+"""The Python programs and the notebook of examples/ run as they stand."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ SAYS = {
     "push_run_download.py": ["COMPLETED", "arithmetic"],
     "live_logs.py": ["| TASK: Capital Cities", "COMPLETED"],
     "own_limit_on_trio.py": ["COMPLETED", "0 of them errored"],
+    "sweep_events.py": ["arithmetic: version 1 is ready", "downloaded", "6 of 6 runs completed"],
     "handling_errors.py": [
         "is never run",
         "HTTP 404",
@@ -47,3 +48,14 @@ def test_an_example(name: str, environment: dict[str, str], tmp_path: Path) -> N
     """It ends well in an empty folder, and says what it is about."""
     said = run_program(EXAMPLES / name, folder=tmp_path, environment=environment)
     assert [words for words in SAYS[name] if words not in said] == []
+
+
+def test_the_notebook(environment: dict[str, str], tmp_path: Path) -> None:
+    """Its cells run one after another, with `await` at the top level, and show the table."""
+    (tmp_path / "tasks").symlink_to(EXAMPLES / "tasks")
+    environment = {**environment, "IPYTHONDIR": str(tmp_path / "ipython")}
+    runner = Path(__file__).with_name("run_notebook.py")
+    said = run_program(runner, EXAMPLES / "sweep.ipynb", folder=tmp_path, environment=environment)
+    assert "\ncapital-cities  " in said  # a row of the table
+    assert "'arithmetic'" in said
+    assert said.count("downloaded") == 6

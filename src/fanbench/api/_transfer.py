@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import anyio
@@ -52,9 +51,9 @@ class _State:
 
 
 async def transfer(
-    transport: Transport, call: Call, request: Message, path: Path, progress: Progress | None
+    transport: Transport, call: Call, request: Message, file: IO[bytes], progress: Progress | None
 ) -> None:
-    """The body of the answer as the file `path`, whole.
+    """The body of the answer, whole, into `file`, which is new and empty.
 
     One that breaks off is taken up where it broke, if the server can do that, else from the start; as often
     in a row without coming further as the transport's policy allows.
@@ -65,18 +64,17 @@ async def transfer(
         OSError: the file cannot be written.
     """
     state, failures = _State(), 0
-    with await to_thread.run_sync(path.open, "wb") as file:
-        while True:
-            before = state.received
-            try:
-                return await _attempt(transport, call, request, file, state, progress)
-            except ConnectionFailed as error:
-                failures = 1 if state.tag and state.received > before else failures + 1
-                # Getting as far as the body has had its own retries.
-                if not state.begun or failures >= transport.retry.attempts:
-                    raise
-                debug("download broke off", method=call.method, received=state.received, error=str(error))
-            await anyio.sleep(transport.retry.backoff(failures))
+    while True:
+        before = state.received
+        try:
+            return await _attempt(transport, call, request, file, state, progress)
+        except ConnectionFailed as error:
+            failures = 1 if state.tag and state.received > before else failures + 1
+            # Getting as far as the body has had its own retries.
+            if not state.begun or failures >= transport.retry.attempts:
+                raise
+            debug("download broke off", method=call.method, received=state.received, error=str(error))
+        await anyio.sleep(transport.retry.backoff(failures))
 
 
 async def _attempt(
@@ -94,7 +92,7 @@ async def _attempt(
         async with transport.stream(call, request, transport.limits.downloads, headers=headers) as response:
             state.begun = True
             await _refuse_others(transport, call, response)
-            if not await to_thread.run_sync(_take_position, file, state, response):
+            if not await _take_position(file, state, response):
                 raise _changed(transport, state)
             await _copy(response, file, state, progress)
     except BadRequest as error:
@@ -124,15 +122,20 @@ async def _refuse_others(transport: Transport, call: Call, response: httpx.Respo
     raise error or unexpected(transport.config, call, response.status_code, body, "it is no zip")
 
 
-def _take_position(file: IO[bytes], state: _State, response: httpx.Response) -> bool:
+async def _take_position(file: IO[bytes], state: _State, response: httpx.Response) -> bool:
     """Go on where the answer goes on: where it broke off, or at the start. False if it does so nowhere."""
     start, state.total = _extent(response)
     if start is None or start > state.received:
         return False
     state.received, state.tag = start, _strong_tag(response)
-    file.seek(start)
-    file.truncate()
+    if file.tell():
+        await to_thread.run_sync(_cut, file, start)
     return True
+
+
+def _cut(file: IO[bytes], size: int) -> None:
+    file.seek(size)
+    file.truncate()
 
 
 def _extent(response: httpx.Response) -> tuple[int | None, int | None]:

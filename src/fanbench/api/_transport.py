@@ -1,6 +1,7 @@
 """One call over HTTP, as an onion: retry → limit → send → decode. One policy a function.
 
-The limit lies inside the retry, so that a call that waits for its next attempt holds no slot.
+The limit lies inside the retry, so that a call that waits for its next attempt holds no slot. Each attempt
+passes the gate and is heard by the adaptive limit of `fanbench.api._pressure`.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ import base64
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
@@ -22,6 +23,8 @@ from fanbench._version import __version__
 from fanbench.api._answers import decode_answer, error_in, unexpected
 from fanbench.api._calls import Call
 from fanbench.api._log import debug
+from fanbench.api._pools import Pools
+from fanbench.api._pressure import Pressure
 from fanbench.api._retry import NeverSent, RetryPolicy, retrying
 from fanbench.api.messages import Message, encode
 
@@ -38,16 +41,25 @@ CLOSE_TIMEOUT = 5.0
 # Below the 5 seconds after which common servers close an idle connection: a call that is sent into a closing
 # connection gets lost, and some calls must not be sent twice.
 KEEP_ALIVE = 4.0
+# Connections of one pool. One would be best by a little, if each did not take a millisecond to make.
+POOL = 2
 ERROR_BODY_LIMIT = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How many things are under way at one time. Streams and downloads do not stand in each other's way."""
+    """How many things are under way at one time. Streams and downloads do not stand in each other's way.
+
+    `pressure` lowers `calls` and `downloads` while the server has too much, and tells of it.
+    """
 
     calls: anyio.CapacityLimiter
     streams: anyio.CapacityLimiter
     downloads: anyio.CapacityLimiter
+    pressure: Pressure = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pressure", Pressure(self.calls, self.downloads))
 
     @classmethod
     def of(cls, concurrency: int) -> Limits:
@@ -68,10 +80,10 @@ class Transport:
         self.limits = limits
         self.retry = retry
         self._base = base_url(config.endpoint)
-        self._http = _http_client(config, http)
+        self._pools = _pools(config, http)
 
     async def aclose(self) -> None:
-        await self._http.aclose()
+        await self._pools.aclose()
 
     async def call(self, call: Call, request: Message, kind: type[M]) -> M:
         """The answer to `request`."""
@@ -79,11 +91,13 @@ class Transport:
         return await retrying(self.retry, call, attempt)
 
     async def _limited_call(self, call: Call, body: bytes, kind: type[M], attempt: int) -> M:
-        async with _slot(self.limits.calls):
-            response = await self._send(call, body, attempt)
-        return decode_answer(
-            self.config, call, response.status_code, response.headers, response.content, kind
-        )
+        pressure = self.limits.pressure
+        async with pressure.slot(self.limits.calls, call, self.retry.total):
+            with pressure.watched(), self._pools.one() as http:
+                response = await self._send(http, call, body, attempt)
+                return decode_answer(
+                    self.config, call, response.status_code, response.headers, response.content, kind
+                )
 
     @asynccontextmanager
     async def stream(
@@ -116,11 +130,16 @@ class Transport:
         attempt: int,
     ) -> tuple[httpx.Response, AsyncExitStack]:
         async with AsyncExitStack() as opened:
-            await opened.enter_async_context(_slot(limiter))
-            response = await self._send(call, body, attempt, headers=headers, silence=silence, stream=True)
-            opened.push_async_callback(_close, response)
-            if response.status_code >= 300:
-                raise await self._error_of(call, response)
+            pressure = self.limits.pressure
+            await opened.enter_async_context(pressure.slot(limiter, call, self.retry.total))
+            http = opened.enter_context(self._pools.one())
+            with pressure.watched():
+                response = await self._send(
+                    http, call, body, attempt, headers=headers, silence=silence, stream=True
+                )
+                opened.push_async_callback(_close, response)
+                if response.status_code >= 300:
+                    raise await self._error_of(call, response)
             return response, opened.pop_all()
 
     async def _error_of(self, call: Call, response: httpx.Response) -> ApiError:
@@ -131,6 +150,7 @@ class Transport:
 
     async def _send(
         self,
+        http: httpx.AsyncClient,
         call: Call,
         body: bytes,
         attempt: int,
@@ -140,12 +160,12 @@ class Transport:
         stream: bool = False,
     ) -> httpx.Response:
         """Only streams follow redirects: an output may lie in another place than the API."""
-        request = self._http.build_request(
-            "POST", f"{self._base}{call.path}", content=body, headers=headers, timeout=_timeout(silence)
+        request = http.build_request(
+            "POST", _url(self._base, call.path), content=body, headers=headers, timeout=_timeout(silence)
         )
         started = anyio.current_time()
         with self._errors_mapped(call):
-            response = await self._http.send(request, stream=stream, follow_redirects=stream)
+            response = await http.send(request, stream=stream, follow_redirects=stream)
         ms = round((anyio.current_time() - started) * 1000, 1)
         debug("call", method=call.method, status=response.status_code, ms=ms, attempt=attempt)
         return response
@@ -232,16 +252,22 @@ async def read_at_most(response: httpx.Response, limit: int) -> bytes:
     return bytes(body)
 
 
-def _http_client(config: Config, transport: httpx.AsyncBaseTransport | None) -> httpx.AsyncClient:
+def _pools(config: Config, transport: httpx.AsyncBaseTransport | None) -> Pools:
+    """A given transport is not pooled: it is closed once."""
     import httpx
 
+    trust_env = not _is_this_machine(config.endpoint)
     headers = authorization(config.credentials)
     headers |= {"User-Agent": f"fanbench/{__version__}", "Content-Type": "application/json"}
     # Our limiters bound the connections; a bound of the pool's own would only time out.
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=KEEP_ALIVE)
-    return httpx.AsyncClient(
-        headers=headers, limits=limits, transport=transport, trust_env=not _is_this_machine(config.endpoint)
+    limits = httpx.Limits(max_connections=None, keepalive_expiry=KEEP_ALIVE)
+    make = partial(
+        httpx.AsyncClient, headers=headers, limits=limits, transport=transport, trust_env=trust_env
     )
+    if transport is not None:
+        return Pools(make, None)
+    # Made once: the certificates take longer to load than all the rest.
+    return Pools(partial(make, verify=httpx.create_ssl_context(trust_env=trust_env)), POOL)
 
 
 def _is_this_machine(endpoint: str) -> bool:
@@ -249,21 +275,19 @@ def _is_this_machine(endpoint: str) -> bool:
     return urlsplit(endpoint).hostname in ("localhost", "127.0.0.1", "::1")
 
 
+@lru_cache(maxsize=64)
+def _url(base: str, path: str) -> httpx.URL:
+    """Parsed once: that takes as long as all that we do ourselves for a call."""
+    import httpx
+
+    return httpx.URL(base + path)
+
+
+@lru_cache(maxsize=8)
 def _timeout(silence: float | None) -> httpx.Timeout:
     import httpx
 
     return httpx.Timeout(READ_TIMEOUT, connect=CONNECT_TIMEOUT, read=silence, pool=None)
-
-
-@asynccontextmanager
-async def _slot(limiter: anyio.CapacityLimiter) -> AsyncIterator[None]:
-    """A slot that belongs to no task: one task may read several streams, another may close them."""
-    borrower = object()
-    await limiter.acquire_on_behalf_of(borrower)
-    try:
-        yield
-    finally:
-        limiter.release_on_behalf_of(borrower)
 
 
 async def _close(response: httpx.Response) -> None:

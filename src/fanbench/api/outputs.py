@@ -13,9 +13,8 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import anyio
 from anyio import from_thread, to_thread
@@ -33,6 +32,7 @@ __all__ = ["BadZip", "Downloaded", "Progress", "download_output"]
 
 CLEAN_UP_TIMEOUT = 10.0
 _STAGE = ".part"
+_ARCHIVE = "output.zip"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +55,61 @@ async def download_output(
     """See `Client.download_output`."""
     request = RunRequest(run_id=run_id, include_source=include_source)
     with _disk_errors_reported(target):
-        target = await to_thread.run_sync(_real_place, target)
         async with _stage(target) as stage:
-            archive, new = stage / "output.zip", stage / "new"
-            await transfer(transport, _calls.DOWNLOAD_OUTPUT, request, archive, progress)
-            files = await to_thread.run_sync(_unpack_safely, archive, new)
-            await to_thread.run_sync(_swap, new, target, stage / "old")
-    return Downloaded(target, tuple(sorted(files)), sum(files.values()))
+            await transfer(transport, _calls.DOWNLOAD_OUTPUT, request, stage.archive, progress)
+            files = await to_thread.run_sync(stage.put_in_place)
+    return Downloaded(stage.target, tuple(sorted(files)), sum(files.values()))
+
+
+@asynccontextmanager
+async def _stage(target: Path) -> AsyncIterator[_Stage]:
+    stage = await to_thread.run_sync(_Stage.open, target)
+    try:
+        yield stage
+    finally:
+        if not stage.is_gone:
+            # Bounded: a disk that hangs must not hold up the end of the program.
+            with anyio.move_on_after(CLEAN_UP_TIMEOUT, shield=True):
+                await to_thread.run_sync(stage.clear, abandon_on_cancel=True)
+
+
+@dataclass(slots=True)
+class _Stage:
+    """A folder for all that is temporary, beside `target`: a rename works within one file system only.
+
+    Each method does all it can in one go: the way to a thread and back takes longer than most of its steps.
+    """
+
+    target: Path
+    path: Path
+    archive: IO[bytes]
+    is_gone: bool = False
+
+    @classmethod
+    def open(cls, target: Path) -> _Stage:
+        target = _real_place(target)
+        _clear_stale(target)
+        prefix = f".{target.name}-{os.getpid()}-"
+        path = Path(tempfile.mkdtemp(prefix=prefix, suffix=_STAGE, dir=target.parent))
+        try:
+            return cls(target, path, (path / _ARCHIVE).open("wb"))
+        except BaseException:
+            shutil.rmtree(path, ignore_errors=True)
+            raise
+
+    def put_in_place(self) -> Unpacked:
+        """The archive is whole: unpack it, and let the folder take its place. Ends early when cancelled."""
+        self.archive.close()
+        files = _unpack_safely(self.path / _ARCHIVE, self.path / "new")
+        _swap(self.path / "new", self.target, self.path / "old")
+        self.clear()
+        return files
+
+    def clear(self) -> None:
+        with suppress(OSError):
+            self.archive.close()
+        shutil.rmtree(self.path, ignore_errors=True)
+        self.is_gone = True
 
 
 def _real_place(target: Path) -> Path:
@@ -71,22 +119,6 @@ def _real_place(target: Path) -> Path:
         raise OutputError(f"Cannot write the output to {target}: it is a file, not a folder.")
     real.parent.mkdir(parents=True, exist_ok=True)
     return real
-
-
-@asynccontextmanager
-async def _stage(target: Path) -> AsyncIterator[Path]:
-    """A folder for all that is temporary, beside `target`: a rename works within one file system only."""
-    await to_thread.run_sync(_clear_stale, target)
-    prefix = f".{target.name}-{os.getpid()}-"
-    make = partial(tempfile.mkdtemp, prefix=prefix, suffix=_STAGE, dir=target.parent)
-    stage = Path(await to_thread.run_sync(make))
-    try:
-        yield stage
-    finally:
-        # Bounded: a disk that hangs must not hold up the end of the program.
-        with anyio.move_on_after(CLEAN_UP_TIMEOUT, shield=True):
-            remove = partial(shutil.rmtree, stage, ignore_errors=True)
-            await to_thread.run_sync(remove, abandon_on_cancel=True)
 
 
 def _clear_stale(target: Path) -> None:

@@ -1,7 +1,7 @@
 """The one place where errors become words on stderr and an exit code.
 
 0 done; 1 failed, or some runs errored; 2 usage; 3 no or bad credentials; 4 not found; 5 timed out;
-130 interrupted.
+6 the budget of a sweep is used up; 130 interrupted.
 """
 
 from __future__ import annotations

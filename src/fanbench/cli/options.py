@@ -75,7 +75,7 @@ class Settings:
 
 
 # Up to the end of the command: of the hint, of the quotes, or of a list of commands.
-_COMMAND = re.compile(r"fanbench (?:tasks|auth|init|quota|leaderboard)\b[^`;\n]*[^`;.\s]")
+_COMMAND = re.compile(r"fanbench (?:tasks|auth|init|quota|leaderboard|sweep)\b[^`;\n]*[^`;.\s]")
 
 
 pass_settings = click.make_pass_decorator(Settings)

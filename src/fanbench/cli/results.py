@@ -12,9 +12,9 @@ import click
 from fanbench.cli.options import Settings, Verb, pass_settings
 
 if TYPE_CHECKING:
-    from fanbench.results import ResultSet, RunResult, Table
+    from fanbench.results import ResultSet, Table
 
-__all__ = ["results"]
+__all__ = ["print_tables", "results"]
 
 
 @click.command(cls=Verb)
@@ -31,13 +31,13 @@ def results(settings: Settings, folders: tuple[Path, ...], every: bool) -> None:
       fanbench results ./results
       fanbench results ./results --all --format csv > runs.csv
     """
-    from fanbench.results import FIELDS, read_results, to_record
+    from fanbench.results import FIELDS, read_results, table, to_record, usage_table
 
     found = read_results(folders)
     _say_problems(found)
     rows = found.rows if every else found.newest()
     if settings.output.plain:
-        _print_tables(rows, no_color=settings.no_color)
+        print_tables((table(rows), usage_table(rows)), no_color=settings.no_color)
     else:
         settings.output.rows([to_record(row) for row in rows], FIELDS)
 
@@ -51,10 +51,8 @@ def _say_problems(found: ResultSet) -> None:
         raise NoResults("no run files found.", hint="`fanbench tasks download TASK -o DIR` fetches them.")
 
 
-def _print_tables(rows: Sequence[RunResult], *, no_color: bool) -> None:
-    from fanbench.results import table, usage_table
-
-    tables = (table(rows), usage_table(rows))
+def print_tables(tables: Sequence[Table], *, no_color: bool) -> None:
+    """To stdout: with lines and colours on a terminal, aligned by spaces elsewhere."""
     if sys.stdout.isatty():
         _print_rich(tables, no_color=no_color)
     else:

@@ -62,6 +62,7 @@ _ROOT = {
     **_START,
     "check": Entry("fanbench.cli.check:check", "Say what a push of task files would refuse."),
     "tasks": Entry("fanbench.cli.root:tasks", "Push, run, watch and download benchmark tasks.", ("t",)),
+    "sweep": Entry("fanbench.cli.sweep:sweep", "Run every task on every model: the whole chain, resumable."),
     "results": Entry("fanbench.cli.results:results", "Make a table of downloaded run files."),
     **_OF_BENCHMARKS,
     "serve": Entry("fanbench.cli.serve:serve", "Run the local server in the foreground."),

@@ -8,17 +8,26 @@ from fanbench.api.messages import Run
 from fanbench.verbs._tasks import model_of
 from fanbench.verbs.status import TaskStatus
 
-__all__ = ["run_folder", "task_folder"]
+__all__ = ["folder_of_run", "run_folder", "task_folder"]
 
 
 def task_folder(root: Path, status: TaskStatus) -> Path:
     """The folder of the task's version that `status` is about. An owner in the slug is a folder, too."""
-    return root / status.slug / str(status.task.slug.version_number or "unset")
+    return _version_folder(root, status.slug, status.task.slug.version_number)
 
 
 def run_folder(root: Path, status: TaskStatus, run: Run) -> Path:
     """The folder of one run of the task."""
-    return task_folder(root, status) / _folder_name(model_of(run)) / str(run.id)
+    return folder_of_run(root, status.slug, status.task.slug.version_number, model_of(run), run.id)
+
+
+def folder_of_run(root: Path, slug: str, version: int, model: str, run_id: int) -> Path:
+    """The folder of a run of a task's `version` (0 for one that is not known) on a normalized `model`."""
+    return _version_folder(root, slug, version) / _folder_name(model) / str(run_id)
+
+
+def _version_folder(root: Path, slug: str, version: int) -> Path:
+    return root / slug / str(version or "unset")
 
 
 def _folder_name(model: str) -> str:

@@ -1,0 +1,180 @@
+"""What a run costs in a sweep of many: CPU time and memory of `fanbench sweep`, on a fast server on a socket.
+
+    python benchmarks/sweep_scale.py [--shapes 4x60 20x12 20x60] [--folder DIR]
+    python benchmarks/sweep_scale.py --simulate 10000 100000 [--folder DIR]
+
+Runs take 2 to 6 s, answers no time; outputs are 20 to 200 KB, logs 20 lines. The start (imports, files, the
+plan) is what `--dry-run` takes, and told apart. Much of the rest is the system's, for files and for what
+keeps them safe: `--folder` says on which disk the results are.
+
+`--simulate` is the engine by itself, with its journal and its files, in virtual time: tasks on 100 models each,
+on a server in memory, 8 downloads and 64 logs at a time, 100 ms an answer. Each in a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pretend_kaggle import HERE, Spent, counts, ours
+from pretend_sweeps import model_name, pretend_sweeps
+from sweep import check, write_tasks
+
+if TYPE_CHECKING:
+    from fanbench.sweeps.events import SweepEvent
+    from fanbench.sweeps.plan import SweepPlan
+
+CREATION = 0.5
+RUN_SECONDS = (2.0, 6.0)
+MODELS = 100
+
+
+def on_a_socket(shape: str, folder: Path | None) -> dict[str, Any]:
+    tasks, models = map(int, shape.split("x"))
+    runs = tasks * models
+    with (
+        tempfile.TemporaryDirectory(dir=folder) as top,
+        pretend_sweeps(delay=0, creation=CREATION, run_seconds=RUN_SECONDS, models=models) as url,
+    ):
+        files = [f"{name}.py" for name in write_tasks(Path(top), tasks)]
+        chosen = [word for number in range(models) for word in ("-m", model_name(number))]
+        words = ["sweep", *files, *chosen, "-o", "results"]
+        start = ours(url, Path(top), *words, "--dry-run")
+        counts(url)
+        spent = ours(url, Path(top), *words, "-y")
+        calls = counts(url)
+        check(Path(top, "results"), runs)
+    return record(runs, spent, calls) | {
+        "CPU seconds of the start": round(start.cpu, 2),
+        "CPU ms a run, without the start": round((spent.cpu - start.cpu) / runs * 1000, 2),
+    }
+
+
+def record(runs: int, spent: Spent, calls: Counter[str] | dict[str, int]) -> dict[str, Any]:
+    return {
+        "runs": runs,
+        "seconds": round(spent.seconds, 1),
+        "CPU seconds": round(spent.cpu, 2),
+        "CPU ms a run": round(spent.cpu / runs * 1000, 2),
+        "MB": round(spent.memory),
+        "calls": sum(calls.values()),
+        "calls a run": round(sum(calls.values()) / runs, 2),
+        "by method": dict(sorted(calls.items())),
+    }
+
+
+# --- In virtual time ----------------------------------------------------------------------------------------
+
+
+def simulated(runs: int, folder: Path | None) -> dict[str, Any]:
+    """In a process of its own, because a process remembers the most memory that it ever had."""
+    words = ["--simulate-here", str(runs), *(["--folder", str(folder)] if folder else [])]
+    found = subprocess.run(
+        [sys.executable, __file__, *words], stdout=subprocess.PIPE, check=True, text=True
+    ).stdout
+    report: dict[str, Any] = json.loads(found)
+    return report
+
+
+def simulate_here(runs: int, folder: Path | None) -> dict[str, Any]:
+    sys.path.insert(0, str(HERE.parent))
+    import anyio
+    from trio.testing import MockClock
+
+    from fanbench.sweeps.journal import Journal
+
+    clock = MockClock(autojump_threshold=0)
+    with tempfile.TemporaryDirectory(dir=folder) as top, Journal.open(Path(top)) as journal:
+        simulation = partial(_sweep, runs, Path(top), journal)
+        began, cpu = time.perf_counter(), time.process_time()
+        virtual, calls, events = anyio.run(simulation, backend="trio", backend_options={"clock": clock})
+        spent = Spent(time.perf_counter() - began, time.process_time() - cpu, _most_memory())
+        check(Path(top), runs)
+    return record(runs, spent, calls) | {"virtual seconds": round(virtual), "events": events}
+
+
+def _most_memory() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+async def _sweep(runs: int, folder: Path, journal: Any) -> tuple[float, Counter[str], int]:
+    """The seconds that it took on the virtual clock, the calls, and how many events there were."""
+    import anyio
+    from tests.sweeps.kaggle import SimulatedKaggle
+    from tests.sweeps.scenario import Scenario
+
+    from fanbench.sweeps.engine import Engine
+    from fanbench.sweeps.events import SweepEnded
+
+    class Lean(SimulatedKaggle):
+        """Outputs of one small file, put in their place by the shortest way."""
+
+        async def download_output(self, run_id: int, target: Path, **_: Any) -> Any:
+            await self._call("download", run_id, lambda: self._run_with_output(run_id))
+            target.mkdir(parents=True)  # noqa: ASYNC240 (virtual time stands still meanwhile)
+            (target / "answers.bin").write_bytes(b"the output")
+
+    kaggle = Lean(Scenario(latency=0.1, page=100), remember=False)
+    kaggle.begin()
+    seen: Counter[type[SweepEvent]] = Counter()
+    last: list[SweepEvent] = []
+
+    def emit(event: SweepEvent) -> None:
+        seen[type(event)] += 1
+        last[:] = [event]
+
+    began = anyio.current_time()
+    await Engine(kaggle, _plan(runs, folder), journal, emit, offload=_inline, clock=kaggle.wall).run()
+    ended = last[0]
+    assert isinstance(ended, SweepEnded), ended
+    assert ended.completed == runs, ended
+    return anyio.current_time() - began, kaggle.calls, sum(seen.values())
+
+
+async def _inline(job: Callable[[], Any]) -> Any:
+    """Threads and a virtual clock do not go together."""
+    from anyio.lowlevel import checkpoint
+
+    await checkpoint()
+    return job()
+
+
+def _plan(runs: int, folder: Path) -> SweepPlan:
+    from fanbench.sweeps.plan import PlannedTask, SweepPlan
+    from fanbench.sweeps.units import content_identity
+
+    models = min(MODELS, runs)
+    slugs = [f"task-{number}" for number in range(runs // models)]
+    tasks = (PlannedTask(slug, content_identity(slug, ()), None, notebook=slug) for slug in slugs)
+    return SweepPlan(tuple(tasks), tuple(model_name(number) for number in range(models)), folder)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--shapes", nargs="+", default=["4x60", "20x12", "20x60"])
+    parser.add_argument("--simulate", nargs="+", type=int)
+    parser.add_argument("--simulate-here", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path)
+    words = parser.parse_args()
+    report: dict[str, Any]
+    if words.simulate_here:
+        report = simulate_here(words.simulate_here, words.folder)
+    elif words.simulate:
+        report = {str(runs): simulated(runs, words.folder) for runs in words.simulate}
+    else:
+        report = {shape: on_a_socket(shape, words.folder) for shape in words.shapes}
+    print(json.dumps(report, indent=2))
+
+
+if __name__ == "__main__":
+    main()

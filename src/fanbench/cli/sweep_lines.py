@@ -1,0 +1,60 @@
+"""A sweep elsewhere than on its screen: a line a change on stderr, and events as JSON lines on stdout."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from fanbench.cli.options import Settings
+from fanbench.cli.secrecy import hidden
+
+if TYPE_CHECKING:
+    from fanbench.sweeps.events import SweepEvent
+
+__all__ = ["Narrator"]
+
+
+class Narrator:
+    """Says events. Below a screen (`terse`), which shows the rest, only what went wrong or ends something.
+
+    The end of a `stage`, with which a whole sweep would end too early, is not said.
+    """
+
+    def __init__(self, settings: Settings, *, terse: bool, stage: bool = False) -> None:
+        self._out = settings.output
+        self._verbose = settings.verbose
+        self._terse = terse and not settings.verbose
+        self._stage = stage
+        self._as_json = settings.format == "jsonl"
+
+    def tell(self, event: SweepEvent, at: datetime) -> None:
+        if self._as_json:
+            _write(event, at)
+        if self._is_told(event):
+            self._out.note(event.text)
+
+    def _is_told(self, event: SweepEvent) -> bool:
+        from fanbench.sweeps.events import Draining, LogLine, RunMissing, SweepEnded, TaskFailed
+
+        if self._stage and isinstance(event, Draining | SweepEnded):
+            return False
+        if self._terse:
+            return isinstance(event, TaskFailed | RunMissing | Draining) or _is_bad(event)
+        return not event.quiet or (self._verbose and isinstance(event, LogLine))
+
+
+def _is_bad(event: SweepEvent) -> bool:
+    from fanbench.api.messages import RunState
+    from fanbench.sweeps.events import RunChanged
+
+    return isinstance(event, RunChanged) and event.state == RunState.ERRORED
+
+
+def _write(event: SweepEvent, at: datetime) -> None:
+    """At once, for whoever follows. What a run has written is data; all else may say our credentials back."""
+    from fanbench.sweeps.events import LogLine, write_event
+
+    line = write_event(event, at).decode()
+    click.echo(line if isinstance(event, LogLine) else hidden(line))

@@ -1,0 +1,87 @@
+"""`--step`: one stage of a sweep at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from fanbench._errors import FanbenchError, RunFailed
+
+if TYPE_CHECKING:
+    from fanbench.sweeps.engine import Stage
+    from fanbench.sweeps.journal import Records
+    from fanbench.sweeps.plan import PlannedTask, SweepPlan
+    from fanbench.sweeps.preview import Preview
+    from fanbench.sweeps.state import SweepState
+    from fanbench.sweeps.units import Attempt, TaskRecord, Unit
+
+__all__ = ["came_out", "next_stage", "question", "stage_failure"]
+
+
+def next_stage(plan: SweepPlan, records: Records | None) -> Stage:
+    """The first stage that has something to do."""
+    from fanbench.sweeps.units import Step, next_step
+
+    attempts: dict[Unit, list[Attempt]] = {}
+    for attempt in records.attempts() if records else ():
+        attempts.setdefault(attempt.unit, []).append(attempt)
+    tasks = {task.slug: task for task in plan.tasks}
+    steps = {
+        unit: next_step(
+            attempts.get(unit, ()), tasks[unit.task].identity, retry_errored=plan.rules.retry_errored
+        )
+        for unit in plan.units
+    }
+    due = {unit.task for unit, step in steps.items() if step is Step.SCHEDULE}
+    known = records.tasks() if records else {}
+    if any(not _is_ready(tasks[slug], known.get(slug)) for slug in due):
+        return "push"
+    return "schedule" if due or Step.FIND in steps.values() else "collect"
+
+
+def _is_ready(task: PlannedTask, record: TaskRecord | None) -> bool:
+    from fanbench.sweeps.units import TaskPhase
+
+    if task.notebook is None:
+        return True
+    return record is not None and record.identity == task.identity and record.phase is TaskPhase.READY
+
+
+def question(stage: Stage, preview: Preview) -> str:
+    """What the user is asked before it."""
+    counts = preview.counts
+    match stage:
+        case "push":
+            return f"First stage of three: push {preview.pushes} task(s), and wait until they can be run?"
+        case "schedule":
+            return f"Second stage of three: schedule {counts.schedule + counts.find} run(s)?"
+        case _:
+            left = counts.planned - counts.done
+            return f"Third stage of three: follow {left} run(s) to their end, and download them?"
+
+
+def came_out(stage: Stage, state: SweepState) -> Iterator[str]:
+    """What a stage has done."""
+    from fanbench.sweeps.state import CellState
+
+    if stage == "push":
+        for slug, task in state.tasks.items():
+            yield f"{slug}: {f'version {task.version} is ready' if task.ready else _not_ready(task.failed)}"
+    else:
+        words = [f"{state.counts[each]} {each.value}" for each in CellState if state.counts[each]]
+        yield f"Runs: {', '.join(words)}"
+
+
+def _not_ready(failed: str | None) -> str:
+    return f"failed: {failed}" if failed is not None else "nothing to push"
+
+
+def stage_failure(state: SweepState) -> FanbenchError | None:
+    """What a stage that is not the last ends with; `None` if all of it went well."""
+    from fanbench.sweeps.state import CellState
+
+    failed = sum(task.failed is not None for task in state.tasks.values())
+    missing = state.counts[CellState.MISSING]
+    if not failed and not missing:
+        return None
+    return RunFailed(f"{failed} task(s) failed, {missing} run(s) are missing.")

@@ -1,0 +1,241 @@
+"""All attempts of a sweep, in memory as in the journal, and the one way in which they change."""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import anyio
+
+from fanbench.api.messages import RunState
+from fanbench.sweeps._disk import LogPart
+from fanbench.sweeps._trouble import Patience
+from fanbench.sweeps.events import Emit, RunMissing, SweepEvent
+from fanbench.sweeps.journal import Records
+from fanbench.sweeps.plan import SweepPlan
+from fanbench.sweeps.units import (
+    Attempt,
+    Phase,
+    Step,
+    TaskRecord,
+    Unit,
+    next_step,
+    of_identity,
+    wants_log,
+    wants_output,
+)
+
+__all__ = ["Book", "Change", "Flight", "Outcome", "Stream", "outcome"]
+
+
+class Stream(enum.Enum):
+    """What the live log of a run is doing."""
+
+    NONE = enum.auto()
+    #: All readers are busy.
+    WAITING = enum.auto()
+    OPEN = enum.auto()
+    #: It has ended in good order: the run has ended, too, if a poll says so.
+    ENDING = enum.auto()
+    #: Nobody reads it any more.
+    CLOSED = enum.auto()
+
+
+class Flight:
+    """One attempt on its way, from its intent to its files on disk.
+
+    `since` is when this process began to wait for it, in the event loop's seconds. A list of runs that begins
+    after `listed_by`, and does not have it, means that it is not there. `part` is its whole log, if it was
+    read live without a break; `doubted`: a poll after the end of the stream said that the run goes on.
+    """
+
+    __slots__ = (
+        "adopted",
+        "attempt",
+        "doubted",
+        "ending_since",
+        "gone",
+        "landed",
+        "listed_by",
+        "log_wanted",
+        "misses",
+        "no_output",
+        "paid",
+        "part",
+        "patience",
+        "said",
+        "scope",
+        "since",
+        "state",
+        "stream",
+    )
+
+    def __init__(self, attempt: Attempt, since: float, listed_by: float, *, adopted: bool = False) -> None:
+        self.attempt = attempt
+        self.since = since
+        self.listed_by = listed_by
+        #: Scheduled before this process began, or by somebody else.
+        self.adopted = adopted
+        self.state: RunState | None = None
+        self.stream = Stream.NONE
+        self.ending_since = 0.0
+        self.doubted = False
+        self.part: LogPart | None = None
+        self.scope: anyio.CancelScope | None = None
+        #: Set when it is gone; there is one only while somebody may wait for that.
+        self.landed: anyio.Event | None = None
+        #: It is waited for no longer: its run has ended, or it was given up, or it came to nothing.
+        self.gone = False
+        #: So many lines of its log were passed on.
+        self.said = 0
+        #: So often there was no live log of it.
+        self.misses = 0
+        #: Its output is there, and its log is waited for.
+        self.log_wanted = False
+        self.no_output = False
+        #: What it cost is known, as far as it ever will be.
+        self.paid = False
+        self.patience: Patience | None = None
+
+    @property
+    def unit(self) -> Unit:
+        return self.attempt.unit
+
+    @property
+    def run_id(self) -> int:
+        """Of a run that was found."""
+        assert self.attempt.run_id is not None
+        return self.attempt.run_id
+
+    @property
+    def over(self) -> bool:
+        """Whether its run has ended, as a list has said."""
+        return self.attempt.phase is Phase.ENDED
+
+    @property
+    def is_asked_for(self) -> bool:
+        """Whether the call that schedules it is on its way."""
+        return self.listed_by == math.inf
+
+    @property
+    def log_is_live(self) -> bool:
+        return self.stream in (Stream.OPEN, Stream.ENDING)
+
+
+class Change(NamedTuple):
+    """Something that is to be written down and said, in this order."""
+
+    attempt: Attempt | None = None
+    event: SweepEvent | None = None
+
+
+class Outcome(enum.StrEnum):
+    """What became of a planned run."""
+
+    COMPLETED = "completed"
+    ERRORED = "errored"
+    MISSING = "missing"
+    UNSCHEDULED = "unscheduled"
+
+
+def outcome(attempts: Iterable[Attempt], identity: str, *, given_up: bool) -> Outcome:
+    """
+    | newest attempt at this content that is not void | outcome                               |
+    |-------------------------------------------------|---------------------------------------|
+    | none                                            | missing if given up, else unscheduled |
+    | ended, errored                                  | errored                               |
+    | ended, completed, with output and log           | completed                             |
+    | any other                                       | missing                               |
+    """
+    real = [one for one in of_identity(attempts, identity) if one.phase is not Phase.VOID]
+    if not real:
+        return Outcome.MISSING if given_up else Outcome.UNSCHEDULED
+    newest = real[-1]
+    if newest.phase is Phase.ENDED and newest.errored:
+        return Outcome.ERRORED
+    whole = newest.phase is Phase.ENDED and not wants_output(newest) and not wants_log(newest)
+    return Outcome.COMPLETED if whole else Outcome.MISSING
+
+
+class Book:
+    """The journal with an index. What is known in memory, written and said changes in one breath."""
+
+    def __init__(self, plan: SweepPlan, records: Records, emit: Emit) -> None:
+        self.plan = plan
+        self.records = records
+        self.emit = emit
+        self.units: Sequence[Unit] = plan.units
+        self.tasks: dict[str, TaskRecord] = records.tasks()
+        #: Why planned runs were given up.
+        self.missing: dict[Unit, str] = {}
+        #: How many planned runs have errored, and are not tried again.
+        self.errored = 0
+        self._retries = plan.rules.retry_errored
+        self._identities = {task.slug: task.identity for task in plan.tasks}
+        self._attempts: dict[Unit, list[Attempt]] = {}
+        for attempt in records.attempts():
+            self._attempts.setdefault(attempt.unit, []).append(attempt)
+
+    # --- Questions ---
+
+    def attempts(self, unit: Unit) -> Sequence[Attempt]:
+        """Of any content, oldest first."""
+        return self._attempts.get(unit, ())
+
+    def current(self, unit: Unit) -> list[Attempt]:
+        """Of the content that is swept now, oldest first."""
+        return of_identity(self.attempts(unit), self._identities[unit.task])
+
+    def by_task(self) -> dict[str, list[Attempt]]:
+        """All attempts at any runs of each task, planned now or not. For the start."""
+        found: dict[str, list[Attempt]] = {task: [] for task in self._identities}
+        for unit, made in self._attempts.items():
+            found.setdefault(unit.task, []).extend(made)
+        return found
+
+    def step(self, unit: Unit) -> Step:
+        return next_step(self.attempts(unit), self._identities[unit.task], retry_errored=self._retries)
+
+    def outcome(self, unit: Unit) -> Outcome:
+        return outcome(self.attempts(unit), self._identities[unit.task], given_up=unit in self.missing)
+
+    def next_number(self, unit: Unit) -> int:
+        """What the next attempt is called. One that came to nothing leaves its number to the next."""
+        made = self.attempts(unit)
+        if not made:
+            return 1
+        return made[-1].number + (made[-1].phase is not Phase.VOID)
+
+    # --- Changes ---
+
+    def put(self, attempt: Attempt) -> Attempt:
+        """Remember it; to be committed before anything is awaited."""
+        made = self._attempts.setdefault(attempt.unit, [])
+        for index in range(len(made) - 1, -1, -1):
+            if made[index].number == attempt.number:
+                made[index] = attempt
+                return attempt
+        made.append(attempt)
+        return attempt
+
+    def commit(self, changes: Sequence[Change]) -> None:
+        """Write them in one transaction, and say them."""
+        if attempts := [change.attempt for change in changes if change.attempt is not None]:
+            self.records.save_attempts(attempts)
+        for change in changes:
+            if change.event is not None:
+                self.emit(change.event)
+
+    def save_task(self, record: TaskRecord, event: SweepEvent | None = None) -> None:
+        self.tasks[record.task] = record
+        self.records.save_task(record)
+        if event is not None:
+            self.emit(event)
+
+    def give_up(self, unit: Unit, attempt: int, stage: str, error: str) -> None:
+        """The planned run is missing, this time. The first reason is the one that counts."""
+        if unit not in self.missing:
+            self.missing[unit] = stage
+            self.emit(RunMissing(unit, attempt, stage, error))

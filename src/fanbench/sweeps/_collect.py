@@ -1,0 +1,166 @@
+"""Fetching what ended runs leave: the output into its folder, then the log into it.
+
+A fixed number of collectors take runs from a queue. One that fails is put aside until it is tried again, so
+that nobody stands and waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from functools import partial
+from pathlib import Path
+
+from fanbench._errors import FanbenchError
+from fanbench.sweeps._book import Change, Flight
+from fanbench.sweeps._disk import RUN_LOG, LogPart, seal
+from fanbench.sweeps._logs import Teller
+from fanbench.sweeps._shared import Shared
+from fanbench.sweeps._signals import Bell, Later, Queue
+from fanbench.sweeps._trouble import NO_LOG, REFUSED, Patience
+from fanbench.sweeps.events import LogSaved, OutputSaved
+from fanbench.sweeps.units import SavedLog, SavedOutput, wants_log, wants_output
+from fanbench.verbs._layout import folder_of_run
+
+__all__ = ["Collectors"]
+
+_Job = Callable[[Flight], Awaitable[None]]
+
+
+class Collectors:
+    """`put` gives them a run whose end a list has confirmed."""
+
+    def __init__(self, shared: Shared) -> None:
+        self.outstanding = 0
+        self._shared = shared
+        self._book = shared.book
+        self._queue: Queue[Flight] = Queue()
+        self._later = Later(self._queue.put)
+        self._idle = Bell()
+
+    def put(self, flight: Flight) -> None:
+        self.outstanding += 1
+        self._queue.put(flight)
+
+    def log_is_read(self, flight: Flight) -> None:
+        """Its live log is over; if that was all that was missing, it goes on."""
+        if flight.log_wanted:
+            flight.log_wanted = False
+            self._queue.put(flight)
+
+    async def finished(self) -> None:
+        """Returns once nothing is left to be fetched."""
+        while self.outstanding:
+            await self._idle.wait()
+
+    async def work(self) -> None:
+        """One collector, for ever."""
+        while True:
+            await self._collect(await self._queue.get())
+
+    async def alarm(self) -> None:
+        """Brings back what was put aside; for ever."""
+        await self._later.run()
+
+    async def _collect(self, flight: Flight) -> None:
+        """As far as it goes now."""
+        if wants_output(flight.attempt) and not flight.no_output:
+            if not await self._try(flight, "download", self._fetch_output):
+                return
+            flight.no_output = wants_output(flight.attempt)
+        if flight.log_is_live:
+            flight.log_wanted = True
+            return
+        if wants_log(flight.attempt) and not await self._try(flight, "log", self._fetch_log):
+            return
+        self._finish(flight)
+
+    def _finish(self, flight: Flight) -> None:
+        self.outstanding -= 1
+        self._shared.boards[flight.unit.task].pay(flight)
+        self._shared.gate.news()
+        if not self.outstanding:
+            self._idle.ring()
+
+    async def _try(self, flight: Flight, stage: str, job: _Job) -> bool:
+        """Whether it is over with `job`, done or given up; else it comes again."""
+        try:
+            await job(flight)
+        except FanbenchError as error:
+            if flight.patience is None:
+                flight.patience = Patience(NO_LOG if stage == "log" else REFUSED)
+            pause = flight.patience.pause(error)
+            if pause is not None:
+                self._later.put(flight, pause)
+                return False
+            self._book.give_up(flight.unit, flight.attempt.number, stage, str(error))
+        flight.patience = None
+        return True
+
+    # --- The output ---
+
+    async def _fetch_output(self, flight: Flight) -> None:
+        """In its place, whole, on the disk; then recorded. It takes the place of a log that was there."""
+        folder, shared = self._folder(flight), self._shared
+        if flight.attempt.log is not None:
+            flight.attempt = self._book.put(flight.attempt.but(log=None))
+            self._book.commit([Change(flight.attempt)])
+        await shared.client.download_output(flight.run_id, folder, include_source=shared.rules.include_source)
+        sealed = await shared.offload(partial(seal, folder))
+        cost = await shared.gate.cost_of(folder)
+        output = SavedOutput(self._name(folder), sealed.files, sealed.size, sealed.digest)
+        flight.attempt = self._book.put(flight.attempt.but(output=output))
+        if not flight.paid:
+            shared.gate.finished(flight.unit.task, cost)
+        event = OutputSaved(
+            flight.unit,
+            flight.attempt.number,
+            flight.run_id,
+            output.path,
+            output.files,
+            output.size,
+            output.digest,
+        )
+        self._book.commit([Change(flight.attempt, event)])
+
+    # --- The log ---
+
+    async def _fetch_log(self, flight: Flight) -> None:
+        """What was read live, if that is the whole log; else what the finished log says."""
+        part, flight.part = flight.part or await self._read(flight), None
+        place = self._folder(flight) / RUN_LOG
+        try:
+            await self._shared.offload(partial(part.place, place))
+        except FanbenchError:
+            await self._shared.offload(part.drop)
+            raise
+        log = SavedLog(self._name(place), part.lines, part.size)
+        flight.attempt = self._book.put(flight.attempt.but(log=log))
+        event = LogSaved(flight.unit, flight.attempt.number, flight.run_id, log.path, log.lines, log.size)
+        self._book.commit([Change(flight.attempt, event)])
+
+    async def _read(self, flight: Flight) -> LogPart:
+        from fanbench.api.logs import SILENCE
+
+        part = LogPart(self._shared.root, flight.run_id, self._shared.offload)
+        teller = Teller(self._shared, flight)
+        try:
+            async with aclosing(self._shared.client.logs(flight.run_id, silence=SILENCE)) as entries:
+                async for entry in entries:
+                    await part.write(entry.data)
+                    await teller.feed(entry)
+        except FanbenchError:
+            await self._shared.offload(part.drop)
+            raise
+        teller.end()
+        return part
+
+    # --- Places ---
+
+    def _folder(self, flight: Flight) -> Path:
+        unit = flight.unit
+        return folder_of_run(self._shared.root, unit.task, flight.attempt.version, unit.model, flight.run_id)
+
+    def _name(self, path: Path) -> str:
+        """Relative to the sweep's folder, with slashes everywhere."""
+        return path.relative_to(self._shared.root).as_posix()

@@ -1,0 +1,103 @@
+"""Attempts and tasks as rows of the journal, and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fanbench.api.messages import RunState
+from fanbench.sweeps.units import Attempt, Phase, SavedLog, SavedOutput, TaskPhase, TaskRecord, Unit
+
+__all__ = [
+    "ATTEMPT_COLUMNS",
+    "SCHEMA",
+    "TASK_COLUMNS",
+    "attempt_row",
+    "read_attempt",
+    "read_task",
+    "storable",
+    "task_row",
+]
+
+TASK_COLUMNS = ("task", "identity", "phase", "version", "error")
+ATTEMPT_COLUMNS = (
+    *("task", "model", "repeat", "number"),
+    *("identity", "version", "phase", "intended_at", "run_id", "state", "error"),
+    *("output_path", "output_files", "output_size", "output_digest"),
+    *("log_path", "log_lines", "log_size"),
+)
+
+# Rows lie in the tree of their key itself: one page is written for each, and they are read in their order.
+SCHEMA = (
+    """
+    CREATE TABLE task (
+        task TEXT PRIMARY KEY, identity TEXT NOT NULL, phase TEXT NOT NULL, version INTEGER NOT NULL,
+        error TEXT NOT NULL
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE attempt (
+        task TEXT, model TEXT, repeat INTEGER, number INTEGER,
+        identity TEXT NOT NULL, version INTEGER NOT NULL, phase TEXT NOT NULL, intended_at REAL NOT NULL,
+        run_id INTEGER, state TEXT, error TEXT NOT NULL,
+        output_path TEXT, output_files INTEGER, output_size INTEGER, output_digest TEXT,
+        log_path TEXT, log_lines INTEGER, log_size INTEGER,
+        PRIMARY KEY (task, model, repeat, number)
+    ) WITHOUT ROWID
+    """,
+    "CREATE TABLE stranger (task TEXT, run_id INTEGER, PRIMARY KEY (task, run_id)) WITHOUT ROWID",
+    "CREATE TABLE value (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+)
+
+# Looked up instead of called: an enum's call is slow, and 100,000 rows are read at a start.
+_PHASES = {phase.value: phase for phase in Phase}
+_STATES = {state.value: state for state in RunState}
+
+
+def storable(text: str) -> str:
+    """`text` as SQLite can keep it: UTF-8, thus without halves of surrogate pairs."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def task_row(record: TaskRecord) -> tuple[Any, ...]:
+    return record.task, record.identity, record.phase.value, record.version, storable(record.error)
+
+
+def read_task(row: tuple[Any, ...]) -> TaskRecord:
+    """
+    Raises:
+        ValueError: it is none.
+    """
+    task, identity, phase, version, error = row
+    return TaskRecord(task, identity, TaskPhase(phase), version, error)
+
+
+def attempt_row(attempt: Attempt) -> tuple[Any, ...]:
+    unit, output, log = attempt.unit, attempt.output, attempt.log
+    return (
+        *(unit.task, unit.model, unit.repeat, attempt.number),
+        *(attempt.identity, attempt.version, attempt.phase.value, attempt.intended_at, attempt.run_id),
+        *(None if attempt.state is None else attempt.state.value, storable(attempt.error)),
+        *((output.path, output.files, output.size, output.digest) if output else (None,) * 4),
+        *((log.path, log.lines, log.size) if log else (None,) * 3),
+    )
+
+
+def read_attempt(row: tuple[Any, ...]) -> Attempt:
+    """
+    Raises:
+        ValueError: it is none.
+    """
+    output, log = row[11:15], row[15:18]
+    return Attempt(
+        Unit(row[0], row[1], row[2]),
+        row[3],
+        row[4],
+        row[5],
+        _PHASES.get(row[6]) or Phase(row[6]),
+        row[7],
+        row[8],
+        None if row[9] is None else _STATES.get(row[9]) or RunState(row[9]),
+        row[10],
+        None if output[0] is None else SavedOutput(*output),
+        None if log[0] is None else SavedLog(*log),
+    )

@@ -1,0 +1,234 @@
+"""One task: push → creation → schedule, while its runs are watched."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import anyio
+
+from fanbench._errors import FanbenchError
+from fanbench.api.messages import CreationState, Task
+from fanbench.sweeps._scheduling import Scheduler
+from fanbench.sweeps._shared import Shared
+from fanbench.sweeps._trouble import GRACE, Delivery, Patience, Trouble, delivery, persist, trouble
+from fanbench.sweeps._watching import Watcher
+from fanbench.sweeps.events import CreationChanged, TaskFailed, TaskPushed, TaskReady
+from fanbench.sweeps.plan import PlannedTask
+from fanbench.sweeps.pushing import PushStep, push_step
+from fanbench.sweeps.units import TaskPhase, TaskRecord
+from fanbench.verbs._fan import both
+from fanbench.verbs._pace import Deadline
+from fanbench.verbs._tasks import creation_error, state_word, task_if_any
+from fanbench.verbs.events import CreationPolled, Event
+from fanbench.verbs.wait import created_by
+
+__all__ = ["Lane", "TaskUnusable"]
+
+# For so many seconds a list of the runs that are there counts as that before the schedule call.
+_FRESH = 30.0
+# Seconds between two looks whether a push that was cut off has arrived.
+_LOOK = 2.0
+
+
+class TaskUnusable(FanbenchError):
+    """The server refused this content, or its creation failed: the next sweep pushes it again."""
+
+
+class Lane:
+    """Nothing in it waits for another task."""
+
+    def __init__(self, task: PlannedTask, shared: Shared) -> None:
+        self._task = task
+        self._slug = task.slug
+        self._shared = shared
+        self._book = shared.book
+        self._board = shared.boards[task.slug]
+        self._watcher = Watcher(self._board, shared)
+        self._scheduler = Scheduler(self._board, shared, self._watcher)
+        self._said: CreationState | None = None
+
+    async def run(self) -> None:
+        """To the end of all that can be done. A task with nothing to do makes no call."""
+        if self._board.idle:
+            return
+        async with anyio.create_task_group() as group:
+            if self._shared.until != "push":
+                group.start_soon(self._watcher.run)
+            try:
+                await self._push_and_schedule()
+            finally:
+                self._watcher.close()
+
+    async def _push_and_schedule(self) -> None:
+        if not await self._is_work_due():
+            return
+        try:
+            version = await self._ready_version()
+        except FanbenchError as error:
+            if trouble(error) is Trouble.FATAL:
+                raise
+            await self._fail(error)
+            return
+        if version is not None and self._shared.until != "push":
+            await self._scheduler.run(version)
+
+    async def _is_work_due(self) -> bool:
+        """Waits while runs are in flight, each of which may have to be scheduled again."""
+        while not self._board.due and self._shared.may_become_due(self._board):
+            await self._board.bell.wait()
+        return bool(self._board.due) and self._shared.stopped is None
+
+    async def _fail(self, error: FanbenchError) -> None:
+        """None of its runs can be scheduled; nor those, later, whose attempts in flight come to nothing."""
+        record = self._book.tasks.get(self._slug)
+        if record is not None and isinstance(error, TaskUnusable):
+            failed = TaskRecord(self._slug, self._task.identity, TaskPhase.FAILED, record.version, str(error))
+            self._book.save_task(failed)
+        self._shared.emit(TaskFailed(self._slug, str(error)))
+        while True:
+            self._scheduler.give_up_due("push", str(error))
+            if not self._shared.may_become_due(self._board):
+                return
+            await self._board.bell.wait()
+
+    # --- Push ---
+
+    async def _ready_version(self) -> int | None:
+        """The version that can be run; `None` if nothing more is to be scheduled.
+
+        Raises:
+            FanbenchError: there will be none.
+        """
+        task = await self._pushed()
+        return None if task is None else await self._created(task)
+
+    async def _pushed(self) -> Task | None:
+        step = push_step(self._book.tasks.get(self._slug), self._task.identity, self._task.seen)
+        if step.needs_push and self._task.notebook is not None:
+            return await self._push(self._task.notebook)
+        if self._task.seen is None:
+            raise FanbenchError(f"Task '{self._slug}' is not on the server.")
+        if step is not PushStep.UNCHANGED:
+            self._record(self._task.seen, adopted=step is PushStep.ADOPTED)
+        return self._task.seen
+
+    def _record(self, task: Task, *, adopted: bool) -> None:
+        version = task.slug.version_number
+        record = TaskRecord(self._slug, self._task.identity, TaskPhase.PUSHED, version)
+        self._book.save_task(record, TaskPushed(self._slug, version, adopted) if adopted else None)
+
+    async def _push(self, notebook: str) -> Task | None:
+        before = await self._version_before()
+        if before is None:
+            return None
+        identity = self._task.identity
+        self._book.save_task(TaskRecord(self._slug, identity, TaskPhase.PUSHING, before))
+        made = await self._create(notebook, before)
+        if made is None:
+            return None
+        task, adopted = made
+        version = task.slug.version_number or before + 1
+        record = TaskRecord(self._slug, identity, TaskPhase.PUSHED, version)
+        self._book.save_task(record, TaskPushed(self._slug, version, adopted))
+        return task
+
+    async def _version_before(self) -> int | None:
+        """The newest that the server has, 0 for none, no longer being created; `None` if nothing is pushed."""
+        seen = self._task.seen
+        if seen is not None and seen.creation_state.pending:
+            with self._shared.unless_drained():
+                seen = await self._settled(seen, 0)
+        if self._shared.stopped is not None:
+            return None
+        return seen.slug.version_number if seen is not None else 0
+
+    async def _create(self, notebook: str, before: int) -> tuple[Task, bool] | None:
+        """The version that the server has made, and whether it was found rather than answered."""
+        patience = Patience(refused=0.0)
+        while True:
+            try:
+                made = await self._shared.client.create_task(
+                    self._slug, notebook, datasets=self._task.datasets
+                )
+            except FanbenchError as error:
+                pause = patience.pause(error)
+                doubtful = delivery(error) is Delivery.UNSURE
+                if doubtful and (found := await self._arrived(before)) is not None:
+                    return found, True
+                if pause is None:
+                    raise TaskUnusable(f"Task '{self._slug}' could not be pushed: {error}") from error
+            else:
+                if made.error:
+                    raise TaskUnusable(f"Task '{self._slug}' could not be pushed: {made.error}")
+                return made, False
+            with self._shared.unless_drained():
+                await anyio.sleep(pause)
+            if self._shared.stopped is not None:
+                return None
+
+    async def _arrived(self, before: int) -> Task | None:
+        """The version that a call has made whose answer got lost, if it turns up in time."""
+        end = anyio.current_time() + GRACE
+        while True:
+            began = anyio.current_time()
+            task = await persist(partial(task_if_any, self._shared.client, self._slug))
+            if task is not None and task.slug.version_number > before:
+                return task
+            if began >= end:
+                return None
+            await anyio.sleep(min(_LOOK, max(0.0, end - anyio.current_time())))
+
+    # --- Creation ---
+
+    async def _created(self, task: Task) -> int | None:
+        """The version of `task`, once it can be run. Meanwhile the runs are listed that are there already."""
+        version = self._book.tasks[self._slug].version
+        with self._shared.unless_drained():
+            task = await self._settled_and_looked(task, version)
+        if self._shared.stopped is not None:
+            return None
+        if task.creation_state != CreationState.COMPLETED:
+            reason = creation_error(task)
+            raise TaskUnusable(
+                f"Task '{self._slug}' creation failed (status: {state_word(task.creation_state)})"
+                + (f": {reason}" if reason else ".")
+            )
+        ready = TaskRecord(self._slug, self._task.identity, TaskPhase.READY, version)
+        self._book.save_task(ready, TaskReady(self._slug, version))
+        return version
+
+    async def _settled_and_looked(self, task: Task, version: int) -> Task:
+        settled = partial(self._settled, task, version)
+        if self._shared.until == "push":
+            return await settled()
+        began = anyio.current_time()
+        task, _ = await both(settled, self._watcher.look)
+        if anyio.current_time() - began > _FRESH:
+            await self._watcher.look()
+        return task
+
+    async def _settled(self, task: Task, version: int) -> Task:
+        """The task, no longer being created. What was just seen is not asked for again."""
+        if task.creation_state.pending or task.creation_state == CreationState.UNSPECIFIED:
+            ask = partial(
+                created_by,
+                self._shared.client,
+                self._slug,
+                Deadline(None),
+                seen=task,
+                version=version,
+                poll_interval=self._shared.rules.poll_interval,
+                report=self._report,
+            )
+            task = await persist(ask)
+        self._say(task.creation_state)
+        return task
+
+    def _report(self, event: Event) -> None:
+        if isinstance(event, CreationPolled):
+            self._say(event.task.creation_state)
+
+    def _say(self, state: CreationState) -> None:
+        if state != self._said:
+            self._said = state
+            self._shared.emit(CreationChanged(self._slug, state))

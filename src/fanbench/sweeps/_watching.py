@@ -1,0 +1,312 @@
+"""Finding and watching the runs of one task: one list call a poll for all of them.
+
+A run that is being followed tells of its end by the end of its log. So while all runs of the task have a
+stream, polls are far apart: the end of a stream asks for one, at once if it was the last, and else within a
+second, in which others may end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import anyio
+
+from fanbench._errors import FanbenchError
+from fanbench.api.messages import Run, RunState
+from fanbench.sweeps._board import LOST_PATIENCE, Board
+from fanbench.sweeps._book import Change, Flight, Stream
+from fanbench.sweeps._shared import Shared
+from fanbench.sweeps._trouble import Patience, persist
+from fanbench.sweeps.events import Polled, RetryPlanned, RunChanged
+from fanbench.sweeps.units import Phase, Step, Unit
+from fanbench.verbs._pace import Pace
+from fanbench.verbs._tasks import model_of, runs_of
+
+__all__ = ["Puzzle", "Watcher"]
+
+# With other streams still open, one that ends is no hurry: it is seen within this many seconds.
+_COALESCE = 1.0
+# Seconds for which a live log may go on after its run has ended.
+_LOG_TAIL = 10.0
+# A skip without a visible reason is tried again after so many seconds, then twice as many…, so many times.
+_SKIP_PAUSE = 5.0
+_SKIP_TRIES = 5
+
+
+@dataclass(slots=True)
+class Puzzle:
+    """The server skipped a model, and we know of no run that could be why: the next list may tell."""
+
+    reason: str
+    version: int
+    asked_at: float
+    tries: int = 1
+    #: Before this time the model is not tried again; `None`: no list has been read since.
+    until: float | None = None
+
+
+class Watcher:
+    """Of one task. `puzzles` are by model."""
+
+    def __init__(self, board: Board, shared: Shared) -> None:
+        self.puzzles: dict[str, Puzzle] = {}
+        self._board = board
+        self._shared = shared
+        self._book = shared.book
+        self._pace = Pace(shared.rules.poll_interval)
+        self._patience = Patience()
+        self._closed = False
+        self._lost: dict[Unit, int] = {}
+        self._news = anyio.Event()
+        self._urgent = anyio.Event()
+
+    # --- What others tell ---
+
+    def close(self) -> None:
+        """Nothing more will be scheduled: it ends with the last run in flight."""
+        self._closed = True
+        self.hurry()
+
+    def hurry(self) -> None:
+        """A list is wanted now."""
+        self._pace.reset()
+        self._news.set()
+        self._urgent.set()
+
+    def stream_missed(self) -> None:
+        """There was no log yet: the pauses between polls are no longer those for open streams."""
+        self._news.set()
+
+    def stream_ended(self) -> None:
+        self._pace.reset()
+        self._news.set()
+        if not self._board.open_streams:
+            self._urgent.set()
+
+    # --- Polling ---
+
+    async def run(self) -> None:
+        while await self._is_anything_to_see():
+            self._news, self._urgent = anyio.Event(), anyio.Event()
+            began = anyio.current_time()
+            try:
+                runs = await self._list()
+            except FanbenchError as error:
+                await self._bear(error)
+                continue
+            self._patience.reset()
+            self._absorb(runs, began)
+            await self._pause()
+
+    async def look(self) -> None:
+        """One list apart from the others: who is there before the first schedule call is a stranger."""
+        began = anyio.current_time()
+        self._absorb(await persist(self._list), began)
+
+    async def _is_anything_to_see(self) -> bool:
+        while True:
+            if self._is_puzzled:
+                return True
+            waited_for = self._shared.may_become_due(self._board) if self._closed else self._board.flights
+            if waited_for:
+                return True
+            if self._closed:
+                return False
+            await self._urgent.wait()
+            self._urgent = anyio.Event()
+
+    @property
+    def _is_puzzled(self) -> bool:
+        return any(puzzle.until is None for puzzle in self.puzzles.values())
+
+    async def _list(self) -> list[Run]:
+        models = self._board.models(self.puzzles)
+        return await runs_of(self._shared.client, self._board.slug, models)
+
+    async def _bear(self, error: FanbenchError) -> None:
+        """The list is made again; if it fails for too long, the runs in flight are missing."""
+        pause = self._patience.pause(error)
+        self._drop_late(anyio.current_time())
+        if pause is None:
+            self._patience.reset()
+            for flight in [one for one in self._board.flights.values() if not one.is_asked_for]:
+                self._give_up(flight, "watch", f"The runs cannot be listed: {error}")
+            self.puzzles.clear()
+            self._board.bell.ring()
+            return
+        await anyio.sleep(pause)
+
+    async def _pause(self) -> None:
+        """Until the next poll is due, or somebody wants one."""
+        if not self._board.flights:
+            return
+        with anyio.move_on_after(self._seconds()):
+            await self._news.wait()
+            with anyio.move_on_after(_COALESCE):
+                await self._urgent.wait()
+
+    def _seconds(self) -> float:
+        board = self._board
+        seconds = self._pace.limit if board.open_streams == board.in_flight else self._pace.next()
+        timeout = self._shared.rules.timeout
+        if timeout is None:
+            return seconds
+        oldest = next(iter(board.flights.values()))
+        left = oldest.since + timeout - anyio.current_time()
+        return min(seconds, left) if left > 0 else _COALESCE
+
+    # --- What a list tells ---
+
+    def _absorb(self, runs: Sequence[Run], began: float) -> None:
+        """Nothing is awaited in here: what is seen is written down and said before anybody acts on it."""
+        board, now = self._board, anyio.current_time()
+        fresh: dict[str, list[Run]] = {}
+        for run in runs:
+            if run.id not in board.by_run and run.id not in board.ours and run.id not in board.strangers:
+                fresh.setdefault(model_of(run), []).append(run)
+        changes = self._solve(runs, began, now) if self._is_puzzled else []
+        changes += board.assign(_without(fresh, board.ours), now) if fresh else []
+        ended: list[Flight] = []
+        for run in runs:
+            flight = board.by_run.get(run.id)
+            if flight is not None:
+                changes += self._see(flight, run, began, now, ended)
+        changes += self._miss(began)
+        if any(change.event for change in changes):
+            self._pace.reset()
+        self._book.commit(changes)
+        self._act(ended)
+        self._drop_late(now)
+        board.bell.ring()
+        self._shared.emit(Polled(board.slug, board.in_flight, self._shared.calls()))
+
+    def _see(
+        self, flight: Flight, run: Run, began: float, now: float, ended: list[Flight]
+    ) -> Sequence[Change]:
+        flight.listed_by = now + LOST_PATIENCE
+        if run.state.terminal:
+            ended.append(flight)
+            return [self._land(flight, run)]
+        if flight.stream is Stream.ENDING and flight.ending_since <= began:
+            flight.doubted = True
+        if run.state == flight.state:
+            self._follow(flight)
+            return ()
+        flight.state = run.state
+        self._follow(flight)
+        return [Change(None, RunChanged(flight.unit, flight.attempt.number, run.id, run.state))]
+
+    def _land(self, flight: Flight, run: Run) -> Change:
+        """Its run has ended: only a list says so."""
+        flight.state = run.state
+        flight.attempt = self._book.put(
+            flight.attempt.but(phase=Phase.ENDED, state=run.state, error=run.error_message)
+        )
+        if flight.scope is not None:
+            flight.scope.deadline = min(flight.scope.deadline, anyio.current_time() + _LOG_TAIL)
+        self._board.leave(flight)
+        return Change(
+            flight.attempt,
+            RunChanged(flight.unit, flight.attempt.number, run.id, run.state, run.error_message),
+        )
+
+    def _follow(self, flight: Flight) -> None:
+        live = self._shared.until == "collect" and flight.state == RunState.RUNNING
+        if live and flight.stream is Stream.NONE:
+            self._shared.logs.offer(flight, self)
+
+    def _act(self, ended: Sequence[Flight]) -> None:
+        """What follows from the end of runs: their files are fetched, and errored ones may be tried again."""
+        for flight in ended:
+            if self._shared.until == "collect":
+                self._shared.collectors.put(flight)
+            if flight.attempt.errored:
+                self._retry(flight)
+
+    def _retry(self, flight: Flight) -> None:
+        if self._book.step(flight.unit) is not Step.SCHEDULE:
+            self._shared.count_failures()
+        elif self._shared.stopped is None:
+            self._board.add_due(flight.unit, first=True)
+            self._shared.emit(RetryPlanned(flight.unit, flight.attempt.number))
+
+    # --- What a list does not have ---
+
+    def _miss(self, began: float) -> list[Change]:
+        """Attempts that would have to be listed by now, and are not."""
+        changes = []
+        for flight in [one for one in self._board.flights.values() if one.listed_by <= began]:
+            if flight.attempt.phase is Phase.FOUND:
+                self._give_up(flight, "watch", f"Run {flight.run_id} is no longer listed.")
+                continue
+            if flight.attempt.phase is Phase.SCHEDULED and self._is_lost_again(flight):
+                self._give_up(flight, "find", "It was scheduled, and does not turn up on the server.")
+                continue
+            changes.append(self._board.void(flight))
+            self._shared.gate.news()
+        return changes
+
+    def _is_lost_again(self, flight: Flight) -> bool:
+        times = self._lost[flight.unit] = self._lost.get(flight.unit, 0) + 1
+        return times > 1
+
+    def _drop_late(self, now: float) -> None:
+        """`--timeout`: they stay as they are in the journal, and the next sweep goes on with them."""
+        timeout = self._shared.rules.timeout
+        if timeout is None:
+            return
+        for flight in list(self._board.flights.values()):
+            if flight.since + timeout > now:
+                return
+            if not flight.is_asked_for:
+                self._give_up(flight, "timeout", f"It has not ended within {timeout:g} s.")
+
+    def _give_up(self, flight: Flight, stage: str, error: str) -> None:
+        self._board.leave(flight)
+        if flight.scope is not None:
+            flight.scope.cancel()
+        self._board.orphan(flight.attempt)
+        self._book.give_up(flight.unit, flight.attempt.number, stage, error)
+        self._shared.gate.news()
+
+    # --- Skips ---
+
+    def _solve(self, runs: Sequence[Run], began: float, now: float) -> list[Change]:
+        """Why models were skipped: for a run in flight that is another's, or for nothing that can be seen."""
+        open_puzzles = {
+            model: puzzle
+            for model, puzzle in self.puzzles.items()
+            if puzzle.until is None and puzzle.asked_at <= began
+        }
+        foreign: dict[str, list[Run]] = {}
+        for run in runs:
+            if run.id not in self._board.ours and not run.state.terminal and model_of(run) in open_puzzles:
+                foreign.setdefault(model_of(run), []).append(run)
+        changes: list[Change] = []
+        for model, puzzle in open_puzzles.items():
+            changes += self._solve_one(model, puzzle, foreign.get(model, []), now)
+        return changes
+
+    def _solve_one(self, model: str, puzzle: Puzzle, foreign: Sequence[Run], now: float) -> list[Change]:
+        board = self._board
+        mine = [run for run in foreign if run.task_slug.version_number in (0, puzzle.version)]
+        if mine and model in board.due:
+            del self.puzzles[model]
+            (unit,) = board.take_due([model])
+            run = min(mine, key=lambda one: one.id)
+            self._shared.one_at_a_time = True
+            return [board.adopt(unit, run, puzzle.version, now, self._shared.wall())]
+        if not foreign and puzzle.tries > _SKIP_TRIES:
+            del self.puzzles[model]
+            for unit in board.drop_due(model):
+                self._book.give_up(unit, self._book.next_number(unit), "schedule", puzzle.reason)
+            return []
+        pause = min(_SKIP_PAUSE * 2.0 ** min(puzzle.tries - 1, 16), self._shared.rules.poll_interval)
+        puzzle.until = now + pause
+        return []
+
+
+def _without(fresh: dict[str, list[Run]], ours: set[int]) -> dict[str, list[Run]]:
+    """Runs that have been adopted meanwhile are no longer unknown."""
+    return {model: [run for run in runs if run.id not in ours] for model, runs in fresh.items()}

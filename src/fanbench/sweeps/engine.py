@@ -1,0 +1,266 @@
+"""The engine of a sweep: every task on every model, without a barrier between stages or tasks.
+
+What it does can be killed at any instant. Before a call that must not be made twice, the intent is written
+down; after each deed, the record; nothing is awaited between a change of state, its record and its event. So
+whoever starts again with the same records and the same server goes on where this ended.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from fanbench._errors import FanbenchError
+from fanbench.sweeps._book import Book, Flight, Outcome
+from fanbench.sweeps._collect import Collectors
+from fanbench.sweeps._disk import Offload, log_is_whole, output_is_whole
+from fanbench.sweeps._gate import Gate
+from fanbench.sweeps._lane import Lane
+from fanbench.sweeps._logs import LogReaders
+from fanbench.sweeps._shared import Room, Shared, Stage
+from fanbench.sweeps.events import DrainReason, Emit, RunKnown, SweepEnded, SweepStarted
+from fanbench.sweeps.journal import Records
+from fanbench.sweeps.plan import SweepPlan
+from fanbench.sweeps.units import Attempt, Phase, Step, Unit, wants_log, wants_output
+from fanbench.verbs._api import Api
+
+__all__ = ["Engine", "Offload", "Room", "Stage"]
+
+
+# So many attempts are looked for on disk in one go.
+_CHECKED_AT_ONCE = 500
+
+
+async def _no_wait() -> None:
+    return
+
+
+class Engine:
+    """Carries out a plan, once. `emit` is called in the event loop and must not block it.
+
+    `until` ends it after a stage: "push" when all tasks can be run, "schedule" when all runs are on the server.
+    `offload` runs what waits for the disk, `calls` tells how many calls the client has made, `clock` gives
+    seconds since 1970, and `room` is awaited before more of a log is read.
+    """
+
+    def __init__(
+        self,
+        client: Api,
+        plan: SweepPlan,
+        records: Records,
+        emit: Emit,
+        *,
+        until: Stage = "collect",
+        offload: Offload = anyio.to_thread.run_sync,
+        calls: Callable[[], int] = lambda: 0,
+        clock: Callable[[], float] = time.time,
+        room: Room = _no_wait,
+    ) -> None:
+        self._plan = plan
+        self._emit = emit
+        self._offload = offload
+        self._open = partial(
+            Shared, client, plan, emit=emit, until=until, offload=offload, calls=calls, clock=clock, room=room
+        )
+        self._records = records
+        self._endpoint = client.config.endpoint
+        self._shared: Shared | None = None
+        self._asked_to_stop: tuple[DrainReason, str] | None = None
+
+    @property
+    def stopped(self) -> DrainReason | None:
+        """Why nothing more is scheduled, if so."""
+        if self._shared is not None and self._shared.stopped is not None:
+            return self._shared.stopped
+        return self._asked_to_stop[0] if self._asked_to_stop else None
+
+    def drain(self, reason: DrainReason, detail: str = "") -> None:
+        """Nothing more is pushed or scheduled; what is in flight goes on to its end. Once counts."""
+        if self._asked_to_stop is None:
+            self._asked_to_stop = (reason, detail)
+        if self._shared is not None:
+            self._shared.drain(reason, detail)
+
+    async def run(self) -> None:
+        """To the end of all that can be done: the failure of a run or a task is an event.
+
+        Raises:
+            FanbenchError: what ends everything: the server does not know us, the journal or the disk fails.
+        """
+        with _one_error():
+            began = anyio.current_time()
+            shared = await self._begin()
+            with anyio.move_on_after(self._plan.rules.deadline) as deadline:
+                await self._sweep(shared)
+            if deadline.cancelled_caught:
+                shared.drain(DrainReason.DEADLINE, f"{self._plan.rules.deadline:g} s are over")
+            self._end(shared, anyio.current_time() - began)
+
+    async def _sweep(self, shared: Shared) -> None:
+        """Per task push → creation → schedule; per run watch → log → download."""
+        await shared.gate.begin()
+        async with anyio.create_task_group() as workers:
+            for _ in range(max(1, shared.rules.streams)):
+                workers.start_soon(shared.logs.work)
+            for _ in range(max(1, shared.rules.downloads)):
+                workers.start_soon(shared.collectors.work)
+            workers.start_soon(shared.collectors.alarm)
+            async with anyio.create_task_group() as lanes:
+                for task in self._plan.tasks:
+                    lanes.start_soon(Lane(task, shared).run)
+            await shared.collectors.finished()
+            workers.cancel_scope.cancel()
+
+    # --- The start ---
+
+    async def _begin(self) -> Shared:
+        book = Book(self._plan, self._records, self._emit)
+        lost = await self._forget_lost_files(book)
+        shared = self._shared = self._open(book=book)
+        shared.gate, shared.logs, shared.collectors = Gate(shared), LogReaders(shared), Collectors(shared)
+        self._say_what_is_known(book)
+        self._take_up(shared, lost)
+        if self._asked_to_stop is not None:
+            shared.drain(*self._asked_to_stop)
+        return shared
+
+    async def _forget_lost_files(self, book: Book) -> set[Attempt]:
+        """Attempts whose output or log is recorded, but no longer whole on disk, without that record."""
+        recorded = [one for unit in book.units for one in book.current(unit) if one.output or one.log]
+        changed: list[Attempt] = []
+        for start in range(0, len(recorded), _CHECKED_AT_ONCE):
+            some = recorded[start : start + _CHECKED_AT_ONCE]
+            changed += await self._offload(partial(_without_lost_files, self._plan.output, some))
+        if changed:
+            book.records.save_attempts([book.put(attempt) for attempt in changed])
+        return set(changed)
+
+    def _say_what_is_known(self, book: Book) -> None:
+        plan = self._plan
+        newest = {unit: _newest(book.current(unit)) for unit in book.units}
+        done = sum(
+            attempt is not None
+            and book.step(unit) is Step.NOTHING
+            and not (wants_output(attempt) or wants_log(attempt))
+            for unit, attempt in newest.items()
+        )
+        slugs = tuple(task.slug for task in plan.tasks)
+        self._emit(
+            SweepStarted(
+                str(plan.output),
+                self._endpoint,
+                slugs,
+                plan.models,
+                plan.repeats,
+                len(book.units),
+                done,
+            )
+        )
+        for attempt in newest.values():
+            if attempt is not None:
+                self._emit(_known(attempt))
+
+    def _take_up(self, shared: Shared, lost: set[Attempt]) -> None:
+        """Everything goes on from where the journal says it is."""
+        for slug, attempts in shared.book.by_task().items():
+            if slug in shared.boards:
+                shared.boards[slug].know(attempts, shared.book.records.strangers(slug))
+        now, wall = anyio.current_time(), shared.wall()
+        for unit in shared.book.units:
+            self._take_up_unit(shared, unit, now, wall)
+            if shared.until == "collect":
+                self._collect_unit(shared, unit, now, lost)
+        shared.count_failures(0)
+
+    def _take_up_unit(self, shared: Shared, unit: Unit, now: float, wall: float) -> None:
+        board, attempts = shared.boards[unit.task], shared.book.current(unit)
+        match shared.book.step(unit):
+            case Step.SCHEDULE:
+                board.add_due(unit)
+            case Step.FIND | Step.WATCH:
+                board.take_up(attempts[-1], now, wall)
+            case Step.NOTHING:
+                shared.book.errored += attempts[-1].errored
+
+    def _collect_unit(self, shared: Shared, unit: Unit, now: float, lost: set[Attempt]) -> None:
+        for attempt in shared.book.current(unit):
+            if wants_output(attempt) or wants_log(attempt):
+                flight = Flight(attempt, now, now, adopted=True)
+                flight.gone = True
+                shared.boards[unit.task].owe(flight, paid=attempt.output is not None or attempt in lost)
+                shared.collectors.put(flight)
+
+    # --- The end ---
+
+    def _end(self, shared: Shared, seconds: float) -> None:
+        if shared.until != "collect":
+            shared.drain(DrainReason.STAGE)
+        counts = dict.fromkeys(Outcome, 0)
+        for unit in shared.book.units:
+            counts[shared.book.outcome(unit)] += 1
+        self._emit(
+            SweepEnded(
+                len(shared.book.units),
+                counts[Outcome.COMPLETED],
+                counts[Outcome.ERRORED],
+                counts[Outcome.MISSING],
+                counts[Outcome.UNSCHEDULED],
+                seconds,
+                shared.stopped,
+            )
+        )
+
+
+def _newest(attempts: Sequence[Attempt]) -> Attempt | None:
+    """The last one that is, or may be, a run on the server."""
+    return next((one for one in reversed(attempts) if one.phase is not Phase.VOID), None)
+
+
+def _known(attempt: Attempt) -> RunKnown:
+    return RunKnown(
+        attempt.unit,
+        attempt.number,
+        attempt.version,
+        attempt.run_id,
+        attempt.state,
+        attempt.error,
+        attempt.output.path if attempt.output else None,
+        attempt.log.path if attempt.log else None,
+    )
+
+
+def _without_lost_files(root: Path, attempts: Sequence[Attempt]) -> list[Attempt]:
+    """Those that have lost files. A new output will replace the folder as a whole, with the log in it."""
+    changed = []
+    for attempt in attempts:
+        if attempt.output is not None and not output_is_whole(root, attempt.output):
+            changed.append(attempt.but(output=None, log=None))
+        elif attempt.log is not None and not log_is_whole(root, attempt.log):
+            changed.append(attempt.but(log=None))
+    return changed
+
+
+@contextmanager
+def _one_error() -> Iterator[None]:
+    """Of errors that end everything at the same time, the first."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        errors = list(_leaves(group))
+        if not all(isinstance(error, FanbenchError) for error in errors):
+            raise
+        raise errors[0] from None
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error

@@ -1,0 +1,394 @@
+"""What a sweep says while it works: frozen events, each with a text and a JSON form.
+
+The events are enough to rebuild the whole state: `fanbench.sweeps.state.SweepState` does, for the live screen
+and for whoever reads `--format jsonl`. In JSON each is one object, `event` being its name in snake_case;
+`write_event` adds `at`, the time in UTC. Fields are documented in docs/sweep.md and stay.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from datetime import datetime
+from typing import ClassVar
+
+import msgspec
+
+from fanbench.api.messages import CreationState, RunState
+from fanbench.sweeps.units import Unit
+
+__all__ = [
+    "ALL_EVENTS",
+    "BudgetRead",
+    "CreationChanged",
+    "DrainReason",
+    "Draining",
+    "Emit",
+    "LimitChanged",
+    "LogLine",
+    "LogSaved",
+    "OutputSaved",
+    "Polled",
+    "RetryPlanned",
+    "RunChanged",
+    "RunFound",
+    "RunKnown",
+    "RunMissing",
+    "RunScheduled",
+    "RunSkipped",
+    "SweepEnded",
+    "SweepEvent",
+    "SweepStarted",
+    "TaskFailed",
+    "TaskPushed",
+    "TaskReady",
+    "write_event",
+]
+
+
+def _name(kind: str) -> str:
+    """`RunScheduled` as `run_scheduled`."""
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in kind).removeprefix("_")
+
+
+class SweepEvent(msgspec.Struct, frozen=True, tag_field="event", tag=_name):
+    """The base of all events."""
+
+    #: Whether a line for each is too much where nobody follows live (log lines, polls).
+    quiet: ClassVar[bool] = False
+
+    @property
+    def text(self) -> str:
+        """One line for people."""
+        raise NotImplementedError
+
+
+class SweepStarted(SweepEvent, frozen=True):
+    """The engine begins. `done` of the `planned` runs were there already, with output and log."""
+
+    output: str
+    endpoint: str
+    tasks: tuple[str, ...]
+    models: tuple[str, ...]
+    repeats: int
+    planned: int
+    done: int
+
+    @property
+    def text(self) -> str:
+        already = f", {self.done} of them done already" if self.done else ""
+        return (
+            f"Sweep of {len(self.tasks)} tasks on {len(self.models)} models: {self.planned} runs{already}; "
+            f"results in {self.output}"
+        )
+
+
+# --- Tasks --------------------------------------------------------------------------------------------------
+
+
+class TaskPushed(SweepEvent, frozen=True):
+    """The server has a version of the task; its creation goes on. `adopted`: it had it already, from before."""
+
+    task: str
+    version: int
+    adopted: bool = False
+
+    @property
+    def text(self) -> str:
+        return f"{self.task}: {'found again' if self.adopted else 'pushed'} as version {self.version}"
+
+
+class CreationChanged(SweepEvent, frozen=True):
+    task: str
+    state: CreationState
+
+    @property
+    def text(self) -> str:
+        return f"{self.task}: creation {self.state.word.lower()}"
+
+
+class TaskReady(SweepEvent, frozen=True):
+    """The version can be run."""
+
+    task: str
+    version: int
+
+    @property
+    def text(self) -> str:
+        return f"{self.task}: version {self.version} is ready"
+
+
+class TaskFailed(SweepEvent, frozen=True):
+    """The task cannot be run: its push or its creation failed. Its runs will be missing."""
+
+    task: str
+    error: str
+
+    @property
+    def text(self) -> str:
+        return f"{self.task}: failed: {self.error}"
+
+
+# --- Runs ---------------------------------------------------------------------------------------------------
+
+
+class RunEvent(SweepEvent, frozen=True):
+    """About one planned run; `attempt` counts from 1."""
+
+    unit: Unit
+    attempt: int
+
+    @property
+    def label(self) -> str:
+        repeat = f" #{self.unit.repeat}" if self.unit.repeat > 1 else ""
+        attempt = f" (attempt {self.attempt})" if self.attempt > 1 else ""
+        return f"{self.unit.task} {self.unit.model}{repeat}{attempt}"
+
+
+class RunKnown(RunEvent, frozen=True):
+    """What the journal has of a planned run when the engine begins: one event for each that it knows.
+
+    `state` is that of the end, `None` before. `output` and `log` are paths relative to the sweep's folder,
+    `None` where they are still to be fetched.
+    """
+
+    quiet: ClassVar[bool] = True
+
+    version: int
+    run_id: int | None = None
+    state: RunState | None = None
+    error: str = ""
+    output: str | None = None
+    log: str | None = None
+
+    @property
+    def text(self) -> str:
+        return f"{self.label}: {self.state.word.lower() if self.state else 'scheduled'} before"
+
+
+class RunScheduled(RunEvent, frozen=True):
+    """The server has taken it."""
+
+    @property
+    def text(self) -> str:
+        return f"{self.label}: scheduled"
+
+
+class RunSkipped(RunEvent, frozen=True):
+    """The server does not take it now, and says why; it is tried again when that may have changed."""
+
+    reason: str
+
+    @property
+    def text(self) -> str:
+        return f"{self.label}: not yet: {self.reason}"
+
+
+class RunFound(RunEvent, frozen=True):
+    """Which run on the server it is. `adopted`: it was scheduled before this process began."""
+
+    run_id: int
+    version: int
+    adopted: bool = False
+
+    @property
+    def text(self) -> str:
+        return f"{self.label}: run {self.run_id}{' (found again)' if self.adopted else ''}"
+
+
+class RunChanged(RunEvent, frozen=True):
+    """Its state on the server; `error` is the server's message for an errored one."""
+
+    run_id: int
+    state: RunState
+    error: str = ""
+
+    @property
+    def text(self) -> str:
+        reason = self.error.strip().splitlines()[-1:] if self.error else []
+        return f"{self.label}: {self.state.word.lower()}{''.join(f': {line}' for line in reason)}"
+
+
+class RetryPlanned(RunEvent, frozen=True):
+    """It errored, and another attempt follows (`--retry-errored`)."""
+
+    @property
+    def text(self) -> str:
+        return f"{self.label}: errored, and is scheduled again"
+
+
+class LogLine(RunEvent, frozen=True):
+    """One whole line of its log, without its end, as it is written."""
+
+    quiet: ClassVar[bool] = True
+
+    run_id: int
+    line: str
+
+    @property
+    def text(self) -> str:
+        return f"{self.unit.task} {self.unit.model} | {self.line}"
+
+
+class LogSaved(RunEvent, frozen=True):
+    """Its whole log is in `path`, relative to the sweep's folder; `size` in bytes."""
+
+    run_id: int
+    path: str
+    lines: int
+    size: int
+
+    @property
+    def text(self) -> str:
+        return f"{self.label}: log of {self.lines} lines"
+
+
+class OutputSaved(RunEvent, frozen=True):
+    """Its output is in the folder `path`, relative to the sweep's folder; `size` in bytes."""
+
+    run_id: int
+    path: str
+    files: int
+    size: int
+    digest: str
+
+    @property
+    def text(self) -> str:
+        return f"{self.label}: downloaded {self.files} files, {self.size} bytes"
+
+
+class RunMissing(RunEvent, frozen=True):
+    """It is given up for this time: the same command tries again. `stage` is what failed."""
+
+    stage: str
+    error: str
+
+    @property
+    def text(self) -> str:
+        return f"{self.label}: missing: {self.stage}: {self.error}"
+
+
+# --- The engine ---------------------------------------------------------------------------------------------
+
+
+class Polled(SweepEvent, frozen=True):
+    """The runs of a task were asked about; `calls` is how many calls the sweep has made until now."""
+
+    quiet: ClassVar[bool] = True
+
+    task: str
+    pending: int
+    calls: int = 0
+
+    @property
+    def text(self) -> str:
+        return f"{self.task}: {self.pending} runs under way"
+
+
+class LimitChanged(SweepEvent, frozen=True):
+    """So many calls may be under way from now on. `pause` are seconds in which none begins."""
+
+    limit: int
+    previous: int
+    reason: str
+    pause: float = 0.0
+
+    @property
+    def text(self) -> str:
+        pause = f"; all calls pause for {self.pause:.1f} s" if self.pause else ""
+        return f"limit of calls {self.previous} → {self.limit} ({self.reason}){pause}"
+
+
+class BudgetRead(SweepEvent, frozen=True):
+    """US dollars. `spent` since the sweep began and `reserved` for runs in flight; `None`: unknown.
+
+    `unknown` runs in flight have no known cost, and are not in `reserved`.
+    """
+
+    cap: float
+    spent: float | None
+    reserved: float | None
+    unknown: int = 0
+
+    @property
+    def text(self) -> str:
+        def dollars(value: float | None) -> str:
+            return "unknown" if value is None else f"${value:.4f}"
+
+        more = f", {self.unknown} runs of unknown cost" if self.unknown else ""
+        return f"budget ${self.cap:g}: spent {dollars(self.spent)}, reserved {dollars(self.reserved)}{more}"
+
+
+class DrainReason(enum.StrEnum):
+    """Why nothing more is scheduled."""
+
+    INTERRUPTED = "interrupted"
+    FAILURES = "failures"
+    BUDGET = "budget"
+    DEADLINE = "deadline"
+    STAGE = "stage"
+
+
+class Draining(SweepEvent, frozen=True):
+    """From here on nothing is pushed or scheduled; `in_flight` runs are followed to their end."""
+
+    reason: DrainReason
+    in_flight: int
+    detail: str = ""
+
+    @property
+    def text(self) -> str:
+        detail = f" ({self.detail})" if self.detail else ""
+        return f"nothing more is scheduled: {self.reason.value}{detail}; {self.in_flight} runs in flight"
+
+
+class SweepEnded(SweepEvent, frozen=True):
+    """The engine is at its end. All of `planned` runs are in one of the four counts; `seconds` is wall time."""
+
+    planned: int
+    completed: int
+    errored: int
+    missing: int
+    unscheduled: int
+    seconds: float
+    stopped: DrainReason | None = None
+
+    @property
+    def text(self) -> str:
+        parts = [f"{self.completed} of {self.planned} runs completed"]
+        parts += [f"{self.errored} errored"] if self.errored else []
+        parts += [f"{self.missing} missing"] if self.missing else []
+        parts += [f"{self.unscheduled} not scheduled"] if self.unscheduled else []
+        return f"{', '.join(parts)} in {self.seconds:.1f} s"
+
+
+Emit = Callable[[SweepEvent], None]
+
+ALL_EVENTS: tuple[type[SweepEvent], ...] = (
+    SweepStarted,
+    TaskPushed,
+    CreationChanged,
+    TaskReady,
+    TaskFailed,
+    RunKnown,
+    RunScheduled,
+    RunSkipped,
+    RunFound,
+    RunChanged,
+    RetryPlanned,
+    LogLine,
+    LogSaved,
+    OutputSaved,
+    RunMissing,
+    Polled,
+    LimitChanged,
+    BudgetRead,
+    Draining,
+    SweepEnded,
+)
+
+
+def write_event(event: SweepEvent, at: datetime) -> bytes:
+    """The event as one JSON object, without a line end; `at` is in UTC."""
+    fields = msgspec.to_builtins(event)
+    return msgspec.json.encode({"event": fields.pop("event"), "at": at, **fields})

@@ -1,0 +1,367 @@
+"""A sweep as its events tell it: for the live screen, and for programs that read `--format jsonl`.
+
+state = SweepState()
+for line in stream:
+    state.absorb(*read_event(line))
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections import Counter, deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Union
+
+import msgspec
+
+from fanbench.api.messages import CreationState, RunState
+from fanbench.sweeps.events import (
+    ALL_EVENTS,
+    BudgetRead,
+    CreationChanged,
+    Draining,
+    LimitChanged,
+    LogLine,
+    LogSaved,
+    OutputSaved,
+    Polled,
+    RetryPlanned,
+    RunChanged,
+    RunEvent,
+    RunFound,
+    RunKnown,
+    RunMissing,
+    RunScheduled,
+    RunSkipped,
+    SweepEnded,
+    SweepEvent,
+    SweepStarted,
+    TaskFailed,
+    TaskPushed,
+    TaskReady,
+)
+from fanbench.sweeps.units import Unit, units_of
+
+__all__ = ["Cell", "CellState", "LimitStep", "SweepState", "TaskState", "read_event"]
+
+# What is kept of things that may come without end.
+_LINES = 100
+_LIMITS = 1000
+_CALLS = 32
+
+
+class CellState(enum.StrEnum):
+    """How far a planned run is. The words are those of the live screen."""
+
+    PLANNED = "planned"
+    #: Taken by the server, not seen there yet.
+    SCHEDULED = "scheduled"
+    QUEUED = "queued"
+    RUNNING = "running"
+    #: It has ended; its output or log are still on their way.
+    COLLECTING = "collecting"
+    DONE = "done"
+    ERRORED = "errored"
+    MISSING = "missing"
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more comes (but another attempt may)."""
+        return self in _OVER
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether its run is on the server and goes on, as far as anybody knows."""
+        return self in _IN_FLIGHT
+
+
+_OVER = frozenset({CellState.DONE, CellState.ERRORED, CellState.MISSING})
+_IN_FLIGHT = frozenset({CellState.SCHEDULED, CellState.QUEUED, CellState.RUNNING})
+
+
+class Cell(msgspec.Struct):
+    """One attempt at a planned run; `attempt` 0 is none yet.
+
+    `scheduled` is when this process scheduled it. `output` and `log` are paths relative to the sweep's folder,
+    of what is there whole. `reason` is why it is not scheduled yet, errored, or is missing at `missing`, the
+    stage that failed.
+    """
+
+    attempt: int = 0
+    version: int | None = None
+    run_id: int | None = None
+    taken: bool = False
+    run_state: RunState | None = None
+    output: str | None = None
+    log: str | None = None
+    missing: str | None = None
+    reason: str = ""
+    scheduled: datetime | None = None
+
+    @property
+    def state(self) -> CellState:
+        if self.missing is not None:
+            return CellState.MISSING
+        if not self.taken:
+            return CellState.PLANNED
+        if self.run_state is None:
+            return CellState.SCHEDULED
+        if self.run_state.terminal:
+            return self._ended
+        return CellState.RUNNING if self.run_state in _RUNNING else CellState.QUEUED
+
+    @property
+    def _ended(self) -> CellState:
+        if self.output is None or self.log is None:
+            return CellState.COLLECTING
+        return CellState.DONE if self.run_state == RunState.COMPLETED else CellState.ERRORED
+
+
+_RUNNING = (RunState.RUNNING, RunState.SCORE_PENDING)
+
+
+class TaskState(msgspec.Struct):
+    """A task: its newest `version` on the server, and how far that is. `failed` says why it cannot be run."""
+
+    version: int | None = None
+    creation: CreationState | None = None
+    ready: bool = False
+    failed: str | None = None
+
+
+class LimitStep(msgspec.Struct, frozen=True):
+    """From `at` on `limit` calls could be under way; `pause` are seconds in which none began."""
+
+    at: datetime | None
+    limit: int
+    reason: str
+    pause: float
+
+
+@dataclass
+class SweepState:
+    """Everything that is known of a sweep. Each event takes the same short time, however large the sweep.
+
+    `cells` has the newest attempt of each run of which anything is known (`cell` also knows the others), and
+    `earlier` the attempts before it. `counts` are of cells by state, of all and by task. `calls` is how many
+    calls have been made. Of the log lines and of the steps of the limit the last ones are kept.
+    """
+
+    started: SweepStarted | None = None
+    began: datetime | None = None
+    tasks: dict[str, TaskState] = field(default_factory=dict)
+    cells: dict[Unit, Cell] = field(default_factory=dict)
+    earlier: dict[Unit, list[Cell]] = field(default_factory=dict)
+    counts: Counter[CellState] = field(default_factory=Counter)
+    counts_by_task: dict[str, Counter[CellState]] = field(default_factory=dict)
+    limit: int | None = None
+    limits: deque[LimitStep] = field(default_factory=lambda: deque(maxlen=_LIMITS))
+    budget: BudgetRead | None = None
+    draining: Draining | None = None
+    ended: SweepEnded | None = None
+    calls: int = 0
+    lines: deque[LogLine] = field(default_factory=lambda: deque(maxlen=_LINES))
+    _calls: deque[tuple[datetime, int]] = field(default_factory=lambda: deque(maxlen=_CALLS))
+    _newest: datetime | None = None
+    _runs: int = 0
+    _seconds: float = 0.0
+    _longest: float = 0.0
+
+    # --- Questions ---
+
+    def cell(self, unit: Unit) -> Cell:
+        """The newest attempt of a planned run."""
+        return self.cells.get(unit) or Cell()
+
+    @property
+    def units(self) -> Iterator[Unit]:
+        """All planned runs, in the order of the plan."""
+        if self.started is not None:
+            yield from units_of(self.started.tasks, self.started.models, self.started.repeats)
+
+    @property
+    def planned(self) -> int:
+        """How many runs there are in all."""
+        return self.started.planned if self.started else 0
+
+    @property
+    def over(self) -> int:
+        """How many of them are done, errored or missing."""
+        return sum(self.counts[state] for state in _OVER)
+
+    @property
+    def in_flight(self) -> int:
+        return sum(self.counts[state] for state in _IN_FLIGHT)
+
+    def calls_per_second(self, now: datetime) -> float | None:
+        """Of the last half a minute or so, `None` where that is not known."""
+        if len(self._calls) < 2:
+            return None
+        since, before = self._calls[0]
+        seconds = (now - since).total_seconds()
+        return (self.calls - before) / seconds if seconds > 0 else None
+
+    def seconds_left(self, now: datetime) -> float | None:
+        """An estimate, from how long runs have taken that this sweep has scheduled; `None`: there is none.
+
+        The youngest run in flight takes as long as the longest so far; runs that are not scheduled yet follow
+        in rounds of as many as are in flight, each as long as the mean.
+        """
+        if not self._runs or self._newest is None or self.planned == self.over:
+            return None
+        left = max(0.0, self._longest - (now - self._newest).total_seconds())
+        waiting = 0 if self.draining else self.counts[CellState.PLANNED]
+        rounds = math.ceil(waiting / max(1, self.in_flight))
+        return left + rounds * self._seconds / self._runs if left or rounds else None
+
+    # --- Events ---
+
+    def absorb(self, event: SweepEvent, at: datetime | None = None) -> None:
+        """Takes in what happened, at the time `at`. `SweepStarted` begins a new state."""
+        match event:
+            case LogLine():
+                self.lines.append(event)
+            case RunEvent():
+                self._absorb_run(event, at)
+            case SweepStarted():
+                self._start(event, at)
+            case TaskPushed() | CreationChanged() | TaskReady() | TaskFailed():
+                self._absorb_task(event)
+            case _:
+                self._absorb_rest(event, at)
+
+    def _start(self, event: SweepStarted, at: datetime | None) -> None:
+        vars(self).update(vars(SweepState(started=event, began=at)))
+        each = event.planned // max(1, len(event.tasks))
+        self.tasks = {task: TaskState() for task in event.tasks}
+        self.counts = Counter({CellState.PLANNED: event.planned})
+        self.counts_by_task = {task: Counter({CellState.PLANNED: each}) for task in event.tasks}
+
+    def _absorb_task(self, event: TaskPushed | CreationChanged | TaskReady | TaskFailed) -> None:
+        task = self.tasks.setdefault(event.task, TaskState())
+        match event:
+            case TaskPushed():
+                task.version, task.ready, task.failed = event.version, False, None
+            case CreationChanged():
+                task.creation = event.state
+            case TaskReady():
+                task.version, task.ready = event.version, True
+            case TaskFailed():
+                task.failed = event.error
+
+    def _absorb_rest(self, event: SweepEvent, at: datetime | None) -> None:
+        match event:
+            case Polled():
+                self._count_calls(event.calls, at)
+            case LimitChanged():
+                self.limit = event.limit
+                self.limits.append(LimitStep(at, event.limit, event.reason, event.pause))
+            case BudgetRead():
+                self.budget = event
+            case Draining():
+                self.draining = event
+            case SweepEnded():
+                self.ended = event
+            case _:
+                pass
+
+    def _count_calls(self, calls: int, at: datetime | None) -> None:
+        self.calls = max(self.calls, calls)
+        if at is None or (self._calls and (at - self._calls[-1][0]).total_seconds() < 1):
+            return
+        self._calls.append((at, self.calls))
+
+    # --- Runs ---
+
+    def _absorb_run(self, event: RunEvent, at: datetime | None) -> None:
+        number = event.attempt
+        if isinstance(event, RetryPlanned) and number <= self.cell(event.unit).attempt:
+            number = self.cell(event.unit).attempt + 1
+        cell = self._attempt(event.unit, number)
+        if cell is None:
+            return
+        before = cell.state
+        _apply(event, cell, at)
+        if isinstance(event, RunScheduled):
+            self._newest = at
+        if isinstance(event, RunChanged) and event.state.terminal and before.in_flight:
+            self._ran(cell, at)
+        if cell is self.cells[event.unit]:
+            self._move(event.unit, before, cell.state)
+
+    def _attempt(self, unit: Unit, number: int) -> Cell | None:
+        """The cell of an attempt; a newer one than is known takes the place of that before it."""
+        newest = self.cells.get(unit)
+        if newest is not None and number < newest.attempt:
+            return next((one for one in self.earlier.get(unit, ()) if one.attempt == number), None)
+        if newest is None or number > newest.attempt:
+            if newest is not None:
+                self.earlier.setdefault(unit, []).append(newest)
+                self._move(unit, newest.state, CellState.PLANNED)
+            newest = self.cells[unit] = Cell(attempt=number)
+        return newest
+
+    def _move(self, unit: Unit, before: CellState, after: CellState) -> None:
+        if before != after:
+            for counts in (self.counts, self.counts_by_task.setdefault(unit.task, Counter())):
+                counts[before] -= 1
+                counts[after] += 1
+
+    def _ran(self, cell: Cell, at: datetime | None) -> None:
+        """Runs that were found again are left out: nobody here knows when they began."""
+        if at is not None and cell.scheduled is not None:
+            seconds = (at - cell.scheduled).total_seconds()
+            self._runs += 1
+            self._seconds += seconds
+            self._longest = max(self._longest, seconds)
+
+
+def _apply(event: RunEvent, cell: Cell, at: datetime | None) -> None:
+    match event:
+        case RunKnown():
+            cell.taken, cell.missing = True, None
+            cell.version, cell.run_id = event.version, event.run_id
+            cell.run_state, cell.reason = event.state, event.error
+            cell.output, cell.log = event.output, event.log
+        case RunScheduled():
+            cell.taken, cell.missing, cell.reason, cell.scheduled = True, None, "", at
+        case RunSkipped():
+            cell.reason = event.reason
+        case RunFound():
+            cell.taken, cell.missing = True, None
+            cell.run_id, cell.version = event.run_id, event.version
+        case RunChanged():
+            cell.taken = True
+            cell.run_id, cell.run_state, cell.reason = event.run_id, event.state, event.error
+        case LogSaved():
+            cell.log = event.path
+        case OutputSaved():
+            cell.output = event.path
+        case RunMissing():
+            cell.missing, cell.reason = event.stage, event.error
+        case _:
+            pass
+
+
+# --- Reading --------------------------------------------------------------------------------------------------
+
+
+class _Stamp(msgspec.Struct):
+    at: datetime
+
+
+_EVENTS = msgspec.json.Decoder(Union[ALL_EVENTS])  # noqa: UP007
+_STAMPS = msgspec.json.Decoder(_Stamp)
+
+
+def read_event(line: bytes | str) -> tuple[SweepEvent, datetime]:
+    """What `write_event` has written: the event, and when it was.
+
+    Raises:
+        msgspec.DecodeError: it is no such line.
+    """
+    event: SweepEvent = _EVENTS.decode(line)
+    return event, _STAMPS.decode(line).at

@@ -1,0 +1,137 @@
+"""A report for other programs: records, `summary.json` and `summary.csv`. Their fields are in docs/sweep.md."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from fanbench._errors import OutputError
+from fanbench._version import __version__
+from fanbench.results import to_record
+from fanbench.sweeps.report import RunRow, SweepReport
+
+__all__ = ["FIELDS", "SUMMARY_CSV", "SUMMARY_JSON", "records", "summary", "write_summary"]
+
+FORMAT = 1
+SUMMARY_JSON, SUMMARY_CSV = "summary.json", "summary.csv"
+
+_OF_RESULT = (
+    "kind",
+    "value",
+    "interval",
+    "assertions_passed",
+    "assertions_total",
+    "tokens_in",
+    "tokens_out",
+    "cost_usd",
+    "seconds",
+)
+FIELDS = (
+    "task",
+    "model",
+    "repeat",
+    "version",
+    "attempt",
+    "attempts",
+    "run_id",
+    "status",
+    "error",
+    *_OF_RESULT,
+    "output",
+    "log",
+)
+
+
+def records(report: SweepReport) -> list[dict[str, Any]]:
+    """A record for each planned run, in the order of the plan; what is not known is `None`."""
+    return [_record(row) for row in report.rows]
+
+
+def _record(row: RunRow) -> dict[str, Any]:
+    result = to_record(row.result) if row.result else {}
+    return {
+        "task": row.unit.task,
+        "model": row.unit.model,
+        "repeat": row.unit.repeat,
+        "version": row.version or None,
+        "attempt": row.attempt or None,
+        "attempts": row.attempts,
+        "run_id": row.run_id,
+        "status": row.status.value,
+        "error": row.error or None,
+        **{name: result.get(name) for name in _OF_RESULT},
+        "output": row.output,
+        "log": row.log,
+    }
+
+
+def summary(report: SweepReport, *, now: datetime | None = None) -> dict[str, Any]:
+    """What `summary.json` holds."""
+    return {
+        "format": FORMAT,
+        "fanbench": __version__,
+        "written": (now or datetime.now(UTC)).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "ok": report.ok,
+        "stopped": report.stopped.value if report.stopped else None,
+        "seconds": report.seconds,
+        "tasks": list(report.tasks),
+        "models": list(report.models),
+        "repeats": report.repeats,
+        "planned": len(report.rows),
+        **{status.value: number for status, number in report.counts.items()},
+        "tokens_in": report.tokens_in,
+        "tokens_out": report.tokens_out,
+        "cost_usd": report.cost_usd,
+        "runs": records(report),
+    }
+
+
+def write_summary(report: SweepReport) -> None:
+    """Writes `summary.json` and `summary.csv` into the sweep's folder, each as a whole or not at all.
+
+    Raises:
+        OutputError: they cannot be written.
+    """
+    content = summary(report)
+    try:
+        _replace(report.output / SUMMARY_JSON, json.dumps(content, ensure_ascii=False, indent=2) + "\n")
+        _replace(report.output / SUMMARY_CSV, _csv(content["runs"]))
+    except OSError as error:
+        raise OutputError(
+            f"Cannot write the summary to {report.output}: {error.strerror}.",
+            hint="Is there space, and may you write there?",
+        ) from None
+
+
+def _csv(rows: list[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
+    return text.getvalue()
+
+
+def _cell(value: object) -> object:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, Mapping | list | bool) else value
+
+
+def _replace(path: Path, text: str) -> None:
+    """Readers see the old file or the new one, also after a crash."""
+    part = path.with_name(f".{path.name}-{os.getpid()}.part")
+    try:
+        with part.open("w", encoding="utf-8", errors="replace") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError:
+        with suppress(OSError):
+            part.unlink()
+        raise

@@ -1,0 +1,178 @@
+"""The live screen of a sweep: what it looks like, on which screens, and what it costs."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
+from fanbench.api.messages import CreationState, RunState
+from fanbench.cli.sweep_screen import Picture
+from fanbench.sweeps.events import (
+    BudgetRead,
+    CreationChanged,
+    Draining,
+    DrainReason,
+    LimitChanged,
+    LogLine,
+    LogSaved,
+    OutputSaved,
+    Polled,
+    RunChanged,
+    RunMissing,
+    RunScheduled,
+    SweepEvent,
+    SweepStarted,
+    TaskFailed,
+)
+from fanbench.sweeps.state import SweepState
+from fanbench.sweeps.units import Unit
+
+START = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+def sweep(tasks: int, models: int, *events: SweepEvent, repeats: int = 1) -> SweepState:
+    state = SweepState()
+    slugs = tuple(f"task-{number}" for number in range(tasks))
+    names = tuple(f"m{number}" for number in range(models))
+    planned = tasks * models * repeats
+    state.absorb(SweepStarted("results", "http://s", slugs, names, repeats, planned, 0), START)
+    for event in events:
+        state.absorb(event, START)
+    return state
+
+
+def lines(state: SweepState, columns: int = 80, rows: int = 24, *, seconds: int = 65) -> list[str]:
+    return Picture(state, (columns, rows), START + timedelta(seconds=seconds)).lines(colour=False)
+
+
+def unit(model: int, task: int = 0, repeat: int = 1) -> Unit:
+    return Unit(f"task-{task}", f"m{model}", repeat)
+
+
+def changed(model: int, state: RunState) -> RunChanged:
+    return RunChanged(unit(model), 1, 7, state, "no")
+
+
+EACH: tuple[SweepEvent, ...] = (
+    *(changed(model, RunState.COMPLETED) for model in (0, 1, 2)),
+    *(OutputSaved(unit(model), 1, 7, "o", 1, 1, "d") for model in (0, 1)),
+    *(LogSaved(unit(model), 1, 7, "l", 1, 1) for model in (0, 1)),
+    changed(1, RunState.ERRORED),
+    changed(3, RunState.RUNNING),
+    changed(4, RunState.QUEUED),
+    RunScheduled(unit(5), 1),
+    RunMissing(unit(6), 1, "find", "gone"),
+)
+
+
+def test_a_row_of_cells_for_each_task() -> None:
+    """One for each model in the order of the plan, how many are over, and of what kind; all below."""
+    assert lines(sweep(2, 8, *EACH), 120) == [
+        "task-0 ✓✗◆●○○?· 3/8  1 done, 1 errored, 1 missing, 1 collecting, 1 running, 1 queued, 1 scheduled, 1 planned",
+        "task-1 ········ 0/8  8 planned",
+        "1:05  3 of 16 runs  time left unknown  1 done, 1 errored, 1 missing, 1 collecting, 1 running, 1 queued, 1 scheduled, 9…",
+    ]
+
+
+def test_cells_are_coloured_by_their_state() -> None:
+    """Where colours are wanted."""
+    picture = Picture(sweep(1, 8, *EACH), (120, 24), START)
+    assert "\x1b[32m✓" in picture.lines(colour=True)[0]
+    assert not any("\x1b[32m" in line for line in picture.lines(colour=False))
+
+
+def test_tasks_that_are_not_ready() -> None:
+    """Say how their creation goes, or why it failed."""
+    state = sweep(2, 1, CreationChanged("task-0", CreationState.RUNNING), TaskFailed("task-1", "no run"))
+    assert lines(state)[:2] == ["task-0 · 0/1  creation running", "task-1 · 0/1  failed: no run"]
+
+
+def test_the_last_line_knows_the_rest() -> None:
+    """The limit, the pace, the money, how long it goes on, and that it is being stopped."""
+    state = sweep(
+        1,
+        2,
+        RunScheduled(unit(0), 1),
+        LimitChanged(8, 16, "429"),
+        BudgetRead(5.0, 1.25, 0.5),
+        Polled("task-0", 1, 10),
+    )
+    state.absorb(Polled("task-0", 1, 30), START + timedelta(seconds=5))
+    state.absorb(changed(0, RunState.COMPLETED), START + timedelta(seconds=60))
+    assert lines(state, 120, seconds=10)[-1] == (
+        "0:10  0 of 2 runs  about 1:50 left  1 collecting, 1 planned  limit 8  2.0 calls/s  spent $1.25 of $5"
+    )
+    state.absorb(Draining(DrainReason.INTERRUPTED, 1), START)
+    assert lines(state)[-1].startswith("1:05  0 of 2 runs  stopping: interrupted  ")
+
+
+def test_the_last_lines_of_the_logs() -> None:
+    """As many as there is room for, each with its task and model, and nothing that could move the cursor."""
+    written = [LogLine(unit(0), 1, 7, f"line {number}\x1b[2J\r\t") for number in range(30)]
+    state = sweep(3, 2, *written)
+    shown = lines(state)
+    assert shown[-1] == "task-0 m0 | line 29[2J"
+    assert sum(" | " in line for line in shown) == 10
+    assert sum(" | " in line for line in lines(state, rows=8)) == 3
+    assert len(lines(state, rows=8)) == 7
+
+
+def test_what_does_not_fit_is_counted() -> None:
+    """First the repeats of a model become one cell, then the models counts, then the tasks one line."""
+    state = sweep(2, 20, *EACH, repeats=3)
+    assert "✓  " not in lines(state, 120)[0]
+    assert lines(state, 120)[0].startswith("task-0 ✓··✗··◆··●··")
+    assert lines(state, 60)[0].startswith("task-0 ·✗◆●○○?··")
+    assert lines(state, 30)[0].startswith("task-0 3/60  1 done")
+    assert [line.split("  ")[1] for line in lines(state, 80, rows=3)] == ["3 of 120 runs"]
+
+
+def test_two_hundred_by_a_hundred() -> None:
+    """Is one line on an ordinary screen, all cells on a huge one."""
+    state = sweep(200, 100, *EACH)
+    assert len(lines(state)) == 1
+    assert len(lines(state, 200, 250)) == 201
+    assert lines(state, 200, 250)[0].startswith("task-0   ✓✗◆●○○?···")
+
+
+@given(
+    st.lists(st.text(max_size=40), min_size=1, max_size=8, unique=True),
+    st.lists(st.text(max_size=5), min_size=1, max_size=8, unique=True),
+    st.text(),
+    st.integers(1, 130),
+    st.integers(1, 40),
+)
+def test_it_fits_on_every_screen(
+    tasks: list[str], models: list[str], line: str, columns: int, rows: int
+) -> None:
+    """Whatever the names: no line is as wide as the screen, and one stays free for what is printed."""
+    state = SweepState()
+    planned = len(tasks) * len(models)
+    state.absorb(SweepStarted("r", "e", tuple(tasks), tuple(models), 1, planned, 0), START)
+    state.absorb(TaskFailed(tasks[0], line), START)
+    state.absorb(LogLine(Unit(tasks[0], models[0]), 1, 7, line), START)
+    shown = lines(state, columns, rows)
+    assert 1 <= len(shown) <= max(1, rows - 1)
+    assert all(cell_len(each) <= max(1, columns - 1) and each.isprintable() for each in shown)
+
+
+def test_before_it_begins() -> None:
+    """There is nothing to see."""
+    assert Picture(SweepState(), (80, 24), START).lines(colour=True) == []
+
+
+@pytest.mark.parametrize(("tasks", "models"), [(20, 60), (1000, 100)])
+def test_it_costs_little(tasks: int, models: int) -> None:
+    """What is not seen costs nothing: a picture takes a few milliseconds, however large the sweep."""
+    events = [changed(model, RunState.RUNNING) for model in range(60)]
+    state = sweep(tasks, models, *events, *(LogLine(unit(0), 1, 7, "x" * 100_000) for _ in range(9)))
+    lines(state, 120, 40)  # imports
+    began = time.thread_time()
+    for _ in range(10):
+        lines(state, 120, 40)
+    assert (time.thread_time() - began) / 10 < 0.03

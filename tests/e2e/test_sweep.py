@@ -1,0 +1,94 @@
+"""A sweep over real models, killed with SIGKILL in the middle, twice: nothing is lost, nothing is done twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fanbench import read_results
+from tests.local.server_process import ServerProcess, run_server
+
+MODELS = Path(os.environ.get("FANBENCH_TEST_MODELS", ""), "models.toml")
+TASKS = sorted((Path(__file__).parents[2] / "examples/tasks").glob("*.py"))
+SLUGS = ("arithmetic", "capital-cities", "word-table")
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.anyio,
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(
+        "FANBENCH_TEST_MODELS" not in os.environ,
+        reason="no models: `make test` adds them (fanbench models add smollm2 gemma3 --data DIR) and names DIR",
+    ),
+]
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with run_server(tmp_path_factory.mktemp("sweep") / "data", models=MODELS.read_text()) as server:
+        yield server
+
+
+def begin(server: ServerProcess, folder: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "fanbench", "sweep", *map(str, TASKS), "--all-models", "-y", "-o", "out"]
+    command += ["--format", "jsonl", "--endpoint", server.address.url, "--token", server.address.token]
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
+
+
+def kill_at(process: subprocess.Popen[str], number: int) -> list[str]:
+    """The names of the events until the `number`-th line, at which it is killed."""
+    assert process.stdout is not None
+    names = []
+    for line in process.stdout:
+        names.append(json.loads(line)["event"])
+        if len(names) == number:
+            process.send_signal(signal.SIGKILL)
+            break
+    process.wait(30)
+    process.stdout.close()
+    return names
+
+
+async def test_killed_twice(real: ServerProcess, tmp_path: Path) -> None:
+    """The third go ends well: each task pushed once, each run made once, each output there and read."""
+    seed = random.randrange(1 << 30)
+    print(f"seed {seed}")  # shown when it fails
+    chance = random.Random(seed)
+    for most in (16, 12):
+        process = begin(real, tmp_path)
+        names = kill_at(process, chance.randint(1, most))
+        assert process.returncode == -signal.SIGKILL, names
+
+    process = begin(real, tmp_path)
+    said, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, said
+    ended = json.loads(said.splitlines()[-1])
+    assert (ended["event"], ended["planned"], ended["completed"]) == ("sweep_ended", 6, 6)
+
+    async with real.client() as client:
+        tasks = {slug: await client.get_task(slug) for slug in SLUGS}
+        runs = [run for slug in SLUGS async for run in client.list_runs(slug)]
+    assert {task.slug.version_number for task in tasks.values()} == {1}
+    assert len(runs) == 6
+    rows = read_results([tmp_path / "out"]).rows
+    assert {row.run_id for row in rows} == {run.id for run in runs}
+    logs = {path.parent.name: path.read_bytes() for path in (tmp_path / "out").glob("*/1/*/*/run.log")}
+    assert logs.keys() == {str(run.id) for run in runs}
+    async with real.client() as client:
+        for number, log in logs.items():
+            kept = [entry.data async for entry in client.logs(int(number))]
+            assert log.decode() == "".join(kept)
+    assert not list((tmp_path / "out").rglob("*.part"))

@@ -1,0 +1,93 @@
+"""A process that can be killed wherever it waits, and whenever it has written something down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from fanbench.sweeps.journal import Records
+from fanbench.sweeps.units import Attempt, TaskRecord
+
+__all__ = ["Killed", "Life", "MortalRecords"]
+
+T = TypeVar("T")
+
+
+class Killed(BaseException):
+    """`kill -9`: nothing may catch it, and nothing that happens while it spreads has an effect."""
+
+
+class Life:
+    """Counts the points at which the process can be killed, and kills it at the one that was asked for.
+
+    A dead process calls nobody and writes nothing: whatever it tries raises `Killed`, or is ignored.
+    """
+
+    def __init__(self) -> None:
+        self.dead = False
+        self.points = 0
+        self._last: int | None = None
+
+    def begin(self, kill_after: int | None = None) -> None:
+        """A new process, which ends at its point number `kill_after` (from 1)."""
+        self.dead, self.points, self._last = False, 0, kill_after
+
+    def point(self, *, last: bool = False) -> None:
+        """`last`: the process is killed here in any case."""
+        if self.dead:
+            raise Killed
+        self.points += 1
+        if last or self.points == self._last:
+            self.dead = True
+            raise Killed
+
+    async def offload(self, job: Callable[[], T]) -> T:
+        """Work on the disk, without a thread: those do not go together with a virtual clock."""
+        from anyio.lowlevel import checkpoint
+
+        await checkpoint()
+        self.point()
+        result = job()
+        self.point()
+        return result
+
+
+class MortalRecords:
+    """`records` as far as a process gets to write them; each write is whole or not there."""
+
+    def __init__(self, records: Records, life: Life) -> None:
+        self._records = records
+        self._life = life
+
+    def tasks(self) -> dict[str, TaskRecord]:
+        return self._records.tasks()
+
+    def attempts(self) -> list[Attempt]:
+        return self._records.attempts()
+
+    def strangers(self, task: str) -> frozenset[int]:
+        return self._records.strangers(task)
+
+    def value(self, name: str) -> str | None:
+        return self._records.value(name)
+
+    def save_task(self, record: TaskRecord) -> None:
+        self._write(lambda: self._records.save_task(record))
+
+    def save_attempts(self, attempts: Iterable[Attempt]) -> None:
+        saved = list(attempts)
+        self._write(lambda: self._records.save_attempts(saved))
+
+    def save_strangers(self, task: str, run_ids: Iterable[int]) -> None:
+        saved = list(run_ids)
+        self._write(lambda: self._records.save_strangers(task, saved))
+
+    def save_value(self, name: str, value: str) -> None:
+        self._write(lambda: self._records.save_value(name, value))
+
+    def _write(self, write: Callable[[], None]) -> None:
+        if self._life.dead:
+            return
+        self._life.point()
+        write()
+        self._life.point()

@@ -1,0 +1,49 @@
+"""A journal in memory: what it has been told, nothing of how it is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fanbench.sweeps.units import Attempt, TaskRecord, Unit
+
+__all__ = ["MemoryRecords"]
+
+
+class MemoryRecords:
+    """`Records` over dicts. It outlives an engine, as the file does: a test that kills one keeps this."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[str, TaskRecord] = {}
+        self._attempts: dict[tuple[Unit, int], Attempt] = {}
+        self._strangers: dict[str, set[int]] = {}
+        self._values: dict[str, str] = {}
+
+    def tasks(self) -> dict[str, TaskRecord]:
+        return dict(self._tasks)
+
+    def save_task(self, record: TaskRecord) -> None:
+        self._tasks[record.task] = record
+
+    def attempts(self) -> list[Attempt]:
+        return [self._attempts[key] for key in sorted(self._attempts)]
+
+    def save_attempts(self, attempts: Iterable[Attempt]) -> None:
+        self._attempts.update({(one.unit, one.number): one for one in attempts})
+
+    def strangers(self, task: str) -> frozenset[int]:
+        return frozenset(self._strangers.get(task, ()))
+
+    def save_strangers(self, task: str, run_ids: Iterable[int]) -> None:
+        self._strangers.setdefault(task, set()).update(run_ids)
+
+    def value(self, name: str) -> str | None:
+        return self._values.get(name)
+
+    def save_value(self, name: str, value: str) -> None:
+        self._values[name] = value
+
+    # --- For tests ---
+
+    def of(self, task: str, model: str, repeat: int = 1) -> list[Attempt]:
+        """The attempts at one unit, oldest first."""
+        return [one for one in self.attempts() if one.unit == Unit(task, model, repeat)]

@@ -1,0 +1,523 @@
+"""What a sweep may spend: the rule, and what it is given."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from trio.testing import MockClock
+
+from fanbench import FanbenchError, Forbidden, JournalError, ServerFault, Unauthorized
+from fanbench.api.messages import ModelProxyQuotas, QuotaBalance, RefillPeriod, TaskQuota
+from fanbench.sweeps.budget import Budget, granted, run_cost
+from fanbench.sweeps.events import BudgetRead, SweepEvent
+from tests.results import build
+from tests.sweeps.records import MemoryRecords
+from tests.verbs.fake import FakeClient
+
+pytestmark = pytest.mark.anyio
+
+# --- The rule -----------------------------------------------------------------------------------------------
+
+#: cap, spent, reserved, mean, wanted, in flight of the task, finished without a cost: granted
+TABLE: list[tuple[float, float | None, float, float | None, int, int, bool, int]] = [
+    # What was spent is unknown: nothing.
+    (10, None, 0, 1.0, 5, 0, False, 0),
+    (10, None, 0, None, 5, 0, True, 0),
+    # The mean is known: as many as stay within the cap, to the last cent.
+    (10, 0, 0, 1.0, 5, 0, False, 5),
+    (10, 0, 0, 1.0, 5, 3, False, 5),
+    (10, 6, 2, 1.0, 5, 3, False, 2),
+    (10, 6, 3.5, 1.0, 5, 3, False, 0),
+    (10, 11, 0, 1.0, 5, 0, False, 0),
+    (10, 0, 0, 11.0, 5, 0, False, 0),
+    (0.3, 0, 0, 0.1, 5, 0, False, 3),
+    (0.3, 0.1, 0.1, 0.1, 5, 0, False, 1),
+    # It costs nothing, and is known to.
+    (10, 10, 0, 0.0, 5, 0, False, 5),
+    (10, 10.01, 0, 0.0, 5, 0, False, 0),
+    (0, 0, 0, 0.0, 5, 0, False, 5),
+    # Unknown: a scout, and nothing until it has come back.
+    (10, 9, 0, None, 5, 0, False, 1),
+    (10, 9, 0, None, 5, 1, False, 0),
+    (10, 9, 1, None, 5, 0, False, 0),
+    (0, 0, 0, None, 5, 0, False, 0),
+    # It came back and did not say: the quota alone decides.
+    (10, 9, 0, None, 5, 1, True, 5),
+    (10, 9, 1, None, 5, 1, True, 0),
+    # Nothing is wanted.
+    (10, 0, 0, 1.0, 0, 0, False, 0),
+    (10, 0, 0, None, 0, 0, True, 0),
+]
+
+
+@pytest.mark.parametrize(
+    ("cap", "spent", "reserved", "mean", "wanted", "in_flight", "silent", "answer"), TABLE
+)
+def test_the_rule(
+    cap: float,
+    spent: float | None,
+    reserved: float,
+    mean: float | None,
+    wanted: int,
+    in_flight: int,
+    silent: bool,
+    answer: int,
+) -> None:
+    """The table of its docstring, line by line."""
+    assert granted(cap, spent, reserved, mean, wanted, in_flight=in_flight, silent=silent) == answer
+
+
+dollars = st.floats(0, 1000)
+knowledge = st.fixed_dictionaries(
+    {
+        "spent": st.none() | dollars,
+        "reserved": dollars,
+        "mean": st.none() | dollars | st.floats(0, 0.01),
+        "wanted": st.integers(0, 100),
+        "in_flight": st.integers(0, 3),
+        "silent": st.booleans(),
+    }
+)
+
+
+@given(dollars, knowledge)
+def test_the_cap_is_never_exceeded(cap: float, known: Mapping[str, Any]) -> None:
+    """What is granted is wanted, and fits, to the nanodollar; one more that is wanted would not."""
+    answer = granted(cap, **known)
+    assert 0 <= answer <= known["wanted"]
+    if known["spent"] is None or known["mean"] is None:
+        return
+
+    def total(runs: int) -> float:
+        parts = (known["spent"], known["reserved"], runs * known["mean"])
+        return math.fsum(parts)
+
+    slack = (4 + known["wanted"]) * 1e-9
+    assert answer == 0 or total(answer) <= cap + slack
+    assert answer == known["wanted"] or total(answer + 1) > cap - slack
+
+
+@given(dollars, dollars, knowledge)
+def test_a_higher_cap_never_grants_less(one: float, other: float, known: Mapping[str, Any]) -> None:
+    """Whatever is known."""
+    assert granted(min(one, other), **known) <= granted(max(one, other), **known)
+
+
+@given(dollars, dollars, dollars, knowledge)
+def test_more_spent_never_grants_more(cap: float, one: float, other: float, known: Mapping[str, Any]) -> None:
+    """Nor does more that is reserved."""
+    for name in ("spent", "reserved"):
+        less, more = ({**known, name: value} for value in sorted((one, other)))
+        assert granted(cap, **more) <= granted(cap, **less)
+
+
+# --- With a server ------------------------------------------------------------------------------------------
+
+
+class Server(FakeClient):
+    """Its quota answers with what `used` and `others` say, or raises `failure`; `slow` seconds later."""
+
+    def __init__(self, used: float = 0.0, period: RefillPeriod = RefillPeriod.MONTHLY) -> None:
+        super().__init__()
+        self.used = used
+        self.period = period
+        self.others: list[QuotaBalance] = []
+        self.failure: FanbenchError | None = None
+        self.slow = 0.0
+
+    async def proxy_quotas(self) -> ModelProxyQuotas:
+        await self._take("proxy_quotas")
+        await anyio.sleep(self.slow)
+        if self.failure is not None:
+            raise self.failure
+        balance = QuotaBalance(quota_used=self.used, refill_period=self.period)
+        return ModelProxyQuotas(quota_balances=[*self.others, balance])
+
+    @property
+    def asked(self) -> int:
+        return len(self.times("proxy_quotas"))
+
+
+class Desk:
+    """A budget, with a clock that goes on a second whenever it is asked, so that each reading is a new one."""
+
+    def __init__(self, server: Server, cap: float = 10.0, records: MemoryRecords | None = None) -> None:
+        self.events: list[SweepEvent] = []
+        self.records = records or MemoryRecords()
+        self._seconds = 0.0
+        self.budget = Budget(server, self.records, cap, self.events.append, clock=self._later)
+
+    def _later(self) -> float:
+        self._seconds += 1.0
+        return self._seconds
+
+    async def allow(self, task: str = "t", wanted: int = 100, **in_flight: int) -> int:
+        return await self.budget.allow(task, wanted, in_flight)
+
+    @property
+    def last(self) -> BudgetRead:
+        event = self.events[-1]
+        assert isinstance(event, BudgetRead)
+        return event
+
+
+async def begun(server: Server, cap: float = 10.0, costs: Iterable[float | None] = ()) -> Desk:
+    desk = Desk(server, cap)
+    await desk.budget.begin()
+    for cost in costs:
+        desk.budget.finished("t", cost)
+    return desk
+
+
+async def test_a_scout_goes_first() -> None:
+    """One run of a task whose cost nobody knows; then as many as its cost lets."""
+    server = Server(used=3.0)
+    desk = await begun(server)
+    assert await desk.allow() == 1
+    assert "unknown until its first one has ended" in desk.budget.why
+    assert await desk.allow(t=1) == 0
+    assert desk.last == BudgetRead(10.0, spent=0.0, reserved=None, unknown=1)
+    assert await desk.allow("other", t=1) == 1
+    server.used = 5.0
+    desk.budget.finished("t", 2.0)
+    assert await desk.allow(other=1) == 4
+    assert desk.last == BudgetRead(10.0, spent=2.0, reserved=None, unknown=1)
+    assert "a run of t costs about $2.0000" in desk.budget.why
+    assert await desk.allow(wanted=1, t=3, other=1) == 1
+    assert desk.last == BudgetRead(10.0, spent=2.0, reserved=6.0, unknown=1)
+    assert desk.budget.why == ""
+
+
+async def test_what_is_in_flight_is_reserved() -> None:
+    """Each run as its own task's mean, which changes as runs end."""
+    desk = await begun(Server(), costs=[1.0, 3.0])
+    desk.budget.finished("other", 0.5)
+    assert await desk.allow(t=2, other=1) == 0
+    assert desk.last == BudgetRead(10.0, spent=4.5, reserved=4.5)
+    assert await desk.allow(t=1, other=1) == 1
+
+
+async def test_runs_that_do_not_say_what_they_cost() -> None:
+    """Then the reading decides, and how many are unknown is said; a cost that is told later counts."""
+    server = Server()
+    desk = await begun(server, costs=[None])
+    assert await desk.allow(wanted=7) == 7
+    assert await desk.allow(wanted=7, t=7) == 7
+    assert desk.last == BudgetRead(10.0, spent=0.0, reserved=None, unknown=7)
+    server.used = 9.0
+    desk.budget.finished("t", 0.5)
+    assert await desk.allow() == 2
+    desk.budget.finished("other", None)
+    assert await desk.allow("other", wanted=7) == 7
+    server.used = 10.0
+    assert await desk.allow("other", wanted=7) == 0
+    assert desk.budget.why.endswith("what a run of other costs is unknown")
+
+
+@pytest.mark.parametrize("cost", [math.nan, math.inf, -1.0])
+async def test_a_cost_that_is_none(cost: float) -> None:
+    """It is unknown, and not 0."""
+    desk = await begun(Server(), costs=[cost])
+    assert await desk.allow(t=1) == 100
+    assert desk.last.unknown == 1
+
+
+async def test_the_run_files_say_more_than_the_quota() -> None:
+    """The quota may be late: then what is known to have been spent counts."""
+    desk = await begun(Server(), costs=[4.0, 4.0])
+    assert await desk.allow() == 0
+    assert desk.last.spent == 8.0
+
+
+async def test_a_resumed_sweep_goes_on_counting() -> None:
+    """Readings, means and what was spent are in the journal; also what was spent while nobody counted."""
+    server = Server(used=100.0)
+    first = await begun(server)
+    server.used = 104.0
+    first.budget.finished("t", 2.0)
+    assert await first.allow() == 3
+    server.used = 105.0
+    again = Desk(server, records=first.records)
+    await again.budget.begin()
+    assert await again.allow() == 2
+    assert again.last.spent == 5.0
+
+
+async def test_a_refill() -> None:
+    """What was spent before it stays spent, and counting goes on from the new reading."""
+    server = Server(used=20.0)
+    desk = await begun(server, costs=[1.0])
+    for used, spent in ((24.0, 4.0), (1.0, 4.0), (3.0, 6.0), (0.0, 6.0), (2.0, 8.0)):
+        server.used = used
+        await desk.allow()
+        assert desk.last.spent == spent
+
+
+async def test_the_balance_of_the_month_counts() -> None:
+    """Where there is one; else that of the day; another one than before is counted from anew."""
+    server = Server(used=5.0)
+    server.others = [QuotaBalance(quota_used=1.0, refill_period=RefillPeriod.DAILY)]
+    desk = await begun(server, costs=[0.0])
+    server.used, server.others = 7.0, [QuotaBalance(quota_used=30.0, refill_period=RefillPeriod.DAILY)]
+    await desk.allow()
+    assert desk.last.spent == 2.0
+    server.period = RefillPeriod("YEARLY")
+    await desk.allow()
+    assert desk.last.spent == 2.0
+    server.others = [QuotaBalance(quota_used=30.5, refill_period=RefillPeriod.DAILY)]
+    await desk.allow()
+    assert desk.last.spent == 2.5
+
+
+# --- A server that does not tell ----------------------------------------------------------------------------
+
+FAILURES: list[FanbenchError] = [
+    ServerFault("It broke.", call="GetModelProxyQuotas", status=500),
+    Forbidden("Not yours.", call="GetModelProxyQuotas", status=403),
+]
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+async def test_without_a_reading_the_run_files_decide(failure: FanbenchError) -> None:
+    """As long as all of them say what they cost."""
+    server = Server()
+    server.failure = failure
+    desk = await begun(server, costs=[2.0, 2.0])
+    assert await desk.allow(t=1) == 2
+    assert desk.last == BudgetRead(10.0, spent=4.0, reserved=2.0)
+
+
+async def test_without_a_reading_and_without_costs_nothing_is_known() -> None:
+    """A scout may go, as nothing was spent; when it does not say, nothing more is scheduled, and why is said."""
+    server = Server()
+    server.failure = FAILURES[0]
+    desk = await begun(server)
+    assert await desk.allow() == 1
+    desk.budget.finished("t", None)
+    assert await desk.allow() == 0
+    assert desk.last == BudgetRead(10.0, spent=None, reserved=0.0)
+    assert "the quota call does not answer" in desk.budget.why
+    assert await desk.allow("other") == 0
+    server.failure = None
+    assert await desk.allow() == 100
+
+
+async def test_a_reading_that_fails_once_forgets_nothing() -> None:
+    """What the quota said before it stays spent."""
+    server = Server()
+    desk = await begun(server, costs=[1.0])
+    server.used = 5.0
+    await desk.allow()
+    server.failure = FAILURES[0]
+    await desk.allow()
+    assert desk.last.spent == 5.0
+
+
+async def test_a_reading_that_comes_late_adds_to_what_was_known() -> None:
+    """The costs until then are not in it."""
+    server = Server(used=50.0)
+    server.failure = FAILURES[0]
+    desk = await begun(server, costs=[3.0])
+    server.failure = None
+    await desk.allow()
+    server.used = 51.0
+    await desk.allow()
+    assert desk.last.spent == 4.0
+
+
+@pytest.mark.parametrize("used", [math.nan, -1.0, math.inf])
+async def test_a_reading_that_is_none(used: float) -> None:
+    """It is no answer."""
+    desk = await begun(Server(used=used), costs=[None])
+    assert await desk.allow() == 0
+    assert desk.last.spent is None
+
+
+async def test_a_server_without_balances() -> None:
+    """It does not tell; other quotas are no money."""
+    client = FakeClient(quotas=(TaskQuota(daily_quota_used=5.0), ModelProxyQuotas()))
+    events: list[SweepEvent] = []
+    budget = Budget(client, MemoryRecords(), 10.0, events.append)
+    await budget.begin()
+    budget.finished("t", None)
+    assert await budget.allow("t", 1, {}) == 0
+
+
+async def test_a_server_that_does_not_know_us() -> None:
+    """That ends everything, and is not taken for a quota call that does not answer."""
+    server = Server()
+    server.failure = Unauthorized("Who?", call="GetModelProxyQuotas", status=401)
+    budget = Desk(server).budget
+    with pytest.raises(Unauthorized):
+        await budget.begin()
+    with pytest.raises(Unauthorized):
+        await budget.allow("t", 1, {})
+
+
+def test_damage_in_the_journal_is_said() -> None:
+    """It is not taken for nothing spent."""
+    records = MemoryRecords()
+    records.save_value("budget", '{"spent": "much"}')
+    with pytest.raises(JournalError, match="budget"):
+        Desk(Server(), records=records)
+
+
+# --- Events, and several at a time --------------------------------------------------------------------------
+
+
+async def test_what_has_not_changed_is_not_said_again() -> None:
+    """An event for each change."""
+    server = Server()
+    desk = await begun(server, costs=[1.0])
+    for _ in range(3):
+        await desk.allow()
+    assert len(desk.events) == 1
+    server.used = 2.0
+    await desk.allow()
+    assert [event.text for event in desk.events] == [
+        "budget $10: spent $1.0000, reserved $0.0000",
+        "budget $10: spent $2.0000, reserved $0.0000",
+    ]
+
+
+async def test_nothing_wanted_asks_nothing() -> None:
+    """No call is made for it."""
+    server = Server()
+    assert await Desk(server).budget.allow("t", 0, {}) == 0
+    assert server.asked == 0
+
+
+async def test_several_that_ask_at_once_share_what_is_left() -> None:
+    """Though each of them knows only what was in flight when it asked."""
+    desk = await begun(Server(), cap=11.0, costs=[1.0])
+    answers: list[int] = []
+
+    async def ask() -> None:
+        answers.append(await desk.budget.allow("t", 4, {"t": 0}))
+
+    async with anyio.create_task_group() as group:
+        for _ in range(5):
+            group.start_soon(ask)
+    assert sorted(answers) == [0, 0, 2, 4, 4]
+
+
+class TestInVirtualTime:
+    @pytest.fixture
+    def anyio_backend(self) -> tuple[str, dict[str, Any]]:
+        return "trio", {"clock": MockClock(autojump_threshold=0)}
+
+    async def test_a_reading_is_good_for_a_second(self) -> None:
+        """However many ask: a call a second."""
+        server = Server()
+        budget = Budget(server, MemoryRecords(), 10.0, lambda event: None)
+        await budget.begin()
+
+        async def ask(second: float) -> None:
+            await anyio.sleep(second)
+            await budget.allow("t", 1, {})
+
+        async with anyio.create_task_group() as group:
+            for tenth in range(50):
+                group.start_soon(ask, tenth / 10)
+        assert server.times("proxy_quotas") == [0.0, 1.0, 2.0, 3.0, 4.0]
+
+    async def test_who_asks_meanwhile_waits_for_the_same_answer(self) -> None:
+        """A slow one is not asked for once more; one that asks later gets a new one."""
+        server = Server()
+        server.slow = 5.0
+        budget = Budget(server, MemoryRecords(), 10.0, lambda event: None)
+        times: list[float] = []
+
+        async def ask(second: float) -> None:
+            await anyio.sleep(second)
+            await budget.allow("t", 1, {})
+            times.append(round(server.now(), 3))
+
+        async with anyio.create_task_group() as group:
+            for second in (0.0, 1.0, 3.0, 5.5, 7.0):
+                group.start_soon(ask, second)
+        assert times == [5.0, 5.0, 5.0, 5.5, 12.0]
+        assert server.asked == 2
+
+    async def test_who_is_cancelled_leaves_the_others_an_answer(self) -> None:
+        """The next one asks in its place."""
+        server = Server()
+        server.slow = 5.0
+        budget = Budget(server, MemoryRecords(), 10.0, lambda event: None)
+
+        async def ask(patience: float, second: float) -> None:
+            await anyio.sleep(second)
+            with anyio.move_on_after(patience):
+                assert await budget.allow("t", 1, {}) == 1
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(ask, 2.0, 0.0)
+            group.start_soon(partial(ask, math.inf), 1.0)
+        assert server.now() == 7.0
+
+    async def test_a_quota_call_that_hangs(self) -> None:
+        """It is not waited for without end: then it is unknown."""
+        server = Server()
+        server.slow = math.inf
+        budget = Budget(server, MemoryRecords(), 10.0, lambda event: None)
+        budget.finished("t", None)
+        assert await budget.allow("t", 1, {}) == 0
+        assert server.now() == 30.0
+
+
+# --- Run files ----------------------------------------------------------------------------------------------
+
+
+def cost_of(dollars: float) -> dict[str, Any]:
+    return build.talk(
+        inputTokens=10,
+        outputTokens=5,
+        inputTokensCostNanodollars=str(round(dollars * 1e9) - 1),
+        outputTokensCostNanodollars="1",
+    )
+
+
+def run_folder(root: Path) -> Path:
+    folder = root / "my-task" / "1" / "gemma-3" / "7"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def test_the_cost_of_a_run(tmp_path: Path) -> None:
+    """The sum of what its run file says."""
+    folder = run_folder(tmp_path)
+    build.write(folder / "x.run.json", build.passed(conversations=[cost_of(0.25), cost_of(0.5)]))
+    assert run_cost(folder) == 0.75
+
+
+def test_the_cost_of_a_run_that_does_not_say_all(tmp_path: Path) -> None:
+    """Half a sum would mislead: unknown, not 0."""
+    folder = run_folder(tmp_path)
+    talks = [cost_of(0.25), build.talk(inputTokens=10)]
+    build.write(folder / "x.run.json", build.passed(conversations=talks))
+    assert run_cost(folder) is None
+
+
+def test_the_cost_of_a_run_without_run_files(tmp_path: Path) -> None:
+    """Unknown: of one that died, of a damaged one, and of none."""
+    folder = run_folder(tmp_path)
+    assert run_cost(folder) is None
+    build.write(folder / "x.run.json", "{")
+    assert run_cost(folder) is None
+    assert run_cost(tmp_path / "none") is None
+
+
+def test_the_cost_of_a_run_of_which_a_part_is_damaged(tmp_path: Path) -> None:
+    """The rest is not the whole."""
+    folder = run_folder(tmp_path)
+    build.write(folder / "x.run.json", build.passed(conversations=[cost_of(0.25)]))
+    build.write(folder / "y.run.json", "{")
+    assert run_cost(folder) is None

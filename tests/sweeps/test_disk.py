@@ -1,0 +1,283 @@
+"""Outputs and logs on the disk."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fanbench import OutputError
+from fanbench.sweeps._disk import LogPart, Sealed, clear_parts, log_is_whole, output_is_whole, seal
+from fanbench.sweeps.units import SavedLog, SavedOutput
+
+T = TypeVar("T")
+
+pytestmark = pytest.mark.anyio
+
+
+async def inline(job: Callable[[], T], /) -> T:
+    return job()
+
+
+class Counted:
+    """Runs jobs at once, and counts them."""
+
+    def __init__(self) -> None:
+        self.jobs = 0
+
+    def __call__(self, job: Callable[[], T], /) -> Awaitable[T]:
+        self.jobs += 1
+        return inline(job)
+
+
+def made(folder: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+FILES = {"a.run.json": "{}", "sub/b": "two", "sub/deep/c": "", "sub/run.log": "the task's own"}
+
+
+# --- Outputs ------------------------------------------------------------------------------------------------
+
+
+def test_the_seal_of_an_output(tmp_path: Path) -> None:
+    """As it is documented: the hashes of the files with their names, in the order of the names."""
+    lines = [
+        f"{hashlib.sha256(FILES[name].encode()).hexdigest()}  {name}\0"
+        for name in ("a.run.json", "sub/b", "sub/deep/c", "sub/run.log")
+    ]
+    digest = hashlib.sha256("".join(lines).encode()).hexdigest()
+    assert seal(made(tmp_path, FILES)) == Sealed(4, 19, digest)
+
+
+def test_our_log_is_no_part_of_it(tmp_path: Path) -> None:
+    """It comes later, and its being there changes nothing; one in a folder of the task is the task's."""
+    before = seal(made(tmp_path, FILES))
+    (tmp_path / "run.log").write_text("said")
+    assert seal(tmp_path) == before
+    (tmp_path / "sub" / "run.log").write_text("other")
+    assert seal(tmp_path) != before
+
+
+def test_links_are_not_followed(tmp_path: Path) -> None:
+    """Neither into a circle nor to somebody's files."""
+    before = seal(made(tmp_path / "out", FILES))
+    made(tmp_path / "else", {"secret": "x"})
+    (tmp_path / "out" / "circle").symlink_to(tmp_path / "out")
+    (tmp_path / "out" / "secret").symlink_to(tmp_path / "else" / "secret")
+    assert seal(tmp_path / "out") == before
+
+
+def test_an_output_without_files(tmp_path: Path) -> None:
+    """It is one."""
+    assert seal(tmp_path) == Sealed(0, 0, hashlib.sha256().hexdigest())
+    assert output_is_whole(tmp_path.parent, SavedOutput(tmp_path.name, 0, 0, ""))
+
+
+def test_an_output_that_cannot_be_read(tmp_path: Path) -> None:
+    """The error names it."""
+    with pytest.raises(OutputError, match=r"Cannot read the output .*gone"):
+        seal(tmp_path / "gone")
+
+
+contents = st.dictionaries(
+    st.sampled_from(["a", "b", "ab", "s/a", "s/b", "ä", "run.log"]), st.text(max_size=3), max_size=4
+)
+
+
+@given(contents, contents)
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_seals_are_the_same_for_the_same_and_only_for_these(
+    tmp_path_factory: pytest.TempPathFactory, one: dict[str, str], other: dict[str, str]
+) -> None:
+    """Whatever is moved between names and contents."""
+    first, second = (made(tmp_path_factory.mktemp("out"), files) for files in (one, other))
+    one.pop("run.log", None)
+    other.pop("run.log", None)
+    assert (seal(first).digest == seal(second).digest) is (one == other)
+
+
+@pytest.mark.parametrize(
+    ("harm", "whole"),
+    [
+        (lambda folder: None, True),
+        (lambda folder: (folder / "run.log").write_text("ours"), True),
+        (lambda folder: (folder / "sub" / "b").unlink(), False),
+        (lambda folder: (folder / "sub" / "b").write_text("three"), False),
+        (lambda folder: (folder / "more").touch(), False),
+        (lambda folder: folder.rename(folder.with_name("else")), False),
+    ],
+    ids=["none", "our log", "a file is gone", "a file has changed", "a file more", "gone"],
+)
+def test_whether_an_output_is_whole(tmp_path: Path, harm: Callable[[Path], object], whole: bool) -> None:
+    """By the number of its files and bytes."""
+    sealed = seal(made(tmp_path / "t" / "7", FILES))
+    harm(tmp_path / "t" / "7")
+    saved = SavedOutput("t/7", sealed.files, sealed.size, sealed.digest)
+    assert output_is_whole(tmp_path, saved) is whole
+
+
+def test_whether_a_log_is_whole(tmp_path: Path) -> None:
+    """It is there, a file, of its size."""
+    saved = SavedLog("run.log", 1, 4)
+    assert not log_is_whole(tmp_path, saved)
+    (tmp_path / "run.log").write_text("a\nb")
+    assert not log_is_whole(tmp_path, saved)
+    (tmp_path / "run.log").write_text("a\nb\n")
+    assert log_is_whole(tmp_path, saved)
+    assert not log_is_whole(tmp_path, SavedLog(".", 1, tmp_path.stat().st_size))
+
+
+# --- Logs ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_log_is_in_its_place_when_it_is_complete(tmp_path: Path) -> None:
+    """And not before; folders are made; an earlier one is replaced; nothing else is left."""
+    target = tmp_path / "t" / "1" / "m" / "7" / "run.log"
+    for text in ("first\n", "one\ntwo ä\n"):
+        log = LogPart(tmp_path, 7)
+        for letter in text:
+            await log.write(letter)
+        before = target.read_text() if target.exists() else None
+        assert before != text
+        log.place(target)
+        assert target.read_text() == text
+        assert (log.lines, log.size) == (text.count("\n"), len(text.encode()))
+    assert sorted(tmp_path.rglob("*.part")) == []
+    assert [path.name for path in target.parent.iterdir()] == ["run.log"]
+
+
+async def test_a_log_in_which_nothing_was_said(tmp_path: Path) -> None:
+    """It is an empty file."""
+    log = LogPart(tmp_path, 7, inline)
+    log.place(tmp_path / "run.log")
+    assert (tmp_path / "run.log").read_bytes() == b""
+    assert (log.lines, log.size) == (0, 0)
+
+
+@given(st.lists(st.text(st.sampled_from("ab\n\r\u2028🚀\ud800"), max_size=5), max_size=6))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_lines_and_bytes_are_counted(
+    tmp_path_factory: pytest.TempPathFactory, parts: list[str]
+) -> None:
+    """A line ends with a line feed and nothing else; what follows the last one is a line, too."""
+    root = tmp_path_factory.mktemp("sweep")
+    log = LogPart(root, 1, inline)
+    for part in parts:
+        await log.write(part)
+    log.place(root / "run.log")
+    text = "".join(parts).encode("utf-8", "replace")
+    assert (root / "run.log").read_bytes() == text
+    assert log.size == len(text)
+    assert log.lines == len(text.removesuffix(b"\n").split(b"\n")) - (text == b"")
+
+
+async def test_the_disk_is_asked_seldom(tmp_path: Path) -> None:
+    """Once for 64 kB, and never for less: nothing is made for a log of which there is little."""
+    offload = Counted()
+    log = LogPart(tmp_path, 7, offload)
+    for _ in range(63):
+        await log.write("x" * 1023 + "\n")
+    assert offload.jobs == 0
+    assert list(tmp_path.iterdir()) == []
+    for _ in range(70):
+        await log.write("x" * 1023 + "\n")
+    assert offload.jobs == 2
+    log.place(tmp_path / "run.log")
+    assert log_is_whole(tmp_path, SavedLog("run.log", log.lines, log.size))
+    assert log.lines == 133
+
+
+async def test_a_log_that_is_given_up(tmp_path: Path) -> None:
+    """It leaves nothing, and an earlier one in its place as it was."""
+    (tmp_path / "run.log").write_text("earlier")
+    log = LogPart(tmp_path, 7, inline)
+    await log.write("x" * 100_000)
+    assert log.path.exists()
+    log.drop()
+    log.drop()
+    assert not log.path.exists()
+    assert (tmp_path / "run.log").read_text() == "earlier"
+
+
+async def test_what_a_killed_process_has_left_of_a_log(tmp_path: Path) -> None:
+    """It is not the beginning of a new one; and it can be cleared away, and nothing else is."""
+    for run_id in (7, 8):
+        log = LogPart(tmp_path, run_id, inline)
+        await log.write("left" * 50_000)
+    (tmp_path / ".fanbench" / "journal.sqlite").touch()
+    again = LogPart(tmp_path, 7, inline)
+    await again.write("new\n")
+    again.place(tmp_path / "run.log")
+    assert (tmp_path / "run.log").read_text() == "new\n"
+    clear_parts(tmp_path)
+    left = [path.name for path in (tmp_path / ".fanbench").rglob("*") if path.is_file()]
+    assert left == ["journal.sqlite"]
+
+
+def test_clearing_where_nothing_is(tmp_path: Path) -> None:
+    """It is no error, and makes nothing."""
+    clear_parts(tmp_path / "none")
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_log_that_cannot_be_written(tmp_path: Path) -> None:
+    """The error names the file and the reason, wherever the disk refuses."""
+    (tmp_path / ".fanbench").touch()
+    log = LogPart(tmp_path, 7, inline)
+    with pytest.raises(OutputError, match=r"Cannot write the log .*7\.part: "):
+        await log.write("x" * 100_000)
+    with pytest.raises(OutputError, match=r"Cannot write the log .*7\.part: "):
+        log.place(tmp_path / "run.log")
+    (tmp_path / ".fanbench").unlink()
+    (tmp_path / "run.log").mkdir()
+    with pytest.raises(OutputError, match=r"Cannot write the log .*run\.log: "):
+        log.place(tmp_path / "run.log")
+
+
+async def test_a_disk_with_space_again_gets_all_of_it_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a full disk took a part of is written again at the same place."""
+    resource = pytest.importorskip("resource")
+
+    log = LogPart(tmp_path, 7, inline)
+    await log.write("a" * 70_000)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(OutputError, match="File too large"):
+            await log.write("b" * 70_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert log.path.stat().st_size == 100_000
+    log.place(tmp_path / "run.log")
+    assert (tmp_path / "run.log").read_text() == "a" * 70_000 + "b" * 70_000
+
+
+async def test_a_place_on_another_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task's folder may be a link to one: the log is copied there, and renamed there when it is whole."""
+    replace = Path.replace
+
+    def across(self: Path, target: Path) -> Path:
+        if self.suffix == ".part" and self.parent != target.parent:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", across)
+    log = LogPart(tmp_path, 7, inline)
+    await log.write("said\n")
+    log.place(tmp_path / "t" / "run.log")
+    assert (tmp_path / "t" / "run.log").read_text() == "said\n"
+    assert [path.name for path in (tmp_path / "t").iterdir()] == ["run.log"]
+    assert not log.path.exists()

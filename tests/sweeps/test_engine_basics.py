@@ -1,0 +1,325 @@
+"""The engine in short: one sweep, what it says, leaves and asks; and the small rules below it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from fanbench.api.messages import CreationState, Run, RunState, TaskSlug
+from fanbench.sweeps._board import Board, fits
+from fanbench.sweeps._book import Book, Outcome, outcome
+from fanbench.sweeps.engine import Engine, Stage
+from fanbench.sweeps.events import (
+    DrainReason,
+    LogLine,
+    OutputSaved,
+    RunFound,
+    RunMissing,
+    SweepEnded,
+    SweepEvent,
+    SweepStarted,
+    TaskFailed,
+)
+from fanbench.sweeps.plan import PlannedTask, SweepPlan
+from fanbench.sweeps.rules import Rules
+from fanbench.sweeps.units import Attempt, Phase, SavedLog, SavedOutput, TaskPhase, Unit, content_identity
+from tests.api.scripted import in_virtual_time
+from tests.sweeps.records import MemoryRecords
+from tests.verbs.fake import Course, FakeClient, not_found
+
+T = TypeVar("T")
+MODELS = ("m1", "m2", "m3")
+
+
+async def inline(job: Callable[[], T]) -> T:
+    return job()
+
+
+class Bench:
+    """A fake server, a journal, and the processes that sweep between them."""
+
+    def __init__(self, folder: Path, client: FakeClient | None = None) -> None:
+        self.folder = folder
+        self.client = client or FakeClient(creation=2.0, courses=dict.fromkeys(MODELS, Course(running=3.0)))
+        self.records = MemoryRecords()
+        self.events: list[SweepEvent] = []
+        self.rules = Rules()
+        self.repeats = 1
+        self.engine: Engine | None = None
+
+    def plan(self) -> SweepPlan:
+        task = PlannedTask("t", content_identity("{}", ()), self.client.tasks.get("t"), Path("t.py"), "{}")
+        return SweepPlan((task,), MODELS, self.folder, self.repeats, self.rules)
+
+    async def sweep(self, until: Stage = "collect") -> None:
+        self.events.clear()
+        self.engine = Engine(
+            self.client,
+            self.plan(),
+            self.records,
+            self.events.append,
+            until=until,
+            offload=inline,
+            clock=lambda: 1e9 + anyio.current_time(),
+        )
+        await self.engine.run()
+
+    def of(self, kind: type[SweepEvent]) -> list[SweepEvent]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+    @property
+    def ended(self) -> SweepEnded:
+        assert isinstance(self.events[-1], SweepEnded)
+        return self.events[-1]
+
+    def calls(self) -> list[str]:
+        return [name for _, name, _ in self.client.calls]
+
+
+def in_time(main: Callable[[], Awaitable[None]]) -> None:
+    in_virtual_time(main)
+
+
+def test_a_sweep(tmp_path: Path) -> None:
+    """Everything is pushed, scheduled, found and fetched, in one call each where one is enough."""
+    bench = Bench(tmp_path)
+    in_time(bench.sweep)
+    assert isinstance(bench.events[0], SweepStarted)
+    assert (bench.ended.planned, bench.ended.completed) == (3, 3)
+    assert bench.calls().count("create_task") == bench.calls().count("schedule_runs") == 1
+    assert len(bench.of(OutputSaved)) == 3
+    assert sorted(path.name for path in tmp_path.glob("t/1/*/*/*")) == sorted(["a.run.json", "run.log"] * 3)
+    assert bench.records.tasks()["t"].phase is TaskPhase.READY
+
+
+def test_a_second_sweep_has_nothing_to_do(tmp_path: Path) -> None:
+    """What is done already makes no call."""
+    bench = Bench(tmp_path)
+
+    async def twice() -> None:
+        await bench.sweep()
+        bench.client.calls.clear()
+        await bench.sweep()
+
+    in_time(twice)
+    assert bench.calls() == []
+    assert bench.ended.completed == 3
+
+
+def test_live_logs(tmp_path: Path) -> None:
+    """Lines come as they are written, each once; the file has them as they are."""
+    log = ((0.5, "a\nb"), (1.0, "c\n"), (2.5, "end"))
+    bench = Bench(tmp_path, FakeClient(courses=dict.fromkeys(MODELS, Course(running=3.0, log=log))))
+    in_time(bench.sweep)
+    lines = [event.line for event in bench.of(LogLine) if isinstance(event, LogLine)]
+    assert sorted(lines) == ["a"] * 3 + ["bc"] * 3 + ["end"] * 3
+    assert [path.read_text() for path in tmp_path.glob("t/1/*/*/run.log")] == ["a\nbc\nend"] * 3
+    assert bench.calls().count("logs") == 3
+
+
+def test_stages(tmp_path: Path) -> None:
+    """A sweep can be made stage after stage: each goes on where the one before has ended."""
+    bench = Bench(tmp_path)
+
+    async def step_by_step() -> None:
+        await bench.sweep("push")
+        assert "schedule_runs" not in bench.calls()
+        assert bench.ended.stopped is DrainReason.STAGE
+        assert bench.ended.unscheduled == 3
+        await bench.sweep("schedule")
+        assert len(bench.of(RunFound)) == 3
+        assert "download_output" not in bench.calls()
+        await bench.sweep()
+
+    in_time(step_by_step)
+    assert bench.ended.completed == 3
+    assert bench.calls().count("create_task") == bench.calls().count("schedule_runs") == 1
+
+
+def test_a_creation_that_fails(tmp_path: Path) -> None:
+    """The runs of its task are missing; the next sweep pushes it again."""
+    bench = Bench(tmp_path, FakeClient(creation=1.0, creation_end=CreationState.ERRORED))
+
+    async def twice() -> None:
+        await bench.sweep()
+        assert bench.records.tasks()["t"].phase is TaskPhase.FAILED
+        assert [event.stage for event in bench.of(RunMissing) if isinstance(event, RunMissing)] == [
+            "push"
+        ] * 3
+        assert len(bench.of(TaskFailed)) == 1
+        bench.client.creation_end = CreationState.COMPLETED
+        await bench.sweep()
+
+    in_time(twice)
+    assert bench.ended.completed == 3
+    assert bench.calls().count("create_task") == 2
+
+
+def test_retries_of_errored_runs(tmp_path: Path) -> None:
+    """An errored run is made again as often as was asked for; each of its attempts is kept."""
+    client = FakeClient(courses={"m2": Course(end=RunState.ERRORED, error="ValueError: no")})
+    bench = Bench(tmp_path, client)
+    bench.rules = Rules(retry_errored=2)
+    in_time(bench.sweep)
+    assert (bench.ended.completed, bench.ended.errored) == (2, 1)
+    assert [one.number for one in bench.records.of("t", "m2")] == [1, 2, 3]
+    assert len(list(tmp_path.glob("t/1/m2/*/run.log"))) == 3
+
+
+def test_a_polite_end(tmp_path: Path) -> None:
+    """Asked to drain, it follows what is in flight to its end, and schedules nothing more."""
+    bench = Bench(tmp_path, FakeClient(courses=dict.fromkeys(MODELS, Course(running=3.0))))
+    bench.repeats = 2
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(bench.sweep)
+            await anyio.lowlevel.checkpoint()
+            while "schedule_runs" not in bench.calls():
+                await anyio.lowlevel.checkpoint()
+            assert bench.engine is not None
+            bench.engine.drain(DrainReason.INTERRUPTED)
+            bench.engine.drain(DrainReason.FAILURES)
+
+    in_time(main)
+    assert bench.ended.stopped is DrainReason.INTERRUPTED
+    assert bench.ended.completed + bench.ended.unscheduled == 6
+    assert bench.ended.completed >= 3
+
+
+def test_a_download_that_is_refused_for_good(tmp_path: Path) -> None:
+    """The run is missing, its log is kept; the next sweep fetches the output, and both are there."""
+    bench = Bench(tmp_path, FakeClient(outputs={100: not_found("Download")}))
+
+    async def twice() -> None:
+        await bench.sweep()
+        assert (bench.ended.completed, bench.ended.missing) == (2, 1)
+        bench.client.outputs.clear()
+        await bench.sweep()
+
+    in_time(twice)
+    assert bench.ended.completed == 3
+    assert len(list(tmp_path.glob("t/1/*/*/run.log"))) == 3
+
+
+def test_lost_files_are_fetched_again(tmp_path: Path) -> None:
+    """What is recorded and no longer on disk is asked for again: of a lost log, only the log."""
+    bench = Bench(tmp_path)
+
+    async def twice() -> None:
+        await bench.sweep()
+        (tmp_path / "t/1/m1/100/run.log").unlink()
+        (tmp_path / "t/1/m2/101/a.run.json").unlink()
+        bench.client.calls.clear()
+        await bench.sweep()
+
+    in_time(twice)
+    assert bench.calls().count("download_output") == 1
+    assert bench.calls().count("logs") == 2
+    assert len(bench.calls()) == 3
+    assert bench.ended.completed == 3
+
+
+@pytest.mark.anyio
+async def test_both_event_loops(tmp_path: Path) -> None:
+    """It runs on asyncio and on trio, with threads for the disk."""
+    bench = Bench(tmp_path, FakeClient())
+    events: list[SweepEvent] = []
+    await Engine(bench.client, bench.plan(), bench.records, events.append).run()
+    assert isinstance(events[-1], SweepEnded)
+    assert events[-1].completed == 3
+
+
+# --- Small rules --------------------------------------------------------------------------------------------
+
+UNIT = Unit("t", "m")
+OUTPUT, LOG = SavedOutput("o", 1, 1, "x"), SavedLog("l", 1, 1)
+
+
+def attempt(phase: Phase, state: RunState | None = None, *, number: int = 1, whole: bool = False) -> Attempt:
+    made = Attempt(UNIT, number, "now", 1, phase, 0.0, state=state)
+    return made.but(output=OUTPUT, log=LOG) if whole else made
+
+
+@pytest.mark.parametrize(
+    ("attempts", "given_up", "expected"),
+    [
+        ([], False, Outcome.UNSCHEDULED),
+        ([], True, Outcome.MISSING),
+        ([attempt(Phase.VOID)], False, Outcome.UNSCHEDULED),
+        ([attempt(Phase.INTENDED)], False, Outcome.MISSING),
+        ([attempt(Phase.FOUND)], False, Outcome.MISSING),
+        ([attempt(Phase.ENDED, RunState.COMPLETED)], False, Outcome.MISSING),
+        ([attempt(Phase.ENDED, RunState.COMPLETED, whole=True)], False, Outcome.COMPLETED),
+        ([attempt(Phase.ENDED, RunState.ERRORED)], False, Outcome.ERRORED),
+        ([attempt(Phase.ENDED, RunState.ERRORED), attempt(Phase.VOID, number=2)], True, Outcome.ERRORED),
+        ([attempt(Phase.ENDED, RunState.ERRORED), attempt(Phase.FOUND, number=2)], False, Outcome.MISSING),
+    ],
+)
+def test_outcomes(attempts: list[Attempt], given_up: bool, expected: Outcome) -> None:
+    """Each planned run is counted as exactly one thing; attempts at other contents do not count."""
+    other = attempt(Phase.ENDED, RunState.COMPLETED, whole=True).but(identity="then", number=9)
+    assert outcome([*attempts, other], "now", given_up=given_up) is expected
+
+
+def run(run_id: int, version: int = 1) -> Run:
+    return Run(task_slug=TaskSlug(version_number=version), model_version_slug="me/m", id=run_id)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "fit"), [(1, 1, True), (2, 1, False), (0, 1, True), (1, 0, True), (0, 0, True)]
+)
+def test_runs_fit_attempts_of_their_version(theirs: int, ours: int, fit: bool) -> None:
+    """As far as both versions are known."""
+    assert fits(run(1, theirs), attempt(Phase.INTENDED).but(version=ours)) is fit
+
+
+def board_with(tmp_path: Path, *attempts: Attempt) -> Board:
+    """A board on which those of the content that is swept are in flight."""
+    task = PlannedTask("t", "now", None)
+    records = MemoryRecords()
+    records.save_attempts(attempts)
+    book = Book(SweepPlan((task,), ("m",), tmp_path, 2), records, lambda event: None)
+    board = Board(task, book)
+    board.know(book.by_task()["t"], ())
+    for one in attempts:
+        if one.identity == "now":
+            board.take_up(one, 0.0, 0.0)
+    return board
+
+
+def found(board: Board) -> dict[int, int | None]:
+    return {flight.unit.repeat: flight.attempt.run_id for flight in board.flights.values()}
+
+
+def test_new_runs_go_to_the_attempts_in_their_order(tmp_path: Path) -> None:
+    """The lowest id belongs to the attempt that was intended first; what is left over is a stranger's."""
+    second = attempt(Phase.SCHEDULED).but(unit=Unit("t", "m", 2), intended_at=1.0)
+
+    async def main() -> None:
+        board = board_with(tmp_path, attempt(Phase.SCHEDULED), second)
+        board.book.commit(board.assign({"m": [run(7), run(5), run(6), run(4, version=3)]}, 0.0))
+        assert found(board) == {1: 5, 2: 6}
+        assert board.strangers == board.book.records.strangers("t") == {4, 7}
+
+    in_virtual_time(main)
+
+
+def test_runs_of_earlier_contents_are_remembered(tmp_path: Path) -> None:
+    """A run of an attempt at an earlier content is neither taken for one of this, nor a stranger."""
+    early = attempt(Phase.INTENDED).but(identity="then")
+    now = attempt(Phase.INTENDED, number=2).but(version=2)
+
+    async def main() -> None:
+        board = board_with(tmp_path, early, now)
+        board.book.commit(board.assign({"m": [run(5, 1), run(6, 2)]}, 0.0))
+        assert found(board) == {1: 6}
+        assert board.strangers == set()
+        assert [one.run_id for one in board.book.attempts(UNIT)] == [5, 6]
+
+    in_virtual_time(main)

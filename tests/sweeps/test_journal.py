@@ -1,0 +1,602 @@
+"""The journal: all that was written is there, and what is no journal is said to be none."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fanbench import JournalError, SweepLocked
+from fanbench.api.messages import RunState
+from fanbench.sweeps import _journal_file
+from fanbench.sweeps.journal import JOURNAL, Journal, Records, set_aside
+from fanbench.sweeps.lock import FolderLock
+from fanbench.sweeps.units import Attempt, Phase, SavedLog, SavedOutput, TaskPhase, TaskRecord, Unit
+from tests.sweeps.processes import begun, ended
+from tests.sweeps.records import MemoryRecords
+
+OUTPUT = SavedOutput("t/1/m/7", files=3, size=1234, digest="ab" * 32)
+LOG = SavedLog("t/1/m/7/run.log", lines=2, size=12)
+
+
+def attempt(number: int = 1, model: str = "m", **fields: object) -> Attempt:
+    return Attempt(Unit("t", model), number, "content-1:x", 1, Phase.INTENDED, 1e9).but(**fields)
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    with Journal.open(tmp_path) as opened:
+        yield opened
+
+
+# --- What was written is there ------------------------------------------------------------------------------
+
+texts = st.text(max_size=12)
+names = st.sampled_from(["a", "b", "owner/a", "ä 🚀"])
+counts = st.integers(0, 2**63 - 1)
+attempts = st.builds(
+    Attempt,
+    unit=st.builds(Unit, names, names, st.integers(1, 3)),
+    number=st.integers(1, 3),
+    identity=texts,
+    version=counts,
+    phase=st.sampled_from(Phase),
+    intended_at=st.floats(allow_nan=False),
+    run_id=st.none() | counts,
+    state=st.none() | st.sampled_from(RunState) | st.just(RunState("BENCHMARK_TASK_RUN_STATE_NEW")),
+    error=texts,
+    output=st.none() | st.builds(SavedOutput, texts, counts, counts, texts),
+    log=st.none() | st.builds(SavedLog, texts, counts, counts),
+)
+tasks = st.builds(TaskRecord, names, texts, st.sampled_from(TaskPhase), counts, texts)
+Write = Callable[[Records], None]
+
+
+def attempts_saved(rows: list[Attempt]) -> Write:
+    return lambda records: records.save_attempts(rows)
+
+
+def task_saved(record: TaskRecord) -> Write:
+    return lambda records: records.save_task(record)
+
+
+def strangers_saved(task: str, run_ids: list[int]) -> Write:
+    return lambda records: records.save_strangers(task, run_ids)
+
+
+def value_saved(name: str, value: str) -> Write:
+    return lambda records: records.save_value(name, value)
+
+
+writes = st.one_of(
+    st.builds(attempts_saved, st.lists(attempts, max_size=4)),
+    st.builds(task_saved, tasks),
+    st.builds(strangers_saved, names, st.lists(counts, max_size=3)),
+    st.builds(value_saved, names, texts),
+)
+
+
+def content(records: Records) -> tuple[object, ...]:
+    known = ["a", "b", "owner/a", "ä 🚀"]
+    return (
+        records.attempts(),
+        records.tasks(),
+        [records.strangers(name) for name in known],
+        [records.value(name) for name in known],
+    )
+
+
+@given(st.lists(writes, max_size=8), st.integers(0, 8))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_what_is_written_is_there(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[Write], break_at: int
+) -> None:
+    """In the order of units and numbers, newest last, across an end in between, as a look from outside has it."""
+    root = tmp_path_factory.mktemp("sweep")
+    memory = MemoryRecords()
+    for part in (steps[:break_at], steps[break_at:]):
+        with Journal.open(root) as journal:
+            for write in part:
+                write(journal)
+                write(memory)
+            assert content(journal) == content(memory)
+        looked = Journal.read(root)
+        assert looked is not None
+        assert content(looked) == content(memory)
+
+
+def test_every_field_comes_back(journal: Journal) -> None:
+    """Also of attempts that have all of them."""
+    full = attempt(phase=Phase.ENDED, run_id=7, state=RunState.ERRORED, error="no\n", output=OUTPUT, log=LOG)
+    journal.save_attempts([full, attempt(2)])
+    assert journal.attempts() == [full, attempt(2)]
+    assert journal.attempts()[0].state is RunState.ERRORED
+
+
+def test_the_spec_is_apart_from_values(journal: Journal) -> None:
+    """A value of any name does not change it."""
+    assert journal.saved_spec() is None
+    journal.save_spec("{}")
+    journal.save_value("spec", "other")
+    assert journal.saved_spec() == "{}"
+
+
+def test_text_that_is_no_text_is_kept_as_well_as_can_be(journal: Journal) -> None:
+    """An error that names a file whose name is no UTF-8 is no error of the journal."""
+    journal.save_attempts([attempt(error="no file \udcff")])
+    assert journal.attempts()[0].error == "no file ?"
+
+
+def test_a_number_that_is_too_large_is_an_error_of_ours(journal: Journal) -> None:
+    """Whatever a server calls a run's id."""
+    with pytest.raises(JournalError, match="too large"):
+        journal.save_attempts([attempt(), attempt(2, run_id=2**70)])
+    assert journal.attempts() == []
+
+
+def test_a_write_is_one_statement(journal: Journal) -> None:
+    """Costs are counted, not timed: one for one, and two more for all of several."""
+    statements: list[str] = []
+    journal._connection.set_trace_callback(statements.append)
+
+    def cost(write: Callable[[], None]) -> int:
+        statements.clear()
+        write()
+        return len(statements)
+
+    assert cost(lambda: journal.save_attempts([attempt()])) == 1
+    assert cost(lambda: journal.save_attempts([attempt(number) for number in range(1, 11)])) == 12
+    assert cost(lambda: journal.save_task(TaskRecord("t", "i", TaskPhase.READY))) == 1
+    assert cost(lambda: journal.save_value("a", "b")) == 1
+    assert cost(lambda: journal.save_attempts([])) == 0
+
+
+# --- Killed -------------------------------------------------------------------------------------------------
+
+WRITER = """
+import sys
+from pathlib import Path
+from fanbench.sweeps.journal import Journal
+from fanbench.sweeps.units import Attempt, Phase, Unit
+
+journal = Journal.open(Path(sys.argv[1]))
+size, together = int(sys.argv[2]), int(sys.argv[3])
+print("ready")
+for number in range(1, 10**9, together):
+    journal.save_attempts(
+        Attempt(Unit("t", "m"), number + more, "i", 1, Phase.INTENDED, 0.0, error="x" * size)
+        for more in range(together)
+    )
+    print(number + together - 1)
+"""
+
+
+def acknowledged(root: Path, writes: int, *, size: int = 10, together: int = 1) -> int:
+    """The last attempt that a process said it has written, before it was killed in the middle of writing."""
+    with begun(WRITER, root, str(size), str(together)) as process:
+        assert process.stdout is not None
+        first = list(itertools.islice(process.stdout, writes))
+        process.kill()
+        rest = process.stdout.read().split("\n")
+    # What comes after the last line end was not said completely.
+    return int([*first, *rest[:-1]][-1])
+
+
+@pytest.mark.parametrize("size", [10, 20_000], ids=["small", "beyond checkpoints"])
+def test_a_killed_process_has_lost_nothing(tmp_path: Path, size: int) -> None:
+    """Every write that was over is there, for who looks and for who goes on; at most one more."""
+    last = acknowledged(tmp_path, random.randint(800, 1600), size=size)
+    looked = Journal.read(tmp_path)
+    assert looked is not None
+    numbers = [one.number for one in looked.attempts()]
+    assert numbers in ([*range(1, last + 1)], [*range(1, last + 2)])
+    with Journal.open(tmp_path) as journal:
+        assert [one.number for one in journal.attempts()] == numbers
+
+
+def test_what_is_written_together_is_there_together(tmp_path: Path) -> None:
+    """A process that is killed leaves no half of a batch."""
+    acknowledged(tmp_path, 200, together=7)
+    with Journal.open(tmp_path) as journal:
+        assert len(journal.attempts()) % 7 == 0
+
+
+def test_a_killed_creation_is_no_obstacle(tmp_path: Path) -> None:
+    """The journal has its name only when it is whole."""
+    (tmp_path / ".fanbench").mkdir()
+    (tmp_path / ".fanbench" / "journal.new").write_bytes(b"SQLite for")
+    assert Journal.read(tmp_path) is None
+    with Journal.open(tmp_path) as journal:
+        assert journal.attempts() == []
+    assert not (tmp_path / ".fanbench" / "journal.new").exists()
+
+
+# --- Looking only -------------------------------------------------------------------------------------------
+
+
+def state_of(root: Path) -> dict[str, tuple[int, int, int]]:
+    found = {path: path.stat() for path in [root, *root.rglob("*")]}
+    return {str(path): (info.st_ino, info.st_size, info.st_mtime_ns) for path, info in found.items()}
+
+
+def test_looking_touches_nothing(tmp_path: Path) -> None:
+    """Not even where a killed process has left its log; and nothing can be written through it."""
+    last = acknowledged(tmp_path, 50)
+    assert (tmp_path / ".fanbench" / "journal.sqlite-wal").stat().st_size > 0
+    before = state_of(tmp_path)
+    looked = Journal.read(tmp_path)
+    assert looked is not None
+    with looked:
+        assert len(looked.attempts()) >= last
+        with pytest.raises(JournalError, match="readonly"):
+            looked.save_attempts([attempt()])
+    assert state_of(tmp_path) == before
+
+
+def test_looking_where_nothing_is(tmp_path: Path) -> None:
+    """There is no journal, and none is made; nor is the folder."""
+    assert Journal.read(tmp_path / "none") is None
+    assert not (tmp_path / "none").exists()
+    assert Journal.read(tmp_path) is None
+    assert state_of(tmp_path).keys() == {str(tmp_path)}
+
+
+REWRITER = """
+import sys
+from itertools import count
+from pathlib import Path
+from fanbench.sweeps.journal import Journal
+from fanbench.sweeps.units import Attempt, Phase, Unit
+
+journal = Journal.open(Path(sys.argv[1]))
+print("ready")
+for turn in count(1):
+    journal.save_attempts(
+        Attempt(Unit("t", "m"), number, "i", turn, Phase.INTENDED, 0.0, error="x" * 20_000) for number in range(7)
+    )
+    print(turn)
+"""
+
+
+def test_looking_while_another_process_writes(tmp_path: Path) -> None:
+    """Each look sees one whole transaction, also while the log begins anew, and none older than was told."""
+    with begun(REWRITER, tmp_path) as process:
+        assert process.stdout is not None
+        for _ in range(10):
+            said = [int(process.stdout.readline()) for _ in range(100)]
+            looked = Journal.read(tmp_path)
+            assert looked is not None
+            seen = [one.version for one in looked.attempts()]
+            assert len(seen) == 7
+            assert len(set(seen)) == 1
+            assert seen[0] >= said[-1]
+
+
+def test_a_log_that_begins_anew_during_the_look(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was copied of the main file before does not fit it any more: both are copied again."""
+    copied: list[str] = []
+    copy = _journal_file._copy_if_there
+
+    def anew_before_the_log(source: Path, target: Path) -> None:
+        if source.name.endswith("-wal") and copied.count(source.name) == 0:
+            journal._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            journal.save_attempts([attempt(41)])
+        copied.append(source.name)
+        copy(source, target)
+
+    journal.save_attempts(attempt(number) for number in range(1, 41))
+    monkeypatch.setattr(_journal_file, "_copy_if_there", anew_before_the_log)
+    looked = _journal_file.copy_of(tmp_path / JOURNAL)
+    assert looked is not None
+    assert Journal(looked, tmp_path).attempts() == journal.attempts()
+    assert len(journal.attempts()) == 41
+    assert copied.count("journal.sqlite-wal") == 2
+
+
+def test_looking_at_ones_own(journal: Journal, tmp_path: Path) -> None:
+    """It sees what was just written, and does not take from the writer what keeps others out."""
+    journal.save_attempts([attempt()])
+    looked = Journal.read(tmp_path)
+    assert looked is not None
+    assert looked.attempts() == [attempt()]
+    journal.save_attempts([attempt(2)])
+    assert looked.attempts() == [attempt()]
+    assert "another process has it open" in ended(OPENER, tmp_path)
+
+
+OPENER = """
+import sys
+from pathlib import Path
+from fanbench import JournalError
+from fanbench.sweeps.journal import Journal
+
+try:
+    Journal.open(Path(sys.argv[1]))
+except JournalError as error:
+    print(error)
+"""
+
+
+def test_a_closed_journal_is_one_file(tmp_path: Path) -> None:
+    """It can be copied, and there is nothing beside it that could be forgotten."""
+    with Journal.open(tmp_path) as journal:
+        journal.save_attempts([attempt()])
+    assert [path.name for path in (tmp_path / ".fanbench").iterdir()] == ["journal.sqlite"]
+
+
+# --- What is no journal, or a broken one --------------------------------------------------------------------
+
+
+def written(root: Path, data: bytes) -> None:
+    (root / JOURNAL).parent.mkdir(exist_ok=True)
+    (root / JOURNAL).write_bytes(data)
+
+
+def changed(root: Path, *statements: str) -> None:
+    Journal.open(root).close()
+    connection = sqlite3.connect(root / JOURNAL)
+    for statement in statements:
+        connection.execute(statement)
+    connection.commit()
+    connection.close()
+
+
+def of_other_program(root: Path) -> None:
+    (root / JOURNAL).parent.mkdir()
+    connection = sqlite3.connect(root / JOURNAL)
+    connection.execute("CREATE TABLE history (url TEXT)")
+    connection.close()
+
+
+def holed(root: Path) -> None:
+    with Journal.open(root) as journal:
+        journal.save_attempts(attempt(number, error="x" * 200) for number in range(1, 500))
+    data = bytearray((root / JOURNAL).read_bytes())
+    middle = len(data) // 2 // 4096 * 4096
+    data[middle : middle + 4096] = bytes(range(256)) * 16
+    written(root, bytes(data))
+
+
+def cut(root: Path) -> None:
+    with Journal.open(root) as journal:
+        journal.save_attempts(attempt(number, error="x" * 200) for number in range(1, 500))
+    written(root, (root / JOURNAL).read_bytes()[:20_000])
+
+
+def log_without_journal(root: Path) -> None:
+    acknowledged(root, 10)
+    (root / JOURNAL).unlink()
+
+
+BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
+    "text": (lambda root: written(root, b"These are not\nthe rows.\n" * 50), "damaged: it is not a database"),
+    "empty": (lambda root: written(root, b""), "damaged: it is empty"),
+    "cut": (cut, "damaged: database disk image is malformed"),
+    "holed": (holed, "damaged: "),
+    "gone": (log_without_journal, "damaged: it is gone"),
+    "no table": (lambda root: changed(root, "DROP TABLE attempt"), "damaged: no such table: attempt"),
+    "other program": (of_other_program, "of another program"),
+    "newer": (lambda root: changed(root, "PRAGMA user_version = 2"), "made by a newer fanbench"),
+    "a folder": (lambda root: (root / JOURNAL).mkdir(parents=True), "Cannot (read|write) "),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_what_cannot_be_used_is_said_to_be_so(tmp_path: Path, case: str) -> None:
+    """For who goes on and for who looks, with what to do about it, and it is left as it is."""
+    broken, words = BROKEN[case]
+    broken(tmp_path)
+    before = state_of(tmp_path)
+    with pytest.raises(JournalError, match=words):
+        content(Journal.read(tmp_path) or MemoryRecords())
+    assert state_of(tmp_path) == before
+    with pytest.raises(JournalError, match=words) as caught, Journal.open(tmp_path) as journal:
+        content(journal)
+    assert caught.value.hint
+    if case not in ("a folder",):
+        assert "--fresh" in caught.value.hint
+
+
+def test_damage_is_found_before_anything_is_read(tmp_path: Path) -> None:
+    """All of the file is looked at: a sweep does not begin on what it would find broken later."""
+    holed(tmp_path)
+    with pytest.raises(JournalError, match="damaged"):
+        Journal.open(tmp_path)
+    with pytest.raises(JournalError, match="damaged"):
+        Journal.read(tmp_path)
+
+
+def test_a_newer_one_says_to_update(tmp_path: Path) -> None:
+    """It is not damaged; it is this program that is too old."""
+    changed(tmp_path, "PRAGMA user_version = 2")
+    with pytest.raises(JournalError) as caught:
+        Journal.open(tmp_path)
+    assert caught.value.hint
+    assert "Update fanbench" in caught.value.hint
+
+
+def test_rows_that_make_no_sense_are_damage(tmp_path: Path) -> None:
+    """They are not left out, and not a traceback."""
+    with Journal.open(tmp_path) as journal:
+        journal.save_attempts([attempt()])
+    changed(tmp_path, "UPDATE attempt SET phase = 'eaten'")
+    with Journal.open(tmp_path) as journal, pytest.raises(JournalError, match=r"damaged.*eaten"):
+        journal.attempts()
+
+
+def test_a_file_in_place_of_the_folder(tmp_path: Path) -> None:
+    """Nothing can be written there; the error names the place."""
+    (tmp_path / "out").touch()
+    with pytest.raises(JournalError, match=r"Cannot write .*out"):
+        Journal.open(tmp_path / "out")
+
+
+def test_a_link_that_leads_to_itself(tmp_path: Path) -> None:
+    """It is an error of the place like others."""
+    (tmp_path / "out").symlink_to("out")
+    assert Journal.read(tmp_path / "out") is None
+    with pytest.raises(JournalError, match=r"Cannot write .*out"):
+        Journal.open(tmp_path / "out")
+
+
+# --- A full disk --------------------------------------------------------------------------------------------
+
+
+def test_a_full_disk(journal: Journal) -> None:
+    """It is said; what was written before stays; of a batch nothing is; with space again it goes on."""
+    journal.save_attempts([attempt()])
+    [pages] = journal._connection.execute("PRAGMA page_count").fetchone()
+    journal._connection.execute(f"PRAGMA max_page_count = {pages + 1}")
+    many = [attempt(number, error="x" * 5000) for number in range(2, 20)]
+    for rows in (many, [attempt(2, error="x" * 50_000)]):
+        with pytest.raises(JournalError, match="the disk is full") as caught:
+            journal.save_attempts(rows)
+        assert caught.value.hint
+        assert "space" in caught.value.hint
+        assert journal.attempts() == [attempt()]
+    journal._connection.execute("PRAGMA max_page_count = 100000")
+    journal.save_attempts(many)
+    assert len(journal.attempts()) == 19
+
+
+FILLER = """
+import resource, sys
+from pathlib import Path
+from fanbench import JournalError
+from fanbench.sweeps.journal import Journal
+from fanbench.sweeps.units import Attempt, Phase, Unit
+
+journal = Journal.open(Path(sys.argv[1]))
+resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+done = 0
+try:
+    while True:
+        journal.save_attempts([Attempt(Unit("t", "m"), done + 1, "i", 1, Phase.INTENDED, 0.0, error="x" * 3000)])
+        done += 1
+except JournalError:
+    print(done)
+"""
+
+
+def test_a_write_that_the_system_refuses(tmp_path: Path) -> None:
+    """What was written before is there, and the journal is whole."""
+    done = int(ended(FILLER, tmp_path))
+    assert done > 5
+    with Journal.open(tmp_path) as journal:
+        assert [one.number for one in journal.attempts()] == [*range(1, done + 1)]
+
+
+# --- Set aside ----------------------------------------------------------------------------------------------
+
+
+def swept(root: Path) -> Path:
+    with Journal.open(root) as journal:
+        journal.save_spec(root.name)
+    (root / "t").mkdir()
+    (root / "t" / "output").write_text("kept")
+    (root / "summary.json").write_text("{}")
+    return root
+
+
+def spec_of(root: Path) -> str | None:
+    journal = Journal.read(root)
+    assert journal is not None
+    return journal.saved_spec()
+
+
+def test_a_sweep_is_set_aside_whole(tmp_path: Path) -> None:
+    """Under the first name that is free; the folder is empty then."""
+    root = swept(tmp_path / "out")
+    (tmp_path / "out.1").touch()
+    aside = set_aside(root)
+    assert aside == tmp_path / "out.2"
+    assert spec_of(aside) == "out"
+    assert (aside / "t" / "output").read_text() == "kept"
+    assert list(root.iterdir()) == []
+    swept(root)
+    assert set_aside(root) == tmp_path / "out.3"
+
+
+@pytest.mark.parametrize("damage", [b"", b"no journal at all" * 100])
+def test_a_damaged_one_is_set_aside(tmp_path: Path, damage: bytes) -> None:
+    """That is what one does with it."""
+    root = swept(tmp_path / "out")
+    written(root, damage)
+    assert set_aside(root) == tmp_path / "out.1"
+
+
+def test_what_is_no_sweep_stays(tmp_path: Path) -> None:
+    """A folder without a journal, and none at all."""
+    (tmp_path / "out" / ".fanbench").mkdir(parents=True)
+    (tmp_path / "out" / "photo").touch()
+    assert set_aside(tmp_path / "out") is None
+    assert (tmp_path / "out" / "photo").exists()
+    assert set_aside(tmp_path / "none") is None
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_link_goes_on_leading_to_the_new_folder(tmp_path: Path) -> None:
+    """The folder behind it is what is renamed."""
+    (tmp_path / "disk").mkdir()
+    swept(tmp_path / "disk" / "real")
+    link = tmp_path / "out"
+    link.symlink_to(tmp_path / "disk" / "real")
+    assert set_aside(link) == tmp_path / "disk" / "real.1"
+    assert link.is_symlink()
+    swept(link)
+    assert spec_of(tmp_path / "disk" / "real") == "out"
+
+
+def test_a_link_that_leads_nowhere_leads_to_a_new_folder(tmp_path: Path) -> None:
+    """As after a kill between the two renames."""
+    link = tmp_path / "out"
+    link.symlink_to(tmp_path / "real")
+    with FolderLock(link), Journal.open(link):
+        assert (tmp_path / "real" / JOURNAL).exists()
+
+
+@pytest.mark.parametrize("place", [".", "t"])
+def test_the_folder_we_stand_in_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    """Its files may be somebody's: only what is the sweep's own is renamed, within."""
+    root = swept(tmp_path / "out")
+    monkeypatch.chdir(root / place)
+    assert set_aside(Path(os.path.relpath(root))) == root / ".fanbench.1"
+    assert (root / "t" / "output").exists()
+    assert not (root / ".fanbench").exists()
+    assert not (root / "summary.json").exists()
+    assert (root / ".fanbench.1" / "summary.json").exists()
+    Journal.open(root).close()
+    assert set_aside(root) == root / ".fanbench.2"
+
+
+def test_a_folder_that_cannot_be_renamed_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as a mount point: its journal is renamed within."""
+    root = swept(tmp_path / "out")
+    rename = Path.rename
+
+    def refused(self: Path, target: Path) -> Path:
+        if self == root:
+            raise OSError(16, "Device or resource busy")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refused)
+    assert set_aside(root) == root / ".fanbench.1"
+    assert (root / "t" / "output").exists()
+
+
+def test_a_sweep_at_work_is_not_set_aside(tmp_path: Path) -> None:
+    """It would lose its folder."""
+    root = swept(tmp_path / "out")
+    with FolderLock(root), pytest.raises(SweepLocked):
+        set_aside(root)
+    assert root.exists()
+    assert not (tmp_path / "out.1").exists()

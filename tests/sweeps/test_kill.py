@@ -1,0 +1,167 @@
+"""An engine that is killed wherever it waits, again and again, loses nothing and does nothing twice."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from fanbench.sweeps.rules import Rules
+from tests.sweeps.scenario import Call, Course, CourseOf, Fault, Scenario, cut, errored, fault, throttled
+from tests.sweeps.world import World
+
+pytestmark = pytest.mark.usefixtures("quick_disk")
+
+# --- Each point, one after another --------------------------------------------------------------------------
+
+
+def long_log(task: str, model: str, nth: int) -> Course:
+    log = ((0.0, "a\n"), (1.0, "b"), (2.5, "c\n"))
+    return Course(queued=1.0, running=3.0, log=log) if model == "m1" else errored()
+
+
+@pytest.mark.parametrize("one_in_flight", [False, True])
+def test_killed_at_each_point(tmp_path: Path, one_in_flight: bool) -> None:
+    """Whatever the point at which the process ends, the next one goes on to the same end."""
+    scenario = Scenario(course=long_log, one_in_flight=one_in_flight)
+    point = 0
+    while True:
+        point += 1
+        folder = tmp_path / str(point)
+        world = World(
+            folder, scenario, models=2, repeats=2, rules=Rules(retry_errored=1, streams=3, downloads=2)
+        )
+        if world.run(kill_after=point):
+            break
+        world.check()
+        assert world.run(pause=point % 3 * 7.0)
+        world.check_all_done()
+        shutil.rmtree(folder)
+    assert point > 100
+
+
+# --- Many points, on many servers ---------------------------------------------------------------------------
+
+
+def course_of(seed: int, faulty: bool) -> CourseOf:
+    """Runs that differ, and are the same each time they are asked about."""
+
+    def course(task: str, model: str, nth: int) -> Course:
+        number = (seed + 7 * int(task[1:]) + 3 * int(model[1:]) + 5 * nth) % 11
+        base = errored() if number in (2, 3) else Course()
+        made = replace(base, queued=float(number % 3), running=1.0 + number)
+        if not faulty:
+            return made
+        return replace(
+            made,
+            cuts=(1.5,) if number % 2 else (),
+            stops=(2.5,) if number % 3 else (),
+            recut=number % 4,
+            unseen=float(number % 5),
+            log_late=number / 4,
+            output_gap=number / 2,
+            bad_zips=int(number == 7),
+            download_faults=number % 2,
+        )
+
+    return course
+
+
+CALLS: tuple[Call, ...] = ("create", "task", "schedule", "runs", "logs", "download")
+FIRST, TIMES, CALL = st.integers(1, 12), st.integers(1, 2), st.sampled_from(CALLS)
+FAULTS = st.builds(Fault, CALL, st.sampled_from([cut, fault(500)]), FIRST, TIMES, st.booleans()) | st.builds(
+    Fault, CALL, st.sampled_from([fault(503), throttled(), throttled(3.0)]), FIRST, TIMES
+)
+SCENARIOS = st.builds(
+    Scenario,
+    latency=st.sampled_from([0.1, 0.5]),
+    creation=st.sampled_from([0.0, 3.0]),
+    course=st.builds(course_of, st.integers(0, 10), st.booleans()),
+    one_in_flight=st.booleans(),
+    unlisted=st.sampled_from([0.0, 0.0, 4.0]),
+    order=st.sampled_from(["newest", "oldest", "mixed"]),
+    lies=st.booleans(),
+    page=st.sampled_from([None, 2]),
+    faults=st.lists(FAULTS, max_size=3).map(tuple),
+)
+
+
+class Kills(RuleBasedStateMachine):
+    """Processes of one sweep that are killed, while the server goes on and the user meddles with the folder."""
+
+    @initialize(
+        scenario=SCENARIOS,
+        tasks=st.integers(1, 2),
+        models=st.integers(1, 3),
+        repeats=st.integers(1, 2),
+        retry_errored=st.integers(0, 1),
+        strangers=st.booleans(),
+    )
+    def begin(
+        self, scenario: Scenario, tasks: int, models: int, repeats: int, retry_errored: int, strangers: bool
+    ) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="fanbench-kill-"))
+        rules = Rules(retry_errored=retry_errored, streams=3, downloads=2)
+        self.world = World(self.folder, scenario, tasks=tasks, models=models, repeats=repeats, rules=rules)
+        if strangers:
+            self.world.kaggle.have_task("t1", "somebody's")
+            self.world.kaggle.have_run("t1", "m1", Course(running=20.0), age=5.0)
+            self.world.kaggle.have_run("t1", "m1", age=50.0)
+            self.world.kaggle.will_run(15.0, "t1", "m9")
+
+    @rule(point=st.integers(1, 250), pause=st.sampled_from([0.0, 2.0, 30.0]))
+    def kill(self, point: int, pause: float) -> None:
+        self.world.run(kill_after=point, pause=pause)
+
+    @rule(point=st.integers(1, 25))
+    def kill_soon(self, point: int) -> None:
+        self.world.run(kill_after=point)
+
+    @rule()
+    def finish(self) -> None:
+        assert self.world.run()
+
+    @precondition(lambda self: self.saved())
+    @rule(number=st.integers(0, 20))
+    def lose_an_output(self, number: int) -> None:
+        """The user deletes a run's folder."""
+        saved = self.saved()
+        shutil.rmtree(saved[number % len(saved)])
+
+    def saved(self) -> list[Path]:
+        return sorted(path for path in self.folder.glob("*/*/*/*") if not path.name.startswith("."))
+
+    @invariant()
+    def nothing_is_twice(self) -> None:
+        self.world.check_server()
+        self.world.check_disk()
+
+    def teardown(self) -> None:
+        """Left alone, it comes to its end; and then there is nothing left to be done."""
+        world = getattr(self, "world", None)
+        if world is None:
+            return
+        try:
+            world.serve(faults=())
+            assert world.run()
+            world.check_all_done()
+            assert world.run()
+            assert world.calls.total() == 0
+        finally:
+            shutil.rmtree(self.folder)
+
+
+TestKills = Kills.TestCase
+TestKills.settings = settings(
+    max_examples=60,
+    stateful_step_count=8,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)

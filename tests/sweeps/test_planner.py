@@ -1,0 +1,282 @@
+"""The plan: files are checked first, then the server is asked for all at once, and nothing is changed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import anyio
+import pytest
+
+from fanbench import ConnectionFailed, FanbenchError, NotFound, TaskFileError, Unauthorized, UsageError
+from fanbench.api.messages import BenchmarkModel, Task
+from fanbench.sweeps.plan import SweepPlan
+from fanbench.sweeps.planner import make_plan
+from fanbench.sweeps.rules import Rules
+from fanbench.sweeps.spec import SweepSpec, TaskChoice
+from fanbench.sweeps.units import content_identity, version_identity
+from tests.api.scripted import in_virtual_time
+from tests.verbs.fake import FakeClient, model, task
+
+pytestmark = pytest.mark.anyio
+T = TypeVar("T")
+
+SOURCE = """\
+# %%
+import kaggle_benchmarks as kbench
+"""
+TASK = """
+@kbench.task(name="{name}")
+def task_{number}(llm) -> bool:
+    return True
+
+task_{number}.run(kbench.llm)
+"""
+
+
+def file(folder: Path, *names: str, at: str = "") -> Path:
+    """A file of tasks."""
+    path = folder / (at or f"{names[0]}.py")
+    path.write_text(SOURCE + "".join(TASK.format(name=name, number=at) for at, name in enumerate(names)))
+    return path
+
+
+async def at_once(work: Callable[[], T]) -> T:
+    return work()
+
+
+def client(*slugs: str) -> FakeClient:
+    there = {slug: task(slug, version=3) for slug in slugs}
+    return FakeClient(tasks=there, models=[model("gemini-a"), model("gemini-b"), model("claude")])
+
+
+def spec(*tasks: Path | str, models: Sequence[str] = ("claude",), **more: Any) -> SweepSpec:
+    chosen = (TaskChoice(file=one) if isinstance(one, Path) else TaskChoice(slug=one) for one in tasks)
+    return SweepSpec(tasks=tuple(chosen), models=tuple(models), **more)
+
+
+async def plan(server: FakeClient, wanted: SweepSpec) -> SweepPlan:
+    return await make_plan(server, wanted, offload=at_once)
+
+
+# --- What is planned ---
+
+
+async def test_files_and_slugs_make_a_plan(tmp_path: Path) -> None:
+    """In the order in which they were given; patterns of models in the order of the server."""
+    made = await plan(
+        client("b", "me/x"),
+        spec(
+            file(tmp_path, "b"),
+            "me/x",
+            file(tmp_path, "a"),
+            models=["claude", "gemini-*"],
+            repeats=2,
+            timeout=9,
+        ),
+    )
+    assert [one.slug for one in made.tasks] == ["b", "me/x", "a"]
+    assert made.models == ("claude", "gemini-a", "gemini-b")
+    assert (made.repeats, made.output, made.rules) == (2, Path("results"), Rules(timeout=9))
+    pushed, existing, new = made.tasks
+    assert pushed.notebook
+    assert pushed.identity == content_identity(pushed.notebook, [])
+    assert (pushed.file, pushed.seen) == (tmp_path / "b.py", task("b", version=3))
+    assert (existing.notebook, existing.identity) == (None, version_identity(3))
+    assert new.seen is None
+
+
+async def test_nothing_is_changed_by_a_plan(tmp_path: Path) -> None:
+    """One look at each task, one list of models."""
+    server = client("x")
+    await plan(server, spec(file(tmp_path, "a"), "x"))
+    assert sorted(call for _, call, _ in server.calls) == ["get_task", "get_task", "list_models"]
+
+
+async def test_a_file_stands_for_all_its_tasks(tmp_path: Path) -> None:
+    """In the order of the file, unless one is named, in any spelling."""
+    path = file(tmp_path, "Second Task", "First Task")
+    every = await plan(client(), spec(path))
+    assert [one.slug for one in every.tasks] == ["second-task", "first-task"]
+    assert len({one.notebook for one in every.tasks}) == 1
+    chosen = SweepSpec(tasks=(TaskChoice(file=path, name="first_task"),), models=("claude",))
+    assert [one.slug for one in (await plan(client(), chosen)).tasks] == ["first-task"]
+
+
+async def test_a_tasks_own_datasets_go_before_those_for_all(tmp_path: Path) -> None:
+    """None of its own, too; each dataset is attached once."""
+    choices = (
+        TaskChoice(file=file(tmp_path, "a")),
+        TaskChoice(file=file(tmp_path, "b"), datasets=()),
+        TaskChoice(file=file(tmp_path, "c"), datasets=("me/own", "me/own")),
+    )
+    made = await plan(client(), SweepSpec(tasks=choices, models=("claude",), datasets=("me/all",)))
+    assert [one.datasets for one in made.tasks] == [("me/all",), (), ("me/own",)]
+    assert len({one.identity for one in made.tasks}) == 3
+
+
+async def test_the_same_file_makes_the_same_identity(tmp_path: Path) -> None:
+    """Or every sweep would begin anew; where it lies is no matter."""
+    (tmp_path / "other").mkdir()
+    first = await plan(client(), spec(file(tmp_path, "a")))
+    second = await plan(client(), spec(file(tmp_path / "other", "a")))
+    assert first.tasks[0].identity == second.tasks[0].identity
+
+
+async def test_all_models_are_those_that_the_server_lists(tmp_path: Path) -> None:
+    """As with `fanbench tasks run --all-models`."""
+    wanted = SweepSpec(tasks=(TaskChoice(slug="x"),), all_models=True)
+    assert (await plan(client("x"), wanted)).models == ("gemini-a", "gemini-b", "claude")
+    with pytest.raises(UsageError, match="The server has no model"):
+        await plan(FakeClient(tasks={"x": task("x")}), wanted)
+
+
+async def test_models_that_are_known_are_not_asked_for_again() -> None:
+    """A command that showed a list has them."""
+    server = client("x")
+    made = await make_plan(server, spec("x", models=["gpt"]), available=[model("gpt")], offload=at_once)
+    assert (made.models, server.arguments("list_models")) == (("gpt",), [])
+
+
+async def test_reading_and_converting_leave_the_event_loop_alone(tmp_path: Path) -> None:
+    """By default they are done in threads."""
+    made = await make_plan(client(), spec(file(tmp_path, "a")))
+    assert made.tasks[0].notebook
+
+
+# --- What is refused before the server is asked ---
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        (SweepSpec(models=("m",)), "No task is given"),
+        (SweepSpec(tasks=(TaskChoice(slug="x"),)), "No model is given"),
+        (SweepSpec(tasks=(TaskChoice(slug="x"),), models=("m",), all_models=True), "exclude each other"),
+        (spec("x", repeats=0), "repeats must be 1 or more"),
+        (spec("x", timeout=float("nan")), "timeout must be more than 0"),
+        (spec("x", "y", "X"), "Task 'x' is there twice: by the slug x and by the slug x"),
+        (spec("+"), "not a task name"),
+        (spec(Path("a.txt")), "a.txt"),
+        (spec(Path("no.py")), "no.py"),
+    ],
+)
+async def test_a_plan_of_nothing_or_nonsense_is_refused(wanted: SweepSpec, message: str) -> None:
+    """Without a call."""
+    server = client("x", "y")
+    with pytest.raises(FanbenchError) as caught:
+        await plan(server, wanted)
+    assert message in str(caught.value)
+    assert server.calls == []
+
+
+async def test_one_bad_file_ends_all_before_a_call(tmp_path: Path) -> None:
+    """With its place; the good ones are not pushed without it."""
+    bad = tmp_path / "bad.py"
+    bad.write_text("# %%\nx = (\n")
+    server = client()
+    with pytest.raises(TaskFileError, match=r"bad\.py:2"):
+        await plan(server, spec(file(tmp_path, "a"), bad))
+    assert server.calls == []
+
+
+async def test_a_file_without_a_task_is_refused(tmp_path: Path) -> None:
+    """It was named for something."""
+    path = tmp_path / "empty.py"
+    path.write_text("# %%\nx = 1\n")
+    with pytest.raises(TaskFileError, match=r"empty\.py"):
+        await plan(client(), spec(path))
+
+
+@pytest.mark.parametrize("dataset", ["x", "a/b/c", "a/", "", "a b/c", "a/b "])
+async def test_a_dataset_has_an_owner_and_a_name(tmp_path: Path, dataset: str) -> None:
+    """The server would attach nothing, and say so too late."""
+    with pytest.raises(UsageError, match="is not a dataset"):
+        await plan(client(), spec(file(tmp_path, "a"), datasets=(dataset,)))
+
+
+async def test_a_task_is_in_a_sweep_once(tmp_path: Path) -> None:
+    """Of two files, or of a file and the server: its versions would get mixed up."""
+    again = file(tmp_path, "A", at="again.py")
+    with pytest.raises(UsageError, match=r"by .*a\.py and by .*again\.py"):
+        await plan(client(), spec(file(tmp_path, "a"), again))
+    with pytest.raises(UsageError, match=r"by the slug a and by .*a\.py"):
+        await plan(client("a"), spec("a", file(tmp_path, "a")))
+
+
+# --- What the server says ---
+
+
+async def test_a_task_is_the_same_with_its_owner() -> None:
+    """The server tells who owns the one without."""
+    server = FakeClient(tasks={"x": task("me/x"), "me/x": task("me/x")}, models=[model("claude")])
+    with pytest.raises(UsageError, match="by the slug x and by the slug me/x"):
+        await plan(server, spec("x", "me/x"))
+
+
+async def test_all_unknown_tasks_are_named_at_once(tmp_path: Path) -> None:
+    """With what they may be called; a task of a file need not be there."""
+    with pytest.raises(NotFound) as caught:
+        await plan(client("sums", "x"), spec("sum", "x", "zebra", file(tmp_path, "new")))
+    assert caught.value.message == "No such tasks:\n  sum (did you mean sums?)\n  zebra"
+
+
+async def test_an_unknown_task_is_told_even_if_the_list_fails() -> None:
+    """What it may be called is a kindness."""
+
+    class NoList(FakeClient):
+        async def list_tasks(
+            self, *, regex: str | None = None, status: str | None = None
+        ) -> AsyncGenerator[Task, None]:
+            raise ConnectionFailed("away", endpoint="http://fake")
+            yield
+
+    with pytest.raises(NotFound, match="No such task:\n  x"):
+        await plan(NoList(models=[model("claude")]), spec("x"))
+
+
+async def test_unknown_models_are_named() -> None:
+    """As everywhere, with the closest."""
+    with pytest.raises(UsageError, match=r"gemini-c \(did you mean gemini-"):
+        await plan(client("x"), spec("x", models=["gemini-c"]))
+
+
+async def test_a_server_that_refuses_is_told_once() -> None:
+    """Not as "no such task", and not once a call."""
+    server = client("x", "y")
+    server.task_errors = [Unauthorized("who?", call="GetBenchmarkTask", status=401)] * 2
+    with pytest.raises(Unauthorized, match=r"who\?"):
+        await plan(server, spec("x", "y"))
+
+
+@dataclass
+class Slow(FakeClient):
+    """A second for each call."""
+
+    async def get_task(self, task: str) -> Task:
+        await anyio.sleep(1)
+        return await super().get_task(task)
+
+    async def list_models(self) -> list[BenchmarkModel]:
+        await anyio.sleep(1)
+        return await super().list_models()
+
+
+def test_all_is_asked_at_once_while_notebooks_are_made(tmp_path: Path) -> None:
+    """Twenty tasks take as long as one."""
+
+    async def in_a_second(work: Callable[[], T]) -> T:
+        await anyio.sleep(1)
+        return work()
+
+    async def main() -> float:
+        server = Slow(
+            tasks={f"t{number}": task(f"t{number}") for number in range(20)}, models=[model("claude")]
+        )
+        begun = anyio.current_time()
+        await make_plan(server, spec(*server.tasks, file(tmp_path, "a")), offload=in_a_second)
+        return anyio.current_time() - begun
+
+    assert in_virtual_time(main) == 2.0  # one for reading the files, one for all the rest

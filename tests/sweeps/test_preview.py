@@ -1,0 +1,315 @@
+"""What is about to be done is said before anything is touched, and adds up."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import anyio
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fanbench import FanbenchError, ServerFault
+from fanbench.api.messages import CreationState, ModelProxyQuotas, QuotaBalance, RefillPeriod, Task, TaskQuota
+from fanbench.sweeps.plan import PlannedTask, SweepPlan
+from fanbench.sweeps.preview import Counts, Preview, preview, read_quotas
+from fanbench.sweeps.pushing import PushStep
+from fanbench.sweeps.rules import Rules
+from fanbench.sweeps.units import (
+    Attempt,
+    Phase,
+    SavedLog,
+    SavedOutput,
+    TaskPhase,
+    TaskRecord,
+    Unit,
+    content_identity,
+    version_identity,
+)
+from fanbench.verbs.quota import Quota, Quotas
+from tests.api.scripted import in_virtual_time
+from tests.sweeps.records import MemoryRecords
+from tests.verbs.fake import FakeClient, task
+
+MINE = content_identity("{}", [])
+PLAIN = Rules()
+OUTPUT, LOG = SavedOutput("o", 1, 2, "d"), SavedLog("o/run.log", 1, 2)
+
+
+def pushed(slug: str = "t", seen: Task | None = None, datasets: Sequence[str] = ()) -> PlannedTask:
+    return PlannedTask(slug, MINE, seen, Path(f"{slug}.py"), "{}", tuple(datasets))
+
+
+def existing(slug: str, state: CreationState = CreationState.COMPLETED) -> PlannedTask:
+    return PlannedTask(slug, version_identity(1), task(slug, state))
+
+
+def plan(
+    *tasks: PlannedTask, models: Sequence[str] = "abc", repeats: int = 1, rules: Rules = PLAIN
+) -> SweepPlan:
+    return SweepPlan(tasks, tuple(models), Path("out"), repeats, rules)
+
+
+def attempt(model: str, phase: Phase, *, number: int = 1, identity: str = MINE, repeat: int = 1) -> Attempt:
+    return Attempt(Unit("t", model, repeat), number, identity, 1, phase, 0.0)
+
+
+def records(*attempts: Attempt, task: TaskRecord | None = None) -> MemoryRecords:
+    made = MemoryRecords()
+    made.save_attempts(attempts)
+    if task is not None:
+        made.save_task(task)
+    return made
+
+
+def only(made: Preview) -> tuple[PushStep, bool, Counts, int]:
+    (one,) = made.tasks
+    return one.push, one.pushed, one.counts, one.calls
+
+
+# --- What is to be done ---
+
+
+def test_of_a_first_sweep_all_is_to_be_done() -> None:
+    """A create call and three looks, a list and a call a repeat, five polls, a log and an output a run."""
+    made = preview(plan(pushed(), repeats=2))
+    assert only(made) == (PushStep.NEW, True, Counts(schedule=6), 4 + 3 + 5 + 12)
+    assert (made.pushes, made.counts.planned, made.nothing_to_do) == (1, 6, False)
+
+
+def test_each_run_is_counted_by_what_it_needs_next() -> None:
+    """Attempts at an earlier content do not count."""
+    ended = attempt("d", Phase.ENDED)
+    made = preview(
+        plan(pushed(seen=task("t", version=1)), models="abcdefgh"),
+        records(
+            attempt("b", Phase.INTENDED),
+            attempt("c", Phase.FOUND),
+            ended,
+            attempt("e", Phase.ENDED).but(output=OUTPUT),
+            attempt("f", Phase.ENDED).but(output=OUTPUT, log=LOG),
+            attempt("g", Phase.ENDED, identity="earlier").but(output=OUTPUT, log=LOG),
+            attempt("h", Phase.VOID),
+            task=TaskRecord("t", MINE, TaskPhase.READY, 1),
+        ),
+    )
+    counts = Counts(schedule=3, find=1, watch=1, collect=2, done=1)
+    # Scheduling, watching, five runs to the end, and three pieces that are missing.
+    assert only(made) == (PushStep.UNCHANGED, False, counts, 2 + 5 + 10 + 3)
+
+
+def test_a_task_whose_runs_are_all_done_is_left_alone() -> None:
+    """Not even pushed where the server has another version by now."""
+    done = [attempt(model, Phase.ENDED).but(output=OUTPUT, log=LOG) for model in "abc"]
+    known = records(*done, task=TaskRecord("t", MINE, TaskPhase.READY, 1))
+    made = preview(plan(pushed(seen=task("t", version=2))), known)
+    assert only(made) == (PushStep.NEW_VERSION, False, Counts(done=3), 0)
+    assert made.nothing_to_do
+    assert "Everything is done: nothing will be touched." in made.lines()
+
+
+def test_what_errored_is_scheduled_again_if_wanted() -> None:
+    """And what is missing of the earlier attempt is fetched, too."""
+    from fanbench.api.messages import RunState
+
+    errored = attempt("a", Phase.ENDED).but(state=RunState.ERRORED)
+    known = records(errored, task=TaskRecord("t", MINE, TaskPhase.READY, 1))
+    there = pushed(seen=task("t", version=1))
+    assert preview(plan(there, models="a"), known).counts == Counts(collect=1)
+    again = preview(plan(there, models="a", rules=Rules(retry_errored=1)), known)
+    assert only(again) == (PushStep.UNCHANGED, False, Counts(schedule=1), 2 + 5 + 2 + 2)
+
+
+@st.composite
+def known_attempts(draw: st.DrawFn) -> list[Attempt]:
+    attempts = []
+    for model in "abc":
+        for repeat in (1, 2):
+            for number in range(1, 1 + draw(st.integers(0, 2))):
+                phase = draw(st.sampled_from(Phase))
+                one = attempt(
+                    model, phase, number=number, repeat=repeat, identity=draw(st.sampled_from([MINE, "x"]))
+                )
+                attempts.append(one.but(output=draw(st.sampled_from([None, OUTPUT]))))
+    return attempts
+
+
+@settings(deadline=None)
+@given(known_attempts(), st.integers(0, 2))
+def test_every_planned_run_is_counted_once(attempts: list[Attempt], retry_errored: int) -> None:
+    """Whatever the journal says; calls are made if, and only if, something is to be done."""
+    made = preview(
+        plan(pushed(), existing("u"), repeats=2, rules=Rules(retry_errored=retry_errored)), records(*attempts)
+    )
+    assert made.counts.planned == 12
+    assert [one.counts.planned for one in made.tasks] == [6, 6]
+    first = made.tasks[0]
+    assert (first.calls > 0) == (first.counts.done < 6)
+    assert first.pushed == (first.counts.schedule > 0)
+    json.dumps(made.record)
+
+
+# --- Quotas and warnings ---
+
+
+def quota(used: float, total: float) -> Quota:
+    return Quota("task_runs", "daily", used, total)
+
+
+def proxy(used: float, total: float) -> Quota:
+    return Quota("model_proxy", "monthly", used, total)
+
+
+@pytest.mark.parametrize(
+    ("left", "max_cost", "warning"),
+    [
+        (quota(0, 3), None, None),
+        (quota(1, 3), None, "3 runs to schedule, and only 2 left of the daily quota."),
+        (quota(5, 3), None, "3 runs to schedule, and only 0 left of the daily quota."),
+        (proxy(1, 2), None, None),
+        (proxy(1, 2), 1.0, None),
+        (proxy(2, 2), None, "Nothing is left of the monthly quota of the Model Proxy."),
+        (
+            proxy(1, 2),
+            1.5,
+            "The monthly quota of the Model Proxy has $1.00 left, less than the $1.50 that the sweep may cost.",
+        ),
+    ],
+)
+def test_a_quota_that_is_too_small_is_warned_of(
+    left: Quota, max_cost: float | None, warning: str | None
+) -> None:
+    """Before the runs are refused."""
+    made = preview(plan(pushed(), rules=Rules(max_cost=max_cost)), quotas=Quotas((left,)))
+    assert made.warnings == ((warning,) if warning else ())
+
+
+def test_no_quota_is_too_small_for_nothing() -> None:
+    """Runs that are there already need none."""
+    known = records(*(attempt(model, Phase.FOUND) for model in "abc"))
+    assert preview(plan(pushed()), known, Quotas((quota(3, 3), proxy(2, 2)))).warnings == ()
+
+
+def test_datasets_that_a_push_would_lose_are_warned_of() -> None:
+    """The server attaches only what a push names."""
+    there = task("t", version=4, datasets=["me/a", "me/b"])
+    assert preview(plan(pushed(seen=there, datasets=["me/b"]))).warnings == (
+        "t loses the datasets of its version 4: me/a.",
+    )
+    assert preview(plan(pushed(seen=there, datasets=["me/b", "me/a"]))).warnings == ()
+
+
+@pytest.mark.parametrize("state", CreationState)
+def test_a_task_that_cannot_be_run_is_warned_of(state: CreationState) -> None:
+    """One by its slug, whose creation has failed; a creation that goes on is waited for."""
+    fine = (CreationState.COMPLETED, CreationState.QUEUED, CreationState.RUNNING, CreationState.UNSPECIFIED)
+    warnings = preview(plan(existing("x", state))).warnings
+    assert warnings == (() if state in fine else (f"x cannot be run: its creation ended as {state.word}.",))
+
+
+# --- Reading quotas ---
+
+
+def test_quotas_are_read_where_the_server_tells_them() -> None:
+    """Runs, and dollars by period."""
+    balance = QuotaBalance(quota_used=1.0, total_quota_allowed=5.0, refill_period=RefillPeriod.MONTHLY)
+    server = FakeClient(
+        quotas=(
+            TaskQuota(daily_quota_used=3, total_daily_quota_allowed=10),
+            ModelProxyQuotas(quota_balances=[balance]),
+        )
+    )
+    found = anyio.run(read_quotas, server)
+    assert found is not None
+    assert found.known == (quota(3, 10), proxy(1, 5))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        FanbenchError("no"),
+        ServerFault("broken", call="x", status=500),
+        ServerFault("none", call="x", status=501),
+    ],
+)
+def test_a_server_that_does_not_tell_its_quotas_is_no_error(error: FanbenchError) -> None:
+    """The sweep can do without."""
+    assert anyio.run(read_quotas, FakeClient(quotas=(error, error))) is None
+
+
+def test_nobody_waits_for_quotas_for_long() -> None:
+    """They are a kindness."""
+
+    class Slow(FakeClient):
+        async def task_quota(self) -> TaskQuota:
+            await anyio.sleep(60)
+            return TaskQuota()
+
+    async def main() -> tuple[object, float]:
+        begun = anyio.current_time()
+        return await read_quotas(Slow()), anyio.current_time() - begun
+
+    assert in_virtual_time(main) == (None, 5.0)
+
+
+# --- Words ---
+
+
+def test_the_plan_reads_like_this() -> None:
+    """A line a task, the sums, what is left, and warnings; nothing that a terminal must interpret."""
+    known = records(
+        *(attempt(model, Phase.ENDED).but(output=OUTPUT, log=LOG) for model in "ab"),
+        attempt("c", Phase.FOUND),
+        task=TaskRecord("t", MINE, TaskPhase.READY, 4),
+    )
+    tasks = (
+        pushed(seen=task("t", version=4)),
+        pushed("new-task"),
+        existing("me/x"),
+        pushed("again", task("again")),
+    )
+    made = preview(plan(*tasks), known, Quotas((quota(5, 10), proxy(0.5, 2.25))))
+    assert "\n".join(made.lines()) == (
+        "t         unchanged (version 4)  watch 1; 2 done already\n"
+        "new-task  new                    schedule 3\n"
+        "me/x      existing (version 1)   schedule 3\n"
+        "again     new version            schedule 3\n"
+        "\n"
+        "4 tasks × 3 models: 12 runs, results in out\n"
+        "Will push 2 tasks, schedule 9, watch 1; 2 done already; about 54 calls\n"
+        "Left of the daily quota: 5 of 10 runs\n"
+        "Left of the monthly quota of the Model Proxy: $1.75 of $2.25\n"
+        "Warning: 9 runs to schedule, and only 5 left of the daily quota."
+    )
+
+
+def test_the_record_says_the_same() -> None:
+    """For `--format json`."""
+    record = json.loads(json.dumps(preview(plan(pushed(), models="a"), quotas=Quotas((quota(1, 2),))).record))
+    assert record == {
+        "output": "out",
+        "models": ["a"],
+        "repeats": 1,
+        "tasks": [
+            {
+                "task": "t",
+                "push": "new",
+                "pushed": True,
+                "counts": {"schedule": 1, "find": 0, "watch": 0, "collect": 0, "done": 0},
+                "calls": 13,
+                "file": "t.py",
+                "version": None,
+                "datasets": [],
+            }
+        ],
+        "counts": {"schedule": 1, "find": 0, "watch": 0, "collect": 0, "done": 0},
+        "calls": 13,
+        "quotas": [
+            {"kind": "task_runs", "period": "daily", "used": 1, "total": 2, "refill": None, "remaining": 1}
+        ],
+        "warnings": [],
+        "planned": 1,
+        "pushes": 1,
+    }

@@ -1,0 +1,328 @@
+"""What became of a sweep: from its journal and what is on disk, and as files for other programs."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fanbench._errors import OutputError
+from fanbench.api.messages import RunState
+from fanbench.sweeps._disk import seal
+from fanbench.sweeps.events import DrainReason, RunMissing, SweepEnded, SweepStarted
+from fanbench.sweeps.plan import PlannedTask, SweepPlan
+from fanbench.sweeps.report import RunStatus, SweepReport, build_report
+from fanbench.sweeps.state import SweepState
+from fanbench.sweeps.summary import FIELDS, summary, write_summary
+from fanbench.sweeps.units import Attempt, Phase, SavedLog, SavedOutput, TaskPhase, TaskRecord, Unit
+from tests.results.build import errored, number, passed, talk, write
+from tests.sweeps.records import MemoryRecords
+
+IDENTITY = "content-1:a"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "sweep.md"
+
+
+class Folder:
+    """A sweep's folder with a journal, filled as the engine does."""
+
+    def __init__(self, root: Path, models: tuple[str, ...] = ("m", "n"), repeats: int = 1) -> None:
+        self.root = root
+        self.records = MemoryRecords()
+        tasks = tuple(PlannedTask(slug, IDENTITY, None) for slug in ("a", "b"))
+        self.plan = SweepPlan(tasks, models, root, repeats)
+        self._next = 10
+
+    def attempt(self, unit: Unit, *, number: int = 1, **fields: Any) -> Attempt:
+        fields = {"identity": IDENTITY, "phase": Phase.FOUND, "run_id": self._next, **fields}
+        self._next += 1
+        made = Attempt(unit=unit, number=number, version=3, intended_at=0.0, **fields)
+        self.records.save_attempts([made])
+        return made
+
+    def collected(
+        self,
+        unit: Unit,
+        content: dict[str, Any] | None,
+        *,
+        state: RunState = RunState.COMPLETED,
+        **fields: Any,
+    ) -> Attempt:
+        """An attempt whose output and log are there; `content` is that of its run file."""
+        made = self.attempt(unit, phase=Phase.ENDED, state=state, **fields)
+        path = f"{unit.task}/3/{unit.model}/{made.run_id}"
+        folder = self.root / path
+        if content is not None:
+            write(folder / "x.run.json", content)
+        else:
+            write(folder / "other.txt", "nothing")
+        write(folder / "run.log", "hello\n")
+        sealed = seal(folder)
+        made = made.but(
+            output=SavedOutput(path, sealed.files, sealed.size, sealed.digest),
+            log=SavedLog(f"{path}/run.log", 1, 6),
+        )
+        self.records.save_attempts([made])
+        return made
+
+    def report(self) -> SweepReport:
+        return build_report(self.plan, self.records)
+
+    def cell(self) -> str:
+        """The first of the table."""
+        return self.report().table().rows[0][1]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path / "results")
+
+
+AM, AN, BM, BN = (Unit(task, model) for task in "ab" for model in "mn")
+
+
+def named(content: dict[str, Any], task: str = "a") -> dict[str, Any]:
+    return {**content, "taskVersion": {"name": task, "versionNumber": 1}}
+
+
+def test_nothing_has_begun(folder: Folder) -> None:
+    """A row for each planned run, in the order of the plan; no folder and no journal are needed."""
+    report = build_report(folder.plan, None)
+    assert [row.unit for row in report.rows] == [AM, AN, BM, BN]
+    assert report.counts[RunStatus.UNSCHEDULED] == 4
+    assert not report.ok
+    assert (report.tokens_in, report.cost_usd, report.seconds) == (None, None, None)
+
+
+def test_all_is_there(folder: Folder) -> None:
+    """Only then it is ok."""
+    for unit in folder.plan.units:
+        folder.collected(unit, named(passed(), unit.task))
+    report = folder.report()
+    assert report.ok
+    assert report.counts[RunStatus.COMPLETED] == 4
+    assert report.table().rows == (("a", "✓", "✓"), ("b", "✓", "✓"))
+    row = report.rows[0]
+    assert (row.output, row.log) == ("a/3/m/10", "a/3/m/10/run.log")
+    assert (row.version, row.attempt, row.attempts, row.run_id) == (3, 1, 1, 10)
+
+
+def test_each_status(folder: Folder) -> None:
+    """Found, intended, ended without output, errored; what another content left does not count."""
+    folder.attempt(AM)
+    folder.attempt(AN, phase=Phase.INTENDED, run_id=None)
+    folder.attempt(BM, phase=Phase.ENDED, state=RunState.COMPLETED)
+    folder.collected(BN, named(errored(), "b"), state=RunState.ERRORED, error="Traceback\nno")
+    assert [row.status for row in folder.report().rows] == [
+        RunStatus.RUNNING,
+        RunStatus.RUNNING,
+        RunStatus.MISSING,
+        RunStatus.ERRORED,
+    ]
+    assert folder.report().table().rows == (("a", "running", "running"), ("b", "–", "errored"))
+    other = Folder(folder.root)
+    other.attempt(AM, identity="content-1:b")
+    other.attempt(AN, phase=Phase.VOID, run_id=None)
+    assert other.report().counts[RunStatus.UNSCHEDULED] == 4
+
+
+def test_a_task_that_failed(folder: Folder) -> None:
+    """Its runs are missing, and say why; a failure of another content does not count."""
+    folder.records.save_task(TaskRecord("a", IDENTITY, TaskPhase.FAILED, error="no run"))
+    folder.records.save_task(TaskRecord("b", "content-1:b", TaskPhase.FAILED, error="old"))
+    rows = folder.report().rows
+    assert [(row.status.value, row.error) for row in rows] == [
+        ("missing", "push: no run"),
+        ("missing", "push: no run"),
+        ("unscheduled", ""),
+        ("unscheduled", ""),
+    ]
+
+
+def test_what_is_gone_from_the_disk_is_missing(folder: Folder) -> None:
+    """The journal is not believed."""
+    made = folder.collected(AM, named(passed()))
+    assert folder.report().rows[0].status is RunStatus.COMPLETED
+    assert made.output is not None
+    (folder.root / made.output.path / "x.run.json").unlink()
+    row = folder.report().rows[0]
+    assert row.status is RunStatus.MISSING
+    assert (row.output, row.result) == (None, None)
+
+
+def test_what_the_events_add(folder: Folder) -> None:
+    """Why runs were given up, how long it took, why it stopped; what is on disk is there all the same."""
+    folder.collected(AM, named(passed()))
+    folder.attempt(AN)
+    state = SweepState()
+    state.absorb(SweepStarted("r", "e", ("a", "b"), ("m", "n"), 1, 4, 0))
+    for unit in (AM, AN, BM):
+        state.absorb(RunMissing(unit, 1, "timeout", "too long"))
+    state.absorb(SweepEnded(4, 1, 0, 2, 1, 12.5, DrainReason.FAILURES))
+    report = folder.report().after(state)
+    assert [row.status.value for row in report.rows] == ["completed", "missing", "missing", "unscheduled"]
+    assert report.rows[1].error == "timeout: too long"
+    assert (report.seconds, report.stopped) == (12.5, DrainReason.FAILURES)
+
+
+def test_the_newest_attempt_counts(folder: Folder) -> None:
+    """Those before it are counted, and so is what they used."""
+    used = named(errored(conversations=[talk(inputTokens=5, outputTokens=1)]))
+    folder.collected(AM, used, state=RunState.ERRORED)
+    better = named(passed(conversations=[talk(inputTokens=7, outputTokens=2)]))
+    folder.collected(AM, better, number=2)
+    row = folder.report().rows[0]
+    assert (row.status.value, row.attempt, row.attempts) == ("completed", 2, 2)
+    assert folder.cell() == "✓"
+    assert (folder.report().tokens_in, folder.report().tokens_out) == (12, 3)
+    assert folder.report().usage().rows[0][:2] == ("m", "2")
+
+
+def priced(nanodollars: str | None) -> dict[str, Any]:
+    cost = {"inputTokensCostNanodollars": nanodollars} if nanodollars else {}
+    return named(passed(conversations=[talk(inputTokens=1, outputTokens=1, **cost)]))
+
+
+def test_cost_is_known_or_unknown(folder: Folder) -> None:
+    """A sum without one of its parts would mislead."""
+    folder.collected(AM, priced("1000000000"))
+    folder.collected(AN, priced("500000000"))
+    assert folder.report().cost_usd == 1.5
+    folder.collected(BM, named(priced(None), "b"))
+    assert folder.report().cost_usd is None
+
+
+def test_an_output_without_a_run_file_has_an_unknown_cost(folder: Folder) -> None:
+    """Its run may well have asked a model."""
+    folder.collected(AM, priced("1000000000"))
+    folder.collected(AN, None, state=RunState.ERRORED)
+    assert folder.report().cost_usd is None
+    assert folder.report().rows[1].result is None
+
+
+def test_the_run_file_of_the_task_is_taken(folder: Folder) -> None:
+    """An output may have those of other tasks, too; it belongs to the run by its folder."""
+    made = folder.collected(AM, named(number(0.25)))
+    assert made.output is not None
+    path = folder.root / made.output.path
+    write(path / "other.run.json", named(number(0.75), "Other"))
+    sealed = seal(path)
+    output = SavedOutput(made.output.path, sealed.files, sealed.size, sealed.digest)
+    folder.records.save_attempts([made.but(output=output)])
+    assert folder.cell() == "0.25"
+
+
+def test_an_owner_in_the_slug_is_a_folder(tmp_path: Path) -> None:
+    """And the results are found in it."""
+    folder = Folder(tmp_path)
+    folder.plan = SweepPlan((PlannedTask("me/a", IDENTITY, None),), ("m",), tmp_path)
+    folder.collected(Unit("me/a", "m"), named(passed()))
+    assert folder.cell() == "✓"
+
+
+def test_a_sweep_that_is_found_by_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or by a path relative to where we stand."""
+    folder = Folder(tmp_path / "real")
+    folder.collected(AM, named(passed()))
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    monkeypatch.chdir(tmp_path)
+    for root in (tmp_path / "link", Path("real"), Path("link/../real")):
+        plan = SweepPlan(folder.plan.tasks, folder.plan.models, root)
+        assert build_report(plan, folder.records).table().rows[0][1] == "✓"
+
+
+# --- Cells ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("contents", "text"),
+    [
+        ([passed(), passed(False), passed()], "2/3 ✓"),
+        ([number(0.5), number(0.75)], "0.5, 0.75"),
+        ([number(float(each)) for each in range(5)], "2 (0 to 4, 5 runs)"),
+        ([passed(), None], "1/1 ✓, 1 unscheduled"),
+        ([passed(), "errored", None, None], "1/1 ✓, 1 errored, 2 unscheduled"),
+        (["errored", "errored"], "2 errored"),
+        ([None, None, None], "–"),
+        ([None, "errored"], "1 unscheduled, 1 errored"),
+        ([number(0.5), None], "0.5, 1 unscheduled"),
+    ],
+)
+def test_repeats_share_a_cell(tmp_path: Path, contents: list[dict[str, Any] | str | None], text: str) -> None:
+    """Passes are counted, a few numbers are listed, many are summed up, and what went wrong is counted."""
+    folder = Folder(tmp_path, models=("m",), repeats=len(contents))
+    for repeat, content in enumerate(contents, 1):
+        if isinstance(content, dict):
+            folder.collected(Unit("a", "m", repeat), named(content))
+        elif content is not None:
+            folder.collected(Unit("a", "m", repeat), named(errored()), state=RunState.ERRORED)
+    assert folder.cell() == text
+
+
+def test_an_interval_is_shown(tmp_path: Path) -> None:
+    """Of each run."""
+    folder = Folder(tmp_path, models=("m",), repeats=2)
+    result = {"numericResult": {"value": 0.8, "confidenceInterval": 0.1}}
+    folder.collected(Unit("a", "m", 1), named({**number(0), "results": [{"type": "AGGREGATED", **result}]}))
+    folder.collected(Unit("a", "m", 2), named(number(0.7)))
+    assert folder.cell() == "0.8 ± 0.1, 0.7"
+
+
+def test_many_models_go_down(tmp_path: Path) -> None:
+    """In the order of the plan."""
+    table = Folder(tmp_path, models=("z", "y", "x", "w", "v")).report().table()
+    assert table.header == ("model", "a", "b")
+    assert [row[0] for row in table.rows] == ["z", "y", "x", "w", "v"]
+
+
+# --- Files ----------------------------------------------------------------------------------------------------
+
+
+def test_the_summary(folder: Folder) -> None:
+    """All of it in JSON, the runs as CSV; a reader never sees half a file, and nothing else is left."""
+    folder.collected(AM, named(passed(conversations=[talk(inputTokens=5, outputTokens=1)])))
+    folder.collected(AN, named(errored()), state=RunState.ERRORED, error='say "no", é\nnow')
+    report = folder.report()
+    write_summary(report)
+    write_summary(report)
+    read = json.loads((folder.root / "summary.json").read_text())
+    assert read["format"] == 1
+    assert (read["planned"], read["completed"], read["errored"], read["unscheduled"]) == (4, 1, 1, 2)
+    assert read["ok"] is False
+    assert [tuple(run) for run in read["runs"]] == [FIELDS] * 4
+    first = read["runs"][0]
+    assert (first["status"], first["value"], first["tokens_in"]) == ("completed", True, 5)
+    with (folder.root / "summary.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == FIELDS
+    assert rows[0]["value"] == "true"
+    assert rows[1]["error"] == 'say "no", é\nnow'
+    assert rows[2]["run_id"] == ""
+    assert sorted(os.listdir(folder.root)) == ["a", "summary.csv", "summary.json"]
+
+
+def test_a_summary_that_cannot_be_written(folder: Folder) -> None:
+    """Is an error that names the folder, and leaves no part."""
+    folder.root.mkdir()
+    (folder.root / "summary.json").mkdir()
+    with pytest.raises(OutputError, match="summary"):
+        write_summary(folder.report())
+    assert os.listdir(folder.root) == ["summary.json"]
+
+
+def test_the_document_names_every_field(folder: Folder) -> None:
+    """docs/sweep.md has all fields of the summary and of its runs, and no other."""
+    text = DOCUMENT.read_text(encoding="utf-8")
+    _, _, section = text.partition("\n## The summary\n")
+    whole, _, runs = section.partition("\n### Runs\n")
+    assert _fields(whole) == tuple(summary(folder.report(), now=datetime(2030, 1, 1, tzinfo=UTC)))
+    assert _fields(runs.partition("\n## ")[0]) == FIELDS
+
+
+def _fields(section: str) -> tuple[str, ...]:
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    return tuple(name.strip(" `") for row in rows for name in row.split(","))

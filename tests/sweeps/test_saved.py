@@ -1,0 +1,154 @@
+"""What a folder keeps of its sweep: another one is refused, and the same one can be made again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fanbench import UsageError
+from fanbench._errors import JournalError, SweepError
+from fanbench.sweeps._saved import resumed
+from fanbench.sweeps.journal import Journal
+from fanbench.sweeps.plan import PlannedTask, SweepPlan
+from fanbench.sweeps.planner import Saved, refuse_other_sweep, same_sweep, saved_text, spec_of
+from fanbench.sweeps.rules import MaxFailures, Rules
+from fanbench.sweeps.spec import SweepSpec, TaskChoice
+from fanbench.sweeps.units import version_identity
+from tests.sweeps.test_planner import client, file, plan
+from tests.verbs.fake import model
+
+pytestmark = pytest.mark.anyio
+
+URL = "http://one"
+NAMES = ("a", "b", "c")
+
+
+def planned(
+    tasks: Sequence[str] = NAMES, models: Sequence[str] = NAMES, repeats: int = 2, **more: Any
+) -> SweepPlan:
+    made = tuple(PlannedTask(name, version_identity(1), None) for name in tasks)
+    return SweepPlan(made, tuple(models), Path("out"), repeats, **more)
+
+
+@pytest.mark.parametrize(
+    ("later", "endpoint", "told"),
+    [
+        (planned(), URL, None),
+        (planned(tasks=["c", "a", "b"], models=["b", "c", "a"]), URL, None),
+        (planned(tasks=[*NAMES, "d"], models=["d", *NAMES], repeats=3), URL, None),
+        (planned(rules=Rules(timeout=5)), URL, None),
+        (planned(), "http://two", "it runs on http://one, and this one on http://two"),
+        (planned(tasks="ac"), URL, "this one lacks its task b"),
+        (planned(tasks="ad"), URL, "this one lacks its tasks b, c"),
+        (planned(models="ab"), URL, "this one lacks its model c"),
+        (planned(repeats=1), URL, "it repeats 2 times, and this one 1"),
+        (planned(tasks="ab", models="ab"), URL, "lacks its task c; this one lacks its model c"),
+    ],
+)
+def test_what_makes_another_sweep(later: SweepPlan, endpoint: str, told: str | None) -> None:
+    """Less than the folder has, or another server; more extends it, and order is no matter."""
+    error = same_sweep(Saved.of(planned(), URL), later, endpoint)
+    assert (error is None) == (told is None)
+    if error is not None and told is not None:
+        assert told in error.message
+        assert "--fresh" in str(error.hint)
+        assert "fanbench sweep -o out" in str(error.hint)
+
+
+@settings(deadline=None)
+@given(
+    *[st.lists(st.sampled_from(NAMES), unique=True) for _ in range(4)], st.integers(1, 3), st.integers(1, 3)
+)
+def test_a_sweep_goes_on_only_with_all_that_it_had(
+    tasks: list[str], more: list[str], models: list[str], others: list[str], repeats: int, again: int
+) -> None:
+    """For every pair of plans: every run of the earlier one is one of the later one."""
+    earlier, later = planned(tasks, models, repeats), planned(more, others, again)
+    same = same_sweep(Saved.of(earlier, URL), later, URL) is None
+    assert same == (set(tasks) <= set(more) and set(models) <= set(others) and repeats <= again)
+
+
+def test_many_that_are_missing_are_counted() -> None:
+    """A screen full of names helps nobody."""
+    error = same_sweep(Saved.of(planned(tasks=[f"t{at}" for at in range(20)]), URL), planned(tasks=[]), URL)
+    assert error is not None
+    assert "t0, t1, t2, t3, t4 and 15 more" in error.message
+
+
+async def test_what_is_saved_makes_the_same_plan_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In any folder, whatever models and tasks have come since that the patterns would match."""
+    monkeypatch.chdir(tmp_path)
+    file(tmp_path, "a", "b")
+    rules = {"retry_errored": 1, "max_failures": MaxFailures(5, percent=True), "include_source": True}
+    choices = (TaskChoice(file=Path("a.py"), datasets=("me/d",)), TaskChoice(slug="x"))
+    wanted = SweepSpec(tasks=choices, models=("gemini-*",), repeats=2, timeout=5.0, **rules)  # type: ignore[arg-type]
+    server = client("x")
+    first = await plan(server, wanted)
+    saved = Saved.from_text(saved_text(first, URL))
+    assert saved.spec is not None
+    server.models.append(model("gemini-c"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    second = await plan(server, saved.spec)
+    assert second.units == first.units
+    assert [one.identity for one in second.tasks] == [one.identity for one in first.tasks]
+    assert (second.rules, second.output) == (first.rules, tmp_path / "results")
+
+
+def test_the_sweep_of_a_folder_goes_on_in_it(tmp_path: Path) -> None:
+    """Even if the folder was moved; its limits stay until others are given."""
+    with Journal.open(tmp_path) as journal:
+        journal.save_spec(saved_text(planned(rules=Rules(timeout=5)), URL))
+    assert resumed(tmp_path) == SweepSpec(
+        tasks=tuple(TaskChoice(slug=name) for name in NAMES),
+        models=NAMES,
+        repeats=2,
+        output=tmp_path,
+        include_source=False,
+        streams=64,
+        downloads=8,
+        timeout=5,
+        poll_interval=60,
+        retry_errored=0,
+    )
+
+
+def test_a_folder_without_a_sweep_has_none_to_go_on_with(tmp_path: Path) -> None:
+    """Whether it is there or not; and one of notebooks alone cannot be made again."""
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(UsageError, match="No task is given"):
+            resumed(folder)
+    with Journal.open(tmp_path) as journal:
+        journal.save_spec(
+            saved_text(SweepPlan((PlannedTask("a", "i", None, notebook="{}"),), ("m",), tmp_path), URL)
+        )
+    with pytest.raises(UsageError, match="begun by a program"):
+        resumed(tmp_path)
+
+
+def test_a_plan_of_notebooks_that_came_from_no_file_cannot_be_made_again() -> None:
+    """But it is compared as any other."""
+    made = SweepPlan((PlannedTask("a", "i", None, notebook="{}"),), ("m",), Path("out"))
+    assert spec_of(made) is None
+    saved = saved_text(made, URL)
+    assert Saved.from_text(saved).spec is None
+    refuse_other_sweep(saved, made, URL)
+    with pytest.raises(SweepError, match="another sweep"):
+        refuse_other_sweep(saved, made, "http://two")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[1]", '{"endpoint": 1}', msgspec.json.encode(SweepSpec()).decode()]
+)
+def test_a_saved_sweep_that_cannot_be_read_is_an_error(text: str) -> None:
+    """Never "no sweep yet"."""
+    with pytest.raises(JournalError, match="cannot be read"):
+        refuse_other_sweep(text, planned(), URL)

@@ -1,0 +1,247 @@
+"""What the user's rules make of runs that fail, last, or cost: in virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fanbench.api.messages import RunState
+from fanbench.sweeps.engine import Engine
+from fanbench.sweeps.events import (
+    BudgetRead,
+    Draining,
+    DrainReason,
+    RetryPlanned,
+    RunFound,
+    RunScheduled,
+    SweepEvent,
+    TaskPushed,
+)
+from fanbench.sweeps.rules import MaxFailures, Rules
+from fanbench.sweeps.units import Phase
+from tests.sweeps.scenario import Course, Scenario, always, errored
+from tests.sweeps.world import World
+
+pytestmark = pytest.mark.usefixtures("no_jitter", "quick_disk")
+
+ERRORED = errored()
+
+
+def failing(*models: str, times: float = 1e9) -> Callable[[str, str, int], Course]:
+    """Runs of `models` fail so many times; the others are well."""
+    return lambda task, model, nth: ERRORED if model in models and nth <= times else Course()
+
+
+# --- Runs that errored --------------------------------------------------------------------------------------
+
+
+def test_a_run_that_errored_is_data(tmp_path: Path) -> None:
+    """Its log and output are kept, the others go on, and it is not scheduled again: not the next time either."""
+    world = World(tmp_path, Scenario(course=failing("m1")), tasks=2, models=2)
+    assert world.run()
+    world.check()
+    assert world.counts == (2, 2, 0, 0)
+    assert not world.missing()
+    for run in world.kaggle.ours("t1", "m1"):
+        world.check_output(run)
+        world.check_log(run)
+    assert {one.error for one in world.attempts() if one.errored} == {"ValueError: no"}
+    assert world.run()
+    assert world.calls.total() == 0
+    assert world.counts == (2, 2, 0, 0)
+
+
+def test_errored_runs_are_tried_again(tmp_path: Path) -> None:
+    """Each failure makes one more attempt, as many as allowed; all are kept, and numbered."""
+
+    def course(task: str, model: str, nth: int) -> Course:
+        return ERRORED if nth <= {"m1": 0, "m2": 1, "m3": 9}[model] else Course()
+
+    world = World(tmp_path, Scenario(course=course), models=3, rules=Rules(retry_errored=2))
+    assert world.run()
+    world.check_all_done()
+    assert world.counts == (2, 1, 0, 0)
+    attempts = {model: [one.number for one in world.records.of("t1", model)] for model in world.models}
+    assert attempts == {"m1": [1], "m2": [1, 2], "m3": [1, 2, 3]}
+    assert sorted(event.unit.model for event in world.of(RetryPlanned)) == ["m2", "m3", "m3"]
+    assert world.run()
+    assert world.calls.total() == 0
+
+
+def test_errored_repeats_are_tried_again(tmp_path: Path) -> None:
+    """Attempts at one repeat and the other repeats do not get in each other's way."""
+    scenario = Scenario(course=failing("m1", times=2))
+    world = World(tmp_path, scenario, models=2, repeats=2, rules=Rules(retry_errored=2))
+    assert world.run()
+    world.check_all_done()
+    assert world.counts == (4, 0, 0, 0)
+    assert len(world.kaggle.ours("t1", "m1")) == 4
+
+
+def test_more_tries_are_allowed_later(tmp_path: Path) -> None:
+    """The same sweep with a higher `--retry-errored` takes up the runs that errored."""
+    world = World(tmp_path, Scenario(course=failing("m1", times=1)), models=2)
+    assert world.run()
+    assert world.counts == (1, 1, 0, 0)
+    world.rules = Rules(retry_errored=1)
+    assert world.run()
+    assert world.counts == (2, 0, 0, 0)
+    assert world.calls["schedule"] == 1
+    world.check_all_done()
+
+
+# --- Too many of them ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("most", "percent"), [(2, False), (20, True)])
+def test_too_many_failures_stop_scheduling(tmp_path: Path, most: float, percent: bool) -> None:
+    """From so many failures on nothing is scheduled; what is under way is followed to its end."""
+    rules = Rules(max_failures=MaxFailures(most, percent))
+    scenario = Scenario(course=failing("m1", "m2"), creation=lambda slug: 2.0 if slug == "t1" else 60.0)
+    world = World(tmp_path, scenario, tasks=2, models=5, rules=rules)
+    assert world.run()
+    world.check()
+    assert world.counts == (3, 2, 0, 5)
+    assert world.ended.stopped == DrainReason.FAILURES
+    assert [event.reason for event in world.of(Draining)] == [DrainReason.FAILURES]
+    assert not world.kaggle.ours("t2")
+
+
+def test_failures_that_are_few(tmp_path: Path) -> None:
+    """One failure fewer than the limit stops nothing; tries that are still allowed are not counted."""
+    rules = Rules(max_failures=MaxFailures(2), retry_errored=1)
+    course = failing("m1", "m2", times=1)
+    world = World(tmp_path, Scenario(course=course), tasks=2, models=3, rules=rules)
+    assert world.run()
+    assert world.counts == (6, 0, 0, 0)
+    assert world.ended.stopped is None
+
+
+# --- Time ---------------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_takes_too_long(tmp_path: Path) -> None:
+    """It is missing for the time-out, nobody waits for it, and the next time it is gone on with."""
+
+    def course(task: str, model: str, nth: int) -> Course:
+        return Course(running=500.0 if model == "m1" else 5.0)
+
+    world = World(tmp_path, Scenario(course=course), models=3, rules=Rules(timeout=30.0))
+    assert world.run()
+    assert world.counts == (2, 0, 1, 0)
+    assert [(event.unit.model, event.stage) for event in world.missing()] == [("m1", "timeout")]
+    assert 32 <= world.seconds <= 36
+    (found,) = world.attempts(Phase.FOUND)
+    assert found.run_id == 1001
+    world.check()
+    world.rules = Rules()
+    assert world.run(pause=300.0)
+    assert world.calls["schedule"] == 0
+    world.check_all_done()
+
+
+def test_a_time_limit_for_repeats(tmp_path: Path) -> None:
+    """Each run has its own time: the second repeat is not late because the first was before it."""
+    world = World(
+        tmp_path, Scenario(course=always(running=20.0), creation=0), repeats=3, rules=Rules(timeout=25.0)
+    )
+    assert world.run()
+    world.check_all_done()
+    assert world.counts == (3, 0, 0, 0)
+
+
+def test_a_deadline(tmp_path: Path) -> None:
+    """At its end all stops at once; the next time goes on where it was."""
+    scenario = Scenario(course=always(running=20.0), creation=0)
+    world = World(tmp_path, scenario, models=2, repeats=3, rules=Rules(deadline=30.0))
+    assert world.run()
+    world.check()
+    assert world.seconds == 30
+    assert world.ended.stopped == DrainReason.DEADLINE
+    assert world.counts[0] == 2
+    assert sum(world.counts) == 6
+    world.rules = Rules()
+    assert world.run()
+    world.check_all_done()
+
+
+# --- A polite end -------------------------------------------------------------------------------------------
+
+
+def drain_at(kind: type[SweepEvent], number: int = 1) -> Callable[[SweepEvent, Engine], None]:
+    """Drains at the event of a kind with this number."""
+    seen: list[SweepEvent] = []
+
+    def meanwhile(event: SweepEvent, engine: Engine) -> None:
+        if isinstance(event, kind):
+            seen.append(event)
+            if len(seen) == number:
+                engine.drain(DrainReason.INTERRUPTED, "Ctrl-C")
+                engine.drain(DrainReason.FAILURES)
+
+    return meanwhile
+
+
+def test_a_drain_follows_what_is_in_flight(tmp_path: Path) -> None:
+    """After Ctrl-C nothing is scheduled, what is under way comes to its end, and the next time goes on."""
+    world = World(tmp_path, Scenario(course=always(running=20.0)), models=2, repeats=2)
+    assert world.run(meanwhile=drain_at(RunFound, 2))
+    world.check()
+    assert world.counts == (2, 0, 0, 2)
+    assert world.ended.stopped == DrainReason.INTERRUPTED
+    assert [(event.reason, event.detail) for event in world.of(Draining)] == [
+        (DrainReason.INTERRUPTED, "Ctrl-C")
+    ]
+    assert world.run()
+    world.check_all_done()
+
+
+def test_a_drain_while_tasks_are_created(tmp_path: Path) -> None:
+    """Who has pushed and not scheduled is done: creations are not waited for."""
+    world = World(tmp_path, Scenario(creation=300.0), tasks=2)
+    assert world.run(meanwhile=drain_at(TaskPushed, 2))
+    assert world.counts == (0, 0, 0, 2)
+    assert world.seconds < 10
+    assert world.run()
+    assert world.calls["create"] == 0
+    world.check_all_done()
+
+
+def test_a_drain_while_the_schedule_call_is_on_its_way(tmp_path: Path) -> None:
+    """What the call begins is in flight, and followed."""
+    world = World(tmp_path, Scenario(latency=2.0), models=2)
+    assert world.run(meanwhile=drain_at(RunScheduled))
+    assert world.counts == (2, 0, 0, 0)
+    world.check_all_done()
+
+
+# --- Money --------------------------------------------------------------------------------------------------
+
+
+def test_a_budget_that_is_spent(tmp_path: Path) -> None:
+    """No more is scheduled than the cap allows; what is under way is kept; the sweep says why it stopped."""
+    scenario = Scenario(course=always(cost=1.0, running=10.0), creation=0)
+    world = World(tmp_path, scenario, repeats=10, rules=Rules(max_cost=3.5))
+    assert world.run()
+    world.check()
+    assert world.ended.stopped == DrainReason.BUDGET
+    assert world.counts == (3, 0, 0, 7)
+    assert sum(run.course.cost or 0.0 for run in world.kaggle.ours()) <= 3.5
+    assert world.of(BudgetRead)
+    assert world.run()
+    assert world.calls["schedule"] == 0
+    assert world.ended.stopped == DrainReason.BUDGET
+    world.rules = Rules(max_cost=100.0)
+    assert world.run()
+    world.check_all_done()
+
+
+def test_a_budget_that_is_enough(tmp_path: Path) -> None:
+    """A cap above what all costs changes nothing."""
+    world = World(tmp_path, Scenario(), tasks=2, models=4, rules=Rules(max_cost=10.0))
+    assert world.run()
+    world.check_all_done()
+    assert world.counts == (8, 0, 0, 0)
+    assert {one.state for one in world.attempts()} == {RunState.COMPLETED}

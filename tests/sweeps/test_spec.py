@@ -1,0 +1,247 @@
+"""What a user asks for: words, flags, the sweep file, and how mistakes in them are told."""
+
+from __future__ import annotations
+
+import io
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fanbench import UsageError
+from fanbench._errors import SweepError
+from fanbench.sweeps.rules import MaxFailures, Rules
+from fanbench.sweeps.spec import (
+    SweepSpec,
+    TaskChoice,
+    classify,
+    from_json,
+    merge,
+    models_from,
+    rules_of,
+    to_json,
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder in which the command is given."""
+    (tmp_path / "tasks").mkdir()
+    for name in ("b.py", "a.py", "notes.txt"):
+        (tmp_path / "tasks" / name).touch()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+# --- Words ---
+
+
+def test_words_are_files_slugs_or_the_sweep_file(folder: Path) -> None:
+    """By how they end, or by what is there."""
+    (folder / "plain").touch()
+    words = classify(
+        ["x.py", "My Task", "me/x", "tasks", "plain", "a.py::one", Path("tasks/a.py"), "my.toml"]
+    )
+    assert words.tasks == (
+        TaskChoice(file=Path("x.py")),
+        TaskChoice(slug="my-task"),
+        TaskChoice(slug="me/x"),
+        TaskChoice(slug="tasks"),
+        TaskChoice(file=Path("plain")),
+        TaskChoice(file=Path("a.py"), name="one"),
+        TaskChoice(file=Path("tasks/a.py")),
+    )
+    assert words.sweep_file == Path("my.toml")
+
+
+def test_patterns_are_expanded_where_no_shell_does_it(folder: Path) -> None:
+    """To Python files, sorted; a file that is called like a pattern is itself."""
+    (folder / "c[1].py").touch()
+    files = [choice.file for choice in classify(["tasks/*", "**/a.py", "c[1].py"]).tasks]
+    assert files == [Path("tasks/a.py"), Path("tasks/b.py"), Path("tasks/a.py"), Path("c[1].py")]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["tasks/*.txt"], "No Python file is like"),
+        (["no*"], "No Python file is like 'no\\*'"),
+        (["a.toml", "b.toml"], "One sweep file at a time"),
+        (["tasks/"], "'tasks/' is a folder"),
+        (["."], "'.' is a folder"),
+        (["./x"], "neither a task file nor"),
+        (["a.py::"], "names no task"),
+        (["~nobody-is-called-so/a.py"], "home folder"),
+        ([""], "not a task name"),
+        (["\0"], "not a task name"),
+    ],
+)
+def test_words_that_mean_nothing_are_refused(folder: Path, words: list[str], message: str) -> None:
+    """Before anything is done."""
+    with pytest.raises(UsageError, match=message):
+        classify(words)
+
+
+@settings(deadline=None)
+@given(st.lists(st.text(st.characters(exclude_characters="*?["), max_size=20), max_size=3))
+def test_any_words_are_sorted_or_refused(words: list[str]) -> None:
+    """Users paste odd things. (Patterns are left out: one might be of the whole disk.)"""
+    try:
+        meant = classify(words)
+    except UsageError:
+        return
+    assert all((choice.file is None) != (choice.slug is None) for choice in meant.tasks)
+
+
+# --- Models ---
+
+
+def test_models_come_one_a_line(tmp_path: Path) -> None:
+    """Comments and empty lines are skipped."""
+    path = tmp_path / "models.txt"
+    path.write_text("# all of them\ngemini-*  # the fast ones\n\n  google/gemma@2  \n")
+    assert models_from(path) == ["gemini-*", "google/gemma@2"]
+
+
+def test_models_may_come_from_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`-`, as everywhere."""
+    monkeypatch.setattr("sys.stdin", io.StringIO("a\n\nb\n"))
+    assert models_from("-") == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("a\nb c\n", ":2: there is more than one word"), ("a,b", ":1: there is"), ("# a\n", " names no model")],
+)
+def test_a_list_of_models_that_is_none_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    """With the line of the mistake."""
+    path = tmp_path / "models.txt"
+    path.write_text(text)
+    with pytest.raises(UsageError) as caught:
+        models_from(path)
+    assert str(caught.value).startswith(f"{path}{message}")
+
+
+# --- Flags ---
+
+BASE = SweepSpec(
+    tasks=(TaskChoice(slug="a"),), models=("m",), repeats=3, retry_errored=2, timeout=5.0, include_source=True
+)
+
+
+def test_flags_override_the_file_where_they_are_given() -> None:
+    """And only there: zero is given, `None`, empty and `False` are not."""
+    merged = merge(
+        BASE,
+        tasks=[],
+        models=(),
+        all_models=False,
+        include_source=False,
+        repeats=None,
+        retry_errored=0,
+        timeout=9.0,
+        output="out",
+        max_failures="5",
+    )
+    assert merged == SweepSpec(
+        tasks=(TaskChoice(slug="a"),),
+        models=("m",),
+        repeats=3,
+        retry_errored=0,
+        timeout=9.0,
+        include_source=True,
+        output=Path("out"),
+        max_failures=MaxFailures(5.0),
+    )
+
+
+def test_models_and_all_models_replace_each_other() -> None:
+    """A flag for the one says that the file's other is not meant."""
+    assert merge(BASE, all_models=True).models == ()
+    named = merge(SweepSpec(all_models=True), models=["m"])
+    assert (named.models, named.all_models) == (("m",), False)
+    with pytest.raises(UsageError, match="exclude each other"):
+        merge(None, models=["m"], all_models=True)
+
+
+def test_a_flag_that_there_is_not_is_a_defect() -> None:
+    """Of the program, not of its user."""
+    with pytest.raises(TypeError):
+        merge(None, modles=["m"])
+
+
+# --- Rules ---
+
+
+def test_what_nobody_said_has_its_default() -> None:
+    """That of `Rules`."""
+    assert rules_of(SweepSpec()) == Rules()
+    assert rules_of(SweepSpec(timeout=3, streams=2)) == Rules(timeout=3, streams=2)
+
+
+@pytest.mark.parametrize("name", ["timeout", "deadline", "max_cost", "poll_interval"])
+@pytest.mark.parametrize("value", [0, -1, -0.0, math.nan, math.inf, -math.inf])
+def test_times_and_costs_are_above_zero_and_finite(name: str, value: float) -> None:
+    """Without a limit they are left out."""
+    with pytest.raises(UsageError, match=f"{name} must be more than 0"):
+        rules_of(merge(None, **{name: value}))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((name, value) for name in ("repeats", "concurrency", "streams", "downloads") for value in (0, -1)),
+        ("retry_errored", -1),
+        ("repeats", 1001),
+    ],
+)
+def test_numbers_are_in_their_range(name: str, value: int) -> None:
+    """A sweep of nothing, or of millions, is a mistake."""
+    with pytest.raises(UsageError, match=f"{name} must be"):
+        rules_of(merge(None, **{name: value}))
+
+
+# --- For the journal ---
+
+
+def test_a_spec_comes_back_from_the_journal(tmp_path: Path) -> None:
+    """As it was, all of it."""
+    tasks = (TaskChoice(file=tmp_path / "a.py", name="a", datasets=("me/d",)), TaskChoice(slug="x"))
+    limits = {
+        "concurrency": 4,
+        "streams": 5,
+        "downloads": 6,
+        "max_cost": 2.5,
+        "timeout": 6.0,
+        "deadline": 7.5,
+    }
+    policy = {"poll_interval": 9.0, "retry_errored": 2, "max_failures": "10%", "include_source": True}
+    more = {"datasets": ["a/b"], "models": ["m"], "output": tmp_path / "out", "repeats": 3}
+    spec = merge(SweepSpec(tasks=tasks), **limits, **policy, **more)
+    assert not [name for name in spec.__struct_fields__ if getattr(spec, name) in (None, ())]
+    assert from_json(to_json(spec)) == spec
+
+
+def test_paths_in_the_journal_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command that goes on may be given in another folder."""
+    monkeypatch.chdir(tmp_path)
+    spec = SweepSpec(tasks=(TaskChoice(file=Path("a.py")),), output=Path("out"))
+    saved = from_json(to_json(spec))
+    assert (saved.tasks[0].file, saved.output) == (tmp_path / "a.py", tmp_path / "out")
+
+
+def test_a_path_that_no_journal_can_keep_is_refused() -> None:
+    """File systems allow names that are no text."""
+    with pytest.raises(UsageError, match="not Unicode"):
+        to_json(SweepSpec(output=Path("out\udcff")))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"repeats": "3"}', '{"tasks": [{"file": 3}]}', '{"output": []}']
+)
+def test_a_spec_that_somebody_else_wrote_is_refused(text: str) -> None:
+    """Nothing is guessed from it."""
+    with pytest.raises(SweepError, match="cannot be read"):
+        from_json(text)

@@ -1,0 +1,237 @@
+"""The state of a sweep, rebuilt from its events."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fanbench.api.messages import CreationState, RunState
+from fanbench.sweeps.events import (
+    ALL_EVENTS,
+    BudgetRead,
+    CreationChanged,
+    Draining,
+    DrainReason,
+    LimitChanged,
+    LogLine,
+    LogSaved,
+    OutputSaved,
+    Polled,
+    RetryPlanned,
+    RunChanged,
+    RunFound,
+    RunKnown,
+    RunMissing,
+    RunScheduled,
+    RunSkipped,
+    SweepEnded,
+    SweepEvent,
+    SweepStarted,
+    TaskFailed,
+    TaskPushed,
+    TaskReady,
+    write_event,
+)
+from fanbench.sweeps.state import CellState, SweepState, read_event
+from fanbench.sweeps.units import Unit
+
+START = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
+UNIT = Unit("a", "m")
+STARTED = SweepStarted("results", "http://server", ("a", "b"), ("m", "n"), 2, 8, 0)
+
+
+def after(*events: SweepEvent) -> SweepState:
+    """The state after `events`, which are a second apart."""
+    state = SweepState()
+    for number, event in enumerate((STARTED, *events)):
+        state.absorb(event, START + timedelta(seconds=number))
+    return state
+
+
+SCHEDULED = RunScheduled(UNIT, 1)
+FOUND = RunFound(UNIT, 1, 7, 3)
+RUNNING = RunChanged(UNIT, 1, 7, RunState.RUNNING)
+COMPLETED = RunChanged(UNIT, 1, 7, RunState.COMPLETED)
+ERRORED = RunChanged(UNIT, 1, 7, RunState.ERRORED, "no")
+OUTPUT = OutputSaved(UNIT, 1, 7, "a/3/m/7", 2, 100, "d")
+LOG = LogSaved(UNIT, 1, 7, "a/3/m/7/run.log", 5, 50)
+
+
+@pytest.mark.parametrize(
+    ("events", "state"),
+    [
+        ([], CellState.PLANNED),
+        ([RunSkipped(UNIT, 1, "busy")], CellState.PLANNED),
+        ([SCHEDULED], CellState.SCHEDULED),
+        ([SCHEDULED, FOUND], CellState.SCHEDULED),
+        ([SCHEDULED, FOUND, RunChanged(UNIT, 1, 7, RunState.QUEUED)], CellState.QUEUED),
+        ([SCHEDULED, FOUND, RunChanged(UNIT, 1, 7, RunState("NEW"))], CellState.QUEUED),
+        ([SCHEDULED, FOUND, RUNNING], CellState.RUNNING),
+        ([SCHEDULED, FOUND, RunChanged(UNIT, 1, 7, RunState.SCORE_PENDING)], CellState.RUNNING),
+        ([SCHEDULED, FOUND, COMPLETED], CellState.COLLECTING),
+        ([SCHEDULED, FOUND, COMPLETED, OUTPUT], CellState.COLLECTING),
+        ([SCHEDULED, FOUND, COMPLETED, OUTPUT, LOG], CellState.DONE),
+        ([SCHEDULED, FOUND, ERRORED], CellState.COLLECTING),
+        ([SCHEDULED, FOUND, ERRORED, OUTPUT, LOG], CellState.ERRORED),
+        ([SCHEDULED, RunMissing(UNIT, 1, "find", "gone")], CellState.MISSING),
+        ([RunMissing(UNIT, 0, "push", "no")], CellState.MISSING),
+        ([SCHEDULED, FOUND, ERRORED, RetryPlanned(UNIT, 1)], CellState.PLANNED),
+        ([SCHEDULED, FOUND, ERRORED, RetryPlanned(UNIT, 2)], CellState.PLANNED),
+        ([SCHEDULED, FOUND, ERRORED, RetryPlanned(UNIT, 1), RunScheduled(UNIT, 2)], CellState.SCHEDULED),
+        ([RunKnown(UNIT, 1, 3)], CellState.SCHEDULED),
+        ([RunKnown(UNIT, 1, 3, 7, RunState.COMPLETED, "", "o", "l")], CellState.DONE),
+        ([RunKnown(UNIT, 2, 3, 7, RunState.ERRORED, "no", "o", "l")], CellState.ERRORED),
+        ([RunKnown(UNIT, 1, 3, 7, RunState.COMPLETED, "", "o")], CellState.COLLECTING),
+    ],
+)
+def test_a_cell_follows_its_run(events: list[SweepEvent], state: CellState) -> None:
+    """Its state is that of the newest attempt, and the counts go with it."""
+    found = after(*events)
+    assert found.cell(UNIT).state is state
+    expected = {CellState.PLANNED: 7}
+    expected[state] = expected.get(state, 0) + 1
+    assert {key: number for key, number in found.counts.items() if number} == expected
+    assert sum(found.counts_by_task["a"].values()) == 4
+
+
+def test_what_a_cell_knows() -> None:
+    """The run and its version, where its output and log are, why it errored."""
+    cell = after(SCHEDULED, FOUND, ERRORED, OUTPUT, LOG).cell(UNIT)
+    assert (cell.attempt, cell.run_id, cell.version, cell.reason) == (1, 7, 3, "no")
+    assert (cell.output, cell.log) == ("a/3/m/7", "a/3/m/7/run.log")
+
+
+def test_an_earlier_attempt_is_kept() -> None:
+    """What still comes of it goes to it, and does not disturb the newest."""
+    state = after(SCHEDULED, FOUND, ERRORED, RetryPlanned(UNIT, 1), RunScheduled(UNIT, 2), OUTPUT, LOG)
+    assert state.cell(UNIT).state is CellState.SCHEDULED
+    assert state.cell(UNIT).output is None
+    (earlier,) = state.earlier[UNIT]
+    assert earlier.state is CellState.ERRORED
+    assert earlier.log == LOG.path
+
+
+def test_tasks() -> None:
+    """The version that is pushed, how its creation goes, and why it cannot be run."""
+    state = after(
+        TaskPushed("a", 3),
+        CreationChanged("a", CreationState.RUNNING),
+        TaskReady("a", 3),
+        TaskFailed("b", "no run"),
+    )
+    assert (state.tasks["a"].version, state.tasks["a"].ready) == (3, True)
+    assert state.tasks["a"].creation is CreationState.RUNNING
+    assert state.tasks["b"].failed == "no run"
+
+
+def test_the_rest() -> None:
+    """The limit and its history, the budget, what is drained, the last lines, and the end."""
+    state = after(
+        LimitChanged(8, 16, "429", 2.0),
+        LimitChanged(9, 8, "ok"),
+        BudgetRead(5, 1.5, None),
+        *(LogLine(UNIT, 1, 7, f"line {number}") for number in range(500)),
+        Draining(DrainReason.BUDGET, 2),
+        SweepEnded(8, 5, 1, 1, 1, 9.5, DrainReason.BUDGET),
+    )
+    assert state.limit == 9
+    assert [(step.limit, step.pause) for step in state.limits] == [(8, 2.0), (9, 0.0)]
+    assert state.budget is not None
+    assert state.budget.spent == 1.5
+    assert state.draining is not None
+    assert state.ended is not None
+    assert len(state.lines) == 100
+    assert state.lines[-1].line == "line 499"
+
+
+def test_the_pace() -> None:
+    """Calls a second, as far as it is known."""
+    assert after(Polled("a", 1, 10)).calls_per_second(START) is None
+    state = after(Polled("a", 1, 10), Polled("a", 1, 14), Polled("b", 1, 12), Polled("a", 1, 25))
+    assert state.calls == 25
+    assert state.calls_per_second(START + timedelta(seconds=4)) == 5.0
+
+
+def test_the_time_that_is_left() -> None:
+    """Unknown until a run has ended; then rounds of as many runs as are in flight."""
+    unit = Unit("b", "m")
+    running = [SCHEDULED, FOUND, RunScheduled(unit, 1), RUNNING]
+    assert after(*running).seconds_left(START) is None
+    state = after(*running, COMPLETED)
+    # One took 4 s, one has been in flight for 2, and six are to come, one after the other.
+    assert state.seconds_left(START + timedelta(seconds=5)) == 2 + 6 * 4
+    state = after(*running, COMPLETED, Draining(DrainReason.INTERRUPTED, 1))
+    assert state.seconds_left(START + timedelta(seconds=5)) == 2
+    assert state.seconds_left(START + timedelta(seconds=50)) is None
+
+
+def test_a_second_sweep_in_the_same_stream_begins_anew() -> None:
+    """Nothing of the first stays."""
+    assert after(SCHEDULED, FOUND, TaskFailed("a", "x"), STARTED) == msgspec_free(after(), seconds=4)
+
+
+def msgspec_free(state: SweepState, *, seconds: int) -> SweepState:
+    state.began = START + timedelta(seconds=seconds)
+    return state
+
+
+def test_what_is_no_event_is_refused() -> None:
+    """A reader of a stream finds out."""
+    for line in (b"{}", b'{"event":"new","at":"2030-01-01T00:00:00Z"}', b"["):
+        with pytest.raises(msgspec.DecodeError):
+            read_event(line)
+
+
+# --- All events -----------------------------------------------------------------------------------------------
+
+_TEXT = st.text(max_size=8)
+_UNITS = st.builds(Unit, st.sampled_from(["a", "b"]), st.sampled_from(["m", "n"]), st.integers(1, 2))
+
+
+def _events_of(kind: type[SweepEvent]) -> st.SearchStrategy[SweepEvent]:
+    given_: dict[str, st.SearchStrategy[object]] = {
+        "unit": _UNITS,
+        "task": st.sampled_from(["a", "b", "é/🚀"]),
+        "attempt": st.integers(1, 3),
+        "seconds": st.floats(0, 9),
+    }
+    fields = {each.name for each in msgspec.structs.fields(kind)}
+    return st.builds(kind, **{name: made for name, made in given_.items() if name in fields})
+
+
+_EVENTS = st.one_of(*(_events_of(kind) for kind in ALL_EVENTS))
+
+
+@given(st.lists(_EVENTS, max_size=40))
+def test_what_is_read_back_gives_the_same_state(events: list[SweepEvent]) -> None:
+    """The lines of `--format jsonl` are enough to know all; in any order, and the counts add up."""
+    here, there = SweepState(), SweepState()
+    for number, event in enumerate([STARTED, *events]):
+        at = START + timedelta(microseconds=1234567 * number)
+        here.absorb(event, at)
+        read = read_event(write_event(event, at))
+        assert read == (event, at)
+        there.absorb(*read)
+    assert here == there
+    assert here.started is not None
+    assert sum(here.counts.values()) == here.planned
+    assert all(here.counts[state] == _number(here, state) for state in CellState if state != "planned")
+    for task, counts in here.counts_by_task.items():
+        own = [cell for unit, cell in here.cells.items() if unit.task == task]
+        assert counts[CellState.RUNNING] == sum(cell.state is CellState.RUNNING for cell in own)
+
+
+def _number(state: SweepState, which: CellState) -> int:
+    return sum(cell.state is which for cell in state.cells.values())
+
+
+def test_units_are_those_of_the_plan() -> None:
+    """In its order."""
+    units = list(after().units)
+    assert units[:3] == [Unit("a", "m", 1), Unit("a", "m", 2), Unit("a", "n", 1)]
+    assert len(units) == 8
+    assert list(SweepState().units) == []

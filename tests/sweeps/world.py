@@ -1,0 +1,309 @@
+"""A sweep in front of a simulated Kaggle: processes of the engine, one after another, and what must hold then."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import anyio
+
+from fanbench.api.messages import RunState
+from fanbench.sweeps._disk import clear_parts
+from fanbench.sweeps.engine import Engine, Stage
+from fanbench.sweeps.events import RunMissing, SweepEnded, SweepEvent
+from fanbench.sweeps.journal import Journal, Records
+from fanbench.sweeps.plan import PlannedTask, SweepPlan
+from fanbench.sweeps.rules import Rules
+from fanbench.sweeps.units import Attempt, Phase, content_identity, version_identity
+from tests.api.scripted import in_virtual_time
+from tests.sweeps.kaggle import SimulatedKaggle
+from tests.sweeps.life import Killed, MortalRecords
+from tests.sweeps.records import MemoryRecords
+from tests.sweeps.scenario import Call, Scenario
+from tests.sweeps.served import ServedRun
+
+__all__ = ["World", "names"]
+
+E = TypeVar("E", bound=SweepEvent)
+
+
+def names(kind: str, number: int) -> tuple[str, ...]:
+    """`t1`, `t2`, …"""
+    return tuple(f"{kind}{index}" for index in range(1, number + 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """An event and the second at which it was said, since its process began."""
+
+    at: float
+    event: SweepEvent
+
+
+class World:
+    """One sweep of tasks `t1`… on models `m1`…; `run` is one process of it, from its plan to its end.
+
+    `durable`: with a journal on the disk, which each process opens. `said` has what the last process said, `seconds` how long it took, `calls` how many calls it made, by kind.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        scenario: Scenario | None = None,
+        *,
+        tasks: int | Sequence[str] = 1,
+        models: int | Sequence[str] = 1,
+        repeats: int = 1,
+        rules: Rules | None = None,
+        durable: bool = False,
+    ) -> None:
+        self.folder = folder
+        self.kaggle = SimulatedKaggle(scenario)
+        self.records = MemoryRecords()
+        self._durable = durable
+        self.tasks = names("t", tasks) if isinstance(tasks, int) else tuple(tasks)
+        self.models = names("m", models) if isinstance(models, int) else tuple(models)
+        self.repeats = repeats
+        self.rules = rules or Rules()
+        #: Text of the tasks that come from a file; one that has none is on the server already.
+        self.texts: dict[str, str] = {task: f"notebook of {task}" for task in self.tasks}
+        self.said: list[Said] = []
+        self.seconds = 0.0
+        self.calls: Counter[str] = Counter()
+        self.engine: Engine | None = None
+
+    # --- Running ---
+
+    def plan(self) -> SweepPlan:
+        """As a planner would make it now. (Its calls are not counted.)"""
+        return SweepPlan(
+            tuple(map(self._planned, self.tasks)), self.models, self.folder, self.repeats, self.rules
+        )
+
+    def _planned(self, slug: str) -> PlannedTask:
+        there = self.kaggle.tasks.get(slug)
+        seen = there.answer(self.kaggle.now()) if there else None
+        text = self.texts.get(slug)
+        if text is not None:
+            return PlannedTask(slug, content_identity(text, ()), seen, Path(f"{slug}.py"), text)
+        assert seen is not None
+        return PlannedTask(slug, version_identity(seen.slug.version_number), seen)
+
+    def run(
+        self,
+        *,
+        until: Stage = "collect",
+        pause: float = 0.0,
+        kill_after: int | None = None,
+        kill_in: tuple[Call, bool] | None = None,
+        stop_after: float | None = None,
+        meanwhile: Callable[[SweepEvent, Engine], None] = lambda event, engine: None,
+        backend: str = "trio",
+    ) -> bool:
+        """One process, `pause` seconds after the last one; whether it came to its end.
+
+        See `SimulatedKaggle.begin` for the kills; after `stop_after` seconds it is cancelled. `meanwhile` gets
+        each event as it is said, and the engine.
+        """
+        random.seed(0)
+
+        async def process() -> None:
+            self.kaggle.begin(pause=pause, kill_after=kill_after, kill_in=kill_in)
+            before, began = self.kaggle.calls.copy(), self.kaggle.now()
+            clear_parts(self.folder)
+            with self._journal() as records, anyio.move_on_after(stop_after):
+                engine = self._engine(records, until, began, meanwhile)
+                try:
+                    await engine.run()
+                    self._finished = True
+                finally:
+                    self.seconds = round(self.kaggle.now() - began, 3)
+                    self.calls = self.kaggle.calls - before
+
+        self.said, self._finished = [], False
+        try:
+            in_virtual_time(process) if backend == "trio" else anyio.run(process, backend=backend)
+        except BaseException as error:
+            if not _is_kill(error):
+                raise
+        return self._finished
+
+    @contextmanager
+    def _journal(self) -> Iterator[Records]:
+        """What the engine writes to; `records` has it afterwards."""
+        if not self._durable:
+            yield self.records
+            return
+        with Journal.open(self.folder) as journal:
+            try:
+                yield journal
+            finally:
+                self.records = MemoryRecords()
+                self.records.save_attempts(journal.attempts())
+                for task in journal.tasks().values():
+                    self.records.save_task(task)
+
+    def _engine(
+        self, records: Records, until: Stage, began: float, meanwhile: Callable[[SweepEvent, Engine], None]
+    ) -> Engine:
+        life = self.kaggle.life
+
+        def emit(event: SweepEvent) -> None:
+            if not life.dead:
+                self.said.append(Said(round(self.kaggle.now() - began, 3), event))
+                meanwhile(event, engine)
+
+        engine = Engine(
+            self.kaggle,
+            self.plan(),
+            MortalRecords(records, life),
+            emit,
+            until=until,
+            offload=life.offload,
+            calls=self.kaggle.calls.total,
+            clock=self.kaggle.wall,
+        )
+        return engine
+
+    # --- Looking ---
+
+    def of(self, kind: type[E]) -> list[E]:
+        """The events of a kind of the last process."""
+        return [said.event for said in self.said if isinstance(said.event, kind)]
+
+    def said_of(self, kind: type[E]) -> list[tuple[float, E]]:
+        """The same with the seconds at which they were said."""
+        return [(said.at, said.event) for said in self.said if isinstance(said.event, kind)]
+
+    def times(self, kind: type[SweepEvent]) -> list[float]:
+        """When they were said."""
+        return [said.at for said in self.said if isinstance(said.event, kind)]
+
+    def missing(self) -> list[RunMissing]:
+        return self.of(RunMissing)
+
+    @property
+    def ended(self) -> SweepEnded:
+        event = self.said[-1].event
+        assert isinstance(event, SweepEnded)
+        return event
+
+    @property
+    def counts(self) -> tuple[int, int, int, int]:
+        """Completed, errored, missing, unscheduled."""
+        ended = self.ended
+        return ended.completed, ended.errored, ended.missing, ended.unscheduled
+
+    def attempts(self, *phases: Phase) -> list[Attempt]:
+        return [one for one in self.records.attempts() if not phases or one.phase in phases]
+
+    def folder_of(self, run: ServedRun) -> Path:
+        return self.folder / run.task / str(run.version) / run.model / str(run.id)
+
+    def edit(self, task: str) -> None:
+        """The user changes the task's file."""
+        self.texts[task] += ", changed"
+
+    def serve(self, **changes: Any) -> None:
+        """From here on the server behaves otherwise."""
+        self.kaggle.behave(replace(self.kaggle.scenario, **changes))
+
+    # --- What must hold ---
+
+    def check_server(self) -> None:
+        """At any time: nothing was pushed twice, and no run scheduled that no attempt has, or may find."""
+        for task in self.kaggle.tasks.values():
+            texts = [version.text for version in task.versions]
+            assert len(set(texts)) == len(texts), f"{task.slug} pushed twice"
+        used = Counter(one.run_id for one in self.attempts() if one.run_id is not None)
+        assert not [run_id for run_id, times in used.items() if times > 1], "a run in two attempts"
+        for task_slug in self.tasks:
+            for model in self.models:
+                unknown = [run for run in self.kaggle.ours(task_slug, model) if run.id not in used]
+                sought = [
+                    one
+                    for one in self.attempts(Phase.INTENDED, Phase.SCHEDULED)
+                    if (one.unit.task, one.unit.model) == (task_slug, model)
+                ]
+                assert len(unknown) <= len(sought), f"runs that nobody will find: {unknown}"
+
+    def check_journal(self) -> None:
+        """At any time: what the journal says of runs is so on the server and on the disk."""
+        for one in self.attempts():
+            if one.run_id is None:
+                continue
+            run = self.kaggle.runs[one.run_id]
+            assert (run.task, run.model, run.version) == (one.unit.task, one.unit.model, one.version)
+            if one.phase == Phase.ENDED:
+                assert one.state == run.course.end
+            if one.output is not None:
+                self.check_output(run)
+            if one.log is not None:
+                self.check_log(run)
+
+    def check_output(self, run: ServedRun) -> None:
+        folder = self.folder_of(run)
+        files = {
+            str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+        }
+        files.pop("run.log", None)
+        assert files == run.output(self.rules.include_source)
+
+    def check_log(self, run: ServedRun) -> None:
+        assert (self.folder_of(run) / "run.log").read_bytes() == run.log.encode()
+
+    def check_disk(self) -> None:
+        """At any time: under final names there is nothing but whole outputs and logs of runs that have ended."""
+        for path in self.folder.glob("*/*/*/*"):
+            if path.name.startswith("."):
+                continue
+            run = self.kaggle.runs[int(path.name)]
+            assert path == self.folder_of(run)
+            if [file.name for file in path.iterdir()] != ["run.log"]:
+                self.check_output(run)
+            if (path / "run.log").exists():
+                self.check_log(run)
+
+    def check(self) -> None:
+        self.check_server()
+        self.check_journal()
+        self.check_disk()
+
+    def check_all_done(self) -> None:
+        """At the end: each unit has its runs, their outputs and logs, and nothing else is there."""
+        self.check()
+        done = [one for one in self.attempts() if one.output is not None and one.log is not None]
+        used = {one.run_id for one in done}
+        mine = {run.id for run in self.kaggle.ours()}
+        assert mine <= used, f"runs too many: {mine - used}"
+        on_disk = {int(path.name) for path in self.folder.glob("*/*/*/*")}
+        assert on_disk == used
+        assert not list(self.folder.glob(".fanbench/logs/*"))
+        for task in self.tasks:
+            for model in self.models:
+                self._check_unit_counts(task, model, done)
+
+    def _check_unit_counts(self, task: str, model: str, done: Sequence[Attempt]) -> None:
+        """One attempt a repeat, and one more for each that errored, as far as they are tried again."""
+        for repeat in range(1, self.repeats + 1):
+            states = [
+                one.state
+                for one in done
+                if (one.unit.task, one.unit.model, one.unit.repeat) == (task, model, repeat)
+            ]
+            failures = states.count(RunState.ERRORED)
+            assert failures <= self.rules.retry_errored + 1
+            assert len(states) == failures + states.count(RunState.COMPLETED)
+            assert states.count(RunState.COMPLETED) == (failures <= self.rules.retry_errored)
+
+
+def _is_kill(error: BaseException) -> bool:
+    """The kill itself, or a group with nothing else in it."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(_is_kill, error.exceptions))
+    return isinstance(error, Killed)
