@@ -39,15 +39,21 @@ def test_every_event() -> None:
 
 def test_every_field() -> None:
     """Is explained once."""
-    explained = [name for cells in rows(section("Events").partition("| field |")[2]) for name in names(cells[0])]
+    explained = [
+        name for cells in rows(section("Events").partition("| field |")[2]) for name in names(cells[0])
+    ]
     assert sorted(explained) == sorted({name for kind in ALL_EVENTS for name in kind.__struct_fields__})
 
 
 def test_every_key_of_the_sweep_file() -> None:
     """In the order of the schema."""
-    tables = [tuple(names(cells[0])[0] for cells in rows(part)) for part in re.split(r"\| key \|", section("sweep.toml"))]
+    tables = [
+        tuple(names(cells[0])[0] for cells in rows(part))
+        for part in re.split(r"\| key \|", section("sweep.toml"))
+    ]
     assert tables[1:] == [
-        tuple(each.name for each in msgspec.structs.fields(kind)) for kind in (SweepFile, TaskTable, Limits, Policy)
+        tuple(each.name for each in msgspec.structs.fields(kind))
+        for kind in (SweepFile, TaskTable, Limits, Policy)
     ]
 
 

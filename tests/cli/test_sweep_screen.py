@@ -75,7 +75,10 @@ def test_a_row_of_cells_for_each_task() -> None:
     assert lines(sweep(2, 8, *EACH), 120) == [
         "task-0 ✓✗◆●○○?· 3/8  1 done, 1 errored, 1 missing, 1 collecting, 1 running, 1 queued, 1 scheduled, 1 planned",
         "task-1 ········ 0/8  8 planned",
-        "1:05  3 of 16 runs  time left unknown  1 done, 1 errored, 1 missing, 1 collecting, 1 running, 1 queued, 1 scheduled, 9…",
+        (
+            "1:05  3 of 16 runs  time left unknown  1 done, 1 errored, 1 missing, 1 collecting, 1 running, 1 queued, "
+            "1 scheduled, 9…"
+        ),
     ]
 
 

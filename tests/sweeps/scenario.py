@@ -96,12 +96,12 @@ class Fault:
 class Course:
     """What a run does. Times are in seconds: of the log, `cuts` and `stops` since the run began to run.
 
-    Between `running` and its `end` it is `scoring`; `unseen` is how much later lists say so. `log` is what it says and when; the live
-    log is not there for `log_late` (nor the finished one for `log_gap` after the end), breaks at each of
-    `cuts`, and ends in good order, though the run goes on, at each of `stops`. The finished log comes in
-    pieces of `recut` characters (0: as it was live). The output is there `output_gap` after the end (`inf`:
-    never); before it `download_faults` downloads break off, and `bad_zips` are damaged. `cost` is in US
-    dollars, `None` for a run whose files do not tell.
+    Between `running` and its `end` it is `scoring`; `unseen` is how much later lists say so. `log` is what it
+    says and when; the live log is not there for `log_late` (nor the finished one for `log_gap` after the end),
+    breaks at each of `cuts`, and ends in good order, though the run goes on, at each of `stops`. The finished
+    log comes in pieces of `recut` characters (0: as it was live). The output is there `output_gap` after the
+    end (`inf`: never); before it `download_faults` downloads break off, and `bad_zips` are damaged. `cost` is
+    in US dollars, `None` for a run whose files do not tell.
     """
 
     queued: float = 0.0

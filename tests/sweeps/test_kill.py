@@ -26,10 +26,13 @@ def long_log(task: str, model: str, nth: int) -> Course:
     return Course(queued=1.0, running=3.0, log=log) if model == "m1" else errored()
 
 
-@pytest.mark.parametrize("one_in_flight", [False, True])
-def test_killed_at_each_point(tmp_path: Path, one_in_flight: bool) -> None:
+@pytest.mark.parametrize(
+    "scenario",
+    [Scenario(course=long_log), Scenario(course=long_log, one_in_flight=False, unlisted=4.0)],
+    ids=["one in flight", "several in flight"],
+)
+def test_killed_at_each_point(tmp_path: Path, scenario: Scenario) -> None:
     """Whatever the point at which the process ends, the next one goes on to the same end."""
-    scenario = Scenario(course=long_log, one_in_flight=one_in_flight)
     point = 0
     while True:
         point += 1
@@ -74,7 +77,7 @@ def course_of(seed: int, faulty: bool) -> CourseOf:
 
 
 CALLS: tuple[Call, ...] = ("create", "task", "schedule", "runs", "logs", "download")
-FIRST, TIMES, CALL = st.integers(1, 12), st.integers(1, 2), st.sampled_from(CALLS)
+FIRST, TIMES, CALL = st.sampled_from([1, 1, 1, 2, 3, 7]), st.integers(1, 2), st.sampled_from(CALLS)
 FAULTS = st.builds(Fault, CALL, st.sampled_from([cut, fault(500)]), FIRST, TIMES, st.booleans()) | st.builds(
     Fault, CALL, st.sampled_from([fault(503), throttled(), throttled(3.0)]), FIRST, TIMES
 )
@@ -107,6 +110,7 @@ class Kills(RuleBasedStateMachine):
         self, scenario: Scenario, tasks: int, models: int, repeats: int, retry_errored: int, strangers: bool
     ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="fanbench-kill-"))
+        self.edits = 0
         rules = Rules(retry_errored=retry_errored, streams=3, downloads=2)
         self.world = World(self.folder, scenario, tasks=tasks, models=models, repeats=repeats, rules=rules)
         if strangers:
@@ -126,6 +130,18 @@ class Kills(RuleBasedStateMachine):
     @rule()
     def finish(self) -> None:
         assert self.world.run()
+
+    @rule(seconds=st.floats(0.0, 30.0))
+    def stop(self, seconds: float) -> None:
+        """Ctrl-C, twice: what is cancelled may clean up."""
+        self.world.run(stop_after=seconds)
+
+    @precondition(lambda self: self.edits < 2)
+    @rule()
+    def edit(self) -> None:
+        """The user changes a task: all of its runs are due again."""
+        self.edits += 1
+        self.world.edit("t1")
 
     @precondition(lambda self: self.saved())
     @rule(number=st.integers(0, 20))

@@ -93,6 +93,23 @@ def test_streams_and_downloads_are_bounded(tmp_path: Path) -> None:
     assert 1 < world.kaggle.most["streams"] <= 4 + 2
 
 
+def test_a_run_that_is_scored(tmp_path: Path) -> None:
+    """Between its last word and its end a run may be scored for a while: its output comes after that."""
+    world = World(tmp_path, Scenario(course=always(scoring=40.0)), models=3)
+    assert world.run()
+    world.check_all_done()
+    assert world.calls["runs"] <= 16
+    assert all(second >= 44 for second in world.times(OutputSaved))
+
+
+def test_a_sweep_of_nothing(tmp_path: Path) -> None:
+    """Without models there is nothing to do, and nothing is done."""
+    world = World(tmp_path, models=0, tasks=2)
+    assert world.run()
+    assert world.calls.total() == 0
+    assert world.counts == (0, 0, 0, 0)
+
+
 def test_it_runs_on_asyncio(tmp_path: Path) -> None:
     """The engine knows no event loop by name."""
     scenario = Scenario(latency=0, creation=0, course=always(running=0.01, log=((0, "a\n"),)))

@@ -245,3 +245,51 @@ def test_a_budget_that_is_enough(tmp_path: Path) -> None:
     world.check_all_done()
     assert world.counts == (8, 0, 0, 0)
     assert {one.state for one in world.attempts()} == {RunState.COMPLETED}
+
+
+@pytest.mark.parametrize("cost", [None, 0.5])
+def test_a_scout_tells_what_a_run_costs(tmp_path: Path, cost: float | None) -> None:
+    """One run of a task goes ahead; the others follow once it is known what it costs, or that this stays unknown."""
+    scenario = Scenario(course=always(cost=cost, running=10.0), creation=0)
+    world = World(tmp_path, scenario, models=4, rules=Rules(max_cost=10.0))
+    assert world.run()
+    world.check_all_done()
+    assert [len(models) for models in world.scheduled()] == [1, 3]
+    (scout, *others) = sorted(world.kaggle.ours(), key=lambda run: run.id)
+    assert all(other.scheduled >= scout.ends for other in others)
+
+
+def test_a_budget_without_a_quota(tmp_path: Path) -> None:
+    """Where the server does not tell what is spent, the run files do."""
+    scenario = Scenario(quota=False, creation=0, course=always(cost=1.0))
+    world = World(tmp_path, scenario, repeats=6, rules=Rules(max_cost=3.5))
+    assert world.run()
+    assert world.counts == (3, 0, 0, 3)
+    assert world.ended.stopped == DrainReason.BUDGET
+
+
+@pytest.mark.parametrize("point", range(5, 120, 6))
+def test_a_budget_over_several_processes(tmp_path: Path, point: int) -> None:
+    """However often the sweep is killed, the cap is for the whole of it."""
+    scenario = Scenario(course=always(cost=1.0, running=10.0), creation=0)
+    world = World(tmp_path, scenario, models=2, repeats=5, rules=Rules(max_cost=4.5))
+    world.run(kill_after=point)
+    world.run(kill_after=point, pause=3.0)
+    assert world.run()
+    world.check()
+    assert world.counts == (4, 0, 0, 6)
+    assert len(world.kaggle.ours()) == 4
+
+
+# --- Stopped ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("at", [0.0, 0.05, 1.0, 2.2, 2.4, 3.0, 4.3, 4.45, 5.0, 6.0, 20.0])
+def test_stopped_at_once(tmp_path: Path, at: float) -> None:
+    """A second Ctrl-C leaves no half file and loses nothing: the next time goes on."""
+    world = World(tmp_path, Scenario(course=always(running=2.0)), tasks=2, models=2, repeats=2)
+    finished = world.run(stop_after=at)
+    assert finished == (at == 20.0)
+    world.check()
+    assert world.run()
+    world.check_all_done()

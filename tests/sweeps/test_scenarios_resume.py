@@ -40,7 +40,7 @@ def test_more_models_run_alone(tmp_path: Path) -> None:
     world.models = (*world.models, "m3")
     assert world.run()
     assert world.calls["create"] == 0
-    assert [about for _, about in world.kaggle.asked("schedule")][2:] == [("t1", ("m3",)), ("t2", ("m3",))]
+    assert {about for _, about in world.kaggle.asked("schedule")[2:]} == {("t1", ("m3",)), ("t2", ("m3",))}
     world.check_all_done()
 
 
@@ -131,6 +131,18 @@ def test_killed_in_the_push(tmp_path: Path, done: bool) -> None:
     world.check_all_done()
 
 
+@pytest.mark.parametrize("done", [False, True])
+def test_killed_in_the_push_of_a_new_version(tmp_path: Path, done: bool) -> None:
+    """Somebody's version that was there before is not taken for ours."""
+    world = World(tmp_path, models=2)
+    world.kaggle.have_task("t1", "somebody's")
+    assert not world.run(kill_in=("create", done))
+    assert world.run(pause=60.0)
+    assert len(world.kaggle.tasks["t1"].versions) == 2
+    assert {one.version for one in world.attempts()} == {2}
+    world.check_all_done()
+
+
 @pytest.mark.parametrize("pause", [0.0, 300.0])
 @pytest.mark.parametrize("done", [False, True])
 def test_killed_in_the_schedule_call(tmp_path: Path, done: bool, pause: float) -> None:
@@ -141,6 +153,15 @@ def test_killed_in_the_schedule_call(tmp_path: Path, done: bool, pause: float) -
     assert world.run(pause=pause)
     assert world.calls["schedule"] == (0 if done else 1)
     assert all(event.adopted == done for event in world.of(RunFound))
+    world.check_all_done()
+
+
+def test_killed_in_the_schedule_call_while_lists_lag(tmp_path: Path) -> None:
+    """Runs that no list has yet are waited for before they are scheduled again."""
+    world = World(tmp_path, Scenario(one_in_flight=False, unlisted=8.0), models=3)
+    assert not world.run(kill_in=("schedule", True))
+    assert world.run()
+    assert world.calls["schedule"] == 0
     world.check_all_done()
 
 
@@ -202,6 +223,32 @@ def test_a_log_that_was_begun_before_the_kill(tmp_path: Path) -> None:
     assert world.run(pause=3.0)
     world.check_all_done()
     assert world.calls["schedule"] == 0
+
+
+@pytest.mark.parametrize("versions_apart", [True, False])
+def test_an_edit_while_runs_are_under_way(tmp_path: Path, versions_apart: bool) -> None:
+    """The runs of the new content come, however long those of the old one are in their way."""
+    scenario = Scenario(course=always(running=400.0), of_any_version=not versions_apart)
+    world = World(tmp_path, scenario, models=2)
+    assert not world.run(stop_after=30.0)
+    world.edit("t1")
+    assert world.run()
+    assert world.counts == (2, 0, 0, 0)
+    assert {one.version for one in world.attempts() if one.output} == {2}
+    assert len(world.kaggle.ours()) == 4
+    world.check()
+
+
+@pytest.mark.parametrize("done", [False, True])
+def test_an_edit_after_a_kill_in_the_schedule_call(tmp_path: Path, done: bool) -> None:
+    """Runs of the old content, found late, do not serve the new one."""
+    world = World(tmp_path, Scenario(one_in_flight=False, course=always(running=40.0)), models=2)
+    assert not world.run(kill_in=("schedule", done))
+    world.edit("t1")
+    assert world.run()
+    assert world.counts == (2, 0, 0, 0)
+    assert {one.version for one in world.attempts() if one.output} == {2}
+    world.check()
 
 
 def test_missing_runs_are_asked_for_again(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import anyio
 
@@ -48,7 +48,8 @@ class Said:
 class World:
     """One sweep of tasks `t1`… on models `m1`…; `run` is one process of it, from its plan to its end.
 
-    `durable`: with a journal on the disk, which each process opens. `said` has what the last process said, `seconds` how long it took, `calls` how many calls it made, by kind.
+    `durable`: with a journal on the disk, which each process opens. `said` has what the last process said,
+    `seconds` how long it took, `calls` how many calls it made, by kind.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class World:
         self.kaggle = SimulatedKaggle(scenario)
         self.records = MemoryRecords()
         self._durable = durable
+        self._processes = 0
         self.tasks = names("t", tasks) if isinstance(tasks, int) else tuple(tasks)
         self.models = names("m", models) if isinstance(models, int) else tuple(models)
         self.repeats = repeats
@@ -89,10 +91,17 @@ class World:
         there = self.kaggle.tasks.get(slug)
         seen = there.answer(self.kaggle.now()) if there else None
         text = self.texts.get(slug)
-        if text is not None:
-            return PlannedTask(slug, content_identity(text, ()), seen, Path(f"{slug}.py"), text)
-        assert seen is not None
-        return PlannedTask(slug, version_identity(seen.slug.version_number), seen)
+        file = Path(f"{slug}.py") if text is not None else None
+        return PlannedTask(slug, self._identity(slug), seen, file, text)
+
+    def _identity(self, slug: str) -> str:
+        """That of what is to be run now."""
+        text = self.texts.get(slug)
+        return (
+            version_identity(len(self.kaggle.tasks[slug].versions))
+            if text is None
+            else content_identity(text, ())
+        )
 
     def run(
         self,
@@ -110,7 +119,8 @@ class World:
         See `SimulatedKaggle.begin` for the kills; after `stop_after` seconds it is cancelled. `meanwhile` gets
         each event as it is said, and the engine.
         """
-        random.seed(0)
+        self._processes += 1
+        _shuffle_alike(self._processes)
 
         async def process() -> None:
             self.kaggle.begin(pause=pause, kill_after=kill_after, kill_in=kill_in)
@@ -184,6 +194,10 @@ class World:
         """When they were said."""
         return [said.at for said in self.said if isinstance(said.event, kind)]
 
+    def scheduled(self) -> list[tuple[str, ...]]:
+        """The models of each schedule call there was."""
+        return [models for _, (_, models) in cast("list[tuple[float, Any]]", self.kaggle.asked("schedule"))]
+
     def missing(self) -> list[RunMissing]:
         return self.of(RunMissing)
 
@@ -224,13 +238,14 @@ class World:
         assert not [run_id for run_id, times in used.items() if times > 1], "a run in two attempts"
         for task_slug in self.tasks:
             for model in self.models:
-                unknown = [run for run in self.kaggle.ours(task_slug, model) if run.id not in used]
-                sought = [
-                    one
+                mine = self.kaggle.ours(task_slug, model)
+                unknown = Counter(run.version for run in mine if run.id not in used)
+                sought = Counter(
+                    one.version
                     for one in self.attempts(Phase.INTENDED, Phase.SCHEDULED)
                     if (one.unit.task, one.unit.model) == (task_slug, model)
-                ]
-                assert len(unknown) <= len(sought), f"runs that nobody will find: {unknown}"
+                )
+                assert unknown <= sought, f"runs of {task_slug} on {model} that nobody will find"
 
     def check_journal(self) -> None:
         """At any time: what the journal says of runs is so on the server and on the disk."""
@@ -239,11 +254,15 @@ class World:
                 continue
             run = self.kaggle.runs[one.run_id]
             assert (run.task, run.model, run.version) == (one.unit.task, one.unit.model, one.version)
+            version = self.kaggle.tasks[run.task].versions[run.version - 1]
+            assert one.identity in (content_identity(version.text, ()), version_identity(version.number))
             if one.phase == Phase.ENDED:
                 assert one.state == run.course.end
-            if one.output is not None:
+            # What the user deletes of an older content is not fetched again.
+            kept = one.identity == self._identity(one.unit.task) or self.folder_of(run).exists()
+            if one.output is not None and kept:
                 self.check_output(run)
-            if one.log is not None:
+            if one.log is not None and kept:
                 self.check_log(run)
 
     def check_output(self, run: ServedRun) -> None:
@@ -277,16 +296,21 @@ class World:
     def check_all_done(self) -> None:
         """At the end: each unit has its runs, their outputs and logs, and nothing else is there."""
         self.check()
-        done = [one for one in self.attempts() if one.output is not None and one.log is not None]
-        used = {one.run_id for one in done}
-        mine = {run.id for run in self.kaggle.ours()}
-        assert mine <= used, f"runs too many: {mine - used}"
+        complete = [one for one in self.attempts() if one.output is not None and one.log is not None]
         on_disk = {int(path.name) for path in self.folder.glob("*/*/*/*")}
-        assert on_disk == used
+        assert on_disk <= {one.run_id for one in complete}
         assert not list(self.folder.glob(".fanbench/logs/*"))
+        done = [one for one in complete if one.identity == self._identity(one.unit.task)]
+        used = {one.run_id for one in done}
+        assert used <= on_disk
+        mine = {run.id for run in self.kaggle.ours() if self._is_newest(run)}
+        assert mine <= used, f"runs too many: {mine - used}"
         for task in self.tasks:
             for model in self.models:
                 self._check_unit_counts(task, model, done)
+
+    def _is_newest(self, run: ServedRun) -> bool:
+        return run.version == len(self.kaggle.tasks[run.task].versions)
 
     def _check_unit_counts(self, task: str, model: str, done: Sequence[Attempt]) -> None:
         """One attempt a repeat, and one more for each that errored, as far as they are tried again."""
@@ -300,6 +324,15 @@ class World:
             assert failures <= self.rules.retry_errored + 1
             assert len(states) == failures + states.count(RunState.COMPLETED)
             assert states.count(RunState.COMPLETED) == (failures <= self.rules.retry_errored)
+
+
+def _shuffle_alike(seed: int) -> None:
+    """Trio wakes tasks in a random order: in the same one each time that a test runs."""
+    from trio._core import _run
+
+    random.seed(seed)
+    _run._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]
+    _run._r.seed(seed)
 
 
 def _is_kill(error: BaseException) -> bool:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, cast
 
 import anyio
 from anyio import to_thread
@@ -21,11 +23,13 @@ from fanbench.api.messages import Message
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["Progress", "transfer"]
+__all__ = ["Progress", "new_file", "transfer"]
 
 Progress = Callable[[int, int | None], None]
 
 BLOCK = 256 * 1024
+# A download of so many bytes is kept in memory: most are, and a file costs more than all else on the way.
+IN_MEMORY = 1 << 20
 PARTIAL_CONTENT = 206
 RANGE_NOT_SATISFIABLE = 416
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
@@ -50,10 +54,15 @@ class _State:
         self.received, self.tag = 0, ""
 
 
+def new_file(folder: Path) -> IO[bytes]:
+    """For a download: in memory as long as it is small, else in `folder`, without a name."""
+    return cast("IO[bytes]", tempfile.SpooledTemporaryFile(IN_MEMORY, dir=str(folder)))
+
+
 async def transfer(
     transport: Transport, call: Call, request: Message, file: IO[bytes], progress: Progress | None
 ) -> None:
-    """The body of the answer, whole, into `file`, which is new and empty.
+    """The body of the answer, whole, into `file`, which is a `new_file`.
 
     One that breaks off is taken up where it broke, if the server can do that, else from the start; as often
     in a row without coming further as the transport's policy allows.
@@ -177,6 +186,8 @@ async def _copy(response: httpx.Response, file: IO[bytes], state: _State, progre
 
 
 async def _flush(file: IO[bytes], block: bytearray) -> None:
-    if block:
+    if file.tell() + len(block) <= IN_MEMORY:
+        file.write(block)
+    else:
         await to_thread.run_sync(file.write, bytes(block))
-        block.clear()
+    block.clear()

@@ -33,7 +33,7 @@ class BadZip(OutputError):
 
 
 def unpack(
-    archive: Path,
+    archive: Path | IO[bytes],
     folder: Path,
     *,
     check: Callable[[], object] = lambda: None,

@@ -21,7 +21,7 @@ from anyio import from_thread, to_thread
 
 from fanbench._errors import OutputError
 from fanbench.api import _calls
-from fanbench.api._transfer import Progress, transfer
+from fanbench.api._transfer import Progress, new_file, transfer
 from fanbench.api._zips import BadZip, Unpacked, unpack
 from fanbench.api.messages import RunRequest
 
@@ -32,7 +32,6 @@ __all__ = ["BadZip", "Downloaded", "Progress", "download_output"]
 
 CLEAN_UP_TIMEOUT = 10.0
 _STAGE = ".part"
-_ARCHIVE = "output.zip"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,16 +90,11 @@ class _Stage:
         _clear_stale(target)
         prefix = f".{target.name}-{os.getpid()}-"
         path = Path(tempfile.mkdtemp(prefix=prefix, suffix=_STAGE, dir=target.parent))
-        try:
-            return cls(target, path, (path / _ARCHIVE).open("wb"))
-        except BaseException:
-            shutil.rmtree(path, ignore_errors=True)
-            raise
+        return cls(target, path, new_file(path))
 
     def put_in_place(self) -> Unpacked:
         """The archive is whole: unpack it, and let the folder take its place. Ends early when cancelled."""
-        self.archive.close()
-        files = _unpack_safely(self.path / _ARCHIVE, self.path / "new")
+        files = _unpack_safely(self.archive, self.path / "new")
         _swap(self.path / "new", self.target, self.path / "old")
         self.clear()
         return files
@@ -144,7 +138,7 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
-def _unpack_safely(archive: Path, folder: Path) -> Unpacked:
+def _unpack_safely(archive: IO[bytes], folder: Path) -> Unpacked:
     """Unpacked, and on the disk. Ends early when the waiting task is cancelled."""
     folder.mkdir()
     files = unpack(archive, folder, check=from_thread.check_cancelled)

@@ -80,7 +80,7 @@ _OPTIONS = (
         "The longest pause between two polls (default: 60; they begin at 1).",
     ),
     _number("--streams", _AT_LEAST_1, "N", "How many logs are followed at a time (default: 64)."),
-    _number("--downloads", _AT_LEAST_1, "N", "How many outputs are downloaded at a time (default: 8)."),
+    _number("--downloads", _AT_LEAST_1, "N", "How many outputs are downloaded at a time (default: 16)."),
     click.option("--schema", is_flag=True, help="Print the JSON schema of sweep.toml, and do nothing."),
 )
 

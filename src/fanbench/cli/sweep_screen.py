@@ -269,7 +269,8 @@ def _style(name: str) -> Style:
 def _joined(parts: Parts) -> Parts:
     """Neighbours of one style as one."""
     return [
-        ("".join(text for text, _ in pieces), style) for style, pieces in groupby(parts, key=lambda part: part[1])
+        ("".join(text for text, _ in pieces), style)
+        for style, pieces in groupby(parts, key=lambda part: part[1])
     ]
 
 

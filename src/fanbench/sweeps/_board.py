@@ -43,8 +43,9 @@ class Board:
         self.by_run: dict[int, Flight] = {}
         self.by_model: dict[str, dict[Unit, Flight]] = {}
         self.due: dict[str, deque[Unit]] = {}
-        #: Runs of any attempt, also of those at earlier contents; and runs that are of none.
+        #: Runs of any attempt; those of them at earlier contents; and runs that are of none.
         self.ours: set[int] = set()
+        self.earlier: set[int] = set()
         self.strangers: set[int] = set()
         #: Attempts whose run nobody waits for, but which may have one, by model.
         self.orphans: dict[str, list[Attempt]] = {}
@@ -63,6 +64,8 @@ class Board:
         for attempt in attempts:
             if attempt.run_id is not None:
                 self.ours.add(attempt.run_id)
+                if attempt.identity != self.identity:
+                    self.earlier.add(attempt.run_id)
             elif attempt.identity != self.identity:
                 self.orphan(attempt)
 
@@ -240,6 +243,8 @@ class Board:
             return []
         orphans.remove(attempt)
         self.ours.add(run.id)
+        if attempt.identity != self.identity:
+            self.earlier.add(run.id)
         return [Change(self.book.put(attempt.but(phase=Phase.FOUND, run_id=run.id)))]
 
     def _may_be(self, run: Run, orphan: Attempt) -> bool:

@@ -110,8 +110,6 @@ class Collectors:
         cost = await shared.gate.cost_of(folder)
         output = SavedOutput(self._name(folder), sealed.files, sealed.size, sealed.digest)
         flight.attempt = self._book.put(flight.attempt.but(output=output))
-        if not flight.paid:
-            shared.gate.finished(flight.unit.task, cost)
         event = OutputSaved(
             flight.unit,
             flight.attempt.number,
@@ -122,6 +120,10 @@ class Collectors:
             output.digest,
         )
         self._book.commit([Change(flight.attempt, event)])
+        # After the record, and in the same breath: whoever is killed in between has told it too little, not
+        # twice, and the quota knows of it.
+        if not flight.paid:
+            shared.gate.finished(flight.unit.task, cost)
 
     # --- The log ---
 

@@ -73,7 +73,7 @@ class Limits(_Table, frozen=True):
     ] = UNSET
     downloads: Annotated[
         _Several | UnsetType,
-        Meta(description="Downloads at a time (default: 8).", examples=[8]),
+        Meta(description="Downloads at a time (default: 16).", examples=[8]),
     ] = UNSET
     max_cost: Annotated[
         _Seconds | UnsetType,

@@ -273,31 +273,40 @@ class Watcher:
     # --- Skips ---
 
     def _solve(self, runs: Sequence[Run], began: float, now: float) -> list[Change]:
-        """Why models were skipped: for a run in flight that is another's, or for nothing that can be seen."""
+        """Why models were skipped: for a run in flight that nobody here waits for, or for none that is listed."""
         open_puzzles = {
             model: puzzle
             for model, puzzle in self.puzzles.items()
             if puzzle.until is None and puzzle.asked_at <= began
         }
-        foreign: dict[str, list[Run]] = {}
+        in_the_way: dict[str, list[Run]] = {}
         for run in runs:
-            if run.id not in self._board.ours and not run.state.terminal and model_of(run) in open_puzzles:
-                foreign.setdefault(model_of(run), []).append(run)
+            if model_of(run) in open_puzzles and self._is_in_the_way(run):
+                in_the_way.setdefault(model_of(run), []).append(run)
         changes: list[Change] = []
         for model, puzzle in open_puzzles.items():
-            changes += self._solve_one(model, puzzle, foreign.get(model, []), now)
+            changes += self._solve_one(model, puzzle, in_the_way.get(model, []), now)
         return changes
 
-    def _solve_one(self, model: str, puzzle: Puzzle, foreign: Sequence[Run], now: float) -> list[Change]:
+    def _is_in_the_way(self, run: Run) -> bool:
+        """Its end is worth waiting for. (That of a run which was given up here is not.)"""
+        mine = run.id in self._board.ours and run.id not in self._board.earlier
+        return not run.state.terminal and not mine
+
+    def _solve_one(self, model: str, puzzle: Puzzle, others: Sequence[Run], now: float) -> list[Change]:
+        """A stranger's run of the same version serves us; any other must end first."""
         board = self._board
-        mine = [run for run in foreign if run.task_slug.version_number in (0, puzzle.version)]
+        versions = (0, puzzle.version)
+        mine = [
+            one for one in others if one.task_slug.version_number in versions and one.id not in board.ours
+        ]
         if mine and model in board.due:
             del self.puzzles[model]
             (unit,) = board.take_due([model])
             run = min(mine, key=lambda one: one.id)
             self._shared.one_at_a_time = True
             return [board.adopt(unit, run, puzzle.version, now, self._shared.wall())]
-        if not foreign and puzzle.tries > _SKIP_TRIES:
+        if not others and puzzle.tries > _SKIP_TRIES:
             del self.puzzles[model]
             for unit in board.drop_due(model):
                 self._book.give_up(unit, self._book.next_number(unit), "schedule", puzzle.reason)

@@ -171,7 +171,9 @@ def _cell(rows: Sequence[RunRow]) -> str:
         return MISSING
     results = [row.result for row in rows if _is_good(row) and row.result]
     rest = Counter(_in_words(row) for row in rows if not _is_good(row))
-    return ", ".join(filter(None, [_several(results), *(f"{number} {word}" for word, number in rest.items())]))
+    return ", ".join(
+        filter(None, [_several(results), *(f"{number} {word}" for word, number in rest.items())])
+    )
 
 
 def _is_good(row: RunRow) -> bool:

@@ -12,7 +12,7 @@ from fanbench.verbs._pace import POLL_INTERVAL
 __all__ = ["MaxFailures", "Rules"]
 
 STREAMS = 64
-DOWNLOADS = 8
+DOWNLOADS = 16
 
 
 class MaxFailures(msgspec.Struct, frozen=True):

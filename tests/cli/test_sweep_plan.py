@@ -1,0 +1,164 @@
+"""`fanbench sweep` before anything is touched: the plan, what is refused, sweep files, one stage at a time."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.api.fake_server import FakeServer
+from tests.cli.conftest import Cli
+from tests.cli.sweep_world import Sweep, changes, plain, sweep_of, sweep_world, task_files
+from tests.cli.world import World, bodies
+
+
+@pytest.fixture
+def world() -> World:
+    return sweep_world()
+
+
+@pytest.fixture
+def files(folder: Path) -> list[Path]:
+    return task_files(folder)
+
+
+@pytest.fixture
+def sweep(cli: Cli, files: list[Path]) -> Sweep:
+    return sweep_of(cli)
+
+
+# --- Before anything is touched ------------------------------------------------------------------------------
+
+
+def test_a_dry_run(cli: Cli, server: FakeServer, files: list[Path]) -> None:
+    """Shows the plan on stdout, exit 0, and touches nothing: here, or on the server."""
+    before = sorted(Path().iterdir())
+    result = cli("sweep", "first.py", "there", "--all-models", "--dry-run")
+    assert result.exit_code == 0
+    assert plain(result.stdout).startswith("first new schedule 3\nthere existing (version 2) schedule 3\n")
+    assert "Left of the daily quota: 88 of 100 runs" in result.stdout
+    assert sorted(Path().iterdir()) == before
+    assert changes(server) == 0
+
+
+def test_a_dry_run_for_programs(cli: Cli, files: list[Path]) -> None:
+    """A record a task."""
+    words = ("sweep", "first.py", "there", "-m", "a", "--dry-run", "-d", "o/d", "--format")
+    first, there = json.loads(cli(*words, "json").stdout)
+    assert (first["push"], first["pushed"], first["schedule"], first["datasets"]) == ("new", True, 1, ["o/d"])
+    assert (there["push"], there["version"], there["file"]) == ("existing", 2, None)
+    rows = list(csv.DictReader(cli(*words, "csv").stdout.splitlines()))
+    assert [row["task"] for row in rows] == ["first", "there"]
+
+
+def test_nobody_to_ask(cli: Cli, server: FakeServer, files: list[Path]) -> None:
+    """Is an error that names -y; unless there is nothing to do."""
+    result = cli("sweep", "first.py", "-m", "a")
+    assert result.exit_code == 2
+    assert "hint: Pass -y to say yes." in result.stderr
+    assert not Path("results").exists()
+    assert changes(server) == 0
+    assert cli("sweep", "first.py", "-m", "a", "-y").exit_code == 0
+    assert cli("sweep", "first.py", "-m", "a").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["first.py", "-m", "a", "b"], 2, "Repeat the flag: -m a -m b"),
+        (["first.py", "-m", "a", "--all-models"], 2, "-m and --all-models exclude each other"),
+        (["first.py"], 2, "No model is given"),
+        ([], 2, "No task is given, and results has no sweep that could go on."),
+        (["-m", "a", "-d", "o/d"], 2, "-d/--dataset is for tasks that are named"),
+        (["first.py", "-m", "aa"], 2, "aa"),
+        (["first.py", "-m", "a", "-d", "odd"], 2, "'odd' is not a dataset"),
+        (
+            ["first.py", "-m", "a", "--max-failures", "many"],
+            2,
+            "--max-failures takes a number or a percentage",
+        ),
+        (["first.py", "-m", "a", "--deadline", "nan"], 2, "deadline"),
+        (["first.py", "-m", "a", "--repeats", "0"], 2, "repeats"),
+        (["gone.py", "-m", "a"], 1, "gone.py"),
+        (["gone", "-m", "a"], 4, "gone"),
+        (["first.py", "-m", "a", "-o", "first.py"], 2, "is a file"),
+        (["first.py", "first.py", "-m", "a"], 2, "twice"),
+    ],
+)
+def test_what_is_refused(sweep: Sweep, server: FakeServer, words: list[str], code: int, message: str) -> None:
+    """With the right exit code, before anything is touched."""
+    result = sweep(*(words or ["-o", "results"]))
+    assert result.exit_code == code
+    assert message in result.stderr
+    assert not Path("results").exists()
+    assert changes(server) == 0
+
+
+def test_a_sweep_file(sweep: Sweep, server: FakeServer) -> None:
+    """Says it all; flags go before it."""
+    Path("sweep.toml").write_text(
+        'tasks = ["there", {file = "first.py", datasets = ["o/d"]}]\nmodels_from = "models.txt"\n'
+        'repeats = 2\noutput = "out"\n[limits]\nconcurrency = 3\n'
+    )
+    Path("models.txt").write_text("a # the first\n\nb\n")
+    result = sweep("sweep.toml", "--repeats", "1")
+    assert result.exit_code == 0
+    assert plain(result.stdout).startswith("task a b\nthere")
+    assert Path("out/summary.json").exists()
+    (pushed,) = bodies(server, "CreateBenchmarkTask")
+    assert pushed["options"] == {"datasetDataSources": ["o/d"]}
+    listed = sweep("there", "--models-from", "models.txt", "-o", "listed")
+    assert listed.exit_code == 0
+    assert json.loads(Path("listed/summary.json").read_text())["models"] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('tasks = ["there"]\nmodel = ["a"]\n', "sweep.toml:2: unknown key 'model'"),
+        ('models = ["a"]\n', "sweep.toml names no tasks"),
+        ("tasks = [\n", "sweep.toml:1:"),
+    ],
+)
+def test_a_mistake_in_a_sweep_file(sweep: Sweep, text: str, message: str) -> None:
+    """Is told with its line, exit 2."""
+    Path("sweep.toml").write_text(text)
+    result = sweep("sweep.toml")
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+def test_the_schema(cli: Cli) -> None:
+    """Is printed without asking anybody."""
+    assert json.loads(cli("sweep", "--schema").stdout)["$defs"]["SweepFile"]
+
+
+# --- Stages --------------------------------------------------------------------------------------------------
+
+
+def test_one_stage_at_a_time(sweep: Sweep, server: FakeServer) -> None:
+    """Each ends with what came out and the next command; the last one with the table."""
+    pushed = sweep("first.py", "-m", "a", "--step")
+    assert pushed.exit_code == 0
+    assert pushed.stdout == "first: version 2 is ready\n"
+    assert "Next: fanbench sweep -o results --step" in pushed.stderr
+    assert changes(server) == 1
+    scheduled = sweep("-o", "results", "--step")
+    assert scheduled.exit_code == 0
+    assert scheduled.stdout.startswith("Runs: 1 ")
+    assert changes(server) == 2
+    collected = sweep("-o", "results", "--step")
+    assert collected.exit_code == 0
+    assert plain(collected.stdout).startswith("task a\nfirst ✓\n")
+
+
+def test_a_stage_that_fails(sweep: Sweep, world: World) -> None:
+    """Is exit 1."""
+    world.ends["creation"] = "ERRORED"
+    world.seconds = 0.1
+    result = sweep("first.py", "-m", "a", "--step")
+    assert result.exit_code == 1
+    assert "first: failed:" in result.stdout
+    assert "error: 1 task(s) failed, 1 run(s) are missing." in result.stderr
