@@ -175,7 +175,7 @@ class Kills(RuleBasedStateMachine):
 
 TestKills = Kills.TestCase
 TestKills.settings = settings(
-    max_examples=60,
+    max_examples=100,
     stateful_step_count=8,
     deadline=None,
     derandomize=True,

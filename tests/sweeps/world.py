@@ -296,13 +296,18 @@ class World:
     def check_all_done(self) -> None:
         """At the end: each unit has its runs, their outputs and logs, and nothing else is there."""
         self.check()
-        complete = [one for one in self.attempts() if one.output is not None and one.log is not None]
-        on_disk = {int(path.name) for path in self.folder.glob("*/*/*/*")}
-        assert on_disk <= {one.run_id for one in complete}
         assert not list(self.folder.glob(".fanbench/logs/*"))
-        done = [one for one in complete if one.identity == self._identity(one.unit.task)]
+        done = [
+            one
+            for one in self.attempts()
+            if one.output is not None
+            and one.log is not None
+            and one.identity == self._identity(one.unit.task)
+        ]
         used = {one.run_id for one in done}
-        assert used <= on_disk
+        newest = [f"{slug}/{len(task.versions)}" for slug, task in self.kaggle.tasks.items()]
+        on_disk = {path.name for version in newest for path in self.folder.glob(f"{version}/*/*")}
+        assert on_disk == set(map(str, used))
         mine = {run.id for run in self.kaggle.ours() if self._is_newest(run)}
         assert mine <= used, f"runs too many: {mine - used}"
         for task in self.tasks:

@@ -25,6 +25,10 @@ from fanbench import (
     RunResult,
     RunState,
     StillRunning,
+    Sweep,
+    SweepEvent,
+    SweepPlan,
+    SweepReport,
     Task,
     TaskStatus,
     WaitTimeout,
@@ -95,3 +99,16 @@ def errors(error: StillRunning) -> None:
     base: FanbenchError = timeout
     assert_type(error.runs, tuple[Run, ...])
     assert_type(base.hint, str | None)
+
+
+async def sweeps(client: Client) -> None:
+    report = await fanbench.sweep("a.py", "gemini-*", client=client, output=Path("out"), max_failures="10%")
+    assert_type(report, SweepReport)
+    assert_type(await fanbench.sweep(tasks=[Path("a.py")], models=["m"], repeats=2, fresh=True), SweepReport)
+    plan = await fanbench.plan_sweep(client, ["a.py", "a-slug"], all_models=True)
+    assert_type(plan, SweepPlan)
+    async with Sweep(client, plan) as sweep:
+        async for event in sweep:
+            assert_type(event, SweepEvent)
+        assert_type(await sweep.report(), SweepReport)
+    await fanbench.sweep("a.py", "m", max_costs=3)  # type: ignore[call-arg]

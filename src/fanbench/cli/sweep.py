@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from fanbench._errors import UsageError
+from fanbench._errors import FanbenchError, UsageError
 from fanbench.cli.ask import confirmed
 from fanbench.cli.options import Settings, Verb, model_option, pass_settings
 from fanbench.cli.render import bold
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fanbench.api.client import Client
     from fanbench.cli.sweep_course import Outcome, Prepared
     from fanbench.sweeps.preview import TaskPreview
+    from fanbench.sweeps.report import SweepReport
     from fanbench.sweeps.spec import SweepSpec
 
 __all__ = ["PLAN_FIELDS", "sweep"]
@@ -181,7 +182,6 @@ class _Command:
             self._end(*call(self._settings, self._all_at_once))
         else:
             prepared = call(self._settings, self._prepare)
-            self._say_plan(prepared)
             if self._confirmed(prepared):
                 self._end(prepared, call(self._settings, lambda client: self._follow(client, prepared)))
             else:
@@ -231,30 +231,50 @@ class _Command:
         from fanbench.cli.sweep_step import question
 
         if prepared.preview.nothing_to_do:
+            self._say_plan(prepared)
             return True
+        for line in prepared.preview.lines():  # also with -q: it is what is asked about
+            click.echo(line, err=True)
         asked = question(prepared.stage, prepared.preview) if self._wishes.step else "Go on?"
         return confirmed(asked, yes=False)
 
     # --- The end ---
 
     def _end(self, prepared: Prepared, outcome: Outcome) -> None:
-        from fanbench.cli.sweep_report import failure, go_on, show_report
-
-        output = prepared.plan.output
+        """What came out is shown first: the disk may be full for the summaries."""
         if outcome.report is None:
             raise click.exceptions.Exit(outcome.code)
         if self._wishes.step and prepared.stage != "collect":
             error = self._end_stage(prepared, outcome)
         else:
-            show_report(self._settings, outcome.report)
-            error = failure(self._settings, outcome.report)
+            error = self._end_all(outcome.report)
+        self._write_summary(outcome.report)
         if outcome.code:
-            self._out.note(f"\nInterrupted. What is left is done by: {bold(go_on(self._settings, output))}")
-            raise click.exceptions.Exit(outcome.code)
+            raise click.exceptions.Exit(self._interrupted(outcome))
         if error is not None:
             raise error
 
-    def _end_stage(self, prepared: Prepared, outcome: Outcome) -> Exception | None:
+    def _end_all(self, report: SweepReport) -> FanbenchError | None:
+        from fanbench.cli.sweep_report import failure, show_report
+
+        show_report(self._settings, report)
+        return failure(self._settings, report)
+
+    def _write_summary(self, report: SweepReport) -> None:
+        from fanbench.sweeps.summary import SUMMARY_CSV, SUMMARY_JSON, write_summary
+
+        write_summary(report)
+        self._out.note(f"Written: {report.output / SUMMARY_JSON}, {report.output / SUMMARY_CSV}")
+
+    def _interrupted(self, outcome: Outcome) -> int:
+        from fanbench.cli.sweep_report import go_on
+
+        if outcome.report is not None and not outcome.report.ok:
+            command = go_on(self._settings, outcome.report.output)
+            self._out.note(f"\nInterrupted. What is left is done by: {bold(command)}")
+        return outcome.code
+
+    def _end_stage(self, prepared: Prepared, outcome: Outcome) -> FanbenchError | None:
         from fanbench.cli.sweep_report import go_on
         from fanbench.cli.sweep_step import came_out, stage_failure
 

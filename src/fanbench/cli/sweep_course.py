@@ -113,7 +113,7 @@ class Course:
     _stopped: bool = field(default=False, init=False)
 
     async def follow(self, client: Client) -> Outcome:
-        """To the end, or to where a signal ends it; the summaries are written then.
+        """To the end, or to where a signal ends it.
 
         Raises:
             FanbenchError: what ended the sweep as a whole.
@@ -123,12 +123,12 @@ class Course:
         from fanbench.verbs._fan import alone
 
         state = SweepState()
-        with SweepScreen(self.settings.output, state) as screen, alone():
+        with SweepScreen(self.settings.output, state, limit=client.config.concurrency) as screen, alone():
             await self._carry_out(client, screen)
         if self._sweep is None or self._stopped:
             self.settings.output.note(f"Stopped. What is left is done by: {self._go_on}")
             return Outcome(state, None, self._code)
-        return Outcome(state, await self._report(self._sweep, state), self._code)
+        return Outcome(state, (await self._sweep.report()).after(state), self._code)
 
     async def _carry_out(self, client: Client, screen: SweepScreen) -> None:
         async with anyio.create_task_group() as group:
@@ -150,13 +150,6 @@ class Course:
                 at = datetime.now(UTC)
                 screen.absorb(event, at)
                 narrator.tell(event, at)
-
-    async def _report(self, sweep: Sweep, state: SweepState) -> SweepReport:
-        from fanbench.sweeps.summary import write_summary
-
-        report = (await sweep.report()).after(state)
-        await anyio.to_thread.run_sync(write_summary, report)
-        return report
 
     # --- Signals ---
 

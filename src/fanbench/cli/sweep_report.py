@@ -43,7 +43,6 @@ def show_report(settings: Settings, report: SweepReport) -> None:
         out.rows(records(report), FIELDS)
     for line in _problems(report):
         out.note(line)
-    out.note(f"Written: {report.output / 'summary.json'}, {report.output / 'summary.csv'}")
 
 
 def _tables(report: SweepReport) -> Iterator[Table]:

@@ -64,12 +64,14 @@ class SweepScreen:
     """The picture of a `state`, at the bottom of the terminal as long as the context lasts.
 
     Where there is no terminal, and with `-q`, it is not `shown`. It draws from a thread of its own, so that
-    time goes on while the event loop is busy; so the state changes through `absorb` only.
+    time goes on while the event loop is busy; so the state changes through `absorb` only. `limit` is that of
+    calls at a time before it first changes.
     """
 
-    def __init__(self, output: Output, state: SweepState) -> None:
+    def __init__(self, output: Output, state: SweepState, *, limit: int | None = None) -> None:
         self.shown = not output.quiet and can_redraw(sys.stderr)
         self._state = state
+        self._limit = limit
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._screen = Screen(sys.stderr)
@@ -101,8 +103,9 @@ class SweepScreen:
             while not self._over.wait(wait):
                 started = time.thread_time()
                 with self._lock:
-                    lines = Picture(self._state, self._screen.size, datetime.now(UTC)).parts()
-                self._screen.draw(rendered(lines, self._screen.size[0], colour=self._colour))
+                    picture = Picture(self._state, self._screen.size, datetime.now(UTC), self._limit)
+                    lines = picture.parts()
+                self._screen.draw(rendered(lines, picture.size[0], colour=self._colour))
                 wait = max(_TICK, _LEISURE * (time.thread_time() - started))
 
 
@@ -123,6 +126,7 @@ class Picture:
     state: SweepState
     size: tuple[int, int]
     now: datetime
+    limit: int | None = None
 
     def lines(self, *, colour: bool) -> list[str]:
         """None as wide as the screen, and at least one fewer than it has: what is printed needs room, too."""
@@ -203,8 +207,9 @@ class Picture:
         return "time left unknown" if left is None else f"about {clock(left)} left"
 
     def _pace(self) -> Iterator[str]:
-        if self.state.limit is not None:
-            yield f"limit {self.state.limit}"
+        limit = self.limit if self.state.limit is None else self.state.limit
+        if limit is not None:
+            yield f"limit {limit}"
         if (pace := self.state.calls_per_second(self.now)) is not None:
             yield f"{pace:.1f} calls/s"
 
