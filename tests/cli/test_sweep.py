@@ -188,6 +188,15 @@ def test_credentials_that_are_refused(sweep: Sweep, server: FakeServer) -> None:
     assert "What is left is done by: fanbench sweep -o results" in result.stderr
 
 
+def test_a_summary_that_cannot_be_written(sweep: Sweep, server: FakeServer) -> None:
+    """Is exit 1 after the table."""
+    Path("results/summary.json").mkdir(parents=True)
+    result = sweep()
+    assert result.exit_code == 1
+    assert plain(result.stdout).startswith("task a b\nfirst ✓ 0.5\n")
+    assert "Cannot write the summary to results" in result.stderr
+
+
 # --- The folder ----------------------------------------------------------------------------------------------
 
 

@@ -136,6 +136,17 @@ def answer(terminal: Session, text: str) -> None:
     terminal.type(f"{text}\n")
 
 
+def test_nobody_reads_the_table(started: Start, folder: Path) -> None:
+    """The summaries are written all the same."""
+    process = started(seconds=0.3)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.wait(30) == 141
+    assert json.loads((folder / "results" / "summary.json").read_text())["ok"] is True
+    assert process.stderr is not None
+    process.stderr.close()
+
+
 def wait_until_it_reads(terminal: Session) -> None:
     """What is typed a few microseconds before does not interrupt a read."""
     state = Path(f"/proc/{terminal.process.pid}/stat")
@@ -146,11 +157,11 @@ def wait_until_it_reads(terminal: Session) -> None:
 
 
 def test_a_no(server: FakeServer, folder: Path, files: list[Path]) -> None:
-    """Touches nothing, and is no failure."""
-    with on_terminal(server, "first.py", "-m", "a") as terminal:
+    """Touches nothing, and is no failure; also with -q it is said what the question is about."""
+    with on_terminal(server, "first.py", "-m", "a", "-q") as terminal:
         answer(terminal, "n")
         assert terminal.end() == 0
-    assert "Nothing was touched." in terminal.screen.text
+    assert "1 task × 1 model: 1 run" in terminal.screen.text
     assert not (folder / "results").exists()
     assert changes(server) == 0
 

@@ -285,7 +285,7 @@ def test_many_models_go_down(tmp_path: Path) -> None:
 def test_the_summary(folder: Folder) -> None:
     """All of it in JSON, the runs as CSV; a reader never sees half a file, and nothing else is left."""
     folder.collected(AM, named(passed(conversations=[talk(inputTokens=5, outputTokens=1)])))
-    folder.collected(AN, named(errored()), state=RunState.ERRORED, error='say "no", é\nnow')
+    folder.collected(AN, named(errored()), state=RunState.ERRORED, error='Traceback\nsay "no", é')
     report = folder.report()
     write_summary(report)
     write_summary(report)
@@ -300,7 +300,7 @@ def test_the_summary(folder: Folder) -> None:
         rows = list(csv.DictReader(file))
     assert tuple(rows[0]) == FIELDS
     assert rows[0]["value"] == "true"
-    assert rows[1]["error"] == 'say "no", é\nnow'
+    assert (read["runs"][1]["error"], rows[1]["error"]) == ('Traceback\nsay "no", é', 'say "no", é')
     assert rows[2]["run_id"] == ""
     assert sorted(os.listdir(folder.root)) == ["a", "summary.csv", "summary.json"]
 

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from fanbench._errors import FanbenchError, UsageError
+from fanbench._errors import FanbenchError, OutputError, UsageError
 from fanbench.cli.ask import confirmed
+from fanbench.cli.exits import say_error
 from fanbench.cli.options import Settings, Verb, model_option, pass_settings
 from fanbench.cli.render import bold
 from fanbench.cli.session import call
+from fanbench.cli.sweep_report import failure, go_on, show_report
 
 if TYPE_CHECKING:
     from fanbench.api.client import Client
@@ -241,47 +243,46 @@ class _Command:
     # --- The end ---
 
     def _end(self, prepared: Prepared, outcome: Outcome) -> None:
-        """What came out is shown first: the disk may be full for the summaries."""
-        if outcome.report is None:
+        """The summaries come first: whoever reads the tables may go away. A full disk for them keeps no table back."""
+        report = outcome.report
+        if report is None:
             raise click.exceptions.Exit(outcome.code)
+        unwritten = _write_summary(report)
         if self._wishes.step and prepared.stage != "collect":
             error = self._end_stage(prepared, outcome)
         else:
-            error = self._end_all(outcome.report)
-        self._write_summary(outcome.report)
+            show_report(self._settings, report, written=unwritten is None)
+            error = failure(self._settings, report)
+        if unwritten is not None:
+            say_error(unwritten)
         if outcome.code:
             raise click.exceptions.Exit(self._interrupted(outcome))
-        if error is not None:
-            raise error
-
-    def _end_all(self, report: SweepReport) -> FanbenchError | None:
-        from fanbench.cli.sweep_report import failure, show_report
-
-        show_report(self._settings, report)
-        return failure(self._settings, report)
-
-    def _write_summary(self, report: SweepReport) -> None:
-        from fanbench.sweeps.summary import SUMMARY_CSV, SUMMARY_JSON, write_summary
-
-        write_summary(report)
-        self._out.note(f"Written: {report.output / SUMMARY_JSON}, {report.output / SUMMARY_CSV}")
+        if unwritten is not None or error is not None:
+            raise error or click.exceptions.Exit(1)
 
     def _interrupted(self, outcome: Outcome) -> int:
-        from fanbench.cli.sweep_report import go_on
-
         if outcome.report is not None and not outcome.report.ok:
             command = go_on(self._settings, outcome.report.output)
             self._out.note(f"\nInterrupted. What is left is done by: {bold(command)}")
         return outcome.code
 
     def _end_stage(self, prepared: Prepared, outcome: Outcome) -> FanbenchError | None:
-        from fanbench.cli.sweep_report import go_on
         from fanbench.cli.sweep_step import came_out, stage_failure
 
         for line in came_out(prepared.stage, outcome.state):
             self._out.text(line)
         self._out.note(f"\nNext: {bold(go_on(self._settings, prepared.plan.output, ' --step'))}")
         return stage_failure(outcome.state)
+
+
+def _write_summary(report: SweepReport) -> OutputError | None:
+    from fanbench.sweeps.summary import write_summary
+
+    try:
+        write_summary(report)
+    except OutputError as error:
+        return error
+    return None
 
 
 PLAN_FIELDS = (

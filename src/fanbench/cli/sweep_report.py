@@ -31,8 +31,11 @@ def go_on(settings: Settings, output: Path, more: str = "") -> str:
     return settings.command(f"sweep -o {shlex.quote(str(output))}{more}")
 
 
-def show_report(settings: Settings, report: SweepReport) -> None:
-    """Tables for people, a record a run for programs; `jsonl` has said all as events."""
+def show_report(settings: Settings, report: SweepReport, *, written: bool) -> None:
+    """Tables for people, a record a run for programs; `jsonl` has said all as events.
+
+    `written`: the summaries are.
+    """
     out = settings.output
     if out.plain:
         print_tables(list(_tables(report)), no_color=settings.no_color)
@@ -43,6 +46,8 @@ def show_report(settings: Settings, report: SweepReport) -> None:
         out.rows(records(report), FIELDS)
     for line in _problems(report):
         out.note(line)
+    if written:
+        out.note(f"\nWritten: {report.output / 'summary.json'}, {report.output / 'summary.csv'}")
 
 
 def _tables(report: SweepReport) -> Iterator[Table]:
@@ -107,7 +112,7 @@ def _problems(report: SweepReport) -> Iterator[str]:
             yield f"\n{bold(head)}"
             yield from (f"  {_named(row)}: {_reason(row)}" for row in rows[:_MOST])
         if len(rows) > _MOST:
-            yield f"  and {len(rows) - _MOST} more; all are in {report.output / 'summary.csv'}"
+            yield f"  and {len(rows) - _MOST} more"
 
 
 def _named(row: RunRow) -> str:

@@ -16,6 +16,7 @@ from fanbench._errors import OutputError
 from fanbench._version import __version__
 from fanbench.results import to_record
 from fanbench.sweeps.report import RunRow, SweepReport
+from fanbench.verbs.status import last_line
 
 __all__ = ["FIELDS", "SUMMARY_CSV", "SUMMARY_JSON", "records", "summary", "write_summary"]
 
@@ -114,8 +115,13 @@ def _csv(rows: list[dict[str, Any]]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
+    writer.writerows({name: _cell(value) for name, value in _short(row).items()} for row in rows)
     return text.getvalue()
+
+
+def _short(row: dict[str, Any]) -> dict[str, Any]:
+    """With the last line of its error: a traceback makes no cell."""
+    return row | {"error": last_line(row["error"])} if row["error"] else row
 
 
 def _cell(value: object) -> object:
