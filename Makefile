@@ -44,6 +44,9 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/start_up.py
 	$(BIN)/python benchmarks/many_runs.py
 	$(BIN)/python benchmarks/calls.py
+	$(BIN)/python benchmarks/sweep.py
+	$(BIN)/python benchmarks/sweep_scale.py
+	$(BIN)/python benchmarks/sweep_scale.py --simulate 1000 10000
 	$(BIN)/python benchmarks/local_runs.py
 	$(BIN)/python benchmarks/model_speed.py
 

@@ -1,27 +1,30 @@
 """What a run costs in a sweep of many: CPU time and memory of `fanbench sweep`, on a fast server on a socket.
 
-    python benchmarks/sweep_scale.py [--shapes 4x60 20x12 20x60] [--folder DIR]
+    python benchmarks/sweep_scale.py [--shapes 4x60 20x12 20x60] [--folder DIR] [--one-core]
     python benchmarks/sweep_scale.py --simulate 10000 100000 [--folder DIR]
 
 Runs take 2 to 6 s, answers no time; outputs are 20 to 200 KB, logs 20 lines. The start (imports, files, the
 plan) is what `--dry-run` takes, and told apart. Much of the rest is the system's, for files and for what
-keeps them safe: `--folder` says on which disk the results are.
+keeps them safe: `--folder` says on which disk the results are. `--one-core` keeps the program on one: spread
+over two, its threads hand Python's lock back and forth, which costs up to half as much again, by luck.
 
 `--simulate` is the engine by itself, with its journal and its files, in virtual time: tasks on 100 models each,
-on a server in memory, 8 downloads and 64 logs at a time, 100 ms an answer. Each in a process of its own.
+on a server in memory (which is part of the figures), 100 ms an answer. Each in a process of its own.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,12 +42,13 @@ RUN_SECONDS = (2.0, 6.0)
 MODELS = 100
 
 
-def on_a_socket(shape: str, folder: Path | None) -> dict[str, Any]:
+def on_a_socket(shape: str, folder: Path | None, *, one_core: bool) -> dict[str, Any]:
     tasks, models = map(int, shape.split("x"))
     runs = tasks * models
     with (
         tempfile.TemporaryDirectory(dir=folder) as top,
         pretend_sweeps(delay=0, creation=CREATION, run_seconds=RUN_SECONDS, models=models) as url,
+        on_one_core() if one_core else nullcontext(),
     ):
         files = [f"{name}.py" for name in write_tasks(Path(top), tasks)]
         chosen = [word for number in range(models) for word in ("-m", model_name(number))]
@@ -58,6 +62,17 @@ def on_a_socket(shape: str, folder: Path | None) -> dict[str, Any]:
         "CPU seconds of the start": round(start.cpu, 2),
         "CPU ms a run, without the start": round((spent.cpu - start.cpu) / runs * 1000, 2),
     }
+
+
+@contextmanager
+def on_one_core() -> Iterator[None]:
+    """For the processes that are started in the block."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(before)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def record(runs: int, spent: Spent, calls: Counter[str] | dict[str, int]) -> dict[str, Any]:
@@ -165,6 +180,7 @@ def main() -> None:
     parser.add_argument("--simulate", nargs="+", type=int)
     parser.add_argument("--simulate-here", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path)
+    parser.add_argument("--one-core", action="store_true")
     words = parser.parse_args()
     report: dict[str, Any]
     if words.simulate_here:
@@ -172,7 +188,7 @@ def main() -> None:
     elif words.simulate:
         report = {str(runs): simulated(runs, words.folder) for runs in words.simulate}
     else:
-        report = {shape: on_a_socket(shape, words.folder) for shape in words.shapes}
+        report = {shape: on_a_socket(shape, words.folder, one_core=words.one_core) for shape in words.shapes}
     print(json.dumps(report, indent=2))
 
 

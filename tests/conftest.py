@@ -1,8 +1,13 @@
-"""What all tests share: the two event loops that the library runs on."""
+"""What all tests share: the two event loops that the library runs on, and no stopwatch."""
 
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes depends on who else is at work on the machine.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(params=["asyncio", "trio"])

@@ -29,7 +29,8 @@ pytestmark = pytest.mark.anyio
 CALL = "DownloadBenchmarkTaskRunOutput"
 ZIP = {"Content-Type": "application/zip"}
 RESUMABLE = {**ZIP, "ETag": '"v1"', "Accept-Ranges": "bytes"}
-NOISE = random.Random(1).randbytes(300_000)
+# More than a download may keep in memory, and half of it is less.
+NOISE = random.Random(1).randbytes(1_300_000)
 OUTPUT = zipped(("a.run.json", b"{}"), ("sub/noise.bin", NOISE))
 FILES = ("a.run.json", "sub/noise.bin")
 HALF = len(OUTPUT) // 2
@@ -85,6 +86,18 @@ async def test_a_download(connect: Connect, tmp_path: Path, length: bool) -> Non
     assert names_in(target.parent) == ["7", "7/a.run.json", "7/sub", "7/sub/noise.bin"]
     assert server.requests[0].json == {"runId": 7}
     assert server.requests[0].headers["Accept-Encoding"] == "identity"
+
+
+async def test_a_small_download(connect: Connect, tmp_path: Path) -> None:
+    """One that is kept in memory on its way, and cut there, is whole in the end."""
+    output, target = zipped(("a.txt", b"a" * 10), ("b.bin", NOISE[:3000])), tmp_path / "7"
+    answers = in_turn(cut(1000, RESUMABLE, output), lambda request: rest(request, output))
+    with FakeServer({CALL: answers}) as server:
+        async with connect(server) as client:
+            done = await client.download_output(7, target)
+    assert done.files == ("a.txt", "b.bin")
+    assert (target / "b.bin").read_bytes() == NOISE[:3000]
+    assert names_in(tmp_path) == ["7", "7/a.txt", "7/b.bin"]
 
 
 async def test_sources_are_asked_for(connect: Connect, tmp_path: Path) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from random import Random
 
 import anyio
 import httpx
@@ -374,20 +375,40 @@ class Crowd(httpx.AsyncBaseTransport):
         return quota() if status == 200 else response(429)
 
 
-@pytest.mark.anyio
-async def test_shrinking_below_what_is_borrowed() -> None:
+def test_shrinking_below_what_is_borrowed() -> None:
     """The limit falls to 1 while 16 calls are under way: all end, none stands still, and it is kept to then."""
     crowd = Crowd(most=1)
-    limits = Limits.of(16)
-    async with Client(
-        CONFIG, http=crowd, limits=limits, retry=RetryPolicy(attempts=50, base=0.001)
-    ) as client:
-        with anyio.fail_after(30):
-            outcomes = await at_once(48, client.task_quota)
+    limits = virtual_limits(16)
+
+    async def main() -> list[object]:
+        retry = RetryPolicy(attempts=50, base=0.001, random=Random(7).random)
+        async with Client(CONFIG, http=crowd, limits=limits, retry=retry) as client:
+            with anyio.fail_after(30):
+                return await at_once(48, client.task_quota)
+
+    outcomes: list[object] = in_virtual_time(main)
     assert not any(isinstance(one, Exception) for one in outcomes)
     assert limits.calls.borrowed_tokens == 0
     assert max(crowd.seen) == 16
     assert max(crowd.seen[-10:]) <= 3
+
+
+def test_a_call_that_is_cancelled_tells_nothing() -> None:
+    """Neither well nor badly answered: the limit stays where it is until a call comes to its end."""
+
+    async def main() -> list[int]:
+        pressure, limits = Limits.of(4).pressure, []
+        with suppress(RateLimited), pressure.watched():
+            raise RateLimited("m", call="c")
+        for cancelled in (True, True, True, False, True, False):
+            with anyio.CancelScope() as scope, pressure.watched():
+                if cancelled:
+                    scope.cancel()
+                await anyio.sleep(1)
+            limits.append(pressure.limit)
+        return limits
+
+    assert in_virtual_time(main) == [2, 2, 2, 2, 2, 3]
 
 
 def test_slots_follow_the_limit() -> None:

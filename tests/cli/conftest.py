@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from fanbench.cli.root import root
 from tests.api.fake_server import FakeServer
 from tests.cli.world import World
+from tests.ctrl_c import obeyed_ctrl_c
 
 TASK = """\
 # %%
@@ -81,11 +82,12 @@ def task_file(folder: Path) -> Path:
 
 
 def program(*words: str, **env: str) -> subprocess.Popen[bytes]:
-    """The program in a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "fanbench", *words],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, **env},
-    )
+    """The program in a process of its own, that obeys Ctrl-C."""
+    with obeyed_ctrl_c():
+        return subprocess.Popen(
+            [sys.executable, "-m", "fanbench", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, **env},
+        )

@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from tests.ctrl_c import obeyed_ctrl_c
+
 __all__ = ["Screen", "Session", "session"]
 
 _ESCAPE = re.compile(r"\x1b\[([?\d;]*)([A-Za-z])")
@@ -216,14 +218,15 @@ def session(
     """Starts the program with `words`; its stdout is the terminal, too, unless `stdout` is given."""
     ours, terminal = pty.openpty()
     _set_size(ours, *size)
-    process = subprocess.Popen(
-        [sys.executable, "-c", _TAKE_TERMINAL, *words],
-        stdin=terminal,
-        stdout=terminal if stdout is None else stdout,
-        stderr=terminal,
-        start_new_session=True,
-        env={**os.environ, "TERM": "xterm-256color", **env},
-    )
+    with obeyed_ctrl_c():
+        process = subprocess.Popen(
+            [sys.executable, "-c", _TAKE_TERMINAL, *words],
+            stdin=terminal,
+            stdout=terminal if stdout is None else stdout,
+            stderr=terminal,
+            start_new_session=True,
+            env={**os.environ, "TERM": "xterm-256color", **env},
+        )
     os.close(terminal)
     try:
         yield Session(process, ours, Screen(*size))

@@ -19,6 +19,7 @@ from fanbench.cli.lazy import LazyGroup
 from tests.api.fake_server import HANG, Answer, FakeServer
 from tests.cli.conftest import program
 from tests.cli.world import World, bodies
+from tests.ctrl_c import obeyed_ctrl_c
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -242,14 +243,15 @@ os.execv(sys.executable, [sys.executable, "-m", "fanbench", *sys.argv[1:]])
 def _on_terminal(keys: str, *words: str, **env: str) -> tuple[str, int]:
     """What is on the screen when the program has ended that was given `keys`, and its exit code."""
     screen, terminal = pty.openpty()
-    run = subprocess.Popen(
-        [sys.executable, "-c", _TAKE_TERMINAL, *words],
-        stdin=terminal,
-        stdout=terminal,
-        stderr=terminal,
-        start_new_session=True,
-        env={**os.environ, "TERM": "xterm", **env},
-    )
+    with obeyed_ctrl_c():
+        run = subprocess.Popen(
+            [sys.executable, "-c", _TAKE_TERMINAL, *words],
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+            start_new_session=True,
+            env={**os.environ, "TERM": "xterm", **env},
+        )
     os.close(terminal)
     shown = b"".join(_typed(screen, keys.encode()))
     os.close(screen)

@@ -6,19 +6,22 @@ import json
 import signal
 import subprocess
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.api.fake_server import FakeServer
+from tests.api.fake_server import Answer, FakeServer
 from tests.cli.conftest import Cli, program
 from tests.cli.sweep_world import Sweep, changes, sweep_of, sweep_world, task_files
 from tests.cli.terminal import Session, session
 from tests.cli.world import World
 
 Start = Callable[..., subprocess.Popen[bytes]]
+
+# Seconds that a run takes until the test says that it has ended.
+FOREVER = 600.0
 
 
 @pytest.fixture
@@ -40,58 +43,73 @@ def sweep(cli: Cli, files: list[Path]) -> Sweep:
 
 
 @pytest.fixture
-def started(folder: Path, server: FakeServer, world: World, files: list[Path]) -> Start:
-    """A sweep whose runs take a second, in a process of its own, once they run."""
+def started(folder: Path, server: FakeServer, world: World, files: list[Path]) -> Iterator[Start]:
+    """A sweep in a process of its own, once there are runs. They end when the test says `world.seconds = 0`."""
+    with ExitStack() as processes:
 
-    def start(*more: str, seconds: float = 1.0) -> subprocess.Popen[bytes]:
-        world.seconds = seconds
-        process = program(
-            *("sweep", "there", "-m", "a", "-m", "b", "-y", "--repeats", "2", *more),
-            FANBENCH_ENDPOINT=server.url,
-        )
-        end = time.monotonic() + 30
-        while len(world.runs) < 2 or not server.calls("GetBenchmarkTaskRunLogs"):
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < end
-            time.sleep(0.01)
-        return process
+        def start(*more: str) -> subprocess.Popen[bytes]:
+            world.seconds = FOREVER
+            process = processes.enter_context(
+                program(
+                    *("sweep", "there", "-m", "a", "-m", "b", "-y", "--repeats", "2", *more),
+                    FANBENCH_ENDPOINT=server.url,
+                )
+            )
+            processes.callback(process.kill)
+            until(lambda: len(world.runs) == 2 and server.calls("GetBenchmarkTaskRunLogs"), process)
+            return process
 
-    return start
+        yield start
+
+
+def until(seen: Callable[[], object], process: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + 30
+    while not seen():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def said(process: subprocess.Popen[bytes], words: str) -> None:
+    """Returns once it has said these on stderr. Lines that come after may be lost."""
+    assert process.stderr is not None
+    text = ""
+    while words not in text:
+        line = process.stderr.readline().decode()
+        assert line, text
+        text += line
 
 
 def test_ctrl_c_once(started: Start, world: World, sweep: Sweep) -> None:
     """Nothing more is scheduled, what runs is followed and fetched; exit 130, and the next time goes on."""
     process = started()
     process.send_signal(signal.SIGINT)
+    said(process, "Interrupted: nothing more is scheduled")
+    world.seconds = 0.0
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "2 of 4 runs completed, 2 not scheduled" in out.decode()
-    assert "Interrupted: nothing more is scheduled" in err.decode()
     assert "What is left is done by: fanbench sweep -o results" in err.decode()
     assert len(world.runs) == 2
-    world.seconds = 0.0
     assert sweep("-o", "results").exit_code == 0
     assert len(world.runs) == 4
 
 
 @pytest.mark.parametrize(
-    ("signals", "code"),
-    [([signal.SIGINT, signal.SIGINT], 130), ([signal.SIGTERM], 143)],
-    ids=["twice", "term"],
+    ("number", "before", "code"),
+    [(signal.SIGINT, 1, 130), (signal.SIGTERM, 0, 143), (signal.SIGTERM, 1, 143)],
+    ids=["twice", "term", "once and term"],
 )
 def test_stopped_now(
-    started: Start,
-    world: World,
-    sweep: Sweep,
-    signals: list[signal.Signals],
-    code: int,
+    started: Start, world: World, sweep: Sweep, number: signal.Signals, before: int, code: int
 ) -> None:
     """At once, with nothing lost: the runs go on, and the next time they are taken up."""
-    process = started(seconds=60.0)
-    for number_ in signals:
-        process.send_signal(number_)
-        time.sleep(0.2)  # two that come at once would be one
-    _, err = process.communicate(timeout=10)
+    process = started()
+    for _ in range(before):
+        process.send_signal(signal.SIGINT)
+        said(process, "Interrupted:")  # two that come at once would be one
+    process.send_signal(number)
+    _, err = process.communicate(timeout=30)
     assert process.returncode == code
     assert "Stopped. What is left is done by: fanbench sweep -o results" in err.decode()
     assert not list(Path("results").rglob("*.part"))
@@ -102,7 +120,7 @@ def test_stopped_now(
 
 def test_killed(started: Start, world: World, sweep: Sweep) -> None:
     """With -9: no run is scheduled twice, and the lock is free."""
-    process = started(seconds=60.0)
+    process = started()
     process.kill()
     process.communicate()
     world.seconds = 0.0
@@ -110,16 +128,54 @@ def test_killed(started: Start, world: World, sweep: Sweep) -> None:
     assert len(world.runs) == 4
 
 
-def test_a_reader_that_goes_away(started: Start) -> None:
+def test_a_reader_that_goes_away(started: Start, world: World) -> None:
     """Ends it as a shell knows it, and says nothing of it."""
-    process = started("--format", "jsonl", "-q", seconds=0.5)
+    process = started("--format", "jsonl", "-q")
     assert process.stdout is not None
     assert process.stderr is not None
     assert json.loads(process.stdout.readline())["event"] == "sweep_started"
     process.stdout.close()
+    world.seconds = 0.0
     assert process.wait(30) == 141
     assert process.stderr.read() == b""
-    process.stderr.close()
+
+
+# --- Readers that are slow ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def unread(started: Start, world: World, server: FakeServer) -> Start:
+    """A sweep of which nobody reads what it says: each log alone is more than its pipe takes."""
+    line = {"stream_name": "stdout", "time": 0.5, "data": "x" * 9_000 + "\n"}
+    for run_id in range(10, 14):
+        world.logs[run_id] = Answer([line] * 20)
+
+    def start(*more: str) -> subprocess.Popen[bytes]:
+        process = started(*more)
+        world.seconds = 0.0
+        return process
+
+    return start
+
+
+def test_a_reader_that_sleeps(unread: Start, world: World, folder: Path) -> None:
+    """The sweep goes on to its end meanwhile; when the reader wakes, nothing of what was said is lost."""
+    process = unread("--format", "jsonl")
+    until(lambda: len([*(folder / "results").rglob("run.log")]) == 4, process)
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == 0
+    events = [json.loads(line) for line in out.splitlines()]
+    assert [events[at]["event"] for at in (0, -1)] == ["sweep_started", "sweep_ended"]
+    assert sum(event["event"] == "log_line" for event in events) == 4 * 20
+
+
+@pytest.mark.parametrize("words", [["--format", "jsonl"], ["-v"]], ids=["stdout", "stderr"])
+def test_stopped_while_the_reader_sleeps(unread: Start, folder: Path, words: list[str]) -> None:
+    """At once all the same."""
+    process = unread(*words)
+    until(lambda: len([*(folder / "results").rglob("run.log")]) == 4, process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 143
 
 
 # --- On a terminal -------------------------------------------------------------------------------------------
@@ -136,15 +192,14 @@ def answer(terminal: Session, text: str) -> None:
     terminal.type(f"{text}\n")
 
 
-def test_nobody_reads_the_table(started: Start, folder: Path) -> None:
+def test_nobody_reads_the_table(started: Start, world: World, folder: Path) -> None:
     """The summaries are written all the same."""
-    process = started(seconds=0.3)
+    process = started()
     assert process.stdout is not None
     process.stdout.close()
+    world.seconds = 0.0
     assert process.wait(30) == 141
     assert json.loads((folder / "results" / "summary.json").read_text())["ok"] is True
-    assert process.stderr is not None
-    process.stderr.close()
 
 
 def wait_until_it_reads(terminal: Session) -> None:
@@ -178,7 +233,7 @@ def test_ctrl_c_at_the_question(server: FakeServer, folder: Path, files: list[Pa
 
 def test_the_screen(server: FakeServer, world: World, files: list[Path]) -> None:
     """A row of cells a task and the last log lines while it goes on; in the end only what was printed."""
-    world.seconds = 1.5
+    world.seconds = FOREVER
     with on_terminal(server, "there", "first.py", "--all-models") as terminal:
         answer(terminal, "")
         shown = terminal.until(lambda screen: "there ●●●" in screen and "| hello from" in screen)
@@ -186,6 +241,7 @@ def test_the_screen(server: FakeServer, world: World, files: list[Path]) -> None
         terminal.resize(40, 6)
         terminal.until(lambda screen: "of 6 runs" in screen)
         terminal.resize(100, 24)
+        world.seconds = 0.0
         assert terminal.end() == 1
     left = terminal.screen.history
     assert "●" not in left
@@ -196,11 +252,12 @@ def test_the_screen(server: FakeServer, world: World, files: list[Path]) -> None
 
 def test_ctrl_c_on_the_screen(server: FakeServer, world: World, files: list[Path]) -> None:
     """The screen goes on until all that was in flight is there."""
-    world.seconds = 1.5
+    world.seconds = FOREVER
     with on_terminal(server, "there", "-m", "a", "--repeats", "2", "-y") as terminal:
         terminal.until(lambda screen: "there ●" in screen)
         terminal.type("\x03")
         terminal.until(lambda screen: "stopping: interrupted" in screen)
+        world.seconds = 0.0
         assert terminal.end() == 130
     assert "1 of 2 runs completed, 1 not scheduled" in terminal.screen.history
 

@@ -10,7 +10,8 @@ import heapq
 import math
 from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,11 +20,8 @@ import anyio
 from fanbench import Anonymous, Config, ConnectionFailed, FanbenchError
 from fanbench.api.messages import (
     BenchmarkModel,
-    IntrospectTokenResponse,
-    Leaderboard,
     LogEntry,
     ModelProxyQuotas,
-    ModelProxyToken,
     ModelVersion,
     QuotaBalance,
     RefillPeriod,
@@ -36,6 +34,7 @@ from fanbench.api.messages import (
 from fanbench.api.names import normalize_model
 from fanbench.api.outputs import BadZip
 from tests.sweeps.life import Life
+from tests.sweeps.others import OtherCalls
 from tests.sweeps.scenario import Call, Course, Fault, Scenario, bad_request, not_found
 from tests.sweeps.served import Put, ServedRun, ServedTask, put_output
 
@@ -47,7 +46,7 @@ IN_FLIGHT = "A run of this model is in flight already."
 EPOCH = 1_800_000_000.0
 
 
-class SimulatedKaggle:
+class SimulatedKaggle(OtherCalls):
     """`runs` by id and `tasks` by slug are what there is; `calls` counts what was asked, by kind.
 
     `history` has each call as (second, kind, what about), unless `remember` is off. `most` is how many calls
@@ -64,11 +63,13 @@ class SimulatedKaggle:
         self.history: list[tuple[float, str, object]] = []
         self.most: Counter[str] = Counter()
         self._remember = remember
-        self._going: Counter[str] = Counter()
-        self._met: Counter[int] = Counter()
+        self._going, self._met = Counter[str](), Counter[int]()
         self._faults: dict[str, list[Fault]] = {}
         self._scheduled: Counter[tuple[str, str]] = Counter()
         self._to_come: list[tuple[float, int, str, str, Course | None]] = []
+        self._on_the_wire: list[tuple[float, int, Callable[[], object]]] = []
+        self._doing_at: float | None = None
+        self._number = count()
         self._spending: list[tuple[float, float]] = []
         self._spent = 0.0
         self._ahead = 0.0
@@ -98,6 +99,8 @@ class SimulatedKaggle:
 
     def now(self) -> float:
         """Seconds since the server's beginning."""
+        if self._doing_at is not None:
+            return self._doing_at
         self._last = anyio.current_time() + self._ahead
         return self._last
 
@@ -147,7 +150,13 @@ class SimulatedKaggle:
         return await self._call("create", slug, create)
 
     async def get_task(self, task: str) -> Task:
-        return await self._call("task", task, lambda: self._task(task).answer(self.now()))
+        def look() -> Task:
+            shown = self._task(task).shown(self.now(), self.scenario.stale)
+            if shown is None:
+                raise not_found()
+            return shown
+
+        return await self._call("task", task, look)
 
     async def schedule_runs(self, task: str, models: Sequence[str]) -> list[ScheduleResult]:
         assert len(set(models)) == len(models), f"a model twice in one call: {models}"
@@ -200,26 +209,6 @@ class SimulatedKaggle:
         names = sorted({model for _, model in self._scheduled})
         return [BenchmarkModel(slug=name, version=ModelVersion(slug=name)) for name in names]
 
-    # --- Calls that a sweep does not make ---
-
-    def list_tasks(self, *, regex: str | None = None, status: str | None = None) -> AsyncIterator[Task]:
-        raise AssertionError("list_tasks")
-
-    async def publish_task(self, task: str, *, publish_notebook: bool = True) -> Task:
-        raise AssertionError("publish_task")
-
-    async def delete_task(self, task: str) -> None:
-        raise AssertionError("delete_task")
-
-    async def create_proxy_token(self) -> ModelProxyToken:
-        raise AssertionError("create_proxy_token")
-
-    async def leaderboard(self, owner: str, benchmark: str, *, version: int | None = None) -> Leaderboard:
-        raise AssertionError("leaderboard")
-
-    async def introspect_token(self, token: str) -> IntrospectTokenResponse:
-        raise AssertionError("introspect_token")
-
     # --- A call on its way ---
 
     async def _call(self, kind: Call, about: object, deed: Callable[[], T]) -> T:
@@ -231,8 +220,9 @@ class SimulatedKaggle:
             self.history.append((self.now(), kind, about))
         with self._counted(kind):
             fault = self._fault(kind)
-            await self._travel()
-            self.life.point(last=self._kill_in == (kind, False))
+            with self._sent(kind, fault, deed):
+                await self._travel()
+                self.life.point(last=self._kill_in == (kind, False))
             outcome = fault.error() if fault and not fault.after else self._done(deed)
             self.life.point(last=self._kill_in == (kind, True))
             await self._travel()
@@ -243,7 +233,30 @@ class SimulatedKaggle:
                 raise outcome
             return outcome
 
+    @contextmanager
+    def _sent(self, kind: Call, fault: Fault | None, deed: Callable[[], object]) -> Iterator[None]:
+        """What the process had sent when it ended, or gave up, may be done all the same, a little later."""
+        try:
+            yield
+        except BaseException:
+            late = self.scenario.arrives_after
+            if late is not None and kind in ("create", "schedule") and (fault is None or fault.after):
+                at = self.now() + late
+                heapq.heappush(self._on_the_wire, (at, next(self._number), deed))
+            raise
+
+    def catch_up(self) -> None:
+        """What is on the wire from processes that are no more, as far as it has arrived by now."""
+        while self._on_the_wire and self._on_the_wire[0][0] <= self.now():
+            self._doing_at, _, deed = heapq.heappop(self._on_the_wire)
+            try:
+                with suppress(FanbenchError):
+                    deed()
+            finally:
+                self._doing_at = None
+
     def _done(self, deed: Callable[[], T]) -> T | FanbenchError:
+        self.catch_up()
         while self._to_come and self._to_come[0][0] <= self.now():
             at, _, slug, model, course = heapq.heappop(self._to_come)
             if slug in self.tasks:

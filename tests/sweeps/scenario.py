@@ -152,6 +152,10 @@ class Scenario:
     latency: float = 0.1
     creation: float | Callable[[str], float] = 2.0
     creation_end: CreationState = CreationState.COMPLETED
+    #: So long after a push the server still shows the task as it was before.
+    stale: float = 0.0
+    #: A push or schedule call that a process had sent when it was killed is done so much later; `None`: never.
+    arrives_after: float | None = None
     #: So many creations of each task end badly, before the others end well.
     bad_creations: int = 0
     course: CourseOf = field(default_factory=always)

@@ -22,6 +22,7 @@ class ServedVersion:
     number: int
     text: str
     datasets: tuple[str, ...]
+    pushed_at: float
     ready_at: float
     end: CreationState
 
@@ -44,10 +45,16 @@ class ServedTask:
         end = CreationState.ERRORED if bad else scenario.creation_end
         creation = scenario.creation
         seconds = creation if isinstance(creation, float | int) else creation(self.slug)
-        self.versions.append(ServedVersion(number, text, datasets, at + seconds, end))
+        self.versions.append(ServedVersion(number, text, datasets, at, at + seconds, end))
 
-    def answer(self, now: float) -> Task:
-        version, name = self.versions[-1], split_task(self.slug)
+    def shown(self, now: float, stale: float) -> Task | None:
+        """What is to be seen of it, if anything is."""
+        seen = [version for version in self.versions if version.pushed_at + stale <= now]
+        return self.answer(now, seen[-1]) if seen else None
+
+    def answer(self, now: float, version: ServedVersion | None = None) -> Task:
+        """The newest version, or another one."""
+        version, name = version or self.versions[-1], split_task(self.slug)
         state = version.state(now)
         return Task(
             slug=TaskSlug(

@@ -160,7 +160,7 @@ class Desk:
         return self._seconds
 
     async def allow(self, task: str = "t", wanted: int = 100, **in_flight: int) -> int:
-        return await self.budget.allow(task, wanted, in_flight)
+        return await self.budget.allow(task, wanted, lambda: in_flight)
 
     @property
     def last(self) -> BudgetRead:
@@ -252,10 +252,10 @@ async def test_a_resumed_sweep_goes_on_counting() -> None:
 
 
 async def test_a_refill() -> None:
-    """What was spent before it stays spent, and counting goes on from the new reading."""
+    """What was spent before it stays spent; the new reading begins at 0, so it was spent, too."""
     server = Server(used=20.0)
     desk = await begun(server, costs=[1.0])
-    for used, spent in ((24.0, 4.0), (1.0, 4.0), (3.0, 6.0), (0.0, 6.0), (2.0, 8.0)):
+    for used, spent in ((24.0, 4.0), (1.0, 5.0), (3.0, 7.0), (0.0, 7.0), (2.0, 9.0)):
         server.used = used
         await desk.allow()
         assert desk.last.spent == spent
@@ -348,7 +348,7 @@ async def test_a_server_without_balances() -> None:
     budget = Budget(client, MemoryRecords(), 10.0, events.append)
     await budget.begin()
     budget.finished("t", None)
-    assert await budget.allow("t", 1, {}) == 0
+    assert await budget.allow("t", 1, dict) == 0
 
 
 async def test_a_server_that_does_not_know_us() -> None:
@@ -359,7 +359,7 @@ async def test_a_server_that_does_not_know_us() -> None:
     with pytest.raises(Unauthorized):
         await budget.begin()
     with pytest.raises(Unauthorized):
-        await budget.allow("t", 1, {})
+        await budget.allow("t", 1, dict)
 
 
 def test_damage_in_the_journal_is_said() -> None:
@@ -391,22 +391,42 @@ async def test_what_has_not_changed_is_not_said_again() -> None:
 async def test_nothing_wanted_asks_nothing() -> None:
     """No call is made for it."""
     server = Server()
-    assert await Desk(server).budget.allow("t", 0, {}) == 0
+    assert await Desk(server).budget.allow("t", 0, dict) == 0
     assert server.asked == 0
 
 
 async def test_several_that_ask_at_once_share_what_is_left() -> None:
-    """Though each of them knows only what was in flight when it asked."""
+    """What is in flight is looked at once the quota has answered: what the others were allowed is in it by then."""
     desk = await begun(Server(), cap=11.0, costs=[1.0])
     answers: list[int] = []
 
     async def ask() -> None:
-        answers.append(await desk.budget.allow("t", 4, {"t": 0}))
+        answers.append(await desk.budget.allow("t", 4, lambda: {"t": sum(answers)}))
 
     async with anyio.create_task_group() as group:
         for _ in range(5):
             group.start_soon(ask)
-    assert sorted(answers) == [0, 0, 2, 4, 4]
+    assert answers == [4, 4, 2, 0, 0]
+
+
+async def test_a_run_counts_once() -> None:
+    """However often it is told of, in this process and the next; one that did not say its cost may do so later."""
+    desk = await begun(Server())
+    for cost in (2.0, 2.0, None, 3.0):
+        desk.budget.finished("t", cost, 7)
+    desk.budget.finished("t", None, 8)
+    desk.budget.finished("t", None, 8)
+    assert desk.budget.is_told(7)
+    assert desk.budget.is_told(8)
+    assert not desk.budget.is_told(9)
+    again = Desk(Server(), records=desk.records)
+    again.budget.finished("t", 2.0, 7)
+    assert await again.allow() == 4
+    assert again.last.spent == 2.0
+    again.budget.finished("t", 4.0, 8)
+    assert await again.allow() == 1
+    assert again.last.spent == 6.0
+    assert not again.budget._ledger.costs.unknown
 
 
 class TestInVirtualTime:
@@ -422,7 +442,7 @@ class TestInVirtualTime:
 
         async def ask(second: float) -> None:
             await anyio.sleep(second)
-            await budget.allow("t", 1, {})
+            await budget.allow("t", 1, dict)
 
         async with anyio.create_task_group() as group:
             for tenth in range(50):
@@ -438,7 +458,7 @@ class TestInVirtualTime:
 
         async def ask(second: float) -> None:
             await anyio.sleep(second)
-            await budget.allow("t", 1, {})
+            await budget.allow("t", 1, dict)
             times.append(round(server.now(), 3))
 
         async with anyio.create_task_group() as group:
@@ -456,7 +476,7 @@ class TestInVirtualTime:
         async def ask(patience: float, second: float) -> None:
             await anyio.sleep(second)
             with anyio.move_on_after(patience):
-                assert await budget.allow("t", 1, {}) == 1
+                assert await budget.allow("t", 1, dict) == 1
 
         async with anyio.create_task_group() as group:
             group.start_soon(ask, 2.0, 0.0)
@@ -469,7 +489,7 @@ class TestInVirtualTime:
         server.slow = math.inf
         budget = Budget(server, MemoryRecords(), 10.0, lambda event: None)
         budget.finished("t", None)
-        assert await budget.allow("t", 1, {}) == 0
+        assert await budget.allow("t", 1, dict) == 0
         assert server.now() == 30.0
 
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from fanbench import OutputError
 from fanbench.sweeps._disk import LogPart, Sealed, clear_parts, log_is_whole, output_is_whole, seal
 from fanbench.sweeps.units import SavedLog, SavedOutput
+from tests.disk import Disk
 
 T = TypeVar("T")
 
@@ -265,6 +266,22 @@ async def test_a_disk_with_space_again_gets_all_of_it_once(
     assert (tmp_path / "run.log").read_text() == "a" * 70_000 + "b" * 70_000
 
 
+async def test_a_log_has_its_name_when_it_is_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of it first, also what was written long before; then the name, then the folder."""
+    disk = Disk(monkeypatch)
+    log = LogPart(tmp_path, 7, inline)
+    for text in ("a" * 70_000, "b"):
+        await log.write(text)
+    log.place(tmp_path / "t" / "run.log")
+    assert disk.asked == [
+        ("fsync", "7.part", b"a" * 70_000 + b"b"),
+        ("rename", "7.part", "run.log"),
+        ("fsync", "t", None),
+    ]
+
+
 async def test_a_place_on_another_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A task's folder may be a link to one: the log is copied there, and renamed there when it is whole."""
     replace = Path.replace
@@ -277,7 +294,13 @@ async def test_a_place_on_another_disk(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(Path, "replace", across)
     log = LogPart(tmp_path, 7, inline)
     await log.write("said\n")
+    disk = Disk(monkeypatch)
     log.place(tmp_path / "t" / "run.log")
+    assert disk.asked[1:] == [
+        ("fsync", ".run.log.7.part", b"said\n"),
+        ("rename", ".run.log.7.part", "run.log"),
+        ("fsync", "t", None),
+    ]
     assert (tmp_path / "t" / "run.log").read_text() == "said\n"
     assert [path.name for path in (tmp_path / "t").iterdir()] == ["run.log"]
     assert not log.path.exists()

@@ -8,6 +8,7 @@ import random
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -19,6 +20,7 @@ from fanbench.sweeps import _journal_file
 from fanbench.sweeps.journal import JOURNAL, Journal, Records, set_aside
 from fanbench.sweeps.lock import FolderLock
 from fanbench.sweeps.units import Attempt, Phase, SavedLog, SavedOutput, TaskPhase, TaskRecord, Unit
+from tests.disk import Disk
 from tests.sweeps.processes import begun, ended
 from tests.sweeps.records import MemoryRecords
 
@@ -151,11 +153,76 @@ def test_a_write_is_one_statement(journal: Journal) -> None:
         write()
         return len(statements)
 
-    assert cost(lambda: journal.save_attempts([attempt()])) == 1
-    assert cost(lambda: journal.save_attempts([attempt(number) for number in range(1, 11)])) == 12
+    found = [attempt(number, phase=Phase.FOUND) for number in range(1, 11)]
+    assert cost(lambda: journal.save_attempts(found[:1])) == 1
+    assert cost(lambda: journal.save_attempts(found)) == 12
     assert cost(lambda: journal.save_task(TaskRecord("t", "i", TaskPhase.READY))) == 1
     assert cost(lambda: journal.save_value("a", "b")) == 1
     assert cost(lambda: journal.save_attempts([])) == 0
+
+
+# --- Without power ------------------------------------------------------------------------------------------
+
+
+def synchronous(journal: Journal) -> int:
+    """1: it does not wait for the disk; 2: it does."""
+    [mode] = journal._connection.execute("PRAGMA synchronous").fetchone()
+    return int(mode)
+
+
+INTENTS: dict[str, tuple[Write, bool]] = {
+    "an attempt": (attempts_saved([attempt()]), True),
+    "one of several": (attempts_saved([attempt(phase=Phase.VOID), attempt(2)]), True),
+    "a push": (task_saved(TaskRecord("t", "i", TaskPhase.PUSHING)), True),
+    "deeds": (attempts_saved([attempt(1, phase=Phase.SCHEDULED), attempt(2, phase=Phase.ENDED)]), False),
+    "a push that was done": (task_saved(TaskRecord("t", "i", TaskPhase.PUSHED)), False),
+    "a value": (value_saved("budget", "{}"), False),
+}
+
+
+@pytest.mark.parametrize("case", INTENTS)
+def test_intents_wait_for_the_disk(journal: Journal, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+    """Also those in a batch; nothing else does, before or after them."""
+    write, waits = INTENTS[case]
+    modes: list[int] = []
+
+    class Watched:
+        """The connection, which notes how the journal's rows are written."""
+
+        def __init__(self, connection: sqlite3.Connection) -> None:
+            self._connection = connection
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._connection, name)
+
+        def execute(self, statement: str, *rows: Any) -> sqlite3.Cursor:
+            if statement.startswith(("INSERT", "COMMIT")):
+                modes.append(synchronous(journal_as_it_was))
+            return self._connection.execute(statement, *rows)
+
+    journal_as_it_was = Journal(journal._connection, journal.path)
+    monkeypatch.setattr(journal, "_connection", Watched(journal._connection))
+    write(journal)
+    assert modes == [2 if waits else 1]
+    assert synchronous(journal_as_it_was) == 1
+
+
+def test_an_intent_that_cannot_be_written(journal: Journal) -> None:
+    """The writes after it do not wait, either."""
+    with pytest.raises(JournalError, match="too large"):
+        journal.save_attempts([attempt(run_id=2**70)])
+    assert synchronous(journal) == 1
+
+
+def test_a_new_journal_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its name, and those of all folders above it that were made."""
+    disk = Disk(monkeypatch)
+    Journal.open(tmp_path / "a" / "b").close()
+    assert [step[:2] for step in disk.asked] == [
+        *(("fsync", name) for name in (tmp_path.name, "a", "b")),
+        ("rename", "journal.new"),
+        ("fsync", ".fanbench"),
+    ]
 
 
 # --- Killed -------------------------------------------------------------------------------------------------

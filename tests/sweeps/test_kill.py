@@ -49,6 +49,21 @@ def test_killed_at_each_point(tmp_path: Path, scenario: Scenario) -> None:
     assert point > 100
 
 
+@pytest.mark.parametrize("point", range(5, 240, 12))
+def test_killed_with_a_journal_on_the_disk(tmp_path: Path, point: int) -> None:
+    """What one process has written into the journal's file, the next one reads."""
+    rules = Rules(retry_errored=1, streams=3, downloads=2)
+    world = World(tmp_path, Scenario(course=long_log), models=2, repeats=2, rules=rules, durable=True)
+    world.run(kill_after=point)
+    world.check()
+    world.run(kill_after=point, pause=2.0)
+    world.check()
+    assert world.run()
+    world.check_all_done()
+    assert world.run()
+    assert world.calls.total() == 0
+
+
 # --- Many points, on many servers ---------------------------------------------------------------------------
 
 
@@ -90,6 +105,8 @@ SCENARIOS = st.builds(
     unlisted=st.sampled_from([0.0, 0.0, 4.0]),
     order=st.sampled_from(["newest", "oldest", "mixed"]),
     lies=st.booleans(),
+    stale=st.sampled_from([0.0, 0.0, 3.0]),
+    arrives_after=st.sampled_from([None, 0.2, 4.0]),
     page=st.sampled_from([None, 2]),
     faults=st.lists(FAULTS, max_size=3).map(tuple),
 )
@@ -105,16 +122,27 @@ class Kills(RuleBasedStateMachine):
         repeats=st.integers(1, 2),
         retry_errored=st.integers(0, 1),
         strangers=st.booleans(),
+        by_slug=st.booleans(),
     )
     def begin(
-        self, scenario: Scenario, tasks: int, models: int, repeats: int, retry_errored: int, strangers: bool
+        self,
+        scenario: Scenario,
+        tasks: int,
+        models: int,
+        repeats: int,
+        retry_errored: int,
+        strangers: bool,
+        by_slug: bool,
     ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="fanbench-kill-"))
         self.edits = 0
         rules = Rules(retry_errored=retry_errored, streams=3, downloads=2)
         self.world = World(self.folder, scenario, tasks=tasks, models=models, repeats=repeats, rules=rules)
-        if strangers:
+        if strangers or by_slug:
             self.world.kaggle.have_task("t1", "somebody's")
+        if by_slug:
+            del self.world.texts["t1"]
+        if strangers:
             self.world.kaggle.have_run("t1", "m1", Course(running=20.0), age=5.0)
             self.world.kaggle.have_run("t1", "m1", age=50.0)
             self.world.kaggle.will_run(15.0, "t1", "m9")
@@ -136,7 +164,7 @@ class Kills(RuleBasedStateMachine):
         """Ctrl-C, twice: what is cancelled may clean up."""
         self.world.run(stop_after=seconds)
 
-    @precondition(lambda self: self.edits < 2)
+    @precondition(lambda self: self.edits < 2 and "t1" in self.world.texts)
     @rule()
     def edit(self) -> None:
         """The user changes a task: all of its runs are due again."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -164,6 +165,20 @@ def test_a_holder_that_has_not_said_who_it_is(tmp_path: Path) -> None:
         error = refused(tmp_path)
     assert error.pid is None
     assert "another process" in str(error)
+
+
+def test_a_disk_that_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who cannot say who it is holds nothing."""
+    with monkeypatch.context() as full:
+
+        def no_space(handle: int, data: bytes) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        full.setattr(os, "write", no_space)
+        with pytest.raises(JournalError, match="No space left"):
+            FolderLock(tmp_path).acquire()
+    with FolderLock(tmp_path):
+        pass
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from fanbench.sweeps.report import RunStatus, SweepReport, build_report
 from fanbench.sweeps.state import SweepState
 from fanbench.sweeps.summary import FIELDS, summary, write_summary
 from fanbench.sweeps.units import Attempt, Phase, SavedLog, SavedOutput, TaskPhase, TaskRecord, Unit
+from tests.disk import Disk
 from tests.results.build import errored, number, passed, talk, write
 from tests.sweeps.records import MemoryRecords
 
@@ -204,6 +205,46 @@ def test_an_output_without_a_run_file_has_an_unknown_cost(folder: Folder) -> Non
     assert folder.report().rows[1].result is None
 
 
+def errored_first(folder: Folder) -> Attempt:
+    """The first of two attempts at a run, of which the second one is there, with its cost."""
+    first = folder.collected(AM, priced("5000000000"), state=RunState.ERRORED)
+    folder.collected(AM, priced("1000000000"), number=2)
+    return first
+
+
+def test_what_earlier_attempts_cost_counts(folder: Folder) -> None:
+    """If it is known; where nothing of it is on the disk, the whole is unknown."""
+    first = errored_first(folder)
+    assert folder.report().cost_usd == 6.0
+    assert first.output is not None
+    (folder.root / first.output.path / "x.run.json").unlink()
+    assert folder.report().cost_usd is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "cost"),
+    [
+        ({"phase": Phase.ENDED, "state": RunState.ERRORED}, None),
+        ({"phase": Phase.ENDED, "state": RunState.COMPLETED}, None),
+        ({"phase": Phase.FOUND}, None),
+        ({"phase": Phase.VOID, "run_id": None}, 1.0),
+        ({"phase": Phase.INTENDED, "run_id": None}, 1.0),
+    ],
+    ids=["errored", "completed", "running", "void", "intended"],
+)
+def test_a_run_without_an_output_has_an_unknown_cost(
+    folder: Folder, fields: dict[str, Any], cost: float | None
+) -> None:
+    """Also of an attempt that was made again; what never was a run costs nothing."""
+    folder.collected(AM, priced("1000000000"), number=2)
+    folder.attempt(AM, **fields)
+    assert folder.report().cost_usd == cost
+    other = Folder(folder.root)
+    other.collected(AM, priced("1000000000"))
+    other.attempt(AN, **fields)
+    assert other.report().cost_usd == cost
+
+
 def test_the_run_file_of_the_task_is_taken(folder: Folder) -> None:
     """An output may have those of other tasks, too; it belongs to the run by its folder."""
     made = folder.collected(AM, named(number(0.25)))
@@ -312,6 +353,35 @@ def test_a_summary_that_cannot_be_written(folder: Folder) -> None:
     with pytest.raises(OutputError, match="summary"):
         write_summary(folder.report())
     assert os.listdir(folder.root) == ["summary.json"]
+
+
+@pytest.mark.parametrize("step", range(2))
+def test_a_summary_that_is_half_written(folder: Folder, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """On a full disk, the one before stays; nobody sees a part."""
+    folder.root.mkdir()
+    write_summary(folder.report())
+    before = {path: path.read_bytes() for path in folder.root.iterdir()}
+    folder.collected(AM, named(passed()))
+    after = {*os.listdir(folder.root)}
+    Disk(monkeypatch).fails_at = step
+    with pytest.raises(OutputError, match="No space left"):
+        write_summary(folder.report())
+    assert {path: path.read_bytes() for path in before} == before
+    assert {*os.listdir(folder.root)} == after
+
+
+def test_a_summary_is_on_the_disk(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each file before it has its name, and then its name."""
+    folder.root.mkdir()
+    disk = Disk(monkeypatch)
+    write_summary(folder.report())
+    assert [what for what, *_ in disk.asked] == ["fsync", "rename", "fsync"] * 2
+    assert [content for what, _, content in disk.asked if what == "fsync"] == [
+        (folder.root / "summary.json").read_bytes(),
+        None,
+        (folder.root / "summary.csv").read_bytes(),
+        None,
+    ]
 
 
 def test_the_document_names_every_field(folder: Folder) -> None:

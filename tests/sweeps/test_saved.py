@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 
 from fanbench import UsageError
 from fanbench._errors import JournalError, SweepError
-from fanbench.sweeps._saved import resumed
+from fanbench.sweeps._saved import Saved, refuse_other_sweep, resumed, same_sweep, saved_text, spec_of
 from fanbench.sweeps.journal import Journal
 from fanbench.sweeps.plan import PlannedTask, SweepPlan
-from fanbench.sweeps.planner import Saved, refuse_other_sweep, same_sweep, saved_text, spec_of
 from fanbench.sweeps.rules import MaxFailures, Rules
 from fanbench.sweeps.spec import SweepSpec, TaskChoice
 from fanbench.sweeps.units import version_identity
@@ -106,18 +105,19 @@ async def test_what_is_saved_makes_the_same_plan_again(
 def test_the_sweep_of_a_folder_goes_on_in_it(tmp_path: Path) -> None:
     """Even if the folder was moved; its limits stay until others are given."""
     with Journal.open(tmp_path) as journal:
-        journal.save_spec(saved_text(planned(rules=Rules(timeout=5)), URL))
+        rules = Rules(timeout=5, streams=3, downloads=4, poll_interval=6, retry_errored=2)
+        journal.save_spec(saved_text(planned(rules=rules), URL))
     assert resumed(tmp_path) == SweepSpec(
         tasks=tuple(TaskChoice(slug=name) for name in NAMES),
         models=NAMES,
         repeats=2,
         output=tmp_path,
         include_source=False,
-        streams=64,
-        downloads=8,
+        streams=3,
+        downloads=4,
         timeout=5,
-        poll_interval=60,
-        retry_errored=0,
+        poll_interval=6,
+        retry_errored=2,
     )
 
 

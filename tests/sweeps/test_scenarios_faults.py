@@ -68,6 +68,28 @@ def test_a_new_version_whose_answer_is_lost(tmp_path: Path, after: bool) -> None
     assert {one.version for one in world.attempts()} == {2}
 
 
+@pytest.mark.parametrize("versions", [0, 1])
+def test_a_push_whose_answer_is_lost_and_that_shows_late(tmp_path: Path, versions: int) -> None:
+    """The server shows the version only seconds later: it is waited for before the push is made again."""
+    world = World(tmp_path, Scenario(stale=6.0, faults=(Fault("create", after=True),)))
+    for _ in range(versions):
+        world.kaggle.have_task("t1", "somebody's")
+    assert world.run()
+    world.check_all_done()
+    assert world.calls["create"] == 1
+
+
+@pytest.mark.parametrize("creation", [0.5, 20.0])
+def test_a_push_that_shows_late(tmp_path: Path, creation: float) -> None:
+    """That an earlier version is ready says nothing of the one that was just pushed."""
+    world = World(tmp_path, Scenario(stale=6.0, creation=creation))
+    world.kaggle.have_task("t1", "somebody's")
+    assert world.run()
+    world.check_all_done()
+    assert world.calls["schedule"] == 1
+    assert {one.version for one in world.attempts()} == {2}
+
+
 def test_a_push_that_is_refused(tmp_path: Path) -> None:
     """What the server will not have is said, and the other tasks go on."""
     world = World(tmp_path, Scenario(faults=(Fault("create", bad_request),)), tasks=2)
@@ -232,11 +254,25 @@ def test_a_log_that_is_cut(tmp_path: Path) -> None:
 
 
 def test_a_log_that_ends_early(tmp_path: Path) -> None:
-    """A stream that ends in good order while the run goes on does not make a log that lacks its end."""
+    """A stream that ends in good order while the run goes on is taken up: it is no end, and lines still come live."""
     world = World(tmp_path, Scenario(course=always(running=30.0, log=LOG, stops=(4.5, 12.5))), models=2)
     assert world.run()
     world.check_all_done()
     assert all(event.lines == 20 for event in world.of(LogSaved))
+    told = [second for second, event in world.said_of(LogLine) if event.line == "line 19"]
+    began = world.kaggle.runs[1001].begins
+    assert [round(second - began) for second in told] == [19, 19]
+
+
+@pytest.mark.parametrize("unseen", [0.0, 2.0])
+@pytest.mark.parametrize("stop", [15.5, 18.5, 19.5])
+def test_a_log_that_ends_just_before_its_run(tmp_path: Path, stop: float, unseen: float) -> None:
+    """The last lines are not lost, however soon after the end of the stream the run itself ends."""
+    course = always(running=19.8, log=LOG, stops=(stop,), unseen=unseen)
+    world = World(tmp_path, Scenario(course=course), models=2)
+    assert world.run()
+    world.check_all_done()
+    assert len(world.of(LogLine)) == 2 * len(LOG)
 
 
 def test_a_log_that_begins_late(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from fanbench.sweeps.events import LogSaved, OutputSaved, RunFound, RunKnown, SweepStarted, TaskPushed
 from fanbench.sweeps.units import Phase
-from tests.sweeps.scenario import Course, Fault, Scenario, always
+from tests.sweeps.scenario import Call, Course, Fault, Scenario, always
 from tests.sweeps.world import World
 
 pytestmark = pytest.mark.usefixtures("no_jitter", "quick_disk")
@@ -141,6 +141,30 @@ def test_killed_in_the_push_of_a_new_version(tmp_path: Path, done: bool) -> None
     assert len(world.kaggle.tasks["t1"].versions) == 2
     assert {one.version for one in world.attempts()} == {2}
     world.check_all_done()
+
+
+@pytest.mark.parametrize("kill", [("create", True), ("task", False), ("schedule", False)])
+def test_killed_after_a_push_that_shows_late(tmp_path: Path, kill: tuple[Call, bool]) -> None:
+    """What was pushed a moment before the kill, and is not to be seen yet, is not pushed again."""
+    for versions in (0, 1):
+        world = World(tmp_path / str(versions), Scenario(stale=5.0))
+        for _ in range(versions):
+            world.kaggle.have_task("t1", "somebody's")
+        assert not world.run(kill_in=kill)
+        assert world.run()
+        world.check_all_done()
+        assert len(world.kaggle.tasks["t1"].versions) == versions + 1
+
+
+def test_a_task_that_was_deleted_is_pushed_again(tmp_path: Path) -> None:
+    """Once it is sure that the server no longer has it."""
+    world = World(tmp_path, models=1)
+    assert world.run()
+    del world.kaggle.tasks["t1"]
+    world.models = ("m1", "m2")
+    assert world.run()
+    assert world.counts == (2, 0, 0, 0)
+    assert len(world.kaggle.tasks["t1"].versions) == 1
 
 
 @pytest.mark.parametrize("pause", [0.0, 300.0])

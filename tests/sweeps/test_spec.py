@@ -245,3 +245,10 @@ def test_a_spec_that_somebody_else_wrote_is_refused(text: str) -> None:
     """Nothing is guessed from it."""
     with pytest.raises(SweepError, match="cannot be read"):
         from_json(text)
+
+
+def test_a_folder_without_a_name() -> None:
+    """Is refused: a variable that is not set does not mean the folder where we are."""
+    with pytest.raises(UsageError, match="empty"):
+        merge(None, output="")
+    assert merge(None, output=".").output == Path()

@@ -83,13 +83,14 @@ class World:
 
     def plan(self) -> SweepPlan:
         """As a planner would make it now. (Its calls are not counted.)"""
+        self.kaggle.catch_up()
         return SweepPlan(
             tuple(map(self._planned, self.tasks)), self.models, self.folder, self.repeats, self.rules
         )
 
     def _planned(self, slug: str) -> PlannedTask:
         there = self.kaggle.tasks.get(slug)
-        seen = there.answer(self.kaggle.now()) if there else None
+        seen = there.shown(self.kaggle.now(), self.kaggle.scenario.stale) if there else None
         text = self.texts.get(slug)
         file = Path(f"{slug}.py") if text is not None else None
         return PlannedTask(slug, self._identity(slug), seen, file, text)

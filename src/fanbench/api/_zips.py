@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import lzma
+import os
 import re
 import stat
 import struct
@@ -14,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from fanbench._errors import OutputError
+from fanbench.api._durable import sync
 
 __all__ = ["BadZip", "Unpacked", "unpack"]
 
@@ -21,6 +23,8 @@ __all__ = ["BadZip", "Unpacked", "unpack"]
 MAX_BYTES = 16 << 30
 MAX_FILES = 100_000
 PIECE = 1 << 20
+# Given by name, it spares the question whether the file is a terminal.
+BUFFER = 1 << 16
 
 _MEANINGFUL = re.compile(r"[\x00-\x1f\\:]")
 _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$) *(\..*)?", re.IGNORECASE)
@@ -40,7 +44,7 @@ def unpack(
     max_bytes: int = MAX_BYTES,
     max_files: int = MAX_FILES,
 ) -> Unpacked:
-    """Unpack `archive` into the empty `folder`; the names and sizes in bytes of the files.
+    """Unpack `archive` into the empty `folder`, and have it on the disk; the names and sizes in bytes of the files.
 
     Every entry is checked before the first is written. `check` is called now and then, and may raise.
 
@@ -77,17 +81,29 @@ def _write_all(
     check: Callable[[], object],
 ) -> Unpacked:
     unpacked: Unpacked = {}
+    folders = {folder}
     for entry, place in places:
         check()
         path = folder / place
+        _make_folders(path if entry.is_dir() else path.parent, folders)
         if entry.is_dir():
-            path.mkdir(parents=True, exist_ok=True)
             continue
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with zipped.open(entry) as source, path.open("wb") as target:
+        with zipped.open(entry) as source, path.open("wb", BUFFER) as target:
             _copy(source, target, check)
+            target.flush()
+            os.fsync(target.fileno())
         unpacked[str(place)] = entry.file_size
+    for made in folders:
+        sync(made)
     return unpacked
+
+
+def _make_folders(wanted: Path, folders: set[Path]) -> None:
+    """Have `wanted` among the `folders` that are there, with all between."""
+    if wanted not in folders:
+        _make_folders(wanted.parent, folders)
+        wanted.mkdir(exist_ok=True)
+        folders.add(wanted)
 
 
 def _copy(source: IO[bytes], target: IO[bytes], check: Callable[[], object]) -> None:

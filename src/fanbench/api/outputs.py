@@ -21,6 +21,7 @@ from anyio import from_thread, to_thread
 
 from fanbench._errors import OutputError
 from fanbench.api import _calls
+from fanbench.api._durable import sync
 from fanbench.api._transfer import Progress, new_file, transfer
 from fanbench.api._zips import BadZip, Unpacked, unpack
 from fanbench.api.messages import RunRequest
@@ -87,7 +88,8 @@ class _Stage:
     @classmethod
     def open(cls, target: Path) -> _Stage:
         target = _real_place(target)
-        _clear_stale(target)
+        if not _make_parent(target):
+            _clear_stale(target)
         prefix = f".{target.name}-{os.getpid()}-"
         path = Path(tempfile.mkdtemp(prefix=prefix, suffix=_STAGE, dir=target.parent))
         return cls(target, path, new_file(path))
@@ -102,17 +104,30 @@ class _Stage:
     def clear(self) -> None:
         with suppress(OSError):
             self.archive.close()
-        shutil.rmtree(self.path, ignore_errors=True)
+        try:
+            self.path.rmdir()
+        except OSError:
+            shutil.rmtree(self.path, ignore_errors=True)
         self.is_gone = True
 
 
 def _real_place(target: Path) -> Path:
     """Where the folder really is, if `target` is a link to it: the link shall go on leading there."""
-    real = target.resolve()
+    real = target.resolve() if target.is_symlink() else target.absolute()
     if real.exists() and not real.is_dir():
         raise OutputError(f"Cannot write the output to {target}: it is a file, not a folder.")
-    real.parent.mkdir(parents=True, exist_ok=True)
     return real
+
+
+def _make_parent(target: Path) -> bool:
+    """False if it was there."""
+    try:
+        target.parent.mkdir(parents=True)
+    except FileExistsError:
+        if not target.parent.is_dir():
+            raise
+        return False
+    return True
 
 
 def _clear_stale(target: Path) -> None:
@@ -141,12 +156,7 @@ def _is_alive(pid: int) -> bool:
 def _unpack_safely(archive: IO[bytes], folder: Path) -> Unpacked:
     """Unpacked, and on the disk. Ends early when the waiting task is cancelled."""
     folder.mkdir()
-    files = unpack(archive, folder, check=from_thread.check_cancelled)
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            _sync(Path(parent, name))
-        _sync(Path(parent))
-    return files
+    return unpack(archive, folder, check=from_thread.check_cancelled)
 
 
 def _swap(new: Path, target: Path, old: Path) -> None:
@@ -159,18 +169,7 @@ def _swap(new: Path, target: Path, old: Path) -> None:
         if old.exists():
             old.rename(target)
         raise
-    _sync(target.parent)
-
-
-def _sync(path: Path) -> None:
-    """Have `path` on the disk. Not every system lets a folder be synced; then it does so by itself."""
-    if os.name == "nt" and path.is_dir():
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync(target.parent)
 
 
 @contextmanager

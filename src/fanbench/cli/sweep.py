@@ -58,7 +58,7 @@ _OPTIONS = (
     click.option(
         "-o",
         "--output",
-        type=click.Path(path_type=Path, file_okay=False),
+        type=click.Path(file_okay=False),
         metavar="DIR",
         help="The folder for results and the journal (default: results).",
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from fanbench._errors import FanbenchError
 from fanbench.cli.exits import INTERRUPTED
 from fanbench.cli.options import Settings
 from fanbench.cli.render import bold
+from fanbench.cli.slow import room
 from fanbench.cli.sweep_lines import Narrator
 from fanbench.cli.sweep_report import go_on
 
@@ -37,6 +39,9 @@ __all__ = ["Course", "Outcome", "Prepared", "prepare"]
 
 # What a shell shows for a program that SIGTERM has ended.
 _TERMINATED = 128 + signal.SIGTERM
+
+# Seconds that a full stderr is waited for.
+_PATIENCE = 1.0
 
 
 # --- Before anything is touched -------------------------------------------------------------------------------
@@ -77,8 +82,8 @@ async def _no_quotas() -> Quotas | None:
 
 def _looked_at(plan: SweepPlan, endpoint: str, quotas: Quotas | None, *, fresh: bool) -> Prepared:
     from fanbench.cli.sweep_step import next_stage
+    from fanbench.sweeps._saved import refuse_other_sweep
     from fanbench.sweeps.journal import Journal
-    from fanbench.sweeps.planner import refuse_other_sweep
     from fanbench.sweeps.preview import preview
 
     journal = None if fresh else Journal.read(plan.output)
@@ -126,7 +131,7 @@ class Course:
         with SweepScreen(self.settings.output, state, limit=client.config.concurrency) as screen, alone():
             await self._carry_out(client, screen)
         if self._sweep is None or self._stopped:
-            self.settings.output.note(f"Stopped. What is left is done by: {self._go_on}")
+            await self._say(f"Stopped. What is left is done by: {self._go_on}")
             return Outcome(state, None, self._code)
         return Outcome(state, (await self._sweep.report()).after(state), self._code)
 
@@ -149,7 +154,7 @@ class Course:
             async for event in self._sweep:
                 at = datetime.now(UTC)
                 screen.absorb(event, at)
-                narrator.tell(event, at)
+                await narrator.tell(event, at)
 
     # --- Signals ---
 
@@ -161,17 +166,20 @@ class Course:
                 first = self._code == 0
                 self._code = _TERMINATED if number == signal.SIGTERM else INTERRUPTED
                 if number == signal.SIGINT and first and self._sweep is not None:
-                    self._drain(self._sweep)
+                    self._sweep.drain()
+                    await self._say(
+                        "\nInterrupted: nothing more is scheduled; what is in flight is followed to its end.\n"
+                        f"Ctrl-C again stops now. Either way, what is left is done by: {self._go_on}"
+                    )
                 else:
                     self._stopped = True
                     scope.cancel()
 
-    def _drain(self, sweep: Sweep) -> None:
-        sweep.drain()
-        self.settings.output.note(
-            "\nInterrupted: nothing more is scheduled; what is in flight is followed to its end.\n"
-            f"Ctrl-C again stops now. Either way, what is left is done by: {self._go_on}"
-        )
+    async def _say(self, text: str) -> None:
+        """A signal is obeyed also where nobody reads what is said of it."""
+        with anyio.move_on_after(_PATIENCE):
+            await room(sys.stderr)
+            self.settings.output.note(text)
 
     @property
     def _go_on(self) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-import click
-
 from fanbench.cli.options import Settings
 from fanbench.cli.secrecy import hidden
+from fanbench.cli.slow import room, say
 
 if TYPE_CHECKING:
     from fanbench.sweeps.events import SweepEvent
@@ -29,10 +29,12 @@ class Narrator:
         self._stage = stage
         self._as_json = settings.format == "jsonl"
 
-    def tell(self, event: SweepEvent, at: datetime) -> None:
+    async def tell(self, event: SweepEvent, at: datetime) -> None:
+        """As fast as it is read: the sweep goes on meanwhile, and what comes after this one waits."""
         if self._as_json:
-            _write(event, at)
+            await say(_line(event, at))
         if self._is_told(event):
+            await room(sys.stderr)
             self._out.note(event.text)
 
     def _is_told(self, event: SweepEvent) -> bool:
@@ -52,9 +54,9 @@ def _is_bad(event: SweepEvent) -> bool:
     return isinstance(event, RunChanged) and event.state == RunState.ERRORED
 
 
-def _write(event: SweepEvent, at: datetime) -> None:
-    """At once, for whoever follows. What a run has written is data; all else may say our credentials back."""
+def _line(event: SweepEvent, at: datetime) -> str:
+    """What a run has written is data; all else may say our credentials back."""
     from fanbench.sweeps.events import LogLine, write_event
 
     line = write_event(event, at).decode()
-    click.echo(line if isinstance(event, LogLine) else hidden(line))
+    return f"{line if isinstance(event, LogLine) else hidden(line)}\n"

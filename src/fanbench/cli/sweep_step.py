@@ -13,18 +13,16 @@ if TYPE_CHECKING:
     from fanbench.sweeps.plan import PlannedTask, SweepPlan
     from fanbench.sweeps.preview import Preview
     from fanbench.sweeps.state import SweepState
-    from fanbench.sweeps.units import Attempt, TaskRecord, Unit
+    from fanbench.sweeps.units import TaskRecord
 
 __all__ = ["came_out", "next_stage", "question", "stage_failure"]
 
 
 def next_stage(plan: SweepPlan, records: Records | None) -> Stage:
     """The first stage that has something to do."""
-    from fanbench.sweeps.units import Step, next_step
+    from fanbench.sweeps.units import Step, by_unit, next_step
 
-    attempts: dict[Unit, list[Attempt]] = {}
-    for attempt in records.attempts() if records else ():
-        attempts.setdefault(attempt.unit, []).append(attempt)
+    attempts = by_unit(records.attempts() if records else ())
     tasks = {task.slug: task for task in plan.tasks}
     steps = {
         unit: next_step(

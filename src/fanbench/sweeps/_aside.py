@@ -9,7 +9,8 @@ from itertools import count
 from pathlib import Path
 
 from fanbench._errors import JournalError
-from fanbench.sweeps._journal_file import JOURNAL, reported, sync_folder
+from fanbench.api._durable import sync
+from fanbench.sweeps._journal_file import JOURNAL, reported
 from fanbench.sweeps.lock import FolderLock
 
 __all__ = ["set_aside"]
@@ -67,7 +68,7 @@ def _renamed_whole(folder: Path) -> Path | None:
         return None
     with reported(folder):
         folder.mkdir()
-        sync_folder(folder.parent)
+        sync(folder.parent)
     return target
 
 
@@ -78,7 +79,7 @@ def _renamed_within(folder: Path) -> Path:
             if (folder / name).is_file():
                 (folder / name).replace(own / name)
         target = _rename(own)
-        sync_folder(folder)
+        sync(folder)
     return target
 
 

@@ -189,7 +189,11 @@ class Board:
         return Change(flight.attempt, RunScheduled(flight.unit, flight.attempt.number))
 
     def void(self, flight: Flight, reason: str | None = None) -> Change:
-        """There is no run of it. The unit is due again; `reason` is the server's for skipping it."""
+        """There is no run of it. The unit is due again.
+
+        `reason` is why, where that is news: the server's for skipping it, or ours. Without one, nobody was told
+        that there is a run of it.
+        """
         self.leave(flight)
         self.pay(flight)
         attempt = flight.attempt = self.book.put(flight.attempt.but(phase=Phase.VOID))

@@ -21,6 +21,8 @@ from fanbench.sweeps.units import (
     Step,
     TaskRecord,
     Unit,
+    by_unit,
+    newest,
     next_step,
     of_identity,
     wants_log,
@@ -67,6 +69,7 @@ class Flight:
         "patience",
         "said",
         "scope",
+        "seconds",
         "since",
         "state",
         "stream",
@@ -79,6 +82,8 @@ class Flight:
         #: Scheduled before this process began, or by somebody else.
         self.adopted = adopted
         self.state: RunState | None = None
+        #: How long its run took, once it has ended and the server says so.
+        self.seconds: float | None = None
         self.stream = Stream.NONE
         self.ending_since = 0.0
         self.doubted = False
@@ -149,13 +154,12 @@ def outcome(attempts: Iterable[Attempt], identity: str, *, given_up: bool) -> Ou
     | ended, completed, with output and log           | completed                             |
     | any other                                       | missing                               |
     """
-    real = [one for one in of_identity(attempts, identity) if one.phase is not Phase.VOID]
-    if not real:
+    last = newest(attempts, identity)
+    if last is None:
         return Outcome.MISSING if given_up else Outcome.UNSCHEDULED
-    newest = real[-1]
-    if newest.phase is Phase.ENDED and newest.errored:
+    if last.phase is Phase.ENDED and last.errored:
         return Outcome.ERRORED
-    whole = newest.phase is Phase.ENDED and not wants_output(newest) and not wants_log(newest)
+    whole = last.phase is Phase.ENDED and not wants_output(last) and not wants_log(last)
     return Outcome.COMPLETED if whole else Outcome.MISSING
 
 
@@ -168,15 +172,13 @@ class Book:
         self.emit = emit
         self.units: Sequence[Unit] = plan.units
         self.tasks: dict[str, TaskRecord] = records.tasks()
-        #: Why planned runs were given up.
-        self.missing: dict[Unit, str] = {}
+        #: Planned runs that were given up: the number of the newest such attempt.
+        self.missing: dict[Unit, int] = {}
         #: How many planned runs have errored, and are not tried again.
         self.errored = 0
         self._retries = plan.rules.retry_errored
         self._identities = {task.slug: task.identity for task in plan.tasks}
-        self._attempts: dict[Unit, list[Attempt]] = {}
-        for attempt in records.attempts():
-            self._attempts.setdefault(attempt.unit, []).append(attempt)
+        self._attempts = by_unit(records.attempts())
 
     # --- Questions ---
 
@@ -187,6 +189,10 @@ class Book:
     def current(self, unit: Unit) -> list[Attempt]:
         """Of the content that is swept now, oldest first."""
         return of_identity(self.attempts(unit), self._identities[unit.task])
+
+    def newest(self, unit: Unit) -> Attempt | None:
+        """Of these, the last that is, or may be, a run on the server."""
+        return newest(self.attempts(unit), self._identities[unit.task])
 
     def by_task(self) -> dict[str, list[Attempt]]:
         """All attempts at any runs of each task, planned now or not. For the start."""
@@ -235,7 +241,7 @@ class Book:
             self.emit(event)
 
     def give_up(self, unit: Unit, attempt: int, stage: str, error: str) -> None:
-        """The planned run is missing, this time. The first reason is the one that counts."""
-        if unit not in self.missing:
-            self.missing[unit] = stage
+        """The planned run is missing, this time: for the first reason of its newest attempt."""
+        if attempt > self.missing.get(unit, 0):
+            self.missing[unit] = attempt
             self.emit(RunMissing(unit, attempt, stage, error))

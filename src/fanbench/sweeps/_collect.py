@@ -77,7 +77,9 @@ class Collectors:
 
     def _finish(self, flight: Flight) -> None:
         self.outstanding -= 1
-        self._shared.boards[flight.unit.task].pay(flight)
+        if not flight.paid:
+            # Its output never came: what it cost is unknown, which is not nothing.
+            self._pay(flight, None)
         self._shared.gate.news()
         if not self.outstanding:
             self._idle.ring()
@@ -120,10 +122,11 @@ class Collectors:
             output.digest,
         )
         self._book.commit([Change(flight.attempt, event)])
-        # After the record, and in the same breath: whoever is killed in between has told it too little, not
-        # twice, and the quota knows of it.
-        if not flight.paid:
-            shared.gate.finished(flight.unit.task, cost)
+        self._pay(flight, cost)
+
+    def _pay(self, flight: Flight, cost: float | None) -> None:
+        self._shared.gate.finished(flight.unit.task, cost, flight.run_id)
+        self._shared.boards[flight.unit.task].pay(flight)
 
     # --- The log ---
 

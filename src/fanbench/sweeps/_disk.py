@@ -10,30 +10,28 @@ import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
 
 import anyio.to_thread
 
 from fanbench._errors import OutputError
-from fanbench.sweeps._journal_file import JOURNAL, sync_folder
+from fanbench.api import _durable
+from fanbench.sweeps._journal_file import JOURNAL
+from fanbench.sweeps._offload import Offload
 from fanbench.sweeps.units import SavedLog, SavedOutput
 
 __all__ = [
     "RUN_LOG",
     "LogPart",
-    "Offload",
     "Sealed",
     "clear_parts",
     "log_is_whole",
     "output_is_whole",
     "seal",
 ]
-
-T = TypeVar("T")
 
 #: The log in a run's folder. It is ours, and no part of the output.
 RUN_LOG = "run.log"
@@ -44,12 +42,6 @@ _SUFFIX = ".part"
 
 # What is kept in memory of a log until it is written, in bytes.
 _CHUNK = 64 * 1024
-
-
-class Offload(Protocol):
-    """Runs what waits for the disk where it holds up nobody."""
-
-    def __call__(self, job: Callable[[], T], /) -> Awaitable[T]: ...
 
 
 # --- Outputs ------------------------------------------------------------------------------------------------
@@ -170,11 +162,11 @@ class LogPart:
         Raises:
             OutputError: that cannot be done.
         """
-        self._append(sync=True)
+        self._append()
         with _reported(target, "write the log"):
+            _durable.sync(self.path)
             target.parent.mkdir(parents=True, exist_ok=True)
-            _rename(self.path, target)
-            sync_folder(target.parent)
+            _move(self.path, target)
 
     def drop(self) -> None:
         """Forget what was written, if it is not in its place."""
@@ -182,7 +174,7 @@ class LogPart:
         with suppress(OSError):
             self.path.unlink(missing_ok=True)
 
-    def _append(self, *, sync: bool = False) -> None:
+    def _append(self) -> None:
         """Write at its own place in the file: behind what a killed process or a full disk has left is nothing."""
         with _reported(self.path, "write the log"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -191,9 +183,6 @@ class LogPart:
                 file.truncate(self._on_disk)
                 file.seek(self._on_disk)
                 file.write(self._buffer)
-                file.flush()
-                if sync:
-                    os.fsync(file.fileno())
         self._on_disk += len(self._buffer)
         self._buffer.clear()
 
@@ -205,9 +194,9 @@ def clear_parts(root: Path) -> None:
             part.unlink(missing_ok=True)
 
 
-def _rename(part: Path, target: Path) -> None:
+def _move(part: Path, target: Path) -> None:
     try:
-        part.replace(target)
+        _durable.move(part, target)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
@@ -219,9 +208,8 @@ def _move_over(part: Path, target: Path) -> None:
     beside = target.with_name(f".{target.name}.{part.name}")
     try:
         shutil.copyfile(part, beside)
-        with beside.open("rb+") as copy:
-            os.fsync(copy.fileno())
-        beside.replace(target)
+        _durable.sync(beside)
+        _durable.move(beside, target)
     except BaseException:
         beside.unlink(missing_ok=True)
         raise

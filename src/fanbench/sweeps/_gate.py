@@ -36,13 +36,24 @@ class Gate:
         """How many of `wanted` runs may be scheduled. They must be in flight before anything is awaited."""
         if self._budget is None:
             return wanted
-        in_flight = {slug: one.unpaid for slug, one in self._shared.boards.items() if one.unpaid}
-        granted = await self._budget.allow(board.slug, wanted, in_flight)
+        granted = await self._budget.allow(board.slug, wanted, self._unpaid)
+        if not granted and self._is_all_over:
+            # The last runs may have ended only just now: what this ends the sweep for must be so by now.
+            granted = await self._budget.allow(board.slug, wanted, self._unpaid, anew=True)
         if granted < wanted:
             self._waiting.add(board)
-        if not granted and not self._shared.in_flight and not self._shared.collectors.outstanding:
+        if not granted and self._is_all_over:
             self._shared.drain(DrainReason.BUDGET, self._budget.why)
         return granted
+
+    def _unpaid(self) -> dict[str, int]:
+        """Runs by task whose cost is still to be told."""
+        return {slug: board.unpaid for slug, board in self._shared.boards.items() if board.unpaid}
+
+    @property
+    def _is_all_over(self) -> bool:
+        """Whether nothing is under way from whose end there could be news."""
+        return not self._shared.in_flight and not self._shared.collectors.outstanding
 
     def news(self) -> None:
         """A run is over, and what it cost is known, as far as it ever will be: who waits may ask again."""
@@ -50,9 +61,13 @@ class Gate:
         for board in waiting:
             board.bell.ring()
 
-    def finished(self, task: str, cost: float | None) -> None:
+    def finished(self, task: str, cost: float | None, run_id: int) -> None:
         if self._budget is not None:
-            self._budget.finished(task, cost)
+            self._budget.finished(task, cost, run_id)
+
+    def is_told(self, run_id: int) -> bool:
+        """Whether it is known, as far as it was until now, what the run cost."""
+        return self._budget is not None and self._budget.is_told(run_id)
 
     async def cost_of(self, folder: Path) -> float | None:
         """What the run in `folder` cost, where anybody asks."""

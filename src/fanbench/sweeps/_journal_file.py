@@ -11,19 +11,20 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from fanbench._errors import JournalError
+from fanbench.api import _durable
 from fanbench.sweeps._journal_rows import SCHEMA
 
 __all__ = [
     "JOURNAL",
     "copy_of",
     "damaged",
+    "durably",
     "in_memory",
     "open_for_writing",
     "own_folder",
     "path_of",
     "prepare",
     "reported",
-    "sync_folder",
 ]
 
 JOURNAL = Path(".fanbench") / "journal.sqlite"
@@ -56,7 +57,7 @@ def own_folder(root: Path) -> Path:
     # Resolved: a link to a folder that was moved aside leads to a new one again.
     folder = path_of(root).parent
     with reported(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        _durable.make_folders(folder)
     return folder
 
 
@@ -87,8 +88,7 @@ def _make(path: Path) -> None:
         leftover.unlink(missing_ok=True)
     with closing(_connect(new, "rwc")) as connection:
         _make_tables(connection)
-    new.replace(path)
-    sync_folder(path.parent)
+    _durable.move(new, path)
 
 
 def _make_tables(connection: sqlite3.Connection) -> None:
@@ -101,7 +101,7 @@ def _make_tables(connection: sqlite3.Connection) -> None:
 
 
 def open_for_writing(path: Path) -> sqlite3.Connection:
-    """A connection that is alone with the journal, and that does not wait for the disk."""
+    """A connection that is alone with the journal, and that does not wait for the disk (but see `durably`)."""
     with reported(path):
         connection = _connect(path, "rw")
         try:
@@ -118,6 +118,16 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
             connection.close()
             raise
     return connection
+
+
+@contextmanager
+def durably(connection: sqlite3.Connection) -> Iterator[None]:
+    """What is written in the block is on the disk after it, and all that was written before it."""
+    connection.execute("PRAGMA synchronous = FULL")
+    try:
+        yield
+    finally:
+        connection.execute("PRAGMA synchronous = NORMAL")
 
 
 def copy_of(path: Path) -> sqlite3.Connection | None:
@@ -262,14 +272,3 @@ def _of_sqlite(error: Exception, path: Path, deed: str) -> JournalError:
 def _cannot(path: Path, deed: str, why: str) -> JournalError:
     hint = "Is there space, and may you write there? The same command goes on with what is done."
     return JournalError(f"Cannot {deed} {path}: {why}.", hint=hint if deed == "write" else None)
-
-
-def sync_folder(folder: Path) -> None:
-    """Have the names in `folder` on the disk. Where that cannot be asked for, the system does so by itself."""
-    if os.name == "nt":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

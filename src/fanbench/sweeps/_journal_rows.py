@@ -18,7 +18,7 @@ __all__ = [
     "task_row",
 ]
 
-TASK_COLUMNS = ("task", "identity", "phase", "version", "error")
+TASK_COLUMNS = ("task", "identity", "phase", "version", "error", "pushed_at")
 ATTEMPT_COLUMNS = (
     *("task", "model", "repeat", "number"),
     *("identity", "version", "phase", "intended_at", "run_id", "state", "error"),
@@ -31,7 +31,7 @@ SCHEMA = (
     """
     CREATE TABLE task (
         task TEXT PRIMARY KEY, identity TEXT NOT NULL, phase TEXT NOT NULL, version INTEGER NOT NULL,
-        error TEXT NOT NULL
+        error TEXT NOT NULL, pushed_at REAL NOT NULL
     ) WITHOUT ROWID
     """,
     """
@@ -59,7 +59,8 @@ def storable(text: str) -> str:
 
 
 def task_row(record: TaskRecord) -> tuple[Any, ...]:
-    return record.task, record.identity, record.phase.value, record.version, storable(record.error)
+    phase, error = record.phase.value, storable(record.error)
+    return record.task, record.identity, phase, record.version, error, record.pushed_at
 
 
 def read_task(row: tuple[Any, ...]) -> TaskRecord:
@@ -67,8 +68,8 @@ def read_task(row: tuple[Any, ...]) -> TaskRecord:
     Raises:
         ValueError: it is none.
     """
-    task, identity, phase, version, error = row
-    return TaskRecord(task, identity, TaskPhase(phase), version, error)
+    task, identity, phase, version, error, pushed_at = row
+    return TaskRecord(task, identity, TaskPhase(phase), version, error, pushed_at)
 
 
 def attempt_row(attempt: Attempt) -> tuple[Any, ...]:

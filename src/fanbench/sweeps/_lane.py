@@ -12,7 +12,7 @@ from fanbench.sweeps._scheduling import Scheduler
 from fanbench.sweeps._shared import Shared
 from fanbench.sweeps._trouble import GRACE, Delivery, Patience, Trouble, delivery, persist, trouble
 from fanbench.sweeps._watching import Watcher
-from fanbench.sweeps.events import CreationChanged, TaskFailed, TaskPushed, TaskReady
+from fanbench.sweeps.events import CreationChanged, SweepEvent, TaskFailed, TaskPushed, TaskReady
 from fanbench.sweeps.plan import PlannedTask
 from fanbench.sweeps.pushing import PushStep, push_step
 from fanbench.sweeps.units import TaskPhase, TaskRecord
@@ -45,6 +45,7 @@ class Lane:
         self._board = shared.boards[task.slug]
         self._watcher = Watcher(self._board, shared)
         self._scheduler = Scheduler(self._board, shared, self._watcher)
+        self._seen = task.seen
         self._said: CreationState | None = None
 
     async def run(self) -> None:
@@ -82,8 +83,7 @@ class Lane:
         """None of its runs can be scheduled; nor those, later, whose attempts in flight come to nothing."""
         record = self._book.tasks.get(self._slug)
         if record is not None and isinstance(error, TaskUnusable):
-            failed = TaskRecord(self._slug, self._task.identity, TaskPhase.FAILED, record.version, str(error))
-            self._book.save_task(failed)
+            self._save(TaskPhase.FAILED, record.version, error=str(error))
         self._shared.emit(TaskFailed(self._slug, str(error)))
         while True:
             self._scheduler.give_up_due("push", str(error))
@@ -103,38 +103,62 @@ class Lane:
         return None if task is None else await self._created(task)
 
     async def _pushed(self) -> Task | None:
-        step = push_step(self._book.tasks.get(self._slug), self._task.identity, self._task.seen)
+        record = self._book.tasks.get(self._slug)
+        await self._look_again(record)
+        step = push_step(record, self._task.identity, self._seen)
         if step.needs_push and self._task.notebook is not None:
             return await self._push(self._task.notebook)
-        if self._task.seen is None:
+        if self._seen is None:
             raise FanbenchError(f"Task '{self._slug}' is not on the server.")
         if step is not PushStep.UNCHANGED:
-            self._record(self._task.seen, adopted=step is PushStep.ADOPTED)
-        return self._task.seen
+            self._record(self._seen, adopted=step is PushStep.ADOPTED)
+        return self._seen
+
+    async def _look_again(self, record: TaskRecord | None) -> None:
+        """A version that we pushed, or may have pushed, may show late.
+
+        One of this content would be pushed twice, one of another content be taken for this. What the planner
+        has seen may be older than the push: a process that was killed may have left its call on the wire.
+        """
+        if record is None or record.phase is TaskPhase.FAILED:
+            return
+        before = record.version - (record.phase is not TaskPhase.PUSHING)
+        if self._seen is not None and self._seen.slug.version_number > before:
+            return
+        patience = GRACE - max(0.0, self._shared.wall() - record.pushed_at)
+        with self._shared.unless_drained():
+            self._seen = await self._arrived(before, patience) or self._seen
 
     def _record(self, task: Task, *, adopted: bool) -> None:
         version = task.slug.version_number
-        record = TaskRecord(self._slug, self._task.identity, TaskPhase.PUSHED, version)
-        self._book.save_task(record, TaskPushed(self._slug, version, adopted) if adopted else None)
+        self._save(TaskPhase.PUSHED, version, TaskPushed(self._slug, version, adopted) if adopted else None)
+
+    def _save(
+        self, phase: TaskPhase, version: int, event: SweepEvent | None = None, *, error: str = ""
+    ) -> None:
+        """When it was pushed last stays what it was, unless that is now."""
+        before = self._book.tasks.get(self._slug)
+        pushed_at = before.pushed_at if before is not None else 0.0
+        if phase is TaskPhase.PUSHING:
+            pushed_at = self._shared.wall()
+        record = TaskRecord(self._slug, self._task.identity, phase, version, error, pushed_at)
+        self._book.save_task(record, event)
 
     async def _push(self, notebook: str) -> Task | None:
         before = await self._version_before()
         if before is None:
             return None
-        identity = self._task.identity
-        self._book.save_task(TaskRecord(self._slug, identity, TaskPhase.PUSHING, before))
         made = await self._create(notebook, before)
         if made is None:
             return None
         task, adopted = made
         version = task.slug.version_number or before + 1
-        record = TaskRecord(self._slug, identity, TaskPhase.PUSHED, version)
-        self._book.save_task(record, TaskPushed(self._slug, version, adopted))
+        self._save(TaskPhase.PUSHED, version, TaskPushed(self._slug, version, adopted))
         return task
 
     async def _version_before(self) -> int | None:
         """The newest that the server has, 0 for none, no longer being created; `None` if nothing is pushed."""
-        seen = self._task.seen
+        seen = self._seen
         if seen is not None and seen.creation_state.pending:
             with self._shared.unless_drained():
                 seen = await self._settled(seen, 0)
@@ -146,6 +170,7 @@ class Lane:
         """The version that the server has made, and whether it was found rather than answered."""
         patience = Patience(refused=0.0)
         while True:
+            self._save(TaskPhase.PUSHING, before)
             try:
                 made = await self._shared.client.create_task(
                     self._slug, notebook, datasets=self._task.datasets
@@ -166,9 +191,9 @@ class Lane:
             if self._shared.stopped is not None:
                 return None
 
-    async def _arrived(self, before: int) -> Task | None:
-        """The version that a call has made whose answer got lost, if it turns up in time."""
-        end = anyio.current_time() + GRACE
+    async def _arrived(self, before: int, patience: float = GRACE) -> Task | None:
+        """The version that a call has made whose answer got lost, if it turns up in time. One look at least."""
+        end = anyio.current_time() + patience
         while True:
             began = anyio.current_time()
             task = await persist(partial(task_if_any, self._shared.client, self._slug))
@@ -193,8 +218,7 @@ class Lane:
                 f"Task '{self._slug}' creation failed (status: {state_word(task.creation_state)})"
                 + (f": {reason}" if reason else ".")
             )
-        ready = TaskRecord(self._slug, self._task.identity, TaskPhase.READY, version)
-        self._book.save_task(ready, TaskReady(self._slug, version))
+        self._save(TaskPhase.READY, version, TaskReady(self._slug, version))
         return version
 
     async def _settled_and_looked(self, task: Task, version: int) -> Task:

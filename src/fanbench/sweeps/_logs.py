@@ -1,11 +1,12 @@
 """Live logs: a fixed number of readers, each of which follows one run after another.
 
-A log that was read live without a break, and whose run had ended by then, is the whole log. Any other is read
-again when its run has ended, so that what is kept is byte for byte what the finished log says.
+A log that was read live without a break, to the end of its run, is the whole log. Any other is read again when
+its run has ended, so that what is kept is byte for byte what the finished log says.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Protocol, cast
@@ -27,10 +28,12 @@ from fanbench.verbs._lines import Lines
 if TYPE_CHECKING:
     from fanbench.api.client import Client
 
-__all__ = ["Listener", "LogReaders", "Teller"]
+__all__ = ["Listener", "LogReaders", "Teller", "reaches_the_end"]
 
 # Seconds after the end of a stream in which its run must be seen to have ended; else the stream ended early.
 _LAG = 5.0
+# The times of a log and those of its run may differ by so many seconds.
+_SLACK = 0.5
 # So often a running run may have no log, before it is left to its end.
 _MISSES = 5
 
@@ -98,6 +101,7 @@ class LogReaders:
             with anyio.CancelScope() as flight.scope:
                 await self._follow(flight, listener, source, part)
                 whole = flight.over and source.opened == 1 and not flight.doubted
+                whole = whole and reaches_the_end(source.ahead, source.ended_at, flight.seconds)
         except FanbenchError as error:
             after = _after(error, flight)
         flight.scope = None
@@ -162,14 +166,30 @@ def _after(error: FanbenchError, flight: Flight) -> Stream:
     return Stream.NONE if isinstance(error, NotFound) and flight.misses < _MISSES else Stream.CLOSED
 
 
+def reaches_the_end(ahead: float, ended_at: float, seconds: float | None) -> bool:
+    """Whether a stream that ended in good order did so with its run, as far as can be told.
+
+    It may have ended early, and the run, too, before a list was read. `ahead` is by how much the clock of the
+    run, that of the log's entries, is at least ahead of ours, by which the stream ended at `ended_at`. The run
+    took `seconds`; unknown, the stream is believed.
+    """
+    return seconds is None or ahead + ended_at >= seconds - _SLACK
+
+
 class _Source:
-    """The client, as far as following a log needs it; counts how often the log was opened."""
+    """The client, as far as following a log needs it; notes how often the log was opened, and how far it came."""
 
     def __init__(self, client: Api) -> None:
         self.config = client.config
         self.opened = 0
+        self.ahead = -math.inf
+        self.ended_at = 0.0
         self._client = client
 
-    def logs(self, run_id: int, *, silence: float | None = None) -> AsyncGenerator[LogEntry, None]:
+    async def logs(self, run_id: int, *, silence: float | None = None) -> AsyncGenerator[LogEntry, None]:
         self.opened += 1
-        return self._client.logs(run_id, silence=silence)
+        async with aclosing(self._client.logs(run_id, silence=silence)) as entries:
+            async for entry in entries:
+                self.ahead = max(self.ahead, entry.time - anyio.current_time())
+                yield entry
+        self.ended_at = anyio.current_time()

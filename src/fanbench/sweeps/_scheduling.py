@@ -131,8 +131,8 @@ class Scheduler:
             self._shared.one_at_a_time = True
         else:
             before = self._watcher.puzzles.get(model)
-            tries = before.tries + 1 if before is not None else 1
-            self._watcher.puzzles[model] = Puzzle(reason, version, now, tries)
+            puzzle = before.again(reason, now) if before is not None else Puzzle(reason, version, now)
+            self._watcher.puzzles[model] = puzzle
         return change
 
     def _fail(self, flights: Sequence[Flight], error: FanbenchError) -> None:

@@ -10,7 +10,7 @@ import anyio
 
 from fanbench.sweeps._board import Board
 from fanbench.sweeps._book import Book
-from fanbench.sweeps._disk import Offload
+from fanbench.sweeps._offload import Offload
 from fanbench.sweeps.events import Draining, DrainReason, Emit
 from fanbench.sweeps.plan import SweepPlan
 from fanbench.verbs._api import Api

@@ -7,8 +7,10 @@ second, in which others may end.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import anyio
 
@@ -25,13 +27,13 @@ from fanbench.verbs._tasks import model_of, runs_of
 
 __all__ = ["Puzzle", "Watcher"]
 
+_NOT_THERE = "the server does not have it"
 # With other streams still open, one that ends is no hurry: it is seen within this many seconds.
 _COALESCE = 1.0
 # Seconds for which a live log may go on after its run has ended.
 _LOG_TAIL = 10.0
-# A skip without a visible reason is tried again after so many seconds, then twice as many…, so many times.
-_SKIP_PAUSE = 5.0
-_SKIP_TRIES = 5
+# A skip without a visible reason is tried again after so many seconds, one after another.
+_SKIP_PAUSES = (5.0, 10.0, 20.0, 40.0, 60.0)
 
 
 @dataclass(slots=True)
@@ -42,8 +44,16 @@ class Puzzle:
     version: int
     asked_at: float
     tries: int = 1
-    #: Before this time the model is not tried again; `None`: no list has been read since.
+    #: Before this time the model is not tried again; `None`: that is for the next list to say.
     until: float | None = None
+    #: Since when runs of somebody else have been in the way, and whether the last list had one: its end is
+    #: waited for.
+    blocked_since: float = math.inf
+    blocked: bool = False
+
+    def again(self, reason: str, now: float) -> Puzzle:
+        """It was skipped once more."""
+        return Puzzle(reason, self.version, now, self.tries + 1, blocked_since=self.blocked_since)
 
 
 class Watcher:
@@ -106,7 +116,7 @@ class Watcher:
 
     async def _is_anything_to_see(self) -> bool:
         while True:
-            if self._is_puzzled:
+            if self._is_puzzled and not self._closed:
                 return True
             waited_for = self._shared.may_become_due(self._board) if self._closed else self._board.flights
             if waited_for:
@@ -127,7 +137,7 @@ class Watcher:
     async def _bear(self, error: FanbenchError) -> None:
         """The list is made again; if it fails for too long, the runs in flight are missing."""
         pause = self._patience.pause(error)
-        self._drop_late(anyio.current_time())
+        self._drop_all_late(anyio.current_time())
         if pause is None:
             self._patience.reset()
             for flight in [one for one in self._board.flights.values() if not one.is_asked_for]:
@@ -139,7 +149,7 @@ class Watcher:
 
     async def _pause(self) -> None:
         """Until the next poll is due, or somebody wants one."""
-        if not self._board.flights:
+        if not self._board.flights and not self._is_puzzled:
             return
         with anyio.move_on_after(self._seconds()):
             await self._news.wait()
@@ -148,13 +158,20 @@ class Watcher:
 
     def _seconds(self) -> float:
         board = self._board
-        seconds = self._pace.limit if board.open_streams == board.in_flight else self._pace.next()
+        all_tell = board.open_streams == board.in_flight and not self._is_puzzled
+        seconds = self._pace.limit if all_tell else self._pace.next()
         timeout = self._shared.rules.timeout
         if timeout is None:
             return seconds
-        oldest = next(iter(board.flights.values()))
-        left = oldest.since + timeout - anyio.current_time()
+        left = min(self._waiting_since(), default=math.inf) + timeout - anyio.current_time()
         return min(seconds, left) if left > 0 else _COALESCE
+
+    def _waiting_since(self) -> Iterator[float]:
+        """Of what is waited for: the oldest run in flight, and each run in the way."""
+        yield from (flight.since for flight in islice(self._board.flights.values(), 1))
+        for puzzle in self.puzzles.values():
+            if puzzle.blocked:
+                yield puzzle.blocked_since
 
     # --- What a list tells ---
 
@@ -177,7 +194,7 @@ class Watcher:
             self._pace.reset()
         self._book.commit(changes)
         self._act(ended)
-        self._drop_late(now)
+        self._drop_all_late(now)
         board.bell.ring()
         self._shared.emit(Polled(board.slug, board.in_flight, self._shared.calls()))
 
@@ -200,6 +217,8 @@ class Watcher:
     def _land(self, flight: Flight, run: Run) -> Change:
         """Its run has ended: only a list says so."""
         flight.state = run.state
+        if run.start_time is not None and run.end_time is not None:
+            flight.seconds = (run.end_time - run.start_time).total_seconds()
         flight.attempt = self._book.put(
             flight.attempt.but(phase=Phase.ENDED, state=run.state, error=run.error_message)
         )
@@ -243,7 +262,7 @@ class Watcher:
             if flight.attempt.phase is Phase.SCHEDULED and self._is_lost_again(flight):
                 self._give_up(flight, "find", "It was scheduled, and does not turn up on the server.")
                 continue
-            changes.append(self._board.void(flight))
+            changes.append(self._board.void(flight, _NOT_THERE))
             self._shared.gate.news()
         return changes
 
@@ -251,16 +270,29 @@ class Watcher:
         times = self._lost[flight.unit] = self._lost.get(flight.unit, 0) + 1
         return times > 1
 
-    def _drop_late(self, now: float) -> None:
-        """`--timeout`: they stay as they are in the journal, and the next sweep goes on with them."""
-        timeout = self._shared.rules.timeout
-        if timeout is None:
-            return
+    def _drop_all_late(self, now: float) -> None:
+        if (timeout := self._shared.rules.timeout) is not None:
+            self._drop_late(timeout, now)
+            self._drop_blocked(timeout, now)
+
+    def _drop_late(self, timeout: float, now: float) -> None:
+        """They stay as they are in the journal, and the next sweep goes on with them."""
         for flight in list(self._board.flights.values()):
             if flight.since + timeout > now:
                 return
             if not flight.is_asked_for:
                 self._give_up(flight, "timeout", f"It has not ended within {timeout:g} s.")
+
+    def _drop_blocked(self, timeout: float, now: float) -> None:
+        for model, puzzle in list(self.puzzles.items()):
+            if puzzle.blocked and puzzle.blocked_since + timeout <= now:
+                reason = f"Another run has been in its way for {timeout:g} s: {puzzle.reason}"
+                self._give_up_model(model, "timeout", reason)
+
+    def _give_up_model(self, model: str, stage: str, error: str) -> None:
+        del self.puzzles[model]
+        for unit in self._board.drop_due(model):
+            self._book.give_up(unit, self._book.next_number(unit), stage, error)
 
     def _give_up(self, flight: Flight, stage: str, error: str) -> None:
         self._board.leave(flight)
@@ -294,25 +326,29 @@ class Watcher:
         return not run.state.terminal and not mine
 
     def _solve_one(self, model: str, puzzle: Puzzle, others: Sequence[Run], now: float) -> list[Change]:
-        """A stranger's run of the same version serves us; any other must end first."""
+        """A stranger's run of the same version serves us; any other must end first, and only lists are asked."""
         board = self._board
+        if model not in board.due:
+            del self.puzzles[model]
+            return []
         versions = (0, puzzle.version)
         mine = [
             one for one in others if one.task_slug.version_number in versions and one.id not in board.ours
         ]
-        if mine and model in board.due:
+        if mine:
             del self.puzzles[model]
             (unit,) = board.take_due([model])
             run = min(mine, key=lambda one: one.id)
             self._shared.one_at_a_time = True
             return [board.adopt(unit, run, puzzle.version, now, self._shared.wall())]
-        if not others and puzzle.tries > _SKIP_TRIES:
-            del self.puzzles[model]
-            for unit in board.drop_due(model):
-                self._book.give_up(unit, self._book.next_number(unit), "schedule", puzzle.reason)
-            return []
-        pause = min(_SKIP_PAUSE * 2.0 ** min(puzzle.tries - 1, 16), self._shared.rules.poll_interval)
-        puzzle.until = now + pause
+        if others:
+            puzzle.blocked, puzzle.blocked_since = True, min(now, puzzle.blocked_since)
+        elif puzzle.blocked:
+            puzzle.until, puzzle.blocked, puzzle.tries = now, False, 0
+        elif puzzle.tries > len(_SKIP_PAUSES):
+            self._give_up_model(model, "schedule", puzzle.reason)
+        else:
+            puzzle.until = now + _SKIP_PAUSES[puzzle.tries - 1]
         return []
 
 

@@ -32,6 +32,7 @@ PATIENCE = 30.0
 # Where the journal has it.
 _LEDGER = "budget"
 _COSTS = "budget.costs of "
+_RUN = "budget.run "
 
 _NANO = 1_000_000_000
 
@@ -119,13 +120,13 @@ class Ledger(msgspec.Struct):
     period: str = ""
 
     def read(self, balance: QuotaBalance) -> None:
-        """A new reading. One that falls, or is of another balance, is counted from anew."""
+        """A new reading. One that falls begins at 0 again, by a refill; of another balance nothing is known."""
         period, reading = balance.refill_period.value, balance.quota_used
         if self.reading is None:
             # Only now: what finished runs have cost until here is not in it.
             self.spent = max(self.spent, self.costs.total)
         elif period == self.period:
-            self.spent += max(0.0, reading - self.reading)
+            self.spent += reading if reading < self.reading else reading - self.reading
         self.reading, self.period = reading, period
 
 
@@ -155,7 +156,6 @@ class Budget:
         self._asking = anyio.Lock()
         self._asked: float | None = None
         self._answers = False
-        self._granted: dict[str, int] = {}
         self._said: BudgetRead | None = None
 
     async def begin(self) -> None:
@@ -166,37 +166,54 @@ class Budget:
         """
         await self._ask()
 
-    async def allow(self, task: str, wanted: int, in_flight: Mapping[str, int]) -> int:
+    async def allow(
+        self, task: str, wanted: int, in_flight: Callable[[], Mapping[str, int]], *, anew: bool = False
+    ) -> int:
         """How many of `wanted` runs of `task` may be scheduled now, 0 to `wanted`.
 
-        `in_flight` has the runs that were scheduled and not yet told as `finished`, by task. Those that are
-        allowed here must be in it when this is called again: what several callers are allowed at the same
-        time is known here, and counted.
+        `in_flight` tells the runs that were scheduled and not yet told as `finished`, by task. It is asked once
+        the quota has answered: meanwhile runs may have ended, and others been scheduled. Those that are allowed
+        here must be in it before the caller awaits anything. `anew`: a reading of before is not good enough.
 
         Raises:
             Unauthorized: the server does not know us.
         """
         if wanted <= 0:
             return 0
-        before, granted_before = dict(in_flight), dict(self._granted)
-        await self._ask()
+        await self._ask(anew=anew)
         # From here on to the answer nobody else comes in between.
-        return self._decide(task, wanted, self._under_way(in_flight, before, granted_before))
+        return self._decide(task, wanted, in_flight())
 
-    def finished(self, task: str, cost: float | None) -> None:
-        """A run's cost as its run files say; `None` is unknown. To be told once of each run."""
+    def finished(self, task: str, cost: float | None, run_id: int | None = None) -> None:
+        """A run's cost as its run files say; `None` is unknown.
+
+        The run `run_id` counts once, however often it is told of, and in however many processes. If its cost
+        was unknown, it may be told later. One without an id counts each time.
+        """
         cost = cost if cost is not None and 0 <= cost < math.inf else None
+        before, run = self._told(run_id), Costs()
+        if before.known or (before.unknown and cost is None):
+            return
+        run.add(cost)
+        if run_id is not None:
+            # First: whoever is killed in between has counted it too little, not twice, and the quota knows of it.
+            self._save(f"{_RUN}{run_id}", run)
         costs = self._costs_of(task)
-        costs.add(cost)
-        self._ledger.costs.add(cost)
+        for one in (costs, self._ledger.costs):
+            one.unknown -= before.unknown
+            one.add(cost)
         self._save(f"{_COSTS}{task}", costs)
         self._save(_LEDGER, self._ledger)
 
+    def is_told(self, run_id: int) -> bool:
+        """Whether the run is counted, with a cost or without."""
+        return self._told(run_id) != Costs()
+
     # --- The quota ---
 
-    async def _ask(self) -> None:
+    async def _ask(self, *, anew: bool = False) -> None:
         async with self._asking:
-            if self._asked is not None and self._clock() - self._asked < GOOD_FOR:
+            if not anew and self._asked is not None and self._clock() - self._asked < GOOD_FOR:
                 return
             balance = await _balance(self._client)
             self._asked = self._clock()
@@ -215,19 +232,6 @@ class Budget:
 
     # --- The answer ---
 
-    def _under_way(
-        self, in_flight: Mapping[str, int], before: Mapping[str, int], granted_before: Mapping[str, int]
-    ) -> dict[str, int]:
-        """Runs in flight by task, with those that others were allowed while we waited for the quota."""
-        tasks = {*in_flight, *before, *self._granted}
-        return {
-            task: max(
-                in_flight.get(task, 0),
-                before.get(task, 0) + self._granted.get(task, 0) - granted_before.get(task, 0),
-            )
-            for task in tasks
-        }
-
     def _decide(self, task: str, wanted: int, in_flight: Mapping[str, int]) -> int:
         costs = self._costs_of(task)
         spent = self._spent
@@ -241,7 +245,6 @@ class Budget:
             in_flight=in_flight.get(task, 0),
             silent=costs.silent,
         )
-        self._granted[task] = self._granted.get(task, 0) + answer
         under_way = sum(in_flight.values())
         self._say(BudgetRead(self.cap, spent, None if 0 < unknown == under_way else reserved, unknown))
         self.why = "" if answer == wanted else self._reason(task, spent, reserved, in_flight.get(task, 0))
@@ -283,6 +286,9 @@ class Budget:
         if task not in self._costs:
             self._costs[task] = _loaded(self._records.value(f"{_COSTS}{task}"), Costs)
         return self._costs[task]
+
+    def _told(self, run_id: int | None) -> Costs:
+        return Costs() if run_id is None else _loaded(self._records.value(f"{_RUN}{run_id}"), Costs)
 
     def _save(self, name: str, value: Costs | Ledger) -> None:
         self._records.save_value(name, msgspec.json.encode(value).decode())

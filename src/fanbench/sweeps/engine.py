@@ -19,10 +19,11 @@ import anyio.to_thread
 from fanbench._errors import FanbenchError
 from fanbench.sweeps._book import Book, Flight, Outcome
 from fanbench.sweeps._collect import Collectors
-from fanbench.sweeps._disk import Offload, log_is_whole, output_is_whole
+from fanbench.sweeps._disk import log_is_whole, output_is_whole
 from fanbench.sweeps._gate import Gate
 from fanbench.sweeps._lane import Lane
 from fanbench.sweeps._logs import LogReaders
+from fanbench.sweeps._offload import Offload
 from fanbench.sweeps._shared import Room, Shared, Stage
 from fanbench.sweeps.events import DrainReason, Emit, RunKnown, SweepEnded, SweepStarted
 from fanbench.sweeps.journal import Records
@@ -30,7 +31,7 @@ from fanbench.sweeps.plan import SweepPlan
 from fanbench.sweeps.units import Attempt, Phase, Step, Unit, wants_log, wants_output
 from fanbench.verbs._api import Api
 
-__all__ = ["Engine", "Offload", "Room", "Stage"]
+__all__ = ["Engine", "Stage"]
 
 
 # So many attempts are looked for on disk in one go.
@@ -121,17 +122,17 @@ class Engine:
 
     async def _begin(self) -> Shared:
         book = Book(self._plan, self._records, self._emit)
-        lost = await self._forget_lost_files(book)
+        await self._forget_lost_files(book)
         shared = self._shared = self._open(book=book)
         shared.gate, shared.logs, shared.collectors = Gate(shared), LogReaders(shared), Collectors(shared)
         self._say_what_is_known(book)
-        self._take_up(shared, lost)
+        self._take_up(shared)
         if self._asked_to_stop is not None:
             shared.drain(*self._asked_to_stop)
         return shared
 
-    async def _forget_lost_files(self, book: Book) -> set[Attempt]:
-        """Attempts whose output or log is recorded, but no longer whole on disk, without that record."""
+    async def _forget_lost_files(self, book: Book) -> None:
+        """What is recorded, but no longer whole on disk, is fetched again."""
         recorded = [one for unit in book.units for one in book.current(unit) if one.output or one.log]
         changed: list[Attempt] = []
         for start in range(0, len(recorded), _CHECKED_AT_ONCE):
@@ -139,11 +140,10 @@ class Engine:
             changed += await self._offload(partial(_without_lost_files, self._plan.output, some))
         if changed:
             book.records.save_attempts([book.put(attempt) for attempt in changed])
-        return set(changed)
 
     def _say_what_is_known(self, book: Book) -> None:
         plan = self._plan
-        newest = {unit: _newest(book.current(unit)) for unit in book.units}
+        newest = {unit: book.newest(unit) for unit in book.units}
         done = sum(
             attempt is not None
             and book.step(unit) is Step.NOTHING
@@ -162,11 +162,11 @@ class Engine:
                 done,
             )
         )
-        for attempt in newest.values():
-            if attempt is not None:
+        for unit in book.units:
+            for attempt in _told(book.current(unit)):
                 self._emit(_known(attempt))
 
-    def _take_up(self, shared: Shared, lost: set[Attempt]) -> None:
+    def _take_up(self, shared: Shared) -> None:
         """Everything goes on from where the journal says it is."""
         for slug, attempts in shared.book.by_task().items():
             if slug in shared.boards:
@@ -175,7 +175,7 @@ class Engine:
         for unit in shared.book.units:
             self._take_up_unit(shared, unit, now, wall)
             if shared.until == "collect":
-                self._collect_unit(shared, unit, now, lost)
+                self._collect_unit(shared, unit, now)
         shared.count_failures(0)
 
     def _take_up_unit(self, shared: Shared, unit: Unit, now: float, wall: float) -> None:
@@ -188,12 +188,13 @@ class Engine:
             case Step.NOTHING:
                 shared.book.errored += attempts[-1].errored
 
-    def _collect_unit(self, shared: Shared, unit: Unit, now: float, lost: set[Attempt]) -> None:
+    def _collect_unit(self, shared: Shared, unit: Unit, now: float) -> None:
         for attempt in shared.book.current(unit):
             if wants_output(attempt) or wants_log(attempt):
                 flight = Flight(attempt, now, now, adopted=True)
                 flight.gone = True
-                shared.boards[unit.task].owe(flight, paid=attempt.output is not None or attempt in lost)
+                paid = attempt.output is not None or shared.gate.is_told(flight.run_id)
+                shared.boards[unit.task].owe(flight, paid=paid)
                 shared.collectors.put(flight)
 
     # --- The end ---
@@ -217,9 +218,10 @@ class Engine:
         )
 
 
-def _newest(attempts: Sequence[Attempt]) -> Attempt | None:
-    """The last one that is, or may be, a run on the server."""
-    return next((one for one in reversed(attempts) if one.phase is not Phase.VOID), None)
+def _told(attempts: Sequence[Attempt]) -> Sequence[Attempt]:
+    """The newest; and where that may come to nothing, the one before it, which is the result then."""
+    real = [one for one in attempts if one.phase is not Phase.VOID]
+    return real[-2:] if real and real[-1].sought else real[-1:]
 
 
 def _known(attempt: Attempt) -> RunKnown:

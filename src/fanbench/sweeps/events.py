@@ -51,6 +51,10 @@ def _name(kind: str) -> str:
     return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in kind).removeprefix("_")
 
 
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 class SweepEvent(msgspec.Struct, frozen=True, tag_field="event", tag=_name):
     """The base of all events."""
 
@@ -78,8 +82,8 @@ class SweepStarted(SweepEvent, frozen=True):
     def text(self) -> str:
         already = f", {self.done} of them done already" if self.done else ""
         return (
-            f"Sweep of {len(self.tasks)} tasks on {len(self.models)} models: {self.planned} runs{already}; "
-            f"results in {self.output}"
+            f"Sweep of {_count(len(self.tasks), 'task')} on {_count(len(self.models), 'model')}: "
+            f"{_count(self.planned, 'run')}{already}; results in {self.output}"
         )
 
 
@@ -146,7 +150,8 @@ class RunEvent(SweepEvent, frozen=True):
 
 
 class RunKnown(RunEvent, frozen=True):
-    """What the journal has of a planned run when the engine begins: one event for each that it knows.
+    """What the journal has of a planned run when the engine begins: one event for each that it knows. (Two where
+    the newest attempt may come to nothing: then the one before it is the result.)
 
     `state` is that of the end, `None` before. `output` and `log` are paths relative to the sweep's folder,
     `None` where they are still to be fetched.
@@ -175,7 +180,7 @@ class RunScheduled(RunEvent, frozen=True):
 
 
 class RunSkipped(RunEvent, frozen=True):
-    """The server does not take it now, and says why; it is tried again when that may have changed."""
+    """The server does not take it now, or has not got it after all; it is tried again when that may change."""
 
     reason: str
 

@@ -1,16 +1,19 @@
 """What a sweep has done, durable: `<output>/.fanbench/journal.sqlite`.
 
 Written after the deed (or, for calls that must not be made twice, the intent before it), never before. Each
-write is one transaction and does not wait: a process that is killed at any instant loses nothing that it
-wrote. A machine that loses its power may lose the last moments; the runs of these are found again on the
-server, as those of a call that was cut off.
+write is one transaction, and a process that is killed at any instant loses nothing that it wrote.
+
+A machine that loses its power loses no intent: attempts that are `INTENDED` and tasks that are `PUSHING` are
+on the disk, with all that was written before them, before the call is made. Other writes do not wait for the
+disk, and the last of them may be lost. The server, or the output folder, has what they said, and is asked
+again: as after a call that was cut off. (What an ended run has cost may be lost in this way; the quota has it.)
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
@@ -28,13 +31,17 @@ from fanbench.sweeps._journal_rows import (
     storable,
     task_row,
 )
-from fanbench.sweeps.units import Attempt, TaskRecord
+from fanbench.sweeps.units import Attempt, Phase, TaskPhase, TaskRecord
 
 __all__ = ["JOURNAL", "Journal", "Records", "set_aside"]
 
 
 class Records(Protocol):
-    """What the engine needs of a journal. All methods are synchronous and short (well below 1 ms)."""
+    """What the engine needs of a journal. All methods are synchronous.
+
+    They are short (well below 1 ms), but for intents, which wait for the disk: one write before each call that
+    pushes or schedules.
+    """
 
     def tasks(self) -> dict[str, TaskRecord]: ...
     def save_task(self, record: TaskRecord) -> None: ...
@@ -144,14 +151,16 @@ class Journal(Records):
             return {row[0]: read_task(row) for row in self._connection.execute(_TASKS)}
 
     def save_task(self, record: TaskRecord) -> None:
-        self._write(_SAVE_TASK, [task_row(record)])
+        self._write(_SAVE_TASK, [task_row(record)], durable=record.phase is TaskPhase.PUSHING)
 
     def attempts(self) -> list[Attempt]:
         with self._read():
             return [read_attempt(row) for row in self._connection.execute(_ATTEMPTS)]
 
     def save_attempts(self, attempts: Iterable[Attempt]) -> None:
-        self._write(_SAVE_ATTEMPT, [attempt_row(attempt) for attempt in attempts])
+        made = list(attempts)
+        intended = any(attempt.phase is Phase.INTENDED for attempt in made)
+        self._write(_SAVE_ATTEMPT, [attempt_row(attempt) for attempt in made], durable=intended)
 
     # --- Strangers ---
 
@@ -190,9 +199,9 @@ class Journal(Records):
             except (ValueError, TypeError) as error:
                 raise file.damaged(self.path, str(error)) from None
 
-    def _write(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
+    def _write(self, statement: str, rows: list[tuple[Any, ...]], *, durable: bool = False) -> None:
         """All of `rows` or none, as one transaction: a single one is a transaction by itself."""
-        with file.reported(self.path):
+        with file.reported(self.path), file.durably(self._connection) if durable else nullcontext():
             if len(rows) == 1:
                 self._connection.execute(statement, rows[0])
             elif rows:

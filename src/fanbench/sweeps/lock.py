@@ -39,7 +39,6 @@ class FolderLock:
         with reported(path):
             while self._handle is None:
                 self._handle = _locked(path)
-            _write_pid(self._handle)
             _held.add(self._handle)
 
     def release(self) -> None:
@@ -64,13 +63,14 @@ class FolderLock:
 
 
 def _locked(path: Path) -> int | None:
-    """A handle that has the lock; `None` if the file was moved away in that moment."""
+    """A handle that has the lock, with our process id in the file; `None` if the file was moved away in that moment."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         if not _try_to_lock(handle):
             raise _locked_by(path, _read_pid(handle))
         if _is_at(handle, path):
+            _write_pid(handle)
             return handle
     except BaseException:
         os.close(handle)

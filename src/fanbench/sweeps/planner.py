@@ -8,14 +8,13 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol, TypeVar
 
 import anyio.to_thread
 
 from fanbench._errors import FanbenchError, NotFound, TaskFileError, UsageError
 from fanbench.api.messages import BenchmarkModel, Task
 from fanbench.api.names import slugify_task
-from fanbench.sweeps._saved import Saved, refuse_other_sweep, same_sweep, saved_text, spec_of
+from fanbench.sweeps._offload import Offload
 from fanbench.sweeps.plan import PlannedTask, SweepPlan
 from fanbench.sweeps.spec import DEFAULT_OUTPUT, SweepSpec, TaskChoice, rules_of
 from fanbench.sweeps.units import content_identity, version_identity
@@ -26,23 +25,7 @@ from fanbench.verbs._tasks import task_if_any
 from fanbench.verbs.push import plan_push
 from fanbench.verbs.run import resolve_models
 
-__all__ = [
-    "Offload",
-    "Saved",
-    "make_plan",
-    "refuse_other_sweep",
-    "same_sweep",
-    "saved_text",
-    "spec_of",
-]
-
-T = TypeVar("T")
-
-
-class Offload(Protocol):
-    """Runs what blocks, so that the event loop does not: in a thread, or, in tests, at once."""
-
-    def __call__(self, work: Callable[[], T], /) -> Awaitable[T]: ...
+__all__ = ["make_plan"]
 
 
 async def make_plan(

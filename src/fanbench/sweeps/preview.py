@@ -14,7 +14,16 @@ from fanbench.api.messages import CreationState, Task
 from fanbench.sweeps.journal import Records
 from fanbench.sweeps.plan import PlannedTask, SweepPlan
 from fanbench.sweeps.pushing import PushStep, push_step
-from fanbench.sweeps.units import Attempt, Step, Unit, next_step, wants_log, wants_output
+from fanbench.sweeps.units import (
+    Attempt,
+    Step,
+    Unit,
+    by_unit,
+    next_step,
+    of_identity,
+    wants_log,
+    wants_output,
+)
 from fanbench.verbs._api import Api
 from fanbench.verbs.quota import Quota, Quotas, fetch_quotas
 
@@ -122,9 +131,7 @@ def preview(plan: SweepPlan, records: Records | None = None, quotas: Quotas | No
     What is in the journal is taken for being on disk still; the sweep itself looks.
     """
     known = records.tasks() if records is not None else {}
-    attempts: defaultdict[Unit, list[Attempt]] = defaultdict(list)
-    for attempt in records.attempts() if records is not None else ():
-        attempts[attempt.unit].append(attempt)
+    attempts = by_unit(records.attempts() if records is not None else ())
     units: defaultdict[str, list[Unit]] = defaultdict(list)
     for unit in plan.units:
         units[unit.task].append(unit)
@@ -161,7 +168,7 @@ def _task(
     attempts: Mapping[Unit, Sequence[Attempt]],
     plan: SweepPlan,
 ) -> TaskPreview:
-    mine = {unit: [one for one in attempts.get(unit, ()) if one.identity == task.identity] for unit in units}
+    mine = {unit: of_identity(attempts.get(unit, ()), task.identity) for unit in units}
     steps = {unit: _step(mine[unit], task.identity, plan.rules.retry_errored) for unit in units}
     by_step: Counter[str] = Counter(steps.values())
     counts = Counts(**by_step)

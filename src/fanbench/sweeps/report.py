@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from fanbench.results import RunResult, Table, read_results, usage_table
 from fanbench.results.table import MISSING, MODELS_ACROSS, cell
 from fanbench.sweeps._disk import log_is_whole, output_is_whole
-from fanbench.sweeps.units import Attempt, Phase, TaskPhase, TaskRecord, Unit, of_identity
+from fanbench.sweeps.units import Attempt, Phase, TaskPhase, TaskRecord, Unit, by_unit, real_ones
 
 if TYPE_CHECKING:
     from fanbench.sweeps.events import DrainReason
@@ -46,7 +46,7 @@ class RunRow:
     """A planned run: its newest attempt, of `attempts` that were made; `attempt` 0 is none.
 
     `output` (a folder) and `log` are relative to the sweep's folder, `None` where they are not there whole.
-    `result` is what its run file says, `earlier` what those of attempts before it say.
+    `result` is what its run file says, `earlier` what those of the runs before it say; `None`: nothing.
     """
 
     unit: Unit
@@ -59,7 +59,12 @@ class RunRow:
     output: str | None = None
     log: str | None = None
     result: RunResult | None = None
-    earlier: tuple[RunResult, ...] = ()
+    earlier: tuple[RunResult | None, ...] = ()
+
+    @property
+    def runs(self) -> tuple[RunResult | None, ...]:
+        """What the run file of each run that there was says."""
+        return self.earlier if self.run_id is None else (*self.earlier, self.result)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +72,8 @@ class SweepReport:
     """What became of a sweep, or how far it is: `rows` in the order of the plan.
 
     `seconds` is the wall time of the last invocation, `stopped` why it scheduled no more; `None` where there
-    was none. Tokens and cost (US dollars) are of all attempts whose output is here; what one of them does not
-    say is unknown in the sum, too, as far as cost goes.
+    was none. Tokens and cost (US dollars) are of all runs, also of those that were made again. Those that do not
+    say their tokens are left out; with one that does not say its cost, or not yet, the cost is unknown.
     """
 
     output: Path
@@ -96,9 +101,7 @@ class SweepReport:
     @property
     def results(self) -> tuple[RunResult, ...]:
         """All that run files say, also those of attempts that were made again."""
-        return tuple(
-            result for row in self.rows for result in (*row.earlier, row.result) if result is not None
-        )
+        return tuple(result for row in self.rows for result in row.runs if result is not None)
 
     @property
     def tokens_in(self) -> int | None:
@@ -110,10 +113,9 @@ class SweepReport:
 
     @property
     def cost_usd(self) -> float | None:
-        costs = [result.cost_usd for result in self.results]
-        known = [cost for cost in costs if cost is not None]
-        complete = len(known) == len(costs) and all(row.result for row in self.rows if row.output)
-        return math.fsum(known) if known and complete else None
+        runs = [result for row in self.rows for result in row.runs]
+        known = [run.cost_usd for run in runs if run is not None and run.cost_usd is not None]
+        return math.fsum(known) if known and len(known) == len(runs) else None
 
     def after(self, state: SweepState) -> SweepReport:
         """With what only the events of an invocation say: why runs were given up, how long it took."""
@@ -215,25 +217,18 @@ def build_report(plan: SweepPlan, records: Records | None) -> SweepReport:
 
     Reads the run files: to be called in a thread where an event loop must not wait.
     """
-    by_unit: dict[Unit, list[Attempt]] = {}
-    for attempt in records.attempts() if records else ():
-        by_unit.setdefault(attempt.unit, []).append(attempt)
+    attempts = by_unit(records.attempts() if records else ())
     saved = records.tasks() if records else {}
     tasks = {task.slug: task for task in plan.tasks}
-    made = {unit: _made(by_unit.get(unit, []), tasks[unit.task].identity) for unit in plan.units}
+    made = {unit: real_ones(attempts.get(unit, ()), tasks[unit.task].identity) for unit in plan.units}
     results = _results(plan.output, made.values())
     rows = tuple(
-        _row(plan.output, unit, attempts, results)
-        if attempts
+        _row(plan.output, unit, mine, results)
+        if mine
         else _not_begun(unit, tasks[unit.task], saved.get(unit.task))
-        for unit, attempts in made.items()
+        for unit, mine in made.items()
     )
     return SweepReport(plan.output, tuple(tasks), plan.models, plan.repeats, rows)
-
-
-def _made(attempts: Iterable[Attempt], identity: str) -> list[Attempt]:
-    """Those that are, or may be, runs on the server, oldest first."""
-    return [attempt for attempt in of_identity(attempts, identity) if attempt.phase is not Phase.VOID]
 
 
 def _not_begun(unit: Unit, task: PlannedTask, record: TaskRecord | None) -> RunRow:
@@ -259,7 +254,7 @@ def _row(root: Path, unit: Unit, attempts: Sequence[Attempt], results: Mapping[s
         log=log,
         result=results.get(output) if output else None,
         earlier=tuple(
-            results[one.output.path] for one in earlier if one.output and one.output.path in results
+            results.get(one.output.path) if one.output else None for one in earlier if one.run_id is not None
         ),
     )
 

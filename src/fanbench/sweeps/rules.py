@@ -51,7 +51,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
 
     `streams` log streams and `downloads` outputs are read at the same time; how many calls are under way is
     the client's `concurrency`, which adapts itself downwards. `timeout` is for each run from when it was
-    scheduled, `deadline` for the whole.
+    scheduled, and as long again for what is in its way before; `deadline` for the whole.
     """
 
     retry_errored: int = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,8 +109,15 @@ def merge(base: SweepSpec | None, **flags: Any) -> SweepSpec:
     if isinstance(given.get("max_failures"), str):
         given["max_failures"] = MaxFailures.parse(given["max_failures"])
     if "output" in given:
-        given["output"] = Path(given["output"])
+        given["output"] = _folder(given["output"])
     return msgspec.structs.replace(base or SweepSpec(), **given)
+
+
+def _folder(name: Any) -> Path:
+    """An empty name is mostly a variable that is not set, and hardly the folder where we are."""
+    if not os.fspath(name):
+        raise UsageError("The name of the output folder is empty.", hint="For this folder, write: -o .")
+    return Path(name)
 
 
 def _says_nothing(flag: Any) -> bool:
@@ -160,7 +168,7 @@ def read_sweep_file(path: Path) -> SweepSpec:
         UsageError: it cannot be read, or `FILE:LINE: message` for the first mistake.
     """
     loaded = load(path)
-    file, base = loaded.file, path.absolute().parent
+    file, base = loaded.file, Path(os.path.abspath(path)).parent
     limits, policy = _said(file.limits), _said(file.policy)
     if "max_failures" in policy:
         policy["max_failures"] = MaxFailures.parse(str(policy["max_failures"]))

@@ -104,7 +104,7 @@ class Cell(msgspec.Struct):
     @property
     def state(self) -> CellState:
         if self.missing is not None:
-            return CellState.MISSING
+            return CellState.ERRORED if self.run_state == RunState.ERRORED else CellState.MISSING
         if not self.taken:
             return CellState.PLANNED
         if self.run_state is None:
@@ -265,6 +265,7 @@ class SweepState:
                 self.draining = event
             case SweepEnded():
                 self.ended = event
+                self._forget_retries()
             case _:
                 pass
 
@@ -304,6 +305,14 @@ class SweepState:
             newest = self.cells[unit] = Cell(attempt=number)
         return newest
 
+    def _forget_retries(self) -> None:
+        """Attempts that were planned after an errored one, and came to nothing: the errored one is the result."""
+        for unit, before in self.earlier.items():
+            cell = self.cells[unit]
+            while before and not cell.taken:
+                self._move(unit, cell.state, before[-1].state)
+                cell = self.cells[unit] = before.pop()
+
     def _move(self, unit: Unit, before: CellState, after: CellState) -> None:
         if before != after:
             for counts in (self.counts, self.counts_by_task.setdefault(unit.task, Counter())):
@@ -329,7 +338,7 @@ def _apply(event: RunEvent, cell: Cell, at: datetime | None) -> None:
         case RunScheduled():
             cell.taken, cell.missing, cell.reason, cell.scheduled = True, None, "", at
         case RunSkipped():
-            cell.reason = event.reason
+            cell.taken, cell.scheduled, cell.reason = False, None, event.reason
         case RunFound():
             cell.taken, cell.missing = True, None
             cell.run_id, cell.version = event.run_id, event.version

@@ -5,15 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from fanbench._errors import OutputError
 from fanbench._version import __version__
+from fanbench.api import _durable
 from fanbench.results import to_record
 from fanbench.sweeps.report import RunRow, SweepReport
 from fanbench.verbs.status import last_line
@@ -102,13 +100,22 @@ def write_summary(report: SweepReport) -> None:
     """
     content = summary(report)
     try:
-        _replace(report.output / SUMMARY_JSON, json.dumps(content, ensure_ascii=False, indent=2) + "\n")
-        _replace(report.output / SUMMARY_CSV, _csv(content["runs"]))
+        _durable.write(report.output / SUMMARY_JSON, _encoded(_json(content)))
+        _durable.write(report.output / SUMMARY_CSV, _encoded(_csv(content["runs"])))
     except OSError as error:
         raise OutputError(
             f"Cannot write the summary to {report.output}: {error.strerror}.",
             hint="Is there space, and may you write there?",
         ) from None
+
+
+def _encoded(text: str) -> bytes:
+    """Names of files in errors may be no text."""
+    return text.encode("utf-8", "replace")
+
+
+def _json(content: dict[str, Any]) -> str:
+    return json.dumps(content, ensure_ascii=False, indent=2) + "\n"
 
 
 def _csv(rows: list[dict[str, Any]]) -> str:
@@ -126,18 +133,3 @@ def _short(row: dict[str, Any]) -> dict[str, Any]:
 
 def _cell(value: object) -> object:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, Mapping | list | bool) else value
-
-
-def _replace(path: Path, text: str) -> None:
-    """Readers see the old file or the new one, also after a crash."""
-    part = path.with_name(f".{path.name}-{os.getpid()}.part")
-    try:
-        with part.open("w", encoding="utf-8", errors="replace") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError:
-        with suppress(OSError):
-            part.unlink()
-        raise

@@ -14,12 +14,12 @@ import anyio.to_thread
 from fanbench._errors import FanbenchError
 from fanbench.api.client import Client
 from fanbench.sweeps._disk import clear_parts
+from fanbench.sweeps._saved import refuse_other_sweep, saved_text
 from fanbench.sweeps.engine import Engine, Stage
 from fanbench.sweeps.events import DrainReason, LimitChanged, SweepEvent
 from fanbench.sweeps.journal import Journal
 from fanbench.sweeps.lock import FolderLock
 from fanbench.sweeps.plan import SweepPlan
-from fanbench.sweeps.planner import refuse_other_sweep, saved_text
 from fanbench.sweeps.report import SweepReport, build_report
 from fanbench.verbs._api import Api
 from fanbench.verbs._fan import alone

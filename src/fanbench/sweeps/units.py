@@ -26,9 +26,12 @@ __all__ = [
     "TaskPhase",
     "TaskRecord",
     "Unit",
+    "by_unit",
     "content_identity",
+    "newest",
     "next_step",
     "of_identity",
+    "real_ones",
     "units_of",
     "version_identity",
     "wants_log",
@@ -87,7 +90,8 @@ class TaskPhase(enum.StrEnum):
 class TaskRecord(msgspec.Struct, frozen=True):
     """What the journal has of a task: `identity` of the content, and the `version` that it is on the server.
 
-    While it is `PUSHING`, `version` is the newest that the server had before (0 for none).
+    While it is `PUSHING`, `version` is the newest that the server had before (0 for none). `pushed_at` is when
+    the push was about to be made, in seconds since 1970; 0 for a task that the sweep did not push.
     """
 
     task: str
@@ -95,6 +99,7 @@ class TaskRecord(msgspec.Struct, frozen=True):
     phase: TaskPhase
     version: int = 0
     error: str = ""
+    pushed_at: float = 0.0
 
 
 # --- Attempts -----------------------------------------------------------------------------------------------
@@ -177,9 +182,27 @@ class Step(enum.StrEnum):
     NOTHING = "nothing"
 
 
+def by_unit(attempts: Iterable[Attempt]) -> dict[Unit, list[Attempt]]:
+    """As they are in a journal: only units that have some, each one's in their order."""
+    found: dict[Unit, list[Attempt]] = {}
+    for attempt in attempts:
+        found.setdefault(attempt.unit, []).append(attempt)
+    return found
+
+
 def of_identity(attempts: Iterable[Attempt], identity: str) -> list[Attempt]:
     """The attempts at this content, oldest first; those at earlier contents do not count."""
     return sorted((one for one in attempts if one.identity == identity), key=lambda one: one.number)
+
+
+def real_ones(attempts: Iterable[Attempt], identity: str) -> list[Attempt]:
+    """Those of them that are, or may be, runs on the server."""
+    return [one for one in of_identity(attempts, identity) if one.phase is not Phase.VOID]
+
+
+def newest(attempts: Iterable[Attempt], identity: str) -> Attempt | None:
+    """The last attempt at this content that is, or may be, a run on the server."""
+    return next(reversed(real_ones(attempts, identity)), None)
 
 
 def next_step(attempts: Iterable[Attempt], identity: str, *, retry_errored: int = 0) -> Step:

@@ -1,0 +1,32 @@
+"""Whether a log that was read live is the whole log: the rule by itself."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from fanbench.sweeps._logs import reaches_the_end
+
+
+@pytest.mark.parametrize(
+    ("ahead", "ended_at", "seconds", "whole"),
+    [
+        # Ours said 90 when the run's said 0, and 100 at the end of the stream.
+        (-90.0, 100.0, 10.0, True),
+        (-90.0, 100.0, 10.5, True),
+        (-90.0, 100.0, 10.6, False),
+        (-90.0, 100.0, 9.0, True),
+        (-90.0, 100.0, 3600.0, False),
+        # Nothing was said: nobody knows.
+        (-math.inf, 100.0, 10.0, False),
+        # The server does not tell how long the run took.
+        (-90.0, 100.0, None, True),
+        (-math.inf, 100.0, None, True),
+    ],
+)
+def test_whether_a_stream_ended_with_its_run(
+    ahead: float, ended_at: float, seconds: float | None, whole: bool
+) -> None:
+    """It went on, by the clock of the run, for as long as the run did, but for half a second."""
+    assert reaches_the_end(ahead, ended_at, seconds) is whole

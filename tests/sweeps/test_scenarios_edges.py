@@ -1,0 +1,178 @@
+"""Logs, starts and answers at their edges: what could go wrong without any other test that fails. In virtual time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from pathlib import Path
+
+import anyio
+import pytest
+
+from fanbench.api.messages import LogEntry, ScheduleResult
+from fanbench.sweeps.events import DrainReason, RunScheduled
+from fanbench.sweeps.rules import MaxFailures, Rules
+from tests.api.scripted import in_virtual_time
+from tests.sweeps.kaggle import SimulatedKaggle
+from tests.sweeps.scenario import Course, Fault, Scenario, always, cut, errored, fault
+from tests.sweeps.world import World
+
+pytestmark = pytest.mark.usefixtures("no_jitter", "quick_disk")
+
+
+def by_model(**courses: Course) -> Callable[[str, str, int], Course]:
+    return lambda task, model, nth: courses.get(model, Course())
+
+
+# --- Logs ---------------------------------------------------------------------------------------------------
+
+LATE = ((0.0, "a\n"), (9.9, "late\n"))
+
+
+@pytest.mark.parametrize("models", [1, 2])
+@pytest.mark.parametrize("stop", [6.0, 8.0, 9.0])
+def test_a_stream_that_ends_before_its_run_while_nobody_looks(
+    tmp_path: Path, stop: float, models: int
+) -> None:
+    """By the next list the run is over, too; but the log ends before the run did, and is read again."""
+    course = by_model(m1=Course(running=10.0, stops=(stop,), log=LATE), m2=Course(running=20.0))
+    world = World(tmp_path, Scenario(course=course, latency=1.2), models=models)
+    assert world.run()
+    world.check_all_done()
+
+
+def test_a_stream_that_ends_with_its_run_is_read_once(tmp_path: Path) -> None:
+    """One call for each log."""
+    world = World(tmp_path, Scenario(course=always(running=10.0, log=LATE)), models=3)
+    assert world.run()
+    world.check_all_done()
+    assert world.calls["logs"] == 3
+
+
+class Hanging(SimulatedKaggle):
+    """Live logs say nothing more, and do not end."""
+
+    async def logs(self, run_id: int, *, silence: float | None = None) -> AsyncGenerator[LogEntry, None]:
+        live = not self.runs[run_id].state(self.now()).terminal
+        async with aclosing(super().logs(run_id, silence=silence)) as entries:
+            async for entry in entries:
+                yield entry
+        if live:
+            await anyio.sleep_forever()
+
+
+def test_a_stream_that_hangs_after_the_end_of_its_run(tmp_path: Path) -> None:
+    """It does not hold up the sweep: the finished log is read."""
+    world = World(tmp_path, models=2)
+    world.kaggle = Hanging(world.kaggle.scenario)
+    assert world.run(stop_after=1000.0)
+    world.check_all_done()
+    assert world.seconds < 90
+
+
+class Breaking(SimulatedKaggle):
+    """Finished logs break off after a first part, which is a large one."""
+
+    async def logs(self, run_id: int, *, silence: float | None = None) -> AsyncGenerator[LogEntry, None]:
+        async with aclosing(super().logs(run_id, silence=silence)) as entries:
+            async for entry in entries:
+                yield entry
+                raise cut()
+
+
+def test_nothing_is_left_of_a_log_that_cannot_be_read(tmp_path: Path) -> None:
+    """What came of it is no log, and goes."""
+    world = World(tmp_path, Scenario(course=always(log=((0.0, "x" * 200_000), (1.0, "y")))))
+    world.kaggle = Breaking(world.kaggle.scenario)
+    assert world.run()
+    assert [event.stage for event in world.missing()] == ["log"]
+    assert not list(tmp_path.glob(".fanbench/logs/*"))
+
+
+# --- Starts -------------------------------------------------------------------------------------------------
+
+
+def test_failures_of_an_earlier_process_count(tmp_path: Path) -> None:
+    """Where there were too many already, nothing is scheduled; what is left of others is fetched."""
+    world = World(
+        tmp_path,
+        Scenario(course=by_model(m1=errored(), m2=errored())),
+        models=2,
+        rules=Rules(max_failures=MaxFailures(2)),
+    )
+    assert world.run()
+    world.models = ("m1", "m2", "m3")
+    assert world.run()
+    assert world.ended.stopped == DrainReason.FAILURES
+    assert world.counts == (0, 2, 0, 1)
+    assert world.calls.total() == 0
+
+
+def test_a_drain_before_the_start(tmp_path: Path) -> None:
+    """An engine that was stopped before it ran begins nothing, and says so."""
+    world = World(tmp_path)
+
+    async def process() -> None:
+        world.kaggle.begin()
+        engine = world._engine(world.records, "collect", 0.0, lambda event, engine: None)
+        engine.drain(DrainReason.INTERRUPTED, "Ctrl-C")
+        assert engine.stopped == DrainReason.INTERRUPTED
+        await engine.run()
+
+    in_virtual_time(process)
+    assert world.counts == (0, 0, 0, 1)
+    assert world.ended.stopped == DrainReason.INTERRUPTED
+    assert world.kaggle.calls.total() == 0
+
+
+def test_strangers_of_an_earlier_process_are_strangers(tmp_path: Path) -> None:
+    """A run that was there before we scheduled is not taken for what a cut call may have scheduled."""
+    world = World(tmp_path, Scenario(one_in_flight=False), models=2)
+    world.texts.clear()
+    world.kaggle.have_task("t1")
+    strangers = {world.kaggle.have_run("t1", model, age=60.0).id for model in world.models}
+    assert not world.run(kill_in=("schedule", False))
+    assert world.run()
+    world.check_all_done()
+    assert not strangers & {one.run_id for one in world.attempts()}
+    assert len(world.kaggle.ours()) == 2
+
+
+def test_grace_counts_from_the_call_not_from_the_start(tmp_path: Path) -> None:
+    """A schedule call of long ago that is not listed was never made: it is made at once."""
+    world = World(tmp_path, Scenario(one_in_flight=False))
+    assert not world.run(kill_in=("schedule", False))
+    assert world.run(pause=60.0)
+    assert world.times(RunScheduled)[0] < 2.0
+    world.check_all_done()
+
+
+# --- Answers ------------------------------------------------------------------------------------------------
+
+
+def test_a_time_limit_while_lists_fail(tmp_path: Path) -> None:
+    """It does not wait for the server to come back."""
+    faults = (Fault("runs", fault(500), times=math.inf, since=5.0),)
+    world = World(tmp_path, Scenario(faults=faults, course=always(running=900.0)), rules=Rules(timeout=60.0))
+    assert world.run()
+    assert [event.stage for event in world.missing()] == ["timeout"]
+    assert world.seconds < 60 + 35
+
+
+class Curt(SimulatedKaggle):
+    """The first schedule call does not do the last model, and has no result for it."""
+
+    async def schedule_runs(self, task: str, models: Sequence[str]) -> list[ScheduleResult]:
+        first = not self.asked("schedule")
+        return await super().schedule_runs(task, models[:-1] if first else models)
+
+
+def test_a_schedule_answer_that_lacks_a_model(tmp_path: Path) -> None:
+    """Nobody knows of it: it is looked for, and scheduled again."""
+    world = World(tmp_path, models=3)
+    world.kaggle = Curt(world.kaggle.scenario)
+    assert world.run(stop_after=1000.0)
+    world.check_all_done()
+    assert world.scheduled() == [("m1", "m2"), ("m3",)]
+    assert world.seconds < 60
