@@ -71,9 +71,7 @@ class SimulatedKaggle(OtherCalls):
         self._doing_at: float | None = None
         self._number = count()
         self._spending: list[tuple[float, float]] = []
-        self._spent = 0.0
-        self._ahead = 0.0
-        self._last = 0.0
+        self._spent = self._ahead = self._last = 0.0
         self._kill_in: tuple[Call, bool] | None = None
         self.behave(self.scenario)
 

@@ -237,6 +237,19 @@ async def test_the_run_files_say_more_than_the_quota() -> None:
     assert desk.last.spent == 8.0
 
 
+async def test_what_has_ended_since_the_reading_is_spent() -> None:
+    """It is no longer in flight, and the quota, which knows more than the run files, was asked before."""
+    server = Server()
+    desk = await begun(server, costs=[1.0])
+    server.used = 4.0
+    assert await desk.allow(t=2) == 4
+    desk.budget.finished("t", 1.0)
+    assert desk.budget._spent == 5.0
+    server.used = 5.0
+    assert await desk.allow(t=1) == 4
+    assert desk.last == BudgetRead(10.0, spent=5.0, reserved=1.0)
+
+
 async def test_a_resumed_sweep_goes_on_counting() -> None:
     """Readings, means and what was spent are in the journal; also what was spent while nobody counted."""
     server = Server(used=100.0)

@@ -491,15 +491,6 @@ def test_a_newer_one_says_to_update(tmp_path: Path) -> None:
     assert "Update fanbench" in caught.value.hint
 
 
-def test_rows_that_make_no_sense_are_damage(tmp_path: Path) -> None:
-    """They are not left out, and not a traceback."""
-    with Journal.open(tmp_path) as journal:
-        journal.save_attempts([attempt()])
-    changed(tmp_path, "UPDATE attempt SET phase = 'eaten'")
-    with Journal.open(tmp_path) as journal, pytest.raises(JournalError, match=r"damaged.*eaten"):
-        journal.attempts()
-
-
 def test_a_file_in_place_of_the_folder(tmp_path: Path) -> None:
     """Nothing can be written there; the error names the place."""
     (tmp_path / "out").touch()
@@ -667,3 +658,50 @@ def test_a_sweep_at_work_is_not_set_aside(tmp_path: Path) -> None:
         set_aside(root)
     assert root.exists()
     assert not (tmp_path / "out.1").exists()
+
+
+# --- What SQLite does not notice --------------------------------------------------------------------------------
+
+
+def test_a_value_that_was_changed(tmp_path: Path) -> None:
+    """Is damage: each row knows what was written, whoever has changed a byte of it."""
+    with Journal.open(tmp_path) as journal:
+        journal.save_attempts([attempt(run_id=7)])
+        journal.save_task(TaskRecord("t", "content-1:x", TaskPhase.READY, 1))
+    changed(tmp_path, "UPDATE attempt SET run_id = 8")
+    changed(tmp_path, "UPDATE task SET version = 9")
+    with Journal.open(tmp_path) as journal:
+        with pytest.raises(JournalError, match="is damaged: a row is not what was written"):
+            journal.attempts()
+        with pytest.raises(JournalError, match="is damaged: a row is not what was written"):
+            journal.tasks()
+
+
+def test_a_text_that_is_none(tmp_path: Path) -> None:
+    """Bytes that are no UTF-8 are damage, and no failure to write."""
+    with Journal.open(tmp_path) as journal:
+        journal.save_value("a", "b")
+    changed(tmp_path, "UPDATE value SET value = CAST(x'ff' AS TEXT)")
+    with Journal.open(tmp_path) as journal, pytest.raises(JournalError, match="is damaged: a text"):
+        journal.value("a")
+
+
+def test_a_journal_that_is_gone(tmp_path: Path) -> None:
+    """Where a sweep has left its summary, is no new journal; `--fresh` moves what is there away."""
+    root = tmp_path / "results"
+    root.mkdir()
+    (root / "summary.json").write_text('{"fanbench": "1", "ok": true}')
+    for look in (Journal.open, Journal.read):
+        with pytest.raises(JournalError, match="it is gone") as caught:
+            look(root)
+        assert "--fresh" in (caught.value.hint or "")
+    assert set_aside(root) == tmp_path / "results.1"
+    Journal.open(root).close()
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", "no JSON", '{"ok": true}'])
+def test_somebody_elses_summary(tmp_path: Path, text: str) -> None:
+    """A summary.json that no sweep wrote is no matter."""
+    (tmp_path / "summary.json").write_text(text)
+    Journal.open(tmp_path).close()
+    assert (tmp_path / "summary.json").read_text() == text

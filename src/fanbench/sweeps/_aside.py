@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fanbench._errors import JournalError
 from fanbench.api._durable import sync
-from fanbench.sweeps._journal_file import JOURNAL, reported
+from fanbench.sweeps._journal_file import JOURNAL, has_summary, reported
 from fanbench.sweeps.lock import FolderLock
 
 __all__ = ["set_aside"]
@@ -26,8 +26,8 @@ def set_aside(root: Path) -> Path | None:
     """Keep the sweep in the folder `root` aside, whatever state its journal is in; where it is now.
 
     The whole folder is renamed, in one step: `results` to the first free one of `results.1`, `results.2`, ...
-    If `root` is a link, the folder behind it is, and the link leads to a new empty one. A folder without a
-    journal is no sweep: it stays as it is, and the answer is `None`.
+    If `root` is a link, the folder behind it is, and the link leads to a new empty one. A folder with
+    neither a journal nor a summary is no sweep: it stays as it is, and the answer is `None`.
 
     A folder that cannot be renamed, or in which we stand (`-o .`: it may have files of others, and their
     paths must go on being right), stays. Then its `.fanbench` is renamed to `.fanbench.1`, with the summaries
@@ -40,7 +40,7 @@ def set_aside(root: Path) -> Path | None:
         JournalError: it cannot be renamed.
     """
     folder = Path(os.path.realpath(root))
-    if not os.path.lexists(folder / JOURNAL):
+    if not os.path.lexists(folder / JOURNAL) and not has_summary(folder):
         return None
     with FolderLock(folder) as lock:
         if os.name == "nt":

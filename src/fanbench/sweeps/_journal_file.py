@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sqlite3
@@ -19,6 +20,7 @@ __all__ = [
     "copy_of",
     "damaged",
     "durably",
+    "has_summary",
     "in_memory",
     "open_for_writing",
     "own_folder",
@@ -28,6 +30,7 @@ __all__ = [
 ]
 
 JOURNAL = Path(".fanbench") / "journal.sqlite"
+SUMMARY = "summary.json"
 
 # In the header of the file: whose it is ("fbsw"), and the version of its tables.
 APPLICATION = 0x66627377
@@ -79,7 +82,18 @@ def _is_there(path: Path) -> bool:
         return True
     if _beside(path, "-wal").exists():
         raise damaged(path, "it is gone, and its newest part alone was left")
+    if has_summary(path.parent.parent):
+        raise damaged(path, "it is gone, though the results of a sweep are there")
     return False
+
+
+def has_summary(root: Path) -> bool:
+    """Whether a sweep has come to its end here. (A summary.json may be anybody's.)"""
+    try:
+        summary = json.loads((root / SUMMARY).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(summary, dict) and "fanbench" in summary
 
 
 def _make(path: Path) -> None:
@@ -254,6 +268,8 @@ def reported(path: Path, deed: str = "write") -> Iterator[None]:
 
 
 def _of_sqlite(error: Exception, path: Path, deed: str) -> JournalError:
+    if isinstance(error, UnicodeDecodeError) or "Could not decode" in str(error):
+        return damaged(path, "a text in it is not UTF-8")
     # The low byte is the kind; the rest is finer than anybody needs.
     match getattr(error, "sqlite_errorcode", 0) & 0xFF:
         case sqlite3.SQLITE_NOTADB:

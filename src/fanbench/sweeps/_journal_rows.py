@@ -1,7 +1,11 @@
-"""Attempts and tasks as rows of the journal, and back."""
+"""Attempts and tasks as rows of the journal, and back.
+
+Each row ends with a checksum of the rest: SQLite notices pages that are broken, and not a value that is wrong.
+"""
 
 from __future__ import annotations
 
+import zlib
 from typing import Any
 
 from fanbench.api.messages import RunState
@@ -18,12 +22,13 @@ __all__ = [
     "task_row",
 ]
 
-TASK_COLUMNS = ("task", "identity", "phase", "version", "error", "pushed_at")
+TASK_COLUMNS = ("task", "identity", "phase", "version", "error", "pushed_at", "checksum")
 ATTEMPT_COLUMNS = (
     *("task", "model", "repeat", "number"),
     *("identity", "version", "phase", "intended_at", "run_id", "state", "error"),
     *("output_path", "output_files", "output_size", "output_digest"),
     *("log_path", "log_lines", "log_size"),
+    "checksum",
 )
 
 # Rows lie in the tree of their key itself: one page is written for each, and they are read in their order.
@@ -31,7 +36,7 @@ SCHEMA = (
     """
     CREATE TABLE task (
         task TEXT PRIMARY KEY, identity TEXT NOT NULL, phase TEXT NOT NULL, version INTEGER NOT NULL,
-        error TEXT NOT NULL, pushed_at REAL NOT NULL
+        error TEXT NOT NULL, pushed_at REAL NOT NULL, checksum INTEGER NOT NULL
     ) WITHOUT ROWID
     """,
     """
@@ -40,7 +45,7 @@ SCHEMA = (
         identity TEXT NOT NULL, version INTEGER NOT NULL, phase TEXT NOT NULL, intended_at REAL NOT NULL,
         run_id INTEGER, state TEXT, error TEXT NOT NULL,
         output_path TEXT, output_files INTEGER, output_size INTEGER, output_digest TEXT,
-        log_path TEXT, log_lines INTEGER, log_size INTEGER,
+        log_path TEXT, log_lines INTEGER, log_size INTEGER, checksum INTEGER NOT NULL,
         PRIMARY KEY (task, model, repeat, number)
     ) WITHOUT ROWID
     """,
@@ -58,9 +63,29 @@ def storable(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
+def _sealed(*values: Any) -> tuple[Any, ...]:
+    return (*values, _checksum(values))
+
+
+def _opened(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    *values, checksum = row
+    if checksum != _checksum(tuple(values)):
+        raise ValueError("a row is not what was written")
+    return tuple(values)
+
+
+def _real(number: float) -> float:
+    """As it comes back: SQLite knows no -0.0."""
+    return float(number) + 0.0
+
+
+def _checksum(values: tuple[Any, ...]) -> int:
+    return zlib.crc32(repr(values).encode())
+
+
 def task_row(record: TaskRecord) -> tuple[Any, ...]:
     phase, error = record.phase.value, storable(record.error)
-    return record.task, record.identity, phase, record.version, error, record.pushed_at
+    return _sealed(record.task, record.identity, phase, record.version, error, _real(record.pushed_at))
 
 
 def read_task(row: tuple[Any, ...]) -> TaskRecord:
@@ -68,15 +93,15 @@ def read_task(row: tuple[Any, ...]) -> TaskRecord:
     Raises:
         ValueError: it is none.
     """
-    task, identity, phase, version, error, pushed_at = row
+    task, identity, phase, version, error, pushed_at = _opened(row)
     return TaskRecord(task, identity, TaskPhase(phase), version, error, pushed_at)
 
 
 def attempt_row(attempt: Attempt) -> tuple[Any, ...]:
     unit, output, log = attempt.unit, attempt.output, attempt.log
-    return (
+    return _sealed(
         *(unit.task, unit.model, unit.repeat, attempt.number),
-        *(attempt.identity, attempt.version, attempt.phase.value, attempt.intended_at, attempt.run_id),
+        *(attempt.identity, attempt.version, attempt.phase.value, _real(attempt.intended_at), attempt.run_id),
         *(None if attempt.state is None else attempt.state.value, storable(attempt.error)),
         *((output.path, output.files, output.size, output.digest) if output else (None,) * 4),
         *((log.path, log.lines, log.size) if log else (None,) * 3),
@@ -88,6 +113,7 @@ def read_attempt(row: tuple[Any, ...]) -> Attempt:
     Raises:
         ValueError: it is none.
     """
+    row = _opened(row)
     output, log = row[11:15], row[15:18]
     return Attempt(
         Unit(row[0], row[1], row[2]),

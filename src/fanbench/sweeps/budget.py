@@ -112,10 +112,12 @@ class Ledger(msgspec.Struct):
     """What goes on over several invocations: by the quota and by the run files.
 
     `spent` by the quota is US dollars since the sweep began; `reading` the last one, of the balance `period`.
+    `since` is what finished runs are known to have cost after it: they are no longer in flight, and not yet in it.
     """
 
     costs: Costs = msgspec.field(default_factory=Costs)
     spent: float = 0.0
+    since: float = 0.0
     reading: float | None = None
     period: str = ""
 
@@ -127,7 +129,7 @@ class Ledger(msgspec.Struct):
             self.spent = max(self.spent, self.costs.total)
         elif period == self.period:
             self.spent += reading if reading < self.reading else reading - self.reading
-        self.reading, self.period = reading, period
+        self.reading, self.period, self.since = reading, period, 0.0
 
 
 class Budget:
@@ -202,6 +204,7 @@ class Budget:
         for one in (costs, self._ledger.costs):
             one.unknown -= before.unknown
             one.add(cost)
+        self._ledger.since += cost or 0.0
         self._save(f"{_COSTS}{task}", costs)
         self._save(_LEDGER, self._ledger)
 
@@ -228,7 +231,7 @@ class Budget:
         costs = self._ledger.costs
         if not self._answers and costs.unknown:
             return None
-        return max(self._ledger.spent, costs.total)
+        return max(self._ledger.spent + self._ledger.since, costs.total)
 
     # --- The answer ---
 

@@ -13,13 +13,14 @@ from fanbench._errors import OutputError
 from fanbench._version import __version__
 from fanbench.api import _durable
 from fanbench.results import to_record
+from fanbench.sweeps._journal_file import SUMMARY
 from fanbench.sweeps.report import RunRow, SweepReport
 from fanbench.verbs.status import last_line
 
 __all__ = ["FIELDS", "SUMMARY_CSV", "SUMMARY_JSON", "records", "summary", "write_summary"]
 
 FORMAT = 1
-SUMMARY_JSON, SUMMARY_CSV = "summary.json", "summary.csv"
+SUMMARY_JSON, SUMMARY_CSV = SUMMARY, "summary.csv"
 
 _OF_RESULT = (
     "kind",
