@@ -252,13 +252,14 @@ def attempt(phase: Phase, state: RunState | None = None, *, number: int = 1, who
         ([], False, Outcome.UNSCHEDULED),
         ([], True, Outcome.MISSING),
         ([attempt(Phase.VOID)], False, Outcome.UNSCHEDULED),
-        ([attempt(Phase.INTENDED)], False, Outcome.MISSING),
-        ([attempt(Phase.FOUND)], False, Outcome.MISSING),
+        ([attempt(Phase.INTENDED)], False, Outcome.RUNNING),
+        ([attempt(Phase.FOUND)], False, Outcome.RUNNING),
+        ([attempt(Phase.FOUND)], True, Outcome.MISSING),
         ([attempt(Phase.ENDED, RunState.COMPLETED)], False, Outcome.MISSING),
         ([attempt(Phase.ENDED, RunState.COMPLETED, whole=True)], False, Outcome.COMPLETED),
         ([attempt(Phase.ENDED, RunState.ERRORED)], False, Outcome.ERRORED),
         ([attempt(Phase.ENDED, RunState.ERRORED), attempt(Phase.VOID, number=2)], True, Outcome.ERRORED),
-        ([attempt(Phase.ENDED, RunState.ERRORED), attempt(Phase.FOUND, number=2)], False, Outcome.MISSING),
+        ([attempt(Phase.ENDED, RunState.ERRORED), attempt(Phase.FOUND, number=2)], False, Outcome.RUNNING),
     ],
 )
 def test_outcomes(attempts: list[Attempt], given_up: bool, expected: Outcome) -> None:

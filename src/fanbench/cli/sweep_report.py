@@ -133,6 +133,7 @@ def _reason(row: RunRow) -> str:
 def failure(settings: Settings, report: SweepReport) -> FanbenchError | None:
     """What the command ends with; `None` if every planned run completed, and is on disk."""
     from fanbench.sweeps.events import DrainReason
+    from fanbench.sweeps.report import RunStatus
 
     if report.ok:
         return None
@@ -143,7 +144,7 @@ def failure(settings: Settings, report: SweepReport) -> FanbenchError | None:
         case DrainReason.BUDGET:
             hint = f"With more to spend: {go_on(settings, report.output, ' --max-cost USD')}"
             return BudgetReached(f"The budget is used up: {words}", hint=hint)
-        case DrainReason.FAILURES:
+        case DrainReason.FAILURES if report.of(RunStatus.UNSCHEDULED):
             hint = f"To allow more failures: {go_on(settings, report.output, ' --max-failures N')}"
             return RunFailed(f"Too many failures: {words}", hint=hint)
         case _:

@@ -142,6 +142,7 @@ class Outcome(enum.StrEnum):
     COMPLETED = "completed"
     ERRORED = "errored"
     MISSING = "missing"
+    RUNNING = "running"
     UNSCHEDULED = "unscheduled"
 
 
@@ -152,15 +153,17 @@ def outcome(attempts: Iterable[Attempt], identity: str, *, given_up: bool) -> Ou
     | none                                            | missing if given up, else unscheduled |
     | ended, errored                                  | errored                               |
     | ended, completed, with output and log           | completed                             |
-    | any other                                       | missing                               |
+    | ended, completed, without one of them           | missing                               |
+    | any other                                       | missing if given up, else running     |
     """
     last = newest(attempts, identity)
     if last is None:
         return Outcome.MISSING if given_up else Outcome.UNSCHEDULED
-    if last.phase is Phase.ENDED and last.errored:
+    if last.phase is not Phase.ENDED:
+        return Outcome.MISSING if given_up else Outcome.RUNNING
+    if last.errored:
         return Outcome.ERRORED
-    whole = last.phase is Phase.ENDED and not wants_output(last) and not wants_log(last)
-    return Outcome.COMPLETED if whole else Outcome.MISSING
+    return Outcome.MISSING if wants_output(last) or wants_log(last) else Outcome.COMPLETED
 
 
 class Book:

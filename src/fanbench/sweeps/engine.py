@@ -214,6 +214,7 @@ class Engine:
                 counts[Outcome.UNSCHEDULED],
                 seconds,
                 shared.stopped,
+                counts[Outcome.RUNNING],
             )
         )
 

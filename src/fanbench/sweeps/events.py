@@ -348,7 +348,10 @@ class Draining(SweepEvent, frozen=True):
 
 
 class SweepEnded(SweepEvent, frozen=True):
-    """The engine is at its end. All of `planned` runs are in one of the four counts; `seconds` is wall time."""
+    """The engine is at its end. All of `planned` runs are in one of the five counts; `seconds` is wall time.
+
+    `running` ones are, or may be, on the server; the next sweep goes on with them.
+    """
 
     planned: int
     completed: int
@@ -357,12 +360,14 @@ class SweepEnded(SweepEvent, frozen=True):
     unscheduled: int
     seconds: float
     stopped: DrainReason | None = None
+    running: int = 0
 
     @property
     def text(self) -> str:
         parts = [f"{self.completed} of {self.planned} runs completed"]
         parts += [f"{self.errored} errored"] if self.errored else []
         parts += [f"{self.missing} missing"] if self.missing else []
+        parts += [f"{self.running} still running"] if self.running else []
         parts += [f"{self.unscheduled} not scheduled"] if self.unscheduled else []
         return f"{', '.join(parts)} in {self.seconds:.1f} s"
 
