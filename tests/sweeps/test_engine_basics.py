@@ -11,8 +11,8 @@ import anyio.lowlevel
 import pytest
 
 from fanbench.api.messages import CreationState, Run, RunState, TaskSlug
-from fanbench.sweeps._board import Board, fits
-from fanbench.sweeps._book import Book, Outcome, outcome
+from fanbench.sweeps._engine.board import Board, fits
+from fanbench.sweeps._engine.book import Book, Outcome, outcome
 from fanbench.sweeps.engine import Engine, Stage
 from fanbench.sweeps.events import (
     DrainReason,

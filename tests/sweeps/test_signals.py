@@ -6,7 +6,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from fanbench.sweeps._signals import Bell, Later, Queue
+from fanbench.sweeps._engine.signals import Bell, Later, Queue
 from tests.api.scripted import in_virtual_time
 
 

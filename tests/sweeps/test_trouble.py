@@ -23,7 +23,15 @@ from fanbench import (
 )
 from fanbench.api._retry import NeverSent
 from fanbench.api.outputs import BadZip
-from fanbench.sweeps._trouble import Delivery, Patience, Trouble, delivery, pause_after, persist, trouble
+from fanbench.sweeps._engine.trouble import (
+    Delivery,
+    Patience,
+    Trouble,
+    delivery,
+    pause_after,
+    persist,
+    trouble,
+)
 from tests.api.scripted import in_virtual_time
 
 

@@ -17,14 +17,14 @@ import anyio
 import anyio.to_thread
 
 from fanbench._errors import FanbenchError
-from fanbench.sweeps._book import Book, Flight, Outcome
-from fanbench.sweeps._collect import Collectors
 from fanbench.sweeps._disk import log_is_whole, output_is_whole
-from fanbench.sweeps._gate import Gate
-from fanbench.sweeps._lane import Lane
-from fanbench.sweeps._logs import LogReaders
+from fanbench.sweeps._engine.book import Book, Flight, Outcome
+from fanbench.sweeps._engine.collect import Collectors
+from fanbench.sweeps._engine.gate import Gate
+from fanbench.sweeps._engine.lane import Lane
+from fanbench.sweeps._engine.logs import LogReaders
+from fanbench.sweeps._engine.shared import Room, Shared, Stage
 from fanbench.sweeps._offload import Offload
-from fanbench.sweeps._shared import Room, Shared, Stage
 from fanbench.sweeps.events import DrainReason, Emit, RunKnown, SweepEnded, SweepStarted
 from fanbench.sweeps.journal import Records
 from fanbench.sweeps.plan import SweepPlan

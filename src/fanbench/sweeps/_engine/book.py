@@ -11,7 +11,7 @@ import anyio
 
 from fanbench.api.messages import RunState
 from fanbench.sweeps._disk import LogPart
-from fanbench.sweeps._trouble import Patience
+from fanbench.sweeps._engine.trouble import Patience
 from fanbench.sweeps.events import Emit, RunMissing, SweepEvent
 from fanbench.sweeps.journal import Records
 from fanbench.sweeps.plan import SweepPlan

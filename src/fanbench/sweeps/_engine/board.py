@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 
 from fanbench.api.messages import Run
-from fanbench.sweeps._book import Book, Change, Flight, Stream
-from fanbench.sweeps._signals import Bell
-from fanbench.sweeps._trouble import GRACE
+from fanbench.sweeps._engine.book import Book, Change, Flight, Stream
+from fanbench.sweeps._engine.signals import Bell
+from fanbench.sweeps._engine.trouble import GRACE
 from fanbench.sweeps.events import RunFound, RunScheduled, RunSkipped
 from fanbench.sweeps.plan import PlannedTask
 from fanbench.sweeps.units import Attempt, Phase, Unit

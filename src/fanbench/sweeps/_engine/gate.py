@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from fanbench.sweeps._board import Board
-from fanbench.sweeps._shared import Shared
+from fanbench.sweeps._engine.board import Board
+from fanbench.sweeps._engine.shared import Shared
 from fanbench.sweeps.budget import Budget, run_cost
 from fanbench.sweeps.events import DrainReason
 

@@ -8,11 +8,11 @@ import anyio
 
 from fanbench._errors import FanbenchError
 from fanbench.api.messages import ScheduleResult
-from fanbench.sweeps._board import Board
-from fanbench.sweeps._book import Change, Flight
-from fanbench.sweeps._shared import Shared
-from fanbench.sweeps._trouble import GRACE, Delivery, Patience, delivery
-from fanbench.sweeps._watching import Puzzle, Watcher
+from fanbench.sweeps._engine.board import Board
+from fanbench.sweeps._engine.book import Change, Flight
+from fanbench.sweeps._engine.shared import Shared
+from fanbench.sweeps._engine.trouble import GRACE, Delivery, Patience, delivery
+from fanbench.sweeps._engine.watching import Puzzle, Watcher
 from fanbench.sweeps.units import Phase, Unit
 
 __all__ = ["Scheduler"]

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Literal
 
 import anyio
 
-from fanbench.sweeps._board import Board
-from fanbench.sweeps._book import Book
+from fanbench.sweeps._engine.board import Board
+from fanbench.sweeps._engine.book import Book
 from fanbench.sweeps._offload import Offload
 from fanbench.sweeps.events import Draining, DrainReason, Emit
 from fanbench.sweeps.plan import SweepPlan
 from fanbench.verbs._api import Api
 
 if TYPE_CHECKING:
-    from fanbench.sweeps._collect import Collectors
-    from fanbench.sweeps._gate import Gate
-    from fanbench.sweeps._logs import LogReaders
+    from fanbench.sweeps._engine.collect import Collectors
+    from fanbench.sweeps._engine.gate import Gate
+    from fanbench.sweeps._engine.logs import LogReaders
 
 __all__ = ["Room", "Shared", "Stage"]
 

@@ -16,10 +16,10 @@ import anyio
 
 from fanbench._errors import FanbenchError
 from fanbench.api.messages import Run, RunState
-from fanbench.sweeps._board import LOST_PATIENCE, Board
-from fanbench.sweeps._book import Change, Flight, Stream
-from fanbench.sweeps._shared import Shared
-from fanbench.sweeps._trouble import Patience, persist
+from fanbench.sweeps._engine.board import LOST_PATIENCE, Board
+from fanbench.sweeps._engine.book import Change, Flight, Stream
+from fanbench.sweeps._engine.shared import Shared
+from fanbench.sweeps._engine.trouble import Patience, persist
 from fanbench.sweeps.events import Polled, RetryPlanned, RunChanged
 from fanbench.sweeps.units import Phase, Step, Unit
 from fanbench.verbs._pace import Pace

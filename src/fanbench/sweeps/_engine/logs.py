@@ -15,12 +15,12 @@ import anyio
 
 from fanbench._errors import FanbenchError, NotFound
 from fanbench.api.messages import LogEntry, RunState
-from fanbench.sweeps._board import Board
-from fanbench.sweeps._book import Flight, Stream
 from fanbench.sweeps._disk import LogPart
-from fanbench.sweeps._shared import Shared
-from fanbench.sweeps._signals import Queue
-from fanbench.sweeps._trouble import Trouble, trouble
+from fanbench.sweeps._engine.board import Board
+from fanbench.sweeps._engine.book import Flight, Stream
+from fanbench.sweeps._engine.shared import Shared
+from fanbench.sweeps._engine.signals import Queue
+from fanbench.sweeps._engine.trouble import Trouble, trouble
 from fanbench.sweeps.events import LogLine
 from fanbench.verbs._api import Api
 from fanbench.verbs._lines import Lines

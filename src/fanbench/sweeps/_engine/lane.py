@@ -8,10 +8,10 @@ import anyio
 
 from fanbench._errors import FanbenchError
 from fanbench.api.messages import CreationState, Task
-from fanbench.sweeps._scheduling import Scheduler
-from fanbench.sweeps._shared import Shared
-from fanbench.sweeps._trouble import GRACE, Delivery, Patience, Trouble, delivery, persist, trouble
-from fanbench.sweeps._watching import Watcher
+from fanbench.sweeps._engine.scheduling import Scheduler
+from fanbench.sweeps._engine.shared import Shared
+from fanbench.sweeps._engine.trouble import GRACE, Delivery, Patience, Trouble, delivery, persist, trouble
+from fanbench.sweeps._engine.watching import Watcher
 from fanbench.sweeps.events import CreationChanged, SweepEvent, TaskFailed, TaskPushed, TaskReady
 from fanbench.sweeps.plan import PlannedTask
 from fanbench.sweeps.pushing import PushStep, push_step

@@ -12,12 +12,12 @@ from functools import partial
 from pathlib import Path
 
 from fanbench._errors import FanbenchError
-from fanbench.sweeps._book import Change, Flight
 from fanbench.sweeps._disk import RUN_LOG, LogPart, seal
-from fanbench.sweeps._logs import Teller
-from fanbench.sweeps._shared import Shared
-from fanbench.sweeps._signals import Bell, Later, Queue
-from fanbench.sweeps._trouble import NO_LOG, REFUSED, Patience
+from fanbench.sweeps._engine.book import Change, Flight
+from fanbench.sweeps._engine.logs import Teller
+from fanbench.sweeps._engine.shared import Shared
+from fanbench.sweeps._engine.signals import Bell, Later, Queue
+from fanbench.sweeps._engine.trouble import NO_LOG, REFUSED, Patience
 from fanbench.sweeps.events import LogSaved, OutputSaved
 from fanbench.sweeps.units import SavedLog, SavedOutput, wants_log, wants_output
 from fanbench.verbs._layout import folder_of_run
