@@ -178,22 +178,37 @@ async def begun(server: Server, cap: float = 10.0, costs: Iterable[float | None]
 
 
 async def test_a_scout_goes_first() -> None:
-    """One run of a task whose cost nobody knows; then as many as its cost lets."""
+    """One run whose cost nobody knows, of whatever task; then as many as the cost lets."""
     server = Server(used=3.0)
     desk = await begun(server)
     assert await desk.allow() == 1
     assert "unknown until its first one has ended" in desk.budget.why
     assert await desk.allow(t=1) == 0
     assert desk.last == BudgetRead(10.0, spent=0.0, reserved=None, unknown=1)
-    assert await desk.allow("other", t=1) == 1
+    assert await desk.allow("other", t=1) == 0
     server.used = 5.0
     desk.budget.finished("t", 2.0)
-    assert await desk.allow(other=1) == 4
+    assert await desk.allow(other=1) == 3
     assert desk.last == BudgetRead(10.0, spent=2.0, reserved=None, unknown=1)
     assert "a run of t costs about $2.0000" in desk.budget.why
-    assert await desk.allow(wanted=1, t=3, other=1) == 1
-    assert desk.last == BudgetRead(10.0, spent=2.0, reserved=6.0, unknown=1)
+    assert await desk.allow(wanted=1, t=2, other=1) == 1
+    assert desk.last == BudgetRead(10.0, spent=2.0, reserved=4.0, unknown=1)
     assert desk.budget.why == ""
+
+
+async def test_a_guess_for_the_next_scouts() -> None:
+    """Of a task that is unknown, one run goes if the dearest known task's would fit, beside other such ones."""
+    desk = await begun(Server(), cap=8.0, costs=[2.0])
+    assert await desk.allow("a") == 1
+    assert await desk.allow("a", a=1) == 0
+    assert await desk.allow("b", a=1) == 1
+    assert await desk.allow("c", a=1, b=1) == 1
+    assert await desk.allow("d", a=1, b=1, c=1) == 0
+    assert await desk.allow(a=1, b=1, c=1) == 0
+    assert desk.last == BudgetRead(8.0, spent=2.0, reserved=None, unknown=3)
+    dear = await begun(Server(), cap=8.0, costs=[7.5])
+    assert await dear.allow("a", t=1) == 0
+    assert await dear.allow("a") == 1
 
 
 async def test_what_is_in_flight_is_reserved() -> None:

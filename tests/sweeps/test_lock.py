@@ -35,9 +35,13 @@ lock = FolderLock(Path(sys.argv[1]))
 lock.acquire()
 if sys.argv[2] == "program":
     child = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], close_fds=False).pid
-elif (child := os.fork()) == 0:
-    sys.stdin.read()
-    os._exit(0)
+else:
+    up, say_up = os.pipe()
+    if (child := os.fork()) == 0:
+        os.write(say_up, b"!")
+        sys.stdin.read()
+        os._exit(0)
+    os.read(up, 1)  # until then it may still be on its way out of the fork, with the lock
 print("ready")
 print(child)
 sys.stdin.read()

@@ -164,6 +164,9 @@ def test_the_time_that_is_left() -> None:
     state = after(*running, COMPLETED)
     # One took 4 s, one has been in flight for 2, and six are to come, one after the other.
     assert state.seconds_left(START + timedelta(seconds=5)) == 2 + 6 * 4
+    state = after(*running, COMPLETED, RunChanged(unit, 1, 9, RunState.QUEUED))
+    # One has ended in the 3 s since the first was scheduled, and none of the eight is on disk.
+    assert state.seconds_left(START + timedelta(seconds=4)) == 8 * 3
     state = after(*running, COMPLETED, Draining(DrainReason.INTERRUPTED, 1))
     assert state.seconds_left(START + timedelta(seconds=5)) == 2
     assert state.seconds_left(START + timedelta(seconds=50)) is None

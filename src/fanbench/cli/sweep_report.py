@@ -140,7 +140,8 @@ def failure(settings: Settings, report: SweepReport) -> FanbenchError | None:
     words = f"{counted(report)}."
     match report.stopped:
         case DrainReason.DEADLINE:
-            return WaitTimeout(f"The deadline is over: {words}", hint=_hint(settings, report))
+            hint = f"With more time: {go_on(settings, report.output, ' --deadline SECONDS')}"
+            return WaitTimeout(f"The deadline is over: {words}", hint=hint)
         case DrainReason.BUDGET:
             hint = f"With more to spend: {go_on(settings, report.output, ' --max-cost USD')}"
             return BudgetReached(f"The budget is used up: {words}", hint=hint)

@@ -53,10 +53,10 @@ def granted(
     """How many of `wanted` runs of a task may be scheduled now.
 
     In US dollars: at most `cap` may be spent, `spent` has been, `reserved` is for runs in flight, and a run
-    of this task costs `mean`. `None` is unknown. `in_flight` runs of the task are under way; `silent`: runs
-    of it have finished, and none says what it cost.
+    of this task costs `mean`. `None` is unknown. `in_flight` runs of unknown cost are under way; `silent`: runs
+    of the task have finished, and none says what it cost.
 
-    | spent   | mean    | of the task                | granted                                             |
+    | spent   | mean    | runs                       | granted                                             |
     |---------|---------|----------------------------|-----------------------------------------------------|
     | unknown | any     | any                        | 0                                                   |
     | known   | known   | any                        | as many as stay within the cap                      |
@@ -239,19 +239,25 @@ class Budget:
         costs = self._costs_of(task)
         spent = self._spent
         reserved, unknown = self._reserved(in_flight)
-        answer = granted(
-            self.cap,
-            spent,
-            reserved,
-            costs.mean,
-            wanted,
-            in_flight=in_flight.get(task, 0),
-            silent=costs.silent,
-        )
+        # What is unknown is taken for as dear as the dearest task that is known. Before there is one, and where
+        # that would be too much, a single run goes, alone.
+        guess = self._dearest
+        held = reserved + unknown * (guess or 0.0)
+        if costs.mean is not None or costs.silent:
+            answer = granted(self.cap, spent, held, costs.mean, wanted, silent=costs.silent)
+        elif guess is None or not in_flight:
+            answer = granted(self.cap, spent, held, None, wanted, in_flight=unknown)
+        else:
+            answer = 0 if task in in_flight else granted(self.cap, spent, held, guess, 1)
         under_way = sum(in_flight.values())
         self._say(BudgetRead(self.cap, spent, None if 0 < unknown == under_way else reserved, unknown))
         self.why = "" if answer == wanted else self._reason(task, spent, reserved, in_flight.get(task, 0))
         return answer
+
+    @property
+    def _dearest(self) -> float | None:
+        """What a run costs of the task whose runs cost most, as far as any is known."""
+        return max((costs.mean for costs in self._costs.values() if costs.mean is not None), default=None)
 
     def _reserved(self, in_flight: Mapping[str, int]) -> tuple[float, int]:
         """US dollars for the runs in flight whose cost is known, and how many others there are."""

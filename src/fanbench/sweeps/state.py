@@ -165,6 +165,7 @@ class SweepState:
     calls: int = 0
     lines: deque[LogLine] = field(default_factory=lambda: deque(maxlen=_LINES))
     _calls: deque[tuple[datetime, int]] = field(default_factory=lambda: deque(maxlen=_CALLS))
+    _oldest: datetime | None = None
     _newest: datetime | None = None
     _runs: int = 0
     _seconds: float = 0.0
@@ -208,10 +209,13 @@ class SweepState:
         """An estimate, from how long runs have taken that this sweep has scheduled; `None`: there is none.
 
         The youngest run in flight takes as long as the longest so far; runs that are not scheduled yet follow
-        in rounds of as many as are in flight, each as long as the mean.
+        in rounds of as many as are in flight, each as long as the mean. Where runs queue at the server, the
+        rest goes on at the rate of those that have ended.
         """
-        if not self._runs or self._newest is None or self.planned == self.over:
+        if not self._runs or self._newest is None or self._oldest is None or self.planned == self.over:
             return None
+        if self.counts[CellState.QUEUED]:
+            return (self.planned - self.over) * (now - self._oldest).total_seconds() / self._runs
         left = max(0.0, self._longest - (now - self._newest).total_seconds())
         waiting = 0 if self.draining else self.counts[CellState.PLANNED]
         rounds = math.ceil(waiting / max(1, self.in_flight))
@@ -287,7 +291,7 @@ class SweepState:
         before = cell.state
         _apply(event, cell, at)
         if isinstance(event, RunScheduled):
-            self._newest = at
+            self._oldest, self._newest = self._oldest or at, at
         if isinstance(event, RunChanged) and event.state.terminal and before.in_flight:
             self._ran(cell, at)
         if cell is self.cells[event.unit]:
