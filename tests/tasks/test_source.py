@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ast
+import gc
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from fanbench import TaskFileError
-from fanbench.tasks.source import MAX_BYTES, blank_magics, char_column, parse, read_source
+from fanbench.tasks.source import MAX_BYTES, blank_magics, char_column, parse, parse_python, read_source
 
 
 def read_error(path: Path) -> TaskFileError:
@@ -149,3 +153,27 @@ def test_a_file_at_the_limit_is_read(tmp_path: Path) -> None:
 def test_a_name_that_no_file_can_have_is_an_error() -> None:
     """A null byte in the path does not get out as ValueError."""
     assert read_error(Path("a\0.py")).file == "a\0.py"
+
+
+@pytest.fixture
+def threads_take_turns() -> Iterator[None]:
+    """Every collection of garbage, so every few nodes of a tree, is a moment for another thread."""
+
+    def turn(phase: str, info: dict[str, int]) -> None:
+        time.sleep(0)
+
+    before = gc.get_threshold()
+    gc.callbacks.append(turn)
+    gc.set_threshold(20)
+    yield
+    gc.set_threshold(*before)
+    gc.callbacks.remove(turn)
+
+
+@pytest.mark.usefixtures("threads_take_turns")
+def test_threads_that_parse_at_once() -> None:
+    """Python 3.11.7 makes a SystemError of it."""
+    source = "\n".join(f"x{line} = f({line}, [a, b + {line}])" for line in range(200))
+    with ThreadPoolExecutor(4) as threads:
+        trees = list(threads.map(parse_python, [source] * 40))
+    assert {len(tree.body) for tree in trees} == {200}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ __all__ = [
     "blank_magics",
     "char_column",
     "parse",
+    "parse_python",
     "read_source",
 ]
 
@@ -35,6 +37,7 @@ _TIMED = re.compile(r"^(\s*)(%(?:time|timeit|prun|memit)(?:\s+-\w+(?:\s+\d+)?)*\
 _ASSIGNED = re.compile(r"^(\s*[A-Za-z_][\w.\[\], ]*?\s*=\s*)(?:%(?!%)|!)\s*[A-Za-z_./~$].*$")
 _HELP = re.compile(r"^\s*%{0,2}[A-Za-z_][\w.*]*\?{1,2}\s*$")
 _LEAVES = (ast.expr_context, ast.operator, ast.unaryop, ast.boolop, ast.cmpop, ast.Constant)
+_PARSING = threading.Lock()
 _TOKEN = re.compile(r"'''|\"\"\"|['\"#()\[\]{}]|\\.?")
 
 
@@ -97,11 +100,11 @@ def parse(source: str, file: str) -> ast.Module:
     """
     try:
         # What parses as it is has no magics: a `%` inside a long expression or text must stay.
-        return _parse(source)
+        return parse_python(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         pass
     try:
-        return _parse(blank_magics(source))
+        return parse_python(blank_magics(source))
     except SyntaxError as error:
         raise _syntax_error(error, source, file) from None
     except (RecursionError, MemoryError):
@@ -110,8 +113,16 @@ def parse(source: str, file: str) -> ast.Module:
         raise TaskFileError(f"this is not Python: {error}.", file=file) from None
 
 
-def _parse(source: str) -> ast.Module:
-    with warnings.catch_warnings():
+def parse_python(source: str) -> ast.Module:
+    """`ast.parse`, one at a time and without warnings.
+
+    Before Python 3.11.8 and 3.12.2 two threads that parse at once may get a SystemError: they share
+    the count of the recursion (python/cpython#106905). And the filters of warnings are the process's.
+
+    Raises:
+        SyntaxError, ValueError, RecursionError, MemoryError: as `ast.parse`.
+    """
+    with _PARSING, warnings.catch_warnings():
         # "\d" in a pattern is the author's affair, and a warning would be printed for every check.
         warnings.simplefilter("ignore")
         return ast.parse(source)
@@ -243,7 +254,7 @@ def _timed_statement(line: str) -> str | None:
     if not (timed := _TIMED.match(line)):
         return None
     try:
-        _parse(timed[3])
+        parse_python(timed[3])
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     return timed[1] + "None;".ljust(len(timed[2])) + timed[3]

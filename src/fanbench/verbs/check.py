@@ -6,12 +6,10 @@ errored. What the model answers is no matter: a wrong answer is a result.
 
 from __future__ import annotations
 
-import ast
 import importlib.util
 import os
 import re
 import sys
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,6 +23,7 @@ from fanbench._errors import FanbenchError, UsageError
 from fanbench.api.messages import BenchmarkModel, ModelProxyToken
 from fanbench.api.names import normalize_model
 from fanbench.tasks import TaskFile, to_notebook
+from fanbench.tasks.source import parse_python
 from fanbench.verbs._api import Api
 from fanbench.verbs._fan import Done, settle
 from fanbench.verbs._process import Ended, run_to_end
@@ -276,10 +275,8 @@ def _environment(variables: Mapping[str, str], token: ModelProxyToken) -> dict[s
 
 def has_magics(source: str) -> bool:
     """Whether it takes IPython to run `source`, which can be read: so Python alone cannot."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            ast.parse(source)
-        except (SyntaxError, ValueError):
-            return True
+    try:
+        parse_python(source)
+    except (SyntaxError, ValueError):
+        return True
     return False
