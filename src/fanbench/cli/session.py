@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 from fanbench._errors import FanbenchError, RunFailed, WaitTimeout
 from fanbench.cli.options import Settings
+from fanbench.cli.retries import Retries
 from fanbench.cli.secrecy import hide
 
 if TYPE_CHECKING:
     from fanbench._config import Config
-    from fanbench.api._retry import Retry
     from fanbench.api.client import Client
 
 __all__ = ["call", "finish"]
@@ -33,10 +33,8 @@ async def _call(settings: Settings, verb: Callable[[Client], Awaitable[T]]) -> T
 
     hide(*secrets_of(config.credentials))
 
-    def say(retry: Retry) -> None:
-        settings.output.note(f"{retry.error}; trying again in {max(retry.wait, 0.1):.1f} s")
-
-    async with Client(config, retry=RetryPolicy(on_retry=say)) as client:
+    retries = Retries(settings.output.note)
+    async with Client(config, retry=RetryPolicy(on_retry=retries.tell)) as client:
         return await verb(client)
 
 
