@@ -8,6 +8,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -34,6 +35,10 @@ DRAIN = 5.0
 #: Bytes of output that are written down, and lines that are kept in memory.
 LOG_LIMIT = 64 << 20
 TAIL = 40
+
+# How often, and with how many seconds in between, strays are looked for.
+_LOOKS = 50
+_BETWEEN_LOOKS = 0.02
 
 _CUT = b"\n[the output goes on, and is not written down]\n"
 
@@ -133,16 +138,36 @@ def _signal(process: Process, number: signal.Signals) -> None:
         os.killpg(process.pid, number)
 
 
-def _kill_strays(mark: str) -> None:
-    """Kill what left the program's process group, by the mark in its environment. Linux only."""
+def _kill_strays(mark: str, processes: Path = Path("/proc")) -> None:
+    """Kill what left the program's process group, by the mark in its environment. Linux only.
+
+    Again, as long as there are any: whoever is killed may just have started another.
+    """
     if sys.platform != "linux":
         return
     wanted = f"{MARKER}={mark}".encode()
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            with suppress(OSError):
-                if wanted in (folder / "environ").read_bytes().split(b"\0"):
-                    os.kill(int(folder.name), signal.SIGKILL)
+    for _ in range(_LOOKS):
+        found = [_kill_marked(folder, wanted) for folder in processes.iterdir() if folder.name.isdigit()]
+        if not any(found):
+            return
+        time.sleep(_BETWEEN_LOOKS)
+
+
+def _kill_marked(process: Path, wanted: bytes) -> bool:
+    """Whether it was marked, and thus killed, or may be: nothing is known of one that is just being executed.
+
+    Whoever started that one has gone on already, and it has neither a command line nor an environment yet.
+    (A thread of the kernel never has any, and no program.)
+    """
+    try:
+        begun = (process / "cmdline").read_bytes()
+        environment = (process / "environ").read_bytes()
+        if wanted in environment.split(b"\0"):
+            os.kill(int(process.name), signal.SIGKILL)
+            return True
+        return not begun and not environment and bool(os.readlink(process / "exe"))
+    except OSError:
+        return False
 
 
 class _Output:
