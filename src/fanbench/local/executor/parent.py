@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -53,7 +54,7 @@ class _Parent:
     def __init__(self, isolation: Isolation, log: IO[bytes]) -> None:
         self._control, theirs = socket.socketpair()
         command = [sys.executable, "-m", "fanbench.local.executor.zygote", str(theirs.fileno()), isolation]
-        with theirs:
+        with theirs, _sigint_blocked():
             self._process = subprocess.Popen(
                 command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
@@ -96,6 +97,16 @@ class _Parent:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+
+@contextmanager
+def _sigint_blocked() -> Iterator[None]:
+    """A terminal's Ctrl-C is for all its processes: one that begins here is not ended by it before it can say no."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class ParentExecutor:

@@ -189,7 +189,9 @@ def main() -> None:
     control, isolation = socket.socket(fileno=int(sys.argv[1])), sys.argv[2]
     die_with_parent()
     adopt_orphans()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's to handle
+    # Ctrl-C is the server's to handle, which has blocked it until here.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     try:
         kit = make_kit() if isolation == "fork" else None
     except BaseException:  # noqa: BLE001 - a broken install raises anything; the server turns it into a hint
