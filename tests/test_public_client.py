@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from fanbench import (
     Client,
     FanbenchError,
     NotFound,
+    Run,
     RunFailed,
     RunState,
     StillRunning,
@@ -214,3 +215,28 @@ async def test_several_tasks(client: Client, world: World, tmp_path: Path) -> No
         await client.status("missing")
     with pytest.raises(NotFound):
         await client.download("missing", output=tmp_path)
+
+
+# --- A client that is closed ---
+
+
+async def test_a_closed_client_says_so_once(client: Client, tmp_path: Path) -> None:
+    """Every verb raises one error, and no group of them, however many things it would have begun at once."""
+    closed = Client(client.config)
+    async with closed:
+        pass
+    path = task_file(tmp_path, "t")
+    verbs: list[Callable[[], Awaitable[object]]] = [
+        lambda: closed.push(path),
+        lambda: closed.push([path, task_file(tmp_path, "u")], wait=True),
+        lambda: closed.run(["t", "u"], "four"),
+        lambda: closed.run("t", "four", wait=True),
+        lambda: closed.wait("t"),
+        lambda: closed.wait(Run(id=1), Run(id=2)),
+        lambda: anext(closed.lines(Run(id=1))),
+        lambda: closed.download("t"),
+        lambda: closed.status(["t", "u"]),
+    ]
+    for verb in verbs:
+        with pytest.raises(RuntimeError, match="not open"):
+            await verb()

@@ -53,7 +53,8 @@ class Client(api.Client):
     `create_task`, `get_task`, `list_tasks`, `schedule_runs`, `list_runs`, `logs`, `download_output`, ….
 
     All times are in seconds. All errors are `fanbench.FanbenchError`s: besides those that a method names, any
-    may raise ConnectionFailed, Unauthorized, Forbidden, RateLimited, ServerFault, BadRequest or BadAnswer.
+    may raise ConnectionFailed, Unauthorized, Forbidden, RateLimited, ServerFault, BadRequest or BadAnswer. But
+    a client that is not open, or no more, raises RuntimeError.
     """
 
     @classmethod
@@ -74,6 +75,15 @@ class Client(api.Client):
         server = await ensure_server(_path(data))
         async with cls(_config_of(server, concurrency)) as client:
             yield client
+
+    def _opened(self) -> Self:
+        """Asked before a verb begins several things at once: each of these would fail for itself.
+
+        Raises:
+            RuntimeError: the client is not open.
+        """
+        _ = self.transport
+        return self
 
     # --- Push ---
 
@@ -133,7 +143,7 @@ class Client(api.Client):
         paths = [Path(file) for file in given]
         plan = partial(push_verb.plan_push, paths, task, all_tasks=all_tasks, allow_no_run=allow_no_run)
         outcomes = await push_verb.push_all(
-            self,
+            self._opened(),
             await anyio.to_thread.run_sync(plan),
             datasets=datasets,
             wait=wait,
@@ -170,9 +180,9 @@ class Client(api.Client):
             StillRunning: `timeout` is over.
         """
         if not wait:
-            return await start_verb.start_runs(self, _list(tasks), _list(models), report=report)
+            return await start_verb.start_runs(self._opened(), _list(tasks), _list(models), report=report)
         return await run_verb.run_tasks(
-            self,
+            self._opened(),
             _list(tasks),
             _list(models),
             wait=True,
@@ -205,7 +215,7 @@ class Client(api.Client):
             ids.setdefault(_task_of(run), set()).add(run.id)
         watches = [Watch(slug, ids=frozenset(numbers)) for slug, numbers in ids.items()]
         ended = await wait_verb.wait_for_runs(
-            self, *watches, timeout=timeout, poll_interval=poll_interval, logs=logs, report=report
+            self._opened(), *watches, timeout=timeout, poll_interval=poll_interval, logs=logs, report=report
         )
         by_id = {run.id: run for run in ended}
         return [by_id[number] for number in dict.fromkeys(run.id for run in wanted)]
@@ -225,7 +235,7 @@ class Client(api.Client):
         """
         from fanbench.api.logs import lines
 
-        poll = RunPoll(self, _task_of(run), [run.model_version_slug], silent)
+        poll = RunPoll(self._opened(), _task_of(run), [run.model_version_slug], silent)
         pace, over = Pace(poll_interval), run.state.terminal
         while True:
             try:
@@ -286,7 +296,7 @@ class Client(api.Client):
             OutputError: `output` cannot be written to.
         """
         outcomes = await download_verb.download_tasks(
-            self,
+            self._opened(),
             _list(tasks),
             _list(models),
             output=Path(output),
@@ -314,7 +324,7 @@ class Client(api.Client):
         Raises:
             NotFound: there is no such task.
         """
-        outcomes = await status_verb.task_statuses(self, _list(tasks), _list(models))
+        outcomes = await status_verb.task_statuses(self._opened(), _list(tasks), _list(models))
         return _only(outcomes) if isinstance(tasks, str) else outcomes
 
 

@@ -63,6 +63,11 @@ class Screen:
         return _shown([_Line(text) for text, _ in self._joined()])
 
     @property
+    def begins_line(self) -> bool:
+        """Whether the cursor is where a shell's prompt should be: the line below what is there."""
+        return self._column == 0 and not self._lines[self._row].text and bool(self._lines[self._row - 1].text)
+
+    @property
     def _top(self) -> int:
         return max(0, len(self._lines) - self.rows)
 
@@ -115,6 +120,8 @@ class Screen:
                     line.text, line.broken = [], False
             case "K" if numbers in ("", "0"):
                 self._clear_line()
+            case "K" if numbers == "2":
+                self._lines[self._row] = _Line()
             case "h" | "l" if numbers == "?25":
                 self.cursor_shown = letter == "h"
             case _:

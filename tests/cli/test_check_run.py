@@ -146,22 +146,27 @@ def test_a_user_without_a_model_proxy(cli: Cli) -> None:
     assert "verification" in result.stdout
 
 
-def test_an_interrupt_leaves_no_process(cli: Cli, server: FakeServer, folder: Path) -> None:
-    """Exit 130, and what the file has started is gone with it."""
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_leaves_nothing(
+    cli: Cli, server: FakeServer, folder: Path, number: signal.Signals, code: int
+) -> None:
+    """What the file has started is gone with it, and so is the folder that it worked in."""
     child = 'import subprocess\nchild = subprocess.Popen(["sleep", "600"], start_new_session=True)'
     write(
         "a",
         after=f"{child}\nopen({str(folder / 'pid')!r}, 'w').write(f'{{os.getpid()}} {{child.pid}} ')\n"
         "time.sleep(600)",
     )
-    process = program("check", "a.py", "--run", FANBENCH_ENDPOINT=server.url)
+    process = program("check", "a.py", "--run", "-o", "kept", FANBENCH_ENDPOINT=server.url)
     try:
         pids = wait_for(folder / "pid")
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=30)
     finally:
         process.kill()
-    assert process.returncode == 130
+    assert process.returncode == code
+    assert said.decode() == "a.py: running on test/four\n"
+    assert os.listdir("kept") == []
     assert not any(lives(pid) for pid in pids)
 
 

@@ -452,6 +452,18 @@ def test_auth_asks(cli: Cli) -> None:
     assert not Path(".env").exists()
 
 
+@pytest.mark.parametrize("verb", ["init", "auth"])
+@pytest.mark.parametrize("file", ["sub", "locked.env", "no/.env"])
+def test_no_token_is_made_for_a_file_that_cannot_be_written(
+    cli: Cli, server: FakeServer, verb: str, file: str
+) -> None:
+    """It would end the one before it, for nothing."""
+    Path("sub").mkdir()
+    Path("locked.env").touch(mode=0o400)
+    assert cli(verb, "-y", "--env-file", file).exit_code == 1
+    assert server.requests == []
+
+
 def test_a_cut_stream_is_taken_up_again(cli: Cli, world: World) -> None:
     """No line lost, none doubled."""
     world.add_task("t")

@@ -25,6 +25,7 @@ from fanbench.cli.screen import Screen as LiveScreen
 from tests.api.fake_server import Answer, FakeServer, events
 from tests.cli.terminal import Screen, session
 from tests.cli.world import World, run_zip
+from tests.verbs.fake_sdk import install_fake_sdk, task_text
 
 # --- What it looks like ---
 
@@ -314,6 +315,63 @@ def test_an_interrupt_leaves_the_rows(busy: threading.Event) -> None:
     assert below[4:] == ["Interrupted. What was scheduled goes on; see: fanbench tasks status t"]
 
 
+@pytest.mark.parametrize(
+    ("words", "seen"),
+    [
+        ("tasks log t", "one | first"),
+        ("tasks log t -m one", "first"),
+        ("tasks log t --no-interleave", "1 reading"),
+        ("tasks list --page-size 1", "[q]uit: "),
+        ("tasks run t", "(comma-separated): "),
+        ("tasks status t --watch", "two                  Running"),
+    ],
+)
+def test_the_next_prompt_has_a_line_of_its_own(
+    world: World, busy: threading.Event, words: str, seen: str
+) -> None:
+    """After Ctrl-C, which the terminal shows wherever the cursor is; and there is no empty line before it."""
+    for name in ("one", "two"):
+        world.add_run("t", name, "RUNNING")
+        world.add_task(name)
+    with session(*words.split()) as terminal:
+        terminal.until(lambda text: seen.strip() in text)
+        terminal.type("\x03")
+        assert terminal.end() == 130
+    assert terminal.screen.begins_line
+    assert terminal.screen.cursor_shown
+
+
+def test_the_prompt_after_the_server_has_a_line_of_its_own(tmp_path: Path) -> None:
+    """Ctrl-C is how it ends, also while it starts the parent of the runs, which it must not end first."""
+    with session("serve", "--data", str(tmp_path), "--port", "0", "--workers", "1") as terminal:
+        terminal.until(lambda text: "`fanbench stop`\n" in text + "\n")
+        terminal.type("\x03")
+        assert terminal.end() == 0
+    assert terminal.screen.history.endswith("`fanbench stop`\n^C")
+    assert terminal.screen.begins_line
+
+
+def test_what_is_said_of_an_interrupt_has_a_line_of_its_own(busy: threading.Event) -> None:
+    """Also where there are no rows."""
+    with session(*RUN, TERM="dumb") as terminal:
+        terminal.until(lambda text: "| first" in text)
+        terminal.type("\x03")
+        assert terminal.end() == 130
+    assert terminal.screen.history.endswith(
+        "\n^C\nInterrupted. What was scheduled goes on; see: fanbench tasks status t"
+    )
+
+
+def test_an_interrupt_leaves_what_was_watched(world: World, busy: threading.Event) -> None:
+    """The last state, once."""
+    world.add_run("t", "one", "RUNNING")
+    with session("tasks", "status", "t", "--watch") as terminal:
+        seen = terminal.until(lambda text: "one                  Running" in text)
+        terminal.type("\x03")
+        assert terminal.end() == 130
+    assert terminal.screen.history == seen
+
+
 def test_a_timeout_clears_the_rows_and_says_what_runs(busy: threading.Event) -> None:
     """Exit 5."""
     words = [word if word != "--wait" else "--wait=2" for word in RUN]
@@ -481,6 +539,33 @@ def test_log_shows_what_is_read(busy: threading.Event, world: World, server: Fak
         assert terminal.end() == 0
     assert "reading" not in terminal.screen.history
     assert "═══\nfirst\nsecond\n═══ (2 lines) ═══" in terminal.screen.history
+
+
+def test_check_shows_a_row_a_file(
+    folder: Path, world: World, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That is being run; the line of one that has ended scrolls above, and nothing else stays."""
+    install_fake_sdk(folder, monkeypatch)
+    world.add_model("four", "Four", "test/four")
+    wait = f"while not os.path.exists({str(folder / 'go')!r}):\n    time.sleep(0.02)"
+    (folder / "a.py").write_text(task_text("return 0.5"))
+    (folder / "b.py").write_text(task_text("return 0.5", before=wait))
+    (folder / "c.py").write_text(task_text("return 0.5", before=wait, after="sys.exit(3)"))
+    with session("check", "a.py", "b.py", "c.py", "--run", "--endpoint", server.url) as terminal:
+        seen = terminal.until(lambda text: "1 of 3 files: 1 recorded, 2 running" in text)
+        assert [row.split()[1:4] for row in seen.splitlines() if " 0:0" in row and "files" not in row] == [
+            ["b.py", "running", "test/four"],
+            ["c.py", "running", "test/four"],
+        ]
+        assert "a.py: recorded one: COMPLETED" in seen
+        (folder / "go").touch()
+        assert terminal.end() == 1
+    assert "running" not in terminal.screen.history
+    assert [line[:15] for line in terminal.screen.history.splitlines()] == [
+        "a.py: recorded ",
+        "b.py: recorded ",
+        "c.py: error: it",
+    ]
 
 
 def test_rich_is_imported_where_rows_are_drawn() -> None:

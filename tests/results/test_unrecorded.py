@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from fanbench.api.messages import RunState
 from fanbench.results import read_results
+from fanbench.results.table import cell
 
 
 @pytest.mark.parametrize("left", [[], ["One.task.json"], ["__notebook__.ipynb", "out.txt"]])
@@ -42,3 +44,18 @@ def test_folders_that_only_look_like_runs_are_none(tmp_path: Path) -> None:
     found = read_results([tmp_path])
     assert [(row.task, row.errored) for row in found.rows] == [("one", False)]
     assert [problem.path.name for problem in found.problems] == ["x.run.json"]
+
+
+def test_a_run_of_which_there_is_only_the_log_is_not_left_out(tmp_path: Path) -> None:
+    """Nobody knows how it went, but that it was there; with some other output, it has errored as ever."""
+    for run in (17, 18):
+        folder = tmp_path / f"one/2/model-a/{run}"
+        folder.mkdir(parents=True)
+        (folder / "run.log").write_text("said\n")
+    (folder / "One.task.json").write_text("{}")
+    newest, row = read_results([tmp_path]).rows
+    assert (newest.run_id, newest.errored) == (18, True)
+    assert (row.task, row.version, row.model, row.run_id) == ("one", 2, "model-a", 17)
+    assert (row.state, row.value, row.rows) == (RunState.UNSPECIFIED, None, 0)
+    assert str(row.error).startswith("no run file: there is its log")
+    assert cell(row) == "no run file"

@@ -132,7 +132,10 @@ def test_letting_go_twice_is_letting_go(tmp_path: Path) -> None:
     lock.release()
     with FolderLock(tmp_path):
         lock.release()
-        refused(tmp_path)
+        assert refused(tmp_path).pid == os.getpid()
+    lock.release()
+    with lock:
+        assert refused(tmp_path).pid == os.getpid()
 
 
 def test_a_folder_that_was_set_aside_is_not_the_one_that_is_there(tmp_path: Path) -> None:

@@ -137,6 +137,7 @@ def test_what_has_magics() -> None:
     assert has_magics("!pip install x\n")
     assert has_magics("%time f()\n")
     assert not has_magics("a = '''\n!x\n%y\n'''\nb = 5 % a\n")
+    assert has_magics("-" * 100_000 + "1\n")  # too deep for the parser, and so not for Python alone
 
 
 # --- What can go wrong --------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from fanbench import OutputError, UsageError
-from fanbench.verbs.env_file import read_env_file, upsert, write_env_file
+from fanbench.verbs.env_file import ensure_writable, read_env_file, upsert, write_env_file
 
 KEYS = st.from_regex(r"[A-Z][A-Z0-9_]{0,8}", fullmatch=True)
 # Everything that a token, a URL or a list of models might be, and much that it will never be.
@@ -176,13 +176,14 @@ def binary(path: Path) -> None:
     ("make", "words"), [(folder, "is a folder"), (read_only, "is read-only"), (binary, "not UTF-8")]
 )
 def test_files_that_cannot_be_written(tmp_path: Path, make: object, words: str) -> None:
-    """One error that says why; the file stays as it was, and nothing lies about."""
+    """One error that says why, also before there is anything to write; all stays as it was."""
     path = tmp_path / ".env"
     assert callable(make)
     make(path)
     before = path.read_bytes() if path.is_file() else None
-    with pytest.raises(OutputError, match=words):
-        write_env_file(path, {"A": "2"})
+    for try_it in (ensure_writable, lambda path: write_env_file(path, {"A": "2"})):
+        with pytest.raises(OutputError, match=words):
+            try_it(path)
     assert (path.read_bytes() if path.is_file() else None) == before
     assert os.listdir(tmp_path) == [".env"]
 
@@ -191,3 +192,14 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     """Is an error, too."""
     with pytest.raises(OutputError, match="Cannot use"):
         write_env_file(tmp_path / "no" / ".env", {"A": "2"})
+    with pytest.raises(OutputError, match="Cannot use"):
+        ensure_writable(tmp_path / "no" / ".env")
+
+
+def test_asking_whether_it_can_be_written_leaves_no_trace(tmp_path: Path) -> None:
+    """Neither of a new file nor of one that is there."""
+    ensure_writable(tmp_path / ".env")
+    assert os.listdir(tmp_path) == []
+    (tmp_path / ".env").write_text("A=1\n")
+    ensure_writable(tmp_path / ".env")
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [(".env", "A=1\n")]

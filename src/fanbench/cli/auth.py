@@ -28,10 +28,10 @@ def auth(settings: Settings, yes: bool, env_file: Path) -> None:
       fanbench auth -y
       fanbench auth --local --env-file settings.env
     """
-    from fanbench.verbs.env_file import read_env_file
+    from fanbench.verbs.env_file import ensure_writable
     from fanbench.verbs.environment import fetch_credentials
 
-    read_env_file(env_file)  # one that cannot be used is better known before a new token ends the old one
+    ensure_writable(env_file)
     values = call(settings, fetch_credentials)
     renew = partial(call, settings, fetch_credentials)
     offer(settings.output, values, env_file, yes=yes, renew=renew)

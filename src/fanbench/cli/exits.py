@@ -18,7 +18,7 @@ import click
 from fanbench._errors import FanbenchError
 from fanbench.cli.secrecy import hidden
 
-__all__ = ["INTERRUPTED", "explain", "explain_click", "leaves", "say_error", "speak_utf8"]
+__all__ = ["INTERRUPTED", "end_line", "explain", "explain_click", "leaves", "say_error", "speak_utf8"]
 
 INTERRUPTED = 130
 # What a shell shows for a program that a closed pipe has ended.
@@ -28,7 +28,12 @@ _BROKEN_PIPE = 141
 def explain(error: BaseException, env: Mapping[str, str] = os.environ) -> int:
     """Says on stderr what went wrong; the exit code."""
     causes = list(leaves(error))
-    if any(isinstance(cause, KeyboardInterrupt | click.Abort) for cause in causes):
+    if any(isinstance(cause, click.Abort) for cause in causes):
+        return INTERRUPTED
+    if any(isinstance(cause, KeyboardInterrupt) for cause in causes):
+        end_line()
+        for cause in causes:
+            _say_notes(cause)
         return INTERRUPTED
     if any(isinstance(cause, BrokenPipeError) for cause in causes):
         _close_stdout()
@@ -58,10 +63,16 @@ def say_error(error: FanbenchError) -> None:
     if error.hint and context is not None and hasattr(context.obj, "here"):
         error.hint = context.obj.here(error.hint)
     _say(f"{click.style('error:', fg='red', bold=True)} {error}")
-    for note in getattr(error, "__notes__", []):
-        _say(note)
+    _say_notes(error)
     if error.hint:
         _say(f"{click.style('hint:', bold=True)} {error.hint}")
+
+
+def end_line() -> None:
+    """On a terminal, which has shown a Ctrl-C wherever its cursor was: what comes next has a line of its own."""
+    terminal = next((stream for stream in (sys.stderr, sys.stdout) if stream.isatty()), None)
+    if terminal is not None:
+        click.echo(file=terminal)
 
 
 def explain_click(error: click.ClickException) -> int:
@@ -86,6 +97,11 @@ def _explain_defect(error: BaseException, cause: BaseException, env: Mapping[str
         _say(f"{click.style('error:', fg='red', bold=True)} unexpected {type(cause).__name__}: {cause}")
         _say("This is a defect of fanbench; run with FANBENCH_DEBUG=1 for the traceback.")
     return 1
+
+
+def _say_notes(error: BaseException) -> None:
+    for note in getattr(error, "__notes__", []):
+        _say(note)
 
 
 def _say(text: str) -> None:

@@ -42,11 +42,12 @@ def init(settings: Settings, yes: bool, env_file: Path, example_file: Path) -> N
       fanbench init --local
       fanbench init --env-file settings.env --example-file first_task.py
     """
-    from fanbench.verbs.env_file import read_env_file
+    from fanbench.verbs.env_file import ensure_writable, read_env_file
     from fanbench.verbs.environment import fetch_credentials, fetch_environment, write_starters
 
     out = settings.output
     out.note(f"Initializing Kaggle Benchmarks environment\n  Target:  {env_file.absolute()}\n")
+    ensure_writable(env_file)
     current = read_env_file(env_file)
     values = call(settings, lambda client: fetch_environment(client, current))
     offer(out, values, env_file, yes=yes, renew=partial(call, settings, fetch_credentials))

@@ -80,8 +80,8 @@ def run(
     except WaitTimeout:
         view.give_up()
         raise
-    except KeyboardInterrupt:
-        view.interrupted()
+    except KeyboardInterrupt as interrupt:
+        view.interrupted(interrupt)
         raise
     view.end(report)
 
@@ -171,10 +171,10 @@ class _View:
         """The time is over: for a program, all rows as they are now."""
         self._out.rows(_records(self._launches, self._runs.values(), self._slugs), _FIELDS)
 
-    def interrupted(self) -> None:
-        for launch in self._launches:
+    def interrupted(self, interrupt: KeyboardInterrupt) -> None:
+        for launch in self._launches if not self._out.quiet else ():
             command = self._settings.command(f"tasks status {launch.slug}")
-            self._out.note(f"Interrupted. What was scheduled goes on; see: {bold(command)}")
+            interrupt.add_note(f"Interrupted. What was scheduled goes on; see: {bold(command)}")
 
     def end(self, report: RunReport) -> None:
         self._out.rows(_records(report.launches, report.runs, self._slugs), _FIELDS)

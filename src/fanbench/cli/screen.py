@@ -63,17 +63,20 @@ class Screen:
         self._before = self._on_continue(self._forget)
 
     def close(self, *, keep: bool = False) -> None:
-        """Leaves the terminal as if the region had never been, or, to `keep` it, as if it had been printed."""
+        """Leaves the terminal as if the region had never been, or, to `keep` it, as if it had been printed.
+
+        What is kept has no end yet: an interrupt ends the line that the terminal is in, whatever that is.
+        """
         with self._lock:
             self._put_back()
-            last = [f"{line}\n" for line in self._lines] if keep and self._drawn else []
+            last = "\n".join(self._lines) if keep and self._drawn else ""
             self._lines = []
             # A terminal that is gone is no news to who has closed it.
             with suppress(OSError):
                 self._flush()
                 for stream, tail in self._tails.items():
                     _put(stream, f"{tail}\n" if last else tail)
-                _put(self._terminal, "".join(last))
+                _put(self._terminal, last)
             self._tails.clear()
 
     def _put_back(self) -> None:

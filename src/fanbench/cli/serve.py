@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fanbench.cli.exits import end_line
+
 if TYPE_CHECKING:
     from fanbench._errors import LocalServerError
     from fanbench.local.serve import Address
@@ -128,6 +130,7 @@ def serve(
         **{name: value for name, value in given.items() if value is not None},  # type: ignore[arg-type]
     )
     anyio.run(serve_, settings, _Terminal())
+    end_line()
 
 
 @click.command(epilog="\b\nExamples:\n  fanbench stop\n  fanbench stop --data ./bench")

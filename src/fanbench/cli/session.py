@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
+
+import click
 
 from fanbench._errors import FanbenchError, RunFailed, WaitTimeout
 from fanbench.cli.options import Settings
@@ -11,10 +14,13 @@ from fanbench.cli.retries import Retries
 from fanbench.cli.secrecy import hide
 
 if TYPE_CHECKING:
+    from anyio import CancelScope
+    from anyio.abc import TaskStatus
+
     from fanbench._config import Config
     from fanbench.api.client import Client
 
-__all__ = ["call", "finish"]
+__all__ = ["call", "finish", "until_sigterm"]
 
 T = TypeVar("T")
 
@@ -36,6 +42,34 @@ async def _call(settings: Settings, verb: Callable[[Client], Awaitable[T]]) -> T
     retries = Retries(settings.output.note)
     async with Client(config, retry=RetryPolicy(on_retry=retries.tell)) as client:
         return await verb(client)
+
+
+async def until_sigterm(work: Awaitable[T]) -> T:
+    """The result of `work`, which SIGTERM ends as Ctrl-C does: what it has made for a while does not stay.
+
+    Raises:
+        Exit: it was ended, with the code that a shell shows for that.
+    """
+    import anyio
+
+    from fanbench.verbs._fan import alone
+
+    with alone():
+        async with anyio.create_task_group() as group:
+            await group.start(_cancel_on_sigterm, group.cancel_scope)
+            result = await work
+            group.cancel_scope.cancel()
+            return result
+    raise click.exceptions.Exit(128 + signal.SIGTERM)
+
+
+async def _cancel_on_sigterm(scope: CancelScope, *, task_status: TaskStatus[None]) -> None:
+    import anyio
+
+    with anyio.open_signal_receiver(signal.SIGTERM) as signals:
+        task_status.started()
+        async for _ in signals:
+            scope.cancel()
 
 
 async def _config(settings: Settings) -> Config:

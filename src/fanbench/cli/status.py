@@ -188,7 +188,10 @@ def _watched(
 
 
 def _redraw(settings: Settings, slugs: Sequence[str], screen: ExitStack) -> Report:
-    """A report that keeps the tasks on the screen as they are now, until `screen` is closed."""
+    """A report that keeps the tasks on the screen as they are now, until `screen` is closed.
+
+    An interrupt leaves them there, as they were last.
+    """
     from rich.console import Console
     from rich.live import Live
     from rich.text import Text
@@ -196,13 +199,21 @@ def _redraw(settings: Settings, slugs: Sequence[str], screen: ExitStack) -> Repo
     from fanbench.verbs.events import PollFailed
     from fanbench.verbs.status import StatusSeen
 
-    console = Console(no_color=settings.no_color or None, highlight=False)
-    live = screen.enter_context(Live(console=console, auto_refresh=False, transient=True))
     seen: dict[str, str] = {}
 
-    def draw(trouble: str = "") -> None:
-        text = "\n\n".join([*(seen[slug] for slug in slugs if slug in seen), trouble])
-        live.update(Text.from_ansi(text, no_wrap=True, overflow="ellipsis"), refresh=True)
+    def text(*more: str) -> str:
+        return "\n\n".join([*(seen[slug] for slug in slugs if slug in seen), *more])
+
+    @screen.push
+    def keep(kind: type[BaseException] | None, *_: object) -> None:
+        if kind is KeyboardInterrupt:
+            settings.output.text(text(), end=False)
+
+    console = Console(no_color=settings.no_color or None, highlight=False)
+    live = screen.enter_context(Live(console=console, auto_refresh=False, transient=True))
+
+    def draw(*trouble: str) -> None:
+        live.update(Text.from_ansi(text(*trouble), no_wrap=True, overflow="ellipsis"), refresh=True)
 
     def report(event: Event) -> None:
         match event:

@@ -12,12 +12,13 @@ import click
 from fanbench.cli.check import show_findings
 from fanbench.cli.options import Settings
 from fanbench.cli.render import red
-from fanbench.cli.session import call
+from fanbench.cli.session import call, until_sigterm
 
 if TYPE_CHECKING:
     from fanbench._errors import FanbenchError
     from fanbench.api.client import Client
     from fanbench.cli.check import Checked
+    from fanbench.cli.live import End
     from fanbench.cli.render import Output
     from fanbench.results import RunResult
     from fanbench.verbs.check import Trial
@@ -78,8 +79,12 @@ def _try(
     view = _View(settings, good)
     in_order = InOrder(view.show)
 
+    def done(index: int, outcome: Trial | FanbenchError) -> None:
+        view.end(good[index], outcome)
+        in_order(index, (good[index], outcome))
+
     async def run(client: Client) -> list[Trial | FanbenchError]:
-        return await try_files(
+        trials = try_files(
             client,
             [item.file for item in good if item.file],
             model=wishes.model,
@@ -88,8 +93,9 @@ def _try(
             limit=settings.concurrency,
             allow_no_run=wishes.allow_no_run,
             report=view.report,
-            done=lambda index, outcome: in_order(index, (good[index], outcome)),
+            done=done,
         )
+        return await view.display.around(until_sigterm(trials))
 
     return list(zip(good, call(settings, run), strict=True))
 
@@ -98,20 +104,36 @@ class _View:
     """Progress on stderr, one line a file on stdout, below it what a file that failed said last."""
 
     def __init__(self, settings: Settings, files: Sequence[Checked]) -> None:
+        from fanbench.cli.live import Display, Row
+
+        self.display = Display(settings.output, what="files")
         self._out = settings.output
         self._live = settings.verbose
         self._width = max(len(str(item.path)) for item in files)
+        for item in files:
+            self.display.show(item.path, Row(str(item.path), "waiting", hidden=True))
 
     def report(self, event: Event) -> None:
+        from fanbench.cli.live import Row
         from fanbench.verbs.check import TrialBegan, TrialLine
 
         match event:
+            case TrialBegan(path, model) if self.display.shown:
+                self.display.show(path, Row(str(path), "running", detail=model))
             case TrialBegan(path, model):
                 self._out.note(f"{path}: running on {model}")
             case TrialLine(path, line) if self._live:
                 click.echo(f"{click.style(f'{path!s:<{self._width}} |', fg='cyan')} {line}", err=True)
             case _:
                 pass
+
+    def end(self, item: Checked, outcome: Trial | FanbenchError) -> None:
+        """From here on it is counted; its line comes when those before it have theirs."""
+        from fanbench.cli.live import Row
+
+        state = "failed" if isinstance(outcome, Exception) else outcome.outcome
+        end: End = "good" if state == "recorded" else "bad"
+        self.display.show(item.path, Row(str(item.path), state, end=end, hidden=True))
 
     def show(self, ended: tuple[Checked, Trial | FanbenchError]) -> None:
         item, outcome = ended

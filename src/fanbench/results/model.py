@@ -27,8 +27,9 @@ class RunResult:
 
     `value` is a bool, a float or a dict, as `kind` says; `interval` is the half-width that the task gave
     with a number. `rows` is the number of run files behind the value (above 1 for a task that was itself
-    evaluated row by row), of which `rows_errored` have no value. `cost_usd` is in US dollars, `latency` the
-    seconds that the models' backends took in sum, `seconds` the wall time from start to end.
+    evaluated row by row, 0 for a run that left none), of which `rows_errored` have no value. `cost_usd` is in
+    US dollars, `latency` the seconds that the models' backends took in sum, `seconds` the wall time from start
+    to end.
     """
 
     task: str

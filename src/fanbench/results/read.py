@@ -10,6 +10,7 @@ was evaluated row by row, one for every row.
   for dicts, the mean of each number in them; an interval cannot be had from that. Rows that errored have no
   value and are counted apart; only when all did has the run errored.
 - A run folder with no run file at all is an errored run: it was stopped, or died, before it could record anything.
+  Where its log is all there is, nobody knows how it went: it may go on, or only its log was asked for.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import math
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,7 @@ from fanbench.results.runfile import (
 __all__ = ["read_results"]
 
 SUFFIX = ".run.json"
+RUN_LOG = "run.log"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +131,15 @@ def _walk(path: Path, problems: list[Problem]) -> Iterator[Path]:
 def _is_of_a_run(folder: Path, files: Sequence[str]) -> bool:
     """Whether `folder` is where a download has put a run: by its names, and by what a run leaves, if anything."""
     marks = any(name.endswith(".task.json") or name.startswith("__notebook") for name in files)
-    return (marks or not os.listdir(folder)) and _run_folder(folder) is not None
+    if _run_folder(folder) is None:
+        return False
+    return marks or not os.listdir(folder) or _has_log_only(folder)
+
+
+def _has_log_only(folder: Path) -> bool:
+    with suppress(OSError):
+        return os.listdir(folder) == [RUN_LOG]
+    return False
 
 
 def _folder_of(path: Path) -> RunFolder:
@@ -176,13 +187,14 @@ def _rows(folder: RunFolder, entries: list[_Entry], problems: list[Problem]) -> 
 
 
 def _unrecorded(folder: RunFolder) -> RunResult:
+    logged = _has_log_only(folder.path)
     return RunResult(
         task=folder.task or "",
         name=folder.task or "",
         version=folder.version,
         model=folder.model or "",
         run_id=folder.run_id,
-        state=RunState.ERRORED,
+        state=RunState.UNSPECIFIED if logged else RunState.ERRORED,
         kind=None,
         value=None,
         interval=None,
@@ -196,7 +208,9 @@ def _unrecorded(folder: RunFolder) -> RunResult:
         latency=None,
         seconds=None,
         started=None,
-        error="no run file: the run was stopped, or ended before it could record anything",
+        error="no run file: there is its log, and no output"
+        if logged
+        else "no run file: the run was stopped, or ended before it could record anything",
         path=folder.path,
     )
 

@@ -65,7 +65,7 @@ def table(results: Sequence[RunResult]) -> Table:
 
 
 def cell(row: RunResult) -> str:
-    """✓ and ✗ with the share of assertions that passed, a number with its interval, or "errored"."""
+    """✓ and ✗ with the share of assertions that passed, a number with its interval, "errored", or "no run file"."""
     if row.errored:
         return "errored"
     text = _value(row)
@@ -78,7 +78,7 @@ def cell(row: RunResult) -> str:
 def _value(row: RunResult) -> str:
     match row.value:
         case None:
-            return row.state.word.lower()
+            return row.state.word.lower() if row.rows else "no run file"
         case bool(passed):
             mark = "✓" if passed else "✗"
             return f"{mark} {row.assertions_passed}/{row.assertions_total}" if row.assertions_total else mark

@@ -277,6 +277,6 @@ def has_magics(source: str) -> bool:
     """Whether it takes IPython to run `source`, which can be read: so Python alone cannot."""
     try:
         parse_python(source)
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return True
     return False

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from fanbench._errors import OutputError, UsageError
 
-__all__ = ["read_env_file", "upsert", "write_env_file"]
+__all__ = ["ensure_writable", "read_env_file", "upsert", "write_env_file"]
 
 _BOM = "\ufeff"
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
@@ -176,6 +176,19 @@ def read_env_file(path: Path) -> dict[str, str]:
     return {
         key: value for key, value in _resolved(_text_of(path).removeprefix(_BOM)).items() if value is not None
     }
+
+
+def ensure_writable(path: Path) -> None:
+    """Asked before there are values to write: a new token may end the one before it.
+
+    Raises:
+        OutputError: `write_env_file` would not be able to replace the file.
+    """
+    target = Path(os.path.realpath(path))
+    _text_of(path)
+    with _explained(path):
+        _mode(path, target)
+        tempfile.TemporaryFile(dir=target.parent).close()
 
 
 def write_env_file(path: Path, values: Mapping[str, str]) -> None:
