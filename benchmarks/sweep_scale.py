@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -42,22 +42,28 @@ RUN_SECONDS = (2.0, 6.0)
 MODELS = 100
 
 
-def on_a_socket(shape: str, folder: Path | None, *, one_core: bool) -> dict[str, Any]:
+def on_sockets(shapes: Sequence[str], folder: Path | None, *, one_core: bool) -> dict[str, Any]:
+    """All results stay until the end: where many files were just removed, some disks are slow to make new ones."""
+    with tempfile.TemporaryDirectory(dir=folder) as top:
+        return {shape: on_a_socket(shape, Path(top, shape), one_core=one_core) for shape in shapes}
+
+
+def on_a_socket(shape: str, top: Path, *, one_core: bool) -> dict[str, Any]:
+    top.mkdir()
     tasks, models = map(int, shape.split("x"))
     runs = tasks * models
     with (
-        tempfile.TemporaryDirectory(dir=folder) as top,
         pretend_sweeps(delay=0, creation=CREATION, run_seconds=RUN_SECONDS, models=models) as url,
         on_one_core() if one_core else nullcontext(),
     ):
-        files = [f"{name}.py" for name in write_tasks(Path(top), tasks)]
+        files = [f"{name}.py" for name in write_tasks(top, tasks)]
         chosen = [word for number in range(models) for word in ("-m", model_name(number))]
         words = ["sweep", *files, *chosen, "-o", "results"]
-        start = ours(url, Path(top), *words, "--dry-run")
+        start = ours(url, top, *words, "--dry-run")
         counts(url)
-        spent = ours(url, Path(top), *words, "-y")
+        spent = ours(url, top, *words, "-y")
         calls = counts(url)
-        check(Path(top, "results"), runs)
+        check(top / "results", runs)
     return record(runs, spent, calls) | {
         "CPU seconds of the start": round(start.cpu, 2),
         "CPU ms a run, without the start": round((spent.cpu - start.cpu) / runs * 1000, 2),
@@ -128,6 +134,8 @@ async def _sweep(runs: int, folder: Path, journal: Any) -> tuple[float, Counter[
     from tests.sweeps.kaggle import SimulatedKaggle
     from tests.sweeps.scenario import Scenario
 
+    from fanbench.api.outputs import Downloaded
+    from fanbench.sweeps._disk import contents_of
     from fanbench.sweeps.engine import Engine
     from fanbench.sweeps.events import SweepEnded
 
@@ -138,6 +146,7 @@ async def _sweep(runs: int, folder: Path, journal: Any) -> tuple[float, Counter[
             await self._call("download", run_id, lambda: self._run_with_output(run_id))
             target.mkdir(parents=True)  # noqa: ASYNC240 (virtual time stands still meanwhile)
             (target / "answers.bin").write_bytes(b"the output")
+            return Downloaded.of(target, contents_of(target))
 
     kaggle = Lean(Scenario(latency=0.1, page=100), remember=False)
     kaggle.begin()
@@ -188,7 +197,7 @@ def main() -> None:
     elif words.simulate:
         report = {str(runs): simulated(runs, words.folder) for runs in words.simulate}
     else:
-        report = {shape: on_a_socket(shape, words.folder, one_core=words.one_core) for shape in words.shapes}
+        report = on_sockets(words.shapes, words.folder, one_core=words.one_core)
     print(json.dumps(report, indent=2))
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,6 +26,8 @@ class Disk:
         self.fails_at: int | None = None
         self._open: dict[int, Path] = {}
         self._real = os.open, os.fsync
+        self._open_file = io.open
+        monkeypatch.setattr(io, "open", self._opened_file)  # what Path.open calls
         monkeypatch.setattr(os, "open", self._opened)
         monkeypatch.setattr(os, "fsync", self._synced)
         for name in ("replace", "rename"):
@@ -33,6 +37,11 @@ class Disk:
         handle = self._real[0](path, *arguments, **named)
         self._open[handle] = Path(path)
         return handle
+
+    def _opened_file(self, path: str | Path, *arguments: Any, **named: Any) -> Any:
+        file = self._open_file(path, *arguments, **named)
+        self._open[file.fileno()] = Path(path)
+        return file
 
     def _synced(self, handle: int) -> None:
         path = self._open[handle]

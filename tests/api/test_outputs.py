@@ -19,10 +19,13 @@ import pytest
 from fanbench import BadAnswer, Bearer, Client, Config, ConnectionFailed, NotFound, OutputError, ServerFault
 from fanbench.api import outputs
 from fanbench.api._retry import RetryPolicy
+from fanbench.api._zips import UnpackedFile
 from fanbench.api.outputs import BadZip, Downloaded
+from fanbench.sweeps._disk import contents_of
 from tests.api.conftest import Connect
 from tests.api.fake_server import CUT, HANG, Answer, FakeServer, Request, problem
 from tests.api.test_zips import names_in, zipped
+from tests.disk import Disk
 
 pytestmark = pytest.mark.anyio
 
@@ -82,6 +85,7 @@ async def test_a_download(connect: Connect, tmp_path: Path, length: bool) -> Non
         async with connect(server) as client:
             done = await client.download_output(7, target)
     assert done == Downloaded(target, FILES, len(NOISE) + 2)
+    assert sorted(done.contents) == sorted(contents_of(target))
     assert (target / "sub" / "noise.bin").read_bytes() == NOISE
     assert names_in(target.parent) == ["7", "7/a.run.json", "7/sub", "7/sub/noise.bin"]
     assert server.requests[0].json == {"runId": 7}
@@ -332,7 +336,7 @@ async def test_a_swap_that_fails(connect: Connect, tmp_path: Path, monkeypatch: 
     rename = Path.rename
 
     def failing(self: Path, target: Path) -> Path:
-        if self.name == "new":
+        if target.name == "7" and not self.name.endswith(".old.part"):
             raise OSError(errno.EIO, "Input/output error")
         return rename(self, target)
 
@@ -371,7 +375,7 @@ async def test_cancelled_while_unpacking(
     put_old(tmp_path / "7")
     begun, ended = threading.Event(), threading.Event()
 
-    def endless(archive: Path, folder: Path, *, check: Callable[[], object]) -> dict[str, int]:
+    def endless(archive: Path, folder: Path, *, check: Callable[[], object]) -> list[UnpackedFile]:
         begun.set()
         try:
             while True:
@@ -393,6 +397,7 @@ async def test_cancelled_while_unpacking(
 
 async def test_clean_up_that_hangs(connect: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk that hangs while we tidy up does not keep the program from ending."""
+    put_old(tmp_path / "7")
     free = threading.Event()
     remove = shutil.rmtree
 
@@ -424,7 +429,7 @@ async def test_what_a_killed_download_left_is_removed(connect: Connect, tmp_path
     names = (f"7-{_dead_pid()}-x", f"7-{os.getpid()}-y", "17-1-z")
     stale, living, other = (tmp_path / f".{name}.part" for name in names)
     for folder in (stale, living, other):
-        (folder / "new").mkdir(parents=True)
+        (folder / "sub").mkdir(parents=True)
     with FakeServer({CALL: [good()]}) as server:
         async with connect(server) as client:
             await client.download_output(7, target)
@@ -435,11 +440,39 @@ async def test_what_was_moved_aside_by_a_killed_download_comes_back(connect: Con
     """Killed between the two renames: the old output is there again, even if the new one cannot be had."""
     target = tmp_path / "7"
     put_old(tmp_path / "kept")
-    stale = tmp_path / f".7-{_dead_pid()}-x.part"
-    stale.mkdir()
-    (tmp_path / "kept").rename(stale / "old")
+    pid = _dead_pid()
+    (tmp_path / f".7-{pid}-x.part").mkdir()
+    (tmp_path / "kept").rename(tmp_path / f".7-{pid}-x.old.part")
     with FakeServer({CALL: [problem(404, "gone")]}) as server:
         async with connect(server) as client:
             with pytest.raises(NotFound):
                 await client.download_output(7, target)
     assert_old(target)
+
+
+async def test_what_was_moved_aside_is_removed_after_a_kill(connect: Connect, tmp_path: Path) -> None:
+    """Killed after the two renames: the new output is there, and stays."""
+    target = tmp_path / "7"
+    put_old(target)
+    (tmp_path / f".7-{_dead_pid()}-x.old.part" / "sub").mkdir(parents=True)
+    with FakeServer({CALL: [problem(404, "gone")]}) as server:
+        async with connect(server) as client:
+            with pytest.raises(NotFound):
+                await client.download_output(7, target)
+    assert_old(target)
+
+
+async def test_an_output_has_its_name_when_it_is_on_the_disk(
+    connect: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All files and folders of it first; then the name, in one step; then the folder that the name is in."""
+    disk = Disk(monkeypatch)
+    with FakeServer({CALL: [good()]}) as server:
+        async with connect(server) as client:
+            await client.download_output(7, tmp_path / "m" / "7")
+    steps = [(step, name) for step, name, _ in disk.asked]
+    part = steps[-2][1]
+    assert part.startswith(".7-")
+    assert steps[:2] == [("fsync", "a.run.json"), ("fsync", "noise.bin")]
+    assert set(steps[2:4]) == {("fsync", part), ("fsync", "sub")}
+    assert steps[4:] == [("rename", "7"), ("rename", part), ("fsync", "m")]

@@ -289,12 +289,13 @@ async def _no_thread(
     await note(download)
 
 
-def test_who_cannot_wait_so_long_is_told_at_once() -> None:
+@pytest.mark.parametrize("seconds", [130, 3600])
+def test_who_cannot_wait_so_long_is_told_at_once(seconds: int) -> None:
     """Told to come back in an hour, all callers fail at once, and only one call was sent."""
-    http = Scripted((0.1, response(429, "3600")), (0.1, quota()))
+    http = Scripted((0.1, response(429, f"{seconds}")), (0.1, quota()))
     outcomes = quotas(http, 5, virtual_limits(1))
     assert [type(outcome) for outcome in outcomes] == [RateLimited] * 5
-    assert all(3599 < one.retry_after <= 3600 for one in outcomes if isinstance(one, RateLimited))  # type: ignore[operator]
+    assert all(seconds - 1 < one.retry_after <= seconds for one in outcomes if isinstance(one, RateLimited))  # type: ignore[operator]
     assert http.times == [0]
 
 
@@ -409,6 +410,20 @@ def test_a_call_that_is_cancelled_tells_nothing() -> None:
         return limits
 
     assert in_virtual_time(main) == [2, 2, 2, 2, 2, 3]
+
+
+def test_a_call_that_is_refused_was_answered_well() -> None:
+    """It was looked at: a server that says 404 is not overloaded, and the limit rises."""
+
+    async def main() -> list[int]:
+        pressure, limits = Limits.of(2).pressure, []
+        for error in (RateLimited("m", call="c"), NotFound("m", call="c", status=404)):
+            with suppress(FanbenchError), pressure.watched():
+                raise error
+            limits.append(pressure.limit)
+        return limits
+
+    assert in_virtual_time(main) == [1, 2]
 
 
 def test_slots_follow_the_limit() -> None:

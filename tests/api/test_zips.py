@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import io
+import random
 import stat
 import zipfile
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fanbench import OutputError
-from fanbench.api._zips import BadZip, safe_path, unpack
+from fanbench.api._zips import BadZip, UnpackedFile, safe_path, unpack
+from fanbench.sweeps._disk import contents_of
 
 CONTENT = b"some content, " * 50
 
@@ -39,6 +42,10 @@ def archive(folder: Path, content: bytes) -> tuple[Path, Path]:
     return path, target
 
 
+def sizes(unpacked: list[UnpackedFile]) -> dict[str, int]:
+    return {file.name: file.size for file in unpacked}
+
+
 def names_in(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
@@ -50,14 +57,36 @@ def test_good_zips(tmp_path: Path, compression: int) -> None:
         tmp_path,
         zipped(("a.run.json", b"{}"), ("sub/deep/b.txt", CONTENT), ("empty/", b""), compression=compression),
     )
-    assert unpack(path, target) == {"a.run.json": 2, "sub/deep/b.txt": len(CONTENT)}
+    assert sizes(unpack(path, target)) == {"a.run.json": 2, "sub/deep/b.txt": len(CONTENT)}
     assert names_in(target) == ["a.run.json", "empty", "sub", "sub/deep", "sub/deep/b.txt"]
     assert (target / "sub/deep/b.txt").read_bytes() == CONTENT
 
 
+def test_what_is_told_of_files_is_what_they_are(tmp_path: Path) -> None:
+    """Also of those that are read in pieces, and of those whose names were changed."""
+    large = random.Random(1).randbytes(3_000_000)
+    path, target = archive(tmp_path, zipped(("large", large), ("sub/a\\b", CONTENT), ("sub/a_b", b"")))
+    unpacked = unpack(path, target)
+    assert sizes(unpacked) == {"large": len(large), "sub/a_b": len(CONTENT), "sub/a_b-2": 0}
+    assert unpacked == sorted(contents_of(target))
+    assert (target / "large").read_bytes() == large
+
+
+def test_names_that_are_one_on_this_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where case makes no difference, no file is written over another."""
+    made = Path.open
+
+    def opened(self: Path, *arguments: Any, **named: Any) -> Any:
+        return made(self.with_name(self.name.lower()), *arguments, **named)
+
+    monkeypatch.setattr(Path, "open", opened)
+    path, target = archive(tmp_path, zipped(("a", b"x"), ("A", b"yy")))
+    assert sizes(unpack(path, target)) == {"a": 1, "A-2": 2}
+
+
 def test_an_empty_zip(tmp_path: Path) -> None:
     """A run may have written nothing."""
-    assert unpack(*archive(tmp_path, zipped())) == {}
+    assert unpack(*archive(tmp_path, zipped())) == []
 
 
 @pytest.mark.parametrize(
@@ -96,14 +125,14 @@ def test_names_that_are_refused(tmp_path: Path, name: str) -> None:
 def test_names_that_mean_something_elsewhere(tmp_path: Path, name: str, safe: str) -> None:
     """Linux allows them and a run may use them: they are changed, not refused, and no file is lost."""
     path, target = archive(tmp_path, zipped((name, b"x"), (safe, b"y")))
-    assert unpack(path, target) == {safe: 1, f"{safe}-2": 1}
+    assert sizes(unpack(path, target)) == {safe: 1, f"{safe}-2": 1}
     assert (target / safe).read_bytes() == b"x"
 
 
 @pytest.mark.parametrize("name", ["contact.txt", "auxiliary/x", "a..b", "...", "nul_", "ü 🚀.txt", "console"])
 def test_names_that_are_fine(tmp_path: Path, name: str) -> None:
     """A name that only looks like a bad one is unpacked."""
-    assert unpack(*archive(tmp_path, zipped((name, b"x")))) == {name: 1}
+    assert sizes(unpack(*archive(tmp_path, zipped((name, b"x"))))) == {name: 1}
 
 
 @given(st.text(st.sampled_from(list("ab./\\: \n\x7fcC0")), min_size=1, max_size=12))
@@ -135,7 +164,7 @@ def test_bombs_are_refused(tmp_path: Path) -> None:
         unpack(path, target, max_bytes=9999)
     with pytest.raises(BadZip, match="2 entries; more than 1"):
         unpack(path, target, max_files=1)
-    assert unpack(path, target, max_bytes=10_000, max_files=2) == {"a": 5000, "b": 5000}
+    assert sizes(unpack(path, target, max_bytes=10_000, max_files=2)) == {"a": 5000, "b": 5000}
 
 
 def test_a_size_that_lies(tmp_path: Path) -> None:

@@ -47,6 +47,7 @@ def test_every_task_on_every_model(sweep: Sweep, server: FakeServer, folder: Pat
         ["a", "b"],
         ["a", "b"],
     ]
+    assert not server.calls("GetBenchmarkTaskQuota")
     logs = sorted(str(path.relative_to(folder)) for path in (folder / "results").rglob("run.log"))
     assert [path.split("/")[1:4] for path in logs] == [
         ["first", "2", "a"],

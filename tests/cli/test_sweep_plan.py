@@ -53,6 +53,24 @@ def test_a_dry_run_for_programs(cli: Cli, files: list[Path]) -> None:
     assert [row["task"] for row in rows] == ["first", "there"]
 
 
+def test_a_dry_run_warns(cli: Cli, files: list[Path]) -> None:
+    """Before the quota runs out; programs find the warning on stderr."""
+    words = ("sweep", "there", "-m", "a", "--repeats", "100", "--dry-run")
+    warning = "100 runs to schedule, and only 88 left of the daily quota."
+    assert warning in cli(*words).stdout
+    for_programs = cli(*words, "--format", "json")
+    assert warning in for_programs.stderr
+    assert len(json.loads(for_programs.stdout)) == 1
+
+
+def test_a_dry_run_of_another_sweep(sweep: Sweep, server: FakeServer) -> None:
+    """Is refused as the sweep would be."""
+    sweep("there", "-m", "a", "-m", "b")
+    result = sweep("there", "-m", "a", "--dry-run")
+    assert result.exit_code == 1
+    assert "results holds another sweep" in result.stderr
+
+
 def test_nobody_to_ask(cli: Cli, server: FakeServer, files: list[Path]) -> None:
     """Is an error that names -y; unless there is nothing to do."""
     result = cli("sweep", "first.py", "-m", "a")
@@ -81,6 +99,7 @@ def test_nobody_to_ask(cli: Cli, server: FakeServer, files: list[Path]) -> None:
         ),
         (["first.py", "-m", "a", "--deadline", "nan"], 2, "deadline"),
         (["first.py", "-m", "a", "--repeats", "0"], 2, "repeats"),
+        (["there", "me/there", "-m", "a"], 2, "twice"),
         (["gone.py", "-m", "a"], 1, "gone.py"),
         (["gone", "-m", "a"], 4, "gone"),
         (["first.py", "-m", "a", "-o", "first.py"], 2, "is a file"),
@@ -112,6 +131,9 @@ def test_a_sweep_file(sweep: Sweep, server: FakeServer) -> None:
     listed = sweep("there", "--models-from", "models.txt", "-o", "listed")
     assert listed.exit_code == 0
     assert json.loads(Path("listed/summary.json").read_text())["models"] == ["a", "b"]
+    Path("models.txt").write_text("b\n")
+    assert sweep("there", "-m", "a", "--models-from", "models.txt", "-o", "more").exit_code == 0
+    assert json.loads(Path("more/summary.json").read_text())["models"] == ["a", "b"]
 
 
 @pytest.mark.parametrize(
@@ -152,6 +174,14 @@ def test_one_stage_at_a_time(sweep: Sweep, server: FakeServer) -> None:
     collected = sweep("-o", "results", "--step")
     assert collected.exit_code == 0
     assert plain(collected.stdout).startswith("task a\nfirst ✓\n")
+
+
+def test_no_stages_with_a_budget(sweep: Sweep, server: FakeServer) -> None:
+    """The second one would wait for what the third one brings."""
+    result = sweep("first.py", "-m", "a", "--step", "--max-cost", "1")
+    assert result.exit_code == 2
+    assert "--step does not go with --max-cost" in result.stderr
+    assert changes(server) == 0
 
 
 def test_a_stage_that_fails(sweep: Sweep, world: World) -> None:

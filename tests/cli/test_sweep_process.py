@@ -95,6 +95,18 @@ def test_ctrl_c_once(started: Start, world: World, sweep: Sweep) -> None:
     assert len(world.runs) == 4
 
 
+def test_ctrl_c_when_all_is_scheduled(started: Start, world: World) -> None:
+    """Nothing is left, and nothing is said to be; the exit code is that of Ctrl-C all the same."""
+    process = started("--repeats", "1")
+    process.send_signal(signal.SIGINT)
+    said(process, "Either way, what is left is done by")
+    world.seconds = 0.0
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "2 of 2 runs completed" in out.decode()
+    assert "What is left" not in err.decode()
+
+
 @pytest.mark.parametrize(
     ("number", "before", "code"),
     [(signal.SIGINT, 1, 130), (signal.SIGTERM, 0, 143), (signal.SIGTERM, 1, 143)],
@@ -232,11 +244,13 @@ def test_ctrl_c_at_the_question(server: FakeServer, folder: Path, files: list[Pa
 
 def test_the_screen(server: FakeServer, world: World, files: list[Path]) -> None:
     """A row of cells a task and the last log lines while it goes on; in the end only what was printed."""
+    Path("sweep.toml").write_text("[limits]\nconcurrency = 5\n")
     world.seconds = FOREVER
-    with on_terminal(server, "there", "first.py", "--all-models") as terminal:
+    with on_terminal(server, "sweep.toml", "there", "first.py", "--all-models") as terminal:
         answer(terminal, "")
         shown = terminal.until(lambda screen: "there ●●●" in screen and "| hello from" in screen)
         assert "of 6 runs" in shown
+        assert "limit 5" in shown
         terminal.resize(40, 6)
         terminal.until(lambda screen: "of 6 runs" in screen)
         terminal.resize(100, 24)
@@ -244,6 +258,7 @@ def test_the_screen(server: FakeServer, world: World, files: list[Path]) -> None
         assert terminal.end() == 1
     left = terminal.screen.history
     assert "●" not in left
+    assert "scheduled" not in left.partition("Errored:")[0].partition("Go on?")[2]
     assert "there c: errored: ValueError: no answer" in left
     assert "4 of 6 runs completed, 2 errored" in left
     assert terminal.screen.cursor_shown

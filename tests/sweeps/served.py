@@ -10,8 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from fanbench import FanbenchError
+from fanbench.api._zips import UnpackedFile
 from fanbench.api.messages import CreationState, Run, RunState, Task, TaskOptions, TaskSlug
 from fanbench.api.names import split_task
+from fanbench.sweeps._disk import contents_of
 from tests.sweeps.scenario import Course, Scenario, cut
 
 __all__ = ["Put", "ServedRun", "ServedTask", "put_output"]
@@ -200,6 +202,7 @@ class Put:
     path: Path
     files: tuple[str, ...]
     size: int
+    contents: list[UnpackedFile]
 
 
 def put_output(target: Path, files: dict[str, bytes], *, between: Callable[[], None]) -> Put:
@@ -216,4 +219,4 @@ def put_output(target: Path, files: dict[str, bytes], *, between: Callable[[], N
     (stage / "new").rename(target)
     shutil.rmtree(stage)
     between()
-    return Put(target, tuple(sorted(files)), sum(map(len, files.values())))
+    return Put(target, tuple(sorted(files)), sum(map(len, files.values())), contents_of(target))

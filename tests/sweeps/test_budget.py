@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,8 @@ from trio.testing import MockClock
 
 from fanbench import FanbenchError, Forbidden, JournalError, ServerFault, Unauthorized
 from fanbench.api.messages import ModelProxyQuotas, QuotaBalance, RefillPeriod, TaskQuota
-from fanbench.sweeps.budget import Budget, granted, run_cost
+from fanbench.sweeps._costs import Unpaid
+from fanbench.sweeps.budget import Budget, granted, run_cost, scouts
 from fanbench.sweeps.events import BudgetRead, SweepEvent
 from tests.results import build
 from tests.sweeps.records import MemoryRecords
@@ -26,62 +28,65 @@ pytestmark = pytest.mark.anyio
 
 # --- The rule -----------------------------------------------------------------------------------------------
 
-#: cap, spent, reserved, mean, wanted, in flight of the task, finished without a cost: granted
-TABLE: list[tuple[float, float | None, float, float | None, int, int, bool, int]] = [
+#: What each run costs that is wanted; `None` is unknown.
+Prices = list[float | None]
+#: cap, spent, reserved, costs, in flight of the task, finished without a cost: granted
+TABLE: list[tuple[float, float | None, float, Prices, int, bool, list[int]]] = [
     # What was spent is unknown: nothing.
-    (10, None, 0, 1.0, 5, 0, False, 0),
-    (10, None, 0, None, 5, 0, True, 0),
-    # The mean is known: as many as stay within the cap, to the last cent.
-    (10, 0, 0, 1.0, 5, 0, False, 5),
-    (10, 0, 0, 1.0, 5, 3, False, 5),
-    (10, 6, 2, 1.0, 5, 3, False, 2),
-    (10, 6, 3.5, 1.0, 5, 3, False, 0),
-    (10, 11, 0, 1.0, 5, 0, False, 0),
-    (10, 0, 0, 11.0, 5, 0, False, 0),
-    (0.3, 0, 0, 0.1, 5, 0, False, 3),
-    (0.3, 0.1, 0.1, 0.1, 5, 0, False, 1),
+    (10, None, 0, [1.0] * 5, 0, False, []),
+    (10, None, 0, [None] * 5, 0, True, []),
+    # The cost is known: as many as stay within the cap, to the last cent.
+    (10, 0, 0, [1.0] * 5, 0, False, [0, 1, 2, 3, 4]),
+    (10, 0, 0, [1.0] * 5, 3, False, [0, 1, 2, 3, 4]),
+    (10, 6, 2, [1.0] * 5, 3, False, [0, 1]),
+    (10, 6, 3.5, [1.0] * 5, 3, False, []),
+    (10, 11, 0, [1.0] * 5, 0, False, []),
+    (10, 0, 0, [11.0] * 5, 0, False, []),
+    (0.3, 0, 0, [0.1] * 5, 0, False, [0, 1, 2]),
+    (0.3, 0.1, 0.1, [0.1] * 5, 0, False, [0]),
+    # Each by its own: the first go first, and one that is too dear does not hold up the others.
+    (10, 0, 0, [6.0, 5.0, 3.0, 2.0, 1.0], 0, False, [0, 2, 4]),
+    (10, 5, 0, [6.0, 5.0, 1.0], 0, False, [1]),
+    (10, 5, 0.5, [6.0, 5.0, 1.0], 0, False, [2]),
     # It costs nothing, and is known to.
-    (10, 10, 0, 0.0, 5, 0, False, 5),
-    (10, 10.01, 0, 0.0, 5, 0, False, 0),
-    (0, 0, 0, 0.0, 5, 0, False, 5),
+    (10, 10, 0, [0.0, 1.0, 0.0], 0, False, [0, 2]),
+    (10, 10.01, 0, [0.0] * 5, 0, False, []),
+    (0, 0, 0, [0.0] * 2, 0, False, [0, 1]),
     # Unknown: a scout, and nothing until it has come back.
-    (10, 9, 0, None, 5, 0, False, 1),
-    (10, 9, 0, None, 5, 1, False, 0),
-    (10, 9, 1, None, 5, 0, False, 0),
-    (0, 0, 0, None, 5, 0, False, 0),
+    (10, 9, 0, [None] * 5, 0, False, [0]),
+    (10, 9, 0, [None] * 5, 1, False, []),
+    (10, 9, 1, [None] * 5, 0, False, []),
+    (0, 0, 0, [None] * 5, 0, False, []),
     # It came back and did not say: the quota alone decides.
-    (10, 9, 0, None, 5, 1, True, 5),
-    (10, 9, 1, None, 5, 1, True, 0),
+    (10, 9, 0, [None] * 3, 1, True, [0, 1, 2]),
+    (10, 9, 1, [None] * 3, 1, True, []),
     # Nothing is wanted.
-    (10, 0, 0, 1.0, 0, 0, False, 0),
-    (10, 0, 0, None, 0, 0, True, 0),
+    (10, 0, 0, [], 0, False, []),
+    (10, 0, 0, [], 0, True, []),
 ]
 
 
-@pytest.mark.parametrize(
-    ("cap", "spent", "reserved", "mean", "wanted", "in_flight", "silent", "answer"), TABLE
-)
+@pytest.mark.parametrize(("cap", "spent", "reserved", "costs", "in_flight", "silent", "answer"), TABLE)
 def test_the_rule(
     cap: float,
     spent: float | None,
     reserved: float,
-    mean: float | None,
-    wanted: int,
+    costs: Prices,
     in_flight: int,
     silent: bool,
-    answer: int,
+    answer: list[int],
 ) -> None:
     """The table of its docstring, line by line."""
-    assert granted(cap, spent, reserved, mean, wanted, in_flight=in_flight, silent=silent) == answer
+    assert granted(cap, spent, reserved, costs, in_flight=in_flight, silent=silent) == answer
 
 
 dollars = st.floats(0, 1000)
+prices = st.lists(st.none() | dollars | st.floats(0, 0.01), max_size=20)
 knowledge = st.fixed_dictionaries(
     {
         "spent": st.none() | dollars,
         "reserved": dollars,
-        "mean": st.none() | dollars | st.floats(0, 0.01),
-        "wanted": st.integers(0, 100),
+        "costs": prices,
         "in_flight": st.integers(0, 3),
         "silent": st.booleans(),
     }
@@ -90,25 +95,38 @@ knowledge = st.fixed_dictionaries(
 
 @given(dollars, knowledge)
 def test_the_cap_is_never_exceeded(cap: float, known: Mapping[str, Any]) -> None:
-    """What is granted is wanted, and fits, to the nanodollar; one more that is wanted would not."""
+    """What is granted fits, to the nanodollar; nothing that is left would fit beside it."""
+    costs = known["costs"]
     answer = granted(cap, **known)
-    assert 0 <= answer <= known["wanted"]
-    if known["spent"] is None or known["mean"] is None:
+    assert answer == sorted(set(answer))
+    assert set(answer) <= set(range(len(costs)))
+    if known["spent"] is None:
+        assert not answer
         return
+    total = math.fsum([known["spent"], known["reserved"], *(costs[index] or 0.0 for index in answer)])
+    slack = (4 + len(costs)) * 1e-9
+    assert not answer or total <= cap + slack
+    refused = [cost for index, cost in enumerate(costs) if index not in answer and cost is not None]
+    assert all(total + cost > cap - slack for cost in refused)
 
-    def total(runs: int) -> float:
-        parts = (known["spent"], known["reserved"], runs * known["mean"])
-        return math.fsum(parts)
 
-    slack = (4 + known["wanted"]) * 1e-9
-    assert answer == 0 or total(answer) <= cap + slack
-    assert answer == known["wanted"] or total(answer + 1) > cap - slack
+@given(dollars, knowledge)
+def test_one_scout_at_a_time(cap: float, known: Mapping[str, Any]) -> None:
+    """Of runs whose cost nobody knows, one goes at the most, and none beside another, unless none will ever say."""
+    unknown = [index for index in granted(cap, **known) if known["costs"][index] is None]
+    assert known["silent"] or len(unknown) <= (not known["in_flight"])
+
+
+def chosen(cap: float, known: Mapping[str, Any]) -> list[bool]:
+    """Of each run that is wanted, whether it is granted."""
+    answer = granted(cap, **known)
+    return [index in answer for index in range(len(known["costs"]))]
 
 
 @given(dollars, dollars, knowledge)
 def test_a_higher_cap_never_grants_less(one: float, other: float, known: Mapping[str, Any]) -> None:
-    """Whatever is known."""
-    assert granted(min(one, other), **known) <= granted(max(one, other), **known)
+    """Whatever is known: the first run for which it makes a difference is granted."""
+    assert chosen(min(one, other), known) <= chosen(max(one, other), known)
 
 
 @given(dollars, dollars, dollars, knowledge)
@@ -116,7 +134,38 @@ def test_more_spent_never_grants_more(cap: float, one: float, other: float, know
     """Nor does more that is reserved."""
     for name in ("spent", "reserved"):
         less, more = ({**known, name: value} for value in sorted((one, other)))
-        assert granted(cap, **more) <= granted(cap, **less)
+        assert chosen(cap, more) <= chosen(cap, less)
+
+
+#: ended, under way, left, doubted, dearest: how many more
+FEW: list[tuple[int, int, float, float, float, float]] = [
+    # As many at a time as have ended, if what is left pays for them, also where those under way cost twice as much.
+    (1, 0, 2.0, 0.0, 2.0, 1),
+    (3, 0, 9.0, 0.0, 2.0, 3),
+    (3, 2, 9.0, 4.0, 2.0, 1),
+    (3, 0, 5.0, 0.0, 2.0, 2.5),
+    (3, 0, 5.0, 2.0, 2.0, 1.5),
+    (3, 2, 5.0, 4.0, 2.0, 0.5),
+    (3, 2, 3.0, 4.0, 2.0, -0.5),
+    # One in any case.
+    (3, 0, 5.0, 14.0, 2.0, 1),
+    # More where it pays five times for each, and those under way, but never more than five times as many.
+    (3, 0, 35.0, 0.0, 2.0, 3.5),
+    (3, 0, 59.0, 6.0, 2.0, 3.5),
+    (3, 3, 74.0, 6.0, 2.0, 5),
+    (3, 3, 500.0, 6.0, 2.0, 12),
+    (1, 0, 1e9, 0.0, 2.0, 5),
+    # That others cost nothing tells nothing.
+    (3, 1, 1e9, 0.0, 0.0, 2),
+]
+
+
+@pytest.mark.parametrize(("ended", "under_way", "left", "doubted", "dearest", "more"), FEW)
+def test_few_of_those_that_nothing_is_known_of(
+    ended: int, under_way: int, left: float, doubted: float, dearest: float, more: float
+) -> None:
+    """The more have ended, and the more is left, the more go."""
+    assert scouts(ended, under_way, left, doubted, dearest) == pytest.approx(more)
 
 
 # --- With a server ------------------------------------------------------------------------------------------
@@ -146,8 +195,19 @@ class Server(FakeClient):
         return len(self.times("proxy_quotas"))
 
 
+def unpaid(runs: Mapping[str, int]) -> Unpaid:
+    """By model."""
+    made = Unpaid()
+    for model, number in runs.items():
+        made.add(model, number)
+    return made
+
+
 class Desk:
-    """A budget, with a clock that goes on a second whenever it is asked, so that each reading is a new one."""
+    """A budget, with a clock that goes on a second whenever it is asked, so that each reading is a new one.
+
+    Where no model is named, all runs are on the model `m`.
+    """
 
     def __init__(self, server: Server, cap: float = 10.0, records: MemoryRecords | None = None) -> None:
         self.events: list[SweepEvent] = []
@@ -159,8 +219,18 @@ class Desk:
         self._seconds += 1.0
         return self._seconds
 
+    def finished(self, task: str, cost: float | None, run_id: int | None = None, model: str = "m") -> None:
+        self.budget.finished(task, model, cost, run_id)
+
     async def allow(self, task: str = "t", wanted: int = 100, **in_flight: int) -> int:
-        return await self.budget.allow(task, wanted, lambda: in_flight)
+        """How many; `in_flight` by task."""
+        under_way = {slug: unpaid({"m": runs}) for slug, runs in in_flight.items()}
+        return len(await self.budget.allow(task, ["m"] * wanted, lambda: under_way))
+
+    async def allow_of(self, models: str, **in_flight: str) -> str:
+        """Which models of the task `t`, a letter each; `in_flight` by task, likewise."""
+        under_way = {task: unpaid(Counter(runs)) for task, runs in in_flight.items()}
+        return "".join(await self.budget.allow("t", models, lambda: under_way))
 
     @property
     def last(self) -> BudgetRead:
@@ -171,9 +241,9 @@ class Desk:
 
 async def begun(server: Server, cap: float = 10.0, costs: Iterable[float | None] = ()) -> Desk:
     desk = Desk(server, cap)
-    await desk.budget.begin()
+    await desk.budget.read()
     for cost in costs:
-        desk.budget.finished("t", cost)
+        desk.finished("t", cost)
     return desk
 
 
@@ -187,34 +257,170 @@ async def test_a_scout_goes_first() -> None:
     assert desk.last == BudgetRead(10.0, spent=0.0, reserved=None, unknown=1)
     assert await desk.allow("other", t=1) == 0
     server.used = 5.0
-    desk.budget.finished("t", 2.0)
+    desk.finished("t", 2.0)
     assert await desk.allow(other=1) == 3
     assert desk.last == BudgetRead(10.0, spent=2.0, reserved=None, unknown=1)
-    assert "a run of t costs about $2.0000" in desk.budget.why
+    assert "a run of t on m costs about $2.0000" in desk.budget.why
     assert await desk.allow(wanted=1, t=2, other=1) == 1
     assert desk.last == BudgetRead(10.0, spent=2.0, reserved=4.0, unknown=1)
     assert desk.budget.why == ""
 
 
 async def test_a_guess_for_the_next_scouts() -> None:
-    """Of a task that is unknown, one run goes if the dearest known task's would fit, beside other such ones."""
-    desk = await begun(Server(), cap=8.0, costs=[2.0])
+    """Of a task that is unknown, one run goes if the dearest known task's would fit: as many as have ended, beside."""
+    desk = await begun(Server(), cap=18.0, costs=[2.0])
     assert await desk.allow("a") == 1
     assert await desk.allow("a", a=1) == 0
-    assert await desk.allow("b", a=1) == 1
-    assert await desk.allow("c", a=1, b=1) == 1
-    assert await desk.allow("d", a=1, b=1, c=1) == 0
-    assert await desk.allow(a=1, b=1, c=1) == 0
-    assert desk.last == BudgetRead(8.0, spent=2.0, reserved=None, unknown=3)
+    assert await desk.allow("b", a=1) == 0
+    desk.finished("a", 1.0)
+    assert await desk.allow("b", t=1) == 1
+    assert await desk.allow("c", b=1) == 1
+    assert await desk.allow("d", b=1, c=1) == 0
+    assert await desk.allow("c", b=1, t=4) == 1
+    assert await desk.allow("c", b=1, t=5) == 0
+    assert await desk.allow(b=1, c=1) == 5
+    assert desk.last == BudgetRead(18.0, spent=3.0, reserved=None, unknown=2)
+    ample = await begun(Server(), cap=34.0, costs=[2.0])
+    assert await ample.allow("c", a=1, b=1) == 1
+    assert await ample.allow("d", a=1, b=1, c=1) == 0
     dear = await begun(Server(), cap=8.0, costs=[7.5])
     assert await dear.allow("a", t=1) == 0
     assert await dear.allow("a") == 1
 
 
+async def priced(cap: float, **costs: float) -> Desk:
+    """Of the task `t`, a run on each of these models has finished."""
+    desk = await begun(Server(), cap=cap)
+    for model, cost in costs.items():
+        desk.finished("t", cost, model=model)
+    return desk
+
+
+async def test_dear_and_cheap_models() -> None:
+    """A run costs what those on its model do; one that does not fit holds up none that does."""
+    desk = await priced(20.0, a=6.0, b=1.0)
+    assert await desk.allow_of("ab") == "ab"
+    assert await desk.allow_of("ab", t="a") == "ab"
+    assert desk.last == BudgetRead(20.0, spent=7.0, reserved=6.0)
+    assert await desk.allow_of("ab", t="aa") == "b"
+    assert desk.budget.why.endswith("reserved $12.0000 of $20; a run of t on a costs about $6.0000")
+    desk.finished("t", 2.0, model="a")
+    assert await desk.allow_of("ab", t="a") == "ab"
+    assert desk.last == BudgetRead(20.0, spent=9.0, reserved=4.0)
+
+
+async def test_a_model_that_nothing_is_known_of() -> None:
+    """It is held to be as dear as the dearest of the task: while it is in flight, and before."""
+    desk = await priced(20.0, a=4.0, b=1.0)
+    assert await desk.allow_of("cb", t="aa") == "cb"
+    assert await desk.allow_of("cb", t="aaa") == "b"
+    assert await desk.allow_of("b", t="aac") == "b"
+    assert desk.last == BudgetRead(20.0, spent=5.0, reserved=12.0)
+    assert await desk.allow_of("b", t="aaac") == ""
+    desk.finished("t", None, model="c")
+    assert await desk.allow_of("cb", t="aaa") == "b"
+    desk.finished("other", 0.5, model="c")
+    assert await desk.allow_of("cb", t="aaa") == "b"
+    assert await desk.allow_of("b", t="aac") == "b"
+    assert desk.last == BudgetRead(20.0, spent=5.5, reserved=12.0)
+
+
+async def test_few_models_that_nothing_is_known_of_at_a_time() -> None:
+    """As many as have ended, with or without a cost; those that are known are not held up."""
+    desk = await priced(10.0, a=1.0)
+    assert await desk.allow_of("bacde") == "ba"
+    assert desk.budget.why.endswith("models whose cost on t is unknown go a few at a time")
+    assert await desk.allow_of("cad", t="b") == "a"
+    desk.finished("t", 0.5, model="b")
+    assert await desk.allow_of("cdef") == "cd"
+    assert await desk.allow_of("ccdab") == "ccab"
+    assert await desk.allow_of("dbe", t="c") == "db"
+    desk.finished("t", None, model="c")
+    assert await desk.allow_of("cdef") == "cde"
+
+
+async def test_fewer_models_where_little_is_left() -> None:
+    """Those under way may cost twice as much, on other tasks, too; but one in any case, if it would fit."""
+    desk = await priced(13.0, a=1.0, b=1.0, c=1.0)
+    assert await desk.allow_of("efgh", t="d") == "ef"
+    assert await desk.allow_of("efgh", t="daaaaaa") == "ef"
+    assert await desk.allow_of("efgh", t="daaaaaaa") == "e"
+    assert await desk.allow_of("efgh", t="daaaaaaaa") == ""
+    desk.finished("u", 0.0, model="a")
+    desk.finished("u", 1.0, model="b")
+    assert await desk.allow_of("defg", u="cbbbb") == "def"
+    assert await desk.allow_of("defg", u="cbbbbb") == "de"
+    assert await desk.allow_of("defg", u="ccccc") == "d"
+
+
+async def test_more_models_where_much_is_left() -> None:
+    """Each must be paid for even if it costs five times as much, beside what else is asked for and under way."""
+    desk = await priced(16.0, a=1.0)
+    assert await desk.allow_of("bcdefg") == "bcd"
+    assert await desk.allow_of("bcdeaaaaa") == "bcaaaaa"
+    assert await desk.allow_of("cdef", t="b") == "cd"
+    assert await desk.allow_of("cdef", t="aaaab") == "c"
+    desk.finished("u", 0.0, model="a")
+    desk.finished("u", 1.0, model="b")
+    assert await desk.allow_of("bcdefg", u="b") == "bc"
+    assert await desk.allow_of("bcdefg", u="c") == "b"
+    ample = await priced(1000.0, a=1.0)
+    assert await ample.allow_of("bcdefgh") == "bcdef"
+    assert await ample.allow_of("fgh", t="bcd") == "fg"
+
+
+async def test_a_model_that_costs_nothing_tells_nothing() -> None:
+    """The others do not go all at once for it."""
+    desk = await priced(10.0, a=0.0)
+    assert await desk.allow_of("abcde") == "ab"
+
+
+async def test_a_task_that_nothing_is_known_of() -> None:
+    """Its scout is held to be as dear as the dearest model of any task."""
+    desk = await priced(20.0, a=6.0, b=1.0)
+    assert await desk.allow("other", t=1) == 1
+    assert await desk.allow("other", t=2) == 0
+
+
+async def test_a_resumed_sweep_knows_each_model() -> None:
+    """What a run on each costs is in the journal."""
+    before = await priced(20.0, a=6.0, b=1.0)
+    desk = Desk(Server(), 20.0, before.records)
+    await desk.budget.read()
+    assert await desk.allow_of("acb", t="a") == "ab"
+    assert await desk.allow_of("cb", t="bb") == "cb"
+
+
+begun_or_ended = st.tuples(st.sampled_from("abc"), st.sampled_from([1, 1, -1]))
+told = st.tuples(st.sampled_from("abc"), st.none() | st.floats(0, 9))
+
+
+@given(st.lists(begun_or_ended | told))
+def test_what_is_reserved_is_never_out_of_date(steps: list[tuple[str, int | float | None]]) -> None:
+    """Whatever begins, ends, or says what it cost: it is as if it were worked out anew."""
+    budget = Budget(Server(), MemoryRecords(), 10.0, lambda event: None)
+    under_way, runs = Unpaid(), Counter[str]()
+    costs: dict[str, list[float]] = {}
+    for model, step in steps:
+        if isinstance(step, int):
+            change = max(step, -runs[model])
+            runs[model] += change
+            under_way.add(model, change)
+        else:
+            budget.finished("t", model, step)
+            costs.setdefault(model, []).extend([] if step is None else [step])
+        means = {one: math.fsum(known) / len(known) for one, known in costs.items() if known}
+        dearest = max(means.values(), default=0.0)
+        reserved, unknown, doubted = budget._reserved({"t": under_way})
+        assert reserved == pytest.approx(math.fsum(runs[one] * means.get(one, dearest) for one in runs))
+        assert doubted == pytest.approx(math.fsum(runs[one] * dearest for one in runs if one not in means))
+        assert unknown == (0 if means else runs.total())
+
+
 async def test_what_is_in_flight_is_reserved() -> None:
     """Each run as its own task's mean, which changes as runs end."""
     desk = await begun(Server(), costs=[1.0, 3.0])
-    desk.budget.finished("other", 0.5)
+    desk.finished("other", 0.5)
     assert await desk.allow(t=2, other=1) == 0
     assert desk.last == BudgetRead(10.0, spent=4.5, reserved=4.5)
     assert await desk.allow(t=1, other=1) == 1
@@ -228,9 +434,9 @@ async def test_runs_that_do_not_say_what_they_cost() -> None:
     assert await desk.allow(wanted=7, t=7) == 7
     assert desk.last == BudgetRead(10.0, spent=0.0, reserved=None, unknown=7)
     server.used = 9.0
-    desk.budget.finished("t", 0.5)
+    desk.finished("t", 0.5)
     assert await desk.allow() == 2
-    desk.budget.finished("other", None)
+    desk.finished("other", None)
     assert await desk.allow("other", wanted=7) == 7
     server.used = 10.0
     assert await desk.allow("other", wanted=7) == 0
@@ -258,7 +464,7 @@ async def test_what_has_ended_since_the_reading_is_spent() -> None:
     desk = await begun(server, costs=[1.0])
     server.used = 4.0
     assert await desk.allow(t=2) == 4
-    desk.budget.finished("t", 1.0)
+    desk.finished("t", 1.0)
     assert desk.budget._spent == 5.0
     server.used = 5.0
     assert await desk.allow(t=1) == 4
@@ -270,11 +476,11 @@ async def test_a_resumed_sweep_goes_on_counting() -> None:
     server = Server(used=100.0)
     first = await begun(server)
     server.used = 104.0
-    first.budget.finished("t", 2.0)
+    first.finished("t", 2.0)
     assert await first.allow() == 3
     server.used = 105.0
     again = Desk(server, records=first.records)
-    await again.budget.begin()
+    await again.budget.read()
     assert await again.allow() == 2
     assert again.last.spent == 5.0
 
@@ -329,7 +535,7 @@ async def test_without_a_reading_and_without_costs_nothing_is_known() -> None:
     server.failure = FAILURES[0]
     desk = await begun(server)
     assert await desk.allow() == 1
-    desk.budget.finished("t", None)
+    desk.finished("t", None)
     assert await desk.allow() == 0
     assert desk.last == BudgetRead(10.0, spent=None, reserved=0.0)
     assert "the quota call does not answer" in desk.budget.why
@@ -374,9 +580,9 @@ async def test_a_server_without_balances() -> None:
     client = FakeClient(quotas=(TaskQuota(daily_quota_used=5.0), ModelProxyQuotas()))
     events: list[SweepEvent] = []
     budget = Budget(client, MemoryRecords(), 10.0, events.append)
-    await budget.begin()
-    budget.finished("t", None)
-    assert await budget.allow("t", 1, dict) == 0
+    await budget.read()
+    budget.finished("t", "m", None)
+    assert not await budget.allow("t", ["m"], dict)
 
 
 async def test_a_server_that_does_not_know_us() -> None:
@@ -385,9 +591,9 @@ async def test_a_server_that_does_not_know_us() -> None:
     server.failure = Unauthorized("Who?", call="GetModelProxyQuotas", status=401)
     budget = Desk(server).budget
     with pytest.raises(Unauthorized):
-        await budget.begin()
+        await budget.read()
     with pytest.raises(Unauthorized):
-        await budget.allow("t", 1, dict)
+        await budget.allow("t", ["m"], dict)
 
 
 def test_damage_in_the_journal_is_said() -> None:
@@ -419,7 +625,7 @@ async def test_what_has_not_changed_is_not_said_again() -> None:
 async def test_nothing_wanted_asks_nothing() -> None:
     """No call is made for it."""
     server = Server()
-    assert await Desk(server).budget.allow("t", 0, dict) == 0
+    assert not await Desk(server).budget.allow("t", [], dict)
     assert server.asked == 0
 
 
@@ -429,7 +635,8 @@ async def test_several_that_ask_at_once_share_what_is_left() -> None:
     answers: list[int] = []
 
     async def ask() -> None:
-        answers.append(await desk.budget.allow("t", 4, lambda: {"t": sum(answers)}))
+        allowed = await desk.budget.allow("t", "mmmm", lambda: {"t": unpaid({"m": sum(answers)})})
+        answers.append(len(allowed))
 
     async with anyio.create_task_group() as group:
         for _ in range(5):
@@ -441,17 +648,17 @@ async def test_a_run_counts_once() -> None:
     """However often it is told of, in this process and the next; one that did not say its cost may do so later."""
     desk = await begun(Server())
     for cost in (2.0, 2.0, None, 3.0):
-        desk.budget.finished("t", cost, 7)
-    desk.budget.finished("t", None, 8)
-    desk.budget.finished("t", None, 8)
+        desk.finished("t", cost, 7)
+    desk.finished("t", None, 8)
+    desk.finished("t", None, 8)
     assert desk.budget.is_told(7)
     assert desk.budget.is_told(8)
     assert not desk.budget.is_told(9)
     again = Desk(Server(), records=desk.records)
-    again.budget.finished("t", 2.0, 7)
+    again.finished("t", 2.0, 7)
     assert await again.allow() == 4
     assert again.last.spent == 2.0
-    again.budget.finished("t", 4.0, 8)
+    again.finished("t", 4.0, 8)
     assert await again.allow() == 1
     assert again.last.spent == 6.0
     assert not again.budget._ledger.costs.unknown
@@ -466,11 +673,11 @@ class TestInVirtualTime:
         """However many ask: a call a second."""
         server = Server()
         budget = Budget(server, MemoryRecords(), 10.0, lambda event: None)
-        await budget.begin()
+        await budget.read()
 
         async def ask(second: float) -> None:
             await anyio.sleep(second)
-            await budget.allow("t", 1, dict)
+            await budget.allow("t", ["m"], dict)
 
         async with anyio.create_task_group() as group:
             for tenth in range(50):
@@ -486,7 +693,7 @@ class TestInVirtualTime:
 
         async def ask(second: float) -> None:
             await anyio.sleep(second)
-            await budget.allow("t", 1, dict)
+            await budget.allow("t", ["m"], dict)
             times.append(round(server.now(), 3))
 
         async with anyio.create_task_group() as group:
@@ -504,7 +711,7 @@ class TestInVirtualTime:
         async def ask(patience: float, second: float) -> None:
             await anyio.sleep(second)
             with anyio.move_on_after(patience):
-                assert await budget.allow("t", 1, dict) == 1
+                assert await budget.allow("t", ["m"], dict) == ["m"]
 
         async with anyio.create_task_group() as group:
             group.start_soon(ask, 2.0, 0.0)
@@ -516,8 +723,8 @@ class TestInVirtualTime:
         server = Server()
         server.slow = math.inf
         budget = Budget(server, MemoryRecords(), 10.0, lambda event: None)
-        budget.finished("t", None)
-        assert await budget.allow("t", 1, dict) == 0
+        budget.finished("t", "m", None)
+        assert not await budget.allow("t", ["m"], dict)
         assert server.now() == 30.0
 
 

@@ -7,7 +7,7 @@ import hashlib
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -58,7 +58,10 @@ def test_the_seal_of_an_output(tmp_path: Path) -> None:
         for name in ("a.run.json", "sub/b", "sub/deep/c", "sub/run.log")
     ]
     digest = hashlib.sha256("".join(lines).encode()).hexdigest()
-    assert seal(made(tmp_path, FILES)) == Sealed(4, 19, digest)
+    made(tmp_path, FILES)
+    for number, name in enumerate(FILES):
+        os.utime(tmp_path / name, ns=(0, 2 * 10**18 - number))
+    assert seal(tmp_path) == Sealed(4, 19, digest, changed=2 * 10**18)
 
 
 def test_our_log_is_no_part_of_it(tmp_path: Path) -> None:
@@ -81,7 +84,7 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
 
 def test_an_output_without_files(tmp_path: Path) -> None:
     """It is one."""
-    assert seal(tmp_path) == Sealed(0, 0, hashlib.sha256().hexdigest())
+    assert seal(tmp_path) == Sealed(0, 0, hashlib.sha256().hexdigest(), 0)
     assert output_is_whole(tmp_path.parent, SavedOutput(tmp_path.name, 0, 0, ""))
 
 
@@ -108,24 +111,75 @@ def test_seals_are_the_same_for_the_same_and_only_for_these(
     assert (seal(first).digest == seal(second).digest) is (one == other)
 
 
+def later(path: Path, text: str) -> None:
+    """Written when the disk's clock has gone on."""
+    path.write_text(text)
+    os.utime(path, ns=(0, 4 * 10**18))
+
+
+def copied(folder: Path) -> None:
+    """As by `cp -r`: the same, with other times."""
+    for name, text in FILES.items():
+        later(folder / name, text)
+
+
 @pytest.mark.parametrize(
     ("harm", "whole"),
     [
         (lambda folder: None, True),
         (lambda folder: (folder / "run.log").write_text("ours"), True),
+        (copied, True),
         (lambda folder: (folder / "sub" / "b").unlink(), False),
         (lambda folder: (folder / "sub" / "b").write_text("three"), False),
+        (lambda folder: later(folder / "sub" / "b", "owt"), False),
         (lambda folder: (folder / "more").touch(), False),
         (lambda folder: folder.rename(folder.with_name("else")), False),
     ],
-    ids=["none", "our log", "a file is gone", "a file has changed", "a file more", "gone"],
+    ids=["none", "our log", "copied", "a file gone", "a size", "only a content", "a file more", "gone"],
 )
 def test_whether_an_output_is_whole(tmp_path: Path, harm: Callable[[Path], object], whole: bool) -> None:
-    """By the number of its files and bytes."""
-    sealed = seal(made(tmp_path / "t" / "7", FILES))
-    harm(tmp_path / "t" / "7")
-    saved = SavedOutput("t/7", sealed.files, sealed.size, sealed.digest)
+    """By the number of its files and bytes, and by their content if one was written since."""
+    folder = made(tmp_path / "t" / "7", FILES)
+    saved = saved_output(folder)
+    harm(folder)
     assert output_is_whole(tmp_path, saved) is whole
+
+
+def saved_output(folder: Path) -> SavedOutput:
+    found = seal(folder)
+    return SavedOutput("t/7", found.files, found.size, found.digest, found.changed)
+
+
+def test_an_output_that_nobody_touched_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one that was copied, each file is, once."""
+    folder = made(tmp_path / "t" / "7", FILES)
+    saved, read = saved_output(folder), 0
+    file_digest = hashlib.file_digest
+
+    def counted(*arguments: Any) -> object:
+        nonlocal read
+        read += 1
+        return file_digest(*arguments)
+
+    monkeypatch.setattr(hashlib, "file_digest", counted)
+    assert output_is_whole(tmp_path, saved)
+    assert read == 0
+    copied(folder)
+    assert output_is_whole(tmp_path, saved)
+    assert read == len(FILES)
+
+
+def test_an_output_that_can_no_longer_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not whole, as far as anybody can tell."""
+    folder = made(tmp_path / "t" / "7", FILES)
+    saved = saved_output(folder)
+    copied(folder)
+
+    def refused(*_: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(hashlib, "file_digest", refused)
+    assert not output_is_whole(tmp_path, saved)
 
 
 def test_whether_a_log_is_whole(tmp_path: Path) -> None:
@@ -271,6 +325,7 @@ async def test_a_log_has_its_name_when_it_is_on_the_disk(
 ) -> None:
     """All of it first, also what was written long before; then the name, then the folder."""
     disk = Disk(monkeypatch)
+    (tmp_path / "t").mkdir()
     log = LogPart(tmp_path, 7, inline)
     for text in ("a" * 70_000, "b"):
         await log.write(text)

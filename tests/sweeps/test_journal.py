@@ -24,7 +24,7 @@ from tests.disk import Disk
 from tests.sweeps.processes import begun, ended
 from tests.sweeps.records import MemoryRecords
 
-OUTPUT = SavedOutput("t/1/m/7", files=3, size=1234, digest="ab" * 32)
+OUTPUT = SavedOutput("t/1/m/7", files=3, size=1234, digest="ab" * 32, changed=10**18 + 1)
 LOG = SavedLog("t/1/m/7/run.log", lines=2, size=12)
 
 
@@ -54,7 +54,7 @@ attempts = st.builds(
     run_id=st.none() | counts,
     state=st.none() | st.sampled_from(RunState) | st.just(RunState("BENCHMARK_TASK_RUN_STATE_NEW")),
     error=texts,
-    output=st.none() | st.builds(SavedOutput, texts, counts, counts, texts),
+    output=st.none() | st.builds(SavedOutput, texts, counts, counts, texts, counts),
     log=st.none() | st.builds(SavedLog, texts, counts, counts),
 )
 tasks = st.builds(TaskRecord, names, texts, st.sampled_from(TaskPhase), counts, texts)
@@ -95,6 +95,13 @@ def content(records: Records) -> tuple[object, ...]:
     )
 
 
+def look(root: Path) -> Journal:
+    """From outside."""
+    looked = Journal.read(root)
+    assert looked is not None
+    return looked
+
+
 @given(st.lists(writes, max_size=8), st.integers(0, 8))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_is_written_is_there(
@@ -109,9 +116,8 @@ def test_what_is_written_is_there(
                 write(journal)
                 write(memory)
             assert content(journal) == content(memory)
-        looked = Journal.read(root)
-        assert looked is not None
-        assert content(looked) == content(memory)
+        with look(root) as looked:
+            assert content(looked) == content(memory)
 
 
 def test_every_field_comes_back(journal: Journal) -> None:
@@ -260,9 +266,8 @@ def acknowledged(root: Path, writes: int, *, size: int = 10, together: int = 1) 
 def test_a_killed_process_has_lost_nothing(tmp_path: Path, size: int) -> None:
     """Every write that was over is there, for who looks and for who goes on; at most one more."""
     last = acknowledged(tmp_path, random.randint(800, 1600), size=size)
-    looked = Journal.read(tmp_path)
-    assert looked is not None
-    numbers = [one.number for one in looked.attempts()]
+    with look(tmp_path) as looked:
+        numbers = [one.number for one in looked.attempts()]
     assert numbers in ([*range(1, last + 1)], [*range(1, last + 2)])
     with Journal.open(tmp_path) as journal:
         assert [one.number for one in journal.attempts()] == numbers
@@ -298,9 +303,7 @@ def test_looking_touches_nothing(tmp_path: Path) -> None:
     last = acknowledged(tmp_path, 50)
     assert (tmp_path / ".fanbench" / "journal.sqlite-wal").stat().st_size > 0
     before = state_of(tmp_path)
-    looked = Journal.read(tmp_path)
-    assert looked is not None
-    with looked:
+    with look(tmp_path) as looked:
         assert len(looked.attempts()) >= last
         with pytest.raises(JournalError, match="readonly"):
             looked.save_attempts([attempt()])
@@ -338,9 +341,8 @@ def test_looking_while_another_process_writes(tmp_path: Path) -> None:
         assert process.stdout is not None
         for _ in range(10):
             said = [int(process.stdout.readline()) for _ in range(100)]
-            looked = Journal.read(tmp_path)
-            assert looked is not None
-            seen = [one.version for one in looked.attempts()]
+            with look(tmp_path) as looked:
+                seen = [one.version for one in looked.attempts()]
             assert len(seen) == 7
             assert len(set(seen)) == 1
             assert seen[0] >= said[-1]
@@ -362,9 +364,10 @@ def test_a_log_that_begins_anew_during_the_look(
 
     journal.save_attempts(attempt(number) for number in range(1, 41))
     monkeypatch.setattr(_journal_file, "_copy_if_there", anew_before_the_log)
-    looked = _journal_file.copy_of(tmp_path / JOURNAL)
-    assert looked is not None
-    assert Journal(looked, tmp_path).attempts() == journal.attempts()
+    connection = _journal_file.copy_of(tmp_path / JOURNAL)
+    assert connection is not None
+    with Journal(connection, tmp_path) as looked:
+        assert looked.attempts() == journal.attempts()
     assert len(journal.attempts()) == 41
     assert copied.count("journal.sqlite-wal") == 2
 
@@ -372,11 +375,10 @@ def test_a_log_that_begins_anew_during_the_look(
 def test_looking_at_ones_own(journal: Journal, tmp_path: Path) -> None:
     """It sees what was just written, and does not take from the writer what keeps others out."""
     journal.save_attempts([attempt()])
-    looked = Journal.read(tmp_path)
-    assert looked is not None
-    assert looked.attempts() == [attempt()]
-    journal.save_attempts([attempt(2)])
-    assert looked.attempts() == [attempt()]
+    with look(tmp_path) as looked:
+        assert looked.attempts() == [attempt()]
+        journal.save_attempts([attempt(2)])
+        assert looked.attempts() == [attempt()]
     assert "another process has it open" in ended(OPENER, tmp_path)
 
 
@@ -452,7 +454,8 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
     "gone": (log_without_journal, "damaged: it is gone"),
     "no table": (lambda root: changed(root, "DROP TABLE attempt"), "damaged: no such table: attempt"),
     "other program": (of_other_program, "of another program"),
-    "newer": (lambda root: changed(root, "PRAGMA user_version = 2"), "made by a newer fanbench"),
+    "newer": (lambda root: changed(root, "PRAGMA user_version = 3"), "made by a newer fanbench"),
+    "older": (lambda root: changed(root, "PRAGMA user_version = 1"), "made by an older fanbench"),
     "a folder": (lambda root: (root / JOURNAL).mkdir(parents=True), "Cannot (read|write) "),
 }
 
@@ -463,8 +466,8 @@ def test_what_cannot_be_used_is_said_to_be_so(tmp_path: Path, case: str) -> None
     broken, words = BROKEN[case]
     broken(tmp_path)
     before = state_of(tmp_path)
-    with pytest.raises(JournalError, match=words):
-        content(Journal.read(tmp_path) or MemoryRecords())
+    with pytest.raises(JournalError, match=words), look(tmp_path) as looked:
+        content(looked)
     assert state_of(tmp_path) == before
     with pytest.raises(JournalError, match=words) as caught, Journal.open(tmp_path) as journal:
         content(journal)
@@ -484,7 +487,7 @@ def test_damage_is_found_before_anything_is_read(tmp_path: Path) -> None:
 
 def test_a_newer_one_says_to_update(tmp_path: Path) -> None:
     """It is not damaged; it is this program that is too old."""
-    changed(tmp_path, "PRAGMA user_version = 2")
+    changed(tmp_path, "PRAGMA user_version = 3")
     with pytest.raises(JournalError) as caught:
         Journal.open(tmp_path)
     assert caught.value.hint
@@ -566,9 +569,8 @@ def swept(root: Path) -> Path:
 
 
 def spec_of(root: Path) -> str | None:
-    journal = Journal.read(root)
-    assert journal is not None
-    return journal.saved_spec()
+    with look(root) as journal:
+        return journal.saved_spec()
 
 
 def test_a_sweep_is_set_aside_whole(tmp_path: Path) -> None:

@@ -216,11 +216,24 @@ async def test_a_task_is_the_same_with_its_owner() -> None:
         await plan(server, spec("x", "me/x"))
 
 
+async def test_tasks_of_two_owners_may_have_one_name() -> None:
+    """They are two."""
+    server = FakeClient(tasks={"me/x": task("me/x"), "you/x": task("you/x")}, models=[model("claude")])
+    assert [one.slug for one in (await plan(server, spec("me/x", "you/x"))).tasks] == ["me/x", "you/x"]
+
+
 async def test_all_unknown_tasks_are_named_at_once(tmp_path: Path) -> None:
     """With what they may be called; a task of a file need not be there."""
     with pytest.raises(NotFound) as caught:
         await plan(client("sums", "x"), spec("sum", "x", "zebra", file(tmp_path, "new")))
     assert caught.value.message == "No such tasks:\n  sum (did you mean sums?)\n  zebra"
+
+
+async def test_a_mistyped_task_is_found_among_many() -> None:
+    """Hundreds of tasks are looked through for what may be meant."""
+    many = [f"number-{at}" for at in range(300)]
+    with pytest.raises(NotFound, match=r"sums-of-tree \(did you mean sums-of-three\?\)"):
+        await plan(client(*many, "sums-of-three"), spec("sums-of-tree"))
 
 
 async def test_an_unknown_task_is_told_even_if_the_list_fails() -> None:

@@ -136,6 +136,13 @@ def known_attempts(draw: st.DrawFn) -> list[Attempt]:
     return attempts
 
 
+def test_a_call_for_each_repeat_that_is_left() -> None:
+    """Those that are under way need none."""
+    known = records(attempt("a", Phase.FOUND, repeat=2), task=TaskRecord("t", MINE, TaskPhase.READY, 1))
+    made = preview(plan(pushed(seen=task("t", version=1)), models="a", repeats=2), known)
+    assert only(made) == (PushStep.UNCHANGED, False, Counts(schedule=1, watch=1), 2 + 5 + 4)
+
+
 @settings(deadline=None)
 @given(known_attempts(), st.integers(0, 2))
 def test_every_planned_run_is_counted_once(attempts: list[Attempt], retry_errored: int) -> None:
@@ -207,6 +214,23 @@ def test_a_task_that_cannot_be_run_is_warned_of(state: CreationState) -> None:
     fine = (CreationState.COMPLETED, CreationState.QUEUED, CreationState.RUNNING, CreationState.UNSPECIFIED)
     warnings = preview(plan(existing("x", state))).warnings
     assert warnings == (() if state in fine else (f"x cannot be run: its creation ended as {state.word}.",))
+
+
+def test_a_task_with_nothing_to_schedule_is_not_warned_of() -> None:
+    """It loses nothing, and what it has is fetched all the same."""
+    there = task("t", version=1, datasets=["me/a"])
+    known = records(*(attempt(model, Phase.FOUND) for model in "abc"))
+    assert preview(plan(pushed(seen=there)), known).warnings == ()
+    gone = existing("t", CreationState.ERRORED)
+    found = (attempt(model, Phase.FOUND, identity=gone.identity) for model in "abc")
+    assert preview(plan(gone), records(*found)).warnings == ()
+
+
+def test_a_version_that_is_good_loses_nothing() -> None:
+    """It is not pushed again, and keeps what it has."""
+    there = task("t", version=1, datasets=["me/a"])
+    known = records(task=TaskRecord("t", MINE, TaskPhase.READY, 1))
+    assert preview(plan(pushed(seen=there)), known).warnings == ()
 
 
 # --- Reading quotas ---
@@ -283,6 +307,13 @@ def test_the_plan_reads_like_this() -> None:
         "Left of the monthly quota of the Model Proxy: $1.75 of $2.25\n"
         "Warning: 9 runs to schedule, and only 5 left of the daily quota."
     )
+
+
+def test_numbers_in_words() -> None:
+    """One is one, and of repeats there is word from two on."""
+    lines = preview(plan(pushed(), models="a", repeats=2)).lines()
+    assert "1 task × 1 model × 2 repeats: 2 runs, results in out" in lines
+    assert "0 tasks × 1 model: 0 runs, results in out" in preview(plan(models="a")).lines()
 
 
 def test_the_record_says_the_same() -> None:

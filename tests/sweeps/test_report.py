@@ -155,6 +155,31 @@ def test_what_is_gone_from_the_disk_is_missing(folder: Folder) -> None:
     assert (row.output, row.result) == (None, None)
 
 
+def test_a_log_that_is_gone_is_missing(folder: Folder) -> None:
+    """The results are there all the same."""
+    made = folder.collected(AM, named(passed()))
+    assert made.log is not None
+    (folder.root / made.log.path).unlink()
+    row = folder.report().rows[0]
+    assert (row.status, row.log) == (RunStatus.MISSING, None)
+    assert row.result is not None
+
+
+def test_an_errored_run_is_errored_without_its_files(folder: Folder) -> None:
+    """That it errored is known from the server."""
+    folder.attempt(AM, phase=Phase.ENDED, state=RunState.ERRORED, error="no")
+    row = folder.report().rows[0]
+    assert (row.status, row.error) == (RunStatus.ERRORED, "no")
+
+
+def test_only_attempts_at_this_content_are_counted(folder: Folder) -> None:
+    """Their numbers go on from those before."""
+    folder.attempt(AM, identity="content-1:b")
+    folder.attempt(AM, number=2)
+    row = folder.report().rows[0]
+    assert (row.attempt, row.attempts) == (2, 1)
+
+
 def test_what_the_events_add(folder: Folder) -> None:
     """Why runs were given up, how long it took, why it stopped; what is on disk is there all the same."""
     folder.collected(AM, named(passed()))
@@ -284,6 +309,8 @@ def test_a_sweep_that_is_found_by_a_link(tmp_path: Path, monkeypatch: pytest.Mon
     [
         ([passed(), passed(False), passed()], "2/3 ✓"),
         ([number(0.5), number(0.75)], "0.5, 0.75"),
+        ([number(0.5), number(0.75), number(1.0)], "0.5, 0.75, 1"),
+        ([passed(), errored()], "1/1 ✓, 1 errored"),
         ([number(float(each)) for each in range(5)], "2 (0 to 4, 5 runs)"),
         ([passed(), None], "1/1 ✓, 1 unscheduled"),
         ([passed(), "errored", None, None], "1/1 ✓, 1 errored, 2 unscheduled"),
@@ -320,6 +347,22 @@ def test_many_models_go_down(tmp_path: Path) -> None:
     assert [row[0] for row in table.rows] == ["z", "y", "x", "w", "v"]
 
 
+def test_as_many_models_as_tasks_stay_across(tmp_path: Path) -> None:
+    """However many these are."""
+    slugs = ("a", "b", "c", "d", "e")
+    tasks = tuple(PlannedTask(slug, IDENTITY, None) for slug in slugs)
+    report = build_report(SweepPlan(tasks, ("z", "y", "x", "w", "v"), tmp_path), None)
+    assert report.table().header == ("task", "z", "y", "x", "w", "v")
+
+
+def test_usage_is_in_the_order_of_the_plan(tmp_path: Path) -> None:
+    """As the models are in the other table."""
+    folder = Folder(tmp_path, models=("n", "m"))
+    for unit in folder.plan.units:
+        folder.collected(unit, {**named(passed(), unit.task), "modelVersion": {"slug": unit.model}})
+    assert [row[0] for row in folder.report().usage().rows] == ["n", "m"]
+
+
 # --- Files ----------------------------------------------------------------------------------------------------
 
 
@@ -344,6 +387,18 @@ def test_the_summary(folder: Folder) -> None:
     assert (read["runs"][1]["error"], rows[1]["error"]) == ('Traceback\nsay "no", é', 'say "no", é')
     assert rows[2]["run_id"] == ""
     assert sorted(os.listdir(folder.root)) == ["a", "summary.csv", "summary.json"]
+
+
+def test_a_summary_of_what_is_not_known(folder: Folder) -> None:
+    """No version is none, not 0; when it was written is said in UTC; what is no text does not stop it."""
+    folder.attempt(AM, phase=Phase.ENDED, state=RunState.ERRORED, error="no file \udcff")
+    folder.records.save_attempts([one.but(version=0) for one in folder.records.attempts()])
+    content = summary(folder.report(), now=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
+    assert content["written"] == "2026-01-02T03:04:05.000Z"
+    assert content["runs"][0]["version"] is None
+    folder.root.mkdir()
+    write_summary(folder.report())
+    assert "no file ?" in (folder.root / "summary.csv").read_text()
 
 
 def test_a_summary_that_cannot_be_written(folder: Folder) -> None:

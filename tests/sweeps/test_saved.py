@@ -73,6 +73,14 @@ def test_a_sweep_goes_on_only_with_all_that_it_had(
     assert same == (set(tasks) <= set(more) and set(models) <= set(others) and repeats <= again)
 
 
+def test_a_folder_with_a_space_in_its_name() -> None:
+    """The command that goes on can be typed as it stands."""
+    later = SweepPlan((), (), Path("my results"))
+    error = same_sweep(Saved.of(planned(), URL), later, URL)
+    assert error is not None
+    assert "fanbench sweep -o 'my results'" in str(error.hint)
+
+
 def test_many_that_are_missing_are_counted() -> None:
     """A screen full of names helps nobody."""
     error = same_sweep(Saved.of(planned(tasks=[f"t{at}" for at in range(20)]), URL), planned(tasks=[]), URL)

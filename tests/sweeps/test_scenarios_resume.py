@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
+from fanbench.sweeps import _disk
 from fanbench.sweeps.events import LogSaved, OutputSaved, RunFound, RunKnown, SweepStarted, TaskPushed
 from fanbench.sweeps.units import Phase
 from tests.sweeps.scenario import Call, Course, Fault, Scenario, always
 from tests.sweeps.world import World
 
 pytestmark = pytest.mark.usefixtures("no_jitter", "quick_disk")
+
+# Times of a file (as `os.utime` wants them) that was written when the disk's clock had gone on.
+LATER = (0, 4 * 10**18)
 
 
 # --- Done already -------------------------------------------------------------------------------------------
@@ -31,6 +36,19 @@ def test_a_sweep_that_is_done_makes_no_call(tmp_path: Path) -> None:
     assert len(known) == 24
     assert all(event.output and event.log and event.state for event in known)
     world.check_all_done()
+
+
+def test_a_sweep_that_is_done_reads_no_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However large they are: that nobody has written to them since is enough."""
+    world = World(tmp_path, models=3, durable=True)
+    assert world.run()
+
+    def refused(folder: Path) -> None:
+        raise AssertionError(f"{folder} was read")
+
+    monkeypatch.setattr(_disk, "contents_of", refused)
+    assert world.run()
+    assert world.counts == (3, 0, 0, 0)
 
 
 def test_more_models_run_alone(tmp_path: Path) -> None:
@@ -104,6 +122,36 @@ def test_a_file_that_was_deleted_is_fetched_again(tmp_path: Path) -> None:
     assert world.calls["download"] == 1
     assert world.calls["schedule"] == 0
     world.check_all_done()
+
+
+def test_a_file_that_was_edited_is_fetched_again(tmp_path: Path) -> None:
+    """Also if it is as long as before: one byte of one output."""
+    world = World(tmp_path, models=3, durable=True)
+    assert world.run()
+    file = tmp_path / "t1/1/m2/1002/kernel/out.txt"
+    before = file.read_bytes()
+    with file.open("r+b") as content:
+        content.write(bytes([before[0] ^ 1]))
+    os.utime(file, ns=LATER)
+    assert world.run()
+    assert world.calls == {"download": 1, "logs": 1}
+    assert file.read_bytes() == before
+    assert world.run()
+    assert world.calls.total() == 0
+    world.check_all_done()
+
+
+def test_a_sweep_in_a_copied_folder_is_done(tmp_path: Path) -> None:
+    """The times of the files are others, and they are the same: nothing is asked for."""
+    world = World(tmp_path / "here", models=3, durable=True)
+    assert world.run()
+    shutil.copytree(tmp_path / "here", tmp_path / "there", copy_function=shutil.copyfile)
+    for file in (tmp_path / "there" / "t1").rglob("*"):
+        os.utime(file, ns=LATER)
+    world.folder = tmp_path / "there"
+    assert world.run()
+    assert world.calls.total() == 0
+    assert world.counts == (3, 0, 0, 0)
 
 
 def test_a_log_that_was_deleted_is_read_again(tmp_path: Path) -> None:

@@ -63,6 +63,17 @@ def test_patterns_are_expanded_where_no_shell_does_it(folder: Path) -> None:
     assert files == [Path("tasks/a.py"), Path("tasks/b.py"), Path("tasks/a.py"), Path("c[1].py")]
 
 
+def test_patterns_reach_as_deep_as_they_say(folder: Path) -> None:
+    """`**` is any number of folders, none included; and many files are sorted, too."""
+    names = [f"{name}{number}.py" for name in "zyxwv" for number in range(9, 0, -1)]
+    (folder / "tasks/deep/er").mkdir(parents=True)
+    for at, name in enumerate(names):
+        (folder / ("tasks", "tasks/deep", "tasks/deep/er")[at % 3] / name).touch()
+    found = [str(choice.file) for choice in classify(["tasks/**/*.py"]).tasks]
+    assert found == sorted(found)
+    assert {Path(each).name for each in found} == {"a.py", "b.py", *names}
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -101,8 +112,8 @@ def test_any_words_are_sorted_or_refused(words: list[str]) -> None:
 def test_models_come_one_a_line(tmp_path: Path) -> None:
     """Comments and empty lines are skipped."""
     path = tmp_path / "models.txt"
-    path.write_text("# all of them\ngemini-*  # the fast ones\n\n  google/gemma@2  \n")
-    assert models_from(path) == ["gemini-*", "google/gemma@2"]
+    path.write_text("# all of them\ngemini-*  # the fast ones\n\n  google/gemma@2  \na#b\n")
+    assert models_from(path) == ["gemini-*", "google/gemma@2", "a#b"]
 
 
 def test_models_may_come_from_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,6 +184,11 @@ def test_a_flag_that_there_is_not_is_a_defect() -> None:
 
 
 # --- Rules ---
+
+
+def test_the_most_repeats_that_there_may_be() -> None:
+    """Are a thousand."""
+    assert rules_of(SweepSpec(repeats=1000)) == Rules()
 
 
 def test_what_nobody_said_has_its_default() -> None:

@@ -170,6 +170,17 @@ def test_the_time_that_is_left() -> None:
     state = after(*running, COMPLETED, Draining(DrainReason.INTERRUPTED, 1))
     assert state.seconds_left(START + timedelta(seconds=5)) == 2
     assert state.seconds_left(START + timedelta(seconds=50)) is None
+    state = after(*running, COMPLETED)
+    assert state.seconds_left(START + timedelta(seconds=50)) == 6 * 4
+    state = after(*running, COMPLETED, RunScheduled(Unit("b", "n"), 1))
+    # The youngest has just begun; five are to come, two at a time.
+    assert state.seconds_left(START + timedelta(seconds=6)) == 4 + 3 * 4
+
+
+def test_a_run_that_was_not_scheduled_has_no_time() -> None:
+    """It was skipped, and the run of somebody else that serves for it began nobody knows when."""
+    state = after(SCHEDULED, RunSkipped(UNIT, 1, "there is one"), FOUND, COMPLETED)
+    assert state.seconds_left(START + timedelta(seconds=6)) is None
 
 
 def test_a_second_sweep_in_the_same_stream_begins_anew() -> None:

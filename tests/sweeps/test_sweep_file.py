@@ -140,6 +140,7 @@ def test_an_empty_sweep_file_says_nothing(folder: Path) -> None:
         ('task = "one", ', 'slug = "x", ', 10, "the task has both file and slug"),
         ('file = "tasks/b.py", task = "one", ', "", 10, "the task has neither file nor slug"),
         ('file = "tasks/b.py", task', 'slug = "x", task', 10, "task goes with file, not with slug"),
+        ('file = "tasks/b.py", task = "one", ', 'slug = "x", ', 10, "datasets goes with file, not with slug"),
         ("datasets = [] }", 'datasets = ["x"] }', 10, "datasets has text of the wrong form"),
         ("concurrency = 4", "concurrency = -1", 14, "concurrency takes a whole number >= 1"),
         ("concurrency = 4", "concurency = 4", 14, "did you mean 'concurrency'?"),
@@ -209,6 +210,12 @@ def test_a_byte_order_mark_and_windows_lines_are_no_matter(folder: Path) -> None
     (folder / "sweep.toml").write_bytes(b"\xef\xbb\xbfrepeats = 2\r\n\r\nmodels = 1\r\n")
     with pytest.raises(UsageError, match=":3: models takes a list"):
         read_sweep_file(folder / "sweep.toml")
+
+
+def test_all_models_and_a_list_of_some(folder: Path) -> None:
+    """Only one of them can be meant."""
+    with pytest.raises(UsageError, match=":2: models_from and all_models = true exclude each other"):
+        read(folder, 'all_models = true\nmodels_from = "models.txt"\n')
 
 
 def test_nesting_beyond_reason_is_an_error_like_others(folder: Path) -> None:

@@ -60,6 +60,7 @@ UNSENT = NeverSent("Nobody there.", endpoint="http://fake")
         (api(ServerFault, 502), Trouble.PASSING, Delivery.UNSURE),
         (api(ServerFault, 503), Trouble.PASSING, Delivery.NOT_DONE),
         (api(ServerFault, 501), Trouble.REFUSED, Delivery.REFUSED),
+        (api(ServerFault, 505), Trouble.REFUSED, Delivery.REFUSED),
         (api(BadAnswer, 200), Trouble.PASSING, Delivery.UNSURE),
         (api(BadRequest, 400), Trouble.REFUSED, Delivery.REFUSED),
         (api(Forbidden, 403), Trouble.REFUSED, Delivery.REFUSED),
@@ -70,6 +71,9 @@ UNSENT = NeverSent("Nobody there.", endpoint="http://fake")
         (disk(None), Trouble.BROKEN, Delivery.REFUSED),
         (disk(errno.EACCES), Trouble.BROKEN, Delivery.REFUSED),
         (disk(errno.ENOSPC), Trouble.FATAL, Delivery.REFUSED),
+        (disk(errno.EDQUOT), Trouble.FATAL, Delivery.REFUSED),
+        (disk(errno.EROFS), Trouble.FATAL, Delivery.REFUSED),
+        (disk(errno.EIO), Trouble.FATAL, Delivery.REFUSED),
     ],
 )
 def test_each_failure_has_its_class(error: FanbenchError, kind: Trouble, done: Delivery) -> None:
@@ -88,6 +92,7 @@ def test_each_failure_has_its_class(error: FanbenchError, kind: Trouble, done: D
         (CUT, 100, 300.0, None),
         (api(RateLimited, 429, 45.0), 1, 0.0, 45.0),
         (api(RateLimited, 429, 1000.0), 1, 100.0, 200.0),
+        (api(ServerFault, 503, 45.0), 1, 0.0, 45.0),
         (api(NotFound, 404), 1, 0.0, 1.0),
         (api(NotFound, 404), 6, 31.0, 29.0),
         (api(NotFound, 404), 7, 60.0, None),
@@ -116,6 +121,30 @@ def test_classes_are_counted_apart() -> None:
         return [patience.pause(BadZip("No.")) for _ in range(3)]
 
     assert in_virtual_time(main) == [1.0, 2.0, None]
+
+
+def test_classes_have_times_of_their_own() -> None:
+    """An output that is not there yet has its minute, however long the server was away before."""
+
+    async def main() -> float | None:
+        patience = Patience()
+        patience.pause(CUT)
+        await anyio.sleep(200.0)
+        return patience.pause(api(NotFound, 404))
+
+    assert in_virtual_time(main) == 1.0
+
+
+def test_a_success_ends_the_story() -> None:
+    """The next failure is a first one."""
+
+    async def main() -> list[float | None]:
+        patience = Patience()
+        pauses = [patience.pause(CUT) for _ in range(3)]
+        patience.reset()
+        return [*pauses, patience.pause(CUT)]
+
+    assert in_virtual_time(main) == [1.0, 2.0, 4.0, 1.0]
 
 
 def test_persisting() -> None:

@@ -11,6 +11,7 @@ from typing import TypeVar
 import anyio
 
 from fanbench import Anonymous, Config, FanbenchError, NotFound
+from fanbench.api._zips import UnpackedFile
 from fanbench.api.messages import (
     BenchmarkModel,
     CreationState,
@@ -29,6 +30,7 @@ from fanbench.api.messages import (
     TaskSlug,
 )
 from fanbench.api.names import normalize_model, split_task
+from fanbench.sweeps._disk import contents_of
 
 __all__ = ["Course", "FakeClient", "Got", "model", "not_found", "task"]
 
@@ -106,6 +108,7 @@ class _Started:
 class Got:
     path: Path
     size: int
+    contents: list[UnpackedFile]
 
 
 @dataclass
@@ -302,4 +305,4 @@ def _or_raise(outcome: T | FanbenchError) -> T:
 def _put(target: Path) -> Got:
     target.mkdir(parents=True, exist_ok=True)
     (target / "a.run.json").write_text("{}")
-    return Got(target, 2)
+    return Got(target, 2, contents_of(target))

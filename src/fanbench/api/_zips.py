@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import lzma
 import os
 import re
@@ -11,25 +12,32 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, NamedTuple
 
 from fanbench._errors import OutputError
 from fanbench.api._durable import sync
 
-__all__ = ["BadZip", "Unpacked", "unpack"]
+__all__ = ["BadZip", "UnpackedFile", "unpack"]
 
 # Far above what a run writes, far below what would fill a disk by surprise.
 MAX_BYTES = 16 << 30
 MAX_FILES = 100_000
 PIECE = 1 << 20
-# Given by name, it spares the question whether the file is a terminal.
-BUFFER = 1 << 16
 
 _MEANINGFUL = re.compile(r"[\x00-\x1f\\:]")
 _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$) *(\..*)?", re.IGNORECASE)
 
-Unpacked = dict[str, int]
+
+class UnpackedFile(NamedTuple):
+    """`name` is relative to the folder, with slashes; `size` in bytes; `digest` the SHA-256 of its content in hex;
+    `changed` when it was last written, by the disk's own clock, in nanoseconds since 1970."""
+
+    name: str
+    size: int
+    digest: str
+    changed: int
 
 
 class BadZip(OutputError):
@@ -43,8 +51,8 @@ def unpack(
     check: Callable[[], object] = lambda: None,
     max_bytes: int = MAX_BYTES,
     max_files: int = MAX_FILES,
-) -> Unpacked:
-    """Unpack `archive` into the empty `folder`, and have it on the disk; the names and sizes in bytes of the files.
+) -> list[UnpackedFile]:
+    """Unpack `archive` into the empty `folder`, and have it on the disk; what files it has now.
 
     Every entry is checked before the first is written. `check` is called now and then, and may raise.
 
@@ -55,23 +63,8 @@ def unpack(
     with _damage_reported(), zipfile.ZipFile(archive) as zipped:
         entries = zipped.infolist()
         _refuse_bombs(entries, max_bytes, max_files)
-        places = _apart([(entry, safe_path(entry)) for entry in entries])
+        places = [(entry, safe_path(entry)) for entry in entries]
         return _write_all(zipped, places, folder, check)
-
-
-def _apart(
-    places: list[tuple[zipfile.ZipInfo, PurePosixPath]],
-) -> list[tuple[zipfile.ZipInfo, PurePosixPath]]:
-    """Two files whose names have become one are told apart by a number."""
-    taken: set[PurePosixPath] = set()
-    apart = []
-    for entry, wanted in places:
-        place, number = wanted, 2
-        while place in taken and not entry.is_dir():
-            place, number = wanted.with_name(f"{wanted.name}-{number}"), number + 1
-        taken.add(place)
-        apart.append((entry, place))
-    return apart
 
 
 def _write_all(
@@ -79,8 +72,8 @@ def _write_all(
     places: list[tuple[zipfile.ZipInfo, PurePosixPath]],
     folder: Path,
     check: Callable[[], object],
-) -> Unpacked:
-    unpacked: Unpacked = {}
+) -> list[UnpackedFile]:
+    unpacked = []
     folders = {folder}
     for entry, place in places:
         check()
@@ -88,11 +81,12 @@ def _write_all(
         _make_folders(path if entry.is_dir() else path.parent, folders)
         if entry.is_dir():
             continue
-        with zipped.open(entry) as source, path.open("wb", BUFFER) as target:
-            _copy(source, target, check)
-            target.flush()
+        name, target = _new_file(folder, place, check)
+        with target, zipped.open(entry) as source:
+            digest = _copy(source, target, check)
             os.fsync(target.fileno())
-        unpacked[str(place)] = entry.file_size
+        info = os.stat(target.name)  # closed: before, some systems do not have the time of its last change
+        unpacked.append(UnpackedFile(name, info.st_size, digest, info.st_mtime_ns))
     for made in folders:
         sync(made)
     return unpacked
@@ -106,11 +100,28 @@ def _make_folders(wanted: Path, folders: set[Path]) -> None:
         folders.add(wanted)
 
 
-def _copy(source: IO[bytes], target: IO[bytes], check: Callable[[], object]) -> None:
-    """Reading to the end is what verifies the checksum."""
+def _new_file(folder: Path, place: PurePosixPath, check: Callable[[], object]) -> tuple[str, FileIO]:
+    """Two files whose names are one here (on some disks also if they differ in case) are told apart by a number."""
+    name, number = str(place), 1
+    while True:
+        try:
+            return name, (folder / name).open("xb", buffering=0)
+        except FileExistsError:
+            check()
+            number += 1
+            name = f"{place}-{number}"
+
+
+def _copy(source: IO[bytes], target: FileIO, check: Callable[[], object]) -> str:
+    """The SHA-256 of what was copied. Reading to the end is what verifies the zip's checksum."""
+    digest = hashlib.sha256()
     while piece := source.read(PIECE):
         check()
-        target.write(piece)
+        digest.update(piece)
+        rest = memoryview(piece)
+        while rest:
+            rest = rest[target.write(rest) :]
+    return digest.hexdigest()
 
 
 def safe_path(entry: zipfile.ZipInfo) -> PurePosixPath:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import shutil
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -23,7 +23,7 @@ from fanbench._errors import OutputError
 from fanbench.api import _calls
 from fanbench.api._durable import sync
 from fanbench.api._transfer import Progress, new_file, transfer
-from fanbench.api._zips import BadZip, Unpacked, unpack
+from fanbench.api._zips import BadZip, UnpackedFile, unpack
 from fanbench.api.messages import RunRequest
 
 if TYPE_CHECKING:
@@ -33,15 +33,22 @@ __all__ = ["BadZip", "Downloaded", "Progress", "download_output"]
 
 CLEAN_UP_TIMEOUT = 10.0
 _STAGE = ".part"
+_OLD = ".old.part"
 
 
 @dataclass(frozen=True, slots=True)
 class Downloaded:
-    """The folder, the names of its files relative to it, and their size in bytes altogether."""
+    """The folder, the names of its files relative to it, and their size in bytes altogether; `contents`, by name."""
 
     path: Path
     files: tuple[str, ...]
     size: int
+    contents: tuple[UnpackedFile, ...] = field(default=(), repr=False, compare=False)
+
+    @classmethod
+    def of(cls, path: Path, contents: Iterable[UnpackedFile]) -> Downloaded:
+        made = tuple(sorted(contents))
+        return cls(path, tuple(file.name for file in made), sum(file.size for file in made), made)
 
 
 async def download_output(
@@ -57,8 +64,8 @@ async def download_output(
     with _disk_errors_reported(target):
         async with _stage(target) as stage:
             await transfer(transport, _calls.DOWNLOAD_OUTPUT, request, stage.archive, progress)
-            files = await to_thread.run_sync(stage.put_in_place)
-    return Downloaded(stage.target, tuple(sorted(files)), sum(files.values()))
+            contents = await to_thread.run_sync(stage.put_in_place)
+    return Downloaded.of(stage.target, contents)
 
 
 @asynccontextmanager
@@ -67,7 +74,7 @@ async def _stage(target: Path) -> AsyncIterator[_Stage]:
     try:
         yield stage
     finally:
-        if not stage.is_gone:
+        if stage.litter:
             # Bounded: a disk that hangs must not hold up the end of the program.
             with anyio.move_on_after(CLEAN_UP_TIMEOUT, shield=True):
                 await to_thread.run_sync(stage.clear, abandon_on_cancel=True)
@@ -75,45 +82,46 @@ async def _stage(target: Path) -> AsyncIterator[_Stage]:
 
 @dataclass(slots=True)
 class _Stage:
-    """A folder for all that is temporary, beside `target`: a rename works within one file system only.
+    """`path` is where the new folder is made, beside `target`: a rename works within one file system only.
 
-    Each method does all it can in one go: the way to a thread and back takes longer than most of its steps.
+    `litter` is what there is still to be removed. Each method does all it can in one go: the way to a thread
+    and back takes longer than most of its steps.
     """
 
     target: Path
     path: Path
     archive: IO[bytes]
-    is_gone: bool = False
+    litter: list[Path]
 
     @classmethod
     def open(cls, target: Path) -> _Stage:
-        target = _real_place(target)
+        target = target.absolute()
         if not _make_parent(target):
+            target = _real_place(target)
+            _make_parent(target)
             _clear_stale(target)
-        prefix = f".{target.name}-{os.getpid()}-"
-        path = Path(tempfile.mkdtemp(prefix=prefix, suffix=_STAGE, dir=target.parent))
-        return cls(target, path, new_file(path))
+        path = target.with_name(f".{target.name}-{os.getpid()}-{secrets.token_hex(4)}{_STAGE}")
+        path.mkdir()
+        return cls(target, path, new_file(path), [path])
 
-    def put_in_place(self) -> Unpacked:
+    def put_in_place(self) -> list[UnpackedFile]:
         """The archive is whole: unpack it, and let the folder take its place. Ends early when cancelled."""
-        files = _unpack_safely(self.archive, self.path / "new")
-        _swap(self.path / "new", self.target, self.path / "old")
-        self.clear()
-        return files
+        contents = unpack(self.archive, self.path, check=from_thread.check_cancelled)
+        self.archive.close()  # where files must have names, it has one in the new folder
+        old = self.path.with_name(self.path.name.removesuffix(_STAGE) + _OLD)
+        self.litter = [old] if _swap(self.path, self.target, old) else []
+        return contents
 
     def clear(self) -> None:
         with suppress(OSError):
             self.archive.close()
-        try:
-            self.path.rmdir()
-        except OSError:
-            shutil.rmtree(self.path, ignore_errors=True)
-        self.is_gone = True
+        for path in self.litter:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _real_place(target: Path) -> Path:
     """Where the folder really is, if `target` is a link to it: the link shall go on leading there."""
-    real = target.resolve() if target.is_symlink() else target.absolute()
+    real = target.resolve() if target.is_symlink() else target
     if real.exists() and not real.is_dir():
         raise OutputError(f"Cannot write the output to {target}: it is a file, not a folder.")
     return real
@@ -136,9 +144,10 @@ def _clear_stale(target: Path) -> None:
     for path in target.parent.iterdir():
         match = pattern.fullmatch(path.name)
         if match and not _is_alive(int(match[1])):
-            if (path / "old").is_dir() and not target.exists():
-                (path / "old").rename(target)
-            shutil.rmtree(path, ignore_errors=True)
+            if path.name.endswith(_OLD) and not target.exists():
+                path.rename(target)
+            else:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _is_alive(pid: int) -> bool:
@@ -153,23 +162,21 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
-def _unpack_safely(archive: IO[bytes], folder: Path) -> Unpacked:
-    """Unpacked, and on the disk. Ends early when the waiting task is cancelled."""
-    folder.mkdir()
-    return unpack(archive, folder, check=from_thread.check_cancelled)
-
-
-def _swap(new: Path, target: Path, old: Path) -> None:
-    """Put `new` in the place of `target`, which is kept as `old` until then."""
-    with suppress(FileNotFoundError):
+def _swap(new: Path, target: Path, old: Path) -> bool:
+    """Put `new` in the place of `target`; whether there was one, which is `old` now."""
+    try:
         target.rename(old)
+        had_one = True
+    except FileNotFoundError:
+        had_one = False
     try:
         new.rename(target)
     except OSError:
-        if old.exists():
+        if had_one:
             old.rename(target)
         raise
     sync(target.parent)
+    return had_one
 
 
 @contextmanager

@@ -128,6 +128,11 @@ def sweep(
         click.echo(schema_text(), nl=False)
         return
     spec = _spec(words, flags)
+    if step and spec.max_cost is not None:
+        raise UsageError(
+            "--step does not go with --max-cost: what runs cost is known once they are collected.",
+            hint="Leave out one of them; --dry-run shows the plan.",
+        )
     if settings.concurrency is None:
         settings = replace(settings, concurrency=spec.concurrency)
     _Command(settings, spec, _Wishes(yes, dry_run, step, fresh)).run()

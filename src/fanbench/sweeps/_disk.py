@@ -10,7 +10,7 @@ import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ import anyio.to_thread
 
 from fanbench._errors import OutputError
 from fanbench.api import _durable
+from fanbench.api._zips import UnpackedFile
 from fanbench.sweeps._journal_file import JOURNAL
 from fanbench.sweeps._offload import Offload
 from fanbench.sweeps.units import SavedLog, SavedOutput
@@ -28,9 +29,11 @@ __all__ = [
     "LogPart",
     "Sealed",
     "clear_parts",
+    "contents_of",
     "log_is_whole",
     "output_is_whole",
     "seal",
+    "sealed",
 ]
 
 #: The log in a run's folder. It is ours, and no part of the output.
@@ -42,6 +45,8 @@ _SUFFIX = ".part"
 
 # What is kept in memory of a log until it is written, in bytes.
 _CHUNK = 64 * 1024
+# Of a file. Given by name, it spares the question whether the file is a terminal.
+_BUFFER = 64 * 1024
 
 
 # --- Outputs ------------------------------------------------------------------------------------------------
@@ -49,43 +54,69 @@ _CHUNK = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """How many files an output has, their bytes altogether, and a SHA-256 over their names and contents."""
+    """How many files an output has, their bytes altogether, a SHA-256 over their names and contents, and when the
+    newest was last written, in nanoseconds since 1970."""
 
     files: int
     size: int
     digest: str
+    changed: int
+
+
+def sealed(contents: Iterable[UnpackedFile]) -> Sealed:
+    """What an output is that has these files. Our log of the run is no part of it.
+
+    The digest is that of one line a file, in the order of their names (as bytes, with slashes): the SHA-256 of
+    its content in hex, two spaces, its name, a zero byte.
+    """
+    files = sorted((os.fsencode(file.name), file) for file in contents if file.name != RUN_LOG)
+    digest = hashlib.sha256()
+    for name, file in files:
+        digest.update(file.digest.encode() + b"  " + name + b"\0")
+    return Sealed(
+        files=len(files),
+        size=sum(file.size for _, file in files),
+        digest=digest.hexdigest(),
+        changed=max((file.changed for _, file in files), default=0),
+    )
 
 
 def seal(folder: Path) -> Sealed:
-    """What is in the output `folder`, but for our log of the run. Links are neither followed nor counted.
+    """What the output `folder` is now; see `contents_of` and `sealed`."""
+    return sealed(contents_of(folder))
 
-    The digest is that of one line a file, in the order of their names relative to `folder` (as bytes, with
-    slashes): the SHA-256 of its content in hex, two spaces, its name, a zero byte.
+
+def contents_of(folder: Path) -> list[UnpackedFile]:
+    """The files of the output `folder`, but for our log, as they are read now. Links are neither followed nor counted.
 
     Raises:
         OutputError: something there cannot be read.
     """
+    found = []
     with _reported(folder, "read the output"):
-        found = sorted((_name(folder, file), file) for file in _files(folder))
-        digest = hashlib.sha256()
-        size = 0
-        for name, file in found:
-            with open(file.path, "rb") as content:
-                digest.update(
-                    hashlib.file_digest(content, "sha256").hexdigest().encode() + b"  " + name + b"\0"
-                )
-                size += content.tell()
-    return Sealed(len(found), size, digest.hexdigest())
+        for file in _files(folder):
+            with open(file.path, "rb", buffering=0) as content:
+                digest = hashlib.file_digest(content, "sha256").hexdigest()
+                info = os.fstat(content.fileno())
+            name = Path(file.path).relative_to(folder).as_posix()
+            found.append(UnpackedFile(name, info.st_size, digest, info.st_mtime_ns))
+    return found
 
 
 def output_is_whole(root: Path, output: SavedOutput) -> bool:
-    """Whether it is in its place with as many files and bytes as it had. Their content is not read."""
+    """Whether it is in its place as it was: its content is read only if a file was written since.
+
+    (In a copy of the folder, all of them were.) Who changes a file and sets its time back is not found out.
+    """
     folder = root / output.path
     try:
-        sizes = [file.stat(follow_symlinks=False).st_size for file in _files(folder)]
-    except OSError:
+        found = [file.stat(follow_symlinks=False) for file in _files(folder)]
+        if len(found) != output.files or sum(info.st_size for info in found) != output.size:
+            return False
+        untouched = all(info.st_mtime_ns <= output.changed for info in found)
+        return untouched or seal(folder).digest == output.digest
+    except (OSError, OutputError):
         return False
-    return len(sizes) == output.files and sum(sizes) == output.size
 
 
 def log_is_whole(root: Path, log: SavedLog) -> bool:
@@ -111,10 +142,6 @@ def _files(folder: Path) -> Iterator[os.DirEntry[str]]:
 
 def _is_our_log(folder: Path, entry: os.DirEntry[str]) -> bool:
     return entry.name == RUN_LOG and entry.path == os.path.join(folder, RUN_LOG)
-
-
-def _name(folder: Path, file: os.DirEntry[str]) -> bytes:
-    return os.fsencode(Path(file.path).relative_to(folder).as_posix())
 
 
 # --- Logs ---------------------------------------------------------------------------------------------------
@@ -162,11 +189,13 @@ class LogPart:
         Raises:
             OutputError: that cannot be done.
         """
-        self._append()
+        self._append(durably=True)
         with _reported(target, "write the log"):
-            _durable.sync(self.path)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _move(self.path, target)
+            try:
+                _move(self.path, target)
+            except FileNotFoundError:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                _move(self.path, target)
 
     def drop(self) -> None:
         """Forget what was written, if it is not in its place."""
@@ -174,17 +203,26 @@ class LogPart:
         with suppress(OSError):
             self.path.unlink(missing_ok=True)
 
-    def _append(self) -> None:
+    def _append(self, *, durably: bool = False) -> None:
         """Write at its own place in the file: behind what a killed process or a full disk has left is nothing."""
-        with _reported(self.path, "write the log"):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o666)
-            with open(handle, "wb") as file:
+        with _reported(self.path, "write the log"), open(self._opened(), "wb", _BUFFER) as file:
+            if self._on_disk:
                 file.truncate(self._on_disk)
                 file.seek(self._on_disk)
-                file.write(self._buffer)
+            file.write(self._buffer)
+            if durably:
+                file.flush()
+                os.fsync(file.fileno())
         self._on_disk += len(self._buffer)
         self._buffer.clear()
+
+    def _opened(self) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | (0 if self._on_disk else os.O_TRUNC)
+        try:
+            return os.open(self.path, flags, 0o666)
+        except FileNotFoundError:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            return os.open(self.path, flags, 0o666)
 
 
 def clear_parts(root: Path) -> None:

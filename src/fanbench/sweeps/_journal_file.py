@@ -32,9 +32,9 @@ __all__ = [
 JOURNAL = Path(".fanbench") / "journal.sqlite"
 SUMMARY = "summary.json"
 
-# In the header of the file: whose it is ("fbsw"), and the version of its tables.
+# In the header of the file: whose it is ("fbsw"), and the version of its tables. One of another version is refused.
 APPLICATION = 0x66627377
-VERSION = 1
+VERSION = 2
 
 # Pages of 4 KiB until they are taken over into the main file, which costs two waits for the disk.
 _CHECKPOINT = 4000
@@ -234,10 +234,11 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
         if application == version == 0 and _number(connection, "page_count") == 0:
             raise damaged(path, "it is empty")
         raise JournalError(f"{path} is no journal of a sweep, but of another program.", hint=ANEW)
-    if version > VERSION:
+    if version != VERSION:
+        age, update = ("a newer", "Update fanbench; or ") if version > VERSION else ("an older", "")
         raise JournalError(
-            f"The journal {path} was made by a newer fanbench (its format is {version}, this one knows {VERSION}).",
-            hint=f"Update fanbench; or {ANEW}",
+            f"The journal {path} was made by {age} fanbench (its format is {version}, this one knows {VERSION}).",
+            hint=f"{update}{ANEW}",
         )
     [first, *_] = connection.execute("PRAGMA quick_check(1)").fetchone()
     if first != "ok":

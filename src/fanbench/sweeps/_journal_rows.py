@@ -8,6 +8,8 @@ from __future__ import annotations
 import zlib
 from typing import Any
 
+import msgspec
+
 from fanbench.api.messages import RunState
 from fanbench.sweeps.units import Attempt, Phase, SavedLog, SavedOutput, TaskPhase, TaskRecord, Unit
 
@@ -26,7 +28,7 @@ TASK_COLUMNS = ("task", "identity", "phase", "version", "error", "pushed_at", "c
 ATTEMPT_COLUMNS = (
     *("task", "model", "repeat", "number"),
     *("identity", "version", "phase", "intended_at", "run_id", "state", "error"),
-    *("output_path", "output_files", "output_size", "output_digest"),
+    *("output_path", "output_files", "output_size", "output_digest", "output_changed"),
     *("log_path", "log_lines", "log_size"),
     "checksum",
 )
@@ -44,7 +46,7 @@ SCHEMA = (
         task TEXT, model TEXT, repeat INTEGER, number INTEGER,
         identity TEXT NOT NULL, version INTEGER NOT NULL, phase TEXT NOT NULL, intended_at REAL NOT NULL,
         run_id INTEGER, state TEXT, error TEXT NOT NULL,
-        output_path TEXT, output_files INTEGER, output_size INTEGER, output_digest TEXT,
+        output_path TEXT, output_files INTEGER, output_size INTEGER, output_digest TEXT, output_changed INTEGER,
         log_path TEXT, log_lines INTEGER, log_size INTEGER, checksum INTEGER NOT NULL,
         PRIMARY KEY (task, model, repeat, number)
     ) WITHOUT ROWID
@@ -103,7 +105,7 @@ def attempt_row(attempt: Attempt) -> tuple[Any, ...]:
         *(unit.task, unit.model, unit.repeat, attempt.number),
         *(attempt.identity, attempt.version, attempt.phase.value, _real(attempt.intended_at), attempt.run_id),
         *(None if attempt.state is None else attempt.state.value, storable(attempt.error)),
-        *((output.path, output.files, output.size, output.digest) if output else (None,) * 4),
+        *(msgspec.structs.astuple(output) if output else (None,) * 5),
         *((log.path, log.lines, log.size) if log else (None,) * 3),
     )
 
@@ -114,7 +116,7 @@ def read_attempt(row: tuple[Any, ...]) -> Attempt:
         ValueError: it is none.
     """
     row = _opened(row)
-    output, log = row[11:15], row[15:18]
+    output, log = row[11:16], row[16:19]
     return Attempt(
         Unit(row[0], row[1], row[2]),
         row[3],

@@ -1,15 +1,17 @@
 """`--max-cost`: how much a sweep has spent, and how many runs more it may schedule.
 
 What was spent is told by the quota of the Model Proxy: its reading less the one when the sweep began, kept in
-the journal. What runs in flight will cost is reserved: each as much as the finished runs of its task did on
-average, as their run files say. A cost that nobody knows is never taken for 0: one run of the task goes ahead
-as a scout, and if its cost stays unknown as well, the quota alone decides.
+the journal. What runs in flight will cost is reserved: each as much as the finished runs of its task on its model
+did on average, as their run files say; as those of the task's dearest model, where there are none on its own: of
+such runs only a few go at a time. A cost that nobody knows is never taken for 0: one run of the task goes ahead as
+a scout, and if its cost stays unknown as well, the quota alone decides.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,12 +20,13 @@ import msgspec
 
 from fanbench._errors import FanbenchError, JournalError, Unauthorized
 from fanbench.api.messages import ModelProxyQuotas, QuotaBalance, RefillPeriod
+from fanbench.sweeps._costs import Costs, TaskCosts, Unpaid
 from fanbench.sweeps._journal_file import ANEW
 from fanbench.sweeps.events import BudgetRead, Emit
 from fanbench.sweeps.journal import Records
 from fanbench.verbs._api import Api
 
-__all__ = ["Budget", "granted", "run_cost"]
+__all__ = ["Budget", "granted", "run_cost", "scouts"]
 
 # Seconds for which a reading is good, and after which one is not waited for any longer.
 GOOD_FOR = 1.0
@@ -36,6 +39,9 @@ _RUN = "budget.run "
 
 _NANO = 1_000_000_000
 
+# So many times as dear as the dearest that is known may be what is not known.
+_SPREAD = 5.0
+
 
 # --- The rule -----------------------------------------------------------------------------------------------
 
@@ -44,38 +50,52 @@ def granted(
     cap: float,
     spent: float | None,
     reserved: float,
-    mean: float | None,
-    wanted: int,
+    costs: Sequence[float | None],
     *,
     in_flight: int = 0,
     silent: bool = False,
-) -> int:
-    """How many of `wanted` runs of a task may be scheduled now.
+) -> list[int]:
+    """Which runs of a task may be scheduled now: indices into `costs`, of each run that is wanted.
 
-    In US dollars: at most `cap` may be spent, `spent` has been, `reserved` is for runs in flight, and a run
-    of this task costs `mean`. `None` is unknown. `in_flight` runs of unknown cost are under way; `silent`: runs
-    of the task have finished, and none says what it cost.
+    In US dollars: at most `cap` may be spent, `spent` has been, and `reserved` is for runs in flight. `None` is
+    unknown. `in_flight` runs of unknown cost are under way; `silent`: runs of the task have finished, and none
+    says what it cost. The first in `costs` go first, and one that is too dear is passed over.
 
-    | spent   | mean    | runs                       | granted                                             |
+    | spent   | cost    | runs                       | granted                                             |
     |---------|---------|----------------------------|-----------------------------------------------------|
-    | unknown | any     | any                        | 0                                                   |
-    | known   | known   | any                        | as many as stay within the cap                      |
-    | known   | unknown | finished, none says a cost | all, if spent and reserved are below the cap        |
-    | known   | unknown | none finished, in flight   | 0: the scout's cost comes first                     |
-    | known   | unknown | none finished nor in flight| 1, if spent and reserved are below the cap          |
+    | unknown | any     | any                        | none                                                |
+    | known   | known   | any                        | if it stays within the cap, with those before it    |
+    | known   | unknown | finished, none says a cost | if spent and reserved are below the cap             |
+    | known   | unknown | none finished, in flight   | none: the scout's cost comes first                  |
+    | known   | unknown | none finished nor in flight| the first, if spent and reserved are below the cap  |
     """
-    if spent is None or wanted <= 0:
-        return 0
+    if spent is None:
+        return []
     # In whole nanodollars, as run files have it: sums of fractions are not exact.
     left = _nano(cap) - _nano(spent) - _nano(reserved)
-    if mean is not None:
-        cost = math.ceil(mean * _NANO)
-        return wanted if cost == 0 and left >= 0 else max(0, min(wanted, left // cost if cost else 0))
-    if left <= 0:
-        return 0
-    if silent:
-        return wanted
-    return 0 if in_flight else 1
+    chosen = []
+    for index, dollars in enumerate(costs):
+        cost = 0 if dollars is None else math.ceil(dollars * _NANO)
+        fits = cost <= left if dollars is not None else left > 0 and (silent or not in_flight)
+        if fits:
+            chosen.append(index)
+            left -= cost
+            in_flight += dollars is None
+    return chosen
+
+
+def scouts(ended: int, under_way: int, left: float, doubted: float, dearest: float) -> float:
+    """How many more runs may be begun of which nothing is known but what runs on others cost: at most `dearest`.
+
+    `left` of the cap is neither spent nor reserved; `doubted` of what is reserved is for such runs, of any task.
+    As many at a time as others have `ended`, if `left` pays for them even where those under way cost twice as much;
+    _SPREAD times as many, if it does where all of them cost _SPREAD times as much; one in any case.
+    """
+    if not dearest:
+        return ended - under_way
+    few = (left - doubted) / dearest
+    many = (left - (_SPREAD - 1) * doubted) / (_SPREAD * dearest)
+    return max(1 - under_way, min(ended - under_way, few), min(_SPREAD * ended - under_way, many))
 
 
 def _nano(dollars: float) -> int:
@@ -83,29 +103,6 @@ def _nano(dollars: float) -> int:
 
 
 # --- What is known ------------------------------------------------------------------------------------------
-
-
-class Costs(msgspec.Struct):
-    """Finished runs, of a task or of all: `total` in US dollars is what the `known` ones cost."""
-
-    known: int = 0
-    total: float = 0.0
-    unknown: int = 0
-
-    def add(self, cost: float | None) -> None:
-        if cost is None:
-            self.unknown += 1
-        else:
-            self.known += 1
-            self.total += cost
-
-    @property
-    def mean(self) -> float | None:
-        return self.total / self.known if self.known else None
-
-    @property
-    def silent(self) -> bool:
-        return self.unknown > 0 and self.known == 0
 
 
 class Ledger(msgspec.Struct):
@@ -154,39 +151,39 @@ class Budget:
         self._emit = emit
         self._clock = clock
         self._ledger = _loaded(records.value(_LEDGER), Ledger)
-        self._costs: dict[str, Costs] = {}
+        self._costs: dict[str, TaskCosts] = {}
         self._asking = anyio.Lock()
         self._asked: float | None = None
         self._answers = False
         self._said: BudgetRead | None = None
 
-    async def begin(self) -> None:
-        """The first reading, from which on the sweep's spending is counted; a resumed one goes on counting.
+    async def read(self) -> None:
+        """A new reading. From the first the sweep's spending is counted; a resumed one goes on counting.
 
         Raises:
             Unauthorized: the server does not know us. Any other failure makes the reading unknown.
         """
-        await self._ask()
+        await self._ask(anew=True)
 
     async def allow(
-        self, task: str, wanted: int, in_flight: Callable[[], Mapping[str, int]], *, anew: bool = False
-    ) -> int:
-        """How many of `wanted` runs of `task` may be scheduled now, 0 to `wanted`.
+        self, task: str, models: Sequence[str], in_flight: Callable[[], Mapping[str, Unpaid]]
+    ) -> list[str]:
+        """On which of `models` a run of `task` may be scheduled now, in this order.
 
-        `in_flight` tells the runs that were scheduled and not yet told as `finished`, by task. It is asked once
-        the quota has answered: meanwhile runs may have ended, and others been scheduled. Those that are allowed
-        here must be in it before the caller awaits anything. `anew`: a reading of before is not good enough.
+        `in_flight` tells the runs that were scheduled and not yet told as `finished`, by task; one without such
+        runs is not in it. It is asked once the quota has answered: meanwhile runs may have ended, and others been
+        scheduled. Those that are allowed here must be in it before the caller awaits anything.
 
         Raises:
             Unauthorized: the server does not know us.
         """
-        if wanted <= 0:
-            return 0
-        await self._ask(anew=anew)
+        if not models:
+            return []
+        await self._ask()
         # From here on to the answer nobody else comes in between.
-        return self._decide(task, wanted, in_flight())
+        return self._decide(task, models, in_flight())
 
-    def finished(self, task: str, cost: float | None, run_id: int | None = None) -> None:
+    def finished(self, task: str, model: str, cost: float | None, run_id: int | None = None) -> None:
         """A run's cost as its run files say; `None` is unknown.
 
         The run `run_id` counts once, however often it is told of, and in however many processes. If its cost
@@ -201,9 +198,10 @@ class Budget:
             # First: whoever is killed in between has counted it too little, not twice, and the quota knows of it.
             self._save(f"{_RUN}{run_id}", run)
         costs = self._costs_of(task)
-        for one in (costs, self._ledger.costs):
+        for one in (costs.of(model), self._ledger.costs):
             one.unknown -= before.unknown
             one.add(cost)
+        costs.weigh()
         self._ledger.since += cost or 0.0
         self._save(f"{_COSTS}{task}", costs)
         self._save(_LEDGER, self._ledger)
@@ -235,51 +233,97 @@ class Budget:
 
     # --- The answer ---
 
-    def _decide(self, task: str, wanted: int, in_flight: Mapping[str, int]) -> int:
-        costs = self._costs_of(task)
-        spent = self._spent
-        reserved, unknown = self._reserved(in_flight)
+    def _decide(self, task: str, models: Sequence[str], in_flight: Mapping[str, Unpaid]) -> list[str]:
+        costs, spent = self._costs_of(task), self._spent
+        reserved, unknown, doubted = self._reserved(in_flight)
         # What is unknown is taken for as dear as the dearest task that is known. Before there is one, and where
         # that would be too much, a single run goes, alone.
         guess = self._dearest
+        doubted += unknown * (guess or 0.0)
         held = reserved + unknown * (guess or 0.0)
-        if costs.mean is not None or costs.silent:
-            answer = granted(self.cap, spent, held, costs.mean, wanted, silent=costs.silent)
-        elif guess is None or not in_flight:
-            answer = granted(self.cap, spent, held, None, wanted, in_flight=unknown)
+        left = self.cap - (spent or 0.0) - held
+        asked = models
+        if costs.dearest is not None:
+            asked = self._few(task, models, in_flight, left, doubted)
+            chosen = granted(self.cap, spent, held, list(map(costs.estimate, asked)))
+        elif costs.silent or guess is None or not in_flight:
+            nobody_knows = [None] * len(models)
+            chosen = granted(self.cap, spent, held, nobody_knows, in_flight=unknown, silent=costs.silent)
         else:
-            answer = 0 if task in in_flight else granted(self.cap, spent, held, guess, 1)
-        under_way = sum(in_flight.values())
+            asked = models[: self._may_scout(task, in_flight, left, doubted)]
+            chosen = granted(self.cap, spent, held, [guess] * len(asked))
+        under_way = sum(unpaid.total for unpaid in in_flight.values())
         self._say(BudgetRead(self.cap, spent, None if 0 < unknown == under_way else reserved, unknown))
-        self.why = "" if answer == wanted else self._reason(task, spent, reserved, in_flight.get(task, 0))
+        answer = [asked[index] for index in chosen]
+        refused = Counter(models) - Counter(answer)
+        self.why = self._reason(task, refused, spent, reserved, task in in_flight) if refused else ""
         return answer
+
+    def _few(
+        self,
+        task: str,
+        models: Sequence[str],
+        in_flight: Mapping[str, Unpaid],
+        left: float,
+        doubted: float,
+    ) -> Sequence[str]:
+        """Of those on which no run of the task has said what it cost, only some."""
+        costs = self._costs_of(task)
+        seen = [costs.estimate(model) or 0.0 for model in models if costs.knows(model)]
+        under_way = in_flight[task].reserved(costs)[1] if task in in_flight else 0
+        left -= math.fsum(seen)
+        few = scouts(len(costs.models), under_way, left, doubted, costs.dearest or 0.0)
+        asked = []
+        for model in models:
+            few -= not costs.knows(model)
+            if costs.knows(model) or few >= 0:
+                asked.append(model)
+        return asked
+
+    def _may_scout(self, task: str, in_flight: Mapping[str, Unpaid], left: float, doubted: float) -> bool:
+        """Whether the first run of the task may go: of such tasks, too, only some at a time."""
+        under_way = sum(not self._costs_of(one).models for one in in_flight)
+        ended = sum(bool(costs.models) for costs in self._costs.values())
+        return task not in in_flight and scouts(ended, under_way, left, doubted, self._dearest or 0.0) >= 1
 
     @property
     def _dearest(self) -> float | None:
-        """What a run costs of the task whose runs cost most, as far as any is known."""
-        return max((costs.mean for costs in self._costs.values() if costs.mean is not None), default=None)
+        """What a run costs of the task and on the model whose runs cost most, as far as any is known."""
+        known = (costs.dearest for costs in self._costs.values())
+        return max((dearest for dearest in known if dearest is not None), default=None)
 
-    def _reserved(self, in_flight: Mapping[str, int]) -> tuple[float, int]:
-        """US dollars for the runs in flight whose cost is known, and how many others there are."""
-        reserved, unknown = 0.0, 0
-        for task, runs in in_flight.items():
-            mean = self._costs_of(task).mean
-            if mean is None:
-                unknown += runs
+    def _reserved(self, in_flight: Mapping[str, Unpaid]) -> tuple[float, int, float]:
+        """US dollars for the runs in flight whose task has a known cost, and how many others there are.
+
+        And how many of those dollars are for models that have none on it.
+        """
+        reserved, unknown, doubted = 0.0, 0, 0.0
+        for task, unpaid in in_flight.items():
+            costs = self._costs_of(task)
+            if costs.dearest is None:
+                unknown += unpaid.total
             else:
-                reserved += runs * mean
-        return reserved, unknown
+                dollars, unseen = unpaid.reserved(costs)
+                reserved += dollars
+                doubted += unseen * costs.dearest
+        return reserved, unknown, doubted
 
-    def _reason(self, task: str, spent: float | None, reserved: float, in_flight: int) -> str:
+    def _reason(
+        self, task: str, refused: Iterable[str], spent: float | None, reserved: float, in_flight: bool
+    ) -> str:
         if spent is None:
             return (
                 "it is unknown what was spent: the quota call does not answer, and "
                 f"{self._ledger.costs.unknown} finished runs do not say what they cost"
             )
         text = f"spent ${spent:.4f} and reserved ${reserved:.4f} of ${self.cap:g}"
-        mean = self._costs_of(task).mean
-        if mean is not None:
-            return f"{text}; a run of {task} costs about ${mean:.4f}"
+        costs = self._costs_of(task)
+        if costs.dearest is not None:
+            model = min(refused, key=lambda one: costs.estimate(one) or 0.0)
+            cost = costs.estimate(model) or 0.0
+            if not costs.knows(model) and spent + reserved + cost <= self.cap:
+                return f"{text}; models whose cost on {task} is unknown go a few at a time"
+            return f"{text}; a run of {task} on {model} costs about ${cost:.4f}"
         if in_flight or spent + reserved < self.cap:
             return f"{text}; what a run of {task} costs is unknown until its first one has ended"
         return f"{text}; what a run of {task} costs is unknown"
@@ -291,19 +335,19 @@ class Budget:
 
     # --- The journal ---
 
-    def _costs_of(self, task: str) -> Costs:
+    def _costs_of(self, task: str) -> TaskCosts:
         if task not in self._costs:
-            self._costs[task] = _loaded(self._records.value(f"{_COSTS}{task}"), Costs)
+            self._costs[task] = _loaded(self._records.value(f"{_COSTS}{task}"), TaskCosts)
         return self._costs[task]
 
     def _told(self, run_id: int | None) -> Costs:
         return Costs() if run_id is None else _loaded(self._records.value(f"{_RUN}{run_id}"), Costs)
 
-    def _save(self, name: str, value: Costs | Ledger) -> None:
+    def _save(self, name: str, value: Costs | TaskCosts | Ledger) -> None:
         self._records.save_value(name, msgspec.json.encode(value).decode())
 
 
-L = TypeVar("L", Costs, Ledger)
+L = TypeVar("L", Costs, TaskCosts, Ledger)
 
 
 def _loaded(text: str | None, kind: type[L]) -> L:

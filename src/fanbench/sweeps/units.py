@@ -123,13 +123,15 @@ class Phase(enum.StrEnum):
 class SavedOutput(msgspec.Struct, frozen=True):
     """An output in its place. `path` is relative to the sweep's folder, `size` in bytes.
 
-    `digest` is a SHA-256 over the names and contents of all files but the log.
+    `digest` is a SHA-256 over the names and contents of all files but the log; `changed` is when the newest of
+    them was last written, in nanoseconds since 1970 (0: not known).
     """
 
     path: str
     files: int
     size: int
     digest: str
+    changed: int = 0
 
 
 class SavedLog(msgspec.Struct, frozen=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from fanbench._config import Config
 from fanbench.api.messages import (
@@ -20,6 +20,9 @@ from fanbench.api.messages import (
     TaskQuota,
 )
 
+if TYPE_CHECKING:
+    from fanbench.api._zips import UnpackedFile
+
 __all__ = ["Api", "Downloaded"]
 
 
@@ -30,6 +33,8 @@ class Downloaded(Protocol):
     def path(self) -> Path: ...
     @property
     def size(self) -> int: ...
+    @property
+    def contents(self) -> Sequence[UnpackedFile]: ...
 
 
 class Api(Protocol):

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 
 from fanbench.api.messages import Run
+from fanbench.sweeps._costs import Unpaid
 from fanbench.sweeps._engine.book import Book, Change, Flight, Stream
 from fanbench.sweeps._engine.signals import Bell
 from fanbench.sweeps._engine.trouble import GRACE
@@ -52,7 +53,7 @@ class Board:
         #: Streams that are open and whose run goes on, as far as they tell.
         self.open_streams = 0
         #: Runs whose cost is not known yet.
-        self.unpaid = 0
+        self.unpaid = Unpaid()
         #: Rung when more may be scheduled than before.
         self.bell = Bell()
 
@@ -119,7 +120,8 @@ class Board:
     def owe(self, flight: Flight, *, paid: bool = False) -> None:
         """Its cost is still to be told, if it was not already."""
         flight.paid = paid
-        self.unpaid += not paid
+        if not paid:
+            self.unpaid.add(flight.unit.model)
 
     def orphan(self, attempt: Attempt) -> None:
         """If its run turns up after all, it is none of a stranger's."""
@@ -130,7 +132,7 @@ class Board:
         """Nothing more will be known of its cost."""
         if not flight.paid:
             flight.paid = True
-            self.unpaid -= 1
+            self.unpaid.add(flight.unit.model, -1)
 
     # --- Questions ---
 

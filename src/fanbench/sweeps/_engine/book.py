@@ -62,6 +62,7 @@ class Flight:
         "landed",
         "listed_by",
         "log_wanted",
+        "missed_until",
         "misses",
         "no_output",
         "paid",
@@ -97,6 +98,8 @@ class Flight:
         self.said = 0
         #: So often there was no live log of it.
         self.misses = 0
+        #: Then it is not asked for again.
+        self.missed_until = 0.0
         #: Its output is there, and its log is waited for.
         self.log_wanted = False
         self.no_output = False

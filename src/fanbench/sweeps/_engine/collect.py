@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from fanbench._errors import FanbenchError
-from fanbench.sweeps._disk import RUN_LOG, LogPart, seal
+from fanbench.sweeps._disk import RUN_LOG, LogPart, sealed
 from fanbench.sweeps._engine.book import Change, Flight
 from fanbench.sweeps._engine.logs import Teller
 from fanbench.sweeps._engine.shared import Shared
@@ -103,14 +103,16 @@ class Collectors:
 
     async def _fetch_output(self, flight: Flight) -> None:
         """In its place, whole, on the disk; then recorded. It takes the place of a log that was there."""
-        folder, shared = self._folder(flight), self._shared
+        shared, name = self._shared, self._name(flight)
+        folder = shared.root / name
         if flight.attempt.log is not None:
             flight.attempt = self._book.put(flight.attempt.but(log=None))
             self._book.commit([Change(flight.attempt)])
-        await shared.client.download_output(flight.run_id, folder, include_source=shared.rules.include_source)
-        sealed = await shared.offload(partial(seal, folder))
+        source = shared.rules.include_source
+        got = await shared.client.download_output(flight.run_id, folder, include_source=source)
+        seal = sealed(got.contents)
         cost = await shared.gate.cost_of(folder)
-        output = SavedOutput(self._name(folder), sealed.files, sealed.size, sealed.digest)
+        output = SavedOutput(name, seal.files, seal.size, seal.digest, seal.changed)
         flight.attempt = self._book.put(flight.attempt.but(output=output))
         event = OutputSaved(
             flight.unit,
@@ -125,7 +127,7 @@ class Collectors:
         self._pay(flight, cost)
 
     def _pay(self, flight: Flight, cost: float | None) -> None:
-        self._shared.gate.finished(flight.unit.task, cost, flight.run_id)
+        self._shared.gate.finished(flight.unit, cost, flight.run_id)
         self._shared.boards[flight.unit.task].pay(flight)
 
     # --- The log ---
@@ -133,13 +135,13 @@ class Collectors:
     async def _fetch_log(self, flight: Flight) -> None:
         """What was read live, if that is the whole log; else what the finished log says."""
         part, flight.part = flight.part or await self._read(flight), None
-        place = self._folder(flight) / RUN_LOG
+        name = f"{self._name(flight)}/{RUN_LOG}"
         try:
-            await self._shared.offload(partial(part.place, place))
+            await self._shared.offload(partial(part.place, self._shared.root / name))
         except FanbenchError:
             await self._shared.offload(part.drop)
             raise
-        log = SavedLog(self._name(place), part.lines, part.size)
+        log = SavedLog(name, part.lines, part.size)
         flight.attempt = self._book.put(flight.attempt.but(log=log))
         event = LogSaved(flight.unit, flight.attempt.number, flight.run_id, log.path, log.lines, log.size)
         self._book.commit([Change(flight.attempt, event)])
@@ -160,12 +162,7 @@ class Collectors:
         teller.end()
         return part
 
-    # --- Places ---
-
-    def _folder(self, flight: Flight) -> Path:
+    def _name(self, flight: Flight) -> str:
+        """Of its folder, relative to the sweep's, with slashes everywhere."""
         unit = flight.unit
-        return folder_of_run(self._shared.root, unit.task, flight.attempt.version, unit.model, flight.run_id)
-
-    def _name(self, path: Path) -> str:
-        """Relative to the sweep's folder, with slashes everywhere."""
-        return path.relative_to(self._shared.root).as_posix()
+        return folder_of_run(Path(), unit.task, flight.attempt.version, unit.model, flight.run_id).as_posix()

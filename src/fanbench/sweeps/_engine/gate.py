@@ -1,69 +1,113 @@
-"""`--max-cost` before each scheduling: how many runs may be begun now, and who waits for more."""
+"""`--max-cost` before each scheduling: which runs may be begun now, and who waits for more."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
+from fanbench.sweeps._costs import Unpaid
 from fanbench.sweeps._engine.board import Board
 from fanbench.sweeps._engine.shared import Shared
 from fanbench.sweeps.budget import Budget, run_cost
 from fanbench.sweeps.events import DrainReason
+from fanbench.sweeps.units import Unit
 
 __all__ = ["Gate"]
 
 
 class Gate:
-    """Open wide where there is no budget."""
+    """Open wide where there is no budget.
+
+    A task that is refused a run waits, and asks again when a run of its own has said what it cost, or when its turn
+    has come: each end of any run wakes so many of those who wait that all have had theirs by the last. So there are
+    not many more questions than runs, however many tasks there are.
+    """
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
         self._budget: Budget | None = None
-        self._waiting: set[Board] = set()
+        #: In the order of their turns.
+        self._waiting: dict[Board, None] = {}
+        self._is_reading_new = False
         if (cap := shared.rules.max_cost) is not None:
             self._budget = Budget(shared.client, shared.book.records, cap, shared.emit)
 
     async def begin(self) -> None:
         """The first reading of the quota, if anything is to be scheduled."""
         if self._budget is not None and any(board.due for board in self._shared.boards.values()):
-            await self._budget.begin()
+            await self._budget.read()
 
     def is_shut(self, board: Board) -> bool:
-        """Whether the task waits for the cost of a run to become known."""
+        """Whether the task waits for its turn."""
         return board in self._waiting
 
-    async def allow(self, board: Board, wanted: int) -> int:
-        """How many of `wanted` runs may be scheduled. They must be in flight before anything is awaited."""
+    async def allow(self, board: Board, models: Sequence[str]) -> Sequence[str]:
+        """On which of `models` a run may be scheduled. They must be in flight before anything is awaited."""
         if self._budget is None:
-            return wanted
-        granted = await self._budget.allow(board.slug, wanted, self._unpaid)
+            return models
+        granted = await self._budget.allow(board.slug, models, self._unpaid)
+        if granted:
+            # There may be enough for others as well.
+            self._wake(1)
+        if len(granted) < len(models):
+            self._waiting[board] = None
         if not granted and self._is_all_over:
-            # The last runs may have ended only just now: what this ends the sweep for must be so by now.
-            granted = await self._budget.allow(board.slug, wanted, self._unpaid, anew=True)
-        if granted < wanted:
-            self._waiting.add(board)
-        if not granted and self._is_all_over:
-            self._shared.drain(DrainReason.BUDGET, self._budget.why)
+            await self._end(self._budget)
         return granted
 
-    def _unpaid(self) -> dict[str, int]:
+    async def _end(self, budget: Budget) -> None:
+        """Nobody gets anything any more. What this ends the sweep for must be so now: all ask once again before."""
+        if self._is_reading_new:
+            self._shared.drain(DrainReason.BUDGET, budget.why)
+            return
+        self._is_reading_new = True
+        await budget.read()
+        self._wake(len(self._waiting))
+
+    def _unpaid(self) -> dict[str, Unpaid]:
         """Runs by task whose cost is still to be told."""
-        return {slug: board.unpaid for slug, board in self._shared.boards.items() if board.unpaid}
+        return {slug: board.unpaid for slug, board in self._shared.boards.items() if board.unpaid.total}
 
     @property
     def _is_all_over(self) -> bool:
-        """Whether nothing is under way from whose end there could be news."""
-        return not self._shared.in_flight and not self._shared.collectors.outstanding
+        """Whether nothing is under way, and every task that wants a run was refused."""
+        wanting = (board for board in self._shared.boards.values() if board.due)
+        return not self._under_way and all(board in self._waiting for board in wanting)
+
+    @property
+    def _under_way(self) -> int:
+        """Runs from whose end there will be news; without their files there is none."""
+        if self._shared.until != "collect":
+            return 0
+        return self._shared.in_flight + self._shared.collectors.outstanding
 
     def news(self) -> None:
         """A run is over, and what it cost is known, as far as it ever will be: who waits may ask again."""
-        waiting, self._waiting = self._waiting, set()
-        for board in waiting:
+        self._is_reading_new = False
+        if self._waiting:
+            self._wake(math.ceil(len(self._waiting) / max(1, self._under_way)))
+
+    def nothing_wanted(self) -> None:
+        """A task has nothing to ask any more: if others have waited for that alone, they are the last."""
+        if not self._under_way:
+            self.news()
+
+    def _wake(self, number: int) -> None:
+        for board in list(islice(self._waiting, number)):
+            self._wake_one(board)
+
+    def _wake_one(self, board: Board) -> None:
+        if board in self._waiting:
+            del self._waiting[board]
             board.bell.ring()
 
-    def finished(self, task: str, cost: float | None, run_id: int) -> None:
+    def finished(self, unit: Unit, cost: float | None, run_id: int) -> None:
         if self._budget is not None:
-            self._budget.finished(task, cost, run_id)
+            self._budget.finished(unit.task, unit.model, cost, run_id)
+            self._wake_one(self._shared.boards[unit.task])
 
     def is_told(self, run_id: int) -> bool:
         """Whether it is known, as far as it was until now, what the run cost."""

@@ -34,8 +34,8 @@ __all__ = ["Listener", "LogReaders", "Teller", "reaches_the_end"]
 _LAG = 5.0
 # The times of a log and those of its run may differ by so many seconds.
 _SLACK = 0.5
-# So often a running run may have no log, before it is left to its end.
-_MISSES = 5
+# So often a running run may have no log, before it is left to its end: for a minute, as the pauses double from 1 s.
+_MISSES = 7
 
 
 class Listener(Protocol):
@@ -159,9 +159,10 @@ class LogReaders:
 
 
 def _after(error: FanbenchError, flight: Flight) -> Stream:
-    """A run that has just left the queue may have no log for a moment: the next poll tries again."""
+    """A run that has just left the queue may have no log for a moment: a later poll tries again."""
     if trouble(error) is Trouble.FATAL:
         raise error
+    flight.missed_until = anyio.current_time() + 2.0**flight.misses
     flight.misses += 1
     return Stream.NONE if isinstance(error, NotFound) and flight.misses < _MISSES else Stream.CLOSED
 

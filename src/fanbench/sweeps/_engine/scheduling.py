@@ -44,6 +44,7 @@ class Scheduler:
                 await self._schedule(flights, version)
             else:
                 await self._board.bell.wait(self._seconds())
+        self._shared.gate.nothing_wanted()
 
     def _is_anything_to_come(self) -> bool:
         return bool(self._board.due) or self._shared.may_become_due(self._board)
@@ -51,6 +52,7 @@ class Scheduler:
     def give_up_due(self, stage: str, error: str) -> None:
         for model in list(self._board.due):
             self._give_up_model(model, stage, error)
+        self._shared.gate.nothing_wanted()
 
     def _give_up_model(self, model: str, stage: str, error: str) -> None:
         for unit in self._board.drop_due(model):
@@ -86,12 +88,12 @@ class Scheduler:
     async def _intend(self, models: Sequence[str], version: int) -> list[Flight]:
         if not models:
             return []
-        granted = await self._shared.gate.allow(self._board, len(models))
+        granted = await self._shared.gate.allow(self._board, models)
         if not granted or self._shared.stopped is not None:
             return []
         now = anyio.current_time()
-        still = [model for model in models if model in self._board.due and not self._is_blocked(model, now)]
-        units = self._board.take_due(still[:granted])
+        still = [model for model in granted if model in self._board.due and not self._is_blocked(model, now)]
+        units = self._board.take_due(still)
         return self._board.intend(units, version, now, self._shared.wall())
 
     # --- The call ---
@@ -106,7 +108,8 @@ class Scheduler:
             self._patience.reset()
             self._alone.difference_update(models)
             self._absorb(flights, results, version)
-        if any(flight.attempt.phase is Phase.VOID for flight in flights):
+        # (Where nothing is collected, no other news will come.)
+        if self._shared.until == "schedule" or any(one.attempt.phase is Phase.VOID for one in flights):
             self._shared.gate.news()
         self._watcher.hurry()
 

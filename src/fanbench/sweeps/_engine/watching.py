@@ -135,14 +135,16 @@ class Watcher:
         return await runs_of(self._shared.client, self._board.slug, models)
 
     async def _bear(self, error: FanbenchError) -> None:
-        """The list is made again; if it fails for too long, the runs in flight are missing."""
+        """The list is made again; if it fails for too long, the runs in flight are missing, and those skipped."""
         pause = self._patience.pause(error)
         self._drop_all_late(anyio.current_time())
         if pause is None:
             self._patience.reset()
+            reason = f"The runs cannot be listed: {error}"
             for flight in [one for one in self._board.flights.values() if not one.is_asked_for]:
-                self._give_up(flight, "watch", f"The runs cannot be listed: {error}")
-            self.puzzles.clear()
+                self._give_up(flight, "watch", reason)
+            for model in [model for model, puzzle in self.puzzles.items() if puzzle.until is None]:
+                self._give_up_model(model, "schedule", reason)
             self._board.bell.ring()
             return
         await anyio.sleep(pause)
@@ -232,7 +234,7 @@ class Watcher:
 
     def _follow(self, flight: Flight) -> None:
         live = self._shared.until == "collect" and flight.state == RunState.RUNNING
-        if live and flight.stream is Stream.NONE:
+        if live and flight.stream is Stream.NONE and flight.missed_until <= anyio.current_time():
             self._shared.logs.offer(flight, self)
 
     def _act(self, ended: Sequence[Flight]) -> None:

@@ -1,0 +1,250 @@
+"""What `fanbench sweep` says: of a stage before and after it, of events, and of what a sweep came to."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import anyio
+import pytest
+
+from fanbench._errors import RunFailed
+from fanbench.api.messages import CreationState, RunState
+from fanbench.cli.options import Settings
+from fanbench.cli.sweep_lines import Narrator
+from fanbench.cli.sweep_report import failure, show_report
+from fanbench.cli.sweep_screen import Picture
+from fanbench.cli.sweep_step import next_stage, question, stage_failure
+from fanbench.results import Table
+from fanbench.sweeps.engine import Stage
+from fanbench.sweeps.events import (
+    CreationChanged,
+    Draining,
+    DrainReason,
+    LogLine,
+    LogSaved,
+    OutputSaved,
+    RunChanged,
+    RunMissing,
+    RunScheduled,
+    SweepEnded,
+    SweepEvent,
+    SweepStarted,
+    TaskFailed,
+    TaskReady,
+)
+from fanbench.sweeps.plan import PlannedTask, SweepPlan
+from fanbench.sweeps.preview import preview
+from fanbench.sweeps.report import RunRow, RunStatus, SweepReport
+from fanbench.sweeps.rules import Rules
+from fanbench.sweeps.state import SweepState
+from fanbench.sweeps.units import Attempt, Phase, TaskPhase, TaskRecord, Unit
+from tests.sweeps.records import MemoryRecords
+
+AT = datetime(2030, 1, 1, tzinfo=UTC)
+UNIT = Unit("t", "m")
+STARTED = SweepStarted("results", "http://s", ("t",), ("m", "n"), 1, 2, 0)
+
+
+def state_after(*events: SweepEvent) -> SweepState:
+    state = SweepState()
+    for event in (STARTED, *events):
+        state.absorb(event, AT)
+    return state
+
+
+# --- Stages -------------------------------------------------------------------------------------------------
+
+
+def planned(*, repeats: int = 1, rules: Rules | None = None) -> SweepPlan:
+    return SweepPlan(
+        (PlannedTask("t", "i", None, Path("t.py"), "{}"),), ("m",), Path("r"), repeats, rules or Rules()
+    )
+
+
+def known(*attempts: Attempt, phase: TaskPhase = TaskPhase.READY, identity: str = "i") -> MemoryRecords:
+    records = MemoryRecords()
+    records.save_task(TaskRecord("t", identity, phase, 1))
+    records.save_attempts(attempts)
+    return records
+
+
+def attempt(phase: Phase, state: RunState | None = None) -> Attempt:
+    return Attempt(UNIT, 1, "i", 1, phase, 0.0, state=state)
+
+
+@pytest.mark.parametrize(
+    ("records", "rules", "stage"),
+    [
+        (None, Rules(), "push"),
+        (known(), Rules(), "schedule"),
+        (known(phase=TaskPhase.PUSHED), Rules(), "push"),
+        (known(phase=TaskPhase.FAILED), Rules(), "push"),
+        (known(identity="before"), Rules(), "push"),
+        (known(attempt(Phase.INTENDED)), Rules(), "schedule"),
+        (known(attempt(Phase.FOUND)), Rules(), "collect"),
+        (known(attempt(Phase.ENDED, RunState.ERRORED)), Rules(), "collect"),
+        (known(attempt(Phase.ENDED, RunState.ERRORED)), Rules(retry_errored=1), "schedule"),
+    ],
+)
+def test_the_next_stage(records: MemoryRecords | None, rules: Rules, stage: Stage) -> None:
+    """Is the first that has something to do."""
+    assert next_stage(planned(rules=rules), records) == stage
+
+
+def test_questions() -> None:
+    """Say how much there is to be done."""
+    made = preview(planned(repeats=3), known(attempt(Phase.INTENDED)))
+    assert "schedule 3 run(s)?" in question("schedule", made)
+    done = attempt(Phase.ENDED, RunState.COMPLETED).but(output=object(), log=object())
+    assert "follow 2 run(s) to their end" in question("collect", preview(planned(repeats=3), known(done)))
+
+
+@pytest.mark.parametrize(
+    ("events", "words"),
+    [
+        ((TaskReady("t", 1),), None),
+        ((TaskFailed("t", "no"),), "1 task(s) failed, 0 run(s) are missing."),
+        ((RunMissing(UNIT, 1, "schedule", "no"),), "0 task(s) failed, 1 run(s) are missing."),
+    ],
+)
+def test_a_stage_ends_well_or_not(events: tuple[SweepEvent, ...], words: str | None) -> None:
+    """Failed tasks and missing runs both count."""
+    error = stage_failure(state_after(*events))
+    assert (error.message if error else None) == words
+
+
+# --- Events -------------------------------------------------------------------------------------------------
+
+ERRORED = RunChanged(UNIT, 1, 7, RunState.ERRORED, "no")
+EVENTS = (
+    STARTED,
+    TaskFailed("t", "no"),
+    RunScheduled(UNIT, 1),
+    ERRORED,
+    RunMissing(UNIT, 1, "find", "gone"),
+    LogLine(UNIT, 1, 7, "hello"),
+    Draining(DrainReason.BUDGET, 1),
+    SweepEnded(2, 0, 1, 1, 0, 1.0, None),
+)
+
+
+@pytest.mark.parametrize(
+    ("verbose", "terse", "stage", "told"),
+    [
+        (False, False, False, [0, 1, 2, 3, 4, 6, 7]),
+        (True, False, False, [0, 1, 2, 3, 4, 5, 6, 7]),
+        (False, True, False, [1, 3, 4, 6]),
+        (True, True, False, [0, 1, 2, 3, 4, 5, 6, 7]),
+        (False, False, True, [0, 1, 2, 3, 4]),
+    ],
+)
+def test_which_events_are_said(
+    capsys: pytest.CaptureFixture[str], verbose: bool, terse: bool, stage: bool, told: list[int]
+) -> None:
+    """Log lines with -v; below a screen what went wrong; the end of a stage is not that of the sweep."""
+    narrator = Narrator(Settings(verbose=verbose), terse=terse, stage=stage)
+
+    async def tell() -> None:
+        for event in EVENTS:
+            await narrator.tell(event, AT)
+
+    anyio.run(tell)
+    assert capsys.readouterr().err.splitlines() == [EVENTS[at].text for at in told]
+
+
+# --- The end ------------------------------------------------------------------------------------------------
+
+
+def report(*rows: RunRow, stopped: DrainReason | None = None) -> SweepReport:
+    return SweepReport(Path("r"), ("t",), ("m",), len(rows), rows, stopped=stopped)
+
+
+def errored(repeat: int = 1, attempts: int = 1) -> RunRow:
+    return RunRow(
+        Unit("t", "m", repeat), RunStatus.ERRORED, attempts, attempts, run_id=7, error="Traceback\nno"
+    )
+
+
+def test_too_many_failures_are_said_where_they_stopped_something() -> None:
+    """Where all was scheduled, more failures would change nothing."""
+    rows = (errored(), errored(2))
+    error = failure(Settings(), report(*rows, stopped=DrainReason.FAILURES))
+    assert isinstance(error, RunFailed)
+    assert error.message == "0 of 2 runs completed, 2 errored."
+    left = RunRow(Unit("t", "m", 3), RunStatus.UNSCHEDULED)
+    error = failure(Settings(), report(*rows, left, stopped=DrainReason.FAILURES))
+    assert error is not None
+    assert error.message == "Too many failures: 0 of 3 runs completed, 2 errored, 1 not scheduled."
+
+
+def test_how_to_run_again_what_errored() -> None:
+    """With one try more than any run has had; where something is left, that comes first."""
+    error = failure(Settings(), report(errored(attempts=3), errored(2, attempts=1)))
+    assert error is not None
+    assert str(error.hint).endswith("fanbench sweep -o r --retry-errored 3")
+    error = failure(Settings(), report(errored(), RunRow(Unit("t", "m", 2), RunStatus.MISSING)))
+    assert error is not None
+    assert str(error.hint).endswith("fanbench sweep -o r")
+
+
+@pytest.mark.parametrize(("number", "more"), [(20, []), (21, ["  and 1 more"]), (30, ["  and 10 more"])])
+def test_what_went_wrong(capsys: pytest.CaptureFixture[str], number: int, more: list[str]) -> None:
+    """Each run with its last line; of many the first twenty."""
+    show_report(Settings(), report(*(errored(repeat) for repeat in range(1, number + 1))), written=False)
+    said = capsys.readouterr().err.splitlines()
+    assert said[2:4] == ["  t m (Run 7): no", "  t m #2 (Run 7): no"]
+    assert said[2 + 20 :] == more
+
+
+def test_what_was_used_is_shown_where_it_is_known(capsys: pytest.CaptureFixture[str]) -> None:
+    """A table of nothing is none."""
+    show_report(Settings(), report(RunRow(UNIT, RunStatus.UNSCHEDULED)), written=False)
+    assert "tokens" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("width", "columns"), [(None, [3]), (23, [3]), (22, [2, 1]), (17, [1, 2]), (5, [1, 1, 1])]
+)
+def test_tables_fit_the_terminal(width: int | None, columns: list[int]) -> None:
+    """To the last column; at least one at a time, each with the names of the rows."""
+    from fanbench.cli.sweep_report import _fitting
+
+    table = Table(("t", "aaa", "bbb", "cc"), (("xx", "1", "2", "3"),))
+    shown = list(_fitting(table, width))
+    assert [len(one.header) - 1 for one in shown] == columns
+    assert all(one.header[0] == "t" for one in shown)
+
+
+# --- The screen ---------------------------------------------------------------------------------------------
+
+
+def lines(state: SweepState, columns: int = 80) -> list[str]:
+    return Picture(state, (columns, 24), AT).lines(colour=False)
+
+
+def test_cells_are_there_to_the_last_column() -> None:
+    """A line has room for its cells, one for each model, and their count; with one column less it has none."""
+    state = SweepState()
+    state.absorb(SweepStarted("r", "http://s", ("t",), tuple(f"m{at}" for at in range(10)), 2, 20, 0), AT)
+    room = len("t ") + 10 + len(" 20/20") + 1
+    assert lines(state, room)[0].startswith("t ·········· ")
+    assert "·" not in lines(state, room - 1)[0]
+
+
+def test_a_task_that_is_ready_says_what_its_runs_do() -> None:
+    """No longer how its creation went; and nothing is left when all is over."""
+    done = (
+        CreationChanged("t", CreationState.COMPLETED),
+        TaskReady("t", 1),
+        *(
+            event
+            for model in "mn"
+            for event in (
+                RunChanged(Unit("t", model), 1, 7, RunState.COMPLETED),
+                OutputSaved(Unit("t", model), 1, 7, "o", 1, 1, "d"),
+                LogSaved(Unit("t", model), 1, 7, "l", 1, 1),
+            )
+        ),
+    )
+    assert lines(state_after(*done)) == ["t ✓✓ 2/2  2 done", "0:00  2 of 2 runs  2 done"]

@@ -1,0 +1,306 @@
+"""`--max-cost` where models are dear and cheap: in virtual time."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import pytest
+
+from fanbench.api.messages import CreationState
+from fanbench.sweeps.budget import Budget
+from fanbench.sweeps.events import Draining, DrainReason, LogSaved, OutputSaved, TaskFailed
+from fanbench.sweeps.rules import Rules
+from tests.sweeps.kaggle import EPOCH
+from tests.sweeps.scenario import Course, Fault, Scenario, always, fault
+from tests.sweeps.world import World, names
+
+pytestmark = pytest.mark.usefixtures("no_jitter", "quick_disk")
+
+PRICES = (0.001, 0.002, 0.003, 0.005, 0.008, 0.013, 0.02, 0.03)
+CHEAP_FIRST, DEAR_FIRST = PRICES, PRICES[::-1]
+MIXED = [tuple(random.Random(seed).sample(PRICES, len(PRICES))) for seed in range(4)]
+
+
+class Shop(World):
+    """Models `m1`… cost `prices`, times that of the task; what is dearer takes longer. Its cap is a `share` of all."""
+
+    def __init__(
+        self,
+        folder: Path,
+        prices: Sequence[float],
+        *,
+        tasks: Sequence[float] = (1.0,),
+        share: float,
+        repeats: int = 1,
+        durable: bool = False,
+    ) -> None:
+        self.prices = {
+            (task, model): price * times
+            for task, times in zip(names("t", len(tasks)), tasks, strict=True)
+            for model, price in zip(names("m", len(prices)), prices, strict=True)
+        }
+        super().__init__(
+            folder,
+            Scenario(course=self._course),
+            tasks=len(tasks),
+            models=len(prices),
+            repeats=repeats,
+            durable=durable,
+        )
+        self.pay(share)
+
+    def pay(self, share: float) -> None:
+        """Of what all runs cost that are planned by now."""
+        self.cap = math.fsum(self.prices.values()) * self.repeats * share
+        self.rules = Rules(max_cost=self.cap)
+
+    def _course(self, task: str, model: str, nth: int) -> Course:
+        cost = self.prices[task, model]
+        return Course(cost=cost, running=2 + 100 * cost)
+
+    @property
+    def spent(self) -> float:
+        return math.fsum(self.prices[run.task, run.model] for run in self.kaggle.ours())
+
+    @property
+    def cheapest_left(self) -> float:
+        """What it costs of all runs that are planned and were not scheduled."""
+        begun = Counter((run.task, run.model) for run in self.kaggle.ours())
+        return min(price for pair, price in self.prices.items() if begun[pair] < self.repeats)
+
+    def excess(self) -> float:
+        """What runs cost above the cap at the worst, but for those on models whose price nobody knew by then."""
+        told = {(event.unit.task, event.unit.model): at for at, event in reversed(self.said_of(OutputSaved))}
+        begun = [
+            (round(one.intended_at - EPOCH, 3), (one.unit.task, one.unit.model))
+            for one in self.attempts()
+            if one.run_id is not None
+        ]
+        known = [
+            [self.prices[pair] for at, pair in begun if at <= now and told.get(pair, math.inf) <= now]
+            for now, _ in begun
+        ]
+        return max(map(math.fsum, known)) - self.cap
+
+
+@pytest.mark.parametrize("prices", [CHEAP_FIRST, DEAR_FIRST, *MIXED])
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_a_budget_for_half_of_it(tmp_path: Path, prices: tuple[float, ...], repeats: int) -> None:
+    """Above the cap is nothing but what models cost whose price was unknown when the last runs were scheduled."""
+    shop = Shop(tmp_path, prices, share=0.5, repeats=repeats)
+    assert shop.run()
+    shop.check()
+    assert shop.excess() <= 1e-9
+
+
+@pytest.mark.parametrize("prices", [CHEAP_FIRST, DEAR_FIRST, *MIXED])
+@pytest.mark.parametrize("share", [0.55, 0.75, 0.95])
+@pytest.mark.parametrize("tasks", [[1.0], [1.0, 20.0, 0.1, 3.0, 0.3]])
+def test_a_sweep_that_goes_on_with_all_prices_known(
+    tmp_path: Path, prices: tuple[float, ...], share: float, tasks: list[float]
+) -> None:
+    """It stays within the cap, and leaves nothing of it that would pay for another run, of whatever task."""
+    shop = Shop(tmp_path, prices, tasks=tasks, share=100.0, durable=True)
+    assert shop.run()
+    shop.repeats = 2
+    shop.pay(share)
+    assert shop.run()
+    shop.check()
+    assert shop.ended.stopped == DrainReason.BUDGET
+    assert 0 <= shop.cap - shop.spent < shop.cheapest_left
+
+
+# --- Prices that nobody knows -------------------------------------------------------------------------------
+
+
+def log_normal(seed: int, number: int) -> list[float]:
+    """As prices are: most are small, and a few make up half of the sum."""
+    dice = random.Random(seed)
+    return [0.01 * math.exp(dice.gauss(0, 1)) for _ in range(number)]
+
+
+def used(shop: Shop) -> float:
+    """A share of the cap."""
+    assert shop.run()
+    shop.check()
+    return shop.spent / shop.cap
+
+
+def test_many_models_in_whatever_order(tmp_path: Path) -> None:
+    """With a cap of half, a sweep may spend a little more than it, as what is dear is known only afterwards."""
+    shares = [used(Shop(tmp_path / str(seed), log_normal(seed, 60), share=0.5)) for seed in range(20)]
+    assert max(shares) < 1.25
+    assert mean(max(0.0, share - 1) for share in shares) < 0.025
+    assert min(shares) > 0.7
+
+
+def test_many_models_and_repeats(tmp_path: Path) -> None:
+    """The models that are known by then do not use up what those need that are not."""
+    shops = [Shop(tmp_path / str(seed), log_normal(seed, 30), share=0.5, repeats=3) for seed in range(4)]
+    assert all(0.85 < used(shop) < 1.15 for shop in shops)
+
+
+def test_many_tasks_in_whatever_order(tmp_path: Path) -> None:
+    """What the first run of a task costs is as unknown as what one on another model does."""
+    shops = [Shop(tmp_path / str(seed), [0.01], tasks=log_normal(seed, 60), share=0.5) for seed in range(6)]
+    assert all(0.95 < used(shop) < 1.2 for shop in shops)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_many_tasks_share_a_small_cap(tmp_path: Path, seed: int) -> None:
+    """Also where the first models of all tasks are the cheap ones."""
+    prices = sorted(log_normal(seed, 30))
+    shop = Shop(tmp_path, prices, tasks=log_normal(100 + seed, 20), share=0.05)
+    assert 0.95 < used(shop) < 1.25
+
+
+# --- Turns --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def questions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Which task asked the budget, each time."""
+    asked: list[str] = []
+    allow = Budget.allow
+
+    async def counted(budget: Budget, task: str, *about: Any) -> list[str]:
+        asked.append(task)
+        return await allow(budget, task, *about)
+
+    monkeypatch.setattr(Budget, "allow", counted)
+    return asked
+
+
+@pytest.mark.parametrize("tasks", [10, 30])
+def test_not_many_more_questions_than_runs(tmp_path: Path, questions: list[str], tasks: int) -> None:
+    """However many tasks there are, each of which waits for what all others do."""
+    shop = Shop(tmp_path, log_normal(1, 20), tasks=log_normal(2, tasks), share=0.3)
+    assert shop.run()
+    assert shop.ended.stopped == DrainReason.BUDGET
+    assert len(questions) <= 3 * len(shop.kaggle.ours()) + 5 * tasks
+
+
+def test_the_end_comes_at_once(tmp_path: Path) -> None:
+    """When nothing is in flight any more and nothing fits: after two readings of the quota."""
+    shop = Shop(tmp_path, log_normal(1, 10), tasks=log_normal(2, 10), share=0.5)
+    assert shop.run()
+    ((at, event),) = shop.said_of(Draining)
+    assert event.reason == DrainReason.BUDGET
+    assert event.in_flight == 0
+    assert 0 <= at - max(shop.times(LogSaved)) <= 0.25
+    assert at == shop.seconds
+
+
+def known(folder: Path, costs: Sequence[float], cap: float) -> World:
+    """What a run of each task costs is known. All are changed, and more may be spent."""
+    by_task = dict(zip(names("t", len(costs)), costs, strict=True))
+    scenario = Scenario(course=lambda task, model, nth: Course(cost=by_task[task]))
+    world = World(folder, scenario, tasks=len(costs), rules=Rules(max_cost=1000.0), durable=True)
+    assert world.run()
+    for task in world.tasks:
+        world.edit(task)
+    world.rules = Rules(max_cost=math.fsum(costs) + cap)
+    return world
+
+
+def begun_soon(world: World) -> list[str]:
+    """The tasks of which a run was scheduled in the first 100 s after the change."""
+    assert world.run()
+    assert world.seconds > 500
+    runs = [run for run in world.kaggle.ours() if run.version == 2]
+    return [run.task for run in runs if run.scheduled < runs[0].scheduled + 100]
+
+
+def test_what_is_left_is_for_all_that_wait(tmp_path: Path) -> None:
+    """As soon as a run has told that it costs less than it was held to, however long others take."""
+    world = known(tmp_path, [10.0] + [1.0] * 20, cap=20.5)
+
+    def course(task: str, model: str, nth: int) -> Course:
+        return Course(cost=0.0, running=5.0) if task == "t1" else Course(cost=1.0, running=500.0)
+
+    world.serve(course=course, creation=lambda task: 0.0 if task == "t1" else 3.0)
+    assert len(begun_soon(world)) == 21
+
+
+def test_what_fits_does_not_wait_behind_what_does_not(tmp_path: Path) -> None:
+    """Whoever waits has had a turn before nothing but a long run is in flight."""
+    world = known(tmp_path, [1.0] * 8 + [0.05] * 2, cap=2.02)
+    late = {"t1": 0.0, "t2": 0.0, "t9": 10.0, "t10": 10.0}
+
+    def course(task: str, model: str, nth: int) -> Course:
+        return Course(cost=0.9, running=20.0) if task == "t2" else Course(cost=0.05, running=500.0)
+
+    world.serve(course=course, creation=lambda task: late.get(task, 3.0))
+    assert sorted(begun_soon(world)) == ["t1", "t10", "t2", "t9"]
+
+
+def test_readings_that_fail_now_and_then(tmp_path: Path) -> None:
+    """Where only the quota tells what is spent, one that fails ends nothing, however often."""
+    faults = tuple(Fault("quota", fault(500), first=first) for first in range(2, 20, 2))
+    scenario = Scenario(faults=faults, course=always(cost=None))
+    world = World(tmp_path, scenario, tasks=2, repeats=4, rules=Rules(max_cost=3.5))
+    assert world.run()
+    assert world.counts == (8, 0, 0, 0)
+
+
+def two_tasks(folder: Path, **facts: Any) -> World:
+    """Of the first one all but a run is too dear; the second is ready long after the first one waits."""
+
+    def course(task: str, model: str, nth: int) -> Course:
+        return Course(cost=1.0 if task == "t1" else 0.1)
+
+    creation = {"t1": 0.0, "t2": 50.0}
+    scenario = Scenario(course=course, creation=creation.__getitem__)
+    world = World(folder, scenario, tasks=2, models=4, rules=Rules(max_cost=1.75))
+    world.kaggle.have_task("t1")
+    del world.texts["t1"]
+    world.serve(**facts)
+    return world
+
+
+def test_a_task_that_comes_late_has_its_turn(tmp_path: Path) -> None:
+    """Although nothing is in flight, and what the other one wants does not fit."""
+    world = two_tasks(tmp_path)
+    assert world.run()
+    assert [run.task for run in world.kaggle.ours()] == ["t1", "t2", "t2", "t2", "t2"]
+    assert world.ended.stopped == DrainReason.BUDGET
+
+
+def test_a_task_that_never_comes_is_not_waited_for(tmp_path: Path) -> None:
+    """Once it has failed, the other one has had the last turn."""
+    world = two_tasks(tmp_path, creation_end=CreationState.ERRORED)
+    assert world.run(stop_after=1000.0)
+    assert [run.task for run in world.kaggle.ours()] == ["t1"]
+    assert world.ended.stopped == DrainReason.BUDGET
+    assert world.times(Draining)[0] - world.times(TaskFailed)[0] <= 0.25
+
+
+def test_a_task_with_something_in_its_way_has_its_turn(tmp_path: Path) -> None:
+    """Where a stranger's run of an earlier version keeps it from being scheduled; or does not end in time."""
+    for timeout, runs in (None, 5), (100.0, 2):
+        world = two_tasks(tmp_path / str(runs), of_any_version=True)
+        world.kaggle.have_task("t2")
+        for model in world.models[1:]:
+            world.kaggle.have_run("t2", model, Course(running=500.0))
+        world.rules = Rules(max_cost=1.75, timeout=timeout)
+        assert world.run(stop_after=2000.0)
+        assert len(world.kaggle.ours()) == runs
+        assert world.ended.stopped == DrainReason.BUDGET
+
+
+@pytest.mark.parametrize("tasks", [1, 2])
+def test_a_stage_that_collects_nothing(tmp_path: Path, tasks: int) -> None:
+    """What the first run costs will not be known in it: it ends, and the next one goes on."""
+    scenario = Scenario(course=always(cost=1.0))
+    world = World(tmp_path, scenario, tasks=tasks, models=4, rules=Rules(max_cost=3.5))
+    assert world.run(until="schedule", stop_after=1000.0)
+    assert len(world.kaggle.ours()) == 1
+    assert world.run()
+    world.check()
+    assert len(world.kaggle.ours()) == 3

@@ -1,0 +1,213 @@
+"""Pushes and creations that go wrong, take long, or are in the way of an end. In virtual time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fanbench.api.messages import CreationState, Task, TaskSlug
+from fanbench.sweeps.engine import Engine
+from fanbench.sweeps.events import CreationChanged, DrainReason, SweepEvent, TaskFailed, TaskPushed, TaskReady
+from fanbench.sweeps.rules import Rules
+from fanbench.sweeps.units import TaskPhase, TaskRecord, content_identity
+from tests.sweeps.kaggle import EPOCH, SimulatedKaggle
+from tests.sweeps.scenario import Course, Fault, Scenario, bad_request, cut, fault, throttled
+from tests.sweeps.world import World
+
+pytestmark = pytest.mark.usefixtures("no_jitter", "quick_disk")
+
+
+def drain_at_ready(event: SweepEvent, engine: Engine) -> None:
+    """Once one of the tasks can be run."""
+    if isinstance(event, TaskReady):
+        engine.drain(DrainReason.INTERRUPTED)
+
+
+# --- Looks --------------------------------------------------------------------------------------------------
+
+
+def test_a_push_whose_answer_is_lost_is_seen_soon(tmp_path: Path) -> None:
+    """It is looked for every other second."""
+    world = World(tmp_path, Scenario(stale=3.0, faults=(Fault("create", after=True),)))
+    assert world.run(until="push")
+    assert world.times(TaskPushed)[0] < 6.0
+    world.check_server()
+
+
+def test_a_server_that_is_away_after_a_lost_answer(tmp_path: Path) -> None:
+    """The look for the version is made again, and nothing is pushed twice."""
+    faults = (Fault("create", after=True), Fault("task", cut, times=3))
+    world = World(tmp_path, Scenario(faults=faults))
+    assert world.run()
+    world.check_all_done()
+    assert world.calls["create"] == 1
+
+
+def test_the_last_look_comes_after_the_grace(tmp_path: Path) -> None:
+    """However slow the looks are: what a call has made may show just before its grace is over."""
+    world = World(tmp_path, Scenario(stale=10.9, latency=2.2, faults=(Fault("create", after=True),)))
+    assert world.run()
+    world.check_all_done()
+    assert world.calls["create"] == 1
+
+
+def test_a_clock_that_was_set_back(tmp_path: Path) -> None:
+    """A push that seems to have been an hour from now is looked for as long as one of just now."""
+    world = World(tmp_path)
+    identity = content_identity(world.texts["t1"], ())
+    world.records.save_task(TaskRecord("t1", identity, TaskPhase.PUSHING, pushed_at=EPOCH + 3600.0))
+    assert world.run()
+    world.check_all_done()
+    assert world.times(TaskPushed)[0] < 12
+
+
+def test_a_push_that_was_refused_is_made_again_at_once(tmp_path: Path) -> None:
+    """There is nothing to look for: the server has said no."""
+    world = World(tmp_path, Scenario(faults=(Fault("create", bad_request),)))
+    assert world.run()
+    assert world.counts == (0, 0, 1, 0)
+    assert world.run()
+    world.check_all_done()
+    assert world.times(TaskPushed)[0] < 1.0
+
+
+# --- What the server says -----------------------------------------------------------------------------------
+
+
+class Complaining(SimulatedKaggle):
+    """Creates nothing, and says why in an answer of good order."""
+
+    async def create_task(self, slug: str, text: str, *, datasets: Sequence[str] = ()) -> Task:
+        self.calls["create"] += 1
+        return Task(slug=TaskSlug(task_slug=slug), error="Too large.")
+
+
+def test_an_answer_that_is_an_error(tmp_path: Path) -> None:
+    """The push has failed, for the reason that the server gives."""
+    world = World(tmp_path)
+    world.kaggle = Complaining(world.kaggle.scenario)
+    assert world.run(stop_after=1000.0)
+    assert world.counts == (0, 0, 1, 0)
+    assert [event.error for event in world.of(TaskFailed)] == ["Task 't1' could not be pushed: Too large."]
+    assert world.calls == {"create": 1}
+
+
+class Vague(SimulatedKaggle):
+    """The answer to a push says neither its version nor how far it is."""
+
+    async def create_task(self, slug: str, text: str, *, datasets: Sequence[str] = ()) -> Task:
+        await super().create_task(slug, text, datasets=datasets)
+        return Task(slug=TaskSlug(task_slug=slug))
+
+
+def test_an_answer_that_says_little(tmp_path: Path) -> None:
+    """The version is the one after that before; how far it is, is asked."""
+    world = World(tmp_path)
+    world.kaggle = Vague(world.kaggle.scenario)
+    world.kaggle.have_task("t1", "somebody's")
+    assert world.run()
+    world.check_all_done()
+    assert [event.version for event in world.of(TaskPushed)] == [2]
+
+
+def test_a_creation_that_fails_says_why(tmp_path: Path) -> None:
+    """In the words of the server."""
+    world = World(tmp_path, Scenario(bad_creations=1))
+    assert world.run()
+    assert [event.error for event in world.of(TaskFailed)] == [
+        "Task 't1' creation failed (status: ERRORED): It broke."
+    ]
+
+
+def test_a_server_that_is_away_during_the_creation_has_refused_nothing(tmp_path: Path) -> None:
+    """The version stays good: the next sweep does not push another one."""
+    world = World(tmp_path, Scenario(creation=30.0, faults=(Fault("task", fault(500), times=math.inf),)))
+    assert world.run()
+    assert world.counts == (0, 0, 1, 0)
+    world.serve(faults=())
+    assert world.run()
+    world.check_all_done()
+    assert world.calls["create"] == 0
+
+
+def test_datasets_go_along(tmp_path: Path) -> None:
+    """A task is pushed with those that it is to have."""
+    world = World(tmp_path)
+    planned = world._planned
+    world._planned = lambda slug: replace(planned(slug), datasets=("o/d",))  # type: ignore[method-assign]
+    assert world.run()
+    assert world.kaggle.tasks["t1"].versions[0].datasets == ("o/d",)
+
+
+def test_creations_are_asked_about_as_often_as_wished(tmp_path: Path) -> None:
+    """`--poll-interval` is for them, too; only what is new is said, and runs are nobody's business yet."""
+    world = World(tmp_path, Scenario(creation=600.0), rules=Rules(poll_interval=2.0))
+    assert world.run(until="push")
+    assert world.seconds < 603
+    assert world.calls["task"] > 250
+    assert [event.state for event in world.of(CreationChanged)] == [
+        CreationState.RUNNING,
+        CreationState.COMPLETED,
+    ]
+    assert world.calls["runs"] == 0
+
+
+# --- Runs that there are already ----------------------------------------------------------------------------
+
+
+def test_a_run_of_others_that_comes_while_a_task_is_created(tmp_path: Path) -> None:
+    """It is none of ours, however long the creation takes: what is there is listed just before we schedule."""
+    world = World(tmp_path, Scenario(creation=100.0, one_in_flight=False))
+    world.kaggle.will_run(50.0, "t1", "m1", Course(running=1.0))
+    assert world.run()
+    assert len(world.kaggle.runs) == 2
+    assert [one.run_id for one in world.attempts()] == [run.id for run in world.kaggle.ours()]
+    world.check_all_done()
+
+
+def test_an_attempt_that_comes_to_nothing_after_a_push_has_failed(tmp_path: Path) -> None:
+    """Its run cannot be scheduled again, and that is said."""
+    world = World(tmp_path)
+    assert not world.run(kill_in=("schedule", False))
+    world.kaggle.have_task("t1", "somebody's")
+    world.models = ("m1", "m2")
+    world.serve(faults=(Fault("create", bad_request, times=math.inf),))
+    assert world.run()
+    assert world.counts == (0, 0, 2, 0)
+    assert {(event.unit.model, event.stage) for event in world.missing()} == {("m1", "push"), ("m2", "push")}
+
+
+# --- An end that comes first --------------------------------------------------------------------------------
+
+
+def test_a_drain_while_an_earlier_version_is_created(tmp_path: Path) -> None:
+    """Its end is not waited for, and nothing is pushed any more."""
+    world = World(tmp_path, Scenario(creation=lambda slug: 3600.0 if slug == "t1" else 1.0), tasks=2)
+    world.kaggle.have_task("t1", "somebody's", age=0.0)
+    assert world.run(meanwhile=drain_at_ready)
+    assert world.calls["create"] == 1
+    assert world.seconds < 10
+
+
+def test_a_drain_while_a_push_is_looked_for(tmp_path: Path) -> None:
+    """One that was cut off by a kill is not waited for any longer."""
+    world = World(tmp_path, tasks=2)
+    identity = content_identity(world.texts["t1"], ())
+    world.records.save_task(TaskRecord("t1", identity, TaskPhase.PUSHING, pushed_at=EPOCH))
+    assert world.run(meanwhile=drain_at_ready)
+    assert world.calls["create"] == 1
+    assert world.seconds < 7
+
+
+def test_a_drain_while_a_push_is_put_off(tmp_path: Path) -> None:
+    """It is not tried again."""
+    faults = (Fault("create", throttled(60.0)),)
+    world = World(tmp_path, Scenario(faults=faults, creation=1.0), tasks=2)
+    assert world.run(meanwhile=drain_at_ready)
+    assert world.calls["create"] == 2
+    assert world.counts == (0, 0, 0, 2)
+    assert world.seconds < 10

@@ -1,0 +1,167 @@
+"""What a process finds when it begins, and what it says of it. In virtual time."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+
+from fanbench.api.messages import RunState
+from fanbench.sweeps import engine
+from fanbench.sweeps.engine import Engine
+from fanbench.sweeps.events import (
+    Draining,
+    DrainReason,
+    LogSaved,
+    OutputSaved,
+    Polled,
+    RunChanged,
+    RunFound,
+    RunScheduled,
+    SweepEvent,
+    SweepStarted,
+    TaskPushed,
+    TaskReady,
+)
+from fanbench.sweeps.rules import MaxFailures, Rules
+from fanbench.sweeps.units import Phase, TaskPhase
+from tests.sweeps.scenario import Course, Scenario, always, errored
+from tests.sweeps.world import World
+
+pytestmark = pytest.mark.usefixtures("no_jitter", "quick_disk")
+
+
+def test_only_what_is_on_disk_is_done(tmp_path: Path) -> None:
+    """A run that has ended, but whose output is not here, is not said to be done already."""
+    world = World(tmp_path, Scenario(course=always(output_gap=math.inf)), models=2)
+    assert world.run()
+    for run in world.kaggle.ours(model="m1"):
+        run.course = Course()
+    for done in (0, 1):
+        assert world.run()
+        assert [(event.planned, event.done) for event in world.of(SweepStarted)] == [(2, done)]
+
+
+def test_all_of_many_are_looked_for_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many are looked for in one go."""
+    monkeypatch.setattr(engine, "_CHECKED_AT_ONCE", 2)
+    world = World(tmp_path, models=5)
+    assert world.run()
+    shutil.rmtree(tmp_path / "t1")
+    assert world.run()
+    world.check_all_done()
+    assert len(world.of(OutputSaved)) == 5
+
+
+def test_a_stage_before_the_last_fetches_nothing(tmp_path: Path) -> None:
+    """Not even what was lost."""
+    world = World(tmp_path)
+    assert world.run()
+    shutil.rmtree(tmp_path / "t1")
+    assert world.run(until="schedule")
+    assert world.calls.total() == 0
+
+
+def test_what_an_errored_run_left_is_fetched_later(tmp_path: Path) -> None:
+    """Also if the process that tried it again was killed before."""
+
+    def course(task: str, model: str, nth: int) -> Course:
+        first = Course(end=RunState.ERRORED, output_gap=30.0)
+        return first if nth == 1 else Course(running=60.0)
+
+    world = World(tmp_path, Scenario(course=course), rules=Rules(retry_errored=1))
+    assert not world.run(stop_after=20.0)
+    assert len(world.kaggle.ours()) == 2
+    assert world.run()
+    world.check_all_done()
+    assert len(world.of(OutputSaved)) == 2
+
+
+def test_a_schedule_call_of_a_clock_that_was_set_back(tmp_path: Path) -> None:
+    """One that seems to be made in an hour is waited for as one of just now."""
+    world = World(tmp_path, Scenario(one_in_flight=False))
+    assert not world.run(kill_in=("schedule", False))
+    world.records.save_attempts([one.but(intended_at=one.intended_at + 3600.0) for one in world.attempts()])
+    assert world.run()
+    world.check_all_done()
+    assert world.times(RunScheduled)[0] < 15
+
+
+def test_a_run_that_was_scheduled_before_the_kill_and_is_listed_late(tmp_path: Path) -> None:
+    """The server had said that it is there: it is looked for longer than where nobody knows."""
+    world = World(tmp_path, Scenario(one_in_flight=False, unlisted=60.0, course=always(running=100.0)))
+    assert not world.run(stop_after=10.0)
+    assert world.run()
+    world.check_all_done()
+    assert len(world.kaggle.ours()) == 1
+
+
+def test_a_run_of_an_earlier_content_that_nobody_had_seen(tmp_path: Path) -> None:
+    """It is in the way of the new one, and its end is waited for."""
+    world = World(tmp_path, Scenario(of_any_version=True, course=always(running=400.0)))
+    assert not world.run(kill_in=("schedule", True))
+    world.edit("t1")
+    assert world.run()
+    assert world.counts == (1, 0, 0, 0)
+    assert world.calls["schedule"] == 2
+
+
+def test_what_is_said_is_written_down(tmp_path: Path) -> None:
+    """Wherever the process ends: nobody has heard of anything that the next one does not know."""
+    ended, point = False, 0
+    while not ended:
+        point += 1
+        world = World(tmp_path / str(point))
+        ended = world.run(kill_after=point)
+        phases = {one.phase for one in world.records.tasks().values()}
+        assert not world.of(TaskPushed) or phases <= {TaskPhase.PUSHED, TaskPhase.READY}
+        assert not world.of(TaskReady) or phases == {TaskPhase.READY}
+        for one in world.attempts():
+            assert not world.of(RunScheduled) or one.phase is not Phase.INTENDED
+            assert not world.of(RunFound) or one.run_id is not None
+            assert not any(event.state.terminal for event in world.of(RunChanged)) or one.phase is Phase.ENDED
+            assert not world.of(OutputSaved) or one.output is not None
+            assert not world.of(LogSaved) or one.log is not None
+    assert point > 20
+
+
+def test_as_many_logs_are_followed_as_is_said(tmp_path: Path) -> None:
+    """Not one more."""
+    world = World(
+        tmp_path, Scenario(course=always(running=30.0, output_gap=50.0)), models=9, rules=Rules(streams=3)
+    )
+    assert world.run()
+    world.check_all_done()
+    assert world.kaggle.most["streams"] == 3
+
+
+def test_the_time_that_a_sweep_took(tmp_path: Path) -> None:
+    """Is that since it began, and not since the clock did."""
+    world = World(tmp_path, Scenario(latency=0, creation=0, course=always(running=0.01, log=((0, "a\n"),))))
+    assert world.run(backend="asyncio")
+    assert 0 < world.ended.seconds <= world.seconds + 0.001
+
+
+def test_one_failure_less_than_too_many(tmp_path: Path) -> None:
+    """Stops nothing."""
+
+    def course(task: str, model: str, nth: int) -> Course:
+        return errored() if nth == 1 else Course()
+
+    world = World(tmp_path, Scenario(course=course), repeats=3, rules=Rules(max_failures=MaxFailures(2)))
+    assert world.run()
+    assert world.counts == (2, 1, 0, 0)
+
+
+def test_a_drain_says_how_much_is_followed_to_its_end(tmp_path: Path) -> None:
+    """The runs in flight."""
+    world = World(tmp_path, models=3)
+
+    def drain(event: SweepEvent, engine: Engine) -> None:
+        if isinstance(event, Polled) and event.pending:
+            engine.drain(DrainReason.INTERRUPTED)
+
+    assert world.run(meanwhile=drain)
+    assert [event.in_flight for event in world.of(Draining)] == [3]
