@@ -84,6 +84,21 @@ def test_names_that_are_one_on_this_disk(tmp_path: Path, monkeypatch: pytest.Mon
     assert sizes(unpack(path, target)) == {"a": 1, "A-2": 2}
 
 
+def test_many_of_the_same_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each finds its number at once: a small zip with many of them does not keep the disk busy for hours."""
+    tried, made = 0, Path.open
+
+    def opened(*arguments: Any, **named: Any) -> Any:
+        nonlocal tried
+        tried += 1
+        return made(*arguments, **named)
+
+    path, target = archive(tmp_path, zipped(*[(f"a{chr(mark)}", b"") for mark in range(1, 32)]))
+    monkeypatch.setattr(Path, "open", opened)
+    assert len(sizes(unpack(path, target))) == 31
+    assert tried == 31
+
+
 def test_an_empty_zip(tmp_path: Path) -> None:
     """A run may have written nothing."""
     assert unpack(*archive(tmp_path, zipped())) == []

@@ -391,6 +391,17 @@ async def test_a_resumed_sweep_knows_each_model() -> None:
     assert await desk.allow_of("cb", t="bb") == "cb"
 
 
+async def test_a_resumed_sweep_knows_tasks_that_ask_for_nothing() -> None:
+    """How dear theirs are is what a task of unknown cost is held to be."""
+    before = await priced(20.0, a=7.0)
+    desk = Desk(Server(), 20.0, before.records)
+    desk.budget.know(["t", "x"])
+    await desk.budget.read()
+    desk.finished("c", 0.1)
+    assert await desk.allow("x", c=1) == 1
+    assert await desk.allow("x", c=1, other=2) == 0
+
+
 begun_or_ended = st.tuples(st.sampled_from("abc"), st.sampled_from([1, 1, -1]))
 told = st.tuples(st.sampled_from("abc"), st.none() | st.floats(0, 9))
 

@@ -123,6 +123,18 @@ def copied(folder: Path) -> None:
         later(folder / name, text)
 
 
+def exchanged(folder: Path) -> None:
+    """Two files' names, when the disk's clock has gone on; neither was written."""
+    clock, before = folder.parent / "clock", max(file.stat().st_ctime_ns for file in folder.rglob("*"))
+    clock.touch()
+    while clock.stat().st_ctime_ns <= before:
+        clock.touch()
+    one, other, aside = folder / "a.run.json", folder / "sub" / "b", folder.parent / "aside"
+    one.rename(aside)
+    other.rename(one)
+    aside.rename(other)
+
+
 @pytest.mark.parametrize(
     ("harm", "whole"),
     [
@@ -132,10 +144,21 @@ def copied(folder: Path) -> None:
         (lambda folder: (folder / "sub" / "b").unlink(), False),
         (lambda folder: (folder / "sub" / "b").write_text("three"), False),
         (lambda folder: later(folder / "sub" / "b", "owt"), False),
+        (exchanged, False),
         (lambda folder: (folder / "more").touch(), False),
         (lambda folder: folder.rename(folder.with_name("else")), False),
     ],
-    ids=["none", "our log", "copied", "a file gone", "a size", "only a content", "a file more", "gone"],
+    ids=[
+        "none",
+        "our log",
+        "copied",
+        "a file gone",
+        "a size",
+        "only a content",
+        "exchanged",
+        "a file more",
+        "gone",
+    ],
 )
 def test_whether_an_output_is_whole(tmp_path: Path, harm: Callable[[Path], object], whole: bool) -> None:
     """By the number of its files and bytes, and by their content if one was written since."""

@@ -10,6 +10,7 @@ import stat
 import struct
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import FileIO
@@ -19,7 +20,7 @@ from typing import IO, NamedTuple
 from fanbench._errors import OutputError
 from fanbench.api._durable import sync
 
-__all__ = ["BadZip", "UnpackedFile", "unpack"]
+__all__ = ["BadZip", "UnpackedFile", "changed", "unpack"]
 
 # Far above what a run writes, far below what would fill a disk by surprise.
 MAX_BYTES = 16 << 30
@@ -32,7 +33,7 @@ _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|c
 
 class UnpackedFile(NamedTuple):
     """`name` is relative to the folder, with slashes; `size` in bytes; `digest` the SHA-256 of its content in hex;
-    `changed` when it was last written, by the disk's own clock, in nanoseconds since 1970."""
+    `changed` when it was last written or renamed, by the disk's own clock, in nanoseconds since 1970."""
 
     name: str
     size: int
@@ -74,6 +75,7 @@ def _write_all(
     check: Callable[[], object],
 ) -> list[UnpackedFile]:
     unpacked = []
+    taken: Counter[PurePosixPath] = Counter()
     folders = {folder}
     for entry, place in places:
         check()
@@ -81,15 +83,20 @@ def _write_all(
         _make_folders(path if entry.is_dir() else path.parent, folders)
         if entry.is_dir():
             continue
-        name, target = _new_file(folder, place, check)
+        name, target = _new_file(folder, place, taken, check)
         with target, zipped.open(entry) as source:
             digest = _copy(source, target, check)
             os.fsync(target.fileno())
-        info = os.stat(target.name)  # closed: before, some systems do not have the time of its last change
-        unpacked.append(UnpackedFile(name, info.st_size, digest, info.st_mtime_ns))
+        info = os.stat(target.name)  # after the close: some systems set the time of the last change only then
+        unpacked.append(UnpackedFile(name, info.st_size, digest, changed(info)))
     for made in folders:
         sync(made)
     return unpacked
+
+
+def changed(info: os.stat_result) -> int:
+    """Also for who exchanges two files or sets their times back, which the time of the last change of a file tells."""
+    return max(info.st_mtime_ns, info.st_ctime_ns)
 
 
 def _make_folders(wanted: Path, folders: set[Path]) -> None:
@@ -100,16 +107,20 @@ def _make_folders(wanted: Path, folders: set[Path]) -> None:
         folders.add(wanted)
 
 
-def _new_file(folder: Path, place: PurePosixPath, check: Callable[[], object]) -> tuple[str, FileIO]:
-    """Two files whose names are one here (on some disks also if they differ in case) are told apart by a number."""
-    name, number = str(place), 1
+def _new_file(
+    folder: Path, place: PurePosixPath, taken: Counter[PurePosixPath], check: Callable[[], object]
+) -> tuple[str, FileIO]:
+    """Two files whose names are one here (on some disks also if they differ in case) are told apart by a number.
+
+    `taken` has how many of the names for each place are known to be.
+    """
     while True:
+        taken[place] += 1
+        name = str(place) if taken[place] == 1 else f"{place}-{taken[place]}"
         try:
             return name, (folder / name).open("xb", buffering=0)
         except FileExistsError:
             check()
-            number += 1
-            name = f"{place}-{number}"
 
 
 def _copy(source: IO[bytes], target: FileIO, check: Callable[[], object]) -> str:

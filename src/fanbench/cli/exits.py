@@ -1,7 +1,7 @@
 """The one place where errors become words on stderr and an exit code.
 
 0 done; 1 failed, or some runs errored; 2 usage; 3 no or bad credentials; 4 not found; 5 timed out;
-6 the budget of a sweep is used up; 130 interrupted.
+6 the budget of a sweep is used up; 130 interrupted; 141 nobody reads stdout; 143 ended by SIGTERM.
 """
 
 from __future__ import annotations
@@ -18,10 +18,20 @@ import click
 from fanbench._errors import FanbenchError
 from fanbench.cli.secrecy import hidden
 
-__all__ = ["INTERRUPTED", "end_line", "explain", "explain_click", "leaves", "say_error", "speak_utf8"]
+__all__ = [
+    "INTERRUPTED",
+    "TERMINATED",
+    "end_line",
+    "explain",
+    "explain_click",
+    "leaves",
+    "say_error",
+    "speak_utf8",
+]
 
+# What a shell shows for a program that SIGINT, SIGTERM or a closed pipe has ended.
 INTERRUPTED = 130
-# What a shell shows for a program that a closed pipe has ended.
+TERMINATED = 143
 _BROKEN_PIPE = 141
 
 
@@ -29,7 +39,7 @@ def explain(error: BaseException, env: Mapping[str, str] = os.environ) -> int:
     """Says on stderr what went wrong; the exit code."""
     causes = list(leaves(error))
     if any(isinstance(cause, click.Abort) for cause in causes):
-        return INTERRUPTED
+        return INTERRUPTED  # at a question, whose line click has ended
     if any(isinstance(cause, KeyboardInterrupt) for cause in causes):
         end_line()
         for cause in causes:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from fanbench._errors import FanbenchError, RunFailed, WaitTimeout
+from fanbench.cli.exits import TERMINATED
 from fanbench.cli.options import Settings
 from fanbench.cli.retries import Retries
 from fanbench.cli.secrecy import hide
@@ -56,11 +57,14 @@ async def until_sigterm(work: Awaitable[T]) -> T:
 
     with alone():
         async with anyio.create_task_group() as group:
-            await group.start(_cancel_on_sigterm, group.cancel_scope)
-            result = await work
+            # Of its own: a second signal must not end what cleans up after the first.
+            with anyio.CancelScope() as scope:
+                await group.start(_cancel_on_sigterm, scope)
+                result = await work
             group.cancel_scope.cancel()
-            return result
-    raise click.exceptions.Exit(128 + signal.SIGTERM)
+            if not scope.cancelled_caught:
+                return result
+    raise click.exceptions.Exit(TERMINATED)
 
 
 async def _cancel_on_sigterm(scope: CancelScope, *, task_status: TaskStatus[None]) -> None:

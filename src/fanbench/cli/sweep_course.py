@@ -14,7 +14,7 @@ import anyio
 import anyio.to_thread
 
 from fanbench._errors import FanbenchError
-from fanbench.cli.exits import INTERRUPTED
+from fanbench.cli.exits import INTERRUPTED, TERMINATED
 from fanbench.cli.options import Settings
 from fanbench.cli.render import bold
 from fanbench.cli.slow import room
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Course", "Outcome", "Prepared", "prepare"]
 
-# What a shell shows for a program that SIGTERM has ended.
-_TERMINATED = 128 + signal.SIGTERM
 
 # Seconds that a full stderr is waited for.
 _PATIENCE = 1.0
@@ -164,7 +162,7 @@ class Course:
             task_status.started()
             async for number in signals:
                 first = self._code == 0
-                self._code = _TERMINATED if number == signal.SIGTERM else INTERRUPTED
+                self._code = TERMINATED if number == signal.SIGTERM else INTERRUPTED
                 if number == signal.SIGINT and first and self._sweep is not None:
                     self._sweep.drain()
                     await self._say(

@@ -131,9 +131,7 @@ def _walk(path: Path, problems: list[Problem]) -> Iterator[Path]:
 def _is_of_a_run(folder: Path, files: Sequence[str]) -> bool:
     """Whether `folder` is where a download has put a run: by its names, and by what a run leaves, if anything."""
     marks = any(name.endswith(".task.json") or name.startswith("__notebook") for name in files)
-    if _run_folder(folder) is None:
-        return False
-    return marks or not os.listdir(folder) or _has_log_only(folder)
+    return _run_folder(folder) is not None and (marks or os.listdir(folder) in ([], [RUN_LOG]))
 
 
 def _has_log_only(folder: Path) -> bool:

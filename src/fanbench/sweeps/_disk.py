@@ -19,7 +19,7 @@ import anyio.to_thread
 
 from fanbench._errors import OutputError
 from fanbench.api import _durable
-from fanbench.api._zips import UnpackedFile
+from fanbench.api._zips import UnpackedFile, changed
 from fanbench.sweeps._journal_file import JOURNAL
 from fanbench.sweeps._offload import Offload
 from fanbench.sweeps.units import SavedLog, SavedOutput
@@ -99,21 +99,21 @@ def contents_of(folder: Path) -> list[UnpackedFile]:
                 digest = hashlib.file_digest(content, "sha256").hexdigest()
                 info = os.fstat(content.fileno())
             name = Path(file.path).relative_to(folder).as_posix()
-            found.append(UnpackedFile(name, info.st_size, digest, info.st_mtime_ns))
+            found.append(UnpackedFile(name, info.st_size, digest, changed(info)))
     return found
 
 
 def output_is_whole(root: Path, output: SavedOutput) -> bool:
-    """Whether it is in its place as it was: its content is read only if a file was written since.
+    """Whether it is in its place as it was: its content is read only if a file was written or renamed since.
 
-    (In a copy of the folder, all of them were.) Who changes a file and sets its time back is not found out.
+    (In a copy of the folder, all of them were.)
     """
     folder = root / output.path
     try:
         found = [file.stat(follow_symlinks=False) for file in _files(folder)]
         if len(found) != output.files or sum(info.st_size for info in found) != output.size:
             return False
-        untouched = all(info.st_mtime_ns <= output.changed for info in found)
+        untouched = all(changed(info) <= output.changed for info in found)
         return untouched or seal(folder).digest == output.digest
     except (OSError, OutputError):
         return False

@@ -157,6 +157,11 @@ class Budget:
         self._answers = False
         self._said: BudgetRead | None = None
 
+    def know(self, tasks: Iterable[str]) -> None:
+        """What the journal has of them: also a task that asks for nothing now tells how dear runs may be."""
+        for task in tasks:
+            self._costs_of(task)
+
     async def read(self) -> None:
         """A new reading. From the first the sweep's spending is counted; a resumed one goes on counting.
 

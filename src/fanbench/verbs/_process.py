@@ -160,6 +160,7 @@ def _kill_marked(process: Path, wanted: bytes) -> bool:
     (A thread of the kernel never has any, and no program.)
     """
     try:
+        # First: whoever has none now may have both in a moment, and must not pass for one without an environment.
         begun = (process / "cmdline").read_bytes()
         environment = (process / "environ").read_bytes()
         if wanted in environment.split(b"\0"):

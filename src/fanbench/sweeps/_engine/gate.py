@@ -22,8 +22,8 @@ class Gate:
     """Open wide where there is no budget.
 
     A task that is refused a run waits, and asks again when a run of its own has said what it cost, or when its turn
-    has come: each end of any run wakes so many of those who wait that all have had theirs by the last. So there are
-    not many more questions than runs, however many tasks there are.
+    has come: each end of any run wakes so many of those who wait that all have had theirs by the last. That is few
+    questions a run for tens of tasks; of hundreds of which few runs fit, each end wakes many in vain.
     """
 
     def __init__(self, shared: Shared) -> None:
@@ -38,6 +38,7 @@ class Gate:
     async def begin(self) -> None:
         """The first reading of the quota, if anything is to be scheduled."""
         if self._budget is not None and any(board.due for board in self._shared.boards.values()):
+            self._budget.know(self._shared.boards)
             await self._budget.read()
 
     def is_shut(self, board: Board) -> bool:
