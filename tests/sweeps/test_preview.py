@@ -107,7 +107,7 @@ def test_a_task_whose_runs_are_all_done_is_left_alone() -> None:
     made = preview(plan(pushed(seen=task("t", version=2))), known)
     assert only(made) == (PushStep.NEW_VERSION, False, Counts(done=3), 0)
     assert made.nothing_to_do
-    assert "Everything is done: nothing will be touched." in made.lines()
+    assert any(line.startswith("Everything is done.") for line in made.lines())
 
 
 def test_what_errored_is_scheduled_again_if_wanted() -> None:

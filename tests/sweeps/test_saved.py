@@ -57,7 +57,8 @@ def test_what_makes_another_sweep(later: SweepPlan, endpoint: str, told: str | N
     if error is not None and told is not None:
         assert told in error.message
         assert "--fresh" in str(error.hint)
-        assert "fanbench sweep -o out" in str(error.hint)
+        goes_on = "fanbench sweep -o out" if endpoint == URL else f"--endpoint {URL}"
+        assert goes_on in str(error.hint)
 
 
 @settings(deadline=None)

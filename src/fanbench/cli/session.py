@@ -45,7 +45,7 @@ async def _call(settings: Settings, verb: Callable[[Client], Awaitable[T]]) -> T
         return await verb(client)
 
 
-async def until_sigterm(work: Awaitable[T]) -> T:
+async def until_sigterm(work: Callable[[], Awaitable[T]]) -> T:
     """The result of `work`, which SIGTERM ends as Ctrl-C does: what it has made for a while does not stay.
 
     Raises:
@@ -60,7 +60,7 @@ async def until_sigterm(work: Awaitable[T]) -> T:
             # Of its own: a second signal must not end what cleans up after the first.
             with anyio.CancelScope() as scope:
                 await group.start(_cancel_on_sigterm, scope)
-                result = await work
+                result = await work()
             group.cancel_scope.cancel()
             if not scope.cancelled_caught:
                 return result

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +85,8 @@ def _try(
         in_order(index, (good[index], outcome))
 
     async def run(client: Client) -> list[Trial | FanbenchError]:
-        trials = try_files(
+        trials = partial(
+            try_files,
             client,
             [item.file for item in good if item.file],
             model=wishes.model,

@@ -113,8 +113,13 @@ def same_sweep(saved: Saved, plan: SweepPlan, endpoint: str) -> SweepError | Non
     It does if it is for the same server and has all tasks, models and repeats that the folder's has: with
     more, it extends that. Limits and policies may differ, and so may the content of the tasks.
     """
+    if saved.endpoint != endpoint:
+        return SweepError(
+            f"{plan.output} holds another sweep: it runs on {saved.endpoint}, and this one on {endpoint}.",
+            hint=f"That one goes on with its server: --endpoint {saved.endpoint}. If it was a local server, start that "
+            f"on the same port again. {_FRESH}",
+        )
     differences = [
-        *([f"it runs on {saved.endpoint}, and this one on {endpoint}"] if saved.endpoint != endpoint else []),
         *_lacking("task", saved.tasks, [task.slug for task in plan.tasks]),
         *_lacking("model", saved.models, plan.models),
         *(

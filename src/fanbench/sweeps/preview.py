@@ -113,7 +113,7 @@ class Preview:
 
     def _sum(self) -> str:
         if self.nothing_to_do:
-            return "Everything is done: nothing will be touched."
+            return "Everything is done. Files that are gone or were edited will be downloaded again, nothing else."
         pushes = f"push {_many(self.pushes, 'task')}, " if self.pushes else ""
         return f"Will {pushes}{_count_words(self.counts)}; about {_many(self.calls, 'call')}"
 
