@@ -24,9 +24,9 @@ from pathlib import Path
 import anyio
 
 from fanbench import Client, resolve_config
-from fanbench.api.messages import Run
 from fanbench.local.launcher import LocalServer, find_server
 from fanbench.tasks import to_notebook
+from fanbench.wire.messages import Run
 
 TASK = """
 # %%
@@ -62,7 +62,7 @@ async def push(client: Client) -> None:
     await client.create_task("trivial", to_notebook(TASK))
     while (task := await client.get_task("trivial")).creation_state.pending:
         await anyio.sleep(0.05)
-    assert task.creation_state.word == "COMPLETED", task.creation_error_message
+    assert task.creation_state.label == "COMPLETED", task.creation_error_message
 
 
 async def finished(client: Client, count: int) -> list[Run]:
@@ -81,7 +81,7 @@ async def measure(address: LocalServer, count: int) -> tuple[float, list[float]]
         await client.schedule_runs("trivial", [f"m{n}" for n in range(count)])
         runs = await finished(client, count)
         rate = 60 * count / (time.perf_counter() - start)
-        assert all(run.state.word == "COMPLETED" for run in runs)
+        assert all(run.state.label == "COMPLETED" for run in runs)
         single = []
         for number in range(5):
             start = time.perf_counter()

@@ -134,10 +134,10 @@ async def _sweep(runs: int, folder: Path, journal: Any) -> tuple[float, Counter[
     from tests.sweeps.kaggle import SimulatedKaggle
     from tests.sweeps.scenario import Scenario
 
-    from fanbench.api.outputs import Downloaded
-    from fanbench.sweeps._disk import contents_of
+    from fanbench.sweeps.artifacts import contents_of
     from fanbench.sweeps.engine import Engine
     from fanbench.sweeps.events import SweepEnded
+    from fanbench.wire.downloads import Downloaded
 
     class Lean(SimulatedKaggle):
         """Outputs of one small file, put in their place by the shortest way."""

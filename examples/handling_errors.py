@@ -57,7 +57,7 @@ async def runs_that_take_too_long_or_fail(client: Client, folder: Path) -> None:
         print(f"{len(error.runs)} still running")
     # A run that errored is a result, and raises nothing.
     for run in await client.wait(*report.runs):
-        print(f"{run.state.word}: {run.error_message.splitlines()[-1]}")
+        print(f"{run.state.label}: {run.error_message.splitlines()[-1]}")
 
 
 async def main() -> None:

@@ -29,7 +29,7 @@ async def main() -> None:
             for run in report.runs:
                 group.start_soon(show, client, run)
         for run in await client.wait(*report.runs):
-            print(f"{run.model_version_slug}: {run.state.word}")
+            print(f"{run.model_version_slug}: {run.state.label}")
 
 
 anyio.run(main)

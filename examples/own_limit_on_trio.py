@@ -9,7 +9,7 @@ from pathlib import Path
 import trio
 
 from fanbench import Client
-from fanbench.verbs.models import model_slug
+from fanbench.operations.models import model_slug
 
 TASK = Path(__file__).parent / "tasks/arithmetic.py"
 
@@ -18,7 +18,7 @@ async def run_on(client: Client, task: str, model: str, limiter: trio.CapacityLi
     async with limiter:
         report = await client.run(task, model, wait=True)
     for run in report.runs:
-        print(f"{model}: {run.state.word}")
+        print(f"{model}: {run.state.label}")
 
 
 async def main() -> None:

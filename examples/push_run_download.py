@@ -19,7 +19,7 @@ async def main() -> None:
         pushed = await client.push(TASK, wait=True)
         report = await client.run(pushed.slug, "*", wait=True)
         for run in report.runs:
-            print(run.id, run.model_version_slug, run.state.word)
+            print(run.id, run.model_version_slug, run.state.label)
         await client.download(pushed.slug, output="results")
     print(table(fanbench.read_results([Path("results")]).newest()).plain())
 

@@ -21,9 +21,9 @@ from fanbench import (
     UsageError,
     resolve_config,
 )
-from fanbench.verbs.events import Event, RunChanged
-from tests.api.fake_server import FakeServer, problem
+from fanbench.operations.events import Event, RunChanged
 from tests.cli.world import World, bodies
+from tests.wire.fake_server import FakeServer, problem
 
 pytestmark = pytest.mark.anyio
 
@@ -112,7 +112,7 @@ async def test_a_run_with_a_wait_gives_the_ended_runs(client: Client, world: Wor
     world.ends["five"] = "ERRORED"
     seen: list[Event] = []
     report = await client.run(["t"], "*", wait=True, report=seen.append)
-    assert {(run.model_version_slug, run.state.word) for run in report.runs} == {
+    assert {(run.model_version_slug, run.state.label) for run in report.runs} == {
         ("four", "COMPLETED"),
         ("five", "ERRORED"),
     }
@@ -125,7 +125,7 @@ async def test_a_task_is_waited_for_by_name(client: Client, world: World) -> Non
     world.add_run("t", "four")
     world.seconds = 0.2
     await client.run("t", "five")
-    assert [run.state.word for run in await client.wait("t")] == ["COMPLETED", "COMPLETED"]
+    assert [run.state.label for run in await client.wait("t")] == ["COMPLETED", "COMPLETED"]
 
 
 async def test_a_wait_has_an_end(client: Client, world: World) -> None:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from fanbench._version import __version__
 
 if TYPE_CHECKING:
-    from fanbench._client import Client, local_server
-    from fanbench._config import (
+    from fanbench.client import Client, local_server
+    from fanbench.config import (
         Anonymous,
         Basic,
         Bearer,
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         Credentials,
         resolve_config,
     )
-    from fanbench._errors import (
+    from fanbench.errors import (
         ApiError,
         BadAnswer,
         BadRequest,
@@ -44,28 +44,28 @@ if TYPE_CHECKING:
         UsageError,
         WaitTimeout,
     )
-    from fanbench.api.messages import (
-        BenchmarkModel,
-        CreationState,
-        LogEntry,
-        Run,
-        RunState,
-        Task,
-    )
     from fanbench.local.launcher import LocalServer, ensure_server
-    from fanbench.results import ResultSet, RunResult, read_results
-    from fanbench.sweeps.events import SweepEvent
-    from fanbench.sweeps.plan import SweepPlan
-    from fanbench.sweeps.report import RunRow, RunStatus, SweepReport
-    from fanbench.sweeps.simple import plan_sweep, sweep
-    from fanbench.sweeps.sweep import Sweep
-    from fanbench.verbs import (
+    from fanbench.operations import (
         DownloadReport,
         DownloadRow,
         Pushed,
         RunReport,
         StillRunning,
         TaskStatus,
+    )
+    from fanbench.results import ResultSet, RunResult, read_results
+    from fanbench.sweeps.events import SweepEvent
+    from fanbench.sweeps.plan import SweepPlan
+    from fanbench.sweeps.report import RunRow, RunStatus, SweepReport
+    from fanbench.sweeps.run_sweep import plan_sweep, sweep
+    from fanbench.sweeps.sweep import Sweep
+    from fanbench.wire.messages import (
+        BenchmarkModel,
+        CreationState,
+        LogEntry,
+        Run,
+        RunState,
+        Task,
     )
 
 __all__ = [
@@ -129,17 +129,24 @@ __all__ = [
 
 # Where the names that are no errors come from.
 _HOMES = {
-    "fanbench._client": ("Client", "local_server"),
-    "fanbench._config": ("Anonymous", "Basic", "Bearer", "Config", "Credentials", "resolve_config"),
-    "fanbench.api.messages": ("BenchmarkModel", "CreationState", "LogEntry", "Run", "RunState", "Task"),
+    "fanbench.client": ("Client", "local_server"),
+    "fanbench.config": ("Anonymous", "Basic", "Bearer", "Config", "Credentials", "resolve_config"),
+    "fanbench.wire.messages": ("BenchmarkModel", "CreationState", "LogEntry", "Run", "RunState", "Task"),
     "fanbench.local.launcher": ("LocalServer", "ensure_server"),
     "fanbench.results": ("ResultSet", "RunResult", "read_results"),
     "fanbench.sweeps.events": ("SweepEvent",),
     "fanbench.sweeps.plan": ("SweepPlan",),
     "fanbench.sweeps.report": ("RunRow", "RunStatus", "SweepReport"),
-    "fanbench.sweeps.simple": ("plan_sweep", "sweep"),
+    "fanbench.sweeps.run_sweep": ("plan_sweep", "sweep"),
     "fanbench.sweeps.sweep": ("Sweep",),
-    "fanbench.verbs": ("DownloadReport", "DownloadRow", "Pushed", "RunReport", "StillRunning", "TaskStatus"),
+    "fanbench.operations": (
+        "DownloadReport",
+        "DownloadRow",
+        "Pushed",
+        "RunReport",
+        "StillRunning",
+        "TaskStatus",
+    ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -147,7 +154,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_HOME_OF.get(name, "fanbench._errors")), name)
+    value = getattr(import_module(_HOME_OF.get(name, "fanbench.errors")), name)
     globals()[name] = value
     return value
 

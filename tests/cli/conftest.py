@@ -13,9 +13,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from fanbench.cli.root import root
-from tests.api.fake_server import FakeServer
 from tests.cli.world import World
 from tests.ctrl_c import obeyed_ctrl_c
+from tests.wire.fake_server import FakeServer
 
 TASK = """\
 # %%

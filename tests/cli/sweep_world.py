@@ -7,10 +7,10 @@ from pathlib import Path
 
 from click.testing import Result
 
-from tests.api.fake_server import FakeServer
 from tests.cli.conftest import TASK, Cli
 from tests.cli.world import World
 from tests.results.build import number, passed
+from tests.wire.fake_server import FakeServer
 
 __all__ = ["Sweep", "changes", "plain", "sweep_of", "sweep_world", "task_files"]
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from fanbench.cli.root import root
-from tests.api.fake_server import FakeServer, problem
 from tests.cli.conftest import Cli
 from tests.cli.test_flows import shown
 from tests.cli.world import World, bodies
+from tests.wire.fake_server import FakeServer, problem
 
 # --- leaderboard ---
 

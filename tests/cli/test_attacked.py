@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.api.fake_server import FakeServer, problem
 from tests.cli.conftest import Cli
 from tests.cli.world import World
+from tests.wire.fake_server import FakeServer, problem
 
 
 def test_the_vendors_csv_flag(cli: Cli, world: World) -> None:

@@ -12,9 +12,9 @@ import pytest
 from click.testing import CliRunner
 
 from fanbench.cli.root import root
-from tests.api.fake_server import Answer, FakeServer, problem
 from tests.cli.conftest import Cli
 from tests.cli.world import World, run_zip
+from tests.wire.fake_server import Answer, FakeServer, problem
 
 RUN = ["tasks", "run", "t"]
 PUSH = ["tasks", "push", "my-task", "-f", "task.py"]

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.api.fake_server import Answer, FakeServer, Request, problem
 from tests.cli.conftest import Cli, program
 from tests.cli.world import World
-from tests.verbs.fake_sdk import install_fake_sdk, task_text
+from tests.operations.fake_sdk import install_fake_sdk, task_text
+from tests.wire.fake_server import Answer, FakeServer, Request, problem
 
 
 @pytest.fixture

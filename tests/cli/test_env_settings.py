@@ -9,7 +9,7 @@ import pytest
 
 from fanbench.cli.env_settings import offer
 from fanbench.cli.render import Output
-from fanbench.verbs.environment import nearly_over
+from fanbench.operations.environment import nearly_over
 
 
 def values(key: str, left: timedelta) -> dict[str, str]:

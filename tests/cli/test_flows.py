@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.api.fake_server import CUT, Answer, FakeServer, problem
 from tests.cli.conftest import Cli
 from tests.cli.world import World, bodies
+from tests.wire.fake_server import CUT, Answer, FakeServer, problem
 
 
 def shown(text: str) -> str:

@@ -22,10 +22,10 @@ from fanbench.cli import live
 from fanbench.cli.live import Display, End, Picture, Row, Timed, clock, spinner
 from fanbench.cli.render import Output
 from fanbench.cli.screen import Screen as LiveScreen
-from tests.api.fake_server import Answer, FakeServer, events
 from tests.cli.terminal import Screen, session
 from tests.cli.world import World, run_zip
-from tests.verbs.fake_sdk import install_fake_sdk, task_text
+from tests.operations.fake_sdk import install_fake_sdk, task_text
+from tests.wire.fake_server import Answer, FakeServer, events
 
 # --- What it looks like ---
 
@@ -572,7 +572,7 @@ def test_rich_is_imported_where_rows_are_drawn() -> None:
     """And nowhere before."""
     code = """
 import sys
-from fanbench.cli import download, live, log, push, run, watching
+from fanbench.cli import download, live, log, progress, push, run
 from fanbench.cli.render import Output
 with live.Display(Output()) as display:
     display.show(1, live.Row("work"))

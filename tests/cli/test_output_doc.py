@@ -44,8 +44,8 @@ def declared(command: click.Command) -> tuple[str, ...] | None:
 
 
 def in_code() -> dict[str, tuple[str, ...] | None]:
+    from fanbench.cli.check_run import FIELDS as TRIAL_FIELDS
     from fanbench.cli.sweep import PLAN_FIELDS
-    from fanbench.cli.trials import FIELDS as TRIAL_FIELDS
     from fanbench.sweeps.summary import FIELDS as SWEEP_FIELDS
 
     leaves = {" ".join(path): found for path, found in commands(root) if not isinstance(found, click.Group)}

@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 
 from fanbench.cli.lazy import LazyGroup
-from tests.api.fake_server import HANG, Answer, FakeServer
 from tests.cli.conftest import program
 from tests.cli.world import World, bodies
 from tests.ctrl_c import obeyed_ctrl_c
+from tests.wire.fake_server import HANG, Answer, FakeServer
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -34,7 +34,7 @@ HEAVY = (
     "nbformat",
     "dotenv",
     "csv",
-    "fanbench.api",
+    "fanbench.wire",
 )
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from fanbench import ConnectionFailed, FanbenchError, RateLimited
-from fanbench.api._retry import Retry
 from fanbench.cli.retries import Retries
+from fanbench.wire.retry import Retry
 
 GONE = ConnectionFailed("Nobody is there", endpoint="http://127.0.0.1:1")
 FAST = RateLimited("Not so fast", call="ListBenchmarkTaskRuns", status=429)

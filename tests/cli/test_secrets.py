@@ -13,11 +13,11 @@ import pytest
 import structlog
 from click.testing import CliRunner, Result
 
+from fanbench.cli.redact import hidden, hide
 from fanbench.cli.root import root
-from fanbench.cli.secrecy import hidden, hide
-from tests.api.fake_server import Answer, FakeServer, Request, problem
 from tests.cli.conftest import Cli
 from tests.cli.world import World
+from tests.wire.fake_server import Answer, FakeServer, Request, problem
 
 SECRET = "kg-9f8e7d6c5b4a39281706f5e4d3c2b1a0"
 PAIR = base64.b64encode(f"ada:{SECRET}".encode()).decode()
@@ -54,7 +54,7 @@ FORMS = {
 @pytest.fixture(autouse=True)
 def nothing_known_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     """What another test has hidden does not help this one."""
-    monkeypatch.setattr("fanbench.cli.secrecy._secrets", set())
+    monkeypatch.setattr("fanbench.cli.redact._secrets", set())
 
 
 def parrot(request: Request) -> Answer:
@@ -113,7 +113,7 @@ def test_no_secret_is_said(
 
 def _without_slow_checks(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server's part only: the machine's has no secrets, and takes seconds."""
-    from fanbench.verbs import _doctor_local as machine
+    from fanbench.operations import doctor_local as machine
 
     async def nothing() -> list[object]:
         return []

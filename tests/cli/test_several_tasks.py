@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.api.fake_server import FakeServer
 from tests.cli.conftest import Cli
 from tests.cli.world import World, bodies
+from tests.wire.fake_server import FakeServer
 
 
 @pytest.fixture(autouse=True)

@@ -11,11 +11,11 @@ import pytest
 from fanbench.sweeps.lock import FolderLock
 from fanbench.sweeps.state import CellState, SweepState, read_event
 from fanbench.sweeps.summary import FIELDS
-from tests.api.fake_server import FakeServer, problem
 from tests.cli.conftest import Cli
 from tests.cli.sweep_world import Sweep, changes, plain, sweep_of, sweep_world, task_files
 from tests.cli.world import World, bodies
 from tests.results.build import passed
+from tests.wire.fake_server import FakeServer, problem
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.api.fake_server import FakeServer
 from tests.cli.conftest import Cli
 from tests.cli.sweep_world import Sweep, changes, plain, sweep_of, sweep_world, task_files
 from tests.cli.world import World, bodies
+from tests.wire.fake_server import FakeServer
 
 
 @pytest.fixture

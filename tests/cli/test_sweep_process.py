@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.api.fake_server import Answer, FakeServer
 from tests.cli.conftest import Cli, program
 from tests.cli.sweep_world import Sweep, changes, sweep_of, sweep_world, task_files
 from tests.cli.terminal import Session, session
 from tests.cli.world import World
+from tests.wire.fake_server import Answer, FakeServer
 
 Start = Callable[..., subprocess.Popen[bytes]]
 

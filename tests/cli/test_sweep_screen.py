@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from fanbench.api.messages import CreationState, RunState
 from fanbench.cli.sweep_screen import Picture
 from fanbench.sweeps.events import (
     BudgetRead,
@@ -31,6 +30,7 @@ from fanbench.sweeps.events import (
 )
 from fanbench.sweeps.state import SweepState
 from fanbench.sweeps.units import Unit
+from fanbench.wire.messages import CreationState, RunState
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 

@@ -8,13 +8,12 @@ from pathlib import Path
 import anyio
 import pytest
 
-from fanbench._errors import RunFailed
-from fanbench.api.messages import CreationState, RunState
 from fanbench.cli.options import Settings
 from fanbench.cli.sweep_lines import Narrator
 from fanbench.cli.sweep_report import failure, show_report
 from fanbench.cli.sweep_screen import Picture
 from fanbench.cli.sweep_step import next_stage, question, stage_failure
+from fanbench.errors import RunFailed
 from fanbench.results import Table
 from fanbench.sweeps.engine import Stage
 from fanbench.sweeps.events import (
@@ -33,12 +32,13 @@ from fanbench.sweeps.events import (
     TaskFailed,
     TaskReady,
 )
+from fanbench.sweeps.options import Rules
 from fanbench.sweeps.plan import PlannedTask, SweepPlan
 from fanbench.sweeps.preview import preview
 from fanbench.sweeps.report import RunRow, RunStatus, SweepReport
-from fanbench.sweeps.rules import Rules
 from fanbench.sweeps.state import SweepState
 from fanbench.sweeps.units import Attempt, Phase, TaskPhase, TaskRecord, Unit
+from fanbench.wire.messages import CreationState, RunState
 from tests.sweeps.records import MemoryRecords
 
 AT = datetime(2030, 1, 1, tzinfo=UTC)

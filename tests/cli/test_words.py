@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fanbench import UsageError
-from fanbench.cli.words import one_value_each, optional_wait
+from fanbench.cli.argv import one_value_each, optional_wait
 
 OPTIONS = [
     click.Option(["-m", "--model"], multiple=True),

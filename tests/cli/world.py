@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.api.fake_server import Answer, FakeServer, Request, events, problem
+from tests.wire.fake_server import Answer, FakeServer, Request, events, problem
 
 __all__ = ["World", "run_zip"]
 

@@ -17,14 +17,14 @@ import httpx
 import pytest
 
 from fanbench import Client, FanbenchError, resolve_config
-from fanbench.api import _calls
-from fanbench.api._calls import Call
+from fanbench.wire import protocol
+from fanbench.wire.protocol import Call
 from tests.e2e.kagglesdk_calls import classes, objections
 from tests.local.server_process import TASK, ServerProcess, push, run, task_source
 
 pytestmark = pytest.mark.e2e
 
-CALLS = {f"{call.service}/{call.method}": call for call in vars(_calls).values() if isinstance(call, Call)}
+CALLS = {f"{call.service}/{call.method}": call for call in vars(protocol).values() if isinstance(call, Call)}
 # Kaggle has no such call.
 OURS_ONLY = {"benchmarks.BenchmarkTasksApiService/DeleteBenchmarkTask"}
 VENDORS = classes()
@@ -164,7 +164,7 @@ def test_errors_have_a_code_and_a_message(exchanges: list[Exchange]) -> None:
 def test_a_log_is_a_list_of_entries(exchanges: list[Exchange]) -> None:
     """The log of an ended run: objects of a stream's name, seconds and text, and nothing else."""
     logs = [
-        exchange.answer for exchange in named(exchanges, _path(_calls.GET_LOGS)) if exchange.status == 200
+        exchange.answer for exchange in named(exchanges, _path(protocol.GET_LOGS)) if exchange.status == 200
     ]
     kept = [log for log in logs if log is not None]
     assert len(kept) == 3
@@ -185,17 +185,17 @@ def test_states_of_every_kind_were_heard(exchanges: list[Exchange]) -> None:
     """The answers judged above are not all of one kind: good and bad ends, live and queued runs."""
     runs = [
         each
-        for exchange in named(exchanges, _path(_calls.LIST_RUNS))
+        for exchange in named(exchanges, _path(protocol.LIST_RUNS))
         for each in exchange.answer.get("runs", [])
     ]
     words = {each["state"].rpartition("_")[2] for each in runs}
     assert words >= {"COMPLETED", "ERRORED", "RUNNING"}
-    asked = [each for each in named(exchanges, _path(_calls.GET_TASK)) if each.status == 200]
+    asked = [each for each in named(exchanges, _path(protocol.GET_TASK)) if each.status == 200]
     creations = {exchange.answer["creationState"] for exchange in asked}
     assert {state.rpartition("_")[2] for state in creations} >= {"COMPLETED", "ERRORED"}
     skipped = [
         result
-        for exchange in named(exchanges, _path(_calls.SCHEDULE_RUNS))
+        for exchange in named(exchanges, _path(protocol.SCHEDULE_RUNS))
         for result in exchange.answer["results"]
         if "runSkippedReason" in result
     ]

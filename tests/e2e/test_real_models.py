@@ -15,10 +15,10 @@ import httpx
 import msgspec
 import pytest
 
-from fanbench.api.messages import RunState
 from fanbench.local.models.catalog import Embedded, read_catalog
 from fanbench.results import read_results
 from fanbench.tasks import choose_task, read_task_file
+from fanbench.wire.messages import RunState
 from tests.local.server_process import TASK, ServerProcess, push, run, run_server
 
 MODELS = Path(os.environ.get("FANBENCH_TEST_MODELS", ""), "models.toml")
@@ -106,7 +106,7 @@ async def test_the_examples_run_on_both_and_tell_them_apart(real: ServerProcess,
         for path in sorted(EXAMPLES.glob("*.py")):
             slug = choose_task(read_task_file(path), None).slug
             task = await push(client, slug, path.read_text())
-            assert task.creation_state.word == "COMPLETED", task.creation_error_message
+            assert task.creation_state.label == "COMPLETED", task.creation_error_message
             for done in await run(client, slug, SMOLLM2, GEMMA):
                 assert done.state is RunState.COMPLETED, done.error_message
                 target = tmp_path / slug / "1" / done.model_version_slug / str(done.id)

@@ -15,9 +15,9 @@ from pathlib import Path
 import anyio
 
 from fanbench import Client, resolve_config
-from fanbench.api.messages import Run, Task
 from fanbench.local.launcher import LocalServer, find_server
 from fanbench.tasks import to_notebook
+from fanbench.wire.messages import Run, Task
 
 START_SECONDS = 30.0
 

@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from fanbench import Client
-from fanbench.api.messages import RunState
 from fanbench.local.executor.orphans import children
+from fanbench.wire.messages import RunState
 
 from .server_process import SECRET, TASK, ServerProcess, log_text, push, run, task_source
 

@@ -14,11 +14,11 @@ import anyio
 import pytest
 
 from fanbench import Client, resolve_config
-from fanbench._errors import BadRequest, LocalServerError, ServerFault
-from fanbench.api.messages import CreationState, RunState
+from fanbench.errors import BadRequest, LocalServerError, ServerFault
 from fanbench.local.folder import open_data_folder
 from fanbench.local.launcher import LocalServer, ensure_server, find_server, stop_server
 from fanbench.tasks import to_notebook
+from fanbench.wire.messages import CreationState, RunState
 
 from .server_process import MODELS, TASK, log_text, push, run, run_server, task_source
 

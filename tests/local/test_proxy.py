@@ -15,9 +15,9 @@ import httpx
 import msgspec
 import pytest
 
-from fanbench.api.messages import RunState
 from fanbench.local.proxy import genai
 from fanbench.local.proxy.requests import GenerateRequest
+from fanbench.wire.messages import RunState
 
 from .server_process import TASK, ServerProcess, push, run, run_server
 

@@ -15,8 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fanbench._errors import LocalServerError, UsageError
-from fanbench.api.messages import CreationState, RunState
+from fanbench.errors import LocalServerError, UsageError
 from fanbench.local.environment import run_environment
 from fanbench.local.executor.job import Exit, Outcome
 from fanbench.local.executor.supervise import verdict
@@ -37,6 +36,7 @@ from fanbench.local.routes.paging import page_of
 from fanbench.local.verdicts import judge_creation, judge_run
 from fanbench.local.wire import WireError
 from fanbench.local.zips import output_zip
+from fanbench.wire.messages import CreationState, RunState
 
 # --- Verdicts ---
 

@@ -10,9 +10,9 @@ import httpx
 import pytest
 
 from fanbench import Client
-from fanbench._errors import BadRequest, Forbidden, NotFound, Unauthorized
-from fanbench.api.messages import CreationState, Run, RunState
+from fanbench.errors import BadRequest, Forbidden, NotFound, Unauthorized
 from fanbench.tasks import to_notebook
+from fanbench.wire.messages import CreationState, Run, RunState
 
 from .server_process import TASK, ServerProcess, log_text, push, run, task_source
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from fanbench.api.messages import RunState
 from fanbench.results import ResultSet, RunResult, read_results
+from fanbench.wire.messages import RunState
 from tests.results.build import STATUS, errored, number, passed, run, talk, write
 
 DATA = Path(__file__).parent / "data"

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from fanbench.api.messages import RunState
 from fanbench.results import FIELDS, RunResult, table, to_record, usage, usage_table
 from fanbench.results.table import cell
+from fanbench.wire.messages import RunState
 
 ROW = RunResult(
     task="a",

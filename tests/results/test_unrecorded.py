@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from fanbench.api.messages import RunState
 from fanbench.results import read_results
 from fanbench.results.table import cell
+from fanbench.wire.messages import RunState
 
 
 @pytest.mark.parametrize("left", [[], ["One.task.json"], ["__notebook__.ipynb", "out.txt"]])

@@ -6,13 +6,13 @@ import os
 
 import pytest
 
-from fanbench.verbs import _pace
+from fanbench._util import polling
 
 
 @pytest.fixture
 def no_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
     """Polls come at the exact second."""
-    monkeypatch.setattr(_pace, "_JITTER", 0.0)
+    monkeypatch.setattr(polling, "_JITTER", 0.0)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A simulated Kaggle: `fanbench.verbs._api.Api` without a wire, in the event loop's virtual time.
+"""A simulated Kaggle: `fanbench.operations.api.Api` without a wire, in the event loop's virtual time.
 
 It is the server: what is pushed and scheduled stays, however often the engine in front of it is killed and
 started anew, each time in an event loop of its own (`begin`). No call looks at more than the runs of one task.
@@ -18,7 +18,8 @@ from typing import TypeVar
 import anyio
 
 from fanbench import Anonymous, Config, ConnectionFailed, FanbenchError
-from fanbench.api.messages import (
+from fanbench.wire.downloads import BadZip
+from fanbench.wire.messages import (
     BenchmarkModel,
     LogEntry,
     ModelProxyQuotas,
@@ -31,8 +32,7 @@ from fanbench.api.messages import (
     Task,
     TaskQuota,
 )
-from fanbench.api.names import normalize_model
-from fanbench.api.outputs import BadZip
+from fanbench.wire.slugs import normalize_model
 from tests.sweeps.life import Life
 from tests.sweeps.others import OtherCalls
 from tests.sweeps.scenario import Call, Course, Fault, Scenario, bad_request, not_found

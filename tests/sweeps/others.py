@@ -1,10 +1,10 @@
-"""The part of `fanbench.verbs._api.Api` that a sweep must leave alone."""
+"""The part of `fanbench.operations.api.Api` that a sweep must leave alone."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from fanbench.api.messages import IntrospectTokenResponse, Leaderboard, ModelProxyToken, Task
+from fanbench.wire.messages import IntrospectTokenResponse, Leaderboard, ModelProxyToken, Task
 
 __all__ = ["OtherCalls"]
 

@@ -17,7 +17,7 @@ from fanbench import (
     ServerFault,
     Unauthorized,
 )
-from fanbench.api.messages import CreationState, RunState
+from fanbench.wire.messages import CreationState, RunState
 
 __all__ = [
     "Call",

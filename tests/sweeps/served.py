@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from fanbench import FanbenchError
-from fanbench.api._zips import UnpackedFile
-from fanbench.api.messages import CreationState, Run, RunState, Task, TaskOptions, TaskSlug
-from fanbench.api.names import split_task
-from fanbench.sweeps._disk import contents_of
+from fanbench.sweeps.artifacts import contents_of
+from fanbench.wire.messages import CreationState, Run, RunState, Task, TaskOptions, TaskSlug
+from fanbench.wire.safe_unzip import UnpackedFile
+from fanbench.wire.slugs import split_task
 from tests.sweeps.scenario import Course, Scenario, cut
 
 __all__ = ["Put", "ServedRun", "ServedTask", "put_output"]

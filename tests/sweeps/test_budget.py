@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from fanbench import FanbenchError, Forbidden, JournalError, ServerFault, Unauthorized
-from fanbench.api.messages import ModelProxyQuotas, QuotaBalance, RefillPeriod, TaskQuota
 from fanbench.sweeps._costs import Unpaid
 from fanbench.sweeps.budget import Budget, granted, run_cost, scouts
 from fanbench.sweeps.events import BudgetRead, SweepEvent
+from fanbench.wire.messages import ModelProxyQuotas, QuotaBalance, RefillPeriod, TaskQuota
+from tests.operations.fake import FakeClient
 from tests.results import build
 from tests.sweeps.records import MemoryRecords
-from tests.verbs.fake import FakeClient
 
 pytestmark = pytest.mark.anyio
 

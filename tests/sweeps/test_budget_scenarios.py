@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from fanbench.api.messages import CreationState
 from fanbench.sweeps.budget import Budget
 from fanbench.sweeps.events import Draining, DrainReason, LogSaved, OutputSaved, TaskFailed
-from fanbench.sweeps.rules import Rules
+from fanbench.sweeps.options import Rules
+from fanbench.wire.messages import CreationState
 from tests.sweeps.kaggle import EPOCH
 from tests.sweeps.scenario import Course, Fault, Scenario, always, fault
 from tests.sweeps.world import World, names

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fanbench import OutputError
-from fanbench.sweeps._disk import LogPart, Sealed, clear_parts, log_is_whole, output_is_whole, seal
+from fanbench.sweeps.artifacts import LogPart, Sealed, clear_parts, log_is_whole, output_is_whole, seal
 from fanbench.sweeps.units import SavedLog, SavedOutput
 from tests.disk import Disk
 

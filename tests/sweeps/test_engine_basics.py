@@ -10,7 +10,6 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from fanbench.api.messages import CreationState, Run, RunState, TaskSlug
 from fanbench.sweeps._engine.board import Board, fits
 from fanbench.sweeps._engine.book import Book, Outcome, outcome
 from fanbench.sweeps.engine import Engine, Stage
@@ -25,12 +24,13 @@ from fanbench.sweeps.events import (
     SweepStarted,
     TaskFailed,
 )
+from fanbench.sweeps.options import Rules
 from fanbench.sweeps.plan import PlannedTask, SweepPlan
-from fanbench.sweeps.rules import Rules
 from fanbench.sweeps.units import Attempt, Phase, SavedLog, SavedOutput, TaskPhase, Unit, content_identity
-from tests.api.scripted import in_virtual_time
+from fanbench.wire.messages import CreationState, Run, RunState, TaskSlug
+from tests.operations.fake import Course, FakeClient, not_found
 from tests.sweeps.records import MemoryRecords
-from tests.verbs.fake import Course, FakeClient, not_found
+from tests.wire.scripted import in_virtual_time
 
 T = TypeVar("T")
 MODELS = ("m1", "m2", "m3")

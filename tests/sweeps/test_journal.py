@@ -15,11 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fanbench import JournalError, SweepLocked
-from fanbench.api.messages import RunState
 from fanbench.sweeps import _journal_file
 from fanbench.sweeps.journal import JOURNAL, Journal, Records, set_aside
 from fanbench.sweeps.lock import FolderLock
 from fanbench.sweeps.units import Attempt, Phase, SavedLog, SavedOutput, TaskPhase, TaskRecord, Unit
+from fanbench.wire.messages import RunState
 from tests.disk import Disk
 from tests.sweeps.processes import begun, ended
 from tests.sweeps.records import MemoryRecords

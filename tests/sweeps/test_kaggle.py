@@ -9,14 +9,14 @@ import anyio
 import pytest
 
 from fanbench import BadRequest, ConnectionFailed, NotFound, RateLimited
-from fanbench.api.messages import RunState
-from fanbench.verbs._streams import follow_log
-from fanbench.verbs._tasks import runs_of
-from tests.api.scripted import in_virtual_time
+from fanbench.operations.lookup import runs_of
+from fanbench.operations.streams import follow_log
+from fanbench.wire.messages import RunState
 from tests.sweeps.kaggle import SimulatedKaggle
 from tests.sweeps.life import Killed, MortalRecords
 from tests.sweeps.records import MemoryRecords
 from tests.sweeps.scenario import Call, Fault, Scenario, always, throttled
+from tests.wire.scripted import in_virtual_time
 
 Story = Callable[[SimulatedKaggle], Awaitable[None]]
 

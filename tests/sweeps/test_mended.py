@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from fanbench.api.messages import RunState
 from fanbench.sweeps.engine import Engine
 from fanbench.sweeps.events import (
     DrainReason,
@@ -23,9 +22,10 @@ from fanbench.sweeps.events import (
     TaskPushed,
 )
 from fanbench.sweeps.journal import Journal
-from fanbench.sweeps.rules import Rules
+from fanbench.sweeps.options import Rules
 from fanbench.sweeps.state import SweepState
 from fanbench.sweeps.units import Phase, TaskPhase, TaskRecord
+from fanbench.wire.messages import RunState
 from tests.sweeps.scenario import Course, Fault, Scenario, always, cut, fault
 from tests.sweeps.world import World
 

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fanbench import FanbenchError, ServerFault
-from fanbench.api.messages import CreationState, ModelProxyQuotas, QuotaBalance, RefillPeriod, Task, TaskQuota
+from fanbench.operations.quota import Quota, Quotas
+from fanbench.sweeps.options import Rules
 from fanbench.sweeps.plan import PlannedTask, SweepPlan
 from fanbench.sweeps.preview import Counts, Preview, preview, read_quotas
-from fanbench.sweeps.pushing import PushStep
-from fanbench.sweeps.rules import Rules
+from fanbench.sweeps.push_decision import PushStep
 from fanbench.sweeps.units import (
     Attempt,
     Phase,
@@ -28,10 +28,17 @@ from fanbench.sweeps.units import (
     content_identity,
     version_identity,
 )
-from fanbench.verbs.quota import Quota, Quotas
-from tests.api.scripted import in_virtual_time
+from fanbench.wire.messages import (
+    CreationState,
+    ModelProxyQuotas,
+    QuotaBalance,
+    RefillPeriod,
+    Task,
+    TaskQuota,
+)
+from tests.operations.fake import FakeClient, task
 from tests.sweeps.records import MemoryRecords
-from tests.verbs.fake import FakeClient, task
+from tests.wire.scripted import in_virtual_time
 
 MINE = content_identity("{}", [])
 PLAIN = Rules()
@@ -112,7 +119,7 @@ def test_a_task_whose_runs_are_all_done_is_left_alone() -> None:
 
 def test_what_errored_is_scheduled_again_if_wanted() -> None:
     """And what is missing of the earlier attempt is fetched, too."""
-    from fanbench.api.messages import RunState
+    from fanbench.wire.messages import RunState
 
     errored = attempt("a", Phase.ENDED).but(state=RunState.ERRORED)
     known = records(errored, task=TaskRecord("t", MINE, TaskPhase.READY, 1))
@@ -213,7 +220,7 @@ def test_a_task_that_cannot_be_run_is_warned_of(state: CreationState) -> None:
     """One by its slug, whose creation has failed; a creation that goes on is waited for."""
     fine = (CreationState.COMPLETED, CreationState.QUEUED, CreationState.RUNNING, CreationState.UNSPECIFIED)
     warnings = preview(plan(existing("x", state))).warnings
-    assert warnings == (() if state in fine else (f"x cannot be run: its creation ended as {state.word}.",))
+    assert warnings == (() if state in fine else (f"x cannot be run: its creation ended as {state.label}.",))
 
 
 def test_a_task_with_nothing_to_schedule_is_not_warned_of() -> None:

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fanbench.api.messages import Task
-from fanbench.sweeps.pushing import PushStep, push_step
+from fanbench.sweeps.push_decision import PushStep, push_step
 from fanbench.sweeps.units import TaskPhase, TaskRecord, content_identity, version_identity
-from tests.verbs.fake import task
+from fanbench.wire.messages import Task
+from tests.operations.fake import task
 
 MINE, OTHER = content_identity("mine", []), content_identity("other", [])
 

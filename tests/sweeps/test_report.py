@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from fanbench._errors import OutputError
-from fanbench.api.messages import RunState
-from fanbench.sweeps._disk import seal
+from fanbench.errors import OutputError
+from fanbench.sweeps.artifacts import seal
 from fanbench.sweeps.events import DrainReason, RunMissing, SweepEnded, SweepStarted
 from fanbench.sweeps.plan import PlannedTask, SweepPlan
 from fanbench.sweeps.report import RunStatus, SweepReport, build_report
 from fanbench.sweeps.state import SweepState
 from fanbench.sweeps.summary import FIELDS, summary, write_summary
 from fanbench.sweeps.units import Attempt, Phase, SavedLog, SavedOutput, TaskPhase, TaskRecord, Unit
+from fanbench.wire.messages import RunState
 from tests.disk import Disk
 from tests.results.build import errored, number, passed, talk, write
 from tests.sweeps.records import MemoryRecords

@@ -12,15 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fanbench import UsageError
-from fanbench._errors import JournalError, SweepError
-from fanbench.sweeps._saved import Saved, refuse_other_sweep, resumed, same_sweep, saved_text, spec_of
+from fanbench.errors import JournalError, SweepError
 from fanbench.sweeps.journal import Journal
+from fanbench.sweeps.options import MaxFailures, Rules
 from fanbench.sweeps.plan import PlannedTask, SweepPlan
-from fanbench.sweeps.rules import MaxFailures, Rules
+from fanbench.sweeps.resume import Saved, refuse_other_sweep, resumed, same_sweep, saved_text, spec_of
 from fanbench.sweeps.spec import SweepSpec, TaskChoice
 from fanbench.sweeps.units import version_identity
+from tests.operations.fake import model
 from tests.sweeps.test_planner import client, file, plan
-from tests.verbs.fake import model
 
 pytestmark = pytest.mark.anyio
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from fanbench.api.messages import CreationState
 from fanbench.sweeps.events import (
     LogLine,
     LogSaved,
@@ -18,8 +17,9 @@ from fanbench.sweeps.events import (
     TaskPushed,
     TaskReady,
 )
-from fanbench.sweeps.rules import Rules
+from fanbench.sweeps.options import Rules
 from fanbench.sweeps.units import Phase, TaskPhase
+from fanbench.wire.messages import CreationState
 from tests.sweeps.scenario import Course, Scenario, always
 from tests.sweeps.world import World
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import anyio
 import pytest
 
-from fanbench.api.messages import LogEntry, ScheduleResult
 from fanbench.sweeps.events import DrainReason, RunScheduled
-from fanbench.sweeps.rules import MaxFailures, Rules
-from tests.api.scripted import in_virtual_time
+from fanbench.sweeps.options import MaxFailures, Rules
+from fanbench.wire.messages import LogEntry, ScheduleResult
 from tests.sweeps.kaggle import SimulatedKaggle
 from tests.sweeps.scenario import Course, Fault, Scenario, always, cut, errored, fault
 from tests.sweeps.world import World
+from tests.wire.scripted import in_virtual_time
 
 pytestmark = pytest.mark.usefixtures("no_jitter", "quick_disk")
 

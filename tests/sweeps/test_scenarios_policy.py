@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from fanbench.api.messages import RunState
 from fanbench.sweeps.engine import Engine
 from fanbench.sweeps.events import (
     BudgetRead,
@@ -19,8 +18,9 @@ from fanbench.sweeps.events import (
     SweepEvent,
     TaskPushed,
 )
-from fanbench.sweeps.rules import MaxFailures, Rules
+from fanbench.sweeps.options import MaxFailures, Rules
 from fanbench.sweeps.units import Phase
+from fanbench.wire.messages import RunState
 from tests.sweeps.scenario import Course, Scenario, always, errored
 from tests.sweeps.world import World
 

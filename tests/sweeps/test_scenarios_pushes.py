@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from fanbench.api.messages import CreationState, Task, TaskSlug
 from fanbench.sweeps.engine import Engine
 from fanbench.sweeps.events import CreationChanged, DrainReason, SweepEvent, TaskFailed, TaskPushed, TaskReady
-from fanbench.sweeps.rules import Rules
+from fanbench.sweeps.options import Rules
 from fanbench.sweeps.units import TaskPhase, TaskRecord, content_identity
+from fanbench.wire.messages import CreationState, Task, TaskSlug
 from tests.sweeps.kaggle import EPOCH, SimulatedKaggle
 from tests.sweeps.scenario import Course, Fault, Scenario, bad_request, cut, fault, throttled
 from tests.sweeps.world import World

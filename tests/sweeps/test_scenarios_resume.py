@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fanbench.sweeps import _disk
+from fanbench.sweeps import artifacts
 from fanbench.sweeps.events import LogSaved, OutputSaved, RunFound, RunKnown, SweepStarted, TaskPushed
 from fanbench.sweeps.units import Phase
 from tests.sweeps.scenario import Call, Course, Fault, Scenario, always
@@ -46,7 +46,7 @@ def test_a_sweep_that_is_done_reads_no_output(tmp_path: Path, monkeypatch: pytes
     def refused(folder: Path) -> None:
         raise AssertionError(f"{folder} was read")
 
-    monkeypatch.setattr(_disk, "contents_of", refused)
+    monkeypatch.setattr(artifacts, "contents_of", refused)
     assert world.run()
     assert world.counts == (3, 0, 0, 0)
 

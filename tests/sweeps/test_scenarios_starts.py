@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from fanbench.api.messages import RunState
 from fanbench.sweeps import engine
 from fanbench.sweeps.engine import Engine
 from fanbench.sweeps.events import (
@@ -25,8 +24,9 @@ from fanbench.sweeps.events import (
     TaskPushed,
     TaskReady,
 )
-from fanbench.sweeps.rules import MaxFailures, Rules
+from fanbench.sweeps.options import MaxFailures, Rules
 from fanbench.sweeps.units import Phase, TaskPhase
+from fanbench.wire.messages import RunState
 from tests.sweeps.scenario import Course, Scenario, always, errored
 from tests.sweeps.world import World
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from fanbench.api.messages import Run, RunState
 from fanbench.sweeps.engine import Engine
 from fanbench.sweeps.events import (
     DrainReason,
@@ -22,7 +21,8 @@ from fanbench.sweeps.events import (
     RunScheduled,
     SweepEvent,
 )
-from fanbench.sweeps.rules import Rules
+from fanbench.sweeps.options import Rules
+from fanbench.wire.messages import Run, RunState
 from tests.sweeps.kaggle import SimulatedKaggle
 from tests.sweeps.scenario import Course, Fault, Scenario, always, fault
 from tests.sweeps.world import World

@@ -7,7 +7,7 @@ import anyio.lowlevel
 import pytest
 
 from fanbench.sweeps._engine.signals import Bell, Later, Queue
-from tests.api.scripted import in_virtual_time
+from tests.wire.scripted import in_virtual_time
 
 
 def test_a_bell_is_heard_later() -> None:

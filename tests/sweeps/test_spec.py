@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fanbench import UsageError
-from fanbench._errors import SweepError
-from fanbench.sweeps.rules import MaxFailures, Rules
+from fanbench.errors import SweepError
+from fanbench.sweeps.options import MaxFailures, Rules
 from fanbench.sweeps.spec import (
     SweepSpec,
     TaskChoice,

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fanbench.api.messages import CreationState, RunState
 from fanbench.sweeps.events import (
     ALL_EVENTS,
     BudgetRead,
@@ -38,6 +37,7 @@ from fanbench.sweeps.events import (
 )
 from fanbench.sweeps.state import CellState, SweepState, read_event
 from fanbench.sweeps.units import Unit
+from fanbench.wire.messages import CreationState, RunState
 
 START = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 UNIT = Unit("a", "m")

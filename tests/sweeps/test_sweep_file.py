@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from fanbench import UsageError
 from fanbench.sweeps._sweepfile import SCHEMA, Loaded, schema_text, sweep_schema
-from fanbench.sweeps.rules import MaxFailures
+from fanbench.sweeps.options import MaxFailures
 from fanbench.sweeps.spec import SweepSpec, TaskChoice, models_from, read_sweep_file
 
 WHOLE = """\

@@ -21,8 +21,6 @@ from fanbench import (
     ServerFault,
     Unauthorized,
 )
-from fanbench.api._retry import NeverSent
-from fanbench.api.outputs import BadZip
 from fanbench.sweeps._engine.trouble import (
     Delivery,
     Patience,
@@ -32,7 +30,9 @@ from fanbench.sweeps._engine.trouble import (
     persist,
     trouble,
 )
-from tests.api.scripted import in_virtual_time
+from fanbench.wire.downloads import BadZip
+from fanbench.wire.retry import NeverSent
+from tests.wire.scripted import in_virtual_time
 
 
 def api(kind: Callable[..., FanbenchError], status: int, retry_after: float | None = None) -> FanbenchError:

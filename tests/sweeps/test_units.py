@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fanbench.api.messages import RunState
 from fanbench.sweeps.units import Attempt, Phase, Step, Unit, by_unit, newest, next_step, real_ones
+from fanbench.wire.messages import RunState
 
 ONE, OTHER = Unit("t", "m", 1), Unit("t", "m", 2)
 

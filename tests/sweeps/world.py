@@ -12,20 +12,20 @@ from typing import Any, TypeVar, cast
 
 import anyio
 
-from fanbench.api.messages import RunState
-from fanbench.sweeps._disk import clear_parts
+from fanbench.sweeps.artifacts import clear_parts
 from fanbench.sweeps.engine import Engine, Stage
 from fanbench.sweeps.events import RunMissing, SweepEnded, SweepEvent
 from fanbench.sweeps.journal import Journal, Records
+from fanbench.sweeps.options import Rules
 from fanbench.sweeps.plan import PlannedTask, SweepPlan
-from fanbench.sweeps.rules import Rules
 from fanbench.sweeps.units import Attempt, Phase, content_identity, version_identity
-from tests.api.scripted import in_virtual_time
+from fanbench.wire.messages import RunState
 from tests.sweeps.kaggle import SimulatedKaggle
 from tests.sweeps.life import Killed, MortalRecords
 from tests.sweeps.records import MemoryRecords
 from tests.sweeps.scenario import Call, Scenario
 from tests.sweeps.served import ServedRun
+from tests.wire.scripted import in_virtual_time
 
 __all__ = ["World", "names"]
 

@@ -28,8 +28,8 @@ def auth(settings: Settings, yes: bool, env_file: Path) -> None:
       fanbench auth -y
       fanbench auth --local --env-file settings.env
     """
-    from fanbench.verbs.env_file import ensure_writable
-    from fanbench.verbs.environment import fetch_credentials
+    from fanbench.operations.env_file import ensure_writable
+    from fanbench.operations.environment import fetch_credentials
 
     ensure_writable(env_file)
     values = call(settings, fetch_credentials)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fanbench._errors import TaskFileError, UsageError
 from fanbench.cli.options import Settings, Verb, pass_settings
+from fanbench.errors import TaskFileError, UsageError
 
 if TYPE_CHECKING:
     from fanbench.cli.render import Output
@@ -70,7 +70,7 @@ def check(
         raise UsageError("-m, -o and --timeout are for a run of the files.", hint="Add --run.")
     checked = [_check(path, allow_no_run=allow_no_run) for path in files]
     if run_:
-        from fanbench.cli.trials import Wishes, try_checked
+        from fanbench.cli.check_run import Wishes, try_checked
 
         good = try_checked(settings, checked, Wishes(model, output, timeout, allow_no_run))
     else:

@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
-from fanbench._errors import FanbenchError
-from fanbench.cli.ask import confirmed
 from fanbench.cli.exits import say_error
 from fanbench.cli.options import Settings, Verb, pass_settings
+from fanbench.cli.prompts import confirmed
 from fanbench.cli.session import call, finish
+from fanbench.errors import FanbenchError
 
 __all__ = ["FIELDS", "delete"]
 
@@ -28,13 +28,13 @@ def delete(settings: Settings, task_names: tuple[str, ...], yes: bool) -> None:
       fanbench tasks delete my-task --local
       fanbench tasks delete first-task second-task --local -y
     """
-    from fanbench import verbs
-    from fanbench.verbs._several import unique_slugs
+    from fanbench import operations
+    from fanbench.operations.batch import unique_slugs
 
     slugs = unique_slugs(task_names)
     if not confirmed(_question(slugs), yes=yes, default=False):
         raise FanbenchError("Nothing was deleted.")
-    outcomes = call(settings, lambda client: verbs.delete_tasks(client, slugs))
+    outcomes = call(settings, lambda client: operations.delete_tasks(client, slugs))
     out = settings.output
     for slug, error in zip(slugs, outcomes, strict=True):
         if error is None:

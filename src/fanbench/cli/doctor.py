@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fanbench.cli.options import Settings, Verb, pass_settings
-from fanbench.cli.secrecy import hidden, hide
+from fanbench.cli.redact import hidden, hide
 
 if TYPE_CHECKING:
-    from fanbench.verbs.doctor import Check
-    from fanbench.verbs.events import Event
+    from fanbench.operations.doctor import Check
+    from fanbench.operations.events import Event
 
 __all__ = ["FIELDS", "doctor"]
 
@@ -44,7 +44,7 @@ def doctor(settings: Settings, env_file: Path) -> None:
     """
     import anyio
 
-    from fanbench.verbs.doctor import Patient, examine
+    from fanbench.operations.doctor import Patient, examine
 
     view = _View(settings)
     patient = Patient(
@@ -64,9 +64,9 @@ class _View:
     """A line a check, as each is through."""
 
     def __init__(self, settings: Settings) -> None:
-        from fanbench._config import credential_sources
-        from fanbench._errors import CredentialsError
-        from fanbench.api._transport import secrets_of
+        from fanbench.config import credential_sources
+        from fanbench.errors import CredentialsError
+        from fanbench.wire.transport import secrets_of
 
         self._out = settings.output
         for _, found in credential_sources(token=settings.token):
@@ -74,7 +74,7 @@ class _View:
                 hide(*secrets_of(found))
 
     def report(self, event: Event) -> None:
-        from fanbench.verbs.doctor import Checked
+        from fanbench.operations.doctor import Checked
 
         if isinstance(event, Checked):
             self._show(event.check)

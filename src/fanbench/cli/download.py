@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fanbench._errors import FanbenchError, RunFailed
 from fanbench.cli.exits import say_error
 from fanbench.cli.options import Settings, Verb, model_option, pass_settings
 from fanbench.cli.render import format_size, table
 from fanbench.cli.session import call, finish
+from fanbench.errors import FanbenchError, RunFailed
 
 if TYPE_CHECKING:
-    from fanbench.api.messages import Run
-    from fanbench.verbs import DownloadReport, DownloadRow
-    from fanbench.verbs.events import Event
+    from fanbench.operations import DownloadReport, DownloadRow
+    from fanbench.operations.events import Event
+    from fanbench.wire.messages import Run
 
 __all__ = ["download"]
 
@@ -55,13 +55,13 @@ def download(
       fanbench tasks download my-task -f -s
       fanbench tasks download first-task second-task
     """
-    from fanbench import verbs
+    from fanbench import operations
 
     view = _View(settings, several=len(set(task_names)) > 1)
     outcomes = call(
         settings,
         lambda client: view.display.around(
-            verbs.download_tasks(
+            operations.download_tasks(
                 client,
                 task_names,
                 models,
@@ -80,7 +80,7 @@ class _View:
 
     def __init__(self, settings: Settings, *, several: bool) -> None:
         from fanbench.cli.live import Display
-        from fanbench.cli.watching import DownloadRows
+        from fanbench.cli.progress import DownloadRows
 
         self.display = Display(settings.output, what="runs")
         self._rows = DownloadRows(self.display, several_tasks=several)
@@ -90,8 +90,8 @@ class _View:
         self._widths = (0, 0, 0, 0)
 
     def report(self, event: Event) -> None:
-        from fanbench.verbs._several import TaskFailed
-        from fanbench.verbs.download import DownloadsBegan, RowDone
+        from fanbench.operations.batch import TaskFailed
+        from fanbench.operations.download import DownloadsBegan, RowDone
 
         self._rows.report(event)
         match event:
@@ -114,7 +114,7 @@ class _View:
         return "\n" if any(self._widths) else ""
 
     def _begin(self, runs: Sequence[Run]) -> None:
-        from fanbench.verbs._tasks import model_of
+        from fanbench.operations.lookup import model_of
 
         models = [model_of(run) for run in runs]
         files = [f"{model}/{run.id}/" for model, run in zip(models, runs, strict=True)]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from fanbench._errors import FanbenchError
-from fanbench.cli.ask import confirmed
+from fanbench.cli.prompts import confirmed
 from fanbench.cli.render import Output
+from fanbench.errors import FanbenchError
 
 __all__ = ["env_file_option", "offer", "yes_option"]
 
@@ -39,8 +39,8 @@ def offer(
         FanbenchError: the answer was no.
         OutputError: the file cannot be written.
     """
-    from fanbench.verbs.env_file import write_env_file
-    from fanbench.verbs.environment import nearly_over
+    from fanbench.operations.env_file import write_env_file
+    from fanbench.operations.environment import nearly_over
 
     for line in _lines(values):
         out.note(line)
@@ -52,7 +52,7 @@ def offer(
 
 
 def _lines(values: Mapping[str, str]) -> Iterator[str]:
-    from fanbench.verbs.environment import expiry_phrase
+    from fanbench.operations.environment import expiry_phrase
 
     yield "The following configuration will be set:"
     # Four characters tell one key from another, and are of no use to anybody else.

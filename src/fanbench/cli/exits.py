@@ -15,8 +15,8 @@ from contextlib import suppress
 
 import click
 
-from fanbench._errors import FanbenchError
-from fanbench.cli.secrecy import hidden
+from fanbench.cli.redact import hidden
+from fanbench.errors import FanbenchError
 
 __all__ = [
     "INTERRUPTED",

@@ -14,7 +14,7 @@ from fanbench.cli.render import bold
 from fanbench.cli.session import call
 
 if TYPE_CHECKING:
-    from fanbench.verbs.environment import Written
+    from fanbench.operations.environment import Written
 
 __all__ = ["init"]
 
@@ -42,8 +42,8 @@ def init(settings: Settings, yes: bool, env_file: Path, example_file: Path) -> N
       fanbench init --local
       fanbench init --env-file settings.env --example-file first_task.py
     """
-    from fanbench.verbs.env_file import ensure_writable, read_env_file
-    from fanbench.verbs.environment import fetch_credentials, fetch_environment, write_starters
+    from fanbench.operations.env_file import ensure_writable, read_env_file
+    from fanbench.operations.environment import fetch_credentials, fetch_environment, write_starters
 
     out = settings.output
     out.note(f"Initializing Kaggle Benchmarks environment\n  Target:  {env_file.absolute()}\n")
@@ -55,7 +55,7 @@ def init(settings: Settings, yes: bool, env_file: Path, example_file: Path) -> N
 
 
 def _show(settings: Settings, env_file: Path, example: Path, written: list[Written]) -> None:
-    from fanbench.verbs.environment import EXAMPLE_TASK
+    from fanbench.operations.environment import EXAMPLE_TASK
 
     out = settings.output
     meanings = ("(Starter template)", "(Syntax guide)")

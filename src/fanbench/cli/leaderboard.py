@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fanbench._errors import UsageError
 from fanbench.cli.options import CsvVerb, Settings, pass_settings
 from fanbench.cli.render import iso_time, table
 from fanbench.cli.session import call
+from fanbench.errors import UsageError
 
 if TYPE_CHECKING:
-    from fanbench.api.messages import LeaderboardRow, TaskResult
-    from fanbench.verbs.leaderboard import LeaderboardTable
+    from fanbench.operations.leaderboard import LeaderboardTable
+    from fanbench.wire.messages import LeaderboardRow, TaskResult
 
 __all__ = ["FIELDS", "leaderboard"]
 
@@ -67,7 +67,7 @@ def leaderboard(
       fanbench leaderboard owner/their-benchmark --download -p results
       fanbench leaderboard owner/their-benchmark --version 2 --show --format csv
     """
-    from fanbench.verbs.leaderboard import fetch_leaderboard, write_leaderboard
+    from fanbench.operations.leaderboard import fetch_leaderboard, write_leaderboard
 
     if folder is not None and not download:
         raise UsageError("-p is the folder of the file that --download writes.", hint="Add --download.")
@@ -99,7 +99,7 @@ def _records(found: LeaderboardTable) -> Iterator[dict[str, Any]]:
 
 
 def _record(benchmark: str, row: LeaderboardRow, result: TaskResult) -> dict[str, Any]:
-    from fanbench.api.names import normalize_model
+    from fanbench.wire.slugs import normalize_model
 
     got = result.result
     numeric = got.numeric_result if got else None

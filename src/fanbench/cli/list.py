@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fanbench.cli.ask import is_terminal, read_line
 from fanbench.cli.options import Settings, Verb, pass_settings
+from fanbench.cli.prompts import is_terminal, read_line
 from fanbench.cli.records import TASK_FIELDS, task_record
 from fanbench.cli.render import Output, format_time, table
 from fanbench.cli.session import call
 
 if TYPE_CHECKING:
-    from fanbench.api.messages import Task
+    from fanbench.wire.messages import Task
 
 __all__ = ["FIELDS", "list_"]
 
@@ -41,9 +41,9 @@ def list_(
       fanbench tasks list --name-regex '^math' --status completed
       fanbench tasks list --format csv > tasks.csv
     """
-    from fanbench import verbs
+    from fanbench import operations
 
-    tasks = call(settings, lambda client: verbs.list_tasks(client, regex=name_regex, status=status))
+    tasks = call(settings, lambda client: operations.list_tasks(client, regex=name_regex, status=status))
     out = settings.output
     if not out.plain:
         out.rows([task_record(task) for task in tasks], FIELDS)
@@ -71,7 +71,7 @@ def _show_pages(out: Output, tasks: Sequence[Task], size: int) -> None:
 def _show(out: Output, tasks: Sequence[Task], start: int, end: int) -> None:
     out.note(f"\nShowing {start + 1}-{end} of {len(tasks)} tasks{_website(tasks)}\n")
     rows = [
-        (task.slug.task_slug, task.creation_state.word.title(), format_time(task.create_time))
+        (task.slug.task_slug, task.creation_state.label.title(), format_time(task.create_time))
         for task in tasks[start:end]
     ]
     for line in table(("Task", "Status", "Created"), rows, (40, 20, 20)):

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fanbench._errors import UsageError
 from fanbench.cli.render import Output
+from fanbench.errors import UsageError
 
 if TYPE_CHECKING:
     from fanbench.local.folder import DataFolder
@@ -213,7 +213,7 @@ def remove(slug: str, data: Path | None) -> None:
 
 
 def _folder(data: Path | None) -> DataFolder:
-    from fanbench._errors import LocalServerError
+    from fanbench.errors import LocalServerError
     from fanbench.local.folder import DataFolder
     from fanbench.local.settings import default_data_folder
 

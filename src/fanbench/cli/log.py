@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fanbench._errors import FanbenchError
 from fanbench.cli.exits import say_error
 from fanbench.cli.options import Settings, Verb, model_option, pass_settings
+from fanbench.cli.progress import Prefixes
 from fanbench.cli.session import call, finish
-from fanbench.cli.watching import Prefixes
+from fanbench.errors import FanbenchError
 
 if TYPE_CHECKING:
-    from fanbench.api.messages import Run
-    from fanbench.verbs import LogReport
-    from fanbench.verbs.events import Event
+    from fanbench.operations import LogReport
+    from fanbench.operations.events import Event
+    from fanbench.wire.messages import Run
 
 __all__ = ["FIELDS", "log"]
 
@@ -61,7 +61,7 @@ def log(
     """
     import sys
 
-    from fanbench import verbs
+    from fanbench import operations
 
     out = settings.output
     together = interleave if interleave is not None or (out.plain and sys.stdout.isatty()) else False
@@ -69,7 +69,7 @@ def log(
     outcomes = call(
         settings,
         lambda client: view.display.around(
-            verbs.show_task_logs(
+            operations.show_task_logs(
                 client,
                 task_names,
                 models,
@@ -86,7 +86,7 @@ def log(
 class _View:
     def __init__(self, settings: Settings, *, several_tasks: bool) -> None:
         from fanbench.cli.live import Display
-        from fanbench.cli.watching import LogRows
+        from fanbench.cli.progress import LogRows
 
         self.display = Display(settings.output, what="logs")
         self._rows = LogRows(self.display, several_tasks=several_tasks)
@@ -99,9 +99,9 @@ class _View:
         self._texts: dict[int, list[str]] = {}
 
     def report(self, event: Event) -> None:
-        from fanbench.verbs._several import TaskFailed
-        from fanbench.verbs.events import LogBegan, LogEnded, LogLine, LogText, PollFailed
-        from fanbench.verbs.log import LogsBegan
+        from fanbench.operations.batch import TaskFailed
+        from fanbench.operations.events import LogBegan, LogEnded, LogLine, LogText, PollFailed
+        from fanbench.operations.logs import LogsBegan
 
         self._rows.report(event)
         match event:
@@ -132,14 +132,14 @@ class _View:
             self._texts.setdefault(run.id, []).append(text)
 
     def _begin(self, run: Run) -> None:
-        from fanbench.verbs._tasks import model_of, state_word
+        from fanbench.operations.lookup import model_of, state_word
 
         self._together = self._open_line = False
         task = f"{run.task_slug.task_slug} " if self._several_tasks else ""
         self._out.text(f"\n═══ Logs for {task}{model_of(run)} (Run {run.id}) [{state_word(run.state)}] ═══")
 
     def _end(self, run: Run, lines: int, error: Exception | None) -> None:
-        from fanbench._errors import ApiError, NotFound
+        from fanbench.errors import ApiError, NotFound
 
         if self._open_line:
             self._out.text()
@@ -172,7 +172,7 @@ class _View:
         self._out.note(f"No runs found for task '{slug}'{of}. Start one with: {start}")
 
     def _say_summary(self, reports: Sequence[LogReport], output: Path | None) -> None:
-        from fanbench.verbs._tasks import model_of
+        from fanbench.operations.lookup import model_of
 
         logs = [log for report in reports for log in report.logs]
         if not logs:
@@ -184,7 +184,7 @@ class _View:
             self._out.note(f"Kept {kept} complete log(s) in {output}/")
 
     def _records(self, report: LogReport) -> list[dict[str, Any]]:
-        from fanbench.verbs._tasks import model_of, state_word
+        from fanbench.operations.lookup import model_of, state_word
 
         return [
             {

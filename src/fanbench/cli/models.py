@@ -11,7 +11,7 @@ from fanbench.cli.render import iso_time, table
 from fanbench.cli.session import call
 
 if TYPE_CHECKING:
-    from fanbench.api.messages import BenchmarkModel
+    from fanbench.wire.messages import BenchmarkModel
 
 __all__ = ["FIELDS", "models"]
 
@@ -26,10 +26,10 @@ def models(settings: Settings) -> None:
       fanbench tasks models
       fanbench tasks models --format json
     """
-    from fanbench import verbs
-    from fanbench.verbs.models import modalities, model_slug
+    from fanbench import operations
+    from fanbench.operations.models import modalities, model_slug
 
-    available = call(settings, verbs.list_models)
+    available = call(settings, operations.list_models)
     out = settings.output
     if not out.plain:
         out.rows([_record(model) for model in available], FIELDS)
@@ -45,15 +45,15 @@ FIELDS = ("model", "name", "proxy_name", "inputs", "outputs", "allow_model_proxy
 
 
 def _record(model: BenchmarkModel) -> dict[str, Any]:
-    from fanbench.verbs.models import model_slug
+    from fanbench.operations.models import model_slug
 
     version = model.version
     return {
         "model": model_slug(model),
         "name": model.display_name,
         "proxy_name": (version.model_proxy_slug or None) if version else None,
-        "inputs": [kind.word.lower() for kind in version.input_modalities] if version else [],
-        "outputs": [kind.word.lower() for kind in version.output_modalities] if version else [],
+        "inputs": [kind.label.lower() for kind in version.input_modalities] if version else [],
+        "outputs": [kind.label.lower() for kind in version.output_modalities] if version else [],
         "allow_model_proxy": bool(version and version.allow_model_proxy),
         "deprecated": iso_time(version.deprecation_time) if version else None,
     }

@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 
 import click
 
-from fanbench._errors import FanbenchError, UsageError
+from fanbench.cli.argv import one_value_each, optional_wait
 from fanbench.cli.exits import leaves
 from fanbench.cli.render import Output
-from fanbench.cli.words import one_value_each, optional_wait
+from fanbench.errors import FanbenchError, UsageError
 
 __all__ = ["CsvVerb", "Settings", "Verb", "common_options", "model_option", "pass_settings", "wait_options"]
 
@@ -151,7 +151,7 @@ class Verb(click.Command):
         if not (ctx.obj.verbose or ctx.obj.log_file):
             return super().invoke(ctx)
         # The logging library takes a while to import, and is imported here only.
-        from fanbench.cli.journal import journal
+        from fanbench.cli.logging_setup import journal
 
         with journal(ctx.command_path, ctx.obj.log_file, on_stderr=ctx.obj.verbose):
             return super().invoke(ctx)

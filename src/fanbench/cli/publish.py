@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fanbench._errors import FanbenchError
 from fanbench.cli.exits import say_error
 from fanbench.cli.options import Settings, Verb, pass_settings
 from fanbench.cli.records import TASK_FIELDS, task_record
 from fanbench.cli.render import Output, bold
 from fanbench.cli.session import call, finish
+from fanbench.errors import FanbenchError
 
 if TYPE_CHECKING:
-    from fanbench.verbs import Published
+    from fanbench.operations import Published
 
 __all__ = ["FIELDS", "publish"]
 
@@ -39,10 +39,10 @@ def publish(settings: Settings, task_names: tuple[str, ...], notebook: bool) -> 
       fanbench tasks publish my-task --no-publish-backing-notebook
       fanbench tasks publish first-task second-task
     """
-    from fanbench import verbs
+    from fanbench import operations
 
     outcomes = call(
-        settings, lambda client: verbs.publish_tasks(client, task_names, publish_notebook=notebook)
+        settings, lambda client: operations.publish_tasks(client, task_names, publish_notebook=notebook)
     )
     out = settings.output
     for outcome in outcomes:

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fanbench._errors import FanbenchError, UsageError, WaitTimeout
 from fanbench.cli.exits import say_error
 from fanbench.cli.options import Settings, Verb, pass_settings, wait_options
 from fanbench.cli.render import bold
 from fanbench.cli.session import call, finish
+from fanbench.errors import FanbenchError, UsageError, WaitTimeout
 
 if TYPE_CHECKING:
     from fanbench.cli.live import End
-    from fanbench.verbs import Pushed, PushPlan
-    from fanbench.verbs.events import Event
+    from fanbench.operations import Pushed, PushPlan
+    from fanbench.operations.events import Event
 
 __all__ = ["push"]
 
@@ -66,16 +66,16 @@ def push(
       fanbench tasks push -f sums.py -f cities.py --wait 600
       fanbench tasks push my-task -f task.py -d owner/first -d owner/second
     """
-    from fanbench import verbs
+    from fanbench import operations
 
     _check_datasets(datasets)
-    plans = verbs.plan_push(files, task, all_tasks=all_tasks, allow_no_run=allow_no_run)
+    plans = operations.plan_push(files, task, all_tasks=all_tasks, allow_no_run=allow_no_run)
     view = _View(settings, plans, datasets, waiting=wait is not None)
     view.warn()
     outcomes = call(
         settings,
         lambda client: view.display.around(
-            verbs.push_all(
+            operations.push_all(
                 client,
                 plans,
                 datasets=datasets,
@@ -103,8 +103,8 @@ class _View:
     def __init__(
         self, settings: Settings, plans: list[PushPlan], datasets: tuple[str, ...], waiting: bool
     ) -> None:
+        from fanbench._util.concurrency import InOrder
         from fanbench.cli.live import Display
-        from fanbench.verbs._fan import InOrder
 
         self._settings = settings
         self._out = settings.output
@@ -130,8 +130,8 @@ class _View:
                 )
 
     def report(self, event: Event) -> None:
-        from fanbench.verbs.events import CreationPolled, EarlierPending, PollFailed
-        from fanbench.verbs.push import DatasetsDetached, Uploaded
+        from fanbench.operations.events import CreationPolled, EarlierPending, PollFailed
+        from fanbench.operations.push import DatasetsDetached, Uploaded
 
         self._show_progress(event)
         match event:
@@ -141,7 +141,7 @@ class _View:
                 self._warn_detached(slug, datasets)
             case CreationPolled(slug, task, changed) if self._says(changed):
                 name = f"Task '{slug}'" if len(self._plans) > 1 else "Task"
-                self._out.note(f"   {name} status: {task.creation_state.word}...")
+                self._out.note(f"   {name} status: {task.creation_state.label}...")
             case Uploaded(pushed):
                 self._uploaded.add(pushed.slug)
                 self._begun(self._index[pushed.slug], pushed)
@@ -155,9 +155,9 @@ class _View:
         return self._settings.verbose or (changed and not self.display.shown)
 
     def _show_progress(self, event: Event) -> None:
-        from fanbench.verbs._tasks import state_word
-        from fanbench.verbs.events import CreationPolled
-        from fanbench.verbs.push import Uploaded
+        from fanbench.operations.events import CreationPolled
+        from fanbench.operations.lookup import state_word
+        from fanbench.operations.push import Uploaded
 
         match event:
             case CreationPolled(slug, task, _):
@@ -261,7 +261,7 @@ _FIELDS = (
 
 
 def _record(pushed: Pushed) -> dict[str, Any]:
-    from fanbench.verbs._tasks import state_word
+    from fanbench.operations.lookup import state_word
 
     return {
         "task": pushed.slug,

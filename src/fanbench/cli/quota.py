@@ -13,7 +13,7 @@ from fanbench.cli.session import call
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from fanbench.verbs.quota import Quota
+    from fanbench.operations.quota import Quota
 
 __all__ = ["FIELDS", "quota"]
 
@@ -32,7 +32,7 @@ def quota(settings: Settings) -> None:
       fanbench quota
       fanbench quota --format json
     """
-    from fanbench.verbs.quota import fetch_quotas
+    from fanbench.operations.quota import fetch_quotas
 
     found = call(settings, fetch_quotas)
     out = settings.output
@@ -57,7 +57,7 @@ def _amount(one: Quota, number: float) -> str:
 
 
 def _refill(time: datetime | None) -> str:
-    from fanbench.verbs.environment import expiry_phrase
+    from fanbench.operations.environment import expiry_phrase
 
     if time is None:
         return ""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from fanbench.cli.render import iso_time
 
 if TYPE_CHECKING:
-    from fanbench.api.messages import Run, Task
+    from fanbench.wire.messages import Run, Task
 
 __all__ = ["RUN_FIELDS", "TASK_FIELDS", "run_record", "task_record"]
 
@@ -16,8 +16,8 @@ RUN_FIELDS = ("task", "run_id", "model", "state", "started", "ended", "error")
 
 
 def task_record(task: Task) -> dict[str, Any]:
-    from fanbench.api.names import full_task_url
-    from fanbench.verbs._tasks import creation_error, state_word
+    from fanbench.operations.lookup import creation_error, state_word
+    from fanbench.wire.slugs import full_task_url
 
     return {
         "task": task.slug.task_slug,
@@ -33,7 +33,7 @@ def task_record(task: Task) -> dict[str, Any]:
 
 
 def run_record(slug: str, run: Run) -> dict[str, Any]:
-    from fanbench.verbs._tasks import model_of, state_word
+    from fanbench.operations.lookup import model_of, state_word
 
     return {
         "task": slug,

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from fanbench.cli.secrecy import hidden
+from fanbench.cli.redact import hidden
 
 __all__ = ["Output", "bold", "format_size", "format_time", "iso_time", "red", "table", "yellow"]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fanbench.api._retry import Retry
+    from fanbench.wire.retry import Retry
 
 __all__ = ["Retries"]
 

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fanbench._errors import RunFailed, UsageError, WaitTimeout
-from fanbench.cli.ask import is_terminal, pick_models
 from fanbench.cli.exits import say_error
 from fanbench.cli.options import Settings, Verb, model_option, pass_settings, wait_options
+from fanbench.cli.progress import WaitView
+from fanbench.cli.prompts import is_terminal, pick_models
 from fanbench.cli.render import bold, red
 from fanbench.cli.session import call, finish
-from fanbench.cli.watching import WaitView
+from fanbench.errors import RunFailed, UsageError, WaitTimeout
 
 if TYPE_CHECKING:
-    from fanbench.api.client import Client
-    from fanbench.api.messages import BenchmarkModel, Run
-    from fanbench.verbs import Launch, RunReport
-    from fanbench.verbs.events import Event
+    from fanbench.operations import Launch, RunReport
+    from fanbench.operations.events import Event
+    from fanbench.wire.api_client import Client
+    from fanbench.wire.messages import BenchmarkModel, Run
 
 __all__ = ["run"]
 
@@ -54,7 +54,7 @@ def run(
       fanbench tasks run my-task -m gemini-2.5-pro -m anthropic/claude-haiku-4-5 --wait
       fanbench tasks run first-task second-task -m 'gemini-*' --wait 600
     """
-    from fanbench import verbs
+    from fanbench import operations
 
     if models and all_models:
         raise UsageError("-m and --all-models exclude each other.")
@@ -64,7 +64,7 @@ def run(
         report = call(
             settings,
             lambda client: view.display.around(
-                verbs.run_tasks(
+                operations.run_tasks(
                     client,
                     task_names,
                     chosen,
@@ -102,11 +102,11 @@ def _chosen(
 
 async def _models_for(client: Client, task_names: Sequence[str]) -> list[BenchmarkModel]:
     """The models, once it is sure that there is something to run: nobody should pick in vain."""
-    from fanbench import verbs
-    from fanbench.api.names import slugify_task
+    from fanbench import operations
+    from fanbench.wire.slugs import slugify_task
 
     if len(task_names) == 1:
-        await verbs.ready_task(client, slugify_task(task_names[0]))
+        await operations.ready_task(client, slugify_task(task_names[0]))
     return await client.list_models()
 
 
@@ -128,8 +128,8 @@ class _View:
         self._slugs: dict[int, str] = {}
 
     def report(self, event: Event) -> None:
-        from fanbench.verbs.events import RunChanged
-        from fanbench.verbs.run import Launched, NotLaunched
+        from fanbench.operations.events import RunChanged
+        from fanbench.operations.run import Launched, NotLaunched
 
         match event:
             case Launched(launch):
@@ -189,13 +189,13 @@ class _View:
 
     def _place(self, run: Run) -> int:
         """Of a run in the plan. Those of the same place stay as the server lists them."""
-        from fanbench.verbs._tasks import model_of
+        from fanbench.operations.lookup import model_of
 
         key = (self._slugs.get(run.id, ""), model_of(run))
         return self._planned.index(key) if key in self._planned else len(self._planned)
 
     def _show_ended(self, runs: Sequence[Run]) -> None:
-        from fanbench.verbs._tasks import model_of, state_word
+        from fanbench.operations.lookup import model_of, state_word
 
         if runs:
             self._out.text("All runs completed:")
@@ -207,8 +207,8 @@ class _View:
 
 
 def _refuse_errored(runs: Sequence[Run], *, several_tasks: bool) -> None:
-    from fanbench.api.messages import RunState
-    from fanbench.verbs._tasks import model_of
+    from fanbench.operations.lookup import model_of
+    from fanbench.wire.messages import RunState
 
     errored = [run for run in runs if run.state == RunState.ERRORED]
     if errored:
@@ -228,7 +228,7 @@ def _records(
     launches: Iterable[Launch], waited_for: Iterable[Run], slugs: dict[int, str]
 ) -> list[dict[str, Any]]:
     """A row a model, with the run that was waited for, if one was."""
-    from fanbench.verbs._tasks import model_of, state_word
+    from fanbench.operations.lookup import model_of, state_word
 
     runs = {(slugs.get(run.id), model_of(run)): run for run in waited_for}
     rows = []

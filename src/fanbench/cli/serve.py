@@ -10,7 +10,7 @@ import click
 from fanbench.cli.exits import end_line
 
 if TYPE_CHECKING:
-    from fanbench._errors import LocalServerError
+    from fanbench.errors import LocalServerError
     from fanbench.local.serve import Address
 
 _EXAMPLES = """

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from fanbench._errors import FanbenchError, RunFailed, WaitTimeout
 from fanbench.cli.exits import TERMINATED
 from fanbench.cli.options import Settings
+from fanbench.cli.redact import hide
 from fanbench.cli.retries import Retries
-from fanbench.cli.secrecy import hide
+from fanbench.errors import FanbenchError, RunFailed, WaitTimeout
 
 if TYPE_CHECKING:
     from anyio import CancelScope
     from anyio.abc import TaskStatus
 
-    from fanbench._config import Config
-    from fanbench.api.client import Client
+    from fanbench.config import Config
+    from fanbench.wire.api_client import Client
 
 __all__ = ["call", "finish", "until_sigterm"]
 
@@ -35,8 +35,8 @@ def call(settings: Settings, verb: Callable[[Client], Awaitable[T]]) -> T:
 
 async def _call(settings: Settings, verb: Callable[[Client], Awaitable[T]]) -> T:
     config = await _config(settings)
-    from fanbench.api._transport import secrets_of
-    from fanbench.api.client import Client, RetryPolicy
+    from fanbench.wire.api_client import Client, RetryPolicy
+    from fanbench.wire.transport import secrets_of
 
     hide(*secrets_of(config.credentials))
 
@@ -53,7 +53,7 @@ async def until_sigterm(work: Callable[[], Awaitable[T]]) -> T:
     """
     import anyio
 
-    from fanbench.verbs._fan import alone
+    from fanbench._util.concurrency import alone
 
     with alone():
         async with anyio.create_task_group() as group:
@@ -77,7 +77,7 @@ async def _cancel_on_sigterm(scope: CancelScope, *, task_status: TaskStatus[None
 
 
 async def _config(settings: Settings) -> Config:
-    from fanbench._config import resolve_config
+    from fanbench.config import resolve_config
 
     endpoint, token = settings.endpoint, settings.token
     if settings.local:

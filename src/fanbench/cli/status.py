@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fanbench._errors import FanbenchError
 from fanbench.cli.exits import say_error
 from fanbench.cli.options import Settings, Verb, model_option, pass_settings
 from fanbench.cli.records import RUN_FIELDS, TASK_FIELDS, run_record, task_record
 from fanbench.cli.render import Output, format_time, red, table
 from fanbench.cli.session import call, finish
+from fanbench.errors import FanbenchError
 
 if TYPE_CHECKING:
-    from fanbench.api.messages import Run, Task
-    from fanbench.verbs import TaskStatus
-    from fanbench.verbs.events import Event, Report
+    from fanbench.operations import TaskStatus
+    from fanbench.operations.events import Event, Report
+    from fanbench.wire.messages import Run, Task
 
     Outcomes = Sequence[TaskStatus | FanbenchError]
 
@@ -67,12 +67,12 @@ def status(
       fanbench tasks status owner/their-task -m gemini-2.5-pro
       fanbench tasks status my-task --format json
     """
-    from fanbench import verbs
+    from fanbench import operations
 
     if watch:
         outcomes = _watched(settings, task_names, models, poll_interval)
     else:
-        outcomes = call(settings, lambda client: verbs.task_statuses(client, task_names, models))
+        outcomes = call(settings, lambda client: operations.task_statuses(client, task_names, models))
     _show(settings, outcomes)
 
 
@@ -126,8 +126,8 @@ def _lines(found: TaskStatus) -> Iterator[str]:
 
 
 def _task_lines(task: Task) -> Iterator[str]:
-    from fanbench.api.names import full_task_url
-    from fanbench.verbs._tasks import creation_error, title_word
+    from fanbench.operations.lookup import creation_error, title_word
+    from fanbench.wire.slugs import full_task_url
 
     yield f"Task:     {task.slug.task_slug}"
     yield f"Version:  {task.slug.version_number or 'unset'}"
@@ -150,7 +150,7 @@ def _run_lines(found: TaskStatus) -> Iterator[str]:
 
 
 def _rows(runs: Sequence[Run]) -> list[tuple[str, str, str, str]]:
-    from fanbench.verbs._tasks import model_of, title_word
+    from fanbench.operations.lookup import model_of, title_word
 
     return [
         (model_of(run), title_word(run.state), format_time(run.start_time), format_time(run.end_time))
@@ -159,8 +159,8 @@ def _rows(runs: Sequence[Run]) -> list[tuple[str, str, str, str]]:
 
 
 def _error_line(run: Run) -> str:
-    from fanbench.verbs._tasks import model_of
-    from fanbench.verbs.status import last_line
+    from fanbench.operations.lookup import model_of
+    from fanbench.operations.status import last_line
 
     return f"{red(f'  [{model_of(run)}]', strong=True)} {red(last_line(run.error_message))}"
 
@@ -171,8 +171,8 @@ def _error_line(run: Run) -> str:
 def _watched(
     settings: Settings, task_names: Sequence[str], models: Sequence[str], poll_interval: float
 ) -> Outcomes:
-    from fanbench import verbs
-    from fanbench.verbs._several import unique_slugs
+    from fanbench import operations
+    from fanbench.operations.batch import unique_slugs
 
     with ExitStack() as screen:
         live = settings.output.plain and sys.stdout.isatty()
@@ -181,7 +181,7 @@ def _watched(
         )
         return call(
             settings,
-            lambda client: verbs.watch_tasks(
+            lambda client: operations.watch_tasks(
                 client, task_names, models, poll_interval=poll_interval, report=report
             ),
         )
@@ -196,8 +196,8 @@ def _redraw(settings: Settings, slugs: Sequence[str], screen: ExitStack) -> Repo
     from rich.live import Live
     from rich.text import Text
 
-    from fanbench.verbs.events import PollFailed
-    from fanbench.verbs.status import StatusSeen
+    from fanbench.operations.events import PollFailed
+    from fanbench.operations.status import StatusSeen
 
     seen: dict[str, str] = {}
 
@@ -235,8 +235,8 @@ class _ChangeLines:
         self._out = settings.output
 
     def report(self, event: Event) -> None:
-        from fanbench.verbs._tasks import model_of, state_word
-        from fanbench.verbs.events import CreationPolled, PollFailed, RunChanged
+        from fanbench.operations.events import CreationPolled, PollFailed, RunChanged
+        from fanbench.operations.lookup import model_of, state_word
 
         match event:
             case CreationPolled(slug, task, _):

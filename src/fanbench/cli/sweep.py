@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from fanbench._errors import FanbenchError, OutputError, UsageError
-from fanbench.cli.ask import confirmed
 from fanbench.cli.exits import say_error
 from fanbench.cli.options import Settings, Verb, model_option, pass_settings
+from fanbench.cli.prompts import confirmed
 from fanbench.cli.render import bold
 from fanbench.cli.session import call
 from fanbench.cli.sweep_report import failure, go_on, show_report
+from fanbench.errors import FanbenchError, OutputError, UsageError
 
 if TYPE_CHECKING:
-    from fanbench.api.client import Client
-    from fanbench.cli.sweep_course import Outcome, Prepared
+    from fanbench.cli.sweep_session import Outcome, Prepared
     from fanbench.sweeps.preview import TaskPreview
     from fanbench.sweeps.report import SweepReport
     from fanbench.sweeps.spec import SweepSpec
+    from fanbench.wire.api_client import Client
 
 __all__ = ["PLAN_FIELDS", "sweep"]
 
@@ -143,7 +143,7 @@ def sweep(
 
 def _spec(words: tuple[str, ...], flags: dict[str, Any]) -> SweepSpec:
     """From the words, else from the folder's journal; flags go before both."""
-    from fanbench.sweeps._saved import resumed
+    from fanbench.sweeps.resume import resumed
     from fanbench.sweeps.spec import DEFAULT_OUTPUT, classify, merge, models_from, read_sweep_file
 
     listed, models = flags.pop("models_from"), list(flags.pop("models"))
@@ -201,7 +201,7 @@ class _Command:
 
     async def _prepare(self, client: Client) -> Prepared:
         from fanbench.cli.live import spinner
-        from fanbench.cli.sweep_course import prepare
+        from fanbench.cli.sweep_session import prepare
 
         with spinner(self._out, "Planning"):
             return await prepare(client, self._spec, fresh=self._wishes.fresh, quotas=not self._wishes.yes)
@@ -209,7 +209,7 @@ class _Command:
     async def _follow(self, client: Client, prepared: Prepared) -> Outcome:
         import anyio.to_thread
 
-        from fanbench.cli.sweep_course import Course
+        from fanbench.cli.sweep_session import Course
         from fanbench.sweeps.journal import set_aside
 
         if self._wishes.fresh:

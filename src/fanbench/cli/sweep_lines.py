@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from fanbench.cli.options import Settings
-from fanbench.cli.secrecy import hidden
-from fanbench.cli.slow import room, say
+from fanbench.cli.redact import hidden
+from fanbench.cli.stdout_writer import room, say
 
 if TYPE_CHECKING:
     from fanbench.sweeps.events import SweepEvent
@@ -48,8 +48,8 @@ class Narrator:
 
 
 def _is_bad(event: SweepEvent) -> bool:
-    from fanbench.api.messages import RunState
     from fanbench.sweeps.events import RunChanged
+    from fanbench.wire.messages import RunState
 
     return isinstance(event, RunChanged) and event.state == RunState.ERRORED
 

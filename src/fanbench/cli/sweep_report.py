@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fanbench._errors import BudgetReached, FanbenchError, RunFailed, WaitTimeout
 from fanbench.cli.options import Settings
 from fanbench.cli.render import bold
 from fanbench.cli.results import print_tables
+from fanbench.errors import BudgetReached, FanbenchError, RunFailed, WaitTimeout
 
 if TYPE_CHECKING:
     from fanbench.results import Table

@@ -183,7 +183,7 @@ class Picture:
         if known is not None and known.failed is not None:
             return [(f"failed: {known.failed}", "red")]
         if known is not None and known.creation is not None and not known.ready:
-            return [(f"creation {known.creation.word.lower()}", "cyan")]
+            return [(f"creation {known.creation.label.lower()}", "cyan")]
         return [(_words(counts), "dim")]
 
     # --- All ---

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from fanbench._errors import FanbenchError, RunFailed
+from fanbench.errors import FanbenchError, RunFailed
 
 if TYPE_CHECKING:
     from fanbench.sweeps.engine import Stage

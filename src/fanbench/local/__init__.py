@@ -5,5 +5,5 @@
              │          store, logs, files      SQLite and files of the data folder
              └── proxy ── models                the Model Proxy that a run's process talks to
 
-It knows the wire's messages (`fanbench.api.messages`) and nothing of the client, the verbs or the command line.
+It knows the wire's messages (`fanbench.wire.messages`) and nothing of the client, the verbs or the command line.
 """

@@ -16,8 +16,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from fanbench._errors import LocalServerError
-from fanbench.api.messages import (
+from fanbench.errors import LocalServerError
+from fanbench.local.routes import accounts, proxy, runs, tasks
+from fanbench.local.routes.page import task_page
+from fanbench.local.wire import Services, WireError, read_body
+from fanbench.wire.messages import (
     BatchScheduleRequest,
     CreateTaskRequest,
     ErrorBody,
@@ -33,9 +36,6 @@ from fanbench.api.messages import (
     decode,
     encode,
 )
-from fanbench.local.routes import accounts, proxy, runs, tasks
-from fanbench.local.routes.page import task_page
-from fanbench.local.wire import Services, WireError, read_body
 
 _log = structlog.get_logger(__name__)
 

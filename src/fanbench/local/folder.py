@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from fanbench._errors import LocalServerError
+from fanbench.errors import LocalServerError
 
 FORMAT = 1
 

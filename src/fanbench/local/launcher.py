@@ -15,7 +15,7 @@ from typing import IO
 import anyio
 import msgspec
 
-from fanbench._errors import LocalServerError
+from fanbench.errors import LocalServerError
 from fanbench.local.folder import DataFolder
 from fanbench.local.serve import Address, check_installed
 from fanbench.local.settings import default_data_folder

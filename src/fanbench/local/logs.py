@@ -11,7 +11,7 @@ import anyio
 import anyio.lowlevel
 import msgspec
 
-from fanbench.api.messages import LogEntry
+from fanbench.wire.messages import LogEntry
 
 _CHUNK = 1 << 18
 _encode = msgspec.json.Encoder().encode

@@ -16,8 +16,7 @@ import anyio
 import anyio.to_thread
 import structlog
 
-from fanbench._errors import LocalServerError
-from fanbench.api.messages import CreationState, RunState
+from fanbench.errors import LocalServerError
 from fanbench.local.clock import now
 from fanbench.local.datasets import dataset_folders
 from fanbench.local.environment import run_environment
@@ -31,6 +30,7 @@ from fanbench.local.models.pool import ModelPool
 from fanbench.local.settings import Settings
 from fanbench.local.store import Store, TaskVersion
 from fanbench.local.verdicts import Verdict, judge_creation, judge_run
+from fanbench.wire.messages import CreationState, RunState
 
 _log = structlog.get_logger(__name__)
 

@@ -19,7 +19,7 @@ import anyio
 import msgspec
 import structlog
 
-from fanbench._errors import LocalServerError
+from fanbench.errors import LocalServerError
 from fanbench.local.executor import Executor
 from fanbench.local.folder import DataFolder, open_data_folder, write_atomically
 from fanbench.local.settings import Settings

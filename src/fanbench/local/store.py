@@ -16,9 +16,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-from fanbench._errors import LocalServerError
-from fanbench.api.messages import CreationState, RunState
+from fanbench.errors import LocalServerError
 from fanbench.local.clock import now
+from fanbench.wire.messages import CreationState, RunState
 
 Row = TypeVar("Row", bound="Base")
 

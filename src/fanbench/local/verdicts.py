@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fanbench._errors import UsageError
-from fanbench.api.messages import CreationState, RunState
-from fanbench.api.names import slugify
+from fanbench.errors import UsageError
+from fanbench.wire.messages import CreationState, RunState
+from fanbench.wire.slugs import slugify
 
 NO_RUN_FILE = (
     "The notebook ran to its end and left no .run.json: nothing is recorded. "

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from fanbench._errors import OutputError
-from fanbench.api.messages import RunState
+from fanbench.errors import OutputError
+from fanbench.wire.messages import RunState
 
 __all__ = ["Kind", "NoResults", "Problem", "ResultSet", "RunResult", "newest_first"]
 

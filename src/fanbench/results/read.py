@@ -24,9 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fanbench._errors import UsageError
-from fanbench.api.messages import RunState
-from fanbench.api.names import normalize_model, slugify
+from fanbench.errors import UsageError
 from fanbench.results.model import Kind, Problem, ResultSet, RunResult, newest_first
 from fanbench.results.runfile import (
     NANODOLLARS,
@@ -38,6 +36,8 @@ from fanbench.results.runfile import (
     read_run_file,
     wall_seconds,
 )
+from fanbench.wire.messages import RunState
+from fanbench.wire.slugs import normalize_model, slugify
 
 __all__ = ["read_results"]
 

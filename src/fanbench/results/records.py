@@ -37,7 +37,7 @@ FIELDS = (
 def to_record(row: RunResult) -> dict[str, Any]:
     """`row` as plain JSON values, in the order of `FIELDS`. Not-a-number is null: JSON has no word for it."""
     record = {field: getattr(row, field) for field in FIELDS}
-    record["state"] = row.state.word
+    record["state"] = row.state.label
     record["path"] = str(row.path)
     return {field: _finite(value) for field, value in record.items()}
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
-from fanbench.api.messages import Message, RunState, decode
 from fanbench.results.model import Kind
+from fanbench.wire.messages import Message, RunState, decode
 
 __all__ = [
     "NANODOLLARS",

@@ -78,7 +78,7 @@ def cell(row: RunResult) -> str:
 def _value(row: RunResult) -> str:
     match row.value:
         case None:
-            return row.state.word.lower() if row.rows else "no run file"
+            return row.state.label.lower() if row.rows else "no run file"
         case bool(passed):
             mark = "✓" if passed else "✗"
             return f"{mark} {row.assertions_passed}/{row.assertions_total}" if row.assertions_total else mark

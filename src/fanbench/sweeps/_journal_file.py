@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from fanbench._errors import JournalError
-from fanbench.api import _durable
+from fanbench._util import files
+from fanbench.errors import JournalError
 from fanbench.sweeps._journal_rows import SCHEMA
 
 __all__ = [
@@ -60,7 +60,7 @@ def own_folder(root: Path) -> Path:
     # Resolved: a link to a folder that was moved aside leads to a new one again.
     folder = path_of(root).parent
     with reported(folder):
-        _durable.make_folders(folder)
+        files.make_folders(folder)
     return folder
 
 
@@ -102,7 +102,7 @@ def _make(path: Path) -> None:
         leftover.unlink(missing_ok=True)
     with closing(_connect(new, "rwc")) as connection:
         _make_tables(connection)
-    _durable.move(new, path)
+    files.move(new, path)
 
 
 def _make_tables(connection: sqlite3.Connection) -> None:

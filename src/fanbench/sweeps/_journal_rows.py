@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
-from fanbench.api.messages import RunState
 from fanbench.sweeps.units import Attempt, Phase, SavedLog, SavedOutput, TaskPhase, TaskRecord, Unit
+from fanbench.wire.messages import RunState
 
 __all__ = [
     "ATTEMPT_COLUMNS",

@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from fanbench._errors import UsageError
+from fanbench.errors import UsageError
 from fanbench.sweeps._toml import KeyPath, line_of, lines_of
 
 __all__ = ["SCHEMA", "Limits", "Loaded", "Policy", "SweepFile", "TaskTable", "load", "sweep_schema"]

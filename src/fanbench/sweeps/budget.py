@@ -18,13 +18,13 @@ from typing import TypeVar
 import anyio
 import msgspec
 
-from fanbench._errors import FanbenchError, JournalError, Unauthorized
-from fanbench.api.messages import ModelProxyQuotas, QuotaBalance, RefillPeriod
+from fanbench.errors import FanbenchError, JournalError, Unauthorized
+from fanbench.operations.api import Api
 from fanbench.sweeps._costs import Costs, TaskCosts, Unpaid
 from fanbench.sweeps._journal_file import ANEW
 from fanbench.sweeps.events import BudgetRead, Emit
 from fanbench.sweeps.journal import Records
-from fanbench.verbs._api import Api
+from fanbench.wire.messages import ModelProxyQuotas, QuotaBalance, RefillPeriod
 
 __all__ = ["Budget", "granted", "run_cost", "scouts"]
 

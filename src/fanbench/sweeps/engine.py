@@ -16,8 +16,8 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from fanbench._errors import FanbenchError
-from fanbench.sweeps._disk import log_is_whole, output_is_whole
+from fanbench.errors import FanbenchError
+from fanbench.operations.api import Api
 from fanbench.sweeps._engine.book import Book, Flight, Outcome
 from fanbench.sweeps._engine.collect import Collectors
 from fanbench.sweeps._engine.gate import Gate
@@ -25,11 +25,11 @@ from fanbench.sweeps._engine.lane import Lane
 from fanbench.sweeps._engine.logs import LogReaders
 from fanbench.sweeps._engine.shared import Room, Shared, Stage
 from fanbench.sweeps._offload import Offload
+from fanbench.sweeps.artifacts import log_is_whole, output_is_whole
 from fanbench.sweeps.events import DrainReason, Emit, RunKnown, SweepEnded, SweepStarted
 from fanbench.sweeps.journal import Records
 from fanbench.sweeps.plan import SweepPlan
 from fanbench.sweeps.units import Attempt, Phase, Step, Unit, wants_log, wants_output
-from fanbench.verbs._api import Api
 
 __all__ = ["Engine", "Stage"]
 

@@ -14,8 +14,8 @@ from typing import ClassVar
 
 import msgspec
 
-from fanbench.api.messages import CreationState, RunState
 from fanbench.sweeps.units import Unit
+from fanbench.wire.messages import CreationState, RunState
 
 __all__ = [
     "ALL_EVENTS",
@@ -108,7 +108,7 @@ class CreationChanged(SweepEvent, frozen=True):
 
     @property
     def text(self) -> str:
-        return f"{self.task}: creation {self.state.word.lower()}"
+        return f"{self.task}: creation {self.state.label.lower()}"
 
 
 class TaskReady(SweepEvent, frozen=True):
@@ -168,7 +168,7 @@ class RunKnown(RunEvent, frozen=True):
 
     @property
     def text(self) -> str:
-        return f"{self.label}: {self.state.word.lower() if self.state else 'scheduled'} before"
+        return f"{self.label}: {self.state.label.lower() if self.state else 'scheduled'} before"
 
 
 class RunScheduled(RunEvent, frozen=True):
@@ -211,7 +211,7 @@ class RunChanged(RunEvent, frozen=True):
     @property
     def text(self) -> str:
         reason = self.error.strip().splitlines()[-1:] if self.error else []
-        return f"{self.label}: {self.state.word.lower()}{''.join(f': {line}' for line in reason)}"
+        return f"{self.label}: {self.state.label.lower()}{''.join(f': {line}' for line in reason)}"
 
 
 class RetryPlanned(RunEvent, frozen=True):

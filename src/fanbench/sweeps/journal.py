@@ -21,7 +21,6 @@ from typing import Any, ClassVar, Protocol, Self
 from weakref import WeakValueDictionary
 
 from fanbench.sweeps import _journal_file as file
-from fanbench.sweeps._aside import set_aside
 from fanbench.sweeps._journal_rows import (
     ATTEMPT_COLUMNS,
     TASK_COLUMNS,
@@ -31,6 +30,7 @@ from fanbench.sweeps._journal_rows import (
     storable,
     task_row,
 )
+from fanbench.sweeps.archive import set_aside
 from fanbench.sweeps.units import Attempt, Phase, TaskPhase, TaskRecord
 
 __all__ = ["JOURNAL", "Journal", "Records", "set_aside"]

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from fanbench._errors import SweepLocked
+from fanbench.errors import SweepLocked
 from fanbench.sweeps._journal_file import own_folder, reported
 
 __all__ = ["FolderLock"]

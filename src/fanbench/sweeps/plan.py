@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fanbench.api.messages import Task
-from fanbench.sweeps.rules import Rules
+from fanbench.sweeps.options import Rules
 from fanbench.sweeps.units import Unit, units_of
+from fanbench.wire.messages import Task
 
 __all__ = ["PlannedTask", "SweepPlan"]
 

@@ -11,19 +11,19 @@ from pathlib import Path
 
 import anyio.to_thread
 
-from fanbench._errors import FanbenchError, NotFound, TaskFileError, UsageError
-from fanbench.api.messages import BenchmarkModel, Task
-from fanbench.api.names import slugify_task
+from fanbench._util.concurrency import settle
+from fanbench.errors import FanbenchError, NotFound, TaskFileError, UsageError
+from fanbench.operations.api import Api
+from fanbench.operations.lookup import task_if_any
+from fanbench.operations.push import plan_push
+from fanbench.operations.run import resolve_models
 from fanbench.sweeps._offload import Offload
 from fanbench.sweeps.plan import PlannedTask, SweepPlan
 from fanbench.sweeps.spec import DEFAULT_OUTPUT, SweepSpec, TaskChoice, rules_of
 from fanbench.sweeps.units import content_identity, version_identity
 from fanbench.tasks import to_notebook
-from fanbench.verbs._api import Api
-from fanbench.verbs._fan import settle
-from fanbench.verbs._tasks import task_if_any
-from fanbench.verbs.push import plan_push
-from fanbench.verbs.run import resolve_models
+from fanbench.wire.messages import BenchmarkModel, Task
+from fanbench.wire.slugs import slugify_task
 
 __all__ = ["make_plan"]
 

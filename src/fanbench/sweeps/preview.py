@@ -9,11 +9,12 @@ from typing import Any, Literal
 
 import anyio
 
-from fanbench._errors import FanbenchError
-from fanbench.api.messages import CreationState, Task
+from fanbench.errors import FanbenchError
+from fanbench.operations.api import Api
+from fanbench.operations.quota import Quota, Quotas, fetch_quotas
 from fanbench.sweeps.journal import Records
 from fanbench.sweeps.plan import PlannedTask, SweepPlan
-from fanbench.sweeps.pushing import PushStep, push_step
+from fanbench.sweeps.push_decision import PushStep, push_step
 from fanbench.sweeps.units import (
     Attempt,
     Step,
@@ -24,8 +25,7 @@ from fanbench.sweeps.units import (
     wants_log,
     wants_output,
 )
-from fanbench.verbs._api import Api
-from fanbench.verbs.quota import Quota, Quotas, fetch_quotas
+from fanbench.wire.messages import CreationState, Task
 
 __all__ = ["Counts", "Preview", "TaskPreview", "preview", "read_quotas"]
 
@@ -238,7 +238,7 @@ def _task_warnings(planned: Iterable[PlannedTask], tasks: Iterable[TaskPreview])
         if plan.seen is None or not task.counts.schedule:
             continue
         if task.push == PushStep.EXISTING and _unfit(plan.seen):
-            yield f"{task.task} cannot be run: its creation ended as {plan.seen.creation_state.word}."
+            yield f"{task.task} cannot be run: its creation ended as {plan.seen.creation_state.label}."
         if task.pushed and (lost := _lost_datasets(plan, plan.seen)):
             yield f"{task.task} loses the datasets of its version {task.version}: {', '.join(lost)}."
 

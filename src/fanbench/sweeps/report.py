@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from fanbench.results import RunResult, Table, read_results, usage_table
 from fanbench.results.table import MISSING, MODELS_ACROSS, cell
-from fanbench.sweeps._disk import log_is_whole, output_is_whole
+from fanbench.sweeps.artifacts import log_is_whole, output_is_whole
 from fanbench.sweeps.units import Attempt, Phase, TaskPhase, TaskRecord, Unit, by_unit, real_ones
 
 if TYPE_CHECKING:

@@ -12,12 +12,12 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from fanbench._errors import SweepError, UsageError
-from fanbench.api.names import slugify_task
-from fanbench.sweeps._choices import TaskChoice, choices, expanded, files_like, models_from
+from fanbench.errors import SweepError, UsageError
 from fanbench.sweeps._sweepfile import MAX_REPEATS, Loaded, TaskTable, load
 from fanbench.sweeps._toml import KeyPath
-from fanbench.sweeps.rules import MaxFailures, Rules
+from fanbench.sweeps.options import MaxFailures, Rules
+from fanbench.sweeps.task_selection import TaskChoice, choices, expanded, files_like, models_from
+from fanbench.wire.slugs import slugify_task
 
 __all__ = [
     "DEFAULT_OUTPUT",

@@ -17,7 +17,6 @@ from typing import Union
 
 import msgspec
 
-from fanbench.api.messages import CreationState, RunState
 from fanbench.sweeps.events import (
     ALL_EVENTS,
     BudgetRead,
@@ -44,6 +43,7 @@ from fanbench.sweeps.events import (
     TaskReady,
 )
 from fanbench.sweeps.units import Unit, units_of
+from fanbench.wire.messages import CreationState, RunState
 
 __all__ = ["Cell", "CellState", "LimitStep", "SweepState", "TaskState", "read_event"]
 

@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from fanbench._errors import OutputError
+from fanbench._util import files
 from fanbench._version import __version__
-from fanbench.api import _durable
+from fanbench.errors import OutputError
+from fanbench.operations.status import last_line
 from fanbench.results import to_record
 from fanbench.sweeps._journal_file import SUMMARY
 from fanbench.sweeps.report import RunRow, SweepReport
-from fanbench.verbs.status import last_line
 
 __all__ = ["FIELDS", "SUMMARY_CSV", "SUMMARY_JSON", "records", "summary", "write_summary"]
 
@@ -101,8 +101,8 @@ def write_summary(report: SweepReport) -> None:
     """
     content = summary(report)
     try:
-        _durable.write(report.output / SUMMARY_JSON, _encoded(_json(content)))
-        _durable.write(report.output / SUMMARY_CSV, _encoded(_csv(content["runs"])))
+        files.write(report.output / SUMMARY_JSON, _encoded(_json(content)))
+        files.write(report.output / SUMMARY_CSV, _encoded(_csv(content["runs"])))
     except OSError as error:
         raise OutputError(
             f"Cannot write the summary to {report.output}: {error.strerror}.",

@@ -11,21 +11,21 @@ from typing import TYPE_CHECKING, Self
 import anyio
 import anyio.to_thread
 
-from fanbench._errors import FanbenchError
-from fanbench.api.client import Client
-from fanbench.sweeps._disk import clear_parts
-from fanbench.sweeps._saved import refuse_other_sweep, saved_text
+from fanbench._util.concurrency import alone
+from fanbench.errors import FanbenchError
+from fanbench.operations.api import Api
+from fanbench.sweeps.artifacts import clear_parts
 from fanbench.sweeps.engine import Engine, Stage
 from fanbench.sweeps.events import DrainReason, LimitChanged, SweepEvent
 from fanbench.sweeps.journal import Journal
 from fanbench.sweeps.lock import FolderLock
 from fanbench.sweeps.plan import SweepPlan
 from fanbench.sweeps.report import SweepReport, build_report
-from fanbench.verbs._api import Api
-from fanbench.verbs._fan import alone
+from fanbench.sweeps.resume import refuse_other_sweep, saved_text
+from fanbench.wire.api_client import Client
 
 if TYPE_CHECKING:
-    from fanbench.api.client import Limits
+    from fanbench.wire.api_client import Limits
 
 __all__ = ["Sweep", "report_of"]
 

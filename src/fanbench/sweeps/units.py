@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from fanbench.api.messages import RunState
+from fanbench.wire.messages import RunState
 
 __all__ = [
     "Attempt",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fanbench._errors import TaskFileError, UsageError
-from fanbench.api.names import slugify_task
+from fanbench.errors import TaskFileError, UsageError
 from fanbench.tasks.lint import inspect
 from fanbench.tasks.model import TaskDefinition, TaskFile
 from fanbench.tasks.source import parse, read_source
+from fanbench.wire.slugs import slugify_task
 
 __all__ = ["choose_task", "read_task_file", "refuse_errors"]
 

@@ -10,13 +10,13 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from fanbench._errors import UsageError
-from fanbench.api.names import slugify
+from fanbench.errors import UsageError
 from fanbench.tasks.annotations import cannot_be_model, return_problem
 from fanbench.tasks.definitions import TaskFunction, foreign_tasks, walk_tasks
 from fanbench.tasks.model import NO_RUN, Finding, Level, TaskDefinition
 from fanbench.tasks.reach import Reach, reach
 from fanbench.tasks.source import all_nodes, char_column
+from fanbench.wire.slugs import slugify
 
 __all__ = ["MAX_NAME_LENGTH", "inspect", "name_limit"]
 

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from fanbench._errors import TaskFileError
+from fanbench.errors import TaskFileError
 
 __all__ = [
     "CELL_MARKER",

@@ -16,7 +16,7 @@ import anyio
 import anyio.abc
 import msgspec
 
-from fanbench._errors import LocalServerError
+from fanbench.errors import LocalServerError
 from fanbench.local.executor.job import Exit, Job
 from fanbench.local.executor.zygote import Ended, Notice, Ready, Refused, Started
 from fanbench.local.settings import Isolation

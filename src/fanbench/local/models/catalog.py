@@ -32,10 +32,10 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from fanbench._errors import LocalServerError, UsageError
-from fanbench.api.messages import Modality
-from fanbench.api.names import normalize_model
+from fanbench.errors import LocalServerError, UsageError
 from fanbench.local.folder import write_atomically
+from fanbench.wire.messages import Modality
+from fanbench.wire.slugs import normalize_model
 
 MAX_SLUG = 120
 _SLUG = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.@-]*")

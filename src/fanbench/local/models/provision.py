@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fanbench._errors import LocalServerError, UsageError
+from fanbench.errors import LocalServerError, UsageError
 from fanbench.local.folder import DataFolder
 from fanbench.local.models import ModelFault
 from fanbench.local.models.catalog import Embedded, ModelSpec, Upstream

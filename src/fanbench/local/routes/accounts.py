@@ -5,7 +5,11 @@ from __future__ import annotations
 import secrets
 from datetime import datetime, timedelta
 
-from fanbench.api.messages import (
+from fanbench.local.clock import now
+from fanbench.local.models.catalog import ModelSpec, modalities
+from fanbench.local.routes.paging import page_of
+from fanbench.local.wire import OWNER, Services, WireError
+from fanbench.wire.messages import (
     BenchmarkModel,
     GetLeaderboardRequest,
     IntrospectTokenRequest,
@@ -20,11 +24,7 @@ from fanbench.api.messages import (
     RefillPeriod,
     TaskRequest,
 )
-from fanbench.api.names import normalize_model
-from fanbench.local.clock import now
-from fanbench.local.models.catalog import ModelSpec, modalities
-from fanbench.local.routes.paging import page_of
-from fanbench.local.wire import OWNER, Services, WireError
+from fanbench.wire.slugs import normalize_model
 
 TOKEN_LIFETIME = timedelta(hours=2)
 """As on Kaggle."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from fanbench.api.messages import CreationState, RunState, TaskSlug
 from fanbench.local.routes.tasks import find_version
 from fanbench.local.wire import Services, WireError
+from fanbench.wire.messages import CreationState, RunState, TaskSlug
 
 SHOWN = 500
 
@@ -23,9 +23,9 @@ async def task_page(services: Services, request: Request) -> Response:
         return PlainTextResponse(f"{error.message}\n", status_code=error.status)
     runs, total = await services.store.runs(version.id, [], after=0, limit=SHOWN)
     lines = [
-        f"{version.slug}, version {version.version}: {CreationState(version.state).word}",
+        f"{version.slug}, version {version.version}: {CreationState(version.state).label}",
         "",
-        *(f"  run {run.id}  {run.model}: {RunState(run.state).word}" for run in runs),
+        *(f"  run {run.id}  {run.model}: {RunState(run.state).label}" for run in runs),
         f"{total} runs. Their results: fanbench tasks download {version.slug} --local && fanbench results .",
     ]
     return PlainTextResponse("\n".join(lines) + "\n")

@@ -13,7 +13,7 @@ import structlog
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from fanbench._errors import LocalServerError
+from fanbench.errors import LocalServerError
 from fanbench.local.models import ModelFault
 from fanbench.local.proxy import genai
 from fanbench.local.proxy.requests import read_chat, read_generate

@@ -9,7 +9,15 @@ from pathlib import Path
 import anyio.to_thread
 from starlette.responses import FileResponse, Response, StreamingResponse
 
-from fanbench.api.messages import (
+from fanbench.local.clock import parse
+from fanbench.local.logs import stored_as_list
+from fanbench.local.routes.paging import page_size, read_token
+from fanbench.local.routes.tasks import find_version
+from fanbench.local.scheduler import Work
+from fanbench.local.store import RunRow, TaskVersion
+from fanbench.local.wire import OWNER, Services, WireError
+from fanbench.local.zips import output_zip
+from fanbench.wire.messages import (
     BatchScheduleRequest,
     BatchScheduleResponse,
     CreationState,
@@ -21,15 +29,7 @@ from fanbench.api.messages import (
     ScheduleResult,
     TaskSlug,
 )
-from fanbench.api.names import normalize_model
-from fanbench.local.clock import parse
-from fanbench.local.logs import stored_as_list
-from fanbench.local.routes.paging import page_size, read_token
-from fanbench.local.routes.tasks import find_version
-from fanbench.local.scheduler import Work
-from fanbench.local.store import RunRow, TaskVersion
-from fanbench.local.wire import OWNER, Services, WireError
-from fanbench.local.zips import output_zip
+from fanbench.wire.slugs import normalize_model
 
 
 def run_message(row: RunRow) -> Run:
@@ -50,7 +50,7 @@ async def schedule(services: Services, request: BatchScheduleRequest) -> BatchSc
     versions = [await find_version(services, slug) for slug in request.task_slugs]
     for version in versions:
         if version.state != CreationState.COMPLETED.value:
-            word = CreationState(version.state).word
+            word = CreationState(version.state).label
             raise WireError(400, f"Task {version.slug} cannot be run: its creation is {word}")
     models = [_known_model(services, name) for name in request.model_version_slugs]
     ids = await services.store.model_ids(models)
@@ -122,7 +122,7 @@ async def _events(entries: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 async def run_output(services: Services, request: RunRequest) -> Response:
     row = await _find_run(services, request.run_id)
     if not RunState(row.state).terminal:
-        raise WireError(404, f"Run {row.id} has no output yet: it is {RunState(row.state).word}")
+        raise WireError(404, f"Run {row.id} has no output yet: it is {RunState(row.state).label}")
     make = partial(output_zip, services.folder.run(row.id), include_source=request.include_source)
     path: Path = await anyio.to_thread.run_sync(make)
     # Starlette gives Content-Length and ETag, and answers Range.

@@ -10,8 +10,15 @@ from pathlib import Path
 
 import anyio.to_thread
 
-from fanbench._errors import UsageError
-from fanbench.api.messages import (
+from fanbench.errors import UsageError
+from fanbench.local.clock import now, parse
+from fanbench.local.datasets import find_dataset
+from fanbench.local.folder import write_durably
+from fanbench.local.routes.paging import page_of
+from fanbench.local.scheduler import Work
+from fanbench.local.store import TaskVersion
+from fanbench.local.wire import OWNER, Services, WireError
+from fanbench.wire.messages import (
     CreateTaskRequest,
     CreationState,
     ListTasksRequest,
@@ -24,14 +31,7 @@ from fanbench.api.messages import (
     TaskSlug,
     TaskSource,
 )
-from fanbench.api.names import slugify
-from fanbench.local.clock import now, parse
-from fanbench.local.datasets import find_dataset
-from fanbench.local.folder import write_durably
-from fanbench.local.routes.paging import page_of
-from fanbench.local.scheduler import Work
-from fanbench.local.store import TaskVersion
-from fanbench.local.wire import OWNER, Services, WireError
+from fanbench.wire.slugs import slugify
 
 
 def task_message(services: Services, row: TaskVersion) -> Task:
@@ -137,7 +137,7 @@ async def list_tasks(services: Services, request: ListTasksRequest) -> ListTasks
     rows = [
         row
         for row in await services.store.newest_versions()
-        if pattern.search(row.slug) and (not status or status in (row.state, CreationState(row.state).word))
+        if pattern.search(row.slug) and (not status or status in (row.state, CreationState(row.state).label))
     ]
     page, token = page_of(rows, request.page_size, request.page_token, request.skip)
     return ListTasksResponse(

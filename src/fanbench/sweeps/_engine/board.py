@@ -6,7 +6,7 @@ import math
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 
-from fanbench.api.messages import Run
+from fanbench.operations.lookup import model_of
 from fanbench.sweeps._costs import Unpaid
 from fanbench.sweeps._engine.book import Book, Change, Flight, Stream
 from fanbench.sweeps._engine.signals import Bell
@@ -14,7 +14,7 @@ from fanbench.sweeps._engine.trouble import GRACE
 from fanbench.sweeps.events import RunFound, RunScheduled, RunSkipped
 from fanbench.sweeps.plan import PlannedTask
 from fanbench.sweeps.units import Attempt, Phase, Unit
-from fanbench.verbs._tasks import model_of
+from fanbench.wire.messages import Run
 
 __all__ = ["FIND_PATIENCE", "LOST_PATIENCE", "Board", "fits"]
 

@@ -9,9 +9,8 @@ from typing import NamedTuple
 
 import anyio
 
-from fanbench.api.messages import RunState
-from fanbench.sweeps._disk import LogPart
 from fanbench.sweeps._engine.trouble import Patience
+from fanbench.sweeps.artifacts import LogPart
 from fanbench.sweeps.events import Emit, RunMissing, SweepEvent
 from fanbench.sweeps.journal import Records
 from fanbench.sweeps.plan import SweepPlan
@@ -28,6 +27,7 @@ from fanbench.sweeps.units import (
     wants_log,
     wants_output,
 )
+from fanbench.wire.messages import RunState
 
 __all__ = ["Book", "Change", "Flight", "Outcome", "Stream", "outcome"]
 

@@ -11,16 +11,16 @@ from contextlib import aclosing
 from functools import partial
 from pathlib import Path
 
-from fanbench._errors import FanbenchError
-from fanbench.sweeps._disk import RUN_LOG, LogPart, sealed
+from fanbench.errors import FanbenchError
+from fanbench.operations.layout import folder_of_run
 from fanbench.sweeps._engine.book import Change, Flight
 from fanbench.sweeps._engine.logs import Teller
 from fanbench.sweeps._engine.shared import Shared
 from fanbench.sweeps._engine.signals import Bell, Later, Queue
 from fanbench.sweeps._engine.trouble import NO_LOG, REFUSED, Patience
+from fanbench.sweeps.artifacts import RUN_LOG, LogPart, sealed
 from fanbench.sweeps.events import LogSaved, OutputSaved
 from fanbench.sweeps.units import SavedLog, SavedOutput, wants_log, wants_output
-from fanbench.verbs._layout import folder_of_run
 
 __all__ = ["Collectors"]
 
@@ -147,7 +147,7 @@ class Collectors:
         self._book.commit([Change(flight.attempt, event)])
 
     async def _read(self, flight: Flight) -> LogPart:
-        from fanbench.api.logs import SILENCE
+        from fanbench.wire.log_stream import SILENCE
 
         part = LogPart(self._shared.root, flight.run_id, self._shared.offload)
         teller = Teller(self._shared, flight)

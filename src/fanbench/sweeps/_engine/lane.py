@@ -6,21 +6,21 @@ from functools import partial
 
 import anyio
 
-from fanbench._errors import FanbenchError
-from fanbench.api.messages import CreationState, Task
+from fanbench._util.concurrency import both
+from fanbench._util.polling import Deadline
+from fanbench.errors import FanbenchError
+from fanbench.operations.events import CreationPolled, Event
+from fanbench.operations.lookup import creation_error, state_word, task_if_any
+from fanbench.operations.watch import created_by
 from fanbench.sweeps._engine.scheduling import Scheduler
 from fanbench.sweeps._engine.shared import Shared
 from fanbench.sweeps._engine.trouble import GRACE, Delivery, Patience, Trouble, delivery, persist, trouble
 from fanbench.sweeps._engine.watching import Watcher
 from fanbench.sweeps.events import CreationChanged, SweepEvent, TaskFailed, TaskPushed, TaskReady
 from fanbench.sweeps.plan import PlannedTask
-from fanbench.sweeps.pushing import PushStep, push_step
+from fanbench.sweeps.push_decision import PushStep, push_step
 from fanbench.sweeps.units import TaskPhase, TaskRecord
-from fanbench.verbs._fan import both
-from fanbench.verbs._pace import Deadline
-from fanbench.verbs._tasks import creation_error, state_word, task_if_any
-from fanbench.verbs.events import CreationPolled, Event
-from fanbench.verbs.wait import created_by
+from fanbench.wire.messages import CreationState, Task
 
 __all__ = ["Lane", "TaskUnusable"]
 

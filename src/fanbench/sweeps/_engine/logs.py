@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 import anyio
 
-from fanbench._errors import FanbenchError, NotFound
-from fanbench.api.messages import LogEntry, RunState
-from fanbench.sweeps._disk import LogPart
+from fanbench.errors import FanbenchError, NotFound
+from fanbench.operations.api import Api
 from fanbench.sweeps._engine.board import Board
 from fanbench.sweeps._engine.book import Flight, Stream
 from fanbench.sweeps._engine.shared import Shared
 from fanbench.sweeps._engine.signals import Queue
 from fanbench.sweeps._engine.trouble import Trouble, trouble
+from fanbench.sweeps.artifacts import LogPart
 from fanbench.sweeps.events import LogLine
-from fanbench.verbs._api import Api
-from fanbench.verbs._lines import Lines
+from fanbench.wire.log_lines import Lines
+from fanbench.wire.messages import LogEntry, RunState
 
 if TYPE_CHECKING:
-    from fanbench.api.client import Client
+    from fanbench.wire.api_client import Client
 
 __all__ = ["Listener", "LogReaders", "Teller", "reaches_the_end"]
 
@@ -115,7 +115,7 @@ class LogReaders:
             (listener.stream_missed if after is Stream.NONE else listener.stream_ended)()
 
     async def _follow(self, flight: Flight, listener: Listener, source: _Source, part: LogPart) -> None:
-        from fanbench.api.logs import follow
+        from fanbench.wire.log_stream import follow
 
         async def ended() -> bool:
             return await self._is_over(flight, listener)

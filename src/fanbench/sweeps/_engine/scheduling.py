@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import anyio
 
-from fanbench._errors import FanbenchError
-from fanbench.api.messages import ScheduleResult
+from fanbench.errors import FanbenchError
 from fanbench.sweeps._engine.board import Board
 from fanbench.sweeps._engine.book import Change, Flight
 from fanbench.sweeps._engine.shared import Shared
 from fanbench.sweeps._engine.trouble import GRACE, Delivery, Patience, delivery
 from fanbench.sweeps._engine.watching import Puzzle, Watcher
 from fanbench.sweeps.units import Phase, Unit
+from fanbench.wire.messages import ScheduleResult
 
 __all__ = ["Scheduler"]
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Literal
 
 import anyio
 
+from fanbench.operations.api import Api
 from fanbench.sweeps._engine.board import Board
 from fanbench.sweeps._engine.book import Book
 from fanbench.sweeps._offload import Offload
 from fanbench.sweeps.events import Draining, DrainReason, Emit
 from fanbench.sweeps.plan import SweepPlan
-from fanbench.verbs._api import Api
 
 if TYPE_CHECKING:
     from fanbench.sweeps._engine.collect import Collectors

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import anyio
 
-from fanbench._errors import (
+from fanbench.errors import (
     ApiError,
     BadAnswer,
     ConnectionFailed,
@@ -185,7 +185,7 @@ def delivery(error: FanbenchError) -> Delivery:
     | cut off, other 5xx, an answer of nonsense | unsure   |
     | anything else                             | refused  |
     """
-    from fanbench.api._retry import NeverSent
+    from fanbench.wire.retry import NeverSent
 
     match error:
         case NeverSent() | RateLimited() | ServerFault(status=503):

@@ -14,16 +14,16 @@ from itertools import islice
 
 import anyio
 
-from fanbench._errors import FanbenchError
-from fanbench.api.messages import Run, RunState
+from fanbench._util.polling import Pace
+from fanbench.errors import FanbenchError
+from fanbench.operations.lookup import model_of, runs_of
 from fanbench.sweeps._engine.board import LOST_PATIENCE, Board
 from fanbench.sweeps._engine.book import Change, Flight, Stream
 from fanbench.sweeps._engine.shared import Shared
 from fanbench.sweeps._engine.trouble import Patience, persist
 from fanbench.sweeps.events import Polled, RetryPlanned, RunChanged
 from fanbench.sweeps.units import Phase, Step, Unit
-from fanbench.verbs._pace import Pace
-from fanbench.verbs._tasks import model_of, runs_of
+from fanbench.wire.messages import Run, RunState
 
 __all__ = ["Puzzle", "Watcher"]
 

@@ -1,0 +1,66 @@
+"""What the verbs need of a client: the seam that `fanbench.wire.Client` and the tests' fakes share."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from fanbench.config import Config
+from fanbench.wire.messages import (
+    BenchmarkModel,
+    IntrospectTokenResponse,
+    Leaderboard,
+    LogEntry,
+    ModelProxyQuotas,
+    ModelProxyToken,
+    Run,
+    ScheduleResult,
+    Task,
+    TaskQuota,
+)
+
+if TYPE_CHECKING:
+    from fanbench.wire.safe_unzip import UnpackedFile
+
+__all__ = ["Api", "Downloaded"]
+
+
+class Downloaded(Protocol):
+    """An output that is in its place: `size` in bytes, `files` the number of them or their names."""
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def contents(self) -> Sequence[UnpackedFile]: ...
+
+
+class Api(Protocol):
+    """The calls that the verbs make. See `fanbench.wire.Client` for what each does and raises."""
+
+    @property
+    def config(self) -> Config: ...
+    async def create_task(self, slug: str, text: str, *, datasets: Sequence[str] = ()) -> Task: ...
+    async def get_task(self, task: str) -> Task: ...
+    def list_tasks(self, *, regex: str | None = None, status: str | None = None) -> AsyncIterator[Task]: ...
+    async def schedule_runs(self, task: str, models: Sequence[str]) -> list[ScheduleResult]: ...
+    def list_runs(self, task: str, *, models: Sequence[str] = ()) -> AsyncIterator[Run]: ...
+    def logs(self, run_id: int, *, silence: float | None = None) -> AsyncGenerator[LogEntry, None]: ...
+    async def download_output(
+        self,
+        run_id: int,
+        target: Path,
+        *,
+        include_source: bool = False,
+        progress: Callable[[int, int | None], None] | None = None,
+    ) -> Downloaded: ...
+    async def publish_task(self, task: str, *, publish_notebook: bool = True) -> Task: ...
+    async def delete_task(self, task: str) -> None: ...
+    async def list_models(self) -> list[BenchmarkModel]: ...
+    async def create_proxy_token(self) -> ModelProxyToken: ...
+    async def leaderboard(self, owner: str, benchmark: str, *, version: int | None = None) -> Leaderboard: ...
+    async def task_quota(self) -> TaskQuota: ...
+    async def proxy_quotas(self) -> ModelProxyQuotas: ...
+    async def introspect_token(self, token: str) -> IntrospectTokenResponse: ...

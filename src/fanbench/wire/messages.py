@@ -1,0 +1,437 @@
+"""What travels on the wire, both ways: one frozen struct a message.
+
+Read off the public package `kagglesdk` 0.1.37 (Apache-2.0). Field names are camelCase on the wire, a field
+at its default is left out, unknown fields of an answer are ignored, enums travel by their full names.
+The client decodes answers with these structs and the local server decodes requests with them: there is one
+wire, so there is one set of messages.
+"""
+
+from __future__ import annotations
+
+import enum
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import msgspec
+
+__all__ = [
+    "BatchScheduleRequest",
+    "BatchScheduleResponse",
+    "BenchmarkModel",
+    "BenchmarkResult",
+    "CreateTaskRequest",
+    "CreationState",
+    "ErrorBody",
+    "GetLeaderboardRequest",
+    "IntrospectTokenRequest",
+    "IntrospectTokenResponse",
+    "Leaderboard",
+    "LeaderboardRow",
+    "ListModelsRequest",
+    "ListModelsResponse",
+    "ListRunsRequest",
+    "ListRunsResponse",
+    "ListTasksRequest",
+    "ListTasksResponse",
+    "LogEntry",
+    "Message",
+    "Modality",
+    "ModelProxyQuotas",
+    "ModelProxyToken",
+    "ModelVersion",
+    "NumericResult",
+    "PublishTaskRequest",
+    "QuotaBalance",
+    "RefillPeriod",
+    "Run",
+    "RunRequest",
+    "RunState",
+    "ScheduleResult",
+    "Task",
+    "TaskOptions",
+    "TaskQuota",
+    "TaskRequest",
+    "TaskResult",
+    "TaskSlug",
+    "TaskSource",
+    "decode",
+    "encode",
+]
+
+M = TypeVar("M", bound="Message")
+
+
+class OpenEnum(enum.StrEnum):
+    """An enum of names on the wire. A name that is not known here survives as a value of its own."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> OpenEnum | None:
+        if not isinstance(value, str):
+            return None
+        stranger = str.__new__(cls, value)
+        stranger._name_ = value
+        stranger._value_ = value
+        return stranger
+
+    @property
+    def label(self) -> str:
+        """The state word without the enum's prefix: `COMPLETED`, `KERNEL_WITHOUT_RUN`."""
+        return self.value.removeprefix(self._prefix())
+
+    @classmethod
+    def _prefix(cls) -> str:
+        return ""
+
+
+class CreationState(OpenEnum):
+    """How far a task's version is. Only a completed one can be run."""
+
+    UNSPECIFIED = "BENCHMARK_TASK_VERSION_CREATION_STATE_UNSPECIFIED"
+    QUEUED = "BENCHMARK_TASK_VERSION_CREATION_STATE_QUEUED"
+    RUNNING = "BENCHMARK_TASK_VERSION_CREATION_STATE_RUNNING"
+    COMPLETED = "BENCHMARK_TASK_VERSION_CREATION_STATE_COMPLETED"
+    ERRORED = "BENCHMARK_TASK_VERSION_CREATION_STATE_ERRORED"
+    KERNEL_WITHOUT_RUN = "BENCHMARK_TASK_VERSION_CREATION_STATE_KERNEL_WITHOUT_RUN"
+    VALIDATION_FAILED = "BENCHMARK_TASK_VERSION_CREATION_STATE_VALIDATION_FAILED"
+    NO_MODEL_SPECIFIED = "BENCHMARK_TASK_VERSION_CREATION_STATE_NO_MODEL_SPECIFIED"
+
+    @classmethod
+    def _prefix(cls) -> str:
+        return "BENCHMARK_TASK_VERSION_CREATION_STATE_"
+
+    @property
+    def pending(self) -> bool:
+        return self in (CreationState.QUEUED, CreationState.RUNNING)
+
+
+class RunState(OpenEnum):
+    """How far a run is; `terminal` ones have ended, well or badly."""
+
+    UNSPECIFIED = "BENCHMARK_TASK_RUN_STATE_UNSPECIFIED"
+    QUEUED = "BENCHMARK_TASK_RUN_STATE_QUEUED"
+    RUNNING = "BENCHMARK_TASK_RUN_STATE_RUNNING"
+    COMPLETED = "BENCHMARK_TASK_RUN_STATE_COMPLETED"
+    ERRORED = "BENCHMARK_TASK_RUN_STATE_ERRORED"
+    SCORE_PENDING = "BENCHMARK_TASK_RUN_STATE_SCORE_PENDING"
+
+    @classmethod
+    def _prefix(cls) -> str:
+        return "BENCHMARK_TASK_RUN_STATE_"
+
+    @property
+    def terminal(self) -> bool:
+        return self in (RunState.COMPLETED, RunState.ERRORED)
+
+
+class Modality(OpenEnum):
+    UNSPECIFIED = "MODALITY_UNSPECIFIED"
+    TEXT = "MODALITY_TEXT"
+    IMAGE = "MODALITY_IMAGE"
+    VIDEO = "MODALITY_VIDEO"
+    AUDIO = "MODALITY_AUDIO"
+
+    @classmethod
+    def _prefix(cls) -> str:
+        return "MODALITY_"
+
+
+class TaskSource(OpenEnum):
+    UNSPECIFIED = "BENCHMARK_TASK_VERSION_SOURCE_UNSPECIFIED"
+    EVAL_SANDBOX = "EVAL_SANDBOX"
+    WEB = "WEB"
+    CLI = "CLI"
+
+
+class RefillPeriod(OpenEnum):
+    UNSPECIFIED = "REFILL_PERIOD_UNSPECIFIED"
+    DAILY = "DAILY"
+    MONTHLY = "MONTHLY"
+
+
+class Message(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel", forbid_unknown_fields=False
+):
+    """The base of all messages."""
+
+
+class ErrorBody(Message, frozen=True, omit_defaults=False):
+    code: int
+    message: str
+
+
+# --- Tasks ---------------------------------------------------------------------------------------------------
+
+
+class TaskSlug(Message, frozen=True):
+    owner_slug: str = ""
+    task_slug: str = ""
+    version_number: int = 0
+
+
+class TaskOptions(Message, frozen=True):
+    dataset_data_sources: list[str] = []
+
+
+class Task(Message, frozen=True):
+    """A task in its newest version. Times are UTC; `error` is the server's answer to a push that it refused."""
+
+    slug: TaskSlug
+    url: str = ""
+    creation_state: CreationState = CreationState.UNSPECIFIED
+    create_time: datetime | None = None
+    creation_error_message: str = ""
+    error: str = ""
+    is_public: bool = False
+    source_kernel_id: int = 0
+    is_backing_notebook_published: bool = False
+    options: TaskOptions | None = None
+    source: TaskSource = TaskSource.UNSPECIFIED
+    invalid_dataset_sources: list[str] = []
+
+
+class CreateTaskRequest(Message, frozen=True):
+    slug: str = ""
+    text: str = ""
+    options: TaskOptions | None = None
+
+
+class TaskRequest(Message, frozen=True):
+    """GetBenchmarkTask, and the local server's DeleteBenchmarkTask."""
+
+    slug: TaskSlug = TaskSlug()
+
+
+class PublishTaskRequest(Message, frozen=True):
+    slug: TaskSlug = TaskSlug()
+    publish_backing_notebook: bool = False
+
+
+class ListTasksRequest(Message, frozen=True):
+    regex_filter: str = ""
+    status_filter: str = ""
+    page_size: int = 0
+    page_token: str = ""
+    skip: int = 0
+
+
+class ListTasksResponse(Message, frozen=True):
+    tasks: list[Task] = []
+    total_results: int = 0
+    next_page_token: str = ""
+
+
+# --- Runs ----------------------------------------------------------------------------------------------------
+
+
+class Run(Message, frozen=True):
+    """One run of a task's version on a model. Times are UTC, `None` while there is none."""
+
+    task_slug: TaskSlug = TaskSlug()
+    model_version_slug: str = ""
+    id: int = 0
+    state: RunState = RunState.UNSPECIFIED
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+    error_message: str = ""
+
+
+class BatchScheduleRequest(Message, frozen=True):
+    task_slugs: list[TaskSlug] = []
+    model_version_slugs: list[str] = []
+
+
+class ScheduleResult(Message, frozen=True):
+    benchmark_model_version_id: int = 0
+    run_scheduled: bool = False
+    run_skipped_reason: str = ""
+    benchmark_task_version_id: int = 0
+    parent_task_version_id: int = 0
+
+
+class BatchScheduleResponse(Message, frozen=True):
+    results: list[ScheduleResult] = []
+
+
+class ListRunsRequest(Message, frozen=True):
+    task_slug: TaskSlug = TaskSlug()
+    model_version_slugs: list[str] = []
+    page_size: int = 0
+    page_token: str = ""
+    skip: int = 0
+
+
+class ListRunsResponse(Message, frozen=True):
+    runs: list[Run] = []
+    total_results: int = 0
+    next_page_token: str = ""
+
+
+class RunRequest(Message, frozen=True):
+    """GetBenchmarkTaskRunLogs and DownloadBenchmarkTaskRunOutput (which alone knows `include_source`)."""
+
+    run_id: int = 0
+    include_source: bool = False
+
+
+class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One piece of a run's log: `time` in seconds since the run's start, `data` any part of the text.
+
+    The one message whose names are not camelCase.
+    """
+
+    stream_name: str = "stdout"
+    time: float = 0.0
+    data: str = ""
+
+
+class TaskQuota(Message, frozen=True):
+    daily_quota_used: float = 0.0
+    total_daily_quota_allowed: float = 0.0
+
+
+# --- Models and leaderboards ---------------------------------------------------------------------------------
+
+
+class ModelVersion(Message, frozen=True):
+    id: int = 0
+    slug: str = ""
+    display_name: str = ""
+    model_proxy_slug: str = ""
+    allow_model_proxy: bool = False
+    input_modalities: list[Modality] = []
+    output_modalities: list[Modality] = []
+    deprecation_time: datetime | None = None
+
+
+class BenchmarkModel(Message, frozen=True):
+    """A model; tasks run on its `version`, whose slug is what `-m` and `Client.run` take."""
+
+    id: int = 0
+    display_name: str = ""
+    slug: str = ""
+    version: ModelVersion | None = None
+
+
+class ListModelsRequest(Message, frozen=True):
+    page_size: int = 0
+    page_token: str = ""
+
+
+class ListModelsResponse(Message, frozen=True):
+    benchmark_models: list[BenchmarkModel] = []
+    next_page_token: str = ""
+
+
+class NumericResult(Message, frozen=True):
+    value: float = 0.0
+    confidence_interval: float | None = None
+
+
+class BenchmarkResult(Message, frozen=True):
+    numeric_result: NumericResult | None = None
+    boolean_result: bool | None = None
+    evaluation_date: datetime | None = None
+
+
+class TaskResult(Message, frozen=True):
+    benchmark_task_name: str = ""
+    benchmark_task_slug: str = ""
+    task_version: int = 0
+    result: BenchmarkResult | None = None
+
+
+class LeaderboardRow(Message, frozen=True):
+    model_version_name: str = ""
+    model_version_slug: str = ""
+    task_results: list[TaskResult] = []
+
+
+class GetLeaderboardRequest(Message, frozen=True):
+    owner_slug: str = ""
+    benchmark_slug: str = ""
+    version_number: int = 0
+
+
+class Leaderboard(Message, frozen=True):
+    rows: list[LeaderboardRow] = []
+
+
+# --- Model Proxy and credentials -----------------------------------------------------------------------------
+
+
+class ModelProxyToken(Message, frozen=True):
+    token: str = ""
+    base_uri: str = ""
+    expiry_time: datetime | None = None
+
+
+class QuotaBalance(Message, frozen=True):
+    """US dollars used and allowed in one refill period."""
+
+    quota_used: float = 0.0
+    total_quota_allowed: float = 0.0
+    refill_period: RefillPeriod = RefillPeriod.UNSPECIFIED
+    refill_time: datetime | None = None
+
+
+class ModelProxyQuotas(Message, frozen=True):
+    quota_balances: list[QuotaBalance] = []
+
+
+class IntrospectTokenRequest(Message, frozen=True):
+    token: str = ""
+
+
+class IntrospectTokenResponse(Message, frozen=True):
+    active: bool = False
+    username: str = ""
+    user_id: int = 0
+    scope: str = ""
+    exp: int = 0
+
+
+# --- Coding --------------------------------------------------------------------------------------------------
+
+
+def encode(message: Message) -> bytes:
+    """`message` as the JSON object that travels."""
+    return msgspec.json.encode(_with_wire_times(msgspec.to_builtins(message, builtin_types=(datetime,))))
+
+
+def _with_wire_times(value: Any) -> Any:
+    """Times with milliseconds and a Z, in this form always: that is how the vendor writes them."""
+    match value:
+        case dict():
+            return {key: _with_wire_times(item) for key, item in value.items()}
+        case list():
+            return [_with_wire_times(item) for item in value]
+        case datetime():
+            utc = value.astimezone(UTC) if value.tzinfo else value
+            return utc.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+        case _:
+            return value
+
+
+def decode(body: bytes, kind: type[M]) -> M:
+    """The message in `body`.
+
+    A field that a server sends as `null` counts as left out, and a number sent as text as a number.
+
+    Raises:
+        msgspec.ValidationError: `body` is JSON but not this message.
+        msgspec.DecodeError: `body` is not JSON.
+    """
+    try:
+        return msgspec.json.decode(body, type=kind, strict=False)
+    except msgspec.ValidationError:
+        return msgspec.convert(_without_nulls(msgspec.json.decode(body)), kind, strict=False)
+
+
+def _without_nulls(value: Any) -> Any:
+    match value:
+        case dict():
+            return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+        case list():
+            return [_without_nulls(item) for item in value]
+        case _:
+            return value

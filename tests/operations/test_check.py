@@ -1,0 +1,375 @@
+"""check --run: files in processes of their own, on fresh credentials, and what came out."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+import pytest
+
+from fanbench import Forbidden, OutputError, UsageError
+from fanbench.errors import FanbenchError
+from fanbench.operations.check import Trial, TrialBegan, TrialLine, has_magics, proxy_model, try_files
+from fanbench.tasks import read_task_file
+from fanbench.wire.messages import ModelProxyToken
+from tests.operations.conftest import Said
+from tests.operations.fake import FakeClient, model
+from tests.operations.fake_sdk import install_fake_sdk, task_text
+
+pytestmark = pytest.mark.anyio
+
+MODELS = [model("four", proxy="test/four"), model("five", proxy="test/five@1")]
+
+
+@dataclass
+class Server(FakeClient):
+    """Numbered tokens."""
+
+    async def create_proxy_token(self) -> ModelProxyToken:
+        await super().create_proxy_token()
+        return ModelProxyToken(token=f"key-{len(self.times('create_proxy_token'))}", base_uri="http://p")
+
+
+def server() -> Server:
+    return Server(models=list(MODELS))
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return install_fake_sdk(tmp_path, monkeypatch)
+
+
+async def trial_of(place: Path, text: str, *, client: FakeClient | None = None, **options: object) -> Trial:
+    outcome = await outcome_of(place, text, client=client, **options)
+    assert isinstance(outcome, Trial), outcome
+    return outcome
+
+
+async def outcome_of(
+    place: Path, text: str, *, client: FakeClient | None = None, **options: object
+) -> Trial | FanbenchError:
+    (place / "task.py").write_text(text)
+    file = read_task_file(place / "task.py")
+    (outcome,) = await try_files(client or server(), [file], **options)  # type: ignore[arg-type]
+    return outcome
+
+
+# --- How a file is run --------------------------------------------------------------------------------------
+
+
+async def test_a_file_that_records_is_fine(place: Path) -> None:
+    """With its result, its model and its time."""
+    trial = await trial_of(place, task_text("return 0.5"))
+    assert (trial.outcome, trial.exit_code, trial.model, trial.folder) == ("recorded", 0, "test/four", None)
+    assert [(row.task, row.value) for row in trial.results] == [("one", 0.5)]
+    assert trial.seconds > 0
+
+
+SHOW = (
+    "import json\nprint(json.dumps([__name__, __file__, sys.argv, sys.path[0], os.listdir(), os.getcwd()]))"
+)
+
+
+async def test_a_file_is_run_as_python_would(place: Path) -> None:
+    """Its name, arguments and path are those of `python FILE`; its folder is an empty one, and then gone."""
+    trial = await trial_of(place, task_text(before=SHOW))
+    file = str(place / "task.py")
+    *facts, listed, folder = json.loads(trial.tail[0])
+    assert facts == ["__main__", file, [file], str(place)]
+    assert listed == []
+    assert not os.path.exists(folder)
+
+
+async def test_a_file_can_import_its_neighbour(place: Path) -> None:
+    """As with `python FILE`."""
+    (place / "neighbour.py").write_text("VALUE = 3.0")
+    trial = await trial_of(place, task_text("return VALUE", before="from neighbour import VALUE"))
+    assert trial.results[0].value == 3.0
+
+
+async def test_the_environment_of_the_file(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fresh credentials and the chosen model beat what is in the environment; the rest of it stays."""
+    for name in ("MODEL_PROXY_API_KEY", "LLM_DEFAULT", "LLM_DEFAULT_EVAL", "LLM_DEFAULT_JUDGE"):
+        monkeypatch.setenv(name, "stale")
+    monkeypatch.setenv("MINE", "stays")
+    names = ("MODEL_PROXY_API_KEY", "MODEL_PROXY_URL", "LLMS_AVAILABLE", "MINE")
+    show = f"print(*[os.environ[name] for name in {names}], kbench.llm, kbench.judge_llm)"
+    trial = await trial_of(place, task_text(before=show), model="five")
+    assert trial.tail[0] == "key-1 http://p test/four,test/five@1 stays test/five@1 test/five@1"
+
+
+async def test_an_env_file_above_the_sdk_does_not_count(place: Path) -> None:
+    """The SDK would let it beat the environment."""
+    (place / ".env").write_text("LLM_DEFAULT=old/model\nMODEL_PROXY_API_KEY=old\n")
+    show = "print(kbench.llm, os.environ['MODEL_PROXY_API_KEY'])"
+    assert (await trial_of(place, task_text(before=show))).tail[0] == "test/four key-1"
+
+
+async def test_an_env_file_that_the_task_itself_loads_counts(place: Path) -> None:
+    """That is the author's own affair, as with `python FILE`."""
+    (place / ".env").write_text("MINE=from the file\n")
+    show = "from dotenv import load_dotenv\nload_dotenv()\nprint(os.environ['MINE'])"
+    assert (await trial_of(place, task_text(before=show))).tail[0] == "from the file"
+
+
+async def test_magics_run_in_ipython(place: Path) -> None:
+    """A shell line and a cell magic, which Python alone cannot read."""
+    text = "# %%\n!echo from a shell\n# %%\n%%capture\nprint('captured')\n# %%\n" + task_text("return 2.0")
+    trial = await trial_of(place, text)
+    assert (trial.outcome, trial.results[0].value) == ("recorded", 2.0)
+    assert "from a shell" in trial.tail
+    assert "captured" not in trial.tail
+
+
+async def test_a_cell_that_fails_fails_the_file(place: Path) -> None:
+    """In IPython, too, nothing after it is run, and the traceback is shown."""
+    trial = await trial_of(place, "# %%\n!true\n# %%\n1 / 0\n# %%\n" + task_text())
+    assert (trial.outcome, trial.exit_code, trial.results) == ("failed", 1, ())
+    assert trial.tail[-1] == "ZeroDivisionError: division by zero"
+
+
+def test_what_has_magics() -> None:
+    """A percent sign or an exclamation mark in a text is none."""
+    assert has_magics("!pip install x\n")
+    assert has_magics("%time f()\n")
+    assert not has_magics("a = '''\n!x\n%y\n'''\nb = 5 % a\n")
+    assert has_magics("-" * 100_000 + "1\n")  # too deep for the parser, and so not for Python alone
+
+
+# --- What can go wrong --------------------------------------------------------------------------------------
+
+
+async def test_a_file_that_raises(place: Path) -> None:
+    """Exit 1 and Python's own traceback, without a frame of ours."""
+    trial = await trial_of(place, task_text(after="raise KeyError('lost')"))
+    assert (trial.outcome, trial.exit_code) == ("failed", 1)
+    assert trial.tail[0] == "Traceback (most recent call last):"
+    assert trial.tail[1].startswith(f'  File "{place / "task.py"}"')
+    assert trial.tail[-1] == "KeyError: 'lost'"
+
+
+async def test_a_file_that_exits(place: Path) -> None:
+    """With its code, or by a signal."""
+    assert (await trial_of(place, task_text(after="sys.exit(7)"))).exit_code == 7
+    killed = await trial_of(place, task_text(after="os.kill(os.getpid(), 9)"))
+    assert (killed.outcome, killed.exit_code) == ("failed", -9)
+
+
+async def test_a_run_that_errored(place: Path) -> None:
+    """A process that ends well does not hide it."""
+    trial = await trial_of(place, task_text("raise ValueError('boom')"))
+    assert (trial.outcome, trial.exit_code, trial.results[0].error) == ("errored", 0, "ValueError: boom")
+
+
+async def test_a_file_that_records_nothing(place: Path) -> None:
+    """It ends well, and yet it is a failure."""
+    text = task_text().replace("\none.run", "\nif len(sys.argv) > 9:\n    one.run")
+    trial = await trial_of(place, text)
+    assert (trial.outcome, trial.exit_code, trial.missing) == ("nothing", 0, ("one",))
+
+
+async def test_every_task_of_the_file_must_record(place: Path) -> None:
+    """Of two tasks, one whose run is never reached, unless that is allowed."""
+    second = "@kbench.task(name='Two')\ndef two(llm): ...\nif len(sys.argv) > 9:\n    two.run(kbench.llm)"
+    trial = await trial_of(place, task_text(after=second))
+    assert (trial.outcome, trial.missing, len(trial.results)) == ("nothing", ("two",), 1)
+    assert (await trial_of(place, task_text(after=second), allow_no_run=True)).ok
+
+
+async def test_a_damaged_run_file(place: Path) -> None:
+    """It is named."""
+    trial = await trial_of(place, task_text(after="open('Two.run.json', 'w').write('{')"))
+    assert (trial.outcome, trial.problems[0].path.name) == ("failed", "Two.run.json")
+
+
+async def test_the_time_limit(place: Path) -> None:
+    """A file that goes on is stopped, and what it recorded is still seen."""
+    trial = await trial_of(place, task_text(after="time.sleep(600)"), timeout=2)
+    assert trial.outcome == "timed out"
+    assert [row.task for row in trial.results] == ["one"]
+    assert 2 <= trial.seconds < 60
+
+
+async def test_a_file_that_will_not_stop_is_killed(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It gets a while to end by itself, no more."""
+    monkeypatch.setattr("fanbench.operations.process.GRACE", 0.1)
+    deaf = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\ntime.sleep(600)"
+    trial = await trial_of(place, task_text(after=deaf), timeout=2)
+    assert (trial.outcome, trial.exit_code) == ("timed out", -9)
+
+
+CHILD = """\
+import subprocess
+child = subprocess.Popen(["sleep", "600"], start_new_session=True)
+print(child.pid, flush=True)
+"""
+
+
+async def test_no_process_is_left(place: Path) -> None:
+    """Neither after the end, also of one in a session of its own that holds the output open…"""
+    trial = await trial_of(place, task_text(after=CHILD))
+    assert trial.ok
+    assert await ends(int(trial.tail[0]))
+
+
+async def test_no_process_is_left_by_a_cancellation(place: Path) -> None:
+    """…nor when the caller gives up in the middle, and no folder either."""
+    (place / "task.py").write_text(
+        task_text(after=CHILD + "print(os.getpid(), os.getcwd(), flush=True)\ntime.sleep(600)")
+    )
+    file = read_task_file(place / "task.py")
+    lines: list[str] = []
+    async with anyio.create_task_group() as group:
+
+        def report(event: object) -> None:
+            if isinstance(event, TrialLine):
+                lines.append(event.line)
+                if len(lines) == 2:
+                    group.cancel_scope.cancel()
+
+        await try_files(server(), [file], report=report)
+    child, (task, folder) = int(lines[0]), lines[1].split()
+    assert await ends(child)
+    assert await ends(int(task))
+    assert not os.path.exists(folder)
+
+
+async def ends(pid: int) -> bool:
+    """Whether it is dead, or dies in a moment: a kill takes one."""
+    with anyio.move_on_after(5):
+        while _lives(pid):
+            await anyio.sleep(0.01)
+        return True
+    return False
+
+
+def _lives(pid: int) -> bool:
+    """A zombie is dead, whoever has to bury it."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+# --- Several, tokens, what is kept --------------------------------------------------------------------------
+
+
+async def test_several_files_share_a_token_and_keep_their_order(place: Path, said: Said) -> None:
+    """They run side by side within the limit; one that fails ends none of the others."""
+    meet = """\
+open({mine!r}, "w").close()
+while not os.path.exists({other!r}):
+    time.sleep(0.01)
+"""
+    a, b = str(place / "a"), str(place / "b")
+    (place / "a.py").write_text(task_text(before=meet.format(mine=a, other=b), after="sys.exit(1)"))
+    (place / "b.py").write_text(task_text(before=meet.format(mine=b, other=a)))
+    files = [read_task_file(place / name) for name in ("a.py", "b.py")]
+    client = server()
+    trials = await try_files(client, files, limit=2, report=said)
+    assert [trial.outcome for trial in trials if isinstance(trial, Trial)] == ["failed", "recorded"]
+    assert len(client.times("create_proxy_token")) == 1
+    assert {event.path.name for event in said.of(TrialBegan) if isinstance(event, TrialBegan)} == {
+        "a.py",
+        "b.py",
+    }
+
+
+REFUSED = """\
+if os.environ["MODEL_PROXY_API_KEY"] in {refused}:
+    raise ValueError("Error code: 401 - the Model Proxy does not know this key")
+return 1.0
+"""
+
+
+async def test_a_refused_token_is_replaced_and_the_file_run_once_more(place: Path) -> None:
+    """Of the first attempt, nothing is left."""
+    client = server()
+    before = "assert os.listdir() == []"
+    trial = await trial_of(place, task_text(REFUSED.format(refused=["key-1"]), before=before), client=client)
+    assert (trial.outcome, len(trial.results)) == ("recorded", 1)
+    assert len(client.times("create_proxy_token")) == 2
+
+
+async def test_a_second_refusal_is_the_result(place: Path) -> None:
+    """No third token is asked for."""
+    client = server()
+    trial = await trial_of(place, task_text(REFUSED.format(refused=["key-1", "key-2"])), client=client)
+    assert (trial.outcome, trial.refused) == ("errored", True)
+    assert len(client.times("create_proxy_token")) == 2
+
+
+async def test_no_token_no_run(place: Path) -> None:
+    """The refusal stands for the file, with what to do about it."""
+    client = FakeClient(models=list(MODELS), token=Forbidden("No.", call="x", status=403))
+    outcome = await outcome_of(place, task_text(), client=client)
+    assert isinstance(outcome, Forbidden)
+    assert outcome.hint
+
+
+async def test_what_is_kept(place: Path) -> None:
+    """Files and output in a folder of the file's name; a later trial gets its own, and hides nothing."""
+    text = task_text(after="print('said')\nopen('more.txt', 'w').close()")
+    trials = [await trial_of(place, text, output=place / "kept") for _ in range(2)]
+    assert sorted(path.name for path in (place / "kept").iterdir()) == ["task", "task-2"]
+    for trial in trials:
+        assert trial.folder is not None
+        assert sorted(path.name for path in trial.folder.iterdir()) == [
+            "One.run.json",
+            "more.txt",
+            "output.log",
+        ]
+        assert (trial.folder / "output.log").read_text() == "said\n"
+        assert trial.results[0].path == trial.folder / "One.run.json"
+
+
+async def test_an_output_that_is_a_file(place: Path) -> None:
+    """An error that says what to do, for each file."""
+    (place / "kept").write_text("")
+    outcome = await outcome_of(place, task_text(), output=place / "kept")
+    assert isinstance(outcome, OutputError)
+    assert outcome.hint
+    assert "-o" in outcome.hint
+
+
+async def test_output_without_end_is_cut(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written down has a limit; the last lines are there all the same."""
+    monkeypatch.setattr("fanbench.operations.process.LOG_LIMIT", 100_000)
+    text = task_text(after="for number in range(100_000): print(f'line {number}')")
+    trial = await trial_of(place, text, output=place / "kept")
+    assert trial.tail[-1] == "line 99999"
+    assert (place / "kept/task/output.log").stat().st_size < 300_000
+
+
+async def test_without_the_sdk(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
+    """The error names the extra, and the server is not asked for anything."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    client = server()
+    with pytest.raises(UsageError) as caught:
+        await trial_of(place, task_text(), client=client)
+    assert caught.value.hint
+    assert "fanbench[local]" in caught.value.hint
+    assert client.calls == []
+
+
+@pytest.mark.parametrize("name", ["five", "test/five@1", "test/five-1", "fi*"])
+def test_the_model_in_every_spelling(name: str) -> None:
+    """It becomes the name that the Model Proxy knows."""
+    assert proxy_model(name, MODELS) == "test/five@1"
+
+
+@pytest.mark.parametrize(("name", "message"), [("six", "Unknown model"), ("f*", "2 models")])
+def test_a_model_that_cannot_be_used(name: str, message: str) -> None:
+    """Unknown, or more than one."""
+    with pytest.raises(UsageError, match=message):
+        proxy_model(name, MODELS)
+
+
+def test_a_model_that_the_proxy_does_not_serve() -> None:
+    """It can be run on Kaggle, but not from here."""
+    with pytest.raises(UsageError, match="does not serve"):
+        proxy_model("six", [*MODELS, model("six", allowed=False)])

@@ -1,0 +1,209 @@
+"""Model Proxy tokens, in virtual time: asked for once, renewed before they end and once after a 401."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import anyio
+import pytest
+from trio.testing import MockClock
+
+from fanbench import Forbidden, ServerFault, Unauthorized
+from fanbench.errors import FanbenchError
+from fanbench.operations.credentials import MARGIN, ProxyTokens, token_variables
+from fanbench.wire.messages import ModelProxyToken
+from tests.operations.fake import FakeClient
+
+pytestmark = pytest.mark.anyio
+
+ZERO = datetime(2030, 1, 1, tzinfo=UTC)
+HOUR = 3600.0
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    return "trio", {"clock": MockClock(autojump_threshold=0)}
+
+
+@dataclass
+class Mint(FakeClient):
+    """Numbered tokens that live `life` seconds, each made in a second; `faults` come first."""
+
+    life: float | None = 2 * HOUR
+    faults: list[FanbenchError] = field(default_factory=list)
+    made: int = 0
+
+    async def create_proxy_token(self) -> ModelProxyToken:
+        await anyio.sleep(1)
+        self.made += 1
+        if self.faults:
+            raise self.faults.pop(0)
+        ends = None if self.life is None else wall() + timedelta(seconds=self.life)
+        return ModelProxyToken(token=f"token-{self.made}", base_uri="http://proxy", expiry_time=ends)
+
+
+def wall() -> datetime:
+    return ZERO + timedelta(seconds=anyio.current_time())
+
+
+def tokens_of(mint: Mint) -> ProxyTokens:
+    return ProxyTokens(mint, now=wall)
+
+
+async def test_a_token_is_used_until_shortly_before_its_end() -> None:
+    """One call in its first hour and fifty minutes; the next token is asked for five minutes ahead."""
+    mint = Mint()
+    tokens = tokens_of(mint)
+    assert (await tokens.get()).token == "token-1"
+    await anyio.sleep(2 * HOUR - MARGIN - 1)
+    assert (await tokens.get()).token == "token-1"
+    await anyio.sleep(1)
+    assert (await tokens.get()).token == "token-2"
+
+
+async def test_work_that_takes_long_gets_a_token_that_lasts() -> None:
+    """One that ends before the work does is renewed ahead of it."""
+    mint = Mint()
+    tokens = tokens_of(mint)
+    await tokens.get()
+    await anyio.sleep(1.5 * HOUR)
+    assert (await tokens.get(lasting=600)).token == "token-1"
+    assert (await tokens.get(lasting=0.6 * HOUR)).token == "token-2"
+
+
+async def test_work_that_outlives_every_token_does_not_ask_each_time() -> None:
+    """No token lasts a day: a young one is given, so that the one in use elsewhere is not ended."""
+    mint = Mint()
+    tokens = tokens_of(mint)
+    for _ in range(5):
+        await tokens.get(lasting=24 * HOUR)
+    assert mint.made == 1
+
+
+async def test_tokens_that_live_shorter_than_the_margin_are_used_for_half_of_their_lives() -> None:
+    """A server may give tokens for a minute; they are not renewed with each call."""
+    mint = Mint(life=60)
+    tokens = tokens_of(mint)
+    for _ in range(10):
+        await tokens.get()
+        await anyio.sleep(10)
+    assert mint.made == 4
+
+
+@pytest.mark.parametrize("life", [None, -HOUR])
+async def test_a_token_without_an_end_or_from_another_clock_lives_two_hours(life: float | None) -> None:
+    """A new token that seems to be over already is the mark of a wrong clock, and no reason to ask for ever."""
+    mint = Mint(life=life)
+    tokens = tokens_of(mint)
+    await tokens.get()
+    await anyio.sleep(1.5 * HOUR)
+    assert (await tokens.get()).token == "token-1"
+    await anyio.sleep(0.5 * HOUR)
+    assert (await tokens.get()).token == "token-2"
+
+
+async def together(tokens: ProxyTokens, number: int) -> list[str]:
+    got: list[str] = []
+
+    async def ask() -> None:
+        try:
+            got.append((await tokens.get()).token)
+        except FanbenchError as error:
+            got.append(error.message)
+
+    async with anyio.create_task_group() as group:
+        for _ in range(number):
+            group.start_soon(ask)
+    return got
+
+
+async def test_many_callers_at_once_share_one_call() -> None:
+    """The first time and at each renewal: a second call would end the first one's token."""
+    mint = Mint()
+    tokens = tokens_of(mint)
+    assert await together(tokens, 50) == ["token-1"] * 50
+    await anyio.sleep(2 * HOUR)
+    assert await together(tokens, 50) == ["token-2"] * 50
+
+
+async def test_callers_share_a_failure_and_the_next_one_asks_again() -> None:
+    """One refusal for all that waited for it, and no memory of it."""
+    mint = Mint(faults=[ServerFault("busy", call="x", status=503)])
+    tokens = tokens_of(mint)
+    assert await together(tokens, 9) == ["busy"] * 9
+    assert await together(tokens, 9) == ["token-2"] * 9
+
+
+async def test_a_failed_renewal_leaves_the_old_token_to_those_it_is_good_for() -> None:
+    """Work that needs little time goes on with what is there."""
+    mint = Mint()
+    tokens = tokens_of(mint)
+    await tokens.get()
+    await anyio.sleep(1.5 * HOUR)
+    mint.faults = [ServerFault("busy", call="x", status=503)]
+    with pytest.raises(ServerFault):
+        await tokens.get(lasting=0.9 * HOUR)
+    assert (await tokens.get()).token == "token-1"
+
+
+async def test_a_caller_that_gives_up_does_not_take_the_others_down() -> None:
+    """The call is made anew for those who still wait."""
+    mint = Mint()
+    tokens = tokens_of(mint)
+    got: list[str] = []
+
+    async def impatient() -> None:
+        with anyio.move_on_after(0.5):
+            await tokens.get()
+
+    async def patient() -> None:
+        await anyio.sleep(0.1)
+        got.append((await tokens.get()).token)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(impatient)
+        group.start_soon(patient)
+    assert got == ["token-1"]
+
+
+async def test_a_refused_token_is_replaced_once() -> None:
+    """Of several callers whose token was refused, one asks for the new one, which all get."""
+    mint = Mint()
+    tokens = tokens_of(mint)
+    old = await tokens.get()
+    assert [(await tokens.replace(old)).token for _ in range(3)] == ["token-2"] * 3
+
+
+async def test_use_tries_a_second_token_and_no_third() -> None:
+    """A 401 is answered with a new token; a second 401 is the caller's to see."""
+    mint = Mint()
+    tokens = tokens_of(mint)
+    tried: list[str] = []
+
+    async def call(token: ModelProxyToken, refused: set[str]) -> str:
+        tried.append(token.token)
+        if token.token in refused:
+            raise Unauthorized("no", call="chat", status=401)
+        return "done"
+
+    assert await tokens.use(lambda token: call(token, {"token-1"})) == "done"
+    assert tried == ["token-1", "token-2"]
+    with pytest.raises(Unauthorized):
+        await tokens.use(lambda token: call(token, {"token-2", "token-3"}))
+    assert tried[2:] == ["token-2", "token-3"]
+
+
+async def test_a_user_without_a_proxy_is_told_what_to_do() -> None:
+    """The error comes with its hint also from here."""
+    mint = Mint(faults=[Forbidden("No.", call="CreateDefaultModelProxyToken", status=403)])
+    with pytest.raises(Forbidden) as caught:
+        await tokens_of(mint).get()
+    assert caught.value.hint
+    assert "verification" in caught.value.hint
+
+
+def test_a_token_without_an_end_has_an_empty_variable() -> None:
+    """The SDK reads the other two."""
+    assert token_variables(ModelProxyToken(token="t", base_uri="u"))["MODEL_PROXY_EXPIRY_TIME"] == ""

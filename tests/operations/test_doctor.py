@@ -1,0 +1,282 @@
+"""The doctor: what it finds, what it says to do, and that no look hinders another."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from fanbench.operations import doctor
+from fanbench.operations import doctor_local as machine
+from fanbench.operations.doctor import Check, Checked, Patient, examine
+from tests.operations.conftest import Said
+from tests.wire.fake_server import Answer, FakeServer, problem
+
+pytestmark = pytest.mark.anyio
+
+TOKEN = "kg-0123456789abcdef"
+KNOWN = {"active": True, "username": "ada", "exp": 1900000000}
+TASKS = {"ListBenchmarkTasks": [Answer({"tasks": []})]}
+
+
+def levels(checks: list[Check]) -> list[tuple[str, str]]:
+    return [(check.name, check.level) for check in checks]
+
+
+async def server_checks(
+    home: Path, endpoint: str, env: Mapping[str, str] | None = None, **options: str
+) -> list[Check]:
+    """What is said of the server and of the credentials for it."""
+    return await doctor._server(Patient(endpoint=endpoint, env=env or {}, home=home, **options))  # type: ignore[arg-type]
+
+
+# --- Credentials and server ---
+
+
+async def test_a_token_that_is_accepted(tmp_path: Path) -> None:
+    """Says from where it is, whose, until when, and how fast the server is; never the token."""
+    with FakeServer({"IntrospectToken": [Answer(KNOWN)]}) as server:
+        checks = await server_checks(tmp_path, server.url, {"KAGGLE_API_TOKEN": TOKEN})
+    assert levels(checks) == [("credentials", "ok"), ("endpoint", "ok"), ("account", "ok")]
+    assert checks[0].message == "a token from KAGGLE_API_TOKEN"
+    assert checks[1].message.startswith(f"{server.url} answers in ")
+    assert checks[2].message == "accepted, ada, until 2030-03-17 17:46 UTC"
+    assert TOKEN not in str(checks)
+
+
+async def test_a_legacy_key_is_tried_by_a_call(tmp_path: Path) -> None:
+    """There is nothing to introspect; the sources that do not count are named."""
+    (tmp_path / ".kaggle").mkdir()
+    file = tmp_path / ".kaggle/kaggle.json"
+    file.write_text(json.dumps({"username": "ada", "key": "k"}))
+    file.chmod(0o600)
+    with FakeServer(TASKS) as server:
+        checks = await server_checks(
+            tmp_path, server.url, {"KAGGLE_USERNAME": "ada", "KAGGLE_KEY": "0123456"}
+        )
+    assert checks[0].message == ("a legacy key from KAGGLE_USERNAME and KAGGLE_KEY; not used: kaggle.json")
+    assert checks[2] == Check("account", "ok", "accepted")
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected", "says"),
+    [
+        (Answer({"active": False}), [("endpoint", "ok"), ("account", "fail")], "not valid any more"),
+        (problem(401, "Who?"), [("endpoint", "ok"), ("account", "fail")], "refused: Who?"),
+        (problem(403, "Phone."), [("endpoint", "ok"), ("account", "fail")], "refused: Phone."),
+        (problem(404, "No."), [("endpoint", "fail")], "No."),
+        (Answer(b"<html>", headers={"Content-Type": "text/html"}), [("endpoint", "fail")], "IntrospectToken"),
+    ],
+)
+async def test_a_server_that_does_not_say_yes(
+    tmp_path: Path, answer: Answer, expected: list[tuple[str, str]], says: str
+) -> None:
+    """Refused credentials are not a server that is not there, and each has its remedy."""
+    with FakeServer({"IntrospectToken": [answer]}) as server:
+        _, *checks = await server_checks(tmp_path, server.url, {"KAGGLE_API_TOKEN": TOKEN})
+        assert len(server.requests) == 1
+    assert levels(checks) == expected
+    assert says in checks[-1].message
+    assert checks[-1].fix
+
+
+async def test_a_server_that_is_down(tmp_path: Path) -> None:
+    """Is found out at once."""
+    checks = await server_checks(tmp_path, "http://127.0.0.1:9", token=TOKEN)
+    assert levels(checks) == [("credentials", "ok"), ("endpoint", "fail")]
+    assert checks[-1].fix
+
+
+async def test_no_credentials(tmp_path: Path) -> None:
+    """May be right for another server, and never for Kaggle."""
+    with FakeServer(TASKS) as server:
+        checks = await server_checks(tmp_path, server.url)
+    assert levels(checks) == [("credentials", "warn"), ("endpoint", "ok"), ("account", "ok")]
+    kaggle = doctor._no_credentials(Patient(env={}, home=tmp_path))
+    assert (kaggle.level, "kaggle.com/settings" in (kaggle.fix or "")) == ("fail", True)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"username": "ada"}'])
+async def test_credentials_that_cannot_be_read(tmp_path: Path, text: str) -> None:
+    """Are a failure, and the server is looked at all the same."""
+    (tmp_path / ".kaggle").mkdir()
+    (tmp_path / ".kaggle/kaggle.json").write_text(text)
+    with FakeServer(TASKS) as server:
+        checks = await server_checks(tmp_path, server.url)
+    assert levels(checks) == [("credentials", "fail"), ("endpoint", "ok")]
+    assert "kaggle.json" in checks[0].message
+
+
+async def test_credentials_that_others_may_read(tmp_path: Path) -> None:
+    """Are a warning with the command that mends it."""
+    (tmp_path / ".kaggle").mkdir()
+    file = tmp_path / ".kaggle/access_token"
+    file.write_text(TOKEN)
+    file.chmod(0o644)
+    with FakeServer({"IntrospectToken": [Answer(KNOWN)]}) as server:
+        checks = await server_checks(tmp_path, server.url)
+    assert checks[1].fix == f"chmod 600 {file}"
+
+
+async def test_an_endpoint_that_is_none(tmp_path: Path) -> None:
+    """Is said so, not a crash."""
+    checks = await server_checks(tmp_path, "nonsense", token=TOKEN)
+    assert levels(checks) == [("credentials", "ok"), ("endpoint", "fail")]
+
+
+async def test_no_local_server_is_no_failure(tmp_path: Path) -> None:
+    """The next command starts one; the doctor does not."""
+    (check,) = await doctor._server(Patient(local=True, data=tmp_path / "data"))
+    assert (check.level, "starts one" in check.message) == ("ok", True)
+    assert not (tmp_path / "data").exists()
+
+
+# --- The env file ---
+
+
+FULL = "MODEL_PROXY_URL=u\nMODEL_PROXY_API_KEY=k\nLLM_DEFAULT=m\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "level", "fix"),
+    [
+        (None, "warn", "fanbench init"),
+        ("", "warn", "fanbench init"),
+        (FULL.replace("LLM_DEFAULT", "OTHER"), "warn", "fanbench init"),
+        (f"{FULL}MODEL_PROXY_EXPIRY_TIME=2020-01-01T00:00:00Z\n", "warn", "fanbench auth"),
+        (f"{FULL}MODEL_PROXY_EXPIRY_TIME=2999-01-01T00:00:00Z\n", "ok", None),
+        (FULL, "ok", None),
+        ("\xff", "fail", "--env-file"),
+    ],
+)
+def test_the_env_file(tmp_path: Path, text: str | None, level: str, fix: str | None) -> None:
+    """Absent, lacking, expired, fine, not text."""
+    path = tmp_path / ".env"
+    if text is not None:
+        path.write_bytes(text.encode("latin-1"))
+    (check,) = doctor._env_file(path)
+    assert check.level == level
+    assert (fix or "") in (check.fix or "")
+    assert (fix is None) == (check.fix is None)
+
+
+def test_an_env_file_that_is_a_folder(tmp_path: Path) -> None:
+    """Is a failure."""
+    assert doctor._env_file(tmp_path)[0].level == "fail"
+
+
+# --- The local server ---
+
+
+def test_packages_that_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Matter to whom wants the local server."""
+    monkeypatch.setattr(machine, "_PACKAGES", ("anyio", "no_such_package"))
+    assert [machine.extra(wanted)[0].level for wanted in (True, False)] == ["fail", "warn"]
+    assert "no_such_package" in machine.extra(True)[0].message
+    assert "anyio" not in machine.extra(True)[0].message
+
+
+@pytest.mark.parametrize("hishel", ["2.0.1", "3.0"])
+async def test_the_hishel_trap(monkeypatch: pytest.MonkeyPatch, hishel: str) -> None:
+    """The version with which the SDK cannot be imported is named, with the command that mends it."""
+    versions = {"kaggle-benchmarks": "0.6.1", "hishel": hishel}
+    monkeypatch.setattr(machine, "_version", versions.get)
+    assert await machine.sdk() == [
+        Check(
+            "sdk",
+            "fail",
+            f"kaggle-benchmarks 0.6.1 cannot be imported with hishel {hishel}",
+            "pip install 'hishel[httpx]>1.1.8,<2'",
+        )
+    ]
+
+
+async def test_packages_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Are warnings: Kaggle needs neither of them."""
+    monkeypatch.setattr(machine, "_version", {}.get)
+    assert [(await look())[0].level for look in (machine.sdk, machine.llama)] == ["warn", "warn"]
+
+
+@pytest.mark.parametrize(
+    ("code", "trouble"),
+    [
+        ("", None),
+        ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
+        ("import os; os.kill(os.getpid(), 11)", "it ended with -11"),
+    ],
+)
+async def test_what_crashes_is_tried_elsewhere(code: str, trouble: str | None) -> None:
+    """A library that kills its process does not kill the doctor."""
+    assert await machine._trouble_of(code) == trouble
+
+
+def test_models(tmp_path: Path) -> None:
+    """None, one whose file is gone, one that is there, a list that cannot be read."""
+    assert machine.models(tmp_path)[0].fix == "fanbench models add smollm2 gemma3"
+    listed = tmp_path / "models.toml"
+    listed.write_text(f'[[model]]\nslug = "a/b"\nkind = "embedded"\npath = "{tmp_path}/m.gguf"\n')
+    assert machine.models(tmp_path)[0].level == "fail"
+    (tmp_path / "m.gguf").write_text("")
+    assert machine.models(tmp_path) == [Check("local-models", "ok", "1 model(s): a/b")]
+    listed.write_text("nonsense")
+    assert machine.models(tmp_path)[0].level == "fail"
+
+
+def test_the_data_folder(tmp_path: Path) -> None:
+    """It need not be there yet, but it must be possible to make it."""
+    assert machine.folder(tmp_path / "new/data")[0].level == "ok"
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "file").write_text("")
+    assert machine.folder(tmp_path / "file")[0].level == "fail"
+
+
+def test_the_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Free, or taken by another."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        monkeypatch.setattr("fanbench.local.settings.DEFAULT_PORT", taken.getsockname()[1])
+        (busy,) = machine.port(tmp_path)
+    (free,) = machine.port(tmp_path)
+    assert (busy.level, free.level) == ("warn", "ok")
+    assert busy.fix == "fanbench serve --any-port"
+
+
+# --- All of it ---
+
+
+async def test_all_checks_in_their_order(tmp_path: Path, said: Said) -> None:
+    """On a machine like this one; each is reported, and nothing is left behind."""
+    with FakeServer({"IntrospectToken": [Answer(KNOWN)]}) as server:
+        patient = Patient(
+            endpoint=server.url,
+            token=TOKEN,
+            data=tmp_path / "data",
+            env_file=tmp_path / ".env",
+            env={},
+            home=tmp_path,
+        )
+        checks = await examine(patient, report=said)
+    assert [check.name for check in checks] == [
+        "python",
+        "fanbench",
+        "credentials",
+        "endpoint",
+        "account",
+        "env-file",
+        "local-extra",
+        "sdk",
+        "xllamacpp",
+        "local-models",
+        "data-folder",
+        "mounts",
+        "port",
+    ]
+    assert [event.check for event in said if isinstance(event, Checked)] == checks
+    assert all(check.level != "fail" for check in checks), checks
+    assert all(check.fix for check in checks if check.level != "ok")
+    assert os.listdir(tmp_path) == []

@@ -1,0 +1,135 @@
+"""init and auth: which values, and which files."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from fanbench import FanbenchError, Forbidden, NotFound, OutputError
+from fanbench.operations.environment import (
+    EXAMPLE_TASK,
+    REFERENCE_NAME,
+    expiry_phrase,
+    fetch_credentials,
+    fetch_environment,
+    write_starters,
+)
+from fanbench.tasks import read_task_file
+from fanbench.wire.messages import ModelProxyToken
+from tests.operations.fake import FakeClient, model
+
+pytestmark = pytest.mark.anyio
+
+TOKEN = ModelProxyToken(
+    token="abcd1234", base_uri="https://proxy/models", expiry_time=datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
+)
+
+
+async def test_the_credentials() -> None:
+    """Three values; the time in UTC with a Z."""
+    assert await fetch_credentials(FakeClient(token=TOKEN)) == {
+        "MODEL_PROXY_URL": "https://proxy/models",
+        "MODEL_PROXY_API_KEY": "abcd1234",
+        "MODEL_PROXY_EXPIRY_TIME": "2030-01-02T03:04:05.000Z",
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "hint"), [(NotFound, 404, "enabled"), (Forbidden, 403, "verification")]
+)
+async def test_refusals_say_what_to_do(kind: type[NotFound | Forbidden], status: int, hint: str) -> None:
+    """The two that users meet."""
+    error = kind("No.", call="CreateDefaultModelProxyToken", status=status)
+    with pytest.raises(kind) as caught:
+        await fetch_credentials(FakeClient(token=error))
+    assert caught.value.hint
+    assert hint in caught.value.hint
+
+
+def served(*names: str) -> FakeClient:
+    return FakeClient(token=TOKEN, models=[model(name.replace("/", "-"), proxy=name) for name in names])
+
+
+async def test_a_new_environment_has_all_models() -> None:
+    """The first one as the default and as the judge."""
+    values = await fetch_environment(served("a/x", "b/y"), {})
+    assert values["LLM_DEFAULT"] == values["LLM_DEFAULT_EVAL"] == "a/x"
+    assert values["LLMS_AVAILABLE"] == "a/x,b/y"
+    assert values["MODEL_PROXY_API_KEY"] == "abcd1234"
+
+
+async def test_what_was_chosen_is_kept_while_it_is_there() -> None:
+    """What is gone is replaced, and what is new is added behind."""
+    current = {"LLM_DEFAULT": "b/y", "LLM_DEFAULT_EVAL": "gone/z", "LLMS_AVAILABLE": "c/z, gone/z,b/y"}
+    values = await fetch_environment(served("a/x", "b/y", "c/z"), current)
+    assert (values["LLM_DEFAULT"], values["LLM_DEFAULT_EVAL"]) == ("b/y", "b/y")
+    assert values["LLMS_AVAILABLE"] == "c/z,b/y,a/x"
+
+
+async def test_a_server_without_models() -> None:
+    """Nothing could be run there: an error that says how to add one."""
+    with pytest.raises(FanbenchError, match="no model"):
+        await fetch_environment(FakeClient(token=TOKEN), {})
+
+
+NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("left", "phrase"),
+    [
+        (timedelta(hours=2), "in 2 hours"),
+        (timedelta(hours=1, minutes=59, seconds=58), "in 2 hours"),
+        (timedelta(hours=1, minutes=20), "in 1 hour"),
+        (timedelta(minutes=1), "in 1 minute"),
+        (timedelta(minutes=59), "in 59 minutes"),
+        (timedelta(days=3), "in 3 days"),
+        (timedelta(seconds=-1), "expired"),
+    ],
+)
+def test_how_long_is_left(left: timedelta, phrase: str) -> None:
+    """In one unit, as people say it."""
+    assert expiry_phrase((NOW + left).isoformat().replace("+00:00", "Z"), NOW) == phrase
+
+
+def test_an_expiry_that_cannot_be_read_is_shown_as_it_is() -> None:
+    """It is no reason to fail."""
+    assert expiry_phrase("soon") == "soon"
+
+
+def test_the_starters_are_written_and_left_alone(tmp_path: Path) -> None:
+    """A second time, they are there: what a user made of them stays."""
+    example = tmp_path / "mine.py"
+    assert [(file.path.name, file.existed) for file in write_starters(example)] == [
+        ("mine.py", False),
+        (REFERENCE_NAME, False),
+    ]
+    example.write_text("changed")
+    assert [file.existed for file in write_starters(example)] == [True, True]
+    assert example.read_text() == "changed"
+
+
+def test_the_example_passes_our_own_check(tmp_path: Path) -> None:
+    """And defines the task that the next step names."""
+    write_starters(tmp_path / "example_task.py")
+    file = read_task_file(tmp_path / "example_task.py")
+    assert [task.slug for task in file.tasks] == [EXAMPLE_TASK]
+    assert file.findings == ()
+
+
+def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:
+    """Is one error."""
+    with pytest.raises(OutputError):
+        write_starters(tmp_path / "missing" / "example_task.py")
+
+
+def test_the_references_python_is_python(tmp_path: Path) -> None:
+    """Every example in it can be parsed."""
+    write_starters(tmp_path / "example_task.py")
+    blocks = re.findall(r"```python\n(.*?)```", (tmp_path / REFERENCE_NAME).read_text(), re.DOTALL)
+    assert len(blocks) >= 6
+    for block in blocks:
+        compile(block, "reference", "exec")

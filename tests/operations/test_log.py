@@ -1,0 +1,162 @@
+"""Logs: all read at once, shown in turn or together, nothing lost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from trio.testing import MockClock
+
+from fanbench import NotFound, ServerFault
+from fanbench.operations import show_logs
+from fanbench.operations.events import LogBegan, LogEnded, LogLine, LogText
+from fanbench.wire.log_lines import LineCounter, Lines
+from fanbench.wire.messages import LogEntry
+from tests.operations.conftest import Said
+from tests.operations.fake import Course, FakeClient, task
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    return "trio", {"clock": MockClock(autojump_threshold=0)}
+
+
+@pytest.fixture
+def client() -> FakeClient:
+    return FakeClient(tasks={"t": task("t")})
+
+
+def text_of(said: Said, run_id: int) -> str:
+    return "".join(event.text for event in said if isinstance(event, LogText) and event.run.id == run_id)
+
+
+async def test_in_turn_each_log_is_whole(client: FakeClient, said: Said) -> None:
+    """Header, text and end of one run before those of the next, in the order of the list."""
+    slow = client.begin("t", "slow", Course(running=9, log=[(1, "s1\n"), (8, "s2\n")]))
+    fast = client.begin("t", "fast", Course(running=2, log=[(1, "f1\n")]))
+    report = await show_logs(client, "t", report=said)
+    assert [log.run.id for log in report.logs] == [fast, slow]
+    marks = [(type(event), event.run.id) for event in said if isinstance(event, LogBegan | LogEnded)]
+    assert marks == [(LogBegan, fast), (LogEnded, fast), (LogBegan, slow), (LogEnded, slow)]
+    assert text_of(said, slow) == "s1\ns2\n"
+
+
+async def test_all_streams_are_read_while_one_is_shown(client: FakeClient, said: Said) -> None:
+    """The time is that of the longest run, and all streams are opened at the start."""
+    for _ in range(5):
+        client.begin("t", "m", Course(running=10, log=[(9, "x\n")]))
+    await show_logs(client, "t", report=said)
+    assert client.now() == pytest.approx(10, abs=0.5)
+    assert client.times("logs") == [0] * 5
+
+
+async def test_a_big_log_that_waits_its_turn_is_whole(client: FakeClient, said: Said) -> None:
+    """What does not fit into memory goes over the disk, in order."""
+    pieces = [f"{number} {'é' * 1000}\n" for number in range(300)]
+    big = client.begin("t", "big", Course(log=[(0, piece) for piece in pieces]))
+    client.begin("t", "first", Course(running=5, log=[(4, "x")]))
+    await show_logs(client, "t", report=said)
+    assert text_of(said, big) == "".join(pieces)
+
+
+async def test_together_lines_come_whole_and_as_they_are_written(client: FakeClient, said: Said) -> None:
+    """In the order of time, not of runs; no line has a piece of another in it."""
+    client.begin("t", "a", Course(running=9, log=[(1, "a1\na"), (5, "2\n")]))
+    client.begin("t", "b", Course(running=9, log=[(3, "b1\n"), (7, "b2")]))
+    report = await show_logs(client, "t", interleave=True, report=said)
+    assert [event.line for event in said if isinstance(event, LogLine)] == ["a1", "b1", "a2", "b2"]
+    assert [log.lines for log in report.logs] == [2, 2]
+
+
+async def test_together_by_itself_where_several_runs_are_live(client: FakeClient, said: Said) -> None:
+    """`interleave=None` looks at the runs."""
+    client.begin("t", "a", Course(running=2, log=[(1, "x\n")]))
+    await show_logs(client, "t", interleave=None, report=said)
+    assert said.of(LogBegan)
+    said.clear()
+    for name in "bc":
+        client.begin("t", name, Course(running=2, log=[(1, "x\n")]))
+    await show_logs(client, "t", interleave=None, report=said)
+    assert not said.of(LogBegan)
+
+
+async def test_a_queued_run_has_no_log_and_is_no_failure(client: FakeClient, said: Said) -> None:
+    """The others are shown all the same."""
+    client.begin("t", "m", Course(log=[(0, "x\n")]))
+    client.begin("t", "queued", Course(queued=50))
+    report = await show_logs(client, "t", report=said)
+    assert [(log.status, log.missing) for log in report.logs] == [(404, True), (None, False)]
+    assert report.failed == ()
+    assert client.now() < 1
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_with_follow_a_queued_run_is_waited_for(client: FakeClient, said: Said, together: bool) -> None:
+    """With one list call a poll for all that wait."""
+    for _ in range(3):
+        client.begin("t", "m", Course(queued=20, running=5, log=[(1, "x\n")]))
+    report = await show_logs(client, "t", follow=True, interleave=together, report=said)
+    assert [log.lines for log in report.logs] == [1, 1, 1]
+    assert len(client.times("list_runs")) <= 9
+    assert client.now() < 40
+
+
+async def test_a_broken_log_is_a_failure_and_keeps_its_text(client: FakeClient, said: Said) -> None:
+    """What came is shown; the others go on."""
+    fault = ServerFault("No.", call="GetBenchmarkTaskRunLogs", status=500)
+    broken = client.begin("t", "a", Course(log=[(0, "x\n")], log_error=fault))
+    whole = client.begin("t", "b", Course(log=[(0, "y\n")]))
+    report = await show_logs(client, "t", report=said)
+    assert [log.run.id for log in report.failed] == [broken]
+    assert text_of(said, broken) == "x\n"
+    assert text_of(said, whole) == "y\n"
+
+
+async def test_models_filter_the_runs(client: FakeClient) -> None:
+    """In any spelling of the name."""
+    client.begin("t", "google/gemma@default", Course())
+    client.begin("t", "other", Course())
+    report = await show_logs(client, "t", ["gemma@default"])
+    assert [log.run.model_version_slug for log in report.logs] == ["google/gemma@default"]
+
+
+async def test_no_task_no_log() -> None:
+    """Is not found."""
+    with pytest.raises(NotFound):
+        await show_logs(FakeClient(), "t")
+
+
+# --- Lines ---
+
+
+def entry(data: str, stream: str = "stdout") -> LogEntry:
+    return LogEntry(stream_name=stream, data=data)
+
+
+def test_streams_do_not_mix_within_a_line() -> None:
+    """A line of stderr between two halves of one of stdout leaves it whole."""
+    lines = Lines()
+    fed = [lines.feed(entry("ab")), lines.feed(entry("err\n", "stderr")), lines.feed(entry("cd\n"))]
+    assert fed == [[], ["err"], ["abcd"]]
+    assert lines.flush() == []
+
+
+def test_a_line_without_an_end_does_not_fill_the_memory() -> None:
+    """It is cut."""
+    lines = Lines()
+    assert lines.feed(entry("x" * 70_000)) == ["x" * 70_000]
+    assert lines.flush() == []
+
+
+@pytest.mark.parametrize(
+    ("pieces", "count"),
+    [([], 0), (["a"], 1), (["a\n"], 1), (["a", "b"], 1), (["a\nb\n", ""], 2), (["a\n", "b"], 2)],
+)
+def test_lines_are_counted_as_a_reader_sees_them(pieces: list[str], count: int) -> None:
+    """However they are cut into entries."""
+    counter = LineCounter()
+    for piece in pieces:
+        counter.feed(piece)
+    assert counter.lines == count

@@ -1,0 +1,191 @@
+"""Pushing: the files are checked before anything is sent, and then all go at once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import anyio
+import pytest
+
+from fanbench import Anonymous, Config, FanbenchError, RunFailed, TaskFileError, UsageError
+from fanbench.operations import Pushed, PushPlan, StillRunning, plan_push, push_all, push_task
+from fanbench.operations.events import EarlierPending
+from fanbench.operations.push import DatasetsDetached, Uploaded
+from fanbench.wire.messages import CreationState, Task
+from tests.operations.conftest import Said
+from tests.operations.fake import FakeClient, task
+
+pytestmark = pytest.mark.anyio
+
+SOURCE = """\
+# %%
+import kaggle_benchmarks as kbench
+
+@kbench.task(name="{name}")
+def one(llm) -> bool:
+    return True
+
+one.run(kbench.llm)
+"""
+
+
+def file(folder: Path, name: str = "My Task", at: str = "task.py") -> Path:
+    path = folder / at
+    path.write_text(SOURCE.format(name=name))
+    return path
+
+
+def plan(folder: Path, name: str = "t", at: str = "task.py") -> PushPlan:
+    return plan_push([file(folder, name, at)])[0]
+
+
+# --- Plans ---
+
+
+@pytest.mark.parametrize("name", ["my-task", "My Task", "my_task"])
+def test_a_task_is_found_in_every_spelling(tmp_path: Path, name: str) -> None:
+    """What was typed is kept where it is not the slug, for the warning."""
+    (made,) = plan_push([file(tmp_path)], name)
+    assert (made.slug, made.typed) == ("my-task", None if name == "my-task" else name)
+
+
+def test_without_a_name_the_decorator_names_the_task(tmp_path: Path) -> None:
+    """Of each of several files."""
+    plans = plan_push([file(tmp_path, "A", "a.py"), file(tmp_path, "B", "b.py")])
+    assert [(made.slug, made.typed) for made in plans] == [("a", None), ("b", None)]
+
+
+def test_a_name_goes_with_one_file(tmp_path: Path) -> None:
+    """With several it would be a guess."""
+    with pytest.raises(UsageError, match="one file"):
+        plan_push([file(tmp_path, "A", "a.py"), file(tmp_path, "B", "b.py")], "a")
+
+
+def test_two_tasks_with_one_slug_are_refused(tmp_path: Path) -> None:
+    """They would be two versions of one task, in an order that nobody knows."""
+    with pytest.raises(UsageError, match=r"a\.py and in .*b\.py"):
+        plan_push([file(tmp_path, "A", "a.py"), file(tmp_path, "a", "b.py")])
+
+
+def test_all_tasks_of_a_file(tmp_path: Path) -> None:
+    """Each becomes a plan."""
+    path = file(tmp_path, "A")
+    path.write_text(path.read_text() + SOURCE.format(name="B").replace("one", "two"))
+    assert [made.slug for made in plan_push([path], all_tasks=True)] == ["a", "b"]
+    with pytest.raises(UsageError, match="several tasks"):
+        plan_push([path])
+
+
+def test_a_task_that_nothing_runs_is_refused_unless_allowed(tmp_path: Path) -> None:
+    """The silent no-op."""
+    path = file(tmp_path)
+    path.write_text(path.read_text().replace("one.run(kbench.llm)", ""))
+    with pytest.raises(TaskFileError):
+        plan_push([path])
+    assert plan_push([path], allow_no_run=True)[0].slug == "my-task"
+
+
+# --- On the server ---
+
+
+async def test_a_push_sends_a_notebook(tmp_path: Path, said: Said) -> None:
+    """Of a new task, version 1; the event comes with the URLs."""
+    client = FakeClient()
+    pushed = await push_task(client, plan(tmp_path), report=said)
+    assert client.arguments("create_task") == [("t", ())]
+    assert (pushed.new_version, pushed.created) == (False, False)
+    assert pushed.url == "https://www.kaggle.com/benchmarks/tasks/me/t/1"
+    assert pushed.output_url == "https://www.kaggle.com/benchmarks/tasks/me/t?compare=true"
+    assert said.of(Uploaded) == [Uploaded(pushed)]
+
+
+async def test_what_is_sent_is_the_source_as_a_notebook(tmp_path: Path) -> None:
+    """The text that the server gets is JSON with the file's cells."""
+    client = FakeClient()
+    await push_task(client, plan(tmp_path))
+    cells = json.loads(client.texts[0])["cells"]
+    assert "import kaggle_benchmarks" in "".join(cells[0]["source"])
+
+
+async def test_an_earlier_version_in_the_making_is_an_error(tmp_path: Path) -> None:
+    """Without --wait; nothing is sent."""
+    client = FakeClient(tasks={"t": task("t", CreationState.QUEUED)}, creation=99)
+    with pytest.raises(FanbenchError, match="still being created") as caught:
+        await push_task(client, plan(tmp_path))
+    assert caught.value.hint
+    assert "--wait" in caught.value.hint
+    assert client.arguments("create_task") == []
+
+
+async def test_with_wait_the_earlier_version_is_waited_for_however_it_ends(
+    tmp_path: Path, said: Said
+) -> None:
+    """An earlier version that fails is no reason not to push the next."""
+    client = FakeClient(
+        tasks={"t": task("t", CreationState.RUNNING)}, creation=0.01, creation_end=CreationState.ERRORED
+    )
+    with pytest.raises(RunFailed):
+        await push_task(client, plan(tmp_path), wait=True, poll_interval=0.01, report=said)
+    assert said.of(EarlierPending) == [EarlierPending("t")]
+    assert client.arguments("create_task") == [("t", ())]
+
+
+async def test_with_wait_the_creation_is_waited_for(tmp_path: Path) -> None:
+    """Until it is completed."""
+    pushed = await push_task(FakeClient(creation=0.01), plan(tmp_path), wait=True, poll_interval=0.01)
+    assert pushed.created
+
+
+async def test_a_failed_creation_has_the_servers_reason(tmp_path: Path) -> None:
+    """And the state."""
+    client = FakeClient(creation=0.01, creation_end=CreationState.KERNEL_WITHOUT_RUN)
+    with pytest.raises(RunFailed, match=r"(?s)KERNEL_WITHOUT_RUN.*It broke\."):
+        await push_task(client, plan(tmp_path), wait=True, poll_interval=0.01)
+
+
+async def test_the_timeout_is_for_everything(tmp_path: Path) -> None:
+    """Earlier version and new one share it."""
+    with pytest.raises(StillRunning):
+        await push_task(FakeClient(creation=99), plan(tmp_path), wait=True, timeout=0.05, poll_interval=0.01)
+
+
+async def test_a_push_that_the_server_refuses_in_its_answer(tmp_path: Path) -> None:
+    """A 200 with an `error` in it is no success."""
+    with pytest.raises(FanbenchError, match="Too large"):
+        await push_task(FakeClient(push_error="Too large."), plan(tmp_path))
+
+
+async def test_datasets_that_would_be_detached_are_reported(tmp_path: Path, said: Said) -> None:
+    """Only where the push names none itself."""
+    client = FakeClient(tasks={"t": task("t", datasets=["o/d"])})
+    await push_task(client, plan(tmp_path), report=said)
+    assert said.of(DatasetsDetached) == [DatasetsDetached("t", ("o/d",))]
+    said.clear()
+    await push_task(client, plan(tmp_path), datasets=["o/e"], report=said)
+    assert said.of(DatasetsDetached) == []
+
+
+async def test_one_push_that_fails_does_not_end_the_others(tmp_path: Path) -> None:
+    """The outcomes are in the order of the plans."""
+    client = FakeClient(tasks={"b": task("b", CreationState.QUEUED)}, creation=99)
+    plans = [plan(tmp_path, name, f"{name}.py") for name in ("a", "b", "c")]
+    outcomes = await push_all(client, plans)
+    assert [type(outcome) for outcome in outcomes] == [Pushed, FanbenchError, Pushed]
+
+
+class Together(FakeClient):
+    """Creates nothing before all have been pushed."""
+
+    async def get_task(self, task: str) -> Task:
+        self.creation = 0.0 if len(self.texts) == 3 else 1e9
+        return await super().get_task(task)
+
+
+async def test_who_waits_keeps_nobody_from_pushing(tmp_path: Path) -> None:
+    """Also where only one call may be made at a time: one time is for all that are waited for."""
+    plans = [plan(tmp_path, name, f"{name}.py") for name in "abc"]
+    client = Together(config=Config("http://fake", Anonymous(), concurrency=1), creation=1e9)
+    with anyio.fail_after(30):
+        outcomes = await push_all(client, plans, wait=True, poll_interval=0.01)
+    assert all(isinstance(outcome, Pushed) and outcome.created for outcome in outcomes)

@@ -1,0 +1,149 @@
+"""Scheduling: what is refused before, what is sent, and what is waited for after."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from trio.testing import MockClock
+
+from fanbench import FanbenchError, NotFound, UsageError
+from fanbench.operations import resolve_models, run_tasks
+from fanbench.operations.run import Launched, NotLaunched
+from fanbench.wire.messages import BenchmarkModel, CreationState, ModelVersion, RunState
+from tests.operations.conftest import Said
+from tests.operations.fake import Course, FakeClient, model, task
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    return "trio", {"clock": MockClock(autojump_threshold=0)}
+
+
+def client_with(*slugs: str, **courses: Course | None) -> FakeClient:
+    return FakeClient(
+        tasks={slug: task(slug) for slug in slugs}, models=[model("m"), model("n")], courses=courses
+    )
+
+
+async def test_one_call_a_task() -> None:
+    """All models of a task go in one call, in the user's order, each once."""
+    client = client_with("a", "b")
+    await run_tasks(client, ["a", "B"], ["n", "x/m", "m"])
+    sent = client.arguments("schedule_runs")
+    assert sorted(sent, key=str) == [("a", ("n", "m")), ("b", ("n", "m"))]
+
+
+async def test_without_wait_nothing_is_listed() -> None:
+    """Listing runs is for telling new ones from old, and nobody asks."""
+    client = client_with("a")
+    report = await run_tasks(client, ["a"], ["m"])
+    assert client.times("list_runs") == []
+    assert [row.state for row in report.launches[0].rows] == ["Scheduled"]
+
+
+async def test_a_skipped_model_says_why() -> None:
+    """The server's reason is passed on."""
+    client = client_with("a", m=None)
+    report = await run_tasks(client, ["a"], ["m", "n"])
+    assert [row.state for row in report.launches[0].rows] == ["Skipped (a run is in flight)", "Scheduled"]
+
+
+async def test_only_what_was_scheduled_is_waited_for() -> None:
+    """An old errored run of the same model neither ends nor fails the wait."""
+    client = client_with("a", m=Course(running=7))
+    client.begin("a", "m", Course(end=RunState.ERRORED))
+    report = await run_tasks(client, ["a"], ["m"], wait=True)
+    assert [(run.id, run.state) for run in report.runs] == [(101, RunState.COMPLETED)]
+    assert client.now() == 7
+
+
+async def test_the_run_in_flight_that_a_skip_is_for_is_waited_for() -> None:
+    """And an older one that has ended is not."""
+    client = client_with("a", m=None)
+    client.begin("a", "m", Course(end=RunState.ERRORED))
+    flying = client.begin("a", "m", Course(running=20))
+    report = await run_tasks(client, ["a"], ["m"], wait=True)
+    assert [(run.id, run.state) for run in report.runs] == [(flying, RunState.COMPLETED)]
+    assert report.launches[0].watch.ids == {flying}
+
+
+async def test_a_skip_for_another_reason_is_not_waited_for() -> None:
+    """With nothing in flight there is nothing to wait for."""
+    client = client_with("a", m=None)
+    report = await run_tasks(client, ["a"], ["m"], wait=True)
+    assert report.runs == ()
+
+
+async def test_an_unknown_model_is_refused_before_anything_is_scheduled() -> None:
+    """The error names it and the closest that there are."""
+    client = FakeClient(tasks={"a": task("a")}, models=[model("gemini-2.5-pro"), model("claude")])
+    with pytest.raises(UsageError, match=r"gemini-2\.5-prro \(did you mean gemini-2\.5-pro\?\)"):
+        await run_tasks(client, ["a"], ["claude", "google/gemini-2.5-prro"])
+    assert client.arguments("schedule_runs") == []
+
+
+@pytest.mark.parametrize("state", [CreationState.RUNNING, CreationState.ERRORED])
+async def test_a_task_that_is_not_completed_is_refused(state: CreationState) -> None:
+    """With its state."""
+    client = FakeClient(tasks={"a": task("a", state)}, models=[model("m")], creation=99)
+    with pytest.raises(FanbenchError, match=rf"not ready to run \(status: {state.label}\)"):
+        await run_tasks(client, ["a"], ["m"])
+    assert client.arguments("schedule_runs") == []
+
+
+async def test_a_task_that_does_not_exist() -> None:
+    """Is not found, with where to look."""
+    with pytest.raises(NotFound, match="'a' not found") as caught:
+        await run_tasks(client_with(), ["a"], ["m"])
+    assert caught.value.hint
+    assert "tasks list" in caught.value.hint
+
+
+async def test_of_several_tasks_one_that_fails_does_not_end_the_others(said: Said) -> None:
+    """It is reported in its place, and the others are scheduled and waited for."""
+    client = client_with("a", "c", m=Course(running=3))
+    report = await run_tasks(client, ["a", "b", "c"], ["m"], wait=True, report=said)
+    order = [event for event in said if isinstance(event, Launched | NotLaunched)]
+    assert [type(event) for event in order] == [Launched, NotLaunched, Launched]
+    assert [failure.slug for failure in report.failures] == ["b"]
+    assert len(report.runs) == 2
+
+
+# --- Names of models ---
+
+
+def versioned(slug: str, version: str, proxy: str = "") -> BenchmarkModel:
+    return BenchmarkModel(slug=slug, version=ModelVersion(slug=version, model_proxy_slug=proxy))
+
+
+MODELS = [
+    versioned("gemini-2.5-pro", "gemini-2.5-pro", "google/gemini-2.5-pro"),
+    versioned("gemini-2.5-flash", "gemini-2.5-flash"),
+    versioned("claude-haiku-4-5", "claude-haiku-4-5-20251001", "anthropic/claude-haiku-4-5@20251001"),
+]
+
+
+@pytest.mark.parametrize(
+    ("asked", "sent"),
+    [
+        (["gemini-2.5-pro"], ["gemini-2.5-pro"]),
+        (["google/gemini-2.5-pro"], ["gemini-2.5-pro"]),
+        (["anthropic/claude-haiku-4-5@20251001"], ["claude-haiku-4-5-20251001"]),
+        (["claude-haiku-4-5"], ["claude-haiku-4-5-20251001"]),
+        (["gemini-*"], ["gemini-2.5-pro", "gemini-2.5-flash"]),
+        (["gemini-2.5-flash", "*"], ["gemini-2.5-flash", "gemini-2.5-pro", "claude-haiku-4-5-20251001"]),
+    ],
+)
+def test_models_in_every_spelling(asked: list[str], sent: list[str]) -> None:
+    """What users write becomes the slug of a version, each once."""
+    assert resolve_models(asked, MODELS) == sent
+
+
+@pytest.mark.parametrize("asked", [["gpt"], ["gpt-*"], ["gemini-2.5-pro", "gpt"], []])
+def test_models_that_there_are_not(asked: list[str]) -> None:
+    """Is a usage error; so is naming none."""
+    with pytest.raises(UsageError):
+        resolve_models(asked, MODELS)

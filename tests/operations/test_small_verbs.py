@@ -1,0 +1,162 @@
+"""status, list, publish, delete, models."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from fanbench import FanbenchError, Forbidden, NotFound, ServerFault
+from fanbench.operations import delete_task, list_tasks, publish_task, task_status
+from fanbench.operations.models import modalities, pick_default, proxy_names
+from fanbench.operations.status import last_line
+from fanbench.wire.messages import BenchmarkModel, Modality, ModelVersion, RunState, Task, TaskSlug
+from tests.operations.fake import Course, FakeClient, model, not_found, task
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_status_has_the_task_and_its_runs() -> None:
+    """Only those of the models that are asked for."""
+    client = FakeClient(tasks={"my-task": task("my-task")})
+    client.begin("my-task", "a", Course(end=RunState.ERRORED, error="x"))
+    client.begin("my-task", "b", Course())
+    assert [run.model_version_slug for run in (await task_status(client, "My Task")).runs] == ["b", "a"]
+    only = await task_status(client, "my_task", ["google/a"])
+    assert [run.model_version_slug for run in only.errored] == ["a"]
+
+
+async def test_a_foreign_task_that_is_refused_counts_as_not_found() -> None:
+    """Kaggle answers 403 for it; the server's words are kept."""
+
+    class Refusing(FakeClient):
+        async def get_task(self, task: str) -> Task:
+            raise Forbidden("Not yours.", call="GetBenchmarkTask", status=403)
+
+    with pytest.raises(NotFound, match=r"'a/b' not found: Not yours\."):
+        await task_status(Refusing(), "a/b")
+
+
+async def test_list_filters() -> None:
+    """The server does it."""
+    client = FakeClient(tasks={"one": task("one"), "two": task("two")})
+    assert [found.slug.task_slug for found in await list_tasks(client, regex="^t", status="completed")] == [
+        "two"
+    ]
+    assert client.arguments("list_tasks") == [("^t", "completed")]
+
+
+@pytest.mark.parametrize(
+    ("message", "line"),
+    [("", ""), ("one", "one"), ("Traceback\n  File x\nValueError: no\n\n", "ValueError: no")],
+)
+def test_the_last_line_says_it(message: str, line: str) -> None:
+    """Of a traceback, the exception."""
+    assert last_line(message) == line
+
+
+def published(*, public: bool, notebook: bool) -> Task:
+    return Task(
+        slug=TaskSlug(task_slug="t"), url="/x", is_public=public, is_backing_notebook_published=notebook
+    )
+
+
+@pytest.mark.parametrize(
+    ("public", "notebook", "wanted", "calls", "became"),
+    [
+        (False, False, True, 1, "published"),
+        (False, False, False, 1, "left private"),
+        (True, False, True, 1, "published"),
+        (True, False, False, 0, "left private"),
+        (True, True, True, 0, "already published"),
+        (True, True, False, 0, "left private"),
+    ],
+)
+async def test_publish_does_what_is_left_to_do(
+    public: bool, notebook: bool, wanted: bool, calls: int, became: str
+) -> None:
+    """And says what became of the notebook."""
+    client = FakeClient(tasks={"t": published(public=public, notebook=notebook)})
+    done = await publish_task(client, "t", publish_notebook=wanted)
+    assert (len(client.times("publish_task")), done.notebook, done.was_public) == (calls, became, public)
+
+
+async def test_delete_deletes() -> None:
+    """Where the server can."""
+    client = FakeClient(tasks={"t": task("t")})
+    await delete_task(client, "t")
+    assert client.tasks == {}
+
+
+@pytest.mark.parametrize(
+    "error", [not_found("DeleteBenchmarkTask"), ServerFault("No.", call="DeleteBenchmarkTask", status=501)]
+)
+async def test_delete_on_a_server_without_the_call(error: FanbenchError) -> None:
+    """Says so in the vendor's words."""
+    client = FakeClient(tasks={"t": task("t")}, delete_error=error)
+    with pytest.raises(FanbenchError, match=r"^Delete is not supported by the server yet\.$"):
+        await delete_task(client, "t")
+
+
+async def test_delete_of_a_task_that_does_not_exist() -> None:
+    """Is not found, which is something else."""
+    with pytest.raises(NotFound):
+        await delete_task(FakeClient(), "t")
+
+
+async def test_delete_passes_other_errors_on() -> None:
+    """A server that fails has not said that it cannot."""
+    fault = ServerFault("Ouch.", call="DeleteBenchmarkTask", status=500)
+    with pytest.raises(ServerFault):
+        await delete_task(FakeClient(tasks={"t": task("t")}, delete_error=fault), "t")
+
+
+TEXT, IMAGE, AUDIO = Modality.TEXT, Modality.IMAGE, Modality.AUDIO
+
+
+@pytest.mark.parametrize(
+    ("takes", "gives", "word"),
+    [
+        ([TEXT], [TEXT], "Text-to-Text"),
+        ([TEXT, IMAGE], [TEXT], "Image-Text-to-Text"),
+        ([TEXT, IMAGE, AUDIO], [AUDIO, TEXT, IMAGE], "Any-to-Any"),
+        ([], [TEXT], "Unknown-to-Text"),
+        ([], [], ""),
+    ],
+)
+def test_modalities(takes: list[Modality], gives: list[Modality], word: str) -> None:
+    """In the vendor's form."""
+    assert modalities(ModelVersion(input_modalities=takes, output_modalities=gives)) == word
+
+
+def test_proxy_names_are_those_that_the_proxy_serves() -> None:
+    """Its own name where the server has one; no retired model, none that it does not serve."""
+    retired = ModelVersion(
+        slug="old", allow_model_proxy=True, deprecation_time=datetime(2020, 1, 1, tzinfo=UTC)
+    )
+    available = [
+        model("a", proxy="o/a@default"),
+        model("b"),
+        model("c", allowed=False),
+        BenchmarkModel(slug="old", version=retired),
+        BenchmarkModel(slug="no-version"),
+    ]
+    assert proxy_names(available) == ["o/a@default", "b"]
+
+
+@pytest.mark.parametrize(
+    ("names", "default"),
+    [
+        ([], None),
+        (["a/b", "c/d"], "a/b"),
+        (
+            ["a/b", "google/gemini-2.5-flash", "google/gemini-3-flash-preview"],
+            "google/gemini-3-flash-preview",
+        ),
+        (["google/gemini-10.0-flash", "google/gemini-9.5-flash"], "google/gemini-10.0-flash"),
+        (["x/y", "google/gemini-3-flash-lite", "google/gemini-3-pro"], "x/y"),
+    ],
+)
+def test_the_default_is_the_newest_flash_or_the_first(names: list[str], default: str | None) -> None:
+    """Lite and image kinds are other models."""
+    assert pick_default(names) == default

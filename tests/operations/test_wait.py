@@ -1,0 +1,322 @@
+"""Waiting, in virtual time: to the second, and call by call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import anyio
+import pytest
+from trio.testing import MockClock
+
+from fanbench import ConnectionFailed, NotFound, RunFailed, ServerFault
+from fanbench._util import polling
+from fanbench._util.polling import Deadline
+from fanbench.operations import StillRunning, Watch, ensure_created, wait_for_runs, wait_for_task
+from fanbench.operations.events import CreationPolled, LogLine, PollFailed, RunChanged, RunEnding
+from fanbench.operations.watch import created_by
+from fanbench.wire.messages import CreationState, RunState
+from tests.operations.conftest import Said
+from tests.operations.fake import Course, FakeClient, task
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    return "trio", {"clock": MockClock(autojump_threshold=0)}
+
+
+@pytest.fixture(autouse=True)
+def no_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(polling, "_JITTER", 0.0)
+
+
+def all_of(client: FakeClient) -> Watch:
+    return Watch("t", ids=frozenset(started.run_id for started in client.runs))
+
+
+async def test_polls_grow_by_half_up_to_the_interval(said: Said) -> None:
+    """Without a stream to follow, the server is asked after 1, 1.5, 2.25… seconds, and then each interval."""
+    client = FakeClient()
+    client.begin("t", "m", Course(queued=20))
+    await wait_for_runs(client, all_of(client), poll_interval=4, report=said)
+    assert client.times("list_runs") == [0, 1, 2.5, 4.75, 8.125, 12.125, 16.125, 20.125]
+
+
+async def test_the_end_of_a_stream_is_the_end_of_the_wait() -> None:
+    """The end of a run is seen when its log ends, however far apart the polls have become."""
+    client = FakeClient()
+    client.begin("t", "m", Course(running=500))
+    began = anyio.current_time()
+    await wait_for_runs(client, all_of(client))
+    assert anyio.current_time() - began == 500
+    assert len(client.times("list_runs")) < 20
+
+
+async def test_open_streams_spare_the_polls() -> None:
+    """While all runs have a stream, one asks when a stream ends and at the interval, however many runs there are."""
+    client = FakeClient()
+    for number in range(4):
+        client.begin("t", f"m{number}", Course(running=50))
+    await wait_for_runs(client, all_of(client))
+    assert client.times("list_runs") == [0, 50]
+    client.begin("t", "m", Course(running=150))
+    await wait_for_runs(client, all_of(client), poll_interval=60)
+    assert client.times("list_runs")[2:] == [50, 110, 170, 200]
+
+
+async def test_the_end_of_each_stream_is_said_at_once(said: Said) -> None:
+    """A poll may be seconds away while others still run; that a run is about to end needs none."""
+    client = FakeClient()
+    client.begin("t", "long", Course(running=100))
+    client.begin("t", "short", Course(running=40))
+    seen: list[tuple[float, str]] = []
+    await wait_for_runs(
+        client,
+        all_of(client),
+        report=lambda event: (
+            seen.append((client.now(), event.run.model_version_slug))
+            if isinstance(event, RunEnding)
+            else None
+        ),
+    )
+    assert seen == [(40, "short"), (100, "long")]
+
+
+async def test_a_state_that_lags_behind_the_stream_is_asked_for_soon() -> None:
+    """When a stream has ended and the state has not changed yet, polls begin at one second again."""
+    client = FakeClient()
+    client.begin("t", "m", Course(running=300, lag=1.5))
+    began = anyio.current_time()
+    await wait_for_runs(client, all_of(client))
+    assert anyio.current_time() - began == 302.5
+
+
+async def test_one_list_call_a_poll_whatever_the_number_of_runs() -> None:
+    """A hundred runs that end one after another cost no more than a poll every five seconds."""
+    client = FakeClient()
+    for number in range(100):
+        client.begin("t", "m", Course(running=100 + number))
+    await wait_for_runs(client, all_of(client))
+    assert len([second for second in client.times("list_runs") if 100 < second < 198]) <= 20
+    assert client.now() == 199
+
+
+async def test_runs_come_back_in_the_order_of_the_list() -> None:
+    """Also when they end in another order."""
+    client = FakeClient()
+    first = client.begin("t", "slow", Course(running=9))
+    second = client.begin("t", "fast", Course(running=1, end=RunState.ERRORED, error="boom"))
+    runs = await wait_for_runs(client, all_of(client))
+    assert [(run.id, run.state) for run in runs] == [(second, RunState.ERRORED), (first, RunState.COMPLETED)]
+
+
+async def test_the_timeout_is_kept_to_the_second() -> None:
+    """`timeout` ends the wait at that very second, and says what still runs."""
+    client = FakeClient()
+    client.begin("t", "done", Course(running=1))
+    going = client.begin("t", "going", Course(running=999))
+    with pytest.raises(StillRunning, match=r"going \(Run 101\) Running") as caught:
+        await wait_for_runs(client, all_of(client), timeout=60)
+    assert client.now() == 60
+    assert [run.id for run in caught.value.runs] == [going]
+
+
+async def test_an_old_errored_run_does_not_count() -> None:
+    """Of a model that was scheduled anew, only the run that was not there before is waited for."""
+    client = FakeClient()
+    old = client.begin("t", "m", Course(end=RunState.ERRORED))
+    new = client.begin("t", "m", Course(running=5))
+    runs = await wait_for_runs(client, Watch("t", fresh=frozenset({"m"}), before=frozenset({old})))
+    assert [(run.id, run.state) for run in runs] == [(new, RunState.COMPLETED)]
+
+
+async def test_a_run_that_is_not_listed_yet_is_waited_for() -> None:
+    """A list that is behind does not make a wait end before it has begun."""
+    client = FakeClient()
+    client.begin("t", "m", Course(running=5, unlisted=3))
+    runs = await wait_for_runs(client, Watch("t", fresh=frozenset({"m"})))
+    assert [run.state for run in runs] == [RunState.COMPLETED]
+
+
+async def test_log_lines_come_whole_and_live(said: Said) -> None:
+    """Pieces of lines are put together; the last one needs no end; each comes while the run runs."""
+    client = FakeClient()
+    client.begin("t", "m", Course(running=9, log=[(2, "one\ntw"), (4, "o\nthr"), (6, "ee")]))
+    await wait_for_runs(client, all_of(client), logs=True, report=said)
+    assert [event.line for event in said.of(LogLine) if isinstance(event, LogLine)] == ["one", "two", "three"]
+    last_line, end = said.index(said.of(LogLine)[1]), said.index(said.of(RunChanged)[-1])
+    assert last_line < end
+
+
+async def test_the_log_of_a_run_that_ended_between_polls_is_shown(said: Said) -> None:
+    """A run may be over before anybody saw it running: its lines are wanted all the same."""
+    client = FakeClient()
+    client.begin("t", "m", Course(running=0, log=[(0, "quick\n")]))
+    await wait_for_runs(client, all_of(client), logs=True, report=said)
+    assert [event.line for event in said if isinstance(event, LogLine)] == ["quick"]
+
+
+async def test_without_logs_an_ended_run_is_not_asked_for_its_log() -> None:
+    """Streams are followed to see ends, not for their own sake."""
+    client = FakeClient()
+    client.begin("t", "m", Course())
+    await wait_for_runs(client, all_of(client))
+    assert client.times("logs") == []
+
+
+async def test_a_broken_stream_leaves_the_polls() -> None:
+    """A stream that cannot be followed delays the news; it does not end the wait."""
+    client = FakeClient()
+    fault = ServerFault("No.", call="GetBenchmarkTaskRunLogs", status=500)
+    client.begin("t", "m", Course(running=40, log_error=fault))
+    runs = await wait_for_runs(client, all_of(client), poll_interval=10)
+    assert [run.state for run in runs] == [RunState.COMPLETED]
+    assert client.now() < 51
+
+
+async def test_a_server_that_is_away_for_a_while_is_asked_again(said: Said) -> None:
+    """Five polls in a row may fail."""
+    client = FakeClient()
+    client.begin("t", "m", Course(queued=1))
+    client.list_errors = [ConnectionFailed("Away.", endpoint="x") for _ in range(5)]
+    await wait_for_runs(client, all_of(client), report=said)
+    assert len(said.of(PollFailed)) == 5
+
+
+async def test_a_server_that_stays_away_ends_the_wait() -> None:
+    """With the error as it is, not as a group."""
+    client = FakeClient()
+    client.begin("t", "m", Course(queued=1))
+    client.list_errors = [ConnectionFailed("Away.", endpoint="x") for _ in range(6)]
+    with pytest.raises(ConnectionFailed):
+        await wait_for_runs(client, all_of(client))
+
+
+async def test_nothing_to_wait_for_asks_nothing() -> None:
+    """An empty watch is over at once."""
+    client = FakeClient()
+    assert await wait_for_runs(client, Watch("t")) == []
+    assert client.calls == []
+
+
+async def test_several_tasks_are_waited_for_at_the_same_time() -> None:
+    """The time is that of the longest, not the sum."""
+    client = FakeClient()
+    one = client.begin("a", "m", Course(running=30))
+    two = client.begin("b", "m", Course(running=50))
+    runs = await wait_for_runs(client, Watch("a", ids=frozenset({one})), Watch("b", ids=frozenset({two})))
+    assert [run.id for run in runs] == [one, two]
+    assert client.now() == 50
+
+
+# --- Creations ---
+
+
+async def test_a_creation_is_waited_for(said: Said) -> None:
+    """Its state is reported, with whether it is a new one."""
+    client = FakeClient(creation=4)
+    await client.create_task("t", "{}")
+    made = await wait_for_task(client, "t", report=said)
+    assert made.creation_state == CreationState.COMPLETED
+    assert [event.changed for event in said if isinstance(event, CreationPolled)] == [
+        True,
+        False,
+        False,
+        False,
+    ]
+
+
+async def test_an_earlier_version_is_no_answer() -> None:
+    """A server that still answers with the version before does not end the wait."""
+    client = FakeClient(tasks={"t": task("t", version=1)})
+    with pytest.raises(StillRunning):
+        await wait_for_task(client, "t", version=2, timeout=30)
+
+
+async def test_a_creation_that_takes_too_long_times_out() -> None:
+    """At that second, with the state."""
+    client = FakeClient(creation=100)
+    await client.create_task("t", "{}")
+    with pytest.raises(StillRunning, match="RUNNING"):
+        await wait_for_task(client, "t", timeout=10)
+    assert client.now() == 10
+
+
+@pytest.mark.parametrize(
+    ("creation", "calls", "end"),
+    [(0, 1, 0), (2, 3, 2), (5, 6, 5.467), (12, 9, 13.452), (60, 14, 60.32), (600, 25, 620.352)],
+)
+async def test_the_end_of_a_creation_is_seen_soon(creation: float, calls: int, end: float) -> None:
+    """Within a second, or 0.35 of its age, and never more than the interval late."""
+    client = FakeClient(creation=creation)
+    await client.create_task("t", "{}")
+    await wait_for_task(client, "t")
+    assert len(client.times("get_task")) == calls
+    assert client.times("get_task")[-1] == end
+
+
+@pytest.mark.parametrize("jitter", [0.0, 1.0])
+@pytest.mark.parametrize("creation", [5, 60, 600])
+async def test_a_creation_costs_few_calls_more_than_the_vendors_pace(
+    creation: float, jitter: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At most nine, however long it takes, but for the jitter, which compounds."""
+    monkeypatch.setattr(polling, "_JITTER", 0.1)
+    pace, looks = polling.CreationPace(spread=lambda: jitter), [0.0]
+    while looks[-1] < creation:
+        looks.append(looks[-1] + pace.next())
+    assert len(looks) <= (len(list(_vendors_looks(until=creation))) + 9) * (1 + 0.15 * jitter)
+
+
+def _vendors_looks(until: float) -> Iterator[float]:
+    """When kaggle 2.2.4 asks, in seconds."""
+    now, pause = 0, 5
+    while now < until:
+        yield now
+        now, pause = now + pause, min(60, int(pause * 1.5))
+    yield now
+
+
+async def test_a_task_that_was_just_seen_is_not_asked_for_at_once() -> None:
+    """The answer to the push has its state: the first look comes a second later."""
+    client = FakeClient(creation=5)
+    pushed = await client.create_task("t", "{}")
+    await created_by(client, "t", Deadline(None), seen=pushed)
+    assert client.times("get_task") == [1, 2, 3, 4.05, 5.467]
+
+
+async def test_a_creation_outlives_a_server_that_is_away_for_a_while(said: Said) -> None:
+    """As runs do; a refusal ends the wait."""
+    client = FakeClient(creation=3)
+    await client.create_task("t", "{}")
+    client.task_errors = [ConnectionFailed("Away.", endpoint="x") for _ in range(5)]
+    assert (await wait_for_task(client, "t", report=said)).creation_state == CreationState.COMPLETED
+    assert len(said.of(PollFailed)) == 5
+    with pytest.raises(NotFound):
+        await wait_for_task(client, "other")
+
+
+async def test_a_wait_may_be_shorter_than_the_first_pause() -> None:
+    """It ends at that very moment, and says how long it was."""
+    client = FakeClient(creation=9)
+    await client.create_task("t", "{}")
+    with pytest.raises(StillRunning, match=r"after 0\.5s: the creation of task 't' is RUNNING"):
+        await wait_for_task(client, "t", timeout=0.5)
+    assert client.now() == 0.5
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        CreationState.ERRORED,
+        CreationState.KERNEL_WITHOUT_RUN,
+        CreationState.NO_MODEL_SPECIFIED,
+        CreationState("NEW"),
+    ],
+)
+def test_any_end_but_completed_is_a_failure(state: CreationState) -> None:
+    """Also one that this version does not know: better than to wait for ever."""
+    with pytest.raises(RunFailed, match=state.label):
+        ensure_created("t", task("t", state))

@@ -1,0 +1,482 @@
+"""Logs: every line once, whatever the stream is, and however often it breaks."""
+
+from __future__ import annotations
+
+import json
+import threading
+import tracemalloc
+from collections.abc import AsyncIterator, Iterable
+from contextlib import aclosing
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from fanbench import Bearer, Client, Config, ConnectionFailed, NotFound, ServerFault
+from fanbench.wire.log_decoder import ArrayReader, EntryReader, entries_of_payload, entry_of
+from fanbench.wire.log_stream import follow, lines
+from fanbench.wire.messages import LogEntry
+from fanbench.wire.retry import RetryPolicy
+from tests.wire.conftest import Connect
+from tests.wire.fake_server import CUT, Answer, FakeServer, events, problem
+from tests.wire.scripted import Scripted, in_virtual_time, sequence
+
+CALL = "GetBenchmarkTaskRunLogs"
+EVENTS = {"Content-Type": "text/event-stream"}
+TEXT = {"Content-Type": "text/plain"}
+AT_ONCE = RetryPolicy(attempts=3, random=lambda: 0.0)
+
+
+def entry(data: str, stream: str = "stdout", time: float = 1.0) -> dict[str, Any]:
+    return {"stream_name": stream, "time": time, "data": data}
+
+
+async def given_entries(*entries: LogEntry) -> AsyncIterator[LogEntry]:
+    for each in entries:
+        yield each
+
+
+async def texts(source: AsyncIterator[LogEntry]) -> list[str]:
+    return [each.data async for each in source]
+
+
+# --- Lines ---
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("parts", "whole"),
+    [
+        ([], []),
+        (["a\n"], ["a"]),
+        (["a\nb\n"], ["a", "b"]),
+        (["a", "b\nc", "", "\n"], ["ab", "c"]),
+        (["a\n\n", "\nb"], ["a", "", "", "b"]),
+        (["a\r\nb\r", "\n"], ["a", "b"]),
+        (["no end"], ["no end"]),
+        (["one\u2028still one\x0b\n"], ["one\u2028still one\x0b"]),
+    ],
+)
+async def test_lines(parts: list[str], whole: list[str]) -> None:
+    """Parts are joined up to the line's end; several lines in one are taken apart; only \\n ends a line."""
+    entries = given_entries(*(LogEntry(data=part) for part in parts))
+    assert [line async for line in lines(entries)] == whole
+
+
+@pytest.mark.anyio
+async def test_lines_of_two_streams() -> None:
+    """A line of stderr does not end up in the middle of a line of stdout."""
+    entries = given_entries(
+        LogEntry(data="out"), LogEntry(stream_name="stderr", data="error\n"), LogEntry(data="put\n")
+    )
+    assert [line async for line in lines(entries)] == ["error", "output"]
+
+
+@given(st.lists(st.text("ab\n", max_size=8), max_size=8))
+def test_lines_do_not_depend_on_the_parts(parts: list[str]) -> None:
+    """However the text is cut, its lines are the same."""
+
+    async def read(*pieces: str) -> list[str]:
+        return [line async for line in lines(given_entries(*(LogEntry(data=piece) for piece in pieces)))]
+
+    assert anyio.run(read, *parts, backend="trio") == anyio.run(read, "".join(parts), backend="trio")
+
+
+# --- One stream ---
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("answer", "data"),
+    [
+        (events(entry("one\n"), entry("two")), ["one\n", "two"]),
+        (events(entry("a\u2028b\n")), ["a\u2028b\n"]),
+        (events("plain words"), ["plain words\n"]),
+        (events("5", '"text"', '{"no": "data"}', "[1]"), ["5\n", "text\n", '{"no": "data"}\n', "[1]\n"]),
+        (events(b"data: one\ndata: two\n\n"), ["one\n", "two\n"]),
+        (events(b'data: {"data": "no blank line"}\n'), ["no blank line"]),
+        (events(b'data: {"data": "no line end"}'), ["no line end"]),
+        (events(b'data: {"da', b'ta": "in pieces"}\r\n\r\n'), ["in pieces"]),
+        (events(b": comment\n\nevent: end\n\ndata:\n\n", entry("x")), ["x"]),
+        (events('{"data": "\u00e4"}'.encode()[:11], b"\xa4"), []),
+        (events(), []),
+        (Answer([]), []),
+        (Answer(json.dumps([entry("one\n"), entry("two", "stderr")]).encode()), ["one\n", "two"]),
+        (Answer(b' \n [ {"data": "a"} , {"data": "b"} ] \n'), ["a", "b"]),
+        (Answer(b'{"data": "a"}\n{"data": "b"}\n'), ["a", "b"]),
+        (Answer(b'[{"data": "a"}, {"data": "b'), ["a", '{"data": "b\n']),
+        (Answer(b"[INFO] started\nall well\n"), ["[INFO] started\nall well\n"]),
+        (Answer(b"[INFO] started\n", headers=TEXT), ["[INFO] started\n"]),
+        (Answer(b"[2026-11-23] started"), ["[2026-11-23] started"]),
+        (Answer(b"["), ["["]),
+        (Answer(b"[{oh no}]"), ["[{oh no}]\n"]),
+        (Answer([b" ", b"[", b" ", b'{"data": "slowly"}]']), ["slowly"]),
+        (Answer(b'["a", 5]'), ["a\n", "5\n"]),
+        (Answer(b"started\n\n"), ["started\n\n"]),
+        (Answer(b""), []),
+        (Answer(b"  \n", headers=TEXT), ["  \n"]),
+        (Answer(b"caf\xc3", headers=TEXT), ["caf", "\ufffd"]),
+    ],
+)
+async def test_entries(connect: Connect, answer: Answer, data: list[str]) -> None:
+    """Live or kept, JSON or text, whole or in pieces: nothing is lost, and what is no JSON comes as it is."""
+    with FakeServer({CALL: [answer]}) as server:
+        async with connect(server) as client:
+            assert await texts(client.logs(7)) == data
+    assert server.requests[0].json == {"runId": 7}
+
+
+@pytest.mark.anyio
+async def test_entries_have_their_fields(connect: Connect) -> None:
+    """Stream, time and data of an entry come through."""
+    with FakeServer({CALL: [events(entry("x", "stderr", 1.25))]}) as server:
+        async with connect(server) as client:
+            assert [each async for each in client.logs(7)] == [
+                LogEntry(stream_name="stderr", time=1.25, data="x")
+            ]
+
+
+@pytest.mark.anyio
+async def test_live_entries_come_at_once(connect: Connect) -> None:
+    """An entry is there before the server sends the next one, and a stream may be left in the middle."""
+    more = threading.Event()
+    with FakeServer({CALL: [events(entry("one"), more, entry("two"), end=False)]}) as server:
+        async with connect(server) as client:
+            async with aclosing(client.logs(7)) as entries:
+                assert (await anext(entries)).data == "one"
+                more.set()
+                assert (await anext(entries)).data == "two"
+            assert client.transport.limits.streams.borrowed_tokens == 0
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("answer", [problem(404, "Queued."), Answer({"code": 404, "message": "Queued."})])
+async def test_queued(connect: Connect, answer: Answer) -> None:
+    """The log of a queued run is not found, however the server puts it."""
+    with FakeServer({CALL: [answer]}) as server:
+        async with connect(server) as client:
+            with pytest.raises(NotFound, match="Queued"):
+                await texts(client.logs(7))
+
+
+@pytest.mark.anyio
+async def test_a_cut_stream_is_an_error(connect: Connect) -> None:
+    """A stream that breaks off ends in an error, after what it brought."""
+    seen: list[str] = []
+
+    async def collect(client: Client) -> None:
+        async for each in client.logs(7):
+            seen.append(each.data)
+
+    with FakeServer({CALL: [events(entry("one"), CUT)]}) as server:
+        async with connect(server) as client:
+            with pytest.raises(ConnectionFailed, match="broke off in GetBenchmarkTaskRunLogs"):
+                await collect(client)
+    assert seen == ["one"]
+
+
+@pytest.mark.anyio
+async def test_opening_is_tried_again(connect: Connect) -> None:
+    """A server that is busy for a moment, and says so in whatever form, is asked again."""
+    busy = Answer(b"data: busy\n\n", status=502, headers=EVENTS)
+    with FakeServer({CALL: [busy, problem(429), events(entry("one"))]}) as server:
+        async with connect(server) as client:
+            assert await texts(client.logs(7)) == ["one"]
+
+
+@pytest.mark.anyio
+async def test_many_streams_of_one_task(connect: Connect) -> None:
+    """One task can read several streams by turns."""
+    with FakeServer({CALL: [events(entry("a"), entry("b"))]}) as server:
+        async with (
+            connect(server) as client,
+            aclosing(client.logs(1)) as first,
+            aclosing(client.logs(2)) as second,
+        ):
+            read = [(await anext(stream)).data for _ in range(2) for stream in (first, second)]
+    assert read == ["a", "a", "b", "b"]
+
+
+@pytest.mark.anyio
+async def test_streams_are_bounded(connect: Connect) -> None:
+    """No more streams are open than the limiter lets through."""
+    with FakeServer({CALL: [Answer([], delay=0.02)]}) as server:
+        async with connect(server) as client:
+            client.transport.limits.streams.total_tokens = 2
+            async with anyio.create_task_group() as group:
+                for run in range(6):
+                    group.start_soon(texts, client.logs(run))
+    assert (len(server.requests), server.most_at_once) == (6, 2)
+
+
+# --- The incremental reader ---
+
+
+def pieces_of(text: str, cuts: Iterable[int]) -> list[str]:
+    places = sorted({0, len(text), *(cut % (len(text) + 1) for cut in cuts)})
+    return [text[start:end] for start, end in pairwise(places)]
+
+
+def read_all(pieces: Iterable[str]) -> list[Any]:
+    reader = ArrayReader()
+    values = [value for piece in pieces for value in reader.feed(piece)]
+    return values + list(reader.close())
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(
+    st.lists(json_values, max_size=6), st.lists(st.integers(0, 1000), max_size=10), st.sampled_from([None, 2])
+)
+@example([0, [], -0.0], [634], 2)
+@example([1.5e300, True, None], [4, 5, 6, 7], None)
+def test_arrays_in_pieces(values: list[Any], cuts: list[int], indent: int | None) -> None:
+    """However an array is cut into pieces, its values come out, in order."""
+    assert read_all(pieces_of(json.dumps(values, indent=indent), cuts)) == values
+
+
+@given(st.text(max_size=60), st.lists(st.integers(0, 60), max_size=5))
+def test_any_text_is_read(text: str, cuts: list[int]) -> None:
+    """Any text whatever is read to its end without an error."""
+    read_all(pieces_of(text, cuts))
+
+
+brackets = st.text(st.sampled_from('{}[]",:\\\n ae'), max_size=12)
+plain_entries = st.fixed_dictionaries(
+    {"data": brackets | st.text()},
+    optional={"time": st.floats() | st.integers(), "stream_name": st.sampled_from(["stdout", "stderr"])},
+)
+
+
+@given(
+    st.lists(plain_entries | json_values, max_size=6),
+    st.lists(st.integers(0, 300), max_size=10),
+    st.sampled_from([None, 2]),
+)
+@example([{"data": "},{"}, {"data": "}"}], [16], None)
+def test_entries_are_the_same_fast_and_slow(values: list[Any], cuts: list[int], indent: int | None) -> None:
+    """Read many at a time, a log has the entries that it has read value by value, wherever it is cut."""
+    text = json.dumps(values, indent=indent)
+    places = sorted({0, *(min(cut, len(text)) for cut in cuts), len(text)})
+    reader = EntryReader()
+    pieces = [text[start:end] for start, end in pairwise(places)]
+    read = [value for piece in pieces for value in reader.feed(piece)] + list(reader.close())
+    fast = [value if isinstance(value, LogEntry) else entry_of(value) for value in read]
+    assert repr(fast) == repr([entry_of(value) for value in values])
+
+
+def test_values_come_before_the_end() -> None:
+    """A value is there as soon as it is complete."""
+    reader = ArrayReader()
+    assert list(reader.feed('[{"data": "a"}, {"da')) == [{"data": "a"}]
+    assert list(reader.feed('ta": "b"}, {"data": "some more to double the length')) == [{"data": "b"}]
+
+
+def test_a_long_log_is_never_whole_in_memory() -> None:
+    """Twenty megabytes pass through in a hundredth of the memory."""
+    piece = json.dumps(entry("x" * 80))
+    tracemalloc.start()
+    reader = EntryReader()
+    count = sum(1 for value in reader.feed("["))
+    for _ in range(200):
+        count += sum(1 for value in reader.feed(f"{piece},\n" * 800))
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert count == 160_000
+    assert most < 1 << 20
+
+
+def test_one_huge_entry_is_read_in_linear_time() -> None:
+    """An entry of ten megabytes that comes in small pieces is not read from its start with each."""
+    reader = ArrayReader()
+    attempts = 0
+    decode = reader._decoder.raw_decode
+
+    class Counting(json.JSONDecoder):
+        def raw_decode(self, s: str, idx: int = 0) -> tuple[Any, int]:
+            nonlocal attempts
+            attempts += 1
+            return decode(s, idx)
+
+    reader._decoder = Counting()
+    for piece in ['[{"data": "', *["x" * 1000] * 10_000, '"}]']:
+        list(reader.feed(piece))
+    assert [len(value["data"]) for value in reader.close()] == [10_000_000]
+    assert attempts < 30
+
+
+@given(st.text())
+def test_payloads_are_never_refused(payload: str) -> None:
+    """Whatever an event holds, it becomes entries."""
+    for each in entries_of_payload(payload):
+        assert isinstance(each.data, str)
+
+
+@given(json_values)
+def test_any_value_is_an_entry(value: Any) -> None:
+    """Whatever JSON stands in a log, it becomes an entry."""
+    assert isinstance(entry_of(value).data, str)
+
+
+# --- Following ---
+
+
+async def follow_texts(client: Client, **options: Any) -> list[str]:
+    return await texts(follow(client, 7, retry=AT_ONCE, **options))
+
+
+@pytest.mark.anyio
+async def test_a_cut_stream_is_taken_up(connect: Connect) -> None:
+    """After two cuts every entry has come exactly once."""
+    one, two, three = entry("one\n"), entry("two\n", "stderr"), entry("three\n")
+    script = [events(one, CUT), events(one, two, CUT), events(one, two, three)]
+    with FakeServer({CALL: script}) as server:
+        async with connect(server) as client:
+            assert await follow_texts(client) == ["one\n", "two\n", "three\n"]
+
+
+@pytest.mark.anyio
+async def test_a_log_that_is_kept_meanwhile_is_taken_up(connect: Connect) -> None:
+    """A run that ended during the cut goes on from its kept log, though that is cut into other entries."""
+    live = [entry("one\ntw"), entry("err", "stderr"), entry("o\n")]
+    kept = [entry("one\ntwo\nthree\n"), entry("error\n", "stderr")]
+    with FakeServer({CALL: [events(*live, CUT), Answer(kept)]}) as server:
+        async with connect(server) as client:
+            assert [line async for line in lines(follow(client, 7, retry=AT_ONCE))] == [
+                "one",
+                "two",
+                "three",
+                "error",
+            ]
+
+
+@given(st.data())
+def test_no_text_is_lost_or_doubled(data: st.DataObject) -> None:
+    """However the text is cut into entries and wherever the streams break, each stream's text comes once."""
+    written = data.draw(
+        st.lists(st.tuples(st.sampled_from(["stdout", "stderr"]), st.text("ab\n", min_size=1)))
+    )
+    cuts = data.draw(st.lists(st.integers(0, len(written)), max_size=2))
+
+    async def main() -> list[LogEntry]:
+        whole = [entry(text, stream) for stream, text in written]
+        steps = [_broken_off(whole[:cut]) for cut in sorted(cuts)]
+        http = Scripted(*steps, httpx.Response(200, json=whole))
+        async with Client(Config("http://server", Bearer("t")), http=http) as client:
+            return [each async for each in follow(client, 7, retry=RetryPolicy(random=lambda: 0.0))]
+
+    got = in_virtual_time(main)
+    for stream in ("stdout", "stderr"):
+        text = "".join(text for name, text in written if name == stream)
+        assert "".join(each.data for each in got if each.stream_name == stream) == text
+
+
+def _broken_off(entries: list[dict[str, Any]]) -> httpx.Response:
+    """An answer in memory cannot break off in the middle: what says 503 in place of its next entry can."""
+    return httpx.Response(200, json=[*entries, {"code": 503, "message": "later"}])
+
+
+@pytest.mark.anyio
+async def test_not_found_before_the_first_word(connect: Connect) -> None:
+    """A queued run is said to have no log, at once."""
+    with FakeServer({CALL: [problem(404)]}) as server:
+        async with connect(server) as client:
+            with pytest.raises(NotFound):
+                await follow_texts(client)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.anyio
+async def test_not_found_in_between(connect: Connect) -> None:
+    """A log that is gone for a moment, while it is moved to where it is kept, is asked for again."""
+    script = [events(entry("one"), CUT), problem(404), Answer([entry("one"), entry("two")])]
+    with FakeServer({CALL: script}) as server:
+        async with connect(server) as client:
+            assert await follow_texts(client) == ["one", "two"]
+
+
+@pytest.mark.anyio
+async def test_no_progress_ends(connect: Connect) -> None:
+    """A stream that breaks again and again without a new word ends in its error."""
+    with FakeServer({CALL: [events(entry("one"), CUT)]}) as server:
+        async with connect(server) as client:
+            with pytest.raises(ConnectionFailed, match="broke off"):
+                await follow_texts(client)
+    assert len(server.requests) == 1 + 2
+
+
+@pytest.mark.anyio
+async def test_a_run_that_goes_on(connect: Connect) -> None:
+    """A stream that ends in good order is taken up when the run's state says that it goes on."""
+    states = iter([False, True])
+
+    async def ended() -> bool:
+        return next(states)
+
+    with FakeServer({CALL: [events(entry("one")), events(entry("one"), entry("two"))]}) as server:
+        async with connect(server) as client:
+            assert await follow_texts(client, ended=ended) == ["one", "two"]
+
+
+def test_waits_between_streams() -> None:
+    """Without progress the waits double; each new word starts them again from the first."""
+
+    async def main(http: Scripted) -> None:
+        async with Client(Config("http://server", Bearer("t")), http=http) as client:
+            with pytest.raises(ServerFault):
+                await texts(follow(client, 7, retry=RetryPolicy(attempts=4, base=1.0, random=lambda: 1.0)))
+
+    one, two = [entry("one")], [entry("one"), entry("two")]
+    http = Scripted(*(_broken_off(entries) for entries in (one, one, one, two, two)))
+    in_virtual_time(partial(main, http))
+    assert sequence(http.times) == [1, 2, 4, 1, 2, 4]
+
+
+def test_a_connection_that_died_unnoticed() -> None:
+    """A stream that is silent for too long is taken up again, as long as it takes: silence is no failure."""
+
+    async def main(http: Scripted) -> list[str]:
+        policy = RetryPolicy(attempts=2, random=lambda: 0.0)
+        async with Client(
+            Config("http://server", Bearer("t")), http=http, retry=RetryPolicy(attempts=1)
+        ) as client:
+            return await texts(follow(client, 7, retry=policy, silence=300.0))
+
+    silent = (300.0, httpx.ReadTimeout(""))
+    http = Scripted(silent, silent, silent, httpx.Response(200, json=[entry("at last")]))
+    assert in_virtual_time(partial(main, http)) == ["at last"]
+    assert http.times == [0, 300, 600, 900]
+    assert http.requests[0].extensions["timeout"]["read"] == 300.0
+
+
+@pytest.mark.anyio
+async def test_following_can_be_left(connect: Connect) -> None:
+    """Left in the middle of a line, everything is closed and no slot stays taken."""
+    with FakeServer({CALL: [events(entry("one\ntwo\n"), end=False)]}) as server:
+        async with connect(server) as client:
+            async with aclosing(lines(follow(client, 7))) as shown:
+                assert await anext(shown) == "one"
+            assert client.transport.limits.streams.borrowed_tokens == 0
+
+
+@pytest.mark.anyio
+async def test_following_can_be_cancelled(connect: Connect) -> None:
+    """Cancelled while it waits for the next line, no slot stays taken."""
+    seen: list[str] = []
+    with FakeServer({CALL: [events(entry("one\n"), end=False)]}) as server:
+        async with connect(server) as client:
+            with anyio.move_on_after(0.2):
+                async for line in lines(follow(client, 7)):
+                    seen.append(line)
+            assert client.transport.limits.streams.borrowed_tokens == 0
+    assert seen == ["one"]

@@ -1,0 +1,82 @@
+"""Small pools: how many requests share a client, and which one comes next."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, suppress
+
+import httpx
+import pytest
+
+from fanbench import Bearer, Client, Config, NotFound
+from fanbench.wire.pools import Pools
+
+
+class Made:
+    """Makes clients, and has them all."""
+
+    def __init__(self) -> None:
+        self.clients: list[httpx.AsyncClient] = []
+
+    def __call__(self) -> httpx.AsyncClient:
+        self.clients.append(httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(404))))
+        return self.clients[-1]
+
+
+@pytest.mark.parametrize(
+    ("room", "at_once", "clients"), [(1, 3, 3), (2, 3, 2), (2, 4, 2), (2, 5, 3), (None, 9, 1)]
+)
+@pytest.mark.anyio
+async def test_no_more_than_its_room(room: int | None, at_once: int, clients: int) -> None:
+    """As many clients are made as it takes to have at most `room` requests in each; without a room, one."""
+    made = Made()
+    pools = Pools(made, room)
+    with ExitStack() as requests:
+        taken = [requests.enter_context(pools.one()) for _ in range(at_once)]
+    assert len(made.clients) == clients
+    assert max(taken.count(client) for client in made.clients) <= (room or at_once)
+    with ExitStack() as requests:
+        again = [requests.enter_context(pools.one()) for _ in range(at_once)]
+    assert len(made.clients) == clients
+    assert sorted(map(id, again)) == sorted(map(id, taken))
+    await pools.aclose()
+    assert all(client.is_closed for client in made.clients)
+
+
+@pytest.mark.anyio
+async def test_the_one_used_last_comes_next() -> None:
+    """Requests that do not overlap all go through one client, also after one that failed."""
+    made = Made()
+    pools = Pools(made, 1)
+    with pools.one(), pools.one():
+        pass
+    taken = []
+    for _ in range(5):
+        with suppress(ZeroDivisionError), pools.one() as client:
+            taken.append(client)
+            raise ZeroDivisionError
+    assert len(made.clients) == 2
+    assert len(set(map(id, taken))) == 1
+    await pools.aclose()
+
+
+class Closable(httpx.AsyncBaseTransport):
+    def __init__(self) -> None:
+        self.closed = 0
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        return httpx.Response(404)
+
+    async def aclose(self) -> None:
+        self.closed += 1
+
+
+@pytest.mark.anyio
+async def test_given_transport_is_closed_once() -> None:
+    """A transport that the caller gave serves all calls, and is closed once at the end."""
+    transport = Closable()
+    async with Client(Config("http://server", Bearer("t")), http=transport) as client:
+        for _ in range(3):
+            with pytest.raises(NotFound):
+                await client.get_task("t")
+        assert transport.closed == 0
+    assert transport.closed == 1

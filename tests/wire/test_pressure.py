@@ -1,0 +1,506 @@
+"""The adaptive limit and the gate: the policy by itself, then calls, logs and downloads in virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from random import Random
+
+import anyio
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fanbench import (
+    BadAnswer,
+    Bearer,
+    Client,
+    Config,
+    ConnectionFailed,
+    FanbenchError,
+    NotFound,
+    RateLimited,
+    ServerFault,
+)
+from fanbench.errors import error_for_status
+from fanbench.wire.adaptive_limit import Aimd, congestion, is_good
+from fanbench.wire.retry import NeverSent, RetryPolicy
+from fanbench.wire.transport import Limits
+from tests.wire.scripted import Scripted, in_virtual_time
+
+CONFIG = Config("http://server", Bearer("t"))
+AT_ONCE = RetryPolicy(random=lambda: 0.0)
+History = list[tuple[int, int, str, float]]
+
+
+def response(status: int, retry_after: str | None = None) -> httpx.Response:
+    headers = {} if retry_after is None else {"retry-after": retry_after}
+    return httpx.Response(status, json={"code": status, "message": "m"}, headers=headers)
+
+
+# --- The policy by itself ---
+
+
+def lived(ceiling: int, story: str) -> list[int]:
+    """The limit after each step of `story`: of calls sent one after another, + is answered well, - is not."""
+    aimd, limits = Aimd(ceiling), []
+    for step in story.replace(" ", ""):
+        number = aimd.send()
+        _ = aimd.good(number) if step == "+" else aimd.congested(number)
+        limits.append(aimd.limit)
+    return limits
+
+
+@pytest.mark.parametrize(
+    ("ceiling", "story", "limits"),
+    [
+        (16, "+", [16]),
+        (16, "-", [8]),
+        (16, "-----", [8, 4, 2, 1, 1]),
+        (5, "--", [2, 1]),
+        (1, "-+", [1, 1]),
+        (4, "- ++ +++ ++++", [2, 2, 3, 3, 3, 4, 4, 4, 4, 4]),
+        (4, "-- + ++ +++", [2, 1, 2, 2, 3, 3, 3, 4]),
+        (8, "- +++ - ++ +", [4, 4, 4, 4, 2, 2, 3, 3]),
+    ],
+)
+def test_course_of_the_limit(ceiling: int, story: str, limits: list[int]) -> None:
+    """Half, but not below 1, for each bad answer; one more for as many good ones as the limit is high."""
+    assert lived(ceiling, story) == limits
+
+
+def test_one_burst_halves_once() -> None:
+    """Sixteen calls that were under way together and are all refused lower the limit once; the next, again."""
+    aimd = Aimd(16)
+    burst = [aimd.send() for _ in range(16)]
+    assert [aimd.congested(number) for number in burst] == [True] + [False] * 15
+    assert aimd.limit == 8
+    assert aimd.congested(aimd.send())
+    assert aimd.limit == 4
+
+
+def test_good_answers_of_before_raise_nothing() -> None:
+    """What was sent before the limit fell tells nothing of how the server bears the new one."""
+    aimd = Aimd(4)
+    early = [aimd.send() for _ in range(10)]
+    aimd.congested(early[5])
+    assert not any(aimd.good(number) for number in early)
+    assert aimd.limit == 2
+
+
+class Naive:
+    """The same policy by its words, with the whole history kept: what `Aimd` must agree with."""
+
+    def __init__(self, ceiling: int) -> None:
+        self.ceiling, self.limit = ceiling, ceiling
+        self.sent_at: list[int] = []
+        self.falls = [0]
+        self.good_since = 0
+
+    def send(self) -> int:
+        self.sent_at.append(len(self.sent_at) + 1)
+        return self.sent_at[-1]
+
+    def answer(self, number: int, good: bool) -> None:
+        if number <= max(self.falls):
+            return
+        if not good:
+            self.falls.append(len(self.sent_at))
+            self.limit, self.good_since = max(1, self.limit // 2), 0
+        elif self.limit < self.ceiling:
+            self.good_since += 1
+            if self.good_since == self.limit:
+                self.limit, self.good_since = self.limit + 1, 0
+
+
+@given(st.integers(1, 20), st.lists(st.tuples(st.integers(0, 9), st.sampled_from(["send", "+", "-"]))))
+def test_any_course_keeps_to_the_rules(ceiling: int, steps: Sequence[tuple[int, str]]) -> None:
+    """In whatever order calls come back, the limit stays in its bounds, tells its changes, and keeps the policy."""
+    aimd, naive = Aimd(ceiling), Naive(ceiling)
+    flying: list[int] = []
+    for choice, step in steps:
+        before = aimd.limit
+        if step == "send" or not flying:
+            flying.append(aimd.send())
+            naive.send()
+            changed = False
+        else:
+            number = flying.pop(choice % len(flying))
+            changed = aimd.good(number) if step == "+" else aimd.congested(number)
+            naive.answer(number, step == "+")
+        assert 1 <= aimd.limit <= ceiling
+        assert changed == (aimd.limit != before)
+        assert aimd.limit == naive.limit
+
+
+def _timed_out(kind: type[ConnectionFailed]) -> FanbenchError:
+    error = kind("m", endpoint="e")
+    error.__cause__ = httpx.ReadTimeout("")
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "good"),
+    [
+        (RateLimited("m", call="c"), "HTTP 429", False),
+        (ServerFault("m", call="c", status=503), "HTTP 503", False),
+        (ServerFault("m", call="c", status=504), "HTTP 504", False),
+        (error_for_status("c", 408, "m"), "HTTP 408", False),
+        (_timed_out(ConnectionFailed), "timed out", False),
+        (_timed_out(NeverSent), "timed out", False),
+        (NeverSent("m", endpoint="e"), None, False),
+        (ConnectionFailed("m", endpoint="e"), None, False),
+        (ServerFault("m", call="c", status=500), None, False),
+        (BadAnswer("m", call="c", status=200), None, False),
+        (NotFound("m", call="c", status=404), None, True),
+        (error_for_status("c", 400, "m"), None, True),
+    ],
+)
+def test_what_errors_say_of_the_server(error: FanbenchError, reason: str | None, good: bool) -> None:
+    """Too much, a good answer, or neither: the truth table."""
+    assert (congestion(error), is_good(error)) == (reason, good)
+
+
+# --- Calls, logs and downloads ---
+
+
+def quota() -> httpx.Response:
+    """A fresh one: a response can be read once."""
+    return httpx.Response(200, json={"dailyQuotaUsed": 1})
+
+
+async def at_once(calls: int, call: Callable[[], Awaitable[object]]) -> list[object]:
+    """The outcomes of so many calls begun together, as they end."""
+    outcomes: list[object] = []
+
+    async def one() -> None:
+        try:
+            outcomes.append(await call())
+        except FanbenchError as error:
+            outcomes.append(error)
+
+    async with anyio.create_task_group() as group:
+        for _ in range(calls):
+            group.start_soon(one)
+    return outcomes
+
+
+@contextmanager
+def observed(limits: Limits) -> Iterator[History]:
+    history: History = []
+    with limits.pressure.listen(lambda *change: history.append(change)):
+        yield history
+
+
+def quotas(http: Scripted, calls: int, limits: Limits, retry: RetryPolicy = AT_ONCE) -> list[object]:
+    """The outcomes of so many quota calls, begun together, in virtual time."""
+
+    async def main() -> list[object]:
+        async with Client(CONFIG, http=http, limits=limits, retry=retry) as client:
+            return await at_once(calls, client.task_quota)
+
+    outcomes: list[object] = in_virtual_time(main)
+    return outcomes
+
+
+async def _made(limits: Callable[[], Limits]) -> Limits:
+    return limits()
+
+
+def virtual_limits(concurrency: int) -> Limits:
+    """Made where the loop is known, as limiters are bound to one."""
+    limits: Limits = in_virtual_time(partial(_made, partial(Limits.of, concurrency)))
+    return limits
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_all_callers_obey_retry_after(status: int) -> None:
+    """One of eleven callers is told to come back in 5 s: the ten others send nothing until then."""
+    http = Scripted((0.1, response(status, "5")), (0.1, quota()))
+    limits = virtual_limits(1)
+    assert not any(isinstance(one, Exception) for one in quotas(http, 11, limits))
+    assert http.times[:2] == [0, 5.1]
+    assert len(http.times) == 12
+    assert limits.calls.borrowed_tokens == 0
+
+
+def test_the_gate_stops_who_has_a_slot_coming() -> None:
+    """Callers that queue for a slot when the server asks for a pause do not send when they get it."""
+    http = Scripted((0.1, response(429, "5")), (0.2, quota()), (0.3, quota()), (0.1, quota()))
+    quotas(http, 10, virtual_limits(3))
+    assert http.times[:3] == [0, 0, 0]
+    assert all(time >= 5.1 for time in http.times[3:])
+    assert len(http.times) == 11
+
+
+def test_the_longest_pause_wins() -> None:
+    """Of two pauses, the one that ends later counts, whichever came first."""
+    http = Scripted((0.1, response(429, "7")), (0.2, response(429, "2")), (0.1, quota()))
+    quotas(http, 6, virtual_limits(2))
+    assert http.times[2] == 7.1
+
+
+def test_logs_and_downloads_wait_at_the_gate(tmp_path: Path) -> None:
+    """A pause is for every kind of call."""
+    http = Scripted((0.1, response(429, "5")), (0.1, response(404)))
+    times: dict[str, float] = {}
+
+    async def main() -> None:
+        async with Client(CONFIG, http=http, retry=AT_ONCE) as client, anyio.create_task_group() as group:
+            start = anyio.current_time()
+
+            async def read() -> None:
+                async with aclosing(client.logs(1)) as entries:
+                    async for _ in entries:
+                        pass
+
+            async def note(name: str, call: Callable[[], Awaitable[object]]) -> None:
+                with pytest.raises(NotFound):
+                    await call()
+                times[name] = round(anyio.current_time() - start, 3)
+
+            group.start_soon(note, "refused", client.task_quota)
+            await anyio.sleep(1)
+            group.start_soon(note, "log", read)
+            group.start_soon(note, "call", client.task_quota)
+            await _no_thread(client, partial(note, "download"), tmp_path)
+
+    in_virtual_time(main)
+    assert set(http.times[1:]) == {5.1}
+    assert times == dict.fromkeys(("refused", "log", "call", "download"), 5.2)
+
+
+async def _no_thread(
+    client: Client, note: Callable[[Callable[[], Awaitable[object]]], Awaitable[None]], folder: Path
+) -> None:
+    """A download as far as the wire: a virtual clock does not wait for threads."""
+    from fanbench.wire import protocol
+    from fanbench.wire.messages import RunRequest
+
+    async def download() -> None:
+        transport = client.transport
+        request = RunRequest(run_id=1)
+        async with transport.stream(protocol.DOWNLOAD_OUTPUT, request, transport.limits.downloads):
+            raise AssertionError("it is refused")
+
+    await note(download)
+
+
+@pytest.mark.parametrize("seconds", [130, 3600])
+def test_who_cannot_wait_so_long_is_told_at_once(seconds: int) -> None:
+    """Told to come back in an hour, all callers fail at once, and only one call was sent."""
+    http = Scripted((0.1, response(429, f"{seconds}")), (0.1, quota()))
+    outcomes = quotas(http, 5, virtual_limits(1))
+    assert [type(outcome) for outcome in outcomes] == [RateLimited] * 5
+    assert all(seconds - 1 < one.retry_after <= seconds for one in outcomes if isinstance(one, RateLimited))  # type: ignore[operator]
+    assert http.times == [0]
+
+
+def test_history_of_a_burst() -> None:
+    """A burst of 429 halves once and is told once, with its pause; then good answers raise the limit again."""
+    http = Scripted(*[(0.1, response(429, "5"))] * 8, (0.1, quota()))
+    limits = virtual_limits(8)
+    with observed(limits) as history:
+        quotas(http, 40, limits)
+    assert history == [
+        (4, 8, "HTTP 429", 5.0),
+        (5, 4, "4 good answers", 0.0),
+        (6, 5, "5 good answers", 0.0),
+        (7, 6, "6 good answers", 0.0),
+        (8, 7, "7 good answers", 0.0),
+    ]
+    assert limits.calls.total_tokens == limits.pressure.limit == 8
+    assert limits.pressure.begun == len(http.times) == 48
+
+
+def test_a_pause_is_told_once() -> None:
+    """Callers that are told the same wait within milliseconds tell of one pause; a longer one is news."""
+    http = Scripted(
+        *[(0.1 + n / 100, response(429, "5")) for n in range(4)], (0.2, response(429, "9")), (0.1, quota())
+    )
+    limits = virtual_limits(8)
+    with observed(limits) as history:
+        quotas(http, 5, limits)
+    assert history[:2] == [(4, 8, "HTTP 429", 5.0), (4, 4, "HTTP 429", 9.0)]
+    assert http.times[5] == 9.2
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (response(429), "HTTP 429"),
+        (httpx.Response(200, json={"code": 429, "message": "m"}), "HTTP 429"),
+        (response(503), "HTTP 503"),
+        (httpx.ReadTimeout(""), "timed out"),
+        (httpx.ConnectTimeout(""), "timed out"),
+    ],
+)
+def test_what_lowers_the_limit(bad: httpx.Response | Exception, reason: str) -> None:
+    """Overload without a Retry-After lowers the limit, and holds nobody else up."""
+    http = Scripted((1.0, bad), (0.1, quota()))
+    limits = virtual_limits(8)
+    with observed(limits) as history:
+        quotas(http, 4, limits)
+    assert history == [(4, 8, reason, 0.0)]
+    assert max(http.times) == 1.0
+
+
+@pytest.mark.parametrize("bad", [response(500), httpx.ConnectError(""), httpx.ReadError("")])
+def test_what_leaves_the_limit(bad: httpx.Response | Exception) -> None:
+    """A server that fails, refuses or breaks off is not said to have too much."""
+    limits = virtual_limits(8)
+    with observed(limits) as history:
+        quotas(Scripted(bad, quota()), 4, limits)
+    assert history == []
+
+
+class Crowd(httpx.AsyncBaseTransport):
+    """A server that refuses what is above `most` at a time; `seen` is how many there were at each request."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.here = 0
+        self.seen: list[int] = []
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.here += 1
+        self.seen.append(self.here)
+        status = 429 if self.here > self.most else 200
+        try:
+            await anyio.sleep(0.01)
+        finally:
+            self.here -= 1
+        return quota() if status == 200 else response(429)
+
+
+def test_shrinking_below_what_is_borrowed() -> None:
+    """The limit falls to 1 while 16 calls are under way: all end, none stands still, and it is kept to then."""
+    crowd = Crowd(most=1)
+    limits = virtual_limits(16)
+
+    async def main() -> list[object]:
+        retry = RetryPolicy(attempts=50, base=0.001, random=Random(7).random)
+        async with Client(CONFIG, http=crowd, limits=limits, retry=retry) as client:
+            with anyio.fail_after(30):
+                return await at_once(48, client.task_quota)
+
+    outcomes: list[object] = in_virtual_time(main)
+    assert not any(isinstance(one, Exception) for one in outcomes)
+    assert limits.calls.borrowed_tokens == 0
+    assert max(crowd.seen) == 16
+    assert max(crowd.seen[-10:]) <= 3
+
+
+def test_a_call_that_is_cancelled_tells_nothing() -> None:
+    """Neither well nor badly answered: the limit stays where it is until a call comes to its end."""
+
+    async def main() -> list[int]:
+        pressure, limits = Limits.of(4).pressure, []
+        with suppress(RateLimited), pressure.watched():
+            raise RateLimited("m", call="c")
+        for cancelled in (True, True, True, False, True, False):
+            with anyio.CancelScope() as scope, pressure.watched():
+                if cancelled:
+                    scope.cancel()
+                await anyio.sleep(1)
+            limits.append(pressure.limit)
+        return limits
+
+    assert in_virtual_time(main) == [2, 2, 2, 2, 2, 3]
+
+
+def test_a_call_that_is_refused_was_answered_well() -> None:
+    """It was looked at: a server that says 404 is not overloaded, and the limit rises."""
+
+    async def main() -> list[int]:
+        pressure, limits = Limits.of(2).pressure, []
+        for error in (RateLimited("m", call="c"), NotFound("m", call="c", status=404)):
+            with suppress(FanbenchError), pressure.watched():
+                raise error
+            limits.append(pressure.limit)
+        return limits
+
+    assert in_virtual_time(main) == [1, 2]
+
+
+def test_slots_follow_the_limit() -> None:
+    """There are as many slots for calls as the limit says; those for downloads shrink and grow in proportion."""
+    slots = anyio.CapacityLimiter
+    limits: Limits = in_virtual_time(lambda: _made(lambda: Limits(slots(8), slots(64), slots(3))))
+    seen: list[tuple[int, float, float]] = []
+
+    def note(limit: int, *_: object) -> None:
+        seen.append((limit, limits.calls.total_tokens, limits.downloads.total_tokens))
+
+    with limits.pressure.listen(note):
+        quotas(Scripted((0.1, response(429)), (0.1, quota())), 40, limits)
+    assert seen == [(4, 4, 2), (5, 5, 2), (6, 6, 3), (7, 7, 3), (8, 8, 3)]
+
+
+class Endless(httpx.AsyncBaseTransport):
+    """Logs that go on for hours, and calls that are answered at once."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if not request.url.path.endswith("RunLogs"):
+            return quota()
+        return httpx.Response(200, headers={"content-type": "text/event-stream"}, content=_hours())
+
+
+async def _hours() -> AsyncIterator[bytes]:
+    for _ in range(3):
+        yield b'data: {"stream_name": "stdout", "time": 0, "data": "x"}\n\n'
+        await anyio.sleep(3600)
+
+
+def test_streams_hold_no_slot_of_calls() -> None:
+    """With one slot for calls, a call gets through at once while twenty logs go on for hours."""
+
+    async def main() -> tuple[float, float]:
+        async with Client(CONFIG, http=Endless(), limits=Limits.of(1), retry=AT_ONCE) as client:
+            start = anyio.current_time()
+            async with anyio.create_task_group() as group:
+                for run_id in range(20):
+                    group.start_soon(read, client, run_id)
+                await anyio.sleep(1)
+                assert client.transport.limits.streams.borrowed_tokens == 20
+                await client.task_quota()
+                called = anyio.current_time() - start
+            return called, anyio.current_time() - start
+
+    async def read(client: Client, run_id: int) -> None:
+        async with aclosing(client.logs(run_id)) as entries:
+            assert len([entry async for entry in entries]) == 3
+
+    assert in_virtual_time(main) == (1, 3 * 3600)
+
+
+def test_limits_may_be_shared() -> None:
+    """What one client is told, another with the same limits obeys."""
+    first, second = Scripted((0.1, response(429, "5")), quota()), Scripted(quota())
+
+    async def main() -> float:
+        limits = Limits.of(4)
+        start = anyio.current_time()
+        one = Client(CONFIG, http=first, limits=limits, retry=AT_ONCE)
+        other = Client(CONFIG, http=second, limits=limits, retry=AT_ONCE)
+        async with one, other, anyio.create_task_group() as group:
+            group.start_soon(one.task_quota)
+            await anyio.sleep(1)
+            await other.task_quota()
+            ended = anyio.current_time()
+        return ended - start
+
+    assert in_virtual_time(main) == pytest.approx(5.1)
+
+
+def test_a_listener_leaves_with_its_block() -> None:
+    """After the block of `listen`, nothing more is told."""
+    limits = virtual_limits(8)
+    with observed(limits) as history:
+        quotas(Scripted((0.1, response(429)), (0.1, quota())), 1, limits)
+    quotas(Scripted((0.1, response(429)), (0.1, quota())), 1, limits)
+    assert [limit for limit, *_ in history] == [4]
+    assert limits.pressure.limit == 2

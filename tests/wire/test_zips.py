@@ -1,0 +1,253 @@
+"""Unpacking: what is good comes out whole, and nothing at all leaves its folder."""
+
+from __future__ import annotations
+
+import io
+import random
+import stat
+import zipfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fanbench import OutputError
+from fanbench.sweeps.artifacts import contents_of
+from fanbench.wire.safe_unzip import BadZip, UnpackedFile, safe_path, unpack
+
+CONTENT = b"some content, " * 50
+
+
+def zipped(*entries: tuple[str | zipfile.ZipInfo, bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as archive:
+        for name, content in entries:
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def link(name: str, to: str, kind: int = stat.S_IFLNK) -> tuple[zipfile.ZipInfo, bytes]:
+    info = zipfile.ZipInfo(name)
+    info.external_attr = (kind | 0o777) << 16
+    return info, to.encode()
+
+
+def archive(folder: Path, content: bytes) -> tuple[Path, Path]:
+    path, target = folder / "a.zip", folder / "out"
+    path.write_bytes(content)
+    target.mkdir()
+    return path, target
+
+
+def sizes(unpacked: list[UnpackedFile]) -> dict[str, int]:
+    return {file.name: file.size for file in unpacked}
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
+def test_good_zips(tmp_path: Path, compression: int) -> None:
+    """Files and folders come out as they went in, and their sizes are told."""
+    path, target = archive(
+        tmp_path,
+        zipped(("a.run.json", b"{}"), ("sub/deep/b.txt", CONTENT), ("empty/", b""), compression=compression),
+    )
+    assert sizes(unpack(path, target)) == {"a.run.json": 2, "sub/deep/b.txt": len(CONTENT)}
+    assert names_in(target) == ["a.run.json", "empty", "sub", "sub/deep", "sub/deep/b.txt"]
+    assert (target / "sub/deep/b.txt").read_bytes() == CONTENT
+
+
+def test_what_is_told_of_files_is_what_they_are(tmp_path: Path) -> None:
+    """Also of those that are read in pieces, and of those whose names were changed."""
+    large = random.Random(1).randbytes(3_000_000)
+    path, target = archive(tmp_path, zipped(("large", large), ("sub/a\\b", CONTENT), ("sub/a_b", b"")))
+    unpacked = unpack(path, target)
+    assert sizes(unpacked) == {"large": len(large), "sub/a_b": len(CONTENT), "sub/a_b-2": 0}
+    assert unpacked == sorted(contents_of(target))
+    assert (target / "large").read_bytes() == large
+
+
+def test_names_that_are_one_on_this_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where case makes no difference, no file is written over another."""
+    made = Path.open
+
+    def opened(self: Path, *arguments: Any, **named: Any) -> Any:
+        return made(self.with_name(self.name.lower()), *arguments, **named)
+
+    monkeypatch.setattr(Path, "open", opened)
+    path, target = archive(tmp_path, zipped(("a", b"x"), ("A", b"yy")))
+    assert sizes(unpack(path, target)) == {"a": 1, "A-2": 2}
+
+
+def test_many_of_the_same_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each finds its number at once: a small zip with many of them does not keep the disk busy for hours."""
+    tried, made = 0, Path.open
+
+    def opened(*arguments: Any, **named: Any) -> Any:
+        nonlocal tried
+        tried += 1
+        return made(*arguments, **named)
+
+    path, target = archive(tmp_path, zipped(*[(f"a{chr(mark)}", b"") for mark in range(1, 32)]))
+    monkeypatch.setattr(Path, "open", opened)
+    assert len(sizes(unpack(path, target))) == 31
+    assert tried == 31
+
+
+def test_an_empty_zip(tmp_path: Path) -> None:
+    """A run may have written nothing."""
+    assert unpack(*archive(tmp_path, zipped())) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../evil",
+        "a/../../evil",
+        "a/..",
+        "/etc/evil",
+        "//host/evil",
+        "./",
+    ],
+)
+def test_names_that_are_refused(tmp_path: Path, name: str) -> None:
+    """A name that leads out is refused before anything is written."""
+    path, target = archive(tmp_path, zipped(("good.txt", b"x"), (name, b"x")))
+    with pytest.raises(BadZip, match="The zip has an entry"):
+        unpack(path, target)
+    assert names_in(tmp_path) == ["a.zip", "out"]
+
+
+@pytest.mark.parametrize(
+    ("name", "safe"),
+    [
+        ("C:evil", "C_evil"),
+        ("c:/evil", "c_/evil"),
+        ("..\\evil", ".._evil"),
+        ("a\\b", "a_b"),
+        ("line\nend", "line_end"),
+        ("con", "_con"),
+        ("sub/NUL.txt", "sub/_NUL.txt"),
+        ("com1", "_com1"),
+        ("aux .txt/x", "_aux .txt/x"),
+    ],
+)
+def test_names_that_mean_something_elsewhere(tmp_path: Path, name: str, safe: str) -> None:
+    """Linux allows them and a run may use them: they are changed, not refused, and no file is lost."""
+    path, target = archive(tmp_path, zipped((name, b"x"), (safe, b"y")))
+    assert sizes(unpack(path, target)) == {safe: 1, f"{safe}-2": 1}
+    assert (target / safe).read_bytes() == b"x"
+
+
+@pytest.mark.parametrize("name", ["contact.txt", "auxiliary/x", "a..b", "...", "nul_", "ü 🚀.txt", "console"])
+def test_names_that_are_fine(tmp_path: Path, name: str) -> None:
+    """A name that only looks like a bad one is unpacked."""
+    assert sizes(unpack(*archive(tmp_path, zipped((name, b"x"))))) == {name: 1}
+
+
+@given(st.text(st.sampled_from(list("ab./\\: \n\x7fcC0")), min_size=1, max_size=12))
+def test_no_name_leads_out(name: str) -> None:
+    """Whatever the name is: it is refused, or lies inside the folder."""
+    info = zipfile.ZipInfo(name)
+    try:
+        place = safe_path(info)
+    except BadZip:
+        return
+    folder = Path("/somewhere/out")
+    assert (folder / place).resolve().is_relative_to(folder)
+    assert (folder / place).resolve() != folder
+
+
+@pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR, stat.S_IFSOCK])
+def test_links_and_devices_are_refused(tmp_path: Path, kind: int) -> None:
+    """A symbolic link, also a harmless one, a pipe or a device is refused."""
+    path, target = archive(tmp_path, zipped(link("link", "good.txt", kind), ("link/x", b"x")))
+    with pytest.raises(BadZip, match="neither a file nor a folder"):
+        unpack(path, target)
+    assert names_in(target) == []
+
+
+def test_bombs_are_refused(tmp_path: Path) -> None:
+    """A zip that would unpack to more than the bound, in bytes or in files, is refused unread."""
+    path, target = archive(tmp_path, zipped(("a", bytes(5000)), ("b", bytes(5000))))
+    with pytest.raises(BadZip, match="10000 bytes; more than 9999"):
+        unpack(path, target, max_bytes=9999)
+    with pytest.raises(BadZip, match="2 entries; more than 1"):
+        unpack(path, target, max_files=1)
+    assert sizes(unpack(path, target, max_bytes=10_000, max_files=2)) == {"a": 5000, "b": 5000}
+
+
+def test_a_size_that_lies(tmp_path: Path) -> None:
+    """A file that is longer than the zip says is found out, and is not written beyond what it says."""
+    content = bytearray(zipped(("a", bytes(100_000))))
+    claimed = (10).to_bytes(4, "little")
+    central = content.index(b"PK\x01\x02")
+    content[22:26] = claimed
+    content[central + 24 : central + 28] = claimed
+    path, target = archive(tmp_path, bytes(content))
+    with pytest.raises(BadZip):
+        unpack(path, target)
+    assert (target / "a").stat().st_size <= 10
+
+
+def test_an_encrypted_zip(tmp_path: Path) -> None:
+    """A zip that wants a password is refused as one that cannot be read."""
+    content = bytearray(zipped(("a", CONTENT)))
+    content[6] |= 1
+    content[content.index(b"PK\x01\x02") + 8] |= 1
+    with pytest.raises(BadZip, match="cannot be read"):
+        unpack(*archive(tmp_path, bytes(content)))
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"PK", b"<html>", b"PK\x05\x06" + bytes(10), zipped(("a", CONTENT))[:-30]]
+)
+def test_what_is_no_zip(tmp_path: Path, content: bytes) -> None:
+    """Rubbish, and a zip that was cut, are bad zips."""
+    with pytest.raises(BadZip, match="damaged"):
+        unpack(*archive(tmp_path, content))
+
+
+@given(st.data())
+def test_damage_is_found_or_does_no_harm(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    """A zip with any bytes changed gives its files, or a BadZip or OSError: nothing else, nothing outside."""
+    content = bytearray(zipped(("dir/a.txt", CONTENT), ("b.txt", b"x" * 100)))
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    folder = tmp_path_factory.mktemp("damaged")
+    path, target = archive(folder, bytes(content))
+    with suppress(BadZip, OSError):
+        unpack(path, target, max_bytes=1 << 20)
+    assert {name.split("/")[0] for name in names_in(folder)} <= {"a.zip", "out"}
+
+
+def test_unpacking_can_be_stopped(tmp_path: Path) -> None:
+    """What `check` raises ends it, also in the middle of a large file."""
+
+    class StopError(Exception):
+        pass
+
+    calls = 0
+
+    def check() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise StopError
+
+    path, target = archive(tmp_path, zipped(("large", bytes(10 << 20))))
+    with pytest.raises(StopError):
+        unpack(path, target, check=check)
+    assert (target / "large").stat().st_size < 10 << 20
+
+
+def test_bad_zips_are_output_errors() -> None:
+    """Who handles OutputError handles a bad zip."""
+    assert issubclass(BadZip, OutputError)
