@@ -12,7 +12,7 @@ from typing import Protocol
 import pytest
 from click.testing import CliRunner, Result
 
-from fanbench.cli.root import root
+from fanbench.cli.app import root
 from tests.cli.world import World
 from tests.ctrl_c import obeyed_ctrl_c
 from tests.wire.fake_server import FakeServer

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fanbench.cli.root import root
+from fanbench.cli.app import root
 from tests.cli.conftest import Cli
 from tests.cli.test_flows import shown
 from tests.cli.world import World, bodies

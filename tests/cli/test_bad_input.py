@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from fanbench.cli.root import root
+from fanbench.cli.app import root
 from tests.cli.conftest import Cli
 from tests.cli.world import World, run_zip
 from tests.wire.fake_server import Answer, FakeServer, problem

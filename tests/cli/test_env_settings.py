@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fanbench.cli.env_settings import offer
-from fanbench.cli.render import Output
+from fanbench.cli.output import Output
+from fanbench.cli.views.environment import offer
 from fanbench.operations.environment import nearly_over
 
 

@@ -9,7 +9,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from fanbench.cli.root import root
+from fanbench.cli.app import root
 
 
 def commands(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fanbench.cli.options import Settings
+from fanbench.cli.command import Settings
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from fanbench.cli import live
-from fanbench.cli.live import Display, End, Picture, Row, Timed, clock, spinner
-from fanbench.cli.render import Output
+from fanbench.cli import progress
+from fanbench.cli.output import Output
+from fanbench.cli.progress import Display, End, Picture, Row, Timed, clock, spinner
 from fanbench.cli.screen import Screen as LiveScreen
 from tests.cli.terminal import Screen, session
 from tests.cli.world import World, run_zip
@@ -133,8 +133,8 @@ def terminal() -> Iterator[Screen]:
     screen = Screen()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TERM", "xterm")
-        patch.setattr(live, "_DELAY", 0.0)
-        patch.setattr(live, "_TICK", 0.001)
+        patch.setattr(progress, "_DELAY", 0.0)
+        patch.setattr(progress, "_TICK", 0.001)
         patch.setattr(sys, "stdout", Tty(screen))
         patch.setattr(sys, "stderr", Tty(screen))
         yield screen
@@ -572,10 +572,12 @@ def test_rich_is_imported_where_rows_are_drawn() -> None:
     """And nowhere before."""
     code = """
 import sys
-from fanbench.cli import download, live, log, progress, push, run
-from fanbench.cli.render import Output
-with live.Display(Output()) as display:
-    display.show(1, live.Row("work"))
+from fanbench.cli import progress
+from fanbench.cli.commands import download, log, push, run
+from fanbench.cli.views import waiting
+from fanbench.cli.output import Output
+with progress.Display(Output()) as display:
+    display.show(1, progress.Row("work"))
 print("rich" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -10,8 +10,8 @@ from pathlib import Path
 import click
 import pytest
 
-from fanbench.cli.records import RUN_FIELDS
-from fanbench.cli.root import root
+from fanbench.cli.app import root
+from fanbench.cli.views.records import RUN_FIELDS
 from fanbench.results import FIELDS as RESULT_FIELDS
 from tests.cli.conftest import Cli
 from tests.cli.test_help import commands
@@ -44,8 +44,8 @@ def declared(command: click.Command) -> tuple[str, ...] | None:
 
 
 def in_code() -> dict[str, tuple[str, ...] | None]:
-    from fanbench.cli.check_run import FIELDS as TRIAL_FIELDS
-    from fanbench.cli.sweep import PLAN_FIELDS
+    from fanbench.cli.commands.sweep import PLAN_FIELDS
+    from fanbench.cli.views.check_run import FIELDS as TRIAL_FIELDS
     from fanbench.sweeps.summary import FIELDS as SWEEP_FIELDS
 
     leaves = {" ".join(path): found for path, found in commands(root) if not isinstance(found, click.Group)}

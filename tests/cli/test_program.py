@@ -60,7 +60,7 @@ def test_every_command_teaches() -> None:
     """A sentence, the flags, and examples that begin with the program's name."""
     from click.testing import CliRunner
 
-    from fanbench.cli.root import root, tasks
+    from fanbench.cli.app import root, tasks
 
     ours = [["tasks", name] for name in tasks.table] + [["init"], ["auth"]]
     for words in ours:
@@ -71,7 +71,7 @@ def test_every_command_teaches() -> None:
 
 def test_every_command_of_the_tables_is_there() -> None:
     """Under its name, with a help text."""
-    from fanbench.cli.root import benchmarks, root, tasks
+    from fanbench.cli.app import benchmarks, root, tasks
 
     for group in (root, benchmarks, tasks):
         assert isinstance(group, LazyGroup)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fanbench.cli.render import Output, format_size, format_time, iso_time, table
+from fanbench.cli.output import Output, format_size, format_time, iso_time, table
 
 
 def test_a_table_is_as_wide_as_its_widest() -> None:

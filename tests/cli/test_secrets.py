@@ -13,8 +13,8 @@ import pytest
 import structlog
 from click.testing import CliRunner, Result
 
+from fanbench.cli.app import root
 from fanbench.cli.redact import hidden, hide
-from fanbench.cli.root import root
 from tests.cli.conftest import Cli
 from tests.cli.world import World
 from tests.wire.fake_server import Answer, FakeServer, Request, problem

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from fanbench.cli.root import root
+from fanbench.cli.app import root
 from fanbench.sweeps._sweepfile import Limits, Policy, SweepFile, TaskTable, load
 from fanbench.sweeps.events import ALL_EVENTS
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from fanbench.cli.sweep_screen import Picture
+from fanbench.cli.views.sweep_screen import Picture
 from fanbench.sweeps.events import (
     BudgetRead,
     CreationChanged,

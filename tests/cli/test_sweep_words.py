@@ -8,11 +8,11 @@ from pathlib import Path
 import anyio
 import pytest
 
-from fanbench.cli.options import Settings
-from fanbench.cli.sweep_lines import Narrator
-from fanbench.cli.sweep_report import failure, show_report
-from fanbench.cli.sweep_screen import Picture
-from fanbench.cli.sweep_step import next_stage, question, stage_failure
+from fanbench.cli.command import Settings
+from fanbench.cli.views.sweep_events import Narrator
+from fanbench.cli.views.sweep_report import failure, show_report
+from fanbench.cli.views.sweep_screen import Picture
+from fanbench.cli.views.sweep_step import next_stage, question, stage_failure
 from fanbench.errors import RunFailed
 from fanbench.results import Table
 from fanbench.sweeps.engine import Stage
@@ -208,7 +208,7 @@ def test_what_was_used_is_shown_where_it_is_known(capsys: pytest.CaptureFixture[
 )
 def test_tables_fit_the_terminal(width: int | None, columns: list[int]) -> None:
     """To the last column; at least one at a time, each with the names of the rows."""
-    from fanbench.cli.sweep_report import _fitting
+    from fanbench.cli.views.sweep_report import _fitting
 
     table = Table(("t", "aaa", "bbb", "cc"), (("xx", "1", "2", "3"),))
     shown = list(_fitting(table, width))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from click.testing import CliRunner, Result
 
-from fanbench.cli.root import root
+from fanbench.cli.app import root
 from fanbench.results import FIELDS
 from tests.results.build import errored, number, write
 

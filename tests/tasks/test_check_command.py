@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from fanbench.cli.root import root
+from fanbench.cli.app import root
 
 GOOD = "import kaggle_benchmarks as kb\n@kb.task(name='Red Fox')\ndef f(llm): ...\nf.run(kb.llm)\n"
 NO_RUN = GOOD.replace("f.run(kb.llm)\n", "")

@@ -10,8 +10,8 @@ __all__ = ["main"]
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """The program: ends the process with the exit code of `fanbench.cli.exits`."""
+    from fanbench.cli.app import root
     from fanbench.cli.exits import speak_utf8
-    from fanbench.cli.root import root
 
     speak_utf8()
     root.main(args=args, prog_name="fanbench")

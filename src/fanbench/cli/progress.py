@@ -1,245 +1,291 @@
-"""What is seen while runs are waited for, and how log lines of several runs stand side by side."""
+"""Progress on a terminal: a row for each thing that goes on, as long as that lasts.
+
+Elsewhere, and with `-q`, none of it is there; then `Display.shown` is false and the views print lines.
+"""
 
 from __future__ import annotations
 
+import sys
+import threading
+import time
 from collections import Counter
-from collections.abc import Hashable
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
-import click
+from click.globals import resolve_color_default
 
-from fanbench.cli.options import Settings
+from fanbench.cli.output import Output
+from fanbench.cli.screen import Screen, can_redraw
 
 if TYPE_CHECKING:
-    from fanbench.cli.live import Display, End, Row
-    from fanbench.operations import Launch
-    from fanbench.operations.events import Downloading, Event
-    from fanbench.wire.messages import Run, RunState
+    from rich.console import Console, RenderableType
+    from rich.table import Table
+    from rich.text import Text
 
-__all__ = ["DownloadRows", "LogRows", "Prefixes", "RunRows", "WaitView"]
+__all__ = ["Display", "Picture", "Row", "Timed", "clock", "spinner"]
 
-_COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "bright_cyan", "bright_magenta", "bright_green")
+T = TypeVar("T")
+#: How something went; nothing while it goes on.
+End = Literal["", "good", "bad"]
+
+# What is over sooner needs no progress. All in seconds.
+_DELAY = 0.5
+_TICK = 0.1
+# So many times longer than it takes to draw it does not draw.
+_LEISURE = 10
+_SPIN = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+_MARKS = {"good": "✓", "bad": "✗"}
+_STYLES = {"": "cyan", "good": "green", "bad": "red"}
+# Columns of a screen that has room for times, and for bars.
+_ROOM_FOR_TIMES = 30
+_ROOM_FOR_BARS = 60
+_BAR = 20
 
 
-class Prefixes:
-    """`model | `, in a colour of its own for each run.
+@dataclass(frozen=True, slots=True)
+class Row:
+    """How far one thing is. `group` is what it is counted in where there are more rows than lines.
 
-    With `several_tasks` the task goes before it, and where two runs have the same name, their ids behind it.
+    `share` (0 to 1) draws a bar. A `hidden` row is counted, and has no line of its own.
     """
 
-    def __init__(self, *, several_tasks: bool = False) -> None:
-        self._several_tasks = several_tasks
-        self._models: dict[int, str] = {}
-        self._prefixes: dict[int, str] = {}
-
-    def add(self, *runs: Run) -> None:
-        """Runs that will have lines: the names are as wide as the widest."""
-        from fanbench.operations.lookup import model_of
-
-        for run in runs:
-            task = f"{run.task_slug.task_slug} " if self._several_tasks else ""
-            self._models.setdefault(run.id, f"{task}{model_of(run)}")
-        self._prefixes.clear()
-
-    def line(self, run: Run, line: str) -> str:
-        if run.id not in self._models:
-            self.add(run)
-        if not self._prefixes:
-            self._prefixes = self._made()
-        return f"{self._prefixes[run.id]} {line}"
-
-    def _made(self) -> dict[int, str]:
-        times = Counter(self._models.values())
-        names = {
-            run_id: f"{model} #{run_id}" if times[model] > 1 else model
-            for run_id, model in self._models.items()
-        }
-        width = max(map(len, names.values()))
-        return {
-            run_id: click.style(f"{name:<{width}} |", fg=_COLOURS[number % len(_COLOURS)])
-            for number, (run_id, name) in enumerate(names.items())
-        }
+    name: str
+    state: str = ""
+    group: str = ""
+    detail: str = ""
+    share: float | None = None
+    end: End = ""
+    hidden: bool = False
 
 
-_NO_END: End = ""
-_GOOD: End = "good"
-_BAD: End = "bad"
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """A row, and since when it is shown, in seconds of the monotonic clock; `ended` where it has."""
+
+    row: Row
+    begun: float
+    ended: float | None = None
+
+    def seconds(self, now: float) -> float:
+        return (now if self.ended is None else self.ended) - self.begun
+
+    def changed(self, row: Row, now: float) -> Timed:
+        ended = (self.ended or now) if row.end else None
+        return Timed(row, now if self.row.hidden and not row.hidden else self.begun, ended)
 
 
-def _name(slug: str, run: Run, *, several_tasks: bool) -> str:
-    from fanbench.operations.lookup import model_of
+class Display:
+    """Rows in the order in which they were first shown, below what is printed meanwhile.
 
-    return f"{slug} {model_of(run)}" if several_tasks else model_of(run)
-
-
-class RunRows:
-    """A row a run on the display, in the order of the plan."""
-
-    def __init__(self, display: Display, *, several_tasks: bool = False) -> None:
-        self._display = display
-        self._several_tasks = several_tasks
-        self._keys: dict[int, Hashable] = {}
-
-    def plan(self, launch: Launch) -> None:
-        """Keeps a place for each run that is to come; a model that was skipped may have one in flight."""
-        for row in launch.rows:
-            key, skipped = (launch.slug, row.model), not row.scheduled
-            state, end = ("Skipped", _GOOD) if skipped else ("Scheduled", _NO_END)
-            self._show(key, launch.slug, row.model, state, end, hidden=skipped)
-
-    def report(self, event: Event) -> None:
-        from fanbench.operations.events import RunChanged, RunEnding
-        from fanbench.operations.lookup import model_of, state_word
-
-        match event:
-            case RunChanged(slug, run, _):
-                model = model_of(run)
-                self._show(self._key(slug, run), slug, model, state_word(run.state), _end(run.state))
-            case RunEnding(slug, run):
-                self._display.change(self._key(slug, run), "ENDING")
-            case _:
-                pass
-
-    def _key(self, slug: str, run: Run) -> Hashable:
-        from fanbench.operations.lookup import model_of
-
-        if run.id not in self._keys:
-            planned = (slug, model_of(run))
-            taken = planned in self._keys.values()
-            self._keys[run.id] = (*planned, run.id) if taken else planned
-        return self._keys[run.id]
-
-    def _show(
-        self, key: Hashable, slug: str, model: str, state: str, end: End, *, hidden: bool = False
-    ) -> None:
-        from fanbench.cli.live import Row
-
-        name = f"{slug} {model}" if self._several_tasks else model
-        self._display.show(key, Row(name, state, group=slug, end=end, hidden=hidden))
-
-
-def _end(state: RunState) -> End:
-    from fanbench.wire.messages import RunState
-
-    if not state.terminal:
-        return ""
-    return _BAD if state == RunState.ERRORED else _GOOD
-
-
-class DownloadRows:
-    """A bar a download that is under way; all are counted."""
-
-    def __init__(self, display: Display, *, several_tasks: bool = False) -> None:
-        self._display = display
-        self._several_tasks = several_tasks
-        self._bytes: dict[int, tuple[int, int | None]] = {}
-
-    def report(self, event: Event) -> None:
-        from fanbench.operations.events import Downloading
-
-        if not isinstance(event, Downloading) or not self._display.shown:
-            return
-        if event.received is not None:
-            self._bytes[event.run.id] = (event.received, event.total)
-        self._display.show(event.run.id, self._row(event))
-        self._display.sum_up(self._summary())
-
-    def _row(self, event: Downloading) -> Row:
-        from fanbench.cli.live import Row
-        from fanbench.cli.render import format_size
-
-        name = _name(event.slug, event.run, several_tasks=self._several_tasks)
-        if event.outcome is not None:
-            end = _GOOD if event.outcome in ("Done", "Cached") else _BAD
-            return Row(name, event.outcome, group=event.slug, end=end, hidden=True)
-        if event.received is None:
-            return Row(name, "waiting", group=event.slug, hidden=True)
-        of = f" of {format_size(event.total)}" if event.total is not None else ""
-        share = event.received / event.total if event.total else 0.0
-        return Row(name, "downloading", event.slug, f"{format_size(event.received)}{of}", share)
-
-    def _summary(self) -> str:
-        from fanbench.cli.render import format_size
-
-        return format_size(sum(received for received, _ in self._bytes.values()))
-
-
-class LogRows:
-    """A row a log that is being read, where there are several; all are counted."""
-
-    def __init__(self, display: Display, *, several_tasks: bool = False) -> None:
-        self._display = display
-        self._several_tasks = several_tasks
-        self._runs: list[Run] = []
-        self._planned = False
-
-    def report(self, event: Event) -> None:
-        from fanbench.operations.events import LogRead
-        from fanbench.operations.logs import LogsBegan
-
-        match event:
-            case LogsBegan(_, runs):
-                self._runs += runs
-            case LogRead(run, lines, ended) if len(self._runs) > 1:
-                self._plan()
-                self._show(run, "read" if ended else "reading", f"{lines:,} lines", ended=ended)
-            case _:
-                pass
-
-    def _plan(self) -> None:
-        """Only logs that are shown one after another come here: the others' lines say how far they are."""
-        if not self._planned:
-            self._planned = True
-            for run in self._runs:
-                self._show(run, "waiting")
-
-    def _show(self, run: Run, state: str, detail: str = "", *, ended: bool = False) -> None:
-        from fanbench.cli.live import Row
-
-        slug, end = run.task_slug.task_slug, _GOOD if ended else _NO_END
-        name = _name(slug, run, several_tasks=self._several_tasks)
-        hidden = ended or not detail
-        self._display.show(run.id, Row(name, state, slug, detail, end=end, hidden=hidden))
-
-
-class WaitView:
-    """Progress of a wait, on stderr: the states of runs, and the log lines that are wanted.
-
-    States are rows where there is a `display`, and elsewhere a line a change.
+    A context manager. It draws from a thread of its own, so that time goes on while the event loop is busy.
+    At the end the screen is clean, whatever went wrong; only an interrupt leaves the last rows on it.
     """
 
-    def __init__(
-        self, settings: Settings, *, several_tasks: bool = False, display: Display | None = None
+    def __init__(self, output: Output, *, what: str = "") -> None:
+        self.shown = not output.quiet and can_redraw(sys.stderr)
+        self._what = what
+        self._rows: dict[Hashable, Timed] = {}
+        self._summary = ""
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._screen = Screen(sys.stderr)
+        self._thread = threading.Thread(target=self._draw_on, name="progress", daemon=True)
+        self._began = 0.0
+        self._colour = resolve_color_default() is not False
+
+    def show(self, key: Hashable, row: Row) -> None:
+        """Adds a row, or changes it."""
+        now = time.monotonic()
+        with self._lock:
+            before = self._rows.get(key)
+            self._rows[key] = (
+                before.changed(row, now) if before else Timed(row, now, now if row.end else None)
+            )
+
+    def row(self, key: Hashable) -> Row | None:
+        """What is shown for `key`."""
+        timed = self._rows.get(key)
+        return timed.row if timed else None
+
+    def remove(self, key: Hashable) -> None:
+        with self._lock:
+            self._rows.pop(key, None)
+
+    def change(self, key: Hashable, state: str, end: End = "") -> None:
+        """A new state of a row that is there."""
+        if (row := self.row(key)) is not None:
+            self.show(key, replace(row, state=state, end=end))
+
+    def sum_up(self, text: str) -> None:
+        """What the last line says besides the numbers of rows."""
+        self._summary = text
+
+    async def around(self, work: Awaitable[T]) -> T:
+        """The result of `work`, with the rows on the screen until it is there."""
+        with self:
+            return await work
+
+    def __enter__(self) -> Self:
+        self._began = time.monotonic()
+        if self.shown:
+            self._screen.open()
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._rows = RunRows(display, several_tasks=several_tasks) if display and display.shown else None
-        self._out = settings.output
-        self._several_tasks = several_tasks
-        self._verbose = settings.verbose
-        self._prefixes = Prefixes(several_tasks=several_tasks)
+        if self.shown:
+            self._over.set()
+            self._thread.join()
+            # A coroutine that is interrupted is cancelled, by an error of its event loop.
+            self._screen.close(keep=kind is not None and not issubclass(kind, Exception))
 
-    def plan(self, launch: Launch) -> None:
-        """These runs are waited for."""
-        if self._rows is not None:
-            self._rows.plan(launch)
+    def _draw_on(self) -> None:
+        # A terminal that is gone is no failure of the work.
+        with suppress(OSError, ValueError):
+            wait = _DELAY
+            while not self._over.wait(wait):
+                started = time.monotonic()
+                self._screen.draw(self._picture().lines(colour=self._colour))
+                # Many rows take a while to lay out, and the work must not wait for its progress.
+                wait = max(_TICK, _LEISURE * (time.monotonic() - started))
 
-    def report(self, event: Event) -> None:
-        from fanbench.operations.events import LogLine, Polled, PollFailed, RunChanged
-        from fanbench.operations.lookup import model_of, state_word
+    def _picture(self) -> Picture:
+        now = time.monotonic()
+        with self._lock:
+            rows = list(self._rows.values())
+        return Picture(rows, self._screen.size, now, now - self._began, self._what, self._summary)
 
-        if self._rows is not None:
-            self._rows.report(event)
-        match event:
-            case RunChanged(_, run, _) if self._rows is not None:
-                self._prefixes.add(run)
-            case RunChanged(slug, run, _):
-                self._prefixes.add(run)
-                task = f"{slug} " if self._several_tasks else ""
-                self._out.note(f"  {task}{model_of(run)} (Run {run.id}): {state_word(run.state)}")
-            case LogLine(run, line):
-                self._out.note(self._prefixes.line(run, line))
-            case PollFailed(_, error):
-                self._out.note(f"  The server did not answer, asking again: {error}")
-            case Polled(_, pending, seconds) if self._verbose:
-                self._out.note(f"  {pending} run(s) still in progress, next look in {seconds:.1f}s")
-            case _:
-                pass
+
+@contextmanager
+def spinner(output: Output, text: str) -> Iterator[Callable[[str], None]]:
+    """One line for work without parts. What is yielded says what it does now: there, or as a line elsewhere."""
+    with Display(output) as display:
+
+        def say(text: str) -> None:
+            display.show("", Row(text))
+
+        say(text)
+        yield say if display.shown else output.note
+
+
+# --- What it looks like ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """Rows on a screen of `size` (columns, rows) at the second `now`; the line below them says it in short.
+
+    Where there are more rows than lines, those of a group become one, and if these are too many, that last
+    line says all.
+    """
+
+    rows: Sequence[Timed]
+    size: tuple[int, int]
+    now: float
+    seconds: float = 0.0
+    what: str = ""
+    summary: str = ""
+
+    def lines(self, *, colour: bool) -> list[str]:
+        """None as wide as the screen, and at least one fewer than it has: what is printed needs room, too."""
+        from io import StringIO
+
+        from rich.console import Console
+
+        console = Console(
+            file=StringIO(),
+            force_terminal=True,
+            legacy_windows=False,
+            color_system="standard" if colour else None,
+            width=max(1, self.size[0] - 1),
+        )
+        with console.capture() as capture:
+            self._print(console)
+        return capture.get().splitlines()
+
+    def _print(self, console: Console) -> None:
+        shown = self._fitting()
+        if shown:
+            console.print(self._table(shown))
+        if len(self.rows) > 1:
+            console.print(self._footer(), no_wrap=True, overflow="ellipsis")
+
+    def _fitting(self) -> list[Timed]:
+        room = max(1, self.size[1] - 1) - (len(self.rows) > 1)
+        shown = [timed for timed in self.rows if not timed.row.hidden]
+        if len(shown) <= room:
+            return shown
+        groups = self._groups()
+        return groups if 1 < len(groups) <= room else []
+
+    def _groups(self) -> list[Timed]:
+        members: dict[str, list[Timed]] = {}
+        for timed in self.rows:
+            members.setdefault(timed.row.group, []).append(timed)
+        return [_grouped(name, timed) for name, timed in members.items()]
+
+    def _table(self, shown: Sequence[Timed]) -> Table:
+        from rich.table import Table
+
+        table = Table.grid(padding=(0, 1, 0, 0))
+        table.add_column(width=1)
+        for timed in shown:
+            table.add_row(*self._cells(timed))
+        return table
+
+    def _cells(self, timed: Timed) -> list[RenderableType]:
+        row, columns = timed.row, self.size[0]
+        mark = _MARKS.get(row.end) or _SPIN[int(self.now / _TICK) % len(_SPIN)]
+        style = _STYLES[row.end]
+        cells: list[RenderableType] = [_text(mark, style), _text(row.name), _text(row.state, style)]
+        if columns >= _ROOM_FOR_BARS:
+            cells.append(_bar(row.share))
+        if columns >= _ROOM_FOR_TIMES:
+            cells += [_text(row.detail), _text(clock(timed.seconds(self.now)), "dim")]
+        return cells
+
+    def _footer(self) -> Text:
+        ended = sum(bool(timed.row.end) for timed in self.rows)
+        head = f"{clock(self.seconds)}  {ended} of {len(self.rows)} {self.what}".rstrip()
+        return _text("  ".join(filter(None, [f"{head}: {_counts(self.rows)}", self.summary])), "bold")
+
+
+def _grouped(name: str, members: Sequence[Timed]) -> Timed:
+    """One line for all of them."""
+    ends = {timed.row.end for timed in members}
+    end: End = "" if "" in ends else "bad" if "bad" in ends else "good"
+    share = sum(bool(timed.row.end) for timed in members) / len(members)
+    ended = max(timed.ended or 0.0 for timed in members) if end else None
+    begun = min(timed.begun for timed in members)
+    return Timed(Row(name, _counts(members), share=share, end=end), begun, ended)
+
+
+def _counts(rows: Sequence[Timed]) -> str:
+    """`3 completed, 1 running`: what has ended first."""
+    words = Counter((not timed.row.end, timed.row.state.lower()) for timed in rows)
+    return ", ".join(f"{number} {word}" for (_, word), number in sorted(words.items()))
+
+
+def _text(text: str, style: str = "") -> Text:
+    """Names come from servers: nothing in them may move the cursor."""
+    from rich.text import Text
+
+    return Text("".join(filter(str.isprintable, text)), style=style, no_wrap=True, overflow="ellipsis")
+
+
+def _bar(share: float | None) -> RenderableType:
+    from rich.progress_bar import ProgressBar
+
+    return "" if share is None else ProgressBar(total=1.0, completed=share, width=_BAR)
+
+
+def clock(seconds: float) -> str:
+    """`0:07`, `12:34`, `1:00:00`."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

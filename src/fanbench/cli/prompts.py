@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fanbench.cli.render import table
+from fanbench.cli.output import table
 from fanbench.errors import UsageError
 
 if TYPE_CHECKING:

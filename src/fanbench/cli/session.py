@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from fanbench.cli.command import Settings
 from fanbench.cli.exits import TERMINATED
-from fanbench.cli.options import Settings
 from fanbench.cli.redact import hide
 from fanbench.cli.retries import Retries
 from fanbench.errors import FanbenchError, RunFailed, WaitTimeout
@@ -81,7 +81,7 @@ async def _config(settings: Settings) -> Config:
 
     endpoint, token = settings.endpoint, settings.token
     if settings.local:
-        from fanbench.cli.live import spinner
+        from fanbench.cli.progress import spinner
         from fanbench.local.launcher import ensure_server
 
         with spinner(settings.output, "Starting the local server"):

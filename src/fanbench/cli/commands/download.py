@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fanbench.cli.command import Settings, Verb, model_option, pass_settings
 from fanbench.cli.exits import say_error
-from fanbench.cli.options import Settings, Verb, model_option, pass_settings
-from fanbench.cli.render import format_size, table
+from fanbench.cli.output import format_size, table
 from fanbench.cli.session import call, finish
 from fanbench.errors import FanbenchError, RunFailed
 
@@ -79,8 +79,8 @@ class _View:
     """The table grows row by row, so its widths are those of the list of runs."""
 
     def __init__(self, settings: Settings, *, several: bool) -> None:
-        from fanbench.cli.live import Display
-        from fanbench.cli.progress import DownloadRows
+        from fanbench.cli.progress import Display
+        from fanbench.cli.views.waiting import DownloadRows
 
         self.display = Display(settings.output, what="runs")
         self._rows = DownloadRows(self.display, several_tasks=several)

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fanbench.cli.command import Settings, Verb, pass_settings
 from fanbench.cli.exits import say_error
-from fanbench.cli.options import Settings, Verb, pass_settings
-from fanbench.cli.records import TASK_FIELDS, task_record
-from fanbench.cli.render import Output, bold
+from fanbench.cli.output import Output, bold
 from fanbench.cli.session import call, finish
+from fanbench.cli.views.records import TASK_FIELDS, task_record
 from fanbench.errors import FanbenchError
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fanbench.cli.render import iso_time
+from fanbench.cli.output import iso_time
 
 if TYPE_CHECKING:
     from fanbench.wire.messages import Run, Task

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fanbench.cli.render import Output
+from fanbench.cli.output import Output
 from fanbench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def add(
     """Make models available to the local server."""
     import anyio
 
-    from fanbench.cli.live import spinner
+    from fanbench.cli.progress import spinner
     from fanbench.local.models.catalog import read_catalog, write_catalog
     from fanbench.local.models.provision import try_model
 
@@ -162,7 +162,7 @@ FIELDS = ("model", "default", "kind", "source", "license")
 )
 def list_models(data: Path | None, format_: str) -> None:
     """List the models of the local server, the default marked with a star."""
-    from fanbench.cli.render import Output
+    from fanbench.cli.output import Output
     from fanbench.local.models.catalog import read_catalog
 
     catalog = read_catalog(_folder(data).models_file)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fanbench.cli.options import Settings, Verb, pass_settings
+from fanbench.cli.command import Settings, Verb, pass_settings
 from fanbench.errors import TaskFileError, UsageError
 
 if TYPE_CHECKING:
-    from fanbench.cli.render import Output
+    from fanbench.cli.output import Output
     from fanbench.tasks import Finding, TaskFile
 
 __all__ = ["Checked", "check", "show_findings"]
@@ -70,7 +70,7 @@ def check(
         raise UsageError("-m, -o and --timeout are for a run of the files.", hint="Add --run.")
     checked = [_check(path, allow_no_run=allow_no_run) for path in files]
     if run_:
-        from fanbench.cli.check_run import Wishes, try_checked
+        from fanbench.cli.views.check_run import Wishes, try_checked
 
         good = try_checked(settings, checked, Wishes(model, output, timeout, allow_no_run))
     else:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fanbench.cli.command import Settings, Verb, model_option, pass_settings, wait_options
 from fanbench.cli.exits import say_error
-from fanbench.cli.options import Settings, Verb, model_option, pass_settings, wait_options
-from fanbench.cli.progress import WaitView
+from fanbench.cli.output import bold, red
 from fanbench.cli.prompts import is_terminal, pick_models
-from fanbench.cli.render import bold, red
 from fanbench.cli.session import call, finish
+from fanbench.cli.views.waiting import WaitView
 from fanbench.errors import RunFailed, UsageError, WaitTimeout
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ async def _models_for(client: Client, task_names: Sequence[str]) -> list[Benchma
 
 class _View:
     def __init__(self, settings: Settings, task_names: Sequence[str], waiting: bool) -> None:
-        from fanbench.cli.live import Display, Row
+        from fanbench.cli.progress import Display, Row
 
         self._settings = settings
         self._out = settings.output

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fanbench.cli.options import Settings, Verb, pass_settings
+from fanbench.cli.command import Settings, Verb, pass_settings
 
 if TYPE_CHECKING:
     from fanbench.results import ResultSet, Table

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fanbench.cli.options import CsvVerb, Settings, pass_settings
-from fanbench.cli.render import format_time, iso_time, table
+from fanbench.cli.command import CsvVerb, Settings, pass_settings
+from fanbench.cli.output import format_time, iso_time, table
 from fanbench.cli.session import call
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from fanbench.cli.env_settings import env_file_option, offer, yes_option
-from fanbench.cli.options import Settings, Verb, pass_settings
+from fanbench.cli.command import Settings, Verb, pass_settings
 from fanbench.cli.session import call
+from fanbench.cli.views.environment import env_file_option, offer, yes_option
 
 __all__ = ["auth"]
 

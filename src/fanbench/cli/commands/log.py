@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fanbench.cli.command import Settings, Verb, model_option, pass_settings
 from fanbench.cli.exits import say_error
-from fanbench.cli.options import Settings, Verb, model_option, pass_settings
-from fanbench.cli.progress import Prefixes
 from fanbench.cli.session import call, finish
+from fanbench.cli.views.waiting import Prefixes
 from fanbench.errors import FanbenchError
 
 if TYPE_CHECKING:
@@ -85,8 +85,8 @@ def log(
 
 class _View:
     def __init__(self, settings: Settings, *, several_tasks: bool) -> None:
-        from fanbench.cli.live import Display
-        from fanbench.cli.progress import LogRows
+        from fanbench.cli.progress import Display
+        from fanbench.cli.views.waiting import LogRows
 
         self.display = Display(settings.output, what="logs")
         self._rows = LogRows(self.display, several_tasks=several_tasks)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fanbench.cli.options import Settings, Verb, pass_settings
-from fanbench.cli.render import iso_time, table
+from fanbench.cli.command import Settings, Verb, pass_settings
+from fanbench.cli.output import iso_time, table
 from fanbench.cli.session import call
 
 if TYPE_CHECKING:

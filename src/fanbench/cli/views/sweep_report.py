@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fanbench.cli.options import Settings
-from fanbench.cli.render import bold
-from fanbench.cli.results import print_tables
+from fanbench.cli.command import Settings
+from fanbench.cli.commands.results import print_tables
+from fanbench.cli.output import bold
 from fanbench.errors import BudgetReached, FanbenchError, RunFailed, WaitTimeout
 
 if TYPE_CHECKING:

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from fanbench.cli.command import Settings, Verb, model_option, pass_settings
 from fanbench.cli.exits import say_error
-from fanbench.cli.options import Settings, Verb, model_option, pass_settings
+from fanbench.cli.output import bold
 from fanbench.cli.prompts import confirmed
-from fanbench.cli.render import bold
 from fanbench.cli.session import call
-from fanbench.cli.sweep_report import failure, go_on, show_report
+from fanbench.cli.views.sweep_report import failure, go_on, show_report
 from fanbench.errors import FanbenchError, OutputError, UsageError
 
 if TYPE_CHECKING:
-    from fanbench.cli.sweep_session import Outcome, Prepared
+    from fanbench.cli.views.sweep_session import Outcome, Prepared
     from fanbench.sweeps.preview import TaskPreview
     from fanbench.sweeps.report import SweepReport
     from fanbench.sweeps.spec import SweepSpec
@@ -200,8 +200,8 @@ class _Command:
         return prepared, await self._follow(client, prepared)
 
     async def _prepare(self, client: Client) -> Prepared:
-        from fanbench.cli.live import spinner
-        from fanbench.cli.sweep_session import prepare
+        from fanbench.cli.progress import spinner
+        from fanbench.cli.views.sweep_session import prepare
 
         with spinner(self._out, "Planning"):
             return await prepare(client, self._spec, fresh=self._wishes.fresh, quotas=not self._wishes.yes)
@@ -209,7 +209,7 @@ class _Command:
     async def _follow(self, client: Client, prepared: Prepared) -> Outcome:
         import anyio.to_thread
 
-        from fanbench.cli.sweep_session import Course
+        from fanbench.cli.views.sweep_session import Course
         from fanbench.sweeps.journal import set_aside
 
         if self._wishes.fresh:
@@ -235,7 +235,7 @@ class _Command:
             self._out.note(line)
 
     def _confirmed(self, prepared: Prepared) -> bool:
-        from fanbench.cli.sweep_step import question
+        from fanbench.cli.views.sweep_step import question
 
         if prepared.preview.nothing_to_do:
             self._say_plan(prepared)
@@ -272,7 +272,7 @@ class _Command:
         return outcome.code
 
     def _end_stage(self, prepared: Prepared, outcome: Outcome) -> FanbenchError | None:
-        from fanbench.cli.sweep_step import came_out, stage_failure
+        from fanbench.cli.views.sweep_step import came_out, stage_failure
 
         for line in came_out(prepared.stage, outcome.state):
             self._out.text(line)

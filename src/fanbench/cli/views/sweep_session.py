@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.to_thread
 
+from fanbench.cli.command import Settings
 from fanbench.cli.exits import INTERRUPTED, TERMINATED
-from fanbench.cli.options import Settings
-from fanbench.cli.render import bold
+from fanbench.cli.output import bold
 from fanbench.cli.stdout_writer import room
-from fanbench.cli.sweep_lines import Narrator
-from fanbench.cli.sweep_report import go_on
+from fanbench.cli.views.sweep_events import Narrator
+from fanbench.cli.views.sweep_report import go_on
 from fanbench.errors import FanbenchError
 
 if TYPE_CHECKING:
     from anyio.abc import TaskStatus
 
-    from fanbench.cli.sweep_screen import SweepScreen
+    from fanbench.cli.views.sweep_screen import SweepScreen
     from fanbench.operations.quota import Quotas
     from fanbench.sweeps.engine import Stage
     from fanbench.sweeps.plan import SweepPlan
@@ -79,7 +79,7 @@ async def _no_quotas() -> Quotas | None:
 
 
 def _looked_at(plan: SweepPlan, endpoint: str, quotas: Quotas | None, *, fresh: bool) -> Prepared:
-    from fanbench.cli.sweep_step import next_stage
+    from fanbench.cli.views.sweep_step import next_stage
     from fanbench.sweeps.journal import Journal
     from fanbench.sweeps.preview import preview
     from fanbench.sweeps.resume import refuse_other_sweep
@@ -122,7 +122,7 @@ class Course:
             FanbenchError: what ended the sweep as a whole.
         """
         from fanbench._util.concurrency import alone
-        from fanbench.cli.sweep_screen import SweepScreen
+        from fanbench.cli.views.sweep_screen import SweepScreen
         from fanbench.sweeps.state import SweepState
 
         state = SweepState()

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fanbench.cli.options import Settings, Verb, pass_settings
+from fanbench.cli.command import Settings, Verb, pass_settings
+from fanbench.cli.output import Output, format_time, table
 from fanbench.cli.prompts import is_terminal, read_line
-from fanbench.cli.records import TASK_FIELDS, task_record
-from fanbench.cli.render import Output, format_time, table
 from fanbench.cli.session import call
+from fanbench.cli.views.records import TASK_FIELDS, task_record
 
 if TYPE_CHECKING:
     from fanbench.wire.messages import Task

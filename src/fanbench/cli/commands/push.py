@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fanbench.cli.command import Settings, Verb, pass_settings, wait_options
 from fanbench.cli.exits import say_error
-from fanbench.cli.options import Settings, Verb, pass_settings, wait_options
-from fanbench.cli.render import bold
+from fanbench.cli.output import bold
 from fanbench.cli.session import call, finish
 from fanbench.errors import FanbenchError, UsageError, WaitTimeout
 
 if TYPE_CHECKING:
-    from fanbench.cli.live import End
+    from fanbench.cli.progress import End
     from fanbench.operations import Pushed, PushPlan
     from fanbench.operations.events import Event
 
@@ -104,7 +104,7 @@ class _View:
         self, settings: Settings, plans: list[PushPlan], datasets: tuple[str, ...], waiting: bool
     ) -> None:
         from fanbench._util.concurrency import InOrder
-        from fanbench.cli.live import Display
+        from fanbench.cli.progress import Display
 
         self._settings = settings
         self._out = settings.output
@@ -169,7 +169,7 @@ class _View:
                 pass
 
     def _row(self, slug: str, state: str, end: End = "") -> None:
-        from fanbench.cli.live import Row
+        from fanbench.cli.progress import Row
 
         self.display.show(slug, Row(slug, state, group=slug, end=end))
 

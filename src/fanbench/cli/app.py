@@ -11,34 +11,37 @@ from typing import Any
 import click
 
 from fanbench._version import __version__
+from fanbench.cli.command import common_options
 from fanbench.cli.exits import explain, explain_click
 from fanbench.cli.lazy import Entry, LazyGroup, show_help_if_alone
-from fanbench.cli.options import common_options
 
 __all__ = ["benchmarks", "root", "tasks"]
 
 _TASKS = {
-    "push": Entry("fanbench.cli.push:push", "Upload task files; several at once."),
-    "run": Entry("fanbench.cli.run:run", "Run tasks on models."),
-    "list": Entry("fanbench.cli.list:list_", "List your tasks."),
-    "status": Entry("fanbench.cli.status:status", "Show a task and its runs."),
-    "download": Entry("fanbench.cli.download:download", "Download the outputs of all ended runs."),
-    "log": Entry("fanbench.cli.log:log", "Show the logs of runs, live where they still run.", ("logs",)),
-    "publish": Entry("fanbench.cli.publish:publish", "Make a task public."),
-    "models": Entry("fanbench.cli.models:models", "List the models that tasks can run on."),
-    "delete": Entry("fanbench.cli.delete:delete", "Delete a task, where the server can."),
+    "push": Entry("fanbench.cli.commands.push:push", "Upload task files; several at once."),
+    "run": Entry("fanbench.cli.commands.run:run", "Run tasks on models."),
+    "list": Entry("fanbench.cli.commands.list:list_", "List your tasks."),
+    "status": Entry("fanbench.cli.commands.status:status", "Show a task and its runs."),
+    "download": Entry("fanbench.cli.commands.download:download", "Download the outputs of all ended runs."),
+    "log": Entry(
+        "fanbench.cli.commands.log:log", "Show the logs of runs, live where they still run.", ("logs",)
+    ),
+    "publish": Entry("fanbench.cli.commands.publish:publish", "Make a task public."),
+    "models": Entry("fanbench.cli.commands.models:models", "List the models that tasks can run on."),
+    "delete": Entry("fanbench.cli.commands.delete:delete", "Delete a task, where the server can."),
 }
 
 _START = {
     "init": Entry(
-        "fanbench.cli.init:init", "Set a folder up: Model Proxy credentials, an example, a reference."
+        "fanbench.cli.commands.init:init",
+        "Set a folder up: Model Proxy credentials, an example, a reference.",
     ),
-    "auth": Entry("fanbench.cli.auth:auth", "Renew the Model Proxy credentials in the env file."),
+    "auth": Entry("fanbench.cli.commands.auth:auth", "Renew the Model Proxy credentials in the env file."),
 }
 
 _OF_BENCHMARKS = {
-    "leaderboard": Entry("fanbench.cli.leaderboard:leaderboard", "Show a benchmark's leaderboard."),
-    "quota": Entry("fanbench.cli.quota:quota", "Show what is used of your quotas."),
+    "leaderboard": Entry("fanbench.cli.commands.leaderboard:leaderboard", "Show a benchmark's leaderboard."),
+    "quota": Entry("fanbench.cli.commands.quota:quota", "Show what is used of your quotas."),
 }
 
 tasks = LazyGroup(
@@ -52,7 +55,7 @@ tasks = LazyGroup(
 benchmarks = LazyGroup(
     "benchmarks",
     table=_START
-    | {"tasks": Entry("fanbench.cli.root:tasks", "All that is done with tasks.", ("t",))}
+    | {"tasks": Entry("fanbench.cli.app:tasks", "All that is done with tasks.", ("t",))}
     | _OF_BENCHMARKS,
     help="The vendor's spelling: `fanbench benchmarks …` is `fanbench …`.",
     epilog="\b\nExamples:\n  fanbench benchmarks init -y\n  fanbench b t status my-task",
@@ -60,17 +63,23 @@ benchmarks = LazyGroup(
 
 _ROOT = {
     **_START,
-    "check": Entry("fanbench.cli.check:check", "Say what a push of task files would refuse."),
-    "tasks": Entry("fanbench.cli.root:tasks", "Push, run, watch and download benchmark tasks.", ("t",)),
-    "sweep": Entry("fanbench.cli.sweep:sweep", "Run every task on every model: the whole chain, resumable."),
-    "results": Entry("fanbench.cli.results:results", "Make a table of downloaded run files."),
+    "check": Entry("fanbench.cli.commands.check:check", "Say what a push of task files would refuse."),
+    "tasks": Entry("fanbench.cli.app:tasks", "Push, run, watch and download benchmark tasks.", ("t",)),
+    "sweep": Entry(
+        "fanbench.cli.commands.sweep:sweep", "Run every task on every model: the whole chain, resumable."
+    ),
+    "results": Entry("fanbench.cli.commands.results:results", "Make a table of downloaded run files."),
     **_OF_BENCHMARKS,
-    "serve": Entry("fanbench.cli.serve:serve", "Run the local server in the foreground."),
-    "stop": Entry("fanbench.cli.serve:stop", "Stop the local server."),
-    "models": Entry("fanbench.cli.local_models:models", "Add, list and remove the local server's models."),
-    "doctor": Entry("fanbench.cli.doctor:doctor", "Say what is missing on this machine, and how to mend it."),
-    "completion": Entry("fanbench.cli.completion:completion", "Print a shell's completion script."),
-    "benchmarks": Entry("fanbench.cli.root:benchmarks", "The vendor's spelling of all of this.", ("b",)),
+    "serve": Entry("fanbench.cli.commands.serve:serve", "Run the local server in the foreground."),
+    "stop": Entry("fanbench.cli.commands.serve:stop", "Stop the local server."),
+    "models": Entry(
+        "fanbench.cli.commands.local_models:models", "Add, list and remove the local server's models."
+    ),
+    "doctor": Entry(
+        "fanbench.cli.commands.doctor:doctor", "Say what is missing on this machine, and how to mend it."
+    ),
+    "completion": Entry("fanbench.cli.commands.completion:completion", "Print a shell's completion script."),
+    "benchmarks": Entry("fanbench.cli.app:benchmarks", "The vendor's spelling of all of this.", ("b",)),
 }
 
 

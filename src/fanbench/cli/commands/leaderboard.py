@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fanbench.cli.options import CsvVerb, Settings, pass_settings
-from fanbench.cli.render import iso_time, table
+from fanbench.cli.command import CsvVerb, Settings, pass_settings
+from fanbench.cli.output import iso_time, table
 from fanbench.cli.session import call
 from fanbench.errors import UsageError
 

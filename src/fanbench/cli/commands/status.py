@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fanbench.cli.command import Settings, Verb, model_option, pass_settings
 from fanbench.cli.exits import say_error
-from fanbench.cli.options import Settings, Verb, model_option, pass_settings
-from fanbench.cli.records import RUN_FIELDS, TASK_FIELDS, run_record, task_record
-from fanbench.cli.render import Output, format_time, red, table
+from fanbench.cli.output import Output, format_time, red, table
 from fanbench.cli.session import call, finish
+from fanbench.cli.views.records import RUN_FIELDS, TASK_FIELDS, run_record, task_record
 from fanbench.errors import FanbenchError
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from fanbench.cli.options import Verb
+from fanbench.cli.command import Verb
 
 __all__ = ["completion"]
 
@@ -29,7 +29,7 @@ def completion(shell: str) -> None:
     """
     from click.shell_completion import get_completion_class
 
-    from fanbench.cli.root import root
+    from fanbench.cli.app import root
 
     kind = get_completion_class(shell)
     if kind is None:

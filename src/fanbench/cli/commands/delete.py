@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
+from fanbench.cli.command import Settings, Verb, pass_settings
 from fanbench.cli.exits import say_error
-from fanbench.cli.options import Settings, Verb, pass_settings
 from fanbench.cli.prompts import confirmed
 from fanbench.cli.session import call, finish
 from fanbench.errors import FanbenchError

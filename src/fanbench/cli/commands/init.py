@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fanbench.cli.env_settings import env_file_option, offer, yes_option
-from fanbench.cli.options import Settings, Verb, pass_settings
-from fanbench.cli.render import bold
+from fanbench.cli.command import Settings, Verb, pass_settings
+from fanbench.cli.output import bold
 from fanbench.cli.session import call
+from fanbench.cli.views.environment import env_file_option, offer, yes_option
 
 if TYPE_CHECKING:
     from fanbench.operations.environment import Written

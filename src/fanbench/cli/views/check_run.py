@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fanbench.cli.check import show_findings
-from fanbench.cli.options import Settings
-from fanbench.cli.render import red
+from fanbench.cli.command import Settings
+from fanbench.cli.commands.check import show_findings
+from fanbench.cli.output import red
 from fanbench.cli.session import call, until_sigterm
 
 if TYPE_CHECKING:
-    from fanbench.cli.check import Checked
-    from fanbench.cli.live import End
-    from fanbench.cli.render import Output
+    from fanbench.cli.commands.check import Checked
+    from fanbench.cli.output import Output
+    from fanbench.cli.progress import End
     from fanbench.errors import FanbenchError
     from fanbench.operations.check import Trial
     from fanbench.operations.events import Event
@@ -106,7 +106,7 @@ class _View:
     """Progress on stderr, one line a file on stdout, below it what a file that failed said last."""
 
     def __init__(self, settings: Settings, files: Sequence[Checked]) -> None:
-        from fanbench.cli.live import Display, Row
+        from fanbench.cli.progress import Display, Row
 
         self.display = Display(settings.output, what="files")
         self._out = settings.output
@@ -116,7 +116,7 @@ class _View:
             self.display.show(item.path, Row(str(item.path), "waiting", hidden=True))
 
     def report(self, event: Event) -> None:
-        from fanbench.cli.live import Row
+        from fanbench.cli.progress import Row
         from fanbench.operations.check import TrialBegan, TrialLine
 
         match event:
@@ -131,7 +131,7 @@ class _View:
 
     def end(self, item: Checked, outcome: Trial | FanbenchError) -> None:
         """From here on it is counted; its line comes when those before it have theirs."""
-        from fanbench.cli.live import Row
+        from fanbench.cli.progress import Row
 
         state = "failed" if isinstance(outcome, Exception) else outcome.outcome
         end: End = "good" if state == "recorded" else "bad"

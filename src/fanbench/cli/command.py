@@ -14,7 +14,7 @@ import click
 
 from fanbench.cli.argv import one_value_each, optional_wait
 from fanbench.cli.exits import leaves
-from fanbench.cli.render import Output
+from fanbench.cli.output import Output
 from fanbench.errors import FanbenchError, UsageError
 
 __all__ = ["CsvVerb", "Settings", "Verb", "common_options", "model_option", "pass_settings", "wait_options"]

@@ -6,7 +6,7 @@ import sys
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from fanbench.cli.options import Settings
+from fanbench.cli.command import Settings
 from fanbench.cli.redact import hidden
 from fanbench.cli.stdout_writer import room, say
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
+from fanbench.cli.output import Output
 from fanbench.cli.prompts import confirmed
-from fanbench.cli.render import Output
 from fanbench.errors import FanbenchError
 
 __all__ = ["env_file_option", "offer", "yes_option"]

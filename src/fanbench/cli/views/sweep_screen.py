@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Self
 
 from click.globals import resolve_color_default
 
-from fanbench.cli.live import clock
-from fanbench.cli.render import Output
+from fanbench.cli.output import Output
+from fanbench.cli.progress import clock
 from fanbench.cli.screen import Screen, can_redraw
 from fanbench.sweeps.state import CellState, SweepState
 from fanbench.sweeps.units import Unit

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fanbench.cli.options import Settings, Verb, pass_settings
+from fanbench.cli.command import Settings, Verb, pass_settings
 from fanbench.cli.redact import hidden, hide
 
 if TYPE_CHECKING:

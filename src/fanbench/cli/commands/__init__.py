@@ -1,0 +1,1 @@
+"""One module per command: its help, its options, and the call that does the work."""
