@@ -1,162 +1,80 @@
-"""Kaggle Benchmarks for people who run many: the same verbs, all of them at once.
+"""Kaggle Benchmarks at scale: tasks, runs, logs and results for many tasks and models at once.
 
-The public face. Names are loaded when they are first used, so that `import fanbench` costs next to nothing.
+Except for the errors, public names are imported when first used, so that `import fanbench` takes no time.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from fanbench import errors
 from fanbench._version import __version__
+from fanbench.errors import *  # noqa: F403
 
-if TYPE_CHECKING:
-    from fanbench.client import Client, local_server
-    from fanbench.config import (
-        Anonymous,
-        Basic,
-        Bearer,
-        Config,
-        Credentials,
-        resolve_config,
-    )
-    from fanbench.errors import (
-        ApiError,
-        BadAnswer,
-        BadRequest,
-        BudgetReached,
-        Conflict,
-        ConnectionFailed,
-        CredentialsError,
-        FanbenchError,
-        Forbidden,
-        JournalError,
-        LocalServerError,
-        NotFound,
-        OutputError,
-        RateLimited,
-        RunFailed,
-        ServerFault,
-        SweepError,
-        SweepLocked,
-        TaskFileError,
-        Unauthorized,
-        UsageError,
-        WaitTimeout,
-    )
-    from fanbench.local.launcher import LocalServer, ensure_server
-    from fanbench.operations import (
-        DownloadReport,
-        DownloadRow,
-        Pushed,
-        RunReport,
-        StillRunning,
-        TaskStatus,
-    )
-    from fanbench.results import ResultSet, RunResult, read_results
-    from fanbench.sweeps.events import SweepEvent
-    from fanbench.sweeps.plan import SweepPlan
-    from fanbench.sweeps.report import RunRow, RunStatus, SweepReport
-    from fanbench.sweeps.run_sweep import plan_sweep, sweep
-    from fanbench.sweeps.sweep import Sweep
-    from fanbench.wire.messages import (
-        BenchmarkModel,
-        CreationState,
-        LogEntry,
-        Run,
-        RunState,
-        Task,
-    )
+if (
+    TYPE_CHECKING
+):  # The same names as below, for type checkers; tests/wire/test_public_face.py compares the two.
+    from fanbench.client import Client as Client
+    from fanbench.client import local_server as local_server
+    from fanbench.config import Anonymous as Anonymous
+    from fanbench.config import Basic as Basic
+    from fanbench.config import Bearer as Bearer
+    from fanbench.config import Config as Config
+    from fanbench.config import Credentials as Credentials
+    from fanbench.config import resolve_config as resolve_config
+    from fanbench.local.launcher import LocalServer as LocalServer
+    from fanbench.local.launcher import ensure_server as ensure_server
+    from fanbench.operations import DownloadReport as DownloadReport
+    from fanbench.operations import DownloadRow as DownloadRow
+    from fanbench.operations import Pushed as Pushed
+    from fanbench.operations import RunReport as RunReport
+    from fanbench.operations import StillRunning as StillRunning
+    from fanbench.operations import TaskStatus as TaskStatus
+    from fanbench.results import ResultSet as ResultSet
+    from fanbench.results import RunResult as RunResult
+    from fanbench.results import read_results as read_results
+    from fanbench.sweeps.events import SweepEvent as SweepEvent
+    from fanbench.sweeps.plan import SweepPlan as SweepPlan
+    from fanbench.sweeps.report import RunRow as RunRow
+    from fanbench.sweeps.report import RunStatus as RunStatus
+    from fanbench.sweeps.report import SweepReport as SweepReport
+    from fanbench.sweeps.run_sweep import plan_sweep as plan_sweep
+    from fanbench.sweeps.run_sweep import sweep as sweep
+    from fanbench.sweeps.sweep import Sweep as Sweep
+    from fanbench.wire.messages import BenchmarkModel as BenchmarkModel
+    from fanbench.wire.messages import CreationState as CreationState
+    from fanbench.wire.messages import LogEntry as LogEntry
+    from fanbench.wire.messages import Run as Run
+    from fanbench.wire.messages import RunState as RunState
+    from fanbench.wire.messages import Task as Task
 
-__all__ = [
-    "Anonymous",
-    "ApiError",
-    "BadAnswer",
-    "BadRequest",
-    "Basic",
-    "Bearer",
-    "BenchmarkModel",
-    "BudgetReached",
-    "Client",
-    "Config",
-    "Conflict",
-    "ConnectionFailed",
-    "CreationState",
-    "Credentials",
-    "CredentialsError",
-    "DownloadReport",
-    "DownloadRow",
-    "FanbenchError",
-    "Forbidden",
-    "JournalError",
-    "LocalServer",
-    "LocalServerError",
-    "LogEntry",
-    "NotFound",
-    "OutputError",
-    "Pushed",
-    "RateLimited",
-    "ResultSet",
-    "Run",
-    "RunFailed",
-    "RunReport",
-    "RunResult",
-    "RunRow",
-    "RunState",
-    "RunStatus",
-    "ServerFault",
-    "StillRunning",
-    "Sweep",
-    "SweepError",
-    "SweepEvent",
-    "SweepLocked",
-    "SweepPlan",
-    "SweepReport",
-    "Task",
-    "TaskFileError",
-    "TaskStatus",
-    "Unauthorized",
-    "UsageError",
-    "WaitTimeout",
-    "__version__",
-    "ensure_server",
-    "local_server",
-    "plan_sweep",
-    "read_results",
-    "resolve_config",
-    "sweep",
-]
-
-# Where the names that are no errors come from.
-_HOMES = {
-    "fanbench.client": ("Client", "local_server"),
-    "fanbench.config": ("Anonymous", "Basic", "Bearer", "Config", "Credentials", "resolve_config"),
-    "fanbench.wire.messages": ("BenchmarkModel", "CreationState", "LogEntry", "Run", "RunState", "Task"),
-    "fanbench.local.launcher": ("LocalServer", "ensure_server"),
-    "fanbench.results": ("ResultSet", "RunResult", "read_results"),
-    "fanbench.sweeps.events": ("SweepEvent",),
-    "fanbench.sweeps.plan": ("SweepPlan",),
-    "fanbench.sweeps.report": ("RunRow", "RunStatus", "SweepReport"),
-    "fanbench.sweeps.run_sweep": ("plan_sweep", "sweep"),
-    "fanbench.sweeps.sweep": ("Sweep",),
-    "fanbench.operations": (
-        "DownloadReport",
-        "DownloadRow",
-        "Pushed",
-        "RunReport",
-        "StillRunning",
-        "TaskStatus",
-    ),
+_NAMES = {
+    "fanbench.client": "Client local_server",
+    "fanbench.config": "Anonymous Basic Bearer Config Credentials resolve_config",
+    "fanbench.local.launcher": "LocalServer ensure_server",
+    "fanbench.operations": "DownloadReport DownloadRow Pushed RunReport StillRunning TaskStatus",
+    "fanbench.results": "ResultSet RunResult read_results",
+    "fanbench.sweeps.events": "SweepEvent",
+    "fanbench.sweeps.plan": "SweepPlan",
+    "fanbench.sweeps.report": "RunRow RunStatus SweepReport",
+    "fanbench.sweeps.run_sweep": "plan_sweep sweep",
+    "fanbench.sweeps.sweep": "Sweep",
+    "fanbench.wire.messages": "BenchmarkModel CreationState LogEntry Run RunState Task",
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_MODULE_OF = {name: module for module, names in _NAMES.items() for name in names.split()}
+
+__all__ = ["__version__", *errors.__all__, *_MODULE_OF]  # noqa: PLE0604
 
 
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_HOME_OF.get(name, "fanbench.errors")), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # Type checkers are to report names that do not exist.
+
+    def __getattr__(name):
+        if name not in _MODULE_OF:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(_MODULE_OF[name]), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

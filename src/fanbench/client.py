@@ -1,12 +1,13 @@
-"""The client with the verbs on it: what the command line does, as coroutines for Python."""
+"""The client: every operation of the command line, and every call of the API, as a coroutine."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar, overload
 
 import anyio
@@ -14,80 +15,145 @@ import anyio.to_thread
 
 from fanbench._util.polling import POLL_INTERVAL, Pace
 from fanbench.config import Config, resolve_config
-from fanbench.errors import FanbenchError, NotFound
-from fanbench.operations import download as download_verb
-from fanbench.operations import push as push_verb
-from fanbench.operations import run as run_verb
-from fanbench.operations import start as start_verb
-from fanbench.operations import status as status_verb
-from fanbench.operations import watch as wait_verb
-from fanbench.operations.download import DownloadReport
+from fanbench.errors import FanbenchError, NotFound, UsageError
 from fanbench.operations.events import Report, silent
-from fanbench.operations.polls import RunPoll
-from fanbench.operations.push import Pushed
-from fanbench.operations.run import RunReport
-from fanbench.operations.status import TaskStatus
-from fanbench.operations.streams import follow_log
-from fanbench.operations.watch import Watch
-from fanbench.wire import api_client as api
-from fanbench.wire.messages import Run
+from fanbench.wire import protocol
+from fanbench.wire.messages import (
+    BatchScheduleRequest,
+    BatchScheduleResponse,
+    BenchmarkModel,
+    CreateTaskRequest,
+    GetLeaderboardRequest,
+    IntrospectTokenRequest,
+    IntrospectTokenResponse,
+    Leaderboard,
+    ListModelsRequest,
+    ListModelsResponse,
+    ListRunsRequest,
+    ListRunsResponse,
+    ListTasksRequest,
+    ListTasksResponse,
+    LogEntry,
+    Message,
+    ModelProxyQuotas,
+    ModelProxyToken,
+    PublishTaskRequest,
+    Run,
+    ScheduleResult,
+    Task,
+    TaskOptions,
+    TaskQuota,
+    TaskRequest,
+)
+from fanbench.wire.pages import Pages
+from fanbench.wire.responses import invalid_answer
+from fanbench.wire.retry import RetryPolicy
+from fanbench.wire.slugs import normalize_model, split_task
+from fanbench.wire.transport import Limits, Transport
 
 if TYPE_CHECKING:
+    import httpx
+
     from fanbench.local.launcher import LocalServer
+    from fanbench.operations.download import DownloadReport
+    from fanbench.operations.push import Pushed
+    from fanbench.operations.run import RunReport
+    from fanbench.operations.status import TaskStatus
+    from fanbench.wire.downloads import Downloaded, Progress
 
 __all__ = ["Client", "local_server"]
 
 T = TypeVar("T")
 AnyPath = str | os.PathLike[str]
+Name = TypeVar("Name", bound=AnyPath)
+
+PAGE_SIZE = 100
+DEFAULT_RETRY = RetryPolicy()
 
 
-class Client(api.Client):
+class Client:
     """Kaggle Benchmarks for Python programs. Use it as `async with Client() as client:`.
 
-    `Client()` finds endpoint and credentials as the command line does, `Client(config)` takes what
-    `resolve_config` gave, and `Client.local()` is one of the local server. Runs on asyncio and trio.
+    `Client()` finds the endpoint and credentials as the command line does, `Client(config)` takes the result
+    of `resolve_config`, and `Client.local()` connects to the local server. It runs on asyncio and trio.
+    Idempotent calls are retried according to `retry`; several clients may share their `limits`.
 
-    Here are the verbs: `push`, `run`, `wait`, `lines`, `download`, `status`. They take names as people write
-    them, work on several things at once (`config.concurrency` calls at a time), and tell a `report` callback
-    what happens (events of `fanbench.operations.events`). Below them is one coroutine for each call of the wire:
-    `create_task`, `get_task`, `list_tasks`, `schedule_runs`, `list_runs`, `logs`, `download_output`, ….
+    The operations `push`, `run`, `wait`, `lines`, `download` and `status` accept task and model names as
+    people write them, work on several things at once (`config.concurrency` calls at a time), and pass events
+    (see `fanbench.operations.events`) to a `report` callback. Below them is one coroutine per call of the API:
+    `create_task`, `get_task`, `list_tasks`, `schedule_runs`, `list_runs`, `logs`, `download_output` and so on.
+    These take tasks as "slug" or "owner/slug", already slugified (`fanbench.wire.slugs.slugify_task`).
 
-    All times are in seconds. All errors are `fanbench.FanbenchError`s: besides those that a method names, any
-    may raise ConnectionFailed, Unauthorized, Forbidden, RateLimited, ServerFault, BadRequest or BadAnswer. But
-    a client that is not open, or no more, raises RuntimeError.
+    All times are in seconds. All errors are `fanbench.FanbenchError`s, with the call and the server's own
+    message where there is one. Besides those that a method names, any method may raise ConnectionFailed,
+    RateLimited or ServerFault (after the retries), Unauthorized, Forbidden, BadRequest or BadAnswer. Using a
+    client that is not open raises RuntimeError.
     """
+
+    def __init__(
+        self,
+        config: Config | None = None,
+        *,
+        limits: Limits | None = None,
+        http: httpx.AsyncBaseTransport | None = None,
+        retry: RetryPolicy = DEFAULT_RETRY,
+    ) -> None:
+        self.config = config or resolve_config()
+        self._limits = limits
+        self._http = http
+        self._retry = retry
+        self._transport: Transport | None = None
 
     @classmethod
     @asynccontextmanager
     async def local(
         cls, data: AnyPath | None = None, *, concurrency: int | None = None
     ) -> AsyncGenerator[Self, None]:
-        """A client of the local server, which is started in the background if it does not run.
+        """Connect to the local server, starting it in the background if it is not running.
 
-        `data` is the server's folder (default: that of the command line). As after `--local`, the server goes
-        on, and ends itself when idle; see `local_server` for one that ends with the block.
+        `data` is the server's folder (default: the one that the command line uses). As with `--local`, the
+        server outlives the block and stops when idle; `local_server` starts one that ends with the block.
 
         Raises:
-            LocalServerError: it cannot be started.
+            LocalServerError: The server cannot be started.
         """
         from fanbench.local.launcher import ensure_server
 
         server = await ensure_server(_path(data))
-        async with cls(_config_of(server, concurrency)) as client:
+        # An empty environment: its variables must not redirect this client to another server.
+        config = resolve_config(endpoint=server.url, token=server.token, concurrency=concurrency, env={})
+        async with cls(config) as client:
             yield client
 
-    def _opened(self) -> Self:
-        """Asked before a verb begins several things at once: each of these would fail for itself.
-
-        Raises:
-            RuntimeError: the client is not open.
-        """
-        _ = self.transport
+    async def __aenter__(self) -> Self:
+        limits = self._limits or Limits.of(self.config.concurrency)
+        self._transport = Transport(self.config, limits, self._retry, self._http)
         return self
 
-    # --- Push ---
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            await transport.aclose()
 
-    # The first of each pair is for a single name: a text is a sequence, too, but never meant as one.
+    @property
+    def transport(self) -> Transport:
+        """The open connection to the server.
+
+        Raises:
+            RuntimeError: The client is not open.
+        """
+        if self._transport is None:
+            raise RuntimeError("The client is not open: use it in `async with Client() as client:`.")
+        return self._transport
+
+    # --- Operations ---
+
+    # Each operation reads `self.transport` first: on a client that is not open, it then fails once as a
+    # whole instead of once for each of its items.
+
+    # In each pair of overloads the first is for a single name: a str is a sequence, too, but never meant as one.
     @overload
     async def push(  # type: ignore[overload-overlap]
         self,
@@ -127,23 +193,27 @@ class Client(api.Client):
         poll_interval: float = POLL_INTERVAL,
         report: Report = silent,
     ) -> Pushed | list[Pushed | FanbenchError]:
-        """Checks task files and makes a version of the task of each; with `wait`, until they are created.
+        """Check task files and push a new version of each task; with `wait`, return once they are created.
 
-        Of one file, the `Pushed`, or its error is raised; `task` names the one of several tasks in it. Of a
-        list of files, or with `all_tasks` of all tasks in them, a list in their order, where an error stands
-        for one that failed on the server: it ends none of the others. `datasets` are "owner/slug".
+        For a single file, returns its `Pushed` or raises its error; `task` selects one of several tasks in
+        the file. For a list of files, or with `all_tasks`, returns one outcome per task in the order given:
+        an error stands for a task that failed on the server and does not affect the others. `datasets` are
+        "owner/slug".
 
         Raises:
-            TaskFileError: a file that a push would refuse: nothing has been sent.
-            UsageError: two tasks with one name, a task that is not in the file.
-            RunFailed: the server refused the version, or its creation failed.
-            StillRunning: `timeout` is over.
+            TaskFileError: A file has errors that a push would refuse. Nothing has been sent.
+            UsageError: Two tasks have the same name, or a task is not in the file.
+            RunFailed: The server refused the version, or its creation failed.
+            StillRunning: `timeout` has passed.
         """
-        given = [files] if isinstance(files, str | os.PathLike) else list(files)
-        paths = [Path(file) for file in given]
-        plan = partial(push_verb.plan_push, paths, task, all_tasks=all_tasks, allow_no_run=allow_no_run)
-        outcomes = await push_verb.push_all(
-            self._opened(),
+        from fanbench.operations.push import plan_push, push_all
+
+        _ = self.transport
+        single = isinstance(files, str | os.PathLike)
+        paths = [Path(file) for file in _list(files)]
+        plan = partial(plan_push, paths, task, all_tasks=all_tasks, allow_no_run=allow_no_run)
+        outcomes = await push_all(
+            self,
             await anyio.to_thread.run_sync(plan),
             datasets=datasets,
             wait=wait,
@@ -151,9 +221,7 @@ class Client(api.Client):
             poll_interval=poll_interval,
             report=report,
         )
-        return _only(outcomes) if isinstance(files, str | os.PathLike) and not all_tasks else outcomes
-
-    # --- Runs ---
+        return _only(outcomes) if single and not all_tasks else outcomes
 
     async def run(
         self,
@@ -166,23 +234,28 @@ class Client(api.Client):
         logs: bool = False,
         report: Report = silent,
     ) -> RunReport:
-        """Runs each task on each model: one call a task, all tasks at once.
+        """Run each task on each model: one call per task, all tasks at once.
 
-        The report has a launch for each task, a row in it for each model (scheduled, or skipped and why), and
-        the `runs` that came of it: as they began, or, with `wait`, as they ended, well or badly. Models are
-        written as `gemini-2.5-pro`, `google/gemini-2.5-pro` or as a pattern, `gemini-*`. `timeout`,
-        `poll_interval` and `logs` (report every log line) are for the wait.
+        The report has one launch per task with one row per model (scheduled, or skipped and why), and the
+        `runs` that were started: as scheduled or, with `wait`, in their final state. Models are written as
+        `gemini-2.5-pro`, `google/gemini-2.5-pro` or a pattern such as `gemini-*`. `timeout`, `poll_interval`
+        and `logs` (report every log line) apply to the wait.
 
         Raises:
-            UsageError: a name is none, or a model is unknown: nothing has been scheduled.
-            NotFound, FanbenchError: the only task does not exist, or is not ready; of several, it is in the
-                report's `failures`.
-            StillRunning: `timeout` is over.
+            UsageError: A name is invalid or a model is unknown. Nothing has been scheduled.
+            NotFound: The only task does not exist. With several tasks, it is in the report's `failures`.
+            FanbenchError: The only task is not ready. With several tasks, it is in the report's `failures`.
+            StillRunning: `timeout` has passed.
         """
+        _ = self.transport
         if not wait:
-            return await start_verb.start_runs(self._opened(), _list(tasks), _list(models), report=report)
-        return await run_verb.run_tasks(
-            self._opened(),
+            from fanbench.operations.start import start_runs
+
+            return await start_runs(self, _list(tasks), _list(models), report=report)
+        from fanbench.operations.run import run_tasks
+
+        return await run_tasks(
+            self,
             _list(tasks),
             _list(models),
             wait=True,
@@ -200,46 +273,51 @@ class Client(api.Client):
         logs: bool = False,
         report: Report = silent,
     ) -> list[Run]:
-        """The runs once all have ended, well or badly: see their `state` and `error_message`.
+        """Return the runs once all have ended; see their `state` and `error_message` for how.
 
-        `what` are runs, in whose order the answer comes, or names of tasks: all runs that a task has now.
-        The end of a run is seen at once, as its log stream ends; polls are `poll_interval` apart at most.
+        `what` holds runs, which are returned in that order, or names of tasks, which stand for all runs that
+        the task has now. The end of a run is noticed as soon as its log stream ends; polls are at most
+        `poll_interval` apart.
 
         Raises:
-            NotFound: there is no such task.
-            StillRunning: `timeout` is over; its `runs` are those that go on.
+            NotFound: A task does not exist.
+            StillRunning: `timeout` has passed; the error's `runs` are those that have not ended.
         """
-        wanted = [run for item in what for run in await self._runs(item)]
+        from fanbench.operations.watch import Watch, wait_for_runs
+
+        _ = self.transport
+        wanted: list[Run] = []
+        for item in what:
+            wanted += [item] if isinstance(item, Run) else (await self.status(item)).runs
         ids: dict[str, set[int]] = {}
         for run in wanted:
             ids.setdefault(_task_of(run), set()).add(run.id)
         watches = [Watch(slug, ids=frozenset(numbers)) for slug, numbers in ids.items()]
-        ended = await wait_verb.wait_for_runs(
-            self._opened(), *watches, timeout=timeout, poll_interval=poll_interval, logs=logs, report=report
+        ended = await wait_for_runs(
+            self, *watches, timeout=timeout, poll_interval=poll_interval, logs=logs, report=report
         )
         by_id = {run.id: run for run in ended}
         return [by_id[number] for number in dict.fromkeys(run.id for run in wanted)]
 
-    async def _runs(self, item: Run | str) -> Sequence[Run]:
-        return [item] if isinstance(item, Run) else (await self.status(item)).runs
-
     async def lines(self, run: Run, *, poll_interval: float = POLL_INTERVAL) -> AsyncGenerator[str, None]:
-        """The log of a run as whole lines without their ends, from its start until the run ends.
+        """Yield the log of a run as whole lines without line ends, from its start until the run ends.
 
-        A queued run is waited for, and a stream that breaks is taken up again: no line gets lost or comes
-        twice. Close it (`contextlib.aclosing`) when leaving early.
+        Waits for a queued run, and resumes a stream that breaks without losing or repeating a line. Close
+        the generator (`contextlib.aclosing`) when leaving early.
 
         Raises:
-            NotFound: the run has ended, and the server has no log of it.
-            FanbenchError: the stream broke too often.
+            NotFound: The run has ended, and the server has no log of it.
+            FanbenchError: The stream broke too often.
         """
-        from fanbench.wire.log_stream import lines
+        from fanbench.operations.polls import RunPoll
+        from fanbench.wire.log_stream import follow, lines
 
-        poll = RunPoll(self._opened(), _task_of(run), [run.model_version_slug], silent)
+        _ = self.transport
+        poll = RunPoll(self, _task_of(run), [run.model_version_slug], silent)
         pace, over = Pace(poll_interval), run.state.terminal
         while True:
             try:
-                async with aclosing(lines(follow_log(self, run.id))) as texts:
+                async with aclosing(lines(follow(self, run.id))) as texts:
                     async for text in texts:
                         yield text
                 return
@@ -249,8 +327,6 @@ class Client(api.Client):
             over = any(other.id == run.id and other.state.terminal for other in await poll.ask() or ())
             if not over:
                 await anyio.sleep(pace.next())
-
-    # --- Results ---
 
     @overload
     async def download(  # type: ignore[overload-overlap]
@@ -284,19 +360,22 @@ class Client(api.Client):
         force: bool = False,
         report: Report = silent,
     ) -> DownloadReport | list[DownloadReport | FanbenchError]:
-        """Downloads the outputs of ended runs to `<output>/<task>/<version>/<model>/<run_id>/`.
+        """Download the outputs of ended runs to `<output>/<task>/<version>/<model>/<run_id>/`.
 
-        The report has a row for each run: done, cached (it was there; `force` downloads it again), or what
-        went wrong with it, which ends none of the others and harms no earlier copy. Sizes are in bytes. Of a
-        list of tasks, a list in their order, where an error stands for a task that failed as a whole.
-        `fanbench.read_results` reads what is there then.
+        The report has one row per run: downloaded, cached (already there; `force` downloads it again) or
+        failed. A failure neither stops the other downloads nor harms an earlier copy. Sizes are in bytes. For
+        a list of tasks, returns one report per task in the order given; an error stands for a task that failed
+        as a whole. Read the files with `fanbench.read_results`.
 
         Raises:
-            NotFound: there is no such task.
+            NotFound: The task does not exist.
             OutputError: `output` cannot be written to.
         """
-        outcomes = await download_verb.download_tasks(
-            self._opened(),
+        from fanbench.operations.download import download_tasks
+
+        _ = self.transport
+        outcomes = await download_tasks(
+            self,
             _list(tasks),
             _list(models),
             output=Path(output),
@@ -317,28 +396,195 @@ class Client(api.Client):
     async def status(
         self, tasks: str | Sequence[str], models: str | Sequence[str] = ()
     ) -> TaskStatus | list[TaskStatus | FanbenchError]:
-        """A task and its runs, those of `models` only where some are given.
+        """Return a task with its runs, or only the runs on `models` if any are given.
 
-        Of a list of tasks, a list in their order, where an error stands for a task that failed.
+        For a list of tasks, returns one outcome per task in the order given; an error stands for a task that
+        failed.
 
         Raises:
-            NotFound: there is no such task.
+            NotFound: The task does not exist.
         """
-        outcomes = await status_verb.task_statuses(self._opened(), _list(tasks), _list(models))
+        from fanbench.operations.status import task_statuses
+
+        _ = self.transport
+        outcomes = await task_statuses(self, _list(tasks), _list(models))
         return _only(outcomes) if isinstance(tasks, str) else outcomes
+
+    # --- Calls: tasks ---
+
+    async def create_task(self, slug: str, text: str, *, datasets: Sequence[str] = ()) -> Task:
+        """Create a new version of the task. `text` is the notebook's JSON; `datasets` are "owner/slug".
+
+        The call is retried only if the server certainly did not carry it out.
+        """
+        options = TaskOptions(dataset_data_sources=list(datasets)) if datasets else None
+        request = CreateTaskRequest(slug=slug, text=text, options=options)
+        return await self.transport.call(protocol.CREATE_TASK, request, Task)
+
+    async def get_task(self, task: str) -> Task:
+        """Return the newest version of the task.
+
+        Raises:
+            NotFound: The task does not exist.
+            Forbidden: Kaggle's answer for another user's task that is not public.
+        """
+        return await self.transport.call(protocol.GET_TASK, TaskRequest(slug=split_task(task)), Task)
+
+    def list_tasks(
+        self, *, regex: str | None = None, status: str | None = None, page_size: int = PAGE_SIZE
+    ) -> AsyncIterator[Task]:
+        """Iterate over the caller's tasks; `status` is the name of a creation state such as "COMPLETED"."""
+
+        async def fetch(token: str) -> tuple[list[Task], str]:
+            request = ListTasksRequest(
+                regex_filter=regex or "", status_filter=status or "", page_size=page_size, page_token=token
+            )
+            page = await self.transport.call(protocol.LIST_TASKS, request, ListTasksResponse)
+            return page.tasks, page.next_page_token
+
+        return Pages(protocol.LIST_TASKS, fetch)
+
+    async def publish_task(self, task: str, *, publish_notebook: bool = True) -> Task:
+        """Make the task public, and with `publish_notebook` the notebook behind it.
+
+        Raises:
+            NotFound: The task does not exist.
+        """
+        request = PublishTaskRequest(slug=split_task(task), publish_backing_notebook=publish_notebook)
+        return await self.transport.call(protocol.PUBLISH_TASK, request, Task)
+
+    async def delete_task(self, task: str) -> None:
+        """Delete the task. Only the local server supports it.
+
+        Raises:
+            NotFound: The task does not exist, or the server is Kaggle.
+            ServerFault: Status 501: the server is Kaggle.
+        """
+        await self.transport.call(protocol.DELETE_TASK, TaskRequest(slug=split_task(task)), Message)
+
+    # --- Calls: runs ---
+
+    async def schedule_runs(self, task: str, models: Sequence[str]) -> list[ScheduleResult]:
+        """Start one run per model, and return one result per model in the order given.
+
+        The call is retried only if the server certainly did not carry it out.
+        """
+        if not models:
+            raise UsageError("No models were given to run the task on.")
+        request = BatchScheduleRequest(
+            task_slugs=[split_task(task)], model_version_slugs=[normalize_model(model) for model in models]
+        )
+        answer = await self.transport.call(protocol.SCHEDULE_RUNS, request, BatchScheduleResponse)
+        if len(answer.results) != len(models):
+            problem = f"{len(answer.results)} results came back for {len(models)} models"
+            raise invalid_answer(protocol.SCHEDULE_RUNS, problem)
+        return answer.results
+
+    def list_runs(self, task: str, *, models: Sequence[str] = ()) -> AsyncIterator[Run]:
+        """Iterate over the runs of the task, each once, or only over those on `models` if any are given."""
+        wanted = [normalize_model(model) for model in models]
+        seen: set[int] = set()
+
+        async def fetch(token: str) -> tuple[list[Run], str]:
+            request = ListRunsRequest(
+                task_slug=split_task(task), model_version_slugs=wanted, page_size=PAGE_SIZE, page_token=token
+            )
+            page = await self.transport.call(protocol.LIST_RUNS, request, ListRunsResponse)
+            # A run scheduled in the meantime pushes others to the next page, where they appear a second time;
+            # and servers may ignore the filter.
+            new = [
+                run
+                for run in page.runs
+                if run.id not in seen and (not wanted or normalize_model(run.model_version_slug) in wanted)
+            ]
+            seen.update(run.id for run in new)
+            return new, page.next_page_token
+
+        return Pages(protocol.LIST_RUNS, fetch)
+
+    def logs(self, run_id: int, *, silence: float | None = None) -> AsyncGenerator[LogEntry, None]:
+        """Stream the run's log from its start; close the generator (`aclosing`) when leaving early.
+
+        `silence` is the number of seconds without data after which a live stream counts as broken. A broken
+        stream raises ConnectionFailed; `lines` resumes it instead.
+
+        Raises:
+            NotFound: The run does not exist or is still queued.
+        """
+        from fanbench.wire.log_stream import read_log
+
+        return read_log(self.transport, run_id, silence=silence)
+
+    async def download_output(
+        self, run_id: int, target: Path, *, include_source: bool = False, progress: Progress | None = None
+    ) -> Downloaded:
+        """Download the run's output as the folder `target`, which is replaced in one step or left untouched.
+
+        `progress` is called with the bytes received and the total, or None if the server does not announce it.
+
+        Raises:
+            OutputError: The folder cannot be written, or (BadZip) the download is damaged or unsafe.
+            NotFound: The run does not exist.
+        """
+        from fanbench.wire.downloads import download_output
+
+        return await download_output(
+            self.transport, run_id, target, include_source=include_source, progress=progress
+        )
+
+    # --- Calls: models, leaderboards, quotas, tokens ---
+
+    async def list_models(self) -> list[BenchmarkModel]:
+        """Return all models in the server's order."""
+
+        async def fetch(token: str) -> tuple[list[BenchmarkModel], str]:
+            request = ListModelsRequest(page_size=PAGE_SIZE, page_token=token)
+            page = await self.transport.call(protocol.LIST_MODELS, request, ListModelsResponse)
+            return page.benchmark_models, page.next_page_token
+
+        return [model async for model in Pages(protocol.LIST_MODELS, fetch)]
+
+    async def leaderboard(self, owner: str, benchmark: str, *, version: int | None = None) -> Leaderboard:
+        """Return the leaderboard of a benchmark, by default of its newest version.
+
+        Raises:
+            NotFound: The benchmark does not exist.
+        """
+        request = GetLeaderboardRequest(
+            owner_slug=owner, benchmark_slug=benchmark, version_number=version or 0
+        )
+        return await self.transport.call(protocol.GET_LEADERBOARD, request, Leaderboard)
+
+    async def task_quota(self) -> TaskQuota:
+        """Return how many runs the caller may start per day, and how many are used."""
+        return await self.transport.call(protocol.GET_TASK_QUOTA, Message(), TaskQuota)
+
+    async def proxy_quotas(self) -> ModelProxyQuotas:
+        """Return the caller's Model Proxy budget and spending, in US dollars per day and per month."""
+        return await self.transport.call(protocol.GET_PROXY_QUOTAS, Message(), ModelProxyQuotas)
+
+    async def create_proxy_token(self) -> ModelProxyToken:
+        """Create a token for the Model Proxy, valid for about two hours; the previous one may be revoked."""
+        return await self.transport.call(protocol.CREATE_PROXY_TOKEN, Message(), ModelProxyToken)
+
+    async def introspect_token(self, token: str) -> IntrospectTokenResponse:
+        """Return the owner of an API token and whether it is valid."""
+        request = IntrospectTokenRequest(token=token)
+        return await self.transport.call(protocol.INTROSPECT_TOKEN, request, IntrospectTokenResponse)
 
 
 @asynccontextmanager
 async def local_server(
     data: AnyPath | None = None, *, datasets: AnyPath | None = None
 ) -> AsyncGenerator[LocalServer, None]:
-    """The local server (`url`, `token`, `pid`); one that was started here ends with the block.
+    """Run the local server (`url`, `token`, `pid`) for the duration of the block.
 
-    `data` is its folder (default: that of the command line), `datasets` a folder of `OWNER/SLUG/` folders
-    that tasks may attach (for a server that is started here).
+    A server that is already running is used and left running. `data` is the server's folder (default: the one
+    that the command line uses). `datasets` is a folder of `OWNER/SLUG/` folders that tasks may attach; it only
+    takes effect if the server is started here.
 
     Raises:
-        LocalServerError: it cannot be started, or does not end.
+        LocalServerError: The server cannot be started or does not stop.
     """
     from fanbench.local.launcher import ensure_server, stop_server
 
@@ -351,18 +597,13 @@ async def local_server(
                 await stop_server(_path(data))
 
 
-def _config_of(server: LocalServer, concurrency: int | None) -> Config:
-    # Nothing in the environment is to turn this client elsewhere.
-    return resolve_config(endpoint=server.url, token=server.token, concurrency=concurrency, env={})
-
-
 def _path(path: AnyPath | None) -> Path | None:
     return None if path is None else Path(path)
 
 
-def _list(names: str | Sequence[str]) -> list[str]:
-    """A text is one name, and not the sequence of its letters."""
-    return [names] if isinstance(names, str) else list(names)
+def _list(names: Name | Sequence[Name]) -> list[Name]:
+    """Treat a str as one name, not as the sequence of its characters."""
+    return [names] if isinstance(names, str | os.PathLike) else list(names)
 
 
 def _only(outcomes: Sequence[T | FanbenchError]) -> T:

@@ -49,7 +49,6 @@ __all__ = [
     "Unauthorized",
     "UsageError",
     "WaitTimeout",
-    "error_for_status",
 ]
 
 

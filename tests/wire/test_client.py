@@ -258,7 +258,7 @@ async def test_a_circle_of_pages_ends(connect: Connect) -> None:
     circle = [Answer({"runs": [{"id": 1}], "nextPageToken": token}) for token in ("x", "y", "x")]
     with FakeServer({"ListBenchmarkTaskRuns": circle}) as server:
         async with connect(server) as client:
-            with pytest.raises(BadAnswer, match="circle"):
+            with pytest.raises(BadAnswer, match="loop"):
                 [run async for run in client.list_runs("a")]
     assert len(server.requests) == 3
 

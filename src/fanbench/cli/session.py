@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from anyio import CancelScope
     from anyio.abc import TaskStatus
 
+    from fanbench.client import Client
     from fanbench.config import Config
-    from fanbench.wire.api_client import Client
 
 __all__ = ["call", "finish", "until_sigterm"]
 
@@ -35,7 +35,8 @@ def call(settings: Settings, verb: Callable[[Client], Awaitable[T]]) -> T:
 
 async def _call(settings: Settings, verb: Callable[[Client], Awaitable[T]]) -> T:
     config = await _config(settings)
-    from fanbench.wire.api_client import Client, RetryPolicy
+    from fanbench.client import Client
+    from fanbench.wire.retry import RetryPolicy
     from fanbench.wire.transport import secrets_of
 
     hide(*secrets_of(config.credentials))

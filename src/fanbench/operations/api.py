@@ -1,4 +1,4 @@
-"""What the verbs need of a client: the seam that `fanbench.wire.Client` and the tests' fakes share."""
+"""What the verbs need of a client: the seam that `fanbench.Client` and the tests' fakes share."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Downloaded(Protocol):
 
 
 class Api(Protocol):
-    """The calls that the verbs make. See `fanbench.wire.Client` for what each does and raises."""
+    """The calls that the verbs make. See `fanbench.Client` for what each does and raises."""
 
     @property
     def config(self) -> Config: ...

@@ -19,9 +19,16 @@ from fanbench._version import __version__
 from fanbench.config import Anonymous, Basic, Bearer, Config, credential_sources, resolve_config
 from fanbench.errors import ApiError, CredentialsError, FanbenchError, Forbidden, Unauthorized
 from fanbench.operations.events import Event, Report, silent
+from fanbench.wire import protocol
+from fanbench.wire.messages import (
+    IntrospectTokenRequest,
+    IntrospectTokenResponse,
+    ListTasksRequest,
+    ListTasksResponse,
+)
 
 if TYPE_CHECKING:
-    from fanbench.wire.api_client import Client
+    from fanbench.wire.transport import Transport
 
 __all__ = ["Check", "Checked", "Patient", "examine"]
 
@@ -179,14 +186,14 @@ async def _reachable(patient: Patient) -> Check:
 
 async def _ask(config: Config, *, introspect: bool) -> list[Check]:
     """One call without a second attempt: how fast is the server, and does it take the credentials?"""
-    from fanbench.wire.api_client import Client
     from fanbench.wire.retry import RetryPolicy
+    from fanbench.wire.transport import Limits, Transport
 
     answer: str | FanbenchError
-    async with Client(config, retry=RetryPolicy(attempts=1)) as client:
+    async with Transport(config, Limits.of(1), RetryPolicy(attempts=1)) as transport:
         started = anyio.current_time()
         try:
-            answer = await _who(client, config) if introspect else await _any_call(client)
+            answer = await _who(transport) if introspect else await _any_call(transport)
         except FanbenchError as error:
             answer = error
         ms = round((anyio.current_time() - started) * 1000)
@@ -196,12 +203,14 @@ async def _ask(config: Config, *, introspect: bool) -> list[Check]:
     return [_of_answer(endpoint, answer), *_account(answer)]
 
 
-async def _who(client: Client, config: Config) -> str:
+async def _who(transport: Transport) -> str:
     """Whose credentials these are, in words."""
-    if not isinstance(config.credentials, Bearer):
-        await _any_call(client)
+    credentials = transport.config.credentials
+    if not isinstance(credentials, Bearer):
+        await _any_call(transport)
         return "accepted"
-    known = await client.introspect_token(config.credentials.token)
+    request = IntrospectTokenRequest(token=credentials.token)
+    known = await transport.call(protocol.INTROSPECT_TOKEN, request, IntrospectTokenResponse)
     if not known.active:
         raise Unauthorized("the token is not valid any more", call="IntrospectToken", status=401)
     until = f", until {_date(known.exp)}" if known.exp else ""
@@ -212,9 +221,9 @@ def _date(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
-async def _any_call(client: Client) -> str:
+async def _any_call(transport: Transport) -> str:
     """A small call that every server has and that wants credentials."""
-    await anext(client.list_tasks(page_size=1), None)
+    await transport.call(protocol.LIST_TASKS, ListTasksRequest(page_size=1), ListTasksResponse)
     return "accepted"
 
 

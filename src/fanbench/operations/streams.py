@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from typing import TYPE_CHECKING, cast
 
 from fanbench.operations.api import Api
 from fanbench.wire.messages import LogEntry
-
-if TYPE_CHECKING:
-    from fanbench.wire.api_client import Client
 
 __all__ = ["follow_log"]
 
@@ -23,4 +19,4 @@ def follow_log(client: Api, run_id: int) -> AsyncGenerator[LogEntry, None]:
     """
     from fanbench.wire.log_stream import follow
 
-    return follow(cast("Client", client), run_id)
+    return follow(client, run_id)

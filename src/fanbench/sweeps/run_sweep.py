@@ -11,6 +11,7 @@ from typing import TypedDict, Unpack
 
 import anyio.to_thread
 
+from fanbench.client import Client
 from fanbench.operations.api import Api
 from fanbench.sweeps.events import Emit, SweepEvent
 from fanbench.sweeps.journal import set_aside
@@ -22,7 +23,6 @@ from fanbench.sweeps.spec import DEFAULT_OUTPUT, SweepSpec, classify, merge, rea
 from fanbench.sweeps.state import SweepState
 from fanbench.sweeps.summary import write_summary
 from fanbench.sweeps.sweep import Sweep
-from fanbench.wire.api_client import Client
 
 __all__ = ["SweepOptions", "plan_sweep", "sweep"]
 

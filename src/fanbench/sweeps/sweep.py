@@ -12,6 +12,7 @@ import anyio
 import anyio.to_thread
 
 from fanbench._util.concurrency import alone
+from fanbench.client import Client
 from fanbench.errors import FanbenchError
 from fanbench.operations.api import Api
 from fanbench.sweeps.artifacts import clear_parts
@@ -22,10 +23,9 @@ from fanbench.sweeps.lock import FolderLock
 from fanbench.sweeps.plan import SweepPlan
 from fanbench.sweeps.report import SweepReport, build_report
 from fanbench.sweeps.resume import refuse_other_sweep, saved_text
-from fanbench.wire.api_client import Client
 
 if TYPE_CHECKING:
-    from fanbench.wire.api_client import Limits
+    from fanbench.wire.transport import Limits
 
 __all__ = ["Sweep", "report_of"]
 

@@ -8,11 +8,12 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import anyio
 
 from fanbench._util.debug_log import debug
+from fanbench.config import Config
 from fanbench.errors import ConnectionFailed, FanbenchError, NotFound, RateLimited, ServerFault
 from fanbench.wire import protocol
 from fanbench.wire.log_decoder import EntryReader, entries_of_payload, entry_of, looks_like_json
@@ -23,8 +24,6 @@ from fanbench.wire.transport import Transport, pieces_of
 
 if TYPE_CHECKING:
     import httpx
-
-    from fanbench.wire.api_client import Client
 
 __all__ = ["follow", "lines", "read_log"]
 
@@ -65,8 +64,16 @@ async def _closed_at_end(entries: AsyncIterable[LogEntry]) -> AsyncIterator[None
             await entries.aclose()
 
 
+class LogSource(Protocol):
+    """What `follow` needs of a client."""
+
+    @property
+    def config(self) -> Config: ...
+    def logs(self, run_id: int, *, silence: float | None = None) -> AsyncGenerator[LogEntry, None]: ...
+
+
 async def follow(
-    client: Client,
+    client: LogSource,
     run_id: int,
     *,
     ended: Callable[[], Awaitable[bool]] | None = None,

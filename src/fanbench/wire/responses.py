@@ -16,7 +16,7 @@ from fanbench.errors import ApiError, BadAnswer, Forbidden, Unauthorized, error_
 from fanbench.wire.messages import Message, decode
 from fanbench.wire.protocol import Call
 
-__all__ = ["decode_answer", "error_in", "unexpected"]
+__all__ = ["decode_answer", "error_in", "invalid_answer", "unexpected"]
 
 M = TypeVar("M", bound=Message)
 
@@ -65,6 +65,11 @@ def unexpected(config: Config, call: Call, status: int, body: bytes, why: str = 
         status=status,
         hint="Is that the endpoint of the API, and no proxy or log-in page in between?",
     )
+
+
+def invalid_answer(call: Call, problem: str) -> BadAnswer:
+    """Return the error for an answer that decodes but contradicts itself."""
+    return BadAnswer(f"The server sent an invalid answer: {problem}", call=call.method, status=200)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

@@ -17,9 +17,9 @@ from fanbench.cli.views.waiting import WaitView
 from fanbench.errors import RunFailed, UsageError, WaitTimeout
 
 if TYPE_CHECKING:
+    from fanbench.client import Client
     from fanbench.operations import Launch, RunReport
     from fanbench.operations.events import Event
-    from fanbench.wire.api_client import Client
     from fanbench.wire.messages import BenchmarkModel, Run
 
 __all__ = ["run"]

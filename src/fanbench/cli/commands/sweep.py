@@ -19,10 +19,10 @@ from fanbench.errors import FanbenchError, OutputError, UsageError
 
 if TYPE_CHECKING:
     from fanbench.cli.views.sweep_session import Outcome, Prepared
+    from fanbench.client import Client
     from fanbench.sweeps.preview import TaskPreview
     from fanbench.sweeps.report import SweepReport
     from fanbench.sweeps.spec import SweepSpec
-    from fanbench.wire.api_client import Client
 
 __all__ = ["PLAN_FIELDS", "sweep"]
 

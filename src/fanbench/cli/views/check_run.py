@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from fanbench.cli.commands.check import Checked
     from fanbench.cli.output import Output
     from fanbench.cli.progress import End
+    from fanbench.client import Client
     from fanbench.errors import FanbenchError
     from fanbench.operations.check import Trial
     from fanbench.operations.events import Event
     from fanbench.results import RunResult
-    from fanbench.wire.api_client import Client
 
 __all__ = ["FIELDS", "Wishes", "try_checked"]
 

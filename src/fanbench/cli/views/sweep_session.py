@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskStatus
 
     from fanbench.cli.views.sweep_screen import SweepScreen
+    from fanbench.client import Client
     from fanbench.operations.quota import Quotas
     from fanbench.sweeps.engine import Stage
     from fanbench.sweeps.plan import SweepPlan
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from fanbench.sweeps.spec import SweepSpec
     from fanbench.sweeps.state import SweepState
     from fanbench.sweeps.sweep import Sweep
-    from fanbench.wire.api_client import Client
 
 __all__ = ["Course", "Outcome", "Prepared", "prepare"]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import Protocol
 
 import anyio
 
@@ -24,9 +24,6 @@ from fanbench.sweeps.artifacts import LogPart
 from fanbench.sweeps.events import LogLine
 from fanbench.wire.log_lines import Lines
 from fanbench.wire.messages import LogEntry, RunState
-
-if TYPE_CHECKING:
-    from fanbench.wire.api_client import Client
 
 __all__ = ["Listener", "LogReaders", "Teller", "reaches_the_end"]
 
@@ -121,7 +118,7 @@ class LogReaders:
             return await self._is_over(flight, listener)
 
         teller = Teller(self._shared, flight)
-        async with aclosing(follow(cast("Client", source), flight.run_id, ended=ended)) as entries:
+        async with aclosing(follow(source, flight.run_id, ended=ended)) as entries:
             async for entry in entries:
                 await part.write(entry.data)
                 await teller.feed(entry)
