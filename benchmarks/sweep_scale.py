@@ -174,8 +174,8 @@ async def _inline(job: Callable[[], Any]) -> Any:
 
 
 def _plan(runs: int, folder: Path) -> SweepPlan:
+    from fanbench.sweeps.attempts import content_identity
     from fanbench.sweeps.plan import PlannedTask, SweepPlan
-    from fanbench.sweeps.units import content_identity
 
     models = min(MODELS, runs)
     slugs = [f"task-{number}" for number in range(runs // models)]

@@ -272,7 +272,10 @@ def test_events(sweep: Sweep) -> None:
         assert state.ended is not None
         assert (state.counts[CellState.DONE], state.counts[CellState.ERRORED]) == (2, 1)
         rows = json.loads(Path("results/summary.json").read_text())["runs"]
-        known = {(unit.model, cell.run_id, cell.output, cell.log) for unit, cell in state.cells.items()}
+        known = {
+            (planned_run.model, cell.run_id, cell.output, cell.log)
+            for planned_run, cell in state.cells.items()
+        }
         assert known == {(row["model"], row["run_id"], row["output"], row["log"]) for row in rows}
 
 

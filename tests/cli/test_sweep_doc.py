@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from fanbench.cli.app import root
-from fanbench.sweeps._sweepfile import Limits, Policy, SweepFile, TaskTable, load
 from fanbench.sweeps.events import ALL_EVENTS
+from fanbench.sweeps.sweep_file import Limits, Policy, SweepFile, TaskTable, load
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "sweep.md").read_text(encoding="utf-8")
 
@@ -33,7 +33,7 @@ def test_every_event() -> None:
     documented = {
         names(cells[0])[0]: names(cells[1]) for cells in rows(section("Events").partition("| field |")[0])
     }
-    fields = {kind.__struct_config__.tag: kind.__struct_fields__ for kind in ALL_EVENTS}
+    fields = {kind.__struct_config__.tag: kind.__struct_encode_fields__ for kind in ALL_EVENTS}
     assert documented == fields
 
 
@@ -42,7 +42,9 @@ def test_every_field() -> None:
     explained = [
         name for cells in rows(section("Events").partition("| field |")[2]) for name in names(cells[0])
     ]
-    assert sorted(explained) == sorted({name for kind in ALL_EVENTS for name in kind.__struct_fields__})
+    assert sorted(explained) == sorted(
+        {name for kind in ALL_EVENTS for name in kind.__struct_encode_fields__}
+    )
 
 
 def test_every_key_of_the_sweep_file() -> None:

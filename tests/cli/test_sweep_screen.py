@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from fanbench.cli.views.sweep_screen import Picture
+from fanbench.sweeps.attempts import PlannedRun
 from fanbench.sweeps.events import (
     BudgetRead,
     CreationChanged,
@@ -29,7 +30,6 @@ from fanbench.sweeps.events import (
     TaskFailed,
 )
 from fanbench.sweeps.state import SweepState
-from fanbench.sweeps.units import Unit
 from fanbench.wire.messages import CreationState, RunState
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
@@ -50,23 +50,23 @@ def lines(state: SweepState, columns: int = 80, rows: int = 24, *, seconds: int 
     return Picture(state, (columns, rows), START + timedelta(seconds=seconds)).lines(colour=False)
 
 
-def unit(model: int, task: int = 0, repeat: int = 1) -> Unit:
-    return Unit(f"task-{task}", f"m{model}", repeat)
+def planned_run(model: int, task: int = 0, repeat: int = 1) -> PlannedRun:
+    return PlannedRun(f"task-{task}", f"m{model}", repeat)
 
 
 def changed(model: int, state: RunState) -> RunChanged:
-    return RunChanged(unit(model), 1, 7, state, "no")
+    return RunChanged(planned_run(model), 1, 7, state, "no")
 
 
 EACH: tuple[SweepEvent, ...] = (
     *(changed(model, RunState.COMPLETED) for model in (0, 1, 2)),
-    *(OutputSaved(unit(model), 1, 7, "o", 1, 1, "d") for model in (0, 1)),
-    *(LogSaved(unit(model), 1, 7, "l", 1, 1) for model in (0, 1)),
+    *(OutputSaved(planned_run(model), 1, 7, "o", 1, 1, "d") for model in (0, 1)),
+    *(LogSaved(planned_run(model), 1, 7, "l", 1, 1) for model in (0, 1)),
     changed(1, RunState.ERRORED),
     changed(3, RunState.RUNNING),
     changed(4, RunState.QUEUED),
-    RunScheduled(unit(5), 1),
-    RunMissing(unit(6), 1, "find", "gone"),
+    RunScheduled(planned_run(5), 1),
+    RunMissing(planned_run(6), 1, "find", "gone"),
 )
 
 
@@ -100,7 +100,7 @@ def test_the_last_line_knows_the_rest() -> None:
     state = sweep(
         1,
         2,
-        RunScheduled(unit(0), 1),
+        RunScheduled(planned_run(0), 1),
         LimitChanged(8, 16, "429"),
         BudgetRead(5.0, 1.25, 0.5),
         Polled("task-0", 1, 10),
@@ -116,7 +116,7 @@ def test_the_last_line_knows_the_rest() -> None:
 
 def test_the_last_lines_of_the_logs() -> None:
     """As many as there is room for, each with its task and model, and nothing that could move the cursor."""
-    written = [LogLine(unit(0), 1, 7, f"line {number}\x1b[2J\r\t") for number in range(30)]
+    written = [LogLine(planned_run(0), 1, 7, f"line {number}\x1b[2J\r\t") for number in range(30)]
     state = sweep(3, 2, *written)
     shown = lines(state)
     assert shown[-1] == "task-0 m0 | line 29[2J"
@@ -158,7 +158,7 @@ def test_it_fits_on_every_screen(
     planned = len(tasks) * len(models)
     state.absorb(SweepStarted("r", "e", tuple(tasks), tuple(models), 1, planned, 0), START)
     state.absorb(TaskFailed(tasks[0], line), START)
-    state.absorb(LogLine(Unit(tasks[0], models[0]), 1, 7, line), START)
+    state.absorb(LogLine(PlannedRun(tasks[0], models[0]), 1, 7, line), START)
     shown = lines(state, columns, rows)
     assert 1 <= len(shown) <= max(1, rows - 1)
     assert all(cell_len(each) <= max(1, columns - 1) and each.isprintable() for each in shown)
@@ -173,7 +173,7 @@ def test_before_it_begins() -> None:
 def test_it_costs_little(tasks: int, models: int) -> None:
     """What is not seen costs nothing: a picture takes a few milliseconds, however large the sweep."""
     events = [changed(model, RunState.RUNNING) for model in range(60)]
-    state = sweep(tasks, models, *events, *(LogLine(unit(0), 1, 7, "x" * 100_000) for _ in range(9)))
+    state = sweep(tasks, models, *events, *(LogLine(planned_run(0), 1, 7, "x" * 100_000) for _ in range(9)))
     lines(state, 120, 40)  # imports
     began = time.thread_time()
     for _ in range(10):

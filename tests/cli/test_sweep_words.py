@@ -15,6 +15,7 @@ from fanbench.cli.views.sweep_screen import Picture
 from fanbench.cli.views.sweep_step import next_stage, question, stage_failure
 from fanbench.errors import RunFailed
 from fanbench.results import Table
+from fanbench.sweeps.attempts import Attempt, Phase, PlannedRun, TaskPhase, TaskRecord
 from fanbench.sweeps.engine import Stage
 from fanbench.sweeps.events import (
     CreationChanged,
@@ -37,12 +38,11 @@ from fanbench.sweeps.plan import PlannedTask, SweepPlan
 from fanbench.sweeps.preview import preview
 from fanbench.sweeps.report import RunRow, RunStatus, SweepReport
 from fanbench.sweeps.state import SweepState
-from fanbench.sweeps.units import Attempt, Phase, TaskPhase, TaskRecord, Unit
 from fanbench.wire.messages import CreationState, RunState
 from tests.sweeps.records import MemoryRecords
 
 AT = datetime(2030, 1, 1, tzinfo=UTC)
-UNIT = Unit("t", "m")
+UNIT = PlannedRun("t", "m")
 STARTED = SweepStarted("results", "http://s", ("t",), ("m", "n"), 1, 2, 0)
 
 
@@ -96,7 +96,7 @@ def test_questions() -> None:
     """Say how much there is to be done."""
     made = preview(planned(repeats=3), known(attempt(Phase.INTENDED)))
     assert "schedule 3 run(s)?" in question("schedule", made)
-    done = attempt(Phase.ENDED, RunState.COMPLETED).but(output=object(), log=object())
+    done = attempt(Phase.ENDED, RunState.COMPLETED).with_(output=object(), log=object())
     assert "follow 2 run(s) to their end" in question("collect", preview(planned(repeats=3), known(done)))
 
 
@@ -162,7 +162,7 @@ def report(*rows: RunRow, stopped: DrainReason | None = None) -> SweepReport:
 
 def errored(repeat: int = 1, attempts: int = 1) -> RunRow:
     return RunRow(
-        Unit("t", "m", repeat), RunStatus.ERRORED, attempts, attempts, run_id=7, error="Traceback\nno"
+        PlannedRun("t", "m", repeat), RunStatus.ERRORED, attempts, attempts, run_id=7, error="Traceback\nno"
     )
 
 
@@ -172,7 +172,7 @@ def test_too_many_failures_are_said_where_they_stopped_something() -> None:
     error = failure(Settings(), report(*rows, stopped=DrainReason.FAILURES))
     assert isinstance(error, RunFailed)
     assert error.message == "0 of 2 runs completed, 2 errored."
-    left = RunRow(Unit("t", "m", 3), RunStatus.UNSCHEDULED)
+    left = RunRow(PlannedRun("t", "m", 3), RunStatus.UNSCHEDULED)
     error = failure(Settings(), report(*rows, left, stopped=DrainReason.FAILURES))
     assert error is not None
     assert error.message == "Too many failures: 0 of 3 runs completed, 2 errored, 1 not scheduled."
@@ -183,7 +183,7 @@ def test_how_to_run_again_what_errored() -> None:
     error = failure(Settings(), report(errored(attempts=3), errored(2, attempts=1)))
     assert error is not None
     assert str(error.hint).endswith("fanbench sweep -o r --retry-errored 3")
-    error = failure(Settings(), report(errored(), RunRow(Unit("t", "m", 2), RunStatus.MISSING)))
+    error = failure(Settings(), report(errored(), RunRow(PlannedRun("t", "m", 2), RunStatus.MISSING)))
     assert error is not None
     assert str(error.hint).endswith("fanbench sweep -o r")
 
@@ -241,9 +241,9 @@ def test_a_task_that_is_ready_says_what_its_runs_do() -> None:
             event
             for model in "mn"
             for event in (
-                RunChanged(Unit("t", model), 1, 7, RunState.COMPLETED),
-                OutputSaved(Unit("t", model), 1, 7, "o", 1, 1, "d"),
-                LogSaved(Unit("t", model), 1, 7, "l", 1, 1),
+                RunChanged(PlannedRun("t", model), 1, 7, RunState.COMPLETED),
+                OutputSaved(PlannedRun("t", model), 1, 7, "o", 1, 1, "d"),
+                LogSaved(PlannedRun("t", model), 1, 7, "l", 1, 1),
             )
         ),
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
+from fanbench.sweeps.attempts import Attempt, TaskRecord
 from fanbench.sweeps.journal import Records
-from fanbench.sweeps.units import Attempt, TaskRecord
 
 __all__ = ["Killed", "Life", "MortalRecords"]
 
@@ -65,8 +65,8 @@ class MortalRecords:
     def attempts(self) -> list[Attempt]:
         return self._records.attempts()
 
-    def strangers(self, task: str) -> frozenset[int]:
-        return self._records.strangers(task)
+    def foreign_runs(self, task: str) -> frozenset[int]:
+        return self._records.foreign_runs(task)
 
     def value(self, name: str) -> str | None:
         return self._records.value(name)
@@ -78,9 +78,9 @@ class MortalRecords:
         saved = list(attempts)
         self._write(lambda: self._records.save_attempts(saved))
 
-    def save_strangers(self, task: str, run_ids: Iterable[int]) -> None:
+    def save_foreign_runs(self, task: str, run_ids: Iterable[int]) -> None:
         saved = list(run_ids)
-        self._write(lambda: self._records.save_strangers(task, saved))
+        self._write(lambda: self._records.save_foreign_runs(task, saved))
 
     def save_value(self, name: str, value: str) -> None:
         self._write(lambda: self._records.save_value(name, value))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fanbench.sweeps.units import Attempt, TaskRecord, Unit
+from fanbench.sweeps.attempts import Attempt, PlannedRun, TaskRecord
 
 __all__ = ["MemoryRecords"]
 
@@ -14,7 +14,7 @@ class MemoryRecords:
 
     def __init__(self) -> None:
         self._tasks: dict[str, TaskRecord] = {}
-        self._attempts: dict[tuple[Unit, int], Attempt] = {}
+        self._attempts: dict[tuple[PlannedRun, int], Attempt] = {}
         self._strangers: dict[str, set[int]] = {}
         self._values: dict[str, str] = {}
 
@@ -28,12 +28,12 @@ class MemoryRecords:
         return [self._attempts[key] for key in sorted(self._attempts)]
 
     def save_attempts(self, attempts: Iterable[Attempt]) -> None:
-        self._attempts.update({(one.unit, one.number): one for one in attempts})
+        self._attempts.update({(one.planned_run, one.number): one for one in attempts})
 
-    def strangers(self, task: str) -> frozenset[int]:
+    def foreign_runs(self, task: str) -> frozenset[int]:
         return frozenset(self._strangers.get(task, ()))
 
-    def save_strangers(self, task: str, run_ids: Iterable[int]) -> None:
+    def save_foreign_runs(self, task: str, run_ids: Iterable[int]) -> None:
         self._strangers.setdefault(task, set()).update(run_ids)
 
     def value(self, name: str) -> str | None:
@@ -46,4 +46,4 @@ class MemoryRecords:
 
     def of(self, task: str, model: str, repeat: int = 1) -> list[Attempt]:
         """The attempts at one unit, oldest first."""
-        return [one for one in self.attempts() if one.unit == Unit(task, model, repeat)]
+        return [one for one in self.attempts() if one.planned_run == PlannedRun(task, model, repeat)]

@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from fanbench import FanbenchError, Forbidden, JournalError, ServerFault, Unauthorized
-from fanbench.sweeps._costs import Unpaid
-from fanbench.sweeps.budget import Budget, granted, run_cost, scouts
+from fanbench.sweeps.budget import Budget, PendingCosts, granted, run_cost, scouts
 from fanbench.sweeps.events import BudgetRead, SweepEvent
 from fanbench.wire.messages import ModelProxyQuotas, QuotaBalance, RefillPeriod, TaskQuota
 from tests.operations.fake import FakeClient
@@ -195,9 +194,9 @@ class Server(FakeClient):
         return len(self.times("proxy_quotas"))
 
 
-def unpaid(runs: Mapping[str, int]) -> Unpaid:
+def unpaid(runs: Mapping[str, int]) -> PendingCosts:
     """By model."""
-    made = Unpaid()
+    made = PendingCosts()
     for model, number in runs.items():
         made.add(model, number)
     return made
@@ -410,7 +409,7 @@ told = st.tuples(st.sampled_from("abc"), st.none() | st.floats(0, 9))
 def test_what_is_reserved_is_never_out_of_date(steps: list[tuple[str, int | float | None]]) -> None:
     """Whatever begins, ends, or says what it cost: it is as if it were worked out anew."""
     budget = Budget(Server(), MemoryRecords(), 10.0, lambda event: None)
-    under_way, runs = Unpaid(), Counter[str]()
+    under_way, runs = PendingCosts(), Counter[str]()
     costs: dict[str, list[float]] = {}
     for model, step in steps:
         if isinstance(step, int):
@@ -662,9 +661,9 @@ async def test_a_run_counts_once() -> None:
         desk.finished("t", cost, 7)
     desk.finished("t", None, 8)
     desk.finished("t", None, 8)
-    assert desk.budget.is_told(7)
-    assert desk.budget.is_told(8)
-    assert not desk.budget.is_told(9)
+    assert desk.budget.is_counted(7)
+    assert desk.budget.is_counted(8)
+    assert not desk.budget.is_counted(9)
     again = Desk(Server(), records=desk.records)
     again.finished("t", 2.0, 7)
     assert await again.allow() == 4

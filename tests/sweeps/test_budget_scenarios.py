@@ -76,9 +76,12 @@ class Shop(World):
 
     def excess(self) -> float:
         """What runs cost above the cap at the worst, but for those on models whose price nobody knew by then."""
-        told = {(event.unit.task, event.unit.model): at for at, event in reversed(self.said_of(OutputSaved))}
+        told = {
+            (event.planned_run.task, event.planned_run.model): at
+            for at, event in reversed(self.said_of(OutputSaved))
+        }
         begun = [
-            (round(one.intended_at - EPOCH, 3), (one.unit.task, one.unit.model))
+            (round(one.intended_at - EPOCH, 3), (one.planned_run.task, one.planned_run.model))
             for one in self.attempts()
             if one.run_id is not None
         ]

@@ -14,8 +14,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fanbench import OutputError
-from fanbench.sweeps.artifacts import LogPart, Sealed, clear_parts, log_is_whole, output_is_whole, seal
-from fanbench.sweeps.units import SavedLog, SavedOutput
+from fanbench.sweeps.artifacts import (
+    Fingerprint,
+    LogPart,
+    clear_parts,
+    fingerprint_of,
+    log_is_whole,
+    output_is_whole,
+)
+from fanbench.sweeps.attempts import SavedLog, SavedOutput
 from tests.disk import Disk
 
 T = TypeVar("T")
@@ -61,37 +68,37 @@ def test_the_seal_of_an_output(tmp_path: Path) -> None:
     made(tmp_path, FILES)
     for number, name in enumerate(FILES):
         os.utime(tmp_path / name, ns=(0, 2 * 10**18 - number))
-    assert seal(tmp_path) == Sealed(4, 19, digest, changed=2 * 10**18)
+    assert fingerprint_of(tmp_path) == Fingerprint(4, 19, digest, changed=2 * 10**18)
 
 
 def test_our_log_is_no_part_of_it(tmp_path: Path) -> None:
     """It comes later, and its being there changes nothing; one in a folder of the task is the task's."""
-    before = seal(made(tmp_path, FILES))
+    before = fingerprint_of(made(tmp_path, FILES))
     (tmp_path / "run.log").write_text("said")
-    assert seal(tmp_path) == before
+    assert fingerprint_of(tmp_path) == before
     (tmp_path / "sub" / "run.log").write_text("other")
-    assert seal(tmp_path) != before
+    assert fingerprint_of(tmp_path) != before
 
 
 def test_links_are_not_followed(tmp_path: Path) -> None:
     """Neither into a circle nor to somebody's files."""
-    before = seal(made(tmp_path / "out", FILES))
+    before = fingerprint_of(made(tmp_path / "out", FILES))
     made(tmp_path / "else", {"secret": "x"})
     (tmp_path / "out" / "circle").symlink_to(tmp_path / "out")
     (tmp_path / "out" / "secret").symlink_to(tmp_path / "else" / "secret")
-    assert seal(tmp_path / "out") == before
+    assert fingerprint_of(tmp_path / "out") == before
 
 
 def test_an_output_without_files(tmp_path: Path) -> None:
     """It is one."""
-    assert seal(tmp_path) == Sealed(0, 0, hashlib.sha256().hexdigest(), 0)
+    assert fingerprint_of(tmp_path) == Fingerprint(0, 0, hashlib.sha256().hexdigest(), 0)
     assert output_is_whole(tmp_path.parent, SavedOutput(tmp_path.name, 0, 0, ""))
 
 
 def test_an_output_that_cannot_be_read(tmp_path: Path) -> None:
     """The error names it."""
     with pytest.raises(OutputError, match=r"Cannot read the output .*gone"):
-        seal(tmp_path / "gone")
+        fingerprint_of(tmp_path / "gone")
 
 
 contents = st.dictionaries(
@@ -108,7 +115,7 @@ def test_seals_are_the_same_for_the_same_and_only_for_these(
     first, second = (made(tmp_path_factory.mktemp("out"), files) for files in (one, other))
     one.pop("run.log", None)
     other.pop("run.log", None)
-    assert (seal(first).digest == seal(second).digest) is (one == other)
+    assert (fingerprint_of(first).digest == fingerprint_of(second).digest) is (one == other)
 
 
 def later(path: Path, text: str) -> None:
@@ -169,7 +176,7 @@ def test_whether_an_output_is_whole(tmp_path: Path, harm: Callable[[Path], objec
 
 
 def saved_output(folder: Path) -> SavedOutput:
-    found = seal(folder)
+    found = fingerprint_of(folder)
     return SavedOutput("t/7", found.files, found.size, found.digest, found.changed)
 
 

@@ -12,6 +12,15 @@ import pytest
 
 from fanbench.sweeps._engine.board import Board, fits
 from fanbench.sweeps._engine.book import Book, Outcome, outcome
+from fanbench.sweeps.attempts import (
+    Attempt,
+    Phase,
+    PlannedRun,
+    SavedLog,
+    SavedOutput,
+    TaskPhase,
+    content_identity,
+)
 from fanbench.sweeps.engine import Engine, Stage
 from fanbench.sweeps.events import (
     DrainReason,
@@ -26,7 +35,6 @@ from fanbench.sweeps.events import (
 )
 from fanbench.sweeps.options import Rules
 from fanbench.sweeps.plan import PlannedTask, SweepPlan
-from fanbench.sweeps.units import Attempt, Phase, SavedLog, SavedOutput, TaskPhase, Unit, content_identity
 from fanbench.wire.messages import CreationState, Run, RunState, TaskSlug
 from tests.operations.fake import Course, FakeClient, not_found
 from tests.sweeps.records import MemoryRecords
@@ -237,13 +245,13 @@ async def test_both_event_loops(tmp_path: Path) -> None:
 
 # --- Small rules --------------------------------------------------------------------------------------------
 
-UNIT = Unit("t", "m")
+UNIT = PlannedRun("t", "m")
 OUTPUT, LOG = SavedOutput("o", 1, 1, "x"), SavedLog("l", 1, 1)
 
 
 def attempt(phase: Phase, state: RunState | None = None, *, number: int = 1, whole: bool = False) -> Attempt:
     made = Attempt(UNIT, number, "now", 1, phase, 0.0, state=state)
-    return made.but(output=OUTPUT, log=LOG) if whole else made
+    return made.with_(output=OUTPUT, log=LOG) if whole else made
 
 
 @pytest.mark.parametrize(
@@ -264,7 +272,7 @@ def attempt(phase: Phase, state: RunState | None = None, *, number: int = 1, who
 )
 def test_outcomes(attempts: list[Attempt], given_up: bool, expected: Outcome) -> None:
     """Each planned run is counted as exactly one thing; attempts at other contents do not count."""
-    other = attempt(Phase.ENDED, RunState.COMPLETED, whole=True).but(identity="then", number=9)
+    other = attempt(Phase.ENDED, RunState.COMPLETED, whole=True).with_(identity="then", number=9)
     assert outcome([*attempts, other], "now", given_up=given_up) is expected
 
 
@@ -277,7 +285,7 @@ def run(run_id: int, version: int = 1) -> Run:
 )
 def test_runs_fit_attempts_of_their_version(theirs: int, ours: int, fit: bool) -> None:
     """As far as both versions are known."""
-    assert fits(run(1, theirs), attempt(Phase.INTENDED).but(version=ours)) is fit
+    assert fits(run(1, theirs), attempt(Phase.INTENDED).with_(version=ours)) is fit
 
 
 def board_with(tmp_path: Path, *attempts: Attempt) -> Board:
@@ -295,32 +303,32 @@ def board_with(tmp_path: Path, *attempts: Attempt) -> Board:
 
 
 def found(board: Board) -> dict[int, int | None]:
-    return {flight.unit.repeat: flight.attempt.run_id for flight in board.flights.values()}
+    return {flight.planned_run.repeat: flight.attempt.run_id for flight in board.flights.values()}
 
 
 def test_new_runs_go_to_the_attempts_in_their_order(tmp_path: Path) -> None:
     """The lowest id belongs to the attempt that was intended first; what is left over is a stranger's."""
-    second = attempt(Phase.SCHEDULED).but(unit=Unit("t", "m", 2), intended_at=1.0)
+    second = attempt(Phase.SCHEDULED).with_(planned_run=PlannedRun("t", "m", 2), intended_at=1.0)
 
     async def main() -> None:
         board = board_with(tmp_path, attempt(Phase.SCHEDULED), second)
         board.book.commit(board.assign({"m": [run(7), run(5), run(6), run(4, version=3)]}, 0.0))
         assert found(board) == {1: 5, 2: 6}
-        assert board.strangers == board.book.records.strangers("t") == {4, 7}
+        assert board.foreign_runs == board.book.records.foreign_runs("t") == {4, 7}
 
     in_virtual_time(main)
 
 
 def test_runs_of_earlier_contents_are_remembered(tmp_path: Path) -> None:
     """A run of an attempt at an earlier content is neither taken for one of this, nor a stranger."""
-    early = attempt(Phase.INTENDED).but(identity="then")
-    now = attempt(Phase.INTENDED, number=2).but(version=2)
+    early = attempt(Phase.INTENDED).with_(identity="then")
+    now = attempt(Phase.INTENDED, number=2).with_(version=2)
 
     async def main() -> None:
         board = board_with(tmp_path, early, now)
         board.book.commit(board.assign({"m": [run(5, 1), run(6, 2)]}, 0.0))
         assert found(board) == {1: 6}
-        assert board.strangers == set()
+        assert board.foreign_runs == set()
         assert [one.run_id for one in board.book.attempts(UNIT)] == [5, 6]
 
     in_virtual_time(main)

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from fanbench import JournalError, SweepLocked
 from fanbench.sweeps import _journal_file
+from fanbench.sweeps.attempts import Attempt, Phase, PlannedRun, SavedLog, SavedOutput, TaskPhase, TaskRecord
 from fanbench.sweeps.journal import JOURNAL, Journal, Records, set_aside
 from fanbench.sweeps.lock import FolderLock
-from fanbench.sweeps.units import Attempt, Phase, SavedLog, SavedOutput, TaskPhase, TaskRecord, Unit
 from fanbench.wire.messages import RunState
 from tests.disk import Disk
 from tests.sweeps.processes import begun, ended
@@ -29,7 +29,7 @@ LOG = SavedLog("t/1/m/7/run.log", lines=2, size=12)
 
 
 def attempt(number: int = 1, model: str = "m", **fields: object) -> Attempt:
-    return Attempt(Unit("t", model), number, "content-1:x", 1, Phase.INTENDED, 1e9).but(**fields)
+    return Attempt(PlannedRun("t", model), number, "content-1:x", 1, Phase.INTENDED, 1e9).with_(**fields)
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ names = st.sampled_from(["a", "b", "owner/a", "ä 🚀"])
 counts = st.integers(0, 2**63 - 1)
 attempts = st.builds(
     Attempt,
-    unit=st.builds(Unit, names, names, st.integers(1, 3)),
+    planned_run=st.builds(PlannedRun, names, names, st.integers(1, 3)),
     number=st.integers(1, 3),
     identity=texts,
     version=counts,
@@ -70,7 +70,7 @@ def task_saved(record: TaskRecord) -> Write:
 
 
 def strangers_saved(task: str, run_ids: list[int]) -> Write:
-    return lambda records: records.save_strangers(task, run_ids)
+    return lambda records: records.save_foreign_runs(task, run_ids)
 
 
 def value_saved(name: str, value: str) -> Write:
@@ -90,7 +90,7 @@ def content(records: Records) -> tuple[object, ...]:
     return (
         records.attempts(),
         records.tasks(),
-        [records.strangers(name) for name in known],
+        [records.foreign_runs(name) for name in known],
         [records.value(name) for name in known],
     )
 
@@ -237,14 +237,14 @@ WRITER = """
 import sys
 from pathlib import Path
 from fanbench.sweeps.journal import Journal
-from fanbench.sweeps.units import Attempt, Phase, Unit
+from fanbench.sweeps.attempts import Attempt, Phase, PlannedRun
 
 journal = Journal.open(Path(sys.argv[1]))
 size, together = int(sys.argv[2]), int(sys.argv[3])
 print("ready")
 for number in range(1, 10**9, together):
     journal.save_attempts(
-        Attempt(Unit("t", "m"), number + more, "i", 1, Phase.INTENDED, 0.0, error="x" * size)
+        Attempt(PlannedRun("t", "m"), number + more, "i", 1, Phase.INTENDED, 0.0, error="x" * size)
         for more in range(together)
     )
     print(number + together - 1)
@@ -323,13 +323,13 @@ import sys
 from itertools import count
 from pathlib import Path
 from fanbench.sweeps.journal import Journal
-from fanbench.sweeps.units import Attempt, Phase, Unit
+from fanbench.sweeps.attempts import Attempt, Phase, PlannedRun
 
 journal = Journal.open(Path(sys.argv[1]))
 print("ready")
 for turn in count(1):
     journal.save_attempts(
-        Attempt(Unit("t", "m"), number, "i", turn, Phase.INTENDED, 0.0, error="x" * 20_000) for number in range(7)
+        Attempt(PlannedRun("t", "m"), number, "i", turn, Phase.INTENDED, 0.0, error="x" * 20_000) for number in range(7)
     )
     print(turn)
 """
@@ -534,14 +534,14 @@ import resource, sys
 from pathlib import Path
 from fanbench import JournalError
 from fanbench.sweeps.journal import Journal
-from fanbench.sweeps.units import Attempt, Phase, Unit
+from fanbench.sweeps.attempts import Attempt, Phase, PlannedRun
 
 journal = Journal.open(Path(sys.argv[1]))
 resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
 done = 0
 try:
     while True:
-        journal.save_attempts([Attempt(Unit("t", "m"), done + 1, "i", 1, Phase.INTENDED, 0.0, error="x" * 3000)])
+        journal.save_attempts([Attempt(PlannedRun("t", "m"), done + 1, "i", 1, Phase.INTENDED, 0.0, error="x" * 3000)])
         done += 1
 except JournalError:
     print(done)

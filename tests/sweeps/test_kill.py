@@ -121,7 +121,7 @@ class Kills(RuleBasedStateMachine):
         models=st.integers(1, 3),
         repeats=st.integers(1, 2),
         retry_errored=st.integers(0, 1),
-        strangers=st.booleans(),
+        foreign_runs=st.booleans(),
         by_slug=st.booleans(),
     )
     def begin(
@@ -131,18 +131,18 @@ class Kills(RuleBasedStateMachine):
         models: int,
         repeats: int,
         retry_errored: int,
-        strangers: bool,
+        foreign_runs: bool,
         by_slug: bool,
     ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="fanbench-kill-"))
         self.edits = 0
         rules = Rules(retry_errored=retry_errored, streams=3, downloads=2)
         self.world = World(self.folder, scenario, tasks=tasks, models=models, repeats=repeats, rules=rules)
-        if strangers or by_slug:
+        if foreign_runs or by_slug:
             self.world.kaggle.have_task("t1", "somebody's")
         if by_slug:
             del self.world.texts["t1"]
-        if strangers:
+        if foreign_runs:
             self.world.kaggle.have_run("t1", "m1", Course(running=20.0), age=5.0)
             self.world.kaggle.have_run("t1", "m1", age=50.0)
             self.world.kaggle.will_run(15.0, "t1", "m9")

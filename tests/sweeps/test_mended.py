@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from fanbench.sweeps.attempts import Phase, TaskPhase, TaskRecord
 from fanbench.sweeps.engine import Engine
 from fanbench.sweeps.events import (
     DrainReason,
@@ -24,7 +25,6 @@ from fanbench.sweeps.events import (
 from fanbench.sweeps.journal import Journal
 from fanbench.sweeps.options import Rules
 from fanbench.sweeps.state import SweepState
-from fanbench.sweeps.units import Phase, TaskPhase, TaskRecord
 from fanbench.wire.messages import RunState
 from tests.sweeps.scenario import Course, Fault, Scenario, always, cut, fault
 from tests.sweeps.world import World

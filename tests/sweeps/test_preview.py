@@ -13,21 +13,21 @@ from hypothesis import strategies as st
 
 from fanbench import FanbenchError, ServerFault
 from fanbench.operations.quota import Quota, Quotas
-from fanbench.sweeps.options import Rules
-from fanbench.sweeps.plan import PlannedTask, SweepPlan
-from fanbench.sweeps.preview import Counts, Preview, preview, read_quotas
-from fanbench.sweeps.push_decision import PushStep
-from fanbench.sweeps.units import (
+from fanbench.sweeps.attempts import (
     Attempt,
     Phase,
+    PlannedRun,
     SavedLog,
     SavedOutput,
     TaskPhase,
     TaskRecord,
-    Unit,
     content_identity,
     version_identity,
 )
+from fanbench.sweeps.decide import PushStep
+from fanbench.sweeps.options import Rules
+from fanbench.sweeps.plan import PlannedTask, SweepPlan
+from fanbench.sweeps.preview import Counts, Preview, preview, read_quotas
 from fanbench.wire.messages import (
     CreationState,
     ModelProxyQuotas,
@@ -60,7 +60,7 @@ def plan(
 
 
 def attempt(model: str, phase: Phase, *, number: int = 1, identity: str = MINE, repeat: int = 1) -> Attempt:
-    return Attempt(Unit("t", model, repeat), number, identity, 1, phase, 0.0)
+    return Attempt(PlannedRun("t", model, repeat), number, identity, 1, phase, 0.0)
 
 
 def records(*attempts: Attempt, task: TaskRecord | None = None) -> MemoryRecords:
@@ -95,9 +95,9 @@ def test_each_run_is_counted_by_what_it_needs_next() -> None:
             attempt("b", Phase.INTENDED),
             attempt("c", Phase.FOUND),
             ended,
-            attempt("e", Phase.ENDED).but(output=OUTPUT),
-            attempt("f", Phase.ENDED).but(output=OUTPUT, log=LOG),
-            attempt("g", Phase.ENDED, identity="earlier").but(output=OUTPUT, log=LOG),
+            attempt("e", Phase.ENDED).with_(output=OUTPUT),
+            attempt("f", Phase.ENDED).with_(output=OUTPUT, log=LOG),
+            attempt("g", Phase.ENDED, identity="earlier").with_(output=OUTPUT, log=LOG),
             attempt("h", Phase.VOID),
             task=TaskRecord("t", MINE, TaskPhase.READY, 1),
         ),
@@ -109,7 +109,7 @@ def test_each_run_is_counted_by_what_it_needs_next() -> None:
 
 def test_a_task_whose_runs_are_all_done_is_left_alone() -> None:
     """Not even pushed where the server has another version by now."""
-    done = [attempt(model, Phase.ENDED).but(output=OUTPUT, log=LOG) for model in "abc"]
+    done = [attempt(model, Phase.ENDED).with_(output=OUTPUT, log=LOG) for model in "abc"]
     known = records(*done, task=TaskRecord("t", MINE, TaskPhase.READY, 1))
     made = preview(plan(pushed(seen=task("t", version=2))), known)
     assert only(made) == (PushStep.NEW_VERSION, False, Counts(done=3), 0)
@@ -121,7 +121,7 @@ def test_what_errored_is_scheduled_again_if_wanted() -> None:
     """And what is missing of the earlier attempt is fetched, too."""
     from fanbench.wire.messages import RunState
 
-    errored = attempt("a", Phase.ENDED).but(state=RunState.ERRORED)
+    errored = attempt("a", Phase.ENDED).with_(state=RunState.ERRORED)
     known = records(errored, task=TaskRecord("t", MINE, TaskPhase.READY, 1))
     there = pushed(seen=task("t", version=1))
     assert preview(plan(there, models="a"), known).counts == Counts(collect=1)
@@ -139,7 +139,7 @@ def known_attempts(draw: st.DrawFn) -> list[Attempt]:
                 one = attempt(
                     model, phase, number=number, repeat=repeat, identity=draw(st.sampled_from([MINE, "x"]))
                 )
-                attempts.append(one.but(output=draw(st.sampled_from([None, OUTPUT]))))
+                attempts.append(one.with_(output=draw(st.sampled_from([None, OUTPUT]))))
     return attempts
 
 
@@ -291,7 +291,7 @@ def test_nobody_waits_for_quotas_for_long() -> None:
 def test_the_plan_reads_like_this() -> None:
     """A line a task, the sums, what is left, and warnings; nothing that a terminal must interpret."""
     known = records(
-        *(attempt(model, Phase.ENDED).but(output=OUTPUT, log=LOG) for model in "ab"),
+        *(attempt(model, Phase.ENDED).with_(output=OUTPUT, log=LOG) for model in "ab"),
         attempt("c", Phase.FOUND),
         task=TaskRecord("t", MINE, TaskPhase.READY, 4),
     )

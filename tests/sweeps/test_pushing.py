@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fanbench.sweeps.push_decision import PushStep, push_step
-from fanbench.sweeps.units import TaskPhase, TaskRecord, content_identity, version_identity
+from fanbench.sweeps.attempts import TaskPhase, TaskRecord, content_identity, version_identity
+from fanbench.sweeps.decide import PushStep, push_step
 from fanbench.wire.messages import Task
 from tests.operations.fake import task
 

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from fanbench.errors import OutputError
-from fanbench.sweeps.artifacts import seal
+from fanbench.sweeps.artifacts import fingerprint_of
+from fanbench.sweeps.attempts import Attempt, Phase, PlannedRun, SavedLog, SavedOutput, TaskPhase, TaskRecord
 from fanbench.sweeps.events import DrainReason, RunMissing, SweepEnded, SweepStarted
 from fanbench.sweeps.plan import PlannedTask, SweepPlan
 from fanbench.sweeps.report import RunStatus, SweepReport, build_report
 from fanbench.sweeps.state import SweepState
 from fanbench.sweeps.summary import FIELDS, summary, write_summary
-from fanbench.sweeps.units import Attempt, Phase, SavedLog, SavedOutput, TaskPhase, TaskRecord, Unit
 from fanbench.wire.messages import RunState
 from tests.disk import Disk
 from tests.results.build import errored, number, passed, talk, write
@@ -38,33 +38,33 @@ class Folder:
         self.plan = SweepPlan(tasks, models, root, repeats)
         self._next = 10
 
-    def attempt(self, unit: Unit, *, number: int = 1, **fields: Any) -> Attempt:
+    def attempt(self, planned_run: PlannedRun, *, number: int = 1, **fields: Any) -> Attempt:
         fields = {"identity": IDENTITY, "phase": Phase.FOUND, "run_id": self._next, **fields}
         self._next += 1
-        made = Attempt(unit=unit, number=number, version=3, intended_at=0.0, **fields)
+        made = Attempt(planned_run=planned_run, number=number, version=3, intended_at=0.0, **fields)
         self.records.save_attempts([made])
         return made
 
     def collected(
         self,
-        unit: Unit,
+        planned_run: PlannedRun,
         content: dict[str, Any] | None,
         *,
         state: RunState = RunState.COMPLETED,
         **fields: Any,
     ) -> Attempt:
         """An attempt whose output and log are there; `content` is that of its run file."""
-        made = self.attempt(unit, phase=Phase.ENDED, state=state, **fields)
-        path = f"{unit.task}/3/{unit.model}/{made.run_id}"
+        made = self.attempt(planned_run, phase=Phase.ENDED, state=state, **fields)
+        path = f"{planned_run.task}/3/{planned_run.model}/{made.run_id}"
         folder = self.root / path
         if content is not None:
             write(folder / "x.run.json", content)
         else:
             write(folder / "other.txt", "nothing")
         write(folder / "run.log", "hello\n")
-        sealed = seal(folder)
-        made = made.but(
-            output=SavedOutput(path, sealed.files, sealed.size, sealed.digest),
+        fingerprint = fingerprint_of(folder)
+        made = made.with_(
+            output=SavedOutput(path, fingerprint.files, fingerprint.size, fingerprint.digest),
             log=SavedLog(f"{path}/run.log", 1, 6),
         )
         self.records.save_attempts([made])
@@ -83,7 +83,7 @@ def folder(tmp_path: Path) -> Folder:
     return Folder(tmp_path / "results")
 
 
-AM, AN, BM, BN = (Unit(task, model) for task in "ab" for model in "mn")
+AM, AN, BM, BN = (PlannedRun(task, model) for task in "ab" for model in "mn")
 
 
 def named(content: dict[str, Any], task: str = "a") -> dict[str, Any]:
@@ -93,7 +93,7 @@ def named(content: dict[str, Any], task: str = "a") -> dict[str, Any]:
 def test_nothing_has_begun(folder: Folder) -> None:
     """A row for each planned run, in the order of the plan; no folder and no journal are needed."""
     report = build_report(folder.plan, None)
-    assert [row.unit for row in report.rows] == [AM, AN, BM, BN]
+    assert [row.planned_run for row in report.rows] == [AM, AN, BM, BN]
     assert report.counts[RunStatus.UNSCHEDULED] == 4
     assert not report.ok
     assert (report.tokens_in, report.cost_usd, report.seconds) == (None, None, None)
@@ -101,8 +101,8 @@ def test_nothing_has_begun(folder: Folder) -> None:
 
 def test_all_is_there(folder: Folder) -> None:
     """Only then it is ok."""
-    for unit in folder.plan.units:
-        folder.collected(unit, named(passed(), unit.task))
+    for planned_run in folder.plan.planned_runs:
+        folder.collected(planned_run, named(passed(), planned_run.task))
     report = folder.report()
     assert report.ok
     assert report.counts[RunStatus.COMPLETED] == 4
@@ -186,8 +186,8 @@ def test_what_the_events_add(folder: Folder) -> None:
     folder.attempt(AN)
     state = SweepState()
     state.absorb(SweepStarted("r", "e", ("a", "b"), ("m", "n"), 1, 4, 0))
-    for unit in (AM, AN, BM):
-        state.absorb(RunMissing(unit, 1, "timeout", "too long"))
+    for planned_run in (AM, AN, BM):
+        state.absorb(RunMissing(planned_run, 1, "timeout", "too long"))
     state.absorb(SweepEnded(4, 1, 0, 2, 1, 12.5, DrainReason.FAILURES))
     report = folder.report().after(state)
     assert [row.status.value for row in report.rows] == ["completed", "missing", "missing", "unscheduled"]
@@ -276,9 +276,9 @@ def test_the_run_file_of_the_task_is_taken(folder: Folder) -> None:
     assert made.output is not None
     path = folder.root / made.output.path
     write(path / "other.run.json", named(number(0.75), "Other"))
-    sealed = seal(path)
-    output = SavedOutput(made.output.path, sealed.files, sealed.size, sealed.digest)
-    folder.records.save_attempts([made.but(output=output)])
+    fingerprint = fingerprint_of(path)
+    output = SavedOutput(made.output.path, fingerprint.files, fingerprint.size, fingerprint.digest)
+    folder.records.save_attempts([made.with_(output=output)])
     assert folder.cell() == "0.25"
 
 
@@ -286,7 +286,7 @@ def test_an_owner_in_the_slug_is_a_folder(tmp_path: Path) -> None:
     """And the results are found in it."""
     folder = Folder(tmp_path)
     folder.plan = SweepPlan((PlannedTask("me/a", IDENTITY, None),), ("m",), tmp_path)
-    folder.collected(Unit("me/a", "m"), named(passed()))
+    folder.collected(PlannedRun("me/a", "m"), named(passed()))
     assert folder.cell() == "✓"
 
 
@@ -325,9 +325,9 @@ def test_repeats_share_a_cell(tmp_path: Path, contents: list[dict[str, Any] | st
     folder = Folder(tmp_path, models=("m",), repeats=len(contents))
     for repeat, content in enumerate(contents, 1):
         if isinstance(content, dict):
-            folder.collected(Unit("a", "m", repeat), named(content))
+            folder.collected(PlannedRun("a", "m", repeat), named(content))
         elif content is not None:
-            folder.collected(Unit("a", "m", repeat), named(errored()), state=RunState.ERRORED)
+            folder.collected(PlannedRun("a", "m", repeat), named(errored()), state=RunState.ERRORED)
     assert folder.cell() == text
 
 
@@ -335,8 +335,10 @@ def test_an_interval_is_shown(tmp_path: Path) -> None:
     """Of each run."""
     folder = Folder(tmp_path, models=("m",), repeats=2)
     result = {"numericResult": {"value": 0.8, "confidenceInterval": 0.1}}
-    folder.collected(Unit("a", "m", 1), named({**number(0), "results": [{"type": "AGGREGATED", **result}]}))
-    folder.collected(Unit("a", "m", 2), named(number(0.7)))
+    folder.collected(
+        PlannedRun("a", "m", 1), named({**number(0), "results": [{"type": "AGGREGATED", **result}]})
+    )
+    folder.collected(PlannedRun("a", "m", 2), named(number(0.7)))
     assert folder.cell() == "0.8 ± 0.1, 0.7"
 
 
@@ -358,8 +360,10 @@ def test_as_many_models_as_tasks_stay_across(tmp_path: Path) -> None:
 def test_usage_is_in_the_order_of_the_plan(tmp_path: Path) -> None:
     """As the models are in the other table."""
     folder = Folder(tmp_path, models=("n", "m"))
-    for unit in folder.plan.units:
-        folder.collected(unit, {**named(passed(), unit.task), "modelVersion": {"slug": unit.model}})
+    for planned_run in folder.plan.planned_runs:
+        folder.collected(
+            planned_run, {**named(passed(), planned_run.task), "modelVersion": {"slug": planned_run.model}}
+        )
     assert [row[0] for row in folder.report().usage().rows] == ["n", "m"]
 
 
@@ -392,7 +396,7 @@ def test_the_summary(folder: Folder) -> None:
 def test_a_summary_of_what_is_not_known(folder: Folder) -> None:
     """No version is none, not 0; when it was written is said in UTC; what is no text does not stop it."""
     folder.attempt(AM, phase=Phase.ENDED, state=RunState.ERRORED, error="no file \udcff")
-    folder.records.save_attempts([one.but(version=0) for one in folder.records.attempts()])
+    folder.records.save_attempts([one.with_(version=0) for one in folder.records.attempts()])
     content = summary(folder.report(), now=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
     assert content["written"] == "2026-01-02T03:04:05.000Z"
     assert content["runs"][0]["version"] is None

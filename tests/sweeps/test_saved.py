@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from fanbench import UsageError
 from fanbench.errors import JournalError, SweepError
+from fanbench.sweeps.attempts import version_identity
 from fanbench.sweeps.journal import Journal
 from fanbench.sweeps.options import MaxFailures, Rules
 from fanbench.sweeps.plan import PlannedTask, SweepPlan
 from fanbench.sweeps.resume import Saved, refuse_other_sweep, resumed, same_sweep, saved_text, spec_of
 from fanbench.sweeps.spec import SweepSpec, TaskChoice
-from fanbench.sweeps.units import version_identity
 from tests.operations.fake import model
 from tests.sweeps.test_planner import client, file, plan
 
@@ -106,7 +106,7 @@ async def test_what_is_saved_makes_the_same_plan_again(
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     second = await plan(server, saved.spec)
-    assert second.units == first.units
+    assert second.planned_runs == first.planned_runs
     assert [one.identity for one in second.tasks] == [one.identity for one in first.tasks]
     assert (second.rules, second.output) == (first.rules, tmp_path / "results")
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from fanbench.sweeps.attempts import Phase, TaskPhase
 from fanbench.sweeps.events import (
     LogLine,
     LogSaved,
@@ -18,7 +19,6 @@ from fanbench.sweeps.events import (
     TaskReady,
 )
 from fanbench.sweeps.options import Rules
-from fanbench.sweeps.units import Phase, TaskPhase
 from fanbench.wire.messages import CreationState
 from tests.sweeps.scenario import Course, Scenario, always
 from tests.sweeps.world import World
@@ -76,7 +76,10 @@ def test_no_task_waits_for_another(tmp_path: Path) -> None:
     world = World(tmp_path, scenario, tasks=3, models=2)
     assert world.run()
     world.check_all_done()
-    saved = {(event.unit.task, event.unit.model): second for second, event in world.said_of(OutputSaved)}
+    saved = {
+        (event.planned_run.task, event.planned_run.model): second
+        for second, event in world.said_of(OutputSaved)
+    }
     assert all(saved[quick] < 10 for quick in [("t2", "m2"), ("t3", "m1"), ("t3", "m2")])
     assert saved["t2", "m1"] < 3610
     assert saved["t1", "m1"] > 3600
@@ -190,7 +193,7 @@ def test_a_creation_that_fails(tmp_path: Path) -> None:
     world.serve(creation_end=CreationState.VALIDATION_FAILED)
     assert world.run()
     assert world.counts == (2, 0, 2, 0)
-    assert {(event.unit.task, event.stage) for event in world.missing()} == {("t1", "push")}
+    assert {(event.planned_run.task, event.stage) for event in world.missing()} == {("t1", "push")}
     assert [event.task for event in world.of(TaskFailed)] == ["t1"]
     assert world.records.tasks()["t1"].phase == TaskPhase.FAILED
     world.serve(creation_end=CreationState.COMPLETED)
@@ -276,7 +279,7 @@ def test_older_runs_are_none_of_ours(tmp_path: Path) -> None:
     """Runs of older versions and of other people, ended or not, are not taken for ours."""
     world = World(tmp_path, Scenario(one_in_flight=False), models=2)
     world.kaggle.have_task("t1", "somebody's")
-    strangers = [
+    foreign_runs = [
         world.kaggle.have_run("t1", "m1", age=1000.0),
         world.kaggle.have_run("t1", "m2", Course(running=500.0), age=10.0),
     ]
@@ -284,7 +287,7 @@ def test_older_runs_are_none_of_ours(tmp_path: Path) -> None:
     assert world.run()
     world.check_all_done()
     assert world.seconds < 20
-    assert {run.id for run in strangers} <= world.records.strangers("t1")
+    assert {run.id for run in foreign_runs} <= world.records.foreign_runs("t1")
 
 
 # --- Stages -------------------------------------------------------------------------------------------------

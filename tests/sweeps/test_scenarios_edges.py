@@ -131,11 +131,11 @@ def test_strangers_of_an_earlier_process_are_strangers(tmp_path: Path) -> None:
     world = World(tmp_path, Scenario(one_in_flight=False), models=2)
     world.texts.clear()
     world.kaggle.have_task("t1")
-    strangers = {world.kaggle.have_run("t1", model, age=60.0).id for model in world.models}
+    foreign_runs = {world.kaggle.have_run("t1", model, age=60.0).id for model in world.models}
     assert not world.run(kill_in=("schedule", False))
     assert world.run()
     world.check_all_done()
-    assert not strangers & {one.run_id for one in world.attempts()}
+    assert not foreign_runs & {one.run_id for one in world.attempts()}
     assert len(world.kaggle.ours()) == 2
 
 

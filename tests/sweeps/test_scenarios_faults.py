@@ -161,7 +161,7 @@ def test_one_model_that_the_server_does_not_know(tmp_path: Path) -> None:
     world = World(tmp_path, Scenario(refused=frozenset({"m3"})), tasks=2, models=5)
     assert world.run()
     assert world.counts == (8, 0, 2, 0)
-    assert {(event.unit.model, event.stage) for event in world.missing()} == {("m3", "schedule")}
+    assert {(event.planned_run.model, event.stage) for event in world.missing()} == {("m3", "schedule")}
     assert world.calls["schedule"] <= 2 * 6
     world.check()
 
@@ -249,7 +249,7 @@ def test_a_log_that_is_cut(tmp_path: Path) -> None:
     world = World(tmp_path, Scenario(course=course), models=2)
     assert world.run()
     world.check_all_done()
-    said = [event.line for event in world.of(LogLine) if event.unit.model == "m1"]
+    said = [event.line for event in world.of(LogLine) if event.planned_run.model == "m1"]
     assert said == [text.strip() for _, text in LOG]
 
 
@@ -352,7 +352,7 @@ def test_an_output_that_never_comes(tmp_path: Path, course: Course) -> None:
     world = World(tmp_path, Scenario(course=course_of), models=3)
     assert world.run()
     assert world.counts == (2, 0, 1, 0)
-    assert [(event.unit.model, event.stage) for event in world.missing()] == [("m1", "download")]
+    assert [(event.planned_run.model, event.stage) for event in world.missing()] == [("m1", "download")]
     assert world.seconds < 400
     world.check()
     world.kaggle.runs[1001].downloads = 10_000
@@ -367,10 +367,10 @@ def test_a_task_that_vanishes(tmp_path: Path) -> None:
     world = World(tmp_path, Scenario(course=always(running=20.0)), tasks=2, models=2)
 
     def vanish(event: SweepEvent, engine: Engine) -> None:
-        if isinstance(event, RunFound) and event.unit.task == "t2":
+        if isinstance(event, RunFound) and event.planned_run.task == "t2":
             world.kaggle.tasks.pop("t2", None)
 
     assert world.run(meanwhile=vanish)
     assert world.counts == (2, 0, 2, 0)
-    assert {(event.unit.task, event.stage) for event in world.missing()} == {("t2", "watch")}
+    assert {(event.planned_run.task, event.stage) for event in world.missing()} == {("t2", "watch")}
     assert world.seconds < 120

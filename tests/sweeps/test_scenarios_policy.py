@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fanbench.sweeps.attempts import Phase
 from fanbench.sweeps.engine import Engine
 from fanbench.sweeps.events import (
     BudgetRead,
@@ -19,7 +20,6 @@ from fanbench.sweeps.events import (
     TaskPushed,
 )
 from fanbench.sweeps.options import MaxFailures, Rules
-from fanbench.sweeps.units import Phase
 from fanbench.wire.messages import RunState
 from tests.sweeps.scenario import Course, Scenario, always, errored
 from tests.sweeps.world import World
@@ -65,7 +65,7 @@ def test_errored_runs_are_tried_again(tmp_path: Path) -> None:
     assert world.counts == (2, 1, 0, 0)
     attempts = {model: [one.number for one in world.records.of("t1", model)] for model in world.models}
     assert attempts == {"m1": [1], "m2": [1, 2], "m3": [1, 2, 3]}
-    assert sorted(event.unit.model for event in world.of(RetryPlanned)) == ["m2", "m3", "m3"]
+    assert sorted(event.planned_run.model for event in world.of(RetryPlanned)) == ["m2", "m3", "m3"]
     assert world.run()
     assert world.calls.total() == 0
 
@@ -131,7 +131,7 @@ def test_a_run_that_takes_too_long(tmp_path: Path) -> None:
     world = World(tmp_path, Scenario(course=course), models=3, rules=Rules(timeout=30.0))
     assert world.run()
     assert world.counts == (2, 0, 1, 0)
-    assert [(event.unit.model, event.stage) for event in world.missing()] == [("m1", "timeout")]
+    assert [(event.planned_run.model, event.stage) for event in world.missing()] == [("m1", "timeout")]
     assert 32 <= world.seconds <= 36
     (found,) = world.attempts(Phase.FOUND)
     assert found.run_id == 1001

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from fanbench.sweeps.attempts import TaskPhase, TaskRecord, content_identity
 from fanbench.sweeps.engine import Engine
 from fanbench.sweeps.events import CreationChanged, DrainReason, SweepEvent, TaskFailed, TaskPushed, TaskReady
 from fanbench.sweeps.options import Rules
-from fanbench.sweeps.units import TaskPhase, TaskRecord, content_identity
 from fanbench.wire.messages import CreationState, Task, TaskSlug
 from tests.sweeps.kaggle import EPOCH, SimulatedKaggle
 from tests.sweeps.scenario import Course, Fault, Scenario, bad_request, cut, fault, throttled
@@ -178,7 +178,10 @@ def test_an_attempt_that_comes_to_nothing_after_a_push_has_failed(tmp_path: Path
     world.serve(faults=(Fault("create", bad_request, times=math.inf),))
     assert world.run()
     assert world.counts == (0, 0, 2, 0)
-    assert {(event.unit.model, event.stage) for event in world.missing()} == {("m1", "push"), ("m2", "push")}
+    assert {(event.planned_run.model, event.stage) for event in world.missing()} == {
+        ("m1", "push"),
+        ("m2", "push"),
+    }
 
 
 # --- An end that comes first --------------------------------------------------------------------------------

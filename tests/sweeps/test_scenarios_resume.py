@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from fanbench.sweeps import artifacts
+from fanbench.sweeps.attempts import Phase
 from fanbench.sweeps.events import LogSaved, OutputSaved, RunFound, RunKnown, SweepStarted, TaskPushed
-from fanbench.sweeps.units import Phase
 from tests.sweeps.scenario import Call, Course, Fault, Scenario, always
 from tests.sweeps.world import World
 
@@ -108,7 +108,7 @@ def test_an_output_that_was_deleted_is_fetched_again(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "t1/1/m2")
     assert world.run()
     assert world.calls == {"download": 1, "logs": 1}
-    assert [event.unit.model for event in world.of(OutputSaved)] == ["m2"]
+    assert [event.planned_run.model for event in world.of(OutputSaved)] == ["m2"]
     assert world.counts == (3, 0, 0, 0)
     world.check_all_done()
 
@@ -161,7 +161,7 @@ def test_a_log_that_was_deleted_is_read_again(tmp_path: Path) -> None:
     (tmp_path / "t1/1/m1/1001/run.log").unlink()
     assert world.run()
     assert world.calls == {"logs": 1}
-    assert [event.unit.model for event in world.of(LogSaved)] == ["m1"]
+    assert [event.planned_run.model for event in world.of(LogSaved)] == ["m1"]
     world.check_all_done()
 
 
@@ -243,14 +243,14 @@ def test_runs_of_others_are_not_adopted(tmp_path: Path) -> None:
     world = World(tmp_path, scenario, models=2)
     world.texts.clear()
     world.kaggle.have_task("t1")
-    strangers = {
+    foreign_runs = {
         world.kaggle.have_run("t1", model, age=age).id for model in ("m1", "m2") for age in (90.0, 0.0)
     }
     world.serve(faults=(Fault("schedule", after=True),))
     assert world.run()
     world.check_all_done()
-    assert not strangers & {one.run_id for one in world.attempts()}
-    assert strangers <= world.records.strangers("t1")
+    assert not foreign_runs & {one.run_id for one in world.attempts()}
+    assert foreign_runs <= world.records.foreign_runs("t1")
 
 
 def test_a_run_in_flight_of_somebody_else_serves_as_ours(tmp_path: Path) -> None:

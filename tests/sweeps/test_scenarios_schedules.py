@@ -9,10 +9,10 @@ from pathlib import Path
 import anyio
 import pytest
 
+from fanbench.sweeps.attempts import Phase
 from fanbench.sweeps.engine import Engine
 from fanbench.sweeps.events import BudgetRead, DrainReason, SweepEvent
 from fanbench.sweeps.options import Rules
-from fanbench.sweeps.units import Phase
 from fanbench.wire.messages import RunState, ScheduleResult
 from tests.sweeps.kaggle import SimulatedKaggle
 from tests.sweeps.scenario import Course, Fault, Scenario, always, fault

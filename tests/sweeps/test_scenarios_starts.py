@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from fanbench.sweeps import engine
+from fanbench.sweeps.attempts import Phase, TaskPhase
 from fanbench.sweeps.engine import Engine
 from fanbench.sweeps.events import (
     Draining,
@@ -25,7 +26,6 @@ from fanbench.sweeps.events import (
     TaskReady,
 )
 from fanbench.sweeps.options import MaxFailures, Rules
-from fanbench.sweeps.units import Phase, TaskPhase
 from fanbench.wire.messages import RunState
 from tests.sweeps.scenario import Course, Scenario, always, errored
 from tests.sweeps.world import World
@@ -83,7 +83,7 @@ def test_a_schedule_call_of_a_clock_that_was_set_back(tmp_path: Path) -> None:
     """One that seems to be made in an hour is waited for as one of just now."""
     world = World(tmp_path, Scenario(one_in_flight=False))
     assert not world.run(kill_in=("schedule", False))
-    world.records.save_attempts([one.but(intended_at=one.intended_at + 3600.0) for one in world.attempts()])
+    world.records.save_attempts([one.with_(intended_at=one.intended_at + 3600.0) for one in world.attempts()])
     assert world.run()
     world.check_all_done()
     assert world.times(RunScheduled)[0] < 15

@@ -143,7 +143,7 @@ def test_a_run_that_is_given_up_is_not_followed_any_more(tmp_path: Path) -> None
     world = World(tmp_path, scenario, tasks=2, rules=Rules(streams=1, timeout=50.0))
     assert world.run()
     assert world.counts == (1, 0, 1, 0)
-    told = [when for when, event in world.said_of(LogLine) if event.unit.task == "t2"]
+    told = [when for when, event in world.said_of(LogLine) if event.planned_run.task == "t2"]
     assert told[0] < world.kaggle.ours("t2")[0].ends - 10
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fanbench.sweeps.attempts import PlannedRun
 from fanbench.sweeps.events import (
     ALL_EVENTS,
     BudgetRead,
@@ -36,11 +37,10 @@ from fanbench.sweeps.events import (
     write_event,
 )
 from fanbench.sweeps.state import CellState, SweepState, read_event
-from fanbench.sweeps.units import Unit
 from fanbench.wire.messages import CreationState, RunState
 
 START = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
-UNIT = Unit("a", "m")
+UNIT = PlannedRun("a", "m")
 STARTED = SweepStarted("results", "http://server", ("a", "b"), ("m", "n"), 2, 8, 0)
 
 
@@ -158,13 +158,13 @@ def test_the_pace() -> None:
 
 def test_the_time_that_is_left() -> None:
     """Unknown until a run has ended; then rounds of as many runs as are in flight."""
-    unit = Unit("b", "m")
-    running = [SCHEDULED, FOUND, RunScheduled(unit, 1), RUNNING]
+    planned_run = PlannedRun("b", "m")
+    running = [SCHEDULED, FOUND, RunScheduled(planned_run, 1), RUNNING]
     assert after(*running).seconds_left(START) is None
     state = after(*running, COMPLETED)
     # One took 4 s, one has been in flight for 2, and six are to come, one after the other.
     assert state.seconds_left(START + timedelta(seconds=5)) == 2 + 6 * 4
-    state = after(*running, COMPLETED, RunChanged(unit, 1, 9, RunState.QUEUED))
+    state = after(*running, COMPLETED, RunChanged(planned_run, 1, 9, RunState.QUEUED))
     # One has ended in the 3 s since the first was scheduled, and none of the eight is on disk.
     assert state.seconds_left(START + timedelta(seconds=4)) == 8 * 3
     state = after(*running, COMPLETED, Draining(DrainReason.INTERRUPTED, 1))
@@ -172,7 +172,7 @@ def test_the_time_that_is_left() -> None:
     assert state.seconds_left(START + timedelta(seconds=50)) is None
     state = after(*running, COMPLETED)
     assert state.seconds_left(START + timedelta(seconds=50)) == 6 * 4
-    state = after(*running, COMPLETED, RunScheduled(Unit("b", "n"), 1))
+    state = after(*running, COMPLETED, RunScheduled(PlannedRun("b", "n"), 1))
     # The youngest has just begun; five are to come, two at a time.
     assert state.seconds_left(START + timedelta(seconds=6)) == 4 + 3 * 4
 
@@ -200,12 +200,12 @@ def test_what_is_no_event_is_refused() -> None:
 # --- All events -----------------------------------------------------------------------------------------------
 
 _TEXT = st.text(max_size=8)
-_UNITS = st.builds(Unit, st.sampled_from(["a", "b"]), st.sampled_from(["m", "n"]), st.integers(1, 2))
+_UNITS = st.builds(PlannedRun, st.sampled_from(["a", "b"]), st.sampled_from(["m", "n"]), st.integers(1, 2))
 
 
 def _events_of(kind: type[SweepEvent]) -> st.SearchStrategy[SweepEvent]:
     given_: dict[str, st.SearchStrategy[object]] = {
-        "unit": _UNITS,
+        "planned_run": _UNITS,
         "task": st.sampled_from(["a", "b", "é/🚀"]),
         "attempt": st.integers(1, 3),
         # JSON has no word for what is not finite, and nobody makes such an event.
@@ -234,7 +234,7 @@ def test_what_is_read_back_gives_the_same_state(events: list[SweepEvent]) -> Non
     assert sum(here.counts.values()) == here.planned
     assert all(here.counts[state] == _number(here, state) for state in CellState if state != "planned")
     for task, counts in here.counts_by_task.items():
-        own = [cell for unit, cell in here.cells.items() if unit.task == task]
+        own = [cell for planned_run, cell in here.cells.items() if planned_run.task == task]
         assert counts[CellState.RUNNING] == sum(cell.state is CellState.RUNNING for cell in own)
 
 
@@ -244,7 +244,7 @@ def _number(state: SweepState, which: CellState) -> int:
 
 def test_units_are_those_of_the_plan() -> None:
     """In its order."""
-    units = list(after().units)
-    assert units[:3] == [Unit("a", "m", 1), Unit("a", "m", 2), Unit("a", "n", 1)]
-    assert len(units) == 8
-    assert list(SweepState().units) == []
+    planned_runs = list(after().planned_runs)
+    assert planned_runs[:3] == [PlannedRun("a", "m", 1), PlannedRun("a", "m", 2), PlannedRun("a", "n", 1)]
+    assert len(planned_runs) == 8
+    assert list(SweepState().planned_runs) == []

@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fanbench import UsageError
-from fanbench.sweeps._sweepfile import SCHEMA, Loaded, schema_text, sweep_schema
 from fanbench.sweeps.options import MaxFailures
 from fanbench.sweeps.spec import SweepSpec, TaskChoice, models_from, read_sweep_file
+from fanbench.sweeps.sweep_file import SCHEMA, Loaded, schema_text, sweep_schema
 
 WHOLE = """\
 output = "out"
@@ -240,7 +240,7 @@ def test_any_text_is_read_or_refused(tmp_path: Path, text: str) -> None:
 
 
 def test_the_schema_that_is_shipped_is_up_to_date() -> None:
-    """It is made of the types that the reader uses: `_sweepfile.schema_text` writes it."""
+    """It is made of the types that the reader uses: `sweep_file.schema_text` writes it."""
     assert SCHEMA.read_text(encoding="utf-8") == schema_text()
 
 

@@ -13,12 +13,12 @@ from typing import Any, TypeVar, cast
 import anyio
 
 from fanbench.sweeps.artifacts import clear_parts
+from fanbench.sweeps.attempts import Attempt, Phase, content_identity, version_identity
 from fanbench.sweeps.engine import Engine, Stage
 from fanbench.sweeps.events import RunMissing, SweepEnded, SweepEvent
 from fanbench.sweeps.journal import Journal, Records
 from fanbench.sweeps.options import Rules
 from fanbench.sweeps.plan import PlannedTask, SweepPlan
-from fanbench.sweeps.units import Attempt, Phase, content_identity, version_identity
 from fanbench.wire.messages import RunState
 from tests.sweeps.kaggle import SimulatedKaggle
 from tests.sweeps.life import Killed, MortalRecords
@@ -244,7 +244,7 @@ class World:
                 sought = Counter(
                     one.version
                     for one in self.attempts(Phase.INTENDED, Phase.SCHEDULED)
-                    if (one.unit.task, one.unit.model) == (task_slug, model)
+                    if (one.planned_run.task, one.planned_run.model) == (task_slug, model)
                 )
                 assert unknown <= sought, f"runs of {task_slug} on {model} that nobody will find"
 
@@ -254,13 +254,17 @@ class World:
             if one.run_id is None:
                 continue
             run = self.kaggle.runs[one.run_id]
-            assert (run.task, run.model, run.version) == (one.unit.task, one.unit.model, one.version)
+            assert (run.task, run.model, run.version) == (
+                one.planned_run.task,
+                one.planned_run.model,
+                one.version,
+            )
             version = self.kaggle.tasks[run.task].versions[run.version - 1]
             assert one.identity in (content_identity(version.text, ()), version_identity(version.number))
             if one.phase == Phase.ENDED:
                 assert one.state == run.course.end
             # What the user deletes of an older content is not fetched again.
-            kept = one.identity == self._identity(one.unit.task) or self.folder_of(run).exists()
+            kept = one.identity == self._identity(one.planned_run.task) or self.folder_of(run).exists()
             if one.output is not None and kept:
                 self.check_output(run)
             if one.log is not None and kept:
@@ -303,7 +307,7 @@ class World:
             for one in self.attempts()
             if one.output is not None
             and one.log is not None
-            and one.identity == self._identity(one.unit.task)
+            and one.identity == self._identity(one.planned_run.task)
         ]
         used = {one.run_id for one in done}
         newest = [f"{slug}/{len(task.versions)}" for slug, task in self.kaggle.tasks.items()]
@@ -324,7 +328,8 @@ class World:
             states = [
                 one.state
                 for one in done
-                if (one.unit.task, one.unit.model, one.unit.repeat) == (task, model, repeat)
+                if (one.planned_run.task, one.planned_run.model, one.planned_run.repeat)
+                == (task, model, repeat)
             ]
             failures = states.count(RunState.ERRORED)
             assert failures <= self.rules.retry_errored + 1

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from fanbench.sweeps.units import Attempt, Phase, SavedLog, SavedOutput, TaskPhase, TaskRecord, Unit
+from fanbench.sweeps.attempts import Attempt, Phase, PlannedRun, SavedLog, SavedOutput, TaskPhase, TaskRecord
 from fanbench.wire.messages import RunState
 
 __all__ = [
@@ -65,11 +65,11 @@ def storable(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
-def _sealed(*values: Any) -> tuple[Any, ...]:
+def _add_checksum(*values: Any) -> tuple[Any, ...]:
     return (*values, _checksum(values))
 
 
-def _opened(row: tuple[Any, ...]) -> tuple[Any, ...]:
+def _verify_checksum(row: tuple[Any, ...]) -> tuple[Any, ...]:
     *values, checksum = row
     if checksum != _checksum(tuple(values)):
         raise ValueError("a row is not what was written")
@@ -87,7 +87,7 @@ def _checksum(values: tuple[Any, ...]) -> int:
 
 def task_row(record: TaskRecord) -> tuple[Any, ...]:
     phase, error = record.phase.value, storable(record.error)
-    return _sealed(record.task, record.identity, phase, record.version, error, _real(record.pushed_at))
+    return _add_checksum(record.task, record.identity, phase, record.version, error, _real(record.pushed_at))
 
 
 def read_task(row: tuple[Any, ...]) -> TaskRecord:
@@ -95,14 +95,14 @@ def read_task(row: tuple[Any, ...]) -> TaskRecord:
     Raises:
         ValueError: it is none.
     """
-    task, identity, phase, version, error, pushed_at = _opened(row)
+    task, identity, phase, version, error, pushed_at = _verify_checksum(row)
     return TaskRecord(task, identity, TaskPhase(phase), version, error, pushed_at)
 
 
 def attempt_row(attempt: Attempt) -> tuple[Any, ...]:
-    unit, output, log = attempt.unit, attempt.output, attempt.log
-    return _sealed(
-        *(unit.task, unit.model, unit.repeat, attempt.number),
+    planned_run, output, log = attempt.planned_run, attempt.output, attempt.log
+    return _add_checksum(
+        *(planned_run.task, planned_run.model, planned_run.repeat, attempt.number),
         *(attempt.identity, attempt.version, attempt.phase.value, _real(attempt.intended_at), attempt.run_id),
         *(None if attempt.state is None else attempt.state.value, storable(attempt.error)),
         *(msgspec.structs.astuple(output) if output else (None,) * 5),
@@ -115,10 +115,10 @@ def read_attempt(row: tuple[Any, ...]) -> Attempt:
     Raises:
         ValueError: it is none.
     """
-    row = _opened(row)
+    row = _verify_checksum(row)
     output, log = row[11:16], row[16:19]
     return Attempt(
-        Unit(row[0], row[1], row[2]),
+        PlannedRun(row[0], row[1], row[2]),
         row[3],
         row[4],
         row[5],

@@ -1,4 +1,4 @@
-"""Outputs and logs on the disk: sealed, checked, put in their place.
+"""Outputs and logs on the disk: fingerprinted, checked, put in their place.
 
 All of it waits for the disk: call it in a thread (`Offload`).
 """
@@ -21,19 +21,19 @@ from fanbench._util import files
 from fanbench.errors import OutputError
 from fanbench.sweeps._journal_file import JOURNAL
 from fanbench.sweeps._offload import Offload
-from fanbench.sweeps.units import SavedLog, SavedOutput
+from fanbench.sweeps.attempts import SavedLog, SavedOutput
 from fanbench.wire.safe_unzip import UnpackedFile, changed
 
 __all__ = [
     "RUN_LOG",
+    "Fingerprint",
     "LogPart",
-    "Sealed",
     "clear_parts",
     "contents_of",
+    "fingerprint",
+    "fingerprint_of",
     "log_is_whole",
     "output_is_whole",
-    "seal",
-    "sealed",
 ]
 
 #: The log in a run's folder. It is ours, and no part of the output.
@@ -53,7 +53,7 @@ _BUFFER = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Sealed:
+class Fingerprint:
     """How many files an output has, their bytes altogether, a SHA-256 over their names and contents, and when the
     newest was last written, in nanoseconds since 1970."""
 
@@ -63,7 +63,7 @@ class Sealed:
     changed: int
 
 
-def sealed(contents: Iterable[UnpackedFile]) -> Sealed:
+def fingerprint(contents: Iterable[UnpackedFile]) -> Fingerprint:
     """What an output is that has these files. Our log of the run is no part of it.
 
     The digest is that of one line a file, in the order of their names (as bytes, with slashes): the SHA-256 of
@@ -73,7 +73,7 @@ def sealed(contents: Iterable[UnpackedFile]) -> Sealed:
     digest = hashlib.sha256()
     for name, file in files:
         digest.update(file.digest.encode() + b"  " + name + b"\0")
-    return Sealed(
+    return Fingerprint(
         files=len(files),
         size=sum(file.size for _, file in files),
         digest=digest.hexdigest(),
@@ -81,9 +81,9 @@ def sealed(contents: Iterable[UnpackedFile]) -> Sealed:
     )
 
 
-def seal(folder: Path) -> Sealed:
-    """What the output `folder` is now; see `contents_of` and `sealed`."""
-    return sealed(contents_of(folder))
+def fingerprint_of(folder: Path) -> Fingerprint:
+    """What the output `folder` is now; see `contents_of` and `fingerprint`."""
+    return fingerprint(contents_of(folder))
 
 
 def contents_of(folder: Path) -> list[UnpackedFile]:
@@ -114,7 +114,7 @@ def output_is_whole(root: Path, output: SavedOutput) -> bool:
         if len(found) != output.files or sum(info.st_size for info in found) != output.size:
             return False
         untouched = all(changed(info) <= output.changed for info in found)
-        return untouched or seal(folder).digest == output.digest
+        return untouched or fingerprint_of(folder).digest == output.digest
     except (OSError, OutputError):
         return False
 

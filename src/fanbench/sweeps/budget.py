@@ -20,13 +20,12 @@ import msgspec
 
 from fanbench.errors import FanbenchError, JournalError, Unauthorized
 from fanbench.operations.api import Api
-from fanbench.sweeps._costs import Costs, TaskCosts, Unpaid
 from fanbench.sweeps._journal_file import ANEW
 from fanbench.sweeps.events import BudgetRead, Emit
 from fanbench.sweeps.journal import Records
 from fanbench.wire.messages import ModelProxyQuotas, QuotaBalance, RefillPeriod
 
-__all__ = ["Budget", "granted", "run_cost", "scouts"]
+__all__ = ["Budget", "Costs", "PendingCosts", "TaskCosts", "granted", "run_cost", "scouts"]
 
 # Seconds for which a reading is good, and after which one is not waited for any longer.
 GOOD_FOR = 1.0
@@ -105,6 +104,83 @@ def _nano(dollars: float) -> int:
 # --- What is known ------------------------------------------------------------------------------------------
 
 
+class Costs(msgspec.Struct):
+    """Finished runs, of a task on a model or of all: `total` in US dollars is what the `known` ones cost."""
+
+    known: int = 0
+    total: float = 0.0
+    unknown: int = 0
+
+    def add(self, cost: float | None) -> None:
+        if cost is None:
+            self.unknown += 1
+        else:
+            self.known += 1
+            self.total += cost
+
+    @property
+    def mean(self) -> float | None:
+        return self.total / self.known if self.known else None
+
+
+class TaskCosts(msgspec.Struct):
+    """The finished runs of a task, by model. `dearest` is the highest mean; `revision` changes whenever they do."""
+
+    models: dict[str, Costs] = msgspec.field(default_factory=dict)
+    dearest: float | None = None
+    revision: int = msgspec.field(default=0, name="told")
+
+    def of(self, model: str) -> Costs:
+        return self.models.setdefault(model, Costs())
+
+    def weigh(self) -> None:
+        """After a change."""
+        means = (costs.mean for costs in self.models.values())
+        self.dearest = max((mean for mean in means if mean is not None), default=None)
+        self.revision += 1
+
+    def estimate(self, model: str) -> float | None:
+        """What a run costs. A model that nothing is known of is held to be as dear as the dearest."""
+        return self.models[model].mean if self.knows(model) else self.dearest
+
+    def knows(self, model: str) -> bool:
+        """Whether a run on it has said what it cost."""
+        return model in self.models and self.models[model].known > 0
+
+    @property
+    def silent(self) -> bool:
+        return bool(self.models) and self.dearest is None
+
+
+class PendingCosts:
+    """Runs of one task whose cost is still to be told, by model.
+
+    What they will cost is asked for at each scheduling of any task, and worked out anew only after a change.
+    """
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._runs: Counter[str] = Counter()
+        self._reserved = 0.0
+        self._unseen = 0
+        self._as_of: int | None = None
+
+    def add(self, model: str, runs: int = 1) -> None:
+        self._runs[model] += runs
+        self.total += runs
+        self._as_of = None
+
+    def reserved(self, costs: TaskCosts) -> tuple[float, int]:
+        """US dollars, as `costs` has it, which knows of a cost; and how many runs are on models it knows none of."""
+        if self._as_of != costs.revision:
+            self._reserved = math.fsum(
+                runs * (costs.estimate(model) or 0.0) for model, runs in self._runs.items()
+            )
+            self._unseen = sum(runs for model, runs in self._runs.items() if not costs.knows(model))
+            self._as_of = costs.revision
+        return self._reserved, self._unseen
+
+
 class Ledger(msgspec.Struct):
     """What goes on over several invocations: by the quota and by the run files.
 
@@ -171,7 +247,7 @@ class Budget:
         await self._ask(anew=True)
 
     async def allow(
-        self, task: str, models: Sequence[str], in_flight: Callable[[], Mapping[str, Unpaid]]
+        self, task: str, models: Sequence[str], in_flight: Callable[[], Mapping[str, PendingCosts]]
     ) -> list[str]:
         """On which of `models` a run of `task` may be scheduled now, in this order.
 
@@ -211,7 +287,7 @@ class Budget:
         self._save(f"{_COSTS}{task}", costs)
         self._save(_LEDGER, self._ledger)
 
-    def is_told(self, run_id: int) -> bool:
+    def is_counted(self, run_id: int) -> bool:
         """Whether the run is counted, with a cost or without."""
         return self._told(run_id) != Costs()
 
@@ -238,7 +314,7 @@ class Budget:
 
     # --- The answer ---
 
-    def _decide(self, task: str, models: Sequence[str], in_flight: Mapping[str, Unpaid]) -> list[str]:
+    def _decide(self, task: str, models: Sequence[str], in_flight: Mapping[str, PendingCosts]) -> list[str]:
         costs, spent = self._costs_of(task), self._spent
         reserved, unknown, doubted = self._reserved(in_flight)
         # What is unknown is taken for as dear as the dearest task that is known. Before there is one, and where
@@ -268,7 +344,7 @@ class Budget:
         self,
         task: str,
         models: Sequence[str],
-        in_flight: Mapping[str, Unpaid],
+        in_flight: Mapping[str, PendingCosts],
         left: float,
         doubted: float,
     ) -> Sequence[str]:
@@ -285,7 +361,9 @@ class Budget:
                 asked.append(model)
         return asked
 
-    def _may_scout(self, task: str, in_flight: Mapping[str, Unpaid], left: float, doubted: float) -> bool:
+    def _may_scout(
+        self, task: str, in_flight: Mapping[str, PendingCosts], left: float, doubted: float
+    ) -> bool:
         """Whether the first run of the task may go: of such tasks, too, only some at a time."""
         under_way = sum(not self._costs_of(one).models for one in in_flight)
         ended = sum(bool(costs.models) for costs in self._costs.values())
@@ -297,7 +375,7 @@ class Budget:
         known = (costs.dearest for costs in self._costs.values())
         return max((dearest for dearest in known if dearest is not None), default=None)
 
-    def _reserved(self, in_flight: Mapping[str, Unpaid]) -> tuple[float, int, float]:
+    def _reserved(self, in_flight: Mapping[str, PendingCosts]) -> tuple[float, int, float]:
         """US dollars for the runs in flight whose task has a known cost, and how many others there are.
 
         And how many of those dollars are for models that have none on it.

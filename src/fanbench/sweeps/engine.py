@@ -26,10 +26,11 @@ from fanbench.sweeps._engine.logs import LogReaders
 from fanbench.sweeps._engine.shared import Room, Shared, Stage
 from fanbench.sweeps._offload import Offload
 from fanbench.sweeps.artifacts import log_is_whole, output_is_whole
+from fanbench.sweeps.attempts import Attempt, Phase, PlannedRun, wants_log, wants_output
+from fanbench.sweeps.decide import Step
 from fanbench.sweeps.events import DrainReason, Emit, RunKnown, SweepEnded, SweepStarted
 from fanbench.sweeps.journal import Records
 from fanbench.sweeps.plan import SweepPlan
-from fanbench.sweeps.units import Attempt, Phase, Step, Unit, wants_log, wants_output
 
 __all__ = ["Engine", "Stage"]
 
@@ -133,7 +134,12 @@ class Engine:
 
     async def _forget_lost_files(self, book: Book) -> None:
         """What is recorded, but no longer whole on disk, is fetched again."""
-        recorded = [one for unit in book.units for one in book.current(unit) if one.output or one.log]
+        recorded = [
+            one
+            for planned_run in book.planned_runs
+            for one in book.current(planned_run)
+            if one.output or one.log
+        ]
         changed: list[Attempt] = []
         for start in range(0, len(recorded), _CHECKED_AT_ONCE):
             some = recorded[start : start + _CHECKED_AT_ONCE]
@@ -143,12 +149,12 @@ class Engine:
 
     def _say_what_is_known(self, book: Book) -> None:
         plan = self._plan
-        newest = {unit: book.newest(unit) for unit in book.units}
+        newest = {planned_run: book.newest(planned_run) for planned_run in book.planned_runs}
         done = sum(
             attempt is not None
-            and book.step(unit) is Step.NOTHING
+            and book.step(planned_run) is Step.NOTHING
             and not (wants_output(attempt) or wants_log(attempt))
-            for unit, attempt in newest.items()
+            for planned_run, attempt in newest.items()
         )
         slugs = tuple(task.slug for task in plan.tasks)
         self._emit(
@@ -158,43 +164,43 @@ class Engine:
                 slugs,
                 plan.models,
                 plan.repeats,
-                len(book.units),
+                len(book.planned_runs),
                 done,
             )
         )
-        for unit in book.units:
-            for attempt in _told(book.current(unit)):
+        for planned_run in book.planned_runs:
+            for attempt in _told(book.current(planned_run)):
                 self._emit(_known(attempt))
 
     def _take_up(self, shared: Shared) -> None:
         """Everything goes on from where the journal says it is."""
         for slug, attempts in shared.book.by_task().items():
             if slug in shared.boards:
-                shared.boards[slug].know(attempts, shared.book.records.strangers(slug))
+                shared.boards[slug].know(attempts, shared.book.records.foreign_runs(slug))
         now, wall = anyio.current_time(), shared.wall()
-        for unit in shared.book.units:
-            self._take_up_unit(shared, unit, now, wall)
+        for planned_run in shared.book.planned_runs:
+            self._take_up_unit(shared, planned_run, now, wall)
             if shared.until == "collect":
-                self._collect_unit(shared, unit, now)
+                self._collect_unit(shared, planned_run, now)
         shared.count_failures(0)
 
-    def _take_up_unit(self, shared: Shared, unit: Unit, now: float, wall: float) -> None:
-        board, attempts = shared.boards[unit.task], shared.book.current(unit)
-        match shared.book.step(unit):
+    def _take_up_unit(self, shared: Shared, planned_run: PlannedRun, now: float, wall: float) -> None:
+        board, attempts = shared.boards[planned_run.task], shared.book.current(planned_run)
+        match shared.book.step(planned_run):
             case Step.SCHEDULE:
-                board.add_due(unit)
+                board.add_due(planned_run)
             case Step.FIND | Step.WATCH:
                 board.take_up(attempts[-1], now, wall)
             case Step.NOTHING:
                 shared.book.errored += attempts[-1].errored
 
-    def _collect_unit(self, shared: Shared, unit: Unit, now: float) -> None:
-        for attempt in shared.book.current(unit):
+    def _collect_unit(self, shared: Shared, planned_run: PlannedRun, now: float) -> None:
+        for attempt in shared.book.current(planned_run):
             if wants_output(attempt) or wants_log(attempt):
                 flight = Flight(attempt, now, now, adopted=True)
                 flight.gone = True
-                paid = attempt.output is not None or shared.gate.is_told(flight.run_id)
-                shared.boards[unit.task].owe(flight, paid=paid)
+                paid = attempt.output is not None or shared.gate.is_counted(flight.run_id)
+                shared.boards[planned_run.task].owe(flight, paid=paid)
                 shared.collectors.put(flight)
 
     # --- The end ---
@@ -203,11 +209,11 @@ class Engine:
         if shared.until != "collect":
             shared.drain(DrainReason.STAGE)
         counts = dict.fromkeys(Outcome, 0)
-        for unit in shared.book.units:
-            counts[shared.book.outcome(unit)] += 1
+        for planned_run in shared.book.planned_runs:
+            counts[shared.book.outcome(planned_run)] += 1
         self._emit(
             SweepEnded(
-                len(shared.book.units),
+                len(shared.book.planned_runs),
                 counts[Outcome.COMPLETED],
                 counts[Outcome.ERRORED],
                 counts[Outcome.MISSING],
@@ -222,12 +228,12 @@ class Engine:
 def _told(attempts: Sequence[Attempt]) -> Sequence[Attempt]:
     """The newest; and where that may come to nothing, the one before it, which is the result then."""
     real = [one for one in attempts if one.phase is not Phase.VOID]
-    return real[-2:] if real and real[-1].sought else real[-1:]
+    return real[-2:] if real and real[-1].needs_lookup else real[-1:]
 
 
 def _known(attempt: Attempt) -> RunKnown:
     return RunKnown(
-        attempt.unit,
+        attempt.planned_run,
         attempt.number,
         attempt.version,
         attempt.run_id,
@@ -243,9 +249,9 @@ def _without_lost_files(root: Path, attempts: Sequence[Attempt]) -> list[Attempt
     changed = []
     for attempt in attempts:
         if attempt.output is not None and not output_is_whole(root, attempt.output):
-            changed.append(attempt.but(output=None, log=None))
+            changed.append(attempt.with_(output=None, log=None))
         elif attempt.log is not None and not log_is_whole(root, attempt.log):
-            changed.append(attempt.but(log=None))
+            changed.append(attempt.with_(log=None))
     return changed
 
 

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 import msgspec
 
-from fanbench.sweeps.units import Unit
+from fanbench.sweeps.attempts import PlannedRun
 from fanbench.wire.messages import CreationState, RunState
 
 __all__ = [
@@ -139,14 +139,14 @@ class TaskFailed(SweepEvent, frozen=True):
 class RunEvent(SweepEvent, frozen=True):
     """About one planned run; `attempt` counts from 1."""
 
-    unit: Unit
+    planned_run: PlannedRun = msgspec.field(name="unit")
     attempt: int
 
     @property
     def label(self) -> str:
-        repeat = f" #{self.unit.repeat}" if self.unit.repeat > 1 else ""
+        repeat = f" #{self.planned_run.repeat}" if self.planned_run.repeat > 1 else ""
         attempt = f" (attempt {self.attempt})" if self.attempt > 1 else ""
-        return f"{self.unit.task} {self.unit.model}{repeat}{attempt}"
+        return f"{self.planned_run.task} {self.planned_run.model}{repeat}{attempt}"
 
 
 class RunKnown(RunEvent, frozen=True):
@@ -232,7 +232,7 @@ class LogLine(RunEvent, frozen=True):
 
     @property
     def text(self) -> str:
-        return f"{self.unit.task} {self.unit.model} | {self.line}"
+        return f"{self.planned_run.task} {self.planned_run.model} | {self.line}"
 
 
 class LogSaved(RunEvent, frozen=True):

@@ -31,7 +31,7 @@ from fanbench.sweeps._journal_rows import (
     task_row,
 )
 from fanbench.sweeps.archive import set_aside
-from fanbench.sweeps.units import Attempt, Phase, TaskPhase, TaskRecord
+from fanbench.sweeps.attempts import Attempt, Phase, TaskPhase, TaskRecord
 
 __all__ = ["JOURNAL", "Journal", "Records", "set_aside"]
 
@@ -53,11 +53,11 @@ class Records(Protocol):
         """Insert or replace each by its unit and number, all in one transaction."""
         ...
 
-    def strangers(self, task: str) -> frozenset[int]:
+    def foreign_runs(self, task: str) -> frozenset[int]:
         """Ids of the task's runs that are none of ours: there before we scheduled any."""
         ...
 
-    def save_strangers(self, task: str, run_ids: Iterable[int]) -> None: ...
+    def save_foreign_runs(self, task: str, run_ids: Iterable[int]) -> None: ...
     def value(self, name: str) -> str | None:
         """Small things by name, such as the quota's first reading."""
         ...
@@ -164,12 +164,12 @@ class Journal(Records):
 
     # --- Strangers ---
 
-    def strangers(self, task: str) -> frozenset[int]:
+    def foreign_runs(self, task: str) -> frozenset[int]:
         with self._read():
             rows = self._connection.execute("SELECT run_id FROM stranger WHERE task = ?", (task,))
             return frozenset(chain.from_iterable(rows))
 
-    def save_strangers(self, task: str, run_ids: Iterable[int]) -> None:
+    def save_foreign_runs(self, task: str, run_ids: Iterable[int]) -> None:
         self._write(_SAVE_STRANGER, [(task, run_id) for run_id in run_ids])
 
     # --- Values ---

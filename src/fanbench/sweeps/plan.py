@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fanbench.sweeps.attempts import PlannedRun, expand_runs
 from fanbench.sweeps.options import Rules
-from fanbench.sweeps.units import Unit, units_of
 from fanbench.wire.messages import Task
 
 __all__ = ["PlannedTask", "SweepPlan"]
@@ -18,7 +18,7 @@ class PlannedTask:
 
     `notebook` is the `.ipynb` text of a task that comes from `file`, `None` for one that is on the server
     already. `seen` is the task as the server had it when the plan was made, `None` for none. `identity` is
-    that of the content that is to be run (see `fanbench.sweeps.units`).
+    that of the content that is to be run (see `fanbench.sweeps.attempts`).
     """
 
     slug: str
@@ -40,6 +40,6 @@ class SweepPlan:
     rules: Rules = field(default_factory=Rules)
 
     @property
-    def units(self) -> list[Unit]:
+    def planned_runs(self) -> list[PlannedRun]:
         """All planned runs, in the order in which they are reported."""
-        return units_of((task.slug for task in self.tasks), self.models, self.repeats)
+        return expand_runs((task.slug for task in self.tasks), self.models, self.repeats)

@@ -18,9 +18,9 @@ from fanbench.operations.lookup import task_if_any
 from fanbench.operations.push import plan_push
 from fanbench.operations.run import resolve_models
 from fanbench.sweeps._offload import Offload
+from fanbench.sweeps.attempts import content_identity, version_identity
 from fanbench.sweeps.plan import PlannedTask, SweepPlan
 from fanbench.sweeps.spec import DEFAULT_OUTPUT, SweepSpec, TaskChoice, rules_of
-from fanbench.sweeps.units import content_identity, version_identity
 from fanbench.tasks import to_notebook
 from fanbench.wire.messages import BenchmarkModel, Task
 from fanbench.wire.slugs import slugify_task

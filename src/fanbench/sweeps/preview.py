@@ -12,19 +12,10 @@ import anyio
 from fanbench.errors import FanbenchError
 from fanbench.operations.api import Api
 from fanbench.operations.quota import Quota, Quotas, fetch_quotas
+from fanbench.sweeps.attempts import Attempt, PlannedRun, by_planned_run, of_identity, wants_log, wants_output
+from fanbench.sweeps.decide import PushStep, Step, next_step, push_step
 from fanbench.sweeps.journal import Records
 from fanbench.sweeps.plan import PlannedTask, SweepPlan
-from fanbench.sweeps.push_decision import PushStep, push_step
-from fanbench.sweeps.units import (
-    Attempt,
-    Step,
-    Unit,
-    by_unit,
-    next_step,
-    of_identity,
-    wants_log,
-    wants_output,
-)
 from fanbench.wire.messages import CreationState, Task
 
 __all__ = ["Counts", "Preview", "TaskPreview", "preview", "read_quotas"]
@@ -131,13 +122,17 @@ def preview(plan: SweepPlan, records: Records | None = None, quotas: Quotas | No
     What is in the journal is taken for being on disk still; the sweep itself looks.
     """
     known = records.tasks() if records is not None else {}
-    attempts = by_unit(records.attempts() if records is not None else ())
-    units: defaultdict[str, list[Unit]] = defaultdict(list)
-    for unit in plan.units:
-        units[unit.task].append(unit)
+    attempts = by_planned_run(records.attempts() if records is not None else ())
+    planned_runs: defaultdict[str, list[PlannedRun]] = defaultdict(list)
+    for planned_run in plan.planned_runs:
+        planned_runs[planned_run.task].append(planned_run)
     tasks = tuple(
         _task(
-            task, push_step(known.get(task.slug), task.identity, task.seen), units[task.slug], attempts, plan
+            task,
+            push_step(known.get(task.slug), task.identity, task.seen),
+            planned_runs[task.slug],
+            attempts,
+            plan,
         )
         for task in plan.tasks
     )
@@ -164,16 +159,21 @@ def preview(plan: SweepPlan, records: Records | None = None, quotas: Quotas | No
 def _task(
     task: PlannedTask,
     push: PushStep,
-    units: Sequence[Unit],
-    attempts: Mapping[Unit, Sequence[Attempt]],
+    planned_runs: Sequence[PlannedRun],
+    attempts: Mapping[PlannedRun, Sequence[Attempt]],
     plan: SweepPlan,
 ) -> TaskPreview:
-    mine = {unit: of_identity(attempts.get(unit, ()), task.identity) for unit in units}
-    steps = {unit: _step(mine[unit], task.identity, plan.rules.retry_errored) for unit in units}
+    mine = {
+        planned_run: of_identity(attempts.get(planned_run, ()), task.identity) for planned_run in planned_runs
+    }
+    steps = {
+        planned_run: _step(mine[planned_run], task.identity, plan.rules.retry_errored)
+        for planned_run in planned_runs
+    }
     by_step: Counter[str] = Counter(steps.values())
     counts = Counts(**by_step)
     pushed = push.needs_push and counts.schedule > 0
-    rounds = len({unit.repeat for unit, step in steps.items() if step == "schedule"})
+    rounds = len({planned_run.repeat for planned_run, step in steps.items() if step == "schedule"})
     return TaskPreview(
         task=task.slug,
         push=push,

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING
 from fanbench.results import RunResult, Table, read_results, usage_table
 from fanbench.results.table import MISSING, MODELS_ACROSS, cell
 from fanbench.sweeps.artifacts import log_is_whole, output_is_whole
-from fanbench.sweeps.units import Attempt, Phase, TaskPhase, TaskRecord, Unit, by_unit, real_ones
+from fanbench.sweeps.attempts import (
+    Attempt,
+    Phase,
+    PlannedRun,
+    TaskPhase,
+    TaskRecord,
+    by_planned_run,
+    real_ones,
+)
 
 if TYPE_CHECKING:
     from fanbench.sweeps.events import DrainReason
@@ -49,7 +57,7 @@ class RunRow:
     `result` is what its run file says, `earlier` what those of the runs before it say; `None`: nothing.
     """
 
-    unit: Unit
+    planned_run: PlannedRun
     status: RunStatus
     attempt: int = 0
     attempts: int = 0
@@ -132,7 +140,7 @@ class SweepReport:
         """Tasks by models (turned where there are many models) in the order of the plan; repeats share a cell."""
         cells: dict[tuple[str, str], list[RunRow]] = {}
         for row in self.rows:
-            cells.setdefault((row.unit.task, row.unit.model), []).append(row)
+            cells.setdefault((row.planned_run.task, row.planned_run.model), []).append(row)
 
         def text(task: str, model: str) -> str:
             return _cell(cells.get((task, model), []))
@@ -151,7 +159,7 @@ class SweepReport:
 
 
 def _given_up(row: RunRow, state: SweepState) -> RunRow:
-    cell = state.cell(row.unit)
+    cell = state.cell(row.planned_run)
     if cell.missing is None or row.status in (RunStatus.COMPLETED, RunStatus.ERRORED):
         return row
     return replace(row, status=RunStatus.MISSING, error=f"{cell.missing}: {cell.reason}")
@@ -217,33 +225,38 @@ def build_report(plan: SweepPlan, records: Records | None) -> SweepReport:
 
     Reads the run files: to be called in a thread where an event loop must not wait.
     """
-    attempts = by_unit(records.attempts() if records else ())
+    attempts = by_planned_run(records.attempts() if records else ())
     saved = records.tasks() if records else {}
     tasks = {task.slug: task for task in plan.tasks}
-    made = {unit: real_ones(attempts.get(unit, ()), tasks[unit.task].identity) for unit in plan.units}
+    made = {
+        planned_run: real_ones(attempts.get(planned_run, ()), tasks[planned_run.task].identity)
+        for planned_run in plan.planned_runs
+    }
     results = _results(plan.output, made.values())
     rows = tuple(
-        _row(plan.output, unit, mine, results)
+        _row(plan.output, planned_run, mine, results)
         if mine
-        else _not_begun(unit, tasks[unit.task], saved.get(unit.task))
-        for unit, mine in made.items()
+        else _not_begun(planned_run, tasks[planned_run.task], saved.get(planned_run.task))
+        for planned_run, mine in made.items()
     )
     return SweepReport(plan.output, tuple(tasks), plan.models, plan.repeats, rows)
 
 
-def _not_begun(unit: Unit, task: PlannedTask, record: TaskRecord | None) -> RunRow:
+def _not_begun(planned_run: PlannedRun, task: PlannedTask, record: TaskRecord | None) -> RunRow:
     if record and record.phase is TaskPhase.FAILED and record.identity == task.identity:
-        return RunRow(unit, RunStatus.MISSING, error=f"push: {record.error}")
-    return RunRow(unit, RunStatus.UNSCHEDULED)
+        return RunRow(planned_run, RunStatus.MISSING, error=f"push: {record.error}")
+    return RunRow(planned_run, RunStatus.UNSCHEDULED)
 
 
-def _row(root: Path, unit: Unit, attempts: Sequence[Attempt], results: Mapping[str, RunResult]) -> RunRow:
+def _row(
+    root: Path, planned_run: PlannedRun, attempts: Sequence[Attempt], results: Mapping[str, RunResult]
+) -> RunRow:
     *earlier, newest = attempts
     output = newest.output.path if newest.output and output_is_whole(root, newest.output) else None
     log = newest.log.path if newest.log and log_is_whole(root, newest.log) else None
     status, error = _status(newest, whole=output is not None and log is not None)
     return RunRow(
-        unit,
+        planned_run,
         status,
         attempt=newest.number,
         attempts=len(attempts),

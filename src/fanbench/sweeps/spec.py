@@ -13,10 +13,10 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from fanbench.errors import SweepError, UsageError
-from fanbench.sweeps._sweepfile import MAX_REPEATS, Loaded, TaskTable, load
-from fanbench.sweeps._toml import KeyPath
 from fanbench.sweeps.options import MaxFailures, Rules
+from fanbench.sweeps.sweep_file import MAX_REPEATS, Loaded, TaskTable, load
 from fanbench.sweeps.task_selection import TaskChoice, choices, expanded, files_like, models_from
+from fanbench.sweeps.toml_lines import KeyPath
 from fanbench.wire.slugs import slugify_task
 
 __all__ = [

@@ -17,6 +17,7 @@ from typing import Union
 
 import msgspec
 
+from fanbench.sweeps.attempts import PlannedRun, expand_runs
 from fanbench.sweeps.events import (
     ALL_EVENTS,
     BudgetRead,
@@ -42,7 +43,6 @@ from fanbench.sweeps.events import (
     TaskPushed,
     TaskReady,
 )
-from fanbench.sweeps.units import Unit, units_of
 from fanbench.wire.messages import CreationState, RunState
 
 __all__ = ["Cell", "CellState", "LimitStep", "SweepState", "TaskState", "read_event"]
@@ -153,8 +153,8 @@ class SweepState:
     started: SweepStarted | None = None
     began: datetime | None = None
     tasks: dict[str, TaskState] = field(default_factory=dict)
-    cells: dict[Unit, Cell] = field(default_factory=dict)
-    earlier: dict[Unit, list[Cell]] = field(default_factory=dict)
+    cells: dict[PlannedRun, Cell] = field(default_factory=dict)
+    earlier: dict[PlannedRun, list[Cell]] = field(default_factory=dict)
     counts: Counter[CellState] = field(default_factory=Counter)
     counts_by_task: dict[str, Counter[CellState]] = field(default_factory=dict)
     limit: int | None = None
@@ -173,15 +173,15 @@ class SweepState:
 
     # --- Questions ---
 
-    def cell(self, unit: Unit) -> Cell:
+    def cell(self, planned_run: PlannedRun) -> Cell:
         """The newest attempt of a planned run."""
-        return self.cells.get(unit) or Cell()
+        return self.cells.get(planned_run) or Cell()
 
     @property
-    def units(self) -> Iterator[Unit]:
+    def planned_runs(self) -> Iterator[PlannedRun]:
         """All planned runs, in the order of the plan."""
         if self.started is not None:
-            yield from units_of(self.started.tasks, self.started.models, self.started.repeats)
+            yield from expand_runs(self.started.tasks, self.started.models, self.started.repeats)
 
     @property
     def planned(self) -> int:
@@ -283,9 +283,9 @@ class SweepState:
 
     def _absorb_run(self, event: RunEvent, at: datetime | None) -> None:
         number = event.attempt
-        if isinstance(event, RetryPlanned) and number <= self.cell(event.unit).attempt:
-            number = self.cell(event.unit).attempt + 1
-        cell = self._attempt(event.unit, number)
+        if isinstance(event, RetryPlanned) and number <= self.cell(event.planned_run).attempt:
+            number = self.cell(event.planned_run).attempt + 1
+        cell = self._attempt(event.planned_run, number)
         if cell is None:
             return
         before = cell.state
@@ -294,32 +294,32 @@ class SweepState:
             self._oldest, self._newest = self._oldest or at, at
         if isinstance(event, RunChanged) and event.state.terminal and before.in_flight:
             self._ran(cell, at)
-        if cell is self.cells[event.unit]:
-            self._move(event.unit, before, cell.state)
+        if cell is self.cells[event.planned_run]:
+            self._move(event.planned_run, before, cell.state)
 
-    def _attempt(self, unit: Unit, number: int) -> Cell | None:
+    def _attempt(self, planned_run: PlannedRun, number: int) -> Cell | None:
         """The cell of an attempt; a newer one than is known takes the place of that before it."""
-        newest = self.cells.get(unit)
+        newest = self.cells.get(planned_run)
         if newest is not None and number < newest.attempt:
-            return next((one for one in self.earlier.get(unit, ()) if one.attempt == number), None)
+            return next((one for one in self.earlier.get(planned_run, ()) if one.attempt == number), None)
         if newest is None or number > newest.attempt:
             if newest is not None:
-                self.earlier.setdefault(unit, []).append(newest)
-                self._move(unit, newest.state, CellState.PLANNED)
-            newest = self.cells[unit] = Cell(attempt=number)
+                self.earlier.setdefault(planned_run, []).append(newest)
+                self._move(planned_run, newest.state, CellState.PLANNED)
+            newest = self.cells[planned_run] = Cell(attempt=number)
         return newest
 
     def _forget_retries(self) -> None:
         """Attempts that were planned after an errored one, and came to nothing: the errored one is the result."""
-        for unit, before in self.earlier.items():
-            cell = self.cells[unit]
+        for planned_run, before in self.earlier.items():
+            cell = self.cells[planned_run]
             while before and not cell.taken:
-                self._move(unit, cell.state, before[-1].state)
-                cell = self.cells[unit] = before.pop()
+                self._move(planned_run, cell.state, before[-1].state)
+                cell = self.cells[planned_run] = before.pop()
 
-    def _move(self, unit: Unit, before: CellState, after: CellState) -> None:
+    def _move(self, planned_run: PlannedRun, before: CellState, after: CellState) -> None:
         if before != after:
-            for counts in (self.counts, self.counts_by_task.setdefault(unit.task, Counter())):
+            for counts in (self.counts, self.counts_by_task.setdefault(planned_run.task, Counter())):
                 counts[before] -= 1
                 counts[after] += 1
 

@@ -57,9 +57,9 @@ def records(report: SweepReport) -> list[dict[str, Any]]:
 def _record(row: RunRow) -> dict[str, Any]:
     result = to_record(row.result) if row.result else {}
     return {
-        "task": row.unit.task,
-        "model": row.unit.model,
-        "repeat": row.unit.repeat,
+        "task": row.planned_run.task,
+        "model": row.planned_run.model,
+        "repeat": row.planned_run.repeat,
         "version": row.version or None,
         "attempt": row.attempt or None,
         "attempts": row.attempts,

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from fanbench.errors import UsageError
-from fanbench.sweeps._sweepfile import read_text
+from fanbench.sweeps.sweep_file import read_text
 from fanbench.wire.slugs import slugify_task
 
 __all__ = ["TaskChoice", "choices", "expanded", "files_like", "models_from"]

@@ -123,7 +123,7 @@ def sweep(
       fanbench sweep -o results --retry-errored 1
     """
     if schema:
-        from fanbench.sweeps._sweepfile import schema_text
+        from fanbench.sweeps.sweep_file import schema_text
 
         click.echo(schema_text(), nl=False)
         return

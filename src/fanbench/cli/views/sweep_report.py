@@ -116,9 +116,9 @@ def _problems(report: SweepReport) -> Iterator[str]:
 
 
 def _named(row: RunRow) -> str:
-    repeat = f" #{row.unit.repeat}" if row.unit.repeat > 1 else ""
+    repeat = f" #{row.planned_run.repeat}" if row.planned_run.repeat > 1 else ""
     run = f" (Run {row.run_id})" if row.run_id is not None else ""
-    return f"{row.unit.task} {row.unit.model}{repeat}{run}"
+    return f"{row.planned_run.task} {row.planned_run.model}{repeat}{run}"
 
 
 def _reason(row: RunRow) -> str:

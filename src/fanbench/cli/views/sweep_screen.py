@@ -18,8 +18,8 @@ from click.globals import resolve_color_default
 from fanbench.cli.output import Output
 from fanbench.cli.progress import clock
 from fanbench.cli.screen import Screen, can_redraw
+from fanbench.sweeps.attempts import PlannedRun
 from fanbench.sweeps.state import CellState, SweepState
-from fanbench.sweeps.units import Unit
 
 if TYPE_CHECKING:
     from rich.style import Style
@@ -163,19 +163,21 @@ class Picture:
     def _cells(self, started: SweepStarted, task: str, left: int) -> Parts:
         repeats = range(1, started.repeats + 1)
         if len(started.models) * len(repeats) <= left:
-            marks = [self._mark(Unit(task, model, each)) for model in started.models for each in repeats]
+            marks = [
+                self._mark(PlannedRun(task, model, each)) for model in started.models for each in repeats
+            ]
         elif len(started.models) <= left:
             marks = [self._worst(task, model, repeats) for model in started.models]
         else:
             return []
         return [*(_MARKS[state] for state in marks), (" ", "")]
 
-    def _mark(self, unit: Unit) -> CellState:
-        cell = self.state.cells.get(unit)
+    def _mark(self, planned_run: PlannedRun) -> CellState:
+        cell = self.state.cells.get(planned_run)
         return cell.state if cell else CellState.PLANNED
 
     def _worst(self, task: str, model: str, repeats: range) -> CellState:
-        there = {self._mark(Unit(task, model, each)) for each in repeats}
+        there = {self._mark(PlannedRun(task, model, each)) for each in repeats}
         return next(state for state in _MARKS if state in there)
 
     def _about(self, task: str, counts: Mapping[CellState, int]) -> Parts:
@@ -223,7 +225,7 @@ class Picture:
     def _log(self, number: int) -> Iterator[Parts]:
         if number > 0:
             for line in list(self.state.lines)[-number:]:
-                yield [(f"{line.unit.task} {line.unit.model} | ", "dim"), (line.line, "")]
+                yield [(f"{line.planned_run.task} {line.planned_run.model} | ", "dim"), (line.line, "")]
 
 
 def _words(counts: Mapping[CellState, int]) -> str:

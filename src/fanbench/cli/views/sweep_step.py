@@ -8,29 +8,32 @@ from typing import TYPE_CHECKING
 from fanbench.errors import FanbenchError, RunFailed
 
 if TYPE_CHECKING:
+    from fanbench.sweeps.attempts import TaskRecord
     from fanbench.sweeps.engine import Stage
     from fanbench.sweeps.journal import Records
     from fanbench.sweeps.plan import PlannedTask, SweepPlan
     from fanbench.sweeps.preview import Preview
     from fanbench.sweeps.state import SweepState
-    from fanbench.sweeps.units import TaskRecord
 
 __all__ = ["came_out", "next_stage", "question", "stage_failure"]
 
 
 def next_stage(plan: SweepPlan, records: Records | None) -> Stage:
     """The first stage that has something to do."""
-    from fanbench.sweeps.units import Step, by_unit, next_step
+    from fanbench.sweeps.attempts import by_planned_run
+    from fanbench.sweeps.decide import Step, next_step
 
-    attempts = by_unit(records.attempts() if records else ())
+    attempts = by_planned_run(records.attempts() if records else ())
     tasks = {task.slug: task for task in plan.tasks}
     steps = {
-        unit: next_step(
-            attempts.get(unit, ()), tasks[unit.task].identity, retry_errored=plan.rules.retry_errored
+        planned_run: next_step(
+            attempts.get(planned_run, ()),
+            tasks[planned_run.task].identity,
+            retry_errored=plan.rules.retry_errored,
         )
-        for unit in plan.units
+        for planned_run in plan.planned_runs
     }
-    due = {unit.task for unit, step in steps.items() if step is Step.SCHEDULE}
+    due = {planned_run.task for planned_run, step in steps.items() if step is Step.SCHEDULE}
     known = records.tasks() if records else {}
     if any(not _is_ready(tasks[slug], known.get(slug)) for slug in due):
         return "push"
@@ -38,7 +41,7 @@ def next_stage(plan: SweepPlan, records: Records | None) -> Stage:
 
 
 def _is_ready(task: PlannedTask, record: TaskRecord | None) -> bool:
-    from fanbench.sweeps.units import TaskPhase
+    from fanbench.sweeps.attempts import TaskPhase
 
     if task.notebook is None:
         return True

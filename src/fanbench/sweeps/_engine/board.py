@@ -7,13 +7,13 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 
 from fanbench.operations.lookup import model_of
-from fanbench.sweeps._costs import Unpaid
 from fanbench.sweeps._engine.book import Book, Change, Flight, Stream
 from fanbench.sweeps._engine.signals import Bell
 from fanbench.sweeps._engine.trouble import GRACE
+from fanbench.sweeps.attempts import Attempt, Phase, PlannedRun
+from fanbench.sweeps.budget import PendingCosts
 from fanbench.sweeps.events import RunFound, RunScheduled, RunSkipped
 from fanbench.sweeps.plan import PlannedTask
-from fanbench.sweeps.units import Attempt, Phase, Unit
 from fanbench.wire.messages import Run
 
 __all__ = ["FIND_PATIENCE", "LOST_PATIENCE", "Board", "fits"]
@@ -40,28 +40,28 @@ class Board:
         self.identity = task.identity
         self.book = book
         #: By unit, oldest first: a unit has one attempt in flight at the most.
-        self.flights: dict[Unit, Flight] = {}
+        self.flights: dict[PlannedRun, Flight] = {}
         self.by_run: dict[int, Flight] = {}
-        self.by_model: dict[str, dict[Unit, Flight]] = {}
-        self.due: dict[str, deque[Unit]] = {}
+        self.by_model: dict[str, dict[PlannedRun, Flight]] = {}
+        self.due: dict[str, deque[PlannedRun]] = {}
         #: Runs of any attempt; those of them at earlier contents; and runs that are of none.
         self.ours: set[int] = set()
         self.earlier: set[int] = set()
-        self.strangers: set[int] = set()
+        self.foreign_runs: set[int] = set()
         #: Attempts whose run nobody waits for, but which may have one, by model.
         self.orphans: dict[str, list[Attempt]] = {}
         #: Streams that are open and whose run goes on, as far as they tell.
         self.open_streams = 0
         #: Runs whose cost is not known yet.
-        self.unpaid = Unpaid()
+        self.unpaid = PendingCosts()
         #: Rung when more may be scheduled than before.
         self.bell = Bell()
 
     # --- The start ---
 
-    def know(self, attempts: Iterable[Attempt], strangers: Iterable[int]) -> None:
+    def know(self, attempts: Iterable[Attempt], foreign_runs: Iterable[int]) -> None:
         """What the journal has of the task."""
-        self.strangers.update(strangers)
+        self.foreign_runs.update(foreign_runs)
         for attempt in attempts:
             if attempt.run_id is not None:
                 self.ours.add(attempt.run_id)
@@ -70,12 +70,12 @@ class Board:
             elif attempt.identity != self.identity:
                 self.orphan(attempt)
 
-    def add_due(self, unit: Unit, *, first: bool = False) -> None:
-        units = self.due.setdefault(unit.model, deque())
+    def add_due(self, planned_run: PlannedRun, *, first: bool = False) -> None:
+        planned_runs = self.due.setdefault(planned_run.model, deque())
         if first:
-            units.appendleft(unit)
+            planned_runs.appendleft(planned_run)
         else:
-            units.append(unit)
+            planned_runs.append(planned_run)
 
     def take_up(self, attempt: Attempt, now: float, wall: float) -> Flight:
         """Go on with an attempt of an earlier process."""
@@ -90,8 +90,8 @@ class Board:
         return self._enter(Flight(attempt, now, now + patience, adopted=True))
 
     def _enter(self, flight: Flight) -> Flight:
-        self.flights[flight.unit] = flight
-        self.by_model.setdefault(flight.unit.model, {})[flight.unit] = flight
+        self.flights[flight.planned_run] = flight
+        self.by_model.setdefault(flight.planned_run.model, {})[flight.planned_run] = flight
         if flight.attempt.run_id is not None:
             self.by_run[flight.attempt.run_id] = flight
         self.owe(flight)
@@ -104,11 +104,11 @@ class Board:
 
     def leave(self, flight: Flight) -> None:
         """It is no longer waited for."""
-        del self.flights[flight.unit]
-        others = self.by_model[flight.unit.model]
-        del others[flight.unit]
+        del self.flights[flight.planned_run]
+        others = self.by_model[flight.planned_run.model]
+        del others[flight.planned_run]
         if not others:
-            del self.by_model[flight.unit.model]
+            del self.by_model[flight.planned_run.model]
         if flight.attempt.run_id is not None:
             del self.by_run[flight.attempt.run_id]
         self.open_streams -= flight.stream is Stream.OPEN
@@ -121,18 +121,18 @@ class Board:
         """Its cost is still to be told, if it was not already."""
         flight.paid = paid
         if not paid:
-            self.unpaid.add(flight.unit.model)
+            self.unpaid.add(flight.planned_run.model)
 
     def orphan(self, attempt: Attempt) -> None:
         """If its run turns up after all, it is none of a stranger's."""
-        if attempt.sought:
-            self.orphans.setdefault(attempt.unit.model, []).append(attempt)
+        if attempt.needs_lookup:
+            self.orphans.setdefault(attempt.planned_run.model, []).append(attempt)
 
     def pay(self, flight: Flight) -> None:
         """Nothing more will be known of its cost."""
         if not flight.paid:
             flight.paid = True
-            self.unpaid.add(flight.unit.model, -1)
+            self.unpaid.add(flight.planned_run.model, -1)
 
     # --- Questions ---
 
@@ -147,7 +147,7 @@ class Board:
     @property
     def is_seeking(self) -> bool:
         """Whether runs are still to be found on the server."""
-        return any(flight.attempt.sought for flight in self.flights.values())
+        return any(flight.attempt.needs_lookup for flight in self.flights.values())
 
     def models(self, more: Iterable[str] = ()) -> list[str]:
         """Those with something still to be scheduled or watched."""
@@ -159,7 +159,7 @@ class Board:
 
     # --- Scheduling ---
 
-    def take_due(self, models: Iterable[str]) -> list[Unit]:
+    def take_due(self, models: Iterable[str]) -> list[PlannedRun]:
         """The next unit of each."""
         taken = []
         for model in models:
@@ -168,27 +168,34 @@ class Board:
                 del self.due[model]
         return taken
 
-    def drop_due(self, model: str) -> list[Unit]:
+    def drop_due(self, model: str) -> list[PlannedRun]:
         return list(self.due.pop(model, ()))
 
-    def intend(self, units: Sequence[Unit], version: int, now: float, wall: float) -> list[Flight]:
+    def intend(
+        self, planned_runs: Sequence[PlannedRun], version: int, now: float, wall: float
+    ) -> list[Flight]:
         """Written down before the call that schedules them: that call must not be made twice."""
-        flights = [self._enter(self._new(unit, version, now, wall)) for unit in units]
+        flights = [self._enter(self._new(planned_run, version, now, wall)) for planned_run in planned_runs]
         self.book.commit([Change(flight.attempt) for flight in flights])
         return flights
 
-    def _new(self, unit: Unit, version: int, now: float, wall: float) -> Flight:
+    def _new(self, planned_run: PlannedRun, version: int, now: float, wall: float) -> Flight:
         attempt = Attempt(
-            unit, self.book.next_number(unit), self.identity, version, Phase.INTENDED, intended_at=wall
+            planned_run,
+            self.book.next_number(planned_run),
+            self.identity,
+            version,
+            Phase.INTENDED,
+            intended_at=wall,
         )
         # While the call is on its way, no list can say that there is no run.
         return Flight(self.book.put(attempt), now, math.inf)
 
     def taken(self, flight: Flight, now: float) -> Change:
         """The server said so."""
-        flight.attempt = self.book.put(flight.attempt.but(phase=Phase.SCHEDULED))
+        flight.attempt = self.book.put(flight.attempt.with_(phase=Phase.SCHEDULED))
         flight.listed_by = now + FIND_PATIENCE
-        return Change(flight.attempt, RunScheduled(flight.unit, flight.attempt.number))
+        return Change(flight.attempt, RunScheduled(flight.planned_run, flight.attempt.number))
 
     def void(self, flight: Flight, reason: str | None = None) -> Change:
         """There is no run of it. The unit is due again.
@@ -198,26 +205,26 @@ class Board:
         """
         self.leave(flight)
         self.pay(flight)
-        attempt = flight.attempt = self.book.put(flight.attempt.but(phase=Phase.VOID))
-        self.add_due(flight.unit, first=True)
-        event = None if reason is None else RunSkipped(flight.unit, attempt.number, reason)
+        attempt = flight.attempt = self.book.put(flight.attempt.with_(phase=Phase.VOID))
+        self.add_due(flight.planned_run, first=True)
+        event = None if reason is None else RunSkipped(flight.planned_run, attempt.number, reason)
         return Change(attempt, event)
 
     # --- Runs on the server ---
 
     def found(self, flight: Flight, run: Run, now: float) -> Change:
-        flight.attempt = self.book.put(flight.attempt.but(phase=Phase.FOUND, run_id=run.id))
+        flight.attempt = self.book.put(flight.attempt.with_(phase=Phase.FOUND, run_id=run.id))
         flight.listed_by = now + LOST_PATIENCE
         self.by_run[run.id] = flight
         self.ours.add(run.id)
         number, version = flight.attempt.number, flight.attempt.version
-        return Change(flight.attempt, RunFound(flight.unit, number, run.id, version, flight.adopted))
+        return Change(flight.attempt, RunFound(flight.planned_run, number, run.id, version, flight.adopted))
 
-    def adopt(self, unit: Unit, run: Run, version: int, now: float, wall: float) -> Change:
+    def adopt(self, planned_run: PlannedRun, run: Run, version: int, now: float, wall: float) -> Change:
         """A run that somebody else scheduled serves the unit: the server does not take another."""
-        flight = self._enter(self._new(unit, version, now, wall))
+        flight = self._enter(self._new(planned_run, version, now, wall))
         flight.adopted = True
-        self.strangers.discard(run.id)
+        self.foreign_runs.discard(run.id)
         return self.found(flight, run, now)
 
     def assign(self, fresh: Mapping[str, list[Run]], now: float) -> list[Change]:
@@ -237,8 +244,10 @@ class Board:
         return changes
 
     def _sought(self, model: str) -> list[Flight]:
-        flights = [one for one in self.by_model.get(model, {}).values() if one.attempt.sought]
-        return sorted(flights, key=lambda one: (one.attempt.intended_at, one.unit.repeat, one.attempt.number))
+        flights = [one for one in self.by_model.get(model, {}).values() if one.attempt.needs_lookup]
+        return sorted(
+            flights, key=lambda one: (one.attempt.intended_at, one.planned_run.repeat, one.attempt.number)
+        )
 
     def _orphaned(self, run: Run, left: list[int]) -> list[Change]:
         """The run of an attempt that was given up, or at an earlier content; else it is a stranger's."""
@@ -251,7 +260,7 @@ class Board:
         self.ours.add(run.id)
         if attempt.identity != self.identity:
             self.earlier.add(run.id)
-        return [Change(self.book.put(attempt.but(phase=Phase.FOUND, run_id=run.id)))]
+        return [Change(self.book.put(attempt.with_(phase=Phase.FOUND, run_id=run.id)))]
 
     def _may_be(self, run: Run, orphan: Attempt) -> bool:
         """Of an earlier content only for sure: a run that we look for must not get lost to it."""
@@ -260,5 +269,5 @@ class Board:
 
     def _estrange(self, run_ids: Sequence[int]) -> None:
         if run_ids:
-            self.strangers.update(run_ids)
-            self.book.records.save_strangers(self.slug, run_ids)
+            self.foreign_runs.update(run_ids)
+            self.book.records.save_foreign_runs(self.slug, run_ids)

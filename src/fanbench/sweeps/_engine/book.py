@@ -11,22 +11,21 @@ import anyio
 
 from fanbench.sweeps._engine.trouble import Patience
 from fanbench.sweeps.artifacts import LogPart
-from fanbench.sweeps.events import Emit, RunMissing, SweepEvent
-from fanbench.sweeps.journal import Records
-from fanbench.sweeps.plan import SweepPlan
-from fanbench.sweeps.units import (
+from fanbench.sweeps.attempts import (
     Attempt,
     Phase,
-    Step,
+    PlannedRun,
     TaskRecord,
-    Unit,
-    by_unit,
+    by_planned_run,
     newest,
-    next_step,
     of_identity,
     wants_log,
     wants_output,
 )
+from fanbench.sweeps.decide import Step, next_step
+from fanbench.sweeps.events import Emit, RunMissing, SweepEvent
+from fanbench.sweeps.journal import Records
+from fanbench.sweeps.plan import SweepPlan
 from fanbench.wire.messages import RunState
 
 __all__ = ["Book", "Change", "Flight", "Outcome", "Stream", "outcome"]
@@ -108,8 +107,8 @@ class Flight:
         self.patience: Patience | None = None
 
     @property
-    def unit(self) -> Unit:
-        return self.attempt.unit
+    def planned_run(self) -> PlannedRun:
+        return self.attempt.planned_run
 
     @property
     def run_id(self) -> int:
@@ -176,46 +175,52 @@ class Book:
         self.plan = plan
         self.records = records
         self.emit = emit
-        self.units: Sequence[Unit] = plan.units
+        self.planned_runs: Sequence[PlannedRun] = plan.planned_runs
         self.tasks: dict[str, TaskRecord] = records.tasks()
         #: Planned runs that were given up: the number of the newest such attempt.
-        self.missing: dict[Unit, int] = {}
+        self.missing: dict[PlannedRun, int] = {}
         #: How many planned runs have errored, and are not tried again.
         self.errored = 0
         self._retries = plan.rules.retry_errored
         self._identities = {task.slug: task.identity for task in plan.tasks}
-        self._attempts = by_unit(records.attempts())
+        self._attempts = by_planned_run(records.attempts())
 
     # --- Questions ---
 
-    def attempts(self, unit: Unit) -> Sequence[Attempt]:
+    def attempts(self, planned_run: PlannedRun) -> Sequence[Attempt]:
         """Of any content, oldest first."""
-        return self._attempts.get(unit, ())
+        return self._attempts.get(planned_run, ())
 
-    def current(self, unit: Unit) -> list[Attempt]:
+    def current(self, planned_run: PlannedRun) -> list[Attempt]:
         """Of the content that is swept now, oldest first."""
-        return of_identity(self.attempts(unit), self._identities[unit.task])
+        return of_identity(self.attempts(planned_run), self._identities[planned_run.task])
 
-    def newest(self, unit: Unit) -> Attempt | None:
+    def newest(self, planned_run: PlannedRun) -> Attempt | None:
         """Of these, the last that is, or may be, a run on the server."""
-        return newest(self.attempts(unit), self._identities[unit.task])
+        return newest(self.attempts(planned_run), self._identities[planned_run.task])
 
     def by_task(self) -> dict[str, list[Attempt]]:
         """All attempts at any runs of each task, planned now or not. For the start."""
         found: dict[str, list[Attempt]] = {task: [] for task in self._identities}
-        for unit, made in self._attempts.items():
-            found.setdefault(unit.task, []).extend(made)
+        for planned_run, made in self._attempts.items():
+            found.setdefault(planned_run.task, []).extend(made)
         return found
 
-    def step(self, unit: Unit) -> Step:
-        return next_step(self.attempts(unit), self._identities[unit.task], retry_errored=self._retries)
+    def step(self, planned_run: PlannedRun) -> Step:
+        return next_step(
+            self.attempts(planned_run), self._identities[planned_run.task], retry_errored=self._retries
+        )
 
-    def outcome(self, unit: Unit) -> Outcome:
-        return outcome(self.attempts(unit), self._identities[unit.task], given_up=unit in self.missing)
+    def outcome(self, planned_run: PlannedRun) -> Outcome:
+        return outcome(
+            self.attempts(planned_run),
+            self._identities[planned_run.task],
+            given_up=planned_run in self.missing,
+        )
 
-    def next_number(self, unit: Unit) -> int:
+    def next_number(self, planned_run: PlannedRun) -> int:
         """What the next attempt is called. One that came to nothing leaves its number to the next."""
-        made = self.attempts(unit)
+        made = self.attempts(planned_run)
         if not made:
             return 1
         return made[-1].number + (made[-1].phase is not Phase.VOID)
@@ -224,7 +229,7 @@ class Book:
 
     def put(self, attempt: Attempt) -> Attempt:
         """Remember it; to be committed before anything is awaited."""
-        made = self._attempts.setdefault(attempt.unit, [])
+        made = self._attempts.setdefault(attempt.planned_run, [])
         for index in range(len(made) - 1, -1, -1):
             if made[index].number == attempt.number:
                 made[index] = attempt
@@ -246,8 +251,8 @@ class Book:
         if event is not None:
             self.emit(event)
 
-    def give_up(self, unit: Unit, attempt: int, stage: str, error: str) -> None:
+    def give_up(self, planned_run: PlannedRun, attempt: int, stage: str, error: str) -> None:
         """The planned run is missing, this time: for the first reason of its newest attempt."""
-        if attempt > self.missing.get(unit, 0):
-            self.missing[unit] = attempt
-            self.emit(RunMissing(unit, attempt, stage, error))
+        if attempt > self.missing.get(planned_run, 0):
+            self.missing[planned_run] = attempt
+            self.emit(RunMissing(planned_run, attempt, stage, error))

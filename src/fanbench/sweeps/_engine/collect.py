@@ -18,9 +18,9 @@ from fanbench.sweeps._engine.logs import Teller
 from fanbench.sweeps._engine.shared import Shared
 from fanbench.sweeps._engine.signals import Bell, Later, Queue
 from fanbench.sweeps._engine.trouble import NO_LOG, REFUSED, Patience
-from fanbench.sweeps.artifacts import RUN_LOG, LogPart, sealed
+from fanbench.sweeps.artifacts import RUN_LOG, LogPart, fingerprint
+from fanbench.sweeps.attempts import SavedLog, SavedOutput, wants_log, wants_output
 from fanbench.sweeps.events import LogSaved, OutputSaved
-from fanbench.sweeps.units import SavedLog, SavedOutput, wants_log, wants_output
 
 __all__ = ["Collectors"]
 
@@ -95,7 +95,7 @@ class Collectors:
             if pause is not None:
                 self._later.put(flight, pause)
                 return False
-            self._book.give_up(flight.unit, flight.attempt.number, stage, str(error))
+            self._book.give_up(flight.planned_run, flight.attempt.number, stage, str(error))
         flight.patience = None
         return True
 
@@ -106,16 +106,16 @@ class Collectors:
         shared, name = self._shared, self._name(flight)
         folder = shared.root / name
         if flight.attempt.log is not None:
-            flight.attempt = self._book.put(flight.attempt.but(log=None))
+            flight.attempt = self._book.put(flight.attempt.with_(log=None))
             self._book.commit([Change(flight.attempt)])
         source = shared.rules.include_source
         got = await shared.client.download_output(flight.run_id, folder, include_source=source)
-        seal = sealed(got.contents)
+        found = fingerprint(got.contents)
         cost = await shared.gate.cost_of(folder)
-        output = SavedOutput(name, seal.files, seal.size, seal.digest, seal.changed)
-        flight.attempt = self._book.put(flight.attempt.but(output=output))
+        output = SavedOutput(name, found.files, found.size, found.digest, found.changed)
+        flight.attempt = self._book.put(flight.attempt.with_(output=output))
         event = OutputSaved(
-            flight.unit,
+            flight.planned_run,
             flight.attempt.number,
             flight.run_id,
             output.path,
@@ -127,8 +127,8 @@ class Collectors:
         self._pay(flight, cost)
 
     def _pay(self, flight: Flight, cost: float | None) -> None:
-        self._shared.gate.finished(flight.unit, cost, flight.run_id)
-        self._shared.boards[flight.unit.task].pay(flight)
+        self._shared.gate.finished(flight.planned_run, cost, flight.run_id)
+        self._shared.boards[flight.planned_run.task].pay(flight)
 
     # --- The log ---
 
@@ -142,8 +142,10 @@ class Collectors:
             await self._shared.offload(part.drop)
             raise
         log = SavedLog(name, part.lines, part.size)
-        flight.attempt = self._book.put(flight.attempt.but(log=log))
-        event = LogSaved(flight.unit, flight.attempt.number, flight.run_id, log.path, log.lines, log.size)
+        flight.attempt = self._book.put(flight.attempt.with_(log=log))
+        event = LogSaved(
+            flight.planned_run, flight.attempt.number, flight.run_id, log.path, log.lines, log.size
+        )
         self._book.commit([Change(flight.attempt, event)])
 
     async def _read(self, flight: Flight) -> LogPart:
@@ -164,5 +166,7 @@ class Collectors:
 
     def _name(self, flight: Flight) -> str:
         """Of its folder, relative to the sweep's, with slashes everywhere."""
-        unit = flight.unit
-        return folder_of_run(Path(), unit.task, flight.attempt.version, unit.model, flight.run_id).as_posix()
+        planned_run = flight.planned_run
+        return folder_of_run(
+            Path(), planned_run.task, flight.attempt.version, planned_run.model, flight.run_id
+        ).as_posix()

@@ -8,12 +8,11 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from fanbench.sweeps._costs import Unpaid
 from fanbench.sweeps._engine.board import Board
 from fanbench.sweeps._engine.shared import Shared
-from fanbench.sweeps.budget import Budget, run_cost
+from fanbench.sweeps.attempts import PlannedRun
+from fanbench.sweeps.budget import Budget, PendingCosts, run_cost
 from fanbench.sweeps.events import DrainReason
-from fanbench.sweeps.units import Unit
 
 __all__ = ["Gate"]
 
@@ -68,7 +67,7 @@ class Gate:
         await budget.read()
         self._wake(len(self._waiting))
 
-    def _unpaid(self) -> dict[str, Unpaid]:
+    def _unpaid(self) -> dict[str, PendingCosts]:
         """Runs by task whose cost is still to be told."""
         return {slug: board.unpaid for slug, board in self._shared.boards.items() if board.unpaid.total}
 
@@ -105,14 +104,14 @@ class Gate:
             del self._waiting[board]
             board.bell.ring()
 
-    def finished(self, unit: Unit, cost: float | None, run_id: int) -> None:
+    def finished(self, planned_run: PlannedRun, cost: float | None, run_id: int) -> None:
         if self._budget is not None:
-            self._budget.finished(unit.task, unit.model, cost, run_id)
-            self._wake_one(self._shared.boards[unit.task])
+            self._budget.finished(planned_run.task, planned_run.model, cost, run_id)
+            self._wake_one(self._shared.boards[planned_run.task])
 
-    def is_told(self, run_id: int) -> bool:
+    def is_counted(self, run_id: int) -> bool:
         """Whether it is known, as far as it was until now, what the run cost."""
-        return self._budget is not None and self._budget.is_told(run_id)
+        return self._budget is not None and self._budget.is_counted(run_id)
 
     async def cost_of(self, folder: Path) -> float | None:
         """What the run in `folder` cost, where anybody asks."""

@@ -16,10 +16,10 @@ from fanbench.sweeps._engine.scheduling import Scheduler
 from fanbench.sweeps._engine.shared import Shared
 from fanbench.sweeps._engine.trouble import GRACE, Delivery, Patience, Trouble, delivery, persist, trouble
 from fanbench.sweeps._engine.watching import Watcher
+from fanbench.sweeps.attempts import TaskPhase, TaskRecord
+from fanbench.sweeps.decide import PushStep, push_step
 from fanbench.sweeps.events import CreationChanged, SweepEvent, TaskFailed, TaskPushed, TaskReady
 from fanbench.sweeps.plan import PlannedTask
-from fanbench.sweeps.push_decision import PushStep, push_step
-from fanbench.sweeps.units import TaskPhase, TaskRecord
 from fanbench.wire.messages import CreationState, Task
 
 __all__ = ["Lane", "TaskUnusable"]

@@ -65,7 +65,7 @@ class Teller:
         flight = self._flight
         flight.said += len(new)
         for line in new:
-            self._shared.emit(LogLine(flight.unit, flight.attempt.number, flight.run_id, line))
+            self._shared.emit(LogLine(flight.planned_run, flight.attempt.number, flight.run_id, line))
 
 
 class LogReaders:
@@ -145,7 +145,7 @@ class LogReaders:
         return LogPart(self._shared.root, flight.run_id, self._shared.offload)
 
     def _board(self, flight: Flight) -> Board:
-        return self._shared.boards[flight.unit.task]
+        return self._shared.boards[flight.planned_run.task]
 
     def _set(self, flight: Flight, stream: Stream) -> None:
         self._board(flight).set_stream(flight, stream)

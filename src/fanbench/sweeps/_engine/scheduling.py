@@ -12,7 +12,7 @@ from fanbench.sweeps._engine.book import Change, Flight
 from fanbench.sweeps._engine.shared import Shared
 from fanbench.sweeps._engine.trouble import GRACE, Delivery, Patience, delivery
 from fanbench.sweeps._engine.watching import Puzzle, Watcher
-from fanbench.sweeps.units import Phase, Unit
+from fanbench.sweeps.attempts import Phase, PlannedRun
 from fanbench.wire.messages import ScheduleResult
 
 __all__ = ["Scheduler"]
@@ -55,8 +55,8 @@ class Scheduler:
         self._shared.gate.nothing_wanted()
 
     def _give_up_model(self, model: str, stage: str, error: str) -> None:
-        for unit in self._board.drop_due(model):
-            self._book.give_up(unit, self._book.next_number(unit), stage, error)
+        for planned_run in self._board.drop_due(model):
+            self._book.give_up(planned_run, self._book.next_number(planned_run), stage, error)
 
     # --- Who is next ---
 
@@ -93,13 +93,13 @@ class Scheduler:
             return []
         now = anyio.current_time()
         still = [model for model in granted if model in self._board.due and not self._is_blocked(model, now)]
-        units = self._board.take_due(still)
-        return self._board.intend(units, version, now, self._shared.wall())
+        planned_runs = self._board.take_due(still)
+        return self._board.intend(planned_runs, version, now, self._shared.wall())
 
     # --- The call ---
 
     async def _schedule(self, flights: Sequence[Flight], version: int) -> None:
-        models = [flight.unit.model for flight in flights]
+        models = [flight.planned_run.model for flight in flights]
         try:
             results = await self._shared.client.schedule_runs(self._board.slug, models)
         except FanbenchError as error:
@@ -124,7 +124,7 @@ class Scheduler:
         self._doubt(flights[len(results) :])
 
     def _absorb_one(self, flight: Flight, result: ScheduleResult, version: int, now: float) -> Change:
-        model = flight.unit.model
+        model = flight.planned_run.model
         if result.run_scheduled:
             self._watcher.puzzles.pop(model, None)
             return self._board.taken(flight, now)
@@ -149,7 +149,7 @@ class Scheduler:
                 self._book.commit([self._board.void(flight) for flight in unanswered])
             case Delivery.REFUSED:
                 self._book.commit([self._board.void(flight) for flight in unanswered])
-                self._blame([flight.unit for flight in unanswered], error)
+                self._blame([flight.planned_run for flight in unanswered], error)
                 return
         self._not_before = now + (pause or 0.0)
         self._exhausted = error if pause is None else None
@@ -160,10 +160,10 @@ class Scheduler:
             if flight.attempt.phase is Phase.INTENDED:
                 flight.listed_by = anyio.current_time() + GRACE
 
-    def _blame(self, units: Sequence[Unit], error: FanbenchError) -> None:
+    def _blame(self, planned_runs: Sequence[PlannedRun], error: FanbenchError) -> None:
         """One model that the server does not like must not take the others down: once, each goes by itself."""
         self._patience.reset()
-        models = [unit.model for unit in units]
+        models = [planned_run.model for planned_run in planned_runs]
         if len(models) > 1:
             self._alone.update(models)
             return

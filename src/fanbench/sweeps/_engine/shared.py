@@ -103,5 +103,5 @@ class Shared:
         """So many more planned runs have errored for good."""
         book, most = self.book, self.rules.max_failures
         book.errored += more
-        if most is not None and most.reached(book.errored, len(book.units)):
-            self.drain(DrainReason.FAILURES, f"{book.errored} of {len(book.units)} runs have errored")
+        if most is not None and most.reached(book.errored, len(book.planned_runs)):
+            self.drain(DrainReason.FAILURES, f"{book.errored} of {len(book.planned_runs)} runs have errored")

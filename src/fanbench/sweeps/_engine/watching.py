@@ -21,8 +21,9 @@ from fanbench.sweeps._engine.board import LOST_PATIENCE, Board
 from fanbench.sweeps._engine.book import Change, Flight, Stream
 from fanbench.sweeps._engine.shared import Shared
 from fanbench.sweeps._engine.trouble import Patience, persist
+from fanbench.sweeps.attempts import Phase, PlannedRun
+from fanbench.sweeps.decide import Step
 from fanbench.sweeps.events import Polled, RetryPlanned, RunChanged
-from fanbench.sweeps.units import Phase, Step, Unit
 from fanbench.wire.messages import Run, RunState
 
 __all__ = ["Puzzle", "Watcher"]
@@ -67,7 +68,7 @@ class Watcher:
         self._pace = Pace(shared.rules.poll_interval)
         self._patience = Patience()
         self._closed = False
-        self._lost: dict[Unit, int] = {}
+        self._lost: dict[PlannedRun, int] = {}
         self._news = anyio.Event()
         self._urgent = anyio.Event()
 
@@ -182,7 +183,7 @@ class Watcher:
         board, now = self._board, anyio.current_time()
         fresh: dict[str, list[Run]] = {}
         for run in runs:
-            if run.id not in board.by_run and run.id not in board.ours and run.id not in board.strangers:
+            if run.id not in board.by_run and run.id not in board.ours and run.id not in board.foreign_runs:
                 fresh.setdefault(model_of(run), []).append(run)
         changes = self._solve(runs, began, now) if self._is_puzzled else []
         changes += board.assign(_without(fresh, board.ours), now) if fresh else []
@@ -214,7 +215,7 @@ class Watcher:
             return ()
         flight.state = run.state
         self._follow(flight)
-        return [Change(None, RunChanged(flight.unit, flight.attempt.number, run.id, run.state))]
+        return [Change(None, RunChanged(flight.planned_run, flight.attempt.number, run.id, run.state))]
 
     def _land(self, flight: Flight, run: Run) -> Change:
         """Its run has ended: only a list says so."""
@@ -222,14 +223,14 @@ class Watcher:
         if run.start_time is not None and run.end_time is not None:
             flight.seconds = (run.end_time - run.start_time).total_seconds()
         flight.attempt = self._book.put(
-            flight.attempt.but(phase=Phase.ENDED, state=run.state, error=run.error_message)
+            flight.attempt.with_(phase=Phase.ENDED, state=run.state, error=run.error_message)
         )
         if flight.scope is not None:
             flight.scope.deadline = min(flight.scope.deadline, anyio.current_time() + _LOG_TAIL)
         self._board.leave(flight)
         return Change(
             flight.attempt,
-            RunChanged(flight.unit, flight.attempt.number, run.id, run.state, run.error_message),
+            RunChanged(flight.planned_run, flight.attempt.number, run.id, run.state, run.error_message),
         )
 
     def _follow(self, flight: Flight) -> None:
@@ -246,11 +247,11 @@ class Watcher:
                 self._retry(flight)
 
     def _retry(self, flight: Flight) -> None:
-        if self._book.step(flight.unit) is not Step.SCHEDULE:
+        if self._book.step(flight.planned_run) is not Step.SCHEDULE:
             self._shared.count_failures()
         elif self._shared.stopped is None:
-            self._board.add_due(flight.unit, first=True)
-            self._shared.emit(RetryPlanned(flight.unit, flight.attempt.number))
+            self._board.add_due(flight.planned_run, first=True)
+            self._shared.emit(RetryPlanned(flight.planned_run, flight.attempt.number))
 
     # --- What a list does not have ---
 
@@ -269,7 +270,7 @@ class Watcher:
         return changes
 
     def _is_lost_again(self, flight: Flight) -> bool:
-        times = self._lost[flight.unit] = self._lost.get(flight.unit, 0) + 1
+        times = self._lost[flight.planned_run] = self._lost.get(flight.planned_run, 0) + 1
         return times > 1
 
     def _drop_all_late(self, now: float) -> None:
@@ -293,15 +294,15 @@ class Watcher:
 
     def _give_up_model(self, model: str, stage: str, error: str) -> None:
         del self.puzzles[model]
-        for unit in self._board.drop_due(model):
-            self._book.give_up(unit, self._book.next_number(unit), stage, error)
+        for planned_run in self._board.drop_due(model):
+            self._book.give_up(planned_run, self._book.next_number(planned_run), stage, error)
 
     def _give_up(self, flight: Flight, stage: str, error: str) -> None:
         self._board.leave(flight)
         if flight.scope is not None:
             flight.scope.cancel()
         self._board.orphan(flight.attempt)
-        self._book.give_up(flight.unit, flight.attempt.number, stage, error)
+        self._book.give_up(flight.planned_run, flight.attempt.number, stage, error)
         self._shared.gate.news()
 
     # --- Skips ---
@@ -339,10 +340,10 @@ class Watcher:
         ]
         if mine:
             del self.puzzles[model]
-            (unit,) = board.take_due([model])
+            (planned_run,) = board.take_due([model])
             run = min(mine, key=lambda one: one.id)
             self._shared.one_at_a_time = True
-            return [board.adopt(unit, run, puzzle.version, now, self._shared.wall())]
+            return [board.adopt(planned_run, run, puzzle.version, now, self._shared.wall())]
         if others:
             puzzle.blocked, puzzle.blocked_since = True, min(now, puzzle.blocked_since)
         elif puzzle.blocked:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 
-from fanbench.sweeps.units import TaskPhase, TaskRecord, version_identity
+from fanbench.sweeps.attempts import Attempt, Phase, TaskPhase, TaskRecord, of_identity, version_identity
 from fanbench.wire.messages import Task
 
-__all__ = ["PushStep", "push_step"]
+__all__ = ["PushStep", "Step", "next_step", "push_step"]
 
 _VERSION_PREFIX = version_identity(0).removesuffix("0")
 
@@ -64,3 +65,41 @@ def push_step(record: TaskRecord | None, identity: str, seen: Task | None) -> Pu
             return PushStep.UNCHANGED
         case _:
             return PushStep.NEW_VERSION
+
+
+class Step(enum.StrEnum):
+    """What a unit needs next. (Logs and outputs are apart: see `wants_log` and `wants_output`.)"""
+
+    SCHEDULE = "schedule"
+    #: It was, or may have been, scheduled: find its run on the server.
+    FIND = "find"
+    WATCH = "watch"
+    NOTHING = "nothing"
+
+
+def next_step(attempts: Iterable[Attempt], identity: str, *, retry_errored: int = 0) -> Step:
+    """What is to be done for a unit whose attempts are `attempts`, if its task's content is `identity`.
+
+    | newest attempt at this content        | step     |
+    |---------------------------------------|----------|
+    | none                                  | schedule |
+    | intended, scheduled                   | find     |
+    | found                                 | watch    |
+    | ended, completed                      | nothing  |
+    | ended, errored `retry_errored` times  | schedule |
+    | ended, errored more often             | nothing  |
+    | void                                  | schedule |
+    """
+    mine = of_identity(attempts, identity)
+    if not mine:
+        return Step.SCHEDULE
+    match mine[-1].phase:
+        case Phase.INTENDED | Phase.SCHEDULED:
+            return Step.FIND
+        case Phase.FOUND:
+            return Step.WATCH
+        case Phase.VOID:
+            return Step.SCHEDULE
+        case Phase.ENDED:
+            failures = sum(one.errored for one in mine)
+            return Step.SCHEDULE if mine[-1].errored and failures <= retry_errored else Step.NOTHING

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from fanbench.sweeps.units import Attempt, Phase, Step, Unit, by_unit, newest, next_step, real_ones
+from fanbench.sweeps.attempts import Attempt, Phase, PlannedRun, by_planned_run, newest, real_ones
+from fanbench.sweeps.decide import Step, next_step
 from fanbench.wire.messages import RunState
 
-ONE, OTHER = Unit("t", "m", 1), Unit("t", "m", 2)
+ONE, OTHER = PlannedRun("t", "m", 1), PlannedRun("t", "m", 2)
 
 
 def attempt(phase: Phase, number: int = 1, *, errored: bool = False, **fields: object) -> Attempt:
     end = RunState.ERRORED if errored else RunState.COMPLETED
     state = end if phase is Phase.ENDED else None
-    return Attempt(ONE, number, "now", 1, phase, 0.0, state=state).but(**fields)
+    return Attempt(ONE, number, "now", 1, phase, 0.0, state=state).with_(**fields)
 
 
 def errored(number: int) -> Attempt:
@@ -35,7 +36,7 @@ def errored(number: int) -> Attempt:
         ([errored(1), attempt(Phase.VOID, 2)], 1, Step.SCHEDULE),
         ([attempt(Phase.ENDED, 2), errored(1)], 9, Step.NOTHING),
         ([attempt(Phase.ENDED, identity="before")], 0, Step.SCHEDULE),
-        ([errored(1).but(identity="before"), errored(2)], 1, Step.SCHEDULE),
+        ([errored(1).with_(identity="before"), errored(2)], 1, Step.SCHEDULE),
     ],
 )
 def test_the_next_step(attempts: list[Attempt], retries: int, step: Step) -> None:
@@ -52,7 +53,7 @@ def test_the_newest_is_a_run_or_may_be_one() -> None:
     assert newest([void, before], "now") is None
 
 
-def test_attempts_by_unit() -> None:
+def test_attempts_by_planned_run() -> None:
     """In the order in which they come."""
-    one, other, again = errored(1), errored(1).but(unit=OTHER), errored(2)
-    assert by_unit([one, other, again]) == {ONE: [one, again], OTHER: [other]}
+    one, other, again = errored(1), errored(1).with_(planned_run=OTHER), errored(2)
+    assert by_planned_run([one, other, again]) == {ONE: [one, again], OTHER: [other]}

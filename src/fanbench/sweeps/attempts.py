@@ -20,19 +20,17 @@ from fanbench.wire.messages import RunState
 __all__ = [
     "Attempt",
     "Phase",
+    "PlannedRun",
     "SavedLog",
     "SavedOutput",
-    "Step",
     "TaskPhase",
     "TaskRecord",
-    "Unit",
-    "by_unit",
+    "by_planned_run",
     "content_identity",
+    "expand_runs",
     "newest",
-    "next_step",
     "of_identity",
     "real_ones",
-    "units_of",
     "version_identity",
     "wants_log",
     "wants_output",
@@ -42,7 +40,7 @@ __all__ = [
 _IDENTITY_VERSION = 1
 
 
-class Unit(msgspec.Struct, frozen=True, order=True):
+class PlannedRun(msgspec.Struct, frozen=True, order=True):
     """A planned run. `task` is a slug ("slug" or "owner/slug"), `model` a normalized one, `repeat` from 1."""
 
     task: str
@@ -50,10 +48,13 @@ class Unit(msgspec.Struct, frozen=True, order=True):
     repeat: int = 1
 
 
-def units_of(tasks: Iterable[str], models: Sequence[str], repeats: int) -> list[Unit]:
+def expand_runs(tasks: Iterable[str], models: Sequence[str], repeats: int) -> list[PlannedRun]:
     """All planned runs in the order of the plan: by task, then model, then repeat."""
     return [
-        Unit(task, model, repeat) for task in tasks for model in models for repeat in range(1, repeats + 1)
+        PlannedRun(task, model, repeat)
+        for task in tasks
+        for model in models
+        for repeat in range(1, repeats + 1)
     ]
 
 
@@ -148,7 +149,7 @@ class Attempt(msgspec.Struct, frozen=True):
     `intended_at` is in seconds since 1970. `state` is that of the end, `None` before.
     """
 
-    unit: Unit
+    planned_run: PlannedRun
     number: int
     identity: str
     version: int
@@ -160,7 +161,7 @@ class Attempt(msgspec.Struct, frozen=True):
     output: SavedOutput | None = None
     log: SavedLog | None = None
 
-    def but(self, **changes: Any) -> Attempt:
+    def with_(self, **changes: Any) -> Attempt:
         """The same attempt, further."""
         return msgspec.structs.replace(self, **changes)
 
@@ -169,26 +170,16 @@ class Attempt(msgspec.Struct, frozen=True):
         return self.state == RunState.ERRORED
 
     @property
-    def sought(self) -> bool:
+    def needs_lookup(self) -> bool:
         """Whether its run must be looked for on the server."""
         return self.phase in (Phase.INTENDED, Phase.SCHEDULED)
 
 
-class Step(enum.StrEnum):
-    """What a unit needs next. (Logs and outputs are apart: see `wants_log` and `wants_output`.)"""
-
-    SCHEDULE = "schedule"
-    #: It was, or may have been, scheduled: find its run on the server.
-    FIND = "find"
-    WATCH = "watch"
-    NOTHING = "nothing"
-
-
-def by_unit(attempts: Iterable[Attempt]) -> dict[Unit, list[Attempt]]:
+def by_planned_run(attempts: Iterable[Attempt]) -> dict[PlannedRun, list[Attempt]]:
     """As they are in a journal: only units that have some, each one's in their order."""
-    found: dict[Unit, list[Attempt]] = {}
+    found: dict[PlannedRun, list[Attempt]] = {}
     for attempt in attempts:
-        found.setdefault(attempt.unit, []).append(attempt)
+        found.setdefault(attempt.planned_run, []).append(attempt)
     return found
 
 
@@ -205,34 +196,6 @@ def real_ones(attempts: Iterable[Attempt], identity: str) -> list[Attempt]:
 def newest(attempts: Iterable[Attempt], identity: str) -> Attempt | None:
     """The last attempt at this content that is, or may be, a run on the server."""
     return next(reversed(real_ones(attempts, identity)), None)
-
-
-def next_step(attempts: Iterable[Attempt], identity: str, *, retry_errored: int = 0) -> Step:
-    """What is to be done for a unit whose attempts are `attempts`, if its task's content is `identity`.
-
-    | newest attempt at this content        | step     |
-    |---------------------------------------|----------|
-    | none                                  | schedule |
-    | intended, scheduled                   | find     |
-    | found                                 | watch    |
-    | ended, completed                      | nothing  |
-    | ended, errored `retry_errored` times  | schedule |
-    | ended, errored more often             | nothing  |
-    | void                                  | schedule |
-    """
-    mine = of_identity(attempts, identity)
-    if not mine:
-        return Step.SCHEDULE
-    match mine[-1].phase:
-        case Phase.INTENDED | Phase.SCHEDULED:
-            return Step.FIND
-        case Phase.FOUND:
-            return Step.WATCH
-        case Phase.VOID:
-            return Step.SCHEDULE
-        case Phase.ENDED:
-            failures = sum(one.errored for one in mine)
-            return Step.SCHEDULE if mine[-1].errored and failures <= retry_errored else Step.NOTHING
 
 
 def wants_output(attempt: Attempt) -> bool:

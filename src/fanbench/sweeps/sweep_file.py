@@ -12,7 +12,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from fanbench.errors import UsageError
-from fanbench.sweeps._toml import KeyPath, line_of, lines_of
+from fanbench.sweeps.toml_lines import KeyPath, line_of, lines_of
 
 __all__ = ["SCHEMA", "Limits", "Loaded", "Policy", "SweepFile", "TaskTable", "load", "sweep_schema"]
 
