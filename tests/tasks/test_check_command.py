@@ -1,4 +1,4 @@
-"""`fanbench check`."""
+"""The command `fanbench check`."""
 
 from __future__ import annotations
 
@@ -30,34 +30,34 @@ def idle(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_good_file_is_said_to_be_good(good: Path) -> None:
-    """One line with the slugs that a push would take; exit 0."""
+def test_a_valid_file_passes(good: Path) -> None:
+    """A file without findings prints one line with the slugs that a push would use, and exits with 0."""
     result = check(good)
     assert (result.exit_code, result.stdout) == (0, f"{good}: ok, tasks: red-fox\n")
 
 
-def test_one_bad_file_of_several_fails_the_check(good: Path, idle: Path) -> None:
-    """All are checked and shown in their order; the finding has its place and its fix; exit 1."""
+def test_one_invalid_file_fails_the_check(good: Path, idle: Path) -> None:
+    """All files are checked in the order given; a finding shows its place and its fix, and the exit code is 1."""
     result = check(idle, good)
     lines = result.stdout.splitlines()
     assert result.exit_code == 1
-    assert lines[0].startswith(f"{idle}:3:1: error: task 'Red Fox' is never run")
+    assert lines[0].startswith(f"{idle}:3:1: error: Task 'Red Fox' is never run")
     assert lines[1].startswith("  → Add `f.run(kbench.llm)`")
     assert lines[2] == f"{good}: ok, tasks: red-fox"
 
 
 def test_no_run_can_be_allowed(idle: Path) -> None:
-    """`--allow-no-run` lets the file pass."""
+    """With `--allow-no-run`, a task that is never run passes the check."""
     result = check(idle, "--allow-no-run")
     assert (result.exit_code, result.stdout) == (0, f"{idle}: ok, tasks: red-fox\n")
 
 
 def test_warnings_alone_do_not_fail(good: Path) -> None:
-    """They are shown, and the file is still said to be good."""
+    """A file that only has warnings passes, and the warnings are printed."""
     good.write_text(GOOD.replace("(llm)", "(llm) -> str", 1))
     result = check(good)
     assert result.exit_code == 0
-    assert ":3:15: warning: the SDK knows no result of type str." in result.stdout
+    assert ":3:15: warning: The SDK does not support results of type str." in result.stdout
     assert result.stdout.endswith("ok, tasks: red-fox\n")
 
 
@@ -65,7 +65,7 @@ def test_warnings_alone_do_not_fail(good: Path) -> None:
     ("name", "content"), [("missing.py", None), ("a.txt", "x"), ("broken.py", "def f(:")]
 )
 def test_a_file_that_cannot_be_read_is_a_finding(tmp_path: Path, name: str, content: str | None) -> None:
-    """No traceback and no end of the check: a line like any other."""
+    """A file that is missing, not Python, or broken is reported as a finding, without a traceback."""
     if content is not None:
         (tmp_path / name).write_text(content)
     result = check(tmp_path / name)
@@ -74,8 +74,8 @@ def test_a_file_that_cannot_be_read_is_a_finding(tmp_path: Path, name: str, cont
     assert ": error: " in result.stdout
 
 
-def test_programs_get_the_findings_as_records(good: Path, idle: Path) -> None:
-    """One object a finding, nothing else on stdout; the exit code is the same."""
+def test_findings_are_printed_as_records(good: Path, idle: Path) -> None:
+    """`--format jsonl` prints one object per finding and nothing else, with the same exit code."""
     result = check(good, idle, "--format", "jsonl")
     (record,) = [json.loads(line) for line in result.stdout.splitlines()]
     assert result.exit_code == 1
@@ -89,5 +89,5 @@ def test_programs_get_the_findings_as_records(good: Path, idle: Path) -> None:
 
 
 def test_no_file_is_a_usage_error() -> None:
-    """Exit 2."""
+    """Without a file, the command exits with 2."""
     assert check().exit_code == 2

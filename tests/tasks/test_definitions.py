@@ -1,4 +1,4 @@
-"""The `@task` decorator in every form."""
+"""Finding functions decorated with `@task`, in every form."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import ast
 
 import pytest
 
-from fanbench.tasks.definitions import TaskFunction, foreign_tasks, walk_tasks
+from fanbench.tasks.definitions import TaskFunction, find_foreign_tasks, find_tasks
 from fanbench.tasks.source import all_nodes
 
 
 def tasks(source: str) -> list[TaskFunction]:
-    return walk_tasks(all_nodes(ast.parse(source)))
+    return find_tasks(all_nodes(ast.parse(source)))
 
 
 def names(source: str) -> list[str]:
@@ -48,7 +48,7 @@ def names(source: str) -> list[str]:
     ],
 )
 def test_a_task_is_found(source: str) -> None:
-    """Whatever the alias, the form of the call and the place of the function, it is the task A."""
+    """The task A is found whatever the alias, the form of the call and the place of the function."""
     assert names(source) == ["A"]
 
 
@@ -65,33 +65,33 @@ def test_a_task_is_found(source: str) -> None:
         "# @kb.task()\ndef f(llm): ...",
     ],
 )
-def test_what_is_no_task_is_not_found(source: str) -> None:
-    """Other packages' decorators, texts and comments do not count."""
+def test_other_code_is_not_taken_for_a_task(source: str) -> None:
+    """Decorators of other packages, strings and comments are not tasks."""
     assert names(source) == []
 
 
-def test_a_foreign_decorator_is_told_apart_by_its_package() -> None:
-    """The check can say where the @task comes from that it did not count."""
+def test_a_foreign_decorator_is_reported_with_its_package() -> None:
+    """A `@task` that is not the SDK's is reported with the package it comes from."""
     nodes = all_nodes(ast.parse("from prefect.flows import task\n@task\ndef f(): ..."))
-    assert [package for _, package in foreign_tasks(nodes)] == ["prefect"]
+    assert [package for _, package in find_foreign_tasks(nodes)] == ["prefect"]
 
 
-def test_a_title_is_made_as_the_sdk_makes_it() -> None:
-    """`my_task_2b` without a name is "My Task 2B"."""
+def test_a_missing_name_is_derived_like_in_the_sdk() -> None:
+    """The function `my_task_2b` gives the task name "My Task 2B"."""
     assert names("@task()\ndef my_task_2b(llm): ...") == ["My Task 2B"]
 
 
 @pytest.mark.parametrize(
     "arguments", ["name=f'{x}'", "name=make()", "**options", "name=NAME", "name=TWICE", "'a' + other"]
 )
-def test_a_name_that_only_running_tells_is_marked(arguments: str) -> None:
-    """The function's title stands in, and the task says that it is a guess."""
+def test_a_computed_name_is_marked_as_unknown(arguments: str) -> None:
+    """A name that is only known at run time is replaced by the function's title and marked as a guess."""
     (task,) = tasks(f"TWICE = 'a'\nTWICE = 'b'\n@kb.task({arguments})\ndef my_f(llm): ...")
     assert (task.name, task.name_known) == ("My F", False)
 
 
 def test_tasks_come_in_the_order_of_the_file() -> None:
-    """Nested functions do not move to the end."""
+    """Tasks are listed in the order of the file, nested functions included."""
     source = "def outer():\n    @task('B')\n    def b(llm): ...\n\n@task('C')\ndef c(llm): ...\n"
     assert names("@task('A')\ndef a(llm): ...\n" + source) == ["A", "B", "C"]
 
@@ -100,6 +100,6 @@ def test_tasks_come_in_the_order_of_the_file() -> None:
     ("option", "stored"), [("", True), ("store_run=False", False), ("store_run=True", True)]
 )
 def test_a_task_knows_whether_its_runs_are_stored(option: str, stored: bool) -> None:
-    """`store_run=False` makes a helper."""
+    """Only `store_run=False` makes a task one whose runs are not stored."""
     (task,) = tasks(f"@kb.task({option})\ndef f(llm): ...")
     assert task.stored is stored

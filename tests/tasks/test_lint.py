@@ -1,4 +1,4 @@
-"""The findings, rule by rule."""
+"""The rules of the check, one by one."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import ast
 
 import pytest
 
-from fanbench.tasks.lint import MAX_NAME_LENGTH, inspect, name_limit
-from fanbench.tasks.model import Finding, TaskFile
+from fanbench.tasks.lint import MAX_NAME_LENGTH, lint, name_limit
+from fanbench.tasks.task_file import Finding, TaskFile
 
 HEAD = "import kaggle_benchmarks as kbench\n"
 
 
 def findings(source: str) -> tuple[Finding, ...]:
-    return inspect(ast.parse(source), source)[1]
+    return lint(ast.parse(source), source)[1]
 
 
 def rules(source: str) -> list[tuple[str, str]]:
@@ -42,13 +42,13 @@ def task(definition: str, decorator: str = "@kbench.task(name='A')", run: str = 
         "def f(*, llm): ...",
     ],
 )
-def test_a_sound_task_has_no_findings(definition: str) -> None:
-    """What the SDK takes is passed in silence."""
+def test_a_valid_task_has_no_findings(definition: str) -> None:
+    """Every signature that the SDK accepts passes without a finding."""
     assert rules(task(definition)) == []
 
 
 def test_a_task_that_is_never_run_is_an_error() -> None:
-    """The silent no-op is found at its `def`, with the call that is missing."""
+    """A task that is never run is an error at its `def`, and the fix is the missing call."""
     source = task("def f(llm): ...", run="")
     (finding,) = findings(source)
     assert (finding.level, finding.rule, finding.line, finding.column) == ("error", "no-run", 3, 1)
@@ -56,26 +56,26 @@ def test_a_task_that_is_never_run_is_an_error() -> None:
 
 
 def test_a_sub_task_that_is_called_like_a_function_is_a_warning() -> None:
-    """It works, though it leaves no run of its own; so a push is not refused."""
+    """A task that is only called by another one works but records no run, so it is a warning, not an error."""
     source = task("def f(llm): return g(llm)") + "@kbench.task(name='B')\ndef g(llm): ...\n"
     assert rules(source) == [("warning", "called")]
 
 
 def test_a_call_from_a_task_that_never_runs_does_not_excuse() -> None:
-    """A sub-task of a task that nobody runs is not run either."""
+    """A task that is only called by a task that never runs is an error, too."""
     source = task("def f(llm): return g(llm)", run="") + "@kbench.task(name='B')\ndef g(llm): ...\n"
     assert rules(source) == [("error", "no-run"), ("error", "no-run")]
 
 
 def test_a_file_without_tasks_is_an_error_that_names_the_other_package() -> None:
-    """A @task of another package is said to be one."""
+    """If the file only has a `@task` of another package, a warning names that package."""
     found = findings("from prefect import task\n@task\ndef f(): ...\n")
     assert [(item.level, item.rule) for item in found] == [("error", "no-task"), ("warning", "foreign-task")]
     assert "prefect" in found[1].message
 
 
-def test_two_tasks_of_one_slug_are_an_error_at_the_second() -> None:
-    """Names that only differ before they are slugified are found, and the first one's line is said."""
+def test_a_duplicate_slug_is_an_error_at_the_second_task() -> None:
+    """Two names with the same slug are an error at the second task, which names the line of the first."""
     source = task("def f(llm): ...") + "@kbench.task(name='a')\ndef g(llm): ...\ng.run(kbench.llm)\n"
     (finding,) = findings(source)
     assert (finding.level, finding.rule, finding.line) == ("error", "duplicate", 6)
@@ -84,14 +84,14 @@ def test_two_tasks_of_one_slug_are_an_error_at_the_second() -> None:
 
 @pytest.mark.parametrize("name", ["🚀", "///", "北京"])
 def test_a_name_without_a_slug_is_an_error(name: str) -> None:
-    """A name with nothing for a slug, or in letters that have none, cannot be pushed."""
+    """A name from which no slug can be derived is an error."""
     assert rules(task("def f(llm): ...", f"@kbench.task(name='{name}')")) == [("error", "no-slug")]
 
 
-def test_a_slash_in_a_name_makes_no_owner() -> None:
-    """ "a/b" in a decorator is one name."""
+def test_a_slash_in_a_name_does_not_separate_an_owner() -> None:
+    """A slash in a decorator's name becomes a hyphen of the slug."""
     source = task("def f(llm): ...", "@kbench.task(name='Red/Blue team')")
-    assert inspect(ast.parse(source), source)[0][0].slug == "red-blue-team"
+    assert lint(ast.parse(source), source)[0][0].slug == "red-blue-team"
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_a_slash_in_a_name_makes_no_owner() -> None:
     ],
 )
 def test_an_unknown_return_annotation_is_a_warning_at_its_place(annotation: str) -> None:
-    """The SDK goes by the exact annotation, and refuses these when the file runs."""
+    """An annotation that the SDK would reject at run time is a warning at the annotation's place."""
     (finding,) = findings(task(f"def f(llm) -> {annotation}: ..."))
     assert (finding.level, finding.rule, finding.line, finding.column) == (
         "warning",
@@ -121,20 +121,20 @@ def test_an_unknown_return_annotation_is_a_warning_at_its_place(annotation: str)
 
 @pytest.mark.parametrize("annotation", ["bool", "None", "float"])
 def test_postponed_annotations_are_a_warning(annotation: str) -> None:
-    """With the `__future__` import every annotation is a text, which the SDK cannot read."""
+    """With `from __future__ import annotations` every return annotation is a warning: the SDK cannot read strings."""
     source = "from __future__ import annotations\n" + task(f"def f(llm) -> {annotation}: ...")
     assert rules(source) == [("warning", "return-annotation")]
 
 
-def test_an_alias_and_an_own_result_type_are_known() -> None:
-    """`Score = float` is a float; a file that registers results of its own may return them."""
+def test_aliases_and_registered_result_types_are_accepted() -> None:
+    """An alias of a supported type is accepted, and so is any type in a file that registers a result type."""
     assert rules("Score = float\n" + task("def f(llm) -> Score: ...")) == []
     own = "class Words(kbench.results.Result[list]): ...\n"
     assert rules(task("def f(llm) -> list: ...").replace(HEAD, HEAD + own)) == []
 
 
 def test_an_alias_of_itself_does_not_hang() -> None:
-    """`A = B; B = A` ends, and is unknown."""
+    """Aliases that refer to each other end the search and count as unsupported."""
     assert rules("A = B\nB = A\n" + task("def f(llm) -> A: ...")) == [("warning", "return-annotation")]
 
 
@@ -149,18 +149,18 @@ def test_an_alias_of_itself_does_not_hang() -> None:
     ],
 )
 def test_a_function_that_no_model_can_be_passed_to_is_a_warning(definition: str) -> None:
-    """No parameter, or only data: the run would belong to no model."""
+    """A function without a parameter that can take the model is a warning."""
     assert rules(task(definition)) == [("warning", "no-model")]
 
 
-def test_a_task_in_a_class_has_no_self() -> None:
-    """`self` stands where the model goes, since a task is not bound to an object."""
+def test_self_takes_the_place_of_the_model() -> None:
+    """A task in a class with `self` as its first parameter is a warning, as tasks are not bound to objects."""
     source = HEAD + "class C:\n    @kbench.task()\n    def f(self, llm): ...\nC.f.run(kbench.llm)\n"
     assert rules(source) == [("warning", "no-model")]
 
 
 def test_a_name_over_the_limit_is_a_warning() -> None:
-    """255 characters pass, one more does not."""
+    """A name of 255 characters passes, and one more is a warning."""
     assert rules(task("def f(llm): ...", f"@kbench.task(name='{'x' * MAX_NAME_LENGTH}')")) == []
     longer = f"@kbench.task(name='{'x' * (MAX_NAME_LENGTH + 1)}')"
     assert rules(task("def f(llm): ...", longer)) == [("warning", "long-name")]
@@ -168,7 +168,7 @@ def test_a_name_over_the_limit_is_a_warning() -> None:
 
 @pytest.mark.parametrize(("value", "limit"), [("64", 64), ("0", 255), ("", 255), ("many", 255), ("-1", 255)])
 def test_the_limit_follows_the_sdks_variable(value: str, limit: int) -> None:
-    """Where Kaggle's environment says what it takes, that counts; nonsense does not."""
+    """The SDK's environment variable sets the limit, unless its value is not a positive number."""
     assert name_limit({"KAGGLE_BENCHMARK_MAX_NAME_LENGTH": value}) == limit
 
 
@@ -180,23 +180,23 @@ def test_the_limit_follows_the_sdks_variable(value: str, limit: int) -> None:
         (task("def f(llm): ...", "@kbench.task(name=make())"), "unknown-name"),
     ],
 )
-def test_what_kaggles_check_lets_through_to_fail_is_a_warning(source: str, rule: str) -> None:
-    """The bare decorator, the async function and the computed name each have a finding with a fix."""
+def test_what_only_fails_on_the_server_is_a_warning(source: str, rule: str) -> None:
+    """The bare decorator, the async function and the computed name are each a warning with a fix."""
     (finding,) = findings(source)
     assert (finding.level, finding.rule, bool(finding.fix)) == ("warning", rule, True)
 
 
-def test_a_finding_reads_like_a_compilers() -> None:
-    """file:line:column: level: message, without the parts that are not known."""
+def test_a_finding_is_formatted_for_editors() -> None:
+    """A finding is printed as `file:line:column: level: message`, without the parts that are unknown."""
     assert Finding("error", "bad.", 3, 7).text("a.py") == "a.py:3:7: error: bad."
     assert Finding("warning", "odd.").text("a.py") == "a.py: warning: odd."
 
 
 def test_no_run_alone_can_be_allowed(tmp_path: object) -> None:
-    """`allow_no_run` lets the no-op pass and no other error."""
+    """`allow_no_run` removes the error about tasks that are never run, and no other."""
     source = task("def f(llm): ...", "@kbench.task(name='🚀')", run="")
     from pathlib import Path
 
-    file = TaskFile(Path("a.py"), source, *inspect(ast.parse(source), source))
+    file = TaskFile(Path("a.py"), source, *lint(ast.parse(source), source))
     assert [finding.rule for finding in file.errors()] == ["no-run", "no-slug"]
     assert [finding.rule for finding in file.errors(allow_no_run=True)] == ["no-slug"]

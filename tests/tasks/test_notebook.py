@@ -1,4 +1,4 @@
-"""Percent format to notebook."""
+"""Converting task files to notebooks."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ def cells(source: str) -> list[tuple[str, str]]:
 
 
 def test_cells_follow_the_markers() -> None:
-    """Code and text cells come over in order, with their text."""
+    """Code and Markdown cells keep their order and their text."""
     source = "# %% [markdown]\n# # Title\n\n# %%\nx = 1\n\n\n# %% named\ny = 2\n"
     assert cells(source) == [("markdown", "# Title"), ("code", "x = 1"), ("code", "y = 2")]
 
 
 def test_a_file_without_markers_is_one_cell() -> None:
-    """Plain Python is a notebook of one cell, its blank lines and functions with it."""
+    """Python without cell markers becomes a notebook with a single cell."""
     assert cells("import os\n\n\ndef f():\n    pass\n") == [("code", "import os\n\n\ndef f():\n    pass")]
 
 
 @pytest.mark.parametrize(
     "magic", ["!pip install x", "%matplotlib inline", "files = !ls", "x?", "%%bash\necho hi", "%%time\nf()"]
 )
-def test_magics_stay(magic: str) -> None:
-    """What the check blanks, the notebook runs."""
+def test_magics_are_kept(magic: str) -> None:
+    """Magics are kept in the notebook, where they run."""
     assert cells(f"# %%\n{magic}\n") == [("code", magic)]
 
 
@@ -44,8 +44,8 @@ def test_magics_stay(magic: str) -> None:
         ("    # !ls", "    !ls"),
     ],
 )
-def test_commented_magics_come_back(line: str, revived: str) -> None:
-    """The form that jupytext gives to magics in a file that Python must be able to run."""
+def test_commented_magics_are_restored(line: str, revived: str) -> None:
+    """Magics that jupytext has commented out become active again."""
     assert cells(f"# %%\nif x:\n    y\n{line}\nz\n") == [("code", f"if x:\n    y\n{revived}\nz")]
 
 
@@ -54,18 +54,18 @@ def test_commented_magics_come_back(line: str, revived: str) -> None:
     ["# cat pictures are fun", "# ls the files", "# why?", "# %d items", "# % done", "# rm old ones"],
 )
 def test_comments_stay_comments(comment: str) -> None:
-    """Prose that begins like a command is not run on the server."""
+    """A comment that merely resembles a command stays a comment."""
     assert cells(f"# %%\nx = 1\n{comment}\n") == [("code", f"x = 1\n{comment}")]
 
 
-def test_text_in_a_string_stays() -> None:
-    """A line in a long text that looks like a commented magic or a cell marker is text."""
+def test_strings_are_kept() -> None:
+    """A line inside a string is kept even if it looks like a commented magic or a cell marker."""
     code = 'x = """\n# !pip install\n# %%\n"""'
     assert cells(f"# %%\n{code}\n") == [("code", code)]
 
 
 def test_the_kernel_is_python3_and_the_format_is_4() -> None:
-    """What Kaggle starts the notebook with."""
+    """The notebook is in format 4 and names the kernel that Kaggle starts."""
     notebook = json.loads(to_notebook("# %%\nx = 1\n"))
     assert notebook["metadata"] == {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}
@@ -74,6 +74,6 @@ def test_the_kernel_is_python3_and_the_format_is_4() -> None:
 
 
 def test_the_same_source_gives_the_same_notebook() -> None:
-    """No random ids, so that two pushes of one file can be told to be the same."""
+    """Converting the same source twice gives identical text, so unchanged files can be recognized."""
     source = "# %%\nx = 1\n# %%\ny = 1\n"
     assert to_notebook(source) == to_notebook(source)

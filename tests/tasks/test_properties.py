@@ -1,4 +1,4 @@
-"""Generated task files: whatever stands in them, the check answers, and its places are right."""
+"""Properties of the check that hold for generated task files."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ WORDS = st.text(alphabet="abcdefgh", min_size=1, max_size=6).filter(lambda word:
 
 @dataclass
 class Written:
-    """A generated file and what must be found in it: name to (line, column, has a run)."""
+    """A generated file and the tasks in it: name to (line, column, has a run)."""
 
     source: str
     tasks: dict[str, tuple[int, int, bool]]
@@ -112,8 +112,8 @@ def path(tmp_path: Path) -> Path:
 
 @SLOW_DISK
 @given(written=task_files())
-def test_every_task_is_found_at_its_place(path: Path, written: Written) -> None:
-    """Name, line, column and the presence of a run are right, in every form and among all magics."""
+def test_every_task_is_found_in_its_place(path: Path, written: Written) -> None:
+    """The name, line, column and reachability of every task are correct, also among magics."""
     path.write_text(written.source)
     file = read_task_file(path)
     assert {task.name: (task.line, task.column, task.has_run) for task in file.tasks} == written.tasks
@@ -123,8 +123,8 @@ def test_every_task_is_found_at_its_place(path: Path, written: Written) -> None:
 
 @SLOW_DISK
 @given(written=task_files(), data=st.data())
-def test_a_broken_line_is_named(path: Path, written: Written, data: st.DataObject) -> None:
-    """Python that is none is reported with its own line, whatever magics stand above it."""
+def test_a_syntax_error_is_located(path: Path, written: Written, data: st.DataObject) -> None:
+    """A syntax error is reported in its own line and column, whatever magics come before it."""
     broken = f"{written.source}# %%\nbroken = = 1\n"
     path.write_text(broken)
     with pytest.raises(TaskFileError) as caught:
@@ -135,8 +135,10 @@ def test_a_broken_line_is_named(path: Path, written: Written, data: st.DataObjec
 
 @SLOW_DISK
 @given(written=task_files(), data=st.data())
-def test_a_torn_file_is_a_task_file_error_at_most(path: Path, written: Written, data: st.DataObject) -> None:
-    """Cut anywhere and with anything put in, the check answers or raises the one error it may."""
+def test_a_damaged_file_raises_task_file_error_at_most(
+    path: Path, written: Written, data: st.DataObject
+) -> None:
+    """A file that is cut or altered anywhere is either read or raises TaskFileError."""
     cut = data.draw(st.integers(0, len(written.source)))
     put = data.draw(st.text(max_size=5))
     path.write_bytes((written.source[:cut] + put + written.source[cut + 3 :]).encode(errors="surrogatepass"))
@@ -149,8 +151,8 @@ def test_a_torn_file_is_a_task_file_error_at_most(path: Path, written: Written, 
 
 @SLOW_DISK
 @given(content=st.binary(max_size=200))
-def test_any_bytes_are_answered(path: Path, content: bytes) -> None:
-    """No content of a file gets another exception out."""
+def test_any_bytes_raise_task_file_error_at_most(path: Path, content: bytes) -> None:
+    """A file of arbitrary bytes is either read or raises TaskFileError."""
     path.write_bytes(content)
     try:
         findings = read_task_file(path).findings
@@ -161,7 +163,7 @@ def test_any_bytes_are_answered(path: Path, content: bytes) -> None:
 
 @given(st.lists(st.text(alphabet="%!?#'\"()[]{}\\ \tab=\n", max_size=20), max_size=10))
 def test_blanking_keeps_every_line_in_its_place(lines: list[str]) -> None:
-    """As many lines come out as went in, whatever the text."""
+    """Blanking magics never changes the number of lines."""
     source = "\n".join(lines)
     assert blank_magics(source).count("\n") == source.count("\n")
 
@@ -186,7 +188,7 @@ CODE_LINES = st.sampled_from(
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.lists(CODE_LINES, min_size=1, max_size=5), min_size=1, max_size=5))
 def test_code_cells_survive_the_notebook(written: list[list[str]]) -> None:
-    """Each cell's code comes out as it went in, but for blank lines around it."""
+    """The code of every cell is unchanged in the notebook, except for blank lines around it."""
     code = [stripped for cell in written if (stripped := "\n".join(cell).strip("\n"))]
     source = "".join(f"# %%\n{cell}\n\n" for cell in code)
     cells = json.loads(to_notebook(source or "# %%\n"))["cells"]

@@ -1,4 +1,4 @@
-"""Which tasks a `.run` or `.evaluate` could reach."""
+"""Tasks that a `.run` or `.evaluate` could reach."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ REACHING = {
 NOT_REACHING = {
     "nothing": "x = 1",
     "another": "b.run(llm)",
-    "a list that nobody runs": "tasks = [a]",
+    "a list that is never run": "tasks = [a]",
     "a call": "a(llm)",
     "another module's run": "subprocess.run(['a'])",
     "the loop of another": "print([a])\nfor t in [b]:\n    t.run(llm)",
@@ -79,11 +79,11 @@ NOT_REACHING = {
 
 @pytest.mark.parametrize("source", REACHING.values(), ids=REACHING.keys())
 def test_a_run_reaches_the_task(source: str) -> None:
-    """Each usual way to run the task `a` is seen as one."""
+    """Every usual way to run the task `a` is recognized."""
     assert "a" in reach(all_nodes(ast.parse(source)))
 
 
 @pytest.mark.parametrize("source", NOT_REACHING.values(), ids=NOT_REACHING.keys())
 def test_no_run_reaches_the_task(source: str) -> None:
-    """A file that never runs the task `a` is known for it."""
+    """The task `a` is not reached in a file that never runs it."""
     assert "a" not in reach(all_nodes(ast.parse(source)))

@@ -16,7 +16,7 @@ from fanbench.operations.api import Api
 from fanbench.operations.events import EarlierPending, Event, Report, silent
 from fanbench.operations.lookup import task_if_any
 from fanbench.operations.watch import created_by, ensure_created
-from fanbench.tasks import Finding, TaskFile, choose_task, read_task_file, refuse_errors, to_notebook
+from fanbench.tasks import Finding, TaskFile, choose_task, raise_for_errors, read_task_file, to_notebook
 from fanbench.wire.messages import Task
 from fanbench.wire.slugs import full_task_url
 
@@ -105,7 +105,7 @@ def plan_push(
 
 def _plans_of(path: Path, task: str | None, all_tasks: bool, allow_no_run: bool) -> list[PushPlan]:
     file = read_task_file(path)
-    refuse_errors(file, allow_no_run=allow_no_run)
+    raise_for_errors(file, allow_no_run=allow_no_run)
     if all_tasks and task is None:
         return [PushPlan(file, definition.slug) for definition in file.pushable]
     slug = choose_task(file, task).slug

@@ -1,20 +1,20 @@
-"""Task files: what they define, what is wrong with them, and the notebook that Kaggle runs.
+"""Task files: the tasks that they define, what is wrong with them, and the notebook that Kaggle runs.
 
-Nothing here runs a task file.
+Nothing in this package executes a task file.
 """
 
 from __future__ import annotations
 
-from fanbench.tasks.files import choose_task, read_task_file, refuse_errors
-from fanbench.tasks.model import Finding, TaskDefinition, TaskFile
 from fanbench.tasks.notebook import to_notebook
+from fanbench.tasks.read import choose_task, raise_for_errors, read_task_file
+from fanbench.tasks.task_file import Finding, TaskDefinition, TaskFile
 
 __all__ = [
     "Finding",
     "TaskDefinition",
     "TaskFile",
     "choose_task",
+    "raise_for_errors",
     "read_task_file",
-    "refuse_errors",
     "to_notebook",
 ]

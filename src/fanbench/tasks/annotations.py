@@ -1,4 +1,4 @@
-"""What a task's annotations mean to the SDK: the results it can record, and where the model can go."""
+"""What a task's annotations mean to the SDK: the results it can record, and where the model can be passed."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from fanbench.tasks.definitions import Function
 
-__all__ = ["cannot_be_model", "return_problem"]
+__all__ = ["model_problem", "return_problem"]
 
-# The SDK knows a result by exactly these annotations: `dict[str, float]` and `typing.Tuple` are none of them.
+# The SDK compares annotations with exactly these. It knows neither `dict[str, float]` nor `typing.Tuple`.
 _RESULTS = frozenset(
     {"bool", "dict", "float", "int", "object", "tuple[float, float]", "tuple[int, int]", "None"}
 )
@@ -20,79 +20,57 @@ _DATA = frozenset(
 
 
 def return_problem(function: Function, nodes: Sequence[ast.AST]) -> str | None:
-    """Why the SDK would not accept the function's return annotation, `None` if it would."""
+    """Why the SDK would reject the function's return annotation, or `None` if it accepts it."""
     annotation = function.returns
-    if annotation is None or (isinstance(annotation, ast.Constant) and annotation.value is None):
-        return _postponed_none(annotation, nodes)
-    text = _text(annotation, _aliases(nodes))
-    if _postponed(nodes):
-        return f"with `from __future__ import annotations` the SDK cannot read the annotation {text}."
-    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
-        return f"the SDK cannot read the quoted annotation {text}."
-    if text in _RESULTS or _has_own_results(nodes):
+    if annotation is None:
         return None
-    return f"the SDK knows no result of type {text}."
-
-
-def _postponed_none(annotation: ast.expr | None, nodes: Sequence[ast.AST]) -> str | None:
-    if annotation is not None and _postponed(nodes):
-        return "with `from __future__ import annotations` the SDK cannot read the annotation None."
-    return None
-
-
-def _postponed(nodes: Sequence[ast.AST]) -> bool:
-    return any(
+    aliases = {  # `Score = float` and the like.
+        node.targets[0].id: node.value
+        for node in nodes
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+    }
+    resolved, seen = annotation, set[str]()
+    while isinstance(resolved, ast.Name) and resolved.id in aliases and resolved.id not in seen:
+        seen.add(resolved.id)
+        resolved = aliases[resolved.id]
+    text = ast.unparse(resolved)
+    postponed = any(
         isinstance(node, ast.ImportFrom)
         and node.module == "__future__"
         and any(item.name == "annotations" for item in node.names)
         for node in nodes
     )
-
-
-def _text(annotation: ast.expr, aliases: dict[str, ast.expr]) -> str:
-    seen: set[str] = set()
-    while isinstance(annotation, ast.Name) and annotation.id in aliases and annotation.id not in seen:
-        seen.add(annotation.id)
-        annotation = aliases[annotation.id]
-    return ast.unparse(annotation)
-
-
-def _aliases(nodes: Sequence[ast.AST]) -> dict[str, ast.expr]:
-    """`Score = float` and the like."""
-    return {
-        node.targets[0].id: node.value
-        for node in nodes
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
-    }
-
-
-def _has_own_results(nodes: Sequence[ast.AST]) -> bool:
-    """A class on `Result[…]` registers a result type, and which one only running would tell."""
-    return any(
+    if postponed:
+        return f"The SDK cannot read the annotation {text} with `from __future__ import annotations`."
+    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
+        return f"The SDK cannot read the quoted annotation {text}."
+    # A subclass of `Result[…]` registers a result type, which is only known when the file runs.
+    registers_results = any(
         isinstance(base, ast.Subscript) and ast.unparse(base.value).endswith("Result")
         for node in nodes
         if isinstance(node, ast.ClassDef)
         for base in node.bases
     )
+    if text in _RESULTS or registers_results:
+        return None
+    return f"The SDK does not support results of type {text}."
 
 
-def cannot_be_model(arguments: ast.arguments, *, in_class: bool) -> str | None:
-    """Why no model can be passed to a function with these arguments, `None` if one can.
+def model_problem(arguments: ast.arguments, *, in_class: bool) -> str | None:
+    """Why no model can be passed to a function with these arguments, or `None` if one can.
 
-    The SDK takes for the model whichever argument is one, so a question may well come before it.
+    The SDK recognizes the model by its type, so other parameters may come before it.
     """
     if arguments.vararg or arguments.kwarg:
         return None
     positional = [*arguments.posonlyargs, *arguments.args]
     if in_class and positional and positional[0].arg in {"cls", "self"}:
-        return (
-            f"{positional[0].arg!r} stands where the model goes: a task in a class is not bound to an object."
-        )
+        return f"{positional[0].arg!r} takes the model's place: a task in a class is not bound to an object."
     parameters = [*positional, *arguments.kwonlyargs]
     if not parameters:
-        return "the function takes no model, so a run belongs to none."
+        return "The function takes no model, so its runs belong to no model."
     if all(_is_data(parameter.annotation) for parameter in parameters):
-        return f"the first parameter {parameters[0].arg!r} cannot be the model, and no other can."
+        return f"Neither the first parameter {parameters[0].arg!r} nor any other can be the model."
     return None
 
 

@@ -1,23 +1,23 @@
-"""The functions under the SDK's `@task`, in every form in which it can be written."""
+"""Find the functions decorated with the SDK's `@task`, in every form in which that can be written."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Function", "Options", "TaskFunction", "title_of", "walk_tasks"]
+__all__ = ["Function", "Options", "TaskFunction", "find_foreign_tasks", "find_tasks"]
 
 SDK = "kaggle_benchmarks"
-# The SDK has the same decorator under two names.
-_DECORATORS = frozenset({"benchmark", "task"})
+# The SDK exports the same decorator under two names.
+DECORATORS = frozenset({"benchmark", "task"})
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a decorator was called with. `called` is false for a bare `@task`."""
+    """The arguments of a decorator. `called` is false for a bare `@task` without parentheses."""
 
     called: bool
     positional: tuple[ast.expr, ...] = ()
@@ -26,18 +26,13 @@ class Options:
     def get(self, keyword: str) -> ast.expr | None:
         return next((item.value for item in self.keywords if item.arg == keyword), None)
 
-    def over(self, preset: Options) -> Options:
-        """These options on top of those that an alias brings."""
-        return Options(
-            self.called or preset.called,
-            self.positional or preset.positional,
-            self.keywords + preset.keywords,
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class TaskFunction:
-    """A task as it stands in the file. `name_known` is false where only running would tell the name."""
+    """A task as it is written in the file.
+
+    `name_known` is false if the name is only known when the file runs; `name` is then a guess.
+    """
 
     node: Function
     options: Options
@@ -51,27 +46,32 @@ class TaskFunction:
         return not (isinstance(value, ast.Constant) and value.value is False)
 
 
-def title_of(function: str) -> str:
-    """The name that the SDK gives to a task that has none."""
-    return function.title().replace("_", " ")
-
-
-def walk_tasks(nodes: Sequence[ast.AST]) -> list[TaskFunction]:
-    """The tasks among all `nodes` of a file, in the order of the file."""
-    names = _Names(nodes)
-    texts = _constants(nodes)
+def find_tasks(nodes: Sequence[ast.AST]) -> list[TaskFunction]:
+    """Return the tasks among all `nodes` of a file, in the order of the file."""
+    names, constants = _Names(nodes), _string_constants(nodes)
     methods = {id(part) for node in nodes if isinstance(node, ast.ClassDef) for part in node.body}
-    found = [
-        _task_function(node, options, texts, in_class=id(node) in methods)
-        for node in nodes
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        if (options := names.options_of(node.decorator_list)) is not None
-    ]
-    return sorted(found, key=lambda task: (task.node.lineno, task.node.col_offset))
+    tasks: list[TaskFunction] = []
+    for node in nodes:
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        found = [options for item in node.decorator_list if (options := names.options_of(item)) is not None]
+        if not found:
+            continue
+        options = found[0]
+        # Without a name, the SDK makes a title of the function's name.
+        name, known = node.name.title().replace("_", " "), True
+        expression = options.get("name") or next(iter(options.positional), None)
+        if expression is not None:
+            text = _constant_text(expression, constants)
+            name, known = text or name, text is not None
+        elif not all(item.arg for item in options.keywords):
+            known = False  # `**options` may contain a name.
+        tasks.append(TaskFunction(node, options, name, known, in_class=id(node) in methods))
+    return sorted(tasks, key=lambda task: (task.node.lineno, task.node.col_offset))
 
 
-def foreign_tasks(nodes: Sequence[ast.AST]) -> list[tuple[ast.expr, str]]:
-    """The `@task` decorators that come from another package, with its name."""
+def find_foreign_tasks(nodes: Sequence[ast.AST]) -> list[tuple[ast.expr, str]]:
+    """Return the `@task` decorators that come from another package, each with that package's name."""
     names = _Names(nodes)
     return [
         (decorator, package)
@@ -82,41 +82,8 @@ def foreign_tasks(nodes: Sequence[ast.AST]) -> list[tuple[ast.expr, str]]:
     ]
 
 
-def _task_function(
-    node: Function, options: Options, texts: dict[str, str], *, in_class: bool
-) -> TaskFunction:
-    name, known = _name(options, texts)
-    return TaskFunction(node, options, name or title_of(node.name), known, in_class)
-
-
-def _name(options: Options, texts: dict[str, str]) -> tuple[str, bool]:
-    expression = options.get("name") or next(iter(options.positional), None)
-    if expression is None:
-        # `**options` may or may not bring a name.
-        return "", all(item.arg for item in options.keywords)
-    text = _text(expression, texts)
-    return text or "", text is not None
-
-
-def _text(node: ast.expr, texts: dict[str, str]) -> str | None:
-    """The text that `node` stands for, `None` if that cannot be told without running the file."""
-    match node:
-        case ast.Constant(value=None):
-            return ""
-        case ast.Constant(value=value):
-            return str(value)
-        case ast.Name(id=name):
-            return texts.get(name)
-        case ast.JoinedStr(values=[*parts]) if all(isinstance(part, ast.Constant) for part in parts):
-            return "".join(str(part.value) for part in parts if isinstance(part, ast.Constant))
-        case ast.BinOp(left=ast.expr() as left, op=ast.Add(), right=ast.expr() as right):
-            start, end = _text(left, texts), _text(right, texts)
-            return None if start is None or end is None else start + end
-    return None
-
-
-def _constants(nodes: Sequence[ast.AST]) -> dict[str, str]:
-    """The names that are bound once, to a text."""
+def _string_constants(nodes: Sequence[ast.AST]) -> dict[str, str]:
+    """The names that are bound exactly once in the file, to a string."""
     texts: dict[str, str] = {}
     stores: dict[str, int] = {}
     for node in nodes:
@@ -128,42 +95,80 @@ def _constants(nodes: Sequence[ast.AST]) -> dict[str, str]:
     return {name: text for name, text in texts.items() if stores.get(name) == 1}
 
 
+def _constant_text(node: ast.expr, constants: dict[str, str]) -> str | None:
+    """The string that `node` evaluates to, or `None` if that is only known when the file runs."""
+    match node:
+        case ast.Constant(value=None):
+            return ""
+        case ast.Constant(value=value):
+            return str(value)
+        case ast.Name(id=name):
+            return constants.get(name)
+        case ast.JoinedStr(values=[*parts]) if all(isinstance(part, ast.Constant) for part in parts):
+            return "".join(str(part.value) for part in parts if isinstance(part, ast.Constant))
+        case ast.BinOp(left=ast.expr() as left, op=ast.Add(), right=ast.expr() as right):
+            start, end = _constant_text(left, constants), _constant_text(right, constants)
+            return None if start is None or end is None else start + end
+    return None
+
+
 class _Names:
-    """What the names of a file mean: the SDK, its decorator, or another package."""
+    """What the names in a file refer to: the SDK, its decorator, an alias of it, or another package."""
 
     def __init__(self, nodes: Sequence[ast.AST]) -> None:
         self._modules: set[str] = set()
         self._decorators: dict[str, Options] = {}
         self._foreign: dict[str, str] = {}
         for node in nodes:
-            self._read_import(node)
+            if isinstance(node, ast.Import):
+                for item in node.names:
+                    self._add_import(item.asname or item.name.partition(".")[0], item.name)
+            elif isinstance(node, ast.ImportFrom):
+                module = "." * node.level + (node.module or "")
+                for item in node.names:
+                    self._add_import(item.asname or item.name, module, item.name)
         for node in nodes:
-            self._read_alias(node)
+            # `task = kbench.task`, `quiet = kbench.task(store_run=False)`, `partial(kbench.task, …)`.
+            if isinstance(node, ast.Assign) and (options := self._alias(node.value)) is not None:
+                names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+                self._decorators.update(dict.fromkeys(names, options))
 
-    def options_of(self, decorators: list[ast.expr]) -> Options | None:
-        """The options of the first decorator that is the SDK's, `None` if there is none."""
-        return next((options for item in decorators if (options := self._options(item)) is not None), None)
+    def _add_import(self, bound: str, module: str, name: str = "") -> None:
+        package = module.partition(".")[0]
+        if package != SDK:
+            self._foreign.setdefault(bound, package)
+        elif name in DECORATORS:
+            self._decorators[bound] = Options(called=False)
+        else:
+            self._modules.add(bound)
 
     def foreign_package(self, decorator: ast.expr) -> str:
+        """The package of a decorator that is called `task` but is not the SDK's; otherwise empty."""
         function = decorator.func if isinstance(decorator, ast.Call) else decorator
-        if self._options(decorator) is not None or _last_name(function) != "task":
+        if self.options_of(decorator) is not None or _last_name(function) != "task":
             return ""
         return self._foreign.get(_root(function), "")
 
-    def _read_import(self, node: ast.AST) -> None:
-        for bound, module, name in _imports(node):
-            if module.partition(".")[0] != SDK:
-                self._foreign.setdefault(bound, module.partition(".")[0])
-            elif name in _DECORATORS:
-                self._decorators[bound] = Options(called=False)
-            else:
-                self._modules.add(bound)
+    def options_of(self, decorator: ast.expr, *, strict: bool = False) -> Options | None:
+        """The options of the SDK's decorator, or `None` for any other.
 
-    def _read_alias(self, node: ast.AST) -> None:
-        """`task = kbench.task`, `quiet = kbench.task(store_run=False)`, `partial(kbench.task, …)`."""
-        if isinstance(node, ast.Assign) and (options := self._alias(node.value)) is not None:
-            names = [target.id for target in node.targets if isinstance(target, ast.Name)]
-            self._decorators.update(dict.fromkeys(names, options))
+        `strict` rejects what only has the right name, without being traced to an import of the SDK.
+        """
+        if not isinstance(decorator, ast.Call):
+            return self._decorator(decorator, strict=strict)
+        preset = self._decorator(decorator.func, strict=strict)
+        positional, keywords = tuple(decorator.args), tuple(decorator.keywords)
+        return preset and Options(True, positional or preset.positional, keywords + preset.keywords)
+
+    def _decorator(self, expression: ast.expr, *, strict: bool = False) -> Options | None:
+        root, last = _root(expression), _last_name(expression)
+        if isinstance(expression, ast.Name) and root in self._decorators:
+            return self._decorators[root]
+        if isinstance(expression, ast.Attribute) and root in self._modules and last in DECORATORS:
+            return Options(called=False)
+        # It may come from a star import or a helper module. Kaggle, too, goes by the name alone.
+        lookalike = last == "task" and root and root not in self._foreign and not strict
+        return Options(called=False) if lookalike else None
 
     def _alias(self, value: ast.expr) -> Options | None:
         match value:
@@ -172,35 +177,8 @@ class _Names:
             ):
                 return Options(False, tuple(rest), tuple(keywords))
             case ast.Call() | ast.Attribute() | ast.Name():
-                return self._options(value, strict=True)
+                return self.options_of(value, strict=True)
         return None
-
-    def _options(self, decorator: ast.expr, *, strict: bool = False) -> Options | None:
-        if not isinstance(decorator, ast.Call):
-            return self._decorator(decorator, strict=strict)
-        preset = self._decorator(decorator.func, strict=strict)
-        return preset and Options(True, tuple(decorator.args), tuple(decorator.keywords)).over(preset)
-
-    def _decorator(self, expression: ast.expr, *, strict: bool = False) -> Options | None:
-        """`strict` leaves out what only looks like the SDK's by its name."""
-        root, last = _root(expression), _last_name(expression)
-        if isinstance(expression, ast.Name) and root in self._decorators:
-            return self._decorators[root]
-        if isinstance(expression, ast.Attribute) and root in self._modules and last in _DECORATORS:
-            return Options(called=False)
-        # A star import or a helper may bring it: Kaggle goes by the name alone, too.
-        lookalike = last == "task" and root and root not in self._foreign and not strict
-        return Options(called=False) if lookalike else None
-
-
-def _imports(node: ast.AST) -> Iterator[tuple[str, str, str]]:
-    """(bound name, module, imported name) of an import."""
-    if isinstance(node, ast.Import):
-        for item in node.names:
-            yield item.asname or item.name.partition(".")[0], item.name, ""
-    elif isinstance(node, ast.ImportFrom):
-        for item in node.names:
-            yield item.asname or item.name, "." * node.level + (node.module or ""), item.name
 
 
 def _root(expression: ast.expr) -> str:

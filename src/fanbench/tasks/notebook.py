@@ -1,4 +1,4 @@
-"""A task file in percent format as the notebook that Kaggle runs."""
+"""Convert a task file in percent format to the notebook that Kaggle runs."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ __all__ = ["to_notebook"]
 
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
-# jupytext would read its magics back from comments itself, but it takes `# cat pictures` and `# why?` for
-# magics as well, and a comment that becomes code breaks the cell. Only what is hardly prose counts here.
+# jupytext can restore commented magics itself, but it also takes `# cat pictures` and `# why?` for magics, and a
+# comment that becomes code breaks its cell. Only what is hardly prose is restored here.
 _FORMAT = {"extension": ".py", "format_name": "percent", "comment_magics": False}
 _COMMENTED = re.compile(
     r"^(\s*)# ?((?:%%[A-Za-z]|%[A-Za-z_]\w|!{1,2}[A-Za-z./~$]|[A-Za-z_]\w*\s*=\s*[%!][A-Za-z]).*)$"
@@ -22,9 +22,9 @@ _COMMENTED = re.compile(
 
 
 def to_notebook(source: str) -> str:
-    """The `.ipynb` JSON of `source`. The same source gives the same text.
+    """Return the `.ipynb` JSON of `source`. The same source always gives the same text.
 
-    Magics that are commented out the way jupytext does it (`# !pip install x`) come back to life.
+    Magics that are commented out in jupytext's way (`# !pip install x`) become active again.
     """
     with _without_grammar():
         import jupytext
@@ -33,34 +33,30 @@ def to_notebook(source: str) -> str:
     notebook.metadata["kernelspec"] = dict(KERNEL)
     notebook.metadata.pop("jupytext", None)
     for number, cell in enumerate(notebook.cells):
-        # Random ids would make every push of one file look like another one.
+        # With random ids, pushing an unchanged file would look like a change.
         cell["id"] = f"cell-{number}"
         if cell.cell_type == "code":
-            cell.source = _revive_magics(cell.source)
+            scanner, lines = Scanner(), []
+            for line in cell.source.split("\n"):
+                magic = _COMMENTED.match(line) if scanner.at_start else None
+                lines.append(magic[1] + magic[2] if magic else line)
+                scanner.feed(line)
+            cell.source = "\n".join(lines)
     return str(jupytext.writes(notebook, fmt="ipynb"))
 
 
 @contextmanager
 def _without_grammar() -> Iterator[None]:
-    """Import as if this package were not there: it takes a second, three quarters of jupytext's import.
+    """Import as if rfc3987_syntax were not installed: it makes up three quarters of jupytext's import, a second.
 
-    jsonschema takes it where it finds it, for the format of web addresses, which no notebook is checked for.
+    jsonschema uses it, if present, to check the format of web addresses, which notebooks do not need.
     """
     grammar = "rfc3987_syntax"
     if grammar in sys.modules:
         yield
         return
-    sys.modules[grammar] = None  # type: ignore[assignment]  # how Python is told that there is none
+    sys.modules[grammar] = None  # type: ignore[assignment]  # Makes Python raise ImportError.
     try:
         yield
     finally:
         del sys.modules[grammar]
-
-
-def _revive_magics(source: str) -> str:
-    scanner, lines = Scanner(), []
-    for line in source.split("\n"):
-        magic = _COMMENTED.match(line) if scanner.at_start else None
-        lines.append(magic[1] + magic[2] if magic else line)
-        scanner.feed(line)
-    return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""What reading a task file gives: its tasks and what there is to say about them."""
+"""A task file that has been read: its tasks and the findings about them."""
 
 from __future__ import annotations
 
@@ -6,21 +6,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["Finding", "Level", "TaskDefinition", "TaskFile"]
+__all__ = ["NO_RUN", "Finding", "Level", "TaskDefinition", "TaskFile"]
 
 Level = Literal["error", "warning"]
 
-#: The one rule that a user may switch off (`--allow-no-run`).
+#: The only rule that can be switched off (`--allow-no-run`).
 NO_RUN = "no-run"
 
 
 @dataclass(frozen=True, slots=True)
 class TaskDefinition:
-    """A function under `@task`. `line` and `column` are those of its `def`, counted from 1.
+    """A function decorated with `@task`.
 
-    `slug` is empty where the name has nothing that a slug could have (then there is a finding).
-    `has_run` says that some `.run(…)` or `.evaluate(…)` of the file may reach it, `stored` that its runs
-    are written to run files (`store_run=False` makes a helper of other tasks, which cannot be pushed).
+    Attributes:
+        name: The task's name, given to the decorator or derived from the function's name.
+        slug: The name as a slug; empty if the name has no character that a slug may contain.
+        function: The name of the function.
+        line: The line of the `def`, counted from 1.
+        column: The column of the `def` in characters, counted from 1.
+        has_run: Some `.run(…)` or `.evaluate(…)` in the file may reach the task.
+        stored: The task's runs are written to run files. With `store_run=False` the task is a helper of other
+            tasks and cannot be pushed.
     """
 
     name: str
@@ -34,7 +40,7 @@ class TaskDefinition:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that the check has to say, `fix` being what to write instead."""
+    """A problem in a task file. Line and column count from 1; `fix` describes what to write instead."""
 
     level: Level
     message: str
@@ -44,14 +50,14 @@ class Finding:
     rule: str = ""
 
     def text(self, file: str) -> str:
-        """The form that editors and people read: `file:line:column: error: message`."""
+        """The finding in the format that editors parse: `file:line:column: error: message`."""
         place = ":".join(str(part) for part in (file, self.line, self.column) if part is not None)
         return f"{place}: {self.level}: {self.message}"
 
 
 @dataclass(frozen=True, slots=True)
 class TaskFile:
-    """A file that could be read and parsed; whether it is fit to be pushed is in its findings."""
+    """A file that could be read and parsed. Its findings decide whether it can be pushed."""
 
     path: Path
     source: str
@@ -64,7 +70,7 @@ class TaskFile:
         return tuple(task for task in self.tasks if task.stored)
 
     def errors(self, *, allow_no_run: bool = False) -> tuple[Finding, ...]:
-        """The findings for which a push is refused."""
+        """The findings that prevent a push."""
         return tuple(
             finding
             for finding in self.findings

@@ -1,4 +1,4 @@
-"""Whole files, and the task that is meant."""
+"""Reading task files and choosing a task by its name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fanbench import TaskFileError, UsageError
-from fanbench.tasks import choose_task, read_task_file, refuse_errors
+from fanbench.tasks import choose_task, raise_for_errors, read_task_file
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "tasks"
 
@@ -38,77 +38,77 @@ def write(folder: Path, source: str) -> Path:
 
 @pytest.mark.parametrize("name", ["red-fox", "Red Fox", "red_fox", "me/red-fox", "Me/Red Fox"])
 def test_a_task_is_chosen_by_any_spelling(tmp_path: Path, name: str) -> None:
-    """Names are compared as slugs, without the owner."""
+    """A task is found by its name in any spelling, with or without an owner."""
     assert choose_task(read_task_file(write(tmp_path, TWO)), name).function == "a"
 
 
-def test_a_task_that_is_not_there_is_an_error_with_the_closest(tmp_path: Path) -> None:
-    """The error lists what is there."""
+def test_a_missing_task_is_an_error_with_the_closest_slug(tmp_path: Path) -> None:
+    """The error for an unknown task lists the file's tasks and suggests the closest."""
     with pytest.raises(TaskFileError) as caught:
         choose_task(read_task_file(write(tmp_path, TWO)), "blue-wale")
     assert caught.value.hint == "Tasks in it: red-fox, blue-whale. Did you mean 'blue-whale'?"
 
 
-def test_without_a_name_one_task_is_chosen_and_several_are_not(tmp_path: Path) -> None:
-    """Of several the user has to name one; a helper does not count."""
+def test_without_a_name_only_a_single_task_is_chosen(tmp_path: Path) -> None:
+    """Without a name, the only pushable task is chosen; if there are several, the user has to name one."""
     with pytest.raises(UsageError, match="red-fox, blue-whale"):
         choose_task(read_task_file(write(tmp_path, TWO)), None)
     assert choose_task(read_task_file(write(tmp_path, HELPED)), None).slug == "main"
 
 
 def test_a_helper_cannot_be_chosen(tmp_path: Path) -> None:
-    """A task that stores no run would leave a push without a result."""
+    """A task whose runs are not stored cannot be chosen, because pushing it would give no results."""
     file = read_task_file(write(tmp_path, HELPED))
     with pytest.raises(TaskFileError, match="store_run=False"):
         choose_task(file, "helper")
     assert [task.slug for task in file.pushable] == ["main"]
 
 
-def test_a_file_of_helpers_alone_has_nothing_to_push(tmp_path: Path) -> None:
-    """Where every task is a helper, the error says what is there."""
+def test_a_file_with_only_helpers_has_nothing_to_push(tmp_path: Path) -> None:
+    """If no task in the file stores its runs, the error lists the tasks that it has."""
     file = read_task_file(write(tmp_path, HELPED.replace('name="Main"', 'name="Main", store_run=False')))
     with pytest.raises(TaskFileError) as caught:
         choose_task(file, None)
     assert caught.value.hint == "Tasks in it: helper, main."
 
 
-def test_a_name_that_is_none_is_a_usage_error(tmp_path: Path) -> None:
-    """`///` is the caller's mistake, not the file's."""
+def test_a_name_without_a_slug_is_a_usage_error(tmp_path: Path) -> None:
+    """A name like `///`, from which no slug can be derived, raises UsageError rather than TaskFileError."""
     with pytest.raises(UsageError):
         choose_task(read_task_file(write(tmp_path, TWO)), "///")
 
 
-def test_a_push_is_refused_for_the_first_error(tmp_path: Path) -> None:
-    """With its place and its fix, and the number of the others."""
+def test_the_first_error_is_raised(tmp_path: Path) -> None:
+    """The exception has the first error's place and fix, and the number of further errors."""
     file = read_task_file(write(tmp_path, TWO.partition("for task")[0]))
     with pytest.raises(TaskFileError) as caught:
-        refuse_errors(file)
+        raise_for_errors(file)
     assert (caught.value.line, caught.value.column) == (3, 1)
     assert "a.run(kbench.llm)" in (caught.value.hint or "")
     assert "1 more" in caught.value.message
-    refuse_errors(file, allow_no_run=True)
+    raise_for_errors(file, allow_no_run=True)
 
 
-def test_a_sound_file_is_not_refused(tmp_path: Path) -> None:
-    """No finding, no refusal; line and column are those of the `def`."""
+def test_a_valid_file_passes(tmp_path: Path) -> None:
+    """A file without errors passes, and its tasks have the line and column of their `def`."""
     file = read_task_file(write(tmp_path, TWO))
-    refuse_errors(file)
+    raise_for_errors(file)
     assert [(task.slug, task.line, task.column, task.has_run) for task in file.tasks] == [
         ("red-fox", 3, 1, True),
         ("blue-whale", 5, 1, True),
     ]
 
 
-def test_a_file_is_never_run(tmp_path: Path) -> None:
-    """Reading leaves no trace of what the file would do."""
+def test_a_file_is_never_executed(tmp_path: Path) -> None:
+    """Reading a file does not execute its code."""
     marker = tmp_path / "ran"
     read_task_file(write(tmp_path, f"open({str(marker)!r}, 'w')\n{TWO}"))
     assert not marker.exists()
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
-def test_the_examples_are_without_findings(path: Path) -> None:
-    """What we hand out is what we ask for: one task to push, named like its file."""
+def test_the_examples_have_no_findings(path: Path) -> None:
+    """Each example file passes the check and has one task to push, named like the file."""
     file = read_task_file(path)
     assert file.findings == ()
     assert choose_task(file, None).slug == path.stem.replace("_", "-")

@@ -1,0 +1,90 @@
+"""Read a task file from the disk, and choose the task in it that the user means."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fanbench.errors import TaskFileError, UsageError
+from fanbench.tasks.lint import lint
+from fanbench.tasks.source import parse, read_source
+from fanbench.tasks.task_file import TaskDefinition, TaskFile
+from fanbench.wire.slugs import slugify_task
+
+__all__ = ["choose_task", "raise_for_errors", "read_task_file"]
+
+
+def read_task_file(path: Path) -> TaskFile:
+    """Read and check the task file at `path` without executing it.
+
+    Problems with its tasks do not raise: they are in `findings`.
+
+    Raises:
+        TaskFileError: The file is missing, a directory, not `.py`, too large, not UTF-8, empty, or not Python.
+    """
+    source = read_source(path)
+    tree = parse(source, str(path))
+    try:
+        tasks, findings = lint(tree, source)
+    except RecursionError:
+        raise TaskFileError("The code is nested too deeply to be read.", file=str(path)) from None
+    return TaskFile(path, source, tasks, findings)
+
+
+def raise_for_errors(file: TaskFile, *, allow_no_run: bool = False) -> None:
+    """Refuse a file that cannot be pushed.
+
+    Raises:
+        TaskFileError: The file has errors. The exception carries the first one, with its fix as the hint.
+    """
+    errors = file.errors(allow_no_run=allow_no_run)
+    if errors:
+        first = errors[0]
+        more = f" ({len(errors) - 1} more: fanbench check {file.path})" if errors[1:] else ""
+        raise TaskFileError(
+            first.message + more, file=str(file.path), line=first.line, column=first.column, hint=first.fix
+        )
+
+
+def choose_task(file: TaskFile, name: str | None) -> TaskDefinition:
+    """Return the task called `name`, in any spelling ("My Task", "my_task", "owner/my-task").
+
+    If `name` is `None`, return the file's only task that can be pushed.
+
+    Raises:
+        UsageError: `name` is `None` and the file has several tasks, or no slug can be derived from `name`.
+        TaskFileError: The file has no such task, or its runs are not stored (`store_run=False`).
+    """
+    if name is None:
+        if len(file.pushable) > 1:
+            slugs = ", ".join(task.slug for task in file.pushable)
+            raise UsageError(f"{file.path} has several tasks: {slugs}.", hint="Name the task to use.")
+        if not file.pushable:
+            raise TaskFileError(
+                "The file has no task whose runs are stored.", file=str(file.path), hint=_list_tasks(file)
+            )
+        return file.pushable[0]
+    slug = slugify_task(name).rpartition("/")[2]
+    found = next((task for task in file.tasks if task.slug == slug), None)
+    if found is None:
+        raise TaskFileError(
+            f"The file has no task {slug!r}.", file=str(file.path), hint=_list_tasks(file, slug)
+        )
+    if not found.stored:
+        raise TaskFileError(
+            f"Task {found.slug!r} has store_run=False, so its runs would leave no result.",
+            file=str(file.path),
+            line=found.line,
+            column=found.column,
+            hint="Push the task that calls it, or remove store_run=False.",
+        )
+    return found
+
+
+def _list_tasks(file: TaskFile, wanted: str = "") -> str:
+    from difflib import get_close_matches
+
+    slugs = [task.slug for task in file.tasks if task.slug]
+    if not slugs:
+        return 'Put @kbench.task(name="…") above a function.'
+    closest = get_close_matches(wanted, slugs, n=1)
+    return f"Tasks in it: {', '.join(slugs)}." + (f" Did you mean {closest[0]!r}?" if closest else "")
