@@ -16,7 +16,7 @@ import anyio.to_thread
 from fanbench._util.polling import POLL_INTERVAL, Pace
 from fanbench.config import Config, resolve_config
 from fanbench.errors import FanbenchError, NotFound, UsageError
-from fanbench.operations.events import Report, silent
+from fanbench.operations.events import Report, ignore_events
 from fanbench.wire import protocol
 from fanbench.wire.messages import (
     BatchScheduleRequest,
@@ -165,7 +165,7 @@ class Client:
         wait: bool = False,
         timeout: float | None = None,
         poll_interval: float = POLL_INTERVAL,
-        report: Report = silent,
+        report: Report = ignore_events,
     ) -> Pushed: ...
     @overload
     async def push(
@@ -178,7 +178,7 @@ class Client:
         wait: bool = False,
         timeout: float | None = None,
         poll_interval: float = POLL_INTERVAL,
-        report: Report = silent,
+        report: Report = ignore_events,
     ) -> list[Pushed | FanbenchError]: ...
     async def push(
         self,
@@ -191,7 +191,7 @@ class Client:
         wait: bool = False,
         timeout: float | None = None,
         poll_interval: float = POLL_INTERVAL,
-        report: Report = silent,
+        report: Report = ignore_events,
     ) -> Pushed | list[Pushed | FanbenchError]:
         """Check task files and push a new version of each task; with `wait`, return once they are created.
 
@@ -232,7 +232,7 @@ class Client:
         timeout: float | None = None,
         poll_interval: float = POLL_INTERVAL,
         logs: bool = False,
-        report: Report = silent,
+        report: Report = ignore_events,
     ) -> RunReport:
         """Run each task on each model: one call per task, all tasks at once.
 
@@ -271,7 +271,7 @@ class Client:
         timeout: float | None = None,
         poll_interval: float = POLL_INTERVAL,
         logs: bool = False,
-        report: Report = silent,
+        report: Report = ignore_events,
     ) -> list[Run]:
         """Return the runs once all have ended; see their `state` and `error_message` for how.
 
@@ -313,7 +313,7 @@ class Client:
         from fanbench.wire.log_stream import follow, lines
 
         _ = self.transport
-        poll = RunPoll(self, _task_of(run), [run.model_version_slug], silent)
+        poll = RunPoll(self, _task_of(run), [run.model_version_slug], ignore_events)
         pace, over = Pace(poll_interval), run.state.terminal
         while True:
             try:
@@ -337,7 +337,7 @@ class Client:
         output: AnyPath = ".",
         include_source: bool = False,
         force: bool = False,
-        report: Report = silent,
+        report: Report = ignore_events,
     ) -> DownloadReport: ...
     @overload
     async def download(
@@ -348,7 +348,7 @@ class Client:
         output: AnyPath = ".",
         include_source: bool = False,
         force: bool = False,
-        report: Report = silent,
+        report: Report = ignore_events,
     ) -> list[DownloadReport | FanbenchError]: ...
     async def download(
         self,
@@ -358,7 +358,7 @@ class Client:
         output: AnyPath = ".",
         include_source: bool = False,
         force: bool = False,
-        report: Report = silent,
+        report: Report = ignore_events,
     ) -> DownloadReport | list[DownloadReport | FanbenchError]:
         """Download the outputs of ended runs to `<output>/<task>/<version>/<model>/<run_id>/`.
 

@@ -29,7 +29,7 @@ def client() -> FakeClient:
 
 
 def text_of(said: Said, run_id: int) -> str:
-    return "".join(event.text for event in said if isinstance(event, LogText) and event.run.id == run_id)
+    return "".join(event.data for event in said if isinstance(event, LogText) and event.run.id == run_id)
 
 
 async def test_in_turn_each_log_is_whole(client: FakeClient, said: Said) -> None:

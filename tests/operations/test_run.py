@@ -9,7 +9,8 @@ from trio.testing import MockClock
 
 from fanbench import FanbenchError, NotFound, UsageError
 from fanbench.operations import resolve_models, run_tasks
-from fanbench.operations.run import Launched, NotLaunched
+from fanbench.operations.events import TaskFailed
+from fanbench.operations.run import Launched
 from fanbench.wire.messages import BenchmarkModel, CreationState, ModelVersion, RunState
 from tests.operations.conftest import Said
 from tests.operations.fake import Course, FakeClient, model, task
@@ -106,8 +107,8 @@ async def test_of_several_tasks_one_that_fails_does_not_end_the_others(said: Sai
     """It is reported in its place, and the others are scheduled and waited for."""
     client = client_with("a", "c", m=Course(running=3))
     report = await run_tasks(client, ["a", "b", "c"], ["m"], wait=True, report=said)
-    order = [event for event in said if isinstance(event, Launched | NotLaunched)]
-    assert [type(event) for event in order] == [Launched, NotLaunched, Launched]
+    order = [event for event in said if isinstance(event, Launched | TaskFailed)]
+    assert [type(event) for event in order] == [Launched, TaskFailed, Launched]
     assert [failure.slug for failure in report.failures] == ["b"]
     assert len(report.runs) == 2
 

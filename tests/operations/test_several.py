@@ -12,9 +12,17 @@ from trio.testing import MockClock
 
 from fanbench import ConnectionFailed, NotFound, ServerFault, UsageError
 from fanbench.operations import download_tasks, publish_tasks, show_task_logs, task_statuses, watch_tasks
-from fanbench.operations.batch import TaskFailed, each_task
+from fanbench.operations.batch import each_task
 from fanbench.operations.download import DownloadsBegan, RowDone
-from fanbench.operations.events import CreationPolled, Event, LogLine, PollFailed, Report, RunChanged
+from fanbench.operations.events import (
+    CreationPolled,
+    Event,
+    LogLine,
+    PollFailed,
+    Report,
+    RunChanged,
+    TaskFailed,
+)
 from fanbench.operations.leaderboard import benchmark_name
 from fanbench.operations.logs import LogReport
 from fanbench.operations.quota import fetch_quotas
@@ -36,11 +44,8 @@ def client() -> FakeClient:
     return FakeClient(tasks={slug: task(slug, version=3) for slug in "abc"})
 
 
-class Word(Event):
-    def __init__(self, text: str) -> None:
-        object.__setattr__(self, "text", text)
-
-    text: str
+class Word(Event, frozen=True):
+    word: str
 
 
 # --- Each task ---
@@ -59,7 +64,7 @@ async def test_they_work_at_once_and_speak_in_turn(said: Said) -> None:
     began = anyio.current_time()
     assert await each_task(["a", "B", "c", "b"], job, limit=9, report=said) == ["a", "b", "c"]
     assert anyio.current_time() - began == pytest.approx(9)
-    assert [event.text for event in said if isinstance(event, Word)] == [
+    assert [event.word for event in said if isinstance(event, Word)] == [
         f"{slug} {what}" for slug in "abc" for what in ("begins", "ends")
     ]
 

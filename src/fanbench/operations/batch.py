@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
 from fanbench._util.concurrency import settle
 from fanbench.errors import FanbenchError
-from fanbench.operations.events import Event, Progress, Report
+from fanbench.operations.events import Event, Progress, Report, TaskFailed
 from fanbench.wire.slugs import slugify_task
 
-__all__ = ["TaskFailed", "each_task", "unique_slugs"]
+__all__ = ["each_task", "unique_slugs"]
 
 T = TypeVar("T")
 Job = Callable[[str, Report], Awaitable[T]]
-
-
-@dataclass(frozen=True, slots=True)
-class TaskFailed(Event):
-    """Nothing could be done for one of several tasks; the others go on."""
-
-    slug: str
-    error: FanbenchError
 
 
 def unique_slugs(tasks: Sequence[str]) -> list[str]:

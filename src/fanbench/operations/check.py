@@ -24,7 +24,7 @@ from fanbench.errors import FanbenchError, UsageError
 from fanbench.operations.api import Api
 from fanbench.operations.credentials import ProxyTokens, token_variables
 from fanbench.operations.environment import model_variables
-from fanbench.operations.events import Event, Report, silent
+from fanbench.operations.events import Event, Report, ignore_events
 from fanbench.operations.models import proxy_names
 from fanbench.operations.process import Ended, run_to_end
 from fanbench.operations.run import resolve_models
@@ -80,18 +80,22 @@ class Trial:
         return not self.ok and any(_REFUSED.search(text) for text in (*errors, *self.tail))
 
 
-@dataclass(frozen=True, slots=True)
-class TrialBegan(Event):
+class TrialBegan(Event, frozen=True):
+    """A file begins to run."""
+
     path: Path
     model: str
 
 
-@dataclass(frozen=True, slots=True)
-class TrialLine(Event):
+class TrialLine(Event, frozen=True):
     """A file said a line, to stdout or stderr."""
 
     path: Path
     line: str
+
+    @property
+    def text(self) -> str:
+        return f"{self.path} | {self.line}"
 
 
 async def try_files(
@@ -103,7 +107,7 @@ async def try_files(
     timeout: float = TIMEOUT,
     limit: int | None = None,
     allow_no_run: bool = False,
-    report: Report = silent,
+    report: Report = ignore_events,
     done: Done[Trial] | None = None,
 ) -> list[Trial | FanbenchError]:
     """Runs each file in a process and an empty folder of its own, `limit` at a time (default: one a core).

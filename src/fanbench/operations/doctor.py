@@ -18,7 +18,7 @@ from fanbench._util.concurrency import InOrder, settle
 from fanbench._version import __version__
 from fanbench.config import Anonymous, Basic, Bearer, Config, credential_sources, resolve_config
 from fanbench.errors import ApiError, CredentialsError, FanbenchError, Forbidden, Unauthorized
-from fanbench.operations.events import Event, Report, silent
+from fanbench.operations.events import Event, Report, ignore_events
 from fanbench.wire import protocol
 from fanbench.wire.messages import (
     IntrospectTokenRequest,
@@ -48,9 +48,14 @@ class Check:
     fix: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Checked(Event):
+class Checked(Event, frozen=True):
+    """One check has ended."""
+
     check: Check
+
+    @property
+    def text(self) -> str:
+        return f"{self.check.name}: {self.check.message}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +74,7 @@ class Patient:
 Look = Callable[[], Awaitable[list[Check]]]
 
 
-async def examine(patient: Patient, *, report: Report = silent) -> list[Check]:
+async def examine(patient: Patient, *, report: Report = ignore_events) -> list[Check]:
     """All checks at the same time, reported as `Checked` in their order, each as soon as it is its turn."""
     from fanbench.operations import doctor_local as machine
 

@@ -15,7 +15,7 @@ from fanbench._util.concurrency import InOrder, settle
 from fanbench.errors import FanbenchError, OutputError
 from fanbench.operations.api import Api
 from fanbench.operations.batch import each_task
-from fanbench.operations.events import Downloading, Event, Report, silent
+from fanbench.operations.events import Downloading, Event, Report, ignore_events
 from fanbench.operations.layout import run_folder
 from fanbench.operations.lookup import model_of
 from fanbench.operations.status import task_status
@@ -71,18 +71,26 @@ class DownloadReport:
         return tuple(row for row in self.rows if row.error is not None)
 
 
-@dataclass(frozen=True, slots=True)
-class DownloadsBegan(Event):
+class DownloadsBegan(Event, frozen=True):
+    """The outputs of `runs` are downloaded into `folder`."""
+
     slug: str
     folder: Path
     runs: tuple[Run, ...]
 
+    @property
+    def text(self) -> str:
+        return f"Downloading output runs for {self.slug}"
 
-@dataclass(frozen=True, slots=True)
-class RowDone(Event):
+
+class RowDone(Event, frozen=True):
     """Rows come in the order of the server's list."""
 
     row: DownloadRow
+
+    @property
+    def text(self) -> str:
+        return f"{self.row.model}/{self.row.run.id}/: {self.row.outcome}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +107,7 @@ async def download_tasks(
     output: Path = Path(),
     include_source: bool = False,
     force: bool = False,
-    report: Report = silent,
+    report: Report = ignore_events,
 ) -> list[DownloadReport | FanbenchError]:
     """`download_runs` of several tasks at once: what became of each, in the order in which they are named.
 
@@ -123,7 +131,7 @@ async def download_runs(
     output: Path = Path(),
     include_source: bool = False,
     force: bool = False,
-    report: Report = silent,
+    report: Report = ignore_events,
 ) -> DownloadReport:
     """Downloads the outputs of a task's ended runs to `<output>/<task>/<version>/<model>/<run_id>/`.
 

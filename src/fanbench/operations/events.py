@@ -1,14 +1,22 @@
-"""What the verbs say while they work: frozen events, passed to a callback; the command line renders them.
+"""Events: what operations and sweeps report while they work.
 
-A `Report` is called in the event loop and must not block it for long.
+An operation passes each event to its `report` callback. Events are frozen, and each prints itself: `text` is one
+line for people, `record()` is one JSON object. The callback runs in the event loop and must return quickly.
+
+Here are the base and the events that several operations share. Those of one operation stand beside it, those of
+a sweep in `fanbench.sweeps.events`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import ClassVar
 
+import msgspec
+
+from fanbench.errors import ApiError, FanbenchError, NotFound
 from fanbench.wire.messages import Run, RunState, Task
+from fanbench.wire.slugs import normalize_model
 
 __all__ = [
     "CreationPolled",
@@ -26,78 +34,99 @@ __all__ = [
     "Report",
     "RunChanged",
     "RunEnding",
-    "silent",
+    "TaskFailed",
+    "ignore_events",
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+def _name(kind: str) -> str:
+    """Turn `RunScheduled` into `run_scheduled`."""
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in kind).removeprefix("_")
+
+
+class Event(msgspec.Struct, frozen=True, tag_field="event", tag=_name):
     """The base of all events."""
 
+    #: True for frequent events, such as polls and log lines, which are printed only on request.
+    quiet: ClassVar[bool] = False
 
-@dataclass(frozen=True, slots=True)
-class Progress(Event):
-    """How far something is: worth a look now, and nothing later. Comes at once, in no order."""
+    @property
+    def text(self) -> str | None:
+        """One line for people, or None if the event is not printed."""
+        return None
+
+    def record(self) -> dict[str, object]:
+        """The event as a JSON object: its name in snake_case under `event`, then its fields."""
+        record: dict[str, object] = msgspec.to_builtins(self, enc_hook=str)
+        return record
 
 
-@dataclass(frozen=True, slots=True)
-class EarlierPending(Event):
-    """A push waits until the creation of the task's earlier version has ended."""
+class Progress(Event, frozen=True):
+    """Transient news about how far something is: passed on at once, in no order, and of no use later."""
+
+
+# --- Tasks --------------------------------------------------------------------------------------------------
+
+
+class TaskFailed(Event, frozen=True):
+    """The operation failed for one of several tasks; the others continue."""
+
+    slug: str
+    error: FanbenchError
+
+    @property
+    def text(self) -> str:
+        return f"{self.slug}: {self.error}"
+
+
+class EarlierPending(Event, frozen=True):
+    """A push waits until the task's earlier version has been created."""
 
     slug: str
 
+    @property
+    def text(self) -> str:
+        return f"Task '{self.slug}' is already being created. Waiting for it to finish..."
 
-@dataclass(frozen=True, slots=True)
-class CreationPolled(Event):
-    """The creation of a task was asked about; `changed` says whether its state is a new one."""
+
+class CreationPolled(Event, frozen=True):
+    """A poll returned a task that is being created; `changed` is True if its state is a new one."""
 
     slug: str
     task: Task
     changed: bool
 
-
-@dataclass(frozen=True, slots=True)
-class Polled(Event):
-    """The runs of a task were asked about: `pending` of those waited for are still under way.
-
-    `next_poll` is in seconds from now.
-    """
-
-    slug: str
-    pending: int
-    next_poll: float
+    @property
+    def text(self) -> str:
+        return f"{self.slug}: {self.task.creation_state.label}"
 
 
-@dataclass(frozen=True, slots=True)
-class PollFailed(Event):
-    """The server did not answer a poll; it will be asked again."""
-
-    slug: str
-    error: Exception
+# --- Runs ---------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class RunChanged(Event):
-    """A run that is waited for was seen for the first time (`previous` is `None`), or in another state."""
+class RunChanged(Event, frozen=True):
+    """A run was seen in a new state, or for the first time (`previous` is None)."""
 
     slug: str
     run: Run
     previous: RunState | None
 
+    @property
+    def text(self) -> str:
+        return f"{self.slug} {_model(self.run)} (Run {self.run.id}): {self.run.state.label}"
 
-@dataclass(frozen=True, slots=True)
-class RunEnding(Progress):
-    """A run's log has ended, so the run has; how, the next poll will tell."""
+
+class RunEnding(Progress, frozen=True):
+    """The log of a run has ended, and so has the run; the next poll returns its state."""
 
     slug: str
     run: Run
 
 
-@dataclass(frozen=True, slots=True)
-class Downloading(Progress):
-    """`received` bytes of a run's output have come, of `total` where that is known.
+class Downloading(Progress, frozen=True):
+    """`received` bytes of a run's output have arrived, of `total` if that is known.
 
-    Both are `None` before it begins. `outcome` says how it ended.
+    Both are None before the download begins. `outcome` is set once it has ended.
     """
 
     slug: str
@@ -107,49 +136,100 @@ class Downloading(Progress):
     outcome: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class LogRead(Progress):
-    """So many lines of a run's log have been read so far; `ended` if these are all."""
+# --- Polls --------------------------------------------------------------------------------------------------
+
+
+class Polled(Event, frozen=True):
+    """A poll listed the runs of a task: `pending` have not ended. The next poll is in `next_poll` seconds."""
+
+    quiet: ClassVar[bool] = True
+
+    slug: str
+    pending: int
+    next_poll: float
+
+    @property
+    def text(self) -> str:
+        return f"{self.pending} run(s) still in progress, next look in {self.next_poll:.1f}s"
+
+
+class PollFailed(Event, frozen=True):
+    """The server did not answer a poll, which will be repeated."""
+
+    slug: str
+    error: Exception
+
+    @property
+    def text(self) -> str:
+        return f"The server did not answer, asking again: {self.error}"
+
+
+# --- Logs ---------------------------------------------------------------------------------------------------
+
+
+class LogBegan(Event, frozen=True):
+    """The log of `run` is shown from here on."""
+
+    run: Run
+
+    @property
+    def text(self) -> str:
+        return f"Logs for {_model(self.run)} (Run {self.run.id}) [{self.run.state.label}]"
+
+
+class LogText(Event, frozen=True):
+    """The next piece of the log that is shown: `data` may hold several lines or part of one."""
+
+    quiet: ClassVar[bool] = True
+
+    run: Run
+    data: str
+
+
+class LogLine(Event, frozen=True):
+    """One whole line, without its end, of a log that is shown among others."""
+
+    quiet: ClassVar[bool] = True
+
+    run: Run
+    line: str
+
+    @property
+    def text(self) -> str:
+        return f"{self.run.task_slug.task_slug} {_model(self.run)} | {self.line}"
+
+
+class LogRead(Progress, frozen=True):
+    """`lines` lines of a run's log have been read so far; `ended` is True if that is all of it."""
 
     run: Run
     lines: int
     ended: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class LogBegan(Event):
-    """The log of a run is shown from here on."""
-
-    run: Run
-
-
-@dataclass(frozen=True, slots=True)
-class LogText(Event):
-    """The next piece of the log of the run that is shown: any part of its text."""
-
-    run: Run
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class LogLine(Event):
-    """One whole line, without its end, of a log that is shown among others."""
-
-    run: Run
-    line: str
-
-
-@dataclass(frozen=True, slots=True)
-class LogEnded(Event):
-    """The log of a run is over, or there is none (`error` says why)."""
+class LogEnded(Event, frozen=True):
+    """The log of a run is complete, or `error` is the reason why it is not."""
 
     run: Run
     lines: int
     error: Exception | None = None
 
+    @property
+    def text(self) -> str:
+        """`(12 lines)`, or why there are none, or why there are not more."""
+        if self.error is None:
+            return f"({self.lines} lines)"
+        if isinstance(self.error, NotFound) or (isinstance(self.error, ApiError) and not self.lines):
+            return f"(No logs available — server returned {self.error.status})"
+        return f"(The log broke off — {self.error})"
+
+
+def _model(run: Run) -> str:
+    return normalize_model(run.model_version_slug)
+
 
 Report = Callable[[Event], None]
 
 
-def silent(event: Event) -> None:
-    """Says nothing."""
+def ignore_events(event: Event) -> None:
+    """The default `report`: do nothing."""

@@ -17,8 +17,18 @@ from fanbench._util.concurrency import alone, settle
 from fanbench._util.polling import POLL_INTERVAL, Pace
 from fanbench.errors import ApiError, FanbenchError, NotFound, OutputError
 from fanbench.operations.api import Api
-from fanbench.operations.batch import TaskFailed, unique_slugs
-from fanbench.operations.events import Event, LogBegan, LogEnded, LogLine, LogRead, LogText, Report, silent
+from fanbench.operations.batch import unique_slugs
+from fanbench.operations.events import (
+    Event,
+    LogBegan,
+    LogEnded,
+    LogLine,
+    LogRead,
+    LogText,
+    Report,
+    TaskFailed,
+    ignore_events,
+)
 from fanbench.operations.layout import run_folder
 from fanbench.operations.log_buffer import Spool
 from fanbench.operations.log_file import log_file
@@ -74,8 +84,9 @@ class LogReport:
         return len({model_of(log.run) for log in self.logs})
 
 
-@dataclass(frozen=True, slots=True)
-class LogsBegan(Event):
+class LogsBegan(Event, frozen=True):
+    """The logs of `runs`, all that the task has, are going to be read."""
+
     slug: str
     runs: tuple[Run, ...]
 
@@ -89,7 +100,7 @@ async def show_logs(
     follow: bool = False,
     output: Path | None = None,
     poll_interval: float = POLL_INTERVAL,
-    report: Report = silent,
+    report: Report = ignore_events,
 ) -> LogReport:
     """`show_task_logs` of one task.
 
@@ -121,7 +132,7 @@ async def show_task_logs(
     follow: bool = False,
     output: Path | None = None,
     poll_interval: float = POLL_INTERVAL,
-    report: Report = silent,
+    report: Report = ignore_events,
 ) -> list[LogReport | FanbenchError]:
     """Reads the logs of the tasks' runs, all at the same time, live where a run has not ended.
 

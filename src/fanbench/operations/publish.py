@@ -9,7 +9,7 @@ from typing import Literal
 from fanbench.errors import ApiError, FanbenchError
 from fanbench.operations.api import Api
 from fanbench.operations.batch import each_task
-from fanbench.operations.events import Report, silent
+from fanbench.operations.events import Report, ignore_events
 from fanbench.operations.lookup import existing_task
 from fanbench.wire.messages import Task
 from fanbench.wire.slugs import full_task_url, slugify_task
@@ -64,7 +64,7 @@ async def publish_tasks(
     async def one(slug: str, say: Report) -> Published:
         return await publish_task(client, slug, publish_notebook=publish_notebook)
 
-    return await each_task(tasks, one, limit=client.config.concurrency, report=silent)
+    return await each_task(tasks, one, limit=client.config.concurrency, report=ignore_events)
 
 
 def _notebook(task: Task, wanted: bool) -> Notebook:
@@ -100,4 +100,4 @@ async def delete_tasks(client: Api, tasks: Sequence[str]) -> list[FanbenchError 
     async def one(slug: str, say: Report) -> None:
         await delete_task(client, slug)
 
-    return await each_task(tasks, one, limit=client.config.concurrency, report=silent)
+    return await each_task(tasks, one, limit=client.config.concurrency, report=ignore_events)

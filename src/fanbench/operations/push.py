@@ -13,7 +13,7 @@ from fanbench._util.concurrency import Done, settle
 from fanbench._util.polling import POLL_INTERVAL, Deadline
 from fanbench.errors import FanbenchError, UsageError
 from fanbench.operations.api import Api
-from fanbench.operations.events import EarlierPending, Event, Report, silent
+from fanbench.operations.events import EarlierPending, Event, Report, ignore_events
 from fanbench.operations.lookup import task_if_any
 from fanbench.operations.watch import created_by, ensure_created
 from fanbench.tasks import Finding, TaskFile, choose_task, raise_for_errors, read_task_file, to_notebook
@@ -36,12 +36,17 @@ class PushPlan:
         return tuple(finding for finding in self.file.findings if finding.level == "warning")
 
 
-@dataclass(frozen=True, slots=True)
-class DatasetsDetached(Event):
+class DatasetsDetached(Event, frozen=True):
     """The earlier version had `datasets`, which this push does not name."""
 
     slug: str
     datasets: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        return (
+            f"The previous version of '{self.slug}' had attached Kaggle datasets: {', '.join(self.datasets)}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +77,14 @@ class Pushed:
         return tuple(self.task.invalid_dataset_sources)
 
 
-@dataclass(frozen=True, slots=True)
-class Uploaded(Event):
+class Uploaded(Event, frozen=True):
     """The server has the version; its creation goes on."""
 
     pushed: Pushed
+
+    @property
+    def text(self) -> str:
+        return f"Pushed {'new version of ' if self.pushed.new_version else ''}{self.pushed.slug}"
 
 
 # --- Before anything is sent --------------------------------------------------------------------------------
@@ -134,7 +142,7 @@ async def push_all(
     wait: bool = False,
     timeout: float | None = None,
     poll_interval: float = POLL_INTERVAL,
-    report: Report = silent,
+    report: Report = ignore_events,
     done: Done[Pushed] | None = None,
 ) -> list[Pushed | FanbenchError]:
     """Pushes all, each as `push_task` does; one that fails does not end the others.
@@ -162,7 +170,7 @@ async def push_task(
     wait: bool = False,
     timeout: float | None = None,
     poll_interval: float = POLL_INTERVAL,
-    report: Report = silent,
+    report: Report = ignore_events,
 ) -> Pushed:
     """Makes a version of the task; with `wait`, returns once the server has created it.
 

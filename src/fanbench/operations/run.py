@@ -12,7 +12,7 @@ from fanbench._util.concurrency import InOrder, both, settle
 from fanbench._util.polling import POLL_INTERVAL
 from fanbench.errors import FanbenchError, NotFound, UsageError
 from fanbench.operations.api import Api
-from fanbench.operations.events import Event, Report, silent
+from fanbench.operations.events import Event, Report, TaskFailed, ignore_events
 from fanbench.operations.lookup import creation_error, existing_task, model_of, runs_of, state_word
 from fanbench.operations.watch import Watch, wait_for_runs
 from fanbench.wire.messages import BenchmarkModel, CreationState, Run, ScheduleResult, Task
@@ -21,7 +21,6 @@ from fanbench.wire.slugs import normalize_model, slugify_task
 __all__ = [
     "Launch",
     "Launched",
-    "NotLaunched",
     "RunReport",
     "Scheduled",
     "ready_task",
@@ -53,17 +52,14 @@ class Launch:
     watch: Watch
 
 
-@dataclass(frozen=True, slots=True)
-class Launched(Event):
+class Launched(Event, frozen=True):
+    """The runs of one task have been scheduled."""
+
     launch: Launch
 
-
-@dataclass(frozen=True, slots=True)
-class NotLaunched(Event):
-    """One of several tasks could not be scheduled; the others go on."""
-
-    slug: str
-    error: FanbenchError
+    @property
+    def text(self) -> str:
+        return f"Submitted run(s) for task '{self.launch.slug}'."
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +67,7 @@ class RunReport:
     """`runs` are those that were waited for; there are none where nobody waited."""
 
     launches: tuple[Launch, ...]
-    failures: tuple[NotLaunched, ...] = ()
+    failures: tuple[TaskFailed, ...] = ()
     runs: tuple[Run, ...] = ()
 
 
@@ -85,7 +81,7 @@ async def run_tasks(
     timeout: float | None = None,
     poll_interval: float = POLL_INTERVAL,
     logs: bool = False,
-    report: Report = silent,
+    report: Report = ignore_events,
 ) -> RunReport:
     """Runs each of `tasks` on each of `models`: one schedule call a task, all tasks at once.
 
@@ -114,9 +110,9 @@ async def run_tasks(
 
 async def _launch_all(
     client: Api, slugs: Sequence[str], models: Sequence[str], watchful: bool, report: Report
-) -> tuple[list[Launch], list[NotLaunched]]:
+) -> tuple[list[Launch], list[TaskFailed]]:
     launches: list[Launch] = []
-    failures: list[NotLaunched] = []
+    failures: list[TaskFailed] = []
 
     def absorb(ended: tuple[str, Launch | FanbenchError]) -> None:
         slug, outcome = ended
@@ -124,7 +120,7 @@ async def _launch_all(
             launches.append(outcome)
             report(Launched(outcome))
         else:
-            failures.append(NotLaunched(slug, outcome))
+            failures.append(TaskFailed(slug, outcome))
             report(failures[-1])
 
     in_order = InOrder(absorb)

@@ -12,16 +12,16 @@ from fanbench._util.polling import Pace
 from fanbench.errors import FanbenchError
 from fanbench.operations.api import Api
 from fanbench.operations.batch import unique_slugs
-from fanbench.operations.events import Report, silent
+from fanbench.operations.events import Report, TaskFailed, ignore_events
 from fanbench.operations.polls import RunPoll
-from fanbench.operations.run import Launch, NotLaunched, RunReport, resolve_models, schedule
+from fanbench.operations.run import Launch, RunReport, resolve_models, schedule
 from fanbench.wire.messages import Run
 
 __all__ = ["start_runs"]
 
 
 async def start_runs(
-    client: Api, tasks: Sequence[str], models: Sequence[str], *, report: Report = silent
+    client: Api, tasks: Sequence[str], models: Sequence[str], *, report: Report = ignore_events
 ) -> RunReport:
     """Schedules each of `tasks` on each of `models`, all tasks at once, and returns as soon as they are listed.
 
@@ -40,7 +40,7 @@ async def start_runs(
         raise outcomes[0]
     launches = tuple(outcome for outcome in outcomes if isinstance(outcome, Launch))
     failures = tuple(
-        NotLaunched(slug, outcome)
+        TaskFailed(slug, outcome)
         for slug, outcome in zip(slugs, outcomes, strict=True)
         if isinstance(outcome, FanbenchError)
     )

@@ -14,7 +14,7 @@ from fanbench._util.polling import Pace
 from fanbench.errors import FanbenchError
 from fanbench.operations.api import Api
 from fanbench.operations.batch import each_task, unique_slugs
-from fanbench.operations.events import CreationPolled, Event, Report, RunChanged, silent
+from fanbench.operations.events import CreationPolled, Event, Report, RunChanged, ignore_events
 from fanbench.operations.lookup import existing_task, runs_of
 from fanbench.operations.polls import PASSING, RunPoll
 from fanbench.wire.messages import Run, RunState, Task
@@ -53,8 +53,7 @@ class TaskStatus:
         return not self.task.creation_state.pending and all(run.state.terminal for run in self.runs)
 
 
-@dataclass(frozen=True, slots=True)
-class StatusSeen(Event):
+class StatusSeen(Event, frozen=True):
     """What a look at a watched task has shown, changed or not."""
 
     status: TaskStatus
@@ -83,7 +82,7 @@ async def task_statuses(
     async def one(slug: str, say: Report) -> TaskStatus:
         return await task_status(client, slug, models)
 
-    return await each_task(tasks, one, limit=client.config.concurrency, report=silent)
+    return await each_task(tasks, one, limit=client.config.concurrency, report=ignore_events)
 
 
 async def watch_tasks(
@@ -92,7 +91,7 @@ async def watch_tasks(
     models: Sequence[str] = (),
     *,
     poll_interval: float = WATCH_INTERVAL,
-    report: Report = silent,
+    report: Report = ignore_events,
 ) -> list[TaskStatus | FanbenchError]:
     """The tasks once their creations and all runs have ended, also runs that begin meanwhile.
 

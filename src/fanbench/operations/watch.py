@@ -17,7 +17,15 @@ from fanbench._util.concurrency import alone, gather
 from fanbench._util.polling import POLL_INTERVAL, CreationPace, Deadline, Pace
 from fanbench.errors import FanbenchError, NotFound, RunFailed, WaitTimeout
 from fanbench.operations.api import Api
-from fanbench.operations.events import CreationPolled, LogLine, Polled, Report, RunChanged, RunEnding, silent
+from fanbench.operations.events import (
+    CreationPolled,
+    LogLine,
+    Polled,
+    Report,
+    RunChanged,
+    RunEnding,
+    ignore_events,
+)
 from fanbench.operations.lookup import creation_error, model_of, state_word, title_word
 from fanbench.operations.polls import RunPoll, TaskPoll
 from fanbench.operations.streams import follow_log
@@ -50,7 +58,7 @@ async def wait_for_task(
     version: int = 0,
     timeout: float | None = None,
     poll_interval: float = POLL_INTERVAL,
-    report: Report = silent,
+    report: Report = ignore_events,
 ) -> Task:
     """The task once its creation has ended, well or badly (see `ensure_created`).
 
@@ -72,7 +80,7 @@ async def created_by(
     seen: Task | None = None,
     version: int = 0,
     poll_interval: float = POLL_INTERVAL,
-    report: Report = silent,
+    report: Report = ignore_events,
 ) -> Task:
     """`wait_for_task` with a deadline. A task that was just `seen` pending is not asked for again at once."""
     poll, pace = TaskPoll(client, slug, report), CreationPace(poll_interval)
@@ -164,7 +172,7 @@ async def wait_for_runs(
     timeout: float | None = None,
     poll_interval: float = POLL_INTERVAL,
     logs: bool = False,
-    report: Report = silent,
+    report: Report = ignore_events,
 ) -> list[Run]:
     """The runs once all have ended, well or badly, in the order of `watches` and of the server's lists.
 

@@ -14,6 +14,7 @@ from typing import ClassVar
 
 import msgspec
 
+from fanbench.operations.events import Event
 from fanbench.sweeps.attempts import PlannedRun
 from fanbench.wire.messages import CreationState, RunState
 
@@ -46,20 +47,12 @@ __all__ = [
 ]
 
 
-def _name(kind: str) -> str:
-    """`RunScheduled` as `run_scheduled`."""
-    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in kind).removeprefix("_")
-
-
 def _count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
-class SweepEvent(msgspec.Struct, frozen=True, tag_field="event", tag=_name):
-    """The base of all events."""
-
-    #: Whether a line for each is too much where nobody follows live (log lines, polls).
-    quiet: ClassVar[bool] = False
+class SweepEvent(Event, frozen=True):
+    """The base of all events of a sweep."""
 
     @property
     def text(self) -> str:
@@ -400,5 +393,5 @@ ALL_EVENTS: tuple[type[SweepEvent], ...] = (
 
 def write_event(event: SweepEvent, at: datetime) -> bytes:
     """The event as one JSON object, without a line end; `at` is in UTC."""
-    fields = msgspec.to_builtins(event)
+    fields = event.record()
     return msgspec.json.encode({"event": fields.pop("event"), "at": at, **fields})

@@ -90,15 +90,13 @@ class _View:
         self._widths = (0, 0, 0, 0)
 
     def report(self, event: Event) -> None:
-        from fanbench.operations.batch import TaskFailed
         from fanbench.operations.download import DownloadsBegan, RowDone
+        from fanbench.operations.events import TaskFailed
 
         self._rows.report(event)
         match event:
-            case DownloadsBegan(slug, folder, runs):
-                self._out.note(
-                    f"{self._gap()}Downloading output runs for {slug}\nTarget directory:  {folder}/\n"
-                )
+            case DownloadsBegan(_, folder, runs):
+                self._out.note(f"{self._gap()}{event.text}\nTarget directory:  {folder}/\n")
                 self._begin(runs)
             case RowDone(row):
                 self._line((row.model, _file(row), format_size(row.size), row.outcome))

@@ -16,7 +16,7 @@ from fanbench.errors import FanbenchError
 
 if TYPE_CHECKING:
     from fanbench.operations import LogReport
-    from fanbench.operations.events import Event
+    from fanbench.operations.events import Event, LogEnded
     from fanbench.wire.messages import Run
 
 __all__ = ["FIELDS", "log"]
@@ -99,8 +99,7 @@ class _View:
         self._texts: dict[int, list[str]] = {}
 
     def report(self, event: Event) -> None:
-        from fanbench.operations.batch import TaskFailed
-        from fanbench.operations.events import LogBegan, LogEnded, LogLine, LogText, PollFailed
+        from fanbench.operations.events import LogBegan, LogEnded, LogLine, LogText, PollFailed, TaskFailed
         from fanbench.operations.logs import LogsBegan
 
         self._rows.report(event)
@@ -116,10 +115,10 @@ class _View:
                 self._out.text(self._prefixes.line(run, line))
             case LogLine(run, line):
                 self._keep_or_show(run, f"{line}\n")
-            case LogEnded(run, lines, error):
-                self._end(run, lines, error)
-            case PollFailed(_, error):
-                self._out.note(f"The server did not answer, asking again: {error}")
+            case LogEnded():
+                self._end(event)
+            case PollFailed():
+                self._out.note(event.text)
             case TaskFailed(_, error) if self._several_tasks:
                 say_error(error)
             case _:
@@ -138,19 +137,15 @@ class _View:
         task = f"{run.task_slug.task_slug} " if self._several_tasks else ""
         self._out.text(f"\n═══ Logs for {task}{model_of(run)} (Run {run.id}) [{state_word(run.state)}] ═══")
 
-    def _end(self, run: Run, lines: int, error: Exception | None) -> None:
-        from fanbench.errors import ApiError, NotFound
-
+    def _end(self, event: LogEnded) -> None:
         if self._open_line:
             self._out.text()
-        if self._together and error is not None:
-            self._out.note(self._prefixes.line(run, _no_log(error)))
-        elif isinstance(error, NotFound) or (isinstance(error, ApiError) and not lines):
-            self._out.note(f"  {_no_log(error)}")
-        elif error is not None:
-            self._out.note(f"  (The log broke off — {error})")
+        if self._together and event.error is not None:
+            self._out.note(self._prefixes.line(event.run, _no_log(event.error)))
+        elif event.error is not None:
+            self._out.note(f"  {event.text}")
         if not self._together:
-            self._out.text(f"═══ ({lines} lines) ═══")
+            self._out.text(f"═══ ({event.lines} lines) ═══")
 
     def end(
         self, outcomes: Sequence[LogReport | FanbenchError], models: Sequence[str], output: Path | None

@@ -135,10 +135,14 @@ class _View:
 
         self._show_progress(event)
         match event:
-            case EarlierPending(slug):
-                self._out.note(f"Task '{slug}' is already being created. Waiting for it to finish...")
-            case DatasetsDetached(slug, datasets):
-                self._warn_detached(slug, datasets)
+            case EarlierPending():
+                self._out.note(event.text)
+            case DatasetsDetached():
+                self._out.warn(
+                    event.text,
+                    "Pushing without -d/--kaggle-dataset detaches them.",
+                    f"To keep them, add: {' '.join(f'-d {dataset}' for dataset in event.datasets)}",
+                )
             case CreationPolled(slug, task, changed) if self._says(changed):
                 name = f"Task '{slug}'" if len(self._plans) > 1 else "Task"
                 self._out.note(f"   {name} status: {task.creation_state.label}...")
@@ -172,13 +176,6 @@ class _View:
         from fanbench.cli.progress import Row
 
         self.display.show(slug, Row(slug, state, group=slug, end=end))
-
-    def _warn_detached(self, slug: str, datasets: tuple[str, ...]) -> None:
-        self._out.warn(
-            f"The previous version of '{slug}' had attached Kaggle datasets: {', '.join(datasets)}",
-            "Pushing without -d/--kaggle-dataset detaches them.",
-            f"To keep them, add: {' '.join(f'-d {dataset}' for dataset in datasets)}",
-        )
 
     def done(self, index: int, outcome: Pushed | FanbenchError) -> None:
         slug = self._plans[index].slug

@@ -128,17 +128,18 @@ class _View:
         self._slugs: dict[int, str] = {}
 
     def report(self, event: Event) -> None:
-        from fanbench.operations.events import RunChanged
-        from fanbench.operations.run import Launched, NotLaunched
+        from fanbench.operations.events import RunChanged, TaskFailed
+        from fanbench.operations.run import Launched
 
         match event:
             case Launched(launch):
                 self._launches.append(launch)
+                self._out.text(event.text)
                 self._show(launch)
                 self._plan(launch)
-            case NotLaunched(_, error) if self._several:  # of one alone, it is what the command ends with
+            case TaskFailed(_, error) if self._several:  # of one alone, it is what the command ends with
                 say_error(error)
-            case NotLaunched():
+            case TaskFailed():
                 pass
             case _:
                 self._say_waiting()
@@ -160,7 +161,6 @@ class _View:
             self._watching.plan(launch)
 
     def _show(self, launch: Launch) -> None:
-        self._out.text(f"Submitted run(s) for task '{launch.slug}'.")
         for row in launch.rows:
             self._out.text(f"  {row.model}: {row.state}")
         if self._waiting and launch.watch.ids:

@@ -220,8 +220,8 @@ def _redraw(settings: Settings, slugs: Sequence[str], screen: ExitStack) -> Repo
             case StatusSeen(status):
                 seen[status.slug] = "\n".join(_lines(status))
                 draw()
-            case PollFailed(_, error):
-                draw(f"The server did not answer, asking again: {error}")
+            case PollFailed():
+                draw(event.text)
             case _:
                 pass
 
@@ -236,14 +236,9 @@ class _ChangeLines:
 
     def report(self, event: Event) -> None:
         from fanbench.operations.events import CreationPolled, PollFailed, RunChanged
-        from fanbench.operations.lookup import model_of, state_word
 
         match event:
-            case CreationPolled(slug, task, _):
-                self._out.note(f"  {slug}: {state_word(task.creation_state)}")
-            case RunChanged(slug, run, _):
-                self._out.note(f"  {slug} {model_of(run)} (Run {run.id}): {state_word(run.state)}")
-            case PollFailed(_, error):
-                self._out.note(f"  The server did not answer, asking again: {error}")
+            case CreationPolled() | RunChanged() | PollFailed():
+                self._out.note(f"  {event.text}")
             case _:
                 pass

@@ -224,7 +224,6 @@ class WaitView:
 
     def report(self, event: Event) -> None:
         from fanbench.operations.events import LogLine, Polled, PollFailed, RunChanged
-        from fanbench.operations.lookup import model_of, state_word
 
         if self._rows is not None:
             self._rows.report(event)
@@ -233,13 +232,13 @@ class WaitView:
                 self._prefixes.add(run)
             case RunChanged(slug, run, _):
                 self._prefixes.add(run)
-                task = f"{slug} " if self._several_tasks else ""
-                self._out.note(f"  {task}{model_of(run)} (Run {run.id}): {state_word(run.state)}")
+                text = event.text if self._several_tasks else event.text.removeprefix(f"{slug} ")
+                self._out.note(f"  {text}")
             case LogLine(run, line):
                 self._out.note(self._prefixes.line(run, line))
-            case PollFailed(_, error):
-                self._out.note(f"  The server did not answer, asking again: {error}")
-            case Polled(_, pending, seconds) if self._verbose:
-                self._out.note(f"  {pending} run(s) still in progress, next look in {seconds:.1f}s")
+            case PollFailed():
+                self._out.note(f"  {event.text}")
+            case Polled() if self._verbose:
+                self._out.note(f"  {event.text}")
             case _:
                 pass
