@@ -6,18 +6,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Generic, TypeVar
 
-from fanbench.errors import ConnectionFailed, RateLimited, ServerFault
+from fanbench.errors import FanbenchError
 from fanbench.operations.api import Api
 from fanbench.operations.events import PollFailed, Report
 from fanbench.operations.lookup import existing_task, runs_of
+from fanbench.wire import protocol
 from fanbench.wire.messages import Run, Task
+from fanbench.wire.retry import may_retry
 
-__all__ = ["PASSING", "RunPoll", "TaskPoll"]
+__all__ = ["RunPoll", "TaskPoll"]
 
 T = TypeVar("T")
 
-# A poll that fails for one of these reasons is made again; the client has tried several times by then.
-PASSING = (ConnectionFailed, ServerFault, RateLimited)
+# Polls in a row that may fail, each after the retries of the client.
 _MAY_FAIL = 5
 
 
@@ -41,9 +42,9 @@ class _Poll(ABC, Generic[T]):
         """
         try:
             found = await self._look()
-        except PASSING as error:
+        except FanbenchError as error:
             self._failures += 1
-            if self._failures > _MAY_FAIL:
+            if self._failures > _MAY_FAIL or not may_retry(error, protocol.LIST_RUNS):
                 raise
             self._report(PollFailed(self._slug, error))
             return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,8 +15,10 @@ from fanbench.operations.api import Api
 from fanbench.operations.batch import each_task, unique_slugs
 from fanbench.operations.events import CreationPolled, Event, Report, RunChanged, ignore_events
 from fanbench.operations.lookup import existing_task, runs_of
-from fanbench.operations.polls import PASSING, RunPoll
+from fanbench.operations.polls import RunPoll
+from fanbench.wire import protocol
 from fanbench.wire.messages import Run, RunState, Task
+from fanbench.wire.retry import may_retry
 from fanbench.wire.slugs import slugify_task
 
 __all__ = [
@@ -124,8 +125,12 @@ async def _look(client: Api, status: TaskStatus, poll: RunPoll) -> TaskStatus | 
     """What is there now; `None` where the server did not answer."""
     task = status.task
     if task.creation_state.pending:
-        with suppress(*PASSING):  # the next call counts how often the server is away
+        try:
             task = await existing_task(client, status.slug)
+        except FanbenchError as error:
+            # The next call counts the failures.
+            if not may_retry(error, protocol.GET_TASK):
+                raise
     runs = await poll.ask()
     return None if runs is None else TaskStatus(status.slug, task, tuple(runs))
 

@@ -68,14 +68,14 @@ class Sweep:
         return self
 
     def _made(self, journal: Journal) -> Engine:
-        pressure = self._limits.pressure if self._limits else None
+        limit = self._limits.adaptive if self._limits else None
         return Engine(
             self._client,
             self.plan,
             journal,
             self._mailbox.put,
             until=self._until,
-            calls=(lambda: pressure.begun) if pressure else (lambda: 0),
+            calls=(lambda: limit.begun) if limit else (lambda: 0),
             room=self._mailbox.room,
         )
 
@@ -155,7 +155,7 @@ def _limits_of(limits: Limits | None, plan: SweepPlan, emit: Callable[[SweepEven
         yield
         return
     limits.streams.total_tokens = max(limits.streams.total_tokens, plan.rules.streams)
-    with limits.pressure.listen(lambda *change: emit(LimitChanged(*change))):
+    with limits.adaptive.listen(lambda *change: emit(LimitChanged(*change))):
         yield
 
 

@@ -1,8 +1,8 @@
-"""How hard a server is pressed: a limit that gives way to it, and a gate at which all callers wait.
+"""A concurrency limit that adapts to the server's load, and a common pause for `Retry-After`.
 
-The limit is additive increase, multiplicative decrease, as TCP has it: a server that is overloaded says so to
-many callers at once, and what they all hear is one piece of news. The gate is for `Retry-After`: the server
-means whoever calls, not only the one that happened to ask.
+The limit grows additively and shrinks multiplicatively (AIMD), as in TCP: an overloaded server turns away many
+calls at once, and together these are one signal. A `Retry-After` is meant for every caller, not only for the
+one whose call happened to receive it, so all calls pause.
 """
 
 from __future__ import annotations
@@ -14,30 +14,30 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from fanbench.errors import ApiError, ConnectionFailed, FanbenchError, RateLimited, ServerFault
+from fanbench.errors import ApiError, FanbenchError, RateLimited, ServerFault
 from fanbench.wire.protocol import Call
+from fanbench.wire.retry import ServerLoad, server_load
 
 if TYPE_CHECKING:
     from anyio import CapacityLimiter
 
-__all__ = ["Aimd", "Listener", "Pressure", "congestion", "is_good"]
+__all__ = ["AdaptiveLimit", "Aimd", "LimitListener"]
 
-#: Is told the limit, the one before, why it changed, and the seconds for which no call begins.
-Listener = Callable[[int, int, str, float], None]
+#: Called with the limit, the previous limit, the reason for the change, and the seconds in which no call begins.
+LimitListener = Callable[[int, int, str, float], None]
 
-# What an unbounded limiter begins with: no machine has so many calls under way.
+# What an unbounded limiter starts with: no machine has this many calls in flight.
 UNBOUNDED = 1 << 16
-# A pause that many callers are told of is one pause, though each hears a few milliseconds more.
+# Many callers are told of the same pause within a few milliseconds; it is announced once.
 SAME_PAUSE = 0.5
-_OVERLOADED = frozenset({408, 429, 503, 504})
 
 
 @dataclass(slots=True)
 class Aimd:
-    """How many calls may be under way: between 1 and `ceiling`, where it begins.
+    """How many calls may be in flight: between 1 and `ceiling`, where it starts.
 
-    Knows no clock: each call takes a number when it is sent, and comes back with it. Calls that were under way
-    when the limit was lowered belong to that episode: their answers neither lower it again nor raise it.
+    It uses no clock: each call gets a number when it is sent and comes back with it. Calls that were in flight
+    when the limit was lowered belong to the same episode: their answers neither lower it again nor raise it.
     """
 
     ceiling: int
@@ -50,12 +50,12 @@ class Aimd:
         self.limit = self.ceiling
 
     def send(self) -> int:
-        """The number of a call that is sent now."""
+        """Return the number of a call that is sent now."""
         self.sent += 1
         return self.sent
 
     def good(self, number: int) -> bool:
-        """It was answered well. True if the limit rises: by 1 for as many good answers as it is high."""
+        """Count a good answer; return True if the limit rises, by 1 per as many good answers as the limit is."""
         if number <= self._episode or self.limit >= self.ceiling:
             return False
         self._good += 1
@@ -65,7 +65,7 @@ class Aimd:
         return True
 
     def congested(self, number: int) -> bool:
-        """The server had too much. True if the limit falls: to its half, once in an episode."""
+        """Count a sign of overload; return True if the limit falls, to its half and once per episode."""
         if number <= self._episode:
             return False
         self._episode, self._good = self.sent, 0
@@ -73,64 +73,30 @@ class Aimd:
         return self.limit < previous
 
 
-def congestion(error: FanbenchError) -> str | None:
-    """Why `error` says that the server has too much, in a word; `None` if it does not.
-
-    | error                     | too much | a good answer         |
-    |---------------------------|----------|-----------------------|
-    | 429, 503, 408, 504        | yes      | no                    |
-    | timed out                 | yes      | no                    |
-    | refused, broken off       | no       | no                    |
-    | other 5xx, a strange page | no       | no                    |
-    | other 4xx                 | no       | yes: it was looked at |
-    """
-    if isinstance(error, ApiError) and error.status in _OVERLOADED:
-        return f"HTTP {error.status}"
-    return "timed out" if isinstance(error, ConnectionFailed) and _timed_out(error) else None
-
-
-def is_good(error: FanbenchError) -> bool:
-    """Whether a call that ended in `error` was answered as well as one that did not; see `congestion`."""
-    return isinstance(error, ApiError) and 400 <= error.status < 500 and error.status not in _OVERLOADED
-
-
-def _timed_out(error: ConnectionFailed) -> bool:
-    import httpx
-
-    return isinstance(error.__cause__, httpx.TimeoutException)
-
-
-def _named_pause(error: FanbenchError) -> float:
-    """The seconds in which the server wants nothing from anybody."""
-    if isinstance(error, RateLimited) or (isinstance(error, ServerFault) and error.status == 503):
-        return error.retry_after or 0.0
-    return 0.0
-
-
-class Pressure:
-    """Holds `calls` to what the server bears; `downloads`, which press it as much, follow in proportion."""
+class AdaptiveLimit:
+    """Limits `calls` to what the server can take, and `downloads`, which load it as much, in proportion."""
 
     def __init__(self, calls: CapacityLimiter, downloads: CapacityLimiter) -> None:
         self._aimd = Aimd(_capacity(calls))
         self._calls = calls
         self._downloads = downloads
         self._most_downloads = _capacity(downloads)
-        self._closed_until = float("-inf")
-        self._listeners: list[Listener] = []
+        self._paused_until = float("-inf")
+        self._listeners: list[LimitListener] = []
 
     @property
     def limit(self) -> int:
-        """How many calls may be under way now."""
+        """The number of calls that may be in flight now."""
         return self._aimd.limit
 
     @property
     def begun(self) -> int:
-        """How many calls were sent until now: of all kinds, each attempt counted."""
+        """The number of calls sent so far, of all kinds, counting each attempt."""
         return self._aimd.sent
 
     @contextmanager
-    def listen(self, listener: Listener) -> Iterator[None]:
-        """Inside the block, `listener` is called at each change."""
+    def listen(self, listener: LimitListener) -> Iterator[None]:
+        """Call `listener` at each change for the duration of the block."""
         self._listeners.append(listener)
         try:
             yield
@@ -138,17 +104,21 @@ class Pressure:
             self._listeners.remove(listener)
 
     @asynccontextmanager
-    async def slot(self, limiter: CapacityLimiter, call: Call, patience: float) -> AsyncIterator[None]:
-        """A slot of `limiter` while the gate is open. Who waits at the gate holds none.
+    async def slot(self, limiter: CapacityLimiter, call: Call, max_wait: float) -> AsyncIterator[None]:
+        """Hold a slot of `limiter`, taken when no pause is in effect. A caller waiting out a pause holds none.
 
-        It belongs to no task: one task may read several streams, another may close them.
+        The slot belongs to no task: one task may read several streams, and another may close them.
 
         Raises:
-            RateLimited: the gate stays closed for more than `patience` seconds.
+            RateLimited: The pause lasts for more than `max_wait` seconds.
         """
         borrower = object()
         while True:
-            await self._gate(call, patience)
+            while (left := self._pause()) > 0:
+                if left > max_wait:
+                    message = f"The server accepts no calls for another {left:.0f} s"
+                    raise RateLimited(message, call=call.method, retry_after=left)
+                await anyio.sleep(left)
             await limiter.acquire_on_behalf_of(borrower)
             if self._pause() <= 0:
                 break
@@ -158,24 +128,18 @@ class Pressure:
         finally:
             limiter.release_on_behalf_of(borrower)
 
-    async def _gate(self, call: Call, patience: float) -> None:
-        while (left := self._pause()) > 0:
-            if left > patience:
-                message = f"The server wants no calls for another {left:.0f} s"
-                raise RateLimited(message, call=call.method, retry_after=left)
-            await anyio.sleep(left)
-
-    def _pause(self) -> float:
-        return self._closed_until - anyio.current_time()
-
     @contextmanager
-    def watched(self) -> Iterator[None]:
-        """Around one call that is sent, until its answer is understood. One that is cancelled tells nothing."""
+    def observe(self) -> Iterator[None]:
+        """Learn from one call, from sending it until its answer is understood, unless it is cancelled."""
         number = self._aimd.send()
         try:
             yield
         except FanbenchError as error:
-            self._failed(number, error)
+            match server_load(error):
+                case ServerLoad.NORMAL:
+                    self._answered(number)
+                case ServerLoad.OVERLOADED:
+                    self._overloaded(number, error)
             raise
         self._answered(number)
 
@@ -184,22 +148,20 @@ class Pressure:
         if self._aimd.good(number):
             self._changed(previous, f"{previous} good answers")
 
-    def _failed(self, number: int, error: FanbenchError) -> None:
-        reason = congestion(error)
-        if reason is None:
-            if is_good(error):
-                self._answered(number)
-            return
-        previous, closed = self.limit, self._close(_named_pause(error))
-        if self._aimd.congested(number) or closed:
-            self._changed(previous, reason)
+    def _overloaded(self, number: int, error: FanbenchError) -> None:
+        seconds = 0.0
+        if isinstance(error, RateLimited) or (isinstance(error, ServerFault) and error.status == 503):
+            seconds = error.retry_after or 0.0
+        longer = seconds - max(0.0, self._pause())
+        if longer > 0:
+            self._paused_until = anyio.current_time() + seconds
+        worth_announcing = longer > min(SAME_PAUSE, seconds / 2)
+        previous = self.limit
+        if self._aimd.congested(number) or worth_announcing:
+            self._changed(previous, f"HTTP {error.status}" if isinstance(error, ApiError) else "timed out")
 
-    def _close(self, seconds: float) -> bool:
-        """Close the gate; the longest of several pauses counts. True if it is worth telling."""
-        news = seconds - max(0.0, self._pause())
-        if news > 0:
-            self._closed_until = anyio.current_time() + seconds
-        return news > min(SAME_PAUSE, seconds / 2)
+    def _pause(self) -> float:
+        return self._paused_until - anyio.current_time()
 
     def _changed(self, previous: int, reason: str) -> None:
         if self.limit != previous:

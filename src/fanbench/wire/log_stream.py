@@ -14,12 +14,12 @@ import anyio
 
 from fanbench._util.debug_log import debug
 from fanbench.config import Config
-from fanbench.errors import ConnectionFailed, FanbenchError, NotFound, RateLimited, ServerFault
+from fanbench.errors import ConnectionFailed, FanbenchError, NotFound
 from fanbench.wire import protocol
 from fanbench.wire.log_decoder import EntryReader, entries_of_payload, entry_of, looks_like_json
 from fanbench.wire.messages import LogEntry, RunRequest
 from fanbench.wire.responses import error_in
-from fanbench.wire.retry import NeverSent, RetryPolicy
+from fanbench.wire.retry import NeverSent, RetryPolicy, may_retry
 from fanbench.wire.transport import Transport, pieces_of
 
 if TYPE_CHECKING:
@@ -102,7 +102,9 @@ async def follow(
                         yield new
             if ended is None or await ended():
                 return
-        except (ConnectionFailed, RateLimited, ServerFault, NotFound) as failure:
+        except FanbenchError as failure:
+            if not isinstance(failure, NotFound) and not may_retry(failure, protocol.GET_LOGS):
+                raise
             error = failure
         if isinstance(error, NotFound | NeverSent) and not position.total:
             raise error

@@ -1,8 +1,36 @@
-"""When a call is tried again, and how long is waited before: one pure function, one loop."""
+"""What an error means, and when the work that failed is tried again.
+
+Two layers retry. The client repeats a single call for up to two minutes (`RetryPolicy`, `retrying`). Whoever
+works for hours, such as a sweep, outlasts a server that is down for longer and answers that change with time,
+such as an output that does not exist yet (`RetryBudget`, `retry_patiently`). Both decide by this table:
+
+| error                                       | `failure_kind` | `call_outcome` | `server_load` |
+|---------------------------------------------|----------------|----------------|---------------|
+| no connection was made                      | transient      | not done       | unknown [1]   |
+| the connection broke                        | transient      | unknown        | unknown       |
+| the call timed out                          | transient      | unknown        | overloaded    |
+| HTTP 429, 503                               | transient      | not done       | overloaded    |
+| HTTP 504                                    | transient      | unknown        | overloaded    |
+| HTTP 501, 505: will never work              | refused        | refused        | unknown       |
+| other 5xx                                   | transient      | unknown        | unknown       |
+| BadAnswer: not an answer of this API        | transient [2]  | unknown        | unknown       |
+| HTTP 401                                    | fatal          | refused        | normal        |
+| HTTP 408                                    | refused        | refused        | overloaded    |
+| other 4xx                                   | refused        | refused        | normal        |
+| SweepError, or the disk is full or failing  | fatal          | refused        | unknown       |
+| other OutputError: damaged or not writable  | damaged        | refused        | unknown       |
+| any other FanbenchError                     | refused        | refused        | unknown       |
+
+[1] Overloaded if it timed out.
+[2] Not repeated by the client: a log-in page or a proxy's error page does not go away within seconds.
+"""
 
 from __future__ import annotations
 
+import enum
+import errno
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from itertools import count
@@ -11,21 +39,158 @@ from typing import TypeVar
 import anyio
 
 from fanbench._util.debug_log import debug
-from fanbench.errors import ConnectionFailed, FanbenchError, RateLimited, ServerFault
+from fanbench.errors import (
+    ApiError,
+    BadAnswer,
+    ConnectionFailed,
+    FanbenchError,
+    OutputError,
+    RateLimited,
+    ServerFault,
+    SweepError,
+    Unauthorized,
+)
 from fanbench.wire.protocol import Call
 
-__all__ = ["NeverSent", "Retry", "RetryPolicy", "retrying"]
+__all__ = [
+    "LATE_EFFECT",
+    "REFUSED_LIMIT",
+    "TRANSIENT_LIMIT",
+    "CallOutcome",
+    "FailureKind",
+    "NeverSent",
+    "Retry",
+    "RetryBudget",
+    "RetryPolicy",
+    "ServerLoad",
+    "call_outcome",
+    "failure_kind",
+    "may_retry",
+    "pause_after",
+    "retry_patiently",
+    "retrying",
+    "server_load",
+]
 
 T = TypeVar("T")
 
+#: Seconds for which transient failures are retried patiently.
+TRANSIENT_LIMIT = 300.0
+#: Seconds for which refusals are retried patiently.
+REFUSED_LIMIT = 60.0
+#: Seconds within which a call whose connection broke may still take effect on the server.
+LATE_EFFECT = 10.0
+
+_DAMAGED_TRIES = 3
+_LONGEST_PAUSE = 30.0
+_NEVER_WORKS = (501, 505)
+_OVERLOADED = (408, 429, 503, 504)
+# A disk that fails for one of these reasons fails for everything that is written to it.
+_DISK_LOST = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+
 
 class NeverSent(ConnectionFailed):
-    """The connection was never made: the server has seen nothing of the call."""
+    """No connection was made: the server has seen nothing of the call."""
+
+
+# --- What an error means --------------------------------------------------------------------------------
+
+
+class FailureKind(enum.StrEnum):
+    """Whether the work that failed is worth another try."""
+
+    #: Nothing else would succeed either: stop everything.
+    FATAL = "fatal"
+    #: The server or the network has a problem: the same call succeeds later.
+    TRANSIENT = "transient"
+    #: The server declined. The call may only have come too early, so it is retried for a short time.
+    REFUSED = "refused"
+    #: The data arrived damaged or could not be written: a few more tries.
+    DAMAGED = "damaged"
+
+
+class CallOutcome(enum.StrEnum):
+    """Whether a failed call that must not be made twice has taken effect."""
+
+    #: It has not, and the same call may succeed later.
+    NOT_DONE = "not done"
+    #: Only a look at the server's state can tell.
+    UNKNOWN = "unknown"
+    #: The server declined it.
+    REFUSED = "refused"
+
+
+class ServerLoad(enum.StrEnum):
+    """What a failed call shows of the load on the server."""
+
+    OVERLOADED = "overloaded"
+    #: The server looked at the call and answered it.
+    NORMAL = "normal"
+    UNKNOWN = "unknown"
+
+
+def failure_kind(error: FanbenchError) -> FailureKind:
+    """Classify a failure; see the table at the top of this module."""
+    match error:
+        case Unauthorized() | SweepError():
+            return FailureKind.FATAL
+        case OutputError():
+            reason = error.__cause__ or error.__context__
+            lost = isinstance(reason, OSError) and reason.errno in _DISK_LOST
+            return FailureKind.FATAL if lost else FailureKind.DAMAGED
+        case ServerFault() if error.status in _NEVER_WORKS:
+            return FailureKind.REFUSED
+        case ConnectionFailed() | ServerFault() | RateLimited() | BadAnswer():
+            return FailureKind.TRANSIENT
+        case _:
+            return FailureKind.REFUSED
+
+
+def call_outcome(error: FanbenchError) -> CallOutcome:
+    """Classify a call that must not be made twice; see the table at the top of this module."""
+    match error:
+        case NeverSent() | RateLimited() | ServerFault(status=503):
+            return CallOutcome.NOT_DONE
+        case ServerFault() if error.status in _NEVER_WORKS:
+            return CallOutcome.REFUSED
+        case ConnectionFailed() | ServerFault() | BadAnswer():
+            return CallOutcome.UNKNOWN
+        case _:
+            return CallOutcome.REFUSED
+
+
+def server_load(error: FanbenchError) -> ServerLoad:
+    """Classify the server's load; see the table at the top of this module."""
+    match error:
+        case ApiError() if error.status in _OVERLOADED:
+            return ServerLoad.OVERLOADED
+        case ApiError() if 400 <= error.status < 500:
+            return ServerLoad.NORMAL
+        case ConnectionFailed():
+            import httpx
+
+            if isinstance(error.__cause__, httpx.TimeoutException):
+                return ServerLoad.OVERLOADED
+    return ServerLoad.UNKNOWN
+
+
+# --- Retries of one call --------------------------------------------------------------------------------
+
+
+def may_retry(error: FanbenchError, call: Call) -> bool:
+    """Return True if the same call may be sent again after `error`.
+
+    A call that is not idempotent is repeated only if it certainly has not taken effect.
+    """
+    outcome = call_outcome(error)
+    if outcome is CallOutcome.UNKNOWN:
+        return call.idempotent and not isinstance(error, BadAnswer)
+    return outcome is CallOutcome.NOT_DONE
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """A call that failed for the `attempt`-th time and is tried again in `wait` seconds."""
+    """A call that failed for the `attempt`-th time and is sent again in `wait` seconds."""
 
     call: str
     attempt: int
@@ -35,11 +200,11 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often and how long: bounded by `attempts` and by `total` seconds, whichever comes first.
+    """How a call is retried: bounded by `attempts` and by `total` seconds, whichever comes first.
 
-    The wait before attempt n + 1 lies anywhere between 0 and `base` * 2^(n-1) seconds, at most `cap`: jitter
-    over the whole range spreads many callers best. Where the server names a wait, that is kept, with a jitter
-    of up to `base` on top. `connect_attempts` is fewer: a server that refuses is mostly not there.
+    The wait before attempt n + 1 is random between 0 and `base` * 2^(n-1) seconds, at most `cap`: jitter over
+    the whole range spreads many callers best. If the server names a wait, that wait is kept, plus a jitter of
+    up to `base`. `connect_attempts` is lower because a server that refuses connections is usually down.
     """
 
     attempts: int = 8
@@ -51,7 +216,7 @@ class RetryPolicy:
     on_retry: Callable[[Retry], None] | None = None
 
     def wait(self, error: FanbenchError, call: Call, attempt: int) -> float | None:
-        """Seconds to wait after `attempt` (from 1) failed with `error`; None to give up."""
+        """Return the seconds to wait after `attempt` (from 1) failed with `error`, or None to give up."""
         most = min(self.attempts, self.connect_attempts) if isinstance(error, NeverSent) else self.attempts
         if attempt >= most or not may_retry(error, call):
             return None
@@ -63,33 +228,10 @@ class RetryPolicy:
         return self.random() * min(self.cap, self.base * 2.0 ** min(failures - 1, 64))
 
 
-def may_retry(error: FanbenchError, call: Call) -> bool:
-    """Whether the same call may be sent again after `error`.
-
-    | error                        | idempotent | not idempotent (schedule, create, delete) |
-    |------------------------------|------------|-------------------------------------------|
-    | never sent                   | yes        | yes                                       |
-    | 429, 503: not done           | yes        | yes                                       |
-    | broken off, timed out        | yes        | no: it may have been done                 |
-    | other 5xx                    | yes        | no: it may have been done                 |
-    | 501, 505: it never will      | no         | no                                        |
-    | anything else                | no         | no                                        |
-    """
-    match error:
-        case NeverSent() | RateLimited() | ServerFault(status=503):
-            return True
-        case ServerFault(status=501 | 505):
-            return False
-        case ServerFault() | ConnectionFailed():
-            return call.idempotent
-        case _:
-            return False
-
-
 async def retrying(policy: RetryPolicy, call: Call, attempt: Callable[[int], Awaitable[T]]) -> T:
-    """The result of `attempt(1)`, `attempt(2)`, …; when it is over, the last error as it was.
+    """Return the result of `attempt(1)`, `attempt(2)`, …; on giving up, raise the last error unchanged.
 
-    A wait that would go beyond `policy.total` is not begun.
+    A wait that would exceed `policy.total` is not begun.
     """
     started = anyio.current_time()
     for number in count(1):
@@ -99,14 +241,75 @@ async def retrying(policy: RetryPolicy, call: Call, attempt: Callable[[int], Awa
             wait = policy.wait(error, call, number)
             if wait is None or anyio.current_time() - started + wait > policy.total:
                 raise
-            _announce(policy, Retry(call.method, number, wait, error))
+            debug("retry", method=call.method, attempt=number, wait=round(wait, 3), error=str(error))
+            if policy.on_retry is not None:
+                policy.on_retry(Retry(call.method, number, wait, error))
         await anyio.sleep(wait)
-    raise AssertionError("count() has no end")
+    raise AssertionError("count() is endless")
 
 
-def _announce(policy: RetryPolicy, retry: Retry) -> None:
-    debug(
-        "retry", method=retry.call, attempt=retry.attempt, wait=round(retry.wait, 3), error=str(retry.error)
-    )
-    if policy.on_retry is not None:
-        policy.on_retry(retry)
+# --- Patient retries ------------------------------------------------------------------------------------
+
+
+def pause_after(
+    error: FanbenchError, failures: int, elapsed: float, *, refused: float = REFUSED_LIMIT
+) -> float | None:
+    """Return the seconds until the next try, or None to give up.
+
+    The work has failed `failures` times in this way, the first time `elapsed` seconds ago. Refusals are
+    retried for `refused` seconds. The last try comes at the end of that time, not before it.
+    """
+    pause = min(_LONGEST_PAUSE, 2.0 ** min(failures - 1, 16))
+    match failure_kind(error):
+        case FailureKind.FATAL:
+            return None
+        case FailureKind.DAMAGED:
+            return pause if failures < _DAMAGED_TRIES else None
+        case FailureKind.TRANSIENT:
+            limit = TRANSIENT_LIMIT
+        case FailureKind.REFUSED:
+            limit = refused
+    if elapsed >= limit:
+        return None
+    named = error.retry_after if isinstance(error, RateLimited | ServerFault) else None
+    return min(max(pause, named or 0.0), limit - elapsed)
+
+
+class RetryBudget:
+    """The failures of one piece of work since its last success, counted separately for each kind."""
+
+    def __init__(self, refused: float = REFUSED_LIMIT) -> None:
+        self._refused = refused
+        self._since: dict[FailureKind, float] = {}
+        self._failures: Counter[FailureKind] = Counter()
+
+    def reset(self) -> None:
+        """Forget all failures after a success."""
+        self._since.clear()
+        self._failures.clear()
+
+    def pause(self, error: FanbenchError) -> float | None:
+        """Count `error` and return the seconds until the next try, or None to give up.
+
+        Raises:
+            FanbenchError: `error` itself, if it is fatal.
+        """
+        kind, now = failure_kind(error), anyio.current_time()
+        if kind is FailureKind.FATAL:
+            raise error
+        self._failures[kind] += 1
+        elapsed = now - self._since.setdefault(kind, now)
+        return pause_after(error, self._failures[kind], elapsed, refused=self._refused)
+
+
+async def retry_patiently(job: Callable[[], Awaitable[T]], *, refused: float = REFUSED_LIMIT) -> T:
+    """Return the result of `job`, retried until its `RetryBudget` is used up; then raise its last error."""
+    budget = RetryBudget(refused)
+    while True:
+        try:
+            return await job()
+        except FanbenchError as error:
+            pause = budget.pause(error)
+            if pause is None:
+                raise
+        await anyio.sleep(pause)

@@ -21,7 +21,7 @@ from fanbench._util.debug_log import debug
 from fanbench._version import __version__
 from fanbench.config import KAGGLE, Anonymous, Basic, Bearer, Config, Credentials
 from fanbench.errors import ApiError, BadAnswer, ConnectionFailed
-from fanbench.wire.adaptive_limit import Pressure
+from fanbench.wire.adaptive_limit import AdaptiveLimit
 from fanbench.wire.messages import Message, encode
 from fanbench.wire.pools import Pools
 from fanbench.wire.protocol import Call
@@ -50,16 +50,16 @@ ERROR_BODY_LIMIT = 1 << 20
 class Limits:
     """How many things are under way at one time. Streams and downloads do not stand in each other's way.
 
-    `pressure` lowers `calls` and `downloads` while the server has too much, and tells of it.
+    `adaptive` lowers `calls` and `downloads` while the server is overloaded, and announces each change.
     """
 
     calls: anyio.CapacityLimiter
     streams: anyio.CapacityLimiter
     downloads: anyio.CapacityLimiter
-    pressure: Pressure = field(init=False, compare=False)
+    adaptive: AdaptiveLimit = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "pressure", Pressure(self.calls, self.downloads))
+        object.__setattr__(self, "adaptive", AdaptiveLimit(self.calls, self.downloads))
 
     @classmethod
     def of(cls, concurrency: int) -> Limits:
@@ -97,9 +97,9 @@ class Transport:
         return await retrying(self.retry, call, attempt)
 
     async def _limited_call(self, call: Call, body: bytes, kind: type[M], attempt: int) -> M:
-        pressure = self.limits.pressure
-        async with pressure.slot(self.limits.calls, call, self.retry.total):
-            with pressure.watched(), self._pools.one() as http:
+        adaptive = self.limits.adaptive
+        async with adaptive.slot(self.limits.calls, call, self.retry.total):
+            with adaptive.observe(), self._pools.one() as http:
                 response = await self._send(http, call, body, attempt)
                 return decode_answer(
                     self.config, call, response.status_code, response.headers, response.content, kind
@@ -136,10 +136,10 @@ class Transport:
         attempt: int,
     ) -> tuple[httpx.Response, AsyncExitStack]:
         async with AsyncExitStack() as opened:
-            pressure = self.limits.pressure
-            await opened.enter_async_context(pressure.slot(limiter, call, self.retry.total))
+            adaptive = self.limits.adaptive
+            await opened.enter_async_context(adaptive.slot(limiter, call, self.retry.total))
             http = opened.enter_context(self._pools.one())
-            with pressure.watched():
+            with adaptive.observe():
                 response = await self._send(
                     http, call, body, attempt, headers=headers, silence=silence, stream=True
                 )

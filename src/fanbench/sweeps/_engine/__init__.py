@@ -7,6 +7,5 @@ collect      outputs and logs of runs that have ended, likewise
 gate         the budget before each scheduling
 book         all attempts: remembered, written down and said in one breath
 board        one task's share of the book, by model and by run
-trouble      which failures are borne for how long
 signals      bells and queues; shared: what all of these share
 """

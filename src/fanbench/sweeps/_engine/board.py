@@ -9,12 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from fanbench.operations.lookup import model_of
 from fanbench.sweeps._engine.book import Book, Change, Flight, Stream
 from fanbench.sweeps._engine.signals import Bell
-from fanbench.sweeps._engine.trouble import GRACE
 from fanbench.sweeps.attempts import Attempt, Phase, PlannedRun
 from fanbench.sweeps.budget import PendingCosts
 from fanbench.sweeps.events import RunFound, RunScheduled, RunSkipped
 from fanbench.sweeps.plan import PlannedTask
 from fanbench.wire.messages import Run
+from fanbench.wire.retry import LATE_EFFECT
 
 __all__ = ["FIND_PATIENCE", "LOST_PATIENCE", "Board", "fits"]
 
@@ -82,7 +82,7 @@ class Board:
         waited = max(0.0, wall - attempt.intended_at)
         match attempt.phase:
             case Phase.INTENDED:
-                patience = max(0.0, GRACE - waited)
+                patience = max(0.0, LATE_EFFECT - waited)
             case Phase.SCHEDULED:
                 patience = FIND_PATIENCE
             case _:

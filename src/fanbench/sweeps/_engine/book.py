@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import anyio
 
-from fanbench.sweeps._engine.trouble import Patience
 from fanbench.sweeps.artifacts import LogPart
 from fanbench.sweeps.attempts import (
     Attempt,
@@ -27,6 +26,7 @@ from fanbench.sweeps.events import Emit, RunMissing, SweepEvent
 from fanbench.sweeps.journal import Records
 from fanbench.sweeps.plan import SweepPlan
 from fanbench.wire.messages import RunState
+from fanbench.wire.retry import RetryBudget
 
 __all__ = ["Book", "Change", "Flight", "Outcome", "Stream", "outcome"]
 
@@ -104,7 +104,7 @@ class Flight:
         self.no_output = False
         #: What it cost is known, as far as it ever will be.
         self.paid = False
-        self.patience: Patience | None = None
+        self.patience: RetryBudget | None = None
 
     @property
     def planned_run(self) -> PlannedRun:

@@ -17,14 +17,16 @@ from fanbench.sweeps._engine.book import Change, Flight
 from fanbench.sweeps._engine.logs import Teller
 from fanbench.sweeps._engine.shared import Shared
 from fanbench.sweeps._engine.signals import Bell, Later, Queue
-from fanbench.sweeps._engine.trouble import NO_LOG, REFUSED, Patience
 from fanbench.sweeps.artifacts import RUN_LOG, LogPart, fingerprint
 from fanbench.sweeps.attempts import SavedLog, SavedOutput, wants_log, wants_output
 from fanbench.sweeps.events import LogSaved, OutputSaved
+from fanbench.wire.retry import REFUSED_LIMIT, RetryBudget
 
 __all__ = ["Collectors"]
 
 _Job = Callable[[Flight], Awaitable[None]]
+# Seconds for which a finished log that is missing is asked for again.
+_NO_LOG = 30.0
 
 
 class Collectors:
@@ -90,7 +92,7 @@ class Collectors:
             await job(flight)
         except FanbenchError as error:
             if flight.patience is None:
-                flight.patience = Patience(NO_LOG if stage == "log" else REFUSED)
+                flight.patience = RetryBudget(_NO_LOG if stage == "log" else REFUSED_LIMIT)
             pause = flight.patience.pause(error)
             if pause is not None:
                 self._later.put(flight, pause)

@@ -14,13 +14,21 @@ from fanbench.operations.lookup import creation_error, state_word, task_if_any
 from fanbench.operations.watch import created_by
 from fanbench.sweeps._engine.scheduling import Scheduler
 from fanbench.sweeps._engine.shared import Shared
-from fanbench.sweeps._engine.trouble import GRACE, Delivery, Patience, Trouble, delivery, persist, trouble
 from fanbench.sweeps._engine.watching import Watcher
 from fanbench.sweeps.attempts import TaskPhase, TaskRecord
 from fanbench.sweeps.decide import PushStep, push_step
 from fanbench.sweeps.events import CreationChanged, SweepEvent, TaskFailed, TaskPushed, TaskReady
 from fanbench.sweeps.plan import PlannedTask
 from fanbench.wire.messages import CreationState, Task
+from fanbench.wire.retry import (
+    LATE_EFFECT,
+    CallOutcome,
+    FailureKind,
+    RetryBudget,
+    call_outcome,
+    failure_kind,
+    retry_patiently,
+)
 
 __all__ = ["Lane", "TaskUnusable"]
 
@@ -66,7 +74,7 @@ class Lane:
         try:
             version = await self._ready_version()
         except FanbenchError as error:
-            if trouble(error) is Trouble.FATAL:
+            if failure_kind(error) is FailureKind.FATAL:
                 raise
             await self._fail(error)
             return
@@ -125,7 +133,7 @@ class Lane:
         before = record.version - (record.phase is not TaskPhase.PUSHING)
         if self._seen is not None and self._seen.slug.version_number > before:
             return
-        patience = GRACE - max(0.0, self._shared.wall() - record.pushed_at)
+        patience = LATE_EFFECT - max(0.0, self._shared.wall() - record.pushed_at)
         with self._shared.unless_drained():
             self._seen = await self._arrived(before, patience) or self._seen
 
@@ -168,7 +176,7 @@ class Lane:
 
     async def _create(self, notebook: str, before: int) -> tuple[Task, bool] | None:
         """The version that the server has made, and whether it was found rather than answered."""
-        patience = Patience(refused=0.0)
+        patience = RetryBudget(refused=0.0)
         while True:
             self._save(TaskPhase.PUSHING, before)
             try:
@@ -177,7 +185,7 @@ class Lane:
                 )
             except FanbenchError as error:
                 pause = patience.pause(error)
-                doubtful = delivery(error) is Delivery.UNSURE
+                doubtful = call_outcome(error) is CallOutcome.UNKNOWN
                 if doubtful and (found := await self._arrived(before)) is not None:
                     return found, True
                 if pause is None:
@@ -191,12 +199,12 @@ class Lane:
             if self._shared.stopped is not None:
                 return None
 
-    async def _arrived(self, before: int, patience: float = GRACE) -> Task | None:
+    async def _arrived(self, before: int, patience: float = LATE_EFFECT) -> Task | None:
         """The version that a call has made whose answer got lost, if it turns up in time. One look at least."""
         end = anyio.current_time() + patience
         while True:
             began = anyio.current_time()
-            task = await persist(partial(task_if_any, self._shared.client, self._slug))
+            task = await retry_patiently(partial(task_if_any, self._shared.client, self._slug))
             if task is not None and task.slug.version_number > before:
                 return task
             if began >= end:
@@ -244,7 +252,7 @@ class Lane:
                 poll_interval=self._shared.rules.poll_interval,
                 report=self._report,
             )
-            task = await persist(ask)
+            task = await retry_patiently(ask)
         self._say(task.creation_state)
         return task
 

@@ -19,11 +19,11 @@ from fanbench.sweeps._engine.board import Board
 from fanbench.sweeps._engine.book import Flight, Stream
 from fanbench.sweeps._engine.shared import Shared
 from fanbench.sweeps._engine.signals import Queue
-from fanbench.sweeps._engine.trouble import Trouble, trouble
 from fanbench.sweeps.artifacts import LogPart
 from fanbench.sweeps.events import LogLine
 from fanbench.wire.log_lines import Lines
 from fanbench.wire.messages import LogEntry, RunState
+from fanbench.wire.retry import FailureKind, failure_kind
 
 __all__ = ["Listener", "LogReaders", "Teller", "reaches_the_end"]
 
@@ -157,7 +157,7 @@ class LogReaders:
 
 def _after(error: FanbenchError, flight: Flight) -> Stream:
     """A run that has just left the queue may have no log for a moment: a later poll tries again."""
-    if trouble(error) is Trouble.FATAL:
+    if failure_kind(error) is FailureKind.FATAL:
         raise error
     flight.missed_until = anyio.current_time() + 2.0**flight.misses
     flight.misses += 1

@@ -10,10 +10,10 @@ from fanbench.errors import FanbenchError
 from fanbench.sweeps._engine.board import Board
 from fanbench.sweeps._engine.book import Change, Flight
 from fanbench.sweeps._engine.shared import Shared
-from fanbench.sweeps._engine.trouble import GRACE, Delivery, Patience, delivery
 from fanbench.sweeps._engine.watching import Puzzle, Watcher
 from fanbench.sweeps.attempts import Phase, PlannedRun
 from fanbench.wire.messages import ScheduleResult
+from fanbench.wire.retry import LATE_EFFECT, CallOutcome, RetryBudget, call_outcome
 
 __all__ = ["Scheduler"]
 
@@ -28,7 +28,7 @@ class Scheduler:
         self._shared = shared
         self._book = shared.book
         self._watcher = watcher
-        self._patience = Patience(refused=0.0)
+        self._patience = RetryBudget(refused=0.0)
         self._not_before = 0.0
         self._exhausted: FanbenchError | None = None
         #: Models of a batch that was refused: one of them may be why.
@@ -142,12 +142,12 @@ class Scheduler:
         pause = self._patience.pause(error)
         now = anyio.current_time()
         unanswered = [one for one in flights if one.attempt.phase is Phase.INTENDED]
-        match delivery(error):
-            case Delivery.UNSURE:
+        match call_outcome(error):
+            case CallOutcome.UNKNOWN:
                 self._doubt(unanswered)
-            case Delivery.NOT_DONE:
+            case CallOutcome.NOT_DONE:
                 self._book.commit([self._board.void(flight) for flight in unanswered])
-            case Delivery.REFUSED:
+            case CallOutcome.REFUSED:
                 self._book.commit([self._board.void(flight) for flight in unanswered])
                 self._blame([flight.planned_run for flight in unanswered], error)
                 return
@@ -158,7 +158,7 @@ class Scheduler:
         """Nobody knows whether they were scheduled: they turn up in time, or there is nothing of them."""
         for flight in flights:
             if flight.attempt.phase is Phase.INTENDED:
-                flight.listed_by = anyio.current_time() + GRACE
+                flight.listed_by = anyio.current_time() + LATE_EFFECT
 
     def _blame(self, planned_runs: Sequence[PlannedRun], error: FanbenchError) -> None:
         """One model that the server does not like must not take the others down: once, each goes by itself."""

@@ -20,11 +20,11 @@ from fanbench.operations.lookup import model_of, runs_of
 from fanbench.sweeps._engine.board import LOST_PATIENCE, Board
 from fanbench.sweeps._engine.book import Change, Flight, Stream
 from fanbench.sweeps._engine.shared import Shared
-from fanbench.sweeps._engine.trouble import Patience, persist
 from fanbench.sweeps.attempts import Phase, PlannedRun
 from fanbench.sweeps.decide import Step
 from fanbench.sweeps.events import Polled, RetryPlanned, RunChanged
 from fanbench.wire.messages import Run, RunState
+from fanbench.wire.retry import RetryBudget, retry_patiently
 
 __all__ = ["Puzzle", "Watcher"]
 
@@ -66,7 +66,7 @@ class Watcher:
         self._shared = shared
         self._book = shared.book
         self._pace = Pace(shared.rules.poll_interval)
-        self._patience = Patience()
+        self._patience = RetryBudget()
         self._closed = False
         self._lost: dict[PlannedRun, int] = {}
         self._news = anyio.Event()
@@ -113,7 +113,7 @@ class Watcher:
     async def look(self) -> None:
         """One list apart from the others: who is there before the first schedule call is a stranger."""
         began = anyio.current_time()
-        self._absorb(await persist(self._list), began)
+        self._absorb(await retry_patiently(self._list), began)
 
     async def _is_anything_to_see(self) -> bool:
         while True:

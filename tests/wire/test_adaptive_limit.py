@@ -15,19 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fanbench import (
-    BadAnswer,
     Bearer,
     Client,
     Config,
-    ConnectionFailed,
     FanbenchError,
     NotFound,
     RateLimited,
-    ServerFault,
 )
-from fanbench.errors import error_for_status
-from fanbench.wire.adaptive_limit import Aimd, congestion, is_good
-from fanbench.wire.retry import NeverSent, RetryPolicy
+from fanbench.wire.adaptive_limit import Aimd
+from fanbench.wire.retry import RetryPolicy
 from fanbench.wire.transport import Limits
 from tests.wire.scripted import Scripted, in_virtual_time
 
@@ -136,34 +132,6 @@ def test_any_course_keeps_to_the_rules(ceiling: int, steps: Sequence[tuple[int, 
         assert aimd.limit == naive.limit
 
 
-def _timed_out(kind: type[ConnectionFailed]) -> FanbenchError:
-    error = kind("m", endpoint="e")
-    error.__cause__ = httpx.ReadTimeout("")
-    return error
-
-
-@pytest.mark.parametrize(
-    ("error", "reason", "good"),
-    [
-        (RateLimited("m", call="c"), "HTTP 429", False),
-        (ServerFault("m", call="c", status=503), "HTTP 503", False),
-        (ServerFault("m", call="c", status=504), "HTTP 504", False),
-        (error_for_status("c", 408, "m"), "HTTP 408", False),
-        (_timed_out(ConnectionFailed), "timed out", False),
-        (_timed_out(NeverSent), "timed out", False),
-        (NeverSent("m", endpoint="e"), None, False),
-        (ConnectionFailed("m", endpoint="e"), None, False),
-        (ServerFault("m", call="c", status=500), None, False),
-        (BadAnswer("m", call="c", status=200), None, False),
-        (NotFound("m", call="c", status=404), None, True),
-        (error_for_status("c", 400, "m"), None, True),
-    ],
-)
-def test_what_errors_say_of_the_server(error: FanbenchError, reason: str | None, good: bool) -> None:
-    """Too much, a good answer, or neither: the truth table."""
-    assert (congestion(error), is_good(error)) == (reason, good)
-
-
 # --- Calls, logs and downloads ---
 
 
@@ -191,7 +159,7 @@ async def at_once(calls: int, call: Callable[[], Awaitable[object]]) -> list[obj
 @contextmanager
 def observed(limits: Limits) -> Iterator[History]:
     history: History = []
-    with limits.pressure.listen(lambda *change: history.append(change)):
+    with limits.adaptive.listen(lambda *change: history.append(change)):
         yield history
 
 
@@ -312,8 +280,8 @@ def test_history_of_a_burst() -> None:
         (7, 6, "6 good answers", 0.0),
         (8, 7, "7 good answers", 0.0),
     ]
-    assert limits.calls.total_tokens == limits.pressure.limit == 8
-    assert limits.pressure.begun == len(http.times) == 48
+    assert limits.calls.total_tokens == limits.adaptive.limit == 8
+    assert limits.adaptive.begun == len(http.times) == 48
 
 
 def test_a_pause_is_told_once() -> None:
@@ -398,15 +366,15 @@ def test_a_call_that_is_cancelled_tells_nothing() -> None:
     """Neither well nor badly answered: the limit stays where it is until a call comes to its end."""
 
     async def main() -> list[int]:
-        pressure, limits = Limits.of(4).pressure, []
-        with suppress(RateLimited), pressure.watched():
+        adaptive, limits = Limits.of(4).adaptive, []
+        with suppress(RateLimited), adaptive.observe():
             raise RateLimited("m", call="c")
         for cancelled in (True, True, True, False, True, False):
-            with anyio.CancelScope() as scope, pressure.watched():
+            with anyio.CancelScope() as scope, adaptive.observe():
                 if cancelled:
                     scope.cancel()
                 await anyio.sleep(1)
-            limits.append(pressure.limit)
+            limits.append(adaptive.limit)
         return limits
 
     assert in_virtual_time(main) == [2, 2, 2, 2, 2, 3]
@@ -416,11 +384,11 @@ def test_a_call_that_is_refused_was_answered_well() -> None:
     """It was looked at: a server that says 404 is not overloaded, and the limit rises."""
 
     async def main() -> list[int]:
-        pressure, limits = Limits.of(2).pressure, []
+        adaptive, limits = Limits.of(2).adaptive, []
         for error in (RateLimited("m", call="c"), NotFound("m", call="c", status=404)):
-            with suppress(FanbenchError), pressure.watched():
+            with suppress(FanbenchError), adaptive.observe():
                 raise error
-            limits.append(pressure.limit)
+            limits.append(adaptive.limit)
         return limits
 
     assert in_virtual_time(main) == [1, 2]
@@ -435,7 +403,7 @@ def test_slots_follow_the_limit() -> None:
     def note(limit: int, *_: object) -> None:
         seen.append((limit, limits.calls.total_tokens, limits.downloads.total_tokens))
 
-    with limits.pressure.listen(note):
+    with limits.adaptive.listen(note):
         quotas(Scripted((0.1, response(429)), (0.1, quota())), 40, limits)
     assert seen == [(4, 4, 2), (5, 5, 2), (6, 6, 3), (7, 7, 3), (8, 8, 3)]
 
@@ -503,4 +471,4 @@ def test_a_listener_leaves_with_its_block() -> None:
         quotas(Scripted((0.1, response(429)), (0.1, quota())), 1, limits)
     quotas(Scripted((0.1, response(429)), (0.1, quota())), 1, limits)
     assert [limit for limit, *_ in history] == [4]
-    assert limits.pressure.limit == 2
+    assert limits.adaptive.limit == 2
