@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from fanbench import OutputError
 from fanbench.sweeps.artifacts import (
     Fingerprint,
-    LogPart,
     clear_parts,
     fingerprint_of,
     log_is_whole,
+    log_part,
     output_is_whole,
 )
 from fanbench.sweeps.attempts import SavedLog, SavedOutput
@@ -230,7 +230,7 @@ async def test_a_log_is_in_its_place_when_it_is_complete(tmp_path: Path) -> None
     """And not before; folders are made; an earlier one is replaced; nothing else is left."""
     target = tmp_path / "t" / "1" / "m" / "7" / "run.log"
     for text in ("first\n", "one\ntwo ä\n"):
-        log = LogPart(tmp_path, 7)
+        log = log_part(tmp_path, 7)
         for letter in text:
             await log.write(letter)
         before = target.read_text() if target.exists() else None
@@ -244,7 +244,7 @@ async def test_a_log_is_in_its_place_when_it_is_complete(tmp_path: Path) -> None
 
 async def test_a_log_in_which_nothing_was_said(tmp_path: Path) -> None:
     """It is an empty file."""
-    log = LogPart(tmp_path, 7, inline)
+    log = log_part(tmp_path, 7, inline)
     log.place(tmp_path / "run.log")
     assert (tmp_path / "run.log").read_bytes() == b""
     assert (log.lines, log.size) == (0, 0)
@@ -257,7 +257,7 @@ async def test_lines_and_bytes_are_counted(
 ) -> None:
     """A line ends with a line feed and nothing else; what follows the last one is a line, too."""
     root = tmp_path_factory.mktemp("sweep")
-    log = LogPart(root, 1, inline)
+    log = log_part(root, 1, inline)
     for part in parts:
         await log.write(part)
     log.place(root / "run.log")
@@ -270,7 +270,7 @@ async def test_lines_and_bytes_are_counted(
 async def test_the_disk_is_asked_seldom(tmp_path: Path) -> None:
     """Once for 64 kB, and never for less: nothing is made for a log of which there is little."""
     offload = Counted()
-    log = LogPart(tmp_path, 7, offload)
+    log = log_part(tmp_path, 7, offload)
     for _ in range(63):
         await log.write("x" * 1023 + "\n")
     assert offload.jobs == 0
@@ -286,22 +286,22 @@ async def test_the_disk_is_asked_seldom(tmp_path: Path) -> None:
 async def test_a_log_that_is_given_up(tmp_path: Path) -> None:
     """It leaves nothing, and an earlier one in its place as it was."""
     (tmp_path / "run.log").write_text("earlier")
-    log = LogPart(tmp_path, 7, inline)
+    log = log_part(tmp_path, 7, inline)
     await log.write("x" * 100_000)
-    assert log.path.exists()
+    assert log.part.exists()
     log.drop()
     log.drop()
-    assert not log.path.exists()
+    assert not log.part.exists()
     assert (tmp_path / "run.log").read_text() == "earlier"
 
 
 async def test_what_a_killed_process_has_left_of_a_log(tmp_path: Path) -> None:
     """It is not the beginning of a new one; and it can be cleared away, and nothing else is."""
     for run_id in (7, 8):
-        log = LogPart(tmp_path, run_id, inline)
+        log = log_part(tmp_path, run_id, inline)
         await log.write("left" * 50_000)
     (tmp_path / ".fanbench" / "journal.sqlite").touch()
-    again = LogPart(tmp_path, 7, inline)
+    again = log_part(tmp_path, 7, inline)
     await again.write("new\n")
     again.place(tmp_path / "run.log")
     assert (tmp_path / "run.log").read_text() == "new\n"
@@ -319,7 +319,7 @@ def test_clearing_where_nothing_is(tmp_path: Path) -> None:
 async def test_a_log_that_cannot_be_written(tmp_path: Path) -> None:
     """The error names the file and the reason, wherever the disk refuses."""
     (tmp_path / ".fanbench").touch()
-    log = LogPart(tmp_path, 7, inline)
+    log = log_part(tmp_path, 7, inline)
     with pytest.raises(OutputError, match=r"Cannot write the log .*7\.part: "):
         await log.write("x" * 100_000)
     with pytest.raises(OutputError, match=r"Cannot write the log .*7\.part: "):
@@ -336,7 +336,7 @@ async def test_a_disk_with_space_again_gets_all_of_it_once(
     """What a full disk took a part of is written again at the same place."""
     resource = pytest.importorskip("resource")
 
-    log = LogPart(tmp_path, 7, inline)
+    log = log_part(tmp_path, 7, inline)
     await log.write("a" * 70_000)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
@@ -345,7 +345,7 @@ async def test_a_disk_with_space_again_gets_all_of_it_once(
             await log.write("b" * 70_000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert log.path.stat().st_size == 100_000
+    assert log.part.stat().st_size == 100_000
     log.place(tmp_path / "run.log")
     assert (tmp_path / "run.log").read_text() == "a" * 70_000 + "b" * 70_000
 
@@ -356,7 +356,7 @@ async def test_a_log_has_its_name_when_it_is_on_the_disk(
     """All of it first, also what was written long before; then the name, then the folder."""
     disk = Disk(monkeypatch)
     (tmp_path / "t").mkdir()
-    log = LogPart(tmp_path, 7, inline)
+    log = log_part(tmp_path, 7, inline)
     for text in ("a" * 70_000, "b"):
         await log.write(text)
     log.place(tmp_path / "t" / "run.log")
@@ -377,7 +377,7 @@ async def test_a_place_on_another_disk(tmp_path: Path, monkeypatch: pytest.Monke
         return replace(self, target)
 
     monkeypatch.setattr(Path, "replace", across)
-    log = LogPart(tmp_path, 7, inline)
+    log = log_part(tmp_path, 7, inline)
     await log.write("said\n")
     disk = Disk(monkeypatch)
     log.place(tmp_path / "t" / "run.log")
@@ -388,4 +388,4 @@ async def test_a_place_on_another_disk(tmp_path: Path, monkeypatch: pytest.Monke
     ]
     assert (tmp_path / "t" / "run.log").read_text() == "said\n"
     assert [path.name for path in (tmp_path / "t").iterdir()] == ["run.log"]
-    assert not log.path.exists()
+    assert not log.part.exists()

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import anyio
 
 from fanbench.errors import FanbenchError
 
-__all__ = ["Done", "InOrder", "alone", "both", "gather", "settle"]
+__all__ = ["Done", "InOrder", "Offload", "alone", "both", "gather", "settle"]
 
 A = TypeVar("A")
 B = TypeVar("B")
 T = TypeVar("T")
 Job = Callable[[], Awaitable[T]]
 Done = Callable[[int, T | FanbenchError], None]
+
+
+class Offload(Protocol):
+    """Runs a blocking job without blocking the event loop: `anyio.to_thread.run_sync`, or inline in tests."""
+
+    def __call__(self, job: Callable[[], T], /) -> Awaitable[T]: ...
 
 
 async def settle(

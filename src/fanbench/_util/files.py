@@ -7,10 +7,13 @@ the disk.
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["make_folders", "move", "sync", "write"]
+from fanbench.errors import OutputError
+
+__all__ = ["make_folders", "move", "output_errors", "sync", "write"]
 
 
 def sync(path: Path) -> None:
@@ -50,3 +53,14 @@ def make_folders(folder: Path) -> None:
         make_folders(folder.parent)
         folder.mkdir(exist_ok=True)
         sync(folder.parent)
+
+
+@contextmanager
+def output_errors(
+    deed: str, *, hint: str = "Check that there is free space and that you may write there."
+) -> Iterator[None]:
+    """Turn an OSError into an OutputError such as "Cannot write the log x/run.log: No space left on device."."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"Cannot {deed}: {error.strerror or error}.", hint=hint) from error

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from fanbench._util import files
 from fanbench.config import Basic, Bearer
-from fanbench.errors import OutputError, UsageError
+from fanbench.errors import UsageError
 from fanbench.operations.api import Api
 from fanbench.wire.messages import BenchmarkResult, Leaderboard, LeaderboardRow
 
@@ -110,25 +109,7 @@ def write_leaderboard(table: LeaderboardTable, folder: Path) -> Path:
         OutputError: it cannot be written.
     """
     path = folder / f"{table.benchmark}_leaderboard.csv"
-    try:
+    with files.output_errors(f"write {path}", hint="Name another folder with -p."):
         folder.mkdir(parents=True, exist_ok=True)
-        _replace(path, table.csv())
-    except OSError as error:
-        raise OutputError(
-            f"Cannot write {path}: {error.strerror}.", hint="Name another folder with -p."
-        ) from None
+        files.write(path, table.csv().encode())
     return path
-
-
-def _replace(path: Path, text: str) -> None:
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with open(descriptor, "w", encoding="utf-8", newline="") as file:
-            os.chmod(name, 0o644)  # not a secret, as the temporary file would have it
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

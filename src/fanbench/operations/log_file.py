@@ -1,82 +1,135 @@
-"""A run's log on its way into a file. The file is there when the log is complete, and not before."""
+"""The one writer of log files. A file gets its final name once the log is complete, and not before."""
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+import shutil
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
 
-from fanbench.errors import OutputError
+from fanbench._util import files
+from fanbench._util.concurrency import Offload
+from fanbench.wire.log_lines import LineCounter
 
 __all__ = ["LogFile", "log_file"]
 
-# What is kept in memory until it is written, in bytes.
+# The bytes of a log that are held in memory before they are written.
 _CHUNK = 64 * 1024
+# Passing a buffer size spares the system call that asks whether the file is a terminal.
+_BUFFER = 64 * 1024
 
 
 class LogFile:
-    """Written through a temporary file beside it; nothing is made before there is something to write."""
+    """A log that is written to the file `part`, and moved into place when it is complete.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    Text is buffered, and nothing is created before there is a chunk of 64 KiB to write. `lines` and `size` (in
+    bytes) count all text so far; a last line without its end counts. One task may write at a time.
+
+    `part` may be in another folder than the final file, even on another file system: a sweep keeps its parts
+    outside the folders of the runs, because a download replaces such a folder as a whole. `write` calls the
+    disk through `offload`; `place` and `drop` block, so call them in a thread.
+    """
+
+    def __init__(self, part: Path, offload: Offload = anyio.to_thread.run_sync) -> None:
+        self.part = part
+        self.size = 0
+        self._offload = offload
         self._buffer = bytearray()
+        self._on_disk = 0
+        self._counter = LineCounter()
+
+    @property
+    def lines(self) -> int:
+        return self._counter.lines
 
     async def write(self, text: str) -> None:
-        """
-        Raises:
-            OutputError: it cannot be written.
-        """
-        self._buffer += text.encode("utf-8", "replace")
-        if len(self._buffer) >= _CHUNK:
-            await anyio.to_thread.run_sync(self._append)
+        """Append `text`.
 
-    def keep(self) -> None:
-        self._append(sync=True)
-        with _disk_errors_reported(self.path):
-            self._temporary.replace(self.path)
+        Raises:
+            OutputError: The part cannot be written.
+        """
+        data = text.encode("utf-8", "replace")
+        self._buffer += data
+        self.size += len(data)
+        self._counter.feed(text)
+        if len(self._buffer) >= _CHUNK:
+            await self._offload(self._flush)
+
+    def place(self, target: Path) -> None:
+        """Move the log to `target`, durably; an existing file there is replaced in one step.
+
+        Raises:
+            OutputError: The file cannot be written.
+        """
+        self._flush(durably=True)
+        with files.output_errors(f"write the log {target}"):
+            try:
+                self._move(target)
+            except FileNotFoundError:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                self._move(target)
 
     def drop(self) -> None:
+        """Discard the log. Does nothing once it is in place."""
+        self._buffer.clear()
         with suppress(OSError):
-            self._temporary.unlink(missing_ok=True)
+            self.part.unlink(missing_ok=True)
 
-    def _append(self, *, sync: bool = False) -> None:
-        with _disk_errors_reported(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self._temporary.open("ab") as file:
+    def _flush(self, *, durably: bool = False) -> None:
+        # A killed process or a full disk may have left something at or behind our position: it is cut off.
+        flags = os.O_WRONLY | os.O_CREAT | (0 if self._on_disk else os.O_TRUNC)
+        with files.output_errors(f"write the log {self.part}"):
+            try:
+                handle = os.open(self.part, flags, 0o666)
+            except FileNotFoundError:
+                self.part.parent.mkdir(parents=True, exist_ok=True)
+                handle = os.open(self.part, flags, 0o666)
+            with open(handle, "wb", _BUFFER) as file:
+                if self._on_disk:
+                    file.truncate(self._on_disk)
+                    file.seek(self._on_disk)
                 file.write(self._buffer)
-                if sync:
+                if durably:
                     file.flush()
                     os.fsync(file.fileno())
+        self._on_disk += len(self._buffer)
         self._buffer.clear()
+
+    def _move(self, target: Path) -> None:
+        try:
+            files.move(self.part, target)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            # On another file system, the log is copied beside its place first, so that it appears there whole.
+            beside = target.with_name(f".{target.name}.{self.part.name}")
+            try:
+                shutil.copyfile(self.part, beside)
+                files.sync(beside)
+                files.move(beside, target)
+            except BaseException:
+                beside.unlink(missing_ok=True)
+                raise
+            self.part.unlink(missing_ok=True)
 
 
 @asynccontextmanager
 async def log_file(path: Path) -> AsyncGenerator[LogFile, None]:
-    """A file for the log that is read in the block; if that fails, an earlier one stays as it was.
+    """A log file that is moved to `path` at the end of the block; if the block fails, `path` is left as it was.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: The file cannot be written.
     """
-    file = LogFile(path)
+    file = LogFile(path.with_name(f".{path.name}.{os.getpid()}.tmp"))
     try:
         yield file
-        await anyio.to_thread.run_sync(file.keep)
+        await anyio.to_thread.run_sync(file.place, path)
     except BaseException:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(file.drop)
         raise
-
-
-@contextmanager
-def _disk_errors_reported(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(
-            f"Cannot write the log {path}: {error.strerror}.", hint="Name another folder with -o."
-        ) from None

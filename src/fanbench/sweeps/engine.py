@@ -16,6 +16,7 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
+from fanbench._util.concurrency import Offload
 from fanbench.errors import FanbenchError
 from fanbench.operations.api import Api
 from fanbench.sweeps._engine.book import Book, Flight, Outcome
@@ -24,7 +25,6 @@ from fanbench.sweeps._engine.gate import Gate
 from fanbench.sweeps._engine.lane import Lane
 from fanbench.sweeps._engine.logs import LogReaders
 from fanbench.sweeps._engine.shared import Room, Shared, Stage
-from fanbench.sweeps._offload import Offload
 from fanbench.sweeps.artifacts import log_is_whole, output_is_whole
 from fanbench.sweeps.attempts import Attempt, Phase, PlannedRun, wants_log, wants_output
 from fanbench.sweeps.decide import Step

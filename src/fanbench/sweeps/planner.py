@@ -11,13 +11,12 @@ from pathlib import Path
 
 import anyio.to_thread
 
-from fanbench._util.concurrency import settle
+from fanbench._util.concurrency import Offload, settle
 from fanbench.errors import FanbenchError, NotFound, TaskFileError, UsageError
 from fanbench.operations.api import Api
 from fanbench.operations.lookup import task_if_any
 from fanbench.operations.push import plan_push
 from fanbench.operations.run import resolve_models
-from fanbench.sweeps._offload import Offload
 from fanbench.sweeps.attempts import content_identity, version_identity
 from fanbench.sweeps.plan import PlannedTask, SweepPlan
 from fanbench.sweeps.spec import DEFAULT_OUTPUT, SweepSpec, TaskChoice, rules_of

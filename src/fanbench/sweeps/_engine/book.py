@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import anyio
 
-from fanbench.sweeps.artifacts import LogPart
+from fanbench.operations.log_file import LogFile
 from fanbench.sweeps.attempts import (
     Attempt,
     Phase,
@@ -87,7 +87,7 @@ class Flight:
         self.stream = Stream.NONE
         self.ending_since = 0.0
         self.doubted = False
-        self.part: LogPart | None = None
+        self.part: LogFile | None = None
         self.scope: anyio.CancelScope | None = None
         #: Set when it is gone; there is one only while somebody may wait for that.
         self.landed: anyio.Event | None = None

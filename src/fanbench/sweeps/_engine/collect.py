@@ -13,11 +13,12 @@ from pathlib import Path
 
 from fanbench.errors import FanbenchError
 from fanbench.operations.layout import folder_of_run
+from fanbench.operations.log_file import LogFile
 from fanbench.sweeps._engine.book import Change, Flight
 from fanbench.sweeps._engine.logs import Teller
 from fanbench.sweeps._engine.shared import Shared
 from fanbench.sweeps._engine.signals import Bell, Later, Queue
-from fanbench.sweeps.artifacts import RUN_LOG, LogPart, fingerprint
+from fanbench.sweeps.artifacts import RUN_LOG, fingerprint, log_part
 from fanbench.sweeps.attempts import SavedLog, SavedOutput, wants_log, wants_output
 from fanbench.sweeps.events import LogSaved, OutputSaved
 from fanbench.wire.retry import REFUSED_LIMIT, RetryBudget
@@ -150,10 +151,10 @@ class Collectors:
         )
         self._book.commit([Change(flight.attempt, event)])
 
-    async def _read(self, flight: Flight) -> LogPart:
+    async def _read(self, flight: Flight) -> LogFile:
         from fanbench.wire.log_stream import SILENCE
 
-        part = LogPart(self._shared.root, flight.run_id, self._shared.offload)
+        part = log_part(self._shared.root, flight.run_id, self._shared.offload)
         teller = Teller(self._shared, flight)
         try:
             async with aclosing(self._shared.client.logs(flight.run_id, silence=SILENCE)) as entries:

@@ -15,11 +15,12 @@ import anyio
 
 from fanbench.errors import FanbenchError, NotFound
 from fanbench.operations.api import Api
+from fanbench.operations.log_file import LogFile
 from fanbench.sweeps._engine.board import Board
 from fanbench.sweeps._engine.book import Flight, Stream
 from fanbench.sweeps._engine.shared import Shared
 from fanbench.sweeps._engine.signals import Queue
-from fanbench.sweeps.artifacts import LogPart
+from fanbench.sweeps.artifacts import log_part
 from fanbench.sweeps.events import LogLine
 from fanbench.wire.log_lines import Lines
 from fanbench.wire.messages import LogEntry, RunState
@@ -111,7 +112,7 @@ class LogReaders:
         if was_open:
             (listener.stream_missed if after is Stream.NONE else listener.stream_ended)()
 
-    async def _follow(self, flight: Flight, listener: Listener, source: _Source, part: LogPart) -> None:
+    async def _follow(self, flight: Flight, listener: Listener, source: _Source, part: LogFile) -> None:
         from fanbench.wire.log_stream import follow
 
         async def ended() -> bool:
@@ -141,8 +142,8 @@ class LogReaders:
 
     # --- Small things ---
 
-    def _part(self, flight: Flight) -> LogPart:
-        return LogPart(self._shared.root, flight.run_id, self._shared.offload)
+    def _part(self, flight: Flight) -> LogFile:
+        return log_part(self._shared.root, flight.run_id, self._shared.offload)
 
     def _board(self, flight: Flight) -> Board:
         return self._shared.boards[flight.planned_run.task]

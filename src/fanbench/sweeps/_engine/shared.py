@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Literal
 
 import anyio
 
+from fanbench._util.concurrency import Offload
 from fanbench.operations.api import Api
 from fanbench.sweeps._engine.board import Board
 from fanbench.sweeps._engine.book import Book
-from fanbench.sweeps._offload import Offload
 from fanbench.sweeps.events import Draining, DrainReason, Emit
 from fanbench.sweeps.plan import SweepPlan
 
