@@ -34,10 +34,10 @@ if (
     from fanbench.results import ResultSet as ResultSet
     from fanbench.results import RunResult as RunResult
     from fanbench.results import read_results as read_results
+    from fanbench.sweeps.decide import RunStatus as RunStatus
     from fanbench.sweeps.events import SweepEvent as SweepEvent
     from fanbench.sweeps.plan import SweepPlan as SweepPlan
     from fanbench.sweeps.report import RunRow as RunRow
-    from fanbench.sweeps.report import RunStatus as RunStatus
     from fanbench.sweeps.report import SweepReport as SweepReport
     from fanbench.sweeps.run_sweep import plan_sweep as plan_sweep
     from fanbench.sweeps.run_sweep import sweep as sweep
@@ -55,9 +55,10 @@ _NAMES = {
     "fanbench.local.launcher": "LocalServer ensure_server",
     "fanbench.operations": "DownloadReport DownloadRow Pushed RunReport StillRunning TaskStatus",
     "fanbench.results": "ResultSet RunResult read_results",
+    "fanbench.sweeps.decide": "RunStatus",
     "fanbench.sweeps.events": "SweepEvent",
     "fanbench.sweeps.plan": "SweepPlan",
-    "fanbench.sweeps.report": "RunRow RunStatus SweepReport",
+    "fanbench.sweeps.report": "RunRow SweepReport",
     "fanbench.sweeps.run_sweep": "plan_sweep sweep",
     "fanbench.sweeps.sweep": "Sweep",
     "fanbench.wire.messages": "BenchmarkModel CreationState LogEntry Run RunState Task",

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from fanbench.sweeps.decide import RunStatus
 from fanbench.sweeps.lock import FolderLock
-from fanbench.sweeps.state import CellState, SweepState, read_event
+from fanbench.sweeps.state import SweepState, read_event
 from fanbench.sweeps.summary import FIELDS
 from tests.cli.conftest import Cli
 from tests.cli.sweep_world import Sweep, changes, plain, sweep_of, sweep_world, task_files
@@ -270,7 +271,7 @@ def test_events(sweep: Sweep) -> None:
         assert json.loads(lines[0])["event"] == "sweep_started"
         assert json.loads(lines[-1])["event"] == "sweep_ended"
         assert state.ended is not None
-        assert (state.counts[CellState.DONE], state.counts[CellState.ERRORED]) == (2, 1)
+        assert (state.counts[RunStatus.COMPLETED], state.counts[RunStatus.ERRORED]) == (2, 1)
         rows = json.loads(Path("results/summary.json").read_text())["runs"]
         known = {
             (planned_run.model, cell.run_id, cell.output, cell.log)

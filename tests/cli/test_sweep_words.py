@@ -16,6 +16,7 @@ from fanbench.cli.views.sweep_step import next_stage, question, stage_failure
 from fanbench.errors import RunFailed
 from fanbench.results import Table
 from fanbench.sweeps.attempts import Attempt, Phase, PlannedRun, TaskPhase, TaskRecord
+from fanbench.sweeps.decide import RunStatus
 from fanbench.sweeps.engine import Stage
 from fanbench.sweeps.events import (
     CreationChanged,
@@ -36,7 +37,7 @@ from fanbench.sweeps.events import (
 from fanbench.sweeps.options import Rules
 from fanbench.sweeps.plan import PlannedTask, SweepPlan
 from fanbench.sweeps.preview import preview
-from fanbench.sweeps.report import RunRow, RunStatus, SweepReport
+from fanbench.sweeps.report import RunRow, SweepReport
 from fanbench.sweeps.state import SweepState
 from fanbench.wire.messages import CreationState, RunState
 from tests.sweeps.records import MemoryRecords

@@ -11,7 +11,7 @@ import anyio.lowlevel
 import pytest
 
 from fanbench.sweeps._engine.board import Board, fits
-from fanbench.sweeps._engine.book import Book, Outcome, outcome
+from fanbench.sweeps._engine.book import Book
 from fanbench.sweeps.attempts import (
     Attempt,
     Phase,
@@ -252,28 +252,6 @@ OUTPUT, LOG = SavedOutput("o", 1, 1, "x"), SavedLog("l", 1, 1)
 def attempt(phase: Phase, state: RunState | None = None, *, number: int = 1, whole: bool = False) -> Attempt:
     made = Attempt(UNIT, number, "now", 1, phase, 0.0, state=state)
     return made.with_(output=OUTPUT, log=LOG) if whole else made
-
-
-@pytest.mark.parametrize(
-    ("attempts", "given_up", "expected"),
-    [
-        ([], False, Outcome.UNSCHEDULED),
-        ([], True, Outcome.MISSING),
-        ([attempt(Phase.VOID)], False, Outcome.UNSCHEDULED),
-        ([attempt(Phase.INTENDED)], False, Outcome.RUNNING),
-        ([attempt(Phase.FOUND)], False, Outcome.RUNNING),
-        ([attempt(Phase.FOUND)], True, Outcome.MISSING),
-        ([attempt(Phase.ENDED, RunState.COMPLETED)], False, Outcome.MISSING),
-        ([attempt(Phase.ENDED, RunState.COMPLETED, whole=True)], False, Outcome.COMPLETED),
-        ([attempt(Phase.ENDED, RunState.ERRORED)], False, Outcome.ERRORED),
-        ([attempt(Phase.ENDED, RunState.ERRORED), attempt(Phase.VOID, number=2)], True, Outcome.ERRORED),
-        ([attempt(Phase.ENDED, RunState.ERRORED), attempt(Phase.FOUND, number=2)], False, Outcome.RUNNING),
-    ],
-)
-def test_outcomes(attempts: list[Attempt], given_up: bool, expected: Outcome) -> None:
-    """Each planned run is counted as exactly one thing; attempts at other contents do not count."""
-    other = attempt(Phase.ENDED, RunState.COMPLETED, whole=True).with_(identity="then", number=9)
-    assert outcome([*attempts, other], "now", given_up=given_up) is expected
 
 
 def run(run_id: int, version: int = 1) -> Run:

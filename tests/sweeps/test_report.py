@@ -14,9 +14,10 @@ import pytest
 from fanbench.errors import OutputError
 from fanbench.sweeps.artifacts import fingerprint_of
 from fanbench.sweeps.attempts import Attempt, Phase, PlannedRun, SavedLog, SavedOutput, TaskPhase, TaskRecord
+from fanbench.sweeps.decide import RunStatus
 from fanbench.sweeps.events import DrainReason, RunMissing, SweepEnded, SweepStarted
 from fanbench.sweeps.plan import PlannedTask, SweepPlan
-from fanbench.sweeps.report import RunStatus, SweepReport, build_report
+from fanbench.sweeps.report import SweepReport, build_report
 from fanbench.sweeps.state import SweepState
 from fanbench.sweeps.summary import FIELDS, summary, write_summary
 from fanbench.wire.messages import RunState

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fanbench.sweeps.attempts import PlannedRun
+from fanbench.sweeps.decide import RunStatus
 from fanbench.sweeps.events import (
     ALL_EVENTS,
     BudgetRead,
@@ -36,7 +37,7 @@ from fanbench.sweeps.events import (
     TaskReady,
     write_event,
 )
-from fanbench.sweeps.state import CellState, SweepState, read_event
+from fanbench.sweeps.state import SweepState, read_event
 from fanbench.wire.messages import CreationState, RunState
 
 START = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -64,35 +65,35 @@ LOG = LogSaved(UNIT, 1, 7, "a/3/m/7/run.log", 5, 50)
 @pytest.mark.parametrize(
     ("events", "state"),
     [
-        ([], CellState.PLANNED),
-        ([RunSkipped(UNIT, 1, "busy")], CellState.PLANNED),
-        ([SCHEDULED], CellState.SCHEDULED),
-        ([SCHEDULED, FOUND], CellState.SCHEDULED),
-        ([SCHEDULED, FOUND, RunChanged(UNIT, 1, 7, RunState.QUEUED)], CellState.QUEUED),
-        ([SCHEDULED, FOUND, RunChanged(UNIT, 1, 7, RunState("NEW"))], CellState.QUEUED),
-        ([SCHEDULED, FOUND, RUNNING], CellState.RUNNING),
-        ([SCHEDULED, FOUND, RunChanged(UNIT, 1, 7, RunState.SCORE_PENDING)], CellState.RUNNING),
-        ([SCHEDULED, FOUND, COMPLETED], CellState.COLLECTING),
-        ([SCHEDULED, FOUND, COMPLETED, OUTPUT], CellState.COLLECTING),
-        ([SCHEDULED, FOUND, COMPLETED, OUTPUT, LOG], CellState.DONE),
-        ([SCHEDULED, FOUND, ERRORED], CellState.COLLECTING),
-        ([SCHEDULED, FOUND, ERRORED, OUTPUT, LOG], CellState.ERRORED),
-        ([SCHEDULED, RunMissing(UNIT, 1, "find", "gone")], CellState.MISSING),
-        ([RunMissing(UNIT, 0, "push", "no")], CellState.MISSING),
-        ([SCHEDULED, FOUND, ERRORED, RetryPlanned(UNIT, 1)], CellState.PLANNED),
-        ([SCHEDULED, FOUND, ERRORED, RetryPlanned(UNIT, 2)], CellState.PLANNED),
-        ([SCHEDULED, FOUND, ERRORED, RetryPlanned(UNIT, 1), RunScheduled(UNIT, 2)], CellState.SCHEDULED),
-        ([RunKnown(UNIT, 1, 3)], CellState.SCHEDULED),
-        ([RunKnown(UNIT, 1, 3, 7, RunState.COMPLETED, "", "o", "l")], CellState.DONE),
-        ([RunKnown(UNIT, 2, 3, 7, RunState.ERRORED, "no", "o", "l")], CellState.ERRORED),
-        ([RunKnown(UNIT, 1, 3, 7, RunState.COMPLETED, "", "o")], CellState.COLLECTING),
+        ([], RunStatus.UNSCHEDULED),
+        ([RunSkipped(UNIT, 1, "busy")], RunStatus.UNSCHEDULED),
+        ([SCHEDULED], RunStatus.SCHEDULED),
+        ([SCHEDULED, FOUND], RunStatus.SCHEDULED),
+        ([SCHEDULED, FOUND, RunChanged(UNIT, 1, 7, RunState.QUEUED)], RunStatus.QUEUED),
+        ([SCHEDULED, FOUND, RunChanged(UNIT, 1, 7, RunState("NEW"))], RunStatus.QUEUED),
+        ([SCHEDULED, FOUND, RUNNING], RunStatus.RUNNING),
+        ([SCHEDULED, FOUND, RunChanged(UNIT, 1, 7, RunState.SCORE_PENDING)], RunStatus.RUNNING),
+        ([SCHEDULED, FOUND, COMPLETED], RunStatus.COLLECTING),
+        ([SCHEDULED, FOUND, COMPLETED, OUTPUT], RunStatus.COLLECTING),
+        ([SCHEDULED, FOUND, COMPLETED, OUTPUT, LOG], RunStatus.COMPLETED),
+        ([SCHEDULED, FOUND, ERRORED], RunStatus.COLLECTING),
+        ([SCHEDULED, FOUND, ERRORED, OUTPUT, LOG], RunStatus.ERRORED),
+        ([SCHEDULED, RunMissing(UNIT, 1, "find", "gone")], RunStatus.MISSING),
+        ([RunMissing(UNIT, 0, "push", "no")], RunStatus.MISSING),
+        ([SCHEDULED, FOUND, ERRORED, RetryPlanned(UNIT, 1)], RunStatus.UNSCHEDULED),
+        ([SCHEDULED, FOUND, ERRORED, RetryPlanned(UNIT, 2)], RunStatus.UNSCHEDULED),
+        ([SCHEDULED, FOUND, ERRORED, RetryPlanned(UNIT, 1), RunScheduled(UNIT, 2)], RunStatus.SCHEDULED),
+        ([RunKnown(UNIT, 1, 3)], RunStatus.SCHEDULED),
+        ([RunKnown(UNIT, 1, 3, 7, RunState.COMPLETED, "", "o", "l")], RunStatus.COMPLETED),
+        ([RunKnown(UNIT, 2, 3, 7, RunState.ERRORED, "no", "o", "l")], RunStatus.ERRORED),
+        ([RunKnown(UNIT, 1, 3, 7, RunState.COMPLETED, "", "o")], RunStatus.COLLECTING),
     ],
 )
-def test_a_cell_follows_its_run(events: list[SweepEvent], state: CellState) -> None:
+def test_a_cell_follows_its_run(events: list[SweepEvent], state: RunStatus) -> None:
     """Its state is that of the newest attempt, and the counts go with it."""
     found = after(*events)
-    assert found.cell(UNIT).state is state
-    expected = {CellState.PLANNED: 7}
+    assert found.cell(UNIT).status is state
+    expected = {RunStatus.UNSCHEDULED: 7}
     expected[state] = expected.get(state, 0) + 1
     assert {key: number for key, number in found.counts.items() if number} == expected
     assert sum(found.counts_by_task["a"].values()) == 4
@@ -108,10 +109,10 @@ def test_what_a_cell_knows() -> None:
 def test_an_earlier_attempt_is_kept() -> None:
     """What still comes of it goes to it, and does not disturb the newest."""
     state = after(SCHEDULED, FOUND, ERRORED, RetryPlanned(UNIT, 1), RunScheduled(UNIT, 2), OUTPUT, LOG)
-    assert state.cell(UNIT).state is CellState.SCHEDULED
+    assert state.cell(UNIT).status is RunStatus.SCHEDULED
     assert state.cell(UNIT).output is None
     (earlier,) = state.earlier[UNIT]
-    assert earlier.state is CellState.ERRORED
+    assert earlier.status is RunStatus.ERRORED
     assert earlier.log == LOG.path
 
 
@@ -232,14 +233,18 @@ def test_what_is_read_back_gives_the_same_state(events: list[SweepEvent]) -> Non
     assert here == there
     assert here.started is not None
     assert sum(here.counts.values()) == here.planned
-    assert all(here.counts[state] == _number(here, state) for state in CellState if state != "planned")
+    assert all(
+        here.counts[state] == _number(here, state)
+        for state in RunStatus
+        if state is not RunStatus.UNSCHEDULED
+    )
     for task, counts in here.counts_by_task.items():
         own = [cell for planned_run, cell in here.cells.items() if planned_run.task == task]
-        assert counts[CellState.RUNNING] == sum(cell.state is CellState.RUNNING for cell in own)
+        assert counts[RunStatus.RUNNING] == sum(cell.status is RunStatus.RUNNING for cell in own)
 
 
-def _number(state: SweepState, which: CellState) -> int:
-    return sum(cell.state is which for cell in state.cells.values())
+def _number(state: SweepState, which: RunStatus) -> int:
+    return sum(cell.status is which for cell in state.cells.values())
 
 
 def test_units_are_those_of_the_plan() -> None:

@@ -1,49 +1,74 @@
-"""Whether a task must be pushed: one pure function, for the preview that says so and the engine that does it."""
+"""What a sweep decides, as pure functions with a table each: what to push, what to do next, and what came of a run.
+
+The preview, the engine, the live screen and the report all ask here, so they cannot disagree.
+"""
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Iterable
 
-from fanbench.sweeps.attempts import Attempt, Phase, TaskPhase, TaskRecord, of_identity, version_identity
-from fanbench.wire.messages import Task
+from fanbench.sweeps.attempts import (
+    Attempt,
+    Phase,
+    TaskPhase,
+    TaskRecord,
+    of_identity,
+    version_identity,
+    wants_log,
+    wants_output,
+)
+from fanbench.wire.messages import RunState, Task
 
-__all__ = ["PushStep", "Step", "next_step", "push_step"]
+__all__ = [
+    "REPORTED",
+    "PushStep",
+    "RunStatus",
+    "Step",
+    "attempt_status",
+    "next_step",
+    "push_step",
+    "run_status",
+]
 
-_VERSION_PREFIX = version_identity(0).removesuffix("0")
+
+# --- Tasks --------------------------------------------------------------------------------------------------
 
 
 class PushStep(enum.StrEnum):
-    """What a task's push comes to. Whether it is done at once is another matter: see `needs_push`."""
+    """What pushing a task comes to. See `needs_push` for whether a call is made at all."""
 
-    #: It is not on the server.
+    #: The server does not have the task.
     NEW = "new"
-    #: It is on the server, and nobody knows whether what is there is this content.
+    #: The server has the task, but nothing proves that it has this content.
     NEW_VERSION = "new version"
-    #: The sweep pushed another content of it before.
+    #: The sweep pushed other content for this task before.
     CHANGED = "changed"
     #: The newest version on the server is the one that the sweep pushed, with this content.
     UNCHANGED = "unchanged"
-    #: The push was cut off, but had reached the server: its version is taken for ours.
+    #: An interrupted push did reach the server; its version is taken as ours.
     ADOPTED = "adopted"
-    #: It is on the server and named by its slug: there is nothing that could be pushed.
+    #: The task was named by its slug, so there is nothing to push.
     EXISTING = "existing"
 
     @property
     def needs_push(self) -> bool:
-        """Whether a create call is made, once a run of the task is to be scheduled."""
+        """Whether a new version is created once a run of the task is due."""
         return self in (PushStep.NEW, PushStep.NEW_VERSION, PushStep.CHANGED)
 
 
+_VERSION_PREFIX = version_identity(0).removesuffix("0")
+
+
 def push_step(record: TaskRecord | None, identity: str, seen: Task | None) -> PushStep:
-    """What is to be done for a task whose content is `identity` and which the server has as `seen`.
+    """Return what to do for a task with content `identity` that the server has as `seen`.
 
     | record                | on the server                   | step        |
     |-----------------------|---------------------------------|-------------|
-    | (a task by its slug)  | any                             | existing    |
+    | (named by its slug)   | any                             | existing    |
     | any                   | nothing                         | new         |
     | none                  | any version                     | new version |
-    | of another content    | any version                     | changed     |
+    | of other content      | any version                     | changed     |
     | pushing               | newer than the record's version | adopted     |
     | pushing               | not newer                       | new version |
     | pushed, ready         | the record's version            | unchanged   |
@@ -67,39 +92,140 @@ def push_step(record: TaskRecord | None, identity: str, seen: Task | None) -> Pu
             return PushStep.NEW_VERSION
 
 
+# --- Planned runs: what is next -----------------------------------------------------------------------------
+
+
 class Step(enum.StrEnum):
-    """What a unit needs next. (Logs and outputs are apart: see `wants_log` and `wants_output`.)"""
+    """What a planned run needs next."""
 
     SCHEDULE = "schedule"
-    #: It was, or may have been, scheduled: find its run on the server.
+    #: A run was, or may have been, scheduled: find it on the server.
     FIND = "find"
     WATCH = "watch"
-    NOTHING = "nothing"
+    #: The run has ended, but an output or a log is not on disk yet.
+    COLLECT = "collect"
+    DONE = "done"
 
 
 def next_step(attempts: Iterable[Attempt], identity: str, *, retry_errored: int = 0) -> Step:
-    """What is to be done for a unit whose attempts are `attempts`, if its task's content is `identity`.
+    """Return what a planned run with these `attempts` needs, if its task now has the content `identity`.
 
-    | newest attempt at this content        | step     |
-    |---------------------------------------|----------|
-    | none                                  | schedule |
-    | intended, scheduled                   | find     |
-    | found                                 | watch    |
-    | ended, completed                      | nothing  |
-    | ended, errored `retry_errored` times  | schedule |
-    | ended, errored more often             | nothing  |
-    | void                                  | schedule |
+    | newest attempt at this content            | step     |
+    |-------------------------------------------|----------|
+    | none, void                                | schedule |
+    | intended, scheduled                       | find     |
+    | found                                     | watch    |
+    | ended, errored, and retries are left      | schedule |
+    | ended, an attempt's output or log missing | collect  |
+    | ended, all outputs and logs on disk       | done     |
+
+    A retry is left while at most `retry_errored` attempts have errored.
     """
     mine = of_identity(attempts, identity)
-    if not mine:
+    if not mine or mine[-1].phase is Phase.VOID:
         return Step.SCHEDULE
-    match mine[-1].phase:
-        case Phase.INTENDED | Phase.SCHEDULED:
-            return Step.FIND
-        case Phase.FOUND:
-            return Step.WATCH
-        case Phase.VOID:
-            return Step.SCHEDULE
-        case Phase.ENDED:
-            failures = sum(one.errored for one in mine)
-            return Step.SCHEDULE if mine[-1].errored and failures <= retry_errored else Step.NOTHING
+    if mine[-1].needs_lookup:
+        return Step.FIND
+    if mine[-1].phase is Phase.FOUND:
+        return Step.WATCH
+    if mine[-1].errored and sum(one.errored for one in mine) <= retry_errored:
+        return Step.SCHEDULE
+    return Step.COLLECT if any(wants_output(one) or wants_log(one) for one in mine) else Step.DONE
+
+
+# --- Planned runs: what came of them ------------------------------------------------------------------------
+
+
+class RunStatus(enum.StrEnum):
+    """The status of a planned run.
+
+    Reports tell only `REPORTED` ones apart. The others are seen while a sweep is at work.
+    """
+
+    UNSCHEDULED = "unscheduled"
+    #: The server has accepted the run, but has not listed it yet.
+    SCHEDULED = "scheduled"
+    QUEUED = "queued"
+    #: The run is on the server. In a report: it is, or may be; the next sweep continues with it.
+    RUNNING = "running"
+    #: The run has ended; its output or log is still being fetched.
+    COLLECTING = "collecting"
+    #: The run completed, and its output and log are on disk.
+    COMPLETED = "completed"
+    ERRORED = "errored"
+    #: The run could not be scheduled, followed or fetched; the next sweep tries again.
+    MISSING = "missing"
+
+    @property
+    def label(self) -> str:
+        """The word on the live screen."""
+        return _LABELS.get(self, self.value)
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more comes of this attempt."""
+        return self in (RunStatus.COMPLETED, RunStatus.ERRORED, RunStatus.MISSING)
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether the run is on the server and has not ended, as far as is known."""
+        return self in (RunStatus.SCHEDULED, RunStatus.QUEUED, RunStatus.RUNNING)
+
+
+#: The statuses in a report, in the order in which they are counted.
+REPORTED = (
+    RunStatus.COMPLETED,
+    RunStatus.ERRORED,
+    RunStatus.MISSING,
+    RunStatus.RUNNING,
+    RunStatus.UNSCHEDULED,
+)
+_LABELS = {RunStatus.UNSCHEDULED: "planned", RunStatus.COMPLETED: "done"}
+_AT_WORK = (RunState.RUNNING, RunState.SCORE_PENDING)
+
+
+def run_status(
+    state: RunState | None,
+    *,
+    scheduled: bool,
+    collected: bool = False,
+    given_up: bool = False,
+    live: bool = False,
+) -> RunStatus:
+    """Return the status of a planned run from what is known of its newest attempt.
+
+    `state` is the run's state on the server, `None` while unknown. `scheduled` means that there is, or may be,
+    a run on the server, `collected` that its output and log are on disk, and `given_up` that this sweep tries
+    no more. The third column is for a sweep at work (`live`).
+
+    | newest attempt              | status      | status, live       | once given up |
+    |-----------------------------|-------------|--------------------|---------------|
+    | not scheduled               | unscheduled | unscheduled        | missing       |
+    | scheduled, state unknown    | running     | scheduled          | missing       |
+    | scheduled, not ended        | running     | queued or running  | missing       |
+    | errored, not collected      | errored     | collecting         | errored       |
+    | errored, collected          | errored     | errored            | errored       |
+    | completed, not collected    | missing     | collecting         | missing       |
+    | completed, collected        | completed   | completed          | completed     |
+    """
+    if state is not None and state.terminal:
+        if live and not collected and not given_up:
+            return RunStatus.COLLECTING
+        if state == RunState.ERRORED:
+            return RunStatus.ERRORED
+        return RunStatus.COMPLETED if collected else RunStatus.MISSING
+    if given_up:
+        return RunStatus.MISSING
+    if not scheduled:
+        return RunStatus.UNSCHEDULED
+    if not live or state in _AT_WORK:
+        return RunStatus.RUNNING
+    return RunStatus.SCHEDULED if state is None else RunStatus.QUEUED
+
+
+def attempt_status(newest: Attempt | None, *, given_up: bool = False) -> RunStatus:
+    """Return the status of a planned run by its newest attempt that is not void, as the journal has it."""
+    if newest is None:
+        return run_status(None, scheduled=False, given_up=given_up)
+    collected = newest.output is not None and newest.log is not None
+    return run_status(newest.state, scheduled=True, collected=collected, given_up=given_up)

@@ -19,7 +19,7 @@ import anyio.to_thread
 from fanbench._util.concurrency import Offload
 from fanbench.errors import FanbenchError
 from fanbench.operations.api import Api
-from fanbench.sweeps._engine.book import Book, Flight, Outcome
+from fanbench.sweeps._engine.book import Book, Flight
 from fanbench.sweeps._engine.collect import Collectors
 from fanbench.sweeps._engine.gate import Gate
 from fanbench.sweeps._engine.lane import Lane
@@ -27,7 +27,7 @@ from fanbench.sweeps._engine.logs import LogReaders
 from fanbench.sweeps._engine.shared import Room, Shared, Stage
 from fanbench.sweeps.artifacts import log_is_whole, output_is_whole
 from fanbench.sweeps.attempts import Attempt, Phase, PlannedRun, wants_log, wants_output
-from fanbench.sweeps.decide import Step
+from fanbench.sweeps.decide import REPORTED, RunStatus, Step
 from fanbench.sweeps.events import DrainReason, Emit, RunKnown, SweepEnded, SweepStarted
 from fanbench.sweeps.journal import Records
 from fanbench.sweeps.plan import SweepPlan
@@ -149,13 +149,7 @@ class Engine:
 
     def _say_what_is_known(self, book: Book) -> None:
         plan = self._plan
-        newest = {planned_run: book.newest(planned_run) for planned_run in book.planned_runs}
-        done = sum(
-            attempt is not None
-            and book.step(planned_run) is Step.NOTHING
-            and not (wants_output(attempt) or wants_log(attempt))
-            for planned_run, attempt in newest.items()
-        )
+        done = sum(book.step(planned_run) is Step.DONE for planned_run in book.planned_runs)
         slugs = tuple(task.slug for task in plan.tasks)
         self._emit(
             SweepStarted(
@@ -191,7 +185,7 @@ class Engine:
                 board.add_due(planned_run)
             case Step.FIND | Step.WATCH:
                 board.take_up(attempts[-1], now, wall)
-            case Step.NOTHING:
+            case Step.COLLECT | Step.DONE:
                 shared.book.errored += attempts[-1].errored
 
     def _collect_unit(self, shared: Shared, planned_run: PlannedRun, now: float) -> None:
@@ -208,19 +202,19 @@ class Engine:
     def _end(self, shared: Shared, seconds: float) -> None:
         if shared.until != "collect":
             shared.drain(DrainReason.STAGE)
-        counts = dict.fromkeys(Outcome, 0)
+        counts = dict.fromkeys(REPORTED, 0)
         for planned_run in shared.book.planned_runs:
-            counts[shared.book.outcome(planned_run)] += 1
+            counts[shared.book.status(planned_run)] += 1
         self._emit(
             SweepEnded(
                 len(shared.book.planned_runs),
-                counts[Outcome.COMPLETED],
-                counts[Outcome.ERRORED],
-                counts[Outcome.MISSING],
-                counts[Outcome.UNSCHEDULED],
+                counts[RunStatus.COMPLETED],
+                counts[RunStatus.ERRORED],
+                counts[RunStatus.MISSING],
+                counts[RunStatus.UNSCHEDULED],
                 seconds,
                 shared.stopped,
-                counts[Outcome.RUNNING],
+                counts[RunStatus.RUNNING],
             )
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import anyio
 
@@ -25,8 +25,6 @@ CREATION_LOOKS = 3
 RUN_POLLS = 5
 # Nobody waits for the quota longer than this many seconds: it is a kindness.
 QUOTA_PATIENCE = 5.0
-
-UnitStep = Literal["schedule", "find", "watch", "collect", "done"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,13 +165,13 @@ def _task(
         planned_run: of_identity(attempts.get(planned_run, ()), task.identity) for planned_run in planned_runs
     }
     steps = {
-        planned_run: _step(mine[planned_run], task.identity, plan.rules.retry_errored)
+        planned_run: next_step(mine[planned_run], task.identity, retry_errored=plan.rules.retry_errored)
         for planned_run in planned_runs
     }
     by_step: Counter[str] = Counter(steps.values())
     counts = Counts(**by_step)
     pushed = push.needs_push and counts.schedule > 0
-    rounds = len({planned_run.repeat for planned_run, step in steps.items() if step == "schedule"})
+    rounds = len({planned_run.repeat for planned_run, step in steps.items() if step is Step.SCHEDULE})
     return TaskPreview(
         task=task.slug,
         push=push,
@@ -184,23 +182,6 @@ def _task(
         version=task.seen.slug.version_number if task.seen else None,
         datasets=task.datasets,
     )
-
-
-def _step(attempts: Sequence[Attempt], identity: str, retry_errored: int) -> UnitStep:
-    step = next_step(attempts, identity, retry_errored=retry_errored)
-    match step:
-        case Step.SCHEDULE:
-            return "schedule"
-        case Step.FIND:
-            return "find"
-        case Step.WATCH:
-            return "watch"
-        case Step.NOTHING:
-            return "collect" if any(map(_incomplete, attempts)) else "done"
-
-
-def _incomplete(attempt: Attempt) -> bool:
-    return wants_output(attempt) or wants_log(attempt)
 
 
 def _calls(counts: Counts, rounds: int, attempts: Iterable[Attempt], pushed: bool) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import math
 import os
 from collections import Counter
@@ -16,13 +15,13 @@ from fanbench.results.table import MISSING, MODELS_ACROSS, cell
 from fanbench.sweeps.artifacts import log_is_whole, output_is_whole
 from fanbench.sweeps.attempts import (
     Attempt,
-    Phase,
     PlannedRun,
     TaskPhase,
     TaskRecord,
     by_planned_run,
     real_ones,
 )
+from fanbench.sweeps.decide import REPORTED, RunStatus, run_status
 
 if TYPE_CHECKING:
     from fanbench.sweeps.events import DrainReason
@@ -34,19 +33,6 @@ __all__ = ["RunRow", "RunStatus", "SweepReport", "build_report"]
 
 # Of so many repeats each number is shown; of more, the mean and the range.
 _SHOWN = 3
-
-
-class RunStatus(enum.StrEnum):
-    """What became of a planned run."""
-
-    #: It completed, and its output and log are on disk.
-    COMPLETED = "completed"
-    ERRORED = "errored"
-    #: It could not be scheduled, followed or fetched; the next sweep tries again.
-    MISSING = "missing"
-    #: It is on the server, or about to be; the next sweep goes on with it.
-    RUNNING = "running"
-    UNSCHEDULED = "unscheduled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +87,7 @@ class SweepReport:
     def counts(self) -> dict[RunStatus, int]:
         """How many rows there are of each status; they add up to all."""
         found = Counter(row.status for row in self.rows)
-        return {status: found[status] for status in RunStatus}
+        return {status: found[status] for status in REPORTED}
 
     def of(self, *statuses: RunStatus) -> tuple[RunRow, ...]:
         return tuple(row for row in self.rows if row.status in statuses)
@@ -254,7 +240,10 @@ def _row(
     *earlier, newest = attempts
     output = newest.output.path if newest.output and output_is_whole(root, newest.output) else None
     log = newest.log.path if newest.log and log_is_whole(root, newest.log) else None
-    status, error = _status(newest, whole=output is not None and log is not None)
+    status = run_status(newest.state, scheduled=True, collected=output is not None and log is not None)
+    error = newest.error if status is RunStatus.ERRORED else ""
+    if status is RunStatus.MISSING:
+        error = "its output or its log is not on disk"
     return RunRow(
         planned_run,
         status,
@@ -270,14 +259,6 @@ def _row(
             results.get(one.output.path) if one.output else None for one in earlier if one.run_id is not None
         ),
     )
-
-
-def _status(attempt: Attempt, *, whole: bool) -> tuple[RunStatus, str]:
-    if attempt.phase is not Phase.ENDED:
-        return RunStatus.RUNNING, ""
-    if attempt.errored:
-        return RunStatus.ERRORED, attempt.error
-    return (RunStatus.COMPLETED, "") if whole else (RunStatus.MISSING, "its output or its log is not on disk")
 
 
 def _results(root: Path, made: Iterable[Sequence[Attempt]]) -> dict[str, RunResult]:

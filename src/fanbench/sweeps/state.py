@@ -7,7 +7,6 @@ for line in stream:
 
 from __future__ import annotations
 
-import enum
 import math
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from typing import Union
 import msgspec
 
 from fanbench.sweeps.attempts import PlannedRun, expand_runs
+from fanbench.sweeps.decide import RunStatus, run_status
 from fanbench.sweeps.events import (
     ALL_EVENTS,
     BudgetRead,
@@ -45,41 +45,12 @@ from fanbench.sweeps.events import (
 )
 from fanbench.wire.messages import CreationState, RunState
 
-__all__ = ["Cell", "CellState", "LimitStep", "SweepState", "TaskState", "read_event"]
+__all__ = ["Cell", "LimitStep", "SweepState", "TaskState", "read_event"]
 
 # What is kept of things that may come without end.
 _LINES = 100
 _LIMITS = 1000
 _CALLS = 32
-
-
-class CellState(enum.StrEnum):
-    """How far a planned run is. The words are those of the live screen."""
-
-    PLANNED = "planned"
-    #: Taken by the server, not seen there yet.
-    SCHEDULED = "scheduled"
-    QUEUED = "queued"
-    RUNNING = "running"
-    #: It has ended; its output or log are still on their way.
-    COLLECTING = "collecting"
-    DONE = "done"
-    ERRORED = "errored"
-    MISSING = "missing"
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing more comes (but another attempt may)."""
-        return self in _OVER
-
-    @property
-    def in_flight(self) -> bool:
-        """Whether its run is on the server and goes on, as far as anybody knows."""
-        return self in _IN_FLIGHT
-
-
-_OVER = frozenset({CellState.DONE, CellState.ERRORED, CellState.MISSING})
-_IN_FLIGHT = frozenset({CellState.SCHEDULED, CellState.QUEUED, CellState.RUNNING})
 
 
 class Cell(msgspec.Struct):
@@ -102,25 +73,14 @@ class Cell(msgspec.Struct):
     scheduled: datetime | None = None
 
     @property
-    def state(self) -> CellState:
-        if self.missing is not None:
-            return CellState.ERRORED if self.run_state == RunState.ERRORED else CellState.MISSING
-        if not self.taken:
-            return CellState.PLANNED
-        if self.run_state is None:
-            return CellState.SCHEDULED
-        if self.run_state.terminal:
-            return self._ended
-        return CellState.RUNNING if self.run_state in _RUNNING else CellState.QUEUED
-
-    @property
-    def _ended(self) -> CellState:
-        if self.output is None or self.log is None:
-            return CellState.COLLECTING
-        return CellState.DONE if self.run_state == RunState.COMPLETED else CellState.ERRORED
-
-
-_RUNNING = (RunState.RUNNING, RunState.SCORE_PENDING)
+    def status(self) -> RunStatus:
+        return run_status(
+            self.run_state,
+            scheduled=self.taken,
+            collected=self.output is not None and self.log is not None,
+            given_up=self.missing is not None,
+            live=True,
+        )
 
 
 class TaskState(msgspec.Struct):
@@ -155,8 +115,8 @@ class SweepState:
     tasks: dict[str, TaskState] = field(default_factory=dict)
     cells: dict[PlannedRun, Cell] = field(default_factory=dict)
     earlier: dict[PlannedRun, list[Cell]] = field(default_factory=dict)
-    counts: Counter[CellState] = field(default_factory=Counter)
-    counts_by_task: dict[str, Counter[CellState]] = field(default_factory=dict)
+    counts: Counter[RunStatus] = field(default_factory=Counter)
+    counts_by_task: dict[str, Counter[RunStatus]] = field(default_factory=dict)
     limit: int | None = None
     limits: deque[LimitStep] = field(default_factory=lambda: deque(maxlen=_LIMITS))
     budget: BudgetRead | None = None
@@ -191,11 +151,11 @@ class SweepState:
     @property
     def over(self) -> int:
         """How many of them are done, errored or missing."""
-        return sum(self.counts[state] for state in _OVER)
+        return sum(number for status, number in self.counts.items() if status.over)
 
     @property
     def in_flight(self) -> int:
-        return sum(self.counts[state] for state in _IN_FLIGHT)
+        return sum(number for status, number in self.counts.items() if status.in_flight)
 
     def calls_per_second(self, now: datetime) -> float | None:
         """Of the last half a minute or so, `None` where that is not known."""
@@ -214,10 +174,10 @@ class SweepState:
         """
         if not self._runs or self._newest is None or self._oldest is None or self.planned == self.over:
             return None
-        if self.counts[CellState.QUEUED]:
+        if self.counts[RunStatus.QUEUED]:
             return (self.planned - self.over) * (now - self._oldest).total_seconds() / self._runs
         left = max(0.0, self._longest - (now - self._newest).total_seconds())
-        waiting = 0 if self.draining else self.counts[CellState.PLANNED]
+        waiting = 0 if self.draining else self.counts[RunStatus.UNSCHEDULED]
         rounds = math.ceil(waiting / max(1, self.in_flight))
         return left + rounds * self._seconds / self._runs if left or rounds else None
 
@@ -241,8 +201,8 @@ class SweepState:
         vars(self).update(vars(SweepState(started=event, began=at)))
         each = event.planned // max(1, len(event.tasks))
         self.tasks = {task: TaskState() for task in event.tasks}
-        self.counts = Counter({CellState.PLANNED: event.planned})
-        self.counts_by_task = {task: Counter({CellState.PLANNED: each}) for task in event.tasks}
+        self.counts = Counter({RunStatus.UNSCHEDULED: event.planned})
+        self.counts_by_task = {task: Counter({RunStatus.UNSCHEDULED: each}) for task in event.tasks}
 
     def _absorb_task(self, event: TaskPushed | CreationChanged | TaskReady | TaskFailed) -> None:
         task = self.tasks.setdefault(event.task, TaskState())
@@ -288,14 +248,14 @@ class SweepState:
         cell = self._attempt(event.planned_run, number)
         if cell is None:
             return
-        before = cell.state
+        before = cell.status
         _apply(event, cell, at)
         if isinstance(event, RunScheduled):
             self._oldest, self._newest = self._oldest or at, at
         if isinstance(event, RunChanged) and event.state.terminal and before.in_flight:
             self._ran(cell, at)
         if cell is self.cells[event.planned_run]:
-            self._move(event.planned_run, before, cell.state)
+            self._move(event.planned_run, before, cell.status)
 
     def _attempt(self, planned_run: PlannedRun, number: int) -> Cell | None:
         """The cell of an attempt; a newer one than is known takes the place of that before it."""
@@ -305,7 +265,7 @@ class SweepState:
         if newest is None or number > newest.attempt:
             if newest is not None:
                 self.earlier.setdefault(planned_run, []).append(newest)
-                self._move(planned_run, newest.state, CellState.PLANNED)
+                self._move(planned_run, newest.status, RunStatus.UNSCHEDULED)
             newest = self.cells[planned_run] = Cell(attempt=number)
         return newest
 
@@ -314,10 +274,10 @@ class SweepState:
         for planned_run, before in self.earlier.items():
             cell = self.cells[planned_run]
             while before and not cell.taken:
-                self._move(planned_run, cell.state, before[-1].state)
+                self._move(planned_run, cell.status, before[-1].status)
                 cell = self.cells[planned_run] = before.pop()
 
-    def _move(self, planned_run: PlannedRun, before: CellState, after: CellState) -> None:
+    def _move(self, planned_run: PlannedRun, before: RunStatus, after: RunStatus) -> None:
         if before != after:
             for counts in (self.counts, self.counts_by_task.setdefault(planned_run.task, Counter())):
                 counts[before] -= 1

@@ -90,21 +90,21 @@ def _totals(report: SweepReport) -> str:
 
 def counted(report: SweepReport) -> str:
     """`5 of 8 runs completed, 2 errored, 1 missing`."""
-    from fanbench.sweeps.report import RunStatus
+    from fanbench.sweeps.decide import RunStatus
 
     counts = report.counts
     first = f"{counts[RunStatus.COMPLETED]} of {len(report.rows)} runs completed"
     words = {RunStatus.UNSCHEDULED: "not scheduled", RunStatus.RUNNING: "still running"}
     rest = [
-        f"{counts[status]} {words.get(status, status.value)}"
-        for status in RunStatus
-        if status is not RunStatus.COMPLETED and counts[status]
+        f"{number} {words.get(status, status.value)}"
+        for status, number in counts.items()
+        if status is not RunStatus.COMPLETED and number
     ]
     return ", ".join([first, *rest])
 
 
 def _problems(report: SweepReport) -> Iterator[str]:
-    from fanbench.sweeps.report import RunStatus
+    from fanbench.sweeps.decide import RunStatus
 
     for status, head in ((RunStatus.ERRORED, "Errored:"), (RunStatus.MISSING, "Missing:")):
         rows = report.of(status)
@@ -132,8 +132,8 @@ def _reason(row: RunRow) -> str:
 
 def failure(settings: Settings, report: SweepReport) -> FanbenchError | None:
     """What the command ends with; `None` if every planned run completed, and is on disk."""
+    from fanbench.sweeps.decide import RunStatus
     from fanbench.sweeps.events import DrainReason
-    from fanbench.sweeps.report import RunStatus
 
     if report.ok:
         return None
@@ -153,7 +153,7 @@ def failure(settings: Settings, report: SweepReport) -> FanbenchError | None:
 
 
 def _hint(settings: Settings, report: SweepReport) -> str:
-    from fanbench.sweeps.report import RunStatus
+    from fanbench.sweeps.decide import RunStatus
 
     if report.of(RunStatus.MISSING, RunStatus.RUNNING, RunStatus.UNSCHEDULED):
         return f"To do what is left: {go_on(settings, report.output)}"

@@ -19,7 +19,8 @@ from fanbench.cli.output import Output
 from fanbench.cli.progress import clock
 from fanbench.cli.screen import Screen, can_redraw
 from fanbench.sweeps.attempts import PlannedRun
-from fanbench.sweeps.state import CellState, SweepState
+from fanbench.sweeps.decide import RunStatus
+from fanbench.sweeps.state import SweepState
 
 if TYPE_CHECKING:
     from rich.style import Style
@@ -37,26 +38,26 @@ _WIDEST_NAME = 32
 _MOST_LINES = 10
 
 # A mark, and a style of rich. What is worst, or most alive, comes first: it stands for several.
-_MARKS: Mapping[CellState, tuple[str, str]] = {
-    CellState.MISSING: ("?", "bold yellow"),
-    CellState.ERRORED: ("✗", "red"),
-    CellState.RUNNING: ("●", "cyan"),
-    CellState.COLLECTING: ("◆", "blue"),
-    CellState.QUEUED: ("○", "cyan"),
-    CellState.SCHEDULED: ("○", "cyan"),
-    CellState.PLANNED: ("·", "dim"),
-    CellState.DONE: ("✓", "green"),
+_MARKS: Mapping[RunStatus, tuple[str, str]] = {
+    RunStatus.MISSING: ("?", "bold yellow"),
+    RunStatus.ERRORED: ("✗", "red"),
+    RunStatus.RUNNING: ("●", "cyan"),
+    RunStatus.COLLECTING: ("◆", "blue"),
+    RunStatus.QUEUED: ("○", "cyan"),
+    RunStatus.SCHEDULED: ("○", "cyan"),
+    RunStatus.UNSCHEDULED: ("·", "dim"),
+    RunStatus.COMPLETED: ("✓", "green"),
 }
 # In the order in which they are counted.
 _COUNTED = (
-    CellState.DONE,
-    CellState.ERRORED,
-    CellState.MISSING,
-    CellState.COLLECTING,
-    CellState.RUNNING,
-    CellState.QUEUED,
-    CellState.SCHEDULED,
-    CellState.PLANNED,
+    RunStatus.COMPLETED,
+    RunStatus.ERRORED,
+    RunStatus.MISSING,
+    RunStatus.COLLECTING,
+    RunStatus.RUNNING,
+    RunStatus.QUEUED,
+    RunStatus.SCHEDULED,
+    RunStatus.UNSCHEDULED,
 )
 
 
@@ -149,7 +150,7 @@ class Picture:
         each = started.planned // max(1, len(started.tasks))
         left = self.size[0] - 1 - width - 2 - len(f"{each}/{each}")
         for task in started.tasks:
-            counts: Mapping[CellState, int] = self.state.counts_by_task.get(task, {})
+            counts: Mapping[RunStatus, int] = self.state.counts_by_task.get(task, {})
             over = sum(number for state, number in counts.items() if state.over)
             yield [
                 (_padded(task, width), ""),
@@ -172,15 +173,15 @@ class Picture:
             return []
         return [*(_MARKS[state] for state in marks), (" ", "")]
 
-    def _mark(self, planned_run: PlannedRun) -> CellState:
+    def _mark(self, planned_run: PlannedRun) -> RunStatus:
         cell = self.state.cells.get(planned_run)
-        return cell.state if cell else CellState.PLANNED
+        return cell.status if cell else RunStatus.UNSCHEDULED
 
-    def _worst(self, task: str, model: str, repeats: range) -> CellState:
+    def _worst(self, task: str, model: str, repeats: range) -> RunStatus:
         there = {self._mark(PlannedRun(task, model, each)) for each in repeats}
         return next(state for state in _MARKS if state in there)
 
-    def _about(self, task: str, counts: Mapping[CellState, int]) -> Parts:
+    def _about(self, task: str, counts: Mapping[RunStatus, int]) -> Parts:
         known = self.state.tasks.get(task)
         if known is not None and known.failed is not None:
             return [(f"failed: {known.failed}", "red")]
@@ -228,9 +229,9 @@ class Picture:
                 yield [(f"{line.planned_run.task} {line.planned_run.model} | ", "dim"), (line.line, "")]
 
 
-def _words(counts: Mapping[CellState, int]) -> str:
+def _words(counts: Mapping[RunStatus, int]) -> str:
     """`3 done, 1 running`."""
-    return ", ".join(f"{counts[state]} {state.value}" for state in _COUNTED if counts.get(state))
+    return ", ".join(f"{counts[state]} {state.label}" for state in _COUNTED if counts.get(state))
 
 
 def _width(text: str) -> int:

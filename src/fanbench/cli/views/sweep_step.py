@@ -63,13 +63,13 @@ def question(stage: Stage, preview: Preview) -> str:
 
 def came_out(stage: Stage, state: SweepState) -> Iterator[str]:
     """What a stage has done."""
-    from fanbench.sweeps.state import CellState
+    from fanbench.sweeps.decide import RunStatus
 
     if stage == "push":
         for slug, task in state.tasks.items():
             yield f"{slug}: {f'version {task.version} is ready' if task.ready else _not_ready(task.failed)}"
     else:
-        words = [f"{state.counts[each]} {each.value}" for each in CellState if state.counts[each]]
+        words = [f"{state.counts[each]} {each.label}" for each in RunStatus if state.counts[each]]
         yield f"Runs: {', '.join(words)}"
 
 
@@ -79,10 +79,10 @@ def _not_ready(failed: str | None) -> str:
 
 def stage_failure(state: SweepState) -> FanbenchError | None:
     """What a stage that is not the last ends with; `None` if all of it went well."""
-    from fanbench.sweeps.state import CellState
+    from fanbench.sweeps.decide import RunStatus
 
     failed = sum(task.failed is not None for task in state.tasks.values())
-    missing = state.counts[CellState.MISSING]
+    missing = state.counts[RunStatus.MISSING]
     if not failed and not missing:
         return None
     return RunFailed(f"{failed} task(s) failed, {missing} run(s) are missing.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import anyio
@@ -18,17 +18,15 @@ from fanbench.sweeps.attempts import (
     by_planned_run,
     newest,
     of_identity,
-    wants_log,
-    wants_output,
 )
-from fanbench.sweeps.decide import Step, next_step
+from fanbench.sweeps.decide import RunStatus, Step, attempt_status, next_step
 from fanbench.sweeps.events import Emit, RunMissing, SweepEvent
 from fanbench.sweeps.journal import Records
 from fanbench.sweeps.plan import SweepPlan
 from fanbench.wire.messages import RunState
 from fanbench.wire.retry import RetryBudget
 
-__all__ = ["Book", "Change", "Flight", "Outcome", "Stream", "outcome"]
+__all__ = ["Book", "Change", "Flight", "Stream"]
 
 
 class Stream(enum.Enum):
@@ -138,36 +136,6 @@ class Change(NamedTuple):
     event: SweepEvent | None = None
 
 
-class Outcome(enum.StrEnum):
-    """What became of a planned run."""
-
-    COMPLETED = "completed"
-    ERRORED = "errored"
-    MISSING = "missing"
-    RUNNING = "running"
-    UNSCHEDULED = "unscheduled"
-
-
-def outcome(attempts: Iterable[Attempt], identity: str, *, given_up: bool) -> Outcome:
-    """
-    | newest attempt at this content that is not void | outcome                               |
-    |-------------------------------------------------|---------------------------------------|
-    | none                                            | missing if given up, else unscheduled |
-    | ended, errored                                  | errored                               |
-    | ended, completed, with output and log           | completed                             |
-    | ended, completed, without one of them           | missing                               |
-    | any other                                       | missing if given up, else running     |
-    """
-    last = newest(attempts, identity)
-    if last is None:
-        return Outcome.MISSING if given_up else Outcome.UNSCHEDULED
-    if last.phase is not Phase.ENDED:
-        return Outcome.MISSING if given_up else Outcome.RUNNING
-    if last.errored:
-        return Outcome.ERRORED
-    return Outcome.MISSING if wants_output(last) or wants_log(last) else Outcome.COMPLETED
-
-
 class Book:
     """The journal with an index. What is known in memory, written and said changes in one breath."""
 
@@ -211,12 +179,8 @@ class Book:
             self.attempts(planned_run), self._identities[planned_run.task], retry_errored=self._retries
         )
 
-    def outcome(self, planned_run: PlannedRun) -> Outcome:
-        return outcome(
-            self.attempts(planned_run),
-            self._identities[planned_run.task],
-            given_up=planned_run in self.missing,
-        )
+    def status(self, planned_run: PlannedRun) -> RunStatus:
+        return attempt_status(self.newest(planned_run), given_up=planned_run in self.missing)
 
     def next_number(self, planned_run: PlannedRun) -> int:
         """What the next attempt is called. One that came to nothing leaves its number to the next."""
