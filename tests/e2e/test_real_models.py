@@ -113,7 +113,7 @@ async def test_the_examples_run_on_both_and_tell_them_apart(real: ServerProcess,
                 await client.download_output(done.id, target)
     found = read_results([tmp_path])
     assert not found.problems
-    values = {(row.task, row.model): row.value for row in found.rows}
+    values = {(row.task, row.model): row.value for row in found.runs}
     assert len(values) == 6
     assert values["arithmetic", "smollm2-135m-instruct"] != values["arithmetic", "gemma-3-270m"]
 

@@ -83,7 +83,7 @@ async def test_killed_twice(real: ServerProcess, tmp_path: Path) -> None:
         runs = [run for slug in SLUGS async for run in client.list_runs(slug)]
     assert {task.slug.version_number for task in tasks.values()} == {1}
     assert len(runs) == 6
-    rows = read_results([tmp_path / "out"]).rows
+    rows = read_results([tmp_path / "out"]).runs
     assert {row.run_id for row in rows} == {run.id for run in runs}
     logs = {path.parent.name: path.read_bytes() for path in (tmp_path / "out").glob("*/1/*/*/run.log")}
     assert logs.keys() == {str(run.id) for run in runs}

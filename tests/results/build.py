@@ -1,4 +1,4 @@
-"""Run files as the SDK writes them, as small as a test needs them."""
+"""Builds minimal run files in the form in which the SDK writes them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ STATUS = "BENCHMARK_TASK_RUN_ASSERTION_STATUS_"
 
 
 def run(name: str = "My Task", result: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
-    """A completed run; `result` is the first result without its type, `None` for none at all."""
+    """A completed run. `result` is its first result without the type; `None` omits it."""
     return {
         "taskVersion": {"name": name, "versionNumber": 1},
         "modelVersion": {"slug": "google/gemma-3"},
@@ -36,7 +36,7 @@ def passed(value: bool = True, name: str = "My Task", **fields: Any) -> dict[str
 
 
 def talk(**metrics: Any) -> dict[str, Any]:
-    """A conversation of one request."""
+    """A conversation with one request."""
     return {"id": "c", "requests": [{"metrics": metrics}], "metrics": metrics}
 
 

@@ -1,4 +1,4 @@
-"""`fanbench results`."""
+"""The command `fanbench results`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def results(*arguments: str | Path) -> Result:
 
 
 def test_the_table_of_the_examples() -> None:
-    """Aligned text where there is no terminal: what each task made of each model, then what they used."""
+    """Without a terminal, the results and each model's usage are printed as aligned text."""
     result = results(DATA)
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout.splitlines() == [
@@ -36,16 +36,16 @@ def test_the_table_of_the_examples() -> None:
     ]
 
 
-def test_the_newest_run_is_shown_or_all(tmp_path: Path) -> None:
-    """By default one run a task and model, the one with the highest number; `--all` has every one."""
+def test_the_newest_run_or_all_runs_are_shown(tmp_path: Path) -> None:
+    """By default the newest run per task and model is shown, and `--all` shows every run."""
     write(tmp_path / "my-task/1/gemma-3/9/a.run.json", number(0.5))
     write(tmp_path / "my-task/1/gemma-3/10/a.run.json", errored())
     assert results(tmp_path).stdout.splitlines()[1].split() == ["my-task", "errored"]
     assert results(tmp_path, "--all").stdout.splitlines()[1].split() == ["my-task", "errored,", "0.5"]
 
 
-def test_programs_get_records() -> None:
-    """JSON, JSON lines and CSV hold the same rows under the same names."""
+def test_records_are_the_same_in_every_format() -> None:
+    """JSON, JSON lines and CSV contain the same records under the same field names."""
     rows = json.loads(results(DATA, "--format", "json").stdout)
     lines = results(DATA, "--format", "jsonl").stdout.splitlines()
     table = list(csv.DictReader(io.StringIO(results(DATA, "--format", "csv").stdout)))
@@ -56,8 +56,8 @@ def test_programs_get_records() -> None:
     ]
 
 
-def test_what_cannot_be_read_is_said_and_passed_over(tmp_path: Path) -> None:
-    """On stderr, with its path; the rest is shown and the exit code is 0."""
+def test_unreadable_files_are_reported_and_skipped(tmp_path: Path) -> None:
+    """A damaged file is reported on stderr with its path; the rest is shown, and the exit code is 0."""
     write(tmp_path / "my-task/1/gemma-3/9/a.run.json", number(0.5))
     bad = write(tmp_path / "my-task/1/gemma-3/10/a.run.json", "{")
     result = results(tmp_path)
@@ -66,8 +66,8 @@ def test_what_cannot_be_read_is_said_and_passed_over(tmp_path: Path) -> None:
     assert "0.5" in result.stdout
 
 
-def test_nothing_found_is_exit_4(tmp_path: Path) -> None:
-    """An empty folder and a missing one: the error says how to get results."""
+def test_no_results_exits_with_4(tmp_path: Path) -> None:
+    """An empty and a missing folder exit with 4, and the error shows how to download results."""
     for folder in (tmp_path, tmp_path / "missing"):
         result = results(folder)
         assert (result.exit_code, result.stdout) == (4, "")

@@ -1,4 +1,4 @@
-"""Tables and records."""
+"""Results as tables and records."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fanbench.results import FIELDS, RunResult, table, to_record, usage, usage_t
 from fanbench.results.table import cell
 from fanbench.wire.messages import RunState
 
-ROW = RunResult(
+RUN = RunResult(
     task="a",
     name="A",
     version=1,
@@ -60,46 +60,46 @@ ROW = RunResult(
         ({"state": RunState.SCORE_PENDING, "value": None}, "score_pending"),
     ],
 )
-def test_a_cell_says_how_it_went(changes: dict[str, Any], text: str) -> None:
-    """Marks for passes, numbers with their interval and rows, and the state where there is no value."""
-    assert cell(replace(ROW, **changes)) == text
+def test_a_cell_shows_the_result(changes: dict[str, Any], text: str) -> None:
+    """A cell shows a mark, a number with its interval and rows, a dict, or the state if there is no value."""
+    assert cell(replace(RUN, **changes)) == text
 
 
-def test_tasks_go_down_and_models_across() -> None:
-    """Both in alphabetical order, whatever the order of the runs; what was not run is a dash."""
+def test_tasks_are_rows_and_models_are_columns() -> None:
+    """Tasks and models are sorted whatever the order of the runs, and a missing run is a dash."""
     rows = [
-        replace(ROW, task="b", model="z"),
-        replace(ROW, task="a", model="z"),
-        replace(ROW, model="k", value=0.5),
+        replace(RUN, task="b", model="z"),
+        replace(RUN, task="a", model="z"),
+        replace(RUN, model="k", value=0.5),
     ]
     assert table(rows).plain() == "task  k    z\na     0.5  ✓\nb     –    ✓"
     assert table(rows) == table(rows[::-1])
 
 
-def test_many_models_go_down() -> None:
-    """More models than tasks and than fit across: the table is turned."""
-    rows = [replace(ROW, model=f"m{index}") for index in range(5)]
+def test_many_models_become_rows() -> None:
+    """With more models than fit across, and more than tasks, the models become the rows."""
+    rows = [replace(RUN, model=f"m{index}") for index in range(5)]
     assert table(rows).header == ("model", "a")
     assert [line[0] for line in table(rows).rows] == ["m0", "m1", "m2", "m3", "m4"]
 
 
 def test_all_runs_of_a_pair_share_a_cell() -> None:
-    """In the order in which they are given, the newest first."""
-    assert table([ROW, replace(ROW, value=False)]).rows == (("a", "✓, ✗"),)
+    """Several runs of a task and model share a cell, in the order given."""
+    assert table([RUN, replace(RUN, value=False)]).rows == (("a", "✓, ✗"),)
 
 
 def test_a_run_without_a_model_has_a_column() -> None:
-    """A task file may run without any."""
-    assert table([replace(ROW, model="")]).header == ("task", "(no model)")
+    """Runs without a model have a column of their own."""
+    assert table([replace(RUN, model="")]).header == ("task", "(no model)")
 
 
 def test_usage_adds_up_per_model() -> None:
-    """Unknown stays unknown; a cost counts only if every run of the model has one."""
+    """Unknown figures stay unknown, and a model's cost is known only if it is known for every run."""
     rows = [
-        replace(ROW, tokens_in=5, tokens_out=1, cost_usd=0.5, seconds=1.0),
-        replace(ROW, task="b", tokens_in=2, cost_usd=0.25, seconds=2.0),
-        replace(ROW, model="half", cost_usd=1.0),
-        replace(ROW, model="half", task="b"),
+        replace(RUN, tokens_in=5, tokens_out=1, cost_usd=0.5, seconds=1.0),
+        replace(RUN, task="b", tokens_in=2, cost_usd=0.25, seconds=2.0),
+        replace(RUN, model="half", cost_usd=1.0),
+        replace(RUN, model="half", task="b"),
     ]
     half, whole = usage(rows)
     assert (whole.runs, whole.tokens_in, whole.tokens_out, whole.cost_usd, whole.seconds) == (
@@ -117,20 +117,15 @@ def test_usage_adds_up_per_model() -> None:
     ]
 
 
-def test_a_cost_that_nobody_knows_has_no_column() -> None:
-    """Local models have no price."""
-    assert usage_table([ROW]).header == ("model", "runs", "tokens in", "tokens out", "seconds")
+def test_an_unknown_cost_has_no_column() -> None:
+    """The column for the cost is omitted if no model has one."""
+    assert usage_table([RUN]).header == ("model", "runs", "tokens in", "tokens out", "seconds")
 
 
 def test_a_record_is_json_with_stable_fields() -> None:
-    """Every field, in order; the state without its prefix; not-a-number is null, at any depth."""
-    record = to_record(replace(ROW, value={"a": math.nan, "b": [math.inf, 1]}, interval=math.nan))
+    """A record has every field in order, the state without its prefix, and null for NaN at any depth."""
+    record = to_record(replace(RUN, value={"a": math.nan, "b": [math.inf, 1]}, interval=math.nan))
     assert tuple(record) == FIELDS
     assert (record["state"], record["path"], record["interval"]) == ("COMPLETED", "p", None)
     assert record["value"] == {"a": None, "b": [None, 1]}
     assert json.loads(json.dumps(record, allow_nan=False)) == record
-
-
-def test_the_fields_are_all_that_a_row_has() -> None:
-    """A field added to the row is not forgotten in the records."""
-    assert set(FIELDS) == set(RunResult.__dataclass_fields__)

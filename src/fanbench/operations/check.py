@@ -219,7 +219,7 @@ class _Attempts:
         from fanbench.results import read_results
 
         found = read_results([place.working])
-        recorded = {row.task for row in found.rows}
+        recorded = {row.task for row in found.runs}
         missing = tuple(task.slug for task in self._file.pushable if task.slug not in recorded)
         trial = Trial(
             self._file.path,
@@ -227,7 +227,7 @@ class _Attempts:
             "recorded",
             seconds,
             ended.code,
-            found.rows,
+            found.runs,
             found.problems,
             missing,
             ended.tail,

@@ -1,44 +1,23 @@
-"""Results for other programs: the names of the fields are the same in JSON and CSV, and stay."""
+"""Results as records for other programs. The field names are the same in JSON and CSV, and they are stable."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 from typing import Any
 
-from fanbench.results.model import RunResult
+from fanbench.results.types import RunResult
 
 __all__ = ["FIELDS", "to_record"]
 
-FIELDS = (
-    "task",
-    "name",
-    "version",
-    "model",
-    "run_id",
-    "state",
-    "kind",
-    "value",
-    "interval",
-    "rows",
-    "rows_errored",
-    "assertions_passed",
-    "assertions_total",
-    "tokens_in",
-    "tokens_out",
-    "cost_usd",
-    "latency",
-    "seconds",
-    "started",
-    "error",
-    "path",
-)
+#: The names of a record's fields, in order.
+FIELDS = tuple(field.name for field in fields(RunResult))
 
 
-def to_record(row: RunResult) -> dict[str, Any]:
-    """`row` as plain JSON values, in the order of `FIELDS`. Not-a-number is null: JSON has no word for it."""
-    record = {field: getattr(row, field) for field in FIELDS}
-    record["state"] = row.state.label
-    record["path"] = str(row.path)
+def to_record(run: RunResult) -> dict[str, Any]:
+    """Return `run` as plain JSON values in the order of `FIELDS`. NaN and the infinities become null."""
+    record = {field: getattr(run, field) for field in FIELDS}
+    record |= {"state": run.state.label, "path": str(run.path)}
     return {field: _finite(value) for field, value in record.items()}
 
 

@@ -1,31 +1,31 @@
-"""Results as a table of tasks and models, and what each model used."""
+"""Results as tables: tasks by models, and what each model used."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from fanbench.results.model import RunResult
+from fanbench.results.combine import sum_known
+from fanbench.results.types import RunResult
 
 __all__ = ["MISSING", "Table", "Usage", "cell", "table", "usage", "usage_table"]
 
 MISSING = "–"
 NO_MODEL = "(no model)"
-# Above this, models go downwards: a terminal has more lines than columns.
+# With more models than this, models become rows: a terminal has more lines than columns.
 MODELS_ACROSS = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Text in rows and columns; the first column is the label."""
+    """Rows of text under a header. The first column is the label."""
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
     def plain(self) -> str:
-        """Aligned by spaces, without colour, one line a row."""
+        """The table as text, aligned with spaces, with one line per row."""
         lines = [self.header, *self.rows]
         widths = [max(len(line[column]) for line in lines) for column in range(len(self.header))]
         return "\n".join(
@@ -36,7 +36,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What the runs of one model used in sum; `None` where no run said. Seconds are wall time."""
+    """The totals of one model's runs; `None` if no run reported the figure. Seconds are wall time."""
 
     model: str
     runs: int
@@ -47,12 +47,15 @@ class Usage:
 
 
 def table(results: Sequence[RunResult]) -> Table:
-    """Tasks by models, both in alphabetical order; several runs of a pair share a cell, newest first."""
-    tasks = sorted({row.task for row in results})
-    models = sorted({row.model for row in results})
+    """Return tasks by models, both in alphabetical order.
+
+    Several runs of a pair share a cell, in the order given. With many models, the models become rows.
+    """
+    tasks = sorted({run.task for run in results})
+    models = sorted({run.model for run in results})
     cells: dict[tuple[str, str], list[str]] = {}
-    for row in results:
-        cells.setdefault((row.task, row.model), []).append(cell(row))
+    for run in results:
+        cells.setdefault((run.task, run.model), []).append(cell(run))
 
     def text(task: str, model: str) -> str:
         return ", ".join(cells.get((task, model), [MISSING]))
@@ -64,83 +67,77 @@ def table(results: Sequence[RunResult]) -> Table:
     return Table(("model", *tasks), rows)
 
 
-def cell(row: RunResult) -> str:
-    """✓ and ✗ with the share of assertions that passed, a number with its interval, "errored", or "no run file"."""
-    if row.errored:
+def cell(run: RunResult) -> str:
+    """Return the run's result as the text of a table cell.
+
+    That is ✓ or ✗ with the number of assertions that passed, a number with its interval, a dict's numbers,
+    "errored", "no run file", or the run's state.
+    """
+    if run.errored:
         return "errored"
-    text = _value(row)
-    if row.rows > 1:
-        counted = row.rows - row.rows_errored
-        text += f" ({counted} rows)" if not row.rows_errored else f" ({counted} of {row.rows} rows)"
+    match run.value:
+        case None:
+            text = run.state.label.lower() if run.rows else "no run file"
+        case bool(passed):
+            text = "✓" if passed else "✗"
+            if run.assertions_total:
+                text += f" {run.assertions_passed}/{run.assertions_total}"
+        case dict(values):
+            shown = {
+                key: _number(item) if isinstance(item, float) else str(item) for key, item in values.items()
+            }
+            text = ", ".join(f"{key}={item}" for key, item in shown.items()) or "{}"
+        case number:
+            text = _number(number) + (f" ± {run.interval:.2g}" if run.interval is not None else "")
+    if run.rows > 1:
+        counted = f"{run.rows - run.rows_errored} of {run.rows}" if run.rows_errored else f"{run.rows}"
+        text += f" ({counted} rows)"
     return text
 
 
-def _value(row: RunResult) -> str:
-    match row.value:
-        case None:
-            return row.state.label.lower() if row.rows else "no run file"
-        case bool(passed):
-            mark = "✓" if passed else "✗"
-            return f"{mark} {row.assertions_passed}/{row.assertions_total}" if row.assertions_total else mark
-        case dict(values):
-            return ", ".join(f"{key}={_item(value)}" for key, value in values.items()) or "{}"
-        case number:
-            return _number(number) + (f" ± {row.interval:.2g}" if row.interval is not None else "")
-
-
-def _item(value: Any) -> str:
-    return _number(value) if isinstance(value, float) else str(value)
-
-
 def _number(value: float) -> str:
-    """Four significant digits: enough to tell two models apart, few enough to read (an interval has two)."""
+    """Four significant digits: enough to compare models, and easy to read."""
     if math.isfinite(value) and abs(value) < 1e6:
         return f"{value:.4g}" if abs(value) < 1e4 else f"{value:.0f}"
     return f"{value:g}"
 
 
 def usage(results: Sequence[RunResult]) -> tuple[Usage, ...]:
-    """One entry per model of `results`, in alphabetical order."""
-    return tuple(
-        _usage(model, [row for row in results if row.model == model])
-        for model in sorted({row.model for row in results})
-    )
-
-
-def _usage(model: str, rows: Sequence[RunResult]) -> Usage:
-    costs = [row.cost_usd for row in rows]
-    known = [cost for cost in costs if cost is not None]
-    seconds = [row.seconds for row in rows if row.seconds is not None]
-    return Usage(
-        model=model,
-        runs=len(rows),
-        tokens_in=_sum([row.tokens_in for row in rows]),
-        tokens_out=_sum([row.tokens_out for row in rows]),
-        cost_usd=sum(known) if known and len(known) == len(costs) else None,
-        seconds=sum(seconds) if seconds else None,
-    )
-
-
-def _sum(values: Sequence[int | None]) -> int | None:
-    known = [value for value in values if value is not None]
-    return sum(known) if known else None
+    """Return one entry per model of `results`, in alphabetical order."""
+    entries: list[Usage] = []
+    for model in sorted({run.model for run in results}):
+        runs = [run for run in results if run.model == model]
+        costs = [run.cost_usd for run in runs if run.cost_usd is not None]
+        seconds = [run.seconds for run in runs if run.seconds is not None]
+        entries.append(
+            Usage(
+                model=model,
+                runs=len(runs),
+                tokens_in=sum_known(run.tokens_in for run in runs),
+                tokens_out=sum_known(run.tokens_out for run in runs),
+                cost_usd=sum(costs) if len(costs) == len(runs) else None,
+                seconds=sum(seconds) if seconds else None,
+            )
+        )
+    return tuple(entries)
 
 
 def usage_table(results: Sequence[RunResult]) -> Table:
-    """Runs, tokens, seconds and, where any model has one, cost of each model."""
+    """Return the runs, tokens and seconds of each model, and its cost if any model has one."""
     entries = usage(results)
-    priced = any(entry.cost_usd is not None for entry in entries)
-    header = ("model", "runs", "tokens in", "tokens out", "seconds") + (("cost",) if priced else ())
-    return Table(header, tuple(_usage_row(entry, priced=priced) for entry in entries))
-
-
-def _usage_row(entry: Usage, *, priced: bool) -> tuple[str, ...]:
-    row = (
-        entry.model or NO_MODEL,
-        str(entry.runs),
-        MISSING if entry.tokens_in is None else str(entry.tokens_in),
-        MISSING if entry.tokens_out is None else str(entry.tokens_out),
-        MISSING if entry.seconds is None else f"{entry.seconds:.1f}",
-    )
-    cost = MISSING if entry.cost_usd is None else f"${entry.cost_usd:.4f}"
-    return (*row, cost) if priced else row
+    header = ["model", "runs", "tokens in", "tokens out", "seconds"]
+    rows = [
+        [
+            entry.model or NO_MODEL,
+            str(entry.runs),
+            MISSING if entry.tokens_in is None else str(entry.tokens_in),
+            MISSING if entry.tokens_out is None else str(entry.tokens_out),
+            MISSING if entry.seconds is None else f"{entry.seconds:.1f}",
+        ]
+        for entry in entries
+    ]
+    if any(entry.cost_usd is not None for entry in entries):
+        header.append("cost")
+        for row, entry in zip(rows, entries, strict=True):
+            row.append(MISSING if entry.cost_usd is None else f"${entry.cost_usd:.4f}")
+    return Table(tuple(header), tuple(map(tuple, rows)))

@@ -473,7 +473,7 @@ def run_cost(folder: Path) -> float | None:
     from fanbench.results import read_results
 
     found = read_results([folder])
-    costs = [row.cost_usd for row in found.rows]
+    costs = [row.cost_usd for row in found.runs]
     if found.problems or not costs or None in costs:
         return None
     return math.fsum(cost for cost in costs if cost is not None)

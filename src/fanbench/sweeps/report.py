@@ -266,4 +266,4 @@ def _results(root: Path, made: Iterable[Sequence[Attempt]]) -> dict[str, RunResu
     paths = [one.output.path for attempts in made for one in attempts if one.output is not None]
     folders = {os.path.abspath(root / path): path for path in paths}
     found = read_results([Path(folder) for folder in folders if os.path.isdir(folder)])
-    return {folders[str(row.path)]: row for row in found.rows if str(row.path) in folders}
+    return {folders[str(row.path)]: row for row in found.runs if str(row.path) in folders}

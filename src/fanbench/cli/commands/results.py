@@ -35,7 +35,7 @@ def results(settings: Settings, folders: tuple[Path, ...], every: bool) -> None:
 
     found = read_results(folders)
     _say_problems(found)
-    rows = found.rows if every else found.newest()
+    rows = found.runs if every else found.newest()
     if settings.output.plain:
         print_tables((table(rows), usage_table(rows)), no_color=settings.no_color)
     else:
@@ -47,7 +47,7 @@ def _say_problems(found: ResultSet) -> None:
 
     for problem in found.problems:
         click.echo(f"skipped {problem.path}: {problem.what}", err=True)
-    if not found.rows:
+    if not found.runs:
         raise NoResults("no run files found.", hint="`fanbench tasks download TASK -o DIR` fetches them.")
 
 

@@ -1,4 +1,4 @@
-"""Runs that left no run file: errored, and never left out of the table."""
+"""Runs that left no run file."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from fanbench.wire.messages import RunState
 
 
 @pytest.mark.parametrize("left", [[], ["One.task.json"], ["__notebook__.ipynb", "out.txt"]])
-def test_a_run_without_a_run_file_is_an_errored_row(tmp_path: Path, left: list[str]) -> None:
-    """A run that was stopped is in the results as errored, with the reason."""
+def test_a_run_without_a_run_file_is_errored(tmp_path: Path, left: list[str]) -> None:
+    """A run folder without a run file is an errored run with the reason, rather than missing from the results."""
     folder = tmp_path / "one/2/model-a/17"
     folder.mkdir(parents=True)
     for name in left:
         (folder / name).write_text("{}")
-    (row,) = read_results([tmp_path]).rows
+    (row,) = read_results([tmp_path]).runs
     assert (row.task, row.version, row.model, row.run_id, row.errored) == ("one", 2, "model-a", 17, True)
     assert row.value is None
     assert "no run file" in str(row.error)
 
 
-def test_folders_that_only_look_like_runs_are_none(tmp_path: Path) -> None:
-    """What a task wrote into folders with numbers for names is not taken for runs, nor is a damaged file twice."""
+def test_folders_that_only_resemble_runs_are_ignored(tmp_path: Path) -> None:
+    """Folders of a task's own output are not runs, and a run with a damaged file is not reported as missing, too."""
     run = tmp_path / "one/2/model-a/17"
     (run / "data/2020/x/1").mkdir(parents=True)
     (run / "data/2020/x/1/table.csv").write_text("a,b\n")
@@ -42,20 +42,20 @@ def test_folders_that_only_look_like_runs_are_none(tmp_path: Path) -> None:
     (tmp_path / "two/1/model-a/18/Two.task.json").write_text("{}")
     (tmp_path / "two/1/model-a/18/x.run.json").write_text("{damaged")
     found = read_results([tmp_path])
-    assert [(row.task, row.errored) for row in found.rows] == [("one", False)]
+    assert [(row.task, row.errored) for row in found.runs] == [("one", False)]
     assert [problem.path.name for problem in found.problems] == ["x.run.json"]
 
 
-def test_a_run_of_which_there_is_only_the_log_is_not_left_out(tmp_path: Path) -> None:
-    """Nobody knows how it went, but that it was there; with some other output, it has errored as ever."""
+def test_a_run_with_only_a_log_has_an_unknown_state(tmp_path: Path) -> None:
+    """A folder with only the log gives a run in an unknown state; with any other output, the run is errored."""
     for run in (17, 18):
         folder = tmp_path / f"one/2/model-a/{run}"
         folder.mkdir(parents=True)
         (folder / "run.log").write_text("said\n")
     (folder / "One.task.json").write_text("{}")
-    newest, row = read_results([tmp_path]).rows
+    newest, row = read_results([tmp_path]).runs
     assert (newest.run_id, newest.errored) == (18, True)
     assert (row.task, row.version, row.model, row.run_id) == ("one", 2, "model-a", 17)
     assert (row.state, row.value, row.rows) == (RunState.UNSPECIFIED, None, 0)
-    assert str(row.error).startswith("no run file: there is its log")
+    assert str(row.error).startswith("no run file: only the log was found")
     assert cell(row) == "no run file"

@@ -1,4 +1,4 @@
-"""One run file."""
+"""Reading a single run file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fanbench.results.runfile import NotARunFile, read_run_file
+from fanbench.results.run_file import NotARunFile, read_run_file
 from tests.results.build import run, write
 
 
@@ -31,16 +31,16 @@ from tests.results.build import run, write
         (None, (None, None, None)),
     ],
 )
-def test_a_result_is_read_with_what_was_left_out(
+def test_omitted_defaults_are_restored(
     tmp_path: Path, result: dict[str, Any] | None, outcome: object
 ) -> None:
-    """Zeros and falses that proto3 JSON drops come back, and what was never there stays unknown."""
+    """Zeros and falses that proto3 JSON omits are restored, and a missing result stays unknown."""
     assert read_run_file(write(tmp_path / "a.run.json", run(result=result))).outcome() == outcome
 
 
 @pytest.mark.parametrize("text", ['"NaN"', "NaN"])
-def test_not_a_number_is_read_in_both_spellings(tmp_path: Path, text: str) -> None:
-    """As text, which is proto3's form, and bare, which is what Python's json writes."""
+def test_nan_is_read_in_both_spellings(tmp_path: Path, text: str) -> None:
+    """NaN is accepted as a string, as in proto3, and bare, as Python's json module writes it."""
     source = '{"taskVersion": {"name": "A"}, "results": [{"numericResult": {"value": NUMBER}}]}'
     _, value, _ = read_run_file(write(tmp_path / "a.run.json", source.replace("NUMBER", text))).outcome()
     assert isinstance(value, float)
@@ -57,7 +57,7 @@ def test_not_a_number_is_read_in_both_spellings(tmp_path: Path, text: str) -> No
         (b"[]", "not a run file"),
         (b"null", "not a run file"),
         (b"{}", "not a run file"),
-        (b'{"taskVersion": {"name": ""}}', "names no task"),
+        (b'{"taskVersion": {"name": ""}}', "no task name"),
         (b'{"taskVersion": "My Task"}', "not a run file"),
         (b'{"taskVersion": {"name": "A"}, "results": 3}', "not a run file"),
         (b'{"taskVersion": {"name": "A"}, "startTime": "yesterday"}', "not a run file"),
@@ -69,20 +69,20 @@ def test_not_a_number_is_read_in_both_spellings(tmp_path: Path, text: str) -> No
         (b'{"taskVersion": {"name": "A"}, "subruns": [' * 5000, "deep"),
     ],
 )
-def test_what_is_no_run_file_is_said(tmp_path: Path, content: bytes, what: str) -> None:
-    """Damaged and foreign files are told apart, and nothing else is raised."""
+def test_invalid_files_raise_not_a_run_file(tmp_path: Path, content: bytes, what: str) -> None:
+    """Damaged files and other JSON raise NotARunFile with different reasons, and nothing else is raised."""
     with pytest.raises(NotARunFile, match=what):
         read_run_file(write(tmp_path / "a.run.json", content))
 
 
-def test_a_folder_under_the_name_of_a_run_file_is_no_run_file(tmp_path: Path) -> None:
-    """What the system says about it comes through."""
+def test_a_folder_cannot_be_read(tmp_path: Path) -> None:
+    """A folder in place of the file raises NotARunFile with the system's reason."""
     with pytest.raises(NotARunFile, match="cannot be read"):
         read_run_file(tmp_path)
 
 
-def test_nulls_count_as_left_out(tmp_path: Path) -> None:
-    """Another writer's null is the same as nothing."""
+def test_nulls_count_as_omitted(tmp_path: Path) -> None:
+    """A null field is read like one that is omitted."""
     path = write(
         tmp_path / "a.run.json", run(result={"booleanResult": None}, errorMessage=None, subruns=None)
     )
@@ -100,8 +100,8 @@ def test_nulls_count_as_left_out(tmp_path: Path) -> None:
         max_leaves=12,
     )
 )
-def test_any_json_is_answered(tmp_path: Path, content: Any) -> None:
-    """No content of the fields gets another exception out."""
+def test_any_json_raises_not_a_run_file_at_most(tmp_path: Path, content: Any) -> None:
+    """Whatever the fields contain, the file is either read or raises NotARunFile."""
     try:
         found = read_run_file(
             write(tmp_path / "a.run.json", {**run(), "results": content, "subruns": content})

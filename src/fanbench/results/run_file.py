@@ -1,0 +1,181 @@
+"""Read a `*.run.json`: the proto3 JSON that the SDK writes at the end of a run.
+
+Fields with default values (0, false, an empty list) may be omitted, and 64-bit integers are strings.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from fanbench.errors import UsageError
+from fanbench.results.types import Kind, Value
+from fanbench.wire.messages import Message, RunState, decode
+from fanbench.wire.slugs import normalize_model, slugify
+
+__all__ = ["Metrics", "NotARunFile", "RunFile", "read_run_file"]
+
+
+class NotARunFile(Exception):
+    """The file is damaged or is something else. The message is shown to the user."""
+
+
+class Metrics(Message, frozen=True, kw_only=True):
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    input_tokens_cost_nanodollars: int | None = None
+    output_tokens_cost_nanodollars: int | None = None
+    total_backend_latency_ms: int | None = None
+
+
+class Request(Message, frozen=True, kw_only=True):
+    metrics: Metrics = Metrics()
+
+
+class Conversation(Message, frozen=True, kw_only=True):
+    requests: tuple[Request, ...] = ()
+    metrics: Metrics = Metrics()
+
+
+class Numeric(Message, frozen=True, kw_only=True):
+    # NaN and the infinities are strings in this JSON.
+    value: float | str = 0.0
+    confidence_interval: float | str | None = None
+
+
+class Result(Message, frozen=True, kw_only=True):
+    boolean_result: bool | None = None
+    numeric_result: Numeric | None = None
+    dict_result: dict[str, Any] | None = None
+
+
+class Assertion(Message, frozen=True, kw_only=True):
+    status: str = ""
+
+
+class TaskVersion(Message, frozen=True, kw_only=True):
+    name: str = ""
+    version_number: int | None = None
+
+
+class ModelVersion(Message, frozen=True, kw_only=True):
+    slug: str = ""
+
+
+class RunFile(Message, frozen=True, kw_only=True):
+    """The parts of a run file that results are made of. The texts of the conversations are skipped."""
+
+    py_run_id: str = ""
+    task_version: TaskVersion
+    model_version: ModelVersion = ModelVersion()
+    state: RunState = RunState.UNSPECIFIED
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+    error_message: str = ""
+    conversations: tuple[Conversation, ...] = ()
+    results: tuple[Result, ...] = ()
+    assertions: tuple[Assertion, ...] = ()
+    subruns: tuple[RunFile, ...] = ()
+
+    @property
+    def task(self) -> str:
+        """The task's slug, or its name if no slug can be derived from it."""
+        name = self.task_version.name
+        try:
+            return slugify(name) or name
+        except UsageError:
+            return name
+
+    @property
+    def model(self) -> str:
+        """The model's slug without its owner."""
+        return normalize_model(self.model_version.slug)
+
+    @property
+    def identity(self) -> tuple[str, datetime | None]:
+        """Equal for a run's own file and for its copy among the sub-runs of another run."""
+        return self.py_run_id, self.start_time
+
+    def nested(self) -> Iterator[RunFile]:
+        """Yield the runs within this one, at any depth."""
+        todo = [*self.subruns]
+        while todo:
+            yield (run := todo.pop(0))
+            todo = [*run.subruns, *todo]
+
+    def outcome(self) -> tuple[Kind | None, Value | None, float | None]:
+        """Return the kind, value and interval of the result."""
+        if not self.results:
+            return None, None, None
+        result = self.results[0]
+        if (numeric := result.numeric_result) is not None:
+            interval = numeric.confidence_interval
+            return "numeric", float(numeric.value), None if interval is None else float(interval)
+        if result.dict_result is not None:
+            return "dict", result.dict_result, None
+        # A number or a dict is written even if it is 0 or empty, so this was an omitted false.
+        return "boolean", bool(result.boolean_result), None
+
+    def metrics(self) -> list[Metrics]:
+        """Return the metrics of every request, including those of sub-runs."""
+        conversations = [talk for run in (self, *self.nested()) for talk in run.conversations]
+        # A file that was merged or truncated has only the conversation's total.
+        return [
+            metrics
+            for talk in conversations
+            for metrics in ([request.metrics for request in talk.requests] or [talk.metrics])
+        ]
+
+    def last_error(self) -> str | None:
+        """Return the last line of the error message, which is what a traceback ends with."""
+        lines = [line.strip() for line in self.error_message.splitlines() if line.strip()]
+        return lines[-1] if lines else None
+
+
+def read_run_file(path: Path) -> RunFile:
+    """Read the run file at `path`.
+
+    Raises:
+        NotARunFile: The file cannot be read, is damaged, or is not a run file.
+    """
+    try:
+        run = _decode(path.read_bytes())
+        if not run.task_version.name:
+            raise NotARunFile("not a run file: it has no task name")
+        for result in run.results:
+            if (number := result.numeric_result) is None:
+                continue
+            try:
+                math.isnan(float(number.value) + float(number.confidence_interval or 0))
+            except ValueError:
+                raise NotARunFile(f"not a run file: {number.value!r} is not a number") from None
+    except OSError as error:
+        raise NotARunFile(f"cannot be read: {error.strerror or error}") from None
+    except msgspec.ValidationError as error:
+        raise NotARunFile(f"not a run file: {error}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise NotARunFile(f"damaged: {error}") from None
+    except RecursionError:
+        raise NotARunFile("not a run file: nested too deeply") from None
+    return run
+
+
+def _decode(body: bytes) -> RunFile:
+    try:
+        return decode(body, RunFile)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        # Python's json module writes a bare NaN, and so does the SDK when it merges run files.
+        import json
+
+        try:
+            value = json.loads(body)
+        except ValueError as error:
+            raise msgspec.DecodeError(str(error)) from None
+        return msgspec.convert(value, RunFile, strict=False)
