@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from fanbench.cli.app import root
 from fanbench.sweeps.events import ALL_EVENTS
-from fanbench.sweeps.sweep_file import Limits, Policy, SweepFile, TaskTable, load
+from fanbench.sweeps.sweep_file import Limits, Loaded, Policy, SweepFile, TaskTable
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "sweep.md").read_text(encoding="utf-8")
 
@@ -64,7 +64,7 @@ def test_the_example(tmp_path: Path) -> None:
     (example,) = re.findall(r"```toml\n(.*?)```", DOCUMENT, re.DOTALL)
     path = tmp_path / "sweep.toml"
     path.write_text(example)
-    assert load(path).file.repeats == 3
+    assert Loaded(path, path.read_text()).file.repeats == 3
 
 
 def test_flags() -> None:

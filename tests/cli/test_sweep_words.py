@@ -34,10 +34,10 @@ from fanbench.sweeps.events import (
     TaskFailed,
     TaskReady,
 )
-from fanbench.sweeps.options import Rules
 from fanbench.sweeps.plan import PlannedTask, SweepPlan
 from fanbench.sweeps.preview import preview
 from fanbench.sweeps.report import RunRow, SweepReport
+from fanbench.sweeps.spec import Rules
 from fanbench.sweeps.state import SweepState
 from fanbench.wire.messages import CreationState, RunState
 from tests.sweeps.records import MemoryRecords

@@ -14,7 +14,7 @@ import pytest
 
 from fanbench.sweeps.budget import Budget
 from fanbench.sweeps.events import Draining, DrainReason, LogSaved, OutputSaved, TaskFailed
-from fanbench.sweeps.options import Rules
+from fanbench.sweeps.spec import Rules
 from fanbench.wire.messages import CreationState
 from tests.sweeps.kaggle import EPOCH
 from tests.sweeps.scenario import Course, Fault, Scenario, always, fault

@@ -33,8 +33,8 @@ from fanbench.sweeps.events import (
     SweepStarted,
     TaskFailed,
 )
-from fanbench.sweeps.options import Rules
 from fanbench.sweeps.plan import PlannedTask, SweepPlan
+from fanbench.sweeps.spec import Rules
 from fanbench.wire.messages import CreationState, Run, RunState, TaskSlug
 from tests.operations.fake import Course, FakeClient, not_found
 from tests.sweeps.records import MemoryRecords

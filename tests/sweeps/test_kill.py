@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from fanbench.sweeps.options import Rules
+from fanbench.sweeps.spec import Rules
 from tests.sweeps.scenario import Call, Course, CourseOf, Fault, Scenario, cut, errored, fault, throttled
 from tests.sweeps.world import World
 

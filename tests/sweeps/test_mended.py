@@ -23,7 +23,7 @@ from fanbench.sweeps.events import (
     TaskPushed,
 )
 from fanbench.sweeps.journal import Journal
-from fanbench.sweeps.options import Rules
+from fanbench.sweeps.spec import Rules
 from fanbench.sweeps.state import SweepState
 from fanbench.wire.messages import RunState
 from tests.sweeps.scenario import Course, Fault, Scenario, always, cut, fault

@@ -12,10 +12,9 @@ import pytest
 
 from fanbench import ConnectionFailed, FanbenchError, NotFound, TaskFileError, Unauthorized, UsageError
 from fanbench.sweeps.attempts import content_identity, version_identity
-from fanbench.sweeps.options import Rules
 from fanbench.sweeps.plan import SweepPlan
 from fanbench.sweeps.planner import make_plan
-from fanbench.sweeps.spec import SweepSpec, TaskChoice
+from fanbench.sweeps.spec import Rules, SweepSpec, TaskChoice
 from fanbench.wire.messages import BenchmarkModel, Task
 from tests.operations.fake import FakeClient, model, task
 from tests.wire.scripted import in_virtual_time

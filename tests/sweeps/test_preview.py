@@ -25,9 +25,9 @@ from fanbench.sweeps.attempts import (
     version_identity,
 )
 from fanbench.sweeps.decide import PushStep
-from fanbench.sweeps.options import Rules
 from fanbench.sweeps.plan import PlannedTask, SweepPlan
 from fanbench.sweeps.preview import Counts, Preview, preview, read_quotas
+from fanbench.sweeps.spec import Rules
 from fanbench.wire.messages import (
     CreationState,
     ModelProxyQuotas,

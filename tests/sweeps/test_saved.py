@@ -15,10 +15,9 @@ from fanbench import UsageError
 from fanbench.errors import JournalError, SweepError
 from fanbench.sweeps.attempts import version_identity
 from fanbench.sweeps.journal import Journal
-from fanbench.sweeps.options import MaxFailures, Rules
 from fanbench.sweeps.plan import PlannedTask, SweepPlan
 from fanbench.sweeps.resume import Saved, refuse_other_sweep, resumed, same_sweep, saved_text, spec_of
-from fanbench.sweeps.spec import SweepSpec, TaskChoice
+from fanbench.sweeps.spec import MaxFailures, Rules, SweepSpec, TaskChoice
 from tests.operations.fake import model
 from tests.sweeps.test_planner import client, file, plan
 

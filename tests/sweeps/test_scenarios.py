@@ -18,7 +18,7 @@ from fanbench.sweeps.events import (
     TaskPushed,
     TaskReady,
 )
-from fanbench.sweeps.options import Rules
+from fanbench.sweeps.spec import Rules
 from fanbench.wire.messages import CreationState
 from tests.sweeps.scenario import Course, Scenario, always
 from tests.sweeps.world import World

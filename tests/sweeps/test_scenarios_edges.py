@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from fanbench.sweeps.events import DrainReason, RunScheduled
-from fanbench.sweeps.options import MaxFailures, Rules
+from fanbench.sweeps.spec import MaxFailures, Rules
 from fanbench.wire.messages import LogEntry, ScheduleResult
 from tests.sweeps.kaggle import SimulatedKaggle
 from tests.sweeps.scenario import Course, Fault, Scenario, always, cut, errored, fault

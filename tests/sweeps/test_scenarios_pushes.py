@@ -12,7 +12,7 @@ import pytest
 from fanbench.sweeps.attempts import TaskPhase, TaskRecord, content_identity
 from fanbench.sweeps.engine import Engine
 from fanbench.sweeps.events import CreationChanged, DrainReason, SweepEvent, TaskFailed, TaskPushed, TaskReady
-from fanbench.sweeps.options import Rules
+from fanbench.sweeps.spec import Rules
 from fanbench.wire.messages import CreationState, Task, TaskSlug
 from tests.sweeps.kaggle import EPOCH, SimulatedKaggle
 from tests.sweeps.scenario import Course, Fault, Scenario, bad_request, cut, fault, throttled

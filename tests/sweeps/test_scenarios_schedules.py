@@ -12,7 +12,7 @@ import pytest
 from fanbench.sweeps.attempts import Phase
 from fanbench.sweeps.engine import Engine
 from fanbench.sweeps.events import BudgetRead, DrainReason, SweepEvent
-from fanbench.sweeps.options import Rules
+from fanbench.sweeps.spec import Rules
 from fanbench.wire.messages import RunState, ScheduleResult
 from tests.sweeps.kaggle import SimulatedKaggle
 from tests.sweeps.scenario import Course, Fault, Scenario, always, fault

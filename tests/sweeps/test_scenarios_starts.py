@@ -25,7 +25,7 @@ from fanbench.sweeps.events import (
     TaskPushed,
     TaskReady,
 )
-from fanbench.sweeps.options import MaxFailures, Rules
+from fanbench.sweeps.spec import MaxFailures, Rules
 from fanbench.wire.messages import RunState
 from tests.sweeps.scenario import Course, Scenario, always, errored
 from tests.sweeps.world import World

@@ -21,7 +21,7 @@ from fanbench.sweeps.events import (
     RunScheduled,
     SweepEvent,
 )
-from fanbench.sweeps.options import Rules
+from fanbench.sweeps.spec import Rules
 from fanbench.wire.messages import Run, RunState
 from tests.sweeps.kaggle import SimulatedKaggle
 from tests.sweeps.scenario import Course, Fault, Scenario, always, fault

@@ -6,22 +6,23 @@ import io
 import math
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fanbench import UsageError
-from fanbench.errors import SweepError
-from fanbench.sweeps.options import MaxFailures, Rules
 from fanbench.sweeps.spec import (
+    MaxFailures,
+    Rules,
     SweepSpec,
     TaskChoice,
     classify,
-    from_json,
     merge,
     models_from,
     rules_of,
     to_json,
+    to_path,
 )
 
 
@@ -77,9 +78,9 @@ def test_patterns_reach_as_deep_as_they_say(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["tasks/*.txt"], "No Python file is like"),
-        (["no*"], "No Python file is like 'no\\*'"),
-        (["a.toml", "b.toml"], "One sweep file at a time"),
+        (["tasks/*.txt"], "No Python file matches"),
+        (["no*"], "No Python file matches 'no\\*'"),
+        (["a.toml", "b.toml"], "Give one sweep file"),
         (["tasks/"], "'tasks/' is a folder"),
         (["."], "'.' is a folder"),
         (["./x"], "neither a task file nor"),
@@ -124,7 +125,11 @@ def test_models_may_come_from_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("a\nb c\n", ":2: there is more than one word"), ("a,b", ":1: there is"), ("# a\n", " names no model")],
+    [
+        ("a\nb c\n", ":2: The line has more than one word"),
+        ("a,b", ":1: The line has"),
+        ("# a\n", " names no model"),
+    ],
 )
 def test_a_list_of_models_that_is_none_is_refused(tmp_path: Path, text: str, message: str) -> None:
     """With the line of the mistake."""
@@ -173,7 +178,7 @@ def test_models_and_all_models_replace_each_other() -> None:
     assert merge(BASE, all_models=True).models == ()
     named = merge(SweepSpec(all_models=True), models=["m"])
     assert (named.models, named.all_models) == (("m",), False)
-    with pytest.raises(UsageError, match="exclude each other"):
+    with pytest.raises(UsageError, match="cannot be used together"):
         merge(None, models=["m"], all_models=True)
 
 
@@ -222,6 +227,10 @@ def test_numbers_are_in_their_range(name: str, value: int) -> None:
 # --- For the journal ---
 
 
+def from_json(text: str) -> SweepSpec:
+    return msgspec.json.decode(text, type=SweepSpec, dec_hook=to_path)
+
+
 def test_a_spec_comes_back_from_the_journal(tmp_path: Path) -> None:
     """As it was, all of it."""
     tasks = (TaskChoice(file=tmp_path / "a.py", name="a", datasets=("me/d",)), TaskChoice(slug="x"))
@@ -252,15 +261,6 @@ def test_a_path_that_no_journal_can_keep_is_refused() -> None:
     """File systems allow names that are no text."""
     with pytest.raises(UsageError, match="not Unicode"):
         to_json(SweepSpec(output=Path("out\udcff")))
-
-
-@pytest.mark.parametrize(
-    "text", ["", "{", "[]", '{"repeats": "3"}', '{"tasks": [{"file": 3}]}', '{"output": []}']
-)
-def test_a_spec_that_somebody_else_wrote_is_refused(text: str) -> None:
-    """Nothing is guessed from it."""
-    with pytest.raises(SweepError, match="cannot be read"):
-        from_json(text)
 
 
 def test_a_folder_without_a_name() -> None:

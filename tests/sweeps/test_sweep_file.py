@@ -13,9 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fanbench import UsageError
-from fanbench.sweeps.options import MaxFailures
-from fanbench.sweeps.spec import SweepSpec, TaskChoice, models_from, read_sweep_file
-from fanbench.sweeps.sweep_file import SCHEMA, Loaded, schema_text, sweep_schema
+from fanbench.sweeps.spec import MaxFailures, SweepSpec, TaskChoice, models_from
+from fanbench.sweeps.sweep_file import SCHEMA, Loaded, read_sweep_file, schema_text, sweep_schema
 
 WHOLE = """\
 output = "out"
@@ -120,27 +119,27 @@ def test_an_empty_sweep_file_says_nothing(folder: Path) -> None:
         ("repeats = 3", "repeats = 3.0", 2, "repeats takes a whole number, not a number"),
         ("repeats = 3", "repeats = true", 2, "repeats takes a whole number, not true or false"),
         ("repeats = 3", "repeats = '''\n'''", 2, "repeats takes a whole number, not text in quotes"),
-        ("repeats = 3", "repeats = 3 4", 2, "expected newline"),
-        ("repeats = 3", "repeats = [", 3, "invalid value"),
-        ("repeats = 3", "repeats", 2, "expected '='"),
-        ("repeats", "repeat", 2, "unknown key 'repeat'; did you mean 'repeats'?"),
-        ("repeats = 3", "timeout = 3", 2, r"'timeout' belongs into the table \[limits\]"),
-        ("repeats = 3", "all_models = true", 3, "models and all_models = true exclude each other"),
+        ("repeats = 3", "repeats = 3 4", 2, "Expected newline"),
+        ("repeats = 3", "repeats = [", 3, "Invalid value"),
+        ("repeats = 3", "repeats", 2, "Expected '='"),
+        ("repeats", "repeat", 2, "Unknown key 'repeat'; did you mean 'repeats'?"),
+        ("repeats = 3", "timeout = 3", 2, r"'timeout' belongs in the table \[limits\]"),
+        ("repeats = 3", "all_models = true", 3, "models and all_models = true cannot be used together"),
         ('output = "out"', "output = 2020-01-01", 1, "output takes text in quotes, not a date"),
         ('["gemini-*"]', "[]", 3, "models is empty"),
         ('"gemini-*"', '" "', 3, "models is empty"),
         ('["gemini-*"]', '"gemini-*"', 3, "models takes a list, not text in quotes"),
-        ("models.txt", "no.txt", 4, "no.txt: there is no such file"),
-        ("models.txt", "tasks", 4, "tasks: it is a folder"),
+        ("models.txt", "no.txt", 4, "no.txt: The file does not exist"),
+        ("models.txt", "tasks", 4, "tasks: This is a folder"),
         ("me/all", "all", 5, "datasets has text of the wrong form"),
         ('"My Task"', '"+"', 9, "'\\+' is not a task name"),
-        ('"My Task"', '"no/*.py"', 9, r"No Python file is like 'no/\*\.py'"),
+        ('"My Task"', '"no/*.py"', 9, r"No Python file matches 'no/\*\.py'"),
         ('"My Task"', "7", 9, "tasks takes text in quotes or a table, not a whole number"),
-        ('task = "one", ', "name = 1, ", 10, "unknown key 'name'"),
-        ('task = "one", ', 'slug = "x", ', 10, "the task has both file and slug"),
-        ('file = "tasks/b.py", task = "one", ', "", 10, "the task has neither file nor slug"),
-        ('file = "tasks/b.py", task', 'slug = "x", task', 10, "task goes with file, not with slug"),
-        ('file = "tasks/b.py", task = "one", ', 'slug = "x", ', 10, "datasets goes with file, not with slug"),
+        ('task = "one", ', "name = 1, ", 10, "Unknown key 'name'"),
+        ('task = "one", ', 'slug = "x", ', 10, "The task has both file and slug"),
+        ('file = "tasks/b.py", task = "one", ', "", 10, "The task has neither file nor slug"),
+        ('file = "tasks/b.py", task', 'slug = "x", task', 10, "task can be used with file only"),
+        ('file = "tasks/b.py", task = "one", ', 'slug = "x", ', 10, "datasets can be used with file only"),
         ("datasets = [] }", 'datasets = ["x"] }', 10, "datasets has text of the wrong form"),
         ("concurrency = 4", "concurrency = -1", 14, "concurrency takes a whole number >= 1"),
         ("concurrency = 4", "concurency = 4", 14, "did you mean 'concurrency'?"),
@@ -153,7 +152,7 @@ def test_an_empty_sweep_file_says_nothing(folder: Path) -> None:
         ("[policy]", "[police]", 22, "did you mean 'policy'?"),
         ('"10%"', '"101%"', 24, "max_failures has text of the wrong form"),
         ('"10%"', "0.5", 24, "max_failures takes a whole number or text in quotes, not a number"),
-        ('"10%"', '"10%', 24, "illegal character"),
+        ('"10%"', '"10%', 24, "Illegal character"),
     ],
 )
 def test_a_mistake_is_told_with_its_line(folder: Path, old: str, new: str, line: int, message: str) -> None:
@@ -186,9 +185,9 @@ def test_a_mistake_comes_with_what_to_write(folder: Path, text: str, hint: str) 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, ": there is no such file"),
-        (b"# \n\n\xff", ":3: it is not UTF-8"),
-        ("folder", ": it is a folder"),
+        (None, ": The file does not exist"),
+        (b"# \n\n\xff", ":3: The file is not UTF-8"),
+        ("folder", ": This is a folder"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_named(
@@ -214,7 +213,7 @@ def test_a_byte_order_mark_and_windows_lines_are_no_matter(folder: Path) -> None
 
 def test_all_models_and_a_list_of_some(folder: Path) -> None:
     """Only one of them can be meant."""
-    with pytest.raises(UsageError, match=":2: models_from and all_models = true exclude each other"):
+    with pytest.raises(UsageError, match=":2: models_from and all_models = true cannot be used together"):
         read(folder, 'all_models = true\nmodels_from = "models.txt"\n')
 
 

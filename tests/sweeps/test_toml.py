@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fanbench.sweeps.toml_lines import KeyPath, line_of, lines_of
+from fanbench.sweeps.sweep_file import KeyPath, line_of, lines_of
 
 SCALARS = [
     "1",

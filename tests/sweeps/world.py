@@ -17,8 +17,8 @@ from fanbench.sweeps.attempts import Attempt, Phase, content_identity, version_i
 from fanbench.sweeps.engine import Engine, Stage
 from fanbench.sweeps.events import RunMissing, SweepEnded, SweepEvent
 from fanbench.sweeps.journal import Journal, Records
-from fanbench.sweeps.options import Rules
 from fanbench.sweeps.plan import PlannedTask, SweepPlan
+from fanbench.sweeps.spec import Rules
 from fanbench.wire.messages import RunState
 from tests.sweeps.kaggle import SimulatedKaggle
 from tests.sweeps.life import Killed, MortalRecords

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fanbench.sweeps.attempts import PlannedRun, expand_runs
-from fanbench.sweeps.options import Rules
+from fanbench.sweeps.spec import Rules
 from fanbench.wire.messages import Task
 
 __all__ = ["PlannedTask", "SweepPlan"]

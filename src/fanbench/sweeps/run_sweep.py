@@ -19,10 +19,11 @@ from fanbench.sweeps.plan import SweepPlan
 from fanbench.sweeps.planner import make_plan
 from fanbench.sweeps.report import SweepReport
 from fanbench.sweeps.resume import resumed
-from fanbench.sweeps.spec import DEFAULT_OUTPUT, SweepSpec, classify, merge, read_sweep_file
+from fanbench.sweeps.spec import DEFAULT_OUTPUT, SweepSpec, classify, merge
 from fanbench.sweeps.state import SweepState
 from fanbench.sweeps.summary import write_summary
 from fanbench.sweeps.sweep import Sweep
+from fanbench.sweeps.sweep_file import read_sweep_file
 
 __all__ = ["SweepOptions", "plan_sweep", "sweep"]
 

@@ -1,47 +1,246 @@
-"""What a user asks of a sweep, before any server is asked: from words, flags and `sweep.toml`."""
+"""What a user asks of a sweep, before any server is asked: arguments, flags, and the rules that they set."""
 
 from __future__ import annotations
 
+import glob
 import math
 import os
-from collections.abc import Sequence
+import re
+import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from msgspec import UNSET, UnsetType
 
-from fanbench.errors import SweepError, UsageError
-from fanbench.sweeps.options import MaxFailures, Rules
-from fanbench.sweeps.sweep_file import MAX_REPEATS, Loaded, TaskTable, load
-from fanbench.sweeps.task_selection import TaskChoice, choices, expanded, files_like, models_from
-from fanbench.sweeps.toml_lines import KeyPath
+from fanbench._util.polling import POLL_INTERVAL
+from fanbench.errors import UsageError
 from fanbench.wire.slugs import slugify_task
 
 __all__ = [
     "DEFAULT_OUTPUT",
+    "MAX_REPEATS",
     "Arguments",
+    "MaxFailures",
+    "Rules",
     "SweepSpec",
     "TaskChoice",
+    "choices",
     "classify",
-    "from_json",
+    "expanded",
+    "files_like",
     "merge",
     "models_from",
-    "read_sweep_file",
+    "read_text",
     "rules_of",
     "to_json",
+    "to_path",
 ]
 
 DEFAULT_OUTPUT = Path("results")
+MAX_REPEATS = 1000
+
+
+# --- Rules --------------------------------------------------------------------------------------------------
+
+
+class MaxFailures(msgspec.Struct, frozen=True):
+    """The number of errored runs, or the percentage of planned runs, at which scheduling stops."""
+
+    value: float
+    percent: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> MaxFailures:
+        """Parse `5` or `10%`.
+
+        Raises:
+            UsageError: The text is neither.
+        """
+        number, percent = text.strip().removesuffix("%"), text.strip().endswith("%")
+        try:
+            value = float(number) if percent else int(number)
+        except ValueError:
+            value = -1
+        if not 0 <= value < math.inf or (percent and value > 100):
+            raise UsageError(f"--max-failures takes a number or a percentage (5, 10%), not {text!r}.")
+        return cls(float(value), percent)
+
+    def reached(self, failures: int, planned: int) -> bool:
+        """Return True if `failures` of `planned` runs are too many. A sweep never stops before a failure."""
+        most = self.value * planned / 100 if self.percent else self.value
+        return failures > 0 and failures >= most
+
+    def __str__(self) -> str:
+        return f"{self.value:g}%" if self.percent else f"{self.value:g}"
+
+
+class Rules(msgspec.Struct, frozen=True, kw_only=True):
+    """How a sweep is run. Times are in seconds, `max_cost` in US dollars; `None` means no limit.
+
+    `streams` and `downloads` bound the log streams and the outputs that are read at the same time. The number of
+    calls in flight is the client's `concurrency`, which adapts downwards. `timeout` applies to each run from its
+    scheduling, and once more to whatever blocks it before that; `deadline` applies to the whole sweep.
+    """
+
+    retry_errored: int = 0
+    max_failures: MaxFailures | None = None
+    timeout: float | None = None
+    deadline: float | None = None
+    max_cost: float | None = None
+    poll_interval: float = POLL_INTERVAL
+    streams: int = 64
+    downloads: int = 16
+    include_source: bool = False
+
+
+# --- Tasks --------------------------------------------------------------------------------------------------
+
+
+class TaskChoice(msgspec.Struct, frozen=True, kw_only=True):
+    """A request for the tasks of a `file` (all, or the one called `name`), or for a task on the server by `slug`.
+
+    `datasets` are "owner/slug"; `None` stands for the datasets of the sweep.
+    """
+
+    file: Path | None = None
+    name: str | None = None
+    slug: str | None = None
+    datasets: tuple[str, ...] | None = None
+
+    def __str__(self) -> str:
+        if self.file is None:
+            return self.slug or ""
+        return f"{self.file}::{self.name}" if self.name else str(self.file)
+
+
+_GLOB = re.compile(r"[*?\[]")
+
+
+def choices(word: str, base: Path = Path()) -> list[TaskChoice]:
+    """Return the tasks that `word` stands for: `FILE.py`, `FILE.py::TASK`, a pattern of files, or a slug.
+
+    Relative paths start at `base`. A word that names a file, or ends like one, is never taken for a slug.
+
+    Raises:
+        UsageError: No file matches the pattern, the word is a folder, or it can be neither file nor slug.
+    """
+    path, separator, name = word.partition("::")
+    if separator and not name:
+        raise UsageError(
+            f"{word!r} names no task.", hint=f"Write {path}::TASK, or {path} for all of its tasks."
+        )
+    if _GLOB.search(path) or path.endswith(".py") or separator or _is_file(base / path):
+        return [TaskChoice(file=file, name=name or None) for file in files_like(path, base)]
+    # A task may well be called like a folder, so only what cannot be a slug is refused.
+    if word.endswith(("/", "\\")) or word.startswith((".", "/", "~")):
+        try:
+            folder = (base / expanded(word)).is_dir()
+        except (OSError, ValueError):
+            folder = False
+        what = "a folder" if folder else "neither a task file nor the name of a task"
+        hint = f"Write {word.rstrip('/')}/*.py for the files in a folder."
+        raise UsageError(f"{word!r} is {what}.", hint=hint)
+    return [TaskChoice(slug=slugify_task(word))]
+
+
+def files_like(pattern: str, base: Path = Path()) -> list[Path]:
+    """Return the Python files that match `pattern`, sorted. A path without `*?[` is returned as it is.
+
+    Raises:
+        UsageError: No file matches.
+    """
+    path = expanded(pattern)
+    if not _GLOB.search(pattern) or _is_file(base / path):
+        return [base / path]
+    matches = (base / name for name in glob.glob(str(path), root_dir=base, recursive=True))
+    found = sorted(match for match in matches if match.suffix == ".py" and match.is_file())
+    if not found:
+        raise UsageError(
+            f"No Python file matches {pattern!r}.",
+            hint=f"Relative patterns start at {base.absolute()}." if not path.is_absolute() else None,
+        )
+    return found
+
+
+def expanded(path: str | Path) -> Path:
+    """Return `path` with `~` replaced, which shells do not do within quotes or files.
+
+    Raises:
+        UsageError: The user after the `~` does not exist.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise UsageError(f"The home folder in {str(path)!r} does not exist.") from None
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # The name is too long, or has a zero byte in it.
+        return False
+
+
+# --- Models -------------------------------------------------------------------------------------------------
+
+
+def models_from(path: Path | str) -> list[str]:
+    """Return the names and patterns in a file, one per line; `-` is stdin. `#` begins a comment.
+
+    Raises:
+        UsageError: The file cannot be read, names no model, or has a line of several words.
+    """
+    lines: Iterable[str]
+    if str(path) == "-":
+        source, lines = "stdin", sys.stdin
+    else:
+        source, lines = str(path), read_text(expanded(path)).splitlines()
+    models: list[str] = []
+    for number, line in enumerate(lines, 1):
+        words = re.sub(r"(^|\s)#.*", "", line.strip()).split()
+        if len(words) > 1 or any("," in word for word in words):
+            raise UsageError(
+                f"{source}:{number}: The line has more than one word: {' '.join(words)[:80]!r}.",
+                hint="Write one name or pattern per line, such as gemini-*.",
+            )
+        models += words
+    if not models:
+        raise UsageError(f"{source} names no model.", hint="Write one name or pattern per line.")
+    return models
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file that the user named.
+
+    Raises:
+        UsageError: The file is missing, is a folder, cannot be read, or is not UTF-8.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise UsageError(f"{path}: The file does not exist.") from None
+    except IsADirectoryError:
+        raise UsageError(f"{path}: This is a folder, not a file.") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: The file cannot be read: {error}") from None
+    try:
+        return content.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise UsageError(f"{path}:{line}: The file is not UTF-8 text.", hint="Save it as UTF-8.") from None
+
+
+# --- The whole ----------------------------------------------------------------------------------------------
 
 
 class SweepSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """Tasks × models × repeats and how to run them, as asked for; `None` is what nobody said.
+    """Tasks × models × repeats and how to run them, as the user gave them; `None` where nothing was given.
 
-    `models` are names and patterns in the order in which they are reported. `datasets` ("owner/slug") are
-    for the tasks of files that have none of their own. The rest is as in `Rules`; `concurrency` is how many
-    calls are under way at a time, at most.
+    `models` are names and patterns in the order in which they are reported. `datasets` ("owner/slug") apply to
+    tasks from files that have none of their own. `concurrency` bounds the calls in flight; the rest is as in
+    `Rules`.
     """
 
     tasks: tuple[TaskChoice, ...] = ()
@@ -62,43 +261,43 @@ class SweepSpec(msgspec.Struct, frozen=True, kw_only=True):
     max_failures: MaxFailures | None = None
 
 
-# --- Words of the command line ------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Arguments:
-    """What positional arguments mean."""
+    """The meaning of positional arguments."""
 
     tasks: tuple[TaskChoice, ...] = ()
     sweep_file: Path | None = None
 
 
 def classify(words: Sequence[str | Path]) -> Arguments:
-    """Sorts positional arguments: `*.toml` is the sweep file, the rest are tasks (see `choices`).
+    """Sort positional arguments: `*.toml` is the sweep file, the rest are tasks (see `choices`).
 
     Raises:
-        UsageError: two sweep files, a pattern that no file is like, or a word that can be no task.
+        UsageError: There are two sweep files, no file matches a pattern, or a word cannot be a task.
     """
     texts = [str(word) for word in words]
     sweep_files = [text for text in texts if text.endswith(".toml")]
     if len(sweep_files) > 1:
-        raise UsageError(f"One sweep file at a time, not {len(sweep_files)}: {', '.join(sweep_files)}.")
+        raise UsageError(f"Give one sweep file, not {len(sweep_files)}: {', '.join(sweep_files)}.")
     tasks = [choice for text in texts if text not in sweep_files for choice in choices(text)]
     return Arguments(tuple(tasks), Path(sweep_files[0]) if sweep_files else None)
 
 
 def merge(base: SweepSpec | None, **flags: Any) -> SweepSpec:
-    """`base` with what `flags` (named as the fields) say instead; `None`, empty and `False` flags say nothing.
+    """Return `base` with the values that `flags` give; `None`, empty and `False` flags give nothing.
 
-    A flag replaces what it names, so `models` replaces all models, those of `all_models` as well, and the
-    other way round. A task's own datasets stay.
+    A flag replaces what it names. `models` and `all_models` replace each other. A task's own datasets stay.
 
     Raises:
-        UsageError: `models` and `all_models` at once, or a share of failures that is none.
+        UsageError: Both `models` and `all_models` are given, the output has no name, or `max_failures` is invalid.
     """
-    given = {name: value for name, value in flags.items() if not _says_nothing(value)}
+    given = {
+        name: value
+        for name, value in flags.items()
+        if value is not None and value is not False and not (isinstance(value, list | tuple) and not value)
+    }
     if given.get("models") and given.get("all_models"):
-        raise UsageError("-m and --all-models exclude each other.", hint="Leave one out.")
+        raise UsageError("-m and --all-models cannot be used together.", hint="Leave one of them out.")
     for name in ("tasks", "models", "datasets"):
         if name in given:
             given[name] = tuple(given[name])
@@ -109,38 +308,24 @@ def merge(base: SweepSpec | None, **flags: Any) -> SweepSpec:
     if isinstance(given.get("max_failures"), str):
         given["max_failures"] = MaxFailures.parse(given["max_failures"])
     if "output" in given:
-        given["output"] = _folder(given["output"])
+        # An empty name is usually a variable that is not set, rarely the current folder.
+        if not os.fspath(given["output"]):
+            raise UsageError(
+                "The name of the output folder is empty.", hint="Write `-o .` for the current folder."
+            )
+        given["output"] = Path(given["output"])
     return msgspec.structs.replace(base or SweepSpec(), **given)
 
 
-def _folder(name: Any) -> Path:
-    """An empty name is mostly a variable that is not set, and hardly the folder where we are."""
-    if not os.fspath(name):
-        raise UsageError("The name of the output folder is empty.", hint="For this folder, write: -o .")
-    return Path(name)
-
-
-def _says_nothing(flag: Any) -> bool:
-    """Zero does say something."""
-    return flag is None or flag is False or (isinstance(flag, list | tuple) and not flag)
-
-
-# --- Limits -------------------------------------------------------------------------------------------------
-
 _AT_LEAST = {"repeats": 1, "concurrency": 1, "streams": 1, "downloads": 1, "retry_errored": 0}
-_UNITS = {
-    "timeout": "seconds",
-    "deadline": "seconds",
-    "poll_interval": "seconds",
-    "max_cost": "US dollars",
-}
+_UNITS = {"timeout": "seconds", "deadline": "seconds", "poll_interval": "seconds", "max_cost": "US dollars"}
 
 
 def rules_of(spec: SweepSpec) -> Rules:
-    """Limits and policies, with the defaults for what nobody said.
+    """Return the rules that `spec` gives, with the defaults for the rest.
 
     Raises:
-        UsageError: a number is out of its range.
+        UsageError: A number is out of its range.
     """
     for name, least in _AT_LEAST.items():
         value = getattr(spec, name)
@@ -154,116 +339,33 @@ def rules_of(spec: SweepSpec) -> Rules:
             raise UsageError(
                 f"{name} must be more than 0 {unit}, not {value:g}.", hint="Leave it out for no limit."
             )
-    said = {name: getattr(spec, name) for name in Rules.__struct_fields__}
-    return Rules(**{name: value for name, value in said.items() if value is not None})
+    given = {name: getattr(spec, name) for name in Rules.__struct_fields__}
+    return Rules(**{name: value for name, value in given.items() if value is not None})
 
 
-# --- The sweep file -----------------------------------------------------------------------------------------
-
-
-def read_sweep_file(path: Path) -> SweepSpec:
-    """The sweep that a `sweep.toml` describes (see `SweepFile`), with absolute paths.
-
-    Raises:
-        UsageError: it cannot be read, or `FILE:LINE: message` for the first mistake.
-    """
-    loaded = load(path)
-    file, base = loaded.file, Path(os.path.abspath(path)).parent
-    limits, policy = _said(file.limits), _said(file.policy)
-    if "max_failures" in policy:
-        policy["max_failures"] = MaxFailures.parse(str(policy["max_failures"]))
-    _refuse_infinite(loaded, limits)
-    return SweepSpec(
-        tasks=tuple(_tasks(loaded, base)),
-        datasets=tuple(file.datasets or ()),
-        models=(*(file.models or ()), *_listed_models(loaded, base)),
-        all_models=file.all_models is True,
-        repeats=file.repeats or None,
-        output=base / expanded(file.output) if file.output else None,
-        include_source=None if file.include_source is UNSET else file.include_source,
-        **limits,
-        **policy,
-    )
-
-
-def _said(table: msgspec.Struct | UnsetType) -> dict[str, Any]:
-    return {} if isinstance(table, UnsetType) else msgspec.to_builtins(table)
-
-
-def _refuse_infinite(loaded: Loaded, limits: dict[str, Any]) -> None:
-    """TOML has `inf`, which no schema can refuse."""
-    for key, value in limits.items():
-        if value == math.inf:
-            raise loaded.error(
-                ("limits", key), f"{key} takes a number, not inf.", "Leave it out for no limit."
-            )
-
-
-def _tasks(loaded: Loaded, base: Path) -> list[TaskChoice]:
-    found: list[TaskChoice] = []
-    for index, entry in enumerate(loaded.file.tasks or ()):
-        place: KeyPath = ("tasks", index)
-        try:
-            found += choices(entry, base) if isinstance(entry, str) else _of_table(entry, base)
-        except UsageError as error:
-            raise loaded.error(place, error.message, error.hint) from None
-    return found
-
-
-def _of_table(table: TaskTable, base: Path) -> list[TaskChoice]:
-    if table.slug:
-        return [TaskChoice(slug=slugify_task(table.slug))]
-    datasets = None if table.datasets is UNSET else tuple(table.datasets)
-    return [
-        TaskChoice(file=file, name=table.task or None, datasets=datasets)
-        for file in files_like(str(table.file), base)
-    ]
-
-
-def _listed_models(loaded: Loaded, base: Path) -> list[str]:
-    if not loaded.file.models_from:
-        return []
-    try:
-        return models_from(base / expanded(loaded.file.models_from))
-    except UsageError as error:
-        raise loaded.error(("models_from",), error.message, error.hint) from None
-
-
-# --- For the journal ----------------------------------------------------------------------------------------
+# --- JSON, for the journal ----------------------------------------------------------------------------------
 
 
 def to_json(spec: msgspec.Struct) -> str:
-    """The spec, or a struct that has one, for the journal. Paths become absolute, to hold in every folder.
+    """Return the spec, or a struct that contains one, as JSON. Paths become absolute, so that they hold anywhere.
 
     Raises:
-        UsageError: a path is not Unicode.
+        UsageError: A path is not Unicode.
     """
+
+    def absolute(value: object) -> str:
+        if isinstance(value, Path):
+            return str(value.absolute())
+        raise NotImplementedError(f"Cannot encode {type(value).__name__}.")
+
     try:
-        return msgspec.json.encode(spec, enc_hook=_absolute).decode()
+        return msgspec.json.encode(spec, enc_hook=absolute).decode()
     except UnicodeEncodeError:
         raise UsageError("The path of a task file or of the output folder is not Unicode.") from None
 
 
-def from_json(text: str | bytes) -> SweepSpec:
-    """What `to_json` wrote.
-
-    Raises:
-        SweepError: something else wrote it.
-    """
-    try:
-        return msgspec.json.decode(text, type=SweepSpec, dec_hook=to_path)
-    except msgspec.MsgspecError as error:
-        raise SweepError(f"The sweep that was saved cannot be read: {error}") from None
-
-
-def _absolute(value: object) -> str:
-    if isinstance(value, Path):
-        return str(value.absolute())
-    raise NotImplementedError(f"{type(value).__name__} is nothing that a spec has")
-
-
 def to_path(kind: type, value: Any) -> Path:
-    """msgspec's hook for paths, which are text in JSON."""
+    """Decode a path from JSON: the `dec_hook` of msgspec."""
     if isinstance(value, str):
         return Path(value)
     raise ValueError(f"Expected a path, got {type(value).__name__}")

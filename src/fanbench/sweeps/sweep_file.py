@@ -1,10 +1,14 @@
-"""`sweep.toml`: what may stand in it, and on which line a mistake is."""
+"""`sweep.toml`: its keys, its JSON schema, and the line on which each mistake is."""
 
 from __future__ import annotations
 
 import json
+import math
+import os
 import re
 import tomllib
+from bisect import bisect_right
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -12,14 +16,42 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from fanbench.errors import UsageError
-from fanbench.sweeps.toml_lines import KeyPath, line_of, lines_of
+from fanbench.sweeps.spec import (
+    MAX_REPEATS,
+    MaxFailures,
+    SweepSpec,
+    TaskChoice,
+    choices,
+    expanded,
+    files_like,
+    models_from,
+    read_text,
+)
+from fanbench.wire.slugs import slugify_task
 
-__all__ = ["SCHEMA", "Limits", "Loaded", "Policy", "SweepFile", "TaskTable", "load", "sweep_schema"]
+__all__ = [
+    "SCHEMA",
+    "KeyPath",
+    "Limits",
+    "Loaded",
+    "Policy",
+    "SweepFile",
+    "TaskTable",
+    "line_of",
+    "lines_of",
+    "read_sweep_file",
+    "schema_text",
+    "sweep_schema",
+]
 
-#: The schema as it is shipped, for editors; `sweep_schema` makes it.
+#: The schema as it is shipped, for editors; `schema_text` makes it.
 SCHEMA = Path(__file__).with_name("sweep.schema.json")
 
-MAX_REPEATS = 1000
+#: The path to a value: keys of tables, and indexes of lists.
+KeyPath = tuple[str | int, ...]
+
+
+# --- Keys ---------------------------------------------------------------------------------------------------
 
 _Text = Annotated[str, Meta(pattern=r"\S")]
 _Dataset = Annotated[str, Meta(pattern=r"^[^/\s]+/[^/\s]+$")]
@@ -30,46 +62,49 @@ _Several = Annotated[int, Meta(ge=1)]
 
 
 class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The base of all tables."""
+    """The base of all tables: keys that do not exist are errors."""
 
 
 class TaskTable(_Table, frozen=True):
-    """One task: `file`, with `task` where the file has several and not all are meant, or `slug`."""
+    """One task: a `file`, with `task` to select one of several in it, or a `slug`."""
 
     file: Annotated[
         _Text | UnsetType,
         Meta(
-            description="A task file, or a pattern for several, seen from the folder of this file.",
+            description="A task file or a pattern of files, relative to the folder of this file.",
             examples=["tasks/sums.py"],
         ),
     ] = UNSET
     task: Annotated[
         _Text | UnsetType,
-        Meta(description="The one task of the file that is meant (default: all of them).", examples=["sums"]),
+        Meta(description="The task of the file to run (default: all of them).", examples=["sums"]),
     ] = UNSET
     slug: Annotated[
         _Text | UnsetType,
-        Meta(description="A task that is on the server already: TASK or OWNER/TASK.", examples=["my-task"]),
+        Meta(description="A task that the server already has: TASK or OWNER/TASK.", examples=["my-task"]),
     ] = UNSET
     datasets: Annotated[
         _Datasets | UnsetType,
         Meta(
-            description="What is attached to the tasks of this file, instead of the datasets for all.",
+            description="The datasets attached to the tasks of this file, instead of the ones for all.",
             examples=[["owner/dataset"]],
         ),
     ] = UNSET
 
 
 class Limits(_Table, frozen=True):
-    """How much at a time, for how long, and for how much money."""
+    """How much to do at a time, for how long, and for how much money."""
 
     concurrency: Annotated[
         _Several | UnsetType,
-        Meta(description="Calls at a time (default: 16); it adapts downwards by itself.", examples=[16]),
+        Meta(
+            description="Calls in flight at a time (default: 16). It adapts downwards by itself.",
+            examples=[16],
+        ),
     ] = UNSET
     streams: Annotated[
         _Several | UnsetType,
-        Meta(description="Log streams at a time (default: 64).", examples=[64]),
+        Meta(description="Log streams read at a time (default: 64).", examples=[64]),
     ] = UNSET
     downloads: Annotated[
         _Several | UnsetType,
@@ -81,7 +116,7 @@ class Limits(_Table, frozen=True):
     ] = UNSET
     timeout: Annotated[
         _Seconds | UnsetType,
-        Meta(description="Seconds for each run, from its scheduling on (default: no limit).", examples=[600]),
+        Meta(description="Seconds for each run, from its scheduling (default: no limit).", examples=[600]),
     ] = UNSET
     deadline: Annotated[
         _Seconds | UnsetType,
@@ -90,7 +125,7 @@ class Limits(_Table, frozen=True):
     poll_interval: Annotated[
         _Seconds | UnsetType,
         Meta(
-            description="The longest pause between two polls, in seconds (default: 60; they begin at 1).",
+            description="The longest pause between two polls, in seconds (default: 60; the first is 1).",
             examples=[60],
         ),
     ] = UNSET
@@ -101,12 +136,14 @@ class Policy(_Table, frozen=True):
 
     retry_errored: Annotated[
         Annotated[int, Meta(ge=0)] | UnsetType,
-        Meta(description="How often a run that errored is scheduled again (default: 0).", examples=[1]),
+        Meta(
+            description="How many times to schedule a run again after it errored (default: 0).", examples=[1]
+        ),
     ] = UNSET
     max_failures: Annotated[
         Annotated[int, Meta(ge=0)] | _Share | UnsetType,
         Meta(
-            description="From so many failed runs on, or such a share of the planned, none is scheduled.",
+            description="Stop scheduling at this number of errored runs, or percentage of the planned ones.",
             examples=[5, "10%"],
         ),
     ] = UNSET
@@ -115,36 +152,34 @@ class Policy(_Table, frozen=True):
 class SweepFile(_Table, frozen=True):
     """A sweep: tasks × models × repeats, where its results go, and how it is run.
 
-    Flags of the command line go before what stands here. Relative paths start at the folder of the file.
+    Flags of the command line override this file. Relative paths start at the folder of the file.
     """
 
     tasks: Annotated[
         Annotated[list[_Text | TaskTable], Meta(min_length=1)] | UnsetType,
         Meta(
-            description="Task files, patterns of them, slugs of tasks on the server, or tables of one each.",
+            description="Task files, patterns of files, slugs of tasks on the server, or a table for each task.",
             examples=[["tasks/*.py", "my-task"]],
         ),
     ] = UNSET
     datasets: Annotated[
         _Datasets | UnsetType,
         Meta(
-            description="Datasets for the tasks of all files that have none of their own.",
+            description="Datasets for the tasks of files that have none of their own.",
             examples=[["owner/dataset"]],
         ),
     ] = UNSET
     models: Annotated[
         Annotated[list[_Text], Meta(min_length=1)] | UnsetType,
-        Meta(
-            description="Names of models, or patterns of them.", examples=[["gemini-*", "claude-haiku-4-5"]]
-        ),
+        Meta(description="Names of models, or patterns.", examples=[["gemini-*", "claude-haiku-4-5"]]),
     ] = UNSET
     models_from: Annotated[
         _Text | UnsetType,
-        Meta(description="A file with one name or pattern a line, more models.", examples=["models.txt"]),
+        Meta(description="A file with more models: one name or pattern per line.", examples=["models.txt"]),
     ] = UNSET
     all_models: Annotated[
         bool | UnsetType,
-        Meta(description="Every model that the server has, instead of `models`.", examples=[True]),
+        Meta(description="Run on every model that the server has, instead of `models`.", examples=[True]),
     ] = UNSET
     repeats: Annotated[
         Annotated[int, Meta(ge=1, le=MAX_REPEATS)] | UnsetType,
@@ -158,7 +193,7 @@ class SweepFile(_Table, frozen=True):
     ] = UNSET
     include_source: Annotated[
         bool | UnsetType,
-        Meta(description="Download the notebooks of the runs, too (default: false).", examples=[True]),
+        Meta(description="Also download the notebooks of the runs (default: false).", examples=[True]),
     ] = UNSET
     limits: Annotated[Limits | UnsetType, Meta(examples=[{"concurrency": 16}])] = UNSET
     policy: Annotated[Policy | UnsetType, Meta(examples=[{"retry_errored": 1}])] = UNSET
@@ -167,101 +202,117 @@ class SweepFile(_Table, frozen=True):
 # --- Reading ------------------------------------------------------------------------------------------------
 
 
+def read_sweep_file(path: Path) -> SweepSpec:
+    """Return the sweep that a `sweep.toml` describes (see `SweepFile`), with absolute paths.
+
+    Raises:
+        UsageError: The file cannot be read, or has a mistake (`FILE:LINE: message`; the first one counts).
+    """
+    loaded = Loaded(path, read_text(path))
+    file, base = loaded.file, Path(os.path.abspath(path)).parent
+    limits, policy = (
+        {} if isinstance(table, UnsetType) else msgspec.to_builtins(table)
+        for table in (file.limits, file.policy)
+    )
+    if "max_failures" in policy:
+        policy["max_failures"] = MaxFailures.parse(str(policy["max_failures"]))
+    for key, value in limits.items():
+        if value == math.inf:  # TOML has `inf`, which no schema can refuse.
+            raise loaded.error(
+                ("limits", key), f"{key} takes a number, not inf.", "Leave it out for no limit."
+            )
+    tasks: list[TaskChoice] = []
+    for index, entry in enumerate(file.tasks or ()):
+        try:
+            tasks += choices(entry, base) if isinstance(entry, str) else _table_choices(entry, base)
+        except UsageError as error:
+            raise loaded.error(("tasks", index), error.message, error.hint) from None
+    models = list(file.models or ())
+    if file.models_from:
+        try:
+            models += models_from(base / expanded(file.models_from))
+        except UsageError as error:
+            raise loaded.error(("models_from",), error.message, error.hint) from None
+    return SweepSpec(
+        tasks=tuple(tasks),
+        datasets=tuple(file.datasets or ()),
+        models=tuple(models),
+        all_models=file.all_models is True,
+        repeats=file.repeats or None,
+        output=base / expanded(file.output) if file.output else None,
+        include_source=None if file.include_source is UNSET else file.include_source,
+        **limits,
+        **policy,
+    )
+
+
+def _table_choices(table: TaskTable, base: Path) -> list[TaskChoice]:
+    if table.slug:
+        return [TaskChoice(slug=slugify_task(table.slug))]
+    datasets = None if table.datasets is UNSET else tuple(table.datasets)
+    return [
+        TaskChoice(file=file, name=table.task or None, datasets=datasets)
+        for file in files_like(str(table.file), base)
+    ]
+
+
 class Loaded:
-    """A sweep file that is good as far as it can be seen without its folder. `error` makes errors with lines."""
+    """A sweep file that is valid as far as can be seen without its folder. `error` makes errors with lines."""
 
     def __init__(self, path: Path, text: str) -> None:
         self.path = path
         self._text = text
-        self.file = self._convert(self._parse())
+        try:
+            content = tomllib.loads(text)
+        except RecursionError:
+            raise UsageError(f"{path}:1: The file is nested too deeply.") from None
+        except ValueError as error:  # tomllib's own is one, and Python's for numbers of thousands of digits
+            raise _syntax_error(path, text, error) from None
+        try:
+            self.file = msgspec.convert(content, SweepFile)
+        except msgspec.ValidationError as error:
+            self._refuse(str(error))
         self._check()
 
     def error(self, place: KeyPath, message: str, hint: str | None = None) -> UsageError:
-        """A mistake in the value at `place`."""
+        """Return the error for a mistake in the value at `place`."""
         line = line_of(lines_of(self._text), place)
         return UsageError(f"{self.path}:{line}: {message}", hint=hint or _example(place))
 
-    def _parse(self) -> dict[str, Any]:
-        try:
-            return tomllib.loads(self._text)
-        except RecursionError:
-            raise UsageError(f"{self.path}:1: it is nested too deeply.") from None
-        except ValueError as error:  # tomllib's own is one, and Python's for numbers of thousands of digits
-            raise _syntax_error(self.path, self._text, error) from None
-
-    def _convert(self, content: dict[str, Any]) -> SweepFile:
-        try:
-            return msgspec.convert(content, SweepFile)
-        except msgspec.ValidationError as error:
-            self._refuse(str(error))
-
     def _refuse(self, message: str) -> NoReturn:
+        """Raise msgspec's validation error in words that fit a TOML file."""
         what, _, where = message.partition(" - at `")
-        place = _place(where.removesuffix("`"))
+        # msgspec writes a path as `$.tasks[0].file`.
+        found = re.findall(r"\.([A-Za-z_]\w*)|\[(\d+)\]", where.removesuffix("`"))
+        place: KeyPath = tuple(key or int(index) for key, index in found)
         unknown = re.fullmatch(r"Object contains unknown field `(.*)`", what, re.DOTALL)
-        if unknown:
-            key = unknown[1]
-            raise self.error((*place, key), _unknown_key(place, key), _known_keys(place))
-        raise self.error(place, _in_words(place, what))
+        if unknown is None:
+            raise self.error(place, _sentence(place, what))
+        table = f" of {next(str(key) for key in place if isinstance(key, str))}" if place else ""
+        known = ", ".join(_keys_at(place))
+        raise self.error(
+            (*place, unknown[1]), _unknown_key(place, unknown[1]), f"The keys{table} are: {known}"
+        )
 
     def _check(self) -> None:
-        """What types cannot say."""
+        """Check what types cannot express."""
         if self.file.all_models is True:
             for other in ("models", "models_from"):
                 if getattr(self.file, other) is not UNSET:
-                    raise self.error(
-                        (other,),
-                        f"{other} and all_models = true exclude each other.",
-                        "Take one of the two lines out.",
-                    )
+                    message = f"{other} and all_models = true cannot be used together."
+                    raise self.error((other,), message, "Remove one of the two lines.")
         for index, task in enumerate(self.file.tasks or ()):
-            if isinstance(task, TaskTable):
-                self._check_task(("tasks", index), task)
-
-    def _check_task(self, place: KeyPath, task: TaskTable) -> None:
-        if (task.file is UNSET) == (task.slug is UNSET):
-            which = "neither file nor slug" if task.file is UNSET else "both file and slug"
-            raise self.error(
-                place,
-                f"the task has {which}.",
-                'Write file = "tasks/sums.py", or slug = "my-task" for one that is on the server already.',
-            )
-        for key in ("task", "datasets"):
-            if task.slug is not UNSET and getattr(task, key) is not UNSET:
-                raise self.error((*place, key), f"{key} goes with file, not with slug.", f"Take {key} out.")
-
-
-def load(path: Path) -> Loaded:
-    """Reads and checks the file; nothing that it names is looked at.
-
-    Raises:
-        UsageError: `FILE:LINE: message` for a mistake in it; or it cannot be read.
-    """
-    return Loaded(path, read_text(path))
-
-
-def read_text(path: Path) -> str:
-    """The text of a file that a user names.
-
-    Raises:
-        UsageError: it is missing, a folder, cannot be read, or is not UTF-8.
-    """
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise UsageError(f"{path}: there is no such file.") from None
-    except IsADirectoryError:
-        raise UsageError(f"{path}: it is a folder, not a file.") from None
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: it cannot be read: {error}") from None
-    try:
-        return content.decode("utf-8-sig").replace("\r\n", "\n")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise UsageError(f"{path}:{line}: it is not UTF-8 text.", hint="Save it as UTF-8.") from None
-
-
-# --- Words for mistakes -------------------------------------------------------------------------------------
+            if isinstance(task, str):
+                continue
+            place: KeyPath = ("tasks", index)
+            if (task.file is UNSET) == (task.slug is UNSET):
+                which = "neither file nor slug" if task.file is UNSET else "both file and slug"
+                hint = 'Write file = "tasks/sums.py", or slug = "my-task" for a task that the server already has.'
+                raise self.error(place, f"The task has {which}.", hint)
+            for key in ("task", "datasets"):
+                if task.slug is not UNSET and getattr(task, key) is not UNSET:
+                    message = f"{key} can be used with file only, not with slug."
+                    raise self.error((*place, key), message, f"Remove {key}.")
 
 
 def _syntax_error(path: Path, text: str, error: ValueError) -> UsageError:
@@ -271,19 +322,8 @@ def _syntax_error(path: Path, text: str, error: ValueError) -> UsageError:
         line, message = int(found[1]), message[: found.start()]
     else:
         line, message = text.rstrip().count("\n") + 1, message.removesuffix(" (at end of document)")
-    return UsageError(f"{path}:{line}: {message[:1].lower()}{message[1:]}.", hint=_QUOTES)
-
-
-_QUOTES = 'It is no TOML. Text goes in quotes, lists in brackets: models = ["gemini-*"]'
-
-# How msgspec writes the pattern of `_Text`.
-_ANY = r"'\\S'"
-_PLACE = re.compile(r"\.([A-Za-z_]\w*)|\[(\d+)\]")
-
-
-def _place(where: str) -> KeyPath:
-    """msgspec's `$.tasks[0].file` as a path. Keys are fields, never odd ones."""
-    return tuple(key or int(index) for key, index in _PLACE.findall(where))
+    hint = 'Write valid TOML: text in quotes, lists in brackets, such as models = ["gemini-*"]'
+    return UsageError(f"{path}:{line}: {message[:1].upper()}{message[1:]}.", hint=hint)
 
 
 _KINDS = {
@@ -297,58 +337,47 @@ _KINDS = {
     "time": "a time",
     "datetime": "a time",
 }
+# How msgspec writes the pattern of `_Text`.
+_ANY_TEXT = r"'\\S'"
 
 
-def _kind(words: str) -> str:
-    return re.sub(r"\w+", lambda word: _KINDS.get(word[0], word[0]), words).replace(" | ", " or ")
+def _sentence(place: KeyPath, what: str) -> str:
+    """Turn msgspec's `Expected `int`, got `str`` into a sentence about the key at `place`."""
 
+    def kinds(words: str) -> str:
+        return re.sub(r"\w+", lambda word: _KINDS.get(word[0], word[0]), words).replace(" | ", " or ")
 
-def _in_words(place: KeyPath, what: str) -> str:
-    """`Expected `int`, got `str`` as a sentence about the key at `place`."""
-    name = next((str(key) for key in reversed(place) if isinstance(key, str)), "the file")
+    name = next((str(key) for key in reversed(place) if isinstance(key, str)), "The file")
     match = re.fullmatch(r"Expected `(.*?)`(?: (matching|of length|[<>]=?)(.*?))?(?:, got `(.*)`)?", what)
     if match is None:
-        return f"{name}: {what[:1].lower()}{what[1:]}."
+        return f"{name}: {what}."
     kind, relation, bound, got = match.groups()
-    if relation == "matching":
-        return f"{name} has text of the wrong form." if _ANY not in bound else f"{name} is empty."
-    if relation == "of length":
+    if relation == "of length" or (relation == "matching" and _ANY_TEXT in bound):
         return f"{name} is empty."
+    if relation == "matching":
+        return f"{name} has text of the wrong form."
     limit = f" {relation} {float(bound):g}" if relation else ""
-    got_words = f", not {_kind(got)}" if got else ""
-    return f"{name} takes {_kind(kind)}{limit}{got_words}."
+    return f"{name} takes {kinds(kind)}{limit}{f', not {kinds(got)}' if got else ''}."
 
 
 def _unknown_key(place: KeyPath, key: str) -> str:
     import difflib
 
     if close := difflib.get_close_matches(key, _keys_at(place), n=1):
-        return f"unknown key {key!r}; did you mean {close[0]!r}?"
+        return f"Unknown key {key!r}; did you mean {close[0]!r}?"
     for table in ((), ("limits",), ("policy",)):
         if key in _keys_at(table) and table != place:
-            return f"{key!r} belongs {f'into the table [{table[0]}]' if table else 'before all tables'}."
-    return f"unknown key {key!r}."
-
-
-def _known_keys(place: KeyPath) -> str:
-    where = f" of {next(str(key) for key in place if isinstance(key, str))}" if place else ""
-    return f"The keys{where} are: {', '.join(_keys_at(place))}"
+            return f"{key!r} belongs {f'in the table [{table[0]}]' if table else 'before all tables'}."
+    return f"Unknown key {key!r}."
 
 
 def _keys_at(place: KeyPath) -> tuple[str, ...]:
-    match place:
-        case ("limits",):
-            return Limits.__struct_fields__
-        case ("policy",):
-            return Policy.__struct_fields__
-        case ("tasks", _):
-            return TaskTable.__struct_fields__
-        case _:
-            return SweepFile.__struct_fields__
+    tables = {"limits": Limits, "policy": Policy, "tasks": TaskTable}
+    return (tables[str(place[0])] if place else SweepFile).__struct_fields__
 
 
 def _example(place: KeyPath) -> str | None:
-    """How the key at `place` is written, as its schema has it. JSON's values are TOML's, tables apart."""
+    """Show how to write the key at `place`, by the examples of its schema. JSON's values are TOML's, but for tables."""
     keys = [key for key in place if isinstance(key, str)]
     if not keys:
         return None
@@ -356,9 +385,8 @@ def _example(place: KeyPath) -> str | None:
     examples = sweep_schema()["$defs"][table or "SweepFile"]["properties"][keys[-1]]["examples"]
     written = " or ".join(f"{keys[-1]} = {json.dumps(example)}" for example in examples)
     if isinstance(examples[0], dict):
-        written = f"[{keys[0]}] on a line, and below it " + ", ".join(
-            f"{key} = {json.dumps(value)}" for key, value in examples[0].items()
-        )
+        pairs = ", ".join(f"{key} = {json.dumps(value)}" for key, value in examples[0].items())
+        written = f"[{keys[0]}] on a line, and below it {pairs}"
     return f"Write for example: {written}"
 
 
@@ -366,7 +394,7 @@ def _example(place: KeyPath) -> str | None:
 
 
 def sweep_schema() -> dict[str, Any]:
-    """The JSON schema of the file. What types cannot say, and `Loaded` checks, is added by hand."""
+    """Return the JSON schema of the file, including what types cannot express and `Loaded` checks."""
     schema = msgspec.json.schema(SweepFile)
     for table in schema["$defs"].values():
         table["description"] = " ".join(table["description"].split())
@@ -383,5 +411,131 @@ def sweep_schema() -> dict[str, Any]:
 
 
 def schema_text() -> str:
-    """What `SCHEMA` must have in it."""
+    """Return what the file `SCHEMA` must contain."""
     return json.dumps(sweep_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+# --- Lines --------------------------------------------------------------------------------------------------
+
+
+def lines_of(text: str) -> dict[KeyPath, int]:
+    """Return the line (from 1) on which each key and list item of `text` begins. `text` must be valid TOML.
+
+    A key that is written in several places, such as a table in the keys of others, has the first of them.
+    """
+    scanner = _Scanner(text)
+    # Text that is nested too deeply is scanned as far as possible.
+    with suppress(RecursionError):
+        scanner.scan()
+    return scanner.lines
+
+
+def line_of(lines: dict[KeyPath, int], path: KeyPath) -> int:
+    """Return the line of the value at `path`, or of the closest value around it that has one."""
+    for length in range(len(path), 0, -1):
+        if path[:length] in lines:
+            return lines[path[:length]]
+    return 1
+
+
+_BLANK = re.compile(r"[ \t]*")
+_SPACE = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
+_GAP = re.compile(r"(?:[ \t\r\n,]|#[^\n]*)*")
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+# The long forms come first. Up to two more quotes after the three that end a string belong to it.
+_STRING = re.compile(
+    r'"""(?:\\.|[^\\])*?"""(?:"{0,2})' r"|'''.*?'''(?:'{0,2})" r'|"(?:\\.|[^"\\])*"' r"|'[^']*'", re.DOTALL
+)
+_SCALAR = re.compile(r"[^,\]}#\n]+")
+
+
+class _Scanner:
+    """Walks over TOML that is known to be valid, so that only nested values need to be told apart."""
+
+    def __init__(self, text: str) -> None:
+        self.lines: dict[KeyPath, int] = {}
+        self._text = text
+        self._at = 0
+        self._breaks = [match.start() for match in re.finditer("\n", text)]
+        # The index of the newest table of each `[[list]]`.
+        self._tables: dict[KeyPath, int] = {}
+
+    def scan(self) -> None:
+        table: KeyPath = ()
+        while self._skip(_SPACE):
+            if self._text.startswith("[[", self._at):
+                self._at += 2
+                *above, name = self._keys()
+                table = (*self._descend((), above), name)
+                self._mark(table)
+                self._tables[table] = self._tables.get(table, -1) + 1
+                table = (*table, self._tables[table])
+                self._mark(table)
+                self._at += 2
+            elif self._text[self._at] == "[":
+                self._at += 1
+                table = self._descend((), self._keys())
+                self._at += 1
+            else:
+                self._pair(table)
+
+    def _take(self, pattern: re.Pattern[str]) -> str:
+        match = pattern.match(self._text, self._at)
+        assert match is not None, f"invalid TOML at {self._at}"
+        self._at = match.end()
+        return match[0]
+
+    def _skip(self, pattern: re.Pattern[str], end: str = "") -> bool:
+        """Skip `pattern`. Return True if something else than `end` follows; otherwise skip that as well."""
+        self._take(pattern)
+        more = self._at < len(self._text) and self._text[self._at] != end
+        self._at += not more
+        return more
+
+    def _mark(self, path: KeyPath) -> None:
+        self.lines.setdefault(path, bisect_right(self._breaks, self._at - 1) + 1)
+
+    def _descend(self, path: KeyPath, names: list[str]) -> KeyPath:
+        """Walk down from `path`; within a list of tables, into its newest one."""
+        for name in names:
+            path = (*path, name)
+            self._mark(path)
+            if path in self._tables:
+                path = (*path, self._tables[path])
+        return path
+
+    def _keys(self) -> list[str]:
+        """Take a dotted key and return its parts."""
+        names: list[str] = []
+        while not names or self._text[self._at] == ".":
+            self._at += bool(names)
+            self._take(_BLANK)
+            quoted = self._text[self._at] in "\"'"
+            token = self._take(_STRING if quoted else _BARE)
+            self._take(_BLANK)
+            names.append(str(tomllib.loads(f"key = {token}")["key"]) if quoted else token)
+        return names
+
+    def _pair(self, table: KeyPath) -> None:
+        path = self._descend(table, self._keys())
+        self._at += 1
+        self._take(_BLANK)
+        self._value(path)
+
+    def _value(self, path: KeyPath) -> None:
+        match self._text[self._at]:
+            case '"' | "'":
+                self._take(_STRING)
+            case "[":
+                self._at += 1
+                index = 0
+                while self._skip(_GAP, "]"):
+                    self._mark((*path, index))
+                    self._value((*path, index))
+                    index += 1
+            case "{":
+                self._at += 1
+                while self._skip(_GAP, "}"):
+                    self._pair(path)
+            case _:
+                self._take(_SCALAR)

@@ -144,7 +144,8 @@ def sweep(
 def _spec(words: tuple[str, ...], flags: dict[str, Any]) -> SweepSpec:
     """From the words, else from the folder's journal; flags go before both."""
     from fanbench.sweeps.resume import resumed
-    from fanbench.sweeps.spec import DEFAULT_OUTPUT, classify, merge, models_from, read_sweep_file
+    from fanbench.sweeps.spec import DEFAULT_OUTPUT, classify, merge, models_from
+    from fanbench.sweeps.sweep_file import read_sweep_file
 
     listed, models = flags.pop("models_from"), list(flags.pop("models"))
     if listed is not None:
