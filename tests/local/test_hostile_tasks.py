@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from fanbench import Client
-from fanbench.local.executor.orphans import children
+from fanbench.local.executor.subreaper import children
 from fanbench.wire.messages import RunState
 
 from .server_process import SECRET, TASK, ServerProcess, log_text, push, run, task_source
@@ -81,7 +81,7 @@ def daemon():
     await push(client, "strays", task_source("strays", body, before=before))
     (done,) = await run(client, "strays", "wrong")
     assert done.state is RunState.COMPLETED, done.error_message
-    (parent,) = [pid for pid in children(server.address.pid) if "zygote" in command_of(pid)]
+    (parent,) = [pid for pid in children(server.address.pid) if "forkserver" in command_of(pid)]
     assert children(parent) == []
     assert not [pid for pid in every_process() if "600" in command_of(pid) and "sleep" in command_of(pid)]
 

@@ -119,11 +119,11 @@ async def test_the_warm_parent_is_replaced_when_it_dies(tmp_path: Path) -> None:
             await client.schedule_runs("two-plus-two", ["slow"])
             while "PROMPT" not in (server.data / "logs/1.jsonl").read_text():
                 await anyio.sleep(0.02)
-            _kill_child(server.address.pid, "executor.zygote")
+            _kill_child(server.address.pid, "executor.forkserver")
             lost = (await run(client, "two-plus-two", "slow"))[0]
             (good,) = await run(client, "two-plus-two", "four")
     assert lost.state is RunState.ERRORED
-    assert "parent of all runs died" in lost.error_message
+    assert "parent process of all runs died" in lost.error_message
     assert good.state is RunState.COMPLETED
 
 

@@ -16,9 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fanbench.errors import LocalServerError, UsageError
-from fanbench.local.environment import run_environment
+from fanbench.local.executor.environment import run_environment
 from fanbench.local.executor.job import Exit, Outcome
-from fanbench.local.executor.supervise import verdict
 from fanbench.local.logs import RunLog, stored_as_list
 from fanbench.local.models.catalog import (
     Catalog,
@@ -33,7 +32,7 @@ from fanbench.local.models.catalog import (
 from fanbench.local.models.provision import provide_endpoint, provide_file
 from fanbench.local.proxy.service import prepare
 from fanbench.local.routes.paging import page_of
-from fanbench.local.verdicts import judge_creation, judge_run
+from fanbench.local.verdicts import failure_of, judge_creation, judge_run
 from fanbench.local.wire import WireError
 from fanbench.local.zips import output_zip
 from fanbench.wire.messages import CreationState, RunState
@@ -136,7 +135,7 @@ def test_how_a_process_ended(
     outcome: Outcome | None, code: int, limit: float | None, words: str | None
 ) -> None:
     """The outcome that the process wrote counts; without one its death is told; a time limit beats both."""
-    said = verdict(outcome, Exit(code=code), limit)
+    said = failure_of(outcome, Exit(code=code), limit)
     assert said is None if words is None else words in str(said)
 
 

@@ -196,7 +196,7 @@ async def test_the_time_limit(place: Path) -> None:
 
 async def test_a_file_that_will_not_stop_is_killed(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It gets a while to end by itself, no more."""
-    monkeypatch.setattr("fanbench.operations.process.GRACE", 0.1)
+    monkeypatch.setattr("fanbench.local.executor.supervise.GRACE", 0.1)
     deaf = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\ntime.sleep(600)"
     trial = await trial_of(place, task_text(after=deaf), timeout=2)
     assert (trial.outcome, trial.exit_code) == ("timed out", -9)
@@ -338,7 +338,7 @@ async def test_an_output_that_is_a_file(place: Path) -> None:
 
 async def test_output_without_end_is_cut(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is written down has a limit; the last lines are there all the same."""
-    monkeypatch.setattr("fanbench.operations.process.LOG_LIMIT", 100_000)
+    monkeypatch.setattr("fanbench.operations.check.LOG_LIMIT", 100_000)
     text = task_text(after="for number in range(100_000): print(f'line {number}')")
     trial = await trial_of(place, text, output=place / "kept")
     assert trial.tail[-1] == "line 99999"

@@ -19,9 +19,9 @@ import structlog
 from fanbench.errors import LocalServerError
 from fanbench.local.clock import now
 from fanbench.local.datasets import dataset_folders
-from fanbench.local.environment import run_environment
-from fanbench.local.executor import Executor
-from fanbench.local.executor.job import Job
+from fanbench.local.executor.environment import run_environment
+from fanbench.local.executor.forkserver_client import unusable_sdk
+from fanbench.local.executor.job import Executor, Job
 from fanbench.local.executor.supervise import supervise
 from fanbench.local.folder import DataFolder
 from fanbench.local.logs import RunLog, last_lines
@@ -29,7 +29,7 @@ from fanbench.local.models.catalog import Catalog, ModelSpec
 from fanbench.local.models.pool import ModelPool
 from fanbench.local.settings import Settings
 from fanbench.local.store import Store, TaskVersion
-from fanbench.local.verdicts import Verdict, judge_creation, judge_run
+from fanbench.local.verdicts import Verdict, failure_of, judge_creation, judge_run, read_outcome
 from fanbench.wire.messages import CreationState, RunState
 
 _log = structlog.get_logger(__name__)
@@ -180,7 +180,12 @@ class Scheduler:
             async with self._proxy_key() as (key, expires):
                 job = self._job(version, spec, catalog, folder, key, expires)
                 await anyio.to_thread.run_sync(_prepare, job, self._folder.notebook(version.id))
-                return await supervise(self._executor, job, log.append, self._settings.run_timeout)
+                limit = self._settings.run_timeout
+                ended = await supervise(self._executor, job, log.append, limit)
+                outcome = await anyio.to_thread.run_sync(read_outcome, job.outcome)
+                if outcome is not None and outcome.sdk_failure is not None:
+                    raise unusable_sdk(outcome.sdk_failure, folder)
+                return failure_of(outcome, ended.exit, limit if ended.timed_out else None)
         except LocalServerError as error:
             message = f"{error}\n{error.hint}" if error.hint else str(error)
             log.note(message)

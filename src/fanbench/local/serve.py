@@ -20,7 +20,7 @@ import msgspec
 import structlog
 
 from fanbench.errors import LocalServerError
-from fanbench.local.executor import Executor
+from fanbench.local.executor.job import Executor
 from fanbench.local.folder import DataFolder, open_data_folder, write_atomically
 from fanbench.local.settings import Settings
 
@@ -69,7 +69,7 @@ async def serve(settings: Settings, audience: Audience) -> None:
 
 def check_installed() -> None:
     """Raises LocalServerError, naming the extra, where a package of the server is missing."""
-    from fanbench.local.executor.parent import missing_extra
+    from fanbench.local.executor.forkserver_client import missing_extra
 
     for name in ("starlette", "uvicorn", "sqlalchemy", "aiosqlite", "IPython", "kaggle_benchmarks"):
         if importlib.util.find_spec(name) is None:
@@ -130,7 +130,7 @@ class _Running:
 async def _start(settings: Settings, folder: DataFolder, base_url: str) -> AsyncIterator[_Running]:
     """Everything behind the application, started in the order of need and ended in the opposite one."""
     from fanbench.local.app import Activity
-    from fanbench.local.executor.parent import ParentExecutor
+    from fanbench.local.executor.forkserver_client import ForkserverClient
     from fanbench.local.models.pool import ModelPool
     from fanbench.local.proxy.service import ModelProxy
     from fanbench.local.scheduler import Scheduler
@@ -140,8 +140,8 @@ async def _start(settings: Settings, folder: DataFolder, base_url: str) -> Async
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(Store.open(folder.database))
         pool = await stack.enter_async_context(ModelPool(folder, settings.model_idle).running())
-        parent = ParentExecutor(settings.isolation, folder.worker_log)
-        executor = await stack.enter_async_context(parent.running())
+        client = ForkserverClient(settings.isolation, folder.worker_log)
+        executor = await stack.enter_async_context(client.running())
         scheduler = Scheduler(settings, folder, store, pool, executor, base_url)
         await stack.enter_async_context(scheduler.running())
         services = Services(

@@ -1,4 +1,4 @@
-"""What `fanbench serve` was told, resolved once and passed on."""
+"""The options of `fanbench serve`, resolved once and passed on."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+
+from fanbench.local.executor.job import Isolation
 
 DEFAULT_PORT = 7777
 """The port of the TEST endpoint in the vendor's SDK."""
-
-Isolation = Literal["fork", "process"]
 
 
 def default_data_folder() -> Path:

@@ -7,11 +7,15 @@ notebook goes on; a failed assertion is a completed run; a task that is never ru
 from __future__ import annotations
 
 import json
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from fanbench.errors import UsageError
+from fanbench.local.executor.job import Exit, Outcome
 from fanbench.wire.messages import CreationState, RunState
 from fanbench.wire.slugs import slugify
 
@@ -25,6 +29,34 @@ NO_RUN_FILE = (
 class Verdict:
     state: str
     error: str = ""
+
+
+def read_outcome(path: Path) -> Outcome | None:
+    """What the run's process reported about its notebook; None if it died before it could."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Outcome)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def failure_of(outcome: Outcome | None, exit_: Exit, time_limit: float | None) -> str | None:
+    """Why a run failed, with what to do about it; None if its notebook reached its end.
+
+    `time_limit` is in seconds, and given only if the run was stopped because of it.
+    """
+    if time_limit is not None:
+        return f"Timed out: the run was stopped after {time_limit:g} s (the server's --run-timeout)."
+    if outcome is not None:
+        return outcome.error
+    if exit_.lost:
+        return "The run was lost: the parent process of all runs died, was killed or ran out of memory."
+    cause = f"ended with exit code {exit_.code}"
+    if exit_.code < 0:
+        try:
+            cause = f"was killed by {signal.Signals(-exit_.code).name}"
+        except ValueError:  # real-time signals have no name
+            cause = f"was killed by signal {-exit_.code}"
+    return f"The run's process {cause} before the notebook came to its end."
 
 
 def run_files(working: Path) -> list[dict[str, Any]]:

@@ -1,37 +1,42 @@
-"""`check --run`: task files run as `python FILE` would run them, on fresh Model Proxy credentials.
+"""`check --run`: runs task files as `python FILE` would, on fresh Model Proxy credentials.
 
-A file is fine when it ends well and leaves a run file of each task that a push could take, none of them
-errored. What the model answers is no matter: a wrong answer is a result.
+A file passes if it ends well and leaves a run file of each task that a push could use, none of them errored.
+The models' answers do not matter: a wrong answer is a result.
 """
 
 from __future__ import annotations
 
+import codecs
 import importlib.util
 import os
 import re
-import sys
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 import anyio
 import anyio.to_thread
 
-from fanbench._util.concurrency import Done, settle
-from fanbench.errors import FanbenchError, UsageError
+from fanbench._util.concurrency import Done, alone, both, settle
+from fanbench.errors import FanbenchError, OutputError, UsageError
+from fanbench.local.executor.environment import no_proxy
+from fanbench.local.executor.forkserver_client import ForkserverClient
+from fanbench.local.executor.job import Executor, Job
+from fanbench.local.executor.supervise import Ended, supervise
 from fanbench.operations.api import Api
 from fanbench.operations.credentials import ProxyTokens, token_variables
 from fanbench.operations.environment import model_variables
 from fanbench.operations.events import Event, Report, ignore_events
 from fanbench.operations.models import proxy_names
-from fanbench.operations.process import Ended, run_to_end
 from fanbench.operations.run import resolve_models
-from fanbench.operations.scratch import Workplace, workplace
+from fanbench.operations.scratch import Scratch, scratch_folder
 from fanbench.tasks import TaskFile, to_notebook
 from fanbench.tasks.source import parse_python
-from fanbench.wire.messages import BenchmarkModel, ModelProxyToken
+from fanbench.wire.log_lines import Lines
+from fanbench.wire.messages import BenchmarkModel, LogEntry, ModelProxyToken
 from fanbench.wire.slugs import normalize_model
 
 if TYPE_CHECKING:
@@ -42,11 +47,13 @@ __all__ = ["TIMEOUT", "Trial", "TrialBegan", "TrialLine", "TrialOutcome", "proxy
 #: Seconds that a file may take.
 TIMEOUT = 600.0
 
+#: Bytes of a file's output that are kept on disk, and lines that are kept in memory.
+LOG_LIMIT = 64 << 20
+TAIL = 40
+
 TrialOutcome = Literal["recorded", "errored", "nothing", "failed", "timed out"]
 
-_SCRIPT = Path(__file__).with_name("task_process.py")
-
-# How the two clients in the SDK say that the proxy refused their token.
+# How the SDK's two clients report that the proxy refused their token.
 _REFUSED = re.compile(r"AuthenticationError|Error code: 401|401 UNAUTHENTICATED")
 
 
@@ -54,8 +61,8 @@ _REFUSED = re.compile(r"AuthenticationError|Error code: 401|401 UNAUTHENTICATED"
 class Trial:
     """How one file ran. `seconds` is wall time, `exit_code` negative for a signal.
 
-    `missing` are the slugs of the file's tasks that recorded nothing, `tail` the last lines of what it said.
-    `folder` has its files and its output.log, where they were to be kept.
+    `missing` holds the slugs of the file's tasks that recorded nothing, `tail` the last lines of its output.
+    `folder` has its files and its output.log, if they were to be kept.
     """
 
     path: Path
@@ -75,7 +82,7 @@ class Trial:
 
     @property
     def refused(self) -> bool:
-        """Whether it failed because the Model Proxy did not take the token."""
+        """Whether it failed because the Model Proxy did not accept the token."""
         errors = [row.error or "" for row in self.results]
         return not self.ok and any(_REFUSED.search(text) for text in (*errors, *self.tail))
 
@@ -88,7 +95,7 @@ class TrialBegan(Event, frozen=True):
 
 
 class TrialLine(Event, frozen=True):
-    """A file said a line, to stdout or stderr."""
+    """A line of a file's output, from stdout or stderr."""
 
     path: Path
     line: str
@@ -110,177 +117,207 @@ async def try_files(
     report: Report = ignore_events,
     done: Done[Trial] | None = None,
 ) -> list[Trial | FanbenchError]:
-    """Runs each file in a process and an empty folder of its own, `limit` at a time (default: one a core).
+    """Run each file in a process and an empty folder of its own. One outcome per file, in the order given.
 
-    `model`, in any spelling, is the default model and the judge; without it, the server's. Files go with
-    what they left into folders of their own below `output`, else they are deleted. `timeout` is in seconds,
-    for each. With `allow_no_run` a task that records nothing is no failure as long as another one does.
+    `limit` files run at the same time; the default is one per core. `model`, in any spelling, is the default
+    model and the judge; without it, the server's defaults apply. The folders are kept below `output` if that is
+    given, and deleted otherwise. `timeout` is in seconds per file. With `allow_no_run` a task may record nothing
+    as long as another one of its file records something.
 
     Raises:
-        UsageError: the SDK is not installed here, or there is no such model: nothing was run.
-        FanbenchError: the server gives no token, or has no models.
+        UsageError: The SDK is not installed, or the model does not exist. Nothing was run.
+        LocalServerError: Processes cannot be started on this machine.
+        FanbenchError: The server has no models.
     """
     ensure_sdk()
-    available = await client.list_models()
-    chosen = proxy_model(model, available)
-    variables = model_variables(proxy_names(available), {"LLM_DEFAULT": chosen} if chosen else {})
-    rules = _Rules(variables, timeout, output, allow_no_run)
-    tokens = ProxyTokens(client)
-    jobs = [partial(_Attempts(file, rules, tokens, report).run) for file in files]
-    return await settle(jobs, limit=limit or os.cpu_count() or 1, done=done)
+    executor = ForkserverClient("process", log=None)
+    with alone():
+        async with executor.running():
+            _, available = await both(executor.warm_up, client.list_models)
+            chosen = proxy_model(model, available)
+            defaults = {"LLM_DEFAULT": chosen} if chosen else {}
+            runner = _Runner(
+                executor=executor,
+                variables=model_variables(proxy_names(available), defaults),
+                tokens=ProxyTokens(client),
+                timeout=timeout,
+                output=output,
+                allow_no_run=allow_no_run,
+                report=report,
+            )
+            jobs = [partial(runner.run, file) for file in files]
+            return await settle(jobs, limit=limit or os.cpu_count() or 1, done=done)
+    raise AssertionError("unreachable")
 
 
 def ensure_sdk() -> None:
-    """Raises UsageError, naming the extra, where the SDK is not installed."""
+    """Raise UsageError, naming the extra, if the SDK is not installed."""
     for package in ("kaggle_benchmarks", "IPython"):
         if importlib.util.find_spec(package) is None:
             raise UsageError(
-                f"The SDK is not installed here: there is no package {package}.",
-                hint="pip install 'fanbench[local]' brings it",
+                f"The SDK is not installed here: the package {package} is missing.",
+                hint="Run `pip install 'fanbench[local]'`.",
             )
 
 
 def proxy_model(asked: str | None, available: Sequence[BenchmarkModel]) -> str | None:
-    """The name by which the Model Proxy knows the model that a user `asked` for; `None` for no wish.
+    """The Model Proxy's name for the model that the user asked for; None if they asked for none.
 
     Raises:
-        UsageError: there is none, it is not served, or a pattern means several.
+        UsageError: The model does not exist, is not served, or the pattern matches several.
     """
     if asked is None:
         return None
     slugs = resolve_models([asked], available)
     if len(slugs) > 1:
-        raise UsageError(f"{asked} means {len(slugs)} models.", hint="A file runs on one: name it in full.")
+        raise UsageError(f"{asked} matches {len(slugs)} models.", hint="Name one model in full.")
     served = set(proxy_names(available))
     for version in (model.version for model in available if model.version):
         name = version.model_proxy_slug or version.slug
         if normalize_model(version.slug) == slugs[0] and name in served:
             return name
-    raise UsageError(f"The Model Proxy does not serve {asked}.", hint="See: fanbench tasks models")
+    raise UsageError(
+        f"The Model Proxy does not serve {asked}.", hint="Run `fanbench tasks models` to list the models."
+    )
+
+
+def has_magics(source: str) -> bool:
+    """Whether `source` needs IPython because Python alone cannot parse it."""
+    try:
+        parse_python(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return True
+    return False
 
 
 # --- One file -----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Rules:
-    """What all files of one call share."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Runner:
+    """Runs one file after another, on what all files of one call share."""
 
+    executor: Executor
     variables: Mapping[str, str]
+    tokens: ProxyTokens
     timeout: float
     output: Path | None
     allow_no_run: bool
+    report: Report
 
-    @property
-    def model(self) -> str:
-        return self.variables["LLM_DEFAULT"]
-
-
-class _Attempts:
-    """Runs one file; a second time where the token was refused that it had."""
-
-    def __init__(self, file: TaskFile, rules: _Rules, tokens: ProxyTokens, report: Report) -> None:
-        self._file = file
-        self._rules = rules
-        self._tokens = tokens
-        self._report = report
-
-    async def run(self) -> Trial:
-        token = await self._tokens.get(lasting=self._rules.timeout)
-        self._report(TrialBegan(self._file.path, self._rules.model))
-        async with workplace(self._rules.output) as place:
-            trial = await self._attempt(place, token)
+    async def run(self, file: TaskFile) -> Trial:
+        """Run the file, a second time if its token was refused."""
+        token = await self.tokens.get(lasting=self.timeout)
+        self.report(TrialBegan(file.path, self.variables["LLM_DEFAULT"]))
+        async with scratch_folder(self.output) as scratch:
+            trial = await self._attempt(file, scratch, token)
             if trial.refused:
-                await anyio.to_thread.run_sync(place.clear)
-                trial = await self._attempt(place, await self._tokens.replace(token))
-            return await anyio.to_thread.run_sync(_kept, trial, place)
+                await anyio.to_thread.run_sync(scratch.clear)
+                trial = await self._attempt(file, scratch, await self.tokens.replace(token))
+            return await anyio.to_thread.run_sync(_keep, trial, scratch)
 
-    async def _attempt(self, place: Workplace, token: ModelProxyToken) -> Trial:
-        begun = anyio.current_time()
-        ended = await run_to_end(
-            await anyio.to_thread.run_sync(self._command, place),
-            folder=place.working,
-            environment=_environment(self._rules.variables, token),
-            log=place.log,
-            timeout=self._rules.timeout,
-            say=lambda line: self._report(TrialLine(self._file.path, line)),
+    async def _attempt(self, file: TaskFile, scratch: Scratch, token: ModelProxyToken) -> Trial:
+        job = Job(
+            folder=str(scratch.root),
+            environment=_environment(self.variables, token),
+            script=str(file.path.absolute()),
         )
+        if has_magics(file.source):
+            await anyio.to_thread.run_sync(
+                partial(job.source.write_text, to_notebook(file.source), encoding="utf-8")
+            )
+        begun = anyio.current_time()
+        try:
+            with scratch.log.open("wb", buffering=0) as log:
+                output = _Output(log, lambda line: self.report(TrialLine(file.path, line)))
+                with alone():
+                    ended = await supervise(
+                        self.executor, job, output.append, self.timeout, streams=["output"]
+                    )
+        except OSError as error:
+            raise OutputError(
+                f"The output of the file cannot be kept: {error.strerror or error}.",
+                hint="Name a folder that has room for it with -o DIR or TMPDIR=DIR.",
+            ) from None
         seconds = anyio.current_time() - begun
-        return await anyio.to_thread.run_sync(self._judged, place, ended, seconds)
+        judge = partial(self._judge, file, scratch, seconds, ended, tuple(output.tail))
+        return await anyio.to_thread.run_sync(judge)
 
-    def _command(self, place: Workplace) -> partial[list[str]]:
-        notebook = []
-        if has_magics(self._file.source):
-            place.notebook.write_text(to_notebook(self._file.source), encoding="utf-8")
-            notebook = [str(place.notebook)]
-        return partial(_command, os.path.abspath(self._file.path), notebook)
-
-    def _judged(self, place: Workplace, ended: Ended, seconds: float) -> Trial:
+    def _judge(
+        self, file: TaskFile, scratch: Scratch, seconds: float, ended: Ended, tail: tuple[str, ...]
+    ) -> Trial:
         from fanbench.results import read_results
 
-        found = read_results([place.working])
+        found = read_results([scratch.working])
         recorded = {row.task for row in found.runs}
-        missing = tuple(task.slug for task in self._file.pushable if task.slug not in recorded)
-        trial = Trial(
-            self._file.path,
-            self._rules.model,
-            "recorded",
-            seconds,
-            ended.code,
-            found.runs,
-            found.problems,
-            missing,
-            ended.tail,
+        missing = tuple(task.slug for task in file.pushable if task.slug not in recorded)
+        outcome: TrialOutcome = "recorded"
+        if ended.timed_out:
+            outcome = "timed out"
+        elif any(row.errored for row in found.runs):
+            outcome = "errored"
+        elif ended.exit.code or found.problems:
+            outcome = "failed"
+        elif not found.runs or (missing and not self.allow_no_run):
+            outcome = "nothing"
+        return Trial(
+            path=file.path,
+            model=self.variables["LLM_DEFAULT"],
+            outcome=outcome,
+            seconds=seconds,
+            exit_code=ended.exit.code,
+            results=found.runs,
+            problems=found.problems,
+            missing=missing,
+            tail=tail,
         )
-        return replace(
-            trial, outcome=_outcome(trial, timed_out=ended.timed_out, lenient=self._rules.allow_no_run)
-        )
 
 
-def _outcome(trial: Trial, *, timed_out: bool, lenient: bool) -> TrialOutcome:
-    if timed_out:
-        return "timed out"
-    if any(row.errored for row in trial.results):
-        return "errored"
-    if trial.exit_code or trial.problems:
-        return "failed"
-    return "nothing" if not trial.results or (trial.missing and not lenient) else "recorded"
-
-
-def _kept(trial: Trial, place: Workplace) -> Trial:
-    """The trial with its files in their final place."""
-    folder = place.keep(trial.path.stem)
+def _keep(trial: Trial, scratch: Scratch) -> Trial:
+    """Move the files to their final place, and let the trial name that."""
+    folder = scratch.keep(trial.path.stem)
     if folder is None:
         return trial
     results = tuple(
-        replace(row, path=folder / row.path.relative_to(place.working))
-        if row.path.is_relative_to(place.working)
+        replace(row, path=folder / row.path.relative_to(scratch.working))
+        if row.path.is_relative_to(scratch.working)
         else row
         for row in trial.results
     )
     return replace(trial, folder=folder, results=results)
 
 
-def _command(file: str, notebook: Sequence[str], lifeline: int) -> list[str]:
-    return [sys.executable, "-P", str(_SCRIPT), str(lifeline), file, *notebook]
-
-
 def _environment(variables: Mapping[str, str], token: ModelProxyToken) -> dict[str, str]:
-    """Ours, as `python FILE` would have it, and the proxy's variables instead of any that are there."""
+    """Our environment, as for `python FILE`, with the Model Proxy's variables in place of any others."""
     passed = {name: value for name, value in os.environ.items() if name != "LLM_DEFAULT_JUDGE"}
     fixed = {
         "PYTHONUNBUFFERED": "1",
         "PYTHONIOENCODING": "utf-8:backslashreplace",
-        # Or an HTTP proxy of this machine would be asked for a Model Proxy that is on it, too.
-        "NO_PROXY": ",".join(filter(None, ["127.0.0.1,localhost", passed.get("NO_PROXY", "")])),
+        "NO_PROXY": no_proxy(passed),
     }
     return passed | dict(variables) | token_variables(token) | fixed
 
 
-def has_magics(source: str) -> bool:
-    """Whether it takes IPython to run `source`, which can be read: so Python alone cannot."""
-    try:
-        parse_python(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return True
-    return False
+class _Output:
+    """Writes a file's output to disk, up to a limit, and reports it line by line."""
+
+    def __init__(self, log: BinaryIO, report_line: Callable[[str], None]) -> None:
+        self.tail: deque[str] = deque(maxlen=TAIL)
+        self._log = log
+        self._report_line = report_line
+        self._room = LOG_LIMIT
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._lines = Lines()
+
+    def append(self, _stream: str, data: bytes) -> None:
+        lines = self._lines.feed(LogEntry(data=self._decoder.decode(data)))
+        if not data:
+            lines += self._lines.flush()
+        self.tail.extend(lines)
+        for line in lines:
+            self._report_line(line)
+        if self._room > 0:
+            self._room -= len(data)
+            self._log.write(data)
+            if self._room <= 0:
+                self._log.write(b"\n[the output continues, but is not kept]\n")

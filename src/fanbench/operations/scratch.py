@@ -1,4 +1,4 @@
-"""The folder that a trial of a task file works in: empty at first, kept or deleted in the end."""
+"""The folder in which `check --run` runs a file: empty at first, kept or deleted at the end."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ import anyio.to_thread
 
 from fanbench.errors import OutputError
 
-__all__ = ["Workplace", "workplace"]
+__all__ = ["Scratch", "scratch_folder"]
 
-#: A folder that begins with a dot is under way, for the reader of results as well.
+# Readers of results skip folders that begin with a dot: those are in progress.
 _PREFIX = ".fanbench-check-"
 
 
 @dataclass(frozen=True, slots=True)
-class Workplace:
-    """`root` is ours; the file runs in `working`, which goes to a folder below `output` in the end."""
+class Scratch:
+    """`root` is deleted at the end. The file runs in `working`, which may be moved to a folder below `output`."""
 
     root: Path
     output: Path | None
@@ -36,62 +36,53 @@ class Workplace:
     def log(self) -> Path:
         return self.root / "output.log"
 
-    @property
-    def notebook(self) -> Path:
-        return self.root / "source.ipynb"
-
     def clear(self) -> None:
-        """For another attempt."""
+        """Empty the working folder for another attempt."""
         shutil.rmtree(self.working)
         self.working.mkdir()
 
     def keep(self, name: str) -> Path | None:
-        """The folder with all files and the log: `name`, `name-2`, … Nothing that is there is touched."""
+        """Move the files and the log to `output/NAME`, or `NAME-2` and so on; existing folders are not touched."""
         if self.output is None:
             return None
         try:
             self.log.replace(self.working / self.log.name)
-            return _renamed(self.working, self.output, name)
+            for number in count(1):
+                target = self.output / (name if number == 1 else f"{name}-{number}")
+                try:
+                    target.mkdir()  # reserves the name; a rename may replace an empty folder
+                except FileExistsError:
+                    continue
+                return self.working.rename(target)
         except OSError as error:
             raise OutputError(f"Cannot keep the files in {self.output}: {error.strerror}.") from None
-
-
-def _renamed(folder: Path, output: Path, name: str) -> Path:
-    for number in count(1):
-        target = output / (name if number == 1 else f"{name}-{number}")
-        try:
-            target.mkdir()  # an empty folder may be replaced by a rename, and nobody else takes it now
-        except FileExistsError:
-            continue
-        return folder.rename(target)
-    raise AssertionError  # pragma: no cover - there are numbers enough
+        raise AssertionError("unreachable")
 
 
 @asynccontextmanager
-async def workplace(output: Path | None) -> AsyncGenerator[Workplace, None]:
-    """A new one, deleted at the end but for what was kept.
+async def scratch_folder(output: Path | None) -> AsyncGenerator[Scratch, None]:
+    """A new folder, deleted at the end except for what was kept.
 
     Raises:
-        OutputError: it cannot be made.
+        OutputError: The folder cannot be created.
     """
-    place = await anyio.to_thread.run_sync(_made, output)
+
+    def create() -> Scratch:
+        try:
+            if output is not None:
+                output.mkdir(parents=True, exist_ok=True)
+            scratch = Scratch(Path(tempfile.mkdtemp(prefix=_PREFIX, dir=output)).absolute(), output)
+            scratch.working.mkdir()
+        except OSError as error:
+            where = output or "the folder for temporary files"
+            raise OutputError(
+                f"Cannot write to {where}: {error.strerror}.", hint="Name another folder with -o DIR."
+            ) from None
+        return scratch
+
+    scratch = await anyio.to_thread.run_sync(create)
     try:
-        yield place
+        yield scratch
     finally:
         with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(lambda: shutil.rmtree(place.root, ignore_errors=True))
-
-
-def _made(output: Path | None) -> Workplace:
-    try:
-        if output is not None:
-            output.mkdir(parents=True, exist_ok=True)
-        root = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=output))
-        place = Workplace(root.absolute(), output)
-        place.working.mkdir()
-    except OSError as error:
-        where = output or "the folder for temporary files"
-        raise OutputError(
-            f"Cannot write to {where}: {error.strerror}.", hint="Name another folder with -o."
-        ) from None
-    return place
+            await anyio.to_thread.run_sync(lambda: shutil.rmtree(scratch.root, ignore_errors=True))

@@ -1,25 +1,36 @@
-"""What a run's process is told, and what it leaves behind. Plain JSON: it crosses a process boundary."""
+"""What is asked of a run process, and what it reports back. Plain JSON: it crosses a process boundary."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal, Protocol
 
 import msgspec
 
+__all__ = ["Executor", "Exit", "Isolation", "Job", "Outcome", "RunProcess"]
+
+Isolation = Literal["fork", "process"]
+"""Whether a run is a fork of a process that has imported the SDK, or a new Python."""
+
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """One execution of one notebook.
+    """One execution of a notebook, or of a task file.
 
-    `folder` holds `working/` (the run's current folder; its files are the run's output) and, beside it, what the
-    run's code should not see as output: the source notebook, the executed one, the outcome.
+    `folder` holds `working/` (the current folder of the run; its files are the run's output) and, beside it,
+    what the run's code must not mistake for output: the source notebook, the executed one, the outcome.
     """
 
     folder: str
     environment: dict[str, str]
     memory_mb: int = 0
-    """The most memory of its own that the process may take, in MB; 0 for no limit."""
+    """The most memory that the process may allocate, in MB; 0 for no limit."""
     datasets: dict[str, str] = {}
-    """Folder below `/kaggle/input` → the real folder that it stands for."""
+    """Folder below `/kaggle/input` → the real folder behind it."""
+    script: str = ""
+    """The absolute path of a task file to run as `python FILE` would, instead of the notebook.
+
+    If there is a source notebook too, its cells run in the file's place, in IPython.
+    """
 
     @property
     def working(self) -> Path:
@@ -39,12 +50,12 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What the process itself says of the run; missing where it died before it could."""
+    """What the process itself reports about a notebook; missing if it died before it could."""
 
     error: str | None = None
     """The traceback of the cell that failed."""
     sdk_failure: str | None = None
-    """The traceback of the SDK's import, where that failed."""
+    """The traceback of the SDK's import, if that failed."""
 
 
 class Exit(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,4 +63,25 @@ class Exit(msgspec.Struct, frozen=True, kw_only=True):
 
     code: int
     lost: bool = False
-    """Its parent died, and it with it."""
+    """The forkserver died and took the process with it."""
+
+
+class RunProcess(Protocol):
+    @property
+    def pid(self) -> int:
+        """Also the id of its process group."""
+
+    async def wait(self) -> Exit: ...
+
+
+class Executor(Protocol):
+    async def start(self, job: Job, stdout: int, stderr: int) -> RunProcess:
+        """Start the job's process with its output going to the two descriptors, which stay the caller's.
+
+        Raises:
+            LocalServerError: Processes cannot be started here; the hint has the remedy.
+        """
+        ...
+
+    async def warm_up(self) -> None:
+        """Prepare for the first run. Raises what `start` raises."""

@@ -1,25 +1,27 @@
 """The real SDK `kaggle-benchmarks`, imported once and pointed at a run's model afterwards.
 
-The SDK reads its environment when it is imported. A process that is forked from a parent that has imported it
-already must therefore make anew what depends on the run: the models behind `kbench.llm`, `judge_llm`, `llms`.
+The SDK reads its environment when it is imported. A process forked after that import must therefore recreate what
+depends on the run: the models behind `kbench.llm`, `judge_llm` and `llms`.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from fanbench.local.executor.notebook import Recorder, record_streams
 
 FIXED_ENVIRONMENT = {
-    # Without RUN, showing a Run asks for jupyter_bokeh.
+    # Without RUN, showing a Run needs jupyter_bokeh.
     "BENCHMARK_MODE": "RUN",
     "BENCHMARK_CONSOLE_UI": "true",
     "BENCHMARK_CONSOLE_COLOR": "false",
-    # As on Kaggle: an exception in a task goes into the run file, the notebook goes on.
+    # As on Kaggle: an exception in a task goes into the run file, and the notebook continues.
     "KAGGLE_KERNEL_RUN_TYPE": "batch",
     "OPENBLAS_NUM_THREADS": "1",
     "PYTHONUNBUFFERED": "1",
@@ -27,9 +29,9 @@ FIXED_ENVIRONMENT = {
 
 
 class LazyModels(dict[str, Any]):
-    """`kbench.llms`: every model that there is, each made when it is first asked for.
+    """`kbench.llms`: all models by name, each created when it is first looked up.
 
-    Making one costs an HTTP client and its TLS context; a task uses one or two of perhaps a hundred.
+    Creating one costs an HTTP client and its TLS context; a task uses one or two of perhaps a hundred.
     """
 
     def __init__(self, names: list[str], load: Callable[[str], Any]) -> None:
@@ -56,7 +58,7 @@ class LazyModels(dict[str, Any]):
 
 @dataclass(frozen=True)
 class Kit:
-    """What a run's process needs and what is slow to make: the SDK, the shell, the recorded streams."""
+    """The parts of a run process that are slow to create."""
 
     sdk: Any
     shell: Any
@@ -64,29 +66,32 @@ class Kit:
 
 
 def make_kit() -> Kit:
+    """Import the SDK as on Kaggle: with the fixed environment, and without anybody's `.env` file."""
     recorders = record_streams()
-    return Kit(import_sdk(), make_shell(), recorders)
+    os.environ.update(FIXED_ENVIRONMENT)
+    with without_env_file():
+        import kaggle_benchmarks
+    return Kit(kaggle_benchmarks, make_shell(), recorders)
 
 
-def import_sdk() -> Any:
-    """Import the SDK as it is on Kaggle: with the fixed environment and without anybody's `.env`.
+@contextmanager
+def without_env_file() -> Iterator[None]:
+    """Import the SDK in this block to keep it from loading a `.env` file.
 
-    The SDK loads the nearest `.env` above its own files and lets it override the environment. That file is
-    for people who run `python task.py`; here it would point every run at somebody else's model.
+    At its import it loads the nearest `.env` above its own files and lets it override the environment. In a run
+    that would replace the model and its fresh credentials by whatever somebody once wrote down.
     """
     import dotenv
 
-    os.environ.update(FIXED_ENVIRONMENT)
     find, dotenv.find_dotenv = dotenv.find_dotenv, lambda *_args, **_options: ""
     try:
-        import kaggle_benchmarks
+        yield
     finally:
         dotenv.find_dotenv = find
-    return kaggle_benchmarks
 
 
 def point_at_environment(sdk: Any) -> None:
-    """Make the models that the environment of now names."""
+    """Create the models that the current environment names."""
     models = sdk.kaggle
     sdk.config.continue_with_exceptions = True
     sdk.llm = models.load_default_model()
@@ -95,12 +100,12 @@ def point_at_environment(sdk: Any) -> None:
     available = [name for name in os.environ.get("LLMS_AVAILABLE", "").split(",") if name]
     sdk.llms = LazyModels(available, models.load_model)
     if (numpy := sys.modules.get("numpy")) is not None:
-        # Or every fork of the same parent would draw the same "random" numbers.
+        # Otherwise all forks of the same parent would draw the same "random" numbers.
         numpy.random.seed()
 
 
 def make_shell() -> Any:
-    """An IPython shell without history, colours or prompts. Its `displayhook.show` takes what cells display."""
+    """An IPython shell without history, colours or prompts. `displayhook.show` receives what cells display."""
     from IPython.core.displayhook import DisplayHook
     from IPython.core.interactiveshell import InteractiveShell
     from traitlets.config import Config
@@ -120,9 +125,7 @@ def make_shell() -> Any:
 
 
 def _choose(line: str) -> None:
-    """`%choose TASK`: keep the files of this task only, as on Kaggle, in the working folder."""
-    from pathlib import Path
-
+    """`%choose TASK`: as on Kaggle, keep only this task's files in the working folder."""
     from IPython.core.getipython import get_ipython
     from kaggle_benchmarks.utils import normalize_name
 

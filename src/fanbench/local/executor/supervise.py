@@ -1,83 +1,92 @@
-"""One run from start to end, whatever it does: its log, its time limit, and no process left behind."""
+"""One run from start to end, whatever it does: its output, its time limit, and no process left behind."""
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 
 import anyio
-import msgspec
 
-from fanbench.local.executor import Executor, RunProcess
-from fanbench.local.executor.job import Exit, Job, Outcome
-from fanbench.local.executor.parent import unusable_sdk
+from fanbench.local.executor.job import Executor, Exit, Job, RunProcess
+
+__all__ = ["Append", "Ended", "supervise"]
 
 GRACE = 3.0
-"""Seconds between the polite stop (SIGINT, so that the notebook is still written) and the kill."""
+"""Seconds between the polite stop (SIGINT, so that a notebook is still written) and SIGKILL."""
 
 DRAIN = 5.0
-"""Seconds for the last output of a run that has ended."""
+"""Seconds to read the last output of a run that has ended."""
 
 _CHUNK = 1 << 16
 
 Append = Callable[[str, bytes], None]
+"""Receives the output: the stream's name and bytes, empty at the end of the stream."""
 
 
-async def supervise(executor: Executor, job: Job, append: Append, time_limit: float | None) -> str | None:
-    """Run `job`, giving its output to `append(stream, bytes)`; what went wrong with it, `None` if nothing did.
+@dataclass(frozen=True, slots=True)
+class Ended:
+    exit: Exit
+    timed_out: bool
 
-    However this ends, also by cancellation, no process of the run is left.
+
+async def supervise(
+    executor: Executor,
+    job: Job,
+    append: Append,
+    time_limit: float | None,
+    *,
+    streams: Sequence[str] = ("stdout", "stderr"),
+) -> Ended:
+    """Run `job` to its end, or stop it after `time_limit` seconds. However this ends, no process of it is left.
+
+    Its output goes to `append`, by the names in `streams`; with one name, stdout and stderr share one pipe.
 
     Raises:
-        LocalServerError: the process could not be started.
+        LocalServerError: The process could not be started.
     """
-    with _Pipes() as pipes:
-        process = await executor.start(job, pipes.writers[0], pipes.writers[1])
-        pipes.close_writers()
+    async with _started(executor, job, append, streams) as process:
+        with anyio.move_on_after(time_limit):
+            return Ended(await process.wait(), timed_out=False)
+        signal_group(process, signal.SIGINT)
+        with anyio.move_on_after(GRACE):
+            return Ended(await process.wait(), timed_out=True)
+        signal_group(process, signal.SIGKILL)
+        return Ended(await process.wait(), timed_out=True)
+
+
+@asynccontextmanager
+async def _started(
+    executor: Executor, job: Job, append: Append, streams: Sequence[str]
+) -> AsyncIterator[RunProcess]:
+    """The job's process, its output read all the while. At the end it is killed, if it still lives."""
+    pipes = [os.pipe() for _ in streams]
+    readers, writers = [reader for reader, _ in pipes], [writer for _, writer in pipes]
+    try:
+        try:
+            process = await executor.start(job, writers[0], writers[-1])
+        finally:
+            for writer in writers:  # while we hold one, its reader never sees the end
+                os.close(writer)
         async with anyio.create_task_group() as pumps:
-            for name, reader in zip(("stdout", "stderr"), pipes.readers, strict=True):
+            for name, reader in zip(streams, readers, strict=True):
                 pumps.start_soon(_pump, reader, name, append)
             try:
-                timed_out, exit_ = await _wait(process, time_limit)
+                yield process
             finally:
                 with anyio.CancelScope(shield=True):
-                    _signal_group(process.pid, signal.SIGKILL)
-                    with anyio.move_on_after(GRACE):
-                        await process.wait()
-                # What is in the pipes is read in no time. Where orphans are not adopted, one may hold them open.
+                    await _kill(process)
+                # Pipes are drained in no time. Where orphans are not adopted, one may hold a pipe open.
                 pumps.cancel_scope.deadline = anyio.current_time() + DRAIN
-    outcome = _read_outcome(job)
-    if outcome is not None and outcome.sdk_failure is not None:
-        raise unusable_sdk(outcome.sdk_failure, Path(job.folder))
-    return verdict(outcome, exit_, time_limit if timed_out else None)
-
-
-class _Pipes:
-    def __init__(self) -> None:
-        pairs = [os.pipe(), os.pipe()]
-        self.readers = [reader for reader, _ in pairs]
-        self.writers = [writer for _, writer in pairs]
-        for reader in self.readers:
-            os.set_blocking(reader, False)
-
-    def close_writers(self) -> None:
-        """Or the readers would never see the end."""
-        while self.writers:
-            os.close(self.writers.pop())
-
-    def __enter__(self) -> _Pipes:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close_writers()
-        for reader in self.readers:
+    finally:
+        for reader in readers:
             os.close(reader)
 
 
 async def _pump(reader: int, name: str, append: Append) -> None:
+    os.set_blocking(reader, False)
     while True:
         await anyio.wait_readable(reader)
         data = os.read(reader, _CHUNK)
@@ -86,44 +95,16 @@ async def _pump(reader: int, name: str, append: Append) -> None:
             return
 
 
-async def _wait(process: RunProcess, time_limit: float | None) -> tuple[bool, Exit]:
-    """Whether it had to be stopped, and how it ended."""
-    with anyio.move_on_after(time_limit):
-        return False, await process.wait()
-    _signal_group(process.pid, signal.SIGINT)
+async def _kill(process: RunProcess) -> None:
+    """Kill the process and its group, again and again: one that has just been forked has no group yet."""
     with anyio.move_on_after(GRACE):
-        return True, await process.wait()
-    _signal_group(process.pid, signal.SIGKILL)
-    return True, await process.wait()
+        while True:
+            signal_group(process, signal.SIGKILL)
+            with anyio.move_on_after(0.1):
+                await process.wait()
+                return
 
 
-def _signal_group(pid: int, number: signal.Signals) -> None:
+def signal_group(process: RunProcess, number: signal.Signals) -> None:
     with suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, number)
-
-
-def _read_outcome(job: Job) -> Outcome | None:
-    try:
-        return msgspec.json.decode(job.outcome.read_bytes(), type=Outcome)
-    except (OSError, msgspec.DecodeError):
-        return None
-
-
-def verdict(outcome: Outcome | None, exit_: Exit, time_limit: float | None) -> str | None:
-    """What went wrong with a run, in words that say what to do; `None` if its notebook came to its end."""
-    if time_limit is not None:
-        return f"Timed out: the run was stopped after {time_limit:g} s (the server's --run-timeout)."
-    if outcome is not None:
-        return outcome.error
-    if exit_.lost:
-        return "The run was lost: the parent of all runs died, killed by somebody or for want of memory."
-    if exit_.code < 0:
-        return f"The run's process was killed by {_name(-exit_.code)} before the notebook came to its end."
-    return f"The run's process ended with exit code {exit_.code} before the notebook came to its end."
-
-
-def _name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # real-time signals have no name
-        return f"signal {number}"
+        os.killpg(process.pid, number)

@@ -1,12 +1,12 @@
-"""The parent of all runs: forks a child for each, and sees that nothing of a run outlives it.
+"""The parent of all run processes: forks one per job, and lets nothing of a run outlive it.
 
-With `fork` it imports the SDK first, which takes 2 to 2.5 s and 150 MB; a fork of a process that has done so takes
-milliseconds and shares those pages. With `process` it imports nothing, and each child starts a new Python.
+With isolation "fork" it first imports the SDK, which takes 2 to 2.5 s and 150 MB; its forks then start in
+milliseconds and share those pages. With "process" it imports nothing, and each fork executes a new Python.
 
-The server talks to this program over a Unix socket (its file descriptor's number is the first argument): it sends a
-Job as one line of JSON together with two file descriptors, for the run's stdout and stderr; it is answered with the
-pid, and later, in any order, with how each child ended. When the server goes away, by whatever death, the socket
-closes, and the children go too.
+The client (`forkserver_client`) talks to this program over a Unix socket whose descriptor number is the first
+argument. It sends a Job as one line of JSON, together with two file descriptors for the run's stdout and stderr.
+The answer is the process id and later, in any order, how each run ended. When the client goes away, however it
+died, the socket closes and all runs are killed.
 
 No thread may run in this program: a fork copies only the thread that forks.
 """
@@ -26,10 +26,10 @@ from typing import NoReturn
 
 import msgspec
 
-from fanbench.local.executor.child import die_with_parent, leave, run_job
+from fanbench.local.executor.child import leave, run_job
 from fanbench.local.executor.job import Job
-from fanbench.local.executor.orphans import adopt_orphans, children
 from fanbench.local.executor.sdk import Kit, make_kit
+from fanbench.local.executor.subreaper import adopt_orphans, children, die_with_parent
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
@@ -45,7 +45,7 @@ class Refused(msgspec.Struct, frozen=True, tag="refused"):
 
 
 class Ended(msgspec.Struct, frozen=True, tag="ended"):
-    """Sent when nothing of the run is left."""
+    """Sent once no process of the run is left."""
 
     pid: int
     code: int
@@ -54,18 +54,22 @@ class Ended(msgspec.Struct, frozen=True, tag="ended"):
 Notice = Ready | Started | Refused | Ended
 
 
-class Zygote:
-    """Forks on request, reaps, reports. Without a `kit`, a child is a new Python."""
+class Forkserver:
+    """Forks on request, reaps, reports. Without a `kit`, each run is a new Python."""
 
     def __init__(self, control: socket.socket, kit: Kit | None) -> None:
         self._control = control
         self._kit = kit
         self._runs: set[int] = set()
-        self._buffer = b""
+        # Readable as soon as a child has ended.
         self._wakeup, self._wakeup_writer = socket.socketpair()
+        for end in (self._wakeup, self._wakeup_writer):
+            end.setblocking(False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(self._wakeup_writer.fileno(), warn_on_full_buffer=False)
 
     def serve(self) -> None:
-        self._wake_on_children()
+        """Serve until the client is gone; then kill all runs."""
         selector = selectors.DefaultSelector()
         selector.register(self._control, selectors.EVENT_READ)
         selector.register(self._wakeup, selectors.EVENT_READ)
@@ -74,50 +78,43 @@ class Zygote:
                 if key.fileobj is self._wakeup:
                     self._wakeup.recv(4096)
                     self._reap()
-                elif not self._receive():
+                    continue
+                request = self._receive()
+                if request is None:
                     self._kill_all()
                     return
+                self._start(*request)
 
-    def _wake_on_children(self) -> None:
-        """Make a socket readable when a child has ended."""
-        for end in (self._wakeup, self._wakeup_writer):
-            end.setblocking(False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.set_wakeup_fd(self._wakeup_writer.fileno(), warn_on_full_buffer=False)
-
-    def _receive(self) -> bool:
-        """Take one message; False when the server is gone."""
-        data, descriptors, _, _ = socket.recv_fds(self._control, 1 << 20, 2)
-        if not data:
-            return False
-        self._buffer += data
-        while not self._buffer.endswith(b"\n"):
+    def _receive(self) -> tuple[Job, list[int]] | None:
+        """The next job with its two descriptors; None once the client is gone."""
+        line, descriptors, _, _ = socket.recv_fds(self._control, 1 << 20, 2)
+        while line and not line.endswith(b"\n"):
             more = self._control.recv(1 << 20)
-            if not more:
-                return False
-            self._buffer += more
-        line, self._buffer = self._buffer, b""
-        self._start(msgspec.json.decode(line, type=Job), descriptors)
-        return True
+            line = line + more if more else b""
+        return (msgspec.json.decode(line, type=Job), descriptors) if line else None
 
     def _start(self, job: Job, descriptors: list[int]) -> None:
         try:
             pid = os.fork()
         except OSError as error:
-            say(self._control, Refused(str(error)))
+            send(self._control, Refused(str(error)))
         else:
             if pid == 0:
                 self._become_run(job, descriptors)
             self._runs.add(pid)
-            say(self._control, Started(pid))
+            send(self._control, Started(pid))
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
 
     def _become_run(self, job: Job, descriptors: list[int]) -> NoReturn:
+        """In the child, which never returns from here."""
         code = 70
         try:
             os.setsid()
+            die_with_parent()
+            # While the run lives, its orphans are its own. When it ends they come to us, and are killed.
+            adopt_orphans()
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -127,7 +124,7 @@ class Zygote:
                 os.dup2(descriptor, target)
                 os.close(descriptor)
             if self._kit is None:
-                _exec_fresh(job)
+                _execute(job)
             gc.enable()
             code = run_job(job, self._kit)
         finally:
@@ -145,16 +142,16 @@ class Zygote:
         if ended:
             self._kill_strays()
         for notice in ended:
-            say(self._control, notice)
+            send(self._control, notice)
 
     def _kill_strays(self) -> None:
-        """Kill what runs left. A run adopts its own orphans as long as it lives: what has come to us is of none."""
+        """Kill what ended runs have left. A living run adopts its own orphans, so these belong to none."""
         while strays := [pid for pid in children(os.getpid()) if pid not in self._runs]:
             for pid in strays:
                 _kill(pid)
 
     def _kill_all(self) -> None:
-        for pid in [*self._runs]:
+        for pid in self._runs:
             with suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
             _kill(pid)
@@ -169,19 +166,24 @@ def _kill(pid: int) -> None:
         os.waitpid(pid, 0)
 
 
-def _exec_fresh(job: Job) -> NoReturn:
-    """Become a new Python that runs the job. It comes by stdin: arguments can be seen by everybody."""
-    with tempfile.TemporaryFile() as file:
-        file.write(msgspec.json.encode(job))
-        file.seek(0)
-        os.dup2(file.fileno(), 0)
+def _execute(job: Job) -> NoReturn:
+    """Become a new Python that runs the job."""
+    if job.script:
+        words = ["fanbench.local.executor.script", job.script]
+        words += [str(job.source)] if job.source.exists() else []
+    else:
+        words = ["fanbench.local.executor.child"]
+        # The job goes through stdin: arguments are visible to every user of the machine.
+        with tempfile.TemporaryFile() as file:
+            file.write(msgspec.json.encode(job))
+            file.seek(0)
+            os.dup2(file.fileno(), 0)
     os.chdir(job.working)
-    # -P: the working folder is the task's, and may have a module of any name.
-    command = [sys.executable, "-P", "-m", "fanbench.local.executor.child"]
-    os.execve(sys.executable, command, job.environment)  # noqa: S606
+    # -P: the working folder belongs to the task, and may contain a module of any name.
+    os.execve(sys.executable, [sys.executable, "-P", "-m", *words], job.environment)  # noqa: S606
 
 
-def say(control: socket.socket, notice: Notice) -> None:
+def send(control: socket.socket, notice: Notice) -> None:
     control.sendall(msgspec.json.encode(notice) + b"\n")
 
 
@@ -189,18 +191,18 @@ def main() -> None:
     control, isolation = socket.socket(fileno=int(sys.argv[1])), sys.argv[2]
     die_with_parent()
     adopt_orphans()
-    # Ctrl-C is the server's to handle, which has blocked it until here.
+    # The client handles Ctrl-C; it has blocked the signal until here.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     try:
         kit = make_kit() if isolation == "fork" else None
-    except BaseException:  # noqa: BLE001 - a broken install raises anything; the server turns it into a hint
-        say(control, Ready(traceback.format_exc()))
+    except BaseException:  # noqa: BLE001 - a broken install raises anything; the client turns it into a hint
+        send(control, Ready(traceback.format_exc()))
         return
     gc.collect()
-    gc.freeze()  # what is here now stays: children need not walk it, and so not copy its pages
-    say(control, Ready())
-    Zygote(control, kit).serve()
+    gc.freeze()  # what exists now stays: children need not traverse it, and so do not copy its pages
+    send(control, Ready())
+    Forkserver(control, kit).serve()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The environment that a run's code sees: what it needs, and nothing of the server's secrets."""
+"""The environment that a run's code sees: what it needs, and none of the server's secrets."""
 
 from __future__ import annotations
 
@@ -22,6 +22,11 @@ _PASSED_ON_PREFIXES = (
 )
 
 
+def no_proxy(outside: Mapping[str, str]) -> str:
+    """`NO_PROXY` with this machine added: a Model Proxy that runs here is not behind the HTTP proxy."""
+    return ",".join(filter(None, ["127.0.0.1,localhost", outside.get("NO_PROXY", "")]))
+
+
 def run_environment(
     *,
     proxy_url: str,
@@ -33,18 +38,17 @@ def run_environment(
     extra: Iterable[str] = (),
     outside: Mapping[str, str] = os.environ,
 ) -> dict[str, str]:
-    """What Kaggle sets for a notebook of a benchmark task, on top of the harmless part of `outside`."""
+    """The variables that Kaggle sets for a task's notebook, on top of the harmless part of `outside`."""
     wanted = {*_PASSED_ON, *extra}
     passed = {k: v for k, v in outside.items() if k in wanted or k.startswith(_PASSED_ON_PREFIXES)}
-    # `!pip` and `!python` must be those of this environment.
+    # `!pip` and `!python` must be the ones of this environment.
     path = os.pathsep.join([str(Path(sys.executable).parent), outside.get("PATH", os.defpath)])
     return (
         passed
         | FIXED_ENVIRONMENT
         | {
             "PATH": path,
-            # Or an HTTP proxy of this machine would be asked for the Model Proxy beside us.
-            "NO_PROXY": ",".join(filter(None, ["127.0.0.1,localhost", outside.get("NO_PROXY", "")])),
+            "NO_PROXY": no_proxy(outside),
             "PYTHONUTF8": "1",
             "MODEL_PROXY_URL": proxy_url,
             "MODEL_PROXY_API_KEY": proxy_key,

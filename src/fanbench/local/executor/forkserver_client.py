@@ -1,0 +1,232 @@
+"""Starts the forkserver at first need, asks it for runs, and learns how they end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import anyio.abc
+import msgspec
+
+from fanbench.errors import LocalServerError
+from fanbench.local.executor.forkserver import Ended, Notice, Ready, Refused, Started
+from fanbench.local.executor.job import Exit, Isolation, Job
+
+__all__ = ["ForkserverClient", "missing_extra", "unusable_sdk"]
+
+READY_TIMEOUT = 120.0
+"""Seconds for the import of the SDK, on the slowest of machines."""
+
+_LOST = Exit(code=-9, lost=True)
+
+_decode_notice: Callable[[bytes], Notice] = msgspec.json.Decoder(Notice).decode
+
+
+class StartedRun:
+    """A run process of the forkserver."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._ended = anyio.Event()
+        self._exit = _LOST
+
+    def end(self, exit_: Exit) -> None:
+        self._exit = exit_
+        self._ended.set()
+
+    async def wait(self) -> Exit:
+        await self._ended.wait()
+        return self._exit
+
+
+class _Gone(Exception):
+    """The forkserver died before it started the run. A new forkserver can be asked."""
+
+
+class _Forkserver:
+    """One forkserver process, from its start to its death."""
+
+    def __init__(self, isolation: Isolation, log: Path | None) -> None:
+        self._control, theirs = socket.socketpair()
+        self._buffer = b""
+        self._runs: dict[int, StartedRun] = {}
+        self._put_answer, self._answers = anyio.create_memory_object_stream[StartedRun | Refused](1)
+        self._listening = anyio.CancelScope(shield=True)
+        self.alive = True
+        command = [
+            sys.executable,
+            "-m",
+            "fanbench.local.executor.forkserver",
+            str(theirs.fileno()),
+            isolation,
+        ]
+        # Ctrl-C in a terminal reaches all its processes: keep it from this one until it can ignore it.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            with theirs, open(log or os.devnull, "ab") as output:
+                self._process = subprocess.Popen(
+                    command,
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output if log else None,
+                )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        self._control.setblocking(False)
+
+    async def read(self) -> Notice | None:
+        """The next notice; None once the forkserver is gone."""
+        while b"\n" not in self._buffer:
+            await anyio.wait_readable(self._control)
+            try:
+                data = self._control.recv(1 << 16)
+            except OSError:
+                data = b""
+            if not data:
+                self.alive = False
+                return None
+            self._buffer += data
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return _decode_notice(line)
+
+    async def start(self, job: Job, descriptors: list[int]) -> StartedRun | Refused:
+        """Ask for one run. Callers take turns: an answer does not name its request.
+
+        Raises:
+            _Gone: The forkserver has died.
+        """
+        data = memoryview(msgspec.json.encode(job) + b"\n")
+        try:
+            sent = socket.send_fds(self._control, [data], descriptors)
+            while sent < len(data):
+                await anyio.wait_writable(self._control)
+                sent += self._control.send(data[sent:])
+            return await self._answers.receive()
+        except (OSError, anyio.EndOfStream, anyio.ClosedResourceError) as error:
+            raise _Gone from error
+
+    async def listen(self) -> None:
+        """Pass on notices until the forkserver is gone, or we close it; its runs are lost then.
+
+        Shielded: callers that are cancelled still wait until their runs have ended.
+        """
+        with self._listening:
+            while (notice := await self.read()) is not None:
+                match notice:
+                    case Started(pid=pid):
+                        run = self._runs[pid] = StartedRun(pid)
+                        await self._put_answer.send(run)
+                    case Refused():
+                        await self._put_answer.send(notice)
+                    case Ended(pid=pid, code=code):
+                        self._runs.pop(pid).end(Exit(code=code))
+                    case Ready():
+                        pass
+        for run in self._runs.values():
+            run.end(_LOST)
+        self.close()
+
+    def close(self) -> None:
+        """Close the socket, upon which the forkserver kills its runs and ends."""
+        self.alive = False
+        self._listening.cancel()
+        self._put_answer.close()
+        self._answers.close()
+        self._control.close()
+        try:
+            self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+class ForkserverClient:
+    """Executes jobs in forks of a forkserver, which it replaces if it dies.
+
+    The forkserver writes what it has to report to `log`, or to our stderr if that is None.
+    """
+
+    def __init__(self, isolation: Isolation, log: Path | None) -> None:
+        self._isolation: Isolation = isolation
+        self._log = log
+        self._forkserver: _Forkserver | None = None
+        self._lock = anyio.Lock()
+        self._tasks: anyio.abc.TaskGroup | None = None
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[ForkserverClient]:
+        async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
+            try:
+                yield self
+            finally:
+                tasks.cancel_scope.cancel()
+                if self._forkserver is not None:
+                    self._forkserver.close()
+
+    async def warm_up(self) -> None:
+        async with self._lock:
+            await self._ensure_forkserver()
+
+    async def start(self, job: Job, stdout: int, stderr: int) -> StartedRun:
+        async with self._lock:
+            for _ in range(2):
+                forkserver = await self._ensure_forkserver()
+                try:
+                    # Shielded: the answer to a request must be read, or the next caller would receive it.
+                    with anyio.CancelScope(shield=True):
+                        answer = await forkserver.start(job, [stdout, stderr])
+                except _Gone:
+                    continue
+                if isinstance(answer, Refused):
+                    raise LocalServerError(f"No process can be started for the run: {answer.reason}.")
+                return answer
+        hint = f"See {self._log}." if self._log else None
+        raise LocalServerError("The parent process of all runs dies repeatedly.", hint=hint)
+
+    async def _ensure_forkserver(self) -> _Forkserver:
+        if self._forkserver is not None and self._forkserver.alive:
+            return self._forkserver
+        if self._tasks is None:
+            raise RuntimeError("enter running() first")
+        forkserver = _Forkserver(self._isolation, self._log)
+        try:
+            ready = None
+            with anyio.move_on_after(READY_TIMEOUT):
+                ready = await forkserver.read()
+            if not isinstance(ready, Ready) or ready.error is not None:
+                raise unusable_sdk(ready.error if isinstance(ready, Ready) else None, self._log)
+        except BaseException:
+            forkserver.close()
+            raise
+        self._forkserver = forkserver
+        self._tasks.start_soon(forkserver.listen)
+        return forkserver
+
+
+def unusable_sdk(failure: str | None, log: Path | None) -> LocalServerError:
+    """Explain a failed import of the SDK from its traceback, and name the remedy."""
+    hint = f"See {log}." if log else None
+    if failure is None:
+        return LocalServerError("The parent process of all runs ended at once, or hangs.", hint=hint)
+    last = failure.strip().splitlines()[-1]
+    if "No module named 'kaggle_benchmarks'" in failure or "No module named 'IPython'" in failure:
+        return missing_extra(last)
+    if "hishel" in failure:
+        message = f"The SDK kaggle-benchmarks cannot be imported with this version of hishel: {last}"
+        return LocalServerError(message, hint=f"Run `{sys.executable} -m pip install 'hishel[httpx]<2'`.")
+    return LocalServerError(f"The SDK kaggle-benchmarks cannot be imported: {last}", hint=hint)
+
+
+def missing_extra(detail: str) -> LocalServerError:
+    return LocalServerError(
+        f"The local server is not installed: {detail}.", hint="Run `pip install 'fanbench[local]'`."
+    )
