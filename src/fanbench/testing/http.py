@@ -1,0 +1,340 @@
+"""The simulated Kaggle over HTTP: on a socket for any program, or as a transport for a client in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import threading
+import zipfile
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from concurrent.futures import Future
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from http import HTTPStatus
+from itertools import chain
+
+import httpx
+import msgspec
+
+from fanbench.errors import ApiError, BadAnswer, ConnectionFailed
+from fanbench.testing.kaggle import SimulatedKaggle
+from fanbench.testing.scenario import connection_lost
+from fanbench.wire import protocol
+from fanbench.wire.messages import (
+    BatchScheduleRequest,
+    BatchScheduleResponse,
+    CreateTaskRequest,
+    GetLeaderboardRequest,
+    IntrospectTokenRequest,
+    ListModelsResponse,
+    ListRunsRequest,
+    ListRunsResponse,
+    ListTasksRequest,
+    ListTasksResponse,
+    LogEntry,
+    Message,
+    PublishTaskRequest,
+    RunRequest,
+    TaskRequest,
+    TaskSlug,
+    decode,
+    encode,
+)
+
+__all__ = ["HttpAnswer", "SimulatedServer", "SimulatedTransport", "answer", "serve"]
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    """An answer over HTTP: its body is bytes, or pieces that come in their time.
+
+    Pieces break off where they raise ConnectionFailed. `length` is their Content-Length; without it they are sent
+    in chunks.
+    """
+
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes | AsyncGenerator[bytes, None] = b""
+    length: int | None = None
+
+    def all_headers(self) -> dict[str, str]:
+        if isinstance(self.body, bytes):
+            return {**self.headers, "Content-Length": str(len(self.body))}
+        if self.length is not None:
+            return {**self.headers, "Content-Length": str(self.length)}
+        return {**self.headers, "Transfer-Encoding": "chunked"}
+
+
+_METHODS = {call.path: call.method for call in vars(protocol).values() if isinstance(call, protocol.Call)}
+
+
+async def answer(kaggle: SimulatedKaggle, path: str, body: bytes) -> HttpAnswer:
+    """Answer one request: `path` is that of a call, with or without `/api` before it.
+
+    Raises:
+        ConnectionFailed: The connection breaks before an answer is sent.
+    """
+    method = _METHODS.get(path.removeprefix("/api"))
+    if method is None:
+        return _problem(404, "No such call.")
+    try:
+        result = await _call(kaggle, method, body)
+    except BadAnswer:
+        return HttpAnswer(headers={"Content-Type": "text/html"}, body=b"<html>Not what you expected.</html>")
+    except ApiError as error:
+        retry_after: float | None = getattr(error, "retry_after", None)
+        headers = {} if retry_after is None else {"Retry-After": f"{retry_after:g}"}
+        return _problem(error.status, error.message, headers)
+    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+        return _problem(400, str(error))
+    return _json(encode(result)) if isinstance(result, Message) else result
+
+
+async def _call(kaggle: SimulatedKaggle, method: str, body: bytes) -> Message | HttpAnswer:
+    match method:
+        case "CreateBenchmarkTask":
+            create = decode(body, CreateTaskRequest)
+            datasets = create.options.dataset_data_sources if create.options else ()
+            return await kaggle.create_task(create.slug, create.text, datasets=datasets)
+        case "GetBenchmarkTask":
+            return await kaggle.get_task(_name(decode(body, TaskRequest).slug))
+        case "ListBenchmarkTasks":
+            tasks = decode(body, ListTasksRequest)
+            start, size = int(tasks.page_token or tasks.skip), tasks.page_size
+            page, following = await kaggle.page_of_tasks(tasks.regex_filter, tasks.status_filter, start, size)
+            total = len(kaggle.tasks)
+            return ListTasksResponse(tasks=page, total_results=total, next_page_token=str(following or ""))
+        case "PublishBenchmarkTask":
+            publish = decode(body, PublishTaskRequest)
+            with_notebook = publish.publish_backing_notebook
+            return await kaggle.publish_task(_name(publish.slug), publish_notebook=with_notebook)
+        case "DeleteBenchmarkTask":
+            await kaggle.delete_task(_name(decode(body, TaskRequest).slug))
+            return Message()
+        case "BatchScheduleBenchmarkTaskRuns":
+            batch = decode(body, BatchScheduleRequest)
+            results = [
+                await kaggle.schedule_runs(_name(slug), batch.model_version_slugs)
+                for slug in batch.task_slugs
+            ]
+            return BatchScheduleResponse(results=list(chain.from_iterable(results)))
+        case "ListBenchmarkTaskRuns":
+            runs = decode(body, ListRunsRequest)
+            task, start, size = _name(runs.task_slug), int(runs.page_token or runs.skip), runs.page_size
+            listed, following = await kaggle.page_of_runs(task, runs.model_version_slugs, start, size)
+            total = len(kaggle.tasks[task].runs) if task in kaggle.tasks else len(listed)
+            return ListRunsResponse(runs=listed, total_results=total, next_page_token=str(following or ""))
+        case "GetBenchmarkTaskRunLogs":
+            live, entries = await kaggle.open_log(decode(body, RunRequest).run_id)
+            if live:
+                return HttpAnswer(headers={"Content-Type": "text/event-stream"}, body=_events(entries))
+            return _json(msgspec.json.encode([entry async for entry in entries]))
+        case "DownloadBenchmarkTaskRunOutput":
+            run = decode(body, RunRequest)
+            files, damage = await kaggle.open_output(run.run_id, include_source=run.include_source)
+            archive, headers = _zip(tuple(files.items())), {"Content-Type": "application/zip"}
+            if damage == "broken":
+                return HttpAnswer(headers=headers, body=_broken(archive), length=len(archive))
+            return HttpAnswer(headers=headers, body=archive[: len(archive) // 2] if damage else archive)
+        case "ListBenchmarkModels":
+            return ListModelsResponse(benchmark_models=await kaggle.list_models())
+        case "GetBenchmarkLeaderboard":
+            board = decode(body, GetLeaderboardRequest)
+            version = board.version_number or None
+            return await kaggle.leaderboard(board.owner_slug, board.benchmark_slug, version=version)
+        case "GetBenchmarkTaskQuota":
+            return await kaggle.task_quota()
+        case "GetModelProxyQuotas":
+            return await kaggle.proxy_quotas()
+        case "CreateDefaultModelProxyToken":
+            return await kaggle.create_proxy_token()
+        case "IntrospectToken":
+            return await kaggle.introspect_token(decode(body, IntrospectTokenRequest).token)
+        case _:
+            return _problem(404, "No such call.")
+
+
+def _json(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> HttpAnswer:
+    return HttpAnswer(status, {"Content-Type": "application/json", **(headers or {})}, body)
+
+
+def _problem(status: int, message: str, headers: dict[str, str] | None = None) -> HttpAnswer:
+    return _json(json.dumps({"code": status, "message": message}).encode(), status, headers)
+
+
+def _name(slug: TaskSlug) -> str:
+    return f"{slug.owner_slug}/{slug.task_slug}" if slug.owner_slug else slug.task_slug
+
+
+async def _events(entries: AsyncGenerator[LogEntry, None]) -> AsyncGenerator[bytes, None]:
+    async with aclosing(entries):
+        async for entry in entries:
+            yield b"data: %b\n\n" % msgspec.json.encode(entry)
+
+
+async def _broken(archive: bytes) -> AsyncGenerator[bytes, None]:
+    yield archive[: len(archive) // 2]
+    raise connection_lost()
+
+
+@lru_cache(maxsize=64)
+def _zip(files: tuple[tuple[str, bytes], ...]) -> bytes:
+    """A zip of `files`. Large outputs that many runs share are compressed once."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files:
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+# --- In this process ----------------------------------------------------------------------------------------
+
+
+class SimulatedTransport(httpx.AsyncBaseTransport):
+    """Connects a real client to a simulated Kaggle without a socket, also in virtual time.
+
+    kaggle = SimulatedKaggle()
+    async with fanbench.Client(kaggle.config, http=SimulatedTransport(kaggle)) as client:
+        ...
+    """
+
+    def __init__(self, kaggle: SimulatedKaggle) -> None:
+        self.kaggle = kaggle
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        try:
+            found = await answer(self.kaggle, request.url.path, await request.aread())
+        except ConnectionFailed as error:
+            raise httpx.ReadError(error.message) from None
+        if isinstance(found.body, bytes):
+            return httpx.Response(found.status, headers=found.headers, content=found.body)
+        return httpx.Response(found.status, headers=found.all_headers(), stream=_Stream(found.body))
+
+
+class _Stream(httpx.AsyncByteStream):
+    def __init__(self, pieces: AsyncGenerator[bytes, None]) -> None:
+        self._pieces = pieces
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for piece in self._pieces:
+                yield piece
+        except ConnectionFailed as error:
+            raise httpx.ReadError(error.message) from None
+
+    async def aclose(self) -> None:
+        await self._pieces.aclose()
+
+
+# --- On a socket --------------------------------------------------------------------------------------------
+
+
+class SimulatedServer:
+    """A simulated Kaggle on a socket of this machine, as `serve` starts it."""
+
+    def __init__(self, kaggle: SimulatedKaggle, port: int) -> None:
+        self.kaggle = kaggle
+        self.url = f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def serve(kaggle: SimulatedKaggle, *, port: int = 0) -> Iterator[SimulatedServer]:
+    """Serve `kaggle` over HTTP from a thread of its own, in real time.
+
+    Programs reach it as `fanbench --endpoint URL` or with the environment variable `FANBENCH_ENDPOINT`; any
+    token is good. Port 0 stands for a free one.
+    """
+    loop = asyncio.new_event_loop()
+    listening: Future[int] = Future()
+    stop = asyncio.Event()
+
+    async def main() -> None:
+        connections: set[_Connection] = set()
+        try:
+            server = await loop.create_server(
+                lambda: _Connection(kaggle, connections), "127.0.0.1", port, backlog=1000
+            )
+        except OSError as error:
+            listening.set_exception(error)
+            return
+        listening.set_result(server.sockets[0].getsockname()[1])
+        await stop.wait()
+        server.close()
+        for connection in list(connections):
+            connection.close()
+
+    def run() -> None:
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            runner.run(main())
+
+    thread = threading.Thread(target=run, name="simulated Kaggle", daemon=True)
+    thread.start()
+    server = SimulatedServer(kaggle, listening.result())
+    try:
+        yield server
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join()
+
+
+class _Connection(asyncio.Protocol):
+    """HTTP/1.1 on a connection that stays open: one request at a time."""
+
+    def __init__(self, kaggle: SimulatedKaggle, connections: set[_Connection]) -> None:
+        self._kaggle = kaggle
+        self._connections = connections
+        self._input = bytearray()
+        self._task: asyncio.Task[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._connections.add(self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._connections.discard(self)
+        if self._task is not None:
+            self._task.cancel()
+
+    def close(self) -> None:
+        self._transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        self._input += data
+        end = self._input.find(b"\r\n\r\n")
+        if end < 0 or (self._task is not None and not self._task.done()):
+            return
+        head = bytes(self._input[:end])
+        _, _, rest = head.lower().partition(b"\r\ncontent-length:")
+        body_end = end + 4 + int(rest.partition(b"\r\n")[0] or 0)
+        if len(self._input) < body_end:
+            return
+        path = head.split(b" ", 2)[1].decode()
+        body = bytes(self._input[end + 4 : body_end])
+        del self._input[:body_end]
+        self._task = asyncio.get_running_loop().create_task(self._respond(path, body))
+
+    async def _respond(self, path: str, body: bytes) -> None:
+        try:
+            await self._send(await answer(self._kaggle, path, body))
+        except BaseException as error:
+            self._transport.abort()
+            if not isinstance(error, ConnectionFailed):
+                raise
+
+    async def _send(self, found: HttpAnswer) -> None:
+        lines = [f"HTTP/1.1 {found.status} {HTTPStatus(found.status).phrase}"]
+        lines += [f"{name}: {value}" for name, value in found.all_headers().items()]
+        head = "\r\n".join([*lines, "", ""]).encode()
+        if isinstance(found.body, bytes):
+            self._transport.write(head + found.body)
+            return
+        self._transport.write(head)
+        async with aclosing(found.body) as pieces:
+            async for piece in pieces:
+                chunk = piece if found.length is not None else b"%x\r\n%b\r\n" % (len(piece), piece)
+                self._transport.write(chunk)
+        if found.length is None:
+            self._transport.write(b"0\r\n\r\n")

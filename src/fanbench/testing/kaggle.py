@@ -1,0 +1,591 @@
+"""A simulated Kaggle: the calls of a client, answered in this process on the event loop's clock."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import math
+import re
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager, suppress
+from dataclasses import replace
+from datetime import timedelta
+from itertools import count
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar
+
+import anyio
+
+from fanbench.config import Anonymous, Config
+from fanbench.errors import FanbenchError, error_for_status
+from fanbench.testing.scenario import ApiCall, Fault, RunScript, Scenario, connection_lost
+from fanbench.testing.state import EPOCH, SimulatedRun, SimulatedTask, wall_time
+from fanbench.wire.downloads import BadZip, Downloaded
+from fanbench.wire.messages import (
+    BenchmarkModel,
+    IntrospectTokenResponse,
+    Leaderboard,
+    LogEntry,
+    Modality,
+    ModelProxyQuotas,
+    ModelProxyToken,
+    ModelVersion,
+    QuotaBalance,
+    RefillPeriod,
+    Run,
+    RunState,
+    ScheduleResult,
+    Task,
+    TaskQuota,
+)
+from fanbench.wire.safe_unzip import UnpackedFile, changed
+from fanbench.wire.slugs import normalize_model
+
+__all__ = ["Moment", "SimulatedKaggle"]
+
+T = TypeVar("T")
+#: The points of a call at which `SimulatedKaggle.at` is called.
+Moment = Literal["sent", "arrived", "done", "answered", "receiving", "writing"]
+
+
+class SimulatedKaggle:
+    """A Kaggle in memory that behaves as a scenario says. It offers the calls of a `fanbench.Client`.
+
+    The simulation follows the clock of the event loop. On a virtual clock (`run_in_virtual_time`) hours pass in
+    milliseconds; on a real one, its seconds are real. Its state outlives the event loop: a second loop
+    continues where the first one stopped.
+
+    Calls made directly on this object are not retried: each fault is an error that the caller receives. With
+    `SimulatedTransport` or `serve`, a real client retries as it does on Kaggle.
+
+    Attributes:
+        tasks: The tasks by slug.
+        runs: The runs by id. The first id is 1001.
+        models: The models that `list_models` returns. Without any, all models may be scheduled.
+        leaderboards: The leaderboards by (owner, benchmark).
+        balances: What `proxy_quotas` returns; None for the sum of what the runs cost.
+        calls: How often each call was made, by name.
+        most_at_once: The most calls of a name that were open at the same time; "streams" are open logs.
+        history: Each call as (second, name, arguments), unless `keep_history` is off.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario | None = None,
+        *,
+        models: Sequence[str | BenchmarkModel] = (),
+        username: str = "me",
+        keep_history: bool = True,
+    ) -> None:
+        self.scenario = scenario or Scenario()
+        self.username = username
+        self.config = Config("http://simulated", Anonymous())
+        self.models = [_model(each) if isinstance(each, str) else each for each in models]
+        self.tasks: dict[str, SimulatedTask] = {}
+        self.runs: dict[int, SimulatedRun] = {}
+        self.leaderboards: dict[tuple[str, str], Leaderboard] = {}
+        self.balances: list[QuotaBalance] | None = None
+        self.calls: Counter[str] = Counter()
+        self.most_at_once: Counter[str] = Counter()
+        self.history: list[tuple[float, str, object]] = []
+        self._keep_history = keep_history
+        self._open, self._faults_met = Counter[str](), Counter[int]()
+        self._faults: dict[str, list[Fault]] = {}
+        self._numbers: Counter[tuple[str, str]] = Counter()
+        self._future_runs: list[tuple[float, int, str, str, RunScript | None]] = []
+        self._late_calls: list[tuple[float, int, Callable[[], object]]] = []
+        self._serial = count()
+        self._costs: list[tuple[float, float]] = []
+        self._spent = 0.0
+        self._offset = self._last = 0.0
+        self._frozen_at: float | None = None
+        self._use(self.scenario)
+
+    # --- The simulation ---
+
+    def change(self, **changes: Any) -> None:
+        """Change fields of the scenario from now on. Runs that exist follow their scripts."""
+        self._use(replace(self.scenario, **changes))
+
+    def _use(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+        self._faults = defaultdict(list)
+        for fault in scenario.faults:
+            self._faults[fault.call].append(fault)
+        self._faults_met.clear()
+
+    def now(self) -> float:
+        """Seconds since the beginning of the simulation; outside an event loop, those of the last call."""
+        if self._frozen_at is not None:
+            return self._frozen_at
+        try:
+            second = anyio.current_time() + self._offset
+        except RuntimeError:
+            return self._last
+        if second < self._last:  # a new event loop, whose clock started again
+            self._offset += self._last - second
+            second = self._last
+        self._last = second
+        return second
+
+    def wall(self) -> float:
+        """The simulated wall clock, in seconds since 1970."""
+        return EPOCH + self.now()
+
+    def resume(self, pause: float = 0.0) -> None:
+        """Continue in this event loop, `pause` seconds after the last call of the one before."""
+        self._offset = self._last + pause - anyio.current_time()
+
+    def at(self, moment: Moment, call: ApiCall) -> None:
+        """Do nothing. A subclass raises here to simulate a caller that dies at that moment of a call."""
+
+    # --- What happens without calls ---
+
+    def add_task(self, slug: str, text: str = "there before", *, age: float = math.inf) -> SimulatedTask:
+        """Add a version of a task that was pushed `age` seconds ago."""
+        task = self._new_or_known(slug)
+        task.push(text, (), self._last - age, self.scenario)
+        return task
+
+    def add_run(
+        self, slug: str, model: str, script: RunScript | None = None, *, version: int = 0, age: float = 0.0
+    ) -> SimulatedRun:
+        """Add a run that someone else scheduled `age` seconds ago, of the newest version by default."""
+        task = self.tasks[self._key(slug)]
+        script = script or self._script(task, model) or RunScript()
+        version = version or len(task.versions)
+        return self._start(task, normalize_model(model), script, version, self._last - age, ours=False)
+
+    def add_future_run(self, at: float, slug: str, model: str, script: RunScript | None = None) -> None:
+        """Let someone else schedule a run at second `at`, if the task exists by then."""
+        heapq.heappush(self._future_runs, (at, next(self._serial), slug, normalize_model(model), script))
+
+    def our_runs(self, slug: str = "", model: str = "") -> list[SimulatedRun]:
+        """The runs that were scheduled through the API: all, or those of a task or a model."""
+        return [
+            run
+            for run in self.runs.values()
+            if run.ours and slug in ("", run.task) and model in ("", run.model)
+        ]
+
+    def calls_to(self, call: ApiCall) -> list[tuple[float, Any]]:
+        """The history of one call: the time, to the millisecond, and the arguments."""
+        return [(round(second, 3), about) for second, called, about in self.history if called == call]
+
+    # --- Tasks ---
+
+    async def create_task(self, slug: str, text: str, *, datasets: Sequence[str] = ()) -> Task:
+        def create() -> Task:
+            task = self._new_or_known(slug)
+            task.push(text, tuple(datasets), self.now(), self.scenario)
+            return task.message(self.now())
+
+        return await self._call("create_task", slug, create)
+
+    async def get_task(self, task: str) -> Task:
+        def get() -> Task:
+            shown = self._task(task, "get_task").visible(self.now(), self.scenario.push_lag)
+            if shown is None:
+                raise _error(404, "get_task")
+            return shown
+
+        return await self._call("get_task", task, get)
+
+    def list_tasks(self, *, regex: str | None = None, status: str | None = None) -> AsyncIterator[Task]:
+        return _Listing(lambda start: self.page_of_tasks(regex or "", status or "", start))
+
+    async def page_of_tasks(
+        self, regex: str, status: str, start: int, size: int | None = None
+    ) -> tuple[list[Task], int | None]:
+        """One page of `list_tasks`, from number `start` on, and where the next page starts."""
+
+        def page() -> tuple[list[Task], int | None]:
+            shown = [task.visible(self.now(), self.scenario.push_lag) for task in self.tasks.values()]
+            listed = [
+                task
+                for task in shown
+                if task
+                and re.search(regex, task.slug.task_slug)
+                and status.upper() in ("", task.creation_state.label)
+            ]
+            return self._page(listed, start, size)
+
+        return await self._call("list_tasks", (regex, status), page)
+
+    async def publish_task(self, task: str, *, publish_notebook: bool = True) -> Task:
+        def publish() -> Task:
+            found = self._task(task, "publish_task")
+            found.is_public, found.is_notebook_public = True, publish_notebook
+            return found.message(self.now())
+
+        return await self._call("publish_task", (task, publish_notebook), publish)
+
+    async def delete_task(self, task: str) -> None:
+        def delete() -> None:
+            if not self.scenario.can_delete:
+                raise _error(404, "delete_task", "No such call.")
+            del self.tasks[self._task(task, "delete_task").slug]
+
+        await self._call("delete_task", task, delete)
+
+    # --- Runs ---
+
+    async def schedule_runs(self, task: str, models: Sequence[str]) -> list[ScheduleResult]:
+        wanted = tuple(map(normalize_model, models))
+        assert len(set(wanted)) == len(wanted), f"a model twice in one call: {models}"
+        return await self._call("schedule_runs", (task, wanted), lambda: self._schedule(task, wanted))
+
+    def list_runs(self, task: str, *, models: Sequence[str] = ()) -> AsyncIterator[Run]:
+        return _Listing(lambda start: self.page_of_runs(task, models, start))
+
+    async def page_of_runs(
+        self, task: str, models: Sequence[str], start: int, size: int | None = None
+    ) -> tuple[list[Run], int | None]:
+        """One page of `list_runs`, from number `start` on, and where the next page starts."""
+        wanted = () if self.scenario.ignores_model_filter else tuple(map(normalize_model, models))
+
+        def page() -> tuple[list[Run], int | None]:
+            now, scenario = self.now(), self.scenario
+            listed = [
+                run
+                for run in self._task(task, "list_runs").runs_in_order(scenario.list_order)
+                if run.scheduled + scenario.list_lag <= now and (not wanted or run.model in wanted)
+            ]
+            runs, following = self._page(listed, start, size)
+            return [run.message(now, scenario.spell_model(run.model)) for run in runs], following
+
+        return await self._call("list_runs", task, page)
+
+    async def logs(self, run_id: int, *, silence: float | None = None) -> AsyncGenerator[LogEntry, None]:
+        _, entries = await self.open_log(run_id)
+        async with aclosing(entries):
+            async for entry in entries:
+                yield entry
+
+    async def open_log(self, run_id: int) -> tuple[bool, AsyncGenerator[LogEntry, None]]:
+        """Make the call of `logs`: return whether the log is live, and its entries."""
+
+        def find() -> SimulatedRun:
+            run, now = self._run(run_id, "logs"), self.now()
+            state = run.state(now)
+            ready = (
+                run.ends + run.script.kept_log_delay if state.terminal else run.begins + run.script.log_delay
+            )
+            if state == RunState.QUEUED or now < ready:
+                raise _error(404, "logs")
+            return run
+
+        run = await self._call("logs", run_id, find)
+        live = not run.state(self.now()).terminal
+        return live, self._live_log(run) if live else self._kept_log(run)
+
+    async def _kept_log(self, run: SimulatedRun) -> AsyncGenerator[LogEntry, None]:
+        with self._counted("streams"):
+            for entry in run.kept_log():
+                yield entry
+
+    async def _live_log(self, run: SimulatedRun) -> AsyncGenerator[LogEntry, None]:
+        with self._counted("streams"):
+            for second, piece in run.live_log(self.now()):
+                await anyio.sleep(max(0.0, run.begins + second - self.now()))
+                self.at("receiving", "logs")
+                if isinstance(piece, FanbenchError):
+                    raise piece
+                if piece is not None:
+                    yield LogEntry(data=piece, time=second)
+
+    async def download_output(
+        self,
+        run_id: int,
+        target: Path,
+        *,
+        include_source: bool = False,
+        progress: Callable[[int, int | None], None] | None = None,
+    ) -> Downloaded:
+        files, damage = await self.open_output(run_id, include_source=include_source)
+        if damage == "broken":
+            raise connection_lost()
+        if damage == "bad zip":
+            raise BadZip("The simulated download is damaged.")
+        if progress is not None:
+            size = sum(map(len, files.values()))
+            progress(size, size)
+        return _put_in_place(target, files, lambda: self.at("writing", "download_output"))
+
+    async def open_output(
+        self, run_id: int, *, include_source: bool = False
+    ) -> tuple[dict[str, bytes], Literal["", "broken", "bad zip"]]:
+        """Make the call of `download_output`: return the files, and how their download goes wrong."""
+
+        def find() -> SimulatedRun:
+            run = self._run(run_id, "download_output")
+            if self.now() < run.ends + run.script.output_delay:
+                raise _error(404, "download_output")
+            run.downloads += 1
+            return run
+
+        run = await self._call("download_output", run_id, find)
+        script = run.script
+        if run.downloads <= script.broken_downloads:
+            return run.output(include_source), "broken"
+        is_bad = run.downloads <= script.broken_downloads + script.bad_zips
+        return run.output(include_source), "bad zip" if is_bad else ""
+
+    # --- Models, leaderboards, quotas, tokens ---
+
+    async def list_models(self) -> list[BenchmarkModel]:
+        return await self._call("list_models", None, lambda: list(self.models))
+
+    async def leaderboard(self, owner: str, benchmark: str, *, version: int | None = None) -> Leaderboard:
+        def get() -> Leaderboard:
+            if (owner, benchmark) not in self.leaderboards:
+                raise _error(404, "leaderboard")
+            return self.leaderboards[owner, benchmark]
+
+        return await self._call("leaderboard", (owner, benchmark, version), get)
+
+    async def task_quota(self) -> TaskQuota:
+        def get() -> TaskQuota:
+            used = sum(self._numbers.values())
+            return TaskQuota(daily_quota_used=used, total_daily_quota_allowed=1_000_000.0)
+
+        return await self._call("task_quota", None, get)
+
+    async def proxy_quotas(self) -> ModelProxyQuotas:
+        return await self._call("proxy_quotas", None, self._quotas)
+
+    async def create_proxy_token(self) -> ModelProxyToken:
+        def create() -> ModelProxyToken:
+            expiry = wall_time(self.now()) + timedelta(hours=2)
+            return ModelProxyToken(
+                token="simulated-token",  # noqa: S106
+                base_uri="http://simulated/models",
+                expiry_time=expiry,
+            )
+
+        return await self._call("create_proxy_token", None, create)
+
+    async def introspect_token(self, token: str) -> IntrospectTokenResponse:
+        def introspect() -> IntrospectTokenResponse:
+            return IntrospectTokenResponse(active=True, username=self.username, user_id=1, exp=2**31)
+
+        return await self._call("introspect_token", token, introspect)
+
+    # --- A call on its way ---
+
+    async def _call(self, call: ApiCall, about: object, work: Callable[[], T]) -> T:
+        """Let `work` be done half a latency from now, and return its result half a latency later."""
+        self.at("sent", call)
+        self.calls[call] += 1
+        if self._keep_history:
+            self.history.append((self.now(), call, about))
+        with self._counted(call):
+            fault = self._next_fault(call)
+            with self._arriving_late(call, fault, work):
+                await anyio.sleep(self.scenario.latency / 2)
+                self.at("arrived", call)
+            outcome = fault.error() if fault and not fault.took_effect else self._outcome(work)
+            self.at("done", call)
+            await anyio.sleep(self.scenario.latency / 2)
+            self.at("answered", call)
+            if fault and fault.took_effect:
+                raise fault.error()
+            if isinstance(outcome, FanbenchError):
+                raise outcome
+            return outcome
+
+    @contextmanager
+    def _arriving_late(
+        self, call: ApiCall, fault: Fault | None, work: Callable[[], object]
+    ) -> Iterator[None]:
+        """What a caller sent before it was killed or cancelled may take effect later."""
+        try:
+            yield
+        except BaseException:
+            late = self.scenario.late_arrival
+            changes = call in ("create_task", "schedule_runs")
+            if late is not None and changes and (fault is None or fault.took_effect):
+                heapq.heappush(self._late_calls, (self.now() + late, next(self._serial), work))
+            raise
+
+    def catch_up(self) -> None:
+        """Do the work of late calls that have arrived by now. (Every call does this first.)"""
+        while self._late_calls and self._late_calls[0][0] <= self.now():
+            self._frozen_at, _, work = heapq.heappop(self._late_calls)
+            try:
+                with suppress(FanbenchError):
+                    work()
+            finally:
+                self._frozen_at = None
+
+    def _outcome(self, work: Callable[[], T]) -> T | FanbenchError:
+        self.catch_up()
+        while self._future_runs and self._future_runs[0][0] <= self.now():
+            at, _, slug, model, script = heapq.heappop(self._future_runs)
+            if (task := self.tasks.get(self._key(slug))) is not None:
+                script = script or self._script(task, model) or RunScript()
+                self._start(task, model, script, len(task.versions), at, ours=False)
+        try:
+            return work()
+        except FanbenchError as error:
+            return error
+
+    @contextmanager
+    def _counted(self, kind: str) -> Iterator[None]:
+        self._open[kind] += 1
+        self.most_at_once[kind] = max(self.most_at_once[kind], self._open[kind])
+        try:
+            yield
+        finally:
+            self._open[kind] -= 1
+
+    def _next_fault(self, call: ApiCall) -> Fault | None:
+        """Each fault counts the calls in its period; the first fault that applies is used."""
+        chosen = None
+        for fault in self._faults.get(call, ()):
+            if not fault.since <= self.now() < fault.until:
+                continue
+            self._faults_met[id(fault)] += 1
+            if chosen is None and fault.first <= self._faults_met[id(fault)] < fault.first + fault.times:
+                chosen = fault
+        return chosen
+
+    # --- The work of calls ---
+
+    def _key(self, slug: str) -> str:
+        """One's own tasks are known without their owner."""
+        return slug.removeprefix(f"{self.username}/")
+
+    def _new_or_known(self, slug: str) -> SimulatedTask:
+        key = self._key(slug)
+        return self.tasks.setdefault(key, SimulatedTask(key, self.username))
+
+    def _task(self, slug: str, call: ApiCall) -> SimulatedTask:
+        task = self.tasks.get(self._key(slug))
+        if task is None:
+            raise _error(404, call)
+        return task
+
+    def _run(self, run_id: int, call: ApiCall) -> SimulatedRun:
+        if run_id not in self.runs:
+            raise _error(404, call)
+        return self.runs[run_id]
+
+    def _schedule(self, slug: str, models: Sequence[str]) -> list[ScheduleResult]:
+        task = self._task(slug, "schedule_runs")
+        if not task.is_ready(self.now()):
+            raise _error(400, "schedule_runs", "The task is not ready.")
+        known = {normalize_model(each.version.slug if each.version else each.slug) for each in self.models}
+        unknown = set(map(normalize_model, self.scenario.unknown_models))
+        for model in models:
+            if model in unknown or (known and model not in known):
+                raise _error(404, "schedule_runs", f"No such model: {model}")
+        return [self._schedule_one(task, model) for model in models]
+
+    def _schedule_one(self, task: SimulatedTask, model: str) -> ScheduleResult:
+        scenario, version = self.scenario, len(task.versions)
+        last = task.last_run(model, 0 if scenario.one_run_of_any_version else version)
+        if scenario.one_run_per_model and last and not last.state(self.now()).terminal:
+            return ScheduleResult(run_skipped_reason="A run of this model is in flight already.")
+        script = self._script(task, model)
+        if script is None:
+            return ScheduleResult(run_skipped_reason="The model is not available.")
+        self._start(task, model, script, version, self.now(), ours=True)
+        return ScheduleResult(run_scheduled=True)
+
+    def _script(self, task: SimulatedTask, model: str) -> RunScript | None:
+        return self.scenario.script_of(task.slug, model, self._numbers[task.slug, model] + 1)
+
+    def _start(
+        self, task: SimulatedTask, model: str, script: RunScript, version: int, at: float, *, ours: bool
+    ) -> SimulatedRun:
+        self._numbers[task.slug, model] += 1
+        slug, source = task.version_slug(version), task.versions[version - 1].text
+        run = SimulatedRun(len(self.runs) + 1001, task.slug, slug, model, at, script, ours, source)
+        self.runs[run.id] = run
+        task.add(run)
+        heapq.heappush(self._costs, (run.ends, script.cost or 0.0))
+        return run
+
+    def _page(self, items: list[T], start: int, size: int | None) -> tuple[list[T], int | None]:
+        sizes = [each for each in (size, self.scenario.page_size) if each]
+        end = start + min(sizes) if sizes else len(items)
+        return items[start:end], end if end < len(items) else None
+
+    def _quotas(self) -> ModelProxyQuotas:
+        if not self.scenario.has_quotas:
+            raise _error(404, "proxy_quotas")
+        while self._costs and self._costs[0][0] <= self.now():
+            self._spent += heapq.heappop(self._costs)[1]
+        if self.balances is not None:
+            return ModelProxyQuotas(quota_balances=self.balances)
+        daily, monthly = 2.0 + self._spent, 9.0 + self._spent
+        return ModelProxyQuotas(
+            quota_balances=[
+                QuotaBalance(quota_used=daily, total_quota_allowed=50.0, refill_period=RefillPeriod.DAILY),
+                QuotaBalance(
+                    quota_used=monthly, total_quota_allowed=500.0, refill_period=RefillPeriod.MONTHLY
+                ),
+            ]
+        )
+
+
+class _Listing(AsyncIterator[T], Generic[T]):
+    """The items of all pages. A run that moves to the next page meanwhile is not repeated, as in the client."""
+
+    def __init__(self, fetch: Callable[[int], Awaitable[tuple[list[T], int | None]]]) -> None:
+        self._fetch = fetch
+        self._items: Iterator[T] = iter(())
+        self._start: int | None = 0
+        self._seen: set[int] = set()
+
+    async def __anext__(self) -> T:
+        while True:
+            for item in self._items:
+                if not isinstance(item, Run):
+                    return item
+                if item.id not in self._seen:
+                    self._seen.add(item.id)
+                    return item
+            if self._start is None:
+                raise StopAsyncIteration
+            page, self._start = await self._fetch(self._start)
+            self._items = iter(page)
+
+
+def _model(slug: str) -> BenchmarkModel:
+    version = ModelVersion(
+        slug=slug,
+        model_proxy_slug=slug,
+        allow_model_proxy=True,
+        input_modalities=[Modality.TEXT],
+        output_modalities=[Modality.TEXT],
+    )
+    return BenchmarkModel(slug=slug, display_name=slug.rpartition("/")[2].title(), version=version)
+
+
+def _error(status: int, call: ApiCall, message: str = "No such thing.") -> FanbenchError:
+    return error_for_status(call, status, message)
+
+
+def _put_in_place(target: Path, files: dict[str, bytes], between: Callable[[], None]) -> Downloaded:
+    """Make the folder `target` in one step, as the client does. `between` is called before and after it."""
+    stage = target.with_name(f".{target.name}-0-stage.part")
+    shutil.rmtree(stage, ignore_errors=True)
+    contents = []
+    for name, content in files.items():
+        path = stage / "new" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    between()
+    if target.exists():
+        target.rename(stage / "old")
+    (stage / "new").rename(target)
+    shutil.rmtree(stage)
+    for name, content in files.items():
+        written = changed((target / name).stat())
+        contents.append(UnpackedFile(name, len(content), hashlib.sha256(content).hexdigest(), written))
+    between()
+    return Downloaded.of(target, contents)

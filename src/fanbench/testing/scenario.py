@@ -1,0 +1,179 @@
+"""How a simulated Kaggle behaves: what its runs do, and how late, how seldom or how badly it answers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from fanbench.errors import BadAnswer, ConnectionFailed, FanbenchError, error_for_status
+from fanbench.wire.messages import CreationState, RunState
+from fanbench.wire.slugs import normalize_model
+
+__all__ = ["ApiCall", "Fault", "RunScript", "Runs", "Scenario"]
+
+#: The calls by the names of the client's methods.
+ApiCall = Literal[
+    "create_task",
+    "get_task",
+    "list_tasks",
+    "publish_task",
+    "delete_task",
+    "schedule_runs",
+    "list_runs",
+    "logs",
+    "download_output",
+    "list_models",
+    "leaderboard",
+    "task_quota",
+    "proxy_quotas",
+    "create_proxy_token",
+    "introspect_token",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Some calls of one kind fail.
+
+    Without a `status` the connection breaks before the answer arrives. With one, the server answers with that
+    HTTP status, and with `Retry-After: {retry_after}` if that is given; 200 is an answer that cannot be read.
+
+    The calls that fail are the `first` (counted from 1) and those after it, `times` in total. `since` and
+    `until`, in seconds of the simulation, limit the fault in time: only calls in that period are counted.
+    Use `times=math.inf` for a fault that does not stop.
+
+    If the call `took_effect`, the server did its work and only the answer is lost.
+    """
+
+    call: ApiCall
+    status: int | None = None
+    retry_after: float | None = None
+    first: int = 1
+    times: float = 1
+    took_effect: bool = False
+    since: float = 0.0
+    until: float = math.inf
+
+    def error(self) -> FanbenchError:
+        """A new instance of the error that the client raises for this fault."""
+        if self.status is None:
+            return connection_lost()
+        if self.status < 400:
+            return BadAnswer("The simulated answer is not JSON.", call=self.call, status=self.status)
+        return error_for_status(self.call, self.status, "A simulated fault.", self.retry_after)
+
+
+def connection_lost() -> ConnectionFailed:
+    return ConnectionFailed("The simulated connection was lost.", endpoint="http://simulated")
+
+
+@dataclass(frozen=True, slots=True)
+class RunScript:
+    """What one run does. All times are in seconds, all amounts in US dollars.
+
+    A run is queued, then running, then (unless `scoring` is 0) waiting for its score, and ends in the state
+    `end`. Its log and output appear as the fields below say.
+    """
+
+    queued: float = 0.0
+    running: float = 2.0
+    scoring: float = 0.0
+    end: RunState = RunState.COMPLETED
+    #: The error message of a run that ends in `ERRORED`.
+    error: str = ""
+    #: Lists report the end of the run this much later.
+    end_lag: float = 0.0
+
+    #: Pieces of the log, each with its time since the run left the queue.
+    log: tuple[tuple[float, str], ...] = ((0.0, "begin\n"), (1.0, "half\nway\n"))
+    #: The live log is not available (404) for this long after the run left the queue.
+    log_delay: float = 0.0
+    #: The complete log is not available (404) for this long after the run ended.
+    kept_log_delay: float = 0.0
+    #: A live log breaks off at each of these times, counted as in `log`.
+    log_cuts: tuple[float, ...] = ()
+    #: A live log ends at each of these times as if the run had ended.
+    log_stops: tuple[float, ...] = ()
+    #: The complete log comes in pieces of this many characters; 0 for the pieces of `log`.
+    log_piece: int = 0
+
+    #: The value in the run file: passed or failed, a number, or no result.
+    result: bool | float | None = True
+    #: What the run file reports as the cost; None leaves the cost out.
+    cost: float | None = 0.001
+    #: The files of the output by name. None stands for a run file and a small text file.
+    output: Mapping[str, bytes] | None = None
+    #: The output is not available (404) for this long after the run ended; `math.inf` for never.
+    output_delay: float = 0.0
+    #: The first downloads break off, and after these some deliver a damaged zip.
+    broken_downloads: int = 0
+    bad_zips: int = 0
+
+    @classmethod
+    def errored(cls, message: str = "ValueError: no") -> RunScript:
+        """A run that fails with `message` after two seconds."""
+        return cls(end=RunState.ERRORED, error=message)
+
+
+#: Chooses the script of a run by its task, its model, and how many runs of the two there have been (from 1).
+#: None stands for a model that is skipped.
+ScriptOf = Callable[[str, str, int], RunScript | None]
+#: One script for all runs, one for each model (others follow the default script), or a function.
+Runs = RunScript | Mapping[str, RunScript | None] | ScriptOf
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """How a simulated Kaggle behaves. All times are in seconds."""
+
+    #: The duration of each call; the server does its work in the middle of it.
+    latency: float = 0.1
+
+    #: The duration of a task's creation, or a function from the task to it.
+    creation: float | Callable[[str], float] = 2.0
+    #: The state in which creations end.
+    creation_end: CreationState = CreationState.COMPLETED
+    #: The first creations of each task fail, whatever `creation_end` is.
+    failed_creations: int = 0
+    #: After a push, the server still shows the previous version for this long.
+    push_lag: float = 0.0
+
+    #: What runs do.
+    runs: Runs = field(default_factory=RunScript)
+    #: A model is skipped while it runs the same version of the task.
+    one_run_per_model: bool = True
+    #: The same for a run of any version.
+    one_run_of_any_version: bool = False
+    #: Models of which one makes a whole schedule call fail with 404.
+    unknown_models: frozenset[str] = frozenset()
+
+    #: Lists show a run this long after it was scheduled.
+    list_lag: float = 0.0
+    list_order: Literal["newest", "oldest", "mixed"] = "newest"
+    #: The most runs in one page of a list. None puts all runs into one page.
+    page_size: int | None = None
+    #: Lists of runs contain all models, whatever the request asks for.
+    ignores_model_filter: bool = False
+    #: How lists spell the slug of a model.
+    spell_model: Callable[[str], str] = str
+
+    #: The server knows the call that reports what was spent.
+    has_quotas: bool = True
+    #: The server knows the call that deletes a task. Kaggle does not, fanbench's local server does.
+    can_delete: bool = False
+
+    faults: tuple[Fault, ...] = ()
+    #: A push or schedule call whose caller was cancelled or killed on the way still takes effect this much
+    #: later; None for never.
+    late_arrival: float | None = None
+
+    def script_of(self, task: str, model: str, number: int) -> RunScript | None:
+        """What run `number` (from 1) of the task on the model does; None if the model is skipped."""
+        if isinstance(self.runs, RunScript):
+            return self.runs
+        if isinstance(self.runs, Mapping):
+            by_model = {normalize_model(name): script for name, script in self.runs.items()}
+            return by_model.get(normalize_model(model), RunScript())
+        return self.runs(task, model, number)

@@ -1,0 +1,225 @@
+"""What the simulated server knows: tasks with their versions, runs with their logs and outputs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from fanbench.errors import FanbenchError
+from fanbench.testing.scenario import RunScript, Scenario, connection_lost
+from fanbench.wire.messages import CreationState, LogEntry, Run, RunState, Task, TaskOptions, TaskSlug
+from fanbench.wire.slugs import split_task
+
+__all__ = ["EPOCH", "SimulatedRun", "SimulatedTask", "SimulatedVersion"]
+
+#: The wall clock at second 0 of a simulation, in seconds since 1970: one day in 2027.
+EPOCH = 1_800_000_000.0
+
+
+def wall_time(second: float) -> datetime:
+    return datetime.fromtimestamp(EPOCH + max(second, -1e9), UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedVersion:
+    """One version of a task. Times are seconds of the simulation."""
+
+    number: int
+    text: str
+    datasets: tuple[str, ...]
+    pushed_at: float
+    ready_at: float
+    end: CreationState
+
+    def state(self, now: float) -> CreationState:
+        return self.end if now >= self.ready_at else CreationState.RUNNING
+
+
+@dataclass(slots=True, eq=False)
+class SimulatedTask:
+    """A task with all its versions and runs."""
+
+    slug: str
+    owner: str
+    versions: list[SimulatedVersion] = field(default_factory=list)
+    runs: list[SimulatedRun] = field(default_factory=list)
+    is_public: bool = False
+    is_notebook_public: bool = False
+    _last_runs: dict[tuple[int, str], SimulatedRun] = field(default_factory=dict)
+
+    def push(self, text: str, datasets: tuple[str, ...], at: float, scenario: Scenario) -> None:
+        """Add a version at second `at`."""
+        number = len(self.versions) + 1
+        end = CreationState.ERRORED if number <= scenario.failed_creations else scenario.creation_end
+        creation = scenario.creation
+        seconds = creation if isinstance(creation, float | int) else creation(self.slug)
+        self.versions.append(SimulatedVersion(number, text, datasets, at, at + seconds, end))
+
+    def visible(self, now: float, push_lag: float) -> Task | None:
+        """The newest version that the server shows at `now`, or None if it shows none yet."""
+        seen = [version for version in self.versions if version.pushed_at + push_lag <= now]
+        return self.message(now, seen[-1]) if seen else None
+
+    def message(self, now: float, version: SimulatedVersion | None = None) -> Task:
+        """A version (default: the newest) as the server's answer."""
+        version = version or self.versions[-1]
+        slug, state = self.version_slug(version.number), version.state(now)
+        return Task(
+            slug=slug,
+            url=f"/benchmarks/tasks/{slug.owner_slug}/{slug.task_slug}/{version.number}",
+            creation_state=state,
+            create_time=wall_time(version.pushed_at),
+            creation_error_message="It broke." if state == CreationState.ERRORED else "",
+            is_public=self.is_public,
+            is_backing_notebook_published=self.is_notebook_public,
+            options=TaskOptions(dataset_data_sources=list(version.datasets)) if version.datasets else None,
+        )
+
+    def version_slug(self, number: int) -> TaskSlug:
+        name = split_task(self.slug)
+        owner = name.owner_slug or self.owner
+        return TaskSlug(owner_slug=owner, task_slug=name.task_slug, version_number=number)
+
+    def is_ready(self, now: float) -> bool:
+        return self.versions[-1].state(now) == CreationState.COMPLETED
+
+    def add(self, run: SimulatedRun) -> None:
+        self.runs.append(run)
+        for version in (run.version, 0):
+            last = self._last_runs.get((version, run.model))
+            if last is None or last.ends <= run.ends:
+                self._last_runs[version, run.model] = run
+
+    def last_run(self, model: str, version: int = 0) -> SimulatedRun | None:
+        """The run on the model that ends last, of one version or (0) of all."""
+        return self._last_runs.get((version, model))
+
+    def runs_in_order(self, order: str) -> Iterable[SimulatedRun]:
+        match order:
+            case "newest":
+                return reversed(self.runs)
+            case "oldest":
+                return self.runs
+            case _:
+                return sorted(self.runs, key=lambda run: run.id * 7919 % 1009)
+
+
+@dataclass(slots=True, eq=False)
+class SimulatedRun:
+    """A run that follows its script. Times are seconds of the simulation.
+
+    `ours` is False for a run that was not scheduled through the API.
+    """
+
+    id: int
+    task: str
+    slug: TaskSlug
+    model: str
+    scheduled: float
+    script: RunScript
+    ours: bool
+    source: str = ""
+    downloads: int = 0
+    _last_message: Run | None = None
+
+    @property
+    def version(self) -> int:
+        return self.slug.version_number
+
+    @property
+    def begins(self) -> float:
+        return self.scheduled + self.script.queued
+
+    @property
+    def ends(self) -> float:
+        return self.begins + self.script.running + self.script.scoring
+
+    def state(self, now: float, lag: float = 0.0) -> RunState:
+        """The state at `now`, as someone sees it who learns of the end `lag` seconds late."""
+        if now < self.begins:
+            return RunState.QUEUED
+        if now >= self.ends + lag:
+            return self.script.end
+        scoring = self.script.scoring and now >= self.ends - self.script.scoring + lag
+        return RunState.SCORE_PENDING if scoring else RunState.RUNNING
+
+    def message(self, now: float, spelled_model: str) -> Run:
+        """The run as lists show it."""
+        state = self.state(now, self.script.end_lag)
+        # Lists of many ended runs are cheap: their messages are made once.
+        if self._last_message is None or self._last_message.state != state:
+            self._last_message = Run(
+                task_slug=self.slug,
+                model_version_slug=spelled_model,
+                id=self.id,
+                state=state,
+                start_time=wall_time(self.begins) if state != RunState.QUEUED else None,
+                end_time=wall_time(self.ends) if state.terminal else None,
+                error_message=self.script.error if state == RunState.ERRORED else "",
+            )
+        return self._last_message
+
+    # --- The log ---
+
+    @property
+    def log(self) -> str:
+        return "".join(text for _, text in self.script.log)
+
+    def kept_log(self) -> Iterator[LogEntry]:
+        """The log after the end of the run."""
+        text, size = self.log, self.script.log_piece
+        if not size:
+            yield from (LogEntry(data=text, time=second) for second, text in self.script.log)
+            return
+        yield from (LogEntry(data=text[start : start + size]) for start in range(0, len(text), size))
+
+    def live_log(self, now: float) -> Iterator[tuple[float, str | FanbenchError | None]]:
+        """What a stream opened at `now` delivers, and when: texts, and last an error or (None) the end."""
+        script, age = self.script, now - self.begins
+        breaks = [second for second in (*script.log_cuts, *script.log_stops) if second > age]
+        stop = min(breaks, default=script.running)
+        for second, text in script.log:
+            if min(second, script.running) <= stop:
+                yield min(second, script.running), text
+        yield stop, connection_lost() if breaks and stop in script.log_cuts else None
+
+    # --- The output ---
+
+    def output(self, include_source: bool = False) -> dict[str, bytes]:
+        """The files of the output by name."""
+        if self.script.output is None:
+            files = {
+                f"{self.slug.task_slug}.run.json": json.dumps(self._run_file()).encode(),
+                "kernel/out.txt": f"the output of run {self.id}\n".encode(),
+            }
+        else:
+            files = dict(self.script.output)
+        return {**files, "__notebook__.ipynb": self.source.encode()} if include_source else files
+
+    def _run_file(self) -> dict[str, object]:
+        metrics: dict[str, object] = {"inputTokens": 10, "outputTokens": 20}
+        if self.script.cost is not None:
+            metrics["inputTokensCostNanodollars"] = round(self.script.cost * 1e9)
+            metrics["outputTokensCostNanodollars"] = 0
+        match self.script.result:
+            case _ if self.script.end == RunState.ERRORED:
+                results: list[dict[str, object]] = []
+            case None:
+                results = []
+            case bool(passed):
+                results = [{"type": "AGGREGATED", "booleanResult": passed}]
+            case number:
+                results = [{"type": "AGGREGATED", "numericResult": {"value": number}}]
+        return {
+            "pyRunId": f"run-{self.id}",
+            "taskVersion": {"name": self.task, "versionNumber": self.version},
+            "modelVersion": {"slug": self.model},
+            "state": self.script.end.value,
+            "startTime": wall_time(self.begins).isoformat(),
+            "endTime": wall_time(self.ends).isoformat(),
+            "errorMessage": self.script.error,
+            "results": results,
+            "conversations": [{"id": "c", "requests": [{"metrics": metrics}], "metrics": metrics}],
+        }

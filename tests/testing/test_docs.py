@@ -1,0 +1,57 @@
+"""The Python blocks of docs/testing.md, and the example, are tests that pass as they stand."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def passed(folder: Path, text: str) -> int:
+    """The number of tests in `text` that pass in an empty folder, as a user runs them; all must."""
+    (folder / "test_copy.py").write_text(text)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("FANBENCH_")}
+    ended = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "test_copy.py"],
+        cwd=folder,
+        env={**environment, "HOME": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=110,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    found = re.search(r"(\d+) passed", ended.stdout)
+    assert found is not None
+    return int(found[1])
+
+
+def test_the_page(tmp_path: Path) -> None:
+    """The blocks are one module."""
+    page = (REPOSITORY / "docs/testing.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    assert passed(tmp_path, "\n\n".join(blocks)) == 4
+
+
+def test_the_example(tmp_path: Path) -> None:
+    """The example is a user's test module, and says how it is run."""
+    text = (REPOSITORY / "examples/test_my_pipeline.py").read_text()
+    assert "pytest examples/test_my_pipeline.py" in text
+    assert passed(tmp_path, text) == 2
+
+
+def test_the_page_names_every_field() -> None:
+    """The tables list each field of a scenario and of a run's script, and nothing else."""
+    from dataclasses import fields
+
+    from fanbench.testing import RunScript, Scenario
+
+    page = (REPOSITORY / "docs/testing.md").read_text()
+    for kind in (Scenario, RunScript):
+        table = page.partition(f"| `{kind.__name__}` |")[2].partition("\n\n")[0]
+        rows = table.splitlines()[2:]
+        named = [name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])]
+        assert sorted(named) == sorted(field.name for field in fields(kind))

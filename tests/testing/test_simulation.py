@@ -1,0 +1,284 @@
+"""The simulated Kaggle does what its scenario says, to the second."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Awaitable, Callable
+from pathlib import Path
+
+import anyio
+import pytest
+
+from fanbench import BadRequest, ConnectionFailed, NotFound, RateLimited, ServerFault
+from fanbench.testing import Fault, RunScript, Scenario, SimulatedKaggle, run_in_virtual_time
+from fanbench.wire.downloads import BadZip
+from fanbench.wire.messages import CreationState, LogEntry, Run, RunState
+
+Story = Callable[[SimulatedKaggle], Awaitable[None]]
+
+
+def play(scenario: Scenario, story: Story) -> SimulatedKaggle:
+    """Play `story` on a server that has the task `t`."""
+    kaggle = SimulatedKaggle(scenario)
+    kaggle.add_task("t")
+    run_in_virtual_time(lambda: story(kaggle), backend="trio")
+    return kaggle
+
+
+async def runs_of(kaggle: SimulatedKaggle, task: str, models: list[str] | None = None) -> list[Run]:
+    return [run async for run in kaggle.list_runs(task, models=models or [])]
+
+
+async def read_into(seen: list[str], entries: AsyncIterable[LogEntry]) -> None:
+    async for entry in entries:
+        seen.append(entry.data)
+
+
+def test_a_run_from_its_schedule_to_its_output(tmp_path: Path) -> None:
+    """Times add up to the tenth of a second, and files are complete."""
+
+    async def story(kaggle: SimulatedKaggle) -> None:
+        (result,) = await kaggle.schedule_runs("t", ["m"])
+        assert result.run_scheduled
+        (run,) = await runs_of(kaggle, "t")
+        assert (run.id, run.state) == (1001, RunState.RUNNING)
+        entries = [(round(kaggle.now(), 3), entry.data) async for entry in kaggle.logs(1001)]
+        assert entries == [(0.3, "begin\n"), (1.05, "half\nway\n")]
+        assert kaggle.now() == pytest.approx(2.05)
+        assert (await runs_of(kaggle, "t"))[0].state == RunState.COMPLETED
+        done = await kaggle.download_output(1001, tmp_path / "1001")
+        assert {name: (done.path / name).read_bytes() for name in done.files} == kaggle.runs[1001].output()
+
+    kaggle = play(Scenario(), story)
+    assert kaggle.calls == {"schedule_runs": 1, "list_runs": 2, "logs": 1, "download_output": 1}
+    assert list(tmp_path.iterdir()) == [tmp_path / "1001"]
+
+
+def test_a_creation_from_its_push_to_its_end() -> None:
+    """A version is shown after the lag, is pending for as long as the scenario says, and then can be run."""
+
+    async def story(kaggle: SimulatedKaggle) -> None:
+        assert (await kaggle.create_task("t", "new")).slug.version_number == 2
+        assert (await kaggle.get_task("t")).slug.version_number == 1
+        await anyio.sleep(1.0)
+        shown = await kaggle.get_task("me/t")
+        assert (shown.slug.version_number, shown.creation_state) == (2, CreationState.RUNNING)
+        with pytest.raises(BadRequest):
+            await kaggle.schedule_runs("t", ["m"])
+        await anyio.sleep(11.0)
+        assert (await kaggle.get_task("t")).creation_state == CreationState.COMPLETED
+
+    play(Scenario(creation=12.0, push_lag=1.0), story)
+
+
+@pytest.mark.parametrize("one_run_per_model", [True, False])
+def test_a_second_run_in_flight(one_run_per_model: bool) -> None:
+    """A second run is skipped or scheduled, as the scenario says."""
+
+    async def story(kaggle: SimulatedKaggle) -> None:
+        await kaggle.schedule_runs("t", ["m"])
+        (second,) = await kaggle.schedule_runs("t", ["m"])
+        assert second.run_scheduled == (not one_run_per_model)
+        assert bool(second.run_skipped_reason) == one_run_per_model
+
+    assert len(play(Scenario(one_run_per_model=one_run_per_model), story).runs) == 2 - one_run_per_model
+
+
+def test_runs_by_model() -> None:
+    """Scripts are found by the normalized name of the model; None skips it; others follow the default."""
+
+    async def story(kaggle: SimulatedKaggle) -> None:
+        results = await kaggle.schedule_runs("t", ["google/slow@default", "no", "other"])
+        assert [result.run_scheduled for result in results] == [True, False, True]
+        assert [run.script.running for run in kaggle.runs.values()] == [60.0, 2.0]
+
+    play(Scenario(runs={"slow-default": RunScript(running=60.0), "no": None}), story)
+
+
+@pytest.mark.parametrize("took_effect", [False, True])
+def test_an_answer_that_is_lost(took_effect: bool) -> None:
+    """The work is done or not; in both cases the call fails, once."""
+
+    async def story(kaggle: SimulatedKaggle) -> None:
+        with pytest.raises(ConnectionFailed):
+            await kaggle.schedule_runs("t", ["m"])
+        assert len(kaggle.runs) == took_effect
+        await kaggle.schedule_runs("t", ["m2"])
+
+    play(Scenario(faults=(Fault("schedule_runs", took_effect=took_effect),)), story)
+
+
+def test_faults_are_limited_in_number_and_in_time() -> None:
+    """Calls fail from the first that is meant on, and within the seconds that are meant."""
+
+    async def story(kaggle: SimulatedKaggle) -> None:
+        fails = []
+        for _ in range(8):
+            try:
+                await kaggle.get_task("t")
+                fails.append(False)
+            except RateLimited:
+                fails.append(True)
+            await anyio.sleep(0.9)
+        assert fails == [False, True, True, False, False, True, True, False]
+
+    faults = (
+        Fault("get_task", 429, first=2, times=2),
+        Fault("get_task", 429, times=9, since=4.5, until=6.5),
+    )
+    play(Scenario(faults=faults), story)
+
+
+def test_lists_as_they_are() -> None:
+    """Late, in pages that shift, in another order, of all models: each run is listed once all the same."""
+
+    async def story(kaggle: SimulatedKaggle) -> None:
+        await kaggle.schedule_runs("t", [f"m{number}" for number in range(10)])
+        assert await runs_of(kaggle, "t") == []
+        kaggle.add_future_run(kaggle.now() + 1.1, "t", "other")
+        await anyio.sleep(1.0)
+        listed = await runs_of(kaggle, "t", ["m3"])
+        assert {f"m{number}" for number in range(10)} <= {run.model_version_slug for run in listed}
+        assert len({run.id for run in listed}) == len(listed)
+
+    kaggle = play(Scenario(list_lag=0.5, page_size=3, ignores_model_filter=True), story)
+    assert kaggle.calls["list_runs"] == 1 + 4
+
+
+def test_logs_that_break() -> None:
+    """A cut raises, a stop ends as if all were read; the complete log comes in other pieces."""
+    log = tuple((float(second), f"{second}\n") for second in range(8))
+    script = RunScript(running=10.0, log=log, log_cuts=(2.5,), log_stops=(5.5,), log_piece=3)
+
+    async def story(kaggle: SimulatedKaggle) -> None:
+        await kaggle.schedule_runs("t", ["m"])
+        seen: list[str] = []
+        with pytest.raises(ConnectionFailed):
+            await read_into(seen, kaggle.logs(1001))
+        assert seen == ["0\n", "1\n", "2\n"]
+        assert [entry.data async for entry in kaggle.logs(1001)] == [f"{second}\n" for second in range(6)]
+        await anyio.sleep(10.0)
+        kept = [entry.data async for entry in kaggle.logs(1001)]
+        assert "".join(kept) == kaggle.runs[1001].log
+        assert kept[0] == "0\n1"
+
+    assert play(Scenario(runs=script), story).calls["logs"] == 3
+
+
+def test_downloads_that_fail(tmp_path: Path) -> None:
+    """A download breaks off, the next one is damaged, the third is good."""
+
+    async def story(kaggle: SimulatedKaggle) -> None:
+        await kaggle.schedule_runs("t", ["m"])
+        await anyio.sleep(3.0)
+        with pytest.raises(ConnectionFailed):
+            await kaggle.download_output(1001, tmp_path / "1001")
+        with pytest.raises(BadZip):
+            await kaggle.download_output(1001, tmp_path / "1001")
+        assert (await kaggle.download_output(1001, tmp_path / "1001")).files == ("a.txt",)
+
+    play(Scenario(runs=RunScript(output={"a.txt": b"a"}, broken_downloads=1, bad_zips=1)), story)
+
+
+def test_what_does_not_exist() -> None:
+    """Unknown tasks, runs and models, queued logs and outputs that are to come are refused."""
+
+    async def story(kaggle: SimulatedKaggle) -> None:
+        for unknown in (
+            kaggle.get_task("nothing"),
+            kaggle.schedule_runs("t", ["m", "bad"]),
+            kaggle.leaderboard("me", "nothing"),
+            kaggle.delete_task("t"),
+        ):
+            with pytest.raises(NotFound):
+                await unknown
+        await kaggle.schedule_runs("t", ["m"])
+        for run_id in (1001, 7):
+            with pytest.raises(NotFound):
+                await anext(kaggle.logs(run_id))
+            with pytest.raises(NotFound):
+                await kaggle.download_output(run_id, Path("nowhere"))
+
+    play(Scenario(unknown_models=frozenset({"bad"}), runs=RunScript(queued=1.0)), story)
+
+
+def test_what_runs_cost() -> None:
+    """The balances grow when a run has ended, and the task quota when it is scheduled."""
+
+    async def story(kaggle: SimulatedKaggle) -> None:
+        before = (await kaggle.proxy_quotas()).quota_balances[0].quota_used
+        await kaggle.schedule_runs("t", ["m"])
+        assert (await kaggle.task_quota()).daily_quota_used == 1
+        assert (await kaggle.proxy_quotas()).quota_balances[0].quota_used == before
+        await anyio.sleep(3.0)
+        assert (await kaggle.proxy_quotas()).quota_balances[0].quota_used == before + 0.25
+
+    play(Scenario(runs=RunScript(cost=0.25)), story)
+
+
+def test_a_change_of_the_scenario() -> None:
+    """A change holds from then on; what runs already keeps its script."""
+
+    async def story(kaggle: SimulatedKaggle) -> None:
+        await kaggle.schedule_runs("t", ["m"])
+        kaggle.change(runs=RunScript.errored("no"), faults=(Fault("get_task", 503),))
+        await kaggle.schedule_runs("t", ["m2"])
+        with pytest.raises(ServerFault):
+            await kaggle.get_task("t")
+        await anyio.sleep(5.0)
+        second, first = await runs_of(kaggle, "t")
+        assert (first.state, second.state, second.error_message) == (
+            RunState.COMPLETED,
+            RunState.ERRORED,
+            "no",
+        )
+
+    play(Scenario(), story)
+
+
+def test_the_state_outlives_the_event_loop() -> None:
+    """A second event loop goes on at the second at which the first one stopped, or a pause later."""
+    kaggle = SimulatedKaggle()
+
+    async def first() -> None:
+        await anyio.sleep(100.0)
+        await kaggle.create_task("t", "text")
+
+    async def second() -> None:
+        assert kaggle.now() == pytest.approx(100.05)  # when the server did the last call
+        kaggle.resume(pause=50.0)
+        assert (await kaggle.get_task("t")).creation_state == CreationState.COMPLETED
+        assert kaggle.now() == pytest.approx(150.15)
+
+    for main in (first, second):
+        run_in_virtual_time(main, backend="trio")
+    assert kaggle.calls_to("get_task") == [(150.05, "t")]
+
+
+def test_a_call_that_arrives_late() -> None:
+    """A call whose caller gave up takes effect later, if the scenario says so."""
+
+    async def story(kaggle: SimulatedKaggle) -> None:
+        with anyio.move_on_after(0.01):
+            await kaggle.schedule_runs("t", ["m"])
+        await kaggle.get_task("t")
+        assert len(kaggle.runs) == 0
+        await anyio.sleep(5.0)
+        await kaggle.get_task("t")
+        assert [round(run.scheduled, 2) for run in kaggle.our_runs("t", "m")] == [4.01]
+
+    play(Scenario(late_arrival=4.0), story)
+
+
+def test_a_caller_that_dies(tmp_path: Path) -> None:
+    """A subclass ends the caller at any moment of a call."""
+
+    class Deadly(SimulatedKaggle):
+        def at(self, moment: str, call: str) -> None:
+            if (moment, call) == ("done", "schedule_runs"):
+                raise KeyboardInterrupt
+
+    kaggle = Deadly()
+    kaggle.add_task("t")
+    with pytest.raises(KeyboardInterrupt):
+        run_in_virtual_time(lambda: kaggle.schedule_runs("t", ["m"]))
+    assert len(kaggle.runs) == 1
