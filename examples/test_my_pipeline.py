@@ -36,7 +36,7 @@ async def evaluate(client: fanbench.Client, folder: Path) -> dict[str, float]:
     report = await fanbench.sweep(folder / "*.py", "*", client=client, output=folder / "results")
     passed = dict.fromkeys(report.models, 0)
     for row in report.rows:
-        passed[row.unit.model] += row.result is not None and row.result.value is True
+        passed[row.planned_run.model] += row.result is not None and row.result.value is True
     return {model: count / len(report.tasks) for model, count in passed.items()}
 
 
