@@ -1,4 +1,4 @@
-"""What can go wrong, and how it looks: one tree of errors, each with a hint for the user.
+"""Handle the errors that fanbench raises. All of them are FanbenchErrors, most with a hint for the user.
 
 pip install 'fanbench[local]' && fanbench models add smollm2
 python examples/handling_errors.py
@@ -13,7 +13,7 @@ from fanbench import Client, FanbenchError, NotFound, StillRunning, TaskFileErro
 
 ARITHMETIC = Path(__file__).parent / "tasks/arithmetic.py"
 
-# A task that nothing runs, and one that fails after a while.
+# One task that is never run, and one that fails after two seconds.
 SILENT = "import kaggle_benchmarks as kbench\n@kbench.task(name='Silent')\ndef silent(llm): ...\n"
 FAILING = """\
 import time
@@ -26,7 +26,7 @@ failing.run(kbench.llm)
 """
 
 
-async def before_anything_is_sent(client: Client, folder: Path) -> None:
+async def check_before_push(client: Client, folder: Path) -> None:
     (folder / "silent.py").write_text(SILENT)
     try:
         await client.push(folder / "silent.py")
@@ -34,7 +34,7 @@ async def before_anything_is_sent(client: Client, folder: Path) -> None:
         print(f"line {error.line}: {error.message} {error.hint}")
 
 
-async def names_that_do_not_exist(client: Client, task: str) -> None:
+async def use_unknown_names(client: Client, task: str) -> None:
     try:
         await client.status("no-such-task")
     except NotFound as error:
@@ -45,9 +45,9 @@ async def names_that_do_not_exist(client: Client, task: str) -> None:
         print(error, error.hint)
 
 
-async def runs_that_take_too_long_or_fail(client: Client, folder: Path) -> None:
+async def wait_for_failing_runs(client: Client, folder: Path) -> None:
     (folder / "failing.py").write_text(FAILING)
-    # Of several, one that fails ends none of the others: its error stands in its place.
+    # Pushing several files returns one outcome per file: the others are pushed even if one fails.
     for outcome in await client.push([ARITHMETIC, folder / "failing.py"], wait=True):
         print(outcome if isinstance(outcome, FanbenchError) else f"{outcome.slug}: pushed")
     report = await client.run("failing", "*")
@@ -55,7 +55,7 @@ async def runs_that_take_too_long_or_fail(client: Client, folder: Path) -> None:
         await client.wait(*report.runs, timeout=0.5)
     except StillRunning as error:
         print(f"{len(error.runs)} still running")
-    # A run that errored is a result, and raises nothing.
+    # An errored run is a result and does not raise.
     for run in await client.wait(*report.runs):
         print(f"{run.state.label}: {run.error_message.splitlines()[-1]}")
 
@@ -63,10 +63,10 @@ async def runs_that_take_too_long_or_fail(client: Client, folder: Path) -> None:
 async def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         async with Client.local() as client:
-            await before_anything_is_sent(client, Path(name))
+            await check_before_push(client, Path(name))
             pushed = await client.push(ARITHMETIC, wait=True)
-            await names_that_do_not_exist(client, pushed.slug)
-            await runs_that_take_too_long_or_fail(client, Path(name))
+            await use_unknown_names(client, pushed.slug)
+            await wait_for_failing_runs(client, Path(name))
 
 
 anyio.run(main)

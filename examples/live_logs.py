@@ -1,4 +1,4 @@
-"""Run a task on every model of the local server, and show the logs of all runs at once, as they are written.
+"""Run a task on every model of the local server and print the logs of all runs, live.
 
 pip install 'fanbench[local]' && fanbench models add smollm2 gemma3
 python examples/live_logs.py
@@ -15,7 +15,7 @@ TASK = Path(__file__).parent / "tasks/capital_cities.py"
 
 
 async def show(client: Client, run: Run) -> None:
-    """A queued run is waited for; a stream that breaks is taken up again, with no line lost or doubled."""
+    """Print one run's log. `lines` waits for a queued run and reconnects without losing or repeating lines."""
     async with aclosing(client.lines(run)) as lines:
         async for line in lines:
             print(f"{run.model_version_slug} | {line}")

@@ -1,4 +1,4 @@
-"""On trio, with a limit of one's own: at most two runs at a time, whatever the number of models.
+"""Use trio, and limit the number of concurrent runs to two, whatever the number of models.
 
 pip install 'fanbench[local]' trio && fanbench models add smollm2 gemma3
 python examples/own_limit_on_trio.py
@@ -22,7 +22,7 @@ async def run_on(client: Client, task: str, model: str, limiter: trio.CapacityLi
 
 
 async def main() -> None:
-    # `concurrency` bounds the calls; how many runs are under way is the program's own affair.
+    # `concurrency` limits calls to the server; the number of concurrent runs is up to the program.
     async with Client.local(concurrency=4) as client:
         pushed = await client.push(TASK, wait=True)
         limiter = trio.CapacityLimiter(2)

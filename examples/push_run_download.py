@@ -1,4 +1,4 @@
-"""Push a task, run it on every model of the local server, download the outputs, print the results.
+"""Push a task, run it on every model of the local server, download the outputs and print the results.
 
 pip install 'fanbench[local]' && fanbench models add smollm2 gemma3
 python examples/push_run_download.py
@@ -15,7 +15,7 @@ TASK = Path(__file__).parent / "tasks/arithmetic.py"
 
 
 async def main() -> None:
-    async with fanbench.Client.local() as client:  # fanbench.Client() is Kaggle
+    async with fanbench.Client.local() as client:  # fanbench.Client() connects to Kaggle
         pushed = await client.push(TASK, wait=True)
         report = await client.run(pushed.slug, "*", wait=True)
         for run in report.runs:

@@ -1,6 +1,9 @@
-"""Every task on every model, with its events as they come: `python examples/sweep_events.py`.
+"""Run every task on every model of the local server and print events as they happen.
 
-Kill it and start it again: it goes on where it was. Runs on the local server.
+If it is killed, running it again resumes the sweep.
+
+pip install 'fanbench[local]' && fanbench models add smollm2 gemma3
+python examples/sweep_events.py
 """
 
 from __future__ import annotations

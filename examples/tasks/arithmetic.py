@@ -1,6 +1,6 @@
 # %% [markdown]
 # # Arithmetic
-# Five small sums, each in a chat of its own. The score is the share of right answers, from 0 to 1.
+# Five small sums, each in a separate chat. The score is the share of correct answers, from 0 to 1.
 
 # %%
 import re
@@ -17,13 +17,13 @@ SUMS = {
 
 
 def last_number(text: str) -> int | None:
-    """Models like to write the sum out before they answer it, so the last number counts."""
+    """Return the last number in `text`, because models often repeat the sum before they answer it."""
     numbers = re.findall(r"-?\d+", text)
     return int(numbers[-1]) if numbers else None
 
 
 # %%
-@kbench.task(name="Arithmetic", description="The share of right answers to five small sums.")
+@kbench.task(name="Arithmetic", description="The share of correct answers to five small sums.")
 def arithmetic(llm) -> float:
     right = 0
     for question, expected in SUMS.items():

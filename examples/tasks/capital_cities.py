@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Capital cities
 # Does the model know four capitals, and does it answer instead of repeating the question?
-# The task passes when every assertion does.
+# The task passes if every assertion passes.
 
 # %%
 import kaggle_benchmarks as kbench
@@ -15,7 +15,7 @@ CAPITALS = {
 
 
 # %%
-@kbench.task(name="Capital Cities", description="Names four capitals; passes when all are right.")
+@kbench.task(name="Capital Cities", description="Names four capitals; passes if all are correct.")
 def capital_cities(llm) -> None:
     for country, capital in CAPITALS.items():
         with kbench.chats.new(country):

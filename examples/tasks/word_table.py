@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Plurals
-# A table of words, one question a row, four rows at a time. The score is the share of right plurals
-# with the half-width of its 95% interval, which is wide with so few rows, and worth seeing.
+# A table of words with one question per row, evaluated four rows at a time. The score is the share of correct plurals
+# with the half-width of its 95% confidence interval, which is wide because there are only six rows.
 
 # %%
 import math
@@ -24,13 +24,13 @@ WORDS = pd.DataFrame(
 
 
 def half_width(right: int, rows: int) -> float:
-    """Agresti and Coull's: unlike the textbook's, it is not 0 when all rows are right, or none."""
+    """Agresti and Coull's interval. Unlike the textbook's, it is not 0 if all or none of the rows are correct."""
     share = (right + 2) / (rows + 4)
     return 1.96 * math.sqrt(share * (1 - share) / (rows + 4))
 
 
 # %%
-# A helper of the task below: it is no task of its own on Kaggle, and leaves no files.
+# A helper of the task below. It is not a separate task on Kaggle and writes no files.
 @kbench.task(name="One Plural", store_task=False, store_run=False)
 def one_plural(llm, word: str, plural: str) -> bool:
     answer = llm.prompt(f'What is the plural of "{word}"? Answer with one word.')
@@ -38,7 +38,7 @@ def one_plural(llm, word: str, plural: str) -> bool:
 
 
 # %%
-@kbench.task(name="Word Table", description="The share of right plurals in a table of six words.")
+@kbench.task(name="Word Table", description="The share of correct plurals in a table of six words.")
 def word_table(llm) -> tuple[float, float]:
     runs = one_plural.evaluate(evaluation_data=WORDS, llm=[llm], n_jobs=4)
     right = int(runs.as_dataframe()["result"].sum())
