@@ -1,19 +1,22 @@
-# The front door. Everything works on a machine that has Python 3.11 to 3.13, gcc, git and make.
+# Every target works on a machine with Python 3.11 to 3.13, gcc, git and make: it installs what it needs into .venv.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+CODE := src tests benchmarks examples scripts
 export VENV
 
-.PHONY: help demo test check bench format clean
+.PHONY: help demo test quick check bench format clean
 
 help:
-	@echo "make demo    set-up, then the main job: three tasks on two real models, offline"
-	@echo "make test    set-up, then all tests"
-	@echo "make check   format, lint, types, import rules"
-	@echo "make bench   measurements, side by side (minutes)"
-	@echo "make format  put the format right"
+	@echo "make demo    run three tasks on two real models, offline"
+	@echo "make quick   run the tests without servers, models and subprocesses (a minute)"
+	@echo "make test    run all tests"
+	@echo "make check   check format, lint, types, imports and dependencies"
+	@echo "make bench   run the benchmarks (several minutes)"
+	@echo "make format  format the code and apply lint fixes"
+	@echo "make clean   remove .venv and all caches"
 
-# What was tested is what is installed: constraints.txt pins every package.
+# constraints.txt pins every package to the version that was tested.
 $(VENV)/.local: pyproject.toml constraints.txt
 	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local]'
@@ -31,14 +34,14 @@ test: $(VENV)/.dev
 	FANBENCH_TEST_MODELS=$(VENV)/models $(BIN)/python -m pytest
 
 check: $(VENV)/.dev
-	$(BIN)/ruff format --check src tests benchmarks examples scripts
-	$(BIN)/ruff check src tests benchmarks examples scripts
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/ruff check $(CODE)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 format: $(VENV)/.dev
-	$(BIN)/ruff format src tests benchmarks examples scripts
-	$(BIN)/ruff check --fix src tests benchmarks examples scripts
+	$(BIN)/ruff format $(CODE)
+	$(BIN)/ruff check --fix $(CODE)
 
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/start_up.py

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The main job from beginning to end, on the local server, each step as the command that a user would type.
+# Runs three tasks on two real models with the local server, printing each command as a user would type it.
 # Works in a temporary folder, which is removed at the end (KEEP=1 keeps it).
 set -euo pipefail
 

@@ -1,6 +1,6 @@
-"""Draws what a terminal showed as an SVG: `scripts/demo.sh 2>&1 | python scripts/picture.py docs/demo.svg`.
+"""Draw the output of a terminal as an SVG: `scripts/demo.sh 2>&1 | python scripts/picture.py docs/demo.svg`.
 
-Of the demo's log lines only the first are drawn: they are many, and much alike.
+Only the first log lines are drawn, because there are many and they look alike.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from rich.text import Text
 WIDTH = 112
 LOG_LINES = 14
 
-# rich's own frame asks a font server of the network; a monospaced font that is there will do.
+# rich's own template loads a web font. This one uses whatever monospaced font is installed.
 FRAME = """<svg class="rich-terminal" viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
 <style>
 .{unique_id}-matrix {{
@@ -31,8 +31,8 @@ FRAME = """<svg class="rich-terminal" viewBox="0 0 {width} {height}" xmlns="http
 """
 
 
-def chosen(lines: list[str]) -> list[str]:
-    """From the first command to push on, with the first log lines only."""
+def select_lines(lines: list[str]) -> list[str]:
+    """Return the lines from the first push onwards, with only the first log lines."""
     start = next((number for number, line in enumerate(lines) if "tasks push -f" in line), 0)
     kept, logs = [], 0
     for line in lines[start:]:
@@ -42,13 +42,13 @@ def chosen(lines: list[str]) -> list[str]:
         if not is_log or logs <= LOG_LINES:
             kept.append(line)
         elif logs == LOG_LINES + 1:
-            kept.append("   … all runs' log lines, as they are written …")
+            kept.append("   … the log lines of all runs, live …")
     return kept
 
 
 def main() -> None:
     console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True)
-    for line in chosen(sys.stdin.read().replace("\r", "").splitlines()):
+    for line in select_lines(sys.stdin.read().replace("\r", "").splitlines()):
         console.print(Text.from_ansi(line), soft_wrap=False, overflow="crop", no_wrap=True)
     svg = console.export_svg(title="make demo", code_format=FRAME)
     Path(sys.argv[1]).write_text(svg, encoding="utf-8")
