@@ -1,12 +1,12 @@
-"""How many calls each command makes, ours beside the vendor's, on the same pretended Kaggle.
+"""Count the API calls of each command, for fanbench and `kaggle`, on the same simulated Kaggle.
 
     python benchmarks/calls.py [--speed 1]
 
-The scenario: `push --wait` with a creation of 12 seconds, `run --wait` of four models whose runs take 20, 25,
-30 and 40 seconds, then `status`, `log`, `download`, `list` and `models`; 4 runs in all. In real seconds (about
-three minutes, nearly all of it asleep), because both pace themselves by the clock; `--speed 4` divides all
-of the server's times by four, which makes it a quick look and no measurement. Also: how many seconds after
-the end of what was waited for each command came back.
+The scenario is `push --wait` with a creation of 12 seconds and `run --wait` of four models whose runs take 20, 25, 30
+and 40 seconds, followed by `status`, `log`, `download`, `list` and `models`. It runs in real time (about three minutes,
+mostly asleep), because both programs poll by the clock. `--speed 4` divides the server's times by four, for a quick
+look rather than a measurement. The report also has the delay between the end of what a command waited for and the end
+of the command.
 """
 
 from __future__ import annotations

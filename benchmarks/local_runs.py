@@ -1,9 +1,9 @@
-"""Runs a minute on the local server, by workers, beside the same file run by hand; time and memory of a run.
+"""Measure the local server: runs per minute by number of workers, and the time and memory of a single run.
 
     python benchmarks/local_runs.py [--runs 48] [--workers 1 2 4]
 
-A scripted model without latency answers, so that what is measured is everything but the model. The limit is
-the CPU that the SDK itself needs for the file after its import, on the cores that there are.
+A scripted model answers without latency, so this measures everything but the model. The same file is also run with
+`python task.py` for comparison. The limit is the CPU time that the SDK needs after its import.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ async def finished(client: Client, count: int) -> list[Run]:
 
 
 async def measure(address: LocalServer, count: int) -> tuple[float, list[float]]:
-    """Runs a minute for `count` at once, and the seconds of each of five by itself."""
+    """Return the runs per minute of `count` concurrent runs, and the seconds of each of five single runs."""
     async with Client(resolve_config(endpoint=address.url, token=address.token)) as client:
         await push(client)
         start = time.perf_counter()
@@ -92,7 +92,7 @@ async def measure(address: LocalServer, count: int) -> tuple[float, list[float]]
 
 
 class Memory:
-    """Samples what each process below the server has for itself, in MB."""
+    """Samples the private memory of each process below the server, in MB."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
@@ -134,7 +134,7 @@ def _field(pid: int, name: str) -> float:
 
 
 def by_hand(folder: Path, address: LocalServer, key: str) -> float:
-    """Seconds of `python task.py`."""
+    """Return the seconds that `python task.py` takes."""
     (folder / "task.py").write_text(TASK)
     environment = os.environ | {
         "BENCHMARK_MODE": "RUN",

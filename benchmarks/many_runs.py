@@ -1,11 +1,11 @@
-"""`log` and `download` of many runs on a slow server: ours, the vendor's, and what is the least possible.
+"""Measure `log` and `download` of many runs on a slow server, for fanbench and `kaggle`, against the lower bound.
 
     python benchmarks/many_runs.py [--runs 50] [--size 200000] [--delay 0.1] [--times 3] [--sweep]
 
-In turn, in one run; medians, and the quickest for a machine that is not quiet. The least possible counts
-round trips: what `--help` takes (the start of the program), one round for the task and its runs (two calls at
-once), then the logs or outputs in as many rounds as the concurrency asks for. `--sweep` tries `download` at
-several `--concurrency`, also with 5 MB each at 20 ms: that is how the default was chosen.
+The programs run alternately. The report has medians, and minima for a machine that is not idle. The lower bound counts
+round trips: the time of `--help` (the startup), one round trip for the task and its runs (two concurrent calls), then
+as many round trips for the logs or outputs as the concurrency requires. `--sweep` measures `download` with several
+values of `--concurrency`, also with 5 MB each at 20 ms, which is how the default was chosen.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def limit(start: float, delay: float, runs: int, at_once: int) -> float:
 
 
 def fresh(run: Callable[..., Spent], url: str, top: str, verb: str, *options: str) -> Spent:
-    """Of one command, in an empty folder."""
+    """Measure one command in an empty folder."""
     folder = Path(tempfile.mkdtemp(dir=top))
     try:
         return run(url, folder, "tasks", verb, TASK, *options)

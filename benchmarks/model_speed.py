@@ -1,8 +1,8 @@
-"""Tokens a second of the embedded models: through the Model Proxy, beside llama.cpp called directly.
+"""Measure the tokens per second of the embedded models, through the Model Proxy and with llama.cpp called directly.
 
     python benchmarks/model_speed.py [--tokens 96]
 
-Both in one run, in turn, with the same options (half of the cores). The ratio is what the proxy costs.
+Both run alternately with the same options (half of the cores). Their ratio is the overhead of the proxy.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from fanbench.local.models.provision import BUNDLED, provide_bundled
 PROMPTS = ["Tell me about the sea.", "Describe a forest.", "What is a city?", "Explain the rain."]
 
 Ask = Callable[[str], int]
-"""Answers a prompt; how many tokens came out."""
+"""Answers a prompt and returns the number of tokens generated."""
 
 
 def rate(ask: Ask, at_once: int) -> float:
@@ -44,7 +44,7 @@ def rate(ask: Ask, at_once: int) -> float:
 
 
 def request(prompt: str, tokens: int) -> dict[str, Any]:
-    # The full number of tokens from both, whatever the model would say.
+    # Both generate the full number of tokens, wherever the model would stop.
     return {
         "messages": [{"role": "user", "content": prompt}],
         "max_tokens": tokens,
@@ -55,7 +55,7 @@ def request(prompt: str, tokens: int) -> dict[str, Any]:
 
 
 def direct(spec: Embedded, tokens: int) -> None:
-    """In a process of its own: prints the rates for 1 and 4 at once whenever a line comes in."""
+    """Run in a separate process: for each number read from stdin, print the rate with that many requests."""
     import xllamacpp
 
     params = xllamacpp.CommonParams()
@@ -133,7 +133,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as top:
         folder = DataFolder(Path(top))
         specs = [provide_bundled(name, folder, print) for name in BUNDLED]
-        # Without stop words, or the two would answer at different lengths.
+        # With stop words, the answers of the two would differ in length.
         specs = [Embedded(slug=s.slug, path=s.path, chat_template=s.chat_template) for s in specs]
         write_catalog(folder.models_file, Catalog(model=[*specs]))
         command = [sys.executable, "-m", "fanbench", "serve", "--data", top, "--port", "0"]

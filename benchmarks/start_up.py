@@ -1,9 +1,9 @@
-"""How long a command takes to begin: `fanbench tasks run --help` beside `kaggle b t run --help`.
+"""Measure the startup of a command: `fanbench tasks run --help` and `kaggle b t run --help`.
 
     python benchmarks/start_up.py [--times 15]
 
-In turn, in one run; medians, on the clock and of the CPU. Then what is imported for it: each of our own and
-each other package with its share of the time, as `python -X importtime` sees it.
+The programs run alternately. The report has medians of wall and CPU time, and what is imported: each of our modules and
+each other package with its share of the time, according to `python -X importtime`.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ COMMANDS = {
     "kaggle b t run --help": [str(BIN / "kaggle"), "b", "t", "run", "--help"],
     "python -c pass": [sys.executable, "-c", "pass"],
 }
-# `org.python.core` is what `copy` asks for to see whether it runs on Java.
+# The standard library's `copy` tries to import `org.python.core`, to detect Jython.
 PYTHONS = sys.stdlib_module_names | {"org"}
 HEAVIEST = 12
 LINE = re.compile(r"import time:\s+(\d+) \|\s+\d+ \| +(\S+)")
 
 
 def took(command: Sequence[str]) -> tuple[float, float]:
-    """Milliseconds on the clock and of the CPU."""
-    # The vendor wants a login even for its help.
+    """Return the wall and CPU time of `command` in milliseconds."""
+    # The vendor's program requires credentials even for --help.
     environment = os.environ | {"KAGGLE_USERNAME": "me", "KAGGLE_KEY": "0" * 32}
     start = time.perf_counter()
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
@@ -45,13 +45,13 @@ def took(command: Sequence[str]) -> tuple[float, float]:
 
 
 def new_imports(command: Sequence[str]) -> list[tuple[str, float]]:
-    """Each module with its own milliseconds. What a bare Python imports is left out."""
+    """Return each module with its own milliseconds, without those that a bare Python imports."""
     bare = {name for name, _ in _import_lines([sys.executable, "-X", "importtime", "-c", "pass"])}
     return [line for line in _import_lines(command) if line[0] not in bare]
 
 
 def imports(command: Sequence[str]) -> dict[str, dict[str, float]]:
-    """By package: milliseconds, and how many modules."""
+    """Return the milliseconds and the number of modules for each package."""
     lines = new_imports(command)
     total = sum(ms for _, ms in lines)
     packages: defaultdict[str, list[float]] = defaultdict(list)

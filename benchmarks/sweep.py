@@ -1,13 +1,13 @@
-"""`fanbench sweep` on a slow server, beside what is the least possible and the vendor's CLI in a loop.
+"""Measure `fanbench sweep` on a slow server, against the lower bound and against the vendor's commands in a loop.
 
     python benchmarks/sweep.py [--times 3] [--vendor loop brisk parallel]
 
-4 tasks × 16 models: every answer takes 100 ms, a creation 2 s, runs 2 to 6 s, outputs are 20 to 200 KB and logs
-live streams that end with their run. The least possible is computed from just these: the creation, the longest
-run, and nine answers one after another (the task is looked up, created, seen ready; its runs are listed,
-scheduled, found, seen ended; their log and output are fetched). Seconds are from the start of the program to
-its end. The vendor's four commands (push, run, log, download; of which those that can, wait) go over the tasks
-one by one (`loop`), with `--poll-interval 1` (`brisk`), or so with all tasks at once (`parallel`).
+4 tasks × 16 models: every response takes 100 ms, a creation 2 s, and a run 2 to 6 s; outputs are 20 to 200 KB, and logs
+are live streams that end with their run. The lower bound is the creation, the longest run, and nine responses in
+sequence: the task is looked up, created and found ready; its runs are listed, scheduled, found and seen to end; their
+log and output are fetched. Times are from the start of the program to its exit. The vendor's four commands (push, run,
+log, download, with --wait where possible) process the tasks one by one (`loop`), with `--poll-interval 1` (`brisk`), or
+so with all tasks at once (`parallel`).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ measured.run(kbench.llm)
 
 
 def write_tasks(folder: Path, count: int) -> list[str]:
-    """Their names; each is in a file of its name."""
+    """Write the task files and return the names of the tasks."""
     names = [f"task-{number}" for number in range(count)]
     for name in names:
         (folder / f"{name}.py").write_text(SOURCE.format(name=name))
@@ -104,7 +104,7 @@ VENDOR = {
 
 
 def measure(run: Any, words: argparse.Namespace) -> dict[str, Any]:
-    """What `run` took on a server and in a folder of its own."""
+    """Measure `run` with a new server and in an empty folder."""
     models = [model_name(number) for number in range(words.models)]
     with (
         tempfile.TemporaryDirectory() as top,

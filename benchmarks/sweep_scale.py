@@ -1,15 +1,15 @@
-"""What a run costs in a sweep of many: CPU time and memory of `fanbench sweep`, on a fast server on a socket.
+"""Measure the CPU time and memory per run of a large `fanbench sweep`, with a fast server on a socket.
 
     python benchmarks/sweep_scale.py [--shapes 4x60 20x12 20x60] [--folder DIR] [--one-core]
     python benchmarks/sweep_scale.py --simulate 10000 100000 [--folder DIR]
 
-Runs take 2 to 6 s, answers no time; outputs are 20 to 200 KB, logs 20 lines. The start (imports, files, the
-plan) is what `--dry-run` takes, and told apart. Much of the rest is the system's, for files and for what
-keeps them safe: `--folder` says on which disk the results are. `--one-core` keeps the program on one: spread
-over two, its threads hand Python's lock back and forth, which costs up to half as much again, by luck.
+Runs take 2 to 6 s and responses no time; outputs are 20 to 200 KB, and logs have 20 lines. The startup (imports, files,
+the plan) is measured with `--dry-run` and reported separately. Much of the rest is spent in the operating system, on
+files and fsync, so `--folder` selects the disk. `--one-core` pins the program to one core: on two, its threads contend
+for Python's global lock, which can cost up to 50% more.
 
-`--simulate` is the engine by itself, with its journal and its files, in virtual time: tasks on 100 models each,
-on a server in memory (which is part of the figures), 100 ms an answer. Each in a process of its own.
+`--simulate` runs only the engine with its journal and files, in virtual time: tasks on 100 models each, on an in-memory
+server (which is included in the figures) with 100 ms per response. Each size runs in a process of its own.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ MODELS = 100
 
 
 def on_sockets(shapes: Sequence[str], folder: Path | None, *, one_core: bool) -> dict[str, Any]:
-    """All results stay until the end: where many files were just removed, some disks are slow to make new ones."""
+    """All results are kept until the end, because some disks create files slowly after many were deleted."""
     with tempfile.TemporaryDirectory(dir=folder) as top:
         return {shape: on_a_socket(shape, Path(top, shape), one_core=one_core) for shape in shapes}
 
@@ -72,7 +72,7 @@ def on_a_socket(shape: str, top: Path, *, one_core: bool) -> dict[str, Any]:
 
 @contextmanager
 def on_one_core() -> Iterator[None]:
-    """For the processes that are started in the block."""
+    """Pins the processes that are started in the block to one core."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {max(before)})
     try:
@@ -98,7 +98,7 @@ def record(runs: int, spent: Spent, calls: Counter[str] | dict[str, int]) -> dic
 
 
 def simulated(runs: int, folder: Path | None) -> dict[str, Any]:
-    """In a process of its own, because a process remembers the most memory that it ever had."""
+    """Run in a separate process, because peak memory is recorded per process."""
     words = ["--simulate-here", str(runs), *(["--folder", str(folder)] if folder else [])]
     found = subprocess.run(
         [sys.executable, __file__, *words], stdout=subprocess.PIPE, check=True, text=True
@@ -129,7 +129,7 @@ def _most_memory() -> float:
 
 
 async def _sweep(runs: int, folder: Path, journal: Any) -> tuple[float, Counter[str], int]:
-    """The seconds that it took on the virtual clock, the calls, and how many events there were."""
+    """Return the seconds on the virtual clock and the numbers of calls and events."""
     import anyio
     from tests.sweeps.kaggle import SimulatedKaggle
     from tests.sweeps.scenario import Scenario
@@ -140,11 +140,11 @@ async def _sweep(runs: int, folder: Path, journal: Any) -> tuple[float, Counter[
     from fanbench.wire.downloads import Downloaded
 
     class Lean(SimulatedKaggle):
-        """Outputs of one small file, put in their place by the shortest way."""
+        """Write an output of one small file directly to its final place."""
 
         async def download_output(self, run_id: int, target: Path, **_: Any) -> Any:
             await self._call("download", run_id, lambda: self._run_with_output(run_id))
-            target.mkdir(parents=True)  # noqa: ASYNC240 (virtual time stands still meanwhile)
+            target.mkdir(parents=True)  # noqa: ASYNC240 (virtual time is paused meanwhile)
             (target / "answers.bin").write_bytes(b"the output")
             return Downloaded.of(target, contents_of(target))
 
@@ -166,7 +166,7 @@ async def _sweep(runs: int, folder: Path, journal: Any) -> tuple[float, Counter[
 
 
 async def _inline(job: Callable[[], Any]) -> Any:
-    """Threads and a virtual clock do not go together."""
+    """Run in the event loop what uses threads otherwise: they cannot be combined with a virtual clock."""
     from anyio.lowlevel import checkpoint
 
     await checkpoint()
