@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from fanbench._util.text import as_utc
 from fanbench.errors import CredentialsError, UsageError
 
 __all__ = [
@@ -242,7 +243,7 @@ def _expiry(data: Mapping[str, object], file: Path) -> datetime:
         time = datetime.fromisoformat(_text(data, "access_token_expiration", file))
     except ValueError:
         raise _malformed(file, "its access_token_expiration is no date") from None
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
+    return as_utc(time)
 
 
 def _token_or_its_file(value: str, source: str, places: _Places) -> Bearer:

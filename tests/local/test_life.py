@@ -228,7 +228,7 @@ def test_a_folder_of_another_version_is_left_alone(
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     """A file in the folder's place, or no permission, ends in one sentence with the flag to use."""
     (tmp_path / "file").write_text("")
-    cannot = pytest.raises(LocalServerError, match="cannot write the data folder")
+    cannot = pytest.raises(LocalServerError, match="Cannot write the data folder")
     with cannot as caught, open_data_folder(tmp_path / "file" / "data"):
         pass
     assert "--data" in str(caught.value.hint)

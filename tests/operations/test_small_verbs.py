@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 import pytest
 
 from fanbench import FanbenchError, Forbidden, NotFound, ServerFault
+from fanbench._util.text import last_line
 from fanbench.operations import delete_task, list_tasks, publish_task, task_status
 from fanbench.operations.models import modalities, pick_default, proxy_names
-from fanbench.operations.status import last_line
 from fanbench.wire.messages import BenchmarkModel, Modality, ModelVersion, RunState, Task, TaskSlug
 from tests.operations.fake import Course, FakeClient, model, not_found, task
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -150,10 +151,10 @@ def test_who_waited_for_a_folder_that_went_away_takes_the_new_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A lock on a file that was moved in that very moment is none."""
-    from fanbench.sweeps import lock
+    from fanbench._util import lock
 
     moved: list[Path] = []
-    real = lock._try_to_lock
+    real: Callable[[int], bool] = lock._try_to_lock
 
     def moved_away(handle: int) -> bool:
         if not moved:
@@ -198,8 +199,10 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
 def test_programs_started_meanwhile_have_no_handle_of_it(tmp_path: Path) -> None:
     """Not even where all handles are passed on."""
     with FolderLock(tmp_path) as lock:
-        assert lock._handle is not None
-        assert not os.get_inheritable(lock._handle)
-        code = f"import os; os.fstat({lock._handle})"
+        assert lock._lock is not None
+        handle = lock._lock._handle
+        assert handle is not None
+        assert not os.get_inheritable(handle)
+        code = f"import os; os.fstat({handle})"
         asked = subprocess.run([sys.executable, "-c", code], close_fds=False, stderr=subprocess.DEVNULL)
         assert asked.returncode == 1

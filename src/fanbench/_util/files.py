@@ -1,7 +1,7 @@
-"""Files and names that are on the disk, so that a machine that loses its power has them after it.
+"""Files that survive a crash, and errors of the disk as errors of fanbench.
 
-The order is what counts: the content, then the name, then the folder that the name is in. All of it waits for
-the disk.
+After a power loss, a file is complete only if everything reached the disk in this order: the content, then the
+name, then the folder that holds the name. `durable` functions wait for the disk at each step.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from fanbench.errors import OutputError
+from fanbench.errors import FanbenchError, OutputError
 
-__all__ = ["make_folders", "move", "output_errors", "sync", "write"]
+__all__ = ["make_folders", "move", "output_errors", "replacing", "sync", "write"]
 
 
 def sync(path: Path) -> None:
-    """Have the file, or the names in the folder, on the disk."""
+    """Flush the content of the file, or the names in the folder, to the disk."""
     windows = os.name == "nt"
     if windows and path.is_dir():
-        return  # it cannot be asked there; the system does so by itself
+        return  # Windows cannot flush a folder, and does so by itself.
     handle = os.open(path, os.O_RDWR if windows else os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -29,26 +29,47 @@ def sync(path: Path) -> None:
 
 
 def move(part: Path, target: Path) -> None:
-    """Give what is whole, and on the disk, its name; who has that name is replaced in one step."""
+    """Rename a file that is complete and on the disk, replacing `target` in one step."""
     part.replace(target)
     sync(target.parent)
 
 
-def write(target: Path, data: bytes) -> None:
-    """Readers see the old file or the new one, also after a crash; if that fails, the old one."""
-    part = target.with_name(f".{target.name}-{os.getpid()}.part")
+@contextmanager
+def replacing(target: Path, *, durable: bool = True) -> Iterator[Path]:
+    """Yield a free path in the same folder; a file written there replaces `target` at the end of the block.
+
+    Readers see either the old file or the new one. After an error, the old one remains.
+    """
+    part = target.with_name(f".{target.name}-{os.getpid()}-{os.urandom(4).hex()}.part")
     try:
-        part.write_bytes(data)
-        sync(part)
-        move(part, target)
+        yield part
+        if durable:
+            sync(part)
+            move(part, target)
+        else:
+            part.replace(target)
     except BaseException:
         with suppress(OSError):
             part.unlink(missing_ok=True)
         raise
 
 
+def write(target: Path, data: bytes | str, *, mode: int | None = None, durable: bool = True) -> None:
+    """Replace `target` with a file of this content (text as UTF-8), completely or not at all.
+
+    `mode` is its permission bits; by default the umask decides.
+    """
+    content = data.encode() if isinstance(data, str) else data
+    with replacing(target, durable=durable) as part:
+        handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if mode is None else mode)
+        with open(handle, "wb") as file:
+            if mode is not None:
+                os.chmod(part, mode)  # The umask may have removed some of the bits.
+            file.write(content)
+
+
 def make_folders(folder: Path) -> None:
-    """The folder with all above it, where they are not there."""
+    """Create the folder and its missing parents, durably."""
     if not folder.is_dir():
         make_folders(folder.parent)
         folder.mkdir(exist_ok=True)
@@ -57,10 +78,13 @@ def make_folders(folder: Path) -> None:
 
 @contextmanager
 def output_errors(
-    deed: str, *, hint: str = "Check that there is free space and that you may write there."
+    deed: str,
+    *,
+    hint: str = "Check the free space and the permissions.",
+    kind: type[FanbenchError] = OutputError,
 ) -> Iterator[None]:
-    """Turn an OSError into an OutputError such as "Cannot write the log x/run.log: No space left on device."."""
+    """Turn an OSError in the block into an error such as "Cannot `deed`: No space left on device."."""
     try:
         yield
     except OSError as error:
-        raise OutputError(f"Cannot {deed}: {error.strerror or error}.", hint=hint) from error
+        raise kind(f"Cannot {deed}: {error.strerror or error}.", hint=hint) from error

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from fanbench._util.text import as_utc
 from fanbench.cli.redact import hidden
 
 __all__ = ["Output", "bold", "format_size", "format_time", "iso_time", "red", "table", "yellow"]
@@ -124,8 +125,7 @@ def iso_time(time: datetime | None) -> str | None:
     """For programs: ISO 8601, UTC."""
     if time is None:
         return None
-    aware = time if time.tzinfo else time.replace(tzinfo=UTC)
-    return aware.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return as_utc(time).astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def format_size(size: int | None) -> str:

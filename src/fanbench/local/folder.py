@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import secrets
 import shutil
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import IO
 
+from fanbench._util import files
+from fanbench._util.lock import LockHeld, ProcessLock
 from fanbench.errors import LocalServerError
 
 FORMAT = 1
@@ -100,54 +100,34 @@ def open_data_folder(root: Path) -> Iterator[DataFolder]:
         LocalServerError: another server holds it, it is of another version, or it cannot be written.
     """
     folder = DataFolder(root.absolute())
-    try:
+    # A check whether a server is running holds the lock for an instant: wait for a little longer than that.
+    lock = ProcessLock(folder.lock_file, wait=0.5)
+    reported = partial(
+        files.output_errors,
+        f"write the data folder {root}",
+        hint="Choose another one with --data DIR.",
+        kind=LocalServerError,
+    )
+    with reported():
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = folder.lock_file.open("a+")
-    except OSError as error:
-        raise LocalServerError(
-            f"cannot write the data folder {root}: {error.strerror}", hint="choose another with --data DIR"
-        ) from error
-    with lock:
         try:
-            _hold(lock, folder)
+            lock.acquire()
+        except LockHeld as held:
+            raise LocalServerError(
+                f"the data folder {folder.root} is in use by process {held.pid or '?'}",
+                hint="`fanbench stop` ends that server; --data DIR uses another folder",
+            ) from None
+    try:
+        with reported():
+            # Left behind by a server that was killed: it must not be mistaken for ours.
+            folder.server_file.unlink(missing_ok=True)
             _check_format(folder)
             _ensure_token(folder)
             shutil.rmtree(folder.temporary, ignore_errors=True)
             folder.temporary.mkdir()
-        except OSError as error:
-            raise LocalServerError(
-                f"cannot write the data folder {root}: {error.strerror}",
-                hint="choose another with --data DIR",
-            ) from error
         yield folder
-
-
-def _hold(lock: IO[str], folder: DataFolder) -> None:
-    if not _try_to_lock(lock):
-        lock.seek(0)
-        pid = lock.read().strip() or "?"
-        raise LocalServerError(
-            f"the data folder {folder.root} is in use by process {pid}",
-            hint="`fanbench stop` ends that server; --data DIR uses another folder",
-        ) from None
-    # Left by a server that was killed: it must not be taken for ours.
-    folder.server_file.unlink(missing_ok=True)
-    lock.seek(0)
-    lock.truncate()
-    lock.write(str(os.getpid()))
-    lock.flush()
-
-
-def _try_to_lock(lock: IO[str]) -> bool:
-    """Who looks whether a server runs holds the lock for an instant: try for a little longer than that."""
-    for _ in range(10):
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(0.05)
-        else:
-            return True
-    return False
+    finally:
+        lock.release()
 
 
 def _check_format(folder: DataFolder) -> None:
@@ -178,12 +158,7 @@ def _ensure_token(folder: DataFolder) -> None:
 
 def write_atomically(path: Path, text: str) -> None:
     """Write a file that only its owner may read: whole, or not at all."""
-    temp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write_durably(temp, text)
-        temp.replace(path)
-    finally:
-        temp.unlink(missing_ok=True)
+    files.write(path, text, mode=0o600)
 
 
 def write_durably(path: Path, text: str) -> None:

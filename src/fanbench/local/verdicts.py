@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from fanbench._util.text import last_line
 from fanbench.errors import UsageError
 from fanbench.local.executor.job import Exit, Outcome
 from fanbench.wire.messages import CreationState, RunState
@@ -106,15 +107,14 @@ def judge_creation(slug: str, working: Path, failure: str | None) -> Verdict:
             "The task was run without a model: pass one, as in .run(kbench.llm).",
         )
     if all(file.get("state") == RunState.ERRORED.value for file in mine):
-        last = str(mine[-1].get("errorMessage") or "an error").rstrip().rpartition("\n")[2]
+        last = last_line(str(mine[-1].get("errorMessage") or "an error"))
         return Verdict(CreationState.COMPLETED.value, f"The task raised in its trial run: {last}")
     return Verdict(CreationState.COMPLETED.value)
 
 
 def explained(failure: str) -> str:
     """`failure` with what it means here, as its last line: that is the line that lists show."""
-    last = failure.rstrip().rpartition("\n")[2]
-    if "MemoryError" in last:
+    if "MemoryError" in last_line(failure):
         return f"{failure.rstrip()}\nMemoryError: the run reached the server's limit (--run-memory)."
     return failure
 

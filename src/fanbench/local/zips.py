@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+from fanbench._util import files
 
 # A fixed time: the same files make the same bytes, so that a download can be resumed and its ETag holds.
 _TIME = (2020, 1, 1, 0, 0, 0)
@@ -18,17 +18,12 @@ def output_zip(folder: Path, *, include_source: bool) -> Path:
     target = folder / ("output-source.zip" if include_source else "output.zip")
     if not target.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor, temp = tempfile.mkstemp(dir=folder, suffix=".tmp")
-        try:
-            with (
-                os.fdopen(descriptor, "wb") as file,
-                zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
-            ):
-                for name, path in _unique(_members(folder, include_source)):
-                    _add(archive, name, path)
-            Path(temp).replace(target)
-        finally:
-            Path(temp).unlink(missing_ok=True)
+        with (
+            files.replacing(target, durable=False) as part,
+            zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive,
+        ):
+            for name, path in _unique(_members(folder, include_source)):
+                _add(archive, name, path)
     return target
 
 

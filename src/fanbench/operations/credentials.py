@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import anyio
 
+from fanbench._util.text import as_utc
 from fanbench.errors import FanbenchError, Forbidden, NotFound, Unauthorized
 from fanbench.operations.api import Api
 from fanbench.wire.messages import ModelProxyToken
@@ -112,12 +113,8 @@ class ProxyTokens:
 
 def _end(token: ModelProxyToken, now: datetime) -> datetime:
     """A token that has ended before it began is the mark of a clock that is wrong, ours or the server's."""
-    ends = _aware(token.expiry_time) if token.expiry_time else now
+    ends = as_utc(token.expiry_time) if token.expiry_time else now
     return ends if ends > now else now + _USUAL_LIFE
-
-
-def _aware(time: datetime) -> datetime:
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 async def new_token(client: Api) -> ModelProxyToken:
@@ -159,4 +156,4 @@ def token_variables(token: ModelProxyToken) -> dict[str, str]:
 def _timestamp(time: datetime | None) -> str:
     if time is None:
         return ""
-    return _aware(time).astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return as_utc(time).astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

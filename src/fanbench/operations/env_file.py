@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
+from fanbench._util import files
 from fanbench.errors import OutputError, UsageError
 
 __all__ = ["ensure_writable", "read_env_file", "upsert", "write_env_file"]
@@ -203,7 +204,7 @@ def write_env_file(path: Path, values: Mapping[str, str]) -> None:
     target = Path(os.path.realpath(path))
     text = upsert(_text_of(path), values)
     with _explained(path):
-        _replace(target, text, _mode(path, target))
+        files.write(target, text, mode=_mode(path, target))
 
 
 def _text_of(path: Path) -> str:
@@ -226,20 +227,6 @@ def _mode(path: Path, target: Path) -> int:
             f"{path} is read-only.", hint="Make it writable, or name another file with --env-file."
         )
     return mode
-
-
-def _replace(target: Path, text: str, mode: int) -> None:
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with open(descriptor, "w", encoding="utf-8", newline="") as file:
-            os.chmod(name, mode)
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 @contextmanager

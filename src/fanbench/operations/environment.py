@@ -10,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from fanbench._util.concurrency import both
+from fanbench._util.text import as_utc
 from fanbench.errors import FanbenchError, OutputError
 from fanbench.operations.api import Api
 from fanbench.operations.credentials import MARGIN, new_token, token_variables
@@ -87,7 +88,7 @@ def expiry_phrase(timestamp: str, now: datetime | None = None) -> str:
         time = datetime.fromisoformat(timestamp)
     except ValueError:
         return timestamp
-    aware = time if time.tzinfo else time.replace(tzinfo=UTC)
+    aware = as_utc(time)
     # A token that was made a moment ago for two hours has 1:59:59 left: that is 2 hours.
     minutes = round((aware - (now or datetime.now(UTC))).total_seconds() / 60)
     if minutes <= 0:
@@ -104,7 +105,7 @@ def nearly_over(timestamp: str, now: datetime | None = None, *, margin: float = 
         time = datetime.fromisoformat(timestamp)
     except ValueError:
         return False
-    aware = time if time.tzinfo else time.replace(tzinfo=UTC)
+    aware = as_utc(time)
     return (aware - (now or datetime.now(UTC))).total_seconds() < margin
 
 

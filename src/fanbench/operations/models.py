@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from fanbench._util.text import as_utc
 from fanbench.operations.api import Api
 from fanbench.wire.messages import BenchmarkModel, Modality, ModelVersion
 
@@ -53,7 +54,7 @@ def _retired(version: ModelVersion, now: datetime) -> bool:
     time = version.deprecation_time
     if time is None:
         return False
-    return (time if time.tzinfo else time.replace(tzinfo=UTC)) <= now
+    return as_utc(time) <= now
 
 
 _FLASH = re.compile(r"google/gemini-(\d+(?:\.\d+)*)-flash(-preview)?(@[\w.-]+)?")

@@ -25,7 +25,6 @@ __all__ = [
     "WATCH_INTERVAL",
     "StatusSeen",
     "TaskStatus",
-    "last_line",
     "list_tasks",
     "task_status",
     "task_statuses",
@@ -162,9 +161,3 @@ def _news_of_runs(before: TaskStatus | None, now: TaskStatus) -> list[Event]:
 async def list_tasks(client: Api, *, regex: str | None = None, status: str | None = None) -> list[Task]:
     """All tasks of the user, filtered by the server."""
     return [task async for task in client.list_tasks(regex=regex, status=status)]
-
-
-def last_line(message: str) -> str:
-    """The line of an error message that says what went wrong: of a traceback, the last."""
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    return lines[-1] if lines else ""

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from fanbench._util.text import as_utc
 from fanbench.results.run_file import RunFile
 from fanbench.results.types import Kind, RunResult, Value
 from fanbench.wire.messages import RunState
@@ -90,7 +91,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _in_utc(moment: datetime) -> datetime:
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    return as_utc(moment).astimezone(UTC)
 
 
 def sum_known(values: Iterable[int | None]) -> int | None:

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fanbench._util import files
+from fanbench._util.text import last_line
 from fanbench._version import __version__
 from fanbench.errors import OutputError
-from fanbench.operations.status import last_line
 from fanbench.results import to_record
 from fanbench.sweeps._journal_file import SUMMARY
 from fanbench.sweeps.report import RunRow, SweepReport

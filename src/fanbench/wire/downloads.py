@@ -10,8 +10,8 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING
 import anyio
 from anyio import from_thread, to_thread
 
-from fanbench._util.files import sync
+from fanbench._util.files import output_errors, sync
 from fanbench.errors import OutputError
 from fanbench.wire import protocol
 from fanbench.wire.messages import RunRequest
@@ -61,7 +61,7 @@ async def download_output(
 ) -> Downloaded:
     """See `Client.download_output`."""
     request = RunRequest(run_id=run_id, include_source=include_source)
-    with _disk_errors_reported(target):
+    with output_errors(f"write the output to {target}"):
         async with _stage(target) as stage:
             await transfer(transport, protocol.DOWNLOAD_OUTPUT, request, stage.archive, progress)
             contents = await to_thread.run_sync(stage.put_in_place)
@@ -177,14 +177,3 @@ def _swap(new: Path, target: Path, old: Path) -> bool:
         raise
     sync(target.parent)
     return had_one
-
-
-@contextmanager
-def _disk_errors_reported(target: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise OutputError(
-            f"Cannot write the output to {target}: {reason}.", hint="Is there space, and may you write there?"
-        ) from error

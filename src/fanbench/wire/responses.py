@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from fanbench._util.text import as_utc
 from fanbench.config import Anonymous, Basic, Bearer, Config, Credentials
 from fanbench.errors import ApiError, BadAnswer, Forbidden, Unauthorized, error_for_status
 from fanbench.wire.messages import Message, decode
@@ -96,7 +97,7 @@ def _http_date(value: str) -> datetime | None:
         time = parsedate_to_datetime(value)
     except (ValueError, IndexError, TypeError, OverflowError):
         return None
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
+    return as_utc(time)
 
 
 def _json_object(body: bytes) -> dict[str, Any]:

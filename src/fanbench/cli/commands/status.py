@@ -159,8 +159,8 @@ def _rows(runs: Sequence[Run]) -> list[tuple[str, str, str, str]]:
 
 
 def _error_line(run: Run) -> str:
+    from fanbench._util.text import last_line
     from fanbench.operations.lookup import model_of
-    from fanbench.operations.status import last_line
 
     return f"{red(f'  [{model_of(run)}]', strong=True)} {red(last_line(run.error_message))}"
 

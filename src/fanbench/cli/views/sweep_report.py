@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fanbench._util.text import last_line
 from fanbench.cli.command import Settings
 from fanbench.cli.commands.results import print_tables
 from fanbench.cli.output import bold
@@ -110,7 +111,9 @@ def _problems(report: SweepReport) -> Iterator[str]:
         rows = report.of(status)
         if rows:
             yield f"\n{bold(head)}"
-            yield from (f"  {_named(row)}: {_reason(row)}" for row in rows[:_MOST])
+            yield from (
+                f"  {_named(row)}: {last_line(row.error, 'No error message')}" for row in rows[:_MOST]
+            )
         if len(rows) > _MOST:
             yield f"  and {len(rows) - _MOST} more"
 
@@ -119,12 +122,6 @@ def _named(row: RunRow) -> str:
     repeat = f" #{row.planned_run.repeat}" if row.planned_run.repeat > 1 else ""
     run = f" (Run {row.run_id})" if row.run_id is not None else ""
     return f"{row.planned_run.task} {row.planned_run.model}{repeat}{run}"
-
-
-def _reason(row: RunRow) -> str:
-    """The last line of a traceback says what it was."""
-    lines = row.error.strip().splitlines()
-    return lines[-1] if lines else "No error message"
 
 
 # --- The end --------------------------------------------------------------------------------------------------

@@ -12,11 +12,11 @@ import os
 import resource
 import sys
 import traceback
-from pathlib import Path
 from typing import NoReturn
 
 import msgspec
 
+from fanbench._util import files
 from fanbench.local.executor import mounts
 from fanbench.local.executor.job import Job, Outcome
 from fanbench.local.executor.notebook import NotebookRun, format_failure
@@ -37,10 +37,10 @@ def run_job(job: Job, kit: Kit) -> int:
         # interpreter's usual clean-up, which would run the forkserver's.
         kit.shell.user_ns.clear()
         gc.collect()
-        _replace(job.outcome, msgspec.json.encode(Outcome(error=error)))
-        _replace(job.executed, json.dumps(run.notebook).encode())
+        files.write(job.outcome, msgspec.json.encode(Outcome(error=error)), durable=False)
+        files.write(job.executed, json.dumps(run.notebook).encode(), durable=False)
     except BaseException as failure:  # noqa: BLE001 - the server must learn of it, whatever it is
-        _replace(job.outcome, msgspec.json.encode(Outcome(error=format_failure(failure))))
+        files.write(job.outcome, msgspec.json.encode(Outcome(error=format_failure(failure))), durable=False)
         return 70
     return 0 if error is None else 1
 
@@ -54,12 +54,6 @@ def _enter(job: Job) -> None:
     os.chdir(mounts.attach(job.datasets, job.working))
     os.environ.clear()
     os.environ.update(job.environment)
-
-
-def _replace(path: Path, data: bytes) -> None:
-    temp = path.with_name(f"{path.name}.tmp")
-    temp.write_bytes(data)
-    temp.replace(path)
 
 
 def leave(code: int) -> NoReturn:
@@ -77,7 +71,9 @@ def main() -> None:
     try:
         kit = make_kit()
     except BaseException:  # noqa: BLE001 - a broken install raises anything; the server turns it into a hint
-        _replace(job.outcome, msgspec.json.encode(Outcome(sdk_failure=traceback.format_exc())))
+        files.write(
+            job.outcome, msgspec.json.encode(Outcome(sdk_failure=traceback.format_exc())), durable=False
+        )
         leave(70)
     leave(run_job(job, kit))
 

