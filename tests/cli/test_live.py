@@ -381,7 +381,7 @@ def test_a_timeout_clears_the_rows_and_says_what_runs(busy: threading.Event) -> 
     assert terminal.screen.history.partition("one   | first\n")[2] == (
         "error: Timed out after 2s; still under way:\n"
         "  t: three (Run 12) Running\n  t: two (Run 11) Running\n  t: one (Run 10) Running\n"
-        "hint: See how they go on with: fanbench tasks status t"
+        "hint: Run `fanbench tasks status t` to see how they proceed."
     )
     assert terminal.screen.cursor_shown
 

@@ -1,13 +1,15 @@
-"""Waiting for the end of creations and runs.
+"""Watching runs and creations until they end.
 
-One list call per task per poll, whatever the number of runs. Between polls the log streams of running runs
-are followed: a stream ends when its run ends, so the end is seen at once while polls are far apart.
+`RunWatcher` is the only loop that polls runs. It makes one list call per poll, whatever the number of runs and
+of coroutines that wait for them. Log streams tell it when a poll is worthwhile: a stream ends when its run
+ends, so the end is seen at once although polls are far apart.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import aclosing
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 
 import anyio
@@ -21,34 +23,421 @@ from fanbench.operations.events import (
     CreationPolled,
     LogLine,
     Polled,
+    PollFailed,
     Report,
     RunChanged,
     RunEnding,
     ignore_events,
 )
-from fanbench.operations.lookup import creation_error, model_of, state_word, title_word
-from fanbench.operations.polls import RunPoll, TaskPoll
+from fanbench.operations.lookup import (
+    creation_error,
+    existing_task,
+    model_of,
+    runs_of,
+    state_word,
+    title_word,
+)
 from fanbench.operations.streams import follow_log
+from fanbench.wire import protocol
 from fanbench.wire.log_lines import Lines
 from fanbench.wire.messages import CreationState, Run, RunState, Task
+from fanbench.wire.retry import may_retry
 
-__all__ = ["StillRunning", "Watch", "created_by", "ensure_created", "wait_for_runs", "wait_for_task"]
+__all__ = [
+    "FailedPolls",
+    "RunWatcher",
+    "StillRunning",
+    "Watch",
+    "created_by",
+    "ensure_created",
+    "wait_for_runs",
+    "wait_for_task",
+]
 
-# With other streams still open, one that ends is no hurry: polls stay this many seconds apart.
-_REST = 5.0
-# Log lines that are still under way when the last run has ended.
+# How many polls in a row may fail, each after the retries of the client.
+_MAY_FAIL = 5
+# How often the log of a running run may be missing before only polls are used to see its end. The pauses between
+# the tries double from 1 s, so this takes about a minute.
+_STREAM_TRIES = 7
+# Seconds for which the last log lines are awaited after the last run has ended.
 _DRAIN = 10.0
 
 
 class StillRunning(WaitTimeout):
-    """The time is over. `runs` are those that have not ended, as last seen."""
+    """The timeout is over. `runs` are those that have not ended, as last seen."""
 
     def __init__(self, message: str, *, runs: Sequence[Run] = (), hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.runs = tuple(runs)
 
 
-# --- Creations ----------------------------------------------------------------------------------------------
+# --- Polling runs -------------------------------------------------------------------------------------------
+
+
+class RunWatcher:
+    """Polls the runs of one task for everybody who waits for them.
+
+    As it is, it serves coroutines that wait for single runs: `serve` polls while any of them is in `changed` or
+    `polled`. A subclass that waits for runs of its own overrides `absorb` and `pending`, and calls `watch`.
+
+    Polls come 1, 1.5, 2.25… seconds after one another, up to `poll_interval`, and start again at 1 whenever a
+    list shows something new. While every pending run has an open log stream they are `poll_interval` apart. The
+    end of a stream asks for a poll: at once if it was the last one, otherwise within `coalesce` seconds, so
+    that runs that end shortly after one another share a poll.
+
+    `states` has the state of each run as last listed; `known` are runs that were listed just before.
+    """
+
+    #: Seconds within which a list follows the end of a stream while other streams are open.
+    coalesce = 5.0
+
+    def __init__(
+        self,
+        client: Api,
+        slug: str,
+        models: Sequence[str] = (),
+        *,
+        known: Sequence[Run] = (),
+        poll_interval: float = POLL_INTERVAL,
+        report: Report = ignore_events,
+    ) -> None:
+        self.slug = slug
+        self.states: dict[int, RunState] = {run.id: run.state for run in known}
+        self._client = client
+        self._models = models
+        self._report = report
+        self._pace = Pace(poll_interval)
+        self._restart_pace = False
+        self._failed_polls = FailedPolls(slug, report)
+        self._retry_after: float | None = None
+        self._streams: set[int] = set()
+        #: By run: how often its log was missing, and until when it is not tried again.
+        self._missed: dict[int, tuple[int, float]] = {}
+        self._changes: dict[int, anyio.Event] = {}
+        self._next_list = anyio.Event()
+        self._waiters = 0
+        self._wanted = anyio.Event()
+        #: Ends a pause within `coalesce` seconds; ends it at once.
+        self._soon = anyio.Event()
+        self._now = anyio.Event()
+
+    # --- What a subclass decides ---
+
+    def models(self) -> Sequence[str]:
+        """The models whose runs are listed; all if empty."""
+        return self._models
+
+    def pending(self) -> int:
+        """How many runs are waited for."""
+        return self._waiters
+
+    def due(self) -> float:
+        """The time by which a list is needed, on the event loop's clock."""
+        return math.inf
+
+    def absorb(self, runs: Sequence[Run], asked_at: float) -> None:
+        """Record a list that was asked for at `asked_at`, before any waiting coroutine resumes."""
+
+    def failed(self, error: FanbenchError) -> float | None:
+        """The seconds after which a failed poll is repeated; `None` for the usual pause.
+
+        Raises:
+            FanbenchError: The failure is not a transient one, or there were too many in a row.
+        """
+        self._failed_polls.add(error)
+        return None
+
+    # --- Waiting for single runs ---
+
+    async def changed(self, run_id: int) -> RunState:
+        """Wait until a list shows the run in another state than the list before; return the new state."""
+        event = self._changes.setdefault(run_id, anyio.Event())
+        with self._waiting():
+            await event.wait()
+        return self.states[run_id]
+
+    async def polled(self) -> None:
+        """Wait for the next list."""
+        with self._waiting():
+            await self._next_list.wait()
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        self._waiters += 1
+        self._wanted.set()
+        try:
+            yield
+        finally:
+            self._waiters -= 1
+
+    # --- Hints that a poll is worthwhile ---
+
+    def hurry(self) -> None:
+        """Ask for a poll now."""
+        self._restart_pace = True
+        self._soon.set()
+        self._now.set()
+
+    async def hurried(self) -> None:
+        """Wait until a poll is asked for. For a watcher that has nothing pending."""
+        await self._now.wait()
+        self._now = anyio.Event()
+
+    def may_follow(self, run_id: int) -> bool:
+        """Return whether the log stream of the run is to be opened now: it is not open, nor missing for long."""
+        tries, not_before = self._missed.get(run_id, (0, 0.0))
+        return run_id not in self._streams and tries < _STREAM_TRIES and not_before <= anyio.current_time()
+
+    def stream_opened(self, run_id: int) -> None:
+        self._streams.add(run_id)
+
+    def stream_ended(self, run_id: int) -> None:
+        """The end of a stream announces the end of its run, which the next list confirms."""
+        if run_id in self._streams:
+            self._streams.discard(run_id)
+            self._restart_pace = True
+            self._soon.set()
+            if not self._streams:
+                self._now.set()
+
+    def stream_missed(self, run_id: int) -> None:
+        """A run that has just left the queue may have no log yet: the stream is tried again after later polls."""
+        tries, _ = self._missed.get(run_id, (0, 0.0))
+        self._missed[run_id] = (tries + 1, anyio.current_time() + 2.0**tries)
+        if run_id in self._streams:
+            self._streams.discard(run_id)
+            self._soon.set()
+
+    # --- Polling ---
+
+    async def watch(self) -> None:
+        """Poll at least once, and until nothing is pending."""
+        await self.poll()
+        while self.pending():
+            await self.pause()
+            await self.poll()
+
+    async def serve(self) -> None:
+        """Poll while any coroutine waits in `changed` or `polled`. Runs until it is cancelled."""
+        while True:
+            while not self._waiters:
+                self._wanted = anyio.Event()
+                await self._wanted.wait()
+            await self.pause()
+            await self.poll()
+
+    async def poll(self) -> bool:
+        """List the runs once. Return False if the server did not answer, which `pause` takes into account."""
+        self._soon, self._now = anyio.Event(), anyio.Event()
+        if self._restart_pace:
+            self._pace.reset()
+            self._restart_pace = False
+        asked_at = anyio.current_time()
+        try:
+            runs = await runs_of(self._client, self.slug, self.models())
+        except FanbenchError as error:
+            self._retry_after = self.failed(error)
+            return False
+        self._failed_polls.reset()
+        changed = [run for run in runs if self.states.get(run.id) != run.state]
+        if changed:
+            self._pace.reset()
+        for run in changed:
+            self.states[run.id] = run.state
+            if run.state.terminal:
+                self._streams.discard(run.id)
+        self.absorb(runs, asked_at)
+        for run in changed:
+            if (event := self._changes.pop(run.id, None)) is not None:
+                event.set()
+        self._next_list.set()
+        self._next_list = anyio.Event()
+        return True
+
+    async def pause(self) -> None:
+        """Wait until the next poll is due or asked for."""
+        if (retry_after := self._retry_after) is not None:
+            self._retry_after = None
+            await anyio.sleep(retry_after)
+            return
+        pending = self.pending()
+        seconds = self._pace.limit if 0 < pending == len(self._streams) else self._pace.next()
+        left = self.due() - anyio.current_time()
+        seconds = min(seconds, left) if left > 0 else self.coalesce
+        self._report(Polled(self.slug, pending, seconds))
+        with anyio.move_on_after(seconds):
+            await self._soon.wait()
+            with anyio.move_on_after(self.coalesce):
+                await self._now.wait()
+
+
+class FailedPolls:
+    """Tolerates a server that is away for a while: a wait of hours outlives five failed polls in a row."""
+
+    def __init__(self, slug: str, report: Report) -> None:
+        self._slug = slug
+        self._report = report
+        self._in_a_row = 0
+
+    def add(self, error: FanbenchError) -> None:
+        """Report a failed poll.
+
+        Raises:
+            FanbenchError: `error`, if it is not transient or too many polls in a row have failed.
+        """
+        self._in_a_row += 1
+        if self._in_a_row > _MAY_FAIL or not may_retry(error, protocol.LIST_RUNS):
+            raise error
+        self._report(PollFailed(self._slug, error))
+
+    def reset(self) -> None:
+        self._in_a_row = 0
+
+
+# --- Waiting for runs ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Selects the runs of a task that are waited for.
+
+    The answer to a schedule call has no run ids. The runs that it started are recognized as those that were not
+    there `before`: one of each model in `fresh`, which must turn up, and any of the models in `other`. Runs
+    with known `ids` are waited for whatever their age.
+    """
+
+    slug: str
+    ids: frozenset[int] = frozenset()
+    fresh: frozenset[str] = frozenset()
+    other: frozenset[str] = frozenset()
+    before: frozenset[int] = frozenset()
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models to list; empty for all, because runs known by id may be of any model."""
+        return () if self.ids and not (self.fresh or self.other) else tuple(sorted(self.fresh | self.other))
+
+    @property
+    def empty(self) -> bool:
+        return not (self.ids or self.fresh or self.other)
+
+    def pick(self, runs: Sequence[Run]) -> list[Run]:
+        """The selected ones of `runs`, in the order given."""
+        first: dict[str, int] = {}
+        for run in runs:
+            if run.id not in self.before and model_of(run) in self.fresh:
+                first[model_of(run)] = min(run.id, first.get(model_of(run), run.id))
+        mine = {*self.ids, *first.values()}
+        return [
+            run
+            for run in runs
+            if run.id in mine or (run.id not in self.before and model_of(run) in self.other)
+        ]
+
+    def missing(self, picked: Sequence[Run]) -> int:
+        """How many runs that must turn up are not among `picked`."""
+        models = {model_of(run) for run in picked if run.id not in self.before}
+        return len(self.ids - {run.id for run in picked}) + len(self.fresh - models)
+
+
+async def wait_for_runs(
+    client: Api,
+    *watches: Watch,
+    timeout: float | None = None,
+    poll_interval: float = POLL_INTERVAL,
+    logs: bool = False,
+    report: Report = ignore_events,
+) -> list[Run]:
+    """Wait until all selected runs have completed or errored.
+
+    Returns the runs in the order of `watches`, and of the server's lists within each. With `logs`, their log
+    lines are reported as they are written. Times are in seconds.
+
+    Raises:
+        StillRunning: Some runs have not ended within `timeout`.
+    """
+    waits = [_WaitForRuns(client, watch, poll_interval, logs, report) for watch in watches if not watch.empty]
+    with anyio.move_on_after(timeout) as scope:
+        await gather([wait.run for wait in waits], limit=len(waits))
+    if scope.cancelled_caught:
+        running = [(wait.slug, run) for wait in waits for run in wait.runs or () if not run.state.terminal]
+        lines = [f"  {slug}: {model_of(run)} (Run {run.id}) {title_word(run.state)}" for slug, run in running]
+        lines = lines or ["  runs that are not listed yet"]
+        slugs = dict.fromkeys(wait.slug for wait in waits)
+        raise StillRunning(
+            "\n".join([f"Timed out after {timeout or 0.0:g}s; still under way:", *lines]),
+            runs=[run for _, run in running],
+            hint="Run "
+            + " and ".join(f"`fanbench tasks status {slug}`" for slug in slugs)
+            + " to see how they proceed.",
+        )
+    return [run for wait in waits for run in wait.runs or ()]
+
+
+class _WaitForRuns(RunWatcher):
+    """Waits for the selected runs of one task, and follows their logs."""
+
+    def __init__(self, client: Api, watch: Watch, poll_interval: float, logs: bool, report: Report) -> None:
+        super().__init__(client, watch.slug, watch.models, poll_interval=poll_interval, report=report)
+        #: The selected runs as last listed; `None` before the first list.
+        self.runs: list[Run] | None = None
+        self._watch = watch
+        self._logs = logs
+        self._followed: set[int] = set()
+        self._followers: TaskGroup
+
+    async def run(self) -> None:
+        with alone():
+            async with anyio.create_task_group() as self._followers:
+                await self.watch()
+                drain = _DRAIN if self._logs else 0.0
+                self._followers.cancel_scope.deadline = anyio.current_time() + drain
+
+    def pending(self) -> int:
+        if self.runs is None:
+            return 1
+        return sum(not run.state.terminal for run in self.runs) + self._watch.missing(self.runs)
+
+    def absorb(self, runs: Sequence[Run], asked_at: float) -> None:
+        before = {run.id: run.state for run in self.runs or ()}
+        self.runs = self._watch.pick(runs)
+        for run in self.runs:
+            if before.get(run.id) != run.state:
+                self._report(RunChanged(self.slug, run, before.get(run.id)))
+            # The log of a run that has ended already is read only if its lines are wanted.
+            begun = run.state == RunState.RUNNING or (self._logs and run.state.terminal)
+            if begun and run.id not in self._followed and self.may_follow(run.id):
+                self._followed.add(run.id)
+                if not run.state.terminal:
+                    self.stream_opened(run.id)
+                self._followers.start_soon(self._follow, run)
+
+    async def _follow(self, run: Run) -> None:
+        """Read the log until it ends. Its failures are not errors: the polls see the end of the run as well."""
+        lines = Lines()
+
+        def show(texts: Sequence[str]) -> None:
+            for text in texts if self._logs else ():
+                self._report(LogLine(run, text))
+
+        try:
+            async with aclosing(follow_log(self._client, run.id)) as entries:
+                async for entry in entries:
+                    show(lines.feed(entry))
+        except NotFound:
+            self._followed.discard(run.id)
+            self.stream_missed(run.id)
+        except FanbenchError:
+            self.stream_ended(run.id)
+        else:
+            if not self.states[run.id].terminal:
+                self._report(RunEnding(self.slug, run))
+            self.stream_ended(run.id)
+        finally:
+            show(lines.flush())
+
+
+# --- Waiting for creations ----------------------------------------------------------------------------------
 
 
 async def wait_for_task(
@@ -60,12 +449,12 @@ async def wait_for_task(
     poll_interval: float = POLL_INTERVAL,
     report: Report = ignore_events,
 ) -> Task:
-    """The task once its creation has ended, well or badly (see `ensure_created`).
+    """Wait until the creation of a task has ended, well or badly (see `ensure_created`), and return the task.
 
-    `version`: an answer about an earlier version does not count. Times are in seconds.
+    Answers about a version earlier than `version` are ignored. Times are in seconds.
 
     Raises:
-        StillRunning: the creation has not ended within `timeout`.
+        StillRunning: The creation has not ended within `timeout`.
     """
     return await created_by(
         client, slug, Deadline(timeout), version=version, poll_interval=poll_interval, report=report
@@ -83,31 +472,35 @@ async def created_by(
     report: Report = ignore_events,
 ) -> Task:
     """`wait_for_task` with a deadline. A task that was just `seen` pending is not asked for again at once."""
-    poll, pace = TaskPoll(client, slug, report), CreationPace(poll_interval)
+    pace, failed_polls = CreationPace(poll_interval), FailedPolls(slug, report)
     task = seen if seen is not None and seen.creation_state.pending else None
     previous = None
     with anyio.move_on_after(deadline.left):
         while True:
-            task = task or await poll.ask()
+            if task is None:
+                try:
+                    task = await existing_task(client, slug)
+                    failed_polls.reset()
+                except FanbenchError as error:
+                    failed_polls.add(error)
             if task is not None:
                 if not task.creation_state.pending and task.slug.version_number >= version:
                     return task
                 report(CreationPolled(slug, task, task.creation_state != previous))
-                previous = task.creation_state
-            task = None
+                previous, task = task.creation_state, None
             await anyio.sleep(pace.next())
     state = f"is {state_word(previous)}" if previous is not None else "has not been answered for"
     raise StillRunning(
         f"Timed out after {deadline.seconds or 0:g}s: the creation of task '{slug}' {state}.",
-        hint=f"See how it goes on with: fanbench tasks status {slug}",
+        hint=f"Run `fanbench tasks status {slug}` to see how it proceeds.",
     )
 
 
 def ensure_created(slug: str, task: Task) -> Task:
-    """`task`, whose creation ended well.
+    """Return `task` if its creation has completed.
 
     Raises:
-        RunFailed: it ended badly; the message has the state and the server's reason.
+        RunFailed: The creation failed. The message has the state and the server's reason.
     """
     if task.creation_state == CreationState.COMPLETED:
         return task
@@ -116,192 +509,3 @@ def ensure_created(slug: str, task: Task) -> Task:
         f"Task '{slug}' creation failed (status: {state_word(task.creation_state)})."
         + (f"\n  Error: {reason}" if reason else "")
     )
-
-
-# --- Runs ---------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Watch:
-    """Which runs of a task are waited for.
-
-    The answer to a schedule call has no run ids. What it started is recognized as the runs that were not
-    there `before`: one of each model in `fresh`, which must turn up, and any of the models in `other`.
-    Runs whose `ids` are known are waited for whatever their age.
-    """
-
-    slug: str
-    ids: frozenset[int] = frozenset()
-    fresh: frozenset[str] = frozenset()
-    other: frozenset[str] = frozenset()
-    before: frozenset[int] = frozenset()
-
-    @property
-    def models(self) -> tuple[str, ...]:
-        """The models to ask for; none for all, as runs known by id may be of any model."""
-        return () if self.ids and not (self.fresh or self.other) else tuple(sorted(self.fresh | self.other))
-
-    @property
-    def empty(self) -> bool:
-        return not (self.ids or self.fresh or self.other)
-
-    def pick(self, runs: Sequence[Run]) -> list[Run]:
-        """Those of `runs` that are waited for, in their order."""
-        first: dict[str, int] = {}
-        for run in runs:
-            if run.id not in self.before and model_of(run) in self.fresh:
-                first[model_of(run)] = min(run.id, first.get(model_of(run), run.id))
-        mine = {*self.ids, *first.values()}
-        return [run for run in runs if run.id in mine or self._is_other(run)]
-
-    def _is_other(self, run: Run) -> bool:
-        return run.id not in self.before and model_of(run) in self.other
-
-    def missing(self, picked: Sequence[Run]) -> int:
-        """How many runs that must turn up have not."""
-        ids, models = (
-            {run.id for run in picked},
-            {model_of(run) for run in picked if run.id not in self.before},
-        )
-        return len(self.ids - ids) + len(self.fresh - models)
-
-
-async def wait_for_runs(
-    client: Api,
-    *watches: Watch,
-    timeout: float | None = None,
-    poll_interval: float = POLL_INTERVAL,
-    logs: bool = False,
-    report: Report = ignore_events,
-) -> list[Run]:
-    """The runs once all have ended, well or badly, in the order of `watches` and of the server's lists.
-
-    With `logs`, their log lines are reported as they are written. Times are in seconds.
-
-    Raises:
-        StillRunning: some have not ended within `timeout`.
-    """
-    waiters = [_Waiter(client, watch, Pace(poll_interval), logs, report) for watch in watches]
-    with anyio.move_on_after(timeout) as scope:
-        await gather([waiter.wait for waiter in waiters], limit=len(waiters))
-    if scope.cancelled_caught:
-        raise _timed_out(timeout or 0.0, waiters)
-    return [run for waiter in waiters for run in waiter.runs]
-
-
-def _timed_out(timeout: float, waiters: Sequence[_Waiter]) -> StillRunning:
-    going = [(waiter.watch.slug, run) for waiter in waiters for run in waiter.runs if not run.state.terminal]
-    lines = [f"  {slug}: {model_of(run)} (Run {run.id}) {title_word(run.state)}" for slug, run in going]
-    slugs = dict.fromkeys(waiter.watch.slug for waiter in waiters)
-    return StillRunning(
-        "\n".join(
-            [
-                f"Timed out after {timeout:g}s; still under way:",
-                *(lines or ["  runs that are not listed yet"]),
-            ]
-        ),
-        runs=[run for _, run in going],
-        hint="See how they go on with: " + "; ".join(f"fanbench tasks status {slug}" for slug in slugs),
-    )
-
-
-class _Waiter:
-    """Waits for the runs of one task."""
-
-    def __init__(self, client: Api, watch: Watch, pace: Pace, logs: bool, report: Report) -> None:
-        self.watch = watch
-        self.runs: list[Run] = []
-        self._client = client
-        self._pace = pace
-        self._logs = logs
-        self._report = report
-        self._ask = RunPoll(client, watch.slug, watch.models, report).ask
-        self._followed: set[int] = set()
-        self._open: set[int] = set()
-        self._stream_ended = anyio.Event()
-        self._all_ended = anyio.Event()
-
-    async def wait(self) -> None:
-        if self.watch.empty:
-            return
-        with alone():
-            await self._wait()
-
-    async def _wait(self) -> None:
-        async with anyio.create_task_group() as followers:
-            while not await self._poll(followers):
-                await self._pause()
-            # The last log lines are waited for, for their own sake, but not for long.
-            followers.cancel_scope.deadline = anyio.current_time() + (_DRAIN if self._logs else 0.0)
-
-    async def _poll(self, followers: TaskGroup) -> bool:
-        """Asks once; whether all have ended."""
-        listed = await self._ask()
-        if listed is None:
-            return False
-        found = self.watch.pick(listed)
-        self._absorb(found)
-        for run in found:
-            self._follow(run, followers)
-        return not self.watch.missing(found) and all(run.state.terminal for run in found)
-
-    def _absorb(self, found: list[Run]) -> None:
-        states: dict[int, RunState] = {run.id: run.state for run in self.runs}
-        self.runs = found
-        for run in found:
-            if states.get(run.id) != run.state:
-                self._report(RunChanged(self.watch.slug, run, states.get(run.id)))
-
-    async def _pause(self) -> None:
-        """Until the next poll is due, or a stream has ended: then the end of its run can be seen."""
-        # While every run that goes on has a stream, the streams tell when it is worth asking.
-        seconds = self._pace.limit if self._all_streaming() else self._pace.next()
-        pending = sum(not run.state.terminal for run in self.runs) + self.watch.missing(self.runs)
-        self._report(Polled(self.watch.slug, pending, seconds))
-        with anyio.move_on_after(seconds):
-            await self._stream_ended.wait()
-            with anyio.move_on_after(_REST):
-                await self._all_ended.wait()
-            if not self._open:
-                self._pace.reset()
-        self._stream_ended = anyio.Event()
-
-    def _all_streaming(self) -> bool:
-        going = {run.id for run in self.runs if not run.state.terminal}
-        return bool(going) and going <= self._open and not self.watch.missing(self.runs)
-
-    def _follow(self, run: Run, followers: TaskGroup) -> None:
-        """Opens the stream of a run that has begun; of one that is over too, if its lines are wanted."""
-        begun = run.state == RunState.RUNNING or (self._logs and run.state.terminal)
-        if begun and run.id not in self._followed:
-            self._followed.add(run.id)
-            if not self._open:
-                self._all_ended = anyio.Event()
-            self._open.add(run.id)
-            followers.start_soon(self._read, run)
-
-    async def _read(self, run: Run) -> None:
-        """The polls see the end of a run without its log too, if later: no failure here is an error."""
-        lines = Lines()
-        try:
-            async with aclosing(follow_log(self._client, run.id)) as entries:
-                async for entry in entries:
-                    self._show(run, lines.feed(entry))
-        except NotFound:
-            self._followed.discard(run.id)  # not there yet: the next poll tries again
-        except FanbenchError:
-            self._stream_ended.set()
-        else:
-            if any(seen.id == run.id and not seen.state.terminal for seen in self.runs):
-                self._report(RunEnding(self.watch.slug, run))
-            self._stream_ended.set()
-        finally:
-            self._show(run, lines.flush())
-            self._open.discard(run.id)
-            if not self._open:
-                self._all_ended.set()
-
-    def _show(self, run: Run, lines: Sequence[str]) -> None:
-        if self._logs:
-            for line in lines:
-                self._report(LogLine(run, line))
