@@ -139,7 +139,7 @@ def test_a_sweep_file(sweep: Sweep, server: FakeServer) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('tasks = ["there"]\nmodel = ["a"]\n', "sweep.toml:2: unknown key 'model'"),
+        ('tasks = ["there"]\nmodel = ["a"]\n', "sweep.toml:2: Unknown key 'model'"),
         ('models = ["a"]\n', "sweep.toml names no tasks"),
         ("tasks = [\n", "sweep.toml:1:"),
     ],

@@ -19,7 +19,7 @@ from fanbench.sweeps.plan import PlannedTask, SweepPlan
 from fanbench.sweeps.resume import Saved, refuse_other_sweep, resumed, same_sweep, saved_text, spec_of
 from fanbench.sweeps.spec import MaxFailures, Rules, SweepSpec, TaskChoice
 from tests.operations.fake import model
-from tests.sweeps.test_planner import client, file, plan
+from tests.sweeps.test_plan import client, file, plan
 
 pytestmark = pytest.mark.anyio
 

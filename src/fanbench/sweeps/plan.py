@@ -1,24 +1,38 @@
-"""What a sweep is to do, before anything is touched."""
+"""The plan of a sweep: task files are read and checked, the server is asked what it has, nothing is changed."""
 
 from __future__ import annotations
 
+import difflib
+import re
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-from fanbench.sweeps.attempts import PlannedRun, expand_runs
-from fanbench.sweeps.spec import Rules
-from fanbench.wire.messages import Task
+import anyio.to_thread
 
-__all__ = ["PlannedTask", "SweepPlan"]
+from fanbench._util.concurrency import Offload, settle
+from fanbench.errors import FanbenchError, NotFound, TaskFileError, UsageError
+from fanbench.operations.api import Api
+from fanbench.operations.lookup import task_if_any
+from fanbench.operations.push import plan_push
+from fanbench.operations.run import resolve_models
+from fanbench.sweeps.attempts import PlannedRun, content_identity, expand_runs, version_identity
+from fanbench.sweeps.spec import DEFAULT_OUTPUT, Rules, SweepSpec, TaskChoice, rules_of
+from fanbench.tasks import to_notebook
+from fanbench.wire.messages import BenchmarkModel, Task
+from fanbench.wire.slugs import slugify_task
+
+__all__ = ["PlannedTask", "SweepPlan", "make_plan"]
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedTask:
     """A task of a sweep, named by its slug ("slug" or "owner/slug").
 
-    `notebook` is the `.ipynb` text of a task that comes from `file`, `None` for one that is on the server
-    already. `seen` is the task as the server had it when the plan was made, `None` for none. `identity` is
-    that of the content that is to be run (see `fanbench.sweeps.attempts`).
+    `notebook` is the `.ipynb` text of a task from `file`, `None` for a task that the server already has. `seen` is
+    the task as the server had it when the plan was made, if it had it. `identity` is that of the content to run
+    (see `content_identity` and `version_identity`).
     """
 
     slug: str
@@ -31,7 +45,7 @@ class PlannedTask:
 
 @dataclass(frozen=True, slots=True)
 class SweepPlan:
-    """Tasks × models × repeats, where the results go, and how it is to be run."""
+    """Tasks × models × repeats, the folder for the results, and the rules to follow."""
 
     tasks: tuple[PlannedTask, ...]
     models: tuple[str, ...]
@@ -43,3 +57,182 @@ class SweepPlan:
     def planned_runs(self) -> list[PlannedRun]:
         """All planned runs, in the order in which they are reported."""
         return expand_runs((task.slug for task in self.tasks), self.models, self.repeats)
+
+
+async def make_plan(
+    client: Api,
+    spec: SweepSpec,
+    *,
+    available: Sequence[BenchmarkModel] | None = None,
+    offload: Offload = anyio.to_thread.run_sync,
+) -> SweepPlan:
+    """Return the plan for `spec`, with every task and model by its name. Nothing is changed, here or on the server.
+
+    All files are read and checked before the server is asked. Then the models (unless `available` gives them) and
+    the tasks are fetched at once, while the notebooks are made.
+
+    Raises:
+        UsageError: There are no tasks or no models, a model is unknown, a number is out of its range, or a task
+            is given twice.
+        TaskFileError: A file cannot be read, or has an error that the server would refuse.
+        NotFound: Tasks that are named by their slugs are not on the server; all of them are listed.
+        FanbenchError: The server does not answer.
+    """
+    rules = rules_of(spec)
+    if not spec.tasks:
+        hint = "Name task files, patterns such as 'tasks/*.py', or slugs."
+        raise UsageError("No task is given.", hint=hint)
+    if spec.all_models and spec.models:
+        raise UsageError("models and all_models cannot be used together.", hint="Leave one of them out.")
+    if not spec.all_models and not spec.models:
+        raise UsageError(
+            "No model is given.", hint="Name one or more with -m. `fanbench tasks models` lists them."
+        )
+    sources = await offload(partial(_read_sources, spec))
+    models, seen, notebooks = await _fetch(client, spec, sources, available, offload)
+    await _refuse_unknown(client, sources, seen)
+    # By their full names "me/task" and "task" may be the same task.
+    full_names = (f"{task.slug.owner_slug}/{task.slug.task_slug}" if task else None for task in seen)
+    _refuse_duplicates((name, source) for name, source in zip(full_names, sources, strict=True) if name)
+    return SweepPlan(
+        tasks=tuple(map(_planned_task, sources, seen, notebooks)),
+        models=tuple(models),
+        output=spec.output or DEFAULT_OUTPUT,
+        repeats=1 if spec.repeats is None else spec.repeats,
+        rules=rules,
+    )
+
+
+def _planned_task(source: _Source, seen: Task | None, notebook: str | None) -> PlannedTask:
+    if notebook is not None:
+        identity = content_identity(notebook, source.datasets)
+    else:
+        identity = version_identity(seen.slug.version_number if seen else 0)
+    return PlannedTask(source.slug, identity, seen, source.file, notebook, source.datasets)
+
+
+# --- Files --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A task before the server is asked; `text` is the Python source of a task from a file."""
+
+    slug: str
+    file: Path | None = None
+    text: str | None = None
+    datasets: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.file}" if self.file else f"the slug {self.slug}"
+
+
+_DATASET = re.compile(r"[^/\s]+/[^/\s]+")
+
+
+def _read_sources(spec: SweepSpec) -> list[_Source]:
+    """Return all tasks in the order of the spec, the tasks of one file in the order of the file."""
+    sources = [source for choice in spec.tasks for source in _read_choice(choice, spec.datasets)]
+    _refuse_duplicates((source.slug, source) for source in sources)
+    return sources
+
+
+def _read_choice(choice: TaskChoice, datasets: tuple[str, ...]) -> list[_Source]:
+    if choice.file is None:
+        return [_Source(slugify_task(choice.slug or ""))]
+    attached = tuple(dict.fromkeys(datasets if choice.datasets is None else choice.datasets))
+    for dataset in attached:
+        if not _DATASET.fullmatch(dataset):
+            raise UsageError(f"'{dataset}' is not a dataset.", hint="Write OWNER/DATASET.")
+    plans = plan_push([choice.file], choice.name, all_tasks=choice.name is None)
+    if not plans:
+        raise TaskFileError("no task here whose runs are stored.", file=str(choice.file))
+    return [_Source(plan.slug, choice.file, plan.file.source, attached) for plan in plans]
+
+
+def _refuse_duplicates(named: Iterable[tuple[str, _Source]]) -> None:
+    """Two sources of one task would become two versions of it, in an undefined order."""
+    first: dict[str, _Source] = {}
+    for name, source in named:
+        other = first.setdefault(name, source)
+        if other is not source:
+            raise UsageError(
+                f"Task '{source.slug}' is given twice: by {other} and by {source}.",
+                hint="Leave one out, or rename one.",
+            )
+
+
+# --- The server ---------------------------------------------------------------------------------------------
+
+
+async def _fetch(
+    client: Api,
+    spec: SweepSpec,
+    sources: Sequence[_Source],
+    available: Sequence[BenchmarkModel] | None,
+    offload: Offload,
+) -> tuple[list[str], list[Task | None], list[str | None]]:
+    """Return the models, and for each source its task on the server and its notebook.
+
+    All at once: the client bounds the calls, and the first conversion spends a second on importing jupytext.
+    """
+    models: list[str] = []
+    seen: list[Task | None] = [None] * len(sources)
+    notebooks: dict[str, str] = {}
+
+    def convert_all() -> None:
+        # Tasks of one file share its notebook.
+        texts = dict.fromkeys(source.text for source in sources if source.text is not None)
+        notebooks.update((text, to_notebook(text)) for text in texts)
+
+    async def convert() -> None:
+        await offload(convert_all)
+
+    async def resolve() -> None:
+        there = await client.list_models() if available is None else available
+        if spec.all_models and not there:
+            raise UsageError("The server has no models.", hint="Run `fanbench tasks models` to check.")
+        models.extend(resolve_models(["*"] if spec.all_models else spec.models, there))
+
+    async def look(index: int) -> None:
+        seen[index] = await task_if_any(client, sources[index].slug)
+
+    jobs: list[Callable[[], Awaitable[None]]] = [convert, resolve]
+    jobs += [partial(look, index) for index in range(len(sources))]
+    for outcome in await settle(jobs, limit=len(jobs)):
+        if isinstance(outcome, FanbenchError):
+            raise outcome
+    return models, seen, [notebooks[source.text] if source.text is not None else None for source in sources]
+
+
+# How many of the server's tasks are searched for a name close to a mistyped one.
+_SEARCHED = 500
+
+
+async def _refuse_unknown(client: Api, sources: Sequence[_Source], seen: Sequence[Task | None]) -> None:
+    """Refuse all slugs that the server does not have, with the names of tasks that are close to them."""
+    unknown = [
+        source.slug
+        for source, task in zip(sources, seen, strict=True)
+        if source.text is None and task is None
+    ]
+    if not unknown:
+        return
+    existing: list[str] = []
+    try:
+        async for task in client.list_tasks():
+            existing.append(task.slug.task_slug)
+            if len(existing) >= _SEARCHED:
+                break
+    except FanbenchError:
+        pass  # The list only improves the message.
+    lines = [f"No such task{'s' if len(unknown) > 1 else ''}:"]
+    for slug in unknown:
+        close = difflib.get_close_matches(slug, existing, n=2)
+        lines.append(f"  {slug}" + (f" (did you mean {' or '.join(close)}?)" if close else ""))
+    raise NotFound(
+        "\n".join(lines),
+        call="GetBenchmarkTask",
+        status=404,
+        hint="Names of task files end in .py. Run `fanbench tasks list` to list the tasks on the server.",
+    )

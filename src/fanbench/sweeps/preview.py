@@ -1,9 +1,9 @@
-"""What a sweep is about to do, said before anything is touched."""
+"""What a sweep is about to do, shown before anything is changed."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,27 +12,31 @@ import anyio
 from fanbench.errors import FanbenchError
 from fanbench.operations.api import Api
 from fanbench.operations.quota import Quota, Quotas, fetch_quotas
-from fanbench.sweeps.attempts import Attempt, PlannedRun, by_planned_run, of_identity, wants_log, wants_output
+from fanbench.sweeps.attempts import (
+    Attempt,
+    PlannedRun,
+    by_planned_run,
+    of_identity,
+    wants_log,
+    wants_output,
+)
 from fanbench.sweeps.decide import PushStep, Step, next_step, push_step
 from fanbench.sweeps.journal import Records
 from fanbench.sweeps.plan import PlannedTask, SweepPlan
-from fanbench.wire.messages import CreationState, Task
+from fanbench.wire.messages import CreationState
 
 __all__ = ["Counts", "Preview", "TaskPreview", "preview", "read_quotas"]
 
-# What a push, and the watching of one task's runs, take in calls as a rule: how long they last is not known.
-CREATION_LOOKS = 3
+# The usual number of calls that a push takes, and the polls of one task's runs: how long they last is not known.
+CREATION_POLLS = 3
 RUN_POLLS = 5
-# Nobody waits for the quota longer than this many seconds: it is a kindness.
+# Seconds to wait for the quotas, which are shown only as a courtesy.
 QUOTA_PATIENCE = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Planned runs by what they need next: each is in one of these.
-
-    `find`: it was, or may have been, scheduled before; `collect`: it has ended, its output or log is missing.
-    """
+    """The number of planned runs by their next step (see `Step`); each is counted once."""
 
     schedule: int = 0
     find: int = 0
@@ -44,10 +48,22 @@ class Counts:
     def planned(self) -> int:
         return self.schedule + self.find + self.watch + self.collect + self.done
 
+    def __str__(self) -> str:
+        """`schedule 3, download 1; 2 done already`"""
+        verbs = {
+            "schedule": self.schedule,
+            "look for": self.find,
+            "watch": self.watch,
+            "download": self.collect,
+        }
+        steps = ", ".join(f"{verb} {number:,}" for verb, number in verbs.items() if number)
+        done = f"{self.done:,} done already" if self.done else ""
+        return "; ".join(filter(None, [steps, done]))
+
 
 @dataclass(frozen=True, slots=True)
 class TaskPreview:
-    """One task. `pushed`: a version will be made; not if all its runs are under way or done already."""
+    """One task. `pushed` is True if a version will be created, which is not needed where no run is scheduled."""
 
     task: str
     push: PushStep
@@ -61,7 +77,7 @@ class TaskPreview:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """The whole plan. `calls` is about how many calls it takes, `quotas` what is left of what the server grants."""
+    """The whole plan. `calls` is an estimate of the API calls, `quotas` is what is left of the server's quotas."""
 
     output: str
     models: tuple[str, ...]
@@ -81,160 +97,141 @@ class Preview:
         return self.counts.done == self.counts.planned
 
     def lines(self) -> list[str]:
-        """Plain text: a line a task, then the sums, what is left, and warnings."""
-        rows = [(task.task, _push_words(task), _count_words(task.counts)) for task in self.tasks]
+        """Return plain text: one line per task, then the sums, the quotas and the warnings."""
+        rows = []
+        for task in self.tasks:
+            push = str(task.push)
+            if task.push.needs_push and not task.pushed:
+                push = f"{push} (no need)"
+            elif task.version and not task.pushed:
+                push = f"{push} (version {task.version})"
+            rows.append((task.task, push, str(task.counts)))
         names, pushes = (max((len(row[at]) for row in rows), default=0) for at in (0, 1))
+        repeats = f" × {self.repeats} repeats" if self.repeats > 1 else ""
         return [
             *(f"{name:<{names}}  {push:<{pushes}}  {counts}" for name, push, counts in rows),
             "",
-            self._size(),
+            f"{_many(len(self.tasks), 'task')} × {_many(len(self.models), 'model')}{repeats}: "
+            f"{_many(self.counts.planned, 'run')}, results in {self.output}",
             self._sum(),
-            *map(_quota_words, self.quotas),
+            *map(_quota_line, self.quotas),
             *(f"Warning: {warning}" for warning in self.warnings),
         ]
 
-    def _size(self) -> str:
-        repeats = f" × {self.repeats} repeats" if self.repeats > 1 else ""
-        return (
-            f"{_many(len(self.tasks), 'task')} × {_many(len(self.models), 'model')}{repeats}: "
-            f"{_many(self.counts.planned, 'run')}, results in {self.output}"
-        )
-
     def _sum(self) -> str:
         if self.nothing_to_do:
-            return "Everything is done. Files that are gone or were edited will be downloaded again, nothing else."
+            return "Everything is done. Files that are missing or were edited will be downloaded again, nothing else."
         pushes = f"push {_many(self.pushes, 'task')}, " if self.pushes else ""
-        return f"Will {pushes}{_count_words(self.counts)}; about {_many(self.calls, 'call')}"
+        return f"Will {pushes}{self.counts}; about {_many(self.calls, 'call')}"
 
     @property
     def record(self) -> dict[str, Any]:
-        """The same for programs: of JSON's types throughout."""
+        """The same for programs, in JSON's types."""
         fields = asdict(self)
-        fields["quotas"] = [_quota_record(quota) for quota in self.quotas]
+        fields["quotas"] = [
+            {
+                **asdict(quota),
+                "refill": quota.refill.isoformat() if quota.refill else None,
+                "remaining": quota.remaining,
+            }
+            for quota in self.quotas
+        ]
         return {**fields, "planned": self.counts.planned, "pushes": self.pushes}
 
 
 def preview(plan: SweepPlan, records: Records | None = None, quotas: Quotas | None = None) -> Preview:
-    """What `plan` comes to if its journal is `records` (`None`: there is none yet). Asks and changes nothing.
+    """Return what `plan` comes to, given its journal `records`, if it has one. Nothing is asked or changed.
 
-    What is in the journal is taken for being on disk still; the sweep itself looks.
+    Files that the journal lists are assumed to be on disk; the sweep itself checks them.
     """
     known = records.tasks() if records is not None else {}
     attempts = by_planned_run(records.attempts() if records is not None else ())
-    planned_runs: defaultdict[str, list[PlannedRun]] = defaultdict(list)
+    runs: defaultdict[str, list[PlannedRun]] = defaultdict(list)
     for planned_run in plan.planned_runs:
-        planned_runs[planned_run.task].append(planned_run)
+        runs[planned_run.task].append(planned_run)
     tasks = tuple(
-        _task(
+        _preview_task(
             task,
             push_step(known.get(task.slug), task.identity, task.seen),
-            planned_runs[task.slug],
+            runs[task.slug],
             attempts,
-            plan,
+            plan.rules.retry_errored,
         )
         for task in plan.tasks
     )
+    total: Counter[str] = Counter()
+    for task in tasks:
+        total.update(asdict(task.counts))
     left = quotas.known if quotas is not None else ()
-    counts = _sum_of(task.counts for task in tasks)
     return Preview(
         output=str(plan.output),
         models=plan.models,
         repeats=plan.repeats,
         tasks=tasks,
-        counts=counts,
+        counts=Counts(**total),
         calls=sum(task.calls for task in tasks),
         quotas=left,
         warnings=(
             *_task_warnings(plan.tasks, tasks),
-            *_quota_warnings(counts.schedule, left, plan.rules.max_cost),
+            *_quota_warnings(total["schedule"], left, plan.rules.max_cost),
         ),
     )
 
 
-# --- One task -----------------------------------------------------------------------------------------------
-
-
-def _task(
+def _preview_task(
     task: PlannedTask,
     push: PushStep,
     planned_runs: Sequence[PlannedRun],
     attempts: Mapping[PlannedRun, Sequence[Attempt]],
-    plan: SweepPlan,
+    retry_errored: int,
 ) -> TaskPreview:
-    mine = {
-        planned_run: of_identity(attempts.get(planned_run, ()), task.identity) for planned_run in planned_runs
-    }
-    steps = {
-        planned_run: next_step(mine[planned_run], task.identity, retry_errored=plan.rules.retry_errored)
-        for planned_run in planned_runs
-    }
+    """Preview one task, with an estimate of its calls. The plan itself has already made one call per task.
+
+    - A push takes the create call, and `CREATION_POLLS` polls of the creation.
+    - Scheduling takes a list of the existing runs, and one call per repeat for all models together.
+    - Watching takes `RUN_POLLS` lists, whatever the number of runs.
+    - A run that has yet to end takes a log and an output, a run that has ended whatever is missing of these.
+
+    Retries, runs that are refused while another is in flight, and runs that take hours need more.
+    """
+    mine = {each: of_identity(attempts.get(each, ()), task.identity) for each in planned_runs}
+    steps = {each: next_step(made, task.identity, retry_errored=retry_errored) for each, made in mine.items()}
     by_step: Counter[str] = Counter(steps.values())
     counts = Counts(**by_step)
     pushed = push.needs_push and counts.schedule > 0
-    rounds = len({planned_run.repeat for planned_run, step in steps.items() if step is Step.SCHEDULE})
+    rounds = len({each.repeat for each, step in steps.items() if step is Step.SCHEDULE})
+    under_way = counts.schedule + counts.find + counts.watch
+    calls = 1 + CREATION_POLLS if pushed else 0
+    calls += 1 + rounds if counts.schedule else 0
+    calls += RUN_POLLS + 2 * under_way if under_way else 0
+    calls += sum(wants_output(one) + wants_log(one) for made in mine.values() for one in made)
     return TaskPreview(
         task=task.slug,
         push=push,
         pushed=pushed,
         counts=counts,
-        calls=_calls(counts, rounds, [one for of_unit in mine.values() for one in of_unit], pushed),
+        calls=calls,
         file=str(task.file) if task.file else None,
         version=task.seen.slug.version_number if task.seen else None,
         datasets=task.datasets,
     )
 
 
-def _calls(counts: Counts, rounds: int, attempts: Iterable[Attempt], pushed: bool) -> int:
-    """About how many calls a task takes: the plan's own, which are one a task, have been made.
-
-    - a push: the create call, and `CREATION_LOOKS` at its creation;
-    - scheduling: a list of the runs there are, and a call for each repeat (all models in one);
-    - watching: `RUN_POLLS` lists, whatever the number of runs;
-    - a run that is to end: its log and its output; one that has ended: what is missing of these.
-
-    Retries, runs that are refused while another is in flight and runs of hours make it more.
-    """
-    under_way = counts.schedule + counts.find + counts.watch
-    missing = [(wants_output(one), wants_log(one)) for one in attempts]
-    return (
-        (1 + CREATION_LOOKS if pushed else 0)
-        + (1 + rounds if counts.schedule else 0)
-        + (RUN_POLLS + 2 * under_way if under_way else 0)
-        + sum(output + log for output, log in missing)
-    )
-
-
-def _sum_of(counts: Iterable[Counts]) -> Counts:
-    total: Counter[str] = Counter()
-    for one in counts:
-        total.update(asdict(one))
-    return Counts(**total)
-
-
-# --- Warnings -----------------------------------------------------------------------------------------------
-
-
-def _task_warnings(planned: Iterable[PlannedTask], tasks: Iterable[TaskPreview]) -> Iterable[str]:
+def _task_warnings(planned: Iterable[PlannedTask], tasks: Iterable[TaskPreview]) -> Iterator[str]:
     for plan, task in zip(planned, tasks, strict=True):
         if plan.seen is None or not task.counts.schedule:
             continue
-        if task.push == PushStep.EXISTING and _unfit(plan.seen):
-            yield f"{task.task} cannot be run: its creation ended as {plan.seen.creation_state.label}."
-        if task.pushed and (lost := _lost_datasets(plan, plan.seen)):
+        state = plan.seen.creation_state
+        failed = not state.pending and state not in (CreationState.COMPLETED, CreationState.UNSPECIFIED)
+        if task.push == PushStep.EXISTING and failed:
+            yield f"{task.task} cannot be run: its creation ended as {state.label}."
+        attached = plan.seen.options.dataset_data_sources if plan.seen.options else []
+        lost = [dataset for dataset in attached if dataset not in plan.datasets]
+        if task.pushed and lost:
             yield f"{task.task} loses the datasets of its version {task.version}: {', '.join(lost)}."
 
 
-def _unfit(task: Task) -> bool:
-    state = task.creation_state
-    return not state.pending and state not in (CreationState.COMPLETED, CreationState.UNSPECIFIED)
-
-
-def _lost_datasets(plan: PlannedTask, seen: Task) -> list[str]:
-    there = seen.options.dataset_data_sources if seen.options else []
-    return [dataset for dataset in there if dataset not in plan.datasets]
-
-
-def _quota_warnings(runs: int, quotas: Iterable[Quota], max_cost: float | None) -> Iterable[str]:
+def _quota_warnings(runs: int, quotas: Iterable[Quota], max_cost: float | None) -> Iterator[str]:
     for quota in quotas:
         if quota.kind == "task_runs" and runs > quota.remaining:
             yield f"{_many(runs, 'run')} to schedule, and only {quota.remaining:g} left of the {quota.period} quota."
@@ -247,42 +244,7 @@ def _quota_warnings(runs: int, quotas: Iterable[Quota], max_cost: float | None) 
             )
 
 
-async def read_quotas(client: Api) -> Quotas | None:
-    """What is left of the quotas; `None` where the server does not say, or not within `QUOTA_PATIENCE`."""
-    with anyio.move_on_after(QUOTA_PATIENCE):
-        try:
-            return await fetch_quotas(client)
-        except FanbenchError:
-            return None
-    return None
-
-
-# --- Words --------------------------------------------------------------------------------------------------
-
-
-def _many(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
-def _push_words(task: TaskPreview) -> str:
-    if task.push.needs_push and not task.pushed:
-        return f"{task.push} (no need)"
-    return f"{task.push} (version {task.version})" if task.version and not task.pushed else str(task.push)
-
-
-_VERBS = {"schedule": "schedule {}", "find": "look for {}", "watch": "watch {}", "collect": "download {}"}
-
-
-def _count_words(counts: Counts) -> str:
-    """`schedule 3, download 1; 2 done already`."""
-    parts = [
-        words.format(f"{getattr(counts, step):,}") for step, words in _VERBS.items() if getattr(counts, step)
-    ]
-    done = f"{counts.done:,} done already" if counts.done else ""
-    return "; ".join(part for part in (", ".join(parts), done) if part)
-
-
-def _quota_words(quota: Quota) -> str:
+def _quota_line(quota: Quota) -> str:
     if quota.kind == "task_runs":
         return f"Left of the {quota.period} quota: {quota.remaining:g} of {quota.total:g} runs"
     return (
@@ -290,6 +252,15 @@ def _quota_words(quota: Quota) -> str:
     )
 
 
-def _quota_record(quota: Quota) -> dict[str, Any]:
-    refill = quota.refill.isoformat() if quota.refill else None
-    return {**asdict(quota), "refill": refill, "remaining": quota.remaining}
+def _many(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+async def read_quotas(client: Api) -> Quotas | None:
+    """Return what is left of the quotas; `None` if the server does not answer within `QUOTA_PATIENCE`."""
+    with anyio.move_on_after(QUOTA_PATIENCE):
+        try:
+            return await fetch_quotas(client)
+        except FanbenchError:
+            return None
+    return None

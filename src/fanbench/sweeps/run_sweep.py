@@ -15,8 +15,7 @@ from fanbench.client import Client
 from fanbench.operations.api import Api
 from fanbench.sweeps.events import Emit, SweepEvent
 from fanbench.sweeps.journal import set_aside
-from fanbench.sweeps.plan import SweepPlan
-from fanbench.sweeps.planner import make_plan
+from fanbench.sweeps.plan import SweepPlan, make_plan
 from fanbench.sweeps.report import SweepReport
 from fanbench.sweeps.resume import resumed
 from fanbench.sweeps.spec import DEFAULT_OUTPUT, SweepSpec, classify, merge

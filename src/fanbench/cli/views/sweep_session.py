@@ -64,7 +64,7 @@ async def prepare(client: Client, spec: SweepSpec, *, fresh: bool, quotas: bool)
         FanbenchError: see `make_plan`.
     """
     from fanbench._util.concurrency import both
-    from fanbench.sweeps.planner import make_plan
+    from fanbench.sweeps.plan import make_plan
     from fanbench.sweeps.preview import read_quotas
 
     asked = partial(read_quotas, client) if quotas else _no_quotas

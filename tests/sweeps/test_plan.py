@@ -12,8 +12,7 @@ import pytest
 
 from fanbench import ConnectionFailed, FanbenchError, NotFound, TaskFileError, Unauthorized, UsageError
 from fanbench.sweeps.attempts import content_identity, version_identity
-from fanbench.sweeps.plan import SweepPlan
-from fanbench.sweeps.planner import make_plan
+from fanbench.sweeps.plan import SweepPlan, make_plan
 from fanbench.sweeps.spec import Rules, SweepSpec, TaskChoice
 from fanbench.wire.messages import BenchmarkModel, Task
 from tests.operations.fake import FakeClient, model, task
@@ -128,7 +127,7 @@ async def test_all_models_are_those_that_the_server_lists(tmp_path: Path) -> Non
     """As with `fanbench tasks run --all-models`."""
     wanted = SweepSpec(tasks=(TaskChoice(slug="x"),), all_models=True)
     assert (await plan(client("x"), wanted)).models == ("gemini-a", "gemini-b", "claude")
-    with pytest.raises(UsageError, match="The server has no model"):
+    with pytest.raises(UsageError, match="The server has no models"):
         await plan(FakeClient(tasks={"x": task("x")}), wanted)
 
 
@@ -153,10 +152,10 @@ async def test_reading_and_converting_leave_the_event_loop_alone(tmp_path: Path)
     [
         (SweepSpec(models=("m",)), "No task is given"),
         (SweepSpec(tasks=(TaskChoice(slug="x"),)), "No model is given"),
-        (SweepSpec(tasks=(TaskChoice(slug="x"),), models=("m",), all_models=True), "exclude each other"),
+        (SweepSpec(tasks=(TaskChoice(slug="x"),), models=("m",), all_models=True), "cannot be used together"),
         (spec("x", repeats=0), "repeats must be 1 or more"),
         (spec("x", timeout=float("nan")), "timeout must be more than 0"),
-        (spec("x", "y", "X"), "Task 'x' is there twice: by the slug x and by the slug x"),
+        (spec("x", "y", "X"), "Task 'x' is given twice: by the slug x and by the slug x"),
         (spec("+"), "not a task name"),
         (spec(Path("a.txt")), "a.txt"),
         (spec(Path("no.py")), "no.py"),
