@@ -82,7 +82,7 @@ def test_a_duplicate_slug_is_an_error_at_the_second_task() -> None:
     assert "line 3" in finding.message
 
 
-@pytest.mark.parametrize("name", ["🚀", "///", "北京"])
+@pytest.mark.parametrize("name", ["🚀", "///"])
 def test_a_name_without_a_slug_is_an_error(name: str) -> None:
     """A name from which no slug can be derived is an error."""
     assert rules(task("def f(llm): ...", f"@kbench.task(name='{name}')")) == [("error", "no-slug")]

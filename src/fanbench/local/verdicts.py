@@ -15,7 +15,6 @@ from typing import Any
 import msgspec
 
 from fanbench._util.text import last_line
-from fanbench.errors import UsageError
 from fanbench.local.executor.job import Exit, Outcome
 from fanbench.wire.messages import CreationState, RunState
 from fanbench.wire.slugs import slugify
@@ -125,8 +124,4 @@ def of_task(slug: str, files: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _slug(file: dict[str, Any]) -> str:
-    name = str((file.get("taskVersion") or {}).get("name") or "")
-    try:
-        return slugify(name)
-    except UsageError:
-        return name
+    return slugify(str((file.get("taskVersion") or {}).get("name") or ""))

@@ -10,7 +10,6 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from fanbench.errors import UsageError
 from fanbench.tasks.annotations import model_problem, return_problem
 from fanbench.tasks.definitions import TaskFunction, find_foreign_tasks, find_tasks
 from fanbench.tasks.reach import Reach, reach
@@ -54,11 +53,8 @@ class _File:
 
     def define(self, task: TaskFunction) -> TaskDefinition:
         line, column = self._place(task.node)
-        try:
-            # A slash in the name does not separate an owner here.
-            slug = slugify(task.name)
-        except UsageError:
-            slug = ""
+        # A slash in the name does not separate an owner here.
+        slug = slugify(task.name)
         name = task.node.name
         return TaskDefinition(task.name, slug, name, line, column, name in self.reached, task.stored)
 
@@ -110,7 +106,7 @@ def _check_run(file: _File, function: TaskFunction, task: TaskDefinition) -> Ite
 def _check_name(file: _File, function: TaskFunction, task: TaskDefinition) -> Iterator[Finding]:
     if not task.slug:
         message = f"No slug can be derived from the task's name {task.name!r}."
-        fix = "Use Latin letters or digits in the name."
+        fix = "Use letters or digits in the name."
         yield file.finding("error", "no-slug", function.node, message, fix)
     if not function.name_known:
         message = f"The task's name is only known when the file runs; {task.name!r} is assumed."
