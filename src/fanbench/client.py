@@ -15,7 +15,7 @@ import anyio.to_thread
 
 from fanbench._util.polling import POLL_INTERVAL, Pace
 from fanbench.config import Config, resolve_config
-from fanbench.errors import FanbenchError, NotFound, UsageError
+from fanbench.errors import FanbenchError, UsageError
 from fanbench.operations.events import Report, ignore_events
 from fanbench.wire import protocol
 from fanbench.wire.messages import (
@@ -206,13 +206,13 @@ class Client:
             RunFailed: The server refused the version, or its creation failed.
             StillRunning: `timeout` has passed.
         """
-        from fanbench.operations.push import plan_push, push_all
+        from fanbench.operations.push import plan_push, push_tasks
 
         _ = self.transport
         single = isinstance(files, str | os.PathLike)
         paths = [Path(file) for file in _list(files)]
         plan = partial(plan_push, paths, task, all_tasks=all_tasks, allow_no_run=allow_no_run)
-        outcomes = await push_all(
+        outcomes = await push_tasks(
             self,
             await anyio.to_thread.run_sync(plan),
             datasets=datasets,
@@ -248,17 +248,13 @@ class Client:
             StillRunning: `timeout` has passed.
         """
         _ = self.transport
-        if not wait:
-            from fanbench.operations.start import start_runs
-
-            return await start_runs(self, _list(tasks), _list(models), report=report)
         from fanbench.operations.run import run_tasks
 
         return await run_tasks(
             self,
             _list(tasks),
             _list(models),
-            wait=True,
+            until="ended" if wait else "listed",
             timeout=timeout,
             poll_interval=poll_interval,
             logs=logs,
@@ -309,24 +305,26 @@ class Client:
             NotFound: The run has ended, and the server has no log of it.
             FanbenchError: The stream broke too often.
         """
+        from fanbench.operations.logs import follow_log
         from fanbench.operations.polls import RunPoll
-        from fanbench.wire.log_stream import follow, lines
+        from fanbench.wire.log_stream import lines
 
         _ = self.transport
         poll = RunPoll(self, _task_of(run), [run.model_version_slug], ignore_events)
         pace, over = Pace(poll_interval), run.state.terminal
-        while True:
-            try:
-                async with aclosing(lines(follow(self, run.id))) as texts:
-                    async for text in texts:
-                        yield text
-                return
-            except NotFound:
-                if over:
-                    raise
+
+        async def missing() -> bool:
+            nonlocal over
+            if over:
+                return False
             over = any(other.id == run.id and other.state.terminal for other in await poll.ask() or ())
             if not over:
                 await anyio.sleep(pace.next())
+            return True
+
+        async with aclosing(lines(follow_log(self, run.id, missing=missing))) as texts:
+            async for text in texts:
+                yield text
 
     @overload
     async def download(  # type: ignore[overload-overlap]

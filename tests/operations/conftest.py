@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TypeVar
+
 import pytest
 
+from fanbench import FanbenchError
 from fanbench.operations.events import Event
+
+T = TypeVar("T")
 
 
 class Said(list[Event]):
@@ -20,3 +26,11 @@ class Said(list[Event]):
 @pytest.fixture
 def said() -> Said:
     return Said()
+
+
+def only(outcomes: Sequence[T | FanbenchError]) -> T:
+    """Return the outcome of an operation on a single task, or raise its error."""
+    (outcome,) = outcomes
+    if isinstance(outcome, FanbenchError):
+        raise outcome
+    return outcome

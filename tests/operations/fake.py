@@ -220,7 +220,7 @@ class FakeClient:
             raise self.list_errors.pop(0)
         for started in reversed(self.runs):
             listed = self.now() >= started.begun + started.course.unlisted
-            wanted = not models or normalize_model(started.model) in models
+            wanted = not models or normalize_model(started.model) in map(normalize_model, models)
             if started.task == task and listed and wanted:
                 yield started.run(self.now())
 

@@ -9,11 +9,11 @@ import pytest
 from trio.testing import MockClock
 
 from fanbench import ConnectionFailed, OutputError
-from fanbench.operations import download_runs
+from fanbench.operations import download_tasks
 from fanbench.operations.download import RowDone
 from fanbench.wire.downloads import BadZip
 from fanbench.wire.messages import RunState
-from tests.operations.conftest import Said
+from tests.operations.conftest import Said, only
 from tests.operations.fake import Course, FakeClient, task
 
 pytestmark = pytest.mark.anyio
@@ -32,7 +32,7 @@ def client() -> FakeClient:
 async def test_the_layout(client: FakeClient, tmp_path: Path) -> None:
     """`<output>/<task>/<version>/<model>/<run_id>/`, the model in its normalized form."""
     run = client.begin("t", "google/gemma@default", Course())
-    report = await download_runs(client, "T", output=tmp_path)
+    report = only(await download_tasks(client, ["T"], output=tmp_path))
     assert report.rows[0].path == tmp_path / "t/3/gemma-default" / str(run)
     assert (tmp_path / f"t/3/gemma-default/{run}/a.run.json").is_file()
     assert [(row.outcome, row.size) for row in report.rows] == [("Done", 2)]
@@ -42,7 +42,7 @@ async def test_a_task_without_a_version_and_with_an_owner(tmp_path: Path) -> Non
     """The owner is a folder, as the vendor has it; the version is `unset`."""
     client = FakeClient(tasks={"me/t": task("me/t", version=0)})
     run = client.begin("me/t", "m", Course())
-    report = await download_runs(client, "me/t", output=tmp_path)
+    report = only(await download_tasks(client, ["me/t"], output=tmp_path))
     assert report.rows[0].path == tmp_path / "me/t/unset/m" / str(run)
 
 
@@ -51,7 +51,7 @@ async def test_rows_come_in_the_order_of_the_list(client: FakeClient, tmp_path: 
     runs = [client.begin("t", "m", Course(end=RunState.ERRORED)) for _ in range(8)]
     client.delays = {run: float(run - 99) for run in runs}
     # Forced, so that no thread looks at the disk meanwhile: the virtual clock would run ahead of it.
-    await download_runs(client, "t", output=tmp_path, force=True, report=said)
+    only(await download_tasks(client, ["t"], output=tmp_path, force=True, report=said))
     assert [event.row.run.id for event in said if isinstance(event, RowDone)] == sorted(runs, reverse=True)
     assert client.most_downloads == 4
 
@@ -59,10 +59,10 @@ async def test_rows_come_in_the_order_of_the_list(client: FakeClient, tmp_path: 
 async def test_what_is_there_is_kept(client: FakeClient, tmp_path: Path) -> None:
     """It is not fetched again, unless that is wished."""
     client.begin("t", "m", Course())
-    await download_runs(client, "t", output=tmp_path)
-    again = await download_runs(client, "t", output=tmp_path)
+    only(await download_tasks(client, ["t"], output=tmp_path))
+    again = only(await download_tasks(client, ["t"], output=tmp_path))
     assert [(row.outcome, row.size) for row in again.rows] == [("Cached", 2)]
-    forced = await download_runs(client, "t", output=tmp_path, force=True)
+    forced = only(await download_tasks(client, ["t"], output=tmp_path, force=True))
     assert [row.outcome for row in forced.rows] == ["Done"]
     assert len(client.times("download_output")) == 2
 
@@ -70,9 +70,9 @@ async def test_what_is_there_is_kept(client: FakeClient, tmp_path: Path) -> None
 async def test_a_cached_run_without_sources_is_marked(client: FakeClient, tmp_path: Path) -> None:
     """If they are wished for."""
     client.begin("t", "m", Course())
-    await download_runs(client, "t", output=tmp_path)
-    assert not (await download_runs(client, "t", output=tmp_path)).rows[0].lacks_source
-    report = await download_runs(client, "t", output=tmp_path, include_source=True)
+    only(await download_tasks(client, ["t"], output=tmp_path))
+    assert not only(await download_tasks(client, ["t"], output=tmp_path)).rows[0].lacks_source
+    report = only(await download_tasks(client, ["t"], output=tmp_path, include_source=True))
     assert report.rows[0].lacks_source
 
 
@@ -81,7 +81,7 @@ async def test_a_failed_one_never_ends_the_others(client: FakeClient, tmp_path: 
     first, second, third = (client.begin("t", "m", Course()) for _ in range(3))
     client.outputs = {first: BadZip("Damaged."), third: ConnectionFailed("Gone.", endpoint="x")}
     client.delays = {second: 9}
-    report = await download_runs(client, "t", output=tmp_path)
+    report = only(await download_tasks(client, ["t"], output=tmp_path))
     assert [row.outcome for row in report.rows] == ["Failed", "Done", "Bad zip"]
     assert len(report.failed) == 2
 
@@ -89,7 +89,7 @@ async def test_a_failed_one_never_ends_the_others(client: FakeClient, tmp_path: 
 async def test_runs_that_go_on_are_left_out(client: FakeClient, tmp_path: Path) -> None:
     """And counted."""
     client.begin("t", "m", Course(running=9))
-    report = await download_runs(client, "t", output=tmp_path / "new")
+    report = only(await download_tasks(client, ["t"], output=tmp_path / "new"))
     assert (report.rows, report.pending) == ((), 1)
     assert not (tmp_path / "new").exists()
 
@@ -100,7 +100,7 @@ async def test_a_models_name_does_not_lead_out_of_the_folder(
 ) -> None:
     """Names come from the server."""
     client.begin("t", name, Course())
-    report = await download_runs(client, "t", output=tmp_path)
+    report = only(await download_tasks(client, ["t"], output=tmp_path))
     assert report.rows[0].path.resolve().parent.parent == (tmp_path / "t/3").resolve()
 
 
@@ -109,5 +109,5 @@ async def test_an_output_that_cannot_be_written(client: FakeClient, tmp_path: Pa
     client.begin("t", "m", Course())
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="Cannot write"):
-        await download_runs(client, "t", output=tmp_path / "file")
+        only(await download_tasks(client, ["t"], output=tmp_path / "file"))
     assert client.times("download_output") == []

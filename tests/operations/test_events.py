@@ -27,10 +27,10 @@ from fanbench.operations.events import (
     RunEnding,
     TaskFailed,
 )
-from fanbench.operations.logs import LogsBegan
 from fanbench.operations.push import DatasetsDetached, Pushed, Uploaded
 from fanbench.operations.run import Launch, Launched, Scheduled
 from fanbench.operations.status import StatusSeen, TaskStatus
+from fanbench.operations.task_logs import LogsBegan
 from fanbench.operations.watch import Watch
 from fanbench.wire.messages import CreationState, Run, RunState, TaskSlug
 from tests.operations.fake import task

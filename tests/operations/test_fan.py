@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from fanbench import FanbenchError, UsageError
-from fanbench._util.concurrency import InOrder, alone, both, gather, settle
+from fanbench._util.concurrency import InOrder, both, gather, settle, unwrap_single_error
 from fanbench._util.polling import Pace
 
 pytestmark = pytest.mark.anyio
@@ -72,7 +72,7 @@ async def test_a_defect_leaves_by_itself() -> None:
 
 def test_a_group_of_several_stays_a_group() -> None:
     """Nothing is lost."""
-    with pytest.raises(ExceptionGroup), alone():
+    with pytest.raises(ExceptionGroup), unwrap_single_error():
         raise ExceptionGroup("x", [ValueError(), TypeError()])
 
 

@@ -14,7 +14,7 @@ from fanbench import ConnectionFailed
 from fanbench.operations import download_tasks, show_logs
 from fanbench.operations.download import DownloadsBegan
 from fanbench.operations.events import Downloading, Event, LogRead
-from tests.operations.conftest import Said
+from tests.operations.conftest import Said, only
 from tests.operations.fake import Course, FakeClient, Got, task
 
 pytestmark = pytest.mark.anyio
@@ -70,7 +70,7 @@ async def test_what_has_been_read_of_a_log_is_told(said: Said) -> None:
     burst = [(2.0 + number / 100, "x\n") for number in range(100)]
     behind = client.begin("t", "behind", Course(running=5, log=[(1, "a\nb\n"), *burst]))
     client.begin("t", "first", Course(running=9))
-    await show_logs(client, "t", report=said)
+    only(await show_logs(client, ["t"], report=said))
     told = [event for event in said if isinstance(event, LogRead) and event.run.id == behind]
     assert told[0].lines == 2
     assert len(told) <= 13
@@ -82,5 +82,5 @@ async def test_a_log_that_breaks_off_is_over(said: Said) -> None:
     client = FakeClient(tasks={"t": task("t")})
     error = ConnectionFailed("Away.", endpoint="x")
     client.begin("t", "m", Course(running=1, log=[(0, "a\n")], log_error=error))
-    await show_logs(client, "t", report=said)
+    only(await show_logs(client, ["t"], report=said))
     assert [event.ended for event in said if isinstance(event, LogRead)][-1]

@@ -9,11 +9,11 @@ import anyio
 import pytest
 
 from fanbench import Anonymous, Config, FanbenchError, RunFailed, TaskFileError, UsageError
-from fanbench.operations import Pushed, PushPlan, StillRunning, plan_push, push_all, push_task
+from fanbench.operations import Pushed, PushPlan, StillRunning, plan_push, push_tasks
 from fanbench.operations.events import EarlierPending
 from fanbench.operations.push import DatasetsDetached, Uploaded
 from fanbench.wire.messages import CreationState, Task
-from tests.operations.conftest import Said
+from tests.operations.conftest import Said, only
 from tests.operations.fake import FakeClient, task
 
 pytestmark = pytest.mark.anyio
@@ -92,7 +92,7 @@ def test_a_task_that_nothing_runs_is_refused_unless_allowed(tmp_path: Path) -> N
 async def test_a_push_sends_a_notebook(tmp_path: Path, said: Said) -> None:
     """Of a new task, version 1; the event comes with the URLs."""
     client = FakeClient()
-    pushed = await push_task(client, plan(tmp_path), report=said)
+    pushed = only(await push_tasks(client, [plan(tmp_path)], report=said))
     assert client.arguments("create_task") == [("t", ())]
     assert (pushed.new_version, pushed.created) == (False, False)
     assert pushed.url == "https://www.kaggle.com/benchmarks/tasks/me/t/1"
@@ -103,7 +103,7 @@ async def test_a_push_sends_a_notebook(tmp_path: Path, said: Said) -> None:
 async def test_what_is_sent_is_the_source_as_a_notebook(tmp_path: Path) -> None:
     """The text that the server gets is JSON with the file's cells."""
     client = FakeClient()
-    await push_task(client, plan(tmp_path))
+    only(await push_tasks(client, [plan(tmp_path)]))
     cells = json.loads(client.texts[0])["cells"]
     assert "import kaggle_benchmarks" in "".join(cells[0]["source"])
 
@@ -112,7 +112,7 @@ async def test_an_earlier_version_in_the_making_is_an_error(tmp_path: Path) -> N
     """Without --wait; nothing is sent."""
     client = FakeClient(tasks={"t": task("t", CreationState.QUEUED)}, creation=99)
     with pytest.raises(FanbenchError, match="still being created") as caught:
-        await push_task(client, plan(tmp_path))
+        only(await push_tasks(client, [plan(tmp_path)]))
     assert caught.value.hint
     assert "--wait" in caught.value.hint
     assert client.arguments("create_task") == []
@@ -126,14 +126,16 @@ async def test_with_wait_the_earlier_version_is_waited_for_however_it_ends(
         tasks={"t": task("t", CreationState.RUNNING)}, creation=0.01, creation_end=CreationState.ERRORED
     )
     with pytest.raises(RunFailed):
-        await push_task(client, plan(tmp_path), wait=True, poll_interval=0.01, report=said)
+        only(await push_tasks(client, [plan(tmp_path)], wait=True, poll_interval=0.01, report=said))
     assert said.of(EarlierPending) == [EarlierPending("t")]
     assert client.arguments("create_task") == [("t", ())]
 
 
 async def test_with_wait_the_creation_is_waited_for(tmp_path: Path) -> None:
     """Until it is completed."""
-    pushed = await push_task(FakeClient(creation=0.01), plan(tmp_path), wait=True, poll_interval=0.01)
+    pushed = only(
+        await push_tasks(FakeClient(creation=0.01), [plan(tmp_path)], wait=True, poll_interval=0.01)
+    )
     assert pushed.created
 
 
@@ -141,28 +143,32 @@ async def test_a_failed_creation_has_the_servers_reason(tmp_path: Path) -> None:
     """And the state."""
     client = FakeClient(creation=0.01, creation_end=CreationState.KERNEL_WITHOUT_RUN)
     with pytest.raises(RunFailed, match=r"(?s)KERNEL_WITHOUT_RUN.*It broke\."):
-        await push_task(client, plan(tmp_path), wait=True, poll_interval=0.01)
+        only(await push_tasks(client, [plan(tmp_path)], wait=True, poll_interval=0.01))
 
 
 async def test_the_timeout_is_for_everything(tmp_path: Path) -> None:
     """Earlier version and new one share it."""
     with pytest.raises(StillRunning):
-        await push_task(FakeClient(creation=99), plan(tmp_path), wait=True, timeout=0.05, poll_interval=0.01)
+        only(
+            await push_tasks(
+                FakeClient(creation=99), [plan(tmp_path)], wait=True, timeout=0.05, poll_interval=0.01
+            )
+        )
 
 
 async def test_a_push_that_the_server_refuses_in_its_answer(tmp_path: Path) -> None:
     """A 200 with an `error` in it is no success."""
     with pytest.raises(FanbenchError, match="Too large"):
-        await push_task(FakeClient(push_error="Too large."), plan(tmp_path))
+        only(await push_tasks(FakeClient(push_error="Too large."), [plan(tmp_path)]))
 
 
 async def test_datasets_that_would_be_detached_are_reported(tmp_path: Path, said: Said) -> None:
     """Only where the push names none itself."""
     client = FakeClient(tasks={"t": task("t", datasets=["o/d"])})
-    await push_task(client, plan(tmp_path), report=said)
+    only(await push_tasks(client, [plan(tmp_path)], report=said))
     assert said.of(DatasetsDetached) == [DatasetsDetached("t", ("o/d",))]
     said.clear()
-    await push_task(client, plan(tmp_path), datasets=["o/e"], report=said)
+    only(await push_tasks(client, [plan(tmp_path)], datasets=["o/e"], report=said))
     assert said.of(DatasetsDetached) == []
 
 
@@ -170,7 +176,7 @@ async def test_one_push_that_fails_does_not_end_the_others(tmp_path: Path) -> No
     """The outcomes are in the order of the plans."""
     client = FakeClient(tasks={"b": task("b", CreationState.QUEUED)}, creation=99)
     plans = [plan(tmp_path, name, f"{name}.py") for name in ("a", "b", "c")]
-    outcomes = await push_all(client, plans)
+    outcomes = await push_tasks(client, plans)
     assert [type(outcome) for outcome in outcomes] == [Pushed, FanbenchError, Pushed]
 
 
@@ -187,5 +193,5 @@ async def test_who_waits_keeps_nobody_from_pushing(tmp_path: Path) -> None:
     plans = [plan(tmp_path, name, f"{name}.py") for name in "abc"]
     client = Together(config=Config("http://fake", Anonymous(), concurrency=1), creation=1e9)
     with anyio.fail_after(30):
-        outcomes = await push_all(client, plans, wait=True, poll_interval=0.01)
+        outcomes = await push_tasks(client, plans, wait=True, poll_interval=0.01)
     assert all(isinstance(outcome, Pushed) and outcome.created for outcome in outcomes)

@@ -56,7 +56,7 @@ async def test_only_what_was_scheduled_is_waited_for() -> None:
     """An old errored run of the same model neither ends nor fails the wait."""
     client = client_with("a", m=Course(running=7))
     client.begin("a", "m", Course(end=RunState.ERRORED))
-    report = await run_tasks(client, ["a"], ["m"], wait=True)
+    report = await run_tasks(client, ["a"], ["m"], until="ended")
     assert [(run.id, run.state) for run in report.runs] == [(101, RunState.COMPLETED)]
     assert client.now() == 7
 
@@ -66,7 +66,7 @@ async def test_the_run_in_flight_that_a_skip_is_for_is_waited_for() -> None:
     client = client_with("a", m=None)
     client.begin("a", "m", Course(end=RunState.ERRORED))
     flying = client.begin("a", "m", Course(running=20))
-    report = await run_tasks(client, ["a"], ["m"], wait=True)
+    report = await run_tasks(client, ["a"], ["m"], until="ended")
     assert [(run.id, run.state) for run in report.runs] == [(flying, RunState.COMPLETED)]
     assert report.launches[0].watch.ids == {flying}
 
@@ -74,7 +74,7 @@ async def test_the_run_in_flight_that_a_skip_is_for_is_waited_for() -> None:
 async def test_a_skip_for_another_reason_is_not_waited_for() -> None:
     """With nothing in flight there is nothing to wait for."""
     client = client_with("a", m=None)
-    report = await run_tasks(client, ["a"], ["m"], wait=True)
+    report = await run_tasks(client, ["a"], ["m"], until="ended")
     assert report.runs == ()
 
 
@@ -106,7 +106,7 @@ async def test_a_task_that_does_not_exist() -> None:
 async def test_of_several_tasks_one_that_fails_does_not_end_the_others(said: Said) -> None:
     """It is reported in its place, and the others are scheduled and waited for."""
     client = client_with("a", "c", m=Course(running=3))
-    report = await run_tasks(client, ["a", "b", "c"], ["m"], wait=True, report=said)
+    report = await run_tasks(client, ["a", "b", "c"], ["m"], until="ended", report=said)
     order = [event for event in said if isinstance(event, Launched | TaskFailed)]
     assert [type(event) for event in order] == [Launched, TaskFailed, Launched]
     assert [failure.slug for failure in report.failures] == ["b"]

@@ -11,7 +11,7 @@ import pytest
 from trio.testing import MockClock
 
 from fanbench import ConnectionFailed, NotFound, ServerFault, UsageError
-from fanbench.operations import download_tasks, publish_tasks, show_task_logs, task_statuses, watch_tasks
+from fanbench.operations import download_tasks, publish_tasks, show_logs, task_statuses, watch_tasks
 from fanbench.operations.batch import each_task
 from fanbench.operations.download import DownloadsBegan, RowDone
 from fanbench.operations.events import (
@@ -24,9 +24,9 @@ from fanbench.operations.events import (
     TaskFailed,
 )
 from fanbench.operations.leaderboard import benchmark_name
-from fanbench.operations.logs import LogReport
 from fanbench.operations.quota import fetch_quotas
 from fanbench.operations.status import StatusSeen, TaskStatus
+from fanbench.operations.task_logs import LogReport
 from fanbench.wire.messages import CreationState, ModelProxyQuotas, QuotaBalance, RefillPeriod, Run, TaskQuota
 from tests.operations.conftest import Said
 from tests.operations.fake import Course, FakeClient, not_found, task
@@ -193,7 +193,7 @@ async def test_logs_of_several_tasks_are_read_at_once(client: FakeClient, said: 
     """Together, in the order of time."""
     client.begin("a", "m", Course(running=9, log=[(1, "a1\n"), (5, "a2\n")]))
     client.begin("b", "m", Course(running=9, log=[(3, "b1\n")]))
-    reports = await show_task_logs(client, ["b", "nope", "a"], interleave=True, report=said)
+    reports = await show_logs(client, ["b", "nope", "a"], interleave=True, report=said)
     assert [event.line for event in said if isinstance(event, LogLine)] == ["a1", "b1", "a2"]
     assert client.now() == pytest.approx(9, abs=0.5)
     slugs = [report.slug if isinstance(report, LogReport) else None for report in reports]
@@ -206,7 +206,7 @@ async def test_complete_logs_become_files(client: FakeClient, tmp_path: Path, to
     text = "é\n" * 100_000
     run = client.begin("a", "google/m@x", Course(log=[(0, text), (0, "end")]))
     empty = client.begin("a", "n", Course())
-    (report,) = await show_task_logs(client, ["a"], interleave=together, output=tmp_path)
+    (report,) = await show_logs(client, ["a"], interleave=together, output=tmp_path)
     assert isinstance(report, LogReport)
     path = tmp_path / "a/3/m-x" / str(run) / "run.log"
     assert path.read_text() == f"{text}end"
@@ -223,7 +223,7 @@ async def test_what_is_not_complete_is_no_file(client: FakeClient, tmp_path: Pat
     earlier = tmp_path / "a/3/m" / str(broken) / "run.log"
     earlier.parent.mkdir(parents=True)
     earlier.write_text("earlier")
-    (report,) = await show_task_logs(client, ["a"], interleave=together, output=tmp_path)
+    (report,) = await show_logs(client, ["a"], interleave=together, output=tmp_path)
     assert isinstance(report, LogReport)
     assert [log.path for log in report.logs] == [None, None]
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [earlier]
@@ -235,19 +235,20 @@ async def test_a_folder_that_cannot_be_written(client: FakeClient, tmp_path: Pat
     """Is an error of the run, with what to do."""
     (tmp_path / "a").write_text("in the way")
     client.begin("a", "m", Course(log=[(0, "x\n")]))
-    (report,) = await show_task_logs(client, ["a"], interleave=together, output=tmp_path)
+    (report,) = await show_logs(client, ["a"], interleave=together, output=tmp_path)
     assert isinstance(report, LogReport)
     (failed,) = report.failed
     assert "Cannot write the log" in str(failed.error)
     assert failed.error is not None
-    assert failed.error.hint == "Name another folder with -o."
+    assert failed.error.hint is not None
+    assert "-o" in failed.error.hint
 
 
 async def test_a_log_that_is_left_early_leaves_no_file(client: FakeClient, tmp_path: Path) -> None:
     """An interrupt is one."""
     client.begin("a", "m", Course(running=99, log=[(0, "x" * 100_000), (50, "y")]))
     with anyio.move_on_after(20):
-        await show_task_logs(client, ["a"], output=tmp_path)
+        await show_logs(client, ["a"], output=tmp_path)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 

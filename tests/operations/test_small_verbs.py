@@ -8,9 +8,10 @@ import pytest
 
 from fanbench import FanbenchError, Forbidden, NotFound, ServerFault
 from fanbench._util.text import last_line
-from fanbench.operations import delete_task, list_tasks, publish_task, task_status
+from fanbench.operations import delete_tasks, list_tasks, publish_tasks, task_status
 from fanbench.operations.models import modalities, pick_default, proxy_names
 from fanbench.wire.messages import BenchmarkModel, Modality, ModelVersion, RunState, Task, TaskSlug
+from tests.operations.conftest import only
 from tests.operations.fake import Course, FakeClient, model, not_found, task
 
 pytestmark = pytest.mark.anyio
@@ -77,14 +78,14 @@ async def test_publish_does_what_is_left_to_do(
 ) -> None:
     """And says what became of the notebook."""
     client = FakeClient(tasks={"t": published(public=public, notebook=notebook)})
-    done = await publish_task(client, "t", publish_notebook=wanted)
+    done = only(await publish_tasks(client, ["t"], publish_notebook=wanted))
     assert (len(client.times("publish_task")), done.notebook, done.was_public) == (calls, became, public)
 
 
 async def test_delete_deletes() -> None:
     """Where the server can."""
     client = FakeClient(tasks={"t": task("t")})
-    await delete_task(client, "t")
+    only(await delete_tasks(client, ["t"]))
     assert client.tasks == {}
 
 
@@ -95,20 +96,20 @@ async def test_delete_on_a_server_without_the_call(error: FanbenchError) -> None
     """Says so in the vendor's words."""
     client = FakeClient(tasks={"t": task("t")}, delete_error=error)
     with pytest.raises(FanbenchError, match=r"^Delete is not supported by the server yet\.$"):
-        await delete_task(client, "t")
+        only(await delete_tasks(client, ["t"]))
 
 
 async def test_delete_of_a_task_that_does_not_exist() -> None:
     """Is not found, which is something else."""
     with pytest.raises(NotFound):
-        await delete_task(FakeClient(), "t")
+        only(await delete_tasks(FakeClient(), ["t"]))
 
 
 async def test_delete_passes_other_errors_on() -> None:
     """A server that fails has not said that it cannot."""
     fault = ServerFault("Ouch.", call="DeleteBenchmarkTask", status=500)
     with pytest.raises(ServerFault):
-        await delete_task(FakeClient(tasks={"t": task("t")}, delete_error=fault), "t")
+        only(await delete_tasks(FakeClient(tasks={"t": task("t")}, delete_error=fault), ["t"]))
 
 
 TEXT, IMAGE, AUDIO = Modality.TEXT, Modality.IMAGE, Modality.AUDIO

@@ -8,7 +8,7 @@ import pytest
 from trio.testing import MockClock
 
 from fanbench import NotFound, RunState, UsageError
-from fanbench.operations.start import start_runs
+from fanbench.operations import run_tasks
 from fanbench.wire.messages import CreationState
 from tests.operations.fake import Course, FakeClient, model, task
 
@@ -30,7 +30,7 @@ async def test_the_runs_are_there_as_they_began() -> None:
     """The new ones, not those of earlier calls, and without waiting for their ends."""
     client = world(a=Course(queued=5, running=50), b=Course(running=50))
     client.begin("t", "a", Course(), ago=9)
-    report = await start_runs(client, ["T"], ["a", "b"])
+    report = await run_tasks(client, ["T"], ["a", "b"], until="listed")
     assert {(run.id, run.state) for run in report.runs} == {(101, RunState.QUEUED), (102, RunState.RUNNING)}
     assert client.now() == 0
 
@@ -38,7 +38,7 @@ async def test_the_runs_are_there_as_they_began() -> None:
 async def test_a_list_that_is_behind_is_asked_again() -> None:
     """The runs come when the last one is listed."""
     client = world(a=Course(running=50, unlisted=3), b=Course(running=50))
-    report = await start_runs(client, ["t"], ["a", "b"])
+    report = await run_tasks(client, ["t"], ["a", "b"], until="listed")
     assert sorted(run.id for run in report.runs) == [100, 101]
     assert 3 <= client.now() < 6
 
@@ -48,7 +48,7 @@ async def test_of_a_model_that_is_skipped_the_run_in_flight_counts() -> None:
     client = world(a=None, b=None)
     going = client.begin("t", "a", Course(running=50))
     client.begin("t", "b", Course(), ago=9)
-    report = await start_runs(client, ["t"], ["a", "b"])
+    report = await run_tasks(client, ["t"], ["a", "b"], until="listed")
     assert [run.id for run in report.runs] == [going]
     assert [row.scheduled for row in report.launches[0].rows] == [False, False]
 
@@ -57,16 +57,16 @@ async def test_of_several_tasks_one_that_fails_ends_none_of_the_others() -> None
     """It is among the failures; the only task raises."""
     client = world(a=Course(running=1))
     client.tasks["u"] = task("u", CreationState.ERRORED)
-    report = await start_runs(client, ["u", "t"], ["a"])
+    report = await run_tasks(client, ["u", "t"], ["a"], until="listed")
     assert [launch.slug for launch in report.launches] == ["t"]
     assert [failure.slug for failure in report.failures] == ["u"]
     with pytest.raises(NotFound):
-        await start_runs(client, ["missing"], ["a"])
+        await run_tasks(client, ["missing"], ["a"], until="listed")
 
 
 async def test_an_unknown_model_schedules_nothing() -> None:
     """Of several models, one is enough."""
     client = world(a=Course())
     with pytest.raises(UsageError):
-        await start_runs(client, ["t"], ["a", "x"])
+        await run_tasks(client, ["t"], ["a", "x"], until="listed")
     assert client.runs == []

@@ -9,8 +9,8 @@ import anyio
 import pytest
 
 from fanbench import BadRequest, ConnectionFailed, NotFound, RateLimited
+from fanbench.operations.logs import follow_log
 from fanbench.operations.lookup import runs_of
-from fanbench.operations.streams import follow_log
 from fanbench.wire.messages import RunState
 from tests.sweeps.kaggle import SimulatedKaggle
 from tests.sweeps.life import Killed, MortalRecords

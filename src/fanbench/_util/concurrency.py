@@ -1,16 +1,16 @@
-"""Bounded fan-out: many coroutines at once, their outcomes in the order in which they were asked for."""
+"""Many coroutines at once, with a limit, and their outcomes in the order in which the jobs were given."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, cast
 
 import anyio
 
 from fanbench.errors import FanbenchError
 
-__all__ = ["Done", "InOrder", "Offload", "alone", "both", "gather", "settle"]
+__all__ = ["Done", "InOrder", "Offload", "both", "gather", "settle", "unwrap_single_error"]
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -28,17 +28,19 @@ class Offload(Protocol):
 async def settle(
     jobs: Sequence[Job[T]], *, limit: int, done: Done[T] | None = None
 ) -> list[T | FanbenchError]:
-    """The outcome of every job, `limit` of them at a time; one that fails does not end the others.
+    """Run all jobs, `limit` of them at a time, and return one outcome per job: its result or its FanbenchError.
 
-    `done(index, outcome)` is called as each ends. Only `FanbenchError`s are outcomes: anything else is a
-    defect, and ends all.
+    `done(index, outcome)` is called as each job ends. Any other exception is a bug and cancels all jobs.
     """
     outcomes: dict[int, T | FanbenchError] = {}
     limiter = anyio.CapacityLimiter(max(1, limit))
 
     async def run(index: int, job: Job[T]) -> None:
         async with limiter:
-            outcomes[index] = await _outcome(job)
+            try:
+                outcomes[index] = await job()
+            except FanbenchError as error:
+                outcomes[index] = error
         if done is not None:
             done(index, outcomes[index])
 
@@ -48,15 +50,8 @@ async def settle(
     return [outcomes[index] for index in range(len(jobs))]
 
 
-async def _outcome(job: Job[T]) -> T | FanbenchError:
-    try:
-        return await job()
-    except FanbenchError as error:
-        return error
-
-
 async def gather(jobs: Sequence[Job[T]], *, limit: int) -> list[T]:
-    """The results of all jobs, or the error of the first (by order) that failed; the others' as its notes."""
+    """Return the results of all jobs, or raise the error of the first that failed, the others as its notes."""
     outcomes = await settle(jobs, limit=limit)
     errors = [outcome for outcome in outcomes if isinstance(outcome, FanbenchError)]
     if errors:
@@ -67,31 +62,19 @@ async def gather(jobs: Sequence[Job[T]], *, limit: int) -> list[T]:
 
 
 async def both(first: Job[A], second: Job[B]) -> tuple[A, B]:
-    """The results of two jobs that run at once; if both fail, the first one's error."""
-    outcomes: tuple[list[A | FanbenchError], list[B | FanbenchError]] = ([], [])
-
-    async def run_first() -> None:
-        outcomes[0].append(await _outcome(first))
-
-    async def run_second() -> None:
-        outcomes[1].append(await _outcome(second))
-
-    with alone():
-        async with anyio.create_task_group() as group:
-            group.start_soon(run_first)
-            group.start_soon(run_second)
-    return _result(outcomes[0][0]), _result(outcomes[1][0])
-
-
-def _result(outcome: T | FanbenchError) -> T:
-    if isinstance(outcome, FanbenchError):
-        raise outcome
-    return outcome
+    """Run two jobs at once and return both results; if both fail, raise the first one's error."""
+    jobs: list[Job[A | B]] = [first, second]
+    with unwrap_single_error():
+        outcomes = await settle(jobs, limit=2)
+    for outcome in outcomes:
+        if isinstance(outcome, FanbenchError):
+            raise outcome
+    return cast("tuple[A, B]", tuple(outcomes))
 
 
 @contextmanager
-def alone() -> Iterator[None]:
-    """An error that a task group raises by itself leaves the block by itself, not as a group of one."""
+def unwrap_single_error() -> Iterator[None]:
+    """Raise the only error of a task group as itself, and not as a group of one."""
     try:
         yield
     except BaseExceptionGroup as group:
@@ -104,15 +87,33 @@ def alone() -> Iterator[None]:
 
 
 class InOrder(Generic[T]):
-    """Passes outcomes on in the order of their index, each as soon as all before it are there."""
+    """Emits what concurrent jobs produce in the order of the jobs.
+
+    The items of the first job that has not ended are emitted at once, those of later jobs once it is their turn.
+    """
 
     def __init__(self, emit: Callable[[T], None]) -> None:
         self._emit = emit
-        self._early: dict[int, T] = {}
-        self._next = 0
+        self._current = 0
+        self._kept: dict[int, list[T]] = {}
+        self._ended: set[int] = set()
 
-    def __call__(self, index: int, outcome: T) -> None:
-        self._early[index] = outcome
-        while self._next in self._early:
-            self._emit(self._early.pop(self._next))
-            self._next += 1
+    def add(self, index: int, item: T) -> None:
+        """Emit `item` of the job `index`, now or when it is its turn."""
+        if index == self._current:
+            self._emit(item)
+        else:
+            self._kept.setdefault(index, []).append(item)
+
+    def end(self, index: int) -> None:
+        """The job `index` has ended, so the next one may have its turn."""
+        self._ended.add(index)
+        while self._current in self._ended:
+            self._current += 1
+            for item in self._kept.pop(self._current, ()):
+                self._emit(item)
+
+    def __call__(self, index: int, item: T) -> None:
+        """Emit the only item of the job `index`, which has ended."""
+        self.add(index, item)
+        self.end(index)

@@ -54,9 +54,9 @@ async def until_sigterm(work: Callable[[], Awaitable[T]]) -> T:
     """
     import anyio
 
-    from fanbench._util.concurrency import alone
+    from fanbench._util.concurrency import unwrap_single_error
 
-    with alone():
+    with unwrap_single_error():
         async with anyio.create_task_group() as group:
             # Of its own: a second signal must not end what cleans up after the first.
             with anyio.CancelScope() as scope:

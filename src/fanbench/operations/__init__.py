@@ -1,29 +1,20 @@
-"""The verbs of the command line as coroutines: typed, silent, progress through `fanbench.operations.events`.
+"""What the commands do, as typed coroutines that print nothing: they report events (`operations.events`).
 
-Each takes an open `fanbench.Client` first and runs on asyncio and on trio.
+Each takes an open `fanbench.Client` first, and runs on asyncio and on trio.
 """
 
 from __future__ import annotations
 
 from fanbench.operations.check import Trial, try_files
 from fanbench.operations.credentials import ProxyTokens
-from fanbench.operations.download import DownloadReport, DownloadRow, download_runs, download_tasks
+from fanbench.operations.download import DownloadReport, DownloadRow, download_tasks
 from fanbench.operations.environment import fetch_credentials, fetch_environment, write_starters
-from fanbench.operations.logs import LogReport, RunLog, show_logs, show_task_logs
-from fanbench.operations.models import list_models
-from fanbench.operations.publish import Published, delete_task, delete_tasks, publish_task, publish_tasks
-from fanbench.operations.push import Pushed, PushPlan, plan_push, push_all, push_task
-from fanbench.operations.run import (
-    Launch,
-    RunReport,
-    Scheduled,
-    ready_task,
-    resolve_models,
-    run_tasks,
-    schedule,
-)
-from fanbench.operations.start import start_runs
+from fanbench.operations.models import resolve_models
+from fanbench.operations.publish import Published, delete_tasks, publish_tasks
+from fanbench.operations.push import Pushed, PushPlan, plan_push, push_tasks
+from fanbench.operations.run import Launch, RunReport, Scheduled, ready_task, run_tasks, schedule
 from fanbench.operations.status import TaskStatus, list_tasks, task_status, task_statuses, watch_tasks
+from fanbench.operations.task_logs import LogReport, RunLog, show_logs
 from fanbench.operations.watch import StillRunning, Watch, ensure_created, wait_for_runs, wait_for_task
 
 __all__ = [
@@ -42,27 +33,20 @@ __all__ = [
     "TaskStatus",
     "Trial",
     "Watch",
-    "delete_task",
     "delete_tasks",
-    "download_runs",
     "download_tasks",
     "ensure_created",
     "fetch_credentials",
     "fetch_environment",
-    "list_models",
     "list_tasks",
     "plan_push",
-    "publish_task",
     "publish_tasks",
-    "push_all",
-    "push_task",
+    "push_tasks",
     "ready_task",
     "resolve_models",
     "run_tasks",
     "schedule",
     "show_logs",
-    "show_task_logs",
-    "start_runs",
     "task_status",
     "task_statuses",
     "try_files",

@@ -1,4 +1,4 @@
-"""Several tasks at once: they all work at the same time, and speak in the order in which they were named."""
+"""One operation on several tasks: they run at the same time, and report in the order of the tasks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
-from fanbench._util.concurrency import settle
+from fanbench._util.concurrency import InOrder, settle
 from fanbench.errors import FanbenchError
 from fanbench.operations.events import Event, Progress, Report, TaskFailed
 from fanbench.wire.slugs import slugify_task
@@ -14,61 +14,41 @@ from fanbench.wire.slugs import slugify_task
 __all__ = ["each_task", "unique_slugs"]
 
 T = TypeVar("T")
-Job = Callable[[str, Report], Awaitable[T]]
 
 
 def unique_slugs(tasks: Sequence[str]) -> list[str]:
-    """The slugs of `tasks`; one that is named twice counts once.
+    """Return the slugs of `tasks` without duplicates.
 
     Raises:
-        UsageError: a name is none.
+        UsageError: A name is not valid.
     """
     return list(dict.fromkeys(slugify_task(task) for task in tasks))
 
 
 async def each_task(
-    tasks: Sequence[str], job: Job[T], *, limit: int, report: Report
+    tasks: Sequence[str], job: Callable[[str, Report], Awaitable[T]], *, limit: int, report: Report
 ) -> list[T | FanbenchError]:
-    """The outcome of `job(slug, report)` for each task, `limit` of them at a time, in their order.
+    """Run `job(slug, report)` for each task, `limit` at a time; return one outcome per task in the order given.
 
-    What a job says is held back until those before it are through. One that fails ends none of the others.
+    An error stands for a task that failed; it is reported as `TaskFailed` and does not affect the others. The
+    events of a task are held back until the tasks before it have ended, except `Progress`, which passes at once.
 
     Raises:
-        UsageError: a name is none.
+        UsageError: A name is not valid.
     """
     slugs = unique_slugs(tasks)
-    turns = _Turns(report)
+    in_order = InOrder(report)
+
+    def report_in_order(index: int, event: Event) -> None:
+        if isinstance(event, Progress):
+            report(event)
+        else:
+            in_order.add(index, event)
 
     def done(index: int, outcome: T | FanbenchError) -> None:
         if isinstance(outcome, FanbenchError):
-            turns.say(index, TaskFailed(slugs[index], outcome))
-        turns.end(index)
+            in_order.add(index, TaskFailed(slugs[index], outcome))
+        in_order.end(index)
 
-    jobs = [partial(job, slug, partial(turns.say, index)) for index, slug in enumerate(slugs)]
+    jobs = [partial(job, slug, partial(report_in_order, index)) for index, slug in enumerate(slugs)]
     return await settle(jobs, limit=limit, done=done)
-
-
-class _Turns:
-    """Lets the events of the first job pass, and keeps those of the others until it is their turn.
-
-    Progress passes at once: later it is no news.
-    """
-
-    def __init__(self, report: Report) -> None:
-        self._report = report
-        self._now = 0
-        self._kept: dict[int, list[Event]] = {}
-        self._over: set[int] = set()
-
-    def say(self, index: int, event: Event) -> None:
-        if index == self._now or isinstance(event, Progress):
-            self._report(event)
-        else:
-            self._kept.setdefault(index, []).append(event)
-
-    def end(self, index: int) -> None:
-        self._over.add(index)
-        while self._now in self._over:
-            self._now += 1
-            for event in self._kept.pop(self._now, ()):
-                self._report(event)

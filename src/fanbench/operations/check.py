@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, BinaryIO, Literal
 import anyio
 import anyio.to_thread
 
-from fanbench._util.concurrency import Done, alone, both, settle
+from fanbench._util.concurrency import Done, both, settle, unwrap_single_error
 from fanbench.errors import FanbenchError, OutputError, UsageError
 from fanbench.local.executor.environment import no_proxy
 from fanbench.local.executor.forkserver_client import ForkserverClient
@@ -30,8 +30,7 @@ from fanbench.operations.api import Api
 from fanbench.operations.credentials import ProxyTokens, token_variables
 from fanbench.operations.environment import model_variables
 from fanbench.operations.events import Event, Report, ignore_events
-from fanbench.operations.models import proxy_names
-from fanbench.operations.run import resolve_models
+from fanbench.operations.models import proxy_names, resolve_models
 from fanbench.operations.scratch import Scratch, scratch_folder
 from fanbench.tasks import TaskFile, to_notebook
 from fanbench.tasks.source import parse_python
@@ -131,7 +130,7 @@ async def try_files(
     """
     ensure_sdk()
     executor = ForkserverClient("process", log=None)
-    with alone():
+    with unwrap_single_error():
         async with executor.running():
             _, available = await both(executor.warm_up, client.list_models)
             chosen = proxy_model(model, available)
@@ -230,7 +229,7 @@ class _Runner:
         try:
             with scratch.log.open("wb", buffering=0) as log:
                 output = _Output(log, lambda line: self.report(TrialLine(file.path, line)))
-                with alone():
+                with unwrap_single_error():
                     ended = await supervise(
                         self.executor, job, output.append, self.timeout, streams=["output"]
                     )

@@ -1,9 +1,9 @@
-"""`download`: the outputs of all ended runs at once."""
+"""`download`: the outputs of all runs of a task that have ended, at once."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,8 +11,9 @@ from typing import Literal
 
 import anyio.to_thread
 
-from fanbench._util.concurrency import InOrder, settle
-from fanbench.errors import FanbenchError, OutputError
+from fanbench._util.concurrency import InOrder, gather
+from fanbench._util.files import output_errors
+from fanbench.errors import FanbenchError
 from fanbench.operations.api import Api
 from fanbench.operations.batch import each_task
 from fanbench.operations.events import Downloading, Event, Report, ignore_events
@@ -20,18 +21,8 @@ from fanbench.operations.layout import run_folder
 from fanbench.operations.lookup import model_of
 from fanbench.operations.status import task_status
 from fanbench.wire.messages import Run
-from fanbench.wire.slugs import slugify_task
 
-__all__ = [
-    "DownloadReport",
-    "DownloadRow",
-    "DownloadsBegan",
-    "Outcome",
-    "RowDone",
-    "download_runs",
-    "download_tasks",
-    "is_bad_zip",
-]
+__all__ = ["DownloadReport", "DownloadRow", "DownloadsBegan", "Outcome", "RowDone", "download_tasks"]
 
 Outcome = Literal["Done", "Cached", "Bad zip", "Failed"]
 
@@ -40,7 +31,7 @@ _SOURCES = ("__notebook__.ipynb", "__notebook_source__.ipynb")
 
 @dataclass(frozen=True, slots=True)
 class DownloadRow:
-    """One run's output. `size` is in bytes on disk, `None` where there is none."""
+    """The output of one run. `size` is in bytes on disk, None if the download failed."""
 
     run: Run
     path: Path
@@ -56,7 +47,7 @@ class DownloadRow:
 
 @dataclass(frozen=True, slots=True)
 class DownloadReport:
-    """`pending` runs have not ended yet and were left out."""
+    """One row per run that has ended; `pending` runs have not, and were left out."""
 
     slug: str
     folder: Path
@@ -72,7 +63,7 @@ class DownloadReport:
 
 
 class DownloadsBegan(Event, frozen=True):
-    """The outputs of `runs` are downloaded into `folder`."""
+    """The outputs of `runs` are going to be downloaded into `folder`."""
 
     slug: str
     folder: Path
@@ -84,19 +75,13 @@ class DownloadsBegan(Event, frozen=True):
 
 
 class RowDone(Event, frozen=True):
-    """Rows come in the order of the server's list."""
+    """The download of one run has ended. Rows are reported in the order of the server's list."""
 
     row: DownloadRow
 
     @property
     def text(self) -> str:
         return f"{self.row.model}/{self.row.run.id}/: {self.row.outcome}"
-
-
-@dataclass(frozen=True, slots=True)
-class _Wishes:
-    include_source: bool
-    force: bool
 
 
 async def download_tasks(
@@ -109,118 +94,74 @@ async def download_tasks(
     force: bool = False,
     report: Report = ignore_events,
 ) -> list[DownloadReport | FanbenchError]:
-    """`download_runs` of several tasks at once: what became of each, in the order in which they are named.
+    """Download the outputs of runs that have ended to `<output>/<task>/<version>/<model>/<run_id>/`.
+
+    Existing outputs are kept (`Cached`) unless `force` is set. A failed download is a row like the others: it
+    does not affect them, and leaves an earlier copy intact. Returns one report per task in the order given; an
+    error stands for a task that failed as a whole, for example because `output` cannot be written to.
 
     Raises:
-        UsageError: a name is none.
+        UsageError: A name is not valid.
     """
 
-    async def one(slug: str, say: Report) -> DownloadReport:
-        return await download_runs(
-            client, slug, models, output=output, include_source=include_source, force=force, report=say
-        )
+    async def download(slug: str, report: Report) -> DownloadReport:
+        status = await task_status(client, slug, models)
+        folder = output / slug
+        ended = tuple(run for run in status.runs if run.state.terminal)
+        pending = len(status.runs) - len(ended)
+        if not ended:
+            return DownloadReport(slug, folder, pending=pending)
+        await anyio.to_thread.run_sync(_make_folder, folder)
+        report(DownloadsBegan(slug, folder, ended))
+        for run in ended:
+            report(Downloading(slug, run))
+        in_order = InOrder[DownloadRow](lambda row: report(RowDone(row)))
 
-    return await each_task(tasks, one, limit=client.config.concurrency, report=report)
+        async def one(index: int, run: Run) -> DownloadRow:
+            path = run_folder(output, status, run)
+            row = await _row(client, slug, run, path, include_source, force, report)
+            report(Downloading(slug, run, row.size, row.size, row.outcome))
+            in_order(index, row)
+            return row
 
+        jobs = [partial(one, index, run) for index, run in enumerate(ended)]
+        rows = await gather(jobs, limit=client.config.concurrency)
+        return DownloadReport(slug, folder, tuple(rows), pending)
 
-async def download_runs(
-    client: Api,
-    task: str,
-    models: Sequence[str] = (),
-    *,
-    output: Path = Path(),
-    include_source: bool = False,
-    force: bool = False,
-    report: Report = ignore_events,
-) -> DownloadReport:
-    """Downloads the outputs of a task's ended runs to `<output>/<task>/<version>/<model>/<run_id>/`.
-
-    What is there already is kept (`Cached`), unless `force`. A run that fails is a row like the others: it
-    ends none of them, and an earlier good copy of it stays.
-
-    Raises:
-        NotFound: there is no such task.
-        OutputError: `output` cannot be written to.
-    """
-    status = await task_status(client, slugify_task(task), models)
-    folder = output / status.slug
-    ended = tuple(run for run in status.runs if run.state.terminal)
-    pending = len(status.runs) - len(ended)
-    if not ended:
-        return DownloadReport(status.slug, folder, pending=pending)
-    await anyio.to_thread.run_sync(_make_folder, folder)
-    report(DownloadsBegan(status.slug, folder, ended))
-    for run in ended:
-        report(Downloading(status.slug, run))
-    in_order = InOrder[DownloadRow](lambda row: report(RowDone(row)))
-    wishes = _Wishes(include_source, force)
-
-    async def one(run: Run) -> DownloadRow:
-        say = partial(Downloading, status.slug, run)
-        row = await _row(
-            client, run, run_folder(output, status, run), wishes, lambda *bytes_: report(say(*bytes_))
-        )
-        report(say(row.size, row.size, row.outcome))
-        return row
-
-    jobs = [partial(one, run) for run in ended]
-    rows = await settle(jobs, limit=client.config.concurrency, done=_rows_only(in_order))
-    return DownloadReport(status.slug, folder, tuple(_rows(rows)), pending)
-
-
-def _rows_only(emit: InOrder[DownloadRow]) -> Callable[[int, DownloadRow | FanbenchError], None]:
-    def done(index: int, outcome: DownloadRow | FanbenchError) -> None:
-        if isinstance(outcome, DownloadRow):
-            emit(index, outcome)
-
-    return done
-
-
-def _rows(outcomes: Sequence[DownloadRow | FanbenchError]) -> list[DownloadRow]:
-    return [outcome for outcome in outcomes if isinstance(outcome, DownloadRow)]
+    return await each_task(tasks, download, limit=client.config.concurrency, report=report)
 
 
 async def _row(
-    client: Api, run: Run, path: Path, wishes: _Wishes, progress: Callable[[int, int | None], None]
+    client: Api, slug: str, run: Run, path: Path, include_source: bool, force: bool, report: Report
 ) -> DownloadRow:
-    """Never raises a FanbenchError: it becomes the row's outcome."""
-    kept = None if wishes.force else await anyio.to_thread.run_sync(_kept, path)
-    if kept is not None:
-        lacks = wishes.include_source and not any((path / name).exists() for name in _SOURCES)
-        return DownloadRow(run, path, "Cached", kept, lacks_source=lacks)
-    progress(0, None)
+    """Download one output. An error becomes the row's outcome."""
+    from fanbench.wire.safe_unzip import BadZip
+
+    size = None if force else await anyio.to_thread.run_sync(_size_of_copy, path)
+    if size is not None:
+        lacks_source = include_source and not any((path / name).exists() for name in _SOURCES)
+        return DownloadRow(run, path, "Cached", size, lacks_source=lacks_source)
+    report(Downloading(slug, run, 0))
     try:
-        got = await client.download_output(
-            run.id, path, include_source=wishes.include_source, progress=progress
+        downloaded = await client.download_output(
+            run.id,
+            path,
+            include_source=include_source,
+            progress=lambda received, total: report(Downloading(slug, run, received, total)),
         )
     except FanbenchError as error:
-        return DownloadRow(run, path, "Bad zip" if is_bad_zip(error) else "Failed", error=error)
-    return DownloadRow(run, path, "Done", got.size)
-
-
-def is_bad_zip(error: FanbenchError) -> bool:
-    """Whether a download came, but is damaged."""
-    from fanbench.wire.downloads import BadZip
-
-    return isinstance(error, BadZip)
+        return DownloadRow(run, path, "Bad zip" if isinstance(error, BadZip) else "Failed", error=error)
+    return DownloadRow(run, path, "Done", downloaded.size)
 
 
 def _make_folder(folder: Path) -> None:
-    try:
+    with output_errors(f"write to {folder}", hint="Name another folder with -o."):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"Cannot write to {folder}: {error.strerror}.", hint="Name another folder with -o."
-        ) from None
 
 
-def _kept(path: Path) -> int | None:
-    """The size in bytes of what is there, `None` for nothing."""
+def _size_of_copy(path: Path) -> int | None:
+    """The size in bytes of the copy in `path`, or None if there is none."""
     if not path.is_dir() or not any(path.iterdir()):
         return None
-    return _size(path)
-
-
-def _size(path: Path) -> int:
     files = (Path(folder) / name for folder, _, names in os.walk(path) for name in names)
     return sum(file.stat().st_size for file in files if file.is_file())

@@ -1,4 +1,4 @@
-"""Text that is written now and read later, in between on disk."""
+"""A log that is recorded now and shown later: in between, most of it is on disk."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-__all__ = ["Spool"]
+__all__ = ["LogBuffer"]
 
-# What is kept in memory of one log, and read back at a time, in bytes.
+# The bytes of a log that are held in memory, and read from disk at a time.
 _CHUNK = 64 * 1024
 
 
-class Spool:
-    """One writer, one reader that may begin at any time and sees everything from the start.
+class LogBuffer:
+    """A buffer with one writer, and one reader that may start at any time and reads everything from the start.
 
-    The file is opened for each chunk anew: a thousand logs that wait to be shown hold no file open.
+    The file is opened anew for each chunk, so that a thousand logs that wait to be shown hold no file open.
     """
 
     def __init__(self, path: Path) -> None:
@@ -32,22 +32,30 @@ class Spool:
 
     async def write(self, text: str) -> None:
         self._buffer += text.encode("utf-8", "replace")
-        self._tell()
+        self._wake_reader()
         if len(self._buffer) >= _CHUNK:
-            await self._flush()
+            async with self._moving:
+                data, self._buffer = bytes(self._buffer), bytearray()
+                await anyio.to_thread.run_sync(self._append, data)
+                self._on_disk += len(data)
 
     def close(self) -> None:
-        """Nothing more will be written."""
+        """Announce that nothing more will be written."""
         self._closed = True
-        self._tell()
+        self._wake_reader()
 
     async def pieces(self) -> AsyncGenerator[str, None]:
-        """The text as it comes, until the end."""
+        """Yield the text as it arrives, until the buffer is closed."""
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         while True:
             news = self._news = anyio.Event()
             closed = self._closed
-            data = await self._take()
+            async with self._moving:
+                if self._read < self._on_disk:
+                    data = await anyio.to_thread.run_sync(self._load)
+                    self._read += len(data)
+                else:
+                    data, self._buffer = bytes(self._buffer), bytearray()
             if data:
                 yield decoder.decode(data)
             elif closed:
@@ -55,25 +63,9 @@ class Spool:
             else:
                 await news.wait()
 
-    def _tell(self) -> None:
+    def _wake_reader(self) -> None:
         if self._news is not None:
             self._news.set()
-
-    async def _flush(self) -> None:
-        async with self._moving:
-            data, self._buffer = bytes(self._buffer), bytearray()
-            await anyio.to_thread.run_sync(self._append, data)
-            self._on_disk += len(data)
-
-    async def _take(self) -> bytes:
-        """The next bytes: from the disk as long as there are some, then those in memory."""
-        async with self._moving:
-            if self._read < self._on_disk:
-                data = await anyio.to_thread.run_sync(self._load)
-                self._read += len(data)
-                return data
-            data, self._buffer = bytes(self._buffer), bytearray()
-            return data
 
     def _append(self, data: bytes) -> None:
         with self._path.open("ab") as file:

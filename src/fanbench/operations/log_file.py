@@ -22,6 +22,7 @@ __all__ = ["LogFile", "log_file"]
 _CHUNK = 64 * 1024
 # Passing a buffer size spares the system call that asks whether the file is a terminal.
 _BUFFER = 64 * 1024
+_HINT = "Check that there is free space and that you may write there, or name another folder with -o."
 
 
 class LogFile:
@@ -67,7 +68,7 @@ class LogFile:
             OutputError: The file cannot be written.
         """
         self._flush(durably=True)
-        with files.output_errors(f"write the log {target}"):
+        with files.output_errors(f"write the log {target}", hint=_HINT):
             try:
                 self._move(target)
             except FileNotFoundError:
@@ -83,7 +84,7 @@ class LogFile:
     def _flush(self, *, durably: bool = False) -> None:
         # A killed process or a full disk may have left something at or behind our position: it is cut off.
         flags = os.O_WRONLY | os.O_CREAT | (0 if self._on_disk else os.O_TRUNC)
-        with files.output_errors(f"write the log {self.part}"):
+        with files.output_errors(f"write the log {self.part}", hint=_HINT):
             try:
                 handle = os.open(self.part, flags, 0o666)
             except FileNotFoundError:

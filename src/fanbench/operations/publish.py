@@ -10,21 +10,18 @@ from fanbench.errors import ApiError, FanbenchError
 from fanbench.operations.api import Api
 from fanbench.operations.batch import each_task
 from fanbench.operations.events import Report, ignore_events
-from fanbench.operations.lookup import existing_task
+from fanbench.operations.lookup import NO_SUCH_CALL, existing_task
 from fanbench.wire.messages import Task
-from fanbench.wire.slugs import full_task_url, slugify_task
+from fanbench.wire.slugs import full_task_url
 
-__all__ = ["Notebook", "Published", "delete_task", "delete_tasks", "publish_task", "publish_tasks"]
+__all__ = ["Notebook", "Published", "delete_tasks", "publish_tasks"]
 
 Notebook = Literal["published", "already published", "none", "left private"]
-
-# How servers answer to a call that they do not have.
-_NO_SUCH_CALL = (404, 405, 501)
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """`notebook` says what became of the notebook behind the task."""
+    """A public task. `notebook` is the state of the notebook behind it."""
 
     slug: str
     task: Task
@@ -36,68 +33,48 @@ class Published:
         return full_task_url(self.task.url)
 
 
-async def publish_task(client: Api, task: str, *, publish_notebook: bool = True) -> Published:
-    """Makes a task public, and the notebook behind it; what is public already is left as it is.
-
-    Raises:
-        NotFound: there is no such task.
-    """
-    slug = slugify_task(task)
-    before = await existing_task(client, slug)
-    if before.is_public and not publish_notebook:
-        return Published(slug, before, True, "left private")
-    if before.is_public and before.is_backing_notebook_published:
-        return Published(slug, before, True, "already published")
-    after = await client.publish_task(slug, publish_notebook=publish_notebook)
-    return Published(slug, after, before.is_public, _notebook(after, publish_notebook))
-
-
 async def publish_tasks(
     client: Api, tasks: Sequence[str], *, publish_notebook: bool = True
 ) -> list[Published | FanbenchError]:
-    """`publish_task` of several at once: what became of each, in the order in which they are named.
+    """Make tasks public, and with `publish_notebook` the notebooks behind them; public ones are left as they are.
+
+    Returns one outcome per task in the order given; an error stands for a task that failed.
 
     Raises:
-        UsageError: a name is none.
+        UsageError: A name is not valid.
     """
 
-    async def one(slug: str, say: Report) -> Published:
-        return await publish_task(client, slug, publish_notebook=publish_notebook)
+    async def publish(slug: str, report: Report) -> Published:
+        before = await existing_task(client, slug)
+        if before.is_public and not publish_notebook:
+            return Published(slug, before, True, "left private")
+        if before.is_public and before.is_backing_notebook_published:
+            return Published(slug, before, True, "already published")
+        after = await client.publish_task(slug, publish_notebook=publish_notebook)
+        notebook: Notebook = "left private"
+        if publish_notebook:
+            notebook = "published" if after.is_backing_notebook_published else "none"
+        return Published(slug, after, before.is_public, notebook)
 
-    return await each_task(tasks, one, limit=client.config.concurrency, report=ignore_events)
-
-
-def _notebook(task: Task, wanted: bool) -> Notebook:
-    if not wanted:
-        return "left private"
-    return "published" if task.is_backing_notebook_published else "none"
-
-
-async def delete_task(client: Api, task: str) -> None:
-    """Deletes a task with its runs and outputs, where the server has such a call.
-
-    Raises:
-        NotFound: there is no such task.
-        FanbenchError: the server has no such call; Kaggle has none.
-    """
-    slug = slugify_task(task)
-    await existing_task(client, slug)
-    try:
-        await client.delete_task(slug)
-    except ApiError as error:
-        if error.status not in _NO_SUCH_CALL:
-            raise
-        raise FanbenchError("Delete is not supported by the server yet.") from None
+    return await each_task(tasks, publish, limit=client.config.concurrency, report=ignore_events)
 
 
 async def delete_tasks(client: Api, tasks: Sequence[str]) -> list[FanbenchError | None]:
-    """`delete_task` of several at once: why each was not deleted, if it was not.
+    """Delete tasks with their runs and outputs. Only the local server can: Kaggle has no such call.
+
+    Returns one outcome per task in the order given: None, or the error for which it was not deleted.
 
     Raises:
-        UsageError: a name is none.
+        UsageError: A name is not valid.
     """
 
-    async def one(slug: str, say: Report) -> None:
-        await delete_task(client, slug)
+    async def delete(slug: str, report: Report) -> None:
+        await existing_task(client, slug)
+        try:
+            await client.delete_task(slug)
+        except ApiError as error:
+            if error.status not in NO_SUCH_CALL:
+                raise
+            raise FanbenchError("Delete is not supported by the server yet.") from None
 
-    return await each_task(tasks, one, limit=client.config.concurrency, report=ignore_events)
+    return await each_task(tasks, delete, limit=client.config.concurrency, report=ignore_events)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -20,12 +20,12 @@ from fanbench.tasks import Finding, TaskFile, choose_task, raise_for_errors, rea
 from fanbench.wire.messages import Task
 from fanbench.wire.slugs import full_task_url
 
-__all__ = ["DatasetsDetached", "PushPlan", "Pushed", "Uploaded", "plan_push", "push_all", "push_task"]
+__all__ = ["DatasetsDetached", "PushPlan", "Pushed", "Uploaded", "plan_push", "push_tasks"]
 
 
 @dataclass(frozen=True, slots=True)
 class PushPlan:
-    """One task of one file. `typed` is its name as the user wrote it, where that is not the slug."""
+    """One task of one file. `typed` is its name as the user wrote it, if that differs from the slug."""
 
     file: TaskFile
     slug: str
@@ -51,7 +51,7 @@ class DatasetsDetached(Event, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """A version that the server has taken. `created` says whether its creation was waited for."""
+    """A version that the server has accepted. `created` is True if its creation was waited for."""
 
     slug: str
     task: Task
@@ -64,7 +64,7 @@ class Pushed:
 
     @property
     def output_url(self) -> str:
-        """Where the website compares the outputs of the models: below the task, not its version."""
+        """The page on which the website compares the outputs of models. It belongs to the task, not the version."""
         head, _, version = self.url.rstrip("/").rpartition("/")
         return f"{head if version.isdigit() else self.url}?compare=true"
 
@@ -78,7 +78,7 @@ class Pushed:
 
 
 class Uploaded(Event, frozen=True):
-    """The server has the version; its creation goes on."""
+    """The server has accepted the version, and is creating it."""
 
     pushed: Pushed
 
@@ -87,54 +87,43 @@ class Uploaded(Event, frozen=True):
         return f"Pushed {'new version of ' if self.pushed.new_version else ''}{self.pushed.slug}"
 
 
-# --- Before anything is sent --------------------------------------------------------------------------------
-
-
 def plan_push(
     files: Sequence[Path], task: str | None = None, *, all_tasks: bool = False, allow_no_run: bool = False
 ) -> list[PushPlan]:
-    """What to push: `task` of the one file, or the task that each file defines (all of them: `all_tasks`).
+    """Read and check task files, without sending anything, and return what to push.
 
-    Reads and checks every file, and sends nothing. `allow_no_run` lets a task pass that is never run.
+    That is `task` of the one file, or the task that each file defines (with `all_tasks`, all of them).
+    `allow_no_run` accepts tasks that are never run.
 
     Raises:
-        TaskFileError: a file cannot be read, or has an error that the server would stumble over.
-        UsageError: `task` with several files, or two tasks with one slug.
+        TaskFileError: A file cannot be read, or has an error that the server would refuse.
+        UsageError: `task` is given with several files, or two tasks have the same slug.
     """
     if task is not None and len(files) > 1:
         raise UsageError(
             f"TASK ({task}) goes with one file, and {len(files)} are given.",
             hint="Leave TASK out: each file's task is named by its decorator.",
         )
-    plans = [plan for path in files for plan in _plans_of(path, task, all_tasks, allow_no_run)]
-    _refuse_doubles(plans)
-    return plans
+    plans: dict[str, PushPlan] = {}
+    for path in files:
+        file = read_task_file(path)
+        raise_for_errors(file, allow_no_run=allow_no_run)
+        if all_tasks and task is None:
+            found = [PushPlan(file, definition.slug) for definition in file.pushable]
+        else:
+            slug = choose_task(file, task).slug
+            found = [PushPlan(file, slug, task if task not in (None, slug) else None)]
+        for plan in found:
+            other = plans.setdefault(plan.slug, plan)
+            if other is not plan:
+                raise UsageError(
+                    f"Task '{plan.slug}' is in {other.file.path} and in {plan.file.path}.",
+                    hint="Each push makes a new version: push only one of them, or rename one.",
+                )
+    return list(plans.values())
 
 
-def _plans_of(path: Path, task: str | None, all_tasks: bool, allow_no_run: bool) -> list[PushPlan]:
-    file = read_task_file(path)
-    raise_for_errors(file, allow_no_run=allow_no_run)
-    if all_tasks and task is None:
-        return [PushPlan(file, definition.slug) for definition in file.pushable]
-    slug = choose_task(file, task).slug
-    return [PushPlan(file, slug, task if task not in (None, slug) else None)]
-
-
-def _refuse_doubles(plans: Sequence[PushPlan]) -> None:
-    first: dict[str, PushPlan] = {}
-    for plan in plans:
-        other = first.setdefault(plan.slug, plan)
-        if other is not plan:
-            raise UsageError(
-                f"Task '{plan.slug}' is in {other.file.path} and in {plan.file.path}.",
-                hint="Each push makes a version of its own: push one of them, or rename one.",
-            )
-
-
-# --- On the server ------------------------------------------------------------------------------------------
-
-
-async def push_all(
+async def push_tasks(
     client: Api,
     plans: Sequence[PushPlan],
     *,
@@ -145,83 +134,40 @@ async def push_all(
     report: Report = ignore_events,
     done: Done[Pushed] | None = None,
 ) -> list[Pushed | FanbenchError]:
-    """Pushes all, each as `push_task` does; one that fails does not end the others.
+    """Push a new version of each task; with `wait`, return once the server has created them all.
 
-    With `wait` all begin at once, as one time is for all: who waits makes few calls, and the client bounds those.
+    Returns one outcome per plan in the order given. An error stands for a task that failed and does not affect
+    the others: FanbenchError if an earlier version is still being created and `wait` is off, or if the server
+    refused the push; RunFailed if the creation failed; StillRunning if `timeout` has passed. Times are in
+    seconds; `timeout` covers all waiting. `done(index, outcome)` is called as each push ends.
     """
-    push = partial(
-        push_task,
-        client,
-        datasets=datasets,
-        wait=wait,
-        timeout=timeout,
-        poll_interval=poll_interval,
-        report=report,
-    )
+
+    async def push(plan: PushPlan) -> Pushed:
+        deadline = Deadline(timeout)
+        created = partial(created_by, client, plan.slug, deadline, poll_interval=poll_interval, report=report)
+        earlier = await task_if_any(client, plan.slug)
+        if earlier is not None and earlier.creation_state.pending:
+            if not wait:
+                raise FanbenchError(
+                    f"Task '{plan.slug}' is still being created from an earlier push.",
+                    hint="Push with --wait to wait for it first.",
+                )
+            report(EarlierPending(plan.slug))
+            earlier = await created(seen=earlier)  # how its creation ended does not matter
+        if earlier and earlier.options and earlier.options.dataset_data_sources and not datasets:
+            report(DatasetsDetached(plan.slug, tuple(earlier.options.dataset_data_sources)))
+        # The first conversion imports jupytext, which takes a second.
+        text = await anyio.to_thread.run_sync(to_notebook, plan.file.source)
+        task = await client.create_task(plan.slug, text, datasets=datasets)
+        if task.error:
+            raise FanbenchError(f"Task '{plan.slug}' could not be pushed: {task.error}")
+        pushed = Pushed(plan.slug, task, new_version=earlier is not None)
+        report(Uploaded(pushed))
+        if not wait:
+            return pushed
+        ensure_created(plan.slug, await created(seen=task, version=task.slug.version_number))
+        return replace(pushed, created=True)
+
+    # With `wait` all begin at once, because the timeout is for all; waiting takes few calls.
     limit = len(plans) if wait else client.config.concurrency
     return await settle([partial(push, plan) for plan in plans], limit=limit, done=done)
-
-
-async def push_task(
-    client: Api,
-    plan: PushPlan,
-    *,
-    datasets: Sequence[str] = (),
-    wait: bool = False,
-    timeout: float | None = None,
-    poll_interval: float = POLL_INTERVAL,
-    report: Report = ignore_events,
-) -> Pushed:
-    """Makes a version of the task; with `wait`, returns once the server has created it.
-
-    `timeout` is in seconds, for all that is waited for.
-
-    Raises:
-        FanbenchError: an earlier version is still being created, and `wait` is off.
-        RunFailed: the server refused the version, or its creation failed.
-        StillRunning: the time is over.
-    """
-    deadline = Deadline(timeout)
-    earlier = await _settled_earlier(client, plan.slug, wait, deadline, poll_interval, report)
-    if earlier and earlier.options and earlier.options.dataset_data_sources and not datasets:
-        report(DatasetsDetached(plan.slug, tuple(earlier.options.dataset_data_sources)))
-    # The first conversion imports jupytext, which takes a second.
-    text = await anyio.to_thread.run_sync(to_notebook, plan.file.source)
-    task = await client.create_task(plan.slug, text, datasets=datasets)
-    if task.error:
-        raise FanbenchError(f"Task '{plan.slug}' could not be pushed: {task.error}")
-    pushed = Pushed(plan.slug, task, new_version=earlier is not None)
-    report(Uploaded(pushed))
-    return await _created(client, pushed, deadline, poll_interval, report) if wait else pushed
-
-
-async def _settled_earlier(
-    client: Api, slug: str, wait: bool, deadline: Deadline, poll_interval: float, report: Report
-) -> Task | None:
-    """The task's earlier version, if there is one, no longer being created. How that ended is no matter."""
-    earlier = await task_if_any(client, slug)
-    if earlier is None or not earlier.creation_state.pending:
-        return earlier
-    if not wait:
-        raise FanbenchError(
-            f"Task '{slug}' is still being created from an earlier push.",
-            hint="Push with --wait to wait for it first.",
-        )
-    report(EarlierPending(slug))
-    return await created_by(client, slug, deadline, seen=earlier, poll_interval=poll_interval, report=report)
-
-
-async def _created(
-    client: Api, pushed: Pushed, deadline: Deadline, poll_interval: float, report: Report
-) -> Pushed:
-    task = await created_by(
-        client,
-        pushed.slug,
-        deadline,
-        seen=pushed.task,
-        version=pushed.task.slug.version_number,
-        poll_interval=poll_interval,
-        report=report,
-    )
-    ensure_created(pushed.slug, task)
-    return Pushed(pushed.slug, pushed.task, pushed.new_version, created=True)

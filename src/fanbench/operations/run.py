@@ -1,38 +1,35 @@
-"""`run`: schedules tasks on models, and waits for what it scheduled."""
+"""`run`: schedules tasks on models, and waits for the runs."""
 
 from __future__ import annotations
 
-import difflib
-import fnmatch
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
-from fanbench._util.concurrency import InOrder, both, settle
-from fanbench._util.polling import POLL_INTERVAL
-from fanbench.errors import FanbenchError, NotFound, UsageError
+import anyio
+
+from fanbench._util.concurrency import InOrder, both, gather, settle
+from fanbench._util.polling import POLL_INTERVAL, Pace
+from fanbench.errors import FanbenchError, NotFound
 from fanbench.operations.api import Api
+from fanbench.operations.batch import unique_slugs
 from fanbench.operations.events import Event, Report, TaskFailed, ignore_events
-from fanbench.operations.lookup import creation_error, existing_task, model_of, runs_of, state_word
+from fanbench.operations.lookup import existing_task, model_of, runs_of
+from fanbench.operations.models import resolve_models
+from fanbench.operations.polls import RunPoll
 from fanbench.operations.watch import Watch, wait_for_runs
-from fanbench.wire.messages import BenchmarkModel, CreationState, Run, ScheduleResult, Task
-from fanbench.wire.slugs import normalize_model, slugify_task
+from fanbench.wire.messages import BenchmarkModel, CreationState, Run, Task
 
-__all__ = [
-    "Launch",
-    "Launched",
-    "RunReport",
-    "Scheduled",
-    "ready_task",
-    "resolve_models",
-    "run_tasks",
-    "schedule",
-]
+__all__ = ["Launch", "Launched", "RunReport", "Scheduled", "Until", "ready_task", "run_tasks", "schedule"]
+
+#: When `run_tasks` returns: once the runs are scheduled, once the server lists them, or once they have ended.
+Until = Literal["scheduled", "listed", "ended"]
 
 
 @dataclass(frozen=True, slots=True)
 class Scheduled:
-    """What became of one model's run: scheduled, or skipped for a `reason`."""
+    """The run of one model: scheduled, or skipped for a `reason`."""
 
     model: str
     scheduled: bool
@@ -45,7 +42,7 @@ class Scheduled:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """One task's schedule call: a row a model, and what to wait for."""
+    """The schedule call of one task: one row per model, and the runs to wait for."""
 
     slug: str
     rows: tuple[Scheduled, ...]
@@ -64,7 +61,7 @@ class Launched(Event, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """`runs` are those that were waited for; there are none where nobody waited."""
+    """One launch per task that could be scheduled, and the runs that were waited for."""
 
     launches: tuple[Launch, ...]
     failures: tuple[TaskFailed, ...] = ()
@@ -76,41 +73,29 @@ async def run_tasks(
     tasks: Sequence[str],
     models: Sequence[str],
     *,
+    until: Until = "scheduled",
     available: Sequence[BenchmarkModel] | None = None,
-    wait: bool = False,
     timeout: float | None = None,
     poll_interval: float = POLL_INTERVAL,
     logs: bool = False,
     report: Report = ignore_events,
 ) -> RunReport:
-    """Runs each of `tasks` on each of `models`: one schedule call a task, all tasks at once.
+    """Run each task on each model: one schedule call per task, all tasks at once.
 
-    Models may be written as `gemini-2.5-pro`, `google/gemini-2.5-pro` or as a pattern with `*`. With `wait`,
-    the end of the runs that this call scheduled is waited for, and of those that it found in flight.
-    `available` spares the call for the list of models.
+    Models are written as `gemini-2.5-pro`, `google/gemini-2.5-pro` or a pattern with `*`; `available` spares the
+    call that lists them. The report's `runs` are those that this call started, and for models that were skipped
+    the run in flight: none if `until` is "scheduled"; queued or further if it is "listed"; and if it is "ended",
+    in their final state. `timeout`, `poll_interval` (both in seconds) and `logs` apply to the wait for the end.
 
     Raises:
-        UsageError: a name is none, or a model is unknown: nothing has been scheduled.
-        FanbenchError: the only task does not exist or cannot be run; of several, the others go on.
-        StillRunning: `timeout` seconds are over.
+        UsageError: A name is not valid, or a model is unknown. Nothing has been scheduled.
+        FanbenchError: The only task does not exist or cannot be run. Of several, it is in the report's
+            `failures` and does not affect the others.
+        StillRunning: `timeout` has passed.
     """
-    slugs = list(dict.fromkeys(slugify_task(task) for task in tasks))
+    slugs = unique_slugs(tasks)
     known = resolve_models(models, await client.list_models() if available is None else available)
-    launches, failures = await _launch_all(client, slugs, known, wait, report)
-    if failures and len(slugs) == 1:
-        raise failures[0].error
-    runs: list[Run] = []
-    if wait:
-        watches = [launch.watch for launch in launches]
-        runs = await wait_for_runs(
-            client, *watches, timeout=timeout, poll_interval=poll_interval, logs=logs, report=report
-        )
-    return RunReport(tuple(launches), tuple(failures), tuple(runs))
-
-
-async def _launch_all(
-    client: Api, slugs: Sequence[str], models: Sequence[str], watchful: bool, report: Report
-) -> tuple[list[Launch], list[TaskFailed]]:
+    limit = client.config.concurrency
     launches: list[Launch] = []
     failures: list[TaskFailed] = []
 
@@ -124,54 +109,37 @@ async def _launch_all(
             report(failures[-1])
 
     in_order = InOrder(absorb)
-    jobs = [partial(schedule, client, slug, models, watchful=watchful) for slug in slugs]
-    await settle(
-        jobs,
-        limit=client.config.concurrency,
-        done=lambda index, outcome: in_order(index, (slugs[index], outcome)),
-    )
-    return launches, failures
+    jobs = [partial(schedule, client, slug, known, list_before=until != "scheduled") for slug in slugs]
+    await settle(jobs, limit=limit, done=lambda index, outcome: in_order(index, (slugs[index], outcome)))
+    if failures and len(slugs) == 1:
+        raise failures[0].error
+    runs: list[Run] = []
+    watches = [launch.watch for launch in launches]
+    if until == "listed":
+        listed = await gather([partial(_listed, client, watch, report) for watch in watches], limit=limit)
+        runs = [run for found in listed for run in found]
+    elif until == "ended":
+        runs = await wait_for_runs(
+            client, *watches, timeout=timeout, poll_interval=poll_interval, logs=logs, report=report
+        )
+    return RunReport(tuple(launches), tuple(failures), tuple(runs))
 
 
-async def schedule(client: Api, slug: str, models: Sequence[str], *, watchful: bool = False) -> Launch:
-    """Schedules a task on models (as `resolve_models` gives them) in one call.
+async def schedule(client: Api, slug: str, models: Sequence[str], *, list_before: bool = False) -> Launch:
+    """Schedule a task on models (as `resolve_models` returns them) in one call.
 
-    `watchful`: first lists the runs that are there, so that the new ones can be told from them.
-
-    Raises:
-        FanbenchError: the task does not exist, or is not ready.
-    """
-
-    async def look() -> list[Run]:
-        return await runs_of(client, slug, models) if watchful else []
-
-    _, before = await both(partial(ready_task, client, slug), look)
-    results = await _scheduled(client, slug, models)
-    rows = tuple(_row(model, results, index) for index, model in enumerate(models))
-    return Launch(slug, rows, _watch(slug, rows, before))
-
-
-async def ready_task(client: Api, slug: str) -> Task:
-    """The task, whose creation is completed: only such can be run.
+    With `list_before`, the existing runs are listed first, so that the new ones can be told from them.
 
     Raises:
-        NotFound: there is no such task.
-        FanbenchError: it is in another state; the message has it, and the creation's error.
+        FanbenchError: The task does not exist, or is not ready.
     """
-    task = await existing_task(client, slug)
-    if task.creation_state == CreationState.COMPLETED:
-        return task
-    reason = creation_error(task)
-    raise FanbenchError(
-        f"Task '{slug}' is not ready to run (status: {state_word(task.creation_state)})."
-        + (f"\n  Error: {reason}" if reason else ""),
-        hint=f"Only completed tasks can be run; see: fanbench tasks status {slug}",
-    )
 
+    async def existing_runs() -> list[Run]:
+        return await runs_of(client, slug, models) if list_before else []
 
-async def _scheduled(client: Api, slug: str, models: Sequence[str]) -> list[ScheduleResult]:
+    _, before = await both(partial(ready_task, client, slug), existing_runs)
     try:
-        return await client.schedule_runs(slug, models)
+        results = await client.schedule_runs(slug, models)
     except NotFound as error:
         raise NotFound(
             f"Runs of task '{slug}' could not be scheduled: {error.message}",
@@ -179,82 +147,47 @@ async def _scheduled(client: Api, slug: str, models: Sequence[str]) -> list[Sche
             status=error.status,
             hint=f"One of these models may be invalid: {', '.join(models)}. See: fanbench tasks models",
         ) from None
-
-
-def _row(model: str, results: Sequence[ScheduleResult], index: int) -> Scheduled:
-    if index >= len(results):
-        return Scheduled(model, False, "the server gave no answer for it")
-    result = results[index]
-    return Scheduled(model, result.run_scheduled, result.run_skipped_reason or "no reason given")
-
-
-def _watch(slug: str, rows: Sequence[Scheduled], before: Sequence[Run]) -> Watch:
-    """The new run of each scheduled model; of a skipped one, the run in flight that it was skipped for."""
+    rows = [
+        Scheduled(model, result.run_scheduled, result.run_skipped_reason or "no reason given")
+        for model, result in zip(models, results, strict=False)
+    ]
+    rows += [Scheduled(model, False, "the server gave no answer for it") for model in models[len(rows) :]]
     skipped = frozenset(row.model for row in rows if not row.scheduled)
-    in_flight = {run.id for run in before if model_of(run) in skipped and not run.state.terminal}
-    return Watch(
+    watch = Watch(
         slug,
-        ids=frozenset(in_flight),
+        ids=frozenset(run.id for run in before if model_of(run) in skipped and not run.state.terminal),
         fresh=frozenset(row.model for row in rows if row.scheduled),
         other=skipped,
         before=frozenset(run.id for run in before),
     )
+    return Launch(slug, tuple(rows), watch)
 
 
-# --- Models -------------------------------------------------------------------------------------------------
-
-
-def resolve_models(asked: Sequence[str], available: Sequence[BenchmarkModel]) -> list[str]:
-    """The slugs to send for the models that a user `asked` for, each once, in the user's order.
+async def ready_task(client: Api, slug: str) -> Task:
+    """Return the task if its creation is completed: only then can it be run.
 
     Raises:
-        UsageError: some are unknown; the message names them and the closest that are known.
+        NotFound: The task does not exist.
+        FanbenchError: The task is in another state; the message has the state and the creation's error.
     """
-    known = _slugs(available)
-    found: dict[str, None] = {}
-    unknown = []
-    for name in asked:
-        matches = _matches(name, known)
-        found.update(dict.fromkeys(matches))
-        if not matches:
-            unknown.append(name)
-    if unknown:
-        raise _unknown_models(unknown, known)
-    if not found:
-        raise UsageError("No model is given.", hint="Name one or more with -m; see: fanbench tasks models")
-    return list(found)
-
-
-def _slugs(available: Sequence[BenchmarkModel]) -> dict[str, str]:
-    """Every name that a model answers to, and the slug of the version behind it."""
-    names: dict[str, str] = {}
-    for model in available:
-        if model.version and model.version.slug:
-            names[normalize_model(model.version.slug)] = normalize_model(model.version.slug)
-    for model in available:
-        slug = normalize_model(model.version.slug if model.version and model.version.slug else model.slug)
-        proxy = normalize_model(model.version.model_proxy_slug) if model.version else ""
-        for name in (normalize_model(model.slug), proxy):
-            if name:
-                names.setdefault(name, slug)
-    return names
-
-
-def _matches(name: str, known: Mapping[str, str]) -> list[str]:
-    slug = normalize_model(name)
-    if slug in known:
-        return [known[slug]]
-    if any(letter in slug for letter in "*?["):
-        return [known[other] for other in known if fnmatch.fnmatchcase(other, slug)]
-    return []
-
-
-def _unknown_models(unknown: Sequence[str], known: Mapping[str, str]) -> UsageError:
-    def line(name: str) -> str:
-        close = difflib.get_close_matches(normalize_model(name), known, n=3, cutoff=0.5)
-        return f"  {name}" + (f" (did you mean {' or '.join(close)}?)" if close else "")
-
-    heading = "Unknown model:" if len(unknown) == 1 else "Unknown models:"
-    return UsageError(
-        "\n".join([heading, *map(line, unknown)]), hint="The models there are: fanbench tasks models"
+    task = await existing_task(client, slug)
+    if task.creation_state == CreationState.COMPLETED:
+        return task
+    raise FanbenchError(
+        f"Task '{slug}' is not ready to run (status: {task.creation_state.label})."
+        + (f"\n  Error: {task.failure}" if task.failure else ""),
+        hint=f"Only completed tasks can be run; see: fanbench tasks status {slug}",
     )
+
+
+async def _listed(client: Api, watch: Watch, report: Report) -> list[Run]:
+    """Return the runs once the server lists them, which may be a little after it scheduled them."""
+    if watch.empty:
+        return []
+    poll, pace = RunPoll(client, watch.slug, watch.models, report), Pace()
+    while True:
+        if (runs := await poll.ask()) is not None:
+            picked = watch.pick(runs)
+            if not watch.missing(picked):
+                return picked
+        await anyio.sleep(pace.next())

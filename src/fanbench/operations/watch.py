@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import anyio
 from anyio.abc import TaskGroup
 
-from fanbench._util.concurrency import alone, gather
+from fanbench._util.concurrency import gather, unwrap_single_error
 from fanbench._util.polling import POLL_INTERVAL, CreationPace, Deadline, Pace
 from fanbench.errors import FanbenchError, NotFound, RunFailed, WaitTimeout
 from fanbench.operations.api import Api
@@ -29,15 +29,8 @@ from fanbench.operations.events import (
     RunEnding,
     ignore_events,
 )
-from fanbench.operations.lookup import (
-    creation_error,
-    existing_task,
-    model_of,
-    runs_of,
-    state_word,
-    title_word,
-)
-from fanbench.operations.streams import follow_log
+from fanbench.operations.logs import follow_log
+from fanbench.operations.lookup import existing_task, model_of, runs_of
 from fanbench.wire import protocol
 from fanbench.wire.log_lines import Lines
 from fanbench.wire.messages import CreationState, Run, RunState, Task
@@ -361,7 +354,9 @@ async def wait_for_runs(
         await gather([wait.run for wait in waits], limit=len(waits))
     if scope.cancelled_caught:
         running = [(wait.slug, run) for wait in waits for run in wait.runs or () if not run.state.terminal]
-        lines = [f"  {slug}: {model_of(run)} (Run {run.id}) {title_word(run.state)}" for slug, run in running]
+        lines = [
+            f"  {slug}: {model_of(run)} (Run {run.id}) {run.state.label.title()}" for slug, run in running
+        ]
         lines = lines or ["  runs that are not listed yet"]
         slugs = dict.fromkeys(wait.slug for wait in waits)
         raise StillRunning(
@@ -387,7 +382,7 @@ class _WaitForRuns(RunWatcher):
         self._followers: TaskGroup
 
     async def run(self) -> None:
-        with alone():
+        with unwrap_single_error():
             async with anyio.create_task_group() as self._followers:
                 await self.watch()
                 drain = _DRAIN if self._logs else 0.0
@@ -489,7 +484,7 @@ async def created_by(
                 report(CreationPolled(slug, task, task.creation_state != previous))
                 previous, task = task.creation_state, None
             await anyio.sleep(pace.next())
-    state = f"is {state_word(previous)}" if previous is not None else "has not been answered for"
+    state = f"is {previous.label}" if previous is not None else "has not been answered for"
     raise StillRunning(
         f"Timed out after {deadline.seconds or 0:g}s: the creation of task '{slug}' {state}.",
         hint=f"Run `fanbench tasks status {slug}` to see how it proceeds.",
@@ -504,8 +499,8 @@ def ensure_created(slug: str, task: Task) -> Task:
     """
     if task.creation_state == CreationState.COMPLETED:
         return task
-    reason = creation_error(task)
+    reason = task.failure
     raise RunFailed(
-        f"Task '{slug}' creation failed (status: {state_word(task.creation_state)})."
+        f"Task '{slug}' creation failed (status: {task.creation_state.label})."
         + (f"\n  Error: {reason}" if reason else "")
     )

@@ -15,8 +15,8 @@ from fanbench._util.concurrency import Offload, settle
 from fanbench.errors import FanbenchError, NotFound, TaskFileError, UsageError
 from fanbench.operations.api import Api
 from fanbench.operations.lookup import task_if_any
+from fanbench.operations.models import resolve_models
 from fanbench.operations.push import plan_push
-from fanbench.operations.run import resolve_models
 from fanbench.sweeps.attempts import PlannedRun, content_identity, expand_runs, version_identity
 from fanbench.sweeps.spec import DEFAULT_OUTPUT, Rules, SweepSpec, TaskChoice, rules_of
 from fanbench.tasks import to_notebook

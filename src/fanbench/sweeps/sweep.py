@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 import anyio
 import anyio.to_thread
 
-from fanbench._util.concurrency import alone
+from fanbench._util.concurrency import unwrap_single_error
 from fanbench.client import Client
 from fanbench.errors import FanbenchError
 from fanbench.operations.api import Api
@@ -60,7 +60,7 @@ class Sweep:
         async with AsyncExitStack() as stack:
             journal = await stack.enter_async_context(_folder(self._client, self.plan))
             self._engine = self._made(journal)
-            stack.enter_context(alone())
+            stack.enter_context(unwrap_single_error())
             group = await stack.enter_async_context(anyio.create_task_group())
             stack.callback(group.cancel_scope.cancel)
             group.start_soon(self._run, self._engine)

@@ -188,6 +188,11 @@ class Task(Message, frozen=True):
     source: TaskSource = TaskSource.UNSPECIFIED
     invalid_dataset_sources: list[str] = []
 
+    @property
+    def failure(self) -> str:
+        """Why the server refused or could not create this version; empty if it did not say."""
+        return self.error or self.creation_error_message
+
 
 class CreateTaskRequest(Message, frozen=True):
     slug: str = ""

@@ -69,7 +69,7 @@ def log(
     outcomes = call(
         settings,
         lambda client: view.display.around(
-            operations.show_task_logs(
+            operations.show_logs(
                 client,
                 task_names,
                 models,
@@ -100,7 +100,7 @@ class _View:
 
     def report(self, event: Event) -> None:
         from fanbench.operations.events import LogBegan, LogEnded, LogLine, LogText, PollFailed, TaskFailed
-        from fanbench.operations.logs import LogsBegan
+        from fanbench.operations.task_logs import LogsBegan
 
         self._rows.report(event)
         match event:
@@ -131,11 +131,11 @@ class _View:
             self._texts.setdefault(run.id, []).append(text)
 
     def _begin(self, run: Run) -> None:
-        from fanbench.operations.lookup import model_of, state_word
+        from fanbench.operations.lookup import model_of
 
         self._together = self._open_line = False
         task = f"{run.task_slug.task_slug} " if self._several_tasks else ""
-        self._out.text(f"\n═══ Logs for {task}{model_of(run)} (Run {run.id}) [{state_word(run.state)}] ═══")
+        self._out.text(f"\n═══ Logs for {task}{model_of(run)} (Run {run.id}) [{run.state.label}] ═══")
 
     def _end(self, event: LogEnded) -> None:
         if self._open_line:
@@ -179,14 +179,14 @@ class _View:
             self._out.note(f"Kept {kept} complete log(s) in {output}/")
 
     def _records(self, report: LogReport) -> list[dict[str, Any]]:
-        from fanbench.operations.lookup import model_of, state_word
+        from fanbench.operations.lookup import model_of
 
         return [
             {
                 "task": report.slug,
                 "run_id": log.run.id,
                 "model": model_of(log.run),
-                "state": state_word(log.run.state),
+                "state": log.run.state.label,
                 "lines": log.lines,
                 "text": "".join(self._texts.get(log.run.id, [])),
                 "path": str(log.path) if log.path else None,

@@ -26,10 +26,9 @@ def models(settings: Settings) -> None:
       fanbench tasks models
       fanbench tasks models --format json
     """
-    from fanbench import operations
     from fanbench.operations.models import modalities, model_slug
 
-    available = call(settings, operations.list_models)
+    available = call(settings, lambda client: client.list_models())
     out = settings.output
     if not out.plain:
         out.rows([_record(model) for model in available], FIELDS)

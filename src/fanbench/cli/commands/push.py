@@ -75,7 +75,7 @@ def push(
     outcomes = call(
         settings,
         lambda client: view.display.around(
-            operations.push_all(
+            operations.push_tasks(
                 client,
                 plans,
                 datasets=datasets,
@@ -160,15 +160,14 @@ class _View:
 
     def _show_progress(self, event: Event) -> None:
         from fanbench.operations.events import CreationPolled
-        from fanbench.operations.lookup import state_word
         from fanbench.operations.push import Uploaded
 
         match event:
             case CreationPolled(slug, task, _):
                 earlier = "" if slug in self._uploaded else "earlier version "
-                self._row(slug, f"{earlier}{state_word(task.creation_state)}")
+                self._row(slug, f"{earlier}{task.creation_state.label}")
             case Uploaded(pushed):
-                self._row(pushed.slug, state_word(pushed.task.creation_state))
+                self._row(pushed.slug, pushed.task.creation_state.label)
             case _:
                 pass
 
@@ -258,12 +257,11 @@ _FIELDS = (
 
 
 def _record(pushed: Pushed) -> dict[str, Any]:
-    from fanbench.operations.lookup import state_word
 
     return {
         "task": pushed.slug,
         "version": pushed.task.slug.version_number or None,
-        "state": "COMPLETED" if pushed.created else state_word(pushed.task.creation_state),
+        "state": "COMPLETED" if pushed.created else pushed.task.creation_state.label,
         "new_version": pushed.new_version,
         "created": pushed.created,
         "url": pushed.url,

@@ -69,7 +69,7 @@ def run(
                     task_names,
                     chosen,
                     available=available,
-                    wait=wait is not None,
+                    until="scheduled" if wait is None else "ended",
                     timeout=wait or None,
                     poll_interval=poll_interval,
                     logs=is_terminal() if logs is None else logs,
@@ -195,14 +195,14 @@ class _View:
         return self._planned.index(key) if key in self._planned else len(self._planned)
 
     def _show_ended(self, runs: Sequence[Run]) -> None:
-        from fanbench.operations.lookup import model_of, state_word
+        from fanbench.operations.lookup import model_of
 
         if runs:
             self._out.text("All runs completed:")
         several = len({self._slugs.get(run.id) for run in runs}) > 1
         for run in runs:
             task = f"{self._slugs.get(run.id)} " if several else ""
-            self._out.text(f"  {task}{model_of(run)}: {state_word(run.state)}")
+            self._out.text(f"  {task}{model_of(run)}: {run.state.label}")
         _refuse_errored(runs, several_tasks=several)
 
 
@@ -228,7 +228,7 @@ def _records(
     launches: Iterable[Launch], waited_for: Iterable[Run], slugs: dict[int, str]
 ) -> list[dict[str, Any]]:
     """A row a model, with the run that was waited for, if one was."""
-    from fanbench.operations.lookup import model_of, state_word
+    from fanbench.operations.lookup import model_of
 
     runs = {(slugs.get(run.id), model_of(run)): run for run in waited_for}
     rows = []
@@ -242,7 +242,7 @@ def _records(
                     "scheduled": row.scheduled,
                     "reason": None if row.scheduled else row.reason,
                     "run_id": run.id if run else None,
-                    "state": state_word(run.state) if run else None,
+                    "state": run.state.label if run else None,
                     "error": (run.error_message or None) if run else None,
                 }
             )

@@ -126,13 +126,13 @@ def _lines(found: TaskStatus) -> Iterator[str]:
 
 
 def _task_lines(task: Task) -> Iterator[str]:
-    from fanbench.operations.lookup import creation_error, title_word
+
     from fanbench.wire.slugs import full_task_url
 
     yield f"Task:     {task.slug.task_slug}"
     yield f"Version:  {task.slug.version_number or 'unset'}"
-    yield f"Status:   {title_word(task.creation_state)}"
-    if error := creation_error(task):
+    yield f"Status:   {task.creation_state.label.title()}"
+    if error := task.failure:
         yield f"Error:    {error}"
     yield f"Created:  {format_time(task.create_time)}"
     yield f"Public:   {task.is_public}"
@@ -150,10 +150,10 @@ def _run_lines(found: TaskStatus) -> Iterator[str]:
 
 
 def _rows(runs: Sequence[Run]) -> list[tuple[str, str, str, str]]:
-    from fanbench.operations.lookup import model_of, title_word
+    from fanbench.operations.lookup import model_of
 
     return [
-        (model_of(run), title_word(run.state), format_time(run.start_time), format_time(run.end_time))
+        (model_of(run), run.state.label.title(), format_time(run.start_time), format_time(run.end_time))
         for run in runs
     ]
 

@@ -16,30 +16,30 @@ RUN_FIELDS = ("task", "run_id", "model", "state", "started", "ended", "error")
 
 
 def task_record(task: Task) -> dict[str, Any]:
-    from fanbench.operations.lookup import creation_error, state_word
+
     from fanbench.wire.slugs import full_task_url
 
     return {
         "task": task.slug.task_slug,
         "owner": task.slug.owner_slug or None,
         "version": task.slug.version_number or None,
-        "state": state_word(task.creation_state),
+        "state": task.creation_state.label,
         "created": iso_time(task.create_time),
         "public": task.is_public,
         "url": full_task_url(task.url) or None,
         "datasets": list(task.options.dataset_data_sources) if task.options else [],
-        "error": creation_error(task) or None,
+        "error": task.failure or None,
     }
 
 
 def run_record(slug: str, run: Run) -> dict[str, Any]:
-    from fanbench.operations.lookup import model_of, state_word
+    from fanbench.operations.lookup import model_of
 
     return {
         "task": slug,
         "run_id": run.id,
         "model": model_of(run),
-        "state": state_word(run.state),
+        "state": run.state.label,
         "started": iso_time(run.start_time),
         "ended": iso_time(run.end_time),
         "error": run.error_message or None,

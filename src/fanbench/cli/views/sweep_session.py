@@ -121,12 +121,15 @@ class Course:
         Raises:
             FanbenchError: what ended the sweep as a whole.
         """
-        from fanbench._util.concurrency import alone
+        from fanbench._util.concurrency import unwrap_single_error
         from fanbench.cli.views.sweep_screen import SweepScreen
         from fanbench.sweeps.state import SweepState
 
         state = SweepState()
-        with SweepScreen(self.settings.output, state, limit=client.config.concurrency) as screen, alone():
+        with (
+            SweepScreen(self.settings.output, state, limit=client.config.concurrency) as screen,
+            unwrap_single_error(),
+        ):
             await self._carry_out(client, screen)
         if self._sweep is None or self._stopped:
             await self._say(f"Stopped. What is left is done by: {self._go_on}")

@@ -89,12 +89,12 @@ class RunRows:
 
     def report(self, event: Event) -> None:
         from fanbench.operations.events import RunChanged, RunEnding
-        from fanbench.operations.lookup import model_of, state_word
+        from fanbench.operations.lookup import model_of
 
         match event:
             case RunChanged(slug, run, _):
                 model = model_of(run)
-                self._show(self._key(slug, run), slug, model, state_word(run.state), _end(run.state))
+                self._show(self._key(slug, run), slug, model, run.state.label, _end(run.state))
             case RunEnding(slug, run):
                 self._display.change(self._key(slug, run), "ENDING")
             case _:
@@ -175,7 +175,7 @@ class LogRows:
 
     def report(self, event: Event) -> None:
         from fanbench.operations.events import LogRead
-        from fanbench.operations.logs import LogsBegan
+        from fanbench.operations.task_logs import LogsBegan
 
         match event:
             case LogsBegan(_, runs):

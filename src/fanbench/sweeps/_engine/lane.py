@@ -10,7 +10,7 @@ from fanbench._util.concurrency import both
 from fanbench._util.polling import Deadline
 from fanbench.errors import FanbenchError
 from fanbench.operations.events import CreationPolled, Event
-from fanbench.operations.lookup import creation_error, state_word, task_if_any
+from fanbench.operations.lookup import task_if_any
 from fanbench.operations.watch import created_by
 from fanbench.sweeps._engine.scheduling import Scheduler
 from fanbench.sweeps._engine.shared import Shared
@@ -221,9 +221,9 @@ class Lane:
         if self._shared.stopped is not None:
             return None
         if task.creation_state != CreationState.COMPLETED:
-            reason = creation_error(task)
+            reason = task.failure
             raise TaskUnusable(
-                f"Task '{self._slug}' creation failed (status: {state_word(task.creation_state)})"
+                f"Task '{self._slug}' creation failed (status: {task.creation_state.label})"
                 + (f": {reason}" if reason else ".")
             )
         self._save(TaskPhase.READY, version, TaskReady(self._slug, version))

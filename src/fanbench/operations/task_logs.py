@@ -1,0 +1,311 @@
+"""`log`: the logs of all runs of a task, read at the same time, shown one after another or together."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from fanbench._util.concurrency import settle, unwrap_single_error
+from fanbench._util.files import output_errors
+from fanbench._util.polling import POLL_INTERVAL, Pace
+from fanbench.errors import ApiError, FanbenchError, NotFound
+from fanbench.operations.api import Api
+from fanbench.operations.batch import unique_slugs
+from fanbench.operations.events import (
+    Event,
+    LogBegan,
+    LogEnded,
+    LogLine,
+    LogRead,
+    LogText,
+    Report,
+    TaskFailed,
+    ignore_events,
+)
+from fanbench.operations.layout import run_folder
+from fanbench.operations.log_buffer import LogBuffer
+from fanbench.operations.log_file import log_file
+from fanbench.operations.logs import follow_log
+from fanbench.operations.lookup import model_of
+from fanbench.operations.polls import RunPoll
+from fanbench.operations.status import task_status
+from fanbench.wire.log_lines import LineCounter, Lines
+from fanbench.wire.messages import LogEntry, Run, RunState
+
+__all__ = ["LogReport", "LogsBegan", "RunLog", "show_logs"]
+
+# The name of a log file in the folder of its run.
+_FILE_NAME = "run.log"
+# The least seconds between two reports of how far a log has been read.
+_PROGRESS_INTERVAL = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class RunLog:
+    """The log of one run: how many lines were read, and the error that ended it before the end of the run.
+
+    `path` is the file that the log was kept in, if it was and is complete.
+    """
+
+    run: Run
+    lines: int
+    error: FanbenchError | None = None
+    path: Path | None = None
+
+    @property
+    def missing(self) -> bool:
+        """Whether the server has no log of the run (yet). This is not a failure."""
+        return isinstance(self.error, NotFound)
+
+    @property
+    def status(self) -> int | None:
+        """The HTTP status of the error, if the server answered with one."""
+        return self.error.status if isinstance(self.error, ApiError) else None
+
+
+@dataclass(frozen=True, slots=True)
+class LogReport:
+    """The logs of all runs of a task, in the server's order."""
+
+    slug: str
+    logs: tuple[RunLog, ...] = ()
+
+    @property
+    def failed(self) -> tuple[RunLog, ...]:
+        return tuple(log for log in self.logs if log.error is not None and not log.missing)
+
+    @property
+    def models(self) -> int:
+        return len({model_of(log.run) for log in self.logs})
+
+
+class LogsBegan(Event, frozen=True):
+    """The logs of `runs`, which are all runs of the task, are going to be read."""
+
+    slug: str
+    runs: tuple[Run, ...]
+
+
+async def show_logs(
+    client: Api,
+    tasks: Sequence[str],
+    models: Sequence[str] = (),
+    *,
+    interleave: bool | None = False,
+    follow: bool = False,
+    output: Path | None = None,
+    poll_interval: float = POLL_INTERVAL,
+    report: Report = ignore_events,
+) -> list[LogReport | FanbenchError]:
+    """Read the logs of the tasks' runs, all at the same time, live if a run has not ended.
+
+    They are reported run after run (`LogBegan`, `LogText`…, `LogEnded`) or, with `interleave`, line by line as
+    they arrive (`LogLine`…, `LogEnded`); `interleave=None` does so if several runs are live. With `follow`,
+    queued runs are waited for, with lists at most `poll_interval` seconds apart. With `output`, each complete
+    log is also written to `<output>/<task>/<version>/<model>/<run_id>/run.log`. Returns one report per task in
+    the order given; an error stands for a task that failed.
+
+    Raises:
+        UsageError: A name is not valid.
+        OutputError: There is no room on disk for the logs that wait to be shown.
+    """
+    slugs = unique_slugs(tasks)
+    found = await settle(
+        [partial(task_status, client, slug, models) for slug in slugs], limit=client.config.concurrency
+    )
+    readers: list[_Reader] = []
+    queues: list[_Queue] = []
+    for slug, status in zip(slugs, found, strict=True):
+        if isinstance(status, FanbenchError):
+            report(TaskFailed(slug, status))
+            continue
+        report(LogsBegan(slug, status.runs))
+        queue = _Queue(status.runs, RunPoll(client, slug, models, report), Pace(poll_interval))
+        queues.append(queue)
+        for run in status.runs:
+            file = run_folder(output, status, run) / _FILE_NAME if output is not None else None
+            readers.append(_Reader(client, run, queue if follow else None, file))
+    if interleave is None:
+        # With `follow`, queued runs will be live, too.
+        live = (RunState.RUNNING, RunState.QUEUED) if follow else (RunState.RUNNING,)
+        interleave = sum(reader.run.state in live for reader in readers) > 1
+    with unwrap_single_error():
+        async with anyio.create_task_group() as polls:
+            for queue in queues if follow else ():
+                polls.start_soon(queue.poll)
+            logs = iter(await (_show_interleaved if interleave else _show_in_turn)(readers, report))
+            polls.cancel_scope.cancel()
+    return [
+        status
+        if isinstance(status, FanbenchError)
+        else LogReport(status.slug, tuple(islice(logs, len(status.runs))))
+        for status in found
+    ]
+
+
+class _Reader:
+    """Reads the log of one run to its end, and keeps it in `file` if one is given."""
+
+    def __init__(self, client: Api, run: Run, queue: _Queue | None, file: Path | None) -> None:
+        self.run = run
+        self._client = client
+        self._queue = queue
+        self._file = file
+
+    def result(self, lines: int, error: FanbenchError | None) -> RunLog:
+        return RunLog(self.run, lines, error, None if error else self._file)
+
+    async def entries(self) -> AsyncGenerator[LogEntry, None]:
+        """Yield the entries of the log.
+
+        Raises:
+            FanbenchError: The log broke off, or cannot be kept.
+        """
+        missing: Callable[[], Awaitable[bool]] | None = None
+        if self._queue is not None:
+            await self._queue.left(self.run.id)
+            missing = partial(self._queue.may_have_log, self.run.id)
+        async with aclosing(follow_log(self._client, self.run.id, missing=missing)) as entries:
+            if self._file is None:
+                async for entry in entries:
+                    yield entry
+                return
+            async with log_file(self._file) as file:
+                async for entry in entries:
+                    await file.write(entry.data)
+                    yield entry
+
+
+class _Queue:
+    """Waits for queued runs of a task, with one list call per poll for all of them."""
+
+    def __init__(self, runs: Sequence[Run], poll: RunPoll, pace: Pace) -> None:
+        self._states = {run.id: run.state for run in runs}
+        self._ask = poll.ask
+        self._pace = pace
+        self._listed = anyio.Event()
+        self._wanted = anyio.Event()
+
+    async def left(self, run_id: int) -> None:
+        """Return once the run is not queued."""
+        while self._states[run_id] == RunState.QUEUED:
+            await self._next_list()
+
+    async def may_have_log(self, run_id: int) -> bool:
+        """Wait for the next list: a run that has just left the queue may have no log yet."""
+        if self._states[run_id].terminal:
+            return False
+        await self._next_list()
+        await self.left(run_id)
+        return True
+
+    async def _next_list(self) -> None:
+        self._wanted.set()
+        await self._listed.wait()
+
+    async def poll(self) -> None:
+        """Poll while somebody waits. Runs until it is cancelled."""
+        while True:
+            await self._wanted.wait()
+            self._wanted = anyio.Event()
+            await anyio.sleep(self._pace.next())
+            if (runs := await self._ask()) is None:
+                self._wanted.set()
+                continue
+            states = {run.id: run.state for run in runs}
+            if any(self._states.get(run_id) != state for run_id, state in states.items()):
+                self._pace.reset()
+            self._states.update(states)
+            self._listed.set()
+            self._listed = anyio.Event()
+
+
+async def _show_interleaved(readers: Sequence[_Reader], report: Report) -> list[RunLog]:
+    logs: dict[int, RunLog] = {}
+
+    async def show(reader: _Reader) -> None:
+        lines, counter, error = Lines(), LineCounter(), None
+        try:
+            async with aclosing(reader.entries()) as entries:
+                async for entry in entries:
+                    counter.feed(entry.data)
+                    for line in lines.feed(entry):
+                        report(LogLine(reader.run, line))
+        except FanbenchError as failure:
+            error = failure
+        for line in lines.flush():
+            report(LogLine(reader.run, line))
+        logs[reader.run.id] = reader.result(counter.lines, error)
+        report(LogEnded(reader.run, counter.lines, error))
+
+    async with anyio.create_task_group() as group:
+        for reader in readers:
+            group.start_soon(show, reader)
+    return [logs[reader.run.id] for reader in readers]
+
+
+async def _show_in_turn(readers: Sequence[_Reader], report: Report) -> list[RunLog]:
+    logs: list[RunLog] = []
+    async with _temporary_folder() as folder, anyio.create_task_group() as group:
+        recordings = [_Recording(reader, folder / str(number)) for number, reader in enumerate(readers)]
+        for recording in recordings:
+            group.start_soon(recording.record, report)
+        for recording in recordings:
+            logs.append(await recording.show(report))
+    return logs
+
+
+class _Recording:
+    """One log, recorded as fast as it arrives and shown when it is its turn."""
+
+    def __init__(self, reader: _Reader, path: Path) -> None:
+        self._reader = reader
+        self._buffer = LogBuffer(path)
+        self._error: FanbenchError | None = None
+
+    async def record(self, report: Report) -> None:
+        run, counter, reported_at = self._reader.run, LineCounter(), float("-inf")
+        with output_errors(
+            "keep the logs that wait to be shown",
+            hint="Set TMPDIR to a folder with more room, or show fewer runs with -m.",
+        ):
+            try:
+                async with aclosing(self._reader.entries()) as entries:
+                    async for entry in entries:
+                        await self._buffer.write(entry.data)
+                        counter.feed(entry.data)
+                        if anyio.current_time() - reported_at >= _PROGRESS_INTERVAL:
+                            reported_at = anyio.current_time()
+                            report(LogRead(run, counter.lines))
+            except FanbenchError as error:
+                self._error = error
+        report(LogRead(run, counter.lines, ended=True))
+        self._buffer.close()
+
+    async def show(self, report: Report) -> RunLog:
+        run, counter = self._reader.run, LineCounter()
+        report(LogBegan(run))
+        async with aclosing(self._buffer.pieces()) as pieces:
+            async for text in pieces:
+                counter.feed(text)
+                report(LogText(run, text))
+        report(LogEnded(run, counter.lines, self._error))
+        return self._reader.result(counter.lines, self._error)
+
+
+@asynccontextmanager
+async def _temporary_folder() -> AsyncGenerator[Path, None]:
+    folder = await anyio.to_thread.run_sync(lambda: tempfile.TemporaryDirectory(prefix="fanbench-logs-"))
+    try:
+        yield Path(folder.name)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(folder.cleanup)
