@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fanbench.sweeps.decide import RunStatus
-from fanbench.sweeps.lock import FolderLock
+from fanbench.sweeps.folder import FolderLock
 from fanbench.sweeps.state import SweepState, read_event
 from fanbench.sweeps.summary import FIELDS
 from tests.cli.conftest import Cli

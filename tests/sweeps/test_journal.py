@@ -15,10 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fanbench import JournalError, SweepLocked
-from fanbench.sweeps import _journal_file
+from fanbench.sweeps import journal as journals
 from fanbench.sweeps.attempts import Attempt, Phase, PlannedRun, SavedLog, SavedOutput, TaskPhase, TaskRecord
-from fanbench.sweeps.journal import JOURNAL, Journal, Records, set_aside
-from fanbench.sweeps.lock import FolderLock
+from fanbench.sweeps.folder import FolderLock, set_aside
+from fanbench.sweeps.journal import JOURNAL, Journal, Records
 from fanbench.wire.messages import RunState
 from tests.disk import Disk
 from tests.sweeps.processes import begun, ended
@@ -353,7 +353,7 @@ def test_a_log_that_begins_anew_during_the_look(
 ) -> None:
     """What was copied of the main file before does not fit it any more: both are copied again."""
     copied: list[str] = []
-    copy = _journal_file._copy_if_there
+    copy = journals._copy_if_there
 
     def anew_before_the_log(source: Path, target: Path) -> None:
         if source.name.endswith("-wal") and copied.count(source.name) == 0:
@@ -363,8 +363,8 @@ def test_a_log_that_begins_anew_during_the_look(
         copy(source, target)
 
     journal.save_attempts(attempt(number) for number in range(1, 41))
-    monkeypatch.setattr(_journal_file, "_copy_if_there", anew_before_the_log)
-    connection = _journal_file.copy_of(tmp_path / JOURNAL)
+    monkeypatch.setattr(journals, "_copy_if_there", anew_before_the_log)
+    connection = journals._copy_of(tmp_path / JOURNAL)
     assert connection is not None
     with Journal(connection, tmp_path) as looked:
         assert looked.attempts() == journal.attempts()
@@ -448,12 +448,12 @@ def log_without_journal(root: Path) -> None:
 
 BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
     "text": (lambda root: written(root, b"These are not\nthe rows.\n" * 50), "damaged: it is not a database"),
-    "empty": (lambda root: written(root, b""), "damaged: it is empty"),
+    "empty": (lambda root: written(root, b""), "damaged: the file is empty"),
     "cut": (cut, "damaged: database disk image is malformed"),
     "holed": (holed, "damaged: "),
-    "gone": (log_without_journal, "damaged: it is gone"),
+    "gone": (log_without_journal, "damaged: the file is gone"),
     "no table": (lambda root: changed(root, "DROP TABLE attempt"), "damaged: no such table: attempt"),
-    "other program": (of_other_program, "of another program"),
+    "other program": (of_other_program, "belongs to another program"),
     "newer": (lambda root: changed(root, "PRAGMA user_version = 3"), "made by a newer fanbench"),
     "older": (lambda root: changed(root, "PRAGMA user_version = 1"), "made by an older fanbench"),
     "a folder": (lambda root: (root / JOURNAL).mkdir(parents=True), "Cannot (read|write) "),
@@ -694,7 +694,7 @@ def test_a_journal_that_is_gone(tmp_path: Path) -> None:
     root.mkdir()
     (root / "summary.json").write_text('{"fanbench": "1", "ok": true}')
     for look in (Journal.open, Journal.read):
-        with pytest.raises(JournalError, match="it is gone") as caught:
+        with pytest.raises(JournalError, match="the file is gone") as caught:
             look(root)
         assert "--fresh" in (caught.value.hint or "")
     assert set_aside(root) == tmp_path / "results.1"

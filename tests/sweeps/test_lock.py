@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from fanbench import JournalError, SweepLocked
-from fanbench.sweeps.lock import FolderLock
+from fanbench.sweeps.folder import FolderLock
 from tests.sweeps.processes import begun
 
 HOLDER = """
 import subprocess, sys
 from pathlib import Path
-from fanbench.sweeps.lock import FolderLock
+from fanbench.sweeps.folder import FolderLock
 
 with FolderLock(Path(sys.argv[1])):
     print("ready")
@@ -30,7 +30,7 @@ with FolderLock(Path(sys.argv[1])):
 PARENT = """
 import os, subprocess, sys
 from pathlib import Path
-from fanbench.sweeps.lock import FolderLock
+from fanbench.sweeps.folder import FolderLock
 
 lock = FolderLock(Path(sys.argv[1]))
 lock.acquire()
@@ -199,8 +199,8 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
 def test_programs_started_meanwhile_have_no_handle_of_it(tmp_path: Path) -> None:
     """Not even where all handles are passed on."""
     with FolderLock(tmp_path) as lock:
-        assert lock._lock is not None
-        handle = lock._lock._handle
+        handle = lock._handle
+        assert handle is not None
         assert handle is not None
         assert not os.get_inheritable(handle)
         code = f"import os; os.fstat({handle})"

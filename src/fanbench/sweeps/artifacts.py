@@ -19,8 +19,8 @@ from fanbench._util import files
 from fanbench._util.concurrency import Offload
 from fanbench.errors import OutputError
 from fanbench.operations.log_file import LogFile
-from fanbench.sweeps._journal_file import JOURNAL
 from fanbench.sweeps.attempts import SavedLog, SavedOutput
+from fanbench.sweeps.journal import JOURNAL
 from fanbench.wire.safe_unzip import UnpackedFile, changed
 
 __all__ = [

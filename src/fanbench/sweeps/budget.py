@@ -20,9 +20,8 @@ import msgspec
 
 from fanbench.errors import FanbenchError, JournalError, Unauthorized
 from fanbench.operations.api import Api
-from fanbench.sweeps._journal_file import ANEW
 from fanbench.sweeps.events import BudgetRead, Emit
-from fanbench.sweeps.journal import Records
+from fanbench.sweeps.journal import FRESH, Records
 from fanbench.wire.messages import ModelProxyQuotas, QuotaBalance, RefillPeriod
 
 __all__ = ["Budget", "Costs", "PendingCosts", "TaskCosts", "granted", "run_cost", "scouts"]
@@ -437,7 +436,7 @@ def _loaded(text: str | None, kind: type[L]) -> L:
     try:
         return kind() if text is None else msgspec.json.decode(text, type=kind)
     except msgspec.DecodeError as error:
-        raise JournalError(f"What the journal has of the budget is damaged: {error}.", hint=ANEW) from None
+        raise JournalError(f"What the journal has of the budget is damaged: {error}.", hint=FRESH) from None
 
 
 async def _balance(client: Api) -> QuotaBalance | None:

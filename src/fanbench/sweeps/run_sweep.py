@@ -14,7 +14,7 @@ import anyio.to_thread
 from fanbench.client import Client
 from fanbench.operations.api import Api
 from fanbench.sweeps.events import Emit, SweepEvent
-from fanbench.sweeps.journal import set_aside
+from fanbench.sweeps.folder import set_aside
 from fanbench.sweeps.plan import SweepPlan, make_plan
 from fanbench.sweeps.report import SweepReport
 from fanbench.sweeps.resume import resumed

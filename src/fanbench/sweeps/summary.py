@@ -14,7 +14,7 @@ from fanbench._util.text import last_line
 from fanbench._version import __version__
 from fanbench.errors import OutputError
 from fanbench.results import to_record
-from fanbench.sweeps._journal_file import SUMMARY
+from fanbench.sweeps.journal import SUMMARY
 from fanbench.sweeps.report import RunRow, SweepReport
 
 __all__ = ["FIELDS", "SUMMARY_CSV", "SUMMARY_JSON", "records", "summary", "write_summary"]

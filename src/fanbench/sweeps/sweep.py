@@ -18,8 +18,8 @@ from fanbench.operations.api import Api
 from fanbench.sweeps.artifacts import clear_parts
 from fanbench.sweeps.engine import Engine, Stage
 from fanbench.sweeps.events import DrainReason, LimitChanged, SweepEvent
+from fanbench.sweeps.folder import FolderLock
 from fanbench.sweeps.journal import Journal
-from fanbench.sweeps.lock import FolderLock
 from fanbench.sweeps.plan import SweepPlan
 from fanbench.sweeps.report import SweepReport, build_report
 from fanbench.sweeps.resume import refuse_other_sweep, saved_text

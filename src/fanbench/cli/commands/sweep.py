@@ -211,7 +211,7 @@ class _Command:
         import anyio.to_thread
 
         from fanbench.cli.views.sweep_session import Course
-        from fanbench.sweeps.journal import set_aside
+        from fanbench.sweeps.folder import set_aside
 
         if self._wishes.fresh:
             aside = await anyio.to_thread.run_sync(set_aside, prepared.plan.output)
