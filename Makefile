@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 CODE := src tests benchmarks examples scripts
+# Groups of tests that share servers start first, so that both processes finish at about the same time.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
 export VENV
 
 .PHONY: help demo test quick check bench format clean
@@ -31,7 +33,10 @@ demo: $(VENV)/.local
 
 test: $(VENV)/.dev
 	$(BIN)/python -m fanbench models add smollm2 gemma3 --data $(VENV)/models --no-check
-	FANBENCH_TEST_MODELS=$(VENV)/models $(BIN)/python -m pytest
+	FANBENCH_TEST_MODELS=$(VENV)/models $(PYTEST)
+
+quick: $(VENV)/.dev
+	$(PYTEST) -m "not e2e and not slow"
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check $(CODE)

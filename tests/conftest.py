@@ -1,4 +1,4 @@
-"""What all tests share: the two event loops that the library runs on, and no stopwatch."""
+"""Set-up for all tests: both event loops, Hypothesis without deadlines, and groups for pytest-xdist."""
 
 from __future__ import annotations
 
@@ -9,18 +9,25 @@ import anyio
 import pytest
 from hypothesis import settings
 
-# anyio imports its parts where they are first used, and pytest rewrites its modules as they come. That
-# parses, and may not while a thread of ours does: see `fanbench.tasks.source.parse_python`.
+# anyio imports its modules on demand, and pytest parses every module it imports, to rewrite its assertions. That must
+# not happen while one of our threads is parsing: see `fanbench.tasks.source.parse_python`.
 for _module in pkgutil.walk_packages(anyio.__path__, "anyio."):
     importlib.import_module(_module.name)
 
-# How long an example takes depends on who else is at work on the machine.
+# The time that an example takes depends on what else the machine is doing.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
-    """Tests marked `anyio` run on both; a room that knows only asyncio overrides this."""
+    """Tests marked `anyio` run on both event loops. Packages that only support asyncio override this."""
     backend: str = request.param
     return backend
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the end-to-end tests of a file in one worker and in order: they share servers, and build on each other."""
+    for item in items:
+        if item.get_closest_marker("e2e"):
+            item.add_marker(pytest.mark.xdist_group(item.path.name))

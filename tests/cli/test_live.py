@@ -301,7 +301,7 @@ def test_run_shows_a_row_a_run(world: World, busy: threading.Event, size: tuple[
 def test_an_interrupt_leaves_the_rows(busy: threading.Event) -> None:
     """So that one sees how far it was; the cursor is there, and the next prompt has a line of its own."""
     with session(*RUN) as terminal:
-        terminal.until(lambda text: text.count("RUNNING") == 3)
+        terminal.until(lambda text: "| first" in text and text.count("RUNNING") == 3)
         terminal.type("\x03")
         assert terminal.end() == 130
     assert terminal.screen.cursor_shown
