@@ -46,7 +46,7 @@ def declared(command: click.Command) -> tuple[str, ...] | None:
 def in_code() -> dict[str, tuple[str, ...] | None]:
     from fanbench.cli.commands.sweep import PLAN_FIELDS
     from fanbench.cli.views.check_run import FIELDS as TRIAL_FIELDS
-    from fanbench.sweeps.summary import FIELDS as SWEEP_FIELDS
+    from fanbench.sweeps.report import FIELDS as SWEEP_FIELDS
 
     leaves = {" ".join(path): found for path, found in commands(root) if not isinstance(found, click.Group)}
     fields = {path: declared(found) for path, found in leaves.items()}

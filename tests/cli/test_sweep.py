@@ -10,8 +10,8 @@ import pytest
 
 from fanbench.sweeps.decide import RunStatus
 from fanbench.sweeps.folder import FolderLock
+from fanbench.sweeps.report import FIELDS
 from fanbench.sweeps.state import SweepState, read_event
-from fanbench.sweeps.summary import FIELDS
 from tests.cli.conftest import Cli
 from tests.cli.sweep_world import Sweep, changes, plain, sweep_of, sweep_world, task_files
 from tests.cli.world import World, bodies

@@ -201,7 +201,6 @@ def test_programs_started_meanwhile_have_no_handle_of_it(tmp_path: Path) -> None
     with FolderLock(tmp_path) as lock:
         handle = lock._handle
         assert handle is not None
-        assert handle is not None
         assert not os.get_inheritable(handle)
         code = f"import os; os.fstat({handle})"
         asked = subprocess.run([sys.executable, "-c", code], close_fds=False, stderr=subprocess.DEVNULL)

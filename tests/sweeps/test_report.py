@@ -17,9 +17,8 @@ from fanbench.sweeps.attempts import Attempt, Phase, PlannedRun, SavedLog, Saved
 from fanbench.sweeps.decide import RunStatus
 from fanbench.sweeps.events import DrainReason, RunMissing, SweepEnded, SweepStarted
 from fanbench.sweeps.plan import PlannedTask, SweepPlan
-from fanbench.sweeps.report import SweepReport, build_report
+from fanbench.sweeps.report import FIELDS, SweepReport, build_report, summary, write_summary
 from fanbench.sweeps.state import SweepState
-from fanbench.sweeps.summary import FIELDS, summary, write_summary
 from fanbench.wire.messages import RunState
 from tests.disk import Disk
 from tests.results.build import errored, number, passed, talk, write

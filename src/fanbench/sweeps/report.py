@@ -1,16 +1,24 @@
-"""What became of a sweep: a row for each planned run, the table of results, `summary.json` and `summary.csv`."""
+"""What came of a sweep: one row per planned run, the table of results, `summary.json` and `summary.csv`."""
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from fanbench.results import RunResult, Table, read_results, usage_table
+from fanbench._util import files
+from fanbench._util.files import output_errors
+from fanbench._util.text import last_line
+from fanbench._version import __version__
+from fanbench.results import RunResult, Table, read_results, to_record, usage_table
 from fanbench.results.table import MISSING, MODELS_ACROSS, cell
 from fanbench.sweeps.artifacts import log_is_whole, output_is_whole
 from fanbench.sweeps.attempts import (
@@ -22,6 +30,7 @@ from fanbench.sweeps.attempts import (
     real_ones,
 )
 from fanbench.sweeps.decide import REPORTED, RunStatus, run_status
+from fanbench.sweeps.journal import SUMMARY
 
 if TYPE_CHECKING:
     from fanbench.sweeps.events import DrainReason
@@ -29,18 +38,15 @@ if TYPE_CHECKING:
     from fanbench.sweeps.plan import PlannedTask, SweepPlan
     from fanbench.sweeps.state import SweepState
 
-__all__ = ["RunRow", "RunStatus", "SweepReport", "build_report"]
-
-# Of so many repeats each number is shown; of more, the mean and the range.
-_SHOWN = 3
+__all__ = ["FIELDS", "RunRow", "SweepReport", "build_report", "records", "summary", "write_summary"]
 
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """A planned run: its newest attempt, of `attempts` that were made; `attempt` 0 is none.
+    """A planned run with the newest of its `attempts`; `attempt` 0 means that there was none.
 
-    `output` (a folder) and `log` are relative to the sweep's folder, `None` where they are not there whole.
-    `result` is what its run file says, `earlier` what those of the runs before it say; `None`: nothing.
+    `output` (a folder) and `log` are relative to the sweep's folder, None where they are not complete on disk.
+    `result` is the content of its run file, `earlier` that of the runs before it; None where there is none.
     """
 
     planned_run: PlannedRun
@@ -57,17 +63,17 @@ class RunRow:
 
     @property
     def runs(self) -> tuple[RunResult | None, ...]:
-        """What the run file of each run that there was says."""
+        """The result of each run on the server, oldest first."""
         return self.earlier if self.run_id is None else (*self.earlier, self.result)
 
 
 @dataclass(frozen=True, slots=True)
 class SweepReport:
-    """What became of a sweep, or how far it is: `rows` in the order of the plan.
+    """What came of a sweep, or how far it is: `rows` in the order of the plan.
 
-    `seconds` is the wall time of the last invocation, `stopped` why it scheduled no more; `None` where there
-    was none. Tokens and cost (US dollars) are of all runs, also of those that were made again. Those that do not
-    say their tokens are left out; with one that does not say its cost, or not yet, the cost is unknown.
+    `seconds` is the wall time of the last invocation, `stopped` the reason why it scheduled nothing more; None
+    if unknown. Tokens and cost (US dollars) include runs that were made again. Runs that do not report their
+    tokens are left out; if any run does not report its cost, or not yet, the cost is unknown.
     """
 
     output: Path
@@ -80,12 +86,12 @@ class SweepReport:
 
     @property
     def ok(self) -> bool:
-        """Whether every planned run completed, and its output and log are on disk."""
+        """Whether every planned run completed, with its output and log on disk."""
         return all(row.status is RunStatus.COMPLETED for row in self.rows)
 
     @property
     def counts(self) -> dict[RunStatus, int]:
-        """How many rows there are of each status; they add up to all."""
+        """The number of rows of each status."""
         found = Counter(row.status for row in self.rows)
         return {status: found[status] for status in REPORTED}
 
@@ -94,16 +100,18 @@ class SweepReport:
 
     @property
     def results(self) -> tuple[RunResult, ...]:
-        """All that run files say, also those of attempts that were made again."""
+        """All results, including those of attempts that were made again."""
         return tuple(result for row in self.rows for result in row.runs if result is not None)
 
     @property
     def tokens_in(self) -> int | None:
-        return _sum(result.tokens_in for result in self.results)
+        known = [result.tokens_in for result in self.results if result.tokens_in is not None]
+        return sum(known) if known else None
 
     @property
     def tokens_out(self) -> int | None:
-        return _sum(result.tokens_out for result in self.results)
+        known = [result.tokens_out for result in self.results if result.tokens_out is not None]
+        return sum(known) if known else None
 
     @property
     def cost_usd(self) -> float | None:
@@ -112,18 +120,23 @@ class SweepReport:
         return math.fsum(known) if known and len(known) == len(runs) else None
 
     def after(self, state: SweepState) -> SweepReport:
-        """With what only the events of an invocation say: why runs were given up, how long it took."""
-        ended = state.ended
-        rows = tuple(_given_up(row, state) for row in self.rows)
-        return replace(
-            self,
-            rows=rows,
-            seconds=ended.seconds if ended else self.seconds,
-            stopped=ended.stopped if ended else self.stopped,
-        )
+        """Add what only the events of an invocation tell: which runs were given up, and how long it took."""
+        rows = []
+        for row in self.rows:
+            given_up = state.cell(row.planned_run)
+            if given_up.missing is not None and row.status not in (RunStatus.COMPLETED, RunStatus.ERRORED):
+                error = f"{given_up.missing}: {given_up.reason}"
+                row = replace(row, status=RunStatus.MISSING, error=error)
+            rows.append(row)
+        if state.ended is None:
+            return replace(self, rows=tuple(rows))
+        return replace(self, rows=tuple(rows), seconds=state.ended.seconds, stopped=state.ended.stopped)
 
     def table(self) -> Table:
-        """Tasks by models (turned where there are many models) in the order of the plan; repeats share a cell."""
+        """Return tasks by models (or, for many models, models by tasks) in the order of the plan.
+
+        Repeats share a cell.
+        """
         cells: dict[tuple[str, str], list[RunRow]] = {}
         for row in self.rows:
             cells.setdefault((row.planned_run.task, row.planned_run.model), []).append(row)
@@ -138,50 +151,37 @@ class SweepReport:
         return Table(("model", *self.tasks), rows)
 
     def usage(self) -> Table:
-        """What each model used, in the order of the plan."""
+        """Return what each model used, in the order of the plan."""
         order = {model: number for number, model in enumerate(self.models)}
         found = usage_table(self.results)
         return Table(found.header, tuple(sorted(found.rows, key=lambda row: order.get(row[0], len(order)))))
 
 
-def _given_up(row: RunRow, state: SweepState) -> RunRow:
-    cell = state.cell(row.planned_run)
-    if cell.missing is None or row.status in (RunStatus.COMPLETED, RunStatus.ERRORED):
-        return row
-    return replace(row, status=RunStatus.MISSING, error=f"{cell.missing}: {cell.reason}")
+# --- Cells of the table -------------------------------------------------------------------------------------
 
-
-def _sum(values: Iterable[int | None]) -> int | None:
-    known = [value for value in values if value is not None]
-    return sum(known) if known else None
-
-
-# --- Cells of the table ---------------------------------------------------------------------------------------
+# Up to this number of repeats, each number is shown; beyond, the mean and the range.
+_SHOWN = 3
 
 
 def _cell(rows: Sequence[RunRow]) -> str:
     if len(rows) == 1:
-        return _one(rows[0])
-    shown = [_one(row) for row in rows]
-    if set(shown) <= {MISSING}:
+        return _single(rows[0])
+    if all(_single(row) == MISSING for row in rows):
         return MISSING
-    results = [row.result for row in rows if _is_good(row) and row.result]
-    rest = Counter(_in_words(row) for row in rows if not _is_good(row))
-    return ", ".join(
-        filter(None, [_several(results), *(f"{number} {word}" for word, number in rest.items())])
-    )
+    good: list[RunResult] = []
+    rest: Counter[str] = Counter()
+    for row in rows:
+        if row.status is not RunStatus.COMPLETED:
+            rest[row.status.value] += 1
+        elif row.result is None or row.result.errored:
+            # A run file may record an error, whatever the server's state of the run.
+            rest[_single(row)] += 1
+        else:
+            good.append(row.result)
+    return ", ".join(filter(None, [_several(good), *(f"{number} {word}" for word, number in rest.items())]))
 
 
-def _is_good(row: RunRow) -> bool:
-    return row.status is RunStatus.COMPLETED and row.result is not None and not row.result.errored
-
-
-def _in_words(row: RunRow) -> str:
-    """A run without a value; its run file may say that it errored, whatever the server says."""
-    return _one(row) if row.status is RunStatus.COMPLETED else row.status.value
-
-
-def _one(row: RunRow) -> str:
+def _single(row: RunRow) -> str:
     match row.status:
         case RunStatus.COMPLETED:
             return cell(row.result) if row.result else "completed"
@@ -192,7 +192,7 @@ def _one(row: RunRow) -> str:
 
 
 def _several(results: Sequence[RunResult]) -> str:
-    """`2/3 ✓` for passes, each number of a few, and of many numbers their mean and range."""
+    """Return `2/3 ✓` for passes, each of a few numbers, and the mean and range of many."""
     values = [result.value for result in results]
     if values and all(isinstance(value, bool) for value in values):
         return f"{sum(value is True for value in values)}/{len(values)} ✓"
@@ -203,35 +203,38 @@ def _several(results: Sequence[RunResult]) -> str:
     return (", " if numbers else " | ").join(cell(result) for result in results)
 
 
-# --- From the journal -----------------------------------------------------------------------------------------
+# --- From the journal ---------------------------------------------------------------------------------------
 
 
 def build_report(plan: SweepPlan, records: Records | None) -> SweepReport:
-    """How far the sweep is, by its journal (`None`: nothing has begun) and by what is on disk.
+    """Return how far the sweep is, by its journal (None before it has begun) and by what is on disk.
 
-    Reads the run files: to be called in a thread where an event loop must not wait.
+    This reads the run files, so call it in a thread where an event loop must not block.
     """
     attempts = by_planned_run(records.attempts() if records else ())
     saved = records.tasks() if records else {}
     tasks = {task.slug: task for task in plan.tasks}
-    made = {
-        planned_run: real_ones(attempts.get(planned_run, ()), tasks[planned_run.task].identity)
-        for planned_run in plan.planned_runs
-    }
-    results = _results(plan.output, made.values())
+    made = {each: real_ones(attempts.get(each, ()), tasks[each.task].identity) for each in plan.planned_runs}
+    # The content of the run files of each output, by its path relative to the sweep's folder.
+    paths = [one.output.path for mine in made.values() for one in mine if one.output is not None]
+    folders = {os.path.abspath(plan.output / path): path for path in paths}
+    found = read_results([Path(folder) for folder in folders if os.path.isdir(folder)])
+    results = {folders[str(row.path)]: row for row in found.runs if str(row.path) in folders}
     rows = tuple(
-        _row(plan.output, planned_run, mine, results)
+        _row(plan.output, each, mine, results)
         if mine
-        else _not_begun(planned_run, tasks[planned_run.task], saved.get(planned_run.task))
-        for planned_run, mine in made.items()
+        else _row_without_run(each, tasks[each.task], saved.get(each.task))
+        for each, mine in made.items()
     )
     return SweepReport(plan.output, tuple(tasks), plan.models, plan.repeats, rows)
 
 
-def _not_begun(planned_run: PlannedRun, task: PlannedTask, record: TaskRecord | None) -> RunRow:
-    if record and record.phase is TaskPhase.FAILED and record.identity == task.identity:
-        return RunRow(planned_run, RunStatus.MISSING, error=f"push: {record.error}")
-    return RunRow(planned_run, RunStatus.UNSCHEDULED)
+def _row_without_run(planned_run: PlannedRun, task: PlannedTask, record: TaskRecord | None) -> RunRow:
+    failed = record if record and record.phase is TaskPhase.FAILED else None
+    if failed is not None and failed.identity == task.identity:
+        status = run_status(None, scheduled=False, given_up=True)
+        return RunRow(planned_run, status, error=f"push: {failed.error}")
+    return RunRow(planned_run, run_status(None, scheduled=False))
 
 
 def _row(
@@ -242,8 +245,6 @@ def _row(
     log = newest.log.path if newest.log and log_is_whole(root, newest.log) else None
     status = run_status(newest.state, scheduled=True, collected=output is not None and log is not None)
     error = newest.error if status is RunStatus.ERRORED else ""
-    if status is RunStatus.MISSING:
-        error = "its output or its log is not on disk"
     return RunRow(
         planned_run,
         status,
@@ -251,7 +252,7 @@ def _row(
         attempts=len(attempts),
         version=newest.version,
         run_id=newest.run_id,
-        error=error,
+        error="its output or its log is not on disk" if status is RunStatus.MISSING else error,
         output=output,
         log=log,
         result=results.get(output) if output else None,
@@ -261,9 +262,105 @@ def _row(
     )
 
 
-def _results(root: Path, made: Iterable[Sequence[Attempt]]) -> dict[str, RunResult]:
-    """What the run files of each output say, by its path relative to `root`."""
-    paths = [one.output.path for attempts in made for one in attempts if one.output is not None]
-    folders = {os.path.abspath(root / path): path for path in paths}
-    found = read_results([Path(folder) for folder in folders if os.path.isdir(folder)])
-    return {folders[str(row.path)]: row for row in found.runs if str(row.path) in folders}
+# --- For other programs -------------------------------------------------------------------------------------
+
+# The fields are documented in docs/sweep.md.
+FORMAT = 1
+_OF_RESULT = (
+    "kind",
+    "value",
+    "interval",
+    "assertions_passed",
+    "assertions_total",
+    "tokens_in",
+    "tokens_out",
+    "cost_usd",
+    "seconds",
+)
+FIELDS = (
+    "task",
+    "model",
+    "repeat",
+    "version",
+    "attempt",
+    "attempts",
+    "run_id",
+    "status",
+    "error",
+    *_OF_RESULT,
+    "output",
+    "log",
+)
+
+
+def records(report: SweepReport) -> list[dict[str, Any]]:
+    """Return one record per planned run, in the order of the plan; what is not known is None."""
+    found = []
+    for row in report.rows:
+        result = to_record(row.result) if row.result else {}
+        found.append(
+            {
+                "task": row.planned_run.task,
+                "model": row.planned_run.model,
+                "repeat": row.planned_run.repeat,
+                "version": row.version or None,
+                "attempt": row.attempt or None,
+                "attempts": row.attempts,
+                "run_id": row.run_id,
+                "status": row.status.value,
+                "error": row.error or None,
+                **{name: result.get(name) for name in _OF_RESULT},
+                "output": row.output,
+                "log": row.log,
+            }
+        )
+    return found
+
+
+def summary(report: SweepReport, *, now: datetime | None = None) -> dict[str, Any]:
+    """Return the content of `summary.json`."""
+    return {
+        "format": FORMAT,
+        "fanbench": __version__,
+        "written": (now or datetime.now(UTC)).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "ok": report.ok,
+        "stopped": report.stopped.value if report.stopped else None,
+        "seconds": report.seconds,
+        "tasks": list(report.tasks),
+        "models": list(report.models),
+        "repeats": report.repeats,
+        "planned": len(report.rows),
+        **{status.value: number for status, number in report.counts.items()},
+        "tokens_in": report.tokens_in,
+        "tokens_out": report.tokens_out,
+        "cost_usd": report.cost_usd,
+        "runs": records(report),
+    }
+
+
+def write_summary(report: SweepReport) -> None:
+    """Write `summary.json` and `summary.csv` into the sweep's folder, each completely or not at all.
+
+    Raises:
+        OutputError: They cannot be written.
+    """
+    content = summary(report)
+    table = io.StringIO()
+    writer = csv.DictWriter(table, FIELDS, lineterminator="\n")
+    writer.writeheader()
+    for record in content["runs"]:
+        # A traceback makes no cell, so only its last line is written.
+        short = record | {"error": last_line(record["error"])} if record["error"] else record
+        writer.writerow({name: _csv_value(value) for name, value in short.items()})
+    written = {
+        SUMMARY: json.dumps(content, ensure_ascii=False, indent=2) + "\n",
+        "summary.csv": table.getvalue(),
+    }
+    with output_errors(f"write the summary to {report.output}"):
+        for name, text in written.items():
+            # File names in errors may not be valid Unicode.
+            files.write(report.output / name, text.encode("utf-8", "replace"))
+
+
+def _csv_value(value: object) -> object:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, Mapping | list | bool) else value

@@ -16,11 +16,10 @@ from fanbench.operations.api import Api
 from fanbench.sweeps.events import Emit, SweepEvent
 from fanbench.sweeps.folder import set_aside
 from fanbench.sweeps.plan import SweepPlan, make_plan
-from fanbench.sweeps.report import SweepReport
+from fanbench.sweeps.report import SweepReport, write_summary
 from fanbench.sweeps.resume import resumed
 from fanbench.sweeps.spec import DEFAULT_OUTPUT, SweepSpec, classify, merge
 from fanbench.sweeps.state import SweepState
-from fanbench.sweeps.summary import write_summary
 from fanbench.sweeps.sweep import Sweep
 from fanbench.sweeps.sweep_file import read_sweep_file
 

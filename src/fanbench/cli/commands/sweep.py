@@ -282,7 +282,7 @@ class _Command:
 
 
 def _write_summary(report: SweepReport) -> OutputError | None:
-    from fanbench.sweeps.summary import write_summary
+    from fanbench.sweeps.report import write_summary
 
     try:
         write_summary(report)

@@ -42,7 +42,7 @@ def show_report(settings: Settings, report: SweepReport, *, written: bool) -> No
         print_tables(list(_tables(report)), no_color=settings.no_color)
         click.echo(_totals(report))
     elif settings.format != "jsonl":
-        from fanbench.sweeps.summary import FIELDS, records
+        from fanbench.sweeps.report import FIELDS, records
 
         out.rows(records(report), FIELDS)
     for line in _problems(report):
