@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ssl
 from contextlib import ExitStack, suppress
 
 import httpx
 import pytest
 
-from fanbench import Bearer, Client, Config, NotFound
+from fanbench import Bearer, Client, Config, ConnectionFailed, NotFound
 from fanbench.wire.pools import Pools
+from fanbench.wire.retry import RetryPolicy
+from tests.wire.fake_server import Answer, FakeServer, Request
 
 
 class Made:
@@ -80,3 +83,27 @@ async def test_given_transport_is_closed_once() -> None:
                 await client.get_task("t")
         assert transport.closed == 0
     assert transport.closed == 1
+
+
+@pytest.mark.anyio
+async def test_plain_http_loads_no_certificates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client of a plain HTTP server on this machine loads the certificates only to follow a redirect to HTTPS."""
+    loaded: list[bool] = []
+    load = httpx.create_ssl_context
+
+    def counted(trust_env: bool) -> ssl.SSLContext:
+        loaded.append(trust_env)
+        return load(trust_env=trust_env)
+
+    monkeypatch.setattr(httpx, "create_ssl_context", counted)
+
+    def redirect(_: Request) -> Answer:
+        return Answer(b"", status=302, headers={"Location": server.url.replace("http:", "https:")})
+
+    with FakeServer({"GetBenchmarkTaskQuota": [Answer({})], "GetBenchmarkTaskRunLogs": redirect}) as server:
+        async with Client(Config(server.url, Bearer("t")), retry=RetryPolicy(attempts=1)) as client:
+            await client.task_quota()
+            assert loaded == []
+            with pytest.raises(ConnectionFailed):
+                await anext(client.logs(1))
+    assert loaded == [False]

@@ -5,10 +5,7 @@ Each takes an open `fanbench.Client` first, and runs on asyncio and on trio.
 
 from __future__ import annotations
 
-from fanbench.operations.check import Trial, try_files
-from fanbench.operations.credentials import ProxyTokens
 from fanbench.operations.download import DownloadReport, DownloadRow, download_tasks
-from fanbench.operations.environment import fetch_credentials, fetch_environment, write_starters
 from fanbench.operations.models import resolve_models
 from fanbench.operations.publish import Published, delete_tasks, publish_tasks
 from fanbench.operations.push import Pushed, PushPlan, plan_push, push_tasks
@@ -22,7 +19,6 @@ __all__ = [
     "DownloadRow",
     "Launch",
     "LogReport",
-    "ProxyTokens",
     "Published",
     "PushPlan",
     "Pushed",
@@ -31,13 +27,10 @@ __all__ = [
     "Scheduled",
     "StillRunning",
     "TaskStatus",
-    "Trial",
     "Watch",
     "delete_tasks",
     "download_tasks",
     "ensure_created",
-    "fetch_credentials",
-    "fetch_environment",
     "list_tasks",
     "plan_push",
     "publish_tasks",
@@ -49,9 +42,7 @@ __all__ = [
     "show_logs",
     "task_status",
     "task_statuses",
-    "try_files",
     "wait_for_runs",
     "wait_for_task",
     "watch_tasks",
-    "write_starters",
 ]

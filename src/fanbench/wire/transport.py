@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import base64
 import os
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING, Self, TypeVar
 from urllib.parse import urlsplit
 
@@ -259,26 +260,31 @@ async def read_at_most(response: httpx.Response, limit: int) -> bytes:
 
 
 def _pools(config: Config, transport: httpx.AsyncBaseTransport | None) -> Pools:
-    """A given transport is not pooled: it is closed once."""
     import httpx
 
-    trust_env = not _is_this_machine(config.endpoint)
+    # A company's proxy, set in the environment, cannot reach a server on this machine.
+    on_this_machine = urlsplit(config.endpoint).hostname in ("localhost", "127.0.0.1", "::1")
+    trust_env = not on_this_machine
     headers = authorization(config.credentials)
     headers |= {"User-Agent": f"fanbench/{__version__}", "Content-Type": "application/json"}
     # Our limiters bound the connections; a bound of the pool's own would only time out.
     limits = httpx.Limits(max_connections=None, keepalive_expiry=KEEP_ALIVE)
-    make = partial(
-        httpx.AsyncClient, headers=headers, limits=limits, transport=transport, trust_env=trust_env
-    )
+    client = partial(httpx.AsyncClient, headers=headers, limits=limits, trust_env=trust_env)
     if transport is not None:
-        return Pools(make, None)
-    # Made once: the certificates take longer to load than all the rest.
-    return Pools(partial(make, verify=httpx.create_ssl_context(trust_env=trust_env)), POOL)
+        return Pools(
+            partial(client, transport=transport), None
+        )  # One client, because it closes the transport.
+    # Loading the certificates takes longer than everything else in a start, so they are loaded once, and for
+    # a plain HTTP server on this machine not before a redirect leads to an HTTPS address.
+    context = cache(partial(httpx.create_ssl_context, trust_env=trust_env))
+    if on_this_machine and config.endpoint.startswith("http://"):
+        from fanbench.wire.lazy_https import LazyHttps
 
-
-def _is_this_machine(endpoint: str) -> bool:
-    """A company's proxy, set in the environment, does not lead to a server on this machine."""
-    return urlsplit(endpoint).hostname in ("localhost", "127.0.0.1", "::1")
+        https = partial(LazyHttps, lambda: httpx.AsyncHTTPTransport(verify=context(), limits=limits))
+        # A context without certificates trusts nobody. It is never used: `mounts` has all of HTTPS.
+        plain = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        return Pools(lambda: client(verify=plain, mounts={"https://": https()}), POOL)
+    return Pools(partial(client, verify=context()), POOL)
 
 
 @lru_cache(maxsize=64)
