@@ -307,7 +307,7 @@ class Client:
         """
         from fanbench.operations.logs import follow_log
         from fanbench.operations.polls import RunPoll
-        from fanbench.wire.log_stream import lines
+        from fanbench.wire.log_lines import lines
 
         _ = self.transport
         poll = RunPoll(self, _task_of(run), [run.model_version_slug], ignore_events)

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from fanbench import Bearer, Client, Config, ConnectionFailed, NotFound, ServerFault
 from fanbench.wire.log_decoder import ArrayReader, EntryReader, entries_of_payload, entry_of
-from fanbench.wire.log_stream import follow, lines
+from fanbench.wire.log_lines import lines
+from fanbench.wire.log_stream import follow
 from fanbench.wire.messages import LogEntry
 from fanbench.wire.retry import RetryPolicy
 from tests.wire.conftest import Connect

@@ -5,8 +5,8 @@ from __future__ import annotations
 import codecs
 import json
 from collections import defaultdict
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -25,43 +25,13 @@ from fanbench.wire.transport import Transport, pieces_of
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["follow", "lines", "read_log"]
+__all__ = ["LogSource", "follow", "read_log"]
 
 # A live log may be silent for long, while a model thinks; but a connection that died unnoticed is silent too.
 SILENCE = 300.0
 # A stream that held for so long was a good one: its end is not one more failure in a row.
 HEALTHY = 60.0
 FOLLOW_RETRY = RetryPolicy(attempts=5, connect_attempts=5, base=1.0, cap=30.0)
-
-
-async def lines(entries: AsyncIterable[LogEntry]) -> AsyncGenerator[str, None]:
-    """Whole lines of text, without their ends. An entry may hold several lines, or part of one.
-
-    Lines of stdout and stderr are put together apart, so that one does not end up inside the other. Where
-    `entries` is a generator, it is closed with this one.
-    """
-    parts: defaultdict[str, list[str]] = defaultdict(list)
-    async with _closed_at_end(entries):
-        async for entry in entries:
-            *whole, rest = entry.data.split("\n")
-            open_line = parts[entry.stream_name]
-            for text in whole:
-                yield ("".join(open_line) + text).removesuffix("\r")
-                open_line.clear()
-            if rest:
-                open_line.append(rest)
-    for open_line in parts.values():
-        if open_line:
-            yield "".join(open_line)
-
-
-@asynccontextmanager
-async def _closed_at_end(entries: AsyncIterable[LogEntry]) -> AsyncIterator[None]:
-    try:
-        yield
-    finally:
-        if isinstance(entries, AsyncGenerator):
-            await entries.aclose()
 
 
 class LogSource(Protocol):
