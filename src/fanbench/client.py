@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self, TypeVar, overload
 import anyio
 import anyio.to_thread
 
-from fanbench._util.polling import POLL_INTERVAL, Pace
+from fanbench._util.polling import POLL_INTERVAL
 from fanbench.config import Config, resolve_config
 from fanbench.errors import FanbenchError, UsageError
 from fanbench.operations.events import Report, ignore_events
@@ -306,20 +306,20 @@ class Client:
             FanbenchError: The stream broke too often.
         """
         from fanbench.operations.logs import follow_log
-        from fanbench.operations.polls import RunPoll
+        from fanbench.operations.watch import RunWatcher
         from fanbench.wire.log_lines import lines
 
         _ = self.transport
-        poll = RunPoll(self, _task_of(run), [run.model_version_slug], ignore_events)
-        pace, over = Pace(poll_interval), run.state.terminal
+        models = [run.model_version_slug]
+        watcher = RunWatcher(self, _task_of(run), models, known=[run], poll_interval=poll_interval)
 
         async def missing() -> bool:
-            nonlocal over
-            if over:
+            """Poll until it is worth trying again; a run that has ended without a log has none."""
+            if watcher.states[run.id].terminal:
                 return False
-            over = any(other.id == run.id and other.state.terminal for other in await poll.ask() or ())
-            if not over:
-                await anyio.sleep(pace.next())
+            await watcher.poll()
+            if not watcher.states[run.id].terminal:
+                await watcher.pause()
             return True
 
         async with aclosing(lines(follow_log(self, run.id, missing=missing))) as texts:

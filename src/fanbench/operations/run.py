@@ -7,18 +7,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-import anyio
-
 from fanbench._util.concurrency import InOrder, both, gather, settle
-from fanbench._util.polling import POLL_INTERVAL, Pace
+from fanbench._util.polling import POLL_INTERVAL
 from fanbench.errors import FanbenchError, NotFound
 from fanbench.operations.api import Api
 from fanbench.operations.batch import unique_slugs
 from fanbench.operations.events import Event, Report, TaskFailed, ignore_events
 from fanbench.operations.lookup import existing_task, model_of, runs_of
 from fanbench.operations.models import resolve_models
-from fanbench.operations.polls import RunPoll
-from fanbench.operations.watch import Watch, wait_for_runs
+from fanbench.operations.watch import Watch, wait_for_listing, wait_for_runs
 from fanbench.wire.messages import BenchmarkModel, CreationState, Run, Task
 
 __all__ = ["Launch", "Launched", "RunReport", "Scheduled", "Until", "ready_task", "run_tasks", "schedule"]
@@ -116,7 +113,9 @@ async def run_tasks(
     runs: list[Run] = []
     watches = [launch.watch for launch in launches]
     if until == "listed":
-        listed = await gather([partial(_listed, client, watch, report) for watch in watches], limit=limit)
+        listed = await gather(
+            [partial(wait_for_listing, client, watch, report) for watch in watches], limit=limit
+        )
         runs = [run for found in listed for run in found]
     elif until == "ended":
         runs = await wait_for_runs(
@@ -178,16 +177,3 @@ async def ready_task(client: Api, slug: str) -> Task:
         + (f"\n  Error: {task.failure}" if task.failure else ""),
         hint=f"Only completed tasks can be run; see: fanbench tasks status {slug}",
     )
-
-
-async def _listed(client: Api, watch: Watch, report: Report) -> list[Run]:
-    """Return the runs once the server lists them, which may be a little after it scheduled them."""
-    if watch.empty:
-        return []
-    poll, pace = RunPoll(client, watch.slug, watch.models, report), Pace()
-    while True:
-        if (runs := await poll.ask()) is not None:
-            picked = watch.pick(runs)
-            if not watch.missing(picked):
-                return picked
-        await anyio.sleep(pace.next())

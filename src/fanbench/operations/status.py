@@ -1,24 +1,22 @@
-"""`status`, once or until all is over, and `list`: what the server says of tasks and their runs."""
+"""`status`, `list` and `wait`: tasks and their runs, once or until nothing changes any more."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import anyio
 
-from fanbench._util.concurrency import both, settle
-from fanbench._util.polling import Pace
+from fanbench._util.concurrency import both, settle, unwrap_single_error
+from fanbench._util.polling import Deadline
 from fanbench.errors import FanbenchError
 from fanbench.operations.api import Api
 from fanbench.operations.batch import each_task, unique_slugs
 from fanbench.operations.events import CreationPolled, Event, Report, RunChanged, ignore_events
 from fanbench.operations.lookup import existing_task, runs_of
-from fanbench.operations.polls import RunPoll
-from fanbench.wire import protocol
+from fanbench.operations.watch import RunWatcher, created_by
 from fanbench.wire.messages import Run, RunState, Task
-from fanbench.wire.retry import may_retry
 from fanbench.wire.slugs import slugify_task
 
 __all__ = [
@@ -31,7 +29,7 @@ __all__ = [
     "watch_tasks",
 ]
 
-#: Somebody looks at a watch: it asks more often than a wait does. In seconds.
+#: The longest pause between polls of `watch_tasks`, in seconds. People look at it, so it is short.
 WATCH_INTERVAL = 10.0
 
 
@@ -49,21 +47,21 @@ class TaskStatus:
 
     @property
     def over(self) -> bool:
-        """Nothing changes any more by itself."""
+        """Whether the creation and all runs have ended."""
         return not self.task.creation_state.pending and all(run.state.terminal for run in self.runs)
 
 
 class StatusSeen(Event, frozen=True):
-    """What a look at a watched task has shown, changed or not."""
+    """A poll of a watched task has returned its status, changed or not."""
 
     status: TaskStatus
 
 
 async def task_status(client: Api, task: str, models: Sequence[str] = ()) -> TaskStatus:
-    """The task and its runs, those of `models` only where some are given.
+    """Return the task and its runs, or only the runs on `models` if any are given.
 
     Raises:
-        NotFound: there is no such task.
+        NotFound: The task does not exist.
     """
     slug = slugify_task(task)
     details, runs = await both(partial(existing_task, client, slug), partial(runs_of, client, slug, models))
@@ -73,16 +71,21 @@ async def task_status(client: Api, task: str, models: Sequence[str] = ()) -> Tas
 async def task_statuses(
     client: Api, tasks: Sequence[str], models: Sequence[str] = ()
 ) -> list[TaskStatus | FanbenchError]:
-    """`task_status` of several tasks at once: what became of each, in the order in which they are named.
+    """Return the `task_status` of each task in the order given; an error stands for a task that failed.
 
     Raises:
-        UsageError: a name is none.
+        UsageError: A name is not valid.
     """
 
-    async def one(slug: str, say: Report) -> TaskStatus:
+    async def status(slug: str, report: Report) -> TaskStatus:
         return await task_status(client, slug, models)
 
-    return await each_task(tasks, one, limit=client.config.concurrency, report=ignore_events)
+    return await each_task(tasks, status, limit=client.config.concurrency, report=ignore_events)
+
+
+async def list_tasks(client: Api, *, regex: str | None = None, status: str | None = None) -> list[Task]:
+    """Return all tasks of the user that match; the server filters them."""
+    return [task async for task in client.list_tasks(regex=regex, status=status)]
 
 
 async def watch_tasks(
@@ -93,71 +96,82 @@ async def watch_tasks(
     poll_interval: float = WATCH_INTERVAL,
     report: Report = ignore_events,
 ) -> list[TaskStatus | FanbenchError]:
-    """The tasks once their creations and all runs have ended, also runs that begin meanwhile.
+    """Wait until the creations of the tasks and all their runs have ended, including runs that start meanwhile.
 
-    Reports `StatusSeen` at each look, before it `CreationPolled` and `RunChanged` for what is new; what is
-    seen first is new, unless it has ended already. One list call a task a poll; `poll_interval` is in seconds.
+    Reports `StatusSeen` after each poll, and before it `CreationPolled` and `RunChanged` for what has changed;
+    what the first poll finds is reported if it has not ended. Polls are at most `poll_interval` seconds apart.
+    Returns one status per task in the order given; an error stands for a task that failed.
 
     Raises:
-        UsageError: a name is none.
+        UsageError: A name is not valid.
     """
-    slugs = unique_slugs(tasks)
-    jobs = [partial(_watch, client, slug, models, Pace(poll_interval), report) for slug in slugs]
-    # No limit: a watch mostly sleeps, and the client bounds the calls.
+
+    async def watch(slug: str) -> TaskStatus:
+        status = await task_status(client, slug, models)
+        return await _StatusWatcher(client, status, models, poll_interval, report).run()
+
+    jobs = [partial(watch, slug) for slug in unique_slugs(tasks)]
+    # There is no limit: a watch mostly sleeps, and the client limits the calls.
     return await settle(jobs, limit=len(jobs))
 
 
-async def _watch(client: Api, slug: str, models: Sequence[str], pace: Pace, report: Report) -> TaskStatus:
-    status = await task_status(client, slug, models)
-    poll = RunPoll(client, slug, models, report)
-    _say_news(None, status, report)
-    while not status.over:
-        await anyio.sleep(pace.next())
-        if (fresh := await _look(client, status, poll)) is not None:
-            if _say_news(status, fresh, report):
-                pace.reset()
-            status = fresh
-    return status
+class _StatusWatcher(RunWatcher):
+    """Polls the creation and the runs of one task until all have ended."""
 
+    def __init__(
+        self, client: Api, status: TaskStatus, models: Sequence[str], poll_interval: float, report: Report
+    ) -> None:
+        super().__init__(
+            client, status.slug, models, known=status.runs, poll_interval=poll_interval, report=report
+        )
+        self._status = status
+        self._poll_interval = poll_interval
 
-async def _look(client: Api, status: TaskStatus, poll: RunPoll) -> TaskStatus | None:
-    """What is there now; `None` where the server did not answer."""
-    task = status.task
-    if task.creation_state.pending:
-        try:
-            task = await existing_task(client, status.slug)
-        except FanbenchError as error:
-            # The next call counts the failures.
-            if not may_retry(error, protocol.GET_TASK):
-                raise
-    runs = await poll.ask()
-    return None if runs is None else TaskStatus(status.slug, task, tuple(runs))
+    async def run(self) -> TaskStatus:
+        status = self._status
+        if status.task.creation_state.pending:
+            self._report(CreationPolled(self.slug, status.task, changed=True))
+        for run in status.runs:
+            if not run.state.terminal:
+                self._report(RunChanged(self.slug, run, None))
+        self._report(StatusSeen(status))
+        with unwrap_single_error():
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._watch_creation)
+                while self.pending():
+                    await self.pause()
+                    await self.poll()
+        return self._status
 
+    def pending(self) -> int:
+        creations = int(self._status.task.creation_state.pending)
+        return creations + sum(not run.state.terminal for run in self._status.runs)
 
-def _say_news(before: TaskStatus | None, now: TaskStatus, report: Report) -> bool:
-    """Reports what has changed; whether anything has."""
-    news = [*_news_of_creation(before, now), *_news_of_runs(before, now)]
-    for event in [*news, StatusSeen(now)]:
-        report(event)
-    return bool(news)
+    def absorb(self, runs: Sequence[Run], asked_at: float) -> None:
+        before = {run.id: run.state for run in self._status.runs}
+        for run in runs:
+            if before.get(run.id) != run.state:
+                self._report(RunChanged(self.slug, run, before.get(run.id)))
+        self._status = replace(self._status, runs=tuple(runs))
+        self._report(StatusSeen(self._status))
 
+    async def _watch_creation(self) -> None:
+        def polled(event: Event) -> None:
+            # Failed polls are left out: while the server is away, the polls of the runs report it.
+            if isinstance(event, CreationPolled):
+                self._absorb_creation(event.task)
 
-def _news_of_creation(before: TaskStatus | None, now: TaskStatus) -> list[Event]:
-    state = now.task.creation_state
-    if (before.task.creation_state == state) if before else not state.pending:
-        return []
-    return [CreationPolled(now.slug, now.task, changed=True)]
+        seen = self._status.task
+        if seen.creation_state.pending:
+            interval = self._poll_interval
+            self._absorb_creation(
+                await created_by(
+                    self._client, self.slug, Deadline(None), seen=seen, poll_interval=interval, report=polled
+                )
+            )
 
-
-def _news_of_runs(before: TaskStatus | None, now: TaskStatus) -> list[Event]:
-    known = {run.id: run.state for run in before.runs} if before else {}
-    return [
-        RunChanged(now.slug, run, known.get(run.id))
-        for run in now.runs
-        if known.get(run.id) != run.state and (before or not run.state.terminal)
-    ]
-
-
-async def list_tasks(client: Api, *, regex: str | None = None, status: str | None = None) -> list[Task]:
-    """All tasks of the user, filtered by the server."""
-    return [task async for task in client.list_tasks(regex=regex, status=status)]
+    def _absorb_creation(self, task: Task) -> None:
+        if task.creation_state != self._status.task.creation_state:
+            self._status = replace(self._status, task=task)
+            self._report(CreationPolled(self.slug, task, changed=True))
+            self.hurry()

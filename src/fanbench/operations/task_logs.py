@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +15,7 @@ import anyio.to_thread
 
 from fanbench._util.concurrency import settle, unwrap_single_error
 from fanbench._util.files import output_errors
-from fanbench._util.polling import POLL_INTERVAL, Pace
+from fanbench._util.polling import POLL_INTERVAL
 from fanbench.errors import ApiError, FanbenchError, NotFound
 from fanbench.operations.api import Api
 from fanbench.operations.batch import unique_slugs
@@ -35,8 +35,8 @@ from fanbench.operations.log_buffer import LogBuffer
 from fanbench.operations.log_file import log_file
 from fanbench.operations.logs import follow_log
 from fanbench.operations.lookup import model_of
-from fanbench.operations.polls import RunPoll
 from fanbench.operations.status import task_status
+from fanbench.operations.watch import RunWatcher
 from fanbench.wire.log_lines import LineCounter, Lines
 from fanbench.wire.messages import LogEntry, Run, RunState
 
@@ -122,25 +122,27 @@ async def show_logs(
         [partial(task_status, client, slug, models) for slug in slugs], limit=client.config.concurrency
     )
     readers: list[_Reader] = []
-    queues: list[_Queue] = []
+    watchers: list[RunWatcher] = []
     for slug, status in zip(slugs, found, strict=True):
         if isinstance(status, FanbenchError):
             report(TaskFailed(slug, status))
             continue
         report(LogsBegan(slug, status.runs))
-        queue = _Queue(status.runs, RunPoll(client, slug, models, report), Pace(poll_interval))
-        queues.append(queue)
+        watcher = RunWatcher(
+            client, slug, models, known=status.runs, poll_interval=poll_interval, report=report
+        )
+        watchers.append(watcher)
         for run in status.runs:
             file = run_folder(output, status, run) / _FILE_NAME if output is not None else None
-            readers.append(_Reader(client, run, queue if follow else None, file))
+            readers.append(_Reader(client, run, watcher if follow else None, file))
     if interleave is None:
         # With `follow`, queued runs will be live, too.
         live = (RunState.RUNNING, RunState.QUEUED) if follow else (RunState.RUNNING,)
         interleave = sum(reader.run.state in live for reader in readers) > 1
     with unwrap_single_error():
         async with anyio.create_task_group() as polls:
-            for queue in queues if follow else ():
-                polls.start_soon(queue.poll)
+            for watcher in watchers if follow else ():
+                polls.start_soon(watcher.serve)
             logs = iter(await (_show_interleaved if interleave else _show_in_turn)(readers, report))
             polls.cancel_scope.cancel()
     return [
@@ -152,12 +154,15 @@ async def show_logs(
 
 
 class _Reader:
-    """Reads the log of one run to its end, and keeps it in `file` if one is given."""
+    """Reads the log of one run to its end, and keeps it in `file` if one is given.
 
-    def __init__(self, client: Api, run: Run, queue: _Queue | None, file: Path | None) -> None:
+    With a `watcher`, a queued run is waited for.
+    """
+
+    def __init__(self, client: Api, run: Run, watcher: RunWatcher | None, file: Path | None) -> None:
         self.run = run
         self._client = client
-        self._queue = queue
+        self._watcher = watcher
         self._file = file
 
     def result(self, lines: int, error: FanbenchError | None) -> RunLog:
@@ -169,11 +174,8 @@ class _Reader:
         Raises:
             FanbenchError: The log broke off, or cannot be kept.
         """
-        missing: Callable[[], Awaitable[bool]] | None = None
-        if self._queue is not None:
-            await self._queue.left(self.run.id)
-            missing = partial(self._queue.may_have_log, self.run.id)
-        async with aclosing(follow_log(self._client, self.run.id, missing=missing)) as entries:
+        await self._left_queue()
+        async with aclosing(follow_log(self._client, self.run.id, missing=self._may_have_log)) as entries:
             if self._file is None:
                 async for entry in entries:
                     yield entry
@@ -183,49 +185,17 @@ class _Reader:
                     await file.write(entry.data)
                     yield entry
 
+    async def _left_queue(self) -> None:
+        while self._watcher is not None and self._watcher.states[self.run.id] == RunState.QUEUED:
+            await self._watcher.changed(self.run.id)
 
-class _Queue:
-    """Waits for queued runs of a task, with one list call per poll for all of them."""
-
-    def __init__(self, runs: Sequence[Run], poll: RunPoll, pace: Pace) -> None:
-        self._states = {run.id: run.state for run in runs}
-        self._ask = poll.ask
-        self._pace = pace
-        self._listed = anyio.Event()
-        self._wanted = anyio.Event()
-
-    async def left(self, run_id: int) -> None:
-        """Return once the run is not queued."""
-        while self._states[run_id] == RunState.QUEUED:
-            await self._next_list()
-
-    async def may_have_log(self, run_id: int) -> bool:
-        """Wait for the next list: a run that has just left the queue may have no log yet."""
-        if self._states[run_id].terminal:
+    async def _may_have_log(self) -> bool:
+        """A run that has just left the queue may have no log yet: wait for the next list and try again."""
+        if self._watcher is None or self._watcher.states[self.run.id].terminal:
             return False
-        await self._next_list()
-        await self.left(run_id)
+        await self._watcher.polled()
+        await self._left_queue()
         return True
-
-    async def _next_list(self) -> None:
-        self._wanted.set()
-        await self._listed.wait()
-
-    async def poll(self) -> None:
-        """Poll while somebody waits. Runs until it is cancelled."""
-        while True:
-            await self._wanted.wait()
-            self._wanted = anyio.Event()
-            await anyio.sleep(self._pace.next())
-            if (runs := await self._ask()) is None:
-                self._wanted.set()
-                continue
-            states = {run.id: run.state for run in runs}
-            if any(self._states.get(run_id) != state for run_id, state in states.items()):
-                self._pace.reset()
-            self._states.update(states)
-            self._listed.set()
-            self._listed = anyio.Event()
 
 
 async def _show_interleaved(readers: Sequence[_Reader], report: Report) -> list[RunLog]:

@@ -43,6 +43,7 @@ __all__ = [
     "Watch",
     "created_by",
     "ensure_created",
+    "wait_for_listing",
     "wait_for_runs",
     "wait_for_task",
 ]
@@ -430,6 +431,30 @@ class _WaitForRuns(RunWatcher):
             self.stream_ended(run.id)
         finally:
             show(lines.flush())
+
+
+async def wait_for_listing(client: Api, watch: Watch, report: Report = ignore_events) -> list[Run]:
+    """Return the selected runs once the server lists them, which may be a little after it scheduled them."""
+    listing = _Listing(client, watch, report)
+    if not watch.empty:
+        await listing.watch()
+    return listing.runs
+
+
+class _Listing(RunWatcher):
+    """Waits until the selected runs of one task are listed, in whatever state."""
+
+    def __init__(self, client: Api, watch: Watch, report: Report) -> None:
+        super().__init__(client, watch.slug, watch.models, report=report)
+        self.runs: list[Run] = []
+        self._watch = watch
+        self._listed = False
+
+    def pending(self) -> int:
+        return self._watch.missing(self.runs) if self._listed else 1
+
+    def absorb(self, runs: Sequence[Run], asked_at: float) -> None:
+        self.runs, self._listed = self._watch.pick(runs), True
 
 
 # --- Waiting for creations ----------------------------------------------------------------------------------
