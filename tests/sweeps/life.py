@@ -7,8 +7,10 @@ from typing import TypeVar
 
 from fanbench.sweeps.attempts import Attempt, TaskRecord
 from fanbench.sweeps.journal import Records
+from fanbench.testing import ApiCall, Scenario, SimulatedKaggle
+from fanbench.testing.kaggle import Moment
 
-__all__ = ["Killed", "Life", "MortalRecords"]
+__all__ = ["Killed", "Life", "MortalKaggle", "MortalRecords"]
 
 T = TypeVar("T")
 
@@ -50,6 +52,37 @@ class Life:
         result = job()
         self.point()
         return result
+
+
+class MortalKaggle(SimulatedKaggle):
+    """A simulated Kaggle whose caller can be killed at any point of a call. The server lives on."""
+
+    def __init__(self, scenario: Scenario | None = None) -> None:
+        super().__init__(scenario)
+        self.life = Life()
+        self._kill_in: tuple[ApiCall, bool] | None = None
+
+    def begin(
+        self,
+        *,
+        pause: float = 0.0,
+        kill_after: int | None = None,
+        kill_in: tuple[ApiCall, bool] | None = None,
+    ) -> None:
+        """Start a process in this event loop, `pause` seconds after the last call of the one before.
+
+        The process is killed at its point number `kill_after`, or in its first call of the kind `kill_in`: once
+        the work of that call is done (True), or just before.
+        """
+        self.resume(pause)
+        self._kill_in = kill_in
+        self.life.begin(kill_after)
+
+    def at(self, moment: Moment, call: ApiCall) -> None:
+        if moment != "sent":
+            self.life.point(last=self._kill_in == (call, moment == "done") and moment in ("arrived", "done"))
+        elif self.life.dead:
+            raise Killed
 
 
 class MortalRecords:

@@ -15,9 +15,9 @@ import pytest
 from fanbench.sweeps.budget import Budget
 from fanbench.sweeps.events import Draining, DrainReason, LogSaved, OutputSaved, TaskFailed
 from fanbench.sweeps.spec import Rules
+from fanbench.testing import Fault, RunScript, Scenario
+from fanbench.testing.state import EPOCH
 from fanbench.wire.messages import CreationState
-from tests.sweeps.kaggle import EPOCH
-from tests.sweeps.scenario import Course, Fault, Scenario, always, fault
 from tests.sweeps.world import World, names
 
 pytestmark = pytest.mark.usefixtures("no_jitter", "quick_disk")
@@ -47,7 +47,7 @@ class Shop(World):
         }
         super().__init__(
             folder,
-            Scenario(course=self._course),
+            Scenario(runs=self._course),
             tasks=len(tasks),
             models=len(prices),
             repeats=repeats,
@@ -60,18 +60,18 @@ class Shop(World):
         self.cap = math.fsum(self.prices.values()) * self.repeats * share
         self.rules = Rules(max_cost=self.cap)
 
-    def _course(self, task: str, model: str, nth: int) -> Course:
+    def _course(self, task: str, model: str, nth: int) -> RunScript:
         cost = self.prices[task, model]
-        return Course(cost=cost, running=2 + 100 * cost)
+        return RunScript(cost=cost, running=2 + 100 * cost)
 
     @property
     def spent(self) -> float:
-        return math.fsum(self.prices[run.task, run.model] for run in self.kaggle.ours())
+        return math.fsum(self.prices[run.task, run.model] for run in self.kaggle.our_runs())
 
     @property
     def cheapest_left(self) -> float:
         """What it costs of all runs that are planned and were not scheduled."""
-        begun = Counter((run.task, run.model) for run in self.kaggle.ours())
+        begun = Counter((run.task, run.model) for run in self.kaggle.our_runs())
         return min(price for pair, price in self.prices.items() if begun[pair] < self.repeats)
 
     def excess(self) -> float:
@@ -186,7 +186,7 @@ def test_not_many_more_questions_than_runs(tmp_path: Path, questions: list[str],
     shop = Shop(tmp_path, log_normal(1, 20), tasks=log_normal(2, tasks), share=0.3)
     assert shop.run()
     assert shop.ended.stopped == DrainReason.BUDGET
-    assert len(questions) <= 3 * len(shop.kaggle.ours()) + 5 * tasks
+    assert len(questions) <= 3 * len(shop.kaggle.our_runs()) + 5 * tasks
 
 
 def test_the_end_comes_at_once(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_the_end_comes_at_once(tmp_path: Path) -> None:
 def known(folder: Path, costs: Sequence[float], cap: float) -> World:
     """What a run of each task costs is known. All are changed, and more may be spent."""
     by_task = dict(zip(names("t", len(costs)), costs, strict=True))
-    scenario = Scenario(course=lambda task, model, nth: Course(cost=by_task[task]))
+    scenario = Scenario(runs=lambda task, model, nth: RunScript(cost=by_task[task]))
     world = World(folder, scenario, tasks=len(costs), rules=Rules(max_cost=1000.0), durable=True)
     assert world.run()
     for task in world.tasks:
@@ -216,7 +216,7 @@ def begun_soon(world: World) -> list[str]:
     """The tasks of which a run was scheduled in the first 100 s after the change."""
     assert world.run()
     assert world.seconds > 500
-    runs = [run for run in world.kaggle.ours() if run.version == 2]
+    runs = [run for run in world.kaggle.our_runs() if run.version == 2]
     return [run.task for run in runs if run.scheduled < runs[0].scheduled + 100]
 
 
@@ -224,10 +224,10 @@ def test_what_is_left_is_for_all_that_wait(tmp_path: Path) -> None:
     """As soon as a run has told that it costs less than it was held to, however long others take."""
     world = known(tmp_path, [10.0] + [1.0] * 20, cap=20.5)
 
-    def course(task: str, model: str, nth: int) -> Course:
-        return Course(cost=0.0, running=5.0) if task == "t1" else Course(cost=1.0, running=500.0)
+    def course(task: str, model: str, nth: int) -> RunScript:
+        return RunScript(cost=0.0, running=5.0) if task == "t1" else RunScript(cost=1.0, running=500.0)
 
-    world.serve(course=course, creation=lambda task: 0.0 if task == "t1" else 3.0)
+    world.serve(runs=course, creation=lambda task: 0.0 if task == "t1" else 3.0)
     assert len(begun_soon(world)) == 21
 
 
@@ -236,17 +236,17 @@ def test_what_fits_does_not_wait_behind_what_does_not(tmp_path: Path) -> None:
     world = known(tmp_path, [1.0] * 8 + [0.05] * 2, cap=2.02)
     late = {"t1": 0.0, "t2": 0.0, "t9": 10.0, "t10": 10.0}
 
-    def course(task: str, model: str, nth: int) -> Course:
-        return Course(cost=0.9, running=20.0) if task == "t2" else Course(cost=0.05, running=500.0)
+    def course(task: str, model: str, nth: int) -> RunScript:
+        return RunScript(cost=0.9, running=20.0) if task == "t2" else RunScript(cost=0.05, running=500.0)
 
-    world.serve(course=course, creation=lambda task: late.get(task, 3.0))
+    world.serve(runs=course, creation=lambda task: late.get(task, 3.0))
     assert sorted(begun_soon(world)) == ["t1", "t10", "t2", "t9"]
 
 
 def test_readings_that_fail_now_and_then(tmp_path: Path) -> None:
     """Where only the quota tells what is spent, one that fails ends nothing, however often."""
-    faults = tuple(Fault("quota", fault(500), first=first) for first in range(2, 20, 2))
-    scenario = Scenario(faults=faults, course=always(cost=None))
+    faults = tuple(Fault("proxy_quotas", 500, first=first) for first in range(2, 20, 2))
+    scenario = Scenario(faults=faults, runs=RunScript(cost=None))
     world = World(tmp_path, scenario, tasks=2, repeats=4, rules=Rules(max_cost=3.5))
     assert world.run()
     assert world.counts == (8, 0, 0, 0)
@@ -255,13 +255,13 @@ def test_readings_that_fail_now_and_then(tmp_path: Path) -> None:
 def two_tasks(folder: Path, **facts: Any) -> World:
     """Of the first one all but a run is too dear; the second is ready long after the first one waits."""
 
-    def course(task: str, model: str, nth: int) -> Course:
-        return Course(cost=1.0 if task == "t1" else 0.1)
+    def course(task: str, model: str, nth: int) -> RunScript:
+        return RunScript(cost=1.0 if task == "t1" else 0.1)
 
     creation = {"t1": 0.0, "t2": 50.0}
-    scenario = Scenario(course=course, creation=creation.__getitem__)
+    scenario = Scenario(runs=course, creation=creation.__getitem__)
     world = World(folder, scenario, tasks=2, models=4, rules=Rules(max_cost=1.75))
-    world.kaggle.have_task("t1")
+    world.kaggle.add_task("t1")
     del world.texts["t1"]
     world.serve(**facts)
     return world
@@ -271,7 +271,7 @@ def test_a_task_that_comes_late_has_its_turn(tmp_path: Path) -> None:
     """Although nothing is in flight, and what the other one wants does not fit."""
     world = two_tasks(tmp_path)
     assert world.run()
-    assert [run.task for run in world.kaggle.ours()] == ["t1", "t2", "t2", "t2", "t2"]
+    assert [run.task for run in world.kaggle.our_runs()] == ["t1", "t2", "t2", "t2", "t2"]
     assert world.ended.stopped == DrainReason.BUDGET
 
 
@@ -279,7 +279,7 @@ def test_a_task_that_never_comes_is_not_waited_for(tmp_path: Path) -> None:
     """Once it has failed, the other one has had the last turn."""
     world = two_tasks(tmp_path, creation_end=CreationState.ERRORED)
     assert world.run(stop_after=1000.0)
-    assert [run.task for run in world.kaggle.ours()] == ["t1"]
+    assert [run.task for run in world.kaggle.our_runs()] == ["t1"]
     assert world.ended.stopped == DrainReason.BUDGET
     assert world.times(Draining)[0] - world.times(TaskFailed)[0] <= 0.25
 
@@ -287,23 +287,23 @@ def test_a_task_that_never_comes_is_not_waited_for(tmp_path: Path) -> None:
 def test_a_task_with_something_in_its_way_has_its_turn(tmp_path: Path) -> None:
     """Where a stranger's run of an earlier version keeps it from being scheduled; or does not end in time."""
     for timeout, runs in (None, 5), (100.0, 2):
-        world = two_tasks(tmp_path / str(runs), of_any_version=True)
-        world.kaggle.have_task("t2")
+        world = two_tasks(tmp_path / str(runs), one_run_of_any_version=True)
+        world.kaggle.add_task("t2")
         for model in world.models[1:]:
-            world.kaggle.have_run("t2", model, Course(running=500.0))
+            world.kaggle.add_run("t2", model, RunScript(running=500.0))
         world.rules = Rules(max_cost=1.75, timeout=timeout)
         assert world.run(stop_after=2000.0)
-        assert len(world.kaggle.ours()) == runs
+        assert len(world.kaggle.our_runs()) == runs
         assert world.ended.stopped == DrainReason.BUDGET
 
 
 @pytest.mark.parametrize("tasks", [1, 2])
 def test_a_stage_that_collects_nothing(tmp_path: Path, tasks: int) -> None:
     """What the first run costs will not be known in it: it ends, and the next one goes on."""
-    scenario = Scenario(course=always(cost=1.0))
+    scenario = Scenario(runs=RunScript(cost=1.0))
     world = World(tmp_path, scenario, tasks=tasks, models=4, rules=Rules(max_cost=3.5))
     assert world.run(until="schedule", stop_after=1000.0)
-    assert len(world.kaggle.ours()) == 1
+    assert len(world.kaggle.our_runs()) == 1
     assert world.run()
     world.check()
-    assert len(world.kaggle.ours()) == 3
+    assert len(world.kaggle.our_runs()) == 3

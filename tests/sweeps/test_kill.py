@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from fanbench.sweeps.spec import Rules
-from tests.sweeps.scenario import Call, Course, CourseOf, Fault, Scenario, cut, errored, fault, throttled
+from fanbench.testing import ApiCall, Fault, RunScript, Scenario
+from fanbench.testing.scenario import ScriptOf
 from tests.sweeps.world import World
 
 pytestmark = pytest.mark.usefixtures("quick_disk")
@@ -21,14 +22,14 @@ pytestmark = pytest.mark.usefixtures("quick_disk")
 # --- Each point, one after another --------------------------------------------------------------------------
 
 
-def long_log(task: str, model: str, nth: int) -> Course:
+def long_log(task: str, model: str, nth: int) -> RunScript:
     log = ((0.0, "a\n"), (1.0, "b"), (2.5, "c\n"))
-    return Course(queued=1.0, running=3.0, log=log) if model == "m1" else errored()
+    return RunScript(queued=1.0, running=3.0, log=log) if model == "m1" else RunScript.errored()
 
 
 @pytest.mark.parametrize(
     "scenario",
-    [Scenario(course=long_log), Scenario(course=long_log, one_in_flight=False, unlisted=4.0)],
+    [Scenario(runs=long_log), Scenario(runs=long_log, one_run_per_model=False, list_lag=4.0)],
     ids=["one in flight", "several in flight"],
 )
 def test_killed_at_each_point(tmp_path: Path, scenario: Scenario) -> None:
@@ -53,7 +54,7 @@ def test_killed_at_each_point(tmp_path: Path, scenario: Scenario) -> None:
 def test_killed_with_a_journal_on_the_disk(tmp_path: Path, point: int) -> None:
     """What one process has written into the journal's file, the next one reads."""
     rules = Rules(retry_errored=1, streams=3, downloads=2)
-    world = World(tmp_path, Scenario(course=long_log), models=2, repeats=2, rules=rules, durable=True)
+    world = World(tmp_path, Scenario(runs=long_log), models=2, repeats=2, rules=rules, durable=True)
     world.run(kill_after=point)
     world.check()
     world.run(kill_after=point, pause=2.0)
@@ -67,47 +68,57 @@ def test_killed_with_a_journal_on_the_disk(tmp_path: Path, point: int) -> None:
 # --- Many points, on many servers ---------------------------------------------------------------------------
 
 
-def course_of(seed: int, faulty: bool) -> CourseOf:
+def course_of(seed: int, faulty: bool) -> ScriptOf:
     """Runs that differ, and are the same each time they are asked about."""
 
-    def course(task: str, model: str, nth: int) -> Course:
+    def course(task: str, model: str, nth: int) -> RunScript:
         number = (seed + 7 * int(task[1:]) + 3 * int(model[1:]) + 5 * nth) % 11
-        base = errored() if number in (2, 3) else Course()
+        base = RunScript.errored() if number in (2, 3) else RunScript()
         made = replace(base, queued=float(number % 3), running=1.0 + number)
         if not faulty:
             return made
         return replace(
             made,
-            cuts=(1.5,) if number % 2 else (),
-            stops=(2.5,) if number % 3 else (),
-            recut=number % 4,
-            unseen=float(number % 5),
-            log_late=number / 4,
-            output_gap=number / 2,
+            log_cuts=(1.5,) if number % 2 else (),
+            log_stops=(2.5,) if number % 3 else (),
+            log_piece=number % 4,
+            end_lag=float(number % 5),
+            log_delay=number / 4,
+            output_delay=number / 2,
             bad_zips=int(number == 7),
-            download_faults=number % 2,
+            broken_downloads=number % 2,
         )
 
     return course
 
 
-CALLS: tuple[Call, ...] = ("create", "task", "schedule", "runs", "logs", "download")
+CALLS: tuple[ApiCall, ...] = (
+    "create_task",
+    "get_task",
+    "schedule_runs",
+    "list_runs",
+    "logs",
+    "download_output",
+)
 FIRST, TIMES, CALL = st.sampled_from([1, 1, 1, 2, 3, 7]), st.integers(1, 2), st.sampled_from(CALLS)
-FAULTS = st.builds(Fault, CALL, st.sampled_from([cut, fault(500)]), FIRST, TIMES, st.booleans()) | st.builds(
-    Fault, CALL, st.sampled_from([fault(503), throttled(), throttled(3.0)]), FIRST, TIMES
+NO_WAIT, WAIT = st.none(), st.sampled_from([None, 3.0])
+FAULTS = (
+    st.builds(Fault, CALL, st.sampled_from([None, 500]), NO_WAIT, FIRST, TIMES, st.booleans())
+    | st.builds(Fault, CALL, st.just(503), NO_WAIT, FIRST, TIMES)
+    | st.builds(Fault, CALL, st.just(429), WAIT, FIRST, TIMES)
 )
 SCENARIOS = st.builds(
     Scenario,
     latency=st.sampled_from([0.1, 0.5]),
     creation=st.sampled_from([0.0, 3.0]),
-    course=st.builds(course_of, st.integers(0, 10), st.booleans()),
-    one_in_flight=st.booleans(),
-    unlisted=st.sampled_from([0.0, 0.0, 4.0]),
-    order=st.sampled_from(["newest", "oldest", "mixed"]),
-    lies=st.booleans(),
-    stale=st.sampled_from([0.0, 0.0, 3.0]),
-    arrives_after=st.sampled_from([None, 0.2, 4.0]),
-    page=st.sampled_from([None, 2]),
+    runs=st.builds(course_of, st.integers(0, 10), st.booleans()),
+    one_run_per_model=st.booleans(),
+    list_lag=st.sampled_from([0.0, 0.0, 4.0]),
+    list_order=st.sampled_from(["newest", "oldest", "mixed"]),
+    ignores_model_filter=st.booleans(),
+    push_lag=st.sampled_from([0.0, 0.0, 3.0]),
+    late_arrival=st.sampled_from([None, 0.2, 4.0]),
+    page_size=st.sampled_from([None, 2]),
     faults=st.lists(FAULTS, max_size=3).map(tuple),
 )
 
@@ -139,13 +150,13 @@ class Kills(RuleBasedStateMachine):
         rules = Rules(retry_errored=retry_errored, streams=3, downloads=2)
         self.world = World(self.folder, scenario, tasks=tasks, models=models, repeats=repeats, rules=rules)
         if foreign_runs or by_slug:
-            self.world.kaggle.have_task("t1", "somebody's")
+            self.world.kaggle.add_task("t1", "somebody's")
         if by_slug:
             del self.world.texts["t1"]
         if foreign_runs:
-            self.world.kaggle.have_run("t1", "m1", Course(running=20.0), age=5.0)
-            self.world.kaggle.have_run("t1", "m1", age=50.0)
-            self.world.kaggle.will_run(15.0, "t1", "m9")
+            self.world.kaggle.add_run("t1", "m1", RunScript(running=20.0), age=5.0)
+            self.world.kaggle.add_run("t1", "m1", age=50.0)
+            self.world.kaggle.add_future_run(15.0, "t1", "m9")
 
     @rule(point=st.integers(1, 250), pause=st.sampled_from([0.0, 2.0, 30.0]))
     def kill(self, point: int, pause: float) -> None:

@@ -19,8 +19,8 @@ from fanbench.sweeps.events import (
     TaskReady,
 )
 from fanbench.sweeps.spec import Rules
+from fanbench.testing import RunScript, Scenario
 from fanbench.wire.messages import CreationState
-from tests.sweeps.scenario import Course, Scenario, always
 from tests.sweeps.world import World
 
 pytestmark = pytest.mark.usefixtures("no_jitter", "quick_disk")
@@ -28,10 +28,10 @@ pytestmark = pytest.mark.usefixtures("no_jitter", "quick_disk")
 LATENCY, CREATION, LONGEST = 0.1, 2.0, 6.0
 
 
-def spread(task: str, model: str, nth: int) -> Course:
+def spread(task: str, model: str, nth: int) -> RunScript:
     """Runs of 2 to 6 seconds, by model `m1` to `m16`."""
     seconds = 2 + 4 * (int(model[1:]) - 1) / 15
-    return Course(running=seconds, log=((0, "begin\n"), (1, "way\n"), (seconds, "end\n")))
+    return RunScript(running=seconds, log=((0, "begin\n"), (1, "way\n"), (seconds, "end\n")))
 
 
 # --- How long, and with how many calls ----------------------------------------------------------------------
@@ -39,7 +39,7 @@ def spread(task: str, model: str, nth: int) -> Course:
 
 def test_many_tasks_take_as_long_as_their_slowest_run(tmp_path: Path) -> None:
     """4 × 16 runs: creation, the longest run and nine round trips are the limit, and 48 calls a task are enough."""
-    world = World(tmp_path, Scenario(latency=LATENCY, creation=CREATION, course=spread), tasks=4, models=16)
+    world = World(tmp_path, Scenario(latency=LATENCY, creation=CREATION, runs=spread), tasks=4, models=16)
     assert world.run()
     world.check_all_done()
     assert world.counts == (64, 0, 0, 0)
@@ -52,27 +52,27 @@ def test_one_run_makes_few_calls(tmp_path: Path) -> None:
     world = World(tmp_path)
     assert world.run()
     world.check_all_done()
-    for kind in ("create", "schedule", "logs", "download"):
+    for kind in ("create_task", "schedule_runs", "logs", "download_output"):
         assert world.calls[kind] == 1
-    assert world.calls["task"] <= 3
-    assert world.calls["runs"] <= 4
+    assert world.calls["get_task"] <= 3
+    assert world.calls["list_runs"] <= 4
 
 
 def test_a_long_run_costs_few_calls(tmp_path: Path) -> None:
     """While its stream is open, an hour's run is hardly asked about, and its end is seen within the second."""
-    world = World(tmp_path, Scenario(creation=0, course=always(running=3600.0)), models=3)
+    world = World(tmp_path, Scenario(creation=0, runs=RunScript(running=3600.0)), models=3)
     assert world.run()
     assert world.seconds <= 3602
-    assert world.calls["runs"] <= 3600 / 60 + 5
+    assert world.calls["list_runs"] <= 3600 / 60 + 5
 
 
 def test_no_task_waits_for_another(tmp_path: Path) -> None:
     """A task whose creation takes an hour, and a run that does, hold up none of the others."""
 
-    def course(task: str, model: str, nth: int) -> Course:
-        return Course(running=3600.0 if (task, model) == ("t2", "m1") else 2.0)
+    def course(task: str, model: str, nth: int) -> RunScript:
+        return RunScript(running=3600.0 if (task, model) == ("t2", "m1") else 2.0)
 
-    scenario = Scenario(creation=lambda slug: 3600.0 if slug == "t1" else 1.0, course=course)
+    scenario = Scenario(creation=lambda slug: 3600.0 if slug == "t1" else 1.0, runs=course)
     world = World(tmp_path, scenario, tasks=3, models=2)
     assert world.run()
     world.check_all_done()
@@ -88,20 +88,20 @@ def test_no_task_waits_for_another(tmp_path: Path) -> None:
 def test_streams_and_downloads_are_bounded(tmp_path: Path) -> None:
     """No more logs and outputs are read at one time than the rules say, and all are read all the same."""
     rules = Rules(streams=4, downloads=2)
-    world = World(tmp_path, Scenario(course=always(running=5.0)), models=20, rules=rules)
+    world = World(tmp_path, Scenario(runs=RunScript(running=5.0)), models=20, rules=rules)
     assert world.run()
     world.check_all_done()
-    assert 1 < world.kaggle.most["download"] <= 2
+    assert 1 < world.kaggle.most_at_once["download_output"] <= 2
     # A finished log is read by whoever collects the output.
-    assert 1 < world.kaggle.most["streams"] <= 4 + 2
+    assert 1 < world.kaggle.most_at_once["streams"] <= 4 + 2
 
 
 def test_a_run_that_is_scored(tmp_path: Path) -> None:
     """Between its last word and its end a run may be scored for a while: its output comes after that."""
-    world = World(tmp_path, Scenario(course=always(scoring=40.0)), models=3)
+    world = World(tmp_path, Scenario(runs=RunScript(scoring=40.0)), models=3)
     assert world.run()
     world.check_all_done()
-    assert world.calls["runs"] <= 16
+    assert world.calls["list_runs"] <= 16
     assert all(second >= 44 for second in world.times(OutputSaved))
 
 
@@ -115,7 +115,7 @@ def test_a_sweep_of_nothing(tmp_path: Path) -> None:
 
 def test_it_runs_on_asyncio(tmp_path: Path) -> None:
     """The engine knows no event loop by name."""
-    scenario = Scenario(latency=0, creation=0, course=always(running=0.01, log=((0, "a\n"),)))
+    scenario = Scenario(latency=0, creation=0, runs=RunScript(running=0.01, log=((0, "a\n"),)))
     world = World(tmp_path, scenario, tasks=2, models=2)
     assert world.run(backend="asyncio")
     world.check_all_done()
@@ -147,7 +147,7 @@ def test_the_source_is_kept_where_it_is_wanted(tmp_path: Path) -> None:
     world = World(tmp_path, rules=Rules(include_source=True))
     assert world.run()
     world.check_all_done()
-    assert (tmp_path / "t1/1/m1/1001/source.ipynb").exists()
+    assert (tmp_path / "t1/1/m1/1001/__notebook__.ipynb").exists()
 
 
 # --- Tasks that are there already ---------------------------------------------------------------------------
@@ -156,39 +156,39 @@ def test_the_source_is_kept_where_it_is_wanted(tmp_path: Path) -> None:
 def test_a_task_by_its_slug_is_not_pushed(tmp_path: Path) -> None:
     """A task that is named by its slug runs as the version that the server has."""
     world = World(tmp_path, tasks=["ada/old"])
-    world.kaggle.have_task("ada/old", "one")
-    world.kaggle.have_task("ada/old", "two")
+    world.kaggle.add_task("ada/old", "one")
+    world.kaggle.add_task("ada/old", "two")
     world.texts.clear()
     assert world.run()
-    assert world.calls["create"] == 0
+    assert world.calls["create_task"] == 0
     assert (tmp_path / "ada/old/2/m1/1001/run.log").exists()
 
 
 def test_a_task_by_its_slug_that_is_being_created(tmp_path: Path) -> None:
     """A creation that goes on already is waited for."""
     world = World(tmp_path, Scenario(creation=10.0))
-    world.kaggle.have_task("t1", age=4.0)
+    world.kaggle.add_task("t1", age=4.0)
     world.texts.clear()
     assert world.run()
     assert world.counts == (1, 0, 0, 0)
-    assert world.calls["create"] == 0
+    assert world.calls["create_task"] == 0
     assert 6 <= world.times(TaskReady)[0] <= 10
 
 
 def test_an_earlier_version_in_creation_is_waited_for(tmp_path: Path) -> None:
     """A push while somebody's push goes on waits for its turn."""
     world = World(tmp_path, Scenario(creation=10.0))
-    world.kaggle.have_task("t1", "somebody's", age=4.0)
+    world.kaggle.add_task("t1", "somebody's", age=4.0)
     assert world.run()
     world.check_all_done()
-    assert world.kaggle.asked("create")[0][0] >= 6
+    assert world.kaggle.calls_to("create_task")[0][0] >= 6
     assert [event.version for event in world.of(TaskPushed)] == [2]
 
 
 def test_a_creation_that_fails(tmp_path: Path) -> None:
     """The task's runs are missing for the push; the other task's are there; the next time it is pushed again."""
     world = World(tmp_path, Scenario(creation=lambda slug: 2.0), tasks=2, models=2)
-    world.kaggle.have_task("t2", "fine")
+    world.kaggle.add_task("t2", "fine")
     del world.texts["t2"]
     world.serve(creation_end=CreationState.VALIDATION_FAILED)
     assert world.run()
@@ -207,38 +207,38 @@ def test_a_creation_that_fails(tmp_path: Path) -> None:
 
 def test_repeats_one_after_another(tmp_path: Path) -> None:
     """Where the server takes no second run of a model, each repeat begins soon after the one before has ended."""
-    world = World(tmp_path, Scenario(creation=0, course=always(running=10.0)), models=2, repeats=3)
+    world = World(tmp_path, Scenario(creation=0, runs=RunScript(running=10.0)), models=2, repeats=3)
     assert world.run()
     world.check_all_done()
     for model in world.models:
-        first, second, third = world.kaggle.ours("t1", model)
+        first, second, third = world.kaggle.our_runs("t1", model)
         assert 0 <= second.scheduled - first.ends <= 2.5
         assert 0 <= third.scheduled - second.ends <= 2.5
     # One refusal is enough to know it.
-    assert world.calls["schedule"] <= 2 + 2 * 3
+    assert world.calls["schedule_runs"] <= 2 + 2 * 3
     assert len(world.of(RunSkipped)) <= 4
 
 
 def test_repeats_at_the_same_time(tmp_path: Path) -> None:
     """Where the server takes them, all repeats are under way at once, a call for each round of all models."""
-    scenario = Scenario(creation=0, one_in_flight=False, course=always(running=10.0))
+    scenario = Scenario(creation=0, one_run_per_model=False, runs=RunScript(running=10.0))
     world = World(tmp_path, scenario, models=2, repeats=3)
     assert world.run()
     world.check_all_done()
-    assert [about for _, about in world.kaggle.asked("schedule")] == [("t1", ("m1", "m2"))] * 3
+    assert [about for _, about in world.kaggle.calls_to("schedule_runs")] == [("t1", ("m1", "m2"))] * 3
     assert world.seconds <= 13
 
 
 def test_repeats_of_uneven_length(tmp_path: Path) -> None:
     """A model's next repeat does not wait for the other models' runs."""
 
-    def course(task: str, model: str, nth: int) -> Course:
-        return Course(running=60.0 if model == "m1" else 5.0)
+    def course(task: str, model: str, nth: int) -> RunScript:
+        return RunScript(running=60.0 if model == "m1" else 5.0)
 
-    world = World(tmp_path, Scenario(creation=0, course=course), models=2, repeats=2)
+    world = World(tmp_path, Scenario(creation=0, runs=course), models=2, repeats=2)
     assert world.run()
     world.check_all_done()
-    first, second = world.kaggle.ours("t1", "m2")
+    first, second = world.kaggle.our_runs("t1", "m2")
     assert second.scheduled - first.ends <= 10
     assert world.seconds <= 126
 
@@ -250,9 +250,9 @@ def test_repeats_of_uneven_length(tmp_path: Path) -> None:
 @pytest.mark.parametrize("page", [None, 7])
 def test_lists_in_any_order(tmp_path: Path, order: str, page: int | None) -> None:
     """Whatever the order and the pages of lists, each run is found once; repeats of a model are told apart."""
-    scenario = Scenario(one_in_flight=False, page=page, lies=True)
+    scenario = Scenario(one_run_per_model=False, page_size=page, ignores_model_filter=True)
     world = World(tmp_path, scenario, tasks=2, models=10, repeats=2)
-    world.serve(order=order)
+    world.serve(list_order=order)
     assert world.run()
     world.check_all_done()
     assert len({event.run_id for event in world.of(RunFound)}) == 40
@@ -260,16 +260,16 @@ def test_lists_in_any_order(tmp_path: Path, order: str, page: int | None) -> Non
 
 def test_lists_that_lag_behind(tmp_path: Path) -> None:
     """A run that lists have only seconds later is waited for, not scheduled again; nor is its end taken early."""
-    scenario = Scenario(unlisted=20.0, course=always(running=30.0, unseen=9.0))
+    scenario = Scenario(list_lag=20.0, runs=RunScript(running=30.0, end_lag=9.0))
     world = World(tmp_path, scenario, models=3)
     assert world.run()
     world.check_all_done()
-    assert world.calls["schedule"] == 1
+    assert world.calls["schedule_runs"] == 1
 
 
 def test_models_come_in_another_spelling(tmp_path: Path) -> None:
     """Lists name models as the vendor does: with an owner, and an `@`."""
-    scenario = Scenario(spell=lambda model: f"google/{model.replace('-', '@', 1)}")
+    scenario = Scenario(spell_model=lambda model: f"google/{model.replace('-', '@', 1)}")
     world = World(tmp_path, scenario, models=["gemma-3", "gemma-4"])
     assert world.run()
     world.check_all_done()
@@ -277,13 +277,13 @@ def test_models_come_in_another_spelling(tmp_path: Path) -> None:
 
 def test_older_runs_are_none_of_ours(tmp_path: Path) -> None:
     """Runs of older versions and of other people, ended or not, are not taken for ours."""
-    world = World(tmp_path, Scenario(one_in_flight=False), models=2)
-    world.kaggle.have_task("t1", "somebody's")
+    world = World(tmp_path, Scenario(one_run_per_model=False), models=2)
+    world.kaggle.add_task("t1", "somebody's")
     foreign_runs = [
-        world.kaggle.have_run("t1", "m1", age=1000.0),
-        world.kaggle.have_run("t1", "m2", Course(running=500.0), age=10.0),
+        world.kaggle.add_run("t1", "m1", age=1000.0),
+        world.kaggle.add_run("t1", "m2", RunScript(running=500.0), age=10.0),
     ]
-    world.kaggle.have_run("t1", "other", Course(running=500.0), age=10.0)
+    world.kaggle.add_run("t1", "other", RunScript(running=500.0), age=10.0)
     assert world.run()
     world.check_all_done()
     assert world.seconds < 20
@@ -297,21 +297,21 @@ def test_until_push(tmp_path: Path) -> None:
     """The push stage ends when all tasks are ready; nothing is scheduled."""
     world = World(tmp_path, tasks=2, models=2)
     assert world.run(until="push")
-    assert world.calls["schedule"] == 0
+    assert world.calls["schedule_runs"] == 0
     assert {record.phase for record in world.records.tasks().values()} == {TaskPhase.READY}
     assert world.counts == (0, 0, 0, 4)
     assert world.run()
-    assert world.calls["create"] == 0
+    assert world.calls["create_task"] == 0
     world.check_all_done()
 
 
 def test_until_schedule(tmp_path: Path) -> None:
     """The schedule stage ends when all runs are found on the server, long before they end."""
-    world = World(tmp_path, Scenario(course=always(running=500.0)), tasks=2, models=2)
+    world = World(tmp_path, Scenario(runs=RunScript(running=500.0)), tasks=2, models=2)
     assert world.run(until="schedule")
     assert world.seconds < 10
-    assert world.calls["download"] == world.calls["logs"] == 0
+    assert world.calls["download_output"] == world.calls["logs"] == 0
     assert len(world.attempts(Phase.FOUND)) == 4
     assert world.run()
-    assert world.calls["schedule"] == 0
+    assert world.calls["schedule_runs"] == 0
     world.check_all_done()

@@ -12,17 +12,17 @@ import pytest
 
 from fanbench.sweeps.events import DrainReason, RunScheduled
 from fanbench.sweeps.spec import MaxFailures, Rules
+from fanbench.testing import Fault, RunScript, Scenario, run_in_virtual_time
+from fanbench.testing.scenario import connection_lost
 from fanbench.wire.messages import LogEntry, ScheduleResult
-from tests.sweeps.kaggle import SimulatedKaggle
-from tests.sweeps.scenario import Course, Fault, Scenario, always, cut, errored, fault
+from tests.sweeps.life import MortalKaggle
 from tests.sweeps.world import World
-from tests.wire.scripted import in_virtual_time
 
 pytestmark = pytest.mark.usefixtures("no_jitter", "quick_disk")
 
 
-def by_model(**courses: Course) -> Callable[[str, str, int], Course]:
-    return lambda task, model, nth: courses.get(model, Course())
+def by_model(**courses: RunScript) -> Callable[[str, str, int], RunScript]:
+    return lambda task, model, nth: courses.get(model, RunScript())
 
 
 # --- Logs ---------------------------------------------------------------------------------------------------
@@ -36,21 +36,21 @@ def test_a_stream_that_ends_before_its_run_while_nobody_looks(
     tmp_path: Path, stop: float, models: int
 ) -> None:
     """By the next list the run is over, too; but the log ends before the run did, and is read again."""
-    course = by_model(m1=Course(running=10.0, stops=(stop,), log=LATE), m2=Course(running=20.0))
-    world = World(tmp_path, Scenario(course=course, latency=1.2), models=models)
+    course = by_model(m1=RunScript(running=10.0, log_stops=(stop,), log=LATE), m2=RunScript(running=20.0))
+    world = World(tmp_path, Scenario(runs=course, latency=1.2), models=models)
     assert world.run()
     world.check_all_done()
 
 
 def test_a_stream_that_ends_with_its_run_is_read_once(tmp_path: Path) -> None:
     """One call for each log."""
-    world = World(tmp_path, Scenario(course=always(running=10.0, log=LATE)), models=3)
+    world = World(tmp_path, Scenario(runs=RunScript(running=10.0, log=LATE)), models=3)
     assert world.run()
     world.check_all_done()
     assert world.calls["logs"] == 3
 
 
-class Hanging(SimulatedKaggle):
+class Hanging(MortalKaggle):
     """Live logs say nothing more, and do not end."""
 
     async def logs(self, run_id: int, *, silence: float | None = None) -> AsyncGenerator[LogEntry, None]:
@@ -71,19 +71,19 @@ def test_a_stream_that_hangs_after_the_end_of_its_run(tmp_path: Path) -> None:
     assert world.seconds < 90
 
 
-class Breaking(SimulatedKaggle):
+class Breaking(MortalKaggle):
     """Finished logs break off after a first part, which is a large one."""
 
     async def logs(self, run_id: int, *, silence: float | None = None) -> AsyncGenerator[LogEntry, None]:
         async with aclosing(super().logs(run_id, silence=silence)) as entries:
             async for entry in entries:
                 yield entry
-                raise cut()
+                raise connection_lost()
 
 
 def test_nothing_is_left_of_a_log_that_cannot_be_read(tmp_path: Path) -> None:
     """What came of it is no log, and goes."""
-    world = World(tmp_path, Scenario(course=always(log=((0.0, "x" * 200_000), (1.0, "y")))))
+    world = World(tmp_path, Scenario(runs=RunScript(log=((0.0, "x" * 200_000), (1.0, "y")))))
     world.kaggle = Breaking(world.kaggle.scenario)
     assert world.run()
     assert [event.stage for event in world.missing()] == ["log"]
@@ -97,7 +97,7 @@ def test_failures_of_an_earlier_process_count(tmp_path: Path) -> None:
     """Where there were too many already, nothing is scheduled; what is left of others is fetched."""
     world = World(
         tmp_path,
-        Scenario(course=by_model(m1=errored(), m2=errored())),
+        Scenario(runs=by_model(m1=RunScript.errored(), m2=RunScript.errored())),
         models=2,
         rules=Rules(max_failures=MaxFailures(2)),
     )
@@ -120,7 +120,7 @@ def test_a_drain_before_the_start(tmp_path: Path) -> None:
         assert engine.stopped == DrainReason.INTERRUPTED
         await engine.run()
 
-    in_virtual_time(process)
+    run_in_virtual_time(process, backend="trio")
     assert world.counts == (0, 0, 0, 1)
     assert world.ended.stopped == DrainReason.INTERRUPTED
     assert world.kaggle.calls.total() == 0
@@ -128,21 +128,21 @@ def test_a_drain_before_the_start(tmp_path: Path) -> None:
 
 def test_strangers_of_an_earlier_process_are_strangers(tmp_path: Path) -> None:
     """A run that was there before we scheduled is not taken for what a cut call may have scheduled."""
-    world = World(tmp_path, Scenario(one_in_flight=False), models=2)
+    world = World(tmp_path, Scenario(one_run_per_model=False), models=2)
     world.texts.clear()
-    world.kaggle.have_task("t1")
-    foreign_runs = {world.kaggle.have_run("t1", model, age=60.0).id for model in world.models}
-    assert not world.run(kill_in=("schedule", False))
+    world.kaggle.add_task("t1")
+    foreign_runs = {world.kaggle.add_run("t1", model, age=60.0).id for model in world.models}
+    assert not world.run(kill_in=("schedule_runs", False))
     assert world.run()
     world.check_all_done()
     assert not foreign_runs & {one.run_id for one in world.attempts()}
-    assert len(world.kaggle.ours()) == 2
+    assert len(world.kaggle.our_runs()) == 2
 
 
 def test_grace_counts_from_the_call_not_from_the_start(tmp_path: Path) -> None:
     """A schedule call of long ago that is not listed was never made: it is made at once."""
-    world = World(tmp_path, Scenario(one_in_flight=False))
-    assert not world.run(kill_in=("schedule", False))
+    world = World(tmp_path, Scenario(one_run_per_model=False))
+    assert not world.run(kill_in=("schedule_runs", False))
     assert world.run(pause=60.0)
     assert world.times(RunScheduled)[0] < 2.0
     world.check_all_done()
@@ -153,18 +153,18 @@ def test_grace_counts_from_the_call_not_from_the_start(tmp_path: Path) -> None:
 
 def test_a_time_limit_while_lists_fail(tmp_path: Path) -> None:
     """It does not wait for the server to come back."""
-    faults = (Fault("runs", fault(500), times=math.inf, since=5.0),)
-    world = World(tmp_path, Scenario(faults=faults, course=always(running=900.0)), rules=Rules(timeout=60.0))
+    faults = (Fault("list_runs", 500, times=math.inf, since=5.0),)
+    world = World(tmp_path, Scenario(faults=faults, runs=RunScript(running=900.0)), rules=Rules(timeout=60.0))
     assert world.run()
     assert [event.stage for event in world.missing()] == ["timeout"]
     assert world.seconds < 60 + 35
 
 
-class Curt(SimulatedKaggle):
+class Curt(MortalKaggle):
     """The first schedule call does not do the last model, and has no result for it."""
 
     async def schedule_runs(self, task: str, models: Sequence[str]) -> list[ScheduleResult]:
-        first = not self.asked("schedule")
+        first = not self.calls_to("schedule_runs")
         return await super().schedule_runs(task, models[:-1] if first else models)
 
 

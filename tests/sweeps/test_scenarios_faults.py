@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from fanbench import FanbenchError, Unauthorized
+from fanbench import Unauthorized
 from fanbench.sweeps.engine import Engine
 from fanbench.sweeps.events import (
     LogLine,
@@ -20,19 +19,7 @@ from fanbench.sweeps.events import (
     SweepEvent,
     TaskPushed,
 )
-from tests.sweeps.scenario import (
-    Call,
-    Course,
-    Fault,
-    Scenario,
-    always,
-    bad_answer,
-    bad_request,
-    cut,
-    fault,
-    throttled,
-    unauthorized,
-)
+from fanbench.testing import ApiCall, Fault, RunScript, Scenario
 from tests.sweeps.world import World
 
 pytestmark = pytest.mark.usefixtures("no_jitter", "quick_disk")
@@ -43,11 +30,11 @@ LOG = tuple((float(second), f"line {second}\n") for second in range(20))
 # --- Pushing ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("error", [cut, fault(500)])
+@pytest.mark.parametrize("status", [None, 500])
 @pytest.mark.parametrize("after", [False, True])
-def test_a_push_whose_answer_is_lost(tmp_path: Path, error: Callable[[], FanbenchError], after: bool) -> None:
+def test_a_push_whose_answer_is_lost(tmp_path: Path, status: int | None, after: bool) -> None:
     """Whether it was done or not, there is one version in the end, and its runs are there."""
-    world = World(tmp_path, Scenario(faults=(Fault("create", error, after=after),)), models=2)
+    world = World(tmp_path, Scenario(faults=(Fault("create_task", status, took_effect=after),)), models=2)
     assert world.run()
     world.check_all_done()
     assert len(world.kaggle.tasks["t1"].versions) == 1
@@ -57,8 +44,8 @@ def test_a_push_whose_answer_is_lost(tmp_path: Path, error: Callable[[], Fanbenc
 @pytest.mark.parametrize("after", [False, True])
 def test_a_new_version_whose_answer_is_lost(tmp_path: Path, after: bool) -> None:
     """The version that was there before is not taken for the one that was pushed."""
-    world = World(tmp_path, Scenario(faults=(Fault("create", after=after),)))
-    world.kaggle.have_task("t1", "somebody's")
+    world = World(tmp_path, Scenario(faults=(Fault("create_task", took_effect=after),)))
+    world.kaggle.add_task("t1", "somebody's")
     assert world.run()
     world.check_all_done()
     assert [version.text for version in world.kaggle.tasks["t1"].versions] == [
@@ -71,28 +58,28 @@ def test_a_new_version_whose_answer_is_lost(tmp_path: Path, after: bool) -> None
 @pytest.mark.parametrize("versions", [0, 1])
 def test_a_push_whose_answer_is_lost_and_that_shows_late(tmp_path: Path, versions: int) -> None:
     """The server shows the version only seconds later: it is waited for before the push is made again."""
-    world = World(tmp_path, Scenario(stale=6.0, faults=(Fault("create", after=True),)))
+    world = World(tmp_path, Scenario(push_lag=6.0, faults=(Fault("create_task", took_effect=True),)))
     for _ in range(versions):
-        world.kaggle.have_task("t1", "somebody's")
+        world.kaggle.add_task("t1", "somebody's")
     assert world.run()
     world.check_all_done()
-    assert world.calls["create"] == 1
+    assert world.calls["create_task"] == 1
 
 
 @pytest.mark.parametrize("creation", [0.5, 20.0])
 def test_a_push_that_shows_late(tmp_path: Path, creation: float) -> None:
     """That an earlier version is ready says nothing of the one that was just pushed."""
-    world = World(tmp_path, Scenario(stale=6.0, creation=creation))
-    world.kaggle.have_task("t1", "somebody's")
+    world = World(tmp_path, Scenario(push_lag=6.0, creation=creation))
+    world.kaggle.add_task("t1", "somebody's")
     assert world.run()
     world.check_all_done()
-    assert world.calls["schedule"] == 1
+    assert world.calls["schedule_runs"] == 1
     assert {one.version for one in world.attempts()} == {2}
 
 
 def test_a_push_that_is_refused(tmp_path: Path) -> None:
     """What the server will not have is said, and the other tasks go on."""
-    world = World(tmp_path, Scenario(faults=(Fault("create", bad_request),)), tasks=2)
+    world = World(tmp_path, Scenario(faults=(Fault("create_task", 400),)), tasks=2)
     assert world.run()
     assert world.counts == (1, 0, 1, 0)
     assert [event.stage for event in world.missing()] == ["push"]
@@ -100,7 +87,7 @@ def test_a_push_that_is_refused(tmp_path: Path) -> None:
 
 def test_a_push_that_is_throttled(tmp_path: Path) -> None:
     """429 is no answer to a push: it is made again."""
-    world = World(tmp_path, Scenario(faults=(Fault("create", throttled(3.0), times=3),)))
+    world = World(tmp_path, Scenario(faults=(Fault("create_task", 429, retry_after=3.0, times=3),)))
     assert world.run()
     world.check_all_done()
 
@@ -108,128 +95,143 @@ def test_a_push_that_is_throttled(tmp_path: Path) -> None:
 # --- Scheduling ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("error", [cut, fault(500), bad_answer])
+@pytest.mark.parametrize("status", [None, 500, 200])
 @pytest.mark.parametrize("one_in_flight", [False, True])
 def test_runs_whose_schedule_answer_is_lost_are_adopted(
-    tmp_path: Path, error: Callable[[], FanbenchError], one_in_flight: bool
+    tmp_path: Path, status: int | None, one_in_flight: bool
 ) -> None:
     """The call was done and its answer lost: its runs are found, and none is scheduled twice."""
-    faults = (Fault("schedule", error, after=True),)
-    world = World(tmp_path, Scenario(faults=faults, one_in_flight=one_in_flight), models=5)
+    faults = (Fault("schedule_runs", status, took_effect=True),)
+    world = World(tmp_path, Scenario(faults=faults, one_run_per_model=one_in_flight), models=5)
     assert world.run()
     world.check_all_done()
-    assert world.calls["schedule"] == 1
+    assert world.calls["schedule_runs"] == 1
     assert world.seconds < 15
 
 
-@pytest.mark.parametrize("error", [cut, fault(502)])
+@pytest.mark.parametrize("status", [None, 502])
 @pytest.mark.parametrize("one_in_flight", [False, True])
 def test_runs_that_were_never_scheduled_are_scheduled_again(
-    tmp_path: Path, error: Callable[[], FanbenchError], one_in_flight: bool
+    tmp_path: Path, status: int | None, one_in_flight: bool
 ) -> None:
     """The call was not done, and nobody said so: after a time of grace it is made again."""
     world = World(
-        tmp_path, Scenario(faults=(Fault("schedule", error),), one_in_flight=one_in_flight), models=3
+        tmp_path,
+        Scenario(faults=(Fault("schedule_runs", status),), one_run_per_model=one_in_flight),
+        models=3,
     )
     assert world.run()
     world.check_all_done()
-    first, second = (when for when, _ in world.kaggle.asked("schedule"))
+    first, second = (when for when, _ in world.kaggle.calls_to("schedule_runs"))
     assert 10 <= second - first <= 14
     assert [one.number for one in world.attempts()] == [1, 1, 1]
 
 
 def test_runs_that_lists_have_late_are_adopted_all_the_same(tmp_path: Path) -> None:
     """An answer that is lost and lists that lag behind by less than the grace make no second run."""
-    scenario = Scenario(unlisted=8.0, one_in_flight=False, faults=(Fault("schedule", after=True),))
+    scenario = Scenario(
+        list_lag=8.0, one_run_per_model=False, faults=(Fault("schedule_runs", took_effect=True),)
+    )
     world = World(tmp_path, scenario, models=3, repeats=2)
     assert world.run()
     world.check_all_done()
 
 
-@pytest.mark.parametrize("error", [throttled(), throttled(7.0), fault(503)])
-def test_a_schedule_call_that_was_not_done(tmp_path: Path, error: Callable[[], FanbenchError]) -> None:
+@pytest.mark.parametrize(("status", "retry_after"), [(429, None), (429, 7.0), (503, None)])
+def test_a_schedule_call_that_was_not_done(tmp_path: Path, status: int, retry_after: float | None) -> None:
     """429 and 503 say that nothing was done: the call is made again, and nothing is looked for."""
-    world = World(tmp_path, Scenario(faults=(Fault("schedule", error, times=3),)), models=2)
+    world = World(
+        tmp_path, Scenario(faults=(Fault("schedule_runs", status, retry_after, times=3),)), models=2
+    )
     assert world.run()
     world.check_all_done()
-    assert world.calls["schedule"] == 4
+    assert world.calls["schedule_runs"] == 4
     assert len(world.of(RunScheduled)) == 2
 
 
 def test_one_model_that_the_server_does_not_know(tmp_path: Path) -> None:
     """It is missing, with the reason; the others of its call are not taken down."""
-    world = World(tmp_path, Scenario(refused=frozenset({"m3"})), tasks=2, models=5)
+    world = World(tmp_path, Scenario(unknown_models=frozenset({"m3"})), tasks=2, models=5)
     assert world.run()
     assert world.counts == (8, 0, 2, 0)
     assert {(event.planned_run.model, event.stage) for event in world.missing()} == {("m3", "schedule")}
-    assert world.calls["schedule"] <= 2 * 6
+    assert world.calls["schedule_runs"] <= 2 * 6
     world.check()
 
 
 def test_runs_that_never_turn_up(tmp_path: Path) -> None:
     """Runs that the server took and no list ever has are missing, in bounded time."""
-    world = World(tmp_path, Scenario(unlisted=math.inf, one_in_flight=False))
+    world = World(tmp_path, Scenario(list_lag=math.inf, one_run_per_model=False))
     assert world.run()
     assert world.counts == (0, 0, 1, 0)
     assert world.seconds < 600
-    assert len(world.kaggle.ours()) == 2
+    assert len(world.kaggle.our_runs()) == 2
 
 
 def test_a_skip_without_a_run_in_flight(tmp_path: Path) -> None:
     """A model that is skipped for somebody's run that no list shows is tried again, and then missing."""
-    world = World(tmp_path, Scenario(unlisted=math.inf, creation=0))
-    world.kaggle.have_task("t1")
+    world = World(tmp_path, Scenario(list_lag=math.inf, creation=0))
+    world.kaggle.add_task("t1")
     del world.texts["t1"]
-    world.kaggle.have_run("t1", "m1", Course(running=math.inf))
+    world.kaggle.add_run("t1", "m1", RunScript(running=math.inf))
     assert world.run()
     assert world.counts == (0, 0, 1, 0)
     assert [event.stage for event in world.missing()] == ["schedule"]
-    times = [when for when, _ in world.kaggle.asked("schedule")]
+    times = [when for when, _ in world.kaggle.calls_to("schedule_runs")]
     assert [round(later - sooner) for sooner, later in pairwise(times)] == [5, 10, 20, 40, 60]
 
 
 def test_a_skip_that_passes(tmp_path: Path) -> None:
     """A model that is skipped for a while is scheduled once it no longer is."""
-    world = World(tmp_path, Scenario(unlisted=1000.0, creation=0))
-    world.kaggle.have_task("t1")
+    world = World(tmp_path, Scenario(list_lag=1000.0, creation=0))
+    world.kaggle.add_task("t1")
     del world.texts["t1"]
-    world.kaggle.have_run("t1", "m1", Course(running=12.0))
-    world.serve(unlisted=1.0)
+    world.kaggle.add_run("t1", "m1", RunScript(running=12.0))
+    world.serve(list_lag=1.0)
     assert world.run()
     assert world.counts == (1, 0, 0, 0)
 
 
 # --- Asking -------------------------------------------------------------------------------------------------
 
-ANY: tuple[Call, ...] = ("create", "task", "schedule", "runs", "logs", "download")
+ANY: tuple[ApiCall, ...] = (
+    "create_task",
+    "get_task",
+    "schedule_runs",
+    "list_runs",
+    "logs",
+    "download_output",
+)
 
 
-@pytest.mark.parametrize("error", [cut, fault(502), throttled(2.0)])
-def test_a_server_that_is_away_for_a_minute(tmp_path: Path, error: Callable[[], FanbenchError]) -> None:
+@pytest.mark.parametrize(("status", "retry_after"), [(None, None), (502, None), (429, 2.0)])
+def test_a_server_that_is_away_for_a_minute(
+    tmp_path: Path, status: int | None, retry_after: float | None
+) -> None:
     """Nothing works from second 5 to second 65: all is there in the end, each run once."""
-    faults = tuple(Fault(kind, error, times=math.inf, since=5.0, until=65.0) for kind in ANY)
-    world = World(tmp_path, Scenario(faults=faults, course=always(running=8.0)), tasks=2, models=4)
+    faults = tuple(Fault(kind, status, retry_after, times=math.inf, since=5.0, until=65.0) for kind in ANY)
+    world = World(tmp_path, Scenario(faults=faults, runs=RunScript(running=8.0)), tasks=2, models=4)
     assert world.run()
     world.check_all_done()
     assert world.counts == (8, 0, 0, 0)
     assert 65 < world.seconds < 140
 
 
-@pytest.mark.parametrize("kind", ["task", "runs"])
-@pytest.mark.parametrize("error", [cut, fault(500), throttled(), bad_answer])
-def test_every_third_look_fails(tmp_path: Path, kind: Call, error: Callable[[], FanbenchError]) -> None:
+@pytest.mark.parametrize("kind", ["get_task", "list_runs"])
+@pytest.mark.parametrize("status", [None, 500, 429, 200])
+def test_every_third_look_fails(tmp_path: Path, kind: ApiCall, status: int | None) -> None:
     """Looks that fail are taken again."""
-    faults = tuple(Fault(kind, error, first=number) for number in range(2, 60, 3))
+    faults = tuple(Fault(kind, status, first=number) for number in range(2, 60, 3))
     world = World(tmp_path, Scenario(faults=faults, creation=20.0), tasks=2, models=3)
     assert world.run()
     world.check_all_done()
 
 
 @pytest.mark.parametrize("kind", ANY)
-def test_credentials_that_end(tmp_path: Path, kind: Call) -> None:
+def test_credentials_that_end(tmp_path: Path, kind: ApiCall) -> None:
     """401 ends all, whichever call it answers: nothing is called after it but what was on its way."""
-    world = World(tmp_path, Scenario(faults=(Fault(kind, unauthorized, times=math.inf),)), tasks=2, models=3)
-    if kind == "task":
+    world = World(tmp_path, Scenario(faults=(Fault(kind, 401, times=math.inf),)), tasks=2, models=3)
+    if kind == "get_task":
         world.serve(creation=5.0)
     with pytest.raises(Unauthorized):
         world.run()
@@ -245,8 +247,8 @@ def test_credentials_that_end(tmp_path: Path, kind: Call) -> None:
 
 def test_a_log_that_is_cut(tmp_path: Path) -> None:
     """Streams that break are taken up: each line is said once, and the file is the finished log, byte for byte."""
-    course = always(running=30.0, log=LOG, cuts=(3.5, 9.5), recut=7)
-    world = World(tmp_path, Scenario(course=course), models=2)
+    course = RunScript(running=30.0, log=LOG, log_cuts=(3.5, 9.5), log_piece=7)
+    world = World(tmp_path, Scenario(runs=course), models=2)
     assert world.run()
     world.check_all_done()
     said = [event.line for event in world.of(LogLine) if event.planned_run.model == "m1"]
@@ -255,7 +257,7 @@ def test_a_log_that_is_cut(tmp_path: Path) -> None:
 
 def test_a_log_that_ends_early(tmp_path: Path) -> None:
     """A stream that ends in good order while the run goes on is taken up: it is no end, and lines still come live."""
-    world = World(tmp_path, Scenario(course=always(running=30.0, log=LOG, stops=(4.5, 12.5))), models=2)
+    world = World(tmp_path, Scenario(runs=RunScript(running=30.0, log=LOG, log_stops=(4.5, 12.5))), models=2)
     assert world.run()
     world.check_all_done()
     assert all(event.lines == 20 for event in world.of(LogSaved))
@@ -268,8 +270,8 @@ def test_a_log_that_ends_early(tmp_path: Path) -> None:
 @pytest.mark.parametrize("stop", [15.5, 18.5, 19.5])
 def test_a_log_that_ends_just_before_its_run(tmp_path: Path, stop: float, unseen: float) -> None:
     """The last lines are not lost, however soon after the end of the stream the run itself ends."""
-    course = always(running=19.8, log=LOG, stops=(stop,), unseen=unseen)
-    world = World(tmp_path, Scenario(course=course), models=2)
+    course = RunScript(running=19.8, log=LOG, log_stops=(stop,), end_lag=unseen)
+    world = World(tmp_path, Scenario(runs=course), models=2)
     assert world.run()
     world.check_all_done()
     assert len(world.of(LogLine)) == 2 * len(LOG)
@@ -278,7 +280,7 @@ def test_a_log_that_ends_just_before_its_run(tmp_path: Path, stop: float, unseen
 def test_a_log_that_begins_late(tmp_path: Path) -> None:
     """A run that runs and has no log yet is no failure."""
     world = World(
-        tmp_path, Scenario(course=always(running=30.0, log=LOG, log_late=5.0, queued=3.0)), models=2
+        tmp_path, Scenario(runs=RunScript(running=30.0, log=LOG, log_delay=5.0, queued=3.0)), models=2
     )
     assert world.run()
     world.check_all_done()
@@ -286,8 +288,8 @@ def test_a_log_that_begins_late(tmp_path: Path) -> None:
 
 def test_a_log_that_is_gone_for_a_moment(tmp_path: Path) -> None:
     """Between the live log and the finished one there may be none for a while."""
-    course = always(running=5.0, log_late=math.inf, log_gap=20.0)
-    world = World(tmp_path, Scenario(course=course))
+    course = RunScript(running=5.0, log_delay=math.inf, kept_log_delay=20.0)
+    world = World(tmp_path, Scenario(runs=course))
     assert world.run()
     world.check_all_done()
     assert 25 < world.seconds < 50
@@ -295,7 +297,7 @@ def test_a_log_that_is_gone_for_a_moment(tmp_path: Path) -> None:
 
 def test_a_log_that_never_is(tmp_path: Path) -> None:
     """It is missing, and said to be; the output is there, and the next time only the log is asked for."""
-    world = World(tmp_path, Scenario(course=always(log_late=math.inf, log_gap=300.0)))
+    world = World(tmp_path, Scenario(runs=RunScript(log_delay=math.inf, kept_log_delay=300.0)))
     assert world.run()
     assert world.counts == (0, 0, 1, 0)
     assert [event.stage for event in world.missing()] == ["log"]
@@ -307,8 +309,8 @@ def test_a_log_that_never_is(tmp_path: Path) -> None:
 
 def test_a_log_service_that_fails(tmp_path: Path) -> None:
     """Where no log can be read for a while, the ends of runs are seen all the same, and the logs come later."""
-    faults = (Fault("logs", fault(500), times=math.inf, until=60.0),)
-    world = World(tmp_path, Scenario(faults=faults, course=always(running=20.0)), models=3)
+    faults = (Fault("logs", 500, times=math.inf, until=60.0),)
+    world = World(tmp_path, Scenario(faults=faults, runs=RunScript(running=20.0)), models=3)
     assert world.run()
     world.check_all_done()
     assert all(second < 60 for second in world.times(OutputSaved))
@@ -316,7 +318,7 @@ def test_a_log_service_that_fails(tmp_path: Path) -> None:
 
 def test_an_empty_log(tmp_path: Path) -> None:
     """A run that said nothing has an empty log, which is a log."""
-    world = World(tmp_path, Scenario(course=always(log=())))
+    world = World(tmp_path, Scenario(runs=RunScript(log=())))
     assert world.run()
     world.check_all_done()
     assert [(event.lines, event.size) for event in world.of(LogSaved)] == [(0, 0)]
@@ -327,29 +329,29 @@ def test_an_empty_log(tmp_path: Path) -> None:
 
 def test_downloads_that_break_off(tmp_path: Path) -> None:
     """They are made again."""
-    world = World(tmp_path, Scenario(course=always(download_faults=4, bad_zips=2)), models=3)
+    world = World(tmp_path, Scenario(runs=RunScript(broken_downloads=4, bad_zips=2)), models=3)
     assert world.run()
     world.check_all_done()
 
 
 def test_an_output_that_comes_late(tmp_path: Path) -> None:
     """404 for a while after the run's end is not yet a refusal."""
-    world = World(tmp_path, Scenario(course=always(output_gap=20.0)), models=2)
+    world = World(tmp_path, Scenario(runs=RunScript(output_delay=20.0)), models=2)
     assert world.run()
     world.check_all_done()
     assert world.seconds < 50
 
 
 @pytest.mark.parametrize(
-    "course", [Course(output_gap=500.0), Course(bad_zips=50), Course(download_faults=500)]
+    "course", [RunScript(output_delay=500.0), RunScript(bad_zips=50), RunScript(broken_downloads=500)]
 )
-def test_an_output_that_never_comes(tmp_path: Path, course: Course) -> None:
+def test_an_output_that_never_comes(tmp_path: Path, course: RunScript) -> None:
     """It is missing, in bounded time; the others are there; the next time it is asked for again."""
 
-    def course_of(task: str, model: str, nth: int) -> Course:
-        return course if model == "m1" else Course()
+    def course_of(task: str, model: str, nth: int) -> RunScript:
+        return course if model == "m1" else RunScript()
 
-    world = World(tmp_path, Scenario(course=course_of), models=3)
+    world = World(tmp_path, Scenario(runs=course_of), models=3)
     assert world.run()
     assert world.counts == (2, 0, 1, 0)
     assert [(event.planned_run.model, event.stage) for event in world.missing()] == [("m1", "download")]
@@ -357,14 +359,14 @@ def test_an_output_that_never_comes(tmp_path: Path, course: Course) -> None:
     world.check()
     world.kaggle.runs[1001].downloads = 10_000
     assert world.run(pause=500.0)
-    assert world.calls["download"] == 1
-    assert world.calls["schedule"] == 0
+    assert world.calls["download_output"] == 1
+    assert world.calls["schedule_runs"] == 0
     world.check_all_done()
 
 
 def test_a_task_that_vanishes(tmp_path: Path) -> None:
     """Its runs are missing in bounded time; the other task's are there."""
-    world = World(tmp_path, Scenario(course=always(running=20.0)), tasks=2, models=2)
+    world = World(tmp_path, Scenario(runs=RunScript(running=20.0)), tasks=2, models=2)
 
     def vanish(event: SweepEvent, engine: Engine) -> None:
         if isinstance(event, RunFound) and event.planned_run.task == "t2":

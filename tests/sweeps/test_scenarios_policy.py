@@ -20,18 +20,18 @@ from fanbench.sweeps.events import (
     TaskPushed,
 )
 from fanbench.sweeps.spec import MaxFailures, Rules
+from fanbench.testing import RunScript, Scenario
 from fanbench.wire.messages import RunState
-from tests.sweeps.scenario import Course, Scenario, always, errored
 from tests.sweeps.world import World
 
 pytestmark = pytest.mark.usefixtures("no_jitter", "quick_disk")
 
-ERRORED = errored()
+ERRORED = RunScript.errored()
 
 
-def failing(*models: str, times: float = 1e9) -> Callable[[str, str, int], Course]:
+def failing(*models: str, times: float = 1e9) -> Callable[[str, str, int], RunScript]:
     """Runs of `models` fail so many times; the others are well."""
-    return lambda task, model, nth: ERRORED if model in models and nth <= times else Course()
+    return lambda task, model, nth: ERRORED if model in models and nth <= times else RunScript()
 
 
 # --- Runs that errored --------------------------------------------------------------------------------------
@@ -39,12 +39,12 @@ def failing(*models: str, times: float = 1e9) -> Callable[[str, str, int], Cours
 
 def test_a_run_that_errored_is_data(tmp_path: Path) -> None:
     """Its log and output are kept, the others go on, and it is not scheduled again: not the next time either."""
-    world = World(tmp_path, Scenario(course=failing("m1")), tasks=2, models=2)
+    world = World(tmp_path, Scenario(runs=failing("m1")), tasks=2, models=2)
     assert world.run()
     world.check()
     assert world.counts == (2, 2, 0, 0)
     assert not world.missing()
-    for run in world.kaggle.ours("t1", "m1"):
+    for run in world.kaggle.our_runs("t1", "m1"):
         world.check_output(run)
         world.check_log(run)
     assert {one.error for one in world.attempts() if one.errored} == {"ValueError: no"}
@@ -56,10 +56,10 @@ def test_a_run_that_errored_is_data(tmp_path: Path) -> None:
 def test_errored_runs_are_tried_again(tmp_path: Path) -> None:
     """Each failure makes one more attempt, as many as allowed; all are kept, and numbered."""
 
-    def course(task: str, model: str, nth: int) -> Course:
-        return ERRORED if nth <= {"m1": 0, "m2": 1, "m3": 9}[model] else Course()
+    def course(task: str, model: str, nth: int) -> RunScript:
+        return ERRORED if nth <= {"m1": 0, "m2": 1, "m3": 9}[model] else RunScript()
 
-    world = World(tmp_path, Scenario(course=course), models=3, rules=Rules(retry_errored=2))
+    world = World(tmp_path, Scenario(runs=course), models=3, rules=Rules(retry_errored=2))
     assert world.run()
     world.check_all_done()
     assert world.counts == (2, 1, 0, 0)
@@ -72,23 +72,23 @@ def test_errored_runs_are_tried_again(tmp_path: Path) -> None:
 
 def test_errored_repeats_are_tried_again(tmp_path: Path) -> None:
     """Attempts at one repeat and the other repeats do not get in each other's way."""
-    scenario = Scenario(course=failing("m1", times=2))
+    scenario = Scenario(runs=failing("m1", times=2))
     world = World(tmp_path, scenario, models=2, repeats=2, rules=Rules(retry_errored=2))
     assert world.run()
     world.check_all_done()
     assert world.counts == (4, 0, 0, 0)
-    assert len(world.kaggle.ours("t1", "m1")) == 4
+    assert len(world.kaggle.our_runs("t1", "m1")) == 4
 
 
 def test_more_tries_are_allowed_later(tmp_path: Path) -> None:
     """The same sweep with a higher `--retry-errored` takes up the runs that errored."""
-    world = World(tmp_path, Scenario(course=failing("m1", times=1)), models=2)
+    world = World(tmp_path, Scenario(runs=failing("m1", times=1)), models=2)
     assert world.run()
     assert world.counts == (1, 1, 0, 0)
     world.rules = Rules(retry_errored=1)
     assert world.run()
     assert world.counts == (2, 0, 0, 0)
-    assert world.calls["schedule"] == 1
+    assert world.calls["schedule_runs"] == 1
     world.check_all_done()
 
 
@@ -99,21 +99,21 @@ def test_more_tries_are_allowed_later(tmp_path: Path) -> None:
 def test_too_many_failures_stop_scheduling(tmp_path: Path, most: float, percent: bool) -> None:
     """From so many failures on nothing is scheduled; what is under way is followed to its end."""
     rules = Rules(max_failures=MaxFailures(most, percent))
-    scenario = Scenario(course=failing("m1", "m2"), creation=lambda slug: 2.0 if slug == "t1" else 60.0)
+    scenario = Scenario(runs=failing("m1", "m2"), creation=lambda slug: 2.0 if slug == "t1" else 60.0)
     world = World(tmp_path, scenario, tasks=2, models=5, rules=rules)
     assert world.run()
     world.check()
     assert world.counts == (3, 2, 0, 5)
     assert world.ended.stopped == DrainReason.FAILURES
     assert [event.reason for event in world.of(Draining)] == [DrainReason.FAILURES]
-    assert not world.kaggle.ours("t2")
+    assert not world.kaggle.our_runs("t2")
 
 
 def test_failures_that_are_few(tmp_path: Path) -> None:
     """One failure fewer than the limit stops nothing; tries that are still allowed are not counted."""
     rules = Rules(max_failures=MaxFailures(2), retry_errored=1)
     course = failing("m1", "m2", times=1)
-    world = World(tmp_path, Scenario(course=course), tasks=2, models=3, rules=rules)
+    world = World(tmp_path, Scenario(runs=course), tasks=2, models=3, rules=rules)
     assert world.run()
     assert world.counts == (6, 0, 0, 0)
     assert world.ended.stopped is None
@@ -125,10 +125,10 @@ def test_failures_that_are_few(tmp_path: Path) -> None:
 def test_a_run_that_takes_too_long(tmp_path: Path) -> None:
     """It is missing for the time-out, nobody waits for it, and the next time it is gone on with."""
 
-    def course(task: str, model: str, nth: int) -> Course:
-        return Course(running=500.0 if model == "m1" else 5.0)
+    def course(task: str, model: str, nth: int) -> RunScript:
+        return RunScript(running=500.0 if model == "m1" else 5.0)
 
-    world = World(tmp_path, Scenario(course=course), models=3, rules=Rules(timeout=30.0))
+    world = World(tmp_path, Scenario(runs=course), models=3, rules=Rules(timeout=30.0))
     assert world.run()
     assert world.counts == (2, 0, 1, 0)
     assert [(event.planned_run.model, event.stage) for event in world.missing()] == [("m1", "timeout")]
@@ -138,14 +138,14 @@ def test_a_run_that_takes_too_long(tmp_path: Path) -> None:
     world.check()
     world.rules = Rules()
     assert world.run(pause=300.0)
-    assert world.calls["schedule"] == 0
+    assert world.calls["schedule_runs"] == 0
     world.check_all_done()
 
 
 def test_a_time_limit_for_repeats(tmp_path: Path) -> None:
     """Each run has its own time: the second repeat is not late because the first was before it."""
     world = World(
-        tmp_path, Scenario(course=always(running=20.0), creation=0), repeats=3, rules=Rules(timeout=25.0)
+        tmp_path, Scenario(runs=RunScript(running=20.0), creation=0), repeats=3, rules=Rules(timeout=25.0)
     )
     assert world.run()
     world.check_all_done()
@@ -154,7 +154,7 @@ def test_a_time_limit_for_repeats(tmp_path: Path) -> None:
 
 def test_a_deadline(tmp_path: Path) -> None:
     """At its end all stops at once; the next time goes on where it was."""
-    scenario = Scenario(course=always(running=20.0), creation=0)
+    scenario = Scenario(runs=RunScript(running=20.0), creation=0)
     world = World(tmp_path, scenario, models=2, repeats=3, rules=Rules(deadline=30.0))
     assert world.run()
     world.check()
@@ -185,7 +185,7 @@ def drain_at(kind: type[SweepEvent], number: int = 1) -> Callable[[SweepEvent, E
 
 def test_a_drain_follows_what_is_in_flight(tmp_path: Path) -> None:
     """After Ctrl-C nothing is scheduled, what is under way comes to its end, and the next time goes on."""
-    world = World(tmp_path, Scenario(course=always(running=20.0)), models=2, repeats=2)
+    world = World(tmp_path, Scenario(runs=RunScript(running=20.0)), models=2, repeats=2)
     assert world.run(meanwhile=drain_at(RunFound, 2))
     world.check()
     assert world.counts == (2, 0, 0, 2)
@@ -204,7 +204,7 @@ def test_a_drain_while_tasks_are_created(tmp_path: Path) -> None:
     assert world.counts == (0, 0, 0, 2)
     assert world.seconds < 10
     assert world.run()
-    assert world.calls["create"] == 0
+    assert world.calls["create_task"] == 0
     world.check_all_done()
 
 
@@ -221,16 +221,16 @@ def test_a_drain_while_the_schedule_call_is_on_its_way(tmp_path: Path) -> None:
 
 def test_a_budget_that_is_spent(tmp_path: Path) -> None:
     """No more is scheduled than the cap allows; what is under way is kept; the sweep says why it stopped."""
-    scenario = Scenario(course=always(cost=1.0, running=10.0), creation=0)
+    scenario = Scenario(runs=RunScript(cost=1.0, running=10.0), creation=0)
     world = World(tmp_path, scenario, repeats=10, rules=Rules(max_cost=3.5))
     assert world.run()
     world.check()
     assert world.ended.stopped == DrainReason.BUDGET
     assert world.counts == (3, 0, 0, 7)
-    assert sum(run.course.cost or 0.0 for run in world.kaggle.ours()) <= 3.5
+    assert sum(run.script.cost or 0.0 for run in world.kaggle.our_runs()) <= 3.5
     assert world.of(BudgetRead)
     assert world.run()
-    assert world.calls["schedule"] == 0
+    assert world.calls["schedule_runs"] == 0
     assert world.ended.stopped == DrainReason.BUDGET
     world.rules = Rules(max_cost=100.0)
     assert world.run()
@@ -249,18 +249,18 @@ def test_a_budget_that_is_enough(tmp_path: Path) -> None:
 @pytest.mark.parametrize("cost", [None, 0.5])
 def test_a_scout_tells_what_a_run_costs(tmp_path: Path, cost: float | None) -> None:
     """One run of a task goes ahead; the others follow once it is known what it costs, or that this stays unknown."""
-    scenario = Scenario(course=always(cost=cost, running=10.0), creation=0)
+    scenario = Scenario(runs=RunScript(cost=cost, running=10.0), creation=0)
     world = World(tmp_path, scenario, models=4, rules=Rules(max_cost=10.0))
     assert world.run()
     world.check_all_done()
     assert [len(models) for models in world.scheduled()] == [1, 3]
-    (scout, *others) = sorted(world.kaggle.ours(), key=lambda run: run.id)
+    (scout, *others) = sorted(world.kaggle.our_runs(), key=lambda run: run.id)
     assert all(other.scheduled >= scout.ends for other in others)
 
 
 def test_a_budget_without_a_quota(tmp_path: Path) -> None:
     """Where the server does not tell what is spent, the run files do."""
-    scenario = Scenario(quota=False, creation=0, course=always(cost=1.0))
+    scenario = Scenario(has_quotas=False, creation=0, runs=RunScript(cost=1.0))
     world = World(tmp_path, scenario, repeats=6, rules=Rules(max_cost=3.5))
     assert world.run()
     assert world.counts == (3, 0, 0, 3)
@@ -270,14 +270,14 @@ def test_a_budget_without_a_quota(tmp_path: Path) -> None:
 @pytest.mark.parametrize("point", range(5, 120, 6))
 def test_a_budget_over_several_processes(tmp_path: Path, point: int) -> None:
     """However often the sweep is killed, the cap is for the whole of it."""
-    scenario = Scenario(course=always(cost=1.0, running=10.0), creation=0)
+    scenario = Scenario(runs=RunScript(cost=1.0, running=10.0), creation=0)
     world = World(tmp_path, scenario, models=2, repeats=5, rules=Rules(max_cost=4.5))
     world.run(kill_after=point)
     world.run(kill_after=point, pause=3.0)
     assert world.run()
     world.check()
     assert world.counts == (4, 0, 0, 6)
-    assert len(world.kaggle.ours()) == 4
+    assert len(world.kaggle.our_runs()) == 4
 
 
 # --- Stopped ------------------------------------------------------------------------------------------------
@@ -286,7 +286,7 @@ def test_a_budget_over_several_processes(tmp_path: Path, point: int) -> None:
 @pytest.mark.parametrize("at", [0.0, 0.05, 1.0, 2.2, 2.4, 3.0, 4.3, 4.45, 5.0, 6.0, 20.0])
 def test_stopped_at_once(tmp_path: Path, at: float) -> None:
     """A second Ctrl-C leaves no half file and loses nothing: the next time goes on."""
-    world = World(tmp_path, Scenario(course=always(running=2.0)), tasks=2, models=2, repeats=2)
+    world = World(tmp_path, Scenario(runs=RunScript(running=2.0)), tasks=2, models=2, repeats=2)
     finished = world.run(stop_after=at)
     assert finished == (at == 20.0)
     world.check()

@@ -13,9 +13,10 @@ from fanbench.sweeps.attempts import TaskPhase, TaskRecord, content_identity
 from fanbench.sweeps.engine import Engine
 from fanbench.sweeps.events import CreationChanged, DrainReason, SweepEvent, TaskFailed, TaskPushed, TaskReady
 from fanbench.sweeps.spec import Rules
+from fanbench.testing import Fault, RunScript, Scenario
+from fanbench.testing.state import EPOCH
 from fanbench.wire.messages import CreationState, Task, TaskSlug
-from tests.sweeps.kaggle import EPOCH, SimulatedKaggle
-from tests.sweeps.scenario import Course, Fault, Scenario, bad_request, cut, fault, throttled
+from tests.sweeps.life import MortalKaggle
 from tests.sweeps.world import World
 
 pytestmark = pytest.mark.usefixtures("no_jitter", "quick_disk")
@@ -32,7 +33,7 @@ def drain_at_ready(event: SweepEvent, engine: Engine) -> None:
 
 def test_a_push_whose_answer_is_lost_is_seen_soon(tmp_path: Path) -> None:
     """It is looked for every other second."""
-    world = World(tmp_path, Scenario(stale=3.0, faults=(Fault("create", after=True),)))
+    world = World(tmp_path, Scenario(push_lag=3.0, faults=(Fault("create_task", took_effect=True),)))
     assert world.run(until="push")
     assert world.times(TaskPushed)[0] < 6.0
     world.check_server()
@@ -40,19 +41,21 @@ def test_a_push_whose_answer_is_lost_is_seen_soon(tmp_path: Path) -> None:
 
 def test_a_server_that_is_away_after_a_lost_answer(tmp_path: Path) -> None:
     """The look for the version is made again, and nothing is pushed twice."""
-    faults = (Fault("create", after=True), Fault("task", cut, times=3))
+    faults = (Fault("create_task", took_effect=True), Fault("get_task", times=3))
     world = World(tmp_path, Scenario(faults=faults))
     assert world.run()
     world.check_all_done()
-    assert world.calls["create"] == 1
+    assert world.calls["create_task"] == 1
 
 
 def test_the_last_look_comes_after_the_grace(tmp_path: Path) -> None:
     """However slow the looks are: what a call has made may show just before its grace is over."""
-    world = World(tmp_path, Scenario(stale=10.9, latency=2.2, faults=(Fault("create", after=True),)))
+    world = World(
+        tmp_path, Scenario(push_lag=10.9, latency=2.2, faults=(Fault("create_task", took_effect=True),))
+    )
     assert world.run()
     world.check_all_done()
-    assert world.calls["create"] == 1
+    assert world.calls["create_task"] == 1
 
 
 def test_a_clock_that_was_set_back(tmp_path: Path) -> None:
@@ -67,7 +70,7 @@ def test_a_clock_that_was_set_back(tmp_path: Path) -> None:
 
 def test_a_push_that_was_refused_is_made_again_at_once(tmp_path: Path) -> None:
     """There is nothing to look for: the server has said no."""
-    world = World(tmp_path, Scenario(faults=(Fault("create", bad_request),)))
+    world = World(tmp_path, Scenario(faults=(Fault("create_task", 400),)))
     assert world.run()
     assert world.counts == (0, 0, 1, 0)
     assert world.run()
@@ -78,11 +81,11 @@ def test_a_push_that_was_refused_is_made_again_at_once(tmp_path: Path) -> None:
 # --- What the server says -----------------------------------------------------------------------------------
 
 
-class Complaining(SimulatedKaggle):
+class Complaining(MortalKaggle):
     """Creates nothing, and says why in an answer of good order."""
 
     async def create_task(self, slug: str, text: str, *, datasets: Sequence[str] = ()) -> Task:
-        self.calls["create"] += 1
+        self.calls["create_task"] += 1
         return Task(slug=TaskSlug(task_slug=slug), error="Too large.")
 
 
@@ -93,10 +96,10 @@ def test_an_answer_that_is_an_error(tmp_path: Path) -> None:
     assert world.run(stop_after=1000.0)
     assert world.counts == (0, 0, 1, 0)
     assert [event.error for event in world.of(TaskFailed)] == ["Task 't1' could not be pushed: Too large."]
-    assert world.calls == {"create": 1}
+    assert world.calls == {"create_task": 1}
 
 
-class Vague(SimulatedKaggle):
+class Vague(MortalKaggle):
     """The answer to a push says neither its version nor how far it is."""
 
     async def create_task(self, slug: str, text: str, *, datasets: Sequence[str] = ()) -> Task:
@@ -108,7 +111,7 @@ def test_an_answer_that_says_little(tmp_path: Path) -> None:
     """The version is the one after that before; how far it is, is asked."""
     world = World(tmp_path)
     world.kaggle = Vague(world.kaggle.scenario)
-    world.kaggle.have_task("t1", "somebody's")
+    world.kaggle.add_task("t1", "somebody's")
     assert world.run()
     world.check_all_done()
     assert [event.version for event in world.of(TaskPushed)] == [2]
@@ -116,7 +119,7 @@ def test_an_answer_that_says_little(tmp_path: Path) -> None:
 
 def test_a_creation_that_fails_says_why(tmp_path: Path) -> None:
     """In the words of the server."""
-    world = World(tmp_path, Scenario(bad_creations=1))
+    world = World(tmp_path, Scenario(failed_creations=1))
     assert world.run()
     assert [event.error for event in world.of(TaskFailed)] == [
         "Task 't1' creation failed (status: ERRORED): It broke."
@@ -125,13 +128,13 @@ def test_a_creation_that_fails_says_why(tmp_path: Path) -> None:
 
 def test_a_server_that_is_away_during_the_creation_has_refused_nothing(tmp_path: Path) -> None:
     """The version stays good: the next sweep does not push another one."""
-    world = World(tmp_path, Scenario(creation=30.0, faults=(Fault("task", fault(500), times=math.inf),)))
+    world = World(tmp_path, Scenario(creation=30.0, faults=(Fault("get_task", 500, times=math.inf),)))
     assert world.run()
     assert world.counts == (0, 0, 1, 0)
     world.serve(faults=())
     assert world.run()
     world.check_all_done()
-    assert world.calls["create"] == 0
+    assert world.calls["create_task"] == 0
 
 
 def test_datasets_go_along(tmp_path: Path) -> None:
@@ -148,12 +151,12 @@ def test_creations_are_asked_about_as_often_as_wished(tmp_path: Path) -> None:
     world = World(tmp_path, Scenario(creation=600.0), rules=Rules(poll_interval=2.0))
     assert world.run(until="push")
     assert world.seconds < 603
-    assert world.calls["task"] > 250
+    assert world.calls["get_task"] > 250
     assert [event.state for event in world.of(CreationChanged)] == [
         CreationState.RUNNING,
         CreationState.COMPLETED,
     ]
-    assert world.calls["runs"] == 0
+    assert world.calls["list_runs"] == 0
 
 
 # --- Runs that there are already ----------------------------------------------------------------------------
@@ -161,21 +164,21 @@ def test_creations_are_asked_about_as_often_as_wished(tmp_path: Path) -> None:
 
 def test_a_run_of_others_that_comes_while_a_task_is_created(tmp_path: Path) -> None:
     """It is none of ours, however long the creation takes: what is there is listed just before we schedule."""
-    world = World(tmp_path, Scenario(creation=100.0, one_in_flight=False))
-    world.kaggle.will_run(50.0, "t1", "m1", Course(running=1.0))
+    world = World(tmp_path, Scenario(creation=100.0, one_run_per_model=False))
+    world.kaggle.add_future_run(50.0, "t1", "m1", RunScript(running=1.0))
     assert world.run()
     assert len(world.kaggle.runs) == 2
-    assert [one.run_id for one in world.attempts()] == [run.id for run in world.kaggle.ours()]
+    assert [one.run_id for one in world.attempts()] == [run.id for run in world.kaggle.our_runs()]
     world.check_all_done()
 
 
 def test_an_attempt_that_comes_to_nothing_after_a_push_has_failed(tmp_path: Path) -> None:
     """Its run cannot be scheduled again, and that is said."""
     world = World(tmp_path)
-    assert not world.run(kill_in=("schedule", False))
-    world.kaggle.have_task("t1", "somebody's")
+    assert not world.run(kill_in=("schedule_runs", False))
+    world.kaggle.add_task("t1", "somebody's")
     world.models = ("m1", "m2")
-    world.serve(faults=(Fault("create", bad_request, times=math.inf),))
+    world.serve(faults=(Fault("create_task", 400, times=math.inf),))
     assert world.run()
     assert world.counts == (0, 0, 2, 0)
     assert {(event.planned_run.model, event.stage) for event in world.missing()} == {
@@ -190,9 +193,9 @@ def test_an_attempt_that_comes_to_nothing_after_a_push_has_failed(tmp_path: Path
 def test_a_drain_while_an_earlier_version_is_created(tmp_path: Path) -> None:
     """Its end is not waited for, and nothing is pushed any more."""
     world = World(tmp_path, Scenario(creation=lambda slug: 3600.0 if slug == "t1" else 1.0), tasks=2)
-    world.kaggle.have_task("t1", "somebody's", age=0.0)
+    world.kaggle.add_task("t1", "somebody's", age=0.0)
     assert world.run(meanwhile=drain_at_ready)
-    assert world.calls["create"] == 1
+    assert world.calls["create_task"] == 1
     assert world.seconds < 10
 
 
@@ -202,15 +205,15 @@ def test_a_drain_while_a_push_is_looked_for(tmp_path: Path) -> None:
     identity = content_identity(world.texts["t1"], ())
     world.records.save_task(TaskRecord("t1", identity, TaskPhase.PUSHING, pushed_at=EPOCH))
     assert world.run(meanwhile=drain_at_ready)
-    assert world.calls["create"] == 1
+    assert world.calls["create_task"] == 1
     assert world.seconds < 7
 
 
 def test_a_drain_while_a_push_is_put_off(tmp_path: Path) -> None:
     """It is not tried again."""
-    faults = (Fault("create", throttled(60.0)),)
+    faults = (Fault("create_task", 429, retry_after=60.0),)
     world = World(tmp_path, Scenario(faults=faults, creation=1.0), tasks=2)
     assert world.run(meanwhile=drain_at_ready)
-    assert world.calls["create"] == 2
+    assert world.calls["create_task"] == 2
     assert world.counts == (0, 0, 0, 2)
     assert world.seconds < 10

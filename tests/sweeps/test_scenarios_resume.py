@@ -12,7 +12,7 @@ import pytest
 from fanbench.sweeps import artifacts
 from fanbench.sweeps.attempts import Phase
 from fanbench.sweeps.events import LogSaved, OutputSaved, RunFound, RunKnown, SweepStarted, TaskPushed
-from tests.sweeps.scenario import Call, Course, Fault, Scenario, always
+from fanbench.testing import ApiCall, Fault, RunScript, Scenario
 from tests.sweeps.world import World
 
 pytestmark = pytest.mark.usefixtures("no_jitter", "quick_disk")
@@ -57,8 +57,11 @@ def test_more_models_run_alone(tmp_path: Path) -> None:
     assert world.run()
     world.models = (*world.models, "m3")
     assert world.run()
-    assert world.calls["create"] == 0
-    assert {about for _, about in world.kaggle.asked("schedule")[2:]} == {("t1", ("m3",)), ("t2", ("m3",))}
+    assert world.calls["create_task"] == 0
+    assert {about for _, about in world.kaggle.calls_to("schedule_runs")[2:]} == {
+        ("t1", ("m3",)),
+        ("t2", ("m3",)),
+    }
     world.check_all_done()
 
 
@@ -68,7 +71,7 @@ def test_more_repeats_run_alone(tmp_path: Path) -> None:
     assert world.run()
     world.repeats = 3
     assert world.run()
-    assert len(world.kaggle.ours()) == 6
+    assert len(world.kaggle.our_runs()) == 6
     world.check_all_done()
 
 
@@ -80,9 +83,9 @@ def test_a_task_that_was_edited_is_pushed_and_run_again(tmp_path: Path) -> None:
     assert world.run()
     assert [(event.task, event.version) for event in world.of(TaskPushed)] == [("t1", 2)]
     assert world.counts == (4, 0, 0, 0)
-    assert len(world.kaggle.ours("t1")) == 4
-    assert len(world.kaggle.ours("t2")) == 2
-    for run in world.kaggle.ours():
+    assert len(world.kaggle.our_runs("t1")) == 4
+    assert len(world.kaggle.our_runs("t2")) == 2
+    for run in world.kaggle.our_runs():
         world.check_output(run)
         world.check_log(run)
 
@@ -91,11 +94,11 @@ def test_a_task_by_its_slug_with_a_new_version_is_run_again(tmp_path: Path) -> N
     """What is on the server under that name now has not been run."""
     world = World(tmp_path)
     world.texts.clear()
-    world.kaggle.have_task("t1", "one")
+    world.kaggle.add_task("t1", "one")
     assert world.run()
-    world.kaggle.have_task("t1", "two")
+    world.kaggle.add_task("t1", "two")
     assert world.run()
-    assert {run.version for run in world.kaggle.ours()} == {1, 2}
+    assert {run.version for run in world.kaggle.our_runs()} == {1, 2}
 
 
 # --- Gone from the disk -------------------------------------------------------------------------------------
@@ -107,7 +110,7 @@ def test_an_output_that_was_deleted_is_fetched_again(tmp_path: Path) -> None:
     assert world.run()
     shutil.rmtree(tmp_path / "t1/1/m2")
     assert world.run()
-    assert world.calls == {"download": 1, "logs": 1}
+    assert world.calls == {"download_output": 1, "logs": 1}
     assert [event.planned_run.model for event in world.of(OutputSaved)] == ["m2"]
     assert world.counts == (3, 0, 0, 0)
     world.check_all_done()
@@ -119,8 +122,8 @@ def test_a_file_that_was_deleted_is_fetched_again(tmp_path: Path) -> None:
     assert world.run()
     (tmp_path / "t1/1/m1/1001/kernel/out.txt").unlink()
     assert world.run()
-    assert world.calls["download"] == 1
-    assert world.calls["schedule"] == 0
+    assert world.calls["download_output"] == 1
+    assert world.calls["schedule_runs"] == 0
     world.check_all_done()
 
 
@@ -134,7 +137,7 @@ def test_a_file_that_was_edited_is_fetched_again(tmp_path: Path) -> None:
         content.write(bytes([before[0] ^ 1]))
     os.utime(file, ns=LATER)
     assert world.run()
-    assert world.calls == {"download": 1, "logs": 1}
+    assert world.calls == {"download_output": 1, "logs": 1}
     assert file.read_bytes() == before
     assert world.run()
     assert world.calls.total() == 0
@@ -172,7 +175,7 @@ def test_a_log_that_was_deleted_is_read_again(tmp_path: Path) -> None:
 def test_killed_in_the_push(tmp_path: Path, done: bool) -> None:
     """Whether the push reached the server is seen from there; there is one version in the end."""
     world = World(tmp_path, models=2)
-    assert not world.run(kill_in=("create", done))
+    assert not world.run(kill_in=("create_task", done))
     assert len(world.kaggle.tasks) == done
     assert world.run(pause=60.0)
     assert [event.adopted for event in world.of(TaskPushed)] == [done]
@@ -183,21 +186,21 @@ def test_killed_in_the_push(tmp_path: Path, done: bool) -> None:
 def test_killed_in_the_push_of_a_new_version(tmp_path: Path, done: bool) -> None:
     """Somebody's version that was there before is not taken for ours."""
     world = World(tmp_path, models=2)
-    world.kaggle.have_task("t1", "somebody's")
-    assert not world.run(kill_in=("create", done))
+    world.kaggle.add_task("t1", "somebody's")
+    assert not world.run(kill_in=("create_task", done))
     assert world.run(pause=60.0)
     assert len(world.kaggle.tasks["t1"].versions) == 2
     assert {one.version for one in world.attempts()} == {2}
     world.check_all_done()
 
 
-@pytest.mark.parametrize("kill", [("create", True), ("task", False), ("schedule", False)])
-def test_killed_after_a_push_that_shows_late(tmp_path: Path, kill: tuple[Call, bool]) -> None:
+@pytest.mark.parametrize("kill", [("create_task", True), ("get_task", False), ("schedule_runs", False)])
+def test_killed_after_a_push_that_shows_late(tmp_path: Path, kill: tuple[ApiCall, bool]) -> None:
     """What was pushed a moment before the kill, and is not to be seen yet, is not pushed again."""
     for versions in (0, 1):
-        world = World(tmp_path / str(versions), Scenario(stale=5.0))
+        world = World(tmp_path / str(versions), Scenario(push_lag=5.0))
         for _ in range(versions):
-            world.kaggle.have_task("t1", "somebody's")
+            world.kaggle.add_task("t1", "somebody's")
         assert not world.run(kill_in=kill)
         assert world.run()
         world.check_all_done()
@@ -219,34 +222,34 @@ def test_a_task_that_was_deleted_is_pushed_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize("done", [False, True])
 def test_killed_in_the_schedule_call(tmp_path: Path, done: bool, pause: float) -> None:
     """Runs that were scheduled in the instant before the kill are adopted; those that were not are scheduled."""
-    world = World(tmp_path, Scenario(one_in_flight=False, course=always(running=40.0)), models=3)
-    assert not world.run(kill_in=("schedule", done))
+    world = World(tmp_path, Scenario(one_run_per_model=False, runs=RunScript(running=40.0)), models=3)
+    assert not world.run(kill_in=("schedule_runs", done))
     assert len(world.kaggle.runs) == (3 if done else 0)
     assert world.run(pause=pause)
-    assert world.calls["schedule"] == (0 if done else 1)
+    assert world.calls["schedule_runs"] == (0 if done else 1)
     assert all(event.adopted == done for event in world.of(RunFound))
     world.check_all_done()
 
 
 def test_killed_in_the_schedule_call_while_lists_lag(tmp_path: Path) -> None:
     """Runs that no list has yet are waited for before they are scheduled again."""
-    world = World(tmp_path, Scenario(one_in_flight=False, unlisted=8.0), models=3)
-    assert not world.run(kill_in=("schedule", True))
+    world = World(tmp_path, Scenario(one_run_per_model=False, list_lag=8.0), models=3)
+    assert not world.run(kill_in=("schedule_runs", True))
     assert world.run()
-    assert world.calls["schedule"] == 0
+    assert world.calls["schedule_runs"] == 0
     world.check_all_done()
 
 
 def test_runs_of_others_are_not_adopted(tmp_path: Path) -> None:
     """What was on the server before we scheduled is not taken for what a lost answer stood for."""
-    scenario = Scenario(one_in_flight=False, course=always(running=40.0))
+    scenario = Scenario(one_run_per_model=False, runs=RunScript(running=40.0))
     world = World(tmp_path, scenario, models=2)
     world.texts.clear()
-    world.kaggle.have_task("t1")
+    world.kaggle.add_task("t1")
     foreign_runs = {
-        world.kaggle.have_run("t1", model, age=age).id for model in ("m1", "m2") for age in (90.0, 0.0)
+        world.kaggle.add_run("t1", model, age=age).id for model in ("m1", "m2") for age in (90.0, 0.0)
     }
-    world.serve(faults=(Fault("schedule", after=True),))
+    world.serve(faults=(Fault("schedule_runs", took_effect=True),))
     assert world.run()
     world.check_all_done()
     assert not foreign_runs & {one.run_id for one in world.attempts()}
@@ -257,8 +260,8 @@ def test_a_run_in_flight_of_somebody_else_serves_as_ours(tmp_path: Path) -> None
     """Where the server takes no second run of the model, the one that is in flight is adopted."""
     world = World(tmp_path)
     world.texts.clear()
-    world.kaggle.have_task("t1")
-    stranger = world.kaggle.have_run("t1", "m1", Course(running=30.0), age=5.0)
+    world.kaggle.add_task("t1")
+    stranger = world.kaggle.add_run("t1", "m1", RunScript(running=30.0), age=5.0)
     assert world.run()
     assert world.counts == (1, 0, 0, 0)
     assert [one.run_id for one in world.attempts() if one.run_id] == [stranger.id]
@@ -268,9 +271,9 @@ def test_a_run_in_flight_of_somebody_else_serves_as_ours(tmp_path: Path) -> None
 
 def test_a_stranger_that_comes_between(tmp_path: Path) -> None:
     """A run that somebody schedules while ours are under way is none of ours."""
-    world = World(tmp_path, Scenario(one_in_flight=False, course=always(running=30.0)), models=2)
-    world.kaggle.will_run(12.0, "t1", "m1", Course(running=500.0))
-    world.kaggle.will_run(12.0, "t1", "m9", Course(running=500.0))
+    world = World(tmp_path, Scenario(one_run_per_model=False, runs=RunScript(running=30.0)), models=2)
+    world.kaggle.add_future_run(12.0, "t1", "m1", RunScript(running=500.0))
+    world.kaggle.add_future_run(12.0, "t1", "m9", RunScript(running=500.0))
     assert world.run()
     world.check_all_done()
     assert world.seconds < 40
@@ -278,11 +281,11 @@ def test_a_stranger_that_comes_between(tmp_path: Path) -> None:
 
 def test_a_run_that_ended_while_nobody_looked(tmp_path: Path) -> None:
     """Killed while runs were under way; started again when they are over: their finished logs and outputs come."""
-    world = World(tmp_path, Scenario(course=always(running=60.0)), models=3)
+    world = World(tmp_path, Scenario(runs=RunScript(running=60.0)), models=3)
     assert world.run(until="schedule")
     assert len(world.attempts(Phase.FOUND)) == 3
     assert world.run(pause=1000.0)
-    assert world.calls == {"runs": 1, "logs": 3, "download": 3}
+    assert world.calls == {"list_runs": 1, "logs": 3, "download_output": 3}
     assert world.seconds <= 1.0
     world.check_all_done()
 
@@ -290,32 +293,32 @@ def test_a_run_that_ended_while_nobody_looked(tmp_path: Path) -> None:
 def test_a_log_that_was_begun_before_the_kill(tmp_path: Path) -> None:
     """What a killed process had of a log does not get into the file twice."""
     log = tuple((float(second), f"line {second}\n") for second in range(30))
-    world = World(tmp_path, Scenario(course=always(running=30.0, log=log)))
+    world = World(tmp_path, Scenario(runs=RunScript(running=30.0, log=log)))
     assert not world.run(kill_after=45)
     assert world.run(pause=3.0)
     world.check_all_done()
-    assert world.calls["schedule"] == 0
+    assert world.calls["schedule_runs"] == 0
 
 
 @pytest.mark.parametrize("versions_apart", [True, False])
 def test_an_edit_while_runs_are_under_way(tmp_path: Path, versions_apart: bool) -> None:
     """The runs of the new content come, however long those of the old one are in their way."""
-    scenario = Scenario(course=always(running=400.0), of_any_version=not versions_apart)
+    scenario = Scenario(runs=RunScript(running=400.0), one_run_of_any_version=not versions_apart)
     world = World(tmp_path, scenario, models=2)
     assert not world.run(stop_after=30.0)
     world.edit("t1")
     assert world.run()
     assert world.counts == (2, 0, 0, 0)
     assert {one.version for one in world.attempts() if one.output} == {2}
-    assert len(world.kaggle.ours()) == 4
+    assert len(world.kaggle.our_runs()) == 4
     world.check()
 
 
 @pytest.mark.parametrize("done", [False, True])
 def test_an_edit_after_a_kill_in_the_schedule_call(tmp_path: Path, done: bool) -> None:
     """Runs of the old content, found late, do not serve the new one."""
-    world = World(tmp_path, Scenario(one_in_flight=False, course=always(running=40.0)), models=2)
-    assert not world.run(kill_in=("schedule", done))
+    world = World(tmp_path, Scenario(one_run_per_model=False, runs=RunScript(running=40.0)), models=2)
+    assert not world.run(kill_in=("schedule_runs", done))
     world.edit("t1")
     assert world.run()
     assert world.counts == (2, 0, 0, 0)
@@ -325,11 +328,11 @@ def test_an_edit_after_a_kill_in_the_schedule_call(tmp_path: Path, done: bool) -
 
 def test_missing_runs_are_asked_for_again(tmp_path: Path) -> None:
     """What was given up is taken up by the same command, from where it was."""
-    world = World(tmp_path, Scenario(course=always(output_gap=math.inf)), models=2)
+    world = World(tmp_path, Scenario(runs=RunScript(output_delay=math.inf)), models=2)
     assert world.run()
     assert world.counts == (0, 0, 2, 0)
-    for run in world.kaggle.ours():
-        run.course = Course()
+    for run in world.kaggle.our_runs():
+        run.script = RunScript()
     assert world.run()
-    assert world.calls["schedule"] == world.calls["create"] == world.calls["runs"] == 0
+    assert world.calls["schedule_runs"] == world.calls["create_task"] == world.calls["list_runs"] == 0
     world.check_all_done()

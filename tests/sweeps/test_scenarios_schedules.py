@@ -13,9 +13,9 @@ from fanbench.sweeps.attempts import Phase
 from fanbench.sweeps.engine import Engine
 from fanbench.sweeps.events import BudgetRead, DrainReason, SweepEvent
 from fanbench.sweeps.spec import Rules
+from fanbench.testing import Fault, RunScript, Scenario
 from fanbench.wire.messages import RunState, ScheduleResult
-from tests.sweeps.kaggle import SimulatedKaggle
-from tests.sweeps.scenario import Course, Fault, Scenario, always, fault
+from tests.sweeps.life import MortalKaggle
 from tests.sweeps.world import World
 
 pytestmark = pytest.mark.usefixtures("no_jitter", "quick_disk")
@@ -23,16 +23,16 @@ pytestmark = pytest.mark.usefixtures("no_jitter", "quick_disk")
 
 def test_schedule_calls_that_fail_come_in_pauses(tmp_path: Path) -> None:
     """A server that is away for a minute is not called all the time."""
-    faults = (Fault("schedule", fault(503), times=math.inf, until=60.0),)
+    faults = (Fault("schedule_runs", 503, times=math.inf, until=60.0),)
     world = World(tmp_path, Scenario(faults=faults), models=3)
     assert world.run()
     world.check_all_done()
-    assert world.calls["schedule"] <= 8
+    assert world.calls["schedule_runs"] <= 8
 
 
 def test_a_server_that_never_schedules(tmp_path: Path) -> None:
     """After five minutes the runs are missing, for what the server says."""
-    faults = (Fault("schedule", fault(503), times=math.inf),)
+    faults = (Fault("schedule_runs", 503, message="It broke.", times=math.inf),)
     world = World(tmp_path, Scenario(faults=faults), models=2)
     assert world.run(stop_after=2000.0)
     assert world.counts == (0, 0, 2, 0)
@@ -44,17 +44,19 @@ def test_a_server_that_never_schedules(tmp_path: Path) -> None:
 def test_each_outage_has_its_own_patience(tmp_path: Path) -> None:
     """One that is over does not count when there is another."""
     faults = tuple(
-        Fault("schedule", fault(503), times=math.inf, since=since, until=since + 200.0)
+        Fault("schedule_runs", 503, times=math.inf, since=since, until=since + 200.0)
         for since in (0.0, 400.0)
     )
-    world = World(tmp_path, Scenario(faults=faults, course=always(running=240.0)), repeats=2)
+    world = World(tmp_path, Scenario(faults=faults, runs=RunScript(running=240.0)), repeats=2)
     assert world.run()
     world.check_all_done()
 
 
 def test_models_go_together_again(tmp_path: Path) -> None:
     """Those that were scheduled one by one, to find one that the server refuses, are so once only."""
-    world = World(tmp_path, Scenario(refused=frozenset({"m3"}), one_in_flight=False), models=3, repeats=2)
+    world = World(
+        tmp_path, Scenario(unknown_models=frozenset({"m3"}), one_run_per_model=False), models=3, repeats=2
+    )
     assert world.run()
     assert world.counts == (4, 0, 2, 0)
     assert world.scheduled() == [("m1", "m2", "m3"), ("m1",), ("m2",), ("m3",), ("m1", "m2")]
@@ -62,7 +64,7 @@ def test_models_go_together_again(tmp_path: Path) -> None:
 
 def test_money_for_runs_that_were_not_scheduled_is_free_again(tmp_path: Path) -> None:
     """The server was away for a moment, while others waited to hear what a run costs."""
-    scenario = Scenario(faults=(Fault("schedule", fault(503)),), course=always(cost=0.1))
+    scenario = Scenario(faults=(Fault("schedule_runs", 503),), runs=RunScript(cost=0.1))
     world = World(tmp_path, scenario, tasks=2, models=3, rules=Rules(max_cost=5.0))
     assert world.run(stop_after=5000.0)
     world.check_all_done()
@@ -70,7 +72,7 @@ def test_money_for_runs_that_were_not_scheduled_is_free_again(tmp_path: Path) ->
 
 def test_nothing_is_scheduled_while_nobody_knows_of_the_one_before(tmp_path: Path) -> None:
     """Or its run would be taken for that, and be looked for itself for minutes."""
-    world = World(tmp_path, Scenario(one_in_flight=False, faults=(Fault("schedule"),)), repeats=2)
+    world = World(tmp_path, Scenario(one_run_per_model=False, faults=(Fault("schedule_runs"),)), repeats=2)
     assert world.run()
     world.check_all_done()
     assert world.seconds < 40
@@ -78,18 +80,18 @@ def test_nothing_is_scheduled_while_nobody_knows_of_the_one_before(tmp_path: Pat
 
 def test_a_drain_while_the_quota_is_asked(tmp_path: Path) -> None:
     """What was about to be scheduled is not any more."""
-    world = World(tmp_path, Scenario(course=always(cost=0.1)), models=3, rules=Rules(max_cost=5.0))
+    world = World(tmp_path, Scenario(runs=RunScript(cost=0.1)), models=3, rules=Rules(max_cost=5.0))
 
     def drain(event: SweepEvent, engine: Engine) -> None:
         if isinstance(event, BudgetRead) and world.kaggle.runs:
             engine.drain(DrainReason.INTERRUPTED)
 
     assert world.run(meanwhile=drain)
-    assert world.calls["schedule"] == 1
+    assert world.calls["schedule_runs"] == 1
     assert world.counts == (1, 0, 0, 2)
 
 
-class Slow(SimulatedKaggle):
+class Slow(MortalKaggle):
     """The answers to schedule calls take long to come back."""
 
     async def schedule_runs(self, task: str, models: Sequence[str]) -> list[ScheduleResult]:
@@ -101,12 +103,12 @@ class Slow(SimulatedKaggle):
 def test_a_run_that_ends_before_its_schedule_call(tmp_path: Path) -> None:
     """What a list has said of it stays so when the answer comes."""
 
-    def course(task: str, model: str, nth: int) -> Course:
+    def course(task: str, model: str, nth: int) -> RunScript:
         if model == "m2":  # at whose end a list is made
-            return Course(running=28.0)
-        return Course(end=RunState.ERRORED if nth == 1 else RunState.COMPLETED)
+            return RunScript(running=28.0)
+        return RunScript(end=RunState.ERRORED if nth == 1 else RunState.COMPLETED)
 
-    world = World(tmp_path, Scenario(course=course), models=2, rules=Rules(retry_errored=1))
+    world = World(tmp_path, Scenario(runs=course), models=2, rules=Rules(retry_errored=1))
     world.kaggle = Slow(world.kaggle.scenario)
     assert world.run()
     world.check_all_done()

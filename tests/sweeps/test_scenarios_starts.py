@@ -26,8 +26,8 @@ from fanbench.sweeps.events import (
     TaskReady,
 )
 from fanbench.sweeps.spec import MaxFailures, Rules
+from fanbench.testing import RunScript, Scenario
 from fanbench.wire.messages import RunState
-from tests.sweeps.scenario import Course, Scenario, always, errored
 from tests.sweeps.world import World
 
 pytestmark = pytest.mark.usefixtures("no_jitter", "quick_disk")
@@ -35,10 +35,10 @@ pytestmark = pytest.mark.usefixtures("no_jitter", "quick_disk")
 
 def test_only_what_is_on_disk_is_done(tmp_path: Path) -> None:
     """A run that has ended, but whose output is not here, is not said to be done already."""
-    world = World(tmp_path, Scenario(course=always(output_gap=math.inf)), models=2)
+    world = World(tmp_path, Scenario(runs=RunScript(output_delay=math.inf)), models=2)
     assert world.run()
-    for run in world.kaggle.ours(model="m1"):
-        run.course = Course()
+    for run in world.kaggle.our_runs(model="m1"):
+        run.script = RunScript()
     for done in (0, 1):
         assert world.run()
         assert [(event.planned, event.done) for event in world.of(SweepStarted)] == [(2, done)]
@@ -67,13 +67,13 @@ def test_a_stage_before_the_last_fetches_nothing(tmp_path: Path) -> None:
 def test_what_an_errored_run_left_is_fetched_later(tmp_path: Path) -> None:
     """Also if the process that tried it again was killed before."""
 
-    def course(task: str, model: str, nth: int) -> Course:
-        first = Course(end=RunState.ERRORED, output_gap=30.0)
-        return first if nth == 1 else Course(running=60.0)
+    def course(task: str, model: str, nth: int) -> RunScript:
+        first = RunScript(end=RunState.ERRORED, output_delay=30.0)
+        return first if nth == 1 else RunScript(running=60.0)
 
-    world = World(tmp_path, Scenario(course=course), rules=Rules(retry_errored=1))
+    world = World(tmp_path, Scenario(runs=course), rules=Rules(retry_errored=1))
     assert not world.run(stop_after=20.0)
-    assert len(world.kaggle.ours()) == 2
+    assert len(world.kaggle.our_runs()) == 2
     assert world.run()
     world.check_all_done()
     assert len(world.of(OutputSaved)) == 2
@@ -81,8 +81,8 @@ def test_what_an_errored_run_left_is_fetched_later(tmp_path: Path) -> None:
 
 def test_a_schedule_call_of_a_clock_that_was_set_back(tmp_path: Path) -> None:
     """One that seems to be made in an hour is waited for as one of just now."""
-    world = World(tmp_path, Scenario(one_in_flight=False))
-    assert not world.run(kill_in=("schedule", False))
+    world = World(tmp_path, Scenario(one_run_per_model=False))
+    assert not world.run(kill_in=("schedule_runs", False))
     world.records.save_attempts([one.with_(intended_at=one.intended_at + 3600.0) for one in world.attempts()])
     assert world.run()
     world.check_all_done()
@@ -91,21 +91,21 @@ def test_a_schedule_call_of_a_clock_that_was_set_back(tmp_path: Path) -> None:
 
 def test_a_run_that_was_scheduled_before_the_kill_and_is_listed_late(tmp_path: Path) -> None:
     """The server had said that it is there: it is looked for longer than where nobody knows."""
-    world = World(tmp_path, Scenario(one_in_flight=False, unlisted=60.0, course=always(running=100.0)))
+    world = World(tmp_path, Scenario(one_run_per_model=False, list_lag=60.0, runs=RunScript(running=100.0)))
     assert not world.run(stop_after=10.0)
     assert world.run()
     world.check_all_done()
-    assert len(world.kaggle.ours()) == 1
+    assert len(world.kaggle.our_runs()) == 1
 
 
 def test_a_run_of_an_earlier_content_that_nobody_had_seen(tmp_path: Path) -> None:
     """It is in the way of the new one, and its end is waited for."""
-    world = World(tmp_path, Scenario(of_any_version=True, course=always(running=400.0)))
-    assert not world.run(kill_in=("schedule", True))
+    world = World(tmp_path, Scenario(one_run_of_any_version=True, runs=RunScript(running=400.0)))
+    assert not world.run(kill_in=("schedule_runs", True))
     world.edit("t1")
     assert world.run()
     assert world.counts == (1, 0, 0, 0)
-    assert world.calls["schedule"] == 2
+    assert world.calls["schedule_runs"] == 2
 
 
 def test_what_is_said_is_written_down(tmp_path: Path) -> None:
@@ -130,16 +130,16 @@ def test_what_is_said_is_written_down(tmp_path: Path) -> None:
 def test_as_many_logs_are_followed_as_is_said(tmp_path: Path) -> None:
     """Not one more."""
     world = World(
-        tmp_path, Scenario(course=always(running=30.0, output_gap=50.0)), models=9, rules=Rules(streams=3)
+        tmp_path, Scenario(runs=RunScript(running=30.0, output_delay=50.0)), models=9, rules=Rules(streams=3)
     )
     assert world.run()
     world.check_all_done()
-    assert world.kaggle.most["streams"] == 3
+    assert world.kaggle.most_at_once["streams"] == 3
 
 
 def test_the_time_that_a_sweep_took(tmp_path: Path) -> None:
     """Is that since it began, and not since the clock did."""
-    world = World(tmp_path, Scenario(latency=0, creation=0, course=always(running=0.01, log=((0, "a\n"),))))
+    world = World(tmp_path, Scenario(latency=0, creation=0, runs=RunScript(running=0.01, log=((0, "a\n"),))))
     assert world.run(backend="asyncio")
     assert 0 < world.ended.seconds <= world.seconds + 0.001
 
@@ -147,10 +147,10 @@ def test_the_time_that_a_sweep_took(tmp_path: Path) -> None:
 def test_one_failure_less_than_too_many(tmp_path: Path) -> None:
     """Stops nothing."""
 
-    def course(task: str, model: str, nth: int) -> Course:
-        return errored() if nth == 1 else Course()
+    def course(task: str, model: str, nth: int) -> RunScript:
+        return RunScript.errored() if nth == 1 else RunScript()
 
-    world = World(tmp_path, Scenario(course=course), repeats=3, rules=Rules(max_failures=MaxFailures(2)))
+    world = World(tmp_path, Scenario(runs=course), repeats=3, rules=Rules(max_failures=MaxFailures(2)))
     assert world.run()
     assert world.counts == (2, 1, 0, 0)
 

@@ -22,9 +22,9 @@ from fanbench.sweeps.events import (
     SweepEvent,
 )
 from fanbench.sweeps.spec import Rules
+from fanbench.testing import Fault, RunScript, Scenario
 from fanbench.wire.messages import Run, RunState
-from tests.sweeps.kaggle import SimulatedKaggle
-from tests.sweeps.scenario import Course, Fault, Scenario, always, fault
+from tests.sweeps.life import MortalKaggle
 from tests.sweeps.world import World
 
 pytestmark = pytest.mark.usefixtures("no_jitter", "quick_disk")
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("no_jitter", "quick_disk")
 
 def test_the_end_of_the_last_log_asks_for_a_list_at_once(tmp_path: Path) -> None:
     """There is nobody else to wait for."""
-    world = World(tmp_path, Scenario(creation=0, course=always(running=100.0)))
+    world = World(tmp_path, Scenario(creation=0, runs=RunScript(running=100.0)))
     assert world.run()
     assert world.seconds < 101
 
@@ -40,41 +40,46 @@ def test_the_end_of_the_last_log_asks_for_a_list_at_once(tmp_path: Path) -> None
 def test_each_outage_of_lists_has_its_own_patience(tmp_path: Path) -> None:
     """One that is over does not count when there is another."""
     faults = tuple(
-        Fault("runs", fault(), times=math.inf, since=since, until=since + 200.0) for since in (10.0, 400.0)
+        Fault("list_runs", 500, times=math.inf, since=since, until=since + 200.0) for since in (10.0, 400.0)
     )
-    world = World(tmp_path, Scenario(course=always(running=900.0), faults=faults))
+    world = World(tmp_path, Scenario(runs=RunScript(running=900.0), faults=faults))
     assert world.run()
     world.check_all_done()
 
 
 def test_runs_that_are_scheduled_while_lists_fail(tmp_path: Path) -> None:
     """After others were given up for it, they have a patience of their own."""
-    faults = (Fault("runs", fault(), times=math.inf, since=5.0, until=500.0),)
-    world = World(tmp_path, Scenario(course=always(running=5.0), faults=faults), repeats=2)
+    faults = (Fault("list_runs", 500, times=math.inf, since=5.0, until=500.0),)
+    world = World(tmp_path, Scenario(runs=RunScript(running=5.0), faults=faults), repeats=2)
     assert world.run()
     assert world.counts == (1, 0, 1, 0)
     assert [event.stage for event in world.missing()] == ["watch"]
 
 
-class Forgetful(SimulatedKaggle):
+class Forgetful(MortalKaggle):
     """From second 50 on no list has a run."""
 
-    def _page(self, slug: str, models: Sequence[str], start: int) -> tuple[list[Run], int | None]:
-        return super()._page(slug, models, start) if self.now() < 50.0 else ([], None)
+    async def page_of_runs(
+        self, task: str, models: Sequence[str], start: int, size: int | None = None
+    ) -> tuple[list[Run], int | None]:
+        page = await super().page_of_runs(task, models, start, size)
+        return page if self.now() < 50.0 else ([], None)
 
 
 def test_a_run_that_is_no_longer_listed(tmp_path: Path) -> None:
     """It is given up, but not scheduled again: it may go on where nobody sees it."""
-    world = World(tmp_path, Scenario(course=always(running=1e6)))
+    world = World(tmp_path, Scenario(runs=RunScript(running=1e6)))
     world.kaggle = Forgetful(world.kaggle.scenario)
     assert world.run(stop_after=5000.0)
     assert world.counts == (0, 0, 1, 0)
     assert [event.error for event in world.missing()] == ["Run 1001 is no longer listed."]
-    assert world.calls["schedule"] == 1
+    assert world.calls["schedule_runs"] == 1
     assert 600 < world.seconds < 720
 
 
-@pytest.mark.parametrize("scenario", [Scenario(unlisted=math.inf), Scenario(course=always(running=math.inf))])
+@pytest.mark.parametrize(
+    "scenario", [Scenario(list_lag=math.inf), Scenario(runs=RunScript(running=math.inf))]
+)
 def test_runs_that_are_given_up_free_their_money(tmp_path: Path, scenario: Scenario) -> None:
     """Who waits for what they cost goes on, and the sweep ends."""
     world = World(tmp_path, scenario, tasks=2, models=3, rules=Rules(max_cost=1.0, timeout=200.0))
@@ -86,19 +91,21 @@ def test_runs_that_are_given_up_free_their_money(tmp_path: Path, scenario: Scena
 # --- Logs ---------------------------------------------------------------------------------------------------
 
 
-class Timeless(SimulatedKaggle):
+class Timeless(MortalKaggle):
     """Nobody knows when runs began and ended."""
 
-    def _page(self, slug: str, models: Sequence[str], start: int) -> tuple[list[Run], int | None]:
-        runs, more = super()._page(slug, models, start)
+    async def page_of_runs(
+        self, task: str, models: Sequence[str], start: int, size: int | None = None
+    ) -> tuple[list[Run], int | None]:
+        runs, more = await super().page_of_runs(task, models, start, size)
         return [replace(run, start_time=None, end_time=None) for run in runs], more
 
 
 @pytest.mark.parametrize("stop", [6.0, 8.0])
 def test_a_stream_that_ended_while_its_run_was_seen_to_go_on(tmp_path: Path, stop: float) -> None:
     """The log is not whole, even if the run ends soon after."""
-    course = Course(running=10.0, stops=(stop,), log=((0.0, "a\n"), (9.9, "late\n")))
-    world = World(tmp_path, Scenario(course=lambda task, model, nth: course))
+    course = RunScript(running=10.0, log_stops=(stop,), log=((0.0, "a\n"), (9.9, "late\n")))
+    world = World(tmp_path, Scenario(runs=lambda task, model, nth: course))
     world.kaggle = Timeless(world.kaggle.scenario)
     assert world.run()
     world.check_all_done()
@@ -107,14 +114,14 @@ def test_a_stream_that_ended_while_its_run_was_seen_to_go_on(tmp_path: Path, sto
 @pytest.mark.parametrize("late", [3.0, 10.0, 45.0])
 def test_a_log_that_begins_late_is_live_all_the_same(tmp_path: Path, late: float) -> None:
     """It is asked for again with later lists, after pauses that grow with the time it takes."""
-    world = World(tmp_path, Scenario(course=always(running=300.0, log_late=late)))
+    world = World(tmp_path, Scenario(runs=RunScript(running=300.0, log_delay=late)))
     assert world.run()
     assert late < world.times(LogLine)[0] < 3 * late + 5
 
 
 def test_a_log_that_never_begins_is_not_asked_for_all_the_time(tmp_path: Path) -> None:
     """But for seven times in the first minutes, and at the end."""
-    world = World(tmp_path, Scenario(course=always(running=1000.0, log_late=math.inf)))
+    world = World(tmp_path, Scenario(runs=RunScript(running=1000.0, log_delay=math.inf)))
     assert world.run()
     world.check_all_done()
     assert world.calls["logs"] == 7 + 1
@@ -123,10 +130,10 @@ def test_a_log_that_never_begins_is_not_asked_for_all_the_time(tmp_path: Path) -
 def test_the_end_of_a_run_whose_log_nobody_reads(tmp_path: Path) -> None:
     """While all readers are busy with others, it is seen all the same; what has ended meanwhile is read once."""
 
-    def course(task: str, model: str, nth: int) -> Course:
-        return Course(running=1000.0 if model == "m1" else 30.0)
+    def course(task: str, model: str, nth: int) -> RunScript:
+        return RunScript(running=1000.0 if model == "m1" else 30.0)
 
-    world = World(tmp_path, Scenario(course=course, order="oldest"), models=4, rules=Rules(streams=1))
+    world = World(tmp_path, Scenario(runs=course, list_order="oldest"), models=4, rules=Rules(streams=1))
     assert world.run()
     world.check_all_done()
     assert all(second < 55 for second in world.times(OutputSaved)[:3])
@@ -136,15 +143,15 @@ def test_the_end_of_a_run_whose_log_nobody_reads(tmp_path: Path) -> None:
 def test_a_run_that_is_given_up_is_not_followed_any_more(tmp_path: Path) -> None:
     """Its reader is free for others."""
 
-    def course(task: str, model: str, nth: int) -> Course:
-        return Course(running=math.inf if task == "t1" else 30.0)
+    def course(task: str, model: str, nth: int) -> RunScript:
+        return RunScript(running=math.inf if task == "t1" else 30.0)
 
-    scenario = Scenario(course=course, creation=lambda slug: 1.0 if slug == "t1" else 100.0)
+    scenario = Scenario(runs=course, creation=lambda slug: 1.0 if slug == "t1" else 100.0)
     world = World(tmp_path, scenario, tasks=2, rules=Rules(streams=1, timeout=50.0))
     assert world.run()
     assert world.counts == (1, 0, 1, 0)
     told = [when for when, event in world.said_of(LogLine) if event.planned_run.task == "t2"]
-    assert told[0] < world.kaggle.ours("t2")[0].ends - 10
+    assert told[0] < world.kaggle.our_runs("t2")[0].ends - 10
 
 
 # --- What is said -------------------------------------------------------------------------------------------
@@ -153,7 +160,7 @@ def test_a_run_that_is_given_up_is_not_followed_any_more(tmp_path: Path) -> None
 def test_an_error_is_said_before_what_follows_from_it(tmp_path: Path) -> None:
     """And why it errored."""
     world = World(
-        tmp_path, Scenario(course=always(end=RunState.ERRORED, error="no")), rules=Rules(retry_errored=1)
+        tmp_path, Scenario(runs=RunScript(end=RunState.ERRORED, error="no")), rules=Rules(retry_errored=1)
     )
     assert world.run()
     told = [said.event for said in world.said if isinstance(said.event, RunChanged | RetryPlanned)]
@@ -164,7 +171,7 @@ def test_an_error_is_said_before_what_follows_from_it(tmp_path: Path) -> None:
 
 def test_no_second_try_is_planned_after_a_drain(tmp_path: Path) -> None:
     """Nor said."""
-    world = World(tmp_path, Scenario(course=always(end=RunState.ERRORED)), rules=Rules(retry_errored=1))
+    world = World(tmp_path, Scenario(runs=RunScript(end=RunState.ERRORED)), rules=Rules(retry_errored=1))
 
     def drain(event: SweepEvent, engine: Engine) -> None:
         if isinstance(event, RunScheduled):
@@ -177,8 +184,8 @@ def test_no_second_try_is_planned_after_a_drain(tmp_path: Path) -> None:
 
 def test_a_run_is_missing_once(tmp_path: Path) -> None:
     """For the first reason, though its log does not come either."""
-    course = always(output_gap=math.inf, log_late=math.inf, log_gap=math.inf)
-    world = World(tmp_path, Scenario(course=course))
+    course = RunScript(output_delay=math.inf, log_delay=math.inf, kept_log_delay=math.inf)
+    world = World(tmp_path, Scenario(runs=course))
     assert world.run()
     assert [event.stage for event in world.missing()] == ["download"]
 
@@ -187,7 +194,7 @@ def test_each_list_is_told(tmp_path: Path) -> None:
     """With the number of runs that are still in flight, and of calls so far."""
     world = World(tmp_path, Scenario(creation=0), models=3)
     assert world.run()
-    assert len(world.of(Polled)) == world.calls["runs"]
+    assert len(world.of(Polled)) == world.calls["list_runs"]
     assert [event.pending for event in world.of(Polled)][-1] == 0
     assert max(event.pending for event in world.of(Polled)) == 3
     assert 0 < world.of(Polled)[-1].calls <= world.calls.total()
@@ -198,26 +205,28 @@ def test_each_list_is_told(tmp_path: Path) -> None:
 
 def test_runs_in_the_way_one_after_another(tmp_path: Path) -> None:
     """The time limit is for all of them together."""
-    world = World(tmp_path, Scenario(of_any_version=True), rules=Rules(timeout=100.0))
-    world.kaggle.have_task("t1", "somebody's")
-    world.kaggle.have_run("t1", "m1", Course(running=60.0))
+    world = World(tmp_path, Scenario(one_run_of_any_version=True), rules=Rules(timeout=100.0))
+    world.kaggle.add_task("t1", "somebody's")
+    world.kaggle.add_run("t1", "m1", RunScript(running=60.0))
 
     def another(event: SweepEvent, engine: Engine) -> None:
         """Once the first is seen to have ended."""
         if isinstance(event, Polled) and world.kaggle.now() > 60.0 and len(world.kaggle.runs) == 1:
-            world.kaggle.have_run("t1", "m1", Course(running=math.inf), version=1)
+            world.kaggle.add_run("t1", "m1", RunScript(running=math.inf), version=1)
 
     assert world.run(meanwhile=another, stop_after=1000.0)
-    assert world.calls["schedule"] == 2
+    assert world.calls["schedule_runs"] == 2
     assert [event.stage for event in world.missing()] == ["timeout"]
     assert 100 < world.seconds < 110
 
 
-class Versionless(SimulatedKaggle):
+class Versionless(MortalKaggle):
     """Lists do not say of which version a run is."""
 
-    def _page(self, slug: str, models: Sequence[str], start: int) -> tuple[list[Run], int | None]:
-        runs, more = super()._page(slug, models, start)
+    async def page_of_runs(
+        self, task: str, models: Sequence[str], start: int, size: int | None = None
+    ) -> tuple[list[Run], int | None]:
+        runs, more = await super().page_of_runs(task, models, start, size)
         return [replace(run, task_slug=replace(run.task_slug, version_number=0)) for run in runs], more
 
 
@@ -225,32 +234,32 @@ def test_a_run_of_no_known_version_serves_as_ours(tmp_path: Path) -> None:
     """The server would not take another one."""
     world = World(tmp_path)
     world.kaggle = Versionless(world.kaggle.scenario)
-    world.kaggle.have_task("t1")
+    world.kaggle.add_task("t1")
     del world.texts["t1"]
-    world.kaggle.have_run("t1", "m1", Course(running=50.0))
+    world.kaggle.add_run("t1", "m1", RunScript(running=50.0))
     assert world.run()
     world.check_all_done()
-    assert world.kaggle.ours() == []
+    assert world.kaggle.our_runs() == []
     assert [event.adopted for event in world.of(RunFound)] == [True]
 
 
 def test_the_end_of_a_run_in_the_way_is_seen_while_others_go_on(tmp_path: Path) -> None:
     """What its end is waited for by is lists only, whatever the logs of others tell."""
-    world = World(tmp_path, Scenario(of_any_version=True, course=always(running=500.0)), models=2)
-    world.kaggle.have_task("t1", "somebody's")
-    world.kaggle.have_run("t1", "m1", Course(running=12.0))
+    world = World(tmp_path, Scenario(one_run_of_any_version=True, runs=RunScript(running=500.0)), models=2)
+    world.kaggle.add_task("t1", "somebody's")
+    world.kaggle.add_run("t1", "m1", RunScript(running=12.0))
     assert world.run()
     world.check_all_done()
-    (_, (again, _)) = world.kaggle.asked("schedule")
+    (_, (again, _)) = world.kaggle.calls_to("schedule_runs")
     assert again < 25
 
 
 def test_lists_that_fail_for_good_while_a_model_was_skipped(tmp_path: Path) -> None:
     """Nobody can say what is in its way: it is given up, and the sweep ends."""
-    faults = (Fault("runs", fault(), times=math.inf, since=2.0),)
-    world = World(tmp_path, Scenario(of_any_version=True, faults=faults))
-    world.kaggle.have_task("t1", "somebody's")
-    world.kaggle.have_run("t1", "m1", Course(running=math.inf))
+    faults = (Fault("list_runs", 500, times=math.inf, since=2.0),)
+    world = World(tmp_path, Scenario(one_run_of_any_version=True, faults=faults))
+    world.kaggle.add_task("t1", "somebody's")
+    world.kaggle.add_run("t1", "m1", RunScript(running=math.inf))
     assert world.run(stop_after=5000.0)
     assert world.counts == (0, 0, 1, 0)
     assert world.seconds < 320

@@ -6,9 +6,9 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import anyio
 
@@ -19,17 +19,26 @@ from fanbench.sweeps.events import RunMissing, SweepEnded, SweepEvent
 from fanbench.sweeps.journal import Journal, Records
 from fanbench.sweeps.plan import PlannedTask, SweepPlan
 from fanbench.sweeps.spec import Rules
+from fanbench.testing import ApiCall, Scenario, SimulatedRun, run_in_virtual_time
 from fanbench.wire.messages import RunState
-from tests.sweeps.kaggle import SimulatedKaggle
-from tests.sweeps.life import Killed, MortalRecords
+from tests.sweeps.life import Killed, MortalKaggle, MortalRecords
 from tests.sweeps.records import MemoryRecords
-from tests.sweeps.scenario import Call, Scenario
-from tests.sweeps.served import ServedRun
-from tests.wire.scripted import in_virtual_time
 
 __all__ = ["World", "names"]
 
 E = TypeVar("E", bound=SweepEvent)
+
+#: The calls that an engine may make.
+SWEEP_CALLS: set[ApiCall] = {
+    "create_task",
+    "get_task",
+    "schedule_runs",
+    "list_runs",
+    "logs",
+    "download_output",
+    "task_quota",
+    "proxy_quotas",
+}
 
 
 def names(kind: str, number: int) -> tuple[str, ...]:
@@ -64,7 +73,7 @@ class World:
         durable: bool = False,
     ) -> None:
         self.folder = folder
-        self.kaggle = SimulatedKaggle(scenario)
+        self.kaggle = MortalKaggle(scenario)
         self.records = MemoryRecords()
         self._durable = durable
         self._processes = 0
@@ -90,7 +99,7 @@ class World:
 
     def _planned(self, slug: str) -> PlannedTask:
         there = self.kaggle.tasks.get(slug)
-        seen = there.shown(self.kaggle.now(), self.kaggle.scenario.stale) if there else None
+        seen = there.visible(self.kaggle.now(), self.kaggle.scenario.push_lag) if there else None
         text = self.texts.get(slug)
         file = Path(f"{slug}.py") if text is not None else None
         return PlannedTask(slug, self._identity(slug), seen, file, text)
@@ -110,14 +119,14 @@ class World:
         until: Stage = "collect",
         pause: float = 0.0,
         kill_after: int | None = None,
-        kill_in: tuple[Call, bool] | None = None,
+        kill_in: tuple[ApiCall, bool] | None = None,
         stop_after: float | None = None,
         meanwhile: Callable[[SweepEvent, Engine], None] = lambda event, engine: None,
         backend: str = "trio",
     ) -> bool:
         """One process, `pause` seconds after the last one; whether it came to its end.
 
-        See `SimulatedKaggle.begin` for the kills; after `stop_after` seconds it is cancelled. `meanwhile` gets
+        See `MortalKaggle.begin` for the kills; after `stop_after` seconds it is cancelled. `meanwhile` gets
         each event as it is said, and the engine.
         """
         self._processes += 1
@@ -135,10 +144,13 @@ class World:
                 finally:
                     self.seconds = round(self.kaggle.now() - began, 3)
                     self.calls = self.kaggle.calls - before
+                    assert set(self.calls) <= SWEEP_CALLS, "a sweep must leave all else alone"
 
         self.said, self._finished = [], False
         try:
-            in_virtual_time(process) if backend == "trio" else anyio.run(process, backend=backend)
+            run_in_virtual_time(process, backend="trio") if backend == "trio" else anyio.run(
+                process, backend=backend
+            )
         except BaseException as error:
             if not _is_kill(error):
                 raise
@@ -197,7 +209,7 @@ class World:
 
     def scheduled(self) -> list[tuple[str, ...]]:
         """The models of each schedule call there was."""
-        return [models for _, (_, models) in cast("list[tuple[float, Any]]", self.kaggle.asked("schedule"))]
+        return [models for _, (_, models) in self.kaggle.calls_to("schedule_runs")]
 
     def missing(self) -> list[RunMissing]:
         return self.of(RunMissing)
@@ -217,7 +229,7 @@ class World:
     def attempts(self, *phases: Phase) -> list[Attempt]:
         return [one for one in self.records.attempts() if not phases or one.phase in phases]
 
-    def folder_of(self, run: ServedRun) -> Path:
+    def folder_of(self, run: SimulatedRun) -> Path:
         return self.folder / run.task / str(run.version) / run.model / str(run.id)
 
     def edit(self, task: str) -> None:
@@ -226,7 +238,7 @@ class World:
 
     def serve(self, **changes: Any) -> None:
         """From here on the server behaves otherwise."""
-        self.kaggle.behave(replace(self.kaggle.scenario, **changes))
+        self.kaggle.change(**changes)
 
     # --- What must hold ---
 
@@ -239,7 +251,7 @@ class World:
         assert not [run_id for run_id, times in used.items() if times > 1], "a run in two attempts"
         for task_slug in self.tasks:
             for model in self.models:
-                mine = self.kaggle.ours(task_slug, model)
+                mine = self.kaggle.our_runs(task_slug, model)
                 unknown = Counter(run.version for run in mine if run.id not in used)
                 sought = Counter(
                     one.version
@@ -262,7 +274,7 @@ class World:
             version = self.kaggle.tasks[run.task].versions[run.version - 1]
             assert one.identity in (content_identity(version.text, ()), version_identity(version.number))
             if one.phase == Phase.ENDED:
-                assert one.state == run.course.end
+                assert one.state == run.script.end
             # What the user deletes of an older content is not fetched again.
             kept = one.identity == self._identity(one.planned_run.task) or self.folder_of(run).exists()
             if one.output is not None and kept:
@@ -270,7 +282,7 @@ class World:
             if one.log is not None and kept:
                 self.check_log(run)
 
-    def check_output(self, run: ServedRun) -> None:
+    def check_output(self, run: SimulatedRun) -> None:
         folder = self.folder_of(run)
         files = {
             str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()
@@ -278,7 +290,7 @@ class World:
         files.pop("run.log", None)
         assert files == run.output(self.rules.include_source)
 
-    def check_log(self, run: ServedRun) -> None:
+    def check_log(self, run: SimulatedRun) -> None:
         assert (self.folder_of(run) / "run.log").read_bytes() == run.log.encode()
 
     def check_disk(self) -> None:
@@ -313,13 +325,13 @@ class World:
         newest = [f"{slug}/{len(task.versions)}" for slug, task in self.kaggle.tasks.items()]
         on_disk = {path.name for version in newest for path in self.folder.glob(f"{version}/*/*")}
         assert on_disk == set(map(str, used))
-        mine = {run.id for run in self.kaggle.ours() if self._is_newest(run)}
+        mine = {run.id for run in self.kaggle.our_runs() if self._is_newest(run)}
         assert mine <= used, f"runs too many: {mine - used}"
         for task in self.tasks:
             for model in self.models:
                 self._check_unit_counts(task, model, done)
 
-    def _is_newest(self, run: ServedRun) -> bool:
+    def _is_newest(self, run: SimulatedRun) -> bool:
         return run.version == len(self.kaggle.tasks[run.task].versions)
 
     def _check_unit_counts(self, task: str, model: str, done: Sequence[Attempt]) -> None:

@@ -53,6 +53,7 @@ class Fault:
     first: int = 1
     times: float = 1
     took_effect: bool = False
+    message: str = "A simulated fault."
     since: float = 0.0
     until: float = math.inf
 
@@ -62,7 +63,7 @@ class Fault:
             return connection_lost()
         if self.status < 400:
             return BadAnswer("The simulated answer is not JSON.", call=self.call, status=self.status)
-        return error_for_status(self.call, self.status, "A simulated fault.", self.retry_after)
+        return error_for_status(self.call, self.status, self.message, self.retry_after)
 
 
 def connection_lost() -> ConnectionFailed:
