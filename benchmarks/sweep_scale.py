@@ -29,7 +29,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pretend_kaggle import HERE, Spent, counts, ours
+from pretend_kaggle import Spent, counts, ours
 from pretend_sweeps import model_name, pretend_sweeps
 from sweep import check, write_tasks
 
@@ -108,7 +108,6 @@ def simulated(runs: int, folder: Path | None) -> dict[str, Any]:
 
 
 def simulate_here(runs: int, folder: Path | None) -> dict[str, Any]:
-    sys.path.insert(0, str(HERE.parent))
     import anyio
     from trio.testing import MockClock
 
@@ -131,25 +130,24 @@ def _most_memory() -> float:
 async def _sweep(runs: int, folder: Path, journal: Any) -> tuple[float, Counter[str], int]:
     """Return the seconds on the virtual clock and the numbers of calls and events."""
     import anyio
-    from tests.sweeps.kaggle import SimulatedKaggle
-    from tests.sweeps.scenario import Scenario
 
     from fanbench.sweeps.artifacts import contents_of
     from fanbench.sweeps.engine import Engine
     from fanbench.sweeps.events import SweepEnded
+    from fanbench.testing import RunScript, Scenario, SimulatedKaggle
     from fanbench.wire.downloads import Downloaded
 
     class Lean(SimulatedKaggle):
         """Write an output of one small file directly to its final place."""
 
         async def download_output(self, run_id: int, target: Path, **_: Any) -> Any:
-            await self._call("download", run_id, lambda: self._run_with_output(run_id))
+            await self.open_output(run_id)
             target.mkdir(parents=True)  # noqa: ASYNC240 (virtual time is paused meanwhile)
             (target / "answers.bin").write_bytes(b"the output")
             return Downloaded.of(target, contents_of(target))
 
-    kaggle = Lean(Scenario(latency=0.1, page=100), remember=False)
-    kaggle.begin()
+    script = RunScript(output={"answers.bin": b"the output"})
+    kaggle = Lean(Scenario(latency=0.1, page_size=100, runs=script), keep_history=False)
     seen: Counter[type[SweepEvent]] = Counter()
     last: list[SweepEvent] = []
 
