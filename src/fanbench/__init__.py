@@ -39,9 +39,9 @@ if (
     from fanbench.sweeps.plan import SweepPlan as SweepPlan
     from fanbench.sweeps.report import RunRow as RunRow
     from fanbench.sweeps.report import SweepReport as SweepReport
-    from fanbench.sweeps.run_sweep import plan_sweep as plan_sweep
-    from fanbench.sweeps.run_sweep import sweep as sweep
     from fanbench.sweeps.sweep import Sweep as Sweep
+    from fanbench.sweeps.sweep import plan_sweep as plan_sweep
+    from fanbench.sweeps.sweep import sweep as sweep
     from fanbench.wire.messages import BenchmarkModel as BenchmarkModel
     from fanbench.wire.messages import CreationState as CreationState
     from fanbench.wire.messages import LogEntry as LogEntry
@@ -59,8 +59,7 @@ _NAMES = {
     "fanbench.sweeps.events": "SweepEvent",
     "fanbench.sweeps.plan": "SweepPlan",
     "fanbench.sweeps.report": "RunRow SweepReport",
-    "fanbench.sweeps.run_sweep": "plan_sweep sweep",
-    "fanbench.sweeps.sweep": "Sweep",
+    "fanbench.sweeps.sweep": "Sweep plan_sweep sweep",
     "fanbench.wire.messages": "BenchmarkModel CreationState LogEntry Run RunState Task",
 }
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names.split()}

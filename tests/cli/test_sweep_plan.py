@@ -88,7 +88,7 @@ def test_nobody_to_ask(cli: Cli, server: FakeServer, files: list[Path]) -> None:
         (["first.py", "-m", "a", "b"], 2, "Repeat the flag: -m a -m b"),
         (["first.py", "-m", "a", "--all-models"], 2, "-m and --all-models cannot be used together"),
         (["first.py"], 2, "No model is given"),
-        ([], 2, "No task is given, and results has no sweep that could go on."),
+        ([], 2, "No task is given, and results has no sweep to continue."),
         (["-m", "a", "-d", "o/d"], 2, "-d/--dataset is for tasks that are named"),
         (["first.py", "-m", "aa"], 2, "aa"),
         (["first.py", "-m", "a", "-d", "odd"], 2, "'odd' is not a dataset"),

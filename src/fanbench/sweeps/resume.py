@@ -1,24 +1,23 @@
-"""What the journal keeps of a plan: to go on with it, and to refuse another one in its folder."""
+"""What the journal keeps of a plan: to continue it, and to refuse another one in its folder."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Self
 
 import msgspec
 
 from fanbench.errors import JournalError, SweepError, UsageError
 from fanbench.sweeps.journal import Journal
-from fanbench.sweeps.plan import PlannedTask, SweepPlan
+from fanbench.sweeps.plan import SweepPlan
 from fanbench.sweeps.spec import SweepSpec, TaskChoice, merge, to_json, to_path
 
-__all__ = ["Saved", "refuse_other_sweep", "resumed", "same_sweep", "saved_text", "spec_of"]
+__all__ = ["Saved", "read_saved", "refuse_other_sweep", "resumed", "saved_text", "spec_of"]
 
 
 class Saved(msgspec.Struct, frozen=True, kw_only=True):
-    """The sweep of a folder. `spec` makes the same plan again; `None` if its notebooks came from no files."""
+    """The sweep of a folder. `spec` makes the same plan again; None if its notebooks did not come from files."""
 
     endpoint: str
     tasks: tuple[str, ...]
@@ -26,60 +25,51 @@ class Saved(msgspec.Struct, frozen=True, kw_only=True):
     repeats: int
     spec: SweepSpec | None = None
 
-    @classmethod
-    def of(cls, plan: SweepPlan, endpoint: str) -> Self:
-        tasks = tuple(task.slug for task in plan.tasks)
-        return cls(
-            endpoint=endpoint, tasks=tasks, models=plan.models, repeats=plan.repeats, spec=spec_of(plan)
-        )
 
-    @classmethod
-    def from_text(cls, text: str) -> Self:
-        """What `saved_text` made.
-
-        Raises:
-            JournalError: something else did.
-        """
-        try:
-            return msgspec.json.decode(text, type=cls, dec_hook=to_path)
-        except msgspec.MsgspecError as error:
-            raise JournalError(f"The journal's sweep cannot be read: {error}", hint=_FRESH) from None
-
-
-_FRESH = "--fresh starts anew, and keeps the old folder aside; -o names another folder."
+_FRESH = "--fresh starts again and keeps the old folder aside; -o names another folder."
 
 
 def spec_of(plan: SweepPlan) -> SweepSpec | None:
-    """A spec for exactly this plan, every task and model by its name: patterns might match more another day."""
-    tasks = [_choice(task) for task in plan.tasks]
-    known = tuple(task for task in tasks if task is not None)
-    if len(known) != len(tasks):
-        return None
+    """Return a spec for exactly this plan, every task and model by its name: patterns might match more later."""
+    tasks = []
+    for task in plan.tasks:
+        if task.file is not None:
+            tasks.append(TaskChoice(file=task.file, name=task.slug, datasets=task.datasets))
+        elif task.notebook is None:
+            tasks.append(TaskChoice(slug=task.slug))
+        else:
+            return None
     rules = {name: getattr(plan.rules, name) for name in plan.rules.__struct_fields__}
-    return SweepSpec(tasks=known, models=plan.models, repeats=plan.repeats, output=plan.output, **rules)
-
-
-def _choice(task: PlannedTask) -> TaskChoice | None:
-    if task.file is not None:
-        return TaskChoice(file=task.file, name=task.slug, datasets=task.datasets)
-    return TaskChoice(slug=task.slug) if task.notebook is None else None
+    return SweepSpec(
+        tasks=tuple(tasks), models=plan.models, repeats=plan.repeats, output=plan.output, **rules
+    )
 
 
 def saved_text(plan: SweepPlan, endpoint: str) -> str:
-    """`Saved` as JSON, with absolute paths.
+    """Return the `Saved` of a plan as JSON, with absolute paths.
 
     Raises:
-        UsageError: a path is not Unicode.
+        UsageError: A path is not Unicode.
     """
-    return to_json(Saved.of(plan, endpoint))
+    tasks = tuple(task.slug for task in plan.tasks)
+    return to_json(
+        Saved(endpoint=endpoint, tasks=tasks, models=plan.models, repeats=plan.repeats, spec=spec_of(plan))
+    )
+
+
+def read_saved(text: str) -> Saved:
+    try:
+        return msgspec.json.decode(text, type=Saved, dec_hook=to_path)
+    except msgspec.MsgspecError as error:
+        raise JournalError(f"The sweep in the journal cannot be read: {error}", hint=_FRESH) from None
 
 
 def resumed(root: Path) -> SweepSpec:
-    """The sweep that the folder `root` holds, to go on with in that folder, wherever it was when it began.
+    """Return the sweep that the folder `root` holds, to continue it there, wherever the folder was at first.
 
     Raises:
-        UsageError: there is none, or none that can be made again.
-        JournalError: its journal cannot be read.
+        UsageError: There is no sweep, or none that can be planned again.
+        JournalError: The journal cannot be read.
     """
     journal, text = Journal.read(root), None
     if journal is not None:
@@ -87,59 +77,50 @@ def resumed(root: Path) -> SweepSpec:
             text = journal.saved_spec()
     if text is None:
         raise UsageError(
-            f"No task is given, and {root} has no sweep that could go on.",
-            hint="Name task files, patterns such as 'tasks/*.py', or tasks of the server.",
+            f"No task is given, and {root} has no sweep to continue.",
+            hint="Name task files, patterns such as 'tasks/*.py', or tasks on the server.",
         )
-    spec = Saved.from_text(text).spec
+    spec = read_saved(text).spec
     if spec is None:
-        raise UsageError(f"The sweep in {root} was begun by a program, and goes on from there only.")
+        raise UsageError(f"The sweep in {root} was started by a Python program, which must continue it.")
     return merge(spec, output=root)
 
 
-def refuse_other_sweep(saved: str, plan: SweepPlan, endpoint: str) -> None:
-    """
+def refuse_other_sweep(text: str, plan: SweepPlan, endpoint: str) -> None:
+    """Raise unless `plan` continues the folder's sweep, which is `text` as JSON.
+
+    A plan continues a sweep on the same server if it has all tasks, models and repeats of the sweep; with more, it
+    extends it. Limits and policies may differ, and so may the content of the tasks.
+
     Raises:
-        SweepError: `saved`, the folder's sweep as JSON, is another one (see `same_sweep`).
-        JournalError: it is nothing that can be read.
+        SweepError: The folder has another sweep.
+        JournalError: `text` cannot be read.
     """
-    error = same_sweep(Saved.from_text(saved), plan, endpoint)
-    if error is not None:
-        raise error
-
-
-def same_sweep(saved: Saved, plan: SweepPlan, endpoint: str) -> SweepError | None:
-    """Why `plan` does not go on with the folder's sweep; `None` if it does.
-
-    It does if it is for the same server and has all tasks, models and repeats that the folder's has: with
-    more, it extends that. Limits and policies may differ, and so may the content of the tasks.
-    """
+    saved = read_saved(text)
     if saved.endpoint != endpoint:
-        return SweepError(
-            f"{plan.output} holds another sweep: it runs on {saved.endpoint}, and this one on {endpoint}.",
-            hint=f"That one goes on with its server: --endpoint {saved.endpoint}. If it was a local server, start that "
-            f"on the same port again. {_FRESH}",
+        raise SweepError(
+            f"{plan.output} holds another sweep, which runs on {saved.endpoint}, not on {endpoint}.",
+            hint=f"To continue it, add --endpoint {saved.endpoint} (a local server must be started on the same port "
+            f"again). {_FRESH}",
         )
     differences = [
-        *_lacking("task", saved.tasks, [task.slug for task in plan.tasks]),
-        *_lacking("model", saved.models, plan.models),
-        *(
-            [f"it repeats {saved.repeats} times, and this one {plan.repeats}"]
-            if plan.repeats < saved.repeats
-            else []
-        ),
+        *_missing("task", saved.tasks, [task.slug for task in plan.tasks]),
+        *_missing("model", saved.models, plan.models),
     ]
-    if not differences:
-        return None
-    return SweepError(
-        f"{plan.output} holds another sweep: {'; '.join(differences)}.",
-        hint=f"`fanbench sweep -o {shlex.quote(str(plan.output))}` without tasks goes on with that one. {_FRESH}",
-    )
+    if plan.repeats < saved.repeats:
+        differences.append(f"it repeats {saved.repeats} times, this one {plan.repeats}")
+    if differences:
+        command = f"fanbench sweep -o {shlex.quote(str(plan.output))}"
+        raise SweepError(
+            f"{plan.output} holds another sweep: {'; '.join(differences)}.",
+            hint=f"`{command}` without tasks continues that one. {_FRESH}",
+        )
 
 
 _NAMED = 5
 
 
-def _lacking(what: str, saved: Iterable[str], planned: Iterable[str]) -> list[str]:
+def _missing(what: str, saved: Iterable[str], planned: Iterable[str]) -> list[str]:
     there = set(planned)
     gone = [name for name in saved if name not in there]
     if not gone:

@@ -1,12 +1,15 @@
-"""A sweep from Python: `async with Sweep(client, plan) as sweep: async for event in sweep: …`."""
+"""Sweeps from Python: `sweep` and `plan_sweep` in one call each, and `Sweep` with its events as they come."""
 
 from __future__ import annotations
 
+import os
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from functools import partial
+from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypedDict, Unpack
 
 import anyio
 import anyio.to_thread
@@ -17,33 +20,149 @@ from fanbench.errors import FanbenchError
 from fanbench.operations.api import Api
 from fanbench.sweeps.artifacts import clear_parts
 from fanbench.sweeps.engine import Engine, Stage
-from fanbench.sweeps.events import DrainReason, LimitChanged, SweepEvent
-from fanbench.sweeps.folder import FolderLock
+from fanbench.sweeps.events import DrainReason, Emit, LimitChanged, SweepEvent
+from fanbench.sweeps.folder import FolderLock, set_aside
 from fanbench.sweeps.journal import Journal
-from fanbench.sweeps.plan import SweepPlan
-from fanbench.sweeps.report import SweepReport, build_report
-from fanbench.sweeps.resume import refuse_other_sweep, saved_text
+from fanbench.sweeps.plan import SweepPlan, make_plan
+from fanbench.sweeps.report import SweepReport, build_report, write_summary
+from fanbench.sweeps.resume import refuse_other_sweep, resumed, saved_text
+from fanbench.sweeps.spec import DEFAULT_OUTPUT, SweepSpec, classify, merge
+from fanbench.sweeps.state import SweepState
+from fanbench.sweeps.sweep_file import read_sweep_file
 
 if TYPE_CHECKING:
     from fanbench.wire.transport import Limits
 
-__all__ = ["Sweep", "report_of"]
+__all__ = ["Sweep", "SweepOptions", "plan_sweep", "report_of", "sweep"]
 
-# Events that may wait for whoever reads them; beyond, the readers of logs wait in turn.
-ROOM = 10_000
+AnyPath = str | os.PathLike[str]
+
+
+# --- In one call --------------------------------------------------------------------------------------------
+
+
+class SweepOptions(TypedDict, total=False):
+    """The options of a sweep besides tasks and models; each means what the flag of its name means.
+
+    Times are in seconds, `max_cost` in US dollars; `max_failures` is a number or a percentage (`"10%"`).
+    """
+
+    all_models: bool
+    datasets: Sequence[str]
+    repeats: int
+    output: AnyPath
+    include_source: bool
+    streams: int
+    downloads: int
+    max_cost: float
+    timeout: float
+    deadline: float
+    poll_interval: float
+    retry_errored: int
+    max_failures: int | str
+
+
+async def plan_sweep(
+    client: Api,
+    tasks: AnyPath | Sequence[AnyPath] = (),
+    models: str | Sequence[str] = (),
+    **options: Unpack[SweepOptions],
+) -> SweepPlan:
+    """Return the plan of a sweep: its task files read, checked and converted, its models by their names.
+
+    `tasks` are files, patterns (`"tasks/*.py"`), slugs of existing tasks, and at most one sweep file
+    (`"sweep.toml"`), which everything else that is given overrides. Without tasks, the plan is that of the sweep
+    in `output` (default: `results`). `models` are names or patterns. Nothing is changed, here or on the server.
+
+    Raises:
+        UsageError: There is no task or no model, a model is unknown, a number is out of its range, or the sweep
+            file has an error.
+        TaskFileError: A file cannot be read, or has an error that a push would refuse.
+        NotFound: A task that is named by its slug is not on the server.
+    """
+    # A string is one name, not the sequence of its letters.
+    task_list = [tasks] if isinstance(tasks, str | os.PathLike) else list(tasks)
+    model_list = [models] if isinstance(models, str) else list(models)
+    spec = await anyio.to_thread.run_sync(partial(_make_spec, task_list, model_list, options))
+    return await make_plan(client, spec)
+
+
+def _make_spec(tasks: Sequence[AnyPath], models: Sequence[str], options: SweepOptions) -> SweepSpec:
+    words = classify([Path(task) if isinstance(task, os.PathLike) else task for task in tasks])
+    base = read_sweep_file(words.sweep_file) if words.sweep_file else None
+    if not tasks:
+        base = resumed(Path(options.get("output", DEFAULT_OUTPUT)))
+    given = dict(options)
+    if "max_failures" in given:
+        given["max_failures"] = str(given["max_failures"])
+    return merge(base, tasks=words.tasks, models=models, **given)
+
+
+async def sweep(
+    tasks: AnyPath | Sequence[AnyPath] = (),
+    models: str | Sequence[str] = (),
+    *,
+    client: Client | None = None,
+    on_event: Emit | None = None,
+    fresh: bool = False,
+    **options: Unpack[SweepOptions],
+) -> SweepReport:
+    """Run every task on every model, download the results to `output`, and return the report.
+
+    Takes what `plan_sweep` takes. It can be cancelled or killed at any instant: the same call continues, with
+    nothing pushed, scheduled or downloaded twice. `fresh` starts again, and keeps an earlier sweep aside. Runs
+    that errored or are missing raise no error; see `report.ok`. `on_event` receives each event in the event loop,
+    and must not block it. Without `client`, one is created for this call, with the endpoint and credentials that
+    the command line would use. `summary.json` and `summary.csv` are written, too.
+
+    Raises:
+        SweepError: The folder holds another sweep, or another process sweeps into it, or its journal is damaged.
+        FanbenchError: The sweep as a whole failed, such as with `Unauthorized`; see also `plan_sweep`.
+    """
+    async with AsyncExitStack() as stack:
+        if client is None:
+            client = await stack.enter_async_context(Client())
+        plan = await plan_sweep(client, tasks, models, **options)
+        if fresh:
+            await anyio.to_thread.run_sync(set_aside, plan.output)
+        state = SweepState()
+        async with Sweep(client, plan) as running:
+            async for event in running:
+                state.absorb(event)
+                if on_event is not None:
+                    on_event(event)
+            report = (await running.report()).after(state)
+    await anyio.to_thread.run_sync(write_summary, report)
+    return report
+
+
+def report_of(plan: SweepPlan) -> SweepReport:
+    """Return the results of `plan` as they are on disk.
+
+    Raises:
+        JournalError: The journal cannot be read.
+    """
+    journal = Journal.read(plan.output)
+    if journal is None:
+        return build_report(plan, None)
+    with journal:
+        return build_report(plan, journal)
+
+
+# --- With its events ----------------------------------------------------------------------------------------
 
 
 class Sweep:
-    """A plan being carried out, as an async iterator of its events.
+    """A plan being carried out: `async with Sweep(client, plan) as sweep: async for event in sweep: ...`
 
-    Entering takes the output folder (nobody else can sweep into it meanwhile) and begins; leaving early stops
-    at once, and loses nothing: the same plan goes on where it was. `report` has the results, during and after.
-    Iterating ends after `SweepEnded`, and raises what ended the sweep as a whole, such as `Unauthorized`.
+    Entering locks the output folder and begins. Leaving early stops at once and loses nothing: the same plan
+    continues where it was. `report` has the results, during and after. Iterating ends after `SweepEnded`, and
+    raises what ended the sweep as a whole, such as `Unauthorized`.
 
     Raises:
-        SweepLocked: on entering: another process sweeps into the folder.
-        JournalError: on entering: the folder's journal is damaged, newer than this program, or cannot be written.
-        SweepError: on entering: the folder holds another sweep.
+        SweepLocked: On entering: another process sweeps into the folder.
+        JournalError: On entering: the folder's journal is damaged, newer than this program, or cannot be written.
+        SweepError: On entering: the folder holds another sweep.
     """
 
     def __init__(self, client: Api, plan: SweepPlan, *, until: Stage = "collect") -> None:
@@ -57,9 +176,18 @@ class Sweep:
         self._error: FanbenchError | None = None
 
     async def __aenter__(self) -> Self:
+        limit = self._limits.adaptive if self._limits else None
         async with AsyncExitStack() as stack:
-            journal = await stack.enter_async_context(_folder(self._client, self.plan))
-            self._engine = self._made(journal)
+            journal = await stack.enter_async_context(_open_folder(self._client, self.plan))
+            self._engine = Engine(
+                self._client,
+                self.plan,
+                journal,
+                self._mailbox.put,
+                until=self._until,
+                calls=(lambda: limit.begun) if limit else (lambda: 0),
+                room=self._mailbox.room,
+            )
             stack.enter_context(unwrap_single_error())
             group = await stack.enter_async_context(anyio.create_task_group())
             stack.callback(group.cancel_scope.cancel)
@@ -67,21 +195,9 @@ class Sweep:
             self._stack = stack.pop_all()
         return self
 
-    def _made(self, journal: Journal) -> Engine:
-        limit = self._limits.adaptive if self._limits else None
-        return Engine(
-            self._client,
-            self.plan,
-            journal,
-            self._mailbox.put,
-            until=self._until,
-            calls=(lambda: limit.begun) if limit else (lambda: 0),
-            room=self._mailbox.room,
-        )
-
     async def _run(self, engine: Engine) -> None:
         try:
-            with _limits_of(self._limits, self.plan, self._mailbox.put):
+            with _raised_limits(self._limits, self.plan, self._mailbox.put):
                 await engine.run()
         except FanbenchError as error:
             self._error = error
@@ -106,39 +222,23 @@ class Sweep:
         raise StopAsyncIteration
 
     def drain(self, reason: DrainReason = DrainReason.INTERRUPTED, detail: str = "") -> None:
-        """From here on nothing is pushed or scheduled; what is in flight is followed to its end."""
+        """Push and schedule nothing more; runs in flight are followed to their end."""
         if self._engine is not None:
             self._engine.drain(reason, detail)
 
     @property
     def stopped(self) -> DrainReason | None:
-        """Why less than the plan was scheduled, if so."""
+        """The reason why less than the plan was scheduled, if so."""
         return self._engine.stopped if self._engine is not None else None
 
     async def report(self) -> SweepReport:
-        """The results as they are on disk now; also after the end."""
+        """Return the results as they are on disk now; also after the end."""
         return await anyio.to_thread.run_sync(report_of, self.plan)
 
 
-def report_of(plan: SweepPlan) -> SweepReport:
-    """The results of `plan` as they are on disk.
-
-    Raises:
-        JournalError: the journal cannot be read.
-    """
-    journal = Journal.read(plan.output)
-    if journal is None:
-        return build_report(plan, None)
-    with journal:
-        return build_report(plan, journal)
-
-
-# --- The folder ---------------------------------------------------------------------------------------------
-
-
 @asynccontextmanager
-async def _folder(client: Api, plan: SweepPlan) -> AsyncGenerator[Journal, None]:
-    """The output folder, taken, and its journal, which is one of this sweep."""
+async def _open_folder(client: Api, plan: SweepPlan) -> AsyncGenerator[Journal, None]:
+    """Lock the output folder and yield its journal, which belongs to this sweep."""
     with FolderLock(plan.output), Journal.open(plan.output) as journal:
         saved = journal.saved_spec()
         if saved is not None:
@@ -149,8 +249,10 @@ async def _folder(client: Api, plan: SweepPlan) -> AsyncGenerator[Journal, None]
 
 
 @contextmanager
-def _limits_of(limits: Limits | None, plan: SweepPlan, emit: Callable[[SweepEvent], None]) -> Iterator[None]:
-    """The client's limits let through what the plan allows, and say when they change."""
+def _raised_limits(
+    limits: Limits | None, plan: SweepPlan, emit: Callable[[SweepEvent], None]
+) -> Iterator[None]:
+    """Let the client read as many streams as the plan allows, and emit an event when its limit of calls changes."""
     if limits is None:
         yield
         return
@@ -159,13 +261,14 @@ def _limits_of(limits: Limits | None, plan: SweepPlan, emit: Callable[[SweepEven
         yield
 
 
-# --- Events on their way ------------------------------------------------------------------------------------
+# The number of unread events from which on the readers of logs wait.
+ROOM = 10_000
 
 
 class _Mailbox:
-    """Events from the engine, which does not wait, to a reader, who may be slow.
+    """Passes events from the engine, which does not wait, to a reader, which may be slow.
 
-    Readers of logs, who make nearly all events, wait in `room` while too many are unread.
+    The readers of logs, which produce nearly all events, wait in `room` while too many are unread.
     """
 
     def __init__(self) -> None:
@@ -183,7 +286,7 @@ class _Mailbox:
         self._news.set()
 
     async def get(self) -> SweepEvent | None:
-        """The next one; `None` once all are read and no more can come."""
+        """Return the next event, or None once all are read and no more can come."""
         while not self._events:
             if self._closed:
                 return None

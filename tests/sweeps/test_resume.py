@@ -1,4 +1,4 @@
-"""What a folder keeps of its sweep: another one is refused, and the same one can be made again."""
+"""A folder keeps its sweep: another one is refused, and the same one can be planned again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fanbench.errors import JournalError, SweepError
 from fanbench.sweeps.attempts import version_identity
 from fanbench.sweeps.journal import Journal
 from fanbench.sweeps.plan import PlannedTask, SweepPlan
-from fanbench.sweeps.resume import Saved, refuse_other_sweep, resumed, same_sweep, saved_text, spec_of
+from fanbench.sweeps.resume import read_saved, refuse_other_sweep, resumed, saved_text, spec_of
 from fanbench.sweeps.spec import MaxFailures, Rules, SweepSpec, TaskChoice
 from tests.operations.fake import model
 from tests.sweeps.test_plan import client, file, plan
@@ -34,56 +34,64 @@ def planned(
     return SweepPlan(made, tuple(models), Path("out"), repeats, **more)
 
 
+def refusal(saved: str, plan: SweepPlan, endpoint: str) -> SweepError | None:
+    try:
+        refuse_other_sweep(saved, plan, endpoint)
+    except SweepError as error:
+        return error
+    return None
+
+
 @pytest.mark.parametrize(
-    ("later", "endpoint", "told"),
+    ("later", "endpoint", "message"),
     [
         (planned(), URL, None),
         (planned(tasks=["c", "a", "b"], models=["b", "c", "a"]), URL, None),
         (planned(tasks=[*NAMES, "d"], models=["d", *NAMES], repeats=3), URL, None),
         (planned(rules=Rules(timeout=5)), URL, None),
-        (planned(), "http://two", "it runs on http://one, and this one on http://two"),
+        (planned(), "http://two", "runs on http://one, not on http://two"),
         (planned(tasks="ac"), URL, "this one lacks its task b"),
         (planned(tasks="ad"), URL, "this one lacks its tasks b, c"),
         (planned(models="ab"), URL, "this one lacks its model c"),
-        (planned(repeats=1), URL, "it repeats 2 times, and this one 1"),
+        (planned(repeats=1), URL, "it repeats 2 times, this one 1"),
         (planned(tasks="ab", models="ab"), URL, "lacks its task c; this one lacks its model c"),
     ],
 )
-def test_what_makes_another_sweep(later: SweepPlan, endpoint: str, told: str | None) -> None:
-    """Less than the folder has, or another server; more extends it, and order is no matter."""
-    error = same_sweep(Saved.of(planned(), URL), later, endpoint)
-    assert (error is None) == (told is None)
-    if error is not None and told is not None:
-        assert told in error.message
+def test_what_makes_another_sweep(later: SweepPlan, endpoint: str, message: str | None) -> None:
+    """A plan with less than the folder has, or for another server, is refused; more extends it, in any order."""
+    error = refusal(saved_text(planned(), URL), later, endpoint)
+    assert (error is None) == (message is None)
+    if error is not None and message is not None:
+        assert message in error.message
         assert "--fresh" in str(error.hint)
-        goes_on = "fanbench sweep -o out" if endpoint == URL else f"--endpoint {URL}"
-        assert goes_on in str(error.hint)
+        command = "fanbench sweep -o out" if endpoint == URL else f"--endpoint {URL}"
+        assert command in str(error.hint)
 
 
 @settings(deadline=None)
 @given(
     *[st.lists(st.sampled_from(NAMES), unique=True) for _ in range(4)], st.integers(1, 3), st.integers(1, 3)
 )
-def test_a_sweep_goes_on_only_with_all_that_it_had(
+def test_a_plan_continues_a_sweep_only_with_all_of_its_runs(
     tasks: list[str], more: list[str], models: list[str], others: list[str], repeats: int, again: int
 ) -> None:
-    """For every pair of plans: every run of the earlier one is one of the later one."""
+    """For every pair of plans, the later one must contain every run of the earlier one."""
     earlier, later = planned(tasks, models, repeats), planned(more, others, again)
-    same = same_sweep(Saved.of(earlier, URL), later, URL) is None
+    same = refusal(saved_text(earlier, URL), later, URL) is None
     assert same == (set(tasks) <= set(more) and set(models) <= set(others) and repeats <= again)
 
 
 def test_a_folder_with_a_space_in_its_name() -> None:
-    """The command that goes on can be typed as it stands."""
+    """The command in the hint can be typed as it is."""
     later = SweepPlan((), (), Path("my results"))
-    error = same_sweep(Saved.of(planned(), URL), later, URL)
+    error = refusal(saved_text(planned(), URL), later, URL)
     assert error is not None
     assert "fanbench sweep -o 'my results'" in str(error.hint)
 
 
 def test_many_that_are_missing_are_counted() -> None:
-    """A screen full of names helps nobody."""
-    error = same_sweep(Saved.of(planned(tasks=[f"t{at}" for at in range(20)]), URL), planned(tasks=[]), URL)
+    """Only the first five missing names are listed."""
+    error = refusal(saved_text(planned(tasks=[f"t{at}" for at in range(20)]), URL), planned(tasks=[]), URL)
     assert error is not None
     assert "t0, t1, t2, t3, t4 and 15 more" in error.message
 
@@ -91,7 +99,7 @@ def test_many_that_are_missing_are_counted() -> None:
 async def test_what_is_saved_makes_the_same_plan_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In any folder, whatever models and tasks have come since that the patterns would match."""
+    """The plan is the same in any folder, even if the patterns would match more models by now."""
     monkeypatch.chdir(tmp_path)
     file(tmp_path, "a", "b")
     rules = {"retry_errored": 1, "max_failures": MaxFailures(5, percent=True), "include_source": True}
@@ -99,7 +107,7 @@ async def test_what_is_saved_makes_the_same_plan_again(
     wanted = SweepSpec(tasks=choices, models=("gemini-*",), repeats=2, timeout=5.0, **rules)  # type: ignore[arg-type]
     server = client("x")
     first = await plan(server, wanted)
-    saved = Saved.from_text(saved_text(first, URL))
+    saved = read_saved(saved_text(first, URL))
     assert saved.spec is not None
     server.models.append(model("gemini-c"))
     (tmp_path / "elsewhere").mkdir()
@@ -110,8 +118,8 @@ async def test_what_is_saved_makes_the_same_plan_again(
     assert (second.rules, second.output) == (first.rules, tmp_path / "results")
 
 
-def test_the_sweep_of_a_folder_goes_on_in_it(tmp_path: Path) -> None:
-    """Even if the folder was moved; its limits stay until others are given."""
+def test_a_moved_folder_continues_in_its_new_place(tmp_path: Path) -> None:
+    """The sweep continues in the folder where it is now, with its own limits until others are given."""
     with Journal.open(tmp_path) as journal:
         rules = Rules(timeout=5, streams=3, downloads=4, poll_interval=6, retry_errored=2)
         journal.save_spec(saved_text(planned(rules=rules), URL))
@@ -129,8 +137,8 @@ def test_the_sweep_of_a_folder_goes_on_in_it(tmp_path: Path) -> None:
     )
 
 
-def test_a_folder_without_a_sweep_has_none_to_go_on_with(tmp_path: Path) -> None:
-    """Whether it is there or not; and one of notebooks alone cannot be made again."""
+def test_a_folder_without_a_sweep_cannot_be_continued(tmp_path: Path) -> None:
+    """A missing folder, an empty one, and a sweep of notebooks without files are refused."""
     for folder in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(UsageError, match="No task is given"):
             resumed(folder)
@@ -138,16 +146,16 @@ def test_a_folder_without_a_sweep_has_none_to_go_on_with(tmp_path: Path) -> None
         journal.save_spec(
             saved_text(SweepPlan((PlannedTask("a", "i", None, notebook="{}"),), ("m",), tmp_path), URL)
         )
-    with pytest.raises(UsageError, match="begun by a program"):
+    with pytest.raises(UsageError, match="started by a Python program"):
         resumed(tmp_path)
 
 
-def test_a_plan_of_notebooks_that_came_from_no_file_cannot_be_made_again() -> None:
-    """But it is compared as any other."""
+def test_a_plan_of_notebooks_without_files_cannot_be_planned_again() -> None:
+    """It has no spec, but is compared like any other."""
     made = SweepPlan((PlannedTask("a", "i", None, notebook="{}"),), ("m",), Path("out"))
     assert spec_of(made) is None
     saved = saved_text(made, URL)
-    assert Saved.from_text(saved).spec is None
+    assert read_saved(saved).spec is None
     refuse_other_sweep(saved, made, URL)
     with pytest.raises(SweepError, match="another sweep"):
         refuse_other_sweep(saved, made, "http://two")
@@ -157,6 +165,6 @@ def test_a_plan_of_notebooks_that_came_from_no_file_cannot_be_made_again() -> No
     "text", ["", "{}", "[1]", '{"endpoint": 1}', msgspec.json.encode(SweepSpec()).decode()]
 )
 def test_a_saved_sweep_that_cannot_be_read_is_an_error(text: str) -> None:
-    """Never "no sweep yet"."""
+    """It is never taken for a folder without a sweep."""
     with pytest.raises(JournalError, match="cannot be read"):
         refuse_other_sweep(text, planned(), URL)
