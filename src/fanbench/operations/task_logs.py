@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -252,8 +253,8 @@ class _Recording:
                     async for entry in entries:
                         await self._buffer.write(entry.data)
                         counter.feed(entry.data)
-                        if anyio.current_time() - reported_at >= _PROGRESS_INTERVAL:
-                            reported_at = anyio.current_time()
+                        if (now := time.monotonic()) - reported_at >= _PROGRESS_INTERVAL:
+                            reported_at = now
                             report(LogRead(run, counter.lines))
             except FanbenchError as error:
                 self._error = error

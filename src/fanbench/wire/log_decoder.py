@@ -1,4 +1,4 @@
-"""Log entries out of what the server sends: an event's payload, or a JSON list that is read bit by bit."""
+"""Log entries from what the server sends: the payload of an event, or a JSON list that is read in pieces."""
 
 from __future__ import annotations
 
@@ -11,20 +11,33 @@ import msgspec
 
 from fanbench.wire.messages import LogEntry
 
-__all__ = ["ArrayReader", "EntryReader", "entries_of_payload", "entry_of", "looks_like_json"]
+__all__ = ["ArrayReader", "EntryReader", "StoredLogReader", "entries_of_payload", "entry_of"]
 
 _BLANK = re.compile(r"[\s,]*")
 _DELIMITER = re.compile(r"[\s,\]]")
 _BRACKETS = re.compile(r"\[?\s*\]?")
 
 
+class _StrictEntry(msgspec.Struct, frozen=True, gc=False):
+    """A complete entry: unlike in `LogEntry`, the text is required."""
+
+    data: str
+    stream_name: str = "stdout"
+    time: float = 0.0
+
+
+_decode_entries = msgspec.json.Decoder(list[_StrictEntry]).decode
+
+
 def entry_of(value: Any) -> LogEntry:
-    """The entry that a JSON value stands for. A value that is no entry is shown as it is, as a line."""
-    if not isinstance(value, dict):
-        return _line(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
-    data = value.get("data")
+    """Return the entry that a JSON value represents. A value of another form is shown as a line."""
+    if isinstance(value, LogEntry):
+        return value
+    data = value.get("data") if isinstance(value, dict) else value
     if not isinstance(data, str):
         return _line(json.dumps(value, ensure_ascii=False))
+    if not isinstance(value, dict):
+        return _line(data)
     name, time = value.get("stream_name"), value.get("time")
     return LogEntry(
         stream_name=name if isinstance(name, str) else "stdout",
@@ -33,27 +46,8 @@ def entry_of(value: Any) -> LogEntry:
     )
 
 
-class _Plain(msgspec.Struct, frozen=True, gc=False):
-    """An entry as a server should send it. Unlike in `LogEntry`, the text must be there."""
-
-    data: str
-    stream_name: str = "stdout"
-    time: float = 0.0
-
-
-_decode_plain = msgspec.json.Decoder(list[_Plain]).decode
-
-
-def _plain_entries(text: str) -> list[_Plain]:
-    """What is in the brackets of a JSON list, if it is entries and nothing else; none: look closer."""
-    try:
-        return _decode_plain(f"[{text}]")
-    except (msgspec.DecodeError, UnicodeEncodeError):
-        return []
-
-
 def entries_of_payload(payload: str) -> Iterator[LogEntry]:
-    """The entries of one event: mostly one; each line by itself where the whole is no JSON."""
+    """Yield the entries of one event: usually one; if the payload is not JSON, one per line."""
     if not payload.strip():
         return
     try:
@@ -68,10 +62,10 @@ def entries_of_payload(payload: str) -> Iterator[LogEntry]:
 
 
 class ArrayReader:
-    """Reads a JSON array as it arrives, an element at a time: a log of 100 MB never is in memory as a whole.
+    """Reads a JSON array one element at a time, so that a log of 100 MB is never in memory as a whole.
 
-    JSON values one after another, without the brackets, do as well. What cannot be read as JSON is passed on
-    as text, because a log is for people.
+    It also reads JSON values that follow each other without brackets. Text that is not JSON is passed on as
+    it is, because a log is for people.
     """
 
     def __init__(self) -> None:
@@ -83,16 +77,16 @@ class ArrayReader:
         self._begun = False
 
     def feed(self, text: str) -> Iterator[Any]:
-        """The values that are complete with `text`."""
+        """Yield the values that `text` completes."""
         self._pieces.append(text)
         self._length += len(text)
-        # An element that is incomplete is tried again only once the text has doubled: else a single huge
-        # element would be read from its start with every piece.
+        # An incomplete element is read again only once the text has doubled: otherwise a single huge element
+        # would be read from its start with every piece.
         if self._length >= self._needed:
             yield from self._complete_values()
 
     def close(self) -> Iterator[Any]:
-        """What is left when the text has ended."""
+        """Yield what is left at the end of the text."""
         yield from self._complete_values(final=True)
         rest = "".join(self._pieces)
         rest = (self._opening + rest if self._opening else rest[_blank_end(rest, 0) :]).strip()
@@ -102,15 +96,20 @@ class ArrayReader:
     def _complete_values(self, *, final: bool = False) -> Iterator[Any]:
         text = "".join(self._pieces)
         at = self._begin(text)
-        while (found := self._value(text, at, final)) is not None:
-            at, value = found
-            self._opening = ""
+        while True:
+            try:
+                value, end = self._decoder.raw_decode(text, _blank_end(text, at))
+            except (ValueError, RecursionError):
+                break
+            if not final and not isinstance(value, dict | list | str) and not _DELIMITER.match(text, end):
+                break  # A number may continue in the next piece.
+            at, self._opening = end, ""
             yield value
         self._pieces, self._length = [text[at:]], len(text) - at
         self._needed = 2 * self._length
 
     def _begin(self, text: str) -> int:
-        """Past the opening bracket, which is kept until a value shows that it was one."""
+        """Skip the opening bracket, which is kept until the first value shows that it was one."""
         start = len(text) - len(text.lstrip())
         if self._begun or start == len(text):
             return 0
@@ -118,37 +117,55 @@ class ArrayReader:
         self._opening = "[" if text[start] == "[" else ""
         return start + len(self._opening)
 
-    def _value(self, text: str, at: int, final: bool) -> tuple[int, Any] | None:
-        try:
-            value, end = self._decoder.raw_decode(text, _blank_end(text, at))
-        except (ValueError, RecursionError):
-            return None
-        if not final and not isinstance(value, dict | list | str) and not _DELIMITER.match(text, end):
-            return None  # a number may go on in the next piece
-        return end, value
-
 
 class EntryReader(ArrayReader):
-    """The same; log entries come as such, many at a time, which is ten times as fast as one by one."""
+    """An ArrayReader that decodes complete entries in bulk, ten times as fast as one by one."""
 
     def _complete_values(self, *, final: bool = False) -> Iterator[Any]:
         text = "".join(self._pieces)
         begin = self._begin(text)
-        # The last bracket may be a part of some text: then there is no entry before it, and nothing is lost.
+        # If the last brace belongs to some text, the bulk fails to decode as a whole, and nothing is lost.
         end = text.rfind("}") + 1
-        if plain := _plain_entries(text[_blank_end(text, begin) : end]):
+        try:
+            entries = _decode_entries(f"[{text[_blank_end(text, begin) : end]}]")
+        except (msgspec.DecodeError, UnicodeEncodeError):
+            entries = []
+        if entries:
             self._opening, begin = "", end
         self._pieces, self._length = [text[begin:]], len(text) - begin
-        for each in plain:
+        for each in entries:
             yield LogEntry(stream_name=each.stream_name, time=each.time, data=each.data)
         yield from super()._complete_values(final=final)
 
 
-def looks_like_json(start: str) -> bool | None:
-    """Whether a log that starts so is JSON; None while that is too little to tell.
+class StoredLogReader:
+    """Reads the log of a run that has ended: a JSON list of values, or plain text, which becomes entries."""
 
-    A bracket alone says nothing: "[2026-11-23] started" is text.
-    """
+    def __init__(self) -> None:
+        self._start = ""
+        self._is_json: bool | None = None
+        self._reader = EntryReader()
+
+    def feed(self, text: str) -> Iterator[Any]:
+        """Yield the entries, or other JSON values, that `text` completes."""
+        if self._is_json is None:
+            self._start = text = self._start + text
+            self._is_json = _looks_like_json(text)
+        if self._is_json:
+            yield from self._reader.feed(text)
+        elif self._is_json is False:
+            yield LogEntry(data=text)
+
+    def close(self) -> Iterator[Any]:
+        """Yield what is left at the end of the text."""
+        if self._is_json:
+            yield from self._reader.close()
+        elif self._is_json is None and self._start:
+            yield LogEntry(data=self._start)
+
+
+def _looks_like_json(start: str) -> bool | None:
+    """Return None while `start` is too short to decide: "[2026-11-23] started" is text."""
     text = start.lstrip()
     match text[:1] + text[1:].lstrip()[:1]:
         case "" | "[":
