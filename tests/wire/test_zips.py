@@ -205,7 +205,9 @@ def test_an_encrypted_zip(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"PK", b"<html>", b"PK\x05\x06" + bytes(10), zipped(("a", CONTENT))[:-30]]
+    "content",
+    [b"", b"PK", b"<html>", b"PK\x05\x06" + bytes(10), zipped(("a", CONTENT))[:-30]],
+    ids=["empty", "two bytes", "html", "half a directory", "truncated"],
 )
 def test_what_is_no_zip(tmp_path: Path, content: bytes) -> None:
     """Rubbish, and a zip that was cut, are bad zips."""
