@@ -1,4 +1,4 @@
-"""What the verbs need of a client: the seam that `fanbench.Client` and the tests' fakes share."""
+"""What operations need of a client: the interface that `fanbench.Client` and the fakes of the tests share."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["Api", "Downloaded"]
 
 
 class Downloaded(Protocol):
-    """An output that is in its place: `size` in bytes, `files` the number of them or their names."""
+    """An output that has been unpacked into the folder `path`. `size` is in bytes."""
 
     @property
     def path(self) -> Path: ...
@@ -38,7 +38,7 @@ class Downloaded(Protocol):
 
 
 class Api(Protocol):
-    """The calls that the verbs make. See `fanbench.Client` for what each does and raises."""
+    """The calls that operations make. `fanbench.Client` documents what each does and raises."""
 
     @property
     def config(self) -> Config: ...

@@ -1,4 +1,4 @@
-"""Model Proxy tokens, which live about two hours: asked for once, shared, renewed before they end."""
+"""Model Proxy tokens, which live for about two hours: one is shared by all callers, and renewed in time."""
 
 from __future__ import annotations
 
@@ -19,33 +19,35 @@ __all__ = ["MARGIN", "ProxyTokens", "new_token", "token_variables", "utc_now"]
 T = TypeVar("T")
 Clock = Callable[[], datetime]
 
-#: Seconds before its end from which a token is not handed out any more.
+#: A token with fewer than this many seconds left is not handed out.
 MARGIN = 300.0
 _USUAL_LIFE = timedelta(hours=2)
 
 
 def utc_now() -> datetime:
-    """The time of tokens is the wall's: a laptop that sleeps does not stop them."""
+    """The wall-clock time, by which tokens expire: they do so while a laptop sleeps, too."""
     return datetime.now(UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class _Held:
+    """A token that was requested at `begun` and expires at `ends`."""
+
     token: ModelProxyToken
     begun: datetime
     ends: datetime
 
     def lasts(self, seconds: float, now: datetime) -> bool:
-        """Whether it is good for `seconds`; half of its life is the most that can be asked of any token."""
+        """Return whether the token is good for `seconds` more, or for half of its life if that is less."""
         needed = min(timedelta(seconds=seconds), (self.ends - self.begun) / 2)
         return now + needed < self.ends
 
 
 class ProxyTokens:
-    """Hands out the Model Proxy's token of one server, and a new one when it is about to end.
+    """Hands out the Model Proxy token of one server, and a new one when it is about to expire.
 
-    A server may keep one token a user, so that a new one ends the old one: callers that ask at the same time
-    share one. `margin` is in seconds, `now` gives the time with its zone.
+    A server may keep one token per user, so that a new one revokes the old one: callers that ask at the same
+    time share a token. `margin` is in seconds; `now` returns the time with its time zone.
     """
 
     def __init__(self, client: Api, *, margin: float = MARGIN, now: Clock = utc_now) -> None:
@@ -58,28 +60,30 @@ class ProxyTokens:
         self._lock = anyio.Lock()
 
     async def get(self, *, lasting: float = 0.0) -> ModelProxyToken:
-        """A token that is good for `lasting` seconds more and the margin, as far as any is.
+        """Return a token that is good for `lasting` seconds and the margin, if the server gives out such tokens.
 
         Raises:
-            NotFound, Forbidden: this user gets none, with what to do about it.
-            FanbenchError: the server did not give one.
+            NotFound: The server has no Model Proxy for this user.
+            Forbidden: The Model Proxy refuses this user.
+            FanbenchError: The server did not return a token.
         """
         needed = lasting + self._margin
-        return await self._unless(lambda held: held.lasts(needed, self._now()))
+        return await self._held_or_new(lambda held: held.lasts(needed, self._now()))
 
     async def replace(self, refused: ModelProxyToken) -> ModelProxyToken:
-        """A token to try after the proxy answered 401 to `refused`; the one in use, if that is another by now.
-
-        Raises: as `get`.
-        """
-        return await self._unless(lambda held: held.token.token != refused.token)
-
-    async def use(self, call: Callable[[ModelProxyToken], Awaitable[T]], *, lasting: float = 0.0) -> T:
-        """What `call` returns for a token; a token that is refused is replaced once.
+        """Return a token to try after the proxy answered 401 to `refused`: the current one, if it is another.
 
         Raises:
-            Unauthorized: the new token is refused, too.
-            Exception: whatever `call` raises, and as `get`.
+            FanbenchError: As for `get`.
+        """
+        return await self._held_or_new(lambda held: held.token.token != refused.token)
+
+    async def use(self, call: Callable[[ModelProxyToken], Awaitable[T]], *, lasting: float = 0.0) -> T:
+        """Return the result of `call(token)`; if the token is refused, try once more with a new one.
+
+        Raises:
+            Unauthorized: The new token was refused as well.
+            FanbenchError: As for `get`. Any other exception of `call` passes through.
         """
         token = await self.get(lasting=lasting)
         try:
@@ -87,42 +91,37 @@ class ProxyTokens:
         except Unauthorized:
             return await call(await self.replace(token))
 
-    async def _unless(self, good: Callable[[_Held], bool]) -> ModelProxyToken:
-        """The token that is held if it is `good`, else a new one: one call for all who wait for it."""
-        asked_after = self._answers
+    async def _held_or_new(self, good: Callable[[_Held], bool]) -> ModelProxyToken:
+        """Return the held token if it is `good`, or a new one: a single call serves all who wait for it."""
+        answers = self._answers
         if self._held is not None and good(self._held):
             return self._held.token
         async with self._lock:
-            if self._answers == asked_after:
-                await self._renew()
+            if self._answers == answers:
+                begun = self._now()
+                try:
+                    token = await new_token(self._client)
+                except FanbenchError as error:
+                    self._failure = error
+                else:
+                    # A token that has expired before it began shows that a clock is wrong, ours or the server's.
+                    ends = as_utc(token.expiry_time) if token.expiry_time else begun
+                    ends = ends if ends > begun else begun + _USUAL_LIFE
+                    self._failure, self._held = None, _Held(token, begun, ends)
+                self._answers += 1
             if self._failure is not None:
                 raise self._failure
             assert self._held is not None
             return self._held.token
 
-    async def _renew(self) -> None:
-        begun = self._now()
-        try:
-            token = await new_token(self._client)
-        except FanbenchError as error:
-            self._failure = error
-        else:
-            self._failure, self._held = None, _Held(token, begun, _end(token, begun))
-        self._answers += 1
-
-
-def _end(token: ModelProxyToken, now: datetime) -> datetime:
-    """A token that has ended before it began is the mark of a clock that is wrong, ours or the server's."""
-    ends = as_utc(token.expiry_time) if token.expiry_time else now
-    return ends if ends > now else now + _USUAL_LIFE
-
 
 async def new_token(client: Api) -> ModelProxyToken:
-    """A new token.
+    """Request a new token.
 
     Raises:
-        NotFound, Forbidden: with what to do about it.
-        FanbenchError: whatever else the server answers.
+        NotFound: The server has no Model Proxy for this user.
+        Forbidden: The Model Proxy refuses this user.
+        FanbenchError: The call failed for another reason.
     """
     try:
         return await client.create_proxy_token()
@@ -145,15 +144,13 @@ async def new_token(client: Api) -> ModelProxyToken:
 
 
 def token_variables(token: ModelProxyToken) -> dict[str, str]:
-    """The three variables under which the SDK looks for a token."""
+    """The three variables in which the SDK expects a token."""
+    expiry = ""
+    if token.expiry_time is not None:
+        time = as_utc(token.expiry_time).astimezone(UTC)
+        expiry = time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return {
         "MODEL_PROXY_URL": token.base_uri,
         "MODEL_PROXY_API_KEY": token.token,
-        "MODEL_PROXY_EXPIRY_TIME": _timestamp(token.expiry_time),
+        "MODEL_PROXY_EXPIRY_TIME": expiry,
     }
-
-
-def _timestamp(time: datetime | None) -> str:
-    if time is None:
-        return ""
-    return as_utc(time).astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -17,7 +17,7 @@ from fanbench.errors import FanbenchError
 from fanbench.operations.api import Api
 from fanbench.operations.batch import each_task
 from fanbench.operations.events import Downloading, Event, Report, ignore_events
-from fanbench.operations.layout import run_folder
+from fanbench.operations.layout import folder_of_run
 from fanbench.operations.lookup import model_of
 from fanbench.operations.status import task_status
 from fanbench.wire.messages import Run
@@ -118,7 +118,7 @@ async def download_tasks(
         in_order = InOrder[DownloadRow](lambda row: report(RowDone(row)))
 
         async def one(index: int, run: Run) -> DownloadRow:
-            path = run_folder(output, status, run)
+            path = folder_of_run(output, slug, status.task.slug.version_number, model_of(run), run.id)
             row = await _row(client, slug, run, path, include_source, force, report)
             report(Downloading(slug, run, row.size, row.size, row.outcome))
             in_order(index, row)

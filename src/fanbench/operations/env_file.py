@@ -1,7 +1,7 @@
 """Setting values in a `.env` file in place: comments, other keys, their order and quoting stay.
 
-python-dotenv's own parser says what belongs to which key, and reads the new text back before it is written:
-what cannot be read back is never written.
+python-dotenv's own parser decides what belongs to which key, and parses the new text before it is written: what
+cannot be read back is never written.
 """
 
 from __future__ import annotations
@@ -27,16 +27,19 @@ _BINDING = re.compile(r"\s*(?:export[^\S\r\n]+)?(?:'[^']+'|[^=#\s]+)[^\S\r\n]*=(
 _EMPTY_LINES = re.compile(r"(?:[^\S\r\n]*(?:\r\n|\n|\r))*")
 _END_OF_LINE = re.compile(r"\r\n|\n|\r")
 _COMMENT = re.compile(r"[^\S\r\n]+#[^\r\n]*$")
+_HINT = "Name another file with --env-file."
 
 
 # --- The text -----------------------------------------------------------------------------------------------
 
 
 def upsert(text: str, values: Mapping[str, str]) -> str:
-    """`text` with each of `values` set: where its key is first, or at the end. Other bindings of it go.
+    """Return `text` with each of `values` set, at the first binding of its key or at the end.
+
+    Further bindings of the key are removed.
 
     Raises:
-        UsageError: a key is no name, or a value cannot be written so that it is read back.
+        UsageError: A key is not a name, or a value cannot be written so that it is read back.
     """
     body = text.removeprefix(_BOM)
     for key, value in values.items():
@@ -47,76 +50,20 @@ def upsert(text: str, values: Mapping[str, str]) -> str:
 def _set(text: str, key: str, value: str) -> str:
     if not _KEY.fullmatch(key):
         raise UsageError(f"{key!r} cannot be a key of an env file.")
-    wanted = {**_raw(text), key: value}
-    for quote in _quotes(text, key):
-        candidate = _replaced(text, key, _quoted(value, quote))
-        if _raw(candidate) == wanted and _resolved(candidate).get(key) == value:
+    wanted = {**_raw_values(text), key: value}
+    # The present kind of quotes is tried first.
+    present = next((part.quote for part in _parts(text) if part.key == key), "")
+    for quote in dict.fromkeys([present, "", "'", '"']):
+        written = value
+        if quote:
+            written = quote + value.replace("\\", "\\\\").replace(quote, f"\\{quote}") + quote
+        candidate = _replaced(text, key, written)
+        if _raw_values(candidate) == wanted and _values(candidate).get(key) == value:
             return candidate
     raise UsageError(
         f"The value of {key} cannot be written to an env file.",
-        hint="It has a ${NAME} in it, or a line of the file has a quote that does not end.",
+        hint="Remove ${NAME} from the value, or close the open quote in a line of the file.",
     )
-
-
-def _quoted(value: str, quote: str) -> str:
-    if not quote:
-        return value
-    return quote + value.replace("\\", "\\\\").replace(quote, f"\\{quote}") + quote
-
-
-def _quotes(text: str, key: str) -> list[str]:
-    """The kinds of quotes to try: the one that is there first."""
-    there = next((part.quote for part in _parts(text) if part.key == key), "")
-    return list(dict.fromkeys([there, "", "'", '"']))
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """A stretch of the file: a binding of `key` with what is around it, or something else (`None`)."""
-
-    key: str | None
-    text: str
-
-    @property
-    def quote(self) -> str:
-        match = _BINDING.match(self.text)
-        first = self.text[match.end() : match.end() + 1] if match else ""
-        return first if first in ("'", '"') else ""
-
-    def with_value(self, key: str, written: str) -> str:
-        """The same stretch with another value; a comment behind the value stays."""
-        match = _BINDING.match(self.text)
-        head = match[0] if match else f"{self.empty_lines}{key}="  # a key alone has no "="
-        comment = _COMMENT.search(self._behind_value)
-        return f"{head}{written}{comment[0] if comment else ''}{self._end}"
-
-    @property
-    def empty_lines(self) -> str:
-        match = _EMPTY_LINES.match(self.text)
-        return match[0] if match else ""
-
-    @property
-    def _end(self) -> str:
-        """The end of the last line, as it is written here."""
-        ends = _END_OF_LINE.findall(self.text)
-        return ends[-1] if ends and self.text.endswith(ends[-1]) else "\n"
-
-    @property
-    def _behind_value(self) -> str:
-        """Where a comment may stand: the rest of the line, for a quoted value behind its last quote."""
-        match = _BINDING.match(self.text)
-        text = self.text.rstrip("\r\n")
-        if match is None:
-            return ""
-        return text[_end_of_quoted(text, match.end()) if self.quote else match.start("space") :]
-
-
-def _end_of_quoted(text: str, start: int) -> int:
-    """Where the value ends whose first quote is at `start`."""
-    at = start + 1
-    while at < len(text) and text[at] != text[start]:
-        at += 2 if text[at] == "\\" else 1
-    return at + 1
 
 
 def _replaced(text: str, key: str, written: str) -> str:
@@ -130,17 +77,47 @@ def _replaced(text: str, key: str, written: str) -> str:
             parts.append(part.with_value(key, written))
             done = True
     joined = "".join(parts)
-    return joined if done else _appended(joined, f"{key}={written}")
-
-
-def _appended(text: str, line: str) -> str:
-    ends = _END_OF_LINE.findall(text)
+    if done:
+        return joined
+    ends = _END_OF_LINE.findall(joined)
     end = ends[0] if ends else "\n"
-    open_line = text and not text.endswith(("\r", "\n"))
-    return f"{text}{end if open_line else ''}{line}{end}"
+    open_line = joined and not joined.endswith(("\r", "\n"))
+    return f"{joined}{end if open_line else ''}{key}={written}{end}"
 
 
-# --- python-dotenv ------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A stretch of the file: a binding of `key` with the text around it, or something else (`key` is None)."""
+
+    key: str | None
+    text: str
+
+    @property
+    def quote(self) -> str:
+        match = _BINDING.match(self.text)
+        first = self.text[match.end() : match.end() + 1] if match else ""
+        return first if first in ("'", '"') else ""
+
+    @property
+    def empty_lines(self) -> str:
+        match = _EMPTY_LINES.match(self.text)
+        return match[0] if match else ""
+
+    def with_value(self, key: str, written: str) -> str:
+        """Return the text with another value. A comment behind the value stays."""
+        ends = _END_OF_LINE.findall(self.text)
+        end = ends[-1] if ends and self.text.endswith(ends[-1]) else "\n"
+        match = _BINDING.match(self.text)
+        if match is None:  # a key alone, without "="
+            return f"{self.empty_lines}{key}={written}{end}"
+        text, start = self.text.rstrip("\r\n"), match.start("space")
+        if self.quote:
+            start = match.end() + 1
+            while start < len(text) and text[start] != self.quote:
+                start += 2 if text[start] == "\\" else 1
+            start += 1
+        comment = _COMMENT.search(text[start:])
+        return f"{match[0]}{written}{comment[0] if comment else ''}{end}"
 
 
 def _parts(text: str) -> list[_Part]:
@@ -151,15 +128,15 @@ def _parts(text: str) -> list[_Part]:
     ]
 
 
-def _raw(text: str) -> dict[str, str | None]:
-    """The values as written, without `${NAME}` filled in."""
+def _raw_values(text: str) -> dict[str, str | None]:
+    """The values as they are written, without expanding `${NAME}`."""
     from dotenv.parser import parse_stream
 
     bindings = parse_stream(StringIO(text, newline=""))
     return {binding.key: binding.value for binding in bindings if binding.key is not None}
 
 
-def _resolved(text: str) -> dict[str, str | None]:
+def _values(text: str) -> dict[str, str | None]:
     from dotenv import dotenv_values
 
     return dotenv_values(stream=StringIO(text, newline=""))
@@ -169,46 +146,45 @@ def _resolved(text: str) -> dict[str, str | None]:
 
 
 def read_env_file(path: Path) -> dict[str, str]:
-    """The values in the file; none where there is no file.
+    """Return the values in the file; none if it does not exist.
 
     Raises:
-        OutputError: it is there, but cannot be read as an env file.
+        OutputError: The file exists, but cannot be read as an env file.
     """
-    return {
-        key: value for key, value in _resolved(_text_of(path).removeprefix(_BOM)).items() if value is not None
-    }
+    values = _values(_text_of(path).removeprefix(_BOM))
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def ensure_writable(path: Path) -> None:
-    """Asked before there are values to write: a new token may end the one before it.
+    """Check that the file can be replaced. Do so before requesting a new token, which may revoke the old one.
 
     Raises:
         OutputError: `write_env_file` would not be able to replace the file.
     """
     target = Path(os.path.realpath(path))
     _text_of(path)
-    with _explained(path):
+    with _env_file_errors(path):
         _mode(path, target)
         tempfile.TemporaryFile(dir=target.parent).close()
 
 
 def write_env_file(path: Path, values: Mapping[str, str]) -> None:
-    """Sets `values` in the file, which is replaced in one step; a new one is for its owner only.
+    """Set `values` in the file, which is replaced in one step. A new file is readable by its owner only.
 
-    A link is followed: the file behind it is replaced, and the link stays.
+    A symbolic link is followed: the file that it points to is replaced, and the link stays.
 
     Raises:
-        OutputError: the file is a folder, read-only, or not text; or its folder cannot be written to.
-        UsageError: a value cannot be written so that it is read back.
+        OutputError: The file is a folder, read-only or not text, or its folder cannot be written to.
+        UsageError: A value cannot be written so that it is read back.
     """
     target = Path(os.path.realpath(path))
     text = upsert(_text_of(path), values)
-    with _explained(path):
+    with _env_file_errors(path):
         files.write(target, text, mode=_mode(path, target))
 
 
 def _text_of(path: Path) -> str:
-    with _explained(path):
+    with _env_file_errors(path):
         try:
             with path.open(encoding="utf-8", newline="") as file:
                 return file.read()
@@ -222,7 +198,7 @@ def _mode(path: Path, target: Path) -> int:
         return 0o600
     mode = stat.S_IMODE(target.stat().st_mode)
     if not mode & 0o222:
-        # Replacing needs no right to write the file itself: the user's wish has to be looked at here.
+        # Replacing a file does not need the permission to write it, so this is checked here.
         raise OutputError(
             f"{path} is read-only.", hint="Make it writable, or name another file with --env-file."
         )
@@ -230,13 +206,12 @@ def _mode(path: Path, target: Path) -> int:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    hint = "Name another file with --env-file."
+def _env_file_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except IsADirectoryError:
-        raise OutputError(f"{path} is a folder, not an env file.", hint=hint) from None
+        raise OutputError(f"{path} is a folder, not an env file.", hint=_HINT) from None
     except UnicodeDecodeError:
-        raise OutputError(f"{path} is not UTF-8 text.", hint=hint) from None
+        raise OutputError(f"{path} is not UTF-8 text.", hint=_HINT) from None
     except OSError as error:
-        raise OutputError(f"Cannot use {path} as env file: {error.strerror}.", hint=hint) from None
+        raise OutputError(f"Cannot use {path} as env file: {error.strerror}.", hint=_HINT) from None

@@ -1,4 +1,4 @@
-"""`init` and `auth`: what a task needs in its environment, and the files to begin with."""
+"""`init` and `auth`: the variables that a task needs in its environment, and the starter files."""
 
 from __future__ import annotations
 
@@ -37,62 +37,59 @@ EXAMPLE_TASK = "what-is-kaggle"
 
 
 async def fetch_credentials(client: Api) -> dict[str, str]:
-    """The three `MODEL_PROXY_*` variables, with a new token.
+    """Return the three `MODEL_PROXY_*` variables with a new token.
 
     Raises:
-        NotFound, Forbidden: with what to do about it.
+        NotFound: The server has no Model Proxy for this user.
+        Forbidden: The Model Proxy refuses this user.
     """
     return token_variables(await new_token(client))
 
 
 async def fetch_environment(client: Api, current: Mapping[str, str]) -> dict[str, str]:
-    """The credentials, and the models to use: those of `current` (the env file) that are still there.
+    """Return the credentials, and the models to use: those of `current` (the env file) if they still exist.
 
     Raises:
-        NotFound, Forbidden: as `fetch_credentials`.
-        FanbenchError: the server has no model that its proxy serves.
+        NotFound: The server has no Model Proxy for this user.
+        Forbidden: The Model Proxy refuses this user.
+        FanbenchError: The Model Proxy serves no model.
     """
     values, available = await both(partial(fetch_credentials, client), client.list_models)
     return values | model_variables(proxy_names(available), current)
 
 
 def model_variables(names: Sequence[str], current: Mapping[str, str]) -> dict[str, str]:
-    """The three `LLM*` variables for the models `names`, with what `current` chose of them.
+    """Return the three `LLM*` variables for the models `names`, keeping the choices in `current`.
 
     Raises:
-        FanbenchError: there are none.
+        FanbenchError: `names` is empty.
     """
     default = pick_default(names)
     if default is None:
         raise FanbenchError(
             "This server offers no model through its Model Proxy.",
-            hint="On a local server, add one: fanbench models add smollm2",
+            hint="On a local server, run `fanbench models add smollm2` to add one.",
         )
-    chosen = _kept(current.get("LLM_DEFAULT"), names) or default
+    chosen, judge = current.get("LLM_DEFAULT", ""), current.get("LLM_DEFAULT_EVAL", "")
+    if chosen not in names:
+        chosen = default
     listed = [name.strip() for name in current.get("LLMS_AVAILABLE", "").split(",")]
     kept = [name for name in listed if name in names]
     return {
         "LLM_DEFAULT": chosen,
-        "LLM_DEFAULT_EVAL": _kept(current.get("LLM_DEFAULT_EVAL"), names) or chosen,
+        "LLM_DEFAULT_EVAL": judge if judge in names else chosen,
         "LLMS_AVAILABLE": ",".join(dict.fromkeys([*kept, *names])),
     }
 
 
-def _kept(name: str | None, names: Sequence[str]) -> str | None:
-    return name if name in names else None
-
-
 def expiry_phrase(timestamp: str, now: datetime | None = None) -> str:
-    """ "in 2 hours", "in 1 minute", "expired"; a timestamp that cannot be read, as it is."""
+    """Return "in 2 hours", "in 1 minute" or "expired", or a timestamp that cannot be parsed as it is."""
     try:
-        time = datetime.fromisoformat(timestamp)
+        time = as_utc(datetime.fromisoformat(timestamp))
     except ValueError:
         return timestamp
-    aware = as_utc(time)
-    # A token that was made a moment ago for two hours has 1:59:59 left: that is 2 hours.
-    minutes = round((aware - (now or datetime.now(UTC))).total_seconds() / 60)
-    if minutes <= 0:
-        return "expired"
+    # A new token for two hours has 1:59:59 left, which counts as 2 hours.
+    minutes = round((time - (now or datetime.now(UTC))).total_seconds() / 60)
     for size, unit in ((24 * 60, "day"), (60, "hour"), (1, "minute")):
         if minutes >= size:
             return f"in {minutes // size} {unit}{'' if minutes // size == 1 else 's'}"
@@ -100,13 +97,12 @@ def expiry_phrase(timestamp: str, now: datetime | None = None) -> str:
 
 
 def nearly_over(timestamp: str, now: datetime | None = None, *, margin: float = MARGIN) -> bool:
-    """Whether a token with this end is not worth writing down: less than `margin` seconds are left of it."""
+    """Return whether a token with this expiry time is of no use: less than `margin` seconds are left."""
     try:
-        time = datetime.fromisoformat(timestamp)
+        time = as_utc(datetime.fromisoformat(timestamp))
     except ValueError:
         return False
-    aware = as_utc(time)
-    return (aware - (now or datetime.now(UTC))).total_seconds() < margin
+    return (time - (now or datetime.now(UTC))).total_seconds() < margin
 
 
 # --- Files --------------------------------------------------------------------------------------------------
@@ -114,29 +110,27 @@ def nearly_over(timestamp: str, now: datetime | None = None, *, margin: float = 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A file to begin with; `existed`: it was there and was left alone."""
+    """A starter file. `existed` is True if there was one already, which was left as it is."""
 
     path: Path
     existed: bool
 
 
 def write_starters(example: Path) -> list[Written]:
-    """The example task and, beside it, the reference. Files that are there are left alone.
+    """Write the example task and, beside it, the reference. Existing files are left as they are.
 
     Raises:
-        OutputError: one cannot be written.
+        OutputError: A file cannot be written.
     """
-    texts = {example: "example_task.txt", example.parent / REFERENCE_NAME: "reference.md"}
-    return [_write_new(path, name) for path, name in texts.items()]
-
-
-def _write_new(path: Path, name: str) -> Written:
-    text = (files("fanbench.operations") / "texts" / name).read_text(encoding="utf-8")
-    try:
-        with path.open("x", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-    except FileExistsError:
-        return Written(path, existed=True)
-    except OSError as error:
-        raise OutputError(f"Cannot write {path}: {error.strerror}.", hint="Name another place.") from None
-    return Written(path, existed=False)
+    written = []
+    for path, name in ((example, "example_task.txt"), (example.parent / REFERENCE_NAME, "reference.md")):
+        text = (files("fanbench.operations") / "texts" / name).read_text(encoding="utf-8")
+        try:
+            with path.open("x", encoding="utf-8", newline="\n") as file:
+                file.write(text)
+            written.append(Written(path, existed=False))
+        except FileExistsError:
+            written.append(Written(path, existed=True))
+        except OSError as error:
+            raise OutputError(f"Cannot write {path}: {error.strerror}.", hint="Name another place.") from None
+    return written

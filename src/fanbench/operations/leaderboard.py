@@ -1,4 +1,4 @@
-"""`leaderboard`: what models reached in the tasks of a benchmark, as one table, and as a file."""
+"""`leaderboard`: the scores of models on the tasks of a benchmark, as a table and as a CSV file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fanbench._util import files
 from fanbench.config import Basic, Bearer
 from fanbench.errors import UsageError
 from fanbench.operations.api import Api
-from fanbench.wire.messages import BenchmarkResult, Leaderboard, LeaderboardRow
+from fanbench.wire.messages import BenchmarkResult, Leaderboard
 
 __all__ = ["LeaderboardTable", "benchmark_name", "fetch_leaderboard", "score", "write_leaderboard"]
 
@@ -20,7 +20,7 @@ NO_SCORE = "N/A"
 
 @dataclass(frozen=True, slots=True)
 class LeaderboardTable:
-    """`tasks` has slug → name, sorted by slug; `cells` a row a model, a column a task."""
+    """One row per model and one column per task. `tasks` maps the slugs of the tasks, sorted, to their names."""
 
     owner: str
     benchmark: str
@@ -33,12 +33,12 @@ class LeaderboardTable:
 
     @property
     def cells(self) -> list[list[str]]:
-        """In the server's order of models; a task that a model has no result for is `N/A`."""
-        return [self._cells_of(row) for row in self.board.rows]
-
-    def _cells_of(self, row: LeaderboardRow) -> list[str]:
-        scores = {result.benchmark_task_slug: score(result.result) for result in row.task_results}
-        return [row.model_version_name, *(scores.get(slug, NO_SCORE) for slug in self.tasks)]
+        """The rows in the server's order; `N/A` stands for a task for which a model has no result."""
+        rows = []
+        for row in self.board.rows:
+            scores = {result.benchmark_task_slug: score(result.result) for result in row.task_results}
+            rows.append([row.model_version_name, *(scores.get(slug, NO_SCORE) for slug in self.tasks)])
+        return rows
 
     def csv(self) -> str:
         text = io.StringIO(newline="")
@@ -47,7 +47,7 @@ class LeaderboardTable:
 
 
 def score(result: BenchmarkResult | None) -> str:
-    """`0.85`, `Pass`, `Fail`, or `N/A` for a result that says neither."""
+    """The result as `0.85`, `Pass`, `Fail`, or `N/A` if it is none of them."""
     if result is not None and result.numeric_result is not None:
         return str(result.numeric_result.value)
     if result is None or result.boolean_result is None:
@@ -56,31 +56,30 @@ def score(result: BenchmarkResult | None) -> str:
 
 
 def benchmark_name(text: str) -> tuple[str, str]:
-    """Owner, empty where none is named, and slug.
+    """Return the owner, empty if none is given, and the slug of OWNER/BENCHMARK or BENCHMARK.
 
     Raises:
-        UsageError: it is neither OWNER/BENCHMARK nor BENCHMARK.
+        UsageError: The text is neither of them.
     """
     parts = text.strip().split("/")
-    if len(parts) > 2 or not all(part.strip() for part in parts) or not _are_names(parts):
+    # The slug becomes the name of a file.
+    valid = all(
+        part.strip() and part not in (".", "..") and part.isprintable() and "\\" not in part for part in parts
+    )
+    if len(parts) > 2 or not valid:
         raise UsageError(f"'{text}' is not a benchmark.", hint="Write it as OWNER/BENCHMARK.")
     return (parts[0], parts[1]) if len(parts) == 2 else ("", parts[0])
 
 
-def _are_names(parts: list[str]) -> bool:
-    """The slug becomes a file's name."""
-    return all(part not in (".", "..") and part.isprintable() and "\\" not in part for part in parts)
-
-
 async def fetch_leaderboard(client: Api, benchmark: str, *, version: int | None = None) -> LeaderboardTable:
-    """The leaderboard of `OWNER/BENCHMARK`; without an owner, of the caller's own. No version: the newest.
+    """Fetch the leaderboard of `OWNER/BENCHMARK`, by default the newest `version`. The default owner is the user.
 
     Raises:
-        NotFound: there is no such benchmark, or version of it.
-        UsageError: it is no name, or has no owner and the server does not say who the caller is.
+        NotFound: The benchmark, or this version of it, does not exist.
+        UsageError: The name is not valid, or has no owner and the server does not say who the user is.
     """
     owner, slug = benchmark_name(benchmark)
-    owner = owner or await _caller(client)
+    owner = owner or await _username(client)
     board = await client.leaderboard(owner, slug, version=version)
     names = {
         result.benchmark_task_slug: result.benchmark_task_name
@@ -90,7 +89,7 @@ async def fetch_leaderboard(client: Api, benchmark: str, *, version: int | None 
     return LeaderboardTable(owner, slug, board, {slug: names[slug] or slug for slug in sorted(names)})
 
 
-async def _caller(client: Api) -> str:
+async def _username(client: Api) -> str:
     match client.config.credentials:
         case Basic(username=username):
             return username
@@ -103,13 +102,13 @@ async def _caller(client: Api) -> str:
 
 
 def write_leaderboard(table: LeaderboardTable, folder: Path) -> Path:
-    """Writes `<folder>/<benchmark>_leaderboard.csv`, whole or not at all; its path.
+    """Write `<folder>/<benchmark>_leaderboard.csv`, completely or not at all, and return its path.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: The file cannot be written.
     """
     path = folder / f"{table.benchmark}_leaderboard.csv"
     with files.output_errors(f"write {path}", hint="Name another folder with -p."):
         folder.mkdir(parents=True, exist_ok=True)
-        files.write(path, table.csv().encode())
+        files.write(path, table.csv())
     return path

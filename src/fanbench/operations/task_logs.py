@@ -31,7 +31,7 @@ from fanbench.operations.events import (
     TaskFailed,
     ignore_events,
 )
-from fanbench.operations.layout import run_folder
+from fanbench.operations.layout import folder_of_run
 from fanbench.operations.log_buffer import LogBuffer
 from fanbench.operations.log_file import log_file
 from fanbench.operations.logs import follow_log
@@ -134,7 +134,10 @@ async def show_logs(
         )
         watchers.append(watcher)
         for run in status.runs:
-            file = run_folder(output, status, run) / _FILE_NAME if output is not None else None
+            file = None
+            if output is not None:
+                version = status.task.slug.version_number
+                file = folder_of_run(output, slug, version, model_of(run), run.id) / _FILE_NAME
             readers.append(_Reader(client, run, watcher if follow else None, file))
     if interleave is None:
         # With `follow`, queued runs will be live, too.
