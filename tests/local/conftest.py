@@ -27,7 +27,7 @@ def datasets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory, datasets: Path) -> Iterator[ServerProcess]:
     """One server for all tests that do not harm it. Tight limits, so that breaking them is quick."""
-    limits = ["--run-timeout", "8", "--run-memory", "1200", "--log-limit", "2", "--workers", "2"]
+    limits = ["--run-timeout", "8", "--run-memory", "1200", "--log-limit", "2", "--workers", "5"]
     with run_server(
         tmp_path_factory.mktemp("server") / "data", *limits, "--datasets", str(datasets)
     ) as server:

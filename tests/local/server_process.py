@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,12 +16,13 @@ from pathlib import Path
 
 import anyio
 
-from fanbench import Client, resolve_config
+from fanbench import Client, NotFound, resolve_config
 from fanbench.local.launcher import LocalServer, find_server
 from fanbench.tasks import to_notebook
-from fanbench.wire.messages import Run, Task
+from fanbench.wire.messages import CreationState, Run, Task
 
 START_SECONDS = 30.0
+GUARDED = Path(__file__).with_name("guarded_server.py")
 
 SECRET = "a-secret-of-the-server"
 """In the environment of every test server."""
@@ -42,7 +45,7 @@ reply = "no idea"
 [[model]]
 slug = "test/slow"
 kind = "scripted"
-latency = 3.0
+latency = 1.0
 reply = "4"
 
 [[model]]
@@ -92,14 +95,22 @@ class ServerProcess:
 
 
 @contextlib.contextmanager
-def run_server(data: Path, *options: str, models: str | None = MODELS) -> Iterator[ServerProcess]:
+def run_server(
+    data: Path, *options: str, models: str | None = MODELS, runs: bool = True
+) -> Iterator[ServerProcess]:
+    """A server on `data`, started beside a `.env` file that must redirect no run.
+
+    Without `runs` it does not import the SDK ahead of the first run: the tests that have none start faster.
+    """
     data.mkdir(parents=True, exist_ok=True)
+    (data.parent / ".env").write_text("LLM_DEFAULT=somebody/else\nMODEL_PROXY_URL=http://127.0.0.1:9\n")
     if models is not None:
         (data / "models.toml").write_text(models)
-    command = [sys.executable, "-m", "fanbench", "serve", "--data", str(data), "--port", "0", *options]
+    command = [sys.executable, str(GUARDED), "serve", "--data", str(data), "--port", "0", *options]
+    command += [] if runs else ["--isolation", "process"]
     with (data.parent / f"{data.name}.out").open("ab") as output:
-        environment = {**os.environ, "SOME_API_KEY": SECRET}
-        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
+        environment = {**os.environ, "SOME_API_KEY": SECRET, "FANBENCH_DEBUG": "1"}
+        process = subprocess.Popen(command, cwd=data.parent, stdout=output, stderr=output, env=environment)
     try:
         yield ServerProcess(data, process, _wait_until_up(data, process))
     finally:
@@ -119,6 +130,17 @@ def _wait_until_up(data: Path, process: subprocess.Popen[bytes]) -> LocalServer:
     raise AssertionError((data.parent / f"{data.name}.out").read_text())
 
 
+async def ensure_pushed(client: Client) -> None:
+    """Push TASK, unless another test has done so."""
+    try:
+        if (await client.get_task("two-plus-two")).creation_state is CreationState.COMPLETED:
+            return
+    except NotFound:
+        pass
+    task = await push(client, "two-plus-two", TASK)
+    assert task.creation_state is CreationState.COMPLETED, task.creation_error_message
+
+
 async def push(client: Client, slug: str, source: str, datasets: Sequence[str] = ()) -> Task:
     """Push and wait for the end of the creation."""
     await client.create_task(slug, to_notebook(source), datasets=datasets)
@@ -128,13 +150,29 @@ async def push(client: Client, slug: str, source: str, datasets: Sequence[str] =
 
 
 async def run(client: Client, slug: str, *models: str) -> list[Run]:
-    """Schedule and wait for the end of all runs of the task; those of `models`, newest last."""
+    """Schedule runs on `models` and wait for them; all runs of the task on these models, newest last."""
     await client.schedule_runs(slug, models)
+    return await ended(client, slug, *models)
+
+
+async def ended(client: Client, slug: str, *models: str) -> list[Run]:
+    """The runs of the task on `models`, once all of them have ended."""
     while True:
         runs = [run async for run in client.list_runs(slug, models=models)]
         if all(run.state.terminal for run in runs):
             return runs
         await anyio.sleep(0.05)
+
+
+async def printed_pid(log: Path) -> int:
+    """The number that a run prints after "pid", as soon as it has."""
+    with anyio.fail_after(30):
+        while True:
+            lines = log.read_text().splitlines(keepends=True) if log.exists() else []
+            whole = [json.loads(line)["data"] for line in lines if line.endswith("\n")]
+            if match := re.search(r"pid (\d+)\n", "".join(whole)):
+                return int(match[1])
+            await anyio.sleep(0.02)
 
 
 async def log_text(client: Client, run_id: int) -> str:

@@ -1,18 +1,28 @@
-"""Task files that misbehave: each gets a clear error, and the server goes on as if nothing had been."""
+"""Task files that misbehave: each gets a clear error, and the server continues as if nothing had happened."""
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 
-import anyio
 import httpx
 import pytest
 
 from fanbench import Client
-from fanbench.local.executor.subreaper import children
 from fanbench.wire.messages import RunState
 
-from .server_process import SECRET, TASK, ServerProcess, log_text, push, run, task_source
+from .server_process import (
+    SECRET,
+    ServerProcess,
+    ended,
+    ensure_pushed,
+    log_text,
+    printed_pid,
+    push,
+    run,
+    task_source,
+)
 
 pytestmark = [pytest.mark.anyio, pytest.mark.e2e]
 
@@ -23,6 +33,22 @@ def only_when_run(body: str) -> str:
     return f"if llm.name != 'test/four':\n{inner}\nreturn True"
 
 
+STUCK = {
+    "never-ends": "import time\nwhile True: time.sleep(1)",
+    "ignores-interrupts": "import signal, time\nsignal.signal(2, signal.SIG_IGN)\nwhile True: time.sleep(1)",
+    "shows-something": "print('so far', flush=True)\nimport time\ntime.sleep(60)",
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+async def stuck(server: ServerProcess) -> None:
+    """Start the runs that do not end, so that they reach the time limit while the other tests run."""
+    async with server.client() as client:
+        for slug, body in STUCK.items():
+            await push(client, slug, task_source(slug, only_when_run(body)))
+            await client.schedule_runs(slug, ["wrong"])
+
+
 @pytest.mark.parametrize(
     ("slug", "body", "words"),
     [
@@ -30,14 +56,10 @@ def only_when_run(body: str) -> str:
         ("os-exit-zero", "import os; os._exit(0)", "exit code 0 before the notebook"),
         ("segfault", "import ctypes; ctypes.string_at(0)", "SIGSEGV"),
         ("kills-itself", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "SIGKILL"),
+        # Python has no name for a real-time signal.
+        ("real-time-signal", "import os; os.kill(os.getpid(), 40)", "signal 40"),
         ("deletes-folder", "import shutil, os; shutil.rmtree(os.getcwd())", "no .run.json"),
         ("eats-memory", "x = bytearray(3_000_000_000)", "--run-memory"),
-        ("never-ends", "import time\nwhile True: time.sleep(1)", "stopped after 8 s"),
-        (
-            "ignores-interrupts",
-            "import signal\nsignal.signal(2, signal.SIG_IGN)\nwhile True: pass",
-            "after 8 s",
-        ),
         ("raises", "raise RuntimeError('out of ideas')", "out of ideas"),
         ("exits-three", "import sys; sys.exit(3)", "SystemExit: 3"),
     ],
@@ -48,8 +70,9 @@ async def test_the_run_errors_with_the_reason(client: Client, slug: str, body: s
     (bad,) = await run(client, slug, "wrong")
     assert bad.state is RunState.ERRORED
     assert words in bad.error_message
-    await push(client, "two-plus-two", TASK)
-    (good,) = await run(client, "two-plus-two", "four")
+    await ensure_pushed(client)
+    await client.schedule_runs("two-plus-two", ["four"])
+    good = (await ended(client, "two-plus-two", "four"))[-1]
     assert good.state is RunState.COMPLETED
 
 
@@ -58,32 +81,37 @@ async def test_the_run_errors_with_the_reason(client: Client, slug: str, body: s
     [
         "subprocess.Popen([sys.executable, '-c', code], start_new_session=True)",
         "subprocess.Popen([sys.executable, '-c', code], start_new_session=True, env={})",
-        "subprocess.Popen(['sh', '-c', 'sleep 600 & touch started; exec sleep 600'], start_new_session=True)",
+        "subprocess.Popen(['sh', '-c', shell], start_new_session=True)",
         "daemon()",
     ],
     ids=["session", "no-environment", "grandchild", "fork-only"],
 )
-async def test_nothing_that_a_run_started_is_left(client: Client, server: ServerProcess, start: str) -> None:
-    """Whatever session, environment or parent a process gave itself, it is gone when the run is."""
-    before = """
+async def test_nothing_that_a_run_started_is_left(client: Client, start: str) -> None:
+    """A process is gone when its run is, whatever session, environment or parent it gave itself."""
+    seconds = 100_000 + os.getpid()  # known to nobody else on this machine
+    before = f"""
 import os, signal, subprocess, sys, time
-code = "import signal, time; signal.signal(15, signal.SIG_IGN); open('started', 'w'); time.sleep(600)"
+SECONDS = {seconds}
+shell = 'sleep {seconds} & touch started; exec sleep {seconds}'
+code = "import signal, time; signal.signal(15, signal.SIG_IGN); open('started', 'w'); time.sleep({seconds})"
 
 def daemon():
     if os.fork() == 0:
         os.setsid()
         if os.fork() == 0:
+            print("daemon", os.getpid(), flush=True)
             open("started", "w")
-            time.sleep(600)
+            time.sleep(SECONDS)
         os._exit(0)
 """
     body = only_when_run(f"{start}\nwhile not os.path.exists('started'): time.sleep(0.01)")
     await push(client, "strays", task_source("strays", body, before=before))
     (done,) = await run(client, "strays", "wrong")
     assert done.state is RunState.COMPLETED, done.error_message
-    (parent,) = [pid for pid in children(server.address.pid) if "forkserver" in command_of(pid)]
-    assert children(parent) == []
-    assert not [pid for pid in every_process() if "600" in command_of(pid) and "sleep" in command_of(pid)]
+    assert [pid for pid in every_process() if str(seconds) in command_of(pid)] == []
+    daemon = re.search(r"daemon (\d+)\n", await log_text(client, done.id))
+    assert (daemon is not None) == (start == "daemon()")
+    assert daemon is None or not command_of(int(daemon[1]))
 
 
 def command_of(pid: int) -> str:
@@ -95,24 +123,6 @@ def command_of(pid: int) -> str:
 
 def every_process() -> list[int]:
     return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
-
-
-async def test_a_real_time_signal_is_named_by_its_number(client: Client) -> None:
-    """Python has no name for it; the run's error has its number."""
-    body = only_when_run("import os; os.kill(os.getpid(), 40)")
-    await push(client, "signal-40", task_source("signal-40", body))
-    (done,) = await run(client, "signal-40", "wrong")
-    assert "signal 40" in done.error_message
-
-
-async def test_a_stopped_run_keeps_what_it_had_shown(client: Client, tmp_path: Path) -> None:
-    """A run that reaches the time limit is interrupted, not only killed: its notebook has the output so far."""
-    body = only_when_run("print('so far', flush=True)\nimport time\ntime.sleep(60)")
-    await push(client, "stopped", task_source("stopped", body))
-    (done,) = await run(client, "stopped", "wrong")
-    assert done.state is RunState.ERRORED
-    await client.download_output(done.id, tmp_path / "out", include_source=True)
-    assert "so far" in (tmp_path / "out/__notebook__.ipynb").read_text()
 
 
 async def test_a_runs_key_ends_with_it(client: Client, server: ServerProcess) -> None:
@@ -209,12 +219,27 @@ async def test_a_run_sees_no_secret_of_the_server(client: Client, server: Server
 
 async def test_a_broken_model_fails_its_run_only(client: Client) -> None:
     """The error names the model and what it said; the other model's run of the same task completes."""
-    await push(client, "two-plus-two", TASK)
+    await ensure_pushed(client)
     runs = await run(client, "two-plus-two", "broken", "four")
     states = {r.model_version_slug: r for r in runs[-2:]}
     assert states["four"].state is RunState.COMPLETED
     assert states["broken"].state is RunState.ERRORED
     assert "model test/broken: this model is broken" in states["broken"].error_message
+
+
+@pytest.mark.parametrize("slug", STUCK)
+async def test_a_run_is_stopped_at_the_time_limit(client: Client, slug: str) -> None:
+    """A run that does not end is interrupted, or else killed; its message names the limit."""
+    (done,) = await ended(client, slug, "wrong")
+    assert done.state is RunState.ERRORED
+    assert "stopped after 8 s" in done.error_message
+
+
+async def test_a_stopped_run_keeps_what_it_had_shown(client: Client, tmp_path: Path) -> None:
+    """A run at the time limit is interrupted before it is killed: its notebook has the output so far."""
+    (done,) = await ended(client, "shows-something", "wrong")
+    await client.download_output(done.id, tmp_path / "out", include_source=True)
+    assert "so far" in (tmp_path / "out/__notebook__.ipynb").read_text()
 
 
 async def test_deleting_a_task_ends_its_run_at_once(client: Client, server: ServerProcess) -> None:
@@ -224,16 +249,9 @@ async def test_deleting_a_task_ends_its_run_at_once(client: Client, server: Serv
     await client.schedule_runs("deleted", ["wrong"])
     (going,) = [r async for r in client.list_runs("deleted")]
     log = server.data / f"logs/{going.id}.jsonl"
-    while not log.exists() or "pid" not in log.read_text():
-        await anyio.sleep(0.02)
-    children = set(_children_of_workers(server.address.pid))
-    assert children
+    pid = await printed_pid(log)
+    assert command_of(pid)
     await client.delete_task("deleted")
-    assert not children & set(_children_of_workers(server.address.pid))
+    assert not command_of(pid)
     assert not log.exists()
     assert not (server.data / f"runs/{going.id}").exists()
-
-
-def _children_of_workers(pid: int) -> list[int]:
-    """The processes of runs: grandchildren of the server."""
-    return [run for parent in children(pid) for run in children(parent)]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -20,7 +18,7 @@ from fanbench.local.launcher import LocalServer, ensure_server, find_server, sto
 from fanbench.tasks import to_notebook
 from fanbench.wire.messages import CreationState, RunState
 
-from .server_process import MODELS, TASK, log_text, push, run, run_server, task_source
+from .server_process import MODELS, TASK, ended, log_text, printed_pid, push, run, run_server, task_source
 
 pytestmark = [pytest.mark.anyio, pytest.mark.e2e]
 
@@ -51,9 +49,19 @@ async def test_a_server_is_started_once_and_stopped(tmp_path: Path) -> None:
     assert not (data / "server.json").exists()
 
 
-async def test_an_idle_server_ends_itself(tmp_path: Path) -> None:
-    """After --idle-timeout without a request the process is gone, with exit code 0."""
-    with run_server(tmp_path / "data", "--idle-timeout", "1") as server:
+async def test_an_idle_server_ends_itself_but_not_during_a_run(tmp_path: Path) -> None:
+    """With --idle-timeout a server ends, with exit code 0, as soon as nobody asks and nothing runs."""
+    body = "import time, os\nprint('pid', os.getpid(), flush=True)\ntime.sleep(4)\nreturn True"
+    notebook = to_notebook(task_source("sleeps", body))
+    with run_server(tmp_path / "data", "--idle-timeout", "2") as server:
+        async with server.client() as client:
+            await client.create_task("sleeps", notebook)
+        await printed_pid(server.data / "logs/creation-1.jsonl")
+        await anyio.sleep(3)  # longer than the limit, with nobody asking
+        async with server.client() as client:
+            while (task := await client.get_task("sleeps")).creation_state.pending:
+                await anyio.sleep(0.05)
+        assert task.creation_state is CreationState.COMPLETED, task.creation_error_message
         with anyio.fail_after(20):
             while server.process.poll() is None:
                 await anyio.sleep(0.05)
@@ -66,7 +74,7 @@ async def test_ctrl_c_ends_it_at_once_and_cleanly(tmp_path: Path) -> None:
         async with server.client() as client:
             body = "import time, os\nprint('pid', os.getpid(), flush=True)\ntime.sleep(60)"
             await client.create_task("sleeps", to_notebook(task_source("sleeps", body)))
-            pid = await _printed_pid(server.data / "logs/creation-1.jsonl")
+            pid = await printed_pid(server.data / "logs/creation-1.jsonl")
         os.kill(server.address.pid, signal.SIGINT)
         server.process.wait(15)
     assert server.process.returncode == 0
@@ -74,45 +82,40 @@ async def test_ctrl_c_ends_it_at_once_and_cleanly(tmp_path: Path) -> None:
     assert not Path(f"/proc/{pid}").exists()
 
 
-async def _printed_pid(log: Path) -> int:
-    """What the run printed after "pid", as soon as it has."""
-    with anyio.fail_after(30):
-        while True:
-            lines = log.read_text().splitlines() if log.exists() else []
-            if match := re.search(r"pid (\d+)\n", "".join(json.loads(line)["data"] for line in lines)):
-                return int(match[1])
-            await anyio.sleep(0.02)
-
-
-async def test_a_killed_server_takes_up_what_it_had_begun(tmp_path: Path) -> None:
-    """kill -9 with runs queued and running: the next server finishes each of them, once, and forgets nothing."""
+async def test_a_killed_server_resumes_what_it_had_begun(tmp_path: Path) -> None:
+    """After kill -9 the next server finishes each run and creation, queued or begun, once, and forgets nothing."""
     data = tmp_path / "data"
-    with run_server(data, "--workers", "1") as server:
+    with run_server(data, "--workers", "2") as server:
         async with server.client() as client:
             await push(client, "two-plus-two", TASK)
             (before,) = await run(client, "two-plus-two", "wrong")
             text_before = await log_text(client, before.id)
+            body = "import os, time\nprint('pid', os.getpid(), flush=True)\ntime.sleep(1)\nreturn True"
+            await client.create_task("validated", to_notebook(task_source("validated", body)))
             await client.schedule_runs("two-plus-two", ["slow", "four"])
             while not any([r.state is RunState.RUNNING async for r in client.list_runs("two-plus-two")]):
                 await anyio.sleep(0.02)
+            run_pid = await printed_pid(data / "logs/creation-2.jsonl")
         server.kill()
-    with run_server(data, "--workers", "1", models=None) as server:
+        with anyio.fail_after(10):
+            while _is_alive(run_pid):
+                await anyio.sleep(0.02)
+    with run_server(data, models=None) as server:
         async with server.client() as client:
-            while True:
-                runs = [r async for r in client.list_runs("two-plus-two")]
-                if all(r.state.terminal for r in runs):
-                    break
-                await anyio.sleep(0.05)
+            runs = await ended(client, "two-plus-two")
             assert [(r.id, r.model_version_slug, r.state) for r in runs] == [
                 (before.id, "wrong", RunState.COMPLETED),
                 (before.id + 1, "slow", RunState.COMPLETED),
                 (before.id + 2, "four", RunState.COMPLETED),
             ]
             assert await log_text(client, before.id) == text_before
+            while (task := await client.get_task("validated")).creation_state.pending:
+                await anyio.sleep(0.05)
+    assert task.creation_state is CreationState.COMPLETED, task.creation_error_message
 
 
-async def test_the_warm_parent_is_replaced_when_it_dies(tmp_path: Path) -> None:
-    """Its death errors the run that it held, saying so; the next run has a new parent."""
+async def test_a_forkserver_that_dies_is_replaced(tmp_path: Path) -> None:
+    """Its death makes its run ERRORED, with that reason; the next run has a new forkserver."""
     with run_server(tmp_path / "data") as server:
         async with server.client() as client:
             await push(client, "two-plus-two", TASK)
@@ -134,8 +137,8 @@ def _kill_child(parent: int, word: str) -> None:
     os.kill(int(pid), signal.SIGKILL)
 
 
-async def test_a_process_a_run_gives_the_same(tmp_path: Path) -> None:
-    """--isolation process: the same states, magics and output files as with forks."""
+async def test_one_process_per_run_gives_the_same(tmp_path: Path) -> None:
+    """With --isolation process, states, magics and output files are the same as with forks."""
     with run_server(tmp_path / "data", "--isolation", "process") as server:
         async with server.client() as client:
             task = await push(client, "two-plus-two", f"# %%\n!echo shell-works\n{TASK}")
@@ -177,7 +180,7 @@ async def test_an_sdk_that_cannot_be_imported_is_explained(
 
 def test_a_port_in_use_is_said_with_what_to_do(tmp_path: Path) -> None:
     """Exit code 1 and one line, no traceback; --any-port takes another."""
-    with run_server(tmp_path / "data") as server:
+    with run_server(tmp_path / "data", runs=False) as server:
         port = server.address.url.rpartition(":")[2]
         command = [
             sys.executable,
@@ -190,7 +193,7 @@ def test_a_port_in_use_is_said_with_what_to_do(tmp_path: Path) -> None:
             port,
         ]
         refused = subprocess.run(command, capture_output=True, text=True, timeout=60)
-        with run_server(tmp_path / "third", "--port", port, "--any-port") as third:
+        with run_server(tmp_path / "third", "--port", port, "--any-port", runs=False) as third:
             assert third.address.url != server.address.url
     assert refused.returncode == 1
     assert f"port {port}" in refused.stderr
@@ -245,7 +248,7 @@ def test_the_token_is_for_its_owner_only(tmp_path: Path) -> None:
 
 async def test_models_appear_while_the_server_runs(tmp_path: Path) -> None:
     """models.toml is read anew when it changes; a mistake in it is said by the calls that need it."""
-    with run_server(tmp_path / "data") as server:
+    with run_server(tmp_path / "data", runs=False) as server:
         async with server.client() as client:
             assert len(await client.list_models()) == 4
             (server.data / "models.toml").write_text(MODELS.replace("test/wrong", "test/other"))
@@ -256,25 +259,6 @@ async def test_models_appear_while_the_server_runs(tmp_path: Path) -> None:
                 await client.list_models()
 
 
-async def test_a_creation_that_was_under_way_is_taken_up_again(tmp_path: Path) -> None:
-    """kill -9 while a push is validated: the next server validates it."""
-    with run_server(tmp_path / "data") as server:
-        async with server.client() as client:
-            body = "import time\nprint('pid', os.getpid(), flush=True)\ntime.sleep(1)\nreturn True"
-            source = task_source("validated", body, before="import os")
-            await client.create_task("validated", to_notebook(source))
-            run_pid = await _printed_pid(server.data / "logs/creation-1.jsonl")
-        server.kill()
-        with anyio.fail_after(10):
-            while _is_alive(run_pid):
-                await anyio.sleep(0.02)
-    with run_server(tmp_path / "data", models=None) as server:
-        async with server.client() as client:
-            while (task := await client.get_task("validated")).creation_state.pending:
-                await anyio.sleep(0.05)
-    assert task.creation_state is CreationState.COMPLETED, task.creation_error_message
-
-
 def _is_alive(pid: int) -> bool:
     try:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
@@ -282,37 +266,12 @@ def _is_alive(pid: int) -> bool:
         return False
 
 
-async def test_a_run_keeps_an_idle_server_alive(tmp_path: Path) -> None:
-    """A server with work is not idle, however long nobody asks."""
-    with run_server(tmp_path / "data", "--idle-timeout", "1") as server:
-        async with server.client() as client:
-            await push(client, "two-plus-two", TASK)
-            await client.create_task(
-                "sleeps", to_notebook(task_source("sleeps", "import time\ntime.sleep(4)\nreturn True"))
-            )
-        await anyio.sleep(3)  # longer than the limit, with nobody asking: that is the point
-        async with server.client() as client:
-            while (task := await client.get_task("sleeps")).creation_state.pending:
-                await anyio.sleep(0.05)
-    assert task.creation_state is CreationState.COMPLETED, task.creation_error_message
-
-
-async def test_a_run_ignores_env_files_around_the_sdk(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A `.env` above the SDK, or in the folder where the server was started, redirects no run."""
-    (tmp_path / ".env").write_text("LLM_DEFAULT=somebody/else\nMODEL_PROXY_URL=http://127.0.0.1:9\n")
-    monkeypatch.chdir(tmp_path)
-    for isolation in ("fork", "process"):
-        with run_server(tmp_path / isolation, "--isolation", isolation) as server:
-            async with server.client() as client:
-                task = await push(client, "two-plus-two", TASK)
-        assert task.creation_state is CreationState.COMPLETED, task.creation_error_message
-
-
 @pytest.mark.parametrize("text", ["", "0", "-1", "rubbish"])
-async def test_stop_signals_nobody_but_the_holder(tmp_path: Path, text: str) -> None:
+async def test_stop_signals_nobody_but_the_holder(
+    tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A lock that is held by somebody who has not said who: no signal goes out, least of all to a whole group."""
+    monkeypatch.setattr("fanbench.local.launcher._LOOK_EVERY", 0.001)
     with open_data_folder(tmp_path) as folder:
         folder.lock_file.write_text(text)
         with pytest.raises(LocalServerError, match="does not say by which process"):
@@ -332,7 +291,7 @@ def test_a_damaged_database_is_said(tmp_path: Path) -> None:
 
 async def test_a_folder_with_a_strange_name_holds_its_own_database(tmp_path: Path) -> None:
     """Characters that mean something in a URL mean nothing in a path."""
-    with run_server(tmp_path / "b?x=1#y") as server:
+    with run_server(tmp_path / "b?x=1#y", runs=False) as server:
         async with server.client() as client:
             await client.list_models()
     assert (tmp_path / "b?x=1#y" / "state.sqlite").exists()
@@ -341,7 +300,7 @@ async def test_a_folder_with_a_strange_name_holds_its_own_database(tmp_path: Pat
 
 async def test_a_push_that_cannot_be_stored_leaves_the_name_free(tmp_path: Path) -> None:
     """No room for the notebook: the push is refused, and the next one works."""
-    with run_server(tmp_path / "data") as server:
+    with run_server(tmp_path / "data", runs=False) as server:
         async with server.client() as client:
             (server.data / "tasks").write_text("in the way")
             with pytest.raises(ServerFault, match="cannot store"):

@@ -88,6 +88,11 @@ def test_the_state_of_a_run(
     assert bool(found.error) == (state is RunState.ERRORED)
 
 
+def empty_log(folder: Path) -> Path:
+    (folder / "log.jsonl").touch()
+    return folder / "log.jsonl"
+
+
 @pytest.mark.parametrize(
     ("files", "failure", "state"),
     [
@@ -104,13 +109,17 @@ def test_the_state_of_a_creation(
     tmp_path: Path, files: list[Any], failure: str | None, state: CreationState
 ) -> None:
     """A creation is judged by whether a run of the pushed task, on a model, came out."""
-    assert judge_creation("my-task", write_run_files(tmp_path, *files), failure).state == state.value
+    found = judge_creation("my-task", write_run_files(tmp_path, *files), failure, empty_log(tmp_path))
+    assert found.state == state.value
 
 
 def test_a_trial_run_that_errored_is_mentioned(tmp_path: Path) -> None:
     """The task can be run on other models, but who pushed it should know."""
     found = judge_creation(
-        "my-task", write_run_files(tmp_path, run_file(state="ERRORED", errorMessage="a\nOops")), None
+        "my-task",
+        write_run_files(tmp_path, run_file(state="ERRORED", errorMessage="a\nOops")),
+        None,
+        empty_log(tmp_path),
     )
     assert (found.state, found.error) == (
         CreationState.COMPLETED.value,

@@ -12,9 +12,9 @@ import pytest
 from fanbench import Client
 from fanbench.errors import BadRequest, Forbidden, NotFound, Unauthorized
 from fanbench.tasks import to_notebook
-from fanbench.wire.messages import CreationState, Run, RunState
+from fanbench.wire.messages import CreationState, RunState
 
-from .server_process import TASK, ServerProcess, log_text, push, run, task_source
+from .server_process import TASK, ServerProcess, ended, ensure_pushed, log_text, push, run, task_source
 
 pytestmark = [pytest.mark.anyio, pytest.mark.e2e]
 
@@ -26,7 +26,7 @@ async def test_a_task_goes_from_push_to_output(client: Client, tmp_path: Path) -
     assert task.slug.version_number == 1
     results = await client.schedule_runs("first-life", ["four", "test/wrong"])
     assert [result.run_scheduled for result in results] == [True, True]
-    runs = await run_all(client, "first-life")
+    runs = await ended(client, "first-life")
     assert [(r.model_version_slug, r.state) for r in runs] == [
         ("four", RunState.COMPLETED),
         ("wrong", RunState.COMPLETED),
@@ -44,9 +44,16 @@ async def test_a_task_goes_from_push_to_output(client: Client, tmp_path: Path) -
     assert passed == [True, False]
 
 
+async def test_an_env_file_redirects_no_run(client: Client, server: ServerProcess) -> None:
+    """A `.env` in the folder where the server was started does not beat the environment of its runs."""
+    assert (server.data.parent / ".env").read_text().startswith("LLM_DEFAULT=somebody/else\n")
+    await ensure_pushed(client)
+
+
 async def test_the_url_of_a_task_leads_somewhere(client: Client) -> None:
     """What push prints can be opened in a browser, and shows the states of the runs."""
-    task = await push(client, "two-plus-two", TASK)
+    await ensure_pushed(client)
+    task = await client.get_task("two-plus-two")
     await run(client, "two-plus-two", "wrong")
     async with httpx.AsyncClient() as http:
         page = await http.get(task.url)
@@ -54,14 +61,6 @@ async def test_the_url_of_a_task_leads_somewhere(client: Client) -> None:
     assert page.status_code == 200
     assert "wrong: COMPLETED" in page.text
     assert missing.status_code == 404
-
-
-async def run_all(client: Client, slug: str) -> list[Run]:
-    while True:
-        runs = [run async for run in client.list_runs(slug)]
-        if all(run.state.terminal for run in runs):
-            return runs
-        await anyio.sleep(0.05)
 
 
 @pytest.mark.parametrize(
@@ -100,9 +99,9 @@ async def test_a_failed_creation_cannot_be_run(client: Client) -> None:
 
 async def test_magics_work(client: Client) -> None:
     """Shell lines, line magics and cell magics run as in a notebook."""
-    source = "# %%\n!echo from-the-shell\n# %%\n%time x = 1\n# %%\n%%bash\necho from-$((1+1))-bash\n" + TASK
-    await push(client, "two-plus-two", source)
-    (latest,) = await run(client, "two-plus-two", "four")
+    magics = "# %%\n!echo from-the-shell\n# %%\n%time x = 1\n# %%\n%%bash\necho from-$((1+1))-bash\n"
+    await push(client, "magics", magics + task_source("magics", "return True"))
+    (latest,) = await run(client, "magics", "four")
     text = await log_text(client, latest.id)
     assert "from-the-shell" in text
     assert "from-2-bash" in text
@@ -110,12 +109,12 @@ async def test_magics_work(client: Client) -> None:
 
 async def test_a_second_run_in_flight_is_skipped(client: Client) -> None:
     """One run of a version and model at a time; the answer says why the other is skipped."""
-    await push(client, "two-plus-two", TASK)
+    await ensure_pushed(client)
     first = await client.schedule_runs("two-plus-two", ["slow"])
     second = await client.schedule_runs("two-plus-two", ["slow", "four"])
     assert [r.run_scheduled for r in first + second] == [True, False, True]
     assert "in progress" in second[0].run_skipped_reason
-    await run_all(client, "two-plus-two")
+    await ended(client, "two-plus-two")
 
 
 async def test_a_live_log_arrives_while_the_run_goes_on(client: Client) -> None:
@@ -157,17 +156,17 @@ async def test_a_new_version_runs_beside_the_old_one(client: Client) -> None:
     await push(client, "versions", source)
     (second,) = await client.schedule_runs("versions", ["slow"])
     assert (first.run_scheduled, second.run_scheduled) == (True, True)
-    await run_all(client, "versions")
+    await ended(client, "versions")
 
 
 async def test_the_output_of_a_run_that_goes_on_is_not_there_yet(client: Client, tmp_path: Path) -> None:
     """404 until the run is over: half an output is none."""
-    await push(client, "two-plus-two", TASK)
+    await ensure_pushed(client)
     await client.schedule_runs("two-plus-two", ["slow"])
     going = [r async for r in client.list_runs("two-plus-two") if not r.state.terminal]
     with pytest.raises(NotFound, match="no output yet"):
         await client.download_output(going[-1].id, tmp_path / "out")
-    await run_all(client, "two-plus-two")
+    await ended(client, "two-plus-two")
 
 
 async def test_unknown_datasets_are_named(client: Client) -> None:
@@ -180,16 +179,17 @@ async def test_unknown_datasets_are_named(client: Client) -> None:
 
 async def test_publish_is_idempotent_and_delete_forgets(client: Client) -> None:
     """A published task stays public when published again; a deleted one is gone, and its name is free."""
-    await push(client, "two-plus-two", TASK)
-    only = await client.publish_task("two-plus-two", publish_notebook=False)
+    source = task_source("published", "return True")
+    await push(client, "published", source)
+    only = await client.publish_task("published", publish_notebook=False)
     assert (only.is_public, only.is_backing_notebook_published) == (True, False)
     for _ in range(2):
-        both = await client.publish_task("two-plus-two")
+        both = await client.publish_task("published")
         assert (both.is_public, both.is_backing_notebook_published) == (True, True)
-    await client.delete_task("two-plus-two")
+    await client.delete_task("published")
     with pytest.raises(NotFound):
-        await client.get_task("two-plus-two")
-    again = await push(client, "two-plus-two", TASK)
+        await client.get_task("published")
+    again = await push(client, "published", source)
     assert again.slug.version_number == 1
 
 
@@ -208,7 +208,7 @@ async def test_lists_filter_and_page(client: Client) -> None:
 
 async def test_wrong_names_are_refused_in_words(client: Client) -> None:
     """An unknown model, task, run, owner, slug or notebook each gets the status that Kaggle gives."""
-    await push(client, "two-plus-two", TASK)
+    await ensure_pushed(client)
     with pytest.raises(NotFound, match="nobody"):
         await client.schedule_runs("two-plus-two", ["four", "nobody"])
     assert [r async for r in client.list_runs("two-plus-two", models=["nobody"])] == []

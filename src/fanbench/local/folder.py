@@ -78,12 +78,16 @@ class DataFolder:
     def run(self, run_id: int) -> Path:
         return self.root / "runs" / str(run_id)
 
+    @property
+    def logs(self) -> Path:
+        # Not in the folders of the runs: a task may delete those.
+        return self.root / "logs"
+
     def log(self, run_id: int) -> Path:
-        # Not in the run's own folder: a task may delete that.
-        return self.root / "logs" / f"{run_id}.jsonl"
+        return self.logs / f"{run_id}.jsonl"
 
     def creation_log(self, version_id: int) -> Path:
-        return self.root / "logs" / f"creation-{version_id}.jsonl"
+        return self.logs / f"creation-{version_id}.jsonl"
 
     def read_token(self) -> str:
         try:
@@ -125,6 +129,7 @@ def open_data_folder(root: Path) -> Iterator[DataFolder]:
             _ensure_token(folder)
             shutil.rmtree(folder.temporary, ignore_errors=True)
             folder.temporary.mkdir()
+            folder.logs.mkdir(exist_ok=True)
         yield folder
     finally:
         lock.release()

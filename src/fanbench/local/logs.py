@@ -22,7 +22,6 @@ class RunLog:
 
     def __init__(self, path: Path, limit: int) -> None:
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("wb")
         self._limit = limit
         self._size = 0

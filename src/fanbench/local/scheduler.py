@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -24,12 +25,12 @@ from fanbench.local.executor.forkserver_client import unusable_sdk
 from fanbench.local.executor.job import Executor, Job
 from fanbench.local.executor.supervise import supervise
 from fanbench.local.folder import DataFolder
-from fanbench.local.logs import RunLog, last_lines
+from fanbench.local.logs import RunLog
 from fanbench.local.models.catalog import Catalog, ModelSpec
 from fanbench.local.models.pool import ModelPool
 from fanbench.local.settings import Settings
 from fanbench.local.store import Store, TaskVersion
-from fanbench.local.verdicts import Verdict, failure_of, judge_creation, judge_run, read_outcome
+from fanbench.local.verdicts import failure_of, judge_creation, judge_run, read_outcome
 from fanbench.wire.messages import CreationState, RunState
 
 _log = structlog.get_logger(__name__)
@@ -143,10 +144,8 @@ class Scheduler:
             failure = await self._attempt(version, None, folder, log)
         finally:
             log.close()
-        verdict = judge_creation(version.slug, folder / "working", failure)
-        if verdict.state == CreationState.KERNEL_WITHOUT_RUN.value and (said := last_lines(log.path, 5)):
-            # Nobody can ask for the log of a creation: what it said last may be the reason.
-            verdict = Verdict(verdict.state, f"{verdict.error} The notebook said last:\n{said}")
+        judge = partial(judge_creation, version.slug, folder / "working", failure, log.path)
+        verdict = await anyio.to_thread.run_sync(judge)
         await self._store.update_version(version.id, state=verdict.state, error=verdict.error)
 
     async def _run(self, work: Work) -> None:
@@ -158,7 +157,8 @@ class Scheduler:
         log = self._logs[run.id] = self._new_log(self._folder.log(run.id))
         try:
             failure = await self._attempt(run.version, run.model, folder, log)
-            verdict = judge_run(run.version.slug, folder / "working", failure)
+            judge = partial(judge_run, run.version.slug, folder / "working", failure)
+            verdict = await anyio.to_thread.run_sync(judge)
             await self._store.update_run(
                 run.id, state=verdict.state, error=verdict.error, ended=now().isoformat()
             )

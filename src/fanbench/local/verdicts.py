@@ -16,6 +16,7 @@ import msgspec
 
 from fanbench._util.text import last_line
 from fanbench.local.executor.job import Exit, Outcome
+from fanbench.local.logs import last_lines
 from fanbench.wire.messages import CreationState, RunState
 from fanbench.wire.slugs import slugify
 
@@ -87,13 +88,16 @@ def judge_run(slug: str, working: Path, failure: str | None) -> Verdict:
     return Verdict(RunState.COMPLETED.value)
 
 
-def judge_creation(slug: str, working: Path, failure: str | None) -> Verdict:
-    """The state of a version of task `slug` whose notebook was run to validate it."""
+def judge_creation(slug: str, working: Path, failure: str | None, log: Path) -> Verdict:
+    """The state of a version of task `slug` whose notebook was run to validate it, with output in `log`."""
     if failure is not None:
         return Verdict(CreationState.ERRORED.value, explained(failure))
     files = run_files(working)
     if not files:
-        return Verdict(CreationState.KERNEL_WITHOUT_RUN.value, NO_RUN_FILE)
+        # Clients cannot read the log of a creation, and its last lines may contain the reason.
+        last = last_lines(log, 5)
+        error = f"{NO_RUN_FILE} The notebook said last:\n{last}" if last else NO_RUN_FILE
+        return Verdict(CreationState.KERNEL_WITHOUT_RUN.value, error)
     mine = [file for file in files if _slug(file) == slug]
     if not mine:
         found = ", ".join(sorted({_slug(file) for file in files}))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import anyio
 import anyio.abc
+import anyio.to_thread
 import msgspec
 
 from fanbench._util.text import last_line
@@ -60,7 +61,7 @@ class _Forkserver:
         self._runs: dict[int, StartedRun] = {}
         self._put_answer, self._answers = anyio.create_memory_object_stream[StartedRun | Refused](1)
         self._listening = anyio.CancelScope(shield=True)
-        self.alive = True
+        self.alive, self.ready = True, False
         command = [
             sys.executable,
             "-m",
@@ -133,20 +134,23 @@ class _Forkserver:
                         pass
         for run in self._runs.values():
             run.end(_LOST)
-        self.close()
+        await self.close()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close the socket, upon which the forkserver kills its runs and ends."""
         self.alive = False
+        if not self.ready:
+            self._process.kill()  # it has no runs, and may take seconds to import the SDK
         self._listening.cancel()
         self._put_answer.close()
         self._answers.close()
         self._control.close()
-        try:
-            self._process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        with anyio.CancelScope(shield=True):
+            try:
+                await anyio.to_thread.run_sync(self._process.wait, 5)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                await anyio.to_thread.run_sync(self._process.wait)
 
 
 class ForkserverClient:
@@ -171,7 +175,7 @@ class ForkserverClient:
             finally:
                 tasks.cancel_scope.cancel()
                 if self._forkserver is not None:
-                    self._forkserver.close()
+                    await self._forkserver.close()
 
     async def warm_up(self) -> None:
         async with self._lock:
@@ -205,8 +209,9 @@ class ForkserverClient:
                 ready = await forkserver.read()
             if not isinstance(ready, Ready) or ready.error is not None:
                 raise unusable_sdk(ready.error if isinstance(ready, Ready) else None, self._log)
+            forkserver.ready = True
         except BaseException:
-            forkserver.close()
+            await forkserver.close()
             raise
         self._forkserver = forkserver
         self._tasks.start_soon(forkserver.listen)

@@ -6,8 +6,10 @@ import json
 import re
 import secrets
 import shutil
+from functools import partial
 from pathlib import Path
 
+import anyio
 import anyio.to_thread
 
 from fanbench.errors import UsageError
@@ -83,22 +85,26 @@ async def create_task(services: Services, request: CreateTaskRequest) -> Task:
 
 
 async def _store_version(services: Services, slug: str, datasets: list[str], text: str) -> TaskVersion:
-    """The notebook is on the disk before there is a record of it, and in its place before anything is done."""
+    """Record a new version, whose notebook is on disk before its record, and in place before its creation."""
     temp = services.folder.temporary / f"{secrets.token_hex(8)}.ipynb"
+
+    def move_to(target: Path) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temp.replace(target)
+
     try:
         await anyio.to_thread.run_sync(write_durably, temp, text)
         row = await services.store.add_version(slug, datasets)
         try:
-            target = services.folder.notebook(row.id)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            temp.replace(target)
+            await anyio.to_thread.run_sync(move_to, services.folder.notebook(row.id))
         except OSError as error:
             await services.store.update_version(row.id, state=CreationState.ERRORED.value, error=str(error))
             raise
     except OSError as error:
         raise WireError(507, f"The server cannot store the task: {error.strerror}") from None
     finally:
-        temp.unlink(missing_ok=True)
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(partial(temp.unlink, missing_ok=True))
     return row
 
 
