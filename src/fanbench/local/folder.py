@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -17,6 +16,9 @@ from fanbench._util.lock import LockHeld, ProcessLock
 from fanbench.errors import LocalServerError
 
 FORMAT = 1
+
+PRIVATE = 0o600
+"""The mode of files that only their owner may read."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ def _check_format(folder: DataFolder) -> None:
     if not folder.format_file.exists():
         if folder.database.exists():
             raise _foreign(folder, "it has no format.json")
-        write_atomically(folder.format_file, json.dumps({"fanbench-data": FORMAT}) + "\n")
+        files.write(folder.format_file, json.dumps({"fanbench-data": FORMAT}) + "\n", mode=PRIVATE)
         return
     try:
         found = json.loads(folder.format_file.read_text(encoding="utf-8"))["fanbench-data"]
@@ -158,18 +160,4 @@ def _foreign(folder: DataFolder, why: str) -> LocalServerError:
 
 def _ensure_token(folder: DataFolder) -> None:
     if not folder.token_file.exists():
-        write_atomically(folder.token_file, f"fb-{secrets.token_urlsafe(32)}\n")
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file that only its owner may read: whole, or not at all."""
-    files.write(path, text, mode=0o600)
-
-
-def write_durably(path: Path, text: str) -> None:
-    """Write a file that only its owner may read, and see that it is on the disk."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+        files.write(folder.token_file, f"fb-{secrets.token_urlsafe(32)}\n", mode=PRIVATE)

@@ -19,9 +19,10 @@ import anyio
 import msgspec
 import structlog
 
+from fanbench._util import files
 from fanbench.errors import LocalServerError
 from fanbench.local.executor.job import Executor
-from fanbench.local.folder import DataFolder, open_data_folder, write_atomically
+from fanbench.local.folder import PRIVATE, DataFolder, open_data_folder
 from fanbench.local.settings import Settings
 
 if TYPE_CHECKING:
@@ -234,7 +235,7 @@ async def _warm_up(executor: Executor, audience: Audience) -> None:
 @contextlib.contextmanager
 def _published(folder: DataFolder, address: Address) -> Iterator[None]:
     """Say in the data folder where we are, for as long as we are."""
-    write_atomically(folder.server_file, msgspec.json.encode(address).decode() + "\n")
+    files.write(folder.server_file, msgspec.json.encode(address) + b"\n", mode=PRIVATE)
     try:
         yield
     finally:

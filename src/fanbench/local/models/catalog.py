@@ -32,8 +32,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from fanbench._util import files
 from fanbench.errors import LocalServerError, UsageError
-from fanbench.local.folder import write_atomically
+from fanbench.local.folder import PRIVATE
 from fanbench.wire.messages import Modality
 from fanbench.wire.slugs import normalize_model
 
@@ -243,7 +244,7 @@ def write_catalog(path: Path, catalog: Catalog) -> None:
                 document.pop(role, None)
         _write_models(document, wanted.get("model", []), tomlkit)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, _without_gaps(tomlkit.dumps(document)))
+        files.write(path, _without_gaps(tomlkit.dumps(document)), mode=PRIVATE)
     except OSError as error:
         raise LocalServerError(f"cannot write {path}: {error.strerror}") from error
 

@@ -12,10 +12,11 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
+from fanbench._util import files
 from fanbench.errors import UsageError
 from fanbench.local.clock import now, parse
 from fanbench.local.datasets import find_dataset
-from fanbench.local.folder import write_durably
+from fanbench.local.folder import PRIVATE
 from fanbench.local.routes.paging import page_of
 from fanbench.local.scheduler import Work
 from fanbench.local.store import TaskVersion
@@ -93,7 +94,7 @@ async def _store_version(services: Services, slug: str, datasets: list[str], tex
         temp.replace(target)
 
     try:
-        await anyio.to_thread.run_sync(write_durably, temp, text)
+        await anyio.to_thread.run_sync(partial(files.write, temp, text, mode=PRIVATE))
         row = await services.store.add_version(slug, datasets)
         try:
             await anyio.to_thread.run_sync(move_to, services.folder.notebook(row.id))
