@@ -7,7 +7,6 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 import pytest
@@ -24,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("no_jitter", "quick_disk")
 
 PRICES = (0.001, 0.002, 0.003, 0.005, 0.008, 0.013, 0.02, 0.03)
 CHEAP_FIRST, DEAR_FIRST = PRICES, PRICES[::-1]
-MIXED = [tuple(random.Random(seed).sample(PRICES, len(PRICES))) for seed in range(4)]
+MIXED = tuple(random.Random(0).sample(PRICES, len(PRICES)))
 
 
 class Shop(World):
@@ -92,7 +91,7 @@ class Shop(World):
         return max(map(math.fsum, known)) - self.cap
 
 
-@pytest.mark.parametrize("prices", [CHEAP_FIRST, DEAR_FIRST, *MIXED])
+@pytest.mark.parametrize("prices", [CHEAP_FIRST, DEAR_FIRST, MIXED])
 @pytest.mark.parametrize("repeats", [1, 3])
 def test_a_budget_for_half_of_it(tmp_path: Path, prices: tuple[float, ...], repeats: int) -> None:
     """Above the cap is nothing but what models cost whose price was unknown when the last runs were scheduled."""
@@ -102,8 +101,7 @@ def test_a_budget_for_half_of_it(tmp_path: Path, prices: tuple[float, ...], repe
     assert shop.excess() <= 1e-9
 
 
-@pytest.mark.parametrize("prices", [CHEAP_FIRST, DEAR_FIRST, *MIXED])
-@pytest.mark.parametrize("share", [0.55, 0.75, 0.95])
+@pytest.mark.parametrize(("prices", "share"), [(CHEAP_FIRST, 0.55), (DEAR_FIRST, 0.75), (MIXED, 0.95)])
 @pytest.mark.parametrize("tasks", [[1.0], [1.0, 20.0, 0.1, 3.0, 0.3]])
 def test_a_sweep_that_goes_on_with_all_prices_known(
     tmp_path: Path, prices: tuple[float, ...], share: float, tasks: list[float]
@@ -135,31 +133,19 @@ def used(shop: Shop) -> float:
     return shop.spent / shop.cap
 
 
-def test_many_models_in_whatever_order(tmp_path: Path) -> None:
-    """With a cap of half, a sweep may spend a little more than it, as what is dear is known only afterwards."""
-    shares = [used(Shop(tmp_path / str(seed), log_normal(seed, 60), share=0.5)) for seed in range(20)]
-    assert max(shares) < 1.25
-    assert mean(max(0.0, share - 1) for share in shares) < 0.025
-    assert min(shares) > 0.7
+def test_a_cap_of_half_the_cost(tmp_path: Path) -> None:
+    """Models, repeats and tasks of unknown price use up the cap, and exceed it by little.
+
+    See `test_budget_spending` for how much, over many prices.
+    """
+    assert 0.7 < used(Shop(tmp_path / "models", log_normal(0, 60), share=0.5)) < 1.25
+    assert 0.85 < used(Shop(tmp_path / "repeats", log_normal(0, 30), share=0.5, repeats=3)) < 1.15
+    assert 0.95 < used(Shop(tmp_path / "tasks", [0.01], tasks=log_normal(0, 60), share=0.5)) < 1.2
 
 
-def test_many_models_and_repeats(tmp_path: Path) -> None:
-    """The models that are known by then do not use up what those need that are not."""
-    shops = [Shop(tmp_path / str(seed), log_normal(seed, 30), share=0.5, repeats=3) for seed in range(4)]
-    assert all(0.85 < used(shop) < 1.15 for shop in shops)
-
-
-def test_many_tasks_in_whatever_order(tmp_path: Path) -> None:
-    """What the first run of a task costs is as unknown as what one on another model does."""
-    shops = [Shop(tmp_path / str(seed), [0.01], tasks=log_normal(seed, 60), share=0.5) for seed in range(6)]
-    assert all(0.95 < used(shop) < 1.2 for shop in shops)
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_many_tasks_share_a_small_cap(tmp_path: Path, seed: int) -> None:
-    """Also where the first models of all tasks are the cheap ones."""
-    prices = sorted(log_normal(seed, 30))
-    shop = Shop(tmp_path, prices, tasks=log_normal(100 + seed, 20), share=0.05)
+def test_many_tasks_share_a_small_cap(tmp_path: Path) -> None:
+    """A small cap is used up, and hardly exceeded, even if the first models of all tasks are the cheap ones."""
+    shop = Shop(tmp_path, sorted(log_normal(1, 30)), tasks=log_normal(101, 20), share=0.05)
     assert 0.95 < used(shop) < 1.25
 
 
@@ -180,7 +166,7 @@ def questions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return asked
 
 
-@pytest.mark.parametrize("tasks", [10, 30])
+@pytest.mark.parametrize("tasks", [10, 20])
 def test_not_many_more_questions_than_runs(tmp_path: Path, questions: list[str], tasks: int) -> None:
     """However many tasks there are, each of which waits for what all others do."""
     shop = Shop(tmp_path, log_normal(1, 20), tasks=log_normal(2, tasks), share=0.3)
