@@ -17,7 +17,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from pretend_kaggle import TASK, Spent, both, counts, pretend_kaggle
+from commands import Spent, both
+from servers import TASK, counts, one_task
 
 CREATION = 12.0
 RUNS = (20.0, 25.0, 30.0, 40.0)
@@ -61,12 +62,12 @@ def main() -> None:
         run_seconds = tuple(seconds / speed for seconds in RUNS)
         with (
             tempfile.TemporaryDirectory() as folder,
-            pretend_kaggle(creation=CREATION / speed, run_seconds=run_seconds) as url,
+            one_task(creation=CREATION / speed, run_seconds=run_seconds) as server,
         ):
             Path(folder, "task.py").write_text(SOURCE)
             for name, (words, least) in COMMANDS.items():
-                spent = run(url, Path(folder), *words)
-                report[name][who] = record(spent, counts(url), least / speed)
+                spent = run(server.url, Path(folder), *words)
+                report[name][who] = record(spent, counts(server), least / speed)
     print(json.dumps({"speed": speed, "commands": report}, indent=2))
 
 

@@ -21,7 +21,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pretend_kaggle import TASK, Spent, both, ours, pretend_kaggle
+from commands import Spent, both, ours
+from servers import TASK, one_task
 
 DEFAULT = 16
 STREAMS = 64
@@ -53,14 +54,14 @@ def medians(spent: list[Spent]) -> dict[str, float]:
 
 def compare(words: argparse.Namespace, top: str) -> dict[str, Any]:
     report: dict[str, Any] = {}
-    with pretend_kaggle(delay=words.delay, runs=words.runs, size=words.size) as url:
-        start = statistics.median(fresh(ours, url, top, "log", "--help").seconds for _ in range(5))
+    with one_task(delay=words.delay, runs=words.runs, size=words.size) as server:
+        start = statistics.median(fresh(ours, server.url, top, "log", "--help").seconds for _ in range(5))
         report["start of the program, seconds"] = round(start, 2)
         for verb, at_once in (("log", STREAMS), ("download", DEFAULT)):
             taken: dict[str, list[Spent]] = {who: [] for who in both}
             for _ in range(words.times):
                 for who, run in both.items():
-                    taken[who].append(fresh(run, url, top, verb))
+                    taken[who].append(fresh(run, server.url, top, verb))
             report[verb] = {who: medians(spent) for who, spent in taken.items()}
             report[verb]["least possible, seconds"] = round(limit(start, words.delay, words.runs, at_once), 2)
     return report
@@ -68,10 +69,10 @@ def compare(words: argparse.Namespace, top: str) -> dict[str, Any]:
 
 def sweep(words: argparse.Namespace, top: str, size: int, delay: float) -> dict[str, Any]:
     report: dict[str, Any] = {}
-    with pretend_kaggle(delay=delay, runs=words.runs, size=size) as url:
+    with one_task(delay=delay, runs=words.runs, size=size) as server:
         for at_once in SWEEP:
             options = ("--concurrency", str(at_once))
-            taken = [fresh(ours, url, top, "download", *options) for _ in range(words.times)]
+            taken = [fresh(ours, server.url, top, "download", *options) for _ in range(words.times)]
             report[str(at_once)] = medians(taken)
     return report
 

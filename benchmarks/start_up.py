@@ -19,7 +19,7 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 
-from pretend_kaggle import BIN
+from commands import BIN
 
 COMMANDS = {
     "fanbench tasks run --help": [str(BIN / "fanbench"), "tasks", "run", "--help"],

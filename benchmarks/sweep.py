@@ -23,8 +23,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pretend_kaggle import counts, ours, vendors
-from pretend_sweeps import model_name, pretend_sweeps
+from commands import ours, vendors
+from servers import counts, many_tasks, model_name
 
 DELAY = 0.1
 CREATION = 2.0
@@ -108,11 +108,11 @@ def measure(run: Any, words: argparse.Namespace) -> dict[str, Any]:
     models = [model_name(number) for number in range(words.models)]
     with (
         tempfile.TemporaryDirectory() as top,
-        pretend_sweeps(delay=DELAY, creation=CREATION, run_seconds=RUN_SECONDS, models=words.models) as url,
+        many_tasks(delay=DELAY, creation=CREATION, run_seconds=RUN_SECONDS, models=words.models) as server,
     ):
         tasks = write_tasks(Path(top), words.tasks)
-        taken: dict[str, Any] = run(url, Path(top), tasks, models)
-        calls = counts(url)
+        taken: dict[str, Any] = run(server.url, Path(top), tasks, models)
+        calls = counts(server)
     return taken | {"calls": sum(calls.values()), "by method": dict(sorted(calls.items()))}
 
 

@@ -29,8 +29,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pretend_kaggle import Spent, counts, ours
-from pretend_sweeps import model_name, pretend_sweeps
+from commands import Spent, ours
+from servers import counts, many_tasks, model_name
 from sweep import check, write_tasks
 
 if TYPE_CHECKING:
@@ -53,16 +53,16 @@ def on_a_socket(shape: str, top: Path, *, one_core: bool) -> dict[str, Any]:
     tasks, models = map(int, shape.split("x"))
     runs = tasks * models
     with (
-        pretend_sweeps(delay=0, creation=CREATION, run_seconds=RUN_SECONDS, models=models) as url,
+        many_tasks(delay=0, creation=CREATION, run_seconds=RUN_SECONDS, models=models) as server,
         on_one_core() if one_core else nullcontext(),
     ):
         files = [f"{name}.py" for name in write_tasks(top, tasks)]
         chosen = [word for number in range(models) for word in ("-m", model_name(number))]
         words = ["sweep", *files, *chosen, "-o", "results"]
-        start = ours(url, top, *words, "--dry-run")
-        counts(url)
-        spent = ours(url, top, *words, "-y")
-        calls = counts(url)
+        start = ours(server.url, top, *words, "--dry-run")
+        counts(server)
+        spent = ours(server.url, top, *words, "-y")
+        calls = counts(server)
         check(top / "results", runs)
     return record(runs, spent, calls) | {
         "CPU seconds of the start": round(start.cpu, 2),

@@ -179,7 +179,7 @@ async def _broken(archive: bytes) -> AsyncGenerator[bytes, None]:
     raise connection_lost()
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def _zip(files: tuple[tuple[str, bytes], ...]) -> bytes:
     """A zip of `files`. Large outputs that many runs share are compressed once."""
     buffer = io.BytesIO()

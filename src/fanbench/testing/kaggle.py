@@ -99,7 +99,8 @@ class SimulatedKaggle:
         self._serial = count()
         self._costs: list[tuple[float, float]] = []
         self._spent = 0.0
-        self._offset = self._last = 0.0
+        self._last = 0.0
+        self._offset: float | None = None
         self._frozen_at: float | None = None
         self._use(self.scenario)
 
@@ -121,14 +122,14 @@ class SimulatedKaggle:
         if self._frozen_at is not None:
             return self._frozen_at
         try:
-            second = anyio.current_time() + self._offset
+            clock = anyio.current_time()
         except RuntimeError:
             return self._last
-        if second < self._last:  # a new event loop, whose clock started again
-            self._offset += self._last - second
-            second = self._last
-        self._last = second
-        return second
+        # The first look at this clock, or at that of a new event loop, which started again.
+        if self._offset is None or clock + self._offset < self._last:
+            self._offset = self._last - clock
+        self._last = clock + self._offset
+        return self._last
 
     def wall(self) -> float:
         """The simulated wall clock, in seconds since 1970."""
