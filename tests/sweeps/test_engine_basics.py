@@ -10,8 +10,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from fanbench.sweeps._engine.board import Board, fits
-from fanbench.sweeps._engine.book import Book
+from fanbench.sweeps.attempt_store import AttemptStore
 from fanbench.sweeps.attempts import (
     Attempt,
     Phase,
@@ -35,6 +34,7 @@ from fanbench.sweeps.events import (
 )
 from fanbench.sweeps.plan import PlannedTask, SweepPlan
 from fanbench.sweeps.spec import Rules
+from fanbench.sweeps.task_state import TaskState, fits
 from fanbench.wire.messages import CreationState, Run, RunState, TaskSlug
 from tests.operations.fake import Course, FakeClient, not_found
 from tests.sweeps.records import MemoryRecords
@@ -245,12 +245,12 @@ async def test_both_event_loops(tmp_path: Path) -> None:
 
 # --- Small rules --------------------------------------------------------------------------------------------
 
-UNIT = PlannedRun("t", "m")
+PLANNED = PlannedRun("t", "m")
 OUTPUT, LOG = SavedOutput("o", 1, 1, "x"), SavedLog("l", 1, 1)
 
 
 def attempt(phase: Phase, state: RunState | None = None, *, number: int = 1, whole: bool = False) -> Attempt:
-    made = Attempt(UNIT, number, "now", 1, phase, 0.0, state=state)
+    made = Attempt(PLANNED, number, "now", 1, phase, 0.0, state=state)
     return made.with_(output=OUTPUT, log=LOG) if whole else made
 
 
@@ -266,47 +266,47 @@ def test_runs_fit_attempts_of_their_version(theirs: int, ours: int, fit: bool) -
     assert fits(run(1, theirs), attempt(Phase.INTENDED).with_(version=ours)) is fit
 
 
-def board_with(tmp_path: Path, *attempts: Attempt) -> Board:
-    """A board on which those of the content that is swept are in flight."""
-    task = PlannedTask("t", "now", None)
+def resumed(tmp_path: Path, *attempts: Attempt) -> tuple[TaskState, AttemptStore]:
+    """The state of a task whose attempts are in the journal; those at the current content are active."""
+    planned = PlannedTask("t", "now", None)
     records = MemoryRecords()
     records.save_attempts(attempts)
-    book = Book(SweepPlan((task,), ("m",), tmp_path, 2), records, lambda event: None)
-    board = Board(task, book)
-    board.know(book.by_task()["t"], ())
+    store = AttemptStore(SweepPlan((planned,), ("m",), tmp_path, 2), records, lambda event: None)
+    task = TaskState(planned, store)
+    task.load(store.attempts_by_task()["t"], ())
     for one in attempts:
         if one.identity == "now":
-            board.take_up(one, 0.0, 0.0)
-    return board
+            task.resume(one, 0.0, 0.0)
+    return task, store
 
 
-def found(board: Board) -> dict[int, int | None]:
-    return {flight.planned_run.repeat: flight.attempt.run_id for flight in board.flights.values()}
+def found(task: TaskState) -> dict[int, int | None]:
+    return {run.planned_run.repeat: run.attempt.run_id for run in task.active.values()}
 
 
-def test_new_runs_go_to_the_attempts_in_their_order(tmp_path: Path) -> None:
-    """The lowest id belongs to the attempt that was intended first; what is left over is a stranger's."""
+def test_unknown_runs_go_to_the_attempts_in_their_order(tmp_path: Path) -> None:
+    """The lowest id belongs to the attempt that was intended first; what is left over is foreign."""
     second = attempt(Phase.SCHEDULED).with_(planned_run=PlannedRun("t", "m", 2), intended_at=1.0)
 
     async def main() -> None:
-        board = board_with(tmp_path, attempt(Phase.SCHEDULED), second)
-        board.book.commit(board.assign({"m": [run(7), run(5), run(6), run(4, version=3)]}, 0.0))
-        assert found(board) == {1: 5, 2: 6}
-        assert board.foreign_runs == board.book.records.foreign_runs("t") == {4, 7}
+        task, store = resumed(tmp_path, attempt(Phase.SCHEDULED), second)
+        store.commit(*task.assign({"m": [run(7), run(5), run(6), run(4, version=3)]}, 0.0))
+        assert found(task) == {1: 5, 2: 6}
+        assert task.foreign_runs == store.records.foreign_runs("t") == {4, 7}
 
     in_virtual_time(main)
 
 
 def test_runs_of_earlier_contents_are_remembered(tmp_path: Path) -> None:
-    """A run of an attempt at an earlier content is neither taken for one of this, nor a stranger."""
+    """A run of an attempt at an earlier content is neither taken for one of the current content nor foreign."""
     early = attempt(Phase.INTENDED).with_(identity="then")
     now = attempt(Phase.INTENDED, number=2).with_(version=2)
 
     async def main() -> None:
-        board = board_with(tmp_path, early, now)
-        board.book.commit(board.assign({"m": [run(5, 1), run(6, 2)]}, 0.0))
-        assert found(board) == {1: 6}
-        assert board.foreign_runs == set()
-        assert [one.run_id for one in board.book.attempts(UNIT)] == [5, 6]
+        task, store = resumed(tmp_path, early, now)
+        store.commit(*task.assign({"m": [run(5, 1), run(6, 2)]}, 0.0))
+        assert found(task) == {1: 6}
+        assert task.foreign_runs == set()
+        assert [one.run_id for one in store.attempts_at_any_content(PLANNED)] == [5, 6]
 
     in_virtual_time(main)

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from fanbench.sweeps._engine.logs import reaches_the_end
+from fanbench.sweeps.run import reaches_the_end
 
 
 @pytest.mark.parametrize(

@@ -258,10 +258,10 @@ def check_state(world: World) -> SweepState:
         state.absorb(said.event)
     ended = world.ended
     said_counts = {
-        "done": ended.completed,
+        "completed": ended.completed,
         "errored": ended.errored,
         "missing": ended.missing,
-        "planned": ended.unscheduled,
+        "unscheduled": ended.unscheduled,
     }
     assert {key.value: count for key, count in state.counts.items() if count} == {
         key: count for key, count in said_counts.items() if count

@@ -114,6 +114,8 @@ class RunWatcher:
         #: Ends a pause within `coalesce` seconds; ends it at once.
         self._soon = anyio.Event()
         self._now = anyio.Event()
+        self._pause_began = 0.0
+        self._pause_scope: anyio.CancelScope | None = None
 
     # --- What a subclass decides ---
 
@@ -184,6 +186,12 @@ class RunWatcher:
 
     def stream_opened(self, run_id: int) -> None:
         self._streams.add(run_id)
+        if self._pause_scope is not None and len(self._streams) == self.pending():
+            self._pause_scope.deadline = min(self._pause_began + self._pace.limit, self.due())
+
+    def stream_closed(self, run_id: int) -> None:
+        """Nobody follows the run any more."""
+        self._streams.discard(run_id)
 
     def stream_ended(self, run_id: int) -> None:
         """The end of a stream announces the end of its run, which the next list confirms."""
@@ -222,17 +230,22 @@ class RunWatcher:
 
     async def poll(self) -> bool:
         """List the runs once. Return False if the server did not answer, which `pause` takes into account."""
-        self._soon, self._now = anyio.Event(), anyio.Event()
+        self._soon, self._now, self._retry_after = anyio.Event(), anyio.Event(), None
         if self._restart_pace:
             self._pace.reset()
             self._restart_pace = False
-        asked_at = anyio.current_time()
         try:
-            runs = await runs_of(self._client, self.slug, self.models())
+            await self.refresh()
         except FanbenchError as error:
             self._retry_after = self.failed(error)
             return False
         self._failed_polls.reset()
+        return True
+
+    async def refresh(self) -> None:
+        """List the runs and absorb the list."""
+        asked_at = anyio.current_time()
+        runs = await runs_of(self._client, self.slug, self.models())
         changed = [run for run in runs if self.states.get(run.id) != run.state]
         if changed:
             self._pace.reset()
@@ -246,23 +259,23 @@ class RunWatcher:
                 event.set()
         self._next_list.set()
         self._next_list = anyio.Event()
-        return True
 
     async def pause(self) -> None:
         """Wait until the next poll is due or asked for."""
-        if (retry_after := self._retry_after) is not None:
-            self._retry_after = None
-            await anyio.sleep(retry_after)
+        if self._retry_after is not None:
+            await anyio.sleep(self._retry_after)
             return
         pending = self.pending()
         seconds = self._pace.limit if 0 < pending == len(self._streams) else self._pace.next()
         left = self.due() - anyio.current_time()
         seconds = min(seconds, left) if left > 0 else self.coalesce
         self._report(Polled(self.slug, pending, seconds))
-        with anyio.move_on_after(seconds):
+        self._pause_began = anyio.current_time()
+        with anyio.move_on_after(seconds) as self._pause_scope:
             await self._soon.wait()
             with anyio.move_on_after(self.coalesce):
                 await self._now.wait()
+        self._pause_scope = None
 
 
 class FailedPolls:

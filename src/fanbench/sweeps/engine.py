@@ -1,8 +1,18 @@
-"""The engine of a sweep: every task on every model, without a barrier between stages or tasks.
+"""The engine of a sweep: runs every task on every model, without a barrier between stages or tasks.
 
-What it does can be killed at any instant. Before a call that must not be made twice, the intent is written
-down; after each deed, the record; nothing is awaited between a change of state, its record and its event. So
-whoever starts again with the same records and the same server goes on where this ended.
+    engine          start, resume and end
+    task            one task: push → create → schedule
+    schedule        one schedule call for all models that are due
+    task_watcher    one list call per poll for all runs of a task
+    run             one coroutine per run: find → watch → live log → download → log
+    task_state      the runs of a task, in memory
+    attempt_store   memory, journal and events, changed together
+    budget_gate     the budget, asked before each schedule call
+    context         what all of these share
+
+The process can be killed at any instant. The intent is written down before a call that must not be made twice,
+and the result after every step. No coroutine waits between a change of state, its record and its event. So an
+engine that starts with the same records on the same server continues where this one ended.
 """
 
 from __future__ import annotations
@@ -19,23 +29,20 @@ import anyio.to_thread
 from fanbench._util.concurrency import Offload
 from fanbench.errors import FanbenchError
 from fanbench.operations.api import Api
-from fanbench.sweeps._engine.book import Book, Flight
-from fanbench.sweeps._engine.collect import Collectors
-from fanbench.sweeps._engine.gate import Gate
-from fanbench.sweeps._engine.lane import Lane
-from fanbench.sweeps._engine.logs import LogReaders
-from fanbench.sweeps._engine.shared import Room, Shared, Stage
 from fanbench.sweeps.artifacts import log_is_whole, output_is_whole
-from fanbench.sweeps.attempts import Attempt, Phase, PlannedRun, wants_log, wants_output
+from fanbench.sweeps.attempt_store import AttemptStore
+from fanbench.sweeps.attempts import Attempt, Phase, wants_log, wants_output
+from fanbench.sweeps.budget_gate import BudgetGate
+from fanbench.sweeps.context import Stage, SweepContext, WaitForRoom
 from fanbench.sweeps.decide import REPORTED, RunStatus, Step
 from fanbench.sweeps.events import DrainReason, Emit, RunKnown, SweepEnded, SweepStarted
 from fanbench.sweeps.journal import Records
 from fanbench.sweeps.plan import SweepPlan
+from fanbench.sweeps.task import TaskPipeline
 
 __all__ = ["Engine", "Stage"]
 
-
-# So many attempts are looked for on disk in one go.
+# How many attempts are checked on disk in one go.
 _CHECKED_AT_ONCE = 500
 
 
@@ -46,9 +53,9 @@ async def _no_wait() -> None:
 class Engine:
     """Carries out a plan, once. `emit` is called in the event loop and must not block it.
 
-    `until` ends it after a stage: "push" when all tasks can be run, "schedule" when all runs are on the server.
-    `offload` runs what waits for the disk, `calls` tells how many calls the client has made, `clock` gives
-    seconds since 1970, and `room` is awaited before more of a log is read.
+    `until` ends the sweep after a stage: "push" when all tasks can be run, "schedule" when all runs are on the
+    server. `offload` runs what waits for the disk, `calls` tells how many calls the client has made, `clock`
+    gives seconds since 1970, and `room` is awaited before more of a log is read.
     """
 
     def __init__(
@@ -62,184 +69,157 @@ class Engine:
         offload: Offload = anyio.to_thread.run_sync,
         calls: Callable[[], int] = lambda: 0,
         clock: Callable[[], float] = time.time,
-        room: Room = _no_wait,
+        room: WaitForRoom = _no_wait,
     ) -> None:
         self._plan = plan
         self._emit = emit
         self._offload = offload
-        self._open = partial(
-            Shared, client, plan, emit=emit, until=until, offload=offload, calls=calls, clock=clock, room=room
-        )
         self._records = records
         self._endpoint = client.config.endpoint
-        self._shared: Shared | None = None
-        self._asked_to_stop: tuple[DrainReason, str] | None = None
+        self._make_context = partial(
+            SweepContext,
+            client,
+            plan,
+            emit=emit,
+            until=until,
+            offload=offload,
+            calls=calls,
+            wall=clock,
+            room=room,
+        )
+        self._context: SweepContext | None = None
+        self._drain: tuple[DrainReason, str] | None = None
 
     @property
     def stopped(self) -> DrainReason | None:
         """Why nothing more is scheduled, if so."""
-        if self._shared is not None and self._shared.stopped is not None:
-            return self._shared.stopped
-        return self._asked_to_stop[0] if self._asked_to_stop else None
+        if self._context is not None and self._context.stopped is not None:
+            return self._context.stopped
+        return self._drain[0] if self._drain else None
 
     def drain(self, reason: DrainReason, detail: str = "") -> None:
-        """Nothing more is pushed or scheduled; what is in flight goes on to its end. Once counts."""
-        if self._asked_to_stop is None:
-            self._asked_to_stop = (reason, detail)
-        if self._shared is not None:
-            self._shared.drain(reason, detail)
+        """Push and schedule nothing more, and follow what is in flight to its end. Only the first reason counts."""
+        if self._drain is None:
+            self._drain = (reason, detail)
+        if self._context is not None:
+            self._context.drain(reason, detail)
 
     async def run(self) -> None:
-        """To the end of all that can be done: the failure of a run or a task is an event.
+        """Carry out the plan as far as possible. The failure of a run or a task is an event.
 
         Raises:
-            FanbenchError: what ends everything: the server does not know us, the journal or the disk fails.
+            FanbenchError: The sweep as a whole failed: the credentials, the journal or the disk.
         """
-        with _one_error():
+        with _first_error():
             began = anyio.current_time()
-            shared = await self._begin()
+            store = AttemptStore(self._plan, self._records, self._emit)
+            await self._forget_lost_files(store)
+            context = self._context = self._make_context(store)
+            gate = BudgetGate(context)
+            self._report_known(store)
+            self._resume(context, gate)
             with anyio.move_on_after(self._plan.rules.deadline) as deadline:
-                await self._sweep(shared)
+                await gate.open()
+                async with anyio.create_task_group() as group:
+                    for task in self._plan.tasks:
+                        group.start_soon(TaskPipeline(task, context, gate).run)
             if deadline.cancelled_caught:
-                shared.drain(DrainReason.DEADLINE, f"{self._plan.rules.deadline:g} s are over")
-            self._end(shared, anyio.current_time() - began)
+                context.drain(DrainReason.DEADLINE, f"{self._plan.rules.deadline:g} s are over")
+            if context.until != "collect":
+                context.drain(DrainReason.STAGE)
+            self._report_end(context, anyio.current_time() - began)
 
-    async def _sweep(self, shared: Shared) -> None:
-        """Per task push → creation → schedule; per run watch → log → download."""
-        await shared.gate.begin()
-        async with anyio.create_task_group() as workers:
-            for _ in range(max(1, shared.rules.streams)):
-                workers.start_soon(shared.logs.work)
-            for _ in range(max(1, shared.rules.downloads)):
-                workers.start_soon(shared.collectors.work)
-            workers.start_soon(shared.collectors.alarm)
-            async with anyio.create_task_group() as lanes:
-                for task in self._plan.tasks:
-                    lanes.start_soon(Lane(task, shared).run)
-            await shared.collectors.finished()
-            workers.cancel_scope.cancel()
+    # --- Start ---
 
-    # --- The start ---
-
-    async def _begin(self) -> Shared:
-        book = Book(self._plan, self._records, self._emit)
-        await self._forget_lost_files(book)
-        shared = self._shared = self._open(book=book)
-        shared.gate, shared.logs, shared.collectors = Gate(shared), LogReaders(shared), Collectors(shared)
-        self._say_what_is_known(book)
-        self._take_up(shared)
-        if self._asked_to_stop is not None:
-            shared.drain(*self._asked_to_stop)
-        return shared
-
-    async def _forget_lost_files(self, book: Book) -> None:
-        """What is recorded, but no longer whole on disk, is fetched again."""
+    async def _forget_lost_files(self, store: AttemptStore) -> None:
+        """Files that are recorded but no longer complete on disk are fetched again."""
         recorded = [
-            one
-            for planned_run in book.planned_runs
-            for one in book.current(planned_run)
-            if one.output or one.log
+            attempt
+            for planned_run in store.planned_runs
+            for attempt in store.attempts(planned_run)
+            if attempt.output or attempt.log
         ]
         changed: list[Attempt] = []
         for start in range(0, len(recorded), _CHECKED_AT_ONCE):
             some = recorded[start : start + _CHECKED_AT_ONCE]
             changed += await self._offload(partial(_without_lost_files, self._plan.output, some))
         if changed:
-            book.records.save_attempts([book.put(attempt) for attempt in changed])
+            store.records.save_attempts([store.put(attempt) for attempt in changed])
 
-    def _say_what_is_known(self, book: Book) -> None:
+    def _report_known(self, store: AttemptStore) -> None:
+        """Emit what the journal has, so that the events alone tell the whole state."""
         plan = self._plan
-        done = sum(book.step(planned_run) is Step.DONE for planned_run in book.planned_runs)
+        done = sum(store.next_step(planned_run) is Step.DONE for planned_run in store.planned_runs)
         slugs = tuple(task.slug for task in plan.tasks)
+        planned = len(store.planned_runs)
         self._emit(
-            SweepStarted(
-                str(plan.output),
-                self._endpoint,
-                slugs,
-                plan.models,
-                plan.repeats,
-                len(book.planned_runs),
-                done,
-            )
+            SweepStarted(str(plan.output), self._endpoint, slugs, plan.models, plan.repeats, planned, done)
         )
-        for planned_run in book.planned_runs:
-            for attempt in _told(book.current(planned_run)):
-                self._emit(_known(attempt))
+        for planned_run in store.planned_runs:
+            real = [one for one in store.attempts(planned_run) if one.phase is not Phase.VOID]
+            # The newest attempt is the result; if it may turn out void, that is the one before it.
+            for attempt in real[-2:] if real and real[-1].needs_lookup else real[-1:]:
+                self._emit(
+                    RunKnown(
+                        attempt.planned_run,
+                        attempt.number,
+                        attempt.version,
+                        attempt.run_id,
+                        attempt.state,
+                        attempt.error,
+                        attempt.output.path if attempt.output else None,
+                        attempt.log.path if attempt.log else None,
+                    )
+                )
 
-    def _take_up(self, shared: Shared) -> None:
-        """Everything goes on from where the journal says it is."""
-        for slug, attempts in shared.book.by_task().items():
-            if slug in shared.boards:
-                shared.boards[slug].know(attempts, shared.book.records.foreign_runs(slug))
-        now, wall = anyio.current_time(), shared.wall()
-        for planned_run in shared.book.planned_runs:
-            self._take_up_unit(shared, planned_run, now, wall)
-            if shared.until == "collect":
-                self._collect_unit(shared, planned_run, now)
-        shared.count_failures(0)
+    def _resume(self, context: SweepContext, gate: BudgetGate) -> None:
+        """Continue every planned run from where the journal says it is."""
+        store = context.store
+        for slug, attempts in store.attempts_by_task().items():
+            context.tasks[slug].load(attempts, store.records.foreign_runs(slug))
+        now, wall = anyio.current_time(), context.wall()
+        for planned_run in store.planned_runs:
+            task, attempts = context.tasks[planned_run.task], store.attempts(planned_run)
+            match store.next_step(planned_run):
+                case Step.SCHEDULE:
+                    task.add_due(planned_run)
+                case Step.FIND | Step.WATCH:
+                    task.resume(attempts[-1], now, wall)
+                case Step.COLLECT | Step.DONE:
+                    store.errored += attempts[-1].errored
+            for attempt in attempts if context.until == "collect" else ():
+                if wants_output(attempt) or wants_log(attempt):
+                    assert attempt.run_id is not None
+                    known = attempt.output is not None or gate.is_counted(attempt.run_id)
+                    task.resume_ended(attempt, now, cost_known=known)
+                    context.collecting += 1
+        context.count_errored(0)
+        if self._drain is not None:
+            context.drain(*self._drain)
 
-    def _take_up_unit(self, shared: Shared, planned_run: PlannedRun, now: float, wall: float) -> None:
-        board, attempts = shared.boards[planned_run.task], shared.book.current(planned_run)
-        match shared.book.step(planned_run):
-            case Step.SCHEDULE:
-                board.add_due(planned_run)
-            case Step.FIND | Step.WATCH:
-                board.take_up(attempts[-1], now, wall)
-            case Step.COLLECT | Step.DONE:
-                shared.book.errored += attempts[-1].errored
+    # --- End ---
 
-    def _collect_unit(self, shared: Shared, planned_run: PlannedRun, now: float) -> None:
-        for attempt in shared.book.current(planned_run):
-            if wants_output(attempt) or wants_log(attempt):
-                flight = Flight(attempt, now, now, adopted=True)
-                flight.gone = True
-                paid = attempt.output is not None or shared.gate.is_counted(flight.run_id)
-                shared.boards[planned_run.task].owe(flight, paid=paid)
-                shared.collectors.put(flight)
-
-    # --- The end ---
-
-    def _end(self, shared: Shared, seconds: float) -> None:
-        if shared.until != "collect":
-            shared.drain(DrainReason.STAGE)
+    def _report_end(self, context: SweepContext, seconds: float) -> None:
+        store = context.store
         counts = dict.fromkeys(REPORTED, 0)
-        for planned_run in shared.book.planned_runs:
-            counts[shared.book.status(planned_run)] += 1
+        for planned_run in store.planned_runs:
+            counts[store.status(planned_run)] += 1
         self._emit(
             SweepEnded(
-                len(shared.book.planned_runs),
+                len(store.planned_runs),
                 counts[RunStatus.COMPLETED],
                 counts[RunStatus.ERRORED],
                 counts[RunStatus.MISSING],
                 counts[RunStatus.UNSCHEDULED],
                 seconds,
-                shared.stopped,
+                context.stopped,
                 counts[RunStatus.RUNNING],
             )
         )
 
 
-def _told(attempts: Sequence[Attempt]) -> Sequence[Attempt]:
-    """The newest; and where that may come to nothing, the one before it, which is the result then."""
-    real = [one for one in attempts if one.phase is not Phase.VOID]
-    return real[-2:] if real and real[-1].needs_lookup else real[-1:]
-
-
-def _known(attempt: Attempt) -> RunKnown:
-    return RunKnown(
-        attempt.planned_run,
-        attempt.number,
-        attempt.version,
-        attempt.run_id,
-        attempt.state,
-        attempt.error,
-        attempt.output.path if attempt.output else None,
-        attempt.log.path if attempt.log else None,
-    )
-
-
 def _without_lost_files(root: Path, attempts: Sequence[Attempt]) -> list[Attempt]:
-    """Those that have lost files. A new output will replace the folder as a whole, with the log in it."""
+    """The attempts that have lost files, without them. A new output replaces the whole folder with its log."""
     changed = []
     for attempt in attempts:
         if attempt.output is not None and not output_is_whole(root, attempt.output):
@@ -250,8 +230,8 @@ def _without_lost_files(root: Path, attempts: Sequence[Attempt]) -> list[Attempt
 
 
 @contextmanager
-def _one_error() -> Iterator[None]:
-    """Of errors that end everything at the same time, the first."""
+def _first_error() -> Iterator[None]:
+    """Of several errors that end everything at the same time, raise the first one by itself."""
     try:
         yield
     except BaseExceptionGroup as group:

@@ -1,0 +1,115 @@
+"""All attempts of a sweep, and the one way in which they change: memory, journal and event together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from fanbench.sweeps.attempts import (
+    Attempt,
+    Phase,
+    PlannedRun,
+    TaskRecord,
+    by_planned_run,
+    newest,
+    of_identity,
+)
+from fanbench.sweeps.decide import RunStatus, Step, attempt_status, next_step
+from fanbench.sweeps.events import Emit, RunMissing, SweepEvent
+from fanbench.sweeps.journal import Records
+from fanbench.sweeps.plan import SweepPlan
+
+__all__ = ["AttemptStore", "Update"]
+
+
+class Update(NamedTuple):
+    """An attempt that has changed, and the event that reports it; either may be absent."""
+
+    attempt: Attempt | None = None
+    event: SweepEvent | None = None
+
+
+class AttemptStore:
+    """The journal's attempts and tasks, indexed in memory.
+
+    A change is made with `put`, and written and reported with `commit`. No coroutine may wait between the two,
+    so that memory, journal and events never disagree.
+    """
+
+    def __init__(self, plan: SweepPlan, records: Records, emit: Emit) -> None:
+        self.records = records
+        self.planned_runs: Sequence[PlannedRun] = plan.planned_runs
+        self.tasks: dict[str, TaskRecord] = records.tasks()
+        #: By planned run that was given up: the number of the newest attempt that was.
+        self.given_up: dict[PlannedRun, int] = {}
+        #: How many planned runs have errored and are not retried.
+        self.errored = 0
+        self._emit = emit
+        self._retry_errored = plan.rules.retry_errored
+        self._identities = {task.slug: task.identity for task in plan.tasks}
+        self._attempts = by_planned_run(records.attempts())
+
+    # --- Changing ---
+
+    def put(self, attempt: Attempt) -> Attempt:
+        """Remember an attempt. It must be committed before anything is awaited."""
+        attempts = self._attempts.setdefault(attempt.planned_run, [])
+        for index in range(len(attempts) - 1, -1, -1):
+            if attempts[index].number == attempt.number:
+                attempts[index] = attempt
+                return attempt
+        attempts.append(attempt)
+        return attempt
+
+    def commit(self, *updates: Update) -> None:
+        """Write the attempts in one transaction, then emit the events."""
+        if attempts := [update.attempt for update in updates if update.attempt is not None]:
+            self.records.save_attempts(attempts)
+        for update in updates:
+            if update.event is not None:
+                self._emit(update.event)
+
+    def save_task(self, record: TaskRecord, event: SweepEvent | None = None) -> None:
+        self.tasks[record.task] = record
+        self.records.save_task(record)
+        if event is not None:
+            self._emit(event)
+
+    def give_up(self, planned_run: PlannedRun, number: int, stage: str, error: str) -> None:
+        """Report a planned run as missing from this sweep; of its newest attempt only the first reason counts."""
+        if number > self.given_up.get(planned_run, 0):
+            self.given_up[planned_run] = number
+            self._emit(RunMissing(planned_run, number, stage, error))
+
+    # --- Asking ---
+
+    def attempts_at_any_content(self, planned_run: PlannedRun) -> Sequence[Attempt]:
+        """Oldest first."""
+        return self._attempts.get(planned_run, ())
+
+    def attempts(self, planned_run: PlannedRun) -> list[Attempt]:
+        """The attempts at the content that the sweep runs now, oldest first."""
+        return of_identity(self._attempts.get(planned_run, ()), self._identities[planned_run.task])
+
+    def attempts_by_task(self) -> dict[str, list[Attempt]]:
+        """All attempts of each planned task, also at models and contents that are no longer planned."""
+        by_task: dict[str, list[Attempt]] = {task: [] for task in self._identities}
+        for planned_run, attempts in self._attempts.items():
+            if planned_run.task in by_task:
+                by_task[planned_run.task] += attempts
+        return by_task
+
+    def next_number(self, planned_run: PlannedRun) -> int:
+        """The number of the next attempt. A void attempt leaves its number to the next one."""
+        attempts = self._attempts.get(planned_run)
+        return attempts[-1].number + (attempts[-1].phase is not Phase.VOID) if attempts else 1
+
+    def next_step(self, planned_run: PlannedRun) -> Step:
+        identity = self._identities[planned_run.task]
+        attempts = self._attempts.get(planned_run, ())
+        return next_step(attempts, identity, retry_errored=self._retry_errored)
+
+    def status(self, planned_run: PlannedRun) -> RunStatus:
+        attempts = self._attempts.get(planned_run, ())
+        last = newest(attempts, self._identities[planned_run.task])
+        return attempt_status(last, given_up=planned_run in self.given_up)

@@ -1,0 +1,315 @@
+"""One planned run, followed by one coroutine: find it, watch it with its live log, fetch its output and its log."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from functools import partial
+from pathlib import Path
+
+import anyio
+
+from fanbench.errors import FanbenchError, NotFound
+from fanbench.operations.api import Api
+from fanbench.operations.layout import folder_of_run
+from fanbench.operations.log_file import LogFile
+from fanbench.operations.watch import RunWatcher
+from fanbench.sweeps.artifacts import RUN_LOG, fingerprint, log_part
+from fanbench.sweeps.attempt_store import Update
+from fanbench.sweeps.attempts import Attempt, SavedLog, SavedOutput, wants_log, wants_output
+from fanbench.sweeps.budget_gate import BudgetGate
+from fanbench.sweeps.context import SweepContext
+from fanbench.sweeps.events import LogLine, LogSaved, OutputSaved, SweepEvent
+from fanbench.sweeps.task_state import ActiveRun
+from fanbench.wire.log_lines import Lines
+from fanbench.wire.messages import LogEntry, RunState
+from fanbench.wire.retry import FailureKind, RetryBudget, failure_kind
+
+__all__ = ["RunPipeline", "reaches_the_end"]
+
+# How often a running run may have no log before only its finished log is read. The pauses between the tries double
+# from 1 s, so this takes about a minute.
+_LIVE_TRIES = 7
+# Seconds for which a live log may continue after its run has ended.
+_LOG_TAIL = 10.0
+# Seconds after the end of a stream within which its run must be seen to have ended; else the stream ended early.
+_LAG = 5.0
+# The clock of a log and that of its run may differ by this many seconds.
+_CLOCK_SLACK = 0.5
+# Seconds for which a finished log that is missing is asked for again.
+_NO_LOG = 30.0
+
+_Step = tuple[str, Callable[[Attempt], bool], Callable[[], Awaitable[None]], RetryBudget]
+
+
+class RunPipeline:
+    """Follows one attempt at a planned run. What lists say about it comes through the `ActiveRun`.
+
+    The log is read live. If that succeeds without a break to the end of the run, it is the complete log. If not,
+    the finished log is read, so that the file is byte for byte what the server has.
+    """
+
+    def __init__(self, run: ActiveRun, watcher: RunWatcher, context: SweepContext, gate: BudgetGate) -> None:
+        self._run = run
+        self._watcher = watcher
+        self._context = context
+        self._store = context.store
+        self._gate = gate
+        self._lines = LogLineEmitter(run, context)
+        #: The complete log, if it was read live.
+        self._log: LogFile | None = None
+
+    async def run(self) -> None:
+        run = self._run
+        while run.attempt.run_id is None and not run.released:
+            await run.change()
+        if self._context.until != "collect":
+            return
+        await self._watch()
+        if run.ended:
+            await self._collect()
+
+    # --- While it runs ---
+
+    async def _watch(self) -> None:
+        """Wait until the run has ended or is given up, and follow its log meanwhile."""
+        run, tries = self._run, 0
+        while not run.released:
+            if run.state != RunState.RUNNING or tries >= _LIVE_TRIES:
+                await run.change()
+                continue
+            try:
+                await self._follow_log()
+            except NotFound:
+                # A run that has just left the queue may have no log for a moment.
+                self._watcher.stream_missed(run.run_id)
+                with anyio.move_on_after(2.0**tries):
+                    while not run.released:
+                        await run.change()
+                tries += 1
+            except FanbenchError as error:
+                if failure_kind(error) is FailureKind.FATAL:
+                    raise
+                self._watcher.stream_ended(run.run_id)
+                tries = _LIVE_TRIES
+            else:
+                tries = _LIVE_TRIES
+
+    async def _follow_log(self) -> None:
+        from fanbench.wire.log_stream import follow
+
+        run, part = self._run, log_part(self._context.root, self._run.run_id, self._context.offload)
+        stream, complete = _ObservedStream(self._context.client), False
+        try:
+            # Once the run is released, nobody waits for a stream any more, and an open one ends soon.
+            with anyio.CancelScope() as run.log_scope:
+                async with self._context.streams:
+                    run.log_tail = _LOG_TAIL
+                    self._watcher.stream_opened(run.run_id)
+                    self._lines.restart()
+                    async with aclosing(follow(stream, run.run_id, ended=self._has_ended)) as entries:
+                        async for entry in entries:
+                            await part.write(entry.data)
+                            await self._lines.emit(entry)
+                    self._lines.emit_rest()
+                complete = (
+                    run.ended
+                    and stream.opened == 1
+                    and run.running_at < stream.ended_at
+                    and reaches_the_end(stream.ahead, stream.ended_at, run.seconds)
+                )
+        except FanbenchError:
+            await self._context.offload(part.drop)
+            raise
+        finally:
+            run.log_scope, run.log_tail = None, 0.0
+        self._watcher.stream_ended(run.run_id)
+        if complete:
+            self._log = part
+        else:
+            await self._context.offload(part.drop)
+
+    async def _has_ended(self) -> bool:
+        """The stream has ended in good order. Only a list can tell whether the run has, too."""
+        run = self._run
+        if not run.released:
+            self._watcher.stream_ended(run.run_id)
+            with anyio.move_on_after(_LAG):
+                while not run.released:
+                    await run.change()
+        if run.released or run.state != RunState.RUNNING:
+            return True
+        self._watcher.stream_opened(run.run_id)
+        return False
+
+    # --- After its end ---
+
+    async def _collect(self) -> None:
+        """Fetch the output, then the log, which goes into the folder of the output."""
+        run = self._run
+        steps: deque[_Step] = deque(
+            [
+                ("download", wants_output, self._fetch_output, RetryBudget()),
+                ("log", wants_log, self._fetch_log, RetryBudget(_NO_LOG)),
+            ]
+        )
+        while steps:
+            async with self._context.downloads:
+                pause = await self._work_through(steps)
+            if pause:
+                await anyio.sleep(pause)
+        self._context.collecting -= 1
+        if not run.cost_known:
+            # Without its output, the cost of the run is unknown, which is not the same as nothing.
+            self._learn_cost(None)
+        self._gate.run_over()
+
+    async def _work_through(self, steps: deque[_Step]) -> float:
+        """Carry out the steps until one fails that is worth another try; return the seconds until then."""
+        run = self._run
+        while steps:
+            stage, is_wanted, step, budget = steps[0]
+            try:
+                if is_wanted(run.attempt):
+                    await step()
+            except FanbenchError as error:
+                pause = budget.pause(error)
+                if pause is not None:
+                    return pause
+                self._store.give_up(run.planned_run, run.attempt.number, stage, str(error))
+            steps.popleft()
+        return 0.0
+
+    async def _fetch_output(self) -> None:
+        """Download the output, and record it once it is in its place, complete and on the disk."""
+        run, context = self._run, self._context
+        name = self._folder()
+        if run.attempt.log is not None:
+            # The download replaces the folder with the log in it.
+            self._record(run.attempt.with_(log=None))
+        downloaded = await context.client.download_output(
+            run.run_id, context.root / name, include_source=context.rules.include_source
+        )
+        found = fingerprint(downloaded.contents)
+        cost = await self._gate.cost_of(context.root / name)
+        output = SavedOutput(name, found.files, found.size, found.digest, found.changed)
+        event = OutputSaved(
+            run.planned_run,
+            run.attempt.number,
+            run.run_id,
+            output.path,
+            output.files,
+            output.size,
+            output.digest,
+        )
+        self._record(run.attempt.with_(output=output), event)
+        self._learn_cost(cost)
+
+    async def _fetch_log(self) -> None:
+        """Put the log into its place: the live one if it is complete, else the finished one."""
+        run, context = self._run, self._context
+        part, self._log = self._log or await self._read_finished_log(), None
+        name = f"{self._folder()}/{RUN_LOG}"
+        try:
+            await context.offload(partial(part.place, context.root / name))
+        except FanbenchError:
+            await context.offload(part.drop)
+            raise
+        log = SavedLog(name, part.lines, part.size)
+        event = LogSaved(run.planned_run, run.attempt.number, run.run_id, log.path, log.lines, log.size)
+        self._record(run.attempt.with_(log=log), event)
+
+    async def _read_finished_log(self) -> LogFile:
+        from fanbench.wire.log_stream import SILENCE
+
+        run, context = self._run, self._context
+        part = log_part(context.root, run.run_id, context.offload)
+        self._lines.restart()
+        try:
+            async with aclosing(context.client.logs(run.run_id, silence=SILENCE)) as entries:
+                async for entry in entries:
+                    await part.write(entry.data)
+                    await self._lines.emit(entry)
+        except FanbenchError:
+            await context.offload(part.drop)
+            raise
+        self._lines.emit_rest()
+        return part
+
+    def _record(self, attempt: Attempt, event: SweepEvent | None = None) -> None:
+        self._run.attempt = self._store.put(attempt)
+        self._store.commit(Update(attempt, event))
+
+    def _learn_cost(self, cost: float | None) -> None:
+        run = self._run
+        self._gate.cost_learned(run.planned_run, cost, run.run_id)
+        self._context.tasks[run.planned_run.task].settle_cost(run)
+
+    def _folder(self) -> str:
+        """The run's folder relative to the sweep's, with slashes on every system."""
+        attempt, planned_run = self._run.attempt, self._run.planned_run
+        return folder_of_run(
+            Path(), planned_run.task, attempt.version, planned_run.model, self._run.run_id
+        ).as_posix()
+
+
+class LogLineEmitter:
+    """Emits the lines of a log as events, each once, however often the log is read from its start."""
+
+    def __init__(self, run: ActiveRun, context: SweepContext) -> None:
+        self._run = run
+        self._context = context
+        self._lines = Lines()
+        self._emitted = 0
+        self._skip = 0
+
+    def restart(self) -> None:
+        """The log is read from its start."""
+        self._lines, self._skip = Lines(), self._emitted
+
+    async def emit(self, entry: LogEntry) -> None:
+        """Emit the lines that are complete now, and wait until there is room for more."""
+        self._emit(self._lines.feed(entry))
+        await self._context.room()
+
+    def emit_rest(self) -> None:
+        """The log is complete: emit a last line without its end."""
+        self._emit(self._lines.flush())
+
+    def _emit(self, lines: list[str]) -> None:
+        new, self._skip = lines[self._skip :], max(0, self._skip - len(lines))
+        self._emitted += len(new)
+        run = self._run
+        for line in new:
+            self._context.emit(LogLine(run.planned_run, run.attempt.number, run.run_id, line))
+
+
+class _ObservedStream:
+    """A client for `follow` that observes how often a log was opened, and how far it has come."""
+
+    def __init__(self, client: Api) -> None:
+        self.config = client.config
+        self.opened = 0
+        #: By how much the run's clock, which times the entries, is at least ahead of ours.
+        self.ahead = -math.inf
+        self.ended_at = 0.0
+        self._client = client
+
+    async def logs(self, run_id: int, *, silence: float | None = None) -> AsyncGenerator[LogEntry, None]:
+        self.opened += 1
+        async with aclosing(self._client.logs(run_id, silence=silence)) as entries:
+            async for entry in entries:
+                self.ahead = max(self.ahead, entry.time - anyio.current_time())
+                yield entry
+        self.ended_at = anyio.current_time()
+
+
+def reaches_the_end(ahead: float, ended_at: float, seconds: float | None) -> bool:
+    """Return whether a stream that ended in good order did so with its run, as far as can be told.
+
+    Both may have ended before a list was read, the stream early. The run took `seconds`; if that is unknown, the
+    stream is believed. The stream ended at `ended_at` on our clock, which the run's is `ahead` of at least.
+    """
+    return seconds is None or ahead + ended_at >= seconds - _CLOCK_SLACK

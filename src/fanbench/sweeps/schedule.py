@@ -1,0 +1,159 @@
+"""Schedules the runs of one task: one call for all models that are due, written down before it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import anyio
+
+from fanbench.errors import FanbenchError
+from fanbench.sweeps.attempt_store import Update
+from fanbench.sweeps.attempts import Phase
+from fanbench.sweeps.budget_gate import BudgetGate
+from fanbench.sweeps.context import SweepContext
+from fanbench.sweeps.task_state import ActiveRun, TaskState
+from fanbench.sweeps.task_watcher import TaskWatcher
+from fanbench.wire.messages import ScheduleResult
+from fanbench.wire.retry import LATE_EFFECT, CallOutcome, RetryBudget, call_outcome
+
+__all__ = ["Scheduler"]
+
+
+class Scheduler:
+    """Makes one schedule call at a time, with each model in it at most once."""
+
+    def __init__(
+        self, task: TaskState, watcher: TaskWatcher, context: SweepContext, gate: BudgetGate
+    ) -> None:
+        self._task = task
+        self._watcher = watcher
+        self._context = context
+        self._gate = gate
+        self._budget = RetryBudget(refused=0.0)
+        self._not_before = 0.0
+        #: The last error, once the retries are used up.
+        self._exhausted: FanbenchError | None = None
+        #: Models of a batch that was refused. Any of them may be the reason, so each is scheduled by itself.
+        self._suspects: set[str] = set()
+
+    async def run(self, version: int) -> None:
+        """Schedule until nothing is due any more and nothing can become due, or the sweep drains."""
+        task, context = self._task, self._context
+        while context.stopped is None and (task.due or context.may_become_due(task)):
+            models = self._ready_models()
+            if models and self._exhausted is not None:
+                self.give_up_all("schedule", str(self._exhausted))
+            elif models and (runs := await self._intend(models, version)):
+                await self._schedule(runs, version)
+            else:
+                await task.wakeup.wait(self._pause())
+        self._gate.task_done()
+
+    def give_up_all(self, stage: str, error: str) -> None:
+        """Report everything that is due as missing."""
+        for model in list(self._task.due):
+            self._task.give_up_due(model, stage, error)
+        self._gate.task_done()
+
+    # --- Who is next ---
+
+    def _ready_models(self) -> list[str]:
+        """The models that may be in the next call."""
+        now = anyio.current_time()
+        if now < self._not_before or self._gate.is_closed(self._task):
+            return []
+        models = [model for model in self._task.due if not self._is_blocked(model, now)]
+        suspects = [model for model in models if model in self._suspects]
+        return suspects[:1] or models
+
+    def _is_blocked(self, model: str, now: float) -> bool:
+        """Return whether a run is, or may be, in the way of another one on the model."""
+        skip = self._watcher.skips.get(model)
+        if skip is not None and (skip.retry_at is None or now < skip.retry_at):
+            return True
+        if self._context.one_at_a_time and model in self._task.by_model:
+            return True
+        return self._task.is_unsure(model)
+
+    def _pause(self) -> float | None:
+        """The seconds until a pause is over; `None` if only a change can make models ready."""
+        now = anyio.current_time()
+        times = [skip.retry_at for skip in self._watcher.skips.values() if skip.retry_at is not None]
+        later = [time for time in (*times, self._not_before) if time > now]
+        return min(later) - now if later else None
+
+    async def _intend(self, models: Sequence[str], version: int) -> list[ActiveRun]:
+        allowed = await self._gate.allow(self._task, models)
+        if not allowed or self._context.stopped is not None:
+            return []
+        # The quota call may have taken a while.
+        now, due = anyio.current_time(), self._task.due
+        models = [model for model in allowed if model in due and not self._is_blocked(model, now)]
+        return self._task.intend(self._task.take_due(models), version, now, self._context.wall())
+
+    # --- The call ---
+
+    async def _schedule(self, runs: Sequence[ActiveRun], version: int) -> None:
+        models = [run.planned_run.model for run in runs]
+        try:
+            results = await self._context.client.schedule_runs(self._task.slug, models)
+        except FanbenchError as error:
+            self._record_failure(runs, error)
+        else:
+            self._budget.reset()
+            self._suspects.difference_update(models)
+            self._record_results(runs, results, version)
+        # If nothing is collected, no other news about costs will come.
+        if self._context.until == "schedule" or any(run.attempt.phase is Phase.VOID for run in runs):
+            self._gate.run_over()
+        self._watcher.hurry()
+
+    def _record_results(
+        self, runs: Sequence[ActiveRun], results: Sequence[ScheduleResult], version: int
+    ) -> None:
+        now = anyio.current_time()
+        updates: list[Update] = []
+        for run, result in zip(runs, results, strict=False):
+            # A list may have shown the run, and even its end, before this answer arrived.
+            if run.attempt.phase is not Phase.INTENDED:
+                continue
+            model = run.planned_run.model
+            if result.run_scheduled:
+                self._watcher.skips.pop(model, None)
+                updates.append(self._task.scheduled(run, now))
+                continue
+            reason = result.run_skipped_reason or "no reason given"
+            updates.append(self._task.void(run, reason))
+            if model in self._task.by_model:
+                self._context.one_at_a_time = True
+            else:
+                self._watcher.skipped(model, reason, version, now)
+        self._context.store.commit(*updates)
+        self._expect_soon(runs[len(results) :])
+
+    def _record_failure(self, runs: Sequence[ActiveRun], error: FanbenchError) -> None:
+        pause = self._budget.pause(error)
+        unanswered = [run for run in runs if run.attempt.phase is Phase.INTENDED]
+        outcome = call_outcome(error)
+        if outcome is CallOutcome.UNKNOWN:
+            self._expect_soon(unanswered)
+        else:
+            self._context.store.commit(*(self._task.void(run) for run in unanswered))
+        if outcome is CallOutcome.REFUSED:
+            # One model that the server refuses must not take the others down.
+            self._budget.reset()
+            models = [run.planned_run.model for run in unanswered]
+            if len(models) > 1:
+                self._suspects.update(models)
+            for model in models if len(models) == 1 else ():
+                self._suspects.discard(model)
+                self._task.give_up_due(model, "schedule", str(error))
+            return
+        self._not_before = anyio.current_time() + (pause or 0.0)
+        self._exhausted = error if pause is None else None
+
+    def _expect_soon(self, runs: Sequence[ActiveRun]) -> None:
+        """Runs that may have been scheduled either appear in the lists soon, or do not exist."""
+        for run in runs:
+            if run.attempt.phase is Phase.INTENDED:
+                run.listed_by = anyio.current_time() + LATE_EFFECT

@@ -1,0 +1,265 @@
+"""One task: push it, wait for its creation, schedule its runs, and watch them meanwhile."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import anyio
+
+from fanbench._util.concurrency import both
+from fanbench._util.polling import Deadline
+from fanbench.errors import FanbenchError
+from fanbench.operations.events import CreationPolled, Event
+from fanbench.operations.lookup import task_if_any
+from fanbench.operations.watch import created_by
+from fanbench.sweeps.attempts import TaskPhase, TaskRecord
+from fanbench.sweeps.budget_gate import BudgetGate
+from fanbench.sweeps.context import SweepContext
+from fanbench.sweeps.decide import PushStep, push_step
+from fanbench.sweeps.events import CreationChanged, SweepEvent, TaskFailed, TaskPushed, TaskReady
+from fanbench.sweeps.plan import PlannedTask
+from fanbench.sweeps.run import RunPipeline
+from fanbench.sweeps.schedule import Scheduler
+from fanbench.sweeps.task_state import ActiveRun
+from fanbench.sweeps.task_watcher import TaskWatcher
+from fanbench.wire.messages import CreationState, Task
+from fanbench.wire.retry import (
+    LATE_EFFECT,
+    CallOutcome,
+    FailureKind,
+    RetryBudget,
+    call_outcome,
+    failure_kind,
+    retry_patiently,
+)
+
+__all__ = ["TaskPipeline", "TaskUnusable"]
+
+# Seconds for which a list of the runs that are there before the schedule call is fresh enough.
+_FRESH = 30.0
+# Seconds between two looks whether an interrupted push has reached the server.
+_LOOK_EVERY = 2.0
+
+
+class TaskUnusable(FanbenchError):
+    """The server refused this content, or its creation failed: the next sweep pushes it again."""
+
+
+class TaskPipeline:
+    """Carries one task as far as it can go. It never waits for another task."""
+
+    def __init__(self, task: PlannedTask, context: SweepContext, gate: BudgetGate) -> None:
+        self._planned = task
+        self._slug = task.slug
+        self._context = context
+        self._gate = gate
+        self._store = context.store
+        self._task = context.tasks[task.slug]
+        self._watcher = TaskWatcher(self._task, context, gate)
+        self._scheduler = Scheduler(self._task, self._watcher, context, gate)
+        #: The task as last seen on the server, and the last state of its creation that was reported.
+        self._seen = task.seen
+        self._reported: CreationState | None = None
+
+    async def run(self) -> None:
+        """Push, create and schedule, with one coroutine per run. A task with nothing to do makes no call."""
+        task = self._task
+        if not (task.active or task.due or task.resumed):
+            return
+        async with anyio.create_task_group() as group:
+
+            def start_run(run: ActiveRun) -> None:
+                group.start_soon(RunPipeline(run, self._watcher, self._context, self._gate).run)
+
+            if self._context.until != "push":
+                task.start_run = start_run
+                for run in task.resumed:
+                    start_run(run)
+                task.resumed.clear()
+                group.start_soon(self._watcher.run)
+            try:
+                await self._push_and_schedule()
+            finally:
+                self._watcher.close()
+
+    async def _push_and_schedule(self) -> None:
+        task, context = self._task, self._context
+        # Each run in flight may have to be scheduled again, for which the task must be ready.
+        while not task.due and context.may_become_due(task):
+            await task.wakeup.wait()
+        if not task.due or context.stopped is not None:
+            return
+        try:
+            pushed = await self._pushed()
+            version = None if pushed is None else await self._created(pushed)
+        except FanbenchError as error:
+            if failure_kind(error) is FailureKind.FATAL:
+                raise
+            await self._fail(error)
+        else:
+            if version is not None and context.until != "push":
+                await self._scheduler.run(version)
+
+    async def _fail(self, error: FanbenchError) -> None:
+        """Report everything as missing that is due, or becomes due because an attempt in flight was void."""
+        record = self._store.tasks.get(self._slug)
+        if record is not None and isinstance(error, TaskUnusable):
+            self._save(TaskPhase.FAILED, record.version, error=str(error))
+        self._context.emit(TaskFailed(self._slug, str(error)))
+        self._scheduler.give_up_all("push", str(error))
+        while self._context.may_become_due(self._task):
+            await self._task.wakeup.wait()
+            self._scheduler.give_up_all("push", str(error))
+
+    # --- Push ---
+
+    async def _pushed(self) -> Task | None:
+        """The task on the server with the planned content; `None` if the sweep drained before a push.
+
+        Raises:
+            TaskUnusable: The server refused the content.
+        """
+        record = self._store.tasks.get(self._slug)
+        await self._look_for_late_version(record)
+        step = push_step(record, self._planned.identity, self._seen)
+        if step.needs_push and self._planned.notebook is not None:
+            return await self._push(self._planned.notebook)
+        if self._seen is None:
+            raise FanbenchError(f"Task '{self._slug}' is not on the server.")
+        if step is not PushStep.UNCHANGED:
+            version = self._seen.slug.version_number
+            adopted = step is PushStep.ADOPTED
+            self._save(
+                TaskPhase.PUSHED, version, TaskPushed(self._slug, version, adopted) if adopted else None
+            )
+        return self._seen
+
+    async def _look_for_late_version(self, record: TaskRecord | None) -> None:
+        """Look again for a version that we have pushed, or may have pushed, if the planner did not see it.
+
+        Otherwise the same content would be pushed twice, or other content be taken for this. What the planner
+        saw may be older than the push: a process that was killed may have left its call on the wire.
+        """
+        if record is None or record.phase is TaskPhase.FAILED:
+            return
+        before = record.version - (record.phase is not TaskPhase.PUSHING)
+        if self._seen is not None and self._seen.slug.version_number > before:
+            return
+        patience = LATE_EFFECT - max(0.0, self._context.wall() - record.pushed_at)
+        with self._context.unless_drained():
+            self._seen = await self._version_after(before, patience) or self._seen
+
+    async def _push(self, notebook: str) -> Task | None:
+        """Create a version. The intent is written down before each call, because it must not be made twice."""
+        context, seen = self._context, self._seen
+        if seen is not None and seen.creation_state.pending:
+            with context.unless_drained():
+                seen = await self._settled(seen, 0)
+        before = seen.slug.version_number if seen is not None else 0
+        budget = RetryBudget(refused=0.0)
+        while context.stopped is None:
+            self._save(TaskPhase.PUSHING, before)
+            try:
+                made = await context.client.create_task(self._slug, notebook, datasets=self._planned.datasets)
+            except FanbenchError as error:
+                pause = budget.pause(error)
+                if call_outcome(error) is CallOutcome.UNKNOWN:
+                    arrived = await self._version_after(before, LATE_EFFECT)
+                    if arrived is not None:
+                        return self._record_push(arrived, before, adopted=True)
+                if pause is None:
+                    raise TaskUnusable(f"Task '{self._slug}' could not be pushed: {error}") from error
+            else:
+                if made.error:
+                    raise TaskUnusable(f"Task '{self._slug}' could not be pushed: {made.error}")
+                return self._record_push(made, before, adopted=False)
+            with context.unless_drained():
+                await anyio.sleep(pause)
+        return None
+
+    async def _version_after(self, before: int, patience: float) -> Task | None:
+        """A version newer than `before`, if it appears within `patience` seconds. Looks at least once."""
+        end = anyio.current_time() + patience
+        while True:
+            began = anyio.current_time()
+            task = await retry_patiently(partial(task_if_any, self._context.client, self._slug))
+            if task is not None and task.slug.version_number > before:
+                return task
+            if began >= end:
+                return None
+            await anyio.sleep(min(_LOOK_EVERY, max(0.0, end - anyio.current_time())))
+
+    def _record_push(self, task: Task, before: int, *, adopted: bool) -> Task:
+        version = task.slug.version_number or before + 1
+        self._save(TaskPhase.PUSHED, version, TaskPushed(self._slug, version, adopted))
+        return task
+
+    def _save(
+        self, phase: TaskPhase, version: int, event: SweepEvent | None = None, *, error: str = ""
+    ) -> None:
+        before = self._store.tasks.get(self._slug)
+        pushed_at = before.pushed_at if before is not None else 0.0
+        if phase is TaskPhase.PUSHING:
+            pushed_at = self._context.wall()
+        record = TaskRecord(self._slug, self._planned.identity, phase, version, error, pushed_at)
+        self._store.save_task(record, event)
+
+    # --- Creation ---
+
+    async def _created(self, task: Task) -> int | None:
+        """Wait until the task can be run, and return its version; `None` if the sweep drained before.
+
+        Raises:
+            TaskUnusable: Its creation failed.
+        """
+        version = self._store.tasks[self._slug].version
+        with self._context.unless_drained():
+            task = await self._settled_and_listed(task, version)
+        if self._context.stopped is not None:
+            return None
+        if task.creation_state != CreationState.COMPLETED:
+            reason = task.failure
+            raise TaskUnusable(
+                f"Task '{self._slug}' creation failed (status: {task.creation_state.label})"
+                + (f": {reason}" if reason else ".")
+            )
+        self._save(TaskPhase.READY, version, TaskReady(self._slug, version))
+        return version
+
+    async def _settled_and_listed(self, task: Task, version: int) -> Task:
+        """Wait for the creation, and list the runs that are there before the schedule call: they are foreign."""
+        settled = partial(self._settled, task, version)
+        if self._context.until == "push":
+            return await settled()
+        began = anyio.current_time()
+        task, _ = await both(settled, self._watcher.look)
+        if anyio.current_time() - began > _FRESH:
+            await self._watcher.look()
+        return task
+
+    async def _settled(self, task: Task, version: int) -> Task:
+        """The task once its creation has ended, well or badly."""
+        if task.creation_state.pending or task.creation_state == CreationState.UNSPECIFIED:
+            task = await retry_patiently(
+                partial(
+                    created_by,
+                    self._context.client,
+                    self._slug,
+                    Deadline(None),
+                    seen=task,
+                    version=version,
+                    poll_interval=self._context.rules.poll_interval,
+                    report=self._on_creation_polled,
+                )
+            )
+        self._report_creation(task.creation_state)
+        return task
+
+    def _on_creation_polled(self, event: Event) -> None:
+        if isinstance(event, CreationPolled):
+            self._report_creation(event.task.creation_state)
+
+    def _report_creation(self, state: CreationState) -> None:
+        if state != self._reported:
+            self._reported = state
+            self._context.emit(CreationChanged(self._slug, state))

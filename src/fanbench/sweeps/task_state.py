@@ -1,0 +1,349 @@
+"""The runs of one task: which are due, which are active, and to whom the runs on the server belong."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import anyio
+
+from fanbench.operations.lookup import model_of
+from fanbench.sweeps.attempt_store import AttemptStore, Update
+from fanbench.sweeps.attempts import Attempt, Phase, PlannedRun
+from fanbench.sweeps.budget import PendingCosts
+from fanbench.sweeps.events import RunFound, RunScheduled, RunSkipped
+from fanbench.sweeps.plan import PlannedTask
+from fanbench.wire.messages import Run, RunState
+from fanbench.wire.retry import LATE_EFFECT
+
+__all__ = ["LISTED_AGAIN_WITHIN", "LISTED_WITHIN", "ActiveRun", "TaskState", "Wakeup", "fits"]
+
+#: Seconds within which a scheduled run must appear in the lists, and a run that was in them must appear again.
+LISTED_WITHIN = 120.0
+LISTED_AGAIN_WITHIN = 600.0
+
+
+class ActiveRun:
+    """One attempt that this process follows, from its intent until its files are on disk.
+
+    Lists change it; its own coroutine (see `fanbench.sweeps.run`) waits for that in `change`.
+    """
+
+    __slots__ = (
+        "_changed",
+        "adopted",
+        "attempt",
+        "cost_known",
+        "listed_by",
+        "log_scope",
+        "log_tail",
+        "released",
+        "running_at",
+        "seconds",
+        "since",
+        "state",
+    )
+
+    def __init__(self, attempt: Attempt, since: float, listed_by: float, *, adopted: bool = False) -> None:
+        self.attempt = attempt
+        #: When this process began to wait for it, on the event loop's clock.
+        self.since = since
+        #: A list that is asked for after this time and lacks the run means that there is no such run.
+        #: Infinite while the call that schedules it is under way.
+        self.listed_by = listed_by
+        #: It was scheduled before this process began, or by somebody else.
+        self.adopted = adopted
+        self.state: RunState | None = None
+        #: When the last list that showed it running was asked for.
+        self.running_at = -math.inf
+        #: How long the ended run took, if the server says so.
+        self.seconds: float | None = None
+        #: Its run has ended, or it was given up or void: the lists are no longer searched for it.
+        self.released = False
+        #: Nothing more will be learned about its cost.
+        self.cost_known = False
+        #: Cancelled `log_tail` seconds after the run has ended.
+        self.log_scope: anyio.CancelScope | None = None
+        self.log_tail = 0.0
+        self._changed: anyio.Event | None = None
+
+    @property
+    def planned_run(self) -> PlannedRun:
+        return self.attempt.planned_run
+
+    @property
+    def run_id(self) -> int:
+        """The id of a run that was found."""
+        assert self.attempt.run_id is not None
+        return self.attempt.run_id
+
+    @property
+    def ended(self) -> bool:
+        """Whether a list has shown the end of the run."""
+        return self.attempt.phase is Phase.ENDED
+
+    @property
+    def being_scheduled(self) -> bool:
+        """Whether the call that schedules it is under way."""
+        return self.listed_by == math.inf
+
+    async def change(self) -> None:
+        """Wait until the run is found, changes its state or is released."""
+        self._changed = anyio.Event()
+        await self._changed.wait()
+
+    def notify(self) -> None:
+        if self._changed is not None:
+            self._changed.set()
+
+
+class Wakeup:
+    """An event that resets itself: a `set` while nobody waits ends the next wait at once."""
+
+    def __init__(self) -> None:
+        self._event = anyio.Event()
+
+    def set(self) -> None:
+        self._event.set()
+
+    async def wait(self, seconds: float | None = None) -> None:
+        """Wait until it is set, at most for `seconds`."""
+        with anyio.move_on_after(seconds):
+            await self._event.wait()
+        self._event = anyio.Event()
+
+
+def fits(run: Run, attempt: Attempt) -> bool:
+    """Return whether the run can be that of the attempt: their versions agree, as far as both are known."""
+    version = run.task_slug.version_number
+    return not version or not attempt.version or version == attempt.version
+
+
+class TaskState:
+    """What is known of one task's runs, in memory. Each change takes the same short time, however many there are.
+
+    A method that returns an `Update` has made the change here; its caller commits it before anything is awaited.
+    """
+
+    def __init__(self, task: PlannedTask, store: AttemptStore) -> None:
+        self.slug = task.slug
+        self.identity = task.identity
+        #: By planned run, oldest first: a planned run has at most one active attempt.
+        self.active: dict[PlannedRun, ActiveRun] = {}
+        self.by_run: dict[int, ActiveRun] = {}
+        self.by_model: dict[str, dict[PlannedRun, ActiveRun]] = {}
+        self.due: dict[str, deque[PlannedRun]] = {}
+        #: Runs of our attempts, those of them at earlier contents, and runs of other people.
+        self.our_runs: set[int] = set()
+        self.earlier_runs: set[int] = set()
+        self.foreign_runs: set[int] = set()
+        #: By model: attempts whose run is no longer waited for, but may still turn up.
+        self.abandoned_attempts: dict[str, list[Attempt]] = {}
+        #: The runs whose cost is not known yet.
+        self.pending_costs = PendingCosts()
+        #: Set when more may be scheduled than before.
+        self.wakeup = Wakeup()
+        #: Runs from an earlier process, and the function that starts the coroutine of any other.
+        self.resumed: list[ActiveRun] = []
+        self.start_run: Callable[[ActiveRun], None] = self.resumed.append
+        self._store = store
+
+    # --- What the journal has ---
+
+    def load(self, attempts: Iterable[Attempt], foreign_runs: Iterable[int]) -> None:
+        """Learn whose the runs on the server are."""
+        self.foreign_runs.update(foreign_runs)
+        for attempt in attempts:
+            if attempt.run_id is not None:
+                self.our_runs.add(attempt.run_id)
+                if attempt.identity != self.identity:
+                    self.earlier_runs.add(attempt.run_id)
+            elif attempt.identity != self.identity:
+                self.abandon(attempt)
+
+    def resume(self, attempt: Attempt, now: float, wall: float) -> None:
+        """Continue with an attempt of an earlier process whose run has not ended."""
+        match attempt.phase:
+            case Phase.INTENDED:
+                # Its schedule call may have been under way when that process ended.
+                wait = max(0.0, LATE_EFFECT - max(0.0, wall - attempt.intended_at))
+            case Phase.SCHEDULED:
+                wait = LISTED_WITHIN
+            case _:
+                wait = LISTED_AGAIN_WITHIN
+        self._activate(ActiveRun(attempt, now, now + wait, adopted=True))
+
+    def resume_ended(self, attempt: Attempt, now: float, *, cost_known: bool) -> None:
+        """Continue with an attempt of an earlier process whose output or log is missing."""
+        run = ActiveRun(attempt, now, now, adopted=True)
+        run.released = True
+        self._expect_cost(run, known=cost_known)
+        self.start_run(run)
+
+    # --- What is due ---
+
+    def add_due(self, planned_run: PlannedRun, *, first: bool = False) -> None:
+        planned_runs = self.due.setdefault(planned_run.model, deque())
+        if first:
+            planned_runs.appendleft(planned_run)
+        else:
+            planned_runs.append(planned_run)
+
+    def take_due(self, models: Iterable[str]) -> list[PlannedRun]:
+        """Remove and return the next due run of each model."""
+        taken = []
+        for model in models:
+            taken.append(self.due[model].popleft())
+            if not self.due[model]:
+                del self.due[model]
+        return taken
+
+    def give_up_due(self, model: str, stage: str, error: str) -> None:
+        """Report the due runs on a model as missing."""
+        for planned_run in self.due.pop(model, ()):
+            self._store.give_up(planned_run, self._store.next_number(planned_run), stage, error)
+
+    # --- What is active ---
+
+    def listed_models(self, more: Iterable[str] = ()) -> list[str]:
+        """The models with a run that is due or active."""
+        return sorted({*self.by_model, *self.due, *more})
+
+    def is_unsure(self, model: str) -> bool:
+        """Return whether a run on the model may or may not have been scheduled."""
+        return any(run.attempt.phase is Phase.INTENDED for run in self.by_model.get(model, {}).values())
+
+    def intend(
+        self, planned_runs: Sequence[PlannedRun], version: int, now: float, wall: float
+    ) -> list[ActiveRun]:
+        """Write down that the runs are about to be scheduled: that call must not be made twice."""
+        runs = [self._intended(planned_run, version, now, wall) for planned_run in planned_runs]
+        self._store.commit(*(Update(run.attempt) for run in runs))
+        for run in runs:
+            self._activate(run)
+        return runs
+
+    def scheduled(self, run: ActiveRun, now: float) -> Update:
+        """The server has accepted the run."""
+        run.attempt = self._store.put(run.attempt.with_(phase=Phase.SCHEDULED))
+        run.listed_by = now + LISTED_WITHIN
+        return Update(run.attempt, RunScheduled(run.planned_run, run.attempt.number))
+
+    def found(self, run: ActiveRun, listed: Run, now: float) -> Update:
+        """The run that the attempt has started is known."""
+        attempt = run.attempt = self._store.put(run.attempt.with_(phase=Phase.FOUND, run_id=listed.id))
+        run.listed_by = now + LISTED_AGAIN_WITHIN
+        run.notify()
+        self.by_run[listed.id] = run
+        self.our_runs.add(listed.id)
+        event = RunFound(run.planned_run, attempt.number, listed.id, attempt.version, run.adopted)
+        return Update(attempt, event)
+
+    def adopt(self, planned_run: PlannedRun, listed: Run, version: int, now: float, wall: float) -> Update:
+        """Take a run that somebody else has scheduled: the server does not accept another one beside it."""
+        run = self._intended(planned_run, version, now, wall)
+        run.adopted = True
+        self._activate(run)
+        self.foreign_runs.discard(listed.id)
+        return self.found(run, listed, now)
+
+    def void(self, run: ActiveRun, reason: str | None = None) -> Update:
+        """There is no run of this attempt; the planned run is due again.
+
+        `reason` is reported, unless nobody was told of a run: the server's for skipping it, or our own.
+        """
+        self.release(run)
+        self.settle_cost(run)
+        attempt = run.attempt = self._store.put(run.attempt.with_(phase=Phase.VOID))
+        self.add_due(run.planned_run, first=True)
+        event = None if reason is None else RunSkipped(run.planned_run, attempt.number, reason)
+        return Update(attempt, event)
+
+    def release(self, run: ActiveRun) -> None:
+        """Stop searching the lists for a run."""
+        del self.active[run.planned_run]
+        on_model = self.by_model[run.planned_run.model]
+        del on_model[run.planned_run]
+        if not on_model:
+            del self.by_model[run.planned_run.model]
+        if run.attempt.run_id is not None:
+            del self.by_run[run.attempt.run_id]
+        run.released = True
+        run.notify()
+        if run.log_scope is not None:
+            tail = run.log_tail if run.ended else 0.0
+            run.log_scope.deadline = min(run.log_scope.deadline, anyio.current_time() + tail)
+        self.wakeup.set()
+
+    def settle_cost(self, run: ActiveRun) -> None:
+        """Nothing more will be learned about the cost of the run."""
+        if not run.cost_known:
+            run.cost_known = True
+            self.pending_costs.add(run.planned_run.model, -1)
+
+    def _intended(self, planned_run: PlannedRun, version: int, now: float, wall: float) -> ActiveRun:
+        number = self._store.next_number(planned_run)
+        attempt = Attempt(planned_run, number, self.identity, version, phase=Phase.INTENDED, intended_at=wall)
+        return ActiveRun(self._store.put(attempt), now, math.inf)
+
+    def _activate(self, run: ActiveRun) -> None:
+        self.active[run.planned_run] = run
+        self.by_model.setdefault(run.planned_run.model, {})[run.planned_run] = run
+        if run.attempt.run_id is not None:
+            self.by_run[run.attempt.run_id] = run
+        self._expect_cost(run)
+        self.start_run(run)
+
+    def _expect_cost(self, run: ActiveRun, *, known: bool = False) -> None:
+        run.cost_known = known
+        if not known:
+            self.pending_costs.add(run.planned_run.model)
+
+    # --- Whose the runs on the server are ---
+
+    def assign(self, unknown: Mapping[str, list[Run]], now: float) -> list[Update]:
+        """Give runs that were not known before, by model, to the attempts that are looked for.
+
+        The run with the lowest id belongs to the attempt that was intended first. A run that fits none belongs
+        to an abandoned attempt, or to somebody else.
+        """
+        updates: list[Update] = []
+        foreign: list[int] = []
+        for model, listed in unknown.items():
+            sought = sorted(
+                (run for run in self.by_model.get(model, {}).values() if run.attempt.needs_lookup),
+                key=lambda run: (run.attempt.intended_at, run.planned_run.repeat, run.attempt.number),
+            )
+            for one in sorted(listed, key=lambda run: run.id):
+                run = next((run for run in sought if fits(one, run.attempt)), None)
+                if run is not None:
+                    sought.remove(run)
+                    updates.append(self.found(run, one, now))
+                elif (attempt := self._take_abandoned(one)) is not None:
+                    updates.append(Update(attempt))
+                else:
+                    foreign.append(one.id)
+        if foreign:
+            self.foreign_runs.update(foreign)
+            self._store.records.save_foreign_runs(self.slug, foreign)
+        return updates
+
+    def abandon(self, attempt: Attempt) -> None:
+        """Remember an attempt that is not looked for any more: if its run turns up, it is not a foreign one."""
+        if attempt.needs_lookup:
+            self.abandoned_attempts.setdefault(attempt.planned_run.model, []).append(attempt)
+
+    def _take_abandoned(self, listed: Run) -> Attempt | None:
+        """Find the abandoned attempt that started the run. One at an earlier content must match for certain:
+        a run that an active attempt looks for must not get lost to it."""
+        attempts = self.abandoned_attempts.get(model_of(listed), [])
+        for attempt in attempts:
+            certain = bool(listed.task_slug.version_number) or attempt.identity == self.identity
+            if certain and fits(listed, attempt):
+                attempts.remove(attempt)
+                self.our_runs.add(listed.id)
+                if attempt.identity != self.identity:
+                    self.earlier_runs.add(listed.id)
+                return self._store.put(attempt.with_(phase=Phase.FOUND, run_id=listed.id))
+        return None

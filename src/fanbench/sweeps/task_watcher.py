@@ -1,0 +1,278 @@
+"""Watches the runs of one task: what each list says about active runs, skipped models and runs that are missing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import anyio
+
+from fanbench.errors import FanbenchError
+from fanbench.operations.lookup import model_of
+from fanbench.operations.watch import RunWatcher
+from fanbench.sweeps.attempt_store import Update
+from fanbench.sweeps.attempts import Phase, PlannedRun
+from fanbench.sweeps.budget_gate import BudgetGate
+from fanbench.sweeps.context import SweepContext
+from fanbench.sweeps.decide import Step
+from fanbench.sweeps.events import Polled, RetryPlanned, RunChanged
+from fanbench.sweeps.task_state import LISTED_AGAIN_WITHIN, ActiveRun, TaskState
+from fanbench.wire.messages import Run
+from fanbench.wire.retry import RetryBudget, retry_patiently
+
+__all__ = ["TaskWatcher", "UnexplainedSkip"]
+
+# The seconds after which a model is scheduled again that was skipped for no visible reason, one after another.
+_SKIP_PAUSES = (5.0, 10.0, 20.0, 40.0, 60.0)
+
+
+@dataclass(slots=True)
+class UnexplainedSkip:
+    """The server skipped a model although no run is known that could be the reason: the next list may show one."""
+
+    reason: str
+    version: int
+    asked_at: float
+    times: int = 1
+    #: The model is not scheduled again before this time; `None` until a list has been searched for the reason.
+    retry_at: float | None = None
+    #: Whether the last list has shown a run of somebody else in the way, whose end is waited for, and since when.
+    blocked: bool = False
+    blocked_since: float = math.inf
+
+
+class TaskWatcher(RunWatcher):
+    """Records everything that a list shows, in one transaction, before any coroutine acts on it.
+
+    `skips` are by model.
+    """
+
+    # Runs are to be followed soon by the next ones, so their ends are seen sooner than in a plain wait.
+    coalesce = 1.0
+
+    def __init__(self, task: TaskState, context: SweepContext, gate: BudgetGate) -> None:
+        super().__init__(context.client, task.slug, poll_interval=context.rules.poll_interval)
+        self.skips: dict[str, UnexplainedSkip] = {}
+        self._task = task
+        self._context = context
+        self._gate = gate
+        self._store = context.store
+        self._timeout = context.rules.timeout
+        self._budget = RetryBudget()
+        self._closed = False
+        #: How many attempts of a planned run were scheduled and never listed.
+        self._never_listed: dict[PlannedRun, int] = {}
+
+    async def run(self) -> None:
+        """Poll while runs are waited for, until `close` and the end of the last one."""
+        while True:
+            if self.pending():
+                await self.watch()
+            elif self._closed:
+                return
+            else:
+                await self.hurried()
+
+    def close(self) -> None:
+        """Nothing more will be scheduled."""
+        self._closed = True
+        self.hurry()
+
+    async def look(self) -> None:
+        """Make one list apart from the polls: the runs that are there before we schedule any are foreign."""
+        await retry_patiently(self.refresh)
+
+    # --- What the polls depend on ---
+
+    def models(self) -> Sequence[str]:
+        return self._task.listed_models(self.skips)
+
+    def pending(self) -> int:
+        if self._closed:
+            return len(self._task.active) if self._context.may_become_due(self._task) else 0
+        return len(self._task.active) + sum(skip.retry_at is None for skip in self.skips.values())
+
+    def due(self) -> float:
+        """The time at which the first run exceeds the time limit, or a run that is in the way of ours does."""
+        if self._timeout is None:
+            return math.inf
+        oldest = next(iter(self._task.active.values()), None)
+        waiting_since = [skip.blocked_since for skip in self.skips.values() if skip.blocked]
+        return min([*waiting_since, oldest.since if oldest else math.inf]) + self._timeout
+
+    def failed(self, error: FanbenchError) -> float | None:
+        """Repeat a failed list patiently. If it fails for too long, everything that depends on it is missing."""
+        pause = self._budget.pause(error)
+        self._give_up_late(anyio.current_time())
+        if pause is not None:
+            return pause
+        self._budget.reset()
+        reason = f"The runs cannot be listed: {error}"
+        for run in [run for run in self._task.active.values() if not run.being_scheduled]:
+            self._give_up(run, "watch", reason)
+        for model in [model for model, skip in self.skips.items() if skip.retry_at is None]:
+            self._give_up_model(model, "schedule", reason)
+        self._task.wakeup.set()
+        return 0.0
+
+    # --- What a list shows ---
+
+    def absorb(self, runs: Sequence[Run], asked_at: float) -> None:
+        task, now = self._task, anyio.current_time()
+        self._budget.reset()
+        unknown: dict[str, list[Run]] = {}
+        for listed in runs:
+            if listed.id not in task.our_runs and listed.id not in task.foreign_runs:
+                unknown.setdefault(model_of(listed), []).append(listed)
+        updates = self._explain_skips(runs, asked_at, now)
+        if unknown:
+            # The search for the reasons of skips may have adopted some of them.
+            still_unknown = {
+                model: [one for one in some if one.id not in task.our_runs] for model, some in unknown.items()
+            }
+            updates += task.assign(still_unknown, now)
+        ended: list[ActiveRun] = []
+        for listed in runs:
+            if (run := task.by_run.get(listed.id)) is not None:
+                updates += self._see(run, listed, asked_at, now)
+                if run.ended:
+                    ended.append(run)
+        updates += self._void_unlisted(asked_at)
+        self._store.commit(*updates)
+        for run in ended:
+            self._plan_retry(run)
+        self._give_up_late(now)
+        task.wakeup.set()
+        self._context.emit(Polled(task.slug, len(task.active), self._context.calls()))
+
+    def _see(self, run: ActiveRun, listed: Run, asked_at: float, now: float) -> list[Update]:
+        """Take the state of a run from the list. Only a list ends a run."""
+        run.listed_by = now + LISTED_AGAIN_WITHIN
+        if not listed.state.terminal:
+            run.running_at = asked_at
+            if listed.state == run.state:
+                return []
+            run.state = listed.state
+            run.notify()
+            return [Update(None, RunChanged(run.planned_run, run.attempt.number, listed.id, listed.state))]
+        run.state, error = listed.state, listed.error_message
+        if listed.start_time is not None and listed.end_time is not None:
+            run.seconds = (listed.end_time - listed.start_time).total_seconds()
+        run.attempt = self._store.put(run.attempt.with_(phase=Phase.ENDED, state=listed.state, error=error))
+        self._task.release(run)
+        if self._context.until == "collect":
+            self._context.collecting += 1
+        event = RunChanged(run.planned_run, run.attempt.number, listed.id, listed.state, error)
+        return [Update(run.attempt, event)]
+
+    def _plan_retry(self, run: ActiveRun) -> None:
+        if not run.attempt.errored:
+            return
+        if self._store.next_step(run.planned_run) is not Step.SCHEDULE:
+            self._context.count_errored()
+        elif self._context.stopped is None:
+            self._task.add_due(run.planned_run, first=True)
+            self._context.emit(RetryPlanned(run.planned_run, run.attempt.number))
+
+    # --- What a list does not show ---
+
+    def _void_unlisted(self, asked_at: float) -> list[Update]:
+        """Decide about attempts that would have to be listed by now.
+
+        A run that was listed before is given up, because it may continue unseen. One that was never listed does
+        not exist and is scheduled again; after the second time that this happens it is given up as well.
+        """
+        updates = []
+        for run in [run for run in self._task.active.values() if run.listed_by <= asked_at]:
+            if run.attempt.phase is Phase.FOUND:
+                self._give_up(run, "watch", f"Run {run.run_id} is no longer listed.")
+                continue
+            if run.attempt.phase is Phase.SCHEDULED:
+                times = self._never_listed[run.planned_run] = self._never_listed.get(run.planned_run, 0) + 1
+                if times > 1:
+                    self._give_up(run, "find", "It was scheduled, and does not turn up on the server.")
+                    continue
+            updates.append(self._task.void(run, "the server does not have it"))
+            self._gate.run_over()
+        return updates
+
+    def _give_up_late(self, now: float) -> None:
+        """Give up what exceeds the time limit. The journal keeps it, and the next sweep continues with it."""
+        if (timeout := self._timeout) is None:
+            return
+        for run in list(self._task.active.values()):
+            if run.since + timeout > now:
+                break
+            if not run.being_scheduled:
+                self._give_up(run, "timeout", f"It has not ended within {timeout:g} s.")
+        for model, skip in list(self.skips.items()):
+            if skip.blocked and skip.blocked_since + timeout <= now:
+                reason = f"Another run has been in its way for {timeout:g} s: {skip.reason}"
+                self._give_up_model(model, "timeout", reason)
+
+    def _give_up(self, run: ActiveRun, stage: str, error: str) -> None:
+        if run.attempt.run_id is not None:
+            self.stream_closed(run.attempt.run_id)
+        self._task.release(run)
+        self._task.abandon(run.attempt)
+        self._store.give_up(run.planned_run, run.attempt.number, stage, error)
+        self._gate.run_over()
+
+    def _give_up_model(self, model: str, stage: str, error: str) -> None:
+        del self.skips[model]
+        self._task.give_up_due(model, stage, error)
+
+    # --- Skipped models ---
+
+    def skipped(self, model: str, reason: str, version: int, now: float) -> None:
+        """The server has skipped a model for which no run of ours is active."""
+        skip = UnexplainedSkip(reason, version, now)
+        if (before := self.skips.get(model)) is not None:
+            skip.times, skip.blocked_since = before.times + 1, before.blocked_since
+        self.skips[model] = skip
+
+    def _explain_skips(self, runs: Sequence[Run], asked_at: float, now: float) -> list[Update]:
+        """Search a list for the runs that models were skipped for: runs in flight that we do not wait for.
+
+        One of the same version that somebody else has scheduled serves us as well. Any other must end first.
+        """
+        task = self._task
+        unexplained = {
+            model: skip
+            for model, skip in self.skips.items()
+            if skip.retry_at is None and skip.asked_at <= asked_at
+        }
+        if not unexplained:
+            return []
+        in_the_way: dict[str, list[Run]] = {model: [] for model in unexplained}
+        for run in runs:
+            # A run that was given up here is not waited for again.
+            ours = run.id in task.our_runs and run.id not in task.earlier_runs
+            if not run.state.terminal and not ours and model_of(run) in in_the_way:
+                in_the_way[model_of(run)].append(run)
+        updates: list[Update] = []
+        for model, skip in unexplained.items():
+            others = in_the_way[model]
+            adoptable = [
+                run
+                for run in others
+                if run.task_slug.version_number in (0, skip.version) and run.id not in task.our_runs
+            ]
+            if model not in task.due:
+                del self.skips[model]
+            elif adoptable:
+                del self.skips[model]
+                (planned_run,) = task.take_due([model])
+                run = min(adoptable, key=lambda one: one.id)
+                self._context.one_at_a_time = True
+                updates.append(task.adopt(planned_run, run, skip.version, now, self._context.wall()))
+            elif others:
+                skip.blocked, skip.blocked_since = True, min(now, skip.blocked_since)
+            elif skip.blocked:
+                skip.retry_at, skip.blocked, skip.times = now, False, 0
+            elif skip.times > len(_SKIP_PAUSES):
+                self._give_up_model(model, "schedule", skip.reason)
+            else:
+                skip.retry_at = now + _SKIP_PAUSES[skip.times - 1]
+        return updates
