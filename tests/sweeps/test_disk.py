@@ -30,6 +30,11 @@ T = TypeVar("T")
 pytestmark = pytest.mark.anyio
 
 
+@pytest.fixture
+def no_blocking_calls() -> None:
+    """Nothing is guarded here: these tests themselves call functions that are meant for a thread."""
+
+
 async def inline(job: Callable[[], T], /) -> T:
     return job()
 
@@ -58,7 +63,7 @@ FILES = {"a.run.json": "{}", "sub/b": "two", "sub/deep/c": "", "sub/run.log": "t
 # --- Outputs ------------------------------------------------------------------------------------------------
 
 
-def test_the_seal_of_an_output(tmp_path: Path) -> None:
+def test_the_fingerprint_of_an_output(tmp_path: Path) -> None:
     """As it is documented: the hashes of the files with their names, in the order of the names."""
     lines = [
         f"{hashlib.sha256(FILES[name].encode()).hexdigest()}  {name}\0"

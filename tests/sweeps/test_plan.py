@@ -41,10 +41,6 @@ def file(folder: Path, *names: str, at: str = "") -> Path:
     return path
 
 
-async def at_once(work: Callable[[], T]) -> T:
-    return work()
-
-
 def client(*slugs: str) -> FakeClient:
     there = {slug: task(slug, version=3) for slug in slugs}
     return FakeClient(tasks=there, models=[model("gemini-a"), model("gemini-b"), model("claude")])
@@ -56,7 +52,7 @@ def spec(*tasks: Path | str, models: Sequence[str] = ("claude",), **more: Any) -
 
 
 async def plan(server: FakeClient, wanted: SweepSpec) -> SweepPlan:
-    return await make_plan(server, wanted, offload=at_once)
+    return await make_plan(server, wanted)
 
 
 # --- What is planned ---
@@ -134,7 +130,7 @@ async def test_all_models_are_those_that_the_server_lists(tmp_path: Path) -> Non
 async def test_models_that_are_known_are_not_asked_for_again() -> None:
     """A command that showed a list has them."""
     server = client("x")
-    made = await make_plan(server, spec("x", models=["gpt"]), available=[model("gpt")], offload=at_once)
+    made = await make_plan(server, spec("x", models=["gpt"]), available=[model("gpt")])
     assert (made.models, server.arguments("list_models")) == (("gpt",), [])
 
 

@@ -1,6 +1,6 @@
-"""Outputs and logs on the disk: fingerprinted, checked, put in their place.
+"""Outputs and logs on disk: how they are fingerprinted and checked, and where logs are until they are complete.
 
-All of it waits for the disk: call it in a thread (`Offload`).
+All functions wait for the disk: call them in a thread (`Offload`).
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ __all__ = [
     "output_is_whole",
 ]
 
-#: The log in a run's folder. It is ours, and no part of the output.
+#: The log in a run's folder, which fanbench writes and which is not part of the output.
 RUN_LOG = "run.log"
 
-# Where logs are until they are complete: outside the runs' folders, which a download replaces as a whole.
+# Incomplete logs are kept outside the runs' folders, because a download replaces those as a whole.
 _PARTS = JOURNAL.parent / "logs"
 _SUFFIX = ".part"
 
@@ -48,8 +48,10 @@ _SUFFIX = ".part"
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """How many files an output has, their bytes altogether, a SHA-256 over their names and contents, and when the
-    newest was last written, in nanoseconds since 1970."""
+    """The number of files of an output, their total size in bytes, and a SHA-256 over their names and contents.
+
+    `changed` is when the newest of them was last written, in nanoseconds since 1970.
+    """
 
     files: int
     size: int
@@ -58,10 +60,10 @@ class Fingerprint:
 
 
 def fingerprint(contents: Iterable[UnpackedFile]) -> Fingerprint:
-    """What an output is that has these files. Our log of the run is no part of it.
+    """Return the fingerprint of an output with these files, leaving out the log that fanbench writes.
 
-    The digest is that of one line a file, in the order of their names (as bytes, with slashes): the SHA-256 of
-    its content in hex, two spaces, its name, a zero byte.
+    The digest is taken over one line per file, sorted by name (as bytes, with slashes): the SHA-256 of its content
+    in hex, two spaces, its name, a zero byte.
     """
     files = sorted((os.fsencode(file.name), file) for file in contents if file.name != RUN_LOG)
     digest = hashlib.sha256()
@@ -76,15 +78,15 @@ def fingerprint(contents: Iterable[UnpackedFile]) -> Fingerprint:
 
 
 def fingerprint_of(folder: Path) -> Fingerprint:
-    """What the output `folder` is now; see `contents_of` and `fingerprint`."""
+    """Return the fingerprint of the output `folder` as it is now."""
     return fingerprint(contents_of(folder))
 
 
 def contents_of(folder: Path) -> list[UnpackedFile]:
-    """The files of the output `folder`, but for our log, as they are read now. Links are neither followed nor counted.
+    """Return the files of the output `folder` as they are now, without our log. Links are not followed or counted.
 
     Raises:
-        OutputError: something there cannot be read.
+        OutputError: A file cannot be read.
     """
     found = []
     with files.output_errors(f"read the output {folder}", hint="Check that you may read there."):
@@ -98,9 +100,9 @@ def contents_of(folder: Path) -> list[UnpackedFile]:
 
 
 def output_is_whole(root: Path, output: SavedOutput) -> bool:
-    """Whether it is in its place as it was: its content is read only if a file was written or renamed since.
+    """Return True if the output is on disk unchanged.
 
-    (In a copy of the folder, all of them were.)
+    Its content is read only if a file was written or renamed since, as all files were in a copy of the folder.
     """
     folder = root / output.path
     try:
@@ -114,7 +116,7 @@ def output_is_whole(root: Path, output: SavedOutput) -> bool:
 
 
 def log_is_whole(root: Path, log: SavedLog) -> bool:
-    """Whether it is in its place with as many bytes as it had."""
+    """Return True if the log is on disk with its full size."""
     try:
         found = (root / log.path).stat(follow_symlinks=False)
     except OSError:
@@ -123,31 +125,28 @@ def log_is_whole(root: Path, log: SavedLog) -> bool:
 
 
 def _files(folder: Path) -> Iterator[os.DirEntry[str]]:
-    """All files of an output, in any order."""
+    """Yield all files of an output but our log, in any order."""
+    log = os.path.join(folder, RUN_LOG)
     todo = [os.fspath(folder)]
     while todo:
         with os.scandir(todo.pop()) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     todo.append(entry.path)
-                elif entry.is_file(follow_symlinks=False) and not _is_our_log(folder, entry):
+                elif entry.is_file(follow_symlinks=False) and entry.path != log:
                     yield entry
-
-
-def _is_our_log(folder: Path, entry: os.DirEntry[str]) -> bool:
-    return entry.name == RUN_LOG and entry.path == os.path.join(folder, RUN_LOG)
 
 
 # --- Logs ---------------------------------------------------------------------------------------------------
 
 
 def log_part(root: Path, run_id: int, offload: Offload = anyio.to_thread.run_sync) -> LogFile:
-    """The log of a run of the sweep in `root` while it is being written."""
+    """Return the file for the log of a run of the sweep in `root` while it is being written."""
     return LogFile(root / _PARTS / f"{run_id}{_SUFFIX}", offload)
 
 
 def clear_parts(root: Path) -> None:
-    """Remove the parts of logs that a killed process has left. Nobody else may be at work in `root`."""
+    """Remove incomplete logs that a killed process has left. No other process may be working in `root`."""
     with suppress(OSError):
         for part in (root / _PARTS).glob(f"*{_SUFFIX}"):
             part.unlink(missing_ok=True)

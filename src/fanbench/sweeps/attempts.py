@@ -1,8 +1,7 @@
-"""The units of work of a sweep, and the one rule that says what is still to be done for each.
+"""Planned runs and the attempts at them, as the journal records them.
 
-A unit is a planned run: one task on one model, once. It is served by attempts, each of which is at most one
-run on the server: the first, and those that `--retry-errored` adds. What happened to attempts is in the
-journal; `next_step` is pure, so that whether work must be done again can be read, and tested, as a table.
+A planned run is one task on one model, once. It is served by attempts, each of which is at most one run on the
+server: the first, and those that `--retry-errored` adds.
 """
 
 from __future__ import annotations
@@ -36,12 +35,12 @@ __all__ = [
     "wants_output",
 ]
 
-# Part of each identity: to be raised when what makes up the content of a task changes.
+# A part of each identity, to be increased when the definition of a task's content changes.
 _IDENTITY_VERSION = 1
 
 
 class PlannedRun(msgspec.Struct, frozen=True, order=True):
-    """A planned run. `task` is a slug ("slug" or "owner/slug"), `model` a normalized one, `repeat` from 1."""
+    """`task` is a slug ("slug" or "owner/slug"), `model` a normalized slug, and `repeat` counts from 1."""
 
     task: str
     model: str
@@ -49,7 +48,7 @@ class PlannedRun(msgspec.Struct, frozen=True, order=True):
 
 
 def expand_runs(tasks: Iterable[str], models: Sequence[str], repeats: int) -> list[PlannedRun]:
-    """All planned runs in the order of the plan: by task, then model, then repeat."""
+    """Return all planned runs in the order of the plan: by task, then model, then repeat."""
     return [
         PlannedRun(task, model, repeat)
         for task in tasks
@@ -58,21 +57,18 @@ def expand_runs(tasks: Iterable[str], models: Sequence[str], repeats: int) -> li
     ]
 
 
-# --- Identity -----------------------------------------------------------------------------------------------
+# --- Tasks --------------------------------------------------------------------------------------------------
 
 
 def content_identity(notebook: str, datasets: Iterable[str]) -> str:
-    """What a pushed task is: the same notebook on the same datasets, and nothing of how it got there."""
+    """Return the identity of a task to push: the same for the same notebook on the same datasets."""
     content = json.dumps({"notebook": notebook, "datasets": sorted(set(datasets))}, sort_keys=True)
     return f"content-{_IDENTITY_VERSION}:{hashlib.sha256(content.encode()).hexdigest()}"
 
 
 def version_identity(version: int) -> str:
-    """What a task is that is on the server already, and whose content we do not have."""
+    """Return the identity of a task that the server already has, whose content we do not have."""
     return f"version-{_IDENTITY_VERSION}:{version}"
-
-
-# --- Tasks --------------------------------------------------------------------------------------------------
 
 
 class TaskPhase(enum.StrEnum):
@@ -80,7 +76,7 @@ class TaskPhase(enum.StrEnum):
 
     #: About to be pushed: the call may or may not have reached the server.
     PUSHING = "pushing"
-    #: The server has the version; its creation may go on.
+    #: The server has the version; its creation may still be in progress.
     PUSHED = "pushed"
     #: The version can be run.
     READY = "ready"
@@ -89,10 +85,10 @@ class TaskPhase(enum.StrEnum):
 
 
 class TaskRecord(msgspec.Struct, frozen=True):
-    """What the journal has of a task: `identity` of the content, and the `version` that it is on the server.
+    """What the journal has of a task: the `identity` of its content, and its `version` on the server.
 
-    While it is `PUSHING`, `version` is the newest that the server had before (0 for none). `pushed_at` is when
-    the push was about to be made, in seconds since 1970; 0 for a task that the sweep did not push.
+    While it is `PUSHING`, `version` is the newest that the server had before (0 for none). `pushed_at` is the time
+    just before the push, in seconds since 1970; 0 for a task that the sweep did not push.
     """
 
     task: str
@@ -111,21 +107,21 @@ class Phase(enum.StrEnum):
 
     #: About to be scheduled: the call may or may not have reached the server.
     INTENDED = "intended"
-    #: The server has scheduled it; which run it is was not seen yet.
+    #: The server has accepted it, but its run was not listed yet.
     SCHEDULED = "scheduled"
-    #: Its run is known, and goes on as far as anybody knows.
+    #: Its run is known, and has not ended as far as is known.
     FOUND = "found"
-    #: Its run has ended, `state` says how.
+    #: Its run has ended; `state` tells how.
     ENDED = "ended"
-    #: There is no run of it: the server skipped it, or never had it.
+    #: It has no run: the server skipped it, or never had it.
     VOID = "void"
 
 
 class SavedOutput(msgspec.Struct, frozen=True):
-    """An output in its place. `path` is relative to the sweep's folder, `size` in bytes.
+    """An output that is complete on disk. `path` is relative to the sweep's folder, `size` is in bytes.
 
-    `digest` is a SHA-256 over the names and contents of all files but the log; `changed` is when the newest of
-    them was last written, in nanoseconds since 1970 (0: not known).
+    `digest` is a SHA-256 over the names and contents of all files but the log. `changed` is when the newest of them
+    was last written, in nanoseconds since 1970 (0 if unknown).
     """
 
     path: str
@@ -136,7 +132,7 @@ class SavedOutput(msgspec.Struct, frozen=True):
 
 
 class SavedLog(msgspec.Struct, frozen=True):
-    """A log in its place, whole. `path` is relative to the sweep's folder, `size` in bytes."""
+    """A log that is complete on disk. `path` is relative to the sweep's folder, `size` is in bytes."""
 
     path: str
     lines: int
@@ -144,9 +140,9 @@ class SavedLog(msgspec.Struct, frozen=True):
 
 
 class Attempt(msgspec.Struct, frozen=True):
-    """One go at a unit. `number` counts from 1 within the unit; `identity` is that of the task's content.
+    """One attempt at a planned run. `number` counts from 1; `identity` is that of the task's content.
 
-    `intended_at` is in seconds since 1970. `state` is that of the end, `None` before.
+    `intended_at` is in seconds since 1970. `state` is the final state of the run, None before it has ended.
     """
 
     planned_run: PlannedRun
@@ -162,7 +158,7 @@ class Attempt(msgspec.Struct, frozen=True):
     log: SavedLog | None = None
 
     def with_(self, **changes: Any) -> Attempt:
-        """The same attempt, further."""
+        """Return a copy with some fields changed."""
         return msgspec.structs.replace(self, **changes)
 
     @property
@@ -171,12 +167,12 @@ class Attempt(msgspec.Struct, frozen=True):
 
     @property
     def needs_lookup(self) -> bool:
-        """Whether its run must be looked for on the server."""
+        """Whether its run must be found on the server."""
         return self.phase in (Phase.INTENDED, Phase.SCHEDULED)
 
 
 def by_planned_run(attempts: Iterable[Attempt]) -> dict[PlannedRun, list[Attempt]]:
-    """As they are in a journal: only units that have some, each one's in their order."""
+    """Group attempts by planned run, in the order in which they come."""
     found: dict[PlannedRun, list[Attempt]] = {}
     for attempt in attempts:
         found.setdefault(attempt.planned_run, []).append(attempt)
@@ -184,25 +180,25 @@ def by_planned_run(attempts: Iterable[Attempt]) -> dict[PlannedRun, list[Attempt
 
 
 def of_identity(attempts: Iterable[Attempt], identity: str) -> list[Attempt]:
-    """The attempts at this content, oldest first; those at earlier contents do not count."""
+    """Return the attempts at this content, oldest first; those at other contents do not count."""
     return sorted((one for one in attempts if one.identity == identity), key=lambda one: one.number)
 
 
 def real_ones(attempts: Iterable[Attempt], identity: str) -> list[Attempt]:
-    """Those of them that are, or may be, runs on the server."""
+    """Return the attempts at this content that are, or may be, runs on the server, oldest first."""
     return [one for one in of_identity(attempts, identity) if one.phase is not Phase.VOID]
 
 
 def newest(attempts: Iterable[Attempt], identity: str) -> Attempt | None:
-    """The last attempt at this content that is, or may be, a run on the server."""
+    """Return the last of `real_ones`."""
     return next(reversed(real_ones(attempts, identity)), None)
 
 
 def wants_output(attempt: Attempt) -> bool:
-    """Whether its output is still to be fetched."""
+    """Return True if the run has ended and its output is not on disk yet."""
     return attempt.phase == Phase.ENDED and attempt.output is None
 
 
 def wants_log(attempt: Attempt) -> bool:
-    """Whether its log is still to be written down whole."""
+    """Return True if the run has ended and its log is not complete on disk yet."""
     return attempt.phase == Phase.ENDED and attempt.log is None

@@ -1,8 +1,8 @@
-"""What a sweep says while it works: frozen events, each with a text and a JSON form.
+"""The events of a sweep, each with a text and a JSON form.
 
-The events are enough to rebuild the whole state: `fanbench.sweeps.state.SweepState` does, for the live screen
-and for whoever reads `--format jsonl`. In JSON each is one object, `event` being its name in snake_case;
-`write_event` adds `at`, the time in UTC. Fields are documented in docs/sweep.md and stay.
+The events are enough to rebuild the whole state: `fanbench.sweeps.state.SweepState` does that, for the live screen
+and for readers of `--format jsonl`. In JSON each event is one object, with its name in snake_case under `event`;
+`write_event` adds `at`, the time in UTC. The fields are documented in docs/sweep.md and remain stable.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class SweepEvent(Event, frozen=True):
 
 
 class SweepStarted(SweepEvent, frozen=True):
-    """The engine begins. `done` of the `planned` runs were there already, with output and log."""
+    """The engine begins. Of the `planned` runs, `done` were complete before, with output and log."""
 
     output: str
     endpoint: str
@@ -84,7 +84,10 @@ class SweepStarted(SweepEvent, frozen=True):
 
 
 class TaskPushed(SweepEvent, frozen=True):
-    """The server has a version of the task; its creation goes on. `adopted`: it had it already, from before."""
+    """The server has a version of the task, whose creation may still be in progress.
+
+    `adopted` is True if an earlier, interrupted push created it.
+    """
 
     task: str
     version: int
@@ -116,7 +119,7 @@ class TaskReady(SweepEvent, frozen=True):
 
 
 class TaskFailed(SweepEvent, frozen=True):
-    """The task cannot be run: its push or its creation failed. Its runs will be missing."""
+    """The task cannot be run, because its push or its creation failed. Its runs will be missing."""
 
     task: str
     error: str
@@ -130,7 +133,7 @@ class TaskFailed(SweepEvent, frozen=True):
 
 
 class RunEvent(SweepEvent, frozen=True):
-    """About one planned run; `attempt` counts from 1."""
+    """An event of one planned run; `attempt` counts from 1."""
 
     planned_run: PlannedRun = msgspec.field(name="unit")
     attempt: int
@@ -143,11 +146,11 @@ class RunEvent(SweepEvent, frozen=True):
 
 
 class RunKnown(RunEvent, frozen=True):
-    """What the journal has of a planned run when the engine begins: one event for each that it knows. (Two where
-    the newest attempt may come to nothing: then the one before it is the result.)
+    """What the journal has of a planned run when the engine begins: one event for each run that it has.
 
-    `state` is that of the end, `None` before. `output` and `log` are paths relative to the sweep's folder,
-    `None` where they are still to be fetched.
+    There are two events where the newest attempt may turn out to have no run: then the one before it is the result.
+    `state` is the final state, None before the end. `output` and `log` are paths relative to the sweep's folder, None
+    where they have yet to be fetched.
     """
 
     quiet: ClassVar[bool] = True
@@ -165,7 +168,7 @@ class RunKnown(RunEvent, frozen=True):
 
 
 class RunScheduled(RunEvent, frozen=True):
-    """The server has taken it."""
+    """The server has accepted the run."""
 
     @property
     def text(self) -> str:
@@ -173,7 +176,7 @@ class RunScheduled(RunEvent, frozen=True):
 
 
 class RunSkipped(RunEvent, frozen=True):
-    """The server does not take it now, or has not got it after all; it is tried again when that may change."""
+    """The server does not accept the run now, or turned out not to have it; it is tried again when that may change."""
 
     reason: str
 
@@ -183,7 +186,7 @@ class RunSkipped(RunEvent, frozen=True):
 
 
 class RunFound(RunEvent, frozen=True):
-    """Which run on the server it is. `adopted`: it was scheduled before this process began."""
+    """The run was found on the server. `adopted` is True if it was scheduled before this process began."""
 
     run_id: int
     version: int
@@ -195,7 +198,7 @@ class RunFound(RunEvent, frozen=True):
 
 
 class RunChanged(RunEvent, frozen=True):
-    """Its state on the server; `error` is the server's message for an errored one."""
+    """The state of the run on the server; `error` is the server's message for an errored run."""
 
     run_id: int
     state: RunState
@@ -208,7 +211,7 @@ class RunChanged(RunEvent, frozen=True):
 
 
 class RetryPlanned(RunEvent, frozen=True):
-    """It errored, and another attempt follows (`--retry-errored`)."""
+    """The run errored, and another attempt follows (`--retry-errored`)."""
 
     @property
     def text(self) -> str:
@@ -216,7 +219,7 @@ class RetryPlanned(RunEvent, frozen=True):
 
 
 class LogLine(RunEvent, frozen=True):
-    """One whole line of its log, without its end, as it is written."""
+    """One whole line of the run's log, without its line end, as it is written."""
 
     quiet: ClassVar[bool] = True
 
@@ -229,7 +232,7 @@ class LogLine(RunEvent, frozen=True):
 
 
 class LogSaved(RunEvent, frozen=True):
-    """Its whole log is in `path`, relative to the sweep's folder; `size` in bytes."""
+    """The complete log is in `path`, relative to the sweep's folder; `size` is in bytes."""
 
     run_id: int
     path: str
@@ -242,7 +245,7 @@ class LogSaved(RunEvent, frozen=True):
 
 
 class OutputSaved(RunEvent, frozen=True):
-    """Its output is in the folder `path`, relative to the sweep's folder; `size` in bytes."""
+    """The output is in the folder `path`, relative to the sweep's folder; `size` is in bytes."""
 
     run_id: int
     path: str
@@ -256,7 +259,7 @@ class OutputSaved(RunEvent, frozen=True):
 
 
 class RunMissing(RunEvent, frozen=True):
-    """It is given up for this time: the same command tries again. `stage` is what failed."""
+    """This invocation has given the run up; the same command tries again. `stage` is the stage that failed."""
 
     stage: str
     error: str
@@ -270,7 +273,7 @@ class RunMissing(RunEvent, frozen=True):
 
 
 class Polled(SweepEvent, frozen=True):
-    """The runs of a task were asked about; `calls` is how many calls the sweep has made until now."""
+    """The runs of a task were polled; `calls` is the number of API calls that the sweep has made so far."""
 
     quiet: ClassVar[bool] = True
 
@@ -284,7 +287,7 @@ class Polled(SweepEvent, frozen=True):
 
 
 class LimitChanged(SweepEvent, frozen=True):
-    """So many calls may be under way from now on. `pause` are seconds in which none begins."""
+    """The limit of calls in flight has changed. No call begins for `pause` seconds."""
 
     limit: int
     previous: int
@@ -298,9 +301,9 @@ class LimitChanged(SweepEvent, frozen=True):
 
 
 class BudgetRead(SweepEvent, frozen=True):
-    """US dollars. `spent` since the sweep began and `reserved` for runs in flight; `None`: unknown.
+    """The budget in US dollars: `spent` since the sweep began, and `reserved` for runs in flight; None if unknown.
 
-    `unknown` runs in flight have no known cost, and are not in `reserved`.
+    `reserved` leaves out the `unknown` runs in flight, whose cost cannot be estimated.
     """
 
     cap: float
@@ -318,7 +321,7 @@ class BudgetRead(SweepEvent, frozen=True):
 
 
 class DrainReason(enum.StrEnum):
-    """Why nothing more is scheduled."""
+    """The reason why nothing more is scheduled."""
 
     INTERRUPTED = "interrupted"
     FAILURES = "failures"
@@ -328,7 +331,7 @@ class DrainReason(enum.StrEnum):
 
 
 class Draining(SweepEvent, frozen=True):
-    """From here on nothing is pushed or scheduled; `in_flight` runs are followed to their end."""
+    """Nothing more is pushed or scheduled; the runs that are `in_flight` are followed to their end."""
 
     reason: DrainReason
     in_flight: int
@@ -341,9 +344,9 @@ class Draining(SweepEvent, frozen=True):
 
 
 class SweepEnded(SweepEvent, frozen=True):
-    """The engine is at its end. All of `planned` runs are in one of the five counts; `seconds` is wall time.
+    """The engine has ended. Each of the `planned` runs is in one of the five counts; `seconds` is wall time.
 
-    `running` ones are, or may be, on the server; the next sweep goes on with them.
+    `running` ones are, or may be, on the server; the next sweep continues with them.
     """
 
     planned: int
@@ -392,6 +395,6 @@ ALL_EVENTS: tuple[type[SweepEvent], ...] = (
 
 
 def write_event(event: SweepEvent, at: datetime) -> bytes:
-    """The event as one JSON object, without a line end; `at` is in UTC."""
+    """Return the event as one JSON object, without a line end. `at` is in UTC."""
     fields = event.record()
     return msgspec.json.encode({"event": fields.pop("event"), "at": at, **fields})

@@ -1,4 +1,4 @@
-"""A sweep as its events tell it: for the live screen, and for programs that read `--format jsonl`.
+"""The state of a sweep, rebuilt from its events: for the live screen, and for readers of `--format jsonl`.
 
 state = SweepState()
 for line in stream:
@@ -47,18 +47,18 @@ from fanbench.wire.messages import CreationState, RunState
 
 __all__ = ["Cell", "LimitStep", "SweepState", "TaskState", "read_event"]
 
-# What is kept of things that may come without end.
+# How many of the newest are kept of what may come without end.
 _LINES = 100
 _LIMITS = 1000
 _CALLS = 32
 
 
 class Cell(msgspec.Struct):
-    """One attempt at a planned run; `attempt` 0 is none yet.
+    """One attempt at a planned run; `attempt` is 0 before the first.
 
-    `scheduled` is when this process scheduled it. `output` and `log` are paths relative to the sweep's folder,
-    of what is there whole. `reason` is why it is not scheduled yet, errored, or is missing at `missing`, the
-    stage that failed.
+    `scheduled` is when this process scheduled it. `output` and `log` are paths relative to the sweep's folder, None
+    until the files are complete. `reason` tells why it is not scheduled yet, why it errored, or why it is missing
+    at `missing`, the stage that failed.
     """
 
     attempt: int = 0
@@ -82,9 +82,35 @@ class Cell(msgspec.Struct):
             live=True,
         )
 
+    def absorb(self, event: RunEvent, at: datetime | None) -> None:
+        match event:
+            case RunKnown():
+                self.taken, self.missing = True, None
+                self.version, self.run_id = event.version, event.run_id
+                self.run_state, self.reason = event.state, event.error
+                self.output, self.log = event.output, event.log
+            case RunScheduled():
+                self.taken, self.missing, self.reason, self.scheduled = True, None, "", at
+            case RunSkipped():
+                self.taken, self.scheduled, self.reason = False, None, event.reason
+            case RunFound():
+                self.taken, self.missing = True, None
+                self.run_id, self.version = event.run_id, event.version
+            case RunChanged():
+                self.taken = True
+                self.run_id, self.run_state, self.reason = event.run_id, event.state, event.error
+            case LogSaved():
+                self.log = event.path
+            case OutputSaved():
+                self.output = event.path
+            case RunMissing():
+                self.missing, self.reason = event.stage, event.error
+            case _:
+                pass
+
 
 class TaskState(msgspec.Struct):
-    """A task: its newest `version` on the server, and how far that is. `failed` says why it cannot be run."""
+    """A task with its newest `version` on the server, and that version's creation. `failed` is why it cannot run."""
 
     version: int | None = None
     creation: CreationState | None = None
@@ -93,7 +119,7 @@ class TaskState(msgspec.Struct):
 
 
 class LimitStep(msgspec.Struct, frozen=True):
-    """From `at` on `limit` calls could be under way; `pause` are seconds in which none began."""
+    """From `at`, up to `limit` calls could be in flight, after a `pause` of seconds in which none began."""
 
     at: datetime | None
     limit: int
@@ -103,11 +129,11 @@ class LimitStep(msgspec.Struct, frozen=True):
 
 @dataclass
 class SweepState:
-    """Everything that is known of a sweep. Each event takes the same short time, however large the sweep.
+    """Everything that is known of a sweep. Each event takes the same short time, however large the sweep is.
 
-    `cells` has the newest attempt of each run of which anything is known (`cell` also knows the others), and
-    `earlier` the attempts before it. `counts` are of cells by state, of all and by task. `calls` is how many
-    calls have been made. Of the log lines and of the steps of the limit the last ones are kept.
+    `cells` has the newest attempt of each run of which anything is known (`cell` covers the others, too), and
+    `earlier` the attempts before it. `counts` are of cells by status, in all and by task. `calls` is the number of
+    API calls so far. Only the newest log lines and steps of the limit are kept.
     """
 
     started: SweepStarted | None = None
@@ -131,10 +157,8 @@ class SweepState:
     _seconds: float = 0.0
     _longest: float = 0.0
 
-    # --- Questions ---
-
     def cell(self, planned_run: PlannedRun) -> Cell:
-        """The newest attempt of a planned run."""
+        """Return the newest attempt at a planned run."""
         return self.cells.get(planned_run) or Cell()
 
     @property
@@ -145,12 +169,12 @@ class SweepState:
 
     @property
     def planned(self) -> int:
-        """How many runs there are in all."""
+        """The number of planned runs."""
         return self.started.planned if self.started else 0
 
     @property
     def over(self) -> int:
-        """How many of them are done, errored or missing."""
+        """The number of planned runs that are completed, errored or missing."""
         return sum(number for status, number in self.counts.items() if status.over)
 
     @property
@@ -158,7 +182,7 @@ class SweepState:
         return sum(number for status, number in self.counts.items() if status.in_flight)
 
     def calls_per_second(self, now: datetime) -> float | None:
-        """Of the last half a minute or so, `None` where that is not known."""
+        """Return the rate of calls in the last half minute or so; None if it is not known."""
         if len(self._calls) < 2:
             return None
         since, before = self._calls[0]
@@ -166,11 +190,11 @@ class SweepState:
         return (self.calls - before) / seconds if seconds > 0 else None
 
     def seconds_left(self, now: datetime) -> float | None:
-        """An estimate, from how long runs have taken that this sweep has scheduled; `None`: there is none.
+        """Estimate the time left from how long the runs of this sweep have taken; None if that is not known.
 
-        The youngest run in flight takes as long as the longest so far; runs that are not scheduled yet follow
-        in rounds of as many as are in flight, each as long as the mean. Where runs queue at the server, the
-        rest goes on at the rate of those that have ended.
+        The youngest run in flight takes as long as the longest so far. Runs that are not scheduled yet follow in
+        rounds of as many as are in flight, each as long as the mean. Where runs queue on the server, the rest ends
+        at the rate of those that have ended.
         """
         if not self._runs or self._newest is None or self._oldest is None or self.planned == self.over:
             return None
@@ -184,25 +208,36 @@ class SweepState:
     # --- Events ---
 
     def absorb(self, event: SweepEvent, at: datetime | None = None) -> None:
-        """Takes in what happened, at the time `at`. `SweepStarted` begins a new state."""
+        """Take in an event that happened at the time `at`. `SweepStarted` begins a new state."""
         match event:
             case LogLine():
                 self.lines.append(event)
             case RunEvent():
                 self._absorb_run(event, at)
-            case SweepStarted():
-                self._start(event, at)
+            case Polled():
+                self.calls = max(self.calls, event.calls)
+                if at is not None and (not self._calls or (at - self._calls[-1][0]).total_seconds() >= 1):
+                    self._calls.append((at, self.calls))
             case TaskPushed() | CreationChanged() | TaskReady() | TaskFailed():
                 self._absorb_task(event)
+            case LimitChanged():
+                self.limit = event.limit
+                self.limits.append(LimitStep(at, event.limit, event.reason, event.pause))
+            case BudgetRead():
+                self.budget = event
+            case Draining():
+                self.draining = event
+            case SweepStarted():
+                vars(self).update(vars(SweepState(started=event, began=at)))
+                each = event.planned // max(1, len(event.tasks))
+                self.tasks = {task: TaskState() for task in event.tasks}
+                self.counts = Counter({RunStatus.UNSCHEDULED: event.planned})
+                self.counts_by_task = {task: Counter({RunStatus.UNSCHEDULED: each}) for task in event.tasks}
+            case SweepEnded():
+                self.ended = event
+                self._forget_retries()
             case _:
-                self._absorb_rest(event, at)
-
-    def _start(self, event: SweepStarted, at: datetime | None) -> None:
-        vars(self).update(vars(SweepState(started=event, began=at)))
-        each = event.planned // max(1, len(event.tasks))
-        self.tasks = {task: TaskState() for task in event.tasks}
-        self.counts = Counter({RunStatus.UNSCHEDULED: event.planned})
-        self.counts_by_task = {task: Counter({RunStatus.UNSCHEDULED: each}) for task in event.tasks}
+                pass
 
     def _absorb_task(self, event: TaskPushed | CreationChanged | TaskReady | TaskFailed) -> None:
         task = self.tasks.setdefault(event.task, TaskState())
@@ -216,61 +251,38 @@ class SweepState:
             case TaskFailed():
                 task.failed = event.error
 
-    def _absorb_rest(self, event: SweepEvent, at: datetime | None) -> None:
-        match event:
-            case Polled():
-                self._count_calls(event.calls, at)
-            case LimitChanged():
-                self.limit = event.limit
-                self.limits.append(LimitStep(at, event.limit, event.reason, event.pause))
-            case BudgetRead():
-                self.budget = event
-            case Draining():
-                self.draining = event
-            case SweepEnded():
-                self.ended = event
-                self._forget_retries()
-            case _:
-                pass
-
-    def _count_calls(self, calls: int, at: datetime | None) -> None:
-        self.calls = max(self.calls, calls)
-        if at is None or (self._calls and (at - self._calls[-1][0]).total_seconds() < 1):
-            return
-        self._calls.append((at, self.calls))
-
-    # --- Runs ---
-
     def _absorb_run(self, event: RunEvent, at: datetime | None) -> None:
-        number = event.attempt
-        if isinstance(event, RetryPlanned) and number <= self.cell(event.planned_run).attempt:
-            number = self.cell(event.planned_run).attempt + 1
-        cell = self._attempt(event.planned_run, number)
+        number, newest = event.attempt, self.cells.get(event.planned_run)
+        if isinstance(event, RetryPlanned) and newest is not None and number <= newest.attempt:
+            number = newest.attempt + 1
+        cell = newest
+        if newest is None or number > newest.attempt:
+            # A newer attempt takes the place of the one before it.
+            if newest is not None:
+                self.earlier.setdefault(event.planned_run, []).append(newest)
+                self._move(event.planned_run, newest.status, RunStatus.UNSCHEDULED)
+            newest = cell = self.cells[event.planned_run] = Cell(attempt=number)
+        elif number < newest.attempt:
+            earlier = self.earlier.get(event.planned_run, ())
+            cell = next((one for one in earlier if one.attempt == number), None)
         if cell is None:
             return
         before = cell.status
-        _apply(event, cell, at)
+        cell.absorb(event, at)
         if isinstance(event, RunScheduled):
             self._oldest, self._newest = self._oldest or at, at
-        if isinstance(event, RunChanged) and event.state.terminal and before.in_flight:
-            self._ran(cell, at)
-        if cell is self.cells[event.planned_run]:
+        ended = isinstance(event, RunChanged) and event.state.terminal and before.in_flight
+        # Runs of an earlier process do not count, because it is not known when they began.
+        if ended and at is not None and cell.scheduled is not None:
+            seconds = (at - cell.scheduled).total_seconds()
+            self._runs += 1
+            self._seconds += seconds
+            self._longest = max(self._longest, seconds)
+        if cell is newest:
             self._move(event.planned_run, before, cell.status)
 
-    def _attempt(self, planned_run: PlannedRun, number: int) -> Cell | None:
-        """The cell of an attempt; a newer one than is known takes the place of that before it."""
-        newest = self.cells.get(planned_run)
-        if newest is not None and number < newest.attempt:
-            return next((one for one in self.earlier.get(planned_run, ()) if one.attempt == number), None)
-        if newest is None or number > newest.attempt:
-            if newest is not None:
-                self.earlier.setdefault(planned_run, []).append(newest)
-                self._move(planned_run, newest.status, RunStatus.UNSCHEDULED)
-            newest = self.cells[planned_run] = Cell(attempt=number)
-        return newest
-
     def _forget_retries(self) -> None:
-        """Attempts that were planned after an errored one, and came to nothing: the errored one is the result."""
+        """Drop attempts that were planned after an errored one but never scheduled: the errored one is the result."""
         for planned_run, before in self.earlier.items():
             cell = self.cells[planned_run]
             while before and not cell.taken:
@@ -283,43 +295,8 @@ class SweepState:
                 counts[before] -= 1
                 counts[after] += 1
 
-    def _ran(self, cell: Cell, at: datetime | None) -> None:
-        """Runs that were found again are left out: nobody here knows when they began."""
-        if at is not None and cell.scheduled is not None:
-            seconds = (at - cell.scheduled).total_seconds()
-            self._runs += 1
-            self._seconds += seconds
-            self._longest = max(self._longest, seconds)
 
-
-def _apply(event: RunEvent, cell: Cell, at: datetime | None) -> None:
-    match event:
-        case RunKnown():
-            cell.taken, cell.missing = True, None
-            cell.version, cell.run_id = event.version, event.run_id
-            cell.run_state, cell.reason = event.state, event.error
-            cell.output, cell.log = event.output, event.log
-        case RunScheduled():
-            cell.taken, cell.missing, cell.reason, cell.scheduled = True, None, "", at
-        case RunSkipped():
-            cell.taken, cell.scheduled, cell.reason = False, None, event.reason
-        case RunFound():
-            cell.taken, cell.missing = True, None
-            cell.run_id, cell.version = event.run_id, event.version
-        case RunChanged():
-            cell.taken = True
-            cell.run_id, cell.run_state, cell.reason = event.run_id, event.state, event.error
-        case LogSaved():
-            cell.log = event.path
-        case OutputSaved():
-            cell.output = event.path
-        case RunMissing():
-            cell.missing, cell.reason = event.stage, event.error
-        case _:
-            pass
-
-
-# --- Reading --------------------------------------------------------------------------------------------------
+# --- Reading ------------------------------------------------------------------------------------------------
 
 
 class _Stamp(msgspec.Struct):
@@ -331,10 +308,10 @@ _STAMPS = msgspec.json.Decoder(_Stamp)
 
 
 def read_event(line: bytes | str) -> tuple[SweepEvent, datetime]:
-    """What `write_event` has written: the event, and when it was.
+    """Return what `write_event` has written: the event, and its time.
 
     Raises:
-        msgspec.DecodeError: it is no such line.
+        msgspec.DecodeError: The line is not an event.
     """
     event: SweepEvent = _EVENTS.decode(line)
     return event, _STAMPS.decode(line).at
