@@ -1,20 +1,39 @@
-"""What the tests of the verbs share."""
+"""Fixtures for the tests of operations."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Iterator, Sequence
+from types import SimpleNamespace
 from typing import TypeVar
 
 import pytest
+import trio
+from blockbuster import blockbuster_ctx
 
 from fanbench import FanbenchError
 from fanbench.operations.events import Event
 
 T = TypeVar("T")
+# Files, and the functions in them that may block the event loop.
+MAY_BLOCK = [
+    ("<frozen importlib._bootstrap>", {"_find_and_load"}),
+    # The tests call these in the event loop, fanbench calls them in threads.
+    ("operations/push.py", {"plan_push"}),
+    ("tasks/read.py", {"read_task_file"}),
+    ("tests/operations/fake.py", {"_put"}),
+    # Starting a process takes a moment.
+    ("/subprocess.py", {"_execute_child"}),
+    ("executor/forkserver_client.py", {"__init__"}),
+    # The doctor has nothing else to do while it reads small files.
+    ("fanbench/config.py", {"resolve_config", "credential_sources"}),
+    ("operations/doctor.py", {"_credentials", "_readable_by_others", "_server"}),
+    ("operations/doctor_local.py", {"_trouble_of", "_version", "mounts"}),
+]
 
 
-class Said(list[Event]):
-    """A `report` that keeps what was said."""
+class Reported(list[Event]):
+    """A `report` callback that keeps the events."""
 
     def __call__(self, event: Event) -> None:
         self.append(event)
@@ -24,8 +43,8 @@ class Said(list[Event]):
 
 
 @pytest.fixture
-def said() -> Said:
-    return Said()
+def reported() -> Reported:
+    return Reported()
 
 
 def only(outcomes: Sequence[T | FanbenchError]) -> T:
@@ -34,3 +53,21 @@ def only(outcomes: Sequence[T | FanbenchError]) -> T:
     if isinstance(outcome, FanbenchError):
         raise outcome
     return outcome
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_blocking_calls() -> Iterator[None]:
+    """Fail tests in which fanbench blocks the event loop, be it of asyncio or of trio."""
+
+    def running_loop() -> object:
+        try:
+            return asyncio.get_running_loop()
+        except RuntimeError:
+            return trio.lowlevel.current_task()  # raises RuntimeError outside of trio
+
+    with pytest.MonkeyPatch.context() as patch, blockbuster_ctx("fanbench") as guard:
+        patch.setattr("blockbuster.blockbuster.asyncio", SimpleNamespace(get_running_loop=running_loop))
+        for function in guard.functions.values():
+            for file, callers in MAY_BLOCK:
+                function.can_block_in(file, callers)
+        yield

@@ -16,7 +16,7 @@ from fanbench.errors import FanbenchError
 from fanbench.operations.check import Trial, TrialBegan, TrialLine, has_magics, proxy_model, try_files
 from fanbench.tasks import read_task_file
 from fanbench.wire.messages import ModelProxyToken
-from tests.operations.conftest import Said
+from tests.operations.conftest import Reported
 from tests.operations.fake import FakeClient, model
 from tests.operations.fake_sdk import install_fake_sdk, task_text
 
@@ -258,7 +258,7 @@ def _lives(pid: int) -> bool:
 # --- Several, tokens, what is kept --------------------------------------------------------------------------
 
 
-async def test_several_files_share_a_token_and_keep_their_order(place: Path, said: Said) -> None:
+async def test_several_files_share_a_token_and_keep_their_order(place: Path, reported: Reported) -> None:
     """They run side by side within the limit; one that fails ends none of the others."""
     meet = """\
 open({mine!r}, "w").close()
@@ -270,10 +270,10 @@ while not os.path.exists({other!r}):
     (place / "b.py").write_text(task_text(before=meet.format(mine=b, other=a)))
     files = [read_task_file(place / name) for name in ("a.py", "b.py")]
     client = server()
-    trials = await try_files(client, files, limit=2, report=said)
+    trials = await try_files(client, files, limit=2, report=reported)
     assert [trial.outcome for trial in trials if isinstance(trial, Trial)] == ["failed", "recorded"]
     assert len(client.times("create_proxy_token")) == 1
-    assert {event.path.name for event in said.of(TrialBegan) if isinstance(event, TrialBegan)} == {
+    assert {event.path.name for event in reported.of(TrialBegan) if isinstance(event, TrialBegan)} == {
         "a.py",
         "b.py",
     }
@@ -313,7 +313,7 @@ async def test_no_token_no_run(place: Path) -> None:
 
 async def test_what_is_kept(place: Path) -> None:
     """Files and output in a folder of the file's name; a later trial gets its own, and hides nothing."""
-    text = task_text(after="print('said')\nopen('more.txt', 'w').close()")
+    text = task_text(after="print('reported')\nopen('more.txt', 'w').close()")
     trials = [await trial_of(place, text, output=place / "kept") for _ in range(2)]
     assert sorted(path.name for path in (place / "kept").iterdir()) == ["task", "task-2"]
     for trial in trials:
@@ -323,7 +323,7 @@ async def test_what_is_kept(place: Path) -> None:
             "more.txt",
             "output.log",
         ]
-        assert (trial.folder / "output.log").read_text() == "said\n"
+        assert (trial.folder / "output.log").read_text() == "reported\n"
         assert trial.results[0].path == trial.folder / "One.run.json"
 
 

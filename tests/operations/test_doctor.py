@@ -13,7 +13,7 @@ import pytest
 from fanbench.operations import doctor
 from fanbench.operations import doctor_local as machine
 from fanbench.operations.doctor import Check, Checked, Patient, examine
-from tests.operations.conftest import Said
+from tests.operations.conftest import Reported
 from tests.wire.fake_server import Answer, FakeServer, problem
 
 pytestmark = pytest.mark.anyio
@@ -30,7 +30,7 @@ def levels(checks: list[Check]) -> list[tuple[str, str]]:
 async def server_checks(
     home: Path, endpoint: str, env: Mapping[str, str] | None = None, **options: str
 ) -> list[Check]:
-    """What is said of the server and of the credentials for it."""
+    """What is reported of the server and of the credentials for it."""
     return await doctor._server(Patient(endpoint=endpoint, env=env or {}, home=home, **options))  # type: ignore[arg-type]
 
 
@@ -123,7 +123,7 @@ async def test_credentials_that_others_may_read(tmp_path: Path) -> None:
 
 
 async def test_an_endpoint_that_is_none(tmp_path: Path) -> None:
-    """Is said so, not a crash."""
+    """Is reported so, not a crash."""
     checks = await server_checks(tmp_path, "nonsense", token=TOKEN)
     assert levels(checks) == [("credentials", "ok"), ("endpoint", "fail")]
 
@@ -249,7 +249,7 @@ def test_the_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 # --- All of it ---
 
 
-async def test_all_checks_in_their_order(tmp_path: Path, said: Said) -> None:
+async def test_all_checks_in_their_order(tmp_path: Path, reported: Reported) -> None:
     """On a machine like this one; each is reported, and nothing is left behind."""
     with FakeServer({"IntrospectToken": [Answer(KNOWN)]}) as server:
         patient = Patient(
@@ -260,7 +260,7 @@ async def test_all_checks_in_their_order(tmp_path: Path, said: Said) -> None:
             env={},
             home=tmp_path,
         )
-        checks = await examine(patient, report=said)
+        checks = await examine(patient, report=reported)
     assert [check.name for check in checks] == [
         "python",
         "fanbench",
@@ -276,7 +276,7 @@ async def test_all_checks_in_their_order(tmp_path: Path, said: Said) -> None:
         "mounts",
         "port",
     ]
-    assert [event.check for event in said if isinstance(event, Checked)] == checks
+    assert [event.check for event in reported if isinstance(event, Checked)] == checks
     assert all(check.level != "fail" for check in checks), checks
     assert all(check.fix for check in checks if check.level != "ok")
     assert os.listdir(tmp_path) == []

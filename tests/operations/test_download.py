@@ -13,7 +13,7 @@ from fanbench.operations import download_tasks
 from fanbench.operations.download import RowDone
 from fanbench.wire.downloads import BadZip
 from fanbench.wire.messages import RunState
-from tests.operations.conftest import Said, only
+from tests.operations.conftest import Reported, only
 from tests.operations.fake import Course, FakeClient, task
 
 pytestmark = pytest.mark.anyio
@@ -46,13 +46,17 @@ async def test_a_task_without_a_version_and_with_an_owner(tmp_path: Path) -> Non
     assert report.rows[0].path == tmp_path / "me/t/unset/m" / str(run)
 
 
-async def test_rows_come_in_the_order_of_the_list(client: FakeClient, tmp_path: Path, said: Said) -> None:
+async def test_rows_come_in_the_order_of_the_list(
+    client: FakeClient, tmp_path: Path, reported: Reported
+) -> None:
     """Whichever is done first; and several are under way at once, but no more than allowed."""
     runs = [client.begin("t", "m", Course(end=RunState.ERRORED)) for _ in range(8)]
     client.delays = {run: float(run - 99) for run in runs}
     # Forced, so that no thread looks at the disk meanwhile: the virtual clock would run ahead of it.
-    only(await download_tasks(client, ["t"], output=tmp_path, force=True, report=said))
-    assert [event.row.run.id for event in said if isinstance(event, RowDone)] == sorted(runs, reverse=True)
+    only(await download_tasks(client, ["t"], output=tmp_path, force=True, report=reported))
+    assert [event.row.run.id for event in reported if isinstance(event, RowDone)] == sorted(
+        runs, reverse=True
+    )
     assert client.most_downloads == 4
 
 

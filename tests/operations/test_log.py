@@ -12,7 +12,7 @@ from fanbench.operations import show_logs
 from fanbench.operations.events import LogBegan, LogEnded, LogLine, LogText
 from fanbench.wire.log_lines import LineCounter, Lines
 from fanbench.wire.messages import LogEntry
-from tests.operations.conftest import Said, only
+from tests.operations.conftest import Reported, only
 from tests.operations.fake import Course, FakeClient, task
 
 pytestmark = pytest.mark.anyio
@@ -28,90 +28,94 @@ def client() -> FakeClient:
     return FakeClient(tasks={"t": task("t")})
 
 
-def text_of(said: Said, run_id: int) -> str:
-    return "".join(event.data for event in said if isinstance(event, LogText) and event.run.id == run_id)
+def text_of(reported: Reported, run_id: int) -> str:
+    return "".join(event.data for event in reported if isinstance(event, LogText) and event.run.id == run_id)
 
 
-async def test_in_turn_each_log_is_whole(client: FakeClient, said: Said) -> None:
+async def test_in_turn_each_log_is_whole(client: FakeClient, reported: Reported) -> None:
     """Header, text and end of one run before those of the next, in the order of the list."""
     slow = client.begin("t", "slow", Course(running=9, log=[(1, "s1\n"), (8, "s2\n")]))
     fast = client.begin("t", "fast", Course(running=2, log=[(1, "f1\n")]))
-    report = only(await show_logs(client, ["t"], report=said))
+    report = only(await show_logs(client, ["t"], report=reported))
     assert [log.run.id for log in report.logs] == [fast, slow]
-    marks = [(type(event), event.run.id) for event in said if isinstance(event, LogBegan | LogEnded)]
+    marks = [(type(event), event.run.id) for event in reported if isinstance(event, LogBegan | LogEnded)]
     assert marks == [(LogBegan, fast), (LogEnded, fast), (LogBegan, slow), (LogEnded, slow)]
-    assert text_of(said, slow) == "s1\ns2\n"
+    assert text_of(reported, slow) == "s1\ns2\n"
 
 
-async def test_all_streams_are_read_while_one_is_shown(client: FakeClient, said: Said) -> None:
+async def test_all_streams_are_read_while_one_is_shown(client: FakeClient, reported: Reported) -> None:
     """The time is that of the longest run, and all streams are opened at the start."""
     for _ in range(5):
         client.begin("t", "m", Course(running=10, log=[(9, "x\n")]))
-    only(await show_logs(client, ["t"], report=said))
+    only(await show_logs(client, ["t"], report=reported))
     assert client.now() == pytest.approx(10, abs=0.5)
     assert client.times("logs") == [0] * 5
 
 
-async def test_a_big_log_that_waits_its_turn_is_whole(client: FakeClient, said: Said) -> None:
+async def test_a_big_log_that_waits_its_turn_is_whole(client: FakeClient, reported: Reported) -> None:
     """What does not fit into memory goes over the disk, in order."""
     pieces = [f"{number} {'é' * 1000}\n" for number in range(300)]
     big = client.begin("t", "big", Course(log=[(0, piece) for piece in pieces]))
     client.begin("t", "first", Course(running=5, log=[(4, "x")]))
-    only(await show_logs(client, ["t"], report=said))
-    assert text_of(said, big) == "".join(pieces)
+    only(await show_logs(client, ["t"], report=reported))
+    assert text_of(reported, big) == "".join(pieces)
 
 
-async def test_together_lines_come_whole_and_as_they_are_written(client: FakeClient, said: Said) -> None:
+async def test_together_lines_come_whole_and_as_they_are_written(
+    client: FakeClient, reported: Reported
+) -> None:
     """In the order of time, not of runs; no line has a piece of another in it."""
     client.begin("t", "a", Course(running=9, log=[(1, "a1\na"), (5, "2\n")]))
     client.begin("t", "b", Course(running=9, log=[(3, "b1\n"), (7, "b2")]))
-    report = only(await show_logs(client, ["t"], interleave=True, report=said))
-    assert [event.line for event in said if isinstance(event, LogLine)] == ["a1", "b1", "a2", "b2"]
+    report = only(await show_logs(client, ["t"], interleave=True, report=reported))
+    assert [event.line for event in reported if isinstance(event, LogLine)] == ["a1", "b1", "a2", "b2"]
     assert [log.lines for log in report.logs] == [2, 2]
 
 
-async def test_together_by_itself_where_several_runs_are_live(client: FakeClient, said: Said) -> None:
+async def test_together_by_itself_where_several_runs_are_live(client: FakeClient, reported: Reported) -> None:
     """`interleave=None` looks at the runs."""
     client.begin("t", "a", Course(running=2, log=[(1, "x\n")]))
-    only(await show_logs(client, ["t"], interleave=None, report=said))
-    assert said.of(LogBegan)
-    said.clear()
+    only(await show_logs(client, ["t"], interleave=None, report=reported))
+    assert reported.of(LogBegan)
+    reported.clear()
     for name in "bc":
         client.begin("t", name, Course(running=2, log=[(1, "x\n")]))
-    only(await show_logs(client, ["t"], interleave=None, report=said))
-    assert not said.of(LogBegan)
+    only(await show_logs(client, ["t"], interleave=None, report=reported))
+    assert not reported.of(LogBegan)
 
 
-async def test_a_queued_run_has_no_log_and_is_no_failure(client: FakeClient, said: Said) -> None:
+async def test_a_queued_run_has_no_log_and_is_no_failure(client: FakeClient, reported: Reported) -> None:
     """The others are shown all the same."""
     client.begin("t", "m", Course(log=[(0, "x\n")]))
     client.begin("t", "queued", Course(queued=50))
-    report = only(await show_logs(client, ["t"], report=said))
+    report = only(await show_logs(client, ["t"], report=reported))
     assert [(log.status, log.missing) for log in report.logs] == [(404, True), (None, False)]
     assert report.failed == ()
     assert client.now() < 1
 
 
 @pytest.mark.parametrize("together", [True, False])
-async def test_with_follow_a_queued_run_is_waited_for(client: FakeClient, said: Said, together: bool) -> None:
+async def test_with_follow_a_queued_run_is_waited_for(
+    client: FakeClient, reported: Reported, together: bool
+) -> None:
     """With one list call a poll for all that wait."""
     for _ in range(3):
         client.begin("t", "m", Course(queued=20, running=5, log=[(1, "x\n")]))
-    report = only(await show_logs(client, ["t"], follow=True, interleave=together, report=said))
+    report = only(await show_logs(client, ["t"], follow=True, interleave=together, report=reported))
     assert [log.lines for log in report.logs] == [1, 1, 1]
     assert len(client.times("list_runs")) <= 9
     assert client.now() < 40
 
 
-async def test_a_broken_log_is_a_failure_and_keeps_its_text(client: FakeClient, said: Said) -> None:
+async def test_a_broken_log_is_a_failure_and_keeps_its_text(client: FakeClient, reported: Reported) -> None:
     """What came is shown; the others go on."""
     fault = ServerFault("No.", call="GetBenchmarkTaskRunLogs", status=500)
     broken = client.begin("t", "a", Course(log=[(0, "x\n")], log_error=fault))
     whole = client.begin("t", "b", Course(log=[(0, "y\n")]))
-    report = only(await show_logs(client, ["t"], report=said))
+    report = only(await show_logs(client, ["t"], report=reported))
     assert [log.run.id for log in report.failed] == [broken]
-    assert text_of(said, broken) == "x\n"
-    assert text_of(said, whole) == "y\n"
+    assert text_of(reported, broken) == "x\n"
+    assert text_of(reported, whole) == "y\n"
 
 
 async def test_models_filter_the_runs(client: FakeClient) -> None:

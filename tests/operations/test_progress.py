@@ -1,4 +1,4 @@
-"""How far downloads and logs are, as it is said while they go on."""
+"""How far downloads and logs are, as it is reported while they go on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fanbench import ConnectionFailed
 from fanbench.operations import download_tasks, show_logs
 from fanbench.operations.download import DownloadsBegan
 from fanbench.operations.events import Downloading, Event, LogRead
-from tests.operations.conftest import Said, only
+from tests.operations.conftest import Reported, only
 from tests.operations.fake import Course, FakeClient, Got, task
 
 pytestmark = pytest.mark.anyio
@@ -25,13 +25,13 @@ def anyio_backend() -> tuple[str, dict[str, Any]]:
     return "trio", {"clock": MockClock(autojump_threshold=0)}
 
 
-async def test_a_download_is_told_from_its_queue_to_its_end(tmp_path: Path, said: Said) -> None:
+async def test_a_download_is_told_from_its_queue_to_its_end(tmp_path: Path, reported: Reported) -> None:
     """Waiting, begun, so many bytes of so many, and what became of it."""
     client = FakeClient(tasks={"t": task("t")})
     client.begin("t", "m", Course())
-    await download_tasks(client, ["t"], output=tmp_path, report=said)
+    await download_tasks(client, ["t"], output=tmp_path, report=reported)
     assert [
-        (event.received, event.total, event.outcome) for event in said if isinstance(event, Downloading)
+        (event.received, event.total, event.outcome) for event in reported if isinstance(event, Downloading)
     ] == [(None, None, None), (0, None, None), (1, 2, None), (2, 2, "Done")]
 
 
@@ -47,40 +47,40 @@ class Slow(FakeClient):
         return await super().download_output(run_id, target, **options)
 
 
-async def test_progress_does_not_wait_for_its_turn(tmp_path: Path, said: Said) -> None:
+async def test_progress_does_not_wait_for_its_turn(tmp_path: Path, reported: Reported) -> None:
     """The second task's downloads are told while the first one's are under way, its table after them."""
     client = Slow(tasks={name: task(name) for name in "ab"})
     client.begin("a", "m", Course())
     client.begin("b", "m", Course())
 
     def report(event: Event) -> None:
-        said(event)
+        reported(event)
         if isinstance(event, Downloading) and event.slug == "b" and event.outcome:
             client.told.set()
 
     await download_tasks(client, ["a", "b"], output=tmp_path, report=report)
-    assert [event.slug for event in said if isinstance(event, DownloadsBegan)] == ["a", "b"]
-    ended = next(event for event in said if isinstance(event, Downloading) and event.outcome)
-    assert said.index(ended) < said.index(said.of(DownloadsBegan)[1])
+    assert [event.slug for event in reported if isinstance(event, DownloadsBegan)] == ["a", "b"]
+    ended = next(event for event in reported if isinstance(event, Downloading) and event.outcome)
+    assert reported.index(ended) < reported.index(reported.of(DownloadsBegan)[1])
 
 
-async def test_what_has_been_read_of_a_log_is_told(said: Said) -> None:
+async def test_what_has_been_read_of_a_log_is_told(reported: Reported) -> None:
     """Also of one that is not shown yet; not more often than ten times in a second; and that it is over."""
     client = FakeClient(tasks={"t": task("t")})
     burst = [(2.0 + number / 100, "x\n") for number in range(100)]
     behind = client.begin("t", "behind", Course(running=5, log=[(1, "a\nb\n"), *burst]))
     client.begin("t", "first", Course(running=9))
-    only(await show_logs(client, ["t"], report=said))
-    told = [event for event in said if isinstance(event, LogRead) and event.run.id == behind]
+    only(await show_logs(client, ["t"], report=reported))
+    told = [event for event in reported if isinstance(event, LogRead) and event.run.id == behind]
     assert told[0].lines == 2
     assert len(told) <= 13
     assert (told[-1].lines, told[-1].ended) == (102, True)
 
 
-async def test_a_log_that_breaks_off_is_over(said: Said) -> None:
+async def test_a_log_that_breaks_off_is_over(reported: Reported) -> None:
     """As far as progress is concerned."""
     client = FakeClient(tasks={"t": task("t")})
     error = ConnectionFailed("Away.", endpoint="x")
     client.begin("t", "m", Course(running=1, log=[(0, "a\n")], log_error=error))
-    only(await show_logs(client, ["t"], report=said))
-    assert [event.ended for event in said if isinstance(event, LogRead)][-1]
+    only(await show_logs(client, ["t"], report=reported))
+    assert [event.ended for event in reported if isinstance(event, LogRead)][-1]

@@ -13,7 +13,7 @@ from fanbench.operations import Pushed, PushPlan, StillRunning, plan_push, push_
 from fanbench.operations.events import EarlierPending
 from fanbench.operations.push import DatasetsDetached, Uploaded
 from fanbench.wire.messages import CreationState, Task
-from tests.operations.conftest import Said, only
+from tests.operations.conftest import Reported, only
 from tests.operations.fake import FakeClient, task
 
 pytestmark = pytest.mark.anyio
@@ -89,15 +89,15 @@ def test_a_task_that_nothing_runs_is_refused_unless_allowed(tmp_path: Path) -> N
 # --- On the server ---
 
 
-async def test_a_push_sends_a_notebook(tmp_path: Path, said: Said) -> None:
+async def test_a_push_sends_a_notebook(tmp_path: Path, reported: Reported) -> None:
     """Of a new task, version 1; the event comes with the URLs."""
     client = FakeClient()
-    pushed = only(await push_tasks(client, [plan(tmp_path)], report=said))
+    pushed = only(await push_tasks(client, [plan(tmp_path)], report=reported))
     assert client.arguments("create_task") == [("t", ())]
     assert (pushed.new_version, pushed.created) == (False, False)
     assert pushed.url == "https://www.kaggle.com/benchmarks/tasks/me/t/1"
     assert pushed.output_url == "https://www.kaggle.com/benchmarks/tasks/me/t?compare=true"
-    assert said.of(Uploaded) == [Uploaded(pushed)]
+    assert reported.of(Uploaded) == [Uploaded(pushed)]
 
 
 async def test_what_is_sent_is_the_source_as_a_notebook(tmp_path: Path) -> None:
@@ -119,15 +119,15 @@ async def test_an_earlier_version_in_the_making_is_an_error(tmp_path: Path) -> N
 
 
 async def test_with_wait_the_earlier_version_is_waited_for_however_it_ends(
-    tmp_path: Path, said: Said
+    tmp_path: Path, reported: Reported
 ) -> None:
     """An earlier version that fails is no reason not to push the next."""
     client = FakeClient(
         tasks={"t": task("t", CreationState.RUNNING)}, creation=0.01, creation_end=CreationState.ERRORED
     )
     with pytest.raises(RunFailed):
-        only(await push_tasks(client, [plan(tmp_path)], wait=True, poll_interval=0.01, report=said))
-    assert said.of(EarlierPending) == [EarlierPending("t")]
+        only(await push_tasks(client, [plan(tmp_path)], wait=True, poll_interval=0.01, report=reported))
+    assert reported.of(EarlierPending) == [EarlierPending("t")]
     assert client.arguments("create_task") == [("t", ())]
 
 
@@ -162,14 +162,14 @@ async def test_a_push_that_the_server_refuses_in_its_answer(tmp_path: Path) -> N
         only(await push_tasks(FakeClient(push_error="Too large."), [plan(tmp_path)]))
 
 
-async def test_datasets_that_would_be_detached_are_reported(tmp_path: Path, said: Said) -> None:
+async def test_datasets_that_would_be_detached_are_reported(tmp_path: Path, reported: Reported) -> None:
     """Only where the push names none itself."""
     client = FakeClient(tasks={"t": task("t", datasets=["o/d"])})
-    only(await push_tasks(client, [plan(tmp_path)], report=said))
-    assert said.of(DatasetsDetached) == [DatasetsDetached("t", ("o/d",))]
-    said.clear()
-    only(await push_tasks(client, [plan(tmp_path)], datasets=["o/e"], report=said))
-    assert said.of(DatasetsDetached) == []
+    only(await push_tasks(client, [plan(tmp_path)], report=reported))
+    assert reported.of(DatasetsDetached) == [DatasetsDetached("t", ("o/d",))]
+    reported.clear()
+    only(await push_tasks(client, [plan(tmp_path)], datasets=["o/e"], report=reported))
+    assert reported.of(DatasetsDetached) == []
 
 
 async def test_one_push_that_fails_does_not_end_the_others(tmp_path: Path) -> None:

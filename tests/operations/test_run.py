@@ -12,7 +12,7 @@ from fanbench.operations import resolve_models, run_tasks
 from fanbench.operations.events import TaskFailed
 from fanbench.operations.run import Launched
 from fanbench.wire.messages import BenchmarkModel, CreationState, ModelVersion, RunState
-from tests.operations.conftest import Said
+from tests.operations.conftest import Reported
 from tests.operations.fake import Course, FakeClient, model, task
 
 pytestmark = pytest.mark.anyio
@@ -103,11 +103,11 @@ async def test_a_task_that_does_not_exist() -> None:
     assert "tasks list" in caught.value.hint
 
 
-async def test_of_several_tasks_one_that_fails_does_not_end_the_others(said: Said) -> None:
+async def test_of_several_tasks_one_that_fails_does_not_end_the_others(reported: Reported) -> None:
     """It is reported in its place, and the others are scheduled and waited for."""
     client = client_with("a", "c", m=Course(running=3))
-    report = await run_tasks(client, ["a", "b", "c"], ["m"], until="ended", report=said)
-    order = [event for event in said if isinstance(event, Launched | TaskFailed)]
+    report = await run_tasks(client, ["a", "b", "c"], ["m"], until="ended", report=reported)
+    order = [event for event in reported if isinstance(event, Launched | TaskFailed)]
     assert [type(event) for event in order] == [Launched, TaskFailed, Launched]
     assert [failure.slug for failure in report.failures] == ["b"]
     assert len(report.runs) == 2

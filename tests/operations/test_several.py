@@ -28,7 +28,7 @@ from fanbench.operations.quota import fetch_quotas
 from fanbench.operations.status import StatusSeen, TaskStatus
 from fanbench.operations.task_logs import LogReport
 from fanbench.wire.messages import CreationState, ModelProxyQuotas, QuotaBalance, RefillPeriod, Run, TaskQuota
-from tests.operations.conftest import Said
+from tests.operations.conftest import Reported
 from tests.operations.fake import Course, FakeClient, not_found, task
 
 pytestmark = pytest.mark.anyio
@@ -51,7 +51,7 @@ class Word(Event, frozen=True):
 # --- Each task ---
 
 
-async def test_they_work_at_once_and_speak_in_turn(said: Said) -> None:
+async def test_they_work_at_once_and_speak_in_turn(reported: Reported) -> None:
     """The second is ready long before the first, and says nothing until then."""
     seconds = {"a": 9.0, "b": 1.0, "c": 5.0}
 
@@ -62,14 +62,14 @@ async def test_they_work_at_once_and_speak_in_turn(said: Said) -> None:
         return slug
 
     began = anyio.current_time()
-    assert await each_task(["a", "B", "c", "b"], job, limit=9, report=said) == ["a", "b", "c"]
+    assert await each_task(["a", "B", "c", "b"], job, limit=9, report=reported) == ["a", "b", "c"]
     assert anyio.current_time() - began == pytest.approx(9)
-    assert [event.word for event in said if isinstance(event, Word)] == [
+    assert [event.word for event in reported if isinstance(event, Word)] == [
         f"{slug} {what}" for slug in "abc" for what in ("begins", "ends")
     ]
 
 
-async def test_one_that_fails_says_so_in_its_turn(said: Said) -> None:
+async def test_one_that_fails_says_so_in_its_turn(reported: Reported) -> None:
     """And is an outcome like the others."""
 
     async def job(slug: str, report: Report) -> str:
@@ -79,9 +79,9 @@ async def test_one_that_fails_says_so_in_its_turn(said: Said) -> None:
         report(Word(slug))
         return slug
 
-    outcomes = await each_task(["a", "b", "c"], job, limit=2, report=said)
+    outcomes = await each_task(["a", "b", "c"], job, limit=2, report=reported)
     assert [isinstance(outcome, NotFound) for outcome in outcomes] == [False, True, False]
-    assert [type(event) for event in said] == [Word, TaskFailed, Word]
+    assert [type(event) for event in reported] == [Word, TaskFailed, Word]
 
 
 async def test_a_name_that_is_none_is_found_before_anything_is_done(client: FakeClient) -> None:
@@ -91,14 +91,14 @@ async def test_a_name_that_is_none_is_found_before_anything_is_done(client: Fake
     assert client.calls == []
 
 
-async def test_rows_of_a_task_stand_together(client: FakeClient, tmp_path: Path, said: Said) -> None:
+async def test_rows_of_a_task_stand_together(client: FakeClient, tmp_path: Path, reported: Reported) -> None:
     """Whichever download is done first."""
     runs = [client.begin(slug, "m", Course(queued=-9)) for slug in "abc"]
     client.delays = dict(zip(runs, (9.0, 1.0, 5.0), strict=True))
-    await download_tasks(client, ["a", "b", "c"], output=tmp_path, force=True, report=said)
+    await download_tasks(client, ["a", "b", "c"], output=tmp_path, force=True, report=reported)
     shown = [
         event.slug if isinstance(event, DownloadsBegan) else event.row.run.id
-        for event in said
+        for event in reported
         if isinstance(event, DownloadsBegan | RowDone)
     ]
     assert shown == ["a", runs[0], "b", runs[1], "c", runs[2]]
@@ -117,18 +117,18 @@ async def test_statuses(client: FakeClient) -> None:
 # --- Watching ---
 
 
-async def test_a_watch_ends_with_the_last_run(client: FakeClient, said: Said) -> None:
-    """Also one that begins meanwhile; each change is said once, each look as well."""
+async def test_a_watch_ends_with_the_last_run(client: FakeClient, reported: Reported) -> None:
+    """Also one that begins meanwhile; each change is reported once, each look as well."""
     client.begin("a", "m", Course(queued=3, running=4))
     client.begin("a", "late", Course(unlisted=5, queued=0, running=20))
     client.begin("a", "old", Course(), ago=100)
-    (status,) = await watch_tasks(client, ["a"], report=said)
+    (status,) = await watch_tasks(client, ["a"], report=reported)
     assert isinstance(status, TaskStatus)
     assert status.over
     assert 20 <= client.now() <= 32
     changes = [
         (event.run.model_version_slug, event.run.state.label)
-        for event in said
+        for event in reported
         if isinstance(event, RunChanged)
     ]
     assert changes == [
@@ -138,18 +138,20 @@ async def test_a_watch_ends_with_the_last_run(client: FakeClient, said: Said) ->
         ("m", "COMPLETED"),
         ("late", "COMPLETED"),
     ]
-    assert len(said.of(StatusSeen)) == len(client.times("list_runs"))
+    assert len(reported.of(StatusSeen)) == len(client.times("list_runs"))
 
 
-async def test_a_watch_asks_for_the_task_only_while_it_is_created(client: FakeClient, said: Said) -> None:
+async def test_a_watch_asks_for_the_task_only_while_it_is_created(
+    client: FakeClient, reported: Reported
+) -> None:
     """One list call a task a poll, polls that grow."""
     client.creation = 6.0
     await client.create_task("new", "{}")
     client.begin("new", "m", Course(running=100))
-    (status,) = await watch_tasks(client, ["new"], report=said)
+    (status,) = await watch_tasks(client, ["new"], report=reported)
     assert isinstance(status, TaskStatus)
     assert status.task.creation_state == CreationState.COMPLETED
-    assert [event.task.creation_state.label for event in said if isinstance(event, CreationPolled)] == [
+    assert [event.task.creation_state.label for event in reported if isinstance(event, CreationPolled)] == [
         "RUNNING",
         "COMPLETED",
     ]
@@ -157,14 +159,14 @@ async def test_a_watch_asks_for_the_task_only_while_it_is_created(client: FakeCl
     assert len(client.times("list_runs")) < 20
 
 
-async def test_a_watch_outlives_a_server_that_is_away(said: Said) -> None:
-    """For a while; that it was is said."""
+async def test_a_watch_outlives_a_server_that_is_away(reported: Reported) -> None:
+    """For a while; that it was is reported."""
     client = _Away(tasks={"a": task("a")})
     client.begin("a", "m", Course(running=9))
-    (status,) = await watch_tasks(client, ["a"], report=said)
+    (status,) = await watch_tasks(client, ["a"], report=reported)
     assert isinstance(status, TaskStatus)
     assert status.over
-    assert len(said.of(PollFailed)) == 1
+    assert len(reported.of(PollFailed)) == 1
 
 
 class _Away(FakeClient):
@@ -189,12 +191,12 @@ async def test_a_watch_of_several_tasks(client: FakeClient) -> None:
 # --- Logs in files ---
 
 
-async def test_logs_of_several_tasks_are_read_at_once(client: FakeClient, said: Said) -> None:
+async def test_logs_of_several_tasks_are_read_at_once(client: FakeClient, reported: Reported) -> None:
     """Together, in the order of time."""
     client.begin("a", "m", Course(running=9, log=[(1, "a1\n"), (5, "a2\n")]))
     client.begin("b", "m", Course(running=9, log=[(3, "b1\n")]))
-    reports = await show_logs(client, ["b", "nope", "a"], interleave=True, report=said)
-    assert [event.line for event in said if isinstance(event, LogLine)] == ["a1", "b1", "a2"]
+    reports = await show_logs(client, ["b", "nope", "a"], interleave=True, report=reported)
+    assert [event.line for event in reported if isinstance(event, LogLine)] == ["a1", "b1", "a2"]
     assert client.now() == pytest.approx(9, abs=0.5)
     slugs = [report.slug if isinstance(report, LogReport) else None for report in reports]
     assert slugs == ["b", None, "a"]

@@ -106,7 +106,7 @@ async def test_delete_of_a_task_that_does_not_exist() -> None:
 
 
 async def test_delete_passes_other_errors_on() -> None:
-    """A server that fails has not said that it cannot."""
+    """A server that fails has not reported that it cannot."""
     fault = ServerFault("Ouch.", call="DeleteBenchmarkTask", status=500)
     with pytest.raises(ServerFault):
         only(await delete_tasks(FakeClient(tasks={"t": task("t")}, delete_error=fault), ["t"]))

@@ -16,7 +16,7 @@ from fanbench.operations import StillRunning, Watch, ensure_created, wait_for_ru
 from fanbench.operations.events import CreationPolled, LogLine, PollFailed, RunChanged, RunEnding
 from fanbench.operations.watch import created_by
 from fanbench.wire.messages import CreationState, RunState
-from tests.operations.conftest import Said
+from tests.operations.conftest import Reported
 from tests.operations.fake import Course, FakeClient, task
 
 pytestmark = pytest.mark.anyio
@@ -36,11 +36,11 @@ def all_of(client: FakeClient) -> Watch:
     return Watch("t", ids=frozenset(started.run_id for started in client.runs))
 
 
-async def test_polls_grow_by_half_up_to_the_interval(said: Said) -> None:
+async def test_polls_grow_by_half_up_to_the_interval(reported: Reported) -> None:
     """Without a stream to follow, the server is asked after 1, 1.5, 2.25… seconds, and then each interval."""
     client = FakeClient()
     client.begin("t", "m", Course(queued=20))
-    await wait_for_runs(client, all_of(client), poll_interval=4, report=said)
+    await wait_for_runs(client, all_of(client), poll_interval=4, report=reported)
     assert client.times("list_runs") == [0, 1, 2.5, 4.75, 8.125, 12.125, 16.125, 20.125]
 
 
@@ -66,7 +66,7 @@ async def test_open_streams_spare_the_polls() -> None:
     assert client.times("list_runs")[2:] == [50, 110, 170, 200]
 
 
-async def test_the_end_of_each_stream_is_said_at_once(said: Said) -> None:
+async def test_the_end_of_each_stream_is_said_at_once(reported: Reported) -> None:
     """A poll may be seconds away while others still run; that a run is about to end needs none."""
     client = FakeClient()
     client.begin("t", "long", Course(running=100))
@@ -140,22 +140,26 @@ async def test_a_run_that_is_not_listed_yet_is_waited_for() -> None:
     assert [run.state for run in runs] == [RunState.COMPLETED]
 
 
-async def test_log_lines_come_whole_and_live(said: Said) -> None:
+async def test_log_lines_come_whole_and_live(reported: Reported) -> None:
     """Pieces of lines are put together; the last one needs no end; each comes while the run runs."""
     client = FakeClient()
     client.begin("t", "m", Course(running=9, log=[(2, "one\ntw"), (4, "o\nthr"), (6, "ee")]))
-    await wait_for_runs(client, all_of(client), logs=True, report=said)
-    assert [event.line for event in said.of(LogLine) if isinstance(event, LogLine)] == ["one", "two", "three"]
-    last_line, end = said.index(said.of(LogLine)[1]), said.index(said.of(RunChanged)[-1])
+    await wait_for_runs(client, all_of(client), logs=True, report=reported)
+    assert [event.line for event in reported.of(LogLine) if isinstance(event, LogLine)] == [
+        "one",
+        "two",
+        "three",
+    ]
+    last_line, end = reported.index(reported.of(LogLine)[1]), reported.index(reported.of(RunChanged)[-1])
     assert last_line < end
 
 
-async def test_the_log_of_a_run_that_ended_between_polls_is_shown(said: Said) -> None:
+async def test_the_log_of_a_run_that_ended_between_polls_is_shown(reported: Reported) -> None:
     """A run may be over before anybody saw it running: its lines are wanted all the same."""
     client = FakeClient()
     client.begin("t", "m", Course(running=0, log=[(0, "quick\n")]))
-    await wait_for_runs(client, all_of(client), logs=True, report=said)
-    assert [event.line for event in said if isinstance(event, LogLine)] == ["quick"]
+    await wait_for_runs(client, all_of(client), logs=True, report=reported)
+    assert [event.line for event in reported if isinstance(event, LogLine)] == ["quick"]
 
 
 async def test_without_logs_an_ended_run_is_not_asked_for_its_log() -> None:
@@ -176,13 +180,13 @@ async def test_a_broken_stream_leaves_the_polls() -> None:
     assert client.now() < 51
 
 
-async def test_a_server_that_is_away_for_a_while_is_asked_again(said: Said) -> None:
+async def test_a_server_that_is_away_for_a_while_is_asked_again(reported: Reported) -> None:
     """Five polls in a row may fail."""
     client = FakeClient()
     client.begin("t", "m", Course(queued=1))
     client.list_errors = [ConnectionFailed("Away.", endpoint="x") for _ in range(5)]
-    await wait_for_runs(client, all_of(client), report=said)
-    assert len(said.of(PollFailed)) == 5
+    await wait_for_runs(client, all_of(client), report=reported)
+    assert len(reported.of(PollFailed)) == 5
 
 
 async def test_a_server_that_stays_away_ends_the_wait() -> None:
@@ -214,13 +218,13 @@ async def test_several_tasks_are_waited_for_at_the_same_time() -> None:
 # --- Creations ---
 
 
-async def test_a_creation_is_waited_for(said: Said) -> None:
+async def test_a_creation_is_waited_for(reported: Reported) -> None:
     """Its state is reported, with whether it is a new one."""
     client = FakeClient(creation=4)
     await client.create_task("t", "{}")
-    made = await wait_for_task(client, "t", report=said)
+    made = await wait_for_task(client, "t", report=reported)
     assert made.creation_state == CreationState.COMPLETED
-    assert [event.changed for event in said if isinstance(event, CreationPolled)] == [
+    assert [event.changed for event in reported if isinstance(event, CreationPolled)] == [
         True,
         False,
         False,
@@ -287,13 +291,13 @@ async def test_a_task_that_was_just_seen_is_not_asked_for_at_once() -> None:
     assert client.times("get_task") == [1, 2, 3, 4.05, 5.467]
 
 
-async def test_a_creation_outlives_a_server_that_is_away_for_a_while(said: Said) -> None:
+async def test_a_creation_outlives_a_server_that_is_away_for_a_while(reported: Reported) -> None:
     """As runs do; a refusal ends the wait."""
     client = FakeClient(creation=3)
     await client.create_task("t", "{}")
     client.task_errors = [ConnectionFailed("Away.", endpoint="x") for _ in range(5)]
-    assert (await wait_for_task(client, "t", report=said)).creation_state == CreationState.COMPLETED
-    assert len(said.of(PollFailed)) == 5
+    assert (await wait_for_task(client, "t", report=reported)).creation_state == CreationState.COMPLETED
+    assert len(reported.of(PollFailed)) == 5
     with pytest.raises(NotFound):
         await wait_for_task(client, "other")
 

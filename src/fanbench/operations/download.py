@@ -137,10 +137,10 @@ async def _row(
     """Download one output. An error becomes the row's outcome."""
     from fanbench.wire.safe_unzip import BadZip
 
-    size = None if force else await anyio.to_thread.run_sync(_size_of_copy, path)
-    if size is not None:
-        lacks_source = include_source and not any((path / name).exists() for name in _SOURCES)
-        return DownloadRow(run, path, "Cached", size, lacks_source=lacks_source)
+    if not force:
+        size, has_source = await anyio.to_thread.run_sync(_examine_copy, path)
+        if size is not None:
+            return DownloadRow(run, path, "Cached", size, lacks_source=include_source and not has_source)
     report(Downloading(slug, run, 0))
     try:
         downloaded = await client.download_output(
@@ -159,9 +159,10 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
 
 
-def _size_of_copy(path: Path) -> int | None:
-    """The size in bytes of the copy in `path`, or None if there is none."""
+def _examine_copy(path: Path) -> tuple[int | None, bool]:
+    """Return the size in bytes of the copy in `path`, None if there is no copy, and whether it has notebooks."""
     if not path.is_dir() or not any(path.iterdir()):
-        return None
+        return None, False
     files = (Path(folder) / name for folder, _, names in os.walk(path) for name in names)
-    return sum(file.stat().st_size for file in files if file.is_file())
+    size = sum(file.stat().st_size for file in files if file.is_file())
+    return size, any((path / name).exists() for name in _SOURCES)
