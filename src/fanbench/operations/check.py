@@ -222,9 +222,9 @@ class _Runner:
             script=str(file.path.absolute()),
         )
         if has_magics(file.source):
-            await anyio.to_thread.run_sync(
-                partial(job.source.write_text, to_notebook(file.source), encoding="utf-8")
-            )
+            # The first conversion imports jupytext, which takes a second.
+            notebook = await anyio.to_thread.run_sync(to_notebook, file.source)
+            await anyio.to_thread.run_sync(partial(job.source.write_text, notebook, encoding="utf-8"))
         begun = anyio.current_time()
         try:
             with scratch.log.open("wb", buffering=0) as log:
