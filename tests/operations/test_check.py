@@ -20,7 +20,7 @@ from tests.operations.conftest import Reported
 from tests.operations.fake import FakeClient, model
 from tests.operations.fake_sdk import install_fake_sdk, task_text
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 MODELS = [model("four", proxy="test/four"), model("five", proxy="test/five@1")]
 

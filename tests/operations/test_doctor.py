@@ -16,7 +16,7 @@ from fanbench.operations.doctor import Check, Checked, Patient, examine
 from tests.operations.conftest import Reported
 from tests.wire.fake_server import Answer, FakeServer, problem
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 TOKEN = "kg-0123456789abcdef"
 KNOWN = {"active": True, "username": "ada", "exp": 1900000000}

@@ -17,7 +17,7 @@ from fanbench.testing import ApiCall, Fault, RunScript, Scenario
 from fanbench.testing.scenario import ScriptOf
 from tests.sweeps.world import World
 
-pytestmark = pytest.mark.usefixtures("quick_disk")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_disk")]
 
 # --- Each point, one after another --------------------------------------------------------------------------
 
