@@ -1,4 +1,4 @@
-"""Programs of the documentation in processes of their own, with a local server that is theirs."""
+"""Runs the programs of the documentation in processes of their own, with a local server that is theirs."""
 
 from __future__ import annotations
 
@@ -26,17 +26,11 @@ reply = "4"
 """
 
 
-def _models() -> str:
-    """The real models where there are some, else two that answer at once."""
-    real = os.environ.get("FANBENCH_TEST_MODELS")
-    return Path(real, "models.toml").read_text() if real else _SCRIPTED
-
-
 @contextmanager
 def own_server(data: Path) -> Iterator[dict[str, str]]:
-    """The environment of programs whose `--local` is `data`; its server, if one was started, ends with this."""
+    """The environment of programs whose `--local` server is at `data`; that server ends with this block."""
     data.mkdir(parents=True)
-    (data / "models.toml").write_text(_models())
+    (data / "models.toml").write_text(_SCRIPTED)
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -50,7 +44,7 @@ def own_server(data: Path) -> Iterator[dict[str, str]]:
 
 
 def run_program(*words: str | Path, folder: Path, environment: dict[str, str]) -> str:
-    """What a Python program says, which must end well and complain of nothing."""
+    """The output of a Python program, which must end with exit code 0 and print nothing to stderr."""
     ended = subprocess.run(
         [sys.executable, *map(str, words)],
         cwd=folder,

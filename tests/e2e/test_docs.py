@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.programs import REPOSITORY, own_server, run_program
+from tests.e2e.programs import REPOSITORY, run_program
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("documentation")]
 
 PAGE = (REPOSITORY / "docs/python.md").read_text()
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
-
-
-@pytest.fixture
-def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
-    with own_server(tmp_path / "data") as environment:
-        yield environment
 
 
 def test_the_page(environment: dict[str, str], tmp_path: Path) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.programs import REPOSITORY, own_server, run_program
+from tests.e2e.programs import REPOSITORY, run_program
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("documentation")]
 
 EXAMPLES = REPOSITORY / "examples"
 
@@ -28,12 +27,6 @@ SAYS = {
         "ERRORED: ValueError: this task always fails",
     ],
 }
-
-
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    with own_server(tmp_path_factory.mktemp("examples") / "data") as environment:
-        yield environment
 
 
 def test_all_are_tried() -> None:

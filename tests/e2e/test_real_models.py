@@ -103,7 +103,8 @@ async def test_a_schema_is_enforced(proxy: httpx.AsyncClient) -> None:
 async def test_the_examples_run_on_both_and_tell_them_apart(real: ServerProcess, tmp_path: Path) -> None:
     """The three example tasks complete on both models, and their results are in one table."""
     async with real.client() as client:
-        for path in sorted(EXAMPLES.glob("*.py")):
+
+        async def push_and_run(path: Path) -> None:
             slug = choose_task(read_task_file(path), None).slug
             task = await push(client, slug, path.read_text())
             assert task.creation_state.label == "COMPLETED", task.creation_error_message
@@ -111,6 +112,10 @@ async def test_the_examples_run_on_both_and_tell_them_apart(real: ServerProcess,
                 assert done.state is RunState.COMPLETED, done.error_message
                 target = tmp_path / slug / "1" / done.model_version_slug / str(done.id)
                 await client.download_output(done.id, target)
+
+        async with anyio.create_task_group() as tasks:
+            for path in EXAMPLES.glob("*.py"):
+                tasks.start_soon(push_and_run, path)
     found = read_results([tmp_path])
     assert not found.problems
     values = {(row.task, row.model): row.value for row in found.runs}

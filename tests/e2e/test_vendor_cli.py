@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import dotenv
 import pytest
 
 from tests.e2e.command_lines import Kaggle
@@ -21,7 +20,10 @@ def vendor(server: ServerProcess, tmp_path: Path) -> Kaggle:
 
 
 def test_the_whole_life_of_a_task(vendor: Kaggle) -> None:
-    """push, run, status, log, list, models, publish, download: each succeeds and says what it should."""
+    """Each of push, run, status, log, list, models, publish and download succeeds, and prints what it should.
+
+    Errors, `init`, `auth` and refused tokens: see test_side_by_side.py.
+    """
     pushed = vendor("tasks", "push", "two-plus-two", "-f", "task.py", "--wait", "--poll-interval", "1")
     assert "Completed" in pushed
     assert "/benchmarks/tasks/local/two-plus-two/1" in pushed
@@ -45,6 +47,7 @@ def test_the_whole_life_of_a_task(vendor: Kaggle) -> None:
     assert "published successfully" in published
     assert "Backing notebook also published." in published
     assert "already public" in vendor("tasks", "publish", "two-plus-two")
+    assert "Some model names may be invalid" in vendor("tasks", "run", "two-plus-two", "-m", "nobody", code=1)
     downloaded = vendor("tasks", "download", "two-plus-two", "-o", "out", "-s")
     assert "2 run(s) downloaded" in downloaded
     files = [p for p in (vendor.folder / "out/two-plus-two/1").glob("*/*/*") if p.name.endswith(".run.json")]
@@ -55,30 +58,3 @@ def test_the_whole_life_of_a_task(vendor: Kaggle) -> None:
     assert not results["wrong"]
     assert len(list((vendor.folder / "out").rglob("__notebook__.ipynb"))) == 2
     assert "2 run(s) cached" in vendor("tasks", "download", "two-plus-two", "-o", "out")
-
-
-def test_its_errors_are_its_own(vendor: Kaggle) -> None:
-    """What the vendor's client reads off our statuses is what it says of Kaggle's."""
-    assert "not found" in vendor("tasks", "status", "no-such-task", code=1)
-    vendor("tasks", "push", "two-plus-two", "-f", "task.py", "--wait", "--poll-interval", "1")
-    assert "Some model names may be invalid" in vendor("tasks", "run", "two-plus-two", "-m", "nobody", code=1)
-    failed = vendor("tasks", "run", "two-plus-two", "-m", "broken", "--wait", "--poll-interval", "1", code=1)
-    assert "this model is broken" in failed
-
-
-def test_init_and_auth_write_an_environment_that_the_sdk_can_use(
-    vendor: Kaggle, server: ServerProcess
-) -> None:
-    """Both commands get a token of ours and write where our Model Proxy is."""
-    for verb in ("init", "auth"):
-        vendor(verb, "-y")
-        values = dotenv.dotenv_values(vendor.folder / ".env")
-        assert values["MODEL_PROXY_URL"] == f"{server.address.url}/models"
-        assert str(values["MODEL_PROXY_API_KEY"]).startswith("fbp-")
-        assert str(values["MODEL_PROXY_EXPIRY_TIME"]).startswith("20")
-
-
-def test_a_wrong_token_is_no_login(vendor: Kaggle) -> None:
-    """It asks us whether its token is active, hears no, and explains how to authenticate."""
-    vendor.environment["KAGGLE_API_TOKEN"] = "wrong"
-    assert "Authentication required" in vendor("tasks", "list", code=1)

@@ -14,6 +14,7 @@ from typing import Any
 
 import anyio
 import anyio.abc
+import anyio.to_thread
 import msgspec
 
 from fanbench.local.models import UNREACHABLE, ModelFault
@@ -86,7 +87,7 @@ class EmbeddedEngine:
             return self._endpoint
 
     async def _start(self) -> ChatEndpoint:
-        check_gguf(Path(self._spec.path), self._spec.slug)
+        await anyio.to_thread.run_sync(check_gguf, Path(self._spec.path), self._spec.slug)
         key = secrets.token_urlsafe(16)
         with self._log.open("ab") as log:
             self._process = await anyio.open_process(
