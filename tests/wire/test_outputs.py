@@ -284,7 +284,7 @@ async def test_cuts_without_end(tmp_path: Path, headers: dict[str, str]) -> None
         (Answer(zipped(("../evil", b"x")), headers=ZIP), BadZip, "out of its folder"),
         (Answer(b"", headers=ZIP), BadZip, "damaged"),
         (Answer(b"<html>", headers={"Content-Type": "text/html"}), BadAnswer, "<html>"),
-        (Answer({"some": "json"}), BadAnswer, "no zip"),
+        (Answer({"some": "json"}), BadAnswer, "expected a zip file"),
         (Answer({"code": 404, "message": "Gone."}), NotFound, "Gone"),
         (problem(404, "Gone."), NotFound, "Gone"),
         (problem(500, "Boom."), ServerFault, "Boom"),

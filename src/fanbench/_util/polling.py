@@ -1,4 +1,4 @@
-"""How long to wait before one asks again."""
+"""How long to wait between polls."""
 
 from __future__ import annotations
 
@@ -16,65 +16,61 @@ POLL_INTERVAL = 60.0
 _START = 1.0
 _GROWTH = 1.5
 _JITTER = 0.1
-# The pauses between looks at a creation are this share of its age.
+# The pauses between polls of a creation are this share of its age.
 _SHARE = 0.35
-
-
-def _spread() -> float:
-    return random.random()  # noqa: S311 - not for secrets
 
 
 @dataclass
 class Pace:
-    """Seconds between polls: 1, then half as much again each time, up to `limit`.
+    """Seconds between polls: 1, then 1.5 times as many after each poll, up to `limit`.
 
-    The jitter only shortens: many clients started together drift apart, and none waits longer than the
-    user allowed.
+    Jitter only shortens the pauses: clients started together drift apart, and none waits longer than the user
+    allowed.
     """
 
     limit: float = POLL_INTERVAL
-    spread: Callable[[], float] = _spread
+    spread: Callable[[], float] = random.random
     _seconds: float = field(default=_START, init=False)
 
     def __post_init__(self) -> None:
-        _refuse_no_limit(self.limit)
+        _check_limit(self.limit)
         self.reset()
 
     def next(self) -> float:
-        """The seconds to wait now."""
+        """Return the seconds to wait now."""
         seconds = self._seconds
         self._seconds = min(self.limit, seconds * _GROWTH)
         return seconds * (1 - _JITTER * self.spread())
 
     def reset(self) -> None:
-        """Something happened: what follows is likely to happen soon."""
+        """Start over with short pauses, because a change is often followed by the next one."""
         self._seconds = min(_START, self.limit)
 
 
 @dataclass
 class CreationPace:
-    """Seconds between looks at a creation, whose end no stream tells: 0.35 of its age, and 1 at the least.
+    """Seconds between polls of a creation, whose end no stream announces: 0.35 of its age, at least 1.
 
-    Each look costs a call, each pause the time by which the end is seen late. The end of a short creation is
-    seen within a second, that of a longer one within 0.35 of its age, and never more than `limit` late. The
-    vendor looks after 0, 5, 12, 22, 37, 59, 92… seconds: later, and with fewer calls. Calls until the end is seen:
+    Each poll costs a call, and each pause delays the moment at which the end is noticed: by up to a second for
+    a short creation, by 0.35 of its age for a longer one, and never by more than `limit`. Kaggle's own command
+    line polls after 0, 5, 12, 22, 37, 59, 92… seconds: later, with fewer calls. Calls until the end is noticed:
 
         creation of     2 s    5 s   12 s   60 s  600 s
-        ours              2      5      8     13     23
-        the vendor's      2      2      3      7     16
+        fanbench          2      5      8     13     23
+        kaggle            2      2      3      7     16
 
-    The jitter only shortens, as with `Pace`; it makes up to a tenth more calls.
+    Jitter only shortens the pauses, as in `Pace`; it causes up to a tenth more calls.
     """
 
     limit: float = POLL_INTERVAL
-    spread: Callable[[], float] = _spread
+    spread: Callable[[], float] = random.random
     _elapsed: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
-        _refuse_no_limit(self.limit)
+        _check_limit(self.limit)
 
     def next(self) -> float:
-        """The seconds to wait now."""
+        """Return the seconds to wait now."""
         seconds = max(_START, _SHARE * self._elapsed)
         seconds = min(self.limit, seconds) * (1 - _JITTER * self.spread())
         self._elapsed += seconds
@@ -82,7 +78,7 @@ class CreationPace:
 
 
 class Deadline:
-    """A timeout of `seconds` that several steps share; without end if that is `None`."""
+    """A timeout of `seconds` that several steps share, or no timeout if that is None."""
 
     def __init__(self, seconds: float | None) -> None:
         self.seconds = seconds
@@ -93,6 +89,6 @@ class Deadline:
         return None if self._end is None else max(0.0, self._end - anyio.current_time())
 
 
-def _refuse_no_limit(limit: float) -> None:
+def _check_limit(limit: float) -> None:
     if not limit > 0:
         raise UsageError(f"The poll interval must be more than 0 seconds, not {limit:g}.")

@@ -1,14 +1,13 @@
-"""Outputs of runs: fetched, verified, unpacked beside their place, and swapped in.
+"""Outputs of runs: downloaded, verified, unpacked beside their place, and swapped in.
 
-At no time is there less than before: the folder that was there is moved aside only when the new one is
-whole, and comes back if the new one cannot take its place.
+There is never less on the disk than before: the existing folder is moved aside only when the new one is
+complete, and moved back if the new one cannot take its place.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import secrets
 import shutil
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
@@ -32,13 +31,13 @@ if TYPE_CHECKING:
 __all__ = ["BadZip", "Downloaded", "Progress", "download_output"]
 
 CLEAN_UP_TIMEOUT = 10.0
-_STAGE = ".part"
+_NEW = ".part"
 _OLD = ".old.part"
 
 
 @dataclass(frozen=True, slots=True)
 class Downloaded:
-    """The folder, the names of its files relative to it, and their size in bytes altogether; `contents`, by name."""
+    """A downloaded folder: the names of its files relative to `path`, sorted, and their total size in bytes."""
 
     path: Path
     files: tuple[str, ...]
@@ -47,8 +46,8 @@ class Downloaded:
 
     @classmethod
     def of(cls, path: Path, contents: Iterable[UnpackedFile]) -> Downloaded:
-        made = tuple(sorted(contents))
-        return cls(path, tuple(file.name for file in made), sum(file.size for file in made), made)
+        found = tuple(sorted(contents))
+        return cls(path, tuple(file.name for file in found), sum(file.size for file in found), found)
 
 
 async def download_output(
@@ -62,85 +61,87 @@ async def download_output(
     """See `Client.download_output`."""
     request = RunRequest(run_id=run_id, include_source=include_source)
     with output_errors(f"write the output to {target}"):
-        async with _stage(target) as stage:
-            await transfer(transport, protocol.DOWNLOAD_OUTPUT, request, stage.archive, progress)
-            contents = await to_thread.run_sync(stage.put_in_place)
-    return Downloaded.of(stage.target, contents)
+        async with _workspace(target) as workspace:
+            await transfer(transport, protocol.DOWNLOAD_OUTPUT, request, workspace.archive, progress)
+            contents = await to_thread.run_sync(workspace.put_in_place)
+    return Downloaded.of(workspace.target, contents)
 
 
 @asynccontextmanager
-async def _stage(target: Path) -> AsyncIterator[_Stage]:
-    stage = await to_thread.run_sync(_Stage.open, target)
+async def _workspace(target: Path) -> AsyncIterator[_Workspace]:
+    workspace = await to_thread.run_sync(_Workspace.create, target)
     try:
-        yield stage
+        yield workspace
     finally:
-        if stage.litter:
-            # Bounded: a disk that hangs must not hold up the end of the program.
+        if workspace.leftovers:
+            # Limited, because a disk that hangs must not delay the end of the program.
             with anyio.move_on_after(CLEAN_UP_TIMEOUT, shield=True):
-                await to_thread.run_sync(stage.clear, abandon_on_cancel=True)
+                await to_thread.run_sync(workspace.clean_up, abandon_on_cancel=True)
 
 
 @dataclass(slots=True)
-class _Stage:
-    """`path` is where the new folder is made, beside `target`: a rename works within one file system only.
+class _Workspace:
+    """The new folder at `path`, beside `target`, because a folder can be renamed within one file system only.
 
-    `litter` is what there is still to be removed. Each method does all it can in one go: the way to a thread
-    and back takes longer than most of its steps.
+    Each method does as much as possible at once: a switch to a thread and back takes longer than most of its
+    steps. `leftovers` are the folders that are still to be deleted.
     """
 
     target: Path
     path: Path
     archive: IO[bytes]
-    litter: list[Path]
+    leftovers: list[Path]
 
     @classmethod
-    def open(cls, target: Path) -> _Stage:
+    def create(cls, target: Path) -> _Workspace:
         target = target.absolute()
-        if not _make_parent(target):
-            target = _real_place(target)
-            _make_parent(target)
-            _clear_stale(target)
-        path = target.with_name(f".{target.name}-{os.getpid()}-{secrets.token_hex(4)}{_STAGE}")
+        try:
+            target.parent.mkdir(parents=True)
+        except FileExistsError:
+            if target.is_symlink():  # The link is to stay, so the folder behind it is replaced.
+                target = target.resolve()
+                target.parent.mkdir(parents=True, exist_ok=True)
+            if not target.parent.is_dir():
+                raise
+            if target.exists() and not target.is_dir():
+                raise OutputError(
+                    f"Cannot write the output to {target}: it is a file, not a folder."
+                ) from None
+            _recover(target)
+        path = target.with_name(f".{target.name}-{os.getpid()}-{os.urandom(4).hex()}{_NEW}")
         path.mkdir()
         return cls(target, path, new_file(path), [path])
 
     def put_in_place(self) -> list[UnpackedFile]:
-        """The archive is whole: unpack it, and let the folder take its place. Ends early when cancelled."""
+        """Unpack the complete archive and swap the folders. Stops early if the download is cancelled."""
         contents = unpack(self.archive, self.path, check=from_thread.check_cancelled)
-        self.archive.close()  # where files must have names, it has one in the new folder
-        old = self.path.with_name(self.path.name.removesuffix(_STAGE) + _OLD)
-        self.litter = [old] if _swap(self.path, self.target, old) else []
+        self.archive.close()  # On systems where every file has a name, this one has it in the new folder.
+        old = self.path.with_name(self.path.name.removesuffix(_NEW) + _OLD)
+        try:
+            self.target.rename(old)
+            replaced = [old]
+        except FileNotFoundError:
+            replaced = []
+        try:
+            self.path.rename(self.target)
+        except OSError:
+            if replaced:
+                old.rename(self.target)
+            raise
+        self.leftovers = replaced
+        sync(self.target.parent)
         return contents
 
-    def clear(self) -> None:
+    def clean_up(self) -> None:
         with suppress(OSError):
             self.archive.close()
-        for path in self.litter:
+        for path in self.leftovers:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _real_place(target: Path) -> Path:
-    """Where the folder really is, if `target` is a link to it: the link shall go on leading there."""
-    real = target.resolve() if target.is_symlink() else target
-    if real.exists() and not real.is_dir():
-        raise OutputError(f"Cannot write the output to {target}: it is a file, not a folder.")
-    return real
-
-
-def _make_parent(target: Path) -> bool:
-    """False if it was there."""
-    try:
-        target.parent.mkdir(parents=True)
-    except FileExistsError:
-        if not target.parent.is_dir():
-            raise
-        return False
-    return True
-
-
-def _clear_stale(target: Path) -> None:
-    """Remove what a program that was killed has left of a download to `target`, and put back what it had moved."""
-    pattern = re.compile(rf"\.{re.escape(target.name)}-(\d+)-.*{re.escape(_STAGE)}")
+def _recover(target: Path) -> None:
+    """Delete what killed programs left of downloads to `target`, and move back what they had moved aside."""
+    pattern = re.compile(rf"\.{re.escape(target.name)}-(\d+)-.*{re.escape(_NEW)}")
     for path in target.parent.iterdir():
         match = pattern.fullmatch(path.name)
         if match and not _is_alive(int(match[1])):
@@ -152,7 +153,7 @@ def _clear_stale(target: Path) -> None:
 
 def _is_alive(pid: int) -> bool:
     if os.name == "nt":
-        return True  # to ask there is to kill
+        return True  # On Windows, os.kill with signal 0 would end the process.
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -160,20 +161,3 @@ def _is_alive(pid: int) -> bool:
     except (PermissionError, OverflowError):
         return True
     return True
-
-
-def _swap(new: Path, target: Path, old: Path) -> bool:
-    """Put `new` in the place of `target`; whether there was one, which is `old` now."""
-    try:
-        target.rename(old)
-        had_one = True
-    except FileNotFoundError:
-        had_one = False
-    try:
-        new.rename(target)
-    except OSError:
-        if had_one:
-            old.rename(target)
-        raise
-    sync(target.parent)
-    return had_one
