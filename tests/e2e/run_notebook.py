@@ -1,4 +1,4 @@
-"""Runs the cells of a notebook one after another, as Jupyter does: `python run_notebook.py FILE`."""
+"""Runs the cells of a notebook in order, as Jupyter does: `python run_notebook.py FILE`."""
 
 from __future__ import annotations
 

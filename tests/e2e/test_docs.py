@@ -1,4 +1,4 @@
-"""Every block of Python in docs/python.md runs, in the order of the page."""
+"""The Python code in docs/python.md and README.md."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 
 
 def test_the_page(environment: dict[str, str], tmp_path: Path) -> None:
-    """The first block is a program; the others stand inside its `async with`, one after another."""
+    """The first block of docs/python.md runs as a program, and the others run in order in an `async with` block."""
     program, *rest = BLOCKS
     assert len(rest) >= 7
     (tmp_path / "examples").symlink_to(REPOSITORY / "examples")
     (tmp_path / "program.py").write_text(program)
-    said = run_program("program.py", folder=tmp_path, environment=environment)
-    assert "COMPLETED" in said
+    printed = run_program("program.py", folder=tmp_path, environment=environment)
+    assert "COMPLETED" in printed
     body = textwrap.indent("\n".join(rest), " " * 8)
     (tmp_path / "page.py").write_text(
         "import anyio\nimport fanbench\n\nasync def main() -> None:\n"
         f"    async with fanbench.Client.local() as client:\n{body}\n\nanyio.run(main)\n"
     )
-    said = run_program("page.py", folder=tmp_path, environment=environment)
-    assert "404 " in said
-    assert "arithmetic" in said
+    printed = run_program("page.py", folder=tmp_path, environment=environment)
+    assert "404 " in printed
+    assert "arithmetic" in printed
 
 
 def test_the_readme(environment: dict[str, str], tmp_path: Path) -> None:
-    """Its program runs after the commands that it stands below, on whatever two models there are."""
+    """The program in README.md runs after `fanbench init`, on whichever models are installed."""
     (program,) = re.findall(
         r"^```python\n(.*?)^```$", (REPOSITORY / "README.md").read_text(), re.DOTALL | re.MULTILINE
     )

@@ -1,4 +1,4 @@
-"""The Python programs and the notebook of examples/ run as they stand."""
+"""The programs and the notebook in examples/."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("documentation")]
 
 EXAMPLES = REPOSITORY / "examples"
 
-#: What each must say at least, whatever the models answer.
-SAYS = {
+#: What each program must print, whatever the models answer.
+OUTPUT = {
     "push_run_download.py": ["COMPLETED", "arithmetic"],
     "live_logs.py": ["| TASK: Capital Cities", "COMPLETED"],
     "own_limit_on_trio.py": ["COMPLETED", "0 of them errored"],
@@ -30,25 +30,25 @@ SAYS = {
 
 
 def test_all_are_tried() -> None:
-    """A new example needs a line above, and each says how it is run. (Tests: tests/testing/test_docs.py.)"""
+    """Every program is tested here, or in tests/testing if it is a test, and its docstring shows how to run it."""
     programs = {path.name: path.read_text() for path in EXAMPLES.glob("*.py") if path.stem[:5] != "test_"}
-    assert programs.keys() == SAYS.keys()
+    assert programs.keys() == OUTPUT.keys()
     assert all(f"python examples/{name}" in text for name, text in programs.items())
 
 
-@pytest.mark.parametrize("name", SAYS)
+@pytest.mark.parametrize("name", OUTPUT)
 def test_an_example(name: str, environment: dict[str, str], tmp_path: Path) -> None:
-    """It ends well in an empty folder, and says what it is about."""
-    said = run_program(EXAMPLES / name, folder=tmp_path, environment=environment)
-    assert [words for words in SAYS[name] if words not in said] == []
+    """Each example succeeds in an empty folder and prints what it demonstrates."""
+    printed = run_program(EXAMPLES / name, folder=tmp_path, environment=environment)
+    assert [text for text in OUTPUT[name] if text not in printed] == []
 
 
 def test_the_notebook(environment: dict[str, str], tmp_path: Path) -> None:
-    """Its cells run one after another, with `await` at the top level, and show the table."""
+    """The cells of the notebook run in order, with top-level `await`, and print the table."""
     (tmp_path / "tasks").symlink_to(EXAMPLES / "tasks")
     environment = {**environment, "IPYTHONDIR": str(tmp_path / "ipython")}
     runner = Path(__file__).with_name("run_notebook.py")
-    said = run_program(runner, EXAMPLES / "sweep.ipynb", folder=tmp_path, environment=environment)
-    assert "\ncapital-cities  " in said  # a row of the table
-    assert "'arithmetic'" in said
-    assert said.count("downloaded") == 6
+    printed = run_program(runner, EXAMPLES / "sweep.ipynb", folder=tmp_path, environment=environment)
+    assert "\ncapital-cities  " in printed  # a row of the table
+    assert "'arithmetic'" in printed
+    assert printed.count("downloaded") == 6
