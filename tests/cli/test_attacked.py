@@ -52,13 +52,13 @@ def test_a_password_in_an_endpoint_is_not_said(cli: Cli, tmp_path: Path) -> None
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_a_full_disk_behind_stdout() -> None:
-    """One line, no talk of a defect."""
+    """One line, and no talk of a bug."""
     with open("/dev/full", "w") as full:
         command = [sys.executable, "-m", "fanbench", "completion", "bash"]
         result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
     assert result.returncode == 1
-    assert "cannot write the output: No space left" in result.stderr
-    assert "defect" not in result.stderr
+    assert "Cannot write the output: No space left" in result.stderr
+    assert "bug" not in result.stderr
 
 
 def test_retries_are_said(cli: Cli, server: FakeServer) -> None:
@@ -66,5 +66,5 @@ def test_retries_are_said(cli: Cli, server: FakeServer) -> None:
     busy = problem(503, "busy", Retry_After="0")
     server.script["ListBenchmarkModels"] = [busy, problem(403, "no"), busy, problem(403, "no")]
     assert "busy" in (said := cli("tasks", "models").stderr)
-    assert "trying again" in said
-    assert "trying again" not in cli("tasks", "models", "-q").stderr
+    assert "retrying" in said
+    assert "retrying" not in cli("tasks", "models", "-q").stderr

@@ -34,7 +34,7 @@ PUSH = ["tasks", "push", "my-task", "-f", "task.py"]
         ([*PUSH, "-d", "a/b", "c/d"], 2, "Repeat the flag: -d a/b -d c/d"),
         ([*RUN, "-m", "m", "--wait", "-1"], 2, "negative"),
         ([*RUN, "-m", "m", "--wait", "--poll-interval", "0"], 2, "--poll-interval"),
-        ([*RUN, "-m", "m", "--all-models"], 2, "exclude each other"),
+        ([*RUN, "-m", "m", "--all-models"], 2, "cannot be used together"),
         ([*RUN, "-m", "nope"], 2, "Unknown model:\n  nope"),
         ([*PUSH, "-d", "no-owner"], 2, "OWNER/DATASET"),
         (["tasks", "push", "my-task", "-f", "missing.py"], 1, "missing.py"),
@@ -49,7 +49,7 @@ PUSH = ["tasks", "push", "my-task", "-f", "task.py"]
         (["tasks", "list", "--page-size", "0"], 2, "--page-size"),
         (["tasks", "list", "--format", "xml"], 2, "--format"),
         (["tasks", "list", "--concurrency", "0"], 2, "--concurrency"),
-        (["tasks", "list", "--local"], 2, "two servers"),
+        (["tasks", "list", "--local"], 2, "two different servers"),
         (["tasks", "list", "--data", "x"], 2, "--local"),
         (["tasks", "list", "--endpoint", "nonsense"], 2, "not an endpoint"),
         (["tasks", "list", "--endpoint", "http://127.0.0.1:9"], 1, "error: "),
@@ -76,7 +76,7 @@ PUSH = ["tasks", "push", "my-task", "-f", "task.py"]
         (["tasks", "download", "t", "-o", "/sys/none"], 1, "Cannot write to"),
         (["tasks", "publish", "missing"], 4, "'missing' not found"),
         (["tasks", "delete", "missing", "-y"], 4, "'missing' not found"),
-        (["tasks", "delete", "t"], 2, "Pass -y"),
+        (["tasks", "delete", "t"], 2, "Use -y"),
         (["tasks", "list", "--token", ""], 2, "--token is empty"),
         (["tasks", "list", "--token", "/no/such/file"], 3, "does not exist"),
         (["tasks", "list", "--log-file", "sub"], 2, "Cannot write the log file"),
@@ -206,7 +206,7 @@ def test_a_log_file_on_a_full_disk(cli: Cli) -> None:
         pytest.skip("there is no /dev/full here")
     result = cli("tasks", "list", "--log-file", "/dev/full")
     assert result.exit_code == 0
-    assert result.stderr.count("The log file is not written any more: No space left on device.") == 1
+    assert result.stderr.count("Stopped writing the log file: No space left on device.") == 1
 
 
 def test_credentials_that_have_expired(folder: Path) -> None:

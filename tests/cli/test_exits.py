@@ -46,7 +46,7 @@ def test_of_several_errors_each_is_said(capsys: pytest.CaptureFixture[str]) -> N
     errors = [ValueError("v"), UsageError("first", hint="do"), UsageError("second"), UsageError("second")]
     explain(ExceptionGroup("g", errors), {})
     said = capsys.readouterr().err
-    assert said.startswith("error: first\nhint: do\nerror: second\nerror: unexpected ValueError: v\n")
+    assert said.startswith("error: first\nhint: do\nerror: second\nerror: Unexpected ValueError: v\n")
     assert said.count("second") == 1
 
 
@@ -56,11 +56,11 @@ def test_an_interrupt_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == ""
 
 
-def test_a_defect_is_one_line_and_says_how_to_see_more(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bug_is_one_line_and_says_how_to_see_more(capsys: pytest.CaptureFixture[str]) -> None:
     """And with FANBENCH_DEBUG the traceback."""
     explain(ZeroDivisionError("oops"), {})
     first = capsys.readouterr().err
-    assert first.startswith("error: unexpected ZeroDivisionError: oops\n")
+    assert first.startswith("error: Unexpected ZeroDivisionError: oops\n")
     assert "FANBENCH_DEBUG=1" in first
     assert "Traceback" not in first
     explain(ZeroDivisionError("oops"), {"FANBENCH_DEBUG": "1"})

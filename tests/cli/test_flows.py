@@ -216,7 +216,7 @@ def test_run_and_wait_for_a_run_in_flight(cli: Cli, world: World) -> None:
     assert result.exit_code == 0
     assert "m: Skipped (already in flight)" in result.stdout
     assert result.stdout.endswith("  m: COMPLETED\n")
-    assert "that one is waited for, too (Run 10)" in result.stderr
+    assert "waiting for those as well (Run 10)" in result.stderr
 
 
 # --- list, status, models ---
@@ -429,7 +429,7 @@ def test_init(cli: Cli, world: World) -> None:
     assert "secret" not in result.stderr
     assert "Expires: in 2 hours" in result.stderr
     assert "fanbench tasks push what-is-kaggle -f example_task.py --wait" in result.stderr
-    assert "left alone" in cli("init", "-y").stderr
+    assert "unchanged" in cli("init", "-y").stderr
 
 
 def test_auth_sets_three_values(cli: Cli) -> None:
@@ -448,7 +448,7 @@ def test_auth_asks(cli: Cli) -> None:
     """Without a terminal and -y nothing is written."""
     result = cli("auth")
     assert result.exit_code == 2
-    assert "Pass -y" in result.stderr
+    assert "Use -y" in result.stderr
     assert not Path(".env").exists()
 
 

@@ -25,8 +25,8 @@ from fanbench.cli.command import Settings
 )
 def test_commands_in_hints_get_the_flags(hint: str, wanted: str) -> None:
     """Those that talk to a server do, the others are left alone."""
-    assert Settings(local=True).here(hint) == wanted
-    assert Settings().here(hint) == hint
+    assert Settings(local=True).on_this_server(hint) == wanted
+    assert Settings().on_this_server(hint) == hint
 
 
 def test_folders_in_hints_can_be_typed() -> None:

@@ -20,7 +20,7 @@ from rich.cells import cell_len
 
 from fanbench.cli import progress
 from fanbench.cli.output import Output
-from fanbench.cli.progress import Display, End, Picture, Row, Timed, clock, spinner
+from fanbench.cli.progress import End, Picture, Progress, Row, TimedRow, clock, spinner
 from fanbench.cli.screen import Screen as LiveScreen
 from tests.cli.terminal import Screen, session
 from tests.cli.world import World, run_zip
@@ -30,11 +30,11 @@ from tests.wire.fake_server import Answer, FakeServer, events
 # --- What it looks like ---
 
 
-def rows(number: int, *, groups: int = 1) -> list[Timed]:
+def rows(number: int, *, groups: int = 1) -> list[TimedRow]:
     """Runs of which each third has ended well, 5 seconds after the start, and each third badly."""
     ends: list[tuple[str, End]] = [("COMPLETED", "good"), ("RUNNING", ""), ("ERRORED", "bad")]
     return [
-        Timed(
+        TimedRow(
             Row(f"model-{index}", ends[index % 3][0], f"task-{index % groups}", end=ends[index % 3][1]),
             begun=0,
             ended=5 if ends[index % 3][1] else None,
@@ -43,8 +43,8 @@ def rows(number: int, *, groups: int = 1) -> list[Timed]:
     ]
 
 
-def picture(shown: list[Timed], columns: int = 80, height: int = 24, summary: str = "") -> list[str]:
-    lines = Picture(shown, (columns, height), 65.0, 65.0, "runs", summary).lines(colour=False)
+def picture(shown: list[TimedRow], columns: int = 80, height: int = 24, summary: str = "") -> list[str]:
+    lines = Picture(shown, (columns, height), 65.0, 65.0, "runs", summary).lines(color=False)
     return [" ".join(line.split()) for line in lines]
 
 
@@ -83,7 +83,7 @@ def test_more_groups_than_lines_are_one_line(groups: int) -> None:
 
 def test_hidden_rows_are_counted() -> None:
     """They have no line."""
-    waiting = [Timed(Row("a", "waiting", hidden=True), 0), Timed(Row("b", "waiting"), 0)]
+    waiting = [TimedRow(Row("a", "waiting", hidden=True), 0), TimedRow(Row("b", "waiting"), 0)]
     assert picture(waiting) == ["⠋ b waiting 1:05", "1:05 0 of 2 runs: 2 waiting"]
 
 
@@ -96,7 +96,7 @@ def test_hidden_rows_are_counted() -> None:
 )
 def test_it_fits_on_every_screen(shown: list[Row], columns: int, height: int) -> None:
     """Whatever the names: no line is as wide as the screen, and one stays free for what is printed."""
-    lines = Picture([Timed(row, 0) for row in shown], (columns, height), 1.0).lines(colour=False)
+    lines = Picture([TimedRow(row, 0) for row in shown], (columns, height), 1.0).lines(color=False)
     assert len(lines) <= max(1, height - 1)
     assert all(cell_len(line) <= max(1, columns - 1) and line.isprintable() for line in lines)
 
@@ -180,7 +180,7 @@ def _lines(text: str) -> list[str]:
 
 def test_what_is_kept_begins_a_line() -> None:
     """Also below a line that has no end."""
-    with terminal() as screen, suppress(KeyboardInterrupt), Display(Output()) as display:
+    with terminal() as screen, suppress(KeyboardInterrupt), Progress(Output()) as display:
         display.show(1, Row("work"))
         sys.stdout.write("so far")
         _until(lambda: "so far\n" in screen.text and "work" in screen.text)
@@ -190,7 +190,7 @@ def test_what_is_kept_begins_a_line() -> None:
 
 def test_an_open_line_is_seen() -> None:
     """Before it has its end; what could move the cursor is left out until then."""
-    with terminal() as screen, Display(Output()) as display:
+    with terminal() as screen, Progress(Output()) as display:
         display.show(1, Row("work"))
         sys.stdout.write("so \x1b[1mfar")
         _until(lambda: screen.text.startswith("so far\n") and "work" in screen.text)
@@ -201,7 +201,7 @@ def test_an_open_line_is_seen() -> None:
 
 def test_a_burst_is_not_one_redraw_a_line() -> None:
     """Ten thousand lines cost far fewer."""
-    with terminal() as screen, Display(Output()) as display:
+    with terminal() as screen, Progress(Output()) as display:
         display.show(1, Row("work"))
         display.show(2, Row("more work"))
         _until(lambda: "more work" in screen.text)
@@ -217,7 +217,7 @@ def test_the_streams_are_put_back() -> None:
     """After an error, too; and who has kept one of them may go on writing."""
     with terminal() as screen:
         before = sys.stdout, sys.stderr
-        with suppress(ValueError), Display(Output()) as display:
+        with suppress(ValueError), Progress(Output()) as display:
             display.show(1, Row("work"))
             kept = sys.stderr
             _until(lambda: "work" in screen.text)
@@ -312,7 +312,7 @@ def test_an_interrupt_leaves_the_rows(busy: threading.Event) -> None:
         ["three", "RUNNING"],
     ]
     assert "0 of 3 runs: 3 running" in below[3]
-    assert below[4:] == ["Interrupted. What was scheduled goes on; see: fanbench tasks status t"]
+    assert below[4:] == ["Interrupted. Scheduled runs continue; see: fanbench tasks status t"]
 
 
 @pytest.mark.parametrize(
@@ -358,7 +358,7 @@ def test_what_is_said_of_an_interrupt_has_a_line_of_its_own(busy: threading.Even
         terminal.type("\x03")
         assert terminal.end() == 130
     assert terminal.screen.history.endswith(
-        "\n^C\nInterrupted. What was scheduled goes on; see: fanbench tasks status t"
+        "\n^C\nInterrupted. Scheduled runs continue; see: fanbench tasks status t"
     )
 
 
@@ -503,7 +503,7 @@ def test_pushes_that_are_waited_for_too_long(folder: Path, world: World, server:
     with session(*words) as terminal:
         assert terminal.end() == 5
     assert "error: Timed out after 2s: the creation of task 'b' is RUNNING." in terminal.screen.history
-    assert "2 of 2 pushes were not waited for to the end" in terminal.screen.history
+    assert "Timed out while waiting for 2 of 2 pushes." in terminal.screen.history
 
 
 def test_download_shows_a_bar_each(folder: Path, world: World, server: FakeServer) -> None:
@@ -573,10 +573,9 @@ def test_rich_is_imported_where_rows_are_drawn() -> None:
     code = """
 import sys
 from fanbench.cli import progress
-from fanbench.cli.commands import download, log, push, run
-from fanbench.cli.views import waiting
 from fanbench.cli.output import Output
-with progress.Display(Output()) as display:
+from fanbench.cli.views import download, log, push, run
+with progress.Progress(Output()) as display:
     display.show(1, progress.Row("work"))
 print("rich" in sys.modules)
 """

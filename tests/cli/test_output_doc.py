@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import json
 import re
-import sys
 from pathlib import Path
 
 import click
@@ -36,16 +37,18 @@ def documented() -> dict[str, tuple[str, ...] | None]:
 
 
 def declared(command: click.Command) -> tuple[str, ...] | None:
-    """The fields that a command's module names."""
+    """Return the fields of the command's view, which is named after the module of the command."""
     assert command.callback is not None
-    module = sys.modules[command.callback.__module__]
-    fields: tuple[str, ...] | None = getattr(module, "FIELDS", getattr(module, "_FIELDS", None))
+    name = command.callback.__module__.replace(".commands.", ".views.")
+    if importlib.util.find_spec(name) is None:
+        return None
+    fields: tuple[str, ...] | None = getattr(importlib.import_module(name), "FIELDS", None)
     return fields
 
 
 def in_code() -> dict[str, tuple[str, ...] | None]:
-    from fanbench.cli.commands.sweep import PLAN_FIELDS
     from fanbench.cli.views.check_run import FIELDS as TRIAL_FIELDS
+    from fanbench.cli.views.sweep import PLAN_FIELDS
     from fanbench.sweeps.report import FIELDS as SWEEP_FIELDS
 
     leaves = {" ".join(path): found for path, found in commands(root) if not isinstance(found, click.Group)}

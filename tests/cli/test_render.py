@@ -8,12 +8,18 @@ from typing import Any
 
 import pytest
 
-from fanbench.cli.output import Output, format_size, format_time, iso_time, table
+from fanbench._util.text import draw_table
+from fanbench.cli.output import Output, format_size, format_time, iso_time
 
 
 def test_a_table_is_as_wide_as_its_widest() -> None:
     """And no column narrower than it must be; no spaces at line ends."""
-    assert table(("A", "B"), [("x", "long"), ("y", "")], (3, 1)) == ["A   B", "─── ────", "x   long", "y"]
+    assert draw_table(("A", "B"), [("x", "long"), ("y", "")], (3, 1)) == [
+        "A   B",
+        "─── ────",
+        "x   long",
+        "y",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -54,13 +60,13 @@ ROWS: list[dict[str, Any]] = [{"a": 1, "b": "x,y", "c": ["p"]}, {"a": None, "b":
 )
 def test_rows(capsys: pytest.CaptureFixture[str], kind: str, text: str) -> None:
     """One row a line; tables are the commands' own."""
-    Output(kind).rows(ROWS)
+    Output(kind).records(ROWS)
     assert capsys.readouterr().out == text
 
 
 def test_rows_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     """One list."""
-    Output("json").rows(ROWS)
+    Output("json").records(ROWS)
     assert json.loads(capsys.readouterr().out) == ROWS
 
 

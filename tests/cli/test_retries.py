@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fanbench import ConnectionFailed, FanbenchError, RateLimited
-from fanbench.cli.retries import Retries
+from fanbench.cli.session import RetryNotes
 from fanbench.wire.retry import Retry
 
 GONE = ConnectionFailed("Nobody is there", endpoint="http://127.0.0.1:1")
@@ -14,17 +14,17 @@ def test_trouble_of_a_kind_is_told_of_once_in_ten_seconds() -> None:
     """However many calls fail: then their number is said; trouble of another kind is not held back by it."""
     said: list[str] = []
     moments = iter([0.0, 1.0, 9.9, 9.9, 10.0, 20.0])
-    retries = Retries(said.append, clock=lambda: next(moments))
+    retries = RetryNotes(said.append, clock=lambda: next(moments))
 
     def lines_after(*errors: FanbenchError) -> list[str]:
         said.clear()
         for error in errors:
-            retries.tell(Retry("", 1, 0.5, error))
+            retries.report(Retry("", 1, 0.5, error))
         return [line.replace(str(error), "it") for line, error in zip(said, errors, strict=False)]
 
-    assert lines_after(GONE, GONE, GONE) == ["it; trying again in 0.5 s"]
-    assert lines_after(FAST) == ["it; trying again in 0.5 s"]
+    assert lines_after(GONE, GONE, GONE) == ["it; retrying in 0.5 s"]
+    assert lines_after(FAST) == ["it; retrying in 0.5 s"]
     assert lines_after(GONE, GONE) == [
-        "it; trying again in 0.5 s (2 more like it since the last)",
-        "it; trying again in 0.5 s",
+        "it; retrying in 0.5 s (2 similar errors since the last message)",
+        "it; retrying in 0.5 s",
     ]

@@ -132,6 +132,6 @@ def test_log_keeps_files(cli: Cli, world: World) -> None:
     files = sorted(str(path) for path in Path("logs").rglob("*") if path.is_file())
     assert files == ["logs/a/2/model-a/10/run.log", "logs/b/2/model-b/11/run.log"]
     assert Path(files[0]).read_text() == "hello from model-a\n"
-    assert "Kept 2 complete log(s) in logs/" in result.stderr
+    assert "Saved 2 complete log(s) in logs/" in result.stderr
     (row, *_) = json.loads(cli("tasks", "log", "b", "-o", "logs", "--format", "json").stdout)
     assert row["path"] == "logs/b/2/model-b/11/run.log"

@@ -162,7 +162,7 @@ def test_the_deadline(sweep: Sweep, world: World) -> None:
     world.seconds = 60
     result = sweep("there", "-m", "a", "--deadline", "0.5")
     assert result.exit_code == 5
-    assert "The deadline is over: 0 of 1 runs completed" in result.stderr
+    assert "The deadline has passed: 0 of 1 runs completed" in result.stderr
     world.seconds = 0
     assert sweep("-o", "results", "--deadline", "60").exit_code == 0
     assert len(world.runs) == 1
@@ -187,7 +187,7 @@ def test_credentials_that_are_refused(sweep: Sweep, server: FakeServer) -> None:
     server.script["BatchScheduleBenchmarkTaskRuns"] = lambda _: problem(401, "Who are you?")
     result = sweep()
     assert result.exit_code == 3
-    assert "What is left is done by: fanbench sweep -o results" in result.stderr
+    assert "To resume: fanbench sweep -o results" in result.stderr
 
 
 def test_a_summary_that_cannot_be_written(sweep: Sweep, server: FakeServer) -> None:
@@ -220,7 +220,7 @@ def test_fresh(sweep: Sweep, server: FakeServer) -> None:
     assert not Path("results.1").exists()
     result = sweep("there", "-m", "a", "--fresh")
     assert result.exit_code == 0
-    assert "What was in results is in" in result.stderr
+    assert "Moved the contents of results to" in result.stderr
     assert Path("results.1/summary.json").exists()
     assert len(server.calls("BatchScheduleBenchmarkTaskRuns")) == 2
 

@@ -75,7 +75,7 @@ def test_nobody_to_ask(cli: Cli, server: FakeServer, files: list[Path]) -> None:
     """Is an error that names -y; unless there is nothing to do."""
     result = cli("sweep", "first.py", "-m", "a")
     assert result.exit_code == 2
-    assert "hint: Pass -y to say yes." in result.stderr
+    assert "hint: Use -y to answer yes." in result.stderr
     assert not Path("results").exists()
     assert changes(server) == 0
     assert cli("sweep", "first.py", "-m", "a", "-y").exit_code == 0
@@ -89,7 +89,7 @@ def test_nobody_to_ask(cli: Cli, server: FakeServer, files: list[Path]) -> None:
         (["first.py", "-m", "a", "--all-models"], 2, "-m and --all-models cannot be used together"),
         (["first.py"], 2, "No model is given"),
         ([], 2, "No task is given, and results has no sweep to continue."),
-        (["-m", "a", "-d", "o/d"], 2, "-d/--dataset is for tasks that are named"),
+        (["-m", "a", "-d", "o/d"], 2, "-d/--dataset can only be used with named tasks"),
         (["first.py", "-m", "aa"], 2, "aa"),
         (["first.py", "-m", "a", "-d", "odd"], 2, "'odd' is not a dataset"),
         (
@@ -180,7 +180,7 @@ def test_no_stages_with_a_budget(sweep: Sweep, server: FakeServer) -> None:
     """The second one would wait for what the third one brings."""
     result = sweep("first.py", "-m", "a", "--step", "--max-cost", "1")
     assert result.exit_code == 2
-    assert "--step does not go with --max-cost" in result.stderr
+    assert "--step cannot be used with --max-cost" in result.stderr
     assert changes(server) == 0
 
 

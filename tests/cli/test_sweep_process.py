@@ -89,7 +89,7 @@ def test_ctrl_c_once(started: Start, world: World, sweep: Sweep) -> None:
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "2 of 4 runs completed, 2 not scheduled" in out.decode()
-    assert "What is left is done by: fanbench sweep -o results" in err.decode()
+    assert "To resume: fanbench sweep -o results" in err.decode()
     assert len(world.runs) == 2
     assert sweep("-o", "results").exit_code == 0
     assert len(world.runs) == 4
@@ -99,12 +99,12 @@ def test_ctrl_c_when_all_is_scheduled(started: Start, world: World) -> None:
     """Nothing is left, and nothing is said to be; the exit code is that of Ctrl-C all the same."""
     process = started("--repeats", "1")
     process.send_signal(signal.SIGINT)
-    said(process, "Either way, what is left is done by")
+    said(process, "Either way, to resume: ")
     world.seconds = 0.0
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "2 of 2 runs completed" in out.decode()
-    assert "What is left" not in err.decode()
+    assert "To resume" not in err.decode()
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_stopped_now(
     process.send_signal(number)
     _, err = process.communicate(timeout=30)
     assert process.returncode == code
-    assert "Stopped. What is left is done by: fanbench sweep -o results" in err.decode()
+    assert "Stopped. To resume: fanbench sweep -o results" in err.decode()
     assert not list(Path("results").rglob("*.part"))
     world.seconds = 0.0
     assert sweep("-o", "results").exit_code == 0
@@ -235,7 +235,7 @@ def test_a_no(server: FakeServer, folder: Path, files: list[Path]) -> None:
 def test_ctrl_c_at_the_question(server: FakeServer, folder: Path, files: list[Path]) -> None:
     """Ends it at once."""
     with on_terminal(server, "first.py", "-m", "a") as terminal:
-        terminal.until(lambda screen: "Go on?" in screen)
+        terminal.until(lambda screen: "Continue?" in screen)
         wait_until_it_reads(terminal)
         terminal.type("\x03")
         assert terminal.end(10) == 130
@@ -258,7 +258,7 @@ def test_the_screen(server: FakeServer, world: World, files: list[Path]) -> None
         assert terminal.end() == 1
     left = terminal.screen.history
     assert "●" not in left
-    assert "scheduled" not in left.partition("Errored:")[0].partition("Go on?")[2]
+    assert "scheduled" not in left.partition("Errored:")[0].partition("Continue?")[2]
     assert "there c: errored: ValueError: no answer" in left
     assert "4 of 6 runs completed, 2 errored" in left
     assert terminal.screen.cursor_shown

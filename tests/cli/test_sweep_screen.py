@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from fanbench.cli.views.sweep_screen import Picture
+from fanbench.cli.views.sweep_display import Picture
 from fanbench.sweeps.attempts import PlannedRun
 from fanbench.sweeps.events import (
     BudgetRead,
@@ -47,7 +47,7 @@ def sweep(tasks: int, models: int, *events: SweepEvent, repeats: int = 1) -> Swe
 
 
 def lines(state: SweepState, columns: int = 80, rows: int = 24, *, seconds: int = 65) -> list[str]:
-    return Picture(state, (columns, rows), START + timedelta(seconds=seconds)).lines(colour=False)
+    return Picture(state, (columns, rows), START + timedelta(seconds=seconds)).lines(color=False)
 
 
 def planned_run(model: int, task: int = 0, repeat: int = 1) -> PlannedRun:
@@ -85,8 +85,8 @@ def test_a_row_of_cells_for_each_task() -> None:
 def test_cells_are_coloured_by_their_state() -> None:
     """Where colours are wanted."""
     picture = Picture(sweep(1, 8, *EACH), (120, 24), START)
-    assert "\x1b[32m✓" in picture.lines(colour=True)[0]
-    assert not any("\x1b[32m" in line for line in picture.lines(colour=False))
+    assert "\x1b[32m✓" in picture.lines(color=True)[0]
+    assert not any("\x1b[32m" in line for line in picture.lines(color=False))
 
 
 def test_tasks_that_are_not_ready() -> None:
@@ -166,7 +166,7 @@ def test_it_fits_on_every_screen(
 
 def test_before_it_begins() -> None:
     """There is nothing to see."""
-    assert Picture(SweepState(), (80, 24), START).lines(colour=True) == []
+    assert Picture(SweepState(), (80, 24), START).lines(color=True) == []
 
 
 @pytest.mark.parametrize(("tasks", "models"), [(20, 60), (1000, 100)])

@@ -9,9 +9,10 @@ import anyio
 import pytest
 
 from fanbench.cli.command import Settings
-from fanbench.cli.views.sweep_events import Narrator
+from fanbench.cli.output import split_table
+from fanbench.cli.views.sweep_display import Picture
+from fanbench.cli.views.sweep_events import EventPrinter
 from fanbench.cli.views.sweep_report import failure, show_report
-from fanbench.cli.views.sweep_screen import Picture
 from fanbench.cli.views.sweep_step import next_stage, question, stage_failure
 from fanbench.errors import RunFailed
 from fanbench.results import Table
@@ -144,11 +145,11 @@ def test_which_events_are_said(
     capsys: pytest.CaptureFixture[str], verbose: bool, terse: bool, stage: bool, told: list[int]
 ) -> None:
     """Log lines with -v; below a screen what went wrong; the end of a stage is not that of the sweep."""
-    narrator = Narrator(Settings(verbose=verbose), terse=terse, stage=stage)
+    printer = EventPrinter(Settings(verbose=verbose), terse=terse, stage=stage)
 
     async def tell() -> None:
         for event in EVENTS:
-            await narrator.tell(event, AT)
+            await printer.print(event, AT)
 
     anyio.run(tell)
     assert capsys.readouterr().err.splitlines() == [EVENTS[at].text for at in told]
@@ -209,10 +210,8 @@ def test_what_was_used_is_shown_where_it_is_known(capsys: pytest.CaptureFixture[
 )
 def test_tables_fit_the_terminal(width: int | None, columns: list[int]) -> None:
     """To the last column; at least one at a time, each with the names of the rows."""
-    from fanbench.cli.views.sweep_report import _fitting
-
     table = Table(("t", "aaa", "bbb", "cc"), (("xx", "1", "2", "3"),))
-    shown = list(_fitting(table, width))
+    shown = list(split_table(table, width))
     assert [len(one.header) - 1 for one in shown] == columns
     assert all(one.header[0] == "t" for one in shown)
 
@@ -221,7 +220,7 @@ def test_tables_fit_the_terminal(width: int | None, columns: list[int]) -> None:
 
 
 def lines(state: SweepState, columns: int = 80) -> list[str]:
-    return Picture(state, (columns, 24), AT).lines(colour=False)
+    return Picture(state, (columns, 24), AT).lines(color=False)
 
 
 def test_cells_are_there_to_the_last_column() -> None:

@@ -62,7 +62,7 @@ def test_unreadable_files_are_reported_and_skipped(tmp_path: Path) -> None:
     bad = write(tmp_path / "my-task/1/gemma-3/10/a.run.json", "{")
     result = results(tmp_path)
     assert result.exit_code == 0
-    assert result.stderr.startswith(f"skipped {bad}: damaged")
+    assert result.stderr.startswith(f"Skipped {bad}: damaged")
     assert "0.5" in result.stdout
 
 

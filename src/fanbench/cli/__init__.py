@@ -1,4 +1,4 @@
-"""The command line: one file a verb, loaded when it is called; renders what the verbs report."""
+"""The `fanbench` program: commands that are imported when they are called, and views that show their results."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ __all__ = ["main"]
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
-    """The program: ends the process with the exit code of `fanbench.cli.exits`."""
+    """Run the program, and end the process with one of the exit codes of `fanbench.cli.exits`."""
     from fanbench.cli.app import root
-    from fanbench.cli.exits import speak_utf8
+    from fanbench.cli.exits import use_utf8
 
-    speak_utf8()
+    use_utf8()
     root.main(args=args, prog_name="fanbench")
     raise SystemExit(0)

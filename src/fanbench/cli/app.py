@@ -1,100 +1,92 @@
-"""The tree of commands. The vendor's spellings are all here, so that an alias `kaggle=fanbench` serves."""
+"""The tree of commands. Every spelling of the Kaggle CLI works here, so that `alias kaggle=fanbench` is enough.
+
+To add a command, write `commands/NAME.py` (help and options) and `views/NAME.py` (how its result is shown), and
+add a line to a table below.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from fanbench._version import __version__
 from fanbench.cli.command import common_options
-from fanbench.cli.exits import explain, explain_click
-from fanbench.cli.lazy import Entry, LazyGroup, show_help_if_alone
+from fanbench.cli.exits import explain
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 __all__ = ["benchmarks", "root", "tasks"]
 
-_TASKS = {
-    "push": Entry("fanbench.cli.commands.push:push", "Upload task files; several at once."),
-    "run": Entry("fanbench.cli.commands.run:run", "Run tasks on models."),
-    "list": Entry("fanbench.cli.commands.list:list_", "List your tasks."),
-    "status": Entry("fanbench.cli.commands.status:status", "Show a task and its runs."),
-    "download": Entry("fanbench.cli.commands.download:download", "Download the outputs of all ended runs."),
-    "log": Entry(
-        "fanbench.cli.commands.log:log", "Show the logs of runs, live where they still run.", ("logs",)
-    ),
-    "publish": Entry("fanbench.cli.commands.publish:publish", "Make a task public."),
-    "models": Entry("fanbench.cli.commands.models:models", "List the models that tasks can run on."),
-    "delete": Entry("fanbench.cli.commands.delete:delete", "Delete a task, where the server can."),
-}
 
-_START = {
-    "init": Entry(
-        "fanbench.cli.commands.init:init",
-        "Set a folder up: Model Proxy credentials, an example, a reference.",
-    ),
-    "auth": Entry("fanbench.cli.commands.auth:auth", "Renew the Model Proxy credentials in the env file."),
-}
+class Entry(NamedTuple):
+    """Where a command is (`module:attribute`), its line in the list of commands, and its other names."""
 
-_OF_BENCHMARKS = {
-    "leaderboard": Entry("fanbench.cli.commands.leaderboard:leaderboard", "Show a benchmark's leaderboard."),
-    "quota": Entry("fanbench.cli.commands.quota:quota", "Show what is used of your quotas."),
-}
-
-tasks = LazyGroup(
-    "tasks",
-    table=_TASKS,
-    help="Push, run, watch and download benchmark tasks.",
-    epilog="\b\nExamples:\n  fanbench tasks push my-task -f task.py --wait\n"
-    "  fanbench tasks run my-task -m 'gemini-*' --wait\n  fanbench tasks download my-task",
-)
-
-benchmarks = LazyGroup(
-    "benchmarks",
-    table=_START
-    | {"tasks": Entry("fanbench.cli.app:tasks", "All that is done with tasks.", ("t",))}
-    | _OF_BENCHMARKS,
-    help="The vendor's spelling: `fanbench benchmarks …` is `fanbench …`.",
-    epilog="\b\nExamples:\n  fanbench benchmarks init -y\n  fanbench b t status my-task",
-)
-
-_ROOT = {
-    **_START,
-    "check": Entry("fanbench.cli.commands.check:check", "Say what a push of task files would refuse."),
-    "tasks": Entry("fanbench.cli.app:tasks", "Push, run, watch and download benchmark tasks.", ("t",)),
-    "sweep": Entry(
-        "fanbench.cli.commands.sweep:sweep", "Run every task on every model: the whole chain, resumable."
-    ),
-    "results": Entry("fanbench.cli.commands.results:results", "Make a table of downloaded run files."),
-    **_OF_BENCHMARKS,
-    "serve": Entry("fanbench.cli.commands.serve:serve", "Run the local server in the foreground."),
-    "stop": Entry("fanbench.cli.commands.serve:stop", "Stop the local server."),
-    "models": Entry(
-        "fanbench.cli.commands.local_models:models", "Add, list and remove the local server's models."
-    ),
-    "doctor": Entry(
-        "fanbench.cli.commands.doctor:doctor", "Say what is missing on this machine, and how to mend it."
-    ),
-    "completion": Entry("fanbench.cli.commands.completion:completion", "Print a shell's completion script."),
-    "benchmarks": Entry("fanbench.cli.app:benchmarks", "The vendor's spelling of all of this.", ("b",)),
-}
+    target: str
+    help: str
+    aliases: tuple[str, ...] = ()
 
 
-def _guarded(run: Callable[[], Any]) -> Any:
-    """The exit code of a command line that cannot be read, else what `run` returns."""
-    try:
-        return run()
-    except click.ClickException as error:
-        return explain_click(error)
-    except click.Abort as error:
-        return explain(error)
+class LazyGroup(click.Group):
+    """A group that imports a command when it is called: `fanbench --help` imports none of them."""
+
+    def __init__(self, *args: Any, table: Mapping[str, Entry], **kwargs: Any) -> None:
+        kwargs.setdefault("callback", click.pass_context(_show_help_if_alone))
+        kwargs["invoke_without_command"] = True
+        super().__init__(*args, **kwargs)
+        self.table = table
+        self._aliases = {alias: name for name, entry in table.items() for alias in entry.aliases}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.table)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = self.table.get(self._aliases.get(cmd_name, cmd_name))
+        if entry is None:
+            return None
+        module, _, attribute = entry.target.partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [(", ".join([name, *entry.aliases]), entry.help) for name, entry in self.table.items()]
+            )
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        names = [(name, entry.help) for name, entry in self.table.items() if name.startswith(incomplete)]
+        # Not `super()`: click's groups import every command to complete a word.
+        options = click.Command.shell_complete(self, ctx, incomplete)
+        return [*(CompletionItem(name, help=text) for name, text in names), *options]
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        known = [*self.table, *self._aliases]
+        if args and not args[0].startswith("-") and args[0] not in known:
+            from difflib import get_close_matches
+
+            similar = get_close_matches(args[0], known, n=1)
+            suggestion = f" Did you mean '{similar[0]}'?" if similar else ""
+            ctx.fail(f"No such command '{args[0]}'.{suggestion}")
+        return super().resolve_command(ctx, args)
+
+
+def _show_help_if_alone(ctx: click.Context) -> None:
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 class Root(LazyGroup):
-    """Whatever happens below ends in `fanbench.cli.exits`."""
+    """The program itself: every error below it becomes an exit code in `fanbench.cli.exits`."""
 
     def main(
         self,
@@ -104,16 +96,18 @@ class Root(LazyGroup):
         standalone_mode: bool = True,
         **extra: Any,
     ) -> Any:
-        if standalone_mode and os.environ.get("NO_COLOR"):
-            extra["color"] = False
-        run = partial(super().main, args, prog_name, complete_var, standalone_mode=False, **extra)
         if not standalone_mode:
-            return run()
-        code = _guarded(run)
+            return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+        if os.environ.get("NO_COLOR"):
+            extra["color"] = False
+        try:
+            code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+        except (click.ClickException, click.Abort) as error:
+            code = explain(error)
         raise SystemExit(code if isinstance(code, int) else 0)
 
     def invoke(self, ctx: click.Context) -> Any:
-        # In here because click itself answers a broken pipe otherwise, and an interrupt with "Aborted!".
+        # Errors are caught here because click's `main` has its own answers to a broken pipe and an interrupt.
         try:
             result: Any = super().invoke(ctx)
             sys.stdout.flush()
@@ -126,22 +120,78 @@ class Root(LazyGroup):
         return result
 
 
+# --- The commands -----------------------------------------------------------------------------------------------
+
+_COMMANDS = "fanbench.cli.commands"
+
+_TASKS = Entry("fanbench.cli.app:tasks", "Push, run, watch and download benchmark tasks.", ("t",))
+_SETUP = {
+    "init": Entry(f"{_COMMANDS}.init:init", "Set up a folder: credentials, an example task, a reference."),
+    "auth": Entry(f"{_COMMANDS}.auth:auth", "Renew the Model Proxy credentials in the env file."),
+}
+_ACCOUNT = {
+    "leaderboard": Entry(f"{_COMMANDS}.leaderboard:leaderboard", "Show the leaderboard of a benchmark."),
+    "quota": Entry(f"{_COMMANDS}.quota:quota", "Show how much of your quotas is used."),
+}
+
+tasks = LazyGroup(
+    "tasks",
+    table={
+        "push": Entry(f"{_COMMANDS}.push:push", "Upload task files as new versions of their tasks."),
+        "run": Entry(f"{_COMMANDS}.run:run", "Run tasks on models."),
+        "list": Entry(f"{_COMMANDS}.list:list_", "List your tasks."),
+        "status": Entry(f"{_COMMANDS}.status:status", "Show tasks and their runs."),
+        "download": Entry(f"{_COMMANDS}.download:download", "Download the outputs of finished runs."),
+        "log": Entry(f"{_COMMANDS}.log:log", "Show the logs of runs, live while they run.", ("logs",)),
+        "publish": Entry(f"{_COMMANDS}.publish:publish", "Make tasks public."),
+        "models": Entry(f"{_COMMANDS}.models:models", "List the models that tasks can run on."),
+        "delete": Entry(f"{_COMMANDS}.delete:delete", "Delete tasks (local server only for now)."),
+    },
+    help="Push, run, watch and download benchmark tasks.",
+    epilog="\b\nExamples:\n  fanbench tasks push my-task -f task.py --wait\n"
+    "  fanbench tasks run my-task -m 'gemini-*' --wait\n  fanbench tasks download my-task",
+)
+
+benchmarks = LazyGroup(
+    "benchmarks",
+    table={**_SETUP, "tasks": _TASKS, **_ACCOUNT},
+    help="The Kaggle CLI's spelling: `fanbench benchmarks COMMAND` is `fanbench COMMAND`.",
+    epilog="\b\nExamples:\n  fanbench benchmarks init -y\n  fanbench b t status my-task",
+)
+
+
 @click.group(
     cls=Root,
-    table=_ROOT,
+    table={
+        **_SETUP,
+        "check": Entry(f"{_COMMANDS}.check:check", "Find errors in task files before pushing them."),
+        "tasks": _TASKS,
+        "sweep": Entry(f"{_COMMANDS}.sweep:sweep", "Run every task on every model; resumable."),
+        "results": Entry(f"{_COMMANDS}.results:results", "Tabulate downloaded results."),
+        **_ACCOUNT,
+        "serve": Entry(f"{_COMMANDS}.serve:serve", "Run the local server in the foreground."),
+        "stop": Entry(f"{_COMMANDS}.serve:stop", "Stop the local server."),
+        "models": Entry(f"{_COMMANDS}.local_models:models", "Manage the models of the local server."),
+        "doctor": Entry(f"{_COMMANDS}.doctor:doctor", "Check this machine's setup, and suggest fixes."),
+        "completion": Entry(f"{_COMMANDS}.completion:completion", "Print a shell completion script."),
+        "benchmarks": Entry(
+            "fanbench.cli.app:benchmarks", "The Kaggle CLI's spelling of these commands.", ("b",)
+        ),
+    },
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="\b\nExamples, to begin with:\n  fanbench init -y\n"
+    epilog="\b\nExamples:\n  fanbench init -y\n"
     "  fanbench tasks push what-is-kaggle -f example_task.py --wait\n"
-    "  fanbench tasks run what-is-kaggle\nWith --local all of it happens on this machine.",
+    "  fanbench tasks run what-is-kaggle\n"
+    "Add --local to any of these to use a server on this machine instead of Kaggle.",
 )
-@click.version_option(__version__, "--version", prog_name="fanbench")
+@click.version_option(__version__, "--version", prog_name="fanbench", help="Show the version and exit.")
 @click.pass_context
 def root(ctx: click.Context, /, **common: Any) -> None:
-    """Kaggle Benchmarks for many runs: the commands of `kaggle benchmarks`, all of them concurrent."""
+    """Run Kaggle Benchmarks at scale: push tasks, run them on many models at once, and collect the results."""
     ctx.obj = common
     if common.get("no_color"):
         ctx.color = False
-    show_help_if_alone(ctx)
+    _show_help_if_alone(ctx)
 
 
 root.params.extend(common_options(hidden=True))

@@ -1,7 +1,7 @@
-"""The one place where errors become words on stderr and an exit code.
+"""The one place where an error becomes text on stderr and an exit code.
 
-0 done; 1 failed, or some runs errored; 2 usage; 3 no or bad credentials; 4 not found; 5 timed out;
-6 the budget of a sweep is used up; 130 interrupted; 141 nobody reads stdout; 143 ended by SIGTERM.
+0 success; 1 failure, or some runs errored; 2 wrong usage; 3 missing or rejected credentials; 4 not found;
+5 timed out; 6 a sweep's budget is used up; 130 interrupted; 141 stdout was closed; 143 ended by SIGTERM.
 """
 
 from __future__ import annotations
@@ -18,48 +18,47 @@ import click
 from fanbench.cli.redact import hidden
 from fanbench.errors import FanbenchError
 
-__all__ = [
-    "INTERRUPTED",
-    "TERMINATED",
-    "end_line",
-    "explain",
-    "explain_click",
-    "leaves",
-    "say_error",
-    "speak_utf8",
-]
+__all__ = ["INTERRUPTED", "TERMINATED", "end_line", "explain", "leaves", "print_error", "use_utf8"]
 
-# What a shell shows for a program that SIGINT, SIGTERM or a closed pipe has ended.
+# What a shell shows for a program that was ended by SIGINT, SIGTERM or a closed pipe.
 INTERRUPTED = 130
 TERMINATED = 143
 _BROKEN_PIPE = 141
 
 
 def explain(error: BaseException, env: Mapping[str, str] = os.environ) -> int:
-    """Says on stderr what went wrong; the exit code."""
+    """Print to stderr what went wrong, and return the exit code."""
+    if isinstance(error, click.ClickException):
+        _print(f"{click.style('error:', fg='red', bold=True)} {error.format_message()}")
+        context = getattr(error, "ctx", None)
+        if context is not None:
+            _print(f"{click.style('hint:', bold=True)} Run `{context.command_path} --help` for usage.")
+        return error.exit_code
     causes = list(leaves(error))
     if any(isinstance(cause, click.Abort) for cause in causes):
-        return INTERRUPTED  # at a question, whose line click has ended
+        return INTERRUPTED  # at a prompt, whose line click has ended
     if any(isinstance(cause, KeyboardInterrupt) for cause in causes):
         end_line()
         for cause in causes:
-            _say_notes(cause)
+            _print_notes(cause)
         return INTERRUPTED
     if any(isinstance(cause, BrokenPipeError) for cause in causes):
         _close_stdout()
         return _BROKEN_PIPE
-    known = [cause for cause in causes if isinstance(cause, FanbenchError)]
-    if not known:
-        return _explain_defect(error, causes[0], env)
-    for text in dict.fromkeys(str(cause) for cause in known):
-        say_error(next(cause for cause in known if str(cause) == text))
-    if others := [cause for cause in causes if not isinstance(cause, FanbenchError)]:
-        _explain_defect(error, others[0], env)
-    return known[0].exit_code
+    expected = [cause for cause in causes if isinstance(cause, FanbenchError)]
+    unexpected = [cause for cause in causes if not isinstance(cause, FanbenchError)]
+    printed = set[str]()
+    for cause in expected:
+        if str(cause) not in printed:
+            printed.add(str(cause))
+            print_error(cause)
+    if unexpected:
+        _print_unexpected(error, unexpected[0], env)
+    return expected[0].exit_code if expected else 1
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
-    """The single errors in a group of groups; one that is no group, itself."""
+    """The errors inside nested exception groups, or `error` itself."""
     if isinstance(error, BaseExceptionGroup):
         for part in error.exceptions:
             yield from leaves(part)
@@ -67,65 +66,55 @@ def leaves(error: BaseException) -> Iterator[BaseException]:
         yield error
 
 
-def say_error(error: FanbenchError) -> None:
-    """Also for errors that do not end the command: their hints are for the command's server, too."""
+def print_error(error: FanbenchError) -> None:
+    """Print an error with its notes and its hint; also used for errors that do not end the command."""
     context = click.get_current_context(silent=True)
-    if error.hint and context is not None and hasattr(context.obj, "here"):
-        error.hint = context.obj.here(error.hint)
-    _say(f"{click.style('error:', fg='red', bold=True)} {error}")
-    _say_notes(error)
+    if error.hint and context is not None and hasattr(context.obj, "on_this_server"):
+        error.hint = context.obj.on_this_server(error.hint)
+    _print(f"{click.style('error:', fg='red', bold=True)} {error}")
+    _print_notes(error)
     if error.hint:
-        _say(f"{click.style('hint:', bold=True)} {error.hint}")
+        _print(f"{click.style('hint:', bold=True)} {error.hint}")
 
 
 def end_line() -> None:
-    """On a terminal, which has shown a Ctrl-C wherever its cursor was: what comes next has a line of its own."""
+    """Start a new line on a terminal, which shows ^C wherever its cursor is."""
     terminal = next((stream for stream in (sys.stderr, sys.stdout) if stream.isatty()), None)
     if terminal is not None:
         click.echo(file=terminal)
 
 
-def explain_click(error: click.ClickException) -> int:
-    """A command line that cannot be read."""
-    _say(f"{click.style('error:', fg='red', bold=True)} {error.format_message()}")
-    context = getattr(error, "ctx", None)
-    if context is not None:
-        _say(f"{click.style('hint:', bold=True)} {context.command_path} --help")
-    return error.exit_code
-
-
-def _explain_defect(error: BaseException, cause: BaseException, env: Mapping[str, str]) -> int:
+def _print_unexpected(error: BaseException, cause: BaseException, env: Mapping[str, str]) -> None:
+    label = click.style("error:", fg="red", bold=True)
     if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
         _close_stdout()
-        _say(f"{click.style('error:', fg='red', bold=True)} cannot write the output: {cause.strerror}")
-        return 1
-    if env.get("FANBENCH_DEBUG"):
+        _print(f"{label} Cannot write the output: {cause.strerror}.")
+    elif env.get("FANBENCH_DEBUG"):
         import traceback
 
-        _say("".join(traceback.format_exception(error)).rstrip())
+        _print("".join(traceback.format_exception(error)).rstrip())
     else:
-        _say(f"{click.style('error:', fg='red', bold=True)} unexpected {type(cause).__name__}: {cause}")
-        _say("This is a defect of fanbench; run with FANBENCH_DEBUG=1 for the traceback.")
-    return 1
+        _print(f"{label} Unexpected {type(cause).__name__}: {cause}")
+        _print("This is a bug in fanbench. Set FANBENCH_DEBUG=1 to see the traceback.")
 
 
-def _say_notes(error: BaseException) -> None:
+def _print_notes(error: BaseException) -> None:
     for note in getattr(error, "__notes__", []):
-        _say(note)
+        _print(note)
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     click.echo(hidden(text), err=True, color=False if os.environ.get("NO_COLOR") else None)
 
 
 def _close_stdout() -> None:
-    """Python flushes stdout when it ends, and would complain then."""
+    """Keep Python from complaining when it flushes stdout at exit."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def speak_utf8() -> None:
-    """The output has characters that not every locale knows; they must not end the program."""
+def use_utf8() -> None:
+    """Print UTF-8 whatever the locale: a character that it lacks must not end the program."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="replace")

@@ -1,4 +1,4 @@
-"""`-v` and `--log-file`: what the client does, as lines on stderr and as JSON lines in a file."""
+"""`-v` and `--log-file`: debug messages as lines on stderr, and as JSON lines in a file."""
 
 from __future__ import annotations
 
@@ -18,107 +18,73 @@ from fanbench._version import __version__
 from fanbench.cli.redact import hidden
 from fanbench.errors import UsageError
 
-__all__ = ["journal"]
+__all__ = ["logging_to"]
 
 Sink = Callable[[Mapping[str, Any]], None]
 
 
 @contextmanager
-def journal(command: str, file: Path | None, *, on_stderr: bool) -> Iterator[None]:
-    """Everything that is logged in the block goes to `file` and to stderr, then a line on how it ended.
+def logging_to(file: Path | None, command: str, *, on_stderr: bool) -> Iterator[None]:
+    """Send what is logged in the block to `file` and to stderr, with a first and a last message of `command`.
 
     Raises:
-        UsageError: the file cannot be written to.
+        UsageError: The file cannot be written.
     """
-    with ExitStack() as open_:
-        sinks = [_to_stderr()] if on_stderr else []
+    with ExitStack() as stack:
+        sinks = [_stderr_sink()] if on_stderr else []
         if file is not None:
-            sinks.append(_to_file(open_.enter_context(_append(file))))
-        structlog.configure(processors=_processors(sinks))
-        open_.callback(structlog.reset_defaults)
-        with _ending(command):
+            try:
+                # Unbuffered: someone may be following it, the process may be killed, or the disk may be full.
+                stream = stack.enter_context(file.open("ab", buffering=0))
+            except OSError as error:
+                raise UsageError(
+                    f"Cannot write the log file {file}: {error.strerror}.",
+                    hint="Name another one with --log-file.",
+                ) from None
+            sinks.append(_file_sink(stream))
+
+        def send(logger: object, method: str, event: structlog.typing.EventDict) -> str:
+            # Texts may contain secrets; numbers and booleans cannot.
+            safe = {
+                key: value if isinstance(value, bool | int | float | None) else hidden(str(value))
+                for key, value in event.items()
+            }
+            for sink in sinks:
+                sink(safe)
+            raise structlog.DropEvent
+
+        add_time = structlog.processors.TimeStamper(fmt="iso", utc=True)
+        structlog.configure(processors=[structlog.processors.add_log_level, add_time, send])
+        stack.callback(structlog.reset_defaults)
+        log, started = structlog.get_logger("fanbench.cli"), time.monotonic()
+        log.debug("begin", command=command, version=__version__)
+        about: dict[str, str] = {}
+        try:
             yield
+        except BaseException as error:
+            about = {"error": type(error).__name__, "message": str(error)}
+            raise
+        finally:
+            log.debug("end", command=command, seconds=round(time.monotonic() - started, 3), **about)
 
 
-@contextmanager
-def _ending(command: str) -> Iterator[None]:
-    log, started = structlog.get_logger("fanbench.cli"), time.monotonic()
-    log.debug("begin", command=command, version=__version__)
-    error: BaseException | None = None
-    try:
-        yield
-    except BaseException as caught:
-        error = caught
-        raise
-    finally:
-        seconds = round(time.monotonic() - started, 3)
-        log.debug("end", command=command, seconds=seconds, **_about(error))
-
-
-def _about(error: BaseException | None) -> dict[str, str]:
-    return {} if error is None else {"error": type(error).__name__, "message": str(error)}
-
-
-@contextmanager
-def _append(file: Path) -> Iterator[FileIO]:
-    try:
-        # Unbuffered: somebody may be following it, the process be killed, or the disk be full.
-        stream = file.open("ab", buffering=0)
-    except OSError as error:
-        raise UsageError(
-            f"Cannot write the log file {file}: {error.strerror}.", hint="Name another with --log-file."
-        ) from None
-    with stream:
-        yield stream
-
-
-def _processors(sinks: list[Sink]) -> list[structlog.typing.Processor]:
-    return [
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _hide,
-        _Pour(sinks),
-    ]
-
-
-def _hide(logger: object, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    return {key: _plain(value) for key, value in event.items()}
-
-
-def _plain(value: object) -> object:
-    """Text for everything that is no number; nothing else could hold a secret."""
-    return value if isinstance(value, bool | int | float | None) else hidden(str(value))
-
-
-class _Pour:
-    """The end of the chain: each event goes into all sinks, and no further."""
-
-    def __init__(self, sinks: list[Sink]) -> None:
-        self._sinks = sinks
-
-    def __call__(self, logger: object, method: str, event: structlog.typing.EventDict) -> str:
-        for sink in self._sinks:
-            sink(event)
-        raise structlog.DropEvent
-
-
-def _to_file(stream: FileIO) -> Sink:
-    full = False
+def _file_sink(stream: FileIO) -> Sink:
+    failed = False
 
     def write(event: Mapping[str, Any]) -> None:
-        nonlocal full
+        nonlocal failed
         line = json.dumps(event, ensure_ascii=False) + "\n"
         try:
-            if not full:
+            if not failed:
                 stream.write(line.encode("utf-8", "backslashreplace"))
         except OSError as error:
-            full = True  # no reason to give up what the command is doing
-            click.echo(f"The log file is not written any more: {error.strerror}.", err=True)
+            failed = True  # the command itself can continue
+            click.echo(f"Stopped writing the log file: {error.strerror}.", err=True)
 
     return write
 
 
-def _to_stderr() -> Sink:
+def _stderr_sink() -> Sink:
     render = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
 
     def write(event: Mapping[str, Any]) -> None:

@@ -1,107 +1,192 @@
-"""How things look: tables as the vendor prints them, JSON, CSV; data to stdout, all else to stderr."""
+"""How results are printed: data to stdout, everything else to stderr.
+
+To add an output format, write a function that prints records, and add a line to FORMATS.
+"""
 
 from __future__ import annotations
 
 import json
+import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from fanbench._util.text import as_utc
+from fanbench._util.text import as_utc, draw_table
 from fanbench.cli.redact import hidden
 
-__all__ = ["Output", "bold", "format_size", "format_time", "iso_time", "red", "table", "yellow"]
+if TYPE_CHECKING:
+    from fanbench.results import Table
+
+__all__ = [
+    "FORMATS",
+    "Format",
+    "Output",
+    "bold",
+    "format_size",
+    "format_time",
+    "iso_time",
+    "red",
+    "split_table",
+]
+
+Record = Mapping[str, Any]
+
+# --- Formats --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """An output format.
+
+    `write` prints records given the names of their fields, and whether one thing was asked for rather than a list;
+    None is the format for people, in which each command prints tables and sentences. `nested`: records contain
+    lists of records, rather than being flattened to the innermost. `tabular`: a table is printed as it is.
+    `streams`: events are printed as they happen.
+    """
+
+    write: Callable[[Sequence[Record], Sequence[str], bool], None] | None
+    nested: bool = False
+    tabular: bool = False
+    streams: bool = False
+
+
+def _write_json(records: Sequence[Record], fields: Sequence[str], single: bool) -> None:
+    if single:
+        records = records[:1]
+    for document in records if single else [list(records)]:
+        click.echo(json.dumps(document, ensure_ascii=False, indent=2))
+
+
+def _write_jsonl(records: Sequence[Record], fields: Sequence[str], single: bool) -> None:
+    for record in records:
+        click.echo(json.dumps(record, ensure_ascii=False))
+
+
+def _write_csv(records: Sequence[Record], fields: Sequence[str], single: bool) -> None:
+    import csv
+
+    names = list(fields) or list(records[0] if records else [])
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(names)
+    for record in records:
+        cells = [record.get(name) for name in names]
+        # Lists and objects as JSON, so that a CSV contains what the other formats contain.
+        writer.writerow(
+            [
+                json.dumps(cell, ensure_ascii=False) if isinstance(cell, list | dict | bool) else cell
+                for cell in cells
+            ]
+        )
+
+
+FORMATS: Mapping[str, Format] = {
+    "table": Format(None),
+    "json": Format(_write_json, nested=True),
+    "jsonl": Format(_write_jsonl, streams=True),
+    "csv": Format(_write_csv, tabular=True),
+}
 
 
 class Output:
-    """One command's output in the `format` that the user asked for."""
+    """The output of one command, in the format that the user asked for."""
 
-    def __init__(self, format: str = "table", *, quiet: bool = False) -> None:  # noqa: A002 - the flag's name
-        self.format = format
+    def __init__(self, format: str = "table", *, quiet: bool = False, no_color: bool = False) -> None:  # noqa: A002
+        self.format = FORMATS[format]
         self.quiet = quiet
+        self._no_color = no_color
 
     @property
-    def plain(self) -> bool:
-        """For people: tables and sentences, rather than for programs."""
-        return self.format == "table"
+    def for_people(self) -> bool:
+        """Whether tables and sentences are printed, rather than records."""
+        return self.format.write is None
+
+    def records(self, records: Sequence[Record], fields: Sequence[str] = (), *, single: bool = False) -> None:
+        """Print records to stdout; nothing where people read. `fields` are the columns of a CSV.
+
+        With `single`, one thing was asked for, and JSON is an object rather than a list.
+        """
+        if self.format.write is not None:
+            # Servers may repeat our credentials in an error; everything else is data, and stays as it is.
+            safe = [
+                {**record, "error": hidden(error)}
+                if isinstance(error := record.get("error"), str)
+                else record
+                for record in records
+            ]
+            self.format.write(safe, fields, single)
 
     def text(self, text: str = "", *, end: bool = True) -> None:
-        """Data for people, to stdout; nothing where programs read it."""
-        if self.plain:
+        """Print a line of data for people to stdout; nothing where programs read."""
+        if self.for_people:
             click.echo(text, nl=end)
 
+    def table(self, header: Sequence[str], rows: Sequence[Sequence[str]], widths: Sequence[int] = ()) -> None:
+        """Print a table for people to stdout."""
+        for line in draw_table(header, rows, widths):
+            self.text(line)
+
+    def tables(self, tables: Sequence[Table], *, split: bool = False) -> None:
+        """Print tables of results for people: with lines and colors on a terminal.
+
+        `split` prints one that is wider than the terminal as several.
+        """
+        if not sys.stdout.isatty():
+            self.text("\n\n".join(table.plain() for table in tables))
+            return
+        if split:
+            width = shutil.get_terminal_size().columns
+            tables = [part for table in tables for part in split_table(table, width)]
+        from rich.console import Console
+        from rich.table import Table as RichTable
+        from rich.text import Text
+
+        console = Console(no_color=self._no_color or None, highlight=False)
+        for table in tables:
+            shown = RichTable(*table.header)
+            for label, *cells in table.rows:
+                shown.add_row(Text(label), *(Text(cell, style=_cell_style(cell)) for cell in cells))
+            console.print(shown)
+
     def note(self, text: str = "") -> None:
-        """What is good to know, to stderr."""
+        """Print a message to stderr, unless the user asked for quiet."""
         if not self.quiet:
             click.echo(hidden(text), err=True)
 
     def warn(self, text: str, *details: str) -> None:
+        """Print a warning to stderr, even if the user asked for quiet."""
         click.echo(click.style(f"⚠ Warning: {hidden(text)}", fg="yellow", bold=True), err=True)
         for detail in details:
             click.echo(click.style(f"  {detail}", fg="yellow"), err=True)
 
-    def record(self, record: Mapping[str, Any]) -> None:
-        """One thing for programs."""
-        if self.format == "json":
-            click.echo(json.dumps(_safe(record), ensure_ascii=False, indent=2))
-        else:
-            self.rows([record])
 
-    def one_or_rows(self, records: Sequence[Mapping[str, Any]], fields: Sequence[str], *, one: bool) -> None:
-        """For programs, what was asked of `one` thing (then an object in JSON), or of several (a list)."""
-        if not one or self.format != "json":
-            self.rows(records, fields)
-        elif records:
-            self.record(records[0])
-
-    def rows(self, rows: Sequence[Mapping[str, Any]], fields: Sequence[str] = ()) -> None:
-        """A list for programs. `fields` name the columns of a CSV, also of an empty one."""
-        match self.format:
-            case "json":
-                click.echo(json.dumps([_safe(row) for row in rows], ensure_ascii=False, indent=2))
-            case "jsonl":
-                for row in rows:
-                    click.echo(json.dumps(_safe(row), ensure_ascii=False))
-            case "csv":
-                _csv([_safe(row) for row in rows], fields)
-            case _:
-                pass
+# --- What is in a cell ------------------------------------------------------------------------------------------
 
 
-def _safe(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A server may say our credentials back in an error; all else is data, and stays as it is."""
-    error = record.get("error")
-    return {**record, "error": hidden(error)} if isinstance(error, str) else dict(record)
+def split_table(table: Table, width: int | None) -> Iterator[Table]:
+    """Yield `table` as tables that are at most `width` columns wide on a terminal, each with the first column."""
+    from fanbench.results import Table
+
+    # Each column has a line and two spaces around it.
+    widths = [max(map(len, column)) + 3 for column in zip(table.header, *table.rows, strict=True)]
+    left = list(range(1, len(widths)))
+    while left:
+        shown = [0, left.pop(0)]
+        while left and (width is None or 1 + sum(widths[at] for at in (*shown, left[0])) <= width):
+            shown.append(left.pop(0))
+        yield Table(
+            tuple(table.header[at] for at in shown),
+            tuple(tuple(row[at] for at in shown) for row in table.rows),
+        )
 
 
-def _csv(rows: Sequence[Mapping[str, Any]], fields: Sequence[str]) -> None:
-    import csv
-
-    names = list(fields) or list(rows[0] if rows else [])
-    writer = csv.DictWriter(sys.stdout, names, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({name: _cell(row.get(name)) for name in names})
-
-
-def _cell(value: object) -> object:
-    """Lists and objects as JSON, so that a CSV holds what the other formats hold."""
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict | bool) else value
-
-
-def table(headers: Sequence[str], rows: Sequence[Sequence[str]], least: Sequence[int]) -> list[str]:
-    """Aligned lines under a ruled header; no column is narrower than its `least` width."""
-    columns = list(zip(headers, *rows, strict=True))
-    widths = [max(low, *map(len, column)) for low, column in zip(least, columns, strict=True)]
-    ruled = ["─" * width for width in widths]
-    return [_line(cells, widths) for cells in (headers, ruled, *rows)]
-
-
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    return " ".join(f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True)).rstrip()
+def _cell_style(cell: str) -> str:
+    if cell.startswith("✓"):
+        return "green"
+    return "red" if cell.startswith(("✗", "errored")) else ""
 
 
 def bold(text: str) -> str:
@@ -112,24 +197,20 @@ def red(text: str, *, strong: bool = False) -> str:
     return click.style(text, fg="red", bold=strong or None)
 
 
-def yellow(text: str) -> str:
-    return click.style(text, fg="yellow")
-
-
 def format_time(time: datetime | None) -> str:
-    """To the second; empty where there is none."""
+    """To the second; empty for None."""
     return time.strftime("%Y-%m-%d %H:%M:%S") if time else ""
 
 
 def iso_time(time: datetime | None) -> str | None:
-    """For programs: ISO 8601, UTC."""
+    """ISO 8601 in UTC, with milliseconds; a time without a zone is in UTC."""
     if time is None:
         return None
     return as_utc(time).astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def format_size(size: int | None) -> str:
-    """`512B`, `1.06KB`, `2.34MB`; empty where there is none."""
+    """`512B`, `1.06KB`, `2.34MB`; empty for None."""
     if size is None:
         return ""
     if size < 1024:

@@ -1,6 +1,8 @@
-"""Progress on a terminal: a row for each thing that goes on, as long as that lasts.
+"""The progress display: lines at the bottom of a terminal, below what is printed meanwhile.
 
-Elsewhere, and with `-q`, none of it is there; then `Display.shown` is false and the views print lines.
+`Display` redraws its lines until its block ends. `Progress` is the display of most commands, one row per thing in
+progress; `sweep` and `tasks status --watch` draw their own lines. Where stderr is not a terminal, and with `-q`,
+a display is not `shown`, and views print lines instead.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Literal, Self, TextIO, TypeVar
 
 from click.globals import resolve_color_default
 
@@ -21,35 +23,96 @@ from fanbench.cli.output import Output
 from fanbench.cli.screen import Screen, can_redraw
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
-    from rich.table import Table
+    from rich.console import RenderableType
     from rich.text import Text
 
-__all__ = ["Display", "Picture", "Row", "Timed", "clock", "spinner"]
+__all__ = [
+    "Display",
+    "End",
+    "Picture",
+    "Progress",
+    "Row",
+    "TimedRow",
+    "clock",
+    "printable",
+    "render",
+    "spinner",
+]
 
 T = TypeVar("T")
-#: How something went; nothing while it goes on.
+#: How something ended; empty while it is in progress.
 End = Literal["", "good", "bad"]
 
-# What is over sooner needs no progress. All in seconds.
+# Work that ends sooner needs no progress. In seconds.
 _DELAY = 0.5
 _TICK = 0.1
-# So many times longer than it takes to draw it does not draw.
-_LEISURE = 10
-_SPIN = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
-_MARKS = {"good": "✓", "bad": "✗"}
-_STYLES = {"": "cyan", "good": "green", "bad": "red"}
-# Columns of a screen that has room for times, and for bars.
-_ROOM_FOR_TIMES = 30
-_ROOM_FOR_BARS = 60
-_BAR = 20
+# A redraw is followed by a pause that is this many times longer, so that drawing does not slow the work down.
+_PAUSE_FACTOR = 20
+
+
+class Display:
+    """Lines that a thread draws on a terminal until the block ends, also while the event loop is busy.
+
+    The screen is clean afterwards, unless the block was interrupted and `keep_on_interrupt` is set: then it shows
+    how far the work was.
+    """
+
+    keep_on_interrupt = False
+
+    def __init__(self, *, shown: bool, stream: TextIO | None = None) -> None:
+        terminal = stream or sys.stderr
+        self.shown = shown and can_redraw(terminal)
+        self.color = resolve_color_default() is not False
+        self._screen = Screen(terminal)
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._draw_until_over, name="progress", daemon=True)
+
+    def lines(self, size: tuple[int, int]) -> list[str]:
+        """The lines to draw on a screen of `size` (columns, rows). Called in the display's own thread.
+
+        Each must be narrower than the screen, and at least one row must stay free for what is printed.
+        """
+        raise NotImplementedError
+
+    async def around(self, work: Awaitable[T]) -> T:
+        """Return the result of `work`, and display the progress until then."""
+        with self:
+            return await work
+
+    def __enter__(self) -> Self:
+        if self.shown:
+            self._screen.open()
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.shown:
+            self._over.set()
+            self._thread.join()
+            # An interrupt cancels the coroutine, so the error may also be the event loop's.
+            interrupted = kind is not None and not issubclass(kind, Exception)
+            self._screen.close(keep=interrupted and self.keep_on_interrupt)
+
+    def _draw_until_over(self) -> None:
+        # The work goes on when its terminal is gone.
+        with suppress(OSError, ValueError):
+            pause = _DELAY
+            while not self._over.wait(pause):
+                started = time.thread_time()
+                self._screen.draw(self.lines(self._screen.size))
+                pause = max(_TICK, _PAUSE_FACTOR * (time.thread_time() - started))
+
+
+# --- Rows -----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """How far one thing is. `group` is what it is counted in where there are more rows than lines.
+    """The progress of one thing. Where there are more rows than lines, they are counted by `group`.
 
-    `share` (0 to 1) draws a bar. A `hidden` row is counted, and has no line of its own.
+    `share` (0 to 1) is drawn as a bar. A `hidden` row is counted, but has no line of its own.
     """
 
     name: str
@@ -62,191 +125,144 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Timed:
-    """A row, and since when it is shown, in seconds of the monotonic clock; `ended` where it has."""
+class TimedRow:
+    """A row, when it was first shown, and when it ended, in seconds of the monotonic clock."""
 
     row: Row
     begun: float
     ended: float | None = None
 
-    def seconds(self, now: float) -> float:
-        return (now if self.ended is None else self.ended) - self.begun
 
-    def changed(self, row: Row, now: float) -> Timed:
-        ended = (self.ended or now) if row.end else None
-        return Timed(row, now if self.row.hidden and not row.hidden else self.begun, ended)
+class Progress(Display):
+    """Rows in the order in which they were added, and a line that counts them."""
 
-
-class Display:
-    """Rows in the order in which they were first shown, below what is printed meanwhile.
-
-    A context manager. It draws from a thread of its own, so that time goes on while the event loop is busy.
-    At the end the screen is clean, whatever went wrong; only an interrupt leaves the last rows on it.
-    """
+    keep_on_interrupt = True
 
     def __init__(self, output: Output, *, what: str = "") -> None:
-        self.shown = not output.quiet and can_redraw(sys.stderr)
+        super().__init__(shown=not output.quiet)
         self._what = what
-        self._rows: dict[Hashable, Timed] = {}
+        self._rows: dict[Hashable, TimedRow] = {}
         self._summary = ""
         self._lock = threading.Lock()
-        self._over = threading.Event()
-        self._screen = Screen(sys.stderr)
-        self._thread = threading.Thread(target=self._draw_on, name="progress", daemon=True)
         self._began = 0.0
-        self._colour = resolve_color_default() is not False
+
+    def __enter__(self) -> Self:
+        self._began = time.monotonic()
+        return super().__enter__()
 
     def show(self, key: Hashable, row: Row) -> None:
-        """Adds a row, or changes it."""
+        """Add a row, or change it."""
         now = time.monotonic()
         with self._lock:
             before = self._rows.get(key)
-            self._rows[key] = (
-                before.changed(row, now) if before else Timed(row, now, now if row.end else None)
-            )
+            # The clock of a hidden row starts when it gets a line.
+            begun = now if before is None or (before.row.hidden and not row.hidden) else before.begun
+            ended = ((before.ended if before else None) or now) if row.end else None
+            self._rows[key] = TimedRow(row, begun, ended)
 
-    def row(self, key: Hashable) -> Row | None:
-        """What is shown for `key`."""
-        timed = self._rows.get(key)
-        return timed.row if timed else None
+    def change(self, key: Hashable, state: str) -> None:
+        """Change the state of a row, if it exists."""
+        if (timed := self._rows.get(key)) is not None:
+            self.show(key, replace(timed.row, state=state))
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._rows
 
     def remove(self, key: Hashable) -> None:
         with self._lock:
             self._rows.pop(key, None)
 
-    def change(self, key: Hashable, state: str, end: End = "") -> None:
-        """A new state of a row that is there."""
-        if (row := self.row(key)) is not None:
-            self.show(key, replace(row, state=state, end=end))
-
-    def sum_up(self, text: str) -> None:
-        """What the last line says besides the numbers of rows."""
+    def summarize(self, text: str) -> None:
+        """Set the end of the last line, after the numbers of rows."""
         self._summary = text
 
-    async def around(self, work: Awaitable[T]) -> T:
-        """The result of `work`, with the rows on the screen until it is there."""
-        with self:
-            return await work
-
-    def __enter__(self) -> Self:
-        self._began = time.monotonic()
-        if self.shown:
-            self._screen.open()
-            self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self.shown:
-            self._over.set()
-            self._thread.join()
-            # A coroutine that is interrupted is cancelled, by an error of its event loop.
-            self._screen.close(keep=kind is not None and not issubclass(kind, Exception))
-
-    def _draw_on(self) -> None:
-        # A terminal that is gone is no failure of the work.
-        with suppress(OSError, ValueError):
-            wait = _DELAY
-            while not self._over.wait(wait):
-                started = time.monotonic()
-                self._screen.draw(self._picture().lines(colour=self._colour))
-                # Many rows take a while to lay out, and the work must not wait for its progress.
-                wait = max(_TICK, _LEISURE * (time.monotonic() - started))
-
-    def _picture(self) -> Picture:
+    def lines(self, size: tuple[int, int]) -> list[str]:
         now = time.monotonic()
         with self._lock:
             rows = list(self._rows.values())
-        return Picture(rows, self._screen.size, now, now - self._began, self._what, self._summary)
+        picture = Picture(rows, size, now, now - self._began, self._what, self._summary)
+        return picture.lines(color=self.color)
 
 
 @contextmanager
 def spinner(output: Output, text: str) -> Iterator[Callable[[str], None]]:
-    """One line for work without parts. What is yielded says what it does now: there, or as a line elsewhere."""
-    with Display(output) as display:
+    """One row, for work without parts. Call what is yielded with what it is doing now.
 
-        def say(text: str) -> None:
-            display.show("", Row(text))
+    Elsewhere than on a terminal, that is a line each.
+    """
+    with Progress(output) as progress:
 
-        say(text)
-        yield say if display.shown else output.note
+        def show(text: str) -> None:
+            progress.show("", Row(text))
+
+        show(text)
+        yield show if progress.shown else output.note
 
 
-# --- What it looks like ---------------------------------------------------------------------------------------
+# --- What rows look like --------------------------------------------------------------------------------------
+
+_SPIN = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+_MARKS = {"good": "✓", "bad": "✗"}
+_STYLES = {"": "cyan", "good": "green", "bad": "red"}
+# From these numbers of columns on, a screen has room for times and for bars.
+_ROOM_FOR_TIMES = 30
+_ROOM_FOR_BARS = 60
+_BAR = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """Rows on a screen of `size` (columns, rows) at the second `now`; the line below them says it in short.
+    """Rows on a screen of `size` (columns, rows) at the second `now`, and a line that counts them.
 
-    Where there are more rows than lines, those of a group become one, and if these are too many, that last
-    line says all.
+    Where there are more rows than lines, each group becomes one row; if those are too many, only the last line is
+    drawn.
     """
 
-    rows: Sequence[Timed]
+    rows: Sequence[TimedRow]
     size: tuple[int, int]
     now: float
     seconds: float = 0.0
     what: str = ""
     summary: str = ""
 
-    def lines(self, *, colour: bool) -> list[str]:
-        """None as wide as the screen, and at least one fewer than it has: what is printed needs room, too."""
-        from io import StringIO
+    def lines(self, *, color: bool) -> list[str]:
+        """The lines, each narrower than the screen, and at least one fewer than it has."""
+        from rich.table import Table
 
-        from rich.console import Console
-
-        console = Console(
-            file=StringIO(),
-            force_terminal=True,
-            legacy_windows=False,
-            color_system="standard" if colour else None,
-            width=max(1, self.size[0] - 1),
-        )
-        with console.capture() as capture:
-            self._print(console)
-        return capture.get().splitlines()
-
-    def _print(self, console: Console) -> None:
-        shown = self._fitting()
-        if shown:
-            console.print(self._table(shown))
+        parts: list[RenderableType] = []
+        if shown := self._fitting():
+            table = Table.grid(padding=(0, 1, 0, 0))
+            table.add_column(width=1)
+            for timed in shown:
+                table.add_row(*self._cells(timed))
+            parts.append(table)
         if len(self.rows) > 1:
-            console.print(self._footer(), no_wrap=True, overflow="ellipsis")
+            parts.append(self._footer())
+        return render(parts, self.size[0], color=color)
 
-    def _fitting(self) -> list[Timed]:
+    def _fitting(self) -> list[TimedRow]:
         room = max(1, self.size[1] - 1) - (len(self.rows) > 1)
         shown = [timed for timed in self.rows if not timed.row.hidden]
         if len(shown) <= room:
             return shown
-        groups = self._groups()
-        return groups if 1 < len(groups) <= room else []
-
-    def _groups(self) -> list[Timed]:
-        members: dict[str, list[Timed]] = {}
+        groups: dict[str, list[TimedRow]] = {}
         for timed in self.rows:
-            members.setdefault(timed.row.group, []).append(timed)
-        return [_grouped(name, timed) for name, timed in members.items()]
+            groups.setdefault(timed.row.group, []).append(timed)
+        return [_summed_up(name, rows) for name, rows in groups.items()] if 1 < len(groups) <= room else []
 
-    def _table(self, shown: Sequence[Timed]) -> Table:
-        from rich.table import Table
+    def _cells(self, timed: TimedRow) -> list[RenderableType]:
+        from rich.progress_bar import ProgressBar
 
-        table = Table.grid(padding=(0, 1, 0, 0))
-        table.add_column(width=1)
-        for timed in shown:
-            table.add_row(*self._cells(timed))
-        return table
-
-    def _cells(self, timed: Timed) -> list[RenderableType]:
         row, columns = timed.row, self.size[0]
         mark = _MARKS.get(row.end) or _SPIN[int(self.now / _TICK) % len(_SPIN)]
         style = _STYLES[row.end]
         cells: list[RenderableType] = [_text(mark, style), _text(row.name), _text(row.state, style)]
         if columns >= _ROOM_FOR_BARS:
-            cells.append(_bar(row.share))
+            bar = None if row.share is None else ProgressBar(total=1.0, completed=row.share, width=_BAR)
+            cells.append(bar or "")
         if columns >= _ROOM_FOR_TIMES:
-            cells += [_text(row.detail), _text(clock(timed.seconds(self.now)), "dim")]
+            seconds = (self.now if timed.ended is None else timed.ended) - timed.begun
+            cells += [_text(row.detail), _text(clock(seconds), "dim")]
         return cells
 
     def _footer(self) -> Text:
@@ -255,33 +271,49 @@ class Picture:
         return _text("  ".join(filter(None, [f"{head}: {_counts(self.rows)}", self.summary])), "bold")
 
 
-def _grouped(name: str, members: Sequence[Timed]) -> Timed:
-    """One line for all of them."""
-    ends = {timed.row.end for timed in members}
+def render(parts: Sequence[RenderableType], columns: int, *, color: bool) -> list[str]:
+    """The lines of what rich prints on a terminal of that many columns; each is narrower than it."""
+    from io import StringIO
+
+    from rich.console import Console
+
+    console = Console(
+        file=StringIO(),
+        force_terminal=True,
+        legacy_windows=False,
+        color_system="standard" if color else None,
+        width=max(1, columns - 1),
+    )
+    with console.capture() as capture:
+        for part in parts:
+            console.print(part, no_wrap=True, overflow="ellipsis")
+    return capture.get().splitlines()
+
+
+def _summed_up(name: str, rows: Sequence[TimedRow]) -> TimedRow:
+    """One row in place of those of a group."""
+    ends = {timed.row.end for timed in rows}
     end: End = "" if "" in ends else "bad" if "bad" in ends else "good"
-    share = sum(bool(timed.row.end) for timed in members) / len(members)
-    ended = max(timed.ended or 0.0 for timed in members) if end else None
-    begun = min(timed.begun for timed in members)
-    return Timed(Row(name, _counts(members), share=share, end=end), begun, ended)
+    share = sum(bool(timed.row.end) for timed in rows) / len(rows)
+    ended = max(timed.ended or 0.0 for timed in rows) if end else None
+    return TimedRow(Row(name, _counts(rows), share=share, end=end), min(timed.begun for timed in rows), ended)
 
 
-def _counts(rows: Sequence[Timed]) -> str:
-    """`3 completed, 1 running`: what has ended first."""
-    words = Counter((not timed.row.end, timed.row.state.lower()) for timed in rows)
-    return ", ".join(f"{number} {word}" for (_, word), number in sorted(words.items()))
+def _counts(rows: Sequence[TimedRow]) -> str:
+    """`3 completed, 1 running`, with what has ended first."""
+    states = Counter((not timed.row.end, timed.row.state.lower()) for timed in rows)
+    return ", ".join(f"{number} {state}" for (_, state), number in sorted(states.items()))
 
 
 def _text(text: str, style: str = "") -> Text:
-    """Names come from servers: nothing in them may move the cursor."""
     from rich.text import Text
 
-    return Text("".join(filter(str.isprintable, text)), style=style, no_wrap=True, overflow="ellipsis")
+    return Text(printable(text), style=style, no_wrap=True, overflow="ellipsis")
 
 
-def _bar(share: float | None) -> RenderableType:
-    from rich.progress_bar import ProgressBar
-
-    return "" if share is None else ProgressBar(total=1.0, completed=share, width=_BAR)
+def printable(text: str) -> str:
+    """`text` without characters that could move the cursor: names and log lines come from servers."""
+    return text if text.isprintable() else "".join(filter(str.isprintable, text))
 
 
 def clock(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""Questions to the user. Elsewhere than on a terminal a missing answer is an error that names the flag."""
+"""Questions to the user. Where nobody can answer, an error names the flag to use instead."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fanbench.cli.output import table
+from fanbench._util.text import draw_table
 from fanbench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,100 +21,84 @@ _WIDEST_MODALITY = 20
 
 
 def is_terminal() -> bool:
-    """Whether somebody is there to read a question and to answer it."""
+    """Whether someone is there to read a question and to answer it."""
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def read_line(prompt: str) -> str | None:
-    """One line of stdin, `None` at its end. The question goes to stderr: stdout is for data."""
+    """One line of stdin, or None at its end. The prompt goes to stderr, because stdout is for data."""
     click.echo(prompt, nl=False, err=True)
     line = sys.stdin.readline()
     if not line:
-        click.echo(err=True)  # nobody has ended the question's line
+        click.echo(err=True)
         return None
     return line.strip()
 
 
 def confirmed(question: str, *, yes: bool, default: bool = True) -> bool:
-    """The user's answer; `yes` (-y) is one.
+    """Return the user's answer to a yes-or-no question. With `yes` (-y), it is not asked.
 
     Raises:
-        UsageError: nobody is there to answer.
+        UsageError: There is no terminal to ask on.
     """
     if yes:
         return True
     if not is_terminal():
-        raise UsageError(f"{question} There is no terminal to answer on.", hint="Pass -y to say yes.")
+        raise UsageError(f"{question} There is no terminal to answer on.", hint="Use -y to answer yes.")
     answer = read_line(f"{question} [{'Y/n' if default else 'y/N'}] ")
     if answer is None:
         return False
     return default if not answer else answer.lower() in ("y", "yes")
 
 
-# --- The picker of models ------------------------------------------------------------------------------------
-
-
 def pick_models(available: Sequence[BenchmarkModel]) -> list[str]:
-    """The slugs of the models that the user picks by number, from pages of 20.
+    """Let the user pick models by number, from pages of 20, and return their slugs.
 
     Raises:
-        UsageError: there are none, or no answer, or it is not a list of numbers from the page.
+        UsageError: There are no models, or no answer, or the answer is not a list of their numbers.
     """
+    from fanbench.operations.models import model_slug
+
     if not available:
-        raise UsageError("This server has no models to run on.", hint="See: fanbench tasks models")
+        raise UsageError(
+            "This server has no models to run on.", hint="Run `fanbench tasks models` to list the models."
+        )
     page, last = 0, (len(available) - 1) // _PAGE
     while True:
-        _show(available, page)
-        answer = _answer(page, last)
-        if answer == "n" and page < last:
+        _show_page(available, page)
+        moves = [text for text, ok in (("'n' = next", page < last), ("'p' = previous", page > 0)) if ok]
+        if last:
+            click.echo(f"[Page {page + 1}/{last + 1}]", err=True)
+        answer = read_line(f"\n{', '.join(['Enter model numbers (comma-separated)', *moves])}: ")
+        if answer is None:
+            raise UsageError(
+                "No model was chosen, because stdin has ended.",
+                hint="Name models with -m/--model; run `fanbench tasks models` to list them.",
+            )
+        if answer.lower() == "n" and page < last:
             page += 1
-        elif answer == "p" and page > 0:
+        elif answer.lower() == "p" and page > 0:
             page -= 1
         else:
-            return _picked(answer, available)
+            break
+    numbers = [part.strip() for part in answer.split(",")]
+    if not all(part.isdecimal() and 1 <= int(part) <= len(available) for part in numbers):
+        raise UsageError(
+            f"'{answer}' is not a valid choice.", hint="Enter numbers from the list, such as 1,3,4."
+        )
+    return [model_slug(available[int(part) - 1]) for part in numbers]
 
 
-def _show(available: Sequence[BenchmarkModel], page: int) -> None:
+def _show_page(available: Sequence[BenchmarkModel], page: int) -> None:
     from fanbench.operations.models import modalities, model_slug
 
     start, end = page * _PAGE, min((page + 1) * _PAGE, len(available))
     width = len(str(len(available)))
-    rows = [
-        (
-            f"{number:>{width}}. {model.display_name}",
-            model_slug(model),
-            _shortened(modalities(model.version)),
-        )
-        for number, model in enumerate(available[start:end], start + 1)
-    ]
+    rows = []
+    for number, model in enumerate(available[start:end], start + 1):
+        kinds = modalities(model.version)
+        shortened = kinds if len(kinds) <= _WIDEST_MODALITY else f"{kinds[: _WIDEST_MODALITY - 1]}…"
+        rows.append((f"{number:>{width}}. {model.display_name}", model_slug(model), shortened))
     click.echo(f"\nShowing {start + 1}-{end} of {len(available)} models available:\n", err=True)
-    for line in table(("Model", "Slug", "Modality"), rows, (0, 0, 0)):
+    for line in draw_table(("Model", "Slug", "Modality"), rows):
         click.echo(line, err=True)
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= _WIDEST_MODALITY else f"{text[: _WIDEST_MODALITY - 1]}…"
-
-
-def _answer(page: int, last: int) -> str:
-    moves = [text for text, there in (("'n' = next", page < last), ("'p' = previous", page > 0)) if there]
-    if last:
-        click.echo(f"[Page {page + 1}/{last + 1}]", err=True)
-    answer = read_line(f"\n{', '.join(['Enter model numbers (comma-separated)', *moves])}: ")
-    if answer is None:
-        raise UsageError(
-            "No model is given, and there is no answer on stdin.",
-            hint="Name one or more with -m/--model; see: fanbench tasks models",
-        )
-    return answer.lower()
-
-
-def _picked(answer: str, available: Sequence[BenchmarkModel]) -> list[str]:
-    from fanbench.operations.models import model_slug
-
-    numbers = [part.strip() for part in answer.split(",")]
-    if not all(part.isdecimal() and 1 <= int(part) <= len(available) for part in numbers):
-        raise UsageError(
-            f"'{answer}' is not a valid choice.", hint="Answer with numbers from the list, as in 1,3,4"
-        )
-    return [model_slug(available[int(part) - 1]) for part in numbers]

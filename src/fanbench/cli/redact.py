@@ -1,4 +1,4 @@
-"""The secrets that this process has read: they are never said, also if a server says them back to us."""
+"""Secrets that this process has read are never printed, even if a server repeats them."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from typing import Final
 
 __all__ = ["hidden", "hide"]
 
-_INSTEAD = "[hidden]"
-# Shorter ones are no secrets, and would make every text unreadable.
+_REPLACEMENT = "[hidden]"
+# Shorter texts are not secrets, and replacing them would make output unreadable.
 _SHORTEST = 6
 
 _secrets: Final[set[str]] = set()
 
 
 def hide(*secrets: str) -> None:
-    """From now on none of `secrets` is shown."""
+    """Remove `secrets` from everything that is printed from now on."""
     _secrets.update(secret for secret in secrets if len(secret) >= _SHORTEST)
 
 
 def hidden(text: str) -> str:
-    """`text` without the secrets in it; of one that is a part of another, the longer goes first."""
+    """Return `text` with its secrets replaced. Longer ones go first: a secret may contain another."""
     for secret in sorted(_secrets, key=len, reverse=True):
-        text = text.replace(secret, _INSTEAD)
+        text = text.replace(secret, _REPLACEMENT)
     return text

@@ -1,8 +1,9 @@
-"""From a command to the event loop: the server, the client, the verb."""
+"""From a command to the event loop: find the server, open the client, and run one coroutine."""
 
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
@@ -11,7 +12,6 @@ import click
 from fanbench.cli.command import Settings
 from fanbench.cli.exits import TERMINATED
 from fanbench.cli.redact import hide
-from fanbench.cli.retries import Retries
 from fanbench.errors import FanbenchError, RunFailed, WaitTimeout
 
 if TYPE_CHECKING:
@@ -20,61 +20,30 @@ if TYPE_CHECKING:
 
     from fanbench.client import Client
     from fanbench.config import Config
+    from fanbench.wire.retry import Retry
 
-__all__ = ["call", "finish", "until_sigterm"]
+__all__ = ["RetryNotes", "call", "finish", "until_sigterm"]
 
 T = TypeVar("T")
 
 
-def call(settings: Settings, verb: Callable[[Client], Awaitable[T]]) -> T:
-    """What `verb` returns, given a client of the server that the user named."""
+def call(settings: Settings, operation: Callable[[Client], Awaitable[T]]) -> T:
+    """Run `operation` on a client of the server that the user named, and return its result."""
+    # Imported here because commands import this module, and `--help` should not wait for a HTTP client.
     import anyio
 
-    return anyio.run(_call, settings, verb)
-
-
-async def _call(settings: Settings, verb: Callable[[Client], Awaitable[T]]) -> T:
-    config = await _config(settings)
     from fanbench.client import Client
     from fanbench.wire.retry import RetryPolicy
     from fanbench.wire.transport import secrets_of
 
-    hide(*secrets_of(config.credentials))
+    async def main() -> T:
+        config = await _config(settings)
+        hide(*secrets_of(config.credentials))
+        retries = RetryNotes(settings.output.note)
+        async with Client(config, retry=RetryPolicy(on_retry=retries.report)) as client:
+            return await operation(client)
 
-    retries = Retries(settings.output.note)
-    async with Client(config, retry=RetryPolicy(on_retry=retries.tell)) as client:
-        return await verb(client)
-
-
-async def until_sigterm(work: Callable[[], Awaitable[T]]) -> T:
-    """The result of `work`, which SIGTERM ends as Ctrl-C does: what it has made for a while does not stay.
-
-    Raises:
-        Exit: it was ended, with the code that a shell shows for that.
-    """
-    import anyio
-
-    from fanbench._util.concurrency import unwrap_single_error
-
-    with unwrap_single_error():
-        async with anyio.create_task_group() as group:
-            # Of its own: a second signal must not end what cleans up after the first.
-            with anyio.CancelScope() as scope:
-                await group.start(_cancel_on_sigterm, scope)
-                result = await work()
-            group.cancel_scope.cancel()
-            if not scope.cancelled_caught:
-                return result
-    raise click.exceptions.Exit(TERMINATED)
-
-
-async def _cancel_on_sigterm(scope: CancelScope, *, task_status: TaskStatus[None]) -> None:
-    import anyio
-
-    with anyio.open_signal_receiver(signal.SIGTERM) as signals:
-        task_status.started()
-        async for _ in signals:
-            scope.cancel()
+    return anyio.run(main)
 
 
 async def _config(settings: Settings) -> Config:
@@ -88,22 +57,75 @@ async def _config(settings: Settings) -> Config:
         with spinner(settings.output, "Starting the local server"):
             server = await ensure_server(settings.data)
         if server.started:
-            settings.output.note(f"Started the local server at {server.url} (it ends by itself when idle).")
+            settings.output.note(f"Started the local server at {server.url} (it stops by itself when idle).")
         endpoint, token = server.url, token or server.token
         hide(server.token)
     return resolve_config(endpoint=endpoint, token=token, concurrency=settings.concurrency)
 
 
-def finish(failures: Sequence[FanbenchError], of: int, what: str) -> None:
-    """Ends a batch of `of`: one that was all of it fails as itself, several are summed up.
+async def until_sigterm(work: Callable[[], Awaitable[T]]) -> T:
+    """Return the result of `work`; SIGTERM cancels it as Ctrl-C does, so that it removes its temporary files.
 
     Raises:
-        FanbenchError: if there are failures. They have been shown, unless there was one thing only.
+        click.exceptions.Exit: SIGTERM came; with the exit code that a shell shows for it.
+    """
+    import anyio
+
+    from fanbench._util.concurrency import unwrap_single_error
+
+    async def cancel_on_sigterm(scope: CancelScope, *, task_status: TaskStatus[None]) -> None:
+        with anyio.open_signal_receiver(signal.SIGTERM) as signals:
+            task_status.started()
+            async for _ in signals:
+                scope.cancel()
+
+    with unwrap_single_error():
+        async with anyio.create_task_group() as group:
+            # A scope of its own: a second signal must not cancel the clean-up after the first.
+            with anyio.CancelScope() as scope:
+                await group.start(cancel_on_sigterm, scope)
+                result = await work()
+            group.cancel_scope.cancel()
+            if not scope.cancelled_caught:
+                return result
+    raise click.exceptions.Exit(TERMINATED)
+
+
+def finish(failures: Sequence[FanbenchError], of: int, what: str) -> None:
+    """End a batch of `of` items whose `failures` have been printed, unless there was only one item.
+
+    Raises:
+        FanbenchError: There are failures: that of the only item, or a summary.
     """
     if not failures:
         return
     if of == 1:
         raise failures[0]
     if all(isinstance(failure, WaitTimeout) for failure in failures):
-        raise WaitTimeout(f"{len(failures)} of {of} {what} were not waited for to the end.")
+        raise WaitTimeout(f"Timed out while waiting for {len(failures)} of {of} {what}.")
     raise RunFailed(f"{len(failures)} of {of} {what} failed.")
+
+
+class RetryNotes:
+    """Prints calls that are retried, one line per kind of error in ten seconds.
+
+    A server that is down fails every call, and nobody needs to read that of each.
+    """
+
+    _QUIET_SECONDS = 10.0
+
+    def __init__(self, note: Callable[[str], None], *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._note = note
+        self._clock = clock
+        self._printed_at: dict[type, float] = {}
+        self._omitted: dict[type, int] = {}
+
+    def report(self, retry: Retry) -> None:
+        kind, now = type(retry.error), self._clock()
+        if now - self._printed_at.get(kind, -self._QUIET_SECONDS) < self._QUIET_SECONDS:
+            self._omitted[kind] = self._omitted.get(kind, 0) + 1
+            return
+        self._printed_at[kind] = now
+        omitted = self._omitted.pop(kind, 0)
+        more = f" ({omitted} similar errors since the last message)" if omitted else ""
+        self._note(f"{str(retry.error).rstrip('.')}; retrying in {max(retry.wait, 0.1):.1f} s{more}")

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fanbench._util.text import draw_table
 from fanbench.results.combine import sum_known
 from fanbench.results.types import RunResult
 
@@ -26,12 +27,7 @@ class Table:
 
     def plain(self) -> str:
         """The table as text, aligned with spaces, with one line per row."""
-        lines = [self.header, *self.rows]
-        widths = [max(len(line[column]) for line in lines) for column in range(len(self.header))]
-        return "\n".join(
-            "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
-            for line in lines
-        )
+        return "\n".join(draw_table(self.header, self.rows, ruled=False))
 
 
 @dataclass(frozen=True, slots=True)

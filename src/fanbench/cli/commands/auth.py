@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import click
 
-from fanbench.cli.command import Settings, Verb, pass_settings
-from fanbench.cli.session import call
-from fanbench.cli.views.environment import env_file_option, offer, yes_option
+from fanbench.cli.command import Command, Settings, pass_settings
+from fanbench.cli.options import env_file_option, yes_option
 
 __all__ = ["auth"]
 
 
-@click.command(cls=Verb)
+@click.command(cls=Command)
 @yes_option
 @env_file_option
 @pass_settings
 def auth(settings: Settings, yes: bool, env_file: Path) -> None:
-    """Renew the Model Proxy credentials in the env file: the three MODEL_PROXY_* values, nothing else.
+    """Renew the Model Proxy credentials in the env file.
 
-    They live for about two hours.
+    Model Proxy tokens expire after about two hours. Only the three MODEL_PROXY_* values are changed.
 
     \b
     Examples:
       fanbench auth -y
       fanbench auth --local --env-file settings.env
     """
-    from fanbench.operations.env_file import ensure_writable
-    from fanbench.operations.environment import fetch_credentials
+    from fanbench.cli.views.environment import renew_credentials
 
-    ensure_writable(env_file)
-    values = call(settings, fetch_credentials)
-    renew = partial(call, settings, fetch_credentials)
-    offer(settings.output, values, env_file, yes=yes, renew=renew)
-    settings.output.note(f"Environment variables have been written to {env_file.absolute()}.")
+    renew_credentials(settings, env_file, yes=yes)

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import click
 
-from fanbench.cli.command import Verb
+from fanbench.cli.command import Command
 
 __all__ = ["completion"]
 
 
-@click.command(cls=Verb)
+@click.command(cls=Command)
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print the script that lets a shell complete commands and flags.
+    """Print the script that completes fanbench commands and options in a shell.
 
     \b
-    Where it goes:
+    Where to install it:
       bash  ~/.local/share/bash-completion/completions/fanbench  (bash 4.4 or newer)
-      zsh   a file _fanbench in a folder of $fpath, before compinit runs
+      zsh   a file named _fanbench in a folder of $fpath, before compinit runs
       fish  ~/.config/fish/completions/fanbench.fish
 
     \b
@@ -35,5 +35,5 @@ def completion(shell: str) -> None:
     if kind is None:
         raise click.UsageError(f"There is no completion for {shell}.")
     complete = kind(root, {}, "fanbench", "_FANBENCH_COMPLETE")
-    # Not source(): it runs bash to see its version, and prints to where the script goes.
+    # Not `source()`: it runs bash to see its version, and prints messages into the script.
     click.echo(complete.source_template % complete.source_vars())

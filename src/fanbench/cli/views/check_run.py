@@ -1,33 +1,30 @@
-"""`fanbench check --run`: how the files ran, one line each."""
+"""What `fanbench check --run` shows: one line per file, and below it the output of a file that failed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from fanbench._util.concurrency import InOrder
 from fanbench.cli.command import Settings
-from fanbench.cli.commands.check import show_findings
 from fanbench.cli.output import red
+from fanbench.cli.progress import End, Progress, Row
 from fanbench.cli.session import call, until_sigterm
+from fanbench.cli.views.check import CheckedFile, print_findings
+from fanbench.client import Client
+from fanbench.errors import FanbenchError
+from fanbench.operations.check import TIMEOUT, Trial, TrialBegan, TrialLine, try_files
+from fanbench.operations.events import Event
+from fanbench.results import RunResult, to_record
+from fanbench.results.table import cell
 
-if TYPE_CHECKING:
-    from fanbench.cli.commands.check import Checked
-    from fanbench.cli.output import Output
-    from fanbench.cli.progress import End
-    from fanbench.client import Client
-    from fanbench.errors import FanbenchError
-    from fanbench.operations.check import Trial
-    from fanbench.operations.events import Event
-    from fanbench.results import RunResult
+__all__ = ["FIELDS", "run_files"]
 
-__all__ = ["FIELDS", "Wishes", "try_checked"]
-
-#: One record for each task that a file recorded, or one for a file that recorded none.
+#: One record per task that a file recorded, or one for a file that recorded none.
 FIELDS = (
     "file",
     "outcome",
@@ -42,86 +39,77 @@ FIELDS = (
     "error",
     "folder",
 )
+_TASK_FIELDS = ("task", "state", "value", "assertions_passed", "assertions_total")
 
-_SHOWN = 20
+# Of the output of a file that failed, this many last lines are shown.
+_TAIL = 20
+
+_FIXES = {
+    "nothing": "Call `.run(kbench.llm)` on the task at the top level of the file.",
+    "timed out": "Use --timeout SECONDS to allow more time.",
+}
 
 
-@dataclass(frozen=True, slots=True)
-class Wishes:
-    model: str | None = None
-    output: Path | None = None
-    timeout: float | None = None
-    allow_no_run: bool = False
-
-
-def try_checked(settings: Settings, checked: Sequence[Checked], wishes: Wishes) -> bool:
-    """Runs the files that have no error, and says how; whether all files were fine."""
-    out = settings.output
+def run_files(
+    settings: Settings,
+    checked: Sequence[CheckedFile],
+    model: str | None,
+    output: Path | None,
+    timeout: float | None,
+    *,
+    allow_no_run: bool,
+) -> bool:
+    """Run the files without errors, show how they ran, and return whether every file passed."""
     for item in checked:
-        show_findings(out, item)
-    trials = _try(settings, checked, wishes)
-    records = [_refusal(item) for item in checked if item.refused]
-    records += [record for item, outcome in trials for record in _records(item, outcome)]
-    out.rows(records, FIELDS)
-    return all(not isinstance(outcome, Exception) and outcome.ok for _, outcome in trials) and not any(
-        item.refused for item in checked
-    )
-
-
-def _try(
-    settings: Settings, checked: Sequence[Checked], wishes: Wishes
-) -> list[tuple[Checked, Trial | FanbenchError]]:
-    from fanbench._util.concurrency import InOrder
-    from fanbench.operations.check import TIMEOUT, try_files
-
+        print_findings(settings.output, item)
+    records: list[dict[str, Any]] = []
+    for item in checked:
+        if item.refused:
+            error = next(each.text(str(item.path)) for each in item.findings if each.level == "error")
+            refused = {"file": str(item.path), "outcome": "refused", "error": error}
+            records.append(dict.fromkeys(FIELDS) | refused)
+    passed = not records
     good = [item for item in checked if item.file and not item.refused]
-    if not good:
-        return []
-    view = _View(settings, good)
-    in_order = InOrder(view.show)
+    if good:
+        view = _View(settings, good)
 
-    def done(index: int, outcome: Trial | FanbenchError) -> None:
-        view.end(good[index], outcome)
-        in_order(index, (good[index], outcome))
+        async def run(client: Client) -> list[Trial | FanbenchError]:
+            trials = partial(
+                try_files,
+                client,
+                [item.file for item in good if item.file],
+                model=model,
+                output=output,
+                timeout=timeout or TIMEOUT,
+                limit=settings.concurrency,
+                allow_no_run=allow_no_run,
+                report=view.report,
+                done=view.done,
+            )
+            return await view.progress.around(until_sigterm(trials))
 
-    async def run(client: Client) -> list[Trial | FanbenchError]:
-        trials = partial(
-            try_files,
-            client,
-            [item.file for item in good if item.file],
-            model=wishes.model,
-            output=wishes.output,
-            timeout=wishes.timeout or TIMEOUT,
-            limit=settings.concurrency,
-            allow_no_run=wishes.allow_no_run,
-            report=view.report,
-            done=done,
-        )
-        return await view.display.around(until_sigterm(trials))
-
-    return list(zip(good, call(settings, run), strict=True))
+        for item, outcome in zip(good, call(settings, run), strict=True):
+            records += _records(item.path, outcome)
+            passed = passed and not isinstance(outcome, Exception) and outcome.ok
+    settings.output.records(records, FIELDS)
+    return passed
 
 
 class _View:
-    """Progress on stderr, one line a file on stdout, below it what a file that failed said last."""
-
-    def __init__(self, settings: Settings, files: Sequence[Checked]) -> None:
-        from fanbench.cli.progress import Display, Row
-
-        self.display = Display(settings.output, what="files")
+    def __init__(self, settings: Settings, files: Sequence[CheckedFile]) -> None:
+        self.progress = Progress(settings.output, what="files")
         self._out = settings.output
         self._live = settings.verbose
+        self._files = files
         self._width = max(len(str(item.path)) for item in files)
+        self._show_in_order = InOrder[tuple[Path, Trial | FanbenchError]](self._show)
         for item in files:
-            self.display.show(item.path, Row(str(item.path), "waiting", hidden=True))
+            self.progress.show(item.path, Row(str(item.path), "waiting", hidden=True))
 
     def report(self, event: Event) -> None:
-        from fanbench.cli.progress import Row
-        from fanbench.operations.check import TrialBegan, TrialLine
-
         match event:
-            case TrialBegan(path, model) if self.display.shown:
-                self.display.show(path, Row(str(path), "running", detail=model))
+            case TrialBegan(path, model) if self.progress.shown:
+                self.progress.show(path, Row(str(path), "running", detail=model))
             case TrialBegan(path, model):
                 self._out.note(f"{path}: running on {model}")
             case TrialLine(path, line) if self._live:
@@ -129,57 +117,38 @@ class _View:
             case _:
                 pass
 
-    def end(self, item: Checked, outcome: Trial | FanbenchError) -> None:
-        """From here on it is counted; its line comes when those before it have theirs."""
-        from fanbench.cli.progress import Row
-
+    def done(self, index: int, outcome: Trial | FanbenchError) -> None:
+        """Count the file as ended; its line is printed after those of the files before it."""
+        path = self._files[index].path
         state = "failed" if isinstance(outcome, Exception) else outcome.outcome
         end: End = "good" if state == "recorded" else "bad"
-        self.display.show(item.path, Row(str(item.path), state, end=end, hidden=True))
+        self.progress.show(path, Row(str(path), state, end=end, hidden=True))
+        self._show_in_order(index, (path, outcome))
 
-    def show(self, ended: tuple[Checked, Trial | FanbenchError]) -> None:
-        item, outcome = ended
+    def _show(self, ended: tuple[Path, Trial | FanbenchError]) -> None:
+        path, outcome = ended
         if isinstance(outcome, Exception):
-            self._out.text(f"{item.path}: {red('error:')} {outcome}")
+            self._out.text(f"{path}: {red('error:')} {outcome}")
             if outcome.hint:
                 self._out.text(f"  → {outcome.hint}")
             return
-        self._out.text(f"{item.path}: {_line(outcome)}")
+        results = "; ".join(_result(row) for row in outcome.results)
+        recorded = f"recorded {results}" if results or outcome.ok else ""
         if not outcome.ok:
-            self._explain(outcome)
+            reason = f"{red('error:')} {_reason(outcome)}"
+            recorded = f"{reason}; {recorded}" if recorded else reason
+        self._out.text(f"{path}: {recorded} ({outcome.seconds:.1f} s, {outcome.model})")
+        if not outcome.ok:
+            if fix := _FIXES.get(outcome.outcome):
+                self._out.text(f"  → {fix}")
+            for line in () if self._live else outcome.tail[-_TAIL:]:
+                self._out.text(f"  | {line}")
         if outcome.folder:
             self._out.note(f"  kept in {outcome.folder}")
 
-    def _explain(self, trial: Trial) -> None:
-        if fix := _FIXES.get(trial.outcome):
-            self._out.text(f"  → {fix}")
-        if not self._live:
-            _show_tail(self._out, trial)
-
-
-def _show_tail(out: Output, trial: Trial) -> None:
-    for line in trial.tail[-_SHOWN:]:
-        out.text(f"  | {line}")
-
-
-_FIXES = {
-    "nothing": "Call `.run(kbench.llm)` on the task where Python comes by when it runs the file.",
-    "timed out": "--timeout SECONDS gives it more time.",
-}
-
-
-def _line(trial: Trial) -> str:
-    what = "; ".join(_result(row) for row in trial.results)
-    where = f"({trial.seconds:.1f} s, {trial.model})"
-    if trial.ok:
-        return f"recorded {what} {where}"
-    return f"{red('error:')} {_reason(trial)}{f'; recorded {what}' if what else ''} {where}"
-
 
 def _result(row: RunResult) -> str:
-    """`red-fox: COMPLETED, 0.8 ± 0.1, assertions 3/4`; a pass has the share of its assertions already."""
-    from fanbench.results.table import cell
-
+    """`red-fox: COMPLETED, 0.8 ± 0.1, assertions 3/4`; a pass already includes its share of assertions."""
     parts = [f"{row.task}: {row.state.label}"]
     if row.value is not None and not row.errored:
         parts.append(cell(row))
@@ -189,6 +158,7 @@ def _result(row: RunResult) -> str:
 
 
 def _reason(trial: Trial) -> str:
+    """Why a file failed."""
     match trial.outcome:
         case "timed out":
             return "it did not end in time"
@@ -196,36 +166,24 @@ def _reason(trial: Trial) -> str:
             errors = dict.fromkeys(row.error or "no reason given" for row in trial.results if row.errored)
             return f"it errored: {'; '.join(errors)}"
         case "nothing":
-            tasks = f" of {', '.join(trial.missing)}" if trial.results else ""
-            return f"it recorded nothing{tasks}: no *.run.json came out"
+            tasks = f" for {', '.join(trial.missing)}" if trial.results else ""
+            return f"it recorded nothing{tasks}: it wrote no *.run.json"
+        case _ if trial.exit_code < 0:
+            return f"it was killed by signal {-trial.exit_code}"
+        case _ if trial.exit_code:
+            last = next((line.strip() for line in reversed(trial.tail) if line.strip()), "")
+            # Without a traceback, the last line is not about the failure.
+            reason = f": {last}" if any(line.startswith("Traceback (") for line in trial.tail) else ""
+            return f"it ended with exit code {trial.exit_code}{reason}"
         case _:
-            return _failure(trial)
+            return "; ".join(f"{problem.path.name}: {problem.what}" for problem in trial.problems)
 
 
-def _failure(trial: Trial) -> str:
-    if trial.exit_code < 0:
-        return f"it was killed by signal {-trial.exit_code}"
-    if trial.exit_code:
-        last = next((line.strip() for line in reversed(trial.tail) if line.strip()), "")
-        # Without a traceback, the last line is just something that the file said.
-        reason = f": {last}" if any(line.startswith("Traceback (") for line in trial.tail) else ""
-        return f"it ended with exit code {trial.exit_code}{reason}"
-    return "; ".join(f"{problem.path.name}: {problem.what}" for problem in trial.problems)
-
-
-# --- For programs -------------------------------------------------------------------------------------------
-
-
-def _refusal(item: Checked) -> dict[str, Any]:
-    errors = [finding.text(str(item.path)) for finding in item.findings if finding.level == "error"]
-    return dict.fromkeys(FIELDS) | {"file": str(item.path), "outcome": "refused", "error": errors[0]}
-
-
-def _records(item: Checked, outcome: Trial | FanbenchError) -> list[dict[str, Any]]:
-    blank = dict.fromkeys(FIELDS) | {"file": str(item.path)}
+def _records(path: Path, outcome: Trial | FanbenchError) -> list[dict[str, Any]]:
+    record = dict.fromkeys(FIELDS) | {"file": str(path)}
     if isinstance(outcome, Exception):
-        return [blank | {"outcome": "failed", "error": str(outcome)}]
-    blank |= {
+        return [record | {"outcome": "failed", "error": str(outcome)}]
+    record |= {
         "outcome": outcome.outcome,
         "model": outcome.model,
         "seconds": round(outcome.seconds, 3),
@@ -233,13 +191,5 @@ def _records(item: Checked, outcome: Trial | FanbenchError) -> list[dict[str, An
         "error": None if outcome.ok else _reason(outcome),
         "folder": str(outcome.folder) if outcome.folder else None,
     }
-    return [blank | _of_task(row) for row in outcome.results] or [blank]
-
-
-def _of_task(row: RunResult) -> dict[str, Any]:
-    from fanbench.results import to_record
-
-    record = to_record(row)
-    return {
-        name: record[name] for name in ("task", "state", "value", "assertions_passed", "assertions_total")
-    }
+    tasks = [to_record(row) for row in outcome.results]
+    return [record | {name: task[name] for name in _TASK_FIELDS} for task in tasks] or [record]

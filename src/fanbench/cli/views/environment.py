@@ -1,28 +1,55 @@
-"""What `init` and `auth` share: showing what will be set, asking, writing it."""
+"""What `fanbench init` and `fanbench auth` show, ask and write."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
-import click
-
-from fanbench.cli.output import Output
+from fanbench.cli.command import Settings
+from fanbench.cli.output import Output, bold
 from fanbench.cli.prompts import confirmed
+from fanbench.cli.session import call
 from fanbench.errors import FanbenchError
-
-__all__ = ["env_file_option", "offer", "yes_option"]
-
-_LABEL = 17
-
-yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-env_file_option = click.option(
-    "--env-file",
-    type=click.Path(path_type=Path),
-    default=Path(".env"),
-    metavar="FILE",
-    help="Where the values are set (default: .env); everything else in it stays.",
+from fanbench.operations.env_file import ensure_writable, read_env_file, write_env_file
+from fanbench.operations.environment import (
+    EXAMPLE_TASK,
+    expiry_phrase,
+    fetch_credentials,
+    fetch_environment,
+    nearly_over,
+    write_starters,
 )
+
+__all__ = ["initialize", "offer", "renew_credentials"]
+
+_LABEL_WIDTH = 17
+
+
+def renew_credentials(settings: Settings, env_file: Path, *, yes: bool) -> None:
+    ensure_writable(env_file)
+    renew = partial(call, settings, fetch_credentials)
+    offer(settings.output, renew(), env_file, yes=yes, renew=renew)
+    settings.output.note(f"Environment variables have been written to {env_file.absolute()}.")
+
+
+def initialize(settings: Settings, env_file: Path, example_file: Path, *, yes: bool) -> None:
+    out = settings.output
+    out.note(f"Initializing Kaggle Benchmarks environment\n  Target:  {env_file.absolute()}\n")
+    ensure_writable(env_file)
+    current = read_env_file(env_file)
+    values = call(settings, lambda client: fetch_environment(client, current))
+    offer(out, values, env_file, yes=yes, renew=partial(call, settings, fetch_credentials))
+    written = write_starters(example_file)
+    rows = [(env_file.name, "(API keys & configuration)")]
+    for file, meaning in zip(written, ("(Starter template)", "(Syntax guide)"), strict=True):
+        rows.append((file.path.name, "(already exists, unchanged)" if file.existed else meaning))
+    width = max(len(name) for name, _ in rows) + 3
+    out.note("\nEnvironment initialized!\n")
+    for name, meaning in rows:
+        out.note(f"  {name:<{width}}{meaning}")
+    out.note("\nNext step:\n  Run your first task using the example file:")
+    out.note(f"  $ {bold(settings.command(f'tasks push {EXAMPLE_TASK} -f {example_file} --wait'))}")
 
 
 def offer(
@@ -33,15 +60,14 @@ def offer(
     yes: bool,
     renew: Callable[[], Mapping[str, str]],
 ) -> None:
-    """Shows `values`, asks, and writes them; what `renew` gives instead, where the answer took too long.
+    """Show `values`, ask whether to write them, and write them.
+
+    Credentials that are about to expire, because the answer took long, are replaced by those from `renew`.
 
     Raises:
-        FanbenchError: the answer was no.
-        OutputError: the file cannot be written.
+        FanbenchError: The answer was no.
+        OutputError: The file cannot be written.
     """
-    from fanbench.operations.env_file import write_env_file
-    from fanbench.operations.environment import nearly_over
-
     for line in _lines(values):
         out.note(line)
     if not confirmed(f"Write these settings to {env_file.name}?", yes=yes):
@@ -52,17 +78,15 @@ def offer(
 
 
 def _lines(values: Mapping[str, str]) -> Iterator[str]:
-    from fanbench.operations.environment import expiry_phrase
-
     yield "The following configuration will be set:"
-    # Four characters tell one key from another, and are of no use to anybody else.
+    # Four characters tell one key from another, and are of no use to anyone else.
     yield f"  API Key  (ends in ...{values['MODEL_PROXY_API_KEY'][-4:]})"
     if expiry := values.get("MODEL_PROXY_EXPIRY_TIME"):
         yield f"  Expires: {expiry_phrase(expiry)}"
     for label, key in (("Default LLM", "LLM_DEFAULT"), ("Default Judge", "LLM_DEFAULT_EVAL")):
         if key in values:
-            yield f"  {label:<{_LABEL}}{values[key]}"
+            yield f"  {label:<{_LABEL_WIDTH}}{values[key]}"
     for number, name in enumerate(values.get("LLMS_AVAILABLE", "").split(",")):
         if name:
-            yield f"  {'' if number else 'LLMs Available':<{_LABEL}}{name}"
+            yield f"  {'' if number else 'LLMs Available':<{_LABEL_WIDTH}}{name}"
     yield ""

@@ -1,13 +1,13 @@
-"""Tasks and runs as records for `--format json|jsonl|csv`: stable field names."""
+"""Tasks and runs as records: their fields are stable, and documented in docs/output.md."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fanbench.cli.output import iso_time
-
-if TYPE_CHECKING:
-    from fanbench.wire.messages import Run, Task
+from fanbench.operations.lookup import model_of
+from fanbench.wire.messages import Run, Task
+from fanbench.wire.slugs import full_task_url
 
 __all__ = ["RUN_FIELDS", "TASK_FIELDS", "run_record", "task_record"]
 
@@ -16,9 +16,6 @@ RUN_FIELDS = ("task", "run_id", "model", "state", "started", "ended", "error")
 
 
 def task_record(task: Task) -> dict[str, Any]:
-
-    from fanbench.wire.slugs import full_task_url
-
     return {
         "task": task.slug.task_slug,
         "owner": task.slug.owner_slug or None,
@@ -33,8 +30,6 @@ def task_record(task: Task) -> dict[str, Any]:
 
 
 def run_record(slug: str, run: Run) -> dict[str, Any]:
-    from fanbench.operations.lookup import model_of
-
     return {
         "task": slug,
         "run_id": run.id,

@@ -1,25 +1,32 @@
-"""A sweep elsewhere than on its screen: a line a change on stderr, and events as JSON lines on stdout."""
+"""The events of a sweep: as lines on stderr, and with `--format jsonl` as JSON lines on stdout."""
 
 from __future__ import annotations
 
 import sys
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from fanbench.cli.command import Settings
 from fanbench.cli.redact import hidden
-from fanbench.cli.stdout_writer import room, say
+from fanbench.cli.stdout_writer import wait_for_reader, write_stdout
+from fanbench.sweeps.events import (
+    Draining,
+    LogLine,
+    RunChanged,
+    RunMissing,
+    SweepEnded,
+    SweepEvent,
+    TaskFailed,
+    write_event,
+)
+from fanbench.wire.messages import RunState
 
-if TYPE_CHECKING:
-    from fanbench.sweeps.events import SweepEvent
-
-__all__ = ["Narrator"]
+__all__ = ["EventPrinter"]
 
 
-class Narrator:
-    """Says events. Below a screen (`terse`), which shows the rest, only what went wrong or ends something.
+class EventPrinter:
+    """Prints events. Below a display (`terse`), which shows the rest, only failures and what ends the sweep.
 
-    The end of a `stage`, with which a whole sweep would end too early, is not said.
+    The end of a single `stage` is not printed: it would look like the end of the whole sweep.
     """
 
     def __init__(self, settings: Settings, *, terse: bool, stage: bool = False) -> None:
@@ -27,36 +34,21 @@ class Narrator:
         self._verbose = settings.verbose
         self._terse = terse and not settings.verbose
         self._stage = stage
-        self._as_json = settings.format == "jsonl"
 
-    async def tell(self, event: SweepEvent, at: datetime) -> None:
-        """As fast as it is read: the sweep goes on meanwhile, and what comes after this one waits."""
-        if self._as_json:
-            await say(_line(event, at))
-        if self._is_told(event):
-            await room(sys.stderr)
+    async def print(self, event: SweepEvent, at: datetime) -> None:
+        """Print at the reader's pace: the sweep continues meanwhile, and later events wait."""
+        if self._out.format.streams:
+            line = write_event(event, at).decode()
+            # Log lines are data; everything else may repeat our credentials.
+            await write_stdout(f"{line if isinstance(event, LogLine) else hidden(line)}\n")
+        if self._is_printed(event):
+            await wait_for_reader(sys.stderr)
             self._out.note(event.text)
 
-    def _is_told(self, event: SweepEvent) -> bool:
-        from fanbench.sweeps.events import Draining, LogLine, RunMissing, SweepEnded, TaskFailed
-
+    def _is_printed(self, event: SweepEvent) -> bool:
         if self._stage and isinstance(event, Draining | SweepEnded):
             return False
         if self._terse:
-            return isinstance(event, TaskFailed | RunMissing | Draining) or _is_bad(event)
+            errored = isinstance(event, RunChanged) and event.state == RunState.ERRORED
+            return errored or isinstance(event, TaskFailed | RunMissing | Draining)
         return not event.quiet or (self._verbose and isinstance(event, LogLine))
-
-
-def _is_bad(event: SweepEvent) -> bool:
-    from fanbench.sweeps.events import RunChanged
-    from fanbench.wire.messages import RunState
-
-    return isinstance(event, RunChanged) and event.state == RunState.ERRORED
-
-
-def _line(event: SweepEvent, at: datetime) -> str:
-    """What a run has written is data; all else may say our credentials back."""
-    from fanbench.sweeps.events import LogLine, write_event
-
-    line = write_event(event, at).decode()
-    return f"{line if isinstance(event, LogLine) else hidden(line)}\n"

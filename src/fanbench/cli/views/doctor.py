@@ -1,0 +1,49 @@
+"""What `fanbench doctor` shows: one line per check, as soon as it is done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import anyio
+import click
+
+from fanbench.cli.command import Settings
+from fanbench.cli.redact import hidden, hide
+from fanbench.config import credential_sources
+from fanbench.errors import CredentialsError
+from fanbench.operations.doctor import Checked, Patient, examine
+from fanbench.operations.events import Event
+from fanbench.wire.transport import secrets_of
+
+__all__ = ["FIELDS", "show_checks"]
+
+FIELDS = ("check", "level", "message", "fix")
+_COLORS = {"ok": "green", "warn": "yellow", "fail": "red"}
+
+
+def show_checks(settings: Settings, env_file: Path) -> None:
+    out = settings.output
+    for _, found in credential_sources(token=settings.token):
+        if not isinstance(found, CredentialsError):
+            hide(*secrets_of(found))
+
+    def report(event: Event) -> None:
+        if isinstance(event, Checked):
+            check = event.check
+            level = click.style(f"{check.level:<4}", fg=_COLORS[check.level], bold=check.level == "fail")
+            out.text(f"{level}  {check.name:<12}  {hidden(check.message)}")
+            if check.fix:
+                out.text(f"{'':<18}  → {check.fix}")
+
+    patient = Patient(
+        endpoint=settings.endpoint,
+        token=settings.token,
+        local=settings.local,
+        data=settings.data,
+        env_file=env_file,
+    )
+    checks = anyio.run(lambda: examine(patient, report=report))
+    records = [(check.name, check.level, hidden(check.message), check.fix) for check in checks]
+    out.records([dict(zip(FIELDS, record, strict=True)) for record in records], FIELDS)
+    if any(check.level == "fail" for check in checks):
+        raise click.exceptions.Exit(1)

@@ -1,0 +1,130 @@
+"""What `fanbench tasks download` shows: a table per task that grows by a row per run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fanbench._util.text import draw_table
+from fanbench.cli.command import Settings
+from fanbench.cli.exits import print_error
+from fanbench.cli.output import format_size
+from fanbench.cli.progress import End, Progress, Row
+from fanbench.cli.session import finish
+from fanbench.cli.views.names import run_name
+from fanbench.errors import FanbenchError, RunFailed
+from fanbench.operations import DownloadReport, DownloadRow
+from fanbench.operations.download import DownloadsBegan, RowDone
+from fanbench.operations.events import Downloading, Event, TaskFailed
+from fanbench.operations.lookup import model_of
+
+__all__ = ["FIELDS", "DownloadView"]
+
+FIELDS = ("task", "run_id", "model", "path", "size", "outcome", "error")
+
+
+class DownloadView:
+    """On the progress display, downloads in progress are bars; all are counted."""
+
+    def __init__(self, settings: Settings, *, several_tasks: bool) -> None:
+        self.progress = Progress(settings.output, what="runs")
+        self._settings = settings
+        self._out = settings.output
+        self._several_tasks = several_tasks
+        self._received: dict[int, int] = {}
+        # Of the columns, known before the first row: those that fit every run.
+        self._widths: tuple[int, ...] = ()
+
+    # --- While it runs ---
+
+    def report(self, event: Event) -> None:
+        match event:
+            case DownloadsBegan(_, folder, runs):
+                gap = "\n" if self._widths else ""
+                self._out.note(f"{gap}{event.text}\nTarget directory:  {folder}/\n")
+                models = [model_of(run) for run in runs]
+                files = [f"{model}/{run.id}/" for model, run in zip(models, runs, strict=True)]
+                self._widths = (max(20, *map(len, models)), max(40, *map(len, files)), 10, 10)
+                self._out.table(("Model", "File", "Size", "Progress"), [], self._widths)
+            case RowDone(row):
+                cells = (row.model, f"{row.model}/{row.run.id}/", format_size(row.size), row.outcome)
+                self._out.text(draw_table(cells, [], self._widths)[0])
+                if row.error is not None:
+                    self._out.note(f"  {row.error}")
+            case Downloading() if self.progress.shown:
+                self._show_progress(event)
+            case TaskFailed(_, error) if self._several_tasks:
+                print_error(error)
+            case _:
+                pass
+
+    def _show_progress(self, event: Downloading) -> None:
+        if event.received is not None:
+            self._received[event.run.id] = event.received
+        name = run_name(event.slug, event.run, several_tasks=self._several_tasks)
+        if event.outcome is not None:
+            end: End = "good" if event.outcome in ("Done", "Cached") else "bad"
+            row = Row(name, event.outcome, group=event.slug, end=end, hidden=True)
+        elif event.received is None:
+            row = Row(name, "waiting", group=event.slug, hidden=True)
+        else:
+            of = f" of {format_size(event.total)}" if event.total is not None else ""
+            share = event.received / event.total if event.total else 0.0
+            row = Row(name, "downloading", event.slug, f"{format_size(event.received)}{of}", share)
+        self.progress.show(event.run.id, row)
+        self.progress.summarize(format_size(sum(self._received.values())))
+
+    # --- At the end ---
+
+    def end(self, outcomes: Sequence[DownloadReport | FanbenchError], models: Sequence[str]) -> None:
+        errors = [outcome for outcome in outcomes if isinstance(outcome, FanbenchError)]
+        reports = [outcome for outcome in outcomes if not isinstance(outcome, FanbenchError)]
+        for report in reports:
+            if not report.rows:
+                self._explain_no_rows(report, models)
+        records = [
+            {
+                "task": report.slug,
+                "run_id": row.run.id,
+                "model": row.model,
+                "path": str(row.path),
+                "size": row.size,
+                "outcome": row.outcome,
+                "error": str(row.error) if row.error else None,
+            }
+            for report in reports
+            for row in report.rows
+        ]
+        self._out.records(records, FIELDS)
+        rows = [row for report in reports for row in report.rows]
+        if reports:
+            self._out.text(f"\nDone: {_summary(rows)}.")
+        if lacking := sum(row.lacks_source for row in rows):
+            self._out.note(
+                f"\nTip: {lacking} cached run(s) lack source notebooks. Run again with -f -s to fetch them."
+            )
+        finish(errors, len(outcomes), "tasks")
+        if failed := sum(row.error is not None for row in rows):
+            raise RunFailed(
+                f"{failed} of {len(rows)} run(s) could not be downloaded.",
+                hint="Run the command again to download the rest; what is there is kept.",
+            )
+
+    def _explain_no_rows(self, report: DownloadReport, models: Sequence[str]) -> None:
+        if report.pending:
+            status = self._settings.command(f"tasks status {report.slug}")
+            self._out.note(f"No downloadable runs yet — {report.pending} run(s) still in progress.")
+            self._out.note(f"Check their status with: {status}")
+        else:
+            of = f" for model(s) {', '.join(models)}" if models else ""
+            self._out.note(f"No runs found for task '{report.slug}'{of}.")
+            self._out.note(f"Start one with: {self._settings.command(f'tasks run {report.slug}')}")
+
+
+def _summary(rows: Sequence[DownloadRow]) -> str:
+    outcomes = [row.outcome for row in rows]
+    counts = (
+        (outcomes.count("Done"), "downloaded"),
+        (outcomes.count("Cached"), "cached"),
+        (sum(row.error is not None for row in rows), "failed"),
+    )
+    return ", ".join(f"{number} run(s) {word}" for number, word in counts if number) or "0 runs downloaded"

@@ -1,0 +1,56 @@
+"""What `fanbench leaderboard` shows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from fanbench.cli.output import Output, iso_time
+from fanbench.operations.leaderboard import LeaderboardTable
+from fanbench.wire.messages import LeaderboardRow, TaskResult
+from fanbench.wire.slugs import normalize_model
+
+__all__ = ["FIELDS", "show_leaderboard"]
+
+#: One record per result of a model in a task. A CSV is the table itself.
+FIELDS = (
+    "benchmark",
+    "model",
+    "name",
+    "task",
+    "task_name",
+    "task_version",
+    "value",
+    "confidence_interval",
+    "passed",
+    "evaluated",
+)
+
+
+def show_leaderboard(out: Output, found: LeaderboardTable) -> None:
+    if out.format.tabular:
+        click.echo(found.csv(), nl=False)
+        return
+    benchmark = f"{found.owner}/{found.benchmark}"
+    results = [(row, result) for row in found.board.rows for result in row.task_results]
+    out.records([_record(benchmark, row, result) for row, result in results], FIELDS)
+    if found.board.rows:
+        out.table(found.header, found.cells)
+
+
+def _record(benchmark: str, row: LeaderboardRow, result: TaskResult) -> dict[str, Any]:
+    got = result.result
+    numeric = got.numeric_result if got else None
+    return {
+        "benchmark": benchmark,
+        "model": normalize_model(row.model_version_slug),
+        "name": row.model_version_name,
+        "task": result.benchmark_task_slug,
+        "task_name": result.benchmark_task_name,
+        "task_version": result.task_version or None,
+        "value": numeric.value if numeric else None,
+        "confidence_interval": numeric.confidence_interval if numeric else None,
+        "passed": got.boolean_result if got else None,
+        "evaluated": iso_time(got.evaluation_date) if got else None,
+    }

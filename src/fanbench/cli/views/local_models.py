@@ -1,0 +1,134 @@
+"""What `fanbench models` does and shows: the models of the local server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import anyio
+import click
+import msgspec
+
+from fanbench.cli.output import Output
+from fanbench.cli.progress import spinner
+from fanbench.errors import LocalServerError, UsageError
+from fanbench.local.folder import DataFolder
+from fanbench.local.models.catalog import ModelSpec, read_catalog, write_catalog
+from fanbench.local.models.provision import (
+    BUNDLED,
+    provide_bundled,
+    provide_endpoint,
+    provide_file,
+    try_model,
+)
+from fanbench.local.settings import default_data_folder
+
+__all__ = ["FIELDS", "add_models", "remove_model", "show_models"]
+
+FIELDS = ("model", "default", "kind", "source", "license")
+
+# The options that do not apply to every kind of model.
+_FILE_OPTIONS = {"context", "threads"}
+_ENDPOINT_OPTIONS = {"model", "key_env", "concurrency", "timeout"}
+
+
+def add_models(
+    what: Sequence[str],
+    data: Path | None,
+    slug: str | None,
+    options: dict[str, Any],
+    *,
+    as_default: bool,
+    check: bool,
+) -> None:
+    if len(what) > 1 and (slug or as_default):
+        raise UsageError(
+            "--slug and --default can only be used with one model.", hint="Add the other models separately."
+        )
+    folder = _folder(data)
+    for item in what:
+        with spinner(Output(), f"Looking for {item}") as show:
+            spec = _provide(item, slug, options, folder, show)
+            if check:
+                show(f"Trying {spec.slug}")
+                anyio.run(try_model, spec, folder)
+        catalog = read_catalog(folder.models_file).with_model(spec)
+        if as_default:
+            catalog = msgspec.structs.replace(catalog, default=spec.slug)
+        write_catalog(folder.models_file, catalog)
+        license_note = f" (license: {spec.license})" if spec.license else ""
+        click.echo(f"Added {spec.slug}{license_note}")
+
+
+def _provide(
+    item: str, slug: str | None, options: dict[str, Any], folder: DataFolder, show: Callable[[str], None]
+) -> ModelSpec:
+    def refuse(wrong: set[str]) -> None:
+        if flags := [f"--{name.replace('_', '-')}" for name in options if name in wrong]:
+            raise UsageError(f"{', '.join(flags)} cannot be used with {item}.")
+
+    if item in BUNDLED:
+        if slug:
+            raise UsageError(f"--slug cannot be used with {item}: its name is {BUNDLED[item].slug}.")
+        refuse(_ENDPOINT_OPTIONS)
+        return msgspec.structs.replace(provide_bundled(item, folder, show), **options)
+    if item.startswith(("http://", "https://")):
+        refuse(_FILE_OPTIONS)
+        return provide_endpoint(item, slug, options)
+    if item.endswith(".gguf") or Path(item).exists():
+        refuse(_ENDPOINT_OPTIONS)
+        return provide_file(Path(item), slug, options)
+    raise UsageError(
+        f"'{item}' is not a known model, a GGUF file or a URL.",
+        hint=f"The known models are {', '.join(BUNDLED)}; run `fanbench models add --help` for examples.",
+    )
+
+
+def show_models(out: Output, data: Path | None) -> None:
+    catalog = read_catalog(_folder(data).models_file)
+    if not catalog.model:
+        out.note("No models yet. Run `fanbench models add smollm2 gemma3` to add two small ones.")
+    records = [
+        {
+            "model": spec.slug,
+            "default": spec is catalog.default_model,
+            "kind": type(spec).__name__.lower(),
+            "source": _source(spec),
+            "license": spec.license or None,
+        }
+        for spec in catalog.model
+    ]
+    out.records(records, FIELDS)
+    width = max((len(spec.slug) for spec in catalog.model), default=0)
+    for record in records:
+        star = "*" if record["default"] else " "
+        license_note = f"  ({record['license']})" if record["license"] else ""
+        out.text(f"{star} {record['model']:<{width}}  {record['kind']:<8}  {record['source']}{license_note}")
+
+
+def _source(spec: ModelSpec) -> str:
+    return str(getattr(spec, "path", "") or getattr(spec, "url", "") or "replies from models.toml")
+
+
+def remove_model(slug: str, data: Path | None) -> None:
+    folder = _folder(data)
+    catalog = read_catalog(folder.models_file)
+    spec = catalog.find(slug)
+    if spec is None:
+        known = ", ".join(model.slug for model in catalog.model)
+        raise UsageError(
+            f"There is no model '{slug}'.",
+            hint=f"The models are {known}." if known else "No models have been added yet.",
+        )
+    write_catalog(folder.models_file, catalog.without(spec.slug))
+    click.echo(f"Removed {spec.slug}")
+
+
+def _folder(data: Path | None) -> DataFolder:
+    folder = DataFolder((data or default_data_folder()).absolute())
+    try:
+        folder.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise LocalServerError(f"Cannot write the data folder {folder.root}: {error.strerror}.") from None
+    return folder

@@ -1,0 +1,48 @@
+"""What `fanbench tasks publish` shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fanbench.cli.exits import print_error
+from fanbench.cli.output import Output, bold
+from fanbench.cli.session import finish
+from fanbench.cli.views.records import TASK_FIELDS, task_record
+from fanbench.errors import FanbenchError
+from fanbench.operations import Published
+
+__all__ = ["FIELDS", "show_published"]
+
+FIELDS = (*TASK_FIELDS, "notebook")
+
+
+def show_published(out: Output, outcomes: Sequence[Published | FanbenchError]) -> None:
+    published, errors = list[Published](), list[FanbenchError]()
+    for outcome in outcomes:
+        if isinstance(outcome, Published):
+            published.append(outcome)
+            _show(out, outcome)
+        else:
+            errors.append(outcome)
+            if len(outcomes) > 1:
+                print_error(outcome)
+    records = [{**task_record(one.task), "notebook": one.notebook} for one in published]
+    out.records(records, FIELDS, single=len(outcomes) == 1)
+    finish(errors, len(outcomes), "tasks")
+
+
+def _show(out: Output, published: Published) -> None:
+    if published.was_public:
+        out.text(f"Task '{published.slug}' is already public.")
+    else:
+        out.text(f"Task '{published.slug}' published successfully.")
+        out.text(bold(f"Task URL: {published.url}"))
+    match published.notebook:
+        case "published":
+            out.text("Backing notebook also published.")
+        case "already published":
+            out.text("Backing notebook is already published.")
+        case "none":
+            out.note("Note: No backing notebook is associated with this task.")
+        case _:
+            pass

@@ -1,0 +1,163 @@
+"""What `fanbench tasks push` shows: a block of lines per task, in the order given, each as soon as it is known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fanbench._util.concurrency import InOrder
+from fanbench.cli.command import Settings
+from fanbench.cli.exits import print_error
+from fanbench.cli.output import bold
+from fanbench.cli.progress import End, Progress, Row
+from fanbench.cli.session import finish
+from fanbench.errors import FanbenchError, WaitTimeout
+from fanbench.operations import Pushed, PushPlan
+from fanbench.operations.events import CreationPolled, EarlierPending, Event, PollFailed
+from fanbench.operations.push import DatasetsDetached, Uploaded
+
+__all__ = ["FIELDS", "PushView"]
+
+FIELDS = (
+    "task",
+    "version",
+    "state",
+    "new_version",
+    "created",
+    "url",
+    "output_url",
+    "datasets",
+    "unresolved_datasets",
+)
+
+
+class PushView:
+    def __init__(
+        self, settings: Settings, plans: Sequence[PushPlan], datasets: Sequence[str], *, waiting: bool
+    ) -> None:
+        self.progress = Progress(settings.output, what="pushes")
+        self._settings = settings
+        self._out = settings.output
+        self._plans = plans
+        self._datasets = datasets
+        self._waiting = waiting
+        self._uploaded: set[str] = set()
+        # What is shown once a task is uploaded, and once it is created.
+        self._show_uploads = InOrder[Any](self._show_upload)
+        self._show_ends = InOrder[Any](self._show_end)
+        for plan in plans:
+            self._row(plan.slug, "Uploading")
+            for finding in plan.warnings:
+                self._out.warn(finding.text(str(plan.file.path)), *([finding.fix] if finding.fix else []))
+            if plan.typed is not None:
+                self._out.warn(
+                    f"task name {plan.typed!r} was normalized to slug {plan.slug!r}.",
+                    f"Use {plan.slug!r} in future commands.",
+                )
+
+    def _row(self, slug: str, state: str, end: End = "") -> None:
+        self.progress.show(slug, Row(slug, state, group=slug, end=end))
+
+    def _index(self, slug: str) -> int:
+        return next(number for number, plan in enumerate(self._plans) if plan.slug == slug)
+
+    # --- While it runs ---
+
+    def report(self, event: Event) -> None:
+        match event:
+            case EarlierPending():
+                self._out.note(event.text)
+            case DatasetsDetached(_, datasets):
+                self._out.warn(
+                    event.text,
+                    "Pushing without -d/--kaggle-dataset detaches them.",
+                    f"To keep them, add: {' '.join(f'-d {dataset}' for dataset in datasets)}",
+                )
+            case CreationPolled(slug, task, changed):
+                earlier = "" if slug in self._uploaded else "earlier version "
+                self._row(slug, f"{earlier}{task.creation_state.label}")
+                if self._settings.verbose or (changed and not self.progress.shown):
+                    name = f"Task '{slug}'" if len(self._plans) > 1 else "Task"
+                    self._out.note(f"   {name} status: {task.creation_state.label}...")
+            case Uploaded(pushed):
+                self._row(pushed.slug, pushed.task.creation_state.label)
+                self._uploaded.add(pushed.slug)
+                self._show_uploads(self._index(pushed.slug), pushed)
+            case PollFailed(slug, error):
+                self._out.note(f"   The server did not answer about '{slug}', asking again: {error}")
+            case _:
+                pass
+
+    def done(self, index: int, outcome: Pushed | FanbenchError) -> None:
+        slug = self._plans[index].slug
+        if isinstance(outcome, FanbenchError):
+            self._row(slug, "Timed out" if isinstance(outcome, WaitTimeout) else "Failed", "bad")
+        else:
+            self._row(slug, "COMPLETED" if self._waiting else "Pushed", "good")
+        if slug in self._uploaded:
+            self._show_ends(index, outcome)
+        else:
+            self._show_uploads(index, outcome)
+            self._show_ends(index, None)
+
+    def _show_upload(self, outcome: Pushed | FanbenchError) -> None:
+        if isinstance(outcome, FanbenchError):
+            self._show_error(outcome)
+            return
+        self._out.text(f"\nPushed {'new version of ' if outcome.new_version else ''}{outcome.slug}")
+        self._out.text(f"   Task Details:  {outcome.url}")
+        if not self._waiting:
+            self._out.text(f"   Model Output:  {outcome.output_url}")
+        if outcome.task.creation_error_message:
+            self._out.warn(outcome.task.creation_error_message)
+        if self._datasets and outcome.datasets:
+            self._out.text(f"Attached Kaggle dataset(s): {', '.join(outcome.datasets)}")
+        if outcome.unresolved_datasets:
+            self._out.warn(f"These Kaggle datasets were not found: {', '.join(outcome.unresolved_datasets)}")
+
+    def _show_end(self, outcome: Pushed | FanbenchError | None) -> None:
+        """Show what came after the upload; None if nothing did."""
+        if isinstance(outcome, FanbenchError):
+            self._show_error(outcome)
+        elif outcome is not None and self._waiting:
+            self._out.text(f"\nCompleted{f': {outcome.slug}' if len(self._plans) > 1 else ''}")
+            self._out.text(f"   Model Output:  {outcome.output_url}")
+
+    def _show_error(self, error: FanbenchError) -> None:
+        if len(self._plans) > 1:  # the error of a single task is printed at the end
+            print_error(error)
+
+    # --- At the end ---
+
+    def end(self, outcomes: Sequence[Pushed | FanbenchError]) -> None:
+        pushed = [outcome for outcome in outcomes if not isinstance(outcome, FanbenchError)]
+        self._out.records([_record(one) for one in pushed], FIELDS)
+        if pushed:
+            self._show_next_steps([one.slug for one in pushed])
+        failures = [outcome for outcome in outcomes if isinstance(outcome, FanbenchError)]
+        finish(failures, len(outcomes), "pushes")
+
+    def _show_next_steps(self, slugs: Sequence[str]) -> None:
+        note, command = self._out.note, self._settings.command
+        note("\nNext steps:" if not self._waiting else "\nNext step:")
+        if not self._waiting:
+            note("   Check creation status:")
+            for slug in slugs:
+                note(f"   $ {bold(command(f'tasks status {slug}'))}")
+            note()
+        note("   Select models to run (or use -m to skip the menu):")
+        note(f"   $ {bold(command('tasks run ' + ' '.join(slugs)))}")
+
+
+def _record(pushed: Pushed) -> dict[str, Any]:
+    return {
+        "task": pushed.slug,
+        "version": pushed.task.slug.version_number or None,
+        "state": "COMPLETED" if pushed.created else pushed.task.creation_state.label,
+        "new_version": pushed.new_version,
+        "created": pushed.created,
+        "url": pushed.url,
+        "output_url": pushed.output_url,
+        "datasets": list(pushed.datasets),
+        "unresolved_datasets": list(pushed.unresolved_datasets),
+    }

@@ -1,0 +1,48 @@
+"""What `fanbench quota` shows."""
+
+from __future__ import annotations
+
+from fanbench.cli.output import Output, format_time, iso_time
+from fanbench.operations.environment import expiry_phrase
+from fanbench.operations.quota import Quota, Quotas
+
+__all__ = ["FIELDS", "show_quotas"]
+
+FIELDS = ("quota", "period", "unit", "used", "remaining", "total", "refill")
+_NAMES = {"task_runs": "Task runs", "model_proxy": "Model Proxy"}
+_UNITS = {"task_runs": "runs", "model_proxy": "usd"}
+
+
+def show_quotas(out: Output, quotas: Quotas) -> None:
+    for text in quotas.missing:
+        out.note(text)
+    records = [
+        {
+            "quota": one.kind,
+            "period": one.period,
+            "unit": _UNITS[one.kind],
+            "used": one.used,
+            "remaining": one.remaining,
+            "total": one.total,
+            "refill": iso_time(one.refill),
+        }
+        for one in quotas.known
+    ]
+    out.records(records, FIELDS)
+    if quotas.known:
+        header = ("Quota", "Period", "Used", "Remaining", "Total", "Refill")
+        out.table(header, [_row(one) for one in quotas.known], (11, 7, 9, 9, 9, 0))
+    elif out.for_people:
+        out.note("No quota information is available.")
+
+
+def _row(one: Quota) -> tuple[str, ...]:
+    amounts = [
+        f"{number:g}" if one.kind == "task_runs" else f"${number:.2f}"
+        for number in (one.used, one.remaining, one.total)
+    ]
+    refill = ""
+    if one.refill is not None:
+        when = expiry_phrase(iso_time(one.refill) or "")
+        refill = f"{format_time(one.refill)} UTC ({'now' if when == 'expired' else when})"
+    return (_NAMES[one.kind], one.period.title(), *amounts, refill)

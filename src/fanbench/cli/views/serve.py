@@ -1,0 +1,43 @@
+"""What `fanbench serve` shows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import click
+
+from fanbench.cli.exits import end_line
+from fanbench.errors import LocalServerError
+from fanbench.local.serve import Address, serve
+from fanbench.local.settings import Settings
+
+__all__ = ["run_server"]
+
+
+def run_server(options: dict[str, Any]) -> None:
+    """Serve until Ctrl-C. `options` are fields of the server's settings, None for its defaults."""
+    host = options["host"]
+    if host not in ("127.0.0.1", "::1", "localhost"):
+        click.echo(
+            f"warning: {host} can be reached from other machines; anyone with the token can run code as you",
+            err=True,
+        )
+    settings = Settings(**{name: value for name, value in options.items() if value is not None})
+    anyio.run(serve, settings, _Terminal())
+    end_line()
+
+
+class _Terminal:
+    """Tells the person who typed `fanbench serve` what the server does."""
+
+    def listening(self, address: Address) -> None:
+        click.echo(f"fanbench is listening on {address.url}")
+        click.echo(f"Token file: {address.token_file}")
+        click.echo(f"Use it:     fanbench tasks list --local     (or --endpoint {address.url})")
+        click.echo("Stop it:    Ctrl-C, or `fanbench stop`")
+
+    def trouble(self, error: LocalServerError) -> None:
+        click.echo(f"warning: runs cannot be started: {error}", err=True)
+        if error.hint:
+            click.echo(f"hint: {error.hint}", err=True)

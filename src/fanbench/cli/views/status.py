@@ -1,0 +1,142 @@
+"""What `fanbench tasks status` shows, once or until all runs have ended."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+
+import click
+
+from fanbench import operations
+from fanbench._util.text import draw_table, last_line
+from fanbench.cli.command import Settings
+from fanbench.cli.exits import print_error
+from fanbench.cli.output import format_time, red
+from fanbench.cli.progress import Display, render
+from fanbench.cli.session import call, finish
+from fanbench.cli.views.records import RUN_FIELDS, TASK_FIELDS, run_record, task_record
+from fanbench.errors import FanbenchError
+from fanbench.operations import TaskStatus
+from fanbench.operations.batch import unique_slugs
+from fanbench.operations.events import CreationPolled, Event, PollFailed, RunChanged
+from fanbench.operations.lookup import model_of
+from fanbench.operations.status import StatusSeen
+from fanbench.wire.slugs import full_task_url
+
+__all__ = ["FIELDS", "show_statuses", "watch_tasks"]
+
+#: The fields of a task in JSON. In the other formats, its runs are the records.
+FIELDS = (*TASK_FIELDS, "runs")
+
+
+def show_statuses(settings: Settings, outcomes: Sequence[TaskStatus | FanbenchError]) -> None:
+    out = settings.output
+    found, errors = list[TaskStatus](), list[FanbenchError]()
+    for outcome in outcomes:
+        if isinstance(outcome, FanbenchError):
+            errors.append(outcome)
+            if len(outcomes) > 1:
+                print_error(outcome)
+            continue
+        if found:
+            out.text()
+        found.append(outcome)
+        for line in _lines(outcome):
+            out.text(line)
+        if out.for_people:
+            out.note(
+                f"\nView logs: {settings.command(f'tasks log {outcome.slug}')} [-m MODEL]"
+                if outcome.runs
+                else f"No runs yet. Start one with: {settings.command(f'tasks run {outcome.slug}')}"
+            )
+    runs = [(one, [run_record(one.slug, run) for run in one.runs]) for one in found]
+    if out.format.nested:
+        records = [{**task_record(one.task), "runs": own} for one, own in runs]
+        out.records(records, FIELDS, single=len(outcomes) == 1)
+    else:
+        out.records([record for _, own in runs for record in own], RUN_FIELDS)
+    finish(errors, len(outcomes), "tasks")
+
+
+def _lines(found: TaskStatus) -> Iterator[str]:
+    task = found.task
+    yield f"Task:     {task.slug.task_slug}"
+    yield f"Version:  {task.slug.version_number or 'unset'}"
+    yield f"Status:   {task.creation_state.label.title()}"
+    if error := task.failure:
+        yield f"Error:    {error}"
+    yield f"Created:  {format_time(task.create_time)}"
+    yield f"Public:   {task.is_public}"
+    if task.url:
+        yield f"Task URL: {full_task_url(task.url)}"
+    if task.options and task.options.dataset_data_sources:
+        yield f"Datasets: {', '.join(task.options.dataset_data_sources)}"
+    yield ""
+    if found.runs:
+        rows = [
+            (model_of(run), run.state.label.title(), format_time(run.start_time), format_time(run.end_time))
+            for run in found.runs
+        ]
+        yield from draw_table(("Model", "Status", "Started", "Ended"), rows, (20, 15, 19, 19))
+    if errored := [run for run in found.errored if run.error_message]:
+        yield f"\n{red('Errors:', strong=True)}"
+        for run in errored:
+            yield f"{red(f'  [{model_of(run)}]', strong=True)} {red(last_line(run.error_message))}"
+
+
+# --- Watching ------------------------------------------------------------------------------------------------
+
+
+def watch_tasks(
+    settings: Settings, task_names: Sequence[str], models: Sequence[str], poll_interval: float
+) -> list[TaskStatus | FanbenchError]:
+    display = _StatusDisplay(settings, unique_slugs(task_names))
+    return call(
+        settings,
+        lambda client: display.around(
+            operations.watch_tasks(
+                client, task_names, models, poll_interval=poll_interval, report=display.report
+            )
+        ),
+    )
+
+
+class _StatusDisplay(Display):
+    """The tasks as they are now; where there is no terminal, a line per change on stderr."""
+
+    def __init__(self, settings: Settings, slugs: Sequence[str]) -> None:
+        super().__init__(shown=settings.output.for_people, stream=sys.stdout)
+        self._out = settings.output
+        # None until a task has been seen.
+        self._texts: dict[str, str | None] = dict.fromkeys(slugs)
+        self._problem: str | None = None
+
+    def report(self, event: Event) -> None:
+        match event:
+            case StatusSeen(status):
+                self._texts[status.slug] = "\n".join(_lines(status))
+                self._problem = None
+            case PollFailed() if self.shown:
+                self._problem = event.text
+            case CreationPolled() | RunChanged() | PollFailed() if not self.shown:
+                self._out.note(f"  {event.text}")
+            case _:
+                pass
+
+    def lines(self, size: tuple[int, int]) -> list[str]:
+        from rich.text import Text
+
+        text = "\n\n".join(filter(None, [*self._texts.values(), self._problem]))
+        parts = [Text.from_ansi(text, no_wrap=True, overflow="ellipsis")]
+        lines = render(parts, size[0], color=self.color)
+        room = max(1, size[1] - 1)
+        return lines if len(lines) <= room else [*lines[: room - 1], "…"]
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, trace)
+        if self.shown and kind is not None and not issubclass(kind, Exception):
+            # An interrupt leaves everything as it was last seen, also what did not fit the screen.
+            click.echo("\n\n".join(filter(None, self._texts.values())), nl=False)

@@ -1,0 +1,156 @@
+"""What `fanbench sweep` asks, does and shows, from the plan to the report."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import anyio.to_thread
+import click
+
+from fanbench.cli.command import Settings
+from fanbench.cli.exits import print_error
+from fanbench.cli.output import bold
+from fanbench.cli.progress import spinner
+from fanbench.cli.prompts import confirmed
+from fanbench.cli.session import call
+from fanbench.cli.views.sweep_report import failure, resume_command, show_report
+from fanbench.cli.views.sweep_session import Outcome, Prepared, SweepSession, prepare
+from fanbench.cli.views.sweep_step import question, stage_failure, stage_results
+from fanbench.client import Client
+from fanbench.errors import OutputError
+from fanbench.sweeps.folder import set_aside
+from fanbench.sweeps.preview import TaskPreview
+from fanbench.sweeps.report import FIELDS, write_summary
+from fanbench.sweeps.spec import SweepSpec
+
+__all__ = ["FIELDS", "PLAN_FIELDS", "SweepView"]
+
+PLAN_FIELDS = (
+    "task",
+    "file",
+    "datasets",
+    "version",
+    "push",
+    "pushed",
+    "schedule",
+    "find",
+    "watch",
+    "collect",
+    "done",
+    "calls",
+)
+
+
+class SweepView:
+    """One invocation of `fanbench sweep`. `quotas`: show what is left of them with the plan."""
+
+    def __init__(self, settings: Settings, spec: SweepSpec, *, step: bool, fresh: bool, quotas: bool) -> None:
+        self._settings = settings
+        self._out = settings.output
+        self._spec = spec
+        self._step = step
+        self._fresh = fresh
+        self._quotas = quotas
+
+    def run(self, *, yes: bool, dry_run: bool) -> None:
+        """Plan, ask, run and report. The question is outside the event loop, so that Ctrl-C ends it at once."""
+        if dry_run:
+            self._show_plan(call(self._settings, self._prepare))
+        elif yes:
+
+            async def prepare_and_follow(client: Client) -> tuple[Prepared, Outcome]:
+                prepared = await self._prepare(client)
+                self._note_plan(prepared)
+                return prepared, await self._follow(client, prepared)
+
+            self._end(*call(self._settings, prepare_and_follow))
+        else:
+            prepared = call(self._settings, self._prepare)
+            if self._confirmed(prepared):
+                self._end(prepared, call(self._settings, lambda client: self._follow(client, prepared)))
+            else:
+                self._out.note("Nothing was changed.")
+
+    async def _prepare(self, client: Client) -> Prepared:
+        with spinner(self._out, "Planning"):
+            return await prepare(client, self._spec, fresh=self._fresh, quotas=self._quotas)
+
+    async def _follow(self, client: Client, prepared: Prepared) -> Outcome:
+        if self._fresh:
+            aside = await anyio.to_thread.run_sync(set_aside, prepared.plan.output)
+            if aside is not None:
+                self._out.note(f"Moved the contents of {prepared.plan.output} to {aside}.")
+        until = prepared.stage if self._step else "collect"
+        return await SweepSession(self._settings, prepared.plan, until).follow(client)
+
+    # --- The plan ---
+
+    def _show_plan(self, prepared: Prepared) -> None:
+        """The plan is the result: it goes to stdout, as one record per task for programs."""
+        for line in prepared.preview.lines():
+            self._out.text(line)
+        if not self._out.for_people:
+            for warning in prepared.preview.warnings:
+                self._out.warn(warning)
+        self._out.records([_plan_record(task) for task in prepared.preview.tasks], PLAN_FIELDS)
+
+    def _note_plan(self, prepared: Prepared) -> None:
+        for line in prepared.preview.lines():
+            self._out.note(line)
+
+    def _confirmed(self, prepared: Prepared) -> bool:
+        if prepared.preview.nothing_to_do:
+            self._note_plan(prepared)
+            return True
+        for line in prepared.preview.lines():  # also with -q: the question is about it
+            click.echo(line, err=True)
+        asked = question(prepared.stage, prepared.preview) if self._step else "Continue?"
+        return confirmed(asked, yes=False)
+
+    # --- The end ---
+
+    def _end(self, prepared: Prepared, outcome: Outcome) -> None:
+        """Write the summaries, show the report, and raise what the command ends with.
+
+        The summaries come first, because stdout may be closed. If they cannot be written, the tables are still
+        shown.
+        """
+        report = outcome.report
+        if report is None:
+            raise click.exceptions.Exit(outcome.code)
+        unwritten: OutputError | None = None
+        try:
+            write_summary(report)
+        except OutputError as error:
+            unwritten = error
+        if self._step and prepared.stage != "collect":
+            for line in stage_results(prepared.stage, outcome.state):
+                self._out.text(line)
+            self._out.note(f"\nNext: {bold(resume_command(self._settings, prepared.plan.output, ' --step'))}")
+            ends_with = stage_failure(outcome.state)
+        else:
+            show_report(self._settings, report, written=unwritten is None)
+            ends_with = failure(self._settings, report)
+        if unwritten is not None:
+            print_error(unwritten)
+        if outcome.code:
+            if not report.ok:
+                command = resume_command(self._settings, report.output)
+                self._out.note(f"\nInterrupted. To resume: {bold(command)}")
+            raise click.exceptions.Exit(outcome.code)
+        if unwritten is not None or ends_with is not None:
+            raise ends_with or click.exceptions.Exit(1)
+
+
+def _plan_record(task: TaskPreview) -> dict[str, Any]:
+    return {
+        "task": task.task,
+        "file": task.file,
+        "datasets": list(task.datasets),
+        "version": task.version,
+        "push": task.push.value,
+        "pushed": task.pushed,
+        **asdict(task.counts),
+        "calls": task.calls,
+    }

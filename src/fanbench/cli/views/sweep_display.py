@@ -1,0 +1,222 @@
+"""The progress display of a sweep: a row of marks per task, a line of totals, and the last lines of the logs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import groupby
+
+from rich.cells import cell_len, set_cell_size
+from rich.color import ColorSystem
+from rich.style import Style
+
+from fanbench.cli.output import Output
+from fanbench.cli.progress import Display, clock, printable
+from fanbench.sweeps.attempts import PlannedRun
+from fanbench.sweeps.decide import RunStatus
+from fanbench.sweeps.events import SweepEvent, SweepStarted
+from fanbench.sweeps.state import SweepState
+
+__all__ = ["Picture", "SweepDisplay"]
+
+_WIDEST_NAME = 32
+_MOST_LOG_LINES = 10
+
+# A mark, and its style. What is worst, or most active, comes first: it stands for several runs.
+_MARKS: Mapping[RunStatus, tuple[str, str]] = {
+    RunStatus.MISSING: ("?", "bold yellow"),
+    RunStatus.ERRORED: ("✗", "red"),
+    RunStatus.RUNNING: ("●", "cyan"),
+    RunStatus.COLLECTING: ("◆", "blue"),
+    RunStatus.QUEUED: ("○", "cyan"),
+    RunStatus.SCHEDULED: ("○", "cyan"),
+    RunStatus.UNSCHEDULED: ("·", "dim"),
+    RunStatus.COMPLETED: ("✓", "green"),
+}
+# The order in which they are counted.
+_COUNTED = (
+    RunStatus.COMPLETED,
+    RunStatus.ERRORED,
+    RunStatus.MISSING,
+    RunStatus.COLLECTING,
+    RunStatus.RUNNING,
+    RunStatus.QUEUED,
+    RunStatus.SCHEDULED,
+    RunStatus.UNSCHEDULED,
+)
+
+#: The pieces of a line, each with its style.
+Parts = list[tuple[str, str]]
+
+
+class SweepDisplay(Display):
+    """Draws a `state`, which changes only through `absorb`. `limit` is the number of calls at a time, until an
+    event changes it."""
+
+    def __init__(self, output: Output, state: SweepState, *, limit: int | None = None) -> None:
+        super().__init__(shown=not output.quiet)
+        self._state = state
+        self._limit = limit
+        self._lock = threading.Lock()
+
+    def absorb(self, event: SweepEvent, at: datetime) -> None:
+        with self._lock:
+            self._state.absorb(event, at)
+
+    def lines(self, size: tuple[int, int]) -> list[str]:
+        with self._lock:
+            parts = Picture(self._state, size, datetime.now(UTC), self._limit).parts()
+        return _rendered(parts, size[0], color=self.color)
+
+
+# --- What it looks like ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A sweep on a screen of `size` (columns, rows) at the time `now`.
+
+    If a task has more runs than fit into a line, there is one mark per model, and then only counts. If there are
+    more tasks than lines, only the totals are shown. The cost depends on what is shown, not on the size of the
+    sweep.
+    """
+
+    state: SweepState
+    size: tuple[int, int]
+    now: datetime
+    limit: int | None = None
+
+    def lines(self, *, color: bool) -> list[str]:
+        """The lines, each narrower than the screen, and at least one fewer than it has."""
+        return _rendered(self.parts(), self.size[0], color=color)
+
+    def parts(self) -> list[Parts]:
+        """The lines before they are cut to the width of the screen."""
+        started = self.state.started
+        if started is None:
+            return []
+        room = max(1, self.size[1] - 1) - 1
+        rows = list(self._rows(started)) if len(started.tasks) <= room else []
+        log_lines = min(_MOST_LOG_LINES, room - len(rows))
+        shown = list(self.state.lines)[-log_lines:] if log_lines > 0 else []
+        return [
+            *rows,
+            self._footer(),
+            *(
+                [(f"{line.planned_run.task} {line.planned_run.model} | ", "dim"), (line.line, "")]
+                for line in shown
+            ),
+        ]
+
+    def _rows(self, started: SweepStarted) -> Iterator[Parts]:
+        width = min(_WIDEST_NAME, max((cell_len(printable(task)) for task in started.tasks), default=0))
+        each = started.planned // max(1, len(started.tasks))
+        room = self.size[0] - 1 - width - 2 - len(f"{each}/{each}")
+        for task in started.tasks:
+            counts: Mapping[RunStatus, int] = self.state.counts_by_task.get(task, {})
+            over = sum(number for status, number in counts.items() if status.over)
+            yield [
+                (set_cell_size(printable(task), width), ""),
+                (" ", ""),
+                *self._marks(started, task, room),
+                (f"{over}/{each}", "bold" if over == each else ""),
+                ("  ", ""),
+                *self._about(task, counts),
+            ]
+
+    def _marks(self, started: SweepStarted, task: str, room: int) -> Parts:
+        def status(model: str, repeat: int) -> RunStatus:
+            cell = self.state.cells.get(PlannedRun(task, model, repeat))
+            return cell.status if cell else RunStatus.UNSCHEDULED
+
+        repeats = range(1, started.repeats + 1)
+        if len(started.models) * len(repeats) <= room:
+            marks = [status(model, each) for model in started.models for each in repeats]
+        elif len(started.models) <= room:
+            found = [{status(model, each) for each in repeats} for model in started.models]
+            marks = [next(each for each in _MARKS if each in statuses) for statuses in found]
+        else:
+            return []
+        return [*(_MARKS[each] for each in marks), (" ", "")]
+
+    def _about(self, task: str, counts: Mapping[RunStatus, int]) -> Parts:
+        known = self.state.tasks.get(task)
+        if known is not None and known.failed is not None:
+            return [(f"failed: {known.failed}", "red")]
+        if known is not None and known.creation is not None and not known.ready:
+            return [(f"creation {known.creation.label.lower()}", "cyan")]
+        return [(_counts(counts), "dim")]
+
+    def _footer(self) -> Parts:
+        state = self.state
+        seconds = max(0.0, (self.now - state.began).total_seconds()) if state.began else 0.0
+        parts: Parts = [(f"{clock(seconds)}  {state.over} of {state.planned} runs", "bold")]
+        if state.draining:
+            parts.append((f"  stopping: {state.draining.reason.value}", "bold yellow"))
+        more: list[str] = []
+        if state.over != state.planned:
+            left = state.seconds_left(self.now)
+            more.append("time left unknown" if left is None else f"about {clock(left)} left")
+        more.append(_counts(state.counts))
+        limit = self.limit if state.limit is None else state.limit
+        if limit is not None:
+            more.append(f"limit {limit}")
+        if (pace := state.calls_per_second(self.now)) is not None:
+            more.append(f"{pace:.1f} calls/s")
+        if (budget := state.budget) is not None:
+            spent = "unknown" if budget.spent is None else f"${budget.spent:.2f}"
+            more.append(f"spent {spent} of ${budget.cap:g}")
+        return [*parts, *((f"  {text}", "") for text in more if text)]
+
+
+def _counts(counts: Mapping[RunStatus, int]) -> str:
+    """`3 done, 1 running`."""
+    return ", ".join(f"{counts[status]} {status.label}" for status in _COUNTED if counts.get(status))
+
+
+# --- On the terminal ------------------------------------------------------------------------------------------
+
+
+def _rendered(lines: Sequence[Parts], columns: int, *, color: bool) -> list[str]:
+    """The lines as a terminal of that many columns takes them.
+
+    This uses only the styles of rich: its consoles lay text out, which takes ten times longer for a thousand
+    marks.
+    """
+    system = ColorSystem.STANDARD if color else None
+    rendered = []
+    for line in lines:
+        joined = [
+            ("".join(text for text, _ in pieces), style)
+            for style, pieces in groupby(line, key=lambda part: part[1])
+        ]
+        cut = _cut(joined, max(1, columns - 1))
+        rendered.append(
+            # `parse` remembers what it has parsed.
+            "".join(
+                Style.parse(style).render(text, color_system=system) if style else text for text, style in cut
+            )
+        )
+    return rendered
+
+
+def _cut(parts: Parts, width: int) -> Parts:
+    """What fits into `width` columns; an ellipsis stands for the rest."""
+    shown, left = list[tuple[str, str]](), width
+    for text, style in parts:
+        # A character has at most two columns: nothing is spent on what is beyond the edge.
+        clean = printable(text[: 2 * left + 2])
+        length = cell_len(clean)
+        if length <= left:
+            shown.append((clean, style))
+            left -= length
+            continue
+        while left < 1 and shown:  # shorten what is shown by a column, which the ellipsis needs
+            last, last_style = shown.pop()
+            if last_length := cell_len(last):
+                shown.append((set_cell_size(last, last_length - 1), last_style))
+                break
+        return [*shown, (f"{set_cell_size(clean, max(0, left - 1))}…", style)]
+    return shown
