@@ -1,11 +1,14 @@
-"""Sweeps: every task on every model, one command, resumable.
+"""Sweeps: every task on every model, in one command that can be resumed.
 
-spec      what is asked for: words, flags, sweep.toml      → planner → plan
-units     what a unit of work is, and the rule that says what is still to be done for it
-journal   what was done, durable; lock, _aside and _disk: the folder that it is in
-engine    the task group that does it, and says so in events
-budget    what --max-cost lets be scheduled; _costs: what runs have cost, by task and model
-state     the events put together again, for screens
-report    what came out, as a table, JSON and CSV
-sweep     all of it behind `async with`; simple: in one call
+    spec, sweep_file    the request: arguments, flags, sweep.toml
+    plan, preview       the plan made from it, and what it comes to
+    attempts, decide    planned runs and attempts, and the pure tables that decide what to do about them
+    journal             the durable record
+    folder, artifacts   the output folder and its lock; outputs and logs in it
+    resume              continuing the sweep of a folder
+    engine              carries the plan out (its docstring lists the modules it is made of)
+    budget              what `--max-cost` lets be scheduled
+    events, state       what the engine reports, and the state rebuilt from it
+    report              what came of it, as a table, JSON and CSV
+    sweep               the Python interface
 """
