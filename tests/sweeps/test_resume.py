@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import anyio.to_thread
 import msgspec
 import pytest
 from hypothesis import given, settings
@@ -107,7 +108,7 @@ async def test_what_is_saved_makes_the_same_plan_again(
     wanted = SweepSpec(tasks=choices, models=("gemini-*",), repeats=2, timeout=5.0, **rules)  # type: ignore[arg-type]
     server = client("x")
     first = await plan(server, wanted)
-    saved = read_saved(saved_text(first, URL))
+    saved = read_saved(await anyio.to_thread.run_sync(saved_text, first, URL))
     assert saved.spec is not None
     server.models.append(model("gemini-c"))
     (tmp_path / "elsewhere").mkdir()

@@ -135,7 +135,6 @@ class World:
         async def process() -> None:
             self.kaggle.begin(pause=pause, kill_after=kill_after, kill_in=kill_in)
             before, began = self.kaggle.calls.copy(), self.kaggle.now()
-            clear_parts(self.folder)
             with self._journal() as records, anyio.move_on_after(stop_after):
                 engine = self._engine(records, until, began, meanwhile)
                 try:
@@ -146,6 +145,7 @@ class World:
                     self.calls = self.kaggle.calls - before
                     assert set(self.calls) <= SWEEP_CALLS, "a sweep must leave all else alone"
 
+        clear_parts(self.folder)
         self.said, self._finished = [], False
         try:
             run_in_virtual_time(process, backend="trio") if backend == "trio" else anyio.run(

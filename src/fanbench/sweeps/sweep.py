@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -239,13 +239,19 @@ class Sweep:
 @asynccontextmanager
 async def _open_folder(client: Api, plan: SweepPlan) -> AsyncGenerator[Journal, None]:
     """Lock the output folder and yield its journal, which belongs to this sweep."""
-    with FolderLock(plan.output), Journal.open(plan.output) as journal:
-        saved = journal.saved_spec()
-        if saved is not None:
-            refuse_other_sweep(saved, plan, client.config.endpoint)
-        journal.save_spec(saved_text(plan, client.config.endpoint))
-        await anyio.to_thread.run_sync(clear_parts, plan.output)
-        yield journal
+    with ExitStack() as stack:
+
+        def open_folder() -> Journal:
+            stack.enter_context(FolderLock(plan.output))
+            journal = stack.enter_context(Journal.open(plan.output))
+            saved = journal.saved_spec()
+            if saved is not None:
+                refuse_other_sweep(saved, plan, client.config.endpoint)
+            journal.save_spec(saved_text(plan, client.config.endpoint))
+            clear_parts(plan.output)
+            return journal
+
+        yield await anyio.to_thread.run_sync(open_folder)
 
 
 @contextmanager
