@@ -1,4 +1,4 @@
-"""check --run: files in processes of their own, on fresh credentials, and what came out."""
+"""`check --run`: files run in processes of their own with fresh credentials, and their results."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MODELS = [model("four", proxy="test/four"), model("five", proxy="test/five@1")]
 
 @dataclass
 class Server(FakeClient):
-    """Numbered tokens."""
+    """Returns numbered tokens."""
 
     async def create_proxy_token(self) -> ModelProxyToken:
         await super().create_proxy_token()
@@ -62,7 +62,7 @@ async def outcome_of(
 
 
 async def test_a_file_that_records_is_fine(place: Path) -> None:
-    """With its result, its model and its time."""
+    """The trial has the file's result, model and time."""
     trial = await trial_of(place, task_text("return 0.5"))
     assert (trial.outcome, trial.exit_code, trial.model, trial.folder) == ("recorded", 0, "test/four", None)
     assert [(row.task, row.value) for row in trial.results] == [("one", 0.5)]
@@ -75,7 +75,7 @@ SHOW = (
 
 
 async def test_a_file_is_run_as_python_would(place: Path) -> None:
-    """Its name, arguments and path are those of `python FILE`; its folder is an empty one, and then gone."""
+    """Name, arguments and path are those of `python FILE`; the working folder is empty, and removed afterwards."""
     trial = await trial_of(place, task_text(before=SHOW))
     file = str(place / "task.py")
     *facts, listed, folder = json.loads(trial.tail[0])
@@ -85,14 +85,14 @@ async def test_a_file_is_run_as_python_would(place: Path) -> None:
 
 
 async def test_a_file_can_import_its_neighbour(place: Path) -> None:
-    """As with `python FILE`."""
+    """A file can import modules beside it, as with `python FILE`."""
     (place / "neighbour.py").write_text("VALUE = 3.0")
     trial = await trial_of(place, task_text("return VALUE", before="from neighbour import VALUE"))
     assert trial.results[0].value == 3.0
 
 
 async def test_the_environment_of_the_file(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fresh credentials and the chosen model beat what is in the environment; the rest of it stays."""
+    """Fresh credentials and the chosen model override the environment; the rest of it stays."""
     for name in ("MODEL_PROXY_API_KEY", "LLM_DEFAULT", "LLM_DEFAULT_EVAL", "LLM_DEFAULT_JUDGE"):
         monkeypatch.setenv(name, "stale")
     monkeypatch.setenv("MINE", "stays")
@@ -103,21 +103,21 @@ async def test_the_environment_of_the_file(place: Path, monkeypatch: pytest.Monk
 
 
 async def test_an_env_file_above_the_sdk_does_not_count(place: Path) -> None:
-    """The SDK would let it beat the environment."""
+    """An env file above the SDK, which the SDK would prefer to the environment, is ignored."""
     (place / ".env").write_text("LLM_DEFAULT=old/model\nMODEL_PROXY_API_KEY=old\n")
     show = "print(kbench.llm, os.environ['MODEL_PROXY_API_KEY'])"
     assert (await trial_of(place, task_text(before=show))).tail[0] == "test/four key-1"
 
 
 async def test_an_env_file_that_the_task_itself_loads_counts(place: Path) -> None:
-    """That is the author's own affair, as with `python FILE`."""
+    """An env file that the task loads overrides the environment, as with `python FILE`."""
     (place / ".env").write_text("MINE=from the file\n")
     show = "from dotenv import load_dotenv\nload_dotenv()\nprint(os.environ['MINE'])"
     assert (await trial_of(place, task_text(before=show))).tail[0] == "from the file"
 
 
 async def test_magics_run_in_ipython(place: Path) -> None:
-    """A shell line and a cell magic, which Python alone cannot read."""
+    """Shell lines and cell magics, which plain Python cannot parse, run in IPython."""
     text = "# %%\n!echo from a shell\n# %%\n%%capture\nprint('captured')\n# %%\n" + task_text("return 2.0")
     trial = await trial_of(place, text)
     assert (trial.outcome, trial.results[0].value) == ("recorded", 2.0)
@@ -126,14 +126,14 @@ async def test_magics_run_in_ipython(place: Path) -> None:
 
 
 async def test_a_cell_that_fails_fails_the_file(place: Path) -> None:
-    """In IPython, too, nothing after it is run, and the traceback is shown."""
+    """In IPython, too, nothing after a failed cell runs, and the traceback is shown."""
     trial = await trial_of(place, "# %%\n!true\n# %%\n1 / 0\n# %%\n" + task_text())
     assert (trial.outcome, trial.exit_code, trial.results) == ("failed", 1, ())
     assert trial.tail[-1] == "ZeroDivisionError: division by zero"
 
 
 def test_what_has_magics() -> None:
-    """A percent sign or an exclamation mark in a text is none."""
+    """A percent sign or an exclamation mark inside a string is not a magic."""
     assert has_magics("!pip install x\n")
     assert has_magics("%time f()\n")
     assert not has_magics("a = '''\n!x\n%y\n'''\nb = 5 % a\n")
@@ -144,7 +144,7 @@ def test_what_has_magics() -> None:
 
 
 async def test_a_file_that_raises(place: Path) -> None:
-    """Exit 1 and Python's own traceback, without a frame of ours."""
+    """A file that raises ends with exit code 1 and Python's own traceback, without a frame of ours."""
     trial = await trial_of(place, task_text(after="raise KeyError('lost')"))
     assert (trial.outcome, trial.exit_code) == ("failed", 1)
     assert trial.tail[0] == "Traceback (most recent call last):"
@@ -153,27 +153,27 @@ async def test_a_file_that_raises(place: Path) -> None:
 
 
 async def test_a_file_that_exits(place: Path) -> None:
-    """With its code, or by a signal."""
+    """The exit code, or the signal, of a file that exits is reported."""
     assert (await trial_of(place, task_text(after="sys.exit(7)"))).exit_code == 7
     killed = await trial_of(place, task_text(after="os.kill(os.getpid(), 9)"))
     assert (killed.outcome, killed.exit_code) == ("failed", -9)
 
 
 async def test_a_run_that_errored(place: Path) -> None:
-    """A process that ends well does not hide it."""
+    """An errored run is a failure even if the process exits with 0."""
     trial = await trial_of(place, task_text("raise ValueError('boom')"))
     assert (trial.outcome, trial.exit_code, trial.results[0].error) == ("errored", 0, "ValueError: boom")
 
 
 async def test_a_file_that_records_nothing(place: Path) -> None:
-    """It ends well, and yet it is a failure."""
+    """A file that records nothing fails even if it exits with 0."""
     text = task_text().replace("\none.run", "\nif len(sys.argv) > 9:\n    one.run")
     trial = await trial_of(place, text)
     assert (trial.outcome, trial.exit_code, trial.missing) == ("nothing", 0, ("one",))
 
 
 async def test_every_task_of_the_file_must_record(place: Path) -> None:
-    """Of two tasks, one whose run is never reached, unless that is allowed."""
+    """A task whose run is never reached is a failure unless that is allowed."""
     second = "@kbench.task(name='Two')\ndef two(llm): ...\nif len(sys.argv) > 9:\n    two.run(kbench.llm)"
     trial = await trial_of(place, task_text(after=second))
     assert (trial.outcome, trial.missing, len(trial.results)) == ("nothing", ("two",), 1)
@@ -181,13 +181,13 @@ async def test_every_task_of_the_file_must_record(place: Path) -> None:
 
 
 async def test_a_damaged_run_file(place: Path) -> None:
-    """It is named."""
+    """A damaged run file is named."""
     trial = await trial_of(place, task_text(after="open('Two.run.json', 'w').write('{')"))
     assert (trial.outcome, trial.problems[0].path.name) == ("failed", "Two.run.json")
 
 
 async def test_the_time_limit(place: Path) -> None:
-    """A file that goes on is stopped, and what it recorded is still seen."""
+    """A file that runs too long is stopped, and what it recorded by then is kept."""
     trial = await trial_of(place, task_text(after="time.sleep(600)"), timeout=2)
     assert trial.outcome == "timed out"
     assert [row.task for row in trial.results] == ["one"]
@@ -195,7 +195,7 @@ async def test_the_time_limit(place: Path) -> None:
 
 
 async def test_a_file_that_will_not_stop_is_killed(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It gets a while to end by itself, no more."""
+    """A file that ignores the request to stop is killed after a while."""
     monkeypatch.setattr("fanbench.local.executor.supervise.GRACE", 0.1)
     deaf = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\ntime.sleep(600)"
     trial = await trial_of(place, task_text(after=deaf), timeout=2)
@@ -210,14 +210,14 @@ print(child.pid, flush=True)
 
 
 async def test_no_process_is_left(place: Path) -> None:
-    """Neither after the end, also of one in a session of its own that holds the output open…"""
+    """After the end no process is left, not even one in its own session that holds the output open."""
     trial = await trial_of(place, task_text(after=CHILD))
     assert trial.ok
     assert await ends(int(trial.tail[0]))
 
 
 async def test_no_process_is_left_by_a_cancellation(place: Path) -> None:
-    """…nor when the caller gives up in the middle, and no folder either."""
+    """After a cancellation neither a process nor a folder is left."""
     (place / "task.py").write_text(
         task_text(after=CHILD + "print(os.getpid(), os.getcwd(), flush=True)\ntime.sleep(600)")
     )
@@ -239,7 +239,7 @@ async def test_no_process_is_left_by_a_cancellation(place: Path) -> None:
 
 
 async def ends(pid: int) -> bool:
-    """Whether it is dead, or dies in a moment: a kill takes one."""
+    """Return whether the process is dead, or dies within a moment, as killing takes one."""
     with anyio.move_on_after(5):
         while _lives(pid):
             await anyio.sleep(0.01)
@@ -248,7 +248,7 @@ async def ends(pid: int) -> bool:
 
 
 def _lives(pid: int) -> bool:
-    """A zombie is dead, whoever has to bury it."""
+    """Return whether the process is running; a zombie is not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
@@ -259,7 +259,7 @@ def _lives(pid: int) -> bool:
 
 
 async def test_several_files_share_a_token_and_keep_their_order(place: Path, reported: Reported) -> None:
-    """They run side by side within the limit; one that fails ends none of the others."""
+    """Files run side by side within the limit, and one that fails does not affect the others."""
     meet = """\
 open({mine!r}, "w").close()
 while not os.path.exists({other!r}):
@@ -287,7 +287,7 @@ return 1.0
 
 
 async def test_a_refused_token_is_replaced_and_the_file_run_once_more(place: Path) -> None:
-    """Of the first attempt, nothing is left."""
+    """A file whose token is refused is run again with a new one, and nothing is left of the first attempt."""
     client = server()
     before = "assert os.listdir() == []"
     trial = await trial_of(place, task_text(REFUSED.format(refused=["key-1"]), before=before), client=client)
@@ -296,7 +296,7 @@ async def test_a_refused_token_is_replaced_and_the_file_run_once_more(place: Pat
 
 
 async def test_a_second_refusal_is_the_result(place: Path) -> None:
-    """No third token is asked for."""
+    """If the second token is refused as well, no third one is requested."""
     client = server()
     trial = await trial_of(place, task_text(REFUSED.format(refused=["key-1", "key-2"])), client=client)
     assert (trial.outcome, trial.refused) == ("errored", True)
@@ -304,7 +304,7 @@ async def test_a_second_refusal_is_the_result(place: Path) -> None:
 
 
 async def test_no_token_no_run(place: Path) -> None:
-    """The refusal stands for the file, with what to do about it."""
+    """If the server refuses a token, the error and its hint stand for the file."""
     client = FakeClient(models=list(MODELS), token=Forbidden("No.", call="x", status=403))
     outcome = await outcome_of(place, task_text(), client=client)
     assert isinstance(outcome, Forbidden)
@@ -312,7 +312,7 @@ async def test_no_token_no_run(place: Path) -> None:
 
 
 async def test_what_is_kept(place: Path) -> None:
-    """Files and output in a folder of the file's name; a later trial gets its own, and hides nothing."""
+    """Files and output are kept in a folder named after the file; a later trial gets a folder of its own."""
     text = task_text(after="print('reported')\nopen('more.txt', 'w').close()")
     trials = [await trial_of(place, text, output=place / "kept") for _ in range(2)]
     assert sorted(path.name for path in (place / "kept").iterdir()) == ["task", "task-2"]
@@ -328,7 +328,7 @@ async def test_what_is_kept(place: Path) -> None:
 
 
 async def test_an_output_that_is_a_file(place: Path) -> None:
-    """An error that says what to do, for each file."""
+    """If the output folder is a file, each trial fails with a hint."""
     (place / "kept").write_text("")
     outcome = await outcome_of(place, task_text(), output=place / "kept")
     assert isinstance(outcome, OutputError)
@@ -337,7 +337,7 @@ async def test_an_output_that_is_a_file(place: Path) -> None:
 
 
 async def test_output_without_end_is_cut(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is written down has a limit; the last lines are there all the same."""
+    """The kept output is limited in size, but the last lines are there all the same."""
     monkeypatch.setattr("fanbench.operations.check.LOG_LIMIT", 100_000)
     text = task_text(after="for number in range(100_000): print(f'line {number}')")
     trial = await trial_of(place, text, output=place / "kept")
@@ -346,7 +346,7 @@ async def test_output_without_end_is_cut(place: Path, monkeypatch: pytest.Monkey
 
 
 async def test_without_the_sdk(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
-    """The error names the extra, and the server is not asked for anything."""
+    """Without the SDK the error names the extra to install, and the server is not called."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     client = server()
     with pytest.raises(UsageError) as caught:
@@ -358,18 +358,18 @@ async def test_without_the_sdk(monkeypatch: pytest.MonkeyPatch, place: Path) -> 
 
 @pytest.mark.parametrize("name", ["five", "test/five@1", "test/five-1", "fi*"])
 def test_the_model_in_every_spelling(name: str) -> None:
-    """It becomes the name that the Model Proxy knows."""
+    """A model in any spelling becomes the name that the Model Proxy knows."""
     assert proxy_model(name, MODELS) == "test/five@1"
 
 
 @pytest.mark.parametrize(("name", "message"), [("six", "Unknown model"), ("f*", "2 models")])
 def test_a_model_that_cannot_be_used(name: str, message: str) -> None:
-    """Unknown, or more than one."""
+    """An unknown model, or a pattern that matches several, is a usage error."""
     with pytest.raises(UsageError, match=message):
         proxy_model(name, MODELS)
 
 
 def test_a_model_that_the_proxy_does_not_serve() -> None:
-    """It can be run on Kaggle, but not from here."""
+    """A model that runs on Kaggle only cannot be used here."""
     with pytest.raises(UsageError, match="does not serve"):
         proxy_model("six", [*MODELS, model("six", allowed=False)])

@@ -1,4 +1,4 @@
-"""Model Proxy tokens, in virtual time: asked for once, renewed before they end and once after a 401."""
+"""Model Proxy tokens in virtual time: requested once, renewed before they expire and once after a 401."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def anyio_backend() -> tuple[str, dict[str, Any]]:
 
 @dataclass
 class Mint(FakeClient):
-    """Numbered tokens that live `life` seconds, each made in a second; `faults` come first."""
+    """Returns numbered tokens that live for `life` seconds, each after a second; `faults` come first."""
 
     life: float | None = 2 * HOUR
     faults: list[FanbenchError] = field(default_factory=list)
@@ -53,7 +53,7 @@ def tokens_of(mint: Mint) -> ProxyTokens:
 
 
 async def test_a_token_is_used_until_shortly_before_its_end() -> None:
-    """One call in its first hour and fifty minutes; the next token is asked for five minutes ahead."""
+    """A token is used until five minutes before it expires, and renewed then."""
     mint = Mint()
     tokens = tokens_of(mint)
     assert (await tokens.get()).token == "token-1"
@@ -64,7 +64,7 @@ async def test_a_token_is_used_until_shortly_before_its_end() -> None:
 
 
 async def test_work_that_takes_long_gets_a_token_that_lasts() -> None:
-    """One that ends before the work does is renewed ahead of it."""
+    """A token that would expire before the work ends is renewed ahead of it."""
     mint = Mint()
     tokens = tokens_of(mint)
     await tokens.get()
@@ -74,7 +74,7 @@ async def test_work_that_takes_long_gets_a_token_that_lasts() -> None:
 
 
 async def test_work_that_outlives_every_token_does_not_ask_each_time() -> None:
-    """No token lasts a day: a young one is given, so that the one in use elsewhere is not ended."""
+    """As no token lasts a day, long work gets a young one, so that the one in use elsewhere is not revoked."""
     mint = Mint()
     tokens = tokens_of(mint)
     for _ in range(5):
@@ -83,7 +83,7 @@ async def test_work_that_outlives_every_token_does_not_ask_each_time() -> None:
 
 
 async def test_tokens_that_live_shorter_than_the_margin_are_used_for_half_of_their_lives() -> None:
-    """A server may give tokens for a minute; they are not renewed with each call."""
+    """Tokens that live for a minute are not renewed with each call."""
     mint = Mint(life=60)
     tokens = tokens_of(mint)
     for _ in range(10):
@@ -94,7 +94,7 @@ async def test_tokens_that_live_shorter_than_the_margin_are_used_for_half_of_the
 
 @pytest.mark.parametrize("life", [None, -HOUR])
 async def test_a_token_without_an_end_or_from_another_clock_lives_two_hours(life: float | None) -> None:
-    """A new token that seems to be over already is the mark of a wrong clock, and no reason to ask for ever."""
+    """A new token that seems to have expired shows a wrong clock, and is used for two hours."""
     mint = Mint(life=life)
     tokens = tokens_of(mint)
     await tokens.get()
@@ -120,7 +120,7 @@ async def together(tokens: ProxyTokens, number: int) -> list[str]:
 
 
 async def test_many_callers_at_once_share_one_call() -> None:
-    """The first time and at each renewal: a second call would end the first one's token."""
+    """Callers share one request, at first and at each renewal: a second would revoke the first one's token."""
     mint = Mint()
     tokens = tokens_of(mint)
     assert await together(tokens, 50) == ["token-1"] * 50
@@ -129,7 +129,7 @@ async def test_many_callers_at_once_share_one_call() -> None:
 
 
 async def test_callers_share_a_failure_and_the_next_one_asks_again() -> None:
-    """One refusal for all that waited for it, and no memory of it."""
+    """All waiting callers get the same refusal, and the next caller tries again."""
     mint = Mint(faults=[ServerFault("busy", call="x", status=503)])
     tokens = tokens_of(mint)
     assert await together(tokens, 9) == ["busy"] * 9
@@ -137,7 +137,7 @@ async def test_callers_share_a_failure_and_the_next_one_asks_again() -> None:
 
 
 async def test_a_failed_renewal_leaves_the_old_token_to_those_it_is_good_for() -> None:
-    """Work that needs little time goes on with what is there."""
+    """Work that needs little time still gets the old token after a failed renewal."""
     mint = Mint()
     tokens = tokens_of(mint)
     await tokens.get()
@@ -149,7 +149,7 @@ async def test_a_failed_renewal_leaves_the_old_token_to_those_it_is_good_for() -
 
 
 async def test_a_caller_that_gives_up_does_not_take_the_others_down() -> None:
-    """The call is made anew for those who still wait."""
+    """If the caller that makes the request is cancelled, it is repeated for those who still wait."""
     mint = Mint()
     tokens = tokens_of(mint)
     got: list[str] = []
@@ -169,7 +169,7 @@ async def test_a_caller_that_gives_up_does_not_take_the_others_down() -> None:
 
 
 async def test_a_refused_token_is_replaced_once() -> None:
-    """Of several callers whose token was refused, one asks for the new one, which all get."""
+    """If the token of several callers is refused, one of them requests the new one, which all get."""
     mint = Mint()
     tokens = tokens_of(mint)
     old = await tokens.get()
@@ -177,7 +177,7 @@ async def test_a_refused_token_is_replaced_once() -> None:
 
 
 async def test_use_tries_a_second_token_and_no_third() -> None:
-    """A 401 is answered with a new token; a second 401 is the caller's to see."""
+    """A 401 is followed by one try with a new token; a second 401 is raised."""
     mint = Mint()
     tokens = tokens_of(mint)
     tried: list[str] = []
@@ -196,7 +196,7 @@ async def test_use_tries_a_second_token_and_no_third() -> None:
 
 
 async def test_a_user_without_a_proxy_is_told_what_to_do() -> None:
-    """The error comes with its hint also from here."""
+    """The error has a hint."""
     mint = Mint(faults=[Forbidden("No.", call="CreateDefaultModelProxyToken", status=403)])
     with pytest.raises(Forbidden) as caught:
         await tokens_of(mint).get()
@@ -205,5 +205,5 @@ async def test_a_user_without_a_proxy_is_told_what_to_do() -> None:
 
 
 def test_a_token_without_an_end_has_an_empty_variable() -> None:
-    """The SDK reads the other two."""
+    """The variable of the expiry time is empty, because the SDK expects it to be set."""
     assert token_variables(ModelProxyToken(token="t", base_uri="u"))["MODEL_PROXY_EXPIRY_TIME"] == ""

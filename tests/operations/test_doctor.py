@@ -1,4 +1,4 @@
-"""The doctor: what it finds, what it says to do, and that no look hinders another."""
+"""The doctor: its findings, its remedies, and that no check hinders another."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def levels(checks: list[Check]) -> list[tuple[str, str]]:
 async def server_checks(
     home: Path, endpoint: str, env: Mapping[str, str] | None = None, **options: str
 ) -> list[Check]:
-    """What is reported of the server and of the credentials for it."""
+    """Return the checks of the server and of the credentials for it."""
     return await doctor._server(Patient(endpoint=endpoint, env=env or {}, home=home, **options))  # type: ignore[arg-type]
 
 
@@ -38,7 +38,7 @@ async def server_checks(
 
 
 async def test_a_token_that_is_accepted(tmp_path: Path) -> None:
-    """Says from where it is, whose, until when, and how fast the server is; never the token."""
+    """The check has the token's source, user and expiry, and how fast the server is; never the token."""
     with FakeServer({"IntrospectToken": [Answer(KNOWN)]}) as server:
         checks = await server_checks(tmp_path, server.url, {"KAGGLE_API_TOKEN": TOKEN})
     assert levels(checks) == [("credentials", "ok"), ("endpoint", "ok"), ("account", "ok")]
@@ -49,7 +49,7 @@ async def test_a_token_that_is_accepted(tmp_path: Path) -> None:
 
 
 async def test_a_legacy_key_is_tried_by_a_call(tmp_path: Path) -> None:
-    """There is nothing to introspect; the sources that do not count are named."""
+    """A legacy key cannot be introspected, so a call tries it; unused sources are named."""
     (tmp_path / ".kaggle").mkdir()
     file = tmp_path / ".kaggle/kaggle.json"
     file.write_text(json.dumps({"username": "ada", "key": "k"}))
@@ -75,7 +75,7 @@ async def test_a_legacy_key_is_tried_by_a_call(tmp_path: Path) -> None:
 async def test_a_server_that_does_not_say_yes(
     tmp_path: Path, answer: Answer, expected: list[tuple[str, str]], says: str
 ) -> None:
-    """Refused credentials are not a server that is not there, and each has its remedy."""
+    """Refused credentials and an unreachable server are told apart, each with its remedy."""
     with FakeServer({"IntrospectToken": [answer]}) as server:
         _, *checks = await server_checks(tmp_path, server.url, {"KAGGLE_API_TOKEN": TOKEN})
         assert len(server.requests) == 1
@@ -85,14 +85,14 @@ async def test_a_server_that_does_not_say_yes(
 
 
 async def test_a_server_that_is_down(tmp_path: Path) -> None:
-    """Is found out at once."""
+    """A server that is down is noticed at once."""
     checks = await server_checks(tmp_path, "http://127.0.0.1:9", token=TOKEN)
     assert levels(checks) == [("credentials", "ok"), ("endpoint", "fail")]
     assert checks[-1].fix
 
 
 async def test_no_credentials(tmp_path: Path) -> None:
-    """May be right for another server, and never for Kaggle."""
+    """Missing credentials may be right for another server, but never for Kaggle."""
     with FakeServer(TASKS) as server:
         checks = await server_checks(tmp_path, server.url)
     assert levels(checks) == [("credentials", "warn"), ("endpoint", "ok"), ("account", "ok")]
@@ -102,7 +102,7 @@ async def test_no_credentials(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"username": "ada"}'])
 async def test_credentials_that_cannot_be_read(tmp_path: Path, text: str) -> None:
-    """Are a failure, and the server is looked at all the same."""
+    """Unreadable credentials are a failure, and the server is checked all the same."""
     (tmp_path / ".kaggle").mkdir()
     (tmp_path / ".kaggle/kaggle.json").write_text(text)
     with FakeServer(TASKS) as server:
@@ -112,7 +112,7 @@ async def test_credentials_that_cannot_be_read(tmp_path: Path, text: str) -> Non
 
 
 async def test_credentials_that_others_may_read(tmp_path: Path) -> None:
-    """Are a warning with the command that mends it."""
+    """Credentials that others may read are a warning with the command that fixes it."""
     (tmp_path / ".kaggle").mkdir()
     file = tmp_path / ".kaggle/access_token"
     file.write_text(TOKEN)
@@ -123,13 +123,13 @@ async def test_credentials_that_others_may_read(tmp_path: Path) -> None:
 
 
 async def test_an_endpoint_that_is_none(tmp_path: Path) -> None:
-    """Is reported so, not a crash."""
+    """An invalid endpoint is a finding and not a crash."""
     checks = await server_checks(tmp_path, "nonsense", token=TOKEN)
     assert levels(checks) == [("credentials", "ok"), ("endpoint", "fail")]
 
 
 async def test_no_local_server_is_no_failure(tmp_path: Path) -> None:
-    """The next command starts one; the doctor does not."""
+    """A missing local server is not a failure, because the next command starts one; the doctor does not."""
     (check,) = await doctor._server(Patient(local=True, data=tmp_path / "data"))
     assert (check.level, "starts one" in check.message) == ("ok", True)
     assert not (tmp_path / "data").exists()
@@ -154,7 +154,7 @@ FULL = "MODEL_PROXY_URL=u\nMODEL_PROXY_API_KEY=k\nLLM_DEFAULT=m\n"
     ],
 )
 def test_the_env_file(tmp_path: Path, text: str | None, level: str, fix: str | None) -> None:
-    """Absent, lacking, expired, fine, not text."""
+    """The env file may be absent, incomplete, expired, fine, or not text."""
     path = tmp_path / ".env"
     if text is not None:
         path.write_bytes(text.encode("latin-1"))
@@ -165,7 +165,7 @@ def test_the_env_file(tmp_path: Path, text: str | None, level: str, fix: str | N
 
 
 def test_an_env_file_that_is_a_folder(tmp_path: Path) -> None:
-    """Is a failure."""
+    """A folder in place of the env file is a failure."""
     assert doctor._env_file(tmp_path)[0].level == "fail"
 
 
@@ -173,7 +173,7 @@ def test_an_env_file_that_is_a_folder(tmp_path: Path) -> None:
 
 
 def test_packages_that_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Matter to whom wants the local server."""
+    """Missing packages matter only to those who want the local server."""
     monkeypatch.setattr(machine, "_PACKAGES", ("anyio", "no_such_package"))
     assert [machine.extra(wanted)[0].level for wanted in (True, False)] == ["fail", "warn"]
     assert "no_such_package" in machine.extra(True)[0].message
@@ -182,7 +182,7 @@ def test_packages_that_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("hishel", ["2.0.1", "3.0"])
 async def test_the_hishel_trap(monkeypatch: pytest.MonkeyPatch, hishel: str) -> None:
-    """The version with which the SDK cannot be imported is named, with the command that mends it."""
+    """The hishel version that breaks the SDK is named, with the command that fixes it."""
     versions = {"kaggle-benchmarks": "0.6.1", "hishel": hishel}
     monkeypatch.setattr(machine, "_version", versions.get)
     assert await machine.sdk() == [
@@ -196,7 +196,7 @@ async def test_the_hishel_trap(monkeypatch: pytest.MonkeyPatch, hishel: str) -> 
 
 
 async def test_packages_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Are warnings: Kaggle needs neither of them."""
+    """Missing packages are warnings, because Kaggle needs neither of them."""
     monkeypatch.setattr(machine, "_version", {}.get)
     assert [(await look())[0].level for look in (machine.sdk, machine.llama)] == ["warn", "warn"]
 
@@ -215,7 +215,7 @@ async def test_what_crashes_is_tried_elsewhere(code: str, trouble: str | None) -
 
 
 def test_models(tmp_path: Path) -> None:
-    """None, one whose file is gone, one that is there, a list that cannot be read."""
+    """There may be no model, one whose file is gone, one that is fine, or a list that cannot be read."""
     assert machine.models(tmp_path)[0].fix == "fanbench models add smollm2 gemma3"
     listed = tmp_path / "models.toml"
     listed.write_text(f'[[model]]\nslug = "a/b"\nkind = "embedded"\npath = "{tmp_path}/m.gguf"\n')
@@ -227,7 +227,7 @@ def test_models(tmp_path: Path) -> None:
 
 
 def test_the_data_folder(tmp_path: Path) -> None:
-    """It need not be there yet, but it must be possible to make it."""
+    """The data folder need not exist, but creating it must be possible."""
     assert machine.folder(tmp_path / "new/data")[0].level == "ok"
     assert not (tmp_path / "new").exists()
     (tmp_path / "file").write_text("")
@@ -235,7 +235,7 @@ def test_the_data_folder(tmp_path: Path) -> None:
 
 
 def test_the_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Free, or taken by another."""
+    """The port may be free, or taken by another program."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -250,7 +250,7 @@ def test_the_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_all_checks_in_their_order(tmp_path: Path, reported: Reported) -> None:
-    """On a machine like this one; each is reported, and nothing is left behind."""
+    """Each check is reported in order, and nothing is left behind."""
     with FakeServer({"IntrospectToken": [Answer(KNOWN)]}) as server:
         patient = Patient(
             endpoint=server.url,

@@ -1,4 +1,4 @@
-"""Downloads: all at once, one row a run, nothing lost by a failure."""
+"""Downloads: all at once, one row per run, and nothing lost by a failure."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def client() -> FakeClient:
 
 
 async def test_the_layout(client: FakeClient, tmp_path: Path) -> None:
-    """`<output>/<task>/<version>/<model>/<run_id>/`, the model in its normalized form."""
+    """An output goes to `<output>/<task>/<version>/<model>/<run_id>/`, with the normalized model."""
     run = client.begin("t", "google/gemma@default", Course())
     report = only(await download_tasks(client, ["T"], output=tmp_path))
     assert report.rows[0].path == tmp_path / "t/3/gemma-default" / str(run)
@@ -39,7 +39,7 @@ async def test_the_layout(client: FakeClient, tmp_path: Path) -> None:
 
 
 async def test_a_task_without_a_version_and_with_an_owner(tmp_path: Path) -> None:
-    """The owner is a folder, as the vendor has it; the version is `unset`."""
+    """The owner is a folder, as with the vendor, and a missing version is `unset`."""
     client = FakeClient(tasks={"me/t": task("me/t", version=0)})
     run = client.begin("me/t", "m", Course())
     report = only(await download_tasks(client, ["me/t"], output=tmp_path))
@@ -49,7 +49,7 @@ async def test_a_task_without_a_version_and_with_an_owner(tmp_path: Path) -> Non
 async def test_rows_come_in_the_order_of_the_list(
     client: FakeClient, tmp_path: Path, reported: Reported
 ) -> None:
-    """Whichever is done first; and several are under way at once, but no more than allowed."""
+    """Rows are reported in the server's order, and as many downloads run at once as allowed."""
     runs = [client.begin("t", "m", Course(end=RunState.ERRORED)) for _ in range(8)]
     client.delays = {run: float(run - 99) for run in runs}
     # Forced, so that no thread looks at the disk meanwhile: the virtual clock would run ahead of it.
@@ -61,7 +61,7 @@ async def test_rows_come_in_the_order_of_the_list(
 
 
 async def test_what_is_there_is_kept(client: FakeClient, tmp_path: Path) -> None:
-    """It is not fetched again, unless that is wished."""
+    """An existing output is not fetched again unless that is forced."""
     client.begin("t", "m", Course())
     only(await download_tasks(client, ["t"], output=tmp_path))
     again = only(await download_tasks(client, ["t"], output=tmp_path))
@@ -72,7 +72,7 @@ async def test_what_is_there_is_kept(client: FakeClient, tmp_path: Path) -> None
 
 
 async def test_a_cached_run_without_sources_is_marked(client: FakeClient, tmp_path: Path) -> None:
-    """If they are wished for."""
+    """A cached output without notebooks is marked if notebooks were requested."""
     client.begin("t", "m", Course())
     only(await download_tasks(client, ["t"], output=tmp_path))
     assert not only(await download_tasks(client, ["t"], output=tmp_path)).rows[0].lacks_source
@@ -81,7 +81,7 @@ async def test_a_cached_run_without_sources_is_marked(client: FakeClient, tmp_pa
 
 
 async def test_a_failed_one_never_ends_the_others(client: FakeClient, tmp_path: Path) -> None:
-    """It is a row, too; a damaged zip is told from a lost connection."""
+    """A failed download is a row, too; a damaged zip is told from a lost connection."""
     first, second, third = (client.begin("t", "m", Course()) for _ in range(3))
     client.outputs = {first: BadZip("Damaged."), third: ConnectionFailed("Gone.", endpoint="x")}
     client.delays = {second: 9}
@@ -91,7 +91,7 @@ async def test_a_failed_one_never_ends_the_others(client: FakeClient, tmp_path: 
 
 
 async def test_runs_that_go_on_are_left_out(client: FakeClient, tmp_path: Path) -> None:
-    """And counted."""
+    """Runs that have not ended are left out and counted."""
     client.begin("t", "m", Course(running=9))
     report = only(await download_tasks(client, ["t"], output=tmp_path / "new"))
     assert (report.rows, report.pending) == ((), 1)
@@ -102,14 +102,14 @@ async def test_runs_that_go_on_are_left_out(client: FakeClient, tmp_path: Path) 
 async def test_a_models_name_does_not_lead_out_of_the_folder(
     client: FakeClient, tmp_path: Path, name: str
 ) -> None:
-    """Names come from the server."""
+    """A model's name from the server cannot lead out of the output folder."""
     client.begin("t", name, Course())
     report = only(await download_tasks(client, ["t"], output=tmp_path))
     assert report.rows[0].path.resolve().parent.parent == (tmp_path / "t/3").resolve()
 
 
 async def test_an_output_that_cannot_be_written(client: FakeClient, tmp_path: Path) -> None:
-    """Is one error, before anything is fetched."""
+    """An output folder that cannot be written to is one error, before anything is fetched."""
     client.begin("t", "m", Course())
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="Cannot write"):

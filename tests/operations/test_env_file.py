@@ -1,4 +1,4 @@
-"""Env files: what is set is read back, and all else stays as it was."""
+"""Env files: values that are set are read back, and everything else stays as it was."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def read(text: str) -> dict[str, str | None]:
 
 @given(FILES, st.dictionaries(KEYS, VALUES, max_size=4))
 def test_what_is_set_is_read_back_and_the_rest_is_the_same(text: str, values: dict[str, str]) -> None:
-    """By python-dotenv, whatever the values, whatever was in the file."""
+    """python-dotenv reads back every value that was set, and all other values as before."""
     before = read(text)
     after = upsert(text, values)
     assert read(after) == before | values
@@ -56,14 +56,14 @@ def test_what_is_set_is_read_back_and_the_rest_is_the_same(text: str, values: di
 
 @given(FILES, st.dictionaries(KEYS, VALUES, min_size=1, max_size=4))
 def test_setting_the_same_again_changes_nothing(text: str, values: dict[str, str]) -> None:
-    """A second `auth` with the same key leaves the file byte for byte."""
+    """Setting the same values again leaves the file byte for byte the same."""
     once = upsert(text, values)
     assert upsert(once, values) == once
 
 
 @given(FILES, KEYS, PLAIN)
 def test_lines_of_others_stay_in_their_order(text: str, key: str, value: str) -> None:
-    """Comments, blank lines and other keys, as they were written."""
+    """Comments, blank lines and other keys stay as they were written."""
     assume(f"{key}" not in text)
     after = upsert(text, {key: value})
     assert after.startswith(text)
@@ -89,7 +89,7 @@ def test_lines_of_others_stay_in_their_order(text: str, key: str, value: str) ->
     ],
 )
 def test_in_place(text: str, after: str) -> None:
-    """Where the key is first; its duplicates go, its quotes and its comment stay."""
+    """A value is set where its key is first; duplicates go, its quotes and its comment stay."""
     assert upsert(text, {"A": "new"}) == after
 
 
@@ -97,7 +97,7 @@ def test_in_place(text: str, after: str) -> None:
     "value", ["a b", "a #b", " a", "'", '"', 'it\'s "so"', "\\", "a\\", "\\n", "$A", "#", ""]
 )
 def test_values_that_need_quotes(value: str) -> None:
-    """Get those that serve."""
+    """Values that need quotes get a suitable kind."""
     assert read_back(upsert("B='x'\n", {"A": value})) == value
 
 
@@ -106,7 +106,7 @@ def read_back(text: str) -> str | None:
 
 
 def test_a_value_that_would_be_changed_when_read_is_refused() -> None:
-    """python-dotenv fills `${NAME}` in whatever the quotes."""
+    """A value with `${NAME}`, which python-dotenv always expands, is refused."""
     with pytest.raises(UsageError, match="A cannot be written"):
         upsert("", {"A": "x${HOME}y"})
 
@@ -119,13 +119,13 @@ def mode(path: Path) -> int:
 
 
 def test_a_new_file_is_for_its_owner_only(tmp_path: Path) -> None:
-    """It holds a key."""
+    """A new file is readable by its owner only, because it holds a key."""
     write_env_file(tmp_path / ".env", {"A": "1"})
     assert (mode(tmp_path / ".env"), (tmp_path / ".env").read_text()) == (0o600, "A=1\n")
 
 
 def test_an_old_file_keeps_its_permissions(tmp_path: Path) -> None:
-    """They were the user's choice."""
+    """An existing file keeps its permissions."""
     path = tmp_path / ".env"
     path.write_text("B=1\n")
     path.chmod(0o640)
@@ -135,7 +135,7 @@ def test_an_old_file_keeps_its_permissions(tmp_path: Path) -> None:
 
 
 def test_a_link_stays_a_link(tmp_path: Path) -> None:
-    """The file behind it is the one that changes."""
+    """The file behind a symbolic link changes, and the link stays."""
     (tmp_path / "folder").mkdir()
     real, link = tmp_path / "folder" / "real", tmp_path / ".env"
     real.write_text("A=1\n")
@@ -147,7 +147,7 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
 
 
 def test_line_ends_stay(tmp_path: Path) -> None:
-    """Also those of Windows."""
+    """Line ends stay, also those of Windows."""
     path = tmp_path / ".env"
     path.write_bytes(b"A=1\r\nB=2\r\n")
     write_env_file(path, {"A": "3"})
@@ -155,7 +155,7 @@ def test_line_ends_stay(tmp_path: Path) -> None:
 
 
 def test_no_file_has_no_values(tmp_path: Path) -> None:
-    """And that is no error."""
+    """A missing file has no values, and is not an error."""
     assert read_env_file(tmp_path / ".env") == {}
 
 
@@ -176,7 +176,7 @@ def binary(path: Path) -> None:
     ("make", "words"), [(folder, "is a folder"), (read_only, "is read-only"), (binary, "not UTF-8")]
 )
 def test_files_that_cannot_be_written(tmp_path: Path, make: object, words: str) -> None:
-    """One error that says why, also before there is anything to write; all stays as it was."""
+    """A file that cannot be written is one error with the reason, also before there is a value to write."""
     path = tmp_path / ".env"
     assert callable(make)
     make(path)
@@ -189,7 +189,7 @@ def test_files_that_cannot_be_written(tmp_path: Path, make: object, words: str) 
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    """Is an error, too."""
+    """A missing folder is an error."""
     with pytest.raises(OutputError, match="Cannot use"):
         write_env_file(tmp_path / "no" / ".env", {"A": "2"})
     with pytest.raises(OutputError, match="Cannot use"):
@@ -197,7 +197,7 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_asking_whether_it_can_be_written_leaves_no_trace(tmp_path: Path) -> None:
-    """Neither of a new file nor of one that is there."""
+    """`ensure_writable` neither creates nor changes a file."""
     ensure_writable(tmp_path / ".env")
     assert os.listdir(tmp_path) == []
     (tmp_path / ".env").write_text("A=1\n")

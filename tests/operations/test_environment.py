@@ -1,4 +1,4 @@
-"""init and auth: which values, and which files."""
+"""`init` and `auth`: which values and which files they write."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TOKEN = ModelProxyToken(
 
 
 async def test_the_credentials() -> None:
-    """Three values; the time in UTC with a Z."""
+    """The credentials are three values; the time is in UTC with a Z."""
     assert await fetch_credentials(FakeClient(token=TOKEN)) == {
         "MODEL_PROXY_URL": "https://proxy/models",
         "MODEL_PROXY_API_KEY": "abcd1234",
@@ -41,7 +41,7 @@ async def test_the_credentials() -> None:
     ("kind", "status", "hint"), [(NotFound, 404, "enabled"), (Forbidden, 403, "verification")]
 )
 async def test_refusals_say_what_to_do(kind: type[NotFound | Forbidden], status: int, hint: str) -> None:
-    """The two that users meet."""
+    """The two refusals that users meet have hints."""
     error = kind("No.", call="CreateDefaultModelProxyToken", status=status)
     with pytest.raises(kind) as caught:
         await fetch_credentials(FakeClient(token=error))
@@ -54,7 +54,7 @@ def served(*names: str) -> FakeClient:
 
 
 async def test_a_new_environment_has_all_models() -> None:
-    """The first one as the default and as the judge."""
+    """The first model is the default and the judge."""
     values = await fetch_environment(served("a/x", "b/y"), {})
     assert values["LLM_DEFAULT"] == values["LLM_DEFAULT_EVAL"] == "a/x"
     assert values["LLMS_AVAILABLE"] == "a/x,b/y"
@@ -62,7 +62,7 @@ async def test_a_new_environment_has_all_models() -> None:
 
 
 async def test_what_was_chosen_is_kept_while_it_is_there() -> None:
-    """What is gone is replaced, and what is new is added behind."""
+    """Chosen models are kept while they exist; others are replaced, and new ones are added behind."""
     current = {"LLM_DEFAULT": "b/y", "LLM_DEFAULT_EVAL": "gone/z", "LLMS_AVAILABLE": "c/z, gone/z,b/y"}
     values = await fetch_environment(served("a/x", "b/y", "c/z"), current)
     assert (values["LLM_DEFAULT"], values["LLM_DEFAULT_EVAL"]) == ("b/y", "b/y")
@@ -70,7 +70,7 @@ async def test_what_was_chosen_is_kept_while_it_is_there() -> None:
 
 
 async def test_a_server_without_models() -> None:
-    """Nothing could be run there: an error that says how to add one."""
+    """A server without models is an error that says how to add one."""
     with pytest.raises(FanbenchError, match="no model"):
         await fetch_environment(FakeClient(token=TOKEN), {})
 
@@ -91,17 +91,17 @@ NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
     ],
 )
 def test_how_long_is_left(left: timedelta, phrase: str) -> None:
-    """In one unit, as people say it."""
+    """The remaining time is given in one unit."""
     assert expiry_phrase((NOW + left).isoformat().replace("+00:00", "Z"), NOW) == phrase
 
 
 def test_an_expiry_that_cannot_be_read_is_shown_as_it_is() -> None:
-    """It is no reason to fail."""
+    """An expiry time that cannot be parsed is shown as it is."""
     assert expiry_phrase("soon") == "soon"
 
 
 def test_the_starters_are_written_and_left_alone(tmp_path: Path) -> None:
-    """A second time, they are there: what a user made of them stays."""
+    """The starter files are written once, and never overwrite what a user made of them."""
     example = tmp_path / "mine.py"
     assert [(file.path.name, file.existed) for file in write_starters(example)] == [
         ("mine.py", False),
@@ -113,7 +113,7 @@ def test_the_starters_are_written_and_left_alone(tmp_path: Path) -> None:
 
 
 def test_the_example_passes_our_own_check(tmp_path: Path) -> None:
-    """And defines the task that the next step names."""
+    """The example passes the check, and defines the task that the next step names."""
     write_starters(tmp_path / "example_task.py")
     file = read_task_file(tmp_path / "example_task.py")
     assert [task.slug for task in file.tasks] == [EXAMPLE_TASK]
@@ -121,13 +121,13 @@ def test_the_example_passes_our_own_check(tmp_path: Path) -> None:
 
 
 def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:
-    """Is one error."""
+    """A place that cannot be written to is one error."""
     with pytest.raises(OutputError):
         write_starters(tmp_path / "missing" / "example_task.py")
 
 
 def test_the_references_python_is_python(tmp_path: Path) -> None:
-    """Every example in it can be parsed."""
+    """Every Python example in the reference can be parsed."""
     write_starters(tmp_path / "example_task.py")
     blocks = re.findall(r"```python\n(.*?)```", (tmp_path / REFERENCE_NAME).read_text(), re.DOTALL)
     assert len(blocks) >= 6

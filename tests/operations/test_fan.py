@@ -1,4 +1,4 @@
-"""Fan-out: bounded, in order, errors by themselves."""
+"""Many jobs at once: limited, with outcomes in order, and errors that are not wrapped."""
 
 from __future__ import annotations
 
@@ -31,28 +31,28 @@ async def sleeper(seconds: float, fails: bool = False) -> float:
 
 
 async def test_outcomes_are_in_order_and_time_is_bounded_by_the_limit() -> None:
-    """Four jobs of a second, two at a time: two seconds."""
+    """Four jobs of a second, two at a time, take two seconds."""
     began = anyio.current_time()
     assert await settle([partial(sleeper, 1.0) for _ in range(4)], limit=2) == [1, 1, 1, 1]
     assert anyio.current_time() - began == 2
 
 
 async def test_an_error_is_an_outcome() -> None:
-    """The others go on."""
+    """A job that fails does not affect the others."""
     slow, broken = await settle([partial(sleeper, 2), partial(sleeper, 1, True)], limit=9)
     assert slow == 2
     assert isinstance(broken, FanbenchError)
 
 
 async def test_gather_raises_the_first_by_order() -> None:
-    """Not by time; the other is a note."""
+    """`gather` raises the first error in the order of the jobs, with the others as notes."""
     with pytest.raises(FanbenchError, match="after 2") as caught:
         await gather([partial(sleeper, 2, True), partial(sleeper, 1, True)], limit=9)
     assert caught.value.__notes__ == ["also: after 1"]
 
 
 async def test_both_at_once() -> None:
-    """Two results of two kinds, or the first one's error."""
+    """`both` returns two results of different types, or raises the first one's error."""
     began = anyio.current_time()
     assert await both(partial(sleeper, 1), partial(sleeper, 2)) == (1, 2)
     assert anyio.current_time() - began == 2
@@ -61,7 +61,7 @@ async def test_both_at_once() -> None:
 
 
 async def test_a_defect_leaves_by_itself() -> None:
-    """An error that is none of ours is not swallowed, nor wrapped."""
+    """An error that is not a FanbenchError is neither swallowed nor wrapped."""
 
     async def broken() -> int:
         raise ZeroDivisionError
@@ -71,14 +71,14 @@ async def test_a_defect_leaves_by_itself() -> None:
 
 
 def test_a_group_of_several_stays_a_group() -> None:
-    """Nothing is lost."""
+    """A group of several errors is raised as a group."""
     with pytest.raises(ExceptionGroup), unwrap_single_error():
         raise ExceptionGroup("x", [ValueError(), TypeError()])
 
 
 @given(st.permutations(range(8)))
 def test_in_order_whatever_the_order(order: list[int]) -> None:
-    """Each as soon as all before it are there."""
+    """Each item is emitted as soon as all before it have arrived."""
     seen: list[int] = []
     in_order = InOrder(seen.append)
     for number, index in enumerate(order):
@@ -90,7 +90,7 @@ def test_in_order_whatever_the_order(order: list[int]) -> None:
 
 @given(st.floats(0, 1, exclude_max=True), st.floats(0.001, 1000))
 def test_a_pause_is_never_longer_than_the_interval(spread: float, limit: float) -> None:
-    """The jitter shortens only, by a tenth at most."""
+    """Jitter only shortens a pause, by a tenth at most."""
     pace = Pace(limit, spread=lambda: spread)
     plain = [min(limit, 1.5**number) for number in range(30)]
     pauses = [pace.next() for _ in plain]
@@ -99,6 +99,6 @@ def test_a_pause_is_never_longer_than_the_interval(spread: float, limit: float) 
 
 @pytest.mark.parametrize("limit", [0, -1, float("nan")])
 def test_an_interval_must_be_some_time(limit: float) -> None:
-    """Else the server would be asked without a pause."""
+    """An interval that is not positive is refused: the server would be polled without a pause."""
     with pytest.raises(UsageError):
         Pace(limit)

@@ -1,4 +1,4 @@
-"""Logs: all read at once, shown in turn or together, nothing lost."""
+"""Logs: all are read at once, shown in turn or interleaved, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def text_of(reported: Reported, run_id: int) -> str:
 
 
 async def test_in_turn_each_log_is_whole(client: FakeClient, reported: Reported) -> None:
-    """Header, text and end of one run before those of the next, in the order of the list."""
+    """Header, text and end of one run come before those of the next, in the server's order."""
     slow = client.begin("t", "slow", Course(running=9, log=[(1, "s1\n"), (8, "s2\n")]))
     fast = client.begin("t", "fast", Course(running=2, log=[(1, "f1\n")]))
     report = only(await show_logs(client, ["t"], report=reported))
@@ -44,7 +44,7 @@ async def test_in_turn_each_log_is_whole(client: FakeClient, reported: Reported)
 
 
 async def test_all_streams_are_read_while_one_is_shown(client: FakeClient, reported: Reported) -> None:
-    """The time is that of the longest run, and all streams are opened at the start."""
+    """All streams are opened at the start, so that reading takes as long as the longest run."""
     for _ in range(5):
         client.begin("t", "m", Course(running=10, log=[(9, "x\n")]))
     only(await show_logs(client, ["t"], report=reported))
@@ -53,7 +53,7 @@ async def test_all_streams_are_read_while_one_is_shown(client: FakeClient, repor
 
 
 async def test_a_big_log_that_waits_its_turn_is_whole(client: FakeClient, reported: Reported) -> None:
-    """What does not fit into memory goes over the disk, in order."""
+    """A log that does not fit into memory goes through the disk in order."""
     pieces = [f"{number} {'é' * 1000}\n" for number in range(300)]
     big = client.begin("t", "big", Course(log=[(0, piece) for piece in pieces]))
     client.begin("t", "first", Course(running=5, log=[(4, "x")]))
@@ -64,7 +64,7 @@ async def test_a_big_log_that_waits_its_turn_is_whole(client: FakeClient, report
 async def test_together_lines_come_whole_and_as_they_are_written(
     client: FakeClient, reported: Reported
 ) -> None:
-    """In the order of time, not of runs; no line has a piece of another in it."""
+    """Interleaved lines come in the order of time, and no line contains a piece of another."""
     client.begin("t", "a", Course(running=9, log=[(1, "a1\na"), (5, "2\n")]))
     client.begin("t", "b", Course(running=9, log=[(3, "b1\n"), (7, "b2")]))
     report = only(await show_logs(client, ["t"], interleave=True, report=reported))
@@ -73,7 +73,7 @@ async def test_together_lines_come_whole_and_as_they_are_written(
 
 
 async def test_together_by_itself_where_several_runs_are_live(client: FakeClient, reported: Reported) -> None:
-    """`interleave=None` looks at the runs."""
+    """`interleave=None` interleaves if several runs are live."""
     client.begin("t", "a", Course(running=2, log=[(1, "x\n")]))
     only(await show_logs(client, ["t"], interleave=None, report=reported))
     assert reported.of(LogBegan)
@@ -85,7 +85,7 @@ async def test_together_by_itself_where_several_runs_are_live(client: FakeClient
 
 
 async def test_a_queued_run_has_no_log_and_is_no_failure(client: FakeClient, reported: Reported) -> None:
-    """The others are shown all the same."""
+    """A queued run has no log, which is not a failure, and the others are shown."""
     client.begin("t", "m", Course(log=[(0, "x\n")]))
     client.begin("t", "queued", Course(queued=50))
     report = only(await show_logs(client, ["t"], report=reported))
@@ -98,7 +98,7 @@ async def test_a_queued_run_has_no_log_and_is_no_failure(client: FakeClient, rep
 async def test_with_follow_a_queued_run_is_waited_for(
     client: FakeClient, reported: Reported, together: bool
 ) -> None:
-    """With one list call a poll for all that wait."""
+    """With `follow`, one list call per poll serves all queued runs."""
     for _ in range(3):
         client.begin("t", "m", Course(queued=20, running=5, log=[(1, "x\n")]))
     report = only(await show_logs(client, ["t"], follow=True, interleave=together, report=reported))
@@ -108,7 +108,7 @@ async def test_with_follow_a_queued_run_is_waited_for(
 
 
 async def test_a_broken_log_is_a_failure_and_keeps_its_text(client: FakeClient, reported: Reported) -> None:
-    """What came is shown; the others go on."""
+    """The text of a log that breaks off is shown, and the others continue."""
     fault = ServerFault("No.", call="GetBenchmarkTaskRunLogs", status=500)
     broken = client.begin("t", "a", Course(log=[(0, "x\n")], log_error=fault))
     whole = client.begin("t", "b", Course(log=[(0, "y\n")]))
@@ -119,7 +119,7 @@ async def test_a_broken_log_is_a_failure_and_keeps_its_text(client: FakeClient, 
 
 
 async def test_models_filter_the_runs(client: FakeClient) -> None:
-    """In any spelling of the name."""
+    """Models in any spelling select the runs."""
     client.begin("t", "google/gemma@default", Course())
     client.begin("t", "other", Course())
     report = only(await show_logs(client, ["t"], ["gemma@default"]))
@@ -127,7 +127,7 @@ async def test_models_filter_the_runs(client: FakeClient) -> None:
 
 
 async def test_no_task_no_log() -> None:
-    """Is not found."""
+    """A missing task raises NotFound."""
     with pytest.raises(NotFound):
         only(await show_logs(FakeClient(), ["t"]))
 
@@ -140,7 +140,7 @@ def entry(data: str, stream: str = "stdout") -> LogEntry:
 
 
 def test_streams_do_not_mix_within_a_line() -> None:
-    """A line of stderr between two halves of one of stdout leaves it whole."""
+    """A line of stderr between two halves of a line of stdout leaves that line whole."""
     lines = Lines()
     fed = [lines.feed(entry("ab")), lines.feed(entry("err\n", "stderr")), lines.feed(entry("cd\n"))]
     assert fed == [[], ["err"], ["abcd"]]
@@ -148,7 +148,7 @@ def test_streams_do_not_mix_within_a_line() -> None:
 
 
 def test_a_line_without_an_end_does_not_fill_the_memory() -> None:
-    """It is cut."""
+    """A line that does not end is cut at some length."""
     lines = Lines()
     assert lines.feed(entry("x" * 70_000)) == ["x" * 70_000]
     assert lines.flush() == []
@@ -159,7 +159,7 @@ def test_a_line_without_an_end_does_not_fill_the_memory() -> None:
     [([], 0), (["a"], 1), (["a\n"], 1), (["a", "b"], 1), (["a\nb\n", ""], 2), (["a\n", "b"], 2)],
 )
 def test_lines_are_counted_as_a_reader_sees_them(pieces: list[str], count: int) -> None:
-    """However they are cut into entries."""
+    """The number of lines does not depend on how they are cut into entries."""
     counter = LineCounter()
     for piece in pieces:
         counter.feed(piece)

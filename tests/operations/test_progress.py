@@ -1,4 +1,4 @@
-"""How far downloads and logs are, as it is reported while they go on."""
+"""The progress of downloads and logs, as it is reported meanwhile."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def anyio_backend() -> tuple[str, dict[str, Any]]:
 
 
 async def test_a_download_is_told_from_its_queue_to_its_end(tmp_path: Path, reported: Reported) -> None:
-    """Waiting, begun, so many bytes of so many, and what became of it."""
+    """A download is reported as waiting, as begun, with its bytes so far, and with its outcome."""
     client = FakeClient(tasks={"t": task("t")})
     client.begin("t", "m", Course())
     await download_tasks(client, ["t"], output=tmp_path, report=reported)
@@ -37,7 +37,7 @@ async def test_a_download_is_told_from_its_queue_to_its_end(tmp_path: Path, repo
 
 @dataclass
 class Slow(FakeClient):
-    """The first task's download lasts until the second's is `told` to be over."""
+    """The first task's download lasts until the second's has been reported as ended."""
 
     told: anyio.Event = field(default_factory=anyio.Event)
 
@@ -48,7 +48,7 @@ class Slow(FakeClient):
 
 
 async def test_progress_does_not_wait_for_its_turn(tmp_path: Path, reported: Reported) -> None:
-    """The second task's downloads are told while the first one's are under way, its table after them."""
+    """The second task's downloads are reported during the first one's, and its table afterwards."""
     client = Slow(tasks={name: task(name) for name in "ab"})
     client.begin("a", "m", Course())
     client.begin("b", "m", Course())
@@ -65,7 +65,7 @@ async def test_progress_does_not_wait_for_its_turn(tmp_path: Path, reported: Rep
 
 
 async def test_what_has_been_read_of_a_log_is_told(reported: Reported) -> None:
-    """Also of one that is not shown yet; not more often than ten times in a second; and that it is over."""
+    """Reading is reported also for a log that is not shown yet, at most ten times per second, and at its end."""
     client = FakeClient(tasks={"t": task("t")})
     burst = [(2.0 + number / 100, "x\n") for number in range(100)]
     behind = client.begin("t", "behind", Course(running=5, log=[(1, "a\nb\n"), *burst]))
@@ -78,7 +78,7 @@ async def test_what_has_been_read_of_a_log_is_told(reported: Reported) -> None:
 
 
 async def test_a_log_that_breaks_off_is_over(reported: Reported) -> None:
-    """As far as progress is concerned."""
+    """The last progress event of a log that breaks off has `ended`."""
     client = FakeClient(tasks={"t": task("t")})
     error = ConnectionFailed("Away.", endpoint="x")
     client.begin("t", "m", Course(running=1, log=[(0, "a\n")], log_error=error))

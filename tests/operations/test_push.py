@@ -1,4 +1,4 @@
-"""Pushing: the files are checked before anything is sent, and then all go at once."""
+"""Pushes: files are checked before anything is sent, and then all are pushed at once."""
 
 from __future__ import annotations
 
@@ -45,31 +45,31 @@ def plan(folder: Path, name: str = "t", at: str = "task.py") -> PushPlan:
 
 @pytest.mark.parametrize("name", ["my-task", "My Task", "my_task"])
 def test_a_task_is_found_in_every_spelling(tmp_path: Path, name: str) -> None:
-    """What was typed is kept where it is not the slug, for the warning."""
+    """A name that was typed differently from the slug is kept for the warning."""
     (made,) = plan_push([file(tmp_path)], name)
     assert (made.slug, made.typed) == ("my-task", None if name == "my-task" else name)
 
 
 def test_without_a_name_the_decorator_names_the_task(tmp_path: Path) -> None:
-    """Of each of several files."""
+    """Each of several files is named by its decorator."""
     plans = plan_push([file(tmp_path, "A", "a.py"), file(tmp_path, "B", "b.py")])
     assert [(made.slug, made.typed) for made in plans] == [("a", None), ("b", None)]
 
 
 def test_a_name_goes_with_one_file(tmp_path: Path) -> None:
-    """With several it would be a guess."""
+    """A name with several files is a usage error."""
     with pytest.raises(UsageError, match="one file"):
         plan_push([file(tmp_path, "A", "a.py"), file(tmp_path, "B", "b.py")], "a")
 
 
 def test_two_tasks_with_one_slug_are_refused(tmp_path: Path) -> None:
-    """They would be two versions of one task, in an order that nobody knows."""
+    """Two tasks with one slug would be two versions of it in an undefined order."""
     with pytest.raises(UsageError, match=r"a\.py and in .*b\.py"):
         plan_push([file(tmp_path, "A", "a.py"), file(tmp_path, "a", "b.py")])
 
 
 def test_all_tasks_of_a_file(tmp_path: Path) -> None:
-    """Each becomes a plan."""
+    """Each task of a file becomes a plan."""
     path = file(tmp_path, "A")
     path.write_text(path.read_text() + SOURCE.format(name="B").replace("one", "two"))
     assert [made.slug for made in plan_push([path], all_tasks=True)] == ["a", "b"]
@@ -78,7 +78,7 @@ def test_all_tasks_of_a_file(tmp_path: Path) -> None:
 
 
 def test_a_task_that_nothing_runs_is_refused_unless_allowed(tmp_path: Path) -> None:
-    """The silent no-op."""
+    """A task that is never run is an error unless it is allowed."""
     path = file(tmp_path)
     path.write_text(path.read_text().replace("one.run(kbench.llm)", ""))
     with pytest.raises(TaskFileError):
@@ -90,7 +90,7 @@ def test_a_task_that_nothing_runs_is_refused_unless_allowed(tmp_path: Path) -> N
 
 
 async def test_a_push_sends_a_notebook(tmp_path: Path, reported: Reported) -> None:
-    """Of a new task, version 1; the event comes with the URLs."""
+    """A new task gets version 1, and the event has its URLs."""
     client = FakeClient()
     pushed = only(await push_tasks(client, [plan(tmp_path)], report=reported))
     assert client.arguments("create_task") == [("t", ())]
@@ -101,7 +101,7 @@ async def test_a_push_sends_a_notebook(tmp_path: Path, reported: Reported) -> No
 
 
 async def test_what_is_sent_is_the_source_as_a_notebook(tmp_path: Path) -> None:
-    """The text that the server gets is JSON with the file's cells."""
+    """The text that is sent is a JSON notebook with the file's cells."""
     client = FakeClient()
     only(await push_tasks(client, [plan(tmp_path)]))
     cells = json.loads(client.texts[0])["cells"]
@@ -109,7 +109,7 @@ async def test_what_is_sent_is_the_source_as_a_notebook(tmp_path: Path) -> None:
 
 
 async def test_an_earlier_version_in_the_making_is_an_error(tmp_path: Path) -> None:
-    """Without --wait; nothing is sent."""
+    """Without `wait`, nothing is sent while an earlier version is being created."""
     client = FakeClient(tasks={"t": task("t", CreationState.QUEUED)}, creation=99)
     with pytest.raises(FanbenchError, match="still being created") as caught:
         only(await push_tasks(client, [plan(tmp_path)]))
@@ -121,7 +121,7 @@ async def test_an_earlier_version_in_the_making_is_an_error(tmp_path: Path) -> N
 async def test_with_wait_the_earlier_version_is_waited_for_however_it_ends(
     tmp_path: Path, reported: Reported
 ) -> None:
-    """An earlier version that fails is no reason not to push the next."""
+    """An earlier version that fails does not prevent the next push."""
     client = FakeClient(
         tasks={"t": task("t", CreationState.RUNNING)}, creation=0.01, creation_end=CreationState.ERRORED
     )
@@ -132,7 +132,7 @@ async def test_with_wait_the_earlier_version_is_waited_for_however_it_ends(
 
 
 async def test_with_wait_the_creation_is_waited_for(tmp_path: Path) -> None:
-    """Until it is completed."""
+    """With `wait`, a push returns once its creation is completed."""
     pushed = only(
         await push_tasks(FakeClient(creation=0.01), [plan(tmp_path)], wait=True, poll_interval=0.01)
     )
@@ -140,14 +140,14 @@ async def test_with_wait_the_creation_is_waited_for(tmp_path: Path) -> None:
 
 
 async def test_a_failed_creation_has_the_servers_reason(tmp_path: Path) -> None:
-    """And the state."""
+    """The error of a failed creation has the state and the server's reason."""
     client = FakeClient(creation=0.01, creation_end=CreationState.KERNEL_WITHOUT_RUN)
     with pytest.raises(RunFailed, match=r"(?s)KERNEL_WITHOUT_RUN.*It broke\."):
         only(await push_tasks(client, [plan(tmp_path)], wait=True, poll_interval=0.01))
 
 
 async def test_the_timeout_is_for_everything(tmp_path: Path) -> None:
-    """Earlier version and new one share it."""
+    """The earlier version and the new one share the timeout."""
     with pytest.raises(StillRunning):
         only(
             await push_tasks(
@@ -157,13 +157,13 @@ async def test_the_timeout_is_for_everything(tmp_path: Path) -> None:
 
 
 async def test_a_push_that_the_server_refuses_in_its_answer(tmp_path: Path) -> None:
-    """A 200 with an `error` in it is no success."""
+    """An answer with status 200 and an `error` is a failure."""
     with pytest.raises(FanbenchError, match="Too large"):
         only(await push_tasks(FakeClient(push_error="Too large."), [plan(tmp_path)]))
 
 
 async def test_datasets_that_would_be_detached_are_reported(tmp_path: Path, reported: Reported) -> None:
-    """Only where the push names none itself."""
+    """Detached datasets are reported only if the push names none itself."""
     client = FakeClient(tasks={"t": task("t", datasets=["o/d"])})
     only(await push_tasks(client, [plan(tmp_path)], report=reported))
     assert reported.of(DatasetsDetached) == [DatasetsDetached("t", ("o/d",))]
@@ -173,7 +173,7 @@ async def test_datasets_that_would_be_detached_are_reported(tmp_path: Path, repo
 
 
 async def test_one_push_that_fails_does_not_end_the_others(tmp_path: Path) -> None:
-    """The outcomes are in the order of the plans."""
+    """The outcomes are in the order of the plans, whichever fails."""
     client = FakeClient(tasks={"b": task("b", CreationState.QUEUED)}, creation=99)
     plans = [plan(tmp_path, name, f"{name}.py") for name in ("a", "b", "c")]
     outcomes = await push_tasks(client, plans)
@@ -181,7 +181,7 @@ async def test_one_push_that_fails_does_not_end_the_others(tmp_path: Path) -> No
 
 
 class Together(FakeClient):
-    """Creates nothing before all have been pushed."""
+    """Creates nothing before all tasks have been pushed."""
 
     async def get_task(self, task: str) -> Task:
         self.creation = 0.0 if len(self.texts) == 3 else 1e9
@@ -189,7 +189,7 @@ class Together(FakeClient):
 
 
 async def test_who_waits_keeps_nobody_from_pushing(tmp_path: Path) -> None:
-    """Also where only one call may be made at a time: one time is for all that are waited for."""
+    """Waiting pushes do not hold back others, even if only one call may be made at a time."""
     plans = [plan(tmp_path, name, f"{name}.py") for name in "abc"]
     client = Together(config=Config("http://fake", Anonymous(), concurrency=1), creation=1e9)
     with anyio.fail_after(30):

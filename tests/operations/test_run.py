@@ -30,7 +30,7 @@ def client_with(*slugs: str, **courses: Course | None) -> FakeClient:
 
 
 async def test_one_call_a_task() -> None:
-    """All models of a task go in one call, in the user's order, each once."""
+    """All models of a task go in one call, in the user's order and without duplicates."""
     client = client_with("a", "b")
     await run_tasks(client, ["a", "B"], ["n", "x/m", "m"])
     sent = client.arguments("schedule_runs")
@@ -38,7 +38,7 @@ async def test_one_call_a_task() -> None:
 
 
 async def test_without_wait_nothing_is_listed() -> None:
-    """Listing runs is for telling new ones from old, and nobody asks."""
+    """Without a wait there is no need to tell new runs from old ones, so no run is listed."""
     client = client_with("a")
     report = await run_tasks(client, ["a"], ["m"])
     assert client.times("list_runs") == []
@@ -46,7 +46,7 @@ async def test_without_wait_nothing_is_listed() -> None:
 
 
 async def test_a_skipped_model_says_why() -> None:
-    """The server's reason is passed on."""
+    """The server's reason for a skipped model is passed on."""
     client = client_with("a", m=None)
     report = await run_tasks(client, ["a"], ["m", "n"])
     assert [row.state for row in report.launches[0].rows] == ["Skipped (a run is in flight)", "Scheduled"]
@@ -62,7 +62,7 @@ async def test_only_what_was_scheduled_is_waited_for() -> None:
 
 
 async def test_the_run_in_flight_that_a_skip_is_for_is_waited_for() -> None:
-    """And an older one that has ended is not."""
+    """For a skipped model the run in flight is waited for, and an older one that has ended is not."""
     client = client_with("a", m=None)
     client.begin("a", "m", Course(end=RunState.ERRORED))
     flying = client.begin("a", "m", Course(running=20))
@@ -72,14 +72,14 @@ async def test_the_run_in_flight_that_a_skip_is_for_is_waited_for() -> None:
 
 
 async def test_a_skip_for_another_reason_is_not_waited_for() -> None:
-    """With nothing in flight there is nothing to wait for."""
+    """If a model is skipped and no run is in flight, there is nothing to wait for."""
     client = client_with("a", m=None)
     report = await run_tasks(client, ["a"], ["m"], until="ended")
     assert report.runs == ()
 
 
 async def test_an_unknown_model_is_refused_before_anything_is_scheduled() -> None:
-    """The error names it and the closest that there are."""
+    """The error names the unknown model and the closest known ones."""
     client = FakeClient(tasks={"a": task("a")}, models=[model("gemini-2.5-pro"), model("claude")])
     with pytest.raises(UsageError, match=r"gemini-2\.5-prro \(did you mean gemini-2\.5-pro\?\)"):
         await run_tasks(client, ["a"], ["claude", "google/gemini-2.5-prro"])
@@ -88,7 +88,7 @@ async def test_an_unknown_model_is_refused_before_anything_is_scheduled() -> Non
 
 @pytest.mark.parametrize("state", [CreationState.RUNNING, CreationState.ERRORED])
 async def test_a_task_that_is_not_completed_is_refused(state: CreationState) -> None:
-    """With its state."""
+    """The error has the state of the task."""
     client = FakeClient(tasks={"a": task("a", state)}, models=[model("m")], creation=99)
     with pytest.raises(FanbenchError, match=rf"not ready to run \(status: {state.label}\)"):
         await run_tasks(client, ["a"], ["m"])
@@ -96,7 +96,7 @@ async def test_a_task_that_is_not_completed_is_refused(state: CreationState) -> 
 
 
 async def test_a_task_that_does_not_exist() -> None:
-    """Is not found, with where to look."""
+    """A missing task raises NotFound with a hint."""
     with pytest.raises(NotFound, match="'a' not found") as caught:
         await run_tasks(client_with(), ["a"], ["m"])
     assert caught.value.hint
@@ -104,7 +104,7 @@ async def test_a_task_that_does_not_exist() -> None:
 
 
 async def test_of_several_tasks_one_that_fails_does_not_end_the_others(reported: Reported) -> None:
-    """It is reported in its place, and the others are scheduled and waited for."""
+    """A failure is reported in its place, and the other tasks are scheduled and waited for."""
     client = client_with("a", "c", m=Course(running=3))
     report = await run_tasks(client, ["a", "b", "c"], ["m"], until="ended", report=reported)
     order = [event for event in reported if isinstance(event, Launched | TaskFailed)]
@@ -139,12 +139,12 @@ MODELS = [
     ],
 )
 def test_models_in_every_spelling(asked: list[str], sent: list[str]) -> None:
-    """What users write becomes the slug of a version, each once."""
+    """A model in any spelling becomes the slug of a version, without duplicates."""
     assert resolve_models(asked, MODELS) == sent
 
 
 @pytest.mark.parametrize("asked", [["gpt"], ["gpt-*"], ["gemini-2.5-pro", "gpt"], []])
 def test_models_that_there_are_not(asked: list[str]) -> None:
-    """Is a usage error; so is naming none."""
+    """An unknown model, and naming none, are usage errors."""
     with pytest.raises(UsageError):
         resolve_models(asked, MODELS)

@@ -1,4 +1,4 @@
-"""Several tasks at once, and watches: who speaks when, and how often the server is asked."""
+"""Several tasks at once, and watching them: which event comes when, and how often the server is called."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Word(Event, frozen=True):
 
 
 async def test_they_work_at_once_and_speak_in_turn(reported: Reported) -> None:
-    """The second is ready long before the first, and says nothing until then."""
+    """The second job ends long before the first, and its events are held back until then."""
     seconds = {"a": 9.0, "b": 1.0, "c": 5.0}
 
     async def job(slug: str, report: Report) -> str:
@@ -70,7 +70,7 @@ async def test_they_work_at_once_and_speak_in_turn(reported: Reported) -> None:
 
 
 async def test_one_that_fails_says_so_in_its_turn(reported: Reported) -> None:
-    """And is an outcome like the others."""
+    """A failure is reported when it is its turn, and is an outcome like the others."""
 
     async def job(slug: str, report: Report) -> str:
         if slug == "b":
@@ -85,14 +85,14 @@ async def test_one_that_fails_says_so_in_its_turn(reported: Reported) -> None:
 
 
 async def test_a_name_that_is_none_is_found_before_anything_is_done(client: FakeClient) -> None:
-    """Nothing is asked."""
+    """An invalid name is an error before any call is made."""
     with pytest.raises(UsageError):
         await publish_tasks(client, ["a", "///"])
     assert client.calls == []
 
 
 async def test_rows_of_a_task_stand_together(client: FakeClient, tmp_path: Path, reported: Reported) -> None:
-    """Whichever download is done first."""
+    """The rows of a task come together, whichever download ends first."""
     runs = [client.begin(slug, "m", Course(queued=-9)) for slug in "abc"]
     client.delays = dict(zip(runs, (9.0, 1.0, 5.0), strict=True))
     await download_tasks(client, ["a", "b", "c"], output=tmp_path, force=True, report=reported)
@@ -105,7 +105,7 @@ async def test_rows_of_a_task_stand_together(client: FakeClient, tmp_path: Path,
 
 
 async def test_statuses(client: FakeClient) -> None:
-    """In the order of the names."""
+    """Statuses come in the order of the names."""
     outcomes = await task_statuses(client, ["c", "nope", "a"])
     assert [one.slug if isinstance(one, TaskStatus) else type(one) for one in outcomes] == [
         "c",
@@ -118,7 +118,7 @@ async def test_statuses(client: FakeClient) -> None:
 
 
 async def test_a_watch_ends_with_the_last_run(client: FakeClient, reported: Reported) -> None:
-    """Also one that begins meanwhile; each change is reported once, each look as well."""
+    """A watch includes runs that start meanwhile, and reports each change and each poll once."""
     client.begin("a", "m", Course(queued=3, running=4))
     client.begin("a", "late", Course(unlisted=5, queued=0, running=20))
     client.begin("a", "old", Course(), ago=100)
@@ -144,7 +144,7 @@ async def test_a_watch_ends_with_the_last_run(client: FakeClient, reported: Repo
 async def test_a_watch_asks_for_the_task_only_while_it_is_created(
     client: FakeClient, reported: Reported
 ) -> None:
-    """One list call a task a poll, polls that grow."""
+    """The task is polled only during its creation; the runs take one list call per poll, at growing pauses."""
     client.creation = 6.0
     await client.create_task("new", "{}")
     client.begin("new", "m", Course(running=100))
@@ -160,7 +160,7 @@ async def test_a_watch_asks_for_the_task_only_while_it_is_created(
 
 
 async def test_a_watch_outlives_a_server_that_is_away(reported: Reported) -> None:
-    """For a while; that it was is reported."""
+    """A watch survives a server that is away for a while, and reports it."""
     client = _Away(tasks={"a": task("a")})
     client.begin("a", "m", Course(running=9))
     (status,) = await watch_tasks(client, ["a"], report=reported)
@@ -170,7 +170,7 @@ async def test_a_watch_outlives_a_server_that_is_away(reported: Reported) -> Non
 
 
 class _Away(FakeClient):
-    """Does not answer when its runs are asked for a second time."""
+    """Does not answer the second list of runs."""
 
     async def list_runs(self, task: str, *, models: Sequence[str] = ()) -> AsyncGenerator[Run, None]:
         if len(self.times("list_runs")) == 1:
@@ -180,7 +180,7 @@ class _Away(FakeClient):
 
 
 async def test_a_watch_of_several_tasks(client: FakeClient) -> None:
-    """All at once; one that is missing ends none of the others."""
+    """Tasks are watched at the same time, and a missing one does not affect the others."""
     for slug, seconds in (("a", 5), ("b", 10)):
         client.begin(slug, "m", Course(running=seconds))
     outcomes = await watch_tasks(client, ["b", "nope", "a"])
@@ -192,7 +192,7 @@ async def test_a_watch_of_several_tasks(client: FakeClient) -> None:
 
 
 async def test_logs_of_several_tasks_are_read_at_once(client: FakeClient, reported: Reported) -> None:
-    """Together, in the order of time."""
+    """Interleaved lines of several tasks come in the order of time."""
     client.begin("a", "m", Course(running=9, log=[(1, "a1\n"), (5, "a2\n")]))
     client.begin("b", "m", Course(running=9, log=[(3, "b1\n")]))
     reports = await show_logs(client, ["b", "nope", "a"], interleave=True, report=reported)
@@ -204,7 +204,7 @@ async def test_logs_of_several_tasks_are_read_at_once(client: FakeClient, report
 
 @pytest.mark.parametrize("together", [True, False])
 async def test_complete_logs_become_files(client: FakeClient, tmp_path: Path, together: bool) -> None:
-    """In the layout of downloads; with all of the text, however much it is; also an empty log is one."""
+    """Each complete log becomes a file in the layout of downloads, whatever its size."""
     text = "é\n" * 100_000
     run = client.begin("a", "google/m@x", Course(log=[(0, text), (0, "end")]))
     empty = client.begin("a", "n", Course())
@@ -218,7 +218,7 @@ async def test_complete_logs_become_files(client: FakeClient, tmp_path: Path, to
 
 @pytest.mark.parametrize("together", [True, False])
 async def test_what_is_not_complete_is_no_file(client: FakeClient, tmp_path: Path, together: bool) -> None:
-    """Neither a log that broke off nor one that is not there yet; and an earlier file stays as it was."""
+    """A log that broke off, or does not exist yet, makes no file and leaves an earlier one as it was."""
     fault = ServerFault("No.", call="GetBenchmarkTaskRunLogs", status=500)
     broken = client.begin("a", "m", Course(log=[(0, "x" * 100_000)], log_error=fault))
     client.begin("a", "queued", Course(queued=50))
@@ -234,7 +234,7 @@ async def test_what_is_not_complete_is_no_file(client: FakeClient, tmp_path: Pat
 
 @pytest.mark.parametrize("together", [True, False])
 async def test_a_folder_that_cannot_be_written(client: FakeClient, tmp_path: Path, together: bool) -> None:
-    """Is an error of the run, with what to do."""
+    """A log file that cannot be written is an error of the run, with a hint."""
     (tmp_path / "a").write_text("in the way")
     client.begin("a", "m", Course(log=[(0, "x\n")]))
     (report,) = await show_logs(client, ["a"], interleave=together, output=tmp_path)
@@ -247,7 +247,7 @@ async def test_a_folder_that_cannot_be_written(client: FakeClient, tmp_path: Pat
 
 
 async def test_a_log_that_is_left_early_leaves_no_file(client: FakeClient, tmp_path: Path) -> None:
-    """An interrupt is one."""
+    """A cancelled command leaves no file behind."""
     client.begin("a", "m", Course(running=99, log=[(0, "x" * 100_000), (50, "y")]))
     with anyio.move_on_after(20):
         await show_logs(client, ["a"], output=tmp_path)
@@ -259,19 +259,19 @@ async def test_a_log_that_is_left_early_leaves_no_file(client: FakeClient, tmp_p
 
 @pytest.mark.parametrize(("text", "name"), [("me/b", ("me", "b")), ("b", ("", "b")), (" me/b ", ("me", "b"))])
 def test_names_of_benchmarks(text: str, name: tuple[str, str]) -> None:
-    """With an owner or without."""
+    """A benchmark may have an owner or none."""
     assert benchmark_name(text) == name
 
 
 @pytest.mark.parametrize("text", ["", "/", "me/", "/b", "a/b/c", "..", "me/..", "me/a\\b", "me/a\nb"])
 def test_what_is_no_name_of_a_benchmark(text: str) -> None:
-    """Also because a file is named after it."""
+    """A benchmark's name must be valid as the name of a file, too."""
     with pytest.raises(UsageError):
         benchmark_name(text)
 
 
 async def test_quotas() -> None:
-    """Of runs and of the Model Proxy; nothing remains of what is used up."""
+    """The quotas are those of runs and of the Model Proxy; what is used up has nothing remaining."""
     balance = QuotaBalance(quota_used=7, total_quota_allowed=5, refill_period=RefillPeriod.MONTHLY)
     runs = TaskQuota(daily_quota_used=1, total_daily_quota_allowed=4)
     quotas = await fetch_quotas(FakeClient(quotas=(runs, ModelProxyQuotas(quota_balances=[balance]))))
@@ -282,6 +282,6 @@ async def test_quotas() -> None:
 
 
 async def test_a_quota_that_cannot_be_had_for_another_reason_is_an_error() -> None:
-    """A server that is down has no quotas that one could leave out."""
+    """An error of a server that is down is raised and does not count as a missing quota."""
     with pytest.raises(ConnectionFailed):
         await fetch_quotas(FakeClient(quotas=(TaskQuota(), ConnectionFailed("Down.", endpoint="x"))))

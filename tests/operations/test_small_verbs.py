@@ -1,4 +1,4 @@
-"""status, list, publish, delete, models."""
+"""`status`, `list`, `publish`, `delete` and `models`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_status_has_the_task_and_its_runs() -> None:
-    """Only those of the models that are asked for."""
+    """A status has the runs of the given models only."""
     client = FakeClient(tasks={"my-task": task("my-task")})
     client.begin("my-task", "a", Course(end=RunState.ERRORED, error="x"))
     client.begin("my-task", "b", Course())
@@ -28,7 +28,7 @@ async def test_status_has_the_task_and_its_runs() -> None:
 
 
 async def test_a_foreign_task_that_is_refused_counts_as_not_found() -> None:
-    """Kaggle answers 403 for it; the server's words are kept."""
+    """A 403, which Kaggle answers for foreign tasks, becomes NotFound with the server's message."""
 
     class Refusing(FakeClient):
         async def get_task(self, task: str) -> Task:
@@ -39,7 +39,7 @@ async def test_a_foreign_task_that_is_refused_counts_as_not_found() -> None:
 
 
 async def test_list_filters() -> None:
-    """The server does it."""
+    """The server filters the list."""
     client = FakeClient(tasks={"one": task("one"), "two": task("two")})
     assert [found.slug.task_slug for found in await list_tasks(client, regex="^t", status="completed")] == [
         "two"
@@ -52,7 +52,7 @@ async def test_list_filters() -> None:
     [("", ""), ("one", "one"), ("Traceback\n  File x\nValueError: no\n\n", "ValueError: no")],
 )
 def test_the_last_line_says_it(message: str, line: str) -> None:
-    """Of a traceback, the exception."""
+    """The last line of a traceback is the exception."""
     assert last_line(message) == line
 
 
@@ -76,14 +76,14 @@ def published(*, public: bool, notebook: bool) -> Task:
 async def test_publish_does_what_is_left_to_do(
     public: bool, notebook: bool, wanted: bool, calls: int, became: str
 ) -> None:
-    """And says what became of the notebook."""
+    """Only what is not public yet is published, and the state of the notebook is returned."""
     client = FakeClient(tasks={"t": published(public=public, notebook=notebook)})
     done = only(await publish_tasks(client, ["t"], publish_notebook=wanted))
     assert (len(client.times("publish_task")), done.notebook, done.was_public) == (calls, became, public)
 
 
 async def test_delete_deletes() -> None:
-    """Where the server can."""
+    """A task is deleted if the server can do so."""
     client = FakeClient(tasks={"t": task("t")})
     only(await delete_tasks(client, ["t"]))
     assert client.tasks == {}
@@ -93,20 +93,20 @@ async def test_delete_deletes() -> None:
     "error", [not_found("DeleteBenchmarkTask"), ServerFault("No.", call="DeleteBenchmarkTask", status=501)]
 )
 async def test_delete_on_a_server_without_the_call(error: FanbenchError) -> None:
-    """Says so in the vendor's words."""
+    """A server without the call gives the vendor's message."""
     client = FakeClient(tasks={"t": task("t")}, delete_error=error)
     with pytest.raises(FanbenchError, match=r"^Delete is not supported by the server yet\.$"):
         only(await delete_tasks(client, ["t"]))
 
 
 async def test_delete_of_a_task_that_does_not_exist() -> None:
-    """Is not found, which is something else."""
+    """A missing task raises NotFound, which differs from a missing call."""
     with pytest.raises(NotFound):
         only(await delete_tasks(FakeClient(), ["t"]))
 
 
 async def test_delete_passes_other_errors_on() -> None:
-    """A server that fails has not reported that it cannot."""
+    """Any other error of the server is passed on."""
     fault = ServerFault("Ouch.", call="DeleteBenchmarkTask", status=500)
     with pytest.raises(ServerFault):
         only(await delete_tasks(FakeClient(tasks={"t": task("t")}, delete_error=fault), ["t"]))
@@ -126,12 +126,12 @@ TEXT, IMAGE, AUDIO = Modality.TEXT, Modality.IMAGE, Modality.AUDIO
     ],
 )
 def test_modalities(takes: list[Modality], gives: list[Modality], word: str) -> None:
-    """In the vendor's form."""
+    """Modalities are formatted as by the vendor."""
     assert modalities(ModelVersion(input_modalities=takes, output_modalities=gives)) == word
 
 
 def test_proxy_names_are_those_that_the_proxy_serves() -> None:
-    """Its own name where the server has one; no retired model, none that it does not serve."""
+    """Names are the server's own; retired models and models that the proxy does not serve are left out."""
     retired = ModelVersion(
         slug="old", allow_model_proxy=True, deprecation_time=datetime(2020, 1, 1, tzinfo=UTC)
     )
@@ -159,5 +159,5 @@ def test_proxy_names_are_those_that_the_proxy_serves() -> None:
     ],
 )
 def test_the_default_is_the_newest_flash_or_the_first(names: list[str], default: str | None) -> None:
-    """Lite and image kinds are other models."""
+    """Lite and image models do not count as Flash."""
     assert pick_default(names) == default

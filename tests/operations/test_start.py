@@ -1,4 +1,4 @@
-"""Runs begun without a wait, in virtual time."""
+"""Runs that are started without waiting for their ends, in virtual time."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def world(**courses: Course | None) -> FakeClient:
 
 
 async def test_the_runs_are_there_as_they_began() -> None:
-    """The new ones, not those of earlier calls, and without waiting for their ends."""
+    """The report has the new runs, not those of earlier calls, without waiting for their ends."""
     client = world(a=Course(queued=5, running=50), b=Course(running=50))
     client.begin("t", "a", Course(), ago=9)
     report = await run_tasks(client, ["T"], ["a", "b"], until="listed")
@@ -36,7 +36,7 @@ async def test_the_runs_are_there_as_they_began() -> None:
 
 
 async def test_a_list_that_is_behind_is_asked_again() -> None:
-    """The runs come when the last one is listed."""
+    """The call returns once the last run is listed."""
     client = world(a=Course(running=50, unlisted=3), b=Course(running=50))
     report = await run_tasks(client, ["t"], ["a", "b"], until="listed")
     assert sorted(run.id for run in report.runs) == [100, 101]
@@ -44,7 +44,7 @@ async def test_a_list_that_is_behind_is_asked_again() -> None:
 
 
 async def test_of_a_model_that_is_skipped_the_run_in_flight_counts() -> None:
-    """One can go on with it as with a new one; a model with none has none."""
+    """For a skipped model the report has the run in flight, or none if there is none."""
     client = world(a=None, b=None)
     going = client.begin("t", "a", Course(running=50))
     client.begin("t", "b", Course(), ago=9)
@@ -54,7 +54,7 @@ async def test_of_a_model_that_is_skipped_the_run_in_flight_counts() -> None:
 
 
 async def test_of_several_tasks_one_that_fails_ends_none_of_the_others() -> None:
-    """It is among the failures; the only task raises."""
+    """Of several tasks, one that fails is among the failures; a single task raises."""
     client = world(a=Course(running=1))
     client.tasks["u"] = task("u", CreationState.ERRORED)
     report = await run_tasks(client, ["u", "t"], ["a"], until="listed")
@@ -65,7 +65,7 @@ async def test_of_several_tasks_one_that_fails_ends_none_of_the_others() -> None
 
 
 async def test_an_unknown_model_schedules_nothing() -> None:
-    """Of several models, one is enough."""
+    """One unknown model of several is enough to schedule nothing."""
     client = world(a=Course())
     with pytest.raises(UsageError):
         await run_tasks(client, ["t"], ["a", "x"], until="listed")

@@ -1,4 +1,4 @@
-"""Waiting, in virtual time: to the second, and call by call."""
+"""Waiting in virtual time, exact to the second and to the call."""
 
 from __future__ import annotations
 
@@ -55,7 +55,9 @@ async def test_the_end_of_a_stream_is_the_end_of_the_wait() -> None:
 
 
 async def test_open_streams_spare_the_polls() -> None:
-    """While all runs have a stream, one asks when a stream ends and at the interval, however many runs there are."""
+    """While all runs have a stream, polls come at the interval and when a stream ends, however many runs
+    there are.
+    """
     client = FakeClient()
     for number in range(4):
         client.begin("t", f"m{number}", Course(running=50))
@@ -67,7 +69,7 @@ async def test_open_streams_spare_the_polls() -> None:
 
 
 async def test_the_end_of_each_stream_is_said_at_once(reported: Reported) -> None:
-    """A poll may be seconds away while others still run; that a run is about to end needs none."""
+    """The end of a stream is reported at once, though a poll may be seconds away while others still run."""
     client = FakeClient()
     client.begin("t", "long", Course(running=100))
     client.begin("t", "short", Course(running=40))
@@ -85,7 +87,7 @@ async def test_the_end_of_each_stream_is_said_at_once(reported: Reported) -> Non
 
 
 async def test_a_state_that_lags_behind_the_stream_is_asked_for_soon() -> None:
-    """When a stream has ended and the state has not changed yet, polls begin at one second again."""
+    """If a stream has ended and the state has not changed yet, polls start at one second again."""
     client = FakeClient()
     client.begin("t", "m", Course(running=300, lag=1.5))
     began = anyio.current_time()
@@ -94,7 +96,7 @@ async def test_a_state_that_lags_behind_the_stream_is_asked_for_soon() -> None:
 
 
 async def test_one_list_call_a_poll_whatever_the_number_of_runs() -> None:
-    """A hundred runs that end one after another cost no more than a poll every five seconds."""
+    """A hundred runs that end one after another cost at most one poll every five seconds."""
     client = FakeClient()
     for number in range(100):
         client.begin("t", "m", Course(running=100 + number))
@@ -104,7 +106,7 @@ async def test_one_list_call_a_poll_whatever_the_number_of_runs() -> None:
 
 
 async def test_runs_come_back_in_the_order_of_the_list() -> None:
-    """Also when they end in another order."""
+    """Runs are returned in the server's order even if they end in another."""
     client = FakeClient()
     first = client.begin("t", "slow", Course(running=9))
     second = client.begin("t", "fast", Course(running=1, end=RunState.ERRORED, error="boom"))
@@ -113,7 +115,7 @@ async def test_runs_come_back_in_the_order_of_the_list() -> None:
 
 
 async def test_the_timeout_is_kept_to_the_second() -> None:
-    """`timeout` ends the wait at that very second, and says what still runs."""
+    """`timeout` ends the wait at that very second, and the error has the runs that have not ended."""
     client = FakeClient()
     client.begin("t", "done", Course(running=1))
     going = client.begin("t", "going", Course(running=999))
@@ -124,7 +126,7 @@ async def test_the_timeout_is_kept_to_the_second() -> None:
 
 
 async def test_an_old_errored_run_does_not_count() -> None:
-    """Of a model that was scheduled anew, only the run that was not there before is waited for."""
+    """If a model was scheduled again, only the run that did not exist before is waited for."""
     client = FakeClient()
     old = client.begin("t", "m", Course(end=RunState.ERRORED))
     new = client.begin("t", "m", Course(running=5))
@@ -133,7 +135,7 @@ async def test_an_old_errored_run_does_not_count() -> None:
 
 
 async def test_a_run_that_is_not_listed_yet_is_waited_for() -> None:
-    """A list that is behind does not make a wait end before it has begun."""
+    """A list that lags behind does not end the wait too early."""
     client = FakeClient()
     client.begin("t", "m", Course(running=5, unlisted=3))
     runs = await wait_for_runs(client, Watch("t", fresh=frozenset({"m"})))
@@ -141,7 +143,7 @@ async def test_a_run_that_is_not_listed_yet_is_waited_for() -> None:
 
 
 async def test_log_lines_come_whole_and_live(reported: Reported) -> None:
-    """Pieces of lines are put together; the last one needs no end; each comes while the run runs."""
+    """Pieces of lines are joined, the last line needs no end, and each is reported while the run is live."""
     client = FakeClient()
     client.begin("t", "m", Course(running=9, log=[(2, "one\ntw"), (4, "o\nthr"), (6, "ee")]))
     await wait_for_runs(client, all_of(client), logs=True, report=reported)
@@ -155,7 +157,7 @@ async def test_log_lines_come_whole_and_live(reported: Reported) -> None:
 
 
 async def test_the_log_of_a_run_that_ended_between_polls_is_shown(reported: Reported) -> None:
-    """A run may be over before anybody saw it running: its lines are wanted all the same."""
+    """The log of a run that was never seen running is shown all the same."""
     client = FakeClient()
     client.begin("t", "m", Course(running=0, log=[(0, "quick\n")]))
     await wait_for_runs(client, all_of(client), logs=True, report=reported)
@@ -163,7 +165,7 @@ async def test_the_log_of_a_run_that_ended_between_polls_is_shown(reported: Repo
 
 
 async def test_without_logs_an_ended_run_is_not_asked_for_its_log() -> None:
-    """Streams are followed to see ends, not for their own sake."""
+    """Without `logs`, streams are only opened to see the ends of runs."""
     client = FakeClient()
     client.begin("t", "m", Course())
     await wait_for_runs(client, all_of(client))
@@ -171,7 +173,7 @@ async def test_without_logs_an_ended_run_is_not_asked_for_its_log() -> None:
 
 
 async def test_a_broken_stream_leaves_the_polls() -> None:
-    """A stream that cannot be followed delays the news; it does not end the wait."""
+    """A stream that cannot be followed delays the end of the wait, but does not cause it."""
     client = FakeClient()
     fault = ServerFault("No.", call="GetBenchmarkTaskRunLogs", status=500)
     client.begin("t", "m", Course(running=40, log_error=fault))
@@ -181,7 +183,7 @@ async def test_a_broken_stream_leaves_the_polls() -> None:
 
 
 async def test_a_server_that_is_away_for_a_while_is_asked_again(reported: Reported) -> None:
-    """Five polls in a row may fail."""
+    """Up to five polls in a row may fail."""
     client = FakeClient()
     client.begin("t", "m", Course(queued=1))
     client.list_errors = [ConnectionFailed("Away.", endpoint="x") for _ in range(5)]
@@ -190,7 +192,7 @@ async def test_a_server_that_is_away_for_a_while_is_asked_again(reported: Report
 
 
 async def test_a_server_that_stays_away_ends_the_wait() -> None:
-    """With the error as it is, not as a group."""
+    """The error of the sixth failed poll is raised by itself, not as a group."""
     client = FakeClient()
     client.begin("t", "m", Course(queued=1))
     client.list_errors = [ConnectionFailed("Away.", endpoint="x") for _ in range(6)]
@@ -199,14 +201,14 @@ async def test_a_server_that_stays_away_ends_the_wait() -> None:
 
 
 async def test_nothing_to_wait_for_asks_nothing() -> None:
-    """An empty watch is over at once."""
+    """An empty watch returns at once without a call."""
     client = FakeClient()
     assert await wait_for_runs(client, Watch("t")) == []
     assert client.calls == []
 
 
 async def test_several_tasks_are_waited_for_at_the_same_time() -> None:
-    """The time is that of the longest, not the sum."""
+    """Waiting for several tasks takes as long as the longest."""
     client = FakeClient()
     one = client.begin("a", "m", Course(running=30))
     two = client.begin("b", "m", Course(running=50))
@@ -219,7 +221,7 @@ async def test_several_tasks_are_waited_for_at_the_same_time() -> None:
 
 
 async def test_a_creation_is_waited_for(reported: Reported) -> None:
-    """Its state is reported, with whether it is a new one."""
+    """Each poll reports the state, and whether it is a new one."""
     client = FakeClient(creation=4)
     await client.create_task("t", "{}")
     made = await wait_for_task(client, "t", report=reported)
@@ -233,14 +235,14 @@ async def test_a_creation_is_waited_for(reported: Reported) -> None:
 
 
 async def test_an_earlier_version_is_no_answer() -> None:
-    """A server that still answers with the version before does not end the wait."""
+    """An answer about the version before does not end the wait."""
     client = FakeClient(tasks={"t": task("t", version=1)})
     with pytest.raises(StillRunning):
         await wait_for_task(client, "t", version=2, timeout=30)
 
 
 async def test_a_creation_that_takes_too_long_times_out() -> None:
-    """At that second, with the state."""
+    """The wait ends at that second, with the state."""
     client = FakeClient(creation=100)
     await client.create_task("t", "{}")
     with pytest.raises(StillRunning, match="RUNNING"):
@@ -253,7 +255,7 @@ async def test_a_creation_that_takes_too_long_times_out() -> None:
     [(0, 1, 0), (2, 3, 2), (5, 6, 5.467), (12, 9, 13.452), (60, 14, 60.32), (600, 25, 620.352)],
 )
 async def test_the_end_of_a_creation_is_seen_soon(creation: float, calls: int, end: float) -> None:
-    """Within a second, or 0.35 of its age, and never more than the interval late."""
+    """The end is seen within a second or 0.35 of the creation's age, and never later than the interval."""
     client = FakeClient(creation=creation)
     await client.create_task("t", "{}")
     await wait_for_task(client, "t")
@@ -266,7 +268,7 @@ async def test_the_end_of_a_creation_is_seen_soon(creation: float, calls: int, e
 async def test_a_creation_costs_few_calls_more_than_the_vendors_pace(
     creation: float, jitter: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At most nine, however long it takes, but for the jitter, which compounds."""
+    """A creation of any length costs at most nine calls more; jitter compounds to a few more."""
     monkeypatch.setattr(polling, "_JITTER", 0.1)
     pace, looks = polling.CreationPace(spread=lambda: jitter), [0.0]
     while looks[-1] < creation:
@@ -275,7 +277,7 @@ async def test_a_creation_costs_few_calls_more_than_the_vendors_pace(
 
 
 def _vendors_looks(until: float) -> Iterator[float]:
-    """When kaggle 2.2.4 asks, in seconds."""
+    """Yield the seconds at which kaggle 2.2.4 polls."""
     now, pause = 0, 5
     while now < until:
         yield now
@@ -284,7 +286,7 @@ def _vendors_looks(until: float) -> Iterator[float]:
 
 
 async def test_a_task_that_was_just_seen_is_not_asked_for_at_once() -> None:
-    """The answer to the push has its state: the first look comes a second later."""
+    """The answer to the push has the state, so that the first poll comes a second later."""
     client = FakeClient(creation=5)
     pushed = await client.create_task("t", "{}")
     await created_by(client, "t", Deadline(None), seen=pushed)
@@ -292,7 +294,7 @@ async def test_a_task_that_was_just_seen_is_not_asked_for_at_once() -> None:
 
 
 async def test_a_creation_outlives_a_server_that_is_away_for_a_while(reported: Reported) -> None:
-    """As runs do; a refusal ends the wait."""
+    """Up to five polls in a row may fail; a refusal ends the wait."""
     client = FakeClient(creation=3)
     await client.create_task("t", "{}")
     client.task_errors = [ConnectionFailed("Away.", endpoint="x") for _ in range(5)]
@@ -303,7 +305,7 @@ async def test_a_creation_outlives_a_server_that_is_away_for_a_while(reported: R
 
 
 async def test_a_wait_may_be_shorter_than_the_first_pause() -> None:
-    """It ends at that very moment, and says how long it was."""
+    """A short timeout ends the wait at that very moment, and the error names it."""
     client = FakeClient(creation=9)
     await client.create_task("t", "{}")
     with pytest.raises(StillRunning, match=r"after 0\.5s: the creation of task 't' is RUNNING"):
@@ -321,6 +323,6 @@ async def test_a_wait_may_be_shorter_than_the_first_pause() -> None:
     ],
 )
 def test_any_end_but_completed_is_a_failure(state: CreationState) -> None:
-    """Also one that this version does not know: better than to wait for ever."""
+    """Every final state but COMPLETED is a failure, even one that this version does not know."""
     with pytest.raises(RunFailed, match=state.label):
         ensure_created("t", task("t", state))
