@@ -113,13 +113,10 @@ def test_no_secret_is_said(
 
 def _without_slow_checks(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server's part only: the machine's has no secrets, and takes seconds."""
-    from fanbench.operations import doctor_local as machine
+    from fanbench.operations import doctor
+    from fanbench.operations.doctor import server
 
-    async def nothing() -> list[object]:
-        return []
-
-    for name in ("sdk", "llama", "mounts"):
-        monkeypatch.setattr(machine, name, nothing)
+    monkeypatch.setattr(doctor, "PROBES", [server.probe_server])
 
 
 def test_a_refused_token_is_not_in_the_error(cli: Cli) -> None:

@@ -1,4 +1,4 @@
-"""The doctor: its findings, its remedies, and that no check hinders another."""
+"""The doctor: what it finds, what it advises, and that no probe disturbs another."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from fanbench.operations import doctor
-from fanbench.operations import doctor_local as machine
-from fanbench.operations.doctor import Check, Checked, Patient, examine
+from fanbench.config import Anonymous, Config
+from fanbench.operations.doctor import Check, Checked, DoctorTarget, examine, machine
+from fanbench.operations.doctor.server import probe_server
 from tests.operations.conftest import Reported
 from tests.wire.fake_server import Answer, FakeServer, problem
 
@@ -30,15 +30,15 @@ def levels(checks: list[Check]) -> list[tuple[str, str]]:
 async def server_checks(
     home: Path, endpoint: str, env: Mapping[str, str] | None = None, **options: str
 ) -> list[Check]:
-    """Return the checks of the server and of the credentials for it."""
-    return await doctor._server(Patient(endpoint=endpoint, env=env or {}, home=home, **options))  # type: ignore[arg-type]
+    """What is reported of the server and of the credentials for it."""
+    return await probe_server(DoctorTarget(endpoint=endpoint, env=env or {}, home=home, **options))  # type: ignore[arg-type]
 
 
 # --- Credentials and server ---
 
 
 async def test_a_token_that_is_accepted(tmp_path: Path) -> None:
-    """The check has the token's source, user and expiry, and how fast the server is; never the token."""
+    """The checks name the source, user and expiry of the token and the server's latency, never the token itself."""
     with FakeServer({"IntrospectToken": [Answer(KNOWN)]}) as server:
         checks = await server_checks(tmp_path, server.url, {"KAGGLE_API_TOKEN": TOKEN})
     assert levels(checks) == [("credentials", "ok"), ("endpoint", "ok"), ("account", "ok")]
@@ -49,7 +49,7 @@ async def test_a_token_that_is_accepted(tmp_path: Path) -> None:
 
 
 async def test_a_legacy_key_is_tried_by_a_call(tmp_path: Path) -> None:
-    """A legacy key cannot be introspected, so a call tries it; unused sources are named."""
+    """A key cannot be introspected, so a call tries it; sources that are not used are named."""
     (tmp_path / ".kaggle").mkdir()
     file = tmp_path / ".kaggle/kaggle.json"
     file.write_text(json.dumps({"username": "ada", "key": "k"}))
@@ -65,7 +65,7 @@ async def test_a_legacy_key_is_tried_by_a_call(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("answer", "expected", "says"),
     [
-        (Answer({"active": False}), [("endpoint", "ok"), ("account", "fail")], "not valid any more"),
+        (Answer({"active": False}), [("endpoint", "ok"), ("account", "fail")], "no longer valid"),
         (problem(401, "Who?"), [("endpoint", "ok"), ("account", "fail")], "refused: Who?"),
         (problem(403, "Phone."), [("endpoint", "ok"), ("account", "fail")], "refused: Phone."),
         (problem(404, "No."), [("endpoint", "fail")], "No."),
@@ -75,7 +75,7 @@ async def test_a_legacy_key_is_tried_by_a_call(tmp_path: Path) -> None:
 async def test_a_server_that_does_not_say_yes(
     tmp_path: Path, answer: Answer, expected: list[tuple[str, str]], says: str
 ) -> None:
-    """Refused credentials and an unreachable server are told apart, each with its remedy."""
+    """Refused credentials and a wrong server are told apart, and each has its remedy."""
     with FakeServer({"IntrospectToken": [answer]}) as server:
         _, *checks = await server_checks(tmp_path, server.url, {"KAGGLE_API_TOKEN": TOKEN})
         assert len(server.requests) == 1
@@ -85,24 +85,34 @@ async def test_a_server_that_does_not_say_yes(
 
 
 async def test_a_server_that_is_down(tmp_path: Path) -> None:
-    """A server that is down is noticed at once."""
+    """A refused connection is reported without retries."""
     checks = await server_checks(tmp_path, "http://127.0.0.1:9", token=TOKEN)
     assert levels(checks) == [("credentials", "ok"), ("endpoint", "fail")]
     assert checks[-1].fix
 
 
 async def test_no_credentials(tmp_path: Path) -> None:
-    """Missing credentials may be right for another server, but never for Kaggle."""
+    """Missing credentials are only a warning for a server other than Kaggle."""
     with FakeServer(TASKS) as server:
         checks = await server_checks(tmp_path, server.url)
     assert levels(checks) == [("credentials", "warn"), ("endpoint", "ok"), ("account", "ok")]
-    kaggle = doctor._no_credentials(Patient(env={}, home=tmp_path))
+
+
+async def test_no_credentials_for_kaggle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The failure says where to get a token, and the server is probed without credentials."""
+
+    async def answered(config: Config, *, introspect: bool) -> list[Check]:
+        assert (config.credentials, introspect) == (Anonymous(), False)
+        return [Check("endpoint", "ok", "answers")]
+
+    monkeypatch.setattr("fanbench.operations.doctor.server._call", answered)
+    kaggle, _ = await probe_server(DoctorTarget(env={}, home=tmp_path))
     assert (kaggle.level, "kaggle.com/settings" in (kaggle.fix or "")) == ("fail", True)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"username": "ada"}'])
 async def test_credentials_that_cannot_be_read(tmp_path: Path, text: str) -> None:
-    """Unreadable credentials are a failure, and the server is checked all the same."""
+    """Damaged credentials are a failure, and the server is probed nevertheless."""
     (tmp_path / ".kaggle").mkdir()
     (tmp_path / ".kaggle/kaggle.json").write_text(text)
     with FakeServer(TASKS) as server:
@@ -112,7 +122,7 @@ async def test_credentials_that_cannot_be_read(tmp_path: Path, text: str) -> Non
 
 
 async def test_credentials_that_others_may_read(tmp_path: Path) -> None:
-    """Credentials that others may read are a warning with the command that fixes it."""
+    """Credentials with loose permissions are a warning, with the command that fixes them."""
     (tmp_path / ".kaggle").mkdir()
     file = tmp_path / ".kaggle/access_token"
     file.write_text(TOKEN)
@@ -123,14 +133,14 @@ async def test_credentials_that_others_may_read(tmp_path: Path) -> None:
 
 
 async def test_an_endpoint_that_is_none(tmp_path: Path) -> None:
-    """An invalid endpoint is a finding and not a crash."""
+    """An invalid endpoint is a failed check, not a crash."""
     checks = await server_checks(tmp_path, "nonsense", token=TOKEN)
     assert levels(checks) == [("credentials", "ok"), ("endpoint", "fail")]
 
 
 async def test_no_local_server_is_no_failure(tmp_path: Path) -> None:
-    """A missing local server is not a failure, because the next command starts one; the doctor does not."""
-    (check,) = await doctor._server(Patient(local=True, data=tmp_path / "data"))
+    """Without a local server the check is fine, and doctor does not start one."""
+    (check,) = await probe_server(DoctorTarget(local=True, data=tmp_path / "data"))
     assert (check.level, "starts one" in check.message) == ("ok", True)
     assert not (tmp_path / "data").exists()
 
@@ -153,39 +163,41 @@ FULL = "MODEL_PROXY_URL=u\nMODEL_PROXY_API_KEY=k\nLLM_DEFAULT=m\n"
         ("\xff", "fail", "--env-file"),
     ],
 )
-def test_the_env_file(tmp_path: Path, text: str | None, level: str, fix: str | None) -> None:
-    """The env file may be absent, incomplete, expired, fine, or not text."""
+async def test_the_env_file(tmp_path: Path, text: str | None, level: str, fix: str | None) -> None:
+    """A file may be missing, incomplete, expired, complete or not text, and each has its level and fix."""
     path = tmp_path / ".env"
     if text is not None:
         path.write_bytes(text.encode("latin-1"))
-    (check,) = doctor._env_file(path)
+    (check,) = await machine.probe_env_file(DoctorTarget(env_file=path))
     assert check.level == level
     assert (fix or "") in (check.fix or "")
     assert (fix is None) == (check.fix is None)
 
 
-def test_an_env_file_that_is_a_folder(tmp_path: Path) -> None:
-    """A folder in place of the env file is a failure."""
-    assert doctor._env_file(tmp_path)[0].level == "fail"
+async def test_an_env_file_that_is_a_folder(tmp_path: Path) -> None:
+    """A folder in the place of the env file is a failure."""
+    assert (await machine.probe_env_file(DoctorTarget(env_file=tmp_path)))[0].level == "fail"
 
 
 # --- The local server ---
 
 
-def test_packages_that_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Missing packages matter only to those who want the local server."""
-    monkeypatch.setattr(machine, "_PACKAGES", ("anyio", "no_such_package"))
-    assert [machine.extra(wanted)[0].level for wanted in (True, False)] == ["fail", "warn"]
-    assert "no_such_package" in machine.extra(True)[0].message
-    assert "anyio" not in machine.extra(True)[0].message
+@pytest.mark.parametrize(("local", "level"), [(True, "fail"), (False, "warn")])
+async def test_packages_that_are_missing(monkeypatch: pytest.MonkeyPatch, local: bool, level: str) -> None:
+    """Missing packages are a failure only for somebody who uses the local server."""
+    monkeypatch.setattr(machine, "PACKAGES", ("anyio", "no_such_package"))
+    (check,) = await machine.probe_packages(DoctorTarget(local=local))
+    assert check.level == level
+    assert "no_such_package" in check.message
+    assert "anyio" not in check.message
 
 
 @pytest.mark.parametrize("hishel", ["2.0.1", "3.0"])
 async def test_the_hishel_trap(monkeypatch: pytest.MonkeyPatch, hishel: str) -> None:
-    """The hishel version that breaks the SDK is named, with the command that fixes it."""
+    """A version of hishel that breaks the SDK is named, with the command that fixes it."""
     versions = {"kaggle-benchmarks": "0.6.1", "hishel": hishel}
-    monkeypatch.setattr(machine, "_version", versions.get)
-    assert await machine.sdk() == [
+    monkeypatch.setattr(machine, "installed_version", versions.get)
+    assert await machine.probe_sdk(DoctorTarget()) == [
         Check(
             "sdk",
             "fail",
@@ -196,52 +208,57 @@ async def test_the_hishel_trap(monkeypatch: pytest.MonkeyPatch, hishel: str) -> 
 
 
 async def test_packages_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Missing packages are warnings, because Kaggle needs neither of them."""
-    monkeypatch.setattr(machine, "_version", {}.get)
-    assert [(await look())[0].level for look in (machine.sdk, machine.llama)] == ["warn", "warn"]
+    """A missing SDK or xllamacpp is a warning: Kaggle needs neither."""
+    monkeypatch.setattr(machine, "installed_version", {}.get)
+    for probe in (machine.probe_sdk, machine.probe_llama):
+        assert (await probe(DoctorTarget()))[0].level == "warn"
 
 
 @pytest.mark.parametrize(
-    ("code", "trouble"),
+    ("code", "failure"),
     [
         ("", None),
         ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
         ("import os; os.kill(os.getpid(), 11)", "it ended with -11"),
     ],
 )
-async def test_what_crashes_is_tried_elsewhere(code: str, trouble: str | None) -> None:
-    """A library that kills its process does not kill the doctor."""
-    assert await machine._trouble_of(code) == trouble
+async def test_what_crashes_is_tried_elsewhere(code: str, failure: str | None) -> None:
+    """A library that kills its process does not kill doctor."""
+    assert await machine.failure_of(code) == failure
 
 
-def test_models(tmp_path: Path) -> None:
-    """There may be no model, one whose file is gone, one that is fine, or a list that cannot be read."""
-    assert machine.models(tmp_path)[0].fix == "fanbench models add smollm2 gemma3"
+async def test_models(tmp_path: Path) -> None:
+    """No models, a model whose file is gone, one whose file exists and an invalid list are told apart."""
+    assert (await machine.probe_models(DoctorTarget(data=tmp_path)))[
+        0
+    ].fix == "fanbench models add smollm2 gemma3"
     listed = tmp_path / "models.toml"
     listed.write_text(f'[[model]]\nslug = "a/b"\nkind = "embedded"\npath = "{tmp_path}/m.gguf"\n')
-    assert machine.models(tmp_path)[0].level == "fail"
+    assert (await machine.probe_models(DoctorTarget(data=tmp_path)))[0].level == "fail"
     (tmp_path / "m.gguf").write_text("")
-    assert machine.models(tmp_path) == [Check("local-models", "ok", "1 model(s): a/b")]
+    assert (await machine.probe_models(DoctorTarget(data=tmp_path))) == [
+        Check("local-models", "ok", "1 model(s): a/b")
+    ]
     listed.write_text("nonsense")
-    assert machine.models(tmp_path)[0].level == "fail"
+    assert (await machine.probe_models(DoctorTarget(data=tmp_path)))[0].level == "fail"
 
 
-def test_the_data_folder(tmp_path: Path) -> None:
-    """The data folder need not exist, but creating it must be possible."""
-    assert machine.folder(tmp_path / "new/data")[0].level == "ok"
+async def test_the_data_folder(tmp_path: Path) -> None:
+    """The data folder need not exist, but it must be possible to create it."""
+    assert (await machine.probe_data_folder(DoctorTarget(data=tmp_path / "new/data")))[0].level == "ok"
     assert not (tmp_path / "new").exists()
     (tmp_path / "file").write_text("")
-    assert machine.folder(tmp_path / "file")[0].level == "fail"
+    assert (await machine.probe_data_folder(DoctorTarget(data=tmp_path / "file")))[0].level == "fail"
 
 
-def test_the_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The port may be free, or taken by another program."""
+async def test_the_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A port may be free, or in use by another program."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         monkeypatch.setattr("fanbench.local.settings.DEFAULT_PORT", taken.getsockname()[1])
-        (busy,) = machine.port(tmp_path)
-    (free,) = machine.port(tmp_path)
+        (busy,) = await machine.probe_port(DoctorTarget(data=tmp_path))
+    (free,) = await machine.probe_port(DoctorTarget(data=tmp_path))
     assert (busy.level, free.level) == ("warn", "ok")
     assert busy.fix == "fanbench serve --any-port"
 
@@ -250,9 +267,9 @@ def test_the_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_all_checks_in_their_order(tmp_path: Path, reported: Reported) -> None:
-    """Each check is reported in order, and nothing is left behind."""
+    """On this machine nothing fails; each check is reported in order, and doctor leaves no file behind."""
     with FakeServer({"IntrospectToken": [Answer(KNOWN)]}) as server:
-        patient = Patient(
+        target = DoctorTarget(
             endpoint=server.url,
             token=TOKEN,
             data=tmp_path / "data",
@@ -260,7 +277,7 @@ async def test_all_checks_in_their_order(tmp_path: Path, reported: Reported) -> 
             env={},
             home=tmp_path,
         )
-        checks = await examine(patient, report=reported)
+        checks = await examine(target, report=reported)
     assert [check.name for check in checks] == [
         "python",
         "fanbench",

@@ -11,7 +11,7 @@ from fanbench.cli.command import Settings
 from fanbench.cli.redact import hidden, hide
 from fanbench.config import credential_sources
 from fanbench.errors import CredentialsError
-from fanbench.operations.doctor import Checked, Patient, examine
+from fanbench.operations.doctor import Checked, DoctorTarget, examine
 from fanbench.operations.events import Event
 from fanbench.wire.transport import secrets_of
 
@@ -35,14 +35,14 @@ def show_checks(settings: Settings, env_file: Path) -> None:
             if check.fix:
                 out.text(f"{'':<18}  → {check.fix}")
 
-    patient = Patient(
+    target = DoctorTarget(
         endpoint=settings.endpoint,
         token=settings.token,
         local=settings.local,
         data=settings.data,
         env_file=env_file,
     )
-    checks = anyio.run(lambda: examine(patient, report=report))
+    checks = anyio.run(lambda: examine(target, report=report))
     records = [(check.name, check.level, hidden(check.message), check.fix) for check in checks]
     out.records([dict(zip(FIELDS, record, strict=True)) for record in records], FIELDS)
     if any(check.level == "fail" for check in checks):

@@ -1,0 +1,233 @@
+"""Probes this machine: Python, the env file and, for the local server, packages, models, folder, mounts and port.
+
+What may take long or crash is tried in a process of its own.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from importlib import metadata
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from fanbench._util.text import last_line
+from fanbench._version import __version__
+from fanbench.errors import FanbenchError
+from fanbench.local import settings
+from fanbench.local.folder import DataFolder
+from fanbench.local.launcher import find_server
+from fanbench.operations.doctor.check import Check, DoctorTarget, failed, in_thread
+
+__all__ = [
+    "probe_data_folder",
+    "probe_env_file",
+    "probe_fanbench",
+    "probe_llama",
+    "probe_models",
+    "probe_mounts",
+    "probe_packages",
+    "probe_port",
+    "probe_python",
+    "probe_sdk",
+]
+
+_PYTHONS = ((3, 11), (3, 13))
+_INSTALL = "pip install 'fanbench[local]'"
+PACKAGES = ("starlette", "uvicorn", "sqlalchemy", "aiosqlite", "IPython", "tomlkit", "kaggle_benchmarks")
+_TRY_SECONDS = 60.0
+# With less than this, in bytes, a local server soon has no room for its runs and models.
+_LITTLE_ROOM = 2 << 30
+
+
+@in_thread
+def probe_python(_target: DoctorTarget) -> list[Check]:
+    text = f"Python {'.'.join(map(str, sys.version_info[:3]))} ({sys.executable})"
+    if _PYTHONS[0] <= sys.version_info[:2] <= _PYTHONS[1]:
+        return [Check("python", "ok", text)]
+    return [Check("python", "warn", f"{text} is not tested", "use Python 3.11, 3.12 or 3.13")]
+
+
+@in_thread
+def probe_fanbench(_target: DoctorTarget) -> list[Check]:
+    return [Check("fanbench", "ok", f"fanbench {__version__}")]
+
+
+@in_thread
+def probe_env_file(target: DoctorTarget) -> list[Check]:
+    from fanbench.operations.env_file import read_env_file
+    from fanbench.operations.environment import expiry_phrase
+
+    path = target.env_file
+    if not path.exists():
+        return [Check("env-file", "warn", f"no {path}: task files cannot run here yet", "fanbench init")]
+    try:
+        values = read_env_file(path)
+    except FanbenchError as error:
+        return [failed("env-file", error)]
+    required = ("MODEL_PROXY_URL", "MODEL_PROXY_API_KEY", "LLM_DEFAULT")
+    missing = [name for name in required if not values.get(name)]
+    if missing:
+        return [Check("env-file", "warn", f"{path} lacks {', '.join(missing)}", "fanbench init")]
+    timestamp = values.get("MODEL_PROXY_EXPIRY_TIME", "")
+    when = expiry_phrase(timestamp) if timestamp else ""
+    if when == "expired":
+        text = f"the Model Proxy credentials in {path} have expired"
+        return [Check("env-file", "warn", text, "fanbench auth")]
+    expiry = f", which expire {when}" if when else ""
+    return [Check("env-file", "ok", f"{path} has Model Proxy credentials{expiry}")]
+
+
+# --- Packages -----------------------------------------------------------------------------------------------
+
+
+@in_thread
+def probe_packages(target: DoctorTarget) -> list[Check]:
+    """The packages of the extra. Missing ones are a failure only if the local server is the target."""
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if not missing:
+        return [Check("local-extra", "ok", "the packages of the local server are installed")]
+    text = f"the local server lacks {', '.join(missing)}"
+    return [Check("local-extra", "fail" if target.local else "warn", text, _INSTALL)]
+
+
+async def probe_sdk(_target: DoctorTarget) -> list[Check]:
+    """The import of the SDK, which fails with some versions of hishel."""
+    version = installed_version("kaggle-benchmarks")
+    if version is None:
+        return [
+            Check("sdk", "warn", "kaggle-benchmarks is not installed: task files cannot run here", _INSTALL)
+        ]
+    hishel = installed_version("hishel")
+    if hishel is not None and hishel.split(".")[0] not in ("0", "1"):
+        text = f"kaggle-benchmarks {version} cannot be imported with hishel {hishel}"
+        return [Check("sdk", "fail", text, "pip install 'hishel[httpx]>1.1.8,<2'")]
+    failure = await failure_of("import kaggle_benchmarks")
+    if failure is not None:
+        return [Check("sdk", "fail", f"kaggle-benchmarks {version} cannot be imported: {failure}", _INSTALL)]
+    return [Check("sdk", "ok", f"kaggle-benchmarks {version} can be imported (hishel {hishel or 'none'})")]
+
+
+async def probe_llama(_target: DoctorTarget) -> list[Check]:
+    version = installed_version("xllamacpp")
+    if version is None:
+        return [Check("xllamacpp", "warn", "xllamacpp is not installed: no embedded models", _INSTALL)]
+    failure = await failure_of("import xllamacpp")
+    if failure is not None:
+        fix = "pip install --force-reinstall --no-deps xllamacpp"
+        return [Check("xllamacpp", "fail", f"xllamacpp {version} cannot be imported: {failure}", fix)]
+    return [Check("xllamacpp", "ok", f"xllamacpp {version} can be imported")]
+
+
+def installed_version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+async def failure_of(code: str) -> str | None:
+    """Run `code` in a Python of its own, in an empty folder. Return why it failed, None if it did not."""
+    empty = await anyio.to_thread.run_sync(tempfile.mkdtemp)
+    try:
+        with anyio.move_on_after(_TRY_SECONDS):
+            done = await anyio.run_process(
+                [sys.executable, "-c", code], check=False, cwd=empty, stdout=subprocess.DEVNULL
+            )
+            if done.returncode == 0:
+                return None
+            return last_line(done.stderr.decode("utf-8", "replace"), f"it ended with {done.returncode}")
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(shutil.rmtree, empty)
+    return f"it takes more than {_TRY_SECONDS:g} s"
+
+
+# --- The server's folder ------------------------------------------------------------------------------------
+
+
+@in_thread
+def probe_models(target: DoctorTarget) -> list[Check]:
+    from fanbench.local.models.catalog import read_catalog
+
+    try:
+        catalog = read_catalog(_data_folder(target).models_file)
+    except FanbenchError as error:
+        return [failed("local-models", error)]
+    if not catalog.model:
+        text = "the local server has no models yet"
+        return [Check("local-models", "warn", text, "fanbench models add smollm2 gemma3")]
+    paths = {spec.slug: getattr(spec, "path", "") for spec in catalog.model}
+    gone = [slug for slug, path in paths.items() if path and not Path(path).is_file()]
+    if gone:
+        text = f"the files of these models are gone: {', '.join(gone)}"
+        return [Check("local-models", "fail", text, f"fanbench models remove {gone[0]}, or add it again")]
+    names = ", ".join(list(paths)[:3]) + (", …" if len(paths) > 3 else "")
+    return [Check("local-models", "ok", f"{len(paths)} model(s): {names}")]
+
+
+def _data_folder(target: DoctorTarget) -> DataFolder:
+    return DataFolder((target.data or settings.default_data_folder()).absolute())
+
+
+@in_thread
+def probe_data_folder(target: DoctorTarget) -> list[Check]:
+    """Whether the data folder, or the place where it would be created, can be written and has room."""
+    root = _data_folder(target).root
+    there = next(place for place in (root, *root.parents) if place.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        text = f"the local server's data folder {root} cannot be written"
+        return [Check("data-folder", "fail", text, "name another with --data DIR or FANBENCH_DATA")]
+    free = shutil.disk_usage(there).free
+    room = f"{root}, {free / (1 << 30):.1f} GB free"
+    if free < _LITTLE_ROOM:
+        return [Check("data-folder", "warn", f"little room in {room}", "name another with --data DIR")]
+    return [Check("data-folder", "ok", room)]
+
+
+# --- The system ---------------------------------------------------------------------------------------------
+
+# The mounts are in the current folder and end with the process, so that the folder can be deleted.
+_MOUNT = """
+import sys
+from pathlib import Path
+from fanbench.local.executor.mounts import attach
+data, working = Path("data").absolute(), Path("working").absolute()
+data.mkdir()
+working.mkdir()
+sys.exit(attach({"probe": str(data)}, working) != Path("/kaggle/working"))
+"""
+
+
+async def probe_mounts(_target: DoctorTarget) -> list[Check]:
+    """Whether the system allows runs with datasets a /kaggle/input of their own."""
+    if sys.platform != "linux":
+        return [Check("mounts", "warn", "/kaggle/input is for Linux only", "read ../input/DATASET in tasks")]
+    failure = await failure_of(_MOUNT)
+    if failure is not None:
+        reason = failure.removeprefix("[fanbench] ").partition(";")[0]
+        return [Check("mounts", "warn", f"local runs: {reason}", "read ../input/DATASET in tasks")]
+    return [Check("mounts", "ok", "local runs find their datasets in /kaggle/input")]
+
+
+@in_thread
+def probe_port(target: DoctorTarget) -> list[Check]:
+    server = find_server(target.data)
+    if server is not None:
+        return [Check("port", "ok", f"the local server listens on {server.url} (process {server.pid})")]
+    port = settings.DEFAULT_PORT
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", port))
+        except OSError as error:
+            text = f"port {port} is not free ({error.strerror}); --local uses another one"
+            return [Check("port", "warn", text, "fanbench serve --any-port")]
+    return [Check("port", "ok", f"port {port} is free")]
