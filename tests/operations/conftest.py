@@ -27,8 +27,7 @@ MAY_BLOCK = [
     ("executor/forkserver_client.py", {"__init__"}),
     # The doctor has nothing else to do while it reads small files.
     ("fanbench/config.py", {"resolve_config", "credential_sources"}),
-    ("operations/doctor.py", {"_credentials", "_readable_by_others", "_server"}),
-    ("operations/doctor_local.py", {"_trouble_of", "_version", "mounts"}),
+    ("doctor/machine.py", {"installed_version"}),
 ]
 
 
