@@ -1,4 +1,4 @@
-"""Debug lines through structlog, for programs that use it."""
+"""Debug messages through structlog, for programs that use it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ __all__ = ["debug"]
 
 
 def debug(event: str, **fields: object) -> None:
-    """Log, if the program has set structlog up: unconfigured, it would print to the user's stdout.
+    """Log an event if the program has configured structlog, which otherwise prints to the user's stdout.
 
-    Nor is it imported here: a program that never did has no use for it, and the import takes a while.
+    structlog is not imported here: a program that has not imported it has no use for it, and the import is slow.
     """
     structlog = sys.modules.get("structlog")
-    # While another thread imports it, it is there and has nothing in it yet.
+    # While another thread imports it, the module exists but is still empty.
     is_configured = getattr(structlog, "is_configured", None)
     if structlog is not None and is_configured is not None and is_configured():
         structlog.get_logger("fanbench.wire").debug(event, **fields)

@@ -1,9 +1,8 @@
-"""What travels on the wire, both ways: one frozen struct a message.
+"""The messages of the API, requests and answers: one frozen struct per message.
 
-Read off the public package `kagglesdk` 0.1.37 (Apache-2.0). Field names are camelCase on the wire, a field
-at its default is left out, unknown fields of an answer are ignored, enums travel by their full names.
-The client decodes answers with these structs and the local server decodes requests with them: there is one
-wire, so there is one set of messages.
+Their fields follow the public package `kagglesdk` 0.1.37 (Apache-2.0). In JSON, field names are camelCase, fields
+with default values are omitted, unknown fields of an answer are ignored, and enums are sent by their full names.
+The client decodes answers with these structs, and the local server decodes requests with them.
 """
 
 from __future__ import annotations
@@ -62,20 +61,20 @@ M = TypeVar("M", bound="Message")
 
 
 class OpenEnum(enum.StrEnum):
-    """An enum of names on the wire. A name that is not known here survives as a value of its own."""
+    """An enum of names as sent. An unknown name is kept as a value of its own."""
 
     @classmethod
     def _missing_(cls, value: object) -> OpenEnum | None:
         if not isinstance(value, str):
             return None
-        stranger = str.__new__(cls, value)
-        stranger._name_ = value
-        stranger._value_ = value
-        return stranger
+        unknown = str.__new__(cls, value)
+        unknown._name_ = value
+        unknown._value_ = value
+        return unknown
 
     @property
     def label(self) -> str:
-        """The state word without the enum's prefix: `COMPLETED`, `KERNEL_WITHOUT_RUN`."""
+        """The name without the prefix of the enum: `COMPLETED`, `KERNEL_WITHOUT_RUN`."""
         return self.value.removeprefix(self._prefix())
 
     @classmethod
@@ -84,7 +83,7 @@ class OpenEnum(enum.StrEnum):
 
 
 class CreationState(OpenEnum):
-    """How far a task's version is. Only a completed one can be run."""
+    """The state of a task version's creation. Only completed versions can be run."""
 
     UNSPECIFIED = "BENCHMARK_TASK_VERSION_CREATION_STATE_UNSPECIFIED"
     QUEUED = "BENCHMARK_TASK_VERSION_CREATION_STATE_QUEUED"
@@ -105,7 +104,7 @@ class CreationState(OpenEnum):
 
 
 class RunState(OpenEnum):
-    """How far a run is; `terminal` ones have ended, well or badly."""
+    """The state of a run; it is `terminal` once the run has completed or errored."""
 
     UNSPECIFIED = "BENCHMARK_TASK_RUN_STATE_UNSPECIFIED"
     QUEUED = "BENCHMARK_TASK_RUN_STATE_QUEUED"
@@ -173,7 +172,7 @@ class TaskOptions(Message, frozen=True):
 
 
 class Task(Message, frozen=True):
-    """A task in its newest version. Times are UTC; `error` is the server's answer to a push that it refused."""
+    """The newest version of a task. Times are UTC; `error` is why the server refused a push."""
 
     slug: TaskSlug
     url: str = ""
@@ -190,7 +189,7 @@ class Task(Message, frozen=True):
 
     @property
     def failure(self) -> str:
-        """Why the server refused or could not create this version; empty if it did not say."""
+        """Why the server refused or could not create this version; empty if it gave no reason."""
         return self.error or self.creation_error_message
 
 
@@ -201,7 +200,7 @@ class CreateTaskRequest(Message, frozen=True):
 
 
 class TaskRequest(Message, frozen=True):
-    """GetBenchmarkTask, and the local server's DeleteBenchmarkTask."""
+    """The request of GetBenchmarkTask, and of DeleteBenchmarkTask on the local server."""
 
     slug: TaskSlug = TaskSlug()
 
@@ -229,7 +228,7 @@ class ListTasksResponse(Message, frozen=True):
 
 
 class Run(Message, frozen=True):
-    """One run of a task's version on a model. Times are UTC, `None` while there is none."""
+    """One run of a task version on a model. Times are UTC, and None until the run has started or ended."""
 
     task_slug: TaskSlug = TaskSlug()
     model_version_slug: str = ""
@@ -272,16 +271,16 @@ class ListRunsResponse(Message, frozen=True):
 
 
 class RunRequest(Message, frozen=True):
-    """GetBenchmarkTaskRunLogs and DownloadBenchmarkTaskRunOutput (which alone knows `include_source`)."""
+    """The request of GetBenchmarkTaskRunLogs and DownloadBenchmarkTaskRunOutput (only the latter has the source)."""
 
     run_id: int = 0
     include_source: bool = False
 
 
 class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """One piece of a run's log: `time` in seconds since the run's start, `data` any part of the text.
+    """One piece of a run's log: `time` in seconds since the start of the run, `data` any part of the text.
 
-    The one message whose names are not camelCase.
+    It is the only message whose field names are not camelCase.
     """
 
     stream_name: str = "stdout"
@@ -309,7 +308,7 @@ class ModelVersion(Message, frozen=True):
 
 
 class BenchmarkModel(Message, frozen=True):
-    """A model; tasks run on its `version`, whose slug is what `-m` and `Client.run` take."""
+    """A model. Tasks run on its `version`, whose slug `-m` and `Client.run` accept."""
 
     id: int = 0
     display_name: str = ""
@@ -399,12 +398,12 @@ class IntrospectTokenResponse(Message, frozen=True):
 
 
 def encode(message: Message) -> bytes:
-    """`message` as the JSON object that travels."""
+    """Return `message` as JSON, the form in which it is sent."""
     return msgspec.json.encode(_with_wire_times(msgspec.to_builtins(message, builtin_types=(datetime,))))
 
 
 def _with_wire_times(value: Any) -> Any:
-    """Times with milliseconds and a Z, in this form always: that is how the vendor writes them."""
+    """Format all times as Kaggle does: in UTC, with milliseconds and a Z."""
     match value:
         case dict():
             return {key: _with_wire_times(item) for key, item in value.items()}
@@ -418,13 +417,11 @@ def _with_wire_times(value: Any) -> Any:
 
 
 def decode(body: bytes, kind: type[M]) -> M:
-    """The message in `body`.
-
-    A field that a server sends as `null` counts as left out, and a number sent as text as a number.
+    """Decode the message in `body`. `null` counts as omitted, and a number may be sent as text.
 
     Raises:
-        msgspec.ValidationError: `body` is JSON but not this message.
-        msgspec.DecodeError: `body` is not JSON.
+        msgspec.ValidationError: The body is JSON, but not this message.
+        msgspec.DecodeError: The body is not JSON.
     """
     try:
         return msgspec.json.decode(body, type=kind, strict=False)

@@ -1,4 +1,4 @@
-"""Connections, in many small pools instead of a large one."""
+"""HTTP connections in many small pools instead of one large pool."""
 
 from __future__ import annotations
 
@@ -15,36 +15,35 @@ __all__ = ["Pools"]
 
 
 class Pools:
-    """HTTP clients, each with at most `room` requests under way; without `room`, one for all.
+    """HTTP clients with at most `room` requests in flight each, or a single client if `room` is None.
 
-    The pool below an HTTP client looks at all of its connections twice a request, and asks the system about
-    each that is idle: with 64 of them that is most of a request's CPU time. See benchmarks/README.md.
+    The pool inside an HTTP client examines all its connections twice per request, with a system call for each
+    idle one: with 64 connections, that is most of a request's CPU time. See benchmarks/README.md.
     """
 
     def __init__(self, make: Callable[[], httpx.AsyncClient], room: int | None) -> None:
         self._make = make
         self._room = room
         self._all: list[httpx.AsyncClient] = []
-        # An entry for each request that may begin, the client that was used last at the end: as few
-        # connections as can be are in use then, and these stay open.
+        # One entry per request that may begin. The client used last is at the end and taken first, so that as
+        # few connections as possible are in use, and these stay open.
         self._free: list[httpx.AsyncClient] = []
 
     @contextmanager
     def one(self) -> Iterator[httpx.AsyncClient]:
-        """A client for one request, until its answer is read."""
-        client = self._free.pop() if self._free else self._another()
+        """Lend a client for one request, until its answer is read."""
+        if self._free:
+            client = self._free.pop()
+        elif self._room is None and self._all:
+            client = self._all[0]
+        else:
+            client = self._make()
+            self._all.append(client)
+            self._free += [client] * ((self._room or 1) - 1)
         try:
             yield client
         finally:
             self._free.append(client)
-
-    def _another(self) -> httpx.AsyncClient:
-        if self._room is None and self._all:
-            return self._all[0]
-        client = self._make()
-        self._all.append(client)
-        self._free += [client] * ((self._room or 1) - 1)
-        return client
 
     async def aclose(self) -> None:
         async with anyio.create_task_group() as group:

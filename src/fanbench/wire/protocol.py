@@ -1,4 +1,4 @@
-"""The calls that the server knows, and which of them may be sent twice."""
+"""The calls of the API, and which of them may be sent twice."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PROXY = "models.ModelProxyApiService"
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One row of the protocol. Sending an `idempotent` one twice does no more than sending it once."""
+    """One call of the API. Sending an `idempotent` call twice has the same effect as sending it once."""
 
     service: str
     method: str
@@ -32,7 +32,7 @@ LIST_RUNS = Call(_TASKS, "ListBenchmarkTaskRuns")
 GET_LOGS = Call(_TASKS, "GetBenchmarkTaskRunLogs")
 DOWNLOAD_OUTPUT = Call(_TASKS, "DownloadBenchmarkTaskRunOutput")
 PUBLISH_TASK = Call(_TASKS, "PublishBenchmarkTask")
-# A second delete would answer 404 where the first one, whose answer got lost, did its work.
+# If the answer to a successful delete gets lost, a second delete fails with 404.
 DELETE_TASK = Call(_TASKS, "DeleteBenchmarkTask", idempotent=False)
 GET_TASK_QUOTA = Call(_TASKS, "GetBenchmarkTaskQuota")
 LIST_MODELS = Call(_BENCHMARKS, "ListBenchmarkModels")

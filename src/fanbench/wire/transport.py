@@ -1,7 +1,7 @@
-"""One call over HTTP, as an onion: retry → limit → send → decode. One policy a function.
+"""One call over HTTP in layers: retry → limit → send → decode, one policy per function.
 
-The limit lies inside the retry, so that a call that waits for its next attempt holds no slot. Each attempt
-passes the gate and is heard by the adaptive limit of `fanbench.wire.adaptive_limit`.
+The limit is inside the retry, so that a call waiting for its next attempt holds no slot. Every attempt respects
+and informs the adaptive limit of `fanbench.wire.adaptive_limit`.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ M = TypeVar("M", bound=Message)
 CONNECT_TIMEOUT = 10.0
 READ_TIMEOUT = 60.0
 CLOSE_TIMEOUT = 5.0
-# Below the 5 seconds after which common servers close an idle connection: a call that is sent into a closing
+# Less than the 5 seconds after which common servers close an idle connection: a call sent into a closing
 # connection gets lost, and some calls must not be sent twice.
 KEEP_ALIVE = 4.0
-# Connections of one pool. One would be best by a little, if each did not take a millisecond to make.
+# Requests per pool. One would be slightly faster if a pool did not take a millisecond to create.
 POOL = 2
 ERROR_BODY_LIMIT = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How many things are under way at one time. Streams and downloads do not stand in each other's way.
+    """How many calls, log streams and downloads may be in flight; none of the three delays another.
 
     `adaptive` lowers `calls` and `downloads` while the server is overloaded, and announces each change.
     """
@@ -64,7 +64,7 @@ class Limits:
 
     @classmethod
     def of(cls, concurrency: int) -> Limits:
-        """`concurrency` calls and as many downloads; live logs, which mostly wait, are let be many more."""
+        """Allow `concurrency` calls and as many downloads; more live logs, because these mostly wait."""
         limiter = anyio.CapacityLimiter
         return cls(
             calls=limiter(concurrency), streams=limiter(max(64, concurrency)), downloads=limiter(concurrency)
@@ -72,7 +72,7 @@ class Limits:
 
 
 class Transport:
-    """Sends calls to one server. `limits` are passed in, so that several may share them."""
+    """Sends calls to one server. Several transports may share their `limits`."""
 
     def __init__(
         self, config: Config, limits: Limits, retry: RetryPolicy, http: httpx.AsyncBaseTransport | None = None
@@ -80,7 +80,8 @@ class Transport:
         self.config = config
         self.limits = limits
         self.retry = retry
-        self._base = base_url(config.endpoint)
+        # Kaggle has a host of its own for the API; other servers have it below `/api`.
+        self._base = config.endpoint if config.endpoint == KAGGLE else f"{config.endpoint}/api"
         self._pools = _pools(config, http)
 
     async def __aenter__(self) -> Self:
@@ -93,18 +94,18 @@ class Transport:
         await self._pools.aclose()
 
     async def call(self, call: Call, request: Message, kind: type[M]) -> M:
-        """The answer to `request`."""
-        attempt = partial(self._limited_call, call, encode(request), kind)
-        return await retrying(self.retry, call, attempt)
+        """Send `request` and return the answer."""
+        body = encode(request)
 
-    async def _limited_call(self, call: Call, body: bytes, kind: type[M], attempt: int) -> M:
-        adaptive = self.limits.adaptive
-        async with adaptive.slot(self.limits.calls, call, self.retry.total):
-            with adaptive.observe(), self._pools.one() as http:
-                response = await self._send(http, call, body, attempt)
-                return decode_answer(
-                    self.config, call, response.status_code, response.headers, response.content, kind
-                )
+        async def attempt(number: int) -> M:
+            async with self.limits.adaptive.slot(self.limits.calls, call, self.retry.total):
+                with self.limits.adaptive.observe(), self._pools.one() as http:
+                    response = await self._send(http, call, body, number)
+                    return decode_answer(
+                        self.config, call, response.status_code, response.headers, response.content, kind
+                    )
+
+        return await retrying(self.retry, call, attempt)
 
     @asynccontextmanager
     async def stream(
@@ -116,38 +117,32 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         silence: float | None = READ_TIMEOUT,
     ) -> AsyncIterator[httpx.Response]:
-        """A good answer whose body is still to be read; the slot is held until the block is left.
+        """Send `request` and yield a successful answer whose body is still to be read.
 
-        Getting as far as the body is retried; a body that breaks off raises ConnectionFailed in the block.
-        `silence` is the number of seconds that the body may keep quiet, None without end.
+        A slot of `limiter` is held until the end of the block. Everything before the body is retried; a body
+        that breaks raises ConnectionFailed in the block. `silence` is the number of seconds for which the body
+        may pause, or None for no limit.
         """
-        attempt = partial(self._limited_open, call, encode(request), limiter, headers or {}, silence)
+        body = encode(request)
+
+        async def attempt(number: int) -> tuple[httpx.Response, AsyncExitStack]:
+            async with AsyncExitStack() as opened:
+                slot = self.limits.adaptive.slot(limiter, call, self.retry.total)
+                await opened.enter_async_context(slot)
+                http = opened.enter_context(self._pools.one())
+                with self.limits.adaptive.observe():
+                    response = await self._send(
+                        http, call, body, number, headers=headers, silence=silence, stream=True
+                    )
+                    opened.push_async_callback(_close, response)
+                    if response.status_code >= 300:
+                        raise await self._error_of(call, response)
+                return response, opened.pop_all()
+
         response, opened = await retrying(self.retry, call, attempt)
         async with opened:
             with self._errors_mapped(call):
                 yield response
-
-    async def _limited_open(
-        self,
-        call: Call,
-        body: bytes,
-        limiter: anyio.CapacityLimiter,
-        headers: Mapping[str, str],
-        silence: float | None,
-        attempt: int,
-    ) -> tuple[httpx.Response, AsyncExitStack]:
-        async with AsyncExitStack() as opened:
-            adaptive = self.limits.adaptive
-            await opened.enter_async_context(adaptive.slot(limiter, call, self.retry.total))
-            http = opened.enter_context(self._pools.one())
-            with adaptive.observe():
-                response = await self._send(
-                    http, call, body, attempt, headers=headers, silence=silence, stream=True
-                )
-                opened.push_async_callback(_close, response)
-                if response.status_code >= 300:
-                    raise await self._error_of(call, response)
-            return response, opened.pop_all()
 
     async def _error_of(self, call: Call, response: httpx.Response) -> ApiError:
         with self._errors_mapped(call):
@@ -166,10 +161,9 @@ class Transport:
         silence: float | None = READ_TIMEOUT,
         stream: bool = False,
     ) -> httpx.Response:
-        """Only streams follow redirects: an output may lie in another place than the API."""
-        request = http.build_request(
-            "POST", _url(self._base, call.path), content=body, headers=headers, timeout=_timeout(silence)
-        )
+        """Send one request. Only streams follow redirects, because an output may be stored elsewhere."""
+        url, timeout = _url(self._base, call.path), _timeout(silence)
+        request = http.build_request("POST", url, content=body, headers=headers, timeout=timeout)
         started = anyio.current_time()
         with self._errors_mapped(call):
             response = await http.send(request, stream=stream, follow_redirects=stream)
@@ -179,36 +173,31 @@ class Transport:
 
     @contextmanager
     def _errors_mapped(self, call: Call) -> Iterator[None]:
+        """Turn the errors of the HTTP library into ours."""
         import httpx
 
+        endpoint = self.config.endpoint
         try:
             yield
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            raise self._unreachable(call, error) from error
+            raise NeverSent(
+                f"Cannot connect to {endpoint} for {call.method}: {_reason(error)}",
+                endpoint=endpoint,
+                hint="Check that the server is running, the endpoint, and the network.",
+            ) from error
         except httpx.TimeoutException as error:
-            message = f"{self.config.endpoint} does not answer {call.method}: timed out"
-            raise ConnectionFailed(message, endpoint=self.config.endpoint) from error
+            message = f"{endpoint} does not answer {call.method}: timed out"
+            raise ConnectionFailed(message, endpoint=endpoint) from error
         except httpx.TransportError as error:
-            message = f"The connection to {self.config.endpoint} broke off in {call.method}: {_reason(error)}"
-            raise ConnectionFailed(message, endpoint=self.config.endpoint) from error
+            message = f"The connection to {endpoint} broke off in {call.method}: {_reason(error)}"
+            raise ConnectionFailed(message, endpoint=endpoint) from error
         except (httpx.DecodingError, httpx.TooManyRedirects) as error:
-            message = f"The answer from {self.config.endpoint} cannot be read: {_reason(error)}"
+            message = f"The answer from {endpoint} cannot be read: {_reason(error)}"
             raise BadAnswer(message, call=call.method, status=200) from error
-
-    def _unreachable(self, call: Call, error: Exception) -> NeverSent:
-        return NeverSent(
-            f"Cannot connect to {self.config.endpoint} for {call.method}: {_reason(error)}",
-            endpoint=self.config.endpoint,
-            hint="Does the server run, is the endpoint right, and is there a network?",
-        )
-
-
-def base_url(endpoint: str) -> str:
-    """Kaggle has a host of its own for the API; any other server has it below `/api`."""
-    return endpoint if endpoint == KAGGLE else f"{endpoint}/api"
 
 
 def authorization(credentials: Credentials) -> dict[str, str]:
+    """Return the headers that carry the credentials."""
     match credentials:
         case Bearer(token=token):
             return {"Authorization": f"Bearer {token}"}
@@ -220,22 +209,19 @@ def authorization(credentials: Credentials) -> dict[str, str]:
 
 
 def secrets_of(credentials: Credentials) -> list[str]:
-    """What must never be shown: the words as they are, and as they travel."""
+    """Return the strings that must never be shown: the secrets as they are and as they are sent."""
     match credentials:
-        case Bearer(token=token):
-            words = [token]
-        case Basic(key=key):
-            words = [key]
+        case Bearer(token=secret) | Basic(key=secret):
+            return [secret, *(value.partition(" ")[2] for value in authorization(credentials).values())]
         case Anonymous():
-            words = []
-    return [*words, *(header.partition(" ")[2] for header in authorization(credentials).values())]
+            return []
 
 
 async def pieces_of(response: httpx.Response) -> AsyncGenerator[bytes, None]:
-    """The body as it comes; to be closed (`aclosing`) where it may be left early.
+    """Yield the body as it arrives; close the generator (`aclosing`) when leaving early.
 
-    The HTTP library reads through a chain of generators and closes only the outermost of them. Read on, once
-    the connection is closed, they all end; left to the garbage collector, they make trio complain.
+    The HTTP library reads through a chain of generators and closes only the outermost one. Once the connection
+    is closed, reading on ends them all; left to the garbage collector, they would make trio complain.
     """
     body = response.aiter_bytes()
     try:
@@ -249,7 +235,7 @@ async def pieces_of(response: httpx.Response) -> AsyncGenerator[bytes, None]:
 
 
 async def read_at_most(response: httpx.Response, limit: int) -> bytes:
-    """The first `limit` bytes of the body, or a little more."""
+    """Return the first `limit` bytes of the body, or slightly more."""
     body = bytearray()
     async with aclosing(pieces_of(response)) as pieces:
         async for piece in pieces:
@@ -289,7 +275,7 @@ def _pools(config: Config, transport: httpx.AsyncBaseTransport | None) -> Pools:
 
 @lru_cache(maxsize=64)
 def _url(base: str, path: str) -> httpx.URL:
-    """Parsed once: that takes as long as all that we do ourselves for a call."""
+    """Parse a URL once: parsing takes as long as everything else that we do for a call."""
     import httpx
 
     return httpx.URL(base + path)
@@ -308,16 +294,15 @@ async def _close(response: httpx.Response) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """What the system said at the bottom: the libraries above say "All connection attempts failed"."""
-    bottom: BaseException = error
-    while (deeper := _beneath(bottom)) is not None:
-        bottom = deeper
-    if isinstance(bottom, OSError) and bottom.errno is not None and bottom.errno > 0:
-        return os.strerror(bottom.errno)
-    return str(bottom).rstrip(".") or str(error) or type(error).__name__
-
-
-def _beneath(error: BaseException) -> BaseException | None:
-    if isinstance(error, BaseExceptionGroup):
-        return error.exceptions[0]
-    return error.__cause__ or error.__context__
+    """Return the innermost message: the libraries above it only report "All connection attempts failed"."""
+    cause: BaseException = error
+    while True:
+        if isinstance(cause, BaseExceptionGroup):
+            cause = cause.exceptions[0]
+        elif (deeper := cause.__cause__ or cause.__context__) is not None:
+            cause = deeper
+        else:
+            break
+    if isinstance(cause, OSError) and cause.errno is not None and cause.errno > 0:
+        return os.strerror(cause.errno)
+    return str(cause).rstrip(".") or str(error) or type(error).__name__

@@ -1,0 +1,104 @@
+"""The client on real sockets: servers that are down, connections that break, limits, and its life cycle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import pytest
+
+from fanbench import Anonymous, Bearer, Client, Config, ConnectionFailed
+from fanbench.wire.retry import RetryPolicy
+from tests.wire.conftest import TOKEN, Connect
+from tests.wire.fake_server import CUT, Answer, FakeServer
+
+pytestmark = pytest.mark.anyio
+
+TASK = {"slug": {"ownerSlug": "me", "taskSlug": "a", "versionNumber": 2}}
+ONCE = RetryPolicy(attempts=1)
+
+
+async def test_a_server_that_is_down() -> None:
+    """The error of a refused connection names the endpoint, the reason, and what to check."""
+    with FakeServer({}) as server:
+        url = server.url
+    async with Client(Config(url, Bearer(TOKEN)), retry=ONCE) as client:
+        with pytest.raises(ConnectionFailed, match=f"Cannot connect to {url} for GetBenchmarkTask") as caught:
+            await client.get_task("a")
+    assert "refused" in str(caught.value)
+    assert caught.value.endpoint == url
+    assert caught.value.hint
+
+
+async def test_a_host_that_does_not_exist() -> None:
+    """A host name that cannot be resolved is a failed connection."""
+    async with Client(Config("http://nowhere.invalid", Bearer(TOKEN)), retry=ONCE) as client:
+        with pytest.raises(ConnectionFailed, match=r"Cannot connect to http://nowhere\.invalid"):
+            await client.get_task("a")
+
+
+@pytest.mark.parametrize("body", [[CUT], [b'{"slug": ', CUT]])
+async def test_a_broken_answer_is_asked_for_again(connect: Connect, body: list[Any]) -> None:
+    """If the connection breaks in the middle of an answer, the call is repeated."""
+    with FakeServer({"GetBenchmarkTask": [Answer(body, length=100), Answer(TASK)]}) as server:
+        async with connect(server) as client:
+            assert (await client.get_task("a")).slug.task_slug == "a"
+    assert len(server.requests) == 2
+
+
+async def test_a_body_that_is_too_short() -> None:
+    """An answer shorter than its Content-Length is a broken connection."""
+    with FakeServer({"GetBenchmarkTask": [Answer([b"{}", CUT], length=50)]}) as server:
+        async with Client(Config(server.url, Bearer(TOKEN)), retry=ONCE) as client:
+            with pytest.raises(ConnectionFailed, match="broke off in GetBenchmarkTask"):
+                await client.get_task("a")
+
+
+# --- Limits ---
+
+
+async def test_concurrency_is_bounded() -> None:
+    """However many calls are made, at most `concurrency` are in flight."""
+    with FakeServer({"GetBenchmarkTask": [Answer(TASK, delay=0.02)]}) as server:
+        async with (
+            Client(Config(server.url, Bearer(TOKEN), concurrency=3)) as client,
+            anyio.create_task_group() as group,
+        ):
+            for _ in range(12):
+                group.start_soon(client.get_task, "a")
+    assert len(server.requests) == 12
+    assert server.most_at_once == 3
+
+
+async def test_cancelled_calls_release_their_slot(connect: Connect) -> None:
+    """A cancelled call does not keep its slot."""
+    with FakeServer({"GetBenchmarkTask": [Answer(TASK, delay=30)]}) as server:
+        async with connect(server) as client:
+            with anyio.move_on_after(0.05) as scope:
+                await client.get_task("a")
+            assert scope.cancelled_caught
+            assert client.transport.limits.calls.borrowed_tokens == 0
+
+
+async def test_a_client_must_be_open() -> None:
+    """A call on a client that is not open raises an error that explains how to open it."""
+    client = Client(Config("http://x", Anonymous()))
+    with pytest.raises(RuntimeError, match="async with"):
+        await client.get_task("a")
+
+
+async def test_a_client_can_be_opened_again(connect: Connect) -> None:
+    """A client can be opened again after its block."""
+    with FakeServer({"GetBenchmarkTaskQuota": [Answer({})]}) as server:
+        client = connect(server)
+        for _ in range(2):
+            async with client:
+                await client.task_quota()
+
+
+async def test_proxies_are_not_used_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy set in the environment is not used for a server on this machine."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    with FakeServer({"GetBenchmarkTaskQuota": [Answer({})]}) as server:
+        async with Client(Config(server.url, Anonymous()), retry=ONCE) as client:
+            await client.task_quota()
