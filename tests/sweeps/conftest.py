@@ -17,6 +17,8 @@ MAY_BLOCK = {
         *("open", "close", "tasks", "attempts", "foreign_runs", "value"),
         *("save_task", "save_attempts", "save_foreign_runs", "save_value"),
     },
+    # What the engine passes to a thread runs inline in virtual time.
+    "tests/sweeps/life.py": {"offload"},
     # The simulated Kaggle writes small files in virtual time, which must not pass meanwhile.
     "fanbench/testing/kaggle.py": {"_put_in_place"},
     # A fake, which writes a small file where the real client would use a thread.
