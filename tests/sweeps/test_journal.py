@@ -707,3 +707,12 @@ def test_somebody_elses_summary(tmp_path: Path, text: str) -> None:
     (tmp_path / "summary.json").write_text(text)
     Journal.open(tmp_path).close()
     assert (tmp_path / "summary.json").read_text() == text
+
+
+def test_the_journal_keeps_when_a_task_was_pushed(tmp_path: Path) -> None:
+    """The time of a push is kept to the microsecond."""
+    record = TaskRecord("t", "i", TaskPhase.PUSHING, 3, pushed_at=1_800_000_000.123456)
+    with Journal.open(tmp_path) as journal:
+        journal.save_task(record)
+    with Journal.open(tmp_path) as journal:
+        assert journal.tasks() == {"t": record}

@@ -15,7 +15,7 @@ import anyio
 from fanbench.sweeps.artifacts import clear_parts
 from fanbench.sweeps.attempts import Attempt, Phase, content_identity, version_identity
 from fanbench.sweeps.engine import Engine, Stage
-from fanbench.sweeps.events import RunMissing, SweepEnded, SweepEvent
+from fanbench.sweeps.events import DrainReason, RunMissing, SweepEnded, SweepEvent
 from fanbench.sweeps.journal import Journal, Records
 from fanbench.sweeps.plan import PlannedTask, SweepPlan
 from fanbench.sweeps.spec import Rules
@@ -24,7 +24,7 @@ from fanbench.wire.messages import RunState
 from tests.sweeps.life import Killed, MortalKaggle, MortalRecords
 from tests.sweeps.records import MemoryRecords
 
-__all__ = ["World", "names"]
+__all__ = ["World", "drain_when", "names"]
 
 E = TypeVar("E", bound=SweepEvent)
 
@@ -363,3 +363,13 @@ def _is_kill(error: BaseException) -> bool:
     if isinstance(error, BaseExceptionGroup):
         return all(map(_is_kill, error.exceptions))
     return isinstance(error, Killed)
+
+
+def drain_when(moment: Callable[[SweepEvent], bool]) -> Callable[[SweepEvent, Engine], None]:
+    """Return a `meanwhile` for `World.run` that drains the engine at an event for which `moment` is True."""
+
+    def meanwhile(event: SweepEvent, engine: Engine) -> None:
+        if moment(event):
+            engine.drain(DrainReason.INTERRUPTED)
+
+    return meanwhile
