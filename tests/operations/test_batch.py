@@ -1,0 +1,98 @@
+"""One operation on several tasks: which event comes when, and which outcome belongs to which task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from trio.testing import MockClock
+
+from fanbench import NotFound, UsageError
+from fanbench.operations import download_tasks, publish_tasks, task_statuses
+from fanbench.operations.batch import each_task
+from fanbench.operations.download import DownloadsBegan, RowDone
+from fanbench.operations.events import Event, Report, TaskFailed
+from fanbench.operations.status import TaskStatus
+from tests.operations.conftest import Reported
+from tests.operations.fake import Course, FakeClient, not_found, task
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    return "trio", {"clock": MockClock(autojump_threshold=0)}
+
+
+@pytest.fixture
+def client() -> FakeClient:
+    return FakeClient(tasks={slug: task(slug, version=3) for slug in "abc"})
+
+
+class Word(Event, frozen=True):
+    word: str
+
+
+async def test_they_work_at_once_and_speak_in_turn(reported: Reported) -> None:
+    """The second job ends long before the first, and its events are held back until then."""
+    seconds = {"a": 9.0, "b": 1.0, "c": 5.0}
+
+    async def job(slug: str, report: Report) -> str:
+        report(Word(f"{slug} begins"))
+        await anyio.sleep(seconds[slug])
+        report(Word(f"{slug} ends"))
+        return slug
+
+    began = anyio.current_time()
+    assert await each_task(["a", "B", "c", "b"], job, limit=9, report=reported) == ["a", "b", "c"]
+    assert anyio.current_time() - began == pytest.approx(9)
+    assert [event.word for event in reported if isinstance(event, Word)] == [
+        f"{slug} {what}" for slug in "abc" for what in ("begins", "ends")
+    ]
+
+
+async def test_one_that_fails_says_so_in_its_turn(reported: Reported) -> None:
+    """A failure is reported when it is its turn, and is an outcome like the others."""
+
+    async def job(slug: str, report: Report) -> str:
+        if slug == "b":
+            raise not_found("x")
+        await anyio.sleep(1)
+        report(Word(slug))
+        return slug
+
+    outcomes = await each_task(["a", "b", "c"], job, limit=2, report=reported)
+    assert [isinstance(outcome, NotFound) for outcome in outcomes] == [False, True, False]
+    assert [type(event) for event in reported] == [Word, TaskFailed, Word]
+
+
+async def test_a_name_that_is_none_is_found_before_anything_is_done(client: FakeClient) -> None:
+    """An invalid name is an error before any call is made."""
+    with pytest.raises(UsageError):
+        await publish_tasks(client, ["a", "///"])
+    assert client.calls == []
+
+
+async def test_rows_of_a_task_stand_together(client: FakeClient, tmp_path: Path, reported: Reported) -> None:
+    """The rows of a task come together, whichever download ends first."""
+    runs = [client.begin(slug, "m", Course(queued=-9)) for slug in "abc"]
+    client.delays = dict(zip(runs, (9.0, 1.0, 5.0), strict=True))
+    await download_tasks(client, ["a", "b", "c"], output=tmp_path, force=True, report=reported)
+    shown = [
+        event.slug if isinstance(event, DownloadsBegan) else event.row.run.id
+        for event in reported
+        if isinstance(event, DownloadsBegan | RowDone)
+    ]
+    assert shown == ["a", runs[0], "b", runs[1], "c", runs[2]]
+
+
+async def test_statuses(client: FakeClient) -> None:
+    """Statuses come in the order of the names."""
+    outcomes = await task_statuses(client, ["c", "nope", "a"])
+    assert [one.slug if isinstance(one, TaskStatus) else type(one) for one in outcomes] == [
+        "c",
+        NotFound,
+        "a",
+    ]

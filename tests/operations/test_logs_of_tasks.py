@@ -1,0 +1,92 @@
+"""The logs of several tasks, and the files in which complete logs are kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from trio.testing import MockClock
+
+from fanbench import ServerFault
+from fanbench.operations import show_logs
+from fanbench.operations.events import LogLine
+from fanbench.operations.task_logs import LogReport
+from tests.operations.conftest import Reported
+from tests.operations.fake import Course, FakeClient, task
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    return "trio", {"clock": MockClock(autojump_threshold=0)}
+
+
+@pytest.fixture
+def client() -> FakeClient:
+    return FakeClient(tasks={slug: task(slug, version=3) for slug in "abc"})
+
+
+async def test_logs_of_several_tasks_are_read_at_once(client: FakeClient, reported: Reported) -> None:
+    """Interleaved lines of several tasks come in the order of time."""
+    client.begin("a", "m", Course(running=9, log=[(1, "a1\n"), (5, "a2\n")]))
+    client.begin("b", "m", Course(running=9, log=[(3, "b1\n")]))
+    reports = await show_logs(client, ["b", "nope", "a"], interleave=True, report=reported)
+    assert [event.line for event in reported if isinstance(event, LogLine)] == ["a1", "b1", "a2"]
+    assert client.now() == pytest.approx(9, abs=0.5)
+    slugs = [report.slug if isinstance(report, LogReport) else None for report in reports]
+    assert slugs == ["b", None, "a"]
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_complete_logs_become_files(client: FakeClient, tmp_path: Path, together: bool) -> None:
+    """Each complete log becomes a file in the layout of downloads, whatever its size."""
+    text = "é\n" * 100_000
+    run = client.begin("a", "google/m@x", Course(log=[(0, text), (0, "end")]))
+    empty = client.begin("a", "n", Course())
+    (report,) = await show_logs(client, ["a"], interleave=together, output=tmp_path)
+    assert isinstance(report, LogReport)
+    path = tmp_path / "a/3/m-x" / str(run) / "run.log"
+    assert path.read_text() == f"{text}end"
+    assert (tmp_path / "a/3/n" / str(empty) / "run.log").read_text() == ""
+    assert sorted(str(log.path) for log in report.logs) == sorted(str(p) for p in tmp_path.rglob("run.log"))
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_what_is_not_complete_is_no_file(client: FakeClient, tmp_path: Path, together: bool) -> None:
+    """A log that broke off, or does not exist yet, makes no file and leaves an earlier one as it was."""
+    fault = ServerFault("No.", call="GetBenchmarkTaskRunLogs", status=500)
+    broken = client.begin("a", "m", Course(log=[(0, "x" * 100_000)], log_error=fault))
+    client.begin("a", "queued", Course(queued=50))
+    earlier = tmp_path / "a/3/m" / str(broken) / "run.log"
+    earlier.parent.mkdir(parents=True)
+    earlier.write_text("earlier")
+    (report,) = await show_logs(client, ["a"], interleave=together, output=tmp_path)
+    assert isinstance(report, LogReport)
+    assert [log.path for log in report.logs] == [None, None]
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [earlier]
+    assert earlier.read_text() == "earlier"
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_a_folder_that_cannot_be_written(client: FakeClient, tmp_path: Path, together: bool) -> None:
+    """A log file that cannot be written is an error of the run, with a hint."""
+    (tmp_path / "a").write_text("in the way")
+    client.begin("a", "m", Course(log=[(0, "x\n")]))
+    (report,) = await show_logs(client, ["a"], interleave=together, output=tmp_path)
+    assert isinstance(report, LogReport)
+    (failed,) = report.failed
+    assert "Cannot write the log" in str(failed.error)
+    assert failed.error is not None
+    assert failed.error.hint is not None
+    assert "-o" in failed.error.hint
+
+
+async def test_a_log_that_is_left_early_leaves_no_file(client: FakeClient, tmp_path: Path) -> None:
+    """A cancelled command leaves no file behind."""
+    client.begin("a", "m", Course(running=99, log=[(0, "x" * 100_000), (50, "y")]))
+    with anyio.move_on_after(20):
+        await show_logs(client, ["a"], output=tmp_path)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

@@ -1,0 +1,51 @@
+"""Quotas, and the names of benchmarks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from trio.testing import MockClock
+
+from fanbench import ConnectionFailed, UsageError
+from fanbench.operations.leaderboard import benchmark_name
+from fanbench.operations.quota import fetch_quotas
+from fanbench.wire.messages import ModelProxyQuotas, QuotaBalance, RefillPeriod, TaskQuota
+from tests.operations.fake import FakeClient
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    return "trio", {"clock": MockClock(autojump_threshold=0)}
+
+
+@pytest.mark.parametrize(("text", "name"), [("me/b", ("me", "b")), ("b", ("", "b")), (" me/b ", ("me", "b"))])
+def test_names_of_benchmarks(text: str, name: tuple[str, str]) -> None:
+    """A benchmark may have an owner or none."""
+    assert benchmark_name(text) == name
+
+
+@pytest.mark.parametrize("text", ["", "/", "me/", "/b", "a/b/c", "..", "me/..", "me/a\\b", "me/a\nb"])
+def test_what_is_no_name_of_a_benchmark(text: str) -> None:
+    """A benchmark's name must be valid as the name of a file, too."""
+    with pytest.raises(UsageError):
+        benchmark_name(text)
+
+
+async def test_quotas() -> None:
+    """The quotas are those of runs and of the Model Proxy; what is used up has nothing remaining."""
+    balance = QuotaBalance(quota_used=7, total_quota_allowed=5, refill_period=RefillPeriod.MONTHLY)
+    runs = TaskQuota(daily_quota_used=1, total_daily_quota_allowed=4)
+    quotas = await fetch_quotas(FakeClient(quotas=(runs, ModelProxyQuotas(quota_balances=[balance]))))
+    assert [(one.kind, one.period, one.remaining) for one in quotas.known] == [
+        ("task_runs", "daily", 3),
+        ("model_proxy", "monthly", 0),
+    ]
+
+
+async def test_a_quota_that_cannot_be_had_for_another_reason_is_an_error() -> None:
+    """An error of a server that is down is raised and does not count as a missing quota."""
+    with pytest.raises(ConnectionFailed):
+        await fetch_quotas(FakeClient(quotas=(TaskQuota(), ConnectionFailed("Down.", endpoint="x"))))
