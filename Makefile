@@ -43,6 +43,9 @@ check: $(VENV)/.dev
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python scripts/check_imports.py
+	$(BIN)/deptry $(CODE)
+	$(BIN)/deptry src --optional-dependencies-dev-groups dev
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format $(CODE)

@@ -164,6 +164,7 @@ exit $code
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["full", "ro"])
 @pytest.mark.parametrize(
     "words",

@@ -15,6 +15,8 @@ from tests.cli.world import World
 from tests.operations.fake_sdk import install_fake_sdk, task_text
 from tests.wire.fake_server import Answer, FakeServer, Request, problem
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def cli(cli: Cli, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:

@@ -27,6 +27,8 @@ from tests.cli.world import World, run_zip
 from tests.operations.fake_sdk import install_fake_sdk, task_text
 from tests.wire.fake_server import Answer, FakeServer, events
 
+pytestmark = pytest.mark.slow
+
 # --- What it looks like ---
 
 

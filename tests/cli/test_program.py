@@ -22,7 +22,7 @@ from tests.cli.world import World, bodies
 from tests.ctrl_c import obeyed_ctrl_c
 from tests.wire.fake_server import HANG, Answer, FakeServer
 
-pytestmark = pytest.mark.usefixtures("folder")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("folder")]
 
 HEAVY = (
     "httpx",

@@ -18,6 +18,8 @@ from tests.cli.terminal import Session, session
 from tests.cli.world import World
 from tests.wire.fake_server import Answer, FakeServer
 
+pytestmark = pytest.mark.slow
+
 Start = Callable[..., subprocess.Popen[bytes]]
 
 # Seconds that a run takes until the test says that it has ended.
