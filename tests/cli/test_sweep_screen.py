@@ -18,16 +18,16 @@ from fanbench.sweeps.events import (
     Draining,
     DrainReason,
     LimitChanged,
-    LogLine,
     LogSaved,
     OutputSaved,
-    Polled,
-    RunChanged,
+    RunLogLine,
     RunMissing,
     RunScheduled,
+    RunsPolled,
+    RunStateChanged,
     SweepEvent,
     SweepStarted,
-    TaskFailed,
+    TaskPreparationFailed,
 )
 from fanbench.sweeps.state import SweepState
 from fanbench.wire.messages import CreationState, RunState
@@ -54,8 +54,8 @@ def planned_run(model: int, task: int = 0, repeat: int = 1) -> PlannedRun:
     return PlannedRun(f"task-{task}", f"m{model}", repeat)
 
 
-def changed(model: int, state: RunState) -> RunChanged:
-    return RunChanged(planned_run(model), 1, 7, state, "no")
+def changed(model: int, state: RunState) -> RunStateChanged:
+    return RunStateChanged(planned_run(model), 1, 7, state, "no")
 
 
 EACH: tuple[SweepEvent, ...] = (
@@ -91,7 +91,9 @@ def test_cells_are_coloured_by_their_state() -> None:
 
 def test_tasks_that_are_not_ready() -> None:
     """Say how their creation goes, or why it failed."""
-    state = sweep(2, 1, CreationChanged("task-0", CreationState.RUNNING), TaskFailed("task-1", "no run"))
+    state = sweep(
+        2, 1, CreationChanged("task-0", CreationState.RUNNING), TaskPreparationFailed("task-1", "no run")
+    )
     assert lines(state)[:2] == ["task-0 · 0/1  creation running", "task-1 · 0/1  failed: no run"]
 
 
@@ -103,9 +105,9 @@ def test_the_last_line_knows_the_rest() -> None:
         RunScheduled(planned_run(0), 1),
         LimitChanged(8, 16, "429"),
         BudgetRead(5.0, 1.25, 0.5),
-        Polled("task-0", 1, 10),
+        RunsPolled("task-0", 1, 10),
     )
-    state.absorb(Polled("task-0", 1, 30), START + timedelta(seconds=5))
+    state.absorb(RunsPolled("task-0", 1, 30), START + timedelta(seconds=5))
     state.absorb(changed(0, RunState.COMPLETED), START + timedelta(seconds=60))
     assert lines(state, 120, seconds=10)[-1] == (
         "0:10  0 of 2 runs  about 1:50 left  1 collecting, 1 planned  limit 8  2.0 calls/s  spent $1.25 of $5"
@@ -116,7 +118,7 @@ def test_the_last_line_knows_the_rest() -> None:
 
 def test_the_last_lines_of_the_logs() -> None:
     """As many as there is room for, each with its task and model, and nothing that could move the cursor."""
-    written = [LogLine(planned_run(0), 1, 7, f"line {number}\x1b[2J\r\t") for number in range(30)]
+    written = [RunLogLine(planned_run(0), 1, 7, f"line {number}\x1b[2J\r\t") for number in range(30)]
     state = sweep(3, 2, *written)
     shown = lines(state)
     assert shown[-1] == "task-0 m0 | line 29[2J"
@@ -157,8 +159,8 @@ def test_it_fits_on_every_screen(
     state = SweepState()
     planned = len(tasks) * len(models)
     state.absorb(SweepStarted("r", "e", tuple(tasks), tuple(models), 1, planned, 0), START)
-    state.absorb(TaskFailed(tasks[0], line), START)
-    state.absorb(LogLine(PlannedRun(tasks[0], models[0]), 1, 7, line), START)
+    state.absorb(TaskPreparationFailed(tasks[0], line), START)
+    state.absorb(RunLogLine(PlannedRun(tasks[0], models[0]), 1, 7, line), START)
     shown = lines(state, columns, rows)
     assert 1 <= len(shown) <= max(1, rows - 1)
     assert all(cell_len(each) <= max(1, columns - 1) and each.isprintable() for each in shown)
@@ -173,7 +175,9 @@ def test_before_it_begins() -> None:
 def test_it_costs_little(tasks: int, models: int) -> None:
     """What is not seen costs nothing: a picture takes a few milliseconds, however large the sweep."""
     events = [changed(model, RunState.RUNNING) for model in range(60)]
-    state = sweep(tasks, models, *events, *(LogLine(planned_run(0), 1, 7, "x" * 100_000) for _ in range(9)))
+    state = sweep(
+        tasks, models, *events, *(RunLogLine(planned_run(0), 1, 7, "x" * 100_000) for _ in range(9))
+    )
     lines(state, 120, 40)  # imports
     began = time.thread_time()
     for _ in range(10):

@@ -23,16 +23,16 @@ from fanbench.sweeps.events import (
     CreationChanged,
     Draining,
     DrainReason,
-    LogLine,
     LogSaved,
     OutputSaved,
-    RunChanged,
+    RunLogLine,
     RunMissing,
     RunScheduled,
+    RunStateChanged,
     SweepEnded,
     SweepEvent,
     SweepStarted,
-    TaskFailed,
+    TaskPreparationFailed,
     TaskReady,
 )
 from fanbench.sweeps.plan import PlannedTask, SweepPlan
@@ -106,7 +106,7 @@ def test_questions() -> None:
     ("events", "words"),
     [
         ((TaskReady("t", 1),), None),
-        ((TaskFailed("t", "no"),), "1 task(s) failed, 0 run(s) are missing."),
+        ((TaskPreparationFailed("t", "no"),), "1 task(s) failed, 0 run(s) are missing."),
         ((RunMissing(UNIT, 1, "schedule", "no"),), "0 task(s) failed, 1 run(s) are missing."),
     ],
 )
@@ -118,14 +118,14 @@ def test_a_stage_ends_well_or_not(events: tuple[SweepEvent, ...], words: str | N
 
 # --- Events -------------------------------------------------------------------------------------------------
 
-ERRORED = RunChanged(UNIT, 1, 7, RunState.ERRORED, "no")
+ERRORED = RunStateChanged(UNIT, 1, 7, RunState.ERRORED, "no")
 EVENTS = (
     STARTED,
-    TaskFailed("t", "no"),
+    TaskPreparationFailed("t", "no"),
     RunScheduled(UNIT, 1),
     ERRORED,
     RunMissing(UNIT, 1, "find", "gone"),
-    LogLine(UNIT, 1, 7, "hello"),
+    RunLogLine(UNIT, 1, 7, "hello"),
     Draining(DrainReason.BUDGET, 1),
     SweepEnded(2, 0, 1, 1, 0, 1.0, None),
 )
@@ -241,7 +241,7 @@ def test_a_task_that_is_ready_says_what_its_runs_do() -> None:
             event
             for model in "mn"
             for event in (
-                RunChanged(PlannedRun("t", model), 1, 7, RunState.COMPLETED),
+                RunStateChanged(PlannedRun("t", model), 1, 7, RunState.COMPLETED),
                 OutputSaved(PlannedRun("t", model), 1, 7, "o", 1, 1, "d"),
                 LogSaved(PlannedRun("t", model), 1, 7, "l", 1, 1),
             )

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from fanbench.sweeps.budget import Budget
-from fanbench.sweeps.events import Draining, DrainReason, LogSaved, OutputSaved, TaskFailed
+from fanbench.sweeps.events import Draining, DrainReason, LogSaved, OutputSaved, TaskPreparationFailed
 from fanbench.sweeps.spec import Rules
 from fanbench.testing import Fault, RunScript, Scenario
 from fanbench.testing.state import EPOCH
@@ -267,7 +267,7 @@ def test_a_task_that_never_comes_is_not_waited_for(tmp_path: Path) -> None:
     assert world.run(stop_after=1000.0)
     assert [run.task for run in world.kaggle.our_runs()] == ["t1"]
     assert world.ended.stopped == DrainReason.BUDGET
-    assert world.times(Draining)[0] - world.times(TaskFailed)[0] <= 0.25
+    assert world.times(Draining)[0] - world.times(TaskPreparationFailed)[0] <= 0.25
 
 
 def test_a_task_with_something_in_its_way_has_its_turn(tmp_path: Path) -> None:

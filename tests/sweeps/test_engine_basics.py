@@ -23,14 +23,14 @@ from fanbench.sweeps.attempts import (
 from fanbench.sweeps.engine import Engine, Stage
 from fanbench.sweeps.events import (
     DrainReason,
-    LogLine,
     OutputSaved,
     RunFound,
+    RunLogLine,
     RunMissing,
     SweepEnded,
     SweepEvent,
     SweepStarted,
-    TaskFailed,
+    TaskPreparationFailed,
 )
 from fanbench.sweeps.plan import PlannedTask, SweepPlan
 from fanbench.sweeps.spec import Rules
@@ -124,7 +124,7 @@ def test_live_logs(tmp_path: Path) -> None:
     log = ((0.5, "a\nb"), (1.0, "c\n"), (2.5, "end"))
     bench = Bench(tmp_path, FakeClient(courses=dict.fromkeys(MODELS, Course(running=3.0, log=log))))
     in_time(bench.sweep)
-    lines = [event.line for event in bench.of(LogLine) if isinstance(event, LogLine)]
+    lines = [event.line for event in bench.of(RunLogLine) if isinstance(event, RunLogLine)]
     assert sorted(lines) == ["a"] * 3 + ["bc"] * 3 + ["end"] * 3
     assert [path.read_text() for path in tmp_path.glob("t/1/*/*/run.log")] == ["a\nbc\nend"] * 3
     assert bench.calls().count("logs") == 3
@@ -159,7 +159,7 @@ def test_a_creation_that_fails(tmp_path: Path) -> None:
         assert [event.stage for event in bench.of(RunMissing) if isinstance(event, RunMissing)] == [
             "push"
         ] * 3
-        assert len(bench.of(TaskFailed)) == 1
+        assert len(bench.of(TaskPreparationFailed)) == 1
         bench.client.creation_end = CreationState.COMPLETED
         await bench.sweep()
 

@@ -8,13 +8,13 @@ import pytest
 
 from fanbench.sweeps.attempts import Phase, TaskPhase
 from fanbench.sweeps.events import (
-    LogLine,
     LogSaved,
     OutputSaved,
     RunFound,
+    RunLogLine,
     RunSkipped,
     SweepStarted,
-    TaskFailed,
+    TaskPreparationFailed,
     TaskPushed,
     TaskReady,
 )
@@ -132,9 +132,9 @@ def test_events_of_one_run(tmp_path: Path) -> None:
     told = list(dict.fromkeys(type(said.event).__name__ for said in world.said))
     assert told[0] == "SweepStarted"
     assert told[-1] == "SweepEnded"
-    order = ["TaskPushed", "TaskReady", "RunScheduled", "RunFound", "LogLine", "OutputSaved", "LogSaved"]
+    order = ["TaskPushed", "TaskReady", "RunScheduled", "RunFound", "RunLogLine", "OutputSaved", "LogSaved"]
     assert [name for name in told if name in order] == order
-    assert [event.line for event in world.of(LogLine)] == ["begin", "half", "way"]
+    assert [event.line for event in world.of(RunLogLine)] == ["begin", "half", "way"]
     (started,) = world.of(SweepStarted)
     assert (started.planned, started.done, started.tasks, started.models) == (1, 0, ("t1",), ("m1",))
     (output,), (log,) = world.of(OutputSaved), world.of(LogSaved)
@@ -194,7 +194,7 @@ def test_a_creation_that_fails(tmp_path: Path) -> None:
     assert world.run()
     assert world.counts == (2, 0, 2, 0)
     assert {(event.planned_run.task, event.stage) for event in world.missing()} == {("t1", "push")}
-    assert [event.task for event in world.of(TaskFailed)] == ["t1"]
+    assert [event.task for event in world.of(TaskPreparationFailed)] == ["t1"]
     assert world.records.tasks()["t1"].phase == TaskPhase.FAILED
     world.serve(creation_end=CreationState.COMPLETED)
     assert world.run()

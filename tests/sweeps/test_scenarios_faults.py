@@ -11,10 +11,10 @@ import pytest
 from fanbench import Unauthorized
 from fanbench.sweeps.engine import Engine
 from fanbench.sweeps.events import (
-    LogLine,
     LogSaved,
     OutputSaved,
     RunFound,
+    RunLogLine,
     RunScheduled,
     SweepEvent,
     TaskPushed,
@@ -251,7 +251,7 @@ def test_a_log_that_is_cut(tmp_path: Path) -> None:
     world = World(tmp_path, Scenario(runs=course), models=2)
     assert world.run()
     world.check_all_done()
-    said = [event.line for event in world.of(LogLine) if event.planned_run.model == "m1"]
+    said = [event.line for event in world.of(RunLogLine) if event.planned_run.model == "m1"]
     assert said == [text.strip() for _, text in LOG]
 
 
@@ -261,7 +261,7 @@ def test_a_log_that_ends_early(tmp_path: Path) -> None:
     assert world.run()
     world.check_all_done()
     assert all(event.lines == 20 for event in world.of(LogSaved))
-    told = [second for second, event in world.said_of(LogLine) if event.line == "line 19"]
+    told = [second for second, event in world.said_of(RunLogLine) if event.line == "line 19"]
     began = world.kaggle.runs[1001].begins
     assert [round(second - began) for second in told] == [19, 19]
 
@@ -274,7 +274,7 @@ def test_a_log_that_ends_just_before_its_run(tmp_path: Path, stop: float, unseen
     world = World(tmp_path, Scenario(runs=course), models=2)
     assert world.run()
     world.check_all_done()
-    assert len(world.of(LogLine)) == 2 * len(LOG)
+    assert len(world.of(RunLogLine)) == 2 * len(LOG)
 
 
 def test_a_log_that_begins_late(tmp_path: Path) -> None:

@@ -11,7 +11,14 @@ import pytest
 
 from fanbench.sweeps.attempts import TaskPhase, TaskRecord, content_identity
 from fanbench.sweeps.engine import Engine
-from fanbench.sweeps.events import CreationChanged, DrainReason, SweepEvent, TaskFailed, TaskPushed, TaskReady
+from fanbench.sweeps.events import (
+    CreationChanged,
+    DrainReason,
+    SweepEvent,
+    TaskPreparationFailed,
+    TaskPushed,
+    TaskReady,
+)
 from fanbench.sweeps.spec import Rules
 from fanbench.testing import Fault, RunScript, Scenario
 from fanbench.testing.state import EPOCH
@@ -95,7 +102,9 @@ def test_an_answer_that_is_an_error(tmp_path: Path) -> None:
     world.kaggle = Complaining(world.kaggle.scenario)
     assert world.run(stop_after=1000.0)
     assert world.counts == (0, 0, 1, 0)
-    assert [event.error for event in world.of(TaskFailed)] == ["Task 't1' could not be pushed: Too large."]
+    assert [event.error for event in world.of(TaskPreparationFailed)] == [
+        "Task 't1' could not be pushed: Too large."
+    ]
     assert world.calls == {"create_task": 1}
 
 
@@ -121,7 +130,7 @@ def test_a_creation_that_fails_says_why(tmp_path: Path) -> None:
     """In the words of the server."""
     world = World(tmp_path, Scenario(failed_creations=1))
     assert world.run()
-    assert [event.error for event in world.of(TaskFailed)] == [
+    assert [event.error for event in world.of(TaskPreparationFailed)] == [
         "Task 't1' creation failed (status: ERRORED): It broke."
     ]
 

@@ -16,10 +16,10 @@ from fanbench.sweeps.events import (
     DrainReason,
     LogSaved,
     OutputSaved,
-    Polled,
-    RunChanged,
     RunFound,
     RunScheduled,
+    RunsPolled,
+    RunStateChanged,
     SweepEvent,
     SweepStarted,
     TaskPushed,
@@ -121,7 +121,10 @@ def test_what_is_said_is_written_down(tmp_path: Path) -> None:
         for one in world.attempts():
             assert not world.of(RunScheduled) or one.phase is not Phase.INTENDED
             assert not world.of(RunFound) or one.run_id is not None
-            assert not any(event.state.terminal for event in world.of(RunChanged)) or one.phase is Phase.ENDED
+            assert (
+                not any(event.state.terminal for event in world.of(RunStateChanged))
+                or one.phase is Phase.ENDED
+            )
             assert not world.of(OutputSaved) or one.output is not None
             assert not world.of(LogSaved) or one.log is not None
     assert point > 20
@@ -160,7 +163,7 @@ def test_a_drain_says_how_much_is_followed_to_its_end(tmp_path: Path) -> None:
     world = World(tmp_path, models=3)
 
     def drain(event: SweepEvent, engine: Engine) -> None:
-        if isinstance(event, Polled) and event.pending:
+        if isinstance(event, RunsPolled) and event.pending:
             engine.drain(DrainReason.INTERRUPTED)
 
     assert world.run(meanwhile=drain)

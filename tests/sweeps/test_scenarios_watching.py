@@ -12,13 +12,13 @@ from msgspec.structs import replace
 from fanbench.sweeps.engine import Engine
 from fanbench.sweeps.events import (
     DrainReason,
-    LogLine,
     OutputSaved,
-    Polled,
     RetryPlanned,
-    RunChanged,
     RunFound,
+    RunLogLine,
     RunScheduled,
+    RunsPolled,
+    RunStateChanged,
     SweepEvent,
 )
 from fanbench.sweeps.spec import Rules
@@ -116,7 +116,7 @@ def test_a_log_that_begins_late_is_live_all_the_same(tmp_path: Path, late: float
     """It is asked for again with later lists, after pauses that grow with the time it takes."""
     world = World(tmp_path, Scenario(runs=RunScript(running=300.0, log_delay=late)))
     assert world.run()
-    assert late < world.times(LogLine)[0] < 3 * late + 5
+    assert late < world.times(RunLogLine)[0] < 3 * late + 5
 
 
 def test_a_log_that_never_begins_is_not_asked_for_all_the_time(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_a_run_that_is_given_up_is_not_followed_any_more(tmp_path: Path) -> None
     world = World(tmp_path, scenario, tasks=2, rules=Rules(streams=1, timeout=50.0))
     assert world.run()
     assert world.counts == (1, 0, 1, 0)
-    told = [when for when, event in world.said_of(LogLine) if event.planned_run.task == "t2"]
+    told = [when for when, event in world.said_of(RunLogLine) if event.planned_run.task == "t2"]
     assert told[0] < world.kaggle.our_runs("t2")[0].ends - 10
 
 
@@ -163,10 +163,10 @@ def test_an_error_is_said_before_what_follows_from_it(tmp_path: Path) -> None:
         tmp_path, Scenario(runs=RunScript(end=RunState.ERRORED, error="no")), rules=Rules(retry_errored=1)
     )
     assert world.run()
-    told = [said.event for said in world.said if isinstance(said.event, RunChanged | RetryPlanned)]
+    told = [said.event for said in world.said if isinstance(said.event, RunStateChanged | RetryPlanned)]
     ends = [event for event in told if isinstance(event, RetryPlanned) or event.state.terminal]
-    assert [type(event) for event in ends] == [RunChanged, RetryPlanned, RunChanged]
-    assert {event.error for event in world.of(RunChanged) if event.state.terminal} == {"no"}
+    assert [type(event) for event in ends] == [RunStateChanged, RetryPlanned, RunStateChanged]
+    assert {event.error for event in world.of(RunStateChanged) if event.state.terminal} == {"no"}
 
 
 def test_no_second_try_is_planned_after_a_drain(tmp_path: Path) -> None:
@@ -194,10 +194,10 @@ def test_each_list_is_told(tmp_path: Path) -> None:
     """With the number of runs that are still in flight, and of calls so far."""
     world = World(tmp_path, Scenario(creation=0), models=3)
     assert world.run()
-    assert len(world.of(Polled)) == world.calls["list_runs"]
-    assert [event.pending for event in world.of(Polled)][-1] == 0
-    assert max(event.pending for event in world.of(Polled)) == 3
-    assert 0 < world.of(Polled)[-1].calls <= world.calls.total()
+    assert len(world.of(RunsPolled)) == world.calls["list_runs"]
+    assert [event.pending for event in world.of(RunsPolled)][-1] == 0
+    assert max(event.pending for event in world.of(RunsPolled)) == 3
+    assert 0 < world.of(RunsPolled)[-1].calls <= world.calls.total()
 
 
 # --- Runs in the way ----------------------------------------------------------------------------------------
@@ -211,7 +211,7 @@ def test_runs_in_the_way_one_after_another(tmp_path: Path) -> None:
 
     def another(event: SweepEvent, engine: Engine) -> None:
         """Once the first is seen to have ended."""
-        if isinstance(event, Polled) and world.kaggle.now() > 60.0 and len(world.kaggle.runs) == 1:
+        if isinstance(event, RunsPolled) and world.kaggle.now() > 60.0 and len(world.kaggle.runs) == 1:
             world.kaggle.add_run("t1", "m1", RunScript(running=math.inf), version=1)
 
     assert world.run(meanwhile=another, stop_after=1000.0)

@@ -18,21 +18,21 @@ from fanbench.sweeps.events import (
     Draining,
     DrainReason,
     LimitChanged,
-    LogLine,
     LogSaved,
     OutputSaved,
-    Polled,
     RetryPlanned,
-    RunChanged,
     RunFound,
     RunKnown,
+    RunLogLine,
     RunMissing,
     RunScheduled,
     RunSkipped,
+    RunsPolled,
+    RunStateChanged,
     SweepEnded,
     SweepEvent,
     SweepStarted,
-    TaskFailed,
+    TaskPreparationFailed,
     TaskPushed,
     TaskReady,
     write_event,
@@ -55,9 +55,9 @@ def after(*events: SweepEvent) -> SweepState:
 
 SCHEDULED = RunScheduled(UNIT, 1)
 FOUND = RunFound(UNIT, 1, 7, 3)
-RUNNING = RunChanged(UNIT, 1, 7, RunState.RUNNING)
-COMPLETED = RunChanged(UNIT, 1, 7, RunState.COMPLETED)
-ERRORED = RunChanged(UNIT, 1, 7, RunState.ERRORED, "no")
+RUNNING = RunStateChanged(UNIT, 1, 7, RunState.RUNNING)
+COMPLETED = RunStateChanged(UNIT, 1, 7, RunState.COMPLETED)
+ERRORED = RunStateChanged(UNIT, 1, 7, RunState.ERRORED, "no")
 OUTPUT = OutputSaved(UNIT, 1, 7, "a/3/m/7", 2, 100, "d")
 LOG = LogSaved(UNIT, 1, 7, "a/3/m/7/run.log", 5, 50)
 
@@ -69,10 +69,10 @@ LOG = LogSaved(UNIT, 1, 7, "a/3/m/7/run.log", 5, 50)
         ([RunSkipped(UNIT, 1, "busy")], RunStatus.UNSCHEDULED),
         ([SCHEDULED], RunStatus.SCHEDULED),
         ([SCHEDULED, FOUND], RunStatus.SCHEDULED),
-        ([SCHEDULED, FOUND, RunChanged(UNIT, 1, 7, RunState.QUEUED)], RunStatus.QUEUED),
-        ([SCHEDULED, FOUND, RunChanged(UNIT, 1, 7, RunState("NEW"))], RunStatus.QUEUED),
+        ([SCHEDULED, FOUND, RunStateChanged(UNIT, 1, 7, RunState.QUEUED)], RunStatus.QUEUED),
+        ([SCHEDULED, FOUND, RunStateChanged(UNIT, 1, 7, RunState("NEW"))], RunStatus.QUEUED),
         ([SCHEDULED, FOUND, RUNNING], RunStatus.RUNNING),
-        ([SCHEDULED, FOUND, RunChanged(UNIT, 1, 7, RunState.SCORE_PENDING)], RunStatus.RUNNING),
+        ([SCHEDULED, FOUND, RunStateChanged(UNIT, 1, 7, RunState.SCORE_PENDING)], RunStatus.RUNNING),
         ([SCHEDULED, FOUND, COMPLETED], RunStatus.COLLECTING),
         ([SCHEDULED, FOUND, COMPLETED, OUTPUT], RunStatus.COLLECTING),
         ([SCHEDULED, FOUND, COMPLETED, OUTPUT, LOG], RunStatus.COMPLETED),
@@ -122,7 +122,7 @@ def test_tasks() -> None:
         TaskPushed("a", 3),
         CreationChanged("a", CreationState.RUNNING),
         TaskReady("a", 3),
-        TaskFailed("b", "no run"),
+        TaskPreparationFailed("b", "no run"),
     )
     assert (state.tasks["a"].version, state.tasks["a"].ready) == (3, True)
     assert state.tasks["a"].creation is CreationState.RUNNING
@@ -135,7 +135,7 @@ def test_the_rest() -> None:
         LimitChanged(8, 16, "429", 2.0),
         LimitChanged(9, 8, "ok"),
         BudgetRead(5, 1.5, None),
-        *(LogLine(UNIT, 1, 7, f"line {number}") for number in range(500)),
+        *(RunLogLine(UNIT, 1, 7, f"line {number}") for number in range(500)),
         Draining(DrainReason.BUDGET, 2),
         SweepEnded(8, 5, 1, 1, 1, 9.5, DrainReason.BUDGET),
     )
@@ -151,8 +151,10 @@ def test_the_rest() -> None:
 
 def test_the_pace() -> None:
     """Calls a second, as far as it is known."""
-    assert after(Polled("a", 1, 10)).calls_per_second(START) is None
-    state = after(Polled("a", 1, 10), Polled("a", 1, 14), Polled("b", 1, 12), Polled("a", 1, 25))
+    assert after(RunsPolled("a", 1, 10)).calls_per_second(START) is None
+    state = after(
+        RunsPolled("a", 1, 10), RunsPolled("a", 1, 14), RunsPolled("b", 1, 12), RunsPolled("a", 1, 25)
+    )
     assert state.calls == 25
     assert state.calls_per_second(START + timedelta(seconds=4)) == 5.0
 
@@ -165,7 +167,7 @@ def test_the_time_that_is_left() -> None:
     state = after(*running, COMPLETED)
     # One took 4 s, one has been in flight for 2, and six are to come, one after the other.
     assert state.seconds_left(START + timedelta(seconds=5)) == 2 + 6 * 4
-    state = after(*running, COMPLETED, RunChanged(planned_run, 1, 9, RunState.QUEUED))
+    state = after(*running, COMPLETED, RunStateChanged(planned_run, 1, 9, RunState.QUEUED))
     # One has ended in the 3 s since the first was scheduled, and none of the eight is on disk.
     assert state.seconds_left(START + timedelta(seconds=4)) == 8 * 3
     state = after(*running, COMPLETED, Draining(DrainReason.INTERRUPTED, 1))
@@ -188,7 +190,7 @@ def test_a_second_sweep_in_the_same_stream_begins_anew() -> None:
     """Nothing of the first stays."""
     second = SweepState()
     second.absorb(STARTED, START + timedelta(seconds=4))
-    assert after(SCHEDULED, FOUND, TaskFailed("a", "x"), STARTED) == second
+    assert after(SCHEDULED, FOUND, TaskPreparationFailed("a", "x"), STARTED) == second
 
 
 def test_what_is_no_event_is_refused() -> None:

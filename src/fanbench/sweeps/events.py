@@ -1,8 +1,8 @@
 """The events of a sweep, each with a text and a JSON form.
 
 The events are enough to rebuild the whole state: `fanbench.sweeps.state.SweepState` does that, for the live screen
-and for readers of `--format jsonl`. In JSON each event is one object, with its name in snake_case under `event`;
-`write_event` adds `at`, the time in UTC. The fields are documented in docs/sweep.md and remain stable.
+and for readers of `--format jsonl`. In JSON each event is one object, with its name under `event`; `write_event`
+adds `at`, the time in UTC. Names and fields are documented in docs/sweep.md and remain stable.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ __all__ = [
     "Draining",
     "Emit",
     "LimitChanged",
-    "LogLine",
     "LogSaved",
     "OutputSaved",
-    "Polled",
     "RetryPlanned",
-    "RunChanged",
     "RunFound",
     "RunKnown",
+    "RunLogLine",
     "RunMissing",
     "RunScheduled",
     "RunSkipped",
+    "RunStateChanged",
+    "RunsPolled",
     "SweepEnded",
     "SweepEvent",
     "SweepStarted",
-    "TaskFailed",
+    "TaskPreparationFailed",
     "TaskPushed",
     "TaskReady",
     "write_event",
@@ -118,7 +118,7 @@ class TaskReady(SweepEvent, frozen=True):
         return f"{self.task}: version {self.version} is ready"
 
 
-class TaskFailed(SweepEvent, frozen=True):
+class TaskPreparationFailed(SweepEvent, frozen=True, tag="task_failed"):
     """The task cannot be run, because its push or its creation failed. Its runs will be missing."""
 
     task: str
@@ -197,7 +197,7 @@ class RunFound(RunEvent, frozen=True):
         return f"{self.label}: run {self.run_id}{' (found again)' if self.adopted else ''}"
 
 
-class RunChanged(RunEvent, frozen=True):
+class RunStateChanged(RunEvent, frozen=True, tag="run_changed"):
     """The state of the run on the server; `error` is the server's message for an errored run."""
 
     run_id: int
@@ -218,7 +218,7 @@ class RetryPlanned(RunEvent, frozen=True):
         return f"{self.label}: errored, and is scheduled again"
 
 
-class LogLine(RunEvent, frozen=True):
+class RunLogLine(RunEvent, frozen=True, tag="log_line"):
     """One whole line of the run's log, without its line end, as it is written."""
 
     quiet: ClassVar[bool] = True
@@ -272,7 +272,7 @@ class RunMissing(RunEvent, frozen=True):
 # --- The engine ---------------------------------------------------------------------------------------------
 
 
-class Polled(SweepEvent, frozen=True):
+class RunsPolled(SweepEvent, frozen=True, tag="polled"):
     """The runs of a task were polled; `calls` is the number of API calls that the sweep has made so far."""
 
     quiet: ClassVar[bool] = True
@@ -375,18 +375,18 @@ ALL_EVENTS: tuple[type[SweepEvent], ...] = (
     TaskPushed,
     CreationChanged,
     TaskReady,
-    TaskFailed,
+    TaskPreparationFailed,
     RunKnown,
     RunScheduled,
     RunSkipped,
     RunFound,
-    RunChanged,
+    RunStateChanged,
     RetryPlanned,
-    LogLine,
+    RunLogLine,
     LogSaved,
     OutputSaved,
     RunMissing,
-    Polled,
+    RunsPolled,
     LimitChanged,
     BudgetRead,
     Draining,

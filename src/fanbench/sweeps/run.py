@@ -15,13 +15,14 @@ from fanbench.errors import FanbenchError, NotFound
 from fanbench.operations.api import Api
 from fanbench.operations.layout import folder_of_run
 from fanbench.operations.log_file import LogFile
+from fanbench.operations.logs import follow_log
 from fanbench.operations.watch import RunWatcher
 from fanbench.sweeps.artifacts import RUN_LOG, fingerprint, log_part
 from fanbench.sweeps.attempt_store import Update
 from fanbench.sweeps.attempts import Attempt, SavedLog, SavedOutput, wants_log, wants_output
 from fanbench.sweeps.budget_gate import BudgetGate
 from fanbench.sweeps.context import SweepContext
-from fanbench.sweeps.events import LogLine, LogSaved, OutputSaved, SweepEvent
+from fanbench.sweeps.events import LogSaved, OutputSaved, RunLogLine, SweepEvent
 from fanbench.sweeps.task_state import ActiveRun
 from fanbench.wire.log_lines import Lines
 from fanbench.wire.messages import LogEntry, RunState
@@ -98,8 +99,6 @@ class RunPipeline:
                 tries = _LIVE_TRIES
 
     async def _follow_log(self) -> None:
-        from fanbench.wire.log_stream import follow
-
         run, part = self._run, log_part(self._context.root, self._run.run_id, self._context.offload)
         stream, complete = _ObservedStream(self._context.client), False
         try:
@@ -109,7 +108,7 @@ class RunPipeline:
                     run.log_tail = _LOG_TAIL
                     self._watcher.stream_opened(run.run_id)
                     self._lines.restart()
-                    async with aclosing(follow(stream, run.run_id, ended=self._has_ended)) as entries:
+                    async with aclosing(follow_log(stream, run.run_id, ended=self._has_ended)) as entries:
                         async for entry in entries:
                             await part.write(entry.data)
                             await self._lines.emit(entry)
@@ -283,11 +282,11 @@ class LogLineEmitter:
         self._emitted += len(new)
         run = self._run
         for line in new:
-            self._context.emit(LogLine(run.planned_run, run.attempt.number, run.run_id, line))
+            self._context.emit(RunLogLine(run.planned_run, run.attempt.number, run.run_id, line))
 
 
 class _ObservedStream:
-    """A client for `follow` that observes how often a log was opened, and how far it has come."""
+    """A client for `follow_log` that observes how often a log was opened, and how far it has come."""
 
     def __init__(self, client: Api) -> None:
         self.config = client.config

@@ -24,22 +24,22 @@ from fanbench.sweeps.events import (
     CreationChanged,
     Draining,
     LimitChanged,
-    LogLine,
     LogSaved,
     OutputSaved,
-    Polled,
     RetryPlanned,
-    RunChanged,
     RunEvent,
     RunFound,
     RunKnown,
+    RunLogLine,
     RunMissing,
     RunScheduled,
     RunSkipped,
+    RunsPolled,
+    RunStateChanged,
     SweepEnded,
     SweepEvent,
     SweepStarted,
-    TaskFailed,
+    TaskPreparationFailed,
     TaskPushed,
     TaskReady,
 )
@@ -96,7 +96,7 @@ class Cell(msgspec.Struct):
             case RunFound():
                 self.taken, self.missing = True, None
                 self.run_id, self.version = event.run_id, event.version
-            case RunChanged():
+            case RunStateChanged():
                 self.taken = True
                 self.run_id, self.run_state, self.reason = event.run_id, event.state, event.error
             case LogSaved():
@@ -149,7 +149,7 @@ class SweepState:
     draining: Draining | None = None
     ended: SweepEnded | None = None
     calls: int = 0
-    lines: deque[LogLine] = field(default_factory=lambda: deque(maxlen=_LINES))
+    lines: deque[RunLogLine] = field(default_factory=lambda: deque(maxlen=_LINES))
     _calls: deque[tuple[datetime, int]] = field(default_factory=lambda: deque(maxlen=_CALLS))
     _oldest: datetime | None = None
     _newest: datetime | None = None
@@ -210,15 +210,15 @@ class SweepState:
     def absorb(self, event: SweepEvent, at: datetime | None = None) -> None:
         """Take in an event that happened at the time `at`. `SweepStarted` begins a new state."""
         match event:
-            case LogLine():
+            case RunLogLine():
                 self.lines.append(event)
             case RunEvent():
                 self._absorb_run(event, at)
-            case Polled():
+            case RunsPolled():
                 self.calls = max(self.calls, event.calls)
                 if at is not None and (not self._calls or (at - self._calls[-1][0]).total_seconds() >= 1):
                     self._calls.append((at, self.calls))
-            case TaskPushed() | CreationChanged() | TaskReady() | TaskFailed():
+            case TaskPushed() | CreationChanged() | TaskReady() | TaskPreparationFailed():
                 self._absorb_task(event)
             case LimitChanged():
                 self.limit = event.limit
@@ -239,7 +239,7 @@ class SweepState:
             case _:
                 pass
 
-    def _absorb_task(self, event: TaskPushed | CreationChanged | TaskReady | TaskFailed) -> None:
+    def _absorb_task(self, event: TaskPushed | CreationChanged | TaskReady | TaskPreparationFailed) -> None:
         task = self.tasks.setdefault(event.task, TaskState())
         match event:
             case TaskPushed():
@@ -248,7 +248,7 @@ class SweepState:
                 task.creation = event.state
             case TaskReady():
                 task.version, task.ready = event.version, True
-            case TaskFailed():
+            case TaskPreparationFailed():
                 task.failed = event.error
 
     def _absorb_run(self, event: RunEvent, at: datetime | None) -> None:
@@ -271,7 +271,7 @@ class SweepState:
         cell.absorb(event, at)
         if isinstance(event, RunScheduled):
             self._oldest, self._newest = self._oldest or at, at
-        ended = isinstance(event, RunChanged) and event.state.terminal and before.in_flight
+        ended = isinstance(event, RunStateChanged) and event.state.terminal and before.in_flight
         # Runs of an earlier process do not count, because it is not known when they began.
         if ended and at is not None and cell.scheduled is not None:
             seconds = (at - cell.scheduled).total_seconds()

@@ -16,7 +16,7 @@ from fanbench.sweeps.attempts import TaskPhase, TaskRecord
 from fanbench.sweeps.budget_gate import BudgetGate
 from fanbench.sweeps.context import SweepContext
 from fanbench.sweeps.decide import PushStep, push_step
-from fanbench.sweeps.events import CreationChanged, SweepEvent, TaskFailed, TaskPushed, TaskReady
+from fanbench.sweeps.events import CreationChanged, SweepEvent, TaskPreparationFailed, TaskPushed, TaskReady
 from fanbench.sweeps.plan import PlannedTask
 from fanbench.sweeps.run import RunPipeline
 from fanbench.sweeps.schedule import Scheduler
@@ -105,7 +105,7 @@ class TaskPipeline:
         record = self._store.tasks.get(self._slug)
         if record is not None and isinstance(error, TaskUnusable):
             self._save(TaskPhase.FAILED, record.version, error=str(error))
-        self._context.emit(TaskFailed(self._slug, str(error)))
+        self._context.emit(TaskPreparationFailed(self._slug, str(error)))
         self._scheduler.give_up_all("push", str(error))
         while self._context.may_become_due(self._task):
             await self._task.wakeup.wait()

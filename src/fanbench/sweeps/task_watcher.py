@@ -16,7 +16,7 @@ from fanbench.sweeps.attempts import Phase, PlannedRun
 from fanbench.sweeps.budget_gate import BudgetGate
 from fanbench.sweeps.context import SweepContext
 from fanbench.sweeps.decide import Step
-from fanbench.sweeps.events import Polled, RetryPlanned, RunChanged
+from fanbench.sweeps.events import RetryPlanned, RunsPolled, RunStateChanged
 from fanbench.sweeps.task_state import LISTED_AGAIN_WITHIN, ActiveRun, TaskState
 from fanbench.wire.messages import Run
 from fanbench.wire.retry import RetryBudget, retry_patiently
@@ -144,7 +144,7 @@ class TaskWatcher(RunWatcher):
             self._plan_retry(run)
         self._give_up_late(now)
         task.wakeup.set()
-        self._context.emit(Polled(task.slug, len(task.active), self._context.calls()))
+        self._context.emit(RunsPolled(task.slug, len(task.active), self._context.calls()))
 
     def _see(self, run: ActiveRun, listed: Run, asked_at: float, now: float) -> list[Update]:
         """Take the state of a run from the list. Only a list ends a run."""
@@ -155,7 +155,9 @@ class TaskWatcher(RunWatcher):
                 return []
             run.state = listed.state
             run.notify()
-            return [Update(None, RunChanged(run.planned_run, run.attempt.number, listed.id, listed.state))]
+            return [
+                Update(None, RunStateChanged(run.planned_run, run.attempt.number, listed.id, listed.state))
+            ]
         run.state, error = listed.state, listed.error_message
         if listed.start_time is not None and listed.end_time is not None:
             run.seconds = (listed.end_time - listed.start_time).total_seconds()
@@ -163,7 +165,7 @@ class TaskWatcher(RunWatcher):
         self._task.release(run)
         if self._context.until == "collect":
             self._context.collecting += 1
-        event = RunChanged(run.planned_run, run.attempt.number, listed.id, listed.state, error)
+        event = RunStateChanged(run.planned_run, run.attempt.number, listed.id, listed.state, error)
         return [Update(run.attempt, event)]
 
     def _plan_retry(self, run: ActiveRun) -> None:

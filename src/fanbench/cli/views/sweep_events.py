@@ -10,12 +10,12 @@ from fanbench.cli.redact import hidden
 from fanbench.cli.stdout_writer import wait_for_reader, write_stdout
 from fanbench.sweeps.events import (
     Draining,
-    LogLine,
-    RunChanged,
+    RunLogLine,
     RunMissing,
+    RunStateChanged,
     SweepEnded,
     SweepEvent,
-    TaskFailed,
+    TaskPreparationFailed,
     write_event,
 )
 from fanbench.wire.messages import RunState
@@ -40,7 +40,7 @@ class EventPrinter:
         if self._out.format.streams:
             line = write_event(event, at).decode()
             # Log lines are data; everything else may repeat our credentials.
-            await write_stdout(f"{line if isinstance(event, LogLine) else hidden(line)}\n")
+            await write_stdout(f"{line if isinstance(event, RunLogLine) else hidden(line)}\n")
         if self._is_printed(event):
             await wait_for_reader(sys.stderr)
             self._out.note(event.text)
@@ -49,6 +49,6 @@ class EventPrinter:
         if self._stage and isinstance(event, Draining | SweepEnded):
             return False
         if self._terse:
-            errored = isinstance(event, RunChanged) and event.state == RunState.ERRORED
-            return errored or isinstance(event, TaskFailed | RunMissing | Draining)
-        return not event.quiet or (self._verbose and isinstance(event, LogLine))
+            errored = isinstance(event, RunStateChanged) and event.state == RunState.ERRORED
+            return errored or isinstance(event, TaskPreparationFailed | RunMissing | Draining)
+        return not event.quiet or (self._verbose and isinstance(event, RunLogLine))
