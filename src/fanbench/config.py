@@ -1,8 +1,8 @@
-"""Where to call and as whom: resolved once, then passed on.
+"""Which server to call, and with which credentials: resolved once, then passed on.
 
-Credentials are looked for in the places where the vendor's tools keep them, in their order; the first place
-that has some wins, and one that is there but cannot be read is an error rather than skipped: the user would
-otherwise act as somebody else without knowing. No secret is ever part of a repr or of an error.
+Credentials are looked up where Kaggle's own tools keep them, in the same order. The first place that has any
+wins. A place whose credentials cannot be read is an error and is not skipped, because the user would otherwise
+act as somebody else without noticing. Secrets are never part of a repr or of an error.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,7 +32,7 @@ __all__ = [
 KAGGLE = "https://api.kaggle.com"
 DEFAULT_CONCURRENCY = 16
 
-# The environments of the vendor's SDK; `KAGGLE_API_ENVIRONMENT` names one.
+# The environments of Kaggle's SDK, one of which `KAGGLE_API_ENVIRONMENT` names.
 _ENVIRONMENTS = {
     "PROD": KAGGLE,
     "TEST": "http://localhost:7777",
@@ -42,8 +42,8 @@ _ENVIRONMENTS = {
     "QA": "https://qa.kaggle.com",
 }
 _HELP = (
-    "Make a token on https://www.kaggle.com/settings and put it into KAGGLE_API_TOKEN"
-    " or into the file ~/.kaggle/access_token."
+    "Create a token on https://www.kaggle.com/settings, and set KAGGLE_API_TOKEN to it"
+    " or save it as ~/.kaggle/access_token."
 )
 
 
@@ -56,7 +56,7 @@ class Bearer:
 
 @dataclass(frozen=True, slots=True)
 class Basic:
-    """The legacy pair of `kaggle.json`."""
+    """The legacy user name and key of `kaggle.json`."""
 
     username: str
     key: str = field(repr=False)
@@ -64,7 +64,7 @@ class Basic:
 
 @dataclass(frozen=True, slots=True)
 class Anonymous:
-    """Nobody: for servers that ask for no credentials."""
+    """No credentials, for servers that do not require any."""
 
 
 Credentials = Bearer | Basic | Anonymous
@@ -72,7 +72,10 @@ Credentials = Bearer | Basic | Anonymous
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """`endpoint` has no slash at its end; `concurrency` bounds the calls that are under way at one time."""
+    """The server and how to call it.
+
+    `endpoint` is a URL without a slash at the end; `concurrency` is the greatest number of calls in flight.
+    """
 
     endpoint: str
     credentials: Credentials
@@ -87,59 +90,46 @@ def resolve_config(
     env: Mapping[str, str] = os.environ,
     home: Path | None = None,
 ) -> Config:
-    """The configuration from arguments, then environment, then files below `home`.
+    """Return the configuration from arguments, then the environment, then files in `home`.
 
-    Without credentials anywhere, Kaggle itself cannot be called; another server may well be, anonymously.
+    Without credentials, Kaggle cannot be called; any other server is called anonymously.
 
     Raises:
-        CredentialsError: there are none, or those that are there cannot be read or have expired.
-        UsageError: the endpoint is no URL, or the concurrency is below 1.
+        CredentialsError: There are no credentials, or they cannot be read, or have expired.
+        UsageError: The endpoint is not a URL, or the concurrency is less than 1.
     """
     places = _Places(env, home or Path(os.path.expanduser("~")), token)
-    where = _endpoint(endpoint, env)
-    credentials = next(_found(places), None)
-    if credentials is None and where == KAGGLE:
+    url = _endpoint(endpoint, env)
+    found = (source(places) for _, source in _SOURCES)
+    credentials = next((each for each in found if each is not None), None)
+    if credentials is None and url == KAGGLE:
         raise CredentialsError("No Kaggle credentials found.", hint=_HELP)
-    return Config(where, credentials or Anonymous(), _concurrency(concurrency))
-
-
-def _concurrency(given: int | None) -> int:
-    number = DEFAULT_CONCURRENCY if given is None else given
-    if number < 1:
-        raise UsageError(f"The concurrency must be at least 1, not {number}.")
-    return number
-
-
-# --- Endpoint -------------------------------------------------------------------------------------------
+    if concurrency is not None and concurrency < 1:
+        raise UsageError(f"The concurrency must be at least 1, not {concurrency}.")
+    return Config(url, credentials or Anonymous(), concurrency or DEFAULT_CONCURRENCY)
 
 
 def _endpoint(given: str | None, env: Mapping[str, str]) -> str:
-    url = given or env.get("FANBENCH_ENDPOINT") or env.get("KAGGLE_API_ENDPOINT") or _environment(env)
-    if not _is_web_address(url):
-        # Somebody may have written a password into it.
-        shown = re.sub(r"//[^/@]*@", "//…@", url)
+    url = given or env.get("FANBENCH_ENDPOINT") or env.get("KAGGLE_API_ENDPOINT")
+    if not url:
+        name = env.get("KAGGLE_API_ENVIRONMENT") or "PROD"
+        if name not in _ENVIRONMENTS:
+            known = ", ".join(_ENVIRONMENTS)
+            raise UsageError(f"KAGGLE_API_ENVIRONMENT is {name!r}.", hint=f"Set it to one of {known}.")
+        url = _ENVIRONMENTS[name]
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # Raises ValueError if it is not a number.
+        plain = not (parts.query or parts.fragment or parts.username)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and plain
+    except ValueError:
+        valid = False
+    if not valid:
+        shown = re.sub(r"//[^/@]*@", "//…@", url)  # It may contain a password.
         raise UsageError(
             f"{shown!r} is not an endpoint.", hint="Write it as https://HOST or http://HOST:PORT."
         )
     return url.rstrip("/")
-
-
-def _is_web_address(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        _ = parts.port  # raises where it is no number
-    except ValueError:
-        return False
-    plain = not (parts.query or parts.fragment or parts.username)
-    return parts.scheme in ("http", "https") and bool(parts.hostname) and plain
-
-
-def _environment(env: Mapping[str, str]) -> str:
-    name = env.get("KAGGLE_API_ENVIRONMENT") or "PROD"
-    if name not in _ENVIRONMENTS:
-        known = ", ".join(_ENVIRONMENTS)
-        raise UsageError(f"KAGGLE_API_ENVIRONMENT is {name!r}, which is none of {known}.")
-    return _ENVIRONMENTS[name]
 
 
 # --- Credentials ----------------------------------------------------------------------------------------
@@ -159,25 +149,18 @@ class _Places:
 def credential_sources(
     *, token: str | None = None, env: Mapping[str, str] = os.environ, home: Path | None = None
 ) -> list[tuple[str, Credentials | CredentialsError]]:
-    """Every place that has credentials, with them or with why they cannot be used; the first one counts."""
+    """Return every place that has credentials, with them or with why they cannot be used; the first one counts."""
     places = _Places(env, home or Path(os.path.expanduser("~")), token)
-    outcomes = ((name, _tried(source, places)) for name, source in _SOURCES)
-    return [(name, outcome) for name, outcome in outcomes if outcome is not None]
-
-
-def _tried(
-    source: Callable[[_Places], Credentials | None], places: _Places
-) -> Credentials | CredentialsError | None:
-    try:
-        return source(places)
-    except CredentialsError as error:
-        return error
-
-
-def _found(places: _Places) -> Iterator[Credentials]:
-    for _, source in _SOURCES:
-        if (credentials := source(places)) is not None:
-            yield credentials
+    found: list[tuple[str, Credentials | CredentialsError]] = []
+    for name, source in _SOURCES:
+        try:
+            credentials = source(places)
+        except CredentialsError as error:
+            found.append((name, error))
+        else:
+            if credentials is not None:
+                found.append((name, credentials))
+    return found
 
 
 def _from_argument(places: _Places) -> Credentials | None:
@@ -202,25 +185,26 @@ def _from_key_variables(places: _Places) -> Credentials | None:
 
 
 def _from_kaggle_json(places: _Places) -> Credentials | None:
-    for file in _kaggle_json_files(places):
+    # Kaggle's tools keep the file in the XDG folder on machines without `~/.kaggle`.
+    xdg = Path(places.env.get("XDG_CONFIG_HOME") or places.home / ".config")
+    files = [places.kaggle / "kaggle.json", xdg / "kaggle" / "kaggle.json"]
+    if moved := places.env.get("KAGGLE_CONFIG_DIR"):
+        files = [Path(moved).expanduser() / "kaggle.json"]
+    for file in files:
         if (data := _read_json(file)) is not None:
             return Basic(_text(data, "username", file), _text(data, "key", file))
     return None
-
-
-def _kaggle_json_files(places: _Places) -> list[Path]:
-    """The vendor keeps the file in the XDG folder on machines that have no `~/.kaggle`."""
-    if moved := places.env.get("KAGGLE_CONFIG_DIR"):
-        return [Path(moved).expanduser() / "kaggle.json"]
-    xdg = Path(places.env.get("XDG_CONFIG_HOME") or places.home / ".config")
-    return [places.kaggle / "kaggle.json", xdg / "kaggle" / "kaggle.json"]
 
 
 def _from_oauth(places: _Places) -> Credentials | None:
     file = places.kaggle / "credentials.json"
     if (data := _read_json(file)) is None:
         return None
-    if _expiry(data, file) <= datetime.now(UTC):
+    try:
+        expiry = as_utc(datetime.fromisoformat(_text(data, "access_token_expiration", file)))
+    except ValueError:
+        raise _malformed(file, "its access_token_expiration is not a date") from None
+    if expiry <= datetime.now(UTC):
         raise CredentialsError(
             f"The access token in {file} has expired.",
             hint=f"Log in again, or delete the file. {_HELP}",
@@ -238,18 +222,14 @@ _SOURCES: tuple[tuple[str, Callable[[_Places], Credentials | None]], ...] = (
 )
 
 
-def _expiry(data: Mapping[str, object], file: Path) -> datetime:
-    try:
-        time = datetime.fromisoformat(_text(data, "access_token_expiration", file))
-    except ValueError:
-        raise _malformed(file, "its access_token_expiration is no date") from None
-    return as_utc(time)
-
-
 def _token_or_its_file(value: str, source: str, places: _Places) -> Bearer:
-    """`value` itself, or what the file of that name holds. A path that leads nowhere is no token."""
+    """Return the token `value`, or the one in the file of that name. A path of no file is not a token."""
     file = places.home / value[2:] if value.startswith("~/") else Path(value)
-    if _is_file(file):
+    try:
+        is_file = file.is_file()
+    except (OSError, ValueError):  # A long token is too long for a file name.
+        is_file = False
+    if is_file:
         return _bearer(_read(file) or "", str(file))
     if file.is_absolute():
         raise CredentialsError(
@@ -259,21 +239,14 @@ def _token_or_its_file(value: str, source: str, places: _Places) -> Bearer:
     return _bearer(value, source)
 
 
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a long token is too long for a file's name
-        return False
-
-
 def _bearer(text: str, source: str) -> Bearer:
-    """A token is sent as a header: it must be one word of plain characters."""
+    """Check that the text can be sent as a header: one word of printable ASCII."""
     token = text.strip()
     if not token:
         raise CredentialsError(f"{source} is empty.", hint=f"Put a token into it, or delete it. {_HELP}")
     if not token.isascii() or not token.isprintable() or " " in token:
         raise CredentialsError(
-            f"{source} does not hold a token: it has spaces, lines or characters that a token cannot have.",
+            f"{source} does not contain a token: a token has no spaces, line breaks or special characters.",
             hint=_HELP,
         )
     return Bearer(token)
@@ -309,7 +282,7 @@ def _read_json(file: Path) -> Mapping[str, object] | None:
 def _text(data: Mapping[str, object], name: str, file: Path) -> str:
     value = data.get(name)
     if not isinstance(value, str) or not value:
-        raise _malformed(file, f"it has no {name!r}")
+        raise _malformed(file, f"{name!r} is missing")
     return value
 
 

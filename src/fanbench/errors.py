@@ -1,27 +1,27 @@
-"""Every error that fanbench raises on purpose, as one tree.
+"""All errors of fanbench, as one tree.
 
-FanbenchError                 anything below; `exit_code` is what the command line ends with
-├── UsageError                the call itself is wrong: a bad flag, name or value              exit 2
-├── TaskFileError             a task file that a push would refuse, with file:line:column
-├── CredentialsError          none found, or they cannot be read                               exit 3
-├── ConnectionFailed          the server could not be reached, or broke off
+FanbenchError                 the base; `exit_code` is that of the command line
+├── UsageError                an invalid option, name or value                                 exit 2
+├── TaskFileError             a task file that cannot be pushed, with file:line:column
+├── CredentialsError          no credentials, or they cannot be read                           exit 3
+├── ConnectionFailed          the server could not be reached, or the connection broke
 ├── ApiError                  the server answered with an error (call, status, message)
 │   ├── BadRequest            400 and other 4xx
 │   ├── Unauthorized          401                                                              exit 3
 │   ├── Forbidden             403
 │   ├── NotFound              404                                                              exit 4
 │   ├── Conflict              409
-│   ├── RateLimited           429, with `retry_after` seconds where the server says so
+│   ├── RateLimited           429, with `retry_after` in seconds if the server sent it
 │   ├── ServerFault           5xx
-│   └── BadAnswer             a 200 that is not what the protocol says (HTML, broken JSON)
-├── WaitTimeout               `--wait S` is over and something still runs                      exit 5
-├── RunFailed                 some runs errored, or some of a batch failed
+│   └── BadAnswer             not an answer of the API (HTML, broken JSON, a redirect)
+├── WaitTimeout               `--wait S` has passed and something is still running             exit 5
+├── RunFailed                 some runs errored, or part of a batch failed
 ├── OutputError               an output could not be written, or a download is damaged
-├── SweepError                a sweep cannot begin or go on
-│   ├── JournalError          its journal cannot be read or written, or is of something else
-│   ├── SweepLocked           another process works on its folder, with that `pid` where known
-│   └── BudgetReached         one more run could go over `--max-cost`                          exit 6
-└── LocalServerError          the embedded server: cannot start, listen, or find its models
+├── SweepError                a sweep cannot start or continue
+│   ├── JournalError          its journal cannot be read or written, or belongs to something else
+│   ├── SweepLocked           another process is using its folder, with its `pid` if known
+│   └── BudgetReached         one more run could exceed `--max-cost`                           exit 6
+└── LocalServerError          the local server cannot start, listen, or find its models
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ __all__ = [
 
 
 class FanbenchError(Exception):
-    """The root. `hint` says what to do next; it is shown below the message."""
+    """The base of all errors. `hint` is what to do next, and is shown below the message."""
 
     exit_code = 1
 
@@ -67,7 +67,7 @@ class FanbenchError(Exception):
 
 
 class UsageError(FanbenchError):
-    """The call itself is wrong: a bad flag, name or value."""
+    """An option, a name or a value is invalid."""
 
     exit_code = 2
 
@@ -101,7 +101,7 @@ class CredentialsError(FanbenchError):
 
 
 class ConnectionFailed(FanbenchError):
-    """No answer from `endpoint`: refused, timed out, or broken off in the middle."""
+    """`endpoint` could not be reached, timed out, or the connection broke."""
 
     def __init__(self, message: str, *, endpoint: str, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
@@ -121,31 +121,31 @@ class ApiError(FanbenchError):
 
 
 class BadRequest(ApiError):
-    """400, and every 4xx that has no error of its own."""
+    """400, and every 4xx without an error class of its own."""
 
 
 class Unauthorized(ApiError):
-    """401: the server does not know these credentials."""
+    """401: the server does not accept the credentials."""
 
     exit_code = 3
 
 
 class Forbidden(ApiError):
-    """403: not for this user, or a verification is missing."""
+    """403: the user is not allowed to do this, or must be verified first."""
 
 
 class NotFound(ApiError):
-    """404: there is no such thing."""
+    """404: the requested object does not exist."""
 
     exit_code = 4
 
 
 class Conflict(ApiError):
-    """409."""
+    """409: the request conflicts with the state of the server."""
 
 
 class RateLimited(ApiError):
-    """429. `retry_after` is in seconds, `None` where the server did not say."""
+    """429: too many requests. `retry_after` is in seconds, or None if the server did not send it."""
 
     def __init__(
         self, message: str, *, call: str, status: int = 429, retry_after: float | None = None
@@ -155,7 +155,7 @@ class RateLimited(ApiError):
 
 
 class ServerFault(ApiError):
-    """5xx. `retry_after` is in seconds, `None` where the server did not say."""
+    """5xx: the server failed. `retry_after` is in seconds, or None if the server did not send it."""
 
     def __init__(self, message: str, *, call: str, status: int, retry_after: float | None = None) -> None:
         super().__init__(message, call=call, status=status)
@@ -163,17 +163,17 @@ class ServerFault(ApiError):
 
 
 class BadAnswer(ApiError):
-    """A 200 that is not what the protocol says, such as a web page."""
+    """The answer does not follow the protocol, such as a web page or a redirect."""
 
 
 class WaitTimeout(FanbenchError):
-    """The time is over, and something still runs."""
+    """The timeout has passed, and something is still running."""
 
     exit_code = 5
 
 
 class RunFailed(FanbenchError):
-    """Some runs errored, or some of a batch failed."""
+    """Some runs errored, or part of a batch failed."""
 
 
 class OutputError(FanbenchError):
@@ -181,15 +181,15 @@ class OutputError(FanbenchError):
 
 
 class SweepError(FanbenchError):
-    """A sweep cannot begin, or cannot go on."""
+    """A sweep cannot start or continue."""
 
 
 class JournalError(SweepError):
-    """The journal of a sweep cannot be read or written, is damaged, or is of something else."""
+    """The journal of a sweep cannot be read or written, is damaged, or belongs to something else."""
 
 
 class SweepLocked(SweepError):
-    """Another process works on the sweep's folder. `pid` is that process, `None` where it is not known."""
+    """Another process is using the sweep's folder. `pid` is its process id, or None if it is not known."""
 
     def __init__(self, message: str, *, pid: int | None = None, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
@@ -197,20 +197,20 @@ class SweepLocked(SweepError):
 
 
 class BudgetReached(SweepError):
-    """Nothing more was scheduled: one more run could cost more than `--max-cost` leaves."""
+    """Scheduling has stopped, because one more run could exceed `--max-cost`."""
 
     exit_code = 6
 
 
 class LocalServerError(FanbenchError):
-    """The local server cannot start, listen or end, or find its models."""
+    """The local server cannot start, listen, stop, or find its models."""
 
 
 _BY_STATUS: dict[int, type[ApiError]] = {401: Unauthorized, 403: Forbidden, 404: NotFound, 409: Conflict}
 
 
 def error_for_status(call: str, status: int, message: str, retry_after: float | None = None) -> ApiError:
-    """The error of the tree that stands for an HTTP `status` >= 400."""
+    """Return the error for an HTTP `status` of 400 or more."""
     if status == 429:
         return RateLimited(message, call=call, retry_after=retry_after)
     if status >= 500:

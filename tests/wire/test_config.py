@@ -122,7 +122,7 @@ def test_none_found(tmp_path: Path) -> None:
         ("kaggle.json", f'{{"key": "{SECRET}"}}', "'username'"),
         ("kaggle.json", '{"username": "me", "key": 5}', "'key'"),
         ("credentials.json", f'{{"access_token": "{SECRET}"}}', "'access_token_expiration'"),
-        ("credentials.json", oauth(access_token_expiration="soon"), "no date"),
+        ("credentials.json", oauth(access_token_expiration="soon"), "not a date"),
         ("credentials.json", oauth(access_token_expiration="2020-01-01T00:00:00+00:00"), "expired"),
         ("credentials.json", oauth(access_token_expiration="2020-01-01T00:00:00"), "expired"),
     ],

@@ -61,7 +61,7 @@ M = TypeVar("M", bound="Message")
 
 
 class OpenEnum(enum.StrEnum):
-    """An enum of names as sent. An unknown name is kept as a value of its own."""
+    """An enum of names as sent. An unknown name is kept as a value of its own. One member is `UNSPECIFIED`."""
 
     @classmethod
     def _missing_(cls, value: object) -> OpenEnum | None:
@@ -75,11 +75,8 @@ class OpenEnum(enum.StrEnum):
     @property
     def label(self) -> str:
         """The name without the prefix of the enum: `COMPLETED`, `KERNEL_WITHOUT_RUN`."""
-        return self.value.removeprefix(self._prefix())
-
-    @classmethod
-    def _prefix(cls) -> str:
-        return ""
+        prefix = type(self)["UNSPECIFIED"].value.removesuffix("UNSPECIFIED")
+        return self.value.removeprefix(prefix)
 
 
 class CreationState(OpenEnum):
@@ -93,10 +90,6 @@ class CreationState(OpenEnum):
     KERNEL_WITHOUT_RUN = "BENCHMARK_TASK_VERSION_CREATION_STATE_KERNEL_WITHOUT_RUN"
     VALIDATION_FAILED = "BENCHMARK_TASK_VERSION_CREATION_STATE_VALIDATION_FAILED"
     NO_MODEL_SPECIFIED = "BENCHMARK_TASK_VERSION_CREATION_STATE_NO_MODEL_SPECIFIED"
-
-    @classmethod
-    def _prefix(cls) -> str:
-        return "BENCHMARK_TASK_VERSION_CREATION_STATE_"
 
     @property
     def pending(self) -> bool:
@@ -113,10 +106,6 @@ class RunState(OpenEnum):
     ERRORED = "BENCHMARK_TASK_RUN_STATE_ERRORED"
     SCORE_PENDING = "BENCHMARK_TASK_RUN_STATE_SCORE_PENDING"
 
-    @classmethod
-    def _prefix(cls) -> str:
-        return "BENCHMARK_TASK_RUN_STATE_"
-
     @property
     def terminal(self) -> bool:
         return self in (RunState.COMPLETED, RunState.ERRORED)
@@ -128,10 +117,6 @@ class Modality(OpenEnum):
     IMAGE = "MODALITY_IMAGE"
     VIDEO = "MODALITY_VIDEO"
     AUDIO = "MODALITY_AUDIO"
-
-    @classmethod
-    def _prefix(cls) -> str:
-        return "MODALITY_"
 
 
 class TaskSource(OpenEnum):
