@@ -83,7 +83,7 @@ def test_the_state_of_a_run(
 ) -> None:
     """A run is judged by the run files of its own task, never by the exit code alone."""
     found = judge_run("my-task", write_run_files(tmp_path, *files), failure)
-    assert found.state == state.value
+    assert found.state is state
     assert words in found.error
     assert bool(found.error) == (state is RunState.ERRORED)
 
@@ -110,7 +110,7 @@ def test_the_state_of_a_creation(
 ) -> None:
     """A creation is judged by whether a run of the pushed task, on a model, came out."""
     found = judge_creation("my-task", write_run_files(tmp_path, *files), failure, empty_log(tmp_path))
-    assert found.state == state.value
+    assert found.state is state
 
 
 def test_a_trial_run_that_errored_is_mentioned(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_a_trial_run_that_errored_is_mentioned(tmp_path: Path) -> None:
         empty_log(tmp_path),
     )
     assert (found.state, found.error) == (
-        CreationState.COMPLETED.value,
+        CreationState.COMPLETED,
         "The task raised in its trial run: Oops",
     )
 

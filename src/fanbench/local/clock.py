@@ -1,8 +1,10 @@
-"""Times as the wire writes them: UTC, milliseconds."""
+"""Times with the precision of the protocol: UTC, milliseconds."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+
+__all__ = ["now", "today"]
 
 
 def now() -> datetime:
@@ -10,5 +12,6 @@ def now() -> datetime:
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
-def parse(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None
+def today() -> datetime:
+    """The beginning of this day, in UTC."""
+    return now().replace(hour=0, minute=0, second=0, microsecond=0)

@@ -123,12 +123,10 @@ class Scheduler:
         message = f"The server failed on this {work.kind}; see {self._folder.server_log}."
         try:
             if work.kind == "creation":
-                await self._store.update_version(work.id, state=CreationState.ERRORED.value, error=message)
+                await self._store.update_version(work.id, state=CreationState.ERRORED, error=message)
             else:
-                ended = now().isoformat()
-                await self._store.update_run(
-                    work.id, state=RunState.ERRORED.value, error=message, ended=ended
-                )
+                ended = now()
+                await self._store.update_run(work.id, state=RunState.ERRORED, error=message, ended=ended)
         except Exception:  # noqa: BLE001
             _log.exception("cannot record the failure", kind=work.kind, id=work.id)
 
@@ -137,7 +135,7 @@ class Scheduler:
         version = await self._store.version(work.id)
         if version is None:
             return
-        await self._store.update_version(version.id, state=CreationState.RUNNING.value)
+        await self._store.update_version(version.id, state=CreationState.RUNNING)
         folder = self._folder.creation(version.id)
         log = self._new_log(self._folder.creation_log(version.id))
         try:
@@ -152,16 +150,14 @@ class Scheduler:
         run = await self._store.run(work.id)
         if run is None:
             return
-        await self._store.update_run(run.id, state=RunState.RUNNING.value, started=now().isoformat())
+        await self._store.update_run(run.id, state=RunState.RUNNING, started=now())
         folder = self._folder.run(run.id)
         log = self._logs[run.id] = self._new_log(self._folder.log(run.id))
         try:
             failure = await self._attempt(run.version, run.model, folder, log)
             judge = partial(judge_run, run.version.slug, folder / "working", failure)
             verdict = await anyio.to_thread.run_sync(judge)
-            await self._store.update_run(
-                run.id, state=verdict.state, error=verdict.error, ended=now().isoformat()
-            )
+            await self._store.update_run(run.id, state=verdict.state, error=verdict.error, ended=now())
         finally:
             # After the state: who follows the log may look at the run as soon as it ends.
             del self._logs[run.id]

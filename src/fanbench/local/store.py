@@ -1,4 +1,4 @@
-"""The server's state in SQLite: versions of tasks, runs, tokens, usage. One method a question or a change."""
+"""The server's state in SQLite: versions of tasks, runs, tokens, usage. One method per query or change."""
 
 from __future__ import annotations
 
@@ -7,10 +7,23 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import anyio
-from sqlalchemy import JSON, ForeignKey, Select, String, UniqueConstraint, delete, event, func, select, update
+from sqlalchemy import (
+    JSON,
+    Enum,
+    ForeignKey,
+    Select,
+    String,
+    TypeDecorator,
+    UniqueConstraint,
+    delete,
+    event,
+    func,
+    select,
+    update,
+)
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
@@ -22,26 +35,49 @@ from fanbench.wire.messages import CreationState, RunState
 
 Row = TypeVar("Row", bound="Base")
 
-PENDING_CREATIONS = (CreationState.QUEUED.value, CreationState.RUNNING.value)
-LIVE_RUNS = (RunState.QUEUED.value, RunState.RUNNING.value)
+PENDING_CREATIONS = (CreationState.QUEUED, CreationState.RUNNING)
+LIVE_RUNS = (RunState.QUEUED, RunState.RUNNING)
+
+
+class _Time(TypeDecorator[datetime]):
+    """A time in UTC, as ISO text: SQLite has no type for it, and its text must sort by time."""
+
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: object) -> str | None:
+        return value.isoformat() if value else None
+
+    def process_result_value(self, value: str | None, dialect: object) -> datetime | None:
+        return datetime.fromisoformat(value) if value else None
+
+
+def _enum(kind: type[CreationState] | type[RunState]) -> Enum:
+    """A column with the values of the wire, such as "BENCHMARK_TASK_RUN_STATE_QUEUED"."""
+    return Enum(kind, native_enum=False, values_callable=lambda members: [member.value for member in members])
 
 
 class Base(DeclarativeBase):
-    pass
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
+        datetime: _Time,
+        CreationState: _enum(CreationState),
+        RunState: _enum(RunState),
+        list[str]: JSON,
+    }
 
 
 class TaskVersion(Base):
-    """One push of a task. The newest is what the wire calls the task."""
+    """One push of a task. The newest is what the protocol calls the task."""
 
     __tablename__ = "task_version"
     __table_args__ = (UniqueConstraint("slug", "version"),)
     id: Mapped[int] = mapped_column(primary_key=True)
-    slug: Mapped[str] = mapped_column(String, index=True)
+    slug: Mapped[str] = mapped_column(index=True)
     version: Mapped[int]
-    state: Mapped[str] = mapped_column(String, default=CreationState.QUEUED.value)
-    error: Mapped[str] = mapped_column(String, default="")
-    created: Mapped[str] = mapped_column(String, default=lambda: now().isoformat())
-    datasets: Mapped[list[str]] = mapped_column(JSON, default=list)
+    state: Mapped[CreationState] = mapped_column(default=CreationState.QUEUED)
+    error: Mapped[str] = mapped_column(default="")
+    created: Mapped[datetime] = mapped_column(default=now)
+    datasets: Mapped[list[str]] = mapped_column(default=list)
     public: Mapped[bool] = mapped_column(default=False)
     notebook_public: Mapped[bool] = mapped_column(default=False)
 
@@ -50,30 +86,30 @@ class RunRow(Base):
     __tablename__ = "run"
     id: Mapped[int] = mapped_column(primary_key=True)
     version_id: Mapped[int] = mapped_column(ForeignKey("task_version.id"), index=True)
-    model: Mapped[str] = mapped_column(String)
-    state: Mapped[str] = mapped_column(String, default=RunState.QUEUED.value)
-    started: Mapped[str | None] = mapped_column(String, default=None)
-    ended: Mapped[str | None] = mapped_column(String, default=None)
-    error: Mapped[str] = mapped_column(String, default="")
-    created: Mapped[str] = mapped_column(String, default=lambda: now().isoformat(), index=True)
+    model: Mapped[str]
+    state: Mapped[RunState] = mapped_column(default=RunState.QUEUED)
+    started: Mapped[datetime | None] = mapped_column(default=None)
+    ended: Mapped[datetime | None] = mapped_column(default=None)
+    error: Mapped[str] = mapped_column(default="")
+    created: Mapped[datetime] = mapped_column(default=now, index=True)
     version: Mapped[TaskVersion] = relationship(lazy="joined")
 
 
 class ModelRow(Base):
-    """Numbers for models, which the wire wants and which must not change when models.toml does."""
+    """The number of a model, which the protocol needs and which must not change when models.toml does."""
 
     __tablename__ = "model"
     id: Mapped[int] = mapped_column(primary_key=True)
-    slug: Mapped[str] = mapped_column(String, unique=True)
+    slug: Mapped[str] = mapped_column(unique=True)
 
 
 class TokenRow(Base):
-    """A Model Proxy token, by its hash."""
+    """A Model Proxy token, stored as its hash."""
 
     __tablename__ = "token"
     id: Mapped[int] = mapped_column(primary_key=True)
-    digest: Mapped[str] = mapped_column(String, unique=True)
-    expires: Mapped[str] = mapped_column(String)
+    digest: Mapped[str] = mapped_column(unique=True)
+    expires: Mapped[datetime]
 
 
 class UsageRow(Base):
@@ -82,8 +118,8 @@ class UsageRow(Base):
     __tablename__ = "usage"
     id: Mapped[int] = mapped_column(primary_key=True)
     token_id: Mapped[int] = mapped_column(index=True)
-    model: Mapped[str] = mapped_column(String)
-    at: Mapped[str] = mapped_column(String, default=lambda: now().isoformat(), index=True)
+    model: Mapped[str]
+    at: Mapped[datetime] = mapped_column(default=now, index=True)
     input_tokens: Mapped[int] = mapped_column(default=0)
     output_tokens: Mapped[int] = mapped_column(default=0)
     cost_nanodollars: Mapped[int] = mapped_column(default=0)
@@ -101,7 +137,7 @@ class Store:
     @staticmethod
     @asynccontextmanager
     async def open(path: Path) -> AsyncIterator[Store]:
-        # Not a URL in text: a path may have any characters.
+        # Not a URL as text: a path may contain any character.
         engine = create_async_engine(URL.create("sqlite+aiosqlite", database=str(path)))
         event.listen(engine.sync_engine, "connect", _configure)
         try:
@@ -111,8 +147,8 @@ class Store:
             except SQLAlchemyError as error:
                 cause = getattr(error, "orig", None) or error
                 raise LocalServerError(
-                    f"the database {path} cannot be used: {cause}",
-                    hint="move the data folder aside, or choose another with --data DIR",
+                    f"The database {path} cannot be used: {cause}.",
+                    hint="Move the data folder aside, or choose another one with --data DIR.",
                 ) from None
             yield Store(engine)
         finally:
@@ -120,7 +156,7 @@ class Store:
 
     @asynccontextmanager
     async def _change(self) -> AsyncIterator[AsyncSession]:
-        """A transaction that writes. One at a time: what it read first must still be so when it writes."""
+        """A transaction that writes. One at a time, so that what it reads still holds when it writes."""
         async with self._writing, self._session.begin() as session:
             yield session
 
@@ -136,7 +172,7 @@ class Store:
         return row
 
     async def newest_version(self, slug: str, version: int = 0) -> TaskVersion | None:
-        """The newest version of the task, or just the one that is asked for."""
+        """The newest version of the task, or the given one."""
         query = select(TaskVersion).where(TaskVersion.slug == slug)
         if version:
             query = query.where(TaskVersion.version == version)
@@ -159,7 +195,7 @@ class Store:
         return await self._all(select(TaskVersion).where(pending).order_by(TaskVersion.id))
 
     async def delete_task(self, slug: str) -> tuple[list[int], list[int]]:
-        """Forget the task; the ids of the versions and of the runs that it had."""
+        """Delete the task. Return the ids of its versions and of its runs."""
         async with self._change() as session:
             versions = list(await session.scalars(select(TaskVersion.id).where(TaskVersion.slug == slug)))
             mine = select(TaskVersion.id).where(TaskVersion.slug == slug)
@@ -171,7 +207,7 @@ class Store:
     # --- Runs ---
 
     async def add_run(self, version_id: int, model: str) -> RunRow | None:
-        """A new run; `None` if one of this version and model is in flight."""
+        """Add a run; None if one of this version and model is already in progress."""
         async with self._change() as session:
             live = (RunRow.version_id == version_id, RunRow.model == model, RunRow.state.in_(LIVE_RUNS))
             if await session.scalar(select(RunRow.id).where(*live).limit(1)) is not None:
@@ -186,7 +222,7 @@ class Store:
     async def runs(
         self, version_id: int, models: Sequence[str], *, after: int, limit: int
     ) -> tuple[list[RunRow], int]:
-        """Up to `limit` runs with ids above `after`, and how many there are in all."""
+        """Up to `limit` runs with ids above `after`, and the number of all runs."""
         chosen = [RunRow.version_id == version_id]
         if models:
             chosen.append(RunRow.model.in_(models))
@@ -203,7 +239,7 @@ class Store:
             await session.execute(update(RunRow).where(RunRow.id == run_id).values(**values))
 
     async def runs_since(self, moment: datetime) -> int:
-        query = select(func.count()).select_from(RunRow).where(RunRow.created >= moment.isoformat())
+        query = select(func.count()).select_from(RunRow).where(RunRow.created >= moment)
         async with self._session() as session:
             return await session.scalar(query) or 0
 
@@ -220,10 +256,10 @@ class Store:
             return {slug: known[slug].id for slug in slugs}
 
     async def add_token(self, token: str, lifetime: timedelta) -> datetime:
-        """Remember a token by its hash; when it ends."""
+        """Store the hash of a token. Return when it expires."""
         expires = now() + lifetime
         async with self._change() as session:
-            session.add(TokenRow(digest=digest(token), expires=expires.isoformat()))
+            session.add(TokenRow(digest=digest(token), expires=expires))
         return expires
 
     async def find_token(self, token: str) -> TokenRow | None:
@@ -232,16 +268,14 @@ class Store:
     async def revoke_token(self, token: str) -> None:
         async with self._change() as session:
             spent = TokenRow.digest == digest(token)
-            await session.execute(update(TokenRow).where(spent).values(expires=now().isoformat()))
+            await session.execute(update(TokenRow).where(spent).values(expires=now()))
 
     async def add_usage(self, usage: UsageRow) -> None:
         async with self._change() as session:
             session.add(usage)
 
     async def spent_nanodollars(self, since: datetime) -> int:
-        query = select(func.coalesce(func.sum(UsageRow.cost_nanodollars), 0)).where(
-            UsageRow.at >= since.isoformat()
-        )
+        query = select(func.coalesce(func.sum(UsageRow.cost_nanodollars), 0)).where(UsageRow.at >= since)
         async with self._session() as session:
             return await session.scalar(query) or 0
 

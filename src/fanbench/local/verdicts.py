@@ -10,7 +10,7 @@ import json
 import signal
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -26,9 +26,12 @@ NO_RUN_FILE = (
 )
 
 
+State = TypeVar("State", CreationState, RunState)
+
+
 @dataclass(frozen=True)
-class Verdict:
-    state: str
+class Verdict(Generic[State]):
+    state: State
     error: str = ""
 
 
@@ -73,46 +76,46 @@ def run_files(working: Path) -> list[dict[str, Any]]:
     return found
 
 
-def judge_run(slug: str, working: Path, failure: str | None) -> Verdict:
+def judge_run(slug: str, working: Path, failure: str | None) -> Verdict[RunState]:
     """The state of a run of task `slug` whose notebook ended with `failure` (`None`: came to its end)."""
     if failure is not None:
-        return Verdict(RunState.ERRORED.value, explained(failure))
+        return Verdict(RunState.ERRORED, explained(failure))
     files = run_files(working)
     if not files:
-        return Verdict(RunState.ERRORED.value, NO_RUN_FILE)
+        return Verdict(RunState.ERRORED, NO_RUN_FILE)
     mine = of_task(slug, files)
     # Rows of an .evaluate(on_failure="continue") may error and the whole is still a result.
     if all(file.get("state") == RunState.ERRORED.value for file in mine):
         message = str(mine[-1].get("errorMessage") or "The task raised an error.")
-        return Verdict(RunState.ERRORED.value, explained(message))
-    return Verdict(RunState.COMPLETED.value)
+        return Verdict(RunState.ERRORED, explained(message))
+    return Verdict(RunState.COMPLETED)
 
 
-def judge_creation(slug: str, working: Path, failure: str | None, log: Path) -> Verdict:
+def judge_creation(slug: str, working: Path, failure: str | None, log: Path) -> Verdict[CreationState]:
     """The state of a version of task `slug` whose notebook was run to validate it, with output in `log`."""
     if failure is not None:
-        return Verdict(CreationState.ERRORED.value, explained(failure))
+        return Verdict(CreationState.ERRORED, explained(failure))
     files = run_files(working)
     if not files:
         # Clients cannot read the log of a creation, and its last lines may contain the reason.
         last = last_lines(log, 5)
         error = f"{NO_RUN_FILE} The notebook said last:\n{last}" if last else NO_RUN_FILE
-        return Verdict(CreationState.KERNEL_WITHOUT_RUN.value, error)
+        return Verdict(CreationState.KERNEL_WITHOUT_RUN, error)
     mine = [file for file in files if _slug(file) == slug]
     if not mine:
         found = ", ".join(sorted({_slug(file) for file in files}))
         return Verdict(
-            CreationState.VALIDATION_FAILED.value, f"The notebook has run {found}, but not the task {slug}."
+            CreationState.VALIDATION_FAILED, f"The notebook has run {found}, but not the task {slug}."
         )
     if not any((file.get("modelVersion") or {}).get("slug") for file in mine):
         return Verdict(
-            CreationState.NO_MODEL_SPECIFIED.value,
+            CreationState.NO_MODEL_SPECIFIED,
             "The task was run without a model: pass one, as in .run(kbench.llm).",
         )
     if all(file.get("state") == RunState.ERRORED.value for file in mine):
         last = last_line(str(mine[-1].get("errorMessage") or "an error"))
-        return Verdict(CreationState.COMPLETED.value, f"The task raised in its trial run: {last}")
-    return Verdict(CreationState.COMPLETED.value)
+        return Verdict(CreationState.COMPLETED, f"The task raised in its trial run: {last}")
+    return Verdict(CreationState.COMPLETED)
 
 
 def explained(failure: str) -> str:

@@ -1,4 +1,4 @@
-"""What all routes share: the services they work with, and how an error travels."""
+"""What all routes share: the services behind them, and errors with an HTTP status."""
 
 from __future__ import annotations
 
@@ -17,15 +17,14 @@ if TYPE_CHECKING:
     from fanbench.local.scheduler import Scheduler
 
 OWNER = "local"
-"""The one user of this server: owner of every task."""
-
+"""The only user of this server, who owns every task."""
 
 MAX_BODY = 64 * 1024 * 1024
-"""Bytes of a request. A notebook with everything in it is a few MB."""
+"""The most bytes of a request. A notebook with all its outputs has a few MB."""
 
 
 class WireError(Exception):
-    """An error that the caller is told with this HTTP status."""
+    """An error that is reported to the caller with this HTTP status."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -34,12 +33,12 @@ class WireError(Exception):
 
 
 async def read_body(request: Request) -> bytes:
-    """Raises WireError where there is too much of it."""
+    """Read the whole body. Raises WireError if it is too large."""
     body = bytearray()
     async for piece in request.stream():
         body += piece
         if len(body) > MAX_BODY:
-            raise WireError(413, f"The request is larger than {MAX_BODY // 1024 // 1024} MB")
+            raise WireError(413, f"The request is larger than {MAX_BODY >> 20} MB")
     return bytes(body)
 
 

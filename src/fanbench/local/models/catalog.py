@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -35,7 +34,6 @@ import msgspec
 from fanbench._util import files
 from fanbench.errors import LocalServerError, UsageError
 from fanbench.local.folder import PRIVATE
-from fanbench.wire.messages import Modality
 from fanbench.wire.slugs import normalize_model
 
 MAX_SLUG = 120
@@ -157,10 +155,6 @@ class Catalog(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         default = "" if self.default == slug else self.default
         judge = "" if self.judge == slug else self.judge
         return Catalog(default=default, judge=judge, model=[m for m in self.model if m.slug != slug])
-
-
-def modalities(names: Iterable[str]) -> list[Modality]:
-    return [Modality(f"MODALITY_{name.upper()}") for name in names]
 
 
 def read_catalog(path: Path) -> Catalog:

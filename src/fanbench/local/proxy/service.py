@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from fanbench.local.clock import now, parse
+from fanbench.local.clock import now
 from fanbench.local.models import ModelFault
 from fanbench.local.models.catalog import Embedded, ModelSpec, prices
 from fanbench.local.models.pool import ModelPool
@@ -27,8 +27,7 @@ class ModelProxy:
         token = await self._store.find_token(key) if key else None
         if token is None:
             raise ModelFault("the Model Proxy does not know this key", status=401)
-        expires = parse(token.expires)
-        if expires is None or expires <= now():
+        if token.expires <= now():
             raise ModelFault(
                 "this Model Proxy key has expired: `fanbench auth -y` gets a new one", status=401
             )

@@ -1,1 +1,1 @@
-"""The calls of the wire, by "Service/Method": each a function of the services and one message."""
+"""The handlers of the protocol's calls: each is a function of the services and one message."""

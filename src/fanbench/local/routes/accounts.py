@@ -1,16 +1,15 @@
-"""Models, leaderboards, tokens and quotas: BenchmarksApiService, ModelProxyApiService, OAuthService."""
+"""Calls about models, leaderboards, tokens and quotas."""
 
 from __future__ import annotations
 
 import secrets
-from datetime import datetime, timedelta
+from datetime import timedelta
 
-from fanbench.local.clock import now
-from fanbench.local.models.catalog import ModelSpec, modalities
+from fanbench.local.clock import now, today
+from fanbench.local.messages import model_message
 from fanbench.local.routes.paging import page_of
 from fanbench.local.wire import OWNER, Services, WireError
 from fanbench.wire.messages import (
-    BenchmarkModel,
     GetLeaderboardRequest,
     IntrospectTokenRequest,
     IntrospectTokenResponse,
@@ -19,7 +18,6 @@ from fanbench.wire.messages import (
     ListModelsResponse,
     ModelProxyQuotas,
     ModelProxyToken,
-    ModelVersion,
     QuotaBalance,
     RefillPeriod,
     TaskRequest,
@@ -33,28 +31,13 @@ TOKEN_LIFETIME = timedelta(hours=2)
 async def list_models(services: Services, request: ListModelsRequest) -> ListModelsResponse:
     catalog = services.pool.catalog
     ids = await services.store.model_ids([normalize_model(model.slug) for model in catalog.model])
-    # The default first: who takes the first of the list takes what the server would.
+    # The default first: clients that take the first of the list take what the server would.
     ordered = sorted(catalog.model, key=lambda model: model is not catalog.default_model)
     page, token = page_of(ordered, request.page_size, request.page_token, 0)
     return ListModelsResponse(
         benchmark_models=[model_message(model, ids[normalize_model(model.slug)]) for model in page],
         next_page_token=token,
     )
-
-
-def model_message(spec: ModelSpec, number: int) -> BenchmarkModel:
-    slug = normalize_model(spec.slug)
-    name = spec.name or slug
-    version = ModelVersion(
-        id=number,
-        slug=slug,
-        display_name=name,
-        model_proxy_slug=spec.slug,
-        allow_model_proxy=True,
-        input_modalities=modalities(spec.input),
-        output_modalities=modalities(spec.output),
-    )
-    return BenchmarkModel(id=number, display_name=name, slug=slug, version=version)
 
 
 async def leaderboard(_services: Services, request: GetLeaderboardRequest) -> Leaderboard:
@@ -69,24 +52,24 @@ async def create_proxy_token(services: Services, _request: TaskRequest) -> Model
 
 
 async def proxy_quotas(services: Services, _request: TaskRequest) -> ModelProxyQuotas:
-    today = now().replace(hour=0, minute=0, second=0, microsecond=0)
-    month = today.replace(day=1)
-    daily = services.settings.proxy_quota_usd
+    day = today()
+    month = day.replace(day=1)
     next_month = (month + timedelta(days=32)).replace(day=1)
+    daily = services.settings.proxy_quota_usd
+    periods = [
+        (RefillPeriod.DAILY, day, day + timedelta(days=1), daily),
+        (RefillPeriod.MONTHLY, month, next_month, 30 * daily),
+    ]
     return ModelProxyQuotas(
         quota_balances=[
-            await _balance(services, RefillPeriod.DAILY, today, today + timedelta(days=1), daily),
-            await _balance(services, RefillPeriod.MONTHLY, month, next_month, 30 * daily),
+            QuotaBalance(
+                quota_used=await services.store.spent_nanodollars(since) / 1e9,
+                total_quota_allowed=allowed,
+                refill_period=period,
+                refill_time=refill,
+            )
+            for period, since, refill, allowed in periods
         ]
-    )
-
-
-async def _balance(
-    services: Services, period: RefillPeriod, since: datetime, refill: datetime, allowed: float
-) -> QuotaBalance:
-    spent = await services.store.spent_nanodollars(since)
-    return QuotaBalance(
-        quota_used=spent / 1e9, total_quota_allowed=allowed, refill_period=period, refill_time=refill
     )
 
 

@@ -1,4 +1,4 @@
-"""The page behind a task's URL: plain text, for a browser. No more than states: it asks for no token."""
+"""The page at a task's URL: plain text for a browser. It needs no token, and so shows states only."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from fanbench.local.routes.tasks import find_version
 from fanbench.local.wire import Services, WireError
-from fanbench.wire.messages import CreationState, RunState, TaskSlug
+from fanbench.wire.messages import TaskSlug
 
 SHOWN = 500
 
@@ -23,9 +23,9 @@ async def task_page(services: Services, request: Request) -> Response:
         return PlainTextResponse(f"{error.message}\n", status_code=error.status)
     runs, total = await services.store.runs(version.id, [], after=0, limit=SHOWN)
     lines = [
-        f"{version.slug}, version {version.version}: {CreationState(version.state).label}",
+        f"{version.slug}, version {version.version}: {version.state.label}",
         "",
-        *(f"  run {run.id}  {run.model}: {RunState(run.state).label}" for run in runs),
+        *(f"  run {run.id}  {run.model}: {run.state.label}" for run in runs),
         f"{total} runs. Their results: fanbench tasks download {version.slug} --local && fanbench results .",
     ]
     return PlainTextResponse("\n".join(lines) + "\n")

@@ -1,4 +1,4 @@
-"""Pages of a list. A token is the number of rows before the page; nobody but us reads it."""
+"""Pages of a list. A page token is the number of rows before the page, opaque to clients."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def read_token(token: str) -> int:
     if not token:
         return 0
     if not token.isascii() or not token.isdigit() or len(token) > 18:
-        raise WireError(400, f"pageToken {token[:40]!r} is not one that this server gave")
+        raise WireError(400, f"pageToken {token[:40]!r} was not issued by this server")
     return int(token)
 
 
 def page_of(rows: list[T], size: int, token: str, skip: int) -> tuple[list[T], str]:
-    """The page, and the token of the next one, empty where there is none."""
+    """The page, and the token of the next one, empty for the last."""
     start = read_token(token) + max(skip, 0)
     end = start + page_size(size)
     return rows[start:end], str(end) if end < len(rows) else ""

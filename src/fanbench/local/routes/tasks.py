@@ -1,4 +1,4 @@
-"""BenchmarkTasksApiService: what is about tasks."""
+"""Calls about tasks."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ import anyio.to_thread
 
 from fanbench._util import files
 from fanbench.errors import UsageError
-from fanbench.local.clock import now, parse
+from fanbench.local.clock import today
 from fanbench.local.datasets import find_dataset
 from fanbench.local.folder import PRIVATE
+from fanbench.local.messages import task_message
 from fanbench.local.routes.paging import page_of
 from fanbench.local.scheduler import Work
 from fanbench.local.store import TaskVersion
@@ -28,40 +29,22 @@ from fanbench.wire.messages import (
     ListTasksResponse,
     PublishTaskRequest,
     Task,
-    TaskOptions,
     TaskQuota,
     TaskRequest,
     TaskSlug,
-    TaskSource,
 )
 from fanbench.wire.slugs import slugify
 
 
-def task_message(services: Services, row: TaskVersion) -> Task:
-    return Task(
-        slug=TaskSlug(owner_slug=OWNER, task_slug=row.slug, version_number=row.version),
-        # Absolute: a client takes a path for one below www.kaggle.com.
-        url=f"{services.base_url}/benchmarks/tasks/{OWNER}/{row.slug}/{row.version}",
-        creation_state=CreationState(row.state),
-        create_time=parse(row.created),
-        creation_error_message=row.error,
-        is_public=row.public,
-        source_kernel_id=row.id,
-        is_backing_notebook_published=row.notebook_public,
-        options=TaskOptions(dataset_data_sources=row.datasets) if row.datasets else None,
-        source=TaskSource.CLI,
-    )
-
-
 async def find_version(services: Services, slug: TaskSlug) -> TaskVersion:
-    """The version that is spoken of: the newest, where no number is given.
+    """The version that `slug` names, by default the newest.
 
     Raises:
-        WireError: there is none, or it is somebody else's.
+        WireError: It does not exist, or belongs to another user.
     """
     if slug.owner_slug not in ("", OWNER):
         raise WireError(
-            403, f"Permission 'benchmarkTasks.get' was denied: this server knows {OWNER}'s tasks only"
+            403, f"Permission 'benchmarkTasks.get' was denied: this server only has tasks of {OWNER}"
         )
     known = 0 <= slug.version_number < 2**31
     row = await services.store.newest_version(slug.task_slug, slug.version_number) if known else None
@@ -76,13 +59,13 @@ async def create_task(services: Services, request: CreateTaskRequest) -> Task:
     datasets = request.options.dataset_data_sources if request.options else []
     names = [name.rpartition("/")[2] for name in datasets]
     if len({*names}) < len(names):
-        raise WireError(400, "Two of the datasets have the same name: they would be in the same folder")
+        raise WireError(400, "Two of the datasets have the same name, and so the same folder")
     unknown = [name for name in datasets if find_dataset(services.settings.datasets, name) is None]
     if unknown:
         raise WireError(404, f"The following Kaggle datasets could not be resolved: {', '.join(unknown)}")
     row = await _store_version(services, slug, datasets, request.text)
     services.scheduler.submit(Work("creation", row.id))
-    return task_message(services, row)
+    return task_message(row, services.base_url)
 
 
 async def _store_version(services: Services, slug: str, datasets: list[str], text: str) -> TaskVersion:
@@ -99,7 +82,7 @@ async def _store_version(services: Services, slug: str, datasets: list[str], tex
         try:
             await anyio.to_thread.run_sync(move_to, services.folder.notebook(row.id))
         except OSError as error:
-            await services.store.update_version(row.id, state=CreationState.ERRORED.value, error=str(error))
+            await services.store.update_version(row.id, state=CreationState.ERRORED, error=str(error))
             raise
     except OSError as error:
         raise WireError(507, f"The server cannot store the task: {error.strerror}") from None
@@ -132,7 +115,7 @@ def _check_notebook(text: str) -> None:
 
 
 async def get_task(services: Services, request: TaskRequest) -> Task:
-    return task_message(services, await find_version(services, request.slug))
+    return task_message(await find_version(services, request.slug), services.base_url)
 
 
 async def list_tasks(services: Services, request: ListTasksRequest) -> ListTasksResponse:
@@ -144,11 +127,13 @@ async def list_tasks(services: Services, request: ListTasksRequest) -> ListTasks
     rows = [
         row
         for row in await services.store.newest_versions()
-        if pattern.search(row.slug) and (not status or status in (row.state, CreationState(row.state).label))
+        if pattern.search(row.slug) and (not status or status in (row.state.value, row.state.label))
     ]
     page, token = page_of(rows, request.page_size, request.page_token, request.skip)
     return ListTasksResponse(
-        tasks=[task_message(services, row) for row in page], total_results=len(rows), next_page_token=token
+        tasks=[task_message(row, services.base_url) for row in page],
+        total_results=len(rows),
+        next_page_token=token,
     )
 
 
@@ -156,11 +141,11 @@ async def publish_task(services: Services, request: PublishTaskRequest) -> Task:
     row = await find_version(services, request.slug)
     notebook = row.notebook_public or request.publish_backing_notebook
     await services.store.update_version(row.id, public=True, notebook_public=notebook)
-    return task_message(services, await find_version(services, request.slug))
+    return task_message(await find_version(services, request.slug), services.base_url)
 
 
 async def delete_task(services: Services, request: TaskRequest) -> Task:
-    """Not a call of Kaggle's: the local server can delete."""
+    """Only here: Kaggle has no such call."""
     row = await find_version(services, request.slug)
     versions, runs = await services.store.delete_task(row.slug)
     await services.scheduler.cancel(
@@ -169,7 +154,7 @@ async def delete_task(services: Services, request: TaskRequest) -> Task:
     folders = [services.folder.notebook(n).parent for n in versions] + [services.folder.run(n) for n in runs]
     files = [services.folder.creation_log(n) for n in versions] + [services.folder.log(n) for n in runs]
     await anyio.to_thread.run_sync(_remove, folders, files)
-    return task_message(services, row)
+    return task_message(row, services.base_url)
 
 
 def _remove(folders: list[Path], files: list[Path]) -> None:
@@ -180,6 +165,5 @@ def _remove(folders: list[Path], files: list[Path]) -> None:
 
 
 async def task_quota(services: Services, _request: TaskRequest) -> TaskQuota:
-    today = now().replace(hour=0, minute=0, second=0, microsecond=0)
-    used = await services.store.runs_since(today)
+    used = await services.store.runs_since(today())
     return TaskQuota(daily_quota_used=used, total_daily_quota_allowed=services.settings.daily_runs)
