@@ -5,6 +5,7 @@ Each takes an open `fanbench.Client` first, and runs on asyncio and on trio.
 
 from __future__ import annotations
 
+from fanbench.operations.creation import ensure_created, wait_for_creation
 from fanbench.operations.download import DownloadReport, DownloadRow, download_tasks
 from fanbench.operations.models import resolve_models
 from fanbench.operations.publish import Published, delete_tasks, publish_tasks
@@ -12,7 +13,7 @@ from fanbench.operations.push import Pushed, PushPlan, plan_push, push_tasks
 from fanbench.operations.run import Launch, RunReport, Scheduled, ready_task, run_tasks, schedule
 from fanbench.operations.status import TaskStatus, list_tasks, task_status, task_statuses, watch_tasks
 from fanbench.operations.task_logs import LogReport, RunLog, show_logs
-from fanbench.operations.watch import StillRunning, Watch, ensure_created, wait_for_runs, wait_for_task
+from fanbench.operations.watch import StillRunning, Watch, wait_for_runs
 
 __all__ = [
     "DownloadReport",
@@ -42,7 +43,7 @@ __all__ = [
     "show_logs",
     "task_status",
     "task_statuses",
+    "wait_for_creation",
     "wait_for_runs",
-    "wait_for_task",
     "watch_tasks",
 ]

@@ -13,9 +13,9 @@ from fanbench._util.concurrency import Done, settle
 from fanbench._util.polling import POLL_INTERVAL, Deadline
 from fanbench.errors import FanbenchError, UsageError
 from fanbench.operations.api import Api
+from fanbench.operations.creation import ensure_created, wait_for_creation
 from fanbench.operations.events import EarlierPending, Event, Report, ignore_events
 from fanbench.operations.lookup import task_if_any
-from fanbench.operations.watch import created_by, ensure_created
 from fanbench.tasks import Finding, TaskFile, choose_task, raise_for_errors, read_task_file, to_notebook
 from fanbench.wire.messages import Task
 from fanbench.wire.slugs import full_task_url
@@ -144,7 +144,9 @@ async def push_tasks(
 
     async def push(plan: PushPlan) -> Pushed:
         deadline = Deadline(timeout)
-        created = partial(created_by, client, plan.slug, deadline, poll_interval=poll_interval, report=report)
+        created = partial(
+            wait_for_creation, client, plan.slug, deadline, poll_interval=poll_interval, report=report
+        )
         earlier = await task_if_any(client, plan.slug)
         if earlier is not None and earlier.creation_state.pending:
             if not wait:

@@ -13,9 +13,10 @@ from fanbench._util.polling import Deadline
 from fanbench.errors import FanbenchError
 from fanbench.operations.api import Api
 from fanbench.operations.batch import each_task, unique_slugs
+from fanbench.operations.creation import wait_for_creation
 from fanbench.operations.events import CreationPolled, Event, Report, RunChanged, ignore_events
 from fanbench.operations.lookup import existing_task, runs_of
-from fanbench.operations.watch import RunWatcher, created_by
+from fanbench.operations.watch import RunWatcher
 from fanbench.wire.messages import Run, RunState, Task
 from fanbench.wire.slugs import slugify_task
 
@@ -165,7 +166,7 @@ class _StatusWatcher(RunWatcher):
         if seen.creation_state.pending:
             interval = self._poll_interval
             self._absorb_creation(
-                await created_by(
+                await wait_for_creation(
                     self._client, self.slug, Deadline(None), seen=seen, poll_interval=interval, report=polled
                 )
             )

@@ -17,7 +17,7 @@ import anyio.to_thread
 from fanbench._util.concurrency import settle, unwrap_single_error
 from fanbench._util.files import output_errors
 from fanbench._util.polling import POLL_INTERVAL
-from fanbench.errors import ApiError, FanbenchError, NotFound
+from fanbench.errors import FanbenchError, NotFound
 from fanbench.operations.api import Api
 from fanbench.operations.batch import unique_slugs
 from fanbench.operations.events import (
@@ -66,11 +66,6 @@ class RunLog:
         """Whether the server has no log of the run (yet). This is not a failure."""
         return isinstance(self.error, NotFound)
 
-    @property
-    def status(self) -> int | None:
-        """The HTTP status of the error, if the server answered with one."""
-        return self.error.status if isinstance(self.error, ApiError) else None
-
 
 @dataclass(frozen=True, slots=True)
 class LogReport:
@@ -82,10 +77,6 @@ class LogReport:
     @property
     def failed(self) -> tuple[RunLog, ...]:
         return tuple(log for log in self.logs if log.error is not None and not log.missing)
-
-    @property
-    def models(self) -> int:
-        return len({model_of(log.run) for log in self.logs})
 
 
 class LogsBegan(Event, frozen=True):

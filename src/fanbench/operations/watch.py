@@ -1,4 +1,4 @@
-"""Watching runs and creations until they end.
+"""Watching runs until they end.
 
 `RunWatcher` is the only loop that polls runs. It makes one list call per poll, whatever the number of runs and
 of coroutines that wait for them. Log streams tell it when a poll is worthwhile: a stream ends when its run
@@ -16,11 +16,10 @@ import anyio
 from anyio.abc import TaskGroup
 
 from fanbench._util.concurrency import gather, unwrap_single_error
-from fanbench._util.polling import POLL_INTERVAL, CreationPace, Deadline, Pace
-from fanbench.errors import FanbenchError, NotFound, RunFailed, WaitTimeout
+from fanbench._util.polling import POLL_INTERVAL, Pace
+from fanbench.errors import FanbenchError, NotFound, WaitTimeout
 from fanbench.operations.api import Api
 from fanbench.operations.events import (
-    CreationPolled,
     LogLine,
     Polled,
     PollFailed,
@@ -30,10 +29,10 @@ from fanbench.operations.events import (
     ignore_events,
 )
 from fanbench.operations.logs import follow_log
-from fanbench.operations.lookup import existing_task, model_of, runs_of
+from fanbench.operations.lookup import model_of, runs_of
 from fanbench.wire import protocol
 from fanbench.wire.log_lines import Lines
-from fanbench.wire.messages import CreationState, Run, RunState, Task
+from fanbench.wire.messages import Run, RunState
 from fanbench.wire.retry import may_retry
 
 __all__ = [
@@ -41,11 +40,8 @@ __all__ = [
     "RunWatcher",
     "StillRunning",
     "Watch",
-    "created_by",
-    "ensure_created",
     "wait_for_listing",
     "wait_for_runs",
-    "wait_for_task",
 ]
 
 # How many polls in a row may fail, each after the retries of the client.
@@ -468,77 +464,3 @@ class _Listing(RunWatcher):
 
     def absorb(self, runs: Sequence[Run], asked_at: float) -> None:
         self.runs, self._listed = self._watch.pick(runs), True
-
-
-# --- Waiting for creations ----------------------------------------------------------------------------------
-
-
-async def wait_for_task(
-    client: Api,
-    slug: str,
-    *,
-    version: int = 0,
-    timeout: float | None = None,
-    poll_interval: float = POLL_INTERVAL,
-    report: Report = ignore_events,
-) -> Task:
-    """Wait until the creation of a task has ended, well or badly (see `ensure_created`), and return the task.
-
-    Answers about a version earlier than `version` are ignored. Times are in seconds.
-
-    Raises:
-        StillRunning: The creation has not ended within `timeout`.
-    """
-    return await created_by(
-        client, slug, Deadline(timeout), version=version, poll_interval=poll_interval, report=report
-    )
-
-
-async def created_by(
-    client: Api,
-    slug: str,
-    deadline: Deadline,
-    *,
-    seen: Task | None = None,
-    version: int = 0,
-    poll_interval: float = POLL_INTERVAL,
-    report: Report = ignore_events,
-) -> Task:
-    """`wait_for_task` with a deadline. A task that was just `seen` pending is not asked for again at once."""
-    pace, failed_polls = CreationPace(poll_interval), FailedPolls(slug, report)
-    task = seen if seen is not None and seen.creation_state.pending else None
-    previous = None
-    with anyio.move_on_after(deadline.left):
-        while True:
-            if task is None:
-                try:
-                    task = await existing_task(client, slug)
-                    failed_polls.reset()
-                except FanbenchError as error:
-                    failed_polls.add(error)
-            if task is not None:
-                if not task.creation_state.pending and task.slug.version_number >= version:
-                    return task
-                report(CreationPolled(slug, task, task.creation_state != previous))
-                previous, task = task.creation_state, None
-            await anyio.sleep(pace.next())
-    state = f"is {previous.label}" if previous is not None else "has not been answered for"
-    raise StillRunning(
-        f"Timed out after {deadline.seconds or 0:g}s: the creation of task '{slug}' {state}.",
-        hint=f"Run `fanbench tasks status {slug}` to see how it proceeds.",
-    )
-
-
-def ensure_created(slug: str, task: Task) -> Task:
-    """Return `task` if its creation has completed.
-
-    Raises:
-        RunFailed: The creation failed. The message has the state and the server's reason.
-    """
-    if task.creation_state == CreationState.COMPLETED:
-        return task
-    reason = task.failure
-    raise RunFailed(
-        f"Task '{slug}' creation failed (status: {task.creation_state.label})."
-        + (f"\n  Error: {reason}" if reason else "")
-    )

@@ -9,9 +9,9 @@ import anyio
 from fanbench._util.concurrency import both
 from fanbench._util.polling import Deadline
 from fanbench.errors import FanbenchError
+from fanbench.operations.creation import wait_for_creation
 from fanbench.operations.events import CreationPolled, Event
 from fanbench.operations.lookup import task_if_any
-from fanbench.operations.watch import created_by
 from fanbench.sweeps.attempts import TaskPhase, TaskRecord
 from fanbench.sweeps.budget_gate import BudgetGate
 from fanbench.sweeps.context import SweepContext
@@ -242,7 +242,7 @@ class TaskPipeline:
         if task.creation_state.pending or task.creation_state == CreationState.UNSPECIFIED:
             task = await retry_patiently(
                 partial(
-                    created_by,
+                    wait_for_creation,
                     self._context.client,
                     self._slug,
                     Deadline(None),

@@ -1,0 +1,140 @@
+"""Waiting for creations in virtual time, exact to the second and to the call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from trio.testing import MockClock
+
+from fanbench import ConnectionFailed, NotFound, RunFailed
+from fanbench._util import polling
+from fanbench._util.polling import Deadline
+from fanbench.operations import StillRunning, ensure_created, wait_for_creation
+from fanbench.operations.events import CreationPolled, PollFailed
+from fanbench.wire.messages import CreationState
+from tests.operations.conftest import Reported
+from tests.operations.fake import FakeClient, task
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    return "trio", {"clock": MockClock(autojump_threshold=0)}
+
+
+@pytest.fixture(autouse=True)
+def no_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(polling, "_JITTER", 0.0)
+
+
+async def test_a_creation_is_waited_for(reported: Reported) -> None:
+    """Each poll reports the state, and whether it is a new one."""
+    client = FakeClient(creation=4)
+    await client.create_task("t", "{}")
+    made = await wait_for_creation(client, "t", Deadline(None), report=reported)
+    assert made.creation_state == CreationState.COMPLETED
+    assert [event.changed for event in reported if isinstance(event, CreationPolled)] == [
+        True,
+        False,
+        False,
+        False,
+    ]
+
+
+async def test_an_earlier_version_is_no_answer() -> None:
+    """An answer about the version before does not end the wait."""
+    client = FakeClient(tasks={"t": task("t", version=1)})
+    with pytest.raises(StillRunning):
+        await wait_for_creation(client, "t", Deadline(30), version=2)
+
+
+async def test_a_creation_that_takes_too_long_times_out() -> None:
+    """The wait ends at that second, with the state."""
+    client = FakeClient(creation=100)
+    await client.create_task("t", "{}")
+    with pytest.raises(StillRunning, match="RUNNING"):
+        await wait_for_creation(client, "t", Deadline(10))
+    assert client.now() == 10
+
+
+@pytest.mark.parametrize(
+    ("creation", "calls", "end"),
+    [(0, 1, 0), (2, 3, 2), (5, 6, 5.467), (12, 9, 13.452), (60, 14, 60.32), (600, 25, 620.352)],
+)
+async def test_the_end_of_a_creation_is_seen_soon(creation: float, calls: int, end: float) -> None:
+    """The end is seen within a second or 0.35 of the creation's age, and never later than the interval."""
+    client = FakeClient(creation=creation)
+    await client.create_task("t", "{}")
+    await wait_for_creation(client, "t", Deadline(None))
+    assert len(client.times("get_task")) == calls
+    assert client.times("get_task")[-1] == end
+
+
+@pytest.mark.parametrize("jitter", [0.0, 1.0])
+@pytest.mark.parametrize("creation", [5, 60, 600])
+async def test_a_creation_costs_few_calls_more_than_the_vendors_pace(
+    creation: float, jitter: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A creation of any length costs at most nine calls more; jitter compounds to a few more."""
+    monkeypatch.setattr(polling, "_JITTER", 0.1)
+    pace, looks = polling.CreationPace(spread=lambda: jitter), [0.0]
+    while looks[-1] < creation:
+        looks.append(looks[-1] + pace.next())
+    assert len(looks) <= (len(list(_vendors_looks(until=creation))) + 9) * (1 + 0.15 * jitter)
+
+
+def _vendors_looks(until: float) -> Iterator[float]:
+    """Yield the seconds at which kaggle 2.2.4 polls."""
+    now, pause = 0, 5
+    while now < until:
+        yield now
+        now, pause = now + pause, min(60, int(pause * 1.5))
+    yield now
+
+
+async def test_a_task_that_was_just_seen_is_not_asked_for_at_once() -> None:
+    """The answer to the push has the state, so that the first poll comes a second later."""
+    client = FakeClient(creation=5)
+    pushed = await client.create_task("t", "{}")
+    await wait_for_creation(client, "t", Deadline(None), seen=pushed)
+    assert client.times("get_task") == [1, 2, 3, 4.05, 5.467]
+
+
+async def test_a_creation_outlives_a_server_that_is_away_for_a_while(reported: Reported) -> None:
+    """Up to five polls in a row may fail; a refusal ends the wait."""
+    client = FakeClient(creation=3)
+    await client.create_task("t", "{}")
+    client.task_errors = [ConnectionFailed("Away.", endpoint="x") for _ in range(5)]
+    assert (
+        await wait_for_creation(client, "t", Deadline(None), report=reported)
+    ).creation_state == CreationState.COMPLETED
+    assert len(reported.of(PollFailed)) == 5
+    with pytest.raises(NotFound):
+        await wait_for_creation(client, "other", Deadline(None))
+
+
+async def test_a_wait_may_be_shorter_than_the_first_pause() -> None:
+    """A short timeout ends the wait at that very moment, and the error names it."""
+    client = FakeClient(creation=9)
+    await client.create_task("t", "{}")
+    with pytest.raises(StillRunning, match=r"after 0\.5s: the creation of task 't' is RUNNING"):
+        await wait_for_creation(client, "t", Deadline(0.5))
+    assert client.now() == 0.5
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        CreationState.ERRORED,
+        CreationState.KERNEL_WITHOUT_RUN,
+        CreationState.NO_MODEL_SPECIFIED,
+        CreationState("NEW"),
+    ],
+)
+def test_any_end_but_completed_is_a_failure(state: CreationState) -> None:
+    """Every final state but COMPLETED is a failure, even one that this version does not know."""
+    with pytest.raises(RunFailed, match=state.label):
+        ensure_created("t", task("t", state))
