@@ -13,7 +13,7 @@ __all__ = ["begun", "ended"]
 
 @contextmanager
 def begun(code: str, *arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
-    """A process that runs `code`, from its first line of output on; it is killed at the end at the latest."""
+    """Start a process that runs `code`, wait for its first line of output, and kill it at the end of the block."""
     command = [sys.executable, "-u", "-c", code, *map(str, arguments)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -25,6 +25,6 @@ def begun(code: str, *arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def ended(code: str, *arguments: str | Path) -> str:
-    """What a process that runs `code` has printed."""
+    """Return what a process that runs `code` has printed."""
     command = [sys.executable, "-c", code, *map(str, arguments)]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()

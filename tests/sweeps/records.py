@@ -1,4 +1,4 @@
-"""A journal in memory: what it has been told, nothing of how it is kept."""
+"""A journal in memory, for tests that do not need a file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["MemoryRecords"]
 
 
 class MemoryRecords:
-    """`Records` over dicts. It outlives an engine, as the file does: a test that kills one keeps this."""
+    """`Records` in dictionaries. It outlives an engine, as a file does."""
 
     def __init__(self) -> None:
         self._tasks: dict[str, TaskRecord] = {}
@@ -45,5 +45,5 @@ class MemoryRecords:
     # --- For tests ---
 
     def of(self, task: str, model: str, repeat: int = 1) -> list[Attempt]:
-        """The attempts at one unit, oldest first."""
+        """Return the attempts at one planned run, oldest first."""
         return [one for one in self.attempts() if one.planned_run == PlannedRun(task, model, repeat)]

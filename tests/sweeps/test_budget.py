@@ -1,4 +1,4 @@
-"""What a sweep may spend: the rule, and what it is given."""
+"""What a sweep may spend: the rules, and the budget that applies them."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ TABLE: list[tuple[float, float | None, float, Prices, int, bool, list[int]]] = [
 
 
 @pytest.mark.parametrize(("cap", "spent", "reserved", "costs", "in_flight", "silent", "answer"), TABLE)
-def test_the_rule(
+def test_the_rule_follows_its_table(
     cap: float,
     spent: float | None,
     reserved: float,
@@ -75,7 +75,7 @@ def test_the_rule(
     silent: bool,
     answer: list[int],
 ) -> None:
-    """The table of its docstring, line by line."""
+    """Each row of the table of `granted` holds."""
     assert granted(cap, spent, reserved, costs, in_flight=in_flight, silent=silent) == answer
 
 
@@ -94,7 +94,7 @@ knowledge = st.fixed_dictionaries(
 
 @given(dollars, knowledge)
 def test_the_cap_is_never_exceeded(cap: float, known: Mapping[str, Any]) -> None:
-    """What is granted fits, to the nanodollar; nothing that is left would fit beside it."""
+    """What is granted fits to the nanodollar, and nothing else would fit beside it."""
     costs = known["costs"]
     answer = granted(cap, **known)
     assert answer == sorted(set(answer))
@@ -111,26 +111,26 @@ def test_the_cap_is_never_exceeded(cap: float, known: Mapping[str, Any]) -> None
 
 @given(dollars, knowledge)
 def test_one_scout_at_a_time(cap: float, known: Mapping[str, Any]) -> None:
-    """Of runs whose cost nobody knows, one goes at the most, and none beside another, unless none will ever say."""
+    """At most one run of unknown cost goes, and none beside another, unless no cost will ever be known."""
     unknown = [index for index in granted(cap, **known) if known["costs"][index] is None]
     assert known["silent"] or len(unknown) <= (not known["in_flight"])
 
 
 def chosen(cap: float, known: Mapping[str, Any]) -> list[bool]:
-    """Of each run that is wanted, whether it is granted."""
+    """Return for each wanted run whether it is granted."""
     answer = granted(cap, **known)
     return [index in answer for index in range(len(known["costs"]))]
 
 
 @given(dollars, dollars, knowledge)
 def test_a_higher_cap_never_grants_less(one: float, other: float, known: Mapping[str, Any]) -> None:
-    """Whatever is known: the first run for which it makes a difference is granted."""
+    """The first run for which a higher cap makes a difference is granted."""
     assert chosen(min(one, other), known) <= chosen(max(one, other), known)
 
 
 @given(dollars, dollars, dollars, knowledge)
 def test_more_spent_never_grants_more(cap: float, one: float, other: float, known: Mapping[str, Any]) -> None:
-    """Nor does more that is reserved."""
+    """More money spent or reserved never grants more runs."""
     for name in ("spent", "reserved"):
         less, more = ({**known, name: value} for value in sorted((one, other)))
         assert chosen(cap, more) <= chosen(cap, less)
@@ -160,10 +160,10 @@ FEW: list[tuple[int, int, float, float, float, float]] = [
 
 
 @pytest.mark.parametrize(("ended", "under_way", "left", "doubted", "dearest", "more"), FEW)
-def test_few_of_those_that_nothing_is_known_of(
+def test_few_runs_of_unknown_cost_go(
     ended: int, under_way: int, left: float, doubted: float, dearest: float, more: float
 ) -> None:
-    """The more have ended, and the more is left, the more go."""
+    """More such runs go the more have ended and the more money is left."""
     assert scouts(ended, under_way, left, doubted, dearest) == pytest.approx(more)
 
 
@@ -171,7 +171,7 @@ def test_few_of_those_that_nothing_is_known_of(
 
 
 class Server(FakeClient):
-    """Its quota answers with what `used` and `others` say, or raises `failure`; `slow` seconds later."""
+    """A server whose quota has `used` and `others`, or raises `failure`, after `slow` seconds."""
 
     def __init__(self, used: float = 0.0, period: RefillPeriod = RefillPeriod.MONTHLY) -> None:
         super().__init__()
@@ -195,7 +195,7 @@ class Server(FakeClient):
 
 
 def unpaid(runs: Mapping[str, int]) -> PendingCosts:
-    """By model."""
+    """Return pending costs for these runs by model."""
     made = PendingCosts()
     for model, number in runs.items():
         made.add(model, number)
@@ -203,9 +203,9 @@ def unpaid(runs: Mapping[str, int]) -> PendingCosts:
 
 
 class Desk:
-    """A budget, with a clock that goes on a second whenever it is asked, so that each reading is a new one.
+    """A budget whose clock advances by a second at each use, so that each reading is new.
 
-    Where no model is named, all runs are on the model `m`.
+    Runs without a model are on the model `m`.
     """
 
     def __init__(self, server: Server, cap: float = 10.0, records: MemoryRecords | None = None) -> None:
@@ -222,12 +222,12 @@ class Desk:
         self.budget.finished(task, model, cost, run_id)
 
     async def allow(self, task: str = "t", wanted: int = 100, **in_flight: int) -> int:
-        """How many; `in_flight` by task."""
+        """Return how many runs are allowed; `in_flight` is by task."""
         under_way = {slug: unpaid({"m": runs}) for slug, runs in in_flight.items()}
         return len(await self.budget.allow(task, ["m"] * wanted, lambda: under_way))
 
     async def allow_of(self, models: str, **in_flight: str) -> str:
-        """Which models of the task `t`, a letter each; `in_flight` by task, likewise."""
+        """Return which models of the task `t` are allowed, one letter each; `in_flight` is by task, likewise."""
         under_way = {task: unpaid(Counter(runs)) for task, runs in in_flight.items()}
         return "".join(await self.budget.allow("t", models, lambda: under_way))
 
@@ -247,7 +247,7 @@ async def begun(server: Server, cap: float = 10.0, costs: Iterable[float | None]
 
 
 async def test_a_scout_goes_first() -> None:
-    """One run whose cost nobody knows, of whatever task; then as many as the cost lets."""
+    """One run of unknown cost goes, of whatever task, and then as many as the cost allows."""
     server = Server(used=3.0)
     desk = await begun(server)
     assert await desk.allow() == 1
@@ -266,7 +266,7 @@ async def test_a_scout_goes_first() -> None:
 
 
 async def test_a_guess_for_the_next_scouts() -> None:
-    """Of a task that is unknown, one run goes if the dearest known task's would fit: as many as have ended, beside."""
+    """A run of an unknown task goes if the highest known cost would fit, as many at a time as tasks have ended."""
     desk = await begun(Server(), cap=18.0, costs=[2.0])
     assert await desk.allow("a") == 1
     assert await desk.allow("a", a=1) == 0
@@ -288,15 +288,15 @@ async def test_a_guess_for_the_next_scouts() -> None:
 
 
 async def priced(cap: float, **costs: float) -> Desk:
-    """Of the task `t`, a run on each of these models has finished."""
+    """Return a desk at which a run of `t` on each of these models has finished."""
     desk = await begun(Server(), cap=cap)
     for model, cost in costs.items():
         desk.finished("t", cost, model=model)
     return desk
 
 
-async def test_dear_and_cheap_models() -> None:
-    """A run costs what those on its model do; one that does not fit holds up none that does."""
+async def test_expensive_and_cheap_models() -> None:
+    """Each run costs what its model costs, and a run that does not fit does not block others."""
     desk = await priced(20.0, a=6.0, b=1.0)
     assert await desk.allow_of("ab") == "ab"
     assert await desk.allow_of("ab", t="a") == "ab"
@@ -308,8 +308,8 @@ async def test_dear_and_cheap_models() -> None:
     assert desk.last == BudgetRead(20.0, spent=9.0, reserved=4.0)
 
 
-async def test_a_model_that_nothing_is_known_of() -> None:
-    """It is held to be as dear as the dearest of the task: while it is in flight, and before."""
+async def test_a_model_of_unknown_cost() -> None:
+    """It is assumed to cost as much as the most expensive model of the task, before and while it is in flight."""
     desk = await priced(20.0, a=4.0, b=1.0)
     assert await desk.allow_of("cb", t="aa") == "cb"
     assert await desk.allow_of("cb", t="aaa") == "b"
@@ -324,8 +324,8 @@ async def test_a_model_that_nothing_is_known_of() -> None:
     assert desk.last == BudgetRead(20.0, spent=5.5, reserved=12.0)
 
 
-async def test_few_models_that_nothing_is_known_of_at_a_time() -> None:
-    """As many as have ended, with or without a cost; those that are known are not held up."""
+async def test_few_models_of_unknown_cost_at_a_time() -> None:
+    """As many go as models have ended, with or without a cost; known models are not held up."""
     desk = await priced(10.0, a=1.0)
     assert await desk.allow_of("bacde") == "ba"
     assert desk.budget.why.endswith("models whose cost on t is unknown go a few at a time")
@@ -339,7 +339,7 @@ async def test_few_models_that_nothing_is_known_of_at_a_time() -> None:
 
 
 async def test_fewer_models_where_little_is_left() -> None:
-    """Those under way may cost twice as much, on other tasks, too; but one in any case, if it would fit."""
+    """Those in flight may cost twice as much, on other tasks too, but one run goes if it fits."""
     desk = await priced(13.0, a=1.0, b=1.0, c=1.0)
     assert await desk.allow_of("efgh", t="d") == "ef"
     assert await desk.allow_of("efgh", t="daaaaaa") == "ef"
@@ -353,7 +353,7 @@ async def test_fewer_models_where_little_is_left() -> None:
 
 
 async def test_more_models_where_much_is_left() -> None:
-    """Each must be paid for even if it costs five times as much, beside what else is asked for and under way."""
+    """More go if each can be paid for at five times the cost, beside everything else that is wanted and in flight."""
     desk = await priced(16.0, a=1.0)
     assert await desk.allow_of("bcdefg") == "bcd"
     assert await desk.allow_of("bcdeaaaaa") == "bcaaaaa"
@@ -369,20 +369,20 @@ async def test_more_models_where_much_is_left() -> None:
 
 
 async def test_a_model_that_costs_nothing_tells_nothing() -> None:
-    """The others do not go all at once for it."""
+    """A free model does not let all others go at once."""
     desk = await priced(10.0, a=0.0)
     assert await desk.allow_of("abcde") == "ab"
 
 
-async def test_a_task_that_nothing_is_known_of() -> None:
-    """Its scout is held to be as dear as the dearest model of any task."""
+async def test_a_task_of_unknown_cost() -> None:
+    """Its scout is assumed to cost as much as the most expensive model of any task."""
     desk = await priced(20.0, a=6.0, b=1.0)
     assert await desk.allow("other", t=1) == 1
     assert await desk.allow("other", t=2) == 0
 
 
 async def test_a_resumed_sweep_knows_each_model() -> None:
-    """What a run on each costs is in the journal."""
+    """The journal has the cost of a run on each model."""
     before = await priced(20.0, a=6.0, b=1.0)
     desk = Desk(Server(), 20.0, before.records)
     await desk.budget.read()
@@ -391,7 +391,7 @@ async def test_a_resumed_sweep_knows_each_model() -> None:
 
 
 async def test_a_resumed_sweep_knows_tasks_that_ask_for_nothing() -> None:
-    """How dear theirs are is what a task of unknown cost is held to be."""
+    """The cost of tasks that need no run now limits tasks of unknown cost."""
     before = await priced(20.0, a=7.0)
     desk = Desk(Server(), 20.0, before.records)
     desk.budget.know(["t", "x"])
@@ -407,7 +407,7 @@ told = st.tuples(st.sampled_from("abc"), st.none() | st.floats(0, 9))
 
 @given(st.lists(begun_or_ended | told))
 def test_what_is_reserved_is_never_out_of_date(steps: list[tuple[str, int | float | None]]) -> None:
-    """Whatever begins, ends, or says what it cost: it is as if it were worked out anew."""
+    """After any sequence of changes, the reserved amount equals a fresh computation."""
     budget = Budget(Server(), MemoryRecords(), 10.0, lambda event: None)
     under_way, runs = PendingCosts(), Counter[str]()
     costs: dict[str, list[float]] = {}
@@ -428,7 +428,7 @@ def test_what_is_reserved_is_never_out_of_date(steps: list[tuple[str, int | floa
 
 
 async def test_what_is_in_flight_is_reserved() -> None:
-    """Each run as its own task's mean, which changes as runs end."""
+    """Each run in flight reserves the mean of its task, which changes as runs end."""
     desk = await begun(Server(), costs=[1.0, 3.0])
     desk.finished("other", 0.5)
     assert await desk.allow(t=2, other=1) == 0
@@ -436,8 +436,8 @@ async def test_what_is_in_flight_is_reserved() -> None:
     assert await desk.allow(t=1, other=1) == 1
 
 
-async def test_runs_that_do_not_say_what_they_cost() -> None:
-    """Then the reading decides, and how many are unknown is said; a cost that is told later counts."""
+async def test_runs_that_do_not_report_their_cost() -> None:
+    """Then the quota decides, the number of unknown runs is shown, and a cost reported later counts."""
     server = Server()
     desk = await begun(server, costs=[None])
     assert await desk.allow(wanted=7) == 7
@@ -454,22 +454,22 @@ async def test_runs_that_do_not_say_what_they_cost() -> None:
 
 
 @pytest.mark.parametrize("cost", [math.nan, math.inf, -1.0])
-async def test_a_cost_that_is_none(cost: float) -> None:
-    """It is unknown, and not 0."""
+async def test_an_invalid_cost_is_unknown(cost: float) -> None:
+    """A negative or infinite cost is unknown, not 0."""
     desk = await begun(Server(), costs=[cost])
     assert await desk.allow(t=1) == 100
     assert desk.last.unknown == 1
 
 
-async def test_the_run_files_say_more_than_the_quota() -> None:
-    """The quota may be late: then what is known to have been spent counts."""
+async def test_the_quota_lags_behind_the_run_files() -> None:
+    """If the run files add up to more than the quota, they count."""
     desk = await begun(Server(), costs=[4.0, 4.0])
     assert await desk.allow() == 0
     assert desk.last.spent == 8.0
 
 
 async def test_what_has_ended_since_the_reading_is_spent() -> None:
-    """It is no longer in flight, and the quota, which knows more than the run files, was asked before."""
+    """A run that ended after the reading adds to what the quota reported."""
     server = Server()
     desk = await begun(server, costs=[1.0])
     server.used = 4.0
@@ -481,8 +481,8 @@ async def test_what_has_ended_since_the_reading_is_spent() -> None:
     assert desk.last == BudgetRead(10.0, spent=5.0, reserved=1.0)
 
 
-async def test_a_resumed_sweep_goes_on_counting() -> None:
-    """Readings, means and what was spent are in the journal; also what was spent while nobody counted."""
+async def test_a_resumed_sweep_continues_counting() -> None:
+    """Readings, means and spending are in the journal, including what was spent in between."""
     server = Server(used=100.0)
     first = await begun(server)
     server.used = 104.0
@@ -496,7 +496,7 @@ async def test_a_resumed_sweep_goes_on_counting() -> None:
 
 
 async def test_a_refill() -> None:
-    """What was spent before it stays spent; the new reading begins at 0, so it was spent, too."""
+    """Spending before a refill stays spent, and the new reading is added to it."""
     server = Server(used=20.0)
     desk = await begun(server, costs=[1.0])
     for used, spent in ((24.0, 4.0), (1.0, 5.0), (3.0, 7.0), (0.0, 7.0), (2.0, 9.0)):
@@ -506,7 +506,7 @@ async def test_a_refill() -> None:
 
 
 async def test_the_balance_of_the_month_counts() -> None:
-    """Where there is one; else that of the day; another one than before is counted from anew."""
+    """The monthly balance counts, else the daily one; a different balance than before starts a new count."""
     server = Server(used=5.0)
     server.others = [QuotaBalance(quota_used=1.0, refill_period=RefillPeriod.DAILY)]
     desk = await begun(server, costs=[0.0])
@@ -531,7 +531,7 @@ FAILURES: list[FanbenchError] = [
 
 @pytest.mark.parametrize("failure", FAILURES)
 async def test_without_a_reading_the_run_files_decide(failure: FanbenchError) -> None:
-    """As long as all of them say what they cost."""
+    """If the quota fails, run files decide as long as all of them report their cost."""
     server = Server()
     server.failure = failure
     desk = await begun(server, costs=[2.0, 2.0])
@@ -540,7 +540,7 @@ async def test_without_a_reading_the_run_files_decide(failure: FanbenchError) ->
 
 
 async def test_without_a_reading_and_without_costs_nothing_is_known() -> None:
-    """A scout may go, as nothing was spent; when it does not say, nothing more is scheduled, and why is said."""
+    """A scout may go, but if its cost stays unknown, scheduling stops with a reason."""
     server = Server()
     server.failure = FAILURES[0]
     desk = await begun(server)
@@ -555,7 +555,7 @@ async def test_without_a_reading_and_without_costs_nothing_is_known() -> None:
 
 
 async def test_a_reading_that_fails_once_forgets_nothing() -> None:
-    """What the quota said before it stays spent."""
+    """What the quota reported before a failed reading stays spent."""
     server = Server()
     desk = await begun(server, costs=[1.0])
     server.used = 5.0
@@ -566,7 +566,7 @@ async def test_a_reading_that_fails_once_forgets_nothing() -> None:
 
 
 async def test_a_reading_that_comes_late_adds_to_what_was_known() -> None:
-    """The costs until then are not in it."""
+    """A first reading that comes late does not include the costs until then."""
     server = Server(used=50.0)
     server.failure = FAILURES[0]
     desk = await begun(server, costs=[3.0])
@@ -578,15 +578,15 @@ async def test_a_reading_that_comes_late_adds_to_what_was_known() -> None:
 
 
 @pytest.mark.parametrize("used", [math.nan, -1.0, math.inf])
-async def test_a_reading_that_is_none(used: float) -> None:
-    """It is no answer."""
+async def test_an_invalid_reading_is_no_answer(used: float) -> None:
+    """An invalid amount counts as no answer."""
     desk = await begun(Server(used=used), costs=[None])
     assert await desk.allow() == 0
     assert desk.last.spent is None
 
 
 async def test_a_server_without_balances() -> None:
-    """It does not tell; other quotas are no money."""
+    """Without a money balance, the quota tells nothing."""
     client = FakeClient(quotas=(TaskQuota(daily_quota_used=5.0), ModelProxyQuotas()))
     events: list[SweepEvent] = []
     budget = Budget(client, MemoryRecords(), 10.0, events.append)
@@ -595,8 +595,8 @@ async def test_a_server_without_balances() -> None:
     assert not await budget.allow("t", ["m"], dict)
 
 
-async def test_a_server_that_does_not_know_us() -> None:
-    """That ends everything, and is not taken for a quota call that does not answer."""
+async def test_invalid_credentials_end_the_sweep() -> None:
+    """Unauthorized is raised, and not treated as a quota call that fails."""
     server = Server()
     server.failure = Unauthorized("Who?", call="GetModelProxyQuotas", status=401)
     budget = Desk(server).budget
@@ -606,8 +606,8 @@ async def test_a_server_that_does_not_know_us() -> None:
         await budget.allow("t", ["m"], dict)
 
 
-def test_damage_in_the_journal_is_said() -> None:
-    """It is not taken for nothing spent."""
+def test_damage_in_the_journal_is_an_error() -> None:
+    """A damaged value is not treated as nothing spent."""
     records = MemoryRecords()
     records.save_value("budget", '{"spent": "much"}')
     with pytest.raises(JournalError, match="budget"):
@@ -617,8 +617,8 @@ def test_damage_in_the_journal_is_said() -> None:
 # --- Events, and several at a time --------------------------------------------------------------------------
 
 
-async def test_what_has_not_changed_is_not_said_again() -> None:
-    """An event for each change."""
+async def test_events_are_emitted_only_for_changes() -> None:
+    """There is one event per change."""
     server = Server()
     desk = await begun(server, costs=[1.0])
     for _ in range(3):
@@ -632,15 +632,15 @@ async def test_what_has_not_changed_is_not_said_again() -> None:
     ]
 
 
-async def test_nothing_wanted_asks_nothing() -> None:
-    """No call is made for it."""
+async def test_nothing_wanted_makes_no_call() -> None:
+    """No call is made if no run is wanted."""
     server = Server()
     assert not await Desk(server).budget.allow("t", [], dict)
     assert server.asked == 0
 
 
 async def test_several_that_ask_at_once_share_what_is_left() -> None:
-    """What is in flight is looked at once the quota has answered: what the others were allowed is in it by then."""
+    """Tasks that ask during one quota call share the money, because runs in flight are counted after it."""
     desk = await begun(Server(), cap=11.0, costs=[1.0])
     answers: list[int] = []
 
@@ -655,7 +655,7 @@ async def test_several_that_ask_at_once_share_what_is_left() -> None:
 
 
 async def test_a_run_counts_once() -> None:
-    """However often it is told of, in this process and the next; one that did not say its cost may do so later."""
+    """A run counts once across processes, but an unknown cost may be reported later."""
     desk = await begun(Server())
     for cost in (2.0, 2.0, None, 3.0):
         desk.finished("t", cost, 7)
@@ -680,7 +680,7 @@ class TestInVirtualTime:
         return "trio", {"clock": MockClock(autojump_threshold=0)}
 
     async def test_a_reading_is_good_for_a_second(self) -> None:
-        """However many ask: a call a second."""
+        """There is one quota call per second, however many tasks ask."""
         server = Server()
         budget = Budget(server, MemoryRecords(), 10.0, lambda event: None)
         await budget.read()
@@ -694,8 +694,8 @@ class TestInVirtualTime:
                 group.start_soon(ask, tenth / 10)
         assert server.times("proxy_quotas") == [0.0, 1.0, 2.0, 3.0, 4.0]
 
-    async def test_who_asks_meanwhile_waits_for_the_same_answer(self) -> None:
-        """A slow one is not asked for once more; one that asks later gets a new one."""
+    async def test_tasks_that_ask_meanwhile_share_the_answer(self) -> None:
+        """A slow quota call is shared by all that ask meanwhile, and later ones get a new one."""
         server = Server()
         server.slow = 5.0
         budget = Budget(server, MemoryRecords(), 10.0, lambda event: None)
@@ -712,8 +712,8 @@ class TestInVirtualTime:
         assert times == [5.0, 5.0, 5.0, 5.5, 12.0]
         assert server.asked == 2
 
-    async def test_who_is_cancelled_leaves_the_others_an_answer(self) -> None:
-        """The next one asks in its place."""
+    async def test_a_cancelled_question_leaves_the_others_an_answer(self) -> None:
+        """If the asking task is cancelled, the next one asks in its place."""
         server = Server()
         server.slow = 5.0
         budget = Budget(server, MemoryRecords(), 10.0, lambda event: None)
@@ -729,7 +729,7 @@ class TestInVirtualTime:
         assert server.now() == 7.0
 
     async def test_a_quota_call_that_hangs(self) -> None:
-        """It is not waited for without end: then it is unknown."""
+        """A quota call that hangs is abandoned, and its reading is unknown."""
         server = Server()
         server.slow = math.inf
         budget = Budget(server, MemoryRecords(), 10.0, lambda event: None)
@@ -757,14 +757,14 @@ def run_folder(root: Path) -> Path:
 
 
 def test_the_cost_of_a_run(tmp_path: Path) -> None:
-    """The sum of what its run file says."""
+    """The cost of a run is the total of its run file."""
     folder = run_folder(tmp_path)
     build.write(folder / "x.run.json", build.passed(conversations=[cost_of(0.25), cost_of(0.5)]))
     assert run_cost(folder) == 0.75
 
 
-def test_the_cost_of_a_run_that_does_not_say_all(tmp_path: Path) -> None:
-    """Half a sum would mislead: unknown, not 0."""
+def test_a_partly_unknown_cost_is_unknown(tmp_path: Path) -> None:
+    """If a part of the cost is unknown, the whole is, and not 0."""
     folder = run_folder(tmp_path)
     talks = [cost_of(0.25), build.talk(inputTokens=10)]
     build.write(folder / "x.run.json", build.passed(conversations=talks))
@@ -772,7 +772,7 @@ def test_the_cost_of_a_run_that_does_not_say_all(tmp_path: Path) -> None:
 
 
 def test_the_cost_of_a_run_without_run_files(tmp_path: Path) -> None:
-    """Unknown: of one that died, of a damaged one, and of none."""
+    """The cost is unknown if the run died, its file is damaged, or there is none."""
     folder = run_folder(tmp_path)
     assert run_cost(folder) is None
     build.write(folder / "x.run.json", "{")
@@ -781,7 +781,7 @@ def test_the_cost_of_a_run_without_run_files(tmp_path: Path) -> None:
 
 
 def test_the_cost_of_a_run_of_which_a_part_is_damaged(tmp_path: Path) -> None:
-    """The rest is not the whole."""
+    """The cost is unknown if one of the run files is damaged."""
     folder = run_folder(tmp_path)
     build.write(folder / "x.run.json", build.passed(conversations=[cost_of(0.25)]))
     build.write(folder / "y.run.json", "{")

@@ -1,4 +1,4 @@
-"""`--max-cost` where models are dear and cheap: in virtual time."""
+"""`--max-cost` through the engine, with expensive and cheap models, in virtual time."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ MIXED = tuple(random.Random(0).sample(PRICES, len(PRICES)))
 
 
 class Shop(World):
-    """Models `m1`… cost `prices`, times that of the task; what is dearer takes longer. Its cap is a `share` of all."""
+    """Models cost `prices`, times the factor of the task, and runs take longer the more they cost.
+
+    The cap is a `share` of what all runs cost.
+    """
 
     def __init__(
         self,
@@ -55,7 +58,7 @@ class Shop(World):
         self.pay(share)
 
     def pay(self, share: float) -> None:
-        """Of what all runs cost that are planned by now."""
+        """Set the cap to a share of what all planned runs cost."""
         self.cap = math.fsum(self.prices.values()) * self.repeats * share
         self.rules = Rules(max_cost=self.cap)
 
@@ -69,12 +72,12 @@ class Shop(World):
 
     @property
     def cheapest_left(self) -> float:
-        """What it costs of all runs that are planned and were not scheduled."""
+        """The lowest cost of a planned run that was not scheduled."""
         begun = Counter((run.task, run.model) for run in self.kaggle.our_runs())
         return min(price for pair, price in self.prices.items() if begun[pair] < self.repeats)
 
     def excess(self) -> float:
-        """What runs cost above the cap at the worst, but for those on models whose price nobody knew by then."""
+        """Return the worst excess over the cap, leaving out runs on models whose price was unknown at the time."""
         told = {
             (event.planned_run.task, event.planned_run.model): at
             for at, event in reversed(self.said_of(OutputSaved))
@@ -93,8 +96,10 @@ class Shop(World):
 
 @pytest.mark.parametrize("prices", [CHEAP_FIRST, DEAR_FIRST, MIXED])
 @pytest.mark.parametrize("repeats", [1, 3])
-def test_a_budget_for_half_of_it(tmp_path: Path, prices: tuple[float, ...], repeats: int) -> None:
-    """Above the cap is nothing but what models cost whose price was unknown when the last runs were scheduled."""
+def test_only_runs_of_unknown_price_exceed_the_cap(
+    tmp_path: Path, prices: tuple[float, ...], repeats: int
+) -> None:
+    """Runs of known price never add up to more than the cap."""
     shop = Shop(tmp_path, prices, share=0.5, repeats=repeats)
     assert shop.run()
     shop.check()
@@ -103,10 +108,10 @@ def test_a_budget_for_half_of_it(tmp_path: Path, prices: tuple[float, ...], repe
 
 @pytest.mark.parametrize(("prices", "share"), [(CHEAP_FIRST, 0.55), (DEAR_FIRST, 0.75), (MIXED, 0.95)])
 @pytest.mark.parametrize("tasks", [[1.0], [1.0, 20.0, 0.1, 3.0, 0.3]])
-def test_a_sweep_that_goes_on_with_all_prices_known(
+def test_known_prices_use_up_the_cap_and_no_more(
     tmp_path: Path, prices: tuple[float, ...], share: float, tasks: list[float]
 ) -> None:
-    """It stays within the cap, and leaves nothing of it that would pay for another run, of whatever task."""
+    """A resumed sweep stays within the cap, and leaves less of it than any run of any task would cost."""
     shop = Shop(tmp_path, prices, tasks=tasks, share=100.0, durable=True)
     assert shop.run()
     shop.repeats = 2
@@ -121,13 +126,13 @@ def test_a_sweep_that_goes_on_with_all_prices_known(
 
 
 def log_normal(seed: int, number: int) -> list[float]:
-    """As prices are: most are small, and a few make up half of the sum."""
+    """Return prices as they are in practice: most are small, and a few make up half of the sum."""
     dice = random.Random(seed)
     return [0.01 * math.exp(dice.gauss(0, 1)) for _ in range(number)]
 
 
 def used(shop: Shop) -> float:
-    """A share of the cap."""
+    """Run the sweep and return the share of the cap that it spent."""
     assert shop.run()
     shop.check()
     return shop.spent / shop.cap
@@ -154,7 +159,7 @@ def test_many_tasks_share_a_small_cap(tmp_path: Path) -> None:
 
 @pytest.fixture
 def questions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Which task asked the budget, each time."""
+    """The tasks that asked the budget, in order."""
     asked: list[str] = []
     allow = Budget.allow
 
@@ -168,7 +173,7 @@ def questions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.mark.parametrize("tasks", [10, 20])
 def test_not_many_more_questions_than_runs(tmp_path: Path, questions: list[str], tasks: int) -> None:
-    """However many tasks there are, each of which waits for what all others do."""
+    """The number of questions is linear in the runs, however many tasks wait."""
     shop = Shop(tmp_path, log_normal(1, 20), tasks=log_normal(2, tasks), share=0.3)
     assert shop.run()
     assert shop.ended.stopped == DrainReason.BUDGET
@@ -176,7 +181,7 @@ def test_not_many_more_questions_than_runs(tmp_path: Path, questions: list[str],
 
 
 def test_the_end_comes_at_once(tmp_path: Path) -> None:
-    """When nothing is in flight any more and nothing fits: after two readings of the quota."""
+    """The sweep ends after two readings of the quota once nothing is in flight and nothing fits."""
     shop = Shop(tmp_path, log_normal(1, 10), tasks=log_normal(2, 10), share=0.5)
     assert shop.run()
     ((at, event),) = shop.said_of(Draining)
@@ -187,7 +192,7 @@ def test_the_end_comes_at_once(tmp_path: Path) -> None:
 
 
 def known(folder: Path, costs: Sequence[float], cap: float) -> World:
-    """What a run of each task costs is known. All are changed, and more may be spent."""
+    """Return a world in which the cost of each task is known, all tasks are changed, and the cap is raised."""
     by_task = dict(zip(names("t", len(costs)), costs, strict=True))
     scenario = Scenario(runs=lambda task, model, nth: RunScript(cost=by_task[task]))
     world = World(folder, scenario, tasks=len(costs), rules=Rules(max_cost=1000.0), durable=True)
@@ -199,7 +204,7 @@ def known(folder: Path, costs: Sequence[float], cap: float) -> World:
 
 
 def begun_soon(world: World) -> list[str]:
-    """The tasks of which a run was scheduled in the first 100 s after the change."""
+    """Return the tasks of which a run was scheduled in the first 100 s after the change."""
     assert world.run()
     assert world.seconds > 500
     runs = [run for run in world.kaggle.our_runs() if run.version == 2]
@@ -207,7 +212,7 @@ def begun_soon(world: World) -> list[str]:
 
 
 def test_what_is_left_is_for_all_that_wait(tmp_path: Path) -> None:
-    """As soon as a run has told that it costs less than it was held to, however long others take."""
+    """Money that a cheap run frees is used at once, however long other runs take."""
     world = known(tmp_path, [10.0] + [1.0] * 20, cap=20.5)
 
     def course(task: str, model: str, nth: int) -> RunScript:
@@ -218,7 +223,7 @@ def test_what_is_left_is_for_all_that_wait(tmp_path: Path) -> None:
 
 
 def test_what_fits_does_not_wait_behind_what_does_not(tmp_path: Path) -> None:
-    """Whoever waits has had a turn before nothing but a long run is in flight."""
+    """Each waiting task has had a turn before only a long run is in flight."""
     world = known(tmp_path, [1.0] * 8 + [0.05] * 2, cap=2.02)
     late = {"t1": 0.0, "t2": 0.0, "t9": 10.0, "t10": 10.0}
 
@@ -230,7 +235,7 @@ def test_what_fits_does_not_wait_behind_what_does_not(tmp_path: Path) -> None:
 
 
 def test_readings_that_fail_now_and_then(tmp_path: Path) -> None:
-    """Where only the quota tells what is spent, one that fails ends nothing, however often."""
+    """If only the quota tells the spending, readings that fail now and then do not end the sweep."""
     faults = tuple(Fault("proxy_quotas", 500, first=first) for first in range(2, 20, 2))
     scenario = Scenario(faults=faults, runs=RunScript(cost=None))
     world = World(tmp_path, scenario, tasks=2, repeats=4, rules=Rules(max_cost=3.5))
@@ -239,7 +244,7 @@ def test_readings_that_fail_now_and_then(tmp_path: Path) -> None:
 
 
 def two_tasks(folder: Path, **facts: Any) -> World:
-    """Of the first one all but a run is too dear; the second is ready long after the first one waits."""
+    """Return a world of a task that can afford one run, and a second task that is ready much later."""
 
     def course(task: str, model: str, nth: int) -> RunScript:
         return RunScript(cost=1.0 if task == "t1" else 0.1)
@@ -254,7 +259,7 @@ def two_tasks(folder: Path, **facts: Any) -> World:
 
 
 def test_a_task_that_comes_late_has_its_turn(tmp_path: Path) -> None:
-    """Although nothing is in flight, and what the other one wants does not fit."""
+    """A task that is ready late gets its runs, though nothing is in flight and the other task's do not fit."""
     world = two_tasks(tmp_path)
     assert world.run()
     assert [run.task for run in world.kaggle.our_runs()] == ["t1", "t2", "t2", "t2", "t2"]
@@ -262,7 +267,7 @@ def test_a_task_that_comes_late_has_its_turn(tmp_path: Path) -> None:
 
 
 def test_a_task_that_never_comes_is_not_waited_for(tmp_path: Path) -> None:
-    """Once it has failed, the other one has had the last turn."""
+    """Once the late task has failed, the sweep ends."""
     world = two_tasks(tmp_path, creation_end=CreationState.ERRORED)
     assert world.run(stop_after=1000.0)
     assert [run.task for run in world.kaggle.our_runs()] == ["t1"]
@@ -270,8 +275,8 @@ def test_a_task_that_never_comes_is_not_waited_for(tmp_path: Path) -> None:
     assert world.times(Draining)[0] - world.times(TaskPreparationFailed)[0] <= 0.25
 
 
-def test_a_task_with_something_in_its_way_has_its_turn(tmp_path: Path) -> None:
-    """Where a stranger's run of an earlier version keeps it from being scheduled; or does not end in time."""
+def test_a_blocked_task_has_its_turn(tmp_path: Path) -> None:
+    """A task blocked by another run gets its turn when that ends, or is given up after the timeout."""
     for timeout, runs in (None, 5), (100.0, 2):
         world = two_tasks(tmp_path / str(runs), one_run_of_any_version=True)
         world.kaggle.add_task("t2")
@@ -285,7 +290,7 @@ def test_a_task_with_something_in_its_way_has_its_turn(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("tasks", [1, 2])
 def test_a_stage_that_collects_nothing(tmp_path: Path, tasks: int) -> None:
-    """What the first run costs will not be known in it: it ends, and the next one goes on."""
+    """A stage without downloads ends after one run, whose cost it cannot know, and the next stage continues."""
     scenario = Scenario(runs=RunScript(cost=1.0))
     world = World(tmp_path, scenario, tasks=tasks, models=4, rules=Rules(max_cost=3.5))
     assert world.run(until="schedule", stop_after=1000.0)

@@ -76,12 +76,12 @@ def collected(number: int = 1, *, errored: bool = False) -> Attempt:
     ],
 )
 def test_the_next_step(attempts: list[Attempt], retries: int, step: Step) -> None:
-    """As the table has it: by the newest attempt at the content that there is now."""
+    """The step follows the table, by the newest attempt at the present content."""
     assert next_step(attempts, "now", retry_errored=retries) is step
 
 
-def test_the_newest_is_a_run_or_may_be_one() -> None:
-    """Of this content; what came to nothing is none."""
+def test_the_newest_attempt_may_have_a_run() -> None:
+    """Void attempts and attempts at other contents do not count."""
     first, second = errored(1), attempt(Phase.INTENDED, 2)
     void, before = attempt(Phase.VOID, 3), attempt(Phase.FOUND, 4, identity="before")
     assert real_ones([before, void, second, first], "now") == [first, second]
@@ -90,7 +90,7 @@ def test_the_newest_is_a_run_or_may_be_one() -> None:
 
 
 def test_attempts_by_planned_run() -> None:
-    """In the order in which they come."""
+    """The attempts of each planned run keep their order."""
     one, other, again = errored(1), errored(1).with_(planned_run=OTHER), errored(2)
     assert by_planned_run([one, other, again]) == {ONE: [one, again], OTHER: [other]}
 
@@ -192,7 +192,7 @@ def seen(version: int) -> Task:
     ],
 )
 def test_what_a_push_comes_to(known: TaskRecord | None, there: Task | None, step: PushStep) -> None:
-    """As the table of `push_step` says."""
+    """The push follows the table of `push_step`."""
     assert push_step(known, MINE, there) == step
 
 
@@ -207,8 +207,8 @@ SEEN = st.none() | st.builds(seen, st.integers(0, 3))
 
 @settings(deadline=None)
 @given(RECORDS, SEEN)
-def test_a_task_that_is_not_there_is_pushed(known: TaskRecord | None, there: Task | None) -> None:
-    """And what is pushed again is never what the journal has as the newest on the server."""
+def test_a_missing_task_is_pushed(known: TaskRecord | None, there: Task | None) -> None:
+    """A task that the server does not have is pushed, and one that is unchanged there is not."""
     step = push_step(known, MINE, there)
     assert step.needs_push or there is not None
     current = known is not None and there is not None and known.identity == MINE
@@ -222,6 +222,6 @@ def test_a_task_that_is_not_there_is_pushed(known: TaskRecord | None, there: Tas
 def test_a_task_by_its_slug_is_never_pushed(
     known: TaskRecord | None, there: Task | None, version: int
 ) -> None:
-    """Nobody has its content."""
+    """A task named by its slug has no content to push."""
     step = push_step(known, version_identity(version), there)
     assert (step, step.needs_push) == (PushStep.EXISTING, False)

@@ -1,4 +1,4 @@
-"""Outputs and logs on the disk."""
+"""Outputs and logs on disk."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 def no_blocking_calls() -> None:
-    """Nothing is guarded here: these tests themselves call functions that are meant for a thread."""
+    """Nothing is guarded here, because the tests themselves call functions that are meant for a thread."""
 
 
 async def inline(job: Callable[[], T], /) -> T:
@@ -40,7 +40,7 @@ async def inline(job: Callable[[], T], /) -> T:
 
 
 class Counted:
-    """Runs jobs at once, and counts them."""
+    """Runs jobs inline, and counts them."""
 
     def __init__(self) -> None:
         self.jobs = 0
@@ -64,7 +64,7 @@ FILES = {"a.run.json": "{}", "sub/b": "two", "sub/deep/c": "", "sub/run.log": "t
 
 
 def test_the_fingerprint_of_an_output(tmp_path: Path) -> None:
-    """As it is documented: the hashes of the files with their names, in the order of the names."""
+    """The digest is the documented one: the hashes and names of the files, sorted by name."""
     lines = [
         f"{hashlib.sha256(FILES[name].encode()).hexdigest()}  {name}\0"
         for name in ("a.run.json", "sub/b", "sub/deep/c", "sub/run.log")
@@ -76,8 +76,8 @@ def test_the_fingerprint_of_an_output(tmp_path: Path) -> None:
     assert fingerprint_of(tmp_path) == Fingerprint(4, 19, digest, changed=2 * 10**18)
 
 
-def test_our_log_is_no_part_of_it(tmp_path: Path) -> None:
-    """It comes later, and its being there changes nothing; one in a folder of the task is the task's."""
+def test_our_log_is_not_part_of_the_output(tmp_path: Path) -> None:
+    """The log in a run's folder does not change the fingerprint, but a task's own run.log in a subfolder does."""
     before = fingerprint_of(made(tmp_path, FILES))
     (tmp_path / "run.log").write_text("said")
     assert fingerprint_of(tmp_path) == before
@@ -86,7 +86,7 @@ def test_our_log_is_no_part_of_it(tmp_path: Path) -> None:
 
 
 def test_links_are_not_followed(tmp_path: Path) -> None:
-    """Neither into a circle nor to somebody's files."""
+    """Links are followed neither into a circle nor to files elsewhere."""
     before = fingerprint_of(made(tmp_path / "out", FILES))
     made(tmp_path / "else", {"secret": "x"})
     (tmp_path / "out" / "circle").symlink_to(tmp_path / "out")
@@ -95,13 +95,13 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
 
 
 def test_an_output_without_files(tmp_path: Path) -> None:
-    """It is one."""
+    """An output without files has a fingerprint, too."""
     assert fingerprint_of(tmp_path) == Fingerprint(0, 0, hashlib.sha256().hexdigest(), 0)
     assert output_is_whole(tmp_path.parent, SavedOutput(tmp_path.name, 0, 0, ""))
 
 
 def test_an_output_that_cannot_be_read(tmp_path: Path) -> None:
-    """The error names it."""
+    """The error names the file that cannot be read."""
     with pytest.raises(OutputError, match=r"Cannot read the output .*gone"):
         fingerprint_of(tmp_path / "gone")
 
@@ -113,10 +113,10 @@ contents = st.dictionaries(
 
 @given(contents, contents)
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_seals_are_the_same_for_the_same_and_only_for_these(
+def test_fingerprints_are_equal_only_for_equal_outputs(
     tmp_path_factory: pytest.TempPathFactory, one: dict[str, str], other: dict[str, str]
 ) -> None:
-    """Whatever is moved between names and contents."""
+    """Moving bytes between names and contents always changes the fingerprint."""
     first, second = (made(tmp_path_factory.mktemp("out"), files) for files in (one, other))
     one.pop("run.log", None)
     other.pop("run.log", None)
@@ -124,19 +124,19 @@ def test_seals_are_the_same_for_the_same_and_only_for_these(
 
 
 def later(path: Path, text: str) -> None:
-    """Written when the disk's clock has gone on."""
+    """Write a file after the disk's clock has advanced."""
     path.write_text(text)
     os.utime(path, ns=(0, 4 * 10**18))
 
 
 def copied(folder: Path) -> None:
-    """As by `cp -r`: the same, with other times."""
+    """Copy the folder as `cp -r` does, with new times."""
     for name, text in FILES.items():
         later(folder / name, text)
 
 
 def exchanged(folder: Path) -> None:
-    """Two files' names, when the disk's clock has gone on; neither was written."""
+    """Exchange the names of two files after the disk's clock has advanced, without writing either."""
     clock, before = folder.parent / "clock", max(file.stat().st_ctime_ns for file in folder.rglob("*"))
     clock.touch()
     while clock.stat().st_ctime_ns <= before:
@@ -172,8 +172,10 @@ def exchanged(folder: Path) -> None:
         "gone",
     ],
 )
-def test_whether_an_output_is_whole(tmp_path: Path, harm: Callable[[Path], object], whole: bool) -> None:
-    """By the number of its files and bytes, and by their content if one was written since."""
+def test_an_output_is_whole_until_it_is_changed(
+    tmp_path: Path, harm: Callable[[Path], object], whole: bool
+) -> None:
+    """The number of files and bytes is checked, and the content if a file was written since."""
     folder = made(tmp_path / "t" / "7", FILES)
     saved = saved_output(folder)
     harm(folder)
@@ -185,8 +187,8 @@ def saved_output(folder: Path) -> SavedOutput:
     return SavedOutput("t/7", found.files, found.size, found.digest, found.changed)
 
 
-def test_an_output_that_nobody_touched_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of one that was copied, each file is, once."""
+def test_an_untouched_output_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the files of a copied output are read, once each."""
     folder = made(tmp_path / "t" / "7", FILES)
     saved, read = saved_output(folder), 0
     file_digest = hashlib.file_digest
@@ -205,7 +207,7 @@ def test_an_output_that_nobody_touched_is_not_read(tmp_path: Path, monkeypatch: 
 
 
 def test_an_output_that_can_no_longer_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is not whole, as far as anybody can tell."""
+    """An output that cannot be read is not whole."""
     folder = made(tmp_path / "t" / "7", FILES)
     saved = saved_output(folder)
     copied(folder)
@@ -217,8 +219,8 @@ def test_an_output_that_can_no_longer_be_read(tmp_path: Path, monkeypatch: pytes
     assert not output_is_whole(tmp_path, saved)
 
 
-def test_whether_a_log_is_whole(tmp_path: Path) -> None:
-    """It is there, a file, of its size."""
+def test_a_log_is_whole_with_its_full_size(tmp_path: Path) -> None:
+    """A log is whole if it is a file of the recorded size."""
     saved = SavedLog("run.log", 1, 4)
     assert not log_is_whole(tmp_path, saved)
     (tmp_path / "run.log").write_text("a\nb")
@@ -231,8 +233,8 @@ def test_whether_a_log_is_whole(tmp_path: Path) -> None:
 # --- Logs ---------------------------------------------------------------------------------------------------
 
 
-async def test_a_log_is_in_its_place_when_it_is_complete(tmp_path: Path) -> None:
-    """And not before; folders are made; an earlier one is replaced; nothing else is left."""
+async def test_a_log_is_placed_when_it_is_complete(tmp_path: Path) -> None:
+    """A log replaces an earlier one only when complete; folders are created, and nothing else is left."""
     target = tmp_path / "t" / "1" / "m" / "7" / "run.log"
     for text in ("first\n", "one\ntwo ä\n"):
         log = log_part(tmp_path, 7)
@@ -247,8 +249,8 @@ async def test_a_log_is_in_its_place_when_it_is_complete(tmp_path: Path) -> None
     assert [path.name for path in target.parent.iterdir()] == ["run.log"]
 
 
-async def test_a_log_in_which_nothing_was_said(tmp_path: Path) -> None:
-    """It is an empty file."""
+async def test_an_empty_log(tmp_path: Path) -> None:
+    """An empty log is an empty file."""
     log = log_part(tmp_path, 7, inline)
     log.place(tmp_path / "run.log")
     assert (tmp_path / "run.log").read_bytes() == b""
@@ -260,7 +262,7 @@ async def test_a_log_in_which_nothing_was_said(tmp_path: Path) -> None:
 async def test_lines_and_bytes_are_counted(
     tmp_path_factory: pytest.TempPathFactory, parts: list[str]
 ) -> None:
-    """A line ends with a line feed and nothing else; what follows the last one is a line, too."""
+    """Only a line feed ends a line, and what follows the last one is a line, too."""
     root = tmp_path_factory.mktemp("sweep")
     log = log_part(root, 1, inline)
     for part in parts:
@@ -272,8 +274,8 @@ async def test_lines_and_bytes_are_counted(
     assert log.lines == len(text.removesuffix(b"\n").split(b"\n")) - (text == b"")
 
 
-async def test_the_disk_is_asked_seldom(tmp_path: Path) -> None:
-    """Once for 64 kB, and never for less: nothing is made for a log of which there is little."""
+async def test_a_log_is_written_in_chunks(tmp_path: Path) -> None:
+    """A log is written once per 64 kB, and nothing is created before that."""
     offload = Counted()
     log = log_part(tmp_path, 7, offload)
     for _ in range(63):
@@ -289,7 +291,7 @@ async def test_the_disk_is_asked_seldom(tmp_path: Path) -> None:
 
 
 async def test_a_log_that_is_given_up(tmp_path: Path) -> None:
-    """It leaves nothing, and an earlier one in its place as it was."""
+    """A log that is dropped leaves nothing, and an earlier one stays as it was."""
     (tmp_path / "run.log").write_text("earlier")
     log = log_part(tmp_path, 7, inline)
     await log.write("x" * 100_000)
@@ -300,8 +302,8 @@ async def test_a_log_that_is_given_up(tmp_path: Path) -> None:
     assert (tmp_path / "run.log").read_text() == "earlier"
 
 
-async def test_what_a_killed_process_has_left_of_a_log(tmp_path: Path) -> None:
-    """It is not the beginning of a new one; and it can be cleared away, and nothing else is."""
+async def test_the_part_of_a_killed_process(tmp_path: Path) -> None:
+    """A part that was left behind is not the beginning of a new log, and can be cleared away alone."""
     for run_id in (7, 8):
         log = log_part(tmp_path, run_id, inline)
         await log.write("left" * 50_000)
@@ -315,14 +317,14 @@ async def test_what_a_killed_process_has_left_of_a_log(tmp_path: Path) -> None:
     assert left == ["journal.sqlite"]
 
 
-def test_clearing_where_nothing_is(tmp_path: Path) -> None:
-    """It is no error, and makes nothing."""
+def test_clearing_a_missing_folder(tmp_path: Path) -> None:
+    """Clearing where there is nothing is not an error, and creates nothing."""
     clear_parts(tmp_path / "none")
     assert list(tmp_path.iterdir()) == []
 
 
 async def test_a_log_that_cannot_be_written(tmp_path: Path) -> None:
-    """The error names the file and the reason, wherever the disk refuses."""
+    """The error names the file and the reason, whichever step fails."""
     (tmp_path / ".fanbench").touch()
     log = log_part(tmp_path, 7, inline)
     with pytest.raises(OutputError, match=r"Cannot write the log .*7\.part: "):
@@ -335,10 +337,8 @@ async def test_a_log_that_cannot_be_written(tmp_path: Path) -> None:
         log.place(tmp_path / "run.log")
 
 
-async def test_a_disk_with_space_again_gets_all_of_it_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What a full disk took a part of is written again at the same place."""
+async def test_a_log_recovers_from_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Text of which a full disk took a part is written again at the same position."""
     resource = pytest.importorskip("resource")
 
     log = log_part(tmp_path, 7, inline)
@@ -358,7 +358,7 @@ async def test_a_disk_with_space_again_gets_all_of_it_once(
 async def test_a_log_has_its_name_when_it_is_on_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All of it first, also what was written long before; then the name, then the folder."""
+    """The content reaches the disk first, then the name, then the folder."""
     disk = Disk(monkeypatch)
     (tmp_path / "t").mkdir()
     log = log_part(tmp_path, 7, inline)
@@ -372,8 +372,8 @@ async def test_a_log_has_its_name_when_it_is_on_the_disk(
     ]
 
 
-async def test_a_place_on_another_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A task's folder may be a link to one: the log is copied there, and renamed there when it is whole."""
+async def test_a_log_on_another_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the task's folder is on another file system, the log is copied there and then renamed."""
     replace = Path.replace
 
     def across(self: Path, target: Path) -> Path:

@@ -1,4 +1,4 @@
-"""The journal: all that was written is there, and what is no journal is said to be none."""
+"""The journal keeps everything that was written, and refuses files that are not a journal."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def content(records: Records) -> tuple[object, ...]:
 
 
 def look(root: Path) -> Journal:
-    """From outside."""
+    """Read the journal as another process would."""
     looked = Journal.read(root)
     assert looked is not None
     return looked
@@ -104,10 +104,10 @@ def look(root: Path) -> Journal:
 
 @given(st.lists(writes, max_size=8), st.integers(0, 8))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_what_is_written_is_there(
+def test_everything_written_is_kept(
     tmp_path_factory: pytest.TempPathFactory, steps: list[Write], break_at: int
 ) -> None:
-    """In the order of units and numbers, newest last, across an end in between, as a look from outside has it."""
+    """Tasks and attempts come back in order, across a restart, for writers and for readers."""
     root = tmp_path_factory.mktemp("sweep")
     memory = MemoryRecords()
     for part in (steps[:break_at], steps[break_at:]):
@@ -121,36 +121,36 @@ def test_what_is_written_is_there(
 
 
 def test_every_field_comes_back(journal: Journal) -> None:
-    """Also of attempts that have all of them."""
+    """Each field of an attempt comes back, also if all of them are set."""
     full = attempt(phase=Phase.ENDED, run_id=7, state=RunState.ERRORED, error="no\n", output=OUTPUT, log=LOG)
     journal.save_attempts([full, attempt(2)])
     assert journal.attempts() == [full, attempt(2)]
     assert journal.attempts()[0].state is RunState.ERRORED
 
 
-def test_the_spec_is_apart_from_values(journal: Journal) -> None:
-    """A value of any name does not change it."""
+def test_the_spec_is_separate_from_values(journal: Journal) -> None:
+    """No value of any name changes the saved spec."""
     assert journal.saved_spec() is None
     journal.save_spec("{}")
     journal.save_value("spec", "other")
     assert journal.saved_spec() == "{}"
 
 
-def test_text_that_is_no_text_is_kept_as_well_as_can_be(journal: Journal) -> None:
-    """An error that names a file whose name is no UTF-8 is no error of the journal."""
+def test_text_that_is_not_unicode_is_stored_with_replacements(journal: Journal) -> None:
+    """An error message with a file name that is not UTF-8 can be stored."""
     journal.save_attempts([attempt(error="no file \udcff")])
     assert journal.attempts()[0].error == "no file ?"
 
 
-def test_a_number_that_is_too_large_is_an_error_of_ours(journal: Journal) -> None:
-    """Whatever a server calls a run's id."""
+def test_a_number_that_is_too_large_is_a_journal_error(journal: Journal) -> None:
+    """A run id that SQLite cannot store raises JournalError."""
     with pytest.raises(JournalError, match="too large"):
         journal.save_attempts([attempt(), attempt(2, run_id=2**70)])
     assert journal.attempts() == []
 
 
 def test_a_write_is_one_statement(journal: Journal) -> None:
-    """Costs are counted, not timed: one for one, and two more for all of several."""
+    """One row takes one statement, and several rows take two more in all."""
     statements: list[str] = []
     journal._connection.set_trace_callback(statements.append)
 
@@ -171,7 +171,7 @@ def test_a_write_is_one_statement(journal: Journal) -> None:
 
 
 def synchronous(journal: Journal) -> int:
-    """1: it does not wait for the disk; 2: it does."""
+    """Return SQLite's mode: 1 does not wait for the disk, 2 does."""
     [mode] = journal._connection.execute("PRAGMA synchronous").fetchone()
     return int(mode)
 
@@ -188,12 +188,12 @@ INTENTS: dict[str, tuple[Write, bool]] = {
 
 @pytest.mark.parametrize("case", INTENTS)
 def test_intents_wait_for_the_disk(journal: Journal, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
-    """Also those in a batch; nothing else does, before or after them."""
+    """Only writes with an intent wait for the disk, also within a batch."""
     write, waits = INTENTS[case]
     modes: list[int] = []
 
     class Watched:
-        """The connection, which notes how the journal's rows are written."""
+        """A connection that records how the rows of the journal are written."""
 
         def __init__(self, connection: sqlite3.Connection) -> None:
             self._connection = connection
@@ -214,14 +214,14 @@ def test_intents_wait_for_the_disk(journal: Journal, monkeypatch: pytest.MonkeyP
 
 
 def test_an_intent_that_cannot_be_written(journal: Journal) -> None:
-    """The writes after it do not wait, either."""
+    """After an intent fails, later writes still do not wait for the disk."""
     with pytest.raises(JournalError, match="too large"):
         journal.save_attempts([attempt(run_id=2**70)])
     assert synchronous(journal) == 1
 
 
 def test_a_new_journal_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With its name, and those of all folders above it that were made."""
+    """The name of a new journal is on the disk, and so are the names of all folders created for it."""
     disk = Disk(monkeypatch)
     Journal.open(tmp_path / "a" / "b").close()
     assert [step[:2] for step in disk.asked] == [
@@ -252,7 +252,7 @@ for number in range(1, 10**9, together):
 
 
 def acknowledged(root: Path, writes: int, *, size: int = 10, together: int = 1) -> int:
-    """The last attempt that a process said it has written, before it was killed in the middle of writing."""
+    """Return the last attempt that a process reported as written before it was killed in the middle of writing."""
     with begun(WRITER, root, str(size), str(together)) as process:
         assert process.stdout is not None
         first = list(itertools.islice(process.stdout, writes))
@@ -264,7 +264,7 @@ def acknowledged(root: Path, writes: int, *, size: int = 10, together: int = 1) 
 
 @pytest.mark.parametrize("size", [10, 20_000], ids=["small", "beyond checkpoints"])
 def test_a_killed_process_has_lost_nothing(tmp_path: Path, size: int) -> None:
-    """Every write that was over is there, for who looks and for who goes on; at most one more."""
+    """Every write that had ended is there for readers and writers, and at most one more."""
     last = acknowledged(tmp_path, random.randint(800, 1600), size=size)
     with look(tmp_path) as looked:
         numbers = [one.number for one in looked.attempts()]
@@ -273,15 +273,15 @@ def test_a_killed_process_has_lost_nothing(tmp_path: Path, size: int) -> None:
         assert [one.number for one in journal.attempts()] == numbers
 
 
-def test_what_is_written_together_is_there_together(tmp_path: Path) -> None:
-    """A process that is killed leaves no half of a batch."""
+def test_a_batch_is_written_completely_or_not_at_all(tmp_path: Path) -> None:
+    """A killed process leaves no part of a batch."""
     acknowledged(tmp_path, 200, together=7)
     with Journal.open(tmp_path) as journal:
         assert len(journal.attempts()) % 7 == 0
 
 
-def test_a_killed_creation_is_no_obstacle(tmp_path: Path) -> None:
-    """The journal has its name only when it is whole."""
+def test_a_killed_creation_is_not_an_obstacle(tmp_path: Path) -> None:
+    """The journal has its name only once it is complete."""
     (tmp_path / ".fanbench").mkdir()
     (tmp_path / ".fanbench" / "journal.new").write_bytes(b"SQLite for")
     assert Journal.read(tmp_path) is None
@@ -298,8 +298,8 @@ def state_of(root: Path) -> dict[str, tuple[int, int, int]]:
     return {str(path): (info.st_ino, info.st_size, info.st_mtime_ns) for path, info in found.items()}
 
 
-def test_looking_touches_nothing(tmp_path: Path) -> None:
-    """Not even where a killed process has left its log; and nothing can be written through it."""
+def test_reading_touches_nothing(tmp_path: Path) -> None:
+    """Reading changes no file, even after a kill, and the copy cannot be written."""
     last = acknowledged(tmp_path, 50)
     assert (tmp_path / ".fanbench" / "journal.sqlite-wal").stat().st_size > 0
     before = state_of(tmp_path)
@@ -310,8 +310,8 @@ def test_looking_touches_nothing(tmp_path: Path) -> None:
     assert state_of(tmp_path) == before
 
 
-def test_looking_where_nothing_is(tmp_path: Path) -> None:
-    """There is no journal, and none is made; nor is the folder."""
+def test_reading_where_there_is_no_journal(tmp_path: Path) -> None:
+    """Reading creates neither a journal nor a folder."""
     assert Journal.read(tmp_path / "none") is None
     assert not (tmp_path / "none").exists()
     assert Journal.read(tmp_path) is None
@@ -335,8 +335,8 @@ for turn in count(1):
 """
 
 
-def test_looking_while_another_process_writes(tmp_path: Path) -> None:
-    """Each look sees one whole transaction, also while the log begins anew, and none older than was told."""
+def test_reading_while_another_process_writes(tmp_path: Path) -> None:
+    """Each read sees one whole transaction, at least as new as the last reported write, even if the log restarts."""
     with begun(REWRITER, tmp_path) as process:
         assert process.stdout is not None
         for _ in range(10):
@@ -348,10 +348,10 @@ def test_looking_while_another_process_writes(tmp_path: Path) -> None:
             assert seen[0] >= said[-1]
 
 
-def test_a_log_that_begins_anew_during_the_look(
+def test_a_log_that_is_restarted_during_a_read(
     journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was copied of the main file before does not fit it any more: both are copied again."""
+    """If the log is restarted between copying the two files, both are copied again."""
     copied: list[str] = []
     copy = journals._copy_if_there
 
@@ -372,8 +372,8 @@ def test_a_log_that_begins_anew_during_the_look(
     assert copied.count("journal.sqlite-wal") == 2
 
 
-def test_looking_at_ones_own(journal: Journal, tmp_path: Path) -> None:
-    """It sees what was just written, and does not take from the writer what keeps others out."""
+def test_reading_within_the_writing_process(journal: Journal, tmp_path: Path) -> None:
+    """A read sees the latest write, and leaves the writer's locks in place."""
     journal.save_attempts([attempt()])
     with look(tmp_path) as looked:
         assert looked.attempts() == [attempt()]
@@ -396,7 +396,7 @@ except JournalError as error:
 
 
 def test_a_closed_journal_is_one_file(tmp_path: Path) -> None:
-    """It can be copied, and there is nothing beside it that could be forgotten."""
+    """A closed journal can be copied as one file, with nothing beside it."""
     with Journal.open(tmp_path) as journal:
         journal.save_attempts([attempt()])
     assert [path.name for path in (tmp_path / ".fanbench").iterdir()] == ["journal.sqlite"]
@@ -461,8 +461,8 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_what_cannot_be_used_is_said_to_be_so(tmp_path: Path, case: str) -> None:
-    """For who goes on and for who looks, with what to do about it, and it is left as it is."""
+def test_an_unusable_journal_is_an_error(tmp_path: Path, case: str) -> None:
+    """Readers and writers get an error with a hint, and the file stays as it is."""
     broken, words = BROKEN[case]
     broken(tmp_path)
     before = state_of(tmp_path)
@@ -476,8 +476,8 @@ def test_what_cannot_be_used_is_said_to_be_so(tmp_path: Path, case: str) -> None
         assert "--fresh" in caught.value.hint
 
 
-def test_damage_is_found_before_anything_is_read(tmp_path: Path) -> None:
-    """All of the file is looked at: a sweep does not begin on what it would find broken later."""
+def test_damage_is_found_when_opening(tmp_path: Path) -> None:
+    """The whole file is checked, so that a sweep does not find the damage later."""
     holed(tmp_path)
     with pytest.raises(JournalError, match="damaged"):
         Journal.open(tmp_path)
@@ -485,8 +485,8 @@ def test_damage_is_found_before_anything_is_read(tmp_path: Path) -> None:
         Journal.read(tmp_path)
 
 
-def test_a_newer_one_says_to_update(tmp_path: Path) -> None:
-    """It is not damaged; it is this program that is too old."""
+def test_a_newer_journal_suggests_an_update(tmp_path: Path) -> None:
+    """A journal of a newer version is not called damaged."""
     changed(tmp_path, "PRAGMA user_version = 3")
     with pytest.raises(JournalError) as caught:
         Journal.open(tmp_path)
@@ -495,14 +495,14 @@ def test_a_newer_one_says_to_update(tmp_path: Path) -> None:
 
 
 def test_a_file_in_place_of_the_folder(tmp_path: Path) -> None:
-    """Nothing can be written there; the error names the place."""
+    """The error names the place if a file is in place of the folder."""
     (tmp_path / "out").touch()
     with pytest.raises(JournalError, match=r"Cannot write .*out"):
         Journal.open(tmp_path / "out")
 
 
 def test_a_link_that_leads_to_itself(tmp_path: Path) -> None:
-    """It is an error of the place like others."""
+    """A link that leads to itself raises JournalError."""
     (tmp_path / "out").symlink_to("out")
     assert Journal.read(tmp_path / "out") is None
     with pytest.raises(JournalError, match=r"Cannot write .*out"):
@@ -513,7 +513,7 @@ def test_a_link_that_leads_to_itself(tmp_path: Path) -> None:
 
 
 def test_a_full_disk(journal: Journal) -> None:
-    """It is said; what was written before stays; of a batch nothing is; with space again it goes on."""
+    """A full disk is an error that keeps earlier writes, drops the batch, and allows later writes."""
     journal.save_attempts([attempt()])
     [pages] = journal._connection.execute("PRAGMA page_count").fetchone()
     journal._connection.execute(f"PRAGMA max_page_count = {pages + 1}")
@@ -549,7 +549,7 @@ except JournalError:
 
 
 def test_a_write_that_the_system_refuses(tmp_path: Path) -> None:
-    """What was written before is there, and the journal is whole."""
+    """After a refused write, the journal is intact with everything written before."""
     done = int(ended(FILLER, tmp_path))
     assert done > 5
     with Journal.open(tmp_path) as journal:
@@ -574,7 +574,7 @@ def spec_of(root: Path) -> str | None:
 
 
 def test_a_sweep_is_set_aside_whole(tmp_path: Path) -> None:
-    """Under the first name that is free; the folder is empty then."""
+    """The folder is renamed to the first free name, and an empty one takes its place."""
     root = swept(tmp_path / "out")
     (tmp_path / "out.1").touch()
     aside = set_aside(root)
@@ -587,15 +587,15 @@ def test_a_sweep_is_set_aside_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [b"", b"no journal at all" * 100])
-def test_a_damaged_one_is_set_aside(tmp_path: Path, damage: bytes) -> None:
-    """That is what one does with it."""
+def test_a_damaged_journal_is_set_aside(tmp_path: Path, damage: bytes) -> None:
+    """The state of the journal does not matter."""
     root = swept(tmp_path / "out")
     written(root, damage)
     assert set_aside(root) == tmp_path / "out.1"
 
 
-def test_what_is_no_sweep_stays(tmp_path: Path) -> None:
-    """A folder without a journal, and none at all."""
+def test_a_folder_without_a_sweep_stays(tmp_path: Path) -> None:
+    """A folder without a journal stays, and a missing folder stays missing."""
     (tmp_path / "out" / ".fanbench").mkdir(parents=True)
     (tmp_path / "out" / "photo").touch()
     assert set_aside(tmp_path / "out") is None
@@ -604,8 +604,8 @@ def test_what_is_no_sweep_stays(tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
-def test_a_link_goes_on_leading_to_the_new_folder(tmp_path: Path) -> None:
-    """The folder behind it is what is renamed."""
+def test_a_link_leads_to_the_new_folder(tmp_path: Path) -> None:
+    """The folder behind a link is renamed, and the link leads to a new folder."""
     (tmp_path / "disk").mkdir()
     swept(tmp_path / "disk" / "real")
     link = tmp_path / "out"
@@ -616,8 +616,8 @@ def test_a_link_goes_on_leading_to_the_new_folder(tmp_path: Path) -> None:
     assert spec_of(tmp_path / "disk" / "real") == "out"
 
 
-def test_a_link_that_leads_nowhere_leads_to_a_new_folder(tmp_path: Path) -> None:
-    """As after a kill between the two renames."""
+def test_a_broken_link_leads_to_a_new_folder(tmp_path: Path) -> None:
+    """After a kill between the two renames, the link's folder is created."""
     link = tmp_path / "out"
     link.symlink_to(tmp_path / "real")
     with FolderLock(link), Journal.open(link):
@@ -625,8 +625,8 @@ def test_a_link_that_leads_nowhere_leads_to_a_new_folder(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("place", [".", "t"])
-def test_the_folder_we_stand_in_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
-    """Its files may be somebody's: only what is the sweep's own is renamed, within."""
+def test_the_current_folder_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    """In the current folder, only what belongs to the sweep is renamed, within it."""
     root = swept(tmp_path / "out")
     monkeypatch.chdir(root / place)
     assert set_aside(Path(os.path.relpath(root))) == root / ".fanbench.1"
@@ -639,7 +639,7 @@ def test_the_folder_we_stand_in_stays(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_folder_that_cannot_be_renamed_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Such as a mount point: its journal is renamed within."""
+    """In a folder that cannot be renamed, such as a mount point, the journal is renamed within it."""
     root = swept(tmp_path / "out")
     rename = Path.rename
 
@@ -654,7 +654,7 @@ def test_a_folder_that_cannot_be_renamed_stays(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_sweep_at_work_is_not_set_aside(tmp_path: Path) -> None:
-    """It would lose its folder."""
+    """A folder whose lock is held is not renamed."""
     root = swept(tmp_path / "out")
     with FolderLock(root), pytest.raises(SweepLocked):
         set_aside(root)
@@ -665,8 +665,8 @@ def test_a_sweep_at_work_is_not_set_aside(tmp_path: Path) -> None:
 # --- What SQLite does not notice --------------------------------------------------------------------------------
 
 
-def test_a_value_that_was_changed(tmp_path: Path) -> None:
-    """Is damage: each row knows what was written, whoever has changed a byte of it."""
+def test_a_changed_value_is_damage(tmp_path: Path) -> None:
+    """A row whose content was changed outside fanbench is reported as damage."""
     with Journal.open(tmp_path) as journal:
         journal.save_attempts([attempt(run_id=7)])
         journal.save_task(TaskRecord("t", "content-1:x", TaskPhase.READY, 1))
@@ -679,8 +679,8 @@ def test_a_value_that_was_changed(tmp_path: Path) -> None:
             journal.tasks()
 
 
-def test_a_text_that_is_none(tmp_path: Path) -> None:
-    """Bytes that are no UTF-8 are damage, and no failure to write."""
+def test_text_that_is_not_utf8_is_damage(tmp_path: Path) -> None:
+    """Bytes that are not UTF-8 are damage, not a failure to write."""
     with Journal.open(tmp_path) as journal:
         journal.save_value("a", "b")
     changed(tmp_path, "UPDATE value SET value = CAST(x'ff' AS TEXT)")
@@ -688,8 +688,8 @@ def test_a_text_that_is_none(tmp_path: Path) -> None:
         journal.value("a")
 
 
-def test_a_journal_that_is_gone(tmp_path: Path) -> None:
-    """Where a sweep has left its summary, is no new journal; `--fresh` moves what is there away."""
+def test_a_missing_journal_beside_a_summary_is_damage(tmp_path: Path) -> None:
+    """Where a sweep has left its summary, a missing journal is not a new one, and `--fresh` sets the folder aside."""
     root = tmp_path / "results"
     root.mkdir()
     (root / "summary.json").write_text('{"fanbench": "1", "ok": true}')
@@ -702,8 +702,8 @@ def test_a_journal_that_is_gone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", "no JSON", '{"ok": true}'])
-def test_somebody_elses_summary(tmp_path: Path, text: str) -> None:
-    """A summary.json that no sweep wrote is no matter."""
+def test_the_summary_of_another_program_is_ignored(tmp_path: Path, text: str) -> None:
+    """A summary.json that no sweep wrote does not matter."""
     (tmp_path / "summary.json").write_text(text)
     Journal.open(tmp_path).close()
     assert (tmp_path / "summary.json").read_text() == text

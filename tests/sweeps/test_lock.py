@@ -1,4 +1,4 @@
-"""One process at a time works on an output folder."""
+"""Only one process at a time works in an output folder."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def refused(root: Path) -> SweepLocked:
 
 
 def test_a_second_process_is_refused(tmp_path: Path) -> None:
-    """It is told which process is at work, and goes on when that has ended."""
+    """A second process is told which process holds the lock, and gets it once that has ended."""
     with begun(HOLDER, tmp_path) as holder:
         error = refused(tmp_path)
         assert error.pid == holder.pid
@@ -69,7 +69,7 @@ def test_a_second_process_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
-    """Its file is there still, with its process id, and is no obstacle."""
+    """The file that a killed process leaves, with its process id, is not an obstacle."""
     with begun(HOLDER, tmp_path) as holder:
         holder.send_signal(signal.SIGKILL)
         holder.wait()
@@ -80,8 +80,8 @@ def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="forks")
 @pytest.mark.parametrize("kind", ["program", "fork"])
-def test_children_do_not_hold_it(tmp_path: Path, kind: str) -> None:
-    """A process that is killed lets go of it, though a child of it lives on; until then it holds it."""
+def test_children_do_not_hold_the_lock(tmp_path: Path, kind: str) -> None:
+    """The lock of a killed process is free even if a child of it lives on, and held until then."""
     with begun(PARENT, tmp_path, kind) as parent:
         assert parent.stdout is not None
         child = int(parent.stdout.readline())
@@ -94,8 +94,8 @@ def test_children_do_not_hold_it(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="forks")
-def test_the_end_of_a_forked_child_does_not_let_go(tmp_path: Path) -> None:
-    """It is the parent's."""
+def test_the_end_of_a_forked_child_does_not_release_the_lock(tmp_path: Path) -> None:
+    """A forked child that ends does not release its parent's lock."""
     with FolderLock(tmp_path):
         child = os.fork()
         if child == 0:
@@ -105,7 +105,7 @@ def test_the_end_of_a_forked_child_does_not_let_go(tmp_path: Path) -> None:
 
 
 def test_two_sweeps_in_one_process(tmp_path: Path) -> None:
-    """They exclude each other, and the refused one takes nothing from the other."""
+    """Two locks exclude each other within one process, and a refused one takes nothing from the other."""
     with FolderLock(tmp_path):
         for _ in range(3):
             assert refused(tmp_path).pid == os.getpid()
@@ -114,20 +114,20 @@ def test_two_sweeps_in_one_process(tmp_path: Path) -> None:
 
 
 def test_other_folders_are_free(tmp_path: Path) -> None:
-    """Each has a lock of its own; they are made where they are not there."""
+    """Each folder has its own lock, and missing folders are created."""
     with FolderLock(tmp_path / "one"), FolderLock(tmp_path / "two" / "three"):
         assert (tmp_path / "two" / "three").is_dir()
 
 
 def test_two_ways_to_one_folder(tmp_path: Path) -> None:
-    """A link is no way around it."""
+    """A link to a folder leads to the same lock."""
     (tmp_path / "link").symlink_to(tmp_path / "one")
     with FolderLock(tmp_path / "one"):
         assert refused(tmp_path / "link").pid == os.getpid()
 
 
-def test_letting_go_twice_is_letting_go(tmp_path: Path) -> None:
-    """Nobody else's lock is given away by it."""
+def test_releasing_twice_is_harmless(tmp_path: Path) -> None:
+    """A second release does not release the lock of another holder."""
     lock = FolderLock(tmp_path)
     lock.acquire()
     lock.release()
@@ -139,18 +139,16 @@ def test_letting_go_twice_is_letting_go(tmp_path: Path) -> None:
         assert refused(tmp_path).pid == os.getpid()
 
 
-def test_a_folder_that_was_set_aside_is_not_the_one_that_is_there(tmp_path: Path) -> None:
-    """Who holds the moved one does not hold the new one."""
+def test_the_lock_of_a_renamed_folder_is_not_that_of_the_new_one(tmp_path: Path) -> None:
+    """A process that holds a renamed folder does not hold the new one."""
     with FolderLock(tmp_path / "out"):
         (tmp_path / "out").rename(tmp_path / "out.1")
         with FolderLock(tmp_path / "out"):
             assert refused(tmp_path / "out").pid == os.getpid()
 
 
-def test_who_waited_for_a_folder_that_went_away_takes_the_new_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A lock on a file that was moved in that very moment is none."""
+def test_a_file_that_is_moved_while_it_is_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the lock's file is moved at that moment, the new file is locked instead."""
     from fanbench._util import lock
 
     moved: list[Path] = []
@@ -166,8 +164,8 @@ def test_who_waited_for_a_folder_that_went_away_takes_the_new_one(
         assert refused(tmp_path / "out").pid == os.getpid()
 
 
-def test_a_holder_that_has_not_said_who_it_is(tmp_path: Path) -> None:
-    """Then nobody is named, rather than somebody."""
+def test_a_holder_without_a_process_id(tmp_path: Path) -> None:
+    """If the file has no process id, the error names none."""
     with FolderLock(tmp_path):
         (tmp_path / ".fanbench" / "lock").write_text("")
         error = refused(tmp_path)
@@ -175,8 +173,8 @@ def test_a_holder_that_has_not_said_who_it_is(tmp_path: Path) -> None:
     assert "another process" in str(error)
 
 
-def test_a_disk_that_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who cannot say who it is holds nothing."""
+def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lock whose process id cannot be written is not held."""
     with monkeypatch.context() as full:
 
         def no_space(handle: int, data: bytes) -> int:
@@ -189,15 +187,15 @@ def test_a_disk_that_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         pass
 
 
-def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
-    """The error names the place."""
+def test_a_folder_that_cannot_be_created(tmp_path: Path) -> None:
+    """The error names the folder that cannot be created."""
     (tmp_path / "out").touch()
     with pytest.raises(JournalError, match=r"Cannot write .*out"):
         FolderLock(tmp_path / "out").acquire()
 
 
-def test_programs_started_meanwhile_have_no_handle_of_it(tmp_path: Path) -> None:
-    """Not even where all handles are passed on."""
+def test_child_programs_do_not_inherit_the_handle(tmp_path: Path) -> None:
+    """A program does not inherit the handle, even if it is started with all handles."""
     with FolderLock(tmp_path) as lock:
         handle = lock._handle
         assert handle is not None

@@ -28,5 +28,5 @@ from fanbench.sweeps.run import reaches_the_end
 def test_whether_a_stream_ended_with_its_run(
     ahead: float, ended_at: float, seconds: float | None, whole: bool
 ) -> None:
-    """It went on, by the clock of the run, for as long as the run did, but for half a second."""
+    """A stream ended with its run if it lasted as long as the run, within half a second, by the run's clock."""
     assert reaches_the_end(ahead, ended_at, seconds) is whole

@@ -1,4 +1,4 @@
-"""The plan: files are checked first, then the server is asked for all at once, and nothing is changed."""
+"""A plan checks all files first, then asks the server for everything at once, and changes nothing."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ task_{number}.run(kbench.llm)
 
 
 def file(folder: Path, *names: str, at: str = "") -> Path:
-    """A file of tasks."""
+    """Write a file of tasks."""
     path = folder / (at or f"{names[0]}.py")
     path.write_text(SOURCE + "".join(TASK.format(name=name, number=at) for at, name in enumerate(names)))
     return path
@@ -59,7 +59,7 @@ async def plan(server: FakeClient, wanted: SweepSpec) -> SweepPlan:
 
 
 async def test_files_and_slugs_make_a_plan(tmp_path: Path) -> None:
-    """In the order in which they were given; patterns of models in the order of the server."""
+    """Tasks come in the order given, and patterns of models in the order of the server."""
     made = await plan(
         client("b", "me/x"),
         spec(
@@ -82,15 +82,15 @@ async def test_files_and_slugs_make_a_plan(tmp_path: Path) -> None:
     assert new.seen is None
 
 
-async def test_nothing_is_changed_by_a_plan(tmp_path: Path) -> None:
-    """One look at each task, one list of models."""
+async def test_a_plan_changes_nothing(tmp_path: Path) -> None:
+    """A plan makes one call per task, and one for the models."""
     server = client("x")
     await plan(server, spec(file(tmp_path, "a"), "x"))
     assert sorted(call for _, call, _ in server.calls) == ["get_task", "get_task", "list_models"]
 
 
 async def test_a_file_stands_for_all_its_tasks(tmp_path: Path) -> None:
-    """In the order of the file, unless one is named, in any spelling."""
+    """A file gives its tasks in their order, or the one that is named, in any spelling."""
     path = file(tmp_path, "Second Task", "First Task")
     every = await plan(client(), spec(path))
     assert [one.slug for one in every.tasks] == ["second-task", "first-task"]
@@ -99,8 +99,8 @@ async def test_a_file_stands_for_all_its_tasks(tmp_path: Path) -> None:
     assert [one.slug for one in (await plan(client(), chosen)).tasks] == ["first-task"]
 
 
-async def test_a_tasks_own_datasets_go_before_those_for_all(tmp_path: Path) -> None:
-    """None of its own, too; each dataset is attached once."""
+async def test_own_datasets_replace_those_for_all(tmp_path: Path) -> None:
+    """A task's own datasets count, even if there are none, and each is attached once."""
     choices = (
         TaskChoice(file=file(tmp_path, "a")),
         TaskChoice(file=file(tmp_path, "b"), datasets=()),
@@ -112,7 +112,7 @@ async def test_a_tasks_own_datasets_go_before_those_for_all(tmp_path: Path) -> N
 
 
 async def test_the_same_file_makes_the_same_identity(tmp_path: Path) -> None:
-    """Or every sweep would begin anew; where it lies is no matter."""
+    """The identity does not depend on where the file is."""
     (tmp_path / "other").mkdir()
     first = await plan(client(), spec(file(tmp_path, "a")))
     second = await plan(client(), spec(file(tmp_path / "other", "a")))
@@ -120,22 +120,22 @@ async def test_the_same_file_makes_the_same_identity(tmp_path: Path) -> None:
 
 
 async def test_all_models_are_those_that_the_server_lists(tmp_path: Path) -> None:
-    """As with `fanbench tasks run --all-models`."""
+    """`all_models` selects every model of the server."""
     wanted = SweepSpec(tasks=(TaskChoice(slug="x"),), all_models=True)
     assert (await plan(client("x"), wanted)).models == ("gemini-a", "gemini-b", "claude")
     with pytest.raises(UsageError, match="The server has no models"):
         await plan(FakeClient(tasks={"x": task("x")}), wanted)
 
 
-async def test_models_that_are_known_are_not_asked_for_again() -> None:
-    """A command that showed a list has them."""
+async def test_known_models_are_not_fetched_again() -> None:
+    """A list of models that the caller has is not fetched again."""
     server = client("x")
     made = await make_plan(server, spec("x", models=["gpt"]), available=[model("gpt")])
     assert (made.models, server.arguments("list_models")) == (("gpt",), [])
 
 
-async def test_reading_and_converting_leave_the_event_loop_alone(tmp_path: Path) -> None:
-    """By default they are done in threads."""
+async def test_files_are_read_in_threads(tmp_path: Path) -> None:
+    """By default, reading and converting do not block the event loop."""
     made = await make_plan(client(), spec(file(tmp_path, "a")))
     assert made.tasks[0].notebook
 
@@ -157,8 +157,8 @@ async def test_reading_and_converting_leave_the_event_loop_alone(tmp_path: Path)
         (spec(Path("no.py")), "no.py"),
     ],
 )
-async def test_a_plan_of_nothing_or_nonsense_is_refused(wanted: SweepSpec, message: str) -> None:
-    """Without a call."""
+async def test_an_invalid_request_is_refused(wanted: SweepSpec, message: str) -> None:
+    """Invalid requests are refused before any call."""
     server = client("x", "y")
     with pytest.raises(FanbenchError) as caught:
         await plan(server, wanted)
@@ -166,8 +166,8 @@ async def test_a_plan_of_nothing_or_nonsense_is_refused(wanted: SweepSpec, messa
     assert server.calls == []
 
 
-async def test_one_bad_file_ends_all_before_a_call(tmp_path: Path) -> None:
-    """With its place; the good ones are not pushed without it."""
+async def test_one_bad_file_refuses_the_plan(tmp_path: Path) -> None:
+    """The error has the place of the mistake, and no call is made for the good files."""
     bad = tmp_path / "bad.py"
     bad.write_text("# %%\nx = (\n")
     server = client()
@@ -177,7 +177,7 @@ async def test_one_bad_file_ends_all_before_a_call(tmp_path: Path) -> None:
 
 
 async def test_a_file_without_a_task_is_refused(tmp_path: Path) -> None:
-    """It was named for something."""
+    """A file that was named must contain a task."""
     path = tmp_path / "empty.py"
     path.write_text("# %%\nx = 1\n")
     with pytest.raises(TaskFileError, match=r"empty\.py"):
@@ -186,13 +186,13 @@ async def test_a_file_without_a_task_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dataset", ["x", "a/b/c", "a/", "", "a b/c", "a/b "])
 async def test_a_dataset_has_an_owner_and_a_name(tmp_path: Path, dataset: str) -> None:
-    """The server would attach nothing, and say so too late."""
+    """A dataset without an owner is refused, because the server would attach nothing."""
     with pytest.raises(UsageError, match="is not a dataset"):
         await plan(client(), spec(file(tmp_path, "a"), datasets=(dataset,)))
 
 
 async def test_a_task_is_in_a_sweep_once(tmp_path: Path) -> None:
-    """Of two files, or of a file and the server: its versions would get mixed up."""
+    """A task from two files, or from a file and the server, is refused."""
     again = file(tmp_path, "A", at="again.py")
     with pytest.raises(UsageError, match=r"by .*a\.py and by .*again\.py"):
         await plan(client(), spec(file(tmp_path, "a"), again))
@@ -203,35 +203,35 @@ async def test_a_task_is_in_a_sweep_once(tmp_path: Path) -> None:
 # --- What the server says ---
 
 
-async def test_a_task_is_the_same_with_its_owner() -> None:
-    """The server tells who owns the one without."""
+async def test_a_task_is_the_same_with_and_without_its_owner() -> None:
+    """The server's answer tells that both names mean one task."""
     server = FakeClient(tasks={"x": task("me/x"), "me/x": task("me/x")}, models=[model("claude")])
     with pytest.raises(UsageError, match="by the slug x and by the slug me/x"):
         await plan(server, spec("x", "me/x"))
 
 
 async def test_tasks_of_two_owners_may_have_one_name() -> None:
-    """They are two."""
+    """Tasks of two owners with the same name are two tasks."""
     server = FakeClient(tasks={"me/x": task("me/x"), "you/x": task("you/x")}, models=[model("claude")])
     assert [one.slug for one in (await plan(server, spec("me/x", "you/x"))).tasks] == ["me/x", "you/x"]
 
 
 async def test_all_unknown_tasks_are_named_at_once(tmp_path: Path) -> None:
-    """With what they may be called; a task of a file need not be there."""
+    """All unknown slugs are listed with similar names, but tasks from files need not exist."""
     with pytest.raises(NotFound) as caught:
         await plan(client("sums", "x"), spec("sum", "x", "zebra", file(tmp_path, "new")))
     assert caught.value.message == "No such tasks:\n  sum (did you mean sums?)\n  zebra"
 
 
 async def test_a_mistyped_task_is_found_among_many() -> None:
-    """Hundreds of tasks are looked through for what may be meant."""
+    """Hundreds of tasks are searched for a similar name."""
     many = [f"number-{at}" for at in range(300)]
     with pytest.raises(NotFound, match=r"sums-of-tree \(did you mean sums-of-three\?\)"):
         await plan(client(*many, "sums-of-three"), spec("sums-of-tree"))
 
 
-async def test_an_unknown_task_is_told_even_if_the_list_fails() -> None:
-    """What it may be called is a kindness."""
+async def test_an_unknown_task_is_reported_even_if_the_list_fails() -> None:
+    """The similar names only improve the message."""
 
     class NoList(FakeClient):
         async def list_tasks(
@@ -245,13 +245,13 @@ async def test_an_unknown_task_is_told_even_if_the_list_fails() -> None:
 
 
 async def test_unknown_models_are_named() -> None:
-    """As everywhere, with the closest."""
+    """Unknown models are listed with similar names."""
     with pytest.raises(UsageError, match=r"gemini-c \(did you mean gemini-"):
         await plan(client("x"), spec("x", models=["gemini-c"]))
 
 
-async def test_a_server_that_refuses_is_told_once() -> None:
-    """Not as "no such task", and not once a call."""
+async def test_a_server_that_refuses_is_reported_once() -> None:
+    """The error is neither "no such task" nor repeated for each call."""
     server = client("x", "y")
     server.task_errors = [Unauthorized("who?", call="GetBenchmarkTask", status=401)] * 2
     with pytest.raises(Unauthorized, match=r"who\?"):
@@ -260,7 +260,7 @@ async def test_a_server_that_refuses_is_told_once() -> None:
 
 @dataclass
 class Slow(FakeClient):
-    """A second for each call."""
+    """A server that takes a second for each call."""
 
     async def get_task(self, task: str) -> Task:
         await anyio.sleep(1)
@@ -271,7 +271,7 @@ class Slow(FakeClient):
         return await super().list_models()
 
 
-def test_all_is_asked_at_once_while_notebooks_are_made(tmp_path: Path) -> None:
+def test_calls_and_conversion_run_at_once(tmp_path: Path) -> None:
     """Twenty tasks take as long as one."""
 
     async def in_a_second(work: Callable[[], T]) -> T:

@@ -1,4 +1,4 @@
-"""What is about to be done is said before anything is touched, and adds up."""
+"""The preview tells what will be done before anything is changed, and its numbers add up."""
 
 from __future__ import annotations
 
@@ -79,15 +79,15 @@ def only(made: Preview) -> tuple[PushStep, bool, Counts, int]:
 # --- What is to be done ---
 
 
-def test_of_a_first_sweep_all_is_to_be_done() -> None:
-    """A create call and three looks, a list and a call a repeat, five polls, a log and an output a run."""
+def test_a_first_sweep_needs_everything() -> None:
+    """A push takes a create call and three polls; runs take a list, calls per repeat, polls, logs and outputs."""
     made = preview(plan(pushed(), repeats=2))
     assert only(made) == (PushStep.NEW, True, Counts(schedule=6), 4 + 3 + 5 + 12)
     assert (made.pushes, made.counts.planned, made.nothing_to_do) == (1, 6, False)
 
 
 def test_each_run_is_counted_by_what_it_needs_next() -> None:
-    """Attempts at an earlier content do not count."""
+    """Each run is counted by its next step, and attempts at an earlier content do not count."""
     ended = attempt("d", Phase.ENDED)
     made = preview(
         plan(pushed(seen=task("t", version=1)), models="abcdefgh"),
@@ -108,7 +108,7 @@ def test_each_run_is_counted_by_what_it_needs_next() -> None:
 
 
 def test_a_task_whose_runs_are_all_done_is_left_alone() -> None:
-    """Not even pushed where the server has another version by now."""
+    """A task whose runs are all done is not pushed, even if the server has another version."""
     done = [attempt(model, Phase.ENDED).with_(output=OUTPUT, log=LOG) for model in "abc"]
     known = records(*done, task=TaskRecord("t", MINE, TaskPhase.READY, 1))
     made = preview(plan(pushed(seen=task("t", version=2))), known)
@@ -117,8 +117,8 @@ def test_a_task_whose_runs_are_all_done_is_left_alone() -> None:
     assert any(line.startswith("Everything is done.") for line in made.lines())
 
 
-def test_what_errored_is_scheduled_again_if_wanted() -> None:
-    """And what is missing of the earlier attempt is fetched, too."""
+def test_errored_runs_are_scheduled_again_on_request() -> None:
+    """What is missing of the earlier attempt is fetched, too."""
     from fanbench.wire.messages import RunState
 
     errored = attempt("a", Phase.ENDED).with_(state=RunState.ERRORED)
@@ -144,7 +144,7 @@ def known_attempts(draw: st.DrawFn) -> list[Attempt]:
 
 
 def test_a_call_for_each_repeat_that_is_left() -> None:
-    """Those that are under way need none."""
+    """Only repeats with runs to schedule need a call."""
     known = records(attempt("a", Phase.FOUND, repeat=2), task=TaskRecord("t", MINE, TaskPhase.READY, 1))
     made = preview(plan(pushed(seen=task("t", version=1)), models="a", repeats=2), known)
     assert only(made) == (PushStep.UNCHANGED, False, Counts(schedule=1, watch=1), 2 + 5 + 4)
@@ -153,7 +153,7 @@ def test_a_call_for_each_repeat_that_is_left() -> None:
 @settings(deadline=None)
 @given(known_attempts(), st.integers(0, 2))
 def test_every_planned_run_is_counted_once(attempts: list[Attempt], retry_errored: int) -> None:
-    """Whatever the journal says; calls are made if, and only if, something is to be done."""
+    """Whatever the journal has, calls are needed if and only if something is to be done."""
     made = preview(
         plan(pushed(), existing("u"), repeats=2, rules=Rules(retry_errored=retry_errored)), records(*attempts)
     )
@@ -192,22 +192,20 @@ def proxy(used: float, total: float) -> Quota:
         ),
     ],
 )
-def test_a_quota_that_is_too_small_is_warned_of(
-    left: Quota, max_cost: float | None, warning: str | None
-) -> None:
-    """Before the runs are refused."""
+def test_a_small_quota_gives_a_warning(left: Quota, max_cost: float | None, warning: str | None) -> None:
+    """There is a warning before the server refuses the runs."""
     made = preview(plan(pushed(), rules=Rules(max_cost=max_cost)), quotas=Quotas((left,)))
     assert made.warnings == ((warning,) if warning else ())
 
 
-def test_no_quota_is_too_small_for_nothing() -> None:
-    """Runs that are there already need none."""
+def test_no_warning_without_runs_to_schedule() -> None:
+    """Runs that exist already need no quota."""
     known = records(*(attempt(model, Phase.FOUND) for model in "abc"))
     assert preview(plan(pushed()), known, Quotas((quota(3, 3), proxy(2, 2)))).warnings == ()
 
 
-def test_datasets_that_a_push_would_lose_are_warned_of() -> None:
-    """The server attaches only what a push names."""
+def test_lost_datasets_give_a_warning() -> None:
+    """The server attaches only the datasets of the push."""
     there = task("t", version=4, datasets=["me/a", "me/b"])
     assert preview(plan(pushed(seen=there, datasets=["me/b"]))).warnings == (
         "t loses the datasets of its version 4: me/a.",
@@ -216,15 +214,15 @@ def test_datasets_that_a_push_would_lose_are_warned_of() -> None:
 
 
 @pytest.mark.parametrize("state", CreationState)
-def test_a_task_that_cannot_be_run_is_warned_of(state: CreationState) -> None:
-    """One by its slug, whose creation has failed; a creation that goes on is waited for."""
+def test_a_failed_creation_gives_a_warning(state: CreationState) -> None:
+    """A task by its slug whose creation has failed gives a warning, and one in creation does not."""
     fine = (CreationState.COMPLETED, CreationState.QUEUED, CreationState.RUNNING, CreationState.UNSPECIFIED)
     warnings = preview(plan(existing("x", state))).warnings
     assert warnings == (() if state in fine else (f"x cannot be run: its creation ended as {state.label}.",))
 
 
-def test_a_task_with_nothing_to_schedule_is_not_warned_of() -> None:
-    """It loses nothing, and what it has is fetched all the same."""
+def test_no_warning_for_a_task_with_nothing_to_schedule() -> None:
+    """Its files can be fetched all the same."""
     there = task("t", version=1, datasets=["me/a"])
     known = records(*(attempt(model, Phase.FOUND) for model in "abc"))
     assert preview(plan(pushed(seen=there)), known).warnings == ()
@@ -233,8 +231,8 @@ def test_a_task_with_nothing_to_schedule_is_not_warned_of() -> None:
     assert preview(plan(gone), records(*found)).warnings == ()
 
 
-def test_a_version_that_is_good_loses_nothing() -> None:
-    """It is not pushed again, and keeps what it has."""
+def test_an_unchanged_version_loses_no_datasets() -> None:
+    """A task that is not pushed again keeps its datasets."""
     there = task("t", version=1, datasets=["me/a"])
     known = records(task=TaskRecord("t", MINE, TaskPhase.READY, 1))
     assert preview(plan(pushed(seen=there)), known).warnings == ()
@@ -243,8 +241,8 @@ def test_a_version_that_is_good_loses_nothing() -> None:
 # --- Reading quotas ---
 
 
-def test_quotas_are_read_where_the_server_tells_them() -> None:
-    """Runs, and dollars by period."""
+def test_quotas_are_read() -> None:
+    """Runs, and dollars by period, are read."""
     balance = QuotaBalance(quota_used=1.0, total_quota_allowed=5.0, refill_period=RefillPeriod.MONTHLY)
     server = FakeClient(
         quotas=(
@@ -265,13 +263,13 @@ def test_quotas_are_read_where_the_server_tells_them() -> None:
         ServerFault("none", call="x", status=501),
     ],
 )
-def test_a_server_that_does_not_tell_its_quotas_is_no_error(error: FanbenchError) -> None:
-    """The sweep can do without."""
+def test_a_failing_quota_call_is_ignored(error: FanbenchError) -> None:
+    """The sweep does not need the quotas."""
     assert anyio.run(read_quotas, FakeClient(quotas=(error, error))) is None
 
 
-def test_nobody_waits_for_quotas_for_long() -> None:
-    """They are a kindness."""
+def test_slow_quotas_are_not_waited_for() -> None:
+    """The quotas are shown only if they come in time."""
 
     class Slow(FakeClient):
         async def task_quota(self) -> TaskQuota:
@@ -288,8 +286,8 @@ def test_nobody_waits_for_quotas_for_long() -> None:
 # --- Words ---
 
 
-def test_the_plan_reads_like_this() -> None:
-    """A line a task, the sums, what is left, and warnings; nothing that a terminal must interpret."""
+def test_the_text_of_a_plan() -> None:
+    """The text has one line per task, the totals, the quotas and the warnings, without control characters."""
     known = records(
         *(attempt(model, Phase.ENDED).with_(output=OUTPUT, log=LOG) for model in "ab"),
         attempt("c", Phase.FOUND),
@@ -316,15 +314,15 @@ def test_the_plan_reads_like_this() -> None:
     )
 
 
-def test_numbers_in_words() -> None:
-    """One is one, and of repeats there is word from two on."""
+def test_singular_and_plural() -> None:
+    """One is singular, and repeats are mentioned from two on."""
     lines = preview(plan(pushed(), models="a", repeats=2)).lines()
     assert "1 task × 1 model × 2 repeats: 2 runs, results in out" in lines
     assert "0 tasks × 1 model: 0 runs, results in out" in preview(plan(models="a")).lines()
 
 
-def test_the_record_says_the_same() -> None:
-    """For `--format json`."""
+def test_the_record_of_a_plan() -> None:
+    """The record for `--format json` has the same content."""
     record = json.loads(json.dumps(preview(plan(pushed(), models="a"), quotas=Quotas((quota(1, 2),))).record))
     assert record == {
         "output": "out",

@@ -1,4 +1,4 @@
-"""What became of a sweep: from its journal and what is on disk, and as files for other programs."""
+"""What came of a sweep, by its journal and its folder, and as files for other programs."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Folder:
         state: RunState = RunState.COMPLETED,
         **fields: Any,
     ) -> Attempt:
-        """An attempt whose output and log are there; `content` is that of its run file."""
+        """Add an attempt with its output and log; `content` is that of its run file."""
         made = self.attempt(planned_run, phase=Phase.ENDED, state=state, **fields)
         path = f"{planned_run.task}/3/{planned_run.model}/{made.run_id}"
         folder = self.root / path
@@ -74,7 +74,7 @@ class Folder:
         return build_report(self.plan, self.records)
 
     def cell(self) -> str:
-        """The first of the table."""
+        """Return the first cell of the table."""
         return self.report().table().rows[0][1]
 
 
@@ -91,7 +91,7 @@ def named(content: dict[str, Any], task: str = "a") -> dict[str, Any]:
 
 
 def test_nothing_has_begun(folder: Folder) -> None:
-    """A row for each planned run, in the order of the plan; no folder and no journal are needed."""
+    """There is one row per planned run, in the order of the plan, without a folder or a journal."""
     report = build_report(folder.plan, None)
     assert [row.planned_run for row in report.rows] == [AM, AN, BM, BN]
     assert report.counts[RunStatus.UNSCHEDULED] == 4
@@ -99,8 +99,8 @@ def test_nothing_has_begun(folder: Folder) -> None:
     assert (report.tokens_in, report.cost_usd, report.seconds) == (None, None, None)
 
 
-def test_all_is_there(folder: Folder) -> None:
-    """Only then it is ok."""
+def test_a_complete_sweep_is_ok(folder: Folder) -> None:
+    """The report is ok only if all outputs and logs are there."""
     for planned_run in folder.plan.planned_runs:
         folder.collected(planned_run, named(passed(), planned_run.task))
     report = folder.report()
@@ -113,7 +113,7 @@ def test_all_is_there(folder: Folder) -> None:
 
 
 def test_each_status(folder: Folder) -> None:
-    """Found, intended, ended without output, errored; what another content left does not count."""
+    """Each kind of attempt has its status, and attempts at another content do not count."""
     folder.attempt(AM)
     folder.attempt(AN, phase=Phase.INTENDED, run_id=None)
     folder.attempt(BM, phase=Phase.ENDED, state=RunState.COMPLETED)
@@ -132,7 +132,7 @@ def test_each_status(folder: Folder) -> None:
 
 
 def test_a_task_that_failed(folder: Folder) -> None:
-    """Its runs are missing, and say why; a failure of another content does not count."""
+    """The runs of a failed task are missing, with the reason; a failure of another content does not count."""
     folder.records.save_task(TaskRecord("a", IDENTITY, TaskPhase.FAILED, error="no run"))
     folder.records.save_task(TaskRecord("b", "content-1:b", TaskPhase.FAILED, error="old"))
     rows = folder.report().rows
@@ -144,8 +144,8 @@ def test_a_task_that_failed(folder: Folder) -> None:
     ]
 
 
-def test_what_is_gone_from_the_disk_is_missing(folder: Folder) -> None:
-    """The journal is not believed."""
+def test_a_deleted_output_is_missing(folder: Folder) -> None:
+    """The report checks the disk, whatever the journal has."""
     made = folder.collected(AM, named(passed()))
     assert folder.report().rows[0].status is RunStatus.COMPLETED
     assert made.output is not None
@@ -155,8 +155,8 @@ def test_what_is_gone_from_the_disk_is_missing(folder: Folder) -> None:
     assert (row.output, row.result) == (None, None)
 
 
-def test_a_log_that_is_gone_is_missing(folder: Folder) -> None:
-    """The results are there all the same."""
+def test_a_deleted_log_is_missing(folder: Folder) -> None:
+    """A run without its log is missing, but its result is still shown."""
     made = folder.collected(AM, named(passed()))
     assert made.log is not None
     (folder.root / made.log.path).unlink()
@@ -166,14 +166,14 @@ def test_a_log_that_is_gone_is_missing(folder: Folder) -> None:
 
 
 def test_an_errored_run_is_errored_without_its_files(folder: Folder) -> None:
-    """That it errored is known from the server."""
+    """An errored run needs no files to be errored."""
     folder.attempt(AM, phase=Phase.ENDED, state=RunState.ERRORED, error="no")
     row = folder.report().rows[0]
     assert (row.status, row.error) == (RunStatus.ERRORED, "no")
 
 
 def test_only_attempts_at_this_content_are_counted(folder: Folder) -> None:
-    """Their numbers go on from those before."""
+    """Earlier attempts do not count, but their numbers are continued."""
     folder.attempt(AM, identity="content-1:b")
     folder.attempt(AM, number=2)
     row = folder.report().rows[0]
@@ -181,7 +181,7 @@ def test_only_attempts_at_this_content_are_counted(folder: Folder) -> None:
 
 
 def test_what_the_events_add(folder: Folder) -> None:
-    """Why runs were given up, how long it took, why it stopped; what is on disk is there all the same."""
+    """Events add why runs were given up, how long the sweep took, and why it stopped."""
     folder.collected(AM, named(passed()))
     folder.attempt(AN)
     state = SweepState()
@@ -196,7 +196,7 @@ def test_what_the_events_add(folder: Folder) -> None:
 
 
 def test_the_newest_attempt_counts(folder: Folder) -> None:
-    """Those before it are counted, and so is what they used."""
+    """The newest attempt gives the status; earlier ones add to the attempts and the usage."""
     used = named(errored(conversations=[talk(inputTokens=5, outputTokens=1)]))
     folder.collected(AM, used, state=RunState.ERRORED)
     better = named(passed(conversations=[talk(inputTokens=7, outputTokens=2)]))
@@ -214,7 +214,7 @@ def priced(nanodollars: str | None) -> dict[str, Any]:
 
 
 def test_cost_is_known_or_unknown(folder: Folder) -> None:
-    """A sum without one of its parts would mislead."""
+    """The total cost is unknown if one cost is."""
     folder.collected(AM, priced("1000000000"))
     folder.collected(AN, priced("500000000"))
     assert folder.report().cost_usd == 1.5
@@ -223,7 +223,7 @@ def test_cost_is_known_or_unknown(folder: Folder) -> None:
 
 
 def test_an_output_without_a_run_file_has_an_unknown_cost(folder: Folder) -> None:
-    """Its run may well have asked a model."""
+    """A run without a run file may still have called a model."""
     folder.collected(AM, priced("1000000000"))
     folder.collected(AN, None, state=RunState.ERRORED)
     assert folder.report().cost_usd is None
@@ -231,14 +231,14 @@ def test_an_output_without_a_run_file_has_an_unknown_cost(folder: Folder) -> Non
 
 
 def errored_first(folder: Folder) -> Attempt:
-    """The first of two attempts at a run, of which the second one is there, with its cost."""
+    """Add an errored first attempt at a run whose second attempt is complete, with a cost."""
     first = folder.collected(AM, priced("5000000000"), state=RunState.ERRORED)
     folder.collected(AM, priced("1000000000"), number=2)
     return first
 
 
-def test_what_earlier_attempts_cost_counts(folder: Folder) -> None:
-    """If it is known; where nothing of it is on the disk, the whole is unknown."""
+def test_the_cost_of_earlier_attempts_counts(folder: Folder) -> None:
+    """The cost of earlier attempts is added; if it is not on disk, the total is unknown."""
     first = errored_first(folder)
     assert folder.report().cost_usd == 6.0
     assert first.output is not None
@@ -260,7 +260,7 @@ def test_what_earlier_attempts_cost_counts(folder: Folder) -> None:
 def test_a_run_without_an_output_has_an_unknown_cost(
     folder: Folder, fields: dict[str, Any], cost: float | None
 ) -> None:
-    """Also of an attempt that was made again; what never was a run costs nothing."""
+    """An attempt without an output makes the cost unknown, unless it never became a run."""
     folder.collected(AM, priced("1000000000"), number=2)
     folder.attempt(AM, **fields)
     assert folder.report().cost_usd == cost
@@ -271,7 +271,7 @@ def test_a_run_without_an_output_has_an_unknown_cost(
 
 
 def test_the_run_file_of_the_task_is_taken(folder: Folder) -> None:
-    """An output may have those of other tasks, too; it belongs to the run by its folder."""
+    """The result is that of the task's own run file, and belongs to the run by its folder."""
     made = folder.collected(AM, named(number(0.25)))
     assert made.output is not None
     path = folder.root / made.output.path
@@ -283,15 +283,15 @@ def test_the_run_file_of_the_task_is_taken(folder: Folder) -> None:
 
 
 def test_an_owner_in_the_slug_is_a_folder(tmp_path: Path) -> None:
-    """And the results are found in it."""
+    """The results of "owner/task" are found in a nested folder."""
     folder = Folder(tmp_path)
     folder.plan = SweepPlan((PlannedTask("me/a", IDENTITY, None),), ("m",), tmp_path)
     folder.collected(PlannedRun("me/a", "m"), named(passed()))
     assert folder.cell() == "✓"
 
 
-def test_a_sweep_that_is_found_by_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Or by a path relative to where we stand."""
+def test_a_sweep_behind_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Results are found through links and relative paths."""
     folder = Folder(tmp_path / "real")
     folder.collected(AM, named(passed()))
     (tmp_path / "link").symlink_to(tmp_path / "real")
@@ -321,7 +321,7 @@ def test_a_sweep_that_is_found_by_a_link(tmp_path: Path, monkeypatch: pytest.Mon
     ],
 )
 def test_repeats_share_a_cell(tmp_path: Path, contents: list[dict[str, Any] | str | None], text: str) -> None:
-    """Passes are counted, a few numbers are listed, many are summed up, and what went wrong is counted."""
+    """Passes are counted, a few numbers are listed, many are summarized, and failures are counted."""
     folder = Folder(tmp_path, models=("m",), repeats=len(contents))
     for repeat, content in enumerate(contents, 1):
         if isinstance(content, dict):
@@ -332,7 +332,7 @@ def test_repeats_share_a_cell(tmp_path: Path, contents: list[dict[str, Any] | st
 
 
 def test_an_interval_is_shown(tmp_path: Path) -> None:
-    """Of each run."""
+    """The interval of each run is shown."""
     folder = Folder(tmp_path, models=("m",), repeats=2)
     result = {"numericResult": {"value": 0.8, "confidenceInterval": 0.1}}
     folder.collected(
@@ -342,15 +342,15 @@ def test_an_interval_is_shown(tmp_path: Path) -> None:
     assert folder.cell() == "0.8 ± 0.1, 0.7"
 
 
-def test_many_models_go_down(tmp_path: Path) -> None:
-    """In the order of the plan."""
+def test_many_models_are_rows(tmp_path: Path) -> None:
+    """With many models, each model is a row, in the order of the plan."""
     table = Folder(tmp_path, models=("z", "y", "x", "w", "v")).report().table()
     assert table.header == ("model", "a", "b")
     assert [row[0] for row in table.rows] == ["z", "y", "x", "w", "v"]
 
 
-def test_as_many_models_as_tasks_stay_across(tmp_path: Path) -> None:
-    """However many these are."""
+def test_models_stay_columns_if_there_are_as_many_tasks(tmp_path: Path) -> None:
+    """Models are columns if there are no more of them than tasks."""
     slugs = ("a", "b", "c", "d", "e")
     tasks = tuple(PlannedTask(slug, IDENTITY, None) for slug in slugs)
     report = build_report(SweepPlan(tasks, ("z", "y", "x", "w", "v"), tmp_path), None)
@@ -358,7 +358,7 @@ def test_as_many_models_as_tasks_stay_across(tmp_path: Path) -> None:
 
 
 def test_usage_is_in_the_order_of_the_plan(tmp_path: Path) -> None:
-    """As the models are in the other table."""
+    """The usage lists the models in the order of the plan."""
     folder = Folder(tmp_path, models=("n", "m"))
     for planned_run in folder.plan.planned_runs:
         folder.collected(
@@ -371,7 +371,7 @@ def test_usage_is_in_the_order_of_the_plan(tmp_path: Path) -> None:
 
 
 def test_the_summary(folder: Folder) -> None:
-    """All of it in JSON, the runs as CSV; a reader never sees half a file, and nothing else is left."""
+    """The summary has everything as JSON and the runs as CSV, and no partial file is left."""
     folder.collected(AM, named(passed(conversations=[talk(inputTokens=5, outputTokens=1)])))
     folder.collected(AN, named(errored()), state=RunState.ERRORED, error='Traceback\nsay "no", é')
     report = folder.report()
@@ -393,8 +393,8 @@ def test_the_summary(folder: Folder) -> None:
     assert sorted(os.listdir(folder.root)) == ["a", "summary.csv", "summary.json"]
 
 
-def test_a_summary_of_what_is_not_known(folder: Folder) -> None:
-    """No version is none, not 0; when it was written is said in UTC; what is no text does not stop it."""
+def test_a_summary_with_unknown_values(folder: Folder) -> None:
+    """Unknown values are null, times are in UTC, and text that is not Unicode is replaced."""
     folder.attempt(AM, phase=Phase.ENDED, state=RunState.ERRORED, error="no file \udcff")
     folder.records.save_attempts([one.with_(version=0) for one in folder.records.attempts()])
     content = summary(folder.report(), now=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
@@ -406,7 +406,7 @@ def test_a_summary_of_what_is_not_known(folder: Folder) -> None:
 
 
 def test_a_summary_that_cannot_be_written(folder: Folder) -> None:
-    """Is an error that names the folder, and leaves no part."""
+    """The error names the folder, and no part is left."""
     folder.root.mkdir()
     (folder.root / "summary.json").mkdir()
     with pytest.raises(OutputError, match="summary"):
@@ -416,7 +416,7 @@ def test_a_summary_that_cannot_be_written(folder: Folder) -> None:
 
 @pytest.mark.parametrize("step", range(2))
 def test_a_summary_that_is_half_written(folder: Folder, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    """On a full disk, the one before stays; nobody sees a part."""
+    """On a full disk the earlier summary stays complete."""
     folder.root.mkdir()
     write_summary(folder.report())
     before = {path: path.read_bytes() for path in folder.root.iterdir()}
@@ -430,7 +430,7 @@ def test_a_summary_that_is_half_written(folder: Folder, monkeypatch: pytest.Monk
 
 
 def test_a_summary_is_on_the_disk(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each file before it has its name, and then its name."""
+    """Each file reaches the disk before its name does."""
     folder.root.mkdir()
     disk = Disk(monkeypatch)
     write_summary(folder.report())
@@ -444,7 +444,7 @@ def test_a_summary_is_on_the_disk(folder: Folder, monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_document_names_every_field(folder: Folder) -> None:
-    """docs/sweep.md has all fields of the summary and of its runs, and no other."""
+    """docs/sweep.md has exactly the fields of the summary and of its runs."""
     text = DOCUMENT.read_text(encoding="utf-8")
     _, _, section = text.partition("\n## The summary\n")
     whole, _, runs = section.partition("\n### Runs\n")

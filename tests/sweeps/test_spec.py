@@ -1,4 +1,4 @@
-"""What a user asks for: words, flags, the sweep file, and how mistakes in them are told."""
+"""What a user asks for: arguments, flags and lists of models, and the errors for mistakes in them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from fanbench.sweeps.spec import (
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder in which the command is given."""
+    """The current folder of the command."""
     (tmp_path / "tasks").mkdir()
     for name in ("b.py", "a.py", "notes.txt"):
         (tmp_path / "tasks" / name).touch()
@@ -40,7 +40,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_words_are_files_slugs_or_the_sweep_file(folder: Path) -> None:
-    """By how they end, or by what is there."""
+    """The meaning of an argument depends on its ending, or on what exists."""
     (folder / "plain").touch()
     words = classify(
         ["x.py", "My Task", "me/x", "tasks", "plain", "a.py::one", Path("tasks/a.py"), "my.toml"]
@@ -58,14 +58,14 @@ def test_words_are_files_slugs_or_the_sweep_file(folder: Path) -> None:
 
 
 def test_patterns_are_expanded_where_no_shell_does_it(folder: Path) -> None:
-    """To Python files, sorted; a file that is called like a pattern is itself."""
+    """Patterns give Python files, sorted, and a file named like a pattern is itself."""
     (folder / "c[1].py").touch()
     files = [choice.file for choice in classify(["tasks/*", "**/a.py", "c[1].py"]).tasks]
     assert files == [Path("tasks/a.py"), Path("tasks/b.py"), Path("tasks/a.py"), Path("c[1].py")]
 
 
 def test_patterns_reach_as_deep_as_they_say(folder: Path) -> None:
-    """`**` is any number of folders, none included; and many files are sorted, too."""
+    """`**` stands for any number of folders, and the files are sorted."""
     names = [f"{name}{number}.py" for name in "zyxwv" for number in range(9, 0, -1)]
     (folder / "tasks/deep/er").mkdir(parents=True)
     for at, name in enumerate(names):
@@ -91,7 +91,7 @@ def test_patterns_reach_as_deep_as_they_say(folder: Path) -> None:
     ],
 )
 def test_words_that_mean_nothing_are_refused(folder: Path, words: list[str], message: str) -> None:
-    """Before anything is done."""
+    """Arguments that can be neither files nor tasks are refused."""
     with pytest.raises(UsageError, match=message):
         classify(words)
 
@@ -99,7 +99,7 @@ def test_words_that_mean_nothing_are_refused(folder: Path, words: list[str], mes
 @settings(deadline=None)
 @given(st.lists(st.text(st.characters(exclude_characters="*?["), max_size=20), max_size=3))
 def test_any_words_are_sorted_or_refused(words: list[str]) -> None:
-    """Users paste odd things. (Patterns are left out: one might be of the whole disk.)"""
+    """Any text gives tasks or a usage error. (Patterns are left out, as one might match the whole disk.)"""
     try:
         meant = classify(words)
     except UsageError:
@@ -110,7 +110,7 @@ def test_any_words_are_sorted_or_refused(words: list[str]) -> None:
 # --- Models ---
 
 
-def test_models_come_one_a_line(tmp_path: Path) -> None:
+def test_models_come_one_per_line(tmp_path: Path) -> None:
     """Comments and empty lines are skipped."""
     path = tmp_path / "models.txt"
     path.write_text("# all of them\ngemini-*  # the fast ones\n\n  google/gemma@2  \na#b\n")
@@ -118,7 +118,7 @@ def test_models_come_one_a_line(tmp_path: Path) -> None:
 
 
 def test_models_may_come_from_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`-`, as everywhere."""
+    """`-` reads the models from stdin."""
     monkeypatch.setattr("sys.stdin", io.StringIO("a\n\nb\n"))
     assert models_from("-") == ["a", "b"]
 
@@ -131,8 +131,8 @@ def test_models_may_come_from_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
         ("# a\n", " names no model"),
     ],
 )
-def test_a_list_of_models_that_is_none_is_refused(tmp_path: Path, text: str, message: str) -> None:
-    """With the line of the mistake."""
+def test_an_invalid_list_of_models_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    """The error has the line of the mistake."""
     path = tmp_path / "models.txt"
     path.write_text(text)
     with pytest.raises(UsageError) as caught:
@@ -148,7 +148,7 @@ BASE = SweepSpec(
 
 
 def test_flags_override_the_file_where_they_are_given() -> None:
-    """And only there: zero is given, `None`, empty and `False` are not."""
+    """Zero counts as given; None, empty and False do not."""
     merged = merge(
         BASE,
         tasks=[],
@@ -174,7 +174,7 @@ def test_flags_override_the_file_where_they_are_given() -> None:
 
 
 def test_models_and_all_models_replace_each_other() -> None:
-    """A flag for the one says that the file's other is not meant."""
+    """A flag for one of them replaces the other in the file."""
     assert merge(BASE, all_models=True).models == ()
     named = merge(SweepSpec(all_models=True), models=["m"])
     assert (named.models, named.all_models) == (("m",), False)
@@ -182,8 +182,8 @@ def test_models_and_all_models_replace_each_other() -> None:
         merge(None, models=["m"], all_models=True)
 
 
-def test_a_flag_that_there_is_not_is_a_defect() -> None:
-    """Of the program, not of its user."""
+def test_an_unknown_flag_is_a_bug() -> None:
+    """An unknown name raises TypeError, as it is a mistake in the program."""
     with pytest.raises(TypeError):
         merge(None, modles=["m"])
 
@@ -191,13 +191,13 @@ def test_a_flag_that_there_is_not_is_a_defect() -> None:
 # --- Rules ---
 
 
-def test_the_most_repeats_that_there_may_be() -> None:
-    """Are a thousand."""
+def test_the_maximum_of_repeats() -> None:
+    """There may be a thousand repeats."""
     assert rules_of(SweepSpec(repeats=1000)) == Rules()
 
 
-def test_what_nobody_said_has_its_default() -> None:
-    """That of `Rules`."""
+def test_rules_have_defaults() -> None:
+    """What was not given has the default of `Rules`."""
     assert rules_of(SweepSpec()) == Rules()
     assert rules_of(SweepSpec(timeout=3, streams=2)) == Rules(timeout=3, streams=2)
 
@@ -205,7 +205,7 @@ def test_what_nobody_said_has_its_default() -> None:
 @pytest.mark.parametrize("name", ["timeout", "deadline", "max_cost", "poll_interval"])
 @pytest.mark.parametrize("value", [0, -1, -0.0, math.nan, math.inf, -math.inf])
 def test_times_and_costs_are_above_zero_and_finite(name: str, value: float) -> None:
-    """Without a limit they are left out."""
+    """Times and costs must be positive and finite."""
     with pytest.raises(UsageError, match=f"{name} must be more than 0"):
         rules_of(merge(None, **{name: value}))
 
@@ -219,7 +219,7 @@ def test_times_and_costs_are_above_zero_and_finite(name: str, value: float) -> N
     ],
 )
 def test_numbers_are_in_their_range(name: str, value: int) -> None:
-    """A sweep of nothing, or of millions, is a mistake."""
+    """Counts below one, negative retries and too many repeats are refused."""
     with pytest.raises(UsageError, match=f"{name} must be"):
         rules_of(merge(None, **{name: value}))
 
@@ -232,7 +232,7 @@ def from_json(text: str) -> SweepSpec:
 
 
 def test_a_spec_comes_back_from_the_journal(tmp_path: Path) -> None:
-    """As it was, all of it."""
+    """Every field of a spec survives JSON."""
     tasks = (TaskChoice(file=tmp_path / "a.py", name="a", datasets=("me/d",)), TaskChoice(slug="x"))
     limits = {
         "concurrency": 4,
@@ -250,21 +250,21 @@ def test_a_spec_comes_back_from_the_journal(tmp_path: Path) -> None:
 
 
 def test_paths_in_the_journal_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command that goes on may be given in another folder."""
+    """Saved paths do not depend on the current folder."""
     monkeypatch.chdir(tmp_path)
     spec = SweepSpec(tasks=(TaskChoice(file=Path("a.py")),), output=Path("out"))
     saved = from_json(to_json(spec))
     assert (saved.tasks[0].file, saved.output) == (tmp_path / "a.py", tmp_path / "out")
 
 
-def test_a_path_that_no_journal_can_keep_is_refused() -> None:
-    """File systems allow names that are no text."""
+def test_a_path_that_is_not_unicode_is_refused() -> None:
+    """A path that JSON cannot hold raises a usage error."""
     with pytest.raises(UsageError, match="not Unicode"):
         to_json(SweepSpec(output=Path("out\udcff")))
 
 
-def test_a_folder_without_a_name() -> None:
-    """Is refused: a variable that is not set does not mean the folder where we are."""
+def test_an_empty_output_name_is_refused() -> None:
+    """An empty name, such as from an unset variable, does not mean the current folder."""
     with pytest.raises(UsageError, match="empty"):
         merge(None, output="")
     assert merge(None, output=".").output == Path()

@@ -46,7 +46,7 @@ STARTED = SweepStarted("results", "http://server", ("a", "b"), ("m", "n"), 2, 8,
 
 
 def after(*events: SweepEvent) -> SweepState:
-    """The state after `events`, which are a second apart."""
+    """Return the state after `events`, which are a second apart."""
     state = SweepState()
     for number, event in enumerate((STARTED, *events)):
         state.absorb(event, START + timedelta(seconds=number))
@@ -90,7 +90,7 @@ LOG = LogSaved(UNIT, 1, 7, "a/3/m/7/run.log", 5, 50)
     ],
 )
 def test_a_cell_follows_its_run(events: list[SweepEvent], state: RunStatus) -> None:
-    """Its state is that of the newest attempt, and the counts go with it."""
+    """A cell has the status of the newest attempt, and the counts follow."""
     found = after(*events)
     assert found.cell(UNIT).status is state
     expected = {RunStatus.UNSCHEDULED: 7}
@@ -100,14 +100,14 @@ def test_a_cell_follows_its_run(events: list[SweepEvent], state: RunStatus) -> N
 
 
 def test_what_a_cell_knows() -> None:
-    """The run and its version, where its output and log are, why it errored."""
+    """A cell has the run, its version, its output and log, and why it errored."""
     cell = after(SCHEDULED, FOUND, ERRORED, OUTPUT, LOG).cell(UNIT)
     assert (cell.attempt, cell.run_id, cell.version, cell.reason) == (1, 7, 3, "no")
     assert (cell.output, cell.log) == ("a/3/m/7", "a/3/m/7/run.log")
 
 
 def test_an_earlier_attempt_is_kept() -> None:
-    """What still comes of it goes to it, and does not disturb the newest."""
+    """Later events of an earlier attempt do not disturb the newest."""
     state = after(SCHEDULED, FOUND, ERRORED, RetryPlanned(UNIT, 1), RunScheduled(UNIT, 2), OUTPUT, LOG)
     assert state.cell(UNIT).status is RunStatus.SCHEDULED
     assert state.cell(UNIT).output is None
@@ -117,7 +117,7 @@ def test_an_earlier_attempt_is_kept() -> None:
 
 
 def test_tasks() -> None:
-    """The version that is pushed, how its creation goes, and why it cannot be run."""
+    """A task has its version, the state of its creation, and why it cannot be run."""
     state = after(
         TaskPushed("a", 3),
         CreationChanged("a", CreationState.RUNNING),
@@ -130,7 +130,7 @@ def test_tasks() -> None:
 
 
 def test_the_rest() -> None:
-    """The limit and its history, the budget, what is drained, the last lines, and the end."""
+    """The limit and its history, the budget, draining, the last lines and the end are kept."""
     state = after(
         LimitChanged(8, 16, "429", 2.0),
         LimitChanged(9, 8, "ok"),
@@ -149,8 +149,8 @@ def test_the_rest() -> None:
     assert state.lines[-1].line == "line 499"
 
 
-def test_the_pace() -> None:
-    """Calls a second, as far as it is known."""
+def test_the_rate_of_calls() -> None:
+    """The calls per second are known after two readings."""
     assert after(RunsPolled("a", 1, 10)).calls_per_second(START) is None
     state = after(
         RunsPolled("a", 1, 10), RunsPolled("a", 1, 14), RunsPolled("b", 1, 12), RunsPolled("a", 1, 25)
@@ -160,7 +160,7 @@ def test_the_pace() -> None:
 
 
 def test_the_time_that_is_left() -> None:
-    """Unknown until a run has ended; then rounds of as many runs as are in flight."""
+    """The time left is unknown until a run has ended; then it counts rounds of runs."""
     planned_run = PlannedRun("b", "m")
     running = [SCHEDULED, FOUND, RunScheduled(planned_run, 1), RUNNING]
     assert after(*running).seconds_left(START) is None
@@ -181,20 +181,20 @@ def test_the_time_that_is_left() -> None:
 
 
 def test_a_run_that_was_not_scheduled_has_no_time() -> None:
-    """It was skipped, and the run of somebody else that serves for it began nobody knows when."""
+    """A run that this process did not schedule does not count for the time left."""
     state = after(SCHEDULED, RunSkipped(UNIT, 1, "there is one"), FOUND, COMPLETED)
     assert state.seconds_left(START + timedelta(seconds=6)) is None
 
 
-def test_a_second_sweep_in_the_same_stream_begins_anew() -> None:
-    """Nothing of the first stays."""
+def test_a_second_sweep_in_the_same_stream_starts_over() -> None:
+    """Nothing of the first sweep stays."""
     second = SweepState()
     second.absorb(STARTED, START + timedelta(seconds=4))
     assert after(SCHEDULED, FOUND, TaskPreparationFailed("a", "x"), STARTED) == second
 
 
-def test_what_is_no_event_is_refused() -> None:
-    """A reader of a stream finds out."""
+def test_an_invalid_line_is_refused() -> None:
+    """A line that is not an event raises an error."""
     for line in (b"{}", b'{"event":"new","at":"2030-01-01T00:00:00Z"}', b"["):
         with pytest.raises(msgspec.DecodeError):
             read_event(line)
@@ -224,7 +224,7 @@ _EVENTS = st.one_of(*(_events_of(kind) for kind in ALL_EVENTS))
 
 @given(st.lists(_EVENTS, max_size=40))
 def test_what_is_read_back_gives_the_same_state(events: list[SweepEvent]) -> None:
-    """The lines of `--format jsonl` are enough to know all; in any order, and the counts add up."""
+    """Events read from `--format jsonl`, in any order, give the same state, and the counts add up."""
     here, there = SweepState(), SweepState()
     for number, event in enumerate([STARTED, *events]):
         at = START + timedelta(microseconds=1234567 * number)
@@ -249,8 +249,8 @@ def _number(state: SweepState, which: RunStatus) -> int:
     return sum(cell.status is which for cell in state.cells.values())
 
 
-def test_units_are_those_of_the_plan() -> None:
-    """In its order."""
+def test_planned_runs_are_those_of_the_plan() -> None:
+    """The planned runs are in the order of the plan."""
     planned_runs = list(after().planned_runs)
     assert planned_runs[:3] == [PlannedRun("a", "m", 1), PlannedRun("a", "m", 2), PlannedRun("a", "n", 1)]
     assert len(planned_runs) == 8

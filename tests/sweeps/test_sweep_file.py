@@ -1,4 +1,4 @@
-"""The sweep file: what may stand in it, the schema that says so, and the lines of mistakes."""
+"""The sweep file: its keys, its schema, and the lines of its mistakes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ max_failures = "10%"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """With what `WHOLE` names."""
+    """A folder with the files that `WHOLE` names."""
     (tmp_path / "tasks").mkdir()
     for name in ("b.py", "a.py", "notes.txt"):
         (tmp_path / "tasks" / name).touch()
@@ -62,8 +62,8 @@ def read(folder: Path, text: str) -> SweepSpec:
 # --- The sweep file ---
 
 
-def test_a_sweep_file_says_all_that_flags_do(folder: Path) -> None:
-    """Paths start at its own folder, wherever the command is given."""
+def test_a_sweep_file_can_set_everything(folder: Path) -> None:
+    """Relative paths start at the folder of the file."""
     assert read(folder, WHOLE) == SweepSpec(
         tasks=(
             TaskChoice(file=folder / "tasks/a.py"),
@@ -88,8 +88,8 @@ def test_a_sweep_file_says_all_that_flags_do(folder: Path) -> None:
     )
 
 
-def test_paths_of_a_sweep_file_hold_in_every_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are absolute even where the file was named by a relative path."""
+def test_paths_of_a_sweep_file_are_absolute(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Paths are absolute even if the file was named by a relative path."""
     (folder / "sweep.toml").write_text('tasks = ["tasks/a.py"]\noutput = "out"\n')
     monkeypatch.chdir(folder)
     spec = read_sweep_file(Path("sweep.toml"))
@@ -97,7 +97,7 @@ def test_paths_of_a_sweep_file_hold_in_every_folder(folder: Path, monkeypatch: p
 
 
 def test_tasks_may_be_tables(folder: Path) -> None:
-    """One `[[tasks]]` each, whose datasets are for all files of its pattern."""
+    """Each `[[tasks]]` is one task, and its datasets apply to all files of its pattern."""
     spec = read(folder, '[[tasks]]\nfile = "tasks/*.py"\ndatasets = ["a/b"]\n[[tasks]]\nslug = "Me/x"\n')
     assert spec.tasks == (
         TaskChoice(file=folder / "tasks/a.py", datasets=("a/b",)),
@@ -106,8 +106,8 @@ def test_tasks_may_be_tables(folder: Path) -> None:
     )
 
 
-def test_an_empty_sweep_file_says_nothing(folder: Path) -> None:
-    """Flags may say all."""
+def test_an_empty_sweep_file_is_valid(folder: Path) -> None:
+    """Flags may give everything."""
     assert read(folder, "") == SweepSpec()
 
 
@@ -155,8 +155,10 @@ def test_an_empty_sweep_file_says_nothing(folder: Path) -> None:
         ('"10%"', '"10%', 24, "Illegal character"),
     ],
 )
-def test_a_mistake_is_told_with_its_line(folder: Path, old: str, new: str, line: int, message: str) -> None:
-    """And with what is wrong there."""
+def test_a_mistake_is_reported_with_its_line(
+    folder: Path, old: str, new: str, line: int, message: str
+) -> None:
+    """The error names the line and the mistake."""
     assert WHOLE.count(old) == 1
     with pytest.raises(UsageError, match=message) as caught:
         read(folder, WHOLE.replace(old, new))
@@ -174,8 +176,8 @@ def test_a_mistake_is_told_with_its_line(folder: Path, old: str, new: str, line:
         ("tasks = []", 'tasks = ["tasks/*.py", "my-task"]'),
     ],
 )
-def test_a_mistake_comes_with_what_to_write(folder: Path, text: str, hint: str) -> None:
-    """The examples of the schema."""
+def test_a_mistake_comes_with_an_example(folder: Path, text: str, hint: str) -> None:
+    """The hint has the examples of the schema."""
     with pytest.raises(UsageError) as caught:
         read(folder, text)
     assert caught.value.hint == f"Write for example: {hint}"
@@ -193,7 +195,7 @@ def test_a_mistake_comes_with_what_to_write(folder: Path, text: str, hint: str) 
 def test_a_file_that_cannot_be_read_is_named(
     tmp_path: Path, name: str, content: bytes | str | None, message: str
 ) -> None:
-    """Whatever the reason."""
+    """The error names the file and the reason."""
     path = tmp_path / name
     if isinstance(content, bytes):
         path.write_bytes(content)
@@ -204,21 +206,21 @@ def test_a_file_that_cannot_be_read_is_named(
     assert str(caught.value).startswith(f"{path}{message}")
 
 
-def test_a_byte_order_mark_and_windows_lines_are_no_matter(folder: Path) -> None:
-    """Editors write them; lines are counted as they are shown."""
+def test_byte_order_marks_and_windows_lines_are_accepted(folder: Path) -> None:
+    """Lines are counted as an editor shows them."""
     (folder / "sweep.toml").write_bytes(b"\xef\xbb\xbfrepeats = 2\r\n\r\nmodels = 1\r\n")
     with pytest.raises(UsageError, match=":3: models takes a list"):
         read_sweep_file(folder / "sweep.toml")
 
 
 def test_all_models_and_a_list_of_some(folder: Path) -> None:
-    """Only one of them can be meant."""
+    """`all_models` and a list of models cannot be used together."""
     with pytest.raises(UsageError, match=":2: models_from and all_models = true cannot be used together"):
         read(folder, 'all_models = true\nmodels_from = "models.txt"\n')
 
 
-def test_nesting_beyond_reason_is_an_error_like_others(folder: Path) -> None:
-    """Not one of the program."""
+def test_deep_nesting_is_an_error(folder: Path) -> None:
+    """Deep nesting raises a usage error, not a RecursionError."""
     with pytest.raises(UsageError, match="nested too deeply"):
         read(folder, "models = " + "[" * 10_000 + "]" * 10_000)
 
@@ -226,7 +228,7 @@ def test_nesting_beyond_reason_is_an_error_like_others(folder: Path) -> None:
 @given(st.text(st.characters(exclude_characters="*?[", codec="utf-8"), max_size=60))
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_text_is_read_or_refused(tmp_path: Path, text: str) -> None:
-    """With the name of the file in front."""
+    """Any text is accepted or refused with the name of the file."""
     path = tmp_path / "sweep.toml"
     path.write_text(text, encoding="utf-8", newline="")
     try:
@@ -238,8 +240,8 @@ def test_any_text_is_read_or_refused(tmp_path: Path, text: str) -> None:
 # --- The schema ---
 
 
-def test_the_schema_that_is_shipped_is_up_to_date() -> None:
-    """It is made of the types that the reader uses: `sweep_file.schema_text` writes it."""
+def test_the_shipped_schema_is_up_to_date() -> None:
+    """The shipped schema is what `schema_text` returns."""
     assert SCHEMA.read_text(encoding="utf-8") == schema_text()
 
 
@@ -251,8 +253,8 @@ def accepts(content: Any) -> bool:
     return bool(VALIDATOR.is_valid(content))
 
 
-def test_the_schema_takes_what_the_reader_takes() -> None:
-    """A whole file."""
+def test_the_schema_accepts_a_whole_file() -> None:
+    """A file with every key is valid by the schema."""
     assert accepts(tomllib.loads(WHOLE))
 
 
@@ -296,7 +298,7 @@ def nested(name: str) -> st.SearchStrategy[dict[str, Any]]:
 
 
 def read_well(content: dict[str, Any]) -> bool:
-    """Whether the reader takes it, as far as it can be seen without the folders that it names."""
+    """Return True if the reader accepts the content, as far as can be seen without its folders."""
     try:
         Loaded(Path("sweep.toml"), as_toml(content))
     except UsageError:
@@ -307,7 +309,7 @@ def read_well(content: dict[str, Any]) -> bool:
 @settings(deadline=None)
 @given(tables() | nested("limits") | nested("policy") | st.fixed_dictionaries({"tasks": st.lists(TASKS)}))
 def test_the_schema_and_the_reader_agree(content: dict[str, Any]) -> None:
-    """On every file."""
+    """The schema accepts exactly the files that the reader accepts."""
     assert accepts(content) == read_well(content)
 
 

@@ -1,4 +1,4 @@
-"""Lines of keys in TOML, which tell users where their mistake is."""
+"""The lines of keys in TOML, which locate mistakes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ GAPS = ["", " ", "\n", "\t# a comment ] } , [x]\n  ", "\n\n"]
 
 
 class Writer:
-    """Writes TOML in one of many ways, and notes itself on which line each value is."""
+    """Writes TOML in one of many ways, and records the line of each value."""
 
     def __init__(self, draw: st.DrawFn) -> None:
         self._draw = draw
@@ -48,7 +48,7 @@ class Writer:
             self._table(())
 
     def _table(self, above: KeyPath, depth: int = 0) -> None:
-        """A `[table]`, or several of a `[[list]]`, with tables below them."""
+        """Write a `[table]`, or several of a `[[list]]`, with tables below them."""
         name, written = self._key()
         path = (*above, name)
         several = self._draw(st.booleans())
@@ -73,7 +73,7 @@ class Writer:
             self._write(self._draw(st.sampled_from(["\n", " # x = [\n", "\n\n"])))
 
     def _pair(self, path: KeyPath, depth: int) -> None:
-        """Perhaps with a dotted key."""
+        """Write a key, perhaps dotted, and its value."""
         for number in range(self._draw(st.integers(1, 3))):
             name, written = self._key()
             path = (*path, name)
@@ -83,7 +83,7 @@ class Writer:
         self._value(path, depth)
 
     def _key(self) -> tuple[str, str]:
-        """A new key and how it is written."""
+        """Return a new key and how it is written."""
         self._keys += 1
         odd = self._draw(st.sampled_from(["", " ", ".", "=", '"', "#", "]", "é", "\\"]))
         name = f"k{odd}{self._keys}"
@@ -134,7 +134,7 @@ def documents(draw: st.DrawFn) -> Writer:
 
 
 def paths(value: Any, above: KeyPath = ()) -> Iterator[KeyPath]:
-    """Of all that is in `value`, as tomllib read it."""
+    """Yield the path of every value that tomllib read."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, item in items:
         yield (*above, key)
@@ -144,7 +144,7 @@ def paths(value: Any, above: KeyPath = ()) -> Iterator[KeyPath]:
 @settings(deadline=None)
 @given(documents())
 def test_every_value_has_its_line(written: Writer) -> None:
-    """However keys, strings, lists and tables are written; and nothing else has one."""
+    """Every value has its line, however it is written, and nothing else has one."""
     content = tomllib.loads(written.text)
     assert lines_of(written.text) == written.lines
     assert set(written.lines) == set(paths(content))
@@ -162,11 +162,11 @@ def test_every_value_has_its_line(written: Writer) -> None:
         (("nothing", 3, "x"), 1),
     ],
 )
-def test_what_has_no_line_is_on_that_of_what_is_around_it(path: KeyPath, line: int) -> None:
-    """A key that is missing has none itself."""
+def test_a_missing_key_has_the_line_of_its_table(path: KeyPath, line: int) -> None:
+    """A path without a line has the line of the closest value around it."""
     assert line_of(lines_of("a = [\n1,\n2,\n]\n[t]\nx = 1\n"), path) == line
 
 
-def test_no_depth_ends_the_program() -> None:
-    """A list in a list in a list …: what is above has its line still."""
+def test_deep_nesting_keeps_the_lines_above() -> None:
+    """Values above a very deep list still have their lines."""
     assert lines_of("a = 1\nb = " + "[" * 10_000 + "]" * 10_000)["b",] == 2
