@@ -201,7 +201,7 @@ async def test_a_user_without_a_proxy_is_told_what_to_do() -> None:
     with pytest.raises(Forbidden) as caught:
         await tokens_of(mint).get()
     assert caught.value.hint
-    assert "verification" in caught.value.hint
+    assert "Verify your phone" in caught.value.hint
 
 
 def test_a_token_without_an_end_has_an_empty_variable() -> None:

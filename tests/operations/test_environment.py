@@ -38,7 +38,7 @@ async def test_the_credentials() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "status", "hint"), [(NotFound, 404, "enabled"), (Forbidden, 403, "verification")]
+    ("kind", "status", "hint"), [(NotFound, 404, "Ask for access"), (Forbidden, 403, "Verify your phone")]
 )
 async def test_refusals_say_what_to_do(kind: type[NotFound | Forbidden], status: int, hint: str) -> None:
     """The two refusals that users meet have hints."""

@@ -130,16 +130,16 @@ async def new_token(client: Api) -> ModelProxyToken:
             "This server has no Model Proxy for you.",
             call=error.call,
             status=error.status,
-            hint="Kaggle Benchmarks may not be enabled for your account: ask for access on "
-            "https://www.kaggle.com/benchmarks. Or fanbench is out of date: pip install --upgrade fanbench",
+            hint="Ask for access to Kaggle Benchmarks on https://www.kaggle.com/benchmarks. If you have access, "
+            "run `pip install --upgrade fanbench`.",
         ) from None
     except Forbidden as error:
         raise Forbidden(
             f"The Model Proxy refused you: {error.message}",
             call=error.call,
             status=error.status,
-            hint="Your account may lack phone or identity verification (https://www.kaggle.com/settings), or "
-            "your credentials are stale: make new ones on https://www.kaggle.com/settings/api",
+            hint="Verify your phone number and identity on https://www.kaggle.com/settings. If they are verified, "
+            "create new credentials on https://www.kaggle.com/settings/api.",
         ) from None
 
 

@@ -144,7 +144,7 @@ async def schedule(client: Api, slug: str, models: Sequence[str], *, list_before
             f"Runs of task '{slug}' could not be scheduled: {error.message}",
             call=error.call,
             status=error.status,
-            hint=f"One of these models may be invalid: {', '.join(models)}. See: fanbench tasks models",
+            hint=f"Check the models ({', '.join(models)}); run `fanbench tasks models` to list the valid ones.",
         ) from None
     rows = [
         Scheduled(model, result.run_scheduled, result.run_skipped_reason or "no reason given")
@@ -175,5 +175,5 @@ async def ready_task(client: Api, slug: str) -> Task:
     raise FanbenchError(
         f"Task '{slug}' is not ready to run (status: {task.creation_state.label})."
         + (f"\n  Error: {task.failure}" if task.failure else ""),
-        hint=f"Only completed tasks can be run; see: fanbench tasks status {slug}",
+        hint=f"Run `fanbench tasks status {slug}` to see the task. It can be run once it is completed.",
     )
