@@ -1,4 +1,4 @@
-"""`fanbench.Client` with its verbs, on both event loops, against a small Kaggle on a real socket."""
+"""The operations of `fanbench.Client`, on both event loops, against a simulated Kaggle on a real socket."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def task_file(folder: Path, name: str) -> Path:
 
 
 async def test_one_file_gives_what_was_pushed(client: Client, tmp_path: Path) -> None:
-    """As a path or as text; `wait` returns once it is created."""
+    """A file may be a path or a str, and with `wait` the push returns once the task is created."""
     path = task_file(tmp_path, "Red Fox")
     assert (await client.push(path)).slug == "red-fox"
     pushed = await client.push(str(path), task="red_fox", wait=True)
@@ -68,7 +68,7 @@ async def test_one_file_gives_what_was_pushed(client: Client, tmp_path: Path) ->
 
 
 async def test_several_files_give_a_list_in_their_order(client: Client, world: World, tmp_path: Path) -> None:
-    """With an error in the place of the one that failed: its earlier version is still being created."""
+    """Several files give one outcome each, in order, with an error for the one that failed."""
     world.add_task("bad", "RUNNING")
     files = [task_file(tmp_path, name) for name in ("a", "bad", "c")]
     first, second, third = await client.push(files)
@@ -77,7 +77,7 @@ async def test_several_files_give_a_list_in_their_order(client: Client, world: W
 
 
 async def test_errors_of_one_file_are_raised(client: Client, world: World, tmp_path: Path) -> None:
-    """One that a push would refuse, before anything is sent, and one whose creation fails."""
+    """The error of a single file is raised, both for an invalid file and for a failed creation."""
     (tmp_path / "broken.py").write_text("def")
     with pytest.raises(TaskFileError):
         await client.push(tmp_path / "broken.py")
@@ -94,7 +94,7 @@ async def test_errors_of_one_file_are_raised(client: Client, world: World, tmp_p
 
 
 async def test_a_run_without_a_wait_gives_runs_to_go_on_with(client: Client, world: World) -> None:
-    """One name or several; `wait` takes the runs, and answers in their order."""
+    """A run without `wait` returns runs that `wait` accepts, and returns in the same order."""
     world.add_task("t")
     world.add_run("t", "four", "ERRORED")
     world.seconds = 0.3
@@ -106,7 +106,7 @@ async def test_a_run_without_a_wait_gives_runs_to_go_on_with(client: Client, wor
 
 
 async def test_a_run_with_a_wait_gives_the_ended_runs(client: Client, world: World) -> None:
-    """Well or badly ended: a run that errored raises nothing; what happens is reported."""
+    """A run with `wait` returns the ended runs, also errored ones, and reports what happens."""
     world.add_task("t")
     world.seconds = 0.2
     world.ends["five"] = "ERRORED"
@@ -120,7 +120,7 @@ async def test_a_run_with_a_wait_gives_the_ended_runs(client: Client, world: Wor
 
 
 async def test_a_task_is_waited_for_by_name(client: Client, world: World) -> None:
-    """All runs that it has."""
+    """A task name stands for all runs of the task."""
     world.add_task("t")
     world.add_run("t", "four")
     world.seconds = 0.2
@@ -129,7 +129,7 @@ async def test_a_task_is_waited_for_by_name(client: Client, world: World) -> Non
 
 
 async def test_a_wait_has_an_end(client: Client, world: World) -> None:
-    """The error has the runs that go on."""
+    """The error of a timeout has the runs that have not ended."""
     world.add_task("t")
     world.seconds = 60
     report = await client.run("t", "four")
@@ -139,7 +139,7 @@ async def test_a_wait_has_an_end(client: Client, world: World) -> None:
 
 
 async def test_unknown_names_are_refused(client: Client, server: FakeServer) -> None:
-    """Of a task with NotFound, of a model with UsageError and nothing scheduled."""
+    """An unknown task raises NotFound, and an unknown model UsageError, with nothing scheduled."""
     with pytest.raises(UsageError, match="did you mean four"):
         await client.run("t", "fuor")
     with pytest.raises(NotFound):
@@ -148,7 +148,7 @@ async def test_unknown_names_are_refused(client: Client, server: FakeServer) -> 
 
 
 async def test_the_lines_of_a_run(client: Client, world: World) -> None:
-    """Of one that has ended, too."""
+    """The lines of an ended run are its whole log."""
     world.add_task("t")
     world.add_run("t", "four")
     (run,) = (await client.status("t")).runs
@@ -157,7 +157,7 @@ async def test_the_lines_of_a_run(client: Client, world: World) -> None:
 
 
 async def test_the_lines_of_a_queued_run_are_waited_for(client: Client, world: World) -> None:
-    """And come when it runs."""
+    """The lines of a queued run are yielded once it runs."""
     world.add_task("t")
     world.add_run("t", "four", "QUEUED")
     (run,) = (await client.status("t")).runs
@@ -176,7 +176,7 @@ async def test_the_lines_of_a_queued_run_are_waited_for(client: Client, world: W
 
 
 async def test_an_ended_run_without_a_log(client: Client, world: World, server: FakeServer) -> None:
-    """It is not waited for."""
+    """The missing log of an ended run is an error at once."""
     world.add_task("t")
     run_id = world.add_run("t", "four", "ERRORED")
     world.logs[run_id] = problem(404, "There is none.")
@@ -189,7 +189,7 @@ async def test_an_ended_run_without_a_log(client: Client, world: World, server: 
 
 
 async def test_outputs_of_one_task(client: Client, world: World, tmp_path: Path) -> None:
-    """A report with a row for each run, in the layout of the command line."""
+    """The report has one row per run, in the folder layout of the command line."""
     world.add_task("t")
     run_id = world.add_run("t", "four")
     world.add_run("t", "five", "RUNNING")
@@ -202,7 +202,7 @@ async def test_outputs_of_one_task(client: Client, world: World, tmp_path: Path)
 
 
 async def test_several_tasks(client: Client, world: World, tmp_path: Path) -> None:
-    """An error stands for one that is not there; of one task, it is raised."""
+    """For several tasks, an error stands for a missing one; for a single task, it is raised."""
     world.add_task("t")
     world.add_run("t", "four")
     for outcomes in (
@@ -221,7 +221,7 @@ async def test_several_tasks(client: Client, world: World, tmp_path: Path) -> No
 
 
 async def test_a_closed_client_says_so_once(client: Client, tmp_path: Path) -> None:
-    """Every verb raises one error, and no group of them, however many things it would have begun at once."""
+    """Every operation on a closed client raises a single error, not one per item."""
     closed = Client(client.config)
     async with closed:
         pass

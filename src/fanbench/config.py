@@ -115,7 +115,10 @@ def _endpoint(given: str | None, env: Mapping[str, str]) -> str:
         name = env.get("KAGGLE_API_ENVIRONMENT") or "PROD"
         if name not in _ENVIRONMENTS:
             known = ", ".join(_ENVIRONMENTS)
-            raise UsageError(f"KAGGLE_API_ENVIRONMENT is {name!r}.", hint=f"Set it to one of {known}.")
+            raise UsageError(
+                f"KAGGLE_API_ENVIRONMENT is {name!r}, which Kaggle does not know.",
+                hint=f"Set it to one of {known}.",
+            )
         url = _ENVIRONMENTS[name]
     try:
         parts = urlsplit(url)

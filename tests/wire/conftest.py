@@ -1,4 +1,4 @@
-"""What the tests of the wire share."""
+"""Fixtures of the tests of `fanbench.wire`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Connect = Callable[[FakeServer], Client]
 
 @pytest.fixture
 def connect() -> Connect:
-    """A client of a fake server, which retries without waiting."""
+    """Return a factory of clients that retry without waiting."""
 
     def make(server: FakeServer) -> Client:
         return Client(Config(server.url, Bearer(TOKEN)), retry=RetryPolicy(random=lambda: 0.0))

@@ -1,12 +1,11 @@
-"""A server that does as it is told, on a real socket: for all that goes wrong on a wire.
+"""A scripted server on a real socket, for everything that goes wrong in a connection.
 
     with FakeServer({"GetBenchmarkTask": [Answer(status=503), Answer({"slug": {"taskSlug": "a"}})]}) as server:
         ...Config(server.url, Bearer("t"))...
     assert [request.json for request in server.requests] == ...
 
-Each call has a list of answers, given one after the other; the last is given again and again. An answer may
-also be a function of the request. The server lives on threads, so tests of any event loop, and of none, can
-use it.
+Each call has a list of answers, given one after the other; the last one is repeated. Instead of a list there may
+be a function of the request. The server runs on threads, so that tests can use it with or without an event loop.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ class _Cut:
 
 
 class _Hang:
-    """In a body: nothing more comes, and the connection stays."""
+    """In a body: nothing more is sent, and the connection stays open."""
 
 
 CUT = _Cut()
@@ -87,13 +86,13 @@ Script = Mapping[str, Sequence[Answer] | Callable[[Request], Answer]]
 
 
 def problem(status: int, message: str = "No.", **headers: str) -> Answer:
-    """An error in the API's form; `Retry_After="3"` becomes a header."""
+    """Return an error in the form of the API; `Retry_After="3"` becomes a header."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return Answer({"code": status, "message": message}, status=status, headers=named)
 
 
 def events(*pieces: Any, end: bool = True) -> Answer:
-    """A live log. Anything that is no Piece becomes an event; without `end` the stream stays open."""
+    """Return a live log. Anything but a Piece becomes an event; without `end`, the stream stays open."""
     body = [piece if isinstance(piece, Piece) else _event(piece) for piece in pieces]
     return Answer(
         [*body, *([] if end else [HANG])] or [b""],
@@ -108,7 +107,7 @@ def _event(payload: Any) -> bytes:
 
 
 class FakeServer:
-    """See the module. `requests` has what came, in order; `open` how many are being answered just now."""
+    """See the module. `requests` has all requests in order; `open` is the number being answered now."""
 
     def __init__(self, script: Script) -> None:
         self.script = dict(script)
@@ -156,7 +155,7 @@ class FakeServer:
             self.open -= 1
 
     def wait_until_open(self, number: int) -> None:
-        """Blocks until so many requests are being answered at one time."""
+        """Block until this many requests are being answered at once."""
         with self._lock:
             self._lock.wait_for(lambda: self.open >= number, timeout=10)
 
@@ -173,7 +172,7 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients that go away are what many tests are about."""
+        """Ignore clients that disconnect, because many tests do that on purpose."""
 
 
 def _handler(fake: FakeServer) -> type[BaseHTTPRequestHandler]:

@@ -1,6 +1,6 @@
-"""Answers out of a list, in memory: for tests of timing, on a clock that runs by itself.
+"""Scripted answers in memory, for tests of timing in virtual time.
 
-A real socket and a virtual clock do not go together: the clock jumps while bytes are still on their way.
+A virtual clock cannot be used with real sockets: it would jump while bytes are in transit.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ Step = tuple[float, httpx.Response | Exception]
 
 
 class Scripted(httpx.AsyncBaseTransport):
-    """Each request takes the next step: so many seconds pass, then it is answered, or fails.
+    """Each request takes the next step: after a delay, it is answered or fails.
 
-    `times` has the seconds, from the start, at which the requests came.
+    `times` has the seconds from the first request to each request.
     """
 
     def __init__(self, *steps: Step | httpx.Response | Exception) -> None:
@@ -42,17 +42,17 @@ class Scripted(httpx.AsyncBaseTransport):
 
 
 def _again(response: httpx.Response) -> httpx.Response:
-    """A fresh copy: a response can be read once."""
+    """Return a copy, because a response can be read only once."""
     return httpx.Response(response.status_code, headers=response.headers, content=response.content)
 
 
 def in_virtual_time(main: Callable[[], Awaitable[Any]]) -> Any:
-    """Run `main` on a clock that jumps whenever all tasks wait; its result."""
+    """Return the result of `main`, run on a clock that jumps ahead whenever all tasks wait."""
     from trio.testing import MockClock
 
     return anyio.run(main, backend="trio", backend_options={"clock": MockClock(autojump_threshold=0)})
 
 
 def sequence(times: Sequence[float]) -> list[float]:
-    """The distances between `times`."""
+    """Return the differences between consecutive `times`."""
     return [round(later - earlier, 6) for earlier, later in pairwise(times)]

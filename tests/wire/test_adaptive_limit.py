@@ -1,4 +1,4 @@
-"""The adaptive limit and the gate: the policy by itself, then calls, logs and downloads in virtual time."""
+"""The adaptive limit: the policy on its own, then calls, logs and downloads in virtual time."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def response(status: int, retry_after: str | None = None) -> httpx.Response:
 # --- The policy by itself ---
 
 
-def lived(ceiling: int, story: str) -> list[int]:
-    """The limit after each step of `story`: of calls sent one after another, + is answered well, - is not."""
+def limits_after(ceiling: int, story: str) -> list[int]:
+    """Return the limit after each step of `story`, for calls sent one after another: + is a good answer, - overload."""
     aimd, limits = Aimd(ceiling), []
     for step in story.replace(" ", ""):
         number = aimd.send()
@@ -64,12 +64,12 @@ def lived(ceiling: int, story: str) -> list[int]:
     ],
 )
 def test_course_of_the_limit(ceiling: int, story: str, limits: list[int]) -> None:
-    """Half, but not below 1, for each bad answer; one more for as many good ones as the limit is high."""
-    assert lived(ceiling, story) == limits
+    """Each sign of overload halves the limit, down to 1; as many good answers as the limit raise it by one."""
+    assert limits_after(ceiling, story) == limits
 
 
 def test_one_burst_halves_once() -> None:
-    """Sixteen calls that were under way together and are all refused lower the limit once; the next, again."""
+    """Sixteen refused calls that were in flight together halve the limit once; a refusal after that halves it again."""
     aimd = Aimd(16)
     burst = [aimd.send() for _ in range(16)]
     assert [aimd.congested(number) for number in burst] == [True] + [False] * 15
@@ -79,7 +79,7 @@ def test_one_burst_halves_once() -> None:
 
 
 def test_good_answers_of_before_raise_nothing() -> None:
-    """What was sent before the limit fell tells nothing of how the server bears the new one."""
+    """Answers to calls sent before the limit fell do not raise it."""
     aimd = Aimd(4)
     early = [aimd.send() for _ in range(10)]
     aimd.congested(early[5])
@@ -88,7 +88,7 @@ def test_good_answers_of_before_raise_nothing() -> None:
 
 
 class Naive:
-    """The same policy by its words, with the whole history kept: what `Aimd` must agree with."""
+    """The same policy, written naively with the whole history, as a reference for `Aimd`."""
 
     def __init__(self, ceiling: int) -> None:
         self.ceiling, self.limit = ceiling, ceiling
@@ -113,8 +113,8 @@ class Naive:
 
 
 @given(st.integers(1, 20), st.lists(st.tuples(st.integers(0, 9), st.sampled_from(["send", "+", "-"]))))
-def test_any_course_keeps_to_the_rules(ceiling: int, steps: Sequence[tuple[int, str]]) -> None:
-    """In whatever order calls come back, the limit stays in its bounds, tells its changes, and keeps the policy."""
+def test_any_history_follows_the_policy(ceiling: int, steps: Sequence[tuple[int, str]]) -> None:
+    """In whatever order calls return, the limit stays in its range, reports each change, and follows the policy."""
     aimd, naive = Aimd(ceiling), Naive(ceiling)
     flying: list[int] = []
     for choice, step in steps:
@@ -136,12 +136,12 @@ def test_any_course_keeps_to_the_rules(ceiling: int, steps: Sequence[tuple[int, 
 
 
 def quota() -> httpx.Response:
-    """A fresh one: a response can be read once."""
+    """Return a new response, because a response can be read only once."""
     return httpx.Response(200, json={"dailyQuotaUsed": 1})
 
 
 async def at_once(calls: int, call: Callable[[], Awaitable[object]]) -> list[object]:
-    """The outcomes of so many calls begun together, as they end."""
+    """Start this many calls together, and return their outcomes in the order in which they end."""
     outcomes: list[object] = []
 
     async def one() -> None:
@@ -164,7 +164,7 @@ def observed(limits: Limits) -> Iterator[History]:
 
 
 def quotas(http: Scripted, calls: int, limits: Limits, retry: RetryPolicy = AT_ONCE) -> list[object]:
-    """The outcomes of so many quota calls, begun together, in virtual time."""
+    """Start this many quota calls together in virtual time, and return their outcomes."""
 
     async def main() -> list[object]:
         async with Client(CONFIG, http=http, limits=limits, retry=retry) as client:
@@ -179,14 +179,14 @@ async def _made(limits: Callable[[], Limits]) -> Limits:
 
 
 def virtual_limits(concurrency: int) -> Limits:
-    """Made where the loop is known, as limiters are bound to one."""
+    """Create limits inside an event loop, because limiters belong to one."""
     limits: Limits = in_virtual_time(partial(_made, partial(Limits.of, concurrency)))
     return limits
 
 
 @pytest.mark.parametrize("status", [429, 503])
 def test_all_callers_obey_retry_after(status: int) -> None:
-    """One of eleven callers is told to come back in 5 s: the ten others send nothing until then."""
+    """When one of eleven calls receives a Retry-After of 5 s, the ten others send nothing until then."""
     http = Scripted((0.1, response(status, "5")), (0.1, quota()))
     limits = virtual_limits(1)
     assert not any(isinstance(one, Exception) for one in quotas(http, 11, limits))
@@ -195,8 +195,8 @@ def test_all_callers_obey_retry_after(status: int) -> None:
     assert limits.calls.borrowed_tokens == 0
 
 
-def test_the_gate_stops_who_has_a_slot_coming() -> None:
-    """Callers that queue for a slot when the server asks for a pause do not send when they get it."""
+def test_a_pause_applies_to_queued_calls() -> None:
+    """A call that gets its slot during a pause waits for the end of the pause."""
     http = Scripted((0.1, response(429, "5")), (0.2, quota()), (0.3, quota()), (0.1, quota()))
     quotas(http, 10, virtual_limits(3))
     assert http.times[:3] == [0, 0, 0]
@@ -205,14 +205,14 @@ def test_the_gate_stops_who_has_a_slot_coming() -> None:
 
 
 def test_the_longest_pause_wins() -> None:
-    """Of two pauses, the one that ends later counts, whichever came first."""
+    """Of two pauses, the one that ends later applies, whichever came first."""
     http = Scripted((0.1, response(429, "7")), (0.2, response(429, "2")), (0.1, quota()))
     quotas(http, 6, virtual_limits(2))
     assert http.times[2] == 7.1
 
 
-def test_logs_and_downloads_wait_at_the_gate(tmp_path: Path) -> None:
-    """A pause is for every kind of call."""
+def test_a_pause_applies_to_logs_and_downloads(tmp_path: Path) -> None:
+    """A pause applies to every kind of call."""
     http = Scripted((0.1, response(429, "5")), (0.1, response(404)))
     times: dict[str, float] = {}
 
@@ -244,7 +244,7 @@ def test_logs_and_downloads_wait_at_the_gate(tmp_path: Path) -> None:
 async def _no_thread(
     client: Client, note: Callable[[Callable[[], Awaitable[object]]], Awaitable[None]], folder: Path
 ) -> None:
-    """A download as far as the wire: a virtual clock does not wait for threads."""
+    """Start a download without using threads, for which a virtual clock does not wait."""
     from fanbench.wire import protocol
     from fanbench.wire.messages import RunRequest
 
@@ -258,8 +258,8 @@ async def _no_thread(
 
 
 @pytest.mark.parametrize("seconds", [130, 3600])
-def test_who_cannot_wait_so_long_is_told_at_once(seconds: int) -> None:
-    """Told to come back in an hour, all callers fail at once, and only one call was sent."""
+def test_a_pause_that_is_too_long_fails_at_once(seconds: int) -> None:
+    """If the pause is too long to wait for, all calls fail at once, and only one was sent."""
     http = Scripted((0.1, response(429, f"{seconds}")), (0.1, quota()))
     outcomes = quotas(http, 5, virtual_limits(1))
     assert [type(outcome) for outcome in outcomes] == [RateLimited] * 5
@@ -268,7 +268,7 @@ def test_who_cannot_wait_so_long_is_told_at_once(seconds: int) -> None:
 
 
 def test_history_of_a_burst() -> None:
-    """A burst of 429 halves once and is told once, with its pause; then good answers raise the limit again."""
+    """A burst of 429s halves the limit once and is announced once, with its pause; good answers then raise it again."""
     http = Scripted(*[(0.1, response(429, "5"))] * 8, (0.1, quota()))
     limits = virtual_limits(8)
     with observed(limits) as history:
@@ -284,8 +284,8 @@ def test_history_of_a_burst() -> None:
     assert limits.adaptive.begun == len(http.times) == 48
 
 
-def test_a_pause_is_told_once() -> None:
-    """Callers that are told the same wait within milliseconds tell of one pause; a longer one is news."""
+def test_a_pause_is_announced_once() -> None:
+    """The same Retry-After within milliseconds is announced as one pause; a longer one is announced again."""
     http = Scripted(
         *[(0.1 + n / 100, response(429, "5")) for n in range(4)], (0.2, response(429, "9")), (0.1, quota())
     )
@@ -307,7 +307,7 @@ def test_a_pause_is_told_once() -> None:
     ],
 )
 def test_what_lowers_the_limit(bad: httpx.Response | Exception, reason: str) -> None:
-    """Overload without a Retry-After lowers the limit, and holds nobody else up."""
+    """Overload without a Retry-After lowers the limit and does not delay other calls."""
     http = Scripted((1.0, bad), (0.1, quota()))
     limits = virtual_limits(8)
     with observed(limits) as history:
@@ -317,8 +317,8 @@ def test_what_lowers_the_limit(bad: httpx.Response | Exception, reason: str) -> 
 
 
 @pytest.mark.parametrize("bad", [response(500), httpx.ConnectError(""), httpx.ReadError("")])
-def test_what_leaves_the_limit(bad: httpx.Response | Exception) -> None:
-    """A server that fails, refuses or breaks off is not said to have too much."""
+def test_what_does_not_lower_the_limit(bad: httpx.Response | Exception) -> None:
+    """Server errors and failed connections are not signs of overload."""
     limits = virtual_limits(8)
     with observed(limits) as history:
         quotas(Scripted(bad, quota()), 4, limits)
@@ -326,7 +326,7 @@ def test_what_leaves_the_limit(bad: httpx.Response | Exception) -> None:
 
 
 class Crowd(httpx.AsyncBaseTransport):
-    """A server that refuses what is above `most` at a time; `seen` is how many there were at each request."""
+    """A server that refuses requests beyond `most` at a time; `seen` has the number in flight at each request."""
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -345,7 +345,7 @@ class Crowd(httpx.AsyncBaseTransport):
 
 
 def test_shrinking_below_what_is_borrowed() -> None:
-    """The limit falls to 1 while 16 calls are under way: all end, none stands still, and it is kept to then."""
+    """If the limit falls to 1 with 16 calls in flight, all of them end, and the limit is respected from then on."""
     crowd = Crowd(most=1)
     limits = virtual_limits(16)
 
@@ -362,8 +362,8 @@ def test_shrinking_below_what_is_borrowed() -> None:
     assert max(crowd.seen[-10:]) <= 3
 
 
-def test_a_call_that_is_cancelled_tells_nothing() -> None:
-    """Neither well nor badly answered: the limit stays where it is until a call comes to its end."""
+def test_cancelled_calls_do_not_change_the_limit() -> None:
+    """A cancelled call neither raises nor lowers the limit."""
 
     async def main() -> list[int]:
         adaptive, limits = Limits.of(4).adaptive, []
@@ -380,8 +380,8 @@ def test_a_call_that_is_cancelled_tells_nothing() -> None:
     assert in_virtual_time(main) == [2, 2, 2, 2, 2, 3]
 
 
-def test_a_call_that_is_refused_was_answered_well() -> None:
-    """It was looked at: a server that says 404 is not overloaded, and the limit rises."""
+def test_refused_calls_are_good_answers() -> None:
+    """A 404 is a good answer: the server is not overloaded, and the limit rises."""
 
     async def main() -> list[int]:
         adaptive, limits = Limits.of(2).adaptive, []
@@ -395,7 +395,7 @@ def test_a_call_that_is_refused_was_answered_well() -> None:
 
 
 def test_slots_follow_the_limit() -> None:
-    """There are as many slots for calls as the limit says; those for downloads shrink and grow in proportion."""
+    """The slots for calls equal the limit, and those for downloads change in proportion."""
     slots = anyio.CapacityLimiter
     limits: Limits = in_virtual_time(lambda: _made(lambda: Limits(slots(8), slots(64), slots(3))))
     seen: list[tuple[int, float, float]] = []
@@ -409,7 +409,7 @@ def test_slots_follow_the_limit() -> None:
 
 
 class Endless(httpx.AsyncBaseTransport):
-    """Logs that go on for hours, and calls that are answered at once."""
+    """A server with logs that last for hours and calls that are answered at once."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         if not request.url.path.endswith("RunLogs"):
@@ -424,7 +424,7 @@ async def _hours() -> AsyncIterator[bytes]:
 
 
 def test_streams_hold_no_slot_of_calls() -> None:
-    """With one slot for calls, a call gets through at once while twenty logs go on for hours."""
+    """With one slot for calls, a call is not delayed by twenty logs that last for hours."""
 
     async def main() -> tuple[float, float]:
         async with Client(CONFIG, http=Endless(), limits=Limits.of(1), retry=AT_ONCE) as client:
@@ -446,7 +446,7 @@ def test_streams_hold_no_slot_of_calls() -> None:
 
 
 def test_limits_may_be_shared() -> None:
-    """What one client is told, another with the same limits obeys."""
+    """A pause that one client receives applies to all clients with the same limits."""
     first, second = Scripted((0.1, response(429, "5")), quota()), Scripted(quota())
 
     async def main() -> float:
@@ -465,7 +465,7 @@ def test_limits_may_be_shared() -> None:
 
 
 def test_a_listener_leaves_with_its_block() -> None:
-    """After the block of `listen`, nothing more is told."""
+    """After the block of `listen`, the listener is not called any more."""
     limits = virtual_limits(8)
     with observed(limits) as history:
         quotas(Scripted((0.1, response(429)), (0.1, quota())), 1, limits)

@@ -1,4 +1,4 @@
-"""The configuration: whose credentials are used is never a surprise, and no secret is ever shown."""
+"""The configuration: where the endpoint and the credentials come from; secrets are never shown."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def oauth(**changes: object) -> dict[str, object]:
 
 
 def test_argument_first(tmp_path: Path) -> None:
-    """A token that is passed in wins over every other source."""
+    """A token passed as an argument takes precedence over every other source."""
     env = {"KAGGLE_API_TOKEN": "other", "KAGGLE_USERNAME": "me", "KAGGLE_KEY": "k"}
     assert resolve_config(token=SECRET, env=env, home=tmp_path).credentials == Bearer(SECRET)
 
 
 def test_sources_in_order(tmp_path: Path) -> None:
-    """With everything there, each source hides the ones after it; taken away one by one, the next one shows."""
+    """Each source takes precedence over the ones after it."""
     env = {"KAGGLE_API_TOKEN": "one", "KAGGLE_USERNAME": "me", "KAGGLE_KEY": "four"}
     files = [
         write(tmp_path, "access_token", "two\n"),
@@ -76,7 +76,7 @@ def test_sources_in_order(tmp_path: Path) -> None:
 
 
 def test_token_variable_names_a_file(tmp_path: Path) -> None:
-    """KAGGLE_API_TOKEN may be the path of the file that holds the token, also below the home folder."""
+    """KAGGLE_API_TOKEN may be the path of a file that contains the token, also with `~`."""
     file = tmp_path / "token"
     file.write_text(f"  {SECRET}\n")
     for value in (str(file), "~/token"):
@@ -84,14 +84,14 @@ def test_token_variable_names_a_file(tmp_path: Path) -> None:
 
 
 def test_config_folder_moves(tmp_path: Path) -> None:
-    """KAGGLE_CONFIG_DIR moves the folder of kaggle.json."""
+    """KAGGLE_CONFIG_DIR is the folder of kaggle.json."""
     (tmp_path / "kaggle.json").write_text('{"username": "me", "key": "k"}')
     env = {"KAGGLE_CONFIG_DIR": str(tmp_path)}
     assert resolve_config(env=env, home=tmp_path / "nowhere").credentials == Basic("me", "k")
 
 
 def test_xdg_folder(tmp_path: Path) -> None:
-    """Where there is no ~/.kaggle, the vendor keeps kaggle.json below ~/.config: it is found there."""
+    """kaggle.json is also found in ~/.config/kaggle, where Kaggle's tools keep it without a ~/.kaggle."""
     folder = tmp_path / ".config" / "kaggle"
     folder.mkdir(parents=True)
     (folder / "kaggle.json").write_text('{"username": "me", "key": "k"}')
@@ -99,7 +99,7 @@ def test_xdg_folder(tmp_path: Path) -> None:
 
 
 def test_none_found(tmp_path: Path) -> None:
-    """Kaggle cannot be called as nobody: the error says how to get a token. Another server can."""
+    """Kaggle requires credentials, and the hint explains how to get a token; other servers are called anonymously."""
     with pytest.raises(CredentialsError) as caught:
         resolve_config(env={}, home=tmp_path)
     assert "kaggle.com/settings" in (caught.value.hint or "")
@@ -115,7 +115,7 @@ def test_none_found(tmp_path: Path) -> None:
     [
         ("access_token", "", "empty"),
         ("access_token", "two words", "spaces"),
-        ("access_token", f"{SECRET}\nX-Header: evil", "lines"),
+        ("access_token", f"{SECRET}\nX-Header: evil", "line breaks"),
         ("access_token", "tökén", "characters"),
         ("kaggle.json", f'{{"username": "me", "key": "{SECRET}"', "not JSON"),
         ("kaggle.json", "[]", "not a JSON object"),
@@ -128,7 +128,7 @@ def test_none_found(tmp_path: Path) -> None:
     ],
 )
 def test_malformed_files(tmp_path: Path, name: str, content: str | dict[str, object], reason: str) -> None:
-    """A file that is there but cannot be used is named, with the reason and the next step, not its content."""
+    """The error for an unusable file has its name, the reason and a hint, but not its content."""
     file = write(tmp_path, name, content)
     with pytest.raises(CredentialsError, match=reason) as caught:
         resolve_config(env={}, home=tmp_path)
@@ -138,7 +138,7 @@ def test_malformed_files(tmp_path: Path, name: str, content: str | dict[str, obj
 
 
 def test_unreadable_file(tmp_path: Path) -> None:
-    """A folder in the place of the file is an error that names it."""
+    """A folder in place of the file is an error that names it."""
     (tmp_path / ".kaggle" / "access_token").mkdir(parents=True)
     with pytest.raises(CredentialsError, match=r"\.kaggle/access_token.*directory"):
         resolve_config(env={}, home=tmp_path)
@@ -152,19 +152,19 @@ def test_binary_file(tmp_path: Path) -> None:
 
 
 def test_path_that_leads_nowhere(tmp_path: Path) -> None:
-    """A KAGGLE_API_TOKEN that is clearly a path is not sent as a token."""
+    """An absolute path of no file in KAGGLE_API_TOKEN is not sent as a token."""
     with pytest.raises(CredentialsError, match="does not exist"):
         resolve_config(env={"KAGGLE_API_TOKEN": str(tmp_path / "none")}, home=tmp_path)
 
 
 def test_long_tokens_are_tokens(tmp_path: Path) -> None:
-    """A token that is too long for a file's name is a token."""
+    """A token that is too long for a file name is used as a token."""
     token = "t" * 5000
     assert resolve_config(env={"KAGGLE_API_TOKEN": token}, home=tmp_path).credentials == Bearer(token)
 
 
 def test_secrets_are_not_shown() -> None:
-    """No repr of a configuration has a secret in it."""
+    """The repr of a configuration contains no secret."""
     for credentials in (Bearer(SECRET), Basic("me", SECRET)):
         assert SECRET not in repr(Config("https://x", credentials)) + str(credentials)
 
@@ -177,7 +177,7 @@ def endpoint(given: str | None = None, **env: str) -> str:
 
 
 def test_endpoint_order() -> None:
-    """An argument wins, then our variable, then the vendor's two, then Kaggle."""
+    """The endpoint comes from the argument, our variable, Kaggle's two variables, or is Kaggle, in this order."""
     env = {
         "FANBENCH_ENDPOINT": "http://b",
         "KAGGLE_API_ENDPOINT": "http://c",
@@ -206,20 +206,21 @@ def test_endpoint_order() -> None:
     ],
 )
 def test_bad_endpoints(url: str) -> None:
-    """What is no web address is a usage error that shows how one is written."""
+    """An invalid endpoint is a usage error whose hint shows the form."""
     with pytest.raises(UsageError) as caught:
         endpoint(url)
     assert "http://HOST:PORT" in (caught.value.hint or "")
 
 
 def test_unknown_environment() -> None:
-    """An unknown environment's name is refused, with the known ones."""
-    with pytest.raises(UsageError, match="LOCALHOST"):
+    """An unknown environment is refused, and the hint lists the known ones."""
+    with pytest.raises(UsageError, match="MOON") as caught:
         endpoint(KAGGLE_API_ENVIRONMENT="MOON")
+    assert "LOCALHOST" in (caught.value.hint or "")
 
 
 def test_concurrency() -> None:
-    """The concurrency is 16 unless said otherwise, and at least 1."""
+    """The concurrency is 16 by default, and must be at least 1."""
     assert resolve_config(token="t", env={}).concurrency == 16
     assert resolve_config(token="t", env={}, concurrency=3).concurrency == 3
     with pytest.raises(UsageError, match="at least 1"):
@@ -227,7 +228,7 @@ def test_concurrency() -> None:
 
 
 def test_real_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without arguments the process's own environment is looked at."""
+    """Without arguments, the environment of the process is used."""
     monkeypatch.setitem(os.environ, "KAGGLE_API_TOKEN", SECRET)
     monkeypatch.setitem(os.environ, "KAGGLE_API_ENDPOINT", "http://localhost:1")
     assert resolve_config() == Config("http://localhost:1", Bearer(SECRET))

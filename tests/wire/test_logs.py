@@ -1,4 +1,4 @@
-"""Logs: every line once, whatever the stream is, and however often it breaks."""
+"""Logs: every line appears once, whatever the form of the stream, and however often it breaks."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ async def texts(source: AsyncIterator[LogEntry]) -> list[str]:
     ],
 )
 async def test_lines(parts: list[str], whole: list[str]) -> None:
-    """Parts are joined up to the line's end; several lines in one are taken apart; only \\n ends a line."""
+    """Parts of a line are joined, entries of several lines are split, and only \\n ends a line."""
     entries = given_entries(*(LogEntry(data=part) for part in parts))
     assert [line async for line in lines(entries)] == whole
 
@@ -80,7 +80,7 @@ async def test_lines_of_two_streams() -> None:
 
 @given(st.lists(st.text("ab\n", max_size=8), max_size=8))
 def test_lines_do_not_depend_on_the_parts(parts: list[str]) -> None:
-    """However the text is cut, its lines are the same."""
+    """The lines do not depend on how the text is cut into entries."""
 
     async def read(*pieces: str) -> list[str]:
         return [line async for line in lines(given_entries(*(LogEntry(data=piece) for piece in pieces)))]
@@ -125,7 +125,7 @@ def test_lines_do_not_depend_on_the_parts(parts: list[str]) -> None:
     ],
 )
 async def test_entries(connect: Connect, answer: Answer, data: list[str]) -> None:
-    """Live or kept, JSON or text, whole or in pieces: nothing is lost, and what is no JSON comes as it is."""
+    """Live or stored, JSON or text, whole or in pieces: nothing is lost, and text that is not JSON is unchanged."""
     with FakeServer({CALL: [answer]}) as server:
         async with connect(server) as client:
             assert await texts(client.logs(7)) == data
@@ -134,7 +134,7 @@ async def test_entries(connect: Connect, answer: Answer, data: list[str]) -> Non
 
 @pytest.mark.anyio
 async def test_entries_have_their_fields(connect: Connect) -> None:
-    """Stream, time and data of an entry come through."""
+    """The stream, time and data of an entry are kept."""
     with FakeServer({CALL: [events(entry("x", "stderr", 1.25))]}) as server:
         async with connect(server) as client:
             assert [each async for each in client.logs(7)] == [
@@ -144,7 +144,7 @@ async def test_entries_have_their_fields(connect: Connect) -> None:
 
 @pytest.mark.anyio
 async def test_live_entries_come_at_once(connect: Connect) -> None:
-    """An entry is there before the server sends the next one, and a stream may be left in the middle."""
+    """An entry is available before the server sends the next one, and a stream may be left early."""
     more = threading.Event()
     with FakeServer({CALL: [events(entry("one"), more, entry("two"), end=False)]}) as server:
         async with connect(server) as client:
@@ -158,7 +158,7 @@ async def test_live_entries_come_at_once(connect: Connect) -> None:
 @pytest.mark.anyio
 @pytest.mark.parametrize("answer", [problem(404, "Queued."), Answer({"code": 404, "message": "Queued."})])
 async def test_queued(connect: Connect, answer: Answer) -> None:
-    """The log of a queued run is not found, however the server puts it."""
+    """The log of a queued run raises NotFound, whatever form the server's answer has."""
     with FakeServer({CALL: [answer]}) as server:
         async with connect(server) as client:
             with pytest.raises(NotFound, match="Queued"):
@@ -167,7 +167,7 @@ async def test_queued(connect: Connect, answer: Answer) -> None:
 
 @pytest.mark.anyio
 async def test_a_cut_stream_is_an_error(connect: Connect) -> None:
-    """A stream that breaks off ends in an error, after what it brought."""
+    """A stream that breaks raises an error after the entries that arrived."""
     seen: list[str] = []
 
     async def collect(client: Client) -> None:
@@ -183,7 +183,7 @@ async def test_a_cut_stream_is_an_error(connect: Connect) -> None:
 
 @pytest.mark.anyio
 async def test_opening_is_tried_again(connect: Connect) -> None:
-    """A server that is busy for a moment, and says so in whatever form, is asked again."""
+    """A server that is busy for a moment is asked again, whatever form its answer has."""
     busy = Answer(b"data: busy\n\n", status=502, headers=EVENTS)
     with FakeServer({CALL: [busy, problem(429), events(entry("one"))]}) as server:
         async with connect(server) as client:
@@ -192,7 +192,7 @@ async def test_opening_is_tried_again(connect: Connect) -> None:
 
 @pytest.mark.anyio
 async def test_many_streams_of_one_task(connect: Connect) -> None:
-    """One task can read several streams by turns."""
+    """One task can read several streams alternately."""
     with FakeServer({CALL: [events(entry("a"), entry("b"))]}) as server:
         async with (
             connect(server) as client,
@@ -205,7 +205,7 @@ async def test_many_streams_of_one_task(connect: Connect) -> None:
 
 @pytest.mark.anyio
 async def test_streams_are_bounded(connect: Connect) -> None:
-    """No more streams are open than the limiter lets through."""
+    """At most as many streams are open as the limiter allows."""
     with FakeServer({CALL: [Answer([], delay=0.02)]}) as server:
         async with connect(server) as client:
             client.transport.limits.streams.total_tokens = 2
@@ -242,13 +242,13 @@ json_values = st.recursive(
 @example([0, [], -0.0], [634], 2)
 @example([1.5e300, True, None], [4, 5, 6, 7], None)
 def test_arrays_in_pieces(values: list[Any], cuts: list[int], indent: int | None) -> None:
-    """However an array is cut into pieces, its values come out, in order."""
+    """The values of an array do not depend on how the text is cut into pieces."""
     assert read_all(pieces_of(json.dumps(values, indent=indent), cuts)) == values
 
 
 @given(st.text(max_size=60), st.lists(st.integers(0, 60), max_size=5))
 def test_any_text_is_read(text: str, cuts: list[int]) -> None:
-    """Any text whatever is read to its end without an error."""
+    """Any text is read to its end without an error."""
     read_all(pieces_of(text, cuts))
 
 
@@ -266,7 +266,7 @@ plain_entries = st.fixed_dictionaries(
 )
 @example([{"data": "},{"}, {"data": "}"}], [16], None)
 def test_entries_are_the_same_fast_and_slow(values: list[Any], cuts: list[int], indent: int | None) -> None:
-    """Read many at a time, a log has the entries that it has read value by value, wherever it is cut."""
+    """Decoding entries in bulk gives the same entries as decoding one value at a time."""
     text = json.dumps(values, indent=indent)
     places = sorted({0, *(min(cut, len(text)) for cut in cuts), len(text)})
     reader = EntryReader()
@@ -277,14 +277,14 @@ def test_entries_are_the_same_fast_and_slow(values: list[Any], cuts: list[int], 
 
 
 def test_values_come_before_the_end() -> None:
-    """A value is there as soon as it is complete."""
+    """A value is returned as soon as it is complete."""
     reader = ArrayReader()
     assert list(reader.feed('[{"data": "a"}, {"da')) == [{"data": "a"}]
     assert list(reader.feed('ta": "b"}, {"data": "some more to double the length')) == [{"data": "b"}]
 
 
 def test_a_long_log_is_never_whole_in_memory() -> None:
-    """Twenty megabytes pass through in a hundredth of the memory."""
+    """Reading twenty megabytes takes less than one megabyte of memory."""
     piece = json.dumps(entry("x" * 80))
     tracemalloc.start()
     reader = EntryReader()
@@ -298,7 +298,7 @@ def test_a_long_log_is_never_whole_in_memory() -> None:
 
 
 def test_one_huge_entry_is_read_in_linear_time() -> None:
-    """An entry of ten megabytes that comes in small pieces is not read from its start with each."""
+    """An entry of ten megabytes in small pieces is not decoded from its start with every piece."""
     reader = ArrayReader()
     attempts = 0
     decode = reader._decoder.raw_decode
@@ -318,14 +318,14 @@ def test_one_huge_entry_is_read_in_linear_time() -> None:
 
 @given(st.text())
 def test_payloads_are_never_refused(payload: str) -> None:
-    """Whatever an event holds, it becomes entries."""
+    """Any payload of an event becomes entries."""
     for each in entries_of_payload(payload):
         assert isinstance(each.data, str)
 
 
 @given(json_values)
 def test_any_value_is_an_entry(value: Any) -> None:
-    """Whatever JSON stands in a log, it becomes an entry."""
+    """Any JSON value in a log becomes an entry."""
     assert isinstance(entry_of(value).data, str)
 
 
@@ -337,8 +337,8 @@ async def follow_texts(client: Client, **options: Any) -> list[str]:
 
 
 @pytest.mark.anyio
-async def test_a_cut_stream_is_taken_up(connect: Connect) -> None:
-    """After two cuts every entry has come exactly once."""
+async def test_a_broken_stream_is_resumed(connect: Connect) -> None:
+    """A stream that breaks twice is resumed, and every entry appears exactly once."""
     one, two, three = entry("one\n"), entry("two\n", "stderr"), entry("three\n")
     script = [events(one, CUT), events(one, two, CUT), events(one, two, three)]
     with FakeServer({CALL: script}) as server:
@@ -347,8 +347,8 @@ async def test_a_cut_stream_is_taken_up(connect: Connect) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_log_that_is_kept_meanwhile_is_taken_up(connect: Connect) -> None:
-    """A run that ended during the cut goes on from its kept log, though that is cut into other entries."""
+async def test_a_log_stored_in_the_meantime_is_resumed(connect: Connect) -> None:
+    """If the run ended after the break, the stored log continues the stream, though its entries are cut differently."""
     live = [entry("one\ntw"), entry("err", "stderr"), entry("o\n")]
     kept = [entry("one\ntwo\nthree\n"), entry("error\n", "stderr")]
     with FakeServer({CALL: [events(*live, CUT), Answer(kept)]}) as server:
@@ -363,7 +363,7 @@ async def test_a_log_that_is_kept_meanwhile_is_taken_up(connect: Connect) -> Non
 
 @given(st.data())
 def test_no_text_is_lost_or_doubled(data: st.DataObject) -> None:
-    """However the text is cut into entries and wherever the streams break, each stream's text comes once."""
+    """Wherever a stream breaks and however its text is cut into entries, the text appears once."""
     written = data.draw(
         st.lists(st.tuples(st.sampled_from(["stdout", "stderr"]), st.text("ab\n", min_size=1)))
     )
@@ -383,13 +383,13 @@ def test_no_text_is_lost_or_doubled(data: st.DataObject) -> None:
 
 
 def _broken_off(entries: list[dict[str, Any]]) -> httpx.Response:
-    """An answer in memory cannot break off in the middle: what says 503 in place of its next entry can."""
+    """Simulate a break in memory: the next entry is replaced by an error of status 503."""
     return httpx.Response(200, json=[*entries, {"code": 503, "message": "later"}])
 
 
 @pytest.mark.anyio
-async def test_not_found_before_the_first_word(connect: Connect) -> None:
-    """A queued run is said to have no log, at once."""
+async def test_not_found_before_the_first_entry(connect: Connect) -> None:
+    """The missing log of a queued run is an error at once."""
     with FakeServer({CALL: [problem(404)]}) as server:
         async with connect(server) as client:
             with pytest.raises(NotFound):
@@ -399,7 +399,7 @@ async def test_not_found_before_the_first_word(connect: Connect) -> None:
 
 @pytest.mark.anyio
 async def test_not_found_in_between(connect: Connect) -> None:
-    """A log that is gone for a moment, while it is moved to where it is kept, is asked for again."""
+    """A log that is missing for a moment, while the server stores it, is asked for again."""
     script = [events(entry("one"), CUT), problem(404), Answer([entry("one"), entry("two")])]
     with FakeServer({CALL: script}) as server:
         async with connect(server) as client:
@@ -408,7 +408,7 @@ async def test_not_found_in_between(connect: Connect) -> None:
 
 @pytest.mark.anyio
 async def test_no_progress_ends(connect: Connect) -> None:
-    """A stream that breaks again and again without a new word ends in its error."""
+    """A stream that breaks repeatedly without new text ends with its error."""
     with FakeServer({CALL: [events(entry("one"), CUT)]}) as server:
         async with connect(server) as client:
             with pytest.raises(ConnectionFailed, match="broke off"):
@@ -417,8 +417,8 @@ async def test_no_progress_ends(connect: Connect) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_run_that_goes_on(connect: Connect) -> None:
-    """A stream that ends in good order is taken up when the run's state says that it goes on."""
+async def test_a_stream_that_ends_before_its_run(connect: Connect) -> None:
+    """A stream that ends in good order is resumed if the run has not ended."""
     states = iter([False, True])
 
     async def ended() -> bool:
@@ -430,7 +430,7 @@ async def test_a_run_that_goes_on(connect: Connect) -> None:
 
 
 def test_waits_between_streams() -> None:
-    """Without progress the waits double; each new word starts them again from the first."""
+    """The waits double while there is no progress, and new text resets them."""
 
     async def main(http: Scripted) -> None:
         async with Client(Config("http://server", Bearer("t")), http=http) as client:
@@ -444,7 +444,7 @@ def test_waits_between_streams() -> None:
 
 
 def test_a_connection_that_died_unnoticed() -> None:
-    """A stream that is silent for too long is taken up again, as long as it takes: silence is no failure."""
+    """A stream that is silent for too long is resumed any number of times: silence is not a failure."""
 
     async def main(http: Scripted) -> list[str]:
         policy = RetryPolicy(attempts=2, random=lambda: 0.0)
@@ -462,7 +462,7 @@ def test_a_connection_that_died_unnoticed() -> None:
 
 @pytest.mark.anyio
 async def test_following_can_be_left(connect: Connect) -> None:
-    """Left in the middle of a line, everything is closed and no slot stays taken."""
+    """A caller that leaves in the middle of a line leaves nothing open and no slot taken."""
     with FakeServer({CALL: [events(entry("one\ntwo\n"), end=False)]}) as server:
         async with connect(server) as client:
             async with aclosing(lines(follow(client, 7))) as shown:
@@ -472,7 +472,7 @@ async def test_following_can_be_left(connect: Connect) -> None:
 
 @pytest.mark.anyio
 async def test_following_can_be_cancelled(connect: Connect) -> None:
-    """Cancelled while it waits for the next line, no slot stays taken."""
+    """A reader that is cancelled while waiting for a line leaves no slot taken."""
     seen: list[str] = []
     with FakeServer({CALL: [events(entry("one\n"), end=False)]}) as server:
         async with connect(server) as client:

@@ -1,4 +1,4 @@
-"""The messages against the vendor's own classes: what we send, they know; what they send, we know."""
+"""The messages agree with the classes of Kaggle's own SDK, in both directions."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ SIMPLE: dict[Any, st.SearchStrategy[Any]] = {
 
 
 def values_of(kind: Any) -> st.SearchStrategy[Any]:
-    """Any value of a field's type."""
+    """A strategy for any value of a field's type."""
     if kind in SIMPLE:
         return SIMPLE[kind]
     if get_origin(kind) is list:
@@ -88,7 +88,7 @@ def values_of(kind: Any) -> st.SearchStrategy[Any]:
 
 
 def unknown_fields(data: Any, theirs: Any) -> list[str]:
-    """The names in `data`, at any depth, that the vendor's class does not know."""
+    """Return the names in `data`, at any depth, that the SDK's class does not have."""
     known = {field.json_name: field for field in theirs._fields}
     found = [name for name in data if name not in known]
     for name, value in data.items():
@@ -101,14 +101,14 @@ def unknown_fields(data: Any, theirs: Any) -> list[str]:
 @pytest.mark.parametrize(("mine", "theirs"), REQUESTS)
 @given(data=st.data())
 def test_the_vendor_understands_our_requests(mine: type[Message], theirs: Any, data: st.DataObject) -> None:
-    """Whatever we send, the vendor's class knows each field, and would send the same."""
+    """The SDK's class knows each field of every request, and would send the same."""
     sent = json.loads(encode(data.draw(values_of(mine))))
     assert unknown_fields(sent, theirs) == []
     assert theirs.from_dict(sent).to_dict() == sent
 
 
 def test_the_log_request_has_one_field() -> None:
-    """The request for a log, which shares its struct with the download's, never sends the other's field."""
+    """The request for a log, which shares its struct with downloads, never sends the field of the latter."""
     sent = json.loads(encode(ours.RunRequest(run_id=7)))
     assert tasks.ApiGetBenchmarkTaskRunLogsRequest.from_dict(sent).to_dict() == sent == {"runId": 7}
 
@@ -116,7 +116,7 @@ def test_the_log_request_has_one_field() -> None:
 @pytest.mark.parametrize(("mine", "theirs"), ANSWERS)
 @given(data=st.data())
 def test_we_understand_the_vendors_answers(mine: type[Message], theirs: Any, data: st.DataObject) -> None:
-    """An answer that went through the vendor's class, as its server writes it, is the same to us."""
+    """An answer keeps its meaning when the SDK's class has read and written it."""
     message = data.draw(values_of(mine))
     passed_on = theirs.from_dict(json.loads(encode(message))).to_json()
     assert unknown_fields(json.loads(passed_on), theirs) == []
@@ -125,7 +125,7 @@ def test_we_understand_the_vendors_answers(mine: type[Message], theirs: Any, dat
 
 @pytest.mark.parametrize(("mine", "theirs"), ANSWERS)
 def test_nulls_are_left_out(mine: type[Message], theirs: Any) -> None:
-    """An answer with all its defaults and nulls written out is understood."""
+    """An answer that includes all defaults and nulls is understood."""
     written = theirs().to_dict(ignore_defaults=False)
     if mine is ours.Task:
         written["slug"] = {"ownerSlug": None, "taskSlug": "a", "versionNumber": None}
@@ -134,13 +134,13 @@ def test_nulls_are_left_out(mine: type[Message], theirs: Any) -> None:
 
 @pytest.mark.parametrize(("mine", "theirs"), ENUMS)
 def test_enums_are_the_same(mine: type[enum.Enum], theirs: type[enum.Enum]) -> None:
-    """Every name of ours is one of the vendor's, and the other way round."""
+    """Our enums and the SDK's have the same names."""
     assert {each.value for each in mine} == {each.name for each in theirs}
 
 
 @given(st.text())
-def test_strangers_survive(name: str) -> None:
-    """A state that nobody knows yet comes in, compares, and goes out as it was."""
+def test_unknown_states_are_kept(name: str) -> None:
+    """An unknown state can be decoded, compared and encoded without a change."""
     state = ours.RunState(name)
     assert state == ours.RunState(name)
     run = ours.Run(id=1, state=state)

@@ -1,4 +1,4 @@
-"""Downloads: whole or not at all, and never at the cost of what was there."""
+"""Downloads are complete or absent, and never harm what was there before."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def cut(at: int = HALF, headers: dict[str, str] = ZIP, output: bytes = OUTPUT) -
 
 
 def rest(request: Request, output: bytes = OUTPUT) -> Answer:
-    """What a server that can do ranges answers."""
+    """The answers of a server that supports ranges."""
     start = int(request.headers["Range"].removeprefix("bytes=").removesuffix("-"))
     extent = {"Content-Range": f"bytes {start}-{len(output) - 1}/{len(output)}"}
     return Answer(output[start:], status=206, headers={**RESUMABLE, **extent})
@@ -70,7 +70,7 @@ def put_old(target: Path) -> None:
 
 
 def assert_old(target: Path) -> None:
-    """The old folder is as it was, and there is nothing beside it."""
+    """Check that the old folder is unchanged, and that there is nothing beside it."""
     assert names_in(target.parent) == [target.name, f"{target.name}/old.txt"]
 
 
@@ -79,7 +79,7 @@ def assert_old(target: Path) -> None:
 
 @pytest.mark.parametrize("length", [True, False])
 async def test_a_download(connect: Connect, tmp_path: Path, length: bool) -> None:
-    """The zip becomes a folder, also below folders that are not there yet, with or without a Content-Length."""
+    """A zip becomes a folder, with or without a Content-Length, and missing parents are created."""
     target = tmp_path / "task" / "1" / "model" / "7"
     with FakeServer({CALL: [Answer(OUTPUT, headers=ZIP, length=length)]}) as server:
         async with connect(server) as client:
@@ -93,7 +93,7 @@ async def test_a_download(connect: Connect, tmp_path: Path, length: bool) -> Non
 
 
 async def test_a_small_download(connect: Connect, tmp_path: Path) -> None:
-    """One that is kept in memory on its way, and cut there, is whole in the end."""
+    """A download that is kept in memory and breaks there is complete in the end."""
     output, target = zipped(("a.txt", b"a" * 10), ("b.bin", NOISE[:3000])), tmp_path / "7"
     answers = in_turn(cut(1000, RESUMABLE, output), lambda request: rest(request, output))
     with FakeServer({CALL: answers}) as server:
@@ -105,7 +105,7 @@ async def test_a_small_download(connect: Connect, tmp_path: Path) -> None:
 
 
 async def test_sources_are_asked_for(connect: Connect, tmp_path: Path) -> None:
-    """`include_source` goes to the server."""
+    """`include_source` is sent to the server."""
     with FakeServer({CALL: [good()]}) as server:
         async with connect(server) as client:
             await client.download_output(7, tmp_path / "7", include_source=True)
@@ -113,7 +113,7 @@ async def test_sources_are_asked_for(connect: Connect, tmp_path: Path) -> None:
 
 
 async def test_an_old_folder_is_replaced(connect: Connect, tmp_path: Path) -> None:
-    """What was there is gone as a whole: no file of the old one is left among the new ones."""
+    """An old folder is replaced as a whole: none of its files remains."""
     put_old(tmp_path / "7")
     with FakeServer({CALL: [good()]}) as server:
         async with connect(server) as client:
@@ -122,7 +122,7 @@ async def test_an_old_folder_is_replaced(connect: Connect, tmp_path: Path) -> No
 
 
 async def test_a_linked_folder_stays_linked(connect: Connect, tmp_path: Path) -> None:
-    """Where the target is a link to a folder, that folder is replaced, and the link stays."""
+    """If the target is a link to a folder, that folder is replaced and the link stays."""
     put_old(tmp_path / "real")
     (tmp_path / "link").symlink_to(tmp_path / "real")
     with FakeServer({CALL: [good()]}) as server:
@@ -132,8 +132,8 @@ async def test_a_linked_folder_stays_linked(connect: Connect, tmp_path: Path) ->
     assert sorted(path.name for path in (tmp_path / "real").iterdir()) == ["a.run.json", "sub"]
 
 
-async def test_progress_is_told(connect: Connect, tmp_path: Path) -> None:
-    """The bytes so far never go back, and end at the total."""
+async def test_progress_is_reported(connect: Connect, tmp_path: Path) -> None:
+    """The reported bytes never decrease, and end at the total."""
     seen: list[tuple[int, int | None]] = []
     with FakeServer({CALL: [good()]}) as server:
         async with connect(server) as client:
@@ -145,7 +145,7 @@ async def test_progress_is_told(connect: Connect, tmp_path: Path) -> None:
 
 
 async def test_a_redirect_is_followed(connect: Connect, tmp_path: Path) -> None:
-    """An output that lies on another host is fetched from there, without our credentials."""
+    """A redirect to another host is followed without sending our credentials."""
     with FakeServer({"bucket": [good()]}) as other:
         elsewhere = Answer(b"", status=302, headers={"Location": f"{other.url}/bucket"})
         with FakeServer({CALL: [elsewhere]}) as server:
@@ -155,7 +155,7 @@ async def test_a_redirect_is_followed(connect: Connect, tmp_path: Path) -> None:
 
 
 async def test_downloads_are_bounded(tmp_path: Path) -> None:
-    """No more downloads are under way than the limiter lets through, and calls are not held up by them."""
+    """At most as many downloads are in flight as the limiter allows, and they do not delay calls."""
     script = {CALL: [Answer([HANG], headers=ZIP, length=9)], "GetBenchmarkTaskQuota": [Answer({})]}
     with FakeServer(script) as server:
         async with (
@@ -174,8 +174,8 @@ async def test_downloads_are_bounded(tmp_path: Path) -> None:
 # --- Broken connections ---
 
 
-async def test_a_cut_download_goes_on(connect: Connect, tmp_path: Path) -> None:
-    """Where the server has ranges and a strong ETag, only the rest is asked for."""
+async def test_a_broken_download_is_resumed(connect: Connect, tmp_path: Path) -> None:
+    """With ranges and a strong ETag, only the rest is asked for after a break."""
     with FakeServer({CALL: in_turn(cut(headers=RESUMABLE), rest)}) as server:
         async with connect(server) as client:
             done = await client.download_output(7, tmp_path / "7")
@@ -186,7 +186,7 @@ async def test_a_cut_download_goes_on(connect: Connect, tmp_path: Path) -> None:
 
 
 async def test_opening_is_tried_again(connect: Connect, tmp_path: Path) -> None:
-    """A server that is busy for a moment, and says so in whatever form, is asked again."""
+    """A server that is busy for a moment is asked again, whatever form its answer has."""
     busy = Answer(OUTPUT, status=503, headers=ZIP)
     with FakeServer({CALL: [problem(429), busy, good()]}) as server:
         async with connect(server) as client:
@@ -194,8 +194,8 @@ async def test_opening_is_tried_again(connect: Connect, tmp_path: Path) -> None:
     assert len(server.requests) == 3
 
 
-async def test_many_cuts_go_on(tmp_path: Path) -> None:
-    """As long as each attempt gets further, there may be more cuts than attempts."""
+async def test_many_breaks_are_resumed(tmp_path: Path) -> None:
+    """A download may break more often than there are attempts, as long as it makes progress."""
 
     def little(request: Request) -> Answer:
         whole = rest(request)
@@ -216,7 +216,7 @@ async def test_many_cuts_go_on(tmp_path: Path) -> None:
 async def test_without_ranges_it_starts_again(
     connect: Connect, tmp_path: Path, headers: dict[str, str]
 ) -> None:
-    """Where nobody can tell that the rest belongs to what we have, all of it is fetched again."""
+    """Without a strong ETag, a broken download starts again."""
     with FakeServer({CALL: [cut(headers=headers), good()]}) as server:
         async with connect(server) as client:
             assert (await client.download_output(7, tmp_path / "7")).files == FILES
@@ -224,7 +224,7 @@ async def test_without_ranges_it_starts_again(
 
 
 async def test_another_output_meanwhile(connect: Connect, tmp_path: Path) -> None:
-    """A server that answers a range with the whole, because it changed, is believed."""
+    """If the output has changed, the server's complete answer to a range replaces what had arrived."""
     other = zipped(("new.txt", b"new"))
     with FakeServer({CALL: [cut(headers=RESUMABLE), Answer(other, headers=RESUMABLE)]}) as server:
         async with connect(server) as client:
@@ -240,7 +240,7 @@ async def test_another_output_meanwhile(connect: Connect, tmp_path: Path) -> Non
     ],
 )
 async def test_strange_ranges_start_again(connect: Connect, tmp_path: Path, strange: Answer) -> None:
-    """A range that the server cannot give, or gives wrongly, is followed by a fresh start."""
+    """After a wrong or impossible range, the download starts again."""
     with FakeServer({CALL: [cut(headers=RESUMABLE), strange, good()]}) as server:
         async with connect(server) as client:
             assert (await client.download_output(7, tmp_path / "7")).files == FILES
@@ -248,7 +248,7 @@ async def test_strange_ranges_start_again(connect: Connect, tmp_path: Path, stra
 
 
 async def test_a_range_of_before(connect: Connect, tmp_path: Path) -> None:
-    """A range that starts before where we are is put where it belongs."""
+    """A range that starts earlier than asked for overwrites what is there."""
     extent = {"Content-Range": f"bytes 1000-{len(OUTPUT) - 1}/{len(OUTPUT)}"}
     earlier = Answer(OUTPUT[1000:], 206, {**RESUMABLE, **extent})
     with FakeServer({CALL: [cut(headers=RESUMABLE), earlier]}) as server:
@@ -258,7 +258,7 @@ async def test_a_range_of_before(connect: Connect, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("headers", [ZIP, RESUMABLE])
 async def test_cuts_without_end(tmp_path: Path, headers: dict[str, str]) -> None:
-    """A download that always breaks off in the same place ends, and leaves what was there."""
+    """A download that always breaks in the same place fails, and leaves the old folder unchanged."""
     put_old(tmp_path / "7")
     extent = {"Content-Range": f"bytes {HALF}-{len(OUTPUT) - 1}/{len(OUTPUT)}"}
     nothing = Answer([CUT], 206, {**RESUMABLE, **extent}, len(OUTPUT) - HALF)
@@ -293,7 +293,7 @@ async def test_cuts_without_end(tmp_path: Path, headers: dict[str, str]) -> None
 async def test_bad_downloads(
     connect: Connect, tmp_path: Path, answer: Answer, error: type[Exception], message: str
 ) -> None:
-    """A damaged or dangerous zip, a page or an error leaves what was there, and nothing beside it."""
+    """After a damaged or dangerous zip, a web page or an error, the old folder is unchanged."""
     put_old(tmp_path / "7")
     with FakeServer({CALL: [answer]}) as server:
         async with connect(server) as client:
@@ -303,7 +303,7 @@ async def test_bad_downloads(
 
 
 async def test_a_file_in_the_way(connect: Connect, tmp_path: Path) -> None:
-    """A file in the target's place, or in its parent's, is an error; the server is not asked."""
+    """A file in place of the target or its parent is an error before anything is sent."""
     (tmp_path / "7").write_text("mine")
     with FakeServer({CALL: [good()]}) as server:
         async with connect(server) as client:
@@ -316,7 +316,7 @@ async def test_a_file_in_the_way(connect: Connect, tmp_path: Path) -> None:
 
 
 async def test_a_full_disk(connect: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No space left is said as such, and what was there stays."""
+    """A full disk is reported as such, and the old folder stays."""
     put_old(tmp_path / "7")
 
     def full(*args: Any) -> None:
@@ -331,7 +331,7 @@ async def test_a_full_disk(connect: Connect, tmp_path: Path, monkeypatch: pytest
 
 
 async def test_a_swap_that_fails(connect: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the new folder cannot take the place, the old one comes back to it."""
+    """If the new folder cannot be moved into place, the old one is moved back."""
     put_old(tmp_path / "7")
     rename = Path.rename
 
@@ -349,7 +349,7 @@ async def test_a_swap_that_fails(connect: Connect, tmp_path: Path, monkeypatch: 
 
 
 async def test_cancelled_in_the_middle(connect: Connect, tmp_path: Path) -> None:
-    """A download that is cancelled leaves what was there, no temporary file and no slot taken."""
+    """A cancelled download leaves the old folder, no temporary files and no slot taken."""
     put_old(tmp_path / "7")
     arrived = anyio.Event()
     with FakeServer({CALL: [Answer([OUTPUT[:HALF], HANG], headers=ZIP, length=len(OUTPUT))]}) as server:
@@ -371,7 +371,7 @@ async def test_cancelled_in_the_middle(connect: Connect, tmp_path: Path) -> None
 async def test_cancelled_while_unpacking(
     connect: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Unpacking ends soon after it is cancelled, and leaves what was there."""
+    """Unpacking stops soon after it is cancelled, and leaves the old folder unchanged."""
     put_old(tmp_path / "7")
     begun, ended = threading.Event(), threading.Event()
 
@@ -396,7 +396,7 @@ async def test_cancelled_while_unpacking(
 
 
 async def test_clean_up_that_hangs(connect: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk that hangs while we tidy up does not keep the program from ending."""
+    """A disk that hangs during the clean-up does not keep the program from ending."""
     put_old(tmp_path / "7")
     free = threading.Event()
     remove = shutil.rmtree
@@ -424,7 +424,7 @@ def _dead_pid() -> int:
 
 
 async def test_what_a_killed_download_left_is_removed(connect: Connect, tmp_path: Path) -> None:
-    """The next download of the same run clears it; that of a program that lives is left alone."""
+    """A download deletes what killed programs left behind, but not the files of running programs."""
     target = tmp_path / "7"
     names = (f"7-{_dead_pid()}-x", f"7-{os.getpid()}-y", "17-1-z")
     stale, living, other = (tmp_path / f".{name}.part" for name in names)
@@ -437,7 +437,7 @@ async def test_what_a_killed_download_left_is_removed(connect: Connect, tmp_path
 
 
 async def test_what_was_moved_aside_by_a_killed_download_comes_back(connect: Connect, tmp_path: Path) -> None:
-    """Killed between the two renames: the old output is there again, even if the new one cannot be had."""
+    """After a kill between the two renames, the old output is moved back, even if the new download fails."""
     target = tmp_path / "7"
     put_old(tmp_path / "kept")
     pid = _dead_pid()
@@ -451,7 +451,7 @@ async def test_what_was_moved_aside_by_a_killed_download_comes_back(connect: Con
 
 
 async def test_what_was_moved_aside_is_removed_after_a_kill(connect: Connect, tmp_path: Path) -> None:
-    """Killed after the two renames: the new output is there, and stays."""
+    """After a kill behind the two renames, the new output stays and the old one is deleted."""
     target = tmp_path / "7"
     put_old(target)
     (tmp_path / f".7-{_dead_pid()}-x.old.part" / "sub").mkdir(parents=True)
@@ -465,7 +465,7 @@ async def test_what_was_moved_aside_is_removed_after_a_kill(connect: Connect, tm
 async def test_an_output_has_its_name_when_it_is_on_the_disk(
     connect: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All files and folders of it first; then the name, in one step; then the folder that the name is in."""
+    """The files and folders reach the disk first, then the name in one step, then the parent folder."""
     disk = Disk(monkeypatch)
     with FakeServer({CALL: [good()]}) as server:
         async with connect(server) as client:

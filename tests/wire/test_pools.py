@@ -1,4 +1,4 @@
-"""Small pools: how many requests share a client, and which one comes next."""
+"""Small pools: how many requests share a client, and which client is used next."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.wire.fake_server import Answer, FakeServer, Request
 
 
 class Made:
-    """Makes clients, and has them all."""
+    """A factory that keeps the clients it made."""
 
     def __init__(self) -> None:
         self.clients: list[httpx.AsyncClient] = []
@@ -29,8 +29,8 @@ class Made:
     ("room", "at_once", "clients"), [(1, 3, 3), (2, 3, 2), (2, 4, 2), (2, 5, 3), (None, 9, 1)]
 )
 @pytest.mark.anyio
-async def test_no_more_than_its_room(room: int | None, at_once: int, clients: int) -> None:
-    """As many clients are made as it takes to have at most `room` requests in each; without a room, one."""
+async def test_requests_per_client_are_limited(room: int | None, at_once: int, clients: int) -> None:
+    """Each client has at most `room` requests at a time; without a limit, there is a single client."""
     made = Made()
     pools = Pools(made, room)
     with ExitStack() as requests:
@@ -46,8 +46,8 @@ async def test_no_more_than_its_room(room: int | None, at_once: int, clients: in
 
 
 @pytest.mark.anyio
-async def test_the_one_used_last_comes_next() -> None:
-    """Requests that do not overlap all go through one client, also after one that failed."""
+async def test_the_client_used_last_is_used_next() -> None:
+    """Requests that do not overlap use the same client, also after a failure."""
     made = Made()
     pools = Pools(made, 1)
     with pools.one(), pools.one():
@@ -75,7 +75,7 @@ class Closable(httpx.AsyncBaseTransport):
 
 @pytest.mark.anyio
 async def test_given_transport_is_closed_once() -> None:
-    """A transport that the caller gave serves all calls, and is closed once at the end."""
+    """A transport given by the caller serves all calls, and is closed once at the end."""
     transport = Closable()
     async with Client(Config("http://server", Bearer("t")), http=transport) as client:
         for _ in range(3):

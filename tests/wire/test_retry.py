@@ -70,13 +70,13 @@ RESET = httpx.ReadError("reset")
     ],
 )
 def test_what_may_be_sent_again(error: FanbenchError, idempotent: bool, other: bool) -> None:
-    """The truth table: never twice where the server may have done it, unless that does no harm."""
+    """A call that the server may have carried out is repeated only if it is idempotent."""
     assert may_retry(error, protocol.GET_TASK) is idempotent
     assert may_retry(error, protocol.SCHEDULE_RUNS) is other
 
 
 def test_calls_that_change_things_once() -> None:
-    """Creating, scheduling and deleting are the calls that must not be done twice."""
+    """Only creating, scheduling and deleting must not be repeated."""
     calls = [call for call in vars(protocol).values() if isinstance(call, protocol.Call)]
     once = {call.method for call in calls if not call.idempotent}
     assert once == {"CreateBenchmarkTask", "BatchScheduleBenchmarkTaskRuns", "DeleteBenchmarkTask"}
@@ -84,7 +84,7 @@ def test_calls_that_change_things_once() -> None:
 
 @given(st.integers(1, 10_000), st.floats(0, 1))
 def test_backoff_is_bounded(failures: int, chance: float) -> None:
-    """However often it failed, a wait lies between 0 and the cap."""
+    """However many failures there were, the wait is between 0 and the cap."""
     policy = RetryPolicy(random=lambda: chance)
     assert 0 <= policy.backoff(failures) <= policy.cap
 
@@ -106,7 +106,7 @@ def test_backoff_is_bounded(failures: int, chance: float) -> None:
     ],
 )
 def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
-    """Seconds and HTTP dates are understood, dates by the server's own clock; anything else is ignored."""
+    """Retry-After may be seconds or an HTTP date, by the server's own clock; anything else is ignored."""
     assert retry_after(headers) == seconds
 
 
@@ -130,7 +130,7 @@ async def schedule(http: Scripted, policy: RetryPolicy) -> object:
 
 
 def test_waits_double_up_to_the_cap() -> None:
-    """Without jitter taken off, the waits are 0.5, 1, 2, … seconds, at most 20, and 8 attempts are made."""
+    """With the longest jitter, the waits of the 8 attempts are 0.5, 1, 2, … seconds, at most 20."""
     http = Scripted(response(500))
     error = in_virtual_time(partial(quota, http, FULL))
     assert isinstance(error, ServerFault)
@@ -138,14 +138,14 @@ def test_waits_double_up_to_the_cap() -> None:
 
 
 def test_jitter_takes_the_whole_wait() -> None:
-    """The other end of the jitter is no wait at all."""
+    """With the shortest jitter, there is no wait at all."""
     http = Scripted(response(500))
     in_virtual_time(partial(quota, http, NONE))
     assert http.times == [0.0] * 8
 
 
 def test_refused_connections_give_up_sooner() -> None:
-    """A server that is not there is tried 4 times, 3.5 seconds at most."""
+    """A server that refuses connections is tried 4 times, for 3.5 seconds at most."""
     http = Scripted(REFUSED)
     error = in_virtual_time(partial(quota, http, FULL))
     assert isinstance(error, ConnectionFailed)
@@ -153,7 +153,7 @@ def test_refused_connections_give_up_sooner() -> None:
 
 
 def test_retry_after_in_seconds_is_kept() -> None:
-    """A wait that the server names is waited, with the jitter on top of it and never below."""
+    """A Retry-After is respected, and jitter only lengthens it."""
     http = Scripted(response(429, Retry_After="30"), response(503, Retry_After="7"), QUOTA)
     in_virtual_time(partial(quota, http, NONE))
     assert http.times == [0, 30, 37]
@@ -163,7 +163,7 @@ def test_retry_after_in_seconds_is_kept() -> None:
 
 
 def test_retry_after_as_a_date_is_kept() -> None:
-    """A wait that is named as a date is waited as well."""
+    """A Retry-After given as a date is respected, too."""
     dates = {"Retry_After": "Fri, 01 Jan 2027 00:01:00 GMT", "Date": "Fri, 01 Jan 2027 00:00:15 GMT"}
     http = Scripted(response(429, **dates), QUOTA)
     in_virtual_time(partial(quota, http, NONE))
@@ -171,7 +171,7 @@ def test_retry_after_as_a_date_is_kept() -> None:
 
 
 def test_total_time_is_bounded() -> None:
-    """A wait that would end beyond the total is not begun: the error comes at once, with the wait in it."""
+    """A wait that would exceed the total is not begun: the error is raised at once, with the wait in it."""
     http = Scripted(response(429, Retry_After="50"))
     error = in_virtual_time(partial(quota, http, NONE))
     assert isinstance(error, RateLimited)
@@ -180,7 +180,7 @@ def test_total_time_is_bounded() -> None:
 
 
 def test_time_outs_count_into_the_total() -> None:
-    """A server that never answers costs two time-outs of 60 seconds, not eight."""
+    """A server that never answers costs two timeouts of 60 seconds, not eight."""
     http = Scripted((60.0, httpx.ReadTimeout("")))
     error = in_virtual_time(partial(quota, http, NONE))
     assert isinstance(error, ConnectionFailed)
@@ -188,14 +188,14 @@ def test_time_outs_count_into_the_total() -> None:
 
 
 def test_broken_connections_are_tried_again() -> None:
-    """A connection that breaks off is tried again where that does no harm."""
+    """An idempotent call is repeated after its connection broke."""
     http = Scripted(RESET, RESET, QUOTA)
     assert in_virtual_time(partial(quota, http, FULL)) is not None
     assert http.times == [0, 0.5, 1.5]
 
 
 def test_an_error_inside_a_200_is_tried_again() -> None:
-    """A 200 whose body says 503 is a 503."""
+    """A 200 with the code 503 in its body is retried like a 503."""
     http = Scripted(httpx.Response(200, json={"code": 503, "message": "m"}), QUOTA)
     in_virtual_time(partial(quota, http, FULL))
     assert http.times == [0, 0.5]
@@ -203,7 +203,7 @@ def test_an_error_inside_a_200_is_tried_again() -> None:
 
 @pytest.mark.parametrize("failure", [RESET, response(500), response(502), response(504)])
 def test_schedule_is_not_sent_twice(failure: httpx.Response | Exception) -> None:
-    """A schedule that may have reached the server is not sent again."""
+    """A schedule that may have reached the server is not repeated."""
     http = Scripted(failure, SCHEDULED)
     error = in_virtual_time(partial(schedule, http, FULL))
     assert isinstance(error, ConnectionFailed | ServerFault)
@@ -212,14 +212,14 @@ def test_schedule_is_not_sent_twice(failure: httpx.Response | Exception) -> None
 
 @pytest.mark.parametrize("failure", [REFUSED, httpx.ConnectTimeout(""), response(429), response(503)])
 def test_schedule_is_sent_again_where_it_was_not_done(failure: httpx.Response | Exception) -> None:
-    """A schedule that surely was not done is sent again."""
+    """A schedule that certainly was not carried out is repeated."""
     http = Scripted(failure, SCHEDULED)
     assert isinstance(in_virtual_time(partial(schedule, http, FULL)), list)
     assert http.times == [0, 0.5]
 
 
 def test_waiting_holds_no_slot() -> None:
-    """With one slot, a call that waits for its retry lets another one through."""
+    """A call waiting for its retry does not hold a slot."""
 
     async def main() -> list[str]:
         order: list[str] = []
@@ -245,7 +245,7 @@ def test_waiting_holds_no_slot() -> None:
 
 
 def test_retries_are_announced() -> None:
-    """The hook sees each retry: the call, the attempt, the wait and the error."""
+    """The hook receives the call, the attempt, the wait and the error of each retry."""
     seen: list[Retry] = []
     http = Scripted(response(500), response(429, Retry_After="2"), QUOTA)
     policy = RetryPolicy(random=lambda: 0.0, on_retry=seen.append)
@@ -260,7 +260,7 @@ def test_retries_are_announced() -> None:
 
 @pytest.mark.anyio
 async def test_last_error_is_raised_as_it_was() -> None:
-    """When the attempts are used up, the last error itself comes out, not a wrapper."""
+    """After the last attempt, the last error is raised itself, without a wrapper."""
     errors = [fault(500), fault(502)]
 
     async def attempt(number: int) -> None:
@@ -274,7 +274,7 @@ async def test_last_error_is_raised_as_it_was() -> None:
 
 @pytest.mark.anyio
 async def test_foreign_errors_are_not_touched() -> None:
-    """An error that is not of our tree is a bug, and goes through at once."""
+    """An exception that is not a FanbenchError is a bug, and is not retried."""
 
     async def attempt(number: int) -> None:
         raise ZeroDivisionError(number)

@@ -1,4 +1,4 @@
-"""Unpacking: what is good comes out whole, and nothing at all leaves its folder."""
+"""Unpacking: good zips are complete, and nothing is ever written outside the folder."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def names_in(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
 def test_good_zips(tmp_path: Path, compression: int) -> None:
-    """Files and folders come out as they went in, and their sizes are told."""
+    """Files and folders are unpacked unchanged, and their sizes are returned."""
     path, target = archive(
         tmp_path,
         zipped(("a.run.json", b"{}"), ("sub/deep/b.txt", CONTENT), ("empty/", b""), compression=compression),
@@ -62,8 +62,8 @@ def test_good_zips(tmp_path: Path, compression: int) -> None:
     assert (target / "sub/deep/b.txt").read_bytes() == CONTENT
 
 
-def test_what_is_told_of_files_is_what_they_are(tmp_path: Path) -> None:
-    """Also of those that are read in pieces, and of those whose names were changed."""
+def test_returned_files_match_the_disk(tmp_path: Path) -> None:
+    """The returned sizes and digests are those of the files on the disk, under their actual names."""
     large = random.Random(1).randbytes(3_000_000)
     path, target = archive(tmp_path, zipped(("large", large), ("sub/a\\b", CONTENT), ("sub/a_b", b"")))
     unpacked = unpack(path, target)
@@ -72,8 +72,8 @@ def test_what_is_told_of_files_is_what_they_are(tmp_path: Path) -> None:
     assert (target / "large").read_bytes() == large
 
 
-def test_names_that_are_one_on_this_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where case makes no difference, no file is written over another."""
+def test_names_that_collide_on_this_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a disk that ignores case, no file overwrites another."""
     made = Path.open
 
     def opened(self: Path, *arguments: Any, **named: Any) -> Any:
@@ -85,7 +85,7 @@ def test_names_that_are_one_on_this_disk(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_many_of_the_same_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each finds its number at once: a small zip with many of them does not keep the disk busy for hours."""
+    """Many entries of the same name are numbered without trying every number."""
     tried, made = 0, Path.open
 
     def opened(*arguments: Any, **named: Any) -> Any:
@@ -100,7 +100,7 @@ def test_many_of_the_same_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_an_empty_zip(tmp_path: Path) -> None:
-    """A run may have written nothing."""
+    """An empty zip is unpacked to an empty folder."""
     assert unpack(*archive(tmp_path, zipped())) == []
 
 
@@ -116,7 +116,7 @@ def test_an_empty_zip(tmp_path: Path) -> None:
     ],
 )
 def test_names_that_are_refused(tmp_path: Path, name: str) -> None:
-    """A name that leads out is refused before anything is written."""
+    """A name that leads out of the folder is refused before anything is written."""
     path, target = archive(tmp_path, zipped(("good.txt", b"x"), (name, b"x")))
     with pytest.raises(BadZip, match="The zip has an entry"):
         unpack(path, target)
@@ -138,7 +138,7 @@ def test_names_that_are_refused(tmp_path: Path, name: str) -> None:
     ],
 )
 def test_names_that_mean_something_elsewhere(tmp_path: Path, name: str, safe: str) -> None:
-    """Linux allows them and a run may use them: they are changed, not refused, and no file is lost."""
+    """Names that have a meaning on other systems are changed, and no file is lost."""
     path, target = archive(tmp_path, zipped((name, b"x"), (safe, b"y")))
     assert sizes(unpack(path, target)) == {safe: 1, f"{safe}-2": 1}
     assert (target / safe).read_bytes() == b"x"
@@ -146,13 +146,13 @@ def test_names_that_mean_something_elsewhere(tmp_path: Path, name: str, safe: st
 
 @pytest.mark.parametrize("name", ["contact.txt", "auxiliary/x", "a..b", "...", "nul_", "ü 🚀.txt", "console"])
 def test_names_that_are_fine(tmp_path: Path, name: str) -> None:
-    """A name that only looks like a bad one is unpacked."""
+    """A name that only resembles a dangerous one is kept."""
     assert sizes(unpack(*archive(tmp_path, zipped((name, b"x"))))) == {name: 1}
 
 
 @given(st.text(st.sampled_from(list("ab./\\: \n\x7fcC0")), min_size=1, max_size=12))
 def test_no_name_leads_out(name: str) -> None:
-    """Whatever the name is: it is refused, or lies inside the folder."""
+    """Any name is either refused or inside the folder."""
     info = zipfile.ZipInfo(name)
     try:
         place = safe_path(info)
@@ -165,7 +165,7 @@ def test_no_name_leads_out(name: str) -> None:
 
 @pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR, stat.S_IFSOCK])
 def test_links_and_devices_are_refused(tmp_path: Path, kind: int) -> None:
-    """A symbolic link, also a harmless one, a pipe or a device is refused."""
+    """Symbolic links, pipes and devices are refused."""
     path, target = archive(tmp_path, zipped(link("link", "good.txt", kind), ("link/x", b"x")))
     with pytest.raises(BadZip, match="neither a file nor a folder"):
         unpack(path, target)
@@ -173,7 +173,7 @@ def test_links_and_devices_are_refused(tmp_path: Path, kind: int) -> None:
 
 
 def test_bombs_are_refused(tmp_path: Path) -> None:
-    """A zip that would unpack to more than the bound, in bytes or in files, is refused unread."""
+    """A zip that would unpack to too many bytes or files is refused without being read."""
     path, target = archive(tmp_path, zipped(("a", bytes(5000)), ("b", bytes(5000))))
     with pytest.raises(BadZip, match="10000 bytes; more than 9999"):
         unpack(path, target, max_bytes=9999)
@@ -183,7 +183,7 @@ def test_bombs_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_size_that_lies(tmp_path: Path) -> None:
-    """A file that is longer than the zip says is found out, and is not written beyond what it says."""
+    """A file longer than its declared size is refused, and not written beyond that size."""
     content = bytearray(zipped(("a", bytes(100_000))))
     claimed = (10).to_bytes(4, "little")
     central = content.index(b"PK\x01\x02")
@@ -196,7 +196,7 @@ def test_a_size_that_lies(tmp_path: Path) -> None:
 
 
 def test_an_encrypted_zip(tmp_path: Path) -> None:
-    """A zip that wants a password is refused as one that cannot be read."""
+    """An encrypted zip is refused as unreadable."""
     content = bytearray(zipped(("a", CONTENT)))
     content[6] |= 1
     content[content.index(b"PK\x01\x02") + 8] |= 1
@@ -209,8 +209,8 @@ def test_an_encrypted_zip(tmp_path: Path) -> None:
     [b"", b"PK", b"<html>", b"PK\x05\x06" + bytes(10), zipped(("a", CONTENT))[:-30]],
     ids=["empty", "two bytes", "html", "half a directory", "truncated"],
 )
-def test_what_is_no_zip(tmp_path: Path, content: bytes) -> None:
-    """Rubbish, and a zip that was cut, are bad zips."""
+def test_files_that_are_not_zips(tmp_path: Path, content: bytes) -> None:
+    """Random bytes and truncated zips raise BadZip."""
     with pytest.raises(BadZip, match="damaged"):
         unpack(*archive(tmp_path, content))
 
@@ -219,7 +219,7 @@ def test_what_is_no_zip(tmp_path: Path, content: bytes) -> None:
 def test_damage_is_found_or_does_no_harm(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
-    """A zip with any bytes changed gives its files, or a BadZip or OSError: nothing else, nothing outside."""
+    """A zip with changed bytes is unpacked or raises BadZip or OSError, and writes nothing outside."""
     content = bytearray(zipped(("dir/a.txt", CONTENT), ("b.txt", b"x" * 100)))
     for _ in range(data.draw(st.integers(1, 4))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
@@ -231,7 +231,7 @@ def test_damage_is_found_or_does_no_harm(
 
 
 def test_unpacking_can_be_stopped(tmp_path: Path) -> None:
-    """What `check` raises ends it, also in the middle of a large file."""
+    """An exception from `check` stops unpacking, also in the middle of a large file."""
 
     class StopError(Exception):
         pass
@@ -251,5 +251,5 @@ def test_unpacking_can_be_stopped(tmp_path: Path) -> None:
 
 
 def test_bad_zips_are_output_errors() -> None:
-    """Who handles OutputError handles a bad zip."""
+    """A BadZip is an OutputError."""
     assert issubclass(BadZip, OutputError)

@@ -1,4 +1,4 @@
-"""Debug lines: one a call for programs that set structlog up, nothing for others."""
+"""Debug messages: one per call for programs that configured structlog, none for others."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def captured() -> Iterator[list[structlog.typing.EventDict]]:
 
 @pytest.mark.anyio
 async def test_a_line_for_each_attempt(connect: Connect, captured: list[structlog.typing.EventDict]) -> None:
-    """Each attempt is logged with its status and time, each retry with its reason; the token never."""
+    """Each attempt is logged with its status and time, and each retry with its reason, but never the token."""
     with FakeServer({"GetBenchmarkTaskQuota": [problem(500, f"no {TOKEN}"), Answer({})]}) as server:
         async with connect(server) as client:
             await client.task_quota()
@@ -36,7 +36,7 @@ async def test_a_line_for_each_attempt(connect: Connect, captured: list[structlo
 
 
 def test_silence_without_configuration(capsys: pytest.CaptureFixture[str]) -> None:
-    """structlog prints to stdout when it was not set up: we keep quiet then."""
+    """Nothing is logged if structlog is not configured, because it would print to stdout."""
     structlog.reset_defaults()
     debug("something")
     assert capsys.readouterr().out == ""
