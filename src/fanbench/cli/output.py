@@ -6,7 +6,6 @@ To add an output format, write a function that prints records, and add a line to
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -137,13 +136,15 @@ class Output:
         if not sys.stdout.isatty():
             self.text("\n\n".join(table.plain() for table in tables))
             return
-        if split:
-            width = shutil.get_terminal_size().columns
-            tables = [part for table in tables for part in split_table(table, width)]
+        from shutil import get_terminal_size
+
         from rich.console import Console
         from rich.table import Table as RichTable
         from rich.text import Text
 
+        if split:
+            width = get_terminal_size().columns
+            tables = [part for table in tables for part in split_table(table, width)]
         console = Console(no_color=self._no_color or None, highlight=False)
         for table in tables:
             shown = RichTable(*table.header)
