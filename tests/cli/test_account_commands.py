@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import subprocess
@@ -12,7 +14,7 @@ import pytest
 
 from fanbench.cli.app import root
 from tests.cli.conftest import Cli
-from tests.cli.test_flows import shown
+from tests.cli.test_task_commands import shown
 from tests.cli.world import World, bodies
 from tests.wire.fake_server import FakeServer, problem
 
@@ -160,3 +162,10 @@ def test_words_are_completed(line: str, found: list[str]) -> None:
     *words, last = line.split()[1:]
     complete = ShellComplete(root, {}, "fanbench", "_FANBENCH_COMPLETE")
     assert [item.value for item in complete.get_completions(words, last)] == found
+
+
+def test_the_vendors_csv_flag(cli: Cli, world: World) -> None:
+    """`quota --csv` prints CSV."""
+    result = cli("quota", "--csv")
+    assert result.exit_code == 0, result.stderr
+    assert next(csv.reader(io.StringIO(result.stdout)))[0] == "quota"

@@ -219,3 +219,27 @@ def test_credentials_that_have_expired(folder: Path) -> None:
     assert result.exit_code == 3
     assert "has expired" in result.stderr
     assert "kg-stale" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "words", [("run", "t", "-m", "m", "--wait=nan"), ("run", "t", "-m", "m", "--wait=-1")]
+)
+def test_a_wait_of_no_length_is_refused_before_anything_is_done(
+    cli: Cli, world: World, server: FakeServer, words: tuple[str, ...]
+) -> None:
+    """Exit 2, and the server has not heard of it."""
+    world.add_task("t")
+    world.add_model("m", "Em")
+    assert cli("tasks", *words).exit_code == 2
+    assert world.runs == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_behind_stdout() -> None:
+    """One line, and no talk of a bug."""
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "fanbench", "completion", "bash"]
+        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert result.returncode == 1
+    assert "Cannot write the output: No space left" in result.stderr
+    assert "bug" not in result.stderr

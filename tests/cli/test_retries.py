@@ -5,6 +5,8 @@ from __future__ import annotations
 from fanbench import ConnectionFailed, FanbenchError, RateLimited
 from fanbench.cli.session import RetryNotes
 from fanbench.wire.retry import Retry
+from tests.cli.conftest import Cli
+from tests.wire.fake_server import FakeServer, problem
 
 GONE = ConnectionFailed("Nobody is there", endpoint="http://127.0.0.1:1")
 FAST = RateLimited("Not so fast", call="ListBenchmarkTaskRuns", status=429)
@@ -28,3 +30,12 @@ def test_trouble_of_a_kind_is_told_of_once_in_ten_seconds() -> None:
         "it; retrying in 0.5 s (2 similar errors since the last message)",
         "it; retrying in 0.5 s",
     ]
+
+
+def test_retries_are_said(cli: Cli, server: FakeServer) -> None:
+    """Who waits for a server that fails should know why; -q is silent."""
+    busy = problem(503, "busy", Retry_After="0")
+    server.script["ListBenchmarkModels"] = [busy, problem(403, "no"), busy, problem(403, "no")]
+    assert "busy" in (said := cli("tasks", "models").stderr)
+    assert "retrying" in said
+    assert "retrying" not in cli("tasks", "models", "-q").stderr

@@ -189,3 +189,12 @@ def test_what_is_too_short_to_be_a_secret_stays() -> None:
     """Every text would be full of holes."""
     hide("", "a", "12345")
     assert hidden("a 12345") == "a 12345"
+
+
+def test_a_password_in_an_endpoint_is_not_said(cli: Cli, tmp_path: Path) -> None:
+    """Neither on stderr nor in the log file."""
+    log = tmp_path / "log.jsonl"
+    bad = ("--endpoint", "http://u:PASSWORD9@127.0.0.1:1", "--token", "x", "--log-file", str(log))
+    result = cli("tasks", "list", *bad)
+    assert result.exit_code == 2
+    assert "PASSWORD9" not in result.stderr + (log.read_text() if log.exists() else "")

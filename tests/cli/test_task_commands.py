@@ -481,3 +481,9 @@ def test_a_cut_stream_is_taken_up_again(cli: Cli, world: World) -> None:
 
     world.logs = Cutting({run: whole})
     assert "\none\ntwo\n═══ (2 lines) ═══" in cli("tasks", "log", "t").stdout
+
+
+def test_an_unknown_task_is_not_waited_for(cli: Cli, world: World) -> None:
+    """No word of waiting where nothing was scheduled."""
+    world.add_model("m", "Em")
+    assert "Waiting" not in cli("tasks", "run", "nope", "-m", "m").stderr
