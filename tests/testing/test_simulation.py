@@ -240,6 +240,7 @@ def test_the_state_outlives_the_event_loop() -> None:
     kaggle = SimulatedKaggle()
 
     async def first() -> None:
+        assert kaggle.now() == 0.0
         await anyio.sleep(100.0)
         await kaggle.create_task("t", "text")
 
