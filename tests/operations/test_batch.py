@@ -72,13 +72,13 @@ async def test_a_name_that_is_none_is_found_before_anything_is_done(client: Fake
     """An invalid name is an error before any call is made."""
     with pytest.raises(UsageError):
         await publish_tasks(client, ["a", "///"])
-    assert client.calls == []
+    assert client.history == []
 
 
 async def test_rows_of_a_task_stand_together(client: FakeClient, tmp_path: Path, reported: Reported) -> None:
     """The rows of a task come together, whichever download ends first."""
-    runs = [client.begin(slug, "m", Course(queued=-9)) for slug in "abc"]
-    client.delays = dict(zip(runs, (9.0, 1.0, 5.0), strict=True))
+    times = {"a": 9.0, "b": 1.0, "c": 5.0}
+    runs = [client.begin(slug, "m", Course(queued=-9, download_time=times[slug])) for slug in "abc"]
     await download_tasks(client, ["a", "b", "c"], output=tmp_path, force=True, report=reported)
     shown = [
         event.slug if isinstance(event, DownloadsBegan) else event.row.run.id

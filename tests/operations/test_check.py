@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
@@ -25,7 +24,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 MODELS = [model("four", proxy="test/four"), model("five", proxy="test/five@1")]
 
 
-@dataclass
 class Server(FakeClient):
     """Returns numbered tokens."""
 
@@ -305,7 +303,9 @@ async def test_a_second_refusal_is_the_result(place: Path) -> None:
 
 async def test_no_token_no_run(place: Path) -> None:
     """If the server refuses a token, the error and its hint stand for the file."""
-    client = FakeClient(models=list(MODELS), token=Forbidden("No.", call="x", status=403))
+    client = FakeClient(
+        models=list(MODELS), errors={"create_proxy_token": [Forbidden("No.", call="x", status=403)]}
+    )
     outcome = await outcome_of(place, task_text(), client=client)
     assert isinstance(outcome, Forbidden)
     assert outcome.hint
@@ -353,7 +353,7 @@ async def test_without_the_sdk(monkeypatch: pytest.MonkeyPatch, place: Path) -> 
         await trial_of(place, task_text(), client=client)
     assert caught.value.hint
     assert "fanbench[local]" in caught.value.hint
-    assert client.calls == []
+    assert client.history == []
 
 
 @pytest.mark.parametrize("name", ["five", "test/five@1", "test/five-1", "fi*"])

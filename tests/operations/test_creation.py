@@ -107,7 +107,7 @@ async def test_a_creation_outlives_a_server_that_is_away_for_a_while(reported: R
     """Up to five polls in a row may fail; a refusal ends the wait."""
     client = FakeClient(creation=3)
     await client.create_task("t", "{}")
-    client.task_errors = [ConnectionFailed("Away.", endpoint="x") for _ in range(5)]
+    client.errors["get_task"] = [ConnectionFailed("Away.", endpoint="x") for _ in range(5)]
     assert (
         await wait_for_creation(client, "t", Deadline(None), report=reported)
     ).creation_state == CreationState.COMPLETED

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -27,13 +27,14 @@ def anyio_backend() -> tuple[str, dict[str, Any]]:
     return "trio", {"clock": MockClock(autojump_threshold=0)}
 
 
-@dataclass
 class Mint(FakeClient):
     """Returns numbered tokens that live for `life` seconds, each after a second; `faults` come first."""
 
-    life: float | None = 2 * HOUR
-    faults: list[FanbenchError] = field(default_factory=list)
-    made: int = 0
+    def __init__(self, life: float | None = 2 * HOUR, faults: Sequence[FanbenchError] = ()) -> None:
+        super().__init__()
+        self.life = life
+        self.faults = list(faults)
+        self.made = 0
 
     async def create_proxy_token(self) -> ModelProxyToken:
         await anyio.sleep(1)

@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 from trio.testing import MockClock
 
-from fanbench import ConnectionFailed, OutputError
+from fanbench import OutputError
 from fanbench.operations import download_tasks
 from fanbench.operations.download import RowDone
-from fanbench.wire.downloads import BadZip
 from fanbench.wire.messages import RunState
 from tests.operations.conftest import Reported, only
 from tests.operations.fake import Course, FakeClient, task
@@ -50,14 +49,15 @@ async def test_rows_come_in_the_order_of_the_list(
     client: FakeClient, tmp_path: Path, reported: Reported
 ) -> None:
     """Rows are reported in the server's order, and as many downloads run at once as allowed."""
-    runs = [client.begin("t", "m", Course(end=RunState.ERRORED)) for _ in range(8)]
-    client.delays = {run: float(run - 99) for run in runs}
+    runs = [
+        client.begin("t", "m", Course(end=RunState.ERRORED, download_time=seconds)) for seconds in range(1, 9)
+    ]
     # Forced, so that no thread looks at the disk meanwhile: the virtual clock would run ahead of it.
     only(await download_tasks(client, ["t"], output=tmp_path, force=True, report=reported))
     assert [event.row.run.id for event in reported if isinstance(event, RowDone)] == sorted(
         runs, reverse=True
     )
-    assert client.most_downloads == 4
+    assert client.most_at_once["downloads"] == 4
 
 
 async def test_what_is_there_is_kept(client: FakeClient, tmp_path: Path) -> None:
@@ -82,9 +82,8 @@ async def test_a_cached_run_without_sources_is_marked(client: FakeClient, tmp_pa
 
 async def test_a_failed_one_never_ends_the_others(client: FakeClient, tmp_path: Path) -> None:
     """A failed download is a row, too; a damaged zip is told from a lost connection."""
-    first, second, third = (client.begin("t", "m", Course()) for _ in range(3))
-    client.outputs = {first: BadZip("Damaged."), third: ConnectionFailed("Gone.", endpoint="x")}
-    client.delays = {second: 9}
+    for course in (Course(bad_zips=9), Course(download_time=9), Course(broken_downloads=9)):
+        client.begin("t", "m", course)
     report = only(await download_tasks(client, ["t"], output=tmp_path))
     assert [row.outcome for row in report.rows] == ["Failed", "Done", "Bad zip"]
     assert len(report.failed) == 2

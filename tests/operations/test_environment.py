@@ -44,7 +44,7 @@ async def test_refusals_say_what_to_do(kind: type[NotFound | Forbidden], status:
     """The two refusals that users meet have hints."""
     error = kind("No.", call="CreateDefaultModelProxyToken", status=status)
     with pytest.raises(kind) as caught:
-        await fetch_credentials(FakeClient(token=error))
+        await fetch_credentials(FakeClient(errors={"create_proxy_token": [error]}))
     assert caught.value.hint
     assert hint in caught.value.hint
 

@@ -108,7 +108,7 @@ async def test_with_follow_a_queued_run_is_waited_for(
 async def test_a_broken_log_is_a_failure_and_keeps_its_text(client: FakeClient, reported: Reported) -> None:
     """The text of a log that breaks off is shown, and the others continue."""
     fault = ServerFault("No.", call="GetBenchmarkTaskRunLogs", status=500)
-    broken = client.begin("t", "a", Course(log=[(0, "x\n")], log_error=fault))
+    broken = client.begin("t", "a", Course(log=[(0, "x\n")]), log_error=fault)
     whole = client.begin("t", "b", Course(log=[(0, "y\n")]))
     report = only(await show_logs(client, ["t"], report=reported))
     assert [log.run.id for log in report.failed] == [broken]

@@ -58,7 +58,7 @@ async def test_complete_logs_become_files(client: FakeClient, tmp_path: Path, to
 async def test_what_is_not_complete_is_no_file(client: FakeClient, tmp_path: Path, together: bool) -> None:
     """A log that broke off, or does not exist yet, makes no file and leaves an earlier one as it was."""
     fault = ServerFault("No.", call="GetBenchmarkTaskRunLogs", status=500)
-    broken = client.begin("a", "m", Course(log=[(0, "x" * 100_000)], log_error=fault))
+    broken = client.begin("a", "m", Course(log=[(0, "x" * 100_000)]), log_error=fault)
     client.begin("a", "queued", Course(queued=50))
     earlier = tmp_path / "a/3/m" / str(broken) / "run.log"
     earlier.parent.mkdir(parents=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,9 @@ from fanbench import ConnectionFailed
 from fanbench.operations import download_tasks, show_logs
 from fanbench.operations.download import DownloadsBegan
 from fanbench.operations.events import Downloading, Event, LogRead
+from fanbench.wire.downloads import Downloaded
 from tests.operations.conftest import Reported, only
-from tests.operations.fake import Course, FakeClient, Got, task
+from tests.operations.fake import Course, FakeClient, task
 
 pytestmark = pytest.mark.anyio
 
@@ -32,17 +32,18 @@ async def test_a_download_is_told_from_its_queue_to_its_end(tmp_path: Path, repo
     await download_tasks(client, ["t"], output=tmp_path, report=reported)
     assert [
         (event.received, event.total, event.outcome) for event in reported if isinstance(event, Downloading)
-    ] == [(None, None, None), (0, None, None), (1, 2, None), (2, 2, "Done")]
+    ] == [(None, None, None), (0, None, None), (1, 2, None), (2, 2, None), (2, 2, "Done")]
 
 
-@dataclass
 class Slow(FakeClient):
     """The first task's download lasts until the second's has been reported as ended."""
 
-    told: anyio.Event = field(default_factory=anyio.Event)
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self.told = anyio.Event()
 
-    async def download_output(self, run_id: int, target: Path, **options: Any) -> Got:
-        if run_id == self.runs[0].run_id:
+    async def download_output(self, run_id: int, target: Path, **options: Any) -> Downloaded:
+        if run_id == min(self.runs):
             await self.told.wait()
         return await super().download_output(run_id, target, **options)
 
@@ -81,6 +82,6 @@ async def test_a_log_that_breaks_off_is_over(reported: Reported) -> None:
     """The last progress event of a log that breaks off has `ended`."""
     client = FakeClient(tasks={"t": task("t")})
     error = ConnectionFailed("Away.", endpoint="x")
-    client.begin("t", "m", Course(running=1, log=[(0, "a\n")], log_error=error))
+    client.begin("t", "m", Course(running=1, log=[(0, "a\n")]), log_error=error)
     only(await show_logs(client, ["t"], report=reported))
     assert [event.ended for event in reported if isinstance(event, LogRead)][-1]

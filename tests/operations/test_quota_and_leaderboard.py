@@ -48,4 +48,4 @@ async def test_quotas() -> None:
 async def test_a_quota_that_cannot_be_had_for_another_reason_is_an_error() -> None:
     """An error of a server that is down is raised and does not count as a missing quota."""
     with pytest.raises(ConnectionFailed):
-        await fetch_quotas(FakeClient(quotas=(TaskQuota(), ConnectionFailed("Down.", endpoint="x"))))
+        await fetch_quotas(FakeClient(errors={"proxy_quotas": [ConnectionFailed("Down.", endpoint="x")]}))

@@ -49,7 +49,10 @@ async def test_a_skipped_model_says_why() -> None:
     """The server's reason for a skipped model is passed on."""
     client = client_with("a", m=None)
     report = await run_tasks(client, ["a"], ["m", "n"])
-    assert [row.state for row in report.launches[0].rows] == ["Skipped (a run is in flight)", "Scheduled"]
+    assert [row.state for row in report.launches[0].rows] == [
+        "Skipped (The model is not available.)",
+        "Scheduled",
+    ]
 
 
 async def test_only_what_was_scheduled_is_waited_for() -> None:

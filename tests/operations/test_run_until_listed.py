@@ -37,7 +37,7 @@ async def test_the_runs_are_there_as_they_began() -> None:
 
 async def test_a_list_that_is_behind_is_asked_again() -> None:
     """The call returns once the last run is listed."""
-    client = world(a=Course(running=50, unlisted=3), b=Course(running=50))
+    client = world(a=Course(running=50, list_lag=3), b=Course(running=50))
     report = await run_tasks(client, ["t"], ["a", "b"], until="listed")
     assert sorted(run.id for run in report.runs) == [100, 101]
     assert 3 <= client.now() < 6
@@ -56,7 +56,7 @@ async def test_of_a_model_that_is_skipped_the_run_in_flight_counts() -> None:
 async def test_of_several_tasks_one_that_fails_ends_none_of_the_others() -> None:
     """Of several tasks, one that fails is among the failures; a single task raises."""
     client = world(a=Course(running=1))
-    client.tasks["u"] = task("u", CreationState.ERRORED)
+    client.have("u", task("u", CreationState.ERRORED))
     report = await run_tasks(client, ["u", "t"], ["a"], until="listed")
     assert [launch.slug for launch in report.launches] == ["t"]
     assert [failure.slug for failure in report.failures] == ["u"]
@@ -69,4 +69,4 @@ async def test_an_unknown_model_schedules_nothing() -> None:
     client = world(a=Course())
     with pytest.raises(UsageError):
         await run_tasks(client, ["t"], ["a", "x"], until="listed")
-    assert client.runs == []
+    assert client.runs == {}

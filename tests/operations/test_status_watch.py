@@ -32,7 +32,7 @@ def client() -> FakeClient:
 async def test_a_watch_ends_with_the_last_run(client: FakeClient, reported: Reported) -> None:
     """A watch includes runs that start meanwhile, and reports each change and each poll once."""
     client.begin("a", "m", Course(queued=3, running=4))
-    client.begin("a", "late", Course(unlisted=5, queued=0, running=20))
+    client.begin("a", "late", Course(list_lag=5, queued=0, running=20))
     client.begin("a", "old", Course(), ago=100)
     (status,) = await watch_tasks(client, ["a"], report=reported)
     assert isinstance(status, TaskStatus)
@@ -57,7 +57,7 @@ async def test_a_watch_asks_for_the_task_only_while_it_is_created(
     client: FakeClient, reported: Reported
 ) -> None:
     """The task is polled only during its creation; the runs take one list call per poll, at growing pauses."""
-    client.creation = 6.0
+    client.change(creation=6.0)
     await client.create_task("new", "{}")
     client.begin("new", "m", Course(running=100))
     (status,) = await watch_tasks(client, ["new"], report=reported)
@@ -86,7 +86,7 @@ class _Away(FakeClient):
 
     async def list_runs(self, task: str, *, models: Sequence[str] = ()) -> AsyncGenerator[Run, None]:
         if len(self.times("list_runs")) == 1:
-            self.list_errors = [ConnectionFailed("Away.", endpoint="x")]
+            self.errors["list_runs"] = [ConnectionFailed("Away.", endpoint="x")]
         async for run in super().list_runs(task, models=models):
             yield run
 

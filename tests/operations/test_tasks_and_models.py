@@ -94,7 +94,7 @@ async def test_delete_deletes() -> None:
 )
 async def test_delete_on_a_server_without_the_call(error: FanbenchError) -> None:
     """A server without the call gives the vendor's message."""
-    client = FakeClient(tasks={"t": task("t")}, delete_error=error)
+    client = FakeClient(tasks={"t": task("t")}, errors={"delete_task": [error]})
     with pytest.raises(FanbenchError, match=r"^Delete is not supported by the server yet\.$"):
         only(await delete_tasks(client, ["t"]))
 
@@ -109,7 +109,7 @@ async def test_delete_passes_other_errors_on() -> None:
     """Any other error of the server is passed on."""
     fault = ServerFault("Ouch.", call="DeleteBenchmarkTask", status=500)
     with pytest.raises(ServerFault):
-        only(await delete_tasks(FakeClient(tasks={"t": task("t")}, delete_error=fault), ["t"]))
+        only(await delete_tasks(FakeClient(tasks={"t": task("t")}, errors={"delete_task": [fault]}), ["t"]))
 
 
 TEXT, IMAGE, AUDIO = Modality.TEXT, Modality.IMAGE, Modality.AUDIO

@@ -30,7 +30,7 @@ def no_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def all_of(client: FakeClient) -> Watch:
-    return Watch("t", ids=frozenset(started.run_id for started in client.runs))
+    return Watch("t", ids=frozenset(client.runs))
 
 
 async def test_polls_grow_by_half_up_to_the_interval(reported: Reported) -> None:
@@ -86,7 +86,7 @@ async def test_the_end_of_each_stream_is_said_at_once(reported: Reported) -> Non
 async def test_a_state_that_lags_behind_the_stream_is_asked_for_soon() -> None:
     """If a stream has ended and the state has not changed yet, polls start at one second again."""
     client = FakeClient()
-    client.begin("t", "m", Course(running=300, lag=1.5))
+    client.begin("t", "m", Course(running=300, end_lag=1.5))
     began = anyio.current_time()
     await wait_for_runs(client, all_of(client))
     assert anyio.current_time() - began == 302.5
@@ -134,7 +134,7 @@ async def test_an_old_errored_run_does_not_count() -> None:
 async def test_a_run_that_is_not_listed_yet_is_waited_for() -> None:
     """A list that lags behind does not end the wait too early."""
     client = FakeClient()
-    client.begin("t", "m", Course(running=5, unlisted=3))
+    client.begin("t", "m", Course(running=5, list_lag=3))
     runs = await wait_for_runs(client, Watch("t", fresh=frozenset({"m"})))
     assert [run.state for run in runs] == [RunState.COMPLETED]
 
@@ -173,7 +173,7 @@ async def test_a_broken_stream_leaves_the_polls() -> None:
     """A stream that cannot be followed delays the end of the wait, but does not cause it."""
     client = FakeClient()
     fault = ServerFault("No.", call="GetBenchmarkTaskRunLogs", status=500)
-    client.begin("t", "m", Course(running=40, log_error=fault))
+    client.begin("t", "m", Course(running=40), log_error=fault)
     runs = await wait_for_runs(client, all_of(client), poll_interval=10)
     assert [run.state for run in runs] == [RunState.COMPLETED]
     assert client.now() < 51
@@ -183,7 +183,7 @@ async def test_a_server_that_is_away_for_a_while_is_asked_again(reported: Report
     """Up to five polls in a row may fail."""
     client = FakeClient()
     client.begin("t", "m", Course(queued=1))
-    client.list_errors = [ConnectionFailed("Away.", endpoint="x") for _ in range(5)]
+    client.errors["list_runs"] = [ConnectionFailed("Away.", endpoint="x") for _ in range(5)]
     await wait_for_runs(client, all_of(client), report=reported)
     assert len(reported.of(PollFailed)) == 5
 
@@ -192,7 +192,7 @@ async def test_a_server_that_stays_away_ends_the_wait() -> None:
     """The error of the sixth failed poll is raised by itself, not as a group."""
     client = FakeClient()
     client.begin("t", "m", Course(queued=1))
-    client.list_errors = [ConnectionFailed("Away.", endpoint="x") for _ in range(6)]
+    client.errors["list_runs"] = [ConnectionFailed("Away.", endpoint="x") for _ in range(6)]
     with pytest.raises(ConnectionFailed):
         await wait_for_runs(client, all_of(client))
 
@@ -201,7 +201,7 @@ async def test_nothing_to_wait_for_asks_nothing() -> None:
     """An empty watch returns at once without a call."""
     client = FakeClient()
     assert await wait_for_runs(client, Watch("t")) == []
-    assert client.calls == []
+    assert client.history == []
 
 
 async def test_several_tasks_are_waited_for_at_the_same_time() -> None:

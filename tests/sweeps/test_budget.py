@@ -182,7 +182,7 @@ class Server(FakeClient):
         self.slow = 0.0
 
     async def proxy_quotas(self) -> ModelProxyQuotas:
-        await self._take("proxy_quotas")
+        await super().proxy_quotas()
         await anyio.sleep(self.slow)
         if self.failure is not None:
             raise self.failure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
@@ -36,7 +37,7 @@ from fanbench.sweeps.plan import PlannedTask, SweepPlan
 from fanbench.sweeps.spec import Rules
 from fanbench.sweeps.task_state import TaskState, fits
 from fanbench.wire.messages import CreationState, Run, RunState, TaskSlug
-from tests.operations.fake import Course, FakeClient, not_found
+from tests.operations.fake import Course, FakeClient
 from tests.sweeps.records import MemoryRecords
 from tests.wire.scripted import in_virtual_time
 
@@ -61,7 +62,7 @@ class Bench:
         self.engine: Engine | None = None
 
     def plan(self) -> SweepPlan:
-        task = PlannedTask("t", content_identity("{}", ()), self.client.tasks.get("t"), Path("t.py"), "{}")
+        task = PlannedTask("t", content_identity("{}", ()), self.client.shown("t"), Path("t.py"), "{}")
         return SweepPlan((task,), MODELS, self.folder, self.repeats, self.rules)
 
     async def sweep(self, until: Stage = "collect") -> None:
@@ -86,7 +87,7 @@ class Bench:
         return self.events[-1]
 
     def calls(self) -> list[str]:
-        return [name for _, name, _ in self.client.calls]
+        return [name for _, name, _ in self.client.history]
 
 
 def in_time(main: Callable[[], Awaitable[None]]) -> None:
@@ -111,7 +112,7 @@ def test_a_second_sweep_has_nothing_to_do(tmp_path: Path) -> None:
 
     async def twice() -> None:
         await bench.sweep()
-        bench.client.calls.clear()
+        bench.client.history.clear()
         await bench.sweep()
 
     in_time(twice)
@@ -160,7 +161,7 @@ def test_a_creation_that_fails(tmp_path: Path) -> None:
             "push"
         ] * 3
         assert len(bench.of(TaskPreparationFailed)) == 1
-        bench.client.creation_end = CreationState.COMPLETED
+        bench.client.change(creation_end=CreationState.COMPLETED)
         await bench.sweep()
 
     in_time(twice)
@@ -202,12 +203,12 @@ def test_a_polite_end(tmp_path: Path) -> None:
 
 def test_a_download_that_is_refused_for_good(tmp_path: Path) -> None:
     """The run is missing, its log is kept; the next sweep fetches the output, and both are there."""
-    bench = Bench(tmp_path, FakeClient(outputs={100: not_found("Download")}))
+    bench = Bench(tmp_path, FakeClient(courses={"m1": Course(output_delay=math.inf)}))
 
     async def twice() -> None:
         await bench.sweep()
         assert (bench.ended.completed, bench.ended.missing) == (2, 1)
-        bench.client.outputs.clear()
+        bench.client.runs[100].script = Course()
         await bench.sweep()
 
     in_time(twice)
@@ -223,7 +224,7 @@ def test_lost_files_are_fetched_again(tmp_path: Path) -> None:
         await bench.sweep()
         (tmp_path / "t/1/m1/100/run.log").unlink()
         (tmp_path / "t/1/m2/101/a.run.json").unlink()
-        bench.client.calls.clear()
+        bench.client.history.clear()
         await bench.sweep()
 
     in_time(twice)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -86,7 +85,7 @@ async def test_a_plan_changes_nothing(tmp_path: Path) -> None:
     """A plan makes one call per task, and one for the models."""
     server = client("x")
     await plan(server, spec(file(tmp_path, "a"), "x"))
-    assert sorted(call for _, call, _ in server.calls) == ["get_task", "get_task", "list_models"]
+    assert sorted(call for _, call, _ in server.history) == ["get_task", "get_task", "list_models"]
 
 
 async def test_a_file_stands_for_all_its_tasks(tmp_path: Path) -> None:
@@ -163,7 +162,7 @@ async def test_an_invalid_request_is_refused(wanted: SweepSpec, message: str) ->
     with pytest.raises(FanbenchError) as caught:
         await plan(server, wanted)
     assert message in str(caught.value)
-    assert server.calls == []
+    assert server.history == []
 
 
 async def test_one_bad_file_refuses_the_plan(tmp_path: Path) -> None:
@@ -173,7 +172,7 @@ async def test_one_bad_file_refuses_the_plan(tmp_path: Path) -> None:
     server = client()
     with pytest.raises(TaskFileError, match=r"bad\.py:2"):
         await plan(server, spec(file(tmp_path, "a"), bad))
-    assert server.calls == []
+    assert server.history == []
 
 
 async def test_a_file_without_a_task_is_refused(tmp_path: Path) -> None:
@@ -253,12 +252,11 @@ async def test_unknown_models_are_named() -> None:
 async def test_a_server_that_refuses_is_reported_once() -> None:
     """The error is neither "no such task" nor repeated for each call."""
     server = client("x", "y")
-    server.task_errors = [Unauthorized("who?", call="GetBenchmarkTask", status=401)] * 2
+    server.errors["get_task"] = [Unauthorized("who?", call="GetBenchmarkTask", status=401)] * 2
     with pytest.raises(Unauthorized, match=r"who\?"):
         await plan(server, spec("x", "y"))
 
 
-@dataclass
 class Slow(FakeClient):
     """A server that takes a second for each call."""
 

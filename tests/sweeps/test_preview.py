@@ -265,7 +265,7 @@ def test_quotas_are_read() -> None:
 )
 def test_a_failing_quota_call_is_ignored(error: FanbenchError) -> None:
     """The sweep does not need the quotas."""
-    assert anyio.run(read_quotas, FakeClient(quotas=(error, error))) is None
+    assert anyio.run(read_quotas, FakeClient(errors={"task_quota": [error], "proxy_quotas": [error]})) is None
 
 
 def test_slow_quotas_are_not_waited_for() -> None:

@@ -62,14 +62,18 @@ class SimulatedKaggle:
 
     Attributes:
         tasks: The tasks by slug.
-        runs: The runs by id. The first id is 1001.
+        runs: The runs by id.
         models: The models that `list_models` returns. Without any, all models may be scheduled.
         leaderboards: The leaderboards by (owner, benchmark).
-        balances: What `proxy_quotas` returns; None for the sum of what the runs cost.
+        balances, run_quota, proxy_token: What the calls for quotas and tokens return; None for what follows from
+            the runs and the clock.
         calls: How often each call was made, by name.
-        most_at_once: The most calls of a name that were open at the same time; "streams" are open logs.
+        most_at_once: The most calls of a name that were open at the same time; "streams" are open logs,
+            "downloads" are downloads from their call to their end.
         history: Each call as (second, name, arguments), unless `keep_history` is off.
     """
+
+    first_run_id = 1001
 
     def __init__(
         self,
@@ -87,6 +91,8 @@ class SimulatedKaggle:
         self.runs: dict[int, SimulatedRun] = {}
         self.leaderboards: dict[tuple[str, str], Leaderboard] = {}
         self.balances: list[QuotaBalance] | None = None
+        self.run_quota: TaskQuota | None = None
+        self.proxy_token: ModelProxyToken | None = None
         self.calls: Counter[str] = Counter()
         self.most_at_once: Counter[str] = Counter()
         self.history: list[tuple[float, str, object]] = []
@@ -144,24 +150,34 @@ class SimulatedKaggle:
 
     # --- What happens without calls ---
 
-    def add_task(self, slug: str, text: str = "there before", *, age: float = math.inf) -> SimulatedTask:
+    def add_task(
+        self,
+        slug: str,
+        text: str = "there before",
+        *,
+        datasets: Sequence[str] = (),
+        age: float = math.inf,
+    ) -> SimulatedTask:
         """Add a version of a task that was pushed `age` seconds ago."""
         task = self._new_or_known(slug)
-        task.push(text, (), self._last - age, self.scenario)
+        task.push(text, tuple(datasets), self.now() - age, self.scenario)
         return task
 
     def add_run(
         self, slug: str, model: str, script: RunScript | None = None, *, version: int = 0, age: float = 0.0
     ) -> SimulatedRun:
-        """Add a run that someone else scheduled `age` seconds ago, of the newest version by default."""
-        task = self.tasks[self._key(slug)]
+        """Add a run that someone else scheduled `age` seconds ago, of the newest version by default.
+
+        A task that does not exist is added.
+        """
+        task = self.tasks.get(self._key(slug)) or self.add_task(slug)
         script = script or self._script(task, model) or RunScript()
-        version = version or len(task.versions)
-        return self._start(task, normalize_model(model), script, version, self._last - age, ours=False)
+        version = version or task.newest.number
+        return self._start(task, model, script, version, self.now() - age, ours=False)
 
     def add_future_run(self, at: float, slug: str, model: str, script: RunScript | None = None) -> None:
         """Let someone else schedule a run at second `at`, if the task exists by then."""
-        heapq.heappush(self._future_runs, (at, next(self._serial), slug, normalize_model(model), script))
+        heapq.heappush(self._future_runs, (at, next(self._serial), slug, model, script))
 
     def our_runs(self, slug: str = "", model: str = "") -> list[SimulatedRun]:
         """The runs that were scheduled through the API: all, or those of a task or a model."""
@@ -183,7 +199,7 @@ class SimulatedKaggle:
             task.push(text, tuple(datasets), self.now(), self.scenario)
             return task.message(self.now())
 
-        return await self._call("create_task", slug, create)
+        return await self._call("create_task", (slug, tuple(datasets)), create)
 
     async def get_task(self, task: str) -> Task:
         def get() -> Task:
@@ -252,7 +268,8 @@ class SimulatedKaggle:
             listed = [
                 run
                 for run in self._task(task, "list_runs").runs_in_order(scenario.list_order)
-                if run.scheduled + scenario.list_lag <= now and (not wanted or run.model in wanted)
+                if run.scheduled + scenario.list_lag + run.script.list_lag <= now
+                and (not wanted or normalize_model(run.model) in wanted)
             ]
             runs, following = self._page(listed, start, size)
             return [run.message(now, scenario.spell_model(run.model)) for run in runs], following
@@ -305,13 +322,15 @@ class SimulatedKaggle:
         include_source: bool = False,
         progress: Callable[[int, int | None], None] | None = None,
     ) -> Downloaded:
-        files, damage = await self.open_output(run_id, include_source=include_source)
+        with self._counted("downloads"):
+            files, damage = await self.open_output(run_id, include_source=include_source)
         if damage == "broken":
             raise connection_lost()
         if damage == "bad zip":
             raise BadZip("The simulated download is damaged.")
         if progress is not None:
             size = sum(map(len, files.values()))
+            progress(size // 2, size)
             progress(size, size)
         return _put_in_place(target, files, lambda: self.at("writing", "download_output"))
 
@@ -327,8 +346,9 @@ class SimulatedKaggle:
             run.downloads += 1
             return run
 
-        run = await self._call("download_output", run_id, find)
+        run = await self._call("download_output", (run_id, include_source), find)
         script = run.script
+        await anyio.sleep(script.download_time)
         if run.downloads <= script.broken_downloads:
             return run.output(include_source), "broken"
         is_bad = run.downloads <= script.broken_downloads + script.bad_zips
@@ -350,7 +370,7 @@ class SimulatedKaggle:
     async def task_quota(self) -> TaskQuota:
         def get() -> TaskQuota:
             used = sum(self._numbers.values())
-            return TaskQuota(daily_quota_used=used, total_daily_quota_allowed=1_000_000.0)
+            return self.run_quota or TaskQuota(daily_quota_used=used, total_daily_quota_allowed=1_000_000.0)
 
         return await self._call("task_quota", None, get)
 
@@ -360,7 +380,7 @@ class SimulatedKaggle:
     async def create_proxy_token(self) -> ModelProxyToken:
         def create() -> ModelProxyToken:
             expiry = wall_time(self.now()) + timedelta(hours=2)
-            return ModelProxyToken(
+            return self.proxy_token or ModelProxyToken(
                 token="simulated-token",  # noqa: S106
                 base_uri="http://simulated/models",
                 expiry_time=expiry,
@@ -427,7 +447,7 @@ class SimulatedKaggle:
             at, _, slug, model, script = heapq.heappop(self._future_runs)
             if (task := self.tasks.get(self._key(slug))) is not None:
                 script = script or self._script(task, model) or RunScript()
-                self._start(task, model, script, len(task.versions), at, ours=False)
+                self._start(task, model, script, task.newest.number, at, ours=False)
         try:
             return work()
         except FanbenchError as error:
@@ -486,7 +506,7 @@ class SimulatedKaggle:
         return [self._schedule_one(task, model) for model in models]
 
     def _schedule_one(self, task: SimulatedTask, model: str) -> ScheduleResult:
-        scenario, version = self.scenario, len(task.versions)
+        scenario, version = self.scenario, task.newest.number
         last = task.last_run(model, 0 if scenario.one_run_of_any_version else version)
         if scenario.one_run_per_model and last and not last.state(self.now()).terminal:
             return ScheduleResult(run_skipped_reason="A run of this model is in flight already.")
@@ -503,8 +523,11 @@ class SimulatedKaggle:
         self, task: SimulatedTask, model: str, script: RunScript, version: int, at: float, *, ours: bool
     ) -> SimulatedRun:
         self._numbers[task.slug, model] += 1
-        slug, source = task.version_slug(version), task.versions[version - 1].text
-        run = SimulatedRun(len(self.runs) + 1001, task.slug, slug, model, at, script, ours, source)
+        slug = task.version_slug(version)
+        source = next((each.text for each in task.versions if each.number == version), "")
+        run = SimulatedRun(
+            len(self.runs) + self.first_run_id, task.slug, slug, model, at, script, ours, source
+        )
         self.runs[run.id] = run
         task.add(run)
         heapq.heappush(self._costs, (run.ends, script.cost or 0.0))

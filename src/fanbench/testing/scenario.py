@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -84,11 +84,12 @@ class RunScript:
     end: RunState = RunState.COMPLETED
     #: The error message of a run that ends in `ERRORED`.
     error: str = ""
-    #: Lists report the end of the run this much later.
+    #: Lists show the run this long after it was scheduled, and its end this long after it ended.
+    list_lag: float = 0.0
     end_lag: float = 0.0
 
     #: Pieces of the log, each with its time since the run left the queue.
-    log: tuple[tuple[float, str], ...] = ((0.0, "begin\n"), (1.0, "half\nway\n"))
+    log: Sequence[tuple[float, str]] = ((0.0, "begin\n"), (1.0, "half\nway\n"))
     #: The live log is not available (404) for this long after the run left the queue.
     log_delay: float = 0.0
     #: The complete log is not available (404) for this long after the run ended.
@@ -108,6 +109,8 @@ class RunScript:
     output: Mapping[str, bytes] | None = None
     #: The output is not available (404) for this long after the run ended; `math.inf` for never.
     output_delay: float = 0.0
+    #: The duration of a download, besides that of a call.
+    download_time: float = 0.0
     #: The first downloads break off, and after these some deliver a damaged zip.
     broken_downloads: int = 0
     bad_zips: int = 0
@@ -150,7 +153,7 @@ class Scenario:
     #: Models of which one makes a whole schedule call fail with 404.
     unknown_models: frozenset[str] = frozenset()
 
-    #: Lists show a run this long after it was scheduled.
+    #: Lists show every run this long after it was scheduled.
     list_lag: float = 0.0
     list_order: Literal["newest", "oldest", "mixed"] = "newest"
     #: The most runs in one page of a list. None puts all runs into one page.

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from fanbench.errors import FanbenchError
 from fanbench.testing.scenario import RunScript, Scenario, connection_lost
 from fanbench.wire.messages import CreationState, LogEntry, Run, RunState, Task, TaskOptions, TaskSlug
-from fanbench.wire.slugs import split_task
+from fanbench.wire.slugs import normalize_model, split_task
 
 __all__ = ["EPOCH", "SimulatedRun", "SimulatedTask", "SimulatedVersion"]
 
@@ -36,6 +36,9 @@ class SimulatedVersion:
     def state(self, now: float) -> CreationState:
         return self.end if now >= self.ready_at else CreationState.RUNNING
 
+    def has_failed(self, now: float) -> bool:
+        return now >= self.ready_at and self.end != CreationState.COMPLETED
+
 
 @dataclass(slots=True, eq=False)
 class SimulatedTask:
@@ -49,9 +52,13 @@ class SimulatedTask:
     is_notebook_public: bool = False
     _last_runs: dict[tuple[int, str], SimulatedRun] = field(default_factory=dict)
 
+    @property
+    def newest(self) -> SimulatedVersion:
+        return self.versions[-1]
+
     def push(self, text: str, datasets: tuple[str, ...], at: float, scenario: Scenario) -> None:
         """Add a version at second `at`."""
-        number = len(self.versions) + 1
+        number = self.newest.number + 1 if self.versions else 1
         end = CreationState.ERRORED if number <= scenario.failed_creations else scenario.creation_end
         creation = scenario.creation
         seconds = creation if isinstance(creation, float | int) else creation(self.slug)
@@ -64,14 +71,14 @@ class SimulatedTask:
 
     def message(self, now: float, version: SimulatedVersion | None = None) -> Task:
         """A version (default: the newest) as the server's answer."""
-        version = version or self.versions[-1]
+        version = version or self.newest
         slug, state = self.version_slug(version.number), version.state(now)
         return Task(
             slug=slug,
             url=f"/benchmarks/tasks/{slug.owner_slug}/{slug.task_slug}/{version.number}",
             creation_state=state,
             create_time=wall_time(version.pushed_at),
-            creation_error_message="It broke." if state == CreationState.ERRORED else "",
+            creation_error_message="It broke." if version.has_failed(now) else "",
             is_public=self.is_public,
             is_backing_notebook_published=self.is_notebook_public,
             options=TaskOptions(dataset_data_sources=list(version.datasets)) if version.datasets else None,
@@ -83,18 +90,19 @@ class SimulatedTask:
         return TaskSlug(owner_slug=owner, task_slug=name.task_slug, version_number=number)
 
     def is_ready(self, now: float) -> bool:
-        return self.versions[-1].state(now) == CreationState.COMPLETED
+        return self.newest.state(now) == CreationState.COMPLETED
 
     def add(self, run: SimulatedRun) -> None:
         self.runs.append(run)
+        model = normalize_model(run.model)
         for version in (run.version, 0):
-            last = self._last_runs.get((version, run.model))
+            last = self._last_runs.get((version, model))
             if last is None or last.ends <= run.ends:
-                self._last_runs[version, run.model] = run
+                self._last_runs[version, model] = run
 
     def last_run(self, model: str, version: int = 0) -> SimulatedRun | None:
         """The run on the model that ends last, of one version or (0) of all."""
-        return self._last_runs.get((version, model))
+        return self._last_runs.get((version, normalize_model(model)))
 
     def runs_in_order(self, order: str) -> Iterable[SimulatedRun]:
         match order:
