@@ -21,8 +21,6 @@ MAY_BLOCK = {
     "tests/sweeps/life.py": {"offload"},
     # The simulated Kaggle writes small files in virtual time, which must not pass meanwhile.
     "fanbench/testing/kaggle.py": {"_put_in_place"},
-    # A fake, which writes a small file where the real client would use a thread.
-    "tests/operations/fake.py": {"download_output"},
 }
 
 

@@ -59,8 +59,9 @@ async def plan(server: FakeClient, wanted: SweepSpec) -> SweepPlan:
 
 async def test_files_and_slugs_make_a_plan(tmp_path: Path) -> None:
     """Tasks come in the order given, and patterns of models in the order of the server."""
+    server = client("b", "me/x")
     made = await plan(
-        client("b", "me/x"),
+        server,
         spec(
             file(tmp_path, "b"),
             "me/x",
@@ -76,7 +77,9 @@ async def test_files_and_slugs_make_a_plan(tmp_path: Path) -> None:
     pushed, existing, new = made.tasks
     assert pushed.notebook
     assert pushed.identity == content_identity(pushed.notebook, [])
-    assert (pushed.file, pushed.seen) == (tmp_path / "b.py", task("b", version=3))
+    assert (pushed.file, pushed.seen) == (tmp_path / "b.py", server.shown("b"))
+    assert pushed.seen is not None
+    assert pushed.seen.slug.version_number == 3
     assert (existing.notebook, existing.identity) == (None, version_identity(3))
     assert new.seen is None
 
