@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import random
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -14,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fanbench import JournalError, SweepLocked
+from fanbench import JournalError
 from fanbench.sweeps import journal as journals
 from fanbench.sweeps.attempts import Attempt, Phase, PlannedRun, SavedLog, SavedOutput, TaskPhase, TaskRecord
-from fanbench.sweeps.folder import FolderLock, set_aside
+from fanbench.sweeps.folder import set_aside
 from fanbench.sweeps.journal import JOURNAL, Journal, Records
 from fanbench.wire.messages import RunState
 from tests.disk import Disk
@@ -554,112 +553,6 @@ def test_a_write_that_the_system_refuses(tmp_path: Path) -> None:
     assert done > 5
     with Journal.open(tmp_path) as journal:
         assert [one.number for one in journal.attempts()] == [*range(1, done + 1)]
-
-
-# --- Set aside ----------------------------------------------------------------------------------------------
-
-
-def swept(root: Path) -> Path:
-    with Journal.open(root) as journal:
-        journal.save_spec(root.name)
-    (root / "t").mkdir()
-    (root / "t" / "output").write_text("kept")
-    (root / "summary.json").write_text("{}")
-    return root
-
-
-def spec_of(root: Path) -> str | None:
-    with look(root) as journal:
-        return journal.saved_spec()
-
-
-def test_a_sweep_is_set_aside_whole(tmp_path: Path) -> None:
-    """The folder is renamed to the first free name, and an empty one takes its place."""
-    root = swept(tmp_path / "out")
-    (tmp_path / "out.1").touch()
-    aside = set_aside(root)
-    assert aside == tmp_path / "out.2"
-    assert spec_of(aside) == "out"
-    assert (aside / "t" / "output").read_text() == "kept"
-    assert list(root.iterdir()) == []
-    swept(root)
-    assert set_aside(root) == tmp_path / "out.3"
-
-
-@pytest.mark.parametrize("damage", [b"", b"no journal at all" * 100])
-def test_a_damaged_journal_is_set_aside(tmp_path: Path, damage: bytes) -> None:
-    """The state of the journal does not matter."""
-    root = swept(tmp_path / "out")
-    written(root, damage)
-    assert set_aside(root) == tmp_path / "out.1"
-
-
-def test_a_folder_without_a_sweep_stays(tmp_path: Path) -> None:
-    """A folder without a journal stays, and a missing folder stays missing."""
-    (tmp_path / "out" / ".fanbench").mkdir(parents=True)
-    (tmp_path / "out" / "photo").touch()
-    assert set_aside(tmp_path / "out") is None
-    assert (tmp_path / "out" / "photo").exists()
-    assert set_aside(tmp_path / "none") is None
-    assert not (tmp_path / "none").exists()
-
-
-def test_a_link_leads_to_the_new_folder(tmp_path: Path) -> None:
-    """The folder behind a link is renamed, and the link leads to a new folder."""
-    (tmp_path / "disk").mkdir()
-    swept(tmp_path / "disk" / "real")
-    link = tmp_path / "out"
-    link.symlink_to(tmp_path / "disk" / "real")
-    assert set_aside(link) == tmp_path / "disk" / "real.1"
-    assert link.is_symlink()
-    swept(link)
-    assert spec_of(tmp_path / "disk" / "real") == "out"
-
-
-def test_a_broken_link_leads_to_a_new_folder(tmp_path: Path) -> None:
-    """After a kill between the two renames, the link's folder is created."""
-    link = tmp_path / "out"
-    link.symlink_to(tmp_path / "real")
-    with FolderLock(link), Journal.open(link):
-        assert (tmp_path / "real" / JOURNAL).exists()
-
-
-@pytest.mark.parametrize("place", [".", "t"])
-def test_the_current_folder_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
-    """In the current folder, only what belongs to the sweep is renamed, within it."""
-    root = swept(tmp_path / "out")
-    monkeypatch.chdir(root / place)
-    assert set_aside(Path(os.path.relpath(root))) == root / ".fanbench.1"
-    assert (root / "t" / "output").exists()
-    assert not (root / ".fanbench").exists()
-    assert not (root / "summary.json").exists()
-    assert (root / ".fanbench.1" / "summary.json").exists()
-    Journal.open(root).close()
-    assert set_aside(root) == root / ".fanbench.2"
-
-
-def test_a_folder_that_cannot_be_renamed_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a folder that cannot be renamed, such as a mount point, the journal is renamed within it."""
-    root = swept(tmp_path / "out")
-    rename = Path.rename
-
-    def refused(self: Path, target: Path) -> Path:
-        if self == root:
-            raise OSError(16, "Device or resource busy")
-        return rename(self, target)
-
-    monkeypatch.setattr(Path, "rename", refused)
-    assert set_aside(root) == root / ".fanbench.1"
-    assert (root / "t" / "output").exists()
-
-
-def test_a_sweep_at_work_is_not_set_aside(tmp_path: Path) -> None:
-    """A folder whose lock is held is not renamed."""
-    root = swept(tmp_path / "out")
-    with FolderLock(root), pytest.raises(SweepLocked):
-        set_aside(root)
-    assert root.exists()
-    assert not (tmp_path / "out.1").exists()
 
 
 # --- What SQLite does not notice --------------------------------------------------------------------------------

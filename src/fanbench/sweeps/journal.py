@@ -18,7 +18,7 @@ import sqlite3
 import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
@@ -309,23 +309,29 @@ class Journal(Records):
                 raise _damaged(self.path, str(error)) from None
 
     def _write(self, statement: str, rows: list[tuple[Any, ...]], *, durable: bool = False) -> None:
-        """Write all of `rows` or none, in one transaction (a single statement is one by itself)."""
-        with (
-            journal_errors(self.path),
-            _waiting_for_the_disk(self._connection) if durable else nullcontext(),
-        ):
-            if len(rows) == 1:
-                self._connection.execute(statement, rows[0])
-            elif rows:
-                self._connection.execute("BEGIN IMMEDIATE")
-                try:
-                    self._connection.executemany(statement, rows)
-                    self._connection.execute("COMMIT")
-                except BaseException:
-                    # A full disk has already rolled back.
-                    if self._connection.in_transaction:
-                        self._connection.execute("ROLLBACK")
-                    raise
+        """Write all of `rows` or none, in one transaction (a single statement is one by itself).
+
+        After a `durable` write, it is on the disk, with everything that was written before.
+        """
+        with journal_errors(self.path):
+            if durable:
+                self._connection.execute("PRAGMA synchronous = FULL")
+            try:
+                if len(rows) == 1:
+                    self._connection.execute(statement, rows[0])
+                elif rows:
+                    self._connection.execute("BEGIN IMMEDIATE")
+                    try:
+                        self._connection.executemany(statement, rows)
+                        self._connection.execute("COMMIT")
+                    except BaseException:
+                        # A full disk has already rolled back.
+                        if self._connection.in_transaction:
+                            self._connection.execute("ROLLBACK")
+                        raise
+            finally:
+                if durable:
+                    self._connection.execute("PRAGMA synchronous = NORMAL")
 
 
 # --- The file -----------------------------------------------------------------------------------------------
@@ -392,7 +398,7 @@ def _create(path: Path) -> None:
 
 
 def _open_for_writing(path: Path) -> sqlite3.Connection:
-    """Return an exclusive connection that does not wait for the disk (but see `_waiting_for_the_disk`)."""
+    """Return an exclusive connection that does not wait for the disk (but see `Journal._write`)."""
     connection = _connect(path, "rw")
     try:
         # Exclusive, so that no shared memory is needed, which network file systems do not have.
@@ -408,16 +414,6 @@ def _open_for_writing(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
-
-
-@contextmanager
-def _waiting_for_the_disk(connection: sqlite3.Connection) -> Iterator[None]:
-    """What is written in the block is on the disk after it, with everything that was written before."""
-    connection.execute("PRAGMA synchronous = FULL")
-    try:
-        yield
-    finally:
-        connection.execute("PRAGMA synchronous = NORMAL")
 
 
 def _copy_of(path: Path) -> sqlite3.Connection | None:
@@ -536,30 +532,22 @@ def journal_errors(path: Path, deed: str = "write") -> Iterator[None]:
     """Turn errors of SQLite and of the system into `JournalError`."""
     try:
         yield
-    except (sqlite3.Error, UnicodeError, OverflowError) as error:
-        raise _of_sqlite(error, path, deed) from error
-    except OSError as error:
-        raise _cannot(path, deed, error.strerror or str(error)) from error
-
-
-def _of_sqlite(error: Exception, path: Path, deed: str) -> JournalError:
-    if isinstance(error, UnicodeDecodeError) or "Could not decode" in str(error):
-        return _damaged(path, "a text in it is not UTF-8")
-    # The low byte is the kind of error; the rest is detail.
-    match getattr(error, "sqlite_errorcode", 0) & 0xFF:
-        case sqlite3.SQLITE_NOTADB:
-            return _damaged(path, "it is not a database")
-        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_ERROR:
-            # Our statements are correct: if one is not understood, a table is missing.
-            return _damaged(path, str(error))
-        case sqlite3.SQLITE_FULL:
-            return _cannot(path, deed, "the disk is full")
-        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-            return _cannot(path, deed, "another process has it open")
-        case _:
-            return _cannot(path, deed, str(error))
-
-
-def _cannot(path: Path, deed: str, why: str) -> JournalError:
-    hint = "Check the free space and the permissions. The same command then continues with what is left."
-    return JournalError(f"Cannot {deed} {path}: {why}.", hint=hint if deed == "write" else None)
+    except (sqlite3.Error, UnicodeError, OverflowError, OSError) as error:
+        reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+        if isinstance(error, UnicodeDecodeError) or "Could not decode" in reason:
+            raise _damaged(path, "a text in it is not UTF-8") from error
+        # The low byte is the kind of error; the rest is detail.
+        match getattr(error, "sqlite_errorcode", 0) & 0xFF:
+            case sqlite3.SQLITE_NOTADB:
+                raise _damaged(path, "it is not a database") from error
+            case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_ERROR:
+                # Our statements are correct: if one is not understood, a table is missing.
+                raise _damaged(path, reason) from error
+            case sqlite3.SQLITE_FULL:
+                reason = "the disk is full"
+            case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+                reason = "another process has it open"
+        hint = "Check the free space and the permissions. The same command then continues with what is left."
+        raise JournalError(
+            f"Cannot {deed} {path}: {reason}.", hint=hint if deed == "write" else None
+        ) from error
