@@ -274,7 +274,7 @@ async def test_stop_signals_nobody_but_the_holder(
     monkeypatch.setattr("fanbench.local.launcher._LOOK_EVERY", 0.001)
     with open_data_folder(tmp_path) as folder:
         folder.lock_file.write_text(text)
-        with pytest.raises(LocalServerError, match="does not say by which process"):
+        with pytest.raises(LocalServerError, match="does not name the process"):
             await stop_server(tmp_path)
 
 

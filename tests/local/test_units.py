@@ -315,12 +315,12 @@ def test_a_users_comments_stay(tmp_path: Path) -> None:
         ("[[model]]\nslug = 'a/b'\nkind = 'embedded'\n", "path"),
         ("default = 'x/y'\n", "x/y"),
         ("[[model]]\nslug='a/m'\nkind='scripted'\n[[model]]\nslug='b/m'\nkind='scripted'\n", "same API slug"),
-        ("[[model]]\nslug='a/'\nkind='scripted'\n", "no model slug"),
-        ("[[model]]\nslug='a/..'\nkind='scripted'\n", "no model slug"),
-        ("[[model]]\nslug='a/b c'\nkind='scripted'\n", "no model slug"),
-        ("[[model]]\nslug='a/b'\nkind='scripted'\nrules=[{match='('}]\n", "no regular expression"),
-        ("[[model]]\nslug='a/b'\nkind='upstream'\nurl='http://'\n", "no URL"),
-        ("[[model]]\nslug='a/b'\nkind='upstream'\nurl='http://x:99999'\n", "no URL"),
+        ("[[model]]\nslug='a/'\nkind='scripted'\n", "not a model slug"),
+        ("[[model]]\nslug='a/..'\nkind='scripted'\n", "not a model slug"),
+        ("[[model]]\nslug='a/b c'\nkind='scripted'\n", "not a model slug"),
+        ("[[model]]\nslug='a/b'\nkind='scripted'\nrules=[{match='('}]\n", "not a regular expression"),
+        ("[[model]]\nslug='a/b'\nkind='upstream'\nurl='http://'\n", "not a URL"),
+        ("[[model]]\nslug='a/b'\nkind='upstream'\nurl='http://x:99999'\n", "not a URL"),
     ],
 )
 def test_a_mistake_in_models_toml_is_named(tmp_path: Path, text: str, words: str) -> None:

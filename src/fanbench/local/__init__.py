@@ -1,9 +1,9 @@
-"""The embedded server: the wire of Kaggle Benchmarks, real task files, real models, no account.
+"""The local server: the protocol of Kaggle Benchmarks with real task files and models, without an account.
 
-    app ── routes ── scheduler ── executor      a run's process: the real SDK, cell by cell
+    app ── routes ── scheduler ── executor      the process of a run: the real SDK, cell by cell
              │            │
              │          store, logs, files      SQLite and files of the data folder
-             └── proxy ── models                the Model Proxy that a run's process talks to
+             └── proxy ── models                the Model Proxy that runs talk to
 
-It knows the wire's messages (`fanbench.wire.messages`) and nothing of the client, the verbs or the command line.
+It imports the messages of the protocol, and nothing of the client or the command line.
 """

@@ -10,7 +10,7 @@ _REFERENCE = re.compile(r"([A-Za-z0-9_-]+)/([A-Za-z0-9_-]+)")
 
 
 def find_dataset(root: Path | None, reference: str) -> Path | None:
-    """The folder of `owner/slug` below `root`; `None` where there is none, or the reference is no such name."""
+    """The folder of the dataset `owner/slug` below `root`, or None if it does not exist or the name is invalid."""
     match = _REFERENCE.fullmatch(reference)
     if root is None or match is None:
         return None
@@ -19,6 +19,6 @@ def find_dataset(root: Path | None, reference: str) -> Path | None:
 
 
 def dataset_folders(root: Path | None, references: Iterable[str]) -> dict[str, str]:
-    """Name below `/kaggle/input` → real folder. A dataset that is not there any more is left out."""
+    """Name below `/kaggle/input` → real folder, without datasets that no longer exist."""
     found = {reference.rpartition("/")[2]: find_dataset(root, reference) for reference in references}
     return {name: str(folder.resolve()) for name, folder in found.items() if folder is not None}

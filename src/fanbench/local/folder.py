@@ -1,4 +1,4 @@
-"""The server's data folder: one owner at a time, one format, every path in it named here."""
+"""The server's data folder: its lock, its format, and every path in it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PRIVATE = 0o600
 
 @dataclass(frozen=True)
 class DataFolder:
-    """Paths only; `open_data_folder` makes and locks it."""
+    """The paths; `open_data_folder` creates and locks the folder."""
 
     root: Path
 
@@ -41,7 +41,7 @@ class DataFolder:
 
     @property
     def server_file(self) -> Path:
-        """Where a running server says its URL and pid."""
+        """The address of the running server."""
         return self.root / "server.json"
 
     @property
@@ -67,7 +67,7 @@ class DataFolder:
 
     @property
     def temporary(self) -> Path:
-        """Files on their way to their place."""
+        """Incomplete files."""
         return self.root / "tmp"
 
     def notebook(self, version_id: int) -> Path:
@@ -95,15 +95,15 @@ class DataFolder:
         try:
             return self.token_file.read_text(encoding="ascii").strip()
         except OSError as error:
-            raise LocalServerError(f"cannot read {self.token_file}: {error.strerror}") from error
+            raise LocalServerError(f"Cannot read {self.token_file}: {error.strerror}.") from error
 
 
 @contextlib.contextmanager
 def open_data_folder(root: Path) -> Iterator[DataFolder]:
-    """Make the folder if need be, check its format, hold it until the end.
+    """Create the folder if it does not exist, check its format, and lock it during the block.
 
     Raises:
-        LocalServerError: another server holds it, it is of another version, or it cannot be written.
+        LocalServerError: Another server holds it, it has another version, or it cannot be written.
     """
     folder = DataFolder(root.absolute())
     # A check whether a server is running holds the lock for an instant: wait for a little longer than that.
@@ -120,15 +120,16 @@ def open_data_folder(root: Path) -> Iterator[DataFolder]:
             lock.acquire()
         except LockHeld as held:
             raise LocalServerError(
-                f"the data folder {folder.root} is in use by process {held.pid or '?'}",
-                hint="`fanbench stop` ends that server; --data DIR uses another folder",
+                f"The data folder {folder.root} is in use by process {held.pid or '?'}.",
+                hint="Run `fanbench stop` to end that server, or choose another folder with --data DIR.",
             ) from None
     try:
         with reported():
             # Left behind by a server that was killed: it must not be mistaken for ours.
             folder.server_file.unlink(missing_ok=True)
             _check_format(folder)
-            _ensure_token(folder)
+            if not folder.token_file.exists():
+                files.write(folder.token_file, f"fb-{secrets.token_urlsafe(32)}\n", mode=PRIVATE)
             shutil.rmtree(folder.temporary, ignore_errors=True)
             folder.temporary.mkdir()
             folder.logs.mkdir(exist_ok=True)
@@ -148,16 +149,11 @@ def _check_format(folder: DataFolder) -> None:
     except (ValueError, KeyError, TypeError):
         raise _foreign(folder, "its format.json cannot be read") from None
     if found != FORMAT:
-        raise _foreign(folder, f"it is of format {found}, this fanbench writes format {FORMAT}")
+        raise _foreign(folder, f"it has format {found}, and this fanbench writes format {FORMAT}")
 
 
 def _foreign(folder: DataFolder, why: str) -> LocalServerError:
     return LocalServerError(
-        f"the data folder {folder.root} is not one of this version: {why}",
-        hint="move it aside, or choose another with --data DIR",
+        f"The data folder {folder.root} does not belong to this version: {why}.",
+        hint="Move it aside, or choose another one with --data DIR.",
     )
-
-
-def _ensure_token(folder: DataFolder) -> None:
-    if not folder.token_file.exists():
-        files.write(folder.token_file, f"fb-{secrets.token_urlsafe(32)}\n", mode=PRIVATE)

@@ -1,4 +1,4 @@
-"""Finds the local server that runs, starts one in the background, or stops it. Needs no extra to be imported."""
+"""Finds a running local server, starts one in the background, or stops it. Importable without the extra."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from fanbench.local.settings import default_data_folder
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 20.0
 BACKGROUND_IDLE = 900
-"""Seconds without a request or a run after which a server that was started by `--local` ends itself."""
+"""Seconds without a request or a run after which a server started by `--local` ends."""
 
 _LOOK_EVERY = 0.05
 
 
 @dataclass(frozen=True)
 class LocalServer:
-    """A local server that listens at `url`, and the token of its owner."""
+    """A local server at `url`, and the token of its owner."""
 
     url: str
     token: str
     started: bool
-    """Whether it was started by this call."""
+    """Whether this call started it."""
     pid: int
 
     def __repr__(self) -> str:
@@ -43,21 +43,21 @@ class LocalServer:
 
 
 def find_server(data: Path | None = None) -> LocalServer | None:
-    """The server that holds the data folder and listens."""
+    """The server of the data folder, if one is running and listening."""
     folder = DataFolder((data or default_data_folder()).absolute())
     if not _is_held(folder):
         return None
     try:
         address = msgspec.json.decode(folder.server_file.read_bytes(), type=Address)
     except (OSError, msgspec.DecodeError):
-        return None  # it is about to listen, or about to end
+        return None  # it is starting or ending
     if str(address.pid) != folder.lock_file.read_text().strip():
-        return None  # of a server that was killed; the holder of the lock is about to say its own
+        return None  # the file is from a server that was killed; its successor is about to write its own
     return LocalServer(address.url, folder.read_token(), started=False, pid=address.pid)
 
 
 def _is_held(folder: DataFolder) -> bool:
-    """Whether a process holds the folder's lock; what is written in it may be of a process long gone."""
+    """Whether a process holds the folder's lock. The process id in the file may be of one long gone."""
     try:
         with folder.lock_file.open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -69,10 +69,10 @@ def _is_held(folder: DataFolder) -> bool:
 
 
 async def ensure_server(data: Path | None = None, *, datasets: Path | None = None) -> LocalServer:
-    """The server of the data folder, started in the background if none runs.
+    """The server of the data folder. It is started in the background if none is running.
 
     Raises:
-        LocalServerError: it cannot be started, and why.
+        LocalServerError: It cannot be started.
     """
     data = (data or default_data_folder()).absolute()
     if (server := find_server(data)) is not None:
@@ -83,18 +83,20 @@ async def ensure_server(data: Path | None = None, *, datasets: Path | None = Non
         with anyio.move_on_after(START_TIMEOUT):
             while True:
                 if (server := find_server(data)) is not None:
-                    process.returncode = 0  # it outlives us and is not ours to reap
-                    # Another may have been faster; then ours has ended.
+                    process.returncode = 0  # it outlives this process, which need not reap it
+                    # Another process may have been faster, and then ours has ended.
                     return LocalServer(
                         server.url, server.token, started=server.pid == process.pid, pid=server.pid
                     )
                 if process.poll() is not None and not _is_held(DataFolder(data)):
-                    raise LocalServerError(f"the local server did not start: {_last_words(errors)}")
+                    errors.seek(0)
+                    said = errors.read().decode("utf-8", "replace").strip().removeprefix("error: ")
+                    raise LocalServerError(f"The local server did not start: {said}")
                 await anyio.sleep(_LOOK_EVERY)
         process.terminate()
         raise LocalServerError(
-            f"the local server did not listen within {START_TIMEOUT:g} s",
-            hint=f"see {DataFolder(data).server_log}",
+            f"The local server did not listen within {START_TIMEOUT:g} s.",
+            hint=f"See {DataFolder(data).server_log}.",
         )
 
 
@@ -109,16 +111,11 @@ def _spawn(data: Path, datasets: Path | None, errors: IO[bytes]) -> subprocess.P
     )
 
 
-def _last_words(errors: IO[bytes]) -> str:
-    errors.seek(0)
-    return errors.read().decode("utf-8", "replace").strip().removeprefix("error: ") or "it said nothing"
-
-
 async def _holder(folder: DataFolder) -> int:
-    """The pid that the holder of the lock has written: it takes the lock first, and a moment later writes.
+    """The process id of the lock's holder, who writes it a moment after locking.
 
     Raises:
-        LocalServerError: it is no pid. 0 and below would signal whole groups of processes.
+        LocalServerError: The file has no valid process id. 0 and below would signal groups of processes.
     """
     text = ""
     for _ in range(20):
@@ -127,16 +124,16 @@ async def _holder(folder: DataFolder) -> int:
             return int(text)
         await anyio.sleep(_LOOK_EVERY)
     raise LocalServerError(
-        f"{folder.lock_file} is held, but does not say by which process: {text[:20]!r}",
-        hint="look for a `fanbench serve` in the list of processes",
+        f"{folder.lock_file} is locked, but does not name the process: {text[:20]!r}.",
+        hint="Look for `fanbench serve` in the list of processes.",
     )
 
 
 async def stop_server(data: Path | None = None) -> int | None:
-    """End the server that holds the data folder and wait until it has; its pid, `None` if there is none.
+    """Stop the server of the data folder and wait for its end. Return its process id, None if none is running.
 
     Raises:
-        LocalServerError: it does not end.
+        LocalServerError: It does not end.
     """
     folder = DataFolder((data or default_data_folder()).absolute())
     if not _is_held(folder):
@@ -145,9 +142,9 @@ async def stop_server(data: Path | None = None) -> int | None:
     try:
         os.kill(pid, signal.SIGTERM)
     except OSError as error:
-        raise LocalServerError(f"cannot stop the server, process {pid}: {error.strerror}") from None
+        raise LocalServerError(f"Cannot stop the server, process {pid}: {error.strerror}.") from None
     with anyio.move_on_after(STOP_TIMEOUT):
         while _is_held(folder):  # noqa: ASYNC110 - another process cannot set our event
             await anyio.sleep(_LOOK_EVERY)
         return pid
-    raise LocalServerError(f"the server, process {pid}, did not end within {STOP_TIMEOUT:g} s")
+    raise LocalServerError(f"The server, process {pid}, did not end within {STOP_TIMEOUT:g} s.")

@@ -1,4 +1,4 @@
-"""A run's log on disk: one entry of the wire a line, appended as the run prints, followed while it does."""
+"""A run's log on disk, one log entry of the protocol per line. It can be followed while it grows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class RunLog:
-    """The log of a run in progress. `limit` is in bytes of text; what comes after it is counted, not kept."""
+    """The log of a run in progress. It keeps the first `limit` characters of text."""
 
     def __init__(self, path: Path, limit: int) -> None:
         self.path = path
@@ -33,18 +33,16 @@ class RunLog:
         self.closed = False
 
     def append(self, stream: str, data: bytes) -> None:
-        """Take what the run wrote to `stream`; empty `data` is its end. Binary becomes U+FFFD."""
+        """Append what the run wrote to `stream`; empty `data` is its end. Invalid UTF-8 becomes U+FFFD."""
         text = self._decoders[stream].decode(data, final=not data)
         if text and self._size < self._limit:
             self._write(stream, text)
             if self._size >= self._limit:
-                megabytes = self._limit / 1e6
-                self._write(
-                    "stderr", f"\n[fanbench] the log ends here: over {megabytes:g} MB (--log-limit)\n"
-                )
+                note = f"\n[fanbench] the log ends here: over {self._limit / 1e6:g} MB (--log-limit)\n"
+                self._write("stderr", note)
 
     def note(self, text: str) -> None:
-        """A line of the server's own, such as why the run could not start."""
+        """Append a line of the server, such as why the run could not start."""
         self._write("stderr", text if text.endswith("\n") else f"{text}\n")
 
     def _write(self, stream: str, text: str) -> None:
@@ -64,7 +62,7 @@ class RunLog:
         self._wake()
 
     async def follow(self) -> AsyncIterator[bytes]:
-        """Every entry from the first on, as JSON, until the run ends."""
+        """Yield every entry, as JSON, until the run ends."""
         rest = b""
         with self.path.open("rb") as file:
             while True:
@@ -80,7 +78,7 @@ class RunLog:
 
 
 def last_lines(path: Path, count: int) -> str:
-    """The last lines of a log that has ended, for an error message."""
+    """The last lines of a finished log, for an error message."""
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - _CHUNK))
         entries = file.read().splitlines()
@@ -89,24 +87,20 @@ def last_lines(path: Path, count: int) -> str:
         try:
             text = msgspec.json.decode(entry, type=LogEntry).data + text
         except msgspec.DecodeError:
-            break  # the first of the chunk may be half an entry
+            break  # the chunk may begin in the middle of an entry
         if text.count("\n") > count:
             break
     return "\n".join(text.splitlines()[-count:])
 
 
-def stored_as_list(path: Path) -> AsyncIterator[bytes]:
-    """The whole log of an ended run as one JSON list, in pieces."""
-
-    async def pieces() -> AsyncIterator[bytes]:
-        yield b"["
-        async with await anyio.open_file(path, "rb") as file:
-            before = b""
-            while data := await file.read(_CHUNK):
-                # A newline separates entries: within JSON text it is always escaped.
-                body = before + data
-                before = b"\n" if body.endswith(b"\n") else b""
-                yield body.removesuffix(b"\n").replace(b"\n", b",\n")
-        yield b"]"
-
-    return pieces()
+async def stored_as_list(path: Path) -> AsyncIterator[bytes]:
+    """Yield the log of a finished run as one JSON list, in pieces."""
+    yield b"["
+    async with await anyio.open_file(path, "rb") as file:
+        before = b""
+        while data := await file.read(_CHUNK):
+            # A newline separates entries: within JSON text it is always escaped.
+            body = before + data
+            before = b"\n" if body.endswith(b"\n") else b""
+            yield body.removesuffix(b"\n").replace(b"\n", b",\n")
+    yield b"]"

@@ -1,4 +1,4 @@
-"""Carries out what was pushed and scheduled: a bounded number of notebooks at a time, each to its verdict."""
+"""Carries out pushes and runs: a bounded number of notebooks at a time, each to its verdict."""
 
 from __future__ import annotations
 
@@ -76,11 +76,11 @@ class Scheduler:
         self._send.send_nowait(work)
 
     def log(self, run_id: int) -> RunLog | None:
-        """The log of a run that is going on."""
+        """The log of a run in progress."""
         return self._logs.get(run_id)
 
     async def cancel(self, works: Iterable[Work]) -> None:
-        """Stop what is being done of `works`; when this returns, none of their processes is left."""
+        """Stop those of `works` that are in progress. When this returns, none of their processes is left."""
         doing = [self._doing[work] for work in works if work in self._doing]
         for scope, _ in doing:
             scope.cancel()
@@ -89,7 +89,7 @@ class Scheduler:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Scheduler]:
-        """Take up what an earlier server left undone, then whatever is submitted."""
+        """Carry out what an earlier server left unfinished, then whatever is submitted."""
         for version in await self._store.pending_versions():
             self.submit(Work("creation", version.id))
         for run in await self._store.live_runs():
@@ -119,14 +119,13 @@ class Scheduler:
                     ended.set()
 
     async def _give_up(self, work: Work) -> None:
-        """Say that the server failed. Should that fail as well (a full disk), the next server takes it up again."""
+        """Record that the server failed. If that fails too (a full disk), the next server resumes the work."""
         message = f"The server failed on this {work.kind}; see {self._folder.server_log}."
         try:
             if work.kind == "creation":
                 await self._store.update_version(work.id, state=CreationState.ERRORED, error=message)
             else:
-                ended = now()
-                await self._store.update_run(work.id, state=RunState.ERRORED, error=message, ended=ended)
+                await self._store.update_run(work.id, state=RunState.ERRORED, error=message, ended=now())
         except Exception:  # noqa: BLE001
             _log.exception("cannot record the failure", kind=work.kind, id=work.id)
 
@@ -137,9 +136,9 @@ class Scheduler:
             return
         await self._store.update_version(version.id, state=CreationState.RUNNING)
         folder = self._folder.creation(version.id)
-        log = self._new_log(self._folder.creation_log(version.id))
+        log = RunLog(self._folder.creation_log(version.id), self._settings.log_limit_mb * 1_000_000)
         try:
-            failure = await self._attempt(version, None, folder, log)
+            failure = await self._execute(version, None, folder, log)
         finally:
             log.close()
         judge = partial(judge_creation, version.slug, folder / "working", failure, log.path)
@@ -152,36 +151,48 @@ class Scheduler:
             return
         await self._store.update_run(run.id, state=RunState.RUNNING, started=now())
         folder = self._folder.run(run.id)
-        log = self._logs[run.id] = self._new_log(self._folder.log(run.id))
+        log = RunLog(self._folder.log(run.id), self._settings.log_limit_mb * 1_000_000)
+        self._logs[run.id] = log
         try:
-            failure = await self._attempt(run.version, run.model, folder, log)
+            failure = await self._execute(run.version, run.model, folder, log)
             judge = partial(judge_run, run.version.slug, folder / "working", failure)
             verdict = await anyio.to_thread.run_sync(judge)
             await self._store.update_run(run.id, state=verdict.state, error=verdict.error, ended=now())
         finally:
-            # After the state: who follows the log may look at the run as soon as it ends.
+            # After the state: clients that follow the log look at the run as soon as it ends.
             del self._logs[run.id]
             log.close()
 
-    def _new_log(self, path: Path) -> RunLog:
-        return RunLog(path, self._settings.log_limit_mb * 1_000_000)
-
-    async def _attempt(
+    async def _execute(
         self, version: TaskVersion, model: str | None, folder: Path, log: RunLog
     ) -> str | None:
-        """Run the version's notebook on the model (`None`: the default) in `folder`; what went wrong."""
+        """Run the version's notebook in `folder` on `model`, or on the default model. Return why it failed."""
+        limit = self._settings.run_timeout
         try:
             catalog = self._pool.catalog
             spec = _find_model(catalog, model)
             async with self._proxy_key() as (key, expires):
-                job = self._job(version, spec, catalog, folder, key, expires)
+                environment = run_environment(
+                    proxy_url=self._proxy_url,
+                    proxy_key=key,
+                    expires=expires,
+                    model=spec.slug,
+                    judge=(catalog.judge_model or spec).slug,
+                    available=[other.slug for other in catalog.model],
+                    extra=self._settings.run_environment,
+                )
+                job = Job(
+                    folder=str(folder),
+                    environment=environment,
+                    memory_mb=self._settings.run_memory_mb,
+                    datasets=dataset_folders(self._settings.datasets, version.datasets),
+                )
                 await anyio.to_thread.run_sync(_prepare, job, self._folder.notebook(version.id))
-                limit = self._settings.run_timeout
                 ended = await supervise(self._executor, job, log.append, limit)
-                outcome = await anyio.to_thread.run_sync(read_outcome, job.outcome)
-                if outcome is not None and outcome.sdk_failure is not None:
-                    raise unusable_sdk(outcome.sdk_failure, folder)
-                return failure_of(outcome, ended.exit, limit if ended.timed_out else None)
+            outcome = await anyio.to_thread.run_sync(read_outcome, job.outcome)
+            if outcome is not None and outcome.sdk_failure is not None:
+                raise unusable_sdk(outcome.sdk_failure, folder)
+            return failure_of(outcome, ended.exit, limit if ended.timed_out else None)
         except LocalServerError as error:
             message = f"{error}\n{error.hint}" if error.hint else str(error)
             log.note(message)
@@ -189,7 +200,7 @@ class Scheduler:
 
     @asynccontextmanager
     async def _proxy_key(self) -> AsyncIterator[tuple[str, str]]:
-        """A key for the Model Proxy that is good for one run, and when it would end by itself."""
+        """A Model Proxy key that is valid during the block, and when it would expire by itself."""
         key = f"fbp-{secrets.token_urlsafe(24)}"
         expires = await self._store.add_token(key, timedelta(seconds=self._settings.run_timeout + 60))
         try:
@@ -198,44 +209,23 @@ class Scheduler:
             with anyio.CancelScope(shield=True):
                 await self._store.revoke_token(key)
 
-    def _job(
-        self, version: TaskVersion, model: ModelSpec, catalog: Catalog, folder: Path, key: str, expires: str
-    ) -> Job:
-        environment = run_environment(
-            proxy_url=self._proxy_url,
-            proxy_key=key,
-            expires=expires,
-            model=model.slug,
-            judge=(catalog.judge_model or model).slug,
-            available=[spec.slug for spec in catalog.model],
-            extra=self._settings.run_environment,
-        )
-        return Job(
-            folder=str(folder),
-            environment=environment,
-            memory_mb=self._settings.run_memory_mb,
-            datasets=dataset_folders(self._settings.datasets, version.datasets),
-        )
-
 
 def _find_model(catalog: Catalog, name: str | None) -> ModelSpec:
     spec = catalog.find(name) if name else catalog.default_model
-    if spec is None and name:
-        raise LocalServerError(f"the model {name} is not there any more")
-    if spec is None:
-        raise LocalServerError(
-            "this server has no models", hint="`fanbench models add smollm2` makes one available"
-        )
-    return spec
+    if spec is not None:
+        return spec
+    if name:
+        raise LocalServerError(f"The model {name} no longer exists.")
+    raise LocalServerError("This server has no models.", hint="Run `fanbench models add smollm2` to add one.")
 
 
 def _prepare(job: Job, notebook: Path) -> None:
-    """An empty folder with the notebook beside the working folder, whatever an interrupted run left there."""
+    """Create the job's folder with its notebook, and delete what an interrupted run left there."""
     shutil.rmtree(job.folder, ignore_errors=True)
     job.working.mkdir(parents=True)
     try:
         shutil.copyfile(notebook, job.source)
     except FileNotFoundError:  # the server died between the record of a push and its file
         raise LocalServerError(
-            "the notebook of this version is not there", hint="push the task again"
+            "The notebook of this version is missing.", hint="Push the task again."
         ) from None

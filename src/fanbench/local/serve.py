@@ -1,4 +1,4 @@
-"""The server's life: hold the data folder, bind, serve, announce, and take everything down again."""
+"""The life of the server: lock the data folder, bind, serve, and take everything down again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -26,19 +26,17 @@ from fanbench.local.folder import PRIVATE, DataFolder, open_data_folder
 from fanbench.local.settings import Settings
 
 if TYPE_CHECKING:
-    import uvicorn
-
     from fanbench.local.app import Activity
     from fanbench.local.wire import Services
 
 _log = structlog.get_logger(__name__)
 
 GRACEFUL_SECONDS = 2
-"""How long open answers (log streams) may go on when the server is told to end."""
+"""How long open answers, such as log streams, may continue when the server is to end."""
 
 
 class Address(msgspec.Struct, frozen=True):
-    """Where a server listens, and where its token is."""
+    """Where a server listens, and which file has its token."""
 
     url: str
     pid: int
@@ -46,38 +44,41 @@ class Address(msgspec.Struct, frozen=True):
 
 
 class Audience(Protocol):
-    """Who is told how the server fares: a terminal, a test."""
+    """Receives news about the server: a terminal, or a test."""
 
     def listening(self, address: Address) -> None: ...
 
     def trouble(self, error: LocalServerError) -> None:
-        """The server is up, but runs will fail until this is mended."""
+        """The server listens, but runs will fail until this is fixed."""
 
 
 async def serve(settings: Settings, audience: Audience) -> None:
     """Serve until SIGINT or SIGTERM, or until idle for `settings.idle_timeout`.
 
     Raises:
-        LocalServerError: the extra is not installed, the port or the data folder is taken or unusable.
+        LocalServerError: The extra is not installed, or the port or the data folder is in use or unusable.
     """
     check_installed()
     with open_data_folder(settings.data) as folder, _log_into(folder), _bind(settings) as listener:
-        address = Address(_url(settings, listener), os.getpid(), str(folder.token_file))
-        async with _start(settings, folder, address.url) as running:
-            with _published(folder, address):
-                await _serve_http(settings, running, listener, lambda: audience.listening(address), audience)
+        everywhere = settings.host in ("0.0.0.0", "::", "")  # noqa: S104 - a comparison
+        host = "127.0.0.1" if everywhere else settings.host
+        url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
+        address = Address(url, os.getpid(), str(folder.token_file))
+        async with _start(settings, folder, url) as running:
+            files.write(folder.server_file, msgspec.json.encode(address) + b"\n", mode=PRIVATE)
+            try:
+                await _serve_http(settings, running, listener, address, audience)
+            finally:
+                folder.server_file.unlink(missing_ok=True)
 
 
 def check_installed() -> None:
-    """Raises LocalServerError, naming the extra, where a package of the server is missing."""
+    """Raise LocalServerError, naming the extra, if a package of the server is missing."""
     from fanbench.local.executor.forkserver_client import missing_extra
 
     for name in ("starlette", "uvicorn", "sqlalchemy", "aiosqlite", "IPython", "kaggle_benchmarks"):
         if importlib.util.find_spec(name) is None:
             raise missing_extra(f"no package {name}")
-
-
-# --- The socket ----------------------------------------------------------------------------------------------
 
 
 def _bind(settings: Settings) -> socket.socket:
@@ -86,12 +87,12 @@ def _bind(settings: Settings) -> socket.socket:
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             place = f"{settings.host}:{settings.port}"
-            raise LocalServerError(f"cannot listen on {place}: {error.strerror or error}") from None
+            raise LocalServerError(f"Cannot listen on {place}: {error.strerror or error}.") from None
     if settings.any_port:
         return _listen(settings.host, 0)
     raise LocalServerError(
-        f"port {settings.port} of {settings.host} is in use",
-        hint="`fanbench stop` ends a server of ours; --port 0 takes a free port",
+        f"The port {settings.port} of {settings.host} is in use.",
+        hint="Run `fanbench stop` to end a server of ours, or choose a free port with --port 0.",
     )
 
 
@@ -107,15 +108,6 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _url(settings: Settings, listener: socket.socket) -> str:
-    everywhere = settings.host in ("0.0.0.0", "::", "")  # noqa: S104 - a comparison
-    host = "127.0.0.1" if everywhere else settings.host
-    return f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
-
-
-# --- What is behind it ---------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class _Running:
     services: Services
@@ -129,7 +121,7 @@ class _Running:
 
 @asynccontextmanager
 async def _start(settings: Settings, folder: DataFolder, base_url: str) -> AsyncIterator[_Running]:
-    """Everything behind the application, started in the order of need and ended in the opposite one."""
+    """Start everything behind the application, and end it in the opposite order."""
     from fanbench.local.app import Activity
     from fanbench.local.executor.forkserver_client import ForkserverClient
     from fanbench.local.models.pool import ModelPool
@@ -158,27 +150,9 @@ async def _start(settings: Settings, folder: DataFolder, base_url: str) -> Async
         yield _Running(services, Activity(), executor)
 
 
-# --- HTTP ----------------------------------------------------------------------------------------------------
-
-
 async def _serve_http(
-    settings: Settings,
-    running: _Running,
-    listener: socket.socket,
-    on_listening: Callable[[], None],
-    audience: Audience,
+    settings: Settings, running: _Running, listener: socket.socket, address: Address, audience: Audience
 ) -> None:
-    server = _make_server(running, on_listening)
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_end_on_signal, server)
-        tasks.start_soon(_warm_up, running.executor, audience)
-        if settings.idle_timeout is not None:
-            tasks.start_soon(_end_when_idle, server, running, settings.idle_timeout)
-        await server.serve(sockets=[listener])
-        tasks.cancel_scope.cancel()
-
-
-def _make_server(running: _Running, on_listening: Callable[[], None]) -> uvicorn.Server:
     import uvicorn
 
     from fanbench.local.app import build_app
@@ -186,12 +160,12 @@ def _make_server(running: _Running, on_listening: Callable[[], None]) -> uvicorn
     class Server(uvicorn.Server):
         @contextlib.contextmanager
         def capture_signals(self) -> Iterator[None]:
-            # uvicorn would raise the signal again at its end, which kills us before we have cleaned up.
+            # uvicorn would raise the signal again at its end, and kill us before we have cleaned up.
             yield
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
-            on_listening()
+            audience.listening(address)
 
     config = uvicorn.Config(
         build_app(running.services, running.activity),
@@ -201,54 +175,46 @@ def _make_server(running: _Running, on_listening: Callable[[], None]) -> uvicorn
         server_header=False,
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
     )
-    return Server(config)
+    server = Server(config)
 
+    async def end_on_signal() -> None:
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async for _ in signals:
+                # The second signal: do not wait for open answers.
+                server.force_exit = server.should_exit
+                server.should_exit = True
 
-async def _end_on_signal(server: uvicorn.Server) -> None:
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async for _ in signals:
-            # Asked twice: do not wait for open answers.
-            server.force_exit = server.should_exit
-            server.should_exit = True
+    async def end_when_idle(timeout: float) -> None:
+        while not server.should_exit:
+            quiet = time.monotonic() - running.activity.last
+            if not running.busy and quiet >= timeout:
+                server.should_exit = True
+                return
+            await anyio.sleep(max(timeout - quiet, min(timeout, 1.0)))
 
+    async def warm_up() -> None:
+        try:
+            await running.executor.warm_up()
+        except LocalServerError as error:
+            _log.error("runs cannot be started", error=str(error))
+            audience.trouble(error)
 
-async def _end_when_idle(server: uvicorn.Server, running: _Running, timeout: float) -> None:
-    while not server.should_exit:
-        quiet = time.monotonic() - running.activity.last
-        if not running.busy and quiet >= timeout:
-            server.should_exit = True
-            return
-        await anyio.sleep(max(timeout - quiet, min(timeout, 1.0)))
-
-
-async def _warm_up(executor: Executor, audience: Audience) -> None:
-    try:
-        await executor.warm_up()
-    except LocalServerError as error:
-        _log.error("runs cannot be started", error=str(error))
-        audience.trouble(error)
-
-
-# --- Traces on disk ------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _published(folder: DataFolder, address: Address) -> Iterator[None]:
-    """Say in the data folder where we are, for as long as we are."""
-    files.write(folder.server_file, msgspec.json.encode(address) + b"\n", mode=PRIVATE)
-    try:
-        yield
-    finally:
-        folder.server_file.unlink(missing_ok=True)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(end_on_signal)
+        tasks.start_soon(warm_up)
+        if settings.idle_timeout is not None:
+            tasks.start_soon(end_when_idle, settings.idle_timeout)
+        await server.serve(sockets=[listener])
+        tasks.cancel_scope.cancel()
 
 
 @contextlib.contextmanager
 def _log_into(folder: DataFolder) -> Iterator[None]:
-    """structlog's lines, uvicorn's and whatever else is logged go to the server's log file."""
+    """Send the lines of structlog, uvicorn and everything else that is logged to the server's log file."""
     try:
         file = folder.server_log.open("a", encoding="utf-8")
     except OSError as error:
-        raise LocalServerError(f"cannot write {folder.server_log}: {error.strerror}") from None
+        raise LocalServerError(f"Cannot write {folder.server_log}: {error.strerror}.") from None
     with file:
         structlog.configure(
             processors=[

@@ -1,7 +1,7 @@
-"""What the files that a notebook left behind say of it. Pure functions of a folder.
+"""Derives the state of a run, or of a creation, from what its process left behind.
 
-The exit code alone says nothing: in batch mode the SDK writes an exception of a task into its run file and the
-notebook goes on; a failed assertion is a completed run; a task that is never run leaves no file.
+The exit code alone is not enough: in batch mode the SDK writes a task's exception to its run file and the notebook
+continues; a failed assertion is a completed run; a task that is never run leaves no file.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fanbench.wire.messages import CreationState, RunState
 from fanbench.wire.slugs import slugify
 
 NO_RUN_FILE = (
-    "The notebook ran to its end and left no .run.json: nothing is recorded. "
+    "The notebook ran to its end and left no .run.json, so nothing is recorded. "
     "Does it call .run(kbench.llm) or .evaluate(...) on its task?"
 )
 
@@ -64,7 +64,7 @@ def failure_of(outcome: Outcome | None, exit_: Exit, time_limit: float | None) -
 
 
 def run_files(working: Path) -> list[dict[str, Any]]:
-    """The readable run files in the folder, oldest first. A damaged one counts as not there."""
+    """The run files in the folder, oldest first, without damaged ones."""
     found = []
     for path in sorted(working.glob("*.run.json"), key=lambda path: path.stat().st_mtime_ns):
         try:
@@ -77,14 +77,14 @@ def run_files(working: Path) -> list[dict[str, Any]]:
 
 
 def judge_run(slug: str, working: Path, failure: str | None) -> Verdict[RunState]:
-    """The state of a run of task `slug` whose notebook ended with `failure` (`None`: came to its end)."""
+    """The state of a run of task `slug`; `failure` says why its notebook did not reach its end, if so."""
     if failure is not None:
         return Verdict(RunState.ERRORED, explained(failure))
     files = run_files(working)
     if not files:
         return Verdict(RunState.ERRORED, NO_RUN_FILE)
     mine = of_task(slug, files)
-    # Rows of an .evaluate(on_failure="continue") may error and the whole is still a result.
+    # Some rows of an .evaluate(on_failure="continue") may error, and the whole is still a result.
     if all(file.get("state") == RunState.ERRORED.value for file in mine):
         message = str(mine[-1].get("errorMessage") or "The task raised an error.")
         return Verdict(RunState.ERRORED, explained(message))
@@ -104,9 +104,7 @@ def judge_creation(slug: str, working: Path, failure: str | None, log: Path) -> 
     mine = [file for file in files if _slug(file) == slug]
     if not mine:
         found = ", ".join(sorted({_slug(file) for file in files}))
-        return Verdict(
-            CreationState.VALIDATION_FAILED, f"The notebook has run {found}, but not the task {slug}."
-        )
+        return Verdict(CreationState.VALIDATION_FAILED, f"The notebook ran {found}, but not the task {slug}.")
     if not any((file.get("modelVersion") or {}).get("slug") for file in mine):
         return Verdict(
             CreationState.NO_MODEL_SPECIFIED,
@@ -119,14 +117,14 @@ def judge_creation(slug: str, working: Path, failure: str | None, log: Path) -> 
 
 
 def explained(failure: str) -> str:
-    """`failure` with what it means here, as its last line: that is the line that lists show."""
+    """Explain a failure in its last line, which is the one that lists show."""
     if "MemoryError" in last_line(failure):
         return f"{failure.rstrip()}\nMemoryError: the run reached the server's limit (--run-memory)."
     return failure
 
 
 def of_task(slug: str, files: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The run files of the task itself; all of them where none bears its name."""
+    """The run files of the task itself, or all of them if none has its name."""
     return [file for file in files if _slug(file) == slug] or files
 
 

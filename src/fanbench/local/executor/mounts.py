@@ -1,8 +1,8 @@
 """Datasets where a task expects them: `/kaggle/input/<dataset>` and `../input/<dataset>`.
 
-On Kaggle a notebook runs in `/kaggle/working` and finds its datasets in `/kaggle/input`. Here a run that has
-datasets gets a mount namespace of its own, in which `/kaggle` is a folder of this run: nothing of it exists
-outside. Where the system allows no such namespace, `../input/<dataset>` still works, and the log says so.
+On Kaggle a notebook runs in `/kaggle/working` and finds its datasets in `/kaggle/input`. Here a run with datasets
+gets a mount namespace of its own, in which `/kaggle` is a folder of this run; outside, nothing of it exists. If the
+system does not allow such a namespace, `../input/<dataset>` still works, and the log says so.
 """
 
 from __future__ import annotations
@@ -19,10 +19,15 @@ _MS_BIND, _MS_REC, _MS_PRIVATE, _MS_RDONLY, _MS_REMOUNT = 4096, 16384, 1 << 18, 
 
 
 def attach(datasets: Mapping[str, str], working: Path) -> Path:
-    """Make `datasets` (name → real folder) visible to this process; the folder that the run starts in."""
+    """Make `datasets` (name → real folder) visible to this process. Return the folder in which the run starts."""
     if not datasets:
         return working
-    link_inputs(datasets, working.parent / "input")
+    for name, real in datasets.items():
+        # For the relative paths that Kaggle notebooks often use.
+        link = working.parent / "input" / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if not link.is_symlink():
+            link.symlink_to(real, target_is_directory=True)
     try:
         _mount_kaggle(datasets, working)
     except OSError as error:
@@ -33,19 +38,12 @@ def attach(datasets: Mapping[str, str], working: Path) -> Path:
     return Path("/kaggle/working")
 
 
-def link_inputs(datasets: Mapping[str, str], folder: Path) -> None:
-    """`../input/<dataset>` as links: what the relative idiom of Kaggle notebooks reads."""
-    for name, real in datasets.items():
-        link = folder / name
-        link.parent.mkdir(parents=True, exist_ok=True)
-        if not link.is_symlink():
-            link.symlink_to(real, target_is_directory=True)
-
-
 def _mount_kaggle(datasets: Mapping[str, str], working: Path) -> None:
-    """A new root that has everything the old one has, and `/kaggle` besides."""
+    """Change to a root that has everything the old one has, and `/kaggle` as well."""
     uid, gid = os.getuid(), os.getgid()
-    _unshare(_CLONE_NEWNS if uid == 0 else _CLONE_NEWNS | _CLONE_NEWUSER)
+    flags = _CLONE_NEWNS if uid == 0 else _CLONE_NEWNS | _CLONE_NEWUSER
+    if ctypes.CDLL(None, use_errno=True).unshare(flags) != 0:
+        _raise_errno("unshare")
     if uid != 0:
         Path("/proc/self/setgroups").write_text("deny")
         Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
@@ -55,8 +53,13 @@ def _mount_kaggle(datasets: Mapping[str, str], working: Path) -> None:
     root.mkdir(exist_ok=True)
     _mount("tmpfs", str(root), "tmpfs", 0)
     for entry in os.scandir("/"):
-        if entry.name != "kaggle":
-            _mirror(entry, root / entry.name)
+        target = root / entry.name
+        if entry.name == "kaggle":
+            continue
+        if entry.is_symlink():
+            target.symlink_to(os.readlink(entry.path))
+        elif entry.is_dir():
+            _bind(Path(entry.path), target)
     _bind(working, root / "kaggle/working")
     for name, real in datasets.items():
         _bind(Path(real), root / "kaggle/input" / name)
@@ -64,21 +67,9 @@ def _mount_kaggle(datasets: Mapping[str, str], working: Path) -> None:
     os.chroot(root)
 
 
-def _mirror(entry: os.DirEntry[str], target: Path) -> None:
-    if entry.is_symlink():
-        target.symlink_to(os.readlink(entry.path))
-    elif entry.is_dir():
-        _bind(Path(entry.path), target)
-
-
 def _bind(source: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     _mount(str(source), str(target), None, _MS_BIND | _MS_REC)
-
-
-def _unshare(flags: int) -> None:
-    if ctypes.CDLL(None, use_errno=True).unshare(flags) != 0:
-        _raise_errno("unshare")
 
 
 def _mount(source: str | None, target: str, kind: str | None, flags: int) -> None:

@@ -1,8 +1,8 @@
-"""The models behind the Model Proxy: three kinds, one narrow interface.
+"""The models behind the Model Proxy: three kinds with one narrow interface.
 
-`Engine` is the seam. A request and an answer are OpenAI chat completions as plain dictionaries: that is what
-llama.cpp, vLLM, Ollama and the vendors speak, and what the SDK sends. `catalog` reads `models.toml`; `pool`
-makes, shares and closes engines; `embedded`, `upstream` and `scripted` are the kinds.
+That interface is `Engine`. Requests and answers are OpenAI chat completions as plain dictionaries: llama.cpp, vLLM,
+Ollama and the vendors understand them, and the SDK sends them. `catalog` reads `models.toml`; `pool` creates,
+shares and closes engines; `embedded`, `upstream` and `scripted` are the kinds.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ __all__ = ["UNREACHABLE", "Engine", "ModelFault"]
 
 
 UNREACHABLE = 502
-"""The status of a fault of what is behind a model, not of the request."""
+"""The status if what is behind a model failed, and not the request."""
 
 
 class ModelFault(Exception):
-    """A model that could not answer. `status` is the HTTP status that the caller is given."""
+    """A model could not answer. `status` is the HTTP status for the caller."""
 
     def __init__(self, message: str, *, status: int = UNREACHABLE, retry_after: str | None = None) -> None:
         super().__init__(message)
@@ -32,17 +32,17 @@ class Engine(Protocol):
         """The whole answer, a `chat.completion`.
 
         Raises:
-            ModelFault: the model cannot answer, and why.
+            ModelFault: The model cannot answer.
         """
         ...
 
     def stream(self, request: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
-        """The answer as `chat.completion.chunk`s, the last with `usage`. Raises as `complete` does."""
+        """The answer as `chat.completion.chunk`s, the last with `usage`. Raises what `complete` raises."""
         ...
 
     @property
     def busy(self) -> int:
-        """Requests that are under way."""
+        """The number of requests in progress."""
         ...
 
     async def close(self) -> None: ...

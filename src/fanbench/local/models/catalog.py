@@ -1,4 +1,4 @@
-"""`models.toml`: which models there are, and what is behind each.
+"""`models.toml`: the models of the server, and what is behind each.
 
 default = "huggingface/smollm2-135m-instruct"   # the model of validation and of `LLM_DEFAULT`
 
@@ -13,7 +13,7 @@ kind = "upstream"
 url = "http://127.0.0.1:11434/v1"
 model = "gpt-oss:20b"
 key_env = "OLLAMA_API_KEY"
-input_price = 0.1                               # US dollars for a million tokens
+input_price = 0.1                               # US dollars per million tokens
 
 [[model]]
 slug = "test/echo"
@@ -49,58 +49,58 @@ class _Model(
     omit_defaults=True,
 ):
     slug: str
-    """`owner/name`: what the Model Proxy is asked for. The API's slug is the part after the slash."""
+    """`owner/name`, the name for the Model Proxy. The slug for the API is the part after the slash."""
     name: str = ""
-    """What people are shown; the slug's last part if empty."""
+    """The name for people; if empty, the last part of the slug."""
     input_price: float | None = None
-    """US dollars for a million tokens of input. Not given: unknown, but for models that run here, which are free."""
+    """US dollars per million input tokens. If not given: free for models that run here, else unknown."""
     output_price: float | None = None
     input: tuple[str, ...] = ("text",)
     output: tuple[str, ...] = ("text",)
     license: str = ""
     max_tokens: int = 0
-    """The most tokens of an answer where the request does not say; 0: the model's own limit."""
+    """The most tokens of an answer if the request has no limit; 0 for the model's own limit."""
     stop: list[str] = []
-    """Where an answer ends, beside what the request says."""
+    """Texts at which an answer ends, besides those in the request."""
 
 
 class Embedded(_Model, frozen=True, kw_only=True, tag="embedded"):
-    """A GGUF file, run by llama.cpp in a process of its own."""
+    """A GGUF file, executed by llama.cpp in a process of its own."""
 
     path: str
     context: int = 2048
-    """Tokens of context for each of the requests that are answered at the same time."""
+    """Tokens of context per concurrent request."""
     parallel: int = 4
     threads: int = 0
-    """0: half of the cores."""
+    """0 for half of the cores."""
     chat_template: str = ""
-    """Jinja; the file's own if empty."""
+    """Jinja; if empty, the template in the file."""
 
 
 class Upstream(_Model, frozen=True, kw_only=True, tag="upstream"):
     """An OpenAI-compatible endpoint: Ollama, vLLM, a vendor, Kaggle's own proxy."""
 
     url: str
-    """Its base; `/chat/completions` is added."""
+    """The base URL, to which `/chat/completions` is added."""
     model: str = ""
-    """Its own name for the model; the slug if empty."""
+    """The endpoint's name for the model; if empty, the slug."""
     key_env: str = ""
-    """The environment variable of the server that holds the key."""
+    """The variable in the server's environment that has the key."""
     concurrency: int = 8
-    """Requests that may be under way at the same time."""
+    """The most requests at the same time."""
     timeout: float = 600.0
-    """Seconds of silence."""
+    """Seconds without any data."""
 
 
 class Failure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     status: int = 500
     message: str = "scripted failure"
     times: int = 0
-    """How often, before the rule's reply is given; 0: always."""
+    """How often to fail before replying; 0 for always."""
 
 
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """The first rule whose `match` (a regular expression) is found in the last user message answers."""
+    """The first rule whose `match`, a regular expression, is found in the last user message gives the reply."""
 
     match: str = ""
     reply: str = ""
@@ -108,11 +108,11 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
 
 
 class Scripted(_Model, frozen=True, kw_only=True, tag="scripted"):
-    """Replies from a table, for tests."""
+    """Gives replies from a table, for tests."""
 
     rules: list[Rule] = []
     reply: str = "ok"
-    """Where no rule matches."""
+    """The reply if no rule matches."""
     latency: float = 0.0
     """Seconds before each answer."""
 
@@ -121,7 +121,7 @@ ModelSpec = Embedded | Upstream | Scripted
 
 
 def prices(spec: ModelSpec) -> tuple[float, float] | None:
-    """US dollars for a million tokens in and out; `None` where nobody said."""
+    """US dollars per million tokens in and out; None if unknown."""
     if spec.input_price is None and spec.output_price is None:
         return None if isinstance(spec, Upstream) else (0.0, 0.0)
     return spec.input_price or 0.0, spec.output_price or 0.0
@@ -130,7 +130,7 @@ def prices(spec: ModelSpec) -> tuple[float, float] | None:
 class Catalog(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     default: str = ""
     judge: str = ""
-    """The model of `LLM_DEFAULT_EVAL`; the default if empty."""
+    """The model for `LLM_DEFAULT_EVAL`; if empty, the default."""
     model: list[ModelSpec] = []
 
     @property
@@ -142,11 +142,11 @@ class Catalog(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return self.find(self.judge) if self.judge else self.default_model
 
     def find(self, name: str) -> ModelSpec | None:
-        """By `owner/name`, or by the API's slug (the last part, "@" as "-")."""
+        """Find a model by `owner/name`, or by its slug for the API (the last part, with "@" as "-")."""
         return next((m for m in self.model if name in (m.slug, normalize_model(m.slug))), None)
 
     def with_model(self, model: ModelSpec) -> Catalog:
-        """With `model` added, or in the place of the one of that slug."""
+        """A catalogue with `model` added, or in the place of the one with its slug."""
         others = [m for m in self.model if m.slug != model.slug]
         at = next((i for i, m in enumerate(self.model) if m.slug == model.slug), len(others))
         return msgspec.structs.replace(self, model=[*others[:at], model, *others[at:]])
@@ -158,17 +158,17 @@ class Catalog(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 def read_catalog(path: Path) -> Catalog:
-    """The catalogue in `path`, empty where there is no such file.
+    """Read the catalogue in `path`; it is empty if the file does not exist.
 
     Raises:
-        LocalServerError: it cannot be read, or something in it is wrong; names the place.
+        LocalServerError: The file cannot be read or is invalid; the message names the place.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return Catalog()
     except (OSError, UnicodeDecodeError) as error:
-        raise LocalServerError(f"cannot read {path}: {error}") from error
+        raise LocalServerError(f"Cannot read {path}: {error}.") from error
     try:
         catalog = msgspec.convert(tomllib.loads(text), Catalog)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
@@ -182,18 +182,18 @@ def _validate(catalog: Catalog, path: Path) -> None:
     for model in catalog.model:
         key = normalize_model(model.slug)
         if not _SLUG.fullmatch(model.slug) or len(model.slug) > MAX_SLUG:
-            raise LocalServerError(f"{path}: {model.slug!r} is no model slug; write owner/name")
+            raise LocalServerError(f"{path}: {model.slug!r} is not a model slug; write owner/name")
         if key in seen:
             raise LocalServerError(f"{path}: {model.slug} and {seen[key]} have the same API slug {key}")
         seen[key] = model.slug
         if isinstance(model, Scripted):
             _validate_rules(model, path)
         if isinstance(model, Upstream) and not _is_url(model.url):
-            raise LocalServerError(f"{path}: {model.slug}: {model.url!r} is no URL of an endpoint")
+            raise LocalServerError(f"{path}: {model.slug}: {model.url!r} is not a URL of an endpoint")
     for role in ("default", "judge"):
         name = getattr(catalog, role)
         if name and catalog.find(name) is None:
-            raise LocalServerError(f"{path}: {role} = {name!r} is none of the models")
+            raise LocalServerError(f"{path}: {role} = {name!r} is not one of the models")
 
 
 def _is_url(text: str) -> bool:
@@ -209,16 +209,16 @@ def _validate_rules(model: Scripted, path: Path) -> None:
         try:
             re.compile(rule.match)
         except re.error as error:
-            said = f"{path}: {model.slug}: {rule.match!r} is no regular expression: {error}"
-            raise LocalServerError(said) from None
+            text = f"{path}: {model.slug}: {rule.match!r} is not a regular expression: {error}"
+            raise LocalServerError(text) from None
 
 
 def write_catalog(path: Path, catalog: Catalog) -> None:
-    """Write the catalogue, keeping the comments of a file that is there.
+    """Write the catalogue, and keep the comments of an existing file.
 
     Raises:
-        UsageError: the catalogue would not be valid.
-        LocalServerError: the file cannot be written.
+        UsageError: The catalogue is invalid.
+        LocalServerError: The file cannot be written.
     """
     import tomlkit
 
@@ -240,17 +240,17 @@ def write_catalog(path: Path, catalog: Catalog) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write(path, _without_gaps(tomlkit.dumps(document)), mode=PRIVATE)
     except OSError as error:
-        raise LocalServerError(f"cannot write {path}: {error.strerror}") from error
+        raise LocalServerError(f"Cannot write {path}: {error.strerror}.") from error
 
 
 def _without_gaps(text: str) -> str:
-    """tomlkit leaves the blank lines of what was removed: no more than one at a time, unless they mean something."""
+    """Reduce runs of blank lines, which tomlkit leaves in the place of removed tables, unless they have a meaning."""
     tidy = re.sub(r"\n{3,}", "\n\n", text)
     return tidy if tomllib.loads(tidy) == tomllib.loads(text) else text
 
 
 def _write_models(document: Any, wanted: list[dict[str, Any]], tomlkit: Any) -> None:
-    """Keep the tables that did not change as they stand, comments and all."""
+    """Replace the tables of the models, and keep unchanged ones with their comments."""
     present = {table["slug"]: table for table in document.get("model", [])}
     tables = tomlkit.aot()
     for model in wanted:
