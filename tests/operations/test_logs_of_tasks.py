@@ -78,7 +78,8 @@ async def test_a_folder_that_cannot_be_written(client: FakeClient, tmp_path: Pat
     (report,) = await show_logs(client, ["a"], interleave=together, output=tmp_path)
     assert isinstance(report, LogReport)
     (failed,) = report.failed
-    assert "Cannot write the log" in str(failed.error)
+    path = tmp_path / "a/3/m" / str(failed.run.id) / "run.log"
+    assert str(failed.error).startswith(f"Cannot write the log {path}: ")
     assert failed.error is not None
     assert failed.error.hint is not None
     assert "-o" in failed.error.hint

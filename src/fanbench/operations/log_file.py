@@ -33,13 +33,17 @@ class LogFile:
 
     `part` may be in another folder than the final file, even on another file system: a sweep keeps its parts
     outside the folders of the runs, because a download replaces such a folder as a whole. `write` calls the
-    disk through `offload`; `place` and `drop` block, so call them in a thread.
+    disk through `offload`; `place` and `drop` block, so call them in a thread. Errors name the file `shown`, by
+    default `part`.
     """
 
-    def __init__(self, part: Path, offload: Offload = anyio.to_thread.run_sync) -> None:
+    def __init__(
+        self, part: Path, offload: Offload = anyio.to_thread.run_sync, *, shown: Path | None = None
+    ) -> None:
         self.part = part
         self.size = 0
         self._offload = offload
+        self._shown = shown or part
         self._buffer = bytearray()
         self._on_disk = 0
         self._counter = LineCounter()
@@ -84,7 +88,7 @@ class LogFile:
     def _flush(self, *, durably: bool = False) -> None:
         # A killed process or a full disk may have left something at or behind our position: it is cut off.
         flags = os.O_WRONLY | os.O_CREAT | (0 if self._on_disk else os.O_TRUNC)
-        with files.output_errors(f"write the log {self.part}", hint=_HINT):
+        with files.output_errors(f"write the log {self._shown}", hint=_HINT):
             try:
                 handle = os.open(self.part, flags, 0o666)
             except FileNotFoundError:
@@ -126,7 +130,7 @@ async def log_file(path: Path) -> AsyncGenerator[LogFile, None]:
     Raises:
         OutputError: The file cannot be written.
     """
-    file = LogFile(path.with_name(f".{path.name}.{os.getpid()}.tmp"))
+    file = LogFile(path.with_name(f".{path.name}.{os.getpid()}.tmp"), shown=path)
     try:
         yield file
         await anyio.to_thread.run_sync(file.place, path)
