@@ -15,7 +15,7 @@ class MemoryRecords:
     def __init__(self) -> None:
         self._tasks: dict[str, TaskRecord] = {}
         self._attempts: dict[tuple[PlannedRun, int], Attempt] = {}
-        self._strangers: dict[str, set[int]] = {}
+        self._foreign_runs: dict[str, set[int]] = {}
         self._values: dict[str, str] = {}
 
     def tasks(self) -> dict[str, TaskRecord]:
@@ -31,10 +31,10 @@ class MemoryRecords:
         self._attempts.update({(one.planned_run, one.number): one for one in attempts})
 
     def foreign_runs(self, task: str) -> frozenset[int]:
-        return frozenset(self._strangers.get(task, ()))
+        return frozenset(self._foreign_runs.get(task, ()))
 
     def save_foreign_runs(self, task: str, run_ids: Iterable[int]) -> None:
-        self._strangers.setdefault(task, set()).update(run_ids)
+        self._foreign_runs.setdefault(task, set()).update(run_ids)
 
     def value(self, name: str) -> str | None:
         return self._values.get(name)

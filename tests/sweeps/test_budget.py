@@ -27,14 +27,14 @@ pytestmark = pytest.mark.anyio
 
 # --- The rule -----------------------------------------------------------------------------------------------
 
-#: What each run costs that is wanted; `None` is unknown.
+#: The cost of each wanted run; None is unknown.
 Prices = list[float | None]
-#: cap, spent, reserved, costs, in flight of the task, finished without a cost: granted
+#: cap, spent, reserved, costs, runs of the task in flight, silent → granted
 TABLE: list[tuple[float, float | None, float, Prices, int, bool, list[int]]] = [
-    # What was spent is unknown: nothing.
+    # Unknown spending: nothing.
     (10, None, 0, [1.0] * 5, 0, False, []),
     (10, None, 0, [None] * 5, 0, True, []),
-    # The cost is known: as many as stay within the cap, to the last cent.
+    # Known costs: as many as stay within the cap, to the last cent.
     (10, 0, 0, [1.0] * 5, 0, False, [0, 1, 2, 3, 4]),
     (10, 0, 0, [1.0] * 5, 3, False, [0, 1, 2, 3, 4]),
     (10, 6, 2, [1.0] * 5, 3, False, [0, 1]),
@@ -43,20 +43,20 @@ TABLE: list[tuple[float, float | None, float, Prices, int, bool, list[int]]] = [
     (10, 0, 0, [11.0] * 5, 0, False, []),
     (0.3, 0, 0, [0.1] * 5, 0, False, [0, 1, 2]),
     (0.3, 0.1, 0.1, [0.1] * 5, 0, False, [0]),
-    # Each by its own: the first go first, and one that is too dear does not hold up the others.
+    # Different costs: the first go first, and one that is too expensive does not block the others.
     (10, 0, 0, [6.0, 5.0, 3.0, 2.0, 1.0], 0, False, [0, 2, 4]),
     (10, 5, 0, [6.0, 5.0, 1.0], 0, False, [1]),
     (10, 5, 0.5, [6.0, 5.0, 1.0], 0, False, [2]),
-    # It costs nothing, and is known to.
+    # Known to cost nothing.
     (10, 10, 0, [0.0, 1.0, 0.0], 0, False, [0, 2]),
     (10, 10.01, 0, [0.0] * 5, 0, False, []),
     (0, 0, 0, [0.0] * 2, 0, False, [0, 1]),
-    # Unknown: a scout, and nothing until it has come back.
+    # Unknown costs: a scout, and nothing until it has ended.
     (10, 9, 0, [None] * 5, 0, False, [0]),
     (10, 9, 0, [None] * 5, 1, False, []),
     (10, 9, 1, [None] * 5, 0, False, []),
     (0, 0, 0, [None] * 5, 0, False, []),
-    # It came back and did not say: the quota alone decides.
+    # The scout did not report its cost: the quota alone decides.
     (10, 9, 0, [None] * 3, 1, True, [0, 1, 2]),
     (10, 9, 1, [None] * 3, 1, True, []),
     # Nothing is wanted.
@@ -136,9 +136,9 @@ def test_more_spent_never_grants_more(cap: float, one: float, other: float, know
         assert chosen(cap, more) <= chosen(cap, less)
 
 
-#: ended, under way, left, doubted, dearest: how many more
+#: ended, under way, left, doubted, highest → how many more
 FEW: list[tuple[int, int, float, float, float, float]] = [
-    # As many at a time as have ended, if what is left pays for them, also where those under way cost twice as much.
+    # As many at a time as have ended, if what is left pays for them, even if those under way cost twice as much.
     (1, 0, 2.0, 0.0, 2.0, 1),
     (3, 0, 9.0, 0.0, 2.0, 3),
     (3, 2, 9.0, 4.0, 2.0, 1),
@@ -146,25 +146,25 @@ FEW: list[tuple[int, int, float, float, float, float]] = [
     (3, 0, 5.0, 2.0, 2.0, 1.5),
     (3, 2, 5.0, 4.0, 2.0, 0.5),
     (3, 2, 3.0, 4.0, 2.0, -0.5),
-    # One in any case.
+    # One in any case, even if money is short.
     (3, 0, 5.0, 14.0, 2.0, 1),
-    # More where it pays five times for each, and those under way, but never more than five times as many.
+    # More if five times the cost can be paid, including those under way, but at most five times as many.
     (3, 0, 35.0, 0.0, 2.0, 3.5),
     (3, 0, 59.0, 6.0, 2.0, 3.5),
     (3, 3, 74.0, 6.0, 2.0, 5),
     (3, 3, 500.0, 6.0, 2.0, 12),
     (1, 0, 1e9, 0.0, 2.0, 5),
-    # That others cost nothing tells nothing.
+    # Free runs tell nothing about others.
     (3, 1, 1e9, 0.0, 0.0, 2),
 ]
 
 
-@pytest.mark.parametrize(("ended", "under_way", "left", "doubted", "dearest", "more"), FEW)
+@pytest.mark.parametrize(("ended", "under_way", "left", "doubted", "highest", "more"), FEW)
 def test_few_runs_of_unknown_cost_go(
-    ended: int, under_way: int, left: float, doubted: float, dearest: float, more: float
+    ended: int, under_way: int, left: float, doubted: float, highest: float, more: float
 ) -> None:
     """More such runs go the more have ended and the more money is left."""
-    assert scouts(ended, under_way, left, doubted, dearest) == pytest.approx(more)
+    assert scouts(ended, under_way, left, doubted, highest) == pytest.approx(more)
 
 
 # --- With a server ------------------------------------------------------------------------------------------
@@ -282,9 +282,9 @@ async def test_a_guess_for_the_next_scouts() -> None:
     ample = await begun(Server(), cap=34.0, costs=[2.0])
     assert await ample.allow("c", a=1, b=1) == 1
     assert await ample.allow("d", a=1, b=1, c=1) == 0
-    dear = await begun(Server(), cap=8.0, costs=[7.5])
-    assert await dear.allow("a", t=1) == 0
-    assert await dear.allow("a") == 1
+    expensive = await begun(Server(), cap=8.0, costs=[7.5])
+    assert await expensive.allow("a", t=1) == 0
+    assert await expensive.allow("a") == 1
 
 
 async def priced(cap: float, **costs: float) -> Desk:
@@ -402,10 +402,10 @@ async def test_a_resumed_sweep_knows_tasks_that_ask_for_nothing() -> None:
 
 
 begun_or_ended = st.tuples(st.sampled_from("abc"), st.sampled_from([1, 1, -1]))
-told = st.tuples(st.sampled_from("abc"), st.none() | st.floats(0, 9))
+reported = st.tuples(st.sampled_from("abc"), st.none() | st.floats(0, 9))
 
 
-@given(st.lists(begun_or_ended | told))
+@given(st.lists(begun_or_ended | reported))
 def test_what_is_reserved_is_never_out_of_date(steps: list[tuple[str, int | float | None]]) -> None:
     """After any sequence of changes, the reserved amount equals a fresh computation."""
     budget = Budget(Server(), MemoryRecords(), 10.0, lambda event: None)
@@ -420,10 +420,10 @@ def test_what_is_reserved_is_never_out_of_date(steps: list[tuple[str, int | floa
             budget.finished("t", model, step)
             costs.setdefault(model, []).extend([] if step is None else [step])
         means = {one: math.fsum(known) / len(known) for one, known in costs.items() if known}
-        dearest = max(means.values(), default=0.0)
+        highest = max(means.values(), default=0.0)
         reserved, unknown, doubted = budget._reserved({"t": under_way})
-        assert reserved == pytest.approx(math.fsum(runs[one] * means.get(one, dearest) for one in runs))
-        assert doubted == pytest.approx(math.fsum(runs[one] * dearest for one in runs if one not in means))
+        assert reserved == pytest.approx(math.fsum(runs[one] * means.get(one, highest) for one in runs))
+        assert doubted == pytest.approx(math.fsum(runs[one] * highest for one in runs if one not in means))
         assert unknown == (0 if means else runs.total())
 
 
@@ -521,7 +521,7 @@ async def test_the_balance_of_the_month_counts() -> None:
     assert desk.last.spent == 2.5
 
 
-# --- A server that does not tell ----------------------------------------------------------------------------
+# --- A server that does not answer --------------------------------------------------------------------------
 
 FAILURES: list[FanbenchError] = [
     ServerFault("It broke.", call="GetModelProxyQuotas", status=500),
@@ -614,7 +614,7 @@ def test_damage_in_the_journal_is_an_error() -> None:
         Desk(Server(), records=records)
 
 
-# --- Events, and several at a time --------------------------------------------------------------------------
+# --- Events, and questions at once --------------------------------------------------------------------------
 
 
 async def test_events_are_emitted_only_for_changes() -> None:

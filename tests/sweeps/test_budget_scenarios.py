@@ -78,7 +78,7 @@ class Shop(World):
 
     def excess(self) -> float:
         """Return the worst excess over the cap, leaving out runs on models whose price was unknown at the time."""
-        told = {
+        known_since = {
             (event.planned_run.task, event.planned_run.model): at
             for at, event in reversed(self.said_of(OutputSaved))
         }
@@ -88,7 +88,7 @@ class Shop(World):
             if one.run_id is not None
         ]
         known = [
-            [self.prices[pair] for at, pair in begun if at <= now and told.get(pair, math.inf) <= now]
+            [self.prices[pair] for at, pair in begun if at <= now and known_since.get(pair, math.inf) <= now]
             for now, _ in begun
         ]
         return max(map(math.fsum, known)) - self.cap
@@ -122,7 +122,7 @@ def test_known_prices_use_up_the_cap_and_no_more(
     assert 0 <= shop.cap - shop.spent < shop.cheapest_left
 
 
-# --- Prices that nobody knows -------------------------------------------------------------------------------
+# --- Unknown prices -------------------------------------------------------------------------------------------
 
 
 def log_normal(seed: int, number: int) -> list[float]:

@@ -27,7 +27,7 @@ with FolderLock(Path(sys.argv[1])):
     sys.stdin.read()
 """
 
-# Holds the lock, and has a child, by a new program or by a fork, that lives until its stdin ends.
+# Holds the lock and starts a child, as a program or by a fork, that lives until its stdin ends.
 PARENT = """
 import os, subprocess, sys
 from pathlib import Path

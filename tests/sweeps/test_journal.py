@@ -37,7 +37,7 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
         yield opened
 
 
-# --- What was written is there ------------------------------------------------------------------------------
+# --- Writing and reading back -------------------------------------------------------------------------------
 
 texts = st.text(max_size=12)
 names = st.sampled_from(["a", "b", "owner/a", "ä 🚀"])
@@ -68,7 +68,7 @@ def task_saved(record: TaskRecord) -> Write:
     return lambda records: records.save_task(record)
 
 
-def strangers_saved(task: str, run_ids: list[int]) -> Write:
+def foreign_runs_saved(task: str, run_ids: list[int]) -> Write:
     return lambda records: records.save_foreign_runs(task, run_ids)
 
 
@@ -79,7 +79,7 @@ def value_saved(name: str, value: str) -> Write:
 writes = st.one_of(
     st.builds(attempts_saved, st.lists(attempts, max_size=4)),
     st.builds(task_saved, tasks),
-    st.builds(strangers_saved, names, st.lists(counts, max_size=3)),
+    st.builds(foreign_runs_saved, names, st.lists(counts, max_size=3)),
     st.builds(value_saved, names, texts),
 )
 
@@ -166,7 +166,7 @@ def test_a_write_is_one_statement(journal: Journal) -> None:
     assert cost(lambda: journal.save_attempts([])) == 0
 
 
-# --- Without power ------------------------------------------------------------------------------------------
+# --- Power losses -------------------------------------------------------------------------------------------
 
 
 def synchronous(journal: Journal) -> int:
@@ -230,7 +230,7 @@ def test_a_new_journal_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.Monkey
     ]
 
 
-# --- Killed -------------------------------------------------------------------------------------------------
+# --- Kills --------------------------------------------------------------------------------------------------
 
 WRITER = """
 import sys
@@ -257,7 +257,7 @@ def acknowledged(root: Path, writes: int, *, size: int = 10, together: int = 1) 
         first = list(itertools.islice(process.stdout, writes))
         process.kill()
         rest = process.stdout.read().split("\n")
-    # What comes after the last line end was not said completely.
+    # Text after the last line end is an incomplete line.
     return int([*first, *rest[:-1]][-1])
 
 
@@ -289,7 +289,7 @@ def test_a_killed_creation_is_not_an_obstacle(tmp_path: Path) -> None:
     assert not (tmp_path / ".fanbench" / "journal.new").exists()
 
 
-# --- Looking only -------------------------------------------------------------------------------------------
+# --- Reading only -------------------------------------------------------------------------------------------
 
 
 def state_of(root: Path) -> dict[str, tuple[int, int, int]]:
@@ -339,12 +339,12 @@ def test_reading_while_another_process_writes(tmp_path: Path) -> None:
     with begun(REWRITER, tmp_path) as process:
         assert process.stdout is not None
         for _ in range(10):
-            said = [int(process.stdout.readline()) for _ in range(100)]
+            reported = [int(process.stdout.readline()) for _ in range(100)]
             with look(tmp_path) as looked:
                 seen = [one.version for one in looked.attempts()]
             assert len(seen) == 7
             assert len(set(seen)) == 1
-            assert seen[0] >= said[-1]
+            assert seen[0] >= reported[-1]
 
 
 def test_a_log_that_is_restarted_during_a_read(
@@ -401,7 +401,7 @@ def test_a_closed_journal_is_one_file(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / ".fanbench").iterdir()] == ["journal.sqlite"]
 
 
-# --- What is no journal, or a broken one --------------------------------------------------------------------
+# --- Files that are not a journal ---------------------------------------------------------------------------
 
 
 def written(root: Path, data: bytes) -> None:
@@ -555,7 +555,7 @@ def test_a_write_that_the_system_refuses(tmp_path: Path) -> None:
         assert [one.number for one in journal.attempts()] == [*range(1, done + 1)]
 
 
-# --- What SQLite does not notice --------------------------------------------------------------------------------
+# --- Damage that SQLite does not detect ---------------------------------------------------------------------
 
 
 def test_a_changed_value_is_damage(tmp_path: Path) -> None:

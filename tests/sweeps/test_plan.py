@@ -54,7 +54,7 @@ async def plan(server: FakeClient, wanted: SweepSpec) -> SweepPlan:
     return await make_plan(server, wanted)
 
 
-# --- What is planned ---
+# --- Plans ---
 
 
 async def test_files_and_slugs_make_a_plan(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ async def test_files_are_read_in_threads(tmp_path: Path) -> None:
     assert made.tasks[0].notebook
 
 
-# --- What is refused before the server is asked ---
+# --- Refused before any call ---
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ async def test_a_task_is_in_a_sweep_once(tmp_path: Path) -> None:
         await plan(client("a"), spec("a", file(tmp_path, "a")))
 
 
-# --- What the server says ---
+# --- Refused by the server's answers ---
 
 
 async def test_a_task_is_the_same_with_and_without_its_owner() -> None:

@@ -76,7 +76,7 @@ def only(made: Preview) -> tuple[PushStep, bool, Counts, int]:
     return one.push, one.pushed, one.counts, one.calls
 
 
-# --- What is to be done ---
+# --- Counts and calls ---
 
 
 def test_a_first_sweep_needs_everything() -> None:
@@ -283,7 +283,7 @@ def test_slow_quotas_are_not_waited_for() -> None:
     assert in_virtual_time(main) == (None, 5.0)
 
 
-# --- Words ---
+# --- Text ---
 
 
 def test_the_text_of_a_plan() -> None:

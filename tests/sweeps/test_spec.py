@@ -36,7 +36,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-# --- Words ---
+# --- Arguments ---
 
 
 def test_words_are_files_slugs_or_the_sweep_file(folder: Path) -> None:

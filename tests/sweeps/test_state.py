@@ -165,10 +165,10 @@ def test_the_time_that_is_left() -> None:
     running = [SCHEDULED, FOUND, RunScheduled(planned_run, 1), RUNNING]
     assert after(*running).seconds_left(START) is None
     state = after(*running, COMPLETED)
-    # One took 4 s, one has been in flight for 2, and six are to come, one after the other.
+    # One run took 4 s, one has been in flight for 2 s, and six will follow one by one.
     assert state.seconds_left(START + timedelta(seconds=5)) == 2 + 6 * 4
     state = after(*running, COMPLETED, RunStateChanged(planned_run, 1, 9, RunState.QUEUED))
-    # One has ended in the 3 s since the first was scheduled, and none of the eight is on disk.
+    # One of eight runs has ended in the 3 s since the first was scheduled, and none is on disk.
     assert state.seconds_left(START + timedelta(seconds=4)) == 8 * 3
     state = after(*running, COMPLETED, Draining(DrainReason.INTERRUPTED, 1))
     assert state.seconds_left(START + timedelta(seconds=5)) == 2
@@ -176,7 +176,7 @@ def test_the_time_that_is_left() -> None:
     state = after(*running, COMPLETED)
     assert state.seconds_left(START + timedelta(seconds=50)) == 6 * 4
     state = after(*running, COMPLETED, RunScheduled(PlannedRun("b", "n"), 1))
-    # The youngest has just begun; five are to come, two at a time.
+    # The youngest run has just begun; five will follow, two at a time.
     assert state.seconds_left(START + timedelta(seconds=6)) == 4 + 3 * 4
 
 
@@ -211,7 +211,7 @@ def _events_of(kind: type[SweepEvent]) -> st.SearchStrategy[SweepEvent]:
         "planned_run": _UNITS,
         "task": st.sampled_from(["a", "b", "é/🚀"]),
         "attempt": st.integers(1, 3),
-        # JSON has no word for what is not finite, and nobody makes such an event.
+        # JSON has no infinite numbers, and no event has them.
         **dict.fromkeys(("seconds", "pause", "cap"), st.floats(0, 9)),
         **dict.fromkeys(("spent", "reserved"), st.none() | st.floats(0, 9)),
     }

@@ -245,7 +245,7 @@ def test_the_shipped_schema_is_up_to_date() -> None:
     assert SCHEMA.read_text(encoding="utf-8") == schema_text()
 
 
-# It comes without types.
+# The package has no type hints.
 VALIDATOR = importlib.import_module("jsonschema").Draft202012Validator(sweep_schema())
 
 
