@@ -1,4 +1,4 @@
-"""The engine on servers that do what they should, each in its own way: in virtual time, to the second."""
+"""The engine on servers without faults, in virtual time and to the second."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LATENCY, CREATION, LONGEST = 0.1, 2.0, 6.0
 
 
 def spread(task: str, model: str, nth: int) -> RunScript:
-    """Runs of 2 to 6 seconds, by model `m1` to `m16`."""
+    """Runs of 2 to 6 seconds, for the models `m1` to `m16`."""
     seconds = 2 + 4 * (int(model[1:]) - 1) / 15
     return RunScript(running=seconds, log=((0, "begin\n"), (1, "way\n"), (seconds, "end\n")))
 
@@ -38,7 +38,7 @@ def spread(task: str, model: str, nth: int) -> RunScript:
 
 
 def test_many_tasks_take_as_long_as_their_slowest_run(tmp_path: Path) -> None:
-    """4 × 16 runs: creation, the longest run and nine round trips are the limit, and 48 calls a task are enough."""
+    """4 × 16 runs take the creation, the longest run and nine round trips, with at most 48 calls per task."""
     world = World(tmp_path, Scenario(latency=LATENCY, creation=CREATION, runs=spread), tasks=4, models=16)
     assert world.run()
     world.check_all_done()
@@ -48,7 +48,7 @@ def test_many_tasks_take_as_long_as_their_slowest_run(tmp_path: Path) -> None:
 
 
 def test_one_run_makes_few_calls(tmp_path: Path) -> None:
-    """One run: one push, one schedule call, one log, one download, and a look or two at what goes on."""
+    """One run takes one push, one schedule call, one log, one download and one or two lists."""
     world = World(tmp_path)
     assert world.run()
     world.check_all_done()
@@ -59,7 +59,7 @@ def test_one_run_makes_few_calls(tmp_path: Path) -> None:
 
 
 def test_a_long_run_costs_few_calls(tmp_path: Path) -> None:
-    """While its stream is open, an hour's run is hardly asked about, and its end is seen within the second."""
+    """While its log is streamed, a run of an hour is rarely polled, and its end is seen within a second."""
     world = World(tmp_path, Scenario(creation=0, runs=RunScript(running=3600.0)), models=3)
     assert world.run()
     assert world.seconds <= 3602
@@ -67,7 +67,7 @@ def test_a_long_run_costs_few_calls(tmp_path: Path) -> None:
 
 
 def test_no_task_waits_for_another(tmp_path: Path) -> None:
-    """A task whose creation takes an hour, and a run that does, hold up none of the others."""
+    """A creation or a run that takes an hour does not delay other tasks."""
 
     def course(task: str, model: str, nth: int) -> RunScript:
         return RunScript(running=3600.0 if (task, model) == ("t2", "m1") else 2.0)
@@ -86,7 +86,7 @@ def test_no_task_waits_for_another(tmp_path: Path) -> None:
 
 
 def test_streams_and_downloads_are_bounded(tmp_path: Path) -> None:
-    """No more logs and outputs are read at one time than the rules say, and all are read all the same."""
+    """No more logs and outputs are read at once than the limits allow, and all of them are read."""
     rules = Rules(streams=4, downloads=2)
     world = World(tmp_path, Scenario(runs=RunScript(running=5.0)), models=20, rules=rules)
     assert world.run()
@@ -97,7 +97,7 @@ def test_streams_and_downloads_are_bounded(tmp_path: Path) -> None:
 
 
 def test_a_run_that_is_scored(tmp_path: Path) -> None:
-    """Between its last word and its end a run may be scored for a while: its output comes after that."""
+    """The output of a run that is scored after its last log line is downloaded when the scoring has ended."""
     world = World(tmp_path, Scenario(runs=RunScript(scoring=40.0)), models=3)
     assert world.run()
     world.check_all_done()
@@ -106,7 +106,7 @@ def test_a_run_that_is_scored(tmp_path: Path) -> None:
 
 
 def test_a_sweep_of_nothing(tmp_path: Path) -> None:
-    """Without models there is nothing to do, and nothing is done."""
+    """Without models, nothing is done."""
     world = World(tmp_path, models=0, tasks=2)
     assert world.run()
     assert world.calls.total() == 0
@@ -114,7 +114,7 @@ def test_a_sweep_of_nothing(tmp_path: Path) -> None:
 
 
 def test_it_runs_on_asyncio(tmp_path: Path) -> None:
-    """The engine knows no event loop by name."""
+    """The engine runs on asyncio as it does on trio."""
     scenario = Scenario(latency=0, creation=0, runs=RunScript(running=0.01, log=((0, "a\n"),)))
     world = World(tmp_path, scenario, tasks=2, models=2)
     assert world.run(backend="asyncio")
@@ -126,7 +126,7 @@ def test_it_runs_on_asyncio(tmp_path: Path) -> None:
 
 
 def test_events_of_one_run(tmp_path: Path) -> None:
-    """The story of a run is told in order, each part once, and every line of its log."""
+    """The events of a run are emitted in order, each of them once, with every line of its log."""
     world = World(tmp_path, Scenario(creation=0))
     assert world.run()
     told = list(dict.fromkeys(type(said.event).__name__ for said in world.said))
@@ -143,7 +143,7 @@ def test_events_of_one_run(tmp_path: Path) -> None:
 
 
 def test_the_source_is_kept_where_it_is_wanted(tmp_path: Path) -> None:
-    """`include_source` reaches the download call."""
+    """`include_source` is passed on to the download call."""
     world = World(tmp_path, rules=Rules(include_source=True))
     assert world.run()
     world.check_all_done()
@@ -154,7 +154,7 @@ def test_the_source_is_kept_where_it_is_wanted(tmp_path: Path) -> None:
 
 
 def test_a_task_by_its_slug_is_not_pushed(tmp_path: Path) -> None:
-    """A task that is named by its slug runs as the version that the server has."""
+    """A task that is named by its slug runs in the version that the server has."""
     world = World(tmp_path, tasks=["ada/old"])
     world.kaggle.add_task("ada/old", "one")
     world.kaggle.add_task("ada/old", "two")
@@ -165,7 +165,7 @@ def test_a_task_by_its_slug_is_not_pushed(tmp_path: Path) -> None:
 
 
 def test_a_task_by_its_slug_that_is_being_created(tmp_path: Path) -> None:
-    """A creation that goes on already is waited for."""
+    """A creation that has already begun is waited for."""
     world = World(tmp_path, Scenario(creation=10.0))
     world.kaggle.add_task("t1", age=4.0)
     world.texts.clear()
@@ -176,7 +176,7 @@ def test_a_task_by_its_slug_that_is_being_created(tmp_path: Path) -> None:
 
 
 def test_an_earlier_version_in_creation_is_waited_for(tmp_path: Path) -> None:
-    """A push while somebody's push goes on waits for its turn."""
+    """A push waits until the creation of an earlier version has ended."""
     world = World(tmp_path, Scenario(creation=10.0))
     world.kaggle.add_task("t1", "somebody's", age=4.0)
     assert world.run()
@@ -186,7 +186,7 @@ def test_an_earlier_version_in_creation_is_waited_for(tmp_path: Path) -> None:
 
 
 def test_a_creation_that_fails(tmp_path: Path) -> None:
-    """The task's runs are missing for the push; the other task's are there; the next time it is pushed again."""
+    """The runs of the failed task are missing, the other task is complete, and the next sweep pushes again."""
     world = World(tmp_path, Scenario(creation=lambda slug: 2.0), tasks=2, models=2)
     world.kaggle.add_task("t2", "fine")
     del world.texts["t2"]
@@ -206,7 +206,7 @@ def test_a_creation_that_fails(tmp_path: Path) -> None:
 
 
 def test_repeats_one_after_another(tmp_path: Path) -> None:
-    """Where the server takes no second run of a model, each repeat begins soon after the one before has ended."""
+    """If the server allows one run per model, each repeat starts soon after the previous one has ended."""
     world = World(tmp_path, Scenario(creation=0, runs=RunScript(running=10.0)), models=2, repeats=3)
     assert world.run()
     world.check_all_done()
@@ -220,7 +220,7 @@ def test_repeats_one_after_another(tmp_path: Path) -> None:
 
 
 def test_repeats_at_the_same_time(tmp_path: Path) -> None:
-    """Where the server takes them, all repeats are under way at once, a call for each round of all models."""
+    """If the server allows it, all repeats run at the same time, with one schedule call per repeat of all models."""
     scenario = Scenario(creation=0, one_run_per_model=False, runs=RunScript(running=10.0))
     world = World(tmp_path, scenario, models=2, repeats=3)
     assert world.run()
@@ -230,7 +230,7 @@ def test_repeats_at_the_same_time(tmp_path: Path) -> None:
 
 
 def test_repeats_of_uneven_length(tmp_path: Path) -> None:
-    """A model's next repeat does not wait for the other models' runs."""
+    """A model's next repeat does not wait for the runs of other models."""
 
     def course(task: str, model: str, nth: int) -> RunScript:
         return RunScript(running=60.0 if model == "m1" else 5.0)
@@ -249,7 +249,7 @@ def test_repeats_of_uneven_length(tmp_path: Path) -> None:
 @pytest.mark.parametrize("order", ["newest", "oldest", "mixed"])
 @pytest.mark.parametrize("page", [None, 7])
 def test_lists_in_any_order(tmp_path: Path, order: str, page: int | None) -> None:
-    """Whatever the order and the pages of lists, each run is found once; repeats of a model are told apart."""
+    """Each run is found once, whatever the order and pages of the lists, and repeats of a model are not confused."""
     scenario = Scenario(one_run_per_model=False, page_size=page, ignores_model_filter=True)
     world = World(tmp_path, scenario, tasks=2, models=10, repeats=2)
     world.serve(list_order=order)
@@ -259,7 +259,7 @@ def test_lists_in_any_order(tmp_path: Path, order: str, page: int | None) -> Non
 
 
 def test_lists_that_lag_behind(tmp_path: Path) -> None:
-    """A run that lists have only seconds later is waited for, not scheduled again; nor is its end taken early."""
+    """A run that appears in lists only after seconds is waited for, and is neither rescheduled nor ended early."""
     scenario = Scenario(list_lag=20.0, runs=RunScript(running=30.0, end_lag=9.0))
     world = World(tmp_path, scenario, models=3)
     assert world.run()
@@ -268,7 +268,7 @@ def test_lists_that_lag_behind(tmp_path: Path) -> None:
 
 
 def test_models_come_in_another_spelling(tmp_path: Path) -> None:
-    """Lists name models as the vendor does: with an owner, and an `@`."""
+    """Runs are recognized if lists name their models with an owner and an `@`."""
     scenario = Scenario(spell_model=lambda model: f"google/{model.replace('-', '@', 1)}")
     world = World(tmp_path, scenario, models=["gemma-3", "gemma-4"])
     assert world.run()
@@ -276,7 +276,7 @@ def test_models_come_in_another_spelling(tmp_path: Path) -> None:
 
 
 def test_older_runs_are_none_of_ours(tmp_path: Path) -> None:
-    """Runs of older versions and of other people, ended or not, are not taken for ours."""
+    """Runs of older versions and of other people are not adopted, whether they have ended or not."""
     world = World(tmp_path, Scenario(one_run_per_model=False), models=2)
     world.kaggle.add_task("t1", "somebody's")
     foreign_runs = [
@@ -294,7 +294,7 @@ def test_older_runs_are_none_of_ours(tmp_path: Path) -> None:
 
 
 def test_until_push(tmp_path: Path) -> None:
-    """The push stage ends when all tasks are ready; nothing is scheduled."""
+    """The push stage ends when all tasks are ready, and schedules nothing."""
     world = World(tmp_path, tasks=2, models=2)
     assert world.run(until="push")
     assert world.calls["schedule_runs"] == 0

@@ -1,4 +1,4 @@
-"""Logs, starts and answers at their edges: what could go wrong without any other test that fails. In virtual time."""
+"""Edge cases of logs, starts and responses, in virtual time."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LATE = ((0.0, "a\n"), (9.9, "late\n"))
 def test_a_stream_that_ends_before_its_run_while_nobody_looks(
     tmp_path: Path, stop: float, models: int
 ) -> None:
-    """By the next list the run is over, too; but the log ends before the run did, and is read again."""
+    """A log whose stream ended before its run did is read again, even if the next list shows the run as ended."""
     course = by_model(m1=RunScript(running=10.0, log_stops=(stop,), log=LATE), m2=RunScript(running=20.0))
     world = World(tmp_path, Scenario(runs=course, latency=1.2), models=models)
     assert world.run()
@@ -43,7 +43,7 @@ def test_a_stream_that_ends_before_its_run_while_nobody_looks(
 
 
 def test_a_stream_that_ends_with_its_run_is_read_once(tmp_path: Path) -> None:
-    """One call for each log."""
+    """A log whose stream ended with its run is read with a single call."""
     world = World(tmp_path, Scenario(runs=RunScript(running=10.0, log=LATE)), models=3)
     assert world.run()
     world.check_all_done()
@@ -51,7 +51,7 @@ def test_a_stream_that_ends_with_its_run_is_read_once(tmp_path: Path) -> None:
 
 
 class Hanging(MortalKaggle):
-    """Live logs say nothing more, and do not end."""
+    """Live logs stop sending text but never end."""
 
     async def logs(self, run_id: int, *, silence: float | None = None) -> AsyncGenerator[LogEntry, None]:
         live = not self.runs[run_id].state(self.now()).terminal
@@ -63,7 +63,7 @@ class Hanging(MortalKaggle):
 
 
 def test_a_stream_that_hangs_after_the_end_of_its_run(tmp_path: Path) -> None:
-    """It does not hold up the sweep: the finished log is read."""
+    """A stream that hangs after the end of its run does not delay the sweep; the finished log is read instead."""
     world = World(tmp_path, models=2)
     world.kaggle = Hanging(world.kaggle.scenario)
     assert world.run(stop_after=1000.0)
@@ -72,7 +72,7 @@ def test_a_stream_that_hangs_after_the_end_of_its_run(tmp_path: Path) -> None:
 
 
 class Breaking(MortalKaggle):
-    """Finished logs break off after a first part, which is a large one."""
+    """Finished logs break off after a large first part."""
 
     async def logs(self, run_id: int, *, silence: float | None = None) -> AsyncGenerator[LogEntry, None]:
         async with aclosing(super().logs(run_id, silence=silence)) as entries:
@@ -82,7 +82,7 @@ class Breaking(MortalKaggle):
 
 
 def test_nothing_is_left_of_a_log_that_cannot_be_read(tmp_path: Path) -> None:
-    """What came of it is no log, and goes."""
+    """The part of a log that could be read is removed if the rest cannot be read."""
     world = World(tmp_path, Scenario(runs=RunScript(log=((0.0, "x" * 200_000), (1.0, "y")))))
     world.kaggle = Breaking(world.kaggle.scenario)
     assert world.run()
@@ -94,7 +94,7 @@ def test_nothing_is_left_of_a_log_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_failures_of_an_earlier_process_count(tmp_path: Path) -> None:
-    """Where there were too many already, nothing is scheduled; what is left of others is fetched."""
+    """If earlier processes had too many failures, nothing is scheduled, but runs in flight are still collected."""
     world = World(
         tmp_path,
         Scenario(runs=by_model(m1=RunScript.errored(), m2=RunScript.errored())),
@@ -110,7 +110,7 @@ def test_failures_of_an_earlier_process_count(tmp_path: Path) -> None:
 
 
 def test_a_drain_before_the_start(tmp_path: Path) -> None:
-    """An engine that was stopped before it ran begins nothing, and says so."""
+    """An engine that is drained before it starts schedules nothing and reports that."""
     world = World(tmp_path)
 
     async def process() -> None:
@@ -127,7 +127,7 @@ def test_a_drain_before_the_start(tmp_path: Path) -> None:
 
 
 def test_strangers_of_an_earlier_process_are_strangers(tmp_path: Path) -> None:
-    """A run that was there before we scheduled is not taken for what a cut call may have scheduled."""
+    """A run that existed before our schedule call is not adopted as the result of an interrupted call."""
     world = World(tmp_path, Scenario(one_run_per_model=False), models=2)
     world.texts.clear()
     world.kaggle.add_task("t1")
@@ -140,7 +140,7 @@ def test_strangers_of_an_earlier_process_are_strangers(tmp_path: Path) -> None:
 
 
 def test_grace_counts_from_the_call_not_from_the_start(tmp_path: Path) -> None:
-    """A schedule call of long ago that is not listed was never made: it is made at once."""
+    """A schedule call of long ago whose run is not listed was lost, so the run is scheduled again at once."""
     world = World(tmp_path, Scenario(one_run_per_model=False))
     assert not world.run(kill_in=("schedule_runs", False))
     assert world.run(pause=60.0)
@@ -152,7 +152,7 @@ def test_grace_counts_from_the_call_not_from_the_start(tmp_path: Path) -> None:
 
 
 def test_a_time_limit_while_lists_fail(tmp_path: Path) -> None:
-    """It does not wait for the server to come back."""
+    """A run's time limit ends even while lists fail."""
     faults = (Fault("list_runs", 500, times=math.inf, since=5.0),)
     world = World(tmp_path, Scenario(faults=faults, runs=RunScript(running=900.0)), rules=Rules(timeout=60.0))
     assert world.run()
@@ -161,7 +161,7 @@ def test_a_time_limit_while_lists_fail(tmp_path: Path) -> None:
 
 
 class Curt(MortalKaggle):
-    """The first schedule call does not do the last model, and has no result for it."""
+    """The first schedule call skips the last model and returns no result for it."""
 
     async def schedule_runs(self, task: str, models: Sequence[str]) -> list[ScheduleResult]:
         first = not self.calls_to("schedule_runs")
@@ -169,7 +169,7 @@ class Curt(MortalKaggle):
 
 
 def test_a_schedule_answer_that_lacks_a_model(tmp_path: Path) -> None:
-    """Nobody knows of it: it is looked for, and scheduled again."""
+    """A model that is absent from the response is looked for in lists and scheduled again."""
     world = World(tmp_path, models=3)
     world.kaggle = Curt(world.kaggle.scenario)
     assert world.run(stop_after=1000.0)

@@ -1,4 +1,4 @@
-"""The engine on servers that are throttling, failing, and silent at the worst moment, in virtual time."""
+"""The engine on servers that throttle, fail, or lose responses, in virtual time."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LOG = tuple((float(second), f"line {second}\n") for second in range(20))
 @pytest.mark.parametrize("status", [None, 500])
 @pytest.mark.parametrize("after", [False, True])
 def test_a_push_whose_answer_is_lost(tmp_path: Path, status: int | None, after: bool) -> None:
-    """Whether it was done or not, there is one version in the end, and its runs are there."""
+    """If the response to a push is lost, there is one version in the end, whether or not the push took effect."""
     world = World(tmp_path, Scenario(faults=(Fault("create_task", status, took_effect=after),)), models=2)
     assert world.run()
     world.check_all_done()
@@ -43,7 +43,7 @@ def test_a_push_whose_answer_is_lost(tmp_path: Path, status: int | None, after: 
 
 @pytest.mark.parametrize("after", [False, True])
 def test_a_new_version_whose_answer_is_lost(tmp_path: Path, after: bool) -> None:
-    """The version that was there before is not taken for the one that was pushed."""
+    """A version that existed before is not taken for the one that was pushed."""
     world = World(tmp_path, Scenario(faults=(Fault("create_task", took_effect=after),)))
     world.kaggle.add_task("t1", "somebody's")
     assert world.run()
@@ -57,7 +57,7 @@ def test_a_new_version_whose_answer_is_lost(tmp_path: Path, after: bool) -> None
 
 @pytest.mark.parametrize("versions", [0, 1])
 def test_a_push_whose_answer_is_lost_and_that_shows_late(tmp_path: Path, versions: int) -> None:
-    """The server shows the version only seconds later: it is waited for before the push is made again."""
+    """A version that the server shows only after seconds is waited for before the push is repeated."""
     world = World(tmp_path, Scenario(push_lag=6.0, faults=(Fault("create_task", took_effect=True),)))
     for _ in range(versions):
         world.kaggle.add_task("t1", "somebody's")
@@ -68,7 +68,7 @@ def test_a_push_whose_answer_is_lost_and_that_shows_late(tmp_path: Path, version
 
 @pytest.mark.parametrize("creation", [0.5, 20.0])
 def test_a_push_that_shows_late(tmp_path: Path, creation: float) -> None:
-    """That an earlier version is ready says nothing of the one that was just pushed."""
+    """An earlier version that is ready is not taken for the one that was just pushed."""
     world = World(tmp_path, Scenario(push_lag=6.0, creation=creation))
     world.kaggle.add_task("t1", "somebody's")
     assert world.run()
@@ -78,7 +78,7 @@ def test_a_push_that_shows_late(tmp_path: Path, creation: float) -> None:
 
 
 def test_a_push_that_is_refused(tmp_path: Path) -> None:
-    """What the server will not have is said, and the other tasks go on."""
+    """A refused push is reported, and the other tasks continue."""
     world = World(tmp_path, Scenario(faults=(Fault("create_task", 400),)), tasks=2)
     assert world.run()
     assert world.counts == (1, 0, 1, 0)
@@ -86,7 +86,7 @@ def test_a_push_that_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_push_that_is_throttled(tmp_path: Path) -> None:
-    """429 is no answer to a push: it is made again."""
+    """A push that is answered with 429 is repeated."""
     world = World(tmp_path, Scenario(faults=(Fault("create_task", 429, retry_after=3.0, times=3),)))
     assert world.run()
     world.check_all_done()
@@ -100,7 +100,7 @@ def test_a_push_that_is_throttled(tmp_path: Path) -> None:
 def test_runs_whose_schedule_answer_is_lost_are_adopted(
     tmp_path: Path, status: int | None, one_in_flight: bool
 ) -> None:
-    """The call was done and its answer lost: its runs are found, and none is scheduled twice."""
+    """If the response to a schedule call is lost, its runs are found in lists and none is scheduled twice."""
     faults = (Fault("schedule_runs", status, took_effect=True),)
     world = World(tmp_path, Scenario(faults=faults, one_run_per_model=one_in_flight), models=5)
     assert world.run()
@@ -114,7 +114,7 @@ def test_runs_whose_schedule_answer_is_lost_are_adopted(
 def test_runs_that_were_never_scheduled_are_scheduled_again(
     tmp_path: Path, status: int | None, one_in_flight: bool
 ) -> None:
-    """The call was not done, and nobody said so: after a time of grace it is made again."""
+    """If a schedule call had no effect and no response, it is repeated after a period of grace."""
     world = World(
         tmp_path,
         Scenario(faults=(Fault("schedule_runs", status),), one_run_per_model=one_in_flight),
@@ -128,7 +128,7 @@ def test_runs_that_were_never_scheduled_are_scheduled_again(
 
 
 def test_runs_that_lists_have_late_are_adopted_all_the_same(tmp_path: Path) -> None:
-    """An answer that is lost and lists that lag behind by less than the grace make no second run."""
+    """After a lost response, lists that lag by less than the grace do not lead to a second run."""
     scenario = Scenario(
         list_lag=8.0, one_run_per_model=False, faults=(Fault("schedule_runs", took_effect=True),)
     )
@@ -139,7 +139,7 @@ def test_runs_that_lists_have_late_are_adopted_all_the_same(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(("status", "retry_after"), [(429, None), (429, 7.0), (503, None)])
 def test_a_schedule_call_that_was_not_done(tmp_path: Path, status: int, retry_after: float | None) -> None:
-    """429 and 503 say that nothing was done: the call is made again, and nothing is looked for."""
+    """After 429 and 503 the call had no effect, so it is repeated without looking for runs."""
     world = World(
         tmp_path, Scenario(faults=(Fault("schedule_runs", status, retry_after, times=3),)), models=2
     )
@@ -150,7 +150,7 @@ def test_a_schedule_call_that_was_not_done(tmp_path: Path, status: int, retry_af
 
 
 def test_one_model_that_the_server_does_not_know(tmp_path: Path) -> None:
-    """It is missing, with the reason; the others of its call are not taken down."""
+    """An unknown model is missing with the reason, and does not affect the others of its call."""
     world = World(tmp_path, Scenario(unknown_models=frozenset({"m3"})), tasks=2, models=5)
     assert world.run()
     assert world.counts == (8, 0, 2, 0)
@@ -160,7 +160,7 @@ def test_one_model_that_the_server_does_not_know(tmp_path: Path) -> None:
 
 
 def test_runs_that_never_turn_up(tmp_path: Path) -> None:
-    """Runs that the server took and no list ever has are missing, in bounded time."""
+    """Runs that the server accepted but never lists are missing after a bounded time."""
     world = World(tmp_path, Scenario(list_lag=math.inf, one_run_per_model=False))
     assert world.run()
     assert world.counts == (0, 0, 1, 0)
@@ -169,7 +169,7 @@ def test_runs_that_never_turn_up(tmp_path: Path) -> None:
 
 
 def test_a_skip_without_a_run_in_flight(tmp_path: Path) -> None:
-    """A model that is skipped for somebody's run that no list shows is tried again, and then missing."""
+    """A model that is skipped for a run that no list shows is retried, and finally missing."""
     world = World(tmp_path, Scenario(list_lag=math.inf, creation=0))
     world.kaggle.add_task("t1")
     del world.texts["t1"]
@@ -182,7 +182,7 @@ def test_a_skip_without_a_run_in_flight(tmp_path: Path) -> None:
 
 
 def test_a_skip_that_passes(tmp_path: Path) -> None:
-    """A model that is skipped for a while is scheduled once it no longer is."""
+    """A model that is skipped for a while is scheduled as soon as it no longer is."""
     world = World(tmp_path, Scenario(list_lag=1000.0, creation=0))
     world.kaggle.add_task("t1")
     del world.texts["t1"]
@@ -208,7 +208,7 @@ ANY: tuple[ApiCall, ...] = (
 def test_a_server_that_is_away_for_a_minute(
     tmp_path: Path, status: int | None, retry_after: float | None
 ) -> None:
-    """Nothing works from second 5 to second 65: all is there in the end, each run once."""
+    """If all calls fail from second 5 to second 65, all runs are complete in the end, each of them once."""
     faults = tuple(Fault(kind, status, retry_after, times=math.inf, since=5.0, until=65.0) for kind in ANY)
     world = World(tmp_path, Scenario(faults=faults, runs=RunScript(running=8.0)), tasks=2, models=4)
     assert world.run()
@@ -220,7 +220,7 @@ def test_a_server_that_is_away_for_a_minute(
 @pytest.mark.parametrize("kind", ["get_task", "list_runs"])
 @pytest.mark.parametrize("status", [None, 500, 429, 200])
 def test_every_third_look_fails(tmp_path: Path, kind: ApiCall, status: int | None) -> None:
-    """Looks that fail are taken again."""
+    """Failed lists are repeated."""
     faults = tuple(Fault(kind, status, first=number) for number in range(2, 60, 3))
     world = World(tmp_path, Scenario(faults=faults, creation=20.0), tasks=2, models=3)
     assert world.run()
@@ -229,7 +229,7 @@ def test_every_third_look_fails(tmp_path: Path, kind: ApiCall, status: int | Non
 
 @pytest.mark.parametrize("kind", ANY)
 def test_credentials_that_end(tmp_path: Path, kind: ApiCall) -> None:
-    """401 ends all, whichever call it answers: nothing is called after it but what was on its way."""
+    """After a 401 to any call, no new call is made."""
     world = World(tmp_path, Scenario(faults=(Fault(kind, 401, times=math.inf),)), tasks=2, models=3)
     if kind == "get_task":
         world.serve(creation=5.0)
@@ -246,7 +246,7 @@ def test_credentials_that_end(tmp_path: Path, kind: ApiCall) -> None:
 
 
 def test_a_log_that_is_cut(tmp_path: Path) -> None:
-    """Streams that break are taken up: each line is said once, and the file is the finished log, byte for byte."""
+    """If streams break, each line is reported once, and the file equals the finished log, byte for byte."""
     course = RunScript(running=30.0, log=LOG, log_cuts=(3.5, 9.5), log_piece=7)
     world = World(tmp_path, Scenario(runs=course), models=2)
     assert world.run()
@@ -256,7 +256,7 @@ def test_a_log_that_is_cut(tmp_path: Path) -> None:
 
 
 def test_a_log_that_ends_early(tmp_path: Path) -> None:
-    """A stream that ends in good order while the run goes on is taken up: it is no end, and lines still come live."""
+    """A stream that ends cleanly during the run is reopened, and lines continue to arrive live."""
     world = World(tmp_path, Scenario(runs=RunScript(running=30.0, log=LOG, log_stops=(4.5, 12.5))), models=2)
     assert world.run()
     world.check_all_done()
@@ -269,7 +269,7 @@ def test_a_log_that_ends_early(tmp_path: Path) -> None:
 @pytest.mark.parametrize("unseen", [0.0, 2.0])
 @pytest.mark.parametrize("stop", [15.5, 18.5, 19.5])
 def test_a_log_that_ends_just_before_its_run(tmp_path: Path, stop: float, unseen: float) -> None:
-    """The last lines are not lost, however soon after the end of the stream the run itself ends."""
+    """The last lines are not lost, however soon after the end of the stream the run ends."""
     course = RunScript(running=19.8, log=LOG, log_stops=(stop,), end_lag=unseen)
     world = World(tmp_path, Scenario(runs=course), models=2)
     assert world.run()
@@ -278,7 +278,7 @@ def test_a_log_that_ends_just_before_its_run(tmp_path: Path, stop: float, unseen
 
 
 def test_a_log_that_begins_late(tmp_path: Path) -> None:
-    """A run that runs and has no log yet is no failure."""
+    """A running run that has no log yet is not a failure."""
     world = World(
         tmp_path, Scenario(runs=RunScript(running=30.0, log=LOG, log_delay=5.0, queued=3.0)), models=2
     )
@@ -287,7 +287,7 @@ def test_a_log_that_begins_late(tmp_path: Path) -> None:
 
 
 def test_a_log_that_is_gone_for_a_moment(tmp_path: Path) -> None:
-    """Between the live log and the finished one there may be none for a while."""
+    """A log may be unavailable for a while between the live stream and the finished log."""
     course = RunScript(running=5.0, log_delay=math.inf, kept_log_delay=20.0)
     world = World(tmp_path, Scenario(runs=course))
     assert world.run()
@@ -296,7 +296,7 @@ def test_a_log_that_is_gone_for_a_moment(tmp_path: Path) -> None:
 
 
 def test_a_log_that_never_is(tmp_path: Path) -> None:
-    """It is missing, and said to be; the output is there, and the next time only the log is asked for."""
+    """A log that never appears is reported as missing; the output is kept, and the next sweep requests only the log."""
     world = World(tmp_path, Scenario(runs=RunScript(log_delay=math.inf, kept_log_delay=300.0)))
     assert world.run()
     assert world.counts == (0, 0, 1, 0)
@@ -308,7 +308,7 @@ def test_a_log_that_never_is(tmp_path: Path) -> None:
 
 
 def test_a_log_service_that_fails(tmp_path: Path) -> None:
-    """Where no log can be read for a while, the ends of runs are seen all the same, and the logs come later."""
+    """While no log can be read, the ends of runs are still seen, and the logs are read later."""
     faults = (Fault("logs", 500, times=math.inf, until=60.0),)
     world = World(tmp_path, Scenario(faults=faults, runs=RunScript(running=20.0)), models=3)
     assert world.run()
@@ -317,7 +317,7 @@ def test_a_log_service_that_fails(tmp_path: Path) -> None:
 
 
 def test_an_empty_log(tmp_path: Path) -> None:
-    """A run that said nothing has an empty log, which is a log."""
+    """A run that wrote nothing has an empty log, which is complete."""
     world = World(tmp_path, Scenario(runs=RunScript(log=())))
     assert world.run()
     world.check_all_done()
@@ -328,14 +328,14 @@ def test_an_empty_log(tmp_path: Path) -> None:
 
 
 def test_downloads_that_break_off(tmp_path: Path) -> None:
-    """They are made again."""
+    """Downloads that break off are repeated."""
     world = World(tmp_path, Scenario(runs=RunScript(broken_downloads=4, bad_zips=2)), models=3)
     assert world.run()
     world.check_all_done()
 
 
 def test_an_output_that_comes_late(tmp_path: Path) -> None:
-    """404 for a while after the run's end is not yet a refusal."""
+    """A 404 for the output soon after the end of the run is not final."""
     world = World(tmp_path, Scenario(runs=RunScript(output_delay=20.0)), models=2)
     assert world.run()
     world.check_all_done()
@@ -346,7 +346,7 @@ def test_an_output_that_comes_late(tmp_path: Path) -> None:
     "course", [RunScript(output_delay=500.0), RunScript(bad_zips=50), RunScript(broken_downloads=500)]
 )
 def test_an_output_that_never_comes(tmp_path: Path, course: RunScript) -> None:
-    """It is missing, in bounded time; the others are there; the next time it is asked for again."""
+    """An output that never appears is missing after a bounded time, and the next sweep requests it again."""
 
     def course_of(task: str, model: str, nth: int) -> RunScript:
         return course if model == "m1" else RunScript()
@@ -365,7 +365,7 @@ def test_an_output_that_never_comes(tmp_path: Path, course: RunScript) -> None:
 
 
 def test_a_task_that_vanishes(tmp_path: Path) -> None:
-    """Its runs are missing in bounded time; the other task's are there."""
+    """The runs of a deleted task are missing after a bounded time, and the other task's are complete."""
     world = World(tmp_path, Scenario(runs=RunScript(running=20.0)), tasks=2, models=2)
 
     def vanish(event: SweepEvent, engine: Engine) -> None:

@@ -1,4 +1,4 @@
-"""What the user's rules make of runs that fail, last, or cost: in virtual time."""
+"""Options about runs that fail, take long, or cost money, in virtual time."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ERRORED = RunScript.errored()
 
 
 def failing(*models: str, times: float = 1e9) -> Callable[[str, str, int], RunScript]:
-    """Runs of `models` fail so many times; the others are well."""
+    """Runs of `models` fail that many times; all others succeed."""
     return lambda task, model, nth: ERRORED if model in models and nth <= times else RunScript()
 
 
@@ -38,7 +38,7 @@ def failing(*models: str, times: float = 1e9) -> Callable[[str, str, int], RunSc
 
 
 def test_a_run_that_errored_is_data(tmp_path: Path) -> None:
-    """Its log and output are kept, the others go on, and it is not scheduled again: not the next time either."""
+    """An errored run keeps its log and output, does not affect other runs, and is not scheduled again."""
     world = World(tmp_path, Scenario(runs=failing("m1")), tasks=2, models=2)
     assert world.run()
     world.check()
@@ -54,7 +54,7 @@ def test_a_run_that_errored_is_data(tmp_path: Path) -> None:
 
 
 def test_errored_runs_are_tried_again(tmp_path: Path) -> None:
-    """Each failure makes one more attempt, as many as allowed; all are kept, and numbered."""
+    """Each failure leads to another attempt, up to the limit; all attempts are kept and numbered."""
 
     def course(task: str, model: str, nth: int) -> RunScript:
         return ERRORED if nth <= {"m1": 0, "m2": 1, "m3": 9}[model] else RunScript()
@@ -71,7 +71,7 @@ def test_errored_runs_are_tried_again(tmp_path: Path) -> None:
 
 
 def test_errored_repeats_are_tried_again(tmp_path: Path) -> None:
-    """Attempts at one repeat and the other repeats do not get in each other's way."""
+    """Retries of one repeat do not interfere with the other repeats."""
     scenario = Scenario(runs=failing("m1", times=2))
     world = World(tmp_path, scenario, models=2, repeats=2, rules=Rules(retry_errored=2))
     assert world.run()
@@ -81,7 +81,7 @@ def test_errored_repeats_are_tried_again(tmp_path: Path) -> None:
 
 
 def test_more_tries_are_allowed_later(tmp_path: Path) -> None:
-    """The same sweep with a higher `--retry-errored` takes up the runs that errored."""
+    """Repeating the sweep with a higher `--retry-errored` retries the runs that errored."""
     world = World(tmp_path, Scenario(runs=failing("m1", times=1)), models=2)
     assert world.run()
     assert world.counts == (1, 1, 0, 0)
@@ -97,7 +97,7 @@ def test_more_tries_are_allowed_later(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("most", "percent"), [(2, False), (20, True)])
 def test_too_many_failures_stop_scheduling(tmp_path: Path, most: float, percent: bool) -> None:
-    """From so many failures on nothing is scheduled; what is under way is followed to its end."""
+    """After too many failures nothing is scheduled, and runs in flight are followed to their end."""
     rules = Rules(max_failures=MaxFailures(most, percent))
     scenario = Scenario(runs=failing("m1", "m2"), creation=lambda slug: 2.0 if slug == "t1" else 60.0)
     world = World(tmp_path, scenario, tasks=2, models=5, rules=rules)
@@ -110,7 +110,7 @@ def test_too_many_failures_stop_scheduling(tmp_path: Path, most: float, percent:
 
 
 def test_failures_that_are_few(tmp_path: Path) -> None:
-    """One failure fewer than the limit stops nothing; tries that are still allowed are not counted."""
+    """One failure fewer than the limit stops nothing, and attempts that will be retried are not counted."""
     rules = Rules(max_failures=MaxFailures(2), retry_errored=1)
     course = failing("m1", "m2", times=1)
     world = World(tmp_path, Scenario(runs=course), tasks=2, models=3, rules=rules)
@@ -123,7 +123,7 @@ def test_failures_that_are_few(tmp_path: Path) -> None:
 
 
 def test_a_run_that_takes_too_long(tmp_path: Path) -> None:
-    """It is missing for the time-out, nobody waits for it, and the next time it is gone on with."""
+    """A run that exceeds the time limit is missing and no longer waited for; the next sweep continues with it."""
 
     def course(task: str, model: str, nth: int) -> RunScript:
         return RunScript(running=500.0 if model == "m1" else 5.0)
@@ -143,7 +143,7 @@ def test_a_run_that_takes_too_long(tmp_path: Path) -> None:
 
 
 def test_a_time_limit_for_repeats(tmp_path: Path) -> None:
-    """Each run has its own time: the second repeat is not late because the first was before it."""
+    """Each run has its own time limit: a second repeat is not late because the first came before it."""
     world = World(
         tmp_path, Scenario(runs=RunScript(running=20.0), creation=0), repeats=3, rules=Rules(timeout=25.0)
     )
@@ -153,7 +153,7 @@ def test_a_time_limit_for_repeats(tmp_path: Path) -> None:
 
 
 def test_a_deadline(tmp_path: Path) -> None:
-    """At its end all stops at once; the next time goes on where it was."""
+    """At the deadline everything stops at once, and the next sweep resumes."""
     scenario = Scenario(runs=RunScript(running=20.0), creation=0)
     world = World(tmp_path, scenario, models=2, repeats=3, rules=Rules(deadline=30.0))
     assert world.run()
@@ -170,7 +170,7 @@ def test_a_deadline(tmp_path: Path) -> None:
 
 
 def drain_at(kind: type[SweepEvent], number: int = 1) -> Callable[[SweepEvent, Engine], None]:
-    """Drains at the event of a kind with this number."""
+    """Drains at the event of this kind with this number."""
     seen: list[SweepEvent] = []
 
     def meanwhile(event: SweepEvent, engine: Engine) -> None:
@@ -184,7 +184,7 @@ def drain_at(kind: type[SweepEvent], number: int = 1) -> Callable[[SweepEvent, E
 
 
 def test_a_drain_follows_what_is_in_flight(tmp_path: Path) -> None:
-    """After Ctrl-C nothing is scheduled, what is under way comes to its end, and the next time goes on."""
+    """After Ctrl-C nothing is scheduled, runs in flight are completed, and the next sweep resumes."""
     world = World(tmp_path, Scenario(runs=RunScript(running=20.0)), models=2, repeats=2)
     assert world.run(meanwhile=drain_at(RunFound, 2))
     world.check()
@@ -198,7 +198,7 @@ def test_a_drain_follows_what_is_in_flight(tmp_path: Path) -> None:
 
 
 def test_a_drain_while_tasks_are_created(tmp_path: Path) -> None:
-    """Who has pushed and not scheduled is done: creations are not waited for."""
+    """A drain does not wait for the creation of tasks that have no runs yet."""
     world = World(tmp_path, Scenario(creation=300.0), tasks=2)
     assert world.run(meanwhile=drain_at(TaskPushed, 2))
     assert world.counts == (0, 0, 0, 2)
@@ -209,7 +209,7 @@ def test_a_drain_while_tasks_are_created(tmp_path: Path) -> None:
 
 
 def test_a_drain_while_the_schedule_call_is_on_its_way(tmp_path: Path) -> None:
-    """What the call begins is in flight, and followed."""
+    """Runs that a pending schedule call starts are in flight, so a drain follows them."""
     world = World(tmp_path, Scenario(latency=2.0), models=2)
     assert world.run(meanwhile=drain_at(RunScheduled))
     assert world.counts == (2, 0, 0, 0)
@@ -220,7 +220,7 @@ def test_a_drain_while_the_schedule_call_is_on_its_way(tmp_path: Path) -> None:
 
 
 def test_a_budget_that_is_spent(tmp_path: Path) -> None:
-    """No more is scheduled than the cap allows; what is under way is kept; the sweep says why it stopped."""
+    """No more is scheduled than the budget allows, runs in flight are kept, and the sweep reports why it stopped."""
     scenario = Scenario(runs=RunScript(cost=1.0, running=10.0), creation=0)
     world = World(tmp_path, scenario, repeats=10, rules=Rules(max_cost=3.5))
     assert world.run()
@@ -238,7 +238,7 @@ def test_a_budget_that_is_spent(tmp_path: Path) -> None:
 
 
 def test_a_budget_that_is_enough(tmp_path: Path) -> None:
-    """A cap above what all costs changes nothing."""
+    """A budget above the total cost changes nothing."""
     world = World(tmp_path, Scenario(), tasks=2, models=4, rules=Rules(max_cost=10.0))
     assert world.run()
     world.check_all_done()
@@ -248,7 +248,7 @@ def test_a_budget_that_is_enough(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("cost", [None, 0.5])
 def test_a_scout_tells_what_a_run_costs(tmp_path: Path, cost: float | None) -> None:
-    """One run of a task goes ahead; the others follow once it is known what it costs, or that this stays unknown."""
+    """One run of a task goes first; the others follow once its cost is known or known to be unknown."""
     scenario = Scenario(runs=RunScript(cost=cost, running=10.0), creation=0)
     world = World(tmp_path, scenario, models=4, rules=Rules(max_cost=10.0))
     assert world.run()
@@ -259,7 +259,7 @@ def test_a_scout_tells_what_a_run_costs(tmp_path: Path, cost: float | None) -> N
 
 
 def test_a_budget_without_a_quota(tmp_path: Path) -> None:
-    """Where the server does not tell what is spent, the run files do."""
+    """If the server does not report the spending, the costs in run files are used."""
     scenario = Scenario(has_quotas=False, creation=0, runs=RunScript(cost=1.0))
     world = World(tmp_path, scenario, repeats=6, rules=Rules(max_cost=3.5))
     assert world.run()
@@ -269,7 +269,7 @@ def test_a_budget_without_a_quota(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("point", range(5, 120, 6))
 def test_a_budget_over_several_processes(tmp_path: Path, point: int) -> None:
-    """However often the sweep is killed, the cap is for the whole of it."""
+    """The budget applies to the whole sweep, however often it is killed."""
     scenario = Scenario(runs=RunScript(cost=1.0, running=10.0), creation=0)
     world = World(tmp_path, scenario, models=2, repeats=5, rules=Rules(max_cost=4.5))
     world.run(kill_after=point)
@@ -285,7 +285,7 @@ def test_a_budget_over_several_processes(tmp_path: Path, point: int) -> None:
 
 @pytest.mark.parametrize("at", [0.0, 0.05, 1.0, 2.2, 2.4, 3.0, 4.3, 4.45, 5.0, 6.0, 20.0])
 def test_stopped_at_once(tmp_path: Path, at: float) -> None:
-    """A second Ctrl-C leaves no half file and loses nothing: the next time goes on."""
+    """A second Ctrl-C leaves no partial file and loses nothing, and the next sweep resumes."""
     world = World(tmp_path, Scenario(runs=RunScript(running=2.0)), tasks=2, models=2, repeats=2)
     finished = world.run(stop_after=at)
     assert finished == (at == 20.0)

@@ -1,4 +1,4 @@
-"""Pushes and creations that go wrong, take long, or are in the way of an end. In virtual time."""
+"""Pushes and creations that fail, take long, or delay the end of a sweep, in virtual time."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("no_jitter", "quick_disk")
 
 
 def drain_at_ready(event: SweepEvent, engine: Engine) -> None:
-    """Once one of the tasks can be run."""
+    """Drains once one of the tasks is ready."""
     if isinstance(event, TaskReady):
         engine.drain(DrainReason.INTERRUPTED)
 
@@ -39,7 +39,7 @@ def drain_at_ready(event: SweepEvent, engine: Engine) -> None:
 
 
 def test_a_push_whose_answer_is_lost_is_seen_soon(tmp_path: Path) -> None:
-    """It is looked for every other second."""
+    """After a lost response, the new version is looked for every two seconds."""
     world = World(tmp_path, Scenario(push_lag=3.0, faults=(Fault("create_task", took_effect=True),)))
     assert world.run(until="push")
     assert world.times(TaskPushed)[0] < 6.0
@@ -47,7 +47,7 @@ def test_a_push_whose_answer_is_lost_is_seen_soon(tmp_path: Path) -> None:
 
 
 def test_a_server_that_is_away_after_a_lost_answer(tmp_path: Path) -> None:
-    """The look for the version is made again, and nothing is pushed twice."""
+    """If the server is down after a lost response, the lookup is repeated and nothing is pushed twice."""
     faults = (Fault("create_task", took_effect=True), Fault("get_task", times=3))
     world = World(tmp_path, Scenario(faults=faults))
     assert world.run()
@@ -56,7 +56,7 @@ def test_a_server_that_is_away_after_a_lost_answer(tmp_path: Path) -> None:
 
 
 def test_the_last_look_comes_after_the_grace(tmp_path: Path) -> None:
-    """However slow the looks are: what a call has made may show just before its grace is over."""
+    """The last lookup comes after the period of grace, however slow lookups are."""
     world = World(
         tmp_path, Scenario(push_lag=10.9, latency=2.2, faults=(Fault("create_task", took_effect=True),))
     )
@@ -66,7 +66,7 @@ def test_the_last_look_comes_after_the_grace(tmp_path: Path) -> None:
 
 
 def test_a_clock_that_was_set_back(tmp_path: Path) -> None:
-    """A push that seems to have been an hour from now is looked for as long as one of just now."""
+    """A push whose recorded time is in the future is looked for as long as one made just now."""
     world = World(tmp_path)
     identity = content_identity(world.texts["t1"], ())
     world.records.save_task(TaskRecord("t1", identity, TaskPhase.PUSHING, pushed_at=EPOCH + 3600.0))
@@ -76,7 +76,7 @@ def test_a_clock_that_was_set_back(tmp_path: Path) -> None:
 
 
 def test_a_push_that_was_refused_is_made_again_at_once(tmp_path: Path) -> None:
-    """There is nothing to look for: the server has said no."""
+    """A refused push had no effect, so the next process repeats it without looking for its version."""
     world = World(tmp_path, Scenario(faults=(Fault("create_task", 400),)))
     assert world.run()
     assert world.counts == (0, 0, 1, 0)
@@ -89,7 +89,7 @@ def test_a_push_that_was_refused_is_made_again_at_once(tmp_path: Path) -> None:
 
 
 class Complaining(MortalKaggle):
-    """Creates nothing, and says why in an answer of good order."""
+    """Creates nothing, and returns the reason in a successful response."""
 
     async def create_task(self, slug: str, text: str, *, datasets: Sequence[str] = ()) -> Task:
         self.calls["create_task"] += 1
@@ -97,7 +97,7 @@ class Complaining(MortalKaggle):
 
 
 def test_an_answer_that_is_an_error(tmp_path: Path) -> None:
-    """The push has failed, for the reason that the server gives."""
+    """A push that was answered with an error fails with the server's reason."""
     world = World(tmp_path)
     world.kaggle = Complaining(world.kaggle.scenario)
     assert world.run(stop_after=1000.0)
@@ -109,7 +109,7 @@ def test_an_answer_that_is_an_error(tmp_path: Path) -> None:
 
 
 class Vague(MortalKaggle):
-    """The answer to a push says neither its version nor how far it is."""
+    """The response to a push contains neither the version nor the state."""
 
     async def create_task(self, slug: str, text: str, *, datasets: Sequence[str] = ()) -> Task:
         await super().create_task(slug, text, datasets=datasets)
@@ -117,7 +117,7 @@ class Vague(MortalKaggle):
 
 
 def test_an_answer_that_says_little(tmp_path: Path) -> None:
-    """The version is the one after that before; how far it is, is asked."""
+    """If the response has no version, it is the previous one plus one, and its state is polled."""
     world = World(tmp_path)
     world.kaggle = Vague(world.kaggle.scenario)
     world.kaggle.add_task("t1", "somebody's")
@@ -127,7 +127,7 @@ def test_an_answer_that_says_little(tmp_path: Path) -> None:
 
 
 def test_a_creation_that_fails_says_why(tmp_path: Path) -> None:
-    """In the words of the server."""
+    """A failed creation is reported with the server's reason."""
     world = World(tmp_path, Scenario(failed_creations=1))
     assert world.run()
     assert [event.error for event in world.of(TaskPreparationFailed)] == [
@@ -136,7 +136,7 @@ def test_a_creation_that_fails_says_why(tmp_path: Path) -> None:
 
 
 def test_a_server_that_is_away_during_the_creation_has_refused_nothing(tmp_path: Path) -> None:
-    """The version stays good: the next sweep does not push another one."""
+    """If the server is down during the creation, the version stays valid and the next sweep does not push again."""
     world = World(tmp_path, Scenario(creation=30.0, faults=(Fault("get_task", 500, times=math.inf),)))
     assert world.run()
     assert world.counts == (0, 0, 1, 0)
@@ -147,7 +147,7 @@ def test_a_server_that_is_away_during_the_creation_has_refused_nothing(tmp_path:
 
 
 def test_datasets_go_along(tmp_path: Path) -> None:
-    """A task is pushed with those that it is to have."""
+    """A task is pushed with its datasets."""
     world = World(tmp_path)
     planned = world._planned
     world._planned = lambda slug: replace(planned(slug), datasets=("o/d",))  # type: ignore[method-assign]
@@ -156,7 +156,7 @@ def test_datasets_go_along(tmp_path: Path) -> None:
 
 
 def test_creations_are_asked_about_as_often_as_wished(tmp_path: Path) -> None:
-    """`--poll-interval` is for them, too; only what is new is said, and runs are nobody's business yet."""
+    """`--poll-interval` applies to creations, and only changes of their state are reported."""
     world = World(tmp_path, Scenario(creation=600.0), rules=Rules(poll_interval=2.0))
     assert world.run(until="push")
     assert world.seconds < 603
@@ -172,7 +172,7 @@ def test_creations_are_asked_about_as_often_as_wished(tmp_path: Path) -> None:
 
 
 def test_a_run_of_others_that_comes_while_a_task_is_created(tmp_path: Path) -> None:
-    """It is none of ours, however long the creation takes: what is there is listed just before we schedule."""
+    """A run that others start during the creation is not adopted, because runs are listed just before scheduling."""
     world = World(tmp_path, Scenario(creation=100.0, one_run_per_model=False))
     world.kaggle.add_future_run(50.0, "t1", "m1", RunScript(running=1.0))
     assert world.run()
@@ -182,7 +182,7 @@ def test_a_run_of_others_that_comes_while_a_task_is_created(tmp_path: Path) -> N
 
 
 def test_an_attempt_that_comes_to_nothing_after_a_push_has_failed(tmp_path: Path) -> None:
-    """Its run cannot be scheduled again, and that is said."""
+    """If the push failed, an attempt without a run is not repeated, which is reported."""
     world = World(tmp_path)
     assert not world.run(kill_in=("schedule_runs", False))
     world.kaggle.add_task("t1", "somebody's")
@@ -200,7 +200,7 @@ def test_an_attempt_that_comes_to_nothing_after_a_push_has_failed(tmp_path: Path
 
 
 def test_a_drain_while_an_earlier_version_is_created(tmp_path: Path) -> None:
-    """Its end is not waited for, and nothing is pushed any more."""
+    """A drain does not wait for the creation of an earlier version, and pushes nothing."""
     world = World(tmp_path, Scenario(creation=lambda slug: 3600.0 if slug == "t1" else 1.0), tasks=2)
     world.kaggle.add_task("t1", "somebody's", age=0.0)
     assert world.run(meanwhile=drain_at_ready)
@@ -209,7 +209,7 @@ def test_a_drain_while_an_earlier_version_is_created(tmp_path: Path) -> None:
 
 
 def test_a_drain_while_a_push_is_looked_for(tmp_path: Path) -> None:
-    """One that was cut off by a kill is not waited for any longer."""
+    """A drain ends the lookup of a push that a kill interrupted."""
     world = World(tmp_path, tasks=2)
     identity = content_identity(world.texts["t1"], ())
     world.records.save_task(TaskRecord("t1", identity, TaskPhase.PUSHING, pushed_at=EPOCH))
@@ -219,7 +219,7 @@ def test_a_drain_while_a_push_is_looked_for(tmp_path: Path) -> None:
 
 
 def test_a_drain_while_a_push_is_put_off(tmp_path: Path) -> None:
-    """It is not tried again."""
+    """After a drain, a postponed push is not repeated."""
     faults = (Fault("create_task", 429, retry_after=60.0),)
     world = World(tmp_path, Scenario(faults=faults, creation=1.0), tasks=2)
     assert world.run(meanwhile=drain_at_ready)

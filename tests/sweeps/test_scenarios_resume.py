@@ -1,4 +1,4 @@
-"""The same sweep again: what is done is not done twice, what is gone is fetched again. In virtual time."""
+"""Repeating a sweep: finished work is not repeated, and lost files are fetched again, in virtual time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LATER = (0, 4 * 10**18)
 
 
 def test_a_sweep_that_is_done_makes_no_call(tmp_path: Path) -> None:
-    """All is known from the journal and the disk, and told as if it had just been done."""
+    """A finished sweep is reported from the journal and the disk without any call."""
     world = World(tmp_path, tasks=3, models=4, repeats=2)
     assert world.run()
     assert world.run()
@@ -39,7 +39,7 @@ def test_a_sweep_that_is_done_makes_no_call(tmp_path: Path) -> None:
 
 
 def test_a_sweep_that_is_done_reads_no_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However large they are: that nobody has written to them since is enough."""
+    """Outputs that were not modified are not read again, however large they are."""
     world = World(tmp_path, models=3, durable=True)
     assert world.run()
 
@@ -52,7 +52,7 @@ def test_a_sweep_that_is_done_reads_no_output(tmp_path: Path, monkeypatch: pytes
 
 
 def test_more_models_run_alone(tmp_path: Path) -> None:
-    """A model that is added is scheduled, the others are not; nothing is pushed."""
+    """Adding a model schedules only its runs, and pushes nothing."""
     world = World(tmp_path, tasks=2, models=2)
     assert world.run()
     world.models = (*world.models, "m3")
@@ -66,7 +66,7 @@ def test_more_models_run_alone(tmp_path: Path) -> None:
 
 
 def test_more_repeats_run_alone(tmp_path: Path) -> None:
-    """Those that were done are not done again."""
+    """Adding repeats does not run the earlier ones again."""
     world = World(tmp_path, models=2)
     assert world.run()
     world.repeats = 3
@@ -76,7 +76,7 @@ def test_more_repeats_run_alone(tmp_path: Path) -> None:
 
 
 def test_a_task_that_was_edited_is_pushed_and_run_again(tmp_path: Path) -> None:
-    """Another content is another version with runs of its own; the results of the first are kept."""
+    """An edited task is pushed as a new version with runs of its own, and the earlier results are kept."""
     world = World(tmp_path, tasks=2, models=2)
     assert world.run()
     world.edit("t1")
@@ -91,7 +91,7 @@ def test_a_task_that_was_edited_is_pushed_and_run_again(tmp_path: Path) -> None:
 
 
 def test_a_task_by_its_slug_with_a_new_version_is_run_again(tmp_path: Path) -> None:
-    """What is on the server under that name now has not been run."""
+    """A task named by its slug runs again if the server has a new version."""
     world = World(tmp_path)
     world.texts.clear()
     world.kaggle.add_task("t1", "one")
@@ -105,7 +105,7 @@ def test_a_task_by_its_slug_with_a_new_version_is_run_again(tmp_path: Path) -> N
 
 
 def test_an_output_that_was_deleted_is_fetched_again(tmp_path: Path) -> None:
-    """With its log, and without a new run."""
+    """A deleted output is downloaded again with its log, without a new run."""
     world = World(tmp_path, models=3)
     assert world.run()
     shutil.rmtree(tmp_path / "t1/1/m2")
@@ -117,7 +117,7 @@ def test_an_output_that_was_deleted_is_fetched_again(tmp_path: Path) -> None:
 
 
 def test_a_file_that_was_deleted_is_fetched_again(tmp_path: Path) -> None:
-    """An output that lacks a file is not whole."""
+    """An output with a deleted file is downloaded again."""
     world = World(tmp_path)
     assert world.run()
     (tmp_path / "t1/1/m1/1001/kernel/out.txt").unlink()
@@ -128,7 +128,7 @@ def test_a_file_that_was_deleted_is_fetched_again(tmp_path: Path) -> None:
 
 
 def test_a_file_that_was_edited_is_fetched_again(tmp_path: Path) -> None:
-    """Also if it is as long as before: one byte of one output."""
+    """An output with a single edited byte is downloaded again, even if its size is unchanged."""
     world = World(tmp_path, models=3, durable=True)
     assert world.run()
     file = tmp_path / "t1/1/m2/1002/kernel/out.txt"
@@ -145,7 +145,7 @@ def test_a_file_that_was_edited_is_fetched_again(tmp_path: Path) -> None:
 
 
 def test_a_sweep_in_a_copied_folder_is_done(tmp_path: Path) -> None:
-    """The times of the files are others, and they are the same: nothing is asked for."""
+    """A copy of the folder is complete although its files have other modification times."""
     world = World(tmp_path / "here", models=3, durable=True)
     assert world.run()
     shutil.copytree(tmp_path / "here", tmp_path / "there", copy_function=shutil.copyfile)
@@ -158,7 +158,7 @@ def test_a_sweep_in_a_copied_folder_is_done(tmp_path: Path) -> None:
 
 
 def test_a_log_that_was_deleted_is_read_again(tmp_path: Path) -> None:
-    """The output is left alone."""
+    """A deleted log is read again, and the output is left alone."""
     world = World(tmp_path, models=2)
     assert world.run()
     (tmp_path / "t1/1/m1/1001/run.log").unlink()
@@ -173,7 +173,7 @@ def test_a_log_that_was_deleted_is_read_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("done", [False, True])
 def test_killed_in_the_push(tmp_path: Path, done: bool) -> None:
-    """Whether the push reached the server is seen from there; there is one version in the end."""
+    """After a kill during a push, there is one version in the end, whether or not the push took effect."""
     world = World(tmp_path, models=2)
     assert not world.run(kill_in=("create_task", done))
     assert len(world.kaggle.tasks) == done
@@ -184,7 +184,7 @@ def test_killed_in_the_push(tmp_path: Path, done: bool) -> None:
 
 @pytest.mark.parametrize("done", [False, True])
 def test_killed_in_the_push_of_a_new_version(tmp_path: Path, done: bool) -> None:
-    """Somebody's version that was there before is not taken for ours."""
+    """After a kill during a push, a version that existed before is not taken for ours."""
     world = World(tmp_path, models=2)
     world.kaggle.add_task("t1", "somebody's")
     assert not world.run(kill_in=("create_task", done))
@@ -196,7 +196,7 @@ def test_killed_in_the_push_of_a_new_version(tmp_path: Path, done: bool) -> None
 
 @pytest.mark.parametrize("kill", [("create_task", True), ("get_task", False), ("schedule_runs", False)])
 def test_killed_after_a_push_that_shows_late(tmp_path: Path, kill: tuple[ApiCall, bool]) -> None:
-    """What was pushed a moment before the kill, and is not to be seen yet, is not pushed again."""
+    """A version that was pushed just before the kill and is not visible yet is not pushed again."""
     for versions in (0, 1):
         world = World(tmp_path / str(versions), Scenario(push_lag=5.0))
         for _ in range(versions):
@@ -208,7 +208,7 @@ def test_killed_after_a_push_that_shows_late(tmp_path: Path, kill: tuple[ApiCall
 
 
 def test_a_task_that_was_deleted_is_pushed_again(tmp_path: Path) -> None:
-    """Once it is sure that the server no longer has it."""
+    """A deleted task is pushed again once it is certain that the server no longer has it."""
     world = World(tmp_path, models=1)
     assert world.run()
     del world.kaggle.tasks["t1"]
@@ -221,7 +221,7 @@ def test_a_task_that_was_deleted_is_pushed_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize("pause", [0.0, 300.0])
 @pytest.mark.parametrize("done", [False, True])
 def test_killed_in_the_schedule_call(tmp_path: Path, done: bool, pause: float) -> None:
-    """Runs that were scheduled in the instant before the kill are adopted; those that were not are scheduled."""
+    """Runs that were scheduled just before the kill are adopted, and the others are scheduled."""
     world = World(tmp_path, Scenario(one_run_per_model=False, runs=RunScript(running=40.0)), models=3)
     assert not world.run(kill_in=("schedule_runs", done))
     assert len(world.kaggle.runs) == (3 if done else 0)
@@ -232,7 +232,7 @@ def test_killed_in_the_schedule_call(tmp_path: Path, done: bool, pause: float) -
 
 
 def test_killed_in_the_schedule_call_while_lists_lag(tmp_path: Path) -> None:
-    """Runs that no list has yet are waited for before they are scheduled again."""
+    """Runs that are not listed yet are waited for before they are scheduled again."""
     world = World(tmp_path, Scenario(one_run_per_model=False, list_lag=8.0), models=3)
     assert not world.run(kill_in=("schedule_runs", True))
     assert world.run()
@@ -241,7 +241,7 @@ def test_killed_in_the_schedule_call_while_lists_lag(tmp_path: Path) -> None:
 
 
 def test_runs_of_others_are_not_adopted(tmp_path: Path) -> None:
-    """What was on the server before we scheduled is not taken for what a lost answer stood for."""
+    """Runs that existed before our schedule call are not adopted after a lost response."""
     scenario = Scenario(one_run_per_model=False, runs=RunScript(running=40.0))
     world = World(tmp_path, scenario, models=2)
     world.texts.clear()
@@ -257,7 +257,7 @@ def test_runs_of_others_are_not_adopted(tmp_path: Path) -> None:
 
 
 def test_a_run_in_flight_of_somebody_else_serves_as_ours(tmp_path: Path) -> None:
-    """Where the server takes no second run of the model, the one that is in flight is adopted."""
+    """If the server allows no second run of a model, the active one is adopted."""
     world = World(tmp_path)
     world.texts.clear()
     world.kaggle.add_task("t1")
@@ -270,7 +270,7 @@ def test_a_run_in_flight_of_somebody_else_serves_as_ours(tmp_path: Path) -> None
 
 
 def test_a_stranger_that_comes_between(tmp_path: Path) -> None:
-    """A run that somebody schedules while ours are under way is none of ours."""
+    """A run that someone else schedules while ours are active is not adopted."""
     world = World(tmp_path, Scenario(one_run_per_model=False, runs=RunScript(running=30.0)), models=2)
     world.kaggle.add_future_run(12.0, "t1", "m1", RunScript(running=500.0))
     world.kaggle.add_future_run(12.0, "t1", "m9", RunScript(running=500.0))
@@ -280,7 +280,7 @@ def test_a_stranger_that_comes_between(tmp_path: Path) -> None:
 
 
 def test_a_run_that_ended_while_nobody_looked(tmp_path: Path) -> None:
-    """Killed while runs were under way; started again when they are over: their finished logs and outputs come."""
+    """If runs end between a kill and the restart, their finished logs and outputs are fetched."""
     world = World(tmp_path, Scenario(runs=RunScript(running=60.0)), models=3)
     assert world.run(until="schedule")
     assert len(world.attempts(Phase.FOUND)) == 3
@@ -291,7 +291,7 @@ def test_a_run_that_ended_while_nobody_looked(tmp_path: Path) -> None:
 
 
 def test_a_log_that_was_begun_before_the_kill(tmp_path: Path) -> None:
-    """What a killed process had of a log does not get into the file twice."""
+    """The part of a log that a killed process had read does not appear twice in the file."""
     log = tuple((float(second), f"line {second}\n") for second in range(30))
     world = World(tmp_path, Scenario(runs=RunScript(running=30.0, log=log)))
     assert not world.run(kill_after=45)
@@ -302,7 +302,7 @@ def test_a_log_that_was_begun_before_the_kill(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("versions_apart", [True, False])
 def test_an_edit_while_runs_are_under_way(tmp_path: Path, versions_apart: bool) -> None:
-    """The runs of the new content come, however long those of the old one are in their way."""
+    """The runs of new content start, however long those of the old content block them."""
     scenario = Scenario(runs=RunScript(running=400.0), one_run_of_any_version=not versions_apart)
     world = World(tmp_path, scenario, models=2)
     assert not world.run(stop_after=30.0)
@@ -316,7 +316,7 @@ def test_an_edit_while_runs_are_under_way(tmp_path: Path, versions_apart: bool) 
 
 @pytest.mark.parametrize("done", [False, True])
 def test_an_edit_after_a_kill_in_the_schedule_call(tmp_path: Path, done: bool) -> None:
-    """Runs of the old content, found late, do not serve the new one."""
+    """Runs of old content that are found late are not used for the new content."""
     world = World(tmp_path, Scenario(one_run_per_model=False, runs=RunScript(running=40.0)), models=2)
     assert not world.run(kill_in=("schedule_runs", done))
     world.edit("t1")
@@ -327,7 +327,7 @@ def test_an_edit_after_a_kill_in_the_schedule_call(tmp_path: Path, done: bool) -
 
 
 def test_missing_runs_are_asked_for_again(tmp_path: Path) -> None:
-    """What was given up is taken up by the same command, from where it was."""
+    """Repeating the sweep continues with the runs that were given up."""
     world = World(tmp_path, Scenario(runs=RunScript(output_delay=math.inf)), models=2)
     assert world.run()
     assert world.counts == (0, 0, 2, 0)

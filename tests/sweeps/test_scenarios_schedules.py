@@ -1,4 +1,4 @@
-"""Schedule calls that fail, are late, or are made while others are in flight. In virtual time."""
+"""Schedule calls that fail, are late, or overlap with others, in virtual time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("no_jitter", "quick_disk")
 
 
 def test_schedule_calls_that_fail_come_in_pauses(tmp_path: Path) -> None:
-    """A server that is away for a minute is not called all the time."""
+    """Failed schedule calls are repeated with pauses while a server is down for a minute."""
     faults = (Fault("schedule_runs", 503, times=math.inf, until=60.0),)
     world = World(tmp_path, Scenario(faults=faults), models=3)
     assert world.run()
@@ -31,7 +31,7 @@ def test_schedule_calls_that_fail_come_in_pauses(tmp_path: Path) -> None:
 
 
 def test_a_server_that_never_schedules(tmp_path: Path) -> None:
-    """After five minutes the runs are missing, for what the server says."""
+    """If scheduling fails for five minutes, the runs are missing with the server's reason."""
     faults = (Fault("schedule_runs", 503, message="It broke.", times=math.inf),)
     world = World(tmp_path, Scenario(faults=faults), models=2)
     assert world.run(stop_after=2000.0)
@@ -42,7 +42,7 @@ def test_a_server_that_never_schedules(tmp_path: Path) -> None:
 
 
 def test_each_outage_has_its_own_patience(tmp_path: Path) -> None:
-    """One that is over does not count when there is another."""
+    """An outage that has ended does not shorten the retries of the next one."""
     faults = tuple(
         Fault("schedule_runs", 503, times=math.inf, since=since, until=since + 200.0)
         for since in (0.0, 400.0)
@@ -53,7 +53,7 @@ def test_each_outage_has_its_own_patience(tmp_path: Path) -> None:
 
 
 def test_models_go_together_again(tmp_path: Path) -> None:
-    """Those that were scheduled one by one, to find one that the server refuses, are so once only."""
+    """Models that are scheduled one by one, to find a refused one, are scheduled together the next time."""
     world = World(
         tmp_path, Scenario(unknown_models=frozenset({"m3"}), one_run_per_model=False), models=3, repeats=2
     )
@@ -63,7 +63,7 @@ def test_models_go_together_again(tmp_path: Path) -> None:
 
 
 def test_money_for_runs_that_were_not_scheduled_is_free_again(tmp_path: Path) -> None:
-    """The server was away for a moment, while others waited to hear what a run costs."""
+    """The budget reserved for a failed schedule call is released while other runs wait for it."""
     scenario = Scenario(faults=(Fault("schedule_runs", 503),), runs=RunScript(cost=0.1))
     world = World(tmp_path, scenario, tasks=2, models=3, rules=Rules(max_cost=5.0))
     assert world.run(stop_after=5000.0)
@@ -71,7 +71,7 @@ def test_money_for_runs_that_were_not_scheduled_is_free_again(tmp_path: Path) ->
 
 
 def test_nothing_is_scheduled_while_nobody_knows_of_the_one_before(tmp_path: Path) -> None:
-    """Or its run would be taken for that, and be looked for itself for minutes."""
+    """A repeat is not scheduled until the run of the previous attempt is known, as the two could be confused."""
     world = World(tmp_path, Scenario(one_run_per_model=False, faults=(Fault("schedule_runs"),)), repeats=2)
     assert world.run()
     world.check_all_done()
@@ -79,7 +79,7 @@ def test_nothing_is_scheduled_while_nobody_knows_of_the_one_before(tmp_path: Pat
 
 
 def test_a_drain_while_the_quota_is_asked(tmp_path: Path) -> None:
-    """What was about to be scheduled is not any more."""
+    """A drain while the quota is read prevents the runs that were about to be scheduled."""
     world = World(tmp_path, Scenario(runs=RunScript(cost=0.1)), models=3, rules=Rules(max_cost=5.0))
 
     def drain(event: SweepEvent, engine: Engine) -> None:
@@ -92,7 +92,7 @@ def test_a_drain_while_the_quota_is_asked(tmp_path: Path) -> None:
 
 
 class Slow(MortalKaggle):
-    """The answers to schedule calls take long to come back."""
+    """The responses to schedule calls take long to arrive."""
 
     async def schedule_runs(self, task: str, models: Sequence[str]) -> list[ScheduleResult]:
         results = await super().schedule_runs(task, models)
@@ -101,7 +101,7 @@ class Slow(MortalKaggle):
 
 
 def test_a_run_that_ends_before_its_schedule_call(tmp_path: Path) -> None:
-    """What a list has said of it stays so when the answer comes."""
+    """The state that a list showed is kept when the response to the schedule call arrives."""
 
     def course(task: str, model: str, nth: int) -> RunScript:
         if model == "m2":  # at whose end a list is made

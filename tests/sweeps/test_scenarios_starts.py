@@ -1,4 +1,4 @@
-"""What a process finds when it begins, and what it says of it. In virtual time."""
+"""What a process finds and reports when it starts, in virtual time."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.usefixtures("no_jitter", "quick_disk")
 
 
 def test_only_what_is_on_disk_is_done(tmp_path: Path) -> None:
-    """A run that has ended, but whose output is not here, is not said to be done already."""
+    """A run that has ended is not reported as done if its output is missing."""
     world = World(tmp_path, Scenario(runs=RunScript(output_delay=math.inf)), models=2)
     assert world.run()
     for run in world.kaggle.our_runs(model="m1"):
@@ -45,7 +45,7 @@ def test_only_what_is_on_disk_is_done(tmp_path: Path) -> None:
 
 
 def test_all_of_many_are_looked_for_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many are looked for in one go."""
+    """All runs are looked for on the disk, however many there are."""
     monkeypatch.setattr(engine, "_CHECKED_AT_ONCE", 2)
     world = World(tmp_path, models=5)
     assert world.run()
@@ -56,7 +56,7 @@ def test_all_of_many_are_looked_for_on_disk(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_stage_before_the_last_fetches_nothing(tmp_path: Path) -> None:
-    """Not even what was lost."""
+    """Only the collect stage fetches files, even if some were lost."""
     world = World(tmp_path)
     assert world.run()
     shutil.rmtree(tmp_path / "t1")
@@ -65,7 +65,7 @@ def test_a_stage_before_the_last_fetches_nothing(tmp_path: Path) -> None:
 
 
 def test_what_an_errored_run_left_is_fetched_later(tmp_path: Path) -> None:
-    """Also if the process that tried it again was killed before."""
+    """The files of an errored run are fetched even if the process that retried it was killed before."""
 
     def course(task: str, model: str, nth: int) -> RunScript:
         first = RunScript(end=RunState.ERRORED, output_delay=30.0)
@@ -80,7 +80,7 @@ def test_what_an_errored_run_left_is_fetched_later(tmp_path: Path) -> None:
 
 
 def test_a_schedule_call_of_a_clock_that_was_set_back(tmp_path: Path) -> None:
-    """One that seems to be made in an hour is waited for as one of just now."""
+    """A schedule call whose recorded time is in the future is waited for like one made just now."""
     world = World(tmp_path, Scenario(one_run_per_model=False))
     assert not world.run(kill_in=("schedule_runs", False))
     world.records.save_attempts([one.with_(intended_at=one.intended_at + 3600.0) for one in world.attempts()])
@@ -90,7 +90,7 @@ def test_a_schedule_call_of_a_clock_that_was_set_back(tmp_path: Path) -> None:
 
 
 def test_a_run_that_was_scheduled_before_the_kill_and_is_listed_late(tmp_path: Path) -> None:
-    """The server had said that it is there: it is looked for longer than where nobody knows."""
+    """A run that the server confirmed is looked for longer than one whose schedule call had no response."""
     world = World(tmp_path, Scenario(one_run_per_model=False, list_lag=60.0, runs=RunScript(running=100.0)))
     assert not world.run(stop_after=10.0)
     assert world.run()
@@ -99,7 +99,7 @@ def test_a_run_that_was_scheduled_before_the_kill_and_is_listed_late(tmp_path: P
 
 
 def test_a_run_of_an_earlier_content_that_nobody_had_seen(tmp_path: Path) -> None:
-    """It is in the way of the new one, and its end is waited for."""
+    """A run of earlier content blocks the new one until it has ended."""
     world = World(tmp_path, Scenario(one_run_of_any_version=True, runs=RunScript(running=400.0)))
     assert not world.run(kill_in=("schedule_runs", True))
     world.edit("t1")
@@ -109,7 +109,7 @@ def test_a_run_of_an_earlier_content_that_nobody_had_seen(tmp_path: Path) -> Non
 
 
 def test_what_is_said_is_written_down(tmp_path: Path) -> None:
-    """Wherever the process ends: nobody has heard of anything that the next one does not know."""
+    """Whenever the process is killed, nothing was reported that the journal does not contain."""
     ended, point = False, 0
     while not ended:
         point += 1
@@ -131,7 +131,7 @@ def test_what_is_said_is_written_down(tmp_path: Path) -> None:
 
 
 def test_as_many_logs_are_followed_as_is_said(tmp_path: Path) -> None:
-    """Not one more."""
+    """No more logs are followed at once than the limit allows."""
     world = World(
         tmp_path, Scenario(runs=RunScript(running=30.0, output_delay=50.0)), models=9, rules=Rules(streams=3)
     )
@@ -141,14 +141,14 @@ def test_as_many_logs_are_followed_as_is_said(tmp_path: Path) -> None:
 
 
 def test_the_time_that_a_sweep_took(tmp_path: Path) -> None:
-    """Is that since it began, and not since the clock did."""
+    """The duration of a sweep is measured from its own start."""
     world = World(tmp_path, Scenario(latency=0, creation=0, runs=RunScript(running=0.01, log=((0, "a\n"),))))
     assert world.run(backend="asyncio")
     assert 0 < world.ended.seconds <= world.seconds + 0.001
 
 
 def test_one_failure_less_than_too_many(tmp_path: Path) -> None:
-    """Stops nothing."""
+    """One failure fewer than `--max-failures` does not stop the sweep."""
 
     def course(task: str, model: str, nth: int) -> RunScript:
         return RunScript.errored() if nth == 1 else RunScript()
@@ -159,7 +159,7 @@ def test_one_failure_less_than_too_many(tmp_path: Path) -> None:
 
 
 def test_a_drain_says_how_much_is_followed_to_its_end(tmp_path: Path) -> None:
-    """The runs in flight."""
+    """A drain reports the number of runs in flight."""
     world = World(tmp_path, models=3)
 
     def drain(event: SweepEvent, engine: Engine) -> None:

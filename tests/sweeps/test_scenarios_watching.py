@@ -1,4 +1,4 @@
-"""Lists of runs: when they are made, and what they tell. In virtual time."""
+"""When runs are listed, and what the lists show, in virtual time."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ pytestmark = pytest.mark.usefixtures("no_jitter", "quick_disk")
 
 
 def test_the_end_of_the_last_log_asks_for_a_list_at_once(tmp_path: Path) -> None:
-    """There is nobody else to wait for."""
+    """When the last open log ends, runs are listed at once."""
     world = World(tmp_path, Scenario(creation=0, runs=RunScript(running=100.0)))
     assert world.run()
     assert world.seconds < 101
 
 
 def test_each_outage_of_lists_has_its_own_patience(tmp_path: Path) -> None:
-    """One that is over does not count when there is another."""
+    """An outage that has ended does not shorten the retries of the next one."""
     faults = tuple(
         Fault("list_runs", 500, times=math.inf, since=since, until=since + 200.0) for since in (10.0, 400.0)
     )
@@ -48,7 +48,7 @@ def test_each_outage_of_lists_has_its_own_patience(tmp_path: Path) -> None:
 
 
 def test_runs_that_are_scheduled_while_lists_fail(tmp_path: Path) -> None:
-    """After others were given up for it, they have a patience of their own."""
+    """Runs scheduled after others were given up have retries of their own."""
     faults = (Fault("list_runs", 500, times=math.inf, since=5.0, until=500.0),)
     world = World(tmp_path, Scenario(runs=RunScript(running=5.0), faults=faults), repeats=2)
     assert world.run()
@@ -57,7 +57,7 @@ def test_runs_that_are_scheduled_while_lists_fail(tmp_path: Path) -> None:
 
 
 class Forgetful(MortalKaggle):
-    """From second 50 on no list has a run."""
+    """From second 50 on, lists are empty."""
 
     async def page_of_runs(
         self, task: str, models: Sequence[str], start: int, size: int | None = None
@@ -67,7 +67,7 @@ class Forgetful(MortalKaggle):
 
 
 def test_a_run_that_is_no_longer_listed(tmp_path: Path) -> None:
-    """It is given up, but not scheduled again: it may go on where nobody sees it."""
+    """A run that disappears from lists is given up but not rescheduled, because it may still be active."""
     world = World(tmp_path, Scenario(runs=RunScript(running=1e6)))
     world.kaggle = Forgetful(world.kaggle.scenario)
     assert world.run(stop_after=5000.0)
@@ -81,7 +81,7 @@ def test_a_run_that_is_no_longer_listed(tmp_path: Path) -> None:
     "scenario", [Scenario(list_lag=math.inf), Scenario(runs=RunScript(running=math.inf))]
 )
 def test_runs_that_are_given_up_free_their_money(tmp_path: Path, scenario: Scenario) -> None:
-    """Who waits for what they cost goes on, and the sweep ends."""
+    """Runs that are given up release their budget, so that others continue and the sweep ends."""
     world = World(tmp_path, scenario, tasks=2, models=3, rules=Rules(max_cost=1.0, timeout=200.0))
     assert world.run(stop_after=10_000.0)
     assert world.counts[0] == 0
@@ -92,7 +92,7 @@ def test_runs_that_are_given_up_free_their_money(tmp_path: Path, scenario: Scena
 
 
 class Timeless(MortalKaggle):
-    """Nobody knows when runs began and ended."""
+    """Runs have no start and end times."""
 
     async def page_of_runs(
         self, task: str, models: Sequence[str], start: int, size: int | None = None
@@ -103,7 +103,7 @@ class Timeless(MortalKaggle):
 
 @pytest.mark.parametrize("stop", [6.0, 8.0])
 def test_a_stream_that_ended_while_its_run_was_seen_to_go_on(tmp_path: Path, stop: float) -> None:
-    """The log is not whole, even if the run ends soon after."""
+    """A log whose stream ended during the run is incomplete, even if the run ends soon after."""
     course = RunScript(running=10.0, log_stops=(stop,), log=((0.0, "a\n"), (9.9, "late\n")))
     world = World(tmp_path, Scenario(runs=lambda task, model, nth: course))
     world.kaggle = Timeless(world.kaggle.scenario)
@@ -113,14 +113,14 @@ def test_a_stream_that_ended_while_its_run_was_seen_to_go_on(tmp_path: Path, sto
 
 @pytest.mark.parametrize("late", [3.0, 10.0, 45.0])
 def test_a_log_that_begins_late_is_live_all_the_same(tmp_path: Path, late: float) -> None:
-    """It is asked for again with later lists, after pauses that grow with the time it takes."""
+    """A log that does not exist yet is requested again after later lists, with growing pauses."""
     world = World(tmp_path, Scenario(runs=RunScript(running=300.0, log_delay=late)))
     assert world.run()
     assert late < world.times(RunLogLine)[0] < 3 * late + 5
 
 
 def test_a_log_that_never_begins_is_not_asked_for_all_the_time(tmp_path: Path) -> None:
-    """But for seven times in the first minutes, and at the end."""
+    """A log that never begins is requested seven times in the first minutes and once at the end."""
     world = World(tmp_path, Scenario(runs=RunScript(running=1000.0, log_delay=math.inf)))
     assert world.run()
     world.check_all_done()
@@ -128,7 +128,7 @@ def test_a_log_that_never_begins_is_not_asked_for_all_the_time(tmp_path: Path) -
 
 
 def test_the_end_of_a_run_whose_log_nobody_reads(tmp_path: Path) -> None:
-    """While all readers are busy with others, it is seen all the same; what has ended meanwhile is read once."""
+    """The end of a run is seen while all readers are busy, and its log is then read once."""
 
     def course(task: str, model: str, nth: int) -> RunScript:
         return RunScript(running=1000.0 if model == "m1" else 30.0)
@@ -141,7 +141,7 @@ def test_the_end_of_a_run_whose_log_nobody_reads(tmp_path: Path) -> None:
 
 
 def test_a_run_that_is_given_up_is_not_followed_any_more(tmp_path: Path) -> None:
-    """Its reader is free for others."""
+    """The reader of a run that is given up becomes free for others."""
 
     def course(task: str, model: str, nth: int) -> RunScript:
         return RunScript(running=math.inf if task == "t1" else 30.0)
@@ -158,7 +158,7 @@ def test_a_run_that_is_given_up_is_not_followed_any_more(tmp_path: Path) -> None
 
 
 def test_an_error_is_said_before_what_follows_from_it(tmp_path: Path) -> None:
-    """And why it errored."""
+    """An error is reported with its reason before the retry that follows from it."""
     world = World(
         tmp_path, Scenario(runs=RunScript(end=RunState.ERRORED, error="no")), rules=Rules(retry_errored=1)
     )
@@ -170,7 +170,7 @@ def test_an_error_is_said_before_what_follows_from_it(tmp_path: Path) -> None:
 
 
 def test_no_second_try_is_planned_after_a_drain(tmp_path: Path) -> None:
-    """Nor said."""
+    """After a drain, no retry is planned or reported."""
     world = World(tmp_path, Scenario(runs=RunScript(end=RunState.ERRORED)), rules=Rules(retry_errored=1))
 
     def drain(event: SweepEvent, engine: Engine) -> None:
@@ -183,7 +183,7 @@ def test_no_second_try_is_planned_after_a_drain(tmp_path: Path) -> None:
 
 
 def test_a_run_is_missing_once(tmp_path: Path) -> None:
-    """For the first reason, though its log does not come either."""
+    """A run is reported missing once, with the first reason, even if its log is missing, too."""
     course = RunScript(output_delay=math.inf, log_delay=math.inf, kept_log_delay=math.inf)
     world = World(tmp_path, Scenario(runs=course))
     assert world.run()
@@ -191,7 +191,7 @@ def test_a_run_is_missing_once(tmp_path: Path) -> None:
 
 
 def test_each_list_is_told(tmp_path: Path) -> None:
-    """With the number of runs that are still in flight, and of calls so far."""
+    """Each list is reported with the number of runs in flight and the number of calls so far."""
     world = World(tmp_path, Scenario(creation=0), models=3)
     assert world.run()
     assert len(world.of(RunsPolled)) == world.calls["list_runs"]
@@ -204,13 +204,13 @@ def test_each_list_is_told(tmp_path: Path) -> None:
 
 
 def test_runs_in_the_way_one_after_another(tmp_path: Path) -> None:
-    """The time limit is for all of them together."""
+    """The time limit covers all blocking runs together."""
     world = World(tmp_path, Scenario(one_run_of_any_version=True), rules=Rules(timeout=100.0))
     world.kaggle.add_task("t1", "somebody's")
     world.kaggle.add_run("t1", "m1", RunScript(running=60.0))
 
     def another(event: SweepEvent, engine: Engine) -> None:
-        """Once the first is seen to have ended."""
+        """Adds another run once the first is seen to have ended."""
         if isinstance(event, RunsPolled) and world.kaggle.now() > 60.0 and len(world.kaggle.runs) == 1:
             world.kaggle.add_run("t1", "m1", RunScript(running=math.inf), version=1)
 
@@ -221,7 +221,7 @@ def test_runs_in_the_way_one_after_another(tmp_path: Path) -> None:
 
 
 class Versionless(MortalKaggle):
-    """Lists do not say of which version a run is."""
+    """Lists do not contain the version of a run."""
 
     async def page_of_runs(
         self, task: str, models: Sequence[str], start: int, size: int | None = None
@@ -231,7 +231,7 @@ class Versionless(MortalKaggle):
 
 
 def test_a_run_of_no_known_version_serves_as_ours(tmp_path: Path) -> None:
-    """The server would not take another one."""
+    """A run of an unknown version is adopted if the server would not allow another one."""
     world = World(tmp_path)
     world.kaggle = Versionless(world.kaggle.scenario)
     world.kaggle.add_task("t1")
@@ -244,7 +244,7 @@ def test_a_run_of_no_known_version_serves_as_ours(tmp_path: Path) -> None:
 
 
 def test_the_end_of_a_run_in_the_way_is_seen_while_others_go_on(tmp_path: Path) -> None:
-    """What its end is waited for by is lists only, whatever the logs of others tell."""
+    """The end of a blocking run is seen in lists, whatever the logs of other runs contain."""
     world = World(tmp_path, Scenario(one_run_of_any_version=True, runs=RunScript(running=500.0)), models=2)
     world.kaggle.add_task("t1", "somebody's")
     world.kaggle.add_run("t1", "m1", RunScript(running=12.0))
@@ -255,7 +255,7 @@ def test_the_end_of_a_run_in_the_way_is_seen_while_others_go_on(tmp_path: Path) 
 
 
 def test_lists_that_fail_for_good_while_a_model_was_skipped(tmp_path: Path) -> None:
-    """Nobody can say what is in its way: it is given up, and the sweep ends."""
+    """If lists keep failing while a run is blocked, it is given up and the sweep ends."""
     faults = (Fault("list_runs", 500, times=math.inf, since=2.0),)
     world = World(tmp_path, Scenario(one_run_of_any_version=True, faults=faults))
     world.kaggle.add_task("t1", "somebody's")
