@@ -21,20 +21,9 @@ from fanbench.wire.messages import (
 )
 
 if TYPE_CHECKING:
-    from fanbench.wire.safe_unzip import UnpackedFile
+    from fanbench.wire.downloads import Downloaded
 
-__all__ = ["Api", "Downloaded"]
-
-
-class Downloaded(Protocol):
-    """An output that has been unpacked into the folder `path`. `size` is in bytes."""
-
-    @property
-    def path(self) -> Path: ...
-    @property
-    def size(self) -> int: ...
-    @property
-    def contents(self) -> Sequence[UnpackedFile]: ...
+__all__ = ["Api"]
 
 
 class Api(Protocol):
