@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import anyio
@@ -102,3 +104,15 @@ async def test_proxies_are_not_used_on_this_machine(monkeypatch: pytest.MonkeyPa
     with FakeServer({"GetBenchmarkTaskQuota": [Answer({})]}) as server:
         async with Client(Config(server.url, Anonymous()), retry=ONCE) as client:
             await client.task_quota()
+
+
+def test_opening_a_client_does_not_load_rich() -> None:
+    """The first client imports httpx without its command line, whose modules can still be imported later."""
+    code = (
+        "import asyncio, sys; from fanbench import Anonymous, Client, Config\n"
+        "async def main():\n"
+        "    async with Client(Config('http://localhost', Anonymous())): pass\n"
+        "asyncio.run(main()); print('rich' in sys.modules); import httpx._main"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "False"

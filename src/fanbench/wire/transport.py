@@ -9,11 +9,13 @@ from __future__ import annotations
 import base64
 import os
 import ssl
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache, lru_cache, partial
-from typing import TYPE_CHECKING, Self, TypeVar
+from types import ModuleType
+from typing import TYPE_CHECKING, Self, TypeVar, cast
 from urllib.parse import urlsplit
 
 import anyio
@@ -246,6 +248,13 @@ async def read_at_most(response: httpx.Response, limit: int) -> bytes:
 
 
 def _pools(config: Config, transport: httpx.AsyncBaseTransport | None) -> Pools:
+    if "httpx" not in sys.modules:
+        # As if its command line were not installed, which loads rich and pygments and takes long to import.
+        sys.modules["httpx._main"] = cast("ModuleType", None)
+        try:
+            import httpx
+        finally:
+            del sys.modules["httpx._main"]
     import httpx
 
     # A company's proxy, set in the environment, cannot reach a server on this machine.
