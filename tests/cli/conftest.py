@@ -1,4 +1,4 @@
-"""What the tests of the command line share: a world, its server, and ways to call the program."""
+"""Fixtures for the tests of the command line: a simulated server, and ways to call the program."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def server(world: World) -> Iterator[FakeServer]:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder to work in, and nobody's credentials."""
+    """Change to an empty folder, with no credentials in the environment."""
     here = tmp_path / "work"
     here.mkdir()
     monkeypatch.chdir(here)
@@ -61,7 +61,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def cli(folder: Path, server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> Cli:
-    """Calls the program in this process, on the world's server."""
+    """Call the program in this process, on the world's server."""
     monkeypatch.setenv("FANBENCH_ENDPOINT", server.url)
     monkeypatch.setenv("FANBENCH_DEBUG", "1")  # a defect shows its traceback
 
@@ -82,7 +82,7 @@ def task_file(folder: Path) -> Path:
 
 
 def program(*words: str, **env: str) -> subprocess.Popen[bytes]:
-    """The program in a process of its own, that obeys Ctrl-C."""
+    """Start the program in a process of its own that obeys Ctrl-C."""
     with obeyed_ctrl_c():
         return subprocess.Popen(
             [sys.executable, "-m", "fanbench", *words],

@@ -1,4 +1,4 @@
-"""What the tests of `fanbench sweep` share: a small Kaggle, task files, and what has been touched."""
+"""Helpers for the tests of `fanbench sweep`: a small Kaggle, task files, and what has been changed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _CHANGING = (
 
 
 def sweep_world() -> World:
-    """Three models, of which the last one's runs error, and a task that is there."""
+    """A server with three models, of which the last one's runs error, and with one task."""
     world = World(ends={"c": "ERRORED"})
     for model in "abc":
         world.add_model(model, model.upper())
@@ -43,7 +43,7 @@ def task_files(folder: Path) -> list[Path]:
 
 
 def sweep_of(cli: Cli) -> Sweep:
-    """Of one file and the task that is there, if nothing is said."""
+    """Return the command line; the default is one file and the task on the server."""
 
     def call(*words: str) -> Result:
         return cli("sweep", *(words or ("first.py", "there", "-m", "a", "-m", "b")), "-y")
@@ -52,10 +52,10 @@ def sweep_of(cli: Cli) -> Sweep:
 
 
 def changes(server: FakeServer) -> int:
-    """How many calls have changed something, or fetched results."""
+    """Return how many calls have changed something, or downloaded results."""
     return sum(len(server.calls(call)) for call in _CHANGING)
 
 
 def plain(text: str) -> str:
-    """A table with single spaces."""
+    """Return a table with single spaces."""
     return "\n".join(" ".join(line.split()) for line in text.splitlines())

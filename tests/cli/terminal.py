@@ -1,4 +1,4 @@
-"""A terminal to look at: what a program has left on the screen, and what has scrolled off it."""
+"""A simulated terminal: what a program has left on the screen, and what has scrolled off it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _UNFINISHED = re.compile(r"\x1b(\[[?\d;]*)?$")
 
 @dataclass
 class _Line:
-    """One row. `broken`: its text goes on in the next, because the screen ended."""
+    """One row. If it is `broken`, its text continues in the next one, because the screen ended."""
 
     text: list[str] = field(default_factory=list)
     broken: bool = False
@@ -36,9 +36,9 @@ class _Line:
 
 @dataclass
 class Screen:
-    """As much of a terminal as the program may ask for: anything else is an error.
+    """The terminal functions that the program may use; any other is an error.
 
-    It gets narrower as most do: what does not fit goes on in the next row.
+    When it gets narrower, it wraps long lines, as most terminals do.
     """
 
     columns: int = 80
@@ -54,17 +54,17 @@ class Screen:
 
     @property
     def text(self) -> str:
-        """What is seen now, without spaces at the ends of lines and empty lines at the end."""
+        """What is on the screen, without spaces at line ends and empty lines at the end."""
         return _shown(self._lines[self._top :])
 
     @property
     def history(self) -> str:
-        """That, and all that has scrolled away; rows that the screen's edge has broken are one line."""
+        """The screen and everything that has scrolled off it, with broken rows joined."""
         return _shown([_Line(text) for text, _ in self._joined()])
 
     @property
     def begins_line(self) -> bool:
-        """Whether the cursor is where a shell's prompt should be: the line below what is there."""
+        """Whether the cursor is where a shell's prompt should be: on a new line below the output."""
         return self._column == 0 and not self._lines[self._row].text and bool(self._lines[self._row - 1].text)
 
     @property
@@ -84,7 +84,7 @@ class Screen:
         self._print(text[end:])
 
     def resize(self, columns: int, rows: int) -> None:
-        """Breaks the lines that are too long now, and joins those that had been broken."""
+        """Wrap lines that are too long now, and join those that were wrapped."""
         self.columns, self.rows = columns, rows
         whole, self._lines = list(self._joined()), []
         for text, offset in whole:
@@ -96,7 +96,7 @@ class Screen:
             self._lines[-1].broken = False
 
     def _joined(self) -> Iterator[tuple[list[str], int | None]]:
-        """The lines as they were printed; for the one that has the cursor, how far into it that is."""
+        """The lines as they were printed; for the one with the cursor, how far into it the cursor is."""
         text: list[str] = []
         offset = None
         for number, line in enumerate(self._lines):
@@ -182,18 +182,18 @@ class Session:
         os.write(self._terminal, keys.encode())
 
     def resize(self, columns: int, rows: int) -> None:
-        """What has been written before is drawn before."""
+        """Resize the terminal, after drawing what was written before."""
         self.settle()
         _set_size(self._terminal, columns, rows)
         self.screen.resize(columns, rows)
 
     def settle(self) -> None:
-        """Reads what there is."""
+        """Read what there is."""
         while self._read(0.0):
             pass
 
     def until(self, seen: Callable[[str], bool], seconds: float = 30.0) -> str:
-        """Reads until the screen is as wanted; what is on it then."""
+        """Read until the screen is as wanted, and return its text."""
         end = time.monotonic() + seconds
         while not seen(self.screen.text):
             if not self._read(0.1) and (self.process.poll() is not None or time.monotonic() > end):
@@ -201,7 +201,7 @@ class Session:
         return self.screen.text
 
     def end(self, seconds: float = 30.0) -> int:
-        """Reads to the end of the program; its exit code."""
+        """Read until the program ends, and return its exit code."""
         end = time.monotonic() + seconds
         while self._read(0.1) or self.process.poll() is None:
             assert time.monotonic() < end, f"it does not end; the screen:\n{self.screen.text}"
@@ -222,7 +222,7 @@ class Session:
 def session(
     *words: str, size: tuple[int, int] = (80, 24), stdout: int | None = None, **env: str
 ) -> Iterator[Session]:
-    """Starts the program with `words`; its stdout is the terminal, too, unless `stdout` is given."""
+    """Start the program with `words`. Its stdout is the terminal, unless `stdout` is given."""
     ours, terminal = pty.openpty()
     _set_size(ours, *size)
     with obeyed_ctrl_c():

@@ -1,4 +1,4 @@
-"""leaderboard, quota, doctor, completion."""
+"""The commands leaderboard, quota and completion."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.wire.fake_server import FakeServer, problem
 
 @pytest.fixture
 def board(world: World) -> None:
-    """Numbers, Pass and Fail, what is not there, and a proto3 zero that was left out."""
+    """Numbers, Pass and Fail, a missing result, and a proto3 zero that was left out."""
     world.add_row("google/m@default", "Model M", b_task={"numericResult": {"value": 0.5}}, a_task={})
     world.add_row("n", "Model, N", a_task={"booleanResult": False}, c={"numericResult": {}})
     world.add_row("o", "Model O", a_task={"booleanResult": True})
@@ -35,7 +35,9 @@ CSV = 'Model,A Task,B Task,C\r\nModel M,N/A,0.5,N/A\r\n"Model, N",Fail,N/A,0.0\r
 @pytest.mark.usefixtures("board")
 @pytest.mark.parametrize("start", [[], ["b"], ["benchmarks"]])
 def test_a_leaderboard(cli: Cli, server: FakeServer, start: list[str]) -> None:
-    """A row a model, a column a task, sorted by the tasks' slugs; shown also without a flag."""
+    """A leaderboard has one row per model and one column per task, sorted by the tasks' slugs, with or
+    without --show.
+    """
     result = cli(*start, "leaderboard", "me/bench", "--version", "3")
     assert result.exit_code == 0
     lines = shown(result.stdout).splitlines()
@@ -53,7 +55,7 @@ def test_a_leaderboard(cli: Cli, server: FakeServer, start: list[str]) -> None:
 
 @pytest.mark.usefixtures("board")
 def test_a_leaderboard_as_a_file(cli: Cli) -> None:
-    """The same table as CSV; nothing on stdout, unless --show wants it as well."""
+    """--download writes the same table as CSV, and prints nothing to stdout unless --show is given."""
     result = cli("leaderboard", "me/bench", "-d", "-p", "to/here")
     assert (result.exit_code, result.stdout) == (0, "")
     assert result.stderr == "Leaderboard downloaded to to/here/bench_leaderboard.csv\n"
@@ -66,7 +68,7 @@ def test_a_leaderboard_as_a_file(cli: Cli) -> None:
 
 @pytest.mark.usefixtures("board")
 def test_a_leaderboard_for_programs(cli: Cli) -> None:
-    """A record a result, with what it is and not how it is written."""
+    """JSON has one record per result, with its value rather than its text."""
     rows = json.loads(cli("leaderboard", "me/bench", "--format", "json").stdout)
     assert [(row["model"], row["task"], row["value"], row["passed"]) for row in rows] == [
         ("m-default", "b-task", 0.5, None),
@@ -78,14 +80,14 @@ def test_a_leaderboard_for_programs(cli: Cli) -> None:
 
 
 def test_a_leaderboard_of_ones_own(cli: Cli, server: FakeServer) -> None:
-    """Without an owner it is the one whose token it is."""
+    """A benchmark without an owner belongs to the user whose token it is."""
     assert cli("leaderboard", "bench", "--token", "kg-secret").exit_code == 0
     assert bodies(server, "GetBenchmarkLeaderboard")[0]["ownerSlug"] == "me"
     assert cli("leaderboard", "bench").exit_code == 2
 
 
 def test_an_empty_leaderboard(cli: Cli) -> None:
-    """Is said, and makes no file."""
+    """An empty leaderboard is reported, and no file is written."""
     result = cli("leaderboard", "me/bench", "--download")
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", "No results found.\n")
     assert os.listdir() == []
@@ -96,7 +98,7 @@ def test_an_empty_leaderboard(cli: Cli) -> None:
 
 
 def test_quota(cli: Cli, world: World) -> None:
-    """Runs in numbers, the Model Proxy in dollars, with the time of the refill."""
+    """Runs are shown as numbers, the Model Proxy in dollars, both with the time of the refill."""
     soon = datetime.now(UTC) + timedelta(hours=5, seconds=20)
     world.balances = [
         {
@@ -117,7 +119,7 @@ def test_quota(cli: Cli, world: World) -> None:
 
 
 def test_quota_of_a_server_that_knows_only_one(cli: Cli, server: FakeServer) -> None:
-    """The other is said to be missing."""
+    """A quota that the server does not know is reported as missing."""
     server.script["GetModelProxyQuotas"] = [problem(404, "No such call.")]
     result = cli("quota")
     assert result.exit_code == 0
@@ -132,7 +134,7 @@ def test_quota_of_a_server_that_knows_only_one(cli: Cli, server: FakeServer) -> 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_scripts(cli: Cli, shell: str) -> None:
-    """For the program's name and variable, and the help says where they go."""
+    """The scripts contain the program's name and variable, and the help says where to install them."""
     script = cli("completion", shell).stdout
     assert "_FANBENCH_COMPLETE" in script
     assert "fanbench" in script
@@ -140,7 +142,7 @@ def test_completion_scripts(cli: Cli, shell: str) -> None:
 
 
 def test_the_bash_script_can_be_read_by_bash(cli: Cli) -> None:
-    """Where there is a bash."""
+    """bash can parse its script."""
     done = subprocess.run(["bash", "-n"], input=cli("completion", "bash").stdout, text=True, check=False)
     assert done.returncode == 0
 
@@ -156,7 +158,7 @@ def test_the_bash_script_can_be_read_by_bash(cli: Cli) -> None:
     ],
 )
 def test_words_are_completed(line: str, found: list[str]) -> None:
-    """Commands, flags and their values."""
+    """Commands, flags and their values are completed."""
     from click.shell_completion import ShellComplete
 
     *words, last = line.split()[1:]
@@ -165,7 +167,7 @@ def test_words_are_completed(line: str, found: list[str]) -> None:
 
 
 def test_the_vendors_csv_flag(cli: Cli, world: World) -> None:
-    """`quota --csv` prints CSV."""
+    """`quota --csv` prints CSV, as the Kaggle CLI does."""
     result = cli("quota", "--csv")
     assert result.exit_code == 0, result.stderr
     assert next(csv.reader(io.StringIO(result.stdout)))[0] == "quota"

@@ -1,4 +1,4 @@
-"""Command lines as the vendor's users write them."""
+"""Command lines as users of the Kaggle CLI write them."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ OPTIONS = [
     ],
 )
 def test_wait_takes_a_number_or_nothing(words: str, tidy: str) -> None:
-    """As with the vendor's, and no other word."""
+    """--wait takes a number or nothing, and never the next word."""
     assert optional_wait(words.split()) == tidy.split()
 
 
 @given(st.lists(st.text(max_size=5).filter(lambda word: word != "--wait")))
 def test_other_words_stay_as_they_are(words: list[str]) -> None:
-    """Empty ones, too."""
+    """All other words stay as they are, also empty ones."""
     assert optional_wait(words) == words
 
 
@@ -47,13 +47,13 @@ def test_other_words_stay_as_they_are(words: list[str]) -> None:
     ["t -m a", "-m a t", "t u -m a -m b", "-m a t u", "t -o x -s", "t -s u", "-s t", "t -m a -s u", "- -m a"],
 )
 def test_good_command_lines(words: str) -> None:
-    """Arguments may stand before or behind the options."""
+    """Arguments may stand before or after the options."""
     one_value_each(words.split(), OPTIONS)
 
 
 @pytest.mark.parametrize("words", ["t -m a b", "t --model a b", "t --model=a b", "t -ma b", "t -s -m a b c"])
 def test_two_values_for_one_flag(words: str) -> None:
-    """Are refused with the form that repeats it."""
+    """Two values for one flag are refused with a hint that repeats the flag."""
     with pytest.raises(UsageError) as caught:
         one_value_each(words.split(), OPTIONS)
     assert caught.value.hint == "Repeat the flag: -m a -m b"

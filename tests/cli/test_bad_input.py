@@ -1,4 +1,4 @@
-"""What is wrong gets one line that says what to do, the right exit code, no traceback, nothing half-written."""
+"""Wrong input gets one line with a hint and the right exit code, no traceback, and no partial file."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ PUSH = ["tasks", "push", "my-task", "-f", "task.py"]
     ],
 )
 def test_bad_input(cli: Cli, world: World, task_file: Path, words: list[str], code: int, says: str) -> None:
-    """The table."""
+    """Each mistake has its exit code and exactly one error, and leaves no files."""
     world.add_task("t")
     world.add_run("t", "m")
     world.add_model("m", "Em")
@@ -130,7 +130,7 @@ def test_bad_input(cli: Cli, world: World, task_file: Path, words: list[str], co
 def test_what_servers_answer(
     folder: Path, monkeypatch: pytest.MonkeyPatch, answer: Answer, code: int
 ) -> None:
-    """Each kind of refusal has its exit code, and names the call."""
+    """Each kind of refusal has its exit code, and the error names the call."""
     with FakeServer({"ListBenchmarkTasks": [answer]}) as server:
         monkeypatch.setenv("FANBENCH_ENDPOINT", server.url)
         result = CliRunner().invoke(root, ["tasks", "list"])
@@ -140,14 +140,14 @@ def test_what_servers_answer(
 
 
 def test_no_credentials(folder: Path) -> None:
-    """For Kaggle itself: exit 3, and where to get some."""
+    """Kaggle without credentials is exit 3, with a hint where to get some."""
     result = CliRunner().invoke(root, ["tasks", "list"])
     assert result.exit_code == 3
     assert "hint: " in result.stderr
 
 
 def test_a_token_is_never_shown(folder: Path) -> None:
-    """Whatever goes wrong with it."""
+    """A token is never shown, whatever is wrong with it."""
     result = CliRunner().invoke(root, ["tasks", "list", "--token", "sec ret", "-v"])
     assert "sec ret" not in result.output
 
@@ -176,7 +176,7 @@ exit $code
     ],
 )
 def test_a_disk_that_takes_no_more(folder: Path, world: World, kind: str, words: str) -> None:
-    """One error, exit 1, and no half of a file."""
+    """A disk that is full or read-only is one error with exit 1, and no partial file stays."""
     world.add_task("t")
     run = world.add_run("t", "m")
     noise = os.urandom(200_000)
@@ -202,7 +202,7 @@ def test_a_disk_that_takes_no_more(folder: Path, world: World, kind: str, words:
 
 
 def test_a_log_file_on_a_full_disk(cli: Cli) -> None:
-    """Is said once, and the command goes on."""
+    """A log file on a full disk is reported once, and the command continues."""
     if not Path("/dev/full").exists():
         pytest.skip("there is no /dev/full here")
     result = cli("tasks", "list", "--log-file", "/dev/full")
@@ -211,7 +211,7 @@ def test_a_log_file_on_a_full_disk(cli: Cli) -> None:
 
 
 def test_credentials_that_have_expired(folder: Path) -> None:
-    """Are said to be, with the way to new ones; exit 3."""
+    """Expired credentials are exit 3, and the error says that they have expired."""
     (folder.parent / ".kaggle").mkdir()
     stale = '{"access_token": "kg-stale", "access_token_expiration": "2020-01-01T00:00:00Z"}'
     (folder.parent / ".kaggle/credentials.json").write_text(stale)
@@ -227,7 +227,7 @@ def test_credentials_that_have_expired(folder: Path) -> None:
 def test_a_wait_of_no_length_is_refused_before_anything_is_done(
     cli: Cli, world: World, server: FakeServer, words: tuple[str, ...]
 ) -> None:
-    """Exit 2, and the server has not heard of it."""
+    """A --wait that is not a number or negative is exit 2 before anything is scheduled."""
     world.add_task("t")
     world.add_model("m", "Em")
     assert cli("tasks", *words).exit_code == 2
@@ -236,7 +236,7 @@ def test_a_wait_of_no_length_is_refused_before_anything_is_done(
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_a_full_disk_behind_stdout() -> None:
-    """One line, and no talk of a bug."""
+    """A full disk behind stdout is one line, and is not reported as a bug."""
     with open("/dev/full", "w") as full:
         command = [sys.executable, "-m", "fanbench", "completion", "bash"]
         result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)

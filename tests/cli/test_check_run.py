@@ -1,4 +1,4 @@
-"""`fanbench check --run`: one line a file, records, exit codes."""
+"""`fanbench check --run`: one line per file, records, exit codes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def cli(cli: Cli, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
-    """Runs the program in an empty folder, on a server with two models, with a stand-in for the SDK."""
+    """Call the program in an empty folder, on a server with two models, with a stand-in for the SDK."""
     install_fake_sdk(tmp_path, monkeypatch)
     world.add_model("four", "Four", "test/four")
     world.add_model("five", "Five", "test/five")
@@ -32,7 +32,9 @@ def write(name: str, body: str = "return 0.5", *, after: str = "") -> None:
 
 
 def test_a_line_a_file_in_their_order(cli: Cli) -> None:
-    """What it recorded, on which model; the start of each on stderr."""
+    """Each file has a line with what it recorded and on which model, in the order given; stderr says when
+    each starts.
+    """
     write("a", after="time.sleep(0.5)")
     write("b")
     result = cli("check", "a.py", "b.py", "--run")
@@ -45,7 +47,7 @@ def test_a_line_a_file_in_their_order(cli: Cli) -> None:
 
 
 def test_a_model_is_chosen(cli: Cli) -> None:
-    """In any spelling; an unknown one is a usage error, with the closest."""
+    """-m accepts any spelling of a model; an unknown one is a usage error that suggests the closest."""
     write("a")
     assert "test/five)" in cli("check", "a.py", "--run", "-m", "five").stdout
     result = cli("check", "a.py", "--run", "-m", "fuor")
@@ -66,7 +68,7 @@ def test_a_model_is_chosen(cli: Cli) -> None:
     ],
 )
 def test_a_failure_says_why_and_fails(cli: Cli, body: str, after: str, says: str) -> None:
-    """In the file's line, with its last output below; exit 1."""
+    """A failed file's line has the reason, followed by its last output; the exit code is 1."""
     write("a", body, after=f"print('my last words', flush=True)\n{after}")
     result = cli("check", "a.py", "--run", "--timeout", "2" if "sleep" in after else "60")
     assert result.exit_code == 1
@@ -75,7 +77,7 @@ def test_a_failure_says_why_and_fails(cli: Cli, body: str, after: str, says: str
 
 
 def test_what_a_push_would_refuse_is_not_run(cli: Cli) -> None:
-    """Its finding is shown, the other file is run, and all of it fails."""
+    """A file that a push would refuse is not run, the other files are, and the exit code is 1."""
     Path("bad.py").write_text("def")
     write("good")
     result = cli("check", "bad.py", "good.py", "--run")
@@ -86,7 +88,7 @@ def test_what_a_push_would_refuse_is_not_run(cli: Cli) -> None:
 
 
 def test_nothing_is_run_without_run(cli: Cli, server: FakeServer) -> None:
-    """And the options of a run are refused then."""
+    """Without --run nothing is run, and the options of a run are refused."""
     write("a", after="open('was-run', 'w')")
     result = cli("check", "a.py")
     assert (result.exit_code, result.stdout) == (0, "a.py: ok, tasks: one\n")
@@ -98,7 +100,7 @@ def test_nothing_is_run_without_run(cli: Cli, server: FakeServer) -> None:
 
 
 def test_the_live_output(cli: Cli) -> None:
-    """With -v, every line on stderr under the file's name, and not a second time."""
+    """With -v, every line of output is on stderr under the file's name, and is not repeated later."""
     write("a", after="print('first')\nsys.exit(1)")
     result = cli("check", "a.py", "--run", "-v")
     assert "a.py | first" in result.stderr
@@ -106,7 +108,7 @@ def test_the_live_output(cli: Cli) -> None:
 
 
 def test_what_is_kept(cli: Cli) -> None:
-    """Below -o, and the place is said."""
+    """With -o, files are kept below that folder, and the path is printed."""
     write("a")
     result = cli("check", "a.py", "--run", "-o", "kept")
     assert "kept in kept/a" in result.stderr
@@ -114,7 +116,7 @@ def test_what_is_kept(cli: Cli) -> None:
 
 
 def test_records_for_programs(cli: Cli) -> None:
-    """One a recorded task, one a file without any; nothing else on stdout."""
+    """There is one record per recorded task, or one for a file without any, and nothing else on stdout."""
     write("good")
     write("silent", after="os.remove('One.run.json')")
     Path("bad.py").write_text("def")
@@ -137,7 +139,7 @@ class Refusing(World):
 
 
 def test_a_user_without_a_model_proxy(cli: Cli) -> None:
-    """The refusal is the file's line, with what to do."""
+    """If the server refuses a token, each file's line has the error and its hint."""
     write("a")
     world = Refusing()
     world.add_model("four", "Four", "test/four")
@@ -152,7 +154,7 @@ def test_a_user_without_a_model_proxy(cli: Cli) -> None:
 def test_an_interrupt_leaves_nothing(
     cli: Cli, server: FakeServer, folder: Path, number: signal.Signals, code: int
 ) -> None:
-    """What the file has started is gone with it, and so is the folder that it worked in."""
+    """An interrupt ends every process that a file has started, and removes its working folder."""
     child = 'import subprocess\nchild = subprocess.Popen(["sleep", "600"], start_new_session=True)'
     write(
         "a",
@@ -182,7 +184,7 @@ def wait_for(path: Path) -> list[int]:
 
 
 def lives(pid: int) -> bool:
-    """Whether it is still there after a moment; a zombie is not."""
+    """Return whether the process still exists after a moment; a zombie does not."""
     for _ in range(100):
         try:
             if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX":

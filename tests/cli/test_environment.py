@@ -1,4 +1,4 @@
-"""What `init` and `auth` write when the answer took its time."""
+"""What `init` and `auth` write if the answer took long."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def values(key: str, left: timedelta) -> dict[str, str]:
     ("left", "written"), [(timedelta(hours=2), "old-key"), (timedelta(minutes=1), "new-key")]
 )
 def test_a_token_that_is_nearly_over_is_not_written(left: timedelta, written: str, tmp_path: Path) -> None:
-    """A new one is, and other values stay; a token that is good is kept, as a new one would end it."""
+    """A token about to expire is replaced by a new one, other values stay, and a valid token is kept."""
     offered = {**values("old-key", left), "LLM_DEFAULT": "a/b"}
     file = tmp_path / ".env"
     offer(Output(), offered, file, yes=True, renew=lambda: values("new-key", timedelta(hours=2)))
@@ -40,5 +40,5 @@ def test_a_token_that_is_nearly_over_is_not_written(left: timedelta, written: st
     ],
 )
 def test_what_is_nearly_over(timestamp: str, over: bool) -> None:
-    """Five minutes ahead; a time that cannot be read is no reason to ask again."""
+    """A token is about to expire five minutes before it does; an unreadable time does not count."""
     assert nearly_over(timestamp, datetime(2030, 1, 1, tzinfo=UTC)) is over

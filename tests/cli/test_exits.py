@@ -37,12 +37,12 @@ from fanbench.cli.exits import explain
     ],
 )
 def test_exit_codes(error: BaseException, code: int) -> None:
-    """Every kind, also inside groups."""
+    """Every kind of error has its exit code, also inside exception groups."""
     assert explain(error, {}) == code
 
 
 def test_of_several_errors_each_is_said(capsys: pytest.CaptureFixture[str]) -> None:
-    """None is lost, none is said twice."""
+    """Of several errors each is printed once."""
     errors = [ValueError("v"), UsageError("first", hint="do"), UsageError("second"), UsageError("second")]
     explain(ExceptionGroup("g", errors), {})
     said = capsys.readouterr().err
@@ -51,13 +51,13 @@ def test_of_several_errors_each_is_said(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_an_interrupt_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    """The user knows."""
+    """An interrupt prints nothing."""
     explain(KeyboardInterrupt())
     assert capsys.readouterr().err == ""
 
 
 def test_a_bug_is_one_line_and_says_how_to_see_more(capsys: pytest.CaptureFixture[str]) -> None:
-    """And with FANBENCH_DEBUG the traceback."""
+    """An unexpected error is one line that names FANBENCH_DEBUG, which shows the traceback."""
     explain(ZeroDivisionError("oops"), {})
     first = capsys.readouterr().err
     assert first.startswith("error: Unexpected ZeroDivisionError: oops\n")

@@ -1,4 +1,4 @@
-"""Every command explains itself: what it does, what each flag means, and how it is typed."""
+"""The help of every command says what it does, what each flag means, and how it is typed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fanbench.cli.app import root
 def commands(
     group: click.Group, path: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    """All commands and groups below `group`, under their full names, each once."""
+    """Yield all commands and groups below `group`, each once, with their full names."""
     context = click.Context(group)
     for name in group.list_commands(context):
         command = group.get_command(context, name)
@@ -35,7 +35,7 @@ def command(request: pytest.FixtureRequest) -> tuple[tuple[str, ...], click.Comm
 
 
 def test_a_command_says_what_it_does(command: tuple[tuple[str, ...], click.Command]) -> None:
-    """In a sentence that begins its help."""
+    """The help begins with a sentence that says what the command does."""
     _, found = command
     assert found.help
     first = found.help.strip().partition("\n\n")[0]
@@ -44,7 +44,7 @@ def test_a_command_says_what_it_does(command: tuple[tuple[str, ...], click.Comma
 
 
 def test_every_flag_and_no_other_has_help(command: tuple[tuple[str, ...], click.Command]) -> None:
-    """A sentence a flag; flags that several commands have are shown once, at the command."""
+    """Every flag has a help text."""
     path, found = command
     for param in found.params:
         if isinstance(param, click.Option):
@@ -53,7 +53,7 @@ def test_every_flag_and_no_other_has_help(command: tuple[tuple[str, ...], click.
 
 
 def test_examples_are_shown_and_can_be_typed(command: tuple[tuple[str, ...], click.Command]) -> None:
-    """Each names a command that is there, and no flag that is not."""
+    """Every help has examples, and they use only commands and flags that exist."""
     path, _ = command
     text = CliRunner().invoke(root, [*path, "--help"], prog_name="fanbench").stdout
     examples = re.findall(r"(?:Examples|Examples, to begin with):\n((?:\s+\S.*\n?)+)", text)

@@ -1,4 +1,4 @@
-"""Hints name commands for the server that the user is talking to."""
+"""Commands in hints have the flags of the server in use."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from fanbench.cli.command import Settings
     ],
 )
 def test_commands_in_hints_get_the_flags(hint: str, wanted: str) -> None:
-    """Those that talk to a server do, the others are left alone."""
+    """Commands that use a server get its flags, and all other text stays as it is."""
     assert Settings(local=True).on_this_server(hint) == wanted
     assert Settings().on_this_server(hint) == hint
 

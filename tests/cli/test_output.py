@@ -1,4 +1,4 @@
-"""How things look."""
+"""Tables, sizes, times and output formats."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fanbench.cli.output import Output, format_size, format_time, iso_time
 
 
 def test_a_table_is_as_wide_as_its_widest() -> None:
-    """And no column narrower than it must be; no spaces at line ends."""
+    """A column is as wide as its widest cell and its least width, and lines do not end with spaces."""
     assert draw_table(("A", "B"), [("x", "long"), ("y", "")], (3, 1)) == [
         "A   B",
         "─── ────",
@@ -35,12 +35,12 @@ def test_a_table_is_as_wide_as_its_widest() -> None:
     ],
 )
 def test_sizes(size: int | None, text: str) -> None:
-    """In the vendor's form."""
+    """Sizes are printed as the Kaggle CLI prints them."""
     assert format_size(size) == text
 
 
 def test_times() -> None:
-    """For people to the second, for programs in UTC with a Z."""
+    """Times are in seconds for people, and in UTC with a Z for programs."""
     time = datetime(2030, 1, 2, 3, 4, 5, 678000, tzinfo=timezone(timedelta(hours=1)))
     assert (format_time(None), iso_time(None)) == ("", None)
     assert iso_time(time) == "2030-01-02T02:04:05.678Z"
@@ -59,19 +59,19 @@ ROWS: list[dict[str, Any]] = [{"a": 1, "b": "x,y", "c": ["p"]}, {"a": None, "b":
     ],
 )
 def test_rows(capsys: pytest.CaptureFixture[str], kind: str, text: str) -> None:
-    """One row a line; tables are the commands' own."""
+    """JSON lines and CSV have one line per record, and a table is left to the command."""
     Output(kind).records(ROWS)
     assert capsys.readouterr().out == text
 
 
 def test_rows_as_json(capsys: pytest.CaptureFixture[str]) -> None:
-    """One list."""
+    """JSON is one list."""
     Output("json").records(ROWS)
     assert json.loads(capsys.readouterr().out) == ROWS
 
 
 def test_quiet_says_no_notes_but_warns(capsys: pytest.CaptureFixture[str]) -> None:
-    """Warnings are about what the user would regret."""
+    """With -q, notes are omitted, but warnings are not."""
     out = Output("table", quiet=True)
     out.note("n")
     out.warn("w", "d")

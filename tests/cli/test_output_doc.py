@@ -1,4 +1,4 @@
-"""docs/output.md and the commands agree: on which of them print records, and on every field."""
+"""docs/output.md and the commands agree on which commands print records, and on every field."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NO_RECORDS = "They print no records."
 
 
 def documented() -> dict[str, tuple[str, ...] | None]:
-    """Heading → fields; `None` where it says that there are none."""
+    """Return the fields under each heading; None if the section says that there are none."""
     sections = re.split(r"^## ", DOCUMENT.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
     found: dict[str, tuple[str, ...] | None] = {}
     for section in sections:
@@ -65,7 +65,7 @@ def in_code() -> dict[str, tuple[str, ...] | None]:
 
 
 def test_the_document_and_the_code_agree() -> None:
-    """On every command, every field, and their order."""
+    """The document lists every command and every field in the order of the code."""
     assert documented() == in_code()
 
 
@@ -90,7 +90,7 @@ def test_the_document_and_the_code_agree() -> None:
 def test_what_is_printed_has_the_documented_fields(
     cli: Cli, world: World, task_file: Path, words: str
 ) -> None:
-    """All of them and no other, in JSON, JSON lines and, where it is not a table of its own, CSV."""
+    """JSON, JSON lines and CSV contain exactly the documented fields."""
     if words.startswith("check"):
         task_file.write_text(task_file.read_text().replace("one.run(kbench.llm)", ""))
     world.can_delete = True

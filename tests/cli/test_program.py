@@ -43,7 +43,7 @@ HEAVY = (
     "words", [[], ["--help"], ["tasks", "--help"], ["tasks", "run", "--help"], ["init", "-h"]]
 )
 def test_help_imports_nothing_heavy(words: list[str]) -> None:
-    """It is there at once."""
+    """Help imports no slow library."""
     code = f"""
 import sys
 from fanbench.cli import main
@@ -58,7 +58,7 @@ finally:
 
 
 def test_every_command_teaches() -> None:
-    """A sentence, the flags, and examples that begin with the program's name."""
+    """Every help has examples that begin with the program's name, and the common options."""
     from click.testing import CliRunner
 
     from fanbench.cli.app import root, tasks
@@ -71,7 +71,7 @@ def test_every_command_teaches() -> None:
 
 
 def test_every_command_of_the_tables_is_there() -> None:
-    """Under its name, with a help text."""
+    """Every command in the tables can be loaded, and has its name and a help text."""
     from fanbench.cli.app import benchmarks, root, tasks
 
     for group in (root, benchmarks, tasks):
@@ -84,7 +84,7 @@ def test_every_command_of_the_tables_is_there() -> None:
 
 
 def test_a_whole_life_of_a_task(folder: Path, world: World, server: FakeServer) -> None:
-    """push, run, log, download as a script would call them."""
+    """A script can push, run, show the log and download."""
     (folder / "task.py").write_text(
         "import kaggle_benchmarks as kbench\n@kbench.task()\ndef t(llm): ...\nt.run(kbench.llm)\n"
     )
@@ -97,7 +97,7 @@ def test_a_whole_life_of_a_task(folder: Path, world: World, server: FakeServer) 
 
 
 def test_an_interrupt_ends_with_130(world: World, server: FakeServer) -> None:
-    """At once, without a traceback."""
+    """An interrupt ends the program at once with exit 130 and no traceback."""
     world.seconds = 60
     world.add_task("t")
     world.add_model("m", "Em")
@@ -111,7 +111,7 @@ def test_an_interrupt_ends_with_130(world: World, server: FakeServer) -> None:
 
 
 def test_an_interrupt_of_a_silent_stream(world: World, server: FakeServer) -> None:
-    """A log that says nothing can be left, too."""
+    """An interrupt ends the program while a log stream is silent."""
     world.add_task("t")
     world.logs[world.add_run("t", "m", "RUNNING")] = Answer(
         [b": hello\n\n", HANG], headers={"Content-Type": "text/event-stream"}, length=False
@@ -124,7 +124,7 @@ def test_an_interrupt_of_a_silent_stream(world: World, server: FakeServer) -> No
 
 
 def test_a_closed_pipe_is_no_error(world: World, server: FakeServer) -> None:
-    """`fanbench … | head -1` says nothing on stderr."""
+    """`fanbench tasks log | head -1` prints nothing on stderr."""
     world.add_task("t")
     entry = {"stream_name": "stdout", "time": 0, "data": "x" * 1000 + "\n"}
     world.logs[world.add_run("t", "m")] = Answer([entry] * 2000)
@@ -149,7 +149,7 @@ def test_any_locale(world: World, server: FakeServer, locale: str) -> None:
 
 
 def test_a_terminal_picks_models_and_sees_colours(world: World, server: FakeServer) -> None:
-    """The picker asks, log lines are shown while the command waits; NO_COLOR takes the colours away."""
+    """On a terminal, models can be picked and log lines are shown; NO_COLOR removes the colors."""
     world.add_task("t")
     world.add_model("m", "Em")
     text, code = _on_terminal("1\n", "tasks", "run", "t", "--wait", FANBENCH_ENDPOINT=server.url)
@@ -165,7 +165,7 @@ def test_a_terminal_picks_models_and_sees_colours(world: World, server: FakeServ
 def test_a_terminal_is_asked_before_anything_is_written(
     world: World, server: FakeServer, folder: Path
 ) -> None:
-    """No is an answer."""
+    """Nothing is written if the answer is no."""
     text, code = _on_terminal("n\n", "auth", FANBENCH_ENDPOINT=server.url)
     assert "Write these settings" in text
     assert code == 1
@@ -175,7 +175,7 @@ def test_a_terminal_is_asked_before_anything_is_written(
 
 
 def test_a_terminal_turns_pages(world: World, server: FakeServer) -> None:
-    """n, p, q; a page too far is none."""
+    """n and p turn pages, q quits, and there is no page after the last."""
     for number in range(5):
         world.add_task(f"task-{number}")
     text, _ = _on_terminal(
@@ -186,7 +186,7 @@ def test_a_terminal_turns_pages(world: World, server: FakeServer) -> None:
 
 
 def test_an_interrupt_at_a_question(world: World, server: FakeServer) -> None:
-    """One Ctrl-C is enough."""
+    """One Ctrl-C at a question ends the program."""
     world.add_task("t")
     world.add_model("m", "Em")
     text, code = _on_terminal("\x03", "tasks", "run", "t", FANBENCH_ENDPOINT=server.url)
@@ -196,7 +196,7 @@ def test_an_interrupt_at_a_question(world: World, server: FakeServer) -> None:
 
 
 def test_a_terminal_watches_runs(world: World, server: FakeServer) -> None:
-    """The table changes in its place; at the end it stands there once more, and alone."""
+    """With --watch, the status changes in place, and the last one is printed once at the end."""
     world.seconds = 1.5
     world.add_task("t")
     world.add_run("t", "m", "RUNNING", since=time.monotonic())
@@ -212,7 +212,7 @@ def test_a_terminal_watches_runs(world: World, server: FakeServer) -> None:
 
 
 def test_a_terminal_sees_live_logs_together(world: World, server: FakeServer) -> None:
-    """Of several runs, each line behind its model; of one, and elsewhere, with headers."""
+    """Live logs of several runs are shown together; a single log, and --no-interleave, have headers."""
     world.seconds = 99
     world.add_task("t")
     world.add_run("t", "one", "RUNNING", since=time.monotonic())
@@ -243,7 +243,7 @@ os.execv(sys.executable, [sys.executable, "-m", "fanbench", *sys.argv[1:]])
 
 
 def _on_terminal(keys: str, *words: str, **env: str) -> tuple[str, int]:
-    """What is on the screen when the program has ended that was given `keys`, and its exit code."""
+    """Type `keys`, and return what was on the screen, and the exit code."""
     screen, terminal = pty.openpty()
     with obeyed_ctrl_c():
         run = subprocess.Popen(
@@ -261,7 +261,7 @@ def _on_terminal(keys: str, *words: str, **env: str) -> tuple[str, int]:
 
 
 def _typed(screen: int, keys: bytes) -> Iterator[bytes]:
-    """What comes on the screen; each line of `keys` is typed when there is a question."""
+    """Yield what comes on the screen; each line of `keys` is typed when there is a question."""
     tail, end = b"", time.monotonic() + 60
     while time.monotonic() < end:
         if not select.select([screen], [], [], 0.1)[0]:

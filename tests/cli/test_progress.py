@@ -1,4 +1,4 @@
-"""Progress: what it looks like, that it leaves what is printed as it is, and a clean screen."""
+"""The progress display: what it looks like, that it does not change what is printed, and a clean screen."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.slow
 
 
 def rows(number: int, *, groups: int = 1) -> list[TimedRow]:
-    """Runs of which each third has ended well, 5 seconds after the start, and each third badly."""
+    """Runs of which a third has completed after 5 seconds, a third has errored, and a third is running."""
     ends: list[tuple[str, End]] = [("COMPLETED", "good"), ("RUNNING", ""), ("ERRORED", "bad")]
     return [
         TimedRow(
@@ -51,7 +51,7 @@ def picture(shown: list[TimedRow], columns: int = 80, height: int = 24, summary:
 
 
 def test_a_row_each() -> None:
-    """Its mark, name, state and time, which stops when it has ended; a line below that sums up."""
+    """A row has a mark, a name, a state and a clock that stops when it ends; the last line counts the rows."""
     assert picture(rows(3), summary="9KB") == [
         "✓ model-0 COMPLETED 0:05",
         "⠋ model-1 RUNNING 1:05",
@@ -61,13 +61,13 @@ def test_a_row_each() -> None:
 
 
 def test_one_row_needs_no_sum() -> None:
-    """It says all."""
+    """A single row is not counted."""
     assert picture(rows(1)) == ["✓ model-0 COMPLETED 0:05"]
     assert picture([]) == []
 
 
 def test_more_rows_than_lines_are_counted_by_group() -> None:
-    """A line each, with a bar of what has ended."""
+    """If there are more rows than lines, each group is a row with a bar."""
     assert picture(rows(30, groups=2), height=20)[:2] == [
         "⠋ task-0 5 completed, 5 errored, 5 running ━━━━━━━━━━━━━ 1:05",
         "⠋ task-1 5 completed, 5 errored, 5 running ━━━━━━━━━━━━━ 1:05",
@@ -77,14 +77,14 @@ def test_more_rows_than_lines_are_counted_by_group() -> None:
 
 @pytest.mark.parametrize("groups", [1, 20])
 def test_more_groups_than_lines_are_one_line(groups: int) -> None:
-    """And so is a single group."""
+    """If there are more groups than lines, or only one group, only the last line is shown."""
     assert picture(rows(30, groups=groups), height=10) == [
         "1:05 20 of 30 runs: 10 completed, 10 errored, 10 running"
     ]
 
 
 def test_hidden_rows_are_counted() -> None:
-    """They have no line."""
+    """Hidden rows are counted, but have no line."""
     waiting = [TimedRow(Row("a", "waiting", hidden=True), 0), TimedRow(Row("b", "waiting"), 0)]
     assert picture(waiting) == ["⠋ b waiting 1:05", "1:05 0 of 2 runs: 2 waiting"]
 
@@ -97,7 +97,7 @@ def test_hidden_rows_are_counted() -> None:
     st.integers(1, 60),
 )
 def test_it_fits_on_every_screen(shown: list[Row], columns: int, height: int) -> None:
-    """Whatever the names: no line is as wide as the screen, and one stays free for what is printed."""
+    """Whatever the names, no line is as wide as the screen, and one row of the screen stays free."""
     lines = Picture([TimedRow(row, 0) for row in shown], (columns, height), 1.0).lines(color=False)
     assert len(lines) <= max(1, height - 1)
     assert all(cell_len(line) <= max(1, columns - 1) and line.isprintable() for line in lines)
@@ -107,7 +107,7 @@ def test_it_fits_on_every_screen(shown: list[Row], columns: int, height: int) ->
     ("seconds", "text"), [(0, "0:00"), (59.9, "0:59"), (754, "12:34"), (3600, "1:00:00"), (90061, "25:01:01")]
 )
 def test_clock(seconds: float, text: str) -> None:
-    """Minutes and seconds, and hours if there are any."""
+    """Clocks have minutes and seconds, and hours if there are any."""
     assert clock(seconds) == text
 
 
@@ -115,7 +115,7 @@ def test_clock(seconds: float, text: str) -> None:
 
 
 class Tty(io.StringIO):
-    """A stream that is the terminal `screen`."""
+    """A stream that writes to the terminal `screen`."""
 
     def __init__(self, screen: Screen) -> None:
         super().__init__()
@@ -131,7 +131,7 @@ class Tty(io.StringIO):
 
 @contextmanager
 def terminal() -> Iterator[Screen]:
-    """Stdout and stderr are this, as long as the block lasts; no fixture, as pytest sets them for each test."""
+    """Make stdout and stderr a terminal. (Not a fixture: pytest replaces them for each test.)"""
     screen = Screen()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TERM", "xterm")
@@ -153,7 +153,7 @@ _PIECES = st.lists(
 
 @given(_PIECES, st.booleans())
 def test_every_line_comes_through(pieces: list[tuple[str, str]], keep: bool) -> None:
-    """Whole, in its order, and below them the region if it is kept: nothing else stays on the terminal."""
+    """Every printed line stays whole and in order, and nothing else stays but a region that is kept."""
     printed, drawn = {"out": "", "err": ""}, list[str]()
     with terminal() as screen:
         region = LiveScreen(sys.stderr)
@@ -181,7 +181,7 @@ def _lines(text: str) -> list[str]:
 
 
 def test_what_is_kept_begins_a_line() -> None:
-    """Also below a line that has no end."""
+    """What is kept begins on a new line, also below an unfinished line."""
     with terminal() as screen, suppress(KeyboardInterrupt), Progress(Output()) as display:
         display.show(1, Row("work"))
         sys.stdout.write("so far")
@@ -191,7 +191,7 @@ def test_what_is_kept_begins_a_line() -> None:
 
 
 def test_an_open_line_is_seen() -> None:
-    """Before it has its end; what could move the cursor is left out until then."""
+    """An unfinished line is visible, without characters that could move the cursor."""
     with terminal() as screen, Progress(Output()) as display:
         display.show(1, Row("work"))
         sys.stdout.write("so \x1b[1mfar")
@@ -202,7 +202,7 @@ def test_an_open_line_is_seen() -> None:
 
 
 def test_a_burst_is_not_one_redraw_a_line() -> None:
-    """Ten thousand lines cost far fewer."""
+    """A burst of ten thousand lines takes far fewer redraws."""
     with terminal() as screen, Progress(Output()) as display:
         display.show(1, Row("work"))
         display.show(2, Row("more work"))
@@ -216,7 +216,7 @@ def test_a_burst_is_not_one_redraw_a_line() -> None:
 
 
 def test_the_streams_are_put_back() -> None:
-    """After an error, too; and who has kept one of them may go on writing."""
+    """The standard streams are restored after an error, and a stream that someone has kept still works."""
     with terminal() as screen:
         before = sys.stdout, sys.stderr
         with suppress(ValueError), Progress(Output()) as display:
@@ -230,7 +230,7 @@ def test_the_streams_are_put_back() -> None:
 
 
 def test_a_spinner_says_what_it_does() -> None:
-    """In one line, which is gone in the end."""
+    """A spinner is one line, which is gone at the end."""
     with terminal() as screen, spinner(Output(), "Starting") as say:
         _until(lambda: "Starting" in screen.text)
         say("Going on")
@@ -239,7 +239,7 @@ def test_a_spinner_says_what_it_does() -> None:
 
 
 def test_a_spinner_elsewhere_prints_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    """One for each thing that it is told; none with -q."""
+    """Without a terminal, a spinner prints one line per step, and nothing with -q."""
     with spinner(Output(), "Starting") as say:
         say("Going on")
     with spinner(Output(quiet=True), "Starting") as say:
@@ -263,7 +263,7 @@ def line(text: str) -> dict[str, object]:
 
 @pytest.fixture
 def busy(folder: Path, world: World, server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """A task whose runs go on; that of the model `one` says "first", and "second" after this event."""
+    """A task whose runs do not end; the log of model `one` has "first", and "second" after this event."""
     monkeypatch.setenv("FANBENCH_ENDPOINT", server.url)
     world.seconds = 999
     world.add_task("t")
@@ -280,7 +280,7 @@ RUN = ("tasks", "run", "t", "-m", "one", "-m", "two", "-m", "three", "--wait", "
 
 @pytest.mark.parametrize("size", [(80, 24), (20, 5), (200, 100)])
 def test_run_shows_a_row_a_run(world: World, busy: threading.Event, size: tuple[int, int]) -> None:
-    """In the order of the plan, below the log lines; in the end only what was printed is there."""
+    """Runs are rows in the order of the plan, below the log lines; only what was printed stays."""
     with session(*RUN, size=size) as terminal:
         seen = terminal.until(lambda text: text.count("RUNNING") == 3 and "of 3 run" in text)
         rows = [line.split()[1] for line in seen.splitlines() if "RUNNING" in line]
@@ -301,7 +301,7 @@ def test_run_shows_a_row_a_run(world: World, busy: threading.Event, size: tuple[
 
 
 def test_an_interrupt_leaves_the_rows(busy: threading.Event) -> None:
-    """So that one sees how far it was; the cursor is there, and the next prompt has a line of its own."""
+    """An interrupt leaves the rows on the screen, with the cursor visible on a new line."""
     with session(*RUN) as terminal:
         terminal.until(lambda text: "| first" in text and text.count("RUNNING") == 3)
         terminal.type("\x03")
@@ -331,7 +331,7 @@ def test_an_interrupt_leaves_the_rows(busy: threading.Event) -> None:
 def test_the_next_prompt_has_a_line_of_its_own(
     world: World, busy: threading.Event, words: str, seen: str
 ) -> None:
-    """After Ctrl-C, which the terminal shows wherever the cursor is; and there is no empty line before it."""
+    """After Ctrl-C the shell's prompt is on a new line, without an empty line before it."""
     for name in ("one", "two"):
         world.add_run("t", name, "RUNNING")
         world.add_task(name)
@@ -344,7 +344,7 @@ def test_the_next_prompt_has_a_line_of_its_own(
 
 
 def test_the_prompt_after_the_server_has_a_line_of_its_own(tmp_path: Path) -> None:
-    """Ctrl-C is how it ends, also while it starts the parent of the runs, which it must not end first."""
+    """Ctrl-C ends the server cleanly, also while it is starting its fork server."""
     with session("serve", "--data", str(tmp_path), "--port", "0", "--workers", "1") as terminal:
         terminal.until(lambda text: "`fanbench stop`\n" in text + "\n")
         terminal.type("\x03")
@@ -354,7 +354,7 @@ def test_the_prompt_after_the_server_has_a_line_of_its_own(tmp_path: Path) -> No
 
 
 def test_what_is_said_of_an_interrupt_has_a_line_of_its_own(busy: threading.Event) -> None:
-    """Also where there are no rows."""
+    """The note about an interrupt is on a new line, also if there are no rows."""
     with session(*RUN, TERM="dumb") as terminal:
         terminal.until(lambda text: "| first" in text)
         terminal.type("\x03")
@@ -365,7 +365,7 @@ def test_what_is_said_of_an_interrupt_has_a_line_of_its_own(busy: threading.Even
 
 
 def test_an_interrupt_leaves_what_was_watched(world: World, busy: threading.Event) -> None:
-    """The last state, once."""
+    """An interrupt of --watch leaves the last status on the screen, once."""
     world.add_run("t", "one", "RUNNING")
     with session("tasks", "status", "t", "--watch") as terminal:
         seen = terminal.until(lambda text: "one                  Running" in text)
@@ -375,7 +375,7 @@ def test_an_interrupt_leaves_what_was_watched(world: World, busy: threading.Even
 
 
 def test_a_timeout_clears_the_rows_and_says_what_runs(busy: threading.Event) -> None:
-    """Exit 5."""
+    """A timeout is exit 5; it removes the rows and names the runs that continue."""
     words = [word if word != "--wait" else "--wait=2" for word in RUN]
     with session(*words) as terminal:
         terminal.until(lambda text: text.count("RUNNING") == 3)
@@ -389,7 +389,7 @@ def test_a_timeout_clears_the_rows_and_says_what_runs(busy: threading.Event) -> 
 
 
 def test_a_screen_that_changes_its_size(world: World, busy: threading.Event) -> None:
-    """Nothing of an earlier size stays behind, though narrow rows have broken what was drawn."""
+    """Nothing of an earlier screen size stays, even though a narrower terminal wraps what was drawn."""
     with session(*RUN) as terminal:
         terminal.until(lambda text: text.count("RUNNING") == 3 and "3 running" in text)
         for columns, height in ((20, 24), (100, 30), (20, 12), (80, 24)):
@@ -406,12 +406,12 @@ def test_a_screen_that_changes_its_size(world: World, busy: threading.Event) -> 
 
 
 def _one_sum_that(*, ends: str) -> Callable[[str], bool]:
-    """The last line is as it is drawn for the screen, and the only one of its kind."""
+    """Return a test that the last line is the only one of its kind, and ends with `ends`."""
     return lambda text: text.count(" of 3 run") == 1 and text.endswith(ends)
 
 
 def test_a_stop_and_a_go(world: World, busy: threading.Event) -> None:
-    """What the shell has printed in between stays."""
+    """After a stop and a continue, what the shell has printed stays on the screen."""
     with session(*RUN) as terminal:
         terminal.until(lambda text: text.count("RUNNING") == 3)
         terminal.process.send_signal(signal.SIGSTOP)
@@ -426,7 +426,7 @@ def test_a_stop_and_a_go(world: World, busy: threading.Event) -> None:
 
 
 def test_no_colour_is_still_a_terminal(world: World, busy: threading.Event) -> None:
-    """The rows are there, in no colour."""
+    """With NO_COLOR there are rows without colors."""
     with session(*RUN, NO_COLOR="1") as terminal:
         terminal.until(lambda text: text.count("RUNNING") == 3)
         busy.set()
@@ -437,7 +437,7 @@ def test_no_colour_is_still_a_terminal(world: World, busy: threading.Event) -> N
 
 @pytest.mark.parametrize("term", ["dumb", ""])
 def test_a_dumb_terminal_gets_lines(world: World, busy: threading.Event, term: str) -> None:
-    """One a change of state, and no cursor is moved."""
+    """A dumb terminal gets one line per change, and its cursor is never moved."""
     with session(*RUN, TERM=term) as terminal:
         terminal.until(lambda text: text.count("RUNNING") == 3)
         busy.set()
@@ -449,7 +449,7 @@ def test_a_dumb_terminal_gets_lines(world: World, busy: threading.Event, term: s
 
 
 def test_quiet_shows_none(world: World, busy: threading.Event) -> None:
-    """Neither rows nor lines."""
+    """With -q there are neither rows nor lines."""
     with session(*RUN, "-q") as terminal:
         terminal.until(lambda text: "three: Scheduled" in text)
         busy.set()
@@ -460,7 +460,7 @@ def test_quiet_shows_none(world: World, busy: threading.Event) -> None:
 
 
 def test_data_goes_where_it_is_sent(world: World, busy: threading.Event, tmp_path: Path) -> None:
-    """With stdout in a file, the terminal has the rows, and the file what it has without a terminal."""
+    """With stdout in a file, the rows are on the terminal, and only data is in the file."""
     with (
         (tmp_path / "out").open("wb") as out,
         session(*RUN, "--format", "json", stdout=out.fileno()) as terminal,
@@ -476,7 +476,7 @@ def test_data_goes_where_it_is_sent(world: World, busy: threading.Event, tmp_pat
 
 
 def test_push_shows_a_row_a_task(folder: Path, world: World, server: FakeServer) -> None:
-    """How far its creation is, instead of a line a change."""
+    """A push shows the creation of each task as a row, instead of a line per change."""
     world.seconds = 999
     for name in ("b", "a"):
         (folder / f"{name}.py").write_text(
@@ -495,7 +495,7 @@ def test_push_shows_a_row_a_task(folder: Path, world: World, server: FakeServer)
 
 
 def test_pushes_that_are_waited_for_too_long(folder: Path, world: World, server: FakeServer) -> None:
-    """Exit 5, as for one; each says how long it was waited for."""
+    """Pushes that time out are exit 5, and each error says how long it waited."""
     world.seconds = 999
     for name in ("b", "a"):
         (folder / f"{name}.py").write_text(
@@ -509,7 +509,7 @@ def test_pushes_that_are_waited_for_too_long(folder: Path, world: World, server:
 
 
 def test_download_shows_a_bar_each(folder: Path, world: World, server: FakeServer) -> None:
-    """Of those that are under way, and the bytes of all; the rows of the table scroll above."""
+    """Downloads in progress are bars with the bytes of all below; finished rows scroll above."""
     gate, archive = threading.Event(), run_zip()
     world.add_task("t")
     for model in ("one", "two", "three"):
@@ -529,7 +529,7 @@ def test_download_shows_a_bar_each(folder: Path, world: World, server: FakeServe
 
 
 def test_log_shows_what_is_read(busy: threading.Event, world: World, server: FakeServer) -> None:
-    """While logs are shown one after another: which are read, and how many lines so far."""
+    """While logs are shown one after another, rows say which are read and how many lines."""
     for model in ("one", "two"):
         world.add_run("t", model, "RUNNING")
     world.logs[11] = events(line("a"), line("b"), line("c"))
@@ -546,7 +546,7 @@ def test_log_shows_what_is_read(busy: threading.Event, world: World, server: Fak
 def test_check_shows_a_row_a_file(
     folder: Path, world: World, server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """That is being run; the line of one that has ended scrolls above, and nothing else stays."""
+    """Files that are running are rows; the line of a finished file scrolls above."""
     install_fake_sdk(folder, monkeypatch)
     world.add_model("four", "Four", "test/four")
     wait = f"while not os.path.exists({str(folder / 'go')!r}):\n    time.sleep(0.02)"
@@ -571,7 +571,7 @@ def test_check_shows_a_row_a_file(
 
 
 def test_rich_is_imported_where_rows_are_drawn() -> None:
-    """And nowhere before."""
+    """rich is not imported unless rows are drawn."""
     code = """
 import sys
 from fanbench.cli import progress

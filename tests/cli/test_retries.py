@@ -1,4 +1,4 @@
-"""What is said of calls that are tried again."""
+"""What is printed about calls that are retried."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ FAST = RateLimited("Not so fast", call="ListBenchmarkTaskRuns", status=429)
 
 
 def test_trouble_of_a_kind_is_told_of_once_in_ten_seconds() -> None:
-    """However many calls fail: then their number is said; trouble of another kind is not held back by it."""
+    """Errors of one kind are printed once in ten seconds, then with the number omitted; other kinds are not
+    delayed.
+    """
     said: list[str] = []
     moments = iter([0.0, 1.0, 9.9, 9.9, 10.0, 20.0])
     retries = RetryNotes(said.append, clock=lambda: next(moments))
@@ -33,7 +35,7 @@ def test_trouble_of_a_kind_is_told_of_once_in_ten_seconds() -> None:
 
 
 def test_retries_are_said(cli: Cli, server: FakeServer) -> None:
-    """Who waits for a server that fails should know why; -q is silent."""
+    """Retries are printed, except with -q."""
     busy = problem(503, "busy", Retry_After="0")
     server.script["ListBenchmarkModels"] = [busy, problem(403, "no"), busy, problem(403, "no")]
     assert "busy" in (said := cli("tasks", "models").stderr)

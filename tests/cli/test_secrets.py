@@ -1,4 +1,4 @@
-"""What -v and --log-file say; and that no secret is ever among it, or anywhere else."""
+"""-v and --log-file, and that no secret is ever printed or logged."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OAUTH = {"access_token": SECRET, "access_token_expiration": "2099-01-01T00:00:00
 
 @dataclass(frozen=True)
 class Form:
-    """One way in which credentials are given: words, variables, files in the home folder."""
+    """One way to give credentials: arguments, variables, files in the home folder."""
 
     words: tuple[str, ...] = ()
     env: Mapping[str, str] | None = None
@@ -53,17 +53,17 @@ FORMS = {
 
 @pytest.fixture(autouse=True)
 def nothing_known_yet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What another test has hidden does not help this one."""
+    """Forget the secrets that other tests have hidden."""
     monkeypatch.setattr("fanbench.cli.redact._secrets", set())
 
 
 def parrot(request: Request) -> Answer:
-    """A server that says back what it was told, in an error."""
+    """A server that repeats in an error what it received."""
     return problem(401, f"I do not take {request.headers['Authorization']}, nor {SECRET}.")
 
 
 def broken(request: Request) -> Answer:
-    """One that says it in a page."""
+    """A server that repeats it in a page."""
     page = f"<html>{request.headers['Authorization']}</html>"
     return Answer(page.encode(), headers={"Content-Type": "text/html"})
 
@@ -81,7 +81,7 @@ def form(request: pytest.FixtureRequest, folder: Path, monkeypatch: pytest.Monke
 
 
 def everything(result: Result) -> str:
-    """All that was shown or logged."""
+    """Everything that was printed or logged."""
     return result.output + Path("log").read_text()
 
 
@@ -95,7 +95,7 @@ def test_no_secret_is_said(
     answer: Callable[[Request], Answer],
     words: str,
 ) -> None:
-    """In whatever form it is given, whatever the server does with it, however much is said."""
+    """No secret is printed, however it is given, whatever the server does with it, and with any verbosity."""
     if words == "doctor":
         _without_slow_checks(monkeypatch)
     monkeypatch.setenv("FANBENCH_DEBUG", "1")
@@ -112,7 +112,7 @@ def test_no_secret_is_said(
 
 
 def _without_slow_checks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server's part only: the machine's has no secrets, and takes seconds."""
+    """Replace the slow checks of the machine, which involve no secrets."""
     from fanbench.operations import doctor
     from fanbench.operations.doctor import server
 
@@ -120,7 +120,7 @@ def _without_slow_checks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_refused_token_is_not_in_the_error(cli: Cli) -> None:
-    """Neither one that is no token at all."""
+    """A refused token is not in the error, even if it is not a token at all."""
     result = cli("tasks", "list", "--token", f"{SECRET} {SECRET}", "-v", "--log-file", "log")
     assert result.exit_code == 3
     assert SECRET not in everything(result)
@@ -131,13 +131,15 @@ def test_a_refused_token_is_not_in_the_error(cli: Cli) -> None:
 
 @pytest.fixture(autouse=True)
 def unconfigured() -> Iterator[None]:
-    """A command leaves the logging library as it was."""
+    """Check that a command leaves the logging library as it was."""
     yield
     assert not structlog.is_configured()
 
 
 def test_the_log_file_has_json_lines(cli: Cli, world: World) -> None:
-    """The command, each call with its time, the end; appended, nothing of it on the screen."""
+    """The log file has the command, each call with its time, and the end as JSON lines; nothing is on the
+    screen.
+    """
     world.add_task("t")
     for _ in range(2):
         result = cli("tasks", "list", "--log-file", "log", "--token", SECRET)
@@ -153,7 +155,7 @@ def test_the_log_file_has_json_lines(cli: Cli, world: World) -> None:
 
 
 def test_the_log_file_says_how_it_failed(cli: Cli) -> None:
-    """The last line has the error."""
+    """The last line of the log file has the error."""
     cli("tasks", "status", "nope", "--log-file", "log")
     last = json.loads(Path("log").read_text().splitlines()[-1])
     assert (last["event"], last["error"]) == ("end", "NotFound")
@@ -161,7 +163,7 @@ def test_the_log_file_says_how_it_failed(cli: Cli) -> None:
 
 
 def test_verbose_says_it_on_stderr(cli: Cli) -> None:
-    """And data stays alone on stdout."""
+    """With -v, messages are on stderr, and stdout has only data."""
     result = cli("tasks", "list", "-v", "--format", "json")
     assert result.stdout == "[]\n"
     assert "ListBenchmarkTasks" in result.stderr
@@ -169,7 +171,7 @@ def test_verbose_says_it_on_stderr(cli: Cli) -> None:
 
 @pytest.mark.parametrize("place", [".", "missing/log"])
 def test_a_log_file_that_cannot_be_written(cli: Cli, server: FakeServer, place: str) -> None:
-    """Is a usage error, before anything is done."""
+    """A log file that cannot be written is a usage error before anything is done."""
     result = cli("tasks", "list", "--log-file", place)
     assert result.exit_code == 2
     assert f"Cannot write the log file {place}" in result.stderr
@@ -180,19 +182,19 @@ def test_a_log_file_that_cannot_be_written(cli: Cli, server: FakeServer, place: 
 
 
 def test_the_longer_secret_goes_first() -> None:
-    """Or a part of it would stay."""
+    """A secret that contains another one is hidden as a whole."""
     hide("abcdefgh", "abcdefghij")
     assert hidden("x abcdefghij y abcdefgh") == "x [hidden] y [hidden]"
 
 
 def test_what_is_too_short_to_be_a_secret_stays() -> None:
-    """Every text would be full of holes."""
+    """Texts that are too short to be secrets are not hidden."""
     hide("", "a", "12345")
     assert hidden("a 12345") == "a 12345"
 
 
 def test_a_password_in_an_endpoint_is_not_said(cli: Cli, tmp_path: Path) -> None:
-    """Neither on stderr nor in the log file."""
+    """A password in an endpoint is neither on stderr nor in the log file."""
     log = tmp_path / "log.jsonl"
     bad = ("--endpoint", "http://u:PASSWORD9@127.0.0.1:1", "--token", "x", "--log-file", str(log))
     result = cli("tasks", "list", *bad)

@@ -1,4 +1,4 @@
-"""Several tasks in one command: at the same time, shown in the order in which they were typed."""
+"""Several tasks in one command: concurrent, and shown in the order in which they were typed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.wire.fake_server import FakeServer
 
 @pytest.fixture(autouse=True)
 def three(world: World) -> None:
-    """Tasks a, b, c with a run each."""
+    """Tasks a, b and c with one run each."""
     world.can_delete = True
     for slug in "abc":
         world.add_task(slug)
@@ -23,7 +23,7 @@ def three(world: World) -> None:
 
 
 def test_download(cli: Cli, world: World) -> None:
-    """A table a task, one summary; what is there twice on the command line is fetched once."""
+    """There is one table per task and one summary, and a task that is named twice is downloaded once."""
     result = cli("tasks", "download", "c", "a", "A", "-o", "out")
     assert result.exit_code == 0, result.stderr
     assert re.findall(r"model-\w/\d+/", result.stdout) == ["model-c/12/", "model-a/10/"]
@@ -42,7 +42,7 @@ def test_log(cli: Cli) -> None:
 
 
 def test_log_together(cli: Cli) -> None:
-    """So do the prefixes."""
+    """The prefixes name the task as well."""
     result = cli("tasks", "log", "b", "a", "--interleave")
     assert sorted(result.stdout.splitlines()) == [
         "a model-a | hello from model-a",
@@ -51,7 +51,7 @@ def test_log_together(cli: Cli) -> None:
 
 
 def test_status(cli: Cli) -> None:
-    """A block a task; in JSON a list."""
+    """There is one block per task, and a list in JSON."""
     result = cli("tasks", "status", "c", "b")
     assert re.findall(r"Task: +(\w)", result.stdout) == ["c", "b"]
     assert "\n\nTask:     b" in result.stdout
@@ -62,7 +62,7 @@ def test_status(cli: Cli) -> None:
 
 
 def test_publish(cli: Cli, world: World) -> None:
-    """Each says what became of it."""
+    """Each task's result is printed."""
     world.tasks["b"]["isPublic"] = True
     result = cli("tasks", "publish", "c", "b", "--no-publish-backing-notebook")
     assert result.exit_code == 0
@@ -73,7 +73,7 @@ def test_publish(cli: Cli, world: World) -> None:
 
 
 def test_delete(cli: Cli, world: World) -> None:
-    """One question for all."""
+    """There is one question for all tasks."""
     assert cli("tasks", "delete", "a", "b").exit_code == 2
     result = cli("tasks", "delete", "a", "b", "-y")
     assert result.exit_code == 0
@@ -83,7 +83,9 @@ def test_delete(cli: Cli, world: World) -> None:
 
 @pytest.mark.parametrize("verb", ["download", "log", "status", "publish", "delete"])
 def test_one_that_is_missing_ends_none_of_the_others(cli: Cli, server: FakeServer, verb: str) -> None:
-    """It is said which, and the end is exit 1; a single one is exit 4, and said once."""
+    """A missing task is reported, the others are done, and the exit code is 1; a single missing task is exit
+    4.
+    """
     yes = ["-y"] if verb == "delete" else []
     result = cli("tasks", verb, "a", "nope", "c", *yes)
     assert result.exit_code == 1
@@ -98,14 +100,14 @@ def test_one_that_is_missing_ends_none_of_the_others(cli: Cli, server: FakeServe
 
 @pytest.mark.parametrize("verb", ["download", "log", "status", "publish", "delete"])
 def test_none_at_all_is_a_usage_error(cli: Cli, verb: str) -> None:
-    """That names what is missing."""
+    """A command without a task is a usage error that names the argument."""
     result = cli("tasks", verb)
     assert result.exit_code == 2
     assert "Missing argument 'TASK...'" in result.stderr
 
 
 def test_watch_says_each_change_and_ends_with_the_last_run(cli: Cli, world: World) -> None:
-    """On stderr where there is no terminal; the last state is on stdout."""
+    """Without a terminal, --watch prints each change on stderr, and the last status on stdout."""
     import time
 
     world.seconds = 0.5
@@ -119,13 +121,13 @@ def test_watch_says_each_change_and_ends_with_the_last_run(cli: Cli, world: Worl
 
 
 def test_watch_of_what_is_over_asks_once(cli: Cli, server: FakeServer) -> None:
-    """And shows what it is."""
+    """--watch of a task whose runs have ended polls once, and shows its status."""
     assert cli("tasks", "status", "a", "b", "--watch").exit_code == 0
     assert len(server.calls("ListBenchmarkTaskRuns")) == 2
 
 
 def test_log_keeps_files(cli: Cli, world: World) -> None:
-    """A file a run, in the layout of downloads; none for a run without a log."""
+    """-o saves one file per run in the layout of downloads, and none for a run without a log."""
     world.add_run("a", "google/m@default", "QUEUED")
     result = cli("tasks", "log", "a", "b", "-o", "logs")
     assert result.exit_code == 0

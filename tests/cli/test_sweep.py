@@ -1,4 +1,4 @@
-"""`fanbench sweep` on a real socket: what is done, what is shown, how it ends and goes on."""
+"""`fanbench sweep` on a real socket: what it does, what it shows, how it ends and resumes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ def sweep(cli: Cli, files: list[Path]) -> Sweep:
 
 
 def test_every_task_on_every_model(sweep: Sweep, server: FakeServer, folder: Path) -> None:
-    """Pushed if it is a file, run, downloaded with its log; one table, what was used, and two summaries."""
+    """Files are pushed, every task runs on every model, outputs and logs are downloaded, and tables and
+    summaries are made.
+    """
     result = sweep()
     assert result.exit_code == 0
     assert plain(result.stdout).startswith("task a b\nfirst ✓ 0.5\nthere ✓ 0.5\n")
@@ -62,7 +64,7 @@ def test_every_task_on_every_model(sweep: Sweep, server: FakeServer, folder: Pat
 
 
 def test_a_line_for_each_change(sweep: Sweep) -> None:
-    """On stderr, below the plan; lines of logs only with -v, nothing at all with -q."""
+    """Each change is a line on stderr, log lines only with -v, and nothing with -q."""
     said = sweep().stderr
     assert said.index("2 tasks × 2 models: 4 runs") < said.index("first: pushed as version 2")
     for line in ("first a: scheduled", "first b: completed", "there b: log of 1 lines"):
@@ -73,7 +75,7 @@ def test_a_line_for_each_change(sweep: Sweep) -> None:
 
 
 def test_the_same_again(sweep: Sweep, server: FakeServer) -> None:
-    """Asks what is there, touches nothing, and prints the same table; without tasks as well."""
+    """The same command again changes nothing and prints the same table, also without tasks."""
     table = sweep().stdout.splitlines()[:3]
     before = changes(server)
     for words in ([], ["-o", "results"]):
@@ -85,7 +87,7 @@ def test_the_same_again(sweep: Sweep, server: FakeServer) -> None:
 
 
 def test_a_changed_file(sweep: Sweep, server: FakeServer, folder: Path) -> None:
-    """Is pushed and run again; a task that is there is not."""
+    """A changed file is pushed and run again, and the other task is not."""
     sweep()
     (folder / "first.py").write_text((folder / "first.py").read_text() + "# changed\n")
     again = sweep()
@@ -97,7 +99,7 @@ def test_a_changed_file(sweep: Sweep, server: FakeServer, folder: Path) -> None:
 
 
 def test_what_is_gone_is_fetched_again(sweep: Sweep, server: FakeServer, folder: Path) -> None:
-    """And nothing else."""
+    """Missing files are downloaded again, and nothing else."""
     sweep()
     (lost,) = folder.glob("results/first/2/a/*/one.run.json")
     lost.unlink()
@@ -111,7 +113,7 @@ def test_what_is_gone_is_fetched_again(sweep: Sweep, server: FakeServer, folder:
 
 
 def test_errored_runs(sweep: Sweep, folder: Path) -> None:
-    """Are kept, named with their reason, and counted; exit 1, with the command that runs them again."""
+    """Errored runs are kept, listed and counted, and exit 1 has a hint that repeats them."""
     result = sweep("there", "--all-models")
     assert result.exit_code == 1
     assert plain(result.stdout).startswith("task a b c\nthere ✓ 0.5 errored\n")
@@ -122,7 +124,7 @@ def test_errored_runs(sweep: Sweep, folder: Path) -> None:
 
 
 def test_errored_runs_again(sweep: Sweep, world: World, server: FakeServer) -> None:
-    """Only these, each as often as was said; then the hint says more."""
+    """--retry-errored repeats only errored runs, up to that number of times."""
     sweep("there", "--all-models")
     result = sweep("--retry-errored", "1")
     assert result.exit_code == 1
@@ -136,7 +138,9 @@ def test_errored_runs_again(sweep: Sweep, world: World, server: FakeServer) -> N
 
 
 def test_a_task_that_cannot_be_created(sweep: Sweep, world: World) -> None:
-    """Its runs are missing, the others go on, and the next time it is pushed again."""
+    """The runs of a task that cannot be created are missing, the others continue, and the next sweep pushes
+    it again.
+    """
     world.ends["creation"] = "KERNEL_WITHOUT_RUN"
     world.seconds = 0.1
     result = sweep()
@@ -149,7 +153,7 @@ def test_a_task_that_cannot_be_created(sweep: Sweep, world: World) -> None:
 
 
 def test_too_many_failures(sweep: Sweep, server: FakeServer, world: World) -> None:
-    """Nothing more is scheduled: of three repeats on a model that errors, the third is not."""
+    """--max-failures stops scheduling: of three repeats on a model that errors, the third is not scheduled."""
     world.ends["a"] = "ERRORED"
     result = sweep("there", "-m", "a", "--repeats", "3", "--max-failures", "1")
     assert result.exit_code == 1
@@ -158,7 +162,7 @@ def test_too_many_failures(sweep: Sweep, server: FakeServer, world: World) -> No
 
 
 def test_the_deadline(sweep: Sweep, world: World) -> None:
-    """Is exit 5, and what runs goes on: the next time it is waited for."""
+    """The deadline is exit 5, and the next sweep waits for the runs that were in progress."""
     world.seconds = 60
     result = sweep("there", "-m", "a", "--deadline", "0.5")
     assert result.exit_code == 5
@@ -169,7 +173,7 @@ def test_the_deadline(sweep: Sweep, world: World) -> None:
 
 
 def test_the_budget(sweep: Sweep, world: World) -> None:
-    """One that is used up is exit 6, with the flag for more."""
+    """A used-up budget is exit 6, with a hint that names the flag."""
     world.balances = [{"quotaUsed": 1, "totalQuotaAllowed": 5, "refillPeriod": "DAILY"}]
     world.results["a"] = passed(name="There")
     result = sweep("there", "-m", "a", "--repeats", "2", "--max-cost", "3")
@@ -183,7 +187,7 @@ def test_the_budget(sweep: Sweep, world: World) -> None:
 
 
 def test_credentials_that_are_refused(sweep: Sweep, server: FakeServer) -> None:
-    """In the middle of a sweep end it with exit 3, and it says how to go on."""
+    """Credentials that are refused during a sweep end it with exit 3 and the command that resumes it."""
     server.script["BatchScheduleBenchmarkTaskRuns"] = lambda _: problem(401, "Who are you?")
     result = sweep()
     assert result.exit_code == 3
@@ -191,7 +195,7 @@ def test_credentials_that_are_refused(sweep: Sweep, server: FakeServer) -> None:
 
 
 def test_a_summary_that_cannot_be_written(sweep: Sweep, server: FakeServer) -> None:
-    """Is exit 1 after the table."""
+    """A summary that cannot be written is exit 1 after the table."""
     Path("results/summary.json").mkdir(parents=True)
     result = sweep()
     assert result.exit_code == 1
@@ -203,7 +207,7 @@ def test_a_summary_that_cannot_be_written(sweep: Sweep, server: FakeServer) -> N
 
 
 def test_another_sweep_in_the_folder(sweep: Sweep, server: FakeServer) -> None:
-    """Is refused, with both ways out; one that only adds to it is not."""
+    """A folder with another sweep is refused with both ways out, unless the new one only adds to it."""
     sweep("there", "-m", "a", "-m", "b")
     before = changes(server)
     result = sweep("there", "-m", "a")
@@ -214,7 +218,7 @@ def test_another_sweep_in_the_folder(sweep: Sweep, server: FakeServer) -> None:
 
 
 def test_fresh(sweep: Sweep, server: FakeServer) -> None:
-    """The old folder is kept aside, also one of another sweep; a dry run leaves it where it is."""
+    """--fresh moves the old folder aside, also that of another sweep; a dry run does not."""
     sweep("there", "-m", "a", "-m", "b")
     assert sweep("there", "-m", "a", "--fresh", "--dry-run").exit_code == 0
     assert not Path("results.1").exists()
@@ -226,7 +230,7 @@ def test_fresh(sweep: Sweep, server: FakeServer) -> None:
 
 
 def test_a_folder_that_is_in_use(sweep: Sweep, server: FakeServer) -> None:
-    """Is refused with the process that uses it, and nothing is touched."""
+    """A folder in use is refused with the process that uses it, and nothing is changed."""
     Path("results").mkdir()
     with FolderLock(Path("results")):
         result = sweep()
@@ -236,7 +240,7 @@ def test_a_folder_that_is_in_use(sweep: Sweep, server: FakeServer) -> None:
 
 
 def test_a_damaged_journal(sweep: Sweep, server: FakeServer) -> None:
-    """Is never ignored."""
+    """A damaged journal is an error."""
     sweep()
     Path("results/.fanbench/journal.sqlite").write_bytes(b"no journal" * 1000)
     before = changes(server)
@@ -250,7 +254,7 @@ def test_a_damaged_journal(sweep: Sweep, server: FakeServer) -> None:
 
 
 def test_records(sweep: Sweep) -> None:
-    """A record a planned run, in JSON and CSV; the summary's cells have the last line of an error."""
+    """JSON and CSV have one record per planned run; the summary's CSV has only the last line of an error."""
     rows = json.loads(sweep("there", "--all-models", "--format", "json").stdout)
     assert [tuple(row) for row in rows] == [FIELDS] * 3
     assert [row["status"] for row in rows] == ["completed", "completed", "errored"]
@@ -262,7 +266,7 @@ def test_records(sweep: Sweep) -> None:
 
 
 def test_events(sweep: Sweep) -> None:
-    """One JSON object a line, enough to know the whole state; also of what was there already."""
+    """JSON lines have one event each, enough to know the whole state, including what was done before."""
     for words in (["there", "--all-models"], ["-o", "results"]):
         state = SweepState()
         lines = sweep(*words, "--format", "jsonl").stdout.splitlines()
@@ -281,7 +285,7 @@ def test_events(sweep: Sweep) -> None:
 
 
 def test_what_a_server_says_back(sweep: Sweep, server: FakeServer) -> None:
-    """Is never our credentials."""
+    """Credentials that a server repeats are not printed."""
     secret = "KGAT_0123456789abcdef"
     server.script["CreateBenchmarkTask"] = lambda _: problem(400, f"Bad token {secret}")
     result = sweep("first.py", "-m", "a", "--format", "jsonl", "--token", secret)

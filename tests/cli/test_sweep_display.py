@@ -1,4 +1,4 @@
-"""The live screen of a sweep: what it looks like, on which screens, and what it costs."""
+"""The progress display of a sweep: what it looks like on which screens, and what it costs."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ EACH: tuple[SweepEvent, ...] = (
 
 
 def test_a_row_of_cells_for_each_task() -> None:
-    """One for each model in the order of the plan, how many are over, and of what kind; all below."""
+    """A task's row has a mark per model and its counts, and the last line has the totals."""
     assert lines(sweep(2, 8, *EACH), 120) == [
         "task-0 ✓✗◆●○○?· 3/8  1 done, 1 errored, 1 missing, 1 collecting, 1 running, 1 queued, 1 scheduled, 1 planned",
         "task-1 ········ 0/8  8 planned",
@@ -83,14 +83,14 @@ def test_a_row_of_cells_for_each_task() -> None:
 
 
 def test_cells_are_coloured_by_their_state() -> None:
-    """Where colours are wanted."""
+    """Marks are colored by their state if colors are wanted."""
     picture = Picture(sweep(1, 8, *EACH), (120, 24), START)
     assert "\x1b[32m✓" in picture.lines(color=True)[0]
     assert not any("\x1b[32m" in line for line in picture.lines(color=False))
 
 
 def test_tasks_that_are_not_ready() -> None:
-    """Say how their creation goes, or why it failed."""
+    """The row of a task that is not ready says how its creation proceeds, or why it failed."""
     state = sweep(
         2, 1, CreationChanged("task-0", CreationState.RUNNING), TaskPreparationFailed("task-1", "no run")
     )
@@ -98,7 +98,7 @@ def test_tasks_that_are_not_ready() -> None:
 
 
 def test_the_last_line_knows_the_rest() -> None:
-    """The limit, the pace, the money, how long it goes on, and that it is being stopped."""
+    """The last line has the limit, the pace, the cost, the time left, and that the sweep is stopping."""
     state = sweep(
         1,
         2,
@@ -117,7 +117,7 @@ def test_the_last_line_knows_the_rest() -> None:
 
 
 def test_the_last_lines_of_the_logs() -> None:
-    """As many as there is room for, each with its task and model, and nothing that could move the cursor."""
+    """As many log lines as fit are shown, with their task and model, without control characters."""
     written = [RunLogLine(planned_run(0), 1, 7, f"line {number}\x1b[2J\r\t") for number in range(30)]
     state = sweep(3, 2, *written)
     shown = lines(state)
@@ -128,7 +128,7 @@ def test_the_last_lines_of_the_logs() -> None:
 
 
 def test_what_does_not_fit_is_counted() -> None:
-    """First the repeats of a model become one cell, then the models counts, then the tasks one line."""
+    """If space runs out, first repeats share a mark, then models are counted, then tasks are one line."""
     state = sweep(2, 20, *EACH, repeats=3)
     assert "✓  " not in lines(state, 120)[0]
     assert lines(state, 120)[0].startswith("task-0 ✓··✗··◆··●··")
@@ -138,7 +138,7 @@ def test_what_does_not_fit_is_counted() -> None:
 
 
 def test_two_hundred_by_a_hundred() -> None:
-    """Is one line on an ordinary screen, all cells on a huge one."""
+    """A huge sweep is one line on an ordinary screen, and all marks on a huge one."""
     state = sweep(200, 100, *EACH)
     assert len(lines(state)) == 1
     assert len(lines(state, 200, 250)) == 201
@@ -155,7 +155,7 @@ def test_two_hundred_by_a_hundred() -> None:
 def test_it_fits_on_every_screen(
     tasks: list[str], models: list[str], line: str, columns: int, rows: int
 ) -> None:
-    """Whatever the names: no line is as wide as the screen, and one stays free for what is printed."""
+    """Whatever the names, no line is as wide as the screen, and one row of the screen stays free."""
     state = SweepState()
     planned = len(tasks) * len(models)
     state.absorb(SweepStarted("r", "e", tuple(tasks), tuple(models), 1, planned, 0), START)
@@ -167,13 +167,13 @@ def test_it_fits_on_every_screen(
 
 
 def test_before_it_begins() -> None:
-    """There is nothing to see."""
+    """Nothing is shown before the sweep begins."""
     assert Picture(SweepState(), (80, 24), START).lines(color=True) == []
 
 
 @pytest.mark.parametrize(("tasks", "models"), [(20, 60), (1000, 100)])
 def test_it_costs_little(tasks: int, models: int) -> None:
-    """What is not seen costs nothing: a picture takes a few milliseconds, however large the sweep."""
+    """A picture takes a few milliseconds, however large the sweep."""
     events = [changed(model, RunState.RUNNING) for model in range(60)]
     state = sweep(
         tasks, models, *events, *(RunLogLine(planned_run(0), 1, 7, "x" * 100_000) for _ in range(9))

@@ -1,4 +1,4 @@
-"""docs/sweep.md and the code agree: on events, keys of the sweep file and exit codes."""
+"""docs/sweep.md and the code agree on events, keys of the sweep file and exit codes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def rows(text: str) -> list[list[str]]:
 
 
 def test_every_event() -> None:
-    """With all of its fields, in the order in which they are written."""
+    """Every event is documented with all of its fields, in the order in which they are written."""
     documented = {
         names(cells[0])[0]: names(cells[1]) for cells in rows(section("Events").partition("| field |")[0])
     }
@@ -38,7 +38,7 @@ def test_every_event() -> None:
 
 
 def test_every_field() -> None:
-    """Is explained once."""
+    """Every field is explained once."""
     explained = [
         name for cells in rows(section("Events").partition("| field |")[2]) for name in names(cells[0])
     ]
@@ -48,7 +48,7 @@ def test_every_field() -> None:
 
 
 def test_every_key_of_the_sweep_file() -> None:
-    """In the order of the schema."""
+    """Every key of the sweep file is documented, in the order of the schema."""
     tables = [
         tuple(names(cells[0])[0] for cells in rows(part))
         for part in re.split(r"\| key \|", section("sweep.toml"))
@@ -60,7 +60,7 @@ def test_every_key_of_the_sweep_file() -> None:
 
 
 def test_the_example(tmp_path: Path) -> None:
-    """It is a sweep file."""
+    """The example is a valid sweep file."""
     (example,) = re.findall(r"```toml\n(.*?)```", DOCUMENT, re.DOTALL)
     path = tmp_path / "sweep.toml"
     path.write_text(example)
@@ -68,7 +68,7 @@ def test_the_example(tmp_path: Path) -> None:
 
 
 def test_flags() -> None:
-    """Every long flag that the page names is there."""
+    """Every long flag that the page names exists."""
     text = CliRunner().invoke(root, ["sweep", "--help"]).stdout
     for flag in set(re.findall(r"`(--[a-z-]+)", DOCUMENT)):
         assert flag in text, flag
@@ -76,5 +76,5 @@ def test_flags() -> None:
 
 @pytest.mark.parametrize("code", [0, 1, 2, 3, 4, 5, 6, 130, 143])
 def test_exit_codes(code: int) -> None:
-    """All that there are."""
+    """Every exit code is documented."""
     assert f"\n| {code} |" in section("What is seen")

@@ -1,4 +1,4 @@
-"""`fanbench sweep` before anything is touched: the plan, what is refused, sweep files, one stage at a time."""
+"""`fanbench sweep` before it changes anything: the plan, refusals, sweep files, stages."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def sweep(cli: Cli, files: list[Path]) -> Sweep:
 
 
 def test_a_dry_run(cli: Cli, server: FakeServer, files: list[Path]) -> None:
-    """Shows the plan on stdout, exit 0, and touches nothing: here, or on the server."""
+    """A dry run shows the plan on stdout, and changes nothing, neither here nor on the server."""
     before = sorted(Path().iterdir())
     result = cli("sweep", "first.py", "there", "--all-models", "--dry-run")
     assert result.exit_code == 0
@@ -44,7 +44,7 @@ def test_a_dry_run(cli: Cli, server: FakeServer, files: list[Path]) -> None:
 
 
 def test_a_dry_run_for_programs(cli: Cli, files: list[Path]) -> None:
-    """A record a task."""
+    """A dry run prints one record per task for programs."""
     words = ("sweep", "first.py", "there", "-m", "a", "--dry-run", "-d", "o/d", "--format")
     first, there = json.loads(cli(*words, "json").stdout)
     assert (first["push"], first["pushed"], first["schedule"], first["datasets"]) == ("new", True, 1, ["o/d"])
@@ -54,7 +54,7 @@ def test_a_dry_run_for_programs(cli: Cli, files: list[Path]) -> None:
 
 
 def test_a_dry_run_warns(cli: Cli, files: list[Path]) -> None:
-    """Before the quota runs out; programs find the warning on stderr."""
+    """A dry run warns before the quota runs out, on stderr for programs."""
     words = ("sweep", "there", "-m", "a", "--repeats", "100", "--dry-run")
     warning = "100 runs to schedule, and only 88 left of the daily quota."
     assert warning in cli(*words).stdout
@@ -64,7 +64,7 @@ def test_a_dry_run_warns(cli: Cli, files: list[Path]) -> None:
 
 
 def test_a_dry_run_of_another_sweep(sweep: Sweep, server: FakeServer) -> None:
-    """Is refused as the sweep would be."""
+    """A dry run in the folder of another sweep is refused, as the sweep would be."""
     sweep("there", "-m", "a", "-m", "b")
     result = sweep("there", "-m", "a", "--dry-run")
     assert result.exit_code == 1
@@ -72,7 +72,7 @@ def test_a_dry_run_of_another_sweep(sweep: Sweep, server: FakeServer) -> None:
 
 
 def test_nobody_to_ask(cli: Cli, server: FakeServer, files: list[Path]) -> None:
-    """Is an error that names -y; unless there is nothing to do."""
+    """Without a terminal, a sweep is an error that names -y, unless there is nothing to do."""
     result = cli("sweep", "first.py", "-m", "a")
     assert result.exit_code == 2
     assert "hint: Use -y to answer yes." in result.stderr
@@ -107,7 +107,7 @@ def test_nobody_to_ask(cli: Cli, server: FakeServer, files: list[Path]) -> None:
     ],
 )
 def test_what_is_refused(sweep: Sweep, server: FakeServer, words: list[str], code: int, message: str) -> None:
-    """With the right exit code, before anything is touched."""
+    """Mistakes have the right exit code, before anything is changed."""
     result = sweep(*(words or ["-o", "results"]))
     assert result.exit_code == code
     assert message in result.stderr
@@ -116,7 +116,7 @@ def test_what_is_refused(sweep: Sweep, server: FakeServer, words: list[str], cod
 
 
 def test_a_sweep_file(sweep: Sweep, server: FakeServer) -> None:
-    """Says it all; flags go before it."""
+    """A sweep file can contain everything, and flags override it."""
     Path("sweep.toml").write_text(
         'tasks = ["there", {file = "first.py", datasets = ["o/d"]}]\nmodels_from = "models.txt"\n'
         'repeats = 2\noutput = "out"\n[limits]\nconcurrency = 3\n'
@@ -145,7 +145,7 @@ def test_a_sweep_file(sweep: Sweep, server: FakeServer) -> None:
     ],
 )
 def test_a_mistake_in_a_sweep_file(sweep: Sweep, text: str, message: str) -> None:
-    """Is told with its line, exit 2."""
+    """A mistake in a sweep file is exit 2, with its line."""
     Path("sweep.toml").write_text(text)
     result = sweep("sweep.toml")
     assert result.exit_code == 2
@@ -153,7 +153,7 @@ def test_a_mistake_in_a_sweep_file(sweep: Sweep, text: str, message: str) -> Non
 
 
 def test_the_schema(cli: Cli) -> None:
-    """Is printed without asking anybody."""
+    """--schema prints the schema without asking a server."""
     assert json.loads(cli("sweep", "--schema").stdout)["$defs"]["SweepFile"]
 
 
@@ -161,7 +161,7 @@ def test_the_schema(cli: Cli) -> None:
 
 
 def test_one_stage_at_a_time(sweep: Sweep, server: FakeServer) -> None:
-    """Each ends with what came out and the next command; the last one with the table."""
+    """Each stage ends with its results and the next command, and the last one with the table."""
     pushed = sweep("first.py", "-m", "a", "--step")
     assert pushed.exit_code == 0
     assert pushed.stdout == "first: version 2 is ready\n"
@@ -177,7 +177,7 @@ def test_one_stage_at_a_time(sweep: Sweep, server: FakeServer) -> None:
 
 
 def test_no_stages_with_a_budget(sweep: Sweep, server: FakeServer) -> None:
-    """The second one would wait for what the third one brings."""
+    """--step cannot be used with a budget."""
     result = sweep("first.py", "-m", "a", "--step", "--max-cost", "1")
     assert result.exit_code == 2
     assert "--step cannot be used with --max-cost" in result.stderr
@@ -185,7 +185,7 @@ def test_no_stages_with_a_budget(sweep: Sweep, server: FakeServer) -> None:
 
 
 def test_a_stage_that_fails(sweep: Sweep, world: World) -> None:
-    """Is exit 1."""
+    """A stage that fails is exit 1."""
     world.ends["creation"] = "ERRORED"
     world.seconds = 0.1
     result = sweep("first.py", "-m", "a", "--step")

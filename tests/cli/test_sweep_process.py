@@ -46,7 +46,9 @@ def sweep(cli: Cli, files: list[Path]) -> Sweep:
 
 @pytest.fixture
 def started(folder: Path, server: FakeServer, world: World, files: list[Path]) -> Iterator[Start]:
-    """A sweep in a process of its own, once there are runs. They end when the test says `world.seconds = 0`."""
+    """Start a sweep in a process of its own, and return once it has runs. They end when the test sets
+    `world.seconds = 0`.
+    """
     with ExitStack() as processes:
 
         def start(*more: str) -> subprocess.Popen[bytes]:
@@ -73,7 +75,7 @@ def until(seen: Callable[[], object], process: subprocess.Popen[bytes]) -> None:
 
 
 def said(process: subprocess.Popen[bytes], words: str) -> None:
-    """Returns once it has said these on stderr. Lines that come after may be lost."""
+    """Return once it has printed `words` on stderr. Lines that come after may be lost."""
     assert process.stderr is not None
     text = ""
     while words not in text:
@@ -83,7 +85,9 @@ def said(process: subprocess.Popen[bytes], words: str) -> None:
 
 
 def test_ctrl_c_once(started: Start, world: World, sweep: Sweep) -> None:
-    """Nothing more is scheduled, what runs is followed and fetched; exit 130, and the next time goes on."""
+    """After one Ctrl-C nothing more is scheduled, runs in flight are collected, the exit code is 130, and the
+    sweep can be resumed.
+    """
     process = started()
     process.send_signal(signal.SIGINT)
     said(process, "Interrupted: nothing more is scheduled")
@@ -98,7 +102,7 @@ def test_ctrl_c_once(started: Start, world: World, sweep: Sweep) -> None:
 
 
 def test_ctrl_c_when_all_is_scheduled(started: Start, world: World) -> None:
-    """Nothing is left, and nothing is said to be; the exit code is that of Ctrl-C all the same."""
+    """If nothing is left after Ctrl-C, no command to resume is printed, but the exit code is 130."""
     process = started("--repeats", "1")
     process.send_signal(signal.SIGINT)
     said(process, "Either way, to resume: ")
@@ -117,7 +121,7 @@ def test_ctrl_c_when_all_is_scheduled(started: Start, world: World) -> None:
 def test_stopped_now(
     started: Start, world: World, sweep: Sweep, number: signal.Signals, before: int, code: int
 ) -> None:
-    """At once, with nothing lost: the runs go on, and the next time they are taken up."""
+    """A second Ctrl-C or SIGTERM stops the sweep at once, and the next one resumes its runs."""
     process = started()
     for _ in range(before):
         process.send_signal(signal.SIGINT)
@@ -133,7 +137,7 @@ def test_stopped_now(
 
 
 def test_killed(started: Start, world: World, sweep: Sweep) -> None:
-    """With -9: no run is scheduled twice, and the lock is free."""
+    """After SIGKILL no run is scheduled twice, and the lock is free."""
     process = started()
     process.kill()
     process.communicate()
@@ -143,7 +147,7 @@ def test_killed(started: Start, world: World, sweep: Sweep) -> None:
 
 
 def test_a_reader_that_goes_away(started: Start, world: World) -> None:
-    """Ends it as a shell knows it, and says nothing of it."""
+    """A closed pipe ends the sweep silently with the shell's exit code."""
     process = started("--format", "jsonl", "-q")
     assert process.stdout is not None
     assert process.stderr is not None
@@ -159,7 +163,7 @@ def test_a_reader_that_goes_away(started: Start, world: World) -> None:
 
 @pytest.fixture
 def unread(started: Start, world: World, server: FakeServer) -> Start:
-    """A sweep of which nobody reads what it says: each log alone is more than its pipe takes."""
+    """A sweep whose output nobody reads: each log alone is more than its pipe takes."""
     line = {"stream_name": "stdout", "time": 0.5, "data": "x" * 9_000 + "\n"}
     for run_id in range(10, 14):
         world.logs[run_id] = Answer([line] * 20)
@@ -173,7 +177,7 @@ def unread(started: Start, world: World, server: FakeServer) -> Start:
 
 
 def test_a_reader_that_sleeps(unread: Start, world: World, folder: Path) -> None:
-    """The sweep goes on to its end meanwhile; when the reader wakes, nothing of what was said is lost."""
+    """The sweep continues while its reader sleeps, and no output is lost."""
     process = unread("--format", "jsonl")
     until(lambda: len([*(folder / "results").glob("*/*/*/*/run.log")]) == 4, process)
     out, _ = process.communicate(timeout=30)
@@ -184,7 +188,7 @@ def test_a_reader_that_sleeps(unread: Start, world: World, folder: Path) -> None
 
 
 def test_stopped_while_the_reader_sleeps(unread: Start, folder: Path) -> None:
-    """At once all the same."""
+    """A sweep whose reader sleeps can be stopped at once."""
     process = unread("--format", "jsonl")
     until(lambda: len([*(folder / "results").glob("*/*/*/*/run.log")]) == 4, process)
     process.send_signal(signal.SIGTERM)
@@ -206,7 +210,7 @@ def answer(terminal: Session, text: str) -> None:
 
 
 def test_nobody_reads_the_table(started: Start, world: World, folder: Path) -> None:
-    """The summaries are written all the same."""
+    """The summaries are written even if nobody reads the table."""
     process = started()
     assert process.stdout is not None
     process.stdout.close()
@@ -216,7 +220,7 @@ def test_nobody_reads_the_table(started: Start, world: World, folder: Path) -> N
 
 
 def wait_until_it_reads(terminal: Session) -> None:
-    """What is typed a few microseconds before does not interrupt a read."""
+    """Wait until the program reads: keys that are typed just before do not interrupt it."""
     state = Path(f"/proc/{terminal.process.pid}/stat")
     end = time.monotonic() + 10
     while state.exists() and ") S " not in state.read_text():
@@ -225,7 +229,7 @@ def wait_until_it_reads(terminal: Session) -> None:
 
 
 def test_a_no(server: FakeServer, folder: Path, files: list[Path]) -> None:
-    """Touches nothing, and is no failure; also with -q it is said what the question is about."""
+    """The answer no changes nothing and is not a failure; the plan is shown also with -q."""
     with on_terminal(server, "first.py", "-m", "a", "-q") as terminal:
         answer(terminal, "n")
         assert terminal.end() == 0
@@ -235,7 +239,7 @@ def test_a_no(server: FakeServer, folder: Path, files: list[Path]) -> None:
 
 
 def test_ctrl_c_at_the_question(server: FakeServer, folder: Path, files: list[Path]) -> None:
-    """Ends it at once."""
+    """Ctrl-C at the question ends the program at once."""
     with on_terminal(server, "first.py", "-m", "a") as terminal:
         terminal.until(lambda screen: "Continue?" in screen)
         wait_until_it_reads(terminal)
@@ -245,7 +249,7 @@ def test_ctrl_c_at_the_question(server: FakeServer, folder: Path, files: list[Pa
 
 
 def test_the_screen(server: FakeServer, world: World, files: list[Path]) -> None:
-    """A row of cells a task and the last log lines while it goes on; in the end only what was printed."""
+    """The display shows a row of marks per task and the last log lines, and only printed lines stay."""
     Path("sweep.toml").write_text("[limits]\nconcurrency = 5\n")
     world.seconds = FOREVER
     with on_terminal(server, "sweep.toml", "there", "first.py", "--all-models") as terminal:
@@ -267,7 +271,7 @@ def test_the_screen(server: FakeServer, world: World, files: list[Path]) -> None
 
 
 def test_ctrl_c_on_the_screen(server: FakeServer, world: World, files: list[Path]) -> None:
-    """The screen goes on until all that was in flight is there."""
+    """After Ctrl-C the display stays until everything in flight is collected."""
     world.seconds = FOREVER
     with on_terminal(server, "there", "-m", "a", "--repeats", "2", "-y") as terminal:
         terminal.until(lambda screen: "there ●" in screen)
@@ -279,7 +283,7 @@ def test_ctrl_c_on_the_screen(server: FakeServer, world: World, files: list[Path
 
 
 def test_each_stage_is_asked_for(server: FakeServer, files: list[Path]) -> None:
-    """By what it will do."""
+    """With --step, the question says what the stage will do."""
     with on_terminal(server, "first.py", "-m", "a", "--step") as terminal:
         terminal.until(lambda screen: "push 1 task(s)" in screen)
         answer(terminal, "y")

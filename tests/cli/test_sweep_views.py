@@ -1,4 +1,4 @@
-"""What `fanbench sweep` says: of a stage before and after it, of events, and of what a sweep came to."""
+"""What `fanbench sweep` shows about stages, events and its report."""
 
 from __future__ import annotations
 
@@ -90,12 +90,12 @@ def attempt(phase: Phase, state: RunState | None = None) -> Attempt:
     ],
 )
 def test_the_next_stage(records: MemoryRecords | None, rules: Rules, stage: Stage) -> None:
-    """Is the first that has something to do."""
+    """The next stage is the first that has something to do."""
     assert next_stage(planned(rules=rules), records) == stage
 
 
 def test_questions() -> None:
-    """Say how much there is to be done."""
+    """Questions say how much there is to do."""
     made = preview(planned(repeats=3), known(attempt(Phase.INTENDED)))
     assert "schedule 3 run(s)?" in question("schedule", made)
     done = attempt(Phase.ENDED, RunState.COMPLETED).with_(output=object(), log=object())
@@ -111,7 +111,7 @@ def test_questions() -> None:
     ],
 )
 def test_a_stage_ends_well_or_not(events: tuple[SweepEvent, ...], words: str | None) -> None:
-    """Failed tasks and missing runs both count."""
+    """Failed tasks and missing runs both make a stage fail."""
     error = stage_failure(state_after(*events))
     assert (error.message if error else None) == words
 
@@ -144,7 +144,7 @@ EVENTS = (
 def test_which_events_are_said(
     capsys: pytest.CaptureFixture[str], verbose: bool, terse: bool, stage: bool, told: list[int]
 ) -> None:
-    """Log lines with -v; below a screen what went wrong; the end of a stage is not that of the sweep."""
+    """Log lines are printed with -v, only failures below a display, and not the end of a stage."""
     printer = EventPrinter(Settings(verbose=verbose), terse=terse, stage=stage)
 
     async def tell() -> None:
@@ -169,7 +169,7 @@ def errored(repeat: int = 1, attempts: int = 1) -> RunRow:
 
 
 def test_too_many_failures_are_said_where_they_stopped_something() -> None:
-    """Where all was scheduled, more failures would change nothing."""
+    """The error names --max-failures only if it kept a run from being scheduled."""
     rows = (errored(), errored(2))
     error = failure(Settings(), report(*rows, stopped=DrainReason.FAILURES))
     assert isinstance(error, RunFailed)
@@ -181,7 +181,7 @@ def test_too_many_failures_are_said_where_they_stopped_something() -> None:
 
 
 def test_how_to_run_again_what_errored() -> None:
-    """With one try more than any run has had; where something is left, that comes first."""
+    """The hint repeats errored runs one time more than before, unless something else is left to do."""
     error = failure(Settings(), report(errored(attempts=3), errored(2, attempts=1)))
     assert error is not None
     assert str(error.hint).endswith("fanbench sweep -o r --retry-errored 3")
@@ -192,7 +192,7 @@ def test_how_to_run_again_what_errored() -> None:
 
 @pytest.mark.parametrize(("number", "more"), [(20, []), (21, ["  and 1 more"]), (30, ["  and 10 more"])])
 def test_what_went_wrong(capsys: pytest.CaptureFixture[str], number: int, more: list[str]) -> None:
-    """Each run with its last line; of many the first twenty."""
+    """Each failure is listed with the last line of its error, up to twenty."""
     show_report(Settings(), report(*(errored(repeat) for repeat in range(1, number + 1))), written=False)
     said = capsys.readouterr().err.splitlines()
     assert said[2:4] == ["  t m (Run 7): no", "  t m #2 (Run 7): no"]
@@ -200,7 +200,7 @@ def test_what_went_wrong(capsys: pytest.CaptureFixture[str], number: int, more: 
 
 
 def test_what_was_used_is_shown_where_it_is_known(capsys: pytest.CaptureFixture[str]) -> None:
-    """A table of nothing is none."""
+    """There is no usage table if nothing is known."""
     show_report(Settings(), report(RunRow(UNIT, RunStatus.UNSCHEDULED)), written=False)
     assert "tokens" not in capsys.readouterr().out
 
@@ -209,7 +209,7 @@ def test_what_was_used_is_shown_where_it_is_known(capsys: pytest.CaptureFixture[
     ("width", "columns"), [(None, [3]), (23, [3]), (22, [2, 1]), (17, [1, 2]), (5, [1, 1, 1])]
 )
 def test_tables_fit_the_terminal(width: int | None, columns: list[int]) -> None:
-    """To the last column; at least one at a time, each with the names of the rows."""
+    """Tables are split to fit the terminal, with at least one column each and the first column repeated."""
     table = Table(("t", "aaa", "bbb", "cc"), (("xx", "1", "2", "3"),))
     shown = list(split_table(table, width))
     assert [len(one.header) - 1 for one in shown] == columns
@@ -224,7 +224,7 @@ def lines(state: SweepState, columns: int = 80) -> list[str]:
 
 
 def test_cells_are_there_to_the_last_column() -> None:
-    """A line has room for its cells, one for each model, and their count; with one column less it has none."""
+    """There is a mark per model as long as they fit, to the last column."""
     state = SweepState()
     state.absorb(SweepStarted("r", "http://s", ("t",), tuple(f"m{at}" for at in range(10)), 2, 20, 0), AT)
     room = len("t ") + 10 + len(" 20/20") + 1
@@ -233,7 +233,9 @@ def test_cells_are_there_to_the_last_column() -> None:
 
 
 def test_a_task_that_is_ready_says_what_its_runs_do() -> None:
-    """No longer how its creation went; and nothing is left when all is over."""
+    """The row of a task that is ready shows its runs, and the last line of a finished sweep shows no time
+    left.
+    """
     done = (
         CreationChanged("t", CreationState.COMPLETED),
         TaskReady("t", 1),

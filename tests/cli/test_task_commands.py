@@ -1,4 +1,4 @@
-"""The commands, one after another, on a real socket: what is sent, what is shown, how it ends."""
+"""The task commands on a real socket: what they send, what they show, how they end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.wire.fake_server import CUT, Answer, FakeServer, problem
 
 
 def shown(text: str) -> str:
-    """A table with single spaces."""
+    """Return a table with single spaces."""
     return "\n".join(" ".join(line.split()) for line in text.splitlines())
 
 
@@ -23,7 +23,7 @@ def shown(text: str) -> str:
 
 @pytest.mark.parametrize("start", [["tasks"], ["t"], ["b", "t"], ["benchmarks", "tasks"]])
 def test_push_in_every_spelling(cli: Cli, server: FakeServer, task_file: Path, start: list[str]) -> None:
-    """One upload, the URLs on stdout, the next commands on stderr."""
+    """A push uploads once, prints the URLs to stdout, and the next commands to stderr."""
     result = cli(*start, "push", "my-task", "-f", "task.py")
     assert result.exit_code == 0
     assert result.stdout == (
@@ -36,7 +36,9 @@ def test_push_in_every_spelling(cli: Cli, server: FakeServer, task_file: Path, s
 
 
 def test_push_again_with_wait(cli: Cli, world: World, task_file: Path) -> None:
-    """Says that it is a new version, and waits for its creation; the name's warning goes to stderr."""
+    """A second push says that it is a new version, waits for its creation, and warns about the name on
+    stderr.
+    """
     world.seconds = 0.2
     world.add_task("my-task", options={"datasetDataSources": ["o/d"]})
     result = cli("tasks", "push", "My Task", "-f", "task.py", "--wait", "--poll-interval", "0.1")
@@ -48,7 +50,7 @@ def test_push_again_with_wait(cli: Cli, world: World, task_file: Path) -> None:
 
 
 def test_push_whose_creation_fails(cli: Cli, world: World, task_file: Path) -> None:
-    """Is exit 1, with the server's reason."""
+    """A push whose creation fails is exit 1, with the server's reason."""
     world.ends["creation"] = "KERNEL_WITHOUT_RUN"
     result = cli("tasks", "push", "my-task", "-f", "task.py", "--wait")
     assert result.exit_code == 1
@@ -56,7 +58,7 @@ def test_push_whose_creation_fails(cli: Cli, world: World, task_file: Path) -> N
 
 
 def test_push_of_several_files(cli: Cli, server: FakeServer, task_file: Path) -> None:
-    """All of them; what is shown is in the order of the flags."""
+    """Several files are pushed, and shown in the order of the flags."""
     for name in "bca":
         Path(f"{name}.py").write_text(task_file.read_text().replace("My Task", f"Task {name}"))
     result = cli("tasks", "push", "-f", "b.py", "-f", "c.py", "-f", "a.py", "--format", "json")
@@ -65,7 +67,7 @@ def test_push_of_several_files(cli: Cli, server: FakeServer, task_file: Path) ->
 
 
 def test_push_of_several_files_with_wait(cli: Cli, world: World, task_file: Path) -> None:
-    """Also their ends are shown in the order of the flags."""
+    """With --wait the ends of pushes are shown in the order of the flags, too."""
     world.seconds = 0.1
     Path("a.py").write_text(task_file.read_text().replace("My Task", "A"))
     result = cli("tasks", "push", "-f", "task.py", "-f", "a.py", "--wait", "--poll-interval", "0.1")
@@ -75,7 +77,7 @@ def test_push_of_several_files_with_wait(cli: Cli, world: World, task_file: Path
 
 
 def test_push_sends_nothing_if_a_file_has_an_error(cli: Cli, server: FakeServer, task_file: Path) -> None:
-    """Neither the good one."""
+    """If one file has an error, none is pushed."""
     Path("bad.py").write_text("def (:\n")
     result = cli("tasks", "push", "-f", "task.py", "-f", "bad.py")
     assert result.exit_code == 1
@@ -84,7 +86,7 @@ def test_push_sends_nothing_if_a_file_has_an_error(cli: Cli, server: FakeServer,
 
 
 def test_one_of_several_pushes_fails(cli: Cli, world: World, task_file: Path) -> None:
-    """The other is pushed; the error says which, and the end is exit 1."""
+    """If one of several pushes fails, the other is pushed, the error names it, and the exit code is 1."""
     Path("other.py").write_text(task_file.read_text().replace("My Task", "Other"))
     world.add_task("other", "QUEUED")
     result = cli("tasks", "push", "-f", "other.py", "-f", "task.py")
@@ -98,7 +100,7 @@ def test_one_of_several_pushes_fails(cli: Cli, world: World, task_file: Path) ->
 
 
 def test_run_shows_a_row_a_model(cli: Cli, world: World) -> None:
-    """Scheduled, or skipped and why."""
+    """Each model's line says whether its run was scheduled, or why it was skipped."""
     world.seconds = 99
     world.add_task("t")
     world.add_model("m", "Em")
@@ -113,7 +115,7 @@ def test_run_shows_a_row_a_model(cli: Cli, world: World) -> None:
 
 
 def test_run_and_wait(cli: Cli, world: World, server: FakeServer) -> None:
-    """The states at the end on stdout; with --logs the log lines, behind their model, on stderr."""
+    """With --wait the final states are on stdout, and with --logs the log lines are on stderr."""
     world.add_task("t")
     world.add_model("m", "Em")
     world.add_run("t", "m", "ERRORED", errorMessage="old")
@@ -124,7 +126,7 @@ def test_run_and_wait(cli: Cli, world: World, server: FakeServer) -> None:
 
 
 def test_run_and_wait_with_an_errored_run(cli: Cli, world: World) -> None:
-    """Is exit 1, with the message; the others' states are shown."""
+    """An errored run is exit 1, with its message and the states of all runs."""
     world.ends["n"] = "ERRORED"
     world.add_task("t")
     world.add_model("m", "Em")
@@ -136,7 +138,7 @@ def test_run_and_wait_with_an_errored_run(cli: Cli, world: World) -> None:
 
 
 def test_run_and_wait_for_too_long(cli: Cli, world: World) -> None:
-    """Is exit 5, with what still runs."""
+    """A timeout is exit 5, and names the runs in progress."""
     world.seconds = 60
     world.add_task("t")
     world.add_model("m", "Em")
@@ -147,7 +149,7 @@ def test_run_and_wait_for_too_long(cli: Cli, world: World) -> None:
 
 
 def test_run_and_wait_for_too_long_in_json(cli: Cli, world: World) -> None:
-    """A program that gave up waiting still gets every row, with the state it had."""
+    """After a timeout, JSON contains every record with its state at that time."""
     world.seconds = 60
     world.add_task("t")
     world.add_model("m", "Em")
@@ -161,7 +163,7 @@ def test_run_and_wait_for_too_long_in_json(cli: Cli, world: World) -> None:
 
 
 def test_a_missing_task_is_said_once(cli: Cli, world: World) -> None:
-    """Of one task the error is what the command ends with."""
+    """The error of a single task is printed once."""
     world.add_model("m", "Em")
     result = cli("tasks", "run", "missing", "-m", "m")
     assert result.exit_code == 4
@@ -169,7 +171,7 @@ def test_a_missing_task_is_said_once(cli: Cli, world: World) -> None:
 
 
 def test_run_without_a_model_reads_one_answer(cli: Cli, world: World, server: FakeServer) -> None:
-    """From stdin, where there is no terminal; the list goes to stderr, page by page."""
+    """Without -m, the models are listed on stderr page by page, and the answer is read from stdin."""
     world.add_task("t")
     for number in range(1, 26):
         world.add_model(f"m{number}", f"Model {number}")
@@ -188,7 +190,7 @@ def test_run_without_a_model_reads_one_answer(cli: Cli, world: World, server: Fa
     [("", "-m/--model"), ("0\n", "not a valid choice"), ("x\n", "not a valid"), ("2\n", "not a")],
 )
 def test_run_without_an_answer(cli: Cli, world: World, answer: str, words: str) -> None:
-    """Is a usage error that names the flag, or says what an answer is."""
+    """No answer, or a wrong one, is a usage error with a hint."""
     world.add_task("t")
     world.add_model("m", "Em")
     result = cli("tasks", "run", "t", input=answer)
@@ -197,7 +199,7 @@ def test_run_without_an_answer(cli: Cli, world: World, answer: str, words: str) 
 
 
 def test_run_of_several_tasks_of_which_one_is_missing(cli: Cli, world: World) -> None:
-    """The others run; exit 1."""
+    """If one of several tasks is missing, the others run, and the exit code is 1."""
     world.add_task("a")
     world.add_model("m", "Em")
     result = cli("tasks", "run", "a", "b", "-m", "m", "--wait", "--format", "json")
@@ -207,7 +209,7 @@ def test_run_of_several_tasks_of_which_one_is_missing(cli: Cli, world: World) ->
 
 
 def test_run_and_wait_for_a_run_in_flight(cli: Cli, world: World) -> None:
-    """A skipped model's run is waited for, and that is said."""
+    """If a model was skipped because its run is in flight, the command says that it waits for that run."""
     world.seconds = 1
     world.add_task("t")
     world.add_model("m", "Em")
@@ -223,7 +225,7 @@ def test_run_and_wait_for_a_run_in_flight(cli: Cli, world: World) -> None:
 
 
 def test_list(cli: Cli, world: World) -> None:
-    """The vendor's columns and words."""
+    """The list has the columns and words of the Kaggle CLI."""
     world.add_task("first", "KERNEL_WITHOUT_RUN")
     world.add_task("second")
     result = cli("t", "list", "--name-regex", "x", "--status", "completed")
@@ -237,13 +239,13 @@ def test_list(cli: Cli, world: World) -> None:
 
 
 def test_list_of_nothing(cli: Cli) -> None:
-    """Says so, on stderr; an empty table has its header in CSV."""
+    """An empty list is reported on stderr, and a CSV still has its header."""
     assert "No tasks found." in cli("t", "list").stderr
     assert cli("t", "list", "--format", "csv").stdout.startswith("task,owner,version")
 
 
 def test_status(cli: Cli, world: World) -> None:
-    """The task, its runs, and the last line of each error."""
+    """The status shows the task, its runs, and the last line of each error."""
     world.add_task("t", options={"datasetDataSources": ["o/d"]})
     world.add_run("t", "google/m@default", "ERRORED", errorMessage="Traceback\n  File\nValueError: no\n")
     world.add_run("t", "n", "SCORE_PENDING", endTime="2030-01-02T03:05:06Z")
@@ -261,7 +263,7 @@ def test_status(cli: Cli, world: World) -> None:
 
 
 def test_status_for_programs(cli: Cli, world: World) -> None:
-    """One object with its runs."""
+    """JSON is one object with its runs."""
     world.add_task("t")
     world.add_run("t", "m")
     found = json.loads(cli("tasks", "status", "t", "--format", "json").stdout)
@@ -279,7 +281,7 @@ def test_status_for_programs(cli: Cli, world: World) -> None:
 
 
 def test_models(cli: Cli, world: World) -> None:
-    """The slug that -m takes, the name, what goes in and out."""
+    """The list has the slug that -m accepts, the name, and the modalities."""
     world.add_model("m-1", "Model One")
     assert shown(cli("tasks", "models").stdout).splitlines()[-1] == "m-1 Model One Image-Text-to-Text"
     (row,) = json.loads(cli("tasks", "models", "--format", "json").stdout)
@@ -290,7 +292,7 @@ def test_models(cli: Cli, world: World) -> None:
 
 
 def test_log(cli: Cli, world: World) -> None:
-    """The vendor's headers and footers; a run without a log is said on stderr and goes on."""
+    """Logs have the headers and footers of the Kaggle CLI, and a missing log is noted on stderr."""
     world.add_task("t")
     world.add_run("t", "google/m@default")
     world.add_run("t", "n", "QUEUED")
@@ -307,7 +309,7 @@ def test_log(cli: Cli, world: World) -> None:
 
 
 def test_log_together(cli: Cli, world: World) -> None:
-    """Each line behind its model; with the run's id where a model has two."""
+    """Interleaved lines have the model in front, and the run's id if a model has two runs."""
     world.add_task("t")
     world.add_run("t", "m")
     world.add_run("t", "m")
@@ -316,7 +318,7 @@ def test_log_together(cli: Cli, world: World) -> None:
 
 
 def test_log_for_programs(cli: Cli, world: World) -> None:
-    """A row a run, with its text."""
+    """There is one record per run, with its text."""
     world.add_task("t")
     world.add_run("t", "m")
     (row,) = json.loads(cli("tasks", "log", "t", "--format", "json").stdout)
@@ -327,7 +329,7 @@ def test_log_for_programs(cli: Cli, world: World) -> None:
 
 
 def test_download(cli: Cli, world: World) -> None:
-    """The layout, a row a run, the summary; a second time all is cached, and -s says how to get sources."""
+    """Files have the documented layout, a second download is cached, and a tip names -s for sources."""
     world.add_task("t")
     world.add_run("t", "google/m@default")
     world.add_run("t", "n", "RUNNING")
@@ -349,7 +351,7 @@ def test_download(cli: Cli, world: World) -> None:
 
 
 def test_download_of_which_one_fails(cli: Cli, world: World) -> None:
-    """A damaged zip, a refusal: the others come, the old copy stays, exit 1."""
+    """If one download fails, the others complete, its earlier copy stays, and the exit code is 1."""
     world.add_task("t")
     world.add_run("t", "a")
     world.add_run("t", "b")
@@ -368,7 +370,7 @@ def test_download_of_which_one_fails(cli: Cli, world: World) -> None:
 
 
 def test_download_of_nothing(cli: Cli, world: World) -> None:
-    """Is no failure, and says what to do."""
+    """A task without finished runs is not a failure, and a note says what to do."""
     world.add_task("t")
     assert "fanbench tasks run t" in cli("tasks", "download", "t").stderr
     world.add_run("t", "m", "QUEUED")
@@ -381,7 +383,7 @@ def test_download_of_nothing(cli: Cli, world: World) -> None:
 
 
 def test_publish_twice(cli: Cli, world: World, server: FakeServer) -> None:
-    """The second time there is nothing to do."""
+    """Publishing a public task changes nothing."""
     world.add_task("t")
     first = cli("tasks", "publish", "t")
     assert first.stdout.splitlines()[0] == "Task 't' published successfully."
@@ -392,7 +394,7 @@ def test_publish_twice(cli: Cli, world: World, server: FakeServer) -> None:
 
 
 def test_delete_is_not_supported(cli: Cli, world: World) -> None:
-    """By a server without the call; in the vendor's words."""
+    """A server without the call gives the Kaggle CLI's error."""
     world.add_task("t")
     result = cli("tasks", "delete", "t", "-y")
     assert result.exit_code == 1
@@ -400,7 +402,7 @@ def test_delete_is_not_supported(cli: Cli, world: World) -> None:
 
 
 def test_delete_asks(cli: Cli, world: World, server: FakeServer) -> None:
-    """And without a terminal, names the flag."""
+    """Without a terminal and -y, nothing is deleted, and the error names the flag."""
     result = cli("tasks", "delete", "t")
     assert result.exit_code == 2
     assert "-y" in result.stderr
@@ -411,7 +413,7 @@ def test_delete_asks(cli: Cli, world: World, server: FakeServer) -> None:
 
 
 def test_init(cli: Cli, world: World) -> None:
-    """The file, the example and the reference; the key's last four characters only."""
+    """init writes the file, the example and the reference, and shows only the end of the key."""
     world.add_model("a-x", "X", "a/x")
     world.add_model("b-y", "Y", "b/y")
     Path(".env").write_text("# mine\nOTHER=1\nLLM_DEFAULT=b/y\n")
@@ -433,7 +435,7 @@ def test_init(cli: Cli, world: World) -> None:
 
 
 def test_auth_sets_three_values(cli: Cli) -> None:
-    """And nothing else."""
+    """auth sets three values and nothing else."""
     result = cli("auth", "-y", "--env-file", "x.env")
     assert result.exit_code == 0
     assert [line.partition("=")[0] for line in Path("x.env").read_text().splitlines()] == [
@@ -445,7 +447,7 @@ def test_auth_sets_three_values(cli: Cli) -> None:
 
 
 def test_auth_asks(cli: Cli) -> None:
-    """Without a terminal and -y nothing is written."""
+    """Without a terminal and -y, nothing is written."""
     result = cli("auth")
     assert result.exit_code == 2
     assert "Use -y" in result.stderr
@@ -457,7 +459,7 @@ def test_auth_asks(cli: Cli) -> None:
 def test_no_token_is_made_for_a_file_that_cannot_be_written(
     cli: Cli, server: FakeServer, verb: str, file: str
 ) -> None:
-    """It would end the one before it, for nothing."""
+    """No token is requested if the file cannot be written, because that would end the previous token."""
     Path("sub").mkdir()
     Path("locked.env").touch(mode=0o400)
     assert cli(verb, "-y", "--env-file", file).exit_code == 1
@@ -465,7 +467,7 @@ def test_no_token_is_made_for_a_file_that_cannot_be_written(
 
 
 def test_a_cut_stream_is_taken_up_again(cli: Cli, world: World) -> None:
-    """No line lost, none doubled."""
+    """A log stream that breaks is resumed without losing or repeating a line."""
     world.add_task("t")
     run = world.add_run("t", "m", "RUNNING")
     one, two = (
@@ -484,6 +486,6 @@ def test_a_cut_stream_is_taken_up_again(cli: Cli, world: World) -> None:
 
 
 def test_an_unknown_task_is_not_waited_for(cli: Cli, world: World) -> None:
-    """No word of waiting where nothing was scheduled."""
+    """The command does not say that it waits if nothing was scheduled."""
     world.add_model("m", "Em")
     assert "Waiting" not in cli("tasks", "run", "nope", "-m", "m").stderr

@@ -1,7 +1,7 @@
-"""The last lines of a terminal as a region that is drawn anew, while all that is printed scrolls above it.
+"""A region at the bottom of a terminal that is redrawn, while everything that is printed scrolls above it.
 
-Not `rich.live`: that passes what others print through its own layout, which breaks long lines, and loses its
-place when the terminal gets narrower. Here every byte that is printed reaches the terminal as it is.
+`rich.live` passes what others print through its own layout, which wraps long lines, and it loses its place when
+the terminal gets narrower. Here every byte that is printed reaches the terminal unchanged.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["Screen", "can_redraw"]
 
 _HIDE, _SHOW = "\x1b[?25l", "\x1b[?25h"
 _CLEAR_LINE, _CLEAR_BELOW = "\x1b[K", "\x1b[J"
-# What is printed in a burst is held for so many characters at most: one redraw for many lines.
+# At most this many printed characters are held back, so that a burst of lines needs only one redraw.
 _HELD = 1 << 16
 _DEFAULT_SIZE = (80, 24)
 
@@ -30,16 +30,16 @@ Handler = Callable[[int, FrameType | None], Any] | int | None
 
 def can_redraw(stream: TextIO) -> bool:
     """Whether `stream` is a terminal that can move its cursor."""
-    # A Windows console has to be told first to understand the codes; plain lines do there.
+    # A Windows console does not interpret the codes unless told to; it gets plain lines.
     return stream.isatty() and os.name != "nt" and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
 
 
 class Screen:
     """The region on `terminal`, and what the program prints meanwhile.
 
-    While it is open, `sys.stdout` (if that is a terminal, too) and `sys.stderr` lead here. Lines go on to
-    where they were meant to go; a line without an end waits for it as the first of the region. The cursor is
-    hidden for the time of a write only, so that whatever ends the process leaves it visible.
+    While it is open, it replaces those of `sys.stdout` and `sys.stderr` that are terminals. Complete lines go to
+    the stream that they were written to; an unfinished line is shown at the top of the region. The cursor is
+    hidden only during a write, so that it stays visible however the process ends.
     """
 
     def __init__(self, terminal: TextIO) -> None:
@@ -63,15 +63,15 @@ class Screen:
         self._before = self._on_continue(self._forget)
 
     def close(self, *, keep: bool = False) -> None:
-        """Leaves the terminal as if the region had never been, or, to `keep` it, as if it had been printed.
+        """Remove the region from the terminal, or `keep` it as if it had been printed.
 
-        What is kept has no end yet: an interrupt ends the line that the terminal is in, whatever that is.
+        What is kept does not end with a newline: the handling of an interrupt prints that.
         """
         with self._lock:
             self._put_back()
             last = "\n".join(self._lines) if keep and self._drawn else ""
             self._lines = []
-            # A terminal that is gone is no news to who has closed it.
+            # The terminal may have been closed.
             with suppress(OSError):
                 self._flush()
                 for stream, tail in self._tails.items():
@@ -88,7 +88,7 @@ class Screen:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Columns and rows, as they are now."""
+        """The current numbers of columns and rows."""
         with suppress(OSError, ValueError):
             columns, rows = os.get_terminal_size(self._terminal.fileno())
             if columns and rows:
@@ -96,14 +96,14 @@ class Screen:
         return _DEFAULT_SIZE
 
     def draw(self, lines: Sequence[str]) -> None:
-        """Makes `lines` the region. None may be as wide as the screen."""
+        """Make `lines` the region. Each must be narrower than the screen."""
         with self._lock:
             if self._held or list(lines) != self._lines or not self._drawn:
                 self._lines = list(lines)
                 self._flush()
 
     def write(self, stream: TextIO, text: str) -> None:
-        """Prints above the region: at once if it is not drawn, else at the next `draw`, or when it is much."""
+        """Print above the region: at the next `draw`, or at once if there is no region or much to print."""
         with self._lock:
             if not self._replaced:
                 _put(stream, text)
@@ -118,18 +118,18 @@ class Screen:
                 self._flush()
 
     def _forget(self, *_: object) -> None:
-        """We had been stopped, and the terminal was the shell's: what was drawn is not there to draw over."""
+        """After a stop (Ctrl-Z) the region is no longer where it was drawn, so it must not be drawn over."""
         with self._lock:
             self._drawn = []
 
     @staticmethod
     def _on_continue(handler: Handler) -> Handler:
-        """Sets what happens when we go on after a stop; what it was before."""
+        """Set the handler for a continue after a stop, and return the previous one."""
         if threading.current_thread() is threading.main_thread():
             return signal.signal(signal.SIGCONT, handler)
         return signal.SIG_DFL
 
-    # --- With the lock ---
+    # --- With the lock held ---
 
     def _flush(self) -> None:
         columns, rows = self.size
@@ -145,7 +145,7 @@ class Screen:
         self._put_region(start, columns, rows)
 
     def _start(self, columns: int, rows: int) -> str:
-        """Moves to the region's first line. One that got narrower has broken the lines that were drawn."""
+        """The codes that move to the region's first line. A terminal that got narrower has wrapped its lines."""
         if not self._drawn:
             return ""
         height = sum(max(1, -(-width // columns)) for width in self._drawn)
@@ -160,13 +160,13 @@ class Screen:
         self._drawn = [_width(line) for line in shown]
 
     def _open_lines(self, columns: int) -> list[str]:
-        """The ends of lines that have none yet; without what could move the cursor."""
+        """The last part of each unfinished line, without characters that could move the cursor."""
         plain = ("".join(filter(str.isprintable, click.unstyle(tail))) for tail in self._tails.values())
         # A character may be two columns wide.
         return [text[-max(1, (columns - 1) // 2) :] for text in plain]
 
     def _is_ours(self) -> bool:
-        """Whether we are in the foreground; another program's screen is left alone."""
+        """Whether this process is in the foreground; another program's screen is not touched."""
         try:
             return os.tcgetpgrp(self._terminal.fileno()) == os.getpgrp()
         except (OSError, ValueError):
@@ -174,14 +174,14 @@ class Screen:
 
 
 class _Above:
-    """A standard stream, as the rest of the program sees it while there is a region."""
+    """Stands in for a standard stream while there is a region."""
 
     def __init__(self, screen: Screen, stream: TextIO) -> None:
         self._screen = screen
         self._stream = stream
 
     def write(self, text: str) -> int:
-        if not isinstance(text, str):  # so does click find out what kind of stream it has
+        if not isinstance(text, str):  # click writes bytes to find out the kind of a stream
             raise TypeError("text streams take text")
         self._screen.write(self._stream, text)
         return len(text)
@@ -190,7 +190,7 @@ class _Above:
         self.write("".join(lines))
 
     def flush(self) -> None:
-        """What has been written is shown soon by itself."""
+        """Do nothing: what was written is shown at the next redraw."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
