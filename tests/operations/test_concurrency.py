@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trio.testing import MockClock
 
 from fanbench import FanbenchError, UsageError
 from fanbench._util.concurrency import InOrder, both, gather, settle, unwrap_single_error
 from fanbench._util.polling import Pace
+from tests.operations.virtual_time import anyio_backend as anyio_backend
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, Any]]:
-    return "trio", {"clock": MockClock(autojump_threshold=0)}
 
 
 async def sleeper(seconds: float, fails: bool = False) -> float:

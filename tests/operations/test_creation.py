@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
-from trio.testing import MockClock
 
 from fanbench import ConnectionFailed, NotFound, RunFailed
 from fanbench._util import polling
@@ -16,13 +14,9 @@ from fanbench.operations.events import CreationPolled, PollFailed
 from fanbench.wire.messages import CreationState
 from tests.operations.conftest import Reported
 from tests.operations.fake import FakeClient, task
+from tests.operations.virtual_time import anyio_backend as anyio_backend
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, Any]]:
-    return "trio", {"clock": MockClock(autojump_threshold=0)}
 
 
 @pytest.fixture(autouse=True)

@@ -4,27 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import anyio
 import pytest
-from trio.testing import MockClock
 
 from fanbench import Forbidden, ServerFault, Unauthorized
 from fanbench.errors import FanbenchError
 from fanbench.operations.credentials import MARGIN, ProxyTokens, token_variables
 from fanbench.wire.messages import ModelProxyToken
 from tests.operations.fake import FakeClient
+from tests.operations.virtual_time import anyio_backend as anyio_backend
 
 pytestmark = pytest.mark.anyio
 
 ZERO = datetime(2030, 1, 1, tzinfo=UTC)
 HOUR = 3600.0
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, Any]]:
-    return "trio", {"clock": MockClock(autojump_threshold=0)}
 
 
 class Mint(FakeClient):

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
-from trio.testing import MockClock
 
 from fanbench import OutputError
 from fanbench.operations import download_tasks
@@ -14,13 +12,9 @@ from fanbench.operations.download import RowDone
 from fanbench.wire.messages import RunState
 from tests.operations.conftest import Reported, only
 from tests.operations.fake import Course, FakeClient, task
+from tests.operations.virtual_time import anyio_backend as anyio_backend
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, Any]]:
-    return "trio", {"clock": MockClock(autojump_threshold=0)}
 
 
 @pytest.fixture

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
-from trio.testing import MockClock
 
 from fanbench import NotFound, ServerFault
 from fanbench.operations import show_logs
 from fanbench.operations.events import LogBegan, LogEnded, LogLine, LogText
 from tests.operations.conftest import Reported, only
 from tests.operations.fake import Course, FakeClient, task
+from tests.operations.virtual_time import anyio_backend as anyio_backend
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, Any]]:
-    return "trio", {"clock": MockClock(autojump_threshold=0)}
 
 
 @pytest.fixture

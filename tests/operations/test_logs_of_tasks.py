@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import anyio
 import pytest
-from trio.testing import MockClock
 
 from fanbench import ServerFault
 from fanbench.operations import show_logs
@@ -15,13 +13,9 @@ from fanbench.operations.events import LogLine
 from fanbench.operations.task_logs import LogReport
 from tests.operations.conftest import Reported
 from tests.operations.fake import Course, FakeClient, task
+from tests.operations.virtual_time import anyio_backend as anyio_backend
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, Any]]:
-    return "trio", {"clock": MockClock(autojump_threshold=0)}
 
 
 @pytest.fixture

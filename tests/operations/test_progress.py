@@ -7,7 +7,6 @@ from typing import Any
 
 import anyio
 import pytest
-from trio.testing import MockClock
 
 from fanbench import ConnectionFailed
 from fanbench.operations import download_tasks, show_logs
@@ -16,13 +15,9 @@ from fanbench.operations.events import Downloading, Event, LogRead
 from fanbench.wire.downloads import Downloaded
 from tests.operations.conftest import Reported, only
 from tests.operations.fake import Course, FakeClient, task
+from tests.operations.virtual_time import anyio_backend as anyio_backend
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, Any]]:
-    return "trio", {"clock": MockClock(autojump_threshold=0)}
 
 
 async def test_a_download_is_told_from_its_queue_to_its_end(tmp_path: Path, reported: Reported) -> None:

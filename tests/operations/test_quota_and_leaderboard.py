@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
-from trio.testing import MockClock
 
 from fanbench import ConnectionFailed, UsageError
 from fanbench.operations.leaderboard import benchmark_name
 from fanbench.operations.quota import fetch_quotas
 from fanbench.wire.messages import ModelProxyQuotas, QuotaBalance, RefillPeriod, TaskQuota
 from tests.operations.fake import FakeClient
+from tests.operations.virtual_time import anyio_backend as anyio_backend
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, Any]]:
-    return "trio", {"clock": MockClock(autojump_threshold=0)}
 
 
 @pytest.mark.parametrize(("text", "name"), [("me/b", ("me", "b")), ("b", ("", "b")), (" me/b ", ("me", "b"))])

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
-from trio.testing import MockClock
 
 from fanbench import FanbenchError, NotFound, UsageError
 from fanbench.operations import resolve_models, run_tasks
@@ -14,13 +11,9 @@ from fanbench.operations.run import Launched
 from fanbench.wire.messages import BenchmarkModel, CreationState, ModelVersion, RunState
 from tests.operations.conftest import Reported
 from tests.operations.fake import Course, FakeClient, model, task
+from tests.operations.virtual_time import anyio_backend as anyio_backend
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, Any]]:
-    return "trio", {"clock": MockClock(autojump_threshold=0)}
 
 
 def client_with(*slugs: str, **courses: Course | None) -> FakeClient:

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
-from trio.testing import MockClock
 
 from fanbench import NotFound, RunState, UsageError
 from fanbench.operations import run_tasks
 from fanbench.wire.messages import CreationState
 from tests.operations.fake import Course, FakeClient, model, task
+from tests.operations.virtual_time import anyio_backend as anyio_backend
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, Any]]:
-    return "trio", {"clock": MockClock(autojump_threshold=0)}
 
 
 def world(**courses: Course | None) -> FakeClient:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from typing import Any
 
 import pytest
-from trio.testing import MockClock
 
 from fanbench import ConnectionFailed
 from fanbench.operations import watch_tasks
@@ -15,13 +13,9 @@ from fanbench.operations.status import StatusSeen, TaskStatus
 from fanbench.wire.messages import CreationState, Run
 from tests.operations.conftest import Reported
 from tests.operations.fake import Course, FakeClient, task
+from tests.operations.virtual_time import anyio_backend as anyio_backend
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, Any]]:
-    return "trio", {"clock": MockClock(autojump_threshold=0)}
 
 
 @pytest.fixture

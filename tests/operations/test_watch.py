@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import anyio
 import pytest
-from trio.testing import MockClock
 
 from fanbench import ConnectionFailed, ServerFault
 from fanbench._util import polling
@@ -15,13 +12,9 @@ from fanbench.operations.events import LogLine, PollFailed, RunChanged, RunEndin
 from fanbench.wire.messages import RunState
 from tests.operations.conftest import Reported
 from tests.operations.fake import Course, FakeClient
+from tests.operations.virtual_time import anyio_backend as anyio_backend
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, Any]]:
-    return "trio", {"clock": MockClock(autojump_threshold=0)}
 
 
 @pytest.fixture(autouse=True)
