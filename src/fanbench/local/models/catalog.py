@@ -187,7 +187,12 @@ def _validate(catalog: Catalog, path: Path) -> None:
             raise LocalServerError(f"{path}: {model.slug} and {seen[key]} have the same API slug {key}")
         seen[key] = model.slug
         if isinstance(model, Scripted):
-            _validate_rules(model, path)
+            for rule in model.rules:
+                try:
+                    re.compile(rule.match)
+                except re.error as error:
+                    text = f"{path}: {model.slug}: {rule.match!r} is not a regular expression: {error}"
+                    raise LocalServerError(text) from None
         if isinstance(model, Upstream) and not _is_url(model.url):
             raise LocalServerError(f"{path}: {model.slug}: {model.url!r} is not a URL of an endpoint")
     for role in ("default", "judge"):
@@ -202,15 +207,6 @@ def _is_url(text: str) -> bool:
         return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
     except ValueError:
         return False
-
-
-def _validate_rules(model: Scripted, path: Path) -> None:
-    for rule in model.rules:
-        try:
-            re.compile(rule.match)
-        except re.error as error:
-            text = f"{path}: {model.slug}: {rule.match!r} is not a regular expression: {error}"
-            raise LocalServerError(text) from None
 
 
 def write_catalog(path: Path, catalog: Catalog) -> None:
@@ -238,15 +234,12 @@ def write_catalog(path: Path, catalog: Catalog) -> None:
                 document.pop(role, None)
         _write_models(document, wanted.get("model", []), tomlkit)
         path.parent.mkdir(parents=True, exist_ok=True)
-        files.write(path, _without_gaps(tomlkit.dumps(document)), mode=PRIVATE)
+        text = tomlkit.dumps(document)
+        # tomlkit leaves the blank lines of removed tables: reduce them, unless they are part of a value.
+        tidy = re.sub(r"\n{3,}", "\n\n", text)
+        files.write(path, tidy if tomllib.loads(tidy) == tomllib.loads(text) else text, mode=PRIVATE)
     except OSError as error:
         raise LocalServerError(f"Cannot write {path}: {error.strerror}.") from error
-
-
-def _without_gaps(text: str) -> str:
-    """Reduce runs of blank lines, which tomlkit leaves in the place of removed tables, unless they have a meaning."""
-    tidy = re.sub(r"\n{3,}", "\n\n", text)
-    return tidy if tomllib.loads(tidy) == tomllib.loads(text) else text
 
 
 def _write_models(document: Any, wanted: list[dict[str, Any]], tomlkit: Any) -> None:

@@ -1,4 +1,4 @@
-"""A GGUF file as a model: llama.cpp in a process of its own, loaded at first use, let go when idle."""
+"""A GGUF file as a model: llama.cpp in a process of its own, loaded at first use and unloaded when idle."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _PER_PROCESS_KEY = "FANBENCH_HOST_KEY"
 
 
 class EmbeddedEngine:
-    """Loads at the first request; a process that died is started again by the next one."""
+    """Loads the model at the first request. If its process dies, the next request starts another."""
 
     def __init__(self, spec: Embedded, log: Path) -> None:
         self._spec = spec
@@ -55,7 +55,7 @@ class EmbeddedEngine:
             except ModelFault as fault:
                 if fault.status != UNREACHABLE or not await self._has_died():
                     raise
-            # Once more, in a new process: an answer that was not given can be asked for again.
+            # Once more in a new process: nothing of the answer has been delivered.
             return await (await self._load()).complete(request)
 
     async def stream(self, request: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
@@ -73,7 +73,7 @@ class EmbeddedEngine:
             self.last_used = time.monotonic()
 
     async def _has_died(self) -> bool:
-        """Whether the process is gone; a moment is given it, as its connections break before it is reaped."""
+        """Whether the process is gone. Wait a moment, as its connections break before it is reaped."""
         with anyio.move_on_after(1.0):
             if self._process is not None:
                 await self._process.wait()
@@ -89,9 +89,17 @@ class EmbeddedEngine:
     async def _start(self) -> ChatEndpoint:
         await anyio.to_thread.run_sync(check_gguf, Path(self._spec.path), self._spec.slug)
         key = secrets.token_urlsafe(16)
+        options = HostOptions(
+            path=self._spec.path,
+            context=self._spec.context,
+            parallel=self._spec.parallel,
+            threads=self._spec.threads or default_threads(),
+            chat_template=self._spec.chat_template,
+        )
+        command = [sys.executable, "-m", "fanbench.local.models.llama_host"]
         with self._log.open("ab") as log:
             self._process = await anyio.open_process(
-                [sys.executable, "-m", "fanbench.local.models.llama_host", self._options()],
+                [*command, msgspec.json.encode(options).decode()],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -103,23 +111,13 @@ class EmbeddedEngine:
             url=f"{await self._address()}/v1",
             model=self._spec.slug,
             key=key,
-            # More than it answers at the same time wait in its queue, where llama.cpp batches best.
+            # More than it answers at the same time: llama.cpp batches best with a queue of its own.
             concurrency=self._spec.parallel * 8,
             timeout=REQUEST_TIMEOUT,
         )
 
-    def _options(self) -> str:
-        options = HostOptions(
-            path=self._spec.path,
-            context=self._spec.context,
-            parallel=self._spec.parallel,
-            threads=self._spec.threads or default_threads(),
-            chat_template=self._spec.chat_template,
-        )
-        return msgspec.json.encode(options).decode()
-
     async def _address(self) -> str:
-        """The line in which the process says where it listens, once the model is loaded."""
+        """The address that the process prints once the model is loaded."""
         assert self._process is not None
         assert self._process.stdout is not None
         line = b""
@@ -136,7 +134,7 @@ class EmbeddedEngine:
         )
 
     async def close(self) -> None:
-        """Let the model go: ends the process, and with it the memory is free."""
+        """Unload the model by ending its process, which frees the memory."""
         endpoint, self._endpoint = self._endpoint, None
         process, self._process = self._process, None
         with anyio.CancelScope(shield=True):
@@ -149,16 +147,16 @@ class EmbeddedEngine:
 
 
 def default_threads() -> int:
-    """Half of the cores. With all of them, any other busy process makes llama.cpp's threads wait for one
-    another, and 96 tokens take minutes."""
+    """Half of the cores. With all of them, one other busy process makes llama.cpp's threads wait for each other, and
+    96 tokens take minutes."""
     return max(1, (os.cpu_count() or 2) // 2)
 
 
 def check_gguf(path: Path, slug: str) -> None:
-    """See that `path` starts as a GGUF file does.
+    """Check that `path` begins like a GGUF file.
 
     Raises:
-        ModelFault: it cannot be read, or is something else.
+        ModelFault: It cannot be read, or is something else.
     """
     try:
         with path.open("rb") as file:

@@ -1,8 +1,8 @@
 """One GGUF file served by llama.cpp, in a process of its own: `python -m fanbench.local.models.llama_host JSON`.
 
-A process of its own, because a damaged file ends llama.cpp's process, because ending the process is the one
-sure way to have the memory back, and because its threads have no place beside the server's event loop. It says
-its address in one line on stdout, and ends when its stdin does, that is, with the server.
+It has a process of its own because a damaged file kills llama.cpp's process, because ending the process is the only
+sure way to free its memory, and because its threads would disturb the server's event loop. It prints its address as
+one line on stdout, and ends when its stdin does, that is, with the server.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class HostOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 def main() -> None:
     options = msgspec.json.decode(sys.argv[1], type=HostOptions)
-    # The answer goes to the real stdout; whatever llama.cpp prints there goes to stderr, the server's log.
+    # The address goes to the real stdout; what llama.cpp prints there goes to stderr, the server's log.
     answer = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     server = _start(options)

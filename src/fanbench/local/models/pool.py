@@ -1,4 +1,4 @@
-"""The models that the server offers now, and the engines behind them, shared by all runs."""
+"""The models that the server offers, and the engines behind them, shared by all runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fanbench.local.models.upstream import ChatEndpoint
 
 
 class ModelPool:
-    """`catalog` follows `models.toml`: a model added while the server runs is there at the next call."""
+    """`catalog` follows `models.toml`: a model added while the server runs is available to the next call."""
 
     def __init__(self, folder: DataFolder, idle: float) -> None:
         self._folder = folder
@@ -30,22 +30,19 @@ class ModelPool:
 
     @property
     def catalog(self) -> Catalog:
-        """Raises LocalServerError where the file is wrong."""
-        stamp = self._file_stamp()
+        """Raises LocalServerError if the file is invalid."""
+        try:
+            status = self._folder.models_file.stat()
+            stamp = (status.st_mtime_ns, status.st_size)
+        except FileNotFoundError:
+            stamp = None
         if stamp != self._stamp:
             self._catalog = read_catalog(self._folder.models_file)
             self._stamp = stamp
         return self._catalog
 
-    def _file_stamp(self) -> tuple[int, int] | None:
-        try:
-            status = self._folder.models_file.stat()
-        except FileNotFoundError:
-            return None
-        return status.st_mtime_ns, status.st_size
-
     def engine(self, spec: ModelSpec) -> Engine:
-        """The engine of `spec`, the same for all that ask."""
+        """The engine of `spec`, the same for all callers."""
         known = self._engines.get(spec.slug)
         if known is not None and known[0] == spec:
             return known[1]
@@ -87,15 +84,13 @@ class ModelPool:
         while True:
             await anyio.sleep(min(self._idle, 30.0))
             for _, engine in self._engines.values():
-                if isinstance(engine, EmbeddedEngine) and _is_idle(engine, self._idle):
+                if not isinstance(engine, EmbeddedEngine) or not engine.loaded or engine.busy:
+                    continue
+                if time.monotonic() - engine.last_used >= self._idle:
                     await engine.close()
             for engine in [engine for engine in self._retired if not engine.busy]:
                 self._retired.remove(engine)
                 await engine.close()
-
-
-def _is_idle(engine: EmbeddedEngine, idle: float) -> bool:
-    return engine.loaded and not engine.busy and time.monotonic() - engine.last_used >= idle
 
 
 def _key(spec: Upstream) -> str:
@@ -105,6 +100,6 @@ def _key(spec: Upstream) -> str:
         return os.environ[spec.key_env]
     except KeyError:
         raise ModelFault(
-            f"model {spec.slug}: the server's environment has no {spec.key_env}, which models.toml names",
+            f"model {spec.slug}: the variable {spec.key_env}, which models.toml names, is not set in the server",
             status=401,
         ) from None

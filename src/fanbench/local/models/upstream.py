@@ -1,4 +1,4 @@
-"""A model behind an OpenAI-compatible endpoint on the network, or in a process beside us."""
+"""A model behind an OpenAI-compatible endpoint, on the network or in a process of ours."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from httpx_sse import EventSource, SSEError
 from fanbench.local.models import UNREACHABLE, ModelFault
 
 _KEEP_STATUS = frozenset({400, 401, 403, 404, 413, 422, 429})
-"""What the upstream says of the request is passed on; what is its own trouble becomes UNREACHABLE."""
+"""Statuses that concern the request are passed on; the upstream's own problems become UNREACHABLE."""
 
 
 class _Part(msgspec.Struct):
@@ -37,14 +37,14 @@ class _Usage(msgspec.Struct):
 
 
 class _Answer(msgspec.Struct):
-    """What must hold of an answer, or of a chunk of one, for those who read it. It may have more."""
+    """The parts of an answer, or of a chunk of one, that we rely on. Real answers may have more."""
 
     choices: list[_Choice]
     usage: _Usage | None = None
 
 
 class ChatEndpoint:
-    """Chat completions at `url`, at most `concurrency` requests at the same time."""
+    """Requests chat completions from `url`, at most `concurrency` at the same time."""
 
     def __init__(
         self,
@@ -91,60 +91,52 @@ class ChatEndpoint:
             raise self._fault("sent an empty stream")
 
     def _checked(self, body: bytes) -> dict[str, Any]:
-        """The answer, if it is one."""
+        """Decode an answer. Raises ModelFault if it is not a chat completion."""
         try:
             answer: dict[str, Any] = msgspec.json.decode(body)
             msgspec.convert(answer, _Answer)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            # ValidationError is a DecodeError: it says what is wrong where.
+            # ValidationError is a DecodeError, and names the place of the mistake.
             raise self._fault(f"sent no chat completion ({error}): {self._start(body)}") from None
         return answer
 
     @asynccontextmanager
     async def _send(self, request: dict[str, Any]) -> AsyncIterator[httpx.Response]:
-        async with self._slot():
-            try:
-                async with self._http.stream(
-                    "POST", self._url, json={**request, "model": self._model}
-                ) as response:
-                    if response.status_code >= 400:
-                        raise self._refusal(response, await response.aread())
-                    yield response
-            except httpx.TimeoutException:
-                raise self._fault("did not answer in time", status=504) from None
-            except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL) as error:
-                raise self._fault(f"cannot be reached: {error or type(error).__name__}") from None
-
-    @asynccontextmanager
-    async def _slot(self) -> AsyncIterator[None]:
-        # A borrower of its own: a stream may be ended by another task than the one that began it.
+        # A borrower of its own: the task that ends a stream need not be the one that began it.
         borrower = object()
         await self._limit.acquire_on_behalf_of(borrower)
         try:
-            yield
+            async with self._http.stream(
+                "POST", self._url, json={**request, "model": self._model}
+            ) as response:
+                if response.status_code >= 400:
+                    raise self._refusal(response, await response.aread())
+                yield response
+        except httpx.TimeoutException:
+            raise self._fault("did not answer in time", status=504) from None
+        except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL) as error:
+            raise self._fault(f"cannot be reached: {error or type(error).__name__}") from None
         finally:
             self._limit.release_on_behalf_of(borrower)
 
     def _refusal(self, response: httpx.Response, body: bytes) -> ModelFault:
-        status = response.status_code
-        kept = status if status in _KEEP_STATUS else UNREACHABLE
-        fault = self._fault(f"answered {status}: {self._error_message(body)}", status=kept)
-        fault.retry_after = response.headers.get("retry-after")
-        return fault
-
-    def _error_message(self, body: bytes) -> str:
         try:
             error = json.loads(body)
             error = error.get("error", error)
-            return self._without_key(str(error.get("message", error) if isinstance(error, dict) else error))
+            text = self._without_key(str(error.get("message", error) if isinstance(error, dict) else error))
         except (ValueError, AttributeError):
-            return self._start(body)
+            text = self._start(body)
+        status = response.status_code
+        kept = status if status in _KEEP_STATUS else UNREACHABLE
+        fault = self._fault(f"answered {status}: {text}", status=kept)
+        fault.retry_after = response.headers.get("retry-after")
+        return fault
 
     def _start(self, body: bytes) -> str:
         return self._without_key(repr(body[:120].decode("utf-8", "replace")))
 
     def _without_key(self, text: str) -> str:
-        """Vendors say in their errors which key it was that they did not like."""
+        """Remove the key from a text: vendors quote a refused key in their errors."""
         return text.replace(self._key, "[key]") if self._key else text
 
     def _fault(self, what: str, *, status: int = UNREACHABLE) -> ModelFault:

@@ -1,1 +1,1 @@
-"""The Model Proxy: what the SDK in a run's process talks to. `service` answers, `genai` translates."""
+"""The Model Proxy, which serves models to the SDK. `service` answers, `genai` translates."""

@@ -1,4 +1,4 @@
-"""The Gemini API as the SDK's `api="genai"` uses it, told in chat completions and back.
+"""Translates the Gemini API, as the SDK's `api="genai"` uses it, to chat completions and back.
 
 Source of the shapes: the public package `google-genai` (Apache-2.0), and https://ai.google.dev/api.
 """
@@ -11,12 +11,8 @@ from typing import Any
 from fanbench.local.models import ModelFault
 from fanbench.local.proxy.requests import (
     Content,
-    FunctionCall,
-    FunctionDeclaration,
-    FunctionResponse,
     GenerateRequest,
     GenerationConfig,
-    Part,
 )
 
 _SETTINGS = {
@@ -44,82 +40,73 @@ def to_chat(asked: GenerateRequest) -> dict[str, Any]:
     for theirs, ours in _SETTINGS.items():
         if (value := getattr(config, theirs)) is not None:
             request[ours] = value
-    if (schema := _response_schema(config)) is not None:
+    schema = config.response_json_schema
+    if schema is None and config.response_schema is not None:
+        schema = json_schema(config.response_schema)
+    if schema is None and config.response_mime_type == "application/json":
+        schema = {}
+    if schema is not None:
         request["response_format"] = {
             "type": "json_schema",
             "json_schema": {"name": "response", "schema": schema, "strict": True},
         }
     declared = [function for tool in asked.tools or [] for function in tool.function_declarations or []]
     if declared:
-        request["tools"] = [_tool(function) for function in declared]
+        request["tools"] = [
+            {
+                "type": "function",
+                "function": {
+                    "name": function.name,
+                    "description": function.description or "",
+                    "parameters": function.parameters_json_schema
+                    or json_schema(function.parameters or {"type": "OBJECT"}),
+                },
+            }
+            for function in declared
+        ]
     return request
 
 
 def _messages(content: Content) -> list[dict[str, Any]]:
-    """One content may hold text, images, calls of functions and their results: several messages."""
-    parts, calls, results = [], [], []
+    """One content may hold text, images, calls of functions and their results, which are separate messages."""
+    parts: list[dict[str, Any]] = []
+    calls: list[dict[str, Any]] = []
+    messages: list[dict[str, Any]] = []
     for part in content.parts:
-        if part.function_call is not None:
-            calls.append(_call(part.function_call))
-        elif part.function_response is not None:
-            results.append(_result(part.function_response))
-        elif not part.thought:
-            parts.append(_part(part))
-    messages = results
+        if (call := part.function_call) is not None:
+            function = {"name": call.name, "arguments": json.dumps(call.args or {})}
+            calls.append({"id": call.id or call.name, "type": "function", "function": function})
+        elif (result := part.function_response) is not None:
+            text = json.dumps(result.response)
+            messages.append({"role": "tool", "tool_call_id": result.id or result.name, "content": text})
+        elif part.thought:
+            continue
+        elif (data := part.inline_data) is not None:
+            url = f"data:{data.mime_type};base64,{data.data}"
+            parts.append({"type": "image_url", "image_url": {"url": url}})
+        elif part.file_data is not None:
+            parts.append({"type": "image_url", "image_url": {"url": part.file_data.file_uri}})
+        else:
+            parts.append({"type": "text", "text": part.text or ""})
     if calls:
         messages.append({"role": "assistant", "content": None, "tool_calls": calls})
     if parts:
         plain = all(part["type"] == "text" for part in parts)
-        text = "".join(part["text"] for part in parts) if plain else parts
-        messages.append({"role": "assistant" if content.role == "model" else "user", "content": text})
+        joined = "".join(part["text"] for part in parts) if plain else parts
+        messages.append({"role": "assistant" if content.role == "model" else "user", "content": joined})
     return messages
-
-
-def _call(call: FunctionCall) -> dict[str, Any]:
-    function = {"name": call.name, "arguments": json.dumps(call.args or {})}
-    return {"id": call.id or call.name, "type": "function", "function": function}
-
-
-def _result(result: FunctionResponse) -> dict[str, Any]:
-    return {
-        "role": "tool",
-        "tool_call_id": result.id or result.name,
-        "content": json.dumps(result.response),
-    }
-
-
-def _part(part: Part) -> dict[str, Any]:
-    if (data := part.inline_data) is not None:
-        return {"type": "image_url", "image_url": {"url": f"data:{data.mime_type};base64,{data.data}"}}
-    if part.file_data is not None:
-        return {"type": "image_url", "image_url": {"url": part.file_data.file_uri}}
-    return {"type": "text", "text": part.text or ""}
-
-
-def _response_schema(config: GenerationConfig) -> dict[str, Any] | None:
-    if config.response_json_schema is not None:
-        return config.response_json_schema
-    if config.response_schema is not None:
-        return json_schema(config.response_schema)
-    return {} if config.response_mime_type == "application/json" else None
-
-
-def _tool(function: FunctionDeclaration) -> dict[str, Any]:
-    parameters = function.parameters_json_schema or json_schema(function.parameters or {"type": "OBJECT"})
-    described = {"name": function.name, "description": function.description or "", "parameters": parameters}
-    return {"type": "function", "function": described}
 
 
 def json_schema(schema: Any) -> dict[str, Any]:
     """Gemini's schema (types in upper case, `nullable`) as JSON Schema.
 
     Raises:
-        ModelFault: it is none.
+        ModelFault: The schema is invalid.
     """
     try:
         return _json_schema(schema)
     except (AttributeError, TypeError, ValueError) as error:
-        raise ModelFault(f"the schema is none: {error}", status=400) from None
+        raise ModelFault(f"invalid schema: {error}", status=400) from None
 
 
 def _json_schema(schema: dict[str, Any]) -> dict[str, Any]:
@@ -146,7 +133,7 @@ def _json_schema(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def wants_enum(asked: GenerateRequest) -> bool:
-    """`text/x.enum`: one of the values as it is, where JSON would put it in quotes."""
+    """Whether the answer is to be a bare value (`text/x.enum`), without the quotes of JSON."""
     config = asked.generation_config
     return config is not None and config.response_mime_type == "text/x.enum"
 
@@ -155,14 +142,22 @@ def from_chat(answer: dict[str, Any], *, enum: bool = False) -> dict[str, Any]:
     """A chat completion as a generateContent answer."""
     choice = (answer.get("choices") or [{}])[0]
     message = choice.get("message") or {}
-    parts = [_function_call(call) for call in message.get("tool_calls") or []]
+    parts: list[dict[str, Any]] = []
+    for call in message.get("tool_calls") or []:
+        function = call.get("function") or {}
+        try:
+            arguments = json.loads(function.get("arguments") or "{}")
+        except ValueError:
+            arguments = {}
+        named = {"id": call.get("id"), "name": function.get("name"), "args": arguments}
+        parts.append({"functionCall": named})
     if text := message.get("content"):
-        parts.append({"text": unquote(text) if enum else text})
+        parts.append({"text": _unquote(text) if enum else text})
     return _answer(answer, parts, choice.get("finish_reason"))
 
 
 def from_chunk(chunk: dict[str, Any]) -> dict[str, Any] | None:
-    """One chunk of a stream; `None` where it has nothing that this API would send."""
+    """One chunk of a stream; None if this API would send nothing for it."""
     choice = (chunk.get("choices") or [{}])[0]
     text = (choice.get("delta") or {}).get("content")
     if not text and not chunk.get("usage") and not choice.get("finish_reason"):
@@ -184,16 +179,7 @@ def _answer(chat: dict[str, Any], parts: list[dict[str, Any]], finish: str | Non
     return answer
 
 
-def _function_call(call: dict[str, Any]) -> dict[str, Any]:
-    function = call.get("function") or {}
-    try:
-        arguments = json.loads(function.get("arguments") or "{}")
-    except ValueError:
-        arguments = {}
-    return {"functionCall": {"id": call.get("id"), "name": function.get("name"), "args": arguments}}
-
-
-def unquote(text: str) -> str:
+def _unquote(text: str) -> str:
     try:
         value = json.loads(text)
     except ValueError:

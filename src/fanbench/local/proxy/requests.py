@@ -1,4 +1,4 @@
-"""What may be asked of the Model Proxy: as much of a request as those who read it rely on. It may have more."""
+"""Requests to the Model Proxy: the parts that the proxy relies on. Real requests may have more."""
 
 from __future__ import annotations
 
@@ -91,21 +91,21 @@ class GenerateRequest(msgspec.Struct, rename="camel"):
 
 
 def read_chat(body: bytes) -> tuple[ChatRequest, dict[str, Any]]:
-    """The request, checked, and as it came: an upstream is given all of it.
+    """The request, validated, and as received, because an upstream gets all of it.
 
     Raises:
-        ModelFault: it is none, and what is wrong with it.
+        ModelFault: It is invalid.
     """
     try:
         raw: dict[str, Any] = msgspec.json.decode(body)
         return msgspec.convert(raw, ChatRequest), raw
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ModelFault(f"the request is no chat completion request: {error}", status=400) from None
+        raise ModelFault(f"invalid chat completion request: {error}", status=400) from None
 
 
 def read_generate(body: bytes) -> GenerateRequest:
-    """Raises ModelFault where it is none."""
+    """Raises ModelFault if the request is invalid."""
     try:
         return msgspec.json.decode(body, type=GenerateRequest)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ModelFault(f"the request is no generateContent request: {error}", status=400) from None
+        raise ModelFault(f"invalid generateContent request: {error}", status=400) from None

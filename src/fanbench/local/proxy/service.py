@@ -1,4 +1,4 @@
-"""Authorizes, prepares, answers and counts a request to a model, whichever of the two APIs it came by."""
+"""Authorizes, prepares, answers and counts requests to models, through either API."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ class ModelProxy:
         self._pool = pool
 
     async def authorize(self, key: str) -> TokenRow:
-        """The token that `key` is.
+        """Look up the token with this key.
 
         Raises:
-            ModelFault: it is none, or not any more.
+            ModelFault: The key is unknown or has expired.
         """
         token = await self._store.find_token(key) if key else None
         if token is None:
             raise ModelFault("the Model Proxy does not know this key", status=401)
         if token.expires <= now():
             raise ModelFault(
-                "this Model Proxy key has expired: `fanbench auth -y` gets a new one", status=401
+                "this Model Proxy key has expired; run `fanbench auth -y` to get a new one", status=401
             )
         return token
 
     def find(self, name: str) -> ModelSpec:
-        """Raises ModelFault where there is no such model."""
+        """Raises ModelFault if the model does not exist."""
         spec = self._pool.catalog.find(name)
         if spec is None:
             known = ", ".join(model.slug for model in self._pool.catalog.model) or "none"
-            raise ModelFault(f"no model {name!r} here; there are: {known}", status=404)
+            raise ModelFault(f"unknown model {name!r}; the models are: {known}", status=404)
         return spec
 
     async def complete(self, token: TokenRow, spec: ModelSpec, request: dict[str, Any]) -> dict[str, Any]:
@@ -61,7 +61,7 @@ class ModelProxy:
     async def _count(
         self, token: TokenRow, spec: ModelSpec, usage: dict[str, Any] | None, seconds: float
     ) -> dict[str, Any]:
-        """Write down what the request used; the usage with what the SDK reads of cost and latency."""
+        """Record the usage of a request. Return it with the cost and latency that the SDK reads."""
         usage = dict(usage or {})
         tokens_in, tokens_out = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
         usage |= {"prompt_tokens": tokens_in, "completion_tokens": tokens_out}
@@ -85,7 +85,7 @@ class ModelProxy:
 
 
 def _cost(spec: ModelSpec, tokens_in: int, tokens_out: int) -> dict[str, int] | None:
-    """US dollars for a million tokens are thousands of nanodollars for one."""
+    """The cost in nanodollars: a price of $1 per million tokens is 1000 nanodollars per token."""
     price = prices(spec)
     if price is None:
         return None
@@ -96,10 +96,10 @@ def _cost(spec: ModelSpec, tokens_in: int, tokens_out: int) -> dict[str, int] | 
 
 
 def prepare(spec: ModelSpec, request: dict[str, Any]) -> dict[str, Any]:
-    """The request as the engine should have it. The SDK writes `null` for what it leaves open."""
+    """The request for the engine, without the nulls that the SDK writes for unset parameters."""
     prepared = {key: value for key, value in request.items() if value is not None}
     if isinstance(spec, Embedded):
-        # At 0.8, llama.cpp's default, "What is 2 + 2?" passes 20 times of 30; greedy 30 of 30.
+        # At llama.cpp's default of 0.8, "What is 2 + 2?" passes 20 of 30 times; greedily 30 of 30.
         prepared.setdefault("temperature", 0)
     if spec.max_tokens and "max_completion_tokens" not in prepared:
         prepared.setdefault("max_tokens", spec.max_tokens)

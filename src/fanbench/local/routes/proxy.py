@@ -36,7 +36,7 @@ async def generate_content(services: Services, request: Request) -> Response:
 
 
 async def _guarded(handle: Handle, services: Services, request: Request, shape: Shape) -> Response:
-    """Every error as the API in question tells errors; the server stays up."""
+    """Report every error in the shape of the API; the server stays up."""
     try:
         return await handle(services, request)
     except ModelFault as fault:
@@ -44,14 +44,14 @@ async def _guarded(handle: Handle, services: Services, request: Request, shape: 
         return JSONResponse(shape(fault.status, fault.message), status_code=fault.status, headers=headers)
     except WireError as error:
         return JSONResponse(shape(error.status, error.message), status_code=error.status)
-    except LocalServerError as error:  # models.toml is wrong
+    except LocalServerError as error:  # models.toml is invalid
         return JSONResponse(shape(500, str(error)), status_code=500)
     except ClientDisconnect:
         return Response(status_code=400)
     except Exception:  # noqa: BLE001
         _log.exception("the Model Proxy failed", path=request.url.path)
-        said = f"the Model Proxy failed; see {services.folder.server_log}"
-        return JSONResponse(shape(500, said), status_code=500)
+        text = f"the Model Proxy failed; see {services.folder.server_log}"
+        return JSONResponse(shape(500, text), status_code=500)
 
 
 async def _chat_completions(services: Services, request: Request) -> Response:
@@ -73,16 +73,16 @@ async def _generate_content(services: Services, request: Request) -> Response:
     if method == "streamGenerateContent":
         return await _stream(services.proxy.stream(token, spec, chat), _genai_event)
     if method != "generateContent":
-        raise ModelFault(f"no method {method!r} here", status=404)
+        raise ModelFault(f"unknown method {method!r}", status=404)
     answer = await _unless_gone(request, partial(services.proxy.complete, token, spec, chat))
     return JSONResponse(genai.from_chat(answer, enum=genai.wants_enum(asked)))
 
 
 async def _unless_gone(request: Request, work: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
-    """The result of `work`, which ends when the client goes away: a run that was stopped keeps no model busy.
+    """The result of `work`, which is cancelled if the client disconnects: a stopped run must not keep a model busy.
 
     Raises:
-        ClientDisconnect: it went away.
+        ClientDisconnect: The client disconnected.
     """
     result: dict[str, Any] | None = None
     failure: Exception | None = None
@@ -97,7 +97,7 @@ async def _unless_gone(request: Request, work: Callable[[], Awaitable[dict[str, 
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(do)
-        await request.receive()  # what comes after the body is the end of the connection
+        await request.receive()  # after the body, only the end of the connection is left
         tasks.cancel_scope.cancel()
     if failure is not None:
         raise failure
@@ -116,7 +116,7 @@ def _key(request: Request) -> str:
 async def _stream(
     chunks: AsyncGenerator[dict[str, Any], None], event: Callable[[dict[str, Any]], bytes], end: bytes = b""
 ) -> Response:
-    """Begin only when the first chunk is there: until then a fault can still be an HTTP status."""
+    """Stream the chunks, but answer only once the first has come: until then a fault can be an HTTP status."""
     first = await anext(chunks, None)
 
     async def events() -> AsyncIterator[bytes]:
