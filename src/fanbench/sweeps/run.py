@@ -52,6 +52,8 @@ class RunPipeline:
     the finished log is read, so that the file is byte for byte what the server has.
     """
 
+    __slots__ = ("_context", "_gate", "_lines", "_log", "_run", "_store", "_watcher")
+
     def __init__(self, run: ActiveRun, watcher: RunWatcher, context: SweepContext, gate: BudgetGate) -> None:
         self._run = run
         self._watcher = watcher
@@ -99,36 +101,42 @@ class RunPipeline:
                 tries = _LIVE_TRIES
 
     async def _follow_log(self) -> None:
-        run, part = self._run, log_part(self._context.root, self._run.run_id, self._context.offload)
-        stream, complete = _ObservedStream(self._context.client), False
+        """Read the live log as soon as there is room for another stream."""
+        run = self._run
         try:
-            # Once the run is released, nobody waits for a stream any more, and an open one ends soon.
+            # Once the run is released, it does not wait for a stream any more, and an open one ends soon.
             with anyio.CancelScope() as run.log_scope:
                 async with self._context.streams:
-                    run.log_tail = _LOG_TAIL
-                    self._watcher.stream_opened(run.run_id)
-                    self._lines.restart()
-                    async with aclosing(follow_log(stream, run.run_id, ended=self._has_ended)) as entries:
-                        async for entry in entries:
-                            await part.write(entry.data)
-                            await self._lines.emit(entry)
-                    self._lines.emit_rest()
-                complete = (
-                    run.ended
-                    and stream.opened == 1
-                    and run.running_at < stream.ended_at
-                    and reaches_the_end(stream.ahead, stream.ended_at, run.seconds)
-                )
-        except FanbenchError:
-            await self._context.offload(part.drop)
-            raise
+                    if not run.released:
+                        run.log_tail = _LOG_TAIL
+                        await self._read_live_log()
         finally:
             run.log_scope, run.log_tail = None, 0.0
+
+    async def _read_live_log(self) -> None:
+        run, context, complete = self._run, self._context, False
+        stream, part = _ObservedStream(context.client), log_part(context.root, run.run_id, context.offload)
+        self._watcher.stream_opened(run.run_id)
+        self._lines.restart()
+        try:
+            async with aclosing(follow_log(stream, run.run_id, ended=self._has_ended)) as entries:
+                async for entry in entries:
+                    await part.write(entry.data)
+                    await self._lines.emit(entry)
+            self._lines.emit_rest()
+            complete = (
+                run.ended
+                and stream.opened == 1
+                and run.running_at < stream.ended_at
+                and reaches_the_end(stream.ahead, stream.ended_at, run.seconds)
+            )
+        finally:
+            if complete:
+                self._log = part
+            else:
+                with anyio.CancelScope(shield=True):
+                    await context.offload(part.drop)
         self._watcher.stream_ended(run.run_id)
-        if complete:
-            self._log = part
-        else:
-            await self._context.offload(part.drop)
 
     async def _has_ended(self) -> bool:
         """The stream has ended in good order. Only a list can tell whether the run has, too."""
@@ -257,10 +265,12 @@ class RunPipeline:
 class LogLineEmitter:
     """Emits the lines of a log as events, each once, however often the log is read from its start."""
 
+    __slots__ = ("_context", "_emitted", "_lines", "_run", "_skip")
+
     def __init__(self, run: ActiveRun, context: SweepContext) -> None:
         self._run = run
         self._context = context
-        self._lines = Lines()
+        self._lines: Lines
         self._emitted = 0
         self._skip = 0
 

@@ -96,6 +96,7 @@ class ActiveRun:
     def notify(self) -> None:
         if self._changed is not None:
             self._changed.set()
+            self._changed = None
 
 
 class Wakeup:
