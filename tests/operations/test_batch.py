@@ -29,7 +29,7 @@ class Word(Event, frozen=True):
     word: str
 
 
-async def test_they_work_at_once_and_speak_in_turn(reported: Reported) -> None:
+async def test_jobs_run_at_once_and_report_in_order(reported: Reported) -> None:
     """The second job ends long before the first, and its events are held back until then."""
     seconds = {"a": 9.0, "b": 1.0, "c": 5.0}
 
@@ -47,7 +47,7 @@ async def test_they_work_at_once_and_speak_in_turn(reported: Reported) -> None:
     ]
 
 
-async def test_one_that_fails_says_so_in_its_turn(reported: Reported) -> None:
+async def test_a_failure_is_reported_in_order(reported: Reported) -> None:
     """A failure is reported when it is its turn, and is an outcome like the others."""
 
     async def job(slug: str, report: Report) -> str:
@@ -62,7 +62,7 @@ async def test_one_that_fails_says_so_in_its_turn(reported: Reported) -> None:
     assert [type(event) for event in reported] == [Word, TaskFailed, Word]
 
 
-async def test_a_name_that_is_none_is_found_before_anything_is_done(client: FakeClient) -> None:
+async def test_an_invalid_name_is_refused_before_any_call(client: FakeClient) -> None:
     """An invalid name is an error before any call is made."""
     with pytest.raises(UsageError):
         await publish_tasks(client, ["a", "///"])

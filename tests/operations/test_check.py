@@ -301,7 +301,7 @@ async def test_a_second_refusal_is_the_result(place: Path) -> None:
     assert len(client.times("create_proxy_token")) == 2
 
 
-async def test_no_token_no_run(place: Path) -> None:
+async def test_a_refused_token_fails_the_file(place: Path) -> None:
     """If the server refuses a token, the error and its hint stand for the file."""
     client = FakeClient(
         models=list(MODELS), errors={"create_proxy_token": [Forbidden("No.", call="x", status=403)]}

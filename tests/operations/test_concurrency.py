@@ -54,7 +54,7 @@ async def test_both_at_once() -> None:
         await both(partial(sleeper, 2, True), partial(sleeper, 1, True))
 
 
-async def test_a_defect_leaves_by_itself() -> None:
+async def test_a_bug_is_raised_by_itself() -> None:
     """An error that is not a FanbenchError is neither swallowed nor wrapped."""
 
     async def broken() -> int:

@@ -38,7 +38,7 @@ async def test_a_creation_is_waited_for(reported: Reported) -> None:
     ]
 
 
-async def test_an_earlier_version_is_no_answer() -> None:
+async def test_an_answer_about_an_earlier_version_is_ignored() -> None:
     """An answer about the version before does not end the wait."""
     client = FakeClient(tasks={"t": task("t", version=1)})
     with pytest.raises(StillRunning):

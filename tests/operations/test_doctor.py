@@ -72,7 +72,7 @@ async def test_a_legacy_key_is_tried_by_a_call(tmp_path: Path) -> None:
         (Answer(b"<html>", headers={"Content-Type": "text/html"}), [("endpoint", "fail")], "IntrospectToken"),
     ],
 )
-async def test_a_server_that_does_not_say_yes(
+async def test_refused_credentials_and_a_missing_server_are_told_apart(
     tmp_path: Path, answer: Answer, expected: list[tuple[str, str]], says: str
 ) -> None:
     """Refused credentials and a wrong server are told apart, and each has its remedy."""
@@ -132,7 +132,7 @@ async def test_credentials_that_others_may_read(tmp_path: Path) -> None:
     assert checks[1].fix == f"chmod 600 {file}"
 
 
-async def test_an_endpoint_that_is_none(tmp_path: Path) -> None:
+async def test_an_invalid_endpoint(tmp_path: Path) -> None:
     """An invalid endpoint is a failed check, not a crash."""
     checks = await server_checks(tmp_path, "nonsense", token=TOKEN)
     assert levels(checks) == [("credentials", "ok"), ("endpoint", "fail")]

@@ -54,7 +54,7 @@ async def test_rows_come_in_the_order_of_the_list(
     assert client.most_at_once["downloads"] == 4
 
 
-async def test_what_is_there_is_kept(client: FakeClient, tmp_path: Path) -> None:
+async def test_existing_outputs_are_kept(client: FakeClient, tmp_path: Path) -> None:
     """An existing output is not fetched again unless that is forced."""
     client.begin("t", "m", Course())
     only(await download_tasks(client, ["t"], output=tmp_path))
@@ -74,7 +74,7 @@ async def test_a_cached_run_without_sources_is_marked(client: FakeClient, tmp_pa
     assert report.rows[0].lacks_source
 
 
-async def test_a_failed_one_never_ends_the_others(client: FakeClient, tmp_path: Path) -> None:
+async def test_a_failed_download_does_not_affect_the_others(client: FakeClient, tmp_path: Path) -> None:
     """A failed download is a row, too; a damaged zip is told from a lost connection."""
     for course in (Course(bad_zips=9), Course(download_time=9), Course(broken_downloads=9)):
         client.begin("t", "m", course)
@@ -83,7 +83,7 @@ async def test_a_failed_one_never_ends_the_others(client: FakeClient, tmp_path: 
     assert len(report.failed) == 2
 
 
-async def test_runs_that_go_on_are_left_out(client: FakeClient, tmp_path: Path) -> None:
+async def test_runs_that_have_not_ended_are_left_out(client: FakeClient, tmp_path: Path) -> None:
     """Runs that have not ended are left out and counted."""
     client.begin("t", "m", Course(running=9))
     report = only(await download_tasks(client, ["t"], output=tmp_path / "new"))

@@ -196,7 +196,7 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
         ensure_writable(tmp_path / "no" / ".env")
 
 
-def test_asking_whether_it_can_be_written_leaves_no_trace(tmp_path: Path) -> None:
+def test_ensure_writable_leaves_no_trace(tmp_path: Path) -> None:
     """`ensure_writable` neither creates nor changes a file."""
     ensure_writable(tmp_path / ".env")
     assert os.listdir(tmp_path) == []

@@ -120,7 +120,7 @@ def test_the_example_passes_our_own_check(tmp_path: Path) -> None:
     assert file.findings == ()
 
 
-def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:
+def test_starters_that_cannot_be_written(tmp_path: Path) -> None:
     """A place that cannot be written to is one error."""
     with pytest.raises(OutputError):
         write_starters(tmp_path / "missing" / "example_task.py")

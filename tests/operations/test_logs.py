@@ -63,7 +63,7 @@ async def test_together_lines_come_whole_and_as_they_are_written(
     assert [log.lines for log in report.logs] == [2, 2]
 
 
-async def test_together_by_itself_where_several_runs_are_live(client: FakeClient, reported: Reported) -> None:
+async def test_several_live_runs_are_interleaved_by_default(client: FakeClient, reported: Reported) -> None:
     """`interleave=None` interleaves if several runs are live."""
     client.begin("t", "a", Course(running=2, log=[(1, "x\n")]))
     only(await show_logs(client, ["t"], interleave=None, report=reported))
@@ -117,7 +117,7 @@ async def test_models_filter_the_runs(client: FakeClient) -> None:
     assert [log.run.model_version_slug for log in report.logs] == ["google/gemma@default"]
 
 
-async def test_no_task_no_log() -> None:
+async def test_a_missing_task_raises_not_found() -> None:
     """A missing task raises NotFound."""
     with pytest.raises(NotFound):
         only(await show_logs(FakeClient(), ["t"]))

@@ -49,7 +49,7 @@ async def test_complete_logs_become_files(client: FakeClient, tmp_path: Path, to
 
 
 @pytest.mark.parametrize("together", [True, False])
-async def test_what_is_not_complete_is_no_file(client: FakeClient, tmp_path: Path, together: bool) -> None:
+async def test_an_incomplete_log_makes_no_file(client: FakeClient, tmp_path: Path, together: bool) -> None:
     """A log that broke off, or does not exist yet, makes no file and leaves an earlier one as it was."""
     fault = ServerFault("No.", call="GetBenchmarkTaskRunLogs", status=500)
     broken = client.begin("a", "m", Course(log=[(0, "x" * 100_000)]), log_error=fault)

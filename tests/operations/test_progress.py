@@ -20,7 +20,7 @@ from tests.operations.virtual_time import anyio_backend as anyio_backend
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_download_is_told_from_its_queue_to_its_end(tmp_path: Path, reported: Reported) -> None:
+async def test_a_download_is_reported_from_its_queue_to_its_end(tmp_path: Path, reported: Reported) -> None:
     """A download is reported as waiting, as begun, with its bytes so far, and with its outcome."""
     client = FakeClient(tasks={"t": task("t")})
     client.begin("t", "m", Course())
@@ -60,7 +60,7 @@ async def test_progress_does_not_wait_for_its_turn(tmp_path: Path, reported: Rep
     assert reported.index(ended) < reported.index(reported.of(DownloadsBegan)[1])
 
 
-async def test_what_has_been_read_of_a_log_is_told(reported: Reported) -> None:
+async def test_reading_a_log_is_reported(reported: Reported) -> None:
     """Reading is reported also for a log that is not shown yet, at most ten times per second, and at its end."""
     client = FakeClient(tasks={"t": task("t")})
     burst = [(2.0 + number / 100, "x\n") for number in range(100)]

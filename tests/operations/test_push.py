@@ -101,7 +101,7 @@ async def test_a_push_sends_a_notebook(tmp_path: Path, reported: Reported) -> No
     assert reported.of(Uploaded) == [Uploaded(pushed)]
 
 
-async def test_what_is_sent_is_the_source_as_a_notebook(tmp_path: Path) -> None:
+async def test_the_source_is_sent_as_a_notebook(tmp_path: Path) -> None:
     """The text that is sent is a JSON notebook with the file's cells."""
     client = FakeClient()
     only(await push_tasks(client, [plan(tmp_path)]))
@@ -191,7 +191,7 @@ class Together(FakeClient):
         return await super().get_task(task)
 
 
-async def test_who_waits_keeps_nobody_from_pushing(tmp_path: Path) -> None:
+async def test_waiting_pushes_do_not_hold_back_others(tmp_path: Path) -> None:
     """Waiting pushes do not hold back others, even if only one call may be made at a time."""
     plans = [plan(tmp_path, name, f"{name}.py") for name in "abc"]
     client = Together(config=Config("http://fake", Anonymous(), concurrency=1), creation=1e9)

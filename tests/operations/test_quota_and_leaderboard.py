@@ -21,7 +21,7 @@ def test_names_of_benchmarks(text: str, name: tuple[str, str]) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "/", "me/", "/b", "a/b/c", "..", "me/..", "me/a\\b", "me/a\nb"])
-def test_what_is_no_name_of_a_benchmark(text: str) -> None:
+def test_invalid_names_of_benchmarks(text: str) -> None:
     """A benchmark's name must be valid as the name of a file, too."""
     with pytest.raises(UsageError):
         benchmark_name(text)
@@ -38,7 +38,7 @@ async def test_quotas() -> None:
     ]
 
 
-async def test_a_quota_that_cannot_be_had_for_another_reason_is_an_error() -> None:
+async def test_other_errors_of_quotas_are_raised() -> None:
     """An error of a server that is down is raised and does not count as a missing quota."""
     with pytest.raises(ConnectionFailed):
         await fetch_quotas(FakeClient(errors={"proxy_quotas": [ConnectionFailed("Down.", endpoint="x")]}))

@@ -38,7 +38,7 @@ async def test_without_wait_nothing_is_listed() -> None:
     assert [row.state for row in report.launches[0].rows] == ["Scheduled"]
 
 
-async def test_a_skipped_model_says_why() -> None:
+async def test_a_skipped_model_has_the_servers_reason() -> None:
     """The server's reason for a skipped model is passed on."""
     client = client_with("a", m=None)
     report = await run_tasks(client, ["a"], ["m", "n"])
@@ -99,7 +99,7 @@ async def test_a_task_that_does_not_exist() -> None:
     assert "tasks list" in caught.value.hint
 
 
-async def test_of_several_tasks_one_that_fails_does_not_end_the_others(reported: Reported) -> None:
+async def test_a_failed_task_does_not_affect_the_others(reported: Reported) -> None:
     """A failure is reported in its place, and the other tasks are scheduled and waited for."""
     client = client_with("a", "c", m=Course(running=3))
     report = await run_tasks(client, ["a", "b", "c"], ["m"], until="ended", report=reported)
@@ -140,7 +140,7 @@ def test_models_in_every_spelling(asked: list[str], sent: list[str]) -> None:
 
 
 @pytest.mark.parametrize("asked", [["gpt"], ["gpt-*"], ["gemini-2.5-pro", "gpt"], []])
-def test_models_that_there_are_not(asked: list[str]) -> None:
+def test_unknown_models_are_refused(asked: list[str]) -> None:
     """An unknown model, and naming none, are usage errors."""
     with pytest.raises(UsageError):
         resolve_models(asked, MODELS)

@@ -46,7 +46,7 @@ async def test_of_a_model_that_is_skipped_the_run_in_flight_counts() -> None:
     assert [row.scheduled for row in report.launches[0].rows] == [False, False]
 
 
-async def test_of_several_tasks_one_that_fails_ends_none_of_the_others() -> None:
+async def test_a_failed_task_does_not_affect_the_others() -> None:
     """Of several tasks, one that fails is among the failures; a single task raises."""
     client = world(a=Course(running=1))
     client.have("u", task("u", CreationState.ERRORED))

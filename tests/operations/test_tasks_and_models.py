@@ -51,7 +51,7 @@ async def test_list_filters() -> None:
     ("message", "line"),
     [("", ""), ("one", "one"), ("Traceback\n  File x\nValueError: no\n\n", "ValueError: no")],
 )
-def test_the_last_line_says_it(message: str, line: str) -> None:
+def test_the_last_line_of_a_traceback(message: str, line: str) -> None:
     """The last line of a traceback is the exception."""
     assert last_line(message) == line
 
@@ -82,7 +82,7 @@ async def test_publish_does_what_is_left_to_do(
     assert (len(client.times("publish_task")), done.notebook, done.was_public) == (calls, became, public)
 
 
-async def test_delete_deletes() -> None:
+async def test_delete() -> None:
     """A task is deleted if the server can do so."""
     client = FakeClient(tasks={"t": task("t")})
     only(await delete_tasks(client, ["t"]))

@@ -58,7 +58,7 @@ async def test_open_streams_spare_the_polls() -> None:
     assert client.times("list_runs")[2:] == [50, 110, 170, 200]
 
 
-async def test_the_end_of_each_stream_is_said_at_once(reported: Reported) -> None:
+async def test_the_end_of_each_stream_is_reported_at_once(reported: Reported) -> None:
     """The end of a stream is reported at once, though a poll may be seconds away while others still run."""
     client = FakeClient()
     client.begin("t", "long", Course(running=100))
