@@ -126,7 +126,7 @@ def test_a_drain_before_the_start(tmp_path: Path) -> None:
     assert world.kaggle.calls.total() == 0
 
 
-def test_strangers_of_an_earlier_process_are_strangers(tmp_path: Path) -> None:
+def test_foreign_runs_of_an_earlier_process_stay_foreign(tmp_path: Path) -> None:
     """A run that existed before our schedule call is not adopted as the result of an interrupted call."""
     world = World(tmp_path, Scenario(one_run_per_model=False), models=2)
     world.texts.clear()

@@ -29,7 +29,7 @@ from fanbench.sweeps.attempts import (
     by_planned_run,
     real_ones,
 )
-from fanbench.sweeps.decide import REPORTED, RunStatus, run_status
+from fanbench.sweeps.decide import REPORTED, RunStatus, attempt_status
 from fanbench.sweeps.journal import SUMMARY
 
 if TYPE_CHECKING:
@@ -230,20 +230,19 @@ def build_report(plan: SweepPlan, records: Records | None) -> SweepReport:
 
 
 def _row_without_run(planned_run: PlannedRun, task: PlannedTask, record: TaskRecord | None) -> RunRow:
-    failed = record if record and record.phase is TaskPhase.FAILED else None
-    if failed is not None and failed.identity == task.identity:
-        status = run_status(None, scheduled=False, given_up=True)
-        return RunRow(planned_run, status, error=f"push: {failed.error}")
-    return RunRow(planned_run, run_status(None, scheduled=False))
+    if record and record.phase is TaskPhase.FAILED and record.identity == task.identity:
+        return RunRow(planned_run, attempt_status(None, given_up=True), error=f"push: {record.error}")
+    return RunRow(planned_run, attempt_status(None))
 
 
 def _row(
     root: Path, planned_run: PlannedRun, attempts: Sequence[Attempt], results: Mapping[str, RunResult]
 ) -> RunRow:
     *earlier, newest = attempts
-    output = newest.output.path if newest.output and output_is_whole(root, newest.output) else None
-    log = newest.log.path if newest.log and log_is_whole(root, newest.log) else None
-    status = run_status(newest.state, scheduled=True, collected=output is not None and log is not None)
+    saved_output = newest.output if newest.output and output_is_whole(root, newest.output) else None
+    saved_log = newest.log if newest.log and log_is_whole(root, newest.log) else None
+    output = saved_output.path if saved_output else None
+    status = attempt_status(newest.with_(output=saved_output, log=saved_log))
     error = newest.error if status is RunStatus.ERRORED else ""
     return RunRow(
         planned_run,
@@ -254,7 +253,7 @@ def _row(
         run_id=newest.run_id,
         error="its output or its log is not on disk" if status is RunStatus.MISSING else error,
         output=output,
-        log=log,
+        log=saved_log.path if saved_log else None,
         result=results.get(output) if output else None,
         earlier=tuple(
             results.get(one.output.path) if one.output else None for one in earlier if one.run_id is not None
