@@ -16,6 +16,7 @@ from fanbench.cli.views.records import RUN_FIELDS
 from fanbench.results import FIELDS as RESULT_FIELDS
 from tests.cli.conftest import Cli
 from tests.cli.test_help import commands
+from tests.cli.test_secrets import without_slow_checks
 from tests.cli.world import World
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "output.md"
@@ -88,9 +89,10 @@ def test_the_document_and_the_code_agree() -> None:
     ],
 )
 def test_what_is_printed_has_the_documented_fields(
-    cli: Cli, world: World, task_file: Path, words: str
+    cli: Cli, world: World, task_file: Path, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """JSON, JSON lines and CSV contain exactly the documented fields."""
+    without_slow_checks(monkeypatch)
     if words.startswith("check"):
         task_file.write_text(task_file.read_text().replace("one.run(kbench.llm)", ""))
     world.can_delete = True

@@ -97,7 +97,7 @@ def test_no_secret_is_said(
 ) -> None:
     """No secret is printed, however it is given, whatever the server does with it, and with any verbosity."""
     if words == "doctor":
-        _without_slow_checks(monkeypatch)
+        without_slow_checks(monkeypatch)
     monkeypatch.setenv("FANBENCH_DEBUG", "1")
     calls = ("ListBenchmarkTasks", "GetBenchmarkTask", "ListBenchmarkTaskRuns", "GetBenchmarkTaskQuota")
     more = ("IntrospectToken", "CreateDefaultModelProxyToken", "GetModelProxyQuotas", "ListBenchmarkModels")
@@ -111,7 +111,7 @@ def test_no_secret_is_said(
     assert '"event": "end"' in Path("log").read_text()
 
 
-def _without_slow_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+def without_slow_checks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replace the slow checks of the machine, which involve no secrets."""
     from fanbench.operations import doctor
     from fanbench.operations.doctor import server

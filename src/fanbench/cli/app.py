@@ -178,7 +178,7 @@ benchmarks = LazyGroup(
             "fanbench.cli.app:benchmarks", "The Kaggle CLI's spelling of these commands.", ("b",)
         ),
     },
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="\b\nExamples:\n  fanbench init -y\n"
     "  fanbench tasks push what-is-kaggle -f example_task.py --wait\n"
     "  fanbench tasks run what-is-kaggle\n"

@@ -60,6 +60,7 @@ Examples:
 )
 @click.option(
     "--concurrency",
+    metavar="N",
     type=click.IntRange(1),
     help="Endpoint: the maximum number of requests at a time.  [default: 8]",
 )
@@ -70,10 +71,20 @@ Examples:
     "--output-price", type=click.FloatRange(0), metavar="USD", help="Price per million output tokens."
 )
 @click.option(
-    "--context", type=click.IntRange(128), help="File: context size per request, in tokens.  [default: 2048]"
+    "--context",
+    metavar="N",
+    type=click.IntRange(128),
+    help="File: context size per request, in tokens.  [default: 2048]",
 )
-@click.option("--threads", type=click.IntRange(1), help="File: threads.  [default: half of the cores]")
-@click.option("--max-tokens", type=click.IntRange(1), help="Limit of output tokens for requests without one.")
+@click.option(
+    "--threads", metavar="N", type=click.IntRange(1), help="File: threads.  [default: half of the cores]"
+)
+@click.option(
+    "--max-tokens",
+    metavar="N",
+    type=click.IntRange(1),
+    help="Limit of output tokens for requests without one.",
+)
 def add(
     what: tuple[str, ...],
     data: Path | None,

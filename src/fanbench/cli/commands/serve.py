@@ -28,9 +28,12 @@ Examples:
     metavar="DIR",
     help="The folder for state, runs and models.  [env: FANBENCH_DATA]",
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option(
+    "--host", metavar="ADDRESS", default="127.0.0.1", show_default=True, help="The address to listen on."
+)
 @click.option(
     "--port",
+    metavar="PORT",
     type=click.IntRange(0, 65535),
     default=7777,
     show_default=True,
@@ -39,6 +42,7 @@ Examples:
 @click.option("--any-port", is_flag=True, help="Use another port if the port is in use.")
 @click.option(
     "--workers",
+    metavar="N",
     type=click.IntRange(1),
     help="The number of notebooks to run at a time.  [default: the number of cores]",
 )
@@ -52,18 +56,20 @@ Examples:
 )
 @click.option(
     "--run-timeout",
+    metavar="SECONDS",
     type=click.FloatRange(1),
     default=3600,
     show_default=True,
-    help="The time limit for a run, in seconds.",
+    help="The time limit for a run.",
 )
 @click.option(
     "--run-memory",
     "run_memory_mb",
+    metavar="MB",
     type=click.IntRange(256),
     default=4096,
     show_default=True,
-    help="The memory limit for a run, in MB.",
+    help="The memory limit for a run.",
 )
 @click.option(
     "--run-env",
@@ -75,10 +81,11 @@ Examples:
 @click.option(
     "--log-limit",
     "log_limit_mb",
+    metavar="MB",
     type=click.IntRange(1),
     default=256,
     show_default=True,
-    help="How much of a run's log is kept, in MB.",
+    help="How much of a run's log is kept.",
 )
 @click.option(
     "--datasets",
@@ -88,15 +95,17 @@ Examples:
 )
 @click.option(
     "--model-idle",
+    metavar="SECONDS",
     type=click.FloatRange(1),
     default=600,
     show_default=True,
-    help="Unload a model that has been idle for this many seconds.",
+    help="Unload a model that has been idle for this long.",
 )
 @click.option(
     "--idle-timeout",
+    metavar="SECONDS",
     type=click.FloatRange(1),
-    help="Stop after this many seconds without work.  [default: never]",
+    help="Stop after this long without work.  [default: never]",
 )
 def serve(**options: Any) -> None:
     """Run the local server: the Kaggle Benchmarks API on this machine, with the real SDK and real models, offline.

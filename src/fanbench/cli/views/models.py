@@ -20,7 +20,7 @@ def show_models(out: Output, models: Sequence[BenchmarkModel]) -> None:
         rows = [(model_slug(model), model.display_name, modalities(model.version)) for model in models]
         out.table(("Slug", "Display Name", "Modality"), rows, (30, 30, 10))
     elif out.for_people:
-        out.note("No benchmark models are available right now. Try again later.")
+        out.note("No benchmark models available. Try again later.")
 
 
 def _record(model: BenchmarkModel) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def show_quotas(out: Output, quotas: Quotas) -> None:
         header = ("Quota", "Period", "Used", "Remaining", "Total", "Refill")
         out.table(header, [_row(one) for one in quotas.known], (11, 7, 9, 9, 9, 0))
     elif out.for_people:
-        out.note("No quota information is available.")
+        out.note("No quota information available.")
 
 
 def _row(one: Quota) -> tuple[str, ...]:
