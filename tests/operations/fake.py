@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 import anyio
 
 from fanbench import Anonymous, Config, FanbenchError, NotFound
-from fanbench.testing import ApiCall, RunScript, Scenario, SimulatedKaggle, SimulatedTask, SimulatedVersion
+from fanbench.testing import (
+    ApiCall,
+    Fault,
+    RunScript,
+    Scenario,
+    SimulatedKaggle,
+    SimulatedTask,
+    SimulatedVersion,
+)
 from fanbench.wire.messages import (
     BenchmarkModel,
     CreationState,
@@ -27,8 +34,6 @@ from fanbench.wire.messages import (
 from fanbench.wire.slugs import split_task
 
 __all__ = ["Course", "FakeClient", "model", "not_found", "task"]
-
-T = TypeVar("T")
 
 
 def not_found(call: str) -> NotFound:
@@ -64,6 +69,16 @@ class Course(RunScript):
     running: float = 0.0
     log: Sequence[tuple[float, str]] = ()
     output: Mapping[str, bytes] | None = field(default_factory=lambda: {"a.run.json": b"{}"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure(Fault):
+    """A fault that raises a given error."""
+
+    raised: FanbenchError
+
+    def error(self) -> FanbenchError:
+        return self.raised
 
 
 class FakeClient(SimulatedKaggle):
@@ -157,14 +172,10 @@ class FakeClient(SimulatedKaggle):
 
     # --- Calls that differ ---
 
-    async def _call(self, call: ApiCall, about: object, work: Callable[[], T]) -> T:
-        def fail() -> T:
-            raise error
-
+    def _next_fault(self, call: ApiCall) -> Fault | None:
         if errors := self.errors.get(call):
-            error = errors.pop(0)
-            return await super()._call(call, about, fail)
-        return await super()._call(call, about, work)
+            return Failure(call, raised=errors.pop(0))
+        return super()._next_fault(call)
 
     async def create_task(self, slug: str, text: str, *, datasets: Sequence[str] = ()) -> Task:
         made = await super().create_task(slug, text, datasets=datasets)

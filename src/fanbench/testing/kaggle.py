@@ -9,9 +9,10 @@ import re
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import aclosing, contextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
@@ -159,9 +160,7 @@ class SimulatedKaggle:
         age: float = math.inf,
     ) -> SimulatedTask:
         """Add a version of a task that was pushed `age` seconds ago."""
-        task = self._new_or_known(slug)
-        task.push(text, tuple(datasets), self.now() - age, self.scenario)
-        return task
+        return self._push(slug, text, tuple(datasets), age)
 
     def add_run(
         self, slug: str, model: str, script: RunScript | None = None, *, version: int = 0, age: float = 0.0
@@ -194,21 +193,16 @@ class SimulatedKaggle:
     # --- Tasks ---
 
     async def create_task(self, slug: str, text: str, *, datasets: Sequence[str] = ()) -> Task:
-        def create() -> Task:
-            task = self._new_or_known(slug)
-            task.push(text, tuple(datasets), self.now(), self.scenario)
-            return task.message(self.now())
-
-        return await self._call("create_task", (slug, tuple(datasets)), create)
+        push = partial(self._push, slug, text, tuple(datasets))
+        async with self._call("create_task", (slug, tuple(datasets)), late=push):
+            return push().message(self.now())
 
     async def get_task(self, task: str) -> Task:
-        def get() -> Task:
+        async with self._call("get_task", task):
             shown = self._task(task, "get_task").visible(self.now(), self.scenario.push_lag)
             if shown is None:
                 raise _error(404, "get_task")
             return shown
-
-        return await self._call("get_task", task, get)
 
     def list_tasks(self, *, regex: str | None = None, status: str | None = None) -> AsyncIterator[Task]:
         return _Listing(lambda start: self.page_of_tasks(regex or "", status or "", start))
@@ -217,8 +211,7 @@ class SimulatedKaggle:
         self, regex: str, status: str, start: int, size: int | None = None
     ) -> tuple[list[Task], int | None]:
         """One page of `list_tasks`, from number `start` on, and where the next page starts."""
-
-        def page() -> tuple[list[Task], int | None]:
+        async with self._call("list_tasks", (regex, status)):
             shown = [task.visible(self.now(), self.scenario.push_lag) for task in self.tasks.values()]
             listed = [
                 task
@@ -229,30 +222,26 @@ class SimulatedKaggle:
             ]
             return self._page(listed, start, size)
 
-        return await self._call("list_tasks", (regex, status), page)
-
     async def publish_task(self, task: str, *, publish_notebook: bool = True) -> Task:
-        def publish() -> Task:
+        async with self._call("publish_task", (task, publish_notebook)):
             found = self._task(task, "publish_task")
             found.is_public, found.is_notebook_public = True, publish_notebook
             return found.message(self.now())
 
-        return await self._call("publish_task", (task, publish_notebook), publish)
-
     async def delete_task(self, task: str) -> None:
-        def delete() -> None:
+        async with self._call("delete_task", task):
             if not self.scenario.can_delete:
                 raise _error(404, "delete_task", "No such call.")
             del self.tasks[self._task(task, "delete_task").slug]
-
-        await self._call("delete_task", task, delete)
 
     # --- Runs ---
 
     async def schedule_runs(self, task: str, models: Sequence[str]) -> list[ScheduleResult]:
         wanted = tuple(map(normalize_model, models))
         assert len(set(wanted)) == len(wanted), f"a model twice in one call: {models}"
-        return await self._call("schedule_runs", (task, wanted), lambda: self._schedule(task, wanted))
+        schedule = partial(self._schedule, task, wanted)
+        async with self._call("schedule_runs", (task, wanted), late=schedule):
+            return schedule()
 
     def list_runs(self, task: str, *, models: Sequence[str] = ()) -> AsyncIterator[Run]:
         return _Listing(lambda start: self.page_of_runs(task, models, start))
@@ -262,8 +251,7 @@ class SimulatedKaggle:
     ) -> tuple[list[Run], int | None]:
         """One page of `list_runs`, from number `start` on, and where the next page starts."""
         wanted = () if self.scenario.ignores_model_filter else tuple(map(normalize_model, models))
-
-        def page() -> tuple[list[Run], int | None]:
+        async with self._call("list_runs", task):
             now, scenario = self.now(), self.scenario
             listed = [
                 run
@@ -274,8 +262,6 @@ class SimulatedKaggle:
             runs, following = self._page(listed, start, size)
             return [run.message(now, scenario.spell_model(run.model)) for run in runs], following
 
-        return await self._call("list_runs", task, page)
-
     async def logs(self, run_id: int, *, silence: float | None = None) -> AsyncGenerator[LogEntry, None]:
         _, entries = await self.open_log(run_id)
         async with aclosing(entries):
@@ -284,28 +270,21 @@ class SimulatedKaggle:
 
     async def open_log(self, run_id: int) -> tuple[bool, AsyncGenerator[LogEntry, None]]:
         """Make the call of `logs`: return whether the log is live, and its entries."""
-
-        def find() -> SimulatedRun:
+        async with self._call("logs", run_id):
             run, now = self._run(run_id, "logs"), self.now()
-            state = run.state(now)
-            ready = (
-                run.ends + run.script.kept_log_delay if state.terminal else run.begins + run.script.log_delay
-            )
-            if state == RunState.QUEUED or now < ready:
+            live, script = not run.state(now).terminal, run.script
+            ready = run.begins + script.log_delay if live else run.ends + script.kept_log_delay
+            if run.state(now) == RunState.QUEUED or now < ready:
                 raise _error(404, "logs")
-            return run
-
-        run = await self._call("logs", run_id, find)
         live = not run.state(self.now()).terminal
-        return live, self._live_log(run) if live else self._kept_log(run)
+        return live, self._log(run, live)
 
-    async def _kept_log(self, run: SimulatedRun) -> AsyncGenerator[LogEntry, None]:
+    async def _log(self, run: SimulatedRun, live: bool) -> AsyncGenerator[LogEntry, None]:
         with self._counted("streams"):
-            for entry in run.kept_log():
-                yield entry
-
-    async def _live_log(self, run: SimulatedRun) -> AsyncGenerator[LogEntry, None]:
-        with self._counted("streams"):
+            if not live:
+                for entry in run.kept_log():
+                    yield entry
+                return
             for second, piece in run.live_log(self.now()):
                 await anyio.sleep(max(0.0, run.begins + second - self.now()))
                 self.at("receiving", "logs")
@@ -338,15 +317,11 @@ class SimulatedKaggle:
         self, run_id: int, *, include_source: bool = False
     ) -> tuple[dict[str, bytes], Literal["", "broken", "bad zip"]]:
         """Make the call of `download_output`: return the files, and how their download goes wrong."""
-
-        def find() -> SimulatedRun:
+        async with self._call("download_output", (run_id, include_source)):
             run = self._run(run_id, "download_output")
             if self.now() < run.ends + run.script.output_delay:
                 raise _error(404, "download_output")
             run.downloads += 1
-            return run
-
-        run = await self._call("download_output", (run_id, include_source), find)
         script = run.script
         await anyio.sleep(script.download_time)
         if run.downloads <= script.broken_downloads:
@@ -357,82 +332,93 @@ class SimulatedKaggle:
     # --- Models, leaderboards, quotas, tokens ---
 
     async def list_models(self) -> list[BenchmarkModel]:
-        return await self._call("list_models", None, lambda: list(self.models))
+        async with self._call("list_models", None):
+            return list(self.models)
 
     async def leaderboard(self, owner: str, benchmark: str, *, version: int | None = None) -> Leaderboard:
-        def get() -> Leaderboard:
+        async with self._call("leaderboard", (owner, benchmark, version)):
             if (owner, benchmark) not in self.leaderboards:
                 raise _error(404, "leaderboard")
             return self.leaderboards[owner, benchmark]
 
-        return await self._call("leaderboard", (owner, benchmark, version), get)
-
     async def task_quota(self) -> TaskQuota:
-        def get() -> TaskQuota:
+        async with self._call("task_quota", None):
             used = sum(self._numbers.values())
             return self.run_quota or TaskQuota(daily_quota_used=used, total_daily_quota_allowed=1_000_000.0)
 
-        return await self._call("task_quota", None, get)
-
     async def proxy_quotas(self) -> ModelProxyQuotas:
-        return await self._call("proxy_quotas", None, self._quotas)
+        async with self._call("proxy_quotas", None):
+            if not self.scenario.has_quotas:
+                raise _error(404, "proxy_quotas")
+            if self.balances is not None:
+                return ModelProxyQuotas(quota_balances=self.balances)
+            while self._costs and self._costs[0][0] <= self.now():
+                self._spent += heapq.heappop(self._costs)[1]
+            amounts = [(2.0, 50.0, RefillPeriod.DAILY), (9.0, 500.0, RefillPeriod.MONTHLY)]
+            return ModelProxyQuotas(
+                quota_balances=[
+                    QuotaBalance(
+                        quota_used=before + self._spent, total_quota_allowed=allowed, refill_period=period
+                    )
+                    for before, allowed, period in amounts
+                ]
+            )
 
     async def create_proxy_token(self) -> ModelProxyToken:
-        def create() -> ModelProxyToken:
-            expiry = wall_time(self.now()) + timedelta(hours=2)
+        async with self._call("create_proxy_token", None):
             return self.proxy_token or ModelProxyToken(
                 token="simulated-token",  # noqa: S106
                 base_uri="http://simulated/models",
-                expiry_time=expiry,
+                expiry_time=wall_time(self.now()) + timedelta(hours=2),
             )
 
-        return await self._call("create_proxy_token", None, create)
-
     async def introspect_token(self, token: str) -> IntrospectTokenResponse:
-        def introspect() -> IntrospectTokenResponse:
+        async with self._call("introspect_token", token):
             return IntrospectTokenResponse(active=True, username=self.username, user_id=1, exp=2**31)
-
-        return await self._call("introspect_token", token, introspect)
 
     # --- A call on its way ---
 
-    async def _call(self, call: ApiCall, about: object, work: Callable[[], T]) -> T:
-        """Let `work` be done half a latency from now, and return its result half a latency later."""
+    @asynccontextmanager
+    async def _call(
+        self, call: ApiCall, arguments: object, *, late: Callable[[], object] | None = None
+    ) -> AsyncGenerator[None, None]:
+        """Make a call: the block is the server's work, in the middle of the latency.
+
+        An error in the block is the answer, and arrives half a latency later. If the caller dies or is cancelled
+        before the work, `late` may be done instead, after `Scenario.late_arrival`.
+        """
         self.at("sent", call)
         self.calls[call] += 1
         if self._keep_history:
-            self.history.append((self.now(), call, about))
+            self.history.append((self.now(), call, arguments))
         with self._counted(call):
-            fault = self._next_fault(call)
-            with self._arriving_late(call, fault, work):
+            fault, error = self._next_fault(call), None
+            try:
                 await anyio.sleep(self.scenario.latency / 2)
                 self.at("arrived", call)
-            outcome = fault.error() if fault and not fault.took_effect else self._outcome(work)
+            except BaseException:
+                delay = self.scenario.late_arrival
+                if delay is not None and late is not None and (fault is None or fault.took_effect):
+                    heapq.heappush(self._late_calls, (self.now() + delay, next(self._serial), late))
+                raise
+            if fault is not None and not fault.took_effect:
+                error = fault.error()
+            else:
+                self.catch_up()
+                try:
+                    yield
+                except FanbenchError as refusal:
+                    error = refusal
             self.at("done", call)
             await anyio.sleep(self.scenario.latency / 2)
             self.at("answered", call)
-            if fault and fault.took_effect:
-                raise fault.error()
-            if isinstance(outcome, FanbenchError):
-                raise outcome
-            return outcome
-
-    @contextmanager
-    def _arriving_late(
-        self, call: ApiCall, fault: Fault | None, work: Callable[[], object]
-    ) -> Iterator[None]:
-        """What a caller sent before it was killed or cancelled may take effect later."""
-        try:
-            yield
-        except BaseException:
-            late = self.scenario.late_arrival
-            changes = call in ("create_task", "schedule_runs")
-            if late is not None and changes and (fault is None or fault.took_effect):
-                heapq.heappush(self._late_calls, (self.now() + late, next(self._serial), work))
-            raise
+            if fault is not None and fault.took_effect:
+                error = fault.error()
+            if error is not None:
+                raise error
 
     def catch_up(self) -> None:
-        """Do the work of late calls that have arrived by now. (Every call does this first.)"""
+        """Let what is due by now happen: late calls, and runs of others. (Every call does this first.)"""
         while self._late_calls and self._late_calls[0][0] <= self.now():
             self._frozen_at, _, work = heapq.heappop(self._late_calls)
             try:
@@ -440,18 +426,11 @@ class SimulatedKaggle:
                     work()
             finally:
                 self._frozen_at = None
-
-    def _outcome(self, work: Callable[[], T]) -> T | FanbenchError:
-        self.catch_up()
         while self._future_runs and self._future_runs[0][0] <= self.now():
             at, _, slug, model, script = heapq.heappop(self._future_runs)
             if (task := self.tasks.get(self._key(slug))) is not None:
                 script = script or self._script(task, model) or RunScript()
                 self._start(task, model, script, task.newest.number, at, ours=False)
-        try:
-            return work()
-        except FanbenchError as error:
-            return error
 
     @contextmanager
     def _counted(self, kind: str) -> Iterator[None]:
@@ -479,9 +458,11 @@ class SimulatedKaggle:
         """One's own tasks are known without their owner."""
         return slug.removeprefix(f"{self.username}/")
 
-    def _new_or_known(self, slug: str) -> SimulatedTask:
+    def _push(self, slug: str, text: str, datasets: tuple[str, ...], age: float = 0.0) -> SimulatedTask:
         key = self._key(slug)
-        return self.tasks.setdefault(key, SimulatedTask(key, self.username))
+        task = self.tasks.setdefault(key, SimulatedTask(key, self.username))
+        task.push(text, datasets, self.now() - age, self.scenario)
+        return task
 
     def _task(self, slug: str, call: ApiCall) -> SimulatedTask:
         task = self.tasks.get(self._key(slug))
@@ -537,23 +518,6 @@ class SimulatedKaggle:
         sizes = [each for each in (size, self.scenario.page_size) if each]
         end = start + min(sizes) if sizes else len(items)
         return items[start:end], end if end < len(items) else None
-
-    def _quotas(self) -> ModelProxyQuotas:
-        if not self.scenario.has_quotas:
-            raise _error(404, "proxy_quotas")
-        while self._costs and self._costs[0][0] <= self.now():
-            self._spent += heapq.heappop(self._costs)[1]
-        if self.balances is not None:
-            return ModelProxyQuotas(quota_balances=self.balances)
-        daily, monthly = 2.0 + self._spent, 9.0 + self._spent
-        return ModelProxyQuotas(
-            quota_balances=[
-                QuotaBalance(quota_used=daily, total_quota_allowed=50.0, refill_period=RefillPeriod.DAILY),
-                QuotaBalance(
-                    quota_used=monthly, total_quota_allowed=500.0, refill_period=RefillPeriod.MONTHLY
-                ),
-            ]
-        )
 
 
 class _Listing(AsyncIterator[T], Generic[T]):
