@@ -44,7 +44,7 @@ from fanbench.wire.messages import CreationState, RunState
 from tests.sweeps.records import MemoryRecords
 
 AT = datetime(2030, 1, 1, tzinfo=UTC)
-UNIT = PlannedRun("t", "m")
+PLANNED = PlannedRun("t", "m")
 STARTED = SweepStarted("results", "http://s", ("t",), ("m", "n"), 1, 2, 0)
 
 
@@ -72,7 +72,7 @@ def known(*attempts: Attempt, phase: TaskPhase = TaskPhase.READY, identity: str 
 
 
 def attempt(phase: Phase, state: RunState | None = None) -> Attempt:
-    return Attempt(UNIT, 1, "i", 1, phase, 0.0, state=state)
+    return Attempt(PLANNED, 1, "i", 1, phase, 0.0, state=state)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_questions() -> None:
     [
         ((TaskReady("t", 1),), None),
         ((TaskPreparationFailed("t", "no"),), "1 task(s) failed, 0 run(s) are missing."),
-        ((RunMissing(UNIT, 1, "schedule", "no"),), "0 task(s) failed, 1 run(s) are missing."),
+        ((RunMissing(PLANNED, 1, "schedule", "no"),), "0 task(s) failed, 1 run(s) are missing."),
     ],
 )
 def test_a_stage_ends_well_or_not(events: tuple[SweepEvent, ...], words: str | None) -> None:
@@ -118,14 +118,14 @@ def test_a_stage_ends_well_or_not(events: tuple[SweepEvent, ...], words: str | N
 
 # --- Events -------------------------------------------------------------------------------------------------
 
-ERRORED = RunStateChanged(UNIT, 1, 7, RunState.ERRORED, "no")
+ERRORED = RunStateChanged(PLANNED, 1, 7, RunState.ERRORED, "no")
 EVENTS = (
     STARTED,
     TaskPreparationFailed("t", "no"),
-    RunScheduled(UNIT, 1),
+    RunScheduled(PLANNED, 1),
     ERRORED,
-    RunMissing(UNIT, 1, "find", "gone"),
-    RunLogLine(UNIT, 1, 7, "hello"),
+    RunMissing(PLANNED, 1, "find", "gone"),
+    RunLogLine(PLANNED, 1, 7, "hello"),
     Draining(DrainReason.BUDGET, 1),
     SweepEnded(2, 0, 1, 1, 0, 1.0, None),
 )
@@ -201,7 +201,7 @@ def test_what_went_wrong(capsys: pytest.CaptureFixture[str], number: int, more: 
 
 def test_what_was_used_is_shown_where_it_is_known(capsys: pytest.CaptureFixture[str]) -> None:
     """There is no usage table if nothing is known."""
-    show_report(Settings(), report(RunRow(UNIT, RunStatus.UNSCHEDULED)), written=False)
+    show_report(Settings(), report(RunRow(PLANNED, RunStatus.UNSCHEDULED)), written=False)
     assert "tokens" not in capsys.readouterr().out
 
 

@@ -1,4 +1,4 @@
-"""Whether a log that was read live is the whole log: the rule by itself."""
+"""The rule that decides whether a log that was read live is complete."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from fanbench.sweeps.run import reaches_the_end
 @pytest.mark.parametrize(
     ("ahead", "ended_at", "seconds", "whole"),
     [
-        # Ours said 90 when the run's said 0, and 100 at the end of the stream.
+        # Our clock showed 90 when the run's clock showed 0, and 100 at the end of the stream.
         (-90.0, 100.0, 10.0, True),
         (-90.0, 100.0, 10.5, True),
         (-90.0, 100.0, 10.6, False),
         (-90.0, 100.0, 9.0, True),
         (-90.0, 100.0, 3600.0, False),
-        # Nothing was said: nobody knows.
+        # Without a line, the run's clock is unknown.
         (-math.inf, 100.0, 10.0, False),
-        # The server does not tell how long the run took.
+        # The server does not report how long the run took.
         (-90.0, 100.0, None, True),
         (-math.inf, 100.0, None, True),
     ],

@@ -41,7 +41,7 @@ from fanbench.sweeps.state import SweepState, read_event
 from fanbench.wire.messages import CreationState, RunState
 
 START = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
-UNIT = PlannedRun("a", "m")
+PLANNED = PlannedRun("a", "m")
 STARTED = SweepStarted("results", "http://server", ("a", "b"), ("m", "n"), 2, 8, 0)
 
 
@@ -53,46 +53,49 @@ def after(*events: SweepEvent) -> SweepState:
     return state
 
 
-SCHEDULED = RunScheduled(UNIT, 1)
-FOUND = RunFound(UNIT, 1, 7, 3)
-RUNNING = RunStateChanged(UNIT, 1, 7, RunState.RUNNING)
-COMPLETED = RunStateChanged(UNIT, 1, 7, RunState.COMPLETED)
-ERRORED = RunStateChanged(UNIT, 1, 7, RunState.ERRORED, "no")
-OUTPUT = OutputSaved(UNIT, 1, 7, "a/3/m/7", 2, 100, "d")
-LOG = LogSaved(UNIT, 1, 7, "a/3/m/7/run.log", 5, 50)
+SCHEDULED = RunScheduled(PLANNED, 1)
+FOUND = RunFound(PLANNED, 1, 7, 3)
+RUNNING = RunStateChanged(PLANNED, 1, 7, RunState.RUNNING)
+COMPLETED = RunStateChanged(PLANNED, 1, 7, RunState.COMPLETED)
+ERRORED = RunStateChanged(PLANNED, 1, 7, RunState.ERRORED, "no")
+OUTPUT = OutputSaved(PLANNED, 1, 7, "a/3/m/7", 2, 100, "d")
+LOG = LogSaved(PLANNED, 1, 7, "a/3/m/7/run.log", 5, 50)
 
 
 @pytest.mark.parametrize(
     ("events", "state"),
     [
         ([], RunStatus.UNSCHEDULED),
-        ([RunSkipped(UNIT, 1, "busy")], RunStatus.UNSCHEDULED),
+        ([RunSkipped(PLANNED, 1, "busy")], RunStatus.UNSCHEDULED),
         ([SCHEDULED], RunStatus.SCHEDULED),
         ([SCHEDULED, FOUND], RunStatus.SCHEDULED),
-        ([SCHEDULED, FOUND, RunStateChanged(UNIT, 1, 7, RunState.QUEUED)], RunStatus.QUEUED),
-        ([SCHEDULED, FOUND, RunStateChanged(UNIT, 1, 7, RunState("NEW"))], RunStatus.QUEUED),
+        ([SCHEDULED, FOUND, RunStateChanged(PLANNED, 1, 7, RunState.QUEUED)], RunStatus.QUEUED),
+        ([SCHEDULED, FOUND, RunStateChanged(PLANNED, 1, 7, RunState("NEW"))], RunStatus.QUEUED),
         ([SCHEDULED, FOUND, RUNNING], RunStatus.RUNNING),
-        ([SCHEDULED, FOUND, RunStateChanged(UNIT, 1, 7, RunState.SCORE_PENDING)], RunStatus.RUNNING),
+        ([SCHEDULED, FOUND, RunStateChanged(PLANNED, 1, 7, RunState.SCORE_PENDING)], RunStatus.RUNNING),
         ([SCHEDULED, FOUND, COMPLETED], RunStatus.COLLECTING),
         ([SCHEDULED, FOUND, COMPLETED, OUTPUT], RunStatus.COLLECTING),
         ([SCHEDULED, FOUND, COMPLETED, OUTPUT, LOG], RunStatus.COMPLETED),
         ([SCHEDULED, FOUND, ERRORED], RunStatus.COLLECTING),
         ([SCHEDULED, FOUND, ERRORED, OUTPUT, LOG], RunStatus.ERRORED),
-        ([SCHEDULED, RunMissing(UNIT, 1, "find", "gone")], RunStatus.MISSING),
-        ([RunMissing(UNIT, 0, "push", "no")], RunStatus.MISSING),
-        ([SCHEDULED, FOUND, ERRORED, RetryPlanned(UNIT, 1)], RunStatus.UNSCHEDULED),
-        ([SCHEDULED, FOUND, ERRORED, RetryPlanned(UNIT, 2)], RunStatus.UNSCHEDULED),
-        ([SCHEDULED, FOUND, ERRORED, RetryPlanned(UNIT, 1), RunScheduled(UNIT, 2)], RunStatus.SCHEDULED),
-        ([RunKnown(UNIT, 1, 3)], RunStatus.SCHEDULED),
-        ([RunKnown(UNIT, 1, 3, 7, RunState.COMPLETED, "", "o", "l")], RunStatus.COMPLETED),
-        ([RunKnown(UNIT, 2, 3, 7, RunState.ERRORED, "no", "o", "l")], RunStatus.ERRORED),
-        ([RunKnown(UNIT, 1, 3, 7, RunState.COMPLETED, "", "o")], RunStatus.COLLECTING),
+        ([SCHEDULED, RunMissing(PLANNED, 1, "find", "gone")], RunStatus.MISSING),
+        ([RunMissing(PLANNED, 0, "push", "no")], RunStatus.MISSING),
+        ([SCHEDULED, FOUND, ERRORED, RetryPlanned(PLANNED, 1)], RunStatus.UNSCHEDULED),
+        ([SCHEDULED, FOUND, ERRORED, RetryPlanned(PLANNED, 2)], RunStatus.UNSCHEDULED),
+        (
+            [SCHEDULED, FOUND, ERRORED, RetryPlanned(PLANNED, 1), RunScheduled(PLANNED, 2)],
+            RunStatus.SCHEDULED,
+        ),
+        ([RunKnown(PLANNED, 1, 3)], RunStatus.SCHEDULED),
+        ([RunKnown(PLANNED, 1, 3, 7, RunState.COMPLETED, "", "o", "l")], RunStatus.COMPLETED),
+        ([RunKnown(PLANNED, 2, 3, 7, RunState.ERRORED, "no", "o", "l")], RunStatus.ERRORED),
+        ([RunKnown(PLANNED, 1, 3, 7, RunState.COMPLETED, "", "o")], RunStatus.COLLECTING),
     ],
 )
 def test_a_cell_follows_its_run(events: list[SweepEvent], state: RunStatus) -> None:
     """A cell has the status of the newest attempt, and the counts follow."""
     found = after(*events)
-    assert found.cell(UNIT).status is state
+    assert found.cell(PLANNED).status is state
     expected = {RunStatus.UNSCHEDULED: 7}
     expected[state] = expected.get(state, 0) + 1
     assert {key: number for key, number in found.counts.items() if number} == expected
@@ -101,17 +104,17 @@ def test_a_cell_follows_its_run(events: list[SweepEvent], state: RunStatus) -> N
 
 def test_what_a_cell_knows() -> None:
     """A cell has the run, its version, its output and log, and why it errored."""
-    cell = after(SCHEDULED, FOUND, ERRORED, OUTPUT, LOG).cell(UNIT)
+    cell = after(SCHEDULED, FOUND, ERRORED, OUTPUT, LOG).cell(PLANNED)
     assert (cell.attempt, cell.run_id, cell.version, cell.reason) == (1, 7, 3, "no")
     assert (cell.output, cell.log) == ("a/3/m/7", "a/3/m/7/run.log")
 
 
 def test_an_earlier_attempt_is_kept() -> None:
     """Later events of an earlier attempt do not disturb the newest."""
-    state = after(SCHEDULED, FOUND, ERRORED, RetryPlanned(UNIT, 1), RunScheduled(UNIT, 2), OUTPUT, LOG)
-    assert state.cell(UNIT).status is RunStatus.SCHEDULED
-    assert state.cell(UNIT).output is None
-    (earlier,) = state.earlier[UNIT]
+    state = after(SCHEDULED, FOUND, ERRORED, RetryPlanned(PLANNED, 1), RunScheduled(PLANNED, 2), OUTPUT, LOG)
+    assert state.cell(PLANNED).status is RunStatus.SCHEDULED
+    assert state.cell(PLANNED).output is None
+    (earlier,) = state.earlier[PLANNED]
     assert earlier.status is RunStatus.ERRORED
     assert earlier.log == LOG.path
 
@@ -135,7 +138,7 @@ def test_the_rest() -> None:
         LimitChanged(8, 16, "429", 2.0),
         LimitChanged(9, 8, "ok"),
         BudgetRead(5, 1.5, None),
-        *(RunLogLine(UNIT, 1, 7, f"line {number}") for number in range(500)),
+        *(RunLogLine(PLANNED, 1, 7, f"line {number}") for number in range(500)),
         Draining(DrainReason.BUDGET, 2),
         SweepEnded(8, 5, 1, 1, 1, 9.5, DrainReason.BUDGET),
     )
@@ -182,7 +185,7 @@ def test_the_time_that_is_left() -> None:
 
 def test_a_run_that_was_not_scheduled_has_no_time() -> None:
     """A run that this process did not schedule does not count for the time left."""
-    state = after(SCHEDULED, RunSkipped(UNIT, 1, "there is one"), FOUND, COMPLETED)
+    state = after(SCHEDULED, RunSkipped(PLANNED, 1, "there is one"), FOUND, COMPLETED)
     assert state.seconds_left(START + timedelta(seconds=6)) is None
 
 
@@ -203,12 +206,14 @@ def test_an_invalid_line_is_refused() -> None:
 # --- All events -----------------------------------------------------------------------------------------------
 
 _TEXT = st.text(max_size=8)
-_UNITS = st.builds(PlannedRun, st.sampled_from(["a", "b"]), st.sampled_from(["m", "n"]), st.integers(1, 2))
+_PLANNED_RUNS = st.builds(
+    PlannedRun, st.sampled_from(["a", "b"]), st.sampled_from(["m", "n"]), st.integers(1, 2)
+)
 
 
 def _events_of(kind: type[SweepEvent]) -> st.SearchStrategy[SweepEvent]:
     given_: dict[str, st.SearchStrategy[object]] = {
-        "planned_run": _UNITS,
+        "planned_run": _PLANNED_RUNS,
         "task": st.sampled_from(["a", "b", "é/🚀"]),
         "attempt": st.integers(1, 3),
         # JSON has no infinite numbers, and no event has them.
