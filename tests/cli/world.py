@@ -1,4 +1,8 @@
-"""A small Kaggle on a real socket: tasks, runs, logs and outputs that a command line can be tried on."""
+"""A small Kaggle on a real socket: tasks, runs, logs and outputs that a command line can be tried on.
+
+Unlike the simulated Kaggle of `fanbench.testing`, which follows a clock, it is driven by hand: a test edits the
+JSON of its answers, replaces single answers byte by byte, and lets creations and runs end by changing `seconds`.
+"""
 
 from __future__ import annotations
 

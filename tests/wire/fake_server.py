@@ -6,6 +6,8 @@
 
 Each call has a list of answers, given one after the other; the last one is repeated. Instead of a list there may
 be a function of the request. The server runs on threads, so that tests can use it with or without an event loop.
+
+This is not a simulated Kaggle (see `fanbench.testing`): it knows nothing of tasks and runs, and sends any bytes.
 """
 
 from __future__ import annotations

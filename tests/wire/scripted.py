@@ -12,6 +12,8 @@ from typing import Any
 import anyio
 import httpx
 
+from fanbench.testing import run_in_virtual_time
+
 __all__ = ["Scripted", "in_virtual_time"]
 
 Step = tuple[float, httpx.Response | Exception]
@@ -48,9 +50,7 @@ def _again(response: httpx.Response) -> httpx.Response:
 
 def in_virtual_time(main: Callable[[], Awaitable[Any]]) -> Any:
     """Return the result of `main`, run on a clock that jumps ahead whenever all tasks wait."""
-    from trio.testing import MockClock
-
-    return anyio.run(main, backend="trio", backend_options={"clock": MockClock(autojump_threshold=0)})
+    return run_in_virtual_time(main, backend="trio")
 
 
 def sequence(times: Sequence[float]) -> list[float]:
