@@ -26,6 +26,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
     return backend
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in this hook, too.
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the end-to-end tests of a file in one worker and in order: they share servers, and build on each other."""
     for item in items:
