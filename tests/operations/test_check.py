@@ -202,7 +202,7 @@ async def test_a_file_that_will_not_stop_is_killed(place: Path, monkeypatch: pyt
 
 CHILD = """\
 import subprocess
-child = subprocess.Popen(["sleep", "600"], start_new_session=True)
+child = subprocess.Popen(["/bin/sleep", "600"], start_new_session=True, env={})
 print(child.pid, flush=True)
 """
 

@@ -7,7 +7,6 @@ import json
 import secrets
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -21,54 +20,26 @@ PRIVATE = 0o600
 """The mode of files that only their owner may read."""
 
 
-@dataclass(frozen=True)
 class DataFolder:
     """The paths; `open_data_folder` creates and locks the folder."""
 
-    root: Path
-
-    @property
-    def format_file(self) -> Path:
-        return self.root / "format.json"
-
-    @property
-    def lock_file(self) -> Path:
-        return self.root / "lock"
-
-    @property
-    def token_file(self) -> Path:
-        return self.root / "token"
-
-    @property
-    def server_file(self) -> Path:
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.format_file = root / "format.json"
+        self.lock_file = root / "lock"
+        self.token_file = root / "token"
+        self.server_file = root / "server.json"
         """The address of the running server."""
-        return self.root / "server.json"
-
-    @property
-    def server_log(self) -> Path:
-        return self.root / "server.log"
-
-    @property
-    def worker_log(self) -> Path:
-        return self.root / "worker.log"
-
-    @property
-    def database(self) -> Path:
-        return self.root / "state.sqlite"
-
-    @property
-    def models_file(self) -> Path:
-        return self.root / "models.toml"
-
-    @property
-    def models(self) -> Path:
+        self.server_log = root / "server.log"
+        self.worker_log = root / "worker.log"
+        self.database = root / "state.sqlite"
+        self.models_file = root / "models.toml"
+        self.models = root / "models"
         """Model files that had to be assembled."""
-        return self.root / "models"
-
-    @property
-    def temporary(self) -> Path:
+        self.temporary = root / "tmp"
         """Incomplete files."""
-        return self.root / "tmp"
+        self.logs = root / "logs"
+        """Not in the folders of the runs, because a task may delete those."""
 
     def notebook(self, version_id: int) -> Path:
         return self.root / "tasks" / str(version_id) / "source.ipynb"
@@ -79,11 +50,6 @@ class DataFolder:
 
     def run(self, run_id: int) -> Path:
         return self.root / "runs" / str(run_id)
-
-    @property
-    def logs(self) -> Path:
-        # Not in the folders of the runs: a task may delete those.
-        return self.root / "logs"
 
     def log(self, run_id: int) -> Path:
         return self.logs / f"{run_id}.jsonl"

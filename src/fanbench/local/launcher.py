@@ -10,7 +10,6 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import anyio
 import msgspec
@@ -79,7 +78,16 @@ async def ensure_server(data: Path | None = None, *, datasets: Path | None = Non
         return server
     check_installed()
     with tempfile.TemporaryFile() as errors:
-        process = _spawn(data, datasets, errors)
+        command = [sys.executable, "-m", "fanbench", "serve", "--data", str(data), "--any-port"]
+        command += ["--idle-timeout", str(BACKGROUND_IDLE)]
+        command += ["--datasets", str(datasets)] if datasets is not None else []
+        process = subprocess.Popen(  # noqa: ASYNC220 - it outlives this process
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            start_new_session=True,  # Ctrl-C in this terminal is not for the server
+        )
         with anyio.move_on_after(START_TIMEOUT):
             while True:
                 if (server := find_server(data)) is not None:
@@ -98,17 +106,6 @@ async def ensure_server(data: Path | None = None, *, datasets: Path | None = Non
             f"The local server did not listen within {START_TIMEOUT:g} s.",
             hint=f"See {DataFolder(data).server_log}.",
         )
-
-
-def _spawn(data: Path, datasets: Path | None, errors: IO[bytes]) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "fanbench", "serve", "--data", str(data), "--any-port"]
-    command += ["--idle-timeout", str(BACKGROUND_IDLE)]
-    if datasets is not None:
-        command += ["--datasets", str(datasets)]
-    # A session of its own: Ctrl-C in this terminal is not for it.
-    return subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True
-    )
 
 
 async def _holder(folder: DataFolder) -> int:

@@ -30,25 +30,25 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
     any_port: bool = False
-    """Take another port where that one is in use."""
+    """Use another port if that one is in use."""
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
-    """How many notebooks run at the same time."""
+    """The most notebooks that run at the same time."""
     isolation: Isolation = "fork"
     run_timeout: float = 3600.0
     """Seconds after which a run is stopped."""
     run_memory_mb: int = 4096
-    """Memory that a run may take for itself."""
+    """The most memory that a process of a run may allocate."""
     log_limit_mb: int = 256
-    """Text of one run's log that is kept."""
+    """The most text to keep of one run's log, in MB."""
     model_idle: float = 600.0
     """Seconds without a request after which an embedded model is unloaded."""
     idle_timeout: float | None = None
-    """Seconds without a request or a run after which the server ends itself; `None`: never."""
+    """Seconds without a request or a run after which the server ends; None for never."""
     datasets: Path | None = None
-    """Holds `owner/slug/` folders that tasks may attach."""
+    """A folder with `owner/slug/` folders that tasks may attach as datasets."""
     run_environment: tuple[str, ...] = ()
-    """Names of variables that runs may see beside the usual ones."""
+    """Names of further environment variables that runs may see."""
     proxy_quota_usd: float = 50.0
-    """What the Model Proxy's quota call says is allowed a day; a month has thirty of it."""
+    """The daily allowance that the Model Proxy's quota call reports; the monthly one is thirty times that."""
     daily_runs: int = 10_000
-    """What the task quota call says is allowed a day."""
+    """The daily allowance of runs that the task quota call reports."""

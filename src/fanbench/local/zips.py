@@ -36,7 +36,8 @@ def _members(folder: Path, include_source: bool) -> Iterator[tuple[str, Path]]:
     working = folder / "working"
     # Links are left out, even if the folder is one: they could lead anywhere on this machine.
     for path in sorted(working.rglob("*") if not working.is_symlink() else ()):
-        if path.is_file() and not _crosses_link(path, working):
+        within = (path, *(parent for parent in path.parents if working in parent.parents))
+        if path.is_file() and not any(part.is_symlink() for part in within):
             yield "/".join(_portable_name(part) for part in path.relative_to(working).parts), path
     if include_source:
         source, executed = folder / "source.ipynb", folder / "executed.ipynb"
@@ -65,7 +66,3 @@ def _unique(names: Iterable[tuple[str, Path]]) -> Iterator[tuple[str, Path]]:
             name, number = f"{wanted}-{number}", number + 1
         seen.add(name.lower())
         yield name, path
-
-
-def _crosses_link(path: Path, top: Path) -> bool:
-    return any(part.is_symlink() for part in (path, *path.parents) if part != top and top in part.parents)

@@ -54,8 +54,21 @@ async def find_version(services: Services, slug: TaskSlug) -> TaskVersion:
 
 
 async def create_task(services: Services, request: CreateTaskRequest) -> Task:
-    slug = _checked_slug(request.slug)
-    _check_notebook(request.text)
+    slug = request.slug
+    try:
+        wanted = slugify(slug)
+    except UsageError as error:
+        raise WireError(400, str(error)) from None
+    if not wanted or wanted != slug:
+        text = f"{slug!r} is not a task slug; write lower-case letters, digits and single hyphens"
+        raise WireError(400, text)
+    try:
+        notebook = json.loads(request.text)
+    except ValueError as error:
+        raise WireError(400, f"The text of the task is not a notebook: {error}") from None
+    cells = notebook.get("cells") if isinstance(notebook, dict) else None
+    if not isinstance(cells, list) or not all(isinstance(cell, dict) for cell in cells):
+        raise WireError(400, "The text of the task is not a notebook: it has no list of cells")
     datasets = request.options.dataset_data_sources if request.options else []
     names = [name.rpartition("/")[2] for name in datasets]
     if len({*names}) < len(names):
@@ -90,28 +103,6 @@ async def _store_version(services: Services, slug: str, datasets: list[str], tex
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(partial(temp.unlink, missing_ok=True))
     return row
-
-
-def _checked_slug(slug: str) -> str:
-    try:
-        wanted = slugify(slug)
-    except UsageError as error:
-        raise WireError(400, str(error)) from None
-    if not wanted or wanted != slug:
-        raise WireError(
-            400, f"{slug!r} is not a task slug; write lower-case letters, digits and single hyphens"
-        )
-    return slug
-
-
-def _check_notebook(text: str) -> None:
-    try:
-        notebook = json.loads(text)
-    except ValueError as error:
-        raise WireError(400, f"The text of the task is not a notebook: {error}") from None
-    cells = notebook.get("cells") if isinstance(notebook, dict) else None
-    if not isinstance(cells, list) or not all(isinstance(cell, dict) for cell in cells):
-        raise WireError(400, "The text of the task is not a notebook: it has no list of cells")
 
 
 async def get_task(services: Services, request: TaskRequest) -> Task:
@@ -152,16 +143,16 @@ async def delete_task(services: Services, request: TaskRequest) -> Task:
         [*(Work("creation", n) for n in versions), *(Work("run", n) for n in runs)]
     )
     folders = [services.folder.notebook(n).parent for n in versions] + [services.folder.run(n) for n in runs]
-    files = [services.folder.creation_log(n) for n in versions] + [services.folder.log(n) for n in runs]
-    await anyio.to_thread.run_sync(_remove, folders, files)
+    logs = [services.folder.creation_log(n) for n in versions] + [services.folder.log(n) for n in runs]
+
+    def remove() -> None:
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+        for log in logs:
+            log.unlink(missing_ok=True)
+
+    await anyio.to_thread.run_sync(remove)
     return task_message(row, services.base_url)
-
-
-def _remove(folders: list[Path], files: list[Path]) -> None:
-    for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
-    for file in files:
-        file.unlink(missing_ok=True)
 
 
 async def task_quota(services: Services, _request: TaskRequest) -> TaskQuota:
