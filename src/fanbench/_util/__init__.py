@@ -1,1 +1,1 @@
-"""What every package needs: files, concurrency, polling, debug logs."""
+"""Helpers for all packages: files, locks, concurrency, polling, text, debug messages."""

@@ -58,10 +58,8 @@ class DataFolder:
         return self.logs / f"creation-{version_id}.jsonl"
 
     def read_token(self) -> str:
-        try:
+        with files.output_errors(f"read {self.token_file}", kind=LocalServerError):
             return self.token_file.read_text(encoding="ascii").strip()
-        except OSError as error:
-            raise LocalServerError(f"Cannot read {self.token_file}: {error.strerror}.") from error
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ import msgspec
 import structlog
 
 from fanbench._util import files
+from fanbench._util.files import output_errors
 from fanbench.errors import LocalServerError
 from fanbench.local.executor.job import Executor
 from fanbench.local.folder import PRIVATE, DataFolder, open_data_folder
@@ -211,10 +212,8 @@ async def _serve_http(
 @contextlib.contextmanager
 def _log_into(folder: DataFolder) -> Iterator[None]:
     """Send the lines of structlog, uvicorn and everything else that is logged to the server's log file."""
-    try:
+    with output_errors(f"write {folder.server_log}", kind=LocalServerError):
         file = folder.server_log.open("a", encoding="utf-8")
-    except OSError as error:
-        raise LocalServerError(f"Cannot write {folder.server_log}: {error.strerror}.") from None
     with file:
         structlog.configure(
             processors=[

@@ -1,1 +1,1 @@
-"""The wire: typed messages, one client, log streams and downloads. Runs on asyncio and on trio."""
+"""The API: typed messages, transport, retries, log streams and downloads. Runs on asyncio and on trio."""

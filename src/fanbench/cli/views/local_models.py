@@ -10,6 +10,7 @@ import anyio
 import click
 import msgspec
 
+from fanbench._util.files import output_errors
 from fanbench.cli.output import Output
 from fanbench.cli.progress import spinner
 from fanbench.errors import LocalServerError, UsageError
@@ -127,8 +128,6 @@ def remove_model(slug: str, data: Path | None) -> None:
 
 def _folder(data: Path | None) -> DataFolder:
     folder = DataFolder((data or default_data_folder()).absolute())
-    try:
+    with output_errors(f"write the data folder {folder.root}", kind=LocalServerError):
         folder.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise LocalServerError(f"Cannot write the data folder {folder.root}: {error.strerror}.") from None
     return folder
