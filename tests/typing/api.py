@@ -33,6 +33,7 @@ from fanbench import (
     TaskStatus,
     WaitTimeout,
 )
+from fanbench.operations.api import Api
 
 
 async def clients() -> None:
@@ -51,6 +52,10 @@ async def clients() -> None:
         assert_type(server, LocalServer)
         assert_type(server.url, str)
     assert_type(await fanbench.ensure_server(), LocalServer)
+
+
+def operations(client: Client) -> Api:
+    return client
 
 
 async def pushes(client: Client) -> None:
