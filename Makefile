@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 CODE := src tests benchmarks examples scripts
-# Groups of tests that share servers start first, so that both processes finish at about the same time.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
+# The tests of a file share servers and build on each other, so a file stays in one process.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 export VENV
 
 .PHONY: help demo test quick check bench format clean

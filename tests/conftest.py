@@ -1,4 +1,4 @@
-"""Set-up for all tests: both event loops, Hypothesis without deadlines, and groups for pytest-xdist."""
+"""Set-up for all tests: both event loops, and Hypothesis without deadlines."""
 
 from __future__ import annotations
 
@@ -24,11 +24,3 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
     """Tests marked `anyio` run on both event loops. Packages that only support asyncio override this."""
     backend: str = request.param
     return backend
-
-
-@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in this hook, too.
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the end-to-end tests of a file in one worker and in order: they share servers, and build on each other."""
-    for item in items:
-        if item.get_closest_marker("e2e") and not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(item.path.name))

@@ -10,7 +10,7 @@ import pytest
 
 from tests.e2e.programs import REPOSITORY, run_program
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("documentation")]
+pytestmark = pytest.mark.e2e
 
 PAGE = (REPOSITORY / "docs/python.md").read_text()
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)

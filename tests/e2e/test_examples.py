@@ -8,7 +8,7 @@ import pytest
 
 from tests.e2e.programs import REPOSITORY, run_program
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("documentation")]
+pytestmark = pytest.mark.e2e
 
 EXAMPLES = REPOSITORY / "examples"
 
