@@ -147,7 +147,7 @@ def test_a_user_without_a_model_proxy(cli: Cli) -> None:
         result = cli("check", "a.py", "--run", "--endpoint", server.url)
     assert result.exit_code == 1
     assert "a.py: error: The Model Proxy refused you" in result.stdout
-    assert "verification" in result.stdout
+    assert "Verify your phone number" in result.stdout
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -96,7 +96,7 @@ class Display:
             self._screen.close(keep=interrupted and self.keep_on_interrupt)
 
     def _draw_until_over(self) -> None:
-        # The work goes on when its terminal is gone.
+        # The work continues if the terminal is closed.
         with suppress(OSError, ValueError):
             pause = _DELAY
             while not self._over.wait(pause):

@@ -41,6 +41,7 @@ class PushView:
         self._plans = plans
         self._datasets = datasets
         self._waiting = waiting
+        self._index = {plan.slug: number for number, plan in enumerate(plans)}
         self._uploaded: set[str] = set()
         # What is shown once a task is uploaded, and once it is created.
         self._show_uploads = InOrder[Any](self._show_upload)
@@ -57,9 +58,6 @@ class PushView:
 
     def _row(self, slug: str, state: str, end: End = "") -> None:
         self.progress.show(slug, Row(slug, state, group=slug, end=end))
-
-    def _index(self, slug: str) -> int:
-        return next(number for number, plan in enumerate(self._plans) if plan.slug == slug)
 
     # --- While it runs ---
 
@@ -82,7 +80,7 @@ class PushView:
             case Uploaded(pushed):
                 self._row(pushed.slug, pushed.task.creation_state.label)
                 self._uploaded.add(pushed.slug)
-                self._show_uploads(self._index(pushed.slug), pushed)
+                self._show_uploads(self._index[pushed.slug], pushed)
             case PollFailed(slug, error):
                 self._out.note(f"   The server did not answer about '{slug}', asking again: {error}")
             case _:

@@ -29,7 +29,7 @@ def run_server(options: dict[str, Any]) -> None:
 
 
 class _Terminal:
-    """Tells the person who typed `fanbench serve` what the server does."""
+    """Prints what happens to the server for the person who started it."""
 
     def listening(self, address: Address) -> None:
         click.echo(f"fanbench is listening on {address.url}")

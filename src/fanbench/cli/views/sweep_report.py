@@ -26,7 +26,7 @@ def resume_command(settings: Settings, output: Path, flags: str = "") -> str:
 
 
 def show_report(settings: Settings, report: SweepReport, *, written: bool) -> None:
-    """Show tables to people, or one record per run; with `jsonl`, the events have said everything already.
+    """Show tables to people, or one record per run; with `jsonl`, the events have been printed instead.
 
     `written`: the summary files have been written.
     """
