@@ -139,9 +139,7 @@ class _StatusWatcher(RunWatcher):
         with unwrap_single_error():
             async with anyio.create_task_group() as group:
                 group.start_soon(self._watch_creation)
-                while self.pending():
-                    await self.pause()
-                    await self.poll()
+                await self.watch(just_listed=True)
         return self._status
 
     def pending(self) -> int:

@@ -208,9 +208,10 @@ class RunWatcher:
 
     # --- Polling ---
 
-    async def watch(self) -> None:
-        """Poll at least once, and until nothing is pending."""
-        await self.poll()
+    async def watch(self, *, just_listed: bool = False) -> None:
+        """Poll until nothing is pending, and at least once unless the runs were `just_listed`."""
+        if not just_listed:
+            await self.poll()
         while self.pending():
             await self.pause()
             await self.poll()
