@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -22,32 +24,29 @@ from fanbench import (
     resolve_config,
 )
 from fanbench.operations.events import Event, RunChanged
-from tests.cli.world import World, bodies
-from tests.wire.fake_server import FakeServer, problem
+from fanbench.testing import RunScript, Scenario, SimulatedKaggle, serve
+from fanbench.wire.messages import CreationState
 
 pytestmark = pytest.mark.anyio
 
 TASK = "import kaggle_benchmarks as kb\n@kb.task(name='{name}')\ndef one(llm) -> bool: ...\none.run(kb.llm)\n"
 
 
-@pytest.fixture
-def world() -> World:
-    world = World()
-    world.add_model("four", "Four", "test/four")
-    world.add_model("five", "Five", "test/five")
-    return world
+#: A run that is over at once.
+QUICK = RunScript(running=0.0, log=((0.0, "hello\n"),))
+SLOW = RunScript(running=60.0)
 
 
 @pytest.fixture
-def server(world: World) -> Iterator[FakeServer]:
-    with world.server() as server:
-        yield server
+def kaggle() -> SimulatedKaggle:
+    return SimulatedKaggle(Scenario(latency=0.0, creation=0.0, runs=QUICK), models=["four", "five"])
 
 
 @pytest.fixture
-async def client(server: FakeServer) -> AsyncIterator[Client]:
-    async with Client(resolve_config(endpoint=server.url, token="t", env={})) as client:
-        yield client
+async def client(kaggle: SimulatedKaggle) -> AsyncIterator[Client]:
+    with serve(kaggle) as server:
+        async with Client(resolve_config(endpoint=server.url, token="any-token", env={})) as client:
+            yield client
 
 
 def task_file(folder: Path, name: str) -> Path:
@@ -67,37 +66,40 @@ async def test_one_file_gives_what_was_pushed(client: Client, tmp_path: Path) ->
     assert (pushed.slug, pushed.created, pushed.new_version) == ("red-fox", True, True)
 
 
-async def test_several_files_give_a_list_in_their_order(client: Client, world: World, tmp_path: Path) -> None:
+async def test_several_files_give_a_list_in_their_order(
+    client: Client, kaggle: SimulatedKaggle, tmp_path: Path
+) -> None:
     """Several files give one outcome each, in order, with an error for the one that failed."""
-    world.add_task("bad", "RUNNING")
+    kaggle.change(creation=60.0)
+    kaggle.add_task("bad", age=0.0)
+    kaggle.change(creation=0.0)
     files = [task_file(tmp_path, name) for name in ("a", "bad", "c")]
     first, second, third = await client.push(files)
     assert isinstance(second, FanbenchError)
     assert [getattr(item, "slug", None) for item in (first, third)] == ["a", "c"]
 
 
-async def test_errors_of_one_file_are_raised(client: Client, world: World, tmp_path: Path) -> None:
+async def test_errors_of_one_file_are_raised(client: Client, kaggle: SimulatedKaggle, tmp_path: Path) -> None:
     """The error of a single file is raised, both for an invalid file and for a failed creation."""
     (tmp_path / "broken.py").write_text("def")
     with pytest.raises(TaskFileError):
         await client.push(tmp_path / "broken.py")
     with pytest.raises(TaskFileError):
         await client.push([task_file(tmp_path, "fine"), tmp_path / "broken.py"])
-    assert world.tasks == {}
-    world.ends["creation"] = "ERRORED"
-    world.seconds = 0.01
-    with pytest.raises(RunFailed, match="went wrong"):
+    assert kaggle.tasks == {}
+    kaggle.change(creation=0.01, creation_end=CreationState.ERRORED)
+    with pytest.raises(RunFailed, match="It broke"):
         await client.push(task_file(tmp_path, "fine"), wait=True)
 
 
 # --- run, wait, lines ---
 
 
-async def test_a_run_without_a_wait_gives_runs_to_go_on_with(client: Client, world: World) -> None:
+async def test_a_run_without_a_wait_gives_runs_to_go_on_with(client: Client, kaggle: SimulatedKaggle) -> None:
     """A run without `wait` returns runs that `wait` accepts, and returns in the same order."""
-    world.add_task("t")
-    world.add_run("t", "four", "ERRORED")
-    world.seconds = 0.3
+    kaggle.add_task("t")
+    kaggle.add_run("t", "four", RunScript.errored(), age=10.0)
+    kaggle.change(runs=RunScript(running=0.3))
     report = await client.run("t", ["four", "five"])
     assert {run.model_version_slug for run in report.runs} == {"four", "five"}
     ended = await client.wait(*report.runs)
@@ -105,11 +107,10 @@ async def test_a_run_without_a_wait_gives_runs_to_go_on_with(client: Client, wor
     assert {run.state for run in ended} == {RunState.COMPLETED}
 
 
-async def test_a_run_with_a_wait_gives_the_ended_runs(client: Client, world: World) -> None:
+async def test_a_run_with_a_wait_gives_the_ended_runs(client: Client, kaggle: SimulatedKaggle) -> None:
     """A run with `wait` returns the ended runs, also errored ones, and reports what happens."""
-    world.add_task("t")
-    world.seconds = 0.2
-    world.ends["five"] = "ERRORED"
+    kaggle.add_task("t")
+    kaggle.change(runs={"four": RunScript(running=0.2), "five": RunScript(running=0.2, end=RunState.ERRORED)})
     seen: list[Event] = []
     report = await client.run(["t"], "*", wait=True, report=seen.append)
     assert {(run.model_version_slug, run.state.label) for run in report.runs} == {
@@ -119,47 +120,47 @@ async def test_a_run_with_a_wait_gives_the_ended_runs(client: Client, world: Wor
     assert any(isinstance(event, RunChanged) for event in seen)
 
 
-async def test_a_task_is_waited_for_by_name(client: Client, world: World) -> None:
+async def test_a_task_is_waited_for_by_name(client: Client, kaggle: SimulatedKaggle) -> None:
     """A task name stands for all runs of the task."""
-    world.add_task("t")
-    world.add_run("t", "four")
-    world.seconds = 0.2
+    kaggle.add_task("t")
+    kaggle.add_run("t", "four")
+    kaggle.change(runs=RunScript(running=0.2))
     await client.run("t", "five")
     assert [run.state.label for run in await client.wait("t")] == ["COMPLETED", "COMPLETED"]
 
 
-async def test_a_wait_has_an_end(client: Client, world: World) -> None:
+async def test_a_wait_has_an_end(client: Client, kaggle: SimulatedKaggle) -> None:
     """The error of a timeout has the runs that have not ended."""
-    world.add_task("t")
-    world.seconds = 60
+    kaggle.add_task("t")
+    kaggle.change(runs=SLOW)
     report = await client.run("t", "four")
     with pytest.raises(StillRunning) as caught:
         await client.wait(*report.runs, timeout=0.1)
     assert [run.id for run in caught.value.runs] == [report.runs[0].id]
 
 
-async def test_unknown_names_are_refused(client: Client, server: FakeServer) -> None:
+async def test_unknown_names_are_refused(client: Client, kaggle: SimulatedKaggle) -> None:
     """An unknown task raises NotFound, and an unknown model UsageError, with nothing scheduled."""
     with pytest.raises(UsageError, match="did you mean four"):
         await client.run("t", "fuor")
     with pytest.raises(NotFound):
         await client.run("t", "four")
-    assert bodies(server, "BatchScheduleBenchmarkTaskRuns") == []
+    assert kaggle.calls["schedule_runs"] == 0
 
 
-async def test_the_lines_of_a_run(client: Client, world: World) -> None:
+async def test_the_lines_of_a_run(client: Client, kaggle: SimulatedKaggle) -> None:
     """The lines of an ended run are its whole log."""
-    world.add_task("t")
-    world.add_run("t", "four")
+    kaggle.add_task("t")
+    kaggle.add_run("t", "four")
     (run,) = (await client.status("t")).runs
     async with aclosing(client.lines(run)) as lines:
-        assert [line async for line in lines] == ["hello from four"]
+        assert [line async for line in lines] == ["hello"]
 
 
-async def test_the_lines_of_a_queued_run_are_waited_for(client: Client, world: World) -> None:
+async def test_the_lines_of_a_queued_run_are_waited_for(client: Client, kaggle: SimulatedKaggle) -> None:
     """The lines of a queued run are yielded once it runs."""
-    world.add_task("t")
-    world.add_run("t", "four", "QUEUED")
+    kaggle.add_task("t")
+    queued = kaggle.add_run("t", "four", replace(QUICK, queued=math.inf))
     (run,) = (await client.status("t")).runs
     got: list[str] = []
 
@@ -171,40 +172,38 @@ async def test_the_lines_of_a_queued_run_are_waited_for(client: Client, world: W
         group.start_soon(read)
         await anyio.sleep(0.2)
         assert got == []
-        world.runs[0]["state"] = "BENCHMARK_TASK_RUN_STATE_RUNNING"
-    assert got == ["hello from four"]
+        queued.script = QUICK
+    assert got == ["hello"]
 
 
-async def test_an_ended_run_without_a_log(client: Client, world: World, server: FakeServer) -> None:
+async def test_an_ended_run_without_a_log(client: Client, kaggle: SimulatedKaggle) -> None:
     """The missing log of an ended run is an error at once."""
-    world.add_task("t")
-    run_id = world.add_run("t", "four", "ERRORED")
-    world.logs[run_id] = problem(404, "There is none.")
+    kaggle.add_task("t")
+    kaggle.add_run("t", "four", replace(QUICK, end=RunState.ERRORED, kept_log_delay=math.inf))
     (run,) = (await client.status("t")).runs
-    with pytest.raises(NotFound, match="There is none"):
+    with pytest.raises(NotFound, match="No such thing"):
         [line async for line in client.lines(run)]
 
 
 # --- download, status ---
 
 
-async def test_outputs_of_one_task(client: Client, world: World, tmp_path: Path) -> None:
+async def test_outputs_of_one_task(client: Client, kaggle: SimulatedKaggle, tmp_path: Path) -> None:
     """The report has one row per run, in the folder layout of the command line."""
-    world.add_task("t")
-    run_id = world.add_run("t", "four")
-    world.add_run("t", "five", "RUNNING")
-    world.seconds = 60
+    kaggle.add_task("t")
+    run = kaggle.add_run("t", "four")
+    kaggle.add_run("t", "five", SLOW)
     report = await client.download("T", output=str(tmp_path))
-    assert [(row.outcome, row.path) for row in report.rows] == [("Done", tmp_path / "t/2/four" / str(run_id))]
+    assert [(row.outcome, row.path) for row in report.rows] == [("Done", tmp_path / "t/1/four" / str(run.id))]
     assert report.pending == 1
     again = await client.download("t", "four", output=tmp_path)
     assert [row.outcome for row in again.rows] == ["Cached"]
 
 
-async def test_several_tasks(client: Client, world: World, tmp_path: Path) -> None:
+async def test_several_tasks(client: Client, kaggle: SimulatedKaggle, tmp_path: Path) -> None:
     """For several tasks, an error stands for a missing one; for a single task, it is raised."""
-    world.add_task("t")
-    world.add_run("t", "four")
+    kaggle.add_task("t")
+    kaggle.add_run("t", "four")
     for outcomes in (
         await client.status(["t", "missing"]),
         await client.download(["t", "missing"], output=tmp_path),

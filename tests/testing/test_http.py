@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -223,6 +224,17 @@ async def test_requests_that_make_no_sense(prefix: str) -> None:
             for body in (b"no JSON", b'{"slug": 3}'):
                 assert (await http.post(path, content=body)).status_code == 400
             assert (await http.post(path, json={"slug": {"taskSlug": "t"}})).status_code == 404
+
+
+def test_a_server_has_the_systems_clock() -> None:
+    """While it is served, a Kaggle is steered from any thread, in real time that goes on where it was."""
+    kaggle = SimulatedKaggle()
+    run_in_virtual_time(lambda: anyio.sleep(kaggle.now() + 100.0))
+    before = kaggle.now()
+    with serve(kaggle):
+        time.sleep(0.05)
+        assert before + 0.05 <= kaggle.now() < before + 60.0
+    assert kaggle.now() < before + 60.0
 
 
 def test_a_port_that_is_taken() -> None:

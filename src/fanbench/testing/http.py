@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import threading
+import time
 import zipfile
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from concurrent.futures import Future
@@ -269,14 +270,16 @@ def serve(kaggle: SimulatedKaggle, *, port: int = 0) -> Iterator[SimulatedServer
         with asyncio.Runner(loop_factory=lambda: loop) as runner:
             runner.run(main())
 
+    kaggle.use_clock(time.monotonic)
     thread = threading.Thread(target=run, name="simulated Kaggle", daemon=True)
     thread.start()
-    server = SimulatedServer(kaggle, listening.result())
     try:
-        yield server
+        yield SimulatedServer(kaggle, listening.result())
     finally:
-        loop.call_soon_threadsafe(stop.set)
+        if thread.is_alive():
+            loop.call_soon_threadsafe(stop.set)
         thread.join()
+        kaggle.use_clock()
 
 
 class _Connection(asyncio.Protocol):

@@ -107,6 +107,7 @@ class SimulatedKaggle:
         self._costs: list[tuple[float, float]] = []
         self._spent = 0.0
         self._last = 0.0
+        self._clock: Callable[[], float] = anyio.current_time
         self._offset: float | None = None
         self._frozen_at: float | None = None
         self._use(self.scenario)
@@ -129,7 +130,7 @@ class SimulatedKaggle:
         if self._frozen_at is not None:
             return self._frozen_at
         try:
-            clock = anyio.current_time()
+            clock = self._clock()
         except RuntimeError:
             return self._last
         # The first look at this clock, or at that of a new event loop, which started again.
@@ -144,7 +145,13 @@ class SimulatedKaggle:
 
     def resume(self, pause: float = 0.0) -> None:
         """Continue in this event loop, `pause` seconds after the last call of the one before."""
-        self._offset = self._last + pause - anyio.current_time()
+        self._offset = self._last + pause - self._clock()
+
+    def use_clock(self, clock: Callable[[], float] = anyio.current_time) -> None:
+        """Continue on another clock, by default that of the event loop. (`serve` uses the system's.)"""
+        self.now()
+        self._clock, self._offset = clock, None
+        self.now()
 
     def at(self, moment: Moment, call: ApiCall) -> None:
         """Do nothing. A subclass raises here to simulate a caller that dies at that moment of a call."""
