@@ -29,7 +29,7 @@ from fanbench.sweeps.attempts import (
     by_planned_run,
     real_ones,
 )
-from fanbench.sweeps.decide import REPORTED, RunStatus, attempt_status
+from fanbench.sweeps.decide import REPORTED, RunStatus, attempt_status, run_status
 from fanbench.sweeps.journal import SUMMARY
 
 if TYPE_CHECKING:
@@ -242,7 +242,8 @@ def _row(
     saved_output = newest.output if newest.output and output_is_whole(root, newest.output) else None
     saved_log = newest.log if newest.log and log_is_whole(root, newest.log) else None
     output = saved_output.path if saved_output else None
-    status = attempt_status(newest.with_(output=saved_output, log=saved_log))
+    collected = saved_output is not None and saved_log is not None
+    status = run_status(newest.state, scheduled=True, collected=collected)
     error = newest.error if status is RunStatus.ERRORED else ""
     return RunRow(
         planned_run,

@@ -84,11 +84,6 @@ class Cell(msgspec.Struct):
 
     def absorb(self, event: RunEvent, at: datetime | None) -> None:
         match event:
-            case RunKnown():
-                self.taken, self.missing = True, None
-                self.version, self.run_id = event.version, event.run_id
-                self.run_state, self.reason = event.state, event.error
-                self.output, self.log = event.output, event.log
             case RunScheduled():
                 self.taken, self.missing, self.reason, self.scheduled = True, None, "", at
             case RunSkipped():
@@ -105,6 +100,11 @@ class Cell(msgspec.Struct):
                 self.output = event.path
             case RunMissing():
                 self.missing, self.reason = event.stage, event.error
+            case RunKnown():
+                self.taken, self.missing = True, None
+                self.version, self.run_id = event.version, event.run_id
+                self.run_state, self.reason = event.state, event.error
+                self.output, self.log = event.output, event.log
             case _:
                 pass
 
