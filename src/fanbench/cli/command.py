@@ -1,4 +1,4 @@
-"""How a command is defined: the options that all commands share, and what becomes of them."""
+"""How a command is defined: the options that all commands share, and the settings made from them."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ def finish(failures: Sequence[FanbenchError], of: int, what: str) -> None:
 class RetryNotes:
     """Prints calls that are retried, one line per kind of error in ten seconds.
 
-    A server that is down fails every call, and nobody needs to read that of each.
+    A server that is down fails every call, and one note about that is enough.
     """
 
     _QUIET_SECONDS = 10.0

@@ -77,7 +77,7 @@ def run_files(working: Path) -> list[dict[str, Any]]:
 
 
 def judge_run(slug: str, working: Path, failure: str | None) -> Verdict[RunState]:
-    """The state of a run of task `slug`; `failure` says why its notebook did not reach its end, if so."""
+    """The state of a run of task `slug`; `failure` is the reason if its notebook did not reach its end."""
     if failure is not None:
         return Verdict(RunState.ERRORED, explained(failure))
     files = run_files(working)

@@ -47,7 +47,7 @@ class LeaderboardTable:
 
 
 def score(result: BenchmarkResult | None) -> str:
-    """The result as `0.85`, `Pass`, `Fail`, or `N/A` if it is none of them."""
+    """The result as `0.85`, `Pass`, `Fail`, or otherwise `N/A`."""
     if result is not None and result.numeric_result is not None:
         return str(result.numeric_result.value)
     if result is None or result.boolean_result is None:

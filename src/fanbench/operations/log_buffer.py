@@ -18,7 +18,7 @@ _CHUNK = 64 * 1024
 class LogBuffer:
     """A buffer with one writer, and one reader that may start at any time and reads everything from the start.
 
-    The file is opened anew for each chunk, so that a thousand logs that wait to be shown hold no file open.
+    The file is reopened for each chunk, so that a thousand logs that wait to be shown keep no file open.
     """
 
     def __init__(self, path: Path) -> None:

@@ -104,7 +104,7 @@ class BudgetGate:
         return not self._under_way() and all(task in self._waiting for task in wanting)
 
     def _under_way(self) -> int:
-        """The number of runs whose end will bring news about costs; without their files there is none."""
+        """The number of runs whose end may reveal a cost, which requires that their files are downloaded."""
         context = self._context
         return context.in_flight + context.collecting if context.until == "collect" else 0
 

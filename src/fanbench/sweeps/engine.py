@@ -173,7 +173,7 @@ class Engine:
                 )
 
     def _resume(self, context: SweepContext, gate: BudgetGate) -> None:
-        """Continue every planned run from where the journal says it is."""
+        """Continue every planned run from its state in the journal."""
         store = context.store
         for slug, attempts in store.attempts_by_task().items():
             context.tasks[slug].load(attempts, store.records.foreign_runs(slug))

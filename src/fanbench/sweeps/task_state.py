@@ -57,7 +57,7 @@ class ActiveRun:
         self.state: RunState | None = None
         #: When the last list that showed it running was asked for.
         self.running_at = -math.inf
-        #: How long the ended run took, if the server says so.
+        #: How long the ended run took, if the server reports it.
         self.seconds: float | None = None
         #: Its run has ended, or it was given up or void: the lists are no longer searched for it.
         self.released = False
@@ -100,7 +100,7 @@ class ActiveRun:
 
 
 class Wakeup:
-    """An event that resets itself: a `set` while nobody waits ends the next wait at once."""
+    """An event that resets itself: a `set` without a waiter ends the next wait at once."""
 
     def __init__(self) -> None:
         self._event = anyio.Event()
@@ -252,7 +252,7 @@ class TaskState:
     def void(self, run: ActiveRun, reason: str | None = None) -> Update:
         """There is no run of this attempt; the planned run is due again.
 
-        `reason` is reported, unless nobody was told of a run: the server's for skipping it, or our own.
+        `reason`, the server's for skipping it or our own, is reported if a run was reported before.
         """
         self.release(run)
         self.settle_cost(run)

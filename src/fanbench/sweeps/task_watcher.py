@@ -1,4 +1,4 @@
-"""Watches the runs of one task: what each list says about active runs, skipped models and runs that are missing."""
+"""Watches the runs of one task: what each list shows about active runs, skipped models and missing runs."""
 
 from __future__ import annotations
 

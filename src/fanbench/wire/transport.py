@@ -276,7 +276,7 @@ def _pools(config: Config, transport: httpx.AsyncBaseTransport | None) -> Pools:
         from fanbench.wire.lazy_https import LazyHttps
 
         https = partial(LazyHttps, lambda: httpx.AsyncHTTPTransport(verify=context(), limits=limits))
-        # A context without certificates trusts nobody. It is never used: `mounts` has all of HTTPS.
+        # A context without certificates trusts no server. It is never used, because `mounts` handles HTTPS.
         plain = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         return Pools(lambda: client(verify=plain, mounts={"https://": https()}), POOL)
     return Pools(partial(client, verify=context()), POOL)

@@ -145,7 +145,7 @@ class SweepSession:
                     scope.cancel()
 
     async def _note(self, text: str) -> None:
-        """Print a message about a signal, which is obeyed even if nobody reads the message."""
+        """Print a message about a signal. The signal is obeyed even if the message cannot be written."""
         with anyio.move_on_after(_STDERR_WAIT):
             await wait_for_reader(sys.stderr)
             self.settings.output.note(text)

@@ -2,7 +2,7 @@
 
 On Kaggle a notebook runs in `/kaggle/working` and finds its datasets in `/kaggle/input`. Here a run with datasets
 gets a mount namespace of its own, in which `/kaggle` is a folder of this run; outside, nothing of it exists. If the
-system does not allow such a namespace, `../input/<dataset>` still works, and the log says so.
+system does not allow such a namespace, `../input/<dataset>` still works, and the log mentions it.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ Level = Literal["ok", "warn", "fail"]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One finding. `fix` says what to do about it, usually with a command."""
+    """One finding. `fix` describes what to do about it, usually with a command."""
 
     name: str
     level: Level
