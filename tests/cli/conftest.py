@@ -63,11 +63,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def cli(folder: Path, server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> Cli:
     """Call the program in this process, on the world's server."""
     monkeypatch.setenv("FANBENCH_ENDPOINT", server.url)
-    monkeypatch.setenv("FANBENCH_DEBUG", "1")  # a defect shows its traceback
+    monkeypatch.setenv("FANBENCH_DEBUG", "1")  # unexpected errors show their traceback
 
     def call(*words: str, input: str | None = None) -> Result:  # noqa: A002
         result = CliRunner().invoke(root, list(words), input=input, prog_name="fanbench")
-        # For whoever reads of a failure.
+        # pytest shows this if the test fails.
         print(f"$ fanbench {' '.join(words)}\n{result.stdout}--- stderr\n{result.stderr}")
         return result
 

@@ -161,7 +161,7 @@ def _shown(lines: list[_Line]) -> str:
     return "\n".join("".join(line.text).rstrip() for line in lines).rstrip("\n")
 
 
-# Makes its stdin the terminal that Ctrl-C is typed on, then becomes the program.
+# Makes stdin the controlling terminal, so that typed Ctrl-C interrupts, then becomes the program.
 _TAKE_TERMINAL = """
 import fcntl, os, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)

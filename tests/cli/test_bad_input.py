@@ -127,7 +127,7 @@ def test_bad_input(cli: Cli, world: World, task_file: Path, words: list[str], co
         (Answer(b"{"), 1),
     ],
 )
-def test_what_servers_answer(
+def test_refusals_of_the_server(
     folder: Path, monkeypatch: pytest.MonkeyPatch, answer: Answer, code: int
 ) -> None:
     """Each kind of refusal has its exit code, and the error names the call."""
@@ -152,7 +152,7 @@ def test_a_token_is_never_shown(folder: Path) -> None:
     assert "sec ret" not in result.output
 
 
-# Runs the program where `here` is a file system of its own that is full soon, or cannot be written to.
+# Runs the program in a folder with a file system `here` that is small, or read-only.
 _ELSEWHERE = """
 mkdir here && mount -t tmpfs -o size=64k none here || exit 99
 if [ "$1" = ro ]; then mount -o remount,ro here || exit 99; fi
@@ -175,7 +175,7 @@ exit $code
         "init -y --env-file here/.env --example-file here/task.py",
     ],
 )
-def test_a_disk_that_takes_no_more(folder: Path, world: World, kind: str, words: str) -> None:
+def test_a_full_or_read_only_disk(folder: Path, world: World, kind: str, words: str) -> None:
     """A disk that is full or read-only is one error with exit 1, and no partial file stays."""
     world.add_task("t")
     run = world.add_run("t", "m")
@@ -224,7 +224,7 @@ def test_credentials_that_have_expired(folder: Path) -> None:
 @pytest.mark.parametrize(
     "words", [("run", "t", "-m", "m", "--wait=nan"), ("run", "t", "-m", "m", "--wait=-1")]
 )
-def test_a_wait_of_no_length_is_refused_before_anything_is_done(
+def test_a_negative_wait_is_refused_before_scheduling(
     cli: Cli, world: World, server: FakeServer, words: tuple[str, ...]
 ) -> None:
     """A --wait that is not a number or negative is exit 2 before anything is scheduled."""

@@ -31,7 +31,7 @@ def write(name: str, body: str = "return 0.5", *, after: str = "") -> None:
     Path(f"{name}.py").write_text(task_text(body, after=after))
 
 
-def test_a_line_a_file_in_their_order(cli: Cli) -> None:
+def test_one_line_per_file_in_the_order_given(cli: Cli) -> None:
     """Each file has a line with what it recorded and on which model, in the order given; stderr says when
     each starts.
     """
@@ -67,7 +67,7 @@ def test_a_model_is_chosen(cli: Cli) -> None:
         ("return 1.0", "time.sleep(60)", "it did not end in time"),
     ],
 )
-def test_a_failure_says_why_and_fails(cli: Cli, body: str, after: str, says: str) -> None:
+def test_failures(cli: Cli, body: str, after: str, says: str) -> None:
     """A failed file's line has the reason, followed by its last output; the exit code is 1."""
     write("a", body, after=f"print('my last words', flush=True)\n{after}")
     result = cli("check", "a.py", "--run", "--timeout", "2" if "sleep" in after else "60")
@@ -76,7 +76,7 @@ def test_a_failure_says_why_and_fails(cli: Cli, body: str, after: str, says: str
     assert "  | my last words" in result.stdout.splitlines()
 
 
-def test_what_a_push_would_refuse_is_not_run(cli: Cli) -> None:
+def test_files_with_errors_are_not_run(cli: Cli) -> None:
     """A file that a push would refuse is not run, the other files are, and the exit code is 1."""
     Path("bad.py").write_text("def")
     write("good")
@@ -107,7 +107,7 @@ def test_the_live_output(cli: Cli) -> None:
     assert "first" not in result.stdout
 
 
-def test_what_is_kept(cli: Cli) -> None:
+def test_files_are_kept(cli: Cli) -> None:
     """With -o, files are kept below that folder, and the path is printed."""
     write("a")
     result = cli("check", "a.py", "--run", "-o", "kept")

@@ -20,7 +20,7 @@ def values(key: str, left: timedelta) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("left", "written"), [(timedelta(hours=2), "old-key"), (timedelta(minutes=1), "new-key")]
 )
-def test_a_token_that_is_nearly_over_is_not_written(left: timedelta, written: str, tmp_path: Path) -> None:
+def test_a_token_about_to_expire_is_renewed(left: timedelta, written: str, tmp_path: Path) -> None:
     """A token about to expire is replaced by a new one, other values stay, and a valid token is kept."""
     offered = {**values("old-key", left), "LLM_DEFAULT": "a/b"}
     file = tmp_path / ".env"
@@ -39,6 +39,6 @@ def test_a_token_that_is_nearly_over_is_not_written(left: timedelta, written: st
         ("soon", False),
     ],
 )
-def test_what_is_nearly_over(timestamp: str, over: bool) -> None:
+def test_tokens_about_to_expire(timestamp: str, over: bool) -> None:
     """A token is about to expire five minutes before it does; an unreadable time does not count."""
     assert nearly_over(timestamp, datetime(2030, 1, 1, tzinfo=UTC)) is over

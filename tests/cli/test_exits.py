@@ -41,7 +41,7 @@ def test_exit_codes(error: BaseException, code: int) -> None:
     assert explain(error, {}) == code
 
 
-def test_of_several_errors_each_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_of_several_errors_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     """Of several errors each is printed once."""
     errors = [ValueError("v"), UsageError("first", hint="do"), UsageError("second"), UsageError("second")]
     explain(ExceptionGroup("g", errors), {})
@@ -50,13 +50,13 @@ def test_of_several_errors_each_is_said(capsys: pytest.CaptureFixture[str]) -> N
     assert said.count("second") == 1
 
 
-def test_an_interrupt_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupt_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     """An interrupt prints nothing."""
     explain(KeyboardInterrupt())
     assert capsys.readouterr().err == ""
 
 
-def test_a_bug_is_one_line_and_says_how_to_see_more(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bug_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     """An unexpected error is one line that names FANBENCH_DEBUG, which shows the traceback."""
     explain(ZeroDivisionError("oops"), {})
     first = capsys.readouterr().err

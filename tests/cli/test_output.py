@@ -70,7 +70,7 @@ def test_rows_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out) == ROWS
 
 
-def test_quiet_says_no_notes_but_warns(capsys: pytest.CaptureFixture[str]) -> None:
+def test_quiet_omits_notes_but_not_warnings(capsys: pytest.CaptureFixture[str]) -> None:
     """With -q, notes are omitted, but warnings are not."""
     out = Output("table", quiet=True)
     out.note("n")

@@ -70,7 +70,7 @@ def test_every_command_teaches() -> None:
         assert "--endpoint" in text
 
 
-def test_every_command_of_the_tables_is_there() -> None:
+def test_every_command_can_be_loaded() -> None:
     """Every command in the tables can be loaded, and has its name and a help text."""
     from fanbench.cli.app import benchmarks, root, tasks
 
@@ -110,7 +110,7 @@ def test_an_interrupt_ends_with_130(world: World, server: FakeServer) -> None:
     assert b"error" not in err
 
 
-def test_an_interrupt_of_a_silent_stream(world: World, server: FakeServer) -> None:
+def test_an_interrupt_during_a_silent_stream(world: World, server: FakeServer) -> None:
     """An interrupt ends the program while a log stream is silent."""
     world.add_task("t")
     world.logs[world.add_run("t", "m", "RUNNING")] = Answer(
@@ -148,7 +148,7 @@ def test_any_locale(world: World, server: FakeServer, locale: str) -> None:
     assert "é ✓\n═══ (1 lines) ═══" in out.decode("utf-8")
 
 
-def test_a_terminal_picks_models_and_sees_colours(world: World, server: FakeServer) -> None:
+def test_a_terminal_picks_models_and_sees_colors(world: World, server: FakeServer) -> None:
     """On a terminal, models can be picked and log lines are shown; NO_COLOR removes the colors."""
     world.add_task("t")
     world.add_model("m", "Em")
@@ -204,7 +204,7 @@ def test_a_terminal_watches_runs(world: World, server: FakeServer) -> None:
     text, code = _on_terminal("", *words, FANBENCH_ENDPOINT=server.url)
     assert code == 0
     assert "Running" in text
-    assert "\x1b[J" in text  # lines are taken back
+    assert "\x1b[J" in text  # the status is redrawn
     last = text.rpartition("\x1b[J")[2]
     assert last.count("Task:") == 1
     assert "Completed" in last
@@ -234,7 +234,7 @@ def _until(happened: Callable[[], bool], seconds: float = 30.0) -> None:
         time.sleep(0.01)
 
 
-# Makes its stdin the terminal that Ctrl-C is typed on, then becomes the program.
+# Makes stdin the controlling terminal, so that typed Ctrl-C interrupts, then becomes the program.
 _TAKE_TERMINAL = """
 import fcntl, os, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)

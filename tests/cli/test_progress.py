@@ -50,7 +50,7 @@ def picture(shown: list[TimedRow], columns: int = 80, height: int = 24, summary:
     return [" ".join(line.split()) for line in lines]
 
 
-def test_a_row_each() -> None:
+def test_rows() -> None:
     """A row has a mark, a name, a state and a clock that stops when it ends; the last line counts the rows."""
     assert picture(rows(3), summary="9KB") == [
         "✓ model-0 COMPLETED 0:05",
@@ -60,7 +60,7 @@ def test_a_row_each() -> None:
     ]
 
 
-def test_one_row_needs_no_sum() -> None:
+def test_a_single_row_is_not_counted() -> None:
     """A single row is not counted."""
     assert picture(rows(1)) == ["✓ model-0 COMPLETED 0:05"]
     assert picture([]) == []
@@ -180,7 +180,7 @@ def _lines(text: str) -> list[str]:
     return [line for line in text.split("\n") if line]
 
 
-def test_what_is_kept_begins_a_line() -> None:
+def test_kept_rows_begin_on_a_new_line() -> None:
     """What is kept begins on a new line, also below an unfinished line."""
     with terminal() as screen, suppress(KeyboardInterrupt), Progress(Output()) as display:
         display.show(1, Row("work"))
@@ -201,7 +201,7 @@ def test_an_open_line_is_seen() -> None:
     assert screen.history == "so far, so good"
 
 
-def test_a_burst_is_not_one_redraw_a_line() -> None:
+def test_a_burst_of_lines_needs_few_redraws() -> None:
     """A burst of ten thousand lines takes far fewer redraws."""
     with terminal() as screen, Progress(Output()) as display:
         display.show(1, Row("work"))
@@ -229,7 +229,7 @@ def test_the_streams_are_put_back() -> None:
     assert screen.history == "late"
 
 
-def test_a_spinner_says_what_it_does() -> None:
+def test_a_spinner_is_one_line() -> None:
     """A spinner is one line, which is gone at the end."""
     with terminal() as screen, spinner(Output(), "Starting") as say:
         _until(lambda: "Starting" in screen.text)
@@ -279,7 +279,7 @@ RUN = ("tasks", "run", "t", "-m", "one", "-m", "two", "-m", "three", "--wait", "
 
 
 @pytest.mark.parametrize("size", [(80, 24), (20, 5), (200, 100)])
-def test_run_shows_a_row_a_run(world: World, busy: threading.Event, size: tuple[int, int]) -> None:
+def test_run_shows_one_row_per_run(world: World, busy: threading.Event, size: tuple[int, int]) -> None:
     """Runs are rows in the order of the plan, below the log lines; only what was printed stays."""
     with session(*RUN, size=size) as terminal:
         seen = terminal.until(lambda text: text.count("RUNNING") == 3 and "of 3 run" in text)
@@ -353,7 +353,7 @@ def test_the_prompt_after_the_server_has_a_line_of_its_own(tmp_path: Path) -> No
     assert terminal.screen.begins_line
 
 
-def test_what_is_said_of_an_interrupt_has_a_line_of_its_own(busy: threading.Event) -> None:
+def test_the_note_about_an_interrupt_is_on_a_new_line(busy: threading.Event) -> None:
     """The note about an interrupt is on a new line, also if there are no rows."""
     with session(*RUN, TERM="dumb") as terminal:
         terminal.until(lambda text: "| first" in text)
@@ -364,7 +364,7 @@ def test_what_is_said_of_an_interrupt_has_a_line_of_its_own(busy: threading.Even
     )
 
 
-def test_an_interrupt_leaves_what_was_watched(world: World, busy: threading.Event) -> None:
+def test_an_interrupt_leaves_the_watched_status(world: World, busy: threading.Event) -> None:
     """An interrupt of --watch leaves the last status on the screen, once."""
     world.add_run("t", "one", "RUNNING")
     with session("tasks", "status", "t", "--watch") as terminal:
@@ -374,7 +374,7 @@ def test_an_interrupt_leaves_what_was_watched(world: World, busy: threading.Even
     assert terminal.screen.history == seen
 
 
-def test_a_timeout_clears_the_rows_and_says_what_runs(busy: threading.Event) -> None:
+def test_a_timeout_clears_the_rows_and_names_the_runs(busy: threading.Event) -> None:
     """A timeout is exit 5; it removes the rows and names the runs that continue."""
     words = [word if word != "--wait" else "--wait=2" for word in RUN]
     with session(*words) as terminal:
@@ -410,7 +410,7 @@ def _one_sum_that(*, ends: str) -> Callable[[str], bool]:
     return lambda text: text.count(" of 3 run") == 1 and text.endswith(ends)
 
 
-def test_a_stop_and_a_go(world: World, busy: threading.Event) -> None:
+def test_stop_and_continue(world: World, busy: threading.Event) -> None:
     """After a stop and a continue, what the shell has printed stays on the screen."""
     with session(*RUN) as terminal:
         terminal.until(lambda text: text.count("RUNNING") == 3)
@@ -425,7 +425,7 @@ def test_a_stop_and_a_go(world: World, busy: threading.Event) -> None:
     assert "[1]+ Stopped\n$ fg\nfanbench\n" in terminal.screen.history
 
 
-def test_no_colour_is_still_a_terminal(world: World, busy: threading.Event) -> None:
+def test_rows_without_colors(world: World, busy: threading.Event) -> None:
     """With NO_COLOR there are rows without colors."""
     with session(*RUN, NO_COLOR="1") as terminal:
         terminal.until(lambda text: text.count("RUNNING") == 3)
@@ -475,7 +475,7 @@ def test_data_goes_where_it_is_sent(world: World, busy: threading.Event, tmp_pat
     assert "run_id" not in terminal.screen.history
 
 
-def test_push_shows_a_row_a_task(folder: Path, world: World, server: FakeServer) -> None:
+def test_push_shows_one_row_per_task(folder: Path, world: World, server: FakeServer) -> None:
     """A push shows the creation of each task as a row, instead of a line per change."""
     world.seconds = 999
     for name in ("b", "a"):
@@ -494,7 +494,7 @@ def test_push_shows_a_row_a_task(folder: Path, world: World, server: FakeServer)
     assert "RUNNING" not in terminal.screen.history
 
 
-def test_pushes_that_are_waited_for_too_long(folder: Path, world: World, server: FakeServer) -> None:
+def test_pushes_that_time_out(folder: Path, world: World, server: FakeServer) -> None:
     """Pushes that time out are exit 5, and each error says how long it waited."""
     world.seconds = 999
     for name in ("b", "a"):
@@ -508,7 +508,7 @@ def test_pushes_that_are_waited_for_too_long(folder: Path, world: World, server:
     assert "Timed out while waiting for 2 of 2 pushes." in terminal.screen.history
 
 
-def test_download_shows_a_bar_each(folder: Path, world: World, server: FakeServer) -> None:
+def test_download_shows_bars(folder: Path, world: World, server: FakeServer) -> None:
     """Downloads in progress are bars with the bytes of all below; finished rows scroll above."""
     gate, archive = threading.Event(), run_zip()
     world.add_task("t")
@@ -528,7 +528,7 @@ def test_download_shows_a_bar_each(folder: Path, world: World, server: FakeServe
     assert [row.split()[-1] for row in terminal.screen.history.splitlines() if "/1" in row] == ["Done"] * 3
 
 
-def test_log_shows_what_is_read(busy: threading.Event, world: World, server: FakeServer) -> None:
+def test_log_shows_progress(busy: threading.Event, world: World, server: FakeServer) -> None:
     """While logs are shown one after another, rows say which are read and how many lines."""
     for model in ("one", "two"):
         world.add_run("t", model, "RUNNING")
@@ -543,7 +543,7 @@ def test_log_shows_what_is_read(busy: threading.Event, world: World, server: Fak
     assert "═══\nfirst\nsecond\n═══ (2 lines) ═══" in terminal.screen.history
 
 
-def test_check_shows_a_row_a_file(
+def test_check_shows_one_row_per_file(
     folder: Path, world: World, server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Files that are running are rows; the line of a finished file scrolls above."""

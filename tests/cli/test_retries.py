@@ -12,7 +12,7 @@ GONE = ConnectionFailed("Nobody is there", endpoint="http://127.0.0.1:1")
 FAST = RateLimited("Not so fast", call="ListBenchmarkTaskRuns", status=429)
 
 
-def test_trouble_of_a_kind_is_told_of_once_in_ten_seconds() -> None:
+def test_errors_of_a_kind_are_printed_once_in_ten_seconds() -> None:
     """Errors of one kind are printed once in ten seconds, then with the number omitted; other kinds are not
     delayed.
     """
@@ -34,7 +34,7 @@ def test_trouble_of_a_kind_is_told_of_once_in_ten_seconds() -> None:
     ]
 
 
-def test_retries_are_said(cli: Cli, server: FakeServer) -> None:
+def test_retries_are_printed(cli: Cli, server: FakeServer) -> None:
     """Retries are printed, except with -q."""
     busy = problem(503, "busy", Retry_After="0")
     server.script["ListBenchmarkModels"] = [busy, problem(403, "no"), busy, problem(403, "no")]

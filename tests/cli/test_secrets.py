@@ -89,7 +89,7 @@ def everything(result: Result) -> str:
 @pytest.mark.parametrize(
     "words", ["tasks list", "tasks status a b", "quota --format json", "doctor", "init -y"]
 )
-def test_no_secret_is_said(
+def test_no_secret_is_printed(
     form: Form,
     monkeypatch: pytest.MonkeyPatch,
     answer: Callable[[Request], Answer],
@@ -154,7 +154,7 @@ def test_the_log_file_has_json_lines(cli: Cli, world: World) -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+Z", call["timestamp"])
 
 
-def test_the_log_file_says_how_it_failed(cli: Cli) -> None:
+def test_the_log_file_ends_with_the_error(cli: Cli) -> None:
     """The last line of the log file has the error."""
     cli("tasks", "status", "nope", "--log-file", "log")
     last = json.loads(Path("log").read_text().splitlines()[-1])
@@ -162,7 +162,7 @@ def test_the_log_file_says_how_it_failed(cli: Cli) -> None:
     assert "'nope' not found" in last["message"]
 
 
-def test_verbose_says_it_on_stderr(cli: Cli) -> None:
+def test_verbose_prints_messages_on_stderr(cli: Cli) -> None:
     """With -v, messages are on stderr, and stdout has only data."""
     result = cli("tasks", "list", "-v", "--format", "json")
     assert result.stdout == "[]\n"
@@ -187,13 +187,13 @@ def test_the_longer_secret_goes_first() -> None:
     assert hidden("x abcdefghij y abcdefgh") == "x [hidden] y [hidden]"
 
 
-def test_what_is_too_short_to_be_a_secret_stays() -> None:
+def test_short_texts_are_not_hidden() -> None:
     """Texts that are too short to be secrets are not hidden."""
     hide("", "a", "12345")
     assert hidden("a 12345") == "a 12345"
 
 
-def test_a_password_in_an_endpoint_is_not_said(cli: Cli, tmp_path: Path) -> None:
+def test_a_password_in_an_endpoint_is_not_printed(cli: Cli, tmp_path: Path) -> None:
     """A password in an endpoint is neither on stderr nor in the log file."""
     log = tmp_path / "log.jsonl"
     bad = ("--endpoint", "http://u:PASSWORD9@127.0.0.1:1", "--token", "x", "--log-file", str(log))

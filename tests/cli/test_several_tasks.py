@@ -82,7 +82,7 @@ def test_delete(cli: Cli, world: World) -> None:
 
 
 @pytest.mark.parametrize("verb", ["download", "log", "status", "publish", "delete"])
-def test_one_that_is_missing_ends_none_of_the_others(cli: Cli, server: FakeServer, verb: str) -> None:
+def test_a_missing_task_does_not_end_the_others(cli: Cli, server: FakeServer, verb: str) -> None:
     """A missing task is reported, the others are done, and the exit code is 1; a single missing task is exit
     4.
     """
@@ -99,14 +99,14 @@ def test_one_that_is_missing_ends_none_of_the_others(cli: Cli, server: FakeServe
 
 
 @pytest.mark.parametrize("verb", ["download", "log", "status", "publish", "delete"])
-def test_none_at_all_is_a_usage_error(cli: Cli, verb: str) -> None:
+def test_no_task_is_a_usage_error(cli: Cli, verb: str) -> None:
     """A command without a task is a usage error that names the argument."""
     result = cli("tasks", verb)
     assert result.exit_code == 2
     assert "Missing argument 'TASK...'" in result.stderr
 
 
-def test_watch_says_each_change_and_ends_with_the_last_run(cli: Cli, world: World) -> None:
+def test_watch_prints_each_change_and_ends_with_the_last_run(cli: Cli, world: World) -> None:
     """Without a terminal, --watch prints each change on stderr, and the last status on stdout."""
     import time
 
@@ -120,7 +120,7 @@ def test_watch_says_each_change_and_ends_with_the_last_run(cli: Cli, world: Worl
     assert result.stdout.count("Task:") == 1
 
 
-def test_watch_of_what_is_over_asks_once(cli: Cli, server: FakeServer) -> None:
+def test_watch_of_ended_runs_polls_once(cli: Cli, server: FakeServer) -> None:
     """--watch of a task whose runs have ended polls once, and shows its status."""
     assert cli("tasks", "status", "a", "b", "--watch").exit_code == 0
     assert len(server.calls("ListBenchmarkTaskRuns")) == 2

@@ -74,7 +74,7 @@ def test_a_line_for_each_change(sweep: Sweep) -> None:
     assert sweep("first.py", "-m", "a", "-o", "third", "-q").stderr == ""
 
 
-def test_the_same_again(sweep: Sweep, server: FakeServer) -> None:
+def test_the_same_command_again(sweep: Sweep, server: FakeServer) -> None:
     """The same command again changes nothing and prints the same table, also without tasks."""
     table = sweep().stdout.splitlines()[:3]
     before = changes(server)
@@ -98,7 +98,7 @@ def test_a_changed_file(sweep: Sweep, server: FakeServer, folder: Path) -> None:
     assert (folder / "results" / "first" / "3").is_dir()
 
 
-def test_what_is_gone_is_fetched_again(sweep: Sweep, server: FakeServer, folder: Path) -> None:
+def test_missing_files_are_downloaded_again(sweep: Sweep, server: FakeServer, folder: Path) -> None:
     """Missing files are downloaded again, and nothing else."""
     sweep()
     (lost,) = folder.glob("results/first/2/a/*/one.run.json")
@@ -284,7 +284,7 @@ def test_events(sweep: Sweep) -> None:
         assert known == {(row["model"], row["run_id"], row["output"], row["log"]) for row in rows}
 
 
-def test_what_a_server_says_back(sweep: Sweep, server: FakeServer) -> None:
+def test_credentials_that_a_server_repeats_are_hidden(sweep: Sweep, server: FakeServer) -> None:
     """Credentials that a server repeats are not printed."""
     secret = "KGAT_0123456789abcdef"
     server.script["CreateBenchmarkTask"] = lambda _: problem(400, f"Bad token {secret}")

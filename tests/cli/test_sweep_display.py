@@ -70,7 +70,7 @@ EACH: tuple[SweepEvent, ...] = (
 )
 
 
-def test_a_row_of_cells_for_each_task() -> None:
+def test_a_row_of_marks_per_task() -> None:
     """A task's row has a mark per model and its counts, and the last line has the totals."""
     assert lines(sweep(2, 8, *EACH), 120) == [
         "task-0 ✓✗◆●○○?· 3/8  1 done, 1 errored, 1 missing, 1 collecting, 1 running, 1 queued, 1 scheduled, 1 planned",
@@ -82,7 +82,7 @@ def test_a_row_of_cells_for_each_task() -> None:
     ]
 
 
-def test_cells_are_coloured_by_their_state() -> None:
+def test_marks_are_colored_by_their_state() -> None:
     """Marks are colored by their state if colors are wanted."""
     picture = Picture(sweep(1, 8, *EACH), (120, 24), START)
     assert "\x1b[32m✓" in picture.lines(color=True)[0]
@@ -127,7 +127,7 @@ def test_the_last_lines_of_the_logs() -> None:
     assert len(lines(state, rows=8)) == 7
 
 
-def test_what_does_not_fit_is_counted() -> None:
+def test_marks_that_do_not_fit_are_counted() -> None:
     """If space runs out, first repeats share a mark, then models are counted, then tasks are one line."""
     state = sweep(2, 20, *EACH, repeats=3)
     assert "✓  " not in lines(state, 120)[0]

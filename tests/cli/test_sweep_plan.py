@@ -71,7 +71,7 @@ def test_a_dry_run_of_another_sweep(sweep: Sweep, server: FakeServer) -> None:
     assert "results holds another sweep" in result.stderr
 
 
-def test_nobody_to_ask(cli: Cli, server: FakeServer, files: list[Path]) -> None:
+def test_no_terminal_to_ask_on(cli: Cli, server: FakeServer, files: list[Path]) -> None:
     """Without a terminal, a sweep is an error that names -y, unless there is nothing to do."""
     result = cli("sweep", "first.py", "-m", "a")
     assert result.exit_code == 2
@@ -106,7 +106,7 @@ def test_nobody_to_ask(cli: Cli, server: FakeServer, files: list[Path]) -> None:
         (["first.py", "first.py", "-m", "a"], 2, "twice"),
     ],
 )
-def test_what_is_refused(sweep: Sweep, server: FakeServer, words: list[str], code: int, message: str) -> None:
+def test_refusals(sweep: Sweep, server: FakeServer, words: list[str], code: int, message: str) -> None:
     """Mistakes have the right exit code, before anything is changed."""
     result = sweep(*(words or ["-o", "results"]))
     assert result.exit_code == code

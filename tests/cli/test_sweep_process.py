@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 Start = Callable[..., subprocess.Popen[bytes]]
 
-# Seconds that a run takes until the test says that it has ended.
+# Seconds that a run takes unless the test ends it.
 FOREVER = 600.0
 
 
@@ -125,7 +125,7 @@ def test_stopped_now(
     process = started()
     for _ in range(before):
         process.send_signal(signal.SIGINT)
-        said(process, "Interrupted:")  # two that come at once would be one
+        said(process, "Interrupted:")  # two signals at once would count as one
     process.send_signal(number)
     _, err = process.communicate(timeout=30)
     assert process.returncode == code
@@ -228,7 +228,7 @@ def wait_until_it_reads(terminal: Session) -> None:
         time.sleep(0.01)
 
 
-def test_a_no(server: FakeServer, folder: Path, files: list[Path]) -> None:
+def test_the_answer_no(server: FakeServer, folder: Path, files: list[Path]) -> None:
     """The answer no changes nothing and is not a failure; the plan is shown also with -q."""
     with on_terminal(server, "first.py", "-m", "a", "-q") as terminal:
         answer(terminal, "n")

@@ -141,7 +141,7 @@ EVENTS = (
         (False, False, True, [0, 1, 2, 3, 4]),
     ],
 )
-def test_which_events_are_said(
+def test_which_events_are_printed(
     capsys: pytest.CaptureFixture[str], verbose: bool, terse: bool, stage: bool, told: list[int]
 ) -> None:
     """Log lines are printed with -v, only failures below a display, and not the end of a stage."""
@@ -168,7 +168,7 @@ def errored(repeat: int = 1, attempts: int = 1) -> RunRow:
     )
 
 
-def test_too_many_failures_are_said_where_they_stopped_something() -> None:
+def test_too_many_failures() -> None:
     """The error names --max-failures only if it kept a run from being scheduled."""
     rows = (errored(), errored(2))
     error = failure(Settings(), report(*rows, stopped=DrainReason.FAILURES))
@@ -180,7 +180,7 @@ def test_too_many_failures_are_said_where_they_stopped_something() -> None:
     assert error.message == "Too many failures: 0 of 3 runs completed, 2 errored, 1 not scheduled."
 
 
-def test_how_to_run_again_what_errored() -> None:
+def test_the_hint_repeats_errored_runs() -> None:
     """The hint repeats errored runs one time more than before, unless something else is left to do."""
     error = failure(Settings(), report(errored(attempts=3), errored(2, attempts=1)))
     assert error is not None
@@ -191,7 +191,7 @@ def test_how_to_run_again_what_errored() -> None:
 
 
 @pytest.mark.parametrize(("number", "more"), [(20, []), (21, ["  and 1 more"]), (30, ["  and 10 more"])])
-def test_what_went_wrong(capsys: pytest.CaptureFixture[str], number: int, more: list[str]) -> None:
+def test_failures_are_listed(capsys: pytest.CaptureFixture[str], number: int, more: list[str]) -> None:
     """Each failure is listed with the last line of its error, up to twenty."""
     show_report(Settings(), report(*(errored(repeat) for repeat in range(1, number + 1))), written=False)
     said = capsys.readouterr().err.splitlines()
@@ -199,7 +199,7 @@ def test_what_went_wrong(capsys: pytest.CaptureFixture[str], number: int, more: 
     assert said[2 + 20 :] == more
 
 
-def test_what_was_used_is_shown_where_it_is_known(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_usage_table_without_results(capsys: pytest.CaptureFixture[str]) -> None:
     """There is no usage table if nothing is known."""
     show_report(Settings(), report(RunRow(PLANNED, RunStatus.UNSCHEDULED)), written=False)
     assert "tokens" not in capsys.readouterr().out
@@ -223,7 +223,7 @@ def lines(state: SweepState, columns: int = 80) -> list[str]:
     return Picture(state, (columns, 24), AT).lines(color=False)
 
 
-def test_cells_are_there_to_the_last_column() -> None:
+def test_marks_fill_the_line_to_the_last_column() -> None:
     """There is a mark per model as long as they fit, to the last column."""
     state = SweepState()
     state.absorb(SweepStarted("r", "http://s", ("t",), tuple(f"m{at}" for at in range(10)), 2, 20, 0), AT)
@@ -232,7 +232,7 @@ def test_cells_are_there_to_the_last_column() -> None:
     assert "·" not in lines(state, room - 1)[0]
 
 
-def test_a_task_that_is_ready_says_what_its_runs_do() -> None:
+def test_a_ready_task_shows_its_runs() -> None:
     """The row of a task that is ready shows its runs, and the last line of a finished sweep shows no time
     left.
     """

@@ -99,7 +99,7 @@ def test_one_of_several_pushes_fails(cli: Cli, world: World, task_file: Path) ->
 # --- run ---
 
 
-def test_run_shows_a_row_a_model(cli: Cli, world: World) -> None:
+def test_run_prints_one_line_per_model(cli: Cli, world: World) -> None:
     """Each model's line says whether its run was scheduled, or why it was skipped."""
     world.seconds = 99
     world.add_task("t")
@@ -137,7 +137,7 @@ def test_run_and_wait_with_an_errored_run(cli: Cli, world: World) -> None:
     assert "1 run(s) failed. Details below:\n  [n]\n    Traceback\n    ValueError: no answer" in result.stderr
 
 
-def test_run_and_wait_for_too_long(cli: Cli, world: World) -> None:
+def test_run_that_times_out(cli: Cli, world: World) -> None:
     """A timeout is exit 5, and names the runs in progress."""
     world.seconds = 60
     world.add_task("t")
@@ -148,7 +148,7 @@ def test_run_and_wait_for_too_long(cli: Cli, world: World) -> None:
     assert "t: m (Run 10) Running" in result.stderr
 
 
-def test_run_and_wait_for_too_long_in_json(cli: Cli, world: World) -> None:
+def test_run_that_times_out_in_json(cli: Cli, world: World) -> None:
     """After a timeout, JSON contains every record with its state at that time."""
     world.seconds = 60
     world.add_task("t")
@@ -162,7 +162,7 @@ def test_run_and_wait_for_too_long_in_json(cli: Cli, world: World) -> None:
     assert row["run_id"]
 
 
-def test_a_missing_task_is_said_once(cli: Cli, world: World) -> None:
+def test_a_missing_task_is_reported_once(cli: Cli, world: World) -> None:
     """The error of a single task is printed once."""
     world.add_model("m", "Em")
     result = cli("tasks", "run", "missing", "-m", "m")
@@ -456,7 +456,7 @@ def test_auth_asks(cli: Cli) -> None:
 
 @pytest.mark.parametrize("verb", ["init", "auth"])
 @pytest.mark.parametrize("file", ["sub", "locked.env", "no/.env"])
-def test_no_token_is_made_for_a_file_that_cannot_be_written(
+def test_no_token_is_created_for_an_unwritable_file(
     cli: Cli, server: FakeServer, verb: str, file: str
 ) -> None:
     """No token is requested if the file cannot be written, because that would end the previous token."""
@@ -466,7 +466,7 @@ def test_no_token_is_made_for_a_file_that_cannot_be_written(
     assert server.requests == []
 
 
-def test_a_cut_stream_is_taken_up_again(cli: Cli, world: World) -> None:
+def test_a_broken_stream_is_resumed(cli: Cli, world: World) -> None:
     """A log stream that breaks is resumed without losing or repeating a line."""
     world.add_task("t")
     run = world.add_run("t", "m", "RUNNING")
@@ -485,7 +485,7 @@ def test_a_cut_stream_is_taken_up_again(cli: Cli, world: World) -> None:
     assert "\none\ntwo\n═══ (2 lines) ═══" in cli("tasks", "log", "t").stdout
 
 
-def test_an_unknown_task_is_not_waited_for(cli: Cli, world: World) -> None:
+def test_an_unknown_task_is_not_awaited(cli: Cli, world: World) -> None:
     """The command does not say that it waits if nothing was scheduled."""
     world.add_model("m", "Em")
     assert "Waiting" not in cli("tasks", "run", "nope", "-m", "m").stderr

@@ -19,7 +19,7 @@ from fanbench.errors import FanbenchError, UsageError
 
 __all__ = ["Command", "Settings", "common_options", "pass_settings"]
 
-# A command up to its end: that of the hint, of the backquotes, or of its part in a list of commands.
+# A command in a hint, up to the end of the hint, the closing backquote, or the next command in a list.
 _COMMAND = re.compile(r"fanbench (?:tasks|auth|init|quota|leaderboard|sweep)\b[^`;\n]*[^`;.\s]")
 
 

@@ -204,7 +204,7 @@ def spinner(output: Output, text: str) -> Iterator[Callable[[str], None]]:
 _SPIN = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _MARKS = {"good": "✓", "bad": "✗"}
 _STYLES = {"": "cyan", "good": "green", "bad": "red"}
-# From these numbers of columns on, a screen has room for times and for bars.
+# The least numbers of columns for showing times and bars.
 _ROOM_FOR_TIMES = 30
 _ROOM_FOR_BARS = 60
 _BAR = 20

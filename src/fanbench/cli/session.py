@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 def call(settings: Settings, operation: Callable[[Client], Awaitable[T]]) -> T:
     """Run `operation` on a client of the server that the user named, and return its result."""
-    # Imported here because commands import this module, and `--help` should not wait for a HTTP client.
+    # Imported here because commands import this module, and `--help` should not load an HTTP client.
     import anyio
 
     from fanbench.client import Client

@@ -31,7 +31,7 @@ class DownloadView:
         self._out = settings.output
         self._several_tasks = several_tasks
         self._received: dict[int, int] = {}
-        # Of the columns, known before the first row: those that fit every run.
+        # The widths of the columns: known before the first row, and wide enough for every run.
         self._widths: tuple[int, ...] = ()
 
     # --- While it runs ---

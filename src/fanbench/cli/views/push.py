@@ -43,7 +43,7 @@ class PushView:
         self._waiting = waiting
         self._index = {plan.slug: number for number, plan in enumerate(plans)}
         self._uploaded: set[str] = set()
-        # What is shown once a task is uploaded, and once it is created.
+        # These print in the order of the plans, once a task is uploaded and once it is created.
         self._show_uploads = InOrder[Any](self._show_upload)
         self._show_ends = InOrder[Any](self._show_end)
         for plan in plans:
