@@ -181,7 +181,7 @@ async def test_an_ended_run_without_a_log(client: Client, kaggle: SimulatedKaggl
     kaggle.add_task("t")
     kaggle.add_run("t", "four", replace(QUICK, end=RunState.ERRORED, kept_log_delay=math.inf))
     (run,) = (await client.status("t")).runs
-    with pytest.raises(NotFound, match="No such thing"):
+    with pytest.raises(NotFound, match="not available"):
         [line async for line in client.lines(run)]
 
 

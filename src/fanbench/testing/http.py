@@ -10,7 +10,7 @@ import time
 import zipfile
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from concurrent.futures import Future
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from http import HTTPStatus
@@ -232,27 +232,30 @@ class _Stream(httpx.AsyncByteStream):
 # --- On a socket --------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
 class SimulatedServer:
     """A simulated Kaggle on a socket of this machine, as `serve` starts it."""
 
-    def __init__(self, kaggle: SimulatedKaggle, port: int) -> None:
-        self.kaggle = kaggle
-        self.url = f"http://127.0.0.1:{port}"
+    kaggle: SimulatedKaggle
+    url: str
 
 
 @contextmanager
 def serve(kaggle: SimulatedKaggle, *, port: int = 0) -> Iterator[SimulatedServer]:
     """Serve `kaggle` over HTTP from a thread of its own, in real time.
 
-    Programs reach it as `fanbench --endpoint URL` or with the environment variable `FANBENCH_ENDPOINT`; any
-    token is good. Port 0 stands for a free one.
+    Programs reach it with `fanbench --endpoint URL` or with the environment variable `FANBENCH_ENDPOINT`. It accepts
+    any token. Port 0 stands for a free one.
+
+    Raises:
+        OSError: The port is taken.
     """
     loop = asyncio.new_event_loop()
     listening: Future[int] = Future()
     stop = asyncio.Event()
 
     async def main() -> None:
-        connections: set[_Connection] = set()
+        connections: set[asyncio.Transport] = set()
         try:
             server = await loop.create_server(
                 lambda: _Connection(kaggle, connections), "127.0.0.1", port, backlog=1000
@@ -264,7 +267,7 @@ def serve(kaggle: SimulatedKaggle, *, port: int = 0) -> Iterator[SimulatedServer
         await stop.wait()
         server.close()
         for connection in list(connections):
-            connection.close()
+            connection.abort()
 
     def run() -> None:
         with asyncio.Runner(loop_factory=lambda: loop) as runner:
@@ -274,9 +277,9 @@ def serve(kaggle: SimulatedKaggle, *, port: int = 0) -> Iterator[SimulatedServer
     thread = threading.Thread(target=run, name="simulated Kaggle", daemon=True)
     thread.start()
     try:
-        yield SimulatedServer(kaggle, listening.result())
+        yield SimulatedServer(kaggle, f"http://127.0.0.1:{listening.result()}")
     finally:
-        if thread.is_alive():
+        with suppress(RuntimeError):  # the loop is closed already
             loop.call_soon_threadsafe(stop.set)
         thread.join()
         kaggle.use_clock()
@@ -285,7 +288,7 @@ def serve(kaggle: SimulatedKaggle, *, port: int = 0) -> Iterator[SimulatedServer
 class _Connection(asyncio.Protocol):
     """HTTP/1.1 on a connection that stays open: one request at a time."""
 
-    def __init__(self, kaggle: SimulatedKaggle, connections: set[_Connection]) -> None:
+    def __init__(self, kaggle: SimulatedKaggle, connections: set[asyncio.Transport]) -> None:
         self._kaggle = kaggle
         self._connections = connections
         self._input = bytearray()
@@ -294,15 +297,12 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._connections.add(self)
+        self._connections.add(transport)
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._connections.discard(self)
+        self._connections.discard(self._transport)
         if self._task is not None:
             self._task.cancel()
-
-    def close(self) -> None:
-        self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         self._input += data

@@ -208,7 +208,7 @@ class SimulatedKaggle:
         async with self._call("get_task", task):
             shown = self._task(task, "get_task").visible(self.now(), self.scenario.push_lag)
             if shown is None:
-                raise _error(404, "get_task")
+                raise _error(404, "get_task", "No such task.")
             return shown
 
     def list_tasks(self, *, regex: str | None = None, status: str | None = None) -> AsyncIterator[Task]:
@@ -282,7 +282,7 @@ class SimulatedKaggle:
             live, script = not run.state(now).terminal, run.script
             ready = run.begins + script.log_delay if live else run.ends + script.kept_log_delay
             if run.state(now) == RunState.QUEUED or now < ready:
-                raise _error(404, "logs")
+                raise _error(404, "logs", "The log is not available.")
         live = not run.state(self.now()).terminal
         return live, self._log(run, live)
 
@@ -327,7 +327,7 @@ class SimulatedKaggle:
         async with self._call("download_output", (run_id, include_source)):
             run = self._run(run_id, "download_output")
             if self.now() < run.ends + run.script.output_delay:
-                raise _error(404, "download_output")
+                raise _error(404, "download_output", "The output is not available.")
             run.downloads += 1
         script = run.script
         await anyio.sleep(script.download_time)
@@ -345,7 +345,7 @@ class SimulatedKaggle:
     async def leaderboard(self, owner: str, benchmark: str, *, version: int | None = None) -> Leaderboard:
         async with self._call("leaderboard", (owner, benchmark, version)):
             if (owner, benchmark) not in self.leaderboards:
-                raise _error(404, "leaderboard")
+                raise _error(404, "leaderboard", "No such benchmark.")
             return self.leaderboards[owner, benchmark]
 
     async def task_quota(self) -> TaskQuota:
@@ -356,7 +356,7 @@ class SimulatedKaggle:
     async def proxy_quotas(self) -> ModelProxyQuotas:
         async with self._call("proxy_quotas", None):
             if not self.scenario.has_quotas:
-                raise _error(404, "proxy_quotas")
+                raise _error(404, "proxy_quotas", "No such call.")
             if self.balances is not None:
                 return ModelProxyQuotas(quota_balances=self.balances)
             while self._costs and self._costs[0][0] <= self.now():
@@ -474,12 +474,12 @@ class SimulatedKaggle:
     def _task(self, slug: str, call: ApiCall) -> SimulatedTask:
         task = self.tasks.get(self._key(slug))
         if task is None:
-            raise _error(404, call)
+            raise _error(404, call, "No such task.")
         return task
 
     def _run(self, run_id: int, call: ApiCall) -> SimulatedRun:
         if run_id not in self.runs:
-            raise _error(404, call)
+            raise _error(404, call, "No such run.")
         return self.runs[run_id]
 
     def _schedule(self, slug: str, models: Sequence[str]) -> list[ScheduleResult]:
@@ -561,7 +561,7 @@ def _model(slug: str) -> BenchmarkModel:
     return BenchmarkModel(slug=slug, display_name=slug.rpartition("/")[2].title(), version=version)
 
 
-def _error(status: int, call: ApiCall, message: str = "No such thing.") -> FanbenchError:
+def _error(status: int, call: ApiCall, message: str) -> FanbenchError:
     return error_for_status(call, status, message)
 
 

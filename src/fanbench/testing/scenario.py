@@ -1,4 +1,4 @@
-"""How a simulated Kaggle behaves: what its runs do, and how late, how seldom or how badly it answers."""
+"""What a simulated Kaggle does: its runs, its delays and its faults."""
 
 from __future__ import annotations
 

@@ -1,17 +1,14 @@
-"""A clock that jumps: programs that wait for hours end in milliseconds, and always take the same seconds."""
+"""A clock that jumps over waits, so that a program that waits for hours ends in milliseconds."""
 
 from __future__ import annotations
 
 import asyncio
 import selectors
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import anyio
 from anyio import to_thread
-
-if TYPE_CHECKING:
-    import trio
 
 __all__ = ["run_in_virtual_time"]
 
@@ -33,7 +30,7 @@ def run_in_virtual_time(
 
 
 class _JumpingSelector(selectors.DefaultSelector):
-    """Instead of waiting for events until a deadline, it moves the clock to the deadline."""
+    """A selector that moves the clock to the next deadline instead of waiting for it."""
 
     def __init__(self) -> None:
         super().__init__()
