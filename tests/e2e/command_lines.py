@@ -16,7 +16,7 @@ TIMEOUT = 100
 
 @dataclass(frozen=True)
 class Ended:
-    """What a command left behind."""
+    """The exit code and output of a command."""
 
     code: int
     out: str
@@ -28,7 +28,7 @@ class Ended:
 
 
 class Program:
-    """A command line in a folder of its own, with a home of its own."""
+    """A command line with a working folder and a home of its own."""
 
     def __init__(self, server: ServerProcess, folder: Path) -> None:
         self.folder = folder
@@ -70,7 +70,7 @@ class Program:
         return self.end(self.begin(*words))
 
     def __call__(self, *words: str, code: int = 0) -> str:
-        """All that it printed; its exit code must be `code`."""
+        """Run the command, which must end with exit code `code`. Return all of its output."""
         ended = self.run(*words)
         assert ended.code == code, ended.text
         return ended.text
@@ -89,7 +89,7 @@ class Kaggle(Program):
 
 
 class Fanbench(Program):
-    """`fanbench …`; the words that follow are the same."""
+    """`fanbench …`, with the same arguments."""
 
     def __init__(self, server: ServerProcess, folder: Path) -> None:
         super().__init__(server, folder)

@@ -1,4 +1,4 @@
-"""The vendor's SDK as a judge of messages: which classes a call has, and what of a message they object to."""
+"""Checks messages with the vendor's SDK: the classes of each call, and what they reject in a message."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ WIRE_TYPES: dict[type, tuple[type, ...]] = {str: (str,), int: (int,), float: (in
 
 
 class Classes(NamedTuple):
-    """The vendor's classes for one call; a call that answers with a file has none for its answer."""
+    """The vendor's classes for one call; the answer has none if it is a file."""
 
     request: Any
     answer: Any
 
 
 class _Recorder:
-    """In the place of the SDK's HTTP client: notes what a service would send, and what it expects back."""
+    """Stands in for the SDK's HTTP client, and records what a service would send and what it expects back."""
 
     def __init__(self) -> None:
         self.calls: dict[str, Classes] = {}
@@ -52,7 +52,7 @@ def classes() -> dict[str, Classes]:
 
 
 def objections(message: Any, kind: Any, path: str = "") -> Iterator[str]:
-    """What in `message`, at any depth, the vendor's class does not know or would not write so."""
+    """Yield what the vendor's class does not know in `message`, at any depth, or would write differently."""
     if not isinstance(message, dict):
         yield f"{path or 'the message'} is no object: {message!r}"
         return

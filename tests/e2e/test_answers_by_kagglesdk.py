@@ -1,6 +1,6 @@
-"""The vendor's own message classes read all that our client sends and all that our server answers.
+"""The vendor's own message classes decode everything that our client sends and our server answers.
 
-Our client makes every call of the protocol on a local server, and what travels is kept: both ways.
+Our client makes every call of the protocol on a local server, and all exchanges are recorded.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ VENDORS = classes()
 
 @dataclass(frozen=True)
 class Exchange:
-    """One call as it travelled; the body of an answer that is no JSON is not kept."""
+    """One request with its answer, whose body is kept only if it is JSON."""
 
     name: str
     sent: Any
@@ -41,7 +41,7 @@ class Exchange:
 
 
 class Wiretap(httpx.AsyncBaseTransport):
-    """Passes everything on, and keeps it."""
+    """Forwards all requests, and records the exchanges."""
 
     def __init__(self) -> None:
         self.exchanges: list[Exchange] = []
@@ -64,7 +64,7 @@ class Wiretap(httpx.AsyncBaseTransport):
 
 
 async def _everything(client: Client, token: str, folder: Path) -> None:
-    """Every call, with every kind of answer that this server has."""
+    """Make every call, so that every kind of answer of this server occurs."""
     await push(client, "heard", TASK.replace("two-plus-two", "heard"))
     await push(client, "heard", TASK.replace("two-plus-two", "heard"))
     await push(client, "heard-fails", "# %%\n1 / 0")
@@ -123,13 +123,13 @@ def named(exchanges: list[Exchange], name: str) -> list[Exchange]:
 
 
 def test_every_call_of_ours_is_one_of_the_vendors() -> None:
-    """Service and method are spelled as the vendor's SDK spells them."""
+    """Services and methods are spelled as in the vendor's SDK."""
     assert set(CALLS) - set(VENDORS) == OURS_ONLY
 
 
 @pytest.mark.parametrize("name", CALLS)
 def test_the_vendor_reads_what_the_client_sends(exchanges: list[Exchange], name: str) -> None:
-    """Each request is one that the vendor's class knows whole, and would have written the same."""
+    """The vendor's class decodes each request completely, and encodes it identically."""
     request = VENDORS["benchmarks.BenchmarkTasksApiService/GetBenchmarkTask" if name in OURS_ONLY else name]
     assert named(exchanges, name)
     for exchange in named(exchanges, name):
@@ -149,7 +149,7 @@ def test_the_vendor_reads_what_the_server_answers(exchanges: list[Exchange], nam
 
 
 def test_errors_have_a_code_and_a_message(exchanges: list[Exchange]) -> None:
-    """Every refusal is an object of these two; the code is the HTTP status."""
+    """Every error is an object with a code, which is the HTTP status, and a message."""
     refused = [exchange for exchange in exchanges if exchange.status >= 400]
     assert {exchange.name.rpartition("/")[2] for exchange in refused} >= {
         "GetBenchmarkLeaderboard",
@@ -162,7 +162,7 @@ def test_errors_have_a_code_and_a_message(exchanges: list[Exchange]) -> None:
 
 
 def test_a_log_is_a_list_of_entries(exchanges: list[Exchange]) -> None:
-    """The log of an ended run: objects of a stream's name, seconds and text, and nothing else."""
+    """The log of a finished run is a list of objects with a stream's name, seconds and text, and nothing else."""
     logs = [
         exchange.answer for exchange in named(exchanges, _path(protocol.GET_LOGS)) if exchange.status == 200
     ]
@@ -181,8 +181,8 @@ def _path(call: Call) -> str:
     return f"{call.service}/{call.method}"
 
 
-def test_states_of_every_kind_were_heard(exchanges: list[Exchange]) -> None:
-    """The answers judged above are not all of one kind: good and bad ends, live and queued runs."""
+def test_states_of_every_kind_occur(exchanges: list[Exchange]) -> None:
+    """The exchanges include successful and failed, queued, running and finished runs."""
     runs = [
         each
         for exchange in named(exchanges, _path(protocol.LIST_RUNS))
@@ -218,7 +218,7 @@ async def http(server: ServerProcess) -> AsyncIterator[httpx.AsyncClient]:
 async def test_both_bases_and_both_schemes_of_credentials(
     server: ServerProcess, http: httpx.AsyncClient, prefix: str
 ) -> None:
-    """The vendor's SDK speaks to `/v1` or `/api/v1`, with a token or a key: the same answer comes."""
+    """Requests below `/v1` and `/api/v1`, with a token or a key, get the same answer."""
     path = f"{prefix}/benchmarks.BenchmarksApiService/ListBenchmarkModels"
     by_token = await http.post(path, json={}, headers={"Authorization": f"Bearer {server.address.token}"})
     by_key = await http.post(path, json={}, auth=("anybody", server.address.token))

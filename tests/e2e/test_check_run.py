@@ -36,7 +36,7 @@ def check(server: ServerProcess, folder: Path, *words: str) -> subprocess.Comple
 
 
 def test_the_real_sdk(server: ServerProcess, tmp_path: Path) -> None:
-    """A task that passes, one with magics and one that raises: one record each."""
+    """A task that passes, one with magics and one that raises each give one record."""
     files = {
         "passes.py": TASK,
         "magic.py": MAGIC,
@@ -57,7 +57,7 @@ def test_the_real_sdk(server: ServerProcess, tmp_path: Path) -> None:
 
 
 def test_another_model(server: ServerProcess, tmp_path: Path) -> None:
-    """A wrong answer is a result: the file is fine."""
+    """A wrong answer of the chosen model is a result, and the file passes."""
     (tmp_path / "passes.py").write_text(TASK)
     ended = check(server, tmp_path, "passes.py", "-m", "wrong")
     assert ended.returncode == 0, ended.stdout + ended.stderr

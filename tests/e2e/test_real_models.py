@@ -1,4 +1,4 @@
-"""The two embedded language models behind the whole chain: the real SDK, real prompts, real answers."""
+"""The two embedded language models behind the whole chain: the real SDK, real prompts and real answers."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server with the two models, which lets them go after two idle seconds."""
+    """A server with both models, which unloads them after two idle seconds."""
     data = tmp_path_factory.mktemp("real") / "data"
     with run_server(data, "--model-idle", "2", models=MODELS.read_text()) as server:
         yield server
@@ -67,13 +67,13 @@ async def ask(proxy: httpx.AsyncClient, model: str, prompt: str, **options: obje
 
 @pytest.mark.parametrize("model", [SMOLLM2, GEMMA])
 async def test_the_models_answer(proxy: httpx.AsyncClient, model: str) -> None:
-    """Greedy answers to the two questions that everybody asks first."""
+    """Both models answer two common questions correctly with greedy decoding."""
     assert "4" in await ask(proxy, model, "What is 2 + 2?")
     assert "platform" in (await ask(proxy, model, "What is Kaggle?")).lower()
 
 
 async def test_a_schema_is_enforced(proxy: httpx.AsyncClient) -> None:
-    """Even at a high temperature the answer is JSON of the schema."""
+    """Even at a high temperature the answer is JSON that matches the schema."""
 
     class Person(msgspec.Struct, forbid_unknown_fields=True):
         name: str
@@ -124,14 +124,16 @@ async def test_the_examples_run_on_both_and_tell_them_apart(real: ServerProcess,
 
 
 def hosts(server: ServerProcess) -> list[int]:
-    """The pids of the server's llama.cpp processes."""
+    """The process ids of the server's llama.cpp processes."""
     pid = server.address.pid
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [int(child) for child in children if "llama_host" in Path(f"/proc/{child}/cmdline").read_text()]
 
 
-async def test_an_idle_model_is_let_go_and_comes_back(real: ServerProcess, proxy: httpx.AsyncClient) -> None:
-    """Its process ends after --model-idle; the next request loads it again."""
+async def test_an_idle_model_is_unloaded_and_loaded_again(
+    real: ServerProcess, proxy: httpx.AsyncClient
+) -> None:
+    """The process of a model ends after --model-idle, and the next request loads the model again."""
     await ask(proxy, SMOLLM2, "What is 2 + 2?")
     assert hosts(real)
     with anyio.fail_after(30):
@@ -143,7 +145,7 @@ async def test_an_idle_model_is_let_go_and_comes_back(real: ServerProcess, proxy
 async def test_a_model_whose_process_dies_is_started_again(
     real: ServerProcess, proxy: httpx.AsyncClient
 ) -> None:
-    """A crash of llama.cpp is not seen by those who ask next."""
+    """After a crash of llama.cpp the next request is answered by a new process."""
     await ask(proxy, SMOLLM2, "What is 2 + 2?")
     for pid in hosts(real):
         os.kill(pid, signal.SIGKILL)
@@ -151,7 +153,7 @@ async def test_a_model_whose_process_dies_is_started_again(
 
 
 async def test_a_damaged_file_fails_its_runs_only(tmp_path: Path) -> None:
-    """llama.cpp refuses it in a process of its own: the run says which file, the other model's run completes."""
+    """A damaged file fails its run with the file's name, and the other model's run completes."""
     (tmp_path / "damaged.gguf").write_bytes(b"GGUF" + os.urandom(4096))
     models = f"""
 default = "test/four"
@@ -174,7 +176,7 @@ path = "{tmp_path / "damaged.gguf"}"
 
 
 def test_a_users_own_file_is_added_listed_and_removed(tmp_path: Path) -> None:
-    """`models add PATH.gguf` loads it first; a file that does not load is refused and not listed."""
+    """`models add PATH.gguf` loads the file first, and does not list one that fails to load."""
 
     def models(*words: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "fanbench", "models", *words, "--data", str(tmp_path / "data")]

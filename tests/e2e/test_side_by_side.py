@@ -1,7 +1,7 @@
-"""The vendor's unmodified command line and ours through the same life, on the same server, compared.
+"""Compares the vendor's unmodified command line with ours, step by step, on the same server.
 
-What both print as data, write as files and end with must be the same. Where we differ on purpose stands in
-`DIFFERENCES`, with the reason, and nowhere else.
+Both must print the same data, write the same files and end with the same exit codes. `DIFFERENCES` has every
+intended difference, with its reason.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ DIFFERENCES = {
     "expiry": Difference("microseconds", "milliseconds", "as the wire has it"),
     "delete": Difference("says that the server cannot, exit 0", "asks the server", "the local server can"),
     "timeout": Difference("exit 0, and pushes on", "exit 5, nothing is pushed", "nobody could tell in a script"),
-    "usage": Difference("1 for values that cannot be", "2", "exit codes tell what went wrong"),
+    "usage": Difference("1 for invalid values", "2", "exit codes tell what went wrong"),
     "not found": Difference("1", "4", "exit codes tell what went wrong"),
     "credentials": Difference("1", "3", "exit codes tell what went wrong"),
     "negative wait": Difference("waits without end", "a usage error", "it is a mistake"),
@@ -70,13 +70,13 @@ POLL = ("--poll-interval", "1")
 
 
 def data(ended: Ended) -> list[str]:
-    """The data in what a program printed on stdout: lines without their padding, blank ones left out."""
+    """The data lines of a program's stdout, without padding and blank lines."""
     lines = [line.rstrip() for line in ended.out.splitlines()]
     return [line for line in lines if line and not HINTS.match(line)]
 
 
 def log_text(ended: Ended) -> str:
-    """The logs, to the letter; the footers without their count."""
+    """The logs without changes, and the footers without their counts."""
     text = re.sub(r"\nShowed logs for .*\n\Z", "", ended.out)
     return COUNT.sub("═══ (… lines) ═══", text)
 
@@ -91,7 +91,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 @dataclass(frozen=True)
 class Pair:
-    """Both programs, each with a task of its own; the two tasks differ in their names alone."""
+    """Both programs, each with a task of its own; the tasks differ only in their names."""
 
     kaggle: Kaggle
     fanbench: Fanbench
@@ -101,13 +101,13 @@ class Pair:
         yield self.fanbench, "fanbenc"
 
     def same_words(self, *words: str) -> tuple[Ended, Ended]:
-        """What both say at one time to the same words, which change nothing."""
+        """The results of running the same command with both programs at the same time."""
         begun = [(program, program.begin(*words)) for program, _ in self.each()]
         theirs, ours = [program.end(process) for program, process in begun]
         return theirs, ours
 
     def own_task(self, *words: str) -> tuple[list[str], list[str], tuple[int, int]]:
-        """The data and exit codes of both, each on its own task: TASK in `words` stands for its name."""
+        """The data and exit codes of both programs, each with its own task in the place of TASK."""
         begun = [
             (program, slug, program.begin(*(word.replace("TASK", slug) for word in words)))
             for program, slug in self.each()
@@ -126,7 +126,7 @@ def _neutral(ended: Ended, slug: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """Of this module's own: its lists must hold what is known here."""
+    """A server for this module alone, because the tests compare whole lists."""
     with run_server(tmp_path_factory.mktemp("side-by-side") / "data", "--workers", "2") as server:
         yield server
 
@@ -152,7 +152,7 @@ def pair(own_server: ServerProcess, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(scope="module")
 def lived(pair: Pair) -> Pair:
-    """Each task is pushed, and run on models that answer well, badly, and not at all."""
+    """Both programs push their task, and run it on models that answer well, badly and not at all."""
     push = ("tasks", "push", "TASK", "-f", "task.py", "--wait", *POLL)
     theirs, ours, codes = pair.own_task(*push)
     assert theirs == ours != []
@@ -173,8 +173,7 @@ def lived(pair: Pair) -> Pair:
 
 
 def test_pushes_and_runs_go_the_same_way(lived: Pair) -> None:
-    """Each with its own task: what both print as data and end with is the same (see `lived`), and so are
-    the task's page, its runs and their errors afterwards."""
+    """Both print the same data and end with the same exit codes, as `lived` asserts, and so does `status` afterwards."""
     theirs, ours, codes = lived.own_task("tasks", "status", "TASK")
     assert theirs == ours
     assert codes == (0, 0)
@@ -184,7 +183,7 @@ def test_pushes_and_runs_go_the_same_way(lived: Pair) -> None:
 
 
 def test_what_is_pushed_is_the_same_notebook(lived: Pair, tmp_path: Path) -> None:
-    """The server has the same cells from both, to the letter, and the same kernel."""
+    """Both programs push the same cells, byte for byte, and the same kernel."""
     sources = []
     for program, slug in lived.each():
         program("tasks", "download", slug, "-m", "four", "-s", "-o", str(tmp_path / slug))
@@ -207,8 +206,8 @@ def test_what_is_pushed_is_the_same_notebook(lived: Pair, tmp_path: Path) -> Non
         ("list", "--name-regex", "^nothing"),
     ],
 )
-def test_both_say_the_same_of_a_task(lived: Pair, words: tuple[str, ...]) -> None:
-    """States, models, times, errors, urls and lists are the same lines in the same order."""
+def test_both_print_the_same_of_a_task(lived: Pair, words: tuple[str, ...]) -> None:
+    """States, models, times, errors, URLs and lists are the same lines in the same order."""
     theirs, ours = lived.same_words("tasks", *words)
     assert data(theirs) == data(ours)
     assert theirs.code == ours.code == 0
@@ -219,7 +218,7 @@ def test_both_say_the_same_of_a_task(lived: Pair, words: tuple[str, ...]) -> Non
     "filters", [(), ("-m", "test/four"), ("-m", "broken", "-m", "wrong"), ("-m", "nobody")]
 )
 def test_logs_are_the_same_to_the_letter(lived: Pair, filters: tuple[str, ...]) -> None:
-    """Headers, text and footers, apart from how many lines a footer counts."""
+    """Headers, text and footers are the same, except for the footers' counts of lines."""
     theirs, ours = lived.same_words("tasks", "log", "kaggles", *filters)
     if "nobody" in filters:
         assert data(theirs) == data(ours) == []
@@ -230,7 +229,7 @@ def test_logs_are_the_same_to_the_letter(lived: Pair, filters: tuple[str, ...]) 
 
 
 def test_a_live_log_is_the_same_to_the_letter(lived: Pair) -> None:
-    """Both read the stream of one run at one time, from its first line to its end."""
+    """Both programs print the same when they follow one run at the same time."""
     lived.fanbench("tasks", "run", "fanbenc", "-m", "slow")
     theirs, ours = lived.same_words("tasks", "log", "fanbenc", "-m", "slow")
     states = re.compile(r"\[(QUEUED|RUNNING|COMPLETED)\]")  # one of them may have come a moment later
@@ -239,7 +238,7 @@ def test_a_live_log_is_the_same_to_the_letter(lived: Pair) -> None:
 
 
 def test_models_are_the_same(lived: Pair) -> None:
-    """The same slugs and names in the same order; ours with modalities."""
+    """Both programs list the same slugs and names in the same order; ours adds modalities."""
     theirs, ours = lived.same_words("tasks", "models")
     listed = [line.split() for line in data(theirs)[2:]]
     assert listed == [line.split()[:2] for line in data(ours)[2:]] != []
@@ -247,7 +246,7 @@ def test_models_are_the_same(lived: Pair) -> None:
 
 @pytest.mark.parametrize("flags", [(), ("-s",), ("-m", "test/four", "-s")])
 def test_downloads_are_the_same_bytes(lived: Pair, tmp_path: Path, flags: tuple[str, ...]) -> None:
-    """The same tree with the same bytes, and the same table; cached then, and the same again with -f."""
+    """Both programs write the same bytes and print the same table, also when cached and with -f."""
     for again, word in (((), "Done"), ((), "Cached"), (("-f",), "Done")):
         printed = []
         for program, slug in lived.each():
@@ -263,7 +262,7 @@ def test_downloads_are_the_same_bytes(lived: Pair, tmp_path: Path, flags: tuple[
 
 
 def test_a_cached_output_without_sources_gets_the_tip(lived: Pair, tmp_path: Path) -> None:
-    """-s over a copy without the notebooks leaves it, and both say how to get them."""
+    """With -s over a copy without notebooks, both keep the copy and print how to get the notebooks."""
     for program, slug in lived.each():
         words = ("tasks", "download", "kaggles", "-o", str(tmp_path / slug))
         program(*words)
@@ -273,7 +272,7 @@ def test_a_cached_output_without_sources_gets_the_tip(lived: Pair, tmp_path: Pat
 
 
 def test_each_finds_what_the_other_has_downloaded(lived: Pair, tmp_path: Path) -> None:
-    """The layout is one: a folder of the vendor's is cached for us, and ours for the vendor."""
+    """Each program treats a download of the other as cached."""
     words = ("tasks", "download", "kaggles", "-o", str(tmp_path))
     lived.kaggle(*words, "-m", "four")
     assert "1 run(s) cached" in lived.fanbench(*words, "-m", "four")
@@ -282,7 +281,7 @@ def test_each_finds_what_the_other_has_downloaded(lived: Pair, tmp_path: Path) -
 
 
 def test_publishing_is_the_same(lived: Pair) -> None:
-    """The first time, and when it is public already."""
+    """Both print the same for the first publication and for a public task."""
     for _ in range(2):
         theirs, ours, codes = lived.own_task("tasks", "publish", "TASK")
         assert theirs == ours != []
@@ -291,7 +290,7 @@ def test_publishing_is_the_same(lived: Pair) -> None:
 
 @pytest.mark.parametrize("verb", ["init", "auth"])
 def test_the_environment_has_the_same_keys(pair: Pair, own_server: ServerProcess, verb: str) -> None:
-    """The same keys in the same order, with what was in the file before; the proxy's values alike."""
+    """Both write the same keys in the same order, keep the rest of the file, and agree on the proxy's values."""
     files = []
     for program, _ in pair.each():
         file = program.folder / f"{verb}.env"
@@ -311,7 +310,7 @@ def test_the_environment_has_the_same_keys(pair: Pair, own_server: ServerProcess
 
 
 class Case(NamedTuple):
-    """An error, how both end, and the name of the difference where they do not end alike."""
+    """An error, the exit codes of both programs, and the name of the difference if they differ."""
 
     words: tuple[str, ...]
     theirs: int
@@ -347,7 +346,7 @@ ERRORS = {
 
 @pytest.mark.parametrize("case", ERRORS.values(), ids=ERRORS)
 def test_errors_end_the_same_way(lived: Pair, case: Case) -> None:
-    """Both fail where one fails, with the same exit code or for a reason that is written down."""
+    """Both programs fail, with the same exit code or with a documented difference."""
     _, _, codes = lived.own_task("tasks", *case.words)
     assert codes == (case.theirs, case.ours)
     assert (case.theirs == case.ours) is (case.difference == "")
@@ -363,7 +362,7 @@ def test_a_token_that_is_refused(own_server: ServerProcess, tmp_path: Path) -> N
 
 
 def test_what_the_vendor_gets_wrong(lived: Pair) -> None:
-    """A negative wait is a mistake, and a task can be deleted here."""
+    """Only our program rejects a negative wait, and only ours can delete a task."""
     assert lived.own_task("tasks", *RUN, "--wait", "-1", *POLL)[2] == (0, 2)
     assert lived.own_task("tasks", "delete", "fails-TASK", "-y")[2] == (0, 0)
     assert "not supported" in lived.kaggle("tasks", "delete", "fails-kaggles", "-y")
@@ -375,10 +374,10 @@ def test_the_table_of_differences_is_no_longer_than_it_must_be() -> None:
     assert {case.difference for case in ERRORS.values()} - {""} <= set(DIFFERENCES)
 
 
-def test_a_creation_that_is_under_way(pair: Pair) -> None:
-    """A second push and a run are refused by both meanwhile; a wait that is too short ends as it is written.
+def test_a_creation_in_progress(pair: Pair) -> None:
+    """During a creation both refuse a second push and a run, and a wait that is too short ends as documented.
 
-    The last test: from here on, creations that do not end hold all workers of the server.
+    This must be the last test: its creations do not end, and occupy all workers of the server.
     """
     assert pair.own_task("tasks", "push", "slow-TASK", "-f", "slow.py")[2] == (0, 0)
     assert pair.own_task("tasks", "push", "slow-TASK", "-f", "slow.py")[2] == (1, 1)

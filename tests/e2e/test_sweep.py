@@ -55,7 +55,7 @@ def begin(server: ServerProcess, folder: Path) -> subprocess.Popen[str]:
 
 
 def kill_at(process: subprocess.Popen[str], number: int) -> list[str]:
-    """The names of the events until the `number`-th line, at which it is killed."""
+    """Kill the process at its `number`-th event. Return the names of the events until then."""
     assert process.stdout is not None
     names = []
     for line in process.stdout:
@@ -69,7 +69,7 @@ def kill_at(process: subprocess.Popen[str], number: int) -> list[str]:
 
 
 async def test_killed_twice(sweep_server: ServerProcess, tmp_path: Path) -> None:
-    """The third go ends well: each task pushed once, each run made once, each output there and read."""
+    """The third attempt completes: each task was pushed once, each run made once, and each output downloaded."""
     seed = random.randrange(1 << 30)
     print(f"seed {seed}")  # shown when it fails
     chance = random.Random(seed)

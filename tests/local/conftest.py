@@ -12,7 +12,7 @@ from .server_process import ServerProcess, run_server
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
-    """The server is asyncio's; one loop for the session, as the server is one for the session."""
+    """The server supports asyncio only. One loop per session, because the server is shared, too."""
     return "asyncio"
 
 
@@ -26,7 +26,7 @@ def datasets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory, datasets: Path) -> Iterator[ServerProcess]:
-    """One server for all tests that do not harm it. Tight limits, so that breaking them is quick."""
+    """A server for all tests that do not harm it, with tight limits so that they are reached quickly."""
     limits = ["--run-timeout", "8", "--run-memory", "1200", "--log-limit", "2", "--workers", "5"]
     with run_server(
         tmp_path_factory.mktemp("server") / "data", *limits, "--datasets", str(datasets)

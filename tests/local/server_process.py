@@ -1,4 +1,4 @@
-"""A local server in a process of its own, as a user starts it, and a client that speaks to it."""
+"""A local server in a process of its own, and the steps that tests take with it."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ two_plus_two.run(kbench.llm)
 
 
 def task_source(name: str, body: str, *, before: str = "", after: str = "") -> str:
-    """A task file whose task does `body` (one statement a line)."""
+    """A task file whose task executes `body`, one statement per line."""
     lines = "\n".join(f"    {line}" for line in body.splitlines())
     return (
         f"# %%\nimport kaggle_benchmarks as kbench\n# %%\n{before}\n"
@@ -80,7 +80,7 @@ def task_source(name: str, body: str, *, before: str = "", after: str = "") -> s
 
 @dataclass
 class ServerProcess:
-    """`fanbench serve` on a free port, its state in `data`."""
+    """`fanbench serve` on a free port, with its state in `data`."""
 
     data: Path
     process: subprocess.Popen[bytes]
@@ -150,7 +150,7 @@ async def push(client: Client, slug: str, source: str, datasets: Sequence[str] =
 
 
 async def run(client: Client, slug: str, *models: str) -> list[Run]:
-    """Schedule runs on `models` and wait for them; all runs of the task on these models, newest last."""
+    """Schedule runs on `models` and wait for them. Return all runs of the task on these models, newest last."""
     await client.schedule_runs(slug, models)
     return await ended(client, slug, *models)
 

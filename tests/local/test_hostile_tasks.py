@@ -65,7 +65,7 @@ async def stuck(server: ServerProcess) -> None:
     ],
 )
 async def test_the_run_errors_with_the_reason(client: Client, slug: str, body: str, words: str) -> None:
-    """The run is ERRORED, its message says what happened, and the next run of another task is fine."""
+    """The run is ERRORED, its message has the reason, and the next run of another task completes."""
     await push(client, slug, task_source(slug, only_when_run(body)))
     (bad,) = await run(client, slug, "wrong")
     assert bad.state is RunState.ERRORED
@@ -165,7 +165,7 @@ async def test_forks_draw_different_numbers(client: Client) -> None:
 
 
 async def test_a_clean_exit_is_no_error(client: Client) -> None:
-    """sys.exit(0) in a cell after the task is the end of the notebook, not a failure."""
+    """sys.exit(0) in a cell after the task ends the notebook without a failure."""
     await push(
         client, "exits-cleanly", task_source("exits-cleanly", "return True", after="import sys; sys.exit(0)")
     )
@@ -174,7 +174,7 @@ async def test_a_clean_exit_is_no_error(client: Client) -> None:
 
 
 async def test_binary_output_becomes_text(client: Client) -> None:
-    """Bytes that are no UTF-8 reach the log as replacement characters, and the lines around them whole."""
+    """Bytes that are not UTF-8 become replacement characters in the log, and the lines around them stay whole."""
     body = only_when_run(
         "import os\nos.write(1, b'before\\n\\xff\\xfe\\x00\\nafter \\xc3')\nos.write(1, b'\\xa9\\n')"
     )
@@ -185,7 +185,7 @@ async def test_binary_output_becomes_text(client: Client) -> None:
 
 
 async def test_a_flood_of_output_is_cut_where_the_limit_says(client: Client) -> None:
-    """100 MB printed: the run completes, the log keeps the first 2 MB and says that it ends there."""
+    """A run that prints 100 MB completes, and its log has the first 2 MB and a note that it ends there."""
     body = only_when_run("line = 'x' * 999_999\nfor _ in range(100): print(line)")
     await push(client, "flood", task_source("flood", body))
     (done,) = await run(client, "flood", "wrong")
@@ -218,7 +218,7 @@ async def test_a_run_sees_no_secret_of_the_server(client: Client, server: Server
 
 
 async def test_a_broken_model_fails_its_run_only(client: Client) -> None:
-    """The error names the model and what it said; the other model's run of the same task completes."""
+    """The error has the model and its message, and the other model's run of the same task completes."""
     await ensure_pushed(client)
     runs = await run(client, "two-plus-two", "broken", "four")
     states = {r.model_version_slug: r for r in runs[-2:]}
@@ -243,7 +243,7 @@ async def test_a_stopped_run_keeps_what_it_had_shown(client: Client, tmp_path: P
 
 
 async def test_deleting_a_task_ends_its_run_at_once(client: Client, server: ServerProcess) -> None:
-    """When delete answers, the process of the run is gone and its files are."""
+    """When delete returns, the process of the run and its files no longer exist."""
     body = only_when_run("import os, time\nprint('pid', os.getpid(), flush=True)\ntime.sleep(60)")
     await push(client, "deleted", task_source("deleted", body))
     await client.schedule_runs("deleted", ["wrong"])

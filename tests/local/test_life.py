@@ -1,4 +1,4 @@
-"""The server's life: started, found, shared, killed, taken up again, stopped."""
+"""The life of the server: it is started, found, shared, killed, resumed and stopped."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def client_of(server: LocalServer) -> Client:
 
 
 async def test_a_server_is_started_once_and_stopped(tmp_path: Path) -> None:
-    """Two commands at the same time get the same server; stop ends it and leaves nothing that claims it runs."""
+    """Concurrent commands share one server, and stop ends it without a trace of a running server."""
     data = tmp_path / "data"
     found: list[LocalServer] = []
 
@@ -50,7 +50,7 @@ async def test_a_server_is_started_once_and_stopped(tmp_path: Path) -> None:
 
 
 async def test_an_idle_server_ends_itself_but_not_during_a_run(tmp_path: Path) -> None:
-    """With --idle-timeout a server ends, with exit code 0, as soon as nobody asks and nothing runs."""
+    """With --idle-timeout the server ends, with exit code 0, once there are no requests and no runs."""
     body = "import time, os\nprint('pid', os.getpid(), flush=True)\ntime.sleep(4)\nreturn True"
     notebook = to_notebook(task_source("sleeps", body))
     with run_server(tmp_path / "data", "--idle-timeout", "2") as server:
@@ -69,7 +69,7 @@ async def test_an_idle_server_ends_itself_but_not_during_a_run(tmp_path: Path) -
 
 
 async def test_ctrl_c_ends_it_at_once_and_cleanly(tmp_path: Path) -> None:
-    """SIGINT while a run is under way: exit code 0, no traceback, no process of the run left."""
+    """SIGINT during a run gives exit code 0 without a traceback, and kills the process of the run."""
     with run_server(tmp_path / "data") as server:
         async with server.client() as client:
             body = "import time, os\nprint('pid', os.getpid(), flush=True)\ntime.sleep(60)"
@@ -165,7 +165,7 @@ async def test_one_process_per_run_gives_the_same(tmp_path: Path) -> None:
 async def test_an_sdk_that_cannot_be_imported_is_explained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str, code: str, words: str, isolation: str
 ) -> None:
-    """The server stays up; every creation says what to install, and so does the terminal if it is known there."""
+    """Every creation names what to install, and so does the terminal if the server has imported the SDK."""
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / f"{package}.py").write_text(code)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "broken"))
@@ -178,8 +178,8 @@ async def test_an_sdk_that_cannot_be_imported_is_explained(
     assert (words in (tmp_path / "data.out").read_text()) == (isolation == "fork")
 
 
-def test_a_port_in_use_is_said_with_what_to_do(tmp_path: Path) -> None:
-    """Exit code 1 and one line, no traceback; --any-port takes another."""
+def test_a_port_in_use_is_reported_with_a_hint(tmp_path: Path) -> None:
+    """A port in use gives exit code 1 and one line, and --any-port uses another port."""
     with run_server(tmp_path / "data", runs=False) as server:
         port = server.address.url.rpartition(":")[2]
         command = [
@@ -202,7 +202,7 @@ def test_a_port_in_use_is_said_with_what_to_do(tmp_path: Path) -> None:
 
 
 def test_a_data_folder_in_use_is_refused_with_its_holder(tmp_path: Path) -> None:
-    """A second server on the same folder is told which process has it."""
+    """The error of a second server on the same folder has the process id of the first."""
     with open_data_folder(tmp_path / "data"):
         command = [sys.executable, "-m", "fanbench", "serve", "--data", str(tmp_path / "data"), "--port", "0"]
         refused = subprocess.run(command, capture_output=True, text=True, timeout=60)
@@ -221,15 +221,15 @@ def test_a_data_folder_in_use_is_refused_with_its_holder(tmp_path: Path) -> None
 def test_a_folder_of_another_version_is_left_alone(
     tmp_path: Path, name: str, content: str, words: str
 ) -> None:
-    """What is there is not touched, and the message says why it cannot be used."""
+    """A folder of another version is not changed, and the error explains why it cannot be used."""
     (tmp_path / name).write_text(content)
     with pytest.raises(LocalServerError, match=words), open_data_folder(tmp_path):
         pass
     assert (tmp_path / name).read_text() == content
 
 
-def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
-    """A file in the folder's place, or no permission, ends in one sentence with the flag to use."""
+def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
+    """The error of an unwritable folder is one sentence, with the flag to use."""
     (tmp_path / "file").write_text("")
     cannot = pytest.raises(LocalServerError, match="Cannot write the data folder")
     with cannot as caught, open_data_folder(tmp_path / "file" / "data"):
@@ -238,7 +238,7 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
 
 
 def test_the_token_is_for_its_owner_only(tmp_path: Path) -> None:
-    """The token file is 0600 and the same at the next start."""
+    """The token file has mode 0600, and its token stays the same at the next start."""
     with open_data_folder(tmp_path / "data") as folder:
         token = folder.read_token()
         assert folder.token_file.stat().st_mode & 0o777 == 0o600
@@ -247,7 +247,7 @@ def test_the_token_is_for_its_owner_only(tmp_path: Path) -> None:
 
 
 async def test_models_appear_while_the_server_runs(tmp_path: Path) -> None:
-    """models.toml is read anew when it changes; a mistake in it is said by the calls that need it."""
+    """models.toml is read again when it changes, and the calls that need it report its mistakes."""
     with run_server(tmp_path / "data", runs=False) as server:
         async with server.client() as client:
             assert len(await client.list_models()) == 4
@@ -270,7 +270,7 @@ def _is_alive(pid: int) -> bool:
 async def test_stop_signals_nobody_but_the_holder(
     tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A lock that is held by somebody who has not said who: no signal goes out, least of all to a whole group."""
+    """If the lock file names no valid process, no signal is sent, least of all to a process group."""
     monkeypatch.setattr("fanbench.local.launcher._LOOK_EVERY", 0.001)
     with open_data_folder(tmp_path) as folder:
         folder.lock_file.write_text(text)
@@ -278,8 +278,8 @@ async def test_stop_signals_nobody_but_the_holder(
             await stop_server(tmp_path)
 
 
-def test_a_damaged_database_is_said(tmp_path: Path) -> None:
-    """One line that names the file, no traceback."""
+def test_a_damaged_database_is_reported(tmp_path: Path) -> None:
+    """A damaged database is reported in one line that names the file."""
     with open_data_folder(tmp_path / "data") as folder:
         folder.database.write_text("this is no database, and long enough to be looked at as one " * 20)
     command = [sys.executable, "-m", "fanbench", "serve", "--data", str(tmp_path / "data"), "--port", "0"]
@@ -290,7 +290,7 @@ def test_a_damaged_database_is_said(tmp_path: Path) -> None:
 
 
 async def test_a_folder_with_a_strange_name_holds_its_own_database(tmp_path: Path) -> None:
-    """Characters that mean something in a URL mean nothing in a path."""
+    """A folder whose name has special characters of URLs holds its own database."""
     with run_server(tmp_path / "b?x=1#y", runs=False) as server:
         async with server.client() as client:
             await client.list_models()
@@ -299,7 +299,7 @@ async def test_a_folder_with_a_strange_name_holds_its_own_database(tmp_path: Pat
 
 
 async def test_a_push_that_cannot_be_stored_leaves_the_name_free(tmp_path: Path) -> None:
-    """No room for the notebook: the push is refused, and the next one works."""
+    """If the notebook cannot be stored, the push fails, and the next push of the task succeeds."""
     with run_server(tmp_path / "data", runs=False) as server:
         async with server.client() as client:
             (server.data / "tasks").write_text("in the way")

@@ -1,4 +1,4 @@
-"""The Model Proxy: the two APIs, what they pass on, what they refuse, what they count."""
+"""The Model Proxy: what its two APIs forward, refuse and count."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.e2e]
 
 
 class Upstream:
-    """An OpenAI-compatible endpoint that answers as it is told and remembers what it was asked."""
+    """An OpenAI-compatible endpoint with a configured answer, which records its requests."""
 
     def __init__(self) -> None:
         self.status = 200
@@ -61,7 +61,7 @@ def running_upstream() -> Iterator[Upstream]:
             self.wfile.write(upstream.body)
 
         def log_message(self, *_: object) -> None:
-            """Quiet."""
+            """Print nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
         thread = threading.Thread(target=http.serve_forever)
@@ -130,7 +130,7 @@ ASK = {"messages": [{"role": "user", "content": "What is 2 + 2?"}]}
 
 
 async def test_a_completion_says_what_it_cost(http: httpx.AsyncClient) -> None:
-    """Usage has tokens, cost in nanodollars by the model's prices, and latency; quotas count it."""
+    """The usage of a completion has tokens, the cost by the model's prices, and the latency."""
     answer = (await http.post(CHAT, json={**ASK, "model": "test/four", "temperature": None})).json()
     assert answer["choices"][0]["message"]["content"] == "4"
     usage = answer["usage"]
@@ -140,7 +140,7 @@ async def test_a_completion_says_what_it_cost(http: httpx.AsyncClient) -> None:
 
 
 async def test_usage_adds_up_in_the_quota(http: httpx.AsyncClient, proxy_server: ServerProcess) -> None:
-    """Two requests more, twice their cost more."""
+    """The quota grows by the cost of each request."""
 
     async def used() -> float:
         async with proxy_server.client() as client:
@@ -153,7 +153,7 @@ async def test_usage_adds_up_in_the_quota(http: httpx.AsyncClient, proxy_server:
 
 
 async def test_a_stream_ends_with_usage_and_done(http: httpx.AsyncClient) -> None:
-    """Chunks join to the answer; the last has usage; [DONE] closes."""
+    """The chunks of a stream add up to the answer, the last one has the usage, and [DONE] follows."""
     response = await http.post(CHAT, json={**ASK, "model": "four", "stream": True})
     events = [line.removeprefix("data: ") for line in response.text.split("\n\n") if line]
     assert events[-1] == "[DONE]"
@@ -172,10 +172,8 @@ def delta(text: str) -> dict[str, Any]:
     return {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}]}
 
 
-async def test_streams_of_an_upstream_give_their_place_back(
-    http: httpx.AsyncClient, upstream: Upstream
-) -> None:
-    """One request at a time: streams read to the end, and ones left early, do not block the next."""
+async def test_streams_of_an_upstream_release_their_slot(http: httpx.AsyncClient, upstream: Upstream) -> None:
+    """With one request at a time, neither complete nor abandoned streams block the next request."""
     body = {**ASK, "model": "vendor/narrow", "stream": True}
     usage = {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2}}
     upstream.status, upstream.headers = 200, {"content-type": "text/event-stream"}
@@ -201,10 +199,10 @@ async def test_streams_of_an_upstream_give_their_place_back(
         (b"<html></html>", "text/html", "no stream"),
     ],
 )
-async def test_rubbish_for_a_stream_is_told(
+async def test_an_invalid_stream_is_reported(
     http: httpx.AsyncClient, upstream: Upstream, body: bytes, kind: str, words: str
 ) -> None:
-    """Before the first chunk it is still an HTTP status, with the model and the reason."""
+    """An invalid stream is an HTTP error with the model and the reason, before the first chunk."""
     upstream.status, upstream.headers, upstream.body = 200, {"content-type": kind}, body
     response = await http.post(CHAT, json={**ASK, "model": "vendor/big", "stream": True})
     assert response.status_code == 502
@@ -213,7 +211,7 @@ async def test_rubbish_for_a_stream_is_told(
 
 
 async def test_a_stream_that_breaks_ends_with_the_reason(http: httpx.AsyncClient, upstream: Upstream) -> None:
-    """What came is passed on, then an error that names the model; no [DONE] that would make it look whole."""
+    """A broken stream is forwarded, then ends with an error that names the model, without [DONE]."""
     upstream.status, upstream.headers = 200, {"content-type": "text/event-stream", "content-length": "9999"}
     upstream.body = sse(delta("a"), done=False)
     response = await http.post(CHAT, json={**ASK, "model": "vendor/big", "stream": True})
@@ -223,7 +221,7 @@ async def test_a_stream_that_breaks_ends_with_the_reason(http: httpx.AsyncClient
 
 
 async def test_what_the_upstream_is_asked(http: httpx.AsyncClient, upstream: Upstream) -> None:
-    """It gets its own model name and key, tools and schema untouched, no nulls; its cost is unknown, not 0."""
+    """The upstream gets its own model name and key, unchanged tools and schema, and no nulls; the cost is unknown."""
     call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     upstream.status, upstream.headers, upstream.body = 200, {}, completion("", tool_calls=[call])
     tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
@@ -260,10 +258,10 @@ async def test_what_the_upstream_is_asked(http: httpx.AsyncClient, upstream: Ups
         (200, b"\xff", 502, "no chat completion"),
     ],
 )
-async def test_upstream_trouble_is_told_with_the_model(
+async def test_an_upstream_failure_names_the_model(
     http: httpx.AsyncClient, upstream: Upstream, status: int, body: bytes, expected: int, words: str
 ) -> None:
-    """The status tells whose fault it is; the message names the model and the upstream, never the key."""
+    """The status shows whether the request was at fault; the message has the model and the upstream, not the key."""
     upstream.status, upstream.body, upstream.headers = status, body, {"retry-after": "7"}
     response = await http.post(CHAT, json={**ASK, "model": "vendor/big"})
     assert response.status_code == expected
@@ -303,8 +301,8 @@ async def test_only_valid_keys_are_let_in(http: httpx.AsyncClient, proxy_server:
             assert response.status_code == 401
 
 
-async def test_rubbish_requests_are_refused(http: httpx.AsyncClient) -> None:
-    """Broken JSON and a body that is no object are 400, not 500."""
+async def test_invalid_requests_are_refused(http: httpx.AsyncClient) -> None:
+    """Invalid JSON and invalid requests give 400, not 500."""
     bodies = [b"{", b"[]", b"\xff\xfe"]
     for fields in ({"messages": 3}, {"messages": [1]}, {"messages": [], "stop": 5}):
         bodies.append(json.dumps({"model": "test/four", **fields}).encode())
@@ -321,7 +319,7 @@ async def test_rubbish_requests_are_refused(http: httpx.AsyncClient) -> None:
 
 
 async def test_genai_answers_and_streams(http: httpx.AsyncClient) -> None:
-    """generateContent and streamGenerateContent give Gemini's shapes, with usage; an enum comes bare."""
+    """generateContent and streamGenerateContent answer in Gemini's format, with usage and bare enum values."""
     body = {"contents": [{"role": "user", "parts": [{"text": "What is 2 + 2?"}]}]}
     answer = (await http.post("genai/v1/models/test/four:generateContent", json=body)).json()
     assert answer["candidates"][0]["content"]["parts"] == [{"text": "4"}]
@@ -362,7 +360,7 @@ both_apis.run(kbench.llm)
 
 
 async def test_an_upstream_that_is_down_fails_its_run_only(proxy_server: ServerProcess) -> None:
-    """The run's error says which model and why; the run beside it completes."""
+    """The run's error has the model and the reason, and the other run completes."""
     async with proxy_server.client() as client:
         await push(client, "two-plus-two", TASK)
         down, four = await run(client, "two-plus-two", "down", "four")
@@ -372,7 +370,7 @@ async def test_an_upstream_that_is_down_fails_its_run_only(proxy_server: ServerP
 
 
 def test_genai_requests_become_chat_requests() -> None:
-    """Roles, system text, images, function calls and their results, settings, schema and tools arrive."""
+    """Roles, system text, images, function calls and results, settings, schema and tools are translated."""
     image = {"mimeType": "image/png", "data": "QQ=="}
     asked = msgspec.convert(
         {

@@ -1,4 +1,4 @@
-"""The server's pure parts: verdicts, logs, zips, pages, the catalogue, environments."""
+"""The parts of the server that need no server: verdicts, logs, zips, pages, the catalogue, environments."""
 
 from __future__ import annotations
 
@@ -108,13 +108,13 @@ def empty_log(folder: Path) -> Path:
 def test_the_state_of_a_creation(
     tmp_path: Path, files: list[Any], failure: str | None, state: CreationState
 ) -> None:
-    """A creation is judged by whether a run of the pushed task, on a model, came out."""
+    """A creation is judged by whether the pushed task has a run on a model."""
     found = judge_creation("my-task", write_run_files(tmp_path, *files), failure, empty_log(tmp_path))
     assert found.state is state
 
 
 def test_a_trial_run_that_errored_is_mentioned(tmp_path: Path) -> None:
-    """The task can be run on other models, but who pushed it should know."""
+    """A creation whose trial run errored is COMPLETED, because other models may succeed, and has the error."""
     found = judge_creation(
         "my-task",
         write_run_files(tmp_path, run_file(state="ERRORED", errorMessage="a\nOops")),
@@ -143,7 +143,7 @@ def test_a_trial_run_that_errored_is_mentioned(tmp_path: Path) -> None:
 def test_how_a_process_ended(
     outcome: Outcome | None, code: int, limit: float | None, words: str | None
 ) -> None:
-    """The outcome that the process wrote counts; without one its death is told; a time limit beats both."""
+    """The process's own report counts before its exit code, and a time limit before both."""
     said = failure_of(outcome, Exit(code=code), limit)
     assert said is None if words is None else words in str(said)
 
@@ -155,7 +155,7 @@ def test_how_a_process_ended(
 def test_a_log_is_the_text_however_it_was_cut(
     tmp_path_factory: pytest.TempPathFactory, data: bytes, cuts: list[int]
 ) -> None:
-    """The entries of a log join to the decoded output, wherever the pipe cut it, live and stored."""
+    """The entries of a log add up to the decoded output, wherever the pipe cut it, live and stored."""
     path = tmp_path_factory.mktemp("log") / "1.jsonl"
     log = RunLog(path, limit=10_000)
     points = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
@@ -177,7 +177,7 @@ def test_a_log_is_the_text_however_it_was_cut(
 
 @pytest.mark.anyio
 async def test_a_follower_gets_each_entry_as_it_comes(tmp_path: Path) -> None:
-    """Someone who follows from the start and someone who comes late both get everything, once."""
+    """A client that follows from the start and one that comes late both get every entry once."""
     log = RunLog(tmp_path / "1.jsonl", limit=1000)
     got: dict[str, list[str]] = {"early": [], "late": []}
 
@@ -201,7 +201,7 @@ async def test_a_follower_gets_each_entry_as_it_comes(tmp_path: Path) -> None:
 
 
 def test_the_same_output_makes_the_same_zip(tmp_path: Path) -> None:
-    """Byte for byte, so that a download can be resumed; the notebooks come only when asked for."""
+    """The same output gives the same bytes, with the notebooks only on request."""
     for name in ("a", "b"):
         (tmp_path / name / "working/sub").mkdir(parents=True)
         (tmp_path / name / "working/x.txt").write_text("x")
@@ -216,7 +216,7 @@ def test_the_same_output_makes_the_same_zip(tmp_path: Path) -> None:
 
 
 def test_strange_file_names_are_zipped(tmp_path: Path) -> None:
-    """Names that some system could not unpack are made safe and kept apart; the output of the others is whole."""
+    """Names that some system cannot unpack are replaced by unique portable ones."""
     working = tmp_path / "working"
     working.mkdir()
     strange = [
@@ -240,7 +240,7 @@ def test_strange_file_names_are_zipped(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_the_task_removed_is_an_empty_zip(tmp_path: Path) -> None:
-    """No output is no error."""
+    """A run whose working folder no longer exists has an empty output."""
     assert zipfile.ZipFile(output_zip(tmp_path / "gone", include_source=True)).namelist() == []
 
 
@@ -249,7 +249,7 @@ def test_a_folder_that_the_task_removed_is_an_empty_zip(tmp_path: Path) -> None:
 
 @given(count=st.integers(0, 40), size=st.integers(1, 12))
 def test_pages_add_up(count: int, size: int) -> None:
-    """Following the tokens to the end gives every row once, in order."""
+    """Following the page tokens gives every row once, in order."""
     rows, token, seen = list(range(count)), "", []
     for _ in range(count + 1):
         page, token = page_of(rows, size, token, 0)
@@ -261,7 +261,7 @@ def test_pages_add_up(count: int, size: int) -> None:
 
 @given(token=st.text(min_size=1).filter(lambda t: not (t.isascii() and t.isdigit())))
 def test_a_foreign_page_token_is_refused(token: str) -> None:
-    """Whatever is not a token of ours is the caller's mistake, not the server's."""
+    """An invalid page token is an error of the caller, with status 400."""
     with pytest.raises(WireError) as caught:
         page_of([1], 1, token, 0)
     assert caught.value.status == 400
@@ -284,7 +284,7 @@ specs = st.one_of(
 
 @given(models=st.lists(specs, max_size=4, unique_by=lambda m: m.slug.rpartition("/")[2]))
 def test_a_catalogue_survives_its_file(tmp_path_factory: pytest.TempPathFactory, models: list[Any]) -> None:
-    """What is written is what is read, for any text in it."""
+    """Reading a written catalogue gives the same catalogue, whatever texts it has."""
     path = tmp_path_factory.mktemp("catalog") / "models.toml"
     catalog = Catalog(model=models, default=models[0].slug if models else "")
     write_catalog(path, catalog)
@@ -292,7 +292,7 @@ def test_a_catalogue_survives_its_file(tmp_path_factory: pytest.TempPathFactory,
 
 
 def test_a_users_comments_stay(tmp_path: Path) -> None:
-    """Adding and removing a model leaves the rest of the file as it was typed."""
+    """Adding and removing a model keeps the rest of the file as it is."""
     path = tmp_path / "models.toml"
     typed = '# mine\ndefault = "a/one" # the best\n\n[[model]] # first\nslug = "a/one"\nkind = "scripted"\n'
     path.write_text(typed)
@@ -324,7 +324,7 @@ def test_a_users_comments_stay(tmp_path: Path) -> None:
     ],
 )
 def test_a_mistake_in_models_toml_is_named(tmp_path: Path, text: str, words: str) -> None:
-    """The message has the file and the word that is wrong."""
+    """The error has the path of the file and the word at fault."""
     (tmp_path / "models.toml").write_text(text)
     with pytest.raises(LocalServerError) as caught:
         read_catalog(tmp_path / "models.toml")
@@ -333,14 +333,14 @@ def test_a_mistake_in_models_toml_is_named(tmp_path: Path, text: str, words: str
 
 
 def test_unknown_prices_are_unknown() -> None:
-    """A model that runs here is free; an endpoint without prices has an unknown cost, never 0."""
+    """A model that runs here is free, and an endpoint without prices has an unknown cost, not 0."""
     assert prices(Embedded(slug="a/b", path="x")) == (0.0, 0.0)
     assert prices(Upstream(slug="a/b", url="x")) is None
     assert prices(Upstream(slug="a/b", url="x", output_price=2.0)) == (0.0, 2.0)
 
 
-def test_a_file_that_is_no_gguf_is_refused(tmp_path: Path) -> None:
-    """Before it is in the catalogue; and so is an endpoint without a model's name."""
+def test_a_file_that_is_not_gguf_is_refused(tmp_path: Path) -> None:
+    """A file that is not GGUF, a missing file and an endpoint without a model's name are usage errors."""
     (tmp_path / "bad.gguf").write_text("not a model")
     with pytest.raises(UsageError, match="not a GGUF"):
         provide_file(tmp_path / "bad.gguf", None, {})
@@ -351,7 +351,7 @@ def test_a_file_that_is_no_gguf_is_refused(tmp_path: Path) -> None:
 
 
 def test_requests_are_prepared_for_the_kind_of_model() -> None:
-    """Embedded models are greedy where nothing is said; an upstream is left its own defaults."""
+    """Embedded models are greedy by default, and an upstream keeps its own defaults."""
     asked: dict[str, Any] = {"messages": [], "temperature": None, "stop": "END"}
     embedded = prepare(Embedded(slug="a/b", path="x", max_tokens=9, stop=["Q:"]), asked)
     assert embedded == {"messages": [], "temperature": 0, "max_tokens": 9, "stop": ["END", "Q:"]}
@@ -362,7 +362,7 @@ def test_requests_are_prepared_for_the_kind_of_model() -> None:
 
 
 def test_a_runs_environment_is_an_allow_list() -> None:
-    """Nothing passes that is not named: secrets of the server's environment stay with it."""
+    """Only named variables are passed on, so the secrets in the server's environment are not."""
     outside = {
         "PATH": "/bin",
         "HOME": "/h",

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.e2e]
 
 
 async def test_a_task_goes_from_push_to_output(client: Client, tmp_path: Path) -> None:
-    """A pushed task is created, runs on two models, and leaves logs and files that say what came out."""
+    """A pushed task is created, runs on two models, and leaves logs and files with its results."""
     task = await push(client, "first-life", TASK.replace("two-plus-two", "first-life"))
     assert task.creation_state is CreationState.COMPLETED
     assert task.slug.version_number == 1
@@ -45,13 +45,13 @@ async def test_a_task_goes_from_push_to_output(client: Client, tmp_path: Path) -
 
 
 async def test_an_env_file_redirects_no_run(client: Client, server: ServerProcess) -> None:
-    """A `.env` in the folder where the server was started does not beat the environment of its runs."""
+    """A `.env` in the folder in which the server was started does not override the environment of its runs."""
     assert (server.data.parent / ".env").read_text().startswith("LLM_DEFAULT=somebody/else\n")
     await ensure_pushed(client)
 
 
 async def test_the_url_of_a_task_leads_somewhere(client: Client) -> None:
-    """What push prints can be opened in a browser, and shows the states of the runs."""
+    """The URL of a task is a page with the states of its runs."""
     await ensure_pushed(client)
     task = await client.get_task("two-plus-two")
     await run(client, "two-plus-two", "wrong")
@@ -81,17 +81,17 @@ async def test_the_url_of_a_task_leads_somewhere(client: Client) -> None:
         ),
     ],
 )
-async def test_creation_says_why_it_failed(
+async def test_a_failed_creation_has_the_reason(
     client: Client, slug: str, source: str, state: CreationState, words: str
 ) -> None:
-    """A push whose notebook records nothing that can be run ends in Kaggle's state for it, with the reason."""
+    """A notebook that records no usable run fails with Kaggle's state for it, and the reason."""
     task = await push(client, slug, source)
     assert task.creation_state is state
     assert words in task.creation_error_message
 
 
 async def test_a_failed_creation_cannot_be_run(client: Client) -> None:
-    """Only a COMPLETED task is scheduled."""
+    """Only tasks whose creation is COMPLETED can be scheduled."""
     await push(client, "never-runs", "# %%\n1/0")
     with pytest.raises(BadRequest, match="ERRORED"):
         await client.schedule_runs("never-runs", ["four"])
@@ -108,7 +108,7 @@ async def test_magics_work(client: Client) -> None:
 
 
 async def test_a_second_run_in_flight_is_skipped(client: Client) -> None:
-    """One run of a version and model at a time; the answer says why the other is skipped."""
+    """A second run of the same version and model at the same time is skipped, with the reason."""
     await ensure_pushed(client)
     first = await client.schedule_runs("two-plus-two", ["slow"])
     second = await client.schedule_runs("two-plus-two", ["slow", "four"])
@@ -117,8 +117,8 @@ async def test_a_second_run_in_flight_is_skipped(client: Client) -> None:
     await ended(client, "two-plus-two")
 
 
-async def test_a_live_log_arrives_while_the_run_goes_on(client: Client) -> None:
-    """The stream's first lines come before the run ends, and the stream ends after the state is terminal."""
+async def test_a_live_log_arrives_during_the_run(client: Client) -> None:
+    """The first lines of a log arrive before the run ends, and the stream ends after the state is terminal."""
     body = "print('begun')\nllm.prompt('x')\nreturn True"
     await push(client, "talks", task_source("talks", body))
     await client.schedule_runs("talks", ["slow"])
@@ -135,8 +135,8 @@ async def test_a_live_log_arrives_while_the_run_goes_on(client: Client) -> None:
     assert states == [RunState.RUNNING, RunState.COMPLETED]
 
 
-async def test_datasets_are_where_a_task_expects_them(client: Client) -> None:
-    """An attached dataset is read from ../input, and from /kaggle/input where the system lets us mount it."""
+async def test_datasets_are_where_tasks_expect_them(client: Client) -> None:
+    """A dataset can be read in ../input, and in /kaggle/input if the system allows mounts."""
     body = "import os\nprint(open('../input/words/words.csv').read())\nprint(os.getcwd())\nreturn True"
     task = await push(client, "reads", task_source("reads", body), ["me/words"])
     assert task.options is not None
@@ -149,7 +149,7 @@ async def test_datasets_are_where_a_task_expects_them(client: Client) -> None:
 
 
 async def test_a_new_version_runs_beside_the_old_one(client: Client) -> None:
-    """In flight is a run of this version and model: a run of the version before does not count."""
+    """A run of the version before does not prevent a run of the new version on the same model."""
     source = TASK.replace("two-plus-two", "versions")
     await push(client, "versions", source)
     (first,) = await client.schedule_runs("versions", ["slow"])
@@ -159,8 +159,8 @@ async def test_a_new_version_runs_beside_the_old_one(client: Client) -> None:
     await ended(client, "versions")
 
 
-async def test_the_output_of_a_run_that_goes_on_is_not_there_yet(client: Client, tmp_path: Path) -> None:
-    """404 until the run is over: half an output is none."""
+async def test_a_run_in_progress_has_no_output_yet(client: Client, tmp_path: Path) -> None:
+    """The output of a run in progress is 404."""
     await ensure_pushed(client)
     await client.schedule_runs("two-plus-two", ["slow"])
     going = [r async for r in client.list_runs("two-plus-two") if not r.state.terminal]
@@ -170,15 +170,15 @@ async def test_the_output_of_a_run_that_goes_on_is_not_there_yet(client: Client,
 
 
 async def test_unknown_datasets_are_named(client: Client) -> None:
-    """A push with a dataset that is not there is refused, and leaves no version."""
+    """A push with an unknown dataset is refused by name, and leaves no version."""
     with pytest.raises(NotFound, match="me/nothing"):
         await client.create_task("reads-nothing", to_notebook(TASK), datasets=["me/words", "me/nothing"])
     with pytest.raises(NotFound):
         await client.get_task("reads-nothing")
 
 
-async def test_publish_is_idempotent_and_delete_forgets(client: Client) -> None:
-    """A published task stays public when published again; a deleted one is gone, and its name is free."""
+async def test_publish_is_idempotent_and_delete_frees_the_name(client: Client) -> None:
+    """Publishing a public task changes nothing, and deleting a task frees its name."""
     source = task_source("published", "return True")
     await push(client, "published", source)
     only = await client.publish_task("published", publish_notebook=False)
@@ -194,7 +194,7 @@ async def test_publish_is_idempotent_and_delete_forgets(client: Client) -> None:
 
 
 async def test_lists_filter_and_page(client: Client) -> None:
-    """The regex and the status filter hold, and pages add up to the whole without doubles."""
+    """The regex and the status filter apply, and the pages add up to the list."""
     for slug in ("paged-a", "paged-b", "paged-c"):
         await push(client, slug, TASK)  # VALIDATION_FAILED: the name differs
     found = [t.slug.task_slug async for t in client.list_tasks(regex="^paged-", page_size=2)]
@@ -206,8 +206,8 @@ async def test_lists_filter_and_page(client: Client) -> None:
         _ = [t async for t in client.list_tasks(regex="(")]
 
 
-async def test_wrong_names_are_refused_in_words(client: Client) -> None:
-    """An unknown model, task, run, owner, slug or notebook each gets the status that Kaggle gives."""
+async def test_wrong_names_are_refused(client: Client) -> None:
+    """Unknown or invalid models, tasks, runs, owners, slugs and notebooks get the same status as on Kaggle."""
     await ensure_pushed(client)
     with pytest.raises(NotFound, match="nobody"):
         await client.schedule_runs("two-plus-two", ["four", "nobody"])
@@ -257,7 +257,7 @@ async def test_raw_requests_are_answered_as_errors_of_the_protocol(
 
 
 async def test_tokens_and_quotas(client: Client, server: ServerProcess) -> None:
-    """A proxy token says where the proxy is and lasts two hours; quotas count; tokens are introspected."""
+    """A proxy token has the URL of the proxy, quotas are counted, and tokens can be introspected."""
     token = await client.create_proxy_token()
     assert token.base_uri == f"{server.address.url}/models"
     assert token.expiry_time is not None
@@ -270,7 +270,7 @@ async def test_tokens_and_quotas(client: Client, server: ServerProcess) -> None:
 
 
 async def test_a_wrong_token_is_refused(server: ServerProcess) -> None:
-    """401, and the message names the file that has the right one."""
+    """A wrong token gives 401 with the path of the file that has the right one."""
     from fanbench import resolve_config
 
     async with Client(resolve_config(endpoint=server.address.url, token="wrong", env={})) as stranger:
