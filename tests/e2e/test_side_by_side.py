@@ -173,7 +173,7 @@ def lived(pair: Pair) -> Pair:
 
 
 def test_pushes_and_runs_go_the_same_way(lived: Pair) -> None:
-    """Both print the same data and end with the same exit codes, as `lived` asserts, and so does `status` afterwards."""
+    """Both print the same data and end with the same exit codes, in `lived` as in `status` afterwards."""
     theirs, ours, codes = lived.own_task("tasks", "status", "TASK")
     assert theirs == ours
     assert codes == (0, 0)
