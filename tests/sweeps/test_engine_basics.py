@@ -1,4 +1,4 @@
-"""The engine in short: one sweep, what it says, leaves and asks; and the small rules below it."""
+"""The basics of the engine: one sweep, its events, files and calls, and the rules it is built on."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def inline(job: Callable[[], T]) -> T:
 
 
 class Bench:
-    """A fake server, a journal, and the processes that sweep between them."""
+    """A simulated Kaggle, a journal, and the processes that sweep between them."""
 
     def __init__(self, folder: Path, client: FakeClient | None = None) -> None:
         self.folder = folder
@@ -95,7 +95,7 @@ def in_time(main: Callable[[], Awaitable[None]]) -> None:
 
 
 def test_a_sweep(tmp_path: Path) -> None:
-    """Everything is pushed, scheduled, found and fetched, in one call each where one is enough."""
+    """A sweep pushes, schedules, finds and fetches everything, with a single call where one is enough."""
     bench = Bench(tmp_path)
     in_time(bench.sweep)
     assert isinstance(bench.events[0], SweepStarted)
@@ -107,7 +107,7 @@ def test_a_sweep(tmp_path: Path) -> None:
 
 
 def test_a_second_sweep_has_nothing_to_do(tmp_path: Path) -> None:
-    """What is done already makes no call."""
+    """Repeating a finished sweep makes no call."""
     bench = Bench(tmp_path)
 
     async def twice() -> None:
@@ -121,7 +121,7 @@ def test_a_second_sweep_has_nothing_to_do(tmp_path: Path) -> None:
 
 
 def test_live_logs(tmp_path: Path) -> None:
-    """Lines come as they are written, each once; the file has them as they are."""
+    """Log lines are reported live and once, and the file contains them unchanged."""
     log = ((0.5, "a\nb"), (1.0, "c\n"), (2.5, "end"))
     bench = Bench(tmp_path, FakeClient(courses=dict.fromkeys(MODELS, Course(running=3.0, log=log))))
     in_time(bench.sweep)
@@ -132,7 +132,7 @@ def test_live_logs(tmp_path: Path) -> None:
 
 
 def test_stages(tmp_path: Path) -> None:
-    """A sweep can be made stage after stage: each goes on where the one before has ended."""
+    """A sweep can be run stage by stage, each of which continues where the previous one ended."""
     bench = Bench(tmp_path)
 
     async def step_by_step() -> None:
@@ -151,7 +151,7 @@ def test_stages(tmp_path: Path) -> None:
 
 
 def test_a_creation_that_fails(tmp_path: Path) -> None:
-    """The runs of its task are missing; the next sweep pushes it again."""
+    """If a creation fails, the runs of the task are missing, and the next sweep pushes it again."""
     bench = Bench(tmp_path, FakeClient(creation=1.0, creation_end=CreationState.ERRORED))
 
     async def twice() -> None:
@@ -170,7 +170,7 @@ def test_a_creation_that_fails(tmp_path: Path) -> None:
 
 
 def test_retries_of_errored_runs(tmp_path: Path) -> None:
-    """An errored run is made again as often as was asked for; each of its attempts is kept."""
+    """An errored run is repeated as often as requested, and each of its attempts is kept."""
     client = FakeClient(courses={"m2": Course(end=RunState.ERRORED, error="ValueError: no")})
     bench = Bench(tmp_path, client)
     bench.rules = Rules(retry_errored=2)
@@ -181,7 +181,7 @@ def test_retries_of_errored_runs(tmp_path: Path) -> None:
 
 
 def test_a_polite_end(tmp_path: Path) -> None:
-    """Asked to drain, it follows what is in flight to its end, and schedules nothing more."""
+    """A drained engine follows runs in flight to their end and schedules nothing more."""
     bench = Bench(tmp_path, FakeClient(courses=dict.fromkeys(MODELS, Course(running=3.0))))
     bench.repeats = 2
 
@@ -202,7 +202,7 @@ def test_a_polite_end(tmp_path: Path) -> None:
 
 
 def test_a_download_that_is_refused_for_good(tmp_path: Path) -> None:
-    """The run is missing, its log is kept; the next sweep fetches the output, and both are there."""
+    """If a download is refused, the run is missing with its log, and the next sweep fetches the output."""
     bench = Bench(tmp_path, FakeClient(courses={"m1": Course(output_delay=math.inf)}))
 
     async def twice() -> None:
@@ -217,7 +217,7 @@ def test_a_download_that_is_refused_for_good(tmp_path: Path) -> None:
 
 
 def test_lost_files_are_fetched_again(tmp_path: Path) -> None:
-    """What is recorded and no longer on disk is asked for again: of a lost log, only the log."""
+    """Files that are recorded but missing on the disk are fetched again; of a lost log, only the log."""
     bench = Bench(tmp_path)
 
     async def twice() -> None:
@@ -236,7 +236,7 @@ def test_lost_files_are_fetched_again(tmp_path: Path) -> None:
 
 @pytest.mark.anyio
 async def test_both_event_loops(tmp_path: Path) -> None:
-    """It runs on asyncio and on trio, with threads for the disk."""
+    """The engine runs on asyncio and on trio, with threads for the disk."""
     bench = Bench(tmp_path, FakeClient())
     events: list[SweepEvent] = []
     await Engine(bench.client, bench.plan(), bench.records, events.append).run()
@@ -263,12 +263,12 @@ def run(run_id: int, version: int = 1) -> Run:
     ("theirs", "ours", "fit"), [(1, 1, True), (2, 1, False), (0, 1, True), (1, 0, True), (0, 0, True)]
 )
 def test_runs_fit_attempts_of_their_version(theirs: int, ours: int, fit: bool) -> None:
-    """As far as both versions are known."""
+    """A run belongs to an attempt only if their versions match, as far as both are known."""
     assert fits(run(1, theirs), attempt(Phase.INTENDED).with_(version=ours)) is fit
 
 
 def resumed(tmp_path: Path, *attempts: Attempt) -> tuple[TaskState, AttemptStore]:
-    """The state of a task whose attempts are in the journal; those at the current content are active."""
+    """Returns the state of a task whose attempts are in the journal; those at the current content are active."""
     planned = PlannedTask("t", "now", None)
     records = MemoryRecords()
     records.save_attempts(attempts)
@@ -286,7 +286,7 @@ def found(task: TaskState) -> dict[int, int | None]:
 
 
 def test_unknown_runs_go_to_the_attempts_in_their_order(tmp_path: Path) -> None:
-    """The lowest id belongs to the attempt that was intended first; what is left over is foreign."""
+    """The run with the lowest id belongs to the first attempt, and runs left over are foreign."""
     second = attempt(Phase.SCHEDULED).with_(planned_run=PlannedRun("t", "m", 2), intended_at=1.0)
 
     async def main() -> None:
@@ -299,7 +299,7 @@ def test_unknown_runs_go_to_the_attempts_in_their_order(tmp_path: Path) -> None:
 
 
 def test_runs_of_earlier_contents_are_remembered(tmp_path: Path) -> None:
-    """A run of an attempt at an earlier content is neither taken for one of the current content nor foreign."""
+    """A run of earlier content is neither used for the current content nor foreign."""
     early = attempt(Phase.INTENDED).with_(identity="then")
     now = attempt(Phase.INTENDED, number=2).with_(version=2)
 

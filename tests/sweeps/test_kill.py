@@ -1,4 +1,4 @@
-"""An engine that is killed wherever it waits, again and again, loses nothing and does nothing twice."""
+"""An engine that is killed at every point where it waits loses nothing and repeats nothing."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def long_log(task: str, model: str, nth: int) -> RunScript:
     ids=["one in flight", "several in flight"],
 )
 def test_killed_at_each_point(tmp_path: Path, scenario: Scenario) -> None:
-    """Whatever the point at which the process ends, the next one goes on to the same end."""
+    """Wherever a process is killed, the next one reaches the same end."""
     point = 0
     while True:
         point += 1
@@ -52,7 +52,7 @@ def test_killed_at_each_point(tmp_path: Path, scenario: Scenario) -> None:
 
 @pytest.mark.parametrize("point", range(5, 240, 12))
 def test_killed_with_a_journal_on_the_disk(tmp_path: Path, point: int) -> None:
-    """What one process has written into the journal's file, the next one reads."""
+    """The next process reads what a killed one has written to the journal's file."""
     rules = Rules(retry_errored=1, streams=3, downloads=2)
     world = World(tmp_path, Scenario(runs=long_log), models=2, repeats=2, rules=rules, durable=True)
     world.run(kill_after=point)
@@ -69,7 +69,7 @@ def test_killed_with_a_journal_on_the_disk(tmp_path: Path, point: int) -> None:
 
 
 def course_of(seed: int, faulty: bool) -> ScriptOf:
-    """Runs that differ, and are the same each time they are asked about."""
+    """Runs that differ from each other, but are the same in every example."""
 
     def course(task: str, model: str, nth: int) -> RunScript:
         number = (seed + 7 * int(task[1:]) + 3 * int(model[1:]) + 5 * nth) % 11
@@ -124,7 +124,7 @@ SCENARIOS = st.builds(
 
 
 class Kills(RuleBasedStateMachine):
-    """Processes of one sweep that are killed, while the server goes on and the user meddles with the folder."""
+    """Kills processes of one sweep, while the server continues and the user changes the folder."""
 
     @initialize(
         scenario=SCENARIOS,
@@ -172,13 +172,13 @@ class Kills(RuleBasedStateMachine):
 
     @rule(seconds=st.floats(0.0, 30.0))
     def stop(self, seconds: float) -> None:
-        """Ctrl-C, twice: what is cancelled may clean up."""
+        """Stops the process with a double Ctrl-C: cancelled tasks may clean up."""
         self.world.run(stop_after=seconds)
 
     @precondition(lambda self: self.edits < 2 and "t1" in self.world.texts)
     @rule()
     def edit(self) -> None:
-        """The user changes a task: all of its runs are due again."""
+        """The user changes a task, so that all of its runs are due again."""
         self.edits += 1
         self.world.edit("t1")
 
@@ -198,7 +198,7 @@ class Kills(RuleBasedStateMachine):
         self.world.check_disk()
 
     def teardown(self) -> None:
-        """Left alone, it comes to its end; and then there is nothing left to be done."""
+        """A last process without kills completes the sweep, and nothing is left to do."""
         world = getattr(self, "world", None)
         if world is None:
             return

@@ -1,4 +1,4 @@
-"""A sweep in front of a simulated Kaggle: processes of the engine, one after another, and what must hold then."""
+"""A sweep of a simulated Kaggle in one or more processes of the engine, and the invariants that must hold."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def names(kind: str, number: int) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """An event and the second at which it was said, since its process began."""
+    """An event and the second at which it was emitted, counted from the start of its process."""
 
     at: float
     event: SweepEvent
@@ -91,7 +91,7 @@ class World:
     # --- Running ---
 
     def plan(self) -> SweepPlan:
-        """As a planner would make it now. (Its calls are not counted.)"""
+        """Returns the plan that a planner would make now, without counting its calls."""
         self.kaggle.catch_up()
         return SweepPlan(
             tuple(map(self._planned, self.tasks)), self.models, self.folder, self.repeats, self.rules
@@ -105,7 +105,7 @@ class World:
         return PlannedTask(slug, self._identity(slug), seen, file, text)
 
     def _identity(self, slug: str) -> str:
-        """That of what is to be run now."""
+        """Returns the identity of the content that is to be run now."""
         text = self.texts.get(slug)
         return (
             version_identity(len(self.kaggle.tasks[slug].versions))
@@ -158,7 +158,7 @@ class World:
 
     @contextmanager
     def _journal(self) -> Iterator[Records]:
-        """What the engine writes to; `records` has it afterwards."""
+        """Yields the journal that the engine writes to; `records` has its content afterwards."""
         if not self._durable:
             yield self.records
             return
@@ -196,19 +196,19 @@ class World:
     # --- Looking ---
 
     def of(self, kind: type[E]) -> list[E]:
-        """The events of a kind of the last process."""
+        """Returns the events of one kind that the last process emitted."""
         return [said.event for said in self.said if isinstance(said.event, kind)]
 
     def said_of(self, kind: type[E]) -> list[tuple[float, E]]:
-        """The same with the seconds at which they were said."""
+        """Returns the events of one kind with the seconds at which they were emitted."""
         return [(said.at, said.event) for said in self.said if isinstance(said.event, kind)]
 
     def times(self, kind: type[SweepEvent]) -> list[float]:
-        """When they were said."""
+        """Returns the seconds at which events of one kind were emitted."""
         return [said.at for said in self.said if isinstance(said.event, kind)]
 
     def scheduled(self) -> list[tuple[str, ...]]:
-        """The models of each schedule call there was."""
+        """Returns the models of each schedule call."""
         return [models for _, (_, models) in self.kaggle.calls_to("schedule_runs")]
 
     def missing(self) -> list[RunMissing]:
@@ -222,7 +222,7 @@ class World:
 
     @property
     def counts(self) -> tuple[int, int, int, int]:
-        """Completed, errored, missing, unscheduled."""
+        """Returns the numbers of runs that are completed, errored, missing and unscheduled."""
         ended = self.ended
         return ended.completed, ended.errored, ended.missing, ended.unscheduled
 
@@ -237,13 +237,13 @@ class World:
         self.texts[task] += ", changed"
 
     def serve(self, **changes: Any) -> None:
-        """From here on the server behaves otherwise."""
+        """Changes the scenario of the server from here on."""
         self.kaggle.change(**changes)
 
     # --- What must hold ---
 
     def check_server(self) -> None:
-        """At any time: nothing was pushed twice, and no run scheduled that no attempt has, or may find."""
+        """Checks that nothing was pushed twice, and that each scheduled run belongs or can belong to an attempt."""
         for task in self.kaggle.tasks.values():
             texts = [version.text for version in task.versions]
             assert len(set(texts)) == len(texts), f"{task.slug} pushed twice"
@@ -261,7 +261,7 @@ class World:
                 assert unknown <= sought, f"runs of {task_slug} on {model} that nobody will find"
 
     def check_journal(self) -> None:
-        """At any time: what the journal says of runs is so on the server and on the disk."""
+        """Checks that the runs in the journal agree with the server and the disk."""
         for one in self.attempts():
             if one.run_id is None:
                 continue
@@ -294,7 +294,7 @@ class World:
         assert (self.folder_of(run) / "run.log").read_bytes() == run.log.encode()
 
     def check_disk(self) -> None:
-        """At any time: under final names there is nothing but whole outputs and logs of runs that have ended."""
+        """Checks that final names belong only to complete outputs and logs of runs that have ended."""
         for path in self.folder.glob("*/*/*/*"):
             if path.name.startswith("."):
                 continue
@@ -311,7 +311,7 @@ class World:
         self.check_disk()
 
     def check_all_done(self) -> None:
-        """At the end: each unit has its runs, their outputs and logs, and nothing else is there."""
+        """Checks at the end that each planned run has its runs, outputs and logs, and that nothing else exists."""
         self.check()
         assert not list(self.folder.glob(".fanbench/logs/*"))
         done = [
@@ -335,7 +335,7 @@ class World:
         return run.version == len(self.kaggle.tasks[run.task].versions)
 
     def _check_unit_counts(self, task: str, model: str, done: Sequence[Attempt]) -> None:
-        """One attempt a repeat, and one more for each that errored, as far as they are tried again."""
+        """Checks for one attempt per repeat, and one more for each that errored and was retried."""
         for repeat in range(1, self.repeats + 1):
             states = [
                 one.state
@@ -350,7 +350,7 @@ class World:
 
 
 def _shuffle_alike(seed: int) -> None:
-    """Trio wakes tasks in a random order: in the same one each time that a test runs."""
+    """Makes trio wake tasks in the same random order each time that a test runs."""
     from trio._core import _run
 
     random.seed(seed)
@@ -359,7 +359,7 @@ def _shuffle_alike(seed: int) -> None:
 
 
 def _is_kill(error: BaseException) -> bool:
-    """The kill itself, or a group with nothing else in it."""
+    """Returns whether the error is the kill itself, or a group that contains nothing else."""
     if isinstance(error, BaseExceptionGroup):
         return all(map(_is_kill, error.exceptions))
     return isinstance(error, Killed)
