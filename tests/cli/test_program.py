@@ -18,6 +18,7 @@ import pytest
 
 from fanbench.cli.app import LazyGroup
 from tests.cli.conftest import program
+from tests.cli.terminal import session
 from tests.cli.world import World, bodies
 from tests.ctrl_c import obeyed_ctrl_c
 from tests.wire.fake_server import HANG, Answer, FakeServer
@@ -196,19 +197,19 @@ def test_an_interrupt_at_a_question(world: World, server: FakeServer) -> None:
 
 
 def test_a_terminal_watches_runs(world: World, server: FakeServer) -> None:
-    """With --watch, the status changes in place, and the last one is printed once at the end."""
-    world.seconds = 1.5
+    """With --watch, the status changes in place, and the last one is left on the screen at the end."""
+    world.seconds = 1000
     world.add_task("t")
     world.add_run("t", "m", "RUNNING", since=time.monotonic())
     words = ("tasks", "status", "t", "--watch", "--poll-interval", "0.2")
-    text, code = _on_terminal("", *words, FANBENCH_ENDPOINT=server.url)
-    assert code == 0
-    assert "Running" in text
-    assert "\x1b[J" in text  # the status is redrawn
-    last = text.rpartition("\x1b[J")[2]
-    assert last.count("Task:") == 1
-    assert "Completed" in last
-    assert "Running" not in last
+    with session(*words, FANBENCH_ENDPOINT=server.url) as terminal:
+        terminal.until(lambda text: "Running" in text)
+        world.seconds = 0
+        assert terminal.end() == 0
+    left = terminal.screen.history
+    assert left.count("Task:") == 1
+    assert "Completed" in left
+    assert "Running" not in left
 
 
 def test_a_terminal_sees_live_logs_together(world: World, server: FakeServer) -> None:
