@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, BinaryIO, Literal
 import anyio
 import anyio.to_thread
 
-from fanbench._util.concurrency import Done, both, settle, unwrap_single_error
+from fanbench._util.concurrency import Done, settle, unwrap_single_error
 from fanbench.errors import FanbenchError, OutputError, UsageError
 from fanbench.local.executor.environment import no_proxy
 from fanbench.local.executor.forkserver_client import ForkserverClient
@@ -132,7 +132,8 @@ async def try_files(
     executor = ForkserverClient("process", log=None)
     with unwrap_single_error():
         async with executor.running():
-            _, available = await both(executor.warm_up, client.list_models)
+            executor.start_warm_up()
+            available = await client.list_models()
             chosen = proxy_model(model, available)
             defaults = {"LLM_DEFAULT": chosen} if chosen else {}
             runner = _Runner(

@@ -12,7 +12,6 @@ import os
 import resource
 import sys
 import traceback
-from typing import NoReturn
 
 import msgspec
 
@@ -21,6 +20,7 @@ from fanbench.local.executor import mounts
 from fanbench.local.executor.job import Job, Outcome
 from fanbench.local.executor.notebook import NotebookRun, format_failure
 from fanbench.local.executor.sdk import Kit, make_kit, point_at_environment
+from fanbench.local.executor.subreaper import leave
 
 
 def run_job(job: Job, kit: Kit) -> int:
@@ -54,16 +54,6 @@ def _enter(job: Job) -> None:
     os.chdir(mounts.attach(job.datasets, job.working))
     os.environ.clear()
     os.environ.update(job.environment)
-
-
-def leave(code: int) -> NoReturn:
-    """End this process without the interpreter's clean-up."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError):
-            code = code or 1
-    os._exit(code)
 
 
 def main() -> None:

@@ -22,14 +22,15 @@ import sys
 import tempfile
 import traceback
 from contextlib import suppress
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 
-from fanbench.local.executor.child import leave, run_job
 from fanbench.local.executor.job import Job
-from fanbench.local.executor.sdk import Kit, make_kit
-from fanbench.local.executor.subreaper import adopt_orphans, children, die_with_parent
+from fanbench.local.executor.subreaper import adopt_orphans, children, die_with_parent, leave
+
+if TYPE_CHECKING:
+    from fanbench.local.executor.sdk import Kit
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
@@ -125,6 +126,8 @@ class Forkserver:
                 os.close(descriptor)
             if self._kit is None:
                 _execute(job)
+            from fanbench.local.executor.child import run_job
+
             gc.enable()
             code = run_job(job, self._kit)
         finally:
@@ -195,7 +198,12 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     try:
-        kit = make_kit() if isolation == "fork" else None
+        kit = None
+        if isolation == "fork":
+            import fanbench.local.executor.child  # noqa: F401 - imported here, its pages are shared by the forks
+            from fanbench.local.executor.sdk import make_kit
+
+            kit = make_kit()
     except BaseException:  # noqa: BLE001 - a broken install raises anything; the client turns it into a hint
         send(control, Ready(traceback.format_exc()))
         return

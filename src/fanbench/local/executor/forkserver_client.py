@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import anyio
@@ -180,6 +180,16 @@ class ForkserverClient:
     async def warm_up(self) -> None:
         async with self._lock:
             await self._ensure_forkserver()
+
+    def start_warm_up(self) -> None:
+        """Warm up in the background. Whatever fails is reported by the first `start`."""
+
+        async def warm_up() -> None:
+            with suppress(LocalServerError):
+                await self.warm_up()
+
+        assert self._tasks is not None
+        self._tasks.start_soon(warm_up)
 
     async def start(self, job: Job, stdout: int, stderr: int) -> StartedRun:
         async with self._lock:

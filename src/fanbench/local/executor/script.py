@@ -1,27 +1,25 @@
 """The process of `check --run`: one task file as `python FILE` would run it.
 
 The forkserver starts it as `python -P -m fanbench.local.executor.script FILE [NOTEBOOK]`, with the environment of
-the run. NOTEBOOK is FILE as a notebook, given if its magics need IPython.
+the run. NOTEBOOK is FILE as a notebook, given if its magics need IPython. Imports are late, because the task file
+should start as fast, and in as empty a Python, as with `python FILE`.
 """
 
 from __future__ import annotations
 
 import builtins
-import importlib.abc
-import json
 import os
 import signal
 import sys
 import types
-from collections.abc import Sequence
-from importlib.machinery import ModuleSpec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fanbench.local.executor.notebook import NotebookRun, record_streams
-from fanbench.local.executor.sdk import FIXED_ENVIRONMENT, make_shell, without_env_file
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from importlib.machinery import ModuleSpec
 
 
-class _SdkFinder(importlib.abc.MetaPathFinder):
+class _SdkFinder:
     """Makes the task file's own import of the SDK skip the `.env` file.
 
     What else the task file does with dotenv is its own business.
@@ -36,6 +34,8 @@ class _SdkFinder(importlib.abc.MetaPathFinder):
         specs = (finder.find_spec(name, path, target) for finder in others)
         spec = next((spec for spec in specs if spec is not None), None)
         if spec is not None and spec.loader is not None:
+            from fanbench.local.executor.sdk import without_env_file
+
             # Patch the existing loader: resources are read through it later.
             loader: Any = spec.loader
             loader.exec_module = without_env_file()(loader.exec_module)
@@ -57,6 +57,11 @@ def run_file(file: str) -> None:
 
 
 def run_notebook(notebook: str) -> None:
+    import json
+
+    from fanbench.local.executor.notebook import NotebookRun, record_streams
+    from fanbench.local.executor.sdk import FIXED_ENVIRONMENT, make_shell
+
     # Without it, showing a Run in a cell needs jupyter_bokeh.
     os.environ.setdefault("BENCHMARK_MODE", FIXED_ENVIRONMENT["BENCHMARK_MODE"])
     recorders = record_streams()
