@@ -8,8 +8,8 @@ ends, so the end is seen at once although polls are far apart.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 
 import anyio
@@ -36,6 +36,7 @@ from fanbench.wire.messages import Run, RunState
 from fanbench.wire.retry import may_retry
 
 __all__ = [
+    "STREAM_TRIES",
     "FailedPolls",
     "RunWatcher",
     "StillRunning",
@@ -46,9 +47,9 @@ __all__ = [
 
 # How many polls in a row may fail, each after the retries of the client.
 _MAY_FAIL = 5
-# How often the log of a running run may be missing before only polls are used to see its end. The pauses between
-# the tries double from 1 s, so this takes about a minute.
-_STREAM_TRIES = 7
+#: How often the log of a running run may be missing before only polls are used to see its end. The pauses between
+#: the tries double from 1 s, so this takes about a minute.
+STREAM_TRIES = 7
 # Seconds for which the last log lines are awaited after the last run has ended.
 _DRAIN = 10.0
 
@@ -105,7 +106,8 @@ class RunWatcher:
         self._missed: dict[int, tuple[int, float]] = {}
         self._changes: dict[int, anyio.Event] = {}
         self._next_list = anyio.Event()
-        self._waiters = 0
+        #: How many coroutines wait for each of these events.
+        self._waiting: dict[anyio.Event, int] = {}
         self._wanted = anyio.Event()
         #: Ends a pause within `coalesce` seconds; ends it at once.
         self._soon = anyio.Event()
@@ -121,7 +123,7 @@ class RunWatcher:
 
     def pending(self) -> int:
         """How many runs are waited for."""
-        return self._waiters
+        return len(self._waiting)
 
     def due(self) -> float:
         """The time by which a list is needed, on the event loop's clock."""
@@ -143,24 +145,26 @@ class RunWatcher:
 
     async def changed(self, run_id: int) -> RunState:
         """Wait until a list shows the run in another state than the list before; return the new state."""
-        event = self._changes.setdefault(run_id, anyio.Event())
-        with self._waiting():
-            await event.wait()
+        await self._wait_for(self._changes.setdefault(run_id, anyio.Event()))
         return self.states[run_id]
 
     async def polled(self) -> None:
         """Wait for the next list."""
-        with self._waiting():
-            await self._next_list.wait()
+        await self._wait_for(self._next_list)
 
-    @contextmanager
-    def _waiting(self) -> Iterator[None]:
-        self._waiters += 1
+    async def _wait_for(self, event: anyio.Event) -> None:
+        self._waiting[event] = self._waiting.get(event, 0) + 1
         self._wanted.set()
         try:
-            yield
+            await event.wait()
         finally:
-            self._waiters -= 1
+            # An event that was set is no longer there.
+            if (waiters := self._waiting.pop(event, 0)) > 1:
+                self._waiting[event] = waiters - 1
+
+    def _set(self, event: anyio.Event) -> None:
+        self._waiting.pop(event, None)
+        event.set()
 
     # --- Hints that a poll is worthwhile ---
 
@@ -178,12 +182,13 @@ class RunWatcher:
     def may_follow(self, run_id: int) -> bool:
         """Return whether the log stream of the run is to be opened now: it is not open, nor missing for long."""
         tries, not_before = self._missed.get(run_id, (0, 0.0))
-        return run_id not in self._streams and tries < _STREAM_TRIES and not_before <= anyio.current_time()
+        return run_id not in self._streams and tries < STREAM_TRIES and not_before <= anyio.current_time()
 
     def stream_opened(self, run_id: int) -> None:
         self._streams.add(run_id)
         if self._pause_scope is not None and len(self._streams) == self.pending():
-            self._pause_scope.deadline = min(self._pause_began + self._pace.limit, self.due())
+            longer = min(self._pause_began + self._pace.limit, self.due())
+            self._pause_scope.deadline = max(self._pause_scope.deadline, longer)
 
     def stream_closed(self, run_id: int) -> None:
         """Nobody follows the run any more."""
@@ -219,7 +224,7 @@ class RunWatcher:
     async def serve(self) -> None:
         """Poll while any coroutine waits in `changed` or `polled`. Runs until it is cancelled."""
         while True:
-            while not self._waiters:
+            while not self._waiting:
                 self._wanted = anyio.Event()
                 await self._wanted.wait()
             await self.pause()
@@ -253,8 +258,8 @@ class RunWatcher:
         self.absorb(runs, asked_at)
         for run in changed:
             if (event := self._changes.pop(run.id, None)) is not None:
-                event.set()
-        self._next_list.set()
+                self._set(event)
+        self._set(self._next_list)
         self._next_list = anyio.Event()
 
     async def pause(self) -> None:

@@ -16,7 +16,7 @@ from fanbench.operations.api import Api
 from fanbench.operations.layout import folder_of_run
 from fanbench.operations.log_file import LogFile
 from fanbench.operations.logs import follow_log
-from fanbench.operations.watch import RunWatcher
+from fanbench.operations.watch import STREAM_TRIES, RunWatcher
 from fanbench.sweeps.artifacts import RUN_LOG, fingerprint, log_part
 from fanbench.sweeps.attempt_store import Update
 from fanbench.sweeps.attempts import Attempt, SavedLog, SavedOutput, wants_log, wants_output
@@ -30,9 +30,6 @@ from fanbench.wire.retry import FailureKind, RetryBudget, failure_kind
 
 __all__ = ["RunPipeline", "reaches_the_end"]
 
-# How often a running run may have no log before only its finished log is read. The pauses between the tries double
-# from 1 s, so this takes about a minute.
-_LIVE_TRIES = 7
 # Seconds for which a live log may continue after its run has ended.
 _LOG_TAIL = 10.0
 # Seconds after the end of a stream within which its run must be seen to have ended; else the stream ended early.
@@ -80,7 +77,7 @@ class RunPipeline:
         """Wait until the run has ended or is given up, and follow its log meanwhile."""
         run, tries = self._run, 0
         while not run.released:
-            if run.state != RunState.RUNNING or tries >= _LIVE_TRIES:
+            if run.state != RunState.RUNNING or tries >= STREAM_TRIES:
                 await run.change()
                 continue
             try:
@@ -96,9 +93,9 @@ class RunPipeline:
                 if failure_kind(error) is FailureKind.FATAL:
                     raise
                 self._watcher.stream_ended(run.run_id)
-                tries = _LIVE_TRIES
+                tries = STREAM_TRIES
             else:
-                tries = _LIVE_TRIES
+                tries = STREAM_TRIES
 
     async def _follow_log(self) -> None:
         """Read the live log as soon as there is room for another stream."""
