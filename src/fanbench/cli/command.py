@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 import shlex
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec
 
 import click
 
@@ -17,7 +18,9 @@ from fanbench.cli.exits import leaves
 from fanbench.cli.output import FORMATS, Output
 from fanbench.errors import FanbenchError, UsageError
 
-__all__ = ["Command", "Settings", "common_options", "pass_settings"]
+__all__ = ["Command", "Settings", "command", "common_options"]
+
+P = ParamSpec("P")
 
 # A command in a hint, up to the end of the hint, the closing backquote, or the next command in a list.
 _COMMAND = re.compile(r"fanbench (?:tasks|auth|init|quota|leaderboard|sweep)\b[^`;\n]*[^`;.\s]")
@@ -71,43 +74,38 @@ class Settings:
         return flags + (f" --endpoint {shlex.quote(self.endpoint)}" if self.endpoint else "")
 
 
-pass_settings = click.make_pass_decorator(Settings)
-
-
 def common_options(*, hidden: bool = False) -> list[click.Option]:
     """New objects on each call. All default to None, so that a command's value can override the root's."""
-    path = click.Path(path_type=Path)
-    folder = click.Path(path_type=Path, file_okay=False)
-    options: list[tuple[list[str], dict[str, Any]]] = [
-        (["--endpoint"], {"metavar": "URL", "help": "The server to use (default: Kaggle)."}),
-        (["--local"], {"is_flag": True, "help": "Use the local server; it is started if necessary."}),
-        (["--data"], {"type": folder, "metavar": "DIR", "help": "The local server's data folder."}),
-        (["--token"], {"metavar": "TOKEN", "help": "An API token, or a file that contains one."}),
-        (
-            ["--concurrency"],
-            {
-                "type": click.IntRange(min=1),
-                "metavar": "N",
-                "help": "The maximum number of calls at a time (default: 16).",
-            },
+
+    def option(flags: str, text: str, **settings: Any) -> click.Option:
+        return click.Option(flags.split(), help=text, hidden=hidden, default=None, **settings)
+
+    folder, path = click.Path(path_type=Path, file_okay=False), click.Path(path_type=Path)
+    at_least_1, formats = click.IntRange(min=1), click.Choice(list(FORMATS))
+    return [
+        option("--endpoint", "The server to use (default: Kaggle).", metavar="URL"),
+        option("--local", "Use the local server; it is started if necessary.", is_flag=True),
+        option("--data", "The local server's data folder.", metavar="DIR", type=folder),
+        option("--token", "An API token, or a file that contains one.", metavar="TOKEN"),
+        option(
+            "--concurrency",
+            "The maximum number of calls at a time (default: 16).",
+            metavar="N",
+            type=at_least_1,
         ),
-        (["--format"], {"type": click.Choice(list(FORMATS)), "help": "The output format (default: table)."}),
-        (["-q", "--quiet"], {"is_flag": True, "help": "Print only data and errors."}),
-        (["-v", "--verbose"], {"is_flag": True, "help": "Print debug messages to stderr."}),
-        (
-            ["--log-file"],
-            {"type": path, "metavar": "FILE", "help": "Append debug messages to FILE as JSON lines."},
-        ),
-        (["--no-color"], {"is_flag": True, "help": "Disable colors."}),
+        option("--format", "The output format (default: table).", type=formats),
+        option("-q --quiet", "Print only data and errors.", is_flag=True),
+        option("-v --verbose", "Print debug messages to stderr.", is_flag=True),
+        option("--log-file", "Append debug messages to FILE as JSON lines.", metavar="FILE", type=path),
+        option("--no-color", "Disable colors.", is_flag=True),
     ]
-    return [click.Option(names, hidden=hidden, default=None, **kwargs) for names, kwargs in options]
 
 
 _COMMON = tuple(str(option.name) for option in common_options())
 
 
 class Command(click.Command):
-    """A command with the common options; its function receives them as `Settings` (see `pass_settings`).
+    """A command with the common options; its function receives them as `Settings`.
 
     With `csv_flag`, it accepts the Kaggle CLI's `--csv` in place of `--format csv`.
     """
@@ -153,3 +151,15 @@ class Command(click.Command):
             shown = [option for option in options if (option.name in _COMMON) is common]
             with formatter.section(title):
                 formatter.write_dl([record for option in shown if (record := option.get_help_record(ctx))])
+
+
+def command(
+    name: str | None = None, *, csv_flag: bool = False
+) -> Callable[[Callable[Concatenate[Settings, P], None]], Command]:
+    """Make a `Command` of a function that takes the settings first, and then its own arguments and options."""
+
+    def decorate(function: Callable[Concatenate[Settings, P], None]) -> Command:
+        with_settings = click.make_pass_decorator(Settings)(function)
+        return click.command(name, cls=Command, csv_flag=csv_flag)(with_settings)
+
+    return decorate

@@ -11,36 +11,45 @@ import click
 from fanbench.errors import UsageError
 
 __all__ = [
+    "AT_LEAST_1",
+    "FOLDER",
+    "PATH",
     "above_zero",
     "data_option",
     "env_file_option",
     "model_option",
+    "poll_interval_option",
     "task_names_argument",
+    "value_option",
     "wait_options",
     "yes_option",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-data_option = click.option(
-    "--data",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="The local server's data folder.  [env: FANBENCH_DATA]",
-)
-env_file_option = click.option(
-    "--env-file",
-    type=click.Path(path_type=Path),
-    default=Path(".env"),
-    metavar="FILE",
-    help="The env file (default: .env). Other values in it are kept.",
-)
+PATH = click.Path(path_type=Path)
+FOLDER = click.Path(path_type=Path, file_okay=False)
+AT_LEAST_1 = click.IntRange(min=1)
+
+
+def value_option(
+    flags: str, metavar: str, text: str, kind: click.ParamType[Any] | None = None, **settings: Any
+) -> Callable[[F], F]:
+    """An option with a value. `flags` are its names, such as "-o --output", and may end with its parameter's."""
+    return click.option(*flags.split(), metavar=metavar, help=text, type=kind, **settings)
+
+
 task_names_argument = click.argument("task_names", nargs=-1, required=True, metavar="TASK...")
 yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
+data_option = value_option("--data", "DIR", "The local server's data folder.  [env: FANBENCH_DATA]", PATH)
 
 
-def model_option(help_text: str) -> Callable[[F], F]:
-    return click.option("-m", "--model", "models", multiple=True, metavar="MODEL", help=help_text)
+def env_file_option(text: str) -> Callable[[F], F]:
+    return value_option("--env-file", "FILE", text, PATH, default=Path(".env"))
+
+
+def model_option(text: str) -> Callable[[F], F]:
+    return value_option("-m --model models", "MODEL", text, multiple=True)
 
 
 def above_zero(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
@@ -60,19 +69,23 @@ def _at_least_zero(ctx: click.Context, param: click.Parameter, value: float | No
 
 def wait_options(what: str) -> Callable[[F], F]:
     """`--wait [SECONDS]` (0 and the bare flag mean no limit) and `--poll-interval SECONDS`."""
-    wait = click.option(
+    wait = value_option(
         "--wait",
-        type=float,
-        metavar="[SECONDS]",
+        "[SECONDS]",
+        f"Wait for {what}; with a number, for at most that many seconds (exit code 5 after that).",
+        click.FLOAT,
         callback=_at_least_zero,
-        help=f"Wait for {what}; with a number, for at most that many seconds (exit code 5 after that).",
     )
-    poll_interval = click.option(
+    return lambda function: wait(poll_interval_option(60)(function))
+
+
+def poll_interval_option(seconds: int, condition: str = "") -> Callable[[F], F]:
+    text = f"longest pause between two polls; the first pauses are shorter (default: {seconds})."
+    return value_option(
         "--poll-interval",
-        type=float,
-        default=60.0,
-        metavar="SECONDS",
+        "SECONDS",
+        f"{condition}: the {text}" if condition else f"The {text}",
+        click.FLOAT,
+        default=float(seconds),
         callback=above_zero,
-        help="The longest pause between two polls; the first pauses are shorter (default: 60).",
     )
-    return lambda function: wait(poll_interval(function))

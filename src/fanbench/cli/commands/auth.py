@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import click
-
-from fanbench.cli.command import Command, Settings, pass_settings
+from fanbench.cli.command import Settings, command
 from fanbench.cli.options import env_file_option, yes_option
 
 __all__ = ["auth"]
 
 
-@click.command(cls=Command)
+@command()
 @yes_option
-@env_file_option
-@pass_settings
+@env_file_option("The env file (default: .env). Other values in it are kept.")
 def auth(settings: Settings, yes: bool, env_file: Path) -> None:
     """Renew the Model Proxy credentials in the env file.
 

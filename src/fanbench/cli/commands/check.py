@@ -6,33 +6,28 @@ from pathlib import Path
 
 import click
 
-from fanbench.cli.command import Command, Settings, pass_settings
-from fanbench.cli.options import above_zero
+from fanbench.cli.command import Settings, command
+from fanbench.cli.options import FOLDER, PATH, above_zero, value_option
 from fanbench.errors import UsageError
 
 __all__ = ["check"]
 
 
-@click.command(cls=Command)
-@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
+@command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=PATH)
 @click.option("--allow-no-run", is_flag=True, help="Accept tasks that the file defines but never runs.")
 @click.option("--run", "run_", is_flag=True, help="Also run the files, with the real SDK, on one model.")
-@click.option("-m", "--model", metavar="MODEL", help="With --run: the model (default: the server's).")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="DIR",
-    help="With --run: keep the files that the runs leave in folders below DIR.",
+@value_option("-m --model", "MODEL", "With --run: the model (default: the server's).")
+@value_option(
+    "-o --output", "DIR", "With --run: keep the files that the runs leave in folders below DIR.", FOLDER
 )
-@click.option(
+@value_option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True, max=1e9),
-    metavar="SECONDS",
+    "SECONDS",
+    "With --run: the time limit for each file (default: 600).",
+    click.FloatRange(min=0, min_open=True, max=1e9),
     callback=above_zero,
-    help="With --run: the time limit for each file (default: 600).",
 )
-@pass_settings
 def check(
     settings: Settings,
     files: tuple[Path, ...],

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import click
-
-from fanbench.cli.command import Command, Settings, pass_settings
+from fanbench.cli.command import Settings, command
 from fanbench.cli.options import task_names_argument, yes_option
 
 __all__ = ["delete"]
 
 
-@click.command(cls=Command)
+@command()
 @task_names_argument
 @yes_option
-@pass_settings
 def delete(settings: Settings, task_names: tuple[str, ...], yes: bool) -> None:
     """Delete tasks with all their runs and outputs.
 

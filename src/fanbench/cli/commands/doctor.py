@@ -4,22 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import click
-
-from fanbench.cli.command import Command, Settings, pass_settings
+from fanbench.cli.command import Settings, command
+from fanbench.cli.options import env_file_option
 
 __all__ = ["doctor"]
 
 
-@click.command(cls=Command)
-@click.option(
-    "--env-file",
-    type=click.Path(path_type=Path),
-    default=Path(".env"),
-    metavar="FILE",
-    help="The env file to check (default: .env).",
-)
-@pass_settings
+@command()
+@env_file_option("The env file to check (default: .env).")
 def doctor(settings: Settings, env_file: Path) -> None:
     """Check this machine's setup, and suggest a fix for each problem. Exit with 1 if a check fails.
 

@@ -6,27 +6,19 @@ from pathlib import Path
 
 import click
 
-from fanbench.cli.command import Command, Settings, pass_settings
-from fanbench.cli.options import model_option, task_names_argument
+from fanbench.cli.command import Settings, command
+from fanbench.cli.options import PATH, model_option, task_names_argument, value_option
 from fanbench.cli.session import call
 
 __all__ = ["download"]
 
 
-@click.command(cls=Command)
+@command()
 @task_names_argument
 @model_option("Download only the runs of this model. Repeatable.")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    default=Path(),
-    metavar="DIR",
-    help="The folder for the tasks' folders (default: .).",
-)
+@value_option("-o --output", "DIR", "The folder for the tasks' folders (default: .).", PATH, default=Path())
 @click.option("-s", "--include-source", is_flag=True, help="Also download the notebooks.")
 @click.option("-f", "--force", is_flag=True, help="Download runs again that are already there.")
-@pass_settings
 def download(
     settings: Settings,
     task_names: tuple[str, ...],

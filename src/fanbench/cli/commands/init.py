@@ -6,23 +6,22 @@ from pathlib import Path
 
 import click
 
-from fanbench.cli.command import Command, Settings, pass_settings
-from fanbench.cli.options import env_file_option, yes_option
+from fanbench.cli.command import Settings, command
+from fanbench.cli.options import env_file_option, value_option, yes_option
 
 __all__ = ["init"]
 
 
-@click.command(cls=Command)
+@command()
 @yes_option
-@env_file_option
-@click.option(
+@env_file_option("The env file (default: .env). Other values in it are kept.")
+@value_option(
     "--example-file",
-    type=click.Path(path_type=Path, dir_okay=False),
+    "FILE",
+    "The example task (default: example_task.py). The reference is written next to it.",
+    click.Path(path_type=Path, dir_okay=False),
     default=Path("example_task.py"),
-    metavar="FILE",
-    help="The example task (default: example_task.py). The reference is written next to it.",
 )
-@pass_settings
 def init(settings: Settings, yes: bool, env_file: Path, example_file: Path) -> None:
     """Set up a folder for benchmark tasks.
 

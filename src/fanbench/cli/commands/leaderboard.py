@@ -6,32 +6,25 @@ from pathlib import Path
 
 import click
 
-from fanbench.cli.command import Command, Settings, pass_settings
+from fanbench.cli.command import Settings, command
+from fanbench.cli.options import AT_LEAST_1, PATH, value_option
 from fanbench.cli.session import call
 from fanbench.errors import UsageError
 
 __all__ = ["leaderboard"]
 
 
-@click.command(cls=Command, csv_flag=True)
+@command(csv_flag=True)
 @click.argument("benchmark", metavar="[OWNER/]BENCHMARK")
 @click.option("-s", "--show", is_flag=True, help="Print the leaderboard; the default without --download.")
 @click.option("-d", "--download", is_flag=True, help="Write the leaderboard to BENCHMARK_leaderboard.csv.")
-@click.option(
-    "-p",
-    "--path",
-    "folder",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="With --download: the folder of the file; it is created if necessary (default: .).",
+@value_option(
+    "-p --path folder",
+    "DIR",
+    "With --download: the folder of the file; it is created if necessary (default: .).",
+    PATH,
 )
-@click.option(
-    "--version",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="The version of the benchmark (default: the latest).",
-)
-@pass_settings
+@value_option("--version", "N", "The version of the benchmark (default: the latest).", AT_LEAST_1)
 def leaderboard(
     settings: Settings, benchmark: str, show: bool, download: bool, folder: Path | None, version: int | None
 ) -> None:

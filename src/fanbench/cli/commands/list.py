@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import click
 
-from fanbench.cli.command import Command, Settings, pass_settings
+from fanbench.cli.command import Settings, command
+from fanbench.cli.options import AT_LEAST_1, value_option
 from fanbench.cli.session import call
 
 __all__ = ["list_"]
 
 
-@click.command("list", cls=Command)
-@click.option("--name-regex", metavar="REGEX", help="Only tasks whose names match.")
-@click.option("--status", metavar="STATE", help="Only tasks in this state, such as completed or errored.")
-@click.option("--page-size", type=click.IntRange(min=1), metavar="N", help="Tasks per page (default: 20).")
+@command("list")
+@value_option("--name-regex", "REGEX", "Only tasks whose names match.")
+@value_option("--status", "STATE", "Only tasks in this state, such as completed or errored.")
+@value_option("--page-size", "N", "Tasks per page (default: 20).", AT_LEAST_1)
 @click.option("--all", "show_all", is_flag=True, help="Show all tasks on one page.")
-@pass_settings
 def list_(
     settings: Settings, name_regex: str | None, status: str | None, page_size: int | None, show_all: bool
 ) -> None:

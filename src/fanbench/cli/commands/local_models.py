@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from fanbench.cli.options import data_option
+from fanbench.cli.options import AT_LEAST_1, data_option, value_option
 from fanbench.cli.output import FORMATS, Output
 
 __all__ = ["models"]
@@ -43,48 +43,29 @@ Examples:
 @models.command(epilog=_ADD_EXAMPLES)
 @click.argument("what", nargs=-1, required=True)
 @data_option
-@click.option("--slug", metavar="OWNER/NAME", help="File or endpoint: the model's name on this server.")
+@value_option("--slug", "OWNER/NAME", "File or endpoint: the model's name on this server.")
 @click.option(
     "--default", "as_default", is_flag=True, help="Make it the default model: for validation and LLM_DEFAULT."
 )
 @click.option("--no-check", is_flag=True, help="Do not load the model to check that it works.")
-@click.option("--model", metavar="NAME", help="Endpoint: its own name for the model.  [default: the slug]")
-@click.option(
-    "--key-env", metavar="NAME", help="Endpoint: the server's environment variable with the API key."
-)
-@click.option(
+@value_option("--model", "NAME", "Endpoint: its own name for the model.  [default: the slug]")
+@value_option("--key-env", "NAME", "Endpoint: the server's environment variable with the API key.")
+@value_option(
     "--timeout",
-    type=click.FloatRange(1),
-    metavar="SECONDS",
-    help="Endpoint: how long it may send nothing.  [default: 600]",
+    "SECONDS",
+    "Endpoint: how long it may send nothing.  [default: 600]",
+    click.FloatRange(1),
 )
-@click.option(
-    "--concurrency",
-    metavar="N",
-    type=click.IntRange(1),
-    help="Endpoint: the maximum number of requests at a time.  [default: 8]",
+@value_option(
+    "--concurrency", "N", "Endpoint: the maximum number of requests at a time.  [default: 8]", AT_LEAST_1
 )
-@click.option(
-    "--input-price", type=click.FloatRange(0), metavar="USD", help="Price per million input tokens."
+@value_option("--input-price", "USD", "Price per million input tokens.", click.FloatRange(0))
+@value_option("--output-price", "USD", "Price per million output tokens.", click.FloatRange(0))
+@value_option(
+    "--context", "N", "File: context size per request, in tokens.  [default: 2048]", click.IntRange(128)
 )
-@click.option(
-    "--output-price", type=click.FloatRange(0), metavar="USD", help="Price per million output tokens."
-)
-@click.option(
-    "--context",
-    metavar="N",
-    type=click.IntRange(128),
-    help="File: context size per request, in tokens.  [default: 2048]",
-)
-@click.option(
-    "--threads", metavar="N", type=click.IntRange(1), help="File: threads.  [default: half of the cores]"
-)
-@click.option(
-    "--max-tokens",
-    metavar="N",
-    type=click.IntRange(1),
-    help="Limit of output tokens for requests without one.",
-)
+@value_option("--threads", "N", "File: threads.  [default: half of the cores]", AT_LEAST_1)
+@value_option("--max-tokens", "N", "Limit of output tokens for requests without one.", AT_LEAST_1)
 def add(
     what: tuple[str, ...],
     data: Path | None,

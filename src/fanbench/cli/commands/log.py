@@ -7,14 +7,14 @@ from pathlib import Path
 
 import click
 
-from fanbench.cli.command import Command, Settings, pass_settings
-from fanbench.cli.options import model_option, task_names_argument
+from fanbench.cli.command import Settings, command
+from fanbench.cli.options import PATH, model_option, task_names_argument, value_option
 from fanbench.cli.session import call
 
 __all__ = ["log"]
 
 
-@click.command(cls=Command)
+@command()
 @task_names_argument
 @model_option("Show only the logs of this model's runs. Repeatable.")
 @click.option(
@@ -24,14 +24,9 @@ __all__ = ["log"]
     "runs are live).",
 )
 @click.option("--follow", is_flag=True, help="Also wait for queued runs to start.")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Also save each complete log to DIR/TASK/VERSION/MODEL/RUN/run.log.",
+@value_option(
+    "-o --output", "DIR", "Also save each complete log to DIR/TASK/VERSION/MODEL/RUN/run.log.", PATH
 )
-@pass_settings
 def log(
     settings: Settings,
     task_names: tuple[str, ...],

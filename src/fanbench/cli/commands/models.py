@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import click
-
-from fanbench.cli.command import Command, Settings, pass_settings
+from fanbench.cli.command import Settings, command
 from fanbench.cli.session import call
 
 __all__ = ["models"]
 
 
-@click.command(cls=Command)
-@pass_settings
+@command()
 def models(settings: Settings) -> None:
     """List the models that tasks can run on.
 

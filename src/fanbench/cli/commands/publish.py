@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import click
 
-from fanbench.cli.command import Command, Settings, pass_settings
+from fanbench.cli.command import Settings, command
 from fanbench.cli.options import task_names_argument
 from fanbench.cli.session import call
 
 __all__ = ["publish"]
 
 
-@click.command(cls=Command)
+@command()
 @task_names_argument
 @click.option(
     "--publish-backing-notebook/--no-publish-backing-notebook",
@@ -19,7 +19,6 @@ __all__ = ["publish"]
     default=True,
     help="Also publish the notebook behind the task (default), or leave it private.",
 )
-@pass_settings
 def publish(settings: Settings, task_names: tuple[str, ...], notebook: bool) -> None:
     """Make tasks public, together with the notebooks behind them.
 

@@ -6,38 +6,26 @@ from pathlib import Path
 
 import click
 
-from fanbench.cli.command import Command, Settings, pass_settings
-from fanbench.cli.options import wait_options
+from fanbench.cli.command import Settings, command
+from fanbench.cli.options import PATH, value_option, wait_options
 from fanbench.cli.session import call
 from fanbench.errors import UsageError
 
 __all__ = ["push"]
 
 
-@click.command(cls=Command)
+@command()
 @click.argument("task", required=False)
-@click.option(
-    "-f",
-    "--file",
-    "files",
-    multiple=True,
-    required=True,
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="A task file. Repeatable.",
-)
+@value_option("-f --file files", "FILE", "A task file. Repeatable.", PATH, multiple=True, required=True)
 @wait_options("the tasks to be created")
-@click.option(
-    "-d",
-    "--kaggle-dataset",
-    "datasets",
+@value_option(
+    "-d --kaggle-dataset datasets",
+    "OWNER/DATASET",
+    "A Kaggle dataset to attach. Repeatable.",
     multiple=True,
-    metavar="OWNER/DATASET",
-    help="A Kaggle dataset to attach. Repeatable.",
 )
 @click.option("--all-tasks", is_flag=True, help="Push every task in each file.")
 @click.option("--allow-no-run", is_flag=True, help="Accept tasks that the file defines but never runs.")
-@pass_settings
 def push(
     settings: Settings,
     task: str | None,

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import click
-
-from fanbench.cli.command import Command, Settings, pass_settings
+from fanbench.cli.command import Settings, command
 from fanbench.cli.session import call
 
 __all__ = ["quota"]
 
 
-@click.command(cls=Command, csv_flag=True)
-@pass_settings
+@command(csv_flag=True)
 def quota(settings: Settings) -> None:
     """Show how much of your quotas is used and how much remains.
 

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import click
 
-from fanbench.cli.command import Command, Settings, pass_settings
+from fanbench.cli.command import Settings, command
+from fanbench.cli.options import PATH
 
 __all__ = ["results"]
 
 
-@click.command(cls=Command)
-@click.argument("folders", nargs=-1, required=True, metavar="DIR...", type=click.Path(path_type=Path))
+@command()
+@click.argument("folders", nargs=-1, required=True, metavar="DIR...", type=PATH)
 @click.option(
     "--all", "every", is_flag=True, help="Include every run, not only the newest per task and model."
 )
-@pass_settings
 def results(settings: Settings, folders: tuple[Path, ...], every: bool) -> None:
     """Tabulate the results in the run files below DIR: tasks by models, then what each model used.
 

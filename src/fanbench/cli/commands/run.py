@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from fanbench.cli.command import Command, Settings, pass_settings
+from fanbench.cli.command import Settings, command
 from fanbench.cli.options import model_option, task_names_argument, wait_options
 from fanbench.cli.prompts import is_terminal
 from fanbench.cli.session import call
@@ -13,13 +13,12 @@ from fanbench.errors import UsageError, WaitTimeout
 __all__ = ["run"]
 
 
-@click.command(cls=Command)
+@command()
 @task_names_argument
 @model_option("A model to run on, or a pattern such as 'gemini-*'. Repeatable.")
 @click.option("--all-models", is_flag=True, help="Run on every model that the server has.")
 @wait_options("the runs to end")
 @click.option("--logs/--no-logs", default=None, help="With --wait: show log lines (default: on a terminal).")
-@pass_settings
 def run(
     settings: Settings,
     task_names: tuple[str, ...],

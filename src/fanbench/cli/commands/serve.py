@@ -7,9 +7,11 @@ from typing import Any
 
 import click
 
-from fanbench.cli.options import data_option
+from fanbench.cli.options import AT_LEAST_1, PATH, data_option, value_option
 
 __all__ = ["serve", "stop"]
+
+_SECONDS = click.FloatRange(1)
 
 _EXAMPLES = """
 \b
@@ -22,29 +24,19 @@ Examples:
 
 
 @click.command(epilog=_EXAMPLES)
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="The folder for state, runs and models.  [env: FANBENCH_DATA]",
-)
-@click.option(
-    "--host", metavar="ADDRESS", default="127.0.0.1", show_default=True, help="The address to listen on."
-)
-@click.option(
+@value_option("--data", "DIR", "The folder for state, runs and models.  [env: FANBENCH_DATA]", PATH)
+@value_option("--host", "ADDRESS", "The address to listen on.", default="127.0.0.1", show_default=True)
+@value_option(
     "--port",
-    metavar="PORT",
-    type=click.IntRange(0, 65535),
+    "PORT",
+    "The port; 0 is any free port.",
+    click.IntRange(0, 65535),
     default=7777,
     show_default=True,
-    help="The port; 0 is any free port.",
 )
 @click.option("--any-port", is_flag=True, help="Use another port if the port is in use.")
-@click.option(
-    "--workers",
-    metavar="N",
-    type=click.IntRange(1),
-    help="The number of notebooks to run at a time.  [default: the number of cores]",
+@value_option(
+    "--workers", "N", "The number of notebooks to run at a time.  [default: the number of cores]", AT_LEAST_1
 )
 @click.option(
     "--isolation",
@@ -54,59 +46,46 @@ Examples:
     help="fork: runs are forked from a process that has imported the SDK. process: a new Python for each run, which "
     "starts ten times slower.",
 )
-@click.option(
-    "--run-timeout",
-    metavar="SECONDS",
-    type=click.FloatRange(1),
-    default=3600,
-    show_default=True,
-    help="The time limit for a run.",
+@value_option(
+    "--run-timeout", "SECONDS", "The time limit for a run.", _SECONDS, default=3600, show_default=True
 )
-@click.option(
-    "--run-memory",
-    "run_memory_mb",
-    metavar="MB",
-    type=click.IntRange(256),
+@value_option(
+    "--run-memory run_memory_mb",
+    "MB",
+    "The memory limit for a run.",
+    click.IntRange(256),
     default=4096,
     show_default=True,
-    help="The memory limit for a run.",
 )
-@click.option(
-    "--run-env",
-    "run_environment",
+@value_option(
+    "--run-env run_environment",
+    "NAME",
+    "An environment variable that runs can see. Repeatable.",
     multiple=True,
-    metavar="NAME",
-    help="An environment variable that runs can see. Repeatable.",
 )
-@click.option(
-    "--log-limit",
-    "log_limit_mb",
-    metavar="MB",
-    type=click.IntRange(1),
+@value_option(
+    "--log-limit log_limit_mb",
+    "MB",
+    "How much of a run's log is kept.",
+    AT_LEAST_1,
     default=256,
     show_default=True,
-    help="How much of a run's log is kept.",
 )
-@click.option(
+@value_option(
     "--datasets",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    metavar="DIR",
-    help="A folder of OWNER/SLUG folders with datasets.",
+    "DIR",
+    "A folder of OWNER/SLUG folders with datasets.",
+    click.Path(path_type=Path, exists=True, file_okay=False),
 )
-@click.option(
+@value_option(
     "--model-idle",
-    metavar="SECONDS",
-    type=click.FloatRange(1),
+    "SECONDS",
+    "Unload a model that has been idle for this long.",
+    _SECONDS,
     default=600,
     show_default=True,
-    help="Unload a model that has been idle for this long.",
 )
-@click.option(
-    "--idle-timeout",
-    metavar="SECONDS",
-    type=click.FloatRange(1),
-    help="Stop after this long without work.  [default: never]",
-)
+@value_option("--idle-timeout", "SECONDS", "Stop after this long without work.  [default: never]", _SECONDS)
 def serve(**options: Any) -> None:
     """Run the local server: the Kaggle Benchmarks API on this machine, with the real SDK and real models, offline.
 

@@ -4,26 +4,18 @@ from __future__ import annotations
 
 import click
 
-from fanbench.cli.command import Command, Settings, pass_settings
-from fanbench.cli.options import above_zero, model_option, task_names_argument
+from fanbench.cli.command import Settings, command
+from fanbench.cli.options import model_option, poll_interval_option, task_names_argument
 from fanbench.cli.session import call
 
 __all__ = ["status"]
 
 
-@click.command(cls=Command)
+@command()
 @task_names_argument
 @model_option("Show only the runs of this model. Repeatable.")
 @click.option("--watch", is_flag=True, help="Keep the status up to date until all runs have ended.")
-@click.option(
-    "--poll-interval",
-    type=float,
-    default=10.0,
-    metavar="SECONDS",
-    callback=above_zero,
-    help="With --watch: the longest pause between two polls; the first pauses are shorter (default: 10).",
-)
-@pass_settings
+@poll_interval_option(10, "With --watch")
 def status(
     settings: Settings,
     task_names: tuple[str, ...],

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from fanbench.cli.command import Command, Settings, pass_settings
-from fanbench.cli.options import model_option, yes_option
+from fanbench.cli.command import Settings, command
+from fanbench.cli.options import AT_LEAST_1, model_option, value_option, yes_option
 from fanbench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,84 +17,55 @@ if TYPE_CHECKING:
 
 __all__ = ["sweep"]
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-_AT_LEAST_0 = click.IntRange(min=0)
-_AT_LEAST_1 = click.IntRange(min=1)
 _ABOVE_0 = click.FloatRange(min=0, min_open=True)
 
 
-def _number(name: str, kind: click.ParamType[Any], metavar: str, text: str) -> Callable[[F], F]:
-    return click.option(name, type=kind, metavar=metavar, help=text)
-
-
-def _sweep_options(function: F) -> F:
-    options = (
-        model_option("A model to run on, or a pattern such as 'gemini-*'. Repeatable."),
-        click.option("--all-models", is_flag=True, help="Run on every model that the server has."),
-        click.option(
-            "--models-from",
-            type=click.Path(path_type=Path, allow_dash=True),
-            metavar="FILE",
-            help="Read models from a file, one name or pattern per line; - is stdin.",
-        ),
-        click.option(
-            "-d",
-            "--dataset",
-            "datasets",
-            multiple=True,
-            metavar="OWNER/DATASET",
-            help="A dataset to attach to the tasks that are pushed. Repeatable.",
-        ),
-        _number("--repeats", _AT_LEAST_1, "N", "Runs per task and model (default: 1)."),
-        click.option(
-            "-o",
-            "--output",
-            type=click.Path(file_okay=False),
-            metavar="DIR",
-            help="The folder for the results and the journal (default: results).",
-        ),
-        click.option("-s", "--include-source", is_flag=True, help="Also download the notebooks of the runs."),
-        yes_option,
-        click.option("--dry-run", is_flag=True, help="Show the plan without changing anything."),
-        click.option(
-            "--step",
-            is_flag=True,
-            help="Ask before the next stage (push, schedule or collect), and do only that.",
-        ),
-        click.option("--fresh", is_flag=True, help="Start over; what the folder contains is moved aside."),
-        _number("--retry-errored", _AT_LEAST_0, "N", "Repeat errored runs up to N times (default: 0)."),
-        click.option(
-            "--max-failures", metavar="N|P%", help="Stop scheduling after N errored runs, or P% of all runs."
-        ),
-        _number(
-            "--timeout", _ABOVE_0, "SECONDS", "The time limit for each run once scheduled (default: none)."
-        ),
-        _number(
-            "--deadline", _ABOVE_0, "SECONDS", "The time limit for the sweep; exit code 5 (default: none)."
-        ),
-        _number("--max-cost", _ABOVE_0, "USD", "The budget for the sweep; exit code 6 (default: none)."),
-        _number(
-            "--poll-interval",
-            _ABOVE_0,
-            "SECONDS",
-            "The longest pause between two polls; the first pauses are shorter (default: 60).",
-        ),
-        _number(
-            "--streams", _AT_LEAST_1, "N", "The maximum number of logs to follow at a time (default: 64)."
-        ),
-        _number("--downloads", _AT_LEAST_1, "N", "The maximum number of downloads at a time (default: 16)."),
-        click.option("--schema", is_flag=True, help="Print the JSON schema of sweep.toml and exit."),
-    )
-    for option in reversed(options):
-        function = option(function)
-    return function
-
-
-@click.command(cls=Command)
+@command()
 @click.argument("words", nargs=-1, metavar="[FILE|TASK|sweep.toml]...")
-@_sweep_options
-@pass_settings
+@model_option("A model to run on, or a pattern such as 'gemini-*'. Repeatable.")
+@click.option("--all-models", is_flag=True, help="Run on every model that the server has.")
+@value_option(
+    "--models-from",
+    "FILE",
+    "Read models from a file, one name or pattern per line; - is stdin.",
+    click.Path(path_type=Path, allow_dash=True),
+)
+@value_option(
+    "-d --dataset datasets",
+    "OWNER/DATASET",
+    "A dataset to attach to the tasks that are pushed. Repeatable.",
+    multiple=True,
+)
+@value_option("--repeats", "N", "Runs per task and model (default: 1).", AT_LEAST_1)
+@value_option(
+    "-o --output",
+    "DIR",
+    "The folder for the results and the journal (default: results).",
+    click.Path(file_okay=False),
+)
+@click.option("-s", "--include-source", is_flag=True, help="Also download the notebooks of the runs.")
+@yes_option
+@click.option("--dry-run", is_flag=True, help="Show the plan without changing anything.")
+@click.option(
+    "--step", is_flag=True, help="Ask before the next stage (push, schedule or collect), and do only that."
+)
+@click.option("--fresh", is_flag=True, help="Start over; what the folder contains is moved aside.")
+@value_option(
+    "--retry-errored", "N", "Repeat errored runs up to N times (default: 0).", click.IntRange(min=0)
+)
+@value_option("--max-failures", "N|P%", "Stop scheduling after N errored runs, or P% of all runs.")
+@value_option("--timeout", "SECONDS", "The time limit for each run once scheduled (default: none).", _ABOVE_0)
+@value_option("--deadline", "SECONDS", "The time limit for the sweep; exit code 5 (default: none).", _ABOVE_0)
+@value_option("--max-cost", "USD", "The budget for the sweep; exit code 6 (default: none).", _ABOVE_0)
+@value_option(
+    "--poll-interval",
+    "SECONDS",
+    "The longest pause between two polls; the first pauses are shorter (default: 60).",
+    _ABOVE_0,
+)
+@value_option("--streams", "N", "The maximum number of logs to follow at a time (default: 64).", AT_LEAST_1)
+@value_option("--downloads", "N", "The maximum number of downloads at a time (default: 16).", AT_LEAST_1)
+@click.option("--schema", is_flag=True, help="Print the JSON schema of sweep.toml and exit.")
 def sweep(
     settings: Settings,
     /,
