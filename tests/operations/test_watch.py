@@ -205,3 +205,18 @@ async def test_several_tasks_are_waited_for_at_the_same_time() -> None:
     runs = await wait_for_runs(client, Watch("a", ids=frozenset({one})), Watch("b", ids=frozenset({two})))
     assert [run.id for run in runs] == [one, two]
     assert client.now() == 50
+
+
+async def test_a_log_that_is_late_is_shown_live() -> None:
+    """A running run whose log is missing at first is asked for it again after 1, 2, 4… seconds."""
+    client = FakeClient()
+    client.begin("t", "m", Course(running=90, log_delay=5, log=[(0, "one\n"), (80, "two\n")]))
+    times: list[float] = []
+    await wait_for_runs(
+        client,
+        all_of(client),
+        logs=True,
+        report=lambda event: times.append(client.now()) if isinstance(event, LogLine) else None,
+    )
+    assert client.times("logs") == [0, 1, 3, 7]
+    assert times == [7, 80]

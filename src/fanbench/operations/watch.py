@@ -102,8 +102,6 @@ class RunWatcher:
         self._failed_polls = FailedPolls(slug, report)
         self._retry_after: float | None = None
         self._streams: set[int] = set()
-        #: By run: how often its log was missing, and until when it is not tried again.
-        self._missed: dict[int, tuple[int, float]] = {}
         self._changes: dict[int, anyio.Event] = {}
         self._next_list = anyio.Event()
         #: How many coroutines wait for each of these events.
@@ -179,11 +177,6 @@ class RunWatcher:
         await self._now.wait()
         self._now = anyio.Event()
 
-    def may_follow(self, run_id: int) -> bool:
-        """Return whether the log stream of the run is to be opened now: it is not open, nor missing for long."""
-        tries, not_before = self._missed.get(run_id, (0, 0.0))
-        return run_id not in self._streams and tries < STREAM_TRIES and not_before <= anyio.current_time()
-
     def stream_opened(self, run_id: int) -> None:
         self._streams.add(run_id)
         if self._pause_scope is not None and len(self._streams) == self.pending():
@@ -204,9 +197,7 @@ class RunWatcher:
                 self._now.set()
 
     def stream_missed(self, run_id: int) -> None:
-        """A run that has just left the queue may have no log yet: the stream is tried again after later polls."""
-        tries, _ = self._missed.get(run_id, (0, 0.0))
-        self._missed[run_id] = (tries + 1, anyio.current_time() + 2.0**tries)
+        """A running run has no log stream yet, so polls must not be far apart because of it."""
         if run_id in self._streams:
             self._streams.discard(run_id)
             self._soon.set()
@@ -417,7 +408,7 @@ class _WaitForRuns(RunWatcher):
                 self._report(RunChanged(self.slug, run, before.get(run.id)))
             # The log of a run that has ended already is read only if its lines are wanted.
             begun = run.state == RunState.RUNNING or (self._logs and run.state.terminal)
-            if begun and run.id not in self._followed and self.may_follow(run.id):
+            if begun and run.id not in self._followed:
                 self._followed.add(run.id)
                 if not run.state.terminal:
                     self.stream_opened(run.id)
@@ -432,20 +423,28 @@ class _WaitForRuns(RunWatcher):
                 self._report(LogLine(run, text))
 
         try:
-            async with aclosing(follow_log(self._client, run.id)) as entries:
-                async for entry in entries:
-                    show(lines.feed(entry))
-        except NotFound:
-            self._followed.discard(run.id)
-            self.stream_missed(run.id)
+            for tries in range(STREAM_TRIES):
+                try:
+                    async with aclosing(follow_log(self._client, run.id)) as entries:
+                        async for entry in entries:
+                            show(lines.feed(entry))
+                except NotFound:
+                    if self.states[run.id].terminal:
+                        return
+                    # A run that has just left the queue may have no log for a moment.
+                    self.stream_missed(run.id)
+                    await anyio.sleep(2.0**tries)
+                    if not self.states[run.id].terminal:
+                        self.stream_opened(run.id)
+                else:
+                    if not self.states[run.id].terminal:
+                        self._report(RunEnding(self.slug, run))
+                    return
         except FanbenchError:
-            self.stream_ended(run.id)
-        else:
-            if not self.states[run.id].terminal:
-                self._report(RunEnding(self.slug, run))
-            self.stream_ended(run.id)
+            return
         finally:
             show(lines.flush())
+            self.stream_ended(run.id)
 
 
 async def wait_for_listing(client: Api, watch: Watch, report: Report = ignore_events) -> list[Run]:
