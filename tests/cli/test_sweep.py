@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fanbench.sweeps.decide import RunStatus
-from fanbench.sweeps.folder import FolderLock
+from fanbench.sweeps.folder import lock_folder
 from fanbench.sweeps.report import FIELDS
 from fanbench.sweeps.state import SweepState, read_event
 from tests.cli.conftest import Cli
@@ -232,7 +232,7 @@ def test_fresh(sweep: Sweep, server: FakeServer) -> None:
 def test_a_folder_that_is_in_use(sweep: Sweep, server: FakeServer) -> None:
     """A folder in use is refused with the process that uses it, and nothing is changed."""
     Path("results").mkdir()
-    with FolderLock(Path("results")):
+    with lock_folder(Path("results")):
         result = sweep()
     assert result.exit_code == 1
     assert f"in use by another sweep: process {os.getpid()}" in result.stderr

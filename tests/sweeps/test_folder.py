@@ -5,24 +5,22 @@ from __future__ import annotations
 import errno
 import os
 import signal
-import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from fanbench import JournalError, SweepLocked
-from fanbench.sweeps.folder import FolderLock, set_aside
+from fanbench.sweeps.folder import lock_folder, set_aside
 from fanbench.sweeps.journal import JOURNAL, Journal
 from tests.sweeps.processes import begun
 
 HOLDER = """
 import subprocess, sys
 from pathlib import Path
-from fanbench.sweeps.folder import FolderLock
+from fanbench.sweeps.folder import lock_folder
 
-with FolderLock(Path(sys.argv[1])):
+with lock_folder(Path(sys.argv[1])):
     print("ready")
     sys.stdin.read()
 """
@@ -31,10 +29,10 @@ with FolderLock(Path(sys.argv[1])):
 PARENT = """
 import os, subprocess, sys
 from pathlib import Path
-from fanbench.sweeps.folder import FolderLock
+from fanbench.sweeps.folder import lock_folder
 
-lock = FolderLock(Path(sys.argv[1]))
-lock.acquire()
+holding = lock_folder(Path(sys.argv[1]))
+holding.__enter__()
 if sys.argv[2] == "program":
     child = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], close_fds=False).pid
 else:
@@ -51,8 +49,8 @@ sys.stdin.read()
 
 
 def refused(root: Path) -> SweepLocked:
-    with pytest.raises(SweepLocked) as caught:
-        FolderLock(root).acquire()
+    with pytest.raises(SweepLocked) as caught, lock_folder(root):
+        pass
     return caught.value
 
 
@@ -65,8 +63,8 @@ def test_a_second_process_is_refused(tmp_path: Path) -> None:
         assert str(tmp_path) in str(error)
         assert error.hint
         holder.communicate()
-    with FolderLock(tmp_path):
-        assert (tmp_path / ".fanbench" / "lock").read_text() == f"{os.getpid()}\n"
+    with lock_folder(tmp_path):
+        assert (tmp_path / ".fanbench" / "lock").read_text() == f" {os.getpid()}\n"
 
 
 def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
@@ -74,8 +72,8 @@ def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
     with begun(HOLDER, tmp_path) as holder:
         holder.send_signal(signal.SIGKILL)
         holder.wait()
-        assert (tmp_path / ".fanbench" / "lock").read_text() == f"{holder.pid}\n"
-        with FolderLock(tmp_path):
+        assert (tmp_path / ".fanbench" / "lock").read_text() == f" {holder.pid}\n"
+        with lock_folder(tmp_path):
             assert refused(tmp_path).pid == os.getpid()
 
 
@@ -90,14 +88,14 @@ def test_children_do_not_hold_the_lock(tmp_path: Path, kind: str) -> None:
         parent.send_signal(signal.SIGKILL)
         parent.wait()
         os.kill(child, 0)
-        with FolderLock(tmp_path):
+        with lock_folder(tmp_path):
             os.kill(child, 0)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="forks")
 def test_the_end_of_a_forked_child_does_not_release_the_lock(tmp_path: Path) -> None:
     """A forked child that ends does not release its parent's lock."""
-    with FolderLock(tmp_path):
+    with lock_folder(tmp_path):
         child = os.fork()
         if child == 0:
             os._exit(0)
@@ -107,67 +105,64 @@ def test_the_end_of_a_forked_child_does_not_release_the_lock(tmp_path: Path) -> 
 
 def test_two_sweeps_in_one_process(tmp_path: Path) -> None:
     """Two locks exclude each other within one process, and a refused one takes nothing from the other."""
-    with FolderLock(tmp_path):
+    with lock_folder(tmp_path):
         for _ in range(3):
             assert refused(tmp_path).pid == os.getpid()
-    with FolderLock(tmp_path):
+    with lock_folder(tmp_path):
         pass
 
 
 def test_other_folders_are_free(tmp_path: Path) -> None:
     """Each folder has its own lock, and missing folders are created."""
-    with FolderLock(tmp_path / "one"), FolderLock(tmp_path / "two" / "three"):
+    with lock_folder(tmp_path / "one"), lock_folder(tmp_path / "two" / "three"):
         assert (tmp_path / "two" / "three").is_dir()
 
 
 def test_two_ways_to_one_folder(tmp_path: Path) -> None:
     """A link to a folder leads to the same lock."""
     (tmp_path / "link").symlink_to(tmp_path / "one")
-    with FolderLock(tmp_path / "one"):
+    with lock_folder(tmp_path / "one"):
         assert refused(tmp_path / "link").pid == os.getpid()
 
 
 def test_releasing_twice_is_harmless(tmp_path: Path) -> None:
     """A second release does not release the lock of another holder."""
-    lock = FolderLock(tmp_path)
-    lock.acquire()
-    lock.release()
-    with FolderLock(tmp_path):
+    with lock_folder(tmp_path) as lock:
         lock.release()
-        assert refused(tmp_path).pid == os.getpid()
-    lock.release()
-    with lock:
-        assert refused(tmp_path).pid == os.getpid()
+        with lock_folder(tmp_path):
+            lock.release()
+            assert refused(tmp_path).pid == os.getpid()
 
 
 def test_the_lock_of_a_renamed_folder_is_not_that_of_the_new_one(tmp_path: Path) -> None:
     """A process that holds a renamed folder does not hold the new one."""
-    with FolderLock(tmp_path / "out"):
+    with lock_folder(tmp_path / "out"):
         (tmp_path / "out").rename(tmp_path / "out.1")
-        with FolderLock(tmp_path / "out"):
+        with lock_folder(tmp_path / "out"):
             assert refused(tmp_path / "out").pid == os.getpid()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="fcntl")
 def test_a_file_that_is_moved_while_it_is_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the lock's file is moved at that moment, the new file is locked instead."""
-    from fanbench._util import lock
+    import fcntl
 
     moved: list[Path] = []
-    real: Callable[[int], bool] = lock._try_to_lock
+    real = fcntl.flock
 
-    def moved_away(handle: int) -> bool:
+    def moved_away(handle: int, operation: int) -> None:
         if not moved:
             moved.append((tmp_path / "out").rename(tmp_path / "out.1"))
-        return real(handle)
+        real(handle, operation)
 
-    monkeypatch.setattr(lock, "_try_to_lock", moved_away)
-    with FolderLock(tmp_path / "out"):
+    monkeypatch.setattr(fcntl, "flock", moved_away)
+    with lock_folder(tmp_path / "out"):
         assert refused(tmp_path / "out").pid == os.getpid()
 
 
 def test_a_holder_without_a_process_id(tmp_path: Path) -> None:
     """If the file has no process id, the error names none."""
-    with FolderLock(tmp_path):
+    with lock_folder(tmp_path):
         (tmp_path / ".fanbench" / "lock").write_text("")
         error = refused(tmp_path)
     assert error.pid is None
@@ -182,28 +177,17 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
         full.setattr(os, "write", no_space)
-        with pytest.raises(JournalError, match="No space left"):
-            FolderLock(tmp_path).acquire()
-    with FolderLock(tmp_path):
+        with pytest.raises(JournalError, match="No space left"), lock_folder(tmp_path):
+            pass
+    with lock_folder(tmp_path):
         pass
 
 
 def test_a_folder_that_cannot_be_created(tmp_path: Path) -> None:
     """The error names the folder that cannot be created."""
     (tmp_path / "out").touch()
-    with pytest.raises(JournalError, match=r"Cannot write .*out"):
-        FolderLock(tmp_path / "out").acquire()
-
-
-def test_child_programs_do_not_inherit_the_handle(tmp_path: Path) -> None:
-    """A program does not inherit the handle, even if it is started with all handles."""
-    with FolderLock(tmp_path) as lock:
-        handle = lock._handle
-        assert handle is not None
-        assert not os.get_inheritable(handle)
-        code = f"import os; os.fstat({handle})"
-        asked = subprocess.run([sys.executable, "-c", code], close_fds=False, stderr=subprocess.DEVNULL)
-        assert asked.returncode == 1
+    with pytest.raises(JournalError, match=r"Cannot write .*out"), lock_folder(tmp_path / "out"):
+        pass
 
 
 # --- Set aside ----------------------------------------------------------------------------------------------
@@ -272,7 +256,7 @@ def test_a_broken_link_leads_to_a_new_folder(tmp_path: Path) -> None:
     """After a kill between the two renames, the link's folder is created."""
     link = tmp_path / "out"
     link.symlink_to(tmp_path / "real")
-    with FolderLock(link), Journal.open(link):
+    with lock_folder(link), Journal.open(link):
         assert (tmp_path / "real" / JOURNAL).exists()
 
 
@@ -308,7 +292,7 @@ def test_a_folder_that_cannot_be_renamed_stays(tmp_path: Path, monkeypatch: pyte
 def test_a_sweep_at_work_is_not_set_aside(tmp_path: Path) -> None:
     """A folder whose lock is held is not renamed."""
     root = swept(tmp_path / "out")
-    with FolderLock(root), pytest.raises(SweepLocked):
+    with lock_folder(root), pytest.raises(SweepLocked):
         set_aside(root)
     assert root.exists()
     assert not (tmp_path / "out.1").exists()

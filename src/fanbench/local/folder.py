@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from fanbench._util import files
-from fanbench._util.lock import LockHeld, ProcessLock
+from fanbench._util.lock import LockHeld, lock_file
 from fanbench.errors import LocalServerError
 
 FORMAT = 1
@@ -70,8 +70,6 @@ def open_data_folder(root: Path) -> Iterator[DataFolder]:
         LocalServerError: Another server holds it, it has another version, or it cannot be written.
     """
     folder = DataFolder(root.absolute())
-    # A check whether a server is running holds the lock for an instant: wait for a little longer than that.
-    lock = ProcessLock(folder.lock_file, wait=0.5)
     reported = partial(
         files.output_errors,
         f"write the data folder {root}",
@@ -81,7 +79,8 @@ def open_data_folder(root: Path) -> Iterator[DataFolder]:
     with reported():
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
-            lock.acquire()
+            # A check whether a server is running holds the lock for an instant: wait a little longer than that.
+            lock = lock_file(folder.lock_file, wait=0.5)
         except LockHeld as held:
             raise LocalServerError(
                 f"The data folder {folder.root} is in use by process {held.pid or '?'}.",

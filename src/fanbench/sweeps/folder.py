@@ -4,46 +4,47 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fanbench._util.files import sync
-from fanbench._util.lock import LockHeld, ProcessLock
+from fanbench._util.lock import LockHeld, lock_file
 from fanbench.errors import JournalError, SweepLocked
 from fanbench.sweeps.journal import JOURNAL, SUMMARY, has_summary, journal_errors, own_folder
 
-__all__ = ["FolderLock", "set_aside"]
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+__all__ = ["lock_folder", "set_aside"]
 
 
-class FolderLock(ProcessLock):
-    """`with FolderLock(root): ...` locks `<root>/.fanbench/lock`; see `ProcessLock` for what that means.
+@contextmanager
+def lock_folder(root: Path) -> Iterator[BaseFileLock]:
+    """Lock `<root>/.fanbench/lock` during the block; see `lock_file` for what that means.
 
     Raises:
         SweepLocked: Another process, or another sweep of this process, works in the folder.
         JournalError: The folder cannot be created or written.
     """
-
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
-        self._root = root
-
-    def acquire(self) -> None:
-        self.path = own_folder(self._root) / "lock"
-        with journal_errors(self.path):
-            try:
-                super().acquire()
-            except LockHeld as held:
-                holder = "another process" if held.pid is None else f"process {held.pid}"
-                raise SweepLocked(
-                    f"{self.path.parent.parent} is in use by another sweep: {holder}.",
-                    pid=held.pid,
-                    hint="Wait until it has ended, or name another folder with -o.",
-                ) from None
-
-    def release(self) -> None:
-        with journal_errors(self.path):
-            super().release()
+    path = own_folder(root) / "lock"
+    with journal_errors(path):
+        try:
+            lock = lock_file(path)
+        except LockHeld as held:
+            holder = "another process" if held.pid is None else f"process {held.pid}"
+            raise SweepLocked(
+                f"{path.parent.parent} is in use by another sweep: {holder}.",
+                pid=held.pid,
+                hint="Wait until it has ended, or name another folder with -o.",
+            ) from None
+    try:
+        yield lock
+    finally:
+        with journal_errors(path):
+            lock.release()
 
 
 # Errors of `rename` that mean that the name is taken: by a folder with something in it, or by a file.
@@ -70,7 +71,7 @@ def set_aside(root: Path) -> Path | None:
     folder = Path(os.path.realpath(root))
     if not os.path.lexists(folder / JOURNAL) and not has_summary(folder):
         return None
-    with FolderLock(folder) as lock:
+    with lock_folder(folder) as lock:
         if os.name == "nt":
             lock.release()  # Windows cannot rename a folder in which a file is open.
         try:

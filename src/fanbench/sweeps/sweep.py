@@ -21,7 +21,7 @@ from fanbench.operations.api import Api
 from fanbench.sweeps.artifacts import clear_parts
 from fanbench.sweeps.engine import Engine, Stage
 from fanbench.sweeps.events import DrainReason, Emit, LimitChanged, SweepEvent
-from fanbench.sweeps.folder import FolderLock, set_aside
+from fanbench.sweeps.folder import lock_folder, set_aside
 from fanbench.sweeps.journal import Journal
 from fanbench.sweeps.plan import SweepPlan, make_plan
 from fanbench.sweeps.report import SweepReport, build_report, write_summary
@@ -242,7 +242,7 @@ async def _open_folder(client: Api, plan: SweepPlan) -> AsyncGenerator[Journal, 
     with ExitStack() as stack:
 
         def open_folder() -> Journal:
-            stack.enter_context(FolderLock(plan.output))
+            stack.enter_context(lock_folder(plan.output))
             journal = stack.enter_context(Journal.open(plan.output))
             saved = journal.saved_spec()
             if saved is not None:
