@@ -49,7 +49,7 @@ class RunPipeline:
     the finished log is read, so that the file is byte for byte what the server has.
     """
 
-    __slots__ = ("_context", "_gate", "_lines", "_log", "_run", "_store", "_watcher")
+    __slots__ = ("_context", "_folder", "_gate", "_lines", "_log", "_run", "_store", "_watcher")
 
     def __init__(self, run: ActiveRun, watcher: RunWatcher, context: SweepContext, gate: BudgetGate) -> None:
         self._run = run
@@ -60,6 +60,8 @@ class RunPipeline:
         self._lines = LogLineEmitter(run, context)
         #: The complete log, if it was read live.
         self._log: LogFile | None = None
+        #: The run's folder relative to the sweep's, with slashes on every system. Known once the run has ended.
+        self._folder: str
 
     async def run(self) -> None:
         run = self._run
@@ -153,6 +155,8 @@ class RunPipeline:
     async def _collect(self) -> None:
         """Fetch the output, then the log, which goes into the folder of the output."""
         run = self._run
+        task, version, model = run.planned_run.task, run.attempt.version, run.planned_run.model
+        self._folder = folder_of_run(Path(), task, version, model, run.run_id).as_posix()
         steps: deque[_Step] = deque(
             [
                 ("download", wants_output, self._fetch_output, RetryBudget()),
@@ -189,7 +193,7 @@ class RunPipeline:
     async def _fetch_output(self) -> None:
         """Download the output, and record it once it is in its place, complete and on the disk."""
         run, context = self._run, self._context
-        name = self._folder()
+        name = self._folder
         if run.attempt.log is not None:
             # The download replaces the folder with the log in it.
             self._record(run.attempt.with_(log=None))
@@ -215,7 +219,7 @@ class RunPipeline:
         """Put the log into its place: the live one if it is complete, else the finished one."""
         run, context = self._run, self._context
         part, self._log = self._log or await self._read_finished_log(), None
-        name = f"{self._folder()}/{RUN_LOG}"
+        name = f"{self._folder}/{RUN_LOG}"
         try:
             await context.offload(partial(part.place, context.root / name))
         except FanbenchError:
@@ -250,13 +254,6 @@ class RunPipeline:
         run = self._run
         self._gate.cost_learned(run.planned_run, cost, run.run_id)
         self._context.tasks[run.planned_run.task].settle_cost(run)
-
-    def _folder(self) -> str:
-        """The run's folder relative to the sweep's, with slashes on every system."""
-        attempt, planned_run = self._run.attempt, self._run.planned_run
-        return folder_of_run(
-            Path(), planned_run.task, attempt.version, planned_run.model, self._run.run_id
-        ).as_posix()
 
 
 class LogLineEmitter:
