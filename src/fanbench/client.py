@@ -500,18 +500,21 @@ class Client:
 
         return Pages(protocol.LIST_RUNS, fetch)
 
-    def logs(self, run_id: int, *, silence: float | None = None) -> AsyncGenerator[LogEntry, None]:
+    def logs(
+        self, run_id: int, *, silence: float | None = None, merge: bool = False
+    ) -> AsyncGenerator[LogEntry, None]:
         """Stream the run's log from its start; close the generator (`aclosing`) when leaving early.
 
         `silence` is the number of seconds without data after which a live stream counts as broken. A broken
-        stream raises ConnectionFailed; `lines` resumes it instead.
+        stream raises ConnectionFailed; `lines` resumes it instead. With `merge`, entries of one stream that arrive
+        together become one, with the time of the last: long logs are read faster, for readers of the text only.
 
         Raises:
             NotFound: The run does not exist or is still queued.
         """
         from fanbench.wire.log_stream import read_log
 
-        return read_log(self.transport, run_id, silence=silence)
+        return read_log(self.transport, run_id, silence=silence, merge=merge)
 
     async def download_output(
         self, run_id: int, target: Path, *, include_source: bool = False, progress: Progress | None = None

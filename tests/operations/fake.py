@@ -181,7 +181,9 @@ class FakeClient(SimulatedKaggle):
         made = await super().create_task(slug, text, datasets=datasets)
         return Task(slug=made.slug, error=self.push_error) if self.push_error else made
 
-    async def logs(self, run_id: int, *, silence: float | None = None) -> AsyncGenerator[LogEntry, None]:
+    async def logs(
+        self, run_id: int, *, silence: float | None = None, merge: bool = False
+    ) -> AsyncGenerator[LogEntry, None]:
         live, entries = await self.open_log(run_id)
         async with aclosing(entries):
             if run_id in self.log_errors:

@@ -23,7 +23,9 @@ class Source:
         self.config = Config("http://fake", Anonymous())
         self.answers = list(answers)
 
-    async def logs(self, run_id: int, *, silence: float | None = None) -> AsyncGenerator[LogEntry, None]:
+    async def logs(
+        self, run_id: int, *, silence: float | None = None, merge: bool = False
+    ) -> AsyncGenerator[LogEntry, None]:
         for piece in self.answers.pop(0):
             await anyio.lowlevel.checkpoint()
             if piece is None:

@@ -53,9 +53,11 @@ def test_a_stream_that_ends_with_its_run_is_read_once(tmp_path: Path) -> None:
 class Hanging(MortalKaggle):
     """Live logs stop sending text but never end."""
 
-    async def logs(self, run_id: int, *, silence: float | None = None) -> AsyncGenerator[LogEntry, None]:
+    async def logs(
+        self, run_id: int, *, silence: float | None = None, merge: bool = False
+    ) -> AsyncGenerator[LogEntry, None]:
         live = not self.runs[run_id].state(self.now()).terminal
-        async with aclosing(super().logs(run_id, silence=silence)) as entries:
+        async with aclosing(super().logs(run_id, silence=silence, merge=merge)) as entries:
             async for entry in entries:
                 yield entry
         if live:
@@ -74,8 +76,10 @@ def test_a_stream_that_hangs_after_the_end_of_its_run(tmp_path: Path) -> None:
 class Breaking(MortalKaggle):
     """Finished logs break off after a large first part."""
 
-    async def logs(self, run_id: int, *, silence: float | None = None) -> AsyncGenerator[LogEntry, None]:
-        async with aclosing(super().logs(run_id, silence=silence)) as entries:
+    async def logs(
+        self, run_id: int, *, silence: float | None = None, merge: bool = False
+    ) -> AsyncGenerator[LogEntry, None]:
+        async with aclosing(super().logs(run_id, silence=silence, merge=merge)) as entries:
             async for entry in entries:
                 yield entry
                 raise connection_lost()

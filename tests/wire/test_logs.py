@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import threading
 import tracemalloc
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import aclosing
 from functools import partial
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any
 
 import anyio
@@ -274,6 +274,27 @@ def test_entries_are_the_same_fast_and_slow(values: list[Any], cuts: list[int], 
     read = [value for piece in pieces for value in reader.feed(piece)] + list(reader.close())
     fast = [value if isinstance(value, LogEntry) else entry_of(value) for value in read]
     assert repr(fast) == repr([entry_of(value) for value in values])
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["stdout", "stderr"]), st.text()), max_size=20), st.integers(1, 300)
+)
+def test_merged_entries_have_the_same_text(parts: list[tuple[str, str]], size: int) -> None:
+    """Merging keeps the text and the order of the streams, and the time of the last of the merged entries."""
+    values = [entry(data, stream, float(second)) for second, (stream, data) in enumerate(parts)]
+    text = json.dumps(values)
+    reader = EntryReader(merge=True)
+    pieces = [text[start : start + size] for start in range(0, len(text), size)]
+    read = [value for piece in pieces for value in reader.feed(piece)] + list(reader.close())
+    merged = [entry_of(value) for value in read]
+    assert list(characters(merged)) == list(characters(map(entry_of, values)))
+    if len(pieces) == 1:
+        runs = [list(group) for _, group in groupby(values, key=lambda value: value["stream_name"])]
+        assert [each.time for each in merged] == [run[-1]["time"] for run in runs]
+
+
+def characters(entries: Iterable[LogEntry]) -> Iterator[tuple[str, str]]:
+    return ((each.stream_name, character) for each in entries for character in each.data)
 
 
 def test_values_come_before_the_end() -> None:

@@ -236,7 +236,7 @@ class RunPipeline:
         part = log_part(context.root, run.run_id, context.offload)
         self._lines.restart()
         try:
-            async with aclosing(context.client.logs(run.run_id, silence=SILENCE)) as entries:
+            async with aclosing(context.client.logs(run.run_id, silence=SILENCE, merge=True)) as entries:
                 async for entry in entries:
                     await part.write(entry.data)
                     await self._lines.emit(entry)
@@ -300,9 +300,11 @@ class _ObservedStream:
         self.ended_at = 0.0
         self._client = client
 
-    async def logs(self, run_id: int, *, silence: float | None = None) -> AsyncGenerator[LogEntry, None]:
+    async def logs(
+        self, run_id: int, *, silence: float | None = None, merge: bool = False
+    ) -> AsyncGenerator[LogEntry, None]:
         self.opened += 1
-        async with aclosing(self._client.logs(run_id, silence=silence)) as entries:
+        async with aclosing(self._client.logs(run_id, silence=silence, merge=merge)) as entries:
             async for entry in entries:
                 self.ahead = max(self.ahead, entry.time - anyio.current_time())
                 yield entry

@@ -269,7 +269,9 @@ class SimulatedKaggle:
             runs, following = self._page(listed, start, size)
             return [run.message(now, scenario.spell_model(run.model)) for run in runs], following
 
-    async def logs(self, run_id: int, *, silence: float | None = None) -> AsyncGenerator[LogEntry, None]:
+    async def logs(
+        self, run_id: int, *, silence: float | None = None, merge: bool = False
+    ) -> AsyncGenerator[LogEntry, None]:
         _, entries = await self.open_log(run_id)
         async with aclosing(entries):
             async for entry in entries:

@@ -39,7 +39,9 @@ class LogSource(Protocol):
 
     @property
     def config(self) -> Config: ...
-    def logs(self, run_id: int, *, silence: float | None = None) -> AsyncGenerator[LogEntry, None]: ...
+    def logs(
+        self, run_id: int, *, silence: float | None = None, merge: bool = False
+    ) -> AsyncGenerator[LogEntry, None]: ...
 
 
 async def follow(
@@ -52,8 +54,9 @@ async def follow(
 ) -> AsyncGenerator[LogEntry, None]:
     """Yield the run's log to its end, resuming a stream that breaks without losing or repeating text.
 
-    A stream that ends in good order is taken for the end of the run, unless `ended` (which may ask for the
-    run's state) returns False. Close the generator (`aclosing`) when leaving early.
+    Entries that arrive together are merged (see `Client.logs`). A stream that ends in good order is taken for
+    the end of the run, unless `ended` (which may ask for the run's state) returns False. Close the generator
+    (`aclosing`) when leaving early.
 
     Raises:
         NotFound: The run does not exist or is still queued.
@@ -66,7 +69,7 @@ async def follow(
             f"The log of run {run_id} ended, but the run has not", endpoint=client.config.endpoint
         )
         try:
-            async with aclosing(client.logs(run_id, silence=silence)) as entries:
+            async with aclosing(client.logs(run_id, silence=silence, merge=True)) as entries:
                 async for entry in entries:
                     if (new := position.new_part(entry)) is not None:
                         yield new
@@ -119,7 +122,7 @@ class _Position:
 
 
 async def read_log(
-    transport: Transport, run_id: int, *, silence: float | None = None
+    transport: Transport, run_id: int, *, silence: float | None = None, merge: bool = False
 ) -> AsyncGenerator[LogEntry, None]:
     """Yield the entries of one response; see `Client.logs`."""
     headers = {"Accept": "text/event-stream, application/json, text/plain"}
@@ -137,7 +140,7 @@ async def read_log(
                 async for entry in entries:
                     yield entry
             return
-        reader = StoredLogReader()
+        reader = StoredLogReader(merge=merge)
         async with aclosing(_text(response)) as pieces:
             async for text in pieces:
                 if "text/plain" in kind:
