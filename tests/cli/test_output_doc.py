@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -43,8 +44,8 @@ def declared(command: click.Command) -> tuple[str, ...] | None:
     name = command.callback.__module__.replace(".commands.", ".views.")
     if importlib.util.find_spec(name) is None:
         return None
-    fields: tuple[str, ...] | None = getattr(importlib.import_module(name), "FIELDS", None)
-    return fields
+    fields: Iterable[str] | None = getattr(importlib.import_module(name), "FIELDS", None)
+    return None if fields is None else tuple(fields)
 
 
 def in_code() -> dict[str, tuple[str, ...] | None]:
@@ -60,7 +61,7 @@ def in_code() -> dict[str, tuple[str, ...] | None]:
         "models remove": None,
         "results": RESULT_FIELDS,
         "sweep": SWEEP_FIELDS,
-        "sweep --dry-run": PLAN_FIELDS,
+        "sweep --dry-run": tuple(PLAN_FIELDS),
         "tasks status, runs": RUN_FIELDS,
     }
 

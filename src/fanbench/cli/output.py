@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FORMATS",
+    "Fields",
     "Format",
     "Output",
     "bold",
@@ -32,7 +33,10 @@ __all__ = [
     "split_table",
 ]
 
+T = TypeVar("T")
 Record = Mapping[str, Any]
+#: The fields of a record, each with how it is read from an item.
+Fields = Mapping[str, Callable[[T], Any]]
 
 # --- Formats --------------------------------------------------------------------------------------------------
 
@@ -117,6 +121,10 @@ class Output:
                 for record in records
             ]
             self.format.write(safe, fields, single)
+
+    def items(self, items: Iterable[T], fields: Fields[T]) -> None:
+        """Print one record per item to stdout; nothing where people read."""
+        self.records([{name: read(item) for name, read in fields.items()} for item in items], tuple(fields))
 
     def text(self, text: str = "", *, end: bool = True) -> None:
         """Print a line of data for people to stdout; nothing where programs read."""

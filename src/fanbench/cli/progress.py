@@ -11,11 +11,11 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self, TextIO, TypeVar
+from typing import TYPE_CHECKING, Literal, Self, TextIO
 
 from click.globals import resolve_color_default
 
@@ -39,7 +39,6 @@ __all__ = [
     "spinner",
 ]
 
-T = TypeVar("T")
 #: How something ended; empty while it is in progress.
 End = Literal["", "good", "bad"]
 
@@ -73,11 +72,6 @@ class Display:
         Each must be narrower than the screen, and at least one row must stay free for what is printed.
         """
         raise NotImplementedError
-
-    async def around(self, work: Awaitable[T]) -> T:
-        """Return the result of `work`, and display the progress until then."""
-        with self:
-            return await work
 
     def __enter__(self) -> Self:
         if self.shown:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, TypeVar
 
 import click
@@ -18,17 +19,23 @@ if TYPE_CHECKING:
     from anyio import CancelScope
     from anyio.abc import TaskStatus
 
+    from fanbench.cli.progress import Display
     from fanbench.client import Client
     from fanbench.config import Config
     from fanbench.wire.retry import Retry
 
-__all__ = ["RetryNotes", "call", "finish", "until_sigterm"]
+__all__ = ["RetryNotes", "call", "finish", "split", "until_sigterm"]
 
 T = TypeVar("T")
 
 
-def call(settings: Settings, operation: Callable[[Client], Awaitable[T]]) -> T:
-    """Run `operation` on a client of the server that the user named, and return its result."""
+def call(
+    settings: Settings, operation: Callable[[Client], Awaitable[T]], display: Display | None = None
+) -> T:
+    """Run `operation` on a client of the server that the user named, and return its result.
+
+    Its progress is on the `display` until then.
+    """
     # Imported here because commands import this module, and `--help` should not load an HTTP client.
     import anyio
 
@@ -41,7 +48,8 @@ def call(settings: Settings, operation: Callable[[Client], Awaitable[T]]) -> T:
         hide(*secrets_of(config.credentials))
         retries = RetryNotes(settings.output.note)
         async with Client(config, retry=RetryPolicy(on_retry=retries.report)) as client:
-            return await operation(client)
+            with display or nullcontext():
+                return await operation(client)
 
     return anyio.run(main)
 
@@ -89,6 +97,12 @@ async def until_sigterm(work: Callable[[], Awaitable[T]]) -> T:
             if not scope.cancelled_caught:
                 return result
     raise click.exceptions.Exit(TERMINATED)
+
+
+def split(outcomes: Sequence[T | FanbenchError]) -> tuple[list[T], list[FanbenchError]]:
+    """The results and the errors among the outcomes of a batch."""
+    results = [outcome for outcome in outcomes if not isinstance(outcome, FanbenchError)]
+    return results, [outcome for outcome in outcomes if isinstance(outcome, FanbenchError)]
 
 
 def finish(failures: Sequence[FanbenchError], of: int, what: str) -> None:

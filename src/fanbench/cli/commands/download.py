@@ -44,16 +44,15 @@ def download(
     view = DownloadView(settings, several_tasks=len(set(task_names)) > 1)
     outcomes = call(
         settings,
-        lambda client: view.progress.around(
-            operations.download_tasks(
-                client,
-                task_names,
-                models,
-                output=output,
-                include_source=include_source,
-                force=force,
-                report=view.report,
-            )
+        lambda client: operations.download_tasks(
+            client,
+            task_names,
+            models,
+            output=output,
+            include_source=include_source,
+            force=force,
+            report=view.report,
         ),
+        view.progress,
     )
     view.end(outcomes, models)

@@ -55,16 +55,15 @@ def log(
     view = LogView(settings, several_tasks=len(set(task_names)) > 1)
     outcomes = call(
         settings,
-        lambda client: view.progress.around(
-            operations.show_logs(
-                client,
-                task_names,
-                models,
-                interleave=interleave,
-                follow=follow,
-                output=output,
-                report=view.report,
-            )
+        lambda client: operations.show_logs(
+            client,
+            task_names,
+            models,
+            interleave=interleave,
+            follow=follow,
+            output=output,
+            report=view.report,
         ),
+        view.progress,
     )
     view.end(outcomes, models, output)

@@ -58,17 +58,16 @@ def push(
     view = PushView(settings, plans, datasets, waiting=wait is not None)
     outcomes = call(
         settings,
-        lambda client: view.progress.around(
-            operations.push_tasks(
-                client,
-                plans,
-                datasets=datasets,
-                wait=wait is not None,
-                timeout=wait or None,
-                poll_interval=poll_interval,
-                report=view.report,
-                done=view.done,
-            )
+        lambda client: operations.push_tasks(
+            client,
+            plans,
+            datasets=datasets,
+            wait=wait is not None,
+            timeout=wait or None,
+            poll_interval=poll_interval,
+            report=view.report,
+            done=view.done,
         ),
+        view.progress,
     )
     view.end(outcomes)

@@ -49,19 +49,18 @@ def run(
     try:
         report = call(
             settings,
-            lambda client: view.progress.around(
-                operations.run_tasks(
-                    client,
-                    task_names,
-                    chosen,
-                    available=available,
-                    until="scheduled" if wait is None else "ended",
-                    timeout=wait or None,
-                    poll_interval=poll_interval,
-                    logs=is_terminal() if logs is None else logs,
-                    report=view.report,
-                )
+            lambda client: operations.run_tasks(
+                client,
+                task_names,
+                chosen,
+                available=available,
+                until="scheduled" if wait is None else "ended",
+                timeout=wait or None,
+                poll_interval=poll_interval,
+                logs=is_terminal() if logs is None else logs,
+                report=view.report,
             ),
+            view.progress,
         )
     except WaitTimeout:
         view.print_records()

@@ -86,9 +86,9 @@ def run_files(
                 report=view.report,
                 done=view.done,
             )
-            return await view.progress.around(until_sigterm(trials))
+            return await until_sigterm(trials)
 
-        for item, outcome in zip(good, call(settings, run), strict=True):
+        for item, outcome in zip(good, call(settings, run, view.progress), strict=True):
             records += _records(item.path, outcome)
             passed = passed and not isinstance(outcome, Exception) and outcome.ok
     settings.output.records(records, FIELDS)

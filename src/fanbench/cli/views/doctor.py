@@ -8,16 +8,22 @@ import anyio
 import click
 
 from fanbench.cli.command import Settings
+from fanbench.cli.output import Fields
 from fanbench.cli.redact import hidden, hide
 from fanbench.config import credential_sources
 from fanbench.errors import CredentialsError
-from fanbench.operations.doctor import Checked, DoctorTarget, examine
+from fanbench.operations.doctor import Check, Checked, DoctorTarget, examine
 from fanbench.operations.events import Event
 from fanbench.wire.transport import secrets_of
 
 __all__ = ["FIELDS", "show_checks"]
 
-FIELDS = ("check", "level", "message", "fix")
+FIELDS: Fields[Check] = {
+    "check": lambda check: check.name,
+    "level": lambda check: check.level,
+    "message": lambda check: hidden(check.message),
+    "fix": lambda check: check.fix,
+}
 _COLORS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
@@ -43,7 +49,6 @@ def show_checks(settings: Settings, env_file: Path) -> None:
         env_file=env_file,
     )
     checks = anyio.run(lambda: examine(target, report=report))
-    records = [(check.name, check.level, hidden(check.message), check.fix) for check in checks]
-    out.records([dict(zip(FIELDS, record, strict=True)) for record in records], FIELDS)
+    out.items(checks, FIELDS)
     if any(check.level == "fail" for check in checks):
         raise click.exceptions.Exit(1)

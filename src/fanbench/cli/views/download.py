@@ -9,7 +9,7 @@ from fanbench.cli.command import Settings
 from fanbench.cli.exits import print_error
 from fanbench.cli.output import format_size
 from fanbench.cli.progress import End, Progress, Row
-from fanbench.cli.session import finish
+from fanbench.cli.session import finish, split
 from fanbench.cli.views.names import run_name
 from fanbench.errors import FanbenchError, RunFailed
 from fanbench.operations import DownloadReport, DownloadRow
@@ -76,8 +76,7 @@ class DownloadView:
     # --- At the end ---
 
     def end(self, outcomes: Sequence[DownloadReport | FanbenchError], models: Sequence[str]) -> None:
-        errors = [outcome for outcome in outcomes if isinstance(outcome, FanbenchError)]
-        reports = [outcome for outcome in outcomes if not isinstance(outcome, FanbenchError)]
+        reports, errors = split(outcomes)
         for report in reports:
             if not report.rows:
                 self._explain_no_rows(report, models)

@@ -10,7 +10,7 @@ from typing import Any
 from fanbench.cli.command import Settings
 from fanbench.cli.exits import print_error
 from fanbench.cli.progress import Progress, Row
-from fanbench.cli.session import finish
+from fanbench.cli.session import finish, split
 from fanbench.cli.views.names import Prefixes, run_name
 from fanbench.errors import FanbenchError
 from fanbench.operations import LogReport
@@ -120,7 +120,7 @@ class LogView:
     def end(
         self, outcomes: Sequence[LogReport | FanbenchError], models: Sequence[str], output: Path | None
     ) -> None:
-        reports = [outcome for outcome in outcomes if not isinstance(outcome, FanbenchError)]
+        reports, errors = split(outcomes)
         for report in reports:
             if not report.logs:
                 of = f" for model(s) {', '.join(models)}" if models else ""
@@ -133,7 +133,6 @@ class LogView:
             if output is not None:
                 saved = sum(log.path is not None for log in logs)
                 self._out.note(f"Saved {saved} complete log(s) in {output}/")
-        errors = [outcome for outcome in outcomes if isinstance(outcome, FanbenchError)]
         finish(errors, len(outcomes), "tasks")
         failed = [log.error for report in reports for log in report.failed if log.error]
         finish(failed, len(logs), "logs")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from fanbench.cli.exits import print_error
 from fanbench.cli.output import Output, bold
-from fanbench.cli.session import finish
+from fanbench.cli.session import finish, split
 from fanbench.cli.views.records import TASK_FIELDS, task_record
 from fanbench.errors import FanbenchError
 from fanbench.operations import Published
@@ -17,15 +17,12 @@ FIELDS = (*TASK_FIELDS, "notebook")
 
 
 def show_published(out: Output, outcomes: Sequence[Published | FanbenchError]) -> None:
-    published, errors = list[Published](), list[FanbenchError]()
     for outcome in outcomes:
         if isinstance(outcome, Published):
-            published.append(outcome)
             _show(out, outcome)
-        else:
-            errors.append(outcome)
-            if len(outcomes) > 1:
-                print_error(outcome)
+        elif len(outcomes) > 1:
+            print_error(outcome)
+    published, errors = split(outcomes)
     records = [{**task_record(one.task), "notebook": one.notebook} for one in published]
     out.records(records, FIELDS, single=len(outcomes) == 1)
     finish(errors, len(outcomes), "tasks")

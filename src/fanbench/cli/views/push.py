@@ -8,9 +8,9 @@ from typing import Any
 from fanbench._util.concurrency import InOrder
 from fanbench.cli.command import Settings
 from fanbench.cli.exits import print_error
-from fanbench.cli.output import bold
+from fanbench.cli.output import Fields, bold
 from fanbench.cli.progress import End, Progress, Row
-from fanbench.cli.session import finish
+from fanbench.cli.session import finish, split
 from fanbench.errors import FanbenchError, WaitTimeout
 from fanbench.operations import Pushed, PushPlan
 from fanbench.operations.events import CreationPolled, EarlierPending, Event, PollFailed
@@ -18,17 +18,17 @@ from fanbench.operations.push import DatasetsDetached, Uploaded
 
 __all__ = ["FIELDS", "PushView"]
 
-FIELDS = (
-    "task",
-    "version",
-    "state",
-    "new_version",
-    "created",
-    "url",
-    "output_url",
-    "datasets",
-    "unresolved_datasets",
-)
+FIELDS: Fields[Pushed] = {
+    "task": lambda pushed: pushed.slug,
+    "version": lambda pushed: pushed.task.slug.version_number or None,
+    "state": lambda pushed: "COMPLETED" if pushed.created else pushed.task.creation_state.label,
+    "new_version": lambda pushed: pushed.new_version,
+    "created": lambda pushed: pushed.created,
+    "url": lambda pushed: pushed.url,
+    "output_url": lambda pushed: pushed.output_url,
+    "datasets": lambda pushed: list(pushed.datasets),
+    "unresolved_datasets": lambda pushed: list(pushed.unresolved_datasets),
+}
 
 
 class PushView:
@@ -128,11 +128,10 @@ class PushView:
     # --- At the end ---
 
     def end(self, outcomes: Sequence[Pushed | FanbenchError]) -> None:
-        pushed = [outcome for outcome in outcomes if not isinstance(outcome, FanbenchError)]
-        self._out.records([_record(one) for one in pushed], FIELDS)
+        pushed, failures = split(outcomes)
+        self._out.items(pushed, FIELDS)
         if pushed:
             self._show_next_steps([one.slug for one in pushed])
-        failures = [outcome for outcome in outcomes if isinstance(outcome, FanbenchError)]
         finish(failures, len(outcomes), "pushes")
 
     def _show_next_steps(self, slugs: Sequence[str]) -> None:
@@ -145,17 +144,3 @@ class PushView:
             note()
         note("   Select models to run (or use -m to skip the menu):")
         note(f"   $ {bold(command('tasks run ' + ' '.join(slugs)))}")
-
-
-def _record(pushed: Pushed) -> dict[str, Any]:
-    return {
-        "task": pushed.slug,
-        "version": pushed.task.slug.version_number or None,
-        "state": "COMPLETED" if pushed.created else pushed.task.creation_state.label,
-        "new_version": pushed.new_version,
-        "created": pushed.created,
-        "url": pushed.url,
-        "output_url": pushed.output_url,
-        "datasets": list(pushed.datasets),
-        "unresolved_datasets": list(pushed.unresolved_datasets),
-    }

@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-from fanbench.cli.output import Output, format_time, iso_time
+from fanbench.cli.output import Fields, Output, format_time, iso_time
 from fanbench.operations.environment import expiry_phrase
 from fanbench.operations.quota import Quota, Quotas
 
 __all__ = ["FIELDS", "show_quotas"]
 
-FIELDS = ("quota", "period", "unit", "used", "remaining", "total", "refill")
 _NAMES = {"task_runs": "Task runs", "model_proxy": "Model Proxy"}
 _UNITS = {"task_runs": "runs", "model_proxy": "usd"}
+FIELDS: Fields[Quota] = {
+    "quota": lambda one: one.kind,
+    "period": lambda one: one.period,
+    "unit": lambda one: _UNITS[one.kind],
+    "used": lambda one: one.used,
+    "remaining": lambda one: one.remaining,
+    "total": lambda one: one.total,
+    "refill": lambda one: iso_time(one.refill),
+}
 
 
 def show_quotas(out: Output, quotas: Quotas) -> None:
     for text in quotas.missing:
         out.note(text)
-    records = [
-        {
-            "quota": one.kind,
-            "period": one.period,
-            "unit": _UNITS[one.kind],
-            "used": one.used,
-            "remaining": one.remaining,
-            "total": one.total,
-            "refill": iso_time(one.refill),
-        }
-        for one in quotas.known
-    ]
-    out.records(records, FIELDS)
+    out.items(quotas.known, FIELDS)
     if quotas.known:
         header = ("Quota", "Period", "Used", "Remaining", "Total", "Refill")
         out.table(header, [_row(one) for one in quotas.known], (11, 7, 9, 9, 9, 0))

@@ -14,7 +14,7 @@ from fanbench.cli.command import Settings
 from fanbench.cli.exits import print_error
 from fanbench.cli.output import format_time, red
 from fanbench.cli.progress import Display, render
-from fanbench.cli.session import call, finish
+from fanbench.cli.session import call, finish, split
 from fanbench.cli.views.records import RUN_FIELDS, TASK_FIELDS, run_record, task_record
 from fanbench.errors import FanbenchError
 from fanbench.operations import TaskStatus
@@ -32,16 +32,14 @@ FIELDS = (*TASK_FIELDS, "runs")
 
 def show_statuses(settings: Settings, outcomes: Sequence[TaskStatus | FanbenchError]) -> None:
     out = settings.output
-    found, errors = list[TaskStatus](), list[FanbenchError]()
+    found, errors = split(outcomes)
     for outcome in outcomes:
         if isinstance(outcome, FanbenchError):
-            errors.append(outcome)
             if len(outcomes) > 1:
                 print_error(outcome)
             continue
-        if found:
+        if outcome is not found[0]:
             out.text()
-        found.append(outcome)
         for line in _lines(outcome):
             out.text(line)
         if out.for_people:
@@ -94,11 +92,10 @@ def watch_tasks(
     display = _StatusDisplay(settings, unique_slugs(task_names))
     return call(
         settings,
-        lambda client: display.around(
-            operations.watch_tasks(
-                client, task_names, models, poll_interval=poll_interval, report=display.report
-            )
+        lambda client: operations.watch_tasks(
+            client, task_names, models, poll_interval=poll_interval, report=display.report
         ),
+        display,
     )
 
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Any
-
 import anyio.to_thread
 import click
 
 from fanbench.cli.command import Settings
 from fanbench.cli.exits import print_error
-from fanbench.cli.output import bold
+from fanbench.cli.output import Fields, bold
 from fanbench.cli.progress import spinner
 from fanbench.cli.prompts import confirmed
 from fanbench.cli.session import call
@@ -26,20 +23,20 @@ from fanbench.sweeps.spec import SweepSpec
 
 __all__ = ["FIELDS", "PLAN_FIELDS", "SweepView"]
 
-PLAN_FIELDS = (
-    "task",
-    "file",
-    "datasets",
-    "version",
-    "push",
-    "pushed",
-    "schedule",
-    "find",
-    "watch",
-    "collect",
-    "done",
-    "calls",
-)
+PLAN_FIELDS: Fields[TaskPreview] = {
+    "task": lambda task: task.task,
+    "file": lambda task: task.file,
+    "datasets": lambda task: list(task.datasets),
+    "version": lambda task: task.version,
+    "push": lambda task: task.push.value,
+    "pushed": lambda task: task.pushed,
+    "schedule": lambda task: task.counts.schedule,
+    "find": lambda task: task.counts.find,
+    "watch": lambda task: task.counts.watch,
+    "collect": lambda task: task.counts.collect,
+    "done": lambda task: task.counts.done,
+    "calls": lambda task: task.calls,
+}
 
 
 class SweepView:
@@ -93,7 +90,7 @@ class SweepView:
         if not self._out.for_people:
             for warning in prepared.preview.warnings:
                 self._out.warn(warning)
-        self._out.records([_plan_record(task) for task in prepared.preview.tasks], PLAN_FIELDS)
+        self._out.items(prepared.preview.tasks, PLAN_FIELDS)
 
     def _note_plan(self, prepared: Prepared) -> None:
         for line in prepared.preview.lines():
@@ -141,16 +138,3 @@ class SweepView:
             raise click.exceptions.Exit(outcome.code)
         if unwritten is not None or ends_with is not None:
             raise ends_with or click.exceptions.Exit(1)
-
-
-def _plan_record(task: TaskPreview) -> dict[str, Any]:
-    return {
-        "task": task.task,
-        "file": task.file,
-        "datasets": list(task.datasets),
-        "version": task.version,
-        "push": task.push.value,
-        "pushed": task.pushed,
-        **asdict(task.counts),
-        "calls": task.calls,
-    }
