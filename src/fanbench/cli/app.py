@@ -25,9 +25,9 @@ __all__ = ["benchmarks", "root", "tasks"]
 
 
 class Entry(NamedTuple):
-    """Where a command is (`module:attribute`), its line in the list of commands, and its other names."""
+    """A command (if it is in `commands/`, as `module:attribute`), its line of help, and its other names."""
 
-    target: str
+    command: str | click.Command
     help: str
     aliases: tuple[str, ...] = ()
 
@@ -49,8 +49,10 @@ class LazyGroup(click.Group):
         entry = self.table.get(self._aliases.get(cmd_name, cmd_name))
         if entry is None:
             return None
-        module, _, attribute = entry.target.partition(":")
-        command: click.Command = getattr(import_module(module), attribute)
+        if isinstance(entry.command, click.Command):
+            return entry.command
+        module, _, attribute = entry.command.partition(":")
+        command: click.Command = getattr(import_module(f"fanbench.cli.commands.{module}"), attribute)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -122,35 +124,34 @@ class Root(LazyGroup):
 
 # --- The commands -----------------------------------------------------------------------------------------------
 
-_COMMANDS = "fanbench.cli.commands"
-
-_TASKS = Entry("fanbench.cli.app:tasks", "Push, run, watch and download benchmark tasks.", ("t",))
 _SETUP = {
-    "init": Entry(f"{_COMMANDS}.init:init", "Set up a folder: credentials, an example task, a reference."),
-    "auth": Entry(f"{_COMMANDS}.auth:auth", "Renew the Model Proxy credentials in the env file."),
+    "init": Entry("init:init", "Set up a folder: credentials, an example task, a reference."),
+    "auth": Entry("auth:auth", "Renew the Model Proxy credentials in the env file."),
 }
 _ACCOUNT = {
-    "leaderboard": Entry(f"{_COMMANDS}.leaderboard:leaderboard", "Show the leaderboard of a benchmark."),
-    "quota": Entry(f"{_COMMANDS}.quota:quota", "Show how much of your quotas is used."),
+    "leaderboard": Entry("leaderboard:leaderboard", "Show the leaderboard of a benchmark."),
+    "quota": Entry("quota:quota", "Show how much of your quotas is used."),
 }
 
 tasks = LazyGroup(
     "tasks",
     table={
-        "push": Entry(f"{_COMMANDS}.push:push", "Upload task files as new versions of their tasks."),
-        "run": Entry(f"{_COMMANDS}.run:run", "Run tasks on models."),
-        "list": Entry(f"{_COMMANDS}.list:list_", "List your tasks."),
-        "status": Entry(f"{_COMMANDS}.status:status", "Show tasks and their runs."),
-        "download": Entry(f"{_COMMANDS}.download:download", "Download the outputs of finished runs."),
-        "log": Entry(f"{_COMMANDS}.log:log", "Show the logs of runs, live while they run.", ("logs",)),
-        "publish": Entry(f"{_COMMANDS}.publish:publish", "Make tasks public."),
-        "models": Entry(f"{_COMMANDS}.models:models", "List the models that tasks can run on."),
-        "delete": Entry(f"{_COMMANDS}.delete:delete", "Delete tasks (local server only for now)."),
+        "push": Entry("push:push", "Upload task files as new versions of their tasks."),
+        "run": Entry("run:run", "Run tasks on models."),
+        "list": Entry("list:list_", "List your tasks."),
+        "status": Entry("status:status", "Show tasks and their runs."),
+        "download": Entry("download:download", "Download the outputs of finished runs."),
+        "log": Entry("log:log", "Show the logs of runs, live while they run.", ("logs",)),
+        "publish": Entry("publish:publish", "Make tasks public."),
+        "models": Entry("models:models", "List the models that tasks can run on."),
+        "delete": Entry("delete:delete", "Delete tasks (local server only for now)."),
     },
     help="Push, run, watch and download benchmark tasks.",
     epilog="\b\nExamples:\n  fanbench tasks push my-task -f task.py --wait\n"
     "  fanbench tasks run my-task -m 'gemini-*' --wait\n  fanbench tasks download my-task",
 )
+
+_TASKS = Entry(tasks, "Push, run, watch and download benchmark tasks.", ("t",))
 
 benchmarks = LazyGroup(
     "benchmarks",
@@ -164,19 +165,17 @@ benchmarks = LazyGroup(
     cls=Root,
     table={
         **_SETUP,
-        "check": Entry(f"{_COMMANDS}.check:check", "Find errors in task files before pushing them."),
+        "check": Entry("check:check", "Find errors in task files before pushing them."),
         "tasks": _TASKS,
-        "sweep": Entry(f"{_COMMANDS}.sweep:sweep", "Run every task on every model; resumable."),
-        "results": Entry(f"{_COMMANDS}.results:results", "Tabulate downloaded results."),
+        "sweep": Entry("sweep:sweep", "Run every task on every model; resumable."),
+        "results": Entry("results:results", "Tabulate downloaded results."),
         **_ACCOUNT,
-        "serve": Entry(f"{_COMMANDS}.serve:serve", "Run the local server in the foreground."),
-        "stop": Entry(f"{_COMMANDS}.serve:stop", "Stop the local server."),
-        "models": Entry(f"{_COMMANDS}.local_models:models", "Manage the models of the local server."),
-        "doctor": Entry(f"{_COMMANDS}.doctor:doctor", "Check this machine's setup, and suggest fixes."),
-        "completion": Entry(f"{_COMMANDS}.completion:completion", "Print a shell completion script."),
-        "benchmarks": Entry(
-            "fanbench.cli.app:benchmarks", "The Kaggle CLI's spelling of these commands.", ("b",)
-        ),
+        "serve": Entry("serve:serve", "Run the local server in the foreground."),
+        "stop": Entry("serve:stop", "Stop the local server."),
+        "models": Entry("local_models:models", "Manage the models of the local server."),
+        "doctor": Entry("doctor:doctor", "Check this machine's setup, and suggest fixes."),
+        "completion": Entry("completion:completion", "Print a shell completion script."),
+        "benchmarks": Entry(benchmarks, "The Kaggle CLI's spelling of these commands.", ("b",)),
     },
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="\b\nExamples:\n  fanbench init -y\n"

@@ -136,7 +136,8 @@ class Progress(Display):
         super().__init__(shown=not output.quiet)
         self._what = what
         self._rows: dict[Hashable, TimedRow] = {}
-        self._summary = ""
+        #: The end of the last line, after the numbers of rows.
+        self.summary = ""
         self._lock = threading.Lock()
         self._began = 0.0
 
@@ -166,15 +167,11 @@ class Progress(Display):
         with self._lock:
             self._rows.pop(key, None)
 
-    def summarize(self, text: str) -> None:
-        """Set the end of the last line, after the numbers of rows."""
-        self._summary = text
-
     def lines(self, size: tuple[int, int]) -> list[str]:
         now = time.monotonic()
         with self._lock:
             rows = list(self._rows.values())
-        picture = Picture(rows, size, now, now - self._began, self._what, self._summary)
+        picture = Picture(rows, size, now, now - self._began, self._what, self.summary)
         return picture.lines(color=self.color)
 
 

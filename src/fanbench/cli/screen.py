@@ -68,7 +68,11 @@ class Screen:
         What is kept does not end with a newline: the handling of an interrupt prints that.
         """
         with self._lock:
-            self._put_back()
+            for name, (stream, above) in self._replaced.items():
+                if getattr(sys, name) is above:
+                    setattr(sys, name, stream)
+            self._replaced.clear()
+            self._on_continue(self._before)
             last = "\n".join(self._lines) if keep and self._drawn else ""
             self._lines = []
             # The terminal may have been closed.
@@ -78,13 +82,6 @@ class Screen:
                     _put(stream, f"{tail}\n" if last else tail)
                 _put(self._terminal, last)
             self._tails.clear()
-
-    def _put_back(self) -> None:
-        for name, (stream, above) in self._replaced.items():
-            if getattr(sys, name) is above:
-                setattr(sys, name, stream)
-        self._replaced.clear()
-        self._on_continue(self._before)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -129,30 +126,25 @@ class Screen:
             return signal.signal(signal.SIGCONT, handler)
         return signal.SIG_DFL
 
-    # --- With the lock held ---
-
     def _flush(self) -> None:
+        """Print what is held, and draw the region again below it. The lock is held."""
         columns, rows = self.size
         held, self._held, self._size_held = self._held, [], 0
-        if not self._is_ours():
-            self._lines, self._drawn = [], []
-        start = self._start(columns, rows)
+        with suppress(OSError, ValueError):
+            if os.tcgetpgrp(self._terminal.fileno()) != os.getpgrp():
+                # In the background, another program's screen must not be touched.
+                self._lines, self._drawn = [], []
+        start = ""
+        if self._drawn:
+            # Move to the region's first line. A terminal that got narrower has wrapped its lines.
+            height = sum(max(1, -(-width // columns)) for width in self._drawn)
+            up = min(height, rows) - 1
+            start = f"\r\x1b[{up}A" if up else "\r"
         if held and start:
             _put(self._terminal, start + _CLEAR_BELOW)
             start = ""
         for stream, text in held:
             _put(stream, text)
-        self._put_region(start, columns, rows)
-
-    def _start(self, columns: int, rows: int) -> str:
-        """The codes that move to the region's first line. A terminal that got narrower has wrapped its lines."""
-        if not self._drawn:
-            return ""
-        height = sum(max(1, -(-width // columns)) for width in self._drawn)
-        up = min(height, rows) - 1
-        return f"\r\x1b[{up}A" if up else "\r"
-
-    def _put_region(self, start: str, columns: int, rows: int) -> None:
         shown = [*self._open_lines(columns), *self._lines][-rows:] if self._lines else []
         if shown or start:
             region = "\n".join(f"{line}{_CLEAR_LINE}" for line in shown)
@@ -164,13 +156,6 @@ class Screen:
         plain = ("".join(filter(str.isprintable, click.unstyle(tail))) for tail in self._tails.values())
         # A character may be two columns wide.
         return [text[-max(1, (columns - 1) // 2) :] for text in plain]
-
-    def _is_ours(self) -> bool:
-        """Whether this process is in the foreground; another program's screen is not touched."""
-        try:
-            return os.tcgetpgrp(self._terminal.fileno()) == os.getpgrp()
-        except (OSError, ValueError):
-            return True
 
 
 class _Above:

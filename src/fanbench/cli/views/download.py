@@ -71,7 +71,7 @@ class DownloadView:
             share = event.received / event.total if event.total else 0.0
             row = Row(name, "downloading", event.slug, f"{format_size(event.received)}{of}", share)
         self.progress.show(event.run.id, row)
-        self.progress.summarize(format_size(sum(self._received.values())))
+        self.progress.summary = format_size(sum(self._received.values()))
 
     # --- At the end ---
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -68,25 +68,20 @@ def offer(
         FanbenchError: The answer was no.
         OutputError: The file cannot be written.
     """
-    for line in _lines(values):
-        out.note(line)
+    out.note("The following configuration will be set:")
+    # Four characters tell one key from another, and are of no use to anyone else.
+    out.note(f"  API Key  (ends in ...{values['MODEL_PROXY_API_KEY'][-4:]})")
+    if expiry := values.get("MODEL_PROXY_EXPIRY_TIME"):
+        out.note(f"  Expires: {expiry_phrase(expiry)}")
+    for label, key in (("Default LLM", "LLM_DEFAULT"), ("Default Judge", "LLM_DEFAULT_EVAL")):
+        if key in values:
+            out.note(f"  {label:<{_LABEL_WIDTH}}{values[key]}")
+    for number, name in enumerate(values.get("LLMS_AVAILABLE", "").split(",")):
+        if name:
+            out.note(f"  {'' if number else 'LLMs Available':<{_LABEL_WIDTH}}{name}")
+    out.note()
     if not confirmed(f"Write these settings to {env_file.name}?", yes=yes):
         raise FanbenchError("Nothing was written.")
     if nearly_over(values.get("MODEL_PROXY_EXPIRY_TIME", "")):
         values = {**values, **renew()}
     write_env_file(env_file, values)
-
-
-def _lines(values: Mapping[str, str]) -> Iterator[str]:
-    yield "The following configuration will be set:"
-    # Four characters tell one key from another, and are of no use to anyone else.
-    yield f"  API Key  (ends in ...{values['MODEL_PROXY_API_KEY'][-4:]})"
-    if expiry := values.get("MODEL_PROXY_EXPIRY_TIME"):
-        yield f"  Expires: {expiry_phrase(expiry)}"
-    for label, key in (("Default LLM", "LLM_DEFAULT"), ("Default Judge", "LLM_DEFAULT_EVAL")):
-        if key in values:
-            yield f"  {label:<{_LABEL_WIDTH}}{values[key]}"
-    for number, name in enumerate(values.get("LLMS_AVAILABLE", "").split(",")):
-        if name:
-            yield f"  {'' if number else 'LLMs Available':<{_LABEL_WIDTH}}{name}"
-    yield ""

@@ -95,7 +95,9 @@ def show_models(out: Output, data: Path | None) -> None:
             "model": spec.slug,
             "default": spec is catalog.default_model,
             "kind": type(spec).__name__.lower(),
-            "source": _source(spec),
+            "source": str(
+                getattr(spec, "path", "") or getattr(spec, "url", "") or "replies from models.toml"
+            ),
             "license": spec.license or None,
         }
         for spec in catalog.model
@@ -106,10 +108,6 @@ def show_models(out: Output, data: Path | None) -> None:
         star = "*" if record["default"] else " "
         license_note = f"  ({record['license']})" if record["license"] else ""
         out.text(f"{star} {record['model']:<{width}}  {record['kind']:<8}  {record['source']}{license_note}")
-
-
-def _source(spec: ModelSpec) -> str:
-    return str(getattr(spec, "path", "") or getattr(spec, "url", "") or "replies from models.toml")
 
 
 def remove_model(slug: str, data: Path | None) -> None:

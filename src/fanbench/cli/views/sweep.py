@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import anyio.to_thread
 import click
 
@@ -39,21 +41,20 @@ PLAN_FIELDS: Fields[TaskPreview] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
 class SweepView:
     """One invocation of `fanbench sweep`. `quotas`: show what is left of them with the plan."""
 
-    def __init__(self, settings: Settings, spec: SweepSpec, *, step: bool, fresh: bool, quotas: bool) -> None:
-        self._settings = settings
-        self._out = settings.output
-        self._spec = spec
-        self._step = step
-        self._fresh = fresh
-        self._quotas = quotas
+    settings: Settings
+    spec: SweepSpec
+    step: bool
+    fresh: bool
+    quotas: bool
 
     def run(self, *, yes: bool, dry_run: bool) -> None:
         """Plan, ask, run and report. The question is outside the event loop, so that Ctrl-C ends it at once."""
         if dry_run:
-            self._show_plan(call(self._settings, self._prepare))
+            self._show_plan(call(self.settings, self._prepare))
         elif yes:
 
             async def prepare_and_follow(client: Client) -> tuple[Prepared, Outcome]:
@@ -61,40 +62,40 @@ class SweepView:
                 self._note_plan(prepared)
                 return prepared, await self._follow(client, prepared)
 
-            self._end(*call(self._settings, prepare_and_follow))
+            self._end(*call(self.settings, prepare_and_follow))
         else:
-            prepared = call(self._settings, self._prepare)
+            prepared = call(self.settings, self._prepare)
             if self._confirmed(prepared):
-                self._end(prepared, call(self._settings, lambda client: self._follow(client, prepared)))
+                self._end(prepared, call(self.settings, lambda client: self._follow(client, prepared)))
             else:
-                self._out.note("Nothing was changed.")
+                self.settings.output.note("Nothing was changed.")
 
     async def _prepare(self, client: Client) -> Prepared:
-        with spinner(self._out, "Planning"):
-            return await prepare(client, self._spec, fresh=self._fresh, quotas=self._quotas)
+        with spinner(self.settings.output, "Planning"):
+            return await prepare(client, self.spec, fresh=self.fresh, quotas=self.quotas)
 
     async def _follow(self, client: Client, prepared: Prepared) -> Outcome:
-        if self._fresh:
+        if self.fresh:
             aside = await anyio.to_thread.run_sync(set_aside, prepared.plan.output)
             if aside is not None:
-                self._out.note(f"Moved the contents of {prepared.plan.output} to {aside}.")
-        until = prepared.stage if self._step else "collect"
-        return await SweepSession(self._settings, prepared.plan, until).follow(client)
+                self.settings.output.note(f"Moved the contents of {prepared.plan.output} to {aside}.")
+        until = prepared.stage if self.step else "collect"
+        return await SweepSession(self.settings, prepared.plan, until).follow(client)
 
     # --- The plan ---
 
     def _show_plan(self, prepared: Prepared) -> None:
         """The plan is the result: it goes to stdout, as one record per task for programs."""
         for line in prepared.preview.lines():
-            self._out.text(line)
-        if not self._out.for_people:
+            self.settings.output.text(line)
+        if not self.settings.output.for_people:
             for warning in prepared.preview.warnings:
-                self._out.warn(warning)
-        self._out.items(prepared.preview.tasks, PLAN_FIELDS)
+                self.settings.output.warn(warning)
+        self.settings.output.items(prepared.preview.tasks, PLAN_FIELDS)
 
     def _note_plan(self, prepared: Prepared) -> None:
         for line in prepared.preview.lines():
-            self._out.note(line)
+            self.settings.output.note(line)
 
     def _confirmed(self, prepared: Prepared) -> bool:
         if prepared.preview.nothing_to_do:
@@ -102,7 +103,7 @@ class SweepView:
             return True
         for line in prepared.preview.lines():  # also with -q: the question is about it
             click.echo(line, err=True)
-        asked = question(prepared.stage, prepared.preview) if self._step else "Continue?"
+        asked = question(prepared.stage, prepared.preview) if self.step else "Continue?"
         return confirmed(asked, yes=False)
 
     # --- The end ---
@@ -121,20 +122,22 @@ class SweepView:
             write_summary(report)
         except OutputError as error:
             unwritten = error
-        if self._step and prepared.stage != "collect":
+        if self.step and prepared.stage != "collect":
             for line in stage_results(prepared.stage, outcome.state):
-                self._out.text(line)
-            self._out.note(f"\nNext: {bold(resume_command(self._settings, prepared.plan.output, ' --step'))}")
+                self.settings.output.text(line)
+            self.settings.output.note(
+                f"\nNext: {bold(resume_command(self.settings, prepared.plan.output, ' --step'))}"
+            )
             ends_with = stage_failure(outcome.state)
         else:
-            show_report(self._settings, report, written=unwritten is None)
-            ends_with = failure(self._settings, report)
+            show_report(self.settings, report, written=unwritten is None)
+            ends_with = failure(self.settings, report)
         if unwritten is not None:
             print_error(unwritten)
         if outcome.code:
             if not report.ok:
-                command = resume_command(self._settings, report.output)
-                self._out.note(f"\nInterrupted. To resume: {bold(command)}")
+                command = resume_command(self.settings, report.output)
+                self.settings.output.note(f"\nInterrupted. To resume: {bold(command)}")
             raise click.exceptions.Exit(outcome.code)
         if unwritten is not None or ends_with is not None:
             raise ends_with or click.exceptions.Exit(1)

@@ -117,13 +117,19 @@ class Picture:
         for task in started.tasks:
             counts: Mapping[RunStatus, int] = self.state.counts_by_task.get(task, {})
             over = sum(number for status, number in counts.items() if status.over)
+            about = (_counts(counts), "dim")
+            if (known := self.state.tasks.get(task)) is not None:
+                if known.failed is not None:
+                    about = (f"failed: {known.failed}", "red")
+                elif known.creation is not None and not known.ready:
+                    about = (f"creation {known.creation.label.lower()}", "cyan")
             yield [
                 (set_cell_size(printable(task), width), ""),
                 (" ", ""),
                 *self._marks(started, task, room),
                 (f"{over}/{each}", "bold" if over == each else ""),
                 ("  ", ""),
-                *self._about(task, counts),
+                about,
             ]
 
     def _marks(self, started: SweepStarted, task: str, room: int) -> Parts:
@@ -140,14 +146,6 @@ class Picture:
         else:
             return []
         return [*(_MARKS[each] for each in marks), (" ", "")]
-
-    def _about(self, task: str, counts: Mapping[RunStatus, int]) -> Parts:
-        known = self.state.tasks.get(task)
-        if known is not None and known.failed is not None:
-            return [(f"failed: {known.failed}", "red")]
-        if known is not None and known.creation is not None and not known.ready:
-            return [(f"creation {known.creation.label.lower()}", "cyan")]
-        return [(_counts(counts), "dim")]
 
     def _footer(self) -> Parts:
         state = self.state

@@ -1,13 +1,21 @@
-"""The events of a sweep: as lines on stderr, and with `--format jsonl` as JSON lines on stdout."""
+"""The events of a sweep: as lines on stderr, and with `--format jsonl` as JSON lines on stdout.
+
+They are written at the reader's pace: a slow or stopped reader of a pipe must not block the event loop.
+"""
 
 from __future__ import annotations
 
+import os
+import select
 import sys
 from datetime import datetime
+from typing import TextIO
+
+import anyio.to_thread
+import click
 
 from fanbench.cli.command import Settings
 from fanbench.cli.redact import hidden
-from fanbench.cli.stdout_writer import wait_for_reader, write_stdout
 from fanbench.sweeps.events import (
     Draining,
     RunLogLine,
@@ -20,7 +28,13 @@ from fanbench.sweeps.events import (
 )
 from fanbench.wire.messages import RunState
 
-__all__ = ["EventPrinter"]
+__all__ = ["EventPrinter", "wait_for_reader"]
+
+# Seconds that a thread waits for a full pipe; a cancelled caller leaves the thread behind for that long.
+_WAIT = 0.2
+
+# What a pipe that is writable takes at once, in characters of at most four bytes.
+_PIECE = getattr(select, "PIPE_BUF", 4096) // 4
 
 
 class EventPrinter:
@@ -36,11 +50,11 @@ class EventPrinter:
         self._stage = stage
 
     async def print(self, event: SweepEvent, at: datetime) -> None:
-        """Print at the reader's pace: the sweep continues meanwhile, and later events wait."""
+        """Print an event; the sweep continues meanwhile, and later events wait."""
         if self._out.format.streams:
             line = write_event(event, at).decode()
             # Log lines are data; everything else may repeat our credentials.
-            await write_stdout(f"{line if isinstance(event, RunLogLine) else hidden(line)}\n")
+            await _write_stdout(f"{line if isinstance(event, RunLogLine) else hidden(line)}\n")
         if self._is_printed(event):
             await wait_for_reader(sys.stderr)
             self._out.note(event.text)
@@ -52,3 +66,26 @@ class EventPrinter:
             errored = isinstance(event, RunStateChanged) and event.state == RunState.ERRORED
             return errored or isinstance(event, TaskPreparationFailed | RunMissing | Draining)
         return not event.quiet or (self._verbose and isinstance(event, RunLogLine))
+
+
+async def _write_stdout(text: str) -> None:
+    """Write to stdout as fast as it is read. If this is cancelled, part of `text` may have been written."""
+    for start in range(0, len(text), _PIECE):
+        await wait_for_reader(sys.stdout)
+        click.echo(text[start : start + _PIECE], nl=False)
+
+
+async def wait_for_reader(stream: TextIO) -> None:
+    """Wait until a short line can be written to `stream` without blocking."""
+    if os.name == "nt":
+        return  # nothing is known of a pipe there
+    try:
+        handle = stream.fileno()
+    except (OSError, ValueError):
+        return
+    while not _is_writable(handle, 0.0):
+        await anyio.to_thread.run_sync(_is_writable, handle, _WAIT, abandon_on_cancel=True)
+
+
+def _is_writable(handle: int, seconds: float) -> bool:
+    return bool(select.select([], [handle], [], seconds)[1])

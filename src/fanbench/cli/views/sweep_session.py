@@ -17,9 +17,8 @@ from fanbench._util.concurrency import both, unwrap_single_error
 from fanbench.cli.command import Settings
 from fanbench.cli.exits import INTERRUPTED, TERMINATED
 from fanbench.cli.output import bold
-from fanbench.cli.stdout_writer import wait_for_reader
 from fanbench.cli.views.sweep_display import SweepDisplay
-from fanbench.cli.views.sweep_events import EventPrinter
+from fanbench.cli.views.sweep_events import EventPrinter, wait_for_reader
 from fanbench.cli.views.sweep_report import resume_command
 from fanbench.cli.views.sweep_step import next_stage
 from fanbench.client import Client
