@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -98,10 +98,10 @@ def resolve_config(
         CredentialsError: There are no credentials, or they cannot be read, or have expired.
         UsageError: The endpoint is not a URL, or the concurrency is less than 1.
     """
-    places = _Places(env, home or Path(os.path.expanduser("~")), token)
     url = _endpoint(endpoint, env)
-    found = (source(places) for _, source in _SOURCES)
-    credentials = next((each for each in found if each is not None), None)
+    _, credentials = next(credential_sources(token=token, env=env, home=home), ("", None))
+    if isinstance(credentials, CredentialsError):
+        raise credentials
     if credentials is None and url == KAGGLE:
         raise CredentialsError("No Kaggle credentials found.", hint=_HELP)
     if concurrency is not None and concurrency < 1:
@@ -151,19 +151,17 @@ class _Places:
 
 def credential_sources(
     *, token: str | None = None, env: Mapping[str, str] = os.environ, home: Path | None = None
-) -> list[tuple[str, Credentials | CredentialsError]]:
-    """Return every place that has credentials, with them or with why they cannot be used; the first one counts."""
+) -> Iterator[tuple[str, Credentials | CredentialsError]]:
+    """Yield every place that has credentials, with them or with why they cannot be used; the first one counts."""
     places = _Places(env, home or Path(os.path.expanduser("~")), token)
-    found: list[tuple[str, Credentials | CredentialsError]] = []
     for name, source in _SOURCES:
+        found: Credentials | CredentialsError | None
         try:
-            credentials = source(places)
+            found = source(places)
         except CredentialsError as error:
-            found.append((name, error))
-        else:
-            if credentials is not None:
-                found.append((name, credentials))
-    return found
+            found = error
+        if found is not None:
+            yield name, found
 
 
 def _from_argument(places: _Places) -> Credentials | None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import anyio
 import pytest
 
-from fanbench import Forbidden, ServerFault, Unauthorized
+from fanbench import Forbidden, ServerFault
 from fanbench.errors import FanbenchError
 from fanbench.operations.credentials import MARGIN, ProxyTokens, token_variables
 from fanbench.wire.messages import ModelProxyToken
@@ -169,25 +169,6 @@ async def test_a_refused_token_is_replaced_once() -> None:
     tokens = tokens_of(mint)
     old = await tokens.get()
     assert [(await tokens.replace(old)).token for _ in range(3)] == ["token-2"] * 3
-
-
-async def test_use_tries_a_second_token_and_no_third() -> None:
-    """A 401 is followed by one try with a new token; a second 401 is raised."""
-    mint = Mint()
-    tokens = tokens_of(mint)
-    tried: list[str] = []
-
-    async def call(token: ModelProxyToken, refused: set[str]) -> str:
-        tried.append(token.token)
-        if token.token in refused:
-            raise Unauthorized("no", call="chat", status=401)
-        return "done"
-
-    assert await tokens.use(lambda token: call(token, {"token-1"})) == "done"
-    assert tried == ["token-1", "token-2"]
-    with pytest.raises(Unauthorized):
-        await tokens.use(lambda token: call(token, {"token-2", "token-3"}))
-    assert tried[2:] == ["token-2", "token-3"]
 
 
 async def test_a_user_without_a_proxy_is_told_what_to_do() -> None:

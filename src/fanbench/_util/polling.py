@@ -33,7 +33,8 @@ class Pace:
     _seconds: float = field(default=_START, init=False)
 
     def __post_init__(self) -> None:
-        _check_limit(self.limit)
+        if not self.limit > 0:
+            raise UsageError(f"The poll interval must be more than 0 seconds, not {self.limit:g}.")
         self.reset()
 
     def next(self) -> float:
@@ -48,7 +49,7 @@ class Pace:
 
 
 @dataclass
-class CreationPace:
+class CreationPace(Pace):
     """Seconds between polls of a creation, whose end no stream announces: 0.35 of its age, at least 1.
 
     Each poll costs a call, and each pause delays the moment at which the end is noticed: by up to a second for
@@ -59,20 +60,13 @@ class CreationPace:
         fanbench          2      5      8     13     23
         kaggle            2      2      3      7     16
 
-    Jitter only shortens the pauses, as in `Pace`; it causes up to a tenth more calls.
+    Jitter causes up to a tenth more calls.
     """
 
-    limit: float = POLL_INTERVAL
-    spread: Callable[[], float] = random.random
     _elapsed: float = field(default=0.0, init=False)
 
-    def __post_init__(self) -> None:
-        _check_limit(self.limit)
-
     def next(self) -> float:
-        """Return the seconds to wait now."""
-        seconds = max(_START, _SHARE * self._elapsed)
-        seconds = min(self.limit, seconds) * (1 - _JITTER * self.spread())
+        seconds = min(self.limit, max(_START, _SHARE * self._elapsed)) * (1 - _JITTER * self.spread())
         self._elapsed += seconds
         return seconds
 
@@ -87,8 +81,3 @@ class Deadline:
     @property
     def left(self) -> float | None:
         return None if self._end is None else max(0.0, self._end - anyio.current_time())
-
-
-def _check_limit(limit: float) -> None:
-    if not limit > 0:
-        raise UsageError(f"The poll interval must be more than 0 seconds, not {limit:g}.")

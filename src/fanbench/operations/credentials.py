@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
 
 import anyio
 
 from fanbench._util.text import as_utc
-from fanbench.errors import FanbenchError, Forbidden, NotFound, Unauthorized
+from fanbench.errors import FanbenchError, Forbidden, NotFound
 from fanbench.operations.api import Api
 from fanbench.wire.messages import ModelProxyToken
 
-__all__ = ["MARGIN", "ProxyTokens", "new_token", "token_variables", "utc_now"]
-
-T = TypeVar("T")
-Clock = Callable[[], datetime]
+__all__ = ["MARGIN", "ProxyTokens", "new_token", "token_variables"]
 
 #: A token with fewer than this many seconds left is not handed out.
 MARGIN = 300.0
 _USUAL_LIFE = timedelta(hours=2)
-
-
-def utc_now() -> datetime:
-    """The wall-clock time, by which tokens expire: they do so while a laptop sleeps, too."""
-    return datetime.now(UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +38,13 @@ class ProxyTokens:
     """Hands out the Model Proxy token of one server, and a new one when it is about to expire.
 
     A server may keep one token per user, so that a new one revokes the old one: callers that ask at the same
-    time share a token. `margin` is in seconds; `now` returns the time with its time zone.
+    time share a token. `margin` is in seconds; `now` returns the time with its time zone. That is the wall-clock
+    time, because tokens expire while a laptop sleeps, too.
     """
 
-    def __init__(self, client: Api, *, margin: float = MARGIN, now: Clock = utc_now) -> None:
+    def __init__(
+        self, client: Api, *, margin: float = MARGIN, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
         self._client = client
         self._margin = margin
         self._now = now
@@ -77,19 +71,6 @@ class ProxyTokens:
             FanbenchError: As for `get`.
         """
         return await self._held_or_new(lambda held: held.token.token != refused.token)
-
-    async def use(self, call: Callable[[ModelProxyToken], Awaitable[T]], *, lasting: float = 0.0) -> T:
-        """Return the result of `call(token)`; if the token is refused, try once more with a new one.
-
-        Raises:
-            Unauthorized: The new token was refused as well.
-            FanbenchError: As for `get`. Any other exception of `call` passes through.
-        """
-        token = await self.get(lasting=lasting)
-        try:
-            return await call(token)
-        except Unauthorized:
-            return await call(await self.replace(token))
 
     async def _held_or_new(self, good: Callable[[_Held], bool]) -> ModelProxyToken:
         """Return the held token if it is `good`, or a new one: a single call serves all who wait for it."""

@@ -12,19 +12,25 @@ import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fanbench._util import files
 from fanbench.errors import OutputError, UsageError
+
+if TYPE_CHECKING:
+    from dotenv.parser import Binding
 
 __all__ = ["ensure_writable", "read_env_file", "upsert", "write_env_file"]
 
 _BOM = "\ufeff"
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
-_BINDING = re.compile(r"\s*(?:export[^\S\r\n]+)?(?:'[^']+'|[^=#\s]+)[^\S\r\n]*=(?P<space>[^\S\r\n]*)")
-_EMPTY_LINES = re.compile(r"(?:[^\S\r\n]*(?:\r\n|\n|\r))*")
+_BINDING = re.compile(
+    r"(?P<empty_lines>(?:[^\S\r\n]*(?:\r\n|\n|\r))*)\s*(?:export[^\S\r\n]+)?(?:'[^']+'|[^=#\s]+)"
+    r"(?:[^\S\r\n]*=(?P<space>[^\S\r\n]*)(?P<quoted>'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\")?)?",
+    re.DOTALL,
+)
 _END_OF_LINE = re.compile(r"\r\n|\n|\r")
 _COMMENT = re.compile(r"[^\S\r\n]+#[^\r\n]*$")
 _HINT = "Name another file with --env-file."
@@ -52,7 +58,8 @@ def _set(text: str, key: str, value: str) -> str:
         raise UsageError(f"{key!r} cannot be a key of an env file.")
     wanted = {**_raw_values(text), key: value}
     # The present kind of quotes is tried first.
-    present = next((part.quote for part in _parts(text) if part.key == key), "")
+    matches = [_match(binding) for binding in _bindings(text) if binding.key == key]
+    present = (matches[0]["quoted"] or "")[:1] if matches else ""
     for quote in dict.fromkeys([present, "", "'", '"']):
         written = value
         if quote:
@@ -67,73 +74,50 @@ def _set(text: str, key: str, value: str) -> str:
 
 
 def _replaced(text: str, key: str, written: str) -> str:
+    """Return the text with another value of the key. Empty lines before it and a comment behind it stay."""
     parts, done = [], False
-    for part in _parts(text):
-        if part.key != key:
-            parts.append(part.text)
-        elif done:
-            parts.append(part.empty_lines)
+    for binding in _bindings(text):
+        part = binding.original.string
+        if binding.key != key:
+            parts.append(part)
+            continue
+        match = _match(binding)
+        if done:
+            parts.append(match["empty_lines"])
+            continue
+        ends = _END_OF_LINE.findall(part)
+        end = ends[-1] if ends and part.endswith(ends[-1]) else "\n"
+        if match["space"] is None:  # a key alone, without "="
+            parts.append(f"{match['empty_lines']}{key}={written}{end}")
         else:
-            parts.append(part.with_value(key, written))
-            done = True
-    joined = "".join(parts)
-    if done:
-        return joined
-    ends = _END_OF_LINE.findall(joined)
-    end = ends[0] if ends else "\n"
-    open_line = joined and not joined.endswith(("\r", "\n"))
-    return f"{joined}{end if open_line else ''}{key}={written}{end}"
+            behind = match.end() if match["quoted"] else match.start("space")
+            comment = _COMMENT.search(part.rstrip("\r\n"), behind)
+            parts.append(f"{part[: match.end('space')]}{written}{comment[0] if comment else ''}{end}")
+        done = True
+    if not done:
+        ends = _END_OF_LINE.findall(text)
+        end = ends[0] if ends else "\n"
+        open_line = text and not text.endswith(("\r", "\n"))
+        parts.append(f"{end if open_line else ''}{key}={written}{end}")
+    return "".join(parts)
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """A stretch of the file: a binding of `key` with the text around it, or something else (`key` is None)."""
-
-    key: str | None
-    text: str
-
-    @property
-    def quote(self) -> str:
-        match = _BINDING.match(self.text)
-        first = self.text[match.end() : match.end() + 1] if match else ""
-        return first if first in ("'", '"') else ""
-
-    @property
-    def empty_lines(self) -> str:
-        match = _EMPTY_LINES.match(self.text)
-        return match[0] if match else ""
-
-    def with_value(self, key: str, written: str) -> str:
-        """Return the text with another value. A comment behind the value stays."""
-        ends = _END_OF_LINE.findall(self.text)
-        end = ends[-1] if ends and self.text.endswith(ends[-1]) else "\n"
-        match = _BINDING.match(self.text)
-        if match is None:  # a key alone, without "="
-            return f"{self.empty_lines}{key}={written}{end}"
-        text, start = self.text.rstrip("\r\n"), match.start("space")
-        if self.quote:
-            start = match.end() + 1
-            while start < len(text) and text[start] != self.quote:
-                start += 2 if text[start] == "\\" else 1
-            start += 1
-        comment = _COMMENT.search(text[start:])
-        return f"{match[0]}{written}{comment[0] if comment else ''}{end}"
-
-
-def _parts(text: str) -> list[_Part]:
+def _bindings(text: str) -> list[Binding]:
+    """Cut the text into bindings of keys, each with the text around it, and other stretches, whose key is None."""
     from dotenv.parser import parse_stream
 
-    return [
-        _Part(binding.key, binding.original.string) for binding in parse_stream(StringIO(text, newline=""))
-    ]
+    return list(parse_stream(StringIO(text, newline="")))
+
+
+def _match(binding: Binding) -> re.Match[str]:
+    match = _BINDING.match(binding.original.string)
+    assert match is not None
+    return match
 
 
 def _raw_values(text: str) -> dict[str, str | None]:
     """The values as they are written, without expanding `${NAME}`."""
-    from dotenv.parser import parse_stream
-
-    bindings = parse_stream(StringIO(text, newline=""))
-    return {binding.key: binding.value for binding in bindings if binding.key is not None}
+    return {binding.key: binding.value for binding in _bindings(text) if binding.key is not None}
 
 
 def _values(text: str) -> dict[str, str | None]:

@@ -84,25 +84,29 @@ def model_variables(names: Sequence[str], current: Mapping[str, str]) -> dict[st
 
 def expiry_phrase(timestamp: str, now: datetime | None = None) -> str:
     """Return "in 2 hours", "in 1 minute" or "expired", or a timestamp that cannot be parsed as it is."""
-    try:
-        time = as_utc(datetime.fromisoformat(timestamp))
-    except ValueError:
+    left = _seconds_left(timestamp, now)
+    if left is None:
         return timestamp
     # A new token for two hours has 1:59:59 left, which counts as 2 hours.
-    minutes = round((time - (now or datetime.now(UTC))).total_seconds() / 60)
+    minutes = round(left / 60)
     for size, unit in ((24 * 60, "day"), (60, "hour"), (1, "minute")):
         if minutes >= size:
             return f"in {minutes // size} {unit}{'' if minutes // size == 1 else 's'}"
     return "expired"
 
 
-def nearly_over(timestamp: str, now: datetime | None = None, *, margin: float = MARGIN) -> bool:
-    """Return whether a token with this expiry time is of no use: less than `margin` seconds are left."""
+def nearly_over(timestamp: str, now: datetime | None = None) -> bool:
+    """Return whether a token with this expiry time is of no use, because it is about to expire."""
+    left = _seconds_left(timestamp, now)
+    return left is not None and left < MARGIN
+
+
+def _seconds_left(timestamp: str, now: datetime | None) -> float | None:
     try:
         time = as_utc(datetime.fromisoformat(timestamp))
     except ValueError:
-        return False
-    return (time - (now or datetime.now(UTC))).total_seconds() < margin
+        return None
+    return (time - (now or datetime.now(UTC))).total_seconds()
 
 
 # --- Files --------------------------------------------------------------------------------------------------

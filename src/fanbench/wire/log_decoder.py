@@ -13,7 +13,7 @@ import msgspec
 
 from fanbench.wire.messages import LogEntry
 
-__all__ = ["ArrayReader", "EntryReader", "StoredLogReader", "entries_of_payload", "entry_of"]
+__all__ = ["ArrayReader", "StoredLogReader", "entries_of_payload", "entry_of"]
 
 _BLANK = re.compile(r"[\s,]*")
 _DELIMITER = re.compile(r"[\s,\]]")
@@ -66,11 +66,14 @@ def entries_of_payload(payload: str) -> Iterator[LogEntry]:
 class ArrayReader:
     """Reads a JSON array one element at a time, so that a log of 100 MB is never in memory as a whole.
 
-    It also reads JSON values that follow each other without brackets. Text that is not JSON is passed on as
-    it is, because a log is for people.
+    Complete entries come as `LogEntry`, other values as they are. It also reads JSON values that follow each
+    other without brackets. Text that is not JSON is passed on as it is, because a log is for people.
+
+    With `merge`, the entries of one stream that arrive together become one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, merge: bool = False) -> None:
+        self._merge = merge
         self._decoder = json.JSONDecoder(strict=False)
         self._pieces: list[str] = []
         self._length = 0
@@ -98,6 +101,17 @@ class ArrayReader:
     def _complete_values(self, *, final: bool = False) -> Iterator[Any]:
         text = "".join(self._pieces)
         at = self._begin(text)
+        # Complete entries are decoded in bulk, ten times as fast as one by one. If the last brace belongs to some
+        # text, the bulk fails to decode as a whole, and nothing is lost.
+        end = text.rfind("}") + 1
+        try:
+            entries = _decode_entries(f"[{text[_blank_end(text, at) : end]}]")
+        except (msgspec.DecodeError, UnicodeEncodeError):
+            entries = []
+        if entries:
+            at, self._opening = end, ""
+        for each in _merged(entries) if self._merge else entries:
+            yield LogEntry(stream_name=each.stream_name, time=each.time, data=each.data)
         while True:
             try:
                 value, end = self._decoder.raw_decode(text, _blank_end(text, at))
@@ -120,40 +134,13 @@ class ArrayReader:
         return start + len(self._opening)
 
 
-class EntryReader(ArrayReader):
-    """An ArrayReader that decodes complete entries in bulk, ten times as fast as one by one.
-
-    With `merge`, the entries of one stream that follow each other in a bulk become one.
-    """
-
-    def __init__(self, *, merge: bool = False) -> None:
-        super().__init__()
-        self._merge = merge
-
-    def _complete_values(self, *, final: bool = False) -> Iterator[Any]:
-        text = "".join(self._pieces)
-        begin = self._begin(text)
-        # If the last brace belongs to some text, the bulk fails to decode as a whole, and nothing is lost.
-        end = text.rfind("}") + 1
-        try:
-            entries = _decode_entries(f"[{text[_blank_end(text, begin) : end]}]")
-        except (msgspec.DecodeError, UnicodeEncodeError):
-            entries = []
-        if entries:
-            self._opening, begin = "", end
-        self._pieces, self._length = [text[begin:]], len(text) - begin
-        for each in _merged(entries) if self._merge else entries:
-            yield LogEntry(stream_name=each.stream_name, time=each.time, data=each.data)
-        yield from super()._complete_values(final=final)
-
-
 class StoredLogReader:
     """Reads the log of a run that has ended: a JSON list of values, or plain text, which becomes entries."""
 
     def __init__(self, *, merge: bool = False) -> None:
         self._start = ""
         self._is_json: bool | None = None
-        self._reader = EntryReader(merge=merge)
+        self._reader = ArrayReader(merge=merge)
 
     def feed(self, text: str) -> Iterator[Any]:
         """Yield the entries, or other JSON values, that `text` completes."""

@@ -54,7 +54,7 @@ async def probe_server(target: DoctorTarget) -> list[Check]:
 
 
 def _credentials(target: DoctorTarget) -> list[Check]:
-    found = credential_sources(token=target.token, env=target.env, home=target.home)
+    found = list(credential_sources(token=target.token, env=target.env, home=target.home))
     if not found:
         try:
             resolve_config(endpoint=target.endpoint, env=target.env, home=target.home)
