@@ -25,15 +25,14 @@ from fanbench.local.models.catalog import (
     Rule,
     Scripted,
     Upstream,
+    prepare,
     prices,
     read_catalog,
     write_catalog,
 )
 from fanbench.local.models.provision import provide_endpoint, provide_file
-from fanbench.local.proxy.service import prepare
-from fanbench.local.routes.paging import page_of
 from fanbench.local.verdicts import failure_of, judge_creation, judge_run
-from fanbench.local.wire import WireError
+from fanbench.local.wire import WireError, page_of
 from fanbench.local.zips import output_zip
 from fanbench.wire.messages import CreationState, RunState
 
@@ -82,10 +81,10 @@ def test_the_state_of_a_run(
     tmp_path: Path, files: list[Any], failure: str | None, state: RunState, words: str
 ) -> None:
     """A run is judged by the run files of its own task, never by the exit code alone."""
-    found = judge_run("my-task", write_run_files(tmp_path, *files), failure)
-    assert found.state is state
-    assert words in found.error
-    assert bool(found.error) == (state is RunState.ERRORED)
+    found, error = judge_run("my-task", write_run_files(tmp_path, *files), failure)
+    assert found is state
+    assert words in error
+    assert bool(error) == (state is RunState.ERRORED)
 
 
 def empty_log(folder: Path) -> Path:
@@ -109,8 +108,8 @@ def test_the_state_of_a_creation(
     tmp_path: Path, files: list[Any], failure: str | None, state: CreationState
 ) -> None:
     """A creation is judged by whether the pushed task has a run on a model."""
-    found = judge_creation("my-task", write_run_files(tmp_path, *files), failure, empty_log(tmp_path))
-    assert found.state is state
+    found, _ = judge_creation("my-task", write_run_files(tmp_path, *files), failure, empty_log(tmp_path))
+    assert found is state
 
 
 def test_a_trial_run_that_errored_is_mentioned(tmp_path: Path) -> None:
@@ -121,10 +120,7 @@ def test_a_trial_run_that_errored_is_mentioned(tmp_path: Path) -> None:
         None,
         empty_log(tmp_path),
     )
-    assert (found.state, found.error) == (
-        CreationState.COMPLETED,
-        "The task raised in its trial run: Oops",
-    )
+    assert found == (CreationState.COMPLETED, "The task raised in its trial run: Oops")
 
 
 @pytest.mark.parametrize(

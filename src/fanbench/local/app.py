@@ -7,6 +7,7 @@ import binascii
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -15,11 +16,10 @@ from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from fanbench.errors import LocalServerError
 from fanbench.local.routes import accounts, proxy, runs, tasks
-from fanbench.local.routes.page import task_page
 from fanbench.local.wire import Services, WireError, read_body
 from fanbench.wire import protocol
 from fanbench.wire.messages import (
@@ -49,13 +49,13 @@ CALLS: dict[protocol.Call, tuple[type[Message], Handler]] = {
     protocol.LIST_TASKS: (ListTasksRequest, tasks.list_tasks),
     protocol.PUBLISH_TASK: (PublishTaskRequest, tasks.publish_task),
     protocol.DELETE_TASK: (TaskRequest, tasks.delete_task),
-    protocol.GET_TASK_QUOTA: (TaskRequest, tasks.task_quota),
     protocol.SCHEDULE_RUNS: (BatchScheduleRequest, runs.schedule),
     protocol.LIST_RUNS: (ListRunsRequest, runs.list_runs),
     protocol.GET_LOGS: (RunRequest, runs.run_logs),
     protocol.DOWNLOAD_OUTPUT: (RunRequest, runs.run_output),
     protocol.LIST_MODELS: (ListModelsRequest, accounts.list_models),
     protocol.GET_LEADERBOARD: (GetLeaderboardRequest, accounts.leaderboard),
+    protocol.GET_TASK_QUOTA: (TaskRequest, accounts.task_quota),
     protocol.CREATE_PROXY_TOKEN: (TaskRequest, accounts.create_proxy_token),
     protocol.GET_PROXY_QUOTAS: (TaskRequest, accounts.proxy_quotas),
     protocol.INTROSPECT_TOKEN: (IntrospectTokenRequest, accounts.introspect_token),
@@ -63,58 +63,45 @@ CALLS: dict[protocol.Call, tuple[type[Message], Handler]] = {
 _BY_PATH = {call.path: call for call in CALLS}
 
 
-class Activity:
-    """When the last request ended, and how many are being answered. Pure ASGI middleware, as streams count too."""
+class App:
+    """The ASGI application. It counts the requests being answered, log streams among them, for the idle timeout."""
 
-    def __init__(self) -> None:
-        self.last = time.monotonic()
-        self.open = 0
+    def __init__(self, services: Services) -> None:
+        self.open_requests = 0
+        self.last_request = time.monotonic()
+        answer, task_page = partial(_answer, services), partial(tasks.task_page, services)
+        chat, genai = partial(proxy.chat_completions, services), partial(proxy.generate_content, services)
+        self._app = Starlette(
+            routes=[
+                Route("/v1/{service}/{method}", answer, methods=["POST"]),
+                Route("/api/v1/{service}/{method}", answer, methods=["POST"]),
+                Route("/models/openapi/chat/completions", chat, methods=["POST"]),
+                Route("/models/genai/{version}/models/{call:path}", genai, methods=["POST"]),
+                Route("/benchmarks/tasks/{owner}/{slug}", task_page),
+                Route("/benchmarks/tasks/{owner}/{slug}/{version:int}", task_page),
+                Route("/health", _health),
+            ]
+        )
 
-    def around(self, app: ASGIApp) -> ASGIApp:
-        async def counted(scope: Scope, receive: Receive, send: Send) -> None:
-            self.open += 1
-            try:
-                await app(scope, receive, send)
-            finally:
-                self.open -= 1
-                self.last = time.monotonic()
-
-        return counted
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.open_requests += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self.open_requests -= 1
+            self.last_request = time.monotonic()
 
 
-def build_app(services: Services, activity: Activity) -> ASGIApp:
-    def bind(handler: Callable[[Services, Request], Awaitable[Response]]) -> Any:
-        async def endpoint(request: Request) -> Response:
-            return await handler(services, request)
-
-        return endpoint
-
-    async def health(_services: Services, _request: Request) -> Response:
-        return JSONResponse({"server": "fanbench"})
-
-    app = Starlette(
-        routes=[
-            Route("/v1/{service}/{method}", bind(_answer), methods=["POST"]),
-            Route("/api/v1/{service}/{method}", bind(_answer), methods=["POST"]),
-            Route("/models/openapi/chat/completions", bind(proxy.chat_completions), methods=["POST"]),
-            Route(
-                "/models/genai/{version}/models/{call:path}", bind(proxy.generate_content), methods=["POST"]
-            ),
-            Route("/benchmarks/tasks/{owner}/{slug}", bind(task_page), methods=["GET"]),
-            Route("/benchmarks/tasks/{owner}/{slug}/{version:int}", bind(task_page), methods=["GET"]),
-            Route("/health", bind(health), methods=["GET"]),
-        ]
-    )
-    return activity.around(app)
+async def _health(_request: Request) -> Response:
+    return JSONResponse({"server": "fanbench"})
 
 
 async def _answer(services: Services, request: Request) -> Response:
     """Answer one call of the protocol. Every error becomes an `ErrorBody`, and the server stays up."""
     call = _BY_PATH.get(request.url.path.removeprefix("/api"))
     try:
-        if (
-            call is not protocol.INTROSPECT_TOKEN
-        ):  # it asks whether a token is valid, so it needs no valid one
+        # The call that asks whether a token is valid does not need a valid one.
+        if call is not protocol.INTROSPECT_TOKEN:
             _authorize(services, request)
         if call is None:
             raise WireError(404, f"Unknown call {request.url.path}")

@@ -18,18 +18,15 @@ import anyio.to_thread
 import structlog
 
 from fanbench.errors import LocalServerError
-from fanbench.local.clock import now
-from fanbench.local.datasets import dataset_folders
 from fanbench.local.executor.environment import run_environment
-from fanbench.local.executor.forkserver_client import unusable_sdk
-from fanbench.local.executor.job import Executor, Job
+from fanbench.local.executor.forkserver_client import Executor, unusable_sdk
+from fanbench.local.executor.job import Job
 from fanbench.local.executor.supervise import supervise
 from fanbench.local.folder import DataFolder
 from fanbench.local.logs import RunLog
-from fanbench.local.models.catalog import Catalog, ModelSpec
 from fanbench.local.models.pool import ModelPool
 from fanbench.local.settings import Settings
-from fanbench.local.store import Store, TaskVersion
+from fanbench.local.store import Store, TaskVersion, now
 from fanbench.local.verdicts import failure_of, judge_creation, judge_run, read_outcome
 from fanbench.wire.messages import CreationState, RunState
 
@@ -110,28 +107,28 @@ class Scheduler:
             with anyio.CancelScope() as scope:
                 self._doing[work] = scope, ended
                 try:
-                    await (self._create(work) if work.kind == "creation" else self._run(work))
+                    await (self._create(work.id) if work.kind == "creation" else self._run(work.id))
                 except Exception:  # noqa: BLE001 - one piece of work must not end the worker
                     _log.exception("work failed", kind=work.kind, id=work.id)
-                    await self._give_up(work)
+                    message = f"The server failed on this {work.kind}; see {self._folder.server_log}."
+                    try:
+                        if work.kind == "creation":
+                            await self._store.update_version(
+                                work.id, state=CreationState.ERRORED, error=message
+                            )
+                        else:
+                            await self._store.update_run(
+                                work.id, state=RunState.ERRORED, error=message, ended=now()
+                            )
+                    except Exception:  # noqa: BLE001 - such as a full disk; the next server resumes the work
+                        _log.exception("cannot record the failure", kind=work.kind, id=work.id)
                 finally:
                     del self._doing[work]
                     ended.set()
 
-    async def _give_up(self, work: Work) -> None:
-        """Record that the server failed. If that fails too (a full disk), the next server resumes the work."""
-        message = f"The server failed on this {work.kind}; see {self._folder.server_log}."
-        try:
-            if work.kind == "creation":
-                await self._store.update_version(work.id, state=CreationState.ERRORED, error=message)
-            else:
-                await self._store.update_run(work.id, state=RunState.ERRORED, error=message, ended=now())
-        except Exception:  # noqa: BLE001
-            _log.exception("cannot record the failure", kind=work.kind, id=work.id)
-
-    async def _create(self, work: Work) -> None:
+    async def _create(self, version_id: int) -> None:
         """Validate a pushed version by running its notebook on the default model."""
-        version = await self._store.version(work.id)
+        version = await self._store.version(version_id)
         if version is None:
             return
         await self._store.update_version(version.id, state=CreationState.RUNNING)
@@ -142,11 +139,11 @@ class Scheduler:
         finally:
             log.close()
         judge = partial(judge_creation, version.slug, folder / "working", failure, log.path)
-        verdict = await anyio.to_thread.run_sync(judge)
-        await self._store.update_version(version.id, state=verdict.state, error=verdict.error)
+        state, error = await anyio.to_thread.run_sync(judge)
+        await self._store.update_version(version.id, state=state, error=error)
 
-    async def _run(self, work: Work) -> None:
-        run = await self._store.run(work.id)
+    async def _run(self, run_id: int) -> None:
+        run = await self._store.run(run_id)
         if run is None:
             return
         await self._store.update_run(run.id, state=RunState.RUNNING, started=now())
@@ -155,9 +152,10 @@ class Scheduler:
         self._logs[run.id] = log
         try:
             failure = await self._execute(run.version, run.model, folder, log)
-            judge = partial(judge_run, run.version.slug, folder / "working", failure)
-            verdict = await anyio.to_thread.run_sync(judge)
-            await self._store.update_run(run.id, state=verdict.state, error=verdict.error, ended=now())
+            state, error = await anyio.to_thread.run_sync(
+                judge_run, run.version.slug, folder / "working", failure
+            )
+            await self._store.update_run(run.id, state=state, error=error, ended=now())
         finally:
             # After the state: clients that follow the log look at the run as soon as it ends.
             del self._logs[run.id]
@@ -168,27 +166,36 @@ class Scheduler:
     ) -> str | None:
         """Run the version's notebook in `folder` on `model`, or on the default model. Return why it failed."""
         limit = self._settings.run_timeout
+        key = f"fbp-{secrets.token_urlsafe(24)}"
         try:
             catalog = self._pool.catalog
-            spec = _find_model(catalog, model)
-            async with self._proxy_key() as (key, expires):
-                environment = run_environment(
+            spec = catalog.find(model) if model else catalog.default_model
+            if spec is None and model:
+                raise LocalServerError(f"The model {model} no longer exists.")
+            if spec is None:
+                hint = "Run `fanbench models add smollm2` to add one."
+                raise LocalServerError("This server has no models.", hint=hint)
+            found = {name: self._settings.find_dataset(name) for name in version.datasets}
+            # A margin, so that it is the time limit that ends a slow run, and not a refused key.
+            expires = await self._store.add_token(key, timedelta(seconds=limit + 60))
+            job = Job(
+                folder=str(folder),
+                environment=run_environment(
                     proxy_url=self._proxy_url,
                     proxy_key=key,
-                    expires=expires,
+                    expires=expires.isoformat(),
                     model=spec.slug,
                     judge=(catalog.judge_model or spec).slug,
                     available=[other.slug for other in catalog.model],
                     extra=self._settings.run_environment,
-                )
-                job = Job(
-                    folder=str(folder),
-                    environment=environment,
-                    memory_mb=self._settings.run_memory_mb,
-                    datasets=dataset_folders(self._settings.datasets, version.datasets),
-                )
-                await anyio.to_thread.run_sync(_prepare, job, self._folder.notebook(version.id))
-                ended = await supervise(self._executor, job, log.append, limit)
+                ),
+                memory_mb=self._settings.run_memory_mb,
+                datasets={
+                    name.rpartition("/")[2]: str(real.resolve()) for name, real in found.items() if real
+                },
+            )
+            await anyio.to_thread.run_sync(_prepare, job, self._folder.notebook(version.id))
+            ended = await supervise(self._executor, job, log.append, limit)
             outcome = await anyio.to_thread.run_sync(read_outcome, job.outcome)
             if outcome is not None and outcome.sdk_failure is not None:
                 raise unusable_sdk(outcome.sdk_failure, folder)
@@ -197,26 +204,9 @@ class Scheduler:
             message = f"{error}\n{error.hint}" if error.hint else str(error)
             log.note(message)
             return message
-
-    @asynccontextmanager
-    async def _proxy_key(self) -> AsyncIterator[tuple[str, str]]:
-        """A Model Proxy key that is valid during the block, and when it would expire by itself."""
-        key = f"fbp-{secrets.token_urlsafe(24)}"
-        expires = await self._store.add_token(key, timedelta(seconds=self._settings.run_timeout + 60))
-        try:
-            yield key, expires.isoformat()
         finally:
             with anyio.CancelScope(shield=True):
                 await self._store.revoke_token(key)
-
-
-def _find_model(catalog: Catalog, name: str | None) -> ModelSpec:
-    spec = catalog.find(name) if name else catalog.default_model
-    if spec is not None:
-        return spec
-    if name:
-        raise LocalServerError(f"The model {name} no longer exists.")
-    raise LocalServerError("This server has no models.", hint="Run `fanbench models add smollm2` to add one.")
 
 
 def _prepare(job: Job, notebook: Path) -> None:

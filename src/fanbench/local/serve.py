@@ -10,9 +10,8 @@ import os
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
@@ -20,14 +19,11 @@ import msgspec
 import structlog
 
 from fanbench._util import files
-from fanbench._util.files import output_errors
 from fanbench.errors import LocalServerError
-from fanbench.local.executor.job import Executor
 from fanbench.local.folder import PRIVATE, DataFolder, open_data_folder
 from fanbench.local.settings import Settings
 
 if TYPE_CHECKING:
-    from fanbench.local.app import Activity
     from fanbench.local.wire import Services
 
 _log = structlog.get_logger(__name__)
@@ -65,10 +61,16 @@ async def serve(settings: Settings, audience: Audience) -> None:
         host = "127.0.0.1" if everywhere else settings.host
         url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
         address = Address(url, os.getpid(), str(folder.token_file))
-        async with _start(settings, folder, url) as running:
+
+        def cannot_run(error: LocalServerError) -> None:
+            _log.error("runs cannot be started", error=str(error))
+            audience.trouble(error)
+
+        async with _services(settings, folder, url) as services:
+            services.executor.warm_up(cannot_run)
             files.write(folder.server_file, msgspec.json.encode(address) + b"\n", mode=PRIVATE)
             try:
-                await _serve_http(settings, running, listener, address, audience)
+                await _serve_http(services, listener, lambda: audience.listening(address))
             finally:
                 folder.server_file.unlink(missing_ok=True)
 
@@ -83,80 +85,62 @@ def check_installed() -> None:
 
 
 def _bind(settings: Settings) -> socket.socket:
+    def listen(port: int) -> socket.socket:
+        listener = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((settings.host, port))
+            listener.listen(2048)
+        except OSError:
+            listener.close()
+            raise
+        return listener
+
     try:
-        return _listen(settings.host, settings.port)
+        return listen(settings.port)
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             place = f"{settings.host}:{settings.port}"
             raise LocalServerError(f"Cannot listen on {place}: {error.strerror or error}.") from None
     if settings.any_port:
-        return _listen(settings.host, 0)
+        return listen(0)
     raise LocalServerError(
         f"The port {settings.port} of {settings.host} is in use.",
         hint="Run `fanbench stop` to end a server of ours, or choose a free port with --port 0.",
     )
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(2048)
-    except (OSError, OverflowError):
-        listener.close()
-        raise
-    return listener
-
-
-@dataclass(frozen=True)
-class _Running:
-    services: Services
-    activity: Activity
-    executor: Executor
-
-    @property
-    def busy(self) -> bool:
-        return self.services.scheduler.busy or self.activity.open > 0
-
-
 @asynccontextmanager
-async def _start(settings: Settings, folder: DataFolder, base_url: str) -> AsyncIterator[_Running]:
+async def _services(settings: Settings, folder: DataFolder, base_url: str) -> AsyncIterator[Services]:
     """Start everything behind the application, and end it in the opposite order."""
-    from fanbench.local.app import Activity
-    from fanbench.local.executor.forkserver_client import ForkserverClient
+    from fanbench.local.executor.forkserver_client import Executor
     from fanbench.local.models.pool import ModelPool
-    from fanbench.local.proxy.service import ModelProxy
     from fanbench.local.scheduler import Scheduler
     from fanbench.local.store import Store
     from fanbench.local.wire import Services
 
-    async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(Store.open(folder.database))
-        pool = await stack.enter_async_context(ModelPool(folder, settings.model_idle).running())
-        client = ForkserverClient(settings.isolation, folder.worker_log)
-        executor = await stack.enter_async_context(client.running())
-        scheduler = Scheduler(settings, folder, store, pool, executor, base_url)
-        await stack.enter_async_context(scheduler.running())
-        services = Services(
+    async with (
+        Store.open(folder.database) as store,
+        ModelPool.open(folder, settings.model_idle) as pool,
+        Executor.open(settings.isolation, folder.worker_log) as executor,
+        Scheduler(settings, folder, store, pool, executor, base_url).running() as scheduler,
+    ):
+        yield Services(
             settings=settings,
             folder=folder,
             store=store,
             pool=pool,
-            proxy=ModelProxy(store, pool),
+            executor=executor,
             scheduler=scheduler,
             base_url=base_url,
             token=folder.read_token(),
         )
-        yield _Running(services, Activity(), executor)
 
 
-async def _serve_http(
-    settings: Settings, running: _Running, listener: socket.socket, address: Address, audience: Audience
-) -> None:
+async def _serve_http(services: Services, listener: socket.socket, listening: Callable[[], None]) -> None:
     import uvicorn
 
-    from fanbench.local.app import build_app
+    from fanbench.local.app import App
 
     class Server(uvicorn.Server):
         @contextlib.contextmanager
@@ -166,10 +150,11 @@ async def _serve_http(
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
-            audience.listening(address)
+            listening()
 
+    app = App(services)
     config = uvicorn.Config(
-        build_app(running.services, running.activity),
+        app,
         lifespan="off",
         log_config=None,
         access_log=False,
@@ -187,24 +172,16 @@ async def _serve_http(
 
     async def end_when_idle(timeout: float) -> None:
         while not server.should_exit:
-            quiet = time.monotonic() - running.activity.last
-            if not running.busy and quiet >= timeout:
+            quiet = time.monotonic() - app.last_request
+            if quiet >= timeout and not app.open_requests and not services.scheduler.busy:
                 server.should_exit = True
                 return
             await anyio.sleep(max(timeout - quiet, min(timeout, 1.0)))
 
-    async def warm_up() -> None:
-        try:
-            await running.executor.warm_up()
-        except LocalServerError as error:
-            _log.error("runs cannot be started", error=str(error))
-            audience.trouble(error)
-
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(end_on_signal)
-        tasks.start_soon(warm_up)
-        if settings.idle_timeout is not None:
-            tasks.start_soon(end_when_idle, settings.idle_timeout)
+        if services.settings.idle_timeout is not None:
+            tasks.start_soon(end_when_idle, services.settings.idle_timeout)
         await server.serve(sockets=[listener])
         tasks.cancel_scope.cancel()
 
@@ -212,7 +189,7 @@ async def _serve_http(
 @contextlib.contextmanager
 def _log_into(folder: DataFolder) -> Iterator[None]:
     """Send the lines of structlog, uvicorn and everything else that is logged to the server's log file."""
-    with output_errors(f"write {folder.server_log}", kind=LocalServerError):
+    with files.output_errors(f"write {folder.server_log}", kind=LocalServerError):
         file = folder.server_log.open("a", encoding="utf-8")
     with file:
         structlog.configure(

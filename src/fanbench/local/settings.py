@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,8 @@ from fanbench.local.executor.job import Isolation
 
 DEFAULT_PORT = 7777
 """The port of the TEST endpoint in the vendor's SDK."""
+
+_DATASET = re.compile(r"([A-Za-z0-9_-]+)/([A-Za-z0-9_-]+)")
 
 
 def default_data_folder() -> Path:
@@ -52,3 +55,11 @@ class Settings:
     """The daily allowance that the Model Proxy's quota call reports; the monthly one is thirty times that."""
     daily_runs: int = 10_000
     """The daily allowance of runs that the task quota call reports."""
+
+    def find_dataset(self, reference: str) -> Path | None:
+        """The folder of the dataset `owner/slug`, or None if it does not exist or the name is invalid."""
+        match = _DATASET.fullmatch(reference)
+        if self.datasets is None or match is None:
+            return None
+        folder = self.datasets / match[1] / match[2]
+        return folder if folder.is_dir() else None

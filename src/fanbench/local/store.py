@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -30,13 +30,18 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from fanbench.errors import LocalServerError
-from fanbench.local.clock import now
 from fanbench.wire.messages import CreationState, RunState
 
 Row = TypeVar("Row", bound="Base")
 
 PENDING_CREATIONS = (CreationState.QUEUED, CreationState.RUNNING)
 LIVE_RUNS = (RunState.QUEUED, RunState.RUNNING)
+
+
+def now() -> datetime:
+    """The time with the precision of the protocol: UTC, milliseconds."""
+    moment = datetime.now(UTC)
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
 class _Time(TypeDecorator[datetime]):

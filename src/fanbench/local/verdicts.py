@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import json
 import signal
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import msgspec
 
@@ -24,15 +23,6 @@ NO_RUN_FILE = (
     "The notebook ran to its end and left no .run.json, so nothing is recorded. "
     "Does it call .run(kbench.llm) or .evaluate(...) on its task?"
 )
-
-
-State = TypeVar("State", CreationState, RunState)
-
-
-@dataclass(frozen=True)
-class Verdict(Generic[State]):
-    state: State
-    error: str = ""
 
 
 def read_outcome(path: Path) -> Outcome | None:
@@ -76,56 +66,53 @@ def run_files(working: Path) -> list[dict[str, Any]]:
     return found
 
 
-def judge_run(slug: str, working: Path, failure: str | None) -> Verdict[RunState]:
-    """The state of a run of task `slug`; `failure` is the reason if its notebook did not reach its end."""
+def judge_run(slug: str, working: Path, failure: str | None) -> tuple[RunState, str]:
+    """The state of a run of task `slug`, and its error. `failure` is why its notebook did not reach its end."""
     if failure is not None:
-        return Verdict(RunState.ERRORED, explained(failure))
+        return RunState.ERRORED, _explained(failure)
     files = run_files(working)
     if not files:
-        return Verdict(RunState.ERRORED, NO_RUN_FILE)
-    mine = of_task(slug, files)
+        return RunState.ERRORED, NO_RUN_FILE
+    # The run files of the task itself, or all of them if none has its name.
+    mine = [file for file in files if _slug(file) == slug] or files
     # Some rows of an .evaluate(on_failure="continue") may error, and the whole is still a result.
     if all(file.get("state") == RunState.ERRORED.value for file in mine):
         message = str(mine[-1].get("errorMessage") or "The task raised an error.")
-        return Verdict(RunState.ERRORED, explained(message))
-    return Verdict(RunState.COMPLETED)
+        return RunState.ERRORED, _explained(message)
+    return RunState.COMPLETED, ""
 
 
-def judge_creation(slug: str, working: Path, failure: str | None, log: Path) -> Verdict[CreationState]:
-    """The state of a version of task `slug` whose notebook was run to validate it, with output in `log`."""
+def judge_creation(slug: str, working: Path, failure: str | None, log: Path) -> tuple[CreationState, str]:
+    """The state of a version of task `slug` whose notebook was run to validate it, and its error.
+
+    The output of the notebook is in `log`.
+    """
     if failure is not None:
-        return Verdict(CreationState.ERRORED, explained(failure))
+        return CreationState.ERRORED, _explained(failure)
     files = run_files(working)
     if not files:
         # Clients cannot read the log of a creation, and its last lines may contain the reason.
         last = last_lines(log, 5)
         error = f"{NO_RUN_FILE} The notebook said last:\n{last}" if last else NO_RUN_FILE
-        return Verdict(CreationState.KERNEL_WITHOUT_RUN, error)
+        return CreationState.KERNEL_WITHOUT_RUN, error
     mine = [file for file in files if _slug(file) == slug]
     if not mine:
         found = ", ".join(sorted({_slug(file) for file in files}))
-        return Verdict(CreationState.VALIDATION_FAILED, f"The notebook ran {found}, but not the task {slug}.")
+        return CreationState.VALIDATION_FAILED, f"The notebook ran {found}, but not the task {slug}."
     if not any((file.get("modelVersion") or {}).get("slug") for file in mine):
-        return Verdict(
-            CreationState.NO_MODEL_SPECIFIED,
-            "The task was run without a model: pass one, as in .run(kbench.llm).",
-        )
+        error = "The task was run without a model: pass one, as in .run(kbench.llm)."
+        return CreationState.NO_MODEL_SPECIFIED, error
     if all(file.get("state") == RunState.ERRORED.value for file in mine):
         last = last_line(str(mine[-1].get("errorMessage") or "an error"))
-        return Verdict(CreationState.COMPLETED, f"The task raised in its trial run: {last}")
-    return Verdict(CreationState.COMPLETED)
+        return CreationState.COMPLETED, f"The task raised in its trial run: {last}"
+    return CreationState.COMPLETED, ""
 
 
-def explained(failure: str) -> str:
+def _explained(failure: str) -> str:
     """Explain a failure in its last line, which is the one that lists show."""
     if "MemoryError" in last_line(failure):
         return f"{failure.rstrip()}\nMemoryError: the run reached the server's limit (--run-memory)."
     return failure
-
-
-def of_task(slug: str, files: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The run files of the task itself, or all of them if none has its name."""
-    return [file for file in files if _slug(file) == slug] or files
 
 
 def _slug(file: dict[str, Any]) -> str:

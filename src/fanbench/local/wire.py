@@ -1,15 +1,15 @@
-"""What all routes share: the services behind them, and errors with an HTTP status."""
+"""What all routes share: the services behind them, errors with an HTTP status, and pages of lists."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from starlette.requests import Request
 
+from fanbench.local.executor.forkserver_client import Executor
 from fanbench.local.folder import DataFolder
 from fanbench.local.models.pool import ModelPool
-from fanbench.local.proxy.service import ModelProxy
 from fanbench.local.settings import Settings
 from fanbench.local.store import Store
 
@@ -21,6 +21,11 @@ OWNER = "local"
 
 MAX_BODY = 64 * 1024 * 1024
 """The most bytes of a request. A notebook with all its outputs has a few MB."""
+
+DEFAULT_PAGE = 50
+MAX_PAGE = 500
+
+T = TypeVar("T")
 
 
 class WireError(Exception):
@@ -48,7 +53,31 @@ class Services:
     folder: DataFolder
     store: Store
     pool: ModelPool
-    proxy: ModelProxy
+    executor: Executor
     scheduler: Scheduler
     base_url: str
     token: str
+
+
+def page_size(asked: int) -> int:
+    if asked < 0:
+        raise WireError(400, "pageSize must not be negative")
+    return min(asked, MAX_PAGE) or DEFAULT_PAGE
+
+
+def read_token(token: str) -> int:
+    if not token:
+        return 0
+    if not token.isascii() or not token.isdigit() or len(token) > 18:
+        raise WireError(400, f"pageToken {token[:40]!r} was not issued by this server")
+    return int(token)
+
+
+def page_of(rows: list[T], size: int, token: str, skip: int) -> tuple[list[T], str]:
+    """The page, and the token of the next one, empty for the last.
+
+    A token is the number of rows before the page; clients must not rely on that.
+    """
+    start = read_token(token) + max(skip, 0)
+    end = start + page_size(size)
+    return rows[start:end], str(end) if end < len(rows) else ""

@@ -23,8 +23,8 @@ import anyio.to_thread
 from fanbench._util.concurrency import Done, settle, unwrap_single_error
 from fanbench.errors import FanbenchError, OutputError, UsageError
 from fanbench.local.executor.environment import no_proxy
-from fanbench.local.executor.forkserver_client import ForkserverClient
-from fanbench.local.executor.job import Executor, Job
+from fanbench.local.executor.forkserver_client import Executor
+from fanbench.local.executor.job import Job
 from fanbench.local.executor.supervise import Ended, supervise
 from fanbench.operations.api import Api
 from fanbench.operations.credentials import ProxyTokens, token_variables
@@ -129,10 +129,9 @@ async def try_files(
         FanbenchError: The server has no models.
     """
     ensure_sdk()
-    executor = ForkserverClient("process", log=None)
     with unwrap_single_error():
-        async with executor.running():
-            executor.start_warm_up()
+        async with Executor.open("process", log=None) as executor:
+            executor.warm_up(lambda _error: None)  # the first run reports it
             available = await client.list_models()
             chosen = proxy_model(model, available)
             defaults = {"LLM_DEFAULT": chosen} if chosen else {}

@@ -18,42 +18,38 @@ import msgspec
 from fanbench._util import files
 from fanbench.local.executor import mounts
 from fanbench.local.executor.job import Job, Outcome
-from fanbench.local.executor.notebook import NotebookRun, format_failure
+from fanbench.local.executor.notebook import format_failure, run_notebook
 from fanbench.local.executor.sdk import Kit, make_kit, point_at_environment
 from fanbench.local.executor.subreaper import leave
 
 
 def run_job(job: Job, kit: Kit) -> int:
-    """Run the job's notebook in this process and return the exit code.
-
-    Whatever goes wrong is recorded for the server, as long as there is a folder to record it in.
-    """
+    """Run the job's notebook in this process, report how it ended, and return the exit code."""
     try:
-        _enter(job)
+        if job.memory_mb:
+            limit = job.memory_mb * 1024 * 1024
+            resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        os.chdir(mounts.attach(job.datasets, job.working))
+        os.environ.clear()
+        os.environ.update(job.environment)
         point_at_environment(kit.sdk)
-        run = NotebookRun(json.loads(job.source.read_text(encoding="utf-8")), kit.shell, kit.recorders)
-        error = run.execute()
+        notebook = json.loads(job.source.read_text(encoding="utf-8"))
+        error = run_notebook(notebook, kit.shell, kit.recorders)
         # Drop the notebook's objects, so that files it left open are written: the process ends without the
         # interpreter's usual clean-up, which would run the forkserver's.
         kit.shell.user_ns.clear()
         gc.collect()
-        files.write(job.outcome, msgspec.json.encode(Outcome(error=error)), durable=False)
-        files.write(job.executed, json.dumps(run.notebook).encode(), durable=False)
+        _report(job, Outcome(error=error))
+        files.write(job.executed, json.dumps(notebook), durable=False)
     except BaseException as failure:  # noqa: BLE001 - the server must learn of it, whatever it is
-        files.write(job.outcome, msgspec.json.encode(Outcome(error=format_failure(failure))), durable=False)
+        _report(job, Outcome(error=format_failure(failure)))
         return 70
     return 0 if error is None else 1
 
 
-def _enter(job: Job) -> None:
-    """Apply the job's limits, and enter its view of the file system, its folder and its environment."""
-    if job.memory_mb:
-        limit = job.memory_mb * 1024 * 1024
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    os.chdir(mounts.attach(job.datasets, job.working))
-    os.environ.clear()
-    os.environ.update(job.environment)
+def _report(job: Job, outcome: Outcome) -> None:
+    files.write(job.outcome, msgspec.json.encode(outcome), durable=False)
 
 
 def main() -> None:
@@ -61,9 +57,7 @@ def main() -> None:
     try:
         kit = make_kit()
     except BaseException:  # noqa: BLE001 - a broken install raises anything; the server turns it into a hint
-        files.write(
-            job.outcome, msgspec.json.encode(Outcome(sdk_failure=traceback.format_exc())), durable=False
-        )
+        _report(job, Outcome(sdk_failure=traceback.format_exc()))
         leave(70)
     leave(run_job(job, kit))
 

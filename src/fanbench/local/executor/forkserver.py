@@ -80,19 +80,20 @@ class Forkserver:
                     self._wakeup.recv(4096)
                     self._reap()
                     continue
-                request = self._receive()
-                if request is None:
-                    self._kill_all()
-                    return
-                self._start(*request)
-
-    def _receive(self) -> tuple[Job, list[int]] | None:
-        """The next job with its two descriptors; None once the client is gone."""
-        line, descriptors, _, _ = socket.recv_fds(self._control, 1 << 20, 2)
-        while line and not line.endswith(b"\n"):
-            more = self._control.recv(1 << 20)
-            line = line + more if more else b""
-        return (msgspec.json.decode(line, type=Job), descriptors) if line else None
+                request, descriptors, _, _ = socket.recv_fds(self._control, 1 << 20, 2)
+                while request and not request.endswith(b"\n"):
+                    more = self._control.recv(1 << 20)
+                    request = request + more if more else b""
+                if request:
+                    self._start(msgspec.json.decode(request, type=Job), descriptors)
+                    continue
+                for pid in self._runs:
+                    for kill in (os.killpg, os.kill):  # one that has just been forked has no group yet
+                        with suppress(ProcessLookupError):
+                            kill(pid, signal.SIGKILL)
+                self._runs.clear()
+                self._kill_strays()
+                return
 
     def _start(self, job: Job, descriptors: list[int]) -> None:
         try:
@@ -151,22 +152,10 @@ class Forkserver:
         """Kill what ended runs have left. A living run adopts its own orphans, so these belong to none."""
         while strays := [pid for pid in children(os.getpid()) if pid not in self._runs]:
             for pid in strays:
-                _kill(pid)
-
-    def _kill_all(self) -> None:
-        for pid in self._runs:
-            with suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGKILL)
-            _kill(pid)
-        self._runs.clear()
-        self._kill_strays()
-
-
-def _kill(pid: int) -> None:
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
-    with suppress(ChildProcessError):
-        os.waitpid(pid, 0)
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                with suppress(ChildProcessError):
+                    os.waitpid(pid, 0)
 
 
 def _execute(job: Job) -> NoReturn:

@@ -1,4 +1,4 @@
-"""Starts the forkserver at first need, asks it for runs, and learns how they end."""
+"""The executor of runs: starts the forkserver at first need, asks it for runs, and learns how they end."""
 
 from __future__ import annotations
 
@@ -8,44 +8,38 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
-import anyio.abc
 import anyio.to_thread
 import msgspec
+from anyio.abc import TaskGroup
 
 from fanbench._util.text import last_line
 from fanbench.errors import LocalServerError
 from fanbench.local.executor.forkserver import Ended, Notice, Ready, Refused, Started
 from fanbench.local.executor.job import Exit, Isolation, Job
 
-__all__ = ["ForkserverClient", "missing_extra", "unusable_sdk"]
+__all__ = ["Executor", "RunProcess", "missing_extra", "unusable_sdk"]
 
 READY_TIMEOUT = 120.0
 """Seconds for the import of the SDK, on the slowest of machines."""
 
-_LOST = Exit(code=-9, lost=True)
-
 _decode_notice: Callable[[bytes], Notice] = msgspec.json.Decoder(Notice).decode
 
 
-class StartedRun:
-    """A run process of the forkserver."""
+class RunProcess:
+    """The process of a run. `pid` is also the id of its process group, and `exit` is set once it has `ended`."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
-        self._ended = anyio.Event()
-        self._exit = _LOST
-
-    def end(self, exit_: Exit) -> None:
-        self._exit = exit_
-        self._ended.set()
+        self.ended = anyio.Event()
+        self.exit = Exit(code=-9, lost=True)
 
     async def wait(self) -> Exit:
-        await self._ended.wait()
-        return self._exit
+        await self.ended.wait()
+        return self.exit
 
 
 class _Gone(Exception):
@@ -58,8 +52,8 @@ class _Forkserver:
     def __init__(self, isolation: Isolation, log: Path | None) -> None:
         self._control, theirs = socket.socketpair()
         self._buffer = b""
-        self._runs: dict[int, StartedRun] = {}
-        self._put_answer, self._answers = anyio.create_memory_object_stream[StartedRun | Refused](1)
+        self._runs: dict[int, RunProcess] = {}
+        self._put_answer, self._answers = anyio.create_memory_object_stream[RunProcess | Refused](1)
         self._listening = anyio.CancelScope(shield=True)
         self.alive, self.ready = True, False
         command = [
@@ -99,7 +93,7 @@ class _Forkserver:
         line, _, self._buffer = self._buffer.partition(b"\n")
         return _decode_notice(line)
 
-    async def start(self, job: Job, descriptors: list[int]) -> StartedRun | Refused:
+    async def start(self, job: Job, descriptors: list[int]) -> RunProcess | Refused:
         """Ask for one run. Callers take turns: an answer does not name its request.
 
         Raises:
@@ -124,16 +118,18 @@ class _Forkserver:
             while (notice := await self.read()) is not None:
                 match notice:
                     case Started(pid=pid):
-                        run = self._runs[pid] = StartedRun(pid)
+                        run = self._runs[pid] = RunProcess(pid)
                         await self._put_answer.send(run)
                     case Refused():
                         await self._put_answer.send(notice)
                     case Ended(pid=pid, code=code):
-                        self._runs.pop(pid).end(Exit(code=code))
+                        run = self._runs.pop(pid)
+                        run.exit = Exit(code=code)
+                        run.ended.set()
                     case Ready():
                         pass
         for run in self._runs.values():
-            run.end(_LOST)
+            run.ended.set()
         await self.close()
 
     async def close(self) -> None:
@@ -153,45 +149,49 @@ class _Forkserver:
                 await anyio.to_thread.run_sync(self._process.wait)
 
 
-class ForkserverClient:
+class Executor:
     """Executes jobs in forks of a forkserver, which it replaces if it dies.
 
     The forkserver writes what it has to report to `log`, or to our stderr if that is None.
     """
 
-    def __init__(self, isolation: Isolation, log: Path | None) -> None:
+    def __init__(self, tasks: TaskGroup, isolation: Isolation, log: Path | None) -> None:
+        self._tasks = tasks
         self._isolation: Isolation = isolation
         self._log = log
         self._forkserver: _Forkserver | None = None
         self._lock = anyio.Lock()
-        self._tasks: anyio.abc.TaskGroup | None = None
 
+    @staticmethod
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[ForkserverClient]:
+    async def open(isolation: Isolation, log: Path | None) -> AsyncIterator[Executor]:
         async with anyio.create_task_group() as tasks:
-            self._tasks = tasks
+            executor = Executor(tasks, isolation, log)
             try:
-                yield self
+                yield executor
             finally:
                 tasks.cancel_scope.cancel()
-                if self._forkserver is not None:
-                    await self._forkserver.close()
+                if executor._forkserver is not None:
+                    await executor._forkserver.close()
 
-    async def warm_up(self) -> None:
-        async with self._lock:
-            await self._ensure_forkserver()
-
-    def start_warm_up(self) -> None:
-        """Warm up in the background. Whatever fails is reported by the first `start`."""
+    def warm_up(self, failed: Callable[[LocalServerError], None]) -> None:
+        """Start the forkserver in the background. `failed` receives what `start` would raise."""
 
         async def warm_up() -> None:
-            with suppress(LocalServerError):
-                await self.warm_up()
+            try:
+                async with self._lock:
+                    await self._ensure_forkserver()
+            except LocalServerError as error:
+                failed(error)
 
-        assert self._tasks is not None
         self._tasks.start_soon(warm_up)
 
-    async def start(self, job: Job, stdout: int, stderr: int) -> StartedRun:
+    async def start(self, job: Job, stdout: int, stderr: int) -> RunProcess:
+        """Start the job's process with its output going to the two descriptors, which stay the caller's.
+
+        Raises:
+            LocalServerError: Processes cannot be started here; the hint has the remedy.
+        """
         async with self._lock:
             for _ in range(2):
                 forkserver = await self._ensure_forkserver()
@@ -210,8 +210,6 @@ class ForkserverClient:
     async def _ensure_forkserver(self) -> _Forkserver:
         if self._forkserver is not None and self._forkserver.alive:
             return self._forkserver
-        if self._tasks is None:
-            raise RuntimeError("enter running() first")
         forkserver = _Forkserver(self._isolation, self._log)
         try:
             ready = None

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 import msgspec
 
-__all__ = ["Executor", "Exit", "Isolation", "Job", "Outcome", "RunProcess"]
+__all__ = ["Exit", "Isolation", "Job", "Outcome"]
 
 Isolation = Literal["fork", "process"]
 """Whether a run is a fork of a process that has imported the SDK, or a new Python."""
@@ -64,24 +64,3 @@ class Exit(msgspec.Struct, frozen=True, kw_only=True):
     code: int
     lost: bool = False
     """The forkserver died and took the process with it."""
-
-
-class RunProcess(Protocol):
-    @property
-    def pid(self) -> int:
-        """Also the id of its process group."""
-
-    async def wait(self) -> Exit: ...
-
-
-class Executor(Protocol):
-    async def start(self, job: Job, stdout: int, stderr: int) -> RunProcess:
-        """Start the job's process with its output going to the two descriptors, which stay the caller's.
-
-        Raises:
-            LocalServerError: Processes cannot be started here; the hint has the remedy.
-        """
-        ...
-
-    async def warm_up(self) -> None:
-        """Prepare for the first run. Raises what `start` raises."""

@@ -19,15 +19,14 @@ OUTPUT_LIMIT = 1_000_000
 _TRUNCATED = "\n[output truncated in the notebook; the log has all of it]\n"
 
 
-class Recorder(io.TextIOBase):
+class Recorder(io.TextIOWrapper):
     """A text stream that writes through to a descriptor and keeps a bounded copy for the current cell."""
 
     def __init__(self, name: str, descriptor: int) -> None:
-        self._name = name
         # backslashreplace: a lone surrogate in a task's output must not end the run.
-        self._through = open(  # noqa: SIM115 - lives as long as the process
-            descriptor, "w", encoding="utf-8", errors="backslashreplace", closefd=False, newline="\n"
-        )
+        binary = open(descriptor, "wb", closefd=False)  # noqa: SIM115 - lives as long as the process
+        super().__init__(binary, encoding="utf-8", errors="backslashreplace", newline="\n")
+        self._stream_name = name
         self._outputs: list[dict[str, Any]] = []
         self._room = 0
 
@@ -36,37 +35,22 @@ class Recorder(io.TextIOBase):
         self._room = OUTPUT_LIMIT
 
     def write(self, text: str) -> int:
-        with contextlib.suppress(OSError):  # a task may close its own stdout
-            self._through.write(text)
-            self._through.flush()
+        with contextlib.suppress(OSError):  # a task may close the descriptor
+            super().write(text)
+            self.flush()
         if self._room > 0 and text:
             kept = text[: self._room]
             self._room -= len(kept)
             kept = kept if self._room else kept + _TRUNCATED
             last = self._outputs[-1] if self._outputs else {}
-            if last.get("name") == self._name:
+            if last.get("name") == self._stream_name:
                 last["text"] += kept
             else:
-                self._outputs.append({"output_type": "stream", "name": self._name, "text": kept})
+                self._outputs.append({"output_type": "stream", "name": self._stream_name, "text": kept})
         return len(text)
 
-    def flush(self) -> None:
-        with contextlib.suppress(OSError):
-            self._through.flush()
-
-    def fileno(self) -> int:
-        return self._through.fileno()
-
-    def writable(self) -> bool:
-        return True
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        return "utf-8"
-
-    @property
-    def buffer(self) -> Any:
-        return self._through.buffer
+    def close(self) -> None:
+        """Stay open: later cells print to this stream even if a task has closed its stdout."""
 
 
 def record_streams() -> tuple[Recorder, Recorder]:
@@ -76,49 +60,40 @@ def record_streams() -> tuple[Recorder, Recorder]:
     return recorders
 
 
-class NotebookRun:
-    """Executes `notebook` in `shell` and fills in its outputs as it goes."""
+def run_notebook(notebook: dict[str, Any], shell: Any, recorders: Sequence[Recorder]) -> str | None:
+    """Run the notebook's cells in order, and write their outputs into it.
 
-    def __init__(self, notebook: dict[str, Any], shell: Any, recorders: Sequence[Recorder]) -> None:
-        self.notebook = notebook
-        self._shell = shell
-        self._recorders = recorders
-        self._outputs: list[dict[str, Any]] = []
+    Return the traceback of the first cell that fails, None if none does.
+    """
+    outputs: list[dict[str, Any]] = []
 
-    def execute(self) -> str | None:
-        """Run the cells in order. Return the traceback of the first that fails, None if none does."""
-        self._shell.displayhook.show = self._display
-        # IPython prints tracebacks to stdout, with decoration of its own: we print them ourselves.
-        self._shell.showtraceback = self._shell.showsyntaxerror = lambda *_args, **_options: None
-        code = [cell for cell in self.notebook.get("cells", []) if cell.get("cell_type") == "code"]
-        for number, cell in enumerate(code, start=1):
-            cell["execution_count"] = number
-            cell["outputs"] = self._outputs = []
-            for recorder in self._recorders:
-                recorder.start_cell(self._outputs)
-            source = cell.get("source", "")
-            source = source if isinstance(source, str) else "".join(source)
-            result = self._shell.run_cell(source, store_history=False)
-            failure = result.error_before_exec or result.error_in_exec
-            clean_exit = isinstance(failure, SystemExit) and failure.code in (None, 0)
-            if failure is not None and not clean_exit:
-                return self._record_failure(failure)
-        return None
+    def display(value: object) -> None:
+        # The value of a cell's last expression. SDK objects are left out: they render 166 KB of HTML.
+        if type(value).__module__.partition(".")[0] != "kaggle_benchmarks":
+            data = {"text/plain": repr(value)[:OUTPUT_LIMIT]}
+            result = {"output_type": "execute_result", "data": data, "metadata": {}, "execution_count": None}
+            outputs.append(result)
 
-    def _record_failure(self, failure: BaseException) -> str:
-        text = format_failure(failure)
-        sys.stderr.write(text)
-        summary = {"ename": type(failure).__name__, "evalue": str(failure), "traceback": text.splitlines()}
-        self._outputs.append({"output_type": "error", **summary})
-        return text
-
-    def _display(self, value: object) -> None:
-        """Record the value of a cell's last expression, unless it is an SDK object: those render 166 KB of HTML."""
-        if type(value).__module__.partition(".")[0] == "kaggle_benchmarks":
-            return
-        text = repr(value)[:OUTPUT_LIMIT]
-        data = {"data": {"text/plain": text}, "metadata": {}, "execution_count": None}
-        self._outputs.append({"output_type": "execute_result", **data})
+    shell.displayhook.show = display
+    # IPython prints tracebacks to stdout, with decoration of its own: we print them ourselves.
+    shell.showtraceback = shell.showsyntaxerror = lambda *_args, **_options: None
+    code = [cell for cell in notebook.get("cells", []) if cell.get("cell_type") == "code"]
+    for number, cell in enumerate(code, start=1):
+        cell["execution_count"] = number
+        cell["outputs"] = outputs = []
+        for recorder in recorders:
+            recorder.start_cell(outputs)
+        source = cell.get("source", "")
+        result = shell.run_cell(source if isinstance(source, str) else "".join(source), store_history=False)
+        failure = result.error_before_exec or result.error_in_exec
+        clean_exit = isinstance(failure, SystemExit) and failure.code in (None, 0)
+        if failure is not None and not clean_exit:
+            text = format_failure(failure)
+            sys.stderr.write(text)
+            named = {"ename": type(failure).__name__, "evalue": str(failure)}
+            outputs.append({"output_type": "error", **named, "traceback": text.splitlines()})
+            return text
+    return None
 
 
 def format_failure(failure: BaseException) -> str:

@@ -42,7 +42,7 @@ class _SdkFinder:
         return spec
 
 
-def run_file(file: str) -> None:
+def run_python(file: str) -> None:
     with open(file, "rb") as stream:
         source = stream.read()
     main = types.ModuleType("__main__")
@@ -56,18 +56,18 @@ def run_file(file: str) -> None:
         sys.exit(1 if isinstance(error, Exception) else 128 + signal.SIGINT)
 
 
-def run_notebook(notebook: str) -> None:
+def run_in_ipython(notebook: str) -> None:
     import json
 
-    from fanbench.local.executor.notebook import NotebookRun, record_streams
+    from fanbench.local.executor.notebook import record_streams, run_notebook
     from fanbench.local.executor.sdk import FIXED_ENVIRONMENT, make_shell
 
     # Without it, showing a Run in a cell needs jupyter_bokeh.
     os.environ.setdefault("BENCHMARK_MODE", FIXED_ENVIRONMENT["BENCHMARK_MODE"])
     recorders = record_streams()
     with open(notebook, encoding="utf-8") as stream:
-        run = NotebookRun(json.load(stream), make_shell(), recorders)
-    if run.execute() is not None:
+        failure = run_notebook(json.load(stream), make_shell(), recorders)
+    if failure is not None:
         sys.exit(1)
 
 
@@ -77,9 +77,9 @@ def main() -> None:
     sys.argv = [file]
     sys.path.insert(0, os.path.dirname(file))
     if notebook:
-        run_notebook(notebook[0])
+        run_in_ipython(notebook[0])
     else:
-        run_file(file)
+        run_python(file)
 
 
 if __name__ == "__main__":

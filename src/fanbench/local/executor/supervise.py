@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import anyio
 
-from fanbench.local.executor.job import Executor, Exit, Job, RunProcess
+from fanbench.local.executor.forkserver_client import Executor, RunProcess
+from fanbench.local.executor.job import Exit, Job
 
 __all__ = ["Append", "Ended", "supervise"]
 
@@ -76,8 +77,13 @@ async def _started(
             try:
                 yield process
             finally:
-                with anyio.CancelScope(shield=True):
-                    await _kill(process)
+                with anyio.CancelScope(shield=True), anyio.move_on_after(GRACE):
+                    ended = False
+                    while not ended:  # a process that has just been forked has no group yet
+                        signal_group(process, signal.SIGKILL)
+                        with anyio.move_on_after(0.1):
+                            await process.wait()
+                            ended = True
                 # Pipes are drained in no time. Where orphans are not adopted, one may hold a pipe open.
                 pumps.cancel_scope.deadline = anyio.current_time() + DRAIN
     finally:
@@ -93,16 +99,6 @@ async def _pump(reader: int, name: str, append: Append) -> None:
         append(name, data)
         if not data:
             return
-
-
-async def _kill(process: RunProcess) -> None:
-    """Kill the process and its group, again and again: one that has just been forked has no group yet."""
-    with anyio.move_on_after(GRACE):
-        while True:
-            signal_group(process, signal.SIGKILL)
-            with anyio.move_on_after(0.1):
-                await process.wait()
-                return
 
 
 def signal_group(process: RunProcess, number: signal.Signals) -> None:

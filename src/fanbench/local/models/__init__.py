@@ -28,6 +28,11 @@ class ModelFault(Exception):
 
 
 class Engine(Protocol):
+    @property
+    def busy(self) -> int:
+        """The number of requests in progress."""
+        ...
+
     async def complete(self, request: dict[str, Any]) -> dict[str, Any]:
         """The whole answer, a `chat.completion`.
 
@@ -38,11 +43,6 @@ class Engine(Protocol):
 
     def stream(self, request: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         """The answer as `chat.completion.chunk`s, the last with `usage`. Raises what `complete` raises."""
-        ...
-
-    @property
-    def busy(self) -> int:
-        """The number of requests in progress."""
         ...
 
     async def close(self) -> None: ...

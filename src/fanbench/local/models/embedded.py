@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,10 @@ import msgspec
 
 from fanbench.local.models import UNREACHABLE, ModelFault
 from fanbench.local.models.catalog import Embedded
-from fanbench.local.models.llama_host import HostOptions
 from fanbench.local.models.upstream import ChatEndpoint
 
 LOAD_TIMEOUT = 300.0
 REQUEST_TIMEOUT = 600.0
-
-_PER_PROCESS_KEY = "FANBENCH_HOST_KEY"
 
 
 class EmbeddedEngine:
@@ -37,23 +34,25 @@ class EmbeddedEngine:
         self._loading = anyio.Lock()
         self._process: anyio.abc.Process | None = None
         self._endpoint: ChatEndpoint | None = None
-        self._busy = 0
+        self.busy = 0
         self.last_used = time.monotonic()
 
     @property
     def loaded(self) -> bool:
         return self._process is not None and self._process.returncode is None
 
-    @property
-    def busy(self) -> int:
-        return self._busy
-
     async def complete(self, request: dict[str, Any]) -> dict[str, Any]:
         async with self._in_use() as endpoint:
             try:
                 return await endpoint.complete(request)
             except ModelFault as fault:
-                if fault.status != UNREACHABLE or not await self._has_died():
+                if fault.status != UNREACHABLE:
+                    raise
+                # Wait a moment, as the connections of a process that dies break before it is reaped.
+                with anyio.move_on_after(1.0):
+                    if self._process is not None:
+                        await self._process.wait()
+                if self.loaded:
                     raise
             # Once more in a new process: nothing of the answer has been delivered.
             return await (await self._load()).complete(request)
@@ -65,72 +64,51 @@ class EmbeddedEngine:
 
     @asynccontextmanager
     async def _in_use(self) -> AsyncIterator[ChatEndpoint]:
-        self._busy += 1
+        self.busy += 1
         try:
             yield await self._load()
         finally:
-            self._busy -= 1
+            self.busy -= 1
             self.last_used = time.monotonic()
-
-    async def _has_died(self) -> bool:
-        """Whether the process is gone. Wait a moment, as its connections break before it is reaped."""
-        with anyio.move_on_after(1.0):
-            if self._process is not None:
-                await self._process.wait()
-        return not self.loaded
 
     async def _load(self) -> ChatEndpoint:
         async with self._loading:
             if self._endpoint is None or not self.loaded:
                 await self.close()
+                await anyio.to_thread.run_sync(check_gguf, Path(self._spec.path), self._spec.slug)
                 self._endpoint = await self._start()
             return self._endpoint
 
     async def _start(self) -> ChatEndpoint:
-        await anyio.to_thread.run_sync(check_gguf, Path(self._spec.path), self._spec.slug)
+        spec = msgspec.structs.replace(self._spec, threads=self._spec.threads or default_threads())
         key = secrets.token_urlsafe(16)
-        options = HostOptions(
-            path=self._spec.path,
-            context=self._spec.context,
-            parallel=self._spec.parallel,
-            threads=self._spec.threads or default_threads(),
-            chat_template=self._spec.chat_template,
-        )
         command = [sys.executable, "-m", "fanbench.local.models.llama_host"]
         with self._log.open("ab") as log:
-            self._process = await anyio.open_process(
-                [*command, msgspec.json.encode(options).decode()],
+            process = self._process = await anyio.open_process(
+                [*command, msgspec.json.encode(spec).decode()],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env={**os.environ, _PER_PROCESS_KEY: key},
+                env={**os.environ, "FANBENCH_HOST_KEY": key},
                 start_new_session=True,
             )
+        assert process.stdout is not None
+        line = b""  # the address, which the process prints once the model is loaded
+        with anyio.move_on_after(LOAD_TIMEOUT), suppress(anyio.EndOfStream):
+            while not line.endswith(b"\n"):
+                line += await process.stdout.receive()
+        if not line.endswith(b"\n"):
+            await self.close()
+            text = f"llama.cpp cannot load {spec.path}; see {self._log}"
+            raise ModelFault(f"model {spec.slug}: {text}", status=500)
         return ChatEndpoint(
-            slug=self._spec.slug,
-            url=f"{await self._address()}/v1",
-            model=self._spec.slug,
+            slug=spec.slug,
+            url=f"{line.decode().strip()}/v1",
+            model=spec.slug,
             key=key,
             # More than it answers at the same time: llama.cpp batches best with a queue of its own.
-            concurrency=self._spec.parallel * 8,
+            concurrency=spec.parallel * 8,
             timeout=REQUEST_TIMEOUT,
-        )
-
-    async def _address(self) -> str:
-        """The address that the process prints once the model is loaded."""
-        assert self._process is not None
-        assert self._process.stdout is not None
-        line = b""
-        with anyio.move_on_after(LOAD_TIMEOUT):
-            try:
-                while not line.endswith(b"\n"):
-                    line += await self._process.stdout.receive()
-                return line.decode().strip()
-            except anyio.EndOfStream:
-                pass
-        await self.close()
-        raise ModelFault(
-            f"model {self._spec.slug}: llama.cpp cannot load {self._spec.path}; see {self._log}", status=500
         )
 
     async def close(self) -> None:

@@ -12,43 +12,33 @@ import sys
 
 import msgspec
 
-
-class HostOptions(msgspec.Struct, frozen=True, kw_only=True):
-    path: str
-    context: int
-    parallel: int
-    threads: int
-    chat_template: str = ""
+from fanbench.local.models.catalog import Embedded
 
 
 def main() -> None:
-    options = msgspec.json.decode(sys.argv[1], type=HostOptions)
+    spec = msgspec.json.decode(sys.argv[1], type=Embedded)
     # The address goes to the real stdout; what llama.cpp prints there goes to stderr, the server's log.
     answer = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    server = _start(options)
-    answer.write(server.listening_address + "\n")
-    answer.close()
-    sys.stdin.buffer.read()
-    os._exit(0)
-
-
-def _start(options: HostOptions):  # type: ignore[no-untyped-def]  # xllamacpp has no types
     import xllamacpp
 
     params = xllamacpp.CommonParams()
-    params.model.path = options.path
-    params.n_ctx = options.context * options.parallel
-    params.n_parallel = options.parallel
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = options.threads
+    params.model.path = spec.path
+    params.n_ctx = spec.context * spec.parallel
+    params.n_parallel = spec.parallel
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = spec.threads
     params.hostnames = ["127.0.0.1"]
     params.port = 0
     params.offline = True
     params.verbosity = 1  # errors: at the default it logs 800 bytes a request
     params.api_keys = [os.environ["FANBENCH_HOST_KEY"]]
-    if options.chat_template:
-        params.chat_template = options.chat_template
-    return xllamacpp.Server(params)
+    if spec.chat_template:
+        params.chat_template = spec.chat_template
+    server = xllamacpp.Server(params)
+    answer.write(server.listening_address + "\n")
+    answer.close()
+    sys.stdin.buffer.read()
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -46,38 +46,42 @@ class ModelPool:
         known = self._engines.get(spec.slug)
         if known is not None and known[0] == spec:
             return known[1]
-        if known is not None:
-            self._retired.append(known[1])
-        engine = self._make(spec)
-        self._engines[spec.slug] = (spec, engine)
-        return engine
-
-    def _make(self, spec: ModelSpec) -> Engine:
+        engine: Engine
         match spec:
             case Embedded():
-                return EmbeddedEngine(spec, self._folder.worker_log)
+                engine = EmbeddedEngine(spec, self._folder.worker_log)
+            case Scripted():
+                engine = ScriptedEngine(spec)
             case Upstream():
-                return ChatEndpoint(
+                key = os.environ.get(spec.key_env) if spec.key_env else ""
+                if key is None:
+                    text = f"the variable {spec.key_env}, which models.toml names, is not set in the server"
+                    raise ModelFault(f"model {spec.slug}: {text}", status=401)
+                engine = ChatEndpoint(
                     slug=spec.slug,
                     url=spec.url,
                     model=spec.model or spec.slug,
-                    key=_key(spec),
+                    key=key,
                     concurrency=spec.concurrency,
                     timeout=spec.timeout,
                 )
-            case Scripted():
-                return ScriptedEngine(spec)
+        if known is not None:
+            self._retired.append(known[1])
+        self._engines[spec.slug] = (spec, engine)
+        return engine
 
+    @staticmethod
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[ModelPool]:
+    async def open(folder: DataFolder, idle: float) -> AsyncIterator[ModelPool]:
+        pool = ModelPool(folder, idle)
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._unload_idle)
+            tasks.start_soon(pool._unload_idle)
             try:
-                yield self
+                yield pool
             finally:
                 tasks.cancel_scope.cancel()
                 with anyio.CancelScope(shield=True):
-                    for engine in [*self._retired, *(engine for _, engine in self._engines.values())]:
+                    for engine in [*pool._retired, *(engine for _, engine in pool._engines.values())]:
                         await engine.close()
 
     async def _unload_idle(self) -> None:
@@ -91,15 +95,3 @@ class ModelPool:
             for engine in [engine for engine in self._retired if not engine.busy]:
                 self._retired.remove(engine)
                 await engine.close()
-
-
-def _key(spec: Upstream) -> str:
-    if not spec.key_env:
-        return ""
-    try:
-        return os.environ[spec.key_env]
-    except KeyError:
-        raise ModelFault(
-            f"model {spec.slug}: the variable {spec.key_env}, which models.toml names, is not set in the server",
-            status=401,
-        ) from None

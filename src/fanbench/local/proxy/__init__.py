@@ -1,1 +1,1 @@
-"""The Model Proxy, which serves models to the SDK. `service` answers, `genai` translates."""
+"""The requests and answers of the Model Proxy's two APIs. `routes/proxy` answers them."""

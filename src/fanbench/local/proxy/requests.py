@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
@@ -90,22 +90,12 @@ class GenerateRequest(msgspec.Struct, rename="camel"):
     tools: list[Tool] | None = None
 
 
-def read_chat(body: bytes) -> tuple[ChatRequest, dict[str, Any]]:
-    """The request, validated, and as received, because an upstream gets all of it.
+Request = TypeVar("Request", ChatRequest, GenerateRequest)
 
-    Raises:
-        ModelFault: It is invalid.
-    """
+
+def read_request(body: bytes, kind: type[Request], name: str) -> Request:
+    """Raises ModelFault, with `name` for the kind of request, if it is invalid."""
     try:
-        raw: dict[str, Any] = msgspec.json.decode(body)
-        return msgspec.convert(raw, ChatRequest), raw
+        return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ModelFault(f"invalid chat completion request: {error}", status=400) from None
-
-
-def read_generate(body: bytes) -> GenerateRequest:
-    """Raises ModelFault if the request is invalid."""
-    try:
-        return msgspec.json.decode(body, type=GenerateRequest)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ModelFault(f"invalid generateContent request: {error}", status=400) from None
+        raise ModelFault(f"invalid {name} request: {error}", status=400) from None

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import secrets
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from fanbench.local.clock import now, today
-from fanbench.local.messages import model_message
-from fanbench.local.routes.paging import page_of
-from fanbench.local.wire import OWNER, Services, WireError
+from fanbench.local.store import now
+from fanbench.local.wire import OWNER, Services, WireError, page_of
 from fanbench.wire.messages import (
+    BenchmarkModel,
     GetLeaderboardRequest,
     IntrospectTokenRequest,
     IntrospectTokenResponse,
     Leaderboard,
     ListModelsRequest,
     ListModelsResponse,
+    Modality,
     ModelProxyQuotas,
     ModelProxyToken,
+    ModelVersion,
     QuotaBalance,
     RefillPeriod,
+    TaskQuota,
     TaskRequest,
 )
 from fanbench.wire.slugs import normalize_model
@@ -34,10 +36,21 @@ async def list_models(services: Services, request: ListModelsRequest) -> ListMod
     # The default first: clients that take the first of the list take what the server would.
     ordered = sorted(catalog.model, key=lambda model: model is not catalog.default_model)
     page, token = page_of(ordered, request.page_size, request.page_token, 0)
-    return ListModelsResponse(
-        benchmark_models=[model_message(model, ids[normalize_model(model.slug)]) for model in page],
-        next_page_token=token,
-    )
+    listed = []
+    for model in page:
+        slug = normalize_model(model.slug)
+        name = model.name or slug
+        version = ModelVersion(
+            id=ids[slug],
+            slug=slug,
+            display_name=name,
+            model_proxy_slug=model.slug,
+            allow_model_proxy=True,
+            input_modalities=[Modality(f"MODALITY_{word.upper()}") for word in model.input],
+            output_modalities=[Modality(f"MODALITY_{word.upper()}") for word in model.output],
+        )
+        listed.append(BenchmarkModel(id=ids[slug], display_name=name, slug=slug, version=version))
+    return ListModelsResponse(benchmark_models=listed, next_page_token=token)
 
 
 async def leaderboard(_services: Services, request: GetLeaderboardRequest) -> Leaderboard:
@@ -51,8 +64,17 @@ async def create_proxy_token(services: Services, _request: TaskRequest) -> Model
     return ModelProxyToken(token=token, base_uri=f"{services.base_url}/models", expiry_time=expires)
 
 
+def _today() -> datetime:
+    return now().replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+async def task_quota(services: Services, _request: TaskRequest) -> TaskQuota:
+    used = await services.store.runs_since(_today())
+    return TaskQuota(daily_quota_used=used, total_daily_quota_allowed=services.settings.daily_runs)
+
+
 async def proxy_quotas(services: Services, _request: TaskRequest) -> ModelProxyQuotas:
-    day = today()
+    day = _today()
     month = day.replace(day=1)
     next_month = (month + timedelta(days=32)).replace(day=1)
     daily = services.settings.proxy_quota_usd

@@ -1,22 +1,26 @@
-"""The Model Proxy's two APIs over HTTP."""
+"""The Model Proxy, through which runs use models: its two APIs, and what each request costs."""
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from functools import partial
 from typing import Any
 
 import anyio
+import msgspec
 import structlog
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from fanbench.errors import LocalServerError
 from fanbench.local.models import ModelFault
+from fanbench.local.models.catalog import ModelSpec, prepare, prices
 from fanbench.local.proxy import genai
-from fanbench.local.proxy.requests import read_chat, read_generate
+from fanbench.local.proxy.requests import ChatRequest, GenerateRequest, read_request
+from fanbench.local.store import TokenRow, UsageRow, now
 from fanbench.local.wire import Services, WireError, read_body
 
 _log = structlog.get_logger(__name__)
@@ -55,27 +59,101 @@ async def _guarded(handle: Handle, services: Services, request: Request, shape: 
 
 
 async def _chat_completions(services: Services, request: Request) -> Response:
-    token = await services.proxy.authorize(_key(request))
-    asked, body = read_chat(await read_body(request))
-    spec = services.proxy.find(asked.model)
+    token = await _authorize(services, request)
+    body = await read_body(request)
+    asked = read_request(body, ChatRequest, "chat completion")
+    spec = _find_model(services, asked.model)
+    chat: dict[str, Any] = msgspec.json.decode(body)  # an upstream gets all of it
     if asked.stream:
-        chunks = services.proxy.stream(token, spec, body)
-        return await _stream(chunks, _event, end=b"data: [DONE]\n\n")
-    return JSONResponse(await _unless_gone(request, partial(services.proxy.complete, token, spec, body)))
+        return await _stream(_chunks(services, token, spec, chat), _event, end=b"data: [DONE]\n\n")
+    return JSONResponse(await _unless_gone(request, partial(_complete, services, token, spec, chat)))
 
 
 async def _generate_content(services: Services, request: Request) -> Response:
     model, _, method = request.path_params["call"].rpartition(":")
-    token = await services.proxy.authorize(_key(request))
-    asked = read_generate(await read_body(request))
-    spec = services.proxy.find(model)
+    token = await _authorize(services, request)
+    asked = read_request(await read_body(request), GenerateRequest, "generateContent")
+    spec = _find_model(services, model)
     chat = genai.to_chat(asked)
     if method == "streamGenerateContent":
-        return await _stream(services.proxy.stream(token, spec, chat), _genai_event)
+        return await _stream(_chunks(services, token, spec, chat), _genai_event)
     if method != "generateContent":
         raise ModelFault(f"unknown method {method!r}", status=404)
-    answer = await _unless_gone(request, partial(services.proxy.complete, token, spec, chat))
+    answer = await _unless_gone(request, partial(_complete, services, token, spec, chat))
     return JSONResponse(genai.from_chat(answer, enum=genai.wants_enum(asked)))
+
+
+async def _authorize(services: Services, request: Request) -> TokenRow:
+    """Look up the token with the request's key. Raises ModelFault if the key is unknown or has expired."""
+    key = request.headers.get("x-goog-api-key", "")
+    if not key:
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        key = given if scheme.lower() == "bearer" else ""
+    token = await services.store.find_token(key) if key else None
+    if token is None:
+        raise ModelFault("the Model Proxy does not know this key", status=401)
+    if token.expires <= now():
+        text = "this Model Proxy key has expired; run `fanbench auth -y` to get a new one"
+        raise ModelFault(text, status=401)
+    return token
+
+
+def _find_model(services: Services, name: str) -> ModelSpec:
+    catalog = services.pool.catalog
+    spec = catalog.find(name)
+    if spec is None:
+        known = ", ".join(model.slug for model in catalog.model) or "none"
+        raise ModelFault(f"unknown model {name!r}; the models are: {known}", status=404)
+    return spec
+
+
+async def _complete(
+    services: Services, token: TokenRow, spec: ModelSpec, request: dict[str, Any]
+) -> dict[str, Any]:
+    start = time.monotonic()
+    answer = await services.pool.engine(spec).complete(prepare(spec, request))
+    usage = await _count(services, token, spec, answer.get("usage"), time.monotonic() - start)
+    return answer | {"model": spec.slug, "usage": usage}
+
+
+async def _chunks(
+    services: Services, token: TokenRow, spec: ModelSpec, request: dict[str, Any]
+) -> AsyncGenerator[dict[str, Any], None]:
+    start = time.monotonic()
+    async for chunk in services.pool.engine(spec).stream(prepare(spec, request)):
+        chunk["model"] = spec.slug
+        if chunk.get("usage"):
+            chunk["usage"] = await _count(services, token, spec, chunk["usage"], time.monotonic() - start)
+        yield chunk
+
+
+async def _count(
+    services: Services, token: TokenRow, spec: ModelSpec, usage: dict[str, Any] | None, seconds: float
+) -> dict[str, Any]:
+    """Record the usage of a request. Return it with the cost and latency that the SDK reads."""
+    usage = dict(usage or {})
+    tokens_in, tokens_out = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
+    usage |= {"prompt_tokens": tokens_in, "completion_tokens": tokens_out}
+    usage["total_tokens"] = usage.get("total_tokens") or tokens_in + tokens_out
+    usage["total_backend_latency_ms"] = round(seconds * 1000)
+    cost, price = usage.pop("cost", None), prices(spec)
+    if not cost and price is not None:
+        # $1 per million tokens is 1000 nanodollars per token.
+        cost = {
+            "input_tokens_cost_nanodollars": round(tokens_in * price[0] * 1000),
+            "output_tokens_cost_nanodollars": round(tokens_out * price[1] * 1000),
+        }
+    if cost:
+        usage["cost"] = cost
+    row = UsageRow(
+        token_id=token.id,
+        model=spec.slug,
+        input_tokens=tokens_in,
+        output_tokens=tokens_out,
+        cost_nanodollars=sum(int(value or 0) for value in (cost or {}).values()),
+    )
+    await services.store.add_usage(row)
+    return usage
 
 
 async def _unless_gone(request: Request, work: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
@@ -104,13 +182,6 @@ async def _unless_gone(request: Request, work: Callable[[], Awaitable[dict[str, 
     if result is None:
         raise ClientDisconnect
     return result
-
-
-def _key(request: Request) -> str:
-    if key := request.headers.get("x-goog-api-key"):
-        return key
-    scheme, _, key = request.headers.get("authorization", "").partition(" ")
-    return key if scheme.lower() == "bearer" else ""
 
 
 async def _stream(

@@ -10,12 +10,10 @@ import anyio.to_thread
 from starlette.responses import FileResponse, Response, StreamingResponse
 
 from fanbench.local.logs import stored_as_list
-from fanbench.local.messages import run_message
-from fanbench.local.routes.paging import page_size, read_token
 from fanbench.local.routes.tasks import find_version
 from fanbench.local.scheduler import Work
 from fanbench.local.store import RunRow
-from fanbench.local.wire import Services, WireError
+from fanbench.local.wire import OWNER, Services, WireError, page_size, read_token
 from fanbench.local.zips import output_zip
 from fanbench.wire.messages import (
     BatchScheduleRequest,
@@ -23,8 +21,10 @@ from fanbench.wire.messages import (
     CreationState,
     ListRunsRequest,
     ListRunsResponse,
+    Run,
     RunRequest,
     ScheduleResult,
+    TaskSlug,
 )
 from fanbench.wire.slugs import normalize_model
 
@@ -68,9 +68,20 @@ async def list_runs(services: Services, request: ListRunsRequest) -> ListRunsRes
     after = read_token(request.page_token)
     rows, total = await services.store.runs(version.id, models, after=after, limit=size + 1)
     token = str(rows[size - 1].id) if len(rows) > size else ""
-    return ListRunsResponse(
-        runs=[run_message(row) for row in rows[:size]], total_results=total, next_page_token=token
-    )
+    slug = TaskSlug(owner_slug=OWNER, task_slug=version.slug, version_number=version.version)
+    runs = [
+        Run(
+            task_slug=slug,
+            model_version_slug=row.model,
+            id=row.id,
+            state=row.state,
+            start_time=row.started,
+            end_time=row.ended,
+            error_message=row.error,
+        )
+        for row in rows[:size]
+    ]
+    return ListRunsResponse(runs=runs, total_results=total, next_page_token=token)
 
 
 async def _find_run(services: Services, run_id: int) -> RunRow:

@@ -11,17 +11,15 @@ from pathlib import Path
 
 import anyio
 import anyio.to_thread
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
 
 from fanbench._util import files
 from fanbench.errors import UsageError
-from fanbench.local.clock import today
-from fanbench.local.datasets import find_dataset
 from fanbench.local.folder import PRIVATE
-from fanbench.local.messages import task_message
-from fanbench.local.routes.paging import page_of
 from fanbench.local.scheduler import Work
 from fanbench.local.store import TaskVersion
-from fanbench.local.wire import OWNER, Services, WireError
+from fanbench.local.wire import OWNER, Services, WireError, page_of
 from fanbench.wire.messages import (
     CreateTaskRequest,
     CreationState,
@@ -29,11 +27,15 @@ from fanbench.wire.messages import (
     ListTasksResponse,
     PublishTaskRequest,
     Task,
-    TaskQuota,
+    TaskOptions,
     TaskRequest,
     TaskSlug,
+    TaskSource,
 )
 from fanbench.wire.slugs import slugify
+
+SHOWN_RUNS = 500
+"""The most runs on a task's page."""
 
 
 async def find_version(services: Services, slug: TaskSlug) -> TaskVersion:
@@ -51,6 +53,22 @@ async def find_version(services: Services, slug: TaskSlug) -> TaskVersion:
     if row is None:
         raise WireError(404, f"Task not found: {slug.task_slug}")
     return row
+
+
+def _message(services: Services, row: TaskVersion) -> Task:
+    return Task(
+        slug=TaskSlug(owner_slug=OWNER, task_slug=row.slug, version_number=row.version),
+        # Absolute: clients resolve a path against www.kaggle.com.
+        url=f"{services.base_url}/benchmarks/tasks/{OWNER}/{row.slug}/{row.version}",
+        creation_state=row.state,
+        create_time=row.created,
+        creation_error_message=row.error,
+        is_public=row.public,
+        source_kernel_id=row.id,
+        is_backing_notebook_published=row.notebook_public,
+        options=TaskOptions(dataset_data_sources=row.datasets) if row.datasets else None,
+        source=TaskSource.CLI,
+    )
 
 
 async def create_task(services: Services, request: CreateTaskRequest) -> Task:
@@ -73,12 +91,12 @@ async def create_task(services: Services, request: CreateTaskRequest) -> Task:
     names = [name.rpartition("/")[2] for name in datasets]
     if len({*names}) < len(names):
         raise WireError(400, "Two of the datasets have the same name, and so the same folder")
-    unknown = [name for name in datasets if find_dataset(services.settings.datasets, name) is None]
+    unknown = [name for name in datasets if services.settings.find_dataset(name) is None]
     if unknown:
         raise WireError(404, f"The following Kaggle datasets could not be resolved: {', '.join(unknown)}")
     row = await _store_version(services, slug, datasets, request.text)
     services.scheduler.submit(Work("creation", row.id))
-    return task_message(row, services.base_url)
+    return _message(services, row)
 
 
 async def _store_version(services: Services, slug: str, datasets: list[str], text: str) -> TaskVersion:
@@ -106,7 +124,7 @@ async def _store_version(services: Services, slug: str, datasets: list[str], tex
 
 
 async def get_task(services: Services, request: TaskRequest) -> Task:
-    return task_message(await find_version(services, request.slug), services.base_url)
+    return _message(services, await find_version(services, request.slug))
 
 
 async def list_tasks(services: Services, request: ListTasksRequest) -> ListTasksResponse:
@@ -122,7 +140,7 @@ async def list_tasks(services: Services, request: ListTasksRequest) -> ListTasks
     ]
     page, token = page_of(rows, request.page_size, request.page_token, request.skip)
     return ListTasksResponse(
-        tasks=[task_message(row, services.base_url) for row in page],
+        tasks=[_message(services, row) for row in page],
         total_results=len(rows),
         next_page_token=token,
     )
@@ -132,11 +150,11 @@ async def publish_task(services: Services, request: PublishTaskRequest) -> Task:
     row = await find_version(services, request.slug)
     notebook = row.notebook_public or request.publish_backing_notebook
     await services.store.update_version(row.id, public=True, notebook_public=notebook)
-    return task_message(await find_version(services, request.slug), services.base_url)
+    return _message(services, await find_version(services, request.slug))
 
 
 async def delete_task(services: Services, request: TaskRequest) -> Task:
-    """Only here: Kaggle has no such call."""
+    # An addition of this server: Kaggle has no such call.
     row = await find_version(services, request.slug)
     versions, runs = await services.store.delete_task(row.slug)
     await services.scheduler.cancel(
@@ -152,9 +170,24 @@ async def delete_task(services: Services, request: TaskRequest) -> Task:
             log.unlink(missing_ok=True)
 
     await anyio.to_thread.run_sync(remove)
-    return task_message(row, services.base_url)
+    return _message(services, row)
 
 
-async def task_quota(services: Services, _request: TaskRequest) -> TaskQuota:
-    used = await services.store.runs_since(today())
-    return TaskQuota(daily_quota_used=used, total_daily_quota_allowed=services.settings.daily_runs)
+async def task_page(services: Services, request: Request) -> Response:
+    """The page at a task's URL: plain text for a browser. It needs no token, and so shows states only."""
+    words = request.path_params
+    slug = TaskSlug(
+        owner_slug=words["owner"], task_slug=words["slug"], version_number=words.get("version", 0)
+    )
+    try:
+        version = await find_version(services, slug)
+    except WireError as error:
+        return PlainTextResponse(f"{error.message}\n", status_code=error.status)
+    runs, total = await services.store.runs(version.id, [], after=0, limit=SHOWN_RUNS)
+    lines = [
+        f"{version.slug}, version {version.version}: {version.state.label}",
+        "",
+        *(f"  run {run.id}  {run.model}: {run.state.label}" for run in runs),
+        f"{total} runs. Their results: fanbench tasks download {version.slug} --local && fanbench results .",
+    ]
+    return PlainTextResponse("\n".join(lines) + "\n")
