@@ -111,7 +111,8 @@ async def download_tasks(
         pending = len(status.runs) - len(ended)
         if not ended:
             return DownloadReport(slug, folder, pending=pending)
-        await anyio.to_thread.run_sync(_make_folder, folder)
+        with output_errors(f"write to {folder}", hint="Name another folder with -o."):
+            await anyio.to_thread.run_sync(partial(folder.mkdir, parents=True, exist_ok=True))
         report(DownloadsBegan(slug, folder, ended))
         for run in ended:
             report(Downloading(slug, run))
@@ -152,11 +153,6 @@ async def _row(
     except FanbenchError as error:
         return DownloadRow(run, path, "Bad zip" if isinstance(error, BadZip) else "Failed", error=error)
     return DownloadRow(run, path, "Done", downloaded.size)
-
-
-def _make_folder(folder: Path) -> None:
-    with output_errors(f"write to {folder}", hint="Name another folder with -o."):
-        folder.mkdir(parents=True, exist_ok=True)
 
 
 def _examine_copy(path: Path) -> tuple[int | None, bool]:

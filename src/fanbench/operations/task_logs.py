@@ -14,7 +14,7 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from fanbench._util.concurrency import settle, unwrap_single_error
+from fanbench._util.concurrency import gather, settle, unwrap_single_error
 from fanbench._util.files import output_errors
 from fanbench._util.polling import POLL_INTERVAL
 from fanbench.errors import FanbenchError, NotFound
@@ -194,9 +194,7 @@ class _Reader:
 
 
 async def _show_interleaved(readers: Sequence[_Reader], report: Report) -> list[RunLog]:
-    logs: dict[int, RunLog] = {}
-
-    async def show(reader: _Reader) -> None:
+    async def show(reader: _Reader) -> RunLog:
         lines, counter, error = Lines(), LineCounter(), None
         try:
             async with aclosing(reader.entries()) as entries:
@@ -208,13 +206,10 @@ async def _show_interleaved(readers: Sequence[_Reader], report: Report) -> list[
             error = failure
         for line in lines.flush():
             report(LogLine(reader.run, line))
-        logs[reader.run.id] = reader.result(counter.lines, error)
         report(LogEnded(reader.run, counter.lines, error))
+        return reader.result(counter.lines, error)
 
-    async with anyio.create_task_group() as group:
-        for reader in readers:
-            group.start_soon(show, reader)
-    return [logs[reader.run.id] for reader in readers]
+    return await gather([partial(show, reader) for reader in readers], limit=len(readers))
 
 
 async def _show_in_turn(readers: Sequence[_Reader], report: Report) -> list[RunLog]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -61,22 +61,16 @@ async def download_output(
     """See `Client.download_output`."""
     request = RunRequest(run_id=run_id, include_source=include_source)
     with output_errors(f"write the output to {target}"):
-        async with _workspace(target) as workspace:
+        workspace = await to_thread.run_sync(_Workspace.create, target)
+        try:
             await transfer(transport, protocol.DOWNLOAD_OUTPUT, request, workspace.archive, progress)
             contents = await to_thread.run_sync(workspace.put_in_place)
+        finally:
+            if workspace.leftovers:
+                # Limited, because a disk that hangs must not delay the end of the program.
+                with anyio.move_on_after(CLEAN_UP_TIMEOUT, shield=True):
+                    await to_thread.run_sync(workspace.clean_up, abandon_on_cancel=True)
     return Downloaded.of(workspace.target, contents)
-
-
-@asynccontextmanager
-async def _workspace(target: Path) -> AsyncIterator[_Workspace]:
-    workspace = await to_thread.run_sync(_Workspace.create, target)
-    try:
-        yield workspace
-    finally:
-        if workspace.leftovers:
-            # Limited, because a disk that hangs must not delay the end of the program.
-            with anyio.move_on_after(CLEAN_UP_TIMEOUT, shield=True):
-                await to_thread.run_sync(workspace.clean_up, abandon_on_cancel=True)
 
 
 @dataclass(slots=True)

@@ -156,7 +156,7 @@ def _entry(transport: Transport, response: httpx.Response, value: object) -> Log
     """Raise the error that `value` is: a 200 may carry one in its body, here as everywhere."""
     if isinstance(value, dict) and "code" in value and "data" not in value:
         body = json.dumps(value).encode()
-        error = error_in(transport.config, protocol.GET_LOGS, response.status_code, response.headers, body)
+        error = error_in(transport.config, protocol.GET_LOGS, response, body)
         if error is not None:
             raise error
     return entry_of(value)

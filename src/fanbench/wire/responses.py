@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -17,7 +17,10 @@ from fanbench.errors import ApiError, BadAnswer, Forbidden, Unauthorized, error_
 from fanbench.wire.messages import Message, decode
 from fanbench.wire.protocol import Call
 
-__all__ = ["decode_answer", "error_in", "invalid_answer", "unexpected"]
+if TYPE_CHECKING:
+    import httpx
+
+__all__ = ["decode_answer", "error_in", "error_of", "invalid_answer"]
 
 M = TypeVar("M", bound=Message)
 
@@ -26,24 +29,27 @@ EXCERPT_LIMIT = 120
 _TOKENS = "Give a valid token (--token, KAGGLE_API_TOKEN or ~/.kaggle/access_token)."
 
 
-def decode_answer(
-    config: Config, call: Call, status: int, headers: Mapping[str, str], body: bytes, kind: type[M]
-) -> M:
+def decode_answer(config: Config, call: Call, response: httpx.Response, kind: type[M]) -> M:
     """Return the message in a response, or raise the error that it represents."""
-    if (error := error_in(config, call, status, headers, body)) is not None:
+    body = response.content
+    if (error := error_in(config, call, response, body)) is not None:
         raise error
     try:
         return decode(body.strip() or b"{}", kind)
     except msgspec.ValidationError as problem:
-        raise unexpected(config, call, status, body, str(problem)) from None
+        raise _unexpected(config, call, response, body, str(problem)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise unexpected(config, call, status, body) from None
+        raise _unexpected(config, call, response, body) from None
 
 
-def error_in(
-    config: Config, call: Call, status: int, headers: Mapping[str, str], body: bytes
-) -> ApiError | None:
+def error_of(config: Config, call: Call, response: httpx.Response, body: bytes, why: str = "") -> ApiError:
+    """Return the error that a response represents, or else a `BadAnswer`, because it is not what was expected."""
+    return error_in(config, call, response, body) or _unexpected(config, call, response, body, why)
+
+
+def error_in(config: Config, call: Call, response: httpx.Response, body: bytes) -> ApiError | None:
     """Return the error that a response represents, if any. A 200 with an error code in its body is an error."""
+    status, headers = response.status_code, response.headers
     if 300 <= status < 400:
         return BadAnswer(
             f"{config.endpoint} redirects to {headers.get('location', 'nowhere')!r}",
@@ -75,7 +81,9 @@ def error_in(
     return error
 
 
-def unexpected(config: Config, call: Call, status: int, body: bytes, why: str = "") -> BadAnswer:
+def _unexpected(
+    config: Config, call: Call, response: httpx.Response, body: bytes, why: str = ""
+) -> BadAnswer:
     """Return the error for a response that does not follow the protocol."""
     start = _redacted(config.credentials, body[: 4 * EXCERPT_LIMIT].decode("utf-8", "replace"))
     start = " ".join(start.split())[:EXCERPT_LIMIT]
@@ -83,7 +91,7 @@ def unexpected(config: Config, call: Call, status: int, body: bytes, why: str = 
     return BadAnswer(
         f"The answer from {config.endpoint} is not an answer of Kaggle's API: {what}",
         call=call.method,
-        status=status,
+        status=response.status_code,
         hint="Check that this is the endpoint of the API, with no proxy or log-in page in between.",
     )
 

@@ -17,7 +17,7 @@ from fanbench._util.debug_log import debug
 from fanbench.errors import BadRequest, ConnectionFailed
 from fanbench.wire.messages import Message
 from fanbench.wire.protocol import Call
-from fanbench.wire.responses import error_in, unexpected
+from fanbench.wire.responses import error_of
 from fanbench.wire.transport import ERROR_BODY_LIMIT, Transport, pieces_of, read_at_most
 
 if TYPE_CHECKING:
@@ -101,16 +101,16 @@ async def _attempt(
             kind = response.headers.get("content-type", "")
             # Errors come as JSON and pages of other servers as HTML; a download is neither.
             if "json" in kind or "html" in kind:
-                status, body = response.status_code, await read_at_most(response, ERROR_BODY_LIMIT)
-                error = error_in(transport.config, call, status, response.headers, body)
-                raise error or unexpected(transport.config, call, status, body, "expected a zip file")
+                body = await read_at_most(response, ERROR_BODY_LIMIT)
+                raise error_of(transport.config, call, response, body, "expected a zip file")
             start, state.total = _extent(response)
             if start is None or start > state.received:
                 state.received, state.tag = 0, ""
                 raise changed
             state.received, state.tag = start, _strong_tag(response)
             if file.tell():
-                await to_thread.run_sync(_cut, file, start)
+                file.seek(start)
+                await to_thread.run_sync(file.truncate)
             await _copy(response, file, state, progress)
     except BadRequest as error:
         if error.status != RANGE_NOT_SATISFIABLE:
@@ -120,11 +120,6 @@ async def _attempt(
     if state.total is not None and state.received != state.total:
         message = f"Only {state.received} of {state.total} bytes arrived from {endpoint}"
         raise ConnectionFailed(message, endpoint=endpoint)
-
-
-def _cut(file: IO[bytes], size: int) -> None:
-    file.seek(size)
-    file.truncate()
 
 
 def _extent(response: httpx.Response) -> tuple[int | None, int | None]:

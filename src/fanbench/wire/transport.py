@@ -23,12 +23,12 @@ import anyio
 from fanbench._util.debug_log import debug
 from fanbench._version import __version__
 from fanbench.config import KAGGLE, Anonymous, Basic, Bearer, Config, Credentials
-from fanbench.errors import ApiError, BadAnswer, ConnectionFailed
+from fanbench.errors import BadAnswer, ConnectionFailed
 from fanbench.wire.adaptive_limit import AdaptiveLimit
 from fanbench.wire.messages import Message, encode
 from fanbench.wire.pools import Pools
 from fanbench.wire.protocol import Call
-from fanbench.wire.responses import decode_answer, error_in, unexpected
+from fanbench.wire.responses import decode_answer, error_of
 from fanbench.wire.retry import NeverSent, RetryPolicy, retrying
 
 if TYPE_CHECKING:
@@ -103,9 +103,7 @@ class Transport:
             async with self.limits.adaptive.slot(self.limits.calls, call, self.retry.total):
                 with self.limits.adaptive.observe(), self._pools.one() as http:
                     response = await self._send(http, call, body, number)
-                    return decode_answer(
-                        self.config, call, response.status_code, response.headers, response.content, kind
-                    )
+                    return decode_answer(self.config, call, response, kind)
 
         return await retrying(self.retry, call, attempt)
 
@@ -125,7 +123,7 @@ class Transport:
         that breaks raises ConnectionFailed in the block. `silence` is the number of seconds for which the body
         may pause, or None for no limit.
         """
-        body = encode(request)
+        content = encode(request)
 
         async def attempt(number: int) -> tuple[httpx.Response, AsyncExitStack]:
             async with AsyncExitStack() as opened:
@@ -134,23 +132,19 @@ class Transport:
                 http = opened.enter_context(self._pools.one())
                 with self.limits.adaptive.observe():
                     response = await self._send(
-                        http, call, body, number, headers=headers, silence=silence, stream=True
+                        http, call, content, number, headers=headers, silence=silence, stream=True
                     )
                     opened.push_async_callback(_close, response)
                     if response.status_code >= 300:
-                        raise await self._error_of(call, response)
+                        with self._errors_mapped(call):
+                            body = await read_at_most(response, ERROR_BODY_LIMIT)
+                        raise error_of(self.config, call, response, body)
                 return response, opened.pop_all()
 
         response, opened = await retrying(self.retry, call, attempt)
         async with opened:
             with self._errors_mapped(call):
                 yield response
-
-    async def _error_of(self, call: Call, response: httpx.Response) -> ApiError:
-        with self._errors_mapped(call):
-            body = await read_at_most(response, ERROR_BODY_LIMIT)
-        error = error_in(self.config, call, response.status_code, response.headers, body)
-        return error or unexpected(self.config, call, response.status_code, body)
 
     async def _send(
         self,
