@@ -14,9 +14,9 @@ from typing import Any, Concatenate, ParamSpec
 import click
 
 from fanbench.cli.argv import one_value_each, optional_wait
-from fanbench.cli.exits import leaves
+from fanbench.cli.options import AT_LEAST_1, FOLDER, PATH
 from fanbench.cli.output import FORMATS, Output
-from fanbench.errors import FanbenchError, UsageError
+from fanbench.errors import UsageError
 
 __all__ = ["Command", "Settings", "command", "common_options"]
 
@@ -80,23 +80,21 @@ def common_options(*, hidden: bool = False) -> list[click.Option]:
     def option(flags: str, text: str, **settings: Any) -> click.Option:
         return click.Option(flags.split(), help=text, hidden=hidden, default=None, **settings)
 
-    folder, path = click.Path(path_type=Path, file_okay=False), click.Path(path_type=Path)
-    at_least_1, formats = click.IntRange(min=1), click.Choice(list(FORMATS))
     return [
         option("--endpoint", "The server to use (default: Kaggle).", metavar="URL"),
         option("--local", "Use the local server; it is started if necessary.", is_flag=True),
-        option("--data", "The local server's data folder.", metavar="DIR", type=folder),
+        option("--data", "The local server's data folder.", metavar="DIR", type=FOLDER),
         option("--token", "An API token, or a file that contains one.", metavar="TOKEN"),
         option(
             "--concurrency",
             "The maximum number of calls at a time (default: 16).",
             metavar="N",
-            type=at_least_1,
+            type=AT_LEAST_1,
         ),
-        option("--format", "The output format (default: table).", type=formats),
+        option("--format", "The output format (default: table).", type=click.Choice(list(FORMATS))),
         option("-q --quiet", "Print only data and errors.", is_flag=True),
         option("-v --verbose", "Print debug messages to stderr.", is_flag=True),
-        option("--log-file", "Append debug messages to FILE as JSON lines.", metavar="FILE", type=path),
+        option("--log-file", "Append debug messages to FILE as JSON lines.", metavar="FILE", type=PATH),
         option("--no-color", "Disable colors.", is_flag=True),
     ]
 
@@ -128,22 +126,17 @@ class Command(click.Command):
         given = dict(root.obj) if isinstance(root.obj, dict) else {}
         given.update({name: value for name in _COMMON if (value := ctx.params.pop(name, None)) is not None})
         settings = Settings(**{name: value for name, value in given.items() if value is not None})
-        ctx.obj = settings
+        # The root's as well: that is where an error is printed, with the flags of this server in its hint.
+        ctx.obj = root.obj = settings
         if settings.no_color or os.environ.get("TERM") == "dumb":
             root.color = ctx.color = False
-        try:
-            if not (settings.verbose or settings.log_file):
-                return super().invoke(ctx)
-            # Importing the logging library takes a while.
-            from fanbench.cli.logging_setup import logging_to
+        if not (settings.verbose or settings.log_file):
+            return super().invoke(ctx)
+        # Importing the logging library takes a while.
+        from fanbench.cli.logging_setup import logging_to
 
-            with logging_to(settings.log_file, ctx.command_path, on_stderr=settings.verbose):
-                return super().invoke(ctx)
-        except BaseException as error:
-            for leaf in leaves(error):
-                if isinstance(leaf, FanbenchError) and leaf.hint:
-                    leaf.hint = settings.on_this_server(leaf.hint)
-            raise
+        with logging_to(settings.log_file, ctx.command_path, on_stderr=settings.verbose):
+            return super().invoke(ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         options = [param for param in self.get_params(ctx) if isinstance(param, click.Option)]

@@ -18,7 +18,7 @@ import click
 from fanbench.cli.redact import hidden
 from fanbench.errors import FanbenchError
 
-__all__ = ["INTERRUPTED", "TERMINATED", "end_line", "explain", "leaves", "print_error", "use_utf8"]
+__all__ = ["INTERRUPTED", "TERMINATED", "end_line", "explain", "print_error", "use_utf8"]
 
 # What a shell shows for a program that was ended by SIGINT, SIGTERM or a closed pipe.
 INTERRUPTED = 130
@@ -34,7 +34,7 @@ def explain(error: BaseException, env: Mapping[str, str] = os.environ) -> int:
         if context is not None:
             _print(f"{click.style('hint:', bold=True)} Run `{context.command_path} --help` for usage.")
         return error.exit_code
-    causes = list(leaves(error))
+    causes = list(_leaves(error))
     if any(isinstance(cause, click.Abort) for cause in causes):
         return INTERRUPTED  # at a prompt, whose line click has ended
     if any(isinstance(cause, KeyboardInterrupt) for cause in causes):
@@ -57,11 +57,11 @@ def explain(error: BaseException, env: Mapping[str, str] = os.environ) -> int:
     return expected[0].exit_code if expected else 1
 
 
-def leaves(error: BaseException) -> Iterator[BaseException]:
+def _leaves(error: BaseException) -> Iterator[BaseException]:
     """The errors inside nested exception groups, or `error` itself."""
     if isinstance(error, BaseExceptionGroup):
         for part in error.exceptions:
-            yield from leaves(part)
+            yield from _leaves(part)
     else:
         yield error
 

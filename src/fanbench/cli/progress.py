@@ -228,7 +228,11 @@ class Picture:
                 table.add_row(*self._cells(timed))
             parts.append(table)
         if len(self.rows) > 1:
-            parts.append(self._footer())
+            ended = sum(bool(timed.row.end) for timed in self.rows)
+            head = f"{clock(self.seconds)}  {ended} of {len(self.rows)} {self.what}".rstrip()
+            parts.append(
+                _text("  ".join(filter(None, [f"{head}: {_counts(self.rows)}", self.summary])), "bold")
+            )
         return render(parts, self.size[0], color=color)
 
     def _fitting(self) -> list[TimedRow]:
@@ -255,11 +259,6 @@ class Picture:
             seconds = (self.now if timed.ended is None else timed.ended) - timed.begun
             cells += [_text(row.detail), _text(clock(seconds), "dim")]
         return cells
-
-    def _footer(self) -> Text:
-        ended = sum(bool(timed.row.end) for timed in self.rows)
-        head = f"{clock(self.seconds)}  {ended} of {len(self.rows)} {self.what}".rstrip()
-        return _text("  ".join(filter(None, [f"{head}: {_counts(self.rows)}", self.summary])), "bold")
 
 
 def render(parts: Sequence[RenderableType], columns: int, *, color: bool) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -84,17 +83,14 @@ class LogView:
         if not self._rows_shown:
             self._rows_shown = True
             for run in self._runs:
-                self._show_row(run, Row("", "waiting", hidden=True))
-        detail = f"{event.lines:,} lines"
-        if event.ended:
-            self._show_row(event.run, Row("", "read", detail=detail, end="good", hidden=True))
-        else:
-            self._show_row(event.run, Row("", "reading", detail=detail))
+                self._show_row(run, "waiting", hidden=True)
+        state, end = ("read", "good") if event.ended else ("reading", "")
+        self._show_row(event.run, state, detail=f"{event.lines:,} lines", end=end, hidden=event.ended)
 
-    def _show_row(self, run: Run, row: Row) -> None:
+    def _show_row(self, run: Run, state: str, **settings: Any) -> None:
         slug = run.task_slug.task_slug
         name = run_name(slug, run, several_tasks=self._several_tasks)
-        self.progress.show(run.id, replace(row, name=name, group=slug))
+        self.progress.show(run.id, Row(name, state, group=slug, **settings))
 
     def _show_or_keep(self, run: Run, text: str) -> None:
         """People see it at once; in a record it is one field."""
