@@ -112,7 +112,7 @@ async def test_a_run_with_a_wait_gives_the_ended_runs(client: Client, kaggle: Si
     kaggle.add_task("t")
     kaggle.change(runs={"four": RunScript(running=0.2), "five": RunScript(running=0.2, end=RunState.ERRORED)})
     seen: list[Event] = []
-    report = await client.run(["t"], "*", wait=True, report=seen.append)
+    report = await client.run(["t"], "*", wait=True, emit=seen.append)
     assert {(run.model_version_slug, run.state.label) for run in report.runs} == {
         ("four", "COMPLETED"),
         ("five", "ERRORED"),

@@ -16,7 +16,7 @@ import anyio.to_thread
 from fanbench._util.polling import POLL_INTERVAL
 from fanbench.config import Config, resolve_config
 from fanbench.errors import FanbenchError, UsageError
-from fanbench.operations.events import Report, ignore_events
+from fanbench.operations.events import Emit, ignore_events
 from fanbench.wire import protocol
 from fanbench.wire.messages import (
     BatchScheduleRequest,
@@ -80,7 +80,7 @@ class Client:
 
     The operations `push`, `run`, `wait`, `lines`, `download` and `status` accept task and model names as
     people write them, work on several things at once (`config.concurrency` calls at a time), and pass events
-    (see `fanbench.operations.events`) to a `report` callback. Below them is one coroutine per call of the API:
+    (see `fanbench.operations.events`) to an `emit` callback. Below them is one coroutine per call of the API:
     `create_task`, `get_task`, `list_tasks`, `schedule_runs`, `list_runs`, `logs`, `download_output` and so on.
     These take tasks as "slug" or "owner/slug", already slugified (`fanbench.wire.slugs.slugify_task`).
 
@@ -165,7 +165,7 @@ class Client:
         wait: bool = False,
         timeout: float | None = None,
         poll_interval: float = POLL_INTERVAL,
-        report: Report = ignore_events,
+        emit: Emit = ignore_events,
     ) -> Pushed: ...
     @overload
     async def push(
@@ -178,7 +178,7 @@ class Client:
         wait: bool = False,
         timeout: float | None = None,
         poll_interval: float = POLL_INTERVAL,
-        report: Report = ignore_events,
+        emit: Emit = ignore_events,
     ) -> list[Pushed | FanbenchError]: ...
     async def push(
         self,
@@ -191,7 +191,7 @@ class Client:
         wait: bool = False,
         timeout: float | None = None,
         poll_interval: float = POLL_INTERVAL,
-        report: Report = ignore_events,
+        emit: Emit = ignore_events,
     ) -> Pushed | list[Pushed | FanbenchError]:
         """Check task files and push a new version of each task; with `wait`, return once they are created.
 
@@ -219,7 +219,7 @@ class Client:
             wait=wait,
             timeout=timeout,
             poll_interval=poll_interval,
-            report=report,
+            emit=emit,
         )
         return _only(outcomes) if single and not all_tasks else outcomes
 
@@ -232,7 +232,7 @@ class Client:
         timeout: float | None = None,
         poll_interval: float = POLL_INTERVAL,
         logs: bool = False,
-        report: Report = ignore_events,
+        emit: Emit = ignore_events,
     ) -> RunReport:
         """Run each task on each model: one call per task, all tasks at once.
 
@@ -258,7 +258,7 @@ class Client:
             timeout=timeout,
             poll_interval=poll_interval,
             logs=logs,
-            report=report,
+            emit=emit,
         )
 
     async def wait(
@@ -267,7 +267,7 @@ class Client:
         timeout: float | None = None,
         poll_interval: float = POLL_INTERVAL,
         logs: bool = False,
-        report: Report = ignore_events,
+        emit: Emit = ignore_events,
     ) -> list[Run]:
         """Return the runs once all have ended; see their `state` and `error_message` for how.
 
@@ -290,7 +290,7 @@ class Client:
             ids.setdefault(_task_of(run), set()).add(run.id)
         watches = [Watch(slug, ids=frozenset(numbers)) for slug, numbers in ids.items()]
         ended = await wait_for_runs(
-            self, *watches, timeout=timeout, poll_interval=poll_interval, logs=logs, report=report
+            self, *watches, timeout=timeout, poll_interval=poll_interval, logs=logs, emit=emit
         )
         by_id = {run.id: run for run in ended}
         return [by_id[number] for number in dict.fromkeys(run.id for run in wanted)]
@@ -335,7 +335,7 @@ class Client:
         output: AnyPath = ".",
         include_source: bool = False,
         force: bool = False,
-        report: Report = ignore_events,
+        emit: Emit = ignore_events,
     ) -> DownloadReport: ...
     @overload
     async def download(
@@ -346,7 +346,7 @@ class Client:
         output: AnyPath = ".",
         include_source: bool = False,
         force: bool = False,
-        report: Report = ignore_events,
+        emit: Emit = ignore_events,
     ) -> list[DownloadReport | FanbenchError]: ...
     async def download(
         self,
@@ -356,7 +356,7 @@ class Client:
         output: AnyPath = ".",
         include_source: bool = False,
         force: bool = False,
-        report: Report = ignore_events,
+        emit: Emit = ignore_events,
     ) -> DownloadReport | list[DownloadReport | FanbenchError]:
         """Download the outputs of ended runs to `<output>/<task>/<version>/<model>/<run_id>/`.
 
@@ -379,7 +379,7 @@ class Client:
             output=Path(output),
             include_source=include_source,
             force=force,
-            report=report,
+            emit=emit,
         )
         return _only(outcomes) if isinstance(tasks, str) else outcomes
 

@@ -11,7 +11,7 @@ from fanbench import NotFound, UsageError
 from fanbench.operations import download_tasks, publish_tasks, task_statuses
 from fanbench.operations.batch import each_task
 from fanbench.operations.download import DownloadsBegan, RowDone
-from fanbench.operations.events import Event, Report, TaskFailed
+from fanbench.operations.events import Emit, Event, TaskFailed
 from fanbench.operations.status import TaskStatus
 from tests.operations.conftest import Reported
 from tests.operations.fake import Course, FakeClient, not_found, task
@@ -33,14 +33,14 @@ async def test_jobs_run_at_once_and_report_in_order(reported: Reported) -> None:
     """The second job ends long before the first, and its events are held back until then."""
     seconds = {"a": 9.0, "b": 1.0, "c": 5.0}
 
-    async def job(slug: str, report: Report) -> str:
-        report(Word(f"{slug} begins"))
+    async def job(slug: str, emit: Emit) -> str:
+        emit(Word(f"{slug} begins"))
         await anyio.sleep(seconds[slug])
-        report(Word(f"{slug} ends"))
+        emit(Word(f"{slug} ends"))
         return slug
 
     began = anyio.current_time()
-    assert await each_task(["a", "B", "c", "b"], job, limit=9, report=reported) == ["a", "b", "c"]
+    assert await each_task(["a", "B", "c", "b"], job, limit=9, emit=reported) == ["a", "b", "c"]
     assert anyio.current_time() - began == pytest.approx(9)
     assert [event.word for event in reported if isinstance(event, Word)] == [
         f"{slug} {what}" for slug in "abc" for what in ("begins", "ends")
@@ -50,14 +50,14 @@ async def test_jobs_run_at_once_and_report_in_order(reported: Reported) -> None:
 async def test_a_failure_is_reported_in_order(reported: Reported) -> None:
     """A failure is reported when it is its turn, and is an outcome like the others."""
 
-    async def job(slug: str, report: Report) -> str:
+    async def job(slug: str, emit: Emit) -> str:
         if slug == "b":
             raise not_found("x")
         await anyio.sleep(1)
-        report(Word(slug))
+        emit(Word(slug))
         return slug
 
-    outcomes = await each_task(["a", "b", "c"], job, limit=2, report=reported)
+    outcomes = await each_task(["a", "b", "c"], job, limit=2, emit=reported)
     assert [isinstance(outcome, NotFound) for outcome in outcomes] == [False, True, False]
     assert [type(event) for event in reported] == [Word, TaskFailed, Word]
 
@@ -73,7 +73,7 @@ async def test_rows_of_a_task_stand_together(client: FakeClient, tmp_path: Path,
     """The rows of a task come together, whichever download ends first."""
     times = {"a": 9.0, "b": 1.0, "c": 5.0}
     runs = [client.begin(slug, "m", Course(queued=-9, download_time=times[slug])) for slug in "abc"]
-    await download_tasks(client, ["a", "b", "c"], output=tmp_path, force=True, report=reported)
+    await download_tasks(client, ["a", "b", "c"], output=tmp_path, force=True, emit=reported)
     shown = [
         event.slug if isinstance(event, DownloadsBegan) else event.row.run.id
         for event in reported

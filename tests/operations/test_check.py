@@ -229,7 +229,7 @@ async def test_no_process_is_left_by_a_cancellation(place: Path) -> None:
                 if len(lines) == 2:
                     group.cancel_scope.cancel()
 
-        await try_files(server(), [file], report=report)
+        await try_files(server(), [file], emit=report)
     child, (task, folder) = int(lines[0]), lines[1].split()
     assert await ends(child)
     assert await ends(int(task))
@@ -268,7 +268,7 @@ while not os.path.exists({other!r}):
     (place / "b.py").write_text(task_text(before=meet.format(mine=b, other=a)))
     files = [read_task_file(place / name) for name in ("a.py", "b.py")]
     client = server()
-    trials = await try_files(client, files, limit=2, report=reported)
+    trials = await try_files(client, files, limit=2, emit=reported)
     assert [trial.outcome for trial in trials if isinstance(trial, Trial)] == ["failed", "recorded"]
     assert len(client.times("create_proxy_token")) == 1
     assert {event.path.name for event in reported.of(TrialBegan) if isinstance(event, TrialBegan)} == {

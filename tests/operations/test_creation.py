@@ -28,7 +28,7 @@ async def test_a_creation_is_waited_for(reported: Reported) -> None:
     """Each poll reports the state, and whether it is a new one."""
     client = FakeClient(creation=4)
     await client.create_task("t", "{}")
-    made = await wait_for_creation(client, "t", Deadline(None), report=reported)
+    made = await wait_for_creation(client, "t", Deadline(None), emit=reported)
     assert made.creation_state == CreationState.COMPLETED
     assert [event.changed for event in reported if isinstance(event, CreationPolled)] == [
         True,
@@ -103,7 +103,7 @@ async def test_a_creation_outlives_a_server_that_is_away_for_a_while(reported: R
     await client.create_task("t", "{}")
     client.errors["get_task"] = [ConnectionFailed("Away.", endpoint="x") for _ in range(5)]
     assert (
-        await wait_for_creation(client, "t", Deadline(None), report=reported)
+        await wait_for_creation(client, "t", Deadline(None), emit=reported)
     ).creation_state == CreationState.COMPLETED
     assert len(reported.of(PollFailed)) == 5
     with pytest.raises(NotFound):

@@ -277,7 +277,7 @@ async def test_all_checks_in_their_order(tmp_path: Path, reported: Reported) -> 
             env={},
             home=tmp_path,
         )
-        checks = await examine(target, report=reported)
+        checks = await examine(target, emit=reported)
     assert [check.name for check in checks] == [
         "python",
         "fanbench",

@@ -47,7 +47,7 @@ async def test_rows_come_in_the_order_of_the_list(
         client.begin("t", "m", Course(end=RunState.ERRORED, download_time=seconds)) for seconds in range(1, 9)
     ]
     # Forced, so that no thread looks at the disk meanwhile: the virtual clock would run ahead of it.
-    only(await download_tasks(client, ["t"], output=tmp_path, force=True, report=reported))
+    only(await download_tasks(client, ["t"], output=tmp_path, force=True, emit=reported))
     assert [event.row.run.id for event in reported if isinstance(event, RowDone)] == sorted(
         runs, reverse=True
     )

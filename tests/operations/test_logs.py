@@ -27,7 +27,7 @@ async def test_in_turn_each_log_is_whole(client: FakeClient, reported: Reported)
     """Header, text and end of one run come before those of the next, in the server's order."""
     slow = client.begin("t", "slow", Course(running=9, log=[(1, "s1\n"), (8, "s2\n")]))
     fast = client.begin("t", "fast", Course(running=2, log=[(1, "f1\n")]))
-    report = only(await show_logs(client, ["t"], report=reported))
+    report = only(await show_logs(client, ["t"], emit=reported))
     assert [log.run.id for log in report.logs] == [fast, slow]
     marks = [(type(event), event.run.id) for event in reported if isinstance(event, LogBegan | LogEnded)]
     assert marks == [(LogBegan, fast), (LogEnded, fast), (LogBegan, slow), (LogEnded, slow)]
@@ -38,7 +38,7 @@ async def test_all_streams_are_read_while_one_is_shown(client: FakeClient, repor
     """All streams are opened at the start, so that reading takes as long as the longest run."""
     for _ in range(5):
         client.begin("t", "m", Course(running=10, log=[(9, "x\n")]))
-    only(await show_logs(client, ["t"], report=reported))
+    only(await show_logs(client, ["t"], emit=reported))
     assert client.now() == pytest.approx(10, abs=0.5)
     assert client.times("logs") == [0] * 5
 
@@ -48,7 +48,7 @@ async def test_a_big_log_that_waits_its_turn_is_whole(client: FakeClient, report
     pieces = [f"{number} {'é' * 1000}\n" for number in range(300)]
     big = client.begin("t", "big", Course(log=[(0, piece) for piece in pieces]))
     client.begin("t", "first", Course(running=5, log=[(4, "x")]))
-    only(await show_logs(client, ["t"], report=reported))
+    only(await show_logs(client, ["t"], emit=reported))
     assert text_of(reported, big) == "".join(pieces)
 
 
@@ -58,7 +58,7 @@ async def test_together_lines_come_whole_and_as_they_are_written(
     """Interleaved lines come in the order of time, and no line contains a piece of another."""
     client.begin("t", "a", Course(running=9, log=[(1, "a1\na"), (5, "2\n")]))
     client.begin("t", "b", Course(running=9, log=[(3, "b1\n"), (7, "b2")]))
-    report = only(await show_logs(client, ["t"], interleave=True, report=reported))
+    report = only(await show_logs(client, ["t"], interleave=True, emit=reported))
     assert [event.line for event in reported if isinstance(event, LogLine)] == ["a1", "b1", "a2", "b2"]
     assert [log.lines for log in report.logs] == [2, 2]
 
@@ -66,12 +66,12 @@ async def test_together_lines_come_whole_and_as_they_are_written(
 async def test_several_live_runs_are_interleaved_by_default(client: FakeClient, reported: Reported) -> None:
     """`interleave=None` interleaves if several runs are live."""
     client.begin("t", "a", Course(running=2, log=[(1, "x\n")]))
-    only(await show_logs(client, ["t"], interleave=None, report=reported))
+    only(await show_logs(client, ["t"], interleave=None, emit=reported))
     assert reported.of(LogBegan)
     reported.clear()
     for name in "bc":
         client.begin("t", name, Course(running=2, log=[(1, "x\n")]))
-    only(await show_logs(client, ["t"], interleave=None, report=reported))
+    only(await show_logs(client, ["t"], interleave=None, emit=reported))
     assert not reported.of(LogBegan)
 
 
@@ -79,7 +79,7 @@ async def test_a_queued_run_has_no_log_and_is_no_failure(client: FakeClient, rep
     """A queued run has no log, which is not a failure, and the others are shown."""
     client.begin("t", "m", Course(log=[(0, "x\n")]))
     client.begin("t", "queued", Course(queued=50))
-    report = only(await show_logs(client, ["t"], report=reported))
+    report = only(await show_logs(client, ["t"], emit=reported))
     assert [log.missing for log in report.logs] == [True, False]
     assert report.failed == ()
     assert client.now() < 1
@@ -92,7 +92,7 @@ async def test_with_follow_a_queued_run_is_waited_for(
     """With `follow`, one list call per poll serves all queued runs."""
     for _ in range(3):
         client.begin("t", "m", Course(queued=20, running=5, log=[(1, "x\n")]))
-    report = only(await show_logs(client, ["t"], follow=True, interleave=together, report=reported))
+    report = only(await show_logs(client, ["t"], follow=True, interleave=together, emit=reported))
     assert [log.lines for log in report.logs] == [1, 1, 1]
     assert len(client.times("list_runs")) <= 9
     assert client.now() < 40
@@ -103,7 +103,7 @@ async def test_a_broken_log_is_a_failure_and_keeps_its_text(client: FakeClient, 
     fault = ServerFault("No.", call="GetBenchmarkTaskRunLogs", status=500)
     broken = client.begin("t", "a", Course(log=[(0, "x\n")]), log_error=fault)
     whole = client.begin("t", "b", Course(log=[(0, "y\n")]))
-    report = only(await show_logs(client, ["t"], report=reported))
+    report = only(await show_logs(client, ["t"], emit=reported))
     assert [log.run.id for log in report.failed] == [broken]
     assert text_of(reported, broken) == "x\n"
     assert text_of(reported, whole) == "y\n"

@@ -27,7 +27,7 @@ async def test_logs_of_several_tasks_are_read_at_once(client: FakeClient, report
     """Interleaved lines of several tasks come in the order of time."""
     client.begin("a", "m", Course(running=9, log=[(1, "a1\n"), (5, "a2\n")]))
     client.begin("b", "m", Course(running=9, log=[(3, "b1\n")]))
-    reports = await show_logs(client, ["b", "nope", "a"], interleave=True, report=reported)
+    reports = await show_logs(client, ["b", "nope", "a"], interleave=True, emit=reported)
     assert [event.line for event in reported if isinstance(event, LogLine)] == ["a1", "b1", "a2"]
     assert client.now() == pytest.approx(9, abs=0.5)
     slugs = [report.slug if isinstance(report, LogReport) else None for report in reports]

@@ -24,7 +24,7 @@ async def test_a_download_is_reported_from_its_queue_to_its_end(tmp_path: Path, 
     """A download is reported as waiting, as begun, with its bytes so far, and with its outcome."""
     client = FakeClient(tasks={"t": task("t")})
     client.begin("t", "m", Course())
-    await download_tasks(client, ["t"], output=tmp_path, report=reported)
+    await download_tasks(client, ["t"], output=tmp_path, emit=reported)
     assert [
         (event.received, event.total, event.outcome) for event in reported if isinstance(event, Downloading)
     ] == [(None, None, None), (0, None, None), (1, 2, None), (2, 2, None), (2, 2, "Done")]
@@ -54,7 +54,7 @@ async def test_progress_does_not_wait_for_its_turn(tmp_path: Path, reported: Rep
         if isinstance(event, Downloading) and event.slug == "b" and event.outcome:
             client.told.set()
 
-    await download_tasks(client, ["a", "b"], output=tmp_path, report=report)
+    await download_tasks(client, ["a", "b"], output=tmp_path, emit=report)
     assert [event.slug for event in reported if isinstance(event, DownloadsBegan)] == ["a", "b"]
     ended = next(event for event in reported if isinstance(event, Downloading) and event.outcome)
     assert reported.index(ended) < reported.index(reported.of(DownloadsBegan)[1])
@@ -66,7 +66,7 @@ async def test_reading_a_log_is_reported(reported: Reported) -> None:
     burst = [(2.0 + number / 100, "x\n") for number in range(100)]
     behind = client.begin("t", "behind", Course(running=5, log=[(1, "a\nb\n"), *burst]))
     client.begin("t", "first", Course(running=9))
-    only(await show_logs(client, ["t"], report=reported))
+    only(await show_logs(client, ["t"], emit=reported))
     told = [event for event in reported if isinstance(event, LogRead) and event.run.id == behind]
     assert told[0].lines == 2
     assert len(told) <= 13
@@ -78,5 +78,5 @@ async def test_a_log_that_breaks_off_is_over(reported: Reported) -> None:
     client = FakeClient(tasks={"t": task("t")})
     error = ConnectionFailed("Away.", endpoint="x")
     client.begin("t", "m", Course(running=1, log=[(0, "a\n")]), log_error=error)
-    only(await show_logs(client, ["t"], report=reported))
+    only(await show_logs(client, ["t"], emit=reported))
     assert [event.ended for event in reported if isinstance(event, LogRead)][-1]

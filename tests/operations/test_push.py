@@ -93,7 +93,7 @@ def test_a_task_that_nothing_runs_is_refused_unless_allowed(tmp_path: Path) -> N
 async def test_a_push_sends_a_notebook(tmp_path: Path, reported: Reported) -> None:
     """A new task gets version 1, and the event has its URLs."""
     client = FakeClient()
-    pushed = only(await push_tasks(client, [plan(tmp_path)], report=reported))
+    pushed = only(await push_tasks(client, [plan(tmp_path)], emit=reported))
     assert client.arguments("create_task") == [("t", ())]
     assert (pushed.new_version, pushed.created) == (False, False)
     assert pushed.url == "https://www.kaggle.com/benchmarks/tasks/me/t/1"
@@ -127,7 +127,7 @@ async def test_with_wait_the_earlier_version_is_waited_for_however_it_ends(
         tasks={"t": task("t", CreationState.RUNNING)}, creation=0.01, creation_end=CreationState.ERRORED
     )
     with pytest.raises(RunFailed):
-        only(await push_tasks(client, [plan(tmp_path)], wait=True, poll_interval=0.01, report=reported))
+        only(await push_tasks(client, [plan(tmp_path)], wait=True, poll_interval=0.01, emit=reported))
     assert reported.of(EarlierPending) == [EarlierPending("t")]
     assert client.arguments("create_task") == [("t", ())]
 
@@ -166,10 +166,10 @@ async def test_a_push_that_the_server_refuses_in_its_answer(tmp_path: Path) -> N
 async def test_datasets_that_would_be_detached_are_reported(tmp_path: Path, reported: Reported) -> None:
     """Detached datasets are reported only if the push names none itself."""
     client = FakeClient(tasks={"t": task("t", datasets=["o/d"])})
-    only(await push_tasks(client, [plan(tmp_path)], report=reported))
+    only(await push_tasks(client, [plan(tmp_path)], emit=reported))
     assert reported.of(DatasetsDetached) == [DatasetsDetached("t", ("o/d",))]
     reported.clear()
-    only(await push_tasks(client, [plan(tmp_path)], datasets=["o/e"], report=reported))
+    only(await push_tasks(client, [plan(tmp_path)], datasets=["o/e"], emit=reported))
     assert reported.of(DatasetsDetached) == []
 
 

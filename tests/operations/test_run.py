@@ -102,7 +102,7 @@ async def test_a_task_that_does_not_exist() -> None:
 async def test_a_failed_task_does_not_affect_the_others(reported: Reported) -> None:
     """A failure is reported in its place, and the other tasks are scheduled and waited for."""
     client = client_with("a", "c", m=Course(running=3))
-    report = await run_tasks(client, ["a", "b", "c"], ["m"], until="ended", report=reported)
+    report = await run_tasks(client, ["a", "b", "c"], ["m"], until="ended", emit=reported)
     order = [event for event in reported if isinstance(event, Launched | TaskFailed)]
     assert [type(event) for event in order] == [Launched, TaskFailed, Launched]
     assert [failure.slug for failure in report.failures] == ["b"]

@@ -28,7 +28,7 @@ async def test_a_watch_ends_with_the_last_run(client: FakeClient, reported: Repo
     client.begin("a", "m", Course(queued=3, running=4))
     client.begin("a", "late", Course(list_lag=5, queued=0, running=20))
     client.begin("a", "old", Course(), ago=100)
-    (status,) = await watch_tasks(client, ["a"], report=reported)
+    (status,) = await watch_tasks(client, ["a"], emit=reported)
     assert isinstance(status, TaskStatus)
     assert status.over
     assert 20 <= client.now() <= 32
@@ -54,7 +54,7 @@ async def test_a_watch_asks_for_the_task_only_while_it_is_created(
     client.change(creation=6.0)
     await client.create_task("new", "{}")
     client.begin("new", "m", Course(running=100))
-    (status,) = await watch_tasks(client, ["new"], report=reported)
+    (status,) = await watch_tasks(client, ["new"], emit=reported)
     assert isinstance(status, TaskStatus)
     assert status.task.creation_state == CreationState.COMPLETED
     assert [event.task.creation_state.label for event in reported if isinstance(event, CreationPolled)] == [
@@ -69,7 +69,7 @@ async def test_a_watch_outlives_a_server_that_is_away(reported: Reported) -> Non
     """A watch survives a server that is away for a while, and reports it."""
     client = _Away(tasks={"a": task("a")})
     client.begin("a", "m", Course(running=9))
-    (status,) = await watch_tasks(client, ["a"], report=reported)
+    (status,) = await watch_tasks(client, ["a"], emit=reported)
     assert isinstance(status, TaskStatus)
     assert status.over
     assert len(reported.of(PollFailed)) == 1

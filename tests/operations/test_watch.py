@@ -30,7 +30,7 @@ async def test_polls_grow_by_half_up_to_the_interval(reported: Reported) -> None
     """Without a stream to follow, the server is asked after 1, 1.5, 2.25… seconds, and then each interval."""
     client = FakeClient()
     client.begin("t", "m", Course(queued=20))
-    await wait_for_runs(client, all_of(client), poll_interval=4, report=reported)
+    await wait_for_runs(client, all_of(client), poll_interval=4, emit=reported)
     assert client.times("list_runs") == [0, 1, 2.5, 4.75, 8.125, 12.125, 16.125, 20.125]
 
 
@@ -67,7 +67,7 @@ async def test_the_end_of_each_stream_is_reported_at_once(reported: Reported) ->
     await wait_for_runs(
         client,
         all_of(client),
-        report=lambda event: (
+        emit=lambda event: (
             seen.append((client.now(), event.run.model_version_slug))
             if isinstance(event, RunEnding)
             else None
@@ -136,7 +136,7 @@ async def test_log_lines_come_whole_and_live(reported: Reported) -> None:
     """Pieces of lines are joined, the last line needs no end, and each is reported while the run is live."""
     client = FakeClient()
     client.begin("t", "m", Course(running=9, log=[(2, "one\ntw"), (4, "o\nthr"), (6, "ee")]))
-    await wait_for_runs(client, all_of(client), logs=True, report=reported)
+    await wait_for_runs(client, all_of(client), logs=True, emit=reported)
     assert [event.line for event in reported.of(LogLine) if isinstance(event, LogLine)] == [
         "one",
         "two",
@@ -150,7 +150,7 @@ async def test_the_log_of_a_run_that_ended_between_polls_is_shown(reported: Repo
     """The log of a run that was never seen running is shown all the same."""
     client = FakeClient()
     client.begin("t", "m", Course(running=0, log=[(0, "quick\n")]))
-    await wait_for_runs(client, all_of(client), logs=True, report=reported)
+    await wait_for_runs(client, all_of(client), logs=True, emit=reported)
     assert [event.line for event in reported if isinstance(event, LogLine)] == ["quick"]
 
 
@@ -177,7 +177,7 @@ async def test_a_server_that_is_away_for_a_while_is_asked_again(reported: Report
     client = FakeClient()
     client.begin("t", "m", Course(queued=1))
     client.errors["list_runs"] = [ConnectionFailed("Away.", endpoint="x") for _ in range(5)]
-    await wait_for_runs(client, all_of(client), report=reported)
+    await wait_for_runs(client, all_of(client), emit=reported)
     assert len(reported.of(PollFailed)) == 5
 
 
@@ -216,7 +216,7 @@ async def test_a_log_that_is_late_is_shown_live() -> None:
         client,
         all_of(client),
         logs=True,
-        report=lambda event: times.append(client.now()) if isinstance(event, LogLine) else None,
+        emit=lambda event: times.append(client.now()) if isinstance(event, LogLine) else None,
     )
     assert client.times("logs") == [0, 1, 3, 7]
     assert times == [7, 80]

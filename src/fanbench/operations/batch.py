@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from fanbench._util.concurrency import InOrder, settle
 from fanbench.errors import FanbenchError
-from fanbench.operations.events import Event, Progress, Report, TaskFailed
+from fanbench.operations.events import Emit, Event, Progress, TaskFailed
 from fanbench.wire.slugs import slugify_task
 
 __all__ = ["each_task", "unique_slugs"]
@@ -26,7 +26,7 @@ def unique_slugs(tasks: Sequence[str]) -> list[str]:
 
 
 async def each_task(
-    tasks: Sequence[str], job: Callable[[str, Report], Awaitable[T]], *, limit: int, report: Report
+    tasks: Sequence[str], job: Callable[[str, Emit], Awaitable[T]], *, limit: int, emit: Emit
 ) -> list[T | FanbenchError]:
     """Run `job(slug, report)` for each task, `limit` at a time; return one outcome per task in the order given.
 
@@ -37,11 +37,11 @@ async def each_task(
         UsageError: A name is not valid.
     """
     slugs = unique_slugs(tasks)
-    in_order = InOrder(report)
+    in_order = InOrder(emit)
 
     def report_in_order(index: int, event: Event) -> None:
         if isinstance(event, Progress):
-            report(event)
+            emit(event)
         else:
             in_order.add(index, event)
 

@@ -29,7 +29,7 @@ from fanbench.local.executor.supervise import Ended, supervise
 from fanbench.operations.api import Api
 from fanbench.operations.credentials import ProxyTokens, token_variables
 from fanbench.operations.environment import model_variables
-from fanbench.operations.events import Event, Report, ignore_events
+from fanbench.operations.events import Emit, Event, ignore_events
 from fanbench.operations.models import proxy_names, resolve_models
 from fanbench.operations.scratch import Scratch, scratch_folder
 from fanbench.tasks import TaskFile, to_notebook
@@ -113,7 +113,7 @@ async def try_files(
     timeout: float = TIMEOUT,
     limit: int | None = None,
     allow_no_run: bool = False,
-    report: Report = ignore_events,
+    emit: Emit = ignore_events,
     done: Done[Trial] | None = None,
 ) -> list[Trial | FanbenchError]:
     """Run each file in a process and an empty folder of its own. One outcome per file, in the order given.
@@ -142,7 +142,7 @@ async def try_files(
                 timeout=timeout,
                 output=output,
                 allow_no_run=allow_no_run,
-                report=report,
+                emit=emit,
             )
             jobs = [partial(runner.run, file) for file in files]
             return await settle(jobs, limit=limit or os.cpu_count() or 1, done=done)
@@ -202,12 +202,12 @@ class _Runner:
     timeout: float
     output: Path | None
     allow_no_run: bool
-    report: Report
+    emit: Emit
 
     async def run(self, file: TaskFile) -> Trial:
         """Run the file, a second time if its token was refused."""
         token = await self.tokens.get(lasting=self.timeout)
-        self.report(TrialBegan(file.path, self.variables["LLM_DEFAULT"]))
+        self.emit(TrialBegan(file.path, self.variables["LLM_DEFAULT"]))
         async with scratch_folder(self.output) as scratch:
             trial = await self._attempt(file, scratch, token)
             if trial.refused:
@@ -228,7 +228,7 @@ class _Runner:
         begun = anyio.current_time()
         try:
             with scratch.log.open("wb", buffering=0) as log:
-                output = _Output(log, lambda line: self.report(TrialLine(file.path, line)))
+                output = _Output(log, lambda line: self.emit(TrialLine(file.path, line)))
                 with unwrap_single_error():
                     ended = await supervise(
                         self.executor, job, output.append, self.timeout, streams=["output"]

@@ -7,7 +7,7 @@ import anyio
 from fanbench._util.polling import POLL_INTERVAL, CreationPace, Deadline
 from fanbench.errors import FanbenchError, RunFailed
 from fanbench.operations.api import Api
-from fanbench.operations.events import CreationPolled, Report, ignore_events
+from fanbench.operations.events import CreationPolled, Emit, ignore_events
 from fanbench.operations.lookup import existing_task
 from fanbench.operations.watch import FailedPolls, StillRunning
 from fanbench.wire.messages import CreationState, Task
@@ -23,7 +23,7 @@ async def wait_for_creation(
     seen: Task | None = None,
     version: int = 0,
     poll_interval: float = POLL_INTERVAL,
-    report: Report = ignore_events,
+    emit: Emit = ignore_events,
 ) -> Task:
     """Poll a task until its creation has ended, well or badly (see `ensure_created`), and return the task.
 
@@ -33,7 +33,7 @@ async def wait_for_creation(
     Raises:
         StillRunning: The creation has not ended by the deadline.
     """
-    pace, failed_polls = CreationPace(poll_interval), FailedPolls(slug, report)
+    pace, failed_polls = CreationPace(poll_interval), FailedPolls(slug, emit)
     task = seen if seen is not None and seen.creation_state.pending else None
     previous = None
     with anyio.move_on_after(deadline.left):
@@ -47,7 +47,7 @@ async def wait_for_creation(
             if task is not None:
                 if not task.creation_state.pending and task.slug.version_number >= version:
                     return task
-                report(CreationPolled(slug, task, task.creation_state != previous))
+                emit(CreationPolled(slug, task, task.creation_state != previous))
                 previous, task = task.creation_state, None
             await anyio.sleep(pace.next())
     state = f"is {previous.label}" if previous is not None else "has not been answered for"

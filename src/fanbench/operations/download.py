@@ -16,7 +16,7 @@ from fanbench._util.files import output_errors
 from fanbench.errors import FanbenchError
 from fanbench.operations.api import Api
 from fanbench.operations.batch import each_task
-from fanbench.operations.events import Downloading, Event, Report, ignore_events
+from fanbench.operations.events import Downloading, Emit, Event, ignore_events
 from fanbench.operations.layout import folder_of_run
 from fanbench.operations.lookup import model_of
 from fanbench.operations.status import task_status
@@ -92,7 +92,7 @@ async def download_tasks(
     output: Path = Path(),
     include_source: bool = False,
     force: bool = False,
-    report: Report = ignore_events,
+    emit: Emit = ignore_events,
 ) -> list[DownloadReport | FanbenchError]:
     """Download the outputs of runs that have ended to `<output>/<task>/<version>/<model>/<run_id>/`.
 
@@ -104,7 +104,7 @@ async def download_tasks(
         UsageError: A name is not valid.
     """
 
-    async def download(slug: str, report: Report) -> DownloadReport:
+    async def download(slug: str, emit: Emit) -> DownloadReport:
         status = await task_status(client, slug, models)
         folder = output / slug
         ended = tuple(run for run in status.runs if run.state.terminal)
@@ -113,15 +113,15 @@ async def download_tasks(
             return DownloadReport(slug, folder, pending=pending)
         with output_errors(f"write to {folder}", hint="Name another folder with -o."):
             await anyio.to_thread.run_sync(partial(folder.mkdir, parents=True, exist_ok=True))
-        report(DownloadsBegan(slug, folder, ended))
+        emit(DownloadsBegan(slug, folder, ended))
         for run in ended:
-            report(Downloading(slug, run))
-        in_order = InOrder[DownloadRow](lambda row: report(RowDone(row)))
+            emit(Downloading(slug, run))
+        in_order = InOrder[DownloadRow](lambda row: emit(RowDone(row)))
 
         async def one(index: int, run: Run) -> DownloadRow:
             path = folder_of_run(output, slug, status.task.slug.version_number, model_of(run), run.id)
-            row = await _row(client, slug, run, path, include_source, force, report)
-            report(Downloading(slug, run, row.size, row.size, row.outcome))
+            row = await _row(client, slug, run, path, include_source, force, emit)
+            emit(Downloading(slug, run, row.size, row.size, row.outcome))
             in_order(index, row)
             return row
 
@@ -129,11 +129,11 @@ async def download_tasks(
         rows = await gather(jobs, limit=client.config.concurrency)
         return DownloadReport(slug, folder, tuple(rows), pending)
 
-    return await each_task(tasks, download, limit=client.config.concurrency, report=report)
+    return await each_task(tasks, download, limit=client.config.concurrency, emit=emit)
 
 
 async def _row(
-    client: Api, slug: str, run: Run, path: Path, include_source: bool, force: bool, report: Report
+    client: Api, slug: str, run: Run, path: Path, include_source: bool, force: bool, emit: Emit
 ) -> DownloadRow:
     """Download one output. An error becomes the row's outcome."""
     from fanbench.wire.safe_unzip import BadZip
@@ -142,13 +142,13 @@ async def _row(
         size, has_source = await anyio.to_thread.run_sync(_examine_copy, path)
         if size is not None:
             return DownloadRow(run, path, "Cached", size, lacks_source=include_source and not has_source)
-    report(Downloading(slug, run, 0))
+    emit(Downloading(slug, run, 0))
     try:
         downloaded = await client.download_output(
             run.id,
             path,
             include_source=include_source,
-            progress=lambda received, total: report(Downloading(slug, run, received, total)),
+            progress=lambda received, total: emit(Downloading(slug, run, received, total)),
         )
     except FanbenchError as error:
         return DownloadRow(run, path, "Bad zip" if isinstance(error, BadZip) else "Failed", error=error)

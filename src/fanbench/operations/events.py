@@ -1,6 +1,6 @@
 """Events: what operations and sweeps report while they work.
 
-An operation passes each event to its `report` callback. Events are frozen, and each prints itself: `text` is one
+An operation passes each event to its `emit` callback. Events are frozen, and each prints itself: `text` is one
 line for people, `record()` is one JSON object. The callback runs in the event loop and must return quickly.
 
 Here are the base and the events that several operations share. Those of one operation stand beside it, those of
@@ -22,6 +22,7 @@ __all__ = [
     "CreationPolled",
     "Downloading",
     "EarlierPending",
+    "Emit",
     "Event",
     "LogBegan",
     "LogEnded",
@@ -31,7 +32,6 @@ __all__ = [
     "PollFailed",
     "Polled",
     "Progress",
-    "Report",
     "RunChanged",
     "RunEnding",
     "TaskFailed",
@@ -228,8 +228,8 @@ def _model(run: Run) -> str:
     return normalize_model(run.model_version_slug)
 
 
-Report = Callable[[Event], None]
+Emit = Callable[[Event], None]
 
 
 def ignore_events(event: Event) -> None:
-    """The default `report`: do nothing."""
+    """The default `emit`: do nothing."""

@@ -9,7 +9,7 @@ from typing import Literal
 from fanbench.errors import ApiError, FanbenchError
 from fanbench.operations.api import Api
 from fanbench.operations.batch import each_task
-from fanbench.operations.events import Report, ignore_events
+from fanbench.operations.events import Emit, ignore_events
 from fanbench.operations.lookup import NO_SUCH_CALL, existing_task
 from fanbench.wire.messages import Task
 from fanbench.wire.slugs import full_task_url
@@ -44,7 +44,7 @@ async def publish_tasks(
         UsageError: A name is not valid.
     """
 
-    async def publish(slug: str, report: Report) -> Published:
+    async def publish(slug: str, emit: Emit) -> Published:
         before = await existing_task(client, slug)
         if before.is_public and not publish_notebook:
             return Published(slug, before, True, "left private")
@@ -56,7 +56,7 @@ async def publish_tasks(
             notebook = "published" if after.is_backing_notebook_published else "none"
         return Published(slug, after, before.is_public, notebook)
 
-    return await each_task(tasks, publish, limit=client.config.concurrency, report=ignore_events)
+    return await each_task(tasks, publish, limit=client.config.concurrency, emit=ignore_events)
 
 
 async def delete_tasks(client: Api, tasks: Sequence[str]) -> list[FanbenchError | None]:
@@ -68,7 +68,7 @@ async def delete_tasks(client: Api, tasks: Sequence[str]) -> list[FanbenchError 
         UsageError: A name is not valid.
     """
 
-    async def delete(slug: str, report: Report) -> None:
+    async def delete(slug: str, emit: Emit) -> None:
         await existing_task(client, slug)
         try:
             await client.delete_task(slug)
@@ -77,4 +77,4 @@ async def delete_tasks(client: Api, tasks: Sequence[str]) -> list[FanbenchError 
                 raise
             raise FanbenchError("Delete is not supported by the server yet.") from None
 
-    return await each_task(tasks, delete, limit=client.config.concurrency, report=ignore_events)
+    return await each_task(tasks, delete, limit=client.config.concurrency, emit=ignore_events)

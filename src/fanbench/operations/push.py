@@ -14,7 +14,7 @@ from fanbench._util.polling import POLL_INTERVAL, Deadline
 from fanbench.errors import FanbenchError, UsageError
 from fanbench.operations.api import Api
 from fanbench.operations.creation import ensure_created, wait_for_creation
-from fanbench.operations.events import EarlierPending, Event, Report, ignore_events
+from fanbench.operations.events import EarlierPending, Emit, Event, ignore_events
 from fanbench.operations.lookup import task_if_any
 from fanbench.tasks import Finding, TaskFile, choose_task, raise_for_errors, read_task_file, to_notebook
 from fanbench.wire.messages import Task
@@ -131,7 +131,7 @@ async def push_tasks(
     wait: bool = False,
     timeout: float | None = None,
     poll_interval: float = POLL_INTERVAL,
-    report: Report = ignore_events,
+    emit: Emit = ignore_events,
     done: Done[Pushed] | None = None,
 ) -> list[Pushed | FanbenchError]:
     """Push a new version of each task; with `wait`, return once the server has created them all.
@@ -145,7 +145,7 @@ async def push_tasks(
     async def push(plan: PushPlan) -> Pushed:
         deadline = Deadline(timeout)
         created = partial(
-            wait_for_creation, client, plan.slug, deadline, poll_interval=poll_interval, report=report
+            wait_for_creation, client, plan.slug, deadline, poll_interval=poll_interval, emit=emit
         )
         earlier = await task_if_any(client, plan.slug)
         if earlier is not None and earlier.creation_state.pending:
@@ -154,17 +154,17 @@ async def push_tasks(
                     f"Task '{plan.slug}' is still being created from an earlier push.",
                     hint="Push with --wait to wait for it first.",
                 )
-            report(EarlierPending(plan.slug))
+            emit(EarlierPending(plan.slug))
             earlier = await created(seen=earlier)  # how its creation ended does not matter
         if earlier and earlier.options and earlier.options.dataset_data_sources and not datasets:
-            report(DatasetsDetached(plan.slug, tuple(earlier.options.dataset_data_sources)))
+            emit(DatasetsDetached(plan.slug, tuple(earlier.options.dataset_data_sources)))
         # The first conversion imports jupytext, which takes a second.
         text = await anyio.to_thread.run_sync(to_notebook, plan.file.source)
         task = await client.create_task(plan.slug, text, datasets=datasets)
         if task.error:
             raise FanbenchError(f"Task '{plan.slug}' could not be pushed: {task.error}")
         pushed = Pushed(plan.slug, task, new_version=earlier is not None)
-        report(Uploaded(pushed))
+        emit(Uploaded(pushed))
         if not wait:
             return pushed
         ensure_created(plan.slug, await created(seen=task, version=task.slug.version_number))

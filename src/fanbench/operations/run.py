@@ -12,7 +12,7 @@ from fanbench._util.polling import POLL_INTERVAL
 from fanbench.errors import FanbenchError, NotFound
 from fanbench.operations.api import Api
 from fanbench.operations.batch import unique_slugs
-from fanbench.operations.events import Event, Report, TaskFailed, ignore_events
+from fanbench.operations.events import Emit, Event, TaskFailed, ignore_events
 from fanbench.operations.lookup import existing_task, model_of, runs_of
 from fanbench.operations.models import resolve_models
 from fanbench.operations.watch import Watch, wait_for_listing, wait_for_runs
@@ -75,7 +75,7 @@ async def run_tasks(
     timeout: float | None = None,
     poll_interval: float = POLL_INTERVAL,
     logs: bool = False,
-    report: Report = ignore_events,
+    emit: Emit = ignore_events,
 ) -> RunReport:
     """Run each task on each model: one schedule call per task, all tasks at once.
 
@@ -100,10 +100,10 @@ async def run_tasks(
         slug, outcome = ended
         if isinstance(outcome, Launch):
             launches.append(outcome)
-            report(Launched(outcome))
+            emit(Launched(outcome))
         else:
             failures.append(TaskFailed(slug, outcome))
-            report(failures[-1])
+            emit(failures[-1])
 
     in_order = InOrder(absorb)
     jobs = [partial(schedule, client, slug, known, list_before=until != "scheduled") for slug in slugs]
@@ -114,12 +114,12 @@ async def run_tasks(
     watches = [launch.watch for launch in launches]
     if until == "listed":
         listed = await gather(
-            [partial(wait_for_listing, client, watch, report) for watch in watches], limit=limit
+            [partial(wait_for_listing, client, watch, emit) for watch in watches], limit=limit
         )
         runs = [run for found in listed for run in found]
     elif until == "ended":
         runs = await wait_for_runs(
-            client, *watches, timeout=timeout, poll_interval=poll_interval, logs=logs, report=report
+            client, *watches, timeout=timeout, poll_interval=poll_interval, logs=logs, emit=emit
         )
     return RunReport(tuple(launches), tuple(failures), tuple(runs))
 

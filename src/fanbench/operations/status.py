@@ -14,7 +14,7 @@ from fanbench.errors import FanbenchError
 from fanbench.operations.api import Api
 from fanbench.operations.batch import each_task, unique_slugs
 from fanbench.operations.creation import wait_for_creation
-from fanbench.operations.events import CreationPolled, Event, Report, RunChanged, ignore_events
+from fanbench.operations.events import CreationPolled, Emit, Event, RunChanged, ignore_events
 from fanbench.operations.lookup import existing_task, runs_of
 from fanbench.operations.watch import RunWatcher
 from fanbench.wire.messages import Run, RunState, Task
@@ -78,10 +78,10 @@ async def task_statuses(
         UsageError: A name is not valid.
     """
 
-    async def status(slug: str, report: Report) -> TaskStatus:
+    async def status(slug: str, emit: Emit) -> TaskStatus:
         return await task_status(client, slug, models)
 
-    return await each_task(tasks, status, limit=client.config.concurrency, report=ignore_events)
+    return await each_task(tasks, status, limit=client.config.concurrency, emit=ignore_events)
 
 
 async def list_tasks(client: Api, *, regex: str | None = None, status: str | None = None) -> list[Task]:
@@ -95,7 +95,7 @@ async def watch_tasks(
     models: Sequence[str] = (),
     *,
     poll_interval: float = WATCH_INTERVAL,
-    report: Report = ignore_events,
+    emit: Emit = ignore_events,
 ) -> list[TaskStatus | FanbenchError]:
     """Wait until the creations of the tasks and all their runs have ended, including runs that start meanwhile.
 
@@ -109,7 +109,7 @@ async def watch_tasks(
 
     async def watch(slug: str) -> TaskStatus:
         status = await task_status(client, slug, models)
-        return await _StatusWatcher(client, status, models, poll_interval, report).run()
+        return await _StatusWatcher(client, status, models, poll_interval, emit).run()
 
     jobs = [partial(watch, slug) for slug in unique_slugs(tasks)]
     # There is no limit: a watch mostly sleeps, and the client limits the calls.
@@ -120,10 +120,10 @@ class _StatusWatcher(RunWatcher):
     """Polls the creation and the runs of one task until all have ended."""
 
     def __init__(
-        self, client: Api, status: TaskStatus, models: Sequence[str], poll_interval: float, report: Report
+        self, client: Api, status: TaskStatus, models: Sequence[str], poll_interval: float, emit: Emit
     ) -> None:
         super().__init__(
-            client, status.slug, models, known=status.runs, poll_interval=poll_interval, report=report
+            client, status.slug, models, known=status.runs, poll_interval=poll_interval, emit=emit
         )
         self._status = status
         self._poll_interval = poll_interval
@@ -131,11 +131,11 @@ class _StatusWatcher(RunWatcher):
     async def run(self) -> TaskStatus:
         status = self._status
         if status.task.creation_state.pending:
-            self._report(CreationPolled(self.slug, status.task, changed=True))
+            self._emit(CreationPolled(self.slug, status.task, changed=True))
         for run in status.runs:
             if not run.state.terminal:
-                self._report(RunChanged(self.slug, run, None))
-        self._report(StatusSeen(status))
+                self._emit(RunChanged(self.slug, run, None))
+        self._emit(StatusSeen(status))
         with unwrap_single_error():
             async with anyio.create_task_group() as group:
                 group.start_soon(self._watch_creation)
@@ -150,9 +150,9 @@ class _StatusWatcher(RunWatcher):
         before = {run.id: run.state for run in self._status.runs}
         for run in runs:
             if before.get(run.id) != run.state:
-                self._report(RunChanged(self.slug, run, before.get(run.id)))
+                self._emit(RunChanged(self.slug, run, before.get(run.id)))
         self._status = replace(self._status, runs=tuple(runs))
-        self._report(StatusSeen(self._status))
+        self._emit(StatusSeen(self._status))
 
     async def _watch_creation(self) -> None:
         def polled(event: Event) -> None:
@@ -165,12 +165,12 @@ class _StatusWatcher(RunWatcher):
             interval = self._poll_interval
             self._absorb_creation(
                 await wait_for_creation(
-                    self._client, self.slug, Deadline(None), seen=seen, poll_interval=interval, report=polled
+                    self._client, self.slug, Deadline(None), seen=seen, poll_interval=interval, emit=polled
                 )
             )
 
     def _absorb_creation(self, task: Task) -> None:
         if task.creation_state != self._status.task.creation_state:
             self._status = replace(self._status, task=task)
-            self._report(CreationPolled(self.slug, task, changed=True))
+            self._emit(CreationPolled(self.slug, task, changed=True))
             self.hurry()

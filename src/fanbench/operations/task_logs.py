@@ -21,13 +21,13 @@ from fanbench.errors import FanbenchError, NotFound
 from fanbench.operations.api import Api
 from fanbench.operations.batch import unique_slugs
 from fanbench.operations.events import (
+    Emit,
     Event,
     LogBegan,
     LogEnded,
     LogLine,
     LogRead,
     LogText,
-    Report,
     TaskFailed,
     ignore_events,
 )
@@ -95,7 +95,7 @@ async def show_logs(
     follow: bool = False,
     output: Path | None = None,
     poll_interval: float = POLL_INTERVAL,
-    report: Report = ignore_events,
+    emit: Emit = ignore_events,
 ) -> list[LogReport | FanbenchError]:
     """Read the logs of the tasks' runs, all at the same time, live if a run has not ended.
 
@@ -117,12 +117,10 @@ async def show_logs(
     watchers: list[RunWatcher] = []
     for slug, status in zip(slugs, found, strict=True):
         if isinstance(status, FanbenchError):
-            report(TaskFailed(slug, status))
+            emit(TaskFailed(slug, status))
             continue
-        report(LogsBegan(slug, status.runs))
-        watcher = RunWatcher(
-            client, slug, models, known=status.runs, poll_interval=poll_interval, report=report
-        )
+        emit(LogsBegan(slug, status.runs))
+        watcher = RunWatcher(client, slug, models, known=status.runs, poll_interval=poll_interval, emit=emit)
         watchers.append(watcher)
         for run in status.runs:
             file = None
@@ -138,7 +136,7 @@ async def show_logs(
         async with anyio.create_task_group() as polls:
             for watcher in watchers if follow else ():
                 polls.start_soon(watcher.serve)
-            logs = iter(await (_show_interleaved if interleave else _show_in_turn)(readers, report))
+            logs = iter(await (_show_interleaved if interleave else _show_in_turn)(readers, emit))
             polls.cancel_scope.cancel()
     return [
         status
@@ -193,7 +191,7 @@ class _Reader:
         return True
 
 
-async def _show_interleaved(readers: Sequence[_Reader], report: Report) -> list[RunLog]:
+async def _show_interleaved(readers: Sequence[_Reader], emit: Emit) -> list[RunLog]:
     async def show(reader: _Reader) -> RunLog:
         lines, counter, error = Lines(), LineCounter(), None
         try:
@@ -201,25 +199,25 @@ async def _show_interleaved(readers: Sequence[_Reader], report: Report) -> list[
                 async for entry in entries:
                     counter.feed(entry.data)
                     for line in lines.feed(entry):
-                        report(LogLine(reader.run, line))
+                        emit(LogLine(reader.run, line))
         except FanbenchError as failure:
             error = failure
         for line in lines.flush():
-            report(LogLine(reader.run, line))
-        report(LogEnded(reader.run, counter.lines, error))
+            emit(LogLine(reader.run, line))
+        emit(LogEnded(reader.run, counter.lines, error))
         return reader.result(counter.lines, error)
 
     return await gather([partial(show, reader) for reader in readers], limit=len(readers))
 
 
-async def _show_in_turn(readers: Sequence[_Reader], report: Report) -> list[RunLog]:
+async def _show_in_turn(readers: Sequence[_Reader], emit: Emit) -> list[RunLog]:
     logs: list[RunLog] = []
     async with _temporary_folder() as folder, anyio.create_task_group() as group:
         recordings = [_Recording(reader, folder / str(number)) for number, reader in enumerate(readers)]
         for recording in recordings:
-            group.start_soon(recording.record, report)
+            group.start_soon(recording.record, emit)
         for recording in recordings:
-            logs.append(await recording.show(report))
+            logs.append(await recording.show(emit))
     return logs
 
 
@@ -231,7 +229,7 @@ class _Recording:
         self._buffer = LogBuffer(path)
         self._error: FanbenchError | None = None
 
-    async def record(self, report: Report) -> None:
+    async def record(self, emit: Emit) -> None:
         run, counter, reported_at = self._reader.run, LineCounter(), float("-inf")
         with output_errors(
             "keep the logs that wait to be shown",
@@ -244,20 +242,20 @@ class _Recording:
                         counter.feed(entry.data)
                         if (now := time.monotonic()) - reported_at >= _PROGRESS_INTERVAL:
                             reported_at = now
-                            report(LogRead(run, counter.lines))
+                            emit(LogRead(run, counter.lines))
             except FanbenchError as error:
                 self._error = error
-        report(LogRead(run, counter.lines, ended=True))
+        emit(LogRead(run, counter.lines, ended=True))
         self._buffer.close()
 
-    async def show(self, report: Report) -> RunLog:
+    async def show(self, emit: Emit) -> RunLog:
         run, counter = self._reader.run, LineCounter()
-        report(LogBegan(run))
+        emit(LogBegan(run))
         async with aclosing(self._buffer.pieces()) as pieces:
             async for text in pieces:
                 counter.feed(text)
-                report(LogText(run, text))
-        report(LogEnded(run, counter.lines, self._error))
+                emit(LogText(run, text))
+        emit(LogEnded(run, counter.lines, self._error))
         return self._reader.result(counter.lines, self._error)
 
 

@@ -20,10 +20,10 @@ from fanbench._util.polling import POLL_INTERVAL, Pace
 from fanbench.errors import FanbenchError, NotFound, WaitTimeout
 from fanbench.operations.api import Api
 from fanbench.operations.events import (
+    Emit,
     LogLine,
     Polled,
     PollFailed,
-    Report,
     RunChanged,
     RunEnding,
     ignore_events,
@@ -90,16 +90,16 @@ class RunWatcher:
         *,
         known: Sequence[Run] = (),
         poll_interval: float = POLL_INTERVAL,
-        report: Report = ignore_events,
+        emit: Emit = ignore_events,
     ) -> None:
         self.slug = slug
         self.states: dict[int, RunState] = {run.id: run.state for run in known}
         self._client = client
         self._models = models
-        self._report = report
+        self._emit = emit
         self._pace = Pace(poll_interval)
         self._restart_pace = False
-        self._failed_polls = FailedPolls(slug, report)
+        self._failed_polls = FailedPolls(slug, emit)
         self._retry_after: float | None = None
         self._streams: set[int] = set()
         self._changes: dict[int, anyio.Event] = {}
@@ -262,7 +262,7 @@ class RunWatcher:
         seconds = self._pace.limit if 0 < pending == len(self._streams) else self._pace.next()
         left = self.due() - anyio.current_time()
         seconds = min(seconds, left) if left > 0 else self.coalesce
-        self._report(Polled(self.slug, pending, seconds))
+        self._emit(Polled(self.slug, pending, seconds))
         self._pause_began = anyio.current_time()
         with anyio.move_on_after(seconds) as self._pause_scope:
             await self._soon.wait()
@@ -274,9 +274,9 @@ class RunWatcher:
 class FailedPolls:
     """Tolerates a server that is away for a while: a wait of hours outlives five failed polls in a row."""
 
-    def __init__(self, slug: str, report: Report) -> None:
+    def __init__(self, slug: str, emit: Emit) -> None:
         self._slug = slug
-        self._report = report
+        self._emit = emit
         self._in_a_row = 0
 
     def add(self, error: FanbenchError) -> None:
@@ -288,7 +288,7 @@ class FailedPolls:
         self._in_a_row += 1
         if self._in_a_row > _MAY_FAIL or not may_retry(error, protocol.LIST_RUNS):
             raise error
-        self._report(PollFailed(self._slug, error))
+        self._emit(PollFailed(self._slug, error))
 
     def reset(self) -> None:
         self._in_a_row = 0
@@ -346,7 +346,7 @@ async def wait_for_runs(
     timeout: float | None = None,
     poll_interval: float = POLL_INTERVAL,
     logs: bool = False,
-    report: Report = ignore_events,
+    emit: Emit = ignore_events,
 ) -> list[Run]:
     """Wait until all selected runs have completed or errored.
 
@@ -356,7 +356,7 @@ async def wait_for_runs(
     Raises:
         StillRunning: Some runs have not ended within `timeout`.
     """
-    waits = [_WaitForRuns(client, watch, poll_interval, logs, report) for watch in watches if not watch.empty]
+    waits = [_WaitForRuns(client, watch, poll_interval, logs, emit) for watch in watches if not watch.empty]
     with anyio.move_on_after(timeout) as scope:
         await gather([wait.run for wait in waits], limit=len(waits))
     if scope.cancelled_caught:
@@ -379,8 +379,8 @@ async def wait_for_runs(
 class _WaitForRuns(RunWatcher):
     """Waits for the selected runs of one task, and follows their logs."""
 
-    def __init__(self, client: Api, watch: Watch, poll_interval: float, logs: bool, report: Report) -> None:
-        super().__init__(client, watch.slug, watch.models, poll_interval=poll_interval, report=report)
+    def __init__(self, client: Api, watch: Watch, poll_interval: float, logs: bool, emit: Emit) -> None:
+        super().__init__(client, watch.slug, watch.models, poll_interval=poll_interval, emit=emit)
         #: The selected runs as last listed; `None` before the first list.
         self.runs: list[Run] | None = None
         self._watch = watch
@@ -405,7 +405,7 @@ class _WaitForRuns(RunWatcher):
         self.runs = self._watch.pick(runs)
         for run in self.runs:
             if before.get(run.id) != run.state:
-                self._report(RunChanged(self.slug, run, before.get(run.id)))
+                self._emit(RunChanged(self.slug, run, before.get(run.id)))
             # The log of a run that has ended already is read only if its lines are wanted.
             begun = run.state == RunState.RUNNING or (self._logs and run.state.terminal)
             if begun and run.id not in self._followed:
@@ -420,7 +420,7 @@ class _WaitForRuns(RunWatcher):
 
         def show(texts: Sequence[str]) -> None:
             for text in texts if self._logs else ():
-                self._report(LogLine(run, text))
+                self._emit(LogLine(run, text))
 
         try:
             for tries in range(STREAM_TRIES):
@@ -438,7 +438,7 @@ class _WaitForRuns(RunWatcher):
                         self.stream_opened(run.id)
                 else:
                     if not self.states[run.id].terminal:
-                        self._report(RunEnding(self.slug, run))
+                        self._emit(RunEnding(self.slug, run))
                     return
         except FanbenchError:
             return
@@ -447,9 +447,9 @@ class _WaitForRuns(RunWatcher):
             self.stream_ended(run.id)
 
 
-async def wait_for_listing(client: Api, watch: Watch, report: Report = ignore_events) -> list[Run]:
+async def wait_for_listing(client: Api, watch: Watch, emit: Emit = ignore_events) -> list[Run]:
     """Return the selected runs once the server lists them, which may be a little after it scheduled them."""
-    listing = _Listing(client, watch, report)
+    listing = _Listing(client, watch, emit)
     if not watch.empty:
         await listing.watch()
     return listing.runs
@@ -458,8 +458,8 @@ async def wait_for_listing(client: Api, watch: Watch, report: Report = ignore_ev
 class _Listing(RunWatcher):
     """Waits until the selected runs of one task are listed, in whatever state."""
 
-    def __init__(self, client: Api, watch: Watch, report: Report) -> None:
-        super().__init__(client, watch.slug, watch.models, report=report)
+    def __init__(self, client: Api, watch: Watch, emit: Emit) -> None:
+        super().__init__(client, watch.slug, watch.models, emit=emit)
         self.runs: list[Run] = []
         self._watch = watch
         self._listed = False

@@ -368,7 +368,7 @@ class SweepEnded(SweepEvent, frozen=True):
         return f"{', '.join(parts)} in {self.seconds:.1f} s"
 
 
-#: Receives the events of a sweep: `fanbench.operations.events.Report`, narrowed to them.
+#: Receives the events of a sweep: `fanbench.operations.events.Emit`, narrowed to them.
 Emit = Callable[[SweepEvent], None]
 
 ALL_EVENTS: tuple[type[SweepEvent], ...] = (

@@ -249,7 +249,7 @@ class TaskPipeline:
                     seen=task,
                     version=version,
                     poll_interval=self._context.rules.poll_interval,
-                    report=self._on_creation_polled,
+                    emit=self._on_creation_polled,
                 )
             )
         self._report_creation(task.creation_state)

@@ -51,7 +51,7 @@ def download(
             output=output,
             include_source=include_source,
             force=force,
-            report=view.report,
+            emit=view.report,
         ),
         view.progress,
     )

@@ -62,7 +62,7 @@ def log(
             interleave=interleave,
             follow=follow,
             output=output,
-            report=view.report,
+            emit=view.report,
         ),
         view.progress,
     )

@@ -65,7 +65,7 @@ def push(
             wait=wait is not None,
             timeout=wait or None,
             poll_interval=poll_interval,
-            report=view.report,
+            emit=view.report,
             done=view.done,
         ),
         view.progress,

@@ -58,7 +58,7 @@ def run(
                 timeout=wait or None,
                 poll_interval=poll_interval,
                 logs=is_terminal() if logs is None else logs,
-                report=view.report,
+                emit=view.report,
             ),
             view.progress,
         )

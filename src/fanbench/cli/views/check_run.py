@@ -83,7 +83,7 @@ def run_files(
                 timeout=timeout or TIMEOUT,
                 limit=settings.concurrency,
                 allow_no_run=allow_no_run,
-                report=view.report,
+                emit=view.report,
                 done=view.done,
             )
             return await until_sigterm(trials)

@@ -48,7 +48,7 @@ def show_checks(settings: Settings, env_file: Path) -> None:
         data=settings.data,
         env_file=env_file,
     )
-    checks = anyio.run(lambda: examine(target, report=report))
+    checks = anyio.run(lambda: examine(target, emit=report))
     out.items(checks, FIELDS)
     if any(check.level == "fail" for check in checks):
         raise click.exceptions.Exit(1)

@@ -93,7 +93,7 @@ def watch_tasks(
     return call(
         settings,
         lambda client: operations.watch_tasks(
-            client, task_names, models, poll_interval=poll_interval, report=display.report
+            client, task_names, models, poll_interval=poll_interval, emit=display.report
         ),
         display,
     )

@@ -11,7 +11,7 @@ from fanbench._util.concurrency import InOrder, settle
 from fanbench.errors import FanbenchError
 from fanbench.operations.doctor import machine, server
 from fanbench.operations.doctor.check import Check, Checked, DoctorTarget, Probe, failed
-from fanbench.operations.events import Report, ignore_events
+from fanbench.operations.events import Emit, ignore_events
 
 __all__ = ["PROBES", "Check", "Checked", "DoctorTarget", "examine"]
 
@@ -30,14 +30,14 @@ PROBES: list[Probe] = [
 ]
 
 
-async def examine(target: DoctorTarget, *, report: Report = ignore_events) -> list[Check]:
+async def examine(target: DoctorTarget, *, emit: Emit = ignore_events) -> list[Check]:
     """Run all probes at the same time. Their checks are reported as `Checked`, and returned, in the order above."""
     checks: list[Check] = []
 
     def collect(found: list[Check] | FanbenchError) -> None:
         for check in [failed("doctor", found)] if isinstance(found, FanbenchError) else found:
             checks.append(check)
-            report(Checked(check))
+            emit(Checked(check))
 
     jobs = [partial(probe, target) for probe in PROBES]
     await settle(jobs, limit=len(jobs), done=InOrder(collect))
