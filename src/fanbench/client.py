@@ -305,9 +305,9 @@ class Client:
             NotFound: The run has ended, and the server has no log of it.
             FanbenchError: The stream broke too often.
         """
-        from fanbench.operations.logs import follow_log
         from fanbench.operations.watch import RunWatcher
         from fanbench.wire.log_lines import lines
+        from fanbench.wire.log_stream import follow_log
 
         _ = self.transport
         models = [run.model_version_slug]

@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from fanbench import Anonymous, Config, NotFound
-from fanbench.operations.logs import follow_log
+from fanbench.wire.log_stream import follow_log
 from fanbench.wire.messages import LogEntry
 from tests.operations.fake import not_found
 from tests.operations.virtual_time import anyio_backend as anyio_backend

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from fanbench import Bearer, Client, Config, ConnectionFailed, NotFound, ServerFault
 from fanbench.wire.log_decoder import ArrayReader, entries_of_payload, entry_of
 from fanbench.wire.log_lines import lines
-from fanbench.wire.log_stream import follow
+from fanbench.wire.log_stream import follow_log
 from fanbench.wire.messages import LogEntry
 from fanbench.wire.retry import RetryPolicy
 from tests.wire.conftest import Connect
@@ -341,7 +341,7 @@ def test_any_value_is_an_entry(value: Any) -> None:
 
 
 async def follow_texts(client: Client, **options: Any) -> list[str]:
-    return await texts(follow(client, 7, retry=AT_ONCE, **options))
+    return await texts(follow_log(client, 7, retry=AT_ONCE, **options))
 
 
 @pytest.mark.anyio
@@ -361,7 +361,7 @@ async def test_a_log_stored_in_the_meantime_is_resumed(connect: Connect) -> None
     kept = [entry("one\ntwo\nthree\n"), entry("error\n", "stderr")]
     with FakeServer({CALL: [events(*live, CUT), Answer(kept)]}) as server:
         async with connect(server) as client:
-            assert [line async for line in lines(follow(client, 7, retry=AT_ONCE))] == [
+            assert [line async for line in lines(follow_log(client, 7, retry=AT_ONCE))] == [
                 "one",
                 "two",
                 "three",
@@ -382,7 +382,7 @@ def test_no_text_is_lost_or_doubled(data: st.DataObject) -> None:
         steps = [_broken_off(whole[:cut]) for cut in sorted(cuts)]
         http = Scripted(*steps, httpx.Response(200, json=whole))
         async with Client(Config("http://server", Bearer("t")), http=http) as client:
-            return [each async for each in follow(client, 7, retry=RetryPolicy(random=lambda: 0.0))]
+            return [each async for each in follow_log(client, 7, retry=RetryPolicy(random=lambda: 0.0))]
 
     got = in_virtual_time(main)
     for stream in ("stdout", "stderr"):
@@ -443,7 +443,9 @@ def test_waits_between_streams() -> None:
     async def main(http: Scripted) -> None:
         async with Client(Config("http://server", Bearer("t")), http=http) as client:
             with pytest.raises(ServerFault):
-                await texts(follow(client, 7, retry=RetryPolicy(attempts=4, base=1.0, random=lambda: 1.0)))
+                await texts(
+                    follow_log(client, 7, retry=RetryPolicy(attempts=4, base=1.0, random=lambda: 1.0))
+                )
 
     one, two = [entry("one")], [entry("one"), entry("two")]
     http = Scripted(*(_broken_off(entries) for entries in (one, one, one, two, two)))
@@ -459,7 +461,7 @@ def test_a_connection_that_died_unnoticed() -> None:
         async with Client(
             Config("http://server", Bearer("t")), http=http, retry=RetryPolicy(attempts=1)
         ) as client:
-            return await texts(follow(client, 7, retry=policy, silence=300.0))
+            return await texts(follow_log(client, 7, retry=policy))
 
     silent = (300.0, httpx.ReadTimeout(""))
     http = Scripted(silent, silent, silent, httpx.Response(200, json=[entry("at last")]))
@@ -473,7 +475,7 @@ async def test_following_can_be_left(connect: Connect) -> None:
     """A caller that leaves in the middle of a line leaves nothing open and no slot taken."""
     with FakeServer({CALL: [events(entry("one\ntwo\n"), end=False)]}) as server:
         async with connect(server) as client:
-            async with aclosing(lines(follow(client, 7))) as shown:
+            async with aclosing(lines(follow_log(client, 7))) as shown:
                 assert await anext(shown) == "one"
             assert client.transport.limits.streams.borrowed_tokens == 0
 
@@ -485,7 +487,7 @@ async def test_following_can_be_cancelled(connect: Connect) -> None:
     with FakeServer({CALL: [events(entry("one\n"), end=False)]}) as server:
         async with connect(server) as client:
             with anyio.move_on_after(0.2):
-                async for line in lines(follow(client, 7)):
+                async for line in lines(follow_log(client, 7)):
                     seen.append(line)
             assert client.transport.limits.streams.borrowed_tokens == 0
     assert seen == ["one"]

@@ -15,8 +15,8 @@ from typing import ClassVar
 import msgspec
 
 from fanbench.errors import ApiError, FanbenchError, NotFound
+from fanbench.operations.lookup import model_of
 from fanbench.wire.messages import Run, RunState, Task
-from fanbench.wire.slugs import normalize_model
 
 __all__ = [
     "CreationPolled",
@@ -113,7 +113,7 @@ class RunChanged(Event, frozen=True):
 
     @property
     def text(self) -> str:
-        return f"{self.slug} {_model(self.run)} (Run {self.run.id}): {self.run.state.label}"
+        return f"{self.slug} {model_of(self.run)} (Run {self.run.id}): {self.run.state.label}"
 
 
 class RunEnding(Progress, frozen=True):
@@ -174,7 +174,7 @@ class LogBegan(Event, frozen=True):
 
     @property
     def text(self) -> str:
-        return f"Logs for {_model(self.run)} (Run {self.run.id}) [{self.run.state.label}]"
+        return f"Logs for {model_of(self.run)} (Run {self.run.id}) [{self.run.state.label}]"
 
 
 class LogText(Event, frozen=True):
@@ -196,7 +196,7 @@ class LogLine(Event, frozen=True):
 
     @property
     def text(self) -> str:
-        return f"{self.run.task_slug.task_slug} {_model(self.run)} | {self.line}"
+        return f"{self.run.task_slug.task_slug} {model_of(self.run)} | {self.line}"
 
 
 class LogRead(Progress, frozen=True):
@@ -222,10 +222,6 @@ class LogEnded(Event, frozen=True):
         if isinstance(self.error, NotFound) or (isinstance(self.error, ApiError) and not self.lines):
             return f"(No logs available — server returned {self.error.status})"
         return f"(The log broke off — {self.error})"
-
-
-def _model(run: Run) -> str:
-    return normalize_model(run.model_version_slug)
 
 
 Emit = Callable[[Event], None]

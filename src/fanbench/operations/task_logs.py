@@ -34,11 +34,11 @@ from fanbench.operations.events import (
 from fanbench.operations.layout import folder_of_run
 from fanbench.operations.log_buffer import LogBuffer
 from fanbench.operations.log_file import log_file
-from fanbench.operations.logs import follow_log
 from fanbench.operations.lookup import model_of
 from fanbench.operations.status import task_status
 from fanbench.operations.watch import RunWatcher
 from fanbench.wire.log_lines import LineCounter, Lines
+from fanbench.wire.log_stream import follow_log
 from fanbench.wire.messages import LogEntry, Run, RunState
 
 __all__ = ["LogReport", "LogsBegan", "RunLog", "show_logs"]

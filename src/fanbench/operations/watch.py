@@ -28,10 +28,10 @@ from fanbench.operations.events import (
     RunEnding,
     ignore_events,
 )
-from fanbench.operations.logs import follow_log
 from fanbench.operations.lookup import model_of, runs_of
 from fanbench.wire import protocol
 from fanbench.wire.log_lines import Lines
+from fanbench.wire.log_stream import follow_log
 from fanbench.wire.messages import Run, RunState
 from fanbench.wire.retry import may_retry
 
@@ -376,14 +376,37 @@ async def wait_for_runs(
     return [run for wait in waits for run in wait.runs or ()]
 
 
-class _WaitForRuns(RunWatcher):
-    """Waits for the selected runs of one task, and follows their logs."""
+async def wait_for_listing(client: Api, watch: Watch, emit: Emit = ignore_events) -> list[Run]:
+    """Return the selected runs once the server lists them, which may be a little after it scheduled them."""
+    listing = _WaitForListing(client, watch, emit=emit)
+    if not watch.empty:
+        await listing.watch()
+    return listing.runs or []
 
-    def __init__(self, client: Api, watch: Watch, poll_interval: float, logs: bool, emit: Emit) -> None:
+
+class _WaitForListing(RunWatcher):
+    """Waits until the selected runs of one task are listed, in whatever state."""
+
+    def __init__(
+        self, client: Api, watch: Watch, *, poll_interval: float = POLL_INTERVAL, emit: Emit
+    ) -> None:
         super().__init__(client, watch.slug, watch.models, poll_interval=poll_interval, emit=emit)
         #: The selected runs as last listed; `None` before the first list.
         self.runs: list[Run] | None = None
         self._watch = watch
+
+    def pending(self) -> int:
+        return 1 if self.runs is None else self._watch.missing(self.runs)
+
+    def absorb(self, runs: Sequence[Run], asked_at: float) -> None:
+        self.runs = self._watch.pick(runs)
+
+
+class _WaitForRuns(_WaitForListing):
+    """Waits for the selected runs of one task, and follows their logs."""
+
+    def __init__(self, client: Api, watch: Watch, poll_interval: float, logs: bool, emit: Emit) -> None:
+        super().__init__(client, watch, poll_interval=poll_interval, emit=emit)
         self._logs = logs
         self._followed: set[int] = set()
         self._followers: TaskGroup
@@ -396,14 +419,12 @@ class _WaitForRuns(RunWatcher):
                 self._followers.cancel_scope.deadline = anyio.current_time() + drain
 
     def pending(self) -> int:
-        if self.runs is None:
-            return 1
-        return sum(not run.state.terminal for run in self.runs) + self._watch.missing(self.runs)
+        return super().pending() + sum(not run.state.terminal for run in self.runs or ())
 
     def absorb(self, runs: Sequence[Run], asked_at: float) -> None:
         before = {run.id: run.state for run in self.runs or ()}
-        self.runs = self._watch.pick(runs)
-        for run in self.runs:
+        super().absorb(runs, asked_at)
+        for run in self.runs or ():
             if before.get(run.id) != run.state:
                 self._emit(RunChanged(self.slug, run, before.get(run.id)))
             # The log of a run that has ended already is read only if its lines are wanted.
@@ -445,27 +466,3 @@ class _WaitForRuns(RunWatcher):
         finally:
             show(lines.flush())
             self.stream_ended(run.id)
-
-
-async def wait_for_listing(client: Api, watch: Watch, emit: Emit = ignore_events) -> list[Run]:
-    """Return the selected runs once the server lists them, which may be a little after it scheduled them."""
-    listing = _Listing(client, watch, emit)
-    if not watch.empty:
-        await listing.watch()
-    return listing.runs
-
-
-class _Listing(RunWatcher):
-    """Waits until the selected runs of one task are listed, in whatever state."""
-
-    def __init__(self, client: Api, watch: Watch, emit: Emit) -> None:
-        super().__init__(client, watch.slug, watch.models, emit=emit)
-        self.runs: list[Run] = []
-        self._watch = watch
-        self._listed = False
-
-    def pending(self) -> int:
-        return self._watch.missing(self.runs) if self._listed else 1
-
-    def absorb(self, runs: Sequence[Run], asked_at: float) -> None:
-        self.runs, self._listed = self._watch.pick(runs), True

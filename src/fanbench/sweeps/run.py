@@ -15,7 +15,6 @@ from fanbench.errors import FanbenchError, NotFound
 from fanbench.operations.api import Api
 from fanbench.operations.layout import folder_of_run
 from fanbench.operations.log_file import LogFile
-from fanbench.operations.logs import follow_log
 from fanbench.operations.watch import STREAM_TRIES, RunWatcher
 from fanbench.sweeps.artifacts import RUN_LOG, fingerprint, log_part
 from fanbench.sweeps.attempt_store import Update
@@ -25,6 +24,7 @@ from fanbench.sweeps.context import SweepContext
 from fanbench.sweeps.events import LogSaved, OutputSaved, RunLogLine, SweepEvent
 from fanbench.sweeps.task_state import ActiveRun
 from fanbench.wire.log_lines import Lines
+from fanbench.wire.log_stream import follow_log
 from fanbench.wire.messages import LogEntry, RunState
 from fanbench.wire.retry import FailureKind, RetryBudget, failure_kind
 

@@ -25,7 +25,7 @@ from fanbench.wire.transport import Transport, pieces_of
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["LogSource", "follow", "read_log"]
+__all__ = ["LogSource", "follow_log", "read_log"]
 
 # A live log may be silent for long while a model thinks, but so is a connection that broke unnoticed.
 SILENCE = 300.0
@@ -35,7 +35,7 @@ FOLLOW_RETRY = RetryPolicy(attempts=5, connect_attempts=5, base=1.0, cap=30.0)
 
 
 class LogSource(Protocol):
-    """What `follow` needs of a client."""
+    """What `follow_log` needs of a client."""
 
     @property
     def config(self) -> Config: ...
@@ -44,13 +44,13 @@ class LogSource(Protocol):
     ) -> AsyncGenerator[LogEntry, None]: ...
 
 
-async def follow(
+async def follow_log(
     client: LogSource,
     run_id: int,
     *,
     ended: Callable[[], Awaitable[bool]] | None = None,
+    missing: Callable[[], Awaitable[bool]] | None = None,
     retry: RetryPolicy = FOLLOW_RETRY,
-    silence: float = SILENCE,
 ) -> AsyncGenerator[LogEntry, None]:
     """Yield the run's log to its end, resuming a stream that breaks without losing or repeating text.
 
@@ -58,8 +58,11 @@ async def follow(
     the end of the run, unless `ended` (which may ask for the run's state) returns False. Close the generator
     (`aclosing`) when leaving early.
 
+    A run has no log while it is queued, and for a moment after. `missing()` is then called: it waits until it is
+    time to try again, and returns False if that is pointless. Without it, a missing log is an error.
+
     Raises:
-        NotFound: The run does not exist or is still queued.
+        NotFound: The server has no log of the run (yet).
         FanbenchError: The stream failed as often in a row, without new text, as `retry` allows.
     """
     position, failures = _Position(), 0
@@ -69,7 +72,7 @@ async def follow(
             f"The log of run {run_id} ended, but the run has not", endpoint=client.config.endpoint
         )
         try:
-            async with aclosing(client.logs(run_id, silence=silence, merge=True)) as entries:
+            async with aclosing(client.logs(run_id, silence=SILENCE, merge=True)) as entries:
                 async for entry in entries:
                     if (new := position.new_part(entry)) is not None:
                         yield new
@@ -80,7 +83,10 @@ async def follow(
                 raise
             error = failure
         if isinstance(error, NotFound | NeverSent) and not position.total:
-            raise error
+            if isinstance(error, NeverSent) or missing is None or not await missing():
+                raise error
+            failures = 0
+            continue
         progress = position.total > before or anyio.current_time() - begun >= HEALTHY
         failures = 1 if progress else failures + 1
         if failures >= retry.attempts:

@@ -15,7 +15,7 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextman
 from dataclasses import dataclass, field
 from functools import cache, lru_cache, partial
 from types import ModuleType
-from typing import TYPE_CHECKING, Self, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 from urllib.parse import urlsplit
 
 import anyio
@@ -85,12 +85,6 @@ class Transport:
         # Kaggle has a host of its own for the API; other servers have it below `/api`.
         self._base = config.endpoint if config.endpoint == KAGGLE else f"{config.endpoint}/api"
         self._pools = _pools(config, http)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
 
     async def aclose(self) -> None:
         await self._pools.aclose()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import aclosing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -85,7 +86,7 @@ async def _call(config: Config, *, introspect: bool) -> list[Check]:
     from fanbench.wire.transport import Limits, Transport
 
     account = Check("account", "ok", "accepted")
-    async with Transport(config, Limits.of(1), RetryPolicy(attempts=1)) as transport:
+    async with aclosing(Transport(config, Limits.of(1), RetryPolicy(attempts=1))) as transport:
         started = anyio.current_time()
         error: FanbenchError | None = None
         try:
