@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Sequence
 
 import click
 
@@ -33,43 +32,31 @@ def one_value_each(words: Sequence[str], options: Sequence[click.Option]) -> Non
     Raises:
         UsageError: The hint repeats the flag for each value.
     """
-    before: _Word | None = None
-    arguments = gap = False
-    for word in _classified(words, options):
-        if word.kind != "argument":
-            gap = arguments
-        elif gap and before and before.kind == "value" and before.option and before.option.multiple:
-            flag = before.option.opts[0]
-            raise UsageError(
-                f"{flag} takes one value, but '{before.text}' is followed by '{word.text}'.",
-                hint=f"Repeat the flag: {flag} {before.text} {flag} {word.text}",
-            )
-        else:
-            arguments = True
-        before = word
-
-
-class _Word(NamedTuple):
-    kind: Literal["option", "value", "argument"]
-    text: str
-    option: click.Option | None = None
-
-
-def _classified(words: Sequence[str], options: Sequence[click.Option]) -> Iterator[_Word]:
     by_name = {name: option for option in options for name in option.opts}
+    value_before: tuple[click.Option, str] | None = None
+    arguments = False
     rest = list(words)
     while rest:
         word = rest.pop(0)
-        if word == "--":
-            yield from (_Word("argument", other) for other in rest)
-            return
-        if not word.startswith("-") or word == "-":
-            yield _Word("argument", word)
+        only_arguments = word == "--"
+        if only_arguments:
+            if not rest:
+                return
+            word, rest = rest[0], []
+        if only_arguments or not word.startswith("-") or word == "-":
+            if arguments and value_before:
+                option, value = value_before
+                raise UsageError(
+                    f"{option.opts[0]} takes one value, but '{value}' is followed by '{word}'.",
+                    hint=f"Repeat the flag: {option.opts[0]} {value} {option.opts[0]} {word}",
+                )
+            arguments, value_before = True, None
             continue
         name, _, value = word.partition("=")
         if not word.startswith("--") and word not in by_name:
             name, value = word[:2], word[2:]
-        option = by_name.get(name)
-        yield _Word("option", word)
-        if option is not None and not option.is_flag and (value or rest):
-            yield _Word("value", value or rest.pop(0), option)
+        named = by_name.get(name)
+        value_before = None
+        if named is not None and not named.is_flag and (value or rest):
+            value = value or rest.pop(0)
+            value_before = (named, value) if named.multiple else None
