@@ -321,23 +321,21 @@ class _Connection(asyncio.Protocol):
 
     async def _respond(self, path: str, body: bytes) -> None:
         try:
-            await self._send(await answer(self._kaggle, path, body))
+            found = await answer(self._kaggle, path, body)
+            lines = [f"HTTP/1.1 {found.status} {HTTPStatus(found.status).phrase}"]
+            lines += [f"{name}: {value}" for name, value in found.all_headers().items()]
+            head = "\r\n".join([*lines, "", ""]).encode()
+            if isinstance(found.body, bytes):
+                self._transport.write(head + found.body)
+                return
+            self._transport.write(head)
+            async with aclosing(found.body) as pieces:
+                async for piece in pieces:
+                    chunk = piece if found.length is not None else b"%x\r\n%b\r\n" % (len(piece), piece)
+                    self._transport.write(chunk)
+            if found.length is None:
+                self._transport.write(b"0\r\n\r\n")
         except BaseException as error:
             self._transport.abort()
             if not isinstance(error, ConnectionFailed):
                 raise
-
-    async def _send(self, found: HttpAnswer) -> None:
-        lines = [f"HTTP/1.1 {found.status} {HTTPStatus(found.status).phrase}"]
-        lines += [f"{name}: {value}" for name, value in found.all_headers().items()]
-        head = "\r\n".join([*lines, "", ""]).encode()
-        if isinstance(found.body, bytes):
-            self._transport.write(head + found.body)
-            return
-        self._transport.write(head)
-        async with aclosing(found.body) as pieces:
-            async for piece in pieces:
-                chunk = piece if found.length is not None else b"%x\r\n%b\r\n" % (len(piece), piece)
-                self._transport.write(chunk)
-        if found.length is None:
-            self._transport.write(b"0\r\n\r\n")

@@ -15,7 +15,7 @@ from datetime import timedelta
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import anyio
 
@@ -23,9 +23,11 @@ from fanbench.config import Anonymous, Config
 from fanbench.errors import FanbenchError, error_for_status
 from fanbench.testing.scenario import ApiCall, Fault, RunScript, Scenario, connection_lost
 from fanbench.testing.state import EPOCH, SimulatedRun, SimulatedTask, wall_time
+from fanbench.wire import protocol
 from fanbench.wire.downloads import BadZip, Downloaded
 from fanbench.wire.messages import (
     BenchmarkModel,
+    CreationState,
     IntrospectTokenResponse,
     Leaderboard,
     LogEntry,
@@ -41,6 +43,7 @@ from fanbench.wire.messages import (
     Task,
     TaskQuota,
 )
+from fanbench.wire.pages import Pages
 from fanbench.wire.safe_unzip import UnpackedFile, changed
 from fanbench.wire.slugs import normalize_model
 
@@ -110,18 +113,15 @@ class SimulatedKaggle:
         self._clock: Callable[[], float] = anyio.current_time
         self._offset: float | None = None
         self._frozen_at: float | None = None
-        self._use(self.scenario)
+        self.change()
 
     # --- The simulation ---
 
     def change(self, **changes: Any) -> None:
         """Change fields of the scenario from now on. Runs that exist follow their scripts."""
-        self._use(replace(self.scenario, **changes))
-
-    def _use(self, scenario: Scenario) -> None:
-        self.scenario = scenario
+        self.scenario = replace(self.scenario, **changes)
         self._faults = defaultdict(list)
-        for fault in scenario.faults:
+        for fault in self.scenario.faults:
             self._faults[fault.call].append(fault)
         self._faults_met.clear()
 
@@ -212,7 +212,7 @@ class SimulatedKaggle:
             return shown
 
     def list_tasks(self, *, regex: str | None = None, status: str | None = None) -> AsyncIterator[Task]:
-        return _Listing(lambda start: self.page_of_tasks(regex or "", status or "", start))
+        return _pages(protocol.LIST_TASKS, partial(self.page_of_tasks, regex or "", status or ""))
 
     async def page_of_tasks(
         self, regex: str, status: str, start: int, size: int | None = None
@@ -251,7 +251,7 @@ class SimulatedKaggle:
             return schedule()
 
     def list_runs(self, task: str, *, models: Sequence[str] = ()) -> AsyncIterator[Run]:
-        return _Listing(lambda start: self.page_of_runs(task, models, start))
+        return _pages(protocol.LIST_RUNS, partial(self.page_of_runs, task, models))
 
     async def page_of_runs(
         self, task: str, models: Sequence[str], start: int, size: int | None = None
@@ -486,25 +486,24 @@ class SimulatedKaggle:
 
     def _schedule(self, slug: str, models: Sequence[str]) -> list[ScheduleResult]:
         task = self._task(slug, "schedule_runs")
-        if not task.is_ready(self.now()):
+        if task.newest.state(self.now()) != CreationState.COMPLETED:
             raise _error(400, "schedule_runs", "The task is not ready.")
         known = {normalize_model(each.version.slug if each.version else each.slug) for each in self.models}
         unknown = set(map(normalize_model, self.scenario.unknown_models))
         for model in models:
             if model in unknown or (known and model not in known):
                 raise _error(404, "schedule_runs", f"No such model: {model}")
-        return [self._schedule_one(task, model) for model in models]
-
-    def _schedule_one(self, task: SimulatedTask, model: str) -> ScheduleResult:
-        scenario, version = self.scenario, task.newest.number
-        last = task.last_run(model, 0 if scenario.one_run_of_any_version else version)
-        if scenario.one_run_per_model and last and not last.state(self.now()).terminal:
-            return ScheduleResult(run_skipped_reason="A run of this model is in flight already.")
-        script = self._script(task, model)
-        if script is None:
-            return ScheduleResult(run_skipped_reason="The model is not available.")
-        self._start(task, model, script, version, self.now(), ours=True)
-        return ScheduleResult(run_scheduled=True)
+        scenario, version, results = self.scenario, task.newest.number, list[ScheduleResult]()
+        for model in models:
+            last = task.last_run(model, 0 if scenario.one_run_of_any_version else version)
+            if scenario.one_run_per_model and last and not last.state(self.now()).terminal:
+                results.append(ScheduleResult(run_skipped_reason="A run of this model is in flight already."))
+            elif (script := self._script(task, model)) is None:
+                results.append(ScheduleResult(run_skipped_reason="The model is not available."))
+            else:
+                self._start(task, model, script, version, self.now(), ours=True)
+                results.append(ScheduleResult(run_scheduled=True))
+        return results
 
     def _script(self, task: SimulatedTask, model: str) -> RunScript | None:
         return self.scenario.script_of(task.slug, model, self._numbers[task.slug, model] + 1)
@@ -529,27 +528,17 @@ class SimulatedKaggle:
         return items[start:end], end if end < len(items) else None
 
 
-class _Listing(AsyncIterator[T], Generic[T]):
+def _pages(call: protocol.Call, page: Callable[[int], Awaitable[tuple[list[T], int | None]]]) -> Pages[T]:
     """The items of all pages. A run that moves to the next page meanwhile is not repeated, as in the client."""
+    seen: set[int] = set()
 
-    def __init__(self, fetch: Callable[[int], Awaitable[tuple[list[T], int | None]]]) -> None:
-        self._fetch = fetch
-        self._items: Iterator[T] = iter(())
-        self._start: int | None = 0
-        self._seen: set[int] = set()
+    async def fetch(token: str) -> tuple[list[T], str]:
+        items, following = await page(int(token or 0))
+        new = [item for item in items if not isinstance(item, Run) or item.id not in seen]
+        seen.update(item.id for item in new if isinstance(item, Run))
+        return new, str(following or "")
 
-    async def __anext__(self) -> T:
-        while True:
-            for item in self._items:
-                if not isinstance(item, Run):
-                    return item
-                if item.id not in self._seen:
-                    self._seen.add(item.id)
-                    return item
-            if self._start is None:
-                raise StopAsyncIteration
-            page, self._start = await self._fetch(self._start)
-            self._items = iter(page)
+    return Pages(call, fetch)
 
 
 def _model(slug: str) -> BenchmarkModel:

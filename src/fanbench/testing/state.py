@@ -36,9 +36,6 @@ class SimulatedVersion:
     def state(self, now: float) -> CreationState:
         return self.end if now >= self.ready_at else CreationState.RUNNING
 
-    def has_failed(self, now: float) -> bool:
-        return now >= self.ready_at and self.end != CreationState.COMPLETED
-
 
 @dataclass(slots=True, eq=False)
 class SimulatedTask:
@@ -73,12 +70,13 @@ class SimulatedTask:
         """A version (default: the newest) as the server's answer."""
         version = version or self.newest
         slug, state = self.version_slug(version.number), version.state(now)
+        has_failed = now >= version.ready_at and version.end != CreationState.COMPLETED
         return Task(
             slug=slug,
             url=f"/benchmarks/tasks/{slug.owner_slug}/{slug.task_slug}/{version.number}",
             creation_state=state,
             create_time=wall_time(version.pushed_at),
-            creation_error_message="It broke." if version.has_failed(now) else "",
+            creation_error_message="It broke." if has_failed else "",
             is_public=self.is_public,
             is_backing_notebook_published=self.is_notebook_public,
             options=TaskOptions(dataset_data_sources=list(version.datasets)) if version.datasets else None,
@@ -88,9 +86,6 @@ class SimulatedTask:
         name = split_task(self.slug)
         owner = name.owner_slug or self.owner
         return TaskSlug(owner_slug=owner, task_slug=name.task_slug, version_number=number)
-
-    def is_ready(self, now: float) -> bool:
-        return self.newest.state(now) == CreationState.COMPLETED
 
     def add(self, run: SimulatedRun) -> None:
         self.runs.append(run)

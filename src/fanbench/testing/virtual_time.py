@@ -50,7 +50,7 @@ class _JumpingSelector(selectors.DefaultSelector):
 class _VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self.jumping = _JumpingSelector()
-        self.futures = 0
+        self.futures: set[asyncio.Future[Any]] = set()
         super().__init__(self.jumping)
 
     def time(self) -> float:
@@ -58,12 +58,9 @@ class _VirtualLoop(asyncio.SelectorEventLoop):
 
     def run_in_executor(self, *arguments: Any) -> asyncio.Future[Any]:  # type: ignore[override]
         future = super().run_in_executor(*arguments)
-        self.futures += 1
-        future.add_done_callback(self._executed)
+        self.futures.add(future)
+        future.add_done_callback(self.futures.discard)
         return future
-
-    def _executed(self, _: object) -> None:
-        self.futures -= 1
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:
         self.jumping.has_threads = lambda: True  # the join has a time limit, to which the clock would jump
@@ -74,7 +71,7 @@ def _run_on_asyncio(main: Callable[[], Awaitable[T]]) -> T:
     async def watched() -> T:
         loop, limiter = asyncio.get_running_loop(), to_thread.current_default_thread_limiter()
         assert isinstance(loop, _VirtualLoop)
-        loop.jumping.has_threads = lambda: limiter.borrowed_tokens > 0 or loop.futures > 0
+        loop.jumping.has_threads = lambda: limiter.borrowed_tokens > 0 or bool(loop.futures)
         return await main()
 
     return anyio.run(watched, backend="asyncio", backend_options={"loop_factory": _VirtualLoop})
