@@ -10,10 +10,14 @@ import codecs
 import importlib.util
 import os
 import re
+import shutil
+import tempfile
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
@@ -21,7 +25,8 @@ import anyio
 import anyio.to_thread
 
 from fanbench._util.concurrency import Done, settle, unwrap_single_error
-from fanbench.errors import FanbenchError, OutputError, UsageError
+from fanbench._util.files import output_errors
+from fanbench.errors import FanbenchError, UsageError
 from fanbench.local.executor.environment import no_proxy
 from fanbench.local.executor.forkserver_client import Executor
 from fanbench.local.executor.job import Job
@@ -31,7 +36,6 @@ from fanbench.operations.credentials import ProxyTokens, token_variables
 from fanbench.operations.environment import model_variables
 from fanbench.operations.events import Emit, Event, ignore_events
 from fanbench.operations.models import proxy_names, resolve_models
-from fanbench.operations.scratch import Scratch, scratch_folder
 from fanbench.tasks import TaskFile, to_notebook
 from fanbench.tasks.source import parse_python
 from fanbench.wire.log_lines import Lines
@@ -49,6 +53,9 @@ TIMEOUT = 600.0
 #: Bytes of a file's output that are kept on disk, and lines that are kept in memory.
 LOG_LIMIT = 64 << 20
 TAIL = 40
+
+_LOG = "output.log"
+_ELSEWHERE = "Name another folder with -o DIR."
 
 TrialOutcome = Literal["recorded", "errored", "nothing", "failed", "timed out"]
 
@@ -208,16 +215,17 @@ class _Runner:
         """Run the file, a second time if its token was refused."""
         token = await self.tokens.get(lasting=self.timeout)
         self.emit(TrialBegan(file.path, self.variables["LLM_DEFAULT"]))
-        async with scratch_folder(self.output) as scratch:
-            trial = await self._attempt(file, scratch, token)
-            if trial.refused:
-                await anyio.to_thread.run_sync(scratch.clear)
-                trial = await self._attempt(file, scratch, await self.tokens.replace(token))
-            return await anyio.to_thread.run_sync(_keep, trial, scratch)
+        for last in (False, True):
+            async with _scratch_folder(self.output) as folder:
+                trial = await self._attempt(file, folder, token)
+                if last or not trial.refused:
+                    return await anyio.to_thread.run_sync(self._keep, trial, folder)
+            token = await self.tokens.replace(token)
+        raise AssertionError("unreachable")
 
-    async def _attempt(self, file: TaskFile, scratch: Scratch, token: ModelProxyToken) -> Trial:
+    async def _attempt(self, file: TaskFile, folder: Path, token: ModelProxyToken) -> Trial:
         job = Job(
-            folder=str(scratch.root),
+            folder=str(folder),
             environment=_environment(self.variables, token),
             script=str(file.path.absolute()),
         )
@@ -226,28 +234,24 @@ class _Runner:
             notebook = await anyio.to_thread.run_sync(to_notebook, file.source)
             await anyio.to_thread.run_sync(partial(job.source.write_text, notebook, encoding="utf-8"))
         begun = anyio.current_time()
-        try:
-            with scratch.log.open("wb", buffering=0) as log:
-                output = _Output(log, lambda line: self.emit(TrialLine(file.path, line)))
-                with unwrap_single_error():
-                    ended = await supervise(
-                        self.executor, job, output.append, self.timeout, streams=["output"]
-                    )
-        except OSError as error:
-            raise OutputError(
-                f"The output of the file cannot be kept: {error.strerror or error}.",
-                hint="Name a folder that has room for it with -o DIR or TMPDIR=DIR.",
-            ) from None
+        hint = "Name a folder that has room for it with -o DIR or TMPDIR=DIR."
+        with (
+            output_errors("keep the output of the file", hint=hint),
+            (folder / _LOG).open("wb", buffering=0) as log,
+            unwrap_single_error(),
+        ):
+            output = _Output(log, lambda line: self.emit(TrialLine(file.path, line)))
+            ended = await supervise(self.executor, job, output.append, self.timeout, streams=["output"])
         seconds = anyio.current_time() - begun
-        judge = partial(self._judge, file, scratch, seconds, ended, tuple(output.tail))
+        judge = partial(self._judge, file, job.working, seconds, ended, tuple(output.tail))
         return await anyio.to_thread.run_sync(judge)
 
     def _judge(
-        self, file: TaskFile, scratch: Scratch, seconds: float, ended: Ended, tail: tuple[str, ...]
+        self, file: TaskFile, working: Path, seconds: float, ended: Ended, tail: tuple[str, ...]
     ) -> Trial:
         from fanbench.results import read_results
 
-        found = read_results([scratch.working])
+        found = read_results([working])
         recorded = {row.task for row in found.runs}
         missing = tuple(task.slug for task in file.pushable if task.slug not in recorded)
         outcome: TrialOutcome = "recorded"
@@ -271,19 +275,51 @@ class _Runner:
             tail=tail,
         )
 
+    def _keep(self, trial: Trial, folder: Path) -> Trial:
+        """Move the files and the log to `output/NAME`, or `NAME-2` and so on; existing folders are not touched."""
+        if self.output is None:
+            return trial
+        working, name = folder / "working", trial.path.stem
+        with output_errors(f"keep the files in {self.output}", hint=_ELSEWHERE):
+            (folder / _LOG).replace(working / _LOG)
+            for number in count(1):
+                target = self.output / (name if number == 1 else f"{name}-{number}")
+                with suppress(FileExistsError):
+                    target.mkdir()  # reserves the name; a rename may replace an empty folder
+                    break
+            working.rename(target)
+        results = tuple(
+            replace(row, path=target / row.path.relative_to(working))
+            if row.path.is_relative_to(working)
+            else row
+            for row in trial.results
+        )
+        return replace(trial, folder=target, results=results)
 
-def _keep(trial: Trial, scratch: Scratch) -> Trial:
-    """Move the files to their final place, and let the trial name that."""
-    folder = scratch.keep(trial.path.stem)
-    if folder is None:
-        return trial
-    results = tuple(
-        replace(row, path=folder / row.path.relative_to(scratch.working))
-        if row.path.is_relative_to(scratch.working)
-        else row
-        for row in trial.results
-    )
-    return replace(trial, folder=folder, results=results)
+
+@asynccontextmanager
+async def _scratch_folder(output: Path | None) -> AsyncGenerator[Path, None]:
+    """A new folder in which a file can run, in `working`; deleted at the end except for what was kept.
+
+    Raises:
+        OutputError: The folder cannot be created.
+    """
+
+    def create() -> Path:
+        with output_errors(f"write to {output or 'the folder for temporary files'}", hint=_ELSEWHERE):
+            if output is not None:
+                output.mkdir(parents=True, exist_ok=True)
+            # Readers of results skip folders that begin with a dot: those are in progress.
+            folder = Path(tempfile.mkdtemp(prefix=".fanbench-check-", dir=output)).absolute()
+            (folder / "working").mkdir()
+            return folder
+
+    folder = await anyio.to_thread.run_sync(create)
+    try:
+        yield folder
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 def _environment(variables: Mapping[str, str], token: ModelProxyToken) -> dict[str, str]:
