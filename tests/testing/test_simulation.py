@@ -8,8 +8,17 @@ from pathlib import Path
 import anyio
 import pytest
 
-from fanbench import BadRequest, ConnectionFailed, NotFound, RateLimited, ServerFault
-from fanbench.testing import Fault, RunScript, Scenario, SimulatedKaggle, run_in_virtual_time
+from fanbench import (
+    Anonymous,
+    BadRequest,
+    Client,
+    Config,
+    ConnectionFailed,
+    NotFound,
+    RateLimited,
+    ServerFault,
+)
+from fanbench.testing import Fault, RunScript, Scenario, SimulatedKaggle, run_in_virtual_time, serve
 from fanbench.wire.downloads import BadZip
 from fanbench.wire.messages import CreationState, LogEntry, Run, RunState
 
@@ -283,3 +292,50 @@ def test_a_caller_that_dies(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run_in_virtual_time(lambda: kaggle.schedule_runs("t", ["m"]))
     assert len(kaggle.runs) == 1
+
+
+def test_a_test_ends_creations_and_runs() -> None:
+    """`finish` ends what is in progress: creations, queued runs, and running ones with the rest of their logs."""
+    scripts = {
+        "a": RunScript(running=900, log=((0, "first\n"), (600, "last\n")), cost=1.0),
+        "b": RunScript(queued=900, end=RunState.ERRORED, error="no"),
+        "c": RunScript(running=900),
+    }
+
+    async def story(kaggle: SimulatedKaggle) -> None:
+        await kaggle.schedule_runs("t", ["a", "b", "c"])
+        await kaggle.create_task("new", "text")
+        seen: list[str] = []
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(read_into, seen, kaggle.logs(1001))
+            await anyio.sleep(10)
+            assert seen == ["first\n"]
+            kaggle.finish(model="a")
+            kaggle.finish(model="b")
+            kaggle.finish("new")
+        assert seen == ["first\n", "last\n"]
+        assert kaggle.now() < 12
+        assert (await kaggle.get_task("new")).creation_state == CreationState.COMPLETED
+        states = [run.state for run in await runs_of(kaggle, "t")]
+        assert states == [RunState.RUNNING, RunState.ERRORED, RunState.COMPLETED]
+        assert (await kaggle.proxy_quotas()).quota_balances[0].quota_used == pytest.approx(3.001)
+
+    play(Scenario(creation=900, runs=scripts), story)
+
+
+def test_a_server_is_told_to_end_a_run() -> None:
+    """With `serve`, another thread may end runs: a live log delivers the rest and ends."""
+    kaggle = SimulatedKaggle(Scenario(latency=0.0))
+    log = ((0.0, "first\n"), (600.0, "last\n"))
+    run_id = kaggle.add_run("t", "m", RunScript(running=900, log=log)).id
+    seen: list[str] = []
+
+    async def main(url: str) -> None:
+        async with Client(Config(url, Anonymous())) as client:
+            async for entry in client.logs(run_id):
+                seen.append(entry.data)
+                await anyio.to_thread.run_sync(kaggle.finish)
+
+    with serve(kaggle) as server:
+        anyio.run(main, server.url)
+    assert seen == ["first\n", "last\n"]

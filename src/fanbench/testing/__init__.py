@@ -11,7 +11,7 @@ See docs/testing.md.
 
 from fanbench.testing.http import SimulatedServer, SimulatedTransport, serve
 from fanbench.testing.kaggle import SimulatedKaggle
-from fanbench.testing.scenario import ApiCall, Fault, RunScript, Scenario
+from fanbench.testing.scenario import ApiCall, Fault, RunScript, Scenario, ScriptOf
 from fanbench.testing.state import SimulatedRun, SimulatedTask, SimulatedVersion
 from fanbench.testing.virtual_time import run_in_virtual_time
 
@@ -20,6 +20,7 @@ __all__ = [
     "Fault",
     "RunScript",
     "Scenario",
+    "ScriptOf",
     "SimulatedKaggle",
     "SimulatedRun",
     "SimulatedServer",

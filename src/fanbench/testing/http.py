@@ -273,7 +273,7 @@ def serve(kaggle: SimulatedKaggle, *, port: int = 0) -> Iterator[SimulatedServer
         with asyncio.Runner(loop_factory=lambda: loop) as runner:
             runner.run(main())
 
-    kaggle.use_clock(time.monotonic)
+    kaggle.use_clock(time.monotonic, loop.call_soon_threadsafe)
     thread = threading.Thread(target=run, name="simulated Kaggle", daemon=True)
     thread.start()
     try:

@@ -90,7 +90,12 @@ class SimulatedKaggle:
         self.scenario = scenario or Scenario()
         self.username = username
         self.config = Config("http://simulated", Anonymous())
-        self.models = [_model(each) if isinstance(each, str) else each for each in models]
+        self.models: list[BenchmarkModel] = []
+        for each in models:
+            if isinstance(each, str):
+                self.add_model(each)
+            else:
+                self.models.append(each)
         self.tasks: dict[str, SimulatedTask] = {}
         self.runs: dict[int, SimulatedRun] = {}
         self.leaderboards: dict[tuple[str, str], Leaderboard] = {}
@@ -110,6 +115,8 @@ class SimulatedKaggle:
         self._costs: list[tuple[float, float]] = []
         self._spent = 0.0
         self._last = 0.0
+        self._waiting_logs: set[anyio.Event] = set()
+        self._call_soon: Callable[[Callable[[], None]], object] = lambda work: work()
         self._clock: Callable[[], float] = anyio.current_time
         self._offset: float | None = None
         self._frozen_at: float | None = None
@@ -147,10 +154,17 @@ class SimulatedKaggle:
         """Continue in this event loop, `pause` seconds after the last call of the one before."""
         self._offset = self._last + pause - self._clock()
 
-    def use_clock(self, clock: Callable[[], float] = anyio.current_time) -> None:
-        """Continue on another clock, by default that of the event loop. (`serve` uses the system's.)"""
+    def use_clock(
+        self,
+        clock: Callable[[], float] = anyio.current_time,
+        call_soon: Callable[[Callable[[], None]], object] = lambda work: work(),
+    ) -> None:
+        """Continue on another clock, by default that of the event loop.
+
+        `serve` uses the system's clock. Its `call_soon` calls a function in the event loop that answers.
+        """
         self.now()
-        self._clock, self._offset = clock, None
+        self._clock, self._offset, self._call_soon = clock, None, call_soon
         self.now()
 
     def at(self, moment: Moment, call: ApiCall) -> None:
@@ -184,6 +198,49 @@ class SimulatedKaggle:
     def add_future_run(self, at: float, slug: str, model: str, script: RunScript | None = None) -> None:
         """Let someone else schedule a run at second `at`, if the task exists by then."""
         heapq.heappush(self._future_runs, (at, next(self._serial), slug, model, script))
+
+    def add_model(
+        self,
+        slug: str,
+        name: str = "",
+        *,
+        proxy_slug: str = "",
+        inputs: Sequence[Modality] = (Modality.TEXT,),
+        allow_proxy: bool = True,
+    ) -> BenchmarkModel:
+        """Add a model. Its name and its slug at the Model Proxy follow from `slug` if they are not given."""
+        version = ModelVersion(
+            slug=slug,
+            model_proxy_slug=proxy_slug or slug,
+            allow_model_proxy=allow_proxy,
+            input_modalities=list(inputs),
+            output_modalities=[Modality.TEXT],
+        )
+        name = name or slug.rpartition("/")[2].title()
+        self.models.append(BenchmarkModel(slug=slug, display_name=name, version=version))
+        return self.models[-1]
+
+    def finish(self, task: str = "", model: str = "") -> None:
+        """End the creations and runs in progress now: all, or those of a task, or the runs of a model.
+
+        They end as they would have later. Live logs deliver the rest of their lines and end. With `serve`, a test
+        may call this while the server answers.
+        """
+        now = self.now()
+        for each in list(self.tasks.values()):
+            if task in ("", each.slug) and not model:
+                each.finish_creation(now)
+        for run in list(self.runs.values()):
+            if task in ("", run.task) and model in ("", run.model) and run.ends > now:
+                self._costs.remove((run.ends, run.script.cost or 0.0))
+                run.finish(now)
+                self._costs.append((run.ends, run.script.cost or 0.0))
+        heapq.heapify(self._costs)
+        self._call_soon(self._wake_logs)
+
+    def _wake_logs(self) -> None:
+        for waiting in self._waiting_logs:
+            waiting.set()
 
     def our_runs(self, slug: str = "", model: str = "") -> list[SimulatedRun]:
         """The runs that were scheduled through the API: all, or those of a task or a model."""
@@ -295,12 +352,22 @@ class SimulatedKaggle:
                     yield entry
                 return
             for second, piece in run.live_log(self.now()):
-                await anyio.sleep(max(0.0, run.begins + second - self.now()))
+                await self._wait_in_log(run, second)
                 self.at("receiving", "logs")
                 if isinstance(piece, FanbenchError):
                     raise piece
                 if piece is not None:
                     yield LogEntry(data=piece, time=second)
+
+    async def _wait_in_log(self, run: SimulatedRun, second: float) -> None:
+        """Wait until `second` of the run, or until `finish` ends it."""
+        finished = anyio.Event()
+        self._waiting_logs.add(finished)
+        try:
+            with anyio.move_on_after(max(0.0, run.begins + min(second, run.script.running) - self.now())):
+                await finished.wait()
+        finally:
+            self._waiting_logs.discard(finished)
 
     async def download_output(
         self,
@@ -539,17 +606,6 @@ def _pages(call: protocol.Call, page: Callable[[int], Awaitable[tuple[list[T], i
         return new, str(following or "")
 
     return Pages(call, fetch)
-
-
-def _model(slug: str) -> BenchmarkModel:
-    version = ModelVersion(
-        slug=slug,
-        model_proxy_slug=slug,
-        allow_model_proxy=True,
-        input_modalities=[Modality.TEXT],
-        output_modalities=[Modality.TEXT],
-    )
-    return BenchmarkModel(slug=slug, display_name=slug.rpartition("/")[2].title(), version=version)
 
 
 def _error(status: int, call: ApiCall, message: str) -> FanbenchError:

@@ -11,7 +11,7 @@ from fanbench.errors import BadAnswer, ConnectionFailed, FanbenchError, error_fo
 from fanbench.wire.messages import CreationState, RunState
 from fanbench.wire.slugs import normalize_model
 
-__all__ = ["ApiCall", "Fault", "RunScript", "Runs", "Scenario"]
+__all__ = ["ApiCall", "Fault", "RunScript", "Runs", "Scenario", "ScriptOf"]
 
 #: The calls by the names of the client's methods.
 ApiCall = Literal[

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from fanbench.errors import FanbenchError
@@ -60,6 +60,11 @@ class SimulatedTask:
         creation = scenario.creation
         seconds = creation if isinstance(creation, float | int) else creation(self.slug)
         self.versions.append(SimulatedVersion(number, text, datasets, at, at + seconds, end))
+
+    def finish_creation(self, now: float) -> None:
+        """End the creation of the newest version by `now`."""
+        if self.newest.ready_at > now:
+            self.versions[-1] = replace(self.newest, ready_at=now)
 
     def visible(self, now: float, push_lag: float) -> Task | None:
         """The newest version that the server shows at `now`, or None if it shows none yet."""
@@ -147,6 +152,12 @@ class SimulatedRun:
             return self.script.end
         scoring = self.script.scoring and now >= self.ends - self.script.scoring + lag
         return RunState.SCORE_PENDING if scoring else RunState.RUNNING
+
+    def finish(self, now: float) -> None:
+        """End the run by `now`, in the state of its script."""
+        queued = min(self.script.queued, now - self.scheduled)
+        running = now - self.scheduled - queued
+        self.script = replace(self.script, queued=queued, running=running, scoring=0.0)
 
     def message(self, now: float, spelled_model: str) -> Run:
         """The run as lists show it."""
