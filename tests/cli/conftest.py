@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 from click.testing import CliRunner, Result
 
 from fanbench.cli.app import root
-from tests.cli.world import World
+from fanbench.testing import RunScript, Scenario, ScriptOf, SimulatedKaggle, SimulatedServer, serve
+from fanbench.wire.messages import RunState
 from tests.ctrl_c import obeyed_ctrl_c
-from tests.wire.fake_server import FakeServer
 
 TASK = """\
 # %%
@@ -33,14 +33,47 @@ class Cli(Protocol):
     def __call__(self, *words: str, input: str | None = None) -> Result: ...  # noqa: A002
 
 
-@pytest.fixture
-def world() -> World:
-    return World()
+#: Longer than any test. `kaggle.finish()` ends what takes so long.
+FOREVER = 999.0
+
+
+def script(model: str, **fields: Any) -> RunScript:
+    """A run that prints one line and ends at once, unless `fields` change that."""
+    usual = {
+        "running": 0.0,
+        "log": ((0.0, f"hello from {model}\n"),),
+        "output": {"one.run.json": b"{}"},
+    }
+    return RunScript(**{**usual, **fields})
+
+
+def scripts(
+    *, errored: Collection[str] = (), results: Mapping[str, bool | float] | None = None, **fields: Any
+) -> ScriptOf:
+    """The script of each model. Runs on the models `errored` fail; with `results`, run files have a result."""
+
+    def choose(task: str, model: str, number: int) -> RunScript:
+        more = dict(fields)
+        if model in errored:
+            more |= {"end": RunState.ERRORED, "error": "Traceback\nValueError: no answer"}
+        if results is not None:
+            more |= {"result": results.get(model), "output": None}
+        return script(model, **more)
+
+    return choose
 
 
 @pytest.fixture
-def server(world: World) -> Iterator[FakeServer]:
-    with world.server() as server:
+def kaggle() -> SimulatedKaggle:
+    """A Kaggle without delays, whose creations and runs end at once."""
+    kaggle = SimulatedKaggle(Scenario(latency=0.0, creation=0.0, runs=scripts()))
+    kaggle.first_run_id = 10
+    return kaggle
+
+
+@pytest.fixture
+def server(kaggle: SimulatedKaggle) -> Iterator[SimulatedServer]:
+    with serve(kaggle) as server:
         yield server
 
 
@@ -60,8 +93,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def cli(folder: Path, server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> Cli:
-    """Call the program in this process, on the world's server."""
+def cli(folder: Path, server: SimulatedServer, monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """Call the program in this process, on the simulated Kaggle."""
     monkeypatch.setenv("FANBENCH_ENDPOINT", server.url)
     monkeypatch.setenv("FANBENCH_DEBUG", "1")  # unexpected errors show their traceback
 

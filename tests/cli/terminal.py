@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tests.ctrl_c import obeyed_ctrl_c
 
@@ -180,6 +181,15 @@ class Session:
 
     def type(self, keys: str) -> None:
         os.write(self._terminal, keys.encode())
+
+    def interrupt(self) -> None:
+        """Type Ctrl-C once the program sleeps: just before it reads an answer, an interrupt would get lost."""
+        state = Path(f"/proc/{self.process.pid}/stat")
+        end = time.monotonic() + 10
+        while state.exists() and ") S " not in state.read_text():
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        self.type("\x03")
 
     def resize(self, columns: int, rows: int) -> None:
         """Resize the terminal, after drawing what was written before."""

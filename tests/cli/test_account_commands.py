@@ -13,20 +13,53 @@ from pathlib import Path
 import pytest
 
 from fanbench.cli.app import root
+from fanbench.testing import Fault, SimulatedKaggle
+from fanbench.wire.messages import (
+    BenchmarkResult,
+    Leaderboard,
+    LeaderboardRow,
+    NumericResult,
+    QuotaBalance,
+    RefillPeriod,
+    TaskQuota,
+    TaskResult,
+)
 from tests.cli.conftest import Cli
 from tests.cli.test_task_commands import shown
-from tests.cli.world import World, bodies
-from tests.wire.fake_server import FakeServer, problem
 
 # --- leaderboard ---
 
 
+def row(model: str, name: str, **results: BenchmarkResult) -> LeaderboardRow:
+    """A row of a leaderboard with one result per task."""
+    return LeaderboardRow(
+        model_version_slug=model,
+        model_version_name=name,
+        task_results=[
+            TaskResult(
+                benchmark_task_slug=task.replace("_", "-"),
+                benchmark_task_name=task.replace("_", " ").title(),
+                task_version=3,
+                result=result,
+            )
+            for task, result in results.items()
+        ],
+    )
+
+
+def value(number: float) -> BenchmarkResult:
+    return BenchmarkResult(numeric_result=NumericResult(value=number))
+
+
 @pytest.fixture
-def board(world: World) -> None:
+def board(kaggle: SimulatedKaggle) -> None:
     """Numbers, Pass and Fail, a missing result, and a proto3 zero that was left out."""
-    world.add_row("google/m@default", "Model M", b_task={"numericResult": {"value": 0.5}}, a_task={})
-    world.add_row("n", "Model, N", a_task={"booleanResult": False}, c={"numericResult": {}})
-    world.add_row("o", "Model O", a_task={"booleanResult": True})
+    rows = [
+        row("google/m@default", "Model M", b_task=value(0.5), a_task=BenchmarkResult()),
+        row("n", "Model, N", a_task=BenchmarkResult(boolean_result=False), c=value(0.0)),
+        row("o", "Model O", a_task=BenchmarkResult(boolean_result=True)),
+    ]
+    kaggle.leaderboards["me", "bench"] = Leaderboard(rows=rows)
 
 
 CSV = 'Model,A Task,B Task,C\r\nModel M,N/A,0.5,N/A\r\n"Model, N",Fail,N/A,0.0\r\nModel O,Pass,N/A,N/A\r\n'
@@ -34,7 +67,7 @@ CSV = 'Model,A Task,B Task,C\r\nModel M,N/A,0.5,N/A\r\n"Model, N",Fail,N/A,0.0\r
 
 @pytest.mark.usefixtures("board")
 @pytest.mark.parametrize("start", [[], ["b"], ["benchmarks"]])
-def test_a_leaderboard(cli: Cli, server: FakeServer, start: list[str]) -> None:
+def test_a_leaderboard(cli: Cli, kaggle: SimulatedKaggle, start: list[str]) -> None:
     """A leaderboard has one row per model and one column per task, sorted by the tasks' slugs, with or
     without --show.
     """
@@ -47,9 +80,7 @@ def test_a_leaderboard(cli: Cli, server: FakeServer, start: list[str]) -> None:
         "Model, N Fail N/A 0.0",
         "Model O Pass N/A N/A",
     ]
-    assert bodies(server, "GetBenchmarkLeaderboard") == [
-        {"ownerSlug": "me", "benchmarkSlug": "bench", "versionNumber": 3}
-    ]
+    assert [about for _, about in kaggle.calls_to("leaderboard")] == [("me", "bench", 3)]
     assert cli(*start, "leaderboard", "me/bench", "-s").stdout == result.stdout
 
 
@@ -79,15 +110,17 @@ def test_a_leaderboard_for_programs(cli: Cli) -> None:
     ]
 
 
-def test_a_leaderboard_of_ones_own(cli: Cli, server: FakeServer) -> None:
+@pytest.mark.usefixtures("board")
+def test_a_leaderboard_of_ones_own(cli: Cli, kaggle: SimulatedKaggle) -> None:
     """A benchmark without an owner belongs to the user whose token it is."""
     assert cli("leaderboard", "bench", "--token", "kg-secret").exit_code == 0
-    assert bodies(server, "GetBenchmarkLeaderboard")[0]["ownerSlug"] == "me"
+    assert kaggle.calls_to("leaderboard")[0][1] == ("me", "bench", None)
     assert cli("leaderboard", "bench").exit_code == 2
 
 
-def test_an_empty_leaderboard(cli: Cli) -> None:
+def test_an_empty_leaderboard(cli: Cli, kaggle: SimulatedKaggle) -> None:
     """An empty leaderboard is reported, and no file is written."""
+    kaggle.leaderboards["me", "bench"] = Leaderboard()
     result = cli("leaderboard", "me/bench", "--download")
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", "No results found.\n")
     assert os.listdir() == []
@@ -97,17 +130,15 @@ def test_an_empty_leaderboard(cli: Cli) -> None:
 # --- quota ---
 
 
-def test_quota(cli: Cli, world: World) -> None:
+def test_quota(cli: Cli, kaggle: SimulatedKaggle) -> None:
     """Runs are shown as numbers, the Model Proxy in dollars, both with the time of the refill."""
     soon = datetime.now(UTC) + timedelta(hours=5, seconds=20)
-    world.balances = [
-        {
-            "quotaUsed": 1.5,
-            "totalQuotaAllowed": 50,
-            "refillPeriod": "DAILY",
-            "refillTime": f"{soon:%Y-%m-%dT%H:%M:%S}.000Z",
-        },
-        {"quotaUsed": 70, "totalQuotaAllowed": 50, "refillPeriod": "MONTHLY"},
+    kaggle.run_quota = TaskQuota(daily_quota_used=12, total_daily_quota_allowed=100)
+    kaggle.balances = [
+        QuotaBalance(
+            quota_used=1.5, total_quota_allowed=50, refill_period=RefillPeriod.DAILY, refill_time=soon
+        ),
+        QuotaBalance(quota_used=70, total_quota_allowed=50, refill_period=RefillPeriod.MONTHLY),
     ]
     for start in ([], ["b"]):
         lines = shown(cli(*start, "quota").stdout).splitlines()
@@ -118,14 +149,14 @@ def test_quota(cli: Cli, world: World) -> None:
         ]
 
 
-def test_quota_of_a_server_that_knows_only_one(cli: Cli, server: FakeServer) -> None:
+def test_quota_of_a_server_that_knows_only_one(cli: Cli, kaggle: SimulatedKaggle) -> None:
     """A quota that the server does not know is reported as missing."""
-    server.script["GetModelProxyQuotas"] = [problem(404, "No such call.")]
+    kaggle.change(has_quotas=False)
     result = cli("quota")
     assert result.exit_code == 0
     assert "Task runs" in result.stdout
     assert "No quota of the Model Proxy: No such call." in result.stderr
-    server.script["GetBenchmarkTaskQuota"] = [problem(404, "No such call.")]
+    kaggle.change(faults=(Fault("task_quota", 404, message="No such call."),))
     assert cli("quota").exit_code == 4
 
 
@@ -166,7 +197,7 @@ def test_words_are_completed(line: str, found: list[str]) -> None:
     assert [item.value for item in complete.get_completions(words, last)] == found
 
 
-def test_the_vendors_csv_flag(cli: Cli, world: World) -> None:
+def test_the_vendors_csv_flag(cli: Cli, kaggle: SimulatedKaggle) -> None:
     """`quota --csv` prints CSV, as the Kaggle CLI does."""
     result = cli("quota", "--csv")
     assert result.exit_code == 0, result.stderr

@@ -12,8 +12,10 @@ import pytest
 from click.testing import CliRunner
 
 from fanbench.cli.app import root
-from tests.cli.conftest import Cli
-from tests.cli.world import World, run_zip
+from fanbench.testing import SimulatedKaggle, serve
+from fanbench.wire.messages import BenchmarkResult, Leaderboard
+from tests.cli.conftest import Cli, script
+from tests.cli.test_account_commands import row
 from tests.wire.fake_server import Answer, FakeServer, problem
 
 RUN = ["tasks", "run", "t"]
@@ -91,11 +93,13 @@ PUSH = ["tasks", "push", "my-task", "-f", "task.py"]
         (["doctor", "extra"], 2, "unexpected extra argument"),
     ],
 )
-def test_bad_input(cli: Cli, world: World, task_file: Path, words: list[str], code: int, says: str) -> None:
+def test_bad_input(
+    cli: Cli, kaggle: SimulatedKaggle, task_file: Path, words: list[str], code: int, says: str
+) -> None:
     """Each mistake has its exit code and exactly one error, and leaves no files."""
-    world.add_task("t")
-    world.add_run("t", "m")
-    world.add_model("m", "Em")
+    kaggle.add_task("t")
+    kaggle.add_run("t", "m")
+    kaggle.add_model("m", "Em")
     Path("notes.txt").write_text("x")
     Path("empty.py").write_text("")
     Path("latin.py").write_bytes(b"# \xe9\n")
@@ -104,8 +108,10 @@ def test_bad_input(cli: Cli, world: World, task_file: Path, words: list[str], co
     Path("locked.env").write_text("")
     Path("locked.env").chmod(0o400)
     Path("sub").mkdir()
-    world.add_model("gemini-2.5-pro", "Gemini 2.5 Pro")
-    world.add_row("m", "Em", t={"booleanResult": True})
+    kaggle.add_model("gemini-2.5-pro", "Gemini 2.5 Pro")
+    kaggle.leaderboards["me", "b"] = Leaderboard(
+        rows=[row("m", "Em", t=BenchmarkResult(boolean_result=True))]
+    )
     before = sorted(os.listdir())
     extra = ["--endpoint", "http://x"] if "--local" in words else []
     result = cli(*words, *extra)
@@ -175,18 +181,17 @@ exit $code
         "init -y --env-file here/.env --example-file here/task.py",
     ],
 )
-def test_a_full_or_read_only_disk(folder: Path, world: World, kind: str, words: str) -> None:
+def test_a_full_or_read_only_disk(folder: Path, kaggle: SimulatedKaggle, kind: str, words: str) -> None:
     """A disk that is full or read-only is one error with exit 1, and no partial file stays."""
-    world.add_task("t")
-    run = world.add_run("t", "m")
-    noise = os.urandom(200_000)
-    world.outputs[run] = Answer(run_zip(big=noise.hex()), headers={"Content-Type": "application/zip"})
-    world.logs[run] = Answer([{"stream_name": "stdout", "data": "x" * 99 + "\n"}] * 2000)
-    for number in range(2000):
-        world.add_row(f"model-{number}", "A name that is rather long, so that it takes its room", t={})
+    kaggle.add_task("t")
+    lines = [(0.0, "x" * 99 + "\n")] * 2000
+    kaggle.add_run("t", "m", script("m", log=lines, output={"big": os.urandom(200_000)}))
+    name = "A name that is rather long, so that it takes its room"
+    rows = [row(f"model-{number}", name, t=BenchmarkResult()) for number in range(2000)]
+    kaggle.leaderboards["me", "b"] = Leaderboard(rows=rows)
     for number in range(3000):
-        world.add_model(f"a-model-with-a-rather-long-name-{number}", "Em")
-    with world.server() as server:
+        kaggle.add_model(f"a-model-with-a-rather-long-name-{number}", "Em")
+    with serve(kaggle) as server:
         program = [sys.executable, "-m", "fanbench", *words.split(), "--endpoint", server.url]
         shell = ["unshare", "-rm", "sh", "-c", _ELSEWHERE, "sh", kind, *program]
         try:
@@ -225,13 +230,13 @@ def test_credentials_that_have_expired(folder: Path) -> None:
     "words", [("run", "t", "-m", "m", "--wait=nan"), ("run", "t", "-m", "m", "--wait=-1")]
 )
 def test_a_negative_wait_is_refused_before_scheduling(
-    cli: Cli, world: World, server: FakeServer, words: tuple[str, ...]
+    cli: Cli, kaggle: SimulatedKaggle, words: tuple[str, ...]
 ) -> None:
     """A --wait that is not a number or negative is exit 2 before anything is scheduled."""
-    world.add_task("t")
-    world.add_model("m", "Em")
+    kaggle.add_task("t")
+    kaggle.add_model("m", "Em")
     assert cli("tasks", *words).exit_code == 2
-    assert world.runs == []
+    assert kaggle.runs == {}
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")

@@ -10,20 +10,19 @@ from pathlib import Path
 
 import pytest
 
+from fanbench.testing import Fault, SimulatedKaggle, SimulatedServer
 from tests.cli.conftest import Cli, program
-from tests.cli.world import World
 from tests.operations.fake_sdk import install_fake_sdk, task_text
-from tests.wire.fake_server import Answer, FakeServer, Request, problem
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def cli(cli: Cli, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
+def cli(cli: Cli, kaggle: SimulatedKaggle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
     """Call the program in an empty folder, on a server with two models, with a stand-in for the SDK."""
     install_fake_sdk(tmp_path, monkeypatch)
-    world.add_model("four", "Four", "test/four")
-    world.add_model("five", "Five", "test/five")
+    kaggle.add_model("four", "Four", proxy_slug="test/four")
+    kaggle.add_model("five", "Five", proxy_slug="test/five")
     return cli
 
 
@@ -87,12 +86,12 @@ def test_files_with_errors_are_not_run(cli: Cli) -> None:
     assert "bad.py: running" not in result.stderr
 
 
-def test_nothing_is_run_without_run(cli: Cli, server: FakeServer) -> None:
+def test_nothing_is_run_without_run(cli: Cli, kaggle: SimulatedKaggle) -> None:
     """Without --run nothing is run, and the options of a run are refused."""
     write("a", after="open('was-run', 'w')")
     result = cli("check", "a.py")
     assert (result.exit_code, result.stdout) == (0, "a.py: ok, tasks: one\n")
-    assert server.calls("ListBenchmarkModels") == []
+    assert not kaggle.calls
     assert not list(Path().glob("**/was-run"))
     for words in (["-m", "four"], ["-o", "kept"], ["--timeout", "3"]):
         result = cli("check", "a.py", *words)
@@ -133,18 +132,11 @@ def test_records_for_programs(cli: Cli) -> None:
     assert all(row.keys() == records["good.py"].keys() for row in records.values())
 
 
-class Refusing(World):
-    def _token(self, _: Request) -> Answer:
-        return problem(403, "No.")
-
-
-def test_a_user_without_a_model_proxy(cli: Cli) -> None:
+def test_a_user_without_a_model_proxy(cli: Cli, kaggle: SimulatedKaggle) -> None:
     """If the server refuses a token, each file's line has the error and its hint."""
     write("a")
-    world = Refusing()
-    world.add_model("four", "Four", "test/four")
-    with world.server() as server:
-        result = cli("check", "a.py", "--run", "--endpoint", server.url)
+    kaggle.change(faults=(Fault("create_proxy_token", 403, message="No."),))
+    result = cli("check", "a.py", "--run")
     assert result.exit_code == 1
     assert "a.py: error: The Model Proxy refused you" in result.stdout
     assert "Verify your phone number" in result.stdout
@@ -152,7 +144,7 @@ def test_a_user_without_a_model_proxy(cli: Cli) -> None:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupt_leaves_nothing(
-    cli: Cli, server: FakeServer, folder: Path, number: signal.Signals, code: int
+    cli: Cli, server: SimulatedServer, folder: Path, number: signal.Signals, code: int
 ) -> None:
     """An interrupt ends every process that a file has started, and removes its working folder."""
     child = 'import subprocess\nchild = subprocess.Popen(["sleep", "600"], start_new_session=True)'

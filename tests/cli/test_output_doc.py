@@ -15,10 +15,12 @@ import pytest
 from fanbench.cli.app import root
 from fanbench.cli.views.records import RUN_FIELDS
 from fanbench.results import FIELDS as RESULT_FIELDS
+from fanbench.testing import SimulatedKaggle
+from fanbench.wire.messages import BenchmarkResult, Leaderboard
 from tests.cli.conftest import Cli
+from tests.cli.test_account_commands import row
 from tests.cli.test_help import commands
 from tests.cli.test_secrets import without_slow_checks
-from tests.cli.world import World
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "output.md"
 NO_RECORDS = "They print no records."
@@ -90,18 +92,19 @@ def test_the_document_and_the_code_agree() -> None:
     ],
 )
 def test_records_have_the_documented_fields(
-    cli: Cli, world: World, task_file: Path, words: str, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, kaggle: SimulatedKaggle, task_file: Path, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """JSON, JSON lines and CSV contain exactly the documented fields."""
     without_slow_checks(monkeypatch)
     if words.startswith("check"):
         task_file.write_text(task_file.read_text().replace("one.run(kbench.llm)", ""))
-    world.can_delete = True
-    world.add_task("t")
-    world.add_model("m", "Em")
-    world.add_run("t", "m")
-    world.add_row("m", "Em", a={"booleanResult": True})
-    world.balances = [{"quotaUsed": 1, "totalQuotaAllowed": 5, "refillPeriod": "DAILY"}]
+    kaggle.change(can_delete=True)
+    kaggle.add_task("t")
+    kaggle.add_model("m", "Em")
+    kaggle.add_run("t", "m")
+    kaggle.leaderboards["me", "b"] = Leaderboard(
+        rows=[row("m", "Em", a=BenchmarkResult(boolean_result=True))]
+    )
     heading = re.split(r" (?=my-task|task\.py|t\b|me/|-)", words)[0]
     fields = documented()[heading]
     assert fields

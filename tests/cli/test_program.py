@@ -17,11 +17,10 @@ import click
 import pytest
 
 from fanbench.cli.app import LazyGroup
-from tests.cli.conftest import program
+from fanbench.testing import SimulatedKaggle, SimulatedServer
+from tests.cli.conftest import FOREVER, program, script, scripts
 from tests.cli.terminal import session
-from tests.cli.world import World, bodies
 from tests.ctrl_c import obeyed_ctrl_c
-from tests.wire.fake_server import HANG, Answer, FakeServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("folder")]
 
@@ -84,26 +83,26 @@ def test_every_command_can_be_loaded() -> None:
             assert command.help
 
 
-def test_a_whole_life_of_a_task(folder: Path, world: World, server: FakeServer) -> None:
+def test_a_whole_life_of_a_task(folder: Path, kaggle: SimulatedKaggle, server: SimulatedServer) -> None:
     """A script can push, run, show the log and download."""
     (folder / "task.py").write_text(
         "import kaggle_benchmarks as kbench\n@kbench.task()\ndef t(llm): ...\nt.run(kbench.llm)\n"
     )
-    world.add_model("m", "Em")
+    kaggle.add_model("m", "Em")
     for words in ("push t -f task.py --wait", "run t -m m --wait", "log t", "download t"):
         done = program("tasks", *words.split(), "--endpoint", server.url)
         out, err = done.communicate(timeout=60)
         assert done.returncode == 0, (words, out, err)
-    assert (folder / "t/2/m/10/one.run.json").is_file()
+    assert (folder / "t/1/m/10/one.run.json").is_file()
 
 
-def test_an_interrupt_ends_with_130(world: World, server: FakeServer) -> None:
+def test_an_interrupt_ends_with_130(kaggle: SimulatedKaggle, server: SimulatedServer) -> None:
     """An interrupt ends the program at once with exit 130 and no traceback."""
-    world.seconds = 60
-    world.add_task("t")
-    world.add_model("m", "Em")
+    kaggle.change(runs=scripts(running=FOREVER))
+    kaggle.add_task("t")
+    kaggle.add_model("m", "Em")
     run = program("tasks", "run", "t", "-m", "m", "--wait", FANBENCH_ENDPOINT=server.url)
-    _until(lambda: len(server.calls("ListBenchmarkTaskRuns")) >= 2)
+    _until(lambda: kaggle.calls["list_runs"] >= 2)
     run.send_signal(signal.SIGINT)
     _, err = run.communicate(timeout=20)
     assert run.returncode == 130
@@ -111,24 +110,21 @@ def test_an_interrupt_ends_with_130(world: World, server: FakeServer) -> None:
     assert b"error" not in err
 
 
-def test_an_interrupt_during_a_silent_stream(world: World, server: FakeServer) -> None:
+def test_an_interrupt_during_a_silent_stream(kaggle: SimulatedKaggle, server: SimulatedServer) -> None:
     """An interrupt ends the program while a log stream is silent."""
-    world.add_task("t")
-    world.logs[world.add_run("t", "m", "RUNNING")] = Answer(
-        [b": hello\n\n", HANG], headers={"Content-Type": "text/event-stream"}, length=False
-    )
+    kaggle.add_task("t")
+    kaggle.add_run("t", "m", script("m", running=FOREVER, log=()))
     log = program("tasks", "log", "t", FANBENCH_ENDPOINT=server.url)
-    _until(lambda: bool(server.calls("GetBenchmarkTaskRunLogs")))
+    _until(lambda: kaggle.calls["logs"] > 0)
     log.send_signal(signal.SIGINT)
     _, err = log.communicate(timeout=20)
     assert (log.returncode, b"Traceback" in err) == (130, False)
 
 
-def test_a_closed_pipe_is_no_error(world: World, server: FakeServer) -> None:
+def test_a_closed_pipe_is_no_error(kaggle: SimulatedKaggle, server: SimulatedServer) -> None:
     """`fanbench tasks log | head -1` prints nothing on stderr."""
-    world.add_task("t")
-    entry = {"stream_name": "stdout", "time": 0, "data": "x" * 1000 + "\n"}
-    world.logs[world.add_run("t", "m")] = Answer([entry] * 2000)
+    kaggle.add_task("t")
+    kaggle.add_run("t", "m", script("m", log=[(0.0, "x" * 1000 + "\n")] * 2000))
     log = program("tasks", "log", "t", "-q", FANBENCH_ENDPOINT=server.url)
     assert log.stdout is not None
     log.stdout.readline()
@@ -140,22 +136,22 @@ def test_a_closed_pipe_is_no_error(world: World, server: FakeServer) -> None:
 
 
 @pytest.mark.parametrize("locale", ["C", "C.UTF-8", "POSIX"])
-def test_any_locale(world: World, server: FakeServer, locale: str) -> None:
+def test_any_locale(kaggle: SimulatedKaggle, server: SimulatedServer, locale: str) -> None:
     """The output is UTF-8, whatever the locale."""
-    world.add_task("t")
-    world.logs[world.add_run("t", "m")] = Answer([{"data": "é ✓\n"}])
+    kaggle.add_task("t")
+    kaggle.add_run("t", "m", script("m", log=[(0.0, "é ✓\n")]))
     env = {"LANG": locale, "LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     out, _ = program("tasks", "log", "t", FANBENCH_ENDPOINT=server.url, **env).communicate(timeout=20)
     assert "é ✓\n═══ (1 lines) ═══" in out.decode("utf-8")
 
 
-def test_a_terminal_picks_models_and_sees_colors(world: World, server: FakeServer) -> None:
+def test_a_terminal_picks_models_and_sees_colors(kaggle: SimulatedKaggle, server: SimulatedServer) -> None:
     """On a terminal, models can be picked and log lines are shown; NO_COLOR removes the colors."""
-    world.add_task("t")
-    world.add_model("m", "Em")
+    kaggle.add_task("t")
+    kaggle.add_model("m", "Em")
     text, code = _on_terminal("1\n", "tasks", "run", "t", "--wait", FANBENCH_ENDPOINT=server.url)
     assert code == 0
-    assert bodies(server, "BatchScheduleBenchmarkTaskRuns")[0]["modelVersionSlugs"] == ["m"]
+    assert kaggle.calls_to("schedule_runs")[0][1] == ("t", ("m",))
     assert "Enter model numbers" in text
     assert "hello from m" in text
     assert "\x1b[" in text
@@ -163,9 +159,7 @@ def test_a_terminal_picks_models_and_sees_colors(world: World, server: FakeServe
     assert not re.search(r"\x1b\[[\d;]*m", again)
 
 
-def test_a_terminal_is_asked_before_anything_is_written(
-    world: World, server: FakeServer, folder: Path
-) -> None:
+def test_a_terminal_is_asked_before_anything_is_written(server: SimulatedServer, folder: Path) -> None:
     """Nothing is written if the answer is no."""
     text, code = _on_terminal("n\n", "auth", FANBENCH_ENDPOINT=server.url)
     assert "Write these settings" in text
@@ -175,10 +169,10 @@ def test_a_terminal_is_asked_before_anything_is_written(
     assert (folder / ".env").exists()
 
 
-def test_a_terminal_turns_pages(world: World, server: FakeServer) -> None:
+def test_a_terminal_turns_pages(kaggle: SimulatedKaggle, server: SimulatedServer) -> None:
     """n and p turn pages, q quits, and there is no page after the last."""
     for number in range(5):
-        world.add_task(f"task-{number}")
+        kaggle.add_task(f"task-{number}")
     text, _ = _on_terminal(
         "n\nn\nn\np\nq\n", "tasks", "list", "--page-size", "2", FANBENCH_ENDPOINT=server.url
     )
@@ -186,25 +180,26 @@ def test_a_terminal_turns_pages(world: World, server: FakeServer) -> None:
     assert pages == ["1-2", "3-4", "5-5", "5-5", "3-4"]
 
 
-def test_an_interrupt_at_a_question(world: World, server: FakeServer) -> None:
+def test_an_interrupt_at_a_question(kaggle: SimulatedKaggle, server: SimulatedServer) -> None:
     """One Ctrl-C at a question ends the program."""
-    world.add_task("t")
-    world.add_model("m", "Em")
-    text, code = _on_terminal("\x03", "tasks", "run", "t", FANBENCH_ENDPOINT=server.url)
-    assert code == 130
-    assert "Traceback" not in text
-    assert server.calls("BatchScheduleBenchmarkTaskRuns") == []
+    kaggle.add_task("t")
+    kaggle.add_model("m", "Em")
+    with session("tasks", "run", "t", FANBENCH_ENDPOINT=server.url) as terminal:
+        terminal.until(lambda text: "(comma-separated): " in f"{text} ")
+        terminal.interrupt()
+        assert terminal.end() == 130
+    assert "Traceback" not in terminal.screen.history
+    assert not kaggle.calls["schedule_runs"]
 
 
-def test_a_terminal_watches_runs(world: World, server: FakeServer) -> None:
+def test_a_terminal_watches_runs(kaggle: SimulatedKaggle, server: SimulatedServer) -> None:
     """With --watch, the status changes in place, and the last one is left on the screen at the end."""
-    world.seconds = 1000
-    world.add_task("t")
-    world.add_run("t", "m", "RUNNING", since=time.monotonic())
+    kaggle.add_task("t")
+    kaggle.add_run("t", "m", script("m", running=FOREVER))
     words = ("tasks", "status", "t", "--watch", "--poll-interval", "0.2")
     with session(*words, FANBENCH_ENDPOINT=server.url) as terminal:
         terminal.until(lambda text: "Running" in text)
-        world.seconds = 0
+        kaggle.finish()
         assert terminal.end() == 0
     left = terminal.screen.history
     assert left.count("Task:") == 1
@@ -212,20 +207,26 @@ def test_a_terminal_watches_runs(world: World, server: FakeServer) -> None:
     assert "Running" not in left
 
 
-def test_a_terminal_sees_live_logs_together(world: World, server: FakeServer) -> None:
+def test_a_terminal_sees_live_logs_together(kaggle: SimulatedKaggle, server: SimulatedServer) -> None:
     """Live logs of several runs are shown together; a single log, and --no-interleave, have headers."""
-    world.seconds = 99
-    world.add_task("t")
-    world.add_run("t", "one", "RUNNING", since=time.monotonic())
-    alone, _ = _on_terminal("", "tasks", "log", "t", FANBENCH_ENDPOINT=server.url)
-    assert "═══ Logs for one (Run 10) [RUNNING] ═══" in alone
-    world.add_run("t", "two", "RUNNING", since=time.monotonic())
-    both, _ = _on_terminal("", "tasks", "log", "t", FANBENCH_ENDPOINT=server.url, NO_COLOR="1")
-    assert "═══" not in both
-    assert "one | hello from one" in both
-    assert "two | hello from two" in both
-    apart, _ = _on_terminal("", "tasks", "log", "t", "--no-interleave", FANBENCH_ENDPOINT=server.url)
-    assert apart.count("═══ Logs for") == 2
+    words = ("tasks", "log", "t")
+    kaggle.change(runs=scripts(running=FOREVER))
+    kaggle.add_run("t", "one")
+    with session(*words, FANBENCH_ENDPOINT=server.url) as alone:
+        alone.until(lambda text: "═══ Logs for one (Run 10) [RUNNING] ═══" in text)
+        kaggle.finish()
+        assert alone.end() == 0
+    del kaggle.runs[10], kaggle.tasks["t"]
+    for model in ("one", "two"):
+        kaggle.add_run("t", model)
+    with session(*words, FANBENCH_ENDPOINT=server.url) as both:
+        both.until(lambda text: "one | hello from one" in text and "two | hello from two" in text)
+        assert "═══" not in both.screen.text
+    with session(*words, "--no-interleave", FANBENCH_ENDPOINT=server.url) as apart:
+        apart.until(lambda text: "2 reading" in text)
+        kaggle.finish()
+        assert apart.end() == 0
+    assert apart.screen.history.count("═══ Logs for") == 2
 
 
 def _until(happened: Callable[[], bool], seconds: float = 30.0) -> None:

@@ -11,7 +11,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -22,10 +24,13 @@ from fanbench.cli import progress
 from fanbench.cli.output import Output
 from fanbench.cli.progress import End, Picture, Progress, Row, TimedRow, clock, spinner
 from fanbench.cli.screen import Screen as LiveScreen
+from fanbench.testing import SimulatedKaggle, SimulatedServer
+from fanbench.wire.messages import RunState
+from tests.cli.conftest import FOREVER, script
 from tests.cli.terminal import Screen, session
-from tests.cli.world import World, run_zip
 from tests.operations.fake_sdk import install_fake_sdk, task_text
-from tests.wire.fake_server import Answer, FakeServer, events
+from tests.wire.fake_server import Answer, FakeServer, Request
+from tests.wire.test_zips import zipped
 
 pytestmark = pytest.mark.slow
 
@@ -257,39 +262,38 @@ def _until(happened: Callable[[], bool], seconds: float = 30.0) -> None:
 # --- The commands, on a terminal of their own ---
 
 
-def line(text: str) -> dict[str, object]:
-    return {"stream_name": "stdout", "time": 0.5, "data": f"{text}\n"}
-
-
 @pytest.fixture
-def busy(folder: Path, world: World, server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """A task whose runs do not end; the log of model `one` has "first", and "second" after this event."""
+def busy(
+    folder: Path, kaggle: SimulatedKaggle, server: SimulatedServer, monkeypatch: pytest.MonkeyPatch
+) -> SimulatedKaggle:
+    """A Kaggle with a task whose runs continue until `finish`. The log of model `one` has "first" at once and
+    "second" at the end.
+    """
     monkeypatch.setenv("FANBENCH_ENDPOINT", server.url)
-    world.seconds = 999
-    world.add_task("t")
+    kaggle.add_task("t")
     for model in ("two", "one", "three"):
-        world.add_model(model, model)
-    gate = threading.Event()
-    for run in (10, 11, 12):
-        world.logs[run] = events(line("first"), gate, line("second")) if run == 10 else events(gate)
-    return gate
+        kaggle.add_model(model, model)
+    log = ((0.0, "first\n"), (FOREVER, "second\n"))
+    kaggle.change(
+        runs=lambda task, model, number: script(model, running=FOREVER, log=log if model == "one" else ())
+    )
+    return kaggle
 
 
 RUN = ("tasks", "run", "t", "-m", "one", "-m", "two", "-m", "three", "--wait", "--poll-interval", "0.2")
 
 
 @pytest.mark.parametrize("size", [(80, 24), (20, 5), (200, 100)])
-def test_run_shows_one_row_per_run(world: World, busy: threading.Event, size: tuple[int, int]) -> None:
+def test_run_shows_one_row_per_run(busy: SimulatedKaggle, size: tuple[int, int]) -> None:
     """Runs are rows in the order of the plan, below the log lines; only what was printed stays."""
     with session(*RUN, size=size) as terminal:
         seen = terminal.until(lambda text: text.count("RUNNING") == 3 and "of 3 run" in text)
         rows = [line.split()[1] for line in seen.splitlines() if "RUNNING" in line]
         assert rows == ["one", "two", "three"]
         assert "one   | first" in terminal.screen.history
-        busy.set()
-        terminal.until(lambda text: "| second" in text and "RUNNING" not in text)
-        world.ends["two"] = "ERRORED"
-        world.seconds = 0
+        (two,) = busy.our_runs(model="two")
+        two.script = replace(two.script, end=RunState.ERRORED, error="Traceback\nValueError: no answer")
+        busy.finish()
         assert terminal.end() == 1
     assert terminal.screen.cursor_shown
     assert terminal.screen.history == (
@@ -300,7 +304,7 @@ def test_run_shows_one_row_per_run(world: World, busy: threading.Event, size: tu
     )
 
 
-def test_an_interrupt_leaves_the_rows(busy: threading.Event) -> None:
+def test_an_interrupt_leaves_the_rows(busy: SimulatedKaggle) -> None:
     """An interrupt leaves the rows on the screen, with the cursor visible on a new line."""
     with session(*RUN) as terminal:
         terminal.until(lambda text: "| first" in text and text.count("RUNNING") == 3)
@@ -328,13 +332,11 @@ def test_an_interrupt_leaves_the_rows(busy: threading.Event) -> None:
         ("tasks status t --watch", "two                  Running"),
     ],
 )
-def test_the_next_prompt_has_a_line_of_its_own(
-    world: World, busy: threading.Event, words: str, seen: str
-) -> None:
+def test_the_next_prompt_has_a_line_of_its_own(busy: SimulatedKaggle, words: str, seen: str) -> None:
     """After Ctrl-C the shell's prompt is on a new line, without an empty line before it."""
     for name in ("one", "two"):
-        world.add_run("t", name, "RUNNING")
-        world.add_task(name)
+        busy.add_run("t", name)
+        busy.add_task(name)
     with session(*words.split()) as terminal:
         terminal.until(lambda text: seen.strip() in text)
         terminal.type("\x03")
@@ -353,7 +355,7 @@ def test_the_prompt_after_the_server_has_a_line_of_its_own(tmp_path: Path) -> No
     assert terminal.screen.begins_line
 
 
-def test_the_note_about_an_interrupt_is_on_a_new_line(busy: threading.Event) -> None:
+def test_the_note_about_an_interrupt_is_on_a_new_line(busy: SimulatedKaggle) -> None:
     """The note about an interrupt is on a new line, also if there are no rows."""
     with session(*RUN, TERM="dumb") as terminal:
         terminal.until(lambda text: "| first" in text)
@@ -364,9 +366,9 @@ def test_the_note_about_an_interrupt_is_on_a_new_line(busy: threading.Event) -> 
     )
 
 
-def test_an_interrupt_leaves_the_watched_status(world: World, busy: threading.Event) -> None:
+def test_an_interrupt_leaves_the_watched_status(busy: SimulatedKaggle) -> None:
     """An interrupt of --watch leaves the last status on the screen, once."""
-    world.add_run("t", "one", "RUNNING")
+    busy.add_run("t", "one")
     with session("tasks", "status", "t", "--watch") as terminal:
         seen = terminal.until(lambda text: "one                  Running" in text)
         terminal.type("\x03")
@@ -374,7 +376,7 @@ def test_an_interrupt_leaves_the_watched_status(world: World, busy: threading.Ev
     assert terminal.screen.history == seen
 
 
-def test_a_timeout_clears_the_rows_and_names_the_runs(busy: threading.Event) -> None:
+def test_a_timeout_clears_the_rows_and_names_the_runs(busy: SimulatedKaggle) -> None:
     """A timeout is exit 5; it removes the rows and names the runs that continue."""
     words = [word if word != "--wait" else "--wait=2" for word in RUN]
     with session(*words) as terminal:
@@ -388,15 +390,14 @@ def test_a_timeout_clears_the_rows_and_names_the_runs(busy: threading.Event) -> 
     assert terminal.screen.cursor_shown
 
 
-def test_a_screen_that_changes_its_size(world: World, busy: threading.Event) -> None:
+def test_a_screen_that_changes_its_size(busy: SimulatedKaggle) -> None:
     """Nothing of an earlier screen size stays, even though a narrower terminal wraps what was drawn."""
     with session(*RUN) as terminal:
         terminal.until(lambda text: text.count("RUNNING") == 3 and "3 running" in text)
         for columns, height in ((20, 24), (100, 30), (20, 12), (80, 24)):
             terminal.resize(columns, height)
             terminal.until(_one_sum_that(ends="3 running" if columns >= 80 else "…"))
-        busy.set()
-        world.seconds = 0
+        busy.finish()
         assert terminal.end() == 0
     assert "RUNNING" not in terminal.screen.text
     assert " of 3 run" not in terminal.screen.text
@@ -410,7 +411,7 @@ def _one_sum_that(*, ends: str) -> Callable[[str], bool]:
     return lambda text: text.count(" of 3 run") == 1 and text.endswith(ends)
 
 
-def test_stop_and_continue(world: World, busy: threading.Event) -> None:
+def test_stop_and_continue(busy: SimulatedKaggle) -> None:
     """After a stop and a continue, what the shell has printed stays on the screen."""
     with session(*RUN) as terminal:
         terminal.until(lambda text: text.count("RUNNING") == 3)
@@ -419,55 +420,50 @@ def test_stop_and_continue(world: World, busy: threading.Event) -> None:
         terminal.screen.feed("\r\n[1]+ Stopped\r\n$ fg\r\nfanbench\r\n")
         terminal.process.send_signal(signal.SIGCONT)
         terminal.until(lambda text: text.count("RUNNING") == 6)
-        busy.set()
-        world.seconds = 0
+        busy.finish()
         assert terminal.end() == 0
     assert "[1]+ Stopped\n$ fg\nfanbench\n" in terminal.screen.history
 
 
-def test_rows_without_colors(world: World, busy: threading.Event) -> None:
+def test_rows_without_colors(busy: SimulatedKaggle) -> None:
     """With NO_COLOR there are rows without colors."""
     with session(*RUN, NO_COLOR="1") as terminal:
         terminal.until(lambda text: text.count("RUNNING") == 3)
-        busy.set()
-        world.seconds = 0
+        busy.finish()
         assert terminal.end() == 0
     assert terminal.screen.styles == set()
 
 
 @pytest.mark.parametrize("term", ["dumb", ""])
-def test_a_dumb_terminal_gets_lines(world: World, busy: threading.Event, term: str) -> None:
+def test_a_dumb_terminal_gets_lines(busy: SimulatedKaggle, term: str) -> None:
     """A dumb terminal gets one line per change, and its cursor is never moved."""
     with session(*RUN, TERM=term) as terminal:
         terminal.until(lambda text: text.count("RUNNING") == 3)
-        busy.set()
-        world.seconds = 0
+        busy.finish()
         assert terminal.end() == 0
     assert terminal.screen.moves == 0
     assert "  one (Run 10): RUNNING\n" in terminal.screen.history
     assert "  one (Run 10): COMPLETED\n" in terminal.screen.history
 
 
-def test_quiet_shows_none(world: World, busy: threading.Event) -> None:
+def test_quiet_shows_none(busy: SimulatedKaggle) -> None:
     """With -q there are neither rows nor lines."""
     with session(*RUN, "-q") as terminal:
         terminal.until(lambda text: "three: Scheduled" in text)
-        busy.set()
-        world.seconds = 0
+        busy.finish()
         assert terminal.end() == 0
     assert terminal.screen.moves == 0
     assert "Waiting" not in terminal.screen.history
 
 
-def test_data_goes_where_it_is_sent(world: World, busy: threading.Event, tmp_path: Path) -> None:
+def test_data_goes_where_it_is_sent(busy: SimulatedKaggle, tmp_path: Path) -> None:
     """With stdout in a file, the rows are on the terminal, and only data is in the file."""
     with (
         (tmp_path / "out").open("wb") as out,
         session(*RUN, "--format", "json", stdout=out.fileno()) as terminal,
     ):
         terminal.until(lambda text: text.count("RUNNING") == 3)
-        busy.set()
-        world.seconds = 0
+        busy.finish()
         assert terminal.end() == 0
     text = (tmp_path / "out").read_text()
     assert "\x1b" not in text
@@ -475,9 +471,9 @@ def test_data_goes_where_it_is_sent(world: World, busy: threading.Event, tmp_pat
     assert "run_id" not in terminal.screen.history
 
 
-def test_push_shows_one_row_per_task(folder: Path, world: World, server: FakeServer) -> None:
+def test_push_shows_one_row_per_task(folder: Path, kaggle: SimulatedKaggle, server: SimulatedServer) -> None:
     """A push shows the creation of each task as a row, instead of a line per change."""
-    world.seconds = 999
+    kaggle.change(creation=FOREVER)
     for name in ("b", "a"):
         (folder / f"{name}.py").write_text(
             f"import kaggle_benchmarks as kbench\n@kbench.task(name={name!r})\ndef t(llm): ...\nt.run(kbench.llm)\n"
@@ -487,16 +483,16 @@ def test_push_shows_one_row_per_task(folder: Path, world: World, server: FakeSer
         seen = terminal.until(lambda text: text.count("RUNNING") == 2)
         assert [row.split()[1] for row in seen.splitlines() if "RUNNING" in row] == ["b", "a"]
         assert "0 of 2 pushes: 2 running" in seen
-        world.seconds = 0
+        kaggle.finish()
         assert terminal.end() == 0
     assert "status:" not in terminal.screen.history
     assert "Completed: b" in terminal.screen.history
     assert "RUNNING" not in terminal.screen.history
 
 
-def test_pushes_that_time_out(folder: Path, world: World, server: FakeServer) -> None:
+def test_pushes_that_time_out(folder: Path, kaggle: SimulatedKaggle, server: SimulatedServer) -> None:
     """Pushes that time out are exit 5, and each error says how long it waited."""
-    world.seconds = 999
+    kaggle.change(creation=FOREVER)
     for name in ("b", "a"):
         (folder / f"{name}.py").write_text(
             f"import kaggle_benchmarks as kbench\n@kbench.task(name={name!r})\ndef t(llm): ...\nt.run(kbench.llm)\n"
@@ -508,16 +504,29 @@ def test_pushes_that_time_out(folder: Path, world: World, server: FakeServer) ->
     assert "Timed out while waiting for 2 of 2 pushes." in terminal.screen.history
 
 
-def test_download_shows_bars(folder: Path, world: World, server: FakeServer) -> None:
+def test_download_shows_bars(folder: Path) -> None:
     """Downloads in progress are bars with the bytes of all below; finished rows scroll above."""
-    gate, archive = threading.Event(), run_zip()
-    world.add_task("t")
-    for model in ("one", "two", "three"):
-        run = world.add_run("t", model)
-        if model != "three":
-            kind = {"Content-Type": "application/zip"}
-            world.outputs[run] = Answer([archive[:50], gate, archive[50:]], headers=kind, length=len(archive))
-    with session("tasks", "download", "t", "--endpoint", server.url) as terminal:
+    gate, archive = threading.Event(), zipped(("one.run.json", b"{}"))
+    kind = {"Content-Type": "application/zip"}
+
+    def download(request: Request) -> Answer:
+        pieces = [archive] if request.json["runId"] == 12 else [archive[:50], gate, archive[50:]]
+        return Answer(pieces, headers=kind, length=len(archive))
+
+    state = "BENCHMARK_TASK_RUN_STATE_COMPLETED"
+    runs = [
+        {"id": run_id, "modelVersionSlug": model, "state": state}
+        for run_id, model in ((12, "three"), (11, "two"), (10, "one"))
+    ]
+    script: dict[str, Any] = {
+        "GetBenchmarkTask": [Answer({"slug": {"ownerSlug": "me", "taskSlug": "t", "versionNumber": 1}})],
+        "ListBenchmarkTaskRuns": [Answer({"runs": runs})],
+        "DownloadBenchmarkTaskRunOutput": download,
+    }
+    with (
+        FakeServer(script) as server,
+        session("tasks", "download", "t", "--endpoint", server.url) as terminal,
+    ):
         seen = terminal.until(lambda text: "2 downloading" in text and text.count("50B of") == 2)
         assert [row.split()[1] for row in seen.splitlines() if "50B of" in row] == ["two", "one"]
         assert "1 of 3 runs: 1 done, 2 downloading" in seen
@@ -528,27 +537,25 @@ def test_download_shows_bars(folder: Path, world: World, server: FakeServer) -> 
     assert [row.split()[-1] for row in terminal.screen.history.splitlines() if "/1" in row] == ["Done"] * 3
 
 
-def test_log_shows_progress(busy: threading.Event, world: World, server: FakeServer) -> None:
+def test_log_shows_progress(busy: SimulatedKaggle) -> None:
     """While logs are shown one after another, rows say which are read and how many lines."""
-    for model in ("one", "two"):
-        world.add_run("t", model, "RUNNING")
-    world.logs[11] = events(line("a"), line("b"), line("c"))
-    world.logs[10] = events(line("first"), busy, line("second"))
+    busy.add_run("t", "one")
+    busy.add_run("t", "two", script("two", log=((0.0, "a\nb\nc\n"),)))
     with session("tasks", "log", "t", "--no-interleave") as terminal:
         seen = terminal.until(lambda text: "1 reading" in text and "1 lines" in text)
         assert "1 of 2 logs: 1 read, 1 reading" in seen
-        busy.set()
+        busy.finish()
         assert terminal.end() == 0
     assert "reading" not in terminal.screen.history
     assert "═══\nfirst\nsecond\n═══ (2 lines) ═══" in terminal.screen.history
 
 
 def test_check_shows_one_row_per_file(
-    folder: Path, world: World, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+    folder: Path, kaggle: SimulatedKaggle, server: SimulatedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Files that are running are rows; the line of a finished file scrolls above."""
     install_fake_sdk(folder, monkeypatch)
-    world.add_model("four", "Four", "test/four")
+    kaggle.add_model("four", "Four", proxy_slug="test/four")
     wait = f"while not os.path.exists({str(folder / 'go')!r}):\n    time.sleep(0.02)"
     (folder / "a.py").write_text(task_text("return 0.5"))
     (folder / "b.py").write_text(task_text("return 0.5", before=wait))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from fanbench import ConnectionFailed, FanbenchError, RateLimited
 from fanbench.cli.session import RetryNotes
+from fanbench.testing import Fault, SimulatedKaggle
 from fanbench.wire.retry import Retry
 from tests.cli.conftest import Cli
-from tests.wire.fake_server import FakeServer, problem
 
 GONE = ConnectionFailed("Nobody is there", endpoint="http://127.0.0.1:1")
 FAST = RateLimited("Not so fast", call="ListBenchmarkTaskRuns", status=429)
@@ -34,10 +34,10 @@ def test_errors_of_a_kind_are_printed_once_in_ten_seconds() -> None:
     ]
 
 
-def test_retries_are_printed(cli: Cli, server: FakeServer) -> None:
+def test_retries_are_printed(cli: Cli, kaggle: SimulatedKaggle) -> None:
     """Retries are printed, except with -q."""
-    busy = problem(503, "busy", Retry_After="0")
-    server.script["ListBenchmarkModels"] = [busy, problem(403, "no"), busy, problem(403, "no")]
-    assert "busy" in (said := cli("tasks", "models").stderr)
-    assert "retrying" in said
-    assert "retrying" not in cli("tasks", "models", "-q").stderr
+    for words in ((), ("-q",)):
+        kaggle.change(faults=(Fault("list_models", 503, retry_after=0.0, message="busy"),))
+        stderr = cli("tasks", "models", *words).stderr
+        assert ("busy" in stderr, "retrying" in stderr) == (not words, not words)
+    assert kaggle.calls["list_models"] == 4

@@ -15,8 +15,8 @@ from click.testing import CliRunner, Result
 
 from fanbench.cli.app import root
 from fanbench.cli.redact import hidden, hide
+from fanbench.testing import SimulatedKaggle
 from tests.cli.conftest import Cli
-from tests.cli.world import World
 from tests.wire.fake_server import Answer, FakeServer, Request, problem
 
 SECRET = "kg-9f8e7d6c5b4a39281706f5e4d3c2b1a0"
@@ -136,11 +136,11 @@ def unconfigured() -> Iterator[None]:
     assert not structlog.is_configured()
 
 
-def test_the_log_file_has_json_lines(cli: Cli, world: World) -> None:
+def test_the_log_file_has_json_lines(cli: Cli, kaggle: SimulatedKaggle) -> None:
     """The log file has the command, each call with its time, and the end as JSON lines; nothing is on the
     screen.
     """
-    world.add_task("t")
+    kaggle.add_task("t")
     for _ in range(2):
         result = cli("tasks", "list", "--log-file", "log", "--token", SECRET)
         assert result.exit_code == 0
@@ -170,12 +170,12 @@ def test_verbose_prints_messages_on_stderr(cli: Cli) -> None:
 
 
 @pytest.mark.parametrize("place", [".", "missing/log"])
-def test_a_log_file_that_cannot_be_written(cli: Cli, server: FakeServer, place: str) -> None:
+def test_a_log_file_that_cannot_be_written(cli: Cli, kaggle: SimulatedKaggle, place: str) -> None:
     """A log file that cannot be written is a usage error before anything is done."""
     result = cli("tasks", "list", "--log-file", place)
     assert result.exit_code == 2
     assert f"Cannot write the log file {place}" in result.stderr
-    assert server.requests == []
+    assert not kaggle.calls
 
 
 # --- Hiding ---

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 
@@ -12,16 +13,15 @@ from fanbench.sweeps.decide import RunStatus
 from fanbench.sweeps.folder import lock_folder
 from fanbench.sweeps.report import FIELDS
 from fanbench.sweeps.state import SweepState, read_event
-from tests.cli.conftest import Cli
-from tests.cli.sweep_world import Sweep, changes, plain, sweep_of, sweep_world, task_files
-from tests.cli.world import World, bodies
-from tests.results.build import passed
-from tests.wire.fake_server import FakeServer, problem
+from fanbench.testing import Fault, SimulatedKaggle
+from fanbench.wire.messages import CreationState, QuotaBalance, RefillPeriod
+from tests.cli.conftest import FOREVER, Cli, scripts
+from tests.cli.sweeps import RESULTS, Sweep, changes, plain, sweep_of, swept_kaggle, task_files
 
 
 @pytest.fixture
-def world() -> World:
-    return sweep_world()
+def kaggle() -> SimulatedKaggle:
+    return swept_kaggle()
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def sweep(cli: Cli, files: list[Path]) -> Sweep:
 # --- The whole chain -----------------------------------------------------------------------------------------
 
 
-def test_every_task_on_every_model(sweep: Sweep, server: FakeServer, folder: Path) -> None:
+def test_every_task_on_every_model(sweep: Sweep, kaggle: SimulatedKaggle, folder: Path) -> None:
     """Files are pushed, every task runs on every model, outputs and logs are downloaded, and tables and
     summaries are made.
     """
@@ -45,18 +45,15 @@ def test_every_task_on_every_model(sweep: Sweep, server: FakeServer, folder: Pat
     assert result.exit_code == 0
     assert plain(result.stdout).startswith("task a b\nfirst ✓ 0.5\nthere ✓ 0.5\n")
     assert "4 of 4 runs completed" in result.stdout
-    assert len(server.calls("CreateBenchmarkTask")) == 1
-    assert [body["modelVersionSlugs"] for body in bodies(server, "BatchScheduleBenchmarkTaskRuns")] == [
-        ["a", "b"],
-        ["a", "b"],
-    ]
-    assert not server.calls("GetBenchmarkTaskQuota")
+    assert kaggle.calls["create_task"] == 1
+    assert [models for _, (_, models) in kaggle.calls_to("schedule_runs")] == [("a", "b"), ("a", "b")]
+    assert not kaggle.calls["task_quota"]
     logs = sorted(str(path.relative_to(folder)) for path in (folder / "results").rglob("run.log"))
     assert [path.split("/")[1:4] for path in logs] == [
-        ["first", "2", "a"],
-        ["first", "2", "b"],
-        ["there", "2", "a"],
-        ["there", "2", "b"],
+        ["first", "1", "a"],
+        ["first", "1", "b"],
+        ["there", "1", "a"],
+        ["there", "1", "b"],
     ]
     assert Path(logs[0]).read_text() == "hello from a\n"
     assert json.loads(Path("results/summary.json").read_text())["ok"] is True
@@ -66,7 +63,7 @@ def test_every_task_on_every_model(sweep: Sweep, server: FakeServer, folder: Pat
 def test_a_line_for_each_change(sweep: Sweep) -> None:
     """Each change is a line on stderr, log lines only with -v, and nothing with -q."""
     said = sweep().stderr
-    assert said.index("2 tasks × 2 models: 4 runs") < said.index("first: pushed as version 2")
+    assert said.index("2 tasks × 2 models: 4 runs") < said.index("first: pushed as version 1")
     for line in ("first a: scheduled", "first b: completed", "there b: log of 1 lines"):
         assert line in said
     assert "hello" not in said
@@ -74,39 +71,39 @@ def test_a_line_for_each_change(sweep: Sweep) -> None:
     assert sweep("first.py", "-m", "a", "-o", "third", "-q").stderr == ""
 
 
-def test_the_same_command_again(sweep: Sweep, server: FakeServer) -> None:
+def test_the_same_command_again(sweep: Sweep, kaggle: SimulatedKaggle) -> None:
     """The same command again changes nothing and prints the same table, also without tasks."""
     table = sweep().stdout.splitlines()[:3]
-    before = changes(server)
+    before = changes(kaggle)
     for words in ([], ["-o", "results"]):
         again = sweep(*words)
         assert again.exit_code == 0
         assert again.stdout.splitlines()[:3] == table
         assert "Everything is done" in again.stderr
-    assert changes(server) == before
+    assert changes(kaggle) == before
 
 
-def test_a_changed_file(sweep: Sweep, server: FakeServer, folder: Path) -> None:
+def test_a_changed_file(sweep: Sweep, kaggle: SimulatedKaggle, folder: Path) -> None:
     """A changed file is pushed and run again, and the other task is not."""
     sweep()
     (folder / "first.py").write_text((folder / "first.py").read_text() + "# changed\n")
     again = sweep()
     assert again.exit_code == 0
     assert "changed" in again.stderr
-    assert len(server.calls("CreateBenchmarkTask")) == 2
-    assert len(server.calls("DownloadBenchmarkTaskRunOutput")) == 6
-    assert (folder / "results" / "first" / "3").is_dir()
+    assert kaggle.calls["create_task"] == 2
+    assert kaggle.calls["download_output"] == 6
+    assert (folder / "results" / "first" / "2").is_dir()
 
 
-def test_missing_files_are_downloaded_again(sweep: Sweep, server: FakeServer, folder: Path) -> None:
+def test_missing_files_are_downloaded_again(sweep: Sweep, kaggle: SimulatedKaggle, folder: Path) -> None:
     """Missing files are downloaded again, and nothing else."""
     sweep()
-    (lost,) = folder.glob("results/first/2/a/*/one.run.json")
+    (lost,) = folder.glob("results/first/1/a/*/first.run.json")
     lost.unlink()
-    before = changes(server)
+    before = changes(kaggle)
     assert sweep("-o", "results").exit_code == 0
     assert lost.exists()
-    assert changes(server) == before + 2  # output and log
+    assert changes(kaggle) == before + 2  # output and log
 
 
 # --- What fails ----------------------------------------------------------------------------------------------
@@ -120,81 +117,79 @@ def test_errored_runs(sweep: Sweep, folder: Path) -> None:
     assert "there c (Run 12): ValueError: no answer" in result.stderr
     assert "error: 2 of 3 runs completed, 1 errored." in result.stderr
     assert "fanbench sweep -o results --retry-errored 1" in result.stderr
-    assert list(folder.glob("results/there/2/c/*/run.log"))
+    assert list(folder.glob("results/there/1/c/*/run.log"))
 
 
-def test_errored_runs_again(sweep: Sweep, world: World, server: FakeServer) -> None:
+def test_errored_runs_again(sweep: Sweep, kaggle: SimulatedKaggle) -> None:
     """--retry-errored repeats only errored runs, up to that number of times."""
     sweep("there", "--all-models")
     result = sweep("--retry-errored", "1")
     assert result.exit_code == 1
-    assert bodies(server, "BatchScheduleBenchmarkTaskRuns")[-1]["modelVersionSlugs"] == ["c"]
+    assert kaggle.calls_to("schedule_runs")[-1][1] == ("there", ("c",))
     assert "--retry-errored 2" in result.stderr
-    world.ends.clear()
+    kaggle.change(runs=scripts(results=RESULTS))
     assert sweep("--retry-errored", "2").exit_code == 0
-    assert len(server.calls("BatchScheduleBenchmarkTaskRuns")) == 3
+    assert kaggle.calls["schedule_runs"] == 3
     row = json.loads(Path("results/summary.json").read_text())["runs"][2]
     assert (row["attempt"], row["attempts"], row["status"]) == (3, 3, "completed")
 
 
-def test_a_task_that_cannot_be_created(sweep: Sweep, world: World) -> None:
+def test_a_task_that_cannot_be_created(sweep: Sweep, kaggle: SimulatedKaggle) -> None:
     """The runs of a task that cannot be created are missing, the others continue, and the next sweep pushes
     it again.
     """
-    world.ends["creation"] = "KERNEL_WITHOUT_RUN"
-    world.seconds = 0.1
+    kaggle.change(creation_end=CreationState.KERNEL_WITHOUT_RUN)
     result = sweep()
     assert result.exit_code == 1
     assert "2 of 4 runs completed, 2 missing" in result.stderr
     assert "first a: push:" in result.stderr
     assert "To do what is left: fanbench sweep -o results" in result.stderr
-    del world.ends["creation"]
+    kaggle.change(creation_end=CreationState.COMPLETED)
     assert sweep("-o", "results").exit_code == 0
 
 
-def test_too_many_failures(sweep: Sweep, server: FakeServer, world: World) -> None:
+def test_too_many_failures(sweep: Sweep, kaggle: SimulatedKaggle) -> None:
     """--max-failures stops scheduling: of three repeats on a model that errors, the third is not scheduled."""
-    world.ends["a"] = "ERRORED"
+    kaggle.change(runs=scripts(errored=["a"], running=0.1))
     result = sweep("there", "-m", "a", "--repeats", "3", "--max-failures", "1")
     assert result.exit_code == 1
     assert "Too many failures" in result.stderr
-    assert len(server.calls("BatchScheduleBenchmarkTaskRuns")) < 3
+    assert kaggle.calls["schedule_runs"] < 3
 
 
-def test_the_deadline(sweep: Sweep, world: World) -> None:
+def test_the_deadline(sweep: Sweep, kaggle: SimulatedKaggle) -> None:
     """The deadline is exit 5, and the next sweep waits for the runs that were in progress."""
-    world.seconds = 60
+    kaggle.change(runs=scripts(running=FOREVER))
     result = sweep("there", "-m", "a", "--deadline", "0.5")
     assert result.exit_code == 5
     assert "The deadline has passed: 0 of 1 runs completed" in result.stderr
-    world.seconds = 0
+    kaggle.finish()
     assert sweep("-o", "results", "--deadline", "60").exit_code == 0
-    assert len(world.runs) == 1
+    assert len(kaggle.runs) == 1
 
 
-def test_the_budget(sweep: Sweep, world: World) -> None:
+def test_the_budget(sweep: Sweep, kaggle: SimulatedKaggle) -> None:
     """A used-up budget is exit 6, with a hint that names the flag."""
-    world.balances = [{"quotaUsed": 1, "totalQuotaAllowed": 5, "refillPeriod": "DAILY"}]
-    world.results["a"] = passed(name="There")
+    kaggle.balances = [QuotaBalance(quota_used=1, total_quota_allowed=5, refill_period=RefillPeriod.DAILY)]
     result = sweep("there", "-m", "a", "--repeats", "2", "--max-cost", "3")
     assert result.exit_code == 0
 
-    world.balances = [{"quotaUsed": 4, "totalQuotaAllowed": 5, "refillPeriod": "DAILY"}]
+    kaggle.balances = [QuotaBalance(quota_used=4, total_quota_allowed=5, refill_period=RefillPeriod.DAILY)]
     result = sweep("there", "-m", "a", "--repeats", "3", "--max-cost", "3")
     assert result.exit_code == 6
     assert "The budget is used up: 2 of 3 runs completed, 1 not scheduled." in result.stderr
     assert "--max-cost USD" in result.stderr
 
 
-def test_credentials_that_are_refused(sweep: Sweep, server: FakeServer) -> None:
+def test_credentials_that_are_refused(sweep: Sweep, kaggle: SimulatedKaggle) -> None:
     """Credentials that are refused during a sweep end it with exit 3 and the command that resumes it."""
-    server.script["BatchScheduleBenchmarkTaskRuns"] = lambda _: problem(401, "Who are you?")
+    kaggle.change(faults=(Fault("schedule_runs", 401, message="Who are you?", times=math.inf),))
     result = sweep()
     assert result.exit_code == 3
     assert "To resume: fanbench sweep -o results" in result.stderr
 
 
-def test_a_summary_that_cannot_be_written(sweep: Sweep, server: FakeServer) -> None:
+def test_a_summary_that_cannot_be_written(sweep: Sweep, kaggle: SimulatedKaggle) -> None:
     """A summary that cannot be written is exit 1 after the table."""
     Path("results/summary.json").mkdir(parents=True)
     result = sweep()
@@ -206,18 +201,18 @@ def test_a_summary_that_cannot_be_written(sweep: Sweep, server: FakeServer) -> N
 # --- The folder ----------------------------------------------------------------------------------------------
 
 
-def test_another_sweep_in_the_folder(sweep: Sweep, server: FakeServer) -> None:
+def test_another_sweep_in_the_folder(sweep: Sweep, kaggle: SimulatedKaggle) -> None:
     """A folder with another sweep is refused with both ways out, unless the new one only adds to it."""
     sweep("there", "-m", "a", "-m", "b")
-    before = changes(server)
+    before = changes(kaggle)
     result = sweep("there", "-m", "a")
     assert result.exit_code == 1
     assert "results holds another sweep: this one lacks its model b" in result.stderr
-    assert changes(server) == before
+    assert changes(kaggle) == before
     assert sweep("there", "first.py", "-m", "a", "-m", "b").exit_code == 0
 
 
-def test_fresh(sweep: Sweep, server: FakeServer) -> None:
+def test_fresh(sweep: Sweep, kaggle: SimulatedKaggle) -> None:
     """--fresh moves the old folder aside, also that of another sweep; a dry run does not."""
     sweep("there", "-m", "a", "-m", "b")
     assert sweep("there", "-m", "a", "--fresh", "--dry-run").exit_code == 0
@@ -226,28 +221,28 @@ def test_fresh(sweep: Sweep, server: FakeServer) -> None:
     assert result.exit_code == 0
     assert "Moved the contents of results to" in result.stderr
     assert Path("results.1/summary.json").exists()
-    assert len(server.calls("BatchScheduleBenchmarkTaskRuns")) == 2
+    assert kaggle.calls["schedule_runs"] == 2
 
 
-def test_a_folder_that_is_in_use(sweep: Sweep, server: FakeServer) -> None:
+def test_a_folder_that_is_in_use(sweep: Sweep, kaggle: SimulatedKaggle) -> None:
     """A folder in use is refused with the process that uses it, and nothing is changed."""
     Path("results").mkdir()
     with lock_folder(Path("results")):
         result = sweep()
     assert result.exit_code == 1
     assert f"in use by another sweep: process {os.getpid()}" in result.stderr
-    assert changes(server) == 0
+    assert changes(kaggle) == 0
 
 
-def test_a_damaged_journal(sweep: Sweep, server: FakeServer) -> None:
+def test_a_damaged_journal(sweep: Sweep, kaggle: SimulatedKaggle) -> None:
     """A damaged journal is an error."""
     sweep()
     Path("results/.fanbench/journal.sqlite").write_bytes(b"no journal" * 1000)
-    before = changes(server)
+    before = changes(kaggle)
     result = sweep()
     assert result.exit_code == 1
     assert "--fresh" in result.stderr
-    assert changes(server) == before
+    assert changes(kaggle) == before
 
 
 # --- For programs --------------------------------------------------------------------------------------------
@@ -284,10 +279,10 @@ def test_events(sweep: Sweep) -> None:
         assert known == {(row["model"], row["run_id"], row["output"], row["log"]) for row in rows}
 
 
-def test_credentials_that_a_server_repeats_are_hidden(sweep: Sweep, server: FakeServer) -> None:
+def test_credentials_that_a_server_repeats_are_hidden(sweep: Sweep, kaggle: SimulatedKaggle) -> None:
     """Credentials that a server repeats are not printed."""
     secret = "KGAT_0123456789abcdef"
-    server.script["CreateBenchmarkTask"] = lambda _: problem(400, f"Bad token {secret}")
+    kaggle.change(faults=(Fault("create_task", 400, message=f"Bad token {secret}", times=math.inf),))
     result = sweep("first.py", "-m", "a", "--format", "jsonl", "--token", secret)
     assert result.exit_code == 1
     assert "task_failed" in result.stdout

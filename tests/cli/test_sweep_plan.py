@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from fanbench.testing import SimulatedKaggle
+from fanbench.wire.messages import CreationState
 from tests.cli.conftest import Cli
-from tests.cli.sweep_world import Sweep, changes, plain, sweep_of, sweep_world, task_files
-from tests.cli.world import World, bodies
-from tests.wire.fake_server import FakeServer
+from tests.cli.sweeps import Sweep, changes, plain, sweep_of, swept_kaggle, task_files
 
 
 @pytest.fixture
-def world() -> World:
-    return sweep_world()
+def kaggle() -> SimulatedKaggle:
+    return swept_kaggle()
 
 
 @pytest.fixture
@@ -32,15 +32,15 @@ def sweep(cli: Cli, files: list[Path]) -> Sweep:
 # --- Before anything is touched ------------------------------------------------------------------------------
 
 
-def test_a_dry_run(cli: Cli, server: FakeServer, files: list[Path]) -> None:
+def test_a_dry_run(cli: Cli, kaggle: SimulatedKaggle, files: list[Path]) -> None:
     """A dry run shows the plan on stdout, and changes nothing, neither here nor on the server."""
     before = sorted(Path().iterdir())
     result = cli("sweep", "first.py", "there", "--all-models", "--dry-run")
     assert result.exit_code == 0
-    assert plain(result.stdout).startswith("first new schedule 3\nthere existing (version 2) schedule 3\n")
+    assert plain(result.stdout).startswith("first new schedule 3\nthere existing (version 1) schedule 3\n")
     assert "Left of the daily quota: 88 of 100 runs" in result.stdout
     assert sorted(Path().iterdir()) == before
-    assert changes(server) == 0
+    assert changes(kaggle) == 0
 
 
 def test_a_dry_run_for_programs(cli: Cli, files: list[Path]) -> None:
@@ -48,7 +48,7 @@ def test_a_dry_run_for_programs(cli: Cli, files: list[Path]) -> None:
     words = ("sweep", "first.py", "there", "-m", "a", "--dry-run", "-d", "o/d", "--format")
     first, there = json.loads(cli(*words, "json").stdout)
     assert (first["push"], first["pushed"], first["schedule"], first["datasets"]) == ("new", True, 1, ["o/d"])
-    assert (there["push"], there["version"], there["file"]) == ("existing", 2, None)
+    assert (there["push"], there["version"], there["file"]) == ("existing", 1, None)
     rows = list(csv.DictReader(cli(*words, "csv").stdout.splitlines()))
     assert [row["task"] for row in rows] == ["first", "there"]
 
@@ -63,7 +63,7 @@ def test_a_dry_run_warns(cli: Cli, files: list[Path]) -> None:
     assert len(json.loads(for_programs.stdout)) == 1
 
 
-def test_a_dry_run_of_another_sweep(sweep: Sweep, server: FakeServer) -> None:
+def test_a_dry_run_of_another_sweep(sweep: Sweep, kaggle: SimulatedKaggle) -> None:
     """A dry run in the folder of another sweep is refused, as the sweep would be."""
     sweep("there", "-m", "a", "-m", "b")
     result = sweep("there", "-m", "a", "--dry-run")
@@ -71,13 +71,13 @@ def test_a_dry_run_of_another_sweep(sweep: Sweep, server: FakeServer) -> None:
     assert "results holds another sweep" in result.stderr
 
 
-def test_no_terminal_to_ask_on(cli: Cli, server: FakeServer, files: list[Path]) -> None:
+def test_no_terminal_to_ask_on(cli: Cli, kaggle: SimulatedKaggle, files: list[Path]) -> None:
     """Without a terminal, a sweep is an error that names -y, unless there is nothing to do."""
     result = cli("sweep", "first.py", "-m", "a")
     assert result.exit_code == 2
     assert "hint: Use -y to answer yes." in result.stderr
     assert not Path("results").exists()
-    assert changes(server) == 0
+    assert changes(kaggle) == 0
     assert cli("sweep", "first.py", "-m", "a", "-y").exit_code == 0
     assert cli("sweep", "first.py", "-m", "a").exit_code == 0
 
@@ -106,16 +106,16 @@ def test_no_terminal_to_ask_on(cli: Cli, server: FakeServer, files: list[Path]) 
         (["first.py", "first.py", "-m", "a"], 2, "twice"),
     ],
 )
-def test_refusals(sweep: Sweep, server: FakeServer, words: list[str], code: int, message: str) -> None:
+def test_refusals(sweep: Sweep, kaggle: SimulatedKaggle, words: list[str], code: int, message: str) -> None:
     """Mistakes have the right exit code, before anything is changed."""
     result = sweep(*(words or ["-o", "results"]))
     assert result.exit_code == code
     assert message in result.stderr
     assert not Path("results").exists()
-    assert changes(server) == 0
+    assert changes(kaggle) == 0
 
 
-def test_a_sweep_file(sweep: Sweep, server: FakeServer) -> None:
+def test_a_sweep_file(sweep: Sweep, kaggle: SimulatedKaggle) -> None:
     """A sweep file can contain everything, and flags override it."""
     Path("sweep.toml").write_text(
         'tasks = ["there", {file = "first.py", datasets = ["o/d"]}]\nmodels_from = "models.txt"\n'
@@ -126,8 +126,7 @@ def test_a_sweep_file(sweep: Sweep, server: FakeServer) -> None:
     assert result.exit_code == 0
     assert plain(result.stdout).startswith("task a b\nthere")
     assert Path("out/summary.json").exists()
-    (pushed,) = bodies(server, "CreateBenchmarkTask")
-    assert pushed["options"] == {"datasetDataSources": ["o/d"]}
+    assert [about for _, about in kaggle.calls_to("create_task")] == [("first", ("o/d",))]
     listed = sweep("there", "--models-from", "models.txt", "-o", "listed")
     assert listed.exit_code == 0
     assert json.loads(Path("listed/summary.json").read_text())["models"] == ["a", "b"]
@@ -160,34 +159,33 @@ def test_the_schema(cli: Cli) -> None:
 # --- Stages --------------------------------------------------------------------------------------------------
 
 
-def test_one_stage_at_a_time(sweep: Sweep, server: FakeServer) -> None:
+def test_one_stage_at_a_time(sweep: Sweep, kaggle: SimulatedKaggle) -> None:
     """Each stage ends with its results and the next command, and the last one with the table."""
     pushed = sweep("first.py", "-m", "a", "--step")
     assert pushed.exit_code == 0
-    assert pushed.stdout == "first: version 2 is ready\n"
+    assert pushed.stdout == "first: version 1 is ready\n"
     assert "Next: fanbench sweep -o results --step" in pushed.stderr
-    assert changes(server) == 1
+    assert changes(kaggle) == 1
     scheduled = sweep("-o", "results", "--step")
     assert scheduled.exit_code == 0
     assert scheduled.stdout.startswith("Runs: 1 ")
-    assert changes(server) == 2
+    assert changes(kaggle) == 2
     collected = sweep("-o", "results", "--step")
     assert collected.exit_code == 0
     assert plain(collected.stdout).startswith("task a\nfirst ✓\n")
 
 
-def test_no_stages_with_a_budget(sweep: Sweep, server: FakeServer) -> None:
+def test_no_stages_with_a_budget(sweep: Sweep, kaggle: SimulatedKaggle) -> None:
     """--step cannot be used with a budget."""
     result = sweep("first.py", "-m", "a", "--step", "--max-cost", "1")
     assert result.exit_code == 2
     assert "--step cannot be used with --max-cost" in result.stderr
-    assert changes(server) == 0
+    assert changes(kaggle) == 0
 
 
-def test_a_stage_that_fails(sweep: Sweep, world: World) -> None:
+def test_a_stage_that_fails(sweep: Sweep, kaggle: SimulatedKaggle) -> None:
     """A stage that fails is exit 1."""
-    world.ends["creation"] = "ERRORED"
-    world.seconds = 0.1
+    kaggle.change(creation_end=CreationState.ERRORED)
     result = sweep("first.py", "-m", "a", "--step")
     assert result.exit_code == 1
     assert "first: failed:" in result.stdout

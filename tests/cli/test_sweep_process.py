@@ -9,26 +9,23 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.cli.conftest import Cli, program
-from tests.cli.sweep_world import Sweep, changes, sweep_of, sweep_world, task_files
+from fanbench.testing import SimulatedKaggle, SimulatedServer
+from tests.cli.conftest import FOREVER, Cli, program, scripts
+from tests.cli.sweeps import RESULTS, Sweep, changes, sweep_of, swept_kaggle, task_files
 from tests.cli.terminal import Session, session
-from tests.cli.world import World
-from tests.wire.fake_server import Answer, FakeServer
 
 pytestmark = pytest.mark.slow
 
 Start = Callable[..., subprocess.Popen[bytes]]
 
-# Seconds that a run takes unless the test ends it.
-FOREVER = 600.0
-
 
 @pytest.fixture
-def world() -> World:
-    return sweep_world()
+def kaggle() -> SimulatedKaggle:
+    return swept_kaggle()
 
 
 @pytest.fixture
@@ -45,14 +42,16 @@ def sweep(cli: Cli, files: list[Path]) -> Sweep:
 
 
 @pytest.fixture
-def started(folder: Path, server: FakeServer, world: World, files: list[Path]) -> Iterator[Start]:
-    """Start a sweep in a process of its own, and return once it has runs. They end when the test sets
-    `world.seconds = 0`.
+def started(
+    folder: Path, server: SimulatedServer, kaggle: SimulatedKaggle, files: list[Path]
+) -> Iterator[Start]:
+    """Start a sweep in a process of its own, and return once it has runs. They end when the test calls
+    `finish`.
     """
     with ExitStack() as processes:
 
-        def start(*more: str) -> subprocess.Popen[bytes]:
-            world.seconds = FOREVER
+        def start(*more: str, **fields: Any) -> subprocess.Popen[bytes]:
+            endless(kaggle, **fields)
             process = processes.enter_context(
                 program(
                     *("sweep", "there", "-m", "a", "-m", "b", "-y", "--repeats", "2", *more),
@@ -60,10 +59,21 @@ def started(folder: Path, server: FakeServer, world: World, files: list[Path]) -
                 )
             )
             processes.callback(process.kill)
-            until(lambda: len(world.runs) == 2 and server.calls("GetBenchmarkTaskRunLogs"), process)
+            until(lambda: len(kaggle.runs) == 2 and kaggle.calls["logs"], process)
             return process
 
         yield start
+
+
+def endless(kaggle: SimulatedKaggle, **fields: Any) -> None:
+    """Let each run continue until `finish`."""
+    kaggle.change(runs=scripts(running=FOREVER, errored=["c"], results=RESULTS, **fields))
+
+
+def finish(kaggle: SimulatedKaggle, **fields: Any) -> None:
+    """End the runs in progress, and let each later run end at once."""
+    kaggle.change(runs=scripts(errored=["c"], results=RESULTS, **fields))
+    kaggle.finish()
 
 
 def until(seen: Callable[[], object], process: subprocess.Popen[bytes]) -> None:
@@ -84,29 +94,29 @@ def said(process: subprocess.Popen[bytes], words: str) -> None:
         text += line
 
 
-def test_ctrl_c_once(started: Start, world: World, sweep: Sweep) -> None:
+def test_ctrl_c_once(started: Start, kaggle: SimulatedKaggle, sweep: Sweep) -> None:
     """After one Ctrl-C nothing more is scheduled, runs in flight are collected, the exit code is 130, and the
     sweep can be resumed.
     """
     process = started()
     process.send_signal(signal.SIGINT)
     said(process, "Interrupted: nothing more is scheduled")
-    world.seconds = 0.0
+    finish(kaggle)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "2 of 4 runs completed, 2 not scheduled" in out.decode()
     assert "To resume: fanbench sweep -o results" in err.decode()
-    assert len(world.runs) == 2
+    assert len(kaggle.runs) == 2
     assert sweep("-o", "results").exit_code == 0
-    assert len(world.runs) == 4
+    assert len(kaggle.runs) == 4
 
 
-def test_ctrl_c_when_all_is_scheduled(started: Start, world: World) -> None:
+def test_ctrl_c_when_all_is_scheduled(started: Start, kaggle: SimulatedKaggle) -> None:
     """If nothing is left after Ctrl-C, no command to resume is printed, but the exit code is 130."""
     process = started("--repeats", "1")
     process.send_signal(signal.SIGINT)
     said(process, "Either way, to resume: ")
-    world.seconds = 0.0
+    finish(kaggle)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "2 of 2 runs completed" in out.decode()
@@ -119,7 +129,7 @@ def test_ctrl_c_when_all_is_scheduled(started: Start, world: World) -> None:
     ids=["twice", "term", "once and term"],
 )
 def test_stopped_now(
-    started: Start, world: World, sweep: Sweep, number: signal.Signals, before: int, code: int
+    started: Start, kaggle: SimulatedKaggle, sweep: Sweep, number: signal.Signals, before: int, code: int
 ) -> None:
     """A second Ctrl-C or SIGTERM stops the sweep at once, and the next one resumes its runs."""
     process = started()
@@ -131,29 +141,29 @@ def test_stopped_now(
     assert process.returncode == code
     assert "Stopped. To resume: fanbench sweep -o results" in err.decode()
     assert not list(Path("results").rglob("*.part"))
-    world.seconds = 0.0
+    finish(kaggle)
     assert sweep("-o", "results").exit_code == 0
-    assert len(world.runs) == 4
+    assert len(kaggle.runs) == 4
 
 
-def test_killed(started: Start, world: World, sweep: Sweep) -> None:
+def test_killed(started: Start, kaggle: SimulatedKaggle, sweep: Sweep) -> None:
     """After SIGKILL no run is scheduled twice, and the lock is free."""
     process = started()
     process.kill()
     process.communicate()
-    world.seconds = 0.0
+    finish(kaggle)
     assert sweep("-o", "results").exit_code == 0
-    assert len(world.runs) == 4
+    assert len(kaggle.runs) == 4
 
 
-def test_a_reader_that_goes_away(started: Start, world: World) -> None:
+def test_a_reader_that_goes_away(started: Start, kaggle: SimulatedKaggle) -> None:
     """A closed pipe ends the sweep silently with the shell's exit code."""
     process = started("--format", "jsonl", "-q")
     assert process.stdout is not None
     assert process.stderr is not None
     assert json.loads(process.stdout.readline())["event"] == "sweep_started"
     process.stdout.close()
-    world.seconds = 0.0
+    finish(kaggle)
     assert process.wait(30) == 141
     assert process.stderr.read() == b""
 
@@ -162,21 +172,19 @@ def test_a_reader_that_goes_away(started: Start, world: World) -> None:
 
 
 @pytest.fixture
-def unread(started: Start, world: World, server: FakeServer) -> Start:
+def unread(started: Start, kaggle: SimulatedKaggle) -> Start:
     """A sweep whose output nobody reads: each log alone is more than its pipe takes."""
-    line = {"stream_name": "stdout", "time": 0.5, "data": "x" * 9_000 + "\n"}
-    for run_id in range(10, 14):
-        world.logs[run_id] = Answer([line] * 20)
+    long = [(0.0, "x" * 9_000 + "\n")] * 20
 
     def start(*more: str) -> subprocess.Popen[bytes]:
-        process = started(*more)
-        world.seconds = 0.0
+        process = started(*more, log=long)
+        finish(kaggle, log=long)
         return process
 
     return start
 
 
-def test_a_reader_that_sleeps(unread: Start, world: World, folder: Path) -> None:
+def test_a_reader_that_sleeps(unread: Start, kaggle: SimulatedKaggle, folder: Path) -> None:
     """The sweep continues while its reader sleeps, and no output is lost."""
     process = unread("--format", "jsonl")
     until(lambda: len([*(folder / "results").glob("*/*/*/*/run.log")]) == 4, process)
@@ -199,7 +207,7 @@ def test_stopped_while_the_reader_sleeps(unread: Start, folder: Path) -> None:
 
 
 def on_terminal(
-    server: FakeServer, *words: str, size: tuple[int, int] = (100, 24)
+    server: SimulatedServer, *words: str, size: tuple[int, int] = (100, 24)
 ) -> AbstractContextManager[Session]:
     return session("sweep", *words, size=size, FANBENCH_ENDPOINT=server.url)
 
@@ -209,58 +217,54 @@ def answer(terminal: Session, text: str) -> None:
     terminal.type(f"{text}\n")
 
 
-def test_nobody_reads_the_table(started: Start, world: World, folder: Path) -> None:
+def test_nobody_reads_the_table(started: Start, kaggle: SimulatedKaggle, folder: Path) -> None:
     """The summaries are written even if nobody reads the table."""
     process = started()
     assert process.stdout is not None
     process.stdout.close()
-    world.seconds = 0.0
+    finish(kaggle)
     assert process.wait(30) == 141
     assert json.loads((folder / "results" / "summary.json").read_text())["ok"] is True
 
 
-def wait_until_it_reads(terminal: Session) -> None:
-    """Wait until the program reads: keys that are typed just before do not interrupt it."""
-    state = Path(f"/proc/{terminal.process.pid}/stat")
-    end = time.monotonic() + 10
-    while state.exists() and ") S " not in state.read_text():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
-def test_the_answer_no(server: FakeServer, folder: Path, files: list[Path]) -> None:
+def test_the_answer_no(
+    server: SimulatedServer, kaggle: SimulatedKaggle, folder: Path, files: list[Path]
+) -> None:
     """The answer no changes nothing and is not a failure; the plan is shown also with -q."""
     with on_terminal(server, "first.py", "-m", "a", "-q") as terminal:
         answer(terminal, "n")
         assert terminal.end() == 0
     assert "1 task × 1 model: 1 run" in terminal.screen.text
     assert not (folder / "results").exists()
-    assert changes(server) == 0
+    assert changes(kaggle) == 0
 
 
-def test_ctrl_c_at_the_question(server: FakeServer, folder: Path, files: list[Path]) -> None:
+def test_ctrl_c_at_the_question(
+    server: SimulatedServer, kaggle: SimulatedKaggle, folder: Path, files: list[Path]
+) -> None:
     """Ctrl-C at the question ends the program at once."""
     with on_terminal(server, "first.py", "-m", "a") as terminal:
         terminal.until(lambda screen: "Continue?" in screen)
-        wait_until_it_reads(terminal)
-        terminal.type("\x03")
+        terminal.interrupt()
         assert terminal.end(10) == 130
     assert not (folder / "results").exists()
 
 
-def test_the_screen(server: FakeServer, world: World, files: list[Path]) -> None:
+def test_the_screen(server: SimulatedServer, kaggle: SimulatedKaggle, files: list[Path]) -> None:
     """The display shows a row of marks per task and the last log lines, and only printed lines stay."""
     Path("sweep.toml").write_text("[limits]\nconcurrency = 5\n")
-    world.seconds = FOREVER
+    endless(kaggle)
+    kaggle.change(creation=FOREVER)
     with on_terminal(server, "sweep.toml", "there", "first.py", "--all-models") as terminal:
         answer(terminal, "")
         shown = terminal.until(lambda screen: "there ●●●" in screen and "| hello from" in screen)
         assert "of 6 runs" in shown
         assert "limit 5" in shown
-        terminal.resize(40, 6)
-        terminal.until(lambda screen: "of 6 runs" in screen)
+        terminal.resize(40, 8)  # as many rows as the display, once its last line wraps
+        terminal.until(lambda screen: "of 6 runs" in screen and "limit 5" not in screen)
         terminal.resize(100, 24)
-        world.seconds = 0.0
+        terminal.until(lambda screen: "limit 5" in screen)
+        finish(kaggle)
         assert terminal.end() == 1
     left = terminal.screen.history
     assert "●" not in left
@@ -270,27 +274,27 @@ def test_the_screen(server: FakeServer, world: World, files: list[Path]) -> None
     assert terminal.screen.cursor_shown
 
 
-def test_ctrl_c_on_the_screen(server: FakeServer, world: World, files: list[Path]) -> None:
+def test_ctrl_c_on_the_screen(server: SimulatedServer, kaggle: SimulatedKaggle, files: list[Path]) -> None:
     """After Ctrl-C the display stays until everything in flight is collected."""
-    world.seconds = FOREVER
+    endless(kaggle)
     with on_terminal(server, "there", "-m", "a", "--repeats", "2", "-y") as terminal:
         terminal.until(lambda screen: "there ●" in screen)
         terminal.type("\x03")
         terminal.until(lambda screen: "stopping: interrupted" in screen)
-        world.seconds = 0.0
+        finish(kaggle)
         assert terminal.end() == 130
     assert "1 of 2 runs completed, 1 not scheduled" in terminal.screen.history
 
 
-def test_each_stage_is_asked_for(server: FakeServer, files: list[Path]) -> None:
+def test_each_stage_is_asked_for(server: SimulatedServer, kaggle: SimulatedKaggle, files: list[Path]) -> None:
     """With --step, the question says what the stage will do."""
     with on_terminal(server, "first.py", "-m", "a", "--step") as terminal:
         terminal.until(lambda screen: "push 1 task(s)" in screen)
         answer(terminal, "y")
         assert terminal.end() == 0
-    assert changes(server) == 1
+    assert changes(kaggle) == 1
     with on_terminal(server, "--step") as terminal:
         terminal.until(lambda screen: "schedule 1 run(s)?" in screen)
         answer(terminal, "n")
         assert terminal.end() == 0
-    assert changes(server) == 1
+    assert changes(kaggle) == 1
