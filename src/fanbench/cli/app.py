@@ -1,7 +1,7 @@
 """The tree of commands. Every spelling of the Kaggle CLI works here, so that `alias kaggle=fanbench` is enough.
 
 To add a command, write `commands/NAME.py` (help and options) and `views/NAME.py` (how its result is shown), and
-add a line to a table below.
+add an entry to a table below.
 """
 
 from __future__ import annotations

@@ -181,7 +181,10 @@ class SimulatedKaggle:
         age: float = math.inf,
     ) -> SimulatedTask:
         """Add a version of a task that was pushed `age` seconds ago."""
-        return self._push(slug, text, tuple(datasets), age)
+        key = self._key(slug)
+        task = self.tasks.setdefault(key, SimulatedTask(key, self.username))
+        task.push(text, tuple(datasets), self.now() - age, self.scenario)
+        return task
 
     def add_run(
         self, slug: str, model: str, script: RunScript | None = None, *, version: int = 0, age: float = 0.0
@@ -257,7 +260,7 @@ class SimulatedKaggle:
     # --- Tasks ---
 
     async def create_task(self, slug: str, text: str, *, datasets: Sequence[str] = ()) -> Task:
-        push = partial(self._push, slug, text, tuple(datasets))
+        push = partial(self.add_task, slug, text, datasets=datasets, age=0.0)
         async with self._call("create_task", (slug, tuple(datasets)), late=push):
             return push().message(self.now())
 
@@ -533,12 +536,6 @@ class SimulatedKaggle:
     def _key(self, slug: str) -> str:
         """One's own tasks are known without their owner."""
         return slug.removeprefix(f"{self.username}/")
-
-    def _push(self, slug: str, text: str, datasets: tuple[str, ...], age: float = 0.0) -> SimulatedTask:
-        key = self._key(slug)
-        task = self.tasks.setdefault(key, SimulatedTask(key, self.username))
-        task.push(text, datasets, self.now() - age, self.scenario)
-        return task
 
     def _task(self, slug: str, call: ApiCall) -> SimulatedTask:
         task = self.tasks.get(self._key(slug))
