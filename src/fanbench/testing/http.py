@@ -194,12 +194,7 @@ def _zip(files: tuple[tuple[str, bytes], ...]) -> bytes:
 
 
 class SimulatedTransport(httpx.AsyncBaseTransport):
-    """Connects a real client to a simulated Kaggle without a socket, also in virtual time.
-
-    kaggle = SimulatedKaggle()
-    async with fanbench.Client(kaggle.config, http=SimulatedTransport(kaggle)) as client:
-        ...
-    """
+    """Connects a real client (`Client(..., http=...)`) to a simulated Kaggle without a socket, also in virtual time."""
 
     def __init__(self, kaggle: SimulatedKaggle) -> None:
         self.kaggle = kaggle

@@ -268,7 +268,7 @@ class SimulatedKaggle:
         async with self._call("get_task", task):
             shown = self._task(task, "get_task").visible(self.now(), self.scenario.push_lag)
             if shown is None:
-                raise _error(404, "get_task", "No such task.")
+                raise error_for_status("get_task", 404, "No such task.")
             return shown
 
     def list_tasks(self, *, regex: str | None = None, status: str | None = None) -> AsyncIterator[Task]:
@@ -298,7 +298,7 @@ class SimulatedKaggle:
     async def delete_task(self, task: str) -> None:
         async with self._call("delete_task", task):
             if not self.scenario.can_delete:
-                raise _error(404, "delete_task", "No such call.")
+                raise error_for_status("delete_task", 404, "No such call.")
             del self.tasks[self._task(task, "delete_task").slug]
 
     # --- Runs ---
@@ -344,7 +344,7 @@ class SimulatedKaggle:
             live, script = not run.state(now).terminal, run.script
             ready = run.begins + script.log_delay if live else run.ends + script.kept_log_delay
             if run.state(now) == RunState.QUEUED or now < ready:
-                raise _error(404, "logs", "The log is not available.")
+                raise error_for_status("logs", 404, "The log is not available.")
         live = not run.state(self.now()).terminal
         return live, self._log(run, live)
 
@@ -399,7 +399,7 @@ class SimulatedKaggle:
         async with self._call("download_output", (run_id, include_source)):
             run = self._run(run_id, "download_output")
             if self.now() < run.ends + run.script.output_delay:
-                raise _error(404, "download_output", "The output is not available.")
+                raise error_for_status("download_output", 404, "The output is not available.")
             run.downloads += 1
         script = run.script
         await anyio.sleep(script.download_time)
@@ -417,7 +417,7 @@ class SimulatedKaggle:
     async def leaderboard(self, owner: str, benchmark: str, *, version: int | None = None) -> Leaderboard:
         async with self._call("leaderboard", (owner, benchmark, version)):
             if (owner, benchmark) not in self.leaderboards:
-                raise _error(404, "leaderboard", "No such benchmark.")
+                raise error_for_status("leaderboard", 404, "No such benchmark.")
             return self.leaderboards[owner, benchmark]
 
     async def task_quota(self) -> TaskQuota:
@@ -428,7 +428,7 @@ class SimulatedKaggle:
     async def proxy_quotas(self) -> ModelProxyQuotas:
         async with self._call("proxy_quotas", None):
             if not self.scenario.has_quotas:
-                raise _error(404, "proxy_quotas", "No such call.")
+                raise error_for_status("proxy_quotas", 404, "No such call.")
             if self.balances is not None:
                 return ModelProxyQuotas(quota_balances=self.balances)
             while self._costs and self._costs[0][0] <= self.now():
@@ -540,23 +540,23 @@ class SimulatedKaggle:
     def _task(self, slug: str, call: ApiCall) -> SimulatedTask:
         task = self.tasks.get(self._key(slug))
         if task is None:
-            raise _error(404, call, "No such task.")
+            raise error_for_status(call, 404, "No such task.")
         return task
 
     def _run(self, run_id: int, call: ApiCall) -> SimulatedRun:
         if run_id not in self.runs:
-            raise _error(404, call, "No such run.")
+            raise error_for_status(call, 404, "No such run.")
         return self.runs[run_id]
 
     def _schedule(self, slug: str, models: Sequence[str]) -> list[ScheduleResult]:
         task = self._task(slug, "schedule_runs")
         if task.newest.state(self.now()) != CreationState.COMPLETED:
-            raise _error(400, "schedule_runs", "The task is not ready.")
+            raise error_for_status("schedule_runs", 400, "The task is not ready.")
         known = {normalize_model(each.version.slug if each.version else each.slug) for each in self.models}
         unknown = set(map(normalize_model, self.scenario.unknown_models))
         for model in models:
             if model in unknown or (known and model not in known):
-                raise _error(404, "schedule_runs", f"No such model: {model}")
+                raise error_for_status("schedule_runs", 404, f"No such model: {model}")
         scenario, version, results = self.scenario, task.newest.number, list[ScheduleResult]()
         for model in models:
             last = task.last_run(model, 0 if scenario.one_run_of_any_version else version)
@@ -603,10 +603,6 @@ def _pages(call: protocol.Call, page: Callable[[int], Awaitable[tuple[list[T], i
         return new, str(following or "")
 
     return Pages(call, fetch)
-
-
-def _error(status: int, call: ApiCall, message: str) -> FanbenchError:
-    return error_for_status(call, status, message)
 
 
 def _put_in_place(target: Path, files: dict[str, bytes], between: Callable[[], None]) -> Downloaded:

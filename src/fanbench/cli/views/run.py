@@ -163,12 +163,13 @@ class RunView:
         self.print_records()
         if self._waiting:
             planned = [(launch.slug, row.model) for launch in report.launches for row in launch.rows]
-
-            def place(run: Run) -> int:
-                key = (self._slug(run), model_of(run))
-                return planned.index(key) if key in planned else len(planned)
-
-            self._show_ended(sorted(report.runs, key=place))
+            places = {key: place for place, key in enumerate(planned)}
+            self._show_ended(
+                sorted(
+                    report.runs,
+                    key=lambda run: places.get((self._slug(run), model_of(run)), len(places)),
+                )
+            )
         elif report.launches:
             self._out.note("\nNext steps:\n   Check run status:")
             for launch in report.launches:
