@@ -164,15 +164,6 @@ def credential_sources(
             yield name, found
 
 
-def _from_argument(places: _Places) -> Credentials | None:
-    return _token_or_its_file(places.token, "--token", places) if places.token else None
-
-
-def _from_token_variable(places: _Places) -> Credentials | None:
-    value = places.env.get("KAGGLE_API_TOKEN", "").strip()
-    return _token_or_its_file(value, "KAGGLE_API_TOKEN", places) if value else None
-
-
 def _from_token_files(places: _Places) -> Credentials | None:
     for name in ("access_token", "access_token.txt"):
         if (text := _read(places.kaggle / name)) is not None:
@@ -214,8 +205,13 @@ def _from_oauth(places: _Places) -> Credentials | None:
 
 
 _SOURCES: tuple[tuple[str, Callable[[_Places], Credentials | None]], ...] = (
-    ("--token", _from_argument),
-    ("KAGGLE_API_TOKEN", _from_token_variable),
+    ("--token", lambda places: _token_or_its_file(places.token, "--token", places)),
+    (
+        "KAGGLE_API_TOKEN",
+        lambda places: _token_or_its_file(
+            places.env.get("KAGGLE_API_TOKEN", "").strip(), "KAGGLE_API_TOKEN", places
+        ),
+    ),
     ("~/.kaggle/access_token", _from_token_files),
     ("KAGGLE_USERNAME and KAGGLE_KEY", _from_key_variables),
     ("kaggle.json", _from_kaggle_json),
@@ -223,8 +219,10 @@ _SOURCES: tuple[tuple[str, Callable[[_Places], Credentials | None]], ...] = (
 )
 
 
-def _token_or_its_file(value: str, source: str, places: _Places) -> Bearer:
+def _token_or_its_file(value: str | None, source: str, places: _Places) -> Bearer | None:
     """Return the token `value`, or the one in the file of that name. A path of no file is not a token."""
+    if not value:
+        return None
     file = places.home / value[2:] if value.startswith("~/") else Path(value)
     try:
         is_file = file.is_file()

@@ -386,9 +386,11 @@ async def test_a_log_on_another_file_system(tmp_path: Path, monkeypatch: pytest.
     await log.write("said\n")
     disk = Disk(monkeypatch)
     log.place(tmp_path / "t" / "run.log")
+    beside = disk.asked[1][1]
+    assert beside.startswith(".run.log")
     assert disk.asked[1:] == [
-        ("fsync", ".run.log.7.part", b"said\n"),
-        ("rename", ".run.log.7.part", "run.log"),
+        ("fsync", beside, b"said\n"),
+        ("rename", beside, "run.log"),
         ("fsync", "t", None),
     ]
     assert (tmp_path / "t" / "run.log").read_text() == "said\n"

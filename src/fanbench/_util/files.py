@@ -7,13 +7,18 @@ name, then the folder that holds the name. `durable` functions wait for the disk
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import shutil
+import tempfile
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
+
+import anyio
+import anyio.to_thread
 
 from fanbench.errors import FanbenchError, OutputError
 
-__all__ = ["make_folders", "move", "output_errors", "replacing", "sync", "write"]
+__all__ = ["make_folders", "move", "output_errors", "replacing", "sync", "temporary_folder", "write"]
 
 
 def sync(path: Path) -> None:
@@ -66,6 +71,19 @@ def write(target: Path, data: bytes | str, *, mode: int | None = None, durable: 
             if mode is not None:
                 os.chmod(part, mode)  # The umask may have removed some of the bits.
             file.write(content)
+
+
+@asynccontextmanager
+async def temporary_folder(prefix: str, parent: Path | None = None) -> AsyncGenerator[Path, None]:
+    """A new folder in `parent`, or with the system's temporary files; deleted at the end, also if cancelled."""
+    made = await anyio.to_thread.run_sync(
+        lambda: os.path.abspath(tempfile.mkdtemp(prefix=prefix, dir=parent))
+    )
+    try:
+        yield Path(made)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(lambda: shutil.rmtree(made, ignore_errors=True))
 
 
 def make_folders(folder: Path) -> None:

@@ -10,11 +10,9 @@ import codecs
 import importlib.util
 import os
 import re
-import shutil
-import tempfile
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
@@ -25,7 +23,7 @@ import anyio
 import anyio.to_thread
 
 from fanbench._util.concurrency import Done, settle, unwrap_single_error
-from fanbench._util.files import output_errors
+from fanbench._util.files import output_errors, temporary_folder
 from fanbench.errors import FanbenchError, UsageError
 from fanbench.local.executor.environment import no_proxy
 from fanbench.local.executor.forkserver_client import Executor
@@ -216,10 +214,16 @@ class _Runner:
         token = await self.tokens.get(lasting=self.timeout)
         self.emit(TrialBegan(file.path, self.variables["LLM_DEFAULT"]))
         for last in (False, True):
-            async with _scratch_folder(self.output) as folder:
-                trial = await self._attempt(file, folder, token)
-                if last or not trial.refused:
-                    return await anyio.to_thread.run_sync(self._keep, trial, folder)
+            with output_errors(
+                f"write to {self.output or 'the folder for temporary files'}", hint=_ELSEWHERE
+            ):
+                if self.output is not None:
+                    await anyio.Path(self.output).mkdir(parents=True, exist_ok=True)
+                # Readers of results skip folders that begin with a dot: those are in progress.
+                async with temporary_folder(".fanbench-check-", self.output) as folder:
+                    trial = await self._attempt(file, folder, token)
+                    if last or not trial.refused:
+                        return await anyio.to_thread.run_sync(self._keep, trial, folder)
             token = await self.tokens.replace(token)
         raise AssertionError("unreachable")
 
@@ -229,10 +233,11 @@ class _Runner:
             environment=_environment(self.variables, token),
             script=str(file.path.absolute()),
         )
+        await anyio.Path(job.working).mkdir()
         if has_magics(file.source):
             # The first conversion imports jupytext, which takes a second.
             notebook = await anyio.to_thread.run_sync(to_notebook, file.source)
-            await anyio.to_thread.run_sync(partial(job.source.write_text, notebook, encoding="utf-8"))
+            await anyio.Path(job.source).write_text(notebook, encoding="utf-8")
         begun = anyio.current_time()
         hint = "Name a folder that has room for it with -o DIR or TMPDIR=DIR."
         with (
@@ -295,31 +300,6 @@ class _Runner:
             for row in trial.results
         )
         return replace(trial, folder=target, results=results)
-
-
-@asynccontextmanager
-async def _scratch_folder(output: Path | None) -> AsyncGenerator[Path, None]:
-    """A new folder in which a file can run, in `working`; deleted at the end except for what was kept.
-
-    Raises:
-        OutputError: The folder cannot be created.
-    """
-
-    def create() -> Path:
-        with output_errors(f"write to {output or 'the folder for temporary files'}", hint=_ELSEWHERE):
-            if output is not None:
-                output.mkdir(parents=True, exist_ok=True)
-            # Readers of results skip folders that begin with a dot: those are in progress.
-            folder = Path(tempfile.mkdtemp(prefix=".fanbench-check-", dir=output)).absolute()
-            (folder / "working").mkdir()
-            return folder
-
-    folder = await anyio.to_thread.run_sync(create)
-    try:
-        yield folder
-    finally:
-        with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 def _environment(variables: Mapping[str, str], token: ModelProxyToken) -> dict[str, str]:

@@ -73,11 +73,16 @@ class LogFile:
         """
         self._flush(durably=True)
         with files.output_errors(f"write the log {target}", hint=_HINT):
+            target.parent.mkdir(parents=True, exist_ok=True)
             try:
-                self._move(target)
-            except FileNotFoundError:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                self._move(target)
+                files.move(self.part, target)
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                # On another file system, the log is copied beside its place first, so that it appears there whole.
+                with files.replacing(target) as beside:
+                    shutil.copyfile(self.part, beside)
+                self.part.unlink(missing_ok=True)
 
     def drop(self) -> None:
         """Discard the log. Does nothing once it is in place."""
@@ -89,11 +94,9 @@ class LogFile:
         # A killed process or a full disk may have left something at or behind our position: it is cut off.
         flags = os.O_WRONLY | os.O_CREAT | (0 if self._on_disk else os.O_TRUNC)
         with files.output_errors(f"write the log {self._shown}", hint=_HINT):
-            try:
-                handle = os.open(self.part, flags, 0o666)
-            except FileNotFoundError:
+            if not self._on_disk:
                 self.part.parent.mkdir(parents=True, exist_ok=True)
-                handle = os.open(self.part, flags, 0o666)
+            handle = os.open(self.part, flags, 0o666)
             with open(handle, "wb", _BUFFER) as file:
                 if self._on_disk:
                     file.truncate(self._on_disk)
@@ -104,23 +107,6 @@ class LogFile:
                     os.fsync(file.fileno())
         self._on_disk += len(self._buffer)
         self._buffer.clear()
-
-    def _move(self, target: Path) -> None:
-        try:
-            files.move(self.part, target)
-        except OSError as error:
-            if error.errno != errno.EXDEV:
-                raise
-            # On another file system, the log is copied beside its place first, so that it appears there whole.
-            beside = target.with_name(f".{target.name}.{self.part.name}")
-            try:
-                shutil.copyfile(self.part, beside)
-                files.sync(beside)
-                files.move(beside, target)
-            except BaseException:
-                beside.unlink(missing_ok=True)
-                raise
-            self.part.unlink(missing_ok=True)
 
 
 @asynccontextmanager

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
 
 import anyio
-import anyio.to_thread
 
 from fanbench._util.concurrency import gather, settle, unwrap_single_error
-from fanbench._util.files import output_errors
+from fanbench._util.files import output_errors, temporary_folder
 from fanbench._util.polling import POLL_INTERVAL
 from fanbench.errors import FanbenchError, NotFound
 from fanbench.operations.api import Api
@@ -212,7 +210,7 @@ async def _show_interleaved(readers: Sequence[_Reader], emit: Emit) -> list[RunL
 
 async def _show_in_turn(readers: Sequence[_Reader], emit: Emit) -> list[RunLog]:
     logs: list[RunLog] = []
-    async with _temporary_folder() as folder, anyio.create_task_group() as group:
+    async with temporary_folder("fanbench-logs-") as folder, anyio.create_task_group() as group:
         recordings = [_Recording(reader, folder / str(number)) for number, reader in enumerate(readers)]
         for recording in recordings:
             group.start_soon(recording.record, emit)
@@ -257,13 +255,3 @@ class _Recording:
                 emit(LogText(run, text))
         emit(LogEnded(run, counter.lines, self._error))
         return self._reader.result(counter.lines, self._error)
-
-
-@asynccontextmanager
-async def _temporary_folder() -> AsyncGenerator[Path, None]:
-    folder = await anyio.to_thread.run_sync(lambda: tempfile.TemporaryDirectory(prefix="fanbench-logs-"))
-    try:
-        yield Path(folder.name)
-    finally:
-        with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(folder.cleanup)

@@ -11,13 +11,12 @@ import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 from importlib import metadata
 from pathlib import Path
 
 import anyio
-import anyio.to_thread
 
+from fanbench._util.files import temporary_folder
 from fanbench._util.text import last_line
 from fanbench._version import __version__
 from fanbench.errors import FanbenchError
@@ -135,8 +134,7 @@ def installed_version(package: str) -> str | None:
 
 async def failure_of(code: str) -> str | None:
     """Run `code` in a Python of its own, in an empty folder. Return why it failed, None if it did not."""
-    empty = await anyio.to_thread.run_sync(tempfile.mkdtemp)
-    try:
+    async with temporary_folder("fanbench-doctor-") as empty:
         with anyio.move_on_after(_TRY_SECONDS):
             done = await anyio.run_process(
                 [sys.executable, "-c", code], check=False, cwd=empty, stdout=subprocess.DEVNULL
@@ -144,9 +142,6 @@ async def failure_of(code: str) -> str | None:
             if done.returncode == 0:
                 return None
             return last_line(done.stderr.decode("utf-8", "replace"), f"it ended with {done.returncode}")
-    finally:
-        with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(shutil.rmtree, empty)
     return f"it takes more than {_TRY_SECONDS:g} s"
 
 
