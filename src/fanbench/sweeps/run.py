@@ -1,10 +1,10 @@
-"""One planned run, followed by one coroutine: find it, watch it with its live log, fetch its output and its log."""
+"""One run, followed by one coroutine: watch it with its live log, then fetch its output and its log."""
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,6 @@ from fanbench.operations.watch import STREAM_TRIES, RunWatcher
 from fanbench.sweeps.artifacts import RUN_LOG, fingerprint, log_part
 from fanbench.sweeps.attempt_store import Update
 from fanbench.sweeps.attempts import Attempt, SavedLog, SavedOutput, wants_log, wants_output
-from fanbench.sweeps.budget_gate import BudgetGate
 from fanbench.sweeps.context import SweepContext
 from fanbench.sweeps.events import LogSaved, OutputSaved, RunLogLine, SweepEvent
 from fanbench.sweeps.task_state import ActiveRun
@@ -43,34 +42,29 @@ _Step = tuple[str, Callable[[Attempt], bool], Callable[[], Awaitable[None]], Ret
 
 
 class RunPipeline:
-    """Follows one attempt at a planned run. What lists say about it comes through the `ActiveRun`.
+    """Follows one attempt at a planned run, from the list that shows it running, or ended already.
 
-    The log is read live. If that succeeds without a break to the end of the run, it is the complete log. If not,
-    the finished log is read, so that the file is byte for byte what the server has.
+    What lists show of it comes through the `ActiveRun`. The log is read live. If that succeeds without a break to
+    the end of the run, it is the complete log. If not, the finished log is read, so that the file is byte for byte
+    what the server has.
     """
 
-    __slots__ = ("_context", "_folder", "_gate", "_lines", "_log", "_run", "_store", "_watcher")
+    __slots__ = ("_context", "_emitted", "_folder", "_log", "_run", "_watcher")
 
-    def __init__(self, run: ActiveRun, watcher: RunWatcher, context: SweepContext, gate: BudgetGate) -> None:
+    def __init__(self, run: ActiveRun, watcher: RunWatcher, context: SweepContext) -> None:
         self._run = run
         self._watcher = watcher
         self._context = context
-        self._store = context.store
-        self._gate = gate
-        self._lines = LogLineEmitter(run, context)
+        #: How many lines of the log were emitted.
+        self._emitted = 0
         #: The complete log, if it was read live.
         self._log: LogFile | None = None
         #: The run's folder relative to the sweep's, with slashes on every system. Known once the run has ended.
         self._folder: str
 
     async def run(self) -> None:
-        run = self._run
-        while run.attempt.run_id is None and not run.released:
-            await run.change()
-        if self._context.until != "collect":
-            return
         await self._watch()
-        if run.ended:
+        if self._run.ended:
             await self._collect()
 
     # --- While it runs ---
@@ -113,28 +107,18 @@ class RunPipeline:
             run.log_scope, run.log_tail = None, 0.0
 
     async def _read_live_log(self) -> None:
-        run, context, complete = self._run, self._context, False
-        stream, part = _ObservedStream(context.client), log_part(context.root, run.run_id, context.offload)
+        run, stream = self._run, _ObservedStream(self._context.client)
         self._watcher.stream_opened(run.run_id)
-        self._lines.restart()
-        try:
-            async with aclosing(follow_log(stream, run.run_id, ended=self._has_ended)) as entries:
-                async for entry in entries:
-                    await part.write(entry.data)
-                    await self._lines.emit(entry)
-            self._lines.emit_rest()
-            complete = (
-                run.ended
-                and stream.opened == 1
-                and run.running_at < stream.ended_at
-                and reaches_the_end(stream.ahead, stream.ended_at, run.seconds)
-            )
-        finally:
-            if complete:
-                self._log = part
-            else:
-                with anyio.CancelScope(shield=True):
-                    await context.offload(part.drop)
+        part = await self._write_log(follow_log(stream, run.run_id, ended=self._has_ended))
+        if (
+            run.ended
+            and stream.opened == 1
+            and run.running_at < stream.ended_at
+            and reaches_the_end(stream.ahead, stream.ended_at, run.seconds)
+        ):
+            self._log = part
+        else:
+            await self._drop(part)
         self._watcher.stream_ended(run.run_id)
 
     async def _has_ended(self) -> bool:
@@ -171,8 +155,8 @@ class RunPipeline:
         self._context.collecting -= 1
         if not run.cost_known:
             # Without its output, the cost of the run is unknown, which is not the same as nothing.
-            self._learn_cost(None)
-        self._gate.run_over()
+            self._context.gate.cost_learned(run, None)
+        self._context.gate.run_over()
 
     async def _work_through(self, steps: deque[_Step]) -> float:
         """Carry out the steps until one fails that is worth another try; return the seconds until then."""
@@ -186,107 +170,81 @@ class RunPipeline:
                 pause = budget.pause(error)
                 if pause is not None:
                     return pause
-                self._store.give_up(run.planned_run, run.attempt.number, stage, str(error))
+                self._context.store.give_up(run.planned_run, run.attempt.number, stage, str(error))
             steps.popleft()
         return 0.0
 
     async def _fetch_output(self) -> None:
         """Download the output, and record it once it is in its place, complete and on the disk."""
-        run, context = self._run, self._context
-        name = self._folder
+        run, context, folder = self._run, self._context, self._context.root / self._folder
         if run.attempt.log is not None:
             # The download replaces the folder with the log in it.
             self._record(run.attempt.with_(log=None))
         downloaded = await context.client.download_output(
-            run.run_id, context.root / name, include_source=context.rules.include_source
+            run.run_id, folder, include_source=context.rules.include_source
         )
         found = fingerprint(downloaded.contents)
-        cost = await self._gate.cost_of(context.root / name)
-        output = SavedOutput(name, found.files, found.size, found.digest, found.changed)
+        cost = await context.gate.cost_of(folder)
+        output = SavedOutput(self._folder, found.files, found.size, found.digest, found.changed)
+        number, run_id = run.attempt.number, run.run_id
         event = OutputSaved(
-            run.planned_run,
-            run.attempt.number,
-            run.run_id,
-            output.path,
-            output.files,
-            output.size,
-            output.digest,
+            run.planned_run, number, run_id, output.path, found.files, found.size, found.digest
         )
         self._record(run.attempt.with_(output=output), event)
-        self._learn_cost(cost)
+        context.gate.cost_learned(run, cost)
 
     async def _fetch_log(self) -> None:
         """Put the log into its place: the live one if it is complete, else the finished one."""
-        run, context = self._run, self._context
-        part, self._log = self._log or await self._read_finished_log(), None
-        name = f"{self._folder}/{RUN_LOG}"
-        try:
-            await context.offload(partial(part.place, context.root / name))
-        except FanbenchError:
-            await context.offload(part.drop)
-            raise
-        log = SavedLog(name, part.lines, part.size)
-        event = LogSaved(run.planned_run, run.attempt.number, run.run_id, log.path, log.lines, log.size)
-        self._record(run.attempt.with_(log=log), event)
-
-    async def _read_finished_log(self) -> LogFile:
         from fanbench.wire.log_stream import SILENCE
 
         run, context = self._run, self._context
-        part = log_part(context.root, run.run_id, context.offload)
-        self._lines.restart()
+        part, self._log = self._log, None
+        if part is None:
+            part = await self._write_log(context.client.logs(run.run_id, silence=SILENCE, merge=True))
+        log = SavedLog(f"{self._folder}/{RUN_LOG}", part.lines, part.size)
         try:
-            async with aclosing(context.client.logs(run.run_id, silence=SILENCE, merge=True)) as entries:
-                async for entry in entries:
-                    await part.write(entry.data)
-                    await self._lines.emit(entry)
+            await context.offload(partial(part.place, context.root / log.path))
         except FanbenchError:
-            await context.offload(part.drop)
+            await self._drop(part)
             raise
-        self._lines.emit_rest()
-        return part
+        event = LogSaved(run.planned_run, run.attempt.number, run.run_id, log.path, log.lines, log.size)
+        self._record(run.attempt.with_(log=log), event)
 
     def _record(self, attempt: Attempt, event: SweepEvent | None = None) -> None:
-        self._run.attempt = self._store.put(attempt)
-        self._store.commit(Update(attempt, event))
+        store = self._context.store
+        self._run.attempt = store.put(attempt)
+        store.commit(Update(attempt, event))
 
-    def _learn_cost(self, cost: float | None) -> None:
+    # --- Its log ---
+
+    async def _write_log(self, entries: AsyncGenerator[LogEntry, None]) -> LogFile:
+        """Write a log from its start into a new part, and emit its lines while there is room for them."""
+        context, lines, read = self._context, Lines(), 0
+        part = log_part(context.root, self._run.run_id, context.offload)
+        try:
+            async with aclosing(entries):
+                async for entry in entries:
+                    await part.write(entry.data)
+                    read = self._emit_new(lines.feed(entry), read)
+                    await context.room()
+        except BaseException:
+            await self._drop(part)
+            raise
+        self._emit_new(lines.flush(), read)
+        return part
+
+    def _emit_new(self, lines: Sequence[str], read: int) -> int:
+        """Emit the `lines` after the first `read` ones, but for those that an earlier reading has emitted."""
         run = self._run
-        self._gate.cost_learned(run.planned_run, cost, run.run_id)
-        self._context.tasks[run.planned_run.task].settle_cost(run)
-
-
-class LogLineEmitter:
-    """Emits the lines of a log as events, each once, however often the log is read from its start."""
-
-    __slots__ = ("_context", "_emitted", "_lines", "_run", "_skip")
-
-    def __init__(self, run: ActiveRun, context: SweepContext) -> None:
-        self._run = run
-        self._context = context
-        self._lines: Lines
-        self._emitted = 0
-        self._skip = 0
-
-    def restart(self) -> None:
-        """The log is read from its start."""
-        self._lines, self._skip = Lines(), self._emitted
-
-    async def emit(self, entry: LogEntry) -> None:
-        """Emit the lines that are complete now, and wait until there is room for more."""
-        self._emit(self._lines.feed(entry))
-        await self._context.room()
-
-    def emit_rest(self) -> None:
-        """The log is complete: emit a last line without its end."""
-        self._emit(self._lines.flush())
-
-    def _emit(self, lines: list[str]) -> None:
-        new, self._skip = lines[self._skip :], max(0, self._skip - len(lines))
-        self._emitted += len(new)
-        run = self._run
-        for line in new:
+        for line in lines[max(0, self._emitted - read) :]:
             self._context.emit(RunLogLine(run.planned_run, run.attempt.number, run.run_id, line))
+        read += len(lines)
+        self._emitted = max(self._emitted, read)
+        return read
+
+    async def _drop(self, part: LogFile) -> None:
+        with anyio.CancelScope(shield=True):
+            await self._context.offload(part.drop)
 
 
 class _ObservedStream:

@@ -9,7 +9,6 @@ import anyio
 from fanbench.errors import FanbenchError
 from fanbench.sweeps.attempt_store import Update
 from fanbench.sweeps.attempts import Phase
-from fanbench.sweeps.budget_gate import BudgetGate
 from fanbench.sweeps.context import SweepContext
 from fanbench.sweeps.task_state import ActiveRun, TaskState
 from fanbench.sweeps.task_watcher import TaskWatcher
@@ -22,13 +21,10 @@ __all__ = ["Scheduler"]
 class Scheduler:
     """Makes one schedule call at a time, with each model in it at most once."""
 
-    def __init__(
-        self, task: TaskState, watcher: TaskWatcher, context: SweepContext, gate: BudgetGate
-    ) -> None:
+    def __init__(self, task: TaskState, watcher: TaskWatcher, context: SweepContext) -> None:
         self._task = task
         self._watcher = watcher
         self._context = context
-        self._gate = gate
         self._budget = RetryBudget(refused=0.0)
         self._not_before = 0.0
         #: The last error, once the retries are used up.
@@ -47,20 +43,20 @@ class Scheduler:
                 await self._schedule(runs, version)
             else:
                 await task.wakeup.wait(self._pause())
-        self._gate.task_done()
+        self._context.gate.task_done()
 
     def give_up_all(self, stage: str, error: str) -> None:
         """Report everything that is due as missing."""
         for model in list(self._task.due):
             self._task.give_up_due(model, stage, error)
-        self._gate.task_done()
+        self._context.gate.task_done()
 
     # --- Who is next ---
 
     def _ready_models(self) -> list[str]:
         """The models that may be in the next call."""
         now = anyio.current_time()
-        if now < self._not_before or self._gate.is_closed(self._task):
+        if now < self._not_before or self._context.gate.is_closed(self._task):
             return []
         models = [model for model in self._task.due if not self._is_blocked(model, now)]
         suspects = [model for model in models if model in self._suspects]
@@ -73,7 +69,9 @@ class Scheduler:
             return True
         if self._context.one_at_a_time and model in self._task.by_model:
             return True
-        return self._task.is_unsure(model)
+        # A run that may or may not have been scheduled.
+        active = self._task.by_model.get(model, {}).values()
+        return any(run.attempt.phase is Phase.INTENDED for run in active)
 
     def _pause(self) -> float | None:
         """The seconds until a pause is over; `None` if only a change can make models ready."""
@@ -83,7 +81,7 @@ class Scheduler:
         return min(later) - now if later else None
 
     async def _intend(self, models: Sequence[str], version: int) -> list[ActiveRun]:
-        allowed = await self._gate.allow(self._task, models)
+        allowed = await self._context.gate.allow(self._task, models)
         if not allowed or self._context.stopped is not None:
             return []
         # The quota call may have taken a while.
@@ -105,7 +103,7 @@ class Scheduler:
             self._record_results(runs, results, version)
         # If nothing is collected, no other news about costs will come.
         if self._context.until == "schedule" or any(run.attempt.phase is Phase.VOID for run in runs):
-            self._gate.run_over()
+            self._context.gate.run_over()
         self._watcher.hurry()
 
     def _record_results(

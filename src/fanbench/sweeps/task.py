@@ -13,7 +13,6 @@ from fanbench.operations.creation import wait_for_creation
 from fanbench.operations.events import CreationPolled, Event
 from fanbench.operations.lookup import task_if_any
 from fanbench.sweeps.attempts import TaskPhase, TaskRecord
-from fanbench.sweeps.budget_gate import BudgetGate
 from fanbench.sweeps.context import SweepContext
 from fanbench.sweeps.decide import PushStep, push_step
 from fanbench.sweeps.events import CreationChanged, SweepEvent, TaskPreparationFailed, TaskPushed, TaskReady
@@ -48,15 +47,15 @@ class TaskUnusable(FanbenchError):
 class TaskPipeline:
     """Carries one task as far as it can go. It never waits for another task."""
 
-    def __init__(self, task: PlannedTask, context: SweepContext, gate: BudgetGate) -> None:
+    def __init__(self, task: PlannedTask, context: SweepContext) -> None:
         self._planned = task
         self._slug = task.slug
         self._context = context
-        self._gate = gate
         self._store = context.store
         self._task = context.tasks[task.slug]
-        self._watcher = TaskWatcher(self._task, context, gate)
-        self._scheduler = Scheduler(self._task, self._watcher, context, gate)
+        self._group = anyio.create_task_group()
+        self._watcher = TaskWatcher(self._task, context, self._follow)
+        self._scheduler = Scheduler(self._task, self._watcher, context)
         #: The task as last seen on the server, and the last state of its creation that was reported.
         self._seen = task.seen
         self._reported: CreationState | None = None
@@ -64,23 +63,20 @@ class TaskPipeline:
     async def run(self) -> None:
         """Push, create and schedule, with one coroutine per run. A task with nothing to do makes no call."""
         task = self._task
-        if not (task.active or task.due or task.resumed):
+        if not (task.active or task.due or task.uncollected):
             return
-        async with anyio.create_task_group() as group:
-
-            def start_run(run: ActiveRun) -> None:
-                group.start_soon(RunPipeline(run, self._watcher, self._context, self._gate).run)
-
+        async with self._group:
+            for run in task.uncollected:
+                self._follow(run)
             if self._context.until != "push":
-                task.start_run = start_run
-                for run in task.resumed:
-                    start_run(run)
-                task.resumed.clear()
-                group.start_soon(self._watcher.run)
+                self._group.start_soon(self._watcher.run)
             try:
                 await self._push_and_schedule()
             finally:
                 self._watcher.close()
+
+    def _follow(self, run: ActiveRun) -> None:
+        self._group.start_soon(RunPipeline(run, self._watcher, self._context).run)
 
     async def _push_and_schedule(self) -> None:
         task, context = self._task, self._context

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import anyio
 
@@ -27,7 +27,7 @@ LISTED_AGAIN_WITHIN = 600.0
 class ActiveRun:
     """One attempt that this process follows, from its intent until its files are on disk.
 
-    Lists change it; its own coroutine (see `fanbench.sweeps.run`) waits for that in `change`.
+    Lists change it. Its own coroutine, which begins once it runs (see `fanbench.sweeps.run`), waits in `change`.
     """
 
     __slots__ = (
@@ -35,6 +35,7 @@ class ActiveRun:
         "adopted",
         "attempt",
         "cost_known",
+        "followed",
         "listed_by",
         "log_scope",
         "log_tail",
@@ -59,6 +60,8 @@ class ActiveRun:
         self.running_at = -math.inf
         #: How long the ended run took, if the server reports it.
         self.seconds: float | None = None
+        #: Its coroutine has begun.
+        self.followed = False
         #: Its run has ended, or it was given up or void: the lists are no longer searched for it.
         self.released = False
         #: Nothing more will be learned about its cost.
@@ -89,7 +92,7 @@ class ActiveRun:
         return self.listed_by == math.inf
 
     async def change(self) -> None:
-        """Wait until the run is found, changes its state or is released."""
+        """Wait until the run changes its state or is released."""
         self._changed = anyio.Event()
         await self._changed.wait()
 
@@ -145,9 +148,8 @@ class TaskState:
         self.pending_costs = PendingCosts()
         #: Set when more may be scheduled than before.
         self.wakeup = Wakeup()
-        #: Runs from an earlier process, and the function that starts the coroutine of any other.
-        self.resumed: list[ActiveRun] = []
-        self.start_run: Callable[[ActiveRun], None] = self.resumed.append
+        #: Runs that had ended before this process began, but lack an output or a log.
+        self.uncollected: list[ActiveRun] = []
         self._store = store
 
     # --- What the journal has ---
@@ -178,9 +180,10 @@ class TaskState:
     def resume_ended(self, attempt: Attempt, now: float, *, cost_known: bool) -> None:
         """Continue with an attempt of an earlier process whose output or log is missing."""
         run = ActiveRun(attempt, now, now, adopted=True)
-        run.released = True
-        self._expect_cost(run, known=cost_known)
-        self.start_run(run)
+        run.released, run.cost_known = True, cost_known
+        if not cost_known:
+            self.pending_costs.add(attempt.planned_run.model)
+        self.uncollected.append(run)
 
     # --- What is due ---
 
@@ -207,14 +210,6 @@ class TaskState:
 
     # --- What is active ---
 
-    def listed_models(self, more: Iterable[str] = ()) -> list[str]:
-        """The models with a run that is due or active."""
-        return sorted({*self.by_model, *self.due, *more})
-
-    def is_unsure(self, model: str) -> bool:
-        """Return whether a run on the model may or may not have been scheduled."""
-        return any(run.attempt.phase is Phase.INTENDED for run in self.by_model.get(model, {}).values())
-
     def intend(
         self, planned_runs: Sequence[PlannedRun], version: int, now: float, wall: float
     ) -> list[ActiveRun]:
@@ -235,7 +230,6 @@ class TaskState:
         """The run that the attempt has started is known."""
         attempt = run.attempt = self._store.put(run.attempt.with_(phase=Phase.FOUND, run_id=listed.id))
         run.listed_by = now + LISTED_AGAIN_WITHIN
-        run.notify()
         self.by_run[listed.id] = run
         self.our_runs.add(listed.id)
         event = RunFound(run.planned_run, attempt.number, listed.id, attempt.version, run.adopted)
@@ -293,13 +287,7 @@ class TaskState:
         self.by_model.setdefault(run.planned_run.model, {})[run.planned_run] = run
         if run.attempt.run_id is not None:
             self.by_run[run.attempt.run_id] = run
-        self._expect_cost(run)
-        self.start_run(run)
-
-    def _expect_cost(self, run: ActiveRun, *, known: bool = False) -> None:
-        run.cost_known = known
-        if not known:
-            self.pending_costs.add(run.planned_run.model)
+        self.pending_costs.add(run.planned_run.model)
 
     # --- Whose the runs on the server are ---
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import anyio
@@ -13,12 +13,11 @@ from fanbench.operations.lookup import model_of
 from fanbench.operations.watch import RunWatcher
 from fanbench.sweeps.attempt_store import Update
 from fanbench.sweeps.attempts import Phase, PlannedRun
-from fanbench.sweeps.budget_gate import BudgetGate
 from fanbench.sweeps.context import SweepContext
 from fanbench.sweeps.decide import Step
 from fanbench.sweeps.events import RetryPlanned, RunsPolled, RunStateChanged
 from fanbench.sweeps.task_state import LISTED_AGAIN_WITHIN, ActiveRun, TaskState
-from fanbench.wire.messages import Run
+from fanbench.wire.messages import Run, RunState
 from fanbench.wire.retry import RetryBudget, retry_patiently
 
 __all__ = ["TaskWatcher", "UnexplainedSkip"]
@@ -45,18 +44,18 @@ class UnexplainedSkip:
 class TaskWatcher(RunWatcher):
     """Records everything that a list shows, in one transaction, before any coroutine acts on it.
 
-    `skips` are by model.
+    `follow` begins the coroutine of a run. `skips` are by model.
     """
 
     # Runs are to be followed soon by the next ones, so their ends are seen sooner than in a plain wait.
     coalesce = 1.0
 
-    def __init__(self, task: TaskState, context: SweepContext, gate: BudgetGate) -> None:
+    def __init__(self, task: TaskState, context: SweepContext, follow: Callable[[ActiveRun], None]) -> None:
         super().__init__(context.client, task.slug, poll_interval=context.rules.poll_interval)
         self.skips: dict[str, UnexplainedSkip] = {}
         self._task = task
         self._context = context
-        self._gate = gate
+        self._follow = follow
         self._store = context.store
         self._timeout = context.rules.timeout
         self._budget = RetryBudget()
@@ -86,7 +85,7 @@ class TaskWatcher(RunWatcher):
     # --- What the polls depend on ---
 
     def models(self) -> Sequence[str]:
-        return self._task.listed_models(self.skips)
+        return sorted({*self._task.by_model, *self._task.due, *self.skips})
 
     def pending(self) -> int:
         if self._closed:
@@ -149,6 +148,10 @@ class TaskWatcher(RunWatcher):
     def _see(self, run: ActiveRun, listed: Run, asked_at: float, now: float) -> list[Update]:
         """Take the state of a run from the list. Only a list ends a run."""
         run.listed_by = now + LISTED_AGAIN_WITHIN
+        begins = listed.state.terminal or listed.state == RunState.RUNNING
+        if begins and not run.followed and self._context.until == "collect":
+            run.followed = True
+            self._follow(run)
         if not listed.state.terminal:
             run.running_at = asked_at
             if listed.state == run.state:
@@ -196,7 +199,7 @@ class TaskWatcher(RunWatcher):
                     self._give_up(run, "find", "It was scheduled, and does not turn up on the server.")
                     continue
             updates.append(self._task.void(run, "the server does not have it"))
-            self._gate.run_over()
+            self._context.gate.run_over()
         return updates
 
     def _give_up_late(self, now: float) -> None:
@@ -219,7 +222,7 @@ class TaskWatcher(RunWatcher):
         self._task.release(run)
         self._task.abandon(run.attempt)
         self._store.give_up(run.planned_run, run.attempt.number, stage, error)
-        self._gate.run_over()
+        self._context.gate.run_over()
 
     def _give_up_model(self, model: str, stage: str, error: str) -> None:
         del self.skips[model]
