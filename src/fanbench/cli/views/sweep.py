@@ -59,7 +59,7 @@ class SweepView:
 
             async def prepare_and_follow(client: Client) -> tuple[Prepared, Outcome]:
                 prepared = await self._prepare(client)
-                self._note_plan(prepared)
+                self.settings.output.note("\n".join(prepared.preview.lines()))
                 return prepared, await self._follow(client, prepared)
 
             self._end(*call(self.settings, prepare_and_follow))
@@ -86,23 +86,17 @@ class SweepView:
 
     def _show_plan(self, prepared: Prepared) -> None:
         """The plan is the result: it goes to stdout, as one record per task for programs."""
-        for line in prepared.preview.lines():
-            self.settings.output.text(line)
+        self.settings.output.text("\n".join(prepared.preview.lines()))
         if not self.settings.output.for_people:
             for warning in prepared.preview.warnings:
                 self.settings.output.warn(warning)
         self.settings.output.items(prepared.preview.tasks, PLAN_FIELDS)
 
-    def _note_plan(self, prepared: Prepared) -> None:
-        for line in prepared.preview.lines():
-            self.settings.output.note(line)
-
     def _confirmed(self, prepared: Prepared) -> bool:
         if prepared.preview.nothing_to_do:
-            self._note_plan(prepared)
+            self.settings.output.note("\n".join(prepared.preview.lines()))
             return True
-        for line in prepared.preview.lines():  # also with -q: the question is about it
-            click.echo(line, err=True)
+        click.echo("\n".join(prepared.preview.lines()), err=True)  # also with -q: the question is about it
         asked = question(prepared.stage, prepared.preview) if self.step else "Continue?"
         return confirmed(asked, yes=False)
 
