@@ -13,12 +13,11 @@ from fanbench.cli.output import split_table
 from fanbench.cli.views.sweep_display import Picture
 from fanbench.cli.views.sweep_events import EventPrinter
 from fanbench.cli.views.sweep_report import failure, show_report
-from fanbench.cli.views.sweep_step import next_stage, question, stage_failure
+from fanbench.cli.views.sweep_step import question, stage_failure
 from fanbench.errors import RunFailed
 from fanbench.results import Table
 from fanbench.sweeps.attempts import Attempt, Phase, PlannedRun, TaskPhase, TaskRecord
-from fanbench.sweeps.decide import RunStatus
-from fanbench.sweeps.engine import Stage
+from fanbench.sweeps.decide import RunStatus, Stage
 from fanbench.sweeps.events import (
     CreationChanged,
     Draining,
@@ -91,7 +90,7 @@ def attempt(phase: Phase, state: RunState | None = None) -> Attempt:
 )
 def test_the_next_stage(records: MemoryRecords | None, rules: Rules, stage: Stage) -> None:
     """The next stage is the first that has something to do."""
-    assert next_stage(planned(rules=rules), records) == stage
+    assert preview(planned(rules=rules), records).stage == stage
 
 
 def test_questions() -> None:

@@ -24,8 +24,12 @@ from fanbench.sweeps.decide import (
     REPORTED,
     PushStep,
     RunStatus,
+    Stage,
     Step,
     attempt_status,
+    first_stage,
+    is_ready,
+    next_stage,
     next_step,
     push_step,
     run_status,
@@ -93,6 +97,41 @@ def test_attempts_by_planned_run() -> None:
     """The attempts of each planned run keep their order."""
     one, other, again = errored(1), errored(1).with_(planned_run=OTHER), errored(2)
     assert by_planned_run([one, other, again]) == {ONE: [one, again], OTHER: [other]}
+
+
+# --- Stages -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("steps", "ready", "not_ready"),
+    [
+        ({Step.SCHEDULE}, "schedule", "push"),
+        ({Step.SCHEDULE, Step.FIND, Step.WATCH}, "schedule", "push"),
+        ({Step.FIND}, "schedule", "schedule"),
+        ({Step.FIND, Step.COLLECT, Step.DONE}, "schedule", "schedule"),
+        ({Step.WATCH, Step.COLLECT, Step.DONE}, "collect", "collect"),
+        (set(), "collect", "collect"),
+    ],
+)
+def test_the_next_stage_of_a_task(steps: set[Step], ready: Stage, not_ready: Stage) -> None:
+    """The stage follows the table."""
+    assert (next_stage(steps, ready=True), next_stage(steps, ready=False)) == (ready, not_ready)
+
+
+def test_a_sweep_is_at_the_earliest_stage_of_its_tasks() -> None:
+    """One task that has to be pushed or scheduled holds back the stages of all."""
+    assert first_stage({"collect", "push", "schedule"}) == "push"
+    assert first_stage({"collect", "schedule"}) == "schedule"
+    assert first_stage({"collect"}) == first_stage(set()) == "collect"
+
+
+def test_a_task_is_ready_once_its_content_is_created() -> None:
+    """Only a completed creation of the present content counts, and tasks named by their slugs are always ready."""
+    created = {phase for phase in TaskPhase if is_ready(record(phase), MINE)}
+    assert created == {TaskPhase.READY}
+    assert not is_ready(None, MINE)
+    assert not is_ready(record(TaskPhase.READY, identity=THEIRS), MINE)
+    assert is_ready(None, version_identity(2))
 
 
 # --- Status -------------------------------------------------------------------------------------------------

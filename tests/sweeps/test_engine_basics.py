@@ -21,7 +21,8 @@ from fanbench.sweeps.attempts import (
     TaskPhase,
     content_identity,
 )
-from fanbench.sweeps.engine import Engine, Stage
+from fanbench.sweeps.decide import Stage
+from fanbench.sweeps.engine import Engine
 from fanbench.sweeps.events import (
     DrainReason,
     OutputSaved,

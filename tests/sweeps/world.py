@@ -14,7 +14,8 @@ import anyio
 
 from fanbench.sweeps.artifacts import clear_parts
 from fanbench.sweeps.attempts import Attempt, Phase, content_identity, version_identity
-from fanbench.sweeps.engine import Engine, Stage
+from fanbench.sweeps.decide import Stage
+from fanbench.sweeps.engine import Engine
 from fanbench.sweeps.events import DrainReason, RunMissing, SweepEnded, SweepEvent
 from fanbench.sweeps.journal import Journal, Records
 from fanbench.sweeps.plan import PlannedTask, SweepPlan

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Literal
 
 import anyio
 import anyio.to_thread
@@ -18,14 +17,13 @@ from fanbench._util.concurrency import Offload
 from fanbench.operations.api import Api
 from fanbench.sweeps.attempt_store import AttemptStore
 from fanbench.sweeps.budget import Budget, run_cost
+from fanbench.sweeps.decide import Stage
 from fanbench.sweeps.events import Draining, DrainReason, Emit
 from fanbench.sweeps.journal import Records
 from fanbench.sweeps.plan import SweepPlan
 from fanbench.sweeps.task_state import ActiveRun, TaskState
 
-__all__ = ["BudgetGate", "Stage", "SweepContext"]
-
-Stage = Literal["push", "schedule", "collect"]
+__all__ = ["BudgetGate", "SweepContext"]
 
 
 async def _no_wait() -> None:

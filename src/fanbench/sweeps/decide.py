@@ -6,7 +6,8 @@ The preview, the engine, the live screen and the report all ask here, so they ca
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from typing import Literal
 
 from fanbench.sweeps.attempts import (
     Attempt,
@@ -24,8 +25,12 @@ __all__ = [
     "REPORTED",
     "PushStep",
     "RunStatus",
+    "Stage",
     "Step",
     "attempt_status",
+    "first_stage",
+    "is_ready",
+    "next_stage",
     "next_step",
     "push_step",
     "run_status",
@@ -92,6 +97,13 @@ def push_step(record: TaskRecord | None, identity: str, seen: Task | None) -> Pu
             return PushStep.NEW_VERSION
 
 
+def is_ready(record: TaskRecord | None, identity: str) -> bool:
+    """Return whether nothing has to be pushed or created before runs of content `identity` are scheduled."""
+    if identity.startswith(_VERSION_PREFIX):
+        return True
+    return record is not None and record.identity == identity and record.phase is TaskPhase.READY
+
+
 # --- Planned runs: what is next -----------------------------------------------------------------------------
 
 
@@ -131,6 +143,33 @@ def next_step(attempts: Iterable[Attempt], identity: str, *, retry_errored: int 
     if mine[-1].errored and sum(one.errored for one in mine) <= retry_errored:
         return Step.SCHEDULE
     return Step.COLLECT if any(wants_output(one) or wants_log(one) for one in mine) else Step.DONE
+
+
+# --- Stages (--step) ----------------------------------------------------------------------------------------
+
+#: The stages of a sweep, in their order.
+Stage = Literal["push", "schedule", "collect"]
+
+
+def next_stage(steps: Collection[Step], *, ready: bool) -> Stage:
+    """Return the first stage that has something to do for a task whose runs need `steps`.
+
+    | some run of the task needs | task is ready | task is not ready |
+    |----------------------------|---------------|-------------------|
+    | schedule                   | schedule      | push              |
+    | find, but none schedule    | schedule      | schedule          |
+    | neither                    | collect       | collect           |
+    """
+    if Step.SCHEDULE in steps:
+        return "schedule" if ready else "push"
+    return "schedule" if Step.FIND in steps else "collect"
+
+
+def first_stage(stages: Collection[Stage]) -> Stage:
+    """Return the stage of a sweep whose tasks are at `stages`: the earliest of them."""
+    if "push" in stages:
+        return "push"
+    return "schedule" if "schedule" in stages else "collect"
 
 
 # --- Planned runs: what came of them ------------------------------------------------------------------------

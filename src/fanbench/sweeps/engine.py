@@ -27,8 +27,8 @@ from fanbench.errors import FanbenchError
 from fanbench.sweeps.artifacts import log_is_whole, output_is_whole
 from fanbench.sweeps.attempt_store import Update
 from fanbench.sweeps.attempts import Attempt, Phase, wants_log, wants_output
-from fanbench.sweeps.context import Stage, SweepContext
-from fanbench.sweeps.decide import REPORTED, RunStatus, Step
+from fanbench.sweeps.context import SweepContext
+from fanbench.sweeps.decide import REPORTED, RunStatus, Stage, Step
 from fanbench.sweeps.events import DrainReason, RunKnown, SweepEnded, SweepStarted
 from fanbench.sweeps.task import TaskPipeline
 

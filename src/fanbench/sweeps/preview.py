@@ -20,7 +20,16 @@ from fanbench.sweeps.attempts import (
     wants_log,
     wants_output,
 )
-from fanbench.sweeps.decide import PushStep, Step, next_step, push_step
+from fanbench.sweeps.decide import (
+    PushStep,
+    Stage,
+    Step,
+    first_stage,
+    is_ready,
+    next_stage,
+    next_step,
+    push_step,
+)
 from fanbench.sweeps.journal import Records
 from fanbench.sweeps.plan import PlannedTask, SweepPlan
 from fanbench.wire.messages import CreationState
@@ -47,6 +56,10 @@ class Counts:
     @property
     def planned(self) -> int:
         return self.schedule + self.find + self.watch + self.collect + self.done
+
+    @property
+    def steps(self) -> frozenset[Step]:
+        return frozenset(step for step in Step if getattr(self, step.value))
 
     def __str__(self) -> str:
         """`schedule 3, download 1; 2 done already`"""
@@ -77,7 +90,11 @@ class TaskPreview:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """The whole plan. `calls` is an estimate of the API calls, `quotas` is what is left of the server's quotas."""
+    """The whole plan.
+
+    `calls` is an estimate of the API calls, `quotas` is what is left of the server's quotas, and `stage` is the
+    first stage with something to do.
+    """
 
     output: str
     models: tuple[str, ...]
@@ -87,6 +104,7 @@ class Preview:
     calls: int
     quotas: tuple[Quota, ...] = ()
     warnings: tuple[str, ...] = ()
+    stage: Stage = "collect"
 
     @property
     def pushes(self) -> int:
@@ -128,6 +146,7 @@ class Preview:
     def record(self) -> dict[str, Any]:
         """The same for programs, in JSON's types."""
         fields = asdict(self)
+        del fields["stage"]
         fields["quotas"] = [
             {
                 **asdict(quota),
@@ -160,8 +179,12 @@ def preview(plan: SweepPlan, records: Records | None = None, quotas: Quotas | No
         for task in plan.tasks
     )
     total: Counter[str] = Counter()
-    for task in tasks:
-        total.update(asdict(task.counts))
+    for shown in tasks:
+        total.update(asdict(shown.counts))
+    stages = {
+        next_stage(shown.counts.steps, ready=is_ready(known.get(task.slug), task.identity))
+        for task, shown in zip(plan.tasks, tasks, strict=True)
+    }
     left = quotas.known if quotas is not None else ()
     return Preview(
         output=str(plan.output),
@@ -175,6 +198,7 @@ def preview(plan: SweepPlan, records: Records | None = None, quotas: Quotas | No
             *_task_warnings(plan.tasks, tasks),
             *_quota_warnings(total["schedule"], left, plan.rules.max_cost),
         ),
+        stage=first_stage(stages),
     )
 
 

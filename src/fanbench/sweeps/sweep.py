@@ -19,7 +19,8 @@ from fanbench.client import Client
 from fanbench.errors import FanbenchError
 from fanbench.operations.api import Api
 from fanbench.sweeps.artifacts import clear_parts
-from fanbench.sweeps.engine import Engine, Stage
+from fanbench.sweeps.decide import Stage
+from fanbench.sweeps.engine import Engine
 from fanbench.sweeps.events import DrainReason, Emit, LimitChanged, SweepEvent
 from fanbench.sweeps.folder import lock_folder, set_aside
 from fanbench.sweeps.journal import Journal

@@ -79,7 +79,7 @@ class SweepView:
             aside = await anyio.to_thread.run_sync(set_aside, prepared.plan.output)
             if aside is not None:
                 self.settings.output.note(f"Moved the contents of {prepared.plan.output} to {aside}.")
-        until = prepared.stage if self.step else "collect"
+        until = prepared.preview.stage if self.step else "collect"
         return await SweepSession(self.settings, prepared.plan, until).follow(client)
 
     # --- The plan ---
@@ -97,7 +97,7 @@ class SweepView:
             self.settings.output.note("\n".join(prepared.preview.lines()))
             return True
         click.echo("\n".join(prepared.preview.lines()), err=True)  # also with -q: the question is about it
-        asked = question(prepared.stage, prepared.preview) if self.step else "Continue?"
+        asked = question(prepared.preview.stage, prepared.preview) if self.step else "Continue?"
         return confirmed(asked, yes=False)
 
     # --- The end ---
@@ -116,8 +116,8 @@ class SweepView:
             write_summary(report)
         except OutputError as error:
             unwritten = error
-        if self.step and prepared.stage != "collect":
-            for line in stage_results(prepared.stage, outcome.state):
+        if self.step and prepared.preview.stage != "collect":
+            for line in stage_results(prepared.preview.stage, outcome.state):
                 self.settings.output.text(line)
             self.settings.output.note(
                 f"\nNext: {bold(resume_command(self.settings, prepared.plan.output, ' --step'))}"

@@ -20,11 +20,10 @@ from fanbench.cli.output import bold
 from fanbench.cli.views.sweep_display import SweepDisplay
 from fanbench.cli.views.sweep_events import EventPrinter, wait_for_reader
 from fanbench.cli.views.sweep_report import resume_command
-from fanbench.cli.views.sweep_step import next_stage
 from fanbench.client import Client
 from fanbench.errors import FanbenchError
 from fanbench.operations.quota import Quotas
-from fanbench.sweeps.engine import Stage
+from fanbench.sweeps.decide import Stage
 from fanbench.sweeps.journal import Journal
 from fanbench.sweeps.plan import SweepPlan, make_plan
 from fanbench.sweeps.preview import Preview, preview, read_quotas
@@ -42,11 +41,10 @@ _STDERR_WAIT = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A plan, its preview, and the first stage that has something to do."""
+    """A plan and its preview."""
 
     plan: SweepPlan
     preview: Preview
-    stage: Stage
 
 
 async def prepare(client: Client, spec: SweepSpec, *, fresh: bool, quotas: bool) -> Prepared:
@@ -70,7 +68,7 @@ async def prepare(client: Client, spec: SweepSpec, *, fresh: bool, quotas: bool)
             saved = journal.saved_spec() if journal else None
             if saved is not None:
                 refuse_other_sweep(saved, plan, client.config.endpoint)
-            return Prepared(plan, preview(plan, journal, left), next_stage(plan, journal))
+            return Prepared(plan, preview(plan, journal, left))
 
     return await anyio.to_thread.run_sync(read_journal)
 

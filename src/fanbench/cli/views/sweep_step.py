@@ -5,38 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fanbench.errors import FanbenchError, RunFailed
-from fanbench.sweeps.attempts import TaskPhase, by_planned_run
-from fanbench.sweeps.decide import RunStatus, Step, next_step
-from fanbench.sweeps.engine import Stage
-from fanbench.sweeps.journal import Records
-from fanbench.sweeps.plan import SweepPlan
+from fanbench.sweeps.decide import RunStatus, Stage
 from fanbench.sweeps.preview import Preview
 from fanbench.sweeps.state import SweepState
 
-__all__ = ["next_stage", "question", "stage_failure", "stage_results"]
-
-
-def next_stage(plan: SweepPlan, records: Records | None) -> Stage:
-    """The first stage that has something to do."""
-    attempts = by_planned_run(records.attempts() if records else ())
-    tasks = {task.slug: task for task in plan.tasks}
-    steps = {
-        planned_run: next_step(
-            attempts.get(planned_run, ()),
-            tasks[planned_run.task].identity,
-            retry_errored=plan.rules.retry_errored,
-        )
-        for planned_run in plan.planned_runs
-    }
-    due = {planned_run.task for planned_run, step in steps.items() if step is Step.SCHEDULE}
-    known = records.tasks() if records else {}
-    for slug in due:
-        task, record = tasks[slug], known.get(slug)
-        if task.notebook is None:  # it is on the server already
-            continue
-        if record is None or record.identity != task.identity or record.phase is not TaskPhase.READY:
-            return "push"
-    return "schedule" if due or Step.FIND in steps.values() else "collect"
+__all__ = ["question", "stage_failure", "stage_results"]
 
 
 def question(stage: Stage, preview: Preview) -> str:
