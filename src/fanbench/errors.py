@@ -216,3 +216,10 @@ def error_for_status(call: str, status: int, message: str, retry_after: float | 
     if status >= 500:
         return ServerFault(message, call=call, status=status, retry_after=retry_after)
     return _BY_STATUS.get(status, BadRequest)(message, call=call, status=status)
+
+
+def leaf_errors(error: BaseException) -> list[BaseException]:
+    """Return the errors inside nested exception groups, or `error` itself."""
+    if not isinstance(error, BaseExceptionGroup):
+        return [error]
+    return [leaf for part in error.exceptions for leaf in leaf_errors(part)]

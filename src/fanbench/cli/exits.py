@@ -10,13 +10,13 @@ import errno
 import io
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 
 import click
 
 from fanbench.cli.redact import hidden
-from fanbench.errors import FanbenchError
+from fanbench.errors import FanbenchError, leaf_errors
 
 __all__ = ["INTERRUPTED", "TERMINATED", "end_line", "explain", "print_error", "use_utf8"]
 
@@ -34,7 +34,7 @@ def explain(error: BaseException, env: Mapping[str, str] = os.environ) -> int:
         if context is not None:
             _print(f"{click.style('hint:', bold=True)} Run `{context.command_path} --help` for usage.")
         return error.exit_code
-    causes = list(_leaves(error))
+    causes = leaf_errors(error)
     if any(isinstance(cause, click.Abort) for cause in causes):
         return INTERRUPTED  # at a prompt, whose line click has ended
     if any(isinstance(cause, KeyboardInterrupt) for cause in causes):
@@ -55,15 +55,6 @@ def explain(error: BaseException, env: Mapping[str, str] = os.environ) -> int:
     if unexpected:
         _print_unexpected(error, unexpected[0], env)
     return expected[0].exit_code if expected else 1
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    """The errors inside nested exception groups, or `error` itself."""
-    if isinstance(error, BaseExceptionGroup):
-        for part in error.exceptions:
-            yield from _leaves(part)
-    else:
-        yield error
 
 
 def print_error(error: FanbenchError) -> None:

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import anyio
 
-from fanbench.errors import FanbenchError
+from fanbench.errors import FanbenchError, leaf_errors
 from fanbench.sweeps.artifacts import log_is_whole, output_is_whole
 from fanbench.sweeps.attempt_store import Update
 from fanbench.sweeps.attempts import Attempt, Phase, wants_log, wants_output
@@ -167,15 +167,7 @@ def _first_error() -> Iterator[None]:
     try:
         yield
     except BaseExceptionGroup as group:
-        errors = list(_leaves(group))
+        errors = leaf_errors(group)
         if not all(isinstance(error, FanbenchError) for error in errors):
             raise
         raise errors[0] from None
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield error
