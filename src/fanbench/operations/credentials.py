@@ -38,15 +38,12 @@ class ProxyTokens:
     """Hands out the Model Proxy token of one server, and a new one when it is about to expire.
 
     A server may keep one token per user, so that a new one revokes the old one: callers that ask at the same
-    time share a token. `margin` is in seconds; `now` returns the time with its time zone. That is the wall-clock
-    time, because tokens expire while a laptop sleeps, too.
+    time share a token. `now` returns the time with its time zone. That is the wall-clock time, because tokens
+    expire while a laptop sleeps, too.
     """
 
-    def __init__(
-        self, client: Api, *, margin: float = MARGIN, now: Callable[[], datetime] = lambda: datetime.now(UTC)
-    ) -> None:
+    def __init__(self, client: Api, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._client = client
-        self._margin = margin
         self._now = now
         self._held: _Held | None = None
         self._failure: FanbenchError | None = None
@@ -61,7 +58,7 @@ class ProxyTokens:
             Forbidden: The Model Proxy refuses this user.
             FanbenchError: The server did not return a token.
         """
-        needed = lasting + self._margin
+        needed = lasting + MARGIN
         return await self._held_or_new(lambda held: held.lasts(needed, self._now()))
 
     async def replace(self, refused: ModelProxyToken) -> ModelProxyToken:

@@ -89,9 +89,9 @@ def _known_names(available: Sequence[BenchmarkModel]) -> dict[str, str]:
 _FLASH = re.compile(r"google/gemini-(\d+(?:\.\d+)*)-flash(-preview)?(@[\w.-]+)?")
 
 
-def proxy_names(available: Sequence[BenchmarkModel], now: datetime | None = None) -> list[str]:
+def proxy_names(available: Sequence[BenchmarkModel]) -> list[str]:
     """The names (`owner/model`) of the models that the Model Proxy serves today, without duplicates."""
-    today = now or datetime.now(UTC)
+    today = datetime.now(UTC)
     served = [
         model.version
         for model in available

@@ -14,7 +14,6 @@ import anyio
 
 from fanbench._util.concurrency import gather, settle, unwrap_single_error
 from fanbench._util.files import output_errors, temporary_folder
-from fanbench._util.polling import POLL_INTERVAL
 from fanbench.errors import FanbenchError, NotFound
 from fanbench.operations.api import Api
 from fanbench.operations.batch import unique_slugs
@@ -92,16 +91,15 @@ async def show_logs(
     interleave: bool | None = False,
     follow: bool = False,
     output: Path | None = None,
-    poll_interval: float = POLL_INTERVAL,
     emit: Emit = ignore_events,
 ) -> list[LogReport | FanbenchError]:
     """Read the logs of the tasks' runs, all at the same time, live if a run has not ended.
 
     They are reported run after run (`LogBegan`, `LogText`…, `LogEnded`) or, with `interleave`, line by line as
     they arrive (`LogLine`…, `LogEnded`); `interleave=None` does so if several runs are live. With `follow`,
-    queued runs are waited for, with lists at most `poll_interval` seconds apart. With `output`, each complete
-    log is also written to `<output>/<task>/<version>/<model>/<run_id>/run.log`. Returns one report per task in
-    the order given; an error stands for a task that failed.
+    queued runs are waited for. With `output`, each complete log is also written to
+    `<output>/<task>/<version>/<model>/<run_id>/run.log`. Returns one report per task in the order given; an error
+    stands for a task that failed.
 
     Raises:
         UsageError: A name is not valid.
@@ -118,7 +116,7 @@ async def show_logs(
             emit(TaskFailed(slug, status))
             continue
         emit(LogsBegan(slug, status.runs))
-        watcher = RunWatcher(client, slug, models, known=status.runs, poll_interval=poll_interval, emit=emit)
+        watcher = RunWatcher(client, slug, models, known=status.runs, emit=emit)
         watchers.append(watcher)
         for run in status.runs:
             file = None

@@ -302,9 +302,9 @@ class RetryBudget:
         return pause_after(error, self._failures[kind], elapsed, refused=self._refused)
 
 
-async def retry_patiently(job: Callable[[], Awaitable[T]], *, refused: float = REFUSED_LIMIT) -> T:
+async def retry_patiently(job: Callable[[], Awaitable[T]]) -> T:
     """Return the result of `job`, retried until its `RetryBudget` is used up; then raise its last error."""
-    budget = RetryBudget(refused)
+    budget = RetryBudget()
     while True:
         try:
             return await job()
