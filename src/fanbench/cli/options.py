@@ -35,7 +35,7 @@ AT_LEAST_1 = click.IntRange(min=1)
 def value_option(
     flags: str, metavar: str, text: str, kind: click.ParamType[Any] | None = None, **settings: Any
 ) -> Callable[[F], F]:
-    """An option with a value. `flags` are its names, such as "-o --output", and may end with its parameter's."""
+    """An option with a value. `flags` are its names, such as "-o --output", and may end with its parameter's name."""
     return click.option(*flags.split(), metavar=metavar, help=text, type=kind, **settings)
 
 
@@ -79,12 +79,11 @@ def wait_options(what: str) -> Callable[[F], F]:
     return lambda function: wait(poll_interval_option(60)(function))
 
 
-def poll_interval_option(seconds: int, condition: str = "") -> Callable[[F], F]:
-    text = f"longest pause between two polls; the first pauses are shorter (default: {seconds})."
+def poll_interval_option(seconds: int, what: str = "The longest pause") -> Callable[[F], F]:
     return value_option(
         "--poll-interval",
         "SECONDS",
-        f"{condition}: the {text}" if condition else f"The {text}",
+        f"{what} between two polls; the first pauses are shorter (default: {seconds}).",
         click.FLOAT,
         default=float(seconds),
         callback=above_zero,

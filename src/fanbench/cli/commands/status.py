@@ -15,7 +15,7 @@ __all__ = ["status"]
 @task_names_argument
 @model_option("Show only the runs of this model. Repeatable.")
 @click.option("--watch", is_flag=True, help="Keep the status up to date until all runs have ended.")
-@poll_interval_option(10, "With --watch")
+@poll_interval_option(10, "With --watch: the longest pause")
 def status(
     settings: Settings,
     task_names: tuple[str, ...],
