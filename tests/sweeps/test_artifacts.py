@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from fanbench import OutputError
 from fanbench.sweeps.artifacts import (
-    Fingerprint,
     clear_parts,
-    fingerprint_of,
+    contents_of,
     log_is_whole,
     log_part,
     output_is_whole,
+    saved_output,
 )
 from fanbench.sweeps.attempts import SavedLog, SavedOutput
 from tests.disk import Disk
@@ -63,6 +63,11 @@ FILES = {"a.run.json": "{}", "sub/b": "two", "sub/deep/c": "", "sub/run.log": "t
 # --- Outputs ------------------------------------------------------------------------------------------------
 
 
+def recorded(folder: Path) -> SavedOutput:
+    """Return the record of the output in `folder` as it is now."""
+    return saved_output("t/7", contents_of(folder))
+
+
 def test_the_fingerprint_of_an_output(tmp_path: Path) -> None:
     """The digest is the documented one: the hashes and names of the files, sorted by name."""
     lines = [
@@ -73,37 +78,37 @@ def test_the_fingerprint_of_an_output(tmp_path: Path) -> None:
     made(tmp_path, FILES)
     for number, name in enumerate(FILES):
         os.utime(tmp_path / name, ns=(0, 2 * 10**18 - number))
-    assert fingerprint_of(tmp_path) == Fingerprint(4, 19, digest, changed=2 * 10**18)
+    assert recorded(tmp_path) == SavedOutput("t/7", 4, 19, digest, changed=2 * 10**18)
 
 
 def test_our_log_is_not_part_of_the_output(tmp_path: Path) -> None:
     """The log in a run's folder does not change the fingerprint, but a task's own run.log in a subfolder does."""
-    before = fingerprint_of(made(tmp_path, FILES))
+    before = recorded(made(tmp_path, FILES))
     (tmp_path / "run.log").write_text("said")
-    assert fingerprint_of(tmp_path) == before
+    assert recorded(tmp_path) == before
     (tmp_path / "sub" / "run.log").write_text("other")
-    assert fingerprint_of(tmp_path) != before
+    assert recorded(tmp_path) != before
 
 
 def test_links_are_not_followed(tmp_path: Path) -> None:
     """Links are followed neither into a circle nor to files elsewhere."""
-    before = fingerprint_of(made(tmp_path / "out", FILES))
+    before = recorded(made(tmp_path / "out", FILES))
     made(tmp_path / "else", {"secret": "x"})
     (tmp_path / "out" / "circle").symlink_to(tmp_path / "out")
     (tmp_path / "out" / "secret").symlink_to(tmp_path / "else" / "secret")
-    assert fingerprint_of(tmp_path / "out") == before
+    assert recorded(tmp_path / "out") == before
 
 
 def test_an_output_without_files(tmp_path: Path) -> None:
     """An output without files has a fingerprint, too."""
-    assert fingerprint_of(tmp_path) == Fingerprint(0, 0, hashlib.sha256().hexdigest(), 0)
+    assert recorded(tmp_path) == SavedOutput("t/7", 0, 0, hashlib.sha256().hexdigest(), 0)
     assert output_is_whole(tmp_path.parent, SavedOutput(tmp_path.name, 0, 0, ""))
 
 
 def test_an_output_that_cannot_be_read(tmp_path: Path) -> None:
     """The error names the file that cannot be read."""
     with pytest.raises(OutputError, match=r"Cannot read the output .*gone"):
-        fingerprint_of(tmp_path / "gone")
+        recorded(tmp_path / "gone")
 
 
 contents = st.dictionaries(
@@ -120,7 +125,7 @@ def test_fingerprints_are_equal_only_for_equal_outputs(
     first, second = (made(tmp_path_factory.mktemp("out"), files) for files in (one, other))
     one.pop("run.log", None)
     other.pop("run.log", None)
-    assert (fingerprint_of(first).digest == fingerprint_of(second).digest) is (one == other)
+    assert (recorded(first).digest == recorded(second).digest) is (one == other)
 
 
 def later(path: Path, text: str) -> None:
@@ -177,20 +182,15 @@ def test_an_output_is_whole_until_it_is_changed(
 ) -> None:
     """The number of files and bytes is checked, and the content if a file was written since."""
     folder = made(tmp_path / "t" / "7", FILES)
-    saved = saved_output(folder)
+    saved = recorded(folder)
     harm(folder)
     assert output_is_whole(tmp_path, saved) is whole
-
-
-def saved_output(folder: Path) -> SavedOutput:
-    found = fingerprint_of(folder)
-    return SavedOutput("t/7", found.files, found.size, found.digest, found.changed)
 
 
 def test_an_untouched_output_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the files of a copied output are read, once each."""
     folder = made(tmp_path / "t" / "7", FILES)
-    saved, read = saved_output(folder), 0
+    saved, read = recorded(folder), 0
     file_digest = hashlib.file_digest
 
     def counted(*arguments: Any) -> object:
@@ -209,7 +209,7 @@ def test_an_untouched_output_is_not_read(tmp_path: Path, monkeypatch: pytest.Mon
 def test_an_output_that_can_no_longer_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An output that cannot be read is not whole."""
     folder = made(tmp_path / "t" / "7", FILES)
-    saved = saved_output(folder)
+    saved = recorded(folder)
     copied(folder)
 
     def refused(*_: object) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from fanbench.errors import OutputError
-from fanbench.sweeps.artifacts import fingerprint_of
-from fanbench.sweeps.attempts import Attempt, Phase, PlannedRun, SavedLog, SavedOutput, TaskPhase, TaskRecord
+from fanbench.sweeps.artifacts import contents_of, saved_output
+from fanbench.sweeps.attempts import Attempt, Phase, PlannedRun, SavedLog, TaskPhase, TaskRecord
 from fanbench.sweeps.decide import RunStatus
 from fanbench.sweeps.events import DrainReason, RunMissing, SweepEnded, SweepStarted
 from fanbench.sweeps.plan import PlannedTask, SweepPlan
@@ -62,9 +62,8 @@ class Folder:
         else:
             write(folder / "other.txt", "nothing")
         write(folder / "run.log", "hello\n")
-        fingerprint = fingerprint_of(folder)
         made = made.with_(
-            output=SavedOutput(path, fingerprint.files, fingerprint.size, fingerprint.digest),
+            output=saved_output(path, contents_of(folder)),
             log=SavedLog(f"{path}/run.log", 1, 6),
         )
         self.records.save_attempts([made])
@@ -276,8 +275,7 @@ def test_the_run_file_of_the_task_is_taken(folder: Folder) -> None:
     assert made.output is not None
     path = folder.root / made.output.path
     write(path / "other.run.json", named(number(0.75), "Other"))
-    fingerprint = fingerprint_of(path)
-    output = SavedOutput(made.output.path, fingerprint.files, fingerprint.size, fingerprint.digest)
+    output = saved_output(made.output.path, contents_of(path))
     folder.records.save_attempts([made.with_(output=output)])
     assert folder.cell() == "0.25"
 

@@ -10,7 +10,6 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import anyio.to_thread
@@ -25,14 +24,12 @@ from fanbench.wire.safe_unzip import UnpackedFile, changed
 
 __all__ = [
     "RUN_LOG",
-    "Fingerprint",
     "clear_parts",
     "contents_of",
-    "fingerprint",
-    "fingerprint_of",
     "log_is_whole",
     "log_part",
     "output_is_whole",
+    "saved_output",
 ]
 
 #: The log in a run's folder, which fanbench writes and which is not part of the output.
@@ -46,21 +43,8 @@ _SUFFIX = ".part"
 # --- Outputs ------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Fingerprint:
-    """The number of files of an output, their total size in bytes, and a SHA-256 over their names and contents.
-
-    `changed` is when the newest of them was last written, in nanoseconds since 1970.
-    """
-
-    files: int
-    size: int
-    digest: str
-    changed: int
-
-
-def fingerprint(contents: Iterable[UnpackedFile]) -> Fingerprint:
-    """Return the fingerprint of an output with these files, leaving out the log that fanbench writes.
+def saved_output(path: str, contents: Iterable[UnpackedFile]) -> SavedOutput:
+    """Return the record of an output at `path` with these files, leaving out the log that fanbench writes.
 
     The digest is taken over one line per file, sorted by name (as bytes, with slashes): the SHA-256 of its content
     in hex, two spaces, its name, a zero byte.
@@ -69,17 +53,13 @@ def fingerprint(contents: Iterable[UnpackedFile]) -> Fingerprint:
     digest = hashlib.sha256()
     for name, file in files:
         digest.update(file.digest.encode() + b"  " + name + b"\0")
-    return Fingerprint(
+    return SavedOutput(
+        path,
         files=len(files),
         size=sum(file.size for _, file in files),
         digest=digest.hexdigest(),
         changed=max((file.changed for _, file in files), default=0),
     )
-
-
-def fingerprint_of(folder: Path) -> Fingerprint:
-    """Return the fingerprint of the output `folder` as it is now."""
-    return fingerprint(contents_of(folder))
 
 
 def contents_of(folder: Path) -> list[UnpackedFile]:
@@ -110,7 +90,7 @@ def output_is_whole(root: Path, output: SavedOutput) -> bool:
         if len(found) != output.files or sum(info.st_size for info in found) != output.size:
             return False
         untouched = all(changed(info) <= output.changed for info in found)
-        return untouched or fingerprint_of(folder).digest == output.digest
+        return untouched or saved_output(output.path, contents_of(folder)).digest == output.digest
     except (OSError, OutputError):
         return False
 

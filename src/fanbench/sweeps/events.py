@@ -372,26 +372,8 @@ class SweepEnded(SweepEvent, frozen=True):
 Emit = Callable[[SweepEvent], None]
 
 ALL_EVENTS: tuple[type[SweepEvent], ...] = (
-    SweepStarted,
-    TaskPushed,
-    CreationChanged,
-    TaskReady,
-    TaskPreparationFailed,
-    RunKnown,
-    RunScheduled,
-    RunSkipped,
-    RunFound,
-    RunStateChanged,
-    RetryPlanned,
-    RunLogLine,
-    LogSaved,
-    OutputSaved,
-    RunMissing,
-    RunsPolled,
-    LimitChanged,
-    BudgetRead,
-    Draining,
-    SweepEnded,
+    *(kind for kind in SweepEvent.__subclasses__() if kind is not RunEvent),
+    *RunEvent.__subclasses__(),
 )
 
 

@@ -16,9 +16,9 @@ from fanbench.operations.api import Api
 from fanbench.operations.layout import folder_of_run
 from fanbench.operations.log_file import LogFile
 from fanbench.operations.watch import STREAM_TRIES, RunWatcher
-from fanbench.sweeps.artifacts import RUN_LOG, fingerprint, log_part
+from fanbench.sweeps.artifacts import RUN_LOG, log_part, saved_output
 from fanbench.sweeps.attempt_store import Update
-from fanbench.sweeps.attempts import Attempt, SavedLog, SavedOutput, wants_log, wants_output
+from fanbench.sweeps.attempts import Attempt, SavedLog, wants_log, wants_output
 from fanbench.sweeps.context import SweepContext
 from fanbench.sweeps.events import LogSaved, OutputSaved, RunLogLine, SweepEvent
 from fanbench.sweeps.task_state import ActiveRun
@@ -183,12 +183,11 @@ class RunPipeline:
         downloaded = await context.client.download_output(
             run.run_id, folder, include_source=context.rules.include_source
         )
-        found = fingerprint(downloaded.contents)
+        output = saved_output(self._folder, downloaded.contents)
         cost = await context.gate.cost_of(folder)
-        output = SavedOutput(self._folder, found.files, found.size, found.digest, found.changed)
         number, run_id = run.attempt.number, run.run_id
         event = OutputSaved(
-            run.planned_run, number, run_id, output.path, found.files, found.size, found.digest
+            run.planned_run, number, run_id, output.path, output.files, output.size, output.digest
         )
         self._record(run.attempt.with_(output=output), event)
         context.gate.cost_learned(run, cost)
