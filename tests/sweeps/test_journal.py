@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -352,7 +353,7 @@ def test_a_log_that_is_restarted_during_a_read(
 ) -> None:
     """If the log is restarted between copying the two files, both are copied again."""
     copied: list[str] = []
-    copy = journals._copy_if_there
+    copy = shutil.copyfile
 
     def anew_before_the_log(source: Path, target: Path) -> None:
         if source.name.endswith("-wal") and copied.count(source.name) == 0:
@@ -362,7 +363,7 @@ def test_a_log_that_is_restarted_during_a_read(
         copy(source, target)
 
     journal.save_attempts(attempt(number) for number in range(1, 41))
-    monkeypatch.setattr(journals, "_copy_if_there", anew_before_the_log)
+    monkeypatch.setattr(shutil, "copyfile", anew_before_the_log)
     connection = journals._copy_of(tmp_path / JOURNAL)
     assert connection is not None
     with Journal(connection, tmp_path) as looked:

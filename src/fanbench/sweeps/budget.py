@@ -242,14 +242,35 @@ class Budget:
         for task in tasks:
             self._costs_of(task)
 
-    async def read(self) -> None:
-        """Read the quota. Spending is counted from the first reading; a resumed sweep continues counting.
+    async def read(self, *, good_for: float = 0.0) -> None:
+        """Read the quota, unless its last reading is less than `good_for` seconds old.
+
+        Spending is counted from the first reading; a resumed sweep continues counting.
 
         Raises:
             Unauthorized: The credentials are invalid. After any other failure the reading is unknown.
         """
         async with self._asking:
-            await self._read_quota()
+            if self._asked is not None and self._clock() - self._asked < good_for:
+                return
+            balance: QuotaBalance | None = None
+            with anyio.move_on_after(PATIENCE):
+                try:
+                    quotas = await self._client.proxy_quotas()
+                except Unauthorized:
+                    raise
+                except FanbenchError:
+                    pass
+                else:
+                    known = [one for one in quotas.quota_balances if 0 <= one.quota_used < math.inf]
+                    # The balance of the month counts, because it is refilled less often than that of the day.
+                    preferred = {RefillPeriod.MONTHLY: 0, RefillPeriod.DAILY: 1}
+                    balance = min(known, key=lambda one: preferred.get(one.refill_period, 2), default=None)
+            self._asked = self._clock()
+            self._answers = balance is not None
+            if balance is not None:
+                self._ledger.read(balance)
+                self._save(_LEDGER, self._ledger)
 
     async def allow(
         self, task: str, models: Sequence[str], in_flight: Callable[[], Mapping[str, PendingCosts]]
@@ -265,9 +286,7 @@ class Budget:
         """
         if not models:
             return []
-        async with self._asking:
-            if self._asked is None or self._clock() - self._asked >= GOOD_FOR:
-                await self._read_quota()
+        await self.read(good_for=GOOD_FOR)
         # Nothing is awaited from here to the answer, so no other task gets the same money.
         return self._decide(task, models, in_flight())
 
@@ -298,26 +317,6 @@ class Budget:
     def is_counted(self, run_id: int) -> bool:
         """Return True if the run was reported as finished, with a cost or without."""
         return self._counted(run_id) != Costs()
-
-    async def _read_quota(self) -> None:
-        balance: QuotaBalance | None = None
-        with anyio.move_on_after(PATIENCE):
-            try:
-                quotas = await self._client.proxy_quotas()
-            except Unauthorized:
-                raise
-            except FanbenchError:
-                pass
-            else:
-                known = [one for one in quotas.quota_balances if 0 <= one.quota_used < math.inf]
-                # The balance of the month counts, because it is refilled less often than that of the day.
-                preferred = {RefillPeriod.MONTHLY: 0, RefillPeriod.DAILY: 1}
-                balance = min(known, key=lambda one: preferred.get(one.refill_period, 2), default=None)
-        self._asked = self._clock()
-        self._answers = balance is not None
-        if balance is not None:
-            self._ledger.read(balance)
-            self._save(_LEDGER, self._ledger)
 
     @property
     def _spent(self) -> float | None:

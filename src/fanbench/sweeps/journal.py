@@ -18,7 +18,7 @@ import sqlite3
 import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
@@ -85,15 +85,6 @@ class Records(Protocol):
 
 # --- Rows ---------------------------------------------------------------------------------------------------
 
-TASK_COLUMNS = ("task", "identity", "phase", "version", "error", "pushed_at", "checksum")
-ATTEMPT_COLUMNS = (
-    *("task", "model", "repeat", "number"),
-    *("identity", "version", "phase", "intended_at", "run_id", "state", "error"),
-    *("output_path", "output_files", "output_size", "output_digest", "output_changed"),
-    *("log_path", "log_lines", "log_size"),
-    "checksum",
-)
-
 # Rows are stored in the tree of their key: each write touches one page, and they are read in their order.
 SCHEMA = (
     """
@@ -117,16 +108,9 @@ SCHEMA = (
 )
 
 
-def _upsert(table: str, columns: tuple[str, ...]) -> str:
-    # The names come from the columns above.
-    return f"INSERT OR REPLACE INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"  # noqa: S608
-
-
-_SAVE_TASK = _upsert("task", TASK_COLUMNS)
-_SAVE_ATTEMPT = _upsert("attempt", ATTEMPT_COLUMNS)
-_SAVE_VALUE = _upsert("value", ("name", "value"))
-_TASKS = f"SELECT {', '.join(TASK_COLUMNS)} FROM task ORDER BY task"  # noqa: S608
-_ATTEMPTS = f"SELECT {', '.join(ATTEMPT_COLUMNS)} FROM attempt ORDER BY task, model, repeat, number"  # noqa: S608
+# The values of a row are in the order of its table's columns.
+_SAVE_TASK = "INSERT OR REPLACE INTO task VALUES (?, ?, ?, ?, ?, ?, ?)"
+_SAVE_ATTEMPT = f"INSERT OR REPLACE INTO attempt VALUES ({', '.join('?' * 20)})"  # noqa: S608
 
 # Looked up instead of called: calling an enum is slow, and 100,000 rows are read at a start.
 _PHASES = {phase.value: phase for phase in Phase}
@@ -255,7 +239,7 @@ class Journal(Records):
     def tasks(self) -> dict[str, TaskRecord]:
         records = {}
         with self._reading():
-            for row in self._connection.execute(_TASKS):
+            for row in self._connection.execute("SELECT * FROM task ORDER BY task"):
                 task, identity, phase, version, error, pushed_at = _verify_checksum(row)
                 records[task] = TaskRecord(task, identity, TaskPhase(phase), version, error, pushed_at)
         return records
@@ -269,7 +253,8 @@ class Journal(Records):
 
     def attempts(self) -> list[Attempt]:
         with self._reading():
-            return [_read_attempt(row) for row in self._connection.execute(_ATTEMPTS)]
+            rows = self._connection.execute("SELECT * FROM attempt ORDER BY task, model, repeat, number")
+            return [_read_attempt(row) for row in rows]
 
     def save_attempts(self, attempts: Iterable[Attempt]) -> None:
         made = list(attempts)
@@ -282,7 +267,7 @@ class Journal(Records):
             return frozenset(chain.from_iterable(rows))
 
     def save_foreign_runs(self, task: str, run_ids: Iterable[int]) -> None:
-        statement = "INSERT OR IGNORE INTO stranger (task, run_id) VALUES (?, ?)"
+        statement = "INSERT OR IGNORE INTO stranger VALUES (?, ?)"
         self._write(statement, [(task, run_id) for run_id in run_ids])
 
     def value(self, name: str) -> str | None:
@@ -291,7 +276,7 @@ class Journal(Records):
             return None if found is None else found[0]
 
     def save_value(self, name: str, value: str) -> None:
-        self._write(_SAVE_VALUE, [(_storable(name), _storable(value))])
+        self._write("INSERT OR REPLACE INTO value VALUES (?, ?)", [(_storable(name), _storable(value))])
 
     def saved_spec(self) -> str | None:
         """Return the sweep of the folder as JSON; None before `save_spec`."""
@@ -448,8 +433,11 @@ def _copy_consistently(path: Path, copy: Path) -> None:
     """
     for _ in range(_COPIES):
         before = _generation(path)
-        for suffix in ("", "-wal", "-journal"):
-            _copy_if_there(_beside(path, suffix), _beside(copy, suffix))
+        shutil.copyfile(path, copy)
+        for suffix in ("-wal", "-journal"):
+            _beside(copy, suffix).unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                shutil.copyfile(_beside(path, suffix), _beside(copy, suffix))
         if _generation(path) == before:
             return
     raise JournalError(
@@ -466,15 +454,6 @@ def _generation(path: Path) -> tuple[object, ...]:
     except FileNotFoundError:
         header = b""
     return (state.st_ino, header) if header else (state.st_ino, state.st_size, state.st_mtime_ns)
-
-
-def _copy_if_there(source: Path, target: Path) -> None:
-    target.unlink(missing_ok=True)
-    try:
-        shutil.copyfile(source, target)
-    except FileNotFoundError:
-        if not source.name.endswith(("-wal", "-journal")):
-            raise
 
 
 def _beside(path: Path, suffix: str) -> Path:

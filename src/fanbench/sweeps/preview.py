@@ -126,21 +126,19 @@ class Preview:
             rows.append((task.task, push, str(task.counts)))
         names, pushes = (max((len(row[at]) for row in rows), default=0) for at in (0, 1))
         repeats = f" × {self.repeats} repeats" if self.repeats > 1 else ""
+        pushing = f"push {_many(self.pushes, 'task')}, " if self.pushes else ""
+        total = f"Will {pushing}{self.counts}; about {_many(self.calls, 'call')}"
+        if self.nothing_to_do:
+            total = "Everything is done. Files that are missing or were edited will be downloaded again, nothing else."
         return [
             *(f"{name:<{names}}  {push:<{pushes}}  {counts}" for name, push, counts in rows),
             "",
             f"{_many(len(self.tasks), 'task')} × {_many(len(self.models), 'model')}{repeats}: "
             f"{_many(self.counts.planned, 'run')}, results in {self.output}",
-            self._sum(),
+            total,
             *map(_quota_line, self.quotas),
             *(f"Warning: {warning}" for warning in self.warnings),
         ]
-
-    def _sum(self) -> str:
-        if self.nothing_to_do:
-            return "Everything is done. Files that are missing or were edited will be downloaded again, nothing else."
-        pushes = f"push {_many(self.pushes, 'task')}, " if self.pushes else ""
-        return f"Will {pushes}{self.counts}; about {_many(self.calls, 'call')}"
 
     @property
     def record(self) -> dict[str, Any]:
