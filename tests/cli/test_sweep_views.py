@@ -10,10 +10,10 @@ import pytest
 
 from fanbench.cli.command import Settings
 from fanbench.cli.output import split_table
+from fanbench.cli.views.sweep import question
 from fanbench.cli.views.sweep_display import Picture
 from fanbench.cli.views.sweep_events import EventPrinter
-from fanbench.cli.views.sweep_report import failure, show_report
-from fanbench.cli.views.sweep_step import question, stage_failure
+from fanbench.cli.views.sweep_report import failure, show_report, stage_failure
 from fanbench.errors import RunFailed
 from fanbench.results import Table
 from fanbench.sweeps.attempts import Attempt, Phase, PlannedRun, TaskPhase, TaskRecord

@@ -13,17 +13,23 @@ from fanbench.cli.output import Fields, bold
 from fanbench.cli.progress import spinner
 from fanbench.cli.prompts import confirmed
 from fanbench.cli.session import call
-from fanbench.cli.views.sweep_report import failure, resume_command, show_report
+from fanbench.cli.views.sweep_report import (
+    failure,
+    resume_command,
+    show_report,
+    stage_failure,
+    stage_results,
+)
 from fanbench.cli.views.sweep_session import Outcome, Prepared, SweepSession, prepare
-from fanbench.cli.views.sweep_step import question, stage_failure, stage_results
 from fanbench.client import Client
 from fanbench.errors import OutputError
+from fanbench.sweeps.decide import Stage
 from fanbench.sweeps.folder import set_aside
-from fanbench.sweeps.preview import TaskPreview
+from fanbench.sweeps.preview import Preview, TaskPreview
 from fanbench.sweeps.report import FIELDS, write_summary
 from fanbench.sweeps.spec import SweepSpec
 
-__all__ = ["FIELDS", "PLAN_FIELDS", "SweepView"]
+__all__ = ["FIELDS", "PLAN_FIELDS", "SweepView", "question"]
 
 PLAN_FIELDS: Fields[TaskPreview] = {
     "task": lambda task: task.task,
@@ -135,3 +141,16 @@ class SweepView:
             raise click.exceptions.Exit(outcome.code)
         if unwritten is not None or ends_with is not None:
             raise ends_with or click.exceptions.Exit(1)
+
+
+def question(stage: Stage, preview: Preview) -> str:
+    """What `--step` asks before a stage."""
+    counts = preview.counts
+    match stage:
+        case "push":
+            return f"Stage 1 of 3: push {preview.pushes} task(s), and wait until they are created?"
+        case "schedule":
+            return f"Stage 2 of 3: schedule {counts.schedule + counts.find} run(s)?"
+        case _:
+            left = counts.planned - counts.done
+            return f"Stage 3 of 3: follow {left} run(s) to their end, and download them?"

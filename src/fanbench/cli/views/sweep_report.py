@@ -10,11 +10,12 @@ from fanbench._util.text import last_line
 from fanbench.cli.command import Settings
 from fanbench.cli.output import bold
 from fanbench.errors import BudgetReached, FanbenchError, RunFailed, WaitTimeout
-from fanbench.sweeps.decide import RunStatus
+from fanbench.sweeps.decide import RunStatus, Stage
 from fanbench.sweeps.events import DrainReason
 from fanbench.sweeps.report import FIELDS, SweepReport, records
+from fanbench.sweeps.state import SweepState
 
-__all__ = ["failure", "resume_command", "show_report"]
+__all__ = ["failure", "resume_command", "show_report", "stage_failure", "stage_results"]
 
 # At most this many failures are listed; the summary files contain all of them.
 _LISTED = 20
@@ -102,3 +103,28 @@ def failure(settings: Settings, report: SweepReport) -> FanbenchError | None:
         case _:
             again = max(row.attempts for row in report.of(RunStatus.ERRORED))
             return RunFailed(counts, hint=hint("To repeat the errored runs", f" --retry-errored {again}"))
+
+
+# --- One stage of a sweep (--step) --------------------------------------------------------------------------
+
+
+def stage_results(stage: Stage, state: SweepState) -> Iterator[str]:
+    """What a stage has done."""
+    if stage == "push":
+        for slug, task in state.tasks.items():
+            if task.ready:
+                yield f"{slug}: version {task.version} is ready"
+            else:
+                yield f"{slug}: {'nothing to push' if task.failed is None else f'failed: {task.failed}'}"
+    else:
+        counts = [f"{state.counts[each]} {each.label}" for each in RunStatus if state.counts[each]]
+        yield f"Runs: {', '.join(counts)}"
+
+
+def stage_failure(state: SweepState) -> FanbenchError | None:
+    """The error that a stage other than the last ends with; None if all of it went well."""
+    failed = sum(task.failed is not None for task in state.tasks.values())
+    missing = state.counts[RunStatus.MISSING]
+    if not failed and not missing:
+        return None
+    return RunFailed(f"{failed} task(s) failed, {missing} run(s) are missing.")
