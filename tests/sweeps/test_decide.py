@@ -165,6 +165,13 @@ def test_the_status_follows_the_table(
     assert {status(), status(given_up=True)} <= {one.value for one in REPORTED}
 
 
+@pytest.mark.parametrize("state", [RunState.QUEUED, RunState.RUNNING, RunState.COMPLETED, RunState.ERRORED])
+def test_a_sweep_has_the_words_of_the_server(state: RunState) -> None:
+    """A run that only waits for the server has the same word in a sweep as in `tasks status` and `results`."""
+    status = run_status(state, scheduled=True, collected=state.terminal, live=True)
+    assert status.value == state.label.lower()
+
+
 @pytest.mark.parametrize(
     ("attempts", "given_up", "expected"),
     [
