@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
-__all__ = ["LockHeld", "lock_file"]
+__all__ = ["LockHeld", "is_locked", "lock_file", "read_owner"]
 
 # Windows locks the first byte of the file, which others then cannot read.
 _POSITION = 1 if os.name == "nt" else 0
@@ -45,7 +45,7 @@ def lock_file(path: Path, *, wait: float = 0.0) -> BaseFileLock:
         try:
             lock.acquire()
         except Timeout:
-            raise LockHeld(_read_owner(path)) from None
+            raise LockHeld(read_owner(path)) from None
         except FileNotFoundError:
             continue  # it was moved away while we locked it
     return lock
@@ -58,7 +58,22 @@ def _write_owner(path: Path, handle: int) -> None:
     os.write(handle, f" {os.getpid()}\n".encode())
 
 
-def _read_owner(path: Path) -> int | None:
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the lock. The file alone means nothing: its process may be long gone."""
+    import fcntl
+
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def read_owner(path: Path) -> int | None:
+    """The process id in the file, which its owner writes a moment after locking it."""
     try:
         with path.open("rb", buffering=0) as file:
             file.seek(_POSITION)

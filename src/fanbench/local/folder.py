@@ -102,21 +102,20 @@ def open_data_folder(root: Path) -> Iterator[DataFolder]:
 
 
 def _check_format(folder: DataFolder) -> None:
-    if not folder.format_file.exists():
-        if folder.database.exists():
-            raise _foreign(folder, "it has no format.json")
-        files.write(folder.format_file, json.dumps({"fanbench-data": FORMAT}) + "\n", mode=PRIVATE)
-        return
-    try:
-        found = json.loads(folder.format_file.read_text(encoding="utf-8"))["fanbench-data"]
-    except (ValueError, KeyError, TypeError):
-        raise _foreign(folder, "its format.json cannot be read") from None
-    if found != FORMAT:
-        raise _foreign(folder, f"it has format {found}, and this fanbench writes format {FORMAT}")
-
-
-def _foreign(folder: DataFolder, why: str) -> LocalServerError:
-    return LocalServerError(
-        f"The data folder {folder.root} does not belong to this version: {why}.",
-        hint="Move it aside, or choose another one with --data DIR.",
-    )
+    file, why = folder.format_file, ""
+    if file.exists():
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))["fanbench-data"]
+            if found != FORMAT:
+                why = f"it has format {found}, and this fanbench writes format {FORMAT}"
+        except (ValueError, KeyError, TypeError):
+            why = "its format.json cannot be read"
+    elif folder.database.exists():
+        why = "it has no format.json"
+    else:
+        files.write(file, json.dumps({"fanbench-data": FORMAT}) + "\n", mode=PRIVATE)
+    if why:
+        raise LocalServerError(
+            f"The data folder {folder.root} does not belong to this version: {why}.",
+            hint="Move it aside, or choose another one with --data DIR.",
+        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 import anyio
 import msgspec
 
+from fanbench._util.lock import is_locked, read_owner
 from fanbench.errors import LocalServerError
 from fanbench.local.folder import DataFolder
 from fanbench.local.serve import Address, check_installed
@@ -44,27 +44,15 @@ class LocalServer:
 def find_server(data: Path | None = None) -> LocalServer | None:
     """The server of the data folder, if one is running and listening."""
     folder = DataFolder((data or default_data_folder()).absolute())
-    if not _is_held(folder):
+    if not is_locked(folder.lock_file):
         return None
     try:
         address = msgspec.json.decode(folder.server_file.read_bytes(), type=Address)
     except (OSError, msgspec.DecodeError):
         return None  # it is starting or ending
-    if str(address.pid) != folder.lock_file.read_text().strip():
+    if address.pid != read_owner(folder.lock_file):
         return None  # the file is from a server that was killed; its successor is about to write its own
     return LocalServer(address.url, folder.read_token(), started=False, pid=address.pid)
-
-
-def _is_held(folder: DataFolder) -> bool:
-    """Whether a process holds the folder's lock. The process id in the file may be of one long gone."""
-    try:
-        with folder.lock_file.open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
 
 
 async def ensure_server(data: Path | None = None, *, datasets: Path | None = None) -> LocalServer:
@@ -96,7 +84,7 @@ async def ensure_server(data: Path | None = None, *, datasets: Path | None = Non
                     return LocalServer(
                         server.url, server.token, started=server.pid == process.pid, pid=server.pid
                     )
-                if process.poll() is not None and not _is_held(DataFolder(data)):
+                if process.poll() is not None and not is_locked(DataFolder(data).lock_file):
                     errors.seek(0)
                     said = errors.read().decode("utf-8", "replace").strip().removeprefix("error: ")
                     raise LocalServerError(f"The local server did not start: {said}")
@@ -108,24 +96,6 @@ async def ensure_server(data: Path | None = None, *, datasets: Path | None = Non
         )
 
 
-async def _holder(folder: DataFolder) -> int:
-    """The process id of the lock's holder, who writes it a moment after locking.
-
-    Raises:
-        LocalServerError: The file has no valid process id. 0 and below would signal groups of processes.
-    """
-    text = ""
-    for _ in range(20):
-        text = folder.lock_file.read_text(errors="replace").strip()
-        if text.isascii() and text.isdigit() and int(text) > 0:
-            return int(text)
-        await anyio.sleep(_LOOK_EVERY)
-    raise LocalServerError(
-        f"{folder.lock_file} is locked, but does not name the process: {text[:20]!r}.",
-        hint="Look for `fanbench serve` in the list of processes.",
-    )
-
-
 async def stop_server(data: Path | None = None) -> int | None:
     """Stop the server of the data folder and wait for its end. Return its process id, None if none is running.
 
@@ -133,15 +103,25 @@ async def stop_server(data: Path | None = None) -> int | None:
         LocalServerError: It does not end.
     """
     folder = DataFolder((data or default_data_folder()).absolute())
-    if not _is_held(folder):
+    lock = folder.lock_file
+    if not is_locked(lock):
         return None
-    pid = await _holder(folder)
+    pid = read_owner(lock)
+    with anyio.move_on_after(1.0):
+        while not pid:
+            await anyio.sleep(_LOOK_EVERY)
+            pid = read_owner(lock)
+    if not pid:  # 0 would signal our own group of processes
+        raise LocalServerError(
+            f"{lock} is locked, but does not name the process.",
+            hint="Look for `fanbench serve` in the list of processes.",
+        )
     try:
         os.kill(pid, signal.SIGTERM)
     except OSError as error:
         raise LocalServerError(f"Cannot stop the server, process {pid}: {error.strerror}.") from None
     with anyio.move_on_after(STOP_TIMEOUT):
-        while _is_held(folder):  # noqa: ASYNC110 - another process cannot set our event
+        while is_locked(lock):  # noqa: ASYNC110 - another process cannot set our event
             await anyio.sleep(_LOOK_EVERY)
         return pid
     raise LocalServerError(f"The server, process {pid}, did not end within {STOP_TIMEOUT:g} s.")

@@ -207,20 +207,18 @@ def _validate(catalog: Catalog, path: Path) -> None:
                 except re.error as error:
                     text = f"{path}: {model.slug}: {rule.match!r} is not a regular expression: {error}"
                     raise LocalServerError(text) from None
-        if isinstance(model, Upstream) and not _is_url(model.url):
-            raise LocalServerError(f"{path}: {model.slug}: {model.url!r} is not a URL of an endpoint")
+        if isinstance(model, Upstream):
+            try:
+                url = urlsplit(model.url)
+                valid = url.scheme in ("http", "https") and url.hostname and url.port != 0
+            except ValueError:
+                valid = False
+            if not valid:
+                raise LocalServerError(f"{path}: {model.slug}: {model.url!r} is not a URL of an endpoint")
     for role in ("default", "judge"):
         name = getattr(catalog, role)
         if name and catalog.find(name) is None:
             raise LocalServerError(f"{path}: {role} = {name!r} is not one of the models")
-
-
-def _is_url(text: str) -> bool:
-    try:
-        parts = urlsplit(text)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
-    except ValueError:
-        return False
 
 
 def write_catalog(path: Path, catalog: Catalog) -> None:
@@ -246,7 +244,17 @@ def write_catalog(path: Path, catalog: Catalog) -> None:
                 document[role] = wanted[role]
             else:
                 document.pop(role, None)
-        _write_models(document, wanted.get("model", []), tomlkit)
+        # Unchanged tables keep their comments.
+        present = {table["slug"]: table for table in document.pop("model", [])}
+        tables = tomlkit.aot()
+        for model in wanted.get("model", []):
+            table = present.get(model["slug"])
+            if table is None or table.unwrap() != model:
+                table = tomlkit.table()
+                table.update(model)
+            tables.append(table)
+        if tables:
+            document["model"] = tables
         path.parent.mkdir(parents=True, exist_ok=True)
         text = tomlkit.dumps(document)
         # tomlkit leaves the blank lines of removed tables: reduce them, unless they are part of a value.
@@ -254,18 +262,3 @@ def write_catalog(path: Path, catalog: Catalog) -> None:
         files.write(path, tidy if tomllib.loads(tidy) == tomllib.loads(text) else text, mode=PRIVATE)
     except OSError as error:
         raise LocalServerError(f"Cannot write {path}: {error.strerror}.") from error
-
-
-def _write_models(document: Any, wanted: list[dict[str, Any]], tomlkit: Any) -> None:
-    """Replace the tables of the models, and keep unchanged ones with their comments."""
-    present = {table["slug"]: table for table in document.get("model", [])}
-    tables = tomlkit.aot()
-    for model in wanted:
-        table = present.get(model["slug"])
-        if table is None or table.unwrap() != model:
-            table = tomlkit.table()
-            table.update(model)
-        tables.append(table)
-    document.pop("model", None)
-    if wanted:
-        document["model"] = tables

@@ -24,15 +24,33 @@ class ScriptedEngine:
     async def complete(self, request: dict[str, Any]) -> dict[str, Any]:
         if self._spec.latency:
             await anyio.sleep(self._spec.latency)
-        text = self._reply(last_user_text(request))
-        message = {"role": "assistant", "content": text}
+        texts = [(message.get("role"), _text(message.get("content"))) for message in request["messages"]]
+        asked = next((text for role, text in reversed(texts) if role == "user"), "")
+        reply = self._spec.reply
+        for number, rule in enumerate(self._spec.rules):
+            if not re.search(rule.match, asked, re.DOTALL):
+                continue
+            failure = rule.failure
+            if failure is not None and (not failure.times or self._failed[number] < failure.times):
+                self._failed[number] += 1
+                raise ModelFault(f"model {self._spec.slug}: {failure.message}", status=failure.status)
+            reply = rule.reply
+            break
+        # Words count as tokens.
+        tokens_in, tokens_out = sum(len(text.split()) for _, text in texts), len(reply.split())
         return {
             "id": f"chatcmpl-{uuid.uuid4().hex}",
             "object": "chat.completion",
             "created": int(time.time()),
             "model": self._spec.slug,
-            "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
-            "usage": _count(request, text),
+            "choices": [
+                {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": reply}}
+            ],
+            "usage": {
+                "prompt_tokens": tokens_in,
+                "completion_tokens": tokens_out,
+                "total_tokens": tokens_in + tokens_out,
+            },
         }
 
     async def stream(self, request: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
@@ -46,38 +64,9 @@ class ScriptedEngine:
     async def close(self) -> None:
         """Nothing to release."""
 
-    def _reply(self, prompt: str) -> str:
-        for number, rule in enumerate(self._spec.rules):
-            if not re.search(rule.match, prompt, re.DOTALL):
-                continue
-            failure = rule.failure
-            if failure is not None and (not failure.times or self._failed[number] < failure.times):
-                self._failed[number] += 1
-                raise ModelFault(f"model {self._spec.slug}: {failure.message}", status=failure.status)
-            return rule.reply
-        return self._spec.reply
 
-
-def last_user_text(request: dict[str, Any]) -> str:
-    for message in reversed(request.get("messages", [])):
-        if message.get("role") == "user":
-            return text_of(message.get("content"))
-    return ""
-
-
-def text_of(content: Any) -> str:
+def _text(content: Any) -> str:
     """The text of a message whose content is a string or a list of parts."""
     if isinstance(content, list):
         return "\n".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
     return content if isinstance(content, str) else ""
-
-
-def _count(request: dict[str, Any], reply: str) -> dict[str, int]:
-    """The usage, counting words as tokens."""
-    prompt = sum(len(text_of(message.get("content")).split()) for message in request.get("messages", []))
-    completion = len(reply.split())
-    return {
-        "prompt_tokens": prompt,
-        "completion_tokens": completion,
-        "total_tokens": prompt + completion,
-    }

@@ -97,7 +97,7 @@ class ChatEndpoint:
             msgspec.convert(answer, _Answer)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             # ValidationError is a DecodeError, and names the place of the mistake.
-            raise self._fault(f"sent no chat completion ({error}): {self._start(body)}") from None
+            raise self._fault(f"sent no chat completion ({error}): {_beginning(body)}") from None
         return answer
 
     @asynccontextmanager
@@ -109,8 +109,18 @@ class ChatEndpoint:
             async with self._http.stream(
                 "POST", self._url, json={**request, "model": self._model}
             ) as response:
-                if response.status_code >= 400:
-                    raise self._refusal(response, await response.aread())
+                if (status := response.status_code) >= 400:
+                    body = await response.aread()
+                    try:
+                        error = json.loads(body)
+                        error = error.get("error", error)
+                        text = str(error.get("message", error) if isinstance(error, dict) else error)
+                    except (ValueError, AttributeError):
+                        text = _beginning(body)
+                    kept = status if status in _KEEP_STATUS else UNREACHABLE
+                    fault = self._fault(f"answered {status}: {text}", status=kept)
+                    fault.retry_after = response.headers.get("retry-after")
+                    raise fault
                 yield response
         except httpx.TimeoutException:
             raise self._fault("did not answer in time", status=504) from None
@@ -119,28 +129,14 @@ class ChatEndpoint:
         finally:
             self._limit.release_on_behalf_of(borrower)
 
-    def _refusal(self, response: httpx.Response, body: bytes) -> ModelFault:
-        try:
-            error = json.loads(body)
-            error = error.get("error", error)
-            text = self._without_key(str(error.get("message", error) if isinstance(error, dict) else error))
-        except (ValueError, AttributeError):
-            text = self._start(body)
-        status = response.status_code
-        kept = status if status in _KEEP_STATUS else UNREACHABLE
-        fault = self._fault(f"answered {status}: {text}", status=kept)
-        fault.retry_after = response.headers.get("retry-after")
-        return fault
-
-    def _start(self, body: bytes) -> str:
-        return self._without_key(repr(body[:120].decode("utf-8", "replace")))
-
-    def _without_key(self, text: str) -> str:
-        """Remove the key from a text: vendors quote a refused key in their errors."""
-        return text.replace(self._key, "[key]") if self._key else text
-
     def _fault(self, what: str, *, status: int = UNREACHABLE) -> ModelFault:
-        return ModelFault(f"model {self._slug}: {self._url} {what}", status=status)
+        text = f"model {self._slug}: {self._url} {what}"
+        # Vendors quote a refused key in their errors.
+        return ModelFault(text.replace(self._key, "[key]") if self._key else text, status=status)
 
     async def close(self) -> None:
         await self._http.aclose()
+
+
+def _beginning(body: bytes) -> str:
+    return repr(body[:120].decode("utf-8", "replace"))
