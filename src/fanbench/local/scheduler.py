@@ -26,7 +26,7 @@ from fanbench.local.folder import DataFolder
 from fanbench.local.logs import RunLog
 from fanbench.local.models.pool import ModelPool
 from fanbench.local.settings import Settings
-from fanbench.local.store import Store, TaskVersion, now
+from fanbench.local.store import RunRow, Store, TaskVersion, now
 from fanbench.local.verdicts import failure_of, judge_creation, judge_run, read_outcome
 from fanbench.wire.messages import CreationState, RunState
 
@@ -87,10 +87,9 @@ class Scheduler:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Scheduler]:
         """Carry out what an earlier server left unfinished, then whatever is submitted."""
-        for version in await self._store.pending_versions():
-            self.submit(Work("creation", version.id))
-        for run in await self._store.live_runs():
-            self.submit(Work("run", run.id))
+        versions, runs = await self._store.unfinished()
+        for work in [*(Work("creation", id_) for id_ in versions), *(Work("run", id_) for id_ in runs)]:
+            self.submit(work)
         async with anyio.create_task_group() as workers:
             for _ in range(self._settings.workers):
                 workers.start_soon(self._work)
@@ -113,12 +112,12 @@ class Scheduler:
                     message = f"The server failed on this {work.kind}; see {self._folder.server_log}."
                     try:
                         if work.kind == "creation":
-                            await self._store.update_version(
-                                work.id, state=CreationState.ERRORED, error=message
+                            await self._store.update(
+                                TaskVersion, work.id, state=CreationState.ERRORED, error=message
                             )
                         else:
-                            await self._store.update_run(
-                                work.id, state=RunState.ERRORED, error=message, ended=now()
+                            await self._store.update(
+                                RunRow, work.id, state=RunState.ERRORED, error=message, ended=now()
                             )
                     except Exception:  # noqa: BLE001 - such as a full disk; the next server resumes the work
                         _log.exception("cannot record the failure", kind=work.kind, id=work.id)
@@ -128,10 +127,10 @@ class Scheduler:
 
     async def _create(self, version_id: int) -> None:
         """Validate a pushed version by running its notebook on the default model."""
-        version = await self._store.version(version_id)
+        version = await self._store.get(TaskVersion, version_id)
         if version is None:
             return
-        await self._store.update_version(version.id, state=CreationState.RUNNING)
+        await self._store.update(TaskVersion, version.id, state=CreationState.RUNNING)
         folder = self._folder.creation(version.id)
         log = RunLog(self._folder.creation_log(version.id), self._settings.log_limit_mb * 1_000_000)
         try:
@@ -140,13 +139,13 @@ class Scheduler:
             log.close()
         judge = partial(judge_creation, version.slug, folder / "working", failure, log.path)
         state, error = await anyio.to_thread.run_sync(judge)
-        await self._store.update_version(version.id, state=state, error=error)
+        await self._store.update(TaskVersion, version.id, state=state, error=error)
 
     async def _run(self, run_id: int) -> None:
-        run = await self._store.run(run_id)
+        run = await self._store.get(RunRow, run_id)
         if run is None:
             return
-        await self._store.update_run(run.id, state=RunState.RUNNING, started=now())
+        await self._store.update(RunRow, run.id, state=RunState.RUNNING, started=now())
         folder = self._folder.run(run.id)
         log = RunLog(self._folder.log(run.id), self._settings.log_limit_mb * 1_000_000)
         self._logs[run.id] = log
@@ -155,7 +154,7 @@ class Scheduler:
             state, error = await anyio.to_thread.run_sync(
                 judge_run, run.version.slug, folder / "working", failure
             )
-            await self._store.update_run(run.id, state=state, error=error, ended=now())
+            await self._store.update(RunRow, run.id, state=state, error=error, ended=now())
         finally:
             # After the state: clients that follow the log look at the run as soon as it ends.
             del self._logs[run.id]

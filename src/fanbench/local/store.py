@@ -14,7 +14,6 @@ from sqlalchemy import (
     JSON,
     Enum,
     ForeignKey,
-    Select,
     String,
     TypeDecorator,
     UniqueConstraint,
@@ -144,7 +143,14 @@ class Store:
     async def open(path: Path) -> AsyncIterator[Store]:
         # Not a URL as text: a path may contain any character.
         engine = create_async_engine(URL.create("sqlite+aiosqlite", database=str(path)))
-        event.listen(engine.sync_engine, "connect", _configure)
+
+        @event.listens_for(engine.sync_engine, "connect")
+        def configure(connection: Any, _record: object) -> None:
+            cursor = connection.cursor()
+            for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=10000"):
+                cursor.execute(f"PRAGMA {pragma}")
+            cursor.close()
+
         try:
             try:
                 async with engine.begin() as connection:
@@ -165,39 +171,48 @@ class Store:
         async with self._writing, self._session.begin() as session:
             yield session
 
+    async def get(self, kind: type[Row], row_id: int) -> Row | None:
+        async with self._session() as session:
+            return await session.get(kind, row_id)
+
+    async def update(self, kind: type[TaskVersion] | type[RunRow], row_id: int, **values: Any) -> None:
+        async with self._change() as session:
+            await session.execute(update(kind).where(kind.id == row_id).values(**values))
+
+    async def unfinished(self) -> tuple[list[int], list[int]]:
+        """The ids of the versions to validate and of the runs to carry out, oldest first."""
+        versions = select(TaskVersion.id).where(TaskVersion.state.in_(PENDING_CREATIONS))
+        runs = select(RunRow.id).where(RunRow.state.in_(LIVE_RUNS))
+        async with self._session() as session:
+            return (
+                list(await session.scalars(versions.order_by(TaskVersion.id))),
+                list(await session.scalars(runs.order_by(RunRow.id))),
+            )
+
     # --- Versions of tasks ---
 
     async def add_version(self, slug: str, datasets: Sequence[str]) -> TaskVersion:
+        newest = select(func.max(TaskVersion.version)).where(TaskVersion.slug == slug)
         async with self._change() as session:
-            newest = await session.scalar(
-                select(func.max(TaskVersion.version)).where(TaskVersion.slug == slug)
-            )
-            row = TaskVersion(slug=slug, version=(newest or 0) + 1, datasets=list(datasets))
+            number = (await session.scalar(newest) or 0) + 1
+            row = TaskVersion(slug=slug, version=number, datasets=list(datasets))
             session.add(row)
         return row
 
-    async def newest_version(self, slug: str, version: int = 0) -> TaskVersion | None:
-        """The newest version of the task, or the given one."""
+    async def find_version(self, slug: str, version: int = 0) -> TaskVersion | None:
+        """The given version of the task, by default the newest."""
         query = select(TaskVersion).where(TaskVersion.slug == slug)
         if version:
             query = query.where(TaskVersion.version == version)
-        return await self._first(query.order_by(TaskVersion.version.desc()).limit(1))
-
-    async def version(self, version_id: int) -> TaskVersion | None:
-        return await self._first(select(TaskVersion).where(TaskVersion.id == version_id))
+        async with self._session() as session:
+            return await session.scalar(query.order_by(TaskVersion.version.desc()).limit(1))
 
     async def newest_versions(self) -> list[TaskVersion]:
         """The newest version of every task, oldest task first."""
         newest = select(func.max(TaskVersion.id)).group_by(TaskVersion.slug)
-        return await self._all(select(TaskVersion).where(TaskVersion.id.in_(newest)).order_by(TaskVersion.id))
-
-    async def update_version(self, version_id: int, **values: Any) -> None:
-        async with self._change() as session:
-            await session.execute(update(TaskVersion).where(TaskVersion.id == version_id).values(**values))
-
-    async def pending_versions(self) -> list[TaskVersion]:
-        pending = TaskVersion.state.in_(PENDING_CREATIONS)
-        return await self._all(select(TaskVersion).where(pending).order_by(TaskVersion.id))
+        query = select(TaskVersion).where(TaskVersion.id.in_(newest)).order_by(TaskVersion.id)
+        async with self._session() as session:
+            return list(await session.scalars(query))
 
     async def delete_task(self, slug: str) -> tuple[list[int], list[int]]:
         """Delete the task. Return the ids of its versions and of its runs."""
@@ -221,9 +236,6 @@ class Store:
             session.add(row)
         return row
 
-    async def run(self, run_id: int) -> RunRow | None:
-        return await self._first(select(RunRow).where(RunRow.id == run_id))
-
     async def runs(
         self, version_id: int, models: Sequence[str], *, after: int, limit: int
     ) -> tuple[list[RunRow], int]:
@@ -235,13 +247,6 @@ class Store:
             total = await session.scalar(select(func.count()).select_from(RunRow).where(*chosen)) or 0
             page = select(RunRow).where(*chosen, RunRow.id > after).order_by(RunRow.id).limit(limit)
             return list(await session.scalars(page)), total
-
-    async def live_runs(self) -> list[RunRow]:
-        return await self._all(select(RunRow).where(RunRow.state.in_(LIVE_RUNS)).order_by(RunRow.id))
-
-    async def update_run(self, run_id: int, **values: Any) -> None:
-        async with self._change() as session:
-            await session.execute(update(RunRow).where(RunRow.id == run_id).values(**values))
 
     async def runs_since(self, moment: datetime) -> int:
         query = select(func.count()).select_from(RunRow).where(RunRow.created >= moment)
@@ -268,7 +273,8 @@ class Store:
         return expires
 
     async def find_token(self, token: str) -> TokenRow | None:
-        return await self._first(select(TokenRow).where(TokenRow.digest == digest(token)))
+        async with self._session() as session:
+            return await session.scalar(select(TokenRow).where(TokenRow.digest == digest(token)))
 
     async def revoke_token(self, token: str) -> None:
         async with self._change() as session:
@@ -283,18 +289,3 @@ class Store:
         query = select(func.coalesce(func.sum(UsageRow.cost_nanodollars), 0)).where(UsageRow.at >= since)
         async with self._session() as session:
             return await session.scalar(query) or 0
-
-    async def _first(self, query: Select[Row]) -> Row | None:
-        async with self._session() as session:
-            return (await session.scalars(query)).first()
-
-    async def _all(self, query: Select[Row]) -> list[Row]:
-        async with self._session() as session:
-            return list(await session.scalars(query))
-
-
-def _configure(connection: Any, _record: object) -> None:
-    cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=10000"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from fanbench._util import files
@@ -23,7 +23,12 @@ def output_zip(folder: Path, *, include_source: bool) -> Path:
             files.replacing(target, durable=False) as part,
             zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive,
         ):
-            for name, path in _unique(_members(folder, include_source)):
+            seen: set[str] = set()
+            for wanted, path in _members(folder, include_source):
+                name, number = wanted, 2
+                while name.lower() in seen:  # names that have become equal are numbered
+                    name, number = f"{wanted}-{number}", number + 1
+                seen.add(name.lower())
                 entry = zipfile.ZipInfo(name, _TIME)
                 entry.compress_type = zipfile.ZIP_DEFLATED
                 entry.external_attr = 0o644 << 16
@@ -55,14 +60,3 @@ def _portable_name(name: str) -> str:
     name = re.sub(r'[\x00-\x1f\x7f<>:"\\|?*]', "_", name.encode("utf-8", "replace").decode())
     # Windows drops dots and spaces at the end of a name.
     return name if name.strip(" .") and name == name.rstrip(" .") else f"{name.rstrip(' .')}_"
-
-
-def _unique(names: Iterable[tuple[str, Path]]) -> Iterator[tuple[str, Path]]:
-    """Number names that have become equal."""
-    seen: set[str] = set()
-    for wanted, path in names:
-        name, number = wanted, 2
-        while name.lower() in seen:
-            name, number = f"{wanted}-{number}", number + 1
-        seen.add(name.lower())
-        yield name, path

@@ -42,10 +42,6 @@ class RunProcess:
         return self.exit
 
 
-class _Gone(Exception):
-    """The forkserver died before it started the run. A new forkserver can be asked."""
-
-
 class _Forkserver:
     """One forkserver process, from its start to its death."""
 
@@ -93,12 +89,8 @@ class _Forkserver:
         line, _, self._buffer = self._buffer.partition(b"\n")
         return _decode_notice(line)
 
-    async def start(self, job: Job, descriptors: list[int]) -> RunProcess | Refused:
-        """Ask for one run. Callers take turns: an answer does not name its request.
-
-        Raises:
-            _Gone: The forkserver has died.
-        """
+    async def start(self, job: Job, descriptors: list[int]) -> RunProcess | Refused | None:
+        """Ask for one run; None if the forkserver has died. Callers take turns: an answer does not name its request."""
         data = memoryview(msgspec.json.encode(job) + b"\n")
         try:
             sent = socket.send_fds(self._control, [data], descriptors)
@@ -106,8 +98,8 @@ class _Forkserver:
                 await anyio.wait_writable(self._control)
                 sent += self._control.send(data[sent:])
             return await self._answers.receive()
-        except (OSError, anyio.EndOfStream, anyio.ClosedResourceError) as error:
-            raise _Gone from error
+        except (OSError, anyio.EndOfStream, anyio.ClosedResourceError):
+            return None
 
     async def listen(self) -> None:
         """Pass on notices until the forkserver is gone, or we close it; its runs are lost then.
@@ -195,15 +187,13 @@ class Executor:
         async with self._lock:
             for _ in range(2):
                 forkserver = await self._ensure_forkserver()
-                try:
-                    # Shielded: the answer to a request must be read, or the next caller would receive it.
-                    with anyio.CancelScope(shield=True):
-                        answer = await forkserver.start(job, [stdout, stderr])
-                except _Gone:
-                    continue
+                # Shielded: the answer to a request must be read, or the next caller would receive it.
+                with anyio.CancelScope(shield=True):
+                    answer = await forkserver.start(job, [stdout, stderr])
                 if isinstance(answer, Refused):
                     raise LocalServerError(f"No process can be started for the run: {answer.reason}.")
-                return answer
+                if answer is not None:
+                    return answer
         hint = f"See {self._log}." if self._log else None
         raise LocalServerError("The parent process of all runs dies repeatedly.", hint=hint)
 

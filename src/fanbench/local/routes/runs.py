@@ -86,7 +86,7 @@ async def list_runs(services: Services, request: ListRunsRequest) -> ListRunsRes
 
 async def _find_run(services: Services, run_id: int) -> RunRow:
     # SQLite refuses numbers of more than 63 bits.
-    row = await services.store.run(run_id) if 0 < run_id < 2**63 else None
+    row = await services.store.get(RunRow, run_id) if 0 < run_id < 2**63 else None
     if row is None:
         raise WireError(404, f"Run not found: {run_id}")
     return row

@@ -49,7 +49,7 @@ async def find_version(services: Services, slug: TaskSlug) -> TaskVersion:
             403, f"Permission 'benchmarkTasks.get' was denied: this server only has tasks of {OWNER}"
         )
     known = 0 <= slug.version_number < 2**31
-    row = await services.store.newest_version(slug.task_slug, slug.version_number) if known else None
+    row = await services.store.find_version(slug.task_slug, slug.version_number) if known else None
     if row is None:
         raise WireError(404, f"Task not found: {slug.task_slug}")
     return row
@@ -113,7 +113,7 @@ async def _store_version(services: Services, slug: str, datasets: list[str], tex
         try:
             await anyio.to_thread.run_sync(move_to, services.folder.notebook(row.id))
         except OSError as error:
-            await services.store.update_version(row.id, state=CreationState.ERRORED, error=str(error))
+            await services.store.update(TaskVersion, row.id, state=CreationState.ERRORED, error=str(error))
             raise
     except OSError as error:
         raise WireError(507, f"The server cannot store the task: {error.strerror}") from None
@@ -149,7 +149,7 @@ async def list_tasks(services: Services, request: ListTasksRequest) -> ListTasks
 async def publish_task(services: Services, request: PublishTaskRequest) -> Task:
     row = await find_version(services, request.slug)
     notebook = row.notebook_public or request.publish_backing_notebook
-    await services.store.update_version(row.id, public=True, notebook_public=notebook)
+    await services.store.update(TaskVersion, row.id, public=True, notebook_public=notebook)
     return _message(services, await find_version(services, request.slug))
 
 
