@@ -48,7 +48,7 @@ from fanbench.wire.messages import (
 from fanbench.wire.pages import Pages
 from fanbench.wire.responses import invalid_answer
 from fanbench.wire.retry import RetryPolicy
-from fanbench.wire.slugs import normalize_model, split_task
+from fanbench.wire.slugs import join_task, normalize_model, split_task
 from fanbench.wire.transport import Limits, Transport
 
 if TYPE_CHECKING:
@@ -287,7 +287,7 @@ class Client:
             wanted += [item] if isinstance(item, Run) else (await self.status(item)).runs
         ids: dict[str, set[int]] = {}
         for run in wanted:
-            ids.setdefault(_task_of(run), set()).add(run.id)
+            ids.setdefault(join_task(run.task_slug), set()).add(run.id)
         watches = [Watch(slug, ids=frozenset(numbers)) for slug, numbers in ids.items()]
         ended = await wait_for_runs(
             self, *watches, timeout=timeout, poll_interval=poll_interval, logs=logs, emit=emit
@@ -311,7 +311,7 @@ class Client:
 
         _ = self.transport
         models = [run.model_version_slug]
-        watcher = RunWatcher(self, _task_of(run), models, known=[run], poll_interval=poll_interval)
+        watcher = RunWatcher(self, join_task(run.task_slug), models, known=[run], poll_interval=poll_interval)
 
         async def missing() -> bool:
             """Poll until it is worth trying again; a run that has ended without a log has none."""
@@ -612,8 +612,3 @@ def _only(outcomes: Sequence[T | FanbenchError]) -> T:
     if isinstance(outcome, FanbenchError):
         raise outcome
     return outcome
-
-
-def _task_of(run: Run) -> str:
-    slug = run.task_slug
-    return f"{slug.owner_slug}/{slug.task_slug}" if slug.owner_slug else slug.task_slug

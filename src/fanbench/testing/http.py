@@ -39,10 +39,10 @@ from fanbench.wire.messages import (
     PublishTaskRequest,
     RunRequest,
     TaskRequest,
-    TaskSlug,
     decode,
     encode,
 )
+from fanbench.wire.slugs import join_task
 
 __all__ = ["HttpAnswer", "SimulatedServer", "SimulatedTransport", "answer", "serve"]
 
@@ -100,7 +100,7 @@ async def _call(kaggle: SimulatedKaggle, method: str, body: bytes) -> Message | 
             datasets = create.options.dataset_data_sources if create.options else ()
             return await kaggle.create_task(create.slug, create.text, datasets=datasets)
         case "GetBenchmarkTask":
-            return await kaggle.get_task(_name(decode(body, TaskRequest).slug))
+            return await kaggle.get_task(join_task(decode(body, TaskRequest).slug))
         case "ListBenchmarkTasks":
             tasks = decode(body, ListTasksRequest)
             start, size = int(tasks.page_token or tasks.skip), tasks.page_size
@@ -110,20 +110,20 @@ async def _call(kaggle: SimulatedKaggle, method: str, body: bytes) -> Message | 
         case "PublishBenchmarkTask":
             publish = decode(body, PublishTaskRequest)
             with_notebook = publish.publish_backing_notebook
-            return await kaggle.publish_task(_name(publish.slug), publish_notebook=with_notebook)
+            return await kaggle.publish_task(join_task(publish.slug), publish_notebook=with_notebook)
         case "DeleteBenchmarkTask":
-            await kaggle.delete_task(_name(decode(body, TaskRequest).slug))
+            await kaggle.delete_task(join_task(decode(body, TaskRequest).slug))
             return Message()
         case "BatchScheduleBenchmarkTaskRuns":
             batch = decode(body, BatchScheduleRequest)
             results = [
-                await kaggle.schedule_runs(_name(slug), batch.model_version_slugs)
+                await kaggle.schedule_runs(join_task(slug), batch.model_version_slugs)
                 for slug in batch.task_slugs
             ]
             return BatchScheduleResponse(results=list(chain.from_iterable(results)))
         case "ListBenchmarkTaskRuns":
             runs = decode(body, ListRunsRequest)
-            task, start, size = _name(runs.task_slug), int(runs.page_token or runs.skip), runs.page_size
+            task, start, size = join_task(runs.task_slug), int(runs.page_token or runs.skip), runs.page_size
             listed, following = await kaggle.page_of_runs(task, runs.model_version_slugs, start, size)
             total = len(kaggle.tasks[task].runs) if task in kaggle.tasks else len(listed)
             return ListRunsResponse(runs=listed, total_results=total, next_page_token=str(following or ""))
@@ -163,10 +163,6 @@ def _json(body: bytes, status: int = 200, headers: dict[str, str] | None = None)
 
 def _problem(status: int, message: str, headers: dict[str, str] | None = None) -> HttpAnswer:
     return _json(json.dumps({"code": status, "message": message}).encode(), status, headers)
-
-
-def _name(slug: TaskSlug) -> str:
-    return f"{slug.owner_slug}/{slug.task_slug}" if slug.owner_slug else slug.task_slug
 
 
 async def _events(entries: AsyncGenerator[LogEntry, None]) -> AsyncGenerator[bytes, None]:

@@ -10,7 +10,7 @@ import re
 from fanbench.errors import UsageError
 from fanbench.wire.messages import TaskSlug
 
-__all__ = ["full_task_url", "normalize_model", "slugify", "slugify_task", "split_task"]
+__all__ = ["full_task_url", "join_task", "normalize_model", "slugify", "slugify_task", "split_task"]
 
 WEBSITE = "https://www.kaggle.com"
 
@@ -48,6 +48,11 @@ def split_task(slug: str) -> TaskSlug:
     """Split "task" (owned by the caller) or "owner/task" into the message that is sent."""
     owner, _, task = slug.rpartition("/")
     return TaskSlug(owner_slug=owner, task_slug=task)
+
+
+def join_task(slug: TaskSlug) -> str:
+    """The reverse of `split_task`, without the version."""
+    return f"{slug.owner_slug}/{slug.task_slug}" if slug.owner_slug else slug.task_slug
 
 
 def normalize_model(slug: str) -> str:
