@@ -7,15 +7,16 @@ for every row.
   files are those of the folder's task (or of the only task there is, if its slug differs), without sub-runs of
   another file, and those of the folder's model if there are any.
 - Run files in any other folder are grouped by folder, task and model.
-- A run folder without any run file is an errored run: it was stopped, or it died before it recorded anything. If it
-  contains only the log, the state is unknown: the run may still be active, or only its log was requested.
+- A run folder without any run file has the state that the server reported, if the caller knows it. Otherwise it is
+  an errored run: it was stopped, or it died before it recorded anything. If it contains only the log, the state is
+  unknown: the run may still be active, or only its log was requested.
 """
 
 from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,8 +45,11 @@ class _Folder:
     run_id: int | None = None
 
 
-def read_results(paths: Iterable[Path]) -> ResultSet:
+def read_results(paths: Iterable[Path], *, states: Mapping[Path, RunState] | None = None) -> ResultSet:
     """Read all runs below `paths`, which are run files or folders of any depth.
+
+    `states` has the states that the server reported, by the absolute paths of run folders. They count for runs that
+    left no run file; a run file has the state itself.
 
     Never raises because of what is on the disk: what cannot be used is listed in `problems`.
     """
@@ -70,7 +74,7 @@ def read_results(paths: Iterable[Path]) -> ResultSet:
         elif files:
             runs += _run_results(folder, files, problems)
         elif folder not in damaged:
-            runs.append(_missing_result(folder))
+            runs.append(_missing_result(folder, (states or {}).get(folder.path)))
     # Ids are numbers, so run 10 is newer than run 9.
     runs.sort(key=lambda run: (run.run_id or 0, run.started or "", str(run.path)), reverse=True)
     runs.sort(key=lambda run: (run.task, run.model))
@@ -149,14 +153,17 @@ def _without_sub_runs(files: list[_Found]) -> list[_Found]:
     return [(path, file) for path, file in files if file.identity not in parts] or files
 
 
-def _missing_result(folder: _Folder) -> RunResult:
-    """The result of a run that left no run file."""
+def _missing_result(folder: _Folder, reported: RunState | None) -> RunResult:
+    """The result of a run that left no run file. Its state is the one `reported` by the server, if that is known."""
     log_only = False
     with suppress(OSError):
         log_only = os.listdir(folder.path) == [RUN_LOG]
     state, error = RunState.ERRORED, "the run was stopped, or it ended before it recorded anything"
     if log_only:
         state, error = RunState.UNSPECIFIED, "only the log was found"
+    elif reported is RunState.COMPLETED:
+        error = "the run completed without one"
+    state = reported or state
     name = folder.task or ""
     result = RunResult(
         task=name, name=name, model="", state=state, error=f"no run file: {error}", path=folder.path

@@ -40,7 +40,18 @@ from fanbench.sweeps.attempts import (
 )
 from fanbench.wire.messages import RunState
 
-__all__ = ["FRESH", "JOURNAL", "SUMMARY", "Journal", "Records", "has_summary", "journal_errors", "own_folder"]
+__all__ = [
+    "FRESH",
+    "JOURNAL",
+    "SUMMARY",
+    "Journal",
+    "Records",
+    "has_summary",
+    "journal_errors",
+    "own_folder",
+    "reported_states",
+    "states_by_folder",
+]
 
 #: Relative to the output folder.
 JOURNAL = Path(".fanbench") / "journal.sqlite"
@@ -530,3 +541,28 @@ def journal_errors(path: Path, deed: str = "write") -> Iterator[None]:
         raise JournalError(
             f"Cannot {deed} {path}: {reason}.", hint=hint if deed == "write" else None
         ) from error
+
+
+# --- States for results -------------------------------------------------------------------------------------
+
+
+def states_by_folder(root: Path, attempts: Iterable[Attempt]) -> dict[Path, RunState]:
+    """Return how the runs of `attempts` ended on the server, by the folders below `root` that have their files."""
+    found: dict[Path, RunState] = {}
+    for one in attempts:
+        folder = Path(one.output.path) if one.output else Path(one.log.path).parent if one.log else None
+        if folder is not None and one.state is not None:
+            found[Path(os.path.abspath(root / folder))] = one.state
+    return found
+
+
+def reported_states(root: Path) -> dict[Path, RunState]:
+    """Return how the runs of the sweep in `root` ended on the server, by folder; empty without a readable journal."""
+    try:
+        journal = Journal.read(root)
+    except JournalError:
+        return {}
+    if journal is None:
+        return {}
+    with journal:
+        return states_by_folder(root, journal.attempts())

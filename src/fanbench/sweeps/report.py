@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,7 @@ from fanbench.sweeps.attempts import (
     real_ones,
 )
 from fanbench.sweeps.decide import REPORTED, RunStatus, attempt_status, run_status
-from fanbench.sweeps.journal import SUMMARY
+from fanbench.sweeps.journal import SUMMARY, states_by_folder
 
 if TYPE_CHECKING:
     from fanbench.sweeps.events import DrainReason
@@ -218,7 +219,8 @@ def build_report(plan: SweepPlan, records: Records | None) -> SweepReport:
     # The content of the run files of each output, by its path relative to the sweep's folder.
     paths = [one.output.path for mine in made.values() for one in mine if one.output is not None]
     folders = {os.path.abspath(plan.output / path): path for path in paths}
-    found = read_results([Path(folder) for folder in folders if os.path.isdir(folder)])
+    states = states_by_folder(plan.output, chain.from_iterable(made.values()))
+    found = read_results([Path(folder) for folder in folders if os.path.isdir(folder)], states=states)
     results = {folders[str(row.path)]: row for row in found.runs if str(row.path) in folders}
     rows = tuple(
         _row(plan.output, each, mine, results)

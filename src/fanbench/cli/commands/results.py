@@ -30,4 +30,10 @@ def results(settings: Settings, folders: tuple[Path, ...], every: bool) -> None:
     from fanbench.cli.views.results import show_results
     from fanbench.results import read_results
 
-    show_results(settings.output, read_results(folders), every=every)
+    states = {}
+    for folder in folders:
+        if (folder / ".fanbench").is_dir():  # otherwise the journal's module need not be imported
+            from fanbench.sweeps.journal import reported_states
+
+            states.update(reported_states(folder))
+    show_results(settings.output, read_results(folders, states=states), every=every)
