@@ -50,11 +50,17 @@ class EventPrinter:
         self._stage = stage
 
     async def print(self, event: SweepEvent, at: datetime) -> None:
-        """Print an event; the sweep continues meanwhile, and later events wait."""
+        """Print an event; the sweep continues meanwhile, and later events wait.
+
+        If this is cancelled, part of a line may have been written.
+        """
         if self._out.format.streams:
             line = write_event(event, at).decode()
             # Log lines are data; everything else may repeat our credentials.
-            await _write_stdout(f"{line if isinstance(event, RunLogLine) else hidden(line)}\n")
+            text = f"{line if isinstance(event, RunLogLine) else hidden(line)}\n"
+            for start in range(0, len(text), _PIECE):
+                await wait_for_reader(sys.stdout)
+                click.echo(text[start : start + _PIECE], nl=False)
         if self._is_printed(event):
             await wait_for_reader(sys.stderr)
             self._out.note(event.text)
@@ -66,13 +72,6 @@ class EventPrinter:
             errored = isinstance(event, RunStateChanged) and event.state == RunState.ERRORED
             return errored or isinstance(event, TaskPreparationFailed | RunMissing | Draining)
         return not event.quiet or (self._verbose and isinstance(event, RunLogLine))
-
-
-async def _write_stdout(text: str) -> None:
-    """Write to stdout as fast as it is read. If this is cancelled, part of `text` may have been written."""
-    for start in range(0, len(text), _PIECE):
-        await wait_for_reader(sys.stdout)
-        click.echo(text[start : start + _PIECE], nl=False)
 
 
 async def wait_for_reader(stream: TextIO) -> None:
