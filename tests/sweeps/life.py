@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from fanbench.sweeps.attempts import Attempt, TaskRecord
-from fanbench.sweeps.journal import Records
+from fanbench.sweeps.journal import Journal
 from fanbench.testing import ApiCall, Scenario, SimulatedKaggle
 from fanbench.testing.kaggle import Moment
 
@@ -85,10 +85,10 @@ class MortalKaggle(SimulatedKaggle):
             raise Killed
 
 
-class MortalRecords:
+class MortalRecords(Journal):
     """`records` as far as a process gets to write them; each write is whole or not there."""
 
-    def __init__(self, records: Records, life: Life) -> None:
+    def __init__(self, records: Journal, life: Life) -> None:
         self._records = records
         self._life = life
 
@@ -105,20 +105,20 @@ class MortalRecords:
         return self._records.value(name)
 
     def save_task(self, record: TaskRecord) -> None:
-        self._write(lambda: self._records.save_task(record))
+        self._survive(lambda: self._records.save_task(record))
 
     def save_attempts(self, attempts: Iterable[Attempt]) -> None:
         saved = list(attempts)
-        self._write(lambda: self._records.save_attempts(saved))
+        self._survive(lambda: self._records.save_attempts(saved))
 
     def save_foreign_runs(self, task: str, run_ids: Iterable[int]) -> None:
         saved = list(run_ids)
-        self._write(lambda: self._records.save_foreign_runs(task, saved))
+        self._survive(lambda: self._records.save_foreign_runs(task, saved))
 
     def save_value(self, name: str, value: str) -> None:
-        self._write(lambda: self._records.save_value(name, value))
+        self._survive(lambda: self._records.save_value(name, value))
 
-    def _write(self, write: Callable[[], None]) -> None:
+    def _survive(self, write: Callable[[], None]) -> None:
         if self._life.dead:
             return
         self._life.point()

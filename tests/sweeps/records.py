@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from fanbench.sweeps.attempts import Attempt, PlannedRun, TaskRecord
+from fanbench.sweeps.journal import Journal
 
 __all__ = ["MemoryRecords"]
 
 
-class MemoryRecords:
-    """`Records` in dictionaries. It outlives an engine, as a file does."""
+class MemoryRecords(Journal):
+    """The journal in dictionaries. It outlives an engine, as a file does."""
 
     def __init__(self) -> None:
         self._tasks: dict[str, TaskRecord] = {}

@@ -309,6 +309,6 @@ def test_runs_of_earlier_contents_are_remembered(tmp_path: Path) -> None:
         store.commit(*task.assign({"m": [run(5, 1), run(6, 2)]}, 0.0))
         assert found(task) == {1: 6}
         assert task.foreign_runs == set()
-        assert [one.run_id for one in store.attempts_at_any_content(PLANNED)] == [5, 6]
+        assert [one.run_id for one in store.attempts_by_task()[PLANNED.task]] == [5, 6]
 
     in_virtual_time(main)

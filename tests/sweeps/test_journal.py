@@ -18,7 +18,7 @@ from fanbench import JournalError
 from fanbench.sweeps import journal as journals
 from fanbench.sweeps.attempts import Attempt, Phase, PlannedRun, SavedLog, SavedOutput, TaskPhase, TaskRecord
 from fanbench.sweeps.folder import set_aside
-from fanbench.sweeps.journal import JOURNAL, Journal, Records
+from fanbench.sweeps.journal import JOURNAL, Journal
 from fanbench.wire.messages import RunState
 from tests.disk import Disk
 from tests.sweeps.processes import begun, ended
@@ -58,7 +58,7 @@ attempts = st.builds(
     log=st.none() | st.builds(SavedLog, texts, counts, counts),
 )
 tasks = st.builds(TaskRecord, names, texts, st.sampled_from(TaskPhase), counts, texts)
-Write = Callable[[Records], None]
+Write = Callable[[Journal], None]
 
 
 def attempts_saved(rows: list[Attempt]) -> Write:
@@ -85,7 +85,7 @@ writes = st.one_of(
 )
 
 
-def content(records: Records) -> tuple[object, ...]:
+def content(records: Journal) -> tuple[object, ...]:
     known = ["a", "b", "owner/a", "ä 🚀"]
     return (
         records.attempts(),

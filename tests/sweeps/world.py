@@ -17,7 +17,7 @@ from fanbench.sweeps.attempts import Attempt, Phase, content_identity, version_i
 from fanbench.sweeps.decide import Stage
 from fanbench.sweeps.engine import Engine
 from fanbench.sweeps.events import DrainReason, RunMissing, SweepEnded, SweepEvent
-from fanbench.sweeps.journal import Journal, Records
+from fanbench.sweeps.journal import Journal
 from fanbench.sweeps.plan import PlannedTask, SweepPlan
 from fanbench.sweeps.spec import Rules
 from fanbench.testing import ApiCall, Scenario, SimulatedRun, run_in_virtual_time
@@ -158,7 +158,7 @@ class World:
         return self._finished
 
     @contextmanager
-    def _journal(self) -> Iterator[Records]:
+    def _journal(self) -> Iterator[Journal]:
         """Yields the journal that the engine writes to; `records` has its content afterwards."""
         if not self._durable:
             yield self.records
@@ -173,7 +173,7 @@ class World:
                     self.records.save_task(task)
 
     def _engine(
-        self, records: Records, until: Stage, began: float, meanwhile: Callable[[SweepEvent, Engine], None]
+        self, records: Journal, until: Stage, began: float, meanwhile: Callable[[SweepEvent, Engine], None]
     ) -> Engine:
         life = self.kaggle.life
 

@@ -16,7 +16,7 @@ from fanbench.sweeps.attempts import (
 )
 from fanbench.sweeps.decide import RunStatus, Step, attempt_status, next_step
 from fanbench.sweeps.events import Emit, RunMissing, SweepEvent
-from fanbench.sweeps.journal import Records
+from fanbench.sweeps.journal import Journal
 from fanbench.sweeps.plan import SweepPlan
 
 __all__ = ["AttemptStore", "Update"]
@@ -36,7 +36,7 @@ class AttemptStore:
     so that memory, journal and events never disagree.
     """
 
-    def __init__(self, plan: SweepPlan, records: Records, emit: Emit) -> None:
+    def __init__(self, plan: SweepPlan, records: Journal, emit: Emit) -> None:
         self.records = records
         self.planned_runs: Sequence[PlannedRun] = plan.planned_runs
         self.tasks: dict[str, TaskRecord] = records.tasks()
@@ -82,10 +82,6 @@ class AttemptStore:
             self._emit(RunMissing(planned_run, number, stage, error))
 
     # --- Asking ---
-
-    def attempts_at_any_content(self, planned_run: PlannedRun) -> Sequence[Attempt]:
-        """Oldest first."""
-        return self._attempts.get(planned_run, ())
 
     def attempts(self, planned_run: PlannedRun) -> list[Attempt]:
         """The attempts at the content that the sweep runs now, oldest first."""

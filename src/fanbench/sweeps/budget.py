@@ -21,7 +21,7 @@ import msgspec
 from fanbench.errors import FanbenchError, JournalError, Unauthorized
 from fanbench.operations.api import Api
 from fanbench.sweeps.events import BudgetRead, Emit
-from fanbench.sweeps.journal import FRESH, Records
+from fanbench.sweeps.journal import FRESH, Journal
 from fanbench.wire.messages import QuotaBalance, RefillPeriod
 
 __all__ = ["Budget", "Costs", "PendingCosts", "TaskCosts", "granted", "run_cost", "scouts"]
@@ -218,7 +218,7 @@ class Budget:
     def __init__(
         self,
         client: Api,
-        records: Records,
+        records: Journal,
         cap: float,
         emit: Emit,
         *,

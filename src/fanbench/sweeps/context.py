@@ -19,7 +19,7 @@ from fanbench.sweeps.attempt_store import AttemptStore
 from fanbench.sweeps.budget import Budget, run_cost
 from fanbench.sweeps.decide import Stage
 from fanbench.sweeps.events import Draining, DrainReason, Emit
-from fanbench.sweeps.journal import Records
+from fanbench.sweeps.journal import Journal
 from fanbench.sweeps.plan import SweepPlan
 from fanbench.sweeps.task_state import ActiveRun, TaskState
 
@@ -43,7 +43,7 @@ class SweepContext:
         self,
         client: Api,
         plan: SweepPlan,
-        records: Records,
+        records: Journal,
         emit: Emit,
         *,
         until: Stage = "collect",
@@ -137,7 +137,7 @@ class BudgetGate:
     a turn when the last run has ended. With tens of tasks that makes few questions per run.
     """
 
-    def __init__(self, context: SweepContext, records: Records) -> None:
+    def __init__(self, context: SweepContext, records: Journal) -> None:
         self._context = context
         self._budget: Budget | None = None
         #: In the order of their turns.

@@ -22,7 +22,7 @@ from contextlib import closing, contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Self
 from weakref import WeakValueDictionary
 
 import msgspec
@@ -45,7 +45,6 @@ __all__ = [
     "JOURNAL",
     "SUMMARY",
     "Journal",
-    "Records",
     "has_summary",
     "journal_errors",
     "own_folder",
@@ -63,35 +62,6 @@ FRESH = "`--fresh` keeps the folder aside and starts again."
 # The header of the file has these: whose it is ("fbsw"), and the version of its tables. Other versions are refused.
 APPLICATION = 0x66627377
 VERSION = 2
-
-
-class Records(Protocol):
-    """What the engine needs of a journal.
-
-    All methods are synchronous and take well below 1 ms, except for intents, which wait for the disk: one write
-    before each call that pushes or schedules.
-    """
-
-    def tasks(self) -> dict[str, TaskRecord]: ...
-    def save_task(self, record: TaskRecord) -> None: ...
-    def attempts(self) -> list[Attempt]:
-        """All attempts at all planned runs, by planned run and number."""
-        ...
-
-    def save_attempts(self, attempts: Iterable[Attempt]) -> None:
-        """Insert or replace each attempt by its planned run and number, all in one transaction."""
-        ...
-
-    def foreign_runs(self, task: str) -> frozenset[int]:
-        """The ids of the task's runs that this sweep did not schedule."""
-        ...
-
-    def save_foreign_runs(self, task: str, run_ids: Iterable[int]) -> None: ...
-    def value(self, name: str) -> str | None:
-        """A small value by its name, such as the first reading of the quota."""
-        ...
-
-    def save_value(self, name: str, value: str) -> None: ...
 
 
 # --- Rows ---------------------------------------------------------------------------------------------------
@@ -187,8 +157,11 @@ def _read_attempt(row: tuple[Any, ...]) -> Attempt:
 _SPEC = ".spec"
 
 
-class Journal(Records):
+class Journal:
     """The journal of one output folder. One process writes it, while it holds the folder's lock.
+
+    All methods take well below 1 ms, except for intents, which wait for the disk: one write before each call that
+    pushes or schedules.
 
     Nothing is cached: each answer is what is on disk. Every method raises `JournalError` for a journal that cannot
     be read or written.
@@ -263,16 +236,19 @@ class Journal(Records):
         self._write(_SAVE_TASK, [row], durable=record.phase is TaskPhase.PUSHING)
 
     def attempts(self) -> list[Attempt]:
+        """Return all attempts at all planned runs, by planned run and number."""
         with self._reading():
             rows = self._connection.execute("SELECT * FROM attempt ORDER BY task, model, repeat, number")
             return [_read_attempt(row) for row in rows]
 
     def save_attempts(self, attempts: Iterable[Attempt]) -> None:
+        """Insert or replace each attempt by its planned run and number, all in one transaction."""
         made = list(attempts)
         intended = any(attempt.phase is Phase.INTENDED for attempt in made)
         self._write(_SAVE_ATTEMPT, [_attempt_row(attempt) for attempt in made], durable=intended)
 
     def foreign_runs(self, task: str) -> frozenset[int]:
+        """Return the ids of the task's runs that this sweep did not schedule."""
         with self._reading():
             rows = self._connection.execute("SELECT run_id FROM stranger WHERE task = ?", (task,))
             return frozenset(chain.from_iterable(rows))
@@ -282,6 +258,7 @@ class Journal(Records):
         self._write(statement, [(task, run_id) for run_id in run_ids])
 
     def value(self, name: str) -> str | None:
+        """Return a small value by its name, such as the first reading of the quota."""
         with self._reading():
             found = self._connection.execute("SELECT value FROM value WHERE name = ?", (name,)).fetchone()
             return None if found is None else found[0]

@@ -30,7 +30,7 @@ from fanbench.sweeps.decide import (
     next_step,
     push_step,
 )
-from fanbench.sweeps.journal import Records
+from fanbench.sweeps.journal import Journal
 from fanbench.sweeps.plan import PlannedTask, SweepPlan
 from fanbench.wire.messages import CreationState
 
@@ -156,7 +156,7 @@ class Preview:
         return {**fields, "planned": self.counts.planned, "pushes": self.pushes}
 
 
-def preview(plan: SweepPlan, records: Records | None = None, quotas: Quotas | None = None) -> Preview:
+def preview(plan: SweepPlan, records: Journal | None = None, quotas: Quotas | None = None) -> Preview:
     """Return what `plan` comes to, given its journal `records`, if it has one. Nothing is asked or changed.
 
     Files that the journal lists are assumed to be on disk; the sweep itself checks them.

@@ -35,7 +35,7 @@ from fanbench.sweeps.journal import SUMMARY, states_by_folder
 
 if TYPE_CHECKING:
     from fanbench.sweeps.events import DrainReason
-    from fanbench.sweeps.journal import Records
+    from fanbench.sweeps.journal import Journal
     from fanbench.sweeps.plan import PlannedTask, SweepPlan
     from fanbench.sweeps.state import SweepState
 
@@ -207,7 +207,7 @@ def _several(results: Sequence[RunResult]) -> str:
 # --- From the journal ---------------------------------------------------------------------------------------
 
 
-def build_report(plan: SweepPlan, records: Records | None) -> SweepReport:
+def build_report(plan: SweepPlan, records: Journal | None) -> SweepReport:
     """Return how far the sweep is, by its journal (None before it has begun) and by what is on disk.
 
     This reads the run files, so call it in a thread where an event loop must not block.

@@ -209,9 +209,17 @@ class TaskPipeline:
             TaskUnusable: Its creation failed.
         """
         version = self._store.tasks[self._slug].version
-        with self._context.unless_drained():
-            task = await self._settled_and_listed(task, version)
-        if self._context.stopped is not None:
+        context, settled = self._context, partial(self._settled, task, version)
+        with context.unless_drained():
+            if context.until == "push":
+                task = await settled()
+            else:
+                # The runs that are there before the schedule call are foreign.
+                began = anyio.current_time()
+                task, _ = await both(settled, self._watcher.look)
+                if anyio.current_time() - began > _FRESH:
+                    await self._watcher.look()
+        if context.stopped is not None:
             return None
         if task.creation_state != CreationState.COMPLETED:
             reason = task.failure
@@ -221,17 +229,6 @@ class TaskPipeline:
             )
         self._save(TaskPhase.READY, version, TaskReady(self._slug, version))
         return version
-
-    async def _settled_and_listed(self, task: Task, version: int) -> Task:
-        """Wait for the creation, and list the runs that are there before the schedule call: they are foreign."""
-        settled = partial(self._settled, task, version)
-        if self._context.until == "push":
-            return await settled()
-        began = anyio.current_time()
-        task, _ = await both(settled, self._watcher.look)
-        if anyio.current_time() - began > _FRESH:
-            await self._watcher.look()
-        return task
 
     async def _settled(self, task: Task, version: int) -> Task:
         """The task once its creation has ended, well or badly."""
@@ -245,17 +242,13 @@ class TaskPipeline:
                     seen=task,
                     version=version,
                     poll_interval=self._context.rules.poll_interval,
-                    emit=self._on_creation_polled,
+                    emit=self._report_creation,
                 )
             )
-        self._report_creation(task.creation_state)
+        self._report_creation(CreationPolled(self._slug, task, changed=True))
         return task
 
-    def _on_creation_polled(self, event: Event) -> None:
-        if isinstance(event, CreationPolled):
-            self._report_creation(event.task.creation_state)
-
-    def _report_creation(self, state: CreationState) -> None:
-        if state != self._reported:
-            self._reported = state
-            self._context.emit(CreationChanged(self._slug, state))
+    def _report_creation(self, event: Event) -> None:
+        if isinstance(event, CreationPolled) and event.task.creation_state != self._reported:
+            self._reported = event.task.creation_state
+            self._context.emit(CreationChanged(self._slug, self._reported))
