@@ -25,12 +25,12 @@ if (
     from fanbench.config import resolve_config as resolve_config
     from fanbench.local.launcher import LocalServer as LocalServer
     from fanbench.local.launcher import ensure_server as ensure_server
-    from fanbench.operations import DownloadReport as DownloadReport
-    from fanbench.operations import DownloadRow as DownloadRow
-    from fanbench.operations import Pushed as Pushed
-    from fanbench.operations import RunReport as RunReport
-    from fanbench.operations import StillRunning as StillRunning
-    from fanbench.operations import TaskStatus as TaskStatus
+    from fanbench.operations.download import DownloadReport as DownloadReport
+    from fanbench.operations.download import DownloadRow as DownloadRow
+    from fanbench.operations.push import Pushed as Pushed
+    from fanbench.operations.run import RunReport as RunReport
+    from fanbench.operations.status import TaskStatus as TaskStatus
+    from fanbench.operations.watch import StillRunning as StillRunning
     from fanbench.results import ResultSet as ResultSet
     from fanbench.results import RunResult as RunResult
     from fanbench.results import read_results as read_results
@@ -53,7 +53,11 @@ _NAMES = {
     "fanbench.client": "Client local_server",
     "fanbench.config": "Anonymous Basic Bearer Config Credentials resolve_config",
     "fanbench.local.launcher": "LocalServer ensure_server",
-    "fanbench.operations": "DownloadReport DownloadRow Pushed RunReport StillRunning TaskStatus",
+    "fanbench.operations.download": "DownloadReport DownloadRow",
+    "fanbench.operations.push": "Pushed",
+    "fanbench.operations.run": "RunReport",
+    "fanbench.operations.status": "TaskStatus",
+    "fanbench.operations.watch": "StillRunning",
     "fanbench.results": "ResultSet RunResult read_results",
     "fanbench.sweeps.decide": "RunStatus",
     "fanbench.sweeps.events": "SweepEvent",

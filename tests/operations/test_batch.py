@@ -8,11 +8,11 @@ import anyio
 import pytest
 
 from fanbench import NotFound, UsageError
-from fanbench.operations import download_tasks, publish_tasks, task_statuses
 from fanbench.operations.batch import each_task
-from fanbench.operations.download import DownloadsBegan, RowDone
+from fanbench.operations.download import DownloadsBegan, RowDone, download_tasks
 from fanbench.operations.events import Emit, Event, TaskFailed
-from fanbench.operations.status import TaskStatus
+from fanbench.operations.publish import publish_tasks
+from fanbench.operations.status import TaskStatus, task_statuses
 from tests.operations.conftest import Reported
 from tests.operations.fake import Course, FakeClient, not_found, task
 from tests.operations.virtual_time import anyio_backend as anyio_backend

@@ -9,8 +9,9 @@ import pytest
 from fanbench import ConnectionFailed, NotFound, RunFailed
 from fanbench._util import polling
 from fanbench._util.polling import Deadline
-from fanbench.operations import StillRunning, ensure_created, wait_for_creation
+from fanbench.operations.creation import ensure_created, wait_for_creation
 from fanbench.operations.events import CreationPolled, PollFailed
+from fanbench.operations.watch import StillRunning
 from fanbench.wire.messages import CreationState
 from tests.operations.conftest import Reported
 from tests.operations.fake import FakeClient, task

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from fanbench import OutputError
-from fanbench.operations import download_tasks
-from fanbench.operations.download import RowDone
+from fanbench.operations.download import RowDone, download_tasks
 from fanbench.wire.messages import RunState
 from tests.operations.conftest import Reported, only
 from tests.operations.fake import Course, FakeClient, task

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from fanbench import NotFound, ServerFault
-from fanbench.operations import show_logs
 from fanbench.operations.events import LogBegan, LogEnded, LogLine, LogText
+from fanbench.operations.task_logs import show_logs
 from tests.operations.conftest import Reported, only
 from tests.operations.fake import Course, FakeClient, task
 from tests.operations.virtual_time import anyio_backend as anyio_backend

@@ -8,9 +8,8 @@ import anyio
 import pytest
 
 from fanbench import ServerFault
-from fanbench.operations import show_logs
 from fanbench.operations.events import LogLine
-from fanbench.operations.task_logs import LogReport
+from fanbench.operations.task_logs import LogReport, show_logs
 from tests.operations.conftest import Reported
 from tests.operations.fake import Course, FakeClient, task
 from tests.operations.virtual_time import anyio_backend as anyio_backend

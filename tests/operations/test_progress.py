@@ -9,9 +9,9 @@ import anyio
 import pytest
 
 from fanbench import ConnectionFailed
-from fanbench.operations import download_tasks, show_logs
-from fanbench.operations.download import DownloadsBegan
+from fanbench.operations.download import DownloadsBegan, download_tasks
 from fanbench.operations.events import Downloading, Event, LogRead
+from fanbench.operations.task_logs import show_logs
 from fanbench.wire.downloads import Downloaded
 from tests.operations.conftest import Reported, only
 from tests.operations.fake import Course, FakeClient, task

@@ -10,9 +10,9 @@ import anyio
 import pytest
 
 from fanbench import Anonymous, Config, FanbenchError, RunFailed, TaskFileError, UsageError
-from fanbench.operations import Pushed, PushPlan, StillRunning, plan_push, push_tasks
 from fanbench.operations.events import EarlierPending
-from fanbench.operations.push import DatasetsDetached, Uploaded
+from fanbench.operations.push import DatasetsDetached, Pushed, PushPlan, Uploaded, plan_push, push_tasks
+from fanbench.operations.watch import StillRunning
 from fanbench.wire.messages import CreationState, Task
 from tests.operations.conftest import Reported, only
 from tests.operations.fake import FakeClient, task

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from fanbench import FanbenchError, NotFound, UsageError
-from fanbench.operations import resolve_models, run_tasks
 from fanbench.operations.events import TaskFailed
-from fanbench.operations.run import Launched
+from fanbench.operations.models import resolve_models
+from fanbench.operations.run import Launched, run_tasks
 from fanbench.wire.messages import BenchmarkModel, CreationState, ModelVersion, RunState
 from tests.operations.conftest import Reported
 from tests.operations.fake import Course, FakeClient, model, task

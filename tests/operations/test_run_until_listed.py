@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fanbench import NotFound, RunState, UsageError
-from fanbench.operations import run_tasks
+from fanbench.operations.run import run_tasks
 from fanbench.wire.messages import CreationState
 from tests.operations.fake import Course, FakeClient, model, task
 from tests.operations.virtual_time import anyio_backend as anyio_backend

@@ -7,9 +7,8 @@ from collections.abc import AsyncGenerator, Sequence
 import pytest
 
 from fanbench import ConnectionFailed
-from fanbench.operations import watch_tasks
 from fanbench.operations.events import CreationPolled, PollFailed, RunChanged
-from fanbench.operations.status import StatusSeen, TaskStatus
+from fanbench.operations.status import StatusSeen, TaskStatus, watch_tasks
 from fanbench.wire.messages import CreationState, Run
 from tests.operations.conftest import Reported
 from tests.operations.fake import Course, FakeClient, task

@@ -8,8 +8,9 @@ import pytest
 
 from fanbench import FanbenchError, Forbidden, NotFound, ServerFault
 from fanbench._util.text import last_line
-from fanbench.operations import delete_tasks, list_tasks, publish_tasks, task_status
 from fanbench.operations.models import modalities, pick_default, proxy_names
+from fanbench.operations.publish import delete_tasks, publish_tasks
+from fanbench.operations.status import list_tasks, task_status
 from fanbench.wire.messages import BenchmarkModel, Modality, ModelVersion, RunState, Task, TaskSlug
 from tests.operations.conftest import only
 from tests.operations.fake import Course, FakeClient, model, not_found, task

@@ -7,8 +7,8 @@ import pytest
 
 from fanbench import ConnectionFailed, ServerFault
 from fanbench._util import polling
-from fanbench.operations import StillRunning, Watch, wait_for_runs
 from fanbench.operations.events import LogLine, PollFailed, RunChanged, RunEnding
+from fanbench.operations.watch import StillRunning, Watch, wait_for_runs
 from fanbench.wire.messages import RunState
 from tests.operations.conftest import Reported
 from tests.operations.fake import Course, FakeClient

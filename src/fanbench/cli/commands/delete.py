@@ -21,6 +21,6 @@ def delete(settings: Settings, task_names: tuple[str, ...], yes: bool) -> None:
       fanbench tasks delete my-task --local
       fanbench tasks delete first-task second-task --local -y
     """
-    from fanbench.cli.views.delete import delete_tasks
+    from fanbench.cli.views.delete import confirm_and_delete
 
-    delete_tasks(settings, task_names, yes=yes)
+    confirm_and_delete(settings, task_names, yes=yes)

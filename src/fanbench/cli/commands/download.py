@@ -38,13 +38,13 @@ def download(
       fanbench tasks download my-task -f -s
       fanbench tasks download first-task second-task
     """
-    from fanbench import operations
     from fanbench.cli.views.download import DownloadView
+    from fanbench.operations.download import download_tasks
 
     view = DownloadView(settings, several_tasks=len(set(task_names)) > 1)
     outcomes = call(
         settings,
-        lambda client: operations.download_tasks(
+        lambda client: download_tasks(
             client,
             task_names,
             models,

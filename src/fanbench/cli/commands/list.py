@@ -29,10 +29,10 @@ def list_(
       fanbench tasks list --name-regex '^math' --status completed
       fanbench tasks list --format csv > tasks.csv
     """
-    from fanbench import operations
     from fanbench.cli.views.list import show_tasks
+    from fanbench.operations.status import list_tasks
 
-    tasks = call(settings, lambda client: operations.list_tasks(client, regex=name_regex, status=status))
+    tasks = call(settings, lambda client: list_tasks(client, regex=name_regex, status=status))
     show_tasks(
         settings, tasks, page_size=None if show_all else page_size or 20, filtered=bool(name_regex or status)
     )

@@ -47,15 +47,15 @@ def log(
       fanbench tasks log my-task --follow --interleave
       fanbench tasks log first-task second-task -q -o logs > /dev/null
     """
-    from fanbench import operations
     from fanbench.cli.views.log import LogView
+    from fanbench.operations.task_logs import show_logs
 
     if interleave is None and not (settings.output.for_people and sys.stdout.isatty()):
         interleave = False
     view = LogView(settings, several_tasks=len(set(task_names)) > 1)
     outcomes = call(
         settings,
-        lambda client: operations.show_logs(
+        lambda client: show_logs(
             client,
             task_names,
             models,

@@ -30,10 +30,8 @@ def publish(settings: Settings, task_names: tuple[str, ...], notebook: bool) -> 
       fanbench tasks publish my-task --no-publish-backing-notebook
       fanbench tasks publish first-task second-task
     """
-    from fanbench import operations
     from fanbench.cli.views.publish import show_published
+    from fanbench.operations.publish import publish_tasks
 
-    outcomes = call(
-        settings, lambda client: operations.publish_tasks(client, task_names, publish_notebook=notebook)
-    )
+    outcomes = call(settings, lambda client: publish_tasks(client, task_names, publish_notebook=notebook))
     show_published(settings.output, outcomes)

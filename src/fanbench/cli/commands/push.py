@@ -47,18 +47,18 @@ def push(
       fanbench tasks push -f sums.py -f cities.py --wait 600
       fanbench tasks push my-task -f task.py -d owner/first -d owner/second
     """
-    from fanbench import operations
     from fanbench.cli.views.push import PushView
+    from fanbench.operations.push import plan_push, push_tasks
 
     for dataset in datasets:
         owner, slash, name = dataset.partition("/")
         if not (owner and slash and name) or "/" in name:
             raise UsageError(f"'{dataset}' is not a dataset.", hint="Use the form -d OWNER/DATASET.")
-    plans = operations.plan_push(files, task, all_tasks=all_tasks, allow_no_run=allow_no_run)
+    plans = plan_push(files, task, all_tasks=all_tasks, allow_no_run=allow_no_run)
     view = PushView(settings, plans, datasets, waiting=wait is not None)
     outcomes = call(
         settings,
-        lambda client: operations.push_tasks(
+        lambda client: push_tasks(
             client,
             plans,
             datasets=datasets,

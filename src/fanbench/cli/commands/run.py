@@ -39,8 +39,8 @@ def run(
       fanbench tasks run my-task -m gemini-2.5-pro -m anthropic/claude-haiku-4-5 --wait
       fanbench tasks run first-task second-task -m 'gemini-*' --wait 600
     """
-    from fanbench import operations
     from fanbench.cli.views.run import RunView, choose_models
+    from fanbench.operations.run import run_tasks
 
     if models and all_models:
         raise UsageError("-m/--model and --all-models cannot be used together.", hint="Remove one of them.")
@@ -49,7 +49,7 @@ def run(
     try:
         report = call(
             settings,
-            lambda client: operations.run_tasks(
+            lambda client: run_tasks(
                 client,
                 task_names,
                 chosen,

@@ -35,11 +35,11 @@ def status(
       fanbench tasks status owner/their-task -m gemini-2.5-pro
       fanbench tasks status my-task --format json
     """
-    from fanbench import operations
-    from fanbench.cli.views.status import show_statuses, watch_tasks
+    from fanbench.cli.views.status import show_changes, show_statuses
+    from fanbench.operations.status import task_statuses
 
     if watch:
-        outcomes = watch_tasks(settings, task_names, models, poll_interval)
+        outcomes = show_changes(settings, task_names, models, poll_interval)
     else:
-        outcomes = call(settings, lambda client: operations.task_statuses(client, task_names, models))
+        outcomes = call(settings, lambda client: task_statuses(client, task_names, models))
     show_statuses(settings, outcomes)

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fanbench import operations
 from fanbench.cli.command import Settings
 from fanbench.cli.exits import print_error
 from fanbench.cli.prompts import confirmed
 from fanbench.cli.session import call, finish
 from fanbench.errors import FanbenchError
 from fanbench.operations.batch import unique_slugs
+from fanbench.operations.publish import delete_tasks
 
-__all__ = ["FIELDS", "delete_tasks"]
+__all__ = ["FIELDS", "confirm_and_delete"]
 
 FIELDS = ("task", "deleted", "error")
 
 
-def delete_tasks(settings: Settings, task_names: Sequence[str], *, yes: bool) -> None:
+def confirm_and_delete(settings: Settings, task_names: Sequence[str], *, yes: bool) -> None:
     slugs = unique_slugs(task_names)
     names = ", ".join(f"'{slug}'" for slug in slugs)
     question = (
@@ -27,7 +27,7 @@ def delete_tasks(settings: Settings, task_names: Sequence[str], *, yes: bool) ->
     )
     if not confirmed(question, yes=yes, default=False):
         raise FanbenchError("Nothing was deleted.")
-    errors = call(settings, lambda client: operations.delete_tasks(client, slugs))
+    errors = call(settings, lambda client: delete_tasks(client, slugs))
     for slug, error in zip(slugs, errors, strict=True):
         if error is None:
             settings.output.note(f"Task '{slug}' deleted.")

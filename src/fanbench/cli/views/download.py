@@ -12,8 +12,7 @@ from fanbench.cli.progress import End, Progress, Row
 from fanbench.cli.session import finish, split
 from fanbench.cli.views.names import run_name
 from fanbench.errors import FanbenchError, RunFailed
-from fanbench.operations import DownloadReport, DownloadRow
-from fanbench.operations.download import DownloadsBegan, RowDone
+from fanbench.operations.download import DownloadReport, DownloadRow, DownloadsBegan, RowDone
 from fanbench.operations.events import Downloading, Event, TaskFailed
 from fanbench.operations.lookup import model_of
 

@@ -12,7 +12,6 @@ from fanbench.cli.progress import Progress, Row
 from fanbench.cli.session import finish, split
 from fanbench.cli.views.names import Prefixes, run_name
 from fanbench.errors import FanbenchError
-from fanbench.operations import LogReport
 from fanbench.operations.events import (
     Event,
     LogBegan,
@@ -24,7 +23,7 @@ from fanbench.operations.events import (
     TaskFailed,
 )
 from fanbench.operations.lookup import model_of
-from fanbench.operations.task_logs import LogsBegan
+from fanbench.operations.task_logs import LogReport, LogsBegan
 from fanbench.wire.messages import Run
 
 __all__ = ["FIELDS", "LogView"]

@@ -9,7 +9,7 @@ from fanbench.cli.output import Output, bold
 from fanbench.cli.session import finish, split
 from fanbench.cli.views.records import TASK_FIELDS, task_record
 from fanbench.errors import FanbenchError
-from fanbench.operations import Published
+from fanbench.operations.publish import Published
 
 __all__ = ["FIELDS", "show_published"]
 

@@ -12,9 +12,8 @@ from fanbench.cli.output import Fields, bold
 from fanbench.cli.progress import End, Progress, Row
 from fanbench.cli.session import finish, split
 from fanbench.errors import FanbenchError, WaitTimeout
-from fanbench.operations import Pushed, PushPlan
 from fanbench.operations.events import CreationPolled, EarlierPending, Event, PollFailed
-from fanbench.operations.push import DatasetsDetached, Uploaded
+from fanbench.operations.push import DatasetsDetached, Pushed, PushPlan, Uploaded
 
 __all__ = ["FIELDS", "PushView"]
 

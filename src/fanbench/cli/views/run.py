@@ -5,7 +5,6 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Hashable, Sequence
 
-from fanbench import operations
 from fanbench.cli.command import Settings
 from fanbench.cli.exits import print_error
 from fanbench.cli.output import bold, red
@@ -15,10 +14,9 @@ from fanbench.cli.session import call, finish
 from fanbench.cli.views.names import Prefixes
 from fanbench.client import Client
 from fanbench.errors import RunFailed
-from fanbench.operations import Launch, RunReport
 from fanbench.operations.events import Event, LogLine, Polled, PollFailed, RunChanged, RunEnding, TaskFailed
 from fanbench.operations.lookup import model_of
-from fanbench.operations.run import Launched
+from fanbench.operations.run import Launch, Launched, RunReport, ready_task
 from fanbench.wire.messages import BenchmarkModel, Run, RunState
 from fanbench.wire.slugs import slugify_task
 
@@ -36,7 +34,7 @@ def choose_models(
     async def list_models(client: Client) -> list[BenchmarkModel]:
         # Nobody should choose models for a task that does not exist.
         if len(task_names) == 1:
-            await operations.ready_task(client, slugify_task(task_names[0]))
+            await ready_task(client, slugify_task(task_names[0]))
         return await client.list_models()
 
     if models:

@@ -8,7 +8,6 @@ from types import TracebackType
 
 import click
 
-from fanbench import operations
 from fanbench._util.text import draw_table, last_line
 from fanbench.cli.command import Settings
 from fanbench.cli.exits import print_error
@@ -17,14 +16,13 @@ from fanbench.cli.progress import Display, render
 from fanbench.cli.session import call, finish, split
 from fanbench.cli.views.records import RUN_FIELDS, TASK_FIELDS, run_record, task_record
 from fanbench.errors import FanbenchError
-from fanbench.operations import TaskStatus
 from fanbench.operations.batch import unique_slugs
 from fanbench.operations.events import CreationPolled, Event, PollFailed, RunChanged
 from fanbench.operations.lookup import model_of
-from fanbench.operations.status import StatusSeen
+from fanbench.operations.status import StatusSeen, TaskStatus, watch_tasks
 from fanbench.wire.slugs import full_task_url
 
-__all__ = ["FIELDS", "show_statuses", "watch_tasks"]
+__all__ = ["FIELDS", "show_changes", "show_statuses"]
 
 #: The fields of a task in JSON. In the other formats, its runs are the records.
 FIELDS = (*TASK_FIELDS, "runs")
@@ -86,13 +84,13 @@ def _lines(found: TaskStatus) -> Iterator[str]:
 # --- Watching ------------------------------------------------------------------------------------------------
 
 
-def watch_tasks(
+def show_changes(
     settings: Settings, task_names: Sequence[str], models: Sequence[str], poll_interval: float
 ) -> list[TaskStatus | FanbenchError]:
     display = _StatusDisplay(settings, unique_slugs(task_names))
     return call(
         settings,
-        lambda client: operations.watch_tasks(
+        lambda client: watch_tasks(
             client, task_names, models, poll_interval=poll_interval, emit=display.report
         ),
         display,
