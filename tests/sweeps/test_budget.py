@@ -224,12 +224,12 @@ class Desk:
     async def allow(self, task: str = "t", wanted: int = 100, **in_flight: int) -> int:
         """Return how many runs are allowed; `in_flight` is by task."""
         under_way = {slug: unpaid({"m": runs}) for slug, runs in in_flight.items()}
-        return len(await self.budget.allow(task, ["m"] * wanted, lambda: under_way))
+        return len(await self.budget.allow(task, ["m"] * wanted, under_way))
 
     async def allow_of(self, models: str, **in_flight: str) -> str:
         """Return which models of the task `t` are allowed, one letter each; `in_flight` is by task, likewise."""
         under_way = {task: unpaid(Counter(runs)) for task, runs in in_flight.items()}
-        return "".join(await self.budget.allow("t", models, lambda: under_way))
+        return "".join(await self.budget.allow("t", models, under_way))
 
     @property
     def last(self) -> BudgetRead:
@@ -592,7 +592,7 @@ async def test_a_server_without_balances() -> None:
     budget = Budget(client, MemoryRecords(), 10.0, events.append)
     await budget.read()
     budget.finished("t", "m", None)
-    assert not await budget.allow("t", ["m"], dict)
+    assert not await budget.allow("t", ["m"], {})
 
 
 async def test_invalid_credentials_end_the_sweep() -> None:
@@ -603,7 +603,7 @@ async def test_invalid_credentials_end_the_sweep() -> None:
     with pytest.raises(Unauthorized):
         await budget.read()
     with pytest.raises(Unauthorized):
-        await budget.allow("t", ["m"], dict)
+        await budget.allow("t", ["m"], {})
 
 
 def test_damage_in_the_journal_is_an_error() -> None:
@@ -635,17 +635,18 @@ async def test_events_are_emitted_only_for_changes() -> None:
 async def test_nothing_wanted_makes_no_call() -> None:
     """No call is made if no run is wanted."""
     server = Server()
-    assert not await Desk(server).budget.allow("t", [], dict)
+    assert not await Desk(server).budget.allow("t", [], {})
     assert server.asked == 0
 
 
 async def test_several_that_ask_at_once_share_what_is_left() -> None:
     """Tasks that ask during one quota call share the money, because runs in flight are counted after it."""
     desk = await begun(Server(), cap=11.0, costs=[1.0])
-    answers: list[int] = []
+    pending, answers = PendingCosts(), list[int]()
 
     async def ask() -> None:
-        allowed = await desk.budget.allow("t", "mmmm", lambda: {"t": unpaid({"m": sum(answers)})})
+        allowed = await desk.budget.allow("t", "mmmm", {"t": pending})
+        pending.add("m", len(allowed))
         answers.append(len(allowed))
 
     async with anyio.create_task_group() as group:
@@ -687,7 +688,7 @@ class TestInVirtualTime:
 
         async def ask(second: float) -> None:
             await anyio.sleep(second)
-            await budget.allow("t", ["m"], dict)
+            await budget.allow("t", ["m"], {})
 
         async with anyio.create_task_group() as group:
             for tenth in range(50):
@@ -703,7 +704,7 @@ class TestInVirtualTime:
 
         async def ask(second: float) -> None:
             await anyio.sleep(second)
-            await budget.allow("t", ["m"], dict)
+            await budget.allow("t", ["m"], {})
             times.append(round(server.now(), 3))
 
         async with anyio.create_task_group() as group:
@@ -721,7 +722,7 @@ class TestInVirtualTime:
         async def ask(patience: float, second: float) -> None:
             await anyio.sleep(second)
             with anyio.move_on_after(patience):
-                assert await budget.allow("t", ["m"], dict) == ["m"]
+                assert await budget.allow("t", ["m"], {}) == ["m"]
 
         async with anyio.create_task_group() as group:
             group.start_soon(ask, 2.0, 0.0)
@@ -734,7 +735,7 @@ class TestInVirtualTime:
         server.slow = math.inf
         budget = Budget(server, MemoryRecords(), 10.0, lambda event: None)
         budget.finished("t", "m", None)
-        assert not await budget.allow("t", ["m"], dict)
+        assert not await budget.allow("t", ["m"], {})
         assert server.now() == 30.0
 
 

@@ -90,7 +90,7 @@ class Schedule(FakeClient):
                     for one, model in self.prices
                     if one == task and self.left[one, model] and not runs[model]
                 ]
-                for model in await budget.allow(task, wanted, pending):
+                for model in await budget.allow(task, wanted, pending()):
                     self.left[task, model] -= 1
                     runs[model] += 1
                     begun.append((task, model))

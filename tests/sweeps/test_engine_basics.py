@@ -294,7 +294,7 @@ def test_unknown_runs_go_to_the_attempts_in_their_order(tmp_path: Path) -> None:
         task, store = resumed(tmp_path, attempt(Phase.SCHEDULED), second)
         store.commit(*task.assign({"m": [run(7), run(5), run(6), run(4, version=3)]}, 0.0))
         assert found(task) == {1: 5, 2: 6}
-        assert task.foreign_runs == store.records.foreign_runs("t") == {4, 7}
+        assert task.foreign_runs == store.journal.foreign_runs("t") == {4, 7}
 
     in_virtual_time(main)
 

@@ -36,10 +36,10 @@ class AttemptStore:
     so that memory, journal and events never disagree.
     """
 
-    def __init__(self, plan: SweepPlan, records: Journal, emit: Emit) -> None:
-        self.records = records
+    def __init__(self, plan: SweepPlan, journal: Journal, emit: Emit) -> None:
+        self.journal = journal
         self.planned_runs: Sequence[PlannedRun] = plan.planned_runs
-        self.tasks: dict[str, TaskRecord] = records.tasks()
+        self.tasks: dict[str, TaskRecord] = journal.tasks()
         #: By planned run that was given up: the number of the newest attempt that was.
         self.given_up: dict[PlannedRun, int] = {}
         #: How many planned runs have errored and are not retried.
@@ -47,7 +47,7 @@ class AttemptStore:
         self._emit = emit
         self._retry_errored = plan.rules.retry_errored
         self._identities = {task.slug: task.identity for task in plan.tasks}
-        self._attempts = by_planned_run(records.attempts())
+        self._attempts = by_planned_run(journal.attempts())
 
     # --- Changing ---
 
@@ -64,14 +64,14 @@ class AttemptStore:
     def commit(self, *updates: Update) -> None:
         """Write the attempts in one transaction, then emit the events."""
         if attempts := [update.attempt for update in updates if update.attempt is not None]:
-            self.records.save_attempts(attempts)
+            self.journal.save_attempts(attempts)
         for update in updates:
             if update.event is not None:
                 self._emit(update.event)
 
     def save_task(self, record: TaskRecord, event: SweepEvent | None = None) -> None:
         self.tasks[record.task] = record
-        self.records.save_task(record)
+        self.journal.save_task(record)
         if event is not None:
             self._emit(event)
 

@@ -218,7 +218,7 @@ class Budget:
     def __init__(
         self,
         client: Api,
-        records: Journal,
+        journal: Journal,
         cap: float,
         emit: Emit,
         *,
@@ -227,7 +227,7 @@ class Budget:
         self.cap = cap
         self.why = ""
         self._client = client
-        self._records = records
+        self._journal = journal
         self._emit = emit
         self._clock = clock
         self._ledger = self._load(_LEDGER, Ledger)
@@ -272,14 +272,12 @@ class Budget:
                 self._ledger.read(balance)
                 self._save(_LEDGER, self._ledger)
 
-    async def allow(
-        self, task: str, models: Sequence[str], in_flight: Callable[[], Mapping[str, PendingCosts]]
-    ) -> list[str]:
+    async def allow(self, task: str, models: Sequence[str], pending: Mapping[str, PendingCosts]) -> list[str]:
         """Return on which of `models` a run of `task` may be scheduled now, in this order.
 
-        `in_flight` returns, by task, the runs that were scheduled and not yet reported as `finished`, without tasks
-        that have none. It is called after the quota has answered, because meanwhile runs may have ended or begun.
-        Runs that are allowed here must be in it before the caller awaits anything.
+        `pending` has, by task, the runs that were scheduled and not yet reported as `finished`. It is used after the
+        quota has answered, because meanwhile runs may have ended or begun. Runs that are allowed here must be in it
+        before the caller awaits anything.
 
         Raises:
             Unauthorized: The credentials are invalid.
@@ -288,7 +286,7 @@ class Budget:
             return []
         await self.read(good_for=GOOD_FOR)
         # Nothing is awaited from here to the answer, so no other task gets the same money.
-        return self._decide(task, models, in_flight())
+        return self._decide(task, models, {slug: one for slug, one in pending.items() if one.total})
 
     def finished(self, task: str, model: str, cost: float | None, run_id: int | None = None) -> None:
         """Report the cost of a run according to its run files; None is unknown.
@@ -427,14 +425,14 @@ class Budget:
         return Costs() if run_id is None else self._load(f"{_RUN}{run_id}", Costs)
 
     def _load(self, name: str, kind: type[L]) -> L:
-        text = self._records.value(name)
+        text = self._journal.value(name)
         try:
             return kind() if text is None else msgspec.json.decode(text, type=kind)
         except msgspec.DecodeError as error:
             raise JournalError(f"The budget in the journal is damaged: {error}.", hint=FRESH) from None
 
     def _save(self, name: str, value: Costs | TaskCosts | Ledger) -> None:
-        self._records.save_value(name, msgspec.json.encode(value).decode())
+        self._journal.save_value(name, msgspec.json.encode(value).decode())
 
 
 # --- Run files ----------------------------------------------------------------------------------------------

@@ -43,7 +43,7 @@ class SweepContext:
         self,
         client: Api,
         plan: SweepPlan,
-        records: Journal,
+        journal: Journal,
         emit: Emit,
         *,
         until: Stage = "collect",
@@ -62,9 +62,9 @@ class SweepContext:
         self.calls = calls
         self.wall = clock
         self.room = room
-        self.store = AttemptStore(plan, records, emit)
+        self.store = AttemptStore(plan, journal, emit)
         self.tasks = {task.slug: TaskState(task, self.store) for task in plan.tasks}
-        self.gate = BudgetGate(self, records)
+        self.gate = BudgetGate(self, journal)
         self.streams = anyio.CapacityLimiter(max(1, plan.rules.streams))
         self.downloads = anyio.CapacityLimiter(max(1, plan.rules.downloads))
         #: How many ended runs still have files to be fetched.
@@ -137,14 +137,15 @@ class BudgetGate:
     a turn when the last run has ended. With tens of tasks that makes few questions per run.
     """
 
-    def __init__(self, context: SweepContext, records: Journal) -> None:
+    def __init__(self, context: SweepContext, journal: Journal) -> None:
         self._context = context
         self._budget: Budget | None = None
+        self._pending = {slug: task.pending_costs for slug, task in context.tasks.items()}
         #: In the order of their turns.
         self._waiting: dict[TaskState, None] = {}
         self._has_asked_again = False
         if (cap := context.rules.max_cost) is not None:
-            self._budget = Budget(context.client, records, cap, context.emit)
+            self._budget = Budget(context.client, journal, cap, context.emit)
 
     async def open(self) -> None:
         """Read the quota for the first time, if there is anything to schedule."""
@@ -161,18 +162,13 @@ class BudgetGate:
         budget = self._budget
         if budget is None:
             return models
-        tasks = self._context.tasks
-        allowed = await budget.allow(
-            task.slug,
-            models,
-            lambda: {slug: one.pending_costs for slug, one in tasks.items() if one.pending_costs.total},
-        )
+        allowed = await budget.allow(task.slug, models, self._pending)
         if allowed:
             # There may be enough left for another task.
             self._wake(1)
         if len(allowed) < len(models):
             self._waiting[task] = None
-        wanting = (one for one in tasks.values() if one.due)
+        wanting = (one for one in self._context.tasks.values() if one.due)
         # Nothing is under way, and every task that wants a run was refused.
         if not allowed and not self._under_way() and all(one in self._waiting for one in wanting):
             if self._has_asked_again:

@@ -11,7 +11,7 @@
 
 The process can be killed at any instant. The intent is written down before a call that must not be made twice,
 and the result after every step. No coroutine waits between a change of state, its record and its event. So an
-engine that starts with the same records on the same server continues where this one ended.
+engine that starts with the same journal on the same server continues where this one ended.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class Engine(SweepContext):
         """Continue every planned run from its state in the journal."""
         store = self.store
         for slug, attempts in store.attempts_by_task().items():
-            self.tasks[slug].load(attempts, store.records.foreign_runs(slug))
+            self.tasks[slug].load(attempts, store.journal.foreign_runs(slug))
         now, wall = anyio.current_time(), self.wall()
         for planned_run in store.planned_runs:
             task, attempts = self.tasks[planned_run.task], store.attempts(planned_run)

@@ -94,21 +94,20 @@ async def make_plan(
     # By their full names "me/task" and "task" may be the same task.
     full_names = (f"{task.slug.owner_slug}/{task.slug.task_slug}" if task else None for task in seen)
     _refuse_duplicates((name, source) for name, source in zip(full_names, sources, strict=True) if name)
+    tasks = []
+    for source, task, notebook in zip(sources, seen, notebooks, strict=True):
+        if notebook is not None:
+            identity = content_identity(notebook, source.datasets)
+        else:
+            identity = version_identity(task.slug.version_number if task else 0)
+        tasks.append(PlannedTask(source.slug, identity, task, source.file, notebook, source.datasets))
     return SweepPlan(
-        tasks=tuple(map(_planned_task, sources, seen, notebooks)),
+        tasks=tuple(tasks),
         models=tuple(models),
         output=spec.output or DEFAULT_OUTPUT,
         repeats=1 if spec.repeats is None else spec.repeats,
         rules=rules,
     )
-
-
-def _planned_task(source: _Source, seen: Task | None, notebook: str | None) -> PlannedTask:
-    if notebook is not None:
-        identity = content_identity(notebook, source.datasets)
-    else:
-        identity = version_identity(seen.slug.version_number if seen else 0)
-    return PlannedTask(source.slug, identity, seen, source.file, notebook, source.datasets)
 
 
 # --- Files --------------------------------------------------------------------------------------------------

@@ -156,13 +156,13 @@ class Preview:
         return {**fields, "planned": self.counts.planned, "pushes": self.pushes}
 
 
-def preview(plan: SweepPlan, records: Journal | None = None, quotas: Quotas | None = None) -> Preview:
-    """Return what `plan` comes to, given its journal `records`, if it has one. Nothing is asked or changed.
+def preview(plan: SweepPlan, journal: Journal | None = None, quotas: Quotas | None = None) -> Preview:
+    """Return what `plan` comes to, given its `journal`, if it has one. Nothing is asked or changed.
 
     Files that the journal lists are assumed to be on disk; the sweep itself checks them.
     """
-    known = records.tasks() if records is not None else {}
-    attempts = by_planned_run(records.attempts() if records is not None else ())
+    known = journal.tasks() if journal is not None else {}
+    attempts = by_planned_run(journal.attempts() if journal is not None else ())
     runs: defaultdict[str, list[PlannedRun]] = defaultdict(list)
     for planned_run in plan.planned_runs:
         runs[planned_run.task].append(planned_run)

@@ -207,13 +207,13 @@ def _several(results: Sequence[RunResult]) -> str:
 # --- From the journal ---------------------------------------------------------------------------------------
 
 
-def build_report(plan: SweepPlan, records: Journal | None) -> SweepReport:
+def build_report(plan: SweepPlan, journal: Journal | None) -> SweepReport:
     """Return how far the sweep is, by its journal (None before it has begun) and by what is on disk.
 
     This reads the run files, so call it in a thread where an event loop must not block.
     """
-    attempts = by_planned_run(records.attempts() if records else ())
-    saved = records.tasks() if records else {}
+    attempts = by_planned_run(journal.attempts() if journal else ())
+    saved = journal.tasks() if journal else {}
     tasks = {task.slug: task for task in plan.tasks}
     made = {each: real_ones(attempts.get(each, ()), tasks[each.task].identity) for each in plan.planned_runs}
     # The content of the run files of each output, by its path relative to the sweep's folder.

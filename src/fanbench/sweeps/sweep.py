@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -256,9 +256,7 @@ async def _open_folder(client: Api, plan: SweepPlan) -> AsyncGenerator[Journal, 
 
 
 @contextmanager
-def _raised_limits(
-    limits: Limits | None, plan: SweepPlan, emit: Callable[[SweepEvent], None]
-) -> Iterator[None]:
+def _raised_limits(limits: Limits | None, plan: SweepPlan, emit: Emit) -> Iterator[None]:
     """Let the client read as many streams as the plan allows, and emit an event when its limit of calls changes."""
     if limits is None:
         yield

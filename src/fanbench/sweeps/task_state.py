@@ -315,7 +315,7 @@ class TaskState:
                     foreign.append(one.id)
         if foreign:
             self.foreign_runs.update(foreign)
-            self._store.records.save_foreign_runs(self.slug, foreign)
+            self._store.journal.save_foreign_runs(self.slug, foreign)
         return updates
 
     def abandon(self, attempt: Attempt) -> None:
