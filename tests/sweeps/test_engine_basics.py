@@ -274,11 +274,11 @@ def resumed(tmp_path: Path, *attempts: Attempt) -> tuple[TaskState, AttemptStore
     records = MemoryRecords()
     records.save_attempts(attempts)
     store = AttemptStore(SweepPlan((planned,), ("m",), tmp_path, 2), records, lambda event: None)
-    task = TaskState(planned, store)
+    task = TaskState(planned, store, lambda: 0.0)
     task.load(store.attempts_by_task()["t"], ())
     for one in attempts:
         if one.identity == "now":
-            task.resume(one, 0.0, 0.0)
+            task.resume(one)
     return task, store
 
 
@@ -292,7 +292,7 @@ def test_unknown_runs_go_to_the_attempts_in_their_order(tmp_path: Path) -> None:
 
     async def main() -> None:
         task, store = resumed(tmp_path, attempt(Phase.SCHEDULED), second)
-        store.commit(*task.assign({"m": [run(7), run(5), run(6), run(4, version=3)]}, 0.0))
+        store.commit(*task.assign({"m": [run(7), run(5), run(6), run(4, version=3)]}))
         assert found(task) == {1: 5, 2: 6}
         assert task.foreign_runs == store.journal.foreign_runs("t") == {4, 7}
 
@@ -306,7 +306,7 @@ def test_runs_of_earlier_contents_are_remembered(tmp_path: Path) -> None:
 
     async def main() -> None:
         task, store = resumed(tmp_path, early, now)
-        store.commit(*task.assign({"m": [run(5, 1), run(6, 2)]}, 0.0))
+        store.commit(*task.assign({"m": [run(5, 1), run(6, 2)]}))
         assert found(task) == {1: 6}
         assert task.foreign_runs == set()
         assert [one.run_id for one in store.attempts_by_task()[PLANNED.task]] == [5, 6]

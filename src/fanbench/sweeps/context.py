@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
@@ -63,7 +63,7 @@ class SweepContext:
         self.wall = clock
         self.room = room
         self.store = AttemptStore(plan, journal, emit)
-        self.tasks = {task.slug: TaskState(task, self.store) for task in plan.tasks}
+        self.tasks = {task.slug: TaskState(task, self.store, clock) for task in plan.tasks}
         self.gate = BudgetGate(self, journal)
         self.streams = anyio.CapacityLimiter(max(1, plan.rules.streams))
         self.downloads = anyio.CapacityLimiter(max(1, plan.rules.downloads))
@@ -141,8 +141,8 @@ class BudgetGate:
         self._context = context
         self._budget: Budget | None = None
         self._pending = {slug: task.pending_costs for slug, task in context.tasks.items()}
-        #: In the order of their turns.
-        self._waiting: dict[TaskState, None] = {}
+        #: The tasks that wait, in the order of their turns.
+        self.waiting: dict[TaskState, None] = {}
         self._has_asked_again = False
         if (cap := context.rules.max_cost) is not None:
             self._budget = Budget(context.client, journal, cap, context.emit)
@@ -153,10 +153,6 @@ class BudgetGate:
             self._budget.know(self._context.tasks)
             await self._budget.read()
 
-    def is_closed(self, task: TaskState) -> bool:
-        """Return whether the task waits for its turn."""
-        return task in self._waiting
-
     async def allow(self, task: TaskState, models: Sequence[str]) -> Sequence[str]:
         """Return those of `models` on which a run may be scheduled. The caller intends them before it awaits."""
         budget = self._budget
@@ -165,19 +161,19 @@ class BudgetGate:
         allowed = await budget.allow(task.slug, models, self._pending)
         if allowed:
             # There may be enough left for another task.
-            self._wake(1)
+            self._wake(islice(self.waiting, 1))
         if len(allowed) < len(models):
-            self._waiting[task] = None
+            self.waiting[task] = None
         wanting = (one for one in self._context.tasks.values() if one.due)
         # Nothing is under way, and every task that wants a run was refused.
-        if not allowed and not self._under_way() and all(one in self._waiting for one in wanting):
+        if not allowed and not self._under_way() and all(one in self.waiting for one in wanting):
             if self._has_asked_again:
                 self._context.drain(DrainReason.BUDGET, budget.why)
             else:
                 # A last look, because this ends the sweep: all ask once more, with a fresh reading.
                 self._has_asked_again = True
                 await budget.read()
-                self._wake(len(self._waiting))
+                self._wake(self.waiting)
         return allowed
 
     def cost_learned(self, run: ActiveRun, cost: float | None) -> None:
@@ -186,14 +182,14 @@ class BudgetGate:
         task = self._context.tasks[planned_run.task]
         if self._budget is not None:
             self._budget.finished(planned_run.task, planned_run.model, cost, run.run_id)
-            self._wake_task(task)
+            self._wake([task])
         task.settle_cost(run)
 
     def run_over(self) -> None:
         """A run is over, and its cost is as well known as it will be: waiting tasks may ask again."""
         self._has_asked_again = False
-        if self._waiting:
-            self._wake(math.ceil(len(self._waiting) / max(1, self._under_way())))
+        turns = math.ceil(len(self.waiting) / max(1, self._under_way()))
+        self._wake(islice(self.waiting, turns))
 
     def task_done(self) -> None:
         """A task has nothing more to schedule. If others have waited for that only, they are the last."""
@@ -215,11 +211,7 @@ class BudgetGate:
         context = self._context
         return context.in_flight + context.collecting if context.until == "collect" else 0
 
-    def _wake(self, number: int) -> None:
-        for task in list(islice(self._waiting, number)):
-            self._wake_task(task)
-
-    def _wake_task(self, task: TaskState) -> None:
-        if task in self._waiting:
-            del self._waiting[task]
+    def _wake(self, tasks: Iterable[TaskState]) -> None:
+        for task in [task for task in tasks if task in self.waiting]:
+            del self.waiting[task]
             task.wakeup.set()

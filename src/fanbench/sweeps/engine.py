@@ -111,21 +111,20 @@ class Engine(SweepContext):
         store = self.store
         for slug, attempts in store.attempts_by_task().items():
             self.tasks[slug].load(attempts, store.journal.foreign_runs(slug))
-        now, wall = anyio.current_time(), self.wall()
         for planned_run in store.planned_runs:
             task, attempts = self.tasks[planned_run.task], store.attempts(planned_run)
             match store.next_step(planned_run):
                 case Step.SCHEDULE:
                     task.add_due(planned_run)
                 case Step.FIND | Step.WATCH:
-                    task.resume(attempts[-1], now, wall)
+                    task.resume(attempts[-1])
                 case Step.COLLECT | Step.DONE:
                     store.errored += attempts[-1].errored
             for attempt in attempts if self.until == "collect" else ():
                 if wants_output(attempt) or wants_log(attempt):
                     assert attempt.run_id is not None
                     known = attempt.output is not None or self.gate.is_counted(attempt.run_id)
-                    task.resume_ended(attempt, now, cost_known=known)
+                    task.resume_ended(attempt, cost_known=known)
                     self.collecting += 1
         self.count_errored(0)
 

@@ -56,7 +56,7 @@ class Scheduler:
     def _ready_models(self) -> list[str]:
         """The models that may be in the next call."""
         now = anyio.current_time()
-        if now < self._not_before or self._context.gate.is_closed(self._task):
+        if now < self._not_before or self._task in self._context.gate.waiting:
             return []
         models = [model for model in self._task.due if not self._is_blocked(model, now)]
         suspects = [model for model in models if model in self._suspects]
@@ -87,7 +87,7 @@ class Scheduler:
         # The quota call may have taken a while.
         now, due = anyio.current_time(), self._task.due
         models = [model for model in allowed if model in due and not self._is_blocked(model, now)]
-        return self._task.intend(self._task.take_due(models), version, now, self._context.wall())
+        return self._task.intend(self._task.take_due(models), version)
 
     # --- The call ---
 
@@ -109,7 +109,6 @@ class Scheduler:
     def _record_results(
         self, runs: Sequence[ActiveRun], results: Sequence[ScheduleResult], version: int
     ) -> None:
-        now = anyio.current_time()
         updates: list[Update] = []
         for run, result in zip(runs, results, strict=False):
             # A list may have shown the run, and even its end, before this answer arrived.
@@ -118,14 +117,14 @@ class Scheduler:
             model = run.planned_run.model
             if result.run_scheduled:
                 self._watcher.skips.pop(model, None)
-                updates.append(self._task.scheduled(run, now))
+                updates.append(self._task.scheduled(run))
                 continue
             reason = result.run_skipped_reason or "no reason given"
             updates.append(self._task.void(run, reason))
             if model in self._task.by_model:
                 self._context.one_at_a_time = True
             else:
-                self._watcher.skipped(model, reason, version, now)
+                self._watcher.skipped(model, reason, version)
         self._context.store.commit(*updates)
         self._expect_soon(runs[len(results) :])
 

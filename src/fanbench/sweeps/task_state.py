@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import anyio
 
@@ -130,7 +130,7 @@ class TaskState:
     A method that returns an `Update` has made the change here; its caller commits it before anything is awaited.
     """
 
-    def __init__(self, task: PlannedTask, store: AttemptStore) -> None:
+    def __init__(self, task: PlannedTask, store: AttemptStore, clock: Callable[[], float]) -> None:
         self.slug = task.slug
         self.identity = task.identity
         #: By planned run, oldest first: a planned run has at most one active attempt.
@@ -151,6 +151,8 @@ class TaskState:
         #: Runs that had ended before this process began, but lack an output or a log.
         self.uncollected: list[ActiveRun] = []
         self._store = store
+        #: Seconds since 1970.
+        self._clock = clock
 
     # --- What the journal has ---
 
@@ -165,20 +167,22 @@ class TaskState:
             elif attempt.identity != self.identity:
                 self.abandon(attempt)
 
-    def resume(self, attempt: Attempt, now: float, wall: float) -> None:
+    def resume(self, attempt: Attempt) -> None:
         """Continue with an attempt of an earlier process whose run has not ended."""
         match attempt.phase:
             case Phase.INTENDED:
                 # Its schedule call may have been under way when that process ended.
-                wait = max(0.0, LATE_EFFECT - max(0.0, wall - attempt.intended_at))
+                wait = max(0.0, LATE_EFFECT - max(0.0, self._clock() - attempt.intended_at))
             case Phase.SCHEDULED:
                 wait = LISTED_WITHIN
             case _:
                 wait = LISTED_AGAIN_WITHIN
+        now = anyio.current_time()
         self._activate(ActiveRun(attempt, now, now + wait, adopted=True))
 
-    def resume_ended(self, attempt: Attempt, now: float, *, cost_known: bool) -> None:
+    def resume_ended(self, attempt: Attempt, *, cost_known: bool) -> None:
         """Continue with an attempt of an earlier process whose output or log is missing."""
+        now = anyio.current_time()
         run = ActiveRun(attempt, now, now, adopted=True)
         run.released, run.cost_known = True, cost_known
         if not cost_known:
@@ -210,38 +214,36 @@ class TaskState:
 
     # --- What is active ---
 
-    def intend(
-        self, planned_runs: Sequence[PlannedRun], version: int, now: float, wall: float
-    ) -> list[ActiveRun]:
+    def intend(self, planned_runs: Sequence[PlannedRun], version: int) -> list[ActiveRun]:
         """Write down that the runs are about to be scheduled: that call must not be made twice."""
-        runs = [self._intended(planned_run, version, now, wall) for planned_run in planned_runs]
+        runs = [self._intended(planned_run, version) for planned_run in planned_runs]
         self._store.commit(*(Update(run.attempt) for run in runs))
         for run in runs:
             self._activate(run)
         return runs
 
-    def scheduled(self, run: ActiveRun, now: float) -> Update:
+    def scheduled(self, run: ActiveRun) -> Update:
         """The server has accepted the run."""
         run.attempt = self._store.put(run.attempt.with_(phase=Phase.SCHEDULED))
-        run.listed_by = now + LISTED_WITHIN
+        run.listed_by = anyio.current_time() + LISTED_WITHIN
         return Update(run.attempt, RunScheduled(run.planned_run, run.attempt.number))
 
-    def found(self, run: ActiveRun, listed: Run, now: float) -> Update:
+    def found(self, run: ActiveRun, listed: Run) -> Update:
         """The run that the attempt has started is known."""
         attempt = run.attempt = self._store.put(run.attempt.with_(phase=Phase.FOUND, run_id=listed.id))
-        run.listed_by = now + LISTED_AGAIN_WITHIN
+        run.listed_by = anyio.current_time() + LISTED_AGAIN_WITHIN
         self.by_run[listed.id] = run
         self.our_runs.add(listed.id)
         event = RunFound(run.planned_run, attempt.number, listed.id, attempt.version, run.adopted)
         return Update(attempt, event)
 
-    def adopt(self, planned_run: PlannedRun, listed: Run, version: int, now: float, wall: float) -> Update:
+    def adopt(self, planned_run: PlannedRun, listed: Run, version: int) -> Update:
         """Take a run that somebody else has scheduled: the server does not accept another one beside it."""
-        run = self._intended(planned_run, version, now, wall)
+        run = self._intended(planned_run, version)
         run.adopted = True
         self._activate(run)
         self.foreign_runs.discard(listed.id)
-        return self.found(run, listed, now)
+        return self.found(run, listed)
 
     def void(self, run: ActiveRun, reason: str | None = None) -> Update:
         """There is no run of this attempt; the planned run is due again.
@@ -277,10 +279,10 @@ class TaskState:
             run.cost_known = True
             self.pending_costs.add(run.planned_run.model, -1)
 
-    def _intended(self, planned_run: PlannedRun, version: int, now: float, wall: float) -> ActiveRun:
-        number = self._store.next_number(planned_run)
-        attempt = Attempt(planned_run, number, self.identity, version, phase=Phase.INTENDED, intended_at=wall)
-        return ActiveRun(self._store.put(attempt), now, math.inf)
+    def _intended(self, planned_run: PlannedRun, version: int) -> ActiveRun:
+        number, now = self._store.next_number(planned_run), self._clock()
+        attempt = Attempt(planned_run, number, self.identity, version, phase=Phase.INTENDED, intended_at=now)
+        return ActiveRun(self._store.put(attempt), anyio.current_time(), math.inf)
 
     def _activate(self, run: ActiveRun) -> None:
         self.active[run.planned_run] = run
@@ -291,7 +293,7 @@ class TaskState:
 
     # --- Whose the runs on the server are ---
 
-    def assign(self, unknown: Mapping[str, list[Run]], now: float) -> list[Update]:
+    def assign(self, unknown: Mapping[str, list[Run]]) -> list[Update]:
         """Give runs that were not known before, by model, to the attempts that are looked for.
 
         The run with the lowest id belongs to the attempt that was intended first. A run that fits none belongs
@@ -308,7 +310,7 @@ class TaskState:
                 run = next((run for run in sought if fits(one, run.attempt)), None)
                 if run is not None:
                     sought.remove(run)
-                    updates.append(self.found(run, one, now))
+                    updates.append(self.found(run, one))
                 elif (attempt := self._take_abandoned(one)) is not None:
                     updates.append(Update(attempt))
                 else:

@@ -103,7 +103,7 @@ class TaskWatcher(RunWatcher):
     def failed(self, error: FanbenchError) -> float | None:
         """Repeat a failed list patiently. If it fails for too long, everything that depends on it is missing."""
         pause = self._budget.pause(error)
-        self._give_up_late(anyio.current_time())
+        self._give_up_late()
         if pause is not None:
             return pause
         self._budget.reset()
@@ -118,36 +118,36 @@ class TaskWatcher(RunWatcher):
     # --- What a list shows ---
 
     def absorb(self, runs: Sequence[Run], asked_at: float) -> None:
-        task, now = self._task, anyio.current_time()
+        task = self._task
         self._budget.reset()
         unknown: dict[str, list[Run]] = {}
         for listed in runs:
             if listed.id not in task.our_runs and listed.id not in task.foreign_runs:
                 unknown.setdefault(model_of(listed), []).append(listed)
-        updates = self._explain_skips(runs, asked_at, now)
+        updates = self._explain_skips(runs, asked_at)
         if unknown:
             # The search for the reasons of skips may have adopted some of them.
             still_unknown = {
                 model: [one for one in some if one.id not in task.our_runs] for model, some in unknown.items()
             }
-            updates += task.assign(still_unknown, now)
+            updates += task.assign(still_unknown)
         ended: list[ActiveRun] = []
         for listed in runs:
             if (run := task.by_run.get(listed.id)) is not None:
-                updates += self._see(run, listed, asked_at, now)
+                updates += self._see(run, listed, asked_at)
                 if run.ended:
                     ended.append(run)
         updates += self._void_unlisted(asked_at)
         self._store.commit(*updates)
         for run in ended:
             self._plan_retry(run)
-        self._give_up_late(now)
+        self._give_up_late()
         task.wakeup.set()
         self._context.emit(RunsPolled(task.slug, len(task.active), self._context.calls()))
 
-    def _see(self, run: ActiveRun, listed: Run, asked_at: float, now: float) -> list[Update]:
+    def _see(self, run: ActiveRun, listed: Run, asked_at: float) -> list[Update]:
         """Take the state of a run from the list. Only a list ends a run."""
-        run.listed_by = now + LISTED_AGAIN_WITHIN
+        run.listed_by = anyio.current_time() + LISTED_AGAIN_WITHIN
         begins = listed.state.terminal or listed.state == RunState.RUNNING
         if begins and not run.followed and self._context.until == "collect":
             run.followed = True
@@ -202,10 +202,11 @@ class TaskWatcher(RunWatcher):
             self._context.gate.run_over()
         return updates
 
-    def _give_up_late(self, now: float) -> None:
+    def _give_up_late(self) -> None:
         """Give up what exceeds the time limit. The journal keeps it, and the next sweep continues with it."""
         if (timeout := self._timeout) is None:
             return
+        now = anyio.current_time()
         for run in list(self._task.active.values()):
             if run.since + timeout > now:
                 break
@@ -230,14 +231,14 @@ class TaskWatcher(RunWatcher):
 
     # --- Skipped models ---
 
-    def skipped(self, model: str, reason: str, version: int, now: float) -> None:
+    def skipped(self, model: str, reason: str, version: int) -> None:
         """The server has skipped a model for which no run of ours is active."""
-        skip = UnexplainedSkip(reason, version, now)
+        skip = UnexplainedSkip(reason, version, anyio.current_time())
         if (before := self.skips.get(model)) is not None:
             skip.times, skip.blocked_since = before.times + 1, before.blocked_since
         self.skips[model] = skip
 
-    def _explain_skips(self, runs: Sequence[Run], asked_at: float, now: float) -> list[Update]:
+    def _explain_skips(self, runs: Sequence[Run], asked_at: float) -> list[Update]:
         """Search a list for the runs that models were skipped for: runs in flight that we do not wait for.
 
         One of the same version that somebody else has scheduled serves us as well. Any other must end first.
@@ -257,6 +258,7 @@ class TaskWatcher(RunWatcher):
             if not run.state.terminal and not ours and model_of(run) in in_the_way:
                 in_the_way[model_of(run)].append(run)
         updates: list[Update] = []
+        now = anyio.current_time()
         for model, skip in unexplained.items():
             others = in_the_way[model]
             adoptable = [
@@ -271,7 +273,7 @@ class TaskWatcher(RunWatcher):
                 (planned_run,) = task.take_due([model])
                 run = min(adoptable, key=lambda one: one.id)
                 self._context.one_at_a_time = True
-                updates.append(task.adopt(planned_run, run, skip.version, now, self._context.wall()))
+                updates.append(task.adopt(planned_run, run, skip.version))
             elif others:
                 skip.blocked, skip.blocked_since = True, min(now, skip.blocked_since)
             elif skip.blocked:
