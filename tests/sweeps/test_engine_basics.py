@@ -36,7 +36,7 @@ from fanbench.sweeps.events import (
 )
 from fanbench.sweeps.plan import PlannedTask, SweepPlan
 from fanbench.sweeps.spec import Rules
-from fanbench.sweeps.task_state import TaskState, fits
+from fanbench.sweeps.task_runs import TaskRuns, fits
 from fanbench.wire.messages import CreationState, Run, RunState, TaskSlug
 from tests.operations.fake import Course, FakeClient
 from tests.sweeps.records import MemoryRecords
@@ -268,13 +268,13 @@ def test_runs_fit_attempts_of_their_version(theirs: int, ours: int, fit: bool) -
     assert fits(run(1, theirs), attempt(Phase.INTENDED).with_(version=ours)) is fit
 
 
-def resumed(tmp_path: Path, *attempts: Attempt) -> tuple[TaskState, AttemptStore]:
+def resumed(tmp_path: Path, *attempts: Attempt) -> tuple[TaskRuns, AttemptStore]:
     """Returns the state of a task whose attempts are in the journal; those at the current content are active."""
     planned = PlannedTask("t", "now", None)
     records = MemoryRecords()
     records.save_attempts(attempts)
     store = AttemptStore(SweepPlan((planned,), ("m",), tmp_path, 2), records, lambda event: None)
-    task = TaskState(planned, store, lambda: 0.0)
+    task = TaskRuns(planned, store, lambda: 0.0)
     task.load(store.attempts_by_task()["t"], ())
     for one in attempts:
         if one.identity == "now":
@@ -282,7 +282,7 @@ def resumed(tmp_path: Path, *attempts: Attempt) -> tuple[TaskState, AttemptStore
     return task, store
 
 
-def found(task: TaskState) -> dict[int, int | None]:
+def found(task: TaskRuns) -> dict[int, int | None]:
     return {run.planned_run.repeat: run.attempt.run_id for run in task.active.values()}
 
 

@@ -21,7 +21,7 @@ from fanbench.sweeps.decide import Stage
 from fanbench.sweeps.events import Draining, DrainReason, Emit
 from fanbench.sweeps.journal import Journal
 from fanbench.sweeps.plan import SweepPlan
-from fanbench.sweeps.task_state import ActiveRun, TaskState
+from fanbench.sweeps.task_runs import ActiveRun, TaskRuns
 
 __all__ = ["BudgetGate", "SweepContext"]
 
@@ -63,7 +63,7 @@ class SweepContext:
         self.wall = clock
         self.room = room
         self.store = AttemptStore(plan, journal, emit)
-        self.tasks = {task.slug: TaskState(task, self.store, clock) for task in plan.tasks}
+        self.tasks = {task.slug: TaskRuns(task, self.store, clock) for task in plan.tasks}
         self.gate = BudgetGate(self, journal)
         self.streams = anyio.CapacityLimiter(max(1, plan.rules.streams))
         self.downloads = anyio.CapacityLimiter(max(1, plan.rules.downloads))
@@ -81,7 +81,7 @@ class SweepContext:
     def in_flight(self) -> int:
         return sum(len(task.active) for task in self.tasks.values())
 
-    def may_become_due(self, task: TaskState) -> bool:
+    def may_become_due(self, task: TaskRuns) -> bool:
         """Return whether runs are waited for that may have to be scheduled again."""
         if self.until == "schedule":
             return any(run.attempt.needs_lookup for run in task.active.values())
@@ -142,7 +142,7 @@ class BudgetGate:
         self._budget: Budget | None = None
         self._pending = {slug: task.pending_costs for slug, task in context.tasks.items()}
         #: The tasks that wait, in the order of their turns.
-        self.waiting: dict[TaskState, None] = {}
+        self.waiting: dict[TaskRuns, None] = {}
         self._has_asked_again = False
         if (cap := context.rules.max_cost) is not None:
             self._budget = Budget(context.client, journal, cap, context.emit)
@@ -153,7 +153,7 @@ class BudgetGate:
             self._budget.know(self._context.tasks)
             await self._budget.read()
 
-    async def allow(self, task: TaskState, models: Sequence[str]) -> Sequence[str]:
+    async def allow(self, task: TaskRuns, models: Sequence[str]) -> Sequence[str]:
         """Return those of `models` on which a run may be scheduled. The caller intends them before it awaits."""
         budget = self._budget
         if budget is None:
@@ -211,7 +211,7 @@ class BudgetGate:
         context = self._context
         return context.in_flight + context.collecting if context.until == "collect" else 0
 
-    def _wake(self, tasks: Iterable[TaskState]) -> None:
+    def _wake(self, tasks: Iterable[TaskRuns]) -> None:
         for task in [task for task in tasks if task in self.waiting]:
             del self.waiting[task]
             task.wakeup.set()

@@ -5,7 +5,7 @@
     schedule        one schedule call for all models that are due
     task_watcher    one list call per poll for all runs of a task, which finds them and sees them begin and end
     run             one coroutine per run: watch → live log → download → log
-    task_state      the runs of a task, in memory
+    task_runs       the runs of a task, in memory
     attempt_store   memory, journal and events, changed together
     context         what all of these share, with the budget, asked before each schedule call
 
@@ -16,6 +16,7 @@ engine that starts with the same journal on the same server continues where this
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -28,7 +29,7 @@ from fanbench.sweeps.artifacts import log_is_whole, output_is_whole
 from fanbench.sweeps.attempt_store import Update
 from fanbench.sweeps.attempts import Attempt, Phase, wants_log, wants_output
 from fanbench.sweeps.context import SweepContext
-from fanbench.sweeps.decide import REPORTED, RunStatus, Stage, Step
+from fanbench.sweeps.decide import REPORTED, Stage, Step
 from fanbench.sweeps.events import DrainReason, RunKnown, SweepEnded, SweepStarted
 from fanbench.sweeps.task import TaskPipeline
 
@@ -131,22 +132,10 @@ class Engine(SweepContext):
     # --- End ---
 
     def _report_end(self, seconds: float) -> None:
-        store = self.store
-        counts = dict.fromkeys(REPORTED, 0)
-        for planned_run in store.planned_runs:
-            counts[store.status(planned_run)] += 1
-        self.emit(
-            SweepEnded(
-                len(store.planned_runs),
-                counts[RunStatus.COMPLETED],
-                counts[RunStatus.ERRORED],
-                counts[RunStatus.MISSING],
-                counts[RunStatus.UNSCHEDULED],
-                seconds,
-                self.stopped,
-                counts[RunStatus.RUNNING],
-            )
-        )
+        planned_runs = self.store.planned_runs
+        counts = Counter(self.store.status(planned_run) for planned_run in planned_runs)
+        by_status = {status.value: counts[status] for status in REPORTED}
+        self.emit(SweepEnded(planned=len(planned_runs), seconds=seconds, stopped=self.stopped, **by_status))
 
 
 def _without_lost_files(root: Path, attempts: Sequence[Attempt]) -> list[Attempt]:

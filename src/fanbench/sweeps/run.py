@@ -21,7 +21,7 @@ from fanbench.sweeps.attempt_store import Update
 from fanbench.sweeps.attempts import Attempt, SavedLog, wants_log, wants_output
 from fanbench.sweeps.context import SweepContext
 from fanbench.sweeps.events import LogSaved, OutputSaved, RunLogLine, SweepEvent
-from fanbench.sweeps.task_state import ActiveRun
+from fanbench.sweeps.task_runs import ActiveRun
 from fanbench.wire.log_lines import Lines
 from fanbench.wire.log_stream import follow_log
 from fanbench.wire.messages import LogEntry, RunState

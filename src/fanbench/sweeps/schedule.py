@@ -10,7 +10,7 @@ from fanbench.errors import FanbenchError
 from fanbench.sweeps.attempt_store import Update
 from fanbench.sweeps.attempts import Phase
 from fanbench.sweeps.context import SweepContext
-from fanbench.sweeps.task_state import ActiveRun, TaskState
+from fanbench.sweeps.task_runs import ActiveRun, TaskRuns
 from fanbench.sweeps.task_watcher import TaskWatcher
 from fanbench.wire.messages import ScheduleResult
 from fanbench.wire.retry import LATE_EFFECT, CallOutcome, RetryBudget, call_outcome
@@ -21,7 +21,7 @@ __all__ = ["Scheduler"]
 class Scheduler:
     """Makes one schedule call at a time, with each model in it at most once."""
 
-    def __init__(self, task: TaskState, watcher: TaskWatcher, context: SweepContext) -> None:
+    def __init__(self, task: TaskRuns, watcher: TaskWatcher, context: SweepContext) -> None:
         self._task = task
         self._watcher = watcher
         self._context = context

@@ -19,7 +19,7 @@ from fanbench.sweeps.events import CreationChanged, SweepEvent, TaskPreparationF
 from fanbench.sweeps.plan import PlannedTask
 from fanbench.sweeps.run import RunPipeline
 from fanbench.sweeps.schedule import Scheduler
-from fanbench.sweeps.task_state import ActiveRun
+from fanbench.sweeps.task_runs import ActiveRun
 from fanbench.sweeps.task_watcher import TaskWatcher
 from fanbench.wire.messages import CreationState, Task
 from fanbench.wire.retry import (

@@ -16,7 +16,7 @@ from fanbench.sweeps.attempts import Phase, PlannedRun
 from fanbench.sweeps.context import SweepContext
 from fanbench.sweeps.decide import Step
 from fanbench.sweeps.events import RetryPlanned, RunsPolled, RunStateChanged
-from fanbench.sweeps.task_state import LISTED_AGAIN_WITHIN, ActiveRun, TaskState
+from fanbench.sweeps.task_runs import LISTED_AGAIN_WITHIN, ActiveRun, TaskRuns
 from fanbench.wire.messages import Run, RunState
 from fanbench.wire.retry import RetryBudget, retry_patiently
 
@@ -50,7 +50,7 @@ class TaskWatcher(RunWatcher):
     # Runs are to be followed soon by the next ones, so their ends are seen sooner than in a plain wait.
     coalesce = 1.0
 
-    def __init__(self, task: TaskState, context: SweepContext, follow: Callable[[ActiveRun], None]) -> None:
+    def __init__(self, task: TaskRuns, context: SweepContext, follow: Callable[[ActiveRun], None]) -> None:
         super().__init__(context.client, task.slug, poll_interval=context.rules.poll_interval)
         self.skips: dict[str, UnexplainedSkip] = {}
         self._task = task

@@ -17,7 +17,7 @@ from fanbench.sweeps.plan import PlannedTask
 from fanbench.wire.messages import Run, RunState
 from fanbench.wire.retry import LATE_EFFECT
 
-__all__ = ["LISTED_AGAIN_WITHIN", "LISTED_WITHIN", "ActiveRun", "TaskState", "Wakeup", "fits"]
+__all__ = ["LISTED_AGAIN_WITHIN", "LISTED_WITHIN", "ActiveRun", "TaskRuns", "Wakeup", "fits"]
 
 #: Seconds within which a scheduled run must appear in the lists, and a run that was in them must appear again.
 LISTED_WITHIN = 120.0
@@ -124,7 +124,7 @@ def fits(run: Run, attempt: Attempt) -> bool:
     return not version or not attempt.version or version == attempt.version
 
 
-class TaskState:
+class TaskRuns:
     """What is known of one task's runs, in memory. Each change takes the same short time, however many there are.
 
     A method that returns an `Update` has made the change here; its caller commits it before anything is awaited.
