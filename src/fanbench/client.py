@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from fanbench.operations.push import Pushed
     from fanbench.operations.run import RunReport
     from fanbench.operations.status import TaskStatus
-    from fanbench.wire.downloads import Downloaded, Progress
+    from fanbench.wire.downloads import Downloaded, ProgressCallback
 
 __all__ = ["Client", "local_server"]
 
@@ -85,9 +85,9 @@ class Client:
     These take tasks as "slug" or "owner/slug", already slugified (`fanbench.wire.slugs.slugify_task`).
 
     All times are in seconds. All errors are `fanbench.FanbenchError`s, with the call and the server's own
-    message where there is one. Besides those that a method names, any method may raise ConnectionFailed,
-    RateLimited or ServerFault (after the retries), Unauthorized, Forbidden, BadRequest or BadAnswer. Using a
-    client that is not open raises RuntimeError.
+    message where there is one. Besides those that a method names, any method may raise UsageError (a name is not
+    valid), ConnectionFailed, RateLimited or ServerFault (after the retries), Unauthorized, Forbidden, BadRequest or
+    BadAnswer. Using a client that is not open raises RuntimeError.
     """
 
     def __init__(
@@ -203,7 +203,8 @@ class Client:
         Raises:
             TaskFileError: A file has errors that a push would refuse. Nothing has been sent.
             UsageError: Two tasks have the same name, or a task is not in the file.
-            RunFailed: The server refused the version, or its creation failed.
+            FanbenchError: The server refused the version, or an earlier one is still being created and `wait` is off.
+            RunFailed: The creation of the version failed.
             StillRunning: `timeout` has passed.
         """
         from fanbench.operations.push import plan_push, push_tasks
@@ -279,7 +280,7 @@ class Client:
             NotFound: A task does not exist.
             StillRunning: `timeout` has passed; the error's `runs` are those that have not ended.
         """
-        from fanbench.operations.watch import Watch, wait_for_runs
+        from fanbench.operations.watch import RunSelection, wait_for_runs
 
         _ = self.transport
         wanted: list[Run] = []
@@ -288,9 +289,9 @@ class Client:
         ids: dict[str, set[int]] = {}
         for run in wanted:
             ids.setdefault(join_task(run.task_slug), set()).add(run.id)
-        watches = [Watch(slug, ids=frozenset(numbers)) for slug, numbers in ids.items()]
+        selections = [RunSelection(slug, ids=frozenset(numbers)) for slug, numbers in ids.items()]
         ended = await wait_for_runs(
-            self, *watches, timeout=timeout, poll_interval=poll_interval, logs=logs, emit=emit
+            self, *selections, timeout=timeout, poll_interval=poll_interval, logs=logs, emit=emit
         )
         by_id = {run.id: run for run in ended}
         return [by_id[number] for number in dict.fromkeys(run.id for run in wanted)]
@@ -319,7 +320,7 @@ class Client:
                 return False
             await watcher.poll()
             if not watcher.states[run.id].terminal:
-                await watcher.pause()
+                await watcher.wait_for_next_poll()
             return True
 
         async with aclosing(lines(follow_log(self, run.id, missing=missing))) as texts:
@@ -466,6 +467,10 @@ class Client:
         """Start one run per model, and return one result per model in the order given.
 
         The call is retried only if the server certainly did not carry it out.
+
+        Raises:
+            UsageError: `models` is empty. Nothing has been sent.
+            NotFound: The task or a model does not exist.
         """
         if not models:
             raise UsageError("No models were given to run the task on.")
@@ -517,7 +522,12 @@ class Client:
         return read_log(self.transport, run_id, silence=silence, merge=merge)
 
     async def download_output(
-        self, run_id: int, target: Path, *, include_source: bool = False, progress: Progress | None = None
+        self,
+        run_id: int,
+        target: Path,
+        *,
+        include_source: bool = False,
+        progress: ProgressCallback | None = None,
     ) -> Downloaded:
         """Download the run's output as the folder `target`, which is replaced in one step or left untouched.
 

@@ -31,7 +31,7 @@ from fanbench.operations.push import DatasetsDetached, Pushed, Uploaded
 from fanbench.operations.run import Launch, Launched, Scheduled
 from fanbench.operations.status import StatusSeen, TaskStatus
 from fanbench.operations.task_logs import LogsBegan
-from fanbench.operations.watch import Watch
+from fanbench.operations.watch import RunSelection
 from fanbench.wire.messages import CreationState, Run, RunState, TaskSlug
 from tests.operations.fake import task
 
@@ -40,7 +40,7 @@ RUN = Run(
 )
 BROKEN = ConnectionFailed("It broke.", endpoint="http://x")
 NO_LOG = NotFound("No log.", call="GetLogs", status=404)
-LAUNCH = Launch("t", (Scheduled("gemini", scheduled=True),), Watch("t", fresh=frozenset({"gemini"})))
+LAUNCH = Launch("t", (Scheduled("gemini", scheduled=True),), RunSelection("t", fresh=frozenset({"gemini"})))
 
 TEXTS: list[tuple[Event, str, str | None]] = [
     (TaskFailed("t", FanbenchError("No.")), "task_failed", "t: No."),

@@ -64,7 +64,7 @@ async def test_the_run_in_flight_that_a_skip_is_for_is_waited_for() -> None:
     flying = client.begin("a", "m", Course(running=20))
     report = await run_tasks(client, ["a"], ["m"], until="ended")
     assert [(run.id, run.state) for run in report.runs] == [(flying, RunState.COMPLETED)]
-    assert report.launches[0].watch.ids == {flying}
+    assert report.launches[0].selection.ids == {flying}
 
 
 async def test_a_skip_for_another_reason_is_not_waited_for() -> None:

@@ -39,7 +39,7 @@ async def test_many_waiters_share_each_list() -> None:
     watcher, resumed = RunWatcher(client, "t"), dict[int, tuple[float, RunState]]()
 
     async def wait(run_id: int) -> None:
-        while (state := await watcher.changed(run_id)) == RunState.QUEUED:
+        while (state := await watcher.wait_for_change(run_id)) == RunState.QUEUED:
             pass
         resumed[run_id] = client.now(), state
 
@@ -57,7 +57,7 @@ async def test_nobody_waiting_means_no_polls() -> None:
     run_id = client.begin("t", "m", Course(queued=5, running=50))
     watcher = RunWatcher(client, "t")
     async with serving(watcher):
-        await watcher.polled()
+        await watcher.wait_for_list()
         assert watcher.states == {run_id: RunState.QUEUED}
         await anyio.sleep(100)
         assert client.times("list_runs") == [1]
@@ -72,7 +72,7 @@ class Recorder(RunWatcher):
     def pending(self) -> int:
         return 1 if self.seen is None else sum(not state.terminal for state in self.seen)
 
-    def due(self) -> float:
+    def next_list_by(self) -> float:
         return self.due_at
 
     def absorb(self, runs: Sequence[Run], asked_at: float) -> None:
@@ -88,7 +88,7 @@ async def test_a_list_is_absorbed_before_anybody_resumes() -> None:
     seen: list[object] = []
 
     async def wait() -> None:
-        while not (await watcher.changed(first)).terminal:
+        while not (await watcher.wait_for_change(first)).terminal:
             pass
         seen.append(watcher.seen)
 
@@ -158,7 +158,7 @@ async def test_a_list_is_made_by_the_time_it_is_due() -> None:
 class Patient(Recorder):
     """Repeats failed lists after five seconds."""
 
-    def failed(self, error: FanbenchError) -> float | None:
+    def after_failed_poll(self, error: FanbenchError) -> float | None:
         assert isinstance(error, NotFound)
         return 5.0
 

@@ -8,7 +8,7 @@ import pytest
 from fanbench import ConnectionFailed, ServerFault
 from fanbench._util import polling
 from fanbench.operations.events import LogLine, PollFailed, RunChanged, RunEnding
-from fanbench.operations.watch import StillRunning, Watch, wait_for_runs
+from fanbench.operations.watch import RunSelection, StillRunning, wait_for_runs
 from fanbench.wire.messages import RunState
 from tests.operations.conftest import Reported
 from tests.operations.fake import Course, FakeClient
@@ -22,8 +22,8 @@ def no_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(polling, "_JITTER", 0.0)
 
 
-def all_of(client: FakeClient) -> Watch:
-    return Watch("t", ids=frozenset(client.runs))
+def all_of(client: FakeClient) -> RunSelection:
+    return RunSelection("t", ids=frozenset(client.runs))
 
 
 async def test_polls_grow_by_half_up_to_the_interval(reported: Reported) -> None:
@@ -120,7 +120,7 @@ async def test_an_old_errored_run_does_not_count() -> None:
     client = FakeClient()
     old = client.begin("t", "m", Course(end=RunState.ERRORED))
     new = client.begin("t", "m", Course(running=5))
-    runs = await wait_for_runs(client, Watch("t", fresh=frozenset({"m"}), before=frozenset({old})))
+    runs = await wait_for_runs(client, RunSelection("t", fresh=frozenset({"m"}), before=frozenset({old})))
     assert [(run.id, run.state) for run in runs] == [(new, RunState.COMPLETED)]
 
 
@@ -128,7 +128,7 @@ async def test_a_run_that_is_not_listed_yet_is_waited_for() -> None:
     """A list that lags behind does not end the wait too early."""
     client = FakeClient()
     client.begin("t", "m", Course(running=5, list_lag=3))
-    runs = await wait_for_runs(client, Watch("t", fresh=frozenset({"m"})))
+    runs = await wait_for_runs(client, RunSelection("t", fresh=frozenset({"m"})))
     assert [run.state for run in runs] == [RunState.COMPLETED]
 
 
@@ -193,7 +193,7 @@ async def test_a_server_that_stays_away_ends_the_wait() -> None:
 async def test_nothing_to_wait_for_asks_nothing() -> None:
     """An empty watch returns at once without a call."""
     client = FakeClient()
-    assert await wait_for_runs(client, Watch("t")) == []
+    assert await wait_for_runs(client, RunSelection("t")) == []
     assert client.history == []
 
 
@@ -202,7 +202,9 @@ async def test_several_tasks_are_waited_for_at_the_same_time() -> None:
     client = FakeClient()
     one = client.begin("a", "m", Course(running=30))
     two = client.begin("b", "m", Course(running=50))
-    runs = await wait_for_runs(client, Watch("a", ids=frozenset({one})), Watch("b", ids=frozenset({two})))
+    runs = await wait_for_runs(
+        client, RunSelection("a", ids=frozenset({one})), RunSelection("b", ids=frozenset({two}))
+    )
     assert [run.id for run in runs] == [one, two]
     assert client.now() == 50
 

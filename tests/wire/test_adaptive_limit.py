@@ -45,7 +45,7 @@ def limits_after(ceiling: int, story: str) -> list[int]:
     aimd, limits = Aimd(ceiling), []
     for step in story.replace(" ", ""):
         number = aimd.send()
-        _ = aimd.good(number) if step == "+" else aimd.congested(number)
+        _ = aimd.record_success(number) if step == "+" else aimd.record_overload(number)
         limits.append(aimd.limit)
     return limits
 
@@ -72,9 +72,9 @@ def test_one_burst_halves_once() -> None:
     """Sixteen refused calls that were in flight together halve the limit once; a refusal after that halves it again."""
     aimd = Aimd(16)
     burst = [aimd.send() for _ in range(16)]
-    assert [aimd.congested(number) for number in burst] == [True] + [False] * 15
+    assert [aimd.record_overload(number) for number in burst] == [True] + [False] * 15
     assert aimd.limit == 8
-    assert aimd.congested(aimd.send())
+    assert aimd.record_overload(aimd.send())
     assert aimd.limit == 4
 
 
@@ -82,8 +82,8 @@ def test_good_answers_of_before_raise_nothing() -> None:
     """Answers to calls sent before the limit fell do not raise it."""
     aimd = Aimd(4)
     early = [aimd.send() for _ in range(10)]
-    aimd.congested(early[5])
-    assert not any(aimd.good(number) for number in early)
+    aimd.record_overload(early[5])
+    assert not any(aimd.record_success(number) for number in early)
     assert aimd.limit == 2
 
 
@@ -125,7 +125,7 @@ def test_any_history_follows_the_policy(ceiling: int, steps: Sequence[tuple[int,
             changed = False
         else:
             number = flying.pop(choice % len(flying))
-            changed = aimd.good(number) if step == "+" else aimd.congested(number)
+            changed = aimd.record_success(number) if step == "+" else aimd.record_overload(number)
             naive.answer(number, step == "+")
         assert 1 <= aimd.limit <= ceiling
         assert changed == (aimd.limit != before)
@@ -281,7 +281,7 @@ def test_history_of_a_burst() -> None:
         (8, 7, "7 good answers", 0.0),
     ]
     assert limits.calls.total_tokens == limits.adaptive.limit == 8
-    assert limits.adaptive.begun == len(http.times) == 48
+    assert limits.adaptive.calls_sent == len(http.times) == 48
 
 
 def test_a_pause_is_announced_once() -> None:

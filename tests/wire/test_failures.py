@@ -150,8 +150,8 @@ def test_kinds_are_counted_separately() -> None:
     async def main() -> list[float | None]:
         budget = RetryBudget()
         for _ in range(5):
-            budget.pause(CUT)
-        return [budget.pause(BadZip("No.")) for _ in range(3)]
+            budget.record(CUT)
+        return [budget.record(BadZip("No.")) for _ in range(3)]
 
     assert in_virtual_time(main) == [1.0, 2.0, None]
 
@@ -161,9 +161,9 @@ def test_kinds_are_timed_separately() -> None:
 
     async def main() -> float | None:
         budget = RetryBudget()
-        budget.pause(CUT)
+        budget.record(CUT)
         await anyio.sleep(200.0)
-        return budget.pause(api(NotFound, 404))
+        return budget.record(api(NotFound, 404))
 
     assert in_virtual_time(main) == 1.0
 
@@ -173,9 +173,9 @@ def test_a_success_resets_the_budget() -> None:
 
     async def main() -> list[float | None]:
         budget = RetryBudget()
-        pauses = [budget.pause(CUT) for _ in range(3)]
+        pauses = [budget.record(CUT) for _ in range(3)]
         budget.reset()
-        return [*pauses, budget.pause(CUT)]
+        return [*pauses, budget.record(CUT)]
 
     assert in_virtual_time(main) == [1.0, 2.0, 4.0, 1.0]
 
@@ -206,6 +206,6 @@ def test_fatal_errors_are_raised_at_once() -> None:
 
     async def main() -> None:
         with pytest.raises(Unauthorized):
-            RetryBudget().pause(api(Unauthorized, 401))
+            RetryBudget().record(api(Unauthorized, 401))
 
     in_virtual_time(main)

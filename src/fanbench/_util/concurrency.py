@@ -15,7 +15,7 @@ __all__ = ["Done", "InOrder", "Offload", "both", "gather", "settle", "unwrap_sin
 A = TypeVar("A")
 B = TypeVar("B")
 T = TypeVar("T")
-Job = Callable[[], Awaitable[T]]
+AsyncCall = Callable[[], Awaitable[T]]
 Done = Callable[[int, T | FanbenchError], None]
 
 
@@ -26,7 +26,7 @@ class Offload(Protocol):
 
 
 async def settle(
-    jobs: Sequence[Job[T]], *, limit: int, done: Done[T] | None = None
+    jobs: Sequence[AsyncCall[T]], *, limit: int, done: Done[T] | None = None
 ) -> list[T | FanbenchError]:
     """Run all jobs, `limit` of them at a time, and return one outcome per job: its result or its FanbenchError.
 
@@ -35,7 +35,7 @@ async def settle(
     outcomes: dict[int, T | FanbenchError] = {}
     limiter = anyio.CapacityLimiter(max(1, limit))
 
-    async def run(index: int, job: Job[T]) -> None:
+    async def run(index: int, job: AsyncCall[T]) -> None:
         async with limiter:
             try:
                 outcomes[index] = await job()
@@ -50,7 +50,7 @@ async def settle(
     return [outcomes[index] for index in range(len(jobs))]
 
 
-async def gather(jobs: Sequence[Job[T]], *, limit: int) -> list[T]:
+async def gather(jobs: Sequence[AsyncCall[T]], *, limit: int) -> list[T]:
     """Return the results of all jobs, or raise the error of the first that failed, the others as its notes."""
     outcomes = await settle(jobs, limit=limit)
     errors = [outcome for outcome in outcomes if isinstance(outcome, FanbenchError)]
@@ -61,9 +61,9 @@ async def gather(jobs: Sequence[Job[T]], *, limit: int) -> list[T]:
     return [outcome for outcome in outcomes if not isinstance(outcome, FanbenchError)]
 
 
-async def both(first: Job[A], second: Job[B]) -> tuple[A, B]:
+async def both(first: AsyncCall[A], second: AsyncCall[B]) -> tuple[A, B]:
     """Run two jobs at once and return both results; if both fail, raise the first one's error."""
-    jobs: list[Job[A | B]] = [first, second]
+    jobs: list[AsyncCall[A | B]] = [first, second]
     with unwrap_single_error():
         outcomes = await settle(jobs, limit=2)
     for outcome in outcomes:

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from fanbench._util.concurrency import InOrder, settle
 from fanbench.errors import FanbenchError
-from fanbench.operations.events import Emit, Event, Progress, TaskFailed
+from fanbench.operations.events import Emit, Event, TaskFailed, TransientEvent
 from fanbench.wire.slugs import slugify_task
 
 __all__ = ["each_task", "unique_slugs"]
@@ -31,7 +31,7 @@ async def each_task(
     """Run `job(slug, report)` for each task, `limit` at a time; return one outcome per task in the order given.
 
     An error stands for a task that failed; it is reported as `TaskFailed` and does not affect the others. The
-    events of a task are held back until the tasks before it have ended, except `Progress`, which passes at once.
+    events of a task are held back until the tasks before it have ended, except `TransientEvent`, which passes at once.
 
     Raises:
         UsageError: A name is not valid.
@@ -40,7 +40,7 @@ async def each_task(
     in_order = InOrder(emit)
 
     def report_in_order(index: int, event: Event) -> None:
-        if isinstance(event, Progress):
+        if isinstance(event, TransientEvent):
             emit(event)
         else:
             in_order.add(index, event)

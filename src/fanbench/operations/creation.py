@@ -32,6 +32,7 @@ async def wait_for_creation(
 
     Raises:
         StillRunning: The creation has not ended by the deadline.
+        FanbenchError: The task cannot be read: it does not exist, or too many polls in a row failed.
     """
     pace, failed_polls = CreationPace(poll_interval), FailedPolls(slug, emit)
     task = seen if seen is not None and seen.creation_state.pending else None

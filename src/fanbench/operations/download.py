@@ -22,9 +22,9 @@ from fanbench.operations.lookup import model_of
 from fanbench.operations.status import task_status
 from fanbench.wire.messages import Run
 
-__all__ = ["DownloadReport", "DownloadRow", "DownloadsBegan", "Outcome", "RowDone", "download_tasks"]
+__all__ = ["DownloadOutcome", "DownloadReport", "DownloadRow", "DownloadsBegan", "RowDone", "download_tasks"]
 
-Outcome = Literal["Done", "Cached", "Bad zip", "Failed"]
+DownloadOutcome = Literal["Done", "Cached", "Bad zip", "Failed"]
 
 _SOURCES = ("__notebook__.ipynb", "__notebook_source__.ipynb")
 
@@ -35,7 +35,7 @@ class DownloadRow:
 
     run: Run
     path: Path
-    outcome: Outcome
+    outcome: DownloadOutcome
     size: int | None = None
     lacks_source: bool = False
     error: FanbenchError | None = None
@@ -54,7 +54,7 @@ class DownloadReport:
     rows: tuple[DownloadRow, ...] = ()
     pending: int = 0
 
-    def count(self, outcome: Outcome) -> int:
+    def count(self, outcome: DownloadOutcome) -> int:
         return sum(row.outcome == outcome for row in self.rows)
 
     @property

@@ -31,10 +31,10 @@ __all__ = [
     "LogText",
     "PollFailed",
     "Polled",
-    "Progress",
     "RunChanged",
     "RunEnding",
     "TaskFailed",
+    "TransientEvent",
     "ignore_events",
 ]
 
@@ -61,7 +61,7 @@ class Event(msgspec.Struct, frozen=True, tag_field="event", tag=_name):
         return record
 
 
-class Progress(Event, frozen=True):
+class TransientEvent(Event, frozen=True):
     """Transient news about how far something is: passed on at once, in no order, and of no use later."""
 
 
@@ -116,14 +116,14 @@ class RunChanged(Event, frozen=True):
         return f"{self.slug} {model_of(self.run)} (Run {self.run.id}): {self.run.state.label}"
 
 
-class RunEnding(Progress, frozen=True):
+class RunEnding(TransientEvent, frozen=True):
     """The log of a run has ended, and so has the run; the next poll returns its state."""
 
     slug: str
     run: Run
 
 
-class Downloading(Progress, frozen=True):
+class Downloading(TransientEvent, frozen=True):
     """`received` bytes of a run's output have arrived, of `total` if that is known.
 
     Both are None before the download begins. `outcome` is set once it has ended.
@@ -199,7 +199,7 @@ class LogLine(Event, frozen=True):
         return f"{self.run.task_slug.task_slug} {model_of(self.run)} | {self.line}"
 
 
-class LogRead(Progress, frozen=True):
+class LogRead(TransientEvent, frozen=True):
     """`lines` lines of a run's log have been read so far; `ended` is True if that is all of it."""
 
     run: Run

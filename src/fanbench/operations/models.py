@@ -43,7 +43,8 @@ def resolve_models(asked: Sequence[str], available: Sequence[BenchmarkModel]) ->
     """Return the slugs to send for the models that a user `asked` for, in that order and without duplicates.
 
     Raises:
-        UsageError: A model is unknown. The message names it, and the models with the closest names.
+        UsageError: No model is given, or one is unknown. The message names it, and the models with the closest
+            names.
     """
     known = _known_names(available)
     found: dict[str, None] = {}

@@ -15,7 +15,7 @@ from fanbench.operations.batch import unique_slugs
 from fanbench.operations.events import Emit, Event, TaskFailed, ignore_events
 from fanbench.operations.lookup import existing_task, model_of, runs_of
 from fanbench.operations.models import resolve_models
-from fanbench.operations.watch import Watch, wait_for_listing, wait_for_runs
+from fanbench.operations.watch import RunSelection, wait_for_listing, wait_for_runs
 from fanbench.wire.messages import BenchmarkModel, CreationState, Run, Task
 
 __all__ = ["Launch", "Launched", "RunReport", "Scheduled", "Until", "ready_task", "run_tasks", "schedule"]
@@ -43,7 +43,7 @@ class Launch:
 
     slug: str
     rows: tuple[Scheduled, ...]
-    watch: Watch
+    selection: RunSelection
 
 
 class Launched(Event, frozen=True):
@@ -111,15 +111,15 @@ async def run_tasks(
     if failures and len(slugs) == 1:
         raise failures[0].error
     runs: list[Run] = []
-    watches = [launch.watch for launch in launches]
+    selections = [launch.selection for launch in launches]
     if until == "listed":
         listed = await gather(
-            [partial(wait_for_listing, client, watch, emit) for watch in watches], limit=limit
+            [partial(wait_for_listing, client, selection, emit) for selection in selections], limit=limit
         )
         runs = [run for found in listed for run in found]
     elif until == "ended":
         runs = await wait_for_runs(
-            client, *watches, timeout=timeout, poll_interval=poll_interval, logs=logs, emit=emit
+            client, *selections, timeout=timeout, poll_interval=poll_interval, logs=logs, emit=emit
         )
     return RunReport(tuple(launches), tuple(failures), tuple(runs))
 
@@ -148,18 +148,17 @@ async def schedule(client: Api, slug: str, models: Sequence[str], *, list_before
         ) from None
     rows = [
         Scheduled(model, result.run_scheduled, result.run_skipped_reason or "no reason given")
-        for model, result in zip(models, results, strict=False)
+        for model, result in zip(models, results, strict=True)
     ]
-    rows += [Scheduled(model, False, "the server gave no answer for it") for model in models[len(rows) :]]
     skipped = frozenset(row.model for row in rows if not row.scheduled)
-    watch = Watch(
+    selection = RunSelection(
         slug,
         ids=frozenset(run.id for run in before if model_of(run) in skipped and not run.state.terminal),
         fresh=frozenset(row.model for row in rows if row.scheduled),
         other=skipped,
         before=frozenset(run.id for run in before),
     )
-    return Launch(slug, tuple(rows), watch)
+    return Launch(slug, tuple(rows), selection)
 
 
 async def ready_task(client: Api, slug: str) -> Task:

@@ -176,13 +176,13 @@ class _Reader:
 
     async def _left_queue(self) -> None:
         while self._watcher is not None and self._watcher.states[self.run.id] == RunState.QUEUED:
-            await self._watcher.changed(self.run.id)
+            await self._watcher.wait_for_change(self.run.id)
 
     async def _may_have_log(self) -> bool:
         """A run that has just left the queue may have no log yet: wait for the next list and try again."""
         if self._watcher is None or self._watcher.states[self.run.id].terminal:
             return False
-        await self._watcher.polled()
+        await self._watcher.wait_for_list()
         await self._left_queue()
         return True
 

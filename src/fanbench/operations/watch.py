@@ -1,8 +1,12 @@
 """Watching runs until they end.
 
-`RunWatcher` is the only loop that polls runs. It makes one list call per poll, whatever the number of runs and
-of coroutines that wait for them. Log streams tell it when a poll is worthwhile: a stream ends when its run
-ends, so the end is seen at once although polls are far apart.
+Only `RunWatcher` polls runs and decides when the next poll is due. Its `watch` polls until none of the watcher's
+own runs is pending; its `serve` polls while coroutines wait for single runs. `Client.lines`, a generator that cannot
+hold a task group, calls `poll` and `wait_for_next_poll` in turn instead.
+
+A poll is one list call, whatever the number of runs and of coroutines that wait for them. Log streams tell the
+watcher when a poll is worthwhile: a stream ends when its run ends, so the end is seen at once although polls are far
+apart.
 """
 
 from __future__ import annotations
@@ -38,9 +42,9 @@ from fanbench.wire.retry import may_retry
 __all__ = [
     "STREAM_TRIES",
     "FailedPolls",
+    "RunSelection",
     "RunWatcher",
     "StillRunning",
-    "Watch",
     "wait_for_listing",
     "wait_for_runs",
 ]
@@ -68,8 +72,9 @@ class StillRunning(WaitTimeout):
 class RunWatcher:
     """Polls the runs of one task for everybody who waits for them.
 
-    As it is, it serves coroutines that wait for single runs: `serve` polls while any of them is in `changed` or
-    `polled`. A subclass that waits for runs of its own overrides `absorb` and `pending`, and calls `watch`.
+    As it is, it serves coroutines that wait for single runs: `serve` polls while any of them is in
+    `wait_for_change` or `wait_for_list`. A subclass that waits for runs of its own overrides `absorb` and
+    `pending`, and calls `watch`.
 
     Polls come 1, 1.5, 2.25… seconds after one another, up to `poll_interval`, and start again at 1 whenever a
     list shows something new. While every pending run has an open log stream they are `poll_interval` apart. The
@@ -123,14 +128,14 @@ class RunWatcher:
         """How many runs are waited for."""
         return len(self._waiting)
 
-    def due(self) -> float:
+    def next_list_by(self) -> float:
         """The time by which a list is needed, on the event loop's clock."""
         return math.inf
 
     def absorb(self, runs: Sequence[Run], asked_at: float) -> None:
         """Record a list that was asked for at `asked_at`, before any waiting coroutine resumes."""
 
-    def failed(self, error: FanbenchError) -> float | None:
+    def after_failed_poll(self, error: FanbenchError) -> float | None:
         """The seconds after which a failed poll is repeated; `None` for the usual pause.
 
         Raises:
@@ -141,12 +146,12 @@ class RunWatcher:
 
     # --- Waiting for single runs ---
 
-    async def changed(self, run_id: int) -> RunState:
+    async def wait_for_change(self, run_id: int) -> RunState:
         """Wait until a list shows the run in another state than the list before; return the new state."""
         await self._wait_for(self._changes.setdefault(run_id, anyio.Event()))
         return self.states[run_id]
 
-    async def polled(self) -> None:
+    async def wait_for_list(self) -> None:
         """Wait for the next list."""
         await self._wait_for(self._next_list)
 
@@ -172,7 +177,7 @@ class RunWatcher:
         self._soon.set()
         self._now.set()
 
-    async def hurried(self) -> None:
+    async def wait_for_hurry(self) -> None:
         """Wait until a poll is asked for. For a watcher that has nothing pending."""
         await self._now.wait()
         self._now = anyio.Event()
@@ -180,7 +185,7 @@ class RunWatcher:
     def stream_opened(self, run_id: int) -> None:
         self._streams.add(run_id)
         if self._pause_scope is not None and len(self._streams) == self.pending():
-            longer = min(self._pause_began + self._pace.limit, self.due())
+            longer = min(self._pause_began + self._pace.limit, self.next_list_by())
             self._pause_scope.deadline = max(self._pause_scope.deadline, longer)
 
     def stream_closed(self, run_id: int) -> None:
@@ -209,20 +214,20 @@ class RunWatcher:
         if not just_listed:
             await self.poll()
         while self.pending():
-            await self.pause()
+            await self.wait_for_next_poll()
             await self.poll()
 
     async def serve(self) -> None:
-        """Poll while any coroutine waits in `changed` or `polled`. Runs until it is cancelled."""
+        """Poll while any coroutine waits in `wait_for_change` or `wait_for_list`. Runs until it is cancelled."""
         while True:
             while not self._waiting:
                 self._wanted = anyio.Event()
                 await self._wanted.wait()
-            await self.pause()
+            await self.wait_for_next_poll()
             await self.poll()
 
     async def poll(self) -> bool:
-        """List the runs once. Return False if the server did not answer, which `pause` takes into account."""
+        """List the runs once. Return False if that failed; `after_failed_poll` has then chosen the next pause."""
         self._soon, self._now, self._retry_after = anyio.Event(), anyio.Event(), None
         if self._restart_pace:
             self._pace.reset()
@@ -230,7 +235,7 @@ class RunWatcher:
         try:
             await self.refresh()
         except FanbenchError as error:
-            self._retry_after = self.failed(error)
+            self._retry_after = self.after_failed_poll(error)
             return False
         self._failed_polls.reset()
         return True
@@ -253,14 +258,14 @@ class RunWatcher:
         self._set(self._next_list)
         self._next_list = anyio.Event()
 
-    async def pause(self) -> None:
+    async def wait_for_next_poll(self) -> None:
         """Wait until the next poll is due or asked for."""
         if self._retry_after is not None:
             await anyio.sleep(self._retry_after)
             return
         pending = self.pending()
         seconds = self._pace.limit if 0 < pending == len(self._streams) else self._pace.next()
-        left = self.due() - anyio.current_time()
+        left = self.next_list_by() - anyio.current_time()
         seconds = min(seconds, left) if left > 0 else self.coalesce
         self._emit(Polled(self.slug, pending, seconds))
         self._pause_began = anyio.current_time()
@@ -298,7 +303,7 @@ class FailedPolls:
 
 
 @dataclass(frozen=True, slots=True)
-class Watch:
+class RunSelection:
     """Selects the runs of a task that are waited for.
 
     The answer to a schedule call has no run ids. The runs that it started are recognized as those that were not
@@ -342,7 +347,7 @@ class Watch:
 
 async def wait_for_runs(
     client: Api,
-    *watches: Watch,
+    *selections: RunSelection,
     timeout: float | None = None,
     poll_interval: float = POLL_INTERVAL,
     logs: bool = False,
@@ -350,13 +355,18 @@ async def wait_for_runs(
 ) -> list[Run]:
     """Wait until all selected runs have completed or errored.
 
-    Returns the runs in the order of `watches`, and of the server's lists within each. With `logs`, their log
+    Returns the runs in the order of `selections`, and of the server's lists within each. With `logs`, their log
     lines are reported as they are written. Times are in seconds.
 
     Raises:
         StillRunning: Some runs have not ended within `timeout`.
+        FanbenchError: The runs cannot be listed, or too many polls in a row failed.
     """
-    waits = [_WaitForRuns(client, watch, poll_interval, logs, emit) for watch in watches if not watch.empty]
+    waits = [
+        _WaitForRuns(client, selection, poll_interval, logs, emit)
+        for selection in selections
+        if not selection.empty
+    ]
     with anyio.move_on_after(timeout) as scope:
         await gather([wait.run for wait in waits], limit=len(waits))
     if scope.cancelled_caught:
@@ -376,10 +386,10 @@ async def wait_for_runs(
     return [run for wait in waits for run in wait.runs or ()]
 
 
-async def wait_for_listing(client: Api, watch: Watch, emit: Emit = ignore_events) -> list[Run]:
+async def wait_for_listing(client: Api, selection: RunSelection, emit: Emit = ignore_events) -> list[Run]:
     """Return the selected runs once the server lists them, which may be a little after it scheduled them."""
-    listing = _WaitForListing(client, watch, emit=emit)
-    if not watch.empty:
+    listing = _WaitForListing(client, selection, emit=emit)
+    if not selection.empty:
         await listing.watch()
     return listing.runs or []
 
@@ -388,25 +398,27 @@ class _WaitForListing(RunWatcher):
     """Waits until the selected runs of one task are listed, in whatever state."""
 
     def __init__(
-        self, client: Api, watch: Watch, *, poll_interval: float = POLL_INTERVAL, emit: Emit
+        self, client: Api, selection: RunSelection, *, poll_interval: float = POLL_INTERVAL, emit: Emit
     ) -> None:
-        super().__init__(client, watch.slug, watch.models, poll_interval=poll_interval, emit=emit)
+        super().__init__(client, selection.slug, selection.models, poll_interval=poll_interval, emit=emit)
         #: The selected runs as last listed; `None` before the first list.
         self.runs: list[Run] | None = None
-        self._watch = watch
+        self._selection = selection
 
     def pending(self) -> int:
-        return 1 if self.runs is None else self._watch.missing(self.runs)
+        return 1 if self.runs is None else self._selection.missing(self.runs)
 
     def absorb(self, runs: Sequence[Run], asked_at: float) -> None:
-        self.runs = self._watch.pick(runs)
+        self.runs = self._selection.pick(runs)
 
 
 class _WaitForRuns(_WaitForListing):
     """Waits for the selected runs of one task, and follows their logs."""
 
-    def __init__(self, client: Api, watch: Watch, poll_interval: float, logs: bool, emit: Emit) -> None:
-        super().__init__(client, watch, poll_interval=poll_interval, emit=emit)
+    def __init__(
+        self, client: Api, selection: RunSelection, poll_interval: float, logs: bool, emit: Emit
+    ) -> None:
+        super().__init__(client, selection, poll_interval=poll_interval, emit=emit)
         self._logs = logs
         self._followed: set[int] = set()
         self._followers: TaskGroup

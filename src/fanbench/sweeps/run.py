@@ -167,7 +167,7 @@ class RunPipeline:
                 if is_wanted(run.attempt):
                     await step()
             except FanbenchError as error:
-                pause = budget.pause(error)
+                pause = budget.record(error)
                 if pause is not None:
                     return pause
                 self._context.store.give_up(run.planned_run, run.attempt.number, stage, str(error))

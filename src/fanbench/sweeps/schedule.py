@@ -129,7 +129,7 @@ class Scheduler:
         self._expect_soon(runs[len(results) :])
 
     def _record_failure(self, runs: Sequence[ActiveRun], error: FanbenchError) -> None:
-        pause = self._budget.pause(error)
+        pause = self._budget.record(error)
         unanswered = [run for run in runs if run.attempt.phase is Phase.INTENDED]
         outcome = call_outcome(error)
         if outcome is CallOutcome.UNKNOWN:

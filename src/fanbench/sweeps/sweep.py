@@ -186,7 +186,7 @@ class Sweep:
                 journal,
                 self._mailbox.put,
                 until=self._until,
-                calls=(lambda: limit.begun) if limit else (lambda: 0),
+                calls=(lambda: limit.calls_sent) if limit else (lambda: 0),
                 room=self._mailbox.room,
             )
             stack.enter_context(unwrap_single_error())

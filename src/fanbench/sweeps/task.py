@@ -158,7 +158,7 @@ class TaskPipeline:
             try:
                 made = await context.client.create_task(self._slug, notebook, datasets=self._planned.datasets)
             except FanbenchError as error:
-                pause = budget.pause(error)
+                pause = budget.record(error)
                 if call_outcome(error) is CallOutcome.UNKNOWN:
                     arrived = await self._version_after(before, LATE_EFFECT)
                     if arrived is not None:

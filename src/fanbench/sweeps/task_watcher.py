@@ -71,7 +71,7 @@ class TaskWatcher(RunWatcher):
             elif self._closed:
                 return
             else:
-                await self.hurried()
+                await self.wait_for_hurry()
 
     def close(self) -> None:
         """Nothing more will be scheduled."""
@@ -92,7 +92,7 @@ class TaskWatcher(RunWatcher):
             return len(self._task.active) if self._context.may_become_due(self._task) else 0
         return len(self._task.active) + sum(skip.retry_at is None for skip in self.skips.values())
 
-    def due(self) -> float:
+    def next_list_by(self) -> float:
         """The time at which the first run exceeds the time limit, or a run that is in the way of ours does."""
         if self._timeout is None:
             return math.inf
@@ -100,9 +100,9 @@ class TaskWatcher(RunWatcher):
         waiting_since = [skip.blocked_since for skip in self.skips.values() if skip.blocked]
         return min([*waiting_since, oldest.since if oldest else math.inf]) + self._timeout
 
-    def failed(self, error: FanbenchError) -> float | None:
+    def after_failed_poll(self, error: FanbenchError) -> float | None:
         """Repeat a failed list patiently. If it fails for too long, everything that depends on it is missing."""
-        pause = self._budget.pause(error)
+        pause = self._budget.record(error)
         self._give_up_late()
         if pause is not None:
             return pause

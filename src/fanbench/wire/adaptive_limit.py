@@ -44,7 +44,7 @@ class Aimd:
     limit: int = field(init=False)
     sent: int = field(init=False, default=0)
     _episode: int = field(init=False, default=0)
-    _good: int = field(init=False, default=0)
+    _successes: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         self.limit = self.ceiling
@@ -54,21 +54,21 @@ class Aimd:
         self.sent += 1
         return self.sent
 
-    def good(self, number: int) -> bool:
-        """Count a good answer; return True if the limit rises, by 1 per as many good answers as the limit is."""
+    def record_success(self, number: int) -> bool:
+        """Count a successful answer; return True if the limit rises: by 1 after `limit` successful answers."""
         if number <= self._episode or self.limit >= self.ceiling:
             return False
-        self._good += 1
-        if self._good < self.limit:
+        self._successes += 1
+        if self._successes < self.limit:
             return False
-        self.limit, self._good = self.limit + 1, 0
+        self.limit, self._successes = self.limit + 1, 0
         return True
 
-    def congested(self, number: int) -> bool:
-        """Count a sign of overload; return True if the limit falls, to its half and once per episode."""
+    def record_overload(self, number: int) -> bool:
+        """Count a sign of overload; return True if the limit falls: to its half, once per episode."""
         if number <= self._episode:
             return False
-        self._episode, self._good = self.sent, 0
+        self._episode, self._successes = self.sent, 0
         previous, self.limit = self.limit, max(1, self.limit // 2)
         return self.limit < previous
 
@@ -90,7 +90,7 @@ class AdaptiveLimit:
         return self._aimd.limit
 
     @property
-    def begun(self) -> int:
+    def calls_sent(self) -> int:
         """The number of calls sent so far, of all kinds, counting each attempt."""
         return self._aimd.sent
 
@@ -107,7 +107,8 @@ class AdaptiveLimit:
     async def slot(self, limiter: CapacityLimiter, call: Call, max_wait: float) -> AsyncIterator[None]:
         """Hold a slot of `limiter`, taken when no pause is in effect. A caller waiting out a pause holds none.
 
-        The slot belongs to no task: one task may read several streams, and another may close them.
+        The slot is not bound to the coroutine that takes it: one coroutine may read several streams, and another
+        may close them.
 
         Raises:
             RateLimited: The pause lasts for more than `max_wait` seconds.
@@ -145,7 +146,7 @@ class AdaptiveLimit:
 
     def _answered(self, number: int) -> None:
         previous = self.limit
-        if self._aimd.good(number):
+        if self._aimd.record_success(number):
             self._changed(previous, f"{previous} good answers")
 
     def _overloaded(self, number: int, error: FanbenchError) -> None:
@@ -157,7 +158,7 @@ class AdaptiveLimit:
             self._paused_until = anyio.current_time() + seconds
         worth_announcing = longer > min(SAME_PAUSE, seconds / 2)
         previous = self.limit
-        if self._aimd.congested(number) or worth_announcing:
+        if self._aimd.record_overload(number) or worth_announcing:
             self._changed(previous, f"HTTP {error.status}" if isinstance(error, ApiError) else "timed out")
 
     def _pause(self) -> float:

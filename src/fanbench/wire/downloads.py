@@ -1,7 +1,7 @@
-"""Outputs of runs: downloaded, verified, unpacked beside their place, and swapped in.
+"""Download the output of a run, verify and unpack it beside its target, and swap it in.
 
-There is never less on the disk than before: the existing folder is moved aside only when the new one is
-complete, and moved back if the new one cannot take its place.
+An existing folder is moved aside only when the new one is complete, and moved back if the new one cannot take its
+place.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from fanbench.errors import OutputError
 from fanbench.wire import protocol
 from fanbench.wire.messages import RunRequest
 from fanbench.wire.safe_unzip import BadZip, UnpackedFile, unpack
-from fanbench.wire.transfer import Progress, new_file, transfer
+from fanbench.wire.transfer import ProgressCallback, new_file, transfer
 
 if TYPE_CHECKING:
     from fanbench.wire.transport import Transport
 
-__all__ = ["BadZip", "Downloaded", "Progress", "download_output"]
+__all__ = ["BadZip", "Downloaded", "ProgressCallback", "download_output"]
 
 CLEAN_UP_TIMEOUT = 10.0
 _NEW = ".part"
@@ -56,7 +56,7 @@ async def download_output(
     target: Path,
     *,
     include_source: bool = False,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Downloaded:
     """See `Client.download_output`."""
     request = RunRequest(run_id=run_id, include_source=include_source)

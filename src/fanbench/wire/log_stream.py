@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LogSource", "follow_log", "read_log"]
 
-# A live log may be silent for long while a model thinks, but so is a connection that broke unnoticed.
+# Seconds without data after which a stream is opened again. A model may think for minutes without a line of log, but
+# a connection that was lost unnoticed looks the same.
 SILENCE = 300.0
 # Seconds after which the end of a stream no longer counts as one more failure in a row.
 HEALTHY = 60.0

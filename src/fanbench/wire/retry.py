@@ -1,8 +1,6 @@
 """What an error means, and when the work that failed is tried again.
 
-Two layers retry. The client repeats a single call for up to two minutes (`RetryPolicy`, `retrying`). Whoever
-works for hours, such as a sweep, outlasts a server that is down for longer and answers that change with time,
-such as an output that does not exist yet (`RetryBudget`, `retry_patiently`). Both decide by this table:
+Every retry decides by this table:
 
 | error                                       | `failure_kind` | `call_outcome` | `server_load` |
 |---------------------------------------------|----------------|----------------|---------------|
@@ -23,6 +21,21 @@ such as an output that does not exist yet (`RetryBudget`, `retry_patiently`). Bo
 
 [1] Overloaded if it timed out.
 [2] Not repeated by the client: a log-in page or a proxy's error page does not go away within seconds.
+
+What is retried, and for how long:
+
+| what fails                               | retried by                                       | until                 |
+|------------------------------------------|--------------------------------------------------|-----------------------|
+| one call                                 | `RetryPolicy` and `retrying`, here               | 8 attempts or 2 min   |
+| a download that breaks off               | `wire/transfer.py`, with the call's policy       | 8 times in a row      |
+| a log stream that breaks off             | `FOLLOW_RETRY` in `wire/log_stream.py`           | 5 times in a row      |
+| a poll, after the retries of its call    | `FailedPolls` in `operations/watch.py`           | 5 times in a row      |
+| the log of a run that has just started   | `STREAM_TRIES` in `operations/watch.py`          | about 1 min           |
+| a step of a sweep: it outlasts a server  | `RetryBudget` and `retry_patiently`, here        | `TRANSIENT_LIMIT`,    |
+| that is down, and outputs not there yet  |                                                  | `REFUSED_LIMIT`       |
+| a model that the server skips in a sweep | `_SKIP_PAUSES` in `sweeps/task_watcher.py`       | its last pause        |
+
+After HTTP 429 and 503, all calls of a client also pause and slow down together: see `wire/adaptive_limit.py`.
 """
 
 from __future__ import annotations
@@ -215,7 +228,7 @@ class RetryPolicy:
     random: Callable[[], float] = random.random
     on_retry: Callable[[Retry], None] | None = None
 
-    def wait(self, error: FanbenchError, call: Call, attempt: int) -> float | None:
+    def delay_after(self, error: FanbenchError, call: Call, attempt: int) -> float | None:
         """Return the seconds to wait after `attempt` (from 1) failed with `error`, or None to give up."""
         most = min(self.attempts, self.connect_attempts) if isinstance(error, NeverSent) else self.attempts
         if attempt >= most or not may_retry(error, call):
@@ -238,7 +251,7 @@ async def retrying(policy: RetryPolicy, call: Call, attempt: Callable[[int], Awa
         try:
             return await attempt(number)
         except FanbenchError as error:
-            wait = policy.wait(error, call, number)
+            wait = policy.delay_after(error, call, number)
             if wait is None or anyio.current_time() - started + wait > policy.total:
                 raise
             debug("retry", method=call.method, attempt=number, wait=round(wait, 3), error=str(error))
@@ -288,7 +301,7 @@ class RetryBudget:
         self._since.clear()
         self._failures.clear()
 
-    def pause(self, error: FanbenchError) -> float | None:
+    def record(self, error: FanbenchError) -> float | None:
         """Count `error` and return the seconds until the next try, or None to give up.
 
         Raises:
@@ -309,7 +322,7 @@ async def retry_patiently(job: Callable[[], Awaitable[T]]) -> T:
         try:
             return await job()
         except FanbenchError as error:
-            pause = budget.pause(error)
+            pause = budget.record(error)
             if pause is None:
                 raise
         await anyio.sleep(pause)

@@ -23,9 +23,9 @@ from fanbench.wire.transport import ERROR_BODY_LIMIT, Transport, pieces_of, read
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["Progress", "new_file", "transfer"]
+__all__ = ["ProgressCallback", "new_file", "transfer"]
 
-Progress = Callable[[int, int | None], None]
+ProgressCallback = Callable[[int, int | None], None]
 
 BLOCK = 256 * 1024
 # Downloads of up to this many bytes are kept in memory: most are, and a file costs more than all other steps.
@@ -51,7 +51,7 @@ def new_file(folder: Path) -> IO[bytes]:
 
 
 async def transfer(
-    transport: Transport, call: Call, request: Message, file: IO[bytes], progress: Progress | None
+    transport: Transport, call: Call, request: Message, file: IO[bytes], progress: ProgressCallback | None
 ) -> None:
     """Download the complete body of the answer into `file`, which is a `new_file`.
 
@@ -83,7 +83,7 @@ async def _attempt(
     request: Message,
     file: IO[bytes],
     state: _State,
-    progress: Progress | None,
+    progress: ProgressCallback | None,
 ) -> None:
     # With compression, the announced length and ranges would not be those of the file.
     headers = {"Accept-Encoding": "identity"}
@@ -142,7 +142,9 @@ def _strong_tag(response: httpx.Response) -> str:
     return tag if resumable and tag.startswith('"') and not encoded else ""
 
 
-async def _copy(response: httpx.Response, file: IO[bytes], state: _State, progress: Progress | None) -> None:
+async def _copy(
+    response: httpx.Response, file: IO[bytes], state: _State, progress: ProgressCallback | None
+) -> None:
     """Write the body in large blocks through a thread, so that a slow disk does not delay other downloads."""
     block = bytearray()
 

@@ -110,8 +110,8 @@ class RunView:
             key, state = (launch.slug, row.model), "Scheduled" if row.scheduled else "Skipped"
             end: End = "" if row.scheduled else "good"
             self._show_row(key, launch.slug, row.model, state, end, hidden=not row.scheduled)
-        if launch.watch.ids:
-            ids = ", ".join(str(run_id) for run_id in sorted(launch.watch.ids))
+        if launch.selection.ids:
+            ids = ", ".join(str(run_id) for run_id in sorted(launch.selection.ids))
             self._out.note(
                 f"Some models were skipped for runs in flight; waiting for those as well (Run {ids})."
             )
