@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
@@ -49,7 +48,7 @@ class RunPipeline:
     what the server has.
     """
 
-    __slots__ = ("_context", "_emitted", "_folder", "_log", "_run", "_watcher")
+    __slots__ = ("_context", "_emitted", "_log", "_run", "_watcher")
 
     def __init__(self, run: ActiveRun, watcher: RunWatcher, context: SweepContext) -> None:
         self._run = run
@@ -59,8 +58,6 @@ class RunPipeline:
         self._emitted = 0
         #: The complete log, if it was read live.
         self._log: LogFile | None = None
-        #: The run's folder relative to the sweep's, with slashes on every system. Known once the run has ended.
-        self._folder: str
 
     async def run(self) -> None:
         await self._watch()
@@ -139,14 +136,10 @@ class RunPipeline:
     async def _collect(self) -> None:
         """Fetch the output, then the log, which goes into the folder of the output."""
         run = self._run
-        task, version, model = run.planned_run.task, run.attempt.version, run.planned_run.model
-        self._folder = folder_of_run(Path(), task, version, model, run.run_id).as_posix()
-        steps: deque[_Step] = deque(
-            [
-                ("download", wants_output, self._fetch_output, RetryBudget()),
-                ("log", wants_log, self._fetch_log, RetryBudget(_NO_LOG)),
-            ]
-        )
+        steps: list[_Step] = [
+            ("download", wants_output, self._fetch_output, RetryBudget()),
+            ("log", wants_log, self._fetch_log, RetryBudget(_NO_LOG)),
+        ]
         while steps:
             async with self._context.downloads:
                 pause = await self._work_through(steps)
@@ -158,7 +151,7 @@ class RunPipeline:
             self._context.gate.cost_learned(run, None)
         self._context.gate.run_over()
 
-    async def _work_through(self, steps: deque[_Step]) -> float:
+    async def _work_through(self, steps: list[_Step]) -> float:
         """Carry out the steps until one fails that is worth another try; return the seconds until then."""
         run = self._run
         while steps:
@@ -171,20 +164,30 @@ class RunPipeline:
                 if pause is not None:
                     return pause
                 self._context.store.give_up(run.planned_run, run.attempt.number, stage, str(error))
-            steps.popleft()
+            del steps[0]
         return 0.0
+
+    @property
+    def _folder(self) -> str:
+        """The run's folder relative to the sweep's, with slashes on every system."""
+        task, version, model = (
+            self._run.planned_run.task,
+            self._run.attempt.version,
+            self._run.planned_run.model,
+        )
+        return folder_of_run(Path(), task, version, model, self._run.run_id).as_posix()
 
     async def _fetch_output(self) -> None:
         """Download the output, and record it once it is in its place, complete and on the disk."""
-        run, context, folder = self._run, self._context, self._context.root / self._folder
+        run, context, name = self._run, self._context, self._folder
         if run.attempt.log is not None:
             # The download replaces the folder with the log in it.
             self._record(run.attempt.with_(log=None))
         downloaded = await context.client.download_output(
-            run.run_id, folder, include_source=context.rules.include_source
+            run.run_id, context.root / name, include_source=context.rules.include_source
         )
-        output = saved_output(self._folder, downloaded.contents)
-        cost = await context.gate.cost_of(folder)
+        output = saved_output(name, downloaded.contents)
+        cost = await context.gate.cost_of(context.root / name)
         number, run_id = run.attempt.number, run.run_id
         event = OutputSaved(
             run.planned_run, number, run_id, output.path, output.files, output.size, output.digest
