@@ -3,7 +3,7 @@
     app ── routes ── scheduler ── executor      the process of a run: the real SDK, cell by cell
              │            │
              │          store, logs, files      SQLite and files of the data folder
-             └── proxy ── models                the Model Proxy that runs talk to
+             └── models                         what runs talk to, through the Model Proxy (routes/proxy)
 
 It imports the messages of the protocol, and nothing of the client or the command line.
 """

@@ -79,7 +79,7 @@ class App:
                 Route("/models/genai/{version}/models/{call:path}", genai, methods=["POST"]),
                 Route("/benchmarks/tasks/{owner}/{slug}", task_page),
                 Route("/benchmarks/tasks/{owner}/{slug}/{version:int}", task_page),
-                Route("/health", _health),
+                Route("/health", JSONResponse({"server": "fanbench"}), methods=["GET"]),
             ]
         )
 
@@ -90,10 +90,6 @@ class App:
         finally:
             self.open_requests -= 1
             self.last_request = time.monotonic()
-
-
-async def _health(_request: Request) -> Response:
-    return JSONResponse({"server": "fanbench"})
 
 
 async def _answer(services: Services, request: Request) -> Response:

@@ -61,7 +61,8 @@ class Scheduler:
         self._proxy_url = f"{base_url}/models"
         self._send, self._receive = anyio.create_memory_object_stream[Work](math.inf)
         self._doing: dict[Work, tuple[anyio.CancelScope, anyio.Event]] = {}
-        self._logs: dict[int, RunLog] = {}
+        self.logs: dict[int, RunLog] = {}
+        """The logs of the runs in progress, by id."""
         self._waiting = 0
 
     @property
@@ -71,10 +72,6 @@ class Scheduler:
     def submit(self, work: Work) -> None:
         self._waiting += 1
         self._send.send_nowait(work)
-
-    def log(self, run_id: int) -> RunLog | None:
-        """The log of a run in progress."""
-        return self._logs.get(run_id)
 
     async def cancel(self, works: Iterable[Work]) -> None:
         """Stop those of `works` that are in progress. When this returns, none of their processes is left."""
@@ -148,7 +145,7 @@ class Scheduler:
         await self._store.update(RunRow, run.id, state=RunState.RUNNING, started=now())
         folder = self._folder.run(run.id)
         log = RunLog(self._folder.log(run.id), self._settings.log_limit_mb * 1_000_000)
-        self._logs[run.id] = log
+        self.logs[run.id] = log
         try:
             failure = await self._execute(run.version, run.model, folder, log)
             state, error = await anyio.to_thread.run_sync(
@@ -157,7 +154,7 @@ class Scheduler:
             await self._store.update(RunRow, run.id, state=state, error=error, ended=now())
         finally:
             # After the state: clients that follow the log look at the run as soon as it ends.
-            del self._logs[run.id]
+            del self.logs[run.id]
             log.close()
 
     async def _execute(

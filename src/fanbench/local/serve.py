@@ -12,7 +12,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import anyio
 import msgspec
@@ -40,17 +40,15 @@ class Address(msgspec.Struct, frozen=True):
     token_file: str
 
 
-class Audience(Protocol):
-    """Receives news about the server: a terminal, or a test."""
-
-    def listening(self, address: Address) -> None: ...
-
-    def trouble(self, error: LocalServerError) -> None:
-        """The server listens, but runs will fail until this is fixed."""
-
-
-async def serve(settings: Settings, audience: Audience) -> None:
+async def serve(
+    settings: Settings,
+    listening: Callable[[Address], None],
+    cannot_run: Callable[[LocalServerError], None],
+) -> None:
     """Serve until SIGINT or SIGTERM, or until idle for `settings.idle_timeout`.
+
+    `listening` is called once the server answers, and `cannot_run` if it does, but runs will fail until that
+    error is fixed.
 
     Raises:
         LocalServerError: The extra is not installed, or the port or the data folder is in use or unusable.
@@ -62,15 +60,15 @@ async def serve(settings: Settings, audience: Audience) -> None:
         url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
         address = Address(url, os.getpid(), str(folder.token_file))
 
-        def cannot_run(error: LocalServerError) -> None:
+        def warm_up_failed(error: LocalServerError) -> None:
             _log.error("runs cannot be started", error=str(error))
-            audience.trouble(error)
+            cannot_run(error)
 
         async with _services(settings, folder, url) as services:
-            services.executor.warm_up(cannot_run)
+            services.executor.warm_up(warm_up_failed)
             files.write(folder.server_file, msgspec.json.encode(address) + b"\n", mode=PRIVATE)
             try:
-                await _serve_http(services, listener, lambda: audience.listening(address))
+                await _serve_http(services, listener, lambda: listening(address))
             finally:
                 folder.server_file.unlink(missing_ok=True)
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from starlette.requests import Request
 
 from fanbench.local.executor.forkserver_client import Executor
 from fanbench.local.folder import DataFolder
 from fanbench.local.models.pool import ModelPool
+from fanbench.local.scheduler import Scheduler
 from fanbench.local.settings import Settings
 from fanbench.local.store import Store
-
-if TYPE_CHECKING:
-    from fanbench.local.scheduler import Scheduler
 
 OWNER = "local"
 """The only user of this server, who owns every task."""

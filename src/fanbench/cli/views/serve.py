@@ -24,20 +24,18 @@ def run_server(options: dict[str, Any]) -> None:
             err=True,
         )
     settings = Settings(**{name: value for name, value in options.items() if value is not None})
-    anyio.run(serve, settings, _Terminal())
+    anyio.run(serve, settings, _listening, _cannot_run)
     end_line()
 
 
-class _Terminal:
-    """Prints what happens to the server for the person who started it."""
+def _listening(address: Address) -> None:
+    click.echo(f"fanbench is listening on {address.url}")
+    click.echo(f"Token file: {address.token_file}")
+    click.echo(f"Use it:     fanbench tasks list --local     (or --endpoint {address.url})")
+    click.echo("Stop it:    Ctrl-C, or `fanbench stop`")
 
-    def listening(self, address: Address) -> None:
-        click.echo(f"fanbench is listening on {address.url}")
-        click.echo(f"Token file: {address.token_file}")
-        click.echo(f"Use it:     fanbench tasks list --local     (or --endpoint {address.url})")
-        click.echo("Stop it:    Ctrl-C, or `fanbench stop`")
 
-    def trouble(self, error: LocalServerError) -> None:
-        click.echo(f"warning: runs cannot be started: {error}", err=True)
-        if error.hint:
-            click.echo(f"hint: {error.hint}", err=True)
+def _cannot_run(error: LocalServerError) -> None:
+    click.echo(f"warning: runs cannot be started: {error}", err=True)
+    if error.hint:
+        click.echo(f"hint: {error.hint}", err=True)

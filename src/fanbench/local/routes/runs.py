@@ -94,7 +94,7 @@ async def _find_run(services: Services, run_id: int) -> RunRow:
 
 async def run_logs(services: Services, request: RunRequest) -> Response:
     """Server-sent events while the run is in progress, one JSON list afterwards; 404 before, as on Kaggle."""
-    live = services.scheduler.log(request.run_id)
+    live = services.scheduler.logs.get(request.run_id)
     if live is not None:
         events = (b"data: " + entry + b"\n\n" async for entry in live.follow())
         return StreamingResponse(events, media_type="text/event-stream")
