@@ -80,7 +80,7 @@ def open_data_folder(root: Path) -> Iterator[DataFolder]:
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
             # A check whether a server is running holds the lock for an instant: wait a little longer than that.
-            lock = lock_file(folder.lock_file, wait=0.5)
+            lock = lock_file(folder.lock_file, wait=0.1)
         except LockHeld as held:
             raise LocalServerError(
                 f"The data folder {folder.root} is in use by process {held.pid or '?'}.",

@@ -106,12 +106,11 @@ async def stop_server(data: Path | None = None) -> int | None:
     lock = folder.lock_file
     if not is_locked(lock):
         return None
-    pid = read_owner(lock)
-    with anyio.move_on_after(1.0):
-        while not pid:
-            await anyio.sleep(_LOOK_EVERY)
-            pid = read_owner(lock)
-    if not pid:  # 0 would signal our own group of processes
+    for _ in range(20):
+        if pid := read_owner(lock):
+            break
+        await anyio.sleep(_LOOK_EVERY)
+    else:  # 0 would signal our own group of processes
         raise LocalServerError(
             f"{lock} is locked, but does not name the process.",
             hint="Look for `fanbench serve` in the list of processes.",

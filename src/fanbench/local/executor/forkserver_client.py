@@ -163,8 +163,11 @@ class Executor:
                 yield executor
             finally:
                 tasks.cancel_scope.cancel()
-                if executor._forkserver is not None:
-                    await executor._forkserver.close()
+                # With the lock, so that a forkserver that is just becoming ready is closed, too.
+                with anyio.CancelScope(shield=True):
+                    async with executor._lock:
+                        if executor._forkserver is not None:
+                            await executor._forkserver.close()
 
     def warm_up(self, failed: Callable[[LocalServerError], None]) -> None:
         """Start the forkserver in the background. `failed` receives what `start` would raise."""
