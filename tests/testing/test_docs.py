@@ -34,14 +34,14 @@ def passed(folder: Path, text: str) -> int:
 
 
 def test_the_page(tmp_path: Path) -> None:
-    """The blocks are one module."""
+    """The Python blocks of the page form one test module that passes."""
     page = (REPOSITORY / "docs/testing.md").read_text()
     blocks = re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
     assert passed(tmp_path, "\n\n".join(blocks)) == 4
 
 
 def test_the_example(tmp_path: Path) -> None:
-    """The example is a user's test module, and says how it is run."""
+    """The example passes as a test module, and its docstring has the command that runs it."""
     text = (REPOSITORY / "examples/test_my_pipeline.py").read_text()
     assert "pytest examples/test_my_pipeline.py" in text
     assert passed(tmp_path, text) == 2

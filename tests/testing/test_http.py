@@ -120,7 +120,7 @@ def a_kaggle() -> SimulatedKaggle:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("way", WAYS[1:])
-async def test_all_ways_are_alike(way: str, tmp_path: Path) -> None:
+async def test_every_call_answers_alike(way: str, tmp_path: Path) -> None:
     """Every call has the same answers and errors over HTTP as in the process."""
     answers = []
     for each in ("in process", way):
@@ -132,12 +132,13 @@ async def test_all_ways_are_alike(way: str, tmp_path: Path) -> None:
 @pytest.mark.anyio
 @pytest.mark.parametrize("way", WAYS)
 async def test_faults_are_alike(way: str) -> None:
-    """A fault is the same error of the client in all ways, and the call after it is good."""
+    """A fault raises the same error in the process and over HTTP, and the call after it succeeds."""
     faults = (
         Fault("get_task", 429, retry_after=0.25),
         Fault("get_task", 503, first=2),
         Fault("get_task", 500, first=3),
         Fault("get_task", first=4),
+        Fault("get_task", first=5, raises=NotFound("Gone.", call="GetBenchmarkTask", status=404)),
         Fault("create_task", took_effect=True),
     )
     kaggle = SimulatedKaggle(Scenario(latency=0.0, creation=0.0, faults=faults))
@@ -151,6 +152,8 @@ async def test_faults_are_alike(way: str) -> None:
             with pytest.raises(ServerFault):
                 await client.get_task("t")
         with pytest.raises(ConnectionFailed):
+            await client.get_task("t")
+        with pytest.raises(NotFound, match="Gone"):
             await client.get_task("t")
         assert (await client.get_task("t")).slug.version_number == 1
 
@@ -191,7 +194,7 @@ def test_a_client_retries_in_virtual_time() -> None:
 
 @pytest.mark.anyio
 async def test_the_vendor_reads_all_answers(tmp_path: Path) -> None:
-    """The vendor's own classes know every field of every answer, and would have written it the same."""
+    """The vendor's own classes know every field of every answer, and write the same JSON."""
     kaggle, exchanges, vendors = a_kaggle(), [], classes()
 
     class Wiretap(SimulatedTransport):
@@ -216,7 +219,7 @@ async def test_the_vendor_reads_all_answers(tmp_path: Path) -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("prefix", ["/v1", "/api/v1"])
-async def test_requests_that_make_no_sense(prefix: str) -> None:
+async def test_invalid_requests_are_refused(prefix: str) -> None:
     """An unknown call is not found, and a body that is not the call's message is a bad request."""
     with serve(SimulatedKaggle()) as server:
         async with httpx.AsyncClient(base_url=server.url, trust_env=False) as http:
@@ -228,8 +231,8 @@ async def test_requests_that_make_no_sense(prefix: str) -> None:
             assert (await http.post(path, json={"slug": {"taskSlug": "t"}})).status_code == 404
 
 
-def test_a_server_has_the_systems_clock() -> None:
-    """While it is served, a Kaggle is steered from any thread, in real time that goes on where it was."""
+def test_a_server_follows_the_systems_clock() -> None:
+    """A server continues the simulation in real time, and any thread may read its clock."""
     kaggle = SimulatedKaggle()
     run_in_virtual_time(lambda: anyio.sleep(kaggle.now() + 100.0))
     before = kaggle.now()

@@ -14,6 +14,7 @@ from fanbench import (
     Client,
     Config,
     ConnectionFailed,
+    Forbidden,
     NotFound,
     RateLimited,
     ServerFault,
@@ -93,7 +94,7 @@ def test_a_second_run_in_flight(one_run_per_model: bool) -> None:
 
 
 def test_runs_by_model() -> None:
-    """Scripts are found by the normalized name of the model; None skips it; others follow the default."""
+    """A script is found by the model's normalized name; None skips the model, and other models follow the default."""
 
     async def story(kaggle: SimulatedKaggle) -> None:
         results = await kaggle.schedule_runs("t", ["google/slow@default", "no", "other"])
@@ -105,7 +106,7 @@ def test_runs_by_model() -> None:
 
 @pytest.mark.parametrize("took_effect", [False, True])
 def test_an_answer_that_is_lost(took_effect: bool) -> None:
-    """The work is done or not; in both cases the call fails, once."""
+    """The call fails once, whether the server did its work or not."""
 
     async def story(kaggle: SimulatedKaggle) -> None:
         with pytest.raises(ConnectionFailed):
@@ -117,7 +118,7 @@ def test_an_answer_that_is_lost(took_effect: bool) -> None:
 
 
 def test_faults_are_limited_in_number_and_in_time() -> None:
-    """Calls fail from the first that is meant on, and within the seconds that are meant."""
+    """`first` and `times` limit which calls fail, `since` and `until` when they do."""
 
     async def story(kaggle: SimulatedKaggle) -> None:
         fails = []
@@ -137,8 +138,36 @@ def test_faults_are_limited_in_number_and_in_time() -> None:
     play(Scenario(faults=faults), story)
 
 
-def test_lists_as_they_are() -> None:
-    """Late, in pages that shift, in another order, of all models: each run is listed once all the same."""
+def test_a_fault_raises_the_given_error() -> None:
+    """A fault with `raises` fails the calls with that very error, as often as it says."""
+    refusal = Forbidden("Not yours.", call="GetBenchmarkTask", status=403)
+
+    async def story(kaggle: SimulatedKaggle) -> None:
+        for _ in range(2):
+            with pytest.raises(Forbidden) as caught:
+                await kaggle.get_task("t")
+            assert caught.value is refusal
+        await kaggle.get_task("t")
+
+    play(Scenario(faults=(Fault("get_task", raises=refusal, times=2),)), story)
+
+
+def test_a_push_is_refused_in_its_answer() -> None:
+    """With `push_error`, the answer to a push has the error, and the task keeps its version."""
+
+    async def story(kaggle: SimulatedKaggle) -> None:
+        answer = await kaggle.create_task("t", "new")
+        assert (answer.slug.task_slug, answer.error) == ("t", "Too large.")
+        assert (await kaggle.get_task("t")).slug.version_number == 1
+        await kaggle.create_task("other", "new")
+        with pytest.raises(NotFound):
+            await kaggle.get_task("other")
+
+    play(Scenario(push_error="Too large."), story)
+
+
+def test_each_run_is_listed_once() -> None:
+    """A list has each run once, even if it is late, not filtered by model, or has pages that shift."""
 
     async def story(kaggle: SimulatedKaggle) -> None:
         await kaggle.schedule_runs("t", [f"m{number}" for number in range(10)])
@@ -154,7 +183,7 @@ def test_lists_as_they_are() -> None:
 
 
 def test_logs_that_break() -> None:
-    """A cut raises, a stop ends as if all were read; the complete log comes in other pieces."""
+    """A cut raises, a stop ends the log early, and the complete log comes in other pieces."""
     log = tuple((float(second), f"{second}\n") for second in range(8))
     script = RunScript(running=10.0, log=log, log_cuts=(2.5,), log_stops=(5.5,), log_piece=3)
 
@@ -173,8 +202,27 @@ def test_logs_that_break() -> None:
     assert play(Scenario(runs=script), story).calls["logs"] == 3
 
 
+def test_a_log_ends_in_an_error() -> None:
+    """With `log_error`, the live and the complete log end in that error after the last piece."""
+    error = ServerFault("No.", call="GetBenchmarkTaskRunLogs", status=500)
+
+    async def story(kaggle: SimulatedKaggle) -> None:
+        run = kaggle.add_run(
+            "t", "m", RunScript(running=60.0, log=((0.0, "a\n"), (5.0, "b\n")), log_error=error)
+        )
+        for second in (5.0, 100.0):
+            seen: list[str] = []
+            with pytest.raises(ServerFault):
+                await read_into(seen, kaggle.logs(run.id))
+            assert seen == ["a\n", "b\n"]
+            assert kaggle.now() == second
+            await anyio.sleep(95.0)
+
+    play(Scenario(latency=0.0), story)
+
+
 def test_downloads_that_fail(tmp_path: Path) -> None:
-    """A download breaks off, the next one is damaged, the third is good."""
+    """The first download breaks off, the second is damaged, and the third is good."""
 
     async def story(kaggle: SimulatedKaggle) -> None:
         await kaggle.schedule_runs("t", ["m"])
@@ -188,8 +236,8 @@ def test_downloads_that_fail(tmp_path: Path) -> None:
     play(Scenario(runs=RunScript(output={"a.txt": b"a"}, broken_downloads=1, bad_zips=1)), story)
 
 
-def test_what_does_not_exist() -> None:
-    """Unknown tasks, runs and models, queued logs and outputs that are to come are refused."""
+def test_missing_things_are_refused() -> None:
+    """Unknown tasks, runs and models, queued logs and outputs that do not exist yet are refused."""
 
     async def story(kaggle: SimulatedKaggle) -> None:
         for unknown in (
@@ -210,7 +258,7 @@ def test_what_does_not_exist() -> None:
     play(Scenario(unknown_models=frozenset({"bad"}), runs=RunScript(queued=1.0)), story)
 
 
-def test_what_runs_cost() -> None:
+def test_the_costs_of_runs() -> None:
     """The balances grow when a run has ended, and the task quota when it is scheduled."""
 
     async def story(kaggle: SimulatedKaggle) -> None:
@@ -225,7 +273,7 @@ def test_what_runs_cost() -> None:
 
 
 def test_a_change_of_the_scenario() -> None:
-    """A change holds from then on; what runs already keeps its script."""
+    """A change of the scenario holds from then on, and runs that exist keep their scripts."""
 
     async def story(kaggle: SimulatedKaggle) -> None:
         await kaggle.schedule_runs("t", ["m"])
@@ -245,7 +293,7 @@ def test_a_change_of_the_scenario() -> None:
 
 
 def test_the_state_outlives_the_event_loop() -> None:
-    """A second event loop goes on at the second at which the first one stopped, or a pause later."""
+    """A second event loop continues at the second at which the first one stopped, or a pause later."""
     kaggle = SimulatedKaggle()
 
     async def first() -> None:
@@ -294,7 +342,7 @@ def test_a_caller_that_dies(tmp_path: Path) -> None:
     assert len(kaggle.runs) == 1
 
 
-def test_a_test_ends_creations_and_runs() -> None:
+def test_finish_ends_creations_and_runs() -> None:
     """`finish` ends what is in progress: creations, queued runs, and running ones with the rest of their logs."""
     scripts = {
         "a": RunScript(running=900, log=((0, "first\n"), (600, "last\n")), cost=1.0),
@@ -323,7 +371,7 @@ def test_a_test_ends_creations_and_runs() -> None:
     play(Scenario(creation=900, runs=scripts), story)
 
 
-def test_a_server_is_told_to_end_a_run() -> None:
+def test_finish_ends_the_runs_of_a_server() -> None:
     """With `serve`, another thread may end runs: a live log delivers the rest and ends."""
     kaggle = SimulatedKaggle(Scenario(latency=0.0))
     log = ((0.0, "first\n"), (600.0, "last\n"))

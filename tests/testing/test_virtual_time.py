@@ -55,7 +55,7 @@ def test_the_clock_stands_still_while_threads_work(backend: Backend) -> None:
 
 
 def test_threads_of_asyncio() -> None:
-    """The same holds for asyncio's own threads, and for a timer that is due meanwhile."""
+    """The clock also stands still while asyncio's own threads work, even if a timer is due meanwhile."""
 
     async def main() -> float:
         loop = asyncio.get_running_loop()

@@ -19,7 +19,7 @@ from itertools import chain
 import httpx
 import msgspec
 
-from fanbench.errors import ApiError, BadAnswer, ConnectionFailed
+from fanbench.errors import ApiError, BadAnswer, ConnectionFailed, FanbenchError
 from fanbench.testing.kaggle import SimulatedKaggle
 from fanbench.testing.scenario import connection_lost
 from fanbench.wire import protocol
@@ -88,6 +88,8 @@ async def answer(kaggle: SimulatedKaggle, path: str, body: bytes) -> HttpAnswer:
         retry_after: float | None = getattr(error, "retry_after", None)
         headers = {} if retry_after is None else {"Retry-After": f"{retry_after:g}"}
         return _problem(error.status, error.message, headers)
+    except FanbenchError as error:
+        raise connection_lost() from error
     except (msgspec.ValidationError, msgspec.DecodeError) as error:
         return _problem(400, str(error))
     return _json(encode(result)) if isinstance(result, Message) else result
@@ -166,9 +168,12 @@ def _problem(status: int, message: str, headers: dict[str, str] | None = None) -
 
 
 async def _events(entries: AsyncGenerator[LogEntry, None]) -> AsyncGenerator[bytes, None]:
-    async with aclosing(entries):
-        async for entry in entries:
-            yield b"data: %b\n\n" % msgspec.json.encode(entry)
+    try:
+        async with aclosing(entries):
+            async for entry in entries:
+                yield b"data: %b\n\n" % msgspec.json.encode(entry)
+    except FanbenchError as error:  # the status has been sent
+        raise connection_lost() from error
 
 
 async def _broken(archive: bytes) -> AsyncGenerator[bytes, None]:

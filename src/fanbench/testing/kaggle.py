@@ -260,9 +260,13 @@ class SimulatedKaggle:
     # --- Tasks ---
 
     async def create_task(self, slug: str, text: str, *, datasets: Sequence[str] = ()) -> Task:
-        push = partial(self.add_task, slug, text, datasets=datasets, age=0.0)
+        def push() -> Task:
+            if error := self.scenario.push_error:
+                return Task(slug=SimulatedTask(self._key(slug), self.username).version_slug(0), error=error)
+            return self.add_task(slug, text, datasets=datasets, age=0.0).message(self.now())
+
         async with self._call("create_task", (slug, tuple(datasets)), late=push):
-            return push().message(self.now())
+            return push()
 
     async def get_task(self, task: str) -> Task:
         async with self._call("get_task", task):
@@ -353,6 +357,8 @@ class SimulatedKaggle:
             if not live:
                 for entry in run.kept_log():
                     yield entry
+                if run.script.log_error is not None:
+                    raise run.script.log_error
                 return
             for second, piece in run.live_log(self.now()):
                 await self._wait_in_log(run, second)

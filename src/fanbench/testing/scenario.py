@@ -39,6 +39,8 @@ class Fault:
 
     Without a `status` the connection breaks before the answer arrives. With one, the server answers with that
     HTTP status, and with `Retry-After: {retry_after}` if that is given; 200 is an answer that cannot be read.
+    With `raises`, the caller receives that error instead. (Over HTTP, an `ApiError` becomes an answer with its
+    status and message, and any other error breaks the connection.)
 
     The calls that fail are the `first` (counted from 1) and those after it, `times` in total. `since` and
     `until`, in seconds of the simulation, limit the fault in time: only calls in that period are counted.
@@ -56,9 +58,12 @@ class Fault:
     message: str = "A simulated fault."
     since: float = 0.0
     until: float = math.inf
+    raises: FanbenchError | None = None
 
     def error(self) -> FanbenchError:
-        """A new instance of the error that the client raises for this fault."""
+        """The error that the client raises for this fault."""
+        if self.raises is not None:
+            return self.raises
         if self.status is None:
             return connection_lost()
         if self.status < 400:
@@ -100,6 +105,8 @@ class RunScript:
     log_stops: tuple[float, ...] = ()
     #: The complete log comes in pieces of this many characters; 0 for the pieces of `log`.
     log_piece: int = 0
+    #: The log, live or complete, ends in this error after its last piece. (Over HTTP, a live log breaks off.)
+    log_error: FanbenchError | None = None
 
     #: The value in the run file: passed or failed, a number, or no result.
     result: bool | float | None = True
@@ -141,6 +148,8 @@ class Scenario:
     creation_end: CreationState = CreationState.COMPLETED
     #: The first creations of each task fail, whatever `creation_end` is.
     failed_creations: int = 0
+    #: Pushes make no version, and are answered with this error in a message (status 200).
+    push_error: str = ""
     #: After a push, the server still shows the previous version for this long.
     push_lag: float = 0.0
 

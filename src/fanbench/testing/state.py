@@ -193,11 +193,17 @@ class SimulatedRun:
         """What a stream opened at `now` delivers, and when: texts, and last an error or (None) the end."""
         script, age = self.script, now - self.begins
         breaks = [second for second in (*script.log_cuts, *script.log_stops) if second > age]
-        stop = min(breaks, default=script.running)
+        end = script.running
+        if script.log_error is not None:
+            end = max((min(second, script.running) for second, _ in script.log), default=0.0)
+        stop = min(breaks, default=end)
         for second, text in script.log:
             if min(second, script.running) <= stop:
                 yield min(second, script.running), text
-        yield stop, connection_lost() if breaks and stop in script.log_cuts else None
+        if breaks:
+            yield stop, connection_lost() if stop in script.log_cuts else None
+        else:
+            yield stop, script.log_error
 
     # --- The output ---
 
