@@ -61,6 +61,11 @@ _Seconds = Annotated[float, Meta(gt=0)]
 _Several = Annotated[int, Meta(ge=1)]
 
 
+def _key(description: str, *examples: object) -> Meta:
+    """Document a key. Errors show its `examples`."""
+    return Meta(description=description, examples=list(examples))
+
+
 class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The base of all tables: keys that do not exist are errors."""
 
@@ -70,24 +75,18 @@ class TaskTable(_Table, frozen=True):
 
     file: Annotated[
         _Text | UnsetType,
-        Meta(
-            description="A task file or a pattern of files, relative to the folder of this file.",
-            examples=["tasks/sums.py"],
-        ),
+        _key("A task file or a pattern of files, relative to the folder of this file.", "tasks/sums.py"),
     ] = UNSET
     task: Annotated[
-        _Text | UnsetType,
-        Meta(description="The task of the file to run (default: all of them).", examples=["sums"]),
+        _Text | UnsetType, _key("The task of the file to run (default: all of them).", "sums")
     ] = UNSET
     slug: Annotated[
-        _Text | UnsetType,
-        Meta(description="A task that the server already has: TASK or OWNER/TASK.", examples=["my-task"]),
+        _Text | UnsetType, _key("A task that the server already has: TASK or OWNER/TASK.", "my-task")
     ] = UNSET
     datasets: Annotated[
         _Datasets | UnsetType,
-        Meta(
-            description="The datasets attached to the tasks of this file, instead of the ones for all.",
-            examples=[["owner/dataset"]],
+        _key(
+            "The datasets attached to the tasks of this file, instead of the ones for all.", ["owner/dataset"]
         ),
     ] = UNSET
 
@@ -97,37 +96,22 @@ class Limits(_Table, frozen=True):
 
     concurrency: Annotated[
         _Several | UnsetType,
-        Meta(
-            description="Calls in flight at a time (default: 16). It adapts downwards by itself.",
-            examples=[16],
-        ),
+        _key("Calls in flight at a time (default: 16). It adapts downwards by itself.", 16),
     ] = UNSET
-    streams: Annotated[
-        _Several | UnsetType,
-        Meta(description="Log streams read at a time (default: 64).", examples=[64]),
-    ] = UNSET
-    downloads: Annotated[
-        _Several | UnsetType,
-        Meta(description="Downloads at a time (default: 16).", examples=[8]),
-    ] = UNSET
+    streams: Annotated[_Several | UnsetType, _key("Log streams read at a time (default: 64).", 64)] = UNSET
+    downloads: Annotated[_Several | UnsetType, _key("Downloads at a time (default: 16).", 8)] = UNSET
     max_cost: Annotated[
-        _Seconds | UnsetType,
-        Meta(description="US dollars that the sweep may cost (default: no limit).", examples=[2.5]),
+        _Seconds | UnsetType, _key("US dollars that the sweep may cost (default: no limit).", 2.5)
     ] = UNSET
     timeout: Annotated[
-        _Seconds | UnsetType,
-        Meta(description="Seconds for each run, from its scheduling (default: no limit).", examples=[600]),
+        _Seconds | UnsetType, _key("Seconds for each run, from its scheduling (default: no limit).", 600)
     ] = UNSET
     deadline: Annotated[
-        _Seconds | UnsetType,
-        Meta(description="Seconds for the whole sweep (default: no limit).", examples=[7200]),
+        _Seconds | UnsetType, _key("Seconds for the whole sweep (default: no limit).", 7200)
     ] = UNSET
     poll_interval: Annotated[
         _Seconds | UnsetType,
-        Meta(
-            description="The longest pause between two polls, in seconds (default: 60; the first is 1).",
-            examples=[60],
-        ),
+        _key("The longest pause between two polls, in seconds (default: 60; the first is 1).", 60),
     ] = UNSET
 
 
@@ -136,16 +120,11 @@ class Policy(_Table, frozen=True):
 
     retry_errored: Annotated[
         Annotated[int, Meta(ge=0)] | UnsetType,
-        Meta(
-            description="How many times to schedule a run again after it errored (default: 0).", examples=[1]
-        ),
+        _key("How many times to schedule a run again after it errored (default: 0).", 1),
     ] = UNSET
     max_failures: Annotated[
         Annotated[int, Meta(ge=0)] | _Share | UnsetType,
-        Meta(
-            description="Stop scheduling at this number of errored runs, or percentage of the planned ones.",
-            examples=[5, "10%"],
-        ),
+        _key("Stop scheduling at this number of errored runs, or percentage of the planned ones.", 5, "10%"),
     ] = UNSET
 
 
@@ -157,43 +136,34 @@ class SweepFile(_Table, frozen=True):
 
     tasks: Annotated[
         Annotated[list[_Text | TaskTable], Meta(min_length=1)] | UnsetType,
-        Meta(
-            description="Task files, patterns of files, slugs of tasks on the server, or a table for each task.",
-            examples=[["tasks/*.py", "my-task"]],
+        _key(
+            "Task files, patterns of files, slugs of tasks on the server, or a table for each task.",
+            ["tasks/*.py", "my-task"],
         ),
     ] = UNSET
     datasets: Annotated[
         _Datasets | UnsetType,
-        Meta(
-            description="Datasets for the tasks of files that have none of their own.",
-            examples=[["owner/dataset"]],
-        ),
+        _key("Datasets for the tasks of files that have none of their own.", ["owner/dataset"]),
     ] = UNSET
     models: Annotated[
         Annotated[list[_Text], Meta(min_length=1)] | UnsetType,
-        Meta(description="Names of models, or patterns.", examples=[["gemini-*", "claude-haiku-4-5"]]),
+        _key("Names of models, or patterns.", ["gemini-*", "claude-haiku-4-5"]),
     ] = UNSET
     models_from: Annotated[
-        _Text | UnsetType,
-        Meta(description="A file with more models: one name or pattern per line.", examples=["models.txt"]),
+        _Text | UnsetType, _key("A file with more models: one name or pattern per line.", "models.txt")
     ] = UNSET
     all_models: Annotated[
-        bool | UnsetType,
-        Meta(description="Run on every model that the server has, instead of `models`.", examples=[True]),
+        bool | UnsetType, _key("Run on every model that the server has, instead of `models`.", True)
     ] = UNSET
     repeats: Annotated[
         Annotated[int, Meta(ge=1, le=MAX_REPEATS)] | UnsetType,
-        Meta(description="Runs for each task and model (default: 1).", examples=[3]),
+        _key("Runs for each task and model (default: 1).", 3),
     ] = UNSET
     output: Annotated[
-        _Text | UnsetType,
-        Meta(
-            description='The folder for results and the journal (default: "results").', examples=["results"]
-        ),
+        _Text | UnsetType, _key('The folder for results and the journal (default: "results").', "results")
     ] = UNSET
     include_source: Annotated[
-        bool | UnsetType,
-        Meta(description="Also download the notebooks of the runs (default: false).", examples=[True]),
+        bool | UnsetType, _key("Also download the notebooks of the runs (default: false).", True)
     ] = UNSET
     limits: Annotated[Limits | UnsetType, Meta(examples=[{"concurrency": 16}])] = UNSET
     policy: Annotated[Policy | UnsetType, Meta(examples=[{"retry_errored": 1}])] = UNSET
