@@ -26,8 +26,8 @@ import httpx
 from fanbench import Client, resolve_config
 from fanbench.local.folder import DataFolder
 from fanbench.local.launcher import LocalServer, find_server
-from fanbench.local.models.catalog import Catalog, Embedded, write_catalog
-from fanbench.local.models.embedded import default_threads
+from fanbench.local.models.catalog import Catalog, write_catalog
+from fanbench.local.models.embedded import Embedded, default_threads
 from fanbench.local.models.provision import BUNDLED, provide_bundled
 
 PROMPTS = ["Tell me about the sea.", "Describe a forest.", "What is a city?", "Explain the rain."]

@@ -15,7 +15,8 @@ import httpx
 import msgspec
 import pytest
 
-from fanbench.local.models.catalog import Embedded, read_catalog
+from fanbench.local.models.catalog import read_catalog
+from fanbench.local.models.embedded import Embedded
 from fanbench.results import read_results
 from fanbench.tasks import choose_task, read_task_file
 from fanbench.wire.messages import RunState

@@ -19,18 +19,11 @@ from fanbench.errors import LocalServerError, UsageError
 from fanbench.local.executor.environment import run_environment
 from fanbench.local.executor.job import Exit, Outcome
 from fanbench.local.logs import RunLog, stored_as_list
-from fanbench.local.models.catalog import (
-    Catalog,
-    Embedded,
-    Rule,
-    Scripted,
-    Upstream,
-    prepare,
-    prices,
-    read_catalog,
-    write_catalog,
-)
+from fanbench.local.models.catalog import Catalog, read_catalog, write_catalog
+from fanbench.local.models.embedded import Embedded
 from fanbench.local.models.provision import provide_endpoint, provide_file
+from fanbench.local.models.scripted import Rule, Scripted
+from fanbench.local.models.upstream import Upstream
 from fanbench.local.verdicts import failure_of, judge_creation, judge_run
 from fanbench.local.wire import WireError, page_of
 from fanbench.local.zips import output_zip
@@ -330,9 +323,9 @@ def test_a_mistake_in_models_toml_is_named(tmp_path: Path, text: str, words: str
 
 def test_unknown_prices_are_unknown() -> None:
     """A model that runs here is free, and an endpoint without prices has an unknown cost, not 0."""
-    assert prices(Embedded(slug="a/b", path="x")) == (0.0, 0.0)
-    assert prices(Upstream(slug="a/b", url="x")) is None
-    assert prices(Upstream(slug="a/b", url="x", output_price=2.0)) == (0.0, 2.0)
+    assert Embedded(slug="a/b", path="x").prices == (0.0, 0.0)
+    assert Upstream(slug="a/b", url="x").prices is None
+    assert Upstream(slug="a/b", url="x", output_price=2.0).prices == (0.0, 2.0)
 
 
 def test_a_file_that_is_not_gguf_is_refused(tmp_path: Path) -> None:
@@ -349,9 +342,9 @@ def test_a_file_that_is_not_gguf_is_refused(tmp_path: Path) -> None:
 def test_requests_are_prepared_for_the_kind_of_model() -> None:
     """Embedded models are greedy by default, and an upstream keeps its own defaults."""
     asked: dict[str, Any] = {"messages": [], "temperature": None, "stop": "END"}
-    embedded = prepare(Embedded(slug="a/b", path="x", max_tokens=9, stop=["Q:"]), asked)
+    embedded = Embedded(slug="a/b", path="x", max_tokens=9, stop=["Q:"]).prepare(asked)
     assert embedded == {"messages": [], "temperature": 0, "max_tokens": 9, "stop": ["END", "Q:"]}
-    assert prepare(Upstream(slug="a/b", url="x"), asked) == {"messages": [], "stop": "END"}
+    assert Upstream(slug="a/b", url="x").prepare(asked) == {"messages": [], "stop": "END"}
 
 
 # --- Environments ---

@@ -95,9 +95,7 @@ def show_models(out: Output, data: Path | None) -> None:
             "model": spec.slug,
             "default": spec is catalog.default_model,
             "kind": type(spec).__name__.lower(),
-            "source": str(
-                getattr(spec, "path", "") or getattr(spec, "url", "") or "replies from models.toml"
-            ),
+            "source": spec.source,
             "license": spec.license or None,
         }
         for spec in catalog.model

@@ -1,16 +1,24 @@
 """The models behind the Model Proxy: three kinds with one narrow interface.
 
-That interface is `Engine`. Requests and answers are OpenAI chat completions as plain dictionaries: llama.cpp, vLLM,
-Ollama and the vendors understand them, and the SDK sends them. `catalog` reads `models.toml`; `pool` creates,
-shares and closes engines; `embedded`, `upstream` and `scripted` are the kinds.
+Each kind has a module (`embedded`, `upstream`, `scripted`) with its entry in `models.toml`, a `BaseSpec`, and its
+engine, a `ModelEngine`. `catalog` reads and writes `models.toml`, and `pool` shares and closes the engines. Requests
+and answers are OpenAI chat completions as plain dictionaries: llama.cpp, vLLM, Ollama and the vendors understand them,
+and the SDK sends them.
+
+To add a kind of model: write a module with a subclass of `BaseSpec`, which defines what is particular to the kind,
+and an engine for its `make_engine`; then add the class to `ModelSpec` in `catalog`. For `fanbench models add`, write
+a function in `provision` that makes its entry.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
 
-__all__ = ["UNREACHABLE", "Engine", "ModelFault"]
+import msgspec
+
+__all__ = ["UNREACHABLE", "BaseSpec", "ModelEngine", "ModelFault"]
 
 
 UNREACHABLE = 502
@@ -27,7 +35,9 @@ class ModelFault(Exception):
         self.retry_after = retry_after
 
 
-class Engine(Protocol):
+class ModelEngine(Protocol):
+    """Answers the requests to one model."""
+
     @property
     def busy(self) -> int:
         """The number of requests in progress."""
@@ -45,4 +55,76 @@ class Engine(Protocol):
         """The answer as `chat.completion.chunk`s, the last with `usage`. Raises what `complete` raises."""
         ...
 
+    async def unload(self, idle: float) -> None:
+        """Release the memory of a model that has not been used for `idle` seconds; it is loaded again on demand."""
+        ...
+
     async def close(self) -> None: ...
+
+
+class BaseSpec(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    tag_field="kind",
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+):
+    """One model in `models.toml`. Subclasses are the kinds: each adds its fields, and overrides what differs."""
+
+    free: ClassVar[bool] = True
+    """Whether a model without prices costs nothing; otherwise its cost is unknown."""
+    tried: ClassVar[bool] = False
+    """Whether `fanbench models add` sends the model a request, to see that it loads."""
+
+    slug: str
+    """`owner/name`, the name for the Model Proxy. The slug for the API is the part after the slash."""
+    name: str = ""
+    """The name for people; if empty, the last part of the slug."""
+    input_price: float | None = None
+    """US dollars per million input tokens. If not given: free for models that run here, else unknown."""
+    output_price: float | None = None
+    input: tuple[str, ...] = ("text",)
+    output: tuple[str, ...] = ("text",)
+    license: str = ""
+    max_tokens: int = 0
+    """The most tokens of an answer if the request has no limit; 0 for the model's own limit."""
+    stop: list[str] = []
+    """Texts at which an answer ends, besides those in the request."""
+
+    @property
+    def source(self) -> str:
+        """Where the answers come from, for people."""
+        raise NotImplementedError
+
+    @property
+    def prices(self) -> tuple[float, float] | None:
+        """US dollars per million tokens in and out; None if unknown."""
+        if self.input_price is None and self.output_price is None:
+            return (0.0, 0.0) if self.free else None
+        return self.input_price or 0.0, self.output_price or 0.0
+
+    def check(self) -> None:
+        """Check what the types of the fields do not.
+
+        Raises:
+            ValueError: A value is invalid; the message says which.
+        """
+
+    def prepare(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The request for the engine, without the nulls that the SDK writes for unset parameters."""
+        prepared = {key: value for key, value in request.items() if value is not None}
+        if self.max_tokens and "max_completion_tokens" not in prepared:
+            prepared.setdefault("max_tokens", self.max_tokens)
+        if self.stop:
+            asked = prepared.get("stop", [])
+            prepared["stop"] = [*([asked] if isinstance(asked, str) else asked), *self.stop]
+        return prepared
+
+    def make_engine(self, log: Path) -> ModelEngine:
+        """Create the engine, without loading anything yet. `log` is the file for the output of its processes.
+
+        Raises:
+            ModelFault: The server lacks something that the model needs.
+        """
+        raise NotImplementedError

@@ -27,118 +27,23 @@ import re
 import tomllib
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 
 from fanbench._util import files
 from fanbench.errors import LocalServerError, UsageError
 from fanbench.local.folder import PRIVATE
+from fanbench.local.models.embedded import Embedded
+from fanbench.local.models.scripted import Scripted
+from fanbench.local.models.upstream import Upstream
 from fanbench.wire.slugs import normalize_model
 
 MAX_SLUG = 120
 _SLUG = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.@-]*")
 
 
-class _Model(
-    msgspec.Struct,
-    frozen=True,
-    kw_only=True,
-    tag_field="kind",
-    forbid_unknown_fields=True,
-    omit_defaults=True,
-):
-    slug: str
-    """`owner/name`, the name for the Model Proxy. The slug for the API is the part after the slash."""
-    name: str = ""
-    """The name for people; if empty, the last part of the slug."""
-    input_price: float | None = None
-    """US dollars per million input tokens. If not given: free for models that run here, else unknown."""
-    output_price: float | None = None
-    input: tuple[str, ...] = ("text",)
-    output: tuple[str, ...] = ("text",)
-    license: str = ""
-    max_tokens: int = 0
-    """The most tokens of an answer if the request has no limit; 0 for the model's own limit."""
-    stop: list[str] = []
-    """Texts at which an answer ends, besides those in the request."""
-
-
-class Embedded(_Model, frozen=True, kw_only=True, tag="embedded"):
-    """A GGUF file, executed by llama.cpp in a process of its own."""
-
-    path: str
-    context: int = 2048
-    """Tokens of context per concurrent request."""
-    parallel: int = 4
-    threads: int = 0
-    """0 for half of the cores."""
-    chat_template: str = ""
-    """Jinja; if empty, the template in the file."""
-
-
-class Upstream(_Model, frozen=True, kw_only=True, tag="upstream"):
-    """An OpenAI-compatible endpoint: Ollama, vLLM, a vendor, Kaggle's own proxy."""
-
-    url: str
-    """The base URL, to which `/chat/completions` is added."""
-    model: str = ""
-    """The endpoint's name for the model; if empty, the slug."""
-    key_env: str = ""
-    """The variable in the server's environment that has the key."""
-    concurrency: int = 8
-    """The most requests at the same time."""
-    timeout: float = 600.0
-    """Seconds without any data."""
-
-
-class Failure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    status: int = 500
-    message: str = "scripted failure"
-    times: int = 0
-    """How often to fail before replying; 0 for always."""
-
-
-class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """The first rule whose `match`, a regular expression, is found in the last user message gives the reply."""
-
-    match: str = ""
-    reply: str = ""
-    failure: Failure | None = None
-
-
-class Scripted(_Model, frozen=True, kw_only=True, tag="scripted"):
-    """Gives replies from a table, for tests."""
-
-    rules: list[Rule] = []
-    reply: str = "ok"
-    """The reply if no rule matches."""
-    latency: float = 0.0
-    """Seconds before each answer."""
-
-
 ModelSpec = Embedded | Upstream | Scripted
-
-
-def prices(spec: ModelSpec) -> tuple[float, float] | None:
-    """US dollars per million tokens in and out; None if unknown."""
-    if spec.input_price is None and spec.output_price is None:
-        return None if isinstance(spec, Upstream) else (0.0, 0.0)
-    return spec.input_price or 0.0, spec.output_price or 0.0
-
-
-def prepare(spec: ModelSpec, request: dict[str, Any]) -> dict[str, Any]:
-    """The request for the engine, without the nulls that the SDK writes for unset parameters."""
-    prepared = {key: value for key, value in request.items() if value is not None}
-    if isinstance(spec, Embedded):
-        # At llama.cpp's default of 0.8, "What is 2 + 2?" passes 20 of 30 times; greedily 30 of 30.
-        prepared.setdefault("temperature", 0)
-    if spec.max_tokens and "max_completion_tokens" not in prepared:
-        prepared.setdefault("max_tokens", spec.max_tokens)
-    if spec.stop:
-        asked = prepared.get("stop", [])
-        prepared["stop"] = [*([asked] if isinstance(asked, str) else asked), *spec.stop]
-    return prepared
+"""The kinds of models."""
 
 
 class Catalog(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -200,21 +105,10 @@ def _validate(catalog: Catalog, path: Path) -> None:
         if key in seen:
             raise LocalServerError(f"{path}: {model.slug} and {seen[key]} have the same API slug {key}")
         seen[key] = model.slug
-        if isinstance(model, Scripted):
-            for rule in model.rules:
-                try:
-                    re.compile(rule.match)
-                except re.error as error:
-                    text = f"{path}: {model.slug}: {rule.match!r} is not a regular expression: {error}"
-                    raise LocalServerError(text) from None
-        if isinstance(model, Upstream):
-            try:
-                url = urlsplit(model.url)
-                valid = url.scheme in ("http", "https") and url.hostname and url.port != 0
-            except ValueError:
-                valid = False
-            if not valid:
-                raise LocalServerError(f"{path}: {model.slug}: {model.url!r} is not a URL of an endpoint")
+        try:
+            model.check()
+        except ValueError as error:
+            raise LocalServerError(f"{path}: {model.slug}: {error}") from None
     for role in ("default", "judge"):
         name = getattr(catalog, role)
         if name and catalog.find(name) is None:

@@ -12,11 +12,20 @@ import sys
 
 import msgspec
 
-from fanbench.local.models.catalog import Embedded
+
+class HostedModel(msgspec.Struct):
+    """The argument of this program."""
+
+    path: str
+    context: int
+    """Tokens of context per concurrent request."""
+    parallel: int
+    threads: int
+    chat_template: str
 
 
 def main() -> None:
-    spec = msgspec.json.decode(sys.argv[1], type=Embedded)
+    spec = msgspec.json.decode(sys.argv[1], type=HostedModel)
     # The address goes to the real stdout; what llama.cpp prints there goes to stderr, the server's log.
     answer = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import anyio
 
 from fanbench.local.folder import DataFolder
-from fanbench.local.models import Engine, ModelFault
-from fanbench.local.models.catalog import Catalog, Embedded, ModelSpec, Scripted, Upstream, read_catalog
-from fanbench.local.models.embedded import EmbeddedEngine
-from fanbench.local.models.scripted import ScriptedEngine
-from fanbench.local.models.upstream import ChatEndpoint
+from fanbench.local.models import ModelEngine
+from fanbench.local.models.catalog import Catalog, ModelSpec, read_catalog
 
 
 class ModelPool:
@@ -25,8 +20,8 @@ class ModelPool:
         self._idle = idle
         self._stamp: tuple[int, int] | None = None
         self._catalog = Catalog()
-        self._engines: dict[str, tuple[ModelSpec, Engine]] = {}
-        self._retired: list[Engine] = []
+        self._engines: dict[str, tuple[ModelSpec, ModelEngine]] = {}
+        self._retired: list[ModelEngine] = []
 
     @property
     def catalog(self) -> Catalog:
@@ -41,30 +36,12 @@ class ModelPool:
             self._stamp = stamp
         return self._catalog
 
-    def engine(self, spec: ModelSpec) -> Engine:
+    def engine(self, spec: ModelSpec) -> ModelEngine:
         """The engine of `spec`, the same for all callers."""
         known = self._engines.get(spec.slug)
         if known is not None and known[0] == spec:
             return known[1]
-        engine: Engine
-        match spec:
-            case Embedded():
-                engine = EmbeddedEngine(spec, self._folder.worker_log)
-            case Scripted():
-                engine = ScriptedEngine(spec)
-            case Upstream():
-                key = os.environ.get(spec.key_env) if spec.key_env else ""
-                if key is None:
-                    text = f"the variable {spec.key_env}, which models.toml names, is not set in the server"
-                    raise ModelFault(f"model {spec.slug}: {text}", status=401)
-                engine = ChatEndpoint(
-                    slug=spec.slug,
-                    url=spec.url,
-                    model=spec.model or spec.slug,
-                    key=key,
-                    concurrency=spec.concurrency,
-                    timeout=spec.timeout,
-                )
+        engine = spec.make_engine(self._folder.worker_log)
         if known is not None:
             self._retired.append(known[1])
         self._engines[spec.slug] = (spec, engine)
@@ -88,10 +65,7 @@ class ModelPool:
         while True:
             await anyio.sleep(min(self._idle, 30.0))
             for _, engine in self._engines.values():
-                if not isinstance(engine, EmbeddedEngine) or not engine.loaded or engine.busy:
-                    continue
-                if time.monotonic() - engine.last_used >= self._idle:
-                    await engine.close()
+                await engine.unload(self._idle)
             for engine in [engine for engine in self._retired if not engine.busy]:
                 self._retired.remove(engine)
                 await engine.close()

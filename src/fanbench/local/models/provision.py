@@ -17,8 +17,9 @@ from fanbench._util.text import last_line
 from fanbench.errors import LocalServerError, UsageError
 from fanbench.local.folder import DataFolder
 from fanbench.local.models import ModelFault
-from fanbench.local.models.catalog import Embedded, ModelSpec, Upstream
-from fanbench.local.models.embedded import EmbeddedEngine, check_gguf
+from fanbench.local.models.catalog import ModelSpec
+from fanbench.local.models.embedded import Embedded, check_gguf
+from fanbench.local.models.upstream import Upstream
 
 # A base model has no roles: it continues a text. This template makes it continue with an answer.
 _QUESTION_AND_ANSWER = (
@@ -146,14 +147,14 @@ def provide_endpoint(url: str, slug: str | None, options: dict[str, Any]) -> Ups
 
 
 async def try_model(spec: ModelSpec, folder: DataFolder) -> None:
-    """Load an embedded model, and unload it again.
+    """Load a model that is to be tried, and unload it again.
 
     Raises:
         LocalServerError: The model cannot be loaded.
     """
-    if not isinstance(spec, Embedded):
+    if not spec.tried:
         return
-    engine = EmbeddedEngine(spec, folder.worker_log)
+    engine = spec.make_engine(folder.worker_log)
     try:
         await engine.complete({"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1})
     except ModelFault as fault:

@@ -7,12 +7,52 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import AsyncGenerator
+from pathlib import Path
 from typing import Any
 
 import anyio
+import msgspec
 
-from fanbench.local.models import ModelFault
-from fanbench.local.models.catalog import Scripted
+from fanbench.local.models import BaseSpec, ModelEngine, ModelFault
+
+
+class Failure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    status: int = 500
+    message: str = "scripted failure"
+    times: int = 0
+    """How often to fail before replying; 0 for always."""
+
+
+class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The first rule whose `match`, a regular expression, is found in the last user message gives the reply."""
+
+    match: str = ""
+    reply: str = ""
+    failure: Failure | None = None
+
+
+class Scripted(BaseSpec, frozen=True, kw_only=True, tag="scripted"):
+    """Gives replies from a table, for tests."""
+
+    rules: list[Rule] = msgspec.field(default_factory=list)
+    reply: str = "ok"
+    """The reply if no rule matches."""
+    latency: float = 0.0
+    """Seconds before each answer."""
+
+    @property
+    def source(self) -> str:
+        return "replies from models.toml"
+
+    def check(self) -> None:
+        for rule in self.rules:
+            try:
+                re.compile(rule.match)
+            except re.error as error:
+                raise ValueError(f"{rule.match!r} is not a regular expression: {error}") from None
+
+    def make_engine(self, log: Path) -> ModelEngine:
+        return ScriptedEngine(self)
 
 
 class ScriptedEngine:
@@ -61,8 +101,11 @@ class ScriptedEngine:
         yield {**frame, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
         yield {**frame, "choices": [], "usage": whole["usage"]}
 
+    async def unload(self, idle: float) -> None:
+        """Do nothing: the model takes no memory."""
+
     async def close(self) -> None:
-        """Nothing to release."""
+        """Do nothing: there is nothing to release."""
 
 
 def _text(content: Any) -> str:

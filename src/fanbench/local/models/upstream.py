@@ -3,19 +3,66 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 import anyio
 import httpx
 import msgspec
 from httpx_sse import EventSource, SSEError
 
-from fanbench.local.models import UNREACHABLE, ModelFault
+from fanbench.local.models import UNREACHABLE, BaseSpec, ModelEngine, ModelFault
 
 _KEEP_STATUS = frozenset({400, 401, 403, 404, 413, 422, 429})
 """Statuses that concern the request are passed on; the upstream's own problems become UNREACHABLE."""
+
+
+class Upstream(BaseSpec, frozen=True, kw_only=True, tag="upstream"):
+    """An OpenAI-compatible endpoint: Ollama, vLLM, a vendor, Kaggle's own proxy."""
+
+    url: str
+    """The base URL, to which `/chat/completions` is added."""
+    model: str = ""
+    """The endpoint's name for the model; if empty, the slug."""
+    key_env: str = ""
+    """The variable in the server's environment that has the key."""
+    concurrency: int = 8
+    """The most requests at the same time."""
+    timeout: float = 600.0
+    """Seconds without any data."""
+
+    free: ClassVar[bool] = False
+
+    @property
+    def source(self) -> str:
+        return self.url
+
+    def check(self) -> None:
+        try:
+            url = urlsplit(self.url)
+            valid = url.scheme in ("http", "https") and url.hostname and url.port != 0
+        except ValueError:
+            valid = False
+        if not valid:
+            raise ValueError(f"{self.url!r} is not a URL of an endpoint")
+
+    def make_engine(self, log: Path) -> ModelEngine:
+        key = os.environ.get(self.key_env) if self.key_env else ""
+        if key is None:
+            text = f"the variable {self.key_env}, which models.toml names, is not set in the server"
+            raise ModelFault(f"model {self.slug}: {text}", status=401)
+        return ChatEndpoint(
+            slug=self.slug,
+            url=self.url,
+            model=self.model or self.slug,
+            key=key,
+            concurrency=self.concurrency,
+            timeout=self.timeout,
+        )
 
 
 class _Part(msgspec.Struct):
@@ -133,6 +180,9 @@ class ChatEndpoint:
         text = f"model {self._slug}: {self._url} {what}"
         # Vendors quote a refused key in their errors.
         return ModelFault(text.replace(self._key, "[key]") if self._key else text, status=status)
+
+    async def unload(self, idle: float) -> None:
+        """Do nothing: the model is in the memory of others."""
 
     async def close(self) -> None:
         await self._http.aclose()

@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from fanbench.errors import LocalServerError
 from fanbench.local.models import ModelFault
-from fanbench.local.models.catalog import ModelSpec, prepare, prices
+from fanbench.local.models.catalog import ModelSpec
 from fanbench.local.proxy import genai
 from fanbench.local.proxy.requests import ChatRequest, GenerateRequest, read_request
 from fanbench.local.store import TokenRow, UsageRow, now
@@ -111,7 +111,7 @@ async def _complete(
     services: Services, token: TokenRow, spec: ModelSpec, request: dict[str, Any]
 ) -> dict[str, Any]:
     start = time.monotonic()
-    answer = await services.pool.engine(spec).complete(prepare(spec, request))
+    answer = await services.pool.engine(spec).complete(spec.prepare(request))
     usage = await _count(services, token, spec, answer.get("usage"), time.monotonic() - start)
     return answer | {"model": spec.slug, "usage": usage}
 
@@ -120,7 +120,7 @@ async def _chunks(
     services: Services, token: TokenRow, spec: ModelSpec, request: dict[str, Any]
 ) -> AsyncGenerator[dict[str, Any], None]:
     start = time.monotonic()
-    async for chunk in services.pool.engine(spec).stream(prepare(spec, request)):
+    async for chunk in services.pool.engine(spec).stream(spec.prepare(request)):
         chunk["model"] = spec.slug
         if chunk.get("usage"):
             chunk["usage"] = await _count(services, token, spec, chunk["usage"], time.monotonic() - start)
@@ -136,7 +136,7 @@ async def _count(
     usage |= {"prompt_tokens": tokens_in, "completion_tokens": tokens_out}
     usage["total_tokens"] = usage.get("total_tokens") or tokens_in + tokens_out
     usage["total_backend_latency_ms"] = round(seconds * 1000)
-    cost, price = usage.pop("cost", None), prices(spec)
+    cost, price = usage.pop("cost", None), spec.prices
     if not cost and price is not None:
         # $1 per million tokens is 1000 nanodollars per token.
         cost = {
