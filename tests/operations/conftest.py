@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 import trio
@@ -13,6 +13,9 @@ from blockbuster import blockbuster_ctx
 
 from fanbench import FanbenchError
 from fanbench.operations.events import Event
+from fanbench.testing import ApiCall, RunScript, Scenario, SimulatedKaggle
+from fanbench.wire.messages import BenchmarkModel, CreationState, ModelVersion, Task, TaskOptions, TaskSlug
+from fanbench.wire.slugs import split_task
 
 T = TypeVar("T")
 # Files, and the functions in them that may block the event loop.
@@ -30,6 +33,57 @@ MAY_BLOCK = [
     ("fanbench/config.py", {"resolve_config", "credential_sources"}),
     ("doctor/machine.py", {"installed_version"}),
 ]
+
+
+#: A run that takes no time and has no log.
+INSTANT_RUN = RunScript(running=0, log=(), output={"a.run.json": b"{}"})
+#: A server whose calls, creations and runs take no time.
+INSTANT = Scenario(latency=0, creation=0, runs=INSTANT_RUN)
+
+
+def simulated(
+    *tasks: str, models: Sequence[str | BenchmarkModel] = (), versions: int = 1, **changes: Any
+) -> SimulatedKaggle:
+    """A Kaggle that has these tasks and follows the scenario `INSTANT` with `changes`."""
+    kaggle = SimulatedKaggle(INSTANT, models=models)
+    for slug in tasks:
+        for _ in range(versions):
+            kaggle.add_task(slug)
+    kaggle.change(**changes)
+    return kaggle
+
+
+def times(kaggle: SimulatedKaggle, call: ApiCall) -> list[float]:
+    """The seconds at which a call was made."""
+    return [second for second, _ in kaggle.calls_to(call)]
+
+
+def arguments(kaggle: SimulatedKaggle, call: ApiCall) -> list[object]:
+    """The arguments with which a call was made."""
+    return [about for _, about in kaggle.calls_to(call)]
+
+
+def task(
+    slug: str,
+    state: CreationState = CreationState.COMPLETED,
+    *,
+    version: int = 1,
+    datasets: Sequence[str] = (),
+) -> Task:
+    """A task as the server describes it."""
+    name = split_task(slug)
+    return Task(
+        slug=TaskSlug(owner_slug=name.owner_slug, task_slug=name.task_slug, version_number=version),
+        url=f"/benchmarks/tasks/me/{name.task_slug}/{version}",
+        creation_state=state,
+        options=TaskOptions(dataset_data_sources=list(datasets)) if datasets else None,
+    )
+
+
+def model(slug: str, *, proxy: str = "", allowed: bool = True) -> BenchmarkModel:
+    """A model as the server describes it; `proxy` is its slug at the Model Proxy."""
+    version = ModelVersion(slug=slug, model_proxy_slug=proxy, allow_model_proxy=allowed)
+    return BenchmarkModel(slug=slug, display_name=slug.title(), version=version)
 
 
 class Reported(list[Event]):

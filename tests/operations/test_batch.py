@@ -13,16 +13,16 @@ from fanbench.operations.download import DownloadsBegan, RowDone, download_tasks
 from fanbench.operations.events import Emit, Event, TaskFailed
 from fanbench.operations.publish import publish_tasks
 from fanbench.operations.status import TaskStatus, task_statuses
-from tests.operations.conftest import Reported
-from tests.operations.fake import Course, FakeClient, not_found, task
+from fanbench.testing import RunScript, SimulatedKaggle
+from tests.operations.conftest import Reported, simulated
 from tests.operations.virtual_time import anyio_backend as anyio_backend
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def client() -> FakeClient:
-    return FakeClient(tasks={slug: task(slug, version=3) for slug in "abc"})
+def client() -> SimulatedKaggle:
+    return simulated(*"abc", versions=3)
 
 
 class Word(Event, frozen=True):
@@ -52,7 +52,7 @@ async def test_a_failure_is_reported_in_order(reported: Reported) -> None:
 
     async def job(slug: str, emit: Emit) -> str:
         if slug == "b":
-            raise not_found("x")
+            raise NotFound("No such task.", call="GetBenchmarkTask", status=404)
         await anyio.sleep(1)
         emit(Word(slug))
         return slug
@@ -62,17 +62,22 @@ async def test_a_failure_is_reported_in_order(reported: Reported) -> None:
     assert [type(event) for event in reported] == [Word, TaskFailed, Word]
 
 
-async def test_an_invalid_name_is_refused_before_any_call(client: FakeClient) -> None:
+async def test_an_invalid_name_is_refused_before_any_call(client: SimulatedKaggle) -> None:
     """An invalid name is an error before any call is made."""
     with pytest.raises(UsageError):
         await publish_tasks(client, ["a", "///"])
     assert client.history == []
 
 
-async def test_rows_of_a_task_stand_together(client: FakeClient, tmp_path: Path, reported: Reported) -> None:
+async def test_rows_of_a_task_stand_together(
+    client: SimulatedKaggle, tmp_path: Path, reported: Reported
+) -> None:
     """The rows of a task come together, whichever download ends first."""
     times = {"a": 9.0, "b": 1.0, "c": 5.0}
-    runs = [client.begin(slug, "m", Course(queued=-9, download_time=times[slug])) for slug in "abc"]
+    runs = [
+        client.add_run(slug, "m", RunScript(queued=-9, running=0, download_time=times[slug])).id
+        for slug in "abc"
+    ]
     await download_tasks(client, ["a", "b", "c"], output=tmp_path, force=True, emit=reported)
     shown = [
         event.slug if isinstance(event, DownloadsBegan) else event.row.run.id
@@ -82,7 +87,7 @@ async def test_rows_of_a_task_stand_together(client: FakeClient, tmp_path: Path,
     assert shown == ["a", runs[0], "b", runs[1], "c", runs[2]]
 
 
-async def test_statuses(client: FakeClient) -> None:
+async def test_statuses(client: SimulatedKaggle) -> None:
     """Statuses come in the order of the names."""
     outcomes = await task_statuses(client, ["c", "nope", "a"])
     assert [one.slug if isinstance(one, TaskStatus) else type(one) for one in outcomes] == [

@@ -6,15 +6,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from fanbench import ConnectionFailed, NotFound, RunFailed
+from fanbench import NotFound, RunFailed
 from fanbench._util import polling
 from fanbench._util.polling import Deadline
 from fanbench.operations.creation import ensure_created, wait_for_creation
 from fanbench.operations.events import CreationPolled, PollFailed
 from fanbench.operations.watch import StillRunning
+from fanbench.testing import Fault
 from fanbench.wire.messages import CreationState
-from tests.operations.conftest import Reported
-from tests.operations.fake import FakeClient, task
+from tests.operations.conftest import Reported, simulated, task, times
 from tests.operations.virtual_time import anyio_backend as anyio_backend
 
 pytestmark = pytest.mark.anyio
@@ -27,7 +27,7 @@ def no_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_a_creation_is_waited_for(reported: Reported) -> None:
     """Each poll reports the state, and whether it is a new one."""
-    client = FakeClient(creation=4)
+    client = simulated(creation=4)
     await client.create_task("t", "{}")
     made = await wait_for_creation(client, "t", Deadline(None), emit=reported)
     assert made.creation_state == CreationState.COMPLETED
@@ -41,14 +41,14 @@ async def test_a_creation_is_waited_for(reported: Reported) -> None:
 
 async def test_an_answer_about_an_earlier_version_is_ignored() -> None:
     """An answer about the version before does not end the wait."""
-    client = FakeClient(tasks={"t": task("t", version=1)})
+    client = simulated("t")
     with pytest.raises(StillRunning):
         await wait_for_creation(client, "t", Deadline(30), version=2)
 
 
 async def test_a_creation_that_takes_too_long_times_out() -> None:
     """The wait ends at that second, with the state."""
-    client = FakeClient(creation=100)
+    client = simulated(creation=100)
     await client.create_task("t", "{}")
     with pytest.raises(StillRunning, match="RUNNING"):
         await wait_for_creation(client, "t", Deadline(10))
@@ -61,11 +61,11 @@ async def test_a_creation_that_takes_too_long_times_out() -> None:
 )
 async def test_the_end_of_a_creation_is_seen_soon(creation: float, calls: int, end: float) -> None:
     """The end is seen within a second or 0.35 of the creation's age, and never later than the interval."""
-    client = FakeClient(creation=creation)
+    client = simulated(creation=creation)
     await client.create_task("t", "{}")
     await wait_for_creation(client, "t", Deadline(None))
-    assert len(client.times("get_task")) == calls
-    assert client.times("get_task")[-1] == end
+    assert client.calls["get_task"] == calls
+    assert times(client, "get_task")[-1] == end
 
 
 @pytest.mark.parametrize("jitter", [0.0, 1.0])
@@ -92,17 +92,17 @@ def _vendors_looks(until: float) -> Iterator[float]:
 
 async def test_a_task_that_was_just_seen_is_not_asked_for_at_once() -> None:
     """The answer to the push has the state, so that the first poll comes a second later."""
-    client = FakeClient(creation=5)
+    client = simulated(creation=5)
     pushed = await client.create_task("t", "{}")
     await wait_for_creation(client, "t", Deadline(None), seen=pushed)
-    assert client.times("get_task") == [1, 2, 3, 4.05, 5.467]
+    assert times(client, "get_task") == [1, 2, 3, 4.05, 5.467]
 
 
 async def test_a_creation_outlives_a_server_that_is_away_for_a_while(reported: Reported) -> None:
     """Up to five polls in a row may fail; a refusal ends the wait."""
-    client = FakeClient(creation=3)
+    client = simulated(creation=3)
     await client.create_task("t", "{}")
-    client.errors["get_task"] = [ConnectionFailed("Away.", endpoint="x") for _ in range(5)]
+    client.change(faults=(Fault("get_task", times=5),))
     assert (
         await wait_for_creation(client, "t", Deadline(None), emit=reported)
     ).creation_state == CreationState.COMPLETED
@@ -113,7 +113,7 @@ async def test_a_creation_outlives_a_server_that_is_away_for_a_while(reported: R
 
 async def test_a_wait_may_be_shorter_than_the_first_pause() -> None:
     """A short timeout ends the wait at that very moment, and the error names it."""
-    client = FakeClient(creation=9)
+    client = simulated(creation=9)
     await client.create_task("t", "{}")
     with pytest.raises(StillRunning, match=r"after 0\.5s: the creation of task 't' is RUNNING"):
         await wait_for_creation(client, "t", Deadline(0.5))

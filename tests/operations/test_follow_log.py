@@ -10,7 +10,6 @@ import pytest
 from fanbench import Anonymous, Config, NotFound
 from fanbench.wire.log_stream import follow_log
 from fanbench.wire.messages import LogEntry
-from tests.operations.fake import not_found
 from tests.operations.virtual_time import anyio_backend as anyio_backend
 
 pytestmark = pytest.mark.anyio
@@ -29,7 +28,7 @@ class Source:
         for piece in self.answers.pop(0):
             await anyio.lowlevel.checkpoint()
             if piece is None:
-                raise not_found("GetBenchmarkTaskRunLogs")
+                raise NotFound("No log yet.", call="GetBenchmarkTaskRunLogs", status=404)
             yield LogEntry(data=piece)
 
 

@@ -7,26 +7,26 @@ import pytest
 from fanbench import NotFound, ServerFault
 from fanbench.operations.events import LogBegan, LogEnded, LogLine, LogText
 from fanbench.operations.task_logs import show_logs
-from tests.operations.conftest import Reported, only
-from tests.operations.fake import Course, FakeClient, task
+from fanbench.testing import RunScript, SimulatedKaggle
+from tests.operations.conftest import Reported, only, simulated, times
 from tests.operations.virtual_time import anyio_backend as anyio_backend
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def client() -> FakeClient:
-    return FakeClient(tasks={"t": task("t")})
+def client() -> SimulatedKaggle:
+    return simulated("t")
 
 
 def text_of(reported: Reported, run_id: int) -> str:
     return "".join(event.data for event in reported if isinstance(event, LogText) and event.run.id == run_id)
 
 
-async def test_in_turn_each_log_is_whole(client: FakeClient, reported: Reported) -> None:
+async def test_in_turn_each_log_is_whole(client: SimulatedKaggle, reported: Reported) -> None:
     """Header, text and end of one run come before those of the next, in the server's order."""
-    slow = client.begin("t", "slow", Course(running=9, log=[(1, "s1\n"), (8, "s2\n")]))
-    fast = client.begin("t", "fast", Course(running=2, log=[(1, "f1\n")]))
+    slow = client.add_run("t", "slow", RunScript(running=9, log=[(1, "s1\n"), (8, "s2\n")])).id
+    fast = client.add_run("t", "fast", RunScript(running=2, log=[(1, "f1\n")])).id
     report = only(await show_logs(client, ["t"], emit=reported))
     assert [log.run.id for log in report.logs] == [fast, slow]
     marks = [(type(event), event.run.id) for event in reported if isinstance(event, LogBegan | LogEnded)]
@@ -34,51 +34,53 @@ async def test_in_turn_each_log_is_whole(client: FakeClient, reported: Reported)
     assert text_of(reported, slow) == "s1\ns2\n"
 
 
-async def test_all_streams_are_read_while_one_is_shown(client: FakeClient, reported: Reported) -> None:
+async def test_all_streams_are_read_while_one_is_shown(client: SimulatedKaggle, reported: Reported) -> None:
     """All streams are opened at the start, so that reading takes as long as the longest run."""
     for _ in range(5):
-        client.begin("t", "m", Course(running=10, log=[(9, "x\n")]))
+        client.add_run("t", "m", RunScript(running=10, log=[(9, "x\n")]))
     only(await show_logs(client, ["t"], emit=reported))
     assert client.now() == pytest.approx(10, abs=0.5)
-    assert client.times("logs") == [0] * 5
+    assert times(client, "logs") == [0] * 5
 
 
-async def test_a_big_log_that_waits_its_turn_is_whole(client: FakeClient, reported: Reported) -> None:
+async def test_a_big_log_that_waits_its_turn_is_whole(client: SimulatedKaggle, reported: Reported) -> None:
     """A log that does not fit into memory goes through the disk in order."""
     pieces = [f"{number} {'é' * 1000}\n" for number in range(300)]
-    big = client.begin("t", "big", Course(log=[(0, piece) for piece in pieces]))
-    client.begin("t", "first", Course(running=5, log=[(4, "x")]))
+    big = client.add_run("t", "big", RunScript(running=0, log=[(0, piece) for piece in pieces])).id
+    client.add_run("t", "first", RunScript(running=5, log=[(4, "x")]))
     only(await show_logs(client, ["t"], emit=reported))
     assert text_of(reported, big) == "".join(pieces)
 
 
 async def test_together_lines_come_whole_and_as_they_are_written(
-    client: FakeClient, reported: Reported
+    client: SimulatedKaggle, reported: Reported
 ) -> None:
     """Interleaved lines come in the order of time, and no line contains a piece of another."""
-    client.begin("t", "a", Course(running=9, log=[(1, "a1\na"), (5, "2\n")]))
-    client.begin("t", "b", Course(running=9, log=[(3, "b1\n"), (7, "b2")]))
+    client.add_run("t", "a", RunScript(running=9, log=[(1, "a1\na"), (5, "2\n")]))
+    client.add_run("t", "b", RunScript(running=9, log=[(3, "b1\n"), (7, "b2")]))
     report = only(await show_logs(client, ["t"], interleave=True, emit=reported))
     assert [event.line for event in reported if isinstance(event, LogLine)] == ["a1", "b1", "a2", "b2"]
     assert [log.lines for log in report.logs] == [2, 2]
 
 
-async def test_several_live_runs_are_interleaved_by_default(client: FakeClient, reported: Reported) -> None:
+async def test_several_live_runs_are_interleaved_by_default(
+    client: SimulatedKaggle, reported: Reported
+) -> None:
     """`interleave=None` interleaves if several runs are live."""
-    client.begin("t", "a", Course(running=2, log=[(1, "x\n")]))
+    client.add_run("t", "a", RunScript(running=2, log=[(1, "x\n")]))
     only(await show_logs(client, ["t"], interleave=None, emit=reported))
     assert reported.of(LogBegan)
     reported.clear()
     for name in "bc":
-        client.begin("t", name, Course(running=2, log=[(1, "x\n")]))
+        client.add_run("t", name, RunScript(running=2, log=[(1, "x\n")]))
     only(await show_logs(client, ["t"], interleave=None, emit=reported))
     assert not reported.of(LogBegan)
 
 
-async def test_a_queued_run_has_no_log_and_is_no_failure(client: FakeClient, reported: Reported) -> None:
+async def test_a_queued_run_has_no_log_and_is_no_failure(client: SimulatedKaggle, reported: Reported) -> None:
     """A queued run has no log, which is not a failure, and the others are shown."""
-    client.begin("t", "m", Course(log=[(0, "x\n")]))
-    client.begin("t", "queued", Course(queued=50))
+    client.add_run("t", "m", RunScript(running=0, log=[(0, "x\n")]))
+    client.add_run("t", "queued", RunScript(queued=50, running=0, log=()))
     report = only(await show_logs(client, ["t"], emit=reported))
     assert [log.missing for log in report.logs] == [True, False]
     assert report.failed == ()
@@ -87,32 +89,34 @@ async def test_a_queued_run_has_no_log_and_is_no_failure(client: FakeClient, rep
 
 @pytest.mark.parametrize("together", [True, False])
 async def test_with_follow_a_queued_run_is_waited_for(
-    client: FakeClient, reported: Reported, together: bool
+    client: SimulatedKaggle, reported: Reported, together: bool
 ) -> None:
     """With `follow`, one list call per poll serves all queued runs."""
     for _ in range(3):
-        client.begin("t", "m", Course(queued=20, running=5, log=[(1, "x\n")]))
+        client.add_run("t", "m", RunScript(queued=20, running=5, log=[(1, "x\n")]))
     report = only(await show_logs(client, ["t"], follow=True, interleave=together, emit=reported))
     assert [log.lines for log in report.logs] == [1, 1, 1]
-    assert len(client.times("list_runs")) <= 9
+    assert client.calls["list_runs"] <= 9
     assert client.now() < 40
 
 
-async def test_a_broken_log_is_a_failure_and_keeps_its_text(client: FakeClient, reported: Reported) -> None:
+async def test_a_broken_log_is_a_failure_and_keeps_its_text(
+    client: SimulatedKaggle, reported: Reported
+) -> None:
     """The text of a log that breaks off is shown, and the others continue."""
     fault = ServerFault("No.", call="GetBenchmarkTaskRunLogs", status=500)
-    broken = client.begin("t", "a", Course(log=[(0, "x\n")]), log_error=fault)
-    whole = client.begin("t", "b", Course(log=[(0, "y\n")]))
+    broken = client.add_run("t", "a", RunScript(running=0, log=[(0, "x\n")], log_error=fault)).id
+    whole = client.add_run("t", "b", RunScript(running=0, log=[(0, "y\n")])).id
     report = only(await show_logs(client, ["t"], emit=reported))
     assert [log.run.id for log in report.failed] == [broken]
     assert text_of(reported, broken) == "x\n"
     assert text_of(reported, whole) == "y\n"
 
 
-async def test_models_filter_the_runs(client: FakeClient) -> None:
+async def test_models_filter_the_runs(client: SimulatedKaggle) -> None:
     """Models in any spelling select the runs."""
-    client.begin("t", "google/gemma@default", Course())
-    client.begin("t", "other", Course())
+    client.add_run("t", "google/gemma@default")
+    client.add_run("t", "other")
     report = only(await show_logs(client, ["t"], ["gemma@default"]))
     assert [log.run.model_version_slug for log in report.logs] == ["google/gemma@default"]
 
@@ -120,4 +124,4 @@ async def test_models_filter_the_runs(client: FakeClient) -> None:
 async def test_a_missing_task_raises_not_found() -> None:
     """A missing task raises NotFound."""
     with pytest.raises(NotFound):
-        only(await show_logs(FakeClient(), ["t"]))
+        only(await show_logs(simulated(), ["t"]))

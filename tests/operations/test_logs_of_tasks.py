@@ -10,22 +10,22 @@ import pytest
 from fanbench import ServerFault
 from fanbench.operations.events import LogLine
 from fanbench.operations.task_logs import LogReport, show_logs
-from tests.operations.conftest import Reported
-from tests.operations.fake import Course, FakeClient, task
+from fanbench.testing import RunScript, SimulatedKaggle
+from tests.operations.conftest import Reported, simulated
 from tests.operations.virtual_time import anyio_backend as anyio_backend
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def client() -> FakeClient:
-    return FakeClient(tasks={slug: task(slug, version=3) for slug in "abc"})
+def client() -> SimulatedKaggle:
+    return simulated(*"abc", versions=3)
 
 
-async def test_logs_of_several_tasks_are_read_at_once(client: FakeClient, reported: Reported) -> None:
+async def test_logs_of_several_tasks_are_read_at_once(client: SimulatedKaggle, reported: Reported) -> None:
     """Interleaved lines of several tasks come in the order of time."""
-    client.begin("a", "m", Course(running=9, log=[(1, "a1\n"), (5, "a2\n")]))
-    client.begin("b", "m", Course(running=9, log=[(3, "b1\n")]))
+    client.add_run("a", "m", RunScript(running=9, log=[(1, "a1\n"), (5, "a2\n")]))
+    client.add_run("b", "m", RunScript(running=9, log=[(3, "b1\n")]))
     reports = await show_logs(client, ["b", "nope", "a"], interleave=True, emit=reported)
     assert [event.line for event in reported if isinstance(event, LogLine)] == ["a1", "b1", "a2"]
     assert client.now() == pytest.approx(9, abs=0.5)
@@ -34,11 +34,11 @@ async def test_logs_of_several_tasks_are_read_at_once(client: FakeClient, report
 
 
 @pytest.mark.parametrize("together", [True, False])
-async def test_complete_logs_become_files(client: FakeClient, tmp_path: Path, together: bool) -> None:
+async def test_complete_logs_become_files(client: SimulatedKaggle, tmp_path: Path, together: bool) -> None:
     """Each complete log becomes a file in the layout of downloads, whatever its size."""
     text = "é\n" * 100_000
-    run = client.begin("a", "google/m@x", Course(log=[(0, text), (0, "end")]))
-    empty = client.begin("a", "n", Course())
+    run = client.add_run("a", "google/m@x", RunScript(running=0, log=[(0, text), (0, "end")])).id
+    empty = client.add_run("a", "n").id
     (report,) = await show_logs(client, ["a"], interleave=together, output=tmp_path)
     assert isinstance(report, LogReport)
     path = tmp_path / "a/3/m-x" / str(run) / "run.log"
@@ -48,11 +48,13 @@ async def test_complete_logs_become_files(client: FakeClient, tmp_path: Path, to
 
 
 @pytest.mark.parametrize("together", [True, False])
-async def test_an_incomplete_log_makes_no_file(client: FakeClient, tmp_path: Path, together: bool) -> None:
+async def test_an_incomplete_log_makes_no_file(
+    client: SimulatedKaggle, tmp_path: Path, together: bool
+) -> None:
     """A log that broke off, or does not exist yet, makes no file and leaves an earlier one as it was."""
     fault = ServerFault("No.", call="GetBenchmarkTaskRunLogs", status=500)
-    broken = client.begin("a", "m", Course(log=[(0, "x" * 100_000)]), log_error=fault)
-    client.begin("a", "queued", Course(queued=50))
+    broken = client.add_run("a", "m", RunScript(running=0, log=[(0, "x" * 100_000)], log_error=fault)).id
+    client.add_run("a", "queued", RunScript(queued=50, running=0, log=()))
     earlier = tmp_path / "a/3/m" / str(broken) / "run.log"
     earlier.parent.mkdir(parents=True)
     earlier.write_text("earlier")
@@ -64,10 +66,12 @@ async def test_an_incomplete_log_makes_no_file(client: FakeClient, tmp_path: Pat
 
 
 @pytest.mark.parametrize("together", [True, False])
-async def test_a_folder_that_cannot_be_written(client: FakeClient, tmp_path: Path, together: bool) -> None:
+async def test_a_folder_that_cannot_be_written(
+    client: SimulatedKaggle, tmp_path: Path, together: bool
+) -> None:
     """A log file that cannot be written is an error of the run, with a hint."""
     (tmp_path / "a").write_text("in the way")
-    client.begin("a", "m", Course(log=[(0, "x\n")]))
+    client.add_run("a", "m", RunScript(running=0, log=[(0, "x\n")]))
     (report,) = await show_logs(client, ["a"], interleave=together, output=tmp_path)
     assert isinstance(report, LogReport)
     (failed,) = report.failed
@@ -78,9 +82,9 @@ async def test_a_folder_that_cannot_be_written(client: FakeClient, tmp_path: Pat
     assert "-o" in failed.error.hint
 
 
-async def test_a_log_that_is_left_early_leaves_no_file(client: FakeClient, tmp_path: Path) -> None:
+async def test_a_log_that_is_left_early_leaves_no_file(client: SimulatedKaggle, tmp_path: Path) -> None:
     """A cancelled command leaves no file behind."""
-    client.begin("a", "m", Course(running=99, log=[(0, "x" * 100_000), (50, "y")]))
+    client.add_run("a", "m", RunScript(running=99, log=[(0, "x" * 100_000), (50, "y")]))
     with anyio.move_on_after(20):
         await show_logs(client, ["a"], output=tmp_path)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

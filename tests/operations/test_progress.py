@@ -12,9 +12,9 @@ from fanbench import ConnectionFailed
 from fanbench.operations.download import DownloadsBegan, download_tasks
 from fanbench.operations.events import Downloading, Event, LogRead
 from fanbench.operations.task_logs import show_logs
+from fanbench.testing import RunScript, SimulatedKaggle
 from fanbench.wire.downloads import Downloaded
-from tests.operations.conftest import Reported, only
-from tests.operations.fake import Course, FakeClient, task
+from tests.operations.conftest import INSTANT, Reported, only, simulated
 from tests.operations.virtual_time import anyio_backend as anyio_backend
 
 pytestmark = pytest.mark.anyio
@@ -22,19 +22,19 @@ pytestmark = pytest.mark.anyio
 
 async def test_a_download_is_reported_from_its_queue_to_its_end(tmp_path: Path, reported: Reported) -> None:
     """A download is reported as waiting, as begun, with its bytes so far, and with its outcome."""
-    client = FakeClient(tasks={"t": task("t")})
-    client.begin("t", "m", Course())
+    client = simulated("t")
+    client.add_run("t", "m")
     await download_tasks(client, ["t"], output=tmp_path, emit=reported)
     assert [
         (event.received, event.total, event.outcome) for event in reported if isinstance(event, Downloading)
     ] == [(None, None, None), (0, None, None), (1, 2, None), (2, 2, None), (2, 2, "Done")]
 
 
-class Slow(FakeClient):
+class Slow(SimulatedKaggle):
     """The first task's download lasts until the second's has been reported as ended."""
 
-    def __init__(self, **given: Any) -> None:
-        super().__init__(**given)
+    def __init__(self) -> None:
+        super().__init__(INSTANT)
         self.told = anyio.Event()
 
     async def download_output(self, run_id: int, target: Path, **options: Any) -> Downloaded:
@@ -45,9 +45,9 @@ class Slow(FakeClient):
 
 async def test_progress_does_not_wait_for_its_turn(tmp_path: Path, reported: Reported) -> None:
     """The second task's downloads are reported during the first one's, and its table afterwards."""
-    client = Slow(tasks={name: task(name) for name in "ab"})
-    client.begin("a", "m", Course())
-    client.begin("b", "m", Course())
+    client = Slow()
+    client.add_run("a", "m")
+    client.add_run("b", "m")
 
     def report(event: Event) -> None:
         reported(event)
@@ -62,10 +62,10 @@ async def test_progress_does_not_wait_for_its_turn(tmp_path: Path, reported: Rep
 
 async def test_reading_a_log_is_reported(reported: Reported) -> None:
     """Reading is reported also for a log that is not shown yet, at most ten times per second, and at its end."""
-    client = FakeClient(tasks={"t": task("t")})
+    client = simulated("t")
     burst = [(2.0 + number / 100, "x\n") for number in range(100)]
-    behind = client.begin("t", "behind", Course(running=5, log=[(1, "a\nb\n"), *burst]))
-    client.begin("t", "first", Course(running=9))
+    behind = client.add_run("t", "behind", RunScript(running=5, log=[(1, "a\nb\n"), *burst])).id
+    client.add_run("t", "first", RunScript(running=9, log=()))
     only(await show_logs(client, ["t"], emit=reported))
     told = [event for event in reported if isinstance(event, LogRead) and event.run.id == behind]
     assert told[0].lines == 2
@@ -75,8 +75,8 @@ async def test_reading_a_log_is_reported(reported: Reported) -> None:
 
 async def test_a_log_that_breaks_off_is_over(reported: Reported) -> None:
     """The last progress event of a log that breaks off has `ended`."""
-    client = FakeClient(tasks={"t": task("t")})
+    client = simulated("t")
     error = ConnectionFailed("Away.", endpoint="x")
-    client.begin("t", "m", Course(running=1, log=[(0, "a\n")]), log_error=error)
+    client.add_run("t", "m", RunScript(running=1, log=[(0, "a\n")], log_error=error))
     only(await show_logs(client, ["t"], emit=reported))
     assert [event.ended for event in reported if isinstance(event, LogRead)][-1]

@@ -8,25 +8,23 @@ from fanbench import FanbenchError, NotFound, UsageError
 from fanbench.operations.events import TaskFailed
 from fanbench.operations.models import resolve_models
 from fanbench.operations.run import Launched, run_tasks
+from fanbench.testing import RunScript, SimulatedKaggle
 from fanbench.wire.messages import BenchmarkModel, CreationState, ModelVersion, RunState
-from tests.operations.conftest import Reported
-from tests.operations.fake import Course, FakeClient, model, task
+from tests.operations.conftest import Reported, arguments, simulated
 from tests.operations.virtual_time import anyio_backend as anyio_backend
 
 pytestmark = pytest.mark.anyio
 
 
-def client_with(*slugs: str, **courses: Course | None) -> FakeClient:
-    return FakeClient(
-        tasks={slug: task(slug) for slug in slugs}, models=[model("m"), model("n")], courses=courses
-    )
+def client_with(*slugs: str, **scripts: RunScript | None) -> SimulatedKaggle:
+    return simulated(*slugs, models=["m", "n"], runs=scripts)
 
 
 async def test_one_call_a_task() -> None:
     """All models of a task go in one call, in the user's order and without duplicates."""
     client = client_with("a", "b")
     await run_tasks(client, ["a", "B"], ["n", "x/m", "m"])
-    sent = client.arguments("schedule_runs")
+    sent = arguments(client, "schedule_runs")
     assert sorted(sent, key=str) == [("a", ("n", "m")), ("b", ("n", "m"))]
 
 
@@ -34,7 +32,7 @@ async def test_without_wait_nothing_is_listed() -> None:
     """Without a wait there is no need to tell new runs from old ones, so no run is listed."""
     client = client_with("a")
     report = await run_tasks(client, ["a"], ["m"])
-    assert client.times("list_runs") == []
+    assert client.calls["list_runs"] == 0
     assert [row.state for row in report.launches[0].rows] == ["Scheduled"]
 
 
@@ -50,18 +48,18 @@ async def test_a_skipped_model_has_the_servers_reason() -> None:
 
 async def test_only_what_was_scheduled_is_waited_for() -> None:
     """An old errored run of the same model neither ends nor fails the wait."""
-    client = client_with("a", m=Course(running=7))
-    client.begin("a", "m", Course(end=RunState.ERRORED))
+    client = client_with("a", m=RunScript(running=7))
+    client.add_run("a", "m", RunScript(running=0, end=RunState.ERRORED))
     report = await run_tasks(client, ["a"], ["m"], until="ended")
-    assert [(run.id, run.state) for run in report.runs] == [(101, RunState.COMPLETED)]
+    assert [(run.id, run.state) for run in report.runs] == [(1002, RunState.COMPLETED)]
     assert client.now() == 7
 
 
 async def test_the_run_in_flight_that_a_skip_is_for_is_waited_for() -> None:
     """For a skipped model the run in flight is waited for, and an older one that has ended is not."""
     client = client_with("a", m=None)
-    client.begin("a", "m", Course(end=RunState.ERRORED))
-    flying = client.begin("a", "m", Course(running=20))
+    client.add_run("a", "m", RunScript(running=0, end=RunState.ERRORED))
+    flying = client.add_run("a", "m", RunScript(running=20)).id
     report = await run_tasks(client, ["a"], ["m"], until="ended")
     assert [(run.id, run.state) for run in report.runs] == [(flying, RunState.COMPLETED)]
     assert report.launches[0].selection.ids == {flying}
@@ -76,19 +74,20 @@ async def test_a_skip_for_another_reason_is_not_waited_for() -> None:
 
 async def test_an_unknown_model_is_refused_before_anything_is_scheduled() -> None:
     """The error names the unknown model and the closest known ones."""
-    client = FakeClient(tasks={"a": task("a")}, models=[model("gemini-2.5-pro"), model("claude")])
+    client = simulated("a", models=["gemini-2.5-pro", "claude"])
     with pytest.raises(UsageError, match=r"gemini-2\.5-prro \(did you mean gemini-2\.5-pro\?\)"):
         await run_tasks(client, ["a"], ["claude", "google/gemini-2.5-prro"])
-    assert client.arguments("schedule_runs") == []
+    assert client.calls["schedule_runs"] == 0
 
 
 @pytest.mark.parametrize("state", [CreationState.RUNNING, CreationState.ERRORED])
 async def test_a_task_that_is_not_completed_is_refused(state: CreationState) -> None:
     """The error has the state of the task."""
-    client = FakeClient(tasks={"a": task("a", state)}, models=[model("m")], creation=99)
+    client = simulated(models=["m"], creation=99 if state.pending else 0, creation_end=state)
+    client.add_task("a", age=0)
     with pytest.raises(FanbenchError, match=rf"not ready to run \(status: {state.label}\)"):
         await run_tasks(client, ["a"], ["m"])
-    assert client.arguments("schedule_runs") == []
+    assert client.calls["schedule_runs"] == 0
 
 
 async def test_a_task_that_does_not_exist() -> None:
@@ -101,7 +100,7 @@ async def test_a_task_that_does_not_exist() -> None:
 
 async def test_a_failed_task_does_not_affect_the_others(reported: Reported) -> None:
     """A failure is reported in its place, and the other tasks are scheduled and waited for."""
-    client = client_with("a", "c", m=Course(running=3))
+    client = client_with("a", "c", m=RunScript(running=3))
     report = await run_tasks(client, ["a", "b", "c"], ["m"], until="ended", emit=reported)
     order = [event for event in reported if isinstance(event, Launched | TaskFailed)]
     assert [type(event) for event in order] == [Launched, TaskFailed, Launched]

@@ -12,8 +12,9 @@ from fanbench import NotFound
 from fanbench._util import polling
 from fanbench.errors import FanbenchError
 from fanbench.operations.watch import RunWatcher
+from fanbench.testing import Fault, RunScript
 from fanbench.wire.messages import Run, RunState
-from tests.operations.fake import Course, FakeClient, not_found
+from tests.operations.conftest import simulated, times
 from tests.operations.virtual_time import anyio_backend as anyio_backend
 
 pytestmark = pytest.mark.anyio
@@ -34,8 +35,11 @@ async def serving(watcher: RunWatcher) -> AsyncGenerator[None, None]:
 
 async def test_many_waiters_share_each_list() -> None:
     """A hundred coroutines that wait for a run each make one list call per poll, and each resumes at its change."""
-    client = FakeClient()
-    ids = [client.begin("t", f"m{number}", Course(queued=3 + number % 2)) for number in range(100)]
+    client = simulated()
+    ids = [
+        client.add_run("t", f"m{number}", RunScript(queued=3 + number % 2, running=0)).id
+        for number in range(100)
+    ]
     watcher, resumed = RunWatcher(client, "t"), dict[int, tuple[float, RunState]]()
 
     async def wait(run_id: int) -> None:
@@ -46,21 +50,21 @@ async def test_many_waiters_share_each_list() -> None:
     async with serving(watcher), anyio.create_task_group() as group:
         for run_id in ids:
             group.start_soon(wait, run_id)
-    assert client.times("list_runs") == [1, 2, 3.5, 4.5]
+    assert times(client, "list_runs") == [1, 2, 3.5, 4.5]
     assert {time for time, _ in resumed.values()} == {3.5, 4.5}
     assert resumed.keys() == set(ids)
 
 
 async def test_nobody_waiting_means_no_polls() -> None:
     """A watcher that serves asks only while a coroutine waits."""
-    client = FakeClient()
-    run_id = client.begin("t", "m", Course(queued=5, running=50))
+    client = simulated()
+    run_id = client.add_run("t", "m", RunScript(queued=5, running=50)).id
     watcher = RunWatcher(client, "t")
     async with serving(watcher):
         await watcher.wait_for_list()
         assert watcher.states == {run_id: RunState.QUEUED}
         await anyio.sleep(100)
-        assert client.times("list_runs") == [1]
+        assert times(client, "list_runs") == [1]
 
 
 class Recorder(RunWatcher):
@@ -81,9 +85,9 @@ class Recorder(RunWatcher):
 
 async def test_a_list_is_absorbed_before_anybody_resumes() -> None:
     """A coroutine that waits for one run sees what the same list says of all others."""
-    client = FakeClient()
-    first = client.begin("t", "m1", Course(queued=2))
-    client.begin("t", "m2", Course(queued=2))
+    client = simulated()
+    first = client.add_run("t", "m1", RunScript(queued=2, running=0)).id
+    client.add_run("t", "m2", RunScript(queued=2, running=0))
     watcher = Recorder(client, "t")
     seen: list[object] = []
 
@@ -100,34 +104,34 @@ async def test_a_list_is_absorbed_before_anybody_resumes() -> None:
 
 async def test_a_hurried_watcher_polls_at_once() -> None:
     """However far apart the polls have become; then they start again at one second."""
-    client = FakeClient()
-    client.begin("t", "m", Course(queued=1000))
+    client = simulated()
+    client.add_run("t", "m", RunScript(queued=1000, running=0))
     watcher = Recorder(client, "t")
     with anyio.move_on_after(105):
         async with anyio.create_task_group() as group:
             group.start_soon(watcher.watch)
             await anyio.sleep(100)
             watcher.hurry()
-    assert client.times("list_runs")[-4:] == [100, 101, 102.5, 104.75]
+    assert times(client, "list_runs")[-4:] == [100, 101, 102.5, 104.75]
 
 
 async def test_a_stream_that_opens_during_a_pause_makes_it_longer() -> None:
     """Once the last pending run has a stream, the next poll is an interval after the one before."""
-    client = FakeClient()
-    run_id = client.begin("t", "m", Course(running=1000))
+    client = simulated()
+    run_id = client.add_run("t", "m", RunScript(running=1000)).id
     watcher = Recorder(client, "t", poll_interval=30)
     with anyio.move_on_after(75):
         async with anyio.create_task_group() as group:
             group.start_soon(watcher.watch)
             await anyio.sleep(0.5)
             watcher.stream_opened(run_id)
-    assert client.times("list_runs") == [0, 30, 60]
+    assert times(client, "list_runs") == [0, 30, 60]
 
 
 async def test_streams_that_end_one_after_another_share_a_poll() -> None:
     """A poll follows the end of a stream within `coalesce` seconds, and the end of the last one at once."""
-    client = FakeClient()
-    ids = [client.begin("t", f"m{number}", Course(running=1000)) for number in range(3)]
+    client = simulated()
+    ids = [client.add_run("t", f"m{number}", RunScript(running=1000)).id for number in range(3)]
     watcher = Recorder(client, "t", poll_interval=60)
     with anyio.move_on_after(22):
         async with anyio.create_task_group() as group:
@@ -140,19 +144,19 @@ async def test_streams_that_end_one_after_another_share_a_poll() -> None:
             watcher.stream_ended(ids[1])
             await anyio.sleep(10)
             watcher.stream_ended(ids[2])
-    assert client.times("list_runs")[:2] == [0, 15]
-    assert 21 in client.times("list_runs")
+    assert times(client, "list_runs")[:2] == [0, 15]
+    assert 21 in times(client, "list_runs")
 
 
 async def test_a_list_is_made_by_the_time_it_is_due() -> None:
     """Although the pauses between polls are longer by then."""
-    client = FakeClient()
-    client.begin("t", "m", Course(queued=1000))
+    client = simulated()
+    client.add_run("t", "m", RunScript(queued=1000, running=0))
     watcher = Recorder(client, "t")
     watcher.due_at = 50.0
     with anyio.move_on_after(50.5):
         await watcher.watch()
-    assert client.times("list_runs")[-1] == 50
+    assert times(client, "list_runs")[-1] == 50
 
 
 class Patient(Recorder):
@@ -165,8 +169,8 @@ class Patient(Recorder):
 
 async def test_a_subclass_decides_how_failed_polls_are_repeated() -> None:
     """Its pause takes the place of the usual one, once for each failure."""
-    client = FakeClient()
-    client.begin("t", "m", Course(queued=12))
-    client.errors["list_runs"] = [not_found("ListRuns") for _ in range(2)]
+    client = simulated()
+    client.add_run("t", "m", RunScript(queued=12, running=0))
+    client.change(faults=(Fault("list_runs", 404, times=2),))
     await Patient(client, "t").watch()
-    assert client.times("list_runs") == [0, 5, 10, 11, 12.5]
+    assert times(client, "list_runs") == [0, 5, 10, 11, 12.5]

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
-
 import pytest
 
-from fanbench import ConnectionFailed
 from fanbench.operations.events import CreationPolled, PollFailed, RunChanged
 from fanbench.operations.status import StatusSeen, TaskStatus, watch_tasks
-from fanbench.wire.messages import CreationState, Run
-from tests.operations.conftest import Reported
-from tests.operations.fake import Course, FakeClient, task
+from fanbench.testing import Fault, RunScript, SimulatedKaggle
+from fanbench.wire.messages import CreationState
+from tests.operations.conftest import Reported, simulated, times
 from tests.operations.virtual_time import anyio_backend as anyio_backend
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def client() -> FakeClient:
-    return FakeClient(tasks={slug: task(slug, version=3) for slug in "abc"})
+def client() -> SimulatedKaggle:
+    return simulated(*"abc", versions=3)
 
 
-async def test_a_watch_ends_with_the_last_run(client: FakeClient, reported: Reported) -> None:
+async def test_a_watch_ends_with_the_last_run(client: SimulatedKaggle, reported: Reported) -> None:
     """A watch includes runs that start meanwhile, and reports each change and each poll once."""
-    client.begin("a", "m", Course(queued=3, running=4))
-    client.begin("a", "late", Course(list_lag=5, queued=0, running=20))
-    client.begin("a", "old", Course(), ago=100)
+    client.add_run("a", "m", RunScript(queued=3, running=4))
+    client.add_run("a", "late", RunScript(list_lag=5, queued=0, running=20))
+    client.add_run("a", "old", age=100)
     (status,) = await watch_tasks(client, ["a"], emit=reported)
     assert isinstance(status, TaskStatus)
     assert status.over
@@ -43,16 +40,16 @@ async def test_a_watch_ends_with_the_last_run(client: FakeClient, reported: Repo
         ("m", "COMPLETED"),
         ("late", "COMPLETED"),
     ]
-    assert len(reported.of(StatusSeen)) == len(client.times("list_runs"))
+    assert len(reported.of(StatusSeen)) == client.calls["list_runs"]
 
 
 async def test_a_watch_asks_for_the_task_only_while_it_is_created(
-    client: FakeClient, reported: Reported
+    client: SimulatedKaggle, reported: Reported
 ) -> None:
     """The task is polled only during its creation; the runs take one list call per poll, at growing pauses."""
     client.change(creation=6.0)
     await client.create_task("new", "{}")
-    client.begin("new", "m", Course(running=100))
+    client.add_run("new", "m", RunScript(running=100))
     (status,) = await watch_tasks(client, ["new"], emit=reported)
     assert isinstance(status, TaskStatus)
     assert status.task.creation_state == CreationState.COMPLETED
@@ -60,34 +57,24 @@ async def test_a_watch_asks_for_the_task_only_while_it_is_created(
         "RUNNING",
         "COMPLETED",
     ]
-    assert max(client.times("get_task")) < 12
-    assert len(client.times("list_runs")) < 20
+    assert max(times(client, "get_task")) < 12
+    assert client.calls["list_runs"] < 20
 
 
 async def test_a_watch_outlives_a_server_that_is_away(reported: Reported) -> None:
     """A watch survives a server that is away for a while, and reports it."""
-    client = _Away(tasks={"a": task("a")})
-    client.begin("a", "m", Course(running=9))
+    client = simulated("a", faults=(Fault("list_runs", first=2),))
+    client.add_run("a", "m", RunScript(running=9))
     (status,) = await watch_tasks(client, ["a"], emit=reported)
     assert isinstance(status, TaskStatus)
     assert status.over
     assert len(reported.of(PollFailed)) == 1
 
 
-class _Away(FakeClient):
-    """Does not answer the second list of runs."""
-
-    async def list_runs(self, task: str, *, models: Sequence[str] = ()) -> AsyncGenerator[Run, None]:
-        if len(self.times("list_runs")) == 1:
-            self.errors["list_runs"] = [ConnectionFailed("Away.", endpoint="x")]
-        async for run in super().list_runs(task, models=models):
-            yield run
-
-
-async def test_a_watch_of_several_tasks(client: FakeClient) -> None:
+async def test_a_watch_of_several_tasks(client: SimulatedKaggle) -> None:
     """Tasks are watched at the same time, and a missing one does not affect the others."""
     for slug, seconds in (("a", 5), ("b", 10)):
-        client.begin(slug, "m", Course(running=seconds))
+        client.add_run(slug, "m", RunScript(running=seconds))
     outcomes = await watch_tasks(client, ["b", "nope", "a"])
     assert [isinstance(outcome, TaskStatus) for outcome in outcomes] == [True, False, True]
     assert client.now() < 18

@@ -9,9 +9,9 @@ from fanbench import ConnectionFailed, ServerFault
 from fanbench._util import polling
 from fanbench.operations.events import LogLine, PollFailed, RunChanged, RunEnding
 from fanbench.operations.watch import RunSelection, StillRunning, wait_for_runs
+from fanbench.testing import Fault, RunScript, SimulatedKaggle
 from fanbench.wire.messages import RunState
-from tests.operations.conftest import Reported
-from tests.operations.fake import Course, FakeClient
+from tests.operations.conftest import Reported, simulated, times
 from tests.operations.virtual_time import anyio_backend as anyio_backend
 
 pytestmark = pytest.mark.anyio
@@ -22,47 +22,47 @@ def no_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(polling, "_JITTER", 0.0)
 
 
-def all_of(client: FakeClient) -> RunSelection:
+def all_of(client: SimulatedKaggle) -> RunSelection:
     return RunSelection("t", ids=frozenset(client.runs))
 
 
 async def test_polls_grow_by_half_up_to_the_interval(reported: Reported) -> None:
     """Without a stream to follow, the server is asked after 1, 1.5, 2.25… seconds, and then each interval."""
-    client = FakeClient()
-    client.begin("t", "m", Course(queued=20))
+    client = simulated()
+    client.add_run("t", "m", RunScript(queued=20, running=0))
     await wait_for_runs(client, all_of(client), poll_interval=4, emit=reported)
-    assert client.times("list_runs") == [0, 1, 2.5, 4.75, 8.125, 12.125, 16.125, 20.125]
+    assert times(client, "list_runs") == [0, 1, 2.5, 4.75, 8.125, 12.125, 16.125, 20.125]
 
 
 async def test_the_end_of_a_stream_is_the_end_of_the_wait() -> None:
     """The end of a run is seen when its log ends, however far apart the polls have become."""
-    client = FakeClient()
-    client.begin("t", "m", Course(running=500))
+    client = simulated()
+    client.add_run("t", "m", RunScript(running=500))
     began = anyio.current_time()
     await wait_for_runs(client, all_of(client))
     assert anyio.current_time() - began == 500
-    assert len(client.times("list_runs")) < 20
+    assert client.calls["list_runs"] < 20
 
 
 async def test_open_streams_spare_the_polls() -> None:
     """While all runs have a stream, polls come at the interval and when a stream ends, however many runs
     there are.
     """
-    client = FakeClient()
+    client = simulated()
     for number in range(4):
-        client.begin("t", f"m{number}", Course(running=50))
+        client.add_run("t", f"m{number}", RunScript(running=50))
     await wait_for_runs(client, all_of(client))
-    assert client.times("list_runs") == [0, 50]
-    client.begin("t", "m", Course(running=150))
+    assert times(client, "list_runs") == [0, 50]
+    client.add_run("t", "m", RunScript(running=150))
     await wait_for_runs(client, all_of(client), poll_interval=60)
-    assert client.times("list_runs")[2:] == [50, 110, 170, 200]
+    assert times(client, "list_runs")[2:] == [50, 110, 170, 200]
 
 
 async def test_the_end_of_each_stream_is_reported_at_once(reported: Reported) -> None:
     """The end of a stream is reported at once, though a poll may be seconds away while others still run."""
-    client = FakeClient()
-    client.begin("t", "long", Course(running=100))
-    client.begin("t", "short", Course(running=40))
+    client = simulated()
+    client.add_run("t", "long", RunScript(running=100))
+    client.add_run("t", "short", RunScript(running=40))
     seen: list[tuple[float, str]] = []
     await wait_for_runs(
         client,
@@ -78,8 +78,8 @@ async def test_the_end_of_each_stream_is_reported_at_once(reported: Reported) ->
 
 async def test_a_state_that_lags_behind_the_stream_is_asked_for_soon() -> None:
     """If a stream has ended and the state has not changed yet, polls start at one second again."""
-    client = FakeClient()
-    client.begin("t", "m", Course(running=300, end_lag=1.5))
+    client = simulated()
+    client.add_run("t", "m", RunScript(running=300, end_lag=1.5))
     began = anyio.current_time()
     await wait_for_runs(client, all_of(client))
     assert anyio.current_time() - began == 302.5
@@ -87,29 +87,29 @@ async def test_a_state_that_lags_behind_the_stream_is_asked_for_soon() -> None:
 
 async def test_one_list_call_a_poll_whatever_the_number_of_runs() -> None:
     """A hundred runs that end one after another cost at most one poll every five seconds."""
-    client = FakeClient()
+    client = simulated()
     for number in range(100):
-        client.begin("t", "m", Course(running=100 + number))
+        client.add_run("t", "m", RunScript(running=100 + number))
     await wait_for_runs(client, all_of(client))
-    assert len([second for second in client.times("list_runs") if 100 < second < 198]) <= 20
+    assert len([second for second in times(client, "list_runs") if 100 < second < 198]) <= 20
     assert client.now() == 199
 
 
 async def test_runs_come_back_in_the_order_of_the_list() -> None:
     """Runs are returned in the server's order even if they end in another."""
-    client = FakeClient()
-    first = client.begin("t", "slow", Course(running=9))
-    second = client.begin("t", "fast", Course(running=1, end=RunState.ERRORED, error="boom"))
+    client = simulated()
+    first = client.add_run("t", "slow", RunScript(running=9)).id
+    second = client.add_run("t", "fast", RunScript(running=1, end=RunState.ERRORED, error="boom")).id
     runs = await wait_for_runs(client, all_of(client))
     assert [(run.id, run.state) for run in runs] == [(second, RunState.ERRORED), (first, RunState.COMPLETED)]
 
 
 async def test_the_timeout_is_kept_to_the_second() -> None:
     """`timeout` ends the wait at that very second, and the error has the runs that have not ended."""
-    client = FakeClient()
-    client.begin("t", "done", Course(running=1))
-    going = client.begin("t", "going", Course(running=999))
-    with pytest.raises(StillRunning, match=r"going \(Run 101\) Running") as caught:
+    client = simulated()
+    client.add_run("t", "done", RunScript(running=1))
+    going = client.add_run("t", "going", RunScript(running=999)).id
+    with pytest.raises(StillRunning, match=r"going \(Run 1002\) Running") as caught:
         await wait_for_runs(client, all_of(client), timeout=60)
     assert client.now() == 60
     assert [run.id for run in caught.value.runs] == [going]
@@ -117,25 +117,25 @@ async def test_the_timeout_is_kept_to_the_second() -> None:
 
 async def test_an_old_errored_run_does_not_count() -> None:
     """If a model was scheduled again, only the run that did not exist before is waited for."""
-    client = FakeClient()
-    old = client.begin("t", "m", Course(end=RunState.ERRORED))
-    new = client.begin("t", "m", Course(running=5))
+    client = simulated()
+    old = client.add_run("t", "m", RunScript(running=0, end=RunState.ERRORED)).id
+    new = client.add_run("t", "m", RunScript(running=5)).id
     runs = await wait_for_runs(client, RunSelection("t", fresh=frozenset({"m"}), before=frozenset({old})))
     assert [(run.id, run.state) for run in runs] == [(new, RunState.COMPLETED)]
 
 
 async def test_a_run_that_is_not_listed_yet_is_waited_for() -> None:
     """A list that lags behind does not end the wait too early."""
-    client = FakeClient()
-    client.begin("t", "m", Course(running=5, list_lag=3))
+    client = simulated()
+    client.add_run("t", "m", RunScript(running=5, list_lag=3))
     runs = await wait_for_runs(client, RunSelection("t", fresh=frozenset({"m"})))
     assert [run.state for run in runs] == [RunState.COMPLETED]
 
 
 async def test_log_lines_come_whole_and_live(reported: Reported) -> None:
     """Pieces of lines are joined, the last line needs no end, and each is reported while the run is live."""
-    client = FakeClient()
-    client.begin("t", "m", Course(running=9, log=[(2, "one\ntw"), (4, "o\nthr"), (6, "ee")]))
+    client = simulated()
+    client.add_run("t", "m", RunScript(running=9, log=[(2, "one\ntw"), (4, "o\nthr"), (6, "ee")]))
     await wait_for_runs(client, all_of(client), logs=True, emit=reported)
     assert [event.line for event in reported.of(LogLine) if isinstance(event, LogLine)] == [
         "one",
@@ -148,25 +148,25 @@ async def test_log_lines_come_whole_and_live(reported: Reported) -> None:
 
 async def test_the_log_of_a_run_that_ended_between_polls_is_shown(reported: Reported) -> None:
     """The log of a run that was never seen running is shown all the same."""
-    client = FakeClient()
-    client.begin("t", "m", Course(running=0, log=[(0, "quick\n")]))
+    client = simulated()
+    client.add_run("t", "m", RunScript(running=0, log=[(0, "quick\n")]))
     await wait_for_runs(client, all_of(client), logs=True, emit=reported)
     assert [event.line for event in reported if isinstance(event, LogLine)] == ["quick"]
 
 
 async def test_without_logs_an_ended_run_is_not_asked_for_its_log() -> None:
     """Without `logs`, streams are only opened to see the ends of runs."""
-    client = FakeClient()
-    client.begin("t", "m", Course())
+    client = simulated()
+    client.add_run("t", "m")
     await wait_for_runs(client, all_of(client))
-    assert client.times("logs") == []
+    assert client.calls["logs"] == 0
 
 
 async def test_a_broken_stream_leaves_the_polls() -> None:
     """A stream that cannot be followed delays the end of the wait, but does not cause it."""
-    client = FakeClient()
+    client = simulated()
     fault = ServerFault("No.", call="GetBenchmarkTaskRunLogs", status=500)
-    client.begin("t", "m", Course(running=40), log_error=fault)
+    client.add_run("t", "m", RunScript(running=40, log=(), log_error=fault))
     runs = await wait_for_runs(client, all_of(client), poll_interval=10)
     assert [run.state for run in runs] == [RunState.COMPLETED]
     assert client.now() < 51
@@ -174,34 +174,34 @@ async def test_a_broken_stream_leaves_the_polls() -> None:
 
 async def test_a_server_that_is_away_for_a_while_is_asked_again(reported: Reported) -> None:
     """Up to five polls in a row may fail."""
-    client = FakeClient()
-    client.begin("t", "m", Course(queued=1))
-    client.errors["list_runs"] = [ConnectionFailed("Away.", endpoint="x") for _ in range(5)]
+    client = simulated()
+    client.add_run("t", "m", RunScript(queued=1, running=0))
+    client.change(faults=(Fault("list_runs", times=5),))
     await wait_for_runs(client, all_of(client), emit=reported)
     assert len(reported.of(PollFailed)) == 5
 
 
 async def test_a_server_that_stays_away_ends_the_wait() -> None:
     """The error of the sixth failed poll is raised by itself, not as a group."""
-    client = FakeClient()
-    client.begin("t", "m", Course(queued=1))
-    client.errors["list_runs"] = [ConnectionFailed("Away.", endpoint="x") for _ in range(6)]
+    client = simulated()
+    client.add_run("t", "m", RunScript(queued=1, running=0))
+    client.change(faults=(Fault("list_runs", times=6),))
     with pytest.raises(ConnectionFailed):
         await wait_for_runs(client, all_of(client))
 
 
 async def test_nothing_to_wait_for_asks_nothing() -> None:
     """An empty watch returns at once without a call."""
-    client = FakeClient()
+    client = simulated()
     assert await wait_for_runs(client, RunSelection("t")) == []
     assert client.history == []
 
 
 async def test_several_tasks_are_waited_for_at_the_same_time() -> None:
     """Waiting for several tasks takes as long as the longest."""
-    client = FakeClient()
-    one = client.begin("a", "m", Course(running=30))
-    two = client.begin("b", "m", Course(running=50))
+    client = simulated()
+    one = client.add_run("a", "m", RunScript(running=30)).id
+    two = client.add_run("b", "m", RunScript(running=50)).id
     runs = await wait_for_runs(
         client, RunSelection("a", ids=frozenset({one})), RunSelection("b", ids=frozenset({two}))
     )
@@ -211,14 +211,14 @@ async def test_several_tasks_are_waited_for_at_the_same_time() -> None:
 
 async def test_a_log_that_is_late_is_shown_live() -> None:
     """A running run whose log is missing at first is asked for it again after 1, 2, 4… seconds."""
-    client = FakeClient()
-    client.begin("t", "m", Course(running=90, log_delay=5, log=[(0, "one\n"), (80, "two\n")]))
-    times: list[float] = []
+    client = simulated()
+    client.add_run("t", "m", RunScript(running=90, log_delay=5, log=[(0, "one\n"), (80, "two\n")]))
+    seen: list[float] = []
     await wait_for_runs(
         client,
         all_of(client),
         logs=True,
-        emit=lambda event: times.append(client.now()) if isinstance(event, LogLine) else None,
+        emit=lambda event: seen.append(client.now()) if isinstance(event, LogLine) else None,
     )
-    assert client.times("logs") == [0, 1, 3, 7]
-    assert times == [7, 80]
+    assert times(client, "logs") == [0, 1, 3, 7]
+    assert seen == [7, 80]
