@@ -40,6 +40,9 @@ async def test_a_server_is_started_once_and_stopped(tmp_path: Path) -> None:
         tasks.start_soon(ensure)
     assert found[0].pid == found[1].pid
     assert sorted(server.started for server in found) == [False, True]
+    # A second process would take over the folder when the server stops.
+    command_lines = [process.read_bytes() for process in Path("/proc").glob("[0-9]*/cmdline")]
+    assert sum(b"\0serve\0" in line and os.fsencode(data) in line for line in command_lines) == 1
     assert "token" not in repr(found[0])
     async with client_of(found[0]) as client:
         assert await client.list_models() == []

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import msgspec
 
 from fanbench._util.lock import is_locked, read_owner
@@ -79,11 +80,13 @@ async def ensure_server(data: Path | None = None, *, datasets: Path | None = Non
         with anyio.move_on_after(START_TIMEOUT):
             while True:
                 if (server := find_server(data)) is not None:
-                    process.returncode = 0  # it outlives this process, which need not reap it
-                    # Another process may have been faster, and then ours has ended.
-                    return LocalServer(
-                        server.url, server.token, started=server.pid == process.pid, pid=server.pid
-                    )
+                    started = server.pid == process.pid
+                    if not started:
+                        # Another server was faster. Ours must not take over when that one stops.
+                        process.terminate()
+                        await anyio.to_thread.run_sync(process.wait)
+                    process.returncode = 0  # the server outlives this process, which need not reap it
+                    return LocalServer(server.url, server.token, started=started, pid=server.pid)
                 if process.poll() is not None and not is_locked(DataFolder(data).lock_file):
                     errors.seek(0)
                     said = errors.read().decode("utf-8", "replace").strip().removeprefix("error: ")
