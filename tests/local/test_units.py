@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from fanbench.errors import LocalServerError, UsageError
 from fanbench.local.executor.environment import run_environment
-from fanbench.local.executor.job import Exit, Outcome
-from fanbench.local.logs import RunLog, stored_as_list
+from fanbench.local.executor.job import Exit, NotebookOutcome
+from fanbench.local.logs import LiveLog, stored_as_list
 from fanbench.local.models.catalog import Catalog, read_catalog, write_catalog
 from fanbench.local.models.embedded import Embedded
 from fanbench.local.models.provision import provide_endpoint, provide_file
@@ -119,18 +119,18 @@ def test_a_trial_run_that_errored_is_mentioned(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("outcome", "code", "limit", "words"),
     [
-        (Outcome(), 0, None, None),
-        (Outcome(error="Boom"), 1, None, "Boom"),
+        (NotebookOutcome(), 0, None, None),
+        (NotebookOutcome(error="Boom"), 1, None, "Boom"),
         (None, 0, None, "exit code 0 before"),
         (None, 3, None, "exit code 3 before"),
         (None, -11, None, "SIGSEGV"),
-        (Outcome(error="KeyboardInterrupt"), 1, 5.0, "after 5 s"),
+        (NotebookOutcome(error="KeyboardInterrupt"), 1, 5.0, "after 5 s"),
         (None, -9, 5.0, "after 5 s"),
         (None, -40, None, "signal 40"),
     ],
 )
 def test_how_a_process_ended(
-    outcome: Outcome | None, code: int, limit: float | None, words: str | None
+    outcome: NotebookOutcome | None, code: int, limit: float | None, words: str | None
 ) -> None:
     """The process's own report counts before its exit code, and a time limit before both."""
     said = failure_of(outcome, Exit(code=code), limit)
@@ -146,7 +146,7 @@ def test_a_log_is_the_text_however_it_was_cut(
 ) -> None:
     """The entries of a log add up to the decoded output, wherever the pipe cut it, live and stored."""
     path = tmp_path_factory.mktemp("log") / "1.jsonl"
-    log = RunLog(path, limit=10_000)
+    log = LiveLog(path, limit=10_000)
     points = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     for start, end in pairwise(points):
         if end > start:
@@ -167,7 +167,7 @@ def test_a_log_is_the_text_however_it_was_cut(
 @pytest.mark.anyio
 async def test_a_follower_gets_each_entry_as_it_comes(tmp_path: Path) -> None:
     """A client that follows from the start and one that comes late both get every entry once."""
-    log = RunLog(tmp_path / "1.jsonl", limit=1000)
+    log = LiveLog(tmp_path / "1.jsonl", limit=1000)
     got: dict[str, list[str]] = {"early": [], "late": []}
 
     async def follow(name: str) -> None:

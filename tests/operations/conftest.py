@@ -28,7 +28,7 @@ MAY_BLOCK = [
     ("fanbench/testing/kaggle.py", {"_put_in_place"}),
     # Starting a process takes a moment.
     ("/subprocess.py", {"_execute_child"}),
-    ("executor/forkserver_client.py", {"__init__"}),
+    ("executor/forkserver_executor.py", {"__init__"}),
     # The doctor has nothing else to do while it reads small files.
     ("fanbench/config.py", {"resolve_config", "credential_sources"}),
     ("doctor/machine.py", {"installed_version"}),

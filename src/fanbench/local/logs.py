@@ -17,7 +17,7 @@ _CHUNK = 1 << 18
 _encode = msgspec.json.Encoder().encode
 
 
-class RunLog:
+class LiveLog:
     """The log of a run in progress. It keeps the first `limit` characters of text."""
 
     def __init__(self, path: Path, limit: int) -> None:

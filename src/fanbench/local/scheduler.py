@@ -18,12 +18,13 @@ import anyio.to_thread
 import structlog
 
 from fanbench.errors import LocalServerError
+from fanbench.local.executor import Executor
 from fanbench.local.executor.environment import run_environment
-from fanbench.local.executor.forkserver_client import Executor, unusable_sdk
+from fanbench.local.executor.forkserver_executor import unusable_sdk
 from fanbench.local.executor.job import Job
 from fanbench.local.executor.supervise import supervise
 from fanbench.local.folder import DataFolder
-from fanbench.local.logs import RunLog
+from fanbench.local.logs import LiveLog
 from fanbench.local.models.pool import ModelPool
 from fanbench.local.settings import Settings
 from fanbench.local.store import RunRow, Store, TaskVersion, now
@@ -60,14 +61,14 @@ class Scheduler:
         self._executor = executor
         self._proxy_url = f"{base_url}/models"
         self._send, self._receive = anyio.create_memory_object_stream[Work](math.inf)
-        self._doing: dict[Work, tuple[anyio.CancelScope, anyio.Event]] = {}
-        self.logs: dict[int, RunLog] = {}
+        self._in_progress: dict[Work, tuple[anyio.CancelScope, anyio.Event]] = {}
+        self.logs: dict[int, LiveLog] = {}
         """The logs of the runs in progress, by id."""
         self._waiting = 0
 
     @property
     def busy(self) -> bool:
-        return self._waiting > 0 or bool(self._doing)
+        return self._waiting > 0 or bool(self._in_progress)
 
     def submit(self, work: Work) -> None:
         self._waiting += 1
@@ -75,10 +76,10 @@ class Scheduler:
 
     async def cancel(self, works: Iterable[Work]) -> None:
         """Stop those of `works` that are in progress. When this returns, none of their processes is left."""
-        doing = [self._doing[work] for work in works if work in self._doing]
-        for scope, _ in doing:
+        in_progress = [self._in_progress[work] for work in works if work in self._in_progress]
+        for scope, _ in in_progress:
             scope.cancel()
-        for _, ended in doing:
+        for _, ended in in_progress:
             await ended.wait()
 
     @asynccontextmanager
@@ -101,7 +102,7 @@ class Scheduler:
             self._waiting -= 1
             ended = anyio.Event()
             with anyio.CancelScope() as scope:
-                self._doing[work] = scope, ended
+                self._in_progress[work] = scope, ended
                 try:
                     await (self._create(work.id) if work.kind == "creation" else self._run(work.id))
                 except Exception:  # noqa: BLE001 - one piece of work must not end the worker
@@ -119,7 +120,7 @@ class Scheduler:
                     except Exception:  # noqa: BLE001 - such as a full disk; the next server resumes the work
                         _log.exception("cannot record the failure", kind=work.kind, id=work.id)
                 finally:
-                    del self._doing[work]
+                    del self._in_progress[work]
                     ended.set()
 
     async def _create(self, version_id: int) -> None:
@@ -129,7 +130,7 @@ class Scheduler:
             return
         await self._store.update(TaskVersion, version.id, state=CreationState.RUNNING)
         folder = self._folder.creation(version.id)
-        log = RunLog(self._folder.creation_log(version.id), self._settings.log_limit_mb * 1_000_000)
+        log = LiveLog(self._folder.creation_log(version.id), self._settings.log_limit_mb * 1_000_000)
         try:
             failure = await self._execute(version, None, folder, log)
         finally:
@@ -144,7 +145,7 @@ class Scheduler:
             return
         await self._store.update(RunRow, run.id, state=RunState.RUNNING, started=now())
         folder = self._folder.run(run.id)
-        log = RunLog(self._folder.log(run.id), self._settings.log_limit_mb * 1_000_000)
+        log = LiveLog(self._folder.log(run.id), self._settings.log_limit_mb * 1_000_000)
         self.logs[run.id] = log
         try:
             failure = await self._execute(run.version, run.model, folder, log)
@@ -158,7 +159,7 @@ class Scheduler:
             log.close()
 
     async def _execute(
-        self, version: TaskVersion, model: str | None, folder: Path, log: RunLog
+        self, version: TaskVersion, model: str | None, folder: Path, log: LiveLog
     ) -> str | None:
         """Run the version's notebook in `folder` on `model`, or on the default model. Return why it failed."""
         limit = self._settings.run_timeout

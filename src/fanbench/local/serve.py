@@ -75,7 +75,7 @@ async def serve(
 
 def check_installed() -> None:
     """Raise LocalServerError, naming the extra, if a package of the server is missing."""
-    from fanbench.local.executor.forkserver_client import missing_extra
+    from fanbench.local.executor.forkserver_executor import missing_extra
 
     for name in ("starlette", "uvicorn", "sqlalchemy", "aiosqlite", "IPython", "kaggle_benchmarks"):
         if importlib.util.find_spec(name) is None:
@@ -111,7 +111,7 @@ def _bind(settings: Settings) -> socket.socket:
 @asynccontextmanager
 async def _services(settings: Settings, folder: DataFolder, base_url: str) -> AsyncIterator[Services]:
     """Start everything behind the application, and end it in the opposite order."""
-    from fanbench.local.executor.forkserver_client import Executor
+    from fanbench.local.executor.forkserver_executor import ForkserverExecutor
     from fanbench.local.models.pool import ModelPool
     from fanbench.local.scheduler import Scheduler
     from fanbench.local.store import Store
@@ -120,7 +120,7 @@ async def _services(settings: Settings, folder: DataFolder, base_url: str) -> As
     async with (
         Store.open(folder.database) as store,
         ModelPool.open(folder, settings.model_idle) as pool,
-        Executor.open(settings.isolation, folder.worker_log) as executor,
+        ForkserverExecutor.open(settings.isolation, folder.worker_log) as executor,
         Scheduler(settings, folder, store, pool, executor, base_url).running() as scheduler,
     ):
         yield Services(

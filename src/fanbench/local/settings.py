@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fanbench.local.executor.job import Isolation
+from fanbench.local.executor import Isolation
 
 DEFAULT_PORT = 7777
 """The port of the TEST endpoint in the vendor's SDK."""

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from fanbench._util.text import last_line
-from fanbench.local.executor.job import Exit, Outcome
+from fanbench.local.executor.job import Exit, NotebookOutcome
 from fanbench.local.logs import last_lines
 from fanbench.wire.messages import CreationState, RunState
 from fanbench.wire.slugs import slugify
@@ -25,15 +25,15 @@ NO_RUN_FILE = (
 )
 
 
-def read_outcome(path: Path) -> Outcome | None:
+def read_outcome(path: Path) -> NotebookOutcome | None:
     """What the run's process reported about its notebook; None if it died before it could."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Outcome)
+        return msgspec.json.decode(path.read_bytes(), type=NotebookOutcome)
     except (OSError, msgspec.DecodeError):
         return None
 
 
-def failure_of(outcome: Outcome | None, exit_: Exit, time_limit: float | None) -> str | None:
+def failure_of(outcome: NotebookOutcome | None, exit_: Exit, time_limit: float | None) -> str | None:
     """Why a run failed, with what to do about it; None if its notebook reached its end.
 
     `time_limit` is in seconds, and given only if the run was stopped because of it.

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from starlette.requests import Request
 
-from fanbench.local.executor.forkserver_client import Executor
+from fanbench.local.executor import Executor
 from fanbench.local.folder import DataFolder
 from fanbench.local.models.pool import ModelPool
 from fanbench.local.scheduler import Scheduler

@@ -25,10 +25,11 @@ import anyio.to_thread
 from fanbench._util.concurrency import Done, settle, unwrap_single_error
 from fanbench._util.files import output_errors, temporary_folder
 from fanbench.errors import FanbenchError, UsageError
+from fanbench.local.executor import Executor
 from fanbench.local.executor.environment import no_proxy
-from fanbench.local.executor.forkserver_client import Executor
+from fanbench.local.executor.forkserver_executor import ForkserverExecutor
 from fanbench.local.executor.job import Job
-from fanbench.local.executor.supervise import Ended, supervise
+from fanbench.local.executor.supervise import RunEnd, supervise
 from fanbench.operations.api import Api
 from fanbench.operations.credentials import ProxyTokens, token_variables
 from fanbench.operations.environment import model_variables
@@ -135,7 +136,7 @@ async def try_files(
     """
     ensure_sdk()
     with unwrap_single_error():
-        async with Executor.open("process", log=None) as executor:
+        async with ForkserverExecutor.open("process", log=None) as executor:
             executor.warm_up(lambda _error: None)  # the first run reports it
             available = await client.list_models()
             chosen = proxy_model(model, available)
@@ -252,7 +253,7 @@ class _Runner:
         return await anyio.to_thread.run_sync(judge)
 
     def _judge(
-        self, file: TaskFile, working: Path, seconds: float, ended: Ended, tail: tuple[str, ...]
+        self, file: TaskFile, working: Path, seconds: float, ended: RunEnd, tail: tuple[str, ...]
     ) -> Trial:
         from fanbench.results import read_results
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
 from fanbench.cli.options import AT_LEAST_1, PATH, data_option, value_option
+from fanbench.local.executor import Isolation
 
 __all__ = ["serve", "stop"]
 
@@ -40,7 +41,7 @@ Examples:
 )
 @click.option(
     "--isolation",
-    type=click.Choice(["fork", "process"]),
+    type=click.Choice(get_args(Isolation)),
     default="fork",
     show_default=True,
     help="fork: runs are forked from a process that has imported the SDK. process: a new Python for each run, which "

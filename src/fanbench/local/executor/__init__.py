@@ -1,11 +1,61 @@
 """Runs notebooks and task files in processes of their own. Shared by the local server and `check --run`.
 
-    supervise ── forkserver_client ──(Unix socket)── forkserver ──fork──┬─ child    a notebook, cell by cell
-                                                                        └─ script   a file, as `python FILE`
+    supervise ── forkserver_executor ──(Unix socket)── forkserver ──fork──┬─ child    a notebook, cell by cell
+                                                                          └─ script   a file, as `python FILE`
 
-`forkserver` is the parent of all run processes. By default it has imported the SDK and forks itself (0.3 s per
-run); with `--isolation process` it starts a new Python (2 s per run). `supervise` takes one run from start to
+`forkserver` is the parent of all run processes. With isolation "fork" it has imported the SDK and forks itself: a
+process starts in milliseconds, and a short notebook takes 0.3 s from start to end. With "process" it starts a new
+Python, and the same notebook takes 2 s, most of it for the import of the SDK. `supervise` takes one run from start to
 end: its output, its time limit, and no process left behind.
+
+To add an executor: write a class with the methods of `Executor`, whose `start` returns a `RunProcess`, and open it in
+`_services` of `local/serve.py` (for the server) or in `try_files` of `operations/check.py` (for `check --run`). What a
+process does with its `Job` is in `child` and `script`. To add a kind of isolation to the forkserver: name it in
+`Isolation`, and start its processes in `Forkserver`.
 
 Nothing here imports the server or its packages (starlette, SQLAlchemy): `check --run` works with the SDK alone.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Callable
+
+    from fanbench.errors import LocalServerError
+    from fanbench.local.executor.job import Exit, Job
+
+__all__ = ["Executor", "Isolation", "RunProcess"]
+
+Isolation = Literal["fork", "process"]
+"""Whether a run is a fork of a process that has imported the SDK, or a new Python."""
+
+
+class RunProcess(Protocol):
+    """The processes of one run."""
+
+    async def wait(self) -> Exit:
+        """Wait until no process of the run is left."""
+        ...
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to all processes of the run; do nothing if none is left."""
+        ...
+
+
+class Executor(Protocol):
+    """Starts runs."""
+
+    def warm_up(self, failed: Callable[[LocalServerError], None]) -> None:
+        """Prepare the first `start` in the background. `failed` receives what `start` would raise."""
+        ...
+
+    async def start(self, job: Job, stdout: int, stderr: int) -> RunProcess:
+        """Start the job with its output going to the two descriptors, which stay the caller's.
+
+        Raises:
+            LocalServerError: Processes cannot be started here; the hint has the remedy.
+        """
+        ...

@@ -17,10 +17,10 @@ import msgspec
 
 from fanbench._util import files
 from fanbench.local.executor import mounts
-from fanbench.local.executor.job import Job, Outcome
+from fanbench.local.executor.job import Job, NotebookOutcome
+from fanbench.local.executor.lifetime import exit_without_cleanup
 from fanbench.local.executor.notebook import format_failure, run_notebook
 from fanbench.local.executor.sdk import Kit, make_kit, point_at_environment
-from fanbench.local.executor.subreaper import leave
 
 
 def run_job(job: Job, kit: Kit) -> int:
@@ -40,15 +40,15 @@ def run_job(job: Job, kit: Kit) -> int:
         # interpreter's usual clean-up, which would run the forkserver's.
         kit.shell.user_ns.clear()
         gc.collect()
-        _report(job, Outcome(error=error))
+        _report(job, NotebookOutcome(error=error))
         files.write(job.executed, json.dumps(notebook), durable=False)
     except BaseException as failure:  # noqa: BLE001 - the server must learn of it, whatever it is
-        _report(job, Outcome(error=format_failure(failure)))
+        _report(job, NotebookOutcome(error=format_failure(failure)))
         return 70
     return 0 if error is None else 1
 
 
-def _report(job: Job, outcome: Outcome) -> None:
+def _report(job: Job, outcome: NotebookOutcome) -> None:
     files.write(job.outcome, msgspec.json.encode(outcome), durable=False)
 
 
@@ -57,9 +57,9 @@ def main() -> None:
     try:
         kit = make_kit()
     except BaseException:  # noqa: BLE001 - a broken install raises anything; the server turns it into a hint
-        _report(job, Outcome(sdk_failure=traceback.format_exc()))
-        leave(70)
-    leave(run_job(job, kit))
+        _report(job, NotebookOutcome(sdk_failure=traceback.format_exc()))
+        exit_without_cleanup(70)
+    exit_without_cleanup(run_job(job, kit))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 With isolation "fork" it first imports the SDK, which takes 2 to 2.5 s and 150 MB; its forks then start in
 milliseconds and share those pages. With "process" it imports nothing, and each fork executes a new Python.
 
-The client (`forkserver_client`) talks to this program over a Unix socket whose descriptor number is the first
+The client (`forkserver_executor`) talks to this program over a Unix socket whose descriptor number is the first
 argument. It sends a Job as one line of JSON, together with two file descriptors for the run's stdout and stderr.
 The answer is the process id and later, in any order, how each run ended. When the client goes away, however it
 died, the socket closes and all runs are killed.
@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, NoReturn
 import msgspec
 
 from fanbench.local.executor.job import Job
-from fanbench.local.executor.subreaper import adopt_orphans, children, die_with_parent, leave
+from fanbench.local.executor.lifetime import adopt_orphans, children, die_with_parent, exit_without_cleanup
 
 if TYPE_CHECKING:
     from fanbench.local.executor.sdk import Kit
@@ -132,7 +132,7 @@ class Forkserver:
             gc.enable()
             code = run_job(job, self._kit)
         finally:
-            leave(code)
+            exit_without_cleanup(code)
         raise AssertionError("unreachable")
 
     def _reap(self) -> None:

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
-__all__ = ["Exit", "Isolation", "Job", "Outcome"]
-
-Isolation = Literal["fork", "process"]
-"""Whether a run is a fork of a process that has imported the SDK, or a new Python."""
+__all__ = ["Exit", "Job", "NotebookOutcome"]
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,7 +25,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     script: str = ""
     """The absolute path of a task file to run as `python FILE` would, instead of the notebook.
 
-    If there is a source notebook too, its cells run in the file's place, in IPython.
+    If there is a source notebook too, its cells run in the file's place, in IPython. A script requires isolation
+    "process", because a fork is not as empty as a new Python.
     """
 
     @property
@@ -49,7 +46,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         return Path(self.folder, "outcome.json")
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+class NotebookOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """What the process itself reports about a notebook; missing if it died before it could."""
 
     error: str | None = None

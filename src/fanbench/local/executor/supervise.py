@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import anyio
 
-from fanbench.local.executor.forkserver_client import Executor, RunProcess
+from fanbench.local.executor import Executor, RunProcess
 from fanbench.local.executor.job import Exit, Job
 
-__all__ = ["Append", "Ended", "supervise"]
+__all__ = ["Append", "RunEnd", "supervise"]
 
 GRACE = 3.0
 """Seconds between the polite stop (SIGINT, so that a notebook is still written) and SIGKILL."""
@@ -28,7 +28,7 @@ Append = Callable[[str, bytes], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class RunEnd:
     exit: Exit
     timed_out: bool
 
@@ -40,7 +40,7 @@ async def supervise(
     time_limit: float | None,
     *,
     streams: Sequence[str] = ("stdout", "stderr"),
-) -> Ended:
+) -> RunEnd:
     """Run `job` to its end, or stop it after `time_limit` seconds. However this ends, no process of it is left.
 
     Its output goes to `append`, by the names in `streams`; with one name, stdout and stderr share one pipe.
@@ -50,12 +50,12 @@ async def supervise(
     """
     async with _started(executor, job, append, streams) as process:
         with anyio.move_on_after(time_limit):
-            return Ended(await process.wait(), timed_out=False)
-        signal_group(process, signal.SIGINT)
+            return RunEnd(await process.wait(), timed_out=False)
+        process.signal(signal.SIGINT)
         with anyio.move_on_after(GRACE):
-            return Ended(await process.wait(), timed_out=True)
-        signal_group(process, signal.SIGKILL)
-        return Ended(await process.wait(), timed_out=True)
+            return RunEnd(await process.wait(), timed_out=True)
+        process.signal(signal.SIGKILL)
+        return RunEnd(await process.wait(), timed_out=True)
 
 
 @asynccontextmanager
@@ -80,7 +80,7 @@ async def _started(
                 with anyio.CancelScope(shield=True), anyio.move_on_after(GRACE):
                     ended = False
                     while not ended:  # a process that has just been forked has no group yet
-                        signal_group(process, signal.SIGKILL)
+                        process.signal(signal.SIGKILL)
                         with anyio.move_on_after(0.1):
                             await process.wait()
                             ended = True
@@ -99,8 +99,3 @@ async def _pump(reader: int, name: str, append: Append) -> None:
         append(name, data)
         if not data:
             return
-
-
-def signal_group(process: RunProcess, number: signal.Signals) -> None:
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, number)

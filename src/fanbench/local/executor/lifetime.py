@@ -1,4 +1,4 @@
-"""How processes end: with their parent, as orphans, without clean-up. Parents and orphans only on Linux."""
+"""How processes end: with their parent, as adopted orphans, without clean-up. The first two only on Linux."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def children(pid: int) -> list[int]:
         return []
 
 
-def leave(code: int) -> NoReturn:
+def exit_without_cleanup(code: int) -> NoReturn:
     """End this process without the interpreter's clean-up."""
     for stream in (sys.stdout, sys.stderr):
         try:

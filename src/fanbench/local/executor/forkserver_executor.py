@@ -1,4 +1,4 @@
-"""The executor of runs: starts the forkserver at first need, asks it for runs, and learns how they end."""
+"""The executor whose runs are children of a forkserver: starts it at first need, and asks it for runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import anyio
@@ -18,10 +18,11 @@ from anyio.abc import TaskGroup
 
 from fanbench._util.text import last_line
 from fanbench.errors import LocalServerError
+from fanbench.local.executor import Isolation
 from fanbench.local.executor.forkserver import Ended, Notice, Ready, Refused, Started
-from fanbench.local.executor.job import Exit, Isolation, Job
+from fanbench.local.executor.job import Exit, Job
 
-__all__ = ["Executor", "RunProcess", "missing_extra", "unusable_sdk"]
+__all__ = ["ForkedRun", "ForkserverExecutor", "missing_extra", "unusable_sdk"]
 
 READY_TIMEOUT = 120.0
 """Seconds for the import of the SDK, on the slowest of machines."""
@@ -29,7 +30,7 @@ READY_TIMEOUT = 120.0
 _decode_notice: Callable[[bytes], Notice] = msgspec.json.Decoder(Notice).decode
 
 
-class RunProcess:
+class ForkedRun:
     """The process of a run. `pid` is also the id of its process group, and `exit` is set once it has `ended`."""
 
     def __init__(self, pid: int) -> None:
@@ -41,6 +42,10 @@ class RunProcess:
         await self.ended.wait()
         return self.exit
 
+    def signal(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, number)
+
 
 class _Forkserver:
     """One forkserver process, from its start to its death."""
@@ -48,8 +53,8 @@ class _Forkserver:
     def __init__(self, isolation: Isolation, log: Path | None) -> None:
         self._control, theirs = socket.socketpair()
         self._buffer = b""
-        self._runs: dict[int, RunProcess] = {}
-        self._put_answer, self._answers = anyio.create_memory_object_stream[RunProcess | Refused](1)
+        self._runs: dict[int, ForkedRun] = {}
+        self._put_answer, self._answers = anyio.create_memory_object_stream[ForkedRun | Refused](1)
         self._listening = anyio.CancelScope(shield=True)
         self.alive, self.ready = True, False
         command = [
@@ -89,7 +94,7 @@ class _Forkserver:
         line, _, self._buffer = self._buffer.partition(b"\n")
         return _decode_notice(line)
 
-    async def start(self, job: Job, descriptors: list[int]) -> RunProcess | Refused | None:
+    async def start(self, job: Job, descriptors: list[int]) -> ForkedRun | Refused | None:
         """Ask for one run; None if the forkserver has died. Callers take turns: an answer does not name its request."""
         data = memoryview(msgspec.json.encode(job) + b"\n")
         try:
@@ -110,7 +115,7 @@ class _Forkserver:
             while (notice := await self.read()) is not None:
                 match notice:
                     case Started(pid=pid):
-                        run = self._runs[pid] = RunProcess(pid)
+                        run = self._runs[pid] = ForkedRun(pid)
                         await self._put_answer.send(run)
                     case Refused():
                         await self._put_answer.send(notice)
@@ -141,7 +146,7 @@ class _Forkserver:
                 await anyio.to_thread.run_sync(self._process.wait)
 
 
-class Executor:
+class ForkserverExecutor:
     """Executes jobs in forks of a forkserver, which it replaces if it dies.
 
     The forkserver writes what it has to report to `log`, or to our stderr if that is None.
@@ -156,9 +161,9 @@ class Executor:
 
     @staticmethod
     @asynccontextmanager
-    async def open(isolation: Isolation, log: Path | None) -> AsyncIterator[Executor]:
+    async def open(isolation: Isolation, log: Path | None) -> AsyncIterator[ForkserverExecutor]:
         async with anyio.create_task_group() as tasks:
-            executor = Executor(tasks, isolation, log)
+            executor = ForkserverExecutor(tasks, isolation, log)
             try:
                 yield executor
             finally:
@@ -181,12 +186,14 @@ class Executor:
 
         self._tasks.start_soon(warm_up)
 
-    async def start(self, job: Job, stdout: int, stderr: int) -> RunProcess:
+    async def start(self, job: Job, stdout: int, stderr: int) -> ForkedRun:
         """Start the job's process with its output going to the two descriptors, which stay the caller's.
 
         Raises:
             LocalServerError: Processes cannot be started here; the hint has the remedy.
         """
+        if job.script and self._isolation != "process":
+            raise ValueError('A script needs isolation "process".')
         async with self._lock:
             for _ in range(2):
                 forkserver = await self._ensure_forkserver()
