@@ -14,9 +14,9 @@ from fanbench import Forbidden, OutputError, UsageError
 from fanbench.errors import FanbenchError
 from fanbench.operations.check import Trial, TrialBegan, TrialLine, has_magics, proxy_model, try_files
 from fanbench.tasks import read_task_file
+from fanbench.testing import Fault, SimulatedKaggle
 from fanbench.wire.messages import ModelProxyToken
-from tests.operations.conftest import Reported
-from tests.operations.fake import FakeClient, model
+from tests.operations.conftest import INSTANT, Reported, model, simulated
 from tests.operations.fake_sdk import install_fake_sdk, task_text
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
@@ -24,16 +24,16 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 MODELS = [model("four", proxy="test/four"), model("five", proxy="test/five@1")]
 
 
-class Server(FakeClient):
+class Server(SimulatedKaggle):
     """Returns numbered tokens."""
 
     async def create_proxy_token(self) -> ModelProxyToken:
         await super().create_proxy_token()
-        return ModelProxyToken(token=f"key-{len(self.times('create_proxy_token'))}", base_uri="http://p")
+        return ModelProxyToken(token=f"key-{self.calls['create_proxy_token']}", base_uri="http://p")
 
 
 def server() -> Server:
-    return Server(models=list(MODELS))
+    return Server(INSTANT, models=MODELS)
 
 
 @pytest.fixture
@@ -41,14 +41,16 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return install_fake_sdk(tmp_path, monkeypatch)
 
 
-async def trial_of(place: Path, text: str, *, client: FakeClient | None = None, **options: object) -> Trial:
+async def trial_of(
+    place: Path, text: str, *, client: SimulatedKaggle | None = None, **options: object
+) -> Trial:
     outcome = await outcome_of(place, text, client=client, **options)
     assert isinstance(outcome, Trial), outcome
     return outcome
 
 
 async def outcome_of(
-    place: Path, text: str, *, client: FakeClient | None = None, **options: object
+    place: Path, text: str, *, client: SimulatedKaggle | None = None, **options: object
 ) -> Trial | FanbenchError:
     (place / "task.py").write_text(text)
     file = read_task_file(place / "task.py")
@@ -270,7 +272,7 @@ while not os.path.exists({other!r}):
     client = server()
     trials = await try_files(client, files, limit=2, emit=reported)
     assert [trial.outcome for trial in trials if isinstance(trial, Trial)] == ["failed", "recorded"]
-    assert len(client.times("create_proxy_token")) == 1
+    assert client.calls["create_proxy_token"] == 1
     assert {event.path.name for event in reported.of(TrialBegan) if isinstance(event, TrialBegan)} == {
         "a.py",
         "b.py",
@@ -290,7 +292,7 @@ async def test_a_refused_token_is_replaced_and_the_file_run_once_more(place: Pat
     before = "assert os.listdir() == []"
     trial = await trial_of(place, task_text(REFUSED.format(refused=["key-1"]), before=before), client=client)
     assert (trial.outcome, len(trial.results)) == ("recorded", 1)
-    assert len(client.times("create_proxy_token")) == 2
+    assert client.calls["create_proxy_token"] == 2
 
 
 async def test_a_second_refusal_is_the_result(place: Path) -> None:
@@ -298,14 +300,12 @@ async def test_a_second_refusal_is_the_result(place: Path) -> None:
     client = server()
     trial = await trial_of(place, task_text(REFUSED.format(refused=["key-1", "key-2"])), client=client)
     assert (trial.outcome, trial.refused) == ("errored", True)
-    assert len(client.times("create_proxy_token")) == 2
+    assert client.calls["create_proxy_token"] == 2
 
 
 async def test_a_refused_token_fails_the_file(place: Path) -> None:
     """If the server refuses a token, the error and its hint stand for the file."""
-    client = FakeClient(
-        models=list(MODELS), errors={"create_proxy_token": [Forbidden("No.", call="x", status=403)]}
-    )
+    client = simulated(models=MODELS, faults=(Fault("create_proxy_token", 403),))
     outcome = await outcome_of(place, task_text(), client=client)
     assert isinstance(outcome, Forbidden)
     assert outcome.hint

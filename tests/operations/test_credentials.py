@@ -11,8 +11,8 @@ import pytest
 from fanbench import Forbidden, ServerFault
 from fanbench.errors import FanbenchError
 from fanbench.operations.credentials import MARGIN, ProxyTokens, token_variables
+from fanbench.testing import SimulatedKaggle
 from fanbench.wire.messages import ModelProxyToken
-from tests.operations.fake import FakeClient
 from tests.operations.virtual_time import anyio_backend as anyio_backend
 
 pytestmark = pytest.mark.anyio
@@ -21,7 +21,7 @@ ZERO = datetime(2030, 1, 1, tzinfo=UTC)
 HOUR = 3600.0
 
 
-class Mint(FakeClient):
+class Mint(SimulatedKaggle):
     """Returns numbered tokens that live for `life` seconds, each after a second; `faults` come first."""
 
     def __init__(self, life: float | None = 2 * HOUR, faults: Sequence[FanbenchError] = ()) -> None:

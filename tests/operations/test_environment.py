@@ -18,8 +18,9 @@ from fanbench.operations.environment import (
     write_starters,
 )
 from fanbench.tasks import read_task_file
+from fanbench.testing import Fault, SimulatedKaggle
 from fanbench.wire.messages import ModelProxyToken
-from tests.operations.fake import FakeClient, model
+from tests.operations.conftest import model, simulated
 
 pytestmark = pytest.mark.anyio
 
@@ -28,9 +29,15 @@ TOKEN = ModelProxyToken(
 )
 
 
+def served(*names: str) -> SimulatedKaggle:
+    client = simulated(models=[model(name.replace("/", "-"), proxy=name) for name in names])
+    client.proxy_token = TOKEN
+    return client
+
+
 async def test_the_credentials() -> None:
     """The credentials are three values; the time is in UTC with a Z."""
-    assert await fetch_credentials(FakeClient(token=TOKEN)) == {
+    assert await fetch_credentials(served()) == {
         "MODEL_PROXY_URL": "https://proxy/models",
         "MODEL_PROXY_API_KEY": "abcd1234",
         "MODEL_PROXY_EXPIRY_TIME": "2030-01-02T03:04:05.000Z",
@@ -44,13 +51,9 @@ async def test_refusals_say_what_to_do(kind: type[NotFound | Forbidden], status:
     """The two refusals that users meet have hints."""
     error = kind("No.", call="CreateDefaultModelProxyToken", status=status)
     with pytest.raises(kind) as caught:
-        await fetch_credentials(FakeClient(errors={"create_proxy_token": [error]}))
+        await fetch_credentials(simulated(faults=(Fault("create_proxy_token", raises=error),)))
     assert caught.value.hint
     assert hint in caught.value.hint
-
-
-def served(*names: str) -> FakeClient:
-    return FakeClient(token=TOKEN, models=[model(name.replace("/", "-"), proxy=name) for name in names])
 
 
 async def test_a_new_environment_has_all_models() -> None:
@@ -72,7 +75,7 @@ async def test_what_was_chosen_is_kept_while_it_is_there() -> None:
 async def test_a_server_without_models() -> None:
     """A server without models is an error that says how to add one."""
     with pytest.raises(FanbenchError, match="no model"):
-        await fetch_environment(FakeClient(token=TOKEN), {})
+        await fetch_environment(served(), {})
 
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)

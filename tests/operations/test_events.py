@@ -33,7 +33,7 @@ from fanbench.operations.status import StatusSeen, TaskStatus
 from fanbench.operations.task_logs import LogsBegan
 from fanbench.operations.watch import RunSelection
 from fanbench.wire.messages import CreationState, Run, RunState, TaskSlug
-from tests.operations.fake import task
+from tests.operations.conftest import task
 
 RUN = Run(
     task_slug=TaskSlug(task_slug="t"), model_version_slug="google/gemini", id=7, state=RunState.COMPLETED

@@ -9,13 +9,13 @@ from pathlib import Path
 import anyio
 import pytest
 
-from fanbench import Anonymous, Config, FanbenchError, RunFailed, TaskFileError, UsageError
+from fanbench import FanbenchError, RunFailed, TaskFileError, UsageError
 from fanbench.operations.events import EarlierPending
 from fanbench.operations.push import DatasetsDetached, Pushed, PushPlan, Uploaded, plan_push, push_tasks
 from fanbench.operations.watch import StillRunning
+from fanbench.testing import SimulatedKaggle
 from fanbench.wire.messages import CreationState, Task
-from tests.operations.conftest import Reported, only
-from tests.operations.fake import FakeClient, task
+from tests.operations.conftest import INSTANT, Reported, arguments, only, simulated
 
 pytestmark = pytest.mark.anyio
 
@@ -92,9 +92,9 @@ def test_a_task_that_nothing_runs_is_refused_unless_allowed(tmp_path: Path) -> N
 
 async def test_a_push_sends_a_notebook(tmp_path: Path, reported: Reported) -> None:
     """A new task gets version 1, and the event has its URLs."""
-    client = FakeClient()
+    client = simulated()
     pushed = only(await push_tasks(client, [plan(tmp_path)], emit=reported))
-    assert client.arguments("create_task") == [("t", ())]
+    assert arguments(client, "create_task") == [("t", ())]
     assert (pushed.new_version, pushed.created) == (False, False)
     assert pushed.url == "https://www.kaggle.com/benchmarks/tasks/me/t/1"
     assert pushed.output_url == "https://www.kaggle.com/benchmarks/tasks/me/t?compare=true"
@@ -103,46 +103,44 @@ async def test_a_push_sends_a_notebook(tmp_path: Path, reported: Reported) -> No
 
 async def test_the_source_is_sent_as_a_notebook(tmp_path: Path) -> None:
     """The text that is sent is a JSON notebook with the file's cells."""
-    client = FakeClient()
+    client = simulated()
     only(await push_tasks(client, [plan(tmp_path)]))
-    cells = json.loads(client.texts[0])["cells"]
+    cells = json.loads(client.tasks["t"].newest.text)["cells"]
     assert "import kaggle_benchmarks" in "".join(cells[0]["source"])
 
 
 async def test_an_earlier_version_in_the_making_is_an_error(tmp_path: Path) -> None:
     """Without `wait`, nothing is sent while an earlier version is being created."""
-    client = FakeClient(tasks={"t": task("t", CreationState.QUEUED)}, creation=99)
+    client = simulated(creation=99)
+    client.add_task("t", age=0)
     with pytest.raises(FanbenchError, match="still being created") as caught:
         only(await push_tasks(client, [plan(tmp_path)]))
     assert caught.value.hint
     assert "--wait" in caught.value.hint
-    assert client.arguments("create_task") == []
+    assert client.calls["create_task"] == 0
 
 
 async def test_with_wait_the_earlier_version_is_waited_for_however_it_ends(
     tmp_path: Path, reported: Reported
 ) -> None:
     """An earlier version that fails does not prevent the next push."""
-    client = FakeClient(
-        tasks={"t": task("t", CreationState.RUNNING)}, creation=0.01, creation_end=CreationState.ERRORED
-    )
+    client = simulated(creation=0.05, creation_end=CreationState.ERRORED)
+    client.add_task("t", age=0)
     with pytest.raises(RunFailed):
         only(await push_tasks(client, [plan(tmp_path)], wait=True, poll_interval=0.01, emit=reported))
     assert reported.of(EarlierPending) == [EarlierPending("t")]
-    assert client.arguments("create_task") == [("t", ())]
+    assert arguments(client, "create_task") == [("t", ())]
 
 
 async def test_with_wait_the_creation_is_waited_for(tmp_path: Path) -> None:
     """With `wait`, a push returns once its creation is completed."""
-    pushed = only(
-        await push_tasks(FakeClient(creation=0.01), [plan(tmp_path)], wait=True, poll_interval=0.01)
-    )
+    pushed = only(await push_tasks(simulated(creation=0.01), [plan(tmp_path)], wait=True, poll_interval=0.01))
     assert pushed.created
 
 
 async def test_a_failed_creation_has_the_servers_reason(tmp_path: Path) -> None:
     """The error of a failed creation has the state and the server's reason."""
-    client = FakeClient(creation=0.01, creation_end=CreationState.KERNEL_WITHOUT_RUN)
+    client = simulated(creation=0.01, creation_end=CreationState.KERNEL_WITHOUT_RUN)
     with pytest.raises(RunFailed, match=r"(?s)KERNEL_WITHOUT_RUN.*It broke\."):
         only(await push_tasks(client, [plan(tmp_path)], wait=True, poll_interval=0.01))
 
@@ -152,7 +150,7 @@ async def test_the_timeout_is_for_everything(tmp_path: Path) -> None:
     with pytest.raises(StillRunning):
         only(
             await push_tasks(
-                FakeClient(creation=99), [plan(tmp_path)], wait=True, timeout=0.05, poll_interval=0.01
+                simulated(creation=99), [plan(tmp_path)], wait=True, timeout=0.05, poll_interval=0.01
             )
         )
 
@@ -160,12 +158,13 @@ async def test_the_timeout_is_for_everything(tmp_path: Path) -> None:
 async def test_a_push_that_the_server_refuses_in_its_answer(tmp_path: Path) -> None:
     """An answer with status 200 and an `error` is a failure."""
     with pytest.raises(FanbenchError, match="Too large"):
-        only(await push_tasks(FakeClient(push_error="Too large."), [plan(tmp_path)]))
+        only(await push_tasks(simulated(push_error="Too large."), [plan(tmp_path)]))
 
 
 async def test_datasets_that_would_be_detached_are_reported(tmp_path: Path, reported: Reported) -> None:
     """Detached datasets are reported only if the push names none itself."""
-    client = FakeClient(tasks={"t": task("t", datasets=["o/d"])})
+    client = simulated()
+    client.add_task("t", datasets=["o/d"])
     only(await push_tasks(client, [plan(tmp_path)], emit=reported))
     assert reported.of(DatasetsDetached) == [DatasetsDetached("t", ("o/d",))]
     reported.clear()
@@ -175,26 +174,27 @@ async def test_datasets_that_would_be_detached_are_reported(tmp_path: Path, repo
 
 async def test_one_push_that_fails_does_not_end_the_others(tmp_path: Path) -> None:
     """The outcomes are in the order of the plans, whichever fails."""
-    client = FakeClient(tasks={"b": task("b", CreationState.QUEUED)}, creation=99)
+    client = simulated(creation=99)
+    client.add_task("b", age=0)
     plans = [plan(tmp_path, name, f"{name}.py") for name in ("a", "b", "c")]
     outcomes = await push_tasks(client, plans)
     assert [type(outcome) for outcome in outcomes] == [Pushed, FanbenchError, Pushed]
 
 
-class Together(FakeClient):
+class Together(SimulatedKaggle):
     """Creates nothing before all tasks have been pushed."""
 
     async def get_task(self, task: str) -> Task:
-        if len(self.texts) == 3:
-            for pushed in self.tasks.values():
-                pushed.versions[:] = [replace(version, ready_at=0.0) for version in pushed.versions]
+        if len(self.tasks) == 3:
+            self.finish()
         return await super().get_task(task)
 
 
 async def test_waiting_pushes_do_not_hold_back_others(tmp_path: Path) -> None:
     """Waiting pushes do not hold back others, even if only one call may be made at a time."""
     plans = [plan(tmp_path, name, f"{name}.py") for name in "abc"]
-    client = Together(config=Config("http://fake", Anonymous(), concurrency=1), creation=1e9)
+    client = Together(replace(INSTANT, creation=1e9))
+    client.config = replace(client.config, concurrency=1)
     with anyio.fail_after(30):
         outcomes = await push_tasks(client, plans, wait=True, poll_interval=0.01)
     assert all(isinstance(outcome, Pushed) and outcome.created for outcome in outcomes)

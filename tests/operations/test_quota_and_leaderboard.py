@@ -7,8 +7,9 @@ import pytest
 from fanbench import ConnectionFailed, UsageError
 from fanbench.operations.leaderboard import benchmark_name
 from fanbench.operations.quota import fetch_quotas
-from fanbench.wire.messages import ModelProxyQuotas, QuotaBalance, RefillPeriod, TaskQuota
-from tests.operations.fake import FakeClient
+from fanbench.testing import Fault
+from fanbench.wire.messages import QuotaBalance, RefillPeriod, TaskQuota
+from tests.operations.conftest import simulated
 from tests.operations.virtual_time import anyio_backend as anyio_backend
 
 pytestmark = pytest.mark.anyio
@@ -31,7 +32,9 @@ async def test_quotas() -> None:
     """The quotas are those of runs and of the Model Proxy; what is used up has nothing remaining."""
     balance = QuotaBalance(quota_used=7, total_quota_allowed=5, refill_period=RefillPeriod.MONTHLY)
     runs = TaskQuota(daily_quota_used=1, total_daily_quota_allowed=4)
-    quotas = await fetch_quotas(FakeClient(quotas=(runs, ModelProxyQuotas(quota_balances=[balance]))))
+    client = simulated()
+    client.run_quota, client.balances = runs, [balance]
+    quotas = await fetch_quotas(client)
     assert [(one.kind, one.period, one.remaining) for one in quotas.known] == [
         ("task_runs", "daily", 3),
         ("model_proxy", "monthly", 0),
@@ -41,4 +44,4 @@ async def test_quotas() -> None:
 async def test_other_errors_of_quotas_are_raised() -> None:
     """An error of a server that is down is raised and does not count as a missing quota."""
     with pytest.raises(ConnectionFailed):
-        await fetch_quotas(FakeClient(errors={"proxy_quotas": [ConnectionFailed("Down.", endpoint="x")]}))
+        await fetch_quotas(simulated(faults=(Fault("proxy_quotas"),)))

@@ -6,23 +6,23 @@ from datetime import UTC, datetime
 
 import pytest
 
-from fanbench import FanbenchError, Forbidden, NotFound, ServerFault
+from fanbench import FanbenchError, NotFound, ServerFault
 from fanbench._util.text import last_line
 from fanbench.operations.models import modalities, pick_default, proxy_names
 from fanbench.operations.publish import delete_tasks, publish_tasks
 from fanbench.operations.status import list_tasks, task_status
-from fanbench.wire.messages import BenchmarkModel, Modality, ModelVersion, RunState, Task, TaskSlug
-from tests.operations.conftest import only
-from tests.operations.fake import Course, FakeClient, model, not_found, task
+from fanbench.testing import Fault, RunScript
+from fanbench.wire.messages import BenchmarkModel, Modality, ModelVersion, RunState
+from tests.operations.conftest import arguments, model, only, simulated
 
 pytestmark = pytest.mark.anyio
 
 
 async def test_status_has_the_task_and_its_runs() -> None:
     """A status has the runs of the given models only."""
-    client = FakeClient(tasks={"my-task": task("my-task")})
-    client.begin("my-task", "a", Course(end=RunState.ERRORED, error="x"))
-    client.begin("my-task", "b", Course())
+    client = simulated("my-task")
+    client.add_run("my-task", "a", RunScript(running=0, end=RunState.ERRORED, error="x"))
+    client.add_run("my-task", "b")
     assert [run.model_version_slug for run in (await task_status(client, "My Task")).runs] == ["b", "a"]
     only = await task_status(client, "my_task", ["google/a"])
     assert [run.model_version_slug for run in only.errored] == ["a"]
@@ -31,21 +31,18 @@ async def test_status_has_the_task_and_its_runs() -> None:
 async def test_a_foreign_task_that_is_refused_counts_as_not_found() -> None:
     """A 403, which Kaggle answers for foreign tasks, becomes NotFound with the server's message."""
 
-    class Refusing(FakeClient):
-        async def get_task(self, task: str) -> Task:
-            raise Forbidden("Not yours.", call="GetBenchmarkTask", status=403)
-
+    client = simulated(faults=(Fault("get_task", 403, message="Not yours."),))
     with pytest.raises(NotFound, match=r"'a/b' not found: Not yours\."):
-        await task_status(Refusing(), "a/b")
+        await task_status(client, "a/b")
 
 
 async def test_list_filters() -> None:
     """The server filters the list."""
-    client = FakeClient(tasks={"one": task("one"), "two": task("two")})
+    client = simulated("one", "two")
     assert [found.slug.task_slug for found in await list_tasks(client, regex="^t", status="completed")] == [
         "two"
     ]
-    assert client.arguments("list_tasks") == [("^t", "completed")]
+    assert arguments(client, "list_tasks") == [("^t", "completed")]
 
 
 @pytest.mark.parametrize(
@@ -55,12 +52,6 @@ async def test_list_filters() -> None:
 def test_the_last_line_of_a_traceback(message: str, line: str) -> None:
     """The last line of a traceback is the exception."""
     assert last_line(message) == line
-
-
-def published(*, public: bool, notebook: bool) -> Task:
-    return Task(
-        slug=TaskSlug(task_slug="t"), url="/x", is_public=public, is_backing_notebook_published=notebook
-    )
 
 
 @pytest.mark.parametrize(
@@ -78,24 +69,24 @@ async def test_publish_does_what_is_left_to_do(
     public: bool, notebook: bool, wanted: bool, calls: int, became: str
 ) -> None:
     """Only what is not public yet is published, and the state of the notebook is returned."""
-    client = FakeClient(tasks={"t": published(public=public, notebook=notebook)})
+    client = simulated()
+    task = client.add_task("t")
+    task.is_public, task.is_notebook_public = public, notebook
     done = only(await publish_tasks(client, ["t"], publish_notebook=wanted))
-    assert (len(client.times("publish_task")), done.notebook, done.was_public) == (calls, became, public)
+    assert (client.calls["publish_task"], done.notebook, done.was_public) == (calls, became, public)
 
 
 async def test_delete() -> None:
     """A task is deleted if the server can do so."""
-    client = FakeClient(tasks={"t": task("t")})
+    client = simulated("t", can_delete=True)
     only(await delete_tasks(client, ["t"]))
     assert client.tasks == {}
 
 
-@pytest.mark.parametrize(
-    "error", [not_found("DeleteBenchmarkTask"), ServerFault("No.", call="DeleteBenchmarkTask", status=501)]
-)
-async def test_delete_on_a_server_without_the_call(error: FanbenchError) -> None:
+@pytest.mark.parametrize("status", [404, 501])
+async def test_delete_on_a_server_without_the_call(status: int) -> None:
     """A server without the call gives the vendor's message."""
-    client = FakeClient(tasks={"t": task("t")}, errors={"delete_task": [error]})
+    client = simulated("t", faults=(Fault("delete_task", status),))
     with pytest.raises(FanbenchError, match=r"^Delete is not supported by the server yet\.$"):
         only(await delete_tasks(client, ["t"]))
 
@@ -103,14 +94,14 @@ async def test_delete_on_a_server_without_the_call(error: FanbenchError) -> None
 async def test_delete_of_a_task_that_does_not_exist() -> None:
     """A missing task raises NotFound, which differs from a missing call."""
     with pytest.raises(NotFound):
-        only(await delete_tasks(FakeClient(), ["t"]))
+        only(await delete_tasks(simulated(can_delete=True), ["t"]))
 
 
 async def test_delete_passes_other_errors_on() -> None:
     """Any other error of the server is passed on."""
-    fault = ServerFault("Ouch.", call="DeleteBenchmarkTask", status=500)
+    client = simulated("t", faults=(Fault("delete_task", 500),))
     with pytest.raises(ServerFault):
-        only(await delete_tasks(FakeClient(tasks={"t": task("t")}, errors={"delete_task": [fault]}), ["t"]))
+        only(await delete_tasks(client, ["t"]))
 
 
 TEXT, IMAGE, AUDIO = Modality.TEXT, Modality.IMAGE, Modality.AUDIO

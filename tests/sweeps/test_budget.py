@@ -18,8 +18,9 @@ from trio.testing import MockClock
 from fanbench import FanbenchError, Forbidden, JournalError, ServerFault, Unauthorized
 from fanbench.sweeps.budget import Budget, PendingCosts, granted, run_cost, scouts
 from fanbench.sweeps.events import BudgetRead, SweepEvent
+from fanbench.testing import SimulatedKaggle
 from fanbench.wire.messages import ModelProxyQuotas, QuotaBalance, RefillPeriod, TaskQuota
-from tests.operations.fake import FakeClient
+from tests.operations.conftest import INSTANT, simulated, times
 from tests.results import build
 from tests.sweeps.records import MemoryRecords
 
@@ -170,11 +171,11 @@ def test_few_runs_of_unknown_cost_go(
 # --- With a server ------------------------------------------------------------------------------------------
 
 
-class Server(FakeClient):
+class Server(SimulatedKaggle):
     """A server whose quota has `used` and `others`, or raises `failure`, after `slow` seconds."""
 
     def __init__(self, used: float = 0.0, period: RefillPeriod = RefillPeriod.MONTHLY) -> None:
-        super().__init__()
+        super().__init__(INSTANT)
         self.used = used
         self.period = period
         self.others: list[QuotaBalance] = []
@@ -191,7 +192,7 @@ class Server(FakeClient):
 
     @property
     def asked(self) -> int:
-        return len(self.times("proxy_quotas"))
+        return self.calls["proxy_quotas"]
 
 
 def unpaid(runs: Mapping[str, int]) -> PendingCosts:
@@ -587,7 +588,8 @@ async def test_an_invalid_reading_is_no_answer(used: float) -> None:
 
 async def test_a_server_without_balances() -> None:
     """Without a money balance, the quota tells nothing."""
-    client = FakeClient(quotas=(TaskQuota(daily_quota_used=5.0), ModelProxyQuotas()))
+    client = simulated()
+    client.run_quota, client.balances = TaskQuota(daily_quota_used=5.0), []
     events: list[SweepEvent] = []
     budget = Budget(client, MemoryRecords(), 10.0, events.append)
     await budget.read()
@@ -693,7 +695,7 @@ class TestInVirtualTime:
         async with anyio.create_task_group() as group:
             for tenth in range(50):
                 group.start_soon(ask, tenth / 10)
-        assert server.times("proxy_quotas") == [0.0, 1.0, 2.0, 3.0, 4.0]
+        assert times(server, "proxy_quotas") == [0.0, 1.0, 2.0, 3.0, 4.0]
 
     async def test_tasks_that_ask_meanwhile_share_the_answer(self) -> None:
         """A slow quota call is shared by all that ask meanwhile, and later ones get a new one."""

@@ -12,8 +12,9 @@ from statistics import mean
 import pytest
 
 from fanbench.sweeps.budget import Budget, PendingCosts
+from fanbench.testing import SimulatedKaggle
 from fanbench.wire.messages import ModelProxyQuotas, QuotaBalance, RefillPeriod
-from tests.operations.fake import FakeClient
+from tests.operations.conftest import INSTANT
 from tests.sweeps.records import MemoryRecords
 
 pytestmark = pytest.mark.anyio
@@ -30,7 +31,7 @@ CHEAP_FIRST, DEAR_FIRST = PRICES, PRICES[::-1]
 MIXED = [tuple(random.Random(seed).sample(PRICES, len(PRICES))) for seed in range(4)]
 
 
-class Schedule(FakeClient):
+class Schedule(SimulatedKaggle):
     """Every model on every task, one run at a time for each pair; a run takes longer the more it costs.
 
     Model `m` costs `prices[m]`, times the factor of the task. Whenever a run ends, its cost is in the quota and is
@@ -45,7 +46,7 @@ class Schedule(FakeClient):
         records: MemoryRecords | None = None,
         first_run: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(INSTANT)
         self.prices = {
             (f"t{task}", f"m{model}"): price * factor
             for task, factor in enumerate(tasks)

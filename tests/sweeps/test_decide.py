@@ -35,7 +35,7 @@ from fanbench.sweeps.decide import (
     run_status,
 )
 from fanbench.wire.messages import RunState, Task
-from tests.operations.fake import task
+from tests.operations.conftest import task
 
 OUTPUT, LOG = SavedOutput("o", 1, 1, "x"), SavedLog("l", 1, 1)
 ONE, OTHER = PlannedRun("t", "m", 1), PlannedRun("t", "m", 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -37,13 +38,15 @@ from fanbench.sweeps.events import (
 from fanbench.sweeps.plan import PlannedTask, SweepPlan
 from fanbench.sweeps.spec import Rules
 from fanbench.sweeps.task_runs import TaskRuns, fits
+from fanbench.testing import RunScript, SimulatedKaggle
 from fanbench.wire.messages import CreationState, Run, RunState, TaskSlug
-from tests.operations.fake import Course, FakeClient
+from tests.operations.conftest import INSTANT_RUN, simulated
 from tests.sweeps.records import MemoryRecords
 from tests.wire.scripted import in_virtual_time
 
 T = TypeVar("T")
 MODELS = ("m1", "m2", "m3")
+SHORT_RUN = replace(INSTANT_RUN, running=3.0)
 
 
 async def inline(job: Callable[[], T]) -> T:
@@ -53,9 +56,9 @@ async def inline(job: Callable[[], T]) -> T:
 class Bench:
     """A simulated Kaggle, a journal, and the processes that sweep between them."""
 
-    def __init__(self, folder: Path, client: FakeClient | None = None) -> None:
+    def __init__(self, folder: Path, client: SimulatedKaggle | None = None) -> None:
         self.folder = folder
-        self.client = client or FakeClient(creation=2.0, courses=dict.fromkeys(MODELS, Course(running=3.0)))
+        self.client = client or simulated(creation=2.0, runs=SHORT_RUN)
         self.records = MemoryRecords()
         self.events: list[SweepEvent] = []
         self.rules = Rules()
@@ -63,7 +66,9 @@ class Bench:
         self.engine: Engine | None = None
 
     def plan(self) -> SweepPlan:
-        task = PlannedTask("t", content_identity("{}", ()), self.client.shown("t"), Path("t.py"), "{}")
+        there = self.client.tasks.get("t")
+        seen = there.message(self.client.now()) if there else None
+        task = PlannedTask("t", content_identity("{}", ()), seen, Path("t.py"), "{}")
         return SweepPlan((task,), MODELS, self.folder, self.repeats, self.rules)
 
     async def sweep(self, until: Stage = "collect") -> None:
@@ -124,7 +129,7 @@ def test_a_second_sweep_has_nothing_to_do(tmp_path: Path) -> None:
 def test_live_logs(tmp_path: Path) -> None:
     """Log lines are reported live and once, and the file contains them unchanged."""
     log = ((0.5, "a\nb"), (1.0, "c\n"), (2.5, "end"))
-    bench = Bench(tmp_path, FakeClient(courses=dict.fromkeys(MODELS, Course(running=3.0, log=log))))
+    bench = Bench(tmp_path, simulated(runs=replace(SHORT_RUN, log=log)))
     in_time(bench.sweep)
     lines = [event.line for event in bench.of(RunLogLine) if isinstance(event, RunLogLine)]
     assert sorted(lines) == ["a"] * 3 + ["bc"] * 3 + ["end"] * 3
@@ -153,7 +158,7 @@ def test_stages(tmp_path: Path) -> None:
 
 def test_a_creation_that_fails(tmp_path: Path) -> None:
     """If a creation fails, the runs of the task are missing, and the next sweep pushes it again."""
-    bench = Bench(tmp_path, FakeClient(creation=1.0, creation_end=CreationState.ERRORED))
+    bench = Bench(tmp_path, simulated(creation=1.0, creation_end=CreationState.ERRORED))
 
     async def twice() -> None:
         await bench.sweep()
@@ -172,7 +177,7 @@ def test_a_creation_that_fails(tmp_path: Path) -> None:
 
 def test_retries_of_errored_runs(tmp_path: Path) -> None:
     """An errored run is repeated as often as requested, and each of its attempts is kept."""
-    client = FakeClient(courses={"m2": Course(end=RunState.ERRORED, error="ValueError: no")})
+    client = simulated(runs={"m2": RunScript.errored("ValueError: no")})
     bench = Bench(tmp_path, client)
     bench.rules = Rules(retry_errored=2)
     in_time(bench.sweep)
@@ -183,7 +188,7 @@ def test_retries_of_errored_runs(tmp_path: Path) -> None:
 
 def test_a_polite_end(tmp_path: Path) -> None:
     """A drained engine follows runs in flight to their end and schedules nothing more."""
-    bench = Bench(tmp_path, FakeClient(courses=dict.fromkeys(MODELS, Course(running=3.0))))
+    bench = Bench(tmp_path, simulated(runs=SHORT_RUN))
     bench.repeats = 2
 
     async def main() -> None:
@@ -204,12 +209,12 @@ def test_a_polite_end(tmp_path: Path) -> None:
 
 def test_a_download_that_is_refused_for_good(tmp_path: Path) -> None:
     """If a download is refused, the run is missing with its log, and the next sweep fetches the output."""
-    bench = Bench(tmp_path, FakeClient(courses={"m1": Course(output_delay=math.inf)}))
+    bench = Bench(tmp_path, simulated(runs={"m1": RunScript(output_delay=math.inf)}))
 
     async def twice() -> None:
         await bench.sweep()
         assert (bench.ended.completed, bench.ended.missing) == (2, 1)
-        bench.client.runs[100].script = Course()
+        bench.client.runs[1001].script = INSTANT_RUN
         await bench.sweep()
 
     in_time(twice)
@@ -223,8 +228,8 @@ def test_lost_files_are_fetched_again(tmp_path: Path) -> None:
 
     async def twice() -> None:
         await bench.sweep()
-        (tmp_path / "t/1/m1/100/run.log").unlink()
-        (tmp_path / "t/1/m2/101/a.run.json").unlink()
+        (tmp_path / "t/1/m1/1001/run.log").unlink()
+        (tmp_path / "t/1/m2/1002/a.run.json").unlink()
         bench.client.history.clear()
         await bench.sweep()
 
@@ -238,7 +243,7 @@ def test_lost_files_are_fetched_again(tmp_path: Path) -> None:
 @pytest.mark.anyio
 async def test_both_event_loops(tmp_path: Path) -> None:
     """The engine runs on asyncio and on trio, with threads for the disk."""
-    bench = Bench(tmp_path, FakeClient())
+    bench = Bench(tmp_path, simulated())
     events: list[SweepEvent] = []
     await Engine(bench.client, bench.plan(), bench.records, events.append).run()
     assert isinstance(events[-1], SweepEnded)

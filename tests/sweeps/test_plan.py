@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
 import pytest
 
-from fanbench import ConnectionFailed, FanbenchError, NotFound, TaskFileError, Unauthorized, UsageError
+from fanbench import FanbenchError, NotFound, TaskFileError, Unauthorized, UsageError
 from fanbench.sweeps.attempts import content_identity, version_identity
 from fanbench.sweeps.plan import SweepPlan, make_plan
 from fanbench.sweeps.spec import Rules, SweepSpec, TaskChoice
+from fanbench.testing import Fault, SimulatedKaggle
 from fanbench.wire.messages import BenchmarkModel, Task
-from tests.operations.fake import FakeClient, model, task
+from tests.operations.conftest import INSTANT, arguments, model, simulated
 from tests.wire.scripted import in_virtual_time
 
 pytestmark = pytest.mark.anyio
@@ -40,9 +41,8 @@ def file(folder: Path, *names: str, at: str = "") -> Path:
     return path
 
 
-def client(*slugs: str) -> FakeClient:
-    there = {slug: task(slug, version=3) for slug in slugs}
-    return FakeClient(tasks=there, models=[model("gemini-a"), model("gemini-b"), model("claude")])
+def client(*slugs: str) -> SimulatedKaggle:
+    return simulated(*slugs, models=["gemini-a", "gemini-b", "claude"], versions=3)
 
 
 def spec(*tasks: Path | str, models: Sequence[str] = ("claude",), **more: Any) -> SweepSpec:
@@ -50,7 +50,7 @@ def spec(*tasks: Path | str, models: Sequence[str] = ("claude",), **more: Any) -
     return SweepSpec(tasks=tuple(chosen), models=tuple(models), **more)
 
 
-async def plan(server: FakeClient, wanted: SweepSpec) -> SweepPlan:
+async def plan(server: SimulatedKaggle, wanted: SweepSpec) -> SweepPlan:
     return await make_plan(server, wanted)
 
 
@@ -77,7 +77,7 @@ async def test_files_and_slugs_make_a_plan(tmp_path: Path) -> None:
     pushed, existing, new = made.tasks
     assert pushed.notebook
     assert pushed.identity == content_identity(pushed.notebook, [])
-    assert (pushed.file, pushed.seen) == (tmp_path / "b.py", server.shown("b"))
+    assert (pushed.file, pushed.seen) == (tmp_path / "b.py", server.tasks["b"].message(server.now()))
     assert pushed.seen is not None
     assert pushed.seen.slug.version_number == 3
     assert (existing.notebook, existing.identity) == (None, version_identity(3))
@@ -126,14 +126,14 @@ async def test_all_models_are_those_that_the_server_lists(tmp_path: Path) -> Non
     wanted = SweepSpec(tasks=(TaskChoice(slug="x"),), all_models=True)
     assert (await plan(client("x"), wanted)).models == ("gemini-a", "gemini-b", "claude")
     with pytest.raises(UsageError, match="The server has no models"):
-        await plan(FakeClient(tasks={"x": task("x")}), wanted)
+        await plan(simulated("x"), wanted)
 
 
 async def test_known_models_are_not_fetched_again() -> None:
     """A list of models that the caller has is not fetched again."""
     server = client("x")
     made = await make_plan(server, spec("x", models=["gpt"]), available=[model("gpt")])
-    assert (made.models, server.arguments("list_models")) == (("gpt",), [])
+    assert (made.models, arguments(server, "list_models")) == (("gpt",), [])
 
 
 async def test_files_are_read_in_threads(tmp_path: Path) -> None:
@@ -207,14 +207,14 @@ async def test_a_task_is_in_a_sweep_once(tmp_path: Path) -> None:
 
 async def test_a_task_is_the_same_with_and_without_its_owner() -> None:
     """The server's answer tells that both names mean one task."""
-    server = FakeClient(tasks={"x": task("me/x"), "me/x": task("me/x")}, models=[model("claude")])
+    server = simulated("x", models=["claude"])
     with pytest.raises(UsageError, match="by the slug x and by the slug me/x"):
         await plan(server, spec("x", "me/x"))
 
 
 async def test_tasks_of_two_owners_may_have_one_name() -> None:
     """Tasks of two owners with the same name are two tasks."""
-    server = FakeClient(tasks={"me/x": task("me/x"), "you/x": task("you/x")}, models=[model("claude")])
+    server = simulated("me/x", "you/x", models=["claude"])
     assert [one.slug for one in (await plan(server, spec("me/x", "you/x"))).tasks] == ["me/x", "you/x"]
 
 
@@ -235,15 +235,9 @@ async def test_a_mistyped_task_is_found_among_many() -> None:
 async def test_an_unknown_task_is_reported_even_if_the_list_fails() -> None:
     """The similar names only improve the message."""
 
-    class NoList(FakeClient):
-        async def list_tasks(
-            self, *, regex: str | None = None, status: str | None = None
-        ) -> AsyncGenerator[Task, None]:
-            raise ConnectionFailed("away", endpoint="http://fake")
-            yield
-
+    server = simulated(models=["claude"], faults=(Fault("list_tasks"),))
     with pytest.raises(NotFound, match="No such task:\n  x"):
-        await plan(NoList(models=[model("claude")]), spec("x"))
+        await plan(server, spec("x"))
 
 
 async def test_unknown_models_are_named() -> None:
@@ -255,12 +249,12 @@ async def test_unknown_models_are_named() -> None:
 async def test_a_server_that_refuses_is_reported_once() -> None:
     """The error is neither "no such task" nor repeated for each call."""
     server = client("x", "y")
-    server.errors["get_task"] = [Unauthorized("who?", call="GetBenchmarkTask", status=401)] * 2
+    server.change(faults=(Fault("get_task", 401, message="who?", times=2),))
     with pytest.raises(Unauthorized, match=r"who\?"):
         await plan(server, spec("x", "y"))
 
 
-class Slow(FakeClient):
+class Slow(SimulatedKaggle):
     """A server that takes a second for each call."""
 
     async def get_task(self, task: str) -> Task:
@@ -280,9 +274,9 @@ def test_calls_and_conversion_run_at_once(tmp_path: Path) -> None:
         return work()
 
     async def main() -> float:
-        server = Slow(
-            tasks={f"t{number}": task(f"t{number}") for number in range(20)}, models=[model("claude")]
-        )
+        server = Slow(INSTANT, models=["claude"])
+        for number in range(20):
+            server.add_task(f"t{number}")
         begun = anyio.current_time()
         await make_plan(server, spec(*server.tasks, file(tmp_path, "a")), offload=in_a_second)
         return anyio.current_time() - begun

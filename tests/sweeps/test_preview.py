@@ -28,15 +28,15 @@ from fanbench.sweeps.decide import PushStep
 from fanbench.sweeps.plan import PlannedTask, SweepPlan
 from fanbench.sweeps.preview import Counts, Preview, preview, read_quotas
 from fanbench.sweeps.spec import Rules
+from fanbench.testing import Fault, SimulatedKaggle
 from fanbench.wire.messages import (
     CreationState,
-    ModelProxyQuotas,
     QuotaBalance,
     RefillPeriod,
     Task,
     TaskQuota,
 )
-from tests.operations.fake import FakeClient, task
+from tests.operations.conftest import INSTANT, simulated, task
 from tests.sweeps.records import MemoryRecords
 from tests.wire.scripted import in_virtual_time
 
@@ -244,12 +244,9 @@ def test_an_unchanged_version_loses_no_datasets() -> None:
 def test_quotas_are_read() -> None:
     """Runs, and dollars by period, are read."""
     balance = QuotaBalance(quota_used=1.0, total_quota_allowed=5.0, refill_period=RefillPeriod.MONTHLY)
-    server = FakeClient(
-        quotas=(
-            TaskQuota(daily_quota_used=3, total_daily_quota_allowed=10),
-            ModelProxyQuotas(quota_balances=[balance]),
-        )
-    )
+    server = simulated()
+    server.run_quota = TaskQuota(daily_quota_used=3, total_daily_quota_allowed=10)
+    server.balances = [balance]
     found = anyio.run(read_quotas, server)
     assert found is not None
     assert found.known == (quota(3, 10), proxy(1, 5))
@@ -265,20 +262,21 @@ def test_quotas_are_read() -> None:
 )
 def test_a_failing_quota_call_is_ignored(error: FanbenchError) -> None:
     """The sweep does not need the quotas."""
-    assert anyio.run(read_quotas, FakeClient(errors={"task_quota": [error], "proxy_quotas": [error]})) is None
+    faults = (Fault("task_quota", raises=error), Fault("proxy_quotas", raises=error))
+    assert anyio.run(read_quotas, simulated(faults=faults)) is None
 
 
 def test_slow_quotas_are_not_waited_for() -> None:
     """The quotas are shown only if they come in time."""
 
-    class Slow(FakeClient):
+    class Slow(SimulatedKaggle):
         async def task_quota(self) -> TaskQuota:
             await anyio.sleep(60)
             return TaskQuota()
 
     async def main() -> tuple[object, float]:
         begun = anyio.current_time()
-        return await read_quotas(Slow()), anyio.current_time() - begun
+        return await read_quotas(Slow(INSTANT)), anyio.current_time() - begun
 
     assert in_virtual_time(main) == (None, 5.0)
 

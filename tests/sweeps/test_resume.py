@@ -19,7 +19,6 @@ from fanbench.sweeps.journal import Journal
 from fanbench.sweeps.plan import PlannedTask, SweepPlan
 from fanbench.sweeps.resume import read_saved, refuse_other_sweep, resumed, saved_text, spec_of
 from fanbench.sweeps.spec import MaxFailures, Rules, SweepSpec, TaskChoice
-from tests.operations.fake import model
 from tests.sweeps.test_plan import client, file, plan
 
 pytestmark = pytest.mark.anyio
@@ -110,7 +109,7 @@ async def test_what_is_saved_makes_the_same_plan_again(
     first = await plan(server, wanted)
     saved = read_saved(await anyio.to_thread.run_sync(saved_text, first, URL))
     assert saved.spec is not None
-    server.models.append(model("gemini-c"))
+    server.add_model("gemini-c")
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     second = await plan(server, saved.spec)
