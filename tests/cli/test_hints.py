@@ -32,4 +32,4 @@ def test_commands_in_hints_get_the_flags(hint: str, wanted: str) -> None:
 def test_folders_in_hints_can_be_typed() -> None:
     """A path with a space is quoted."""
     settings = Settings(local=True, data=Path("my data"))
-    assert settings.command("tasks list") == "fanbench tasks list --local --data 'my data'"
+    assert settings.fanbench_command("tasks list") == "fanbench tasks list --local --data 'my data'"

@@ -22,7 +22,7 @@ from rich.cells import cell_len
 
 from fanbench.cli import progress
 from fanbench.cli.output import Output
-from fanbench.cli.progress import End, Picture, Progress, Row, TimedRow, clock, spinner
+from fanbench.cli.progress import Progress, Row, RowLayout, TimedRow, Verdict, clock, spinner
 from fanbench.cli.screen import Screen as LiveScreen
 from fanbench.testing import SimulatedKaggle, SimulatedServer
 from fanbench.wire.messages import RunState
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.slow
 
 def rows(number: int, *, groups: int = 1) -> list[TimedRow]:
     """Runs of which a third has completed after 5 seconds, a third has errored, and a third is running."""
-    ends: list[tuple[str, End]] = [("COMPLETED", "good"), ("RUNNING", ""), ("ERRORED", "bad")]
+    ends: list[tuple[str, Verdict]] = [("COMPLETED", "good"), ("RUNNING", ""), ("ERRORED", "bad")]
     return [
         TimedRow(
             Row(f"model-{index}", ends[index % 3][0], f"task-{index % groups}", end=ends[index % 3][1]),
@@ -51,7 +51,7 @@ def rows(number: int, *, groups: int = 1) -> list[TimedRow]:
 
 
 def picture(shown: list[TimedRow], columns: int = 80, height: int = 24, summary: str = "") -> list[str]:
-    lines = Picture(shown, (columns, height), 65.0, 65.0, "runs", summary).lines(color=False)
+    lines = RowLayout(shown, (columns, height), 65.0, 65.0, "runs", summary).lines(color=False)
     return [" ".join(line.split()) for line in lines]
 
 
@@ -103,7 +103,7 @@ def test_hidden_rows_are_counted() -> None:
 )
 def test_it_fits_on_every_screen(shown: list[Row], columns: int, height: int) -> None:
     """Whatever the names, no line is as wide as the screen, and one row of the screen stays free."""
-    lines = Picture([TimedRow(row, 0) for row in shown], (columns, height), 1.0).lines(color=False)
+    lines = RowLayout([TimedRow(row, 0) for row in shown], (columns, height), 1.0).lines(color=False)
     assert len(lines) <= max(1, height - 1)
     assert all(cell_len(line) <= max(1, columns - 1) and line.isprintable() for line in lines)
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from fanbench.cli.views.sweep_display import Picture
+from fanbench.cli.views.sweep_display import SweepLayout
 from fanbench.sweeps.attempts import PlannedRun
 from fanbench.sweeps.events import (
     BudgetRead,
@@ -47,7 +47,7 @@ def sweep(tasks: int, models: int, *events: SweepEvent, repeats: int = 1) -> Swe
 
 
 def lines(state: SweepState, columns: int = 80, rows: int = 24, *, seconds: int = 65) -> list[str]:
-    return Picture(state, (columns, rows), START + timedelta(seconds=seconds)).lines(color=False)
+    return SweepLayout(state, (columns, rows), START + timedelta(seconds=seconds)).lines(color=False)
 
 
 def planned_run(model: int, task: int = 0, repeat: int = 1) -> PlannedRun:
@@ -84,9 +84,9 @@ def test_a_row_of_marks_per_task() -> None:
 
 def test_marks_are_colored_by_their_state() -> None:
     """Marks are colored by their state if colors are wanted."""
-    picture = Picture(sweep(1, 8, *EACH), (120, 24), START)
-    assert "\x1b[32m✓" in picture.lines(color=True)[0]
-    assert not any("\x1b[32m" in line for line in picture.lines(color=False))
+    layout = SweepLayout(sweep(1, 8, *EACH), (120, 24), START)
+    assert "\x1b[32m✓" in layout.lines(color=True)[0]
+    assert not any("\x1b[32m" in line for line in layout.lines(color=False))
 
 
 def test_tasks_that_are_not_ready() -> None:
@@ -168,12 +168,12 @@ def test_it_fits_on_every_screen(
 
 def test_before_it_begins() -> None:
     """Nothing is shown before the sweep begins."""
-    assert Picture(SweepState(), (80, 24), START).lines(color=True) == []
+    assert SweepLayout(SweepState(), (80, 24), START).lines(color=True) == []
 
 
 @pytest.mark.parametrize(("tasks", "models"), [(20, 60), (1000, 100)])
 def test_it_costs_little(tasks: int, models: int) -> None:
-    """A picture takes a few milliseconds, however large the sweep."""
+    """A layout takes a few milliseconds, however large the sweep."""
     events = [changed(model, RunState.RUNNING) for model in range(60)]
     state = sweep(
         tasks, models, *events, *(RunLogLine(planned_run(0), 1, 7, "x" * 100_000) for _ in range(9))

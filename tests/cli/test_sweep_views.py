@@ -11,7 +11,7 @@ import pytest
 from fanbench.cli.command import Settings
 from fanbench.cli.output import split_table
 from fanbench.cli.views.sweep import question
-from fanbench.cli.views.sweep_display import Picture
+from fanbench.cli.views.sweep_display import SweepLayout
 from fanbench.cli.views.sweep_events import EventPrinter
 from fanbench.cli.views.sweep_report import failure, show_report, stage_failure
 from fanbench.errors import RunFailed
@@ -219,7 +219,7 @@ def test_tables_fit_the_terminal(width: int | None, columns: list[int]) -> None:
 
 
 def lines(state: SweepState, columns: int = 80) -> list[str]:
-    return Picture(state, (columns, 24), AT).lines(color=False)
+    return SweepLayout(state, (columns, 24), AT).lines(color=False)
 
 
 def test_marks_fill_the_line_to_the_last_column() -> None:

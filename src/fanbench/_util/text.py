@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-__all__ = ["as_utc", "draw_table", "last_line"]
+__all__ = ["align_rows", "as_utc", "draw_table", "last_line"]
 
 
 def as_utc(time: datetime) -> datetime:
@@ -19,19 +19,24 @@ def last_line(text: str, default: str = "") -> str:
     return lines[-1].strip() if lines else default
 
 
-def draw_table(
-    header: Sequence[str], rows: Sequence[Sequence[str]], widths: Sequence[int] = (), *, ruled: bool = True
+def align_rows(
+    rows: Sequence[Sequence[str]], widths: Sequence[int] = (), *, gap: str = "  ", ruled: bool = False
 ) -> list[str]:
     """Return the lines of a table: columns are aligned, and none is narrower than in `widths`.
 
-    A table is `ruled` below its header; without the rule, columns are two spaces apart.
+    A table is `ruled` below its first row.
     """
-    columns = zip(header, *rows, strict=True)
-    least = widths or [0] * len(header)
-    widths = [max(low, *map(len, column)) for low, column in zip(least, columns, strict=True)]
-    lines = [header, ["─" * width for width in widths], *rows] if ruled else [header, *rows]
-    gap = " " if ruled else "  "
+    if not rows:
+        return []
+    least = widths or [0] * len(rows[0])
+    widths = [max(low, *map(len, column)) for low, column in zip(least, zip(*rows, strict=True), strict=True)]
+    lines = [rows[0], ["─" * width for width in widths], *rows[1:]] if ruled else rows
     return [
         gap.join(f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True)).rstrip()
         for cells in lines
     ]
+
+
+def draw_table(header: Sequence[str], rows: Sequence[Sequence[str]], widths: Sequence[int] = ()) -> list[str]:
+    """Return the lines of a table for people, with a rule below the header."""
+    return align_rows([header, *rows], widths, gap=" ", ruled=True)

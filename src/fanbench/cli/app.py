@@ -1,7 +1,8 @@
 """The tree of commands. Every spelling of the Kaggle CLI works here, so that `alias kaggle=fanbench` is enough.
 
 To add a command, write `commands/NAME.py` (help and options) and `views/NAME.py` (how its result is shown), and
-add an entry to a table below.
+add an `Entry` to the table of its group: that of `tasks` for `fanbench tasks NAME`, that of `root` for `fanbench NAME`,
+or `_SETUP` or `_ACCOUNT` for one that exists as `fanbench NAME` and as the Kaggle CLI's `fanbench benchmarks NAME`.
 """
 
 from __future__ import annotations

@@ -55,8 +55,8 @@ class Settings:
     def output(self) -> Output:
         return Output(self.format, quiet=self.quiet, no_color=self.no_color)
 
-    def command(self, words: str) -> str:
-        """A `fanbench` command that talks to the same server."""
+    def fanbench_command(self, words: str) -> str:
+        """Return the command line of a `fanbench` command that talks to the same server."""
         return f"fanbench {words}{self._server_flags}"
 
     def on_this_server(self, hint: str) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from fanbench._util.text import as_utc, draw_table
+from fanbench._util.text import align_rows, as_utc, draw_table
 from fanbench.cli.redact import hidden
 
 if TYPE_CHECKING:
@@ -45,16 +45,21 @@ Fields = Mapping[str, Callable[[T], Any]]
 class Format:
     """An output format.
 
-    `write` prints records given the names of their fields, and whether one thing was asked for rather than a list;
-    None is the format for people, in which each command prints tables and sentences. `nested`: records contain
-    lists of records, rather than being flattened to the innermost. `tabular`: a table is printed as it is.
-    `streams`: events are printed as they happen.
+    `write` prints records given the names of their fields, and whether one thing was asked for rather than a list.
+    `for_people`: each command prints tables and sentences, and no records. `nested`: records contain lists of
+    records, rather than being flattened to the innermost. `tabular`: a table is printed as it is. `streams`: events
+    are printed as they happen.
     """
 
-    write: Callable[[Sequence[Record], Sequence[str], bool], None] | None
+    write: Callable[[Sequence[Record], Sequence[str], bool], None]
+    for_people: bool = False
     nested: bool = False
     tabular: bool = False
     streams: bool = False
+
+
+def _write_nothing(records: Sequence[Record], fields: Sequence[str], single: bool) -> None:
+    pass
 
 
 def _write_json(records: Sequence[Record], fields: Sequence[str], single: bool) -> None:
@@ -87,7 +92,7 @@ def _write_csv(records: Sequence[Record], fields: Sequence[str], single: bool) -
 
 
 FORMATS: Mapping[str, Format] = {
-    "table": Format(None),
+    "table": Format(_write_nothing, for_people=True),
     "json": Format(_write_json, nested=True),
     "jsonl": Format(_write_jsonl, streams=True),
     "csv": Format(_write_csv, tabular=True),
@@ -105,22 +110,19 @@ class Output:
     @property
     def for_people(self) -> bool:
         """Whether tables and sentences are printed, rather than records."""
-        return self.format.write is None
+        return self.format.for_people
 
     def records(self, records: Sequence[Record], fields: Sequence[str] = (), *, single: bool = False) -> None:
         """Print records to stdout; nothing where people read. `fields` are the columns of a CSV.
 
         With `single`, one thing was asked for, and JSON is an object rather than a list.
         """
-        if self.format.write is not None:
-            # Servers may repeat our credentials in an error; everything else is data, and stays as it is.
-            safe = [
-                {**record, "error": hidden(error)}
-                if isinstance(error := record.get("error"), str)
-                else record
-                for record in records
-            ]
-            self.format.write(safe, fields, single)
+        # Servers may repeat our credentials in an error; everything else is data, and stays as it is.
+        safe = [
+            {**record, "error": hidden(error)} if isinstance(error := record.get("error"), str) else record
+            for record in records
+        ]
+        self.format.write(safe, fields, single)
 
     def items(self, items: Iterable[T], fields: Fields[T]) -> None:
         """Print one record per item to stdout; nothing where people read."""
@@ -134,6 +136,11 @@ class Output:
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]], widths: Sequence[int] = ()) -> None:
         """Print a table for people to stdout."""
         for line in draw_table(header, rows, widths):
+            self.text(line)
+
+    def rows(self, rows: Sequence[Sequence[str]], widths: Sequence[int] = (), *, gap: str = " ") -> None:
+        """Print aligned rows for people to stdout: those of a table that grows, or of one without a header."""
+        for line in align_rows(rows, widths, gap=gap):
             self.text(line)
 
     def tables(self, tables: Sequence[Table], *, split: bool = False) -> None:

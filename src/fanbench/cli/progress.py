@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Display",
-    "End",
-    "Picture",
     "Progress",
     "Row",
+    "RowLayout",
     "TimedRow",
+    "Verdict",
     "clock",
     "printable",
     "render",
@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 #: How something ended; empty while it is in progress.
-End = Literal["", "good", "bad"]
+Verdict = Literal["", "good", "bad"]
 
 # Work that ends sooner needs no progress. In seconds.
 _DELAY = 0.5
@@ -114,7 +114,7 @@ class Row:
     group: str = ""
     detail: str = ""
     share: float | None = None
-    end: End = ""
+    end: Verdict = ""
     hidden: bool = False
 
 
@@ -171,8 +171,8 @@ class Progress(Display):
         now = time.monotonic()
         with self._lock:
             rows = list(self._rows.values())
-        picture = Picture(rows, size, now, now - self._began, self._what, self.summary)
-        return picture.lines(color=self.color)
+        layout = RowLayout(rows, size, now, now - self._began, self._what, self.summary)
+        return layout.lines(color=self.color)
 
 
 @contextmanager
@@ -202,7 +202,7 @@ _BAR = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class RowLayout:
     """Rows on a screen of `size` (columns, rows) at the second `now`, and a line that counts them.
 
     Where there are more rows than lines, each group becomes one row; if those are too many, only the last line is
@@ -283,7 +283,7 @@ def render(parts: Sequence[RenderableType], columns: int, *, color: bool) -> lis
 def _summed_up(name: str, rows: Sequence[TimedRow]) -> TimedRow:
     """One row in place of those of a group."""
     ends = {timed.row.end for timed in rows}
-    end: End = "" if "" in ends else "bad" if "bad" in ends else "good"
+    end: Verdict = "" if "" in ends else "bad" if "bad" in ends else "good"
     share = sum(bool(timed.row.end) for timed in rows) / len(rows)
     ended = max(timed.ended or 0.0 for timed in rows) if end else None
     return TimedRow(Row(name, _counts(rows), share=share, end=end), min(timed.begun for timed in rows), ended)

@@ -26,7 +26,7 @@ from fanbench.local.executor.supervise import supervise
 from fanbench.local.folder import DataFolder
 from fanbench.local.logs import LiveLog
 from fanbench.local.models.pool import ModelPool
-from fanbench.local.settings import Settings
+from fanbench.local.settings import ServerSettings
 from fanbench.local.store import RunRow, Store, TaskVersion, now
 from fanbench.local.verdicts import failure_of, judge_creation, judge_run, read_outcome
 from fanbench.wire.messages import CreationState, RunState
@@ -47,7 +47,7 @@ class Scheduler:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: ServerSettings,
         folder: DataFolder,
         store: Store,
         pool: ModelPool,

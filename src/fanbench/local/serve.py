@@ -21,7 +21,7 @@ import structlog
 from fanbench._util import files
 from fanbench.errors import LocalServerError
 from fanbench.local.folder import PRIVATE, DataFolder, open_data_folder
-from fanbench.local.settings import Settings
+from fanbench.local.settings import ServerSettings
 
 if TYPE_CHECKING:
     from fanbench.local.wire import Services
@@ -41,7 +41,7 @@ class Address(msgspec.Struct, frozen=True):
 
 
 async def serve(
-    settings: Settings,
+    settings: ServerSettings,
     listening: Callable[[Address], None],
     cannot_run: Callable[[LocalServerError], None],
 ) -> None:
@@ -82,7 +82,7 @@ def check_installed() -> None:
             raise missing_extra(f"no package {name}")
 
 
-def _bind(settings: Settings) -> socket.socket:
+def _bind(settings: ServerSettings) -> socket.socket:
     def listen(port: int) -> socket.socket:
         listener = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
         try:
@@ -109,7 +109,7 @@ def _bind(settings: Settings) -> socket.socket:
 
 
 @asynccontextmanager
-async def _services(settings: Settings, folder: DataFolder, base_url: str) -> AsyncIterator[Services]:
+async def _services(settings: ServerSettings, folder: DataFolder, base_url: str) -> AsyncIterator[Services]:
     """Start everything behind the application, and end it in the opposite order."""
     from fanbench.local.executor.forkserver_executor import ForkserverExecutor
     from fanbench.local.models.pool import ModelPool

@@ -28,7 +28,7 @@ def default_data_folder() -> Path:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class ServerSettings:
     data: Path = field(default_factory=default_data_folder)
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT

@@ -11,7 +11,7 @@ from fanbench.local.executor import Executor
 from fanbench.local.folder import DataFolder
 from fanbench.local.models.pool import ModelPool
 from fanbench.local.scheduler import Scheduler
-from fanbench.local.settings import Settings
+from fanbench.local.settings import ServerSettings
 from fanbench.local.store import Store
 
 OWNER = "local"
@@ -47,7 +47,7 @@ async def read_body(request: Request) -> bytes:
 
 @dataclass(frozen=True, kw_only=True)
 class Services:
-    settings: Settings
+    settings: ServerSettings
     folder: DataFolder
     store: Store
     pool: ModelPool

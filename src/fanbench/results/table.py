@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fanbench._util.text import draw_table
+from fanbench._util.text import align_rows
 from fanbench.results.combine import sum_known
 from fanbench.results.types import RunResult
 
@@ -27,7 +27,7 @@ class Table:
 
     def plain(self) -> str:
         """The table as text, aligned with spaces, with one line per row."""
-        return "\n".join(draw_table(self.header, self.rows, ruled=False))
+        return "\n".join(align_rows([self.header, *self.rows]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import click
 from fanbench._util.concurrency import InOrder
 from fanbench.cli.command import Settings
 from fanbench.cli.output import red
-from fanbench.cli.progress import End, Progress, Row
+from fanbench.cli.progress import Progress, Row, Verdict
 from fanbench.cli.session import call, until_sigterm
 from fanbench.cli.views.check import CheckedFile, print_findings
 from fanbench.client import Client
@@ -121,7 +121,7 @@ class _View:
         """Count the file as ended; its line is printed after those of the files before it."""
         path = self._files[index].path
         state = "failed" if isinstance(outcome, Exception) else outcome.outcome
-        end: End = "good" if state == "recorded" else "bad"
+        end: Verdict = "good" if state == "recorded" else "bad"
         self.progress.show(path, Row(str(path), state, end=end, hidden=True))
         self._show_in_order(index, (path, outcome))
 

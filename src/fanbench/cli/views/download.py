@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fanbench._util.text import draw_table
 from fanbench.cli.command import Settings
 from fanbench.cli.exits import print_error
 from fanbench.cli.output import format_size
-from fanbench.cli.progress import End, Progress, Row
+from fanbench.cli.progress import Progress, Row, Verdict
 from fanbench.cli.session import finish, split
 from fanbench.cli.views.names import run_name
 from fanbench.errors import FanbenchError, RunFailed
@@ -46,7 +45,7 @@ class DownloadView:
                 self._out.table(("Model", "File", "Size", "Progress"), [], self._widths)
             case RowDone(row):
                 cells = (row.model, f"{row.model}/{row.run.id}/", format_size(row.size), row.outcome)
-                self._out.text(draw_table(cells, [], self._widths)[0])
+                self._out.rows([cells], self._widths)
                 if row.error is not None:
                     self._out.note(f"  {row.error}")
             case Downloading() if self.progress.shown:
@@ -61,7 +60,7 @@ class DownloadView:
             self._received[event.run.id] = event.received
         name = run_name(event.slug, event.run, several_tasks=self._several_tasks)
         if event.outcome is not None:
-            end: End = "good" if event.outcome in ("Done", "Cached") else "bad"
+            end: Verdict = "good" if event.outcome in ("Done", "Cached") else "bad"
             row = Row(name, event.outcome, group=event.slug, end=end, hidden=True)
         elif event.received is None:
             row = Row(name, "waiting", group=event.slug, hidden=True)
@@ -109,13 +108,13 @@ class DownloadView:
 
     def _explain_no_rows(self, report: DownloadReport, models: Sequence[str]) -> None:
         if report.pending:
-            status = self._settings.command(f"tasks status {report.slug}")
+            status = self._settings.fanbench_command(f"tasks status {report.slug}")
             self._out.note(f"No downloadable runs yet — {report.pending} run(s) still in progress.")
             self._out.note(f"Check their status with: {status}")
         else:
             of = f" for model(s) {', '.join(models)}" if models else ""
             self._out.note(f"No runs found for task '{report.slug}'{of}.")
-            self._out.note(f"Start one with: {self._settings.command(f'tasks run {report.slug}')}")
+            self._out.note(f"Start one with: {self._settings.fanbench_command(f'tasks run {report.slug}')}")
 
 
 def _summary(rows: Sequence[DownloadRow]) -> str:

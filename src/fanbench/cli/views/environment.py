@@ -49,7 +49,7 @@ def initialize(settings: Settings, env_file: Path, example_file: Path, *, yes: b
     for name, meaning in rows:
         out.note(f"  {name:<{width}}{meaning}")
     out.note("\nNext step:\n  Run your first task using the example file:")
-    out.note(f"  $ {bold(settings.command(f'tasks push {EXAMPLE_TASK} -f {example_file} --wait'))}")
+    out.note(f"  $ {bold(settings.fanbench_command(f'tasks push {EXAMPLE_TASK} -f {example_file} --wait'))}")
 
 
 def offer(

@@ -23,7 +23,7 @@ def show_tasks(settings: Settings, tasks: Sequence[Task], *, page_size: int | No
     if not out.for_people:
         return
     if not tasks:
-        push = f"No tasks found. Push one with: {settings.command('tasks push TASK -f FILE')}"
+        push = f"No tasks found. Push one with: {settings.fanbench_command('tasks push TASK -f FILE')}"
         out.note("No tasks found matching the given filters." if filtered else push)
         return
     size = page_size if page_size and is_terminal() and sys.stdout.isatty() else len(tasks)

@@ -101,11 +101,15 @@ def show_models(out: Output, data: Path | None) -> None:
         for spec in catalog.model
     ]
     out.records(records, FIELDS)
-    width = max((len(spec.slug) for spec in catalog.model), default=0)
-    for record in records:
-        star = "*" if record["default"] else " "
-        license_note = f"  ({record['license']})" if record["license"] else ""
-        out.text(f"{star} {record['model']:<{width}}  {record['kind']:<8}  {record['source']}{license_note}")
+    rows = [
+        (
+            f"{'*' if record['default'] else ' '} {record['model']}",
+            f"{record['kind']}",
+            f"{record['source']}{f'  ({license_})' if (license_ := record['license']) else ''}",
+        )
+        for record in records
+    ]
+    out.rows(rows, (0, 8, 0), gap="  ")
 
 
 def remove_model(slug: str, data: Path | None) -> None:

@@ -119,7 +119,7 @@ class LogView:
         for report in reports:
             if not report.logs:
                 of = f" for model(s) {', '.join(models)}" if models else ""
-                start = self._settings.command(f"tasks run {report.slug}")
+                start = self._settings.fanbench_command(f"tasks run {report.slug}")
                 self._out.note(f"No runs found for task '{report.slug}'{of}. Start one with: {start}")
         self._out.records([record for report in reports for record in self._records(report)], FIELDS)
         if logs := [log for report in reports for log in report.logs]:

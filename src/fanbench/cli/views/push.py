@@ -9,7 +9,7 @@ from fanbench._util.concurrency import InOrder
 from fanbench.cli.command import Settings
 from fanbench.cli.exits import print_error
 from fanbench.cli.output import Fields, bold
-from fanbench.cli.progress import End, Progress, Row
+from fanbench.cli.progress import Progress, Row, Verdict
 from fanbench.cli.session import finish, split
 from fanbench.errors import FanbenchError, WaitTimeout
 from fanbench.operations.events import CreationPolled, EarlierPending, Event, PollFailed
@@ -55,7 +55,7 @@ class PushView:
                     f"Use {plan.slug!r} in future commands.",
                 )
 
-    def _row(self, slug: str, state: str, end: End = "") -> None:
+    def _row(self, slug: str, state: str, end: Verdict = "") -> None:
         self.progress.show(slug, Row(slug, state, group=slug, end=end))
 
     # --- While it runs ---
@@ -134,7 +134,7 @@ class PushView:
         finish(failures, len(outcomes), "pushes")
 
     def _show_next_steps(self, slugs: Sequence[str]) -> None:
-        note, command = self._out.note, self._settings.command
+        note, command = self._out.note, self._settings.fanbench_command
         note("\nNext steps:" if not self._waiting else "\nNext step:")
         if not self._waiting:
             note("   Check creation status:")

@@ -8,7 +8,7 @@ from collections.abc import Hashable, Sequence
 from fanbench.cli.command import Settings
 from fanbench.cli.exits import print_error
 from fanbench.cli.output import bold, red
-from fanbench.cli.progress import End, Progress, Row
+from fanbench.cli.progress import Progress, Row, Verdict
 from fanbench.cli.prompts import pick_models
 from fanbench.cli.session import call, finish
 from fanbench.cli.views.names import Prefixes
@@ -84,7 +84,9 @@ class RunView:
             case RunChanged(slug, run, _):
                 self._runs[run.id] = (slug, run)
                 self._prefixes.add(run)
-                end: End = "bad" if run.state == RunState.ERRORED else "good" if run.state.terminal else ""
+                end: Verdict = (
+                    "bad" if run.state == RunState.ERRORED else "good" if run.state.terminal else ""
+                )
                 self._show_row(self._key(slug, run), slug, model_of(run), run.state.label, end)
                 if not self.progress.shown:
                     text = event.text if self._several_tasks else event.text.removeprefix(f"{slug} ")
@@ -108,7 +110,7 @@ class RunView:
             return
         for row in launch.rows:  # a model that was skipped may have an earlier run, which then gets the row
             key, state = (launch.slug, row.model), "Scheduled" if row.scheduled else "Skipped"
-            end: End = "" if row.scheduled else "good"
+            end: Verdict = "" if row.scheduled else "good"
             self._show_row(key, launch.slug, row.model, state, end, hidden=not row.scheduled)
         if launch.selection.ids:
             ids = ", ".join(str(run_id) for run_id in sorted(launch.selection.ids))
@@ -124,7 +126,7 @@ class RunView:
         return self._keys[run.id]
 
     def _show_row(
-        self, key: Hashable, slug: str, model: str, state: str, end: End, *, hidden: bool = False
+        self, key: Hashable, slug: str, model: str, state: str, end: Verdict, *, hidden: bool = False
     ) -> None:
         name = f"{slug} {model}" if self._several_tasks else model
         self.progress.show(key, Row(name, state, group=slug, end=end, hidden=hidden))
@@ -133,7 +135,7 @@ class RunView:
 
     def add_notes(self, interrupt: KeyboardInterrupt) -> None:
         for launch in self._launches if not self._out.quiet else ():
-            command = self._settings.command(f"tasks status {launch.slug}")
+            command = self._settings.fanbench_command(f"tasks status {launch.slug}")
             interrupt.add_note(f"Interrupted. Scheduled runs continue; see: {bold(command)}")
 
     def print_records(self) -> None:
@@ -171,7 +173,7 @@ class RunView:
         elif report.launches:
             self._out.note("\nNext steps:\n   Check run status:")
             for launch in report.launches:
-                self._out.note(f"   $ {bold(self._settings.command(f'tasks status {launch.slug}'))}")
+                self._out.note(f"   $ {bold(self._settings.fanbench_command(f'tasks status {launch.slug}'))}")
         total = len(report.launches) + len(report.failures)
         finish([failure.error for failure in report.failures], total, "tasks")
 

@@ -10,7 +10,7 @@ import click
 from fanbench.cli.exits import end_line
 from fanbench.errors import LocalServerError
 from fanbench.local.serve import Address, serve
-from fanbench.local.settings import Settings
+from fanbench.local.settings import ServerSettings
 
 __all__ = ["run_server"]
 
@@ -23,7 +23,7 @@ def run_server(options: dict[str, Any]) -> None:
             f"warning: {host} can be reached from other machines; anyone with the token can run code as you",
             err=True,
         )
-    settings = Settings(**{name: value for name, value in options.items() if value is not None})
+    settings = ServerSettings(**{name: value for name, value in options.items() if value is not None})
     anyio.run(serve, settings, _listening, _cannot_run)
     end_line()
 

@@ -42,9 +42,9 @@ def show_statuses(settings: Settings, outcomes: Sequence[TaskStatus | FanbenchEr
             out.text(line)
         if out.for_people:
             out.note(
-                f"\nView logs: {settings.command(f'tasks log {outcome.slug}')} [-m MODEL]"
+                f"\nView logs: {settings.fanbench_command(f'tasks log {outcome.slug}')} [-m MODEL]"
                 if outcome.runs
-                else f"No runs yet. Start one with: {settings.command(f'tasks run {outcome.slug}')}"
+                else f"No runs yet. Start one with: {settings.fanbench_command(f'tasks run {outcome.slug}')}"
             )
     runs = [(one, [run_record(one.slug, run) for run in one.runs]) for one in found]
     if out.format.nested:

@@ -20,7 +20,7 @@ from fanbench.cli.views.sweep_report import (
     stage_failure,
     stage_results,
 )
-from fanbench.cli.views.sweep_session import Outcome, Prepared, SweepSession, prepare
+from fanbench.cli.views.sweep_session import Prepared, SweepOutcome, SweepSession, prepare
 from fanbench.client import Client
 from fanbench.errors import OutputError
 from fanbench.sweeps.decide import Stage
@@ -63,7 +63,7 @@ class SweepView:
             self._show_plan(call(self.settings, self._prepare))
         elif yes:
 
-            async def prepare_and_follow(client: Client) -> tuple[Prepared, Outcome]:
+            async def prepare_and_follow(client: Client) -> tuple[Prepared, SweepOutcome]:
                 prepared = await self._prepare(client)
                 self.settings.output.note("\n".join(prepared.preview.lines()))
                 return prepared, await self._follow(client, prepared)
@@ -80,7 +80,7 @@ class SweepView:
         with spinner(self.settings.output, "Planning"):
             return await prepare(client, self.spec, fresh=self.fresh, quotas=self.quotas)
 
-    async def _follow(self, client: Client, prepared: Prepared) -> Outcome:
+    async def _follow(self, client: Client, prepared: Prepared) -> SweepOutcome:
         if self.fresh:
             aside = await anyio.to_thread.run_sync(set_aside, prepared.plan.output)
             if aside is not None:
@@ -108,7 +108,7 @@ class SweepView:
 
     # --- The end ---
 
-    def _end(self, prepared: Prepared, outcome: Outcome) -> None:
+    def _end(self, prepared: Prepared, outcome: SweepOutcome) -> None:
         """Write the summaries, show the report, and raise what the command ends with.
 
         The summaries come first, because stdout may be closed. If they cannot be written, the tables are still

@@ -19,7 +19,7 @@ from fanbench.sweeps.decide import RunStatus
 from fanbench.sweeps.events import SweepEvent, SweepStarted
 from fanbench.sweeps.state import SweepState
 
-__all__ = ["Picture", "SweepDisplay"]
+__all__ = ["SweepDisplay", "SweepLayout"]
 
 _WIDEST_NAME = 32
 _MOST_LOG_LINES = 10
@@ -67,7 +67,7 @@ class SweepDisplay(Display):
 
     def lines(self, size: tuple[int, int]) -> list[str]:
         with self._lock:
-            parts = Picture(self._state, size, datetime.now(UTC), self._limit).parts()
+            parts = SweepLayout(self._state, size, datetime.now(UTC), self._limit).parts()
         return _rendered(parts, size[0], color=self.color)
 
 
@@ -75,7 +75,7 @@ class SweepDisplay(Display):
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class SweepLayout:
     """A sweep on a screen of `size` (columns, rows) at the time `now`.
 
     If a task has more runs than fit into a line, there is one mark per model, and then only counts. If there are

@@ -23,7 +23,7 @@ _LISTED = 20
 
 def resume_command(settings: Settings, output: Path, flags: str = "") -> str:
     """The command that does what is left of the sweep in `output`."""
-    return settings.command(f"sweep -o {shlex.quote(str(output))}{flags}")
+    return settings.fanbench_command(f"sweep -o {shlex.quote(str(output))}{flags}")
 
 
 def show_report(settings: Settings, report: SweepReport, *, written: bool) -> None:

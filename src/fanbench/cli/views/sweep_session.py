@@ -33,7 +33,7 @@ from fanbench.sweeps.spec import SweepSpec
 from fanbench.sweeps.state import SweepState
 from fanbench.sweeps.sweep import Sweep
 
-__all__ = ["Outcome", "Prepared", "SweepSession", "prepare"]
+__all__ = ["Prepared", "SweepOutcome", "SweepSession", "prepare"]
 
 # How many seconds a message about a signal waits for a full stderr.
 _STDERR_WAIT = 1.0
@@ -74,7 +74,7 @@ async def prepare(client: Client, spec: SweepSpec, *, fresh: bool, quotas: bool)
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class SweepOutcome:
     """The end of a session. `report` is None if it was stopped at once; `code` is a signal's exit code, or 0."""
 
     state: SweepState
@@ -93,7 +93,7 @@ class SweepSession:
     _code: int = field(default=0, init=False)
     _stopped: bool = field(default=False, init=False)
 
-    async def follow(self, client: Client) -> Outcome:
+    async def follow(self, client: Client) -> SweepOutcome:
         """Run to the end, or until a signal ends it.
 
         Raises:
@@ -113,8 +113,8 @@ class SweepSession:
                 group.cancel_scope.cancel()
         if self._sweep is None or self._stopped:
             await self._note(f"Stopped. To resume: {self._resume}")
-            return Outcome(state, None, self._code)
-        return Outcome(state, (await self._sweep.report()).after(state), self._code)
+            return SweepOutcome(state, None, self._code)
+        return SweepOutcome(state, (await self._sweep.report()).after(state), self._code)
 
     async def _show_events(self, client: Client, display: SweepDisplay) -> None:
         printer = EventPrinter(self.settings, terse=display.shown, stage=self.until != "collect")
