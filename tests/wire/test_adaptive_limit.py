@@ -44,7 +44,7 @@ def limits_after(ceiling: int, story: str) -> list[int]:
     """Return the limit after each step of `story`, for calls sent one after another: + is a good answer, - overload."""
     aimd, limits = Aimd(ceiling), []
     for step in story.replace(" ", ""):
-        number = aimd.send()
+        number = aimd.record_call()
         _ = aimd.record_success(number) if step == "+" else aimd.record_overload(number)
         limits.append(aimd.limit)
     return limits
@@ -71,17 +71,17 @@ def test_course_of_the_limit(ceiling: int, story: str, limits: list[int]) -> Non
 def test_one_burst_halves_once() -> None:
     """Sixteen refused calls that were in flight together halve the limit once; a refusal after that halves it again."""
     aimd = Aimd(16)
-    burst = [aimd.send() for _ in range(16)]
+    burst = [aimd.record_call() for _ in range(16)]
     assert [aimd.record_overload(number) for number in burst] == [True] + [False] * 15
     assert aimd.limit == 8
-    assert aimd.record_overload(aimd.send())
+    assert aimd.record_overload(aimd.record_call())
     assert aimd.limit == 4
 
 
 def test_good_answers_of_before_raise_nothing() -> None:
     """Answers to calls sent before the limit fell do not raise it."""
     aimd = Aimd(4)
-    early = [aimd.send() for _ in range(10)]
+    early = [aimd.record_call() for _ in range(10)]
     aimd.record_overload(early[5])
     assert not any(aimd.record_success(number) for number in early)
     assert aimd.limit == 2
@@ -120,7 +120,7 @@ def test_any_history_follows_the_policy(ceiling: int, steps: Sequence[tuple[int,
     for choice, step in steps:
         before = aimd.limit
         if step == "send" or not flying:
-            flying.append(aimd.send())
+            flying.append(aimd.record_call())
             naive.send()
             changed = False
         else:

@@ -49,7 +49,7 @@ class Aimd:
     def __post_init__(self) -> None:
         self.limit = self.ceiling
 
-    def send(self) -> int:
+    def record_call(self) -> int:
         """Return the number of a call that is sent now."""
         self.sent += 1
         return self.sent
@@ -115,13 +115,13 @@ class AdaptiveLimit:
         """
         borrower = object()
         while True:
-            while (left := self._pause()) > 0:
+            while (left := self._pause_left()) > 0:
                 if left > max_wait:
                     message = f"The server accepts no calls for another {left:.0f} s"
                     raise RateLimited(message, call=call.method, retry_after=left)
                 await anyio.sleep(left)
             await limiter.acquire_on_behalf_of(borrower)
-            if self._pause() <= 0:
+            if self._pause_left() <= 0:
                 break
             limiter.release_on_behalf_of(borrower)
         try:
@@ -132,45 +132,47 @@ class AdaptiveLimit:
     @contextmanager
     def observe(self) -> Iterator[None]:
         """Learn from one call, from sending it until its answer is understood, unless it is cancelled."""
-        number = self._aimd.send()
+        number = self._aimd.record_call()
         try:
             yield
         except FanbenchError as error:
             match server_load(error):
                 case ServerLoad.NORMAL:
-                    self._answered(number)
+                    self._record_success(number)
                 case ServerLoad.OVERLOADED:
-                    self._overloaded(number, error)
+                    self._record_overload(number, error)
             raise
-        self._answered(number)
+        self._record_success(number)
 
-    def _answered(self, number: int) -> None:
+    def _record_success(self, number: int) -> None:
         previous = self.limit
         if self._aimd.record_success(number):
-            self._changed(previous, f"{previous} good answers")
+            self._apply_and_announce(previous, f"{previous} good answers")
 
-    def _overloaded(self, number: int, error: FanbenchError) -> None:
+    def _record_overload(self, number: int, error: FanbenchError) -> None:
         seconds = 0.0
         if isinstance(error, RateLimited) or (isinstance(error, ServerFault) and error.status == 503):
             seconds = error.retry_after or 0.0
-        longer = seconds - max(0.0, self._pause())
+        longer = seconds - max(0.0, self._pause_left())
         if longer > 0:
             self._paused_until = anyio.current_time() + seconds
         worth_announcing = longer > min(SAME_PAUSE, seconds / 2)
         previous = self.limit
         if self._aimd.record_overload(number) or worth_announcing:
-            self._changed(previous, f"HTTP {error.status}" if isinstance(error, ApiError) else "timed out")
+            self._apply_and_announce(
+                previous, f"HTTP {error.status}" if isinstance(error, ApiError) else "timed out"
+            )
 
-    def _pause(self) -> float:
+    def _pause_left(self) -> float:
         return self._paused_until - anyio.current_time()
 
-    def _changed(self, previous: int, reason: str) -> None:
+    def _apply_and_announce(self, previous: int, reason: str) -> None:
         if self.limit != previous:
             share = -(-self._most_downloads * self.limit // self._aimd.ceiling)
             self._calls.total_tokens = self.limit
             self._downloads.total_tokens = share
         for listener in tuple(self._listeners):
-            listener(self.limit, previous, reason, round(max(0.0, self._pause()), 3))
+            listener(self.limit, previous, reason, round(max(0.0, self._pause_left()), 3))
 
 
 def _capacity(limiter: CapacityLimiter) -> int:
