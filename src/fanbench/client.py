@@ -49,7 +49,7 @@ from fanbench.wire.pages import Pages
 from fanbench.wire.responses import invalid_answer
 from fanbench.wire.retry import RetryPolicy
 from fanbench.wire.slugs import join_task, normalize_model, split_task
-from fanbench.wire.transport import Limits, Transport
+from fanbench.wire.transport import CallLimits, Transport
 
 if TYPE_CHECKING:
     import httpx
@@ -94,7 +94,7 @@ class Client:
         self,
         config: Config | None = None,
         *,
-        limits: Limits | None = None,
+        limits: CallLimits | None = None,
         http: httpx.AsyncBaseTransport | None = None,
         retry: RetryPolicy = DEFAULT_RETRY,
     ) -> None:
@@ -126,7 +126,7 @@ class Client:
             yield client
 
     async def __aenter__(self) -> Self:
-        limits = self._limits or Limits.of(self.config.concurrency)
+        limits = self._limits or CallLimits.of(self.config.concurrency)
         self._transport = Transport(self.config, limits, self._retry, self._http)
         return self
 

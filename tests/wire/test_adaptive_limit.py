@@ -24,7 +24,7 @@ from fanbench import (
 )
 from fanbench.wire.adaptive_limit import Aimd
 from fanbench.wire.retry import RetryPolicy
-from fanbench.wire.transport import Limits
+from fanbench.wire.transport import CallLimits
 from tests.wire.scripted import Scripted, in_virtual_time
 
 CONFIG = Config("http://server", Bearer("t"))
@@ -157,13 +157,13 @@ async def at_once(calls: int, call: Callable[[], Awaitable[object]]) -> list[obj
 
 
 @contextmanager
-def observed(limits: Limits) -> Iterator[History]:
+def observed(limits: CallLimits) -> Iterator[History]:
     history: History = []
     with limits.adaptive.listen(lambda *change: history.append(change)):
         yield history
 
 
-def quotas(http: Scripted, calls: int, limits: Limits, retry: RetryPolicy = AT_ONCE) -> list[object]:
+def quotas(http: Scripted, calls: int, limits: CallLimits, retry: RetryPolicy = AT_ONCE) -> list[object]:
     """Start this many quota calls together in virtual time, and return their outcomes."""
 
     async def main() -> list[object]:
@@ -174,13 +174,13 @@ def quotas(http: Scripted, calls: int, limits: Limits, retry: RetryPolicy = AT_O
     return outcomes
 
 
-async def _made(limits: Callable[[], Limits]) -> Limits:
+async def _made(limits: Callable[[], CallLimits]) -> CallLimits:
     return limits()
 
 
-def virtual_limits(concurrency: int) -> Limits:
+def virtual_limits(concurrency: int) -> CallLimits:
     """Create limits inside an event loop, because limiters belong to one."""
-    limits: Limits = in_virtual_time(partial(_made, partial(Limits.of, concurrency)))
+    limits: CallLimits = in_virtual_time(partial(_made, partial(CallLimits.of, concurrency)))
     return limits
 
 
@@ -366,7 +366,7 @@ def test_cancelled_calls_do_not_change_the_limit() -> None:
     """A cancelled call neither raises nor lowers the limit."""
 
     async def main() -> list[int]:
-        adaptive, limits = Limits.of(4).adaptive, []
+        adaptive, limits = CallLimits.of(4).adaptive, []
         with suppress(RateLimited), adaptive.observe():
             raise RateLimited("m", call="c")
         for cancelled in (True, True, True, False, True, False):
@@ -384,7 +384,7 @@ def test_refused_calls_are_good_answers() -> None:
     """A 404 is a good answer: the server is not overloaded, and the limit rises."""
 
     async def main() -> list[int]:
-        adaptive, limits = Limits.of(2).adaptive, []
+        adaptive, limits = CallLimits.of(2).adaptive, []
         for error in (RateLimited("m", call="c"), NotFound("m", call="c", status=404)):
             with suppress(FanbenchError), adaptive.observe():
                 raise error
@@ -397,7 +397,7 @@ def test_refused_calls_are_good_answers() -> None:
 def test_slots_follow_the_limit() -> None:
     """The slots for calls equal the limit, and those for downloads change in proportion."""
     slots = anyio.CapacityLimiter
-    limits: Limits = in_virtual_time(lambda: _made(lambda: Limits(slots(8), slots(64), slots(3))))
+    limits: CallLimits = in_virtual_time(lambda: _made(lambda: CallLimits(slots(8), slots(64), slots(3))))
     seen: list[tuple[int, float, float]] = []
 
     def note(limit: int, *_: object) -> None:
@@ -427,7 +427,7 @@ def test_streams_hold_no_slot_of_calls() -> None:
     """With one slot for calls, a call is not delayed by twenty logs that last for hours."""
 
     async def main() -> tuple[float, float]:
-        async with Client(CONFIG, http=Endless(), limits=Limits.of(1), retry=AT_ONCE) as client:
+        async with Client(CONFIG, http=Endless(), limits=CallLimits.of(1), retry=AT_ONCE) as client:
             start = anyio.current_time()
             async with anyio.create_task_group() as group:
                 for run_id in range(20):
@@ -450,7 +450,7 @@ def test_limits_may_be_shared() -> None:
     first, second = Scripted((0.1, response(429, "5")), quota()), Scripted(quota())
 
     async def main() -> float:
-        limits = Limits.of(4)
+        limits = CallLimits.of(4)
         start = anyio.current_time()
         one = Client(CONFIG, http=first, limits=limits, retry=AT_ONCE)
         other = Client(CONFIG, http=second, limits=limits, retry=AT_ONCE)

@@ -25,7 +25,7 @@ from fanbench import (
 from fanbench.wire import protocol
 from fanbench.wire.responses import retry_after
 from fanbench.wire.retry import NeverSent, Retry, RetryPolicy, may_retry, retrying
-from fanbench.wire.transport import Limits
+from fanbench.wire.transport import CallLimits
 from tests.wire.scripted import Scripted, in_virtual_time, sequence
 
 FULL = RetryPolicy(random=lambda: 1.0)
@@ -226,7 +226,7 @@ def test_waiting_holds_no_slot() -> None:
         http = Scripted(response(500), QUOTA)
         policy = RetryPolicy(base=10.0, random=lambda: 1.0)
         limiter = anyio.CapacityLimiter(1)
-        limits = Limits(calls=limiter, streams=limiter, downloads=limiter)
+        limits = CallLimits(calls=limiter, streams=limiter, downloads=limiter)
         async with Client(CONFIG, http=http, retry=policy, limits=limits) as client:
 
             async def call(name: str) -> None:

@@ -15,7 +15,7 @@ from fanbench.sweeps.attempts import (
     of_identity,
 )
 from fanbench.sweeps.decide import RunStatus, Step, attempt_status, next_step
-from fanbench.sweeps.events import Emit, RunMissing, SweepEvent
+from fanbench.sweeps.events import EmitSweepEvent, RunMissing, SweepEvent
 from fanbench.sweeps.journal import Journal
 from fanbench.sweeps.plan import SweepPlan
 
@@ -36,7 +36,7 @@ class AttemptStore:
     so that memory, journal and events never disagree.
     """
 
-    def __init__(self, plan: SweepPlan, journal: Journal, emit: Emit) -> None:
+    def __init__(self, plan: SweepPlan, journal: Journal, emit: EmitSweepEvent) -> None:
         self.journal = journal
         self.planned_runs: Sequence[PlannedRun] = plan.planned_runs
         self.tasks: dict[str, TaskRecord] = journal.tasks()

@@ -20,7 +20,7 @@ import msgspec
 
 from fanbench.errors import FanbenchError, JournalError, Unauthorized
 from fanbench.operations.api import Api
-from fanbench.sweeps.events import BudgetRead, Emit
+from fanbench.sweeps.events import BudgetRead, EmitSweepEvent
 from fanbench.sweeps.journal import FRESH, Journal
 from fanbench.wire.messages import QuotaBalance, RefillPeriod
 
@@ -220,7 +220,7 @@ class Budget:
         client: Api,
         journal: Journal,
         cap: float,
-        emit: Emit,
+        emit: EmitSweepEvent,
         *,
         clock: Callable[[], float] = anyio.current_time,
     ) -> None:

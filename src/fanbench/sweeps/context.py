@@ -18,7 +18,7 @@ from fanbench.operations.api import Api
 from fanbench.sweeps.attempt_store import AttemptStore
 from fanbench.sweeps.budget import Budget, run_cost
 from fanbench.sweeps.decide import Stage
-from fanbench.sweeps.events import Draining, DrainReason, Emit
+from fanbench.sweeps.events import Draining, DrainReason, EmitSweepEvent
 from fanbench.sweeps.journal import Journal
 from fanbench.sweeps.plan import SweepPlan
 from fanbench.sweeps.task_runs import ActiveRun, TaskRuns
@@ -44,7 +44,7 @@ class SweepContext:
         client: Api,
         plan: SweepPlan,
         journal: Journal,
-        emit: Emit,
+        emit: EmitSweepEvent,
         *,
         until: Stage = "collect",
         offload: Offload = anyio.to_thread.run_sync,

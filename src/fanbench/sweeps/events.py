@@ -24,7 +24,7 @@ __all__ = [
     "CreationChanged",
     "DrainReason",
     "Draining",
-    "Emit",
+    "EmitSweepEvent",
     "LimitChanged",
     "LogSaved",
     "OutputSaved",
@@ -369,7 +369,7 @@ class SweepEnded(SweepEvent, frozen=True):
 
 
 #: Receives the events of a sweep: `fanbench.operations.events.Emit`, narrowed to them.
-Emit = Callable[[SweepEvent], None]
+EmitSweepEvent = Callable[[SweepEvent], None]
 
 ALL_EVENTS: tuple[type[SweepEvent], ...] = (
     *(kind for kind in SweepEvent.__subclasses__() if kind is not RunEvent),

@@ -21,7 +21,7 @@ from fanbench.operations.api import Api
 from fanbench.sweeps.artifacts import clear_parts
 from fanbench.sweeps.decide import Stage
 from fanbench.sweeps.engine import Engine
-from fanbench.sweeps.events import DrainReason, Emit, LimitChanged, SweepEvent
+from fanbench.sweeps.events import DrainReason, EmitSweepEvent, LimitChanged, SweepEvent
 from fanbench.sweeps.folder import lock_folder, set_aside
 from fanbench.sweeps.journal import Journal
 from fanbench.sweeps.plan import SweepPlan, make_plan
@@ -32,7 +32,7 @@ from fanbench.sweeps.state import SweepState
 from fanbench.sweeps.sweep_file import read_sweep_file
 
 if TYPE_CHECKING:
-    from fanbench.wire.transport import Limits
+    from fanbench.wire.transport import CallLimits
 
 __all__ = ["Sweep", "SweepOptions", "plan_sweep", "report_of", "sweep"]
 
@@ -104,7 +104,7 @@ async def sweep(
     models: str | Sequence[str] = (),
     *,
     client: Client | None = None,
-    on_event: Emit | None = None,
+    on_event: EmitSweepEvent | None = None,
     fresh: bool = False,
     **options: Unpack[SweepOptions],
 ) -> SweepReport:
@@ -256,7 +256,7 @@ async def _open_folder(client: Api, plan: SweepPlan) -> AsyncGenerator[Journal, 
 
 
 @contextmanager
-def _raised_limits(limits: Limits | None, plan: SweepPlan, emit: Emit) -> Iterator[None]:
+def _raised_limits(limits: CallLimits | None, plan: SweepPlan, emit: EmitSweepEvent) -> Iterator[None]:
     """Let the client read as many streams as the plan allows, and emit an event when its limit of calls changes."""
     if limits is None:
         yield

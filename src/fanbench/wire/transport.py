@@ -34,7 +34,7 @@ from fanbench.wire.retry import NeverSent, RetryPolicy, retrying
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["Limits", "Transport"]
+__all__ = ["CallLimits", "Transport"]
 
 M = TypeVar("M", bound=Message)
 
@@ -50,7 +50,7 @@ ERROR_BODY_LIMIT = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class CallLimits:
     """How many calls, log streams and downloads may be in flight; none of the three delays another.
 
     `adaptive` lowers `calls` and `downloads` while the server is overloaded, and announces each change.
@@ -65,7 +65,7 @@ class Limits:
         object.__setattr__(self, "adaptive", AdaptiveLimit(self.calls, self.downloads))
 
     @classmethod
-    def of(cls, concurrency: int) -> Limits:
+    def of(cls, concurrency: int) -> CallLimits:
         """Allow `concurrency` calls and as many downloads; more live logs, because these mostly wait."""
         limiter = anyio.CapacityLimiter
         return cls(
@@ -77,7 +77,11 @@ class Transport:
     """Sends calls to one server. Several transports may share their `limits`."""
 
     def __init__(
-        self, config: Config, limits: Limits, retry: RetryPolicy, http: httpx.AsyncBaseTransport | None = None
+        self,
+        config: Config,
+        limits: CallLimits,
+        retry: RetryPolicy,
+        http: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.config = config
         self.limits = limits

@@ -83,10 +83,10 @@ def _credentials(target: DoctorTarget) -> list[Check]:
 async def _call(config: Config, *, introspect: bool) -> list[Check]:
     """Make one call, without retries: is the server there, how fast is it, and does it accept the credentials?"""
     from fanbench.wire.retry import RetryPolicy
-    from fanbench.wire.transport import Limits, Transport
+    from fanbench.wire.transport import CallLimits, Transport
 
     account = Check("account", "ok", "accepted")
-    async with aclosing(Transport(config, Limits.of(1), RetryPolicy(attempts=1))) as transport:
+    async with aclosing(Transport(config, CallLimits.of(1), RetryPolicy(attempts=1))) as transport:
         started = anyio.current_time()
         error: FanbenchError | None = None
         try:
