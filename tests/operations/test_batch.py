@@ -48,7 +48,7 @@ async def test_jobs_run_at_once_and_report_in_order(reported: Reported) -> None:
 
 
 async def test_a_failure_is_reported_in_order(reported: Reported) -> None:
-    """A failure is reported when it is its turn, and is an outcome like the others."""
+    """A failure is reported in the order of the tasks, and is an outcome like the others."""
 
     async def job(slug: str, emit: Emit) -> str:
         if slug == "b":
@@ -69,7 +69,7 @@ async def test_an_invalid_name_is_refused_before_any_call(client: SimulatedKaggl
     assert client.history == []
 
 
-async def test_rows_of_a_task_stand_together(
+async def test_the_rows_of_a_task_come_together(
     client: SimulatedKaggle, tmp_path: Path, reported: Reported
 ) -> None:
     """The rows of a task come together, whichever download ends first."""
@@ -87,7 +87,7 @@ async def test_rows_of_a_task_stand_together(
     assert shown == ["a", runs[0], "b", runs[1], "c", runs[2]]
 
 
-async def test_statuses(client: SimulatedKaggle) -> None:
+async def test_statuses_are_in_the_order_of_the_names(client: SimulatedKaggle) -> None:
     """Statuses come in the order of the names."""
     outcomes = await task_statuses(client, ["c", "nope", "a"])
     assert [one.slug if isinstance(one, TaskStatus) else type(one) for one in outcomes] == [

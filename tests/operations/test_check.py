@@ -61,8 +61,8 @@ async def outcome_of(
 # --- How a file is run --------------------------------------------------------------------------------------
 
 
-async def test_a_file_that_records_is_fine(place: Path) -> None:
-    """The trial has the file's result, model and time."""
+async def test_a_file_that_records_a_result_passes(place: Path) -> None:
+    """A trial of a file that records a result has the result, the model and the time."""
     trial = await trial_of(place, task_text("return 0.5"))
     assert (trial.outcome, trial.exit_code, trial.model, trial.folder) == ("recorded", 0, "test/four", None)
     assert [(row.task, row.value) for row in trial.results] == [("one", 0.5)]
@@ -74,7 +74,7 @@ SHOW = (
 )
 
 
-async def test_a_file_is_run_as_python_would(place: Path) -> None:
+async def test_a_file_runs_as_with_python(place: Path) -> None:
     """Name, arguments and path are those of `python FILE`; the working folder is empty, and removed afterwards."""
     trial = await trial_of(place, task_text(before=SHOW))
     file = str(place / "task.py")
@@ -91,8 +91,8 @@ async def test_a_file_can_import_its_neighbour(place: Path) -> None:
     assert trial.results[0].value == 3.0
 
 
-async def test_the_environment_of_the_file(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fresh credentials and the chosen model override the environment; the rest of it stays."""
+async def test_credentials_override_the_environment(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fresh credentials and the chosen model override the environment, and its other variables are kept."""
     for name in ("MODEL_PROXY_API_KEY", "LLM_DEFAULT", "LLM_DEFAULT_EVAL", "LLM_DEFAULT_JUDGE"):
         monkeypatch.setenv(name, "stale")
     monkeypatch.setenv("MINE", "stays")
@@ -102,14 +102,14 @@ async def test_the_environment_of_the_file(place: Path, monkeypatch: pytest.Monk
     assert trial.tail[0] == "key-1 http://p test/four,test/five@1 stays test/five@1 test/five@1"
 
 
-async def test_an_env_file_above_the_sdk_does_not_count(place: Path) -> None:
+async def test_an_env_file_above_the_sdk_is_ignored(place: Path) -> None:
     """An env file above the SDK, which the SDK would prefer to the environment, is ignored."""
     (place / ".env").write_text("LLM_DEFAULT=old/model\nMODEL_PROXY_API_KEY=old\n")
     show = "print(kbench.llm, os.environ['MODEL_PROXY_API_KEY'])"
     assert (await trial_of(place, task_text(before=show))).tail[0] == "test/four key-1"
 
 
-async def test_an_env_file_that_the_task_itself_loads_counts(place: Path) -> None:
+async def test_an_env_file_that_the_task_loads_is_used(place: Path) -> None:
     """An env file that the task loads overrides the environment, as with `python FILE`."""
     (place / ".env").write_text("MINE=from the file\n")
     show = "from dotenv import load_dotenv\nload_dotenv()\nprint(os.environ['MINE'])"
@@ -125,14 +125,14 @@ async def test_magics_run_in_ipython(place: Path) -> None:
     assert "captured" not in trial.tail
 
 
-async def test_a_cell_that_fails_fails_the_file(place: Path) -> None:
+async def test_a_failed_cell_fails_the_file(place: Path) -> None:
     """In IPython, too, nothing after a failed cell runs, and the traceback is shown."""
     trial = await trial_of(place, "# %%\n!true\n# %%\n1 / 0\n# %%\n" + task_text())
     assert (trial.outcome, trial.exit_code, trial.results) == ("failed", 1, ())
     assert trial.tail[-1] == "ZeroDivisionError: division by zero"
 
 
-def test_what_has_magics() -> None:
+def test_magics_are_detected() -> None:
     """A percent sign or an exclamation mark inside a string is not a magic."""
     assert has_magics("!pip install x\n")
     assert has_magics("%time f()\n")
@@ -181,12 +181,12 @@ async def test_every_task_of_the_file_must_record(place: Path) -> None:
 
 
 async def test_a_damaged_run_file(place: Path) -> None:
-    """A damaged run file is named."""
+    """The error for a damaged run file names the file."""
     trial = await trial_of(place, task_text(after="open('Two.run.json', 'w').write('{')"))
     assert (trial.outcome, trial.problems[0].path.name) == ("failed", "Two.run.json")
 
 
-async def test_the_time_limit(place: Path) -> None:
+async def test_a_file_is_stopped_at_the_time_limit(place: Path) -> None:
     """A file that runs too long is stopped, and what it recorded by then is kept."""
     trial = await trial_of(place, task_text(after="time.sleep(600)"), timeout=2)
     assert trial.outcome == "timed out"
@@ -194,8 +194,8 @@ async def test_the_time_limit(place: Path) -> None:
     assert 2 <= trial.seconds < 60
 
 
-async def test_a_file_that_will_not_stop_is_killed(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that ignores the request to stop is killed after a while."""
+async def test_a_file_that_ignores_the_stop_is_killed(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that ignores the request to stop is killed after a grace period."""
     monkeypatch.setattr("fanbench.local.executor.supervise.GRACE", 0.1)
     deaf = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\ntime.sleep(600)"
     trial = await trial_of(place, task_text(after=deaf), timeout=2)
@@ -304,14 +304,14 @@ async def test_a_second_refusal_is_the_result(place: Path) -> None:
 
 
 async def test_a_refused_token_fails_the_file(place: Path) -> None:
-    """If the server refuses a token, the error and its hint stand for the file."""
+    """If the server refuses a token, its error with a hint is the outcome of the file."""
     client = simulated(models=MODELS, faults=(Fault("create_proxy_token", 403),))
     outcome = await outcome_of(place, task_text(), client=client)
     assert isinstance(outcome, Forbidden)
     assert outcome.hint
 
 
-async def test_what_is_kept(place: Path) -> None:
+async def test_files_and_output_are_kept(place: Path) -> None:
     """Files and output are kept in a folder named after the file; a later trial gets a folder of its own."""
     text = task_text(after="print('reported')\nopen('more.txt', 'w').close()")
     trials = [await trial_of(place, text, output=place / "kept") for _ in range(2)]
@@ -336,8 +336,8 @@ async def test_an_output_that_is_a_file(place: Path) -> None:
     assert "-o" in outcome.hint
 
 
-async def test_output_without_end_is_cut(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kept output is limited in size, but the last lines are there all the same."""
+async def test_endless_output_is_cut(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kept output is limited in size, but the trial still has the last lines."""
     monkeypatch.setattr("fanbench.operations.check.LOG_LIMIT", 100_000)
     text = task_text(after="for number in range(100_000): print(f'line {number}')")
     trial = await trial_of(place, text, output=place / "kept")
@@ -345,7 +345,7 @@ async def test_output_without_end_is_cut(place: Path, monkeypatch: pytest.Monkey
     assert (place / "kept/task/output.log").stat().st_size < 300_000
 
 
-async def test_without_the_sdk(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
+async def test_a_missing_sdk_is_reported(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
     """Without the SDK the error names the extra to install, and the server is not called."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     client = server()

@@ -45,7 +45,7 @@ async def test_gather_raises_the_first_by_order() -> None:
     assert caught.value.__notes__ == ["also: after 1"]
 
 
-async def test_both_at_once() -> None:
+async def test_both_returns_two_results() -> None:
     """`both` returns two results of different types, or raises the first one's error."""
     began = anyio.current_time()
     assert await both(partial(sleeper, 1), partial(sleeper, 2)) == (1, 2)
@@ -71,7 +71,7 @@ def test_a_group_of_several_stays_a_group() -> None:
 
 
 @given(st.permutations(range(8)))
-def test_in_order_whatever_the_order(order: list[int]) -> None:
+def test_items_are_emitted_in_order(order: list[int]) -> None:
     """Each item is emitted as soon as all before it have arrived."""
     seen: list[int] = []
     in_order = InOrder(seen.append)
@@ -92,7 +92,7 @@ def test_a_pause_is_never_longer_than_the_interval(spread: float, limit: float) 
 
 
 @pytest.mark.parametrize("limit", [0, -1, float("nan")])
-def test_an_interval_must_be_some_time(limit: float) -> None:
+def test_an_interval_must_be_positive(limit: float) -> None:
     """An interval that is not positive is refused: the server would be polled without a pause."""
     with pytest.raises(UsageError):
         Pace(limit)

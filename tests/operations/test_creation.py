@@ -40,14 +40,14 @@ async def test_a_creation_is_waited_for(reported: Reported) -> None:
 
 
 async def test_an_answer_about_an_earlier_version_is_ignored() -> None:
-    """An answer about the version before does not end the wait."""
+    """An answer about the previous version does not end the wait."""
     client = simulated("t")
     with pytest.raises(StillRunning):
         await wait_for_creation(client, "t", Deadline(30), version=2)
 
 
 async def test_a_creation_that_takes_too_long_times_out() -> None:
-    """The wait ends at that second, with the state."""
+    """The wait ends at the second of the timeout, and the error has the state."""
     client = simulated(creation=100)
     await client.create_task("t", "{}")
     with pytest.raises(StillRunning, match="RUNNING"):
@@ -90,16 +90,16 @@ def _vendors_looks(until: float) -> Iterator[float]:
     yield now
 
 
-async def test_a_task_that_was_just_seen_is_not_asked_for_at_once() -> None:
-    """The answer to the push has the state, so that the first poll comes a second later."""
+async def test_a_task_that_was_just_seen_is_polled_a_second_later() -> None:
+    """The answer to a push has the state, so the first poll comes a second later."""
     client = simulated(creation=5)
     pushed = await client.create_task("t", "{}")
     await wait_for_creation(client, "t", Deadline(None), seen=pushed)
     assert times(client, "get_task") == [1, 2, 3, 4.05, 5.467]
 
 
-async def test_a_creation_outlives_a_server_that_is_away_for_a_while(reported: Reported) -> None:
-    """Up to five polls in a row may fail; a refusal ends the wait."""
+async def test_the_wait_survives_failed_polls(reported: Reported) -> None:
+    """Up to five failed polls in a row are repeated, but a refusal ends the wait."""
     client = simulated(creation=3)
     await client.create_task("t", "{}")
     client.change(faults=(Fault("get_task", times=5),))
@@ -129,7 +129,7 @@ async def test_a_wait_may_be_shorter_than_the_first_pause() -> None:
         CreationState("NEW"),
     ],
 )
-def test_any_end_but_completed_is_a_failure(state: CreationState) -> None:
+def test_every_end_except_completed_is_a_failure(state: CreationState) -> None:
     """Every final state but COMPLETED is a failure, even one that this version does not know."""
     with pytest.raises(RunFailed, match=state.label):
         ensure_created("t", task("t", state))

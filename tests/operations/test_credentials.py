@@ -59,7 +59,7 @@ async def test_a_token_is_used_until_shortly_before_its_end() -> None:
 
 
 async def test_work_that_takes_long_gets_a_token_that_lasts() -> None:
-    """A token that would expire before the work ends is renewed ahead of it."""
+    """A token that would expire before the work ends is renewed before it begins."""
     mint = Mint()
     tokens = tokens_of(mint)
     await tokens.get()
@@ -68,8 +68,8 @@ async def test_work_that_takes_long_gets_a_token_that_lasts() -> None:
     assert (await tokens.get(lasting=0.6 * HOUR)).token == "token-2"
 
 
-async def test_work_that_outlives_every_token_does_not_ask_each_time() -> None:
-    """As no token lasts a day, long work gets a young one, so that the one in use elsewhere is not revoked."""
+async def test_work_that_outlives_every_token_shares_one() -> None:
+    """Work that outlives every token gets a young one, so that the token in use elsewhere is not revoked."""
     mint = Mint()
     tokens = tokens_of(mint)
     for _ in range(5):
@@ -131,8 +131,8 @@ async def test_callers_share_a_failure_and_the_next_one_asks_again() -> None:
     assert await together(tokens, 9) == ["token-2"] * 9
 
 
-async def test_a_failed_renewal_leaves_the_old_token_to_those_it_is_good_for() -> None:
-    """Work that needs little time still gets the old token after a failed renewal."""
+async def test_the_old_token_is_used_after_a_failed_renewal() -> None:
+    """After a failed renewal, short work still gets the old token."""
     mint = Mint()
     tokens = tokens_of(mint)
     await tokens.get()
@@ -143,7 +143,7 @@ async def test_a_failed_renewal_leaves_the_old_token_to_those_it_is_good_for() -
     assert (await tokens.get()).token == "token-1"
 
 
-async def test_a_caller_that_gives_up_does_not_take_the_others_down() -> None:
+async def test_a_cancelled_caller_does_not_cancel_the_others() -> None:
     """If the caller that makes the request is cancelled, it is repeated for those who still wait."""
     mint = Mint()
     tokens = tokens_of(mint)
@@ -171,8 +171,8 @@ async def test_a_refused_token_is_replaced_once() -> None:
     assert [(await tokens.replace(old)).token for _ in range(3)] == ["token-2"] * 3
 
 
-async def test_a_user_without_a_proxy_is_told_what_to_do() -> None:
-    """The error has a hint."""
+async def test_a_refusal_has_a_hint() -> None:
+    """The error for a user without access to the Model Proxy has a hint."""
     mint = Mint(faults=[Forbidden("No.", call="CreateDefaultModelProxyToken", status=403)])
     with pytest.raises(Forbidden) as caught:
         await tokens_of(mint).get()

@@ -48,7 +48,7 @@ async def test_a_token_that_is_accepted(tmp_path: Path) -> None:
     assert TOKEN not in str(checks)
 
 
-async def test_a_legacy_key_is_tried_by_a_call(tmp_path: Path) -> None:
+async def test_a_legacy_key_is_checked_by_a_call(tmp_path: Path) -> None:
     """A key cannot be introspected, so a call tries it; sources that are not used are named."""
     (tmp_path / ".kaggle").mkdir()
     file = tmp_path / ".kaggle/kaggle.json"
@@ -75,7 +75,7 @@ async def test_a_legacy_key_is_tried_by_a_call(tmp_path: Path) -> None:
 async def test_refused_credentials_and_a_missing_server_are_told_apart(
     tmp_path: Path, answer: Answer, expected: list[tuple[str, str]], says: str
 ) -> None:
-    """Refused credentials and a wrong server are told apart, and each has its remedy."""
+    """Refused credentials and a wrong server are different failures, each with its own hint."""
     with FakeServer({"IntrospectToken": [answer]}) as server:
         _, *checks = await server_checks(tmp_path, server.url, {"KAGGLE_API_TOKEN": TOKEN})
         assert len(server.requests) == 1
@@ -175,7 +175,7 @@ async def test_the_env_file(tmp_path: Path, text: str | None, level: str, fix: s
 
 
 async def test_an_env_file_that_is_a_folder(tmp_path: Path) -> None:
-    """A folder in the place of the env file is a failure."""
+    """An env file that is a folder is a failure."""
     assert (await machine.probe_env_file(DoctorTarget(env_file=tmp_path)))[0].level == "fail"
 
 
@@ -184,7 +184,7 @@ async def test_an_env_file_that_is_a_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("local", "level"), [(True, "fail"), (False, "warn")])
 async def test_packages_that_are_missing(monkeypatch: pytest.MonkeyPatch, local: bool, level: str) -> None:
-    """Missing packages are a failure only for somebody who uses the local server."""
+    """Missing packages are a failure only if the local server is used."""
     monkeypatch.setattr(machine, "PACKAGES", ("anyio", "no_such_package"))
     (check,) = await machine.probe_packages(DoctorTarget(local=local))
     assert check.level == level
@@ -207,7 +207,7 @@ async def test_the_hishel_trap(monkeypatch: pytest.MonkeyPatch, hishel: str) -> 
     ]
 
 
-async def test_packages_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_optional_packages_that_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     """A missing SDK or xllamacpp is a warning: Kaggle needs neither."""
     monkeypatch.setattr(machine, "installed_version", {}.get)
     for probe in (machine.probe_sdk, machine.probe_llama):
@@ -222,13 +222,13 @@ async def test_packages_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> N
         ("import os; os.kill(os.getpid(), 11)", "it ended with -11"),
     ],
 )
-async def test_what_crashes_is_tried_elsewhere(code: str, failure: str | None) -> None:
+async def test_a_library_that_crashes_is_probed_in_a_process(code: str, failure: str | None) -> None:
     """A library that kills its process does not kill doctor."""
     assert await machine.failure_of(code) == failure
 
 
 async def test_models(tmp_path: Path) -> None:
-    """No models, a model whose file is gone, one whose file exists and an invalid list are told apart."""
+    """No models, a missing model file, an existing one and an invalid list have different results."""
     assert (await machine.probe_models(DoctorTarget(data=tmp_path)))[
         0
     ].fix == "fanbench models add smollm2 gemma3"
@@ -266,7 +266,7 @@ async def test_the_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 # --- All of it ---
 
 
-async def test_all_checks_in_their_order(tmp_path: Path, reported: Reported) -> None:
+async def test_all_checks_are_reported_in_order(tmp_path: Path, reported: Reported) -> None:
     """On this machine nothing fails; each check is reported in order, and doctor leaves no file behind."""
     with FakeServer({"IntrospectToken": [Answer(KNOWN)]}) as server:
         target = DoctorTarget(

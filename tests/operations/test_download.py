@@ -22,7 +22,7 @@ def client() -> SimulatedKaggle:
     return simulated("t", versions=3)
 
 
-async def test_the_layout(client: SimulatedKaggle, tmp_path: Path) -> None:
+async def test_outputs_follow_the_layout(client: SimulatedKaggle, tmp_path: Path) -> None:
     """An output goes to `<output>/<task>/<version>/<model>/<run_id>/`, with the normalized model."""
     run = client.add_run("t", "google/gemma@default").id
     report = only(await download_tasks(client, ["T"], output=tmp_path))
@@ -79,7 +79,7 @@ async def test_a_cached_run_without_sources_is_marked(client: SimulatedKaggle, t
 
 
 async def test_a_failed_download_does_not_affect_the_others(client: SimulatedKaggle, tmp_path: Path) -> None:
-    """A failed download is a row, too; a damaged zip is told from a lost connection."""
+    """A failed download is a row like the others, and a damaged zip differs from a lost connection."""
     client.add_run("t", "m", RunScript(running=0, bad_zips=9))
     client.add_run("t", "m", RunScript(running=0, download_time=9))
     client.add_run("t", "m", RunScript(running=0, broken_downloads=9))

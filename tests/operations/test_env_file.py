@@ -46,7 +46,7 @@ def read(text: str) -> dict[str, str | None]:
 
 
 @given(FILES, st.dictionaries(KEYS, VALUES, max_size=4))
-def test_what_is_set_is_read_back_and_the_rest_is_the_same(text: str, values: dict[str, str]) -> None:
+def test_set_values_are_read_back_and_the_rest_is_unchanged(text: str, values: dict[str, str]) -> None:
     """python-dotenv reads back every value that was set, and all other values as before."""
     before = read(text)
     after = upsert(text, values)
@@ -62,7 +62,7 @@ def test_setting_the_same_again_changes_nothing(text: str, values: dict[str, str
 
 
 @given(FILES, KEYS, PLAIN)
-def test_lines_of_others_stay_in_their_order(text: str, key: str, value: str) -> None:
+def test_other_lines_stay_in_order(text: str, key: str, value: str) -> None:
     """Comments, blank lines and other keys stay as they were written."""
     assume(f"{key}" not in text)
     after = upsert(text, {key: value})
@@ -88,8 +88,8 @@ def test_lines_of_others_stay_in_their_order(text: str, key: str, value: str) ->
         ("\ufeffA=1\n", "\ufeffA=new\n"),
     ],
 )
-def test_in_place(text: str, after: str) -> None:
-    """A value is set where its key is first; duplicates go, its quotes and its comment stay."""
+def test_a_value_is_set_in_place(text: str, after: str) -> None:
+    """A value is set at the first occurrence of its key, duplicates are removed, and quotes and comment are kept."""
     assert upsert(text, {"A": "new"}) == after
 
 
@@ -97,7 +97,7 @@ def test_in_place(text: str, after: str) -> None:
     "value", ["a b", "a #b", " a", "'", '"', 'it\'s "so"', "\\", "a\\", "\\n", "$A", "#", ""]
 )
 def test_values_that_need_quotes(value: str) -> None:
-    """Values that need quotes get a suitable kind."""
+    """A value that needs quotes gets quotes that preserve it."""
     assert read_back(upsert("B='x'\n", {"A": value})) == value
 
 
@@ -147,14 +147,14 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
 
 
 def test_line_ends_stay(tmp_path: Path) -> None:
-    """Line ends stay, also those of Windows."""
+    """Line ends are kept, including those of Windows."""
     path = tmp_path / ".env"
     path.write_bytes(b"A=1\r\nB=2\r\n")
     write_env_file(path, {"A": "3"})
     assert path.read_bytes() == b"A=3\r\nB=2\r\n"
 
 
-def test_no_file_has_no_values(tmp_path: Path) -> None:
+def test_a_missing_file_has_no_values(tmp_path: Path) -> None:
     """A missing file has no values, and is not an error."""
     assert read_env_file(tmp_path / ".env") == {}
 
@@ -176,7 +176,7 @@ def binary(path: Path) -> None:
     ("make", "words"), [(folder, "is a folder"), (read_only, "is read-only"), (binary, "not UTF-8")]
 )
 def test_files_that_cannot_be_written(tmp_path: Path, make: object, words: str) -> None:
-    """A file that cannot be written is one error with the reason, also before there is a value to write."""
+    """A file that cannot be written is one error with the reason, even before there is a value to write."""
     path = tmp_path / ".env"
     assert callable(make)
     make(path)
@@ -188,7 +188,7 @@ def test_files_that_cannot_be_written(tmp_path: Path, make: object, words: str) 
     assert os.listdir(tmp_path) == [".env"]
 
 
-def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
     """A missing folder is an error."""
     with pytest.raises(OutputError, match="Cannot use"):
         write_env_file(tmp_path / "no" / ".env", {"A": "2"})

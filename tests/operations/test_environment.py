@@ -36,7 +36,7 @@ def served(*names: str) -> SimulatedKaggle:
 
 
 async def test_the_credentials() -> None:
-    """The credentials are three values; the time is in UTC with a Z."""
+    """The credentials are three variables, and the expiry time is in UTC with a Z."""
     assert await fetch_credentials(served()) == {
         "MODEL_PROXY_URL": "https://proxy/models",
         "MODEL_PROXY_API_KEY": "abcd1234",
@@ -47,8 +47,8 @@ async def test_the_credentials() -> None:
 @pytest.mark.parametrize(
     ("kind", "status", "hint"), [(NotFound, 404, "Ask for access"), (Forbidden, 403, "Verify your phone")]
 )
-async def test_refusals_say_what_to_do(kind: type[NotFound | Forbidden], status: int, hint: str) -> None:
-    """The two refusals that users meet have hints."""
+async def test_refusals_have_hints(kind: type[NotFound | Forbidden], status: int, hint: str) -> None:
+    """A refused token has a hint that fits the status of the refusal."""
     error = kind("No.", call="CreateDefaultModelProxyToken", status=status)
     with pytest.raises(kind) as caught:
         await fetch_credentials(simulated(faults=(Fault("create_proxy_token", raises=error),)))
@@ -57,14 +57,14 @@ async def test_refusals_say_what_to_do(kind: type[NotFound | Forbidden], status:
 
 
 async def test_a_new_environment_has_all_models() -> None:
-    """The first model is the default and the judge."""
+    """A new environment lists all models, and the first one is the default and the judge."""
     values = await fetch_environment(served("a/x", "b/y"), {})
     assert values["LLM_DEFAULT"] == values["LLM_DEFAULT_EVAL"] == "a/x"
     assert values["LLMS_AVAILABLE"] == "a/x,b/y"
     assert values["MODEL_PROXY_API_KEY"] == "abcd1234"
 
 
-async def test_what_was_chosen_is_kept_while_it_is_there() -> None:
+async def test_chosen_models_are_kept_while_they_exist() -> None:
     """Chosen models are kept while they exist; others are replaced, and new ones are added behind."""
     current = {"LLM_DEFAULT": "b/y", "LLM_DEFAULT_EVAL": "gone/z", "LLMS_AVAILABLE": "c/z, gone/z,b/y"}
     values = await fetch_environment(served("a/x", "b/y", "c/z"), current)
@@ -93,17 +93,17 @@ NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
         (timedelta(seconds=-1), "expired"),
     ],
 )
-def test_how_long_is_left(left: timedelta, phrase: str) -> None:
+def test_the_remaining_time(left: timedelta, phrase: str) -> None:
     """The remaining time is given in one unit."""
     assert expiry_phrase((NOW + left).isoformat().replace("+00:00", "Z"), NOW) == phrase
 
 
-def test_an_expiry_that_cannot_be_read_is_shown_as_it_is() -> None:
+def test_an_invalid_expiry_is_shown_unchanged() -> None:
     """An expiry time that cannot be parsed is shown as it is."""
     assert expiry_phrase("soon") == "soon"
 
 
-def test_the_starters_are_written_and_left_alone(tmp_path: Path) -> None:
+def test_starters_are_written_once(tmp_path: Path) -> None:
     """The starter files are written once, and never overwrite what a user made of them."""
     example = tmp_path / "mine.py"
     assert [(file.path.name, file.existed) for file in write_starters(example)] == [
@@ -124,12 +124,12 @@ def test_the_example_passes_our_own_check(tmp_path: Path) -> None:
 
 
 def test_starters_that_cannot_be_written(tmp_path: Path) -> None:
-    """A place that cannot be written to is one error."""
+    """A folder that cannot be written to is one error."""
     with pytest.raises(OutputError):
         write_starters(tmp_path / "missing" / "example_task.py")
 
 
-def test_the_references_python_is_python(tmp_path: Path) -> None:
+def test_python_examples_in_the_reference_can_be_parsed(tmp_path: Path) -> None:
     """Every Python example in the reference can be parsed."""
     write_starters(tmp_path / "example_task.py")
     blocks = re.findall(r"```python\n(.*?)```", (tmp_path / REFERENCE_NAME).read_text(), re.DOTALL)

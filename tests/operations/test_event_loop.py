@@ -1,4 +1,4 @@
-"""Whether the tests of operations notice calls that block the event loop."""
+"""The tests of operations fail on calls that block the event loop."""
 
 from __future__ import annotations
 

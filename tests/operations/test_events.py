@@ -89,5 +89,5 @@ def test_every_event_prints_itself(event: Event, name: str, text: str | None) ->
 
 
 def test_an_error_is_recorded_as_its_message() -> None:
-    """JSON has no exceptions: a record holds the message of an error."""
+    """A record contains an error as its message, because JSON has no exceptions."""
     assert PollFailed("t", BROKEN).record() == {"event": "poll_failed", "slug": "t", "error": "It broke."}

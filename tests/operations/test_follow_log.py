@@ -42,14 +42,14 @@ async def test_a_missing_log_is_an_error_by_default() -> None:
         _ = [entry async for entry in follow_log(Source([None]), 1)]
 
 
-async def test_a_missing_log_is_tried_again_when_missing_returns() -> None:
+async def test_a_missing_log_is_opened_again_while_missing_returns_true() -> None:
     """As long as `missing()` returns True, the log is opened again, and read from its start."""
     source = Source([None], [None], ["a\n", "b\n"])
     assert [entry.data async for entry in follow_log(source, 1, missing=yes)] == ["a\n", "b\n"]
     assert source.answers == []
 
 
-async def test_a_log_that_will_not_come_is_an_error() -> None:
+async def test_a_log_is_given_up_when_missing_returns_false() -> None:
     """If `missing()` returns False, NotFound is raised and the log is not opened again."""
 
     async def no() -> bool:
@@ -62,7 +62,7 @@ async def test_a_log_that_will_not_come_is_an_error() -> None:
 
 
 async def test_a_log_that_vanishes_is_not_read_twice() -> None:
-    """After some text, a missing log is a stream that broke: no text is repeated, and `missing` is not asked."""
+    """A log that vanishes after some text is a broken stream: no text is repeated, and `missing` is not called."""
     source = Source(["a\n", None], *[[None]] * 4, ["a\n", "b\n"])
     received: list[str] = []
 

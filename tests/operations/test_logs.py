@@ -23,7 +23,7 @@ def text_of(reported: Reported, run_id: int) -> str:
     return "".join(event.data for event in reported if isinstance(event, LogText) and event.run.id == run_id)
 
 
-async def test_in_turn_each_log_is_whole(client: SimulatedKaggle, reported: Reported) -> None:
+async def test_logs_in_turn_are_not_mixed(client: SimulatedKaggle, reported: Reported) -> None:
     """Header, text and end of one run come before those of the next, in the server's order."""
     slow = client.add_run("t", "slow", RunScript(running=9, log=[(1, "s1\n"), (8, "s2\n")])).id
     fast = client.add_run("t", "fast", RunScript(running=2, log=[(1, "f1\n")])).id
@@ -52,9 +52,7 @@ async def test_a_big_log_that_waits_its_turn_is_whole(client: SimulatedKaggle, r
     assert text_of(reported, big) == "".join(pieces)
 
 
-async def test_together_lines_come_whole_and_as_they_are_written(
-    client: SimulatedKaggle, reported: Reported
-) -> None:
+async def test_interleaved_lines_are_whole_and_in_order(client: SimulatedKaggle, reported: Reported) -> None:
     """Interleaved lines come in the order of time, and no line contains a piece of another."""
     client.add_run("t", "a", RunScript(running=9, log=[(1, "a1\na"), (5, "2\n")]))
     client.add_run("t", "b", RunScript(running=9, log=[(3, "b1\n"), (7, "b2")]))
@@ -88,7 +86,7 @@ async def test_a_queued_run_has_no_log_and_is_no_failure(client: SimulatedKaggle
 
 
 @pytest.mark.parametrize("together", [True, False])
-async def test_with_follow_a_queued_run_is_waited_for(
+async def test_follow_waits_for_queued_runs(
     client: SimulatedKaggle, reported: Reported, together: bool
 ) -> None:
     """With `follow`, one list call per poll serves all queued runs."""

@@ -73,7 +73,7 @@ async def test_reading_a_log_is_reported(reported: Reported) -> None:
     assert (told[-1].lines, told[-1].ended) == (102, True)
 
 
-async def test_a_log_that_breaks_off_is_over(reported: Reported) -> None:
+async def test_a_log_that_breaks_off_has_ended(reported: Reported) -> None:
     """The last progress event of a log that breaks off has `ended`."""
     client = simulated("t")
     error = ConnectionFailed("Away.", endpoint="x")

@@ -46,7 +46,7 @@ def plan(folder: Path, name: str = "t", at: str = "task.py") -> PushPlan:
 
 @pytest.mark.parametrize("name", ["my-task", "My Task", "my_task"])
 def test_a_task_is_found_in_every_spelling(tmp_path: Path, name: str) -> None:
-    """A name that was typed differently from the slug is kept for the warning."""
+    """A name in any spelling finds its task, and a spelling other than the slug is kept for the warning."""
     (made,) = plan_push([file(tmp_path)], name)
     assert (made.slug, made.typed) == ("my-task", None if name == "my-task" else name)
 
@@ -64,7 +64,7 @@ def test_a_name_goes_with_one_file(tmp_path: Path) -> None:
 
 
 def test_two_tasks_with_one_slug_are_refused(tmp_path: Path) -> None:
-    """Two tasks with one slug would be two versions of it in an undefined order."""
+    """Two tasks with one slug are refused, because the order of their versions would be undefined."""
     with pytest.raises(UsageError, match=r"a\.py and in .*b\.py"):
         plan_push([file(tmp_path, "A", "a.py"), file(tmp_path, "a", "b.py")])
 
@@ -91,7 +91,7 @@ def test_a_task_that_nothing_runs_is_refused_unless_allowed(tmp_path: Path) -> N
 
 
 async def test_a_push_sends_a_notebook(tmp_path: Path, reported: Reported) -> None:
-    """A new task gets version 1, and the event has its URLs."""
+    """A push of a new task sends one notebook, and its event has the URLs of version 1."""
     client = simulated()
     pushed = only(await push_tasks(client, [plan(tmp_path)], emit=reported))
     assert arguments(client, "create_task") == [("t", ())]
@@ -109,7 +109,7 @@ async def test_the_source_is_sent_as_a_notebook(tmp_path: Path) -> None:
     assert "import kaggle_benchmarks" in "".join(cells[0]["source"])
 
 
-async def test_an_earlier_version_in_the_making_is_an_error(tmp_path: Path) -> None:
+async def test_a_pending_earlier_version_is_an_error(tmp_path: Path) -> None:
     """Without `wait`, nothing is sent while an earlier version is being created."""
     client = simulated(creation=99)
     client.add_task("t", age=0)
@@ -120,9 +120,7 @@ async def test_an_earlier_version_in_the_making_is_an_error(tmp_path: Path) -> N
     assert client.calls["create_task"] == 0
 
 
-async def test_with_wait_the_earlier_version_is_waited_for_however_it_ends(
-    tmp_path: Path, reported: Reported
-) -> None:
+async def test_wait_includes_an_earlier_version_however_it_ends(tmp_path: Path, reported: Reported) -> None:
     """An earlier version that fails does not prevent the next push."""
     client = simulated(creation=0.05, creation_end=CreationState.ERRORED)
     client.add_task("t", age=0)
@@ -132,7 +130,7 @@ async def test_with_wait_the_earlier_version_is_waited_for_however_it_ends(
     assert arguments(client, "create_task") == [("t", ())]
 
 
-async def test_with_wait_the_creation_is_waited_for(tmp_path: Path) -> None:
+async def test_wait_includes_the_creation(tmp_path: Path) -> None:
     """With `wait`, a push returns once its creation is completed."""
     pushed = only(await push_tasks(simulated(creation=0.01), [plan(tmp_path)], wait=True, poll_interval=0.01))
     assert pushed.created
@@ -145,7 +143,7 @@ async def test_a_failed_creation_has_the_servers_reason(tmp_path: Path) -> None:
         only(await push_tasks(client, [plan(tmp_path)], wait=True, poll_interval=0.01))
 
 
-async def test_the_timeout_is_for_everything(tmp_path: Path) -> None:
+async def test_the_timeout_covers_both_versions(tmp_path: Path) -> None:
     """The earlier version and the new one share the timeout."""
     with pytest.raises(StillRunning):
         only(

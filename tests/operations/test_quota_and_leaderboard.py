@@ -17,19 +17,19 @@ pytestmark = pytest.mark.anyio
 
 @pytest.mark.parametrize(("text", "name"), [("me/b", ("me", "b")), ("b", ("", "b")), (" me/b ", ("me", "b"))])
 def test_names_of_benchmarks(text: str, name: tuple[str, str]) -> None:
-    """A benchmark may have an owner or none."""
+    """The name of a benchmark may have an owner."""
     assert benchmark_name(text) == name
 
 
 @pytest.mark.parametrize("text", ["", "/", "me/", "/b", "a/b/c", "..", "me/..", "me/a\\b", "me/a\nb"])
 def test_invalid_names_of_benchmarks(text: str) -> None:
-    """A benchmark's name must be valid as the name of a file, too."""
+    """A benchmark's name must also be valid as the name of a file."""
     with pytest.raises(UsageError):
         benchmark_name(text)
 
 
 async def test_quotas() -> None:
-    """The quotas are those of runs and of the Model Proxy; what is used up has nothing remaining."""
+    """The quotas are those of runs and of the Model Proxy, and a quota that is exceeded has 0 remaining."""
     balance = QuotaBalance(quota_used=7, total_quota_allowed=5, refill_period=RefillPeriod.MONTHLY)
     runs = TaskQuota(daily_quota_used=1, total_daily_quota_allowed=4)
     client = simulated()
@@ -42,6 +42,6 @@ async def test_quotas() -> None:
 
 
 async def test_other_errors_of_quotas_are_raised() -> None:
-    """An error of a server that is down is raised and does not count as a missing quota."""
+    """A lost connection is raised, and does not count as a missing quota."""
     with pytest.raises(ConnectionFailed):
         await fetch_quotas(simulated(faults=(Fault("proxy_quotas"),)))

@@ -20,7 +20,7 @@ def client_with(*slugs: str, **scripts: RunScript | None) -> SimulatedKaggle:
     return simulated(*slugs, models=["m", "n"], runs=scripts)
 
 
-async def test_one_call_a_task() -> None:
+async def test_each_task_is_scheduled_in_one_call() -> None:
     """All models of a task go in one call, in the user's order and without duplicates."""
     client = client_with("a", "b")
     await run_tasks(client, ["a", "B"], ["n", "x/m", "m"])
@@ -55,7 +55,7 @@ async def test_only_what_was_scheduled_is_waited_for() -> None:
     assert client.now() == 7
 
 
-async def test_the_run_in_flight_that_a_skip_is_for_is_waited_for() -> None:
+async def test_a_skipped_models_run_in_flight_is_waited_for() -> None:
     """For a skipped model the run in flight is waited for, and an older one that has ended is not."""
     client = client_with("a", m=None)
     client.add_run("a", "m", RunScript(running=0, end=RunState.ERRORED))
@@ -82,7 +82,7 @@ async def test_an_unknown_model_is_refused_before_anything_is_scheduled() -> Non
 
 @pytest.mark.parametrize("state", [CreationState.RUNNING, CreationState.ERRORED])
 async def test_a_task_that_is_not_completed_is_refused(state: CreationState) -> None:
-    """The error has the state of the task."""
+    """A task that is not completed is refused with its state."""
     client = simulated(models=["m"], creation=99 if state.pending else 0, creation_end=state)
     client.add_task("a", age=0)
     with pytest.raises(FanbenchError, match=rf"not ready to run \(status: {state.label}\)"):

@@ -18,7 +18,7 @@ def world(**scripts: RunScript | None) -> SimulatedKaggle:
     return simulated("t", "u", models=list(scripts), runs=scripts)
 
 
-async def test_the_runs_are_there_as_they_began() -> None:
+async def test_new_runs_are_returned_without_waiting_for_their_ends() -> None:
     """The report has the new runs, not those of earlier calls, without waiting for their ends."""
     client = world(a=RunScript(queued=5, running=50), b=RunScript(running=50))
     client.add_run("t", "a", INSTANT_RUN, age=9)
@@ -27,7 +27,7 @@ async def test_the_runs_are_there_as_they_began() -> None:
     assert client.now() == 0
 
 
-async def test_a_list_that_is_behind_is_asked_again() -> None:
+async def test_a_list_that_lags_is_repeated() -> None:
     """The call returns once the last run is listed."""
     client = world(a=RunScript(running=50, list_lag=3), b=RunScript(running=50))
     report = await run_tasks(client, ["t"], ["a", "b"], until="listed")
@@ -35,8 +35,8 @@ async def test_a_list_that_is_behind_is_asked_again() -> None:
     assert 3 <= client.now() < 6
 
 
-async def test_of_a_model_that_is_skipped_the_run_in_flight_counts() -> None:
-    """For a skipped model the report has the run in flight, or none if there is none."""
+async def test_a_skipped_models_run_in_flight_is_returned() -> None:
+    """For a skipped model the report has its run in flight, if there is one."""
     client = world(a=None, b=None)
     going = client.add_run("t", "a", RunScript(running=50)).id
     client.add_run("t", "b", INSTANT_RUN, age=9)

@@ -34,7 +34,7 @@ async def serving(watcher: RunWatcher) -> AsyncGenerator[None, None]:
 
 
 async def test_many_waiters_share_each_list() -> None:
-    """A hundred coroutines that wait for a run each make one list call per poll, and each resumes at its change."""
+    """A hundred coroutines that each wait for a run share one list per poll, and resume when their run changes."""
     client = simulated()
     ids = [
         client.add_run("t", f"m{number}", RunScript(queued=3 + number % 2, running=0)).id
@@ -55,8 +55,8 @@ async def test_many_waiters_share_each_list() -> None:
     assert resumed.keys() == set(ids)
 
 
-async def test_nobody_waiting_means_no_polls() -> None:
-    """A watcher that serves asks only while a coroutine waits."""
+async def test_a_watcher_without_waiters_does_not_poll() -> None:
+    """A watcher polls only while a coroutine waits for it."""
     client = simulated()
     run_id = client.add_run("t", "m", RunScript(queued=5, running=50)).id
     watcher = RunWatcher(client, "t")
@@ -83,8 +83,8 @@ class Recorder(RunWatcher):
         self.seen = tuple(run.state for run in runs)
 
 
-async def test_a_list_is_absorbed_before_anybody_resumes() -> None:
-    """A coroutine that waits for one run sees what the same list says of all others."""
+async def test_a_list_is_absorbed_before_a_waiter_resumes() -> None:
+    """When a coroutine resumes, the watcher has absorbed the states of all runs in the same list."""
     client = simulated()
     first = client.add_run("t", "m1", RunScript(queued=2, running=0)).id
     client.add_run("t", "m2", RunScript(queued=2, running=0))
@@ -103,7 +103,7 @@ async def test_a_list_is_absorbed_before_anybody_resumes() -> None:
 
 
 async def test_a_hurried_watcher_polls_at_once() -> None:
-    """However far apart the polls have become; then they start again at one second."""
+    """`hurry` causes a poll at once, after which the pauses start again at one second."""
     client = simulated()
     client.add_run("t", "m", RunScript(queued=1000, running=0))
     watcher = Recorder(client, "t")
@@ -149,7 +149,7 @@ async def test_streams_that_end_one_after_another_share_a_poll() -> None:
 
 
 async def test_a_list_is_made_by_the_time_it_is_due() -> None:
-    """Although the pauses between polls are longer by then."""
+    """A list is made at the time `due` returns, even if the pauses between polls have become longer."""
     client = simulated()
     client.add_run("t", "m", RunScript(queued=1000, running=0))
     watcher = Recorder(client, "t")
@@ -168,7 +168,7 @@ class Patient(Recorder):
 
 
 async def test_a_subclass_decides_how_failed_polls_are_repeated() -> None:
-    """Its pause takes the place of the usual one, once for each failure."""
+    """The pause that `failed` returns replaces the usual one, once for each failure."""
     client = simulated()
     client.add_run("t", "m", RunScript(queued=12, running=0))
     client.change(faults=(Fault("list_runs", 404, times=2),))

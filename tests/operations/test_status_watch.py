@@ -43,7 +43,7 @@ async def test_a_watch_ends_with_the_last_run(client: SimulatedKaggle, reported:
     assert len(reported.of(StatusSeen)) == client.calls["list_runs"]
 
 
-async def test_a_watch_asks_for_the_task_only_while_it_is_created(
+async def test_a_watch_polls_the_task_only_during_its_creation(
     client: SimulatedKaggle, reported: Reported
 ) -> None:
     """The task is polled only during its creation; the runs take one list call per poll, at growing pauses."""
@@ -61,8 +61,8 @@ async def test_a_watch_asks_for_the_task_only_while_it_is_created(
     assert client.calls["list_runs"] < 20
 
 
-async def test_a_watch_outlives_a_server_that_is_away(reported: Reported) -> None:
-    """A watch survives a server that is away for a while, and reports it."""
+async def test_a_watch_survives_a_failed_poll(reported: Reported) -> None:
+    """A watch survives a failed poll, and reports it."""
     client = simulated("a", faults=(Fault("list_runs", first=2),))
     client.add_run("a", "m", RunScript(running=9))
     (status,) = await watch_tasks(client, ["a"], emit=reported)

@@ -65,7 +65,7 @@ def test_the_last_line_of_a_traceback(message: str, line: str) -> None:
         (True, True, False, 0, "left private"),
     ],
 )
-async def test_publish_does_what_is_left_to_do(
+async def test_publish_makes_only_private_parts_public(
     public: bool, notebook: bool, wanted: bool, calls: int, became: str
 ) -> None:
     """Only what is not public yet is published, and the state of the notebook is returned."""
@@ -151,5 +151,5 @@ def test_proxy_names_are_those_that_the_proxy_serves() -> None:
     ],
 )
 def test_the_default_is_the_newest_flash_or_the_first(names: list[str], default: str | None) -> None:
-    """Lite and image models do not count as Flash."""
+    """The default is the newest Flash model, not counting Lite and image models, or else the first model."""
     assert pick_default(names) == default

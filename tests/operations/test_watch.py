@@ -27,7 +27,7 @@ def all_of(client: SimulatedKaggle) -> RunSelection:
 
 
 async def test_polls_grow_by_half_up_to_the_interval(reported: Reported) -> None:
-    """Without a stream to follow, the server is asked after 1, 1.5, 2.25… seconds, and then each interval."""
+    """Without a stream to follow, polls come after 1, 1.5, 2.25… seconds, and then at each interval."""
     client = simulated()
     client.add_run("t", "m", RunScript(queued=20, running=0))
     await wait_for_runs(client, all_of(client), poll_interval=4, emit=reported)
@@ -44,7 +44,7 @@ async def test_the_end_of_a_stream_is_the_end_of_the_wait() -> None:
     assert client.calls["list_runs"] < 20
 
 
-async def test_open_streams_spare_the_polls() -> None:
+async def test_open_streams_replace_most_polls() -> None:
     """While all runs have a stream, polls come at the interval and when a stream ends, however many runs
     there are.
     """
@@ -76,7 +76,7 @@ async def test_the_end_of_each_stream_is_reported_at_once(reported: Reported) ->
     assert seen == [(40, "short"), (100, "long")]
 
 
-async def test_a_state_that_lags_behind_the_stream_is_asked_for_soon() -> None:
+async def test_a_state_that_lags_behind_the_stream_is_polled_soon() -> None:
     """If a stream has ended and the state has not changed yet, polls start at one second again."""
     client = simulated()
     client.add_run("t", "m", RunScript(running=300, end_lag=1.5))
@@ -85,7 +85,7 @@ async def test_a_state_that_lags_behind_the_stream_is_asked_for_soon() -> None:
     assert anyio.current_time() - began == 302.5
 
 
-async def test_one_list_call_a_poll_whatever_the_number_of_runs() -> None:
+async def test_polls_do_not_grow_with_the_number_of_runs() -> None:
     """A hundred runs that end one after another cost at most one poll every five seconds."""
     client = simulated()
     for number in range(100):
@@ -147,14 +147,14 @@ async def test_log_lines_come_whole_and_live(reported: Reported) -> None:
 
 
 async def test_the_log_of_a_run_that_ended_between_polls_is_shown(reported: Reported) -> None:
-    """The log of a run that was never seen running is shown all the same."""
+    """The log of a run is shown even if the run was never seen running."""
     client = simulated()
     client.add_run("t", "m", RunScript(running=0, log=[(0, "quick\n")]))
     await wait_for_runs(client, all_of(client), logs=True, emit=reported)
     assert [event.line for event in reported if isinstance(event, LogLine)] == ["quick"]
 
 
-async def test_without_logs_an_ended_run_is_not_asked_for_its_log() -> None:
+async def test_without_logs_the_log_of_an_ended_run_is_not_read() -> None:
     """Without `logs`, streams are only opened to see the ends of runs."""
     client = simulated()
     client.add_run("t", "m")
@@ -162,7 +162,7 @@ async def test_without_logs_an_ended_run_is_not_asked_for_its_log() -> None:
     assert client.calls["logs"] == 0
 
 
-async def test_a_broken_stream_leaves_the_polls() -> None:
+async def test_a_broken_stream_falls_back_to_polls() -> None:
     """A stream that cannot be followed delays the end of the wait, but does not cause it."""
     client = simulated()
     fault = ServerFault("No.", call="GetBenchmarkTaskRunLogs", status=500)
@@ -172,8 +172,8 @@ async def test_a_broken_stream_leaves_the_polls() -> None:
     assert client.now() < 51
 
 
-async def test_a_server_that_is_away_for_a_while_is_asked_again(reported: Reported) -> None:
-    """Up to five polls in a row may fail."""
+async def test_five_failed_polls_are_repeated(reported: Reported) -> None:
+    """Up to five failed polls in a row are reported and repeated."""
     client = simulated()
     client.add_run("t", "m", RunScript(queued=1, running=0))
     client.change(faults=(Fault("list_runs", times=5),))
@@ -181,7 +181,7 @@ async def test_a_server_that_is_away_for_a_while_is_asked_again(reported: Report
     assert len(reported.of(PollFailed)) == 5
 
 
-async def test_a_server_that_stays_away_ends_the_wait() -> None:
+async def test_a_sixth_failed_poll_ends_the_wait() -> None:
     """The error of the sixth failed poll is raised by itself, not as a group."""
     client = simulated()
     client.add_run("t", "m", RunScript(queued=1, running=0))
@@ -190,7 +190,7 @@ async def test_a_server_that_stays_away_ends_the_wait() -> None:
         await wait_for_runs(client, all_of(client))
 
 
-async def test_nothing_to_wait_for_asks_nothing() -> None:
+async def test_an_empty_watch_makes_no_call() -> None:
     """An empty watch returns at once without a call."""
     client = simulated()
     assert await wait_for_runs(client, RunSelection("t")) == []
@@ -198,7 +198,7 @@ async def test_nothing_to_wait_for_asks_nothing() -> None:
 
 
 async def test_several_tasks_are_waited_for_at_the_same_time() -> None:
-    """Waiting for several tasks takes as long as the longest."""
+    """Waiting for several tasks takes as long as waiting for the slowest."""
     client = simulated()
     one = client.add_run("a", "m", RunScript(running=30)).id
     two = client.add_run("b", "m", RunScript(running=50)).id
@@ -209,8 +209,8 @@ async def test_several_tasks_are_waited_for_at_the_same_time() -> None:
     assert client.now() == 50
 
 
-async def test_a_log_that_is_late_is_shown_live() -> None:
-    """A running run whose log is missing at first is asked for it again after 1, 2, 4… seconds."""
+async def test_a_late_log_is_shown_live() -> None:
+    """A log that is missing at first is requested again after 1, 2, 4… seconds."""
     client = simulated()
     client.add_run("t", "m", RunScript(running=90, log_delay=5, log=[(0, "one\n"), (80, "two\n")]))
     seen: list[float] = []

@@ -112,7 +112,7 @@ def test_the_cap_is_never_exceeded(cap: float, known: Mapping[str, Any]) -> None
 
 @given(dollars, knowledge)
 def test_one_scout_at_a_time(cap: float, known: Mapping[str, Any]) -> None:
-    """At most one run of unknown cost goes, and none beside another, unless no cost will ever be known."""
+    """At most one run of unknown cost is in flight, unless no cost will ever be known."""
     unknown = [index for index in granted(cap, **known) if known["costs"][index] is None]
     assert known["silent"] or len(unknown) <= (not known["in_flight"])
 
@@ -161,10 +161,10 @@ FEW: list[tuple[int, int, float, float, float, float]] = [
 
 
 @pytest.mark.parametrize(("ended", "under_way", "left", "doubted", "highest", "more"), FEW)
-def test_few_runs_of_unknown_cost_go(
+def test_few_runs_of_unknown_cost_are_scheduled(
     ended: int, under_way: int, left: float, doubted: float, highest: float, more: float
 ) -> None:
-    """More such runs go the more have ended and the more money is left."""
+    """The more runs have ended and the more money is left, the more runs of unknown cost are scheduled."""
     assert scouts(ended, under_way, left, doubted, highest) == pytest.approx(more)
 
 
@@ -248,7 +248,7 @@ async def begun(server: Server, cap: float = 10.0, costs: Iterable[float | None]
 
 
 async def test_a_scout_goes_first() -> None:
-    """One run of unknown cost goes, of whatever task, and then as many as the cost allows."""
+    """One run of unknown cost is scheduled first, and then as many runs as its cost allows."""
     server = Server(used=3.0)
     desk = await begun(server)
     assert await desk.allow() == 1
@@ -266,8 +266,8 @@ async def test_a_scout_goes_first() -> None:
     assert desk.budget.why == ""
 
 
-async def test_a_guess_for_the_next_scouts() -> None:
-    """A run of an unknown task goes if the highest known cost would fit, as many at a time as tasks have ended."""
+async def test_scouts_of_unknown_tasks_must_fit_the_highest_cost() -> None:
+    """Runs of unknown tasks go if the highest known cost would fit, as many at a time as tasks have ended."""
     desk = await begun(Server(), cap=18.0, costs=[2.0])
     assert await desk.allow("a") == 1
     assert await desk.allow("a", a=1) == 0
@@ -310,7 +310,7 @@ async def test_expensive_and_cheap_models() -> None:
 
 
 async def test_a_model_of_unknown_cost() -> None:
-    """It is assumed to cost as much as the most expensive model of the task, before and while it is in flight."""
+    """A model of unknown cost is assumed to cost as much as the most expensive model of the task."""
     desk = await priced(20.0, a=4.0, b=1.0)
     assert await desk.allow_of("cb", t="aa") == "cb"
     assert await desk.allow_of("cb", t="aaa") == "b"
@@ -326,7 +326,7 @@ async def test_a_model_of_unknown_cost() -> None:
 
 
 async def test_few_models_of_unknown_cost_at_a_time() -> None:
-    """As many go as models have ended, with or without a cost; known models are not held up."""
+    """As many models of unknown cost run at a time as models have ended, and known models are not delayed."""
     desk = await priced(10.0, a=1.0)
     assert await desk.allow_of("bacde") == "ba"
     assert desk.budget.why.endswith("models whose cost on t is unknown go a few at a time")
@@ -340,7 +340,7 @@ async def test_few_models_of_unknown_cost_at_a_time() -> None:
 
 
 async def test_fewer_models_where_little_is_left() -> None:
-    """Those in flight may cost twice as much, on other tasks too, but one run goes if it fits."""
+    """With little money left, unknown models in flight count twice, but one run that fits is scheduled."""
     desk = await priced(13.0, a=1.0, b=1.0, c=1.0)
     assert await desk.allow_of("efgh", t="d") == "ef"
     assert await desk.allow_of("efgh", t="daaaaaa") == "ef"
@@ -354,7 +354,7 @@ async def test_fewer_models_where_little_is_left() -> None:
 
 
 async def test_more_models_where_much_is_left() -> None:
-    """More go if each can be paid for at five times the cost, beside everything else that is wanted and in flight."""
+    """More unknown models run if the money suffices for each at five times the cost, beside all other runs."""
     desk = await priced(16.0, a=1.0)
     assert await desk.allow_of("bcdefg") == "bcd"
     assert await desk.allow_of("bcdeaaaaa") == "bcaaaaa"
@@ -369,21 +369,21 @@ async def test_more_models_where_much_is_left() -> None:
     assert await ample.allow_of("fgh", t="bcd") == "fg"
 
 
-async def test_a_model_that_costs_nothing_tells_nothing() -> None:
-    """A free model does not let all others go at once."""
+async def test_a_free_model_is_no_estimate_for_others() -> None:
+    """A free model does not cause all others to be scheduled at once."""
     desk = await priced(10.0, a=0.0)
     assert await desk.allow_of("abcde") == "ab"
 
 
 async def test_a_task_of_unknown_cost() -> None:
-    """Its scout is assumed to cost as much as the most expensive model of any task."""
+    """The scout of a task of unknown cost is assumed to cost as much as the most expensive model of any task."""
     desk = await priced(20.0, a=6.0, b=1.0)
     assert await desk.allow("other", t=1) == 1
     assert await desk.allow("other", t=2) == 0
 
 
 async def test_a_resumed_sweep_knows_each_model() -> None:
-    """The journal has the cost of a run on each model."""
+    """A resumed sweep reads the cost of a run on each model from the journal."""
     before = await priced(20.0, a=6.0, b=1.0)
     desk = Desk(Server(), 20.0, before.records)
     await desk.budget.read()
@@ -392,7 +392,7 @@ async def test_a_resumed_sweep_knows_each_model() -> None:
 
 
 async def test_a_resumed_sweep_knows_tasks_that_ask_for_nothing() -> None:
-    """The cost of tasks that need no run now limits tasks of unknown cost."""
+    """The cost of tasks without further runs limits the tasks of unknown cost."""
     before = await priced(20.0, a=7.0)
     desk = Desk(Server(), 20.0, before.records)
     desk.budget.know(["t", "x"])
@@ -407,7 +407,7 @@ reported = st.tuples(st.sampled_from("abc"), st.none() | st.floats(0, 9))
 
 
 @given(st.lists(begun_or_ended | reported))
-def test_what_is_reserved_is_never_out_of_date(steps: list[tuple[str, int | float | None]]) -> None:
+def test_the_reserved_amount_is_always_current(steps: list[tuple[str, int | float | None]]) -> None:
     """After any sequence of changes, the reserved amount equals a fresh computation."""
     budget = Budget(Server(), MemoryRecords(), 10.0, lambda event: None)
     under_way, runs = PendingCosts(), Counter[str]()
@@ -428,7 +428,7 @@ def test_what_is_reserved_is_never_out_of_date(steps: list[tuple[str, int | floa
         assert unknown == (0 if means else runs.total())
 
 
-async def test_what_is_in_flight_is_reserved() -> None:
+async def test_runs_in_flight_reserve_their_mean_cost() -> None:
     """Each run in flight reserves the mean of its task, which changes as runs end."""
     desk = await begun(Server(), costs=[1.0, 3.0])
     desk.finished("other", 0.5)
@@ -438,7 +438,7 @@ async def test_what_is_in_flight_is_reserved() -> None:
 
 
 async def test_runs_that_do_not_report_their_cost() -> None:
-    """Then the quota decides, the number of unknown runs is shown, and a cost reported later counts."""
+    """If runs report no cost, the quota decides, the number of such runs is shown, and a cost reported later counts."""
     server = Server()
     desk = await begun(server, costs=[None])
     assert await desk.allow(wanted=7) == 7
@@ -463,13 +463,13 @@ async def test_an_invalid_cost_is_unknown(cost: float) -> None:
 
 
 async def test_the_quota_lags_behind_the_run_files() -> None:
-    """If the run files add up to more than the quota, they count."""
+    """If the run files add up to more than the quota, their total counts."""
     desk = await begun(Server(), costs=[4.0, 4.0])
     assert await desk.allow() == 0
     assert desk.last.spent == 8.0
 
 
-async def test_what_has_ended_since_the_reading_is_spent() -> None:
+async def test_runs_that_ended_since_the_reading_count() -> None:
     """A run that ended after the reading adds to what the quota reported."""
     server = Server()
     desk = await begun(server, costs=[1.0])
@@ -483,7 +483,7 @@ async def test_what_has_ended_since_the_reading_is_spent() -> None:
 
 
 async def test_a_resumed_sweep_continues_counting() -> None:
-    """Readings, means and spending are in the journal, including what was spent in between."""
+    """A resumed sweep reads means and spending from the journal, and includes what was spent in between."""
     server = Server(used=100.0)
     first = await begun(server)
     server.used = 104.0
@@ -507,7 +507,7 @@ async def test_a_refill() -> None:
 
 
 async def test_the_balance_of_the_month_counts() -> None:
-    """The monthly balance counts, else the daily one; a different balance than before starts a new count."""
+    """The monthly balance counts, or else the daily one, and a different balance than before starts a new count."""
     server = Server(used=5.0)
     server.others = [QuotaBalance(quota_used=1.0, refill_period=RefillPeriod.DAILY)]
     desk = await begun(server, costs=[0.0])
@@ -532,7 +532,7 @@ FAILURES: list[FanbenchError] = [
 
 @pytest.mark.parametrize("failure", FAILURES)
 async def test_without_a_reading_the_run_files_decide(failure: FanbenchError) -> None:
-    """If the quota fails, run files decide as long as all of them report their cost."""
+    """If the quota fails, the run files decide as long as all of them report their cost."""
     server = Server()
     server.failure = failure
     desk = await begun(server, costs=[2.0, 2.0])
@@ -540,8 +540,8 @@ async def test_without_a_reading_the_run_files_decide(failure: FanbenchError) ->
     assert desk.last == BudgetRead(10.0, spent=4.0, reserved=2.0)
 
 
-async def test_without_a_reading_and_without_costs_nothing_is_known() -> None:
-    """A scout may go, but if its cost stays unknown, scheduling stops with a reason."""
+async def test_scheduling_stops_without_readings_and_costs() -> None:
+    """Without a reading one scout is scheduled, and if its cost stays unknown, scheduling stops with a reason."""
     server = Server()
     server.failure = FAILURES[0]
     desk = await begun(server)
@@ -555,8 +555,8 @@ async def test_without_a_reading_and_without_costs_nothing_is_known() -> None:
     assert await desk.allow() == 100
 
 
-async def test_a_reading_that_fails_once_forgets_nothing() -> None:
-    """What the quota reported before a failed reading stays spent."""
+async def test_a_failed_reading_keeps_the_last_one() -> None:
+    """Spending that the quota reported before a failed reading still counts."""
     server = Server()
     desk = await begun(server, costs=[1.0])
     server.used = 5.0
@@ -579,15 +579,15 @@ async def test_a_reading_that_comes_late_adds_to_what_was_known() -> None:
 
 
 @pytest.mark.parametrize("used", [math.nan, -1.0, math.inf])
-async def test_an_invalid_reading_is_no_answer(used: float) -> None:
-    """An invalid amount counts as no answer."""
+async def test_an_invalid_reading_counts_as_failed(used: float) -> None:
+    """A reading with an invalid amount counts as a failed reading."""
     desk = await begun(Server(used=used), costs=[None])
     assert await desk.allow() == 0
     assert desk.last.spent is None
 
 
 async def test_a_server_without_balances() -> None:
-    """Without a money balance, the quota tells nothing."""
+    """Without a money balance, the spending is unknown and nothing is allowed after a run of unknown cost."""
     client = simulated()
     client.run_quota, client.balances = TaskQuota(daily_quota_used=5.0), []
     events: list[SweepEvent] = []
@@ -609,7 +609,7 @@ async def test_invalid_credentials_end_the_sweep() -> None:
 
 
 def test_damage_in_the_journal_is_an_error() -> None:
-    """A damaged value is not treated as nothing spent."""
+    """A damaged value in the journal is an error, and not treated as nothing spent."""
     records = MemoryRecords()
     records.save_value("budget", '{"spent": "much"}')
     with pytest.raises(JournalError, match="budget"):
@@ -620,7 +620,7 @@ def test_damage_in_the_journal_is_an_error() -> None:
 
 
 async def test_events_are_emitted_only_for_changes() -> None:
-    """There is one event per change."""
+    """An event is emitted only if the spending has changed."""
     server = Server()
     desk = await begun(server, costs=[1.0])
     for _ in range(3):
@@ -634,14 +634,14 @@ async def test_events_are_emitted_only_for_changes() -> None:
     ]
 
 
-async def test_nothing_wanted_makes_no_call() -> None:
+async def test_no_call_is_made_if_no_run_is_wanted() -> None:
     """No call is made if no run is wanted."""
     server = Server()
     assert not await Desk(server).budget.allow("t", [], {})
     assert server.asked == 0
 
 
-async def test_several_that_ask_at_once_share_what_is_left() -> None:
+async def test_concurrent_tasks_share_the_money_left() -> None:
     """Tasks that ask during one quota call share the money, because runs in flight are counted after it."""
     desk = await begun(Server(), cap=11.0, costs=[1.0])
     pending, answers = PendingCosts(), list[int]()
@@ -682,8 +682,8 @@ class TestInVirtualTime:
     def anyio_backend(self) -> tuple[str, dict[str, Any]]:
         return "trio", {"clock": MockClock(autojump_threshold=0)}
 
-    async def test_a_reading_is_good_for_a_second(self) -> None:
-        """There is one quota call per second, however many tasks ask."""
+    async def test_the_quota_is_read_once_per_second(self) -> None:
+        """There is at most one quota call per second, however many tasks need it."""
         server = Server()
         budget = Budget(server, MemoryRecords(), 10.0, lambda event: None)
         await budget.read()
@@ -697,8 +697,8 @@ class TestInVirtualTime:
                 group.start_soon(ask, tenth / 10)
         assert times(server, "proxy_quotas") == [0.0, 1.0, 2.0, 3.0, 4.0]
 
-    async def test_tasks_that_ask_meanwhile_share_the_answer(self) -> None:
-        """A slow quota call is shared by all that ask meanwhile, and later ones get a new one."""
+    async def test_concurrent_tasks_share_a_quota_call(self) -> None:
+        """A slow quota call is shared by all tasks that wait for it, and later tasks make a new one."""
         server = Server()
         server.slow = 5.0
         budget = Budget(server, MemoryRecords(), 10.0, lambda event: None)
@@ -715,8 +715,8 @@ class TestInVirtualTime:
         assert times == [5.0, 5.0, 5.0, 5.5, 12.0]
         assert server.asked == 2
 
-    async def test_a_cancelled_question_leaves_the_others_an_answer(self) -> None:
-        """If the asking task is cancelled, the next one asks in its place."""
+    async def test_a_cancelled_quota_call_is_repeated_for_others(self) -> None:
+        """If the task that makes the quota call is cancelled, the next one makes it instead."""
         server = Server()
         server.slow = 5.0
         budget = Budget(server, MemoryRecords(), 10.0, lambda event: None)

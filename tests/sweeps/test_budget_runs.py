@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("no_jitter", "quick_disk")
 
 
 def test_a_run_whose_output_never_comes_has_an_unknown_cost(tmp_path: Path) -> None:
-    """Where nothing else tells what was spent, a run of unknown cost stops the scheduling."""
+    """If the quota is unknown as well, a run of unknown cost stops the scheduling."""
     scenario = Scenario(has_quotas=False, runs=RunScript(cost=1.0, output_delay=math.inf))
     world = World(tmp_path, scenario, models=5, rules=Rules(max_cost=1.5))
     assert world.run()
@@ -30,7 +30,7 @@ def test_a_run_whose_output_never_comes_has_an_unknown_cost(tmp_path: Path) -> N
 
 
 def test_an_unknown_cost_may_become_known_later(tmp_path: Path) -> None:
-    """The next process fetches the output, and continues with what the run has cost."""
+    """The next process fetches the output, and continues with the cost of the run."""
     scenario = Scenario(has_quotas=False, runs=RunScript(cost=1.0, output_delay=math.inf))
     world = World(tmp_path, scenario, models=5, rules=Rules(max_cost=3.5))
     assert world.run()
@@ -57,7 +57,7 @@ def test_a_run_that_is_fetched_again_costs_nothing(tmp_path: Path, kills: int) -
 
 
 def test_a_run_that_is_counted_already_reserves_nothing(tmp_path: Path) -> None:
-    """While the output of a counted run is fetched again, others may be scheduled for what is left."""
+    """While the output of a counted run is fetched again, other runs may use all the money left."""
     world = World(
         tmp_path, Scenario(has_quotas=False, runs=RunScript(cost=1.0)), repeats=2, rules=Rules(max_cost=3.5)
     )
@@ -72,7 +72,7 @@ def test_a_run_that_is_counted_already_reserves_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("creation", [4.0, 4.03, 4.3, 6.4, 6.7, 7.0])
-def test_a_run_that_ends_while_the_quota_is_asked(tmp_path: Path, creation: float) -> None:
+def test_a_run_that_ends_during_a_quota_call(tmp_path: Path, creation: float) -> None:
     """Money reserved for a run that ends during the quota call is free again when the call returns."""
 
     def course(task: str, model: str, nth: int) -> RunScript:

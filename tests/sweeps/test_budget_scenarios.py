@@ -172,15 +172,15 @@ def questions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.mark.parametrize("tasks", [10, 20])
-def test_not_many_more_questions_than_runs(tmp_path: Path, questions: list[str], tasks: int) -> None:
-    """The number of questions is linear in the runs, however many tasks wait."""
+def test_decisions_are_linear_in_the_runs(tmp_path: Path, questions: list[str], tasks: int) -> None:
+    """The number of calls to the budget is linear in the runs, however many tasks wait."""
     shop = Shop(tmp_path, log_normal(1, 20), tasks=log_normal(2, tasks), share=0.3)
     assert shop.run()
     assert shop.ended.stopped == DrainReason.BUDGET
     assert len(questions) <= 3 * len(shop.kaggle.our_runs()) + 5 * tasks
 
 
-def test_the_end_comes_at_once(tmp_path: Path) -> None:
+def test_the_sweep_ends_once_nothing_fits(tmp_path: Path) -> None:
     """The sweep ends after two readings of the quota once nothing is in flight and nothing fits."""
     shop = Shop(tmp_path, log_normal(1, 10), tasks=log_normal(2, 10), share=0.5)
     assert shop.run()
@@ -211,7 +211,7 @@ def begun_soon(world: World) -> list[str]:
     return [run.task for run in runs if run.scheduled < runs[0].scheduled + 100]
 
 
-def test_what_is_left_is_for_all_that_wait(tmp_path: Path) -> None:
+def test_freed_money_is_used_at_once(tmp_path: Path) -> None:
     """Money that a cheap run frees is used at once, however long other runs take."""
     world = known(tmp_path, [10.0] + [1.0] * 20, cap=20.5)
 
@@ -222,8 +222,8 @@ def test_what_is_left_is_for_all_that_wait(tmp_path: Path) -> None:
     assert len(begun_soon(world)) == 21
 
 
-def test_what_fits_does_not_wait_behind_what_does_not(tmp_path: Path) -> None:
-    """Each waiting task has had a turn before only a long run is in flight."""
+def test_a_long_run_does_not_block_runs_that_fit(tmp_path: Path) -> None:
+    """Before only a long run is in flight, each waiting task has had a turn."""
     world = known(tmp_path, [1.0] * 8 + [0.05] * 2, cap=2.02)
     late = {"t1": 0.0, "t2": 0.0, "t9": 10.0, "t10": 10.0}
 
@@ -234,8 +234,8 @@ def test_what_fits_does_not_wait_behind_what_does_not(tmp_path: Path) -> None:
     assert sorted(begun_soon(world)) == ["t1", "t10", "t2", "t9"]
 
 
-def test_readings_that_fail_now_and_then(tmp_path: Path) -> None:
-    """If only the quota tells the spending, readings that fail now and then do not end the sweep."""
+def test_occasional_failed_readings_do_not_end_the_sweep(tmp_path: Path) -> None:
+    """If run files have no costs, occasional failed readings of the quota do not end the sweep."""
     faults = tuple(Fault("proxy_quotas", 500, first=first) for first in range(2, 20, 2))
     scenario = Scenario(faults=faults, runs=RunScript(cost=None))
     world = World(tmp_path, scenario, tasks=2, repeats=4, rules=Rules(max_cost=3.5))
@@ -259,7 +259,7 @@ def two_tasks(folder: Path, **facts: Any) -> World:
 
 
 def test_a_task_that_comes_late_has_its_turn(tmp_path: Path) -> None:
-    """A task that is ready late gets its runs, though nothing is in flight and the other task's do not fit."""
+    """A task that is ready late gets its runs, even if nothing is in flight and no run of the other task fits."""
     world = two_tasks(tmp_path)
     assert world.run()
     assert [run.task for run in world.kaggle.our_runs()] == ["t1", "t2", "t2", "t2", "t2"]
@@ -276,7 +276,7 @@ def test_a_task_that_never_comes_is_not_waited_for(tmp_path: Path) -> None:
 
 
 def test_a_blocked_task_has_its_turn(tmp_path: Path) -> None:
-    """A task blocked by another run gets its turn when that ends, or is given up after the timeout."""
+    """A task blocked by another run gets its turn when that run ends, or is abandoned after the timeout."""
     for timeout, runs in (None, 5), (100.0, 2):
         world = two_tasks(tmp_path / str(runs), one_run_of_any_version=True)
         world.kaggle.add_task("t2")

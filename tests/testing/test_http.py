@@ -161,7 +161,7 @@ async def test_faults_are_alike(way: str) -> None:
 @pytest.mark.anyio
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_live_log_breaks_alike(way: str) -> None:
-    """The caller gets what came before the break, and then an error."""
+    """A log that is cut delivers the lines before the cut, and then raises ConnectionFailed."""
     # A stream breaks off at the next of these times, however late it is opened.
     cuts = tuple(number / 10 for number in range(1, 300))
     script = RunScript(running=60.0, log=((0.0, "a\n"), (50.0, "b\n")), log_cuts=cuts)

@@ -44,7 +44,7 @@ async def read_into(seen: list[str], entries: AsyncIterable[LogEntry]) -> None:
 
 
 def test_a_run_from_its_schedule_to_its_output(tmp_path: Path) -> None:
-    """Times add up to the tenth of a second, and files are complete."""
+    """A run takes exactly the time of its script, and its log and output are complete."""
 
     async def story(kaggle: SimulatedKaggle) -> None:
         (result,) = await kaggle.schedule_runs("t", ["m"])
@@ -313,7 +313,7 @@ def test_the_state_outlives_the_event_loop() -> None:
 
 
 def test_a_call_that_arrives_late() -> None:
-    """A call whose caller gave up takes effect later, if the scenario says so."""
+    """With `late_arrival`, a call whose caller was cancelled takes effect later."""
 
     async def story(kaggle: SimulatedKaggle) -> None:
         with anyio.move_on_after(0.01):
@@ -328,7 +328,7 @@ def test_a_call_that_arrives_late() -> None:
 
 
 def test_a_caller_that_dies(tmp_path: Path) -> None:
-    """A subclass ends the caller at any moment of a call."""
+    """A subclass can end the caller at any moment of a call."""
 
     class Deadly(SimulatedKaggle):
         def at(self, moment: str, call: str) -> None:
