@@ -14,7 +14,7 @@ import structlog
 from click.testing import CliRunner, Result
 
 from fanbench.cli.app import root
-from fanbench.cli.redact import hidden, hide
+from fanbench.cli.redact import hide, redact
 from fanbench.testing import SimulatedKaggle
 from tests.cli.conftest import Cli
 from tests.wire.fake_server import Answer, FakeServer, Request, problem
@@ -184,13 +184,13 @@ def test_a_log_file_that_cannot_be_written(cli: Cli, kaggle: SimulatedKaggle, pl
 def test_the_longer_secret_goes_first() -> None:
     """A secret that contains another one is hidden as a whole."""
     hide("abcdefgh", "abcdefghij")
-    assert hidden("x abcdefghij y abcdefgh") == "x [hidden] y [hidden]"
+    assert redact("x abcdefghij y abcdefgh") == "x [hidden] y [hidden]"
 
 
 def test_short_texts_are_not_hidden() -> None:
     """Texts that are too short to be secrets are not hidden."""
     hide("", "a", "12345")
-    assert hidden("a 12345") == "a 12345"
+    assert redact("a 12345") == "a 12345"
 
 
 def test_a_password_in_an_endpoint_is_not_printed(cli: Cli, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from contextlib import suppress
 
 import click
 
-from fanbench.cli.redact import hidden
+from fanbench.cli.redact import redact
 from fanbench.errors import FanbenchError, leaf_errors
 
 __all__ = ["INTERRUPTED", "TERMINATED", "end_line", "explain", "print_error", "use_utf8"]
@@ -95,7 +95,7 @@ def _print_notes(error: BaseException) -> None:
 
 
 def _print(text: str) -> None:
-    click.echo(hidden(text), err=True, color=False if os.environ.get("NO_COLOR") else None)
+    click.echo(redact(text), err=True, color=False if os.environ.get("NO_COLOR") else None)
 
 
 def _close_stdout() -> None:

@@ -15,7 +15,7 @@ import click
 import structlog
 
 from fanbench._version import __version__
-from fanbench.cli.redact import hidden
+from fanbench.cli.redact import redact
 from fanbench.errors import UsageError
 
 __all__ = ["logging_to"]
@@ -46,7 +46,7 @@ def logging_to(file: Path | None, command: str, *, on_stderr: bool) -> Iterator[
         def send(logger: object, method: str, event: structlog.typing.EventDict) -> str:
             # Texts may contain secrets; numbers and booleans cannot.
             safe = {
-                key: value if isinstance(value, bool | int | float | None) else hidden(str(value))
+                key: value if isinstance(value, bool | int | float | None) else redact(str(value))
                 for key, value in event.items()
             }
             for sink in sinks:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from fanbench._util.text import align_rows, as_utc, draw_table
-from fanbench.cli.redact import hidden
+from fanbench.cli.redact import redact
 
 if TYPE_CHECKING:
     from fanbench.results import Table
@@ -119,7 +119,7 @@ class Output:
         """
         # Servers may repeat our credentials in an error; everything else is data, and stays as it is.
         safe = [
-            {**record, "error": hidden(error)} if isinstance(error := record.get("error"), str) else record
+            {**record, "error": redact(error)} if isinstance(error := record.get("error"), str) else record
             for record in records
         ]
         self.format.write(safe, fields, single)
@@ -170,11 +170,11 @@ class Output:
     def note(self, text: str = "") -> None:
         """Print a message to stderr, unless the user asked for quiet."""
         if not self.quiet:
-            click.echo(hidden(text), err=True)
+            click.echo(redact(text), err=True)
 
     def warn(self, text: str, *details: str) -> None:
         """Print a warning to stderr, even if the user asked for quiet."""
-        click.echo(click.style(f"⚠ Warning: {hidden(text)}", fg="yellow", bold=True), err=True)
+        click.echo(click.style(f"⚠ Warning: {redact(text)}", fg="yellow", bold=True), err=True)
         for detail in details:
             click.echo(click.style(f"  {detail}", fg="yellow"), err=True)
 

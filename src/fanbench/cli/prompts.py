@@ -14,7 +14,7 @@ from fanbench.errors import UsageError
 if TYPE_CHECKING:
     from fanbench.wire.messages import BenchmarkModel
 
-__all__ = ["confirmed", "is_terminal", "pick_models", "read_line"]
+__all__ = ["confirm", "is_terminal", "pick_models", "read_line"]
 
 _PAGE = 20
 _WIDEST_MODALITY = 20
@@ -35,7 +35,7 @@ def read_line(prompt: str) -> str | None:
     return line.strip()
 
 
-def confirmed(question: str, *, yes: bool, default: bool = True) -> bool:
+def confirm(question: str, *, yes: bool, default: bool = True) -> bool:
     """Return the user's answer to a yes-or-no question. With `yes` (-y), it is not asked.
 
     Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["hidden", "hide"]
+__all__ = ["hide", "redact"]
 
 _REPLACEMENT = "[hidden]"
 # Shorter texts are not secrets, and replacing them would make output unreadable.
@@ -18,7 +18,7 @@ def hide(*secrets: str) -> None:
     _secrets.update(secret for secret in secrets if len(secret) >= _SHORTEST)
 
 
-def hidden(text: str) -> str:
+def redact(text: str) -> str:
     """Return `text` with its secrets replaced. Longer ones go first: a secret may contain another."""
     for secret in sorted(_secrets, key=len, reverse=True):
         text = text.replace(secret, _REPLACEMENT)

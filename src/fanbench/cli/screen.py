@@ -25,7 +25,7 @@ _CLEAR_LINE, _CLEAR_BELOW = "\x1b[K", "\x1b[J"
 _HELD = 1 << 16
 _DEFAULT_SIZE = (80, 24)
 
-Handler = Callable[[int, FrameType | None], Any] | int | None
+SignalHandler = Callable[[int, FrameType | None], Any] | int | None
 
 
 def can_redraw(stream: TextIO) -> bool:
@@ -51,7 +51,7 @@ class Screen:
         self._size_held = 0
         self._tails: dict[TextIO, str] = {}
         self._replaced: dict[str, tuple[TextIO, TextIO]] = {}
-        self._before: Handler = signal.SIG_DFL
+        self._before: SignalHandler = signal.SIG_DFL
 
     def open(self) -> None:
         for name in ("stdout", "stderr"):
@@ -120,7 +120,7 @@ class Screen:
             self._drawn = []
 
     @staticmethod
-    def _on_continue(handler: Handler) -> Handler:
+    def _on_continue(handler: SignalHandler) -> SignalHandler:
         """Set the handler for a continue after a stop, and return the previous one."""
         if threading.current_thread() is threading.main_thread():
             return signal.signal(signal.SIGCONT, handler)

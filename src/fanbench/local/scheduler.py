@@ -27,7 +27,7 @@ from fanbench.local.folder import DataFolder
 from fanbench.local.logs import LiveLog
 from fanbench.local.models.pool import ModelPool
 from fanbench.local.settings import ServerSettings
-from fanbench.local.store import RunRow, Store, TaskVersion, now
+from fanbench.local.store import RunRow, Store, VersionRow, now
 from fanbench.local.verdicts import failure_of, judge_creation, judge_run, read_outcome
 from fanbench.wire.messages import CreationState, RunState
 
@@ -111,7 +111,7 @@ class Scheduler:
                     try:
                         if work.kind == "creation":
                             await self._store.update(
-                                TaskVersion, work.id, state=CreationState.ERRORED, error=message
+                                VersionRow, work.id, state=CreationState.ERRORED, error=message
                             )
                         else:
                             await self._store.update(
@@ -125,10 +125,10 @@ class Scheduler:
 
     async def _create(self, version_id: int) -> None:
         """Validate a pushed version by running its notebook on the default model."""
-        version = await self._store.get(TaskVersion, version_id)
+        version = await self._store.get(VersionRow, version_id)
         if version is None:
             return
-        await self._store.update(TaskVersion, version.id, state=CreationState.RUNNING)
+        await self._store.update(VersionRow, version.id, state=CreationState.RUNNING)
         folder = self._folder.creation(version.id)
         log = LiveLog(self._folder.creation_log(version.id), self._settings.log_limit_mb * 1_000_000)
         try:
@@ -137,7 +137,7 @@ class Scheduler:
             log.close()
         judge = partial(judge_creation, version.slug, folder / "working", failure, log.path)
         state, error = await anyio.to_thread.run_sync(judge)
-        await self._store.update(TaskVersion, version.id, state=state, error=error)
+        await self._store.update(VersionRow, version.id, state=state, error=error)
 
     async def _run(self, run_id: int) -> None:
         run = await self._store.get(RunRow, run_id)
@@ -159,7 +159,7 @@ class Scheduler:
             log.close()
 
     async def _execute(
-        self, version: TaskVersion, model: str | None, folder: Path, log: LiveLog
+        self, version: VersionRow, model: str | None, folder: Path, log: LiveLog
     ) -> str | None:
         """Run the version's notebook in `folder` on `model`, or on the default model. Return why it failed."""
         limit = self._settings.run_timeout

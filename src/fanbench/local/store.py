@@ -70,7 +70,7 @@ class Base(DeclarativeBase):
     }
 
 
-class TaskVersion(Base):
+class VersionRow(Base):
     """One push of a task. The newest is what the protocol calls the task."""
 
     __tablename__ = "task_version"
@@ -96,7 +96,7 @@ class RunRow(Base):
     ended: Mapped[datetime | None] = mapped_column(default=None)
     error: Mapped[str] = mapped_column(default="")
     created: Mapped[datetime] = mapped_column(default=now, index=True)
-    version: Mapped[TaskVersion] = relationship(lazy="joined")
+    version: Mapped[VersionRow] = relationship(lazy="joined")
 
 
 class ModelRow(Base):
@@ -175,53 +175,53 @@ class Store:
         async with self._session() as session:
             return await session.get(kind, row_id)
 
-    async def update(self, kind: type[TaskVersion] | type[RunRow], row_id: int, **values: Any) -> None:
+    async def update(self, kind: type[VersionRow] | type[RunRow], row_id: int, **values: Any) -> None:
         async with self._change() as session:
             await session.execute(update(kind).where(kind.id == row_id).values(**values))
 
     async def unfinished(self) -> tuple[list[int], list[int]]:
         """The ids of the versions to validate and of the runs to carry out, oldest first."""
-        versions = select(TaskVersion.id).where(TaskVersion.state.in_(PENDING_CREATIONS))
+        versions = select(VersionRow.id).where(VersionRow.state.in_(PENDING_CREATIONS))
         runs = select(RunRow.id).where(RunRow.state.in_(LIVE_RUNS))
         async with self._session() as session:
             return (
-                list(await session.scalars(versions.order_by(TaskVersion.id))),
+                list(await session.scalars(versions.order_by(VersionRow.id))),
                 list(await session.scalars(runs.order_by(RunRow.id))),
             )
 
     # --- Versions of tasks ---
 
-    async def add_version(self, slug: str, datasets: Sequence[str]) -> TaskVersion:
-        newest = select(func.max(TaskVersion.version)).where(TaskVersion.slug == slug)
+    async def add_version(self, slug: str, datasets: Sequence[str]) -> VersionRow:
+        newest = select(func.max(VersionRow.version)).where(VersionRow.slug == slug)
         async with self._change() as session:
             number = (await session.scalar(newest) or 0) + 1
-            row = TaskVersion(slug=slug, version=number, datasets=list(datasets))
+            row = VersionRow(slug=slug, version=number, datasets=list(datasets))
             session.add(row)
         return row
 
-    async def find_version(self, slug: str, version: int = 0) -> TaskVersion | None:
+    async def find_version(self, slug: str, version: int = 0) -> VersionRow | None:
         """The given version of the task, by default the newest."""
-        query = select(TaskVersion).where(TaskVersion.slug == slug)
+        query = select(VersionRow).where(VersionRow.slug == slug)
         if version:
-            query = query.where(TaskVersion.version == version)
+            query = query.where(VersionRow.version == version)
         async with self._session() as session:
-            return await session.scalar(query.order_by(TaskVersion.version.desc()).limit(1))
+            return await session.scalar(query.order_by(VersionRow.version.desc()).limit(1))
 
-    async def newest_versions(self) -> list[TaskVersion]:
+    async def newest_versions(self) -> list[VersionRow]:
         """The newest version of every task, oldest task first."""
-        newest = select(func.max(TaskVersion.id)).group_by(TaskVersion.slug)
-        query = select(TaskVersion).where(TaskVersion.id.in_(newest)).order_by(TaskVersion.id)
+        newest = select(func.max(VersionRow.id)).group_by(VersionRow.slug)
+        query = select(VersionRow).where(VersionRow.id.in_(newest)).order_by(VersionRow.id)
         async with self._session() as session:
             return list(await session.scalars(query))
 
     async def delete_task(self, slug: str) -> tuple[list[int], list[int]]:
         """Delete the task. Return the ids of its versions and of its runs."""
         async with self._change() as session:
-            versions = list(await session.scalars(select(TaskVersion.id).where(TaskVersion.slug == slug)))
-            mine = select(TaskVersion.id).where(TaskVersion.slug == slug)
+            versions = list(await session.scalars(select(VersionRow.id).where(VersionRow.slug == slug)))
+            mine = select(VersionRow.id).where(VersionRow.slug == slug)
             runs = list(await session.scalars(select(RunRow.id).where(RunRow.version_id.in_(mine))))
             await session.execute(delete(RunRow).where(RunRow.version_id.in_(mine)))
-            await session.execute(delete(TaskVersion).where(TaskVersion.slug == slug))
+            await session.execute(delete(VersionRow).where(VersionRow.slug == slug))
         return versions, runs
 
     # --- Runs ---

@@ -69,7 +69,7 @@ def run_files(working: Path) -> list[dict[str, Any]]:
 def judge_run(slug: str, working: Path, failure: str | None) -> tuple[RunState, str]:
     """The state of a run of task `slug`, and its error. `failure` is why its notebook did not reach its end."""
     if failure is not None:
-        return RunState.ERRORED, _explained(failure)
+        return RunState.ERRORED, _explain(failure)
     files = run_files(working)
     if not files:
         return RunState.ERRORED, NO_RUN_FILE
@@ -78,7 +78,7 @@ def judge_run(slug: str, working: Path, failure: str | None) -> tuple[RunState, 
     # Some rows of an .evaluate(on_failure="continue") may error, and the whole is still a result.
     if all(file.get("state") == RunState.ERRORED.value for file in mine):
         message = str(mine[-1].get("errorMessage") or "The task raised an error.")
-        return RunState.ERRORED, _explained(message)
+        return RunState.ERRORED, _explain(message)
     return RunState.COMPLETED, ""
 
 
@@ -88,7 +88,7 @@ def judge_creation(slug: str, working: Path, failure: str | None, log: Path) -> 
     The output of the notebook is in `log`.
     """
     if failure is not None:
-        return CreationState.ERRORED, _explained(failure)
+        return CreationState.ERRORED, _explain(failure)
     files = run_files(working)
     if not files:
         # Clients cannot read the log of a creation, and its last lines may contain the reason.
@@ -108,7 +108,7 @@ def judge_creation(slug: str, working: Path, failure: str | None, log: Path) -> 
     return CreationState.COMPLETED, ""
 
 
-def _explained(failure: str) -> str:
+def _explain(failure: str) -> str:
     """Explain a failure in its last line, which is the one that lists show."""
     if "MemoryError" in last_line(failure):
         return f"{failure.rstrip()}\nMemoryError: the run reached the server's limit (--run-memory)."

@@ -64,7 +64,7 @@ def _set(text: str, key: str, value: str) -> str:
         written = value
         if quote:
             written = quote + value.replace("\\", "\\\\").replace(quote, f"\\{quote}") + quote
-        candidate = _replaced(text, key, written)
+        candidate = _replace_value(text, key, written)
         if _raw_values(candidate) == wanted and _values(candidate).get(key) == value:
             return candidate
     raise UsageError(
@@ -73,7 +73,7 @@ def _set(text: str, key: str, value: str) -> str:
     )
 
 
-def _replaced(text: str, key: str, written: str) -> str:
+def _replace_value(text: str, key: str, written: str) -> str:
     """Return the text with another value of the key. Empty lines before it and a comment behind it stay."""
     parts, done = [], False
     for binding in _bindings(text):

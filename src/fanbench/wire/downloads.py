@@ -75,10 +75,10 @@ async def download_output(
 
 @dataclass(slots=True)
 class _Workspace:
-    """The new folder at `path`, beside `target`, because a folder can be renamed within one file system only.
+    """The new folder at `path`. It is beside `target`, because a folder cannot be renamed to another file system.
 
-    Each method does as much as possible at once: a switch to a thread and back takes longer than most of its
-    steps. `leftovers` are the folders that are still to be deleted.
+    Each method does several steps in one call, because a switch to a thread and back takes longer than most of them.
+    `leftovers` are the folders that are still to be deleted.
     """
 
     target: Path

@@ -110,7 +110,7 @@ class ArrayReader:
             entries = []
         if entries:
             at, self._opening = end, ""
-        for each in _merged(entries) if self._merge else entries:
+        for each in _merge(entries) if self._merge else entries:
             yield LogEntry(stream_name=each.stream_name, time=each.time, data=each.data)
         while True:
             try:
@@ -160,7 +160,7 @@ class StoredLogReader:
             yield LogEntry(data=self._start)
 
 
-def _merged(entries: Iterable[_StrictEntry]) -> Iterator[_StrictEntry]:
+def _merge(entries: Iterable[_StrictEntry]) -> Iterator[_StrictEntry]:
     for stream_name, group in groupby(entries, key=attrgetter("stream_name")):
         same = list(group)
         text = "".join([each.data for each in same])

@@ -69,7 +69,7 @@ def error_in(config: Config, call: Call, response: httpx.Response, body: bytes) 
         if isinstance(code, bool) or not isinstance(code, int) or code < 400:
             return None
         status = code
-    message = _redacted(config.credentials, _message(fields, status, headers, body))
+    message = _redact(config.credentials, _message(fields, status, headers, body))
     error = error_for_status(call.method, status, message, retry_after(headers))
     match error:
         case Unauthorized() if isinstance(config.credentials, Anonymous):
@@ -85,7 +85,7 @@ def _unexpected(
     config: Config, call: Call, response: httpx.Response, body: bytes, why: str = ""
 ) -> BadAnswer:
     """Return the error for a response that does not follow the protocol."""
-    start = _redacted(config.credentials, body[: 4 * EXCERPT_LIMIT].decode("utf-8", "replace"))
+    start = _redact(config.credentials, body[: 4 * EXCERPT_LIMIT].decode("utf-8", "replace"))
     start = " ".join(start.split())[:EXCERPT_LIMIT]
     what = f"{why}; it starts with {start!r}" if why else f"it starts with {start!r}"
     return BadAnswer(
@@ -136,7 +136,7 @@ def _message(fields: Mapping[str, Any], status: int, headers: Mapping[str, str],
         return "The server answered with an error"
 
 
-def _redacted(credentials: Credentials, text: str) -> str:
+def _redact(credentials: Credentials, text: str) -> str:
     """Remove our secret, which a server may repeat."""
     match credentials:
         case Bearer(token=secret) | Basic(key=secret):

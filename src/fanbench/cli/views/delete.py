@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from fanbench.cli.command import Settings
 from fanbench.cli.exits import print_error
-from fanbench.cli.prompts import confirmed
+from fanbench.cli.prompts import confirm
 from fanbench.cli.session import call, finish
 from fanbench.errors import FanbenchError
 from fanbench.operations.batch import unique_slugs
@@ -25,7 +25,7 @@ def confirm_and_delete(settings: Settings, task_names: Sequence[str], *, yes: bo
         if len(slugs) == 1
         else f"Delete the tasks {names} with all their runs and outputs?"
     )
-    if not confirmed(question, yes=yes, default=False):
+    if not confirm(question, yes=yes, default=False):
         raise FanbenchError("Nothing was deleted.")
     errors = call(settings, lambda client: delete_tasks(client, slugs))
     for slug, error in zip(slugs, errors, strict=True):

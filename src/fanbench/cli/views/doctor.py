@@ -9,7 +9,7 @@ import click
 
 from fanbench.cli.command import Settings
 from fanbench.cli.output import Fields
-from fanbench.cli.redact import hidden, hide
+from fanbench.cli.redact import hide, redact
 from fanbench.config import credential_sources
 from fanbench.errors import CredentialsError
 from fanbench.operations.doctor import Check, Checked, DoctorTarget, examine
@@ -21,7 +21,7 @@ __all__ = ["FIELDS", "show_checks"]
 FIELDS: Fields[Check] = {
     "check": lambda check: check.name,
     "level": lambda check: check.level,
-    "message": lambda check: hidden(check.message),
+    "message": lambda check: redact(check.message),
     "fix": lambda check: check.fix,
 }
 _COLORS = {"ok": "green", "warn": "yellow", "fail": "red"}
@@ -37,7 +37,7 @@ def show_checks(settings: Settings, env_file: Path) -> None:
         if isinstance(event, Checked):
             check = event.check
             level = click.style(f"{check.level:<4}", fg=_COLORS[check.level], bold=check.level == "fail")
-            out.text(f"{level}  {check.name:<12}  {hidden(check.message)}")
+            out.text(f"{level}  {check.name:<12}  {redact(check.message)}")
             if check.fix:
                 out.text(f"{'':<18}  → {check.fix}")
 

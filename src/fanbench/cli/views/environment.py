@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fanbench.cli.command import Settings
 from fanbench.cli.output import Output, bold
-from fanbench.cli.prompts import confirmed
+from fanbench.cli.prompts import confirm
 from fanbench.cli.session import call
 from fanbench.errors import FanbenchError
 from fanbench.operations.env_file import ensure_writable, read_env_file, write_env_file
@@ -80,7 +80,7 @@ def offer(
         if name:
             out.note(f"  {'' if number else 'LLMs Available':<{_LABEL_WIDTH}}{name}")
     out.note()
-    if not confirmed(f"Write these settings to {env_file.name}?", yes=yes):
+    if not confirm(f"Write these settings to {env_file.name}?", yes=yes):
         raise FanbenchError("Nothing was written.")
     if nearly_over(values.get("MODEL_PROXY_EXPIRY_TIME", "")):
         values = {**values, **renew()}

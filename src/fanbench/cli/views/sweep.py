@@ -11,7 +11,7 @@ from fanbench.cli.command import Settings
 from fanbench.cli.exits import print_error
 from fanbench.cli.output import Fields, bold
 from fanbench.cli.progress import spinner
-from fanbench.cli.prompts import confirmed
+from fanbench.cli.prompts import confirm
 from fanbench.cli.session import call
 from fanbench.cli.views.sweep_report import (
     failure,
@@ -71,7 +71,7 @@ class SweepView:
             self._end(*call(self.settings, prepare_and_follow))
         else:
             prepared = call(self.settings, self._prepare)
-            if self._confirmed(prepared):
+            if self._confirm(prepared):
                 self._end(prepared, call(self.settings, lambda client: self._follow(client, prepared)))
             else:
                 self.settings.output.note("Nothing was changed.")
@@ -98,13 +98,13 @@ class SweepView:
                 self.settings.output.warn(warning)
         self.settings.output.items(prepared.preview.tasks, PLAN_FIELDS)
 
-    def _confirmed(self, prepared: Prepared) -> bool:
+    def _confirm(self, prepared: Prepared) -> bool:
         if prepared.preview.nothing_to_do:
             self.settings.output.note("\n".join(prepared.preview.lines()))
             return True
         click.echo("\n".join(prepared.preview.lines()), err=True)  # also with -q: the question is about it
         asked = question(prepared.preview.stage, prepared.preview) if self.step else "Continue?"
-        return confirmed(asked, yes=False)
+        return confirm(asked, yes=False)
 
     # --- The end ---
 

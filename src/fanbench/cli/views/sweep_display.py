@@ -68,7 +68,7 @@ class SweepDisplay(Display):
     def lines(self, size: tuple[int, int]) -> list[str]:
         with self._lock:
             parts = SweepLayout(self._state, size, datetime.now(UTC), self._limit).parts()
-        return _rendered(parts, size[0], color=self.color)
+        return _render(parts, size[0], color=self.color)
 
 
 # --- What it looks like ---------------------------------------------------------------------------------------
@@ -90,7 +90,7 @@ class SweepLayout:
 
     def lines(self, *, color: bool) -> list[str]:
         """The lines, each narrower than the screen, and at least one fewer than it has."""
-        return _rendered(self.parts(), self.size[0], color=color)
+        return _render(self.parts(), self.size[0], color=color)
 
     def parts(self) -> list[Parts]:
         """The lines before they are cut to the width of the screen."""
@@ -177,7 +177,7 @@ def _counts(counts: Mapping[RunStatus, int]) -> str:
 # --- On the terminal ------------------------------------------------------------------------------------------
 
 
-def _rendered(lines: Sequence[Parts], columns: int, *, color: bool) -> list[str]:
+def _render(lines: Sequence[Parts], columns: int, *, color: bool) -> list[str]:
     """The lines as a terminal of that many columns takes them.
 
     This uses only the styles of rich: its consoles lay text out, which takes ten times longer for a thousand

@@ -15,7 +15,7 @@ import anyio.to_thread
 import click
 
 from fanbench.cli.command import Settings
-from fanbench.cli.redact import hidden
+from fanbench.cli.redact import redact
 from fanbench.sweeps.events import (
     Draining,
     RunLogLine,
@@ -57,7 +57,7 @@ class EventPrinter:
         if self._out.format.streams:
             line = write_event(event, at).decode()
             # Log lines are data; everything else may repeat our credentials.
-            text = f"{line if isinstance(event, RunLogLine) else hidden(line)}\n"
+            text = f"{line if isinstance(event, RunLogLine) else redact(line)}\n"
             for start in range(0, len(text), _PIECE):
                 await wait_for_reader(sys.stdout)
                 click.echo(text[start : start + _PIECE], nl=False)

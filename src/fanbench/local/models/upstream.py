@@ -120,7 +120,7 @@ class ChatEndpoint:
 
     async def complete(self, request: dict[str, Any]) -> dict[str, Any]:
         async with self._send({**request, "stream": False}) as response:
-            return self._checked(await response.aread())
+            return self._decode(await response.aread())
 
     async def stream(self, request: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         wanted = {**request, "stream": True, "stream_options": {"include_usage": True}}
@@ -130,14 +130,14 @@ class ChatEndpoint:
                 async for event in EventSource(response).aiter_sse():
                     if event.data == "[DONE]":
                         break
-                    yield self._checked(event.data.encode())
+                    yield self._decode(event.data.encode())
                     empty = False
             except SSEError as error:
                 raise self._fault(f"sent no stream: {error}") from None
         if empty:
             raise self._fault("sent an empty stream")
 
-    def _checked(self, body: bytes) -> dict[str, Any]:
+    def _decode(self, body: bytes) -> dict[str, Any]:
         """Decode an answer. Raises ModelFault if it is not a chat completion."""
         try:
             answer: dict[str, Any] = msgspec.json.decode(body)

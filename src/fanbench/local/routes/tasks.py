@@ -18,7 +18,7 @@ from fanbench._util import files
 from fanbench.errors import UsageError
 from fanbench.local.folder import PRIVATE
 from fanbench.local.scheduler import Work
-from fanbench.local.store import TaskVersion
+from fanbench.local.store import VersionRow
 from fanbench.local.wire import OWNER, Services, WireError, page_of
 from fanbench.wire.messages import (
     CreateTaskRequest,
@@ -38,7 +38,7 @@ SHOWN_RUNS = 500
 """The most runs on a task's page."""
 
 
-async def find_version(services: Services, slug: TaskSlug) -> TaskVersion:
+async def find_version(services: Services, slug: TaskSlug) -> VersionRow:
     """The version that `slug` names, by default the newest.
 
     Raises:
@@ -55,7 +55,7 @@ async def find_version(services: Services, slug: TaskSlug) -> TaskVersion:
     return row
 
 
-def _message(services: Services, row: TaskVersion) -> Task:
+def _message(services: Services, row: VersionRow) -> Task:
     return Task(
         slug=TaskSlug(owner_slug=OWNER, task_slug=row.slug, version_number=row.version),
         # Absolute: clients resolve a path against www.kaggle.com.
@@ -99,7 +99,7 @@ async def create_task(services: Services, request: CreateTaskRequest) -> Task:
     return _message(services, row)
 
 
-async def _store_version(services: Services, slug: str, datasets: list[str], text: str) -> TaskVersion:
+async def _store_version(services: Services, slug: str, datasets: list[str], text: str) -> VersionRow:
     """Record a new version, whose notebook is on disk before its record, and in place before its creation."""
     temp = services.folder.temporary / f"{secrets.token_hex(8)}.ipynb"
 
@@ -113,7 +113,7 @@ async def _store_version(services: Services, slug: str, datasets: list[str], tex
         try:
             await anyio.to_thread.run_sync(move_to, services.folder.notebook(row.id))
         except OSError as error:
-            await services.store.update(TaskVersion, row.id, state=CreationState.ERRORED, error=str(error))
+            await services.store.update(VersionRow, row.id, state=CreationState.ERRORED, error=str(error))
             raise
     except OSError as error:
         raise WireError(507, f"The server cannot store the task: {error.strerror}") from None
@@ -149,7 +149,7 @@ async def list_tasks(services: Services, request: ListTasksRequest) -> ListTasks
 async def publish_task(services: Services, request: PublishTaskRequest) -> Task:
     row = await find_version(services, request.slug)
     notebook = row.notebook_public or request.publish_backing_notebook
-    await services.store.update(TaskVersion, row.id, public=True, notebook_public=notebook)
+    await services.store.update(VersionRow, row.id, public=True, notebook_public=notebook)
     return _message(services, await find_version(services, request.slug))
 
 

@@ -10,7 +10,7 @@ from functools import partial
 from fanbench._util.concurrency import InOrder, settle
 from fanbench.errors import FanbenchError
 from fanbench.operations.doctor import machine, server
-from fanbench.operations.doctor.check import Check, Checked, DoctorTarget, Probe, failed
+from fanbench.operations.doctor.check import Check, Checked, DoctorTarget, Probe, failed_check
 from fanbench.operations.events import Emit, ignore_events
 
 __all__ = ["PROBES", "Check", "Checked", "DoctorTarget", "examine"]
@@ -35,7 +35,7 @@ async def examine(target: DoctorTarget, *, emit: Emit = ignore_events) -> list[C
     checks: list[Check] = []
 
     def collect(found: list[Check] | FanbenchError) -> None:
-        for check in [failed("doctor", found)] if isinstance(found, FanbenchError) else found:
+        for check in [failed_check("doctor", found)] if isinstance(found, FanbenchError) else found:
             checks.append(check)
             emit(Checked(check))
 

@@ -14,9 +14,9 @@ import anyio.to_thread
 from fanbench.errors import FanbenchError
 from fanbench.operations.events import Event
 
-__all__ = ["Check", "Checked", "DoctorTarget", "Level", "Probe", "failed", "in_thread"]
+__all__ = ["Check", "CheckLevel", "Checked", "DoctorTarget", "Probe", "failed_check", "in_thread"]
 
-Level = Literal["ok", "warn", "fail"]
+CheckLevel = Literal["ok", "warn", "fail"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Check:
     """One finding. `fix` describes what to do about it, usually with a command."""
 
     name: str
-    level: Level
+    level: CheckLevel
     message: str
     fix: str | None = None
 
@@ -65,5 +65,5 @@ def in_thread(probe: Callable[[DoctorTarget], list[Check]]) -> Probe:
     return run
 
 
-def failed(name: str, error: FanbenchError) -> Check:
+def failed_check(name: str, error: FanbenchError) -> Check:
     return Check(name, "fail", str(error), error.hint)

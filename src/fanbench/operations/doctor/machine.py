@@ -23,7 +23,7 @@ from fanbench.errors import FanbenchError
 from fanbench.local import settings
 from fanbench.local.folder import DataFolder
 from fanbench.local.launcher import find_server
-from fanbench.operations.doctor.check import Check, DoctorTarget, failed, in_thread
+from fanbench.operations.doctor.check import Check, DoctorTarget, failed_check, in_thread
 
 __all__ = [
     "probe_data_folder",
@@ -70,7 +70,7 @@ def probe_env_file(target: DoctorTarget) -> list[Check]:
     try:
         values = read_env_file(path)
     except FanbenchError as error:
-        return [failed("env-file", error)]
+        return [failed_check("env-file", error)]
     required = ("MODEL_PROXY_URL", "MODEL_PROXY_API_KEY", "LLM_DEFAULT")
     missing = [name for name in required if not values.get(name)]
     if missing:
@@ -155,7 +155,7 @@ def probe_models(target: DoctorTarget) -> list[Check]:
     try:
         catalog = read_catalog(_data_folder(target).models_file)
     except FanbenchError as error:
-        return [failed("local-models", error)]
+        return [failed_check("local-models", error)]
     if not catalog.model:
         text = "the local server has no models yet"
         return [Check("local-models", "warn", text, "fanbench models add smollm2 gemma3")]

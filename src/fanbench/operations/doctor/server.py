@@ -13,7 +13,7 @@ import anyio.to_thread
 from fanbench.config import Anonymous, Basic, Bearer, Config, credential_sources, resolve_config
 from fanbench.errors import ApiError, CredentialsError, FanbenchError, Forbidden, Unauthorized
 from fanbench.local.launcher import find_server
-from fanbench.operations.doctor.check import Check, DoctorTarget, failed
+from fanbench.operations.doctor.check import Check, DoctorTarget, failed_check
 from fanbench.wire import protocol
 from fanbench.wire.messages import (
     IntrospectTokenRequest,
@@ -50,7 +50,7 @@ async def probe_server(target: DoctorTarget) -> list[Check]:
         endpoint, *_ = await _call(Config(config.endpoint, Anonymous()), introspect=False)
         return [*credentials, endpoint]
     except FanbenchError as error:
-        return [*credentials, failed("endpoint", error)]
+        return [*credentials, failed_check("endpoint", error)]
     return [*credentials, *await _call(config, introspect=True)]
 
 
@@ -66,7 +66,7 @@ def _credentials(target: DoctorTarget) -> list[Check]:
         return [Check("credentials", "warn", "none found; this server may need some", "pass --token TOKEN")]
     (source, first), *others = found
     if isinstance(first, CredentialsError):
-        return [failed("credentials", first)]
+        return [failed_check("credentials", first)]
     unused = f"; not used: {', '.join(name for name, _ in others)}" if others else ""
     kind = "a legacy key" if isinstance(first, Basic) else "a token"
     checks = [Check("credentials", "ok", f"{kind} from {source}{unused}")]
