@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from fanbench.errors import LocalServerError, UsageError
 from fanbench.local.executor.environment import run_environment
-from fanbench.local.executor.job import Exit, NotebookOutcome
+from fanbench.local.executor.forkserver_executor import ForkserverExecutor
+from fanbench.local.executor.job import Exit, Job, NotebookOutcome
 from fanbench.local.logs import LiveLog, stored_as_list
 from fanbench.local.models.catalog import Catalog, read_catalog, write_catalog
 from fanbench.local.models.embedded import Embedded
@@ -345,6 +346,18 @@ def test_requests_are_prepared_for_the_kind_of_model() -> None:
     embedded = Embedded(slug="a/b", path="x", max_tokens=9, stop=["Q:"]).prepare(asked)
     assert embedded == {"messages": [], "temperature": 0, "max_tokens": 9, "stop": ["END", "Q:"]}
     assert Upstream(slug="a/b", url="x").prepare(asked) == {"messages": [], "stop": "END"}
+
+
+# --- Executors ---
+
+
+@pytest.mark.anyio
+async def test_a_script_needs_a_process_of_its_own(tmp_path: Path) -> None:
+    """Forks of a process that has imported the SDK refuse scripts, which must start in an empty Python."""
+    job = Job(folder=str(tmp_path), environment={}, script="/task.py")
+    async with ForkserverExecutor.open("fork", log=None) as executor:
+        with pytest.raises(ValueError, match="isolation"):
+            await executor.start(job, 1, 2)
 
 
 # --- Environments ---

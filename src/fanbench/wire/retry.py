@@ -31,9 +31,10 @@ What is retried, and for how long:
 | a log stream that breaks off             | `FOLLOW_RETRY` in `wire/log_stream.py`           | 5 times in a row      |
 | a poll, after the retries of its call    | `FailedPolls` in `operations/watch.py`           | 5 times in a row      |
 | the log of a run that has just started   | `STREAM_TRIES` in `operations/watch.py`          | about 1 min           |
-| a step of a sweep: it outlasts a server  | `RetryBudget` and `retry_patiently`, here        | `TRANSIENT_LIMIT`,    |
-| that is down, and outputs not there yet  |                                                  | `REFUSED_LIMIT`       |
-| a model that the server skips in a sweep | `_SKIP_PAUSES` in `sweeps/task_watcher.py`       | its last pause        |
+| a step of a sweep, which must outlast a  | `RetryBudget` and `retry_patiently`, here        | 5 min; 1 min if the   |
+| server that is down for a while          |                                                  | server refuses it     |
+| the schedule call for a model that the   | `_SKIP_PAUSES` in `sweeps/task_watcher.py`       | 5 times, after        |
+| server skipped without a known reason    |                                                  | 5 to 60 s             |
 
 After HTTP 429 and 503, all calls of a client also pause and slow down together: see `wire/adaptive_limit.py`.
 """

@@ -48,8 +48,8 @@ class RunProcess(Protocol):
 class Executor(Protocol):
     """Starts runs."""
 
-    def warm_up(self, failed: Callable[[LocalServerError], None]) -> None:
-        """Prepare the first `start` in the background. `failed` receives what `start` would raise."""
+    def warm_up(self, on_failure: Callable[[LocalServerError], None]) -> None:
+        """Prepare the first `start` in the background. `on_failure` receives what `start` would raise."""
         ...
 
     async def start(self, job: Job, stdout: int, stderr: int) -> RunProcess:

@@ -174,15 +174,15 @@ class ForkserverExecutor:
                         if executor._forkserver is not None:
                             await executor._forkserver.close()
 
-    def warm_up(self, failed: Callable[[LocalServerError], None]) -> None:
-        """Start the forkserver in the background. `failed` receives what `start` would raise."""
+    def warm_up(self, on_failure: Callable[[LocalServerError], None]) -> None:
+        """Start the forkserver in the background. `on_failure` receives what `start` would raise."""
 
         async def warm_up() -> None:
             try:
                 async with self._lock:
                     await self._ensure_forkserver()
             except LocalServerError as error:
-                failed(error)
+                on_failure(error)
 
         self._tasks.start_soon(warm_up)
 
