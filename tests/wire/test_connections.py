@@ -56,6 +56,17 @@ async def test_a_body_that_is_too_short() -> None:
                 await client.get_task("a")
 
 
+async def test_cookies_are_sent_back(connect: Connect) -> None:
+    """A cookie that an answer sets is sent with the next request; without one, no cookies are sent."""
+    answers = [Answer(TASK), Answer(TASK, headers={"Set-Cookie": "server=3; Path=/"}), Answer(TASK)]
+    with FakeServer({"GetBenchmarkTask": answers}) as server:
+        async with connect(server) as client:
+            for _ in range(4):
+                await client.get_task("a")
+    sent = [request.headers.get("Cookie") for request in server.requests]
+    assert sent == [None, None, "server=3", "server=3"]
+
+
 # --- Limits ---
 
 
