@@ -375,7 +375,9 @@ def test_the_summary(folder: Folder) -> None:
     report = folder.report()
     write_summary(report)
     write_summary(report)
-    read = json.loads((folder.root / "summary.json").read_text())
+    text = (folder.root / "summary.json").read_text()
+    read = json.loads(text)
+    assert text == json.dumps(read, ensure_ascii=False, indent=2) + "\n"
     assert read["format"] == 1
     assert (read["planned"], read["completed"], read["errored"], read["unscheduled"]) == (4, 1, 1, 2)
     assert read["ok"] is False
