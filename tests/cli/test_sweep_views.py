@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -152,6 +153,24 @@ def test_which_events_are_printed(
 
     anyio.run(tell)
     assert capsys.readouterr().err.splitlines() == [EVENTS[at].text for at in told]
+
+
+def test_a_file_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Before a line is written to a pipe, its reader is waited for; a file always takes it."""
+    waited: list[int] = []
+
+    def always(_: object, handles: list[int], *__: object) -> tuple[list[int], list[int], list[int]]:
+        waited.extend(handles)
+        return [], handles, []
+
+    monkeypatch.setattr("select.select", always)
+    reader, writer = os.pipe()
+    with os.fdopen(reader), os.fdopen(writer, "w") as pipe, (tmp_path / "events").open("w") as file:
+        for stream in (pipe, file):
+            monkeypatch.setattr("sys.stderr", stream)
+            anyio.run(EventPrinter(Settings(), terse=False).print, ERRORED, AT)
+    assert waited == [writer]
+    assert (tmp_path / "events").read_text() == f"{ERRORED.text}\n"
 
 
 # --- The end ------------------------------------------------------------------------------------------------

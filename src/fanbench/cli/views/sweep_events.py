@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import select
+import stat
 import sys
 from datetime import datetime
 from typing import TextIO
@@ -48,6 +49,8 @@ class EventPrinter:
         self._verbose = settings.verbose
         self._terse = terse and not settings.verbose
         self._stage = stage
+        #: Those of the two streams that are files, which never make their writer wait for a reader.
+        self._files = {stream for stream in (sys.stdout, sys.stderr) if _is_file(stream)}
 
     async def print(self, event: SweepEvent, at: datetime) -> None:
         """Print an event; the sweep continues meanwhile, and later events wait.
@@ -59,10 +62,12 @@ class EventPrinter:
             # Log lines are data; everything else may repeat our credentials.
             text = f"{line if isinstance(event, RunLogLine) else redact(line)}\n"
             for start in range(0, len(text), _PIECE):
-                await wait_for_reader(sys.stdout)
+                if sys.stdout not in self._files:
+                    await wait_for_reader(sys.stdout)
                 click.echo(text[start : start + _PIECE], nl=False)
         if self._is_printed(event):
-            await wait_for_reader(sys.stderr)
+            if sys.stderr not in self._files:
+                await wait_for_reader(sys.stderr)
             self._out.note(event.text)
 
     def _is_printed(self, event: SweepEvent) -> bool:
@@ -84,6 +89,13 @@ async def wait_for_reader(stream: TextIO) -> None:
         return
     while not _is_writable(handle, 0.0):
         await anyio.to_thread.run_sync(_is_writable, handle, _WAIT, abandon_on_cancel=True)
+
+
+def _is_file(stream: TextIO) -> bool:
+    try:
+        return stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def _is_writable(handle: int, seconds: float) -> bool:
