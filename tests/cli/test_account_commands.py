@@ -80,7 +80,7 @@ def test_a_leaderboard(cli: Cli, kaggle: SimulatedKaggle, start: list[str]) -> N
         "Model, N Fail N/A 0.0",
         "Model O Pass N/A N/A",
     ]
-    assert [about for _, about in kaggle.calls_to("leaderboard")] == [("me", "bench", 3)]
+    assert kaggle.arguments("leaderboard") == [("me", "bench", 3)]
     assert cli(*start, "leaderboard", "me/bench", "-s").stdout == result.stdout
 
 
@@ -114,7 +114,7 @@ def test_a_leaderboard_for_programs(cli: Cli) -> None:
 def test_a_leaderboard_of_ones_own(cli: Cli, kaggle: SimulatedKaggle) -> None:
     """A benchmark without an owner belongs to the user whose token it is."""
     assert cli("leaderboard", "bench", "--token", "kg-secret").exit_code == 0
-    assert kaggle.calls_to("leaderboard")[0][1] == ("me", "bench", None)
+    assert kaggle.arguments("leaderboard")[0] == ("me", "bench", None)
     assert cli("leaderboard", "bench").exit_code == 2
 
 

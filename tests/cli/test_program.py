@@ -151,7 +151,7 @@ def test_a_terminal_picks_models_and_sees_colors(kaggle: SimulatedKaggle, server
     kaggle.add_model("m", "Em")
     text, code = _on_terminal("1\n", "tasks", "run", "t", "--wait", FANBENCH_ENDPOINT=server.url)
     assert code == 0
-    assert kaggle.calls_to("schedule_runs")[0][1] == ("t", ("m",))
+    assert kaggle.arguments("schedule_runs")[0] == ("t", ("m",))
     assert "Enter model numbers" in text
     assert "hello from m" in text
     assert "\x1b[" in text

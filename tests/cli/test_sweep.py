@@ -46,7 +46,7 @@ def test_every_task_on_every_model(sweep: Sweep, kaggle: SimulatedKaggle, folder
     assert plain(result.stdout).startswith("task a b\nfirst ✓ 0.5\nthere ✓ 0.5\n")
     assert "4 of 4 runs completed" in result.stdout
     assert kaggle.calls["create_task"] == 1
-    assert [models for _, (_, models) in kaggle.calls_to("schedule_runs")] == [("a", "b"), ("a", "b")]
+    assert [models for _, models in kaggle.arguments("schedule_runs")] == [("a", "b"), ("a", "b")]
     assert not kaggle.calls["task_quota"]
     logs = sorted(str(path.relative_to(folder)) for path in (folder / "results").rglob("run.log"))
     assert [path.split("/")[1:4] for path in logs] == [
@@ -125,7 +125,7 @@ def test_errored_runs_again(sweep: Sweep, kaggle: SimulatedKaggle) -> None:
     sweep("there", "--all-models")
     result = sweep("--retry-errored", "1")
     assert result.exit_code == 1
-    assert kaggle.calls_to("schedule_runs")[-1][1] == ("there", ("c",))
+    assert kaggle.arguments("schedule_runs")[-1] == ("there", ("c",))
     assert "--retry-errored 2" in result.stderr
     kaggle.change(runs=scripts(results=RESULTS))
     assert sweep("--retry-errored", "2").exit_code == 0

@@ -126,7 +126,7 @@ def test_a_sweep_file(sweep: Sweep, kaggle: SimulatedKaggle) -> None:
     assert result.exit_code == 0
     assert plain(result.stdout).startswith("task a b\nthere")
     assert Path("out/summary.json").exists()
-    assert [about for _, about in kaggle.calls_to("create_task")] == [("first", ("o/d",))]
+    assert kaggle.arguments("create_task") == [("first", ("o/d",))]
     listed = sweep("there", "--models-from", "models.txt", "-o", "listed")
     assert listed.exit_code == 0
     assert json.loads(Path("listed/summary.json").read_text())["models"] == ["a", "b"]

@@ -37,7 +37,7 @@ def test_push_in_every_spelling(cli: Cli, kaggle: SimulatedKaggle, task_file: Pa
         "   Model Output:  https://www.kaggle.com/benchmarks/tasks/me/my-task?compare=true\n"
     )
     assert "$ fanbench tasks run my-task\n" in result.stderr
-    assert [about for _, about in kaggle.calls_to("create_task")] == [("my-task", ())]
+    assert kaggle.arguments("create_task") == [("my-task", ())]
 
 
 def test_push_again_with_wait(cli: Cli, kaggle: SimulatedKaggle, task_file: Path) -> None:
@@ -184,7 +184,7 @@ def test_run_without_a_model_reads_one_answer(cli: Cli, kaggle: SimulatedKaggle)
         kaggle.add_model(f"m{number}", f"Model {number}", inputs=[Modality.TEXT, Modality.IMAGE])
     result = cli("tasks", "run", "t", input="n\n21, 3\n")
     assert result.exit_code == 0, result.stderr
-    assert [about for _, about in kaggle.calls_to("schedule_runs")] == [("t", ("m21", "m3"))]
+    assert kaggle.arguments("schedule_runs") == [("t", ("m21", "m3"))]
     assert "Showing 21-25 of 25 models" in result.stderr
     assert "\n1. Model 1 m1 Image-Text-to-Text\n" in shown(result.stderr)
     assert kaggle.calls["list_models"] == 1

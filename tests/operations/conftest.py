@@ -13,7 +13,7 @@ from blockbuster import blockbuster_ctx
 
 from fanbench import FanbenchError
 from fanbench.operations.events import Event
-from fanbench.testing import ApiCall, RunScript, Scenario, SimulatedKaggle
+from fanbench.testing import RunScript, Scenario, SimulatedKaggle
 from fanbench.wire.messages import BenchmarkModel, CreationState, ModelVersion, Task, TaskOptions, TaskSlug
 from fanbench.wire.slugs import split_task
 
@@ -51,16 +51,6 @@ def simulated(
             kaggle.add_task(slug)
     kaggle.change(**changes)
     return kaggle
-
-
-def times(kaggle: SimulatedKaggle, call: ApiCall) -> list[float]:
-    """The seconds at which a call was made."""
-    return [second for second, _ in kaggle.calls_to(call)]
-
-
-def arguments(kaggle: SimulatedKaggle, call: ApiCall) -> list[object]:
-    """The arguments with which a call was made."""
-    return [about for _, about in kaggle.calls_to(call)]
 
 
 def task(

@@ -14,7 +14,7 @@ from fanbench.operations.events import CreationPolled, PollFailed
 from fanbench.operations.watch import StillRunning
 from fanbench.testing import Fault
 from fanbench.wire.messages import CreationState
-from tests.operations.conftest import Reported, simulated, task, times
+from tests.operations.conftest import Reported, simulated, task
 from tests.operations.virtual_time import anyio_backend as anyio_backend
 
 pytestmark = pytest.mark.anyio
@@ -65,7 +65,7 @@ async def test_the_end_of_a_creation_is_seen_soon(creation: float, calls: int, e
     await client.create_task("t", "{}")
     await wait_for_creation(client, "t", Deadline(None))
     assert client.calls["get_task"] == calls
-    assert times(client, "get_task")[-1] == end
+    assert client.times("get_task")[-1] == end
 
 
 @pytest.mark.parametrize("jitter", [0.0, 1.0])
@@ -95,7 +95,7 @@ async def test_a_task_that_was_just_seen_is_polled_a_second_later() -> None:
     client = simulated(creation=5)
     pushed = await client.create_task("t", "{}")
     await wait_for_creation(client, "t", Deadline(None), seen=pushed)
-    assert times(client, "get_task") == [1, 2, 3, 4.05, 5.467]
+    assert client.times("get_task") == [1, 2, 3, 4.05, 5.467]
 
 
 async def test_the_wait_survives_failed_polls(reported: Reported) -> None:

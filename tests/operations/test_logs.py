@@ -8,7 +8,7 @@ from fanbench import NotFound, ServerFault
 from fanbench.operations.events import LogBegan, LogEnded, LogLine, LogText
 from fanbench.operations.task_logs import show_logs
 from fanbench.testing import RunScript, SimulatedKaggle
-from tests.operations.conftest import Reported, only, simulated, times
+from tests.operations.conftest import Reported, only, simulated
 from tests.operations.virtual_time import anyio_backend as anyio_backend
 
 pytestmark = pytest.mark.anyio
@@ -40,7 +40,7 @@ async def test_all_streams_are_read_while_one_is_shown(client: SimulatedKaggle, 
         client.add_run("t", "m", RunScript(running=10, log=[(9, "x\n")]))
     only(await show_logs(client, ["t"], emit=reported))
     assert client.now() == pytest.approx(10, abs=0.5)
-    assert times(client, "logs") == [0] * 5
+    assert client.times("logs") == [0] * 5
 
 
 async def test_a_big_log_that_waits_its_turn_is_whole(client: SimulatedKaggle, reported: Reported) -> None:

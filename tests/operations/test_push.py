@@ -15,7 +15,7 @@ from fanbench.operations.push import DatasetsDetached, Pushed, PushPlan, Uploade
 from fanbench.operations.watch import StillRunning
 from fanbench.testing import SimulatedKaggle
 from fanbench.wire.messages import CreationState, Task
-from tests.operations.conftest import INSTANT, Reported, arguments, only, simulated
+from tests.operations.conftest import INSTANT, Reported, only, simulated
 
 pytestmark = pytest.mark.anyio
 
@@ -94,7 +94,7 @@ async def test_a_push_sends_a_notebook(tmp_path: Path, reported: Reported) -> No
     """A push of a new task sends one notebook, and its event has the URLs of version 1."""
     client = simulated()
     pushed = only(await push_tasks(client, [plan(tmp_path)], emit=reported))
-    assert arguments(client, "create_task") == [("t", ())]
+    assert client.arguments("create_task") == [("t", ())]
     assert (pushed.new_version, pushed.created) == (False, False)
     assert pushed.url == "https://www.kaggle.com/benchmarks/tasks/me/t/1"
     assert pushed.output_url == "https://www.kaggle.com/benchmarks/tasks/me/t?compare=true"
@@ -127,7 +127,7 @@ async def test_wait_includes_an_earlier_version_however_it_ends(tmp_path: Path, 
     with pytest.raises(RunFailed):
         only(await push_tasks(client, [plan(tmp_path)], wait=True, poll_interval=0.01, emit=reported))
     assert reported.of(EarlierPending) == [EarlierPending("t")]
-    assert arguments(client, "create_task") == [("t", ())]
+    assert client.arguments("create_task") == [("t", ())]
 
 
 async def test_wait_includes_the_creation(tmp_path: Path) -> None:

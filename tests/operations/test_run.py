@@ -10,7 +10,7 @@ from fanbench.operations.models import resolve_models
 from fanbench.operations.run import Launched, run_tasks
 from fanbench.testing import RunScript, SimulatedKaggle
 from fanbench.wire.messages import BenchmarkModel, CreationState, ModelVersion, RunState
-from tests.operations.conftest import Reported, arguments, simulated
+from tests.operations.conftest import Reported, simulated
 from tests.operations.virtual_time import anyio_backend as anyio_backend
 
 pytestmark = pytest.mark.anyio
@@ -24,7 +24,7 @@ async def test_each_task_is_scheduled_in_one_call() -> None:
     """All models of a task go in one call, in the user's order and without duplicates."""
     client = client_with("a", "b")
     await run_tasks(client, ["a", "B"], ["n", "x/m", "m"])
-    sent = arguments(client, "schedule_runs")
+    sent = client.arguments("schedule_runs")
     assert sorted(sent, key=str) == [("a", ("n", "m")), ("b", ("n", "m"))]
 
 

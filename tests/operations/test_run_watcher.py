@@ -14,7 +14,7 @@ from fanbench.errors import FanbenchError
 from fanbench.operations.watch import RunWatcher
 from fanbench.testing import Fault, RunScript
 from fanbench.wire.messages import Run, RunState
-from tests.operations.conftest import simulated, times
+from tests.operations.conftest import simulated
 from tests.operations.virtual_time import anyio_backend as anyio_backend
 
 pytestmark = pytest.mark.anyio
@@ -50,7 +50,7 @@ async def test_many_waiters_share_each_list() -> None:
     async with serving(watcher), anyio.create_task_group() as group:
         for run_id in ids:
             group.start_soon(wait, run_id)
-    assert times(client, "list_runs") == [1, 2, 3.5, 4.5]
+    assert client.times("list_runs") == [1, 2, 3.5, 4.5]
     assert {time for time, _ in resumed.values()} == {3.5, 4.5}
     assert resumed.keys() == set(ids)
 
@@ -64,7 +64,7 @@ async def test_a_watcher_without_waiters_does_not_poll() -> None:
         await watcher.wait_for_list()
         assert watcher.states == {run_id: RunState.QUEUED}
         await anyio.sleep(100)
-        assert times(client, "list_runs") == [1]
+        assert client.times("list_runs") == [1]
 
 
 class Recorder(RunWatcher):
@@ -112,7 +112,7 @@ async def test_a_hurried_watcher_polls_at_once() -> None:
             group.start_soon(watcher.watch)
             await anyio.sleep(100)
             watcher.hurry()
-    assert times(client, "list_runs")[-4:] == [100, 101, 102.5, 104.75]
+    assert client.times("list_runs")[-4:] == [100, 101, 102.5, 104.75]
 
 
 async def test_a_stream_that_opens_during_a_pause_makes_it_longer() -> None:
@@ -125,7 +125,7 @@ async def test_a_stream_that_opens_during_a_pause_makes_it_longer() -> None:
             group.start_soon(watcher.watch)
             await anyio.sleep(0.5)
             watcher.stream_opened(run_id)
-    assert times(client, "list_runs") == [0, 30, 60]
+    assert client.times("list_runs") == [0, 30, 60]
 
 
 async def test_streams_that_end_one_after_another_share_a_poll() -> None:
@@ -144,8 +144,8 @@ async def test_streams_that_end_one_after_another_share_a_poll() -> None:
             watcher.stream_ended(ids[1])
             await anyio.sleep(10)
             watcher.stream_ended(ids[2])
-    assert times(client, "list_runs")[:2] == [0, 15]
-    assert 21 in times(client, "list_runs")
+    assert client.times("list_runs")[:2] == [0, 15]
+    assert 21 in client.times("list_runs")
 
 
 async def test_a_list_is_made_by_the_time_it_is_due() -> None:
@@ -156,7 +156,7 @@ async def test_a_list_is_made_by_the_time_it_is_due() -> None:
     watcher.due_at = 50.0
     with anyio.move_on_after(50.5):
         await watcher.watch()
-    assert times(client, "list_runs")[-1] == 50
+    assert client.times("list_runs")[-1] == 50
 
 
 class Patient(Recorder):
@@ -173,4 +173,4 @@ async def test_a_subclass_decides_how_failed_polls_are_repeated() -> None:
     client.add_run("t", "m", RunScript(queued=12, running=0))
     client.change(faults=(Fault("list_runs", 404, times=2),))
     await Patient(client, "t").watch()
-    assert times(client, "list_runs") == [0, 5, 10, 11, 12.5]
+    assert client.times("list_runs") == [0, 5, 10, 11, 12.5]

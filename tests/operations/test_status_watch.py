@@ -8,7 +8,7 @@ from fanbench.operations.events import CreationPolled, PollFailed, RunChanged
 from fanbench.operations.status import StatusSeen, TaskStatus, watch_tasks
 from fanbench.testing import Fault, RunScript, SimulatedKaggle
 from fanbench.wire.messages import CreationState
-from tests.operations.conftest import Reported, simulated, times
+from tests.operations.conftest import Reported, simulated
 from tests.operations.virtual_time import anyio_backend as anyio_backend
 
 pytestmark = pytest.mark.anyio
@@ -57,7 +57,7 @@ async def test_a_watch_polls_the_task_only_during_its_creation(
         "RUNNING",
         "COMPLETED",
     ]
-    assert max(times(client, "get_task")) < 12
+    assert max(client.times("get_task")) < 12
     assert client.calls["list_runs"] < 20
 
 

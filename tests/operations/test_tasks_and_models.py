@@ -13,7 +13,7 @@ from fanbench.operations.publish import delete_tasks, publish_tasks
 from fanbench.operations.status import list_tasks, task_status
 from fanbench.testing import Fault, RunScript
 from fanbench.wire.messages import BenchmarkModel, Modality, ModelVersion, RunState
-from tests.operations.conftest import arguments, model, only, simulated
+from tests.operations.conftest import model, only, simulated
 
 pytestmark = pytest.mark.anyio
 
@@ -42,7 +42,7 @@ async def test_list_filters() -> None:
     assert [found.slug.task_slug for found in await list_tasks(client, regex="^t", status="completed")] == [
         "two"
     ]
-    assert arguments(client, "list_tasks") == [("^t", "completed")]
+    assert client.arguments("list_tasks") == [("^t", "completed")]
 
 
 @pytest.mark.parametrize(

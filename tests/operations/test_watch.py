@@ -11,7 +11,7 @@ from fanbench.operations.events import LogLine, PollFailed, RunChanged, RunEndin
 from fanbench.operations.watch import RunSelection, StillRunning, wait_for_runs
 from fanbench.testing import Fault, RunScript, SimulatedKaggle
 from fanbench.wire.messages import RunState
-from tests.operations.conftest import Reported, simulated, times
+from tests.operations.conftest import Reported, simulated
 from tests.operations.virtual_time import anyio_backend as anyio_backend
 
 pytestmark = pytest.mark.anyio
@@ -31,7 +31,7 @@ async def test_polls_grow_by_half_up_to_the_interval(reported: Reported) -> None
     client = simulated()
     client.add_run("t", "m", RunScript(queued=20, running=0))
     await wait_for_runs(client, all_of(client), poll_interval=4, emit=reported)
-    assert times(client, "list_runs") == [0, 1, 2.5, 4.75, 8.125, 12.125, 16.125, 20.125]
+    assert client.times("list_runs") == [0, 1, 2.5, 4.75, 8.125, 12.125, 16.125, 20.125]
 
 
 async def test_the_end_of_a_stream_is_the_end_of_the_wait() -> None:
@@ -52,10 +52,10 @@ async def test_open_streams_replace_most_polls() -> None:
     for number in range(4):
         client.add_run("t", f"m{number}", RunScript(running=50))
     await wait_for_runs(client, all_of(client))
-    assert times(client, "list_runs") == [0, 50]
+    assert client.times("list_runs") == [0, 50]
     client.add_run("t", "m", RunScript(running=150))
     await wait_for_runs(client, all_of(client), poll_interval=60)
-    assert times(client, "list_runs")[2:] == [50, 110, 170, 200]
+    assert client.times("list_runs")[2:] == [50, 110, 170, 200]
 
 
 async def test_the_end_of_each_stream_is_reported_at_once(reported: Reported) -> None:
@@ -91,7 +91,7 @@ async def test_polls_do_not_grow_with_the_number_of_runs() -> None:
     for number in range(100):
         client.add_run("t", "m", RunScript(running=100 + number))
     await wait_for_runs(client, all_of(client))
-    assert len([second for second in times(client, "list_runs") if 100 < second < 198]) <= 20
+    assert len([second for second in client.times("list_runs") if 100 < second < 198]) <= 20
     assert client.now() == 199
 
 
@@ -220,5 +220,5 @@ async def test_a_late_log_is_shown_live() -> None:
         logs=True,
         emit=lambda event: seen.append(client.now()) if isinstance(event, LogLine) else None,
     )
-    assert times(client, "logs") == [0, 1, 3, 7]
+    assert client.times("logs") == [0, 1, 3, 7]
     assert seen == [7, 80]

@@ -20,7 +20,7 @@ from fanbench.sweeps.budget import Budget, PendingCosts, granted, run_cost, scou
 from fanbench.sweeps.events import BudgetRead, SweepEvent
 from fanbench.testing import SimulatedKaggle
 from fanbench.wire.messages import ModelProxyQuotas, QuotaBalance, RefillPeriod, TaskQuota
-from tests.operations.conftest import INSTANT, simulated, times
+from tests.operations.conftest import INSTANT, simulated
 from tests.results import build
 from tests.sweeps.records import MemoryRecords
 
@@ -695,7 +695,7 @@ class TestInVirtualTime:
         async with anyio.create_task_group() as group:
             for tenth in range(50):
                 group.start_soon(ask, tenth / 10)
-        assert times(server, "proxy_quotas") == [0.0, 1.0, 2.0, 3.0, 4.0]
+        assert server.times("proxy_quotas") == [0.0, 1.0, 2.0, 3.0, 4.0]
 
     async def test_concurrent_tasks_share_a_quota_call(self) -> None:
         """A slow quota call is shared by all tasks that wait for it, and later tasks make a new one."""

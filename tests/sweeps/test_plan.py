@@ -14,8 +14,7 @@ from fanbench.sweeps.attempts import content_identity, version_identity
 from fanbench.sweeps.plan import SweepPlan, make_plan
 from fanbench.sweeps.spec import Rules, SweepSpec, TaskChoice
 from fanbench.testing import Fault, SimulatedKaggle
-from fanbench.wire.messages import BenchmarkModel, Task
-from tests.operations.conftest import INSTANT, arguments, model, simulated
+from tests.operations.conftest import model, simulated
 from tests.wire.scripted import in_virtual_time
 
 pytestmark = pytest.mark.anyio
@@ -133,7 +132,7 @@ async def test_known_models_are_not_fetched_again() -> None:
     """A list of models that the caller has is not fetched again."""
     server = client("x")
     made = await make_plan(server, spec("x", models=["gpt"]), available=[model("gpt")])
-    assert (made.models, arguments(server, "list_models")) == (("gpt",), [])
+    assert (made.models, server.arguments("list_models")) == (("gpt",), [])
 
 
 async def test_files_are_read_in_threads(tmp_path: Path) -> None:
@@ -254,18 +253,6 @@ async def test_a_server_that_refuses_is_reported_once() -> None:
         await plan(server, spec("x", "y"))
 
 
-class Slow(SimulatedKaggle):
-    """A server that takes a second for each call."""
-
-    async def get_task(self, task: str) -> Task:
-        await anyio.sleep(1)
-        return await super().get_task(task)
-
-    async def list_models(self) -> list[BenchmarkModel]:
-        await anyio.sleep(1)
-        return await super().list_models()
-
-
 def test_calls_and_conversion_run_at_once(tmp_path: Path) -> None:
     """Twenty tasks take as long as one."""
 
@@ -274,9 +261,7 @@ def test_calls_and_conversion_run_at_once(tmp_path: Path) -> None:
         return work()
 
     async def main() -> float:
-        server = Slow(INSTANT, models=["claude"])
-        for number in range(20):
-            server.add_task(f"t{number}")
+        server = simulated(*(f"t{number}" for number in range(20)), models=["claude"], latency=1.0)
         begun = anyio.current_time()
         await make_plan(server, spec(*server.tasks, file(tmp_path, "a")), offload=in_a_second)
         return anyio.current_time() - begun

@@ -28,7 +28,7 @@ from fanbench.sweeps.decide import PushStep
 from fanbench.sweeps.plan import PlannedTask, SweepPlan
 from fanbench.sweeps.preview import Counts, Preview, preview, read_quotas
 from fanbench.sweeps.spec import Rules
-from fanbench.testing import Fault, SimulatedKaggle
+from fanbench.testing import Fault
 from fanbench.wire.messages import (
     CreationState,
     QuotaBalance,
@@ -36,7 +36,7 @@ from fanbench.wire.messages import (
     Task,
     TaskQuota,
 )
-from tests.operations.conftest import INSTANT, simulated, task
+from tests.operations.conftest import simulated, task
 from tests.sweeps.records import MemoryRecords
 from tests.wire.scripted import in_virtual_time
 
@@ -269,14 +269,9 @@ def test_a_failing_quota_call_is_ignored(error: FanbenchError) -> None:
 def test_slow_quotas_are_not_waited_for() -> None:
     """The quotas are shown only if they come in time."""
 
-    class Slow(SimulatedKaggle):
-        async def task_quota(self) -> TaskQuota:
-            await anyio.sleep(60)
-            return TaskQuota()
-
     async def main() -> tuple[object, float]:
         begun = anyio.current_time()
-        return await read_quotas(Slow(INSTANT)), anyio.current_time() - begun
+        return await read_quotas(simulated(latency=60.0)), anyio.current_time() - begun
 
     assert in_virtual_time(main) == (None, 5.0)
 

@@ -181,7 +181,7 @@ def test_an_earlier_version_in_creation_is_waited_for(tmp_path: Path) -> None:
     world.kaggle.add_task("t1", "somebody's", age=4.0)
     assert world.run()
     world.check_all_done()
-    assert world.kaggle.calls_to("create_task")[0][0] >= 6
+    assert world.kaggle.times("create_task")[0] >= 6
     assert [event.version for event in world.of(TaskPushed)] == [2]
 
 
@@ -225,7 +225,7 @@ def test_repeats_at_the_same_time(tmp_path: Path) -> None:
     world = World(tmp_path, scenario, models=2, repeats=3)
     assert world.run()
     world.check_all_done()
-    assert [about for _, about in world.kaggle.calls_to("schedule_runs")] == [("t1", ("m1", "m2"))] * 3
+    assert world.kaggle.arguments("schedule_runs") == [("t1", ("m1", "m2"))] * 3
     assert world.seconds <= 13
 
 

@@ -168,7 +168,7 @@ class Curt(MortalKaggle):
     """The first schedule call skips the last model and returns no result for it."""
 
     async def schedule_runs(self, task: str, models: Sequence[str]) -> list[ScheduleResult]:
-        first = not self.calls_to("schedule_runs")
+        first = not self.times("schedule_runs")
         return await super().schedule_runs(task, models[:-1] if first else models)
 
 

@@ -122,7 +122,7 @@ def test_runs_that_were_never_scheduled_are_scheduled_again(
     )
     assert world.run()
     world.check_all_done()
-    first, second = (when for when, _ in world.kaggle.calls_to("schedule_runs"))
+    first, second = world.kaggle.times("schedule_runs")
     assert 10 <= second - first <= 14
     assert [one.number for one in world.attempts()] == [1, 1, 1]
 
@@ -177,7 +177,7 @@ def test_a_skip_without_a_run_in_flight(tmp_path: Path) -> None:
     assert world.run()
     assert world.counts == (0, 0, 1, 0)
     assert [event.stage for event in world.missing()] == ["schedule"]
-    times = [when for when, _ in world.kaggle.calls_to("schedule_runs")]
+    times = world.kaggle.times("schedule_runs")
     assert [round(later - sooner) for sooner, later in pairwise(times)] == [5, 10, 20, 40, 60]
 
 

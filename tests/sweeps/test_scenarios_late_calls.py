@@ -55,7 +55,7 @@ def test_the_wait_for_a_push_counts_from_its_last_attempt(tmp_path: Path) -> Non
 def _push_times(world: World) -> list[float]:
     """Return the times at which pushes are attempted, undisturbed."""
     assert world.run(until="push")
-    return [when for when, _ in world.kaggle.calls_to("create_task")]
+    return world.kaggle.times("create_task")
 
 
 @pytest.mark.parametrize("arrives_after", [0.2, 5.0])

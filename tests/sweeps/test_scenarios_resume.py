@@ -58,7 +58,7 @@ def test_more_models_run_alone(tmp_path: Path) -> None:
     world.models = (*world.models, "m3")
     assert world.run()
     assert world.calls["create_task"] == 0
-    assert {about for _, about in world.kaggle.calls_to("schedule_runs")[2:]} == {
+    assert set(world.kaggle.arguments("schedule_runs")[2:]) == {
         ("t1", ("m3",)),
         ("t2", ("m3",)),
     }

@@ -36,7 +36,7 @@ def test_skips_have_their_own_pauses(tmp_path: Path, poll_interval: float) -> No
     world.kaggle.add_run("t1", "m1", RunScript(running=math.inf))
     assert world.run()
     assert [event.stage for event in world.missing()] == ["schedule"]
-    times = [when for when, _ in world.kaggle.calls_to("schedule_runs")]
+    times = world.kaggle.times("schedule_runs")
     assert [round(later - sooner) for sooner, later in pairwise(times)] == [5, 10, 20, 40, 60]
 
 

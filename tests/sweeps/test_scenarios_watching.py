@@ -250,7 +250,7 @@ def test_the_end_of_a_run_in_the_way_is_seen_while_others_go_on(tmp_path: Path) 
     world.kaggle.add_run("t1", "m1", RunScript(running=12.0))
     assert world.run()
     world.check_all_done()
-    (_, (again, _)) = world.kaggle.calls_to("schedule_runs")
+    _, again = world.kaggle.times("schedule_runs")
     assert again < 25
 
 

@@ -210,7 +210,7 @@ class World:
 
     def scheduled(self) -> list[tuple[str, ...]]:
         """Returns the models of each schedule call."""
-        return [models for _, (_, models) in self.kaggle.calls_to("schedule_runs")]
+        return [models for _, models in self.kaggle.arguments("schedule_runs")]
 
     def missing(self) -> list[RunMissing]:
         return self.of(RunMissing)

@@ -253,9 +253,13 @@ class SimulatedKaggle:
             if run.ours and slug in ("", run.task) and model in ("", run.model)
         ]
 
-    def calls_to(self, call: ApiCall) -> list[tuple[float, Any]]:
-        """The history of one call: the time, to the millisecond, and the arguments."""
-        return [(round(second, 3), about) for second, called, about in self.history if called == call]
+    def times(self, call: ApiCall) -> list[float]:
+        """The seconds at which one kind of call was made, to the millisecond."""
+        return [round(second, 3) for second, called, _ in self.history if called == call]
+
+    def arguments(self, call: ApiCall) -> list[Any]:
+        """The arguments of each call of one kind."""
+        return [about for _, called, about in self.history if called == call]
 
     # --- Tasks ---
 
