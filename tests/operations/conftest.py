@@ -77,7 +77,7 @@ def model(slug: str, *, proxy: str = "", allowed: bool = True) -> BenchmarkModel
 
 
 class Reported(list[Event]):
-    """A `report` callback that keeps the events."""
+    """An `emit` callback that keeps the events."""
 
     def __call__(self, event: Event) -> None:
         self.append(event)
@@ -101,7 +101,7 @@ def only(outcomes: Sequence[T | FanbenchError]) -> T:
 
 @pytest.fixture(autouse=True, scope="module")
 def no_blocking_calls() -> Iterator[None]:
-    """Fail tests in which fanbench blocks the event loop, be it of asyncio or of trio."""
+    """Fail tests in which fanbench blocks the event loop of asyncio or trio."""
 
     def running_loop() -> object:
         try:

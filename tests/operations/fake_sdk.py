@@ -1,4 +1,4 @@
-"""A small stand-in for the SDK, for processes that run task files: imported in no time, asks no model."""
+"""A small stand-in for the SDK that is imported quickly and calls no model, for processes that run task files."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def task(name):
 
 
 def install_fake_sdk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Puts it where processes find it first; the folder, above which a `.env` of ours would be found."""
+    """Install the stand-in where processes find it first, and return the folder for task files."""
     package = folder / "site" / "kaggle_benchmarks"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text(_SDK)

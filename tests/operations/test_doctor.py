@@ -30,7 +30,7 @@ def levels(checks: list[Check]) -> list[tuple[str, str]]:
 async def server_checks(
     home: Path, endpoint: str, env: Mapping[str, str] | None = None, **options: str
 ) -> list[Check]:
-    """What is reported of the server and of the credentials for it."""
+    """Return the checks of the server and of its credentials."""
     return await probe_server(DoctorTarget(endpoint=endpoint, env=env or {}, home=home, **options))  # type: ignore[arg-type]
 
 

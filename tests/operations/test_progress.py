@@ -35,11 +35,11 @@ class Slow(SimulatedKaggle):
 
     def __init__(self) -> None:
         super().__init__(INSTANT)
-        self.told = anyio.Event()
+        self.second_ended = anyio.Event()
 
     async def download_output(self, run_id: int, target: Path, **options: Any) -> Downloaded:
         if run_id == min(self.runs):
-            await self.told.wait()
+            await self.second_ended.wait()
         return await super().download_output(run_id, target, **options)
 
 
@@ -52,7 +52,7 @@ async def test_progress_does_not_wait_for_its_turn(tmp_path: Path, reported: Rep
     def report(event: Event) -> None:
         reported(event)
         if isinstance(event, Downloading) and event.slug == "b" and event.outcome:
-            client.told.set()
+            client.second_ended.set()
 
     await download_tasks(client, ["a", "b"], output=tmp_path, emit=report)
     assert [event.slug for event in reported if isinstance(event, DownloadsBegan)] == ["a", "b"]
@@ -67,10 +67,10 @@ async def test_reading_a_log_is_reported(reported: Reported) -> None:
     behind = client.add_run("t", "behind", RunScript(running=5, log=[(1, "a\nb\n"), *burst])).id
     client.add_run("t", "first", RunScript(running=9, log=()))
     only(await show_logs(client, ["t"], emit=reported))
-    told = [event for event in reported if isinstance(event, LogRead) and event.run.id == behind]
-    assert told[0].lines == 2
-    assert len(told) <= 13
-    assert (told[-1].lines, told[-1].ended) == (102, True)
+    events = [event for event in reported if isinstance(event, LogRead) and event.run.id == behind]
+    assert events[0].lines == 2
+    assert len(events) <= 13
+    assert (events[-1].lines, events[-1].ended) == (102, True)
 
 
 async def test_a_log_that_breaks_off_has_ended(reported: Reported) -> None:

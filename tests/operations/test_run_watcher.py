@@ -68,7 +68,7 @@ async def test_a_watcher_without_waiters_does_not_poll() -> None:
 
 
 class Recorder(RunWatcher):
-    """Waits for all runs, and records what its lists show before anybody acts on it."""
+    """Waits for all runs, and records the states in each list before any waiter resumes."""
 
     seen: tuple[RunState, ...] | None = None
     due_at = float("inf")

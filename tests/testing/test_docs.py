@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 def passed(folder: Path, text: str) -> int:
-    """The number of tests in `text` that pass in an empty folder, as a user runs them; all must."""
+    """Run the tests in `text` in an empty folder, as a user would, and return how many pass. All must pass."""
     (folder / "test_copy.py").write_text(text)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("FANBENCH_")}
     ended = subprocess.run(

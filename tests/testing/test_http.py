@@ -48,7 +48,7 @@ async def connected(kaggle: SimulatedKaggle, way: str) -> AsyncIterator[Any]:
 
 
 async def everything(client: Any, folder: Path) -> list[object]:
-    """Make every call, and return what a caller can learn (but for times)."""
+    """Make every call, and return everything that a caller can learn except times."""
     seen: list[object] = []
 
     async def learn(call: Awaitable[Any]) -> None:
