@@ -132,6 +132,7 @@ async def _sweep(runs: int, folder: Path, journal: Any) -> tuple[float, Counter[
     import anyio
 
     from fanbench.sweeps.artifacts import contents_of
+    from fanbench.sweeps.context import SweepContext
     from fanbench.sweeps.engine import Engine
     from fanbench.sweeps.events import SweepEnded
     from fanbench.testing import RunScript, Scenario, SimulatedKaggle
@@ -156,7 +157,8 @@ async def _sweep(runs: int, folder: Path, journal: Any) -> tuple[float, Counter[
         last[:] = [event]
 
     began = anyio.current_time()
-    await Engine(kaggle, _plan(runs, folder), journal, emit, offload=_inline, clock=kaggle.wall).run()
+    context = SweepContext(kaggle, _plan(runs, folder), journal, emit, offload=_inline, clock=kaggle.wall)
+    await Engine(context).run()
     ended = last[0]
     assert isinstance(ended, SweepEnded), ended
     assert ended.completed == runs, ended

@@ -22,6 +22,7 @@ from fanbench.sweeps.attempts import (
     TaskPhase,
     content_identity,
 )
+from fanbench.sweeps.context import SweepContext
 from fanbench.sweeps.decide import Stage
 from fanbench.sweeps.engine import Engine
 from fanbench.sweeps.events import (
@@ -73,7 +74,7 @@ class Bench:
 
     async def sweep(self, until: Stage = "collect") -> None:
         self.events.clear()
-        self.engine = Engine(
+        context = SweepContext(
             self.client,
             self.plan(),
             self.records,
@@ -82,6 +83,7 @@ class Bench:
             offload=inline,
             clock=lambda: 1e9 + anyio.current_time(),
         )
+        self.engine = Engine(context)
         await self.engine.run()
 
     def of(self, kind: type[SweepEvent]) -> list[SweepEvent]:
@@ -245,7 +247,7 @@ async def test_both_event_loops(tmp_path: Path) -> None:
     """The engine runs on asyncio and on trio, with threads for the disk."""
     bench = Bench(tmp_path, simulated())
     events: list[SweepEvent] = []
-    await Engine(bench.client, bench.plan(), bench.records, events.append).run()
+    await Engine(SweepContext(bench.client, bench.plan(), bench.records, events.append)).run()
     assert isinstance(events[-1], SweepEnded)
     assert events[-1].completed == 3
 

@@ -14,6 +14,7 @@ import anyio
 
 from fanbench.sweeps.artifacts import clear_parts
 from fanbench.sweeps.attempts import Attempt, Phase, content_identity, version_identity
+from fanbench.sweeps.context import SweepContext
 from fanbench.sweeps.decide import Stage
 from fanbench.sweeps.engine import Engine
 from fanbench.sweeps.events import DrainReason, RunMissing, SweepEnded, SweepEvent
@@ -182,7 +183,7 @@ class World:
                 self.said.append(Said(round(self.kaggle.now() - began, 3), event))
                 meanwhile(event, engine)
 
-        engine = Engine(
+        context = SweepContext(
             self.kaggle,
             self.plan(),
             MortalRecords(records, life),
@@ -192,6 +193,7 @@ class World:
             calls=self.kaggle.calls.total,
             clock=self.kaggle.wall,
         )
+        engine = Engine(context)
         return engine
 
     # --- Looking ---

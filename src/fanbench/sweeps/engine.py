@@ -1,17 +1,22 @@
-"""The engine of a sweep: runs every task on every model, without a barrier between stages or tasks.
+"""Runs every task on every model. No task waits for another, and no stage for all of the stage before.
 
-    engine          start, resume and end
-    task            one task: push → create → schedule
-    schedule        one schedule call for all models that are due
-    task_watcher    one list call per poll for all runs of a task, which finds them and sees them begin and end
+Read these modules in this order:
+
+    engine          starts, resumes and ends a sweep
+    task            one coroutine per task: push → create → schedule
+    schedule        makes one schedule call for all models that are due
+    task_watcher    makes one list call per poll, which finds the runs of a task and sees them begin and end
     run             one coroutine per run: watch → live log → download → log
-    task_runs       the runs of a task, in memory
-    attempt_store   memory, journal and events, changed together
-    context         what all of these share, with the budget, asked before each schedule call
 
-The process can be killed at any instant. The intent is written down before a call that must not be made twice,
-and the result after every step. No coroutine waits between a change of state, its record and its event. So an
-engine that starts with the same journal on the same server continues where this one ended.
+They change what these hold:
+
+    context         what all coroutines share, and the budget
+    task_runs       the runs of a task, in memory
+    attempt_store   the attempts in memory, in the journal and in events
+
+The process can be killed at any instant. It records the intent before a call that must not be made twice, and the
+result after each step. It awaits nothing between a change, its record and its event. A new process with the same
+journal therefore continues where this one ended.
 """
 
 from __future__ import annotations
@@ -39,37 +44,55 @@ __all__ = ["Engine", "Stage"]
 _CHECKED_AT_ONCE = 500
 
 
-class Engine(SweepContext):
-    """Carries out a plan, once; it is the context that its coroutines share."""
+class Engine:
+    """Carries out the plan of `context`, once."""
+
+    def __init__(self, context: SweepContext) -> None:
+        self._context = context
+        self._is_resumed = False
+        #: A drain that was asked for before the runs in flight are known.
+        self._early_drain: tuple[DrainReason, str] | None = None
+
+    @property
+    def stopped(self) -> DrainReason | None:
+        """The reason for which less than the plan is scheduled, if any."""
+        return self._early_drain[0] if self._early_drain else self._context.drain_reason
+
+    def drain(self, reason: DrainReason, detail: str = "") -> None:
+        """Push and schedule nothing more, but finish the runs in flight. Only the first reason counts."""
+        if self._is_resumed:
+            self._context.drain(reason, detail)
+        elif self._early_drain is None:
+            self._early_drain = reason, detail
 
     async def run(self) -> None:
-        """Carry out the plan as far as possible. The failure of a run or a task is an event.
+        """Carry out the plan as far as possible. The failure of a task or a run is an event, not an error.
 
         Raises:
             FanbenchError: The sweep as a whole failed: the credentials, the journal or the disk.
         """
+        context = self._context
         with _first_error():
             began = anyio.current_time()
             await self._forget_lost_files()
             self._report_known()
             self._resume()
-            self.begin()
-            with anyio.move_on_after(self.rules.deadline) as deadline:
-                await self.gate.open()
+            with anyio.move_on_after(context.rules.deadline) as deadline:
+                await context.gate.open()
                 async with anyio.create_task_group() as group:
-                    for task in self.plan.tasks:
-                        group.start_soon(TaskPipeline(task, self).run)
+                    for task in context.plan.tasks:
+                        group.start_soon(TaskPipeline(task, context).run)
             if deadline.cancelled_caught:
-                self.drain(DrainReason.DEADLINE, f"{self.rules.deadline:g} s are over")
-            if self.until != "collect":
-                self.drain(DrainReason.STAGE)
+                context.drain(DrainReason.DEADLINE, f"{context.rules.deadline:g} s are over")
+            if context.until != "collect":
+                context.drain(DrainReason.STAGE)
             self._report_end(anyio.current_time() - began)
 
     # --- Start ---
 
     async def _forget_lost_files(self) -> None:
-        """Files that are recorded but no longer complete on disk are fetched again."""
-        store = self.store
+        """Forget recorded files that are no longer complete on disk, so that they are fetched again."""
+        context, store = self._context, self._context.store
         recorded = [
             attempt
             for planned_run in store.planned_runs
@@ -79,22 +102,24 @@ class Engine(SweepContext):
         changed: list[Attempt] = []
         for start in range(0, len(recorded), _CHECKED_AT_ONCE):
             some = recorded[start : start + _CHECKED_AT_ONCE]
-            changed += await self.offload(partial(_without_lost_files, self.root, some))
+            changed += await context.offload(partial(_without_lost_files, context.root, some))
         store.commit(*(Update(store.put(attempt)) for attempt in changed))
 
     def _report_known(self) -> None:
-        """Emit what the journal has, so that the events alone tell the whole state."""
-        plan, store = self.plan, self.store
+        """Emit what the journal has, so that the events alone describe the whole state."""
+        context, plan, store = self._context, self._context.plan, self._context.store
         done = sum(store.next_step(planned_run) is Step.DONE for planned_run in store.planned_runs)
-        slugs = tuple(self.tasks)
+        slugs = tuple(context.tasks)
         planned = len(store.planned_runs)
-        endpoint = self.client.config.endpoint
-        self.emit(SweepStarted(str(self.root), endpoint, slugs, plan.models, plan.repeats, planned, done))
+        endpoint = context.client.config.endpoint
+        context.emit(
+            SweepStarted(str(context.root), endpoint, slugs, plan.models, plan.repeats, planned, done)
+        )
         for planned_run in store.planned_runs:
             real = [one for one in store.attempts(planned_run) if one.phase is not Phase.VOID]
-            # The newest attempt is the result; if it may turn out void, that is the one before it.
+            # The newest attempt is the result. If it turns out void, the one before it is.
             for attempt in real[-2:] if real and real[-1].needs_lookup else real[-1:]:
-                self.emit(
+                context.emit(
                     RunKnown(
                         attempt.planned_run,
                         attempt.number,
@@ -109,11 +134,11 @@ class Engine(SweepContext):
 
     def _resume(self) -> None:
         """Continue every planned run from its state in the journal."""
-        store = self.store
+        context, store = self._context, self._context.store
         for slug, attempts in store.attempts_by_task().items():
-            self.tasks[slug].load(attempts, store.journal.foreign_runs(slug))
+            context.tasks[slug].load(attempts, store.journal.foreign_runs(slug))
         for planned_run in store.planned_runs:
-            task, attempts = self.tasks[planned_run.task], store.attempts(planned_run)
+            task, attempts = context.tasks[planned_run.task], store.attempts(planned_run)
             match store.next_step(planned_run):
                 case Step.SCHEDULE:
                     task.add_due(planned_run)
@@ -121,25 +146,34 @@ class Engine(SweepContext):
                     task.resume(attempts[-1])
                 case Step.COLLECT | Step.DONE:
                     store.errored += attempts[-1].errored
-            for attempt in attempts if self.until == "collect" else ():
+            for attempt in attempts if context.until == "collect" else ():
                 if wants_output(attempt) or wants_log(attempt):
                     assert attempt.run_id is not None
-                    known = attempt.output is not None or self.gate.is_counted(attempt.run_id)
+                    known = attempt.output is not None or context.gate.is_counted(attempt.run_id)
                     task.resume_ended(attempt, cost_known=known)
-                    self.collecting += 1
-        self.count_errored(0)
+                    context.collecting += 1
+        self._is_resumed = True
+        if self._early_drain is not None:
+            context.drain(*self._early_drain)
+        context.drain_if_too_many_errored()
 
     # --- End ---
 
     def _report_end(self, seconds: float) -> None:
-        planned_runs = self.store.planned_runs
-        counts = Counter(self.store.status(planned_run) for planned_run in planned_runs)
-        by_status = {status.value: counts[status] for status in REPORTED}
-        self.emit(SweepEnded(planned=len(planned_runs), seconds=seconds, stopped=self.stopped, **by_status))
+        store = self._context.store
+        counts = Counter(store.status(planned_run) for planned_run in store.planned_runs)
+        self._context.emit(
+            SweepEnded(
+                planned=len(store.planned_runs),
+                seconds=seconds,
+                stopped=self._context.drain_reason,
+                **{status.value: counts[status] for status in REPORTED},
+            )
+        )
 
 
 def _without_lost_files(root: Path, attempts: Sequence[Attempt]) -> list[Attempt]:
-    """The attempts that have lost files, without them. A new output replaces the whole folder with its log."""
+    """Return the attempts that have lost files, without these. A new output replaces the whole folder with its log."""
     changed = []
     for attempt in attempts:
         if attempt.output is not None and not output_is_whole(root, attempt.output):
@@ -151,7 +185,7 @@ def _without_lost_files(root: Path, attempts: Sequence[Attempt]) -> list[Attempt
 
 @contextmanager
 def _first_error() -> Iterator[None]:
-    """Of several errors that end everything at the same time, raise the first one by itself."""
+    """If several coroutines fail at the same time, raise the first error by itself."""
     try:
         yield
     except BaseExceptionGroup as group:

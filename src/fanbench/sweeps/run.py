@@ -69,7 +69,7 @@ class RunPipeline:
     async def _watch(self) -> None:
         """Wait until the run has ended or is given up, and follow its log meanwhile."""
         run, tries = self._run, 0
-        while not run.released:
+        while run.watched:
             if run.state != RunState.RUNNING or tries >= STREAM_TRIES:
                 await run.change()
                 continue
@@ -79,7 +79,7 @@ class RunPipeline:
                 # A run that has just left the queue may have no log for a moment.
                 self._watcher.stream_missed(run.run_id)
                 with anyio.move_on_after(2.0**tries):
-                    while not run.released:
+                    while run.watched:
                         await run.change()
                 tries += 1
             except FanbenchError as error:
@@ -97,7 +97,7 @@ class RunPipeline:
             # Once the run is released, it does not wait for a stream any more, and an open one ends soon.
             with anyio.CancelScope() as run.log_scope:
                 async with self._context.streams:
-                    if not run.released:
+                    if run.watched:
                         run.log_tail = _LOG_TAIL
                         await self._read_live_log()
         finally:
@@ -121,12 +121,12 @@ class RunPipeline:
     async def _has_ended(self) -> bool:
         """The stream has ended in good order. Only a list can tell whether the run has, too."""
         run = self._run
-        if not run.released:
+        if run.watched:
             self._watcher.stream_ended(run.run_id)
             with anyio.move_on_after(_LAG):
-                while not run.released:
+                while run.watched:
                     await run.change()
-        if run.released or run.state != RunState.RUNNING:
+        if not run.watched or run.state != RunState.RUNNING:
             return True
         self._watcher.stream_opened(run.run_id)
         return False
@@ -148,8 +148,8 @@ class RunPipeline:
         self._context.collecting -= 1
         if not run.cost_known:
             # Without its output, the cost of the run is unknown, which is not the same as nothing.
-            self._context.gate.cost_learned(run, None)
-        self._context.gate.run_over()
+            self._context.gate.count_cost(run, None)
+        self._context.gate.wake_waiting()
 
     async def _work_through(self, steps: list[_Step]) -> float:
         """Carry out the steps until one fails that is worth another try; return the seconds until then."""
@@ -193,7 +193,7 @@ class RunPipeline:
             run.planned_run, number, run_id, output.path, output.files, output.size, output.digest
         )
         self._record(run.attempt.with_(output=output), event)
-        context.gate.cost_learned(run, cost)
+        context.gate.count_cost(run, cost)
 
     async def _fetch_log(self) -> None:
         """Put the log into its place: the live one if it is complete, else the finished one."""

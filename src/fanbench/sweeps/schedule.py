@@ -15,10 +15,10 @@ from fanbench.sweeps.task_watcher import TaskWatcher
 from fanbench.wire.messages import ScheduleResult
 from fanbench.wire.retry import LATE_EFFECT, CallOutcome, RetryBudget, call_outcome
 
-__all__ = ["Scheduler"]
+__all__ = ["RunScheduler"]
 
 
-class Scheduler:
+class RunScheduler:
     """Makes one schedule call at a time, with each model in it at most once."""
 
     def __init__(self, task: TaskRuns, watcher: TaskWatcher, context: SweepContext) -> None:
@@ -35,7 +35,7 @@ class Scheduler:
     async def run(self, version: int) -> None:
         """Schedule until nothing is due any more and nothing can become due, or the sweep drains."""
         task, context = self._task, self._context
-        while context.stopped is None and (task.due or context.may_become_due(task)):
+        while context.drain_reason is None and (task.due or context.may_become_due(task)):
             models = self._ready_models()
             if models and self._exhausted is not None:
                 self.give_up_all("schedule", str(self._exhausted))
@@ -43,13 +43,13 @@ class Scheduler:
                 await self._schedule(runs, version)
             else:
                 await task.wakeup.wait(self._pause())
-        self._context.gate.task_done()
+        self._context.gate.wake_if_idle()
 
     def give_up_all(self, stage: str, error: str) -> None:
         """Report everything that is due as missing."""
         for model in list(self._task.due):
             self._task.give_up_due(model, stage, error)
-        self._context.gate.task_done()
+        self._context.gate.wake_if_idle()
 
     # --- Who is next ---
 
@@ -82,7 +82,7 @@ class Scheduler:
 
     async def _intend(self, models: Sequence[str], version: int) -> list[ActiveRun]:
         allowed = await self._context.gate.allow(self._task, models)
-        if not allowed or self._context.stopped is not None:
+        if not allowed or self._context.drain_reason is not None:
             return []
         # The quota call may have taken a while.
         now, due = anyio.current_time(), self._task.due
@@ -103,7 +103,7 @@ class Scheduler:
             self._record_results(runs, results, version)
         # If nothing is collected, no other news about costs will come.
         if self._context.until == "schedule" or any(run.attempt.phase is Phase.VOID for run in runs):
-            self._context.gate.run_over()
+            self._context.gate.wake_waiting()
         self._watcher.hurry()
 
     def _record_results(
@@ -117,14 +117,14 @@ class Scheduler:
             model = run.planned_run.model
             if result.run_scheduled:
                 self._watcher.skips.pop(model, None)
-                updates.append(self._task.scheduled(run))
+                updates.append(self._task.mark_scheduled(run))
                 continue
             reason = result.run_skipped_reason or "no reason given"
             updates.append(self._task.void(run, reason))
             if model in self._task.by_model:
                 self._context.one_at_a_time = True
             else:
-                self._watcher.skipped(model, reason, version)
+                self._watcher.record_skip(model, reason, version)
         self._context.store.commit(*updates)
         self._expect_soon(runs[len(results) :])
 

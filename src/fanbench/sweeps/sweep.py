@@ -19,6 +19,7 @@ from fanbench.client import Client
 from fanbench.errors import FanbenchError
 from fanbench.operations.api import Api
 from fanbench.sweeps.artifacts import clear_parts
+from fanbench.sweeps.context import SweepContext
 from fanbench.sweeps.decide import Stage
 from fanbench.sweeps.engine import Engine
 from fanbench.sweeps.events import DrainReason, EmitSweepEvent, LimitChanged, SweepEvent
@@ -180,7 +181,7 @@ class Sweep:
         limit = self._limits.adaptive if self._limits else None
         async with AsyncExitStack() as stack:
             journal = await stack.enter_async_context(_open_folder(self._client, self.plan))
-            self._engine = Engine(
+            context = SweepContext(
                 self._client,
                 self.plan,
                 journal,
@@ -189,6 +190,7 @@ class Sweep:
                 calls=(lambda: limit.calls_sent) if limit else (lambda: 0),
                 room=self._mailbox.room,
             )
+            self._engine = Engine(context)
             stack.enter_context(unwrap_single_error())
             group = await stack.enter_async_context(anyio.create_task_group())
             stack.callback(group.cancel_scope.cancel)
@@ -223,7 +225,7 @@ class Sweep:
         raise StopAsyncIteration
 
     def drain(self, reason: DrainReason = DrainReason.INTERRUPTED, detail: str = "") -> None:
-        """Push and schedule nothing more; runs in flight are followed to their end."""
+        """Push and schedule nothing more, but finish the runs in flight."""
         if self._engine is not None:
             self._engine.drain(reason, detail)
 

@@ -18,7 +18,7 @@ from fanbench.sweeps.decide import PushStep, push_step
 from fanbench.sweeps.events import CreationChanged, SweepEvent, TaskPreparationFailed, TaskPushed, TaskReady
 from fanbench.sweeps.plan import PlannedTask
 from fanbench.sweeps.run import RunPipeline
-from fanbench.sweeps.schedule import Scheduler
+from fanbench.sweeps.schedule import RunScheduler
 from fanbench.sweeps.task_runs import ActiveRun
 from fanbench.sweeps.task_watcher import TaskWatcher
 from fanbench.wire.messages import CreationState, Task
@@ -55,7 +55,7 @@ class TaskPipeline:
         self._task = context.tasks[task.slug]
         self._group = anyio.create_task_group()
         self._watcher = TaskWatcher(self._task, context, self._follow)
-        self._scheduler = Scheduler(self._task, self._watcher, context)
+        self._scheduler = RunScheduler(self._task, self._watcher, context)
         #: The task as last seen on the server, and the last state of its creation that was reported.
         self._seen = task.seen
         self._reported: CreationState | None = None
@@ -83,7 +83,7 @@ class TaskPipeline:
         # Each run in flight may have to be scheduled again, for which the task must be ready.
         while not task.due and context.may_become_due(task):
             await task.wakeup.wait()
-        if not task.due or context.stopped is not None:
+        if not task.due or context.drain_reason is not None:
             return
         try:
             pushed = await self._pushed()
@@ -141,7 +141,7 @@ class TaskPipeline:
         before = record.version - (record.phase is not TaskPhase.PUSHING)
         if self._seen is not None and self._seen.slug.version_number > before:
             return
-        patience = LATE_EFFECT - max(0.0, self._context.wall() - record.pushed_at)
+        patience = LATE_EFFECT - max(0.0, self._context.clock() - record.pushed_at)
         with self._context.unless_drained():
             self._seen = await self._version_after(before, patience) or self._seen
 
@@ -153,7 +153,7 @@ class TaskPipeline:
                 seen = await self._settled(seen, 0)
         before = seen.slug.version_number if seen is not None else 0
         budget = RetryBudget(refused=0.0)
-        while context.stopped is None:
+        while context.drain_reason is None:
             self._save(TaskPhase.PUSHING, before)
             try:
                 made = await context.client.create_task(self._slug, notebook, datasets=self._planned.datasets)
@@ -196,7 +196,7 @@ class TaskPipeline:
         before = self._store.tasks.get(self._slug)
         pushed_at = before.pushed_at if before is not None else 0.0
         if phase is TaskPhase.PUSHING:
-            pushed_at = self._context.wall()
+            pushed_at = self._context.clock()
         record = TaskRecord(self._slug, self._planned.identity, phase, version, error, pushed_at)
         self._store.save_task(record, event)
 
@@ -216,10 +216,10 @@ class TaskPipeline:
             else:
                 # The runs that are there before the schedule call are foreign.
                 began = anyio.current_time()
-                task, _ = await both(settled, self._watcher.look)
+                task, _ = await both(settled, self._watcher.find_foreign_runs)
                 if anyio.current_time() - began > _FRESH:
-                    await self._watcher.look()
-        if context.stopped is not None:
+                    await self._watcher.find_foreign_runs()
+        if context.drain_reason is not None:
             return None
         if task.creation_state != CreationState.COMPLETED:
             reason = task.failure

@@ -39,11 +39,11 @@ class ActiveRun:
         "listed_by",
         "log_scope",
         "log_tail",
-        "released",
         "running_at",
         "seconds",
         "since",
         "state",
+        "watched",
     )
 
     def __init__(self, attempt: Attempt, since: float, listed_by: float, *, adopted: bool = False) -> None:
@@ -63,7 +63,7 @@ class ActiveRun:
         #: Its coroutine has begun.
         self.followed = False
         #: Its run has ended, or it was given up or void: the lists are no longer searched for it.
-        self.released = False
+        self.watched = True
         #: Nothing more will be learned about its cost.
         self.cost_known = False
         #: Cancelled `log_tail` seconds after the run has ended.
@@ -184,7 +184,7 @@ class TaskRuns:
         """Continue with an attempt of an earlier process whose output or log is missing."""
         now = anyio.current_time()
         run = ActiveRun(attempt, now, now, adopted=True)
-        run.released, run.cost_known = True, cost_known
+        run.watched, run.cost_known = False, cost_known
         if not cost_known:
             self.pending_costs.add(attempt.planned_run.model)
         self.uncollected.append(run)
@@ -222,13 +222,13 @@ class TaskRuns:
             self._activate(run)
         return runs
 
-    def scheduled(self, run: ActiveRun) -> Update:
+    def mark_scheduled(self, run: ActiveRun) -> Update:
         """The server has accepted the run."""
         run.attempt = self._store.put(run.attempt.with_(phase=Phase.SCHEDULED))
         run.listed_by = anyio.current_time() + LISTED_WITHIN
         return Update(run.attempt, RunScheduled(run.planned_run, run.attempt.number))
 
-    def found(self, run: ActiveRun, listed: Run) -> Update:
+    def mark_found(self, run: ActiveRun, listed: Run) -> Update:
         """The run that the attempt has started is known."""
         attempt = run.attempt = self._store.put(run.attempt.with_(phase=Phase.FOUND, run_id=listed.id))
         run.listed_by = anyio.current_time() + LISTED_AGAIN_WITHIN
@@ -243,21 +243,21 @@ class TaskRuns:
         run.adopted = True
         self._activate(run)
         self.foreign_runs.discard(listed.id)
-        return self.found(run, listed)
+        return self.mark_found(run, listed)
 
     def void(self, run: ActiveRun, reason: str | None = None) -> Update:
         """There is no run of this attempt; the planned run is due again.
 
         `reason`, the server's for skipping it or our own, is reported if a run was reported before.
         """
-        self.release(run)
+        self.stop_watching(run)
         self.settle_cost(run)
         attempt = run.attempt = self._store.put(run.attempt.with_(phase=Phase.VOID))
         self.add_due(run.planned_run, first=True)
         event = None if reason is None else RunSkipped(run.planned_run, attempt.number, reason)
         return Update(attempt, event)
 
-    def release(self, run: ActiveRun) -> None:
+    def stop_watching(self, run: ActiveRun) -> None:
         """Stop searching the lists for a run."""
         del self.active[run.planned_run]
         on_model = self.by_model[run.planned_run.model]
@@ -266,7 +266,7 @@ class TaskRuns:
             del self.by_model[run.planned_run.model]
         if run.attempt.run_id is not None:
             del self.by_run[run.attempt.run_id]
-        run.released = True
+        run.watched = False
         run.notify()
         if run.log_scope is not None:
             tail = run.log_tail if run.ended else 0.0
@@ -310,7 +310,7 @@ class TaskRuns:
                 run = next((run for run in sought if fits(one, run.attempt)), None)
                 if run is not None:
                     sought.remove(run)
-                    updates.append(self.found(run, one))
+                    updates.append(self.mark_found(run, one))
                 elif (attempt := self._take_abandoned(one)) is not None:
                     updates.append(Update(attempt))
                 else:

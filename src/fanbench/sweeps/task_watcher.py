@@ -78,7 +78,7 @@ class TaskWatcher(RunWatcher):
         self._closed = True
         self.hurry()
 
-    async def look(self) -> None:
+    async def find_foreign_runs(self) -> None:
         """Make one list apart from the polls: the runs that are there before we schedule any are foreign."""
         await retry_patiently(self.refresh)
 
@@ -165,7 +165,7 @@ class TaskWatcher(RunWatcher):
         if listed.start_time is not None and listed.end_time is not None:
             run.seconds = (listed.end_time - listed.start_time).total_seconds()
         run.attempt = self._store.put(run.attempt.with_(phase=Phase.ENDED, state=listed.state, error=error))
-        self._task.release(run)
+        self._task.stop_watching(run)
         if self._context.until == "collect":
             self._context.collecting += 1
         event = RunStateChanged(run.planned_run, run.attempt.number, listed.id, listed.state, error)
@@ -175,8 +175,9 @@ class TaskWatcher(RunWatcher):
         if not run.attempt.errored:
             return
         if self._store.next_step(run.planned_run) is not Step.SCHEDULE:
-            self._context.count_errored()
-        elif self._context.stopped is None:
+            self._store.errored += 1
+            self._context.drain_if_too_many_errored()
+        elif self._context.drain_reason is None:
             self._task.add_due(run.planned_run, first=True)
             self._context.emit(RetryPlanned(run.planned_run, run.attempt.number))
 
@@ -199,7 +200,7 @@ class TaskWatcher(RunWatcher):
                     self._give_up(run, "find", "It was scheduled, and does not turn up on the server.")
                     continue
             updates.append(self._task.void(run, "the server does not have it"))
-            self._context.gate.run_over()
+            self._context.gate.wake_waiting()
         return updates
 
     def _give_up_late(self) -> None:
@@ -220,10 +221,10 @@ class TaskWatcher(RunWatcher):
     def _give_up(self, run: ActiveRun, stage: str, error: str) -> None:
         if run.attempt.run_id is not None:
             self.stream_closed(run.attempt.run_id)
-        self._task.release(run)
+        self._task.stop_watching(run)
         self._task.abandon(run.attempt)
         self._store.give_up(run.planned_run, run.attempt.number, stage, error)
-        self._context.gate.run_over()
+        self._context.gate.wake_waiting()
 
     def _give_up_model(self, model: str, stage: str, error: str) -> None:
         del self.skips[model]
@@ -231,7 +232,7 @@ class TaskWatcher(RunWatcher):
 
     # --- Skipped models ---
 
-    def skipped(self, model: str, reason: str, version: int) -> None:
+    def record_skip(self, model: str, reason: str, version: int) -> None:
         """The server has skipped a model for which no run of ours is active."""
         skip = UnexplainedSkip(reason, version, anyio.current_time())
         if (before := self.skips.get(model)) is not None:
