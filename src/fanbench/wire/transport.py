@@ -89,6 +89,7 @@ class Transport:
         # Kaggle has a host of its own for the API; other servers have it below `/api`.
         self._base = config.endpoint if config.endpoint == KAGGLE else f"{config.endpoint}/api"
         self._pools = _pools(config, http)
+        self._headers: dict[frozenset[tuple[str, str]], httpx.Headers] = {}
 
     async def aclose(self) -> None:
         await self._pools.aclose()
@@ -156,14 +157,38 @@ class Transport:
         stream: bool = False,
     ) -> httpx.Response:
         """Send one request. Only streams follow redirects, because an output may be stored elsewhere."""
-        url, timeout = _url(self._base, call.path), _timeout(silence)
-        request = http.build_request("POST", url, content=body, headers=headers, timeout=timeout)
+        import httpx
+
+        request = httpx.Request(
+            "POST",
+            _url(self._base, call.path),
+            headers=self._merged_headers(http, headers),
+            cookies=http.cookies or None,
+            content=body,
+            extensions={"timeout": _timeout(silence)},
+        )
         started = anyio.current_time()
         with self._errors_mapped(call):
             response = await http.send(request, stream=stream, follow_redirects=stream)
         ms = round((anyio.current_time() - started) * 1000, 1)
         debug("call", method=call.method, status=response.status_code, ms=ms, attempt=attempt)
         return response
+
+    def _merged_headers(self, http: httpx.AsyncClient, more: Mapping[str, str] | None) -> httpx.Headers:
+        """Return the headers of a request. Each kind is merged once, which takes as long as the rest of a request.
+
+        All clients have the same headers. A resumed download asks for a range of its own and is not kept.
+        """
+        import httpx
+
+        kind = frozenset(more.items()) if more else frozenset()
+        merged = self._headers.get(kind)
+        if merged is None:
+            merged = httpx.Headers(http.headers)
+            merged.update(more)
+            if "Range" not in merged:
+                self._headers[kind] = merged
+        return merged
 
     @contextmanager
     def _errors_mapped(self, call: Call) -> Iterator[None]:
@@ -287,10 +312,10 @@ def _url(base: str, path: str) -> httpx.URL:
 
 
 @lru_cache(maxsize=8)
-def _timeout(silence: float | None) -> httpx.Timeout:
+def _timeout(silence: float | None) -> dict[str, float | None]:
     import httpx
 
-    return httpx.Timeout(READ_TIMEOUT, connect=CONNECT_TIMEOUT, read=silence, pool=None)
+    return httpx.Timeout(READ_TIMEOUT, connect=CONNECT_TIMEOUT, read=silence, pool=None).as_dict()
 
 
 async def _close(response: httpx.Response) -> None:
