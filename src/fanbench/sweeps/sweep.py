@@ -285,8 +285,9 @@ class _Mailbox:
         self._closed = False
 
     def put(self, event: SweepEvent) -> None:
+        if not self._events:
+            self._news.set()
         self._events.append(event)
-        self._news.set()
 
     def close(self) -> None:
         self._closed = True
