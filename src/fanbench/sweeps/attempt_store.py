@@ -1,4 +1,4 @@
-"""All attempts of a sweep, and the one way in which they change: memory, journal and event together."""
+"""All attempts of a sweep, changed in memory, in the journal and in events together."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["AttemptStore", "Update"]
 
 
 class Update(NamedTuple):
-    """An attempt that has changed, and the event that reports it; either may be absent."""
+    """A changed attempt to write, an event to emit, or both."""
 
     attempt: Attempt | None = None
     event: SweepEvent | None = None
@@ -32,17 +32,17 @@ class Update(NamedTuple):
 class AttemptStore:
     """The journal's attempts and tasks, indexed in memory.
 
-    A change is made with `put`, and written and reported with `commit`. No coroutine may wait between the two,
-    so that memory, journal and events never disagree.
+    Change an attempt with `put`, then call `commit` before you await anything: so memory, journal and events
+    never disagree.
     """
 
     def __init__(self, plan: SweepPlan, journal: Journal, emit: EmitSweepEvent) -> None:
         self.journal = journal
         self.planned_runs: Sequence[PlannedRun] = plan.planned_runs
         self.tasks: dict[str, TaskRecord] = journal.tasks()
-        #: By planned run that was given up: the number of the newest attempt that was.
+        #: The number of the newest attempt that was given up, by planned run.
         self.given_up: dict[PlannedRun, int] = {}
-        #: How many planned runs have errored and are not retried.
+        #: The number of planned runs that have errored and are not retried.
         self.errored = 0
         self._emit = emit
         self._retry_errored = plan.rules.retry_errored
@@ -52,7 +52,7 @@ class AttemptStore:
     # --- Changing ---
 
     def put(self, attempt: Attempt) -> Attempt:
-        """Remember an attempt. It must be committed before anything is awaited."""
+        """Add or replace an attempt in memory. The caller must commit it before it awaits."""
         attempts = self._attempts.setdefault(attempt.planned_run, [])
         for index in range(len(attempts) - 1, -1, -1):
             if attempts[index].number == attempt.number:
@@ -76,7 +76,7 @@ class AttemptStore:
             self._emit(event)
 
     def give_up(self, planned_run: PlannedRun, number: int, stage: str, error: str) -> None:
-        """Report a planned run as missing from this sweep; of its newest attempt only the first reason counts."""
+        """Report a planned run as missing from this sweep. Only the first reason for each attempt is reported."""
         if number > self.given_up.get(planned_run, 0):
             self.given_up[planned_run] = number
             self._emit(RunMissing(planned_run, number, stage, error))
@@ -84,11 +84,11 @@ class AttemptStore:
     # --- Asking ---
 
     def attempts(self, planned_run: PlannedRun) -> list[Attempt]:
-        """The attempts at the content that the sweep runs now, oldest first."""
+        """Return the attempts at the task's present content, oldest first."""
         return of_identity(self._attempts.get(planned_run, ()), self._identities[planned_run.task])
 
     def attempts_by_task(self) -> dict[str, list[Attempt]]:
-        """All attempts of each planned task, also at models and contents that are no longer planned."""
+        """Return all attempts of each planned task, including models and contents that are no longer planned."""
         by_task: dict[str, list[Attempt]] = {task: [] for task in self._identities}
         for planned_run, attempts in self._attempts.items():
             if planned_run.task in by_task:
@@ -96,7 +96,7 @@ class AttemptStore:
         return by_task
 
     def next_number(self, planned_run: PlannedRun) -> int:
-        """The number of the next attempt. A void attempt leaves its number to the next one."""
+        """Return the number of the next attempt. It reuses the number of a void one."""
         attempts = self._attempts.get(planned_run)
         return attempts[-1].number + (attempts[-1].phase is not Phase.VOID) if attempts else 1
 

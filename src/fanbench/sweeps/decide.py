@@ -27,6 +27,7 @@ __all__ = [
     "RunStatus",
     "Stage",
     "Step",
+    "VoidCause",
     "attempt_status",
     "first_stage",
     "is_ready",
@@ -110,13 +111,38 @@ def is_ready(record: TaskRecord | None, identity: str) -> bool:
 class Step(enum.StrEnum):
     """What a planned run needs next."""
 
+    #: It has no attempt, or its newest one is void (see `VoidCause`) or has errored with a retry left.
     SCHEDULE = "schedule"
-    #: A run was, or may have been, scheduled: find it on the server.
+    #: A run was or may have been scheduled: find it on the server.
     FIND = "find"
     WATCH = "watch"
     #: The run has ended, but an output or a log is not on disk yet.
     COLLECT = "collect"
     DONE = "done"
+
+
+class VoidCause(enum.StrEnum):
+    """Why an attempt has no run on the server, so that its planned run is due again.
+
+    | cause        | known from                             | scheduled again                                        |
+    |--------------|----------------------------------------|--------------------------------------------------------|
+    | skipped      | the answer to the schedule call        | after our run in the way, if any, has ended; else      |
+    |              |                                        | after another's, or a pause (`TaskWatcher.skips`)      |
+    | not done     | an error of the call after which the   | after a pause, until the retries are used up           |
+    |              | server has certainly scheduled nothing |                                                        |
+    | refused      | an error by which the server refused   | each model by itself; given up if its own call is      |
+    |              | the call                               | refused, too                                           |
+    | never listed | lists without the run, after the time  | at once; given up if the server had accepted it twice  |
+    |              | within which it must appear            |                                                        |
+
+    If the outcome of a call is unknown, its attempts stay `INTENDED` until a list shows their runs or they are
+    `NEVER_LISTED`. A run that was listed and disappears is given up, because it may still be running.
+    """
+
+    SKIPPED = "skipped"
+    NOT_DONE = "not done"
+    REFUSED = "refused"
+    NEVER_LISTED = "never listed"
 
 
 def next_step(attempts: Iterable[Attempt], identity: str, *, retry_errored: int = 0) -> Step:
@@ -176,23 +202,21 @@ def first_stage(stages: Collection[Stage]) -> Stage:
 
 
 class RunStatus(enum.StrEnum):
-    """The status of a planned run.
-
-    Reports tell only `REPORTED` ones apart. The others are seen while a sweep is at work.
-    """
+    """The status of a planned run. Reports use only those in `REPORTED`; the others occur while a sweep runs."""
 
     UNSCHEDULED = "unscheduled"
     #: The server has accepted the run, but has not listed it yet.
     SCHEDULED = "scheduled"
     QUEUED = "queued"
-    #: The run is on the server. In a report: it is, or may be; the next sweep continues with it.
+    #: The run is on the server. In a report it may also be one whose scheduling was interrupted; the next sweep
+    #: finds out.
     RUNNING = "running"
     #: The run has ended; its output or log is still being fetched.
     COLLECTING = "collecting"
     #: The run completed, and its output and log are on disk.
     COMPLETED = "completed"
     ERRORED = "errored"
-    #: The run could not be scheduled, followed or fetched; the next sweep tries again.
+    #: The run could not be scheduled, watched or fetched; the next sweep tries again.
     MISSING = "missing"
 
     @property

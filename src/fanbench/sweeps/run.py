@@ -1,10 +1,11 @@
-"""One run, followed by one coroutine: watch it with its live log, then fetch its output and its log."""
+"""One run: read its log while it runs, then fetch its output and its log."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -28,24 +29,31 @@ from fanbench.wire.retry import FailureKind, RetryBudget, failure_kind
 
 __all__ = ["RunPipeline", "reaches_the_end"]
 
-# Seconds for which a live log may continue after its run has ended.
+# Seconds for which a live log is still read after its run has ended.
 _LOG_TAIL = 10.0
-# Seconds after the end of a stream within which its run must be seen to have ended; else the stream ended early.
+# If a list does not show the end of a run within this many seconds after its stream ended, the stream broke off.
 _LAG = 5.0
-# The clock of a log and that of its run may differ by this many seconds.
+# How far, in seconds, the times in a log and those of its run may be apart.
 _CLOCK_SLACK = 0.5
-# Seconds for which a finished log that is missing is asked for again.
+# Seconds for which a missing log of an ended run is asked for again.
 _NO_LOG = 30.0
 
-_Step = tuple[str, Callable[[Attempt], bool], Callable[[], Awaitable[None]], RetryBudget]
+
+@dataclass(frozen=True, slots=True)
+class _Fetch:
+    """One of the two things to fetch of an ended run. `stage` names it in events."""
+
+    stage: str
+    is_wanted: Callable[[Attempt], bool]
+    fetch: Callable[[], Awaitable[None]]
+    budget: RetryBudget
 
 
 class RunPipeline:
-    """Follows one attempt at a planned run, from the list that shows it running, or ended already.
+    """Carries one run from the list that first shows it running or ended until its files are on disk.
 
-    What lists show of it comes through the `ActiveRun`. The log is read live. If that succeeds without a break to
-    the end of the run, it is the complete log. If not, the finished log is read, so that the file is byte for byte
-    what the server has.
+    A live log that was read without a break to the end of the run is complete. Otherwise the log is read again
+    after the end, so that the file is byte for byte what the server has.
     """
 
     __slots__ = ("_context", "_emitted", "_log", "_run", "_watcher")
@@ -54,7 +62,7 @@ class RunPipeline:
         self._run = run
         self._watcher = watcher
         self._context = context
-        #: How many lines of the log were emitted.
+        #: The number of log lines that were emitted.
         self._emitted = 0
         #: The complete log, if it was read live.
         self._log: LogFile | None = None
@@ -67,7 +75,7 @@ class RunPipeline:
     # --- While it runs ---
 
     async def _watch(self) -> None:
-        """Wait until the run has ended or is given up, and follow its log meanwhile."""
+        """Follow the log until the run has ended or is given up."""
         run, tries = self._run, 0
         while run.watched:
             if run.state != RunState.RUNNING or tries >= STREAM_TRIES:
@@ -76,7 +84,7 @@ class RunPipeline:
             try:
                 await self._follow_log()
             except NotFound:
-                # A run that has just left the queue may have no log for a moment.
+                # A run that has just begun may have no log yet.
                 self._watcher.stream_missed(run.run_id)
                 with anyio.move_on_after(2.0**tries):
                     while run.watched:
@@ -91,10 +99,10 @@ class RunPipeline:
                 tries = STREAM_TRIES
 
     async def _follow_log(self) -> None:
-        """Read the live log as soon as there is room for another stream."""
+        """Read the live log once another stream may be opened."""
         run = self._run
         try:
-            # Once the run is released, it does not wait for a stream any more, and an open one ends soon.
+            # `TaskRuns.stop_watching` ends the wait for a stream at once, and an open stream soon.
             with anyio.CancelScope() as run.log_scope:
                 async with self._context.streams:
                     if run.watched:
@@ -119,7 +127,7 @@ class RunPipeline:
         self._watcher.stream_ended(run.run_id)
 
     async def _has_ended(self) -> bool:
-        """The stream has ended in good order. Only a list can tell whether the run has, too."""
+        """After the stream has ended in good order, wait for a list to show whether the run has, too."""
         run = self._run
         if run.watched:
             self._watcher.stream_ended(run.run_id)
@@ -134,54 +142,50 @@ class RunPipeline:
     # --- After its end ---
 
     async def _collect(self) -> None:
-        """Fetch the output, then the log, which goes into the folder of the output."""
+        """Fetch the output, then the log, which is saved beside it."""
         run = self._run
-        steps: list[_Step] = [
-            ("download", wants_output, self._fetch_output, RetryBudget()),
-            ("log", wants_log, self._fetch_log, RetryBudget(_NO_LOG)),
+        fetches = [
+            _Fetch("download", wants_output, self._fetch_output, RetryBudget()),
+            _Fetch("log", wants_log, self._fetch_log, RetryBudget(_NO_LOG)),
         ]
-        while steps:
+        while fetches:
             async with self._context.downloads:
-                pause = await self._work_through(steps)
+                pause = await self._work_through(fetches)
             if pause:
                 await anyio.sleep(pause)
         self._context.collecting -= 1
         if not run.cost_known:
-            # Without its output, the cost of the run is unknown, which is not the same as nothing.
+            # Without an output, the cost is unknown, which is not the same as zero.
             self._context.gate.count_cost(run, None)
         self._context.gate.wake_waiting()
 
-    async def _work_through(self, steps: list[_Step]) -> float:
-        """Carry out the steps until one fails that is worth another try; return the seconds until then."""
+    async def _work_through(self, fetches: list[_Fetch]) -> float:
+        """Remove each of `fetches` once it is done or given up. Return the seconds to pause before the next try."""
         run = self._run
-        while steps:
-            stage, is_wanted, step, budget = steps[0]
+        while fetches:
+            step = fetches[0]
             try:
-                if is_wanted(run.attempt):
-                    await step()
+                if step.is_wanted(run.attempt):
+                    await step.fetch()
             except FanbenchError as error:
-                pause = budget.record(error)
+                pause = step.budget.record(error)
                 if pause is not None:
                     return pause
-                self._context.store.give_up(run.planned_run, run.attempt.number, stage, str(error))
-            del steps[0]
+                self._context.store.give_up(run.planned_run, run.attempt.number, step.stage, str(error))
+            del fetches[0]
         return 0.0
 
     @property
     def _folder(self) -> str:
         """The run's folder relative to the sweep's, with slashes on every system."""
-        task, version, model = (
-            self._run.planned_run.task,
-            self._run.attempt.version,
-            self._run.planned_run.model,
-        )
-        return folder_of_run(Path(), task, version, model, self._run.run_id).as_posix()
+        run, planned = self._run, self._run.planned_run
+        return folder_of_run(Path(), planned.task, run.attempt.version, planned.model, run.run_id).as_posix()
 
     async def _fetch_output(self) -> None:
-        """Download the output, and record it once it is in its place, complete and on the disk."""
+        """Download the output, and record it once it is complete on disk."""
         run, context, name = self._run, self._context, self._folder
         if run.attempt.log is not None:
-            # The download replaces the folder with the log in it.
+            # The download replaces the folder, which contains the log.
             self._record(run.attempt.with_(log=None))
         downloaded = await context.client.download_output(
             run.run_id, context.root / name, include_source=context.rules.include_source
@@ -196,7 +200,7 @@ class RunPipeline:
         context.gate.count_cost(run, cost)
 
     async def _fetch_log(self) -> None:
-        """Put the log into its place: the live one if it is complete, else the finished one."""
+        """Save the log that was read live if it is complete, else read it from the server."""
         from fanbench.wire.log_stream import SILENCE
 
         run, context = self._run, self._context
@@ -220,7 +224,7 @@ class RunPipeline:
     # --- Its log ---
 
     async def _write_log(self, entries: AsyncGenerator[LogEntry, None]) -> LogFile:
-        """Write a log from its start into a new part, and emit its lines while there is room for them."""
+        """Write a log from its start to a new file, and emit the lines that were not emitted before."""
         context, lines, read = self._context, Lines(), 0
         part = log_part(context.root, self._run.run_id, context.offload)
         try:
@@ -236,7 +240,10 @@ class RunPipeline:
         return part
 
     def _emit_new(self, lines: Sequence[str], read: int) -> int:
-        """Emit the `lines` after the first `read` ones, but for those that an earlier reading has emitted."""
+        """Emit `lines`, which follow the first `read` lines of the log, except those already emitted.
+
+        Return the number of lines read so far.
+        """
         run = self._run
         for line in lines[max(0, self._emitted - read) :]:
             self._context.emit(RunLogLine(run.planned_run, run.attempt.number, run.run_id, line))
@@ -250,12 +257,12 @@ class RunPipeline:
 
 
 class _ObservedStream:
-    """A client for `follow_log` that observes how often a log was opened, and how far it has come."""
+    """A client for `follow_log` that observes how often it opens the log, and the times in it."""
 
     def __init__(self, client: Api) -> None:
         self.config = client.config
         self.opened = 0
-        #: By how much the run's clock, which times the entries, is at least ahead of ours.
+        #: The run's clock, which times the entries, is at least this many seconds ahead of ours.
         self.ahead = -math.inf
         self.ended_at = 0.0
         self._client = client
@@ -272,9 +279,9 @@ class _ObservedStream:
 
 
 def reaches_the_end(ahead: float, ended_at: float, seconds: float | None) -> bool:
-    """Return whether a stream that ended in good order did so with its run, as far as can be told.
+    """Return whether a stream that ended in good order lasted until the end of its run.
 
-    Both may have ended before a list was read, the stream early. The run took `seconds`; if that is unknown, the
-    stream is believed. The stream ended at `ended_at` on our clock, which the run's is `ahead` of at least.
+    It may have broken off just before. The run's clock is at least `ahead` seconds ahead of ours, on which the
+    stream ended at `ended_at`. The run took `seconds`; if that is `None`, assume that the stream is complete.
     """
     return seconds is None or ahead + ended_at >= seconds - _CLOCK_SLACK

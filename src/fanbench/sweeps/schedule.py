@@ -10,6 +10,7 @@ from fanbench.errors import FanbenchError
 from fanbench.sweeps.attempt_store import Update
 from fanbench.sweeps.attempts import Phase
 from fanbench.sweeps.context import SweepContext
+from fanbench.sweeps.decide import VoidCause
 from fanbench.sweeps.task_runs import ActiveRun, TaskRuns
 from fanbench.sweeps.task_watcher import TaskWatcher
 from fanbench.wire.messages import ScheduleResult
@@ -27,13 +28,13 @@ class RunScheduler:
         self._context = context
         self._budget = RetryBudget(refused=0.0)
         self._not_before = 0.0
-        #: The last error, once the retries are used up.
+        #: The last error once no retry is left.
         self._exhausted: FanbenchError | None = None
-        #: Models of a batch that was refused. Any of them may be the reason, so each is scheduled by itself.
+        #: The models of a call that was refused. Any of them may be the reason, so each is scheduled by itself.
         self._suspects: set[str] = set()
 
     async def run(self, version: int) -> None:
-        """Schedule until nothing is due any more and nothing can become due, or the sweep drains."""
+        """Schedule until nothing is due or can become due, or the sweep drains."""
         task, context = self._task, self._context
         while context.drain_reason is None and (task.due or context.may_become_due(task)):
             models = self._ready_models()
@@ -46,15 +47,15 @@ class RunScheduler:
         self._context.gate.wake_if_idle()
 
     def give_up_all(self, stage: str, error: str) -> None:
-        """Report everything that is due as missing."""
+        """Report all due runs as missing."""
         for model in list(self._task.due):
             self._task.give_up_due(model, stage, error)
         self._context.gate.wake_if_idle()
 
-    # --- Who is next ---
+    # --- Which models are next ---
 
     def _ready_models(self) -> list[str]:
-        """The models that may be in the next call."""
+        """Return the models for the next call."""
         now = anyio.current_time()
         if now < self._not_before or self._task in self._context.gate.waiting:
             return []
@@ -63,18 +64,18 @@ class RunScheduler:
         return suspects[:1] or models
 
     def _is_blocked(self, model: str, now: float) -> bool:
-        """Return whether a run is, or may be, in the way of another one on the model."""
+        """Return whether the model must wait for a run that is, or may be, in flight on it."""
         skip = self._watcher.skips.get(model)
         if skip is not None and (skip.retry_at is None or now < skip.retry_at):
             return True
         if self._context.one_at_a_time and model in self._task.by_model:
             return True
-        # A run that may or may not have been scheduled.
+        # An earlier call may or may not have scheduled a run.
         active = self._task.by_model.get(model, {}).values()
         return any(run.attempt.phase is Phase.INTENDED for run in active)
 
     def _pause(self) -> float | None:
-        """The seconds until a pause is over; `None` if only a change can make models ready."""
+        """Return the seconds until the next pause is over; `None` if no pause is under way."""
         now = anyio.current_time()
         times = [skip.retry_at for skip in self._watcher.skips.values() if skip.retry_at is not None]
         later = [time for time in (*times, self._not_before) if time > now]
@@ -84,7 +85,7 @@ class RunScheduler:
         allowed = await self._context.gate.allow(self._task, models)
         if not allowed or self._context.drain_reason is not None:
             return []
-        # The quota call may have taken a while.
+        # Models may have become blocked or been given up during the quota call.
         now, due = anyio.current_time(), self._task.due
         models = [model for model in allowed if model in due and not self._is_blocked(model, now)]
         return self._task.intend(self._task.take_due(models), version)
@@ -101,7 +102,7 @@ class RunScheduler:
             self._budget.reset()
             self._suspects.difference_update(models)
             self._record_results(runs, results, version)
-        # If nothing is collected, no other news about costs will come.
+        # A void run needs no budget any more. With `--step schedule`, no end of a run wakes the waiting tasks.
         if self._context.until == "schedule" or any(run.attempt.phase is Phase.VOID for run in runs):
             self._context.gate.wake_waiting()
         self._watcher.hurry()
@@ -110,7 +111,7 @@ class RunScheduler:
         self, runs: Sequence[ActiveRun], results: Sequence[ScheduleResult], version: int
     ) -> None:
         updates: list[Update] = []
-        for run, result in zip(runs, results, strict=False):
+        for run, result in zip(runs, results, strict=True):
             # A list may have shown the run, and even its end, before this answer arrived.
             if run.attempt.phase is not Phase.INTENDED:
                 continue
@@ -120,37 +121,32 @@ class RunScheduler:
                 updates.append(self._task.mark_scheduled(run))
                 continue
             reason = result.run_skipped_reason or "no reason given"
-            updates.append(self._task.void(run, reason))
+            updates.append(self._task.void(run, VoidCause.SKIPPED, reason))
             if model in self._task.by_model:
                 self._context.one_at_a_time = True
             else:
                 self._watcher.record_skip(model, reason, version)
         self._context.store.commit(*updates)
-        self._expect_soon(runs[len(results) :])
 
     def _record_failure(self, runs: Sequence[ActiveRun], error: FanbenchError) -> None:
         pause = self._budget.record(error)
         unanswered = [run for run in runs if run.attempt.phase is Phase.INTENDED]
         outcome = call_outcome(error)
         if outcome is CallOutcome.UNKNOWN:
-            self._expect_soon(unanswered)
+            # If the call has scheduled the runs, they are listed soon.
+            for run in unanswered:
+                run.listed_by = anyio.current_time() + LATE_EFFECT
         else:
-            self._context.store.commit(*(self._task.void(run) for run in unanswered))
+            cause = VoidCause.REFUSED if outcome is CallOutcome.REFUSED else VoidCause.NOT_DONE
+            self._context.store.commit(*(self._task.void(run, cause) for run in unanswered))
         if outcome is CallOutcome.REFUSED:
-            # One model that the server refuses must not take the others down.
             self._budget.reset()
             models = [run.planned_run.model for run in unanswered]
-            if len(models) > 1:
+            if len(models) == 1:
+                self._suspects.discard(models[0])
+                self._task.give_up_due(models[0], "schedule", str(error))
+            else:
                 self._suspects.update(models)
-            for model in models if len(models) == 1 else ():
-                self._suspects.discard(model)
-                self._task.give_up_due(model, "schedule", str(error))
             return
         self._not_before = anyio.current_time() + (pause or 0.0)
         self._exhausted = error if pause is None else None
-
-    def _expect_soon(self, runs: Sequence[ActiveRun]) -> None:
-        """Runs that may have been scheduled either appear in the lists soon, or do not exist."""
-        for run in runs:
-            if run.attempt.phase is Phase.INTENDED:
-                run.listed_by = anyio.current_time() + LATE_EFFECT

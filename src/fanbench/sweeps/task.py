@@ -1,4 +1,4 @@
-"""One task: push it, wait for its creation, schedule its runs, and watch them meanwhile."""
+"""One task: push it, wait for its creation, then schedule its runs, while its runs in flight are watched."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ from fanbench.wire.retry import (
 
 __all__ = ["TaskPipeline", "TaskUnusable"]
 
-# Seconds for which a list of the runs that are there before the schedule call is fresh enough.
+# How old, in seconds, the list of foreign runs may be when we schedule.
 _FRESH = 30.0
-# Seconds between two looks whether an interrupted push has reached the server.
-_LOOK_EVERY = 2.0
+# Seconds between two checks whether an interrupted push has reached the server.
+_CHECK_EVERY = 2.0
 
 
 class TaskUnusable(FanbenchError):
-    """The server refused this content, or its creation failed: the next sweep pushes it again."""
+    """The server refused the content or failed to create the task. The next sweep pushes it again."""
 
 
 class TaskPipeline:
-    """Carries one task as far as it can go. It never waits for another task."""
+    """Carries one task through all its stages, with one coroutine for each of its runs."""
 
     def __init__(self, task: PlannedTask, context: SweepContext) -> None:
         self._planned = task
@@ -54,20 +54,20 @@ class TaskPipeline:
         self._store = context.store
         self._task = context.tasks[task.slug]
         self._group = anyio.create_task_group()
-        self._watcher = TaskWatcher(self._task, context, self._follow)
+        self._watcher = TaskWatcher(self._task, context, self._start_run)
         self._scheduler = RunScheduler(self._task, self._watcher, context)
-        #: The task as last seen on the server, and the last state of its creation that was reported.
+        #: The task as last seen on the server.
         self._seen = task.seen
-        self._reported: CreationState | None = None
+        self._reported_state: CreationState | None = None
 
     async def run(self) -> None:
-        """Push, create and schedule, with one coroutine per run. A task with nothing to do makes no call."""
+        """Push, create and schedule. A task with nothing to do makes no call."""
         task = self._task
         if not (task.active or task.due or task.uncollected):
             return
         async with self._group:
             for run in task.uncollected:
-                self._follow(run)
+                self._start_run(run)
             if self._context.until != "push":
                 self._group.start_soon(self._watcher.run)
             try:
@@ -75,29 +75,29 @@ class TaskPipeline:
             finally:
                 self._watcher.close()
 
-    def _follow(self, run: ActiveRun) -> None:
+    def _start_run(self, run: ActiveRun) -> None:
         self._group.start_soon(RunPipeline(run, self._watcher, self._context).run)
 
     async def _push_and_schedule(self) -> None:
         task, context = self._task, self._context
-        # Each run in flight may have to be scheduled again, for which the task must be ready.
+        # A task is pushed only once a run is due, which may be after a run in flight has turned out void or errored.
         while not task.due and context.may_become_due(task):
             await task.wakeup.wait()
         if not task.due or context.drain_reason is not None:
             return
         try:
-            pushed = await self._pushed()
-            version = None if pushed is None else await self._created(pushed)
+            pushed = await self._push()
+            version = None if pushed is None else await self._wait_until_ready(pushed)
         except FanbenchError as error:
             if failure_kind(error) is FailureKind.FATAL:
                 raise
-            await self._fail(error)
+            await self._give_up(error)
         else:
             if version is not None and context.until != "push":
                 await self._scheduler.run(version)
 
-    async def _fail(self, error: FanbenchError) -> None:
-        """Report everything as missing that is due, or becomes due because an attempt in flight was void."""
+    async def _give_up(self, error: FanbenchError) -> None:
+        """Report every run as missing that is due or becomes due."""
         record = self._store.tasks.get(self._slug)
         if record is not None and isinstance(error, TaskUnusable):
             self._save(TaskPhase.FAILED, record.version, error=str(error))
@@ -109,8 +109,8 @@ class TaskPipeline:
 
     # --- Push ---
 
-    async def _pushed(self) -> Task | None:
-        """The task on the server with the planned content; `None` if the sweep drained before a push.
+    async def _push(self) -> Task | None:
+        """Return the task on the server with the planned content, pushed if needed; `None` if the sweep drained.
 
         Raises:
             TaskUnusable: The server refused the content.
@@ -119,38 +119,39 @@ class TaskPipeline:
         await self._look_for_late_version(record)
         step = push_step(record, self._planned.identity, self._seen)
         if step.needs_push and self._planned.notebook is not None:
-            return await self._push(self._planned.notebook)
+            return await self._create_version(self._planned.notebook)
         if self._seen is None:
             raise FanbenchError(f"Task '{self._slug}' is not on the server.")
         if step is not PushStep.UNCHANGED:
             version = self._seen.slug.version_number
-            adopted = step is PushStep.ADOPTED
-            self._save(
-                TaskPhase.PUSHED, version, TaskPushed(self._slug, version, adopted) if adopted else None
-            )
+            is_adopted = step is PushStep.ADOPTED
+            event = TaskPushed(self._slug, version, adopted=True) if is_adopted else None
+            self._save(TaskPhase.PUSHED, version, event)
         return self._seen
 
     async def _look_for_late_version(self, record: TaskRecord | None) -> None:
-        """Look again for a version that we have pushed, or may have pushed, if the planner did not see it.
+        """Look for the version of an earlier push that the planner did not see.
 
-        Otherwise the same content would be pushed twice, or other content be taken for this. What the planner
-        saw may be older than the push: a process that was killed may have left its call on the wire.
+        The push of a process that was killed may reach the server late. Without this, the same content would be
+        pushed twice, or other content be taken for it.
         """
         if record is None or record.phase is TaskPhase.FAILED:
             return
-        before = record.version - (record.phase is not TaskPhase.PUSHING)
+        # A record of an unfinished push has the version before it; any other has the version that the push created.
+        is_unfinished = record.phase is TaskPhase.PUSHING
+        before = record.version if is_unfinished else record.version - 1
         if self._seen is not None and self._seen.slug.version_number > before:
             return
         patience = LATE_EFFECT - max(0.0, self._context.clock() - record.pushed_at)
         with self._context.unless_drained():
             self._seen = await self._version_after(before, patience) or self._seen
 
-    async def _push(self, notebook: str) -> Task | None:
-        """Create a version. The intent is written down before each call, because it must not be made twice."""
+    async def _create_version(self, notebook: str) -> Task | None:
+        """Create a version, recording the intent before each call. Return `None` if the sweep drained before."""
         context, seen = self._context, self._seen
         if seen is not None and seen.creation_state.pending:
             with context.unless_drained():
-                seen = await self._settled(seen, 0)
+                seen = await self._wait_for_creation(seen, 0)
         before = seen.slug.version_number if seen is not None else 0
         budget = RetryBudget(refused=0.0)
         while context.drain_reason is None:
@@ -174,7 +175,7 @@ class TaskPipeline:
         return None
 
     async def _version_after(self, before: int, patience: float) -> Task | None:
-        """A version newer than `before`, if it appears within `patience` seconds. Looks at least once."""
+        """Return a version newer than `before` if it appears within `patience` seconds. Look at least once."""
         end = anyio.current_time() + patience
         while True:
             began = anyio.current_time()
@@ -183,7 +184,7 @@ class TaskPipeline:
                 return task
             if began >= end:
                 return None
-            await anyio.sleep(min(_LOOK_EVERY, max(0.0, end - anyio.current_time())))
+            await anyio.sleep(min(_CHECK_EVERY, max(0.0, end - anyio.current_time())))
 
     def _record_push(self, task: Task, before: int, *, adopted: bool) -> Task:
         version = task.slug.version_number or before + 1
@@ -202,21 +203,20 @@ class TaskPipeline:
 
     # --- Creation ---
 
-    async def _created(self, task: Task) -> int | None:
+    async def _wait_until_ready(self, task: Task) -> int | None:
         """Wait until the task can be run, and return its version; `None` if the sweep drained before.
 
         Raises:
             TaskUnusable: Its creation failed.
         """
         version = self._store.tasks[self._slug].version
-        context, settled = self._context, partial(self._settled, task, version)
+        context, created = self._context, partial(self._wait_for_creation, task, version)
         with context.unless_drained():
             if context.until == "push":
-                task = await settled()
+                task = await created()
             else:
-                # The runs that are there before the schedule call are foreign.
                 began = anyio.current_time()
-                task, _ = await both(settled, self._watcher.find_foreign_runs)
+                task, _ = await both(created, self._watcher.find_foreign_runs)
                 if anyio.current_time() - began > _FRESH:
                     await self._watcher.find_foreign_runs()
         if context.drain_reason is not None:
@@ -230,8 +230,8 @@ class TaskPipeline:
         self._save(TaskPhase.READY, version, TaskReady(self._slug, version))
         return version
 
-    async def _settled(self, task: Task, version: int) -> Task:
-        """The task once its creation has ended, well or badly."""
+    async def _wait_for_creation(self, task: Task, version: int) -> Task:
+        """Return the task once its creation has succeeded or failed."""
         if task.creation_state.pending or task.creation_state == CreationState.UNSPECIFIED:
             task = await retry_patiently(
                 partial(
@@ -249,6 +249,6 @@ class TaskPipeline:
         return task
 
     def _report_creation(self, event: Event) -> None:
-        if isinstance(event, CreationPolled) and event.task.creation_state != self._reported:
-            self._reported = event.task.creation_state
-            self._context.emit(CreationChanged(self._slug, self._reported))
+        if isinstance(event, CreationPolled) and event.task.creation_state != self._reported_state:
+            self._reported_state = event.task.creation_state
+            self._context.emit(CreationChanged(self._slug, self._reported_state))

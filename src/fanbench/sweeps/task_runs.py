@@ -1,4 +1,4 @@
-"""The runs of one task: which are due, which are active, and to whom the runs on the server belong."""
+"""The runs of one task: which are due, which are in flight, and whose the runs on the server are."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from fanbench.operations.lookup import model_of
 from fanbench.sweeps.attempt_store import AttemptStore, Update
 from fanbench.sweeps.attempts import Attempt, Phase, PlannedRun
 from fanbench.sweeps.budget import PendingCosts
+from fanbench.sweeps.decide import VoidCause
 from fanbench.sweeps.events import RunFound, RunScheduled, RunSkipped
 from fanbench.sweeps.plan import PlannedTask
 from fanbench.wire.messages import Run, RunState
@@ -19,15 +20,16 @@ from fanbench.wire.retry import LATE_EFFECT
 
 __all__ = ["LISTED_AGAIN_WITHIN", "LISTED_WITHIN", "ActiveRun", "TaskRuns", "Wakeup", "fits"]
 
-#: Seconds within which a scheduled run must appear in the lists, and a run that was in them must appear again.
+#: Seconds within which a list must show a run that was scheduled.
 LISTED_WITHIN = 120.0
+#: Seconds within which a list must show a run again that was listed before.
 LISTED_AGAIN_WITHIN = 600.0
 
 
 class ActiveRun:
-    """One attempt that this process follows, from its intent until its files are on disk.
+    """One attempt in this process, from its intent until its files are on disk.
 
-    Lists change it. Its own coroutine, which begins once it runs (see `fanbench.sweeps.run`), waits in `change`.
+    `TaskWatcher` changes it; its own `RunPipeline` waits in `change`.
     """
 
     __slots__ = (
@@ -35,7 +37,7 @@ class ActiveRun:
         "adopted",
         "attempt",
         "cost_known",
-        "followed",
+        "has_pipeline",
         "listed_by",
         "log_scope",
         "log_tail",
@@ -46,27 +48,29 @@ class ActiveRun:
         "watched",
     )
 
-    def __init__(self, attempt: Attempt, since: float, listed_by: float, *, adopted: bool = False) -> None:
+    def __init__(
+        self, attempt: Attempt, since: float, listed_by: float | None, *, adopted: bool = False
+    ) -> None:
         self.attempt = attempt
-        #: When this process began to wait for it, on the event loop's clock.
+        #: When this process began to watch it, on the event loop's clock.
         self.since = since
-        #: A list that is asked for after this time and lacks the run means that there is no such run.
-        #: Infinite while the call that schedules it is under way.
+        #: The run does not exist if a list that is asked for at this time or later lacks it. `None` while the call
+        #: that schedules it is under way.
         self.listed_by = listed_by
-        #: It was scheduled before this process began, or by somebody else.
+        #: Whether it was scheduled by an earlier process or by somebody else.
         self.adopted = adopted
         self.state: RunState | None = None
-        #: When the last list that showed it running was asked for.
+        #: When the last list was asked for that showed it queued or running.
         self.running_at = -math.inf
-        #: How long the ended run took, if the server reports it.
+        #: How many seconds the run took, if it has ended and the server reports them.
         self.seconds: float | None = None
-        #: Its coroutine has begun.
-        self.followed = False
-        #: Its run has ended, or it was given up or void: the lists are no longer searched for it.
+        #: Whether its `RunPipeline` was started.
+        self.has_pipeline = False
+        #: Whether lists are searched for it: its run has not ended, and it is neither void nor given up.
         self.watched = True
-        #: Nothing more will be learned about its cost.
+        #: Whether nothing more will be learned about its cost.
         self.cost_known = False
-        #: Cancelled `log_tail` seconds after the run has ended.
+        #: Cancelled `log_tail` seconds after the run has ended, or at once if it is given up.
         self.log_scope: anyio.CancelScope | None = None
         self.log_tail = 0.0
         self._changed: anyio.Event | None = None
@@ -77,7 +81,7 @@ class ActiveRun:
 
     @property
     def run_id(self) -> int:
-        """The id of a run that was found."""
+        """The id of the run, which must have been found."""
         assert self.attempt.run_id is not None
         return self.attempt.run_id
 
@@ -89,10 +93,14 @@ class ActiveRun:
     @property
     def being_scheduled(self) -> bool:
         """Whether the call that schedules it is under way."""
-        return self.listed_by == math.inf
+        return self.listed_by is None
+
+    def is_overdue(self, asked_at: float) -> bool:
+        """Return whether a list that was asked for at `asked_at` must show the run."""
+        return self.listed_by is not None and self.listed_by <= asked_at
 
     async def change(self) -> None:
-        """Wait until the run changes its state or is released."""
+        """Wait until the run changes its state or is no longer watched."""
         self._changed = anyio.Event()
         await self._changed.wait()
 
@@ -103,7 +111,7 @@ class ActiveRun:
 
 
 class Wakeup:
-    """An event that resets itself: a `set` without a waiter ends the next wait at once."""
+    """An event that resets itself. If nothing waits when it is set, the next wait ends at once."""
 
     def __init__(self) -> None:
         self._event = anyio.Event()
@@ -119,36 +127,39 @@ class Wakeup:
 
 
 def fits(run: Run, attempt: Attempt) -> bool:
-    """Return whether the run can be that of the attempt: their versions agree, as far as both are known."""
+    """Return whether the run can be that of the attempt: their versions are the same, or one is unknown."""
     version = run.task_slug.version_number
     return not version or not attempt.version or version == attempt.version
 
 
 class TaskRuns:
-    """What is known of one task's runs, in memory. Each change takes the same short time, however many there are.
+    """The runs of one task, in memory, indexed so that each change takes constant time.
 
-    A method that returns an `Update` has made the change here; its caller commits it before anything is awaited.
+    A method that returns an `Update` has changed the memory; its caller must commit the update before it awaits.
     """
 
     def __init__(self, task: PlannedTask, store: AttemptStore, clock: Callable[[], float]) -> None:
         self.slug = task.slug
         self.identity = task.identity
-        #: By planned run, oldest first: a planned run has at most one active attempt.
+        #: The attempts in flight, oldest first: at most one for each planned run.
         self.active: dict[PlannedRun, ActiveRun] = {}
         self.by_run: dict[int, ActiveRun] = {}
         self.by_model: dict[str, dict[PlannedRun, ActiveRun]] = {}
+        #: The planned runs to schedule, by model.
         self.due: dict[str, deque[PlannedRun]] = {}
-        #: Runs of our attempts, those of them at earlier contents, and runs of other people.
+        #: The ids of the runs of our attempts.
         self.our_runs: set[int] = set()
+        #: Those of them at earlier contents of the task.
         self.earlier_runs: set[int] = set()
+        #: The ids of all other runs.
         self.foreign_runs: set[int] = set()
-        #: By model: attempts whose run is no longer waited for, but may still turn up.
+        #: By model: attempts that are no longer watched, but whose run may still turn up.
         self.abandoned_attempts: dict[str, list[Attempt]] = {}
-        #: The runs whose cost is not known yet.
+        #: The number of runs on each model whose cost is not known yet.
         self.pending_costs = PendingCosts()
         #: Set when more may be scheduled than before.
         self.wakeup = Wakeup()
-        #: Runs that had ended before this process began, but lack an output or a log.
+        #: Runs that ended in an earlier process and lack an output or a log.
         self.uncollected: list[ActiveRun] = []
         self._store = store
         #: Seconds since 1970.
@@ -157,7 +168,7 @@ class TaskRuns:
     # --- What the journal has ---
 
     def load(self, attempts: Iterable[Attempt], foreign_runs: Iterable[int]) -> None:
-        """Learn whose the runs on the server are."""
+        """Load whose the runs on the server are."""
         self.foreign_runs.update(foreign_runs)
         for attempt in attempts:
             if attempt.run_id is not None:
@@ -171,7 +182,7 @@ class TaskRuns:
         """Continue with an attempt of an earlier process whose run has not ended."""
         match attempt.phase:
             case Phase.INTENDED:
-                # Its schedule call may have been under way when that process ended.
+                # The earlier process may have ended during the schedule call.
                 wait = max(0.0, LATE_EFFECT - max(0.0, self._clock() - attempt.intended_at))
             case Phase.SCHEDULED:
                 wait = LISTED_WITHIN
@@ -215,7 +226,7 @@ class TaskRuns:
     # --- What is active ---
 
     def intend(self, planned_runs: Sequence[PlannedRun], version: int) -> list[ActiveRun]:
-        """Write down that the runs are about to be scheduled: that call must not be made twice."""
+        """Record that the runs are about to be scheduled: the call must not be made twice."""
         runs = [self._intended(planned_run, version) for planned_run in planned_runs]
         self._store.commit(*(Update(run.attempt) for run in runs))
         for run in runs:
@@ -223,13 +234,13 @@ class TaskRuns:
         return runs
 
     def mark_scheduled(self, run: ActiveRun) -> Update:
-        """The server has accepted the run."""
+        """Record that the server has accepted the run."""
         run.attempt = self._store.put(run.attempt.with_(phase=Phase.SCHEDULED))
         run.listed_by = anyio.current_time() + LISTED_WITHIN
         return Update(run.attempt, RunScheduled(run.planned_run, run.attempt.number))
 
     def mark_found(self, run: ActiveRun, listed: Run) -> Update:
-        """The run that the attempt has started is known."""
+        """Record which of the listed runs is that of the attempt."""
         attempt = run.attempt = self._store.put(run.attempt.with_(phase=Phase.FOUND, run_id=listed.id))
         run.listed_by = anyio.current_time() + LISTED_AGAIN_WITHIN
         self.by_run[listed.id] = run
@@ -238,27 +249,28 @@ class TaskRuns:
         return Update(attempt, event)
 
     def adopt(self, planned_run: PlannedRun, listed: Run, version: int) -> Update:
-        """Take a run that somebody else has scheduled: the server does not accept another one beside it."""
+        """Use another's run for a planned run, because the server does not accept a second one beside it."""
         run = self._intended(planned_run, version)
         run.adopted = True
         self._activate(run)
         self.foreign_runs.discard(listed.id)
         return self.mark_found(run, listed)
 
-    def void(self, run: ActiveRun, reason: str | None = None) -> Update:
-        """There is no run of this attempt; the planned run is due again.
+    def void(self, run: ActiveRun, cause: VoidCause, reason: str = "") -> Update:
+        """Record that the attempt has no run, and make its planned run due again.
 
-        `reason`, the server's for skipping it or our own, is reported if a run was reported before.
+        A failed call is not reported for each of its runs; the other causes are, with the `reason`.
         """
         self.stop_watching(run)
         self.settle_cost(run)
         attempt = run.attempt = self._store.put(run.attempt.with_(phase=Phase.VOID))
         self.add_due(run.planned_run, first=True)
-        event = None if reason is None else RunSkipped(run.planned_run, attempt.number, reason)
-        return Update(attempt, event)
+        if cause in (VoidCause.NOT_DONE, VoidCause.REFUSED):
+            return Update(attempt)
+        return Update(attempt, RunSkipped(run.planned_run, attempt.number, reason))
 
     def stop_watching(self, run: ActiveRun) -> None:
-        """Stop searching the lists for a run."""
+        """Stop searching the lists for the run, and end its live log."""
         del self.active[run.planned_run]
         on_model = self.by_model[run.planned_run.model]
         del on_model[run.planned_run]
@@ -274,7 +286,7 @@ class TaskRuns:
         self.wakeup.set()
 
     def settle_cost(self, run: ActiveRun) -> None:
-        """Nothing more will be learned about the cost of the run."""
+        """Record that nothing more will be learned about the cost of the run."""
         if not run.cost_known:
             run.cost_known = True
             self.pending_costs.add(run.planned_run.model, -1)
@@ -282,7 +294,7 @@ class TaskRuns:
     def _intended(self, planned_run: PlannedRun, version: int) -> ActiveRun:
         number, now = self._store.next_number(planned_run), self._clock()
         attempt = Attempt(planned_run, number, self.identity, version, phase=Phase.INTENDED, intended_at=now)
-        return ActiveRun(self._store.put(attempt), anyio.current_time(), math.inf)
+        return ActiveRun(self._store.put(attempt), anyio.current_time(), listed_by=None)
 
     def _activate(self, run: ActiveRun) -> None:
         self.active[run.planned_run] = run
@@ -294,10 +306,10 @@ class TaskRuns:
     # --- Whose the runs on the server are ---
 
     def assign(self, unknown: Mapping[str, list[Run]]) -> list[Update]:
-        """Give runs that were not known before, by model, to the attempts that are looked for.
+        """Assign the runs in `unknown`, by model, to the attempts whose runs are not found yet.
 
-        The run with the lowest id belongs to the attempt that was intended first. A run that fits none belongs
-        to an abandoned attempt, or to somebody else.
+        The run with the lowest id goes to the attempt that was intended first. A run that fits none belongs to an
+        abandoned attempt or is foreign.
         """
         updates: list[Update] = []
         foreign: list[int] = []
@@ -321,13 +333,15 @@ class TaskRuns:
         return updates
 
     def abandon(self, attempt: Attempt) -> None:
-        """Remember an attempt that is not looked for any more: if its run turns up, it is not a foreign one."""
+        """Remember an attempt that is no longer watched, so that its run is not taken for a foreign one."""
         if attempt.needs_lookup:
             self.abandoned_attempts.setdefault(attempt.planned_run.model, []).append(attempt)
 
     def _take_abandoned(self, listed: Run) -> Attempt | None:
-        """Find the abandoned attempt that started the run. One at an earlier content must match for certain:
-        a run that an active attempt looks for must not get lost to it."""
+        """Return the abandoned attempt of the run, now found.
+
+        An attempt at earlier content takes only a run of a known version, lest it take one of an active attempt.
+        """
         attempts = self.abandoned_attempts.get(model_of(listed), [])
         for attempt in attempts:
             certain = bool(listed.task_slug.version_number) or attempt.identity == self.identity

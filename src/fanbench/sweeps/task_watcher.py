@@ -1,4 +1,4 @@
-"""Watches the runs of one task: what each list shows about active runs, skipped models and missing runs."""
+"""Watches the runs of one task: takes from each list the states of runs, and why models were skipped."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fanbench.operations.watch import RunWatcher
 from fanbench.sweeps.attempt_store import Update
 from fanbench.sweeps.attempts import Phase, PlannedRun
 from fanbench.sweeps.context import SweepContext
-from fanbench.sweeps.decide import Step
+from fanbench.sweeps.decide import Step, VoidCause
 from fanbench.sweeps.events import RetryPlanned, RunsPolled, RunStateChanged
 from fanbench.sweeps.task_runs import LISTED_AGAIN_WITHIN, ActiveRun, TaskRuns
 from fanbench.wire.messages import Run, RunState
@@ -22,49 +22,51 @@ from fanbench.wire.retry import RetryBudget, retry_patiently
 
 __all__ = ["TaskWatcher", "UnexplainedSkip"]
 
-# The seconds after which a model is scheduled again that was skipped for no visible reason, one after another.
+# Seconds before each further try to schedule a model that was skipped for no visible reason.
 _SKIP_PAUSES = (5.0, 10.0, 20.0, 40.0, 60.0)
 
 
 @dataclass(slots=True)
 class UnexplainedSkip:
-    """The server skipped a model although no run is known that could be the reason: the next list may show one."""
+    """The server skipped a model although none of our runs is in flight on it; the next list may show another's."""
 
     reason: str
     version: int
     asked_at: float
     times: int = 1
-    #: The model is not scheduled again before this time; `None` until a list has been searched for the reason.
+    #: When to schedule the model again; `None` until a list shows that nothing is in the way.
     retry_at: float | None = None
-    #: Whether the last list has shown a run of somebody else in the way, whose end is waited for, and since when.
+    #: Whether the last list showed another's run in the way.
     blocked: bool = False
+    #: When a list first showed one.
     blocked_since: float = math.inf
 
 
 class TaskWatcher(RunWatcher):
     """Records everything that a list shows, in one transaction, before any coroutine acts on it.
 
-    `follow` begins the coroutine of a run. `skips` are by model.
+    `start_run` starts the coroutine of a run.
     """
 
-    # Runs are to be followed soon by the next ones, so their ends are seen sooner than in a plain wait.
+    # The end of one run may let the next be scheduled, so it must be seen sooner than in a plain wait.
     coalesce = 1.0
 
-    def __init__(self, task: TaskRuns, context: SweepContext, follow: Callable[[ActiveRun], None]) -> None:
+    def __init__(self, task: TaskRuns, context: SweepContext, start_run: Callable[[ActiveRun], None]) -> None:
         super().__init__(context.client, task.slug, poll_interval=context.rules.poll_interval)
+        #: By model.
         self.skips: dict[str, UnexplainedSkip] = {}
         self._task = task
         self._context = context
-        self._follow = follow
+        self._start_run = start_run
         self._store = context.store
         self._timeout = context.rules.timeout
         self._budget = RetryBudget()
         self._closed = False
-        #: How many attempts of a planned run were scheduled and never listed.
+        #: How many attempts at a planned run the server accepted but never listed.
         self._never_listed: dict[PlannedRun, int] = {}
 
     async def run(self) -> None:
-        """Poll while runs are waited for, until `close` and the end of the last one."""
+        """Poll while runs are in flight, until `close` and the end of the last run."""
         while True:
             if self.pending():
                 await self.watch()
@@ -74,12 +76,12 @@ class TaskWatcher(RunWatcher):
                 await self.wait_for_hurry()
 
     def close(self) -> None:
-        """Nothing more will be scheduled."""
+        """Stop once the runs in flight have ended: nothing more will be scheduled."""
         self._closed = True
         self.hurry()
 
     async def find_foreign_runs(self) -> None:
-        """Make one list apart from the polls: the runs that are there before we schedule any are foreign."""
+        """List once, so that runs already there are known to be foreign."""
         await retry_patiently(self.refresh)
 
     # --- What the polls depend on ---
@@ -93,7 +95,7 @@ class TaskWatcher(RunWatcher):
         return len(self._task.active) + sum(skip.retry_at is None for skip in self.skips.values())
 
     def next_list_by(self) -> float:
-        """The time at which the first run exceeds the time limit, or a run that is in the way of ours does."""
+        """Return when the first run, or the first blocked model, reaches the time limit."""
         if self._timeout is None:
             return math.inf
         oldest = next(iter(self._task.active.values()), None)
@@ -101,7 +103,7 @@ class TaskWatcher(RunWatcher):
         return min([*waiting_since, oldest.since if oldest else math.inf]) + self._timeout
 
     def after_failed_poll(self, error: FanbenchError) -> float | None:
-        """Repeat a failed list patiently. If it fails for too long, everything that depends on it is missing."""
+        """Retry a failed list patiently. If it fails for too long, report what depends on it as missing."""
         pause = self._budget.record(error)
         self._give_up_late()
         if pause is not None:
@@ -126,7 +128,7 @@ class TaskWatcher(RunWatcher):
                 unknown.setdefault(model_of(listed), []).append(listed)
         updates = self._explain_skips(runs, asked_at)
         if unknown:
-            # The search for the reasons of skips may have adopted some of them.
+            # `_explain_skips` may have adopted some of them.
             still_unknown = {
                 model: [one for one in some if one.id not in task.our_runs] for model, some in unknown.items()
             }
@@ -146,12 +148,12 @@ class TaskWatcher(RunWatcher):
         self._context.emit(RunsPolled(task.slug, len(task.active), self._context.calls()))
 
     def _see(self, run: ActiveRun, listed: Run, asked_at: float) -> list[Update]:
-        """Take the state of a run from the list. Only a list ends a run."""
+        """Take the state of a run from the list."""
         run.listed_by = anyio.current_time() + LISTED_AGAIN_WITHIN
-        begins = listed.state.terminal or listed.state == RunState.RUNNING
-        if begins and not run.followed and self._context.until == "collect":
-            run.followed = True
-            self._follow(run)
+        begun = listed.state.terminal or listed.state == RunState.RUNNING
+        if begun and not run.has_pipeline and self._context.until == "collect":
+            run.has_pipeline = True
+            self._start_run(run)
         if not listed.state.terminal:
             run.running_at = asked_at
             if listed.state == run.state:
@@ -184,13 +186,9 @@ class TaskWatcher(RunWatcher):
     # --- What a list does not show ---
 
     def _void_unlisted(self, asked_at: float) -> list[Update]:
-        """Decide about attempts that would have to be listed by now.
-
-        A run that was listed before is given up, because it may continue unseen. One that was never listed does
-        not exist and is scheduled again; after the second time that this happens it is given up as well.
-        """
+        """Void or give up the attempts whose runs should have been listed by now (see `VoidCause`)."""
         updates = []
-        for run in [run for run in self._task.active.values() if run.listed_by <= asked_at]:
+        for run in [run for run in self._task.active.values() if run.is_overdue(asked_at)]:
             if run.attempt.phase is Phase.FOUND:
                 self._give_up(run, "watch", f"Run {run.run_id} is no longer listed.")
                 continue
@@ -199,12 +197,12 @@ class TaskWatcher(RunWatcher):
                 if times > 1:
                     self._give_up(run, "find", "It was scheduled, and does not turn up on the server.")
                     continue
-            updates.append(self._task.void(run, "the server does not have it"))
+            updates.append(self._task.void(run, VoidCause.NEVER_LISTED, "the server does not have it"))
             self._context.gate.wake_waiting()
         return updates
 
     def _give_up_late(self) -> None:
-        """Give up what exceeds the time limit. The journal keeps it, and the next sweep continues with it."""
+        """Give up what has reached the time limit. The journal keeps it for the next sweep."""
         if (timeout := self._timeout) is None:
             return
         now = anyio.current_time()
@@ -233,16 +231,16 @@ class TaskWatcher(RunWatcher):
     # --- Skipped models ---
 
     def record_skip(self, model: str, reason: str, version: int) -> None:
-        """The server has skipped a model for which no run of ours is active."""
+        """Record that the server skipped a model on which none of our runs is in flight."""
         skip = UnexplainedSkip(reason, version, anyio.current_time())
         if (before := self.skips.get(model)) is not None:
             skip.times, skip.blocked_since = before.times + 1, before.blocked_since
         self.skips[model] = skip
 
     def _explain_skips(self, runs: Sequence[Run], asked_at: float) -> list[Update]:
-        """Search a list for the runs that models were skipped for: runs in flight that we do not wait for.
+        """Search a list for the runs in flight, not watched by us, because of which models were skipped.
 
-        One of the same version that somebody else has scheduled serves us as well. Any other must end first.
+        Another's run of the same version is adopted. Any other must end first.
         """
         task = self._task
         unexplained = {
@@ -254,7 +252,7 @@ class TaskWatcher(RunWatcher):
             return []
         in_the_way: dict[str, list[Run]] = {model: [] for model in unexplained}
         for run in runs:
-            # A run that was given up here is not waited for again.
+            # A run of ours that was given up does not block its model.
             ours = run.id in task.our_runs and run.id not in task.earlier_runs
             if not run.state.terminal and not ours and model_of(run) in in_the_way:
                 in_the_way[model_of(run)].append(run)
