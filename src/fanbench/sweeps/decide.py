@@ -124,24 +124,26 @@ class Step(enum.StrEnum):
 class VoidCause(enum.StrEnum):
     """Why an attempt has no run on the server, so that its planned run is due again.
 
-    | cause        | known from                             | scheduled again                                        |
-    |--------------|----------------------------------------|--------------------------------------------------------|
-    | skipped      | the answer to the schedule call        | after our run in the way, if any, has ended; else      |
-    |              |                                        | after another's, or a pause (`TaskWatcher.skips`)      |
-    | not done     | an error of the call after which the   | after a pause, until the retries are used up           |
-    |              | server has certainly scheduled nothing |                                                        |
-    | refused      | an error by which the server refused   | each model by itself; given up if its own call is      |
-    |              | the call                               | refused, too                                           |
-    | never listed | lists without the run, after the time  | at once; given up if the server had accepted it twice  |
-    |              | within which it must appear            |                                                        |
+    | cause        | its planned run is scheduled again                        | it is given up                |
+    |--------------|-----------------------------------------------------------|-------------------------------|
+    | skipped      | after the run in the way has ended; if none is seen,      | after the last of the pauses  |
+    |              | after pauses of 5 s to 60 s                               |                               |
+    | not done     | after a pause                                             | once no retry is left         |
+    | refused      | at once, in a call for its model only                     | if that is refused as well    |
+    | never listed | at once                                                   | if the server accepted it and |
+    |              |                                                           | never listed it a second time |
 
-    If the outcome of a call is unknown, its attempts stay `INTENDED` until a list shows their runs or they are
-    `NEVER_LISTED`. A run that was listed and disappears is given up, because it may still be running.
+    While the outcome of a call is unknown, its attempts remain `INTENDED`: lists show their runs soon, or never. A run
+    that was listed and is no longer is given up, because it may still be running.
     """
 
+    #: The server answered that it skips the model.
     SKIPPED = "skipped"
+    #: The schedule call failed, and the server has certainly not carried it out.
     NOT_DONE = "not done"
+    #: The server refused the schedule call.
     REFUSED = "refused"
+    #: No list has shown the run in time.
     NEVER_LISTED = "never listed"
 
 

@@ -1,12 +1,12 @@
-"""Runs every task on every model. No task waits for another, and no stage for all of the stage before.
+"""Runs every task on every model. No task waits for another, and no run for another run of its task.
 
 Read these modules in this order:
 
     engine          starts, resumes and ends a sweep
     task            one coroutine per task: push → create → schedule
     schedule        makes one schedule call for all models that are due
-    task_watcher    makes one list call per poll, which finds the runs of a task and sees them begin and end
-    run             one coroutine per run: watch → live log → download → log
+    task_watcher    makes one list call per poll for all runs of a task: finds and watches them
+    run             one coroutine per run that has begun: live log → download → log
 
 They change what these hold:
 
@@ -34,11 +34,11 @@ from fanbench.sweeps.artifacts import log_is_whole, output_is_whole
 from fanbench.sweeps.attempt_store import Update
 from fanbench.sweeps.attempts import Attempt, Phase, wants_log, wants_output
 from fanbench.sweeps.context import SweepContext
-from fanbench.sweeps.decide import REPORTED, Stage, Step
+from fanbench.sweeps.decide import REPORTED, Step
 from fanbench.sweeps.events import DrainReason, RunKnown, SweepEnded, SweepStarted
 from fanbench.sweeps.task import TaskPipeline
 
-__all__ = ["Engine", "Stage"]
+__all__ = ["Engine"]
 
 # How many attempts are checked on disk in one go.
 _CHECKED_AT_ONCE = 500
@@ -50,7 +50,7 @@ class Engine:
     def __init__(self, context: SweepContext) -> None:
         self._context = context
         self._is_resumed = False
-        #: A drain that was asked for before the runs in flight are known.
+        #: A drain from before the runs in flight were known, which `Draining` counts.
         self._early_drain: tuple[DrainReason, str] | None = None
 
     @property
@@ -173,7 +173,7 @@ class Engine:
 
 
 def _without_lost_files(root: Path, attempts: Sequence[Attempt]) -> list[Attempt]:
-    """Return the attempts that have lost files, without these. A new output replaces the whole folder with its log."""
+    """Return copies of the attempts that have lost files, without these. With its output, a log is fetched again."""
     changed = []
     for attempt in attempts:
         if attempt.output is not None and not output_is_whole(root, attempt.output):
@@ -185,7 +185,7 @@ def _without_lost_files(root: Path, attempts: Sequence[Attempt]) -> list[Attempt
 
 @contextmanager
 def _first_error() -> Iterator[None]:
-    """If several coroutines fail at the same time, raise the first error by itself."""
+    """Raise the first of the errors in a group by itself."""
     try:
         yield
     except BaseExceptionGroup as group:

@@ -331,7 +331,7 @@ class DrainReason(enum.StrEnum):
 
 
 class Draining(SweepEvent, frozen=True):
-    """Nothing more is pushed or scheduled; the runs that are `in_flight` are followed to their end."""
+    """Nothing more is pushed or scheduled; the sweep finishes the runs that are `in_flight`."""
 
     reason: DrainReason
     in_flight: int

@@ -1,4 +1,4 @@
-"""One task: push it, wait for its creation, then schedule its runs, while its runs in flight are watched."""
+"""One task: push it, wait for its creation, then schedule its runs, and watch those in flight meanwhile."""
 
 from __future__ import annotations
 
@@ -210,13 +210,13 @@ class TaskPipeline:
             TaskUnusable: Its creation failed.
         """
         version = self._store.tasks[self._slug].version
-        context, created = self._context, partial(self._wait_for_creation, task, version)
+        context, creation = self._context, partial(self._wait_for_creation, task, version)
         with context.unless_drained():
             if context.until == "push":
-                task = await created()
+                task = await creation()
             else:
                 began = anyio.current_time()
-                task, _ = await both(created, self._watcher.find_foreign_runs)
+                task, _ = await both(creation, self._watcher.find_foreign_runs)
                 if anyio.current_time() - began > _FRESH:
                     await self._watcher.find_foreign_runs()
         if context.drain_reason is not None:

@@ -168,7 +168,7 @@ class TaskRuns:
     # --- What the journal has ---
 
     def load(self, attempts: Iterable[Attempt], foreign_runs: Iterable[int]) -> None:
-        """Load whose the runs on the server are."""
+        """Load which runs on the server are ours and which are foreign."""
         self.foreign_runs.update(foreign_runs)
         for attempt in attempts:
             if attempt.run_id is not None:
@@ -240,7 +240,7 @@ class TaskRuns:
         return Update(run.attempt, RunScheduled(run.planned_run, run.attempt.number))
 
     def mark_found(self, run: ActiveRun, listed: Run) -> Update:
-        """Record which of the listed runs is that of the attempt."""
+        """Record that `listed` is the run of the attempt."""
         attempt = run.attempt = self._store.put(run.attempt.with_(phase=Phase.FOUND, run_id=listed.id))
         run.listed_by = anyio.current_time() + LISTED_AGAIN_WITHIN
         self.by_run[listed.id] = run
@@ -249,7 +249,7 @@ class TaskRuns:
         return Update(attempt, event)
 
     def adopt(self, planned_run: PlannedRun, listed: Run, version: int) -> Update:
-        """Use another's run for a planned run, because the server does not accept a second one beside it."""
+        """Use someone else's run for a planned run, because the server does not accept a second one."""
         run = self._intended(planned_run, version)
         run.adopted = True
         self._activate(run)
@@ -259,7 +259,7 @@ class TaskRuns:
     def void(self, run: ActiveRun, cause: VoidCause, reason: str = "") -> Update:
         """Record that the attempt has no run, and make its planned run due again.
 
-        A failed call is not reported for each of its runs; the other causes are, with the `reason`.
+        `reason` is reported, unless the cause is a failed call.
         """
         self.stop_watching(run)
         self.settle_cost(run)

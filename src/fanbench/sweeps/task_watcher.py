@@ -28,7 +28,7 @@ _SKIP_PAUSES = (5.0, 10.0, 20.0, 40.0, 60.0)
 
 @dataclass(slots=True)
 class UnexplainedSkip:
-    """The server skipped a model although none of our runs is in flight on it; the next list may show another's."""
+    """The server skipped a model on which none of our runs is in flight. The next list may show someone else's."""
 
     reason: str
     version: int
@@ -36,7 +36,7 @@ class UnexplainedSkip:
     times: int = 1
     #: When to schedule the model again; `None` until a list shows that nothing is in the way.
     retry_at: float | None = None
-    #: Whether the last list showed another's run in the way.
+    #: Whether the last list showed someone else's run in the way.
     blocked: bool = False
     #: When a list first showed one.
     blocked_since: float = math.inf
@@ -48,7 +48,7 @@ class TaskWatcher(RunWatcher):
     `start_run` starts the coroutine of a run.
     """
 
-    # The end of one run may let the next be scheduled, so it must be seen sooner than in a plain wait.
+    # The end of a run may allow the next one to be scheduled, so polls react sooner than in a plain wait.
     coalesce = 1.0
 
     def __init__(self, task: TaskRuns, context: SweepContext, start_run: Callable[[ActiveRun], None]) -> None:
@@ -76,7 +76,7 @@ class TaskWatcher(RunWatcher):
                 await self.wait_for_hurry()
 
     def close(self) -> None:
-        """Stop once the runs in flight have ended: nothing more will be scheduled."""
+        """Let `run` return once the runs in flight have ended: nothing more will be scheduled."""
         self._closed = True
         self.hurry()
 
@@ -136,7 +136,7 @@ class TaskWatcher(RunWatcher):
         ended: list[ActiveRun] = []
         for listed in runs:
             if (run := task.by_run.get(listed.id)) is not None:
-                updates += self._see(run, listed, asked_at)
+                updates += self._record_state(run, listed, asked_at)
                 if run.ended:
                     ended.append(run)
         updates += self._void_unlisted(asked_at)
@@ -147,8 +147,8 @@ class TaskWatcher(RunWatcher):
         task.wakeup.set()
         self._context.emit(RunsPolled(task.slug, len(task.active), self._context.calls()))
 
-    def _see(self, run: ActiveRun, listed: Run, asked_at: float) -> list[Update]:
-        """Take the state of a run from the list."""
+    def _record_state(self, run: ActiveRun, listed: Run, asked_at: float) -> list[Update]:
+        """Record the state in which a list shows a run."""
         run.listed_by = anyio.current_time() + LISTED_AGAIN_WITHIN
         begun = listed.state.terminal or listed.state == RunState.RUNNING
         if begun and not run.has_pipeline and self._context.until == "collect":
@@ -238,9 +238,9 @@ class TaskWatcher(RunWatcher):
         self.skips[model] = skip
 
     def _explain_skips(self, runs: Sequence[Run], asked_at: float) -> list[Update]:
-        """Search a list for the runs in flight, not watched by us, because of which models were skipped.
+        """Search a list for the runs that made the server skip models: those in flight that we do not watch.
 
-        Another's run of the same version is adopted. Any other must end first.
+        Someone else's run of the same version is adopted. Any other must end first.
         """
         task = self._task
         unexplained = {
