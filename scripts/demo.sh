@@ -17,7 +17,7 @@ trap end EXIT
 trap 'exit 130' INT TERM
 
 step() {
-    printf '\n\033[1m$ %s\033[0m\n' "$*"
+    if [ -t 1 ]; then printf '\n\033[1m$ %s\033[0m\n' "$*"; else printf '\n$ %s\n' "$*"; fi
     "$@"
 }
 

@@ -57,6 +57,16 @@ finally:
     assert "Usage: " in done.stdout
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_a_closed_stream_is_not_an_error(closed: str, tmp_path: Path) -> None:
+    """Output to a stream that the shell has closed is discarded."""
+    command = f'"{sys.executable}" -m fanbench results "{tmp_path}" {closed}'
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
+    assert done.returncode == 4
+    assert "Unexpected" not in done.stderr
+    assert ("error: " in done.stderr) == ("2>&-" not in closed)
+
+
 def test_every_command_teaches() -> None:
     """Every help has examples that begin with the program's name, and the common options."""
     from click.testing import CliRunner

@@ -131,9 +131,10 @@ async def test_wait_includes_an_earlier_version_however_it_ends(tmp_path: Path, 
 
 
 async def test_wait_includes_the_creation(tmp_path: Path) -> None:
-    """With `wait`, a push returns once its creation is completed."""
+    """With `wait`, a push returns the task as it is once its creation is completed."""
     pushed = only(await push_tasks(simulated(creation=0.01), [plan(tmp_path)], wait=True, poll_interval=0.01))
     assert pushed.created
+    assert pushed.task.creation_state == CreationState.COMPLETED
 
 
 async def test_a_failed_creation_has_the_servers_reason(tmp_path: Path) -> None:

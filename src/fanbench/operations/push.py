@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import anyio.to_thread
+from msgspec import structs
 
 from fanbench._util.concurrency import Done, settle
 from fanbench._util.polling import POLL_INTERVAL, Deadline
@@ -167,8 +168,15 @@ async def push_tasks(
         emit(Uploaded(pushed))
         if not wait:
             return pushed
-        ensure_created(plan.slug, await created(seen=task, version=task.slug.version_number))
-        return replace(pushed, created=True)
+        ended = await created(seen=task, version=task.slug.version_number)
+        ensure_created(plan.slug, ended)
+        # Only the answer to the push lists the datasets that were not found.
+        task = structs.replace(
+            task,
+            creation_state=ended.creation_state,
+            creation_error_message=ended.creation_error_message,
+        )
+        return replace(pushed, task=task, created=True)
 
     # With `wait` all begin at once, because the timeout is for all; waiting takes few calls.
     limit = len(plans) if wait else client.config.concurrency

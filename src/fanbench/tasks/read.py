@@ -57,7 +57,10 @@ def choose_task(file: TaskFile, name: str | None) -> TaskDefinition:
     if name is None:
         if len(file.pushable) > 1:
             slugs = ", ".join(task.slug for task in file.pushable)
-            raise UsageError(f"{file.path} has several tasks: {slugs}.", hint="Name the task to use.")
+            raise UsageError(
+                f"{file.path} has several tasks: {slugs}.",
+                hint=f"Name one: `fanbench tasks push TASK -f {file.path}`, or add --all-tasks.",
+            )
         if not file.pushable:
             raise TaskFileError(
                 "The file has no task whose runs are stored.", file=str(file.path), hint=_list_tasks(file)

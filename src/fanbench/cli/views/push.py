@@ -105,8 +105,8 @@ class PushView:
         self._out.text(f"   Task Details:  {outcome.url}")
         if not self._waiting:
             self._out.text(f"   Model Output:  {outcome.output_url}")
-        if outcome.task.creation_error_message:
-            self._out.warn(outcome.task.creation_error_message)
+        if not self._waiting:
+            self._warn_of_creation(outcome)
         if self._datasets and outcome.datasets:
             self._out.text(f"Attached Kaggle dataset(s): {', '.join(outcome.datasets)}")
         if outcome.unresolved_datasets:
@@ -119,6 +119,11 @@ class PushView:
         elif outcome is not None and self._waiting:
             self._out.text(f"\nCompleted{f': {outcome.slug}' if len(self._plans) > 1 else ''}")
             self._out.text(f"   Model Output:  {outcome.output_url}")
+            self._warn_of_creation(outcome)
+
+    def _warn_of_creation(self, outcome: Pushed) -> None:
+        if outcome.task.creation_error_message:
+            self._out.warn(outcome.task.creation_error_message)
 
     def _show_error(self, error: FanbenchError) -> None:
         if len(self._plans) > 1:  # the error of a single task is printed at the end
