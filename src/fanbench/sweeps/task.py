@@ -54,7 +54,7 @@ class TaskPipeline:
         self._store = context.store
         self._task = context.tasks[task.slug]
         self._group = anyio.create_task_group()
-        self._watcher = TaskWatcher(self._task, context, self._start_run)
+        self._watcher = TaskWatcher(self._task, context, self._start_pipeline)
         self._scheduler = RunScheduler(self._task, self._watcher, context)
         #: The task as last seen on the server.
         self._seen = task.seen
@@ -67,7 +67,7 @@ class TaskPipeline:
             return
         async with self._group:
             for run in task.uncollected:
-                self._start_run(run)
+                self._start_pipeline(run)
             if self._context.until != "push":
                 self._group.start_soon(self._watcher.run)
             try:
@@ -75,7 +75,7 @@ class TaskPipeline:
             finally:
                 self._watcher.close()
 
-    def _start_run(self, run: ActiveRun) -> None:
+    def _start_pipeline(self, run: ActiveRun) -> None:
         self._group.start_soon(RunPipeline(run, self._watcher, self._context).run)
 
     async def _push_and_schedule(self) -> None:

@@ -45,19 +45,21 @@ class UnexplainedSkip:
 class TaskWatcher(RunWatcher):
     """Records everything that a list shows, in one transaction, before any coroutine acts on it.
 
-    `start_run` starts the coroutine of a run.
+    `start_pipeline` starts the `RunPipeline` of a run that has begun.
     """
 
     # The end of a run may allow the next one to be scheduled, so polls react sooner than in a plain wait.
     coalesce = 1.0
 
-    def __init__(self, task: TaskRuns, context: SweepContext, start_run: Callable[[ActiveRun], None]) -> None:
+    def __init__(
+        self, task: TaskRuns, context: SweepContext, start_pipeline: Callable[[ActiveRun], None]
+    ) -> None:
         super().__init__(context.client, task.slug, poll_interval=context.rules.poll_interval)
         #: By model.
         self.skips: dict[str, UnexplainedSkip] = {}
         self._task = task
         self._context = context
-        self._start_run = start_run
+        self._start_pipeline = start_pipeline
         self._store = context.store
         self._timeout = context.rules.timeout
         self._budget = RetryBudget()
@@ -153,7 +155,7 @@ class TaskWatcher(RunWatcher):
         begun = listed.state.terminal or listed.state == RunState.RUNNING
         if begun and not run.has_pipeline and self._context.until == "collect":
             run.has_pipeline = True
-            self._start_run(run)
+            self._start_pipeline(run)
         if not listed.state.terminal:
             run.running_at = asked_at
             if listed.state == run.state:
