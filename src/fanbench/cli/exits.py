@@ -39,8 +39,8 @@ def explain(error: BaseException, env: Mapping[str, str] = os.environ) -> int:
         return INTERRUPTED  # at a prompt, whose line click has ended
     if any(isinstance(cause, KeyboardInterrupt) for cause in causes):
         end_line()
-        for cause in causes:
-            _print_notes(cause)
+        for note in [note for cause in causes for note in getattr(cause, "__notes__", [])]:
+            _print(note)
         return INTERRUPTED
     if any(isinstance(cause, BrokenPipeError) for cause in causes):
         _close_stdout()
@@ -63,7 +63,8 @@ def print_error(error: FanbenchError) -> None:
     if error.hint and context is not None and hasattr(context.obj, "on_this_server"):
         error.hint = context.obj.on_this_server(error.hint)
     _print(f"{click.style('error:', fg='red', bold=True)} {error}")
-    _print_notes(error)
+    for note in getattr(error, "__notes__", []):
+        _print(note)
     if error.hint:
         _print(f"{click.style('hint:', bold=True)} {error.hint}")
 
@@ -87,11 +88,6 @@ def _print_unexpected(error: BaseException, cause: BaseException, env: Mapping[s
     else:
         _print(f"{label} Unexpected {type(cause).__name__}: {cause}")
         _print("This is a bug in fanbench. Set FANBENCH_DEBUG=1 to see the traceback.")
-
-
-def _print_notes(error: BaseException) -> None:
-    for note in getattr(error, "__notes__", []):
-        _print(note)
 
 
 def _print(text: str) -> None:

@@ -58,10 +58,6 @@ class Format:
     streams: bool = False
 
 
-def _write_nothing(records: Sequence[Record], fields: Sequence[str], single: bool) -> None:
-    pass
-
-
 def _write_json(records: Sequence[Record], fields: Sequence[str], single: bool) -> None:
     if single:
         records = records[:1]
@@ -92,7 +88,7 @@ def _write_csv(records: Sequence[Record], fields: Sequence[str], single: bool) -
 
 
 FORMATS: Mapping[str, Format] = {
-    "table": Format(_write_nothing, for_people=True),
+    "table": Format(lambda records, fields, single: None, for_people=True),
     "json": Format(_write_json, nested=True),
     "jsonl": Format(_write_jsonl, streams=True),
     "csv": Format(_write_csv, tabular=True),

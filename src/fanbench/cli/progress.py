@@ -243,7 +243,17 @@ class RowLayout:
         groups: dict[str, list[TimedRow]] = {}
         for timed in self.rows:
             groups.setdefault(timed.row.group, []).append(timed)
-        return [_summed_up(name, rows) for name, rows in groups.items()] if 1 < len(groups) <= room else []
+        if not 1 < len(groups) <= room:
+            return []
+        summed_up = []
+        for name, rows in groups.items():
+            ends = {timed.row.end for timed in rows}
+            end: Verdict = "" if "" in ends else "bad" if "bad" in ends else "good"
+            share = sum(bool(timed.row.end) for timed in rows) / len(rows)
+            ended = max(timed.ended or 0.0 for timed in rows) if end else None
+            row = Row(name, _counts(rows), share=share, end=end)
+            summed_up.append(TimedRow(row, min(timed.begun for timed in rows), ended))
+        return summed_up
 
     def _cells(self, timed: TimedRow) -> list[RenderableType]:
         from rich.progress_bar import ProgressBar
@@ -278,15 +288,6 @@ def render(parts: Sequence[RenderableType], columns: int, *, color: bool) -> lis
         for part in parts:
             console.print(part, no_wrap=True, overflow="ellipsis")
     return capture.get().splitlines()
-
-
-def _summed_up(name: str, rows: Sequence[TimedRow]) -> TimedRow:
-    """One row in place of those of a group."""
-    ends = {timed.row.end for timed in rows}
-    end: Verdict = "" if "" in ends else "bad" if "bad" in ends else "good"
-    share = sum(bool(timed.row.end) for timed in rows) / len(rows)
-    ended = max(timed.ended or 0.0 for timed in rows) if end else None
-    return TimedRow(Row(name, _counts(rows), share=share, end=end), min(timed.begun for timed in rows), ended)
 
 
 def _counts(rows: Sequence[TimedRow]) -> str:

@@ -145,17 +145,18 @@ class Screen:
             start = ""
         for stream, text in held:
             _put(stream, text)
-        shown = [*self._open_lines(columns), *self._lines][-rows:] if self._lines else []
+        # Of unfinished lines, the last part, without characters that could move the cursor. Some are two columns wide.
+        plain = ["".join(filter(str.isprintable, click.unstyle(tail))) for tail in self._tails.values()]
+        unfinished = [text[-max(1, (columns - 1) // 2) :] for text in plain]
+        shown = [*unfinished, *self._lines][-rows:] if self._lines else []
         if shown or start:
             region = "\n".join(f"{line}{_CLEAR_LINE}" for line in shown)
             _put(self._terminal, f"{_HIDE}{start}{region}{_CLEAR_BELOW}{_SHOW}")
-        self._drawn = [_width(line) for line in shown]
+        self._drawn = []
+        if shown:
+            from rich.cells import cell_len
 
-    def _open_lines(self, columns: int) -> list[str]:
-        """The last part of each unfinished line, without characters that could move the cursor."""
-        plain = ("".join(filter(str.isprintable, click.unstyle(tail))) for tail in self._tails.values())
-        # A character may be two columns wide.
-        return [text[-max(1, (columns - 1) // 2) :] for text in plain]
+            self._drawn = [cell_len(click.unstyle(line)) for line in shown]
 
 
 class _Above:
@@ -184,9 +185,3 @@ class _Above:
 def _put(stream: TextIO, text: str) -> None:
     stream.write(text)
     stream.flush()
-
-
-def _width(line: str) -> int:
-    from rich.cells import cell_len
-
-    return cell_len(click.unstyle(line))

@@ -61,6 +61,7 @@ CALLS: dict[protocol.Call, tuple[type[Message], Handler]] = {
     protocol.INTROSPECT_TOKEN: (IntrospectTokenRequest, accounts.introspect_token),
 }
 _BY_PATH = {call.path: call for call in CALLS}
+_JSON = "application/json"
 
 
 class App:
@@ -70,7 +71,8 @@ class App:
         self.open_requests = 0
         self.last_request = time.monotonic()
         answer, task_page = partial(_answer, services), partial(tasks.task_page, services)
-        chat, genai = partial(proxy.chat_completions, services), partial(proxy.generate_content, services)
+        chat = partial(proxy.answer, proxy.chat_completions, proxy.openai_error, services)
+        genai = partial(proxy.answer, proxy.generate_content, proxy.genai_error, services)
         self._app = Starlette(
             routes=[
                 Route("/v1/{service}/{method}", answer, methods=["POST"]),
@@ -109,17 +111,17 @@ async def _answer(services: Services, request: Request) -> Response:
             raise WireError(400, f"Invalid request: {error}") from None
         result = await handler(services, message)
     except WireError as error:
-        return _error(error.status, error.message)
+        status, text = error.status, error.message
     except LocalServerError as error:  # models.toml is invalid; a 500 would make clients try again
-        return _error(400, str(error))
+        status, text = 400, str(error)
     except ClientDisconnect:
-        return _error(400, "The client disconnected")
+        status, text = 400, "The client disconnected"
     except Exception:  # noqa: BLE001 - the server stays up, and names the log
         _log.exception("call failed", call=request.url.path)
-        return _error(500, f"The server failed; see {services.folder.server_log}")
-    if isinstance(result, Response):
-        return result
-    return Response(encode(result), media_type="application/json")
+        status, text = 500, f"The server failed; see {services.folder.server_log}"
+    else:
+        return result if isinstance(result, Response) else Response(encode(result), media_type=_JSON)
+    return Response(encode(ErrorBody(code=status, message=text)), status_code=status, media_type=_JSON)
 
 
 def _authorize(services: Services, request: Request) -> None:
@@ -131,8 +133,3 @@ def _authorize(services: Services, request: Request) -> None:
             given = ""
     if not secrets.compare_digest(given.encode(), services.token.encode()):
         raise WireError(401, f"Unauthenticated: this server's token is in {services.folder.token_file}")
-
-
-def _error(status: int, message: str) -> Response:
-    body = encode(ErrorBody(code=status, message=message))
-    return Response(body, status_code=status, media_type="application/json")

@@ -182,7 +182,7 @@ class Scheduler:
                     proxy_key=key,
                     expires=expires.isoformat(),
                     model=spec.slug,
-                    judge=(catalog.judge_model or spec).slug,
+                    judge=(catalog.find(catalog.judge) or catalog.default_model or spec).slug,
                     available=[other.slug for other in catalog.model],
                     extra=self._settings.run_environment,
                 ),

@@ -11,7 +11,7 @@ from fanbench.cli.progress import Progress, Row, Verdict
 from fanbench.cli.session import finish, split
 from fanbench.cli.views.names import run_name
 from fanbench.errors import FanbenchError, RunFailed
-from fanbench.operations.download import DownloadReport, DownloadRow, DownloadsBegan, RowDone
+from fanbench.operations.download import DownloadReport, DownloadsBegan, RowDone
 from fanbench.operations.events import Downloading, Event, TaskFailed
 from fanbench.operations.lookup import model_of
 
@@ -94,7 +94,14 @@ class DownloadView:
         self._out.records(records, FIELDS)
         rows = [row for report in reports for row in report.rows]
         if reports:
-            self._out.text(f"\nDone: {_summary(rows)}.")
+            ends = [row.outcome for row in rows]
+            counts = (
+                (ends.count("Done"), "downloaded"),
+                (ends.count("Cached"), "cached"),
+                (sum(row.error is not None for row in rows), "failed"),
+            )
+            summary = ", ".join(f"{number} run(s) {word}" for number, word in counts if number)
+            self._out.text(f"\nDone: {summary or '0 runs downloaded'}.")
         if lacking := sum(row.lacks_source for row in rows):
             self._out.note(
                 f"\nTip: {lacking} cached run(s) lack source notebooks. Run again with -f -s to fetch them."
@@ -115,13 +122,3 @@ class DownloadView:
             of = f" for model(s) {', '.join(models)}" if models else ""
             self._out.note(f"No runs found for task '{report.slug}'{of}.")
             self._out.note(f"Start one with: {self._settings.fanbench_command(f'tasks run {report.slug}')}")
-
-
-def _summary(rows: Sequence[DownloadRow]) -> str:
-    outcomes = [row.outcome for row in rows]
-    counts = (
-        (outcomes.count("Done"), "downloaded"),
-        (outcomes.count("Cached"), "cached"),
-        (sum(row.error is not None for row in rows), "failed"),
-    )
-    return ", ".join(f"{number} run(s) {word}" for number, word in counts if number) or "0 runs downloaded"

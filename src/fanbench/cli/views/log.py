@@ -121,19 +121,7 @@ class LogView:
                 of = f" for model(s) {', '.join(models)}" if models else ""
                 start = self._settings.fanbench_command(f"tasks run {report.slug}")
                 self._out.note(f"No runs found for task '{report.slug}'{of}. Start one with: {start}")
-        self._out.records([record for report in reports for record in self._records(report)], FIELDS)
-        if logs := [log for report in reports for log in report.logs]:
-            number_of_models = len({model_of(log.run) for log in logs})
-            self._out.note(f"\nShowed logs for {len(logs)} run(s) across {number_of_models} model(s).")
-            if output is not None:
-                saved = sum(log.path is not None for log in logs)
-                self._out.note(f"Saved {saved} complete log(s) in {output}/")
-        finish(errors, len(outcomes), "tasks")
-        failed = [log.error for report in reports for log in report.failed if log.error]
-        finish(failed, len(logs), "logs")
-
-    def _records(self, report: LogReport) -> list[dict[str, Any]]:
-        return [
+        records = [
             {
                 "task": report.slug,
                 "run_id": log.run.id,
@@ -144,5 +132,16 @@ class LogView:
                 "path": str(log.path) if log.path else None,
                 "error": str(log.error) if log.error else None,
             }
+            for report in reports
             for log in report.logs
         ]
+        self._out.records(records, FIELDS)
+        if logs := [log for report in reports for log in report.logs]:
+            number_of_models = len({model_of(log.run) for log in logs})
+            self._out.note(f"\nShowed logs for {len(logs)} run(s) across {number_of_models} model(s).")
+            if output is not None:
+                saved = sum(log.path is not None for log in logs)
+                self._out.note(f"Saved {saved} complete log(s) in {output}/")
+        finish(errors, len(outcomes), "tasks")
+        failed = [log.error for report in reports for log in report.failed if log.error]
+        finish(failed, len(logs), "logs")

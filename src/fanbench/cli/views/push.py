@@ -99,7 +99,8 @@ class PushView:
 
     def _show_upload(self, outcome: Pushed | FanbenchError) -> None:
         if isinstance(outcome, FanbenchError):
-            self._show_error(outcome)
+            if len(self._plans) > 1:  # the error of a single task is printed at the end
+                print_error(outcome)
             return
         self._out.text(f"\nPushed {'new version of ' if outcome.new_version else ''}{outcome.slug}")
         self._out.text(f"   Task Details:  {outcome.url}")
@@ -115,7 +116,8 @@ class PushView:
     def _show_end(self, outcome: Pushed | FanbenchError | None) -> None:
         """Show what came after the upload; None if nothing did."""
         if isinstance(outcome, FanbenchError):
-            self._show_error(outcome)
+            if len(self._plans) > 1:
+                print_error(outcome)
         elif outcome is not None and self._waiting:
             self._out.text(f"\nCompleted{f': {outcome.slug}' if len(self._plans) > 1 else ''}")
             self._out.text(f"   Model Output:  {outcome.output_url}")
@@ -125,26 +127,20 @@ class PushView:
         if outcome.task.creation_error_message:
             self._out.warn(outcome.task.creation_error_message)
 
-    def _show_error(self, error: FanbenchError) -> None:
-        if len(self._plans) > 1:  # the error of a single task is printed at the end
-            print_error(error)
-
     # --- At the end ---
 
     def end(self, outcomes: Sequence[Pushed | FanbenchError]) -> None:
         pushed, failures = split(outcomes)
         self._out.items(pushed, FIELDS)
         if pushed:
-            self._show_next_steps([one.slug for one in pushed])
+            note, command = self._out.note, self._settings.fanbench_command
+            slugs = [one.slug for one in pushed]
+            note("\nNext steps:" if not self._waiting else "\nNext step:")
+            if not self._waiting:
+                note("   Check creation status:")
+                for slug in slugs:
+                    note(f"   $ {bold(command(f'tasks status {slug}'))}")
+                note()
+            note("   Select models to run (or use -m to skip the menu):")
+            note(f"   $ {bold(command('tasks run ' + ' '.join(slugs)))}")
         finish(failures, len(outcomes), "pushes")
-
-    def _show_next_steps(self, slugs: Sequence[str]) -> None:
-        note, command = self._out.note, self._settings.fanbench_command
-        note("\nNext steps:" if not self._waiting else "\nNext step:")
-        if not self._waiting:
-            note("   Check creation status:")
-            for slug in slugs:
-                note(f"   $ {bold(command(f'tasks status {slug}'))}")
-            note()
-        note("   Select models to run (or use -m to skip the menu):")
-        note(f"   $ {bold(command('tasks run ' + ' '.join(slugs)))}")

@@ -59,22 +59,37 @@ class SweepView:
 
     def run(self, *, yes: bool, dry_run: bool) -> None:
         """Plan, ask, run and report. The question is outside the event loop, so that Ctrl-C ends it at once."""
+        out = self.settings.output
         if dry_run:
-            self._show_plan(call(self.settings, self._prepare))
+            # The plan is the result: it goes to stdout, as one record per task for programs.
+            planned = call(self.settings, self._prepare).preview
+            out.text("\n".join(planned.lines()))
+            if not out.for_people:
+                for warning in planned.warnings:
+                    out.warn(warning)
+            out.items(planned.tasks, PLAN_FIELDS)
         elif yes:
 
             async def prepare_and_follow(client: Client) -> tuple[Prepared, SweepOutcome]:
                 prepared = await self._prepare(client)
-                self.settings.output.note("\n".join(prepared.preview.lines()))
+                out.note("\n".join(prepared.preview.lines()))
                 return prepared, await self._follow(client, prepared)
 
             self._end(*call(self.settings, prepare_and_follow))
         else:
             prepared = call(self.settings, self._prepare)
-            if self._confirm(prepared):
+            lines = "\n".join(prepared.preview.lines())
+            if prepared.preview.nothing_to_do:
+                out.note(lines)
+                agreed = True
+            else:
+                click.echo(lines, err=True)  # also with -q: the question is about it
+                asked = question(prepared.preview.stage, prepared.preview) if self.step else "Continue?"
+                agreed = confirm(asked, yes=False)
+            if agreed:
                 self._end(prepared, call(self.settings, lambda client: self._follow(client, prepared)))
             else:
-                self.settings.output.note("Nothing was changed.")
+                out.note("Nothing was changed.")
 
     async def _prepare(self, client: Client) -> Prepared:
         with spinner(self.settings.output, "Planning"):
@@ -87,26 +102,6 @@ class SweepView:
                 self.settings.output.note(f"Moved the contents of {prepared.plan.output} to {aside}.")
         until = prepared.preview.stage if self.step else "collect"
         return await SweepSession(self.settings, prepared.plan, until).follow(client)
-
-    # --- The plan ---
-
-    def _show_plan(self, prepared: Prepared) -> None:
-        """The plan is the result: it goes to stdout, as one record per task for programs."""
-        self.settings.output.text("\n".join(prepared.preview.lines()))
-        if not self.settings.output.for_people:
-            for warning in prepared.preview.warnings:
-                self.settings.output.warn(warning)
-        self.settings.output.items(prepared.preview.tasks, PLAN_FIELDS)
-
-    def _confirm(self, prepared: Prepared) -> bool:
-        if prepared.preview.nothing_to_do:
-            self.settings.output.note("\n".join(prepared.preview.lines()))
-            return True
-        click.echo("\n".join(prepared.preview.lines()), err=True)  # also with -q: the question is about it
-        asked = question(prepared.preview.stage, prepared.preview) if self.step else "Continue?"
-        return confirm(asked, yes=False)
-
-    # --- The end ---
 
     def _end(self, prepared: Prepared, outcome: SweepOutcome) -> None:
         """Write the summaries, show the report, and raise what the command ends with.

@@ -10,6 +10,7 @@ import select
 import stat
 import sys
 from datetime import datetime
+from functools import partial
 from typing import TextIO
 
 import anyio.to_thread
@@ -87,8 +88,9 @@ async def wait_for_reader(stream: TextIO) -> None:
         handle = stream.fileno()
     except (OSError, ValueError):
         return
-    while not _is_writable(handle, 0.0):
-        await anyio.to_thread.run_sync(_is_writable, handle, _WAIT, abandon_on_cancel=True)
+    poll = partial(select.select, [], [handle], [])
+    while not poll(0.0)[1]:
+        await anyio.to_thread.run_sync(poll, _WAIT, abandon_on_cancel=True)
 
 
 def _is_file(stream: TextIO) -> bool:
@@ -96,7 +98,3 @@ def _is_file(stream: TextIO) -> bool:
         return stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
     except (OSError, ValueError):
         return False
-
-
-def _is_writable(handle: int, seconds: float) -> bool:
-    return bool(select.select([], [handle], [], seconds)[1])

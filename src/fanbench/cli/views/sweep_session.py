@@ -105,7 +105,12 @@ class SweepSession:
             async with anyio.create_task_group() as group:
                 await group.start(self._obey_signals, group.cancel_scope)
                 try:
-                    await self._show_events(client, display)
+                    printer = EventPrinter(self.settings, terse=display.shown, stage=self.until != "collect")
+                    async with Sweep(client, self.plan, until=self.until) as self._sweep:
+                        async for event in self._sweep:
+                            at = datetime.now(UTC)
+                            display.absorb(event, at)
+                            await printer.print(event, at)
                 except FanbenchError as error:
                     if self._sweep is not None:
                         error.add_note(f"To resume: {self._resume}")
@@ -115,14 +120,6 @@ class SweepSession:
             await self._note(f"Stopped. To resume: {self._resume}")
             return SweepOutcome(state, None, self._code)
         return SweepOutcome(state, (await self._sweep.report()).after(state), self._code)
-
-    async def _show_events(self, client: Client, display: SweepDisplay) -> None:
-        printer = EventPrinter(self.settings, terse=display.shown, stage=self.until != "collect")
-        async with Sweep(client, self.plan, until=self.until) as self._sweep:
-            async for event in self._sweep:
-                at = datetime.now(UTC)
-                display.absorb(event, at)
-                await printer.print(event, at)
 
     async def _obey_signals(self, scope: anyio.CancelScope, *, task_status: TaskStatus[None]) -> None:
         """The first Ctrl-C stops scheduling; the second, or SIGTERM, stops everything. Nothing is lost."""

@@ -43,7 +43,7 @@ def _mount_kaggle(datasets: Mapping[str, str], working: Path) -> None:
     uid, gid = os.getuid(), os.getgid()
     flags = _CLONE_NEWNS if uid == 0 else _CLONE_NEWNS | _CLONE_NEWUSER
     if ctypes.CDLL(None, use_errno=True).unshare(flags) != 0:
-        _raise_errno("unshare")
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), "unshare")
     if uid != 0:
         Path("/proc/self/setgroups").write_text("deny")
         Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
@@ -76,9 +76,4 @@ def _mount(source: str | None, target: str, kind: str | None, flags: int) -> Non
     libc = ctypes.CDLL(None, use_errno=True)
     words = [None if word is None else os.fsencode(word) for word in (source, target, kind)]
     if libc.mount(*words, ctypes.c_ulong(flags), None) != 0:
-        _raise_errno(target)
-
-
-def _raise_errno(what: str) -> None:
-    number = ctypes.get_errno()
-    raise OSError(number, os.strerror(number), what)
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), target)

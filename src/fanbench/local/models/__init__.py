@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -35,13 +35,11 @@ class ModelFault(Exception):
         self.retry_after = retry_after
 
 
-class ModelEngine(Protocol):
-    """Answers the requests to one model."""
+class ModelEngine:
+    """Answers the requests to one model. An engine that takes no memory and holds nothing open leaves out the rest."""
 
-    @property
-    def busy(self) -> int:
-        """The number of requests in progress."""
-        ...
+    busy = 0
+    """The number of requests in progress."""
 
     async def complete(self, request: dict[str, Any]) -> dict[str, Any]:
         """The whole answer, a `chat.completion`.
@@ -49,17 +47,17 @@ class ModelEngine(Protocol):
         Raises:
             ModelFault: The model cannot answer.
         """
-        ...
+        raise NotImplementedError
 
     def stream(self, request: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         """The answer as `chat.completion.chunk`s, the last with `usage`. Raises what `complete` raises."""
-        ...
+        raise NotImplementedError
 
     async def unload(self, idle: float) -> None:
         """Release the memory of a model that has not been used for `idle` seconds; it is loaded again on demand."""
-        ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Release everything, including the memory."""
 
 
 class BaseSpec(

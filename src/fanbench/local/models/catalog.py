@@ -56,10 +56,6 @@ class Catalog(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     def default_model(self) -> ModelSpec | None:
         return self.find(self.default) if self.default else next(iter(self.model), None)
 
-    @property
-    def judge_model(self) -> ModelSpec | None:
-        return self.find(self.judge) if self.judge else self.default_model
-
     def find(self, name: str) -> ModelSpec | None:
         """Find a model by `owner/name`, or by its slug for the API (the last part, with "@" as "-")."""
         return next((m for m in self.model if name in (m.slug, normalize_model(m.slug))), None)

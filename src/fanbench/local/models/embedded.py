@@ -53,7 +53,7 @@ class Embedded(BaseSpec, frozen=True, kw_only=True, tag="embedded"):
         return EmbeddedEngine(self, log)
 
 
-class EmbeddedEngine:
+class EmbeddedEngine(ModelEngine):
     """Loads the model at the first request. If its process dies, the next request starts another."""
 
     def __init__(self, spec: Embedded, log: Path) -> None:
@@ -62,7 +62,6 @@ class EmbeddedEngine:
         self._loading = anyio.Lock()
         self._process: anyio.abc.Process | None = None
         self._endpoint: ChatEndpoint | None = None
-        self.busy = 0
         self.last_used = time.monotonic()
 
     @property

@@ -55,16 +55,20 @@ class Scripted(BaseSpec, frozen=True, kw_only=True, tag="scripted"):
         return ScriptedEngine(self)
 
 
-class ScriptedEngine:
+class ScriptedEngine(ModelEngine):
     def __init__(self, spec: Scripted) -> None:
         self._spec = spec
         self._failed: Counter[int] = Counter()
-        self.busy = 0
 
     async def complete(self, request: dict[str, Any]) -> dict[str, Any]:
         if self._spec.latency:
             await anyio.sleep(self._spec.latency)
-        texts = [(message.get("role"), _text(message.get("content"))) for message in request["messages"]]
+        texts = []
+        for message in request["messages"]:
+            content = message.get("content")
+            if isinstance(content, list):
+                content = "\n".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
+            texts.append((message.get("role"), content if isinstance(content, str) else ""))
         asked = next((text for role, text in reversed(texts) if role == "user"), "")
         reply = self._spec.reply
         for number, rule in enumerate(self._spec.rules):
@@ -100,16 +104,3 @@ class ScriptedEngine:
             yield {**frame, "choices": [{"index": 0, "delta": {"content": word}, "finish_reason": None}]}
         yield {**frame, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
         yield {**frame, "choices": [], "usage": whole["usage"]}
-
-    async def unload(self, idle: float) -> None:
-        """Do nothing: the model takes no memory."""
-
-    async def close(self) -> None:
-        """Do nothing: there is nothing to release."""
-
-
-def _text(content: Any) -> str:
-    """The text of a message whose content is a string or a list of parts."""
-    if isinstance(content, list):
-        return "\n".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
-    return content if isinstance(content, str) else ""

@@ -90,7 +90,7 @@ class _Answer(msgspec.Struct):
     usage: _Usage | None = None
 
 
-class ChatEndpoint:
+class ChatEndpoint(ModelEngine):
     """Requests chat completions from `url`, at most `concurrency` at the same time."""
 
     def __init__(
@@ -113,10 +113,6 @@ class ChatEndpoint:
             timeout=httpx.Timeout(timeout, connect=10.0),
             limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
         )
-
-    @property
-    def busy(self) -> int:
-        return self._limit.borrowed_tokens
 
     async def complete(self, request: dict[str, Any]) -> dict[str, Any]:
         async with self._send({**request, "stream": False}) as response:
@@ -152,6 +148,7 @@ class ChatEndpoint:
         # A borrower of its own: the task that ends a stream need not be the one that began it.
         borrower = object()
         await self._limit.acquire_on_behalf_of(borrower)
+        self.busy += 1
         try:
             async with self._http.stream(
                 "POST", self._url, json={**request, "model": self._model}
@@ -174,15 +171,13 @@ class ChatEndpoint:
         except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL) as error:
             raise self._fault(f"cannot be reached: {error or type(error).__name__}") from None
         finally:
+            self.busy -= 1
             self._limit.release_on_behalf_of(borrower)
 
     def _fault(self, what: str, *, status: int = UNREACHABLE) -> ModelFault:
         text = f"model {self._slug}: {self._url} {what}"
         # Vendors quote a refused key in their errors.
         return ModelFault(text.replace(self._key, "[key]") if self._key else text, status=status)
-
-    async def unload(self, idle: float) -> None:
-        """Do nothing: the model is in the memory of others."""
 
     async def close(self) -> None:
         await self._http.aclose()

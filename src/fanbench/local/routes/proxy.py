@@ -31,16 +31,8 @@ Shape = Callable[[int, str], dict[str, Any]]
 _GENAI_STATUS = {400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 404: "NOT_FOUND", 429: "RESOURCE_EXHAUSTED"}
 
 
-async def chat_completions(services: Services, request: Request) -> Response:
-    return await _guarded(_chat_completions, services, request, _openai_error)
-
-
-async def generate_content(services: Services, request: Request) -> Response:
-    return await _guarded(_generate_content, services, request, _genai_error)
-
-
-async def _guarded(handle: Handle, services: Services, request: Request, shape: Shape) -> Response:
-    """Report every error in the shape of the API; the server stays up."""
+async def answer(handle: Handle, shape: Shape, services: Services, request: Request) -> Response:
+    """Report every error in the `shape` of the API; the server stays up."""
     try:
         return await handle(services, request)
     except ModelFault as fault:
@@ -58,25 +50,25 @@ async def _guarded(handle: Handle, services: Services, request: Request, shape: 
         return JSONResponse(shape(500, text), status_code=500)
 
 
-async def _chat_completions(services: Services, request: Request) -> Response:
+async def chat_completions(services: Services, request: Request) -> Response:
     token = await _authorize(services, request)
     body = await read_body(request)
     asked = read_request(body, ChatRequest, "chat completion")
     spec = _find_model(services, asked.model)
     chat: dict[str, Any] = msgspec.json.decode(body)  # an upstream gets all of it
     if asked.stream:
-        return await _stream(_chunks(services, token, spec, chat), _event, end=b"data: [DONE]\n\n")
+        return await _stream(_chunks(services, token, spec, chat), end=b"data: [DONE]\n\n")
     return JSONResponse(await _unless_gone(request, partial(_complete, services, token, spec, chat)))
 
 
-async def _generate_content(services: Services, request: Request) -> Response:
+async def generate_content(services: Services, request: Request) -> Response:
     model, _, method = request.path_params["call"].rpartition(":")
     token = await _authorize(services, request)
     asked = read_request(await read_body(request), GenerateRequest, "generateContent")
     spec = _find_model(services, model)
     chat = genai.to_chat(asked)
     if method == "streamGenerateContent":
-        return await _stream(_chunks(services, token, spec, chat), _genai_event)
+        return await _stream(_chunks(services, token, spec, chat), genai.from_chunk)
     if method != "generateContent":
         raise ModelFault(f"unknown method {method!r}", status=404)
     answer = await _unless_gone(request, partial(_complete, services, token, spec, chat))
@@ -185,7 +177,9 @@ async def _unless_gone(request: Request, work: Callable[[], Awaitable[dict[str, 
 
 
 async def _stream(
-    chunks: AsyncGenerator[dict[str, Any], None], event: Callable[[dict[str, Any]], bytes], end: bytes = b""
+    chunks: AsyncGenerator[dict[str, Any], None],
+    convert: Callable[[dict[str, Any]], dict[str, Any] | None] = dict,
+    end: bytes = b"",
 ) -> Response:
     """Stream the chunks, but answer only once the first has come: until then a fault can be an HTTP status."""
     first = await anext(chunks, None)
@@ -194,9 +188,9 @@ async def _stream(
         async with aclosing(chunks):
             try:
                 if first is not None:
-                    yield event(first)
+                    yield _event(convert(first))
                 async for chunk in chunks:
-                    yield event(chunk)
+                    yield _event(convert(chunk))
             except ModelFault as fault:
                 yield _event({"error": {"message": fault.message, "code": fault.status}})
                 return
@@ -205,18 +199,13 @@ async def _stream(
     return StreamingResponse(events(), media_type="text/event-stream")
 
 
-def _event(content: dict[str, Any]) -> bytes:
-    return b"data: " + json.dumps(content).encode() + b"\n\n"
+def _event(content: dict[str, Any] | None) -> bytes:
+    return b"data: " + json.dumps(content).encode() + b"\n\n" if content is not None else b""
 
 
-def _genai_event(chunk: dict[str, Any]) -> bytes:
-    answer = genai.from_chunk(chunk)
-    return _event(answer) if answer is not None else b""
-
-
-def _openai_error(status: int, message: str) -> dict[str, Any]:
+def openai_error(status: int, message: str) -> dict[str, Any]:
     return {"error": {"message": message, "type": "model_proxy_error", "param": None, "code": status}}
 
 
-def _genai_error(status: int, message: str) -> dict[str, Any]:
+def genai_error(status: int, message: str) -> dict[str, Any]:
     return {"error": {"code": status, "message": message, "status": _GENAI_STATUS.get(status, "INTERNAL")}}
