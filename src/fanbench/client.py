@@ -119,7 +119,7 @@ class Client:
         """
         from fanbench.local.launcher import ensure_server
 
-        server = await ensure_server(_path(data))
+        server = await ensure_server(None if data is None else Path(data))
         # An empty environment: its variables must not redirect this client to another server.
         config = resolve_config(endpoint=server.url, token=server.token, concurrency=concurrency, env={})
         async with cls(config) as client:
@@ -599,17 +599,14 @@ async def local_server(
     """
     from fanbench.local.launcher import ensure_server, stop_server
 
-    server = await ensure_server(_path(data), datasets=_path(datasets))
+    folder = None if data is None else Path(data)
+    server = await ensure_server(folder, datasets=None if datasets is None else Path(datasets))
     try:
         yield server
     finally:
         if server.started:
             with anyio.CancelScope(shield=True):
-                await stop_server(_path(data))
-
-
-def _path(path: AnyPath | None) -> Path | None:
-    return None if path is None else Path(path)
+                await stop_server(folder)
 
 
 def _list(names: Name | Sequence[Name]) -> list[Name]:

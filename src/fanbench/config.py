@@ -142,18 +142,16 @@ def _endpoint(given: str | None, env: Mapping[str, str]) -> str:
 class _Places:
     env: Mapping[str, str]
     home: Path
+    kaggle: Path
     token: str | None = field(repr=False)
-
-    @property
-    def kaggle(self) -> Path:
-        return self.home / ".kaggle"
 
 
 def credential_sources(
     *, token: str | None = None, env: Mapping[str, str] = os.environ, home: Path | None = None
 ) -> Iterator[tuple[str, Credentials | CredentialsError]]:
     """Yield every place that has credentials, with them or with why they cannot be used; the first one counts."""
-    places = _Places(env, home or Path(os.path.expanduser("~")), token)
+    home = home or Path(os.path.expanduser("~"))
+    places = _Places(env, home, home / ".kaggle", token)
     for name, source in _SOURCES:
         found: Credentials | CredentialsError | None
         try:

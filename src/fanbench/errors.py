@@ -62,9 +62,6 @@ class FanbenchError(Exception):
         self.message = message
         self.hint = hint
 
-    def __str__(self) -> str:
-        return self.message
-
 
 class UsageError(FanbenchError):
     """An option, a name or a value is invalid."""
@@ -109,12 +106,24 @@ class ConnectionFailed(FanbenchError):
 
 
 class ApiError(FanbenchError):
-    """The server answered `call` (such as "GetBenchmarkTask") with an error."""
+    """The server answered `call` (such as "GetBenchmarkTask") with an error.
 
-    def __init__(self, message: str, *, call: str, status: int, hint: str | None = None) -> None:
+    `retry_after` is in seconds, or None if the server did not send it.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        call: str,
+        status: int,
+        retry_after: float | None = None,
+        hint: str | None = None,
+    ) -> None:
         super().__init__(message, hint=hint)
         self.call = call
         self.status = status
+        self.retry_after = retry_after
 
     def __str__(self) -> str:
         return f"{self.message} ({self.call}: HTTP {self.status})"
@@ -150,16 +159,11 @@ class RateLimited(ApiError):
     def __init__(
         self, message: str, *, call: str, status: int = 429, retry_after: float | None = None
     ) -> None:
-        super().__init__(message, call=call, status=status)
-        self.retry_after = retry_after
+        super().__init__(message, call=call, status=status, retry_after=retry_after)
 
 
 class ServerFault(ApiError):
     """5xx: the server failed. `retry_after` is in seconds, or None if the server did not send it."""
-
-    def __init__(self, message: str, *, call: str, status: int, retry_after: float | None = None) -> None:
-        super().__init__(message, call=call, status=status)
-        self.retry_after = retry_after
 
 
 class BadAnswer(ApiError):

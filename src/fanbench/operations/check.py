@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from typing import TYPE_CHECKING, BinaryIO, ClassVar, Literal
 
 import anyio
 import anyio.to_thread
@@ -102,12 +102,10 @@ class TrialBegan(Event, frozen=True):
 class TrialLine(Event, frozen=True):
     """A line of a file's output, from stdout or stderr."""
 
+    template: ClassVar[str | None] = "{path} | {line}"
+
     path: Path
     line: str
-
-    @property
-    def text(self) -> str:
-        return f"{self.path} | {self.line}"
 
 
 async def try_files(

@@ -28,11 +28,6 @@ class _Held:
     begun: datetime
     ends: datetime
 
-    def lasts(self, seconds: float, now: datetime) -> bool:
-        """Return whether the token is good for `seconds` more, or for half of its life if that is less."""
-        needed = min(timedelta(seconds=seconds), (self.ends - self.begun) / 2)
-        return now + needed < self.ends
-
 
 class ProxyTokens:
     """Hands out the Model Proxy token of one server, and a new one when it is about to expire.
@@ -58,8 +53,11 @@ class ProxyTokens:
             Forbidden: The Model Proxy refuses this user.
             FanbenchError: The server did not return a token.
         """
-        needed = lasting + MARGIN
-        return await self._held_or_new(lambda held: held.lasts(needed, self._now()))
+        needed = timedelta(seconds=lasting + MARGIN)
+        # Half of its life is enough for a token that does not live longer.
+        return await self._held_or_new(
+            lambda held: self._now() + min(needed, (held.ends - held.begun) / 2) < held.ends
+        )
 
     async def replace(self, refused: ModelProxyToken) -> ModelProxyToken:
         """Return a token to try after the proxy answered 401 to `refused`: the current one, if it is another.

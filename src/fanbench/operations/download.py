@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import anyio.to_thread
 
@@ -65,23 +65,19 @@ class DownloadReport:
 class DownloadsBegan(Event, frozen=True):
     """The outputs of `runs` are going to be downloaded into `folder`."""
 
+    template: ClassVar[str | None] = "Downloading output runs for {slug}"
+
     slug: str
     folder: Path
     runs: tuple[Run, ...]
-
-    @property
-    def text(self) -> str:
-        return f"Downloading output runs for {self.slug}"
 
 
 class RowDone(Event, frozen=True):
     """The download of one run has ended. Rows are reported in the order of the server's list."""
 
-    row: DownloadRow
+    template: ClassVar[str | None] = "{row.model}/{row.run.id}/: {row.outcome}"
 
-    @property
-    def text(self) -> str:
-        return f"{self.row.model}/{self.row.run.id}/: {self.row.outcome}"
+    row: DownloadRow
 
 
 async def download_tasks(

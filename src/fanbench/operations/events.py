@@ -49,11 +49,13 @@ class Event(msgspec.Struct, frozen=True, tag_field="event", tag=_name):
 
     #: True for frequent events, such as polls and log lines, which are printed only on request.
     quiet: ClassVar[bool] = False
+    #: The `text` of the event as a format string with its fields.
+    template: ClassVar[str | None] = None
 
     @property
     def text(self) -> str | None:
         """One line for people, or None if the event is not printed."""
-        return None
+        return self.template and self.template.format_map(msgspec.structs.asdict(self))
 
     def record(self) -> dict[str, object]:
         """The event as a JSON object: its name in snake_case under `event`, then its fields."""
@@ -71,34 +73,28 @@ class TransientEvent(Event, frozen=True):
 class TaskFailed(Event, frozen=True):
     """The operation failed for one of several tasks; the others continue."""
 
+    template: ClassVar[str | None] = "{slug}: {error}"
+
     slug: str
     error: FanbenchError
-
-    @property
-    def text(self) -> str:
-        return f"{self.slug}: {self.error}"
 
 
 class EarlierPending(Event, frozen=True):
     """A push waits until the task's earlier version has been created."""
 
-    slug: str
+    template: ClassVar[str | None] = "Task '{slug}' is already being created. Waiting for it to finish..."
 
-    @property
-    def text(self) -> str:
-        return f"Task '{self.slug}' is already being created. Waiting for it to finish..."
+    slug: str
 
 
 class CreationPolled(Event, frozen=True):
     """A poll returned a task that is being created; `changed` is True if its state is a new one."""
 
+    template: ClassVar[str | None] = "{slug}: {task.creation_state.label}"
+
     slug: str
     task: Task
     changed: bool
-
-    @property
-    def text(self) -> str:
-        return f"{self.slug}: {self.task.creation_state.label}"
 
 
 # --- Runs ---------------------------------------------------------------------------------------------------
@@ -143,25 +139,20 @@ class Polled(Event, frozen=True):
     """A poll listed the runs of a task: `pending` have not ended. The next poll is in `next_poll` seconds."""
 
     quiet: ClassVar[bool] = True
+    template: ClassVar[str | None] = "{pending} run(s) still in progress, next look in {next_poll:.1f}s"
 
     slug: str
     pending: int
     next_poll: float
 
-    @property
-    def text(self) -> str:
-        return f"{self.pending} run(s) still in progress, next look in {self.next_poll:.1f}s"
-
 
 class PollFailed(Event, frozen=True):
     """The server did not answer a poll, which will be repeated."""
 
+    template: ClassVar[str | None] = "The server did not answer, asking again: {error}"
+
     slug: str
     error: Exception
-
-    @property
-    def text(self) -> str:
-        return f"The server did not answer, asking again: {self.error}"
 
 
 # --- Logs ---------------------------------------------------------------------------------------------------

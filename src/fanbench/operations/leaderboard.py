@@ -79,7 +79,16 @@ async def fetch_leaderboard(client: Api, benchmark: str, *, version: int | None 
         UsageError: The name is not valid, or has no owner and the server does not say who the user is.
     """
     owner, slug = benchmark_name(benchmark)
-    owner = owner or await _username(client)
+    if not owner:
+        match client.config.credentials:
+            case Basic(username=username):
+                owner = username
+            case Bearer(token=token):
+                owner = (await client.introspect_token(token)).username
+            case _:
+                pass
+    if not owner:
+        raise UsageError("The benchmark has no owner.", hint="Write it as OWNER/BENCHMARK.")
     board = await client.leaderboard(owner, slug, version=version)
     names = {
         result.benchmark_task_slug: result.benchmark_task_name
@@ -87,18 +96,6 @@ async def fetch_leaderboard(client: Api, benchmark: str, *, version: int | None 
         for result in row.task_results
     }
     return LeaderboardTable(owner, slug, board, {slug: names[slug] or slug for slug in sorted(names)})
-
-
-async def _username(client: Api) -> str:
-    match client.config.credentials:
-        case Basic(username=username):
-            return username
-        case Bearer(token=token):
-            if username := (await client.introspect_token(token)).username:
-                return username
-        case _:
-            pass
-    raise UsageError("The benchmark has no owner.", hint="Write it as OWNER/BENCHMARK.")
 
 
 def write_leaderboard(table: LeaderboardTable, folder: Path) -> Path:

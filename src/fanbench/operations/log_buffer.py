@@ -27,12 +27,12 @@ class LogBuffer:
         self._on_disk = 0
         self._read = 0
         self._closed = False
-        self._news: anyio.Event | None = None
+        self._news = anyio.Event()
         self._moving = anyio.Lock()
 
     async def write(self, text: str) -> None:
         self._buffer += text.encode("utf-8", "replace")
-        self._wake_reader()
+        self._news.set()
         if len(self._buffer) >= _CHUNK:
             async with self._moving:
                 data, self._buffer = bytes(self._buffer), bytearray()
@@ -42,7 +42,7 @@ class LogBuffer:
     def close(self) -> None:
         """Announce that nothing more will be written."""
         self._closed = True
-        self._wake_reader()
+        self._news.set()
 
     async def pieces(self) -> AsyncGenerator[str, None]:
         """Yield the text as it arrives, until the buffer is closed."""
@@ -62,10 +62,6 @@ class LogBuffer:
                 return
             else:
                 await news.wait()
-
-    def _wake_reader(self) -> None:
-        if self._news is not None:
-            self._news.set()
 
     def _append(self, data: bytes) -> None:
         with self._path.open("ab") as file:

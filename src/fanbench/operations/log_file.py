@@ -41,16 +41,13 @@ class LogFile:
         self, part: Path, offload: Offload = anyio.to_thread.run_sync, *, shown: Path | None = None
     ) -> None:
         self.part = part
+        self.lines = 0
         self.size = 0
         self._offload = offload
         self._shown = shown or part
         self._buffer = bytearray()
         self._on_disk = 0
         self._counter = LineCounter()
-
-    @property
-    def lines(self) -> int:
-        return self._counter.lines
 
     async def write(self, text: str) -> None:
         """Append `text`.
@@ -62,6 +59,7 @@ class LogFile:
         self._buffer += data
         self.size += len(data)
         self._counter.feed(text)
+        self.lines = self._counter.lines
         if len(self._buffer) >= _CHUNK:
             await self._offload(self._flush)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 from fanbench._util.concurrency import InOrder, both, gather, settle
 from fanbench._util.polling import POLL_INTERVAL
@@ -49,11 +49,9 @@ class Launch:
 class Launched(Event, frozen=True):
     """The runs of one task have been scheduled."""
 
-    launch: Launch
+    template: ClassVar[str | None] = "Submitted run(s) for task '{launch.slug}'."
 
-    @property
-    def text(self) -> str:
-        return f"Submitted run(s) for task '{self.launch.slug}'."
+    launch: Launch
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,11 +77,12 @@ async def task_statuses(
     Raises:
         UsageError: A name is not valid.
     """
-
-    async def status(slug: str, emit: Emit) -> TaskStatus:
-        return await task_status(client, slug, models)
-
-    return await each_task(tasks, status, limit=client.config.concurrency, emit=ignore_events)
+    return await each_task(
+        tasks,
+        lambda slug, _: task_status(client, slug, models),
+        limit=client.config.concurrency,
+        emit=ignore_events,
+    )
 
 
 async def list_tasks(client: Api, *, regex: str | None = None, status: str | None = None) -> list[Task]:

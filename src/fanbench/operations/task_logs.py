@@ -152,10 +152,7 @@ class _Reader:
         self.run = run
         self._client = client
         self._watcher = watcher
-        self._file = file
-
-    def result(self, lines: int, error: FanbenchError | None) -> RunLog:
-        return RunLog(self.run, lines, error, None if error else self._file)
+        self.file = file
 
     async def entries(self) -> AsyncGenerator[LogEntry, None]:
         """Yield the entries of the log.
@@ -165,11 +162,11 @@ class _Reader:
         """
         await self._left_queue()
         async with aclosing(follow_log(self._client, self.run.id, missing=self._may_have_log)) as entries:
-            if self._file is None:
+            if self.file is None:
                 async for entry in entries:
                     yield entry
                 return
-            async with log_file(self._file) as file:
+            async with log_file(self.file) as file:
                 async for entry in entries:
                     await file.write(entry.data)
                     yield entry
@@ -201,7 +198,7 @@ async def _show_interleaved(readers: Sequence[_Reader], emit: Emit) -> list[RunL
         for line in lines.flush():
             emit(LogLine(reader.run, line))
         emit(LogEnded(reader.run, counter.lines, error))
-        return reader.result(counter.lines, error)
+        return RunLog(reader.run, counter.lines, error, None if error else reader.file)
 
     return await gather([partial(show, reader) for reader in readers], limit=len(readers))
 
@@ -252,4 +249,5 @@ class _Recording:
                 counter.feed(text)
                 emit(LogText(run, text))
         emit(LogEnded(run, counter.lines, self._error))
-        return self._reader.result(counter.lines, self._error)
+        path = None if self._error else self._reader.file
+        return RunLog(run, counter.lines, self._error, path)

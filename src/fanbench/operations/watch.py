@@ -165,10 +165,6 @@ class RunWatcher:
             if (waiters := self._waiting.pop(event, 0)) > 1:
                 self._waiting[event] = waiters - 1
 
-    def _set(self, event: anyio.Event) -> None:
-        self._waiting.pop(event, None)
-        event.set()
-
     # --- Hints that a poll is worthwhile ---
 
     def hurry(self) -> None:
@@ -252,10 +248,10 @@ class RunWatcher:
             if run.state.terminal:
                 self._streams.discard(run.id)
         self.absorb(runs, asked_at)
-        for run in changed:
-            if (event := self._changes.pop(run.id, None)) is not None:
-                self._set(event)
-        self._set(self._next_list)
+        seen = [self._changes.pop(run.id) for run in changed if run.id in self._changes]
+        for event in (*seen, self._next_list):
+            self._waiting.pop(event, None)
+            event.set()
         self._next_list = anyio.Event()
 
     async def wait_for_next_poll(self) -> None:

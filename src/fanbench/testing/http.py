@@ -85,8 +85,8 @@ async def answer(kaggle: SimulatedKaggle, path: str, body: bytes) -> HttpAnswer:
     except BadAnswer:
         return HttpAnswer(headers={"Content-Type": "text/html"}, body=b"<html>Not what you expected.</html>")
     except ApiError as error:
-        retry_after: float | None = getattr(error, "retry_after", None)
-        headers = {} if retry_after is None else {"Retry-After": f"{retry_after:g}"}
+        after = error.retry_after
+        headers = {} if after is None else {"Retry-After": f"{after:g}"}
         return _problem(error.status, error.message, headers)
     except FanbenchError as error:
         raise connection_lost() from error
@@ -194,11 +194,11 @@ def _zip(files: tuple[tuple[str, bytes], ...]) -> bytes:
 # --- In this process ----------------------------------------------------------------------------------------
 
 
+@dataclass(eq=False)
 class SimulatedTransport(httpx.AsyncBaseTransport):
     """Connects a real client (`Client(..., http=...)`) to a simulated Kaggle without a socket, also in virtual time."""
 
-    def __init__(self, kaggle: SimulatedKaggle) -> None:
-        self.kaggle = kaggle
+    kaggle: SimulatedKaggle
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         try:
@@ -210,19 +210,19 @@ class SimulatedTransport(httpx.AsyncBaseTransport):
         return httpx.Response(found.status, headers=found.all_headers(), stream=_Stream(found.body))
 
 
+@dataclass(eq=False)
 class _Stream(httpx.AsyncByteStream):
-    def __init__(self, pieces: AsyncGenerator[bytes, None]) -> None:
-        self._pieces = pieces
+    pieces: AsyncGenerator[bytes, None]
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
-            async for piece in self._pieces:
+            async for piece in self.pieces:
                 yield piece
         except ConnectionFailed as error:
             raise httpx.ReadError(error.message) from None
 
     async def aclose(self) -> None:
-        await self._pieces.aclose()
+        await self.pieces.aclose()
 
 
 # --- On a socket --------------------------------------------------------------------------------------------

@@ -232,7 +232,7 @@ class SimulatedKaggle:
         now = self.now()
         for each in list(self.tasks.values()):
             if task in ("", each.slug) and not model:
-                each.finish_creation(now)
+                each.versions[-1] = replace(each.newest, ready_at=min(each.newest.ready_at, now))
         for run in list(self.runs.values()):
             if task in ("", run.task) and model in ("", run.model) and run.ends > now:
                 self._costs.remove((run.ends, run.script.cost or 0.0))
@@ -328,9 +328,14 @@ class SimulatedKaggle:
         wanted = () if self.scenario.ignores_model_filter else tuple(map(normalize_model, models))
         async with self._call("list_runs", task):
             now, scenario = self.now(), self.scenario
+            runs = self._task(task, "list_runs").runs
+            if scenario.list_order == "newest":
+                runs = runs[::-1]
+            elif scenario.list_order == "mixed":
+                runs = sorted(runs, key=lambda run: run.id * 7919 % 1009)
             listed = [
                 run
-                for run in self._task(task, "list_runs").runs_in_order(scenario.list_order)
+                for run in runs
                 if run.scheduled + scenario.list_lag + run.script.list_lag <= now
                 and (not wanted or normalize_model(run.model) in wanted)
             ]
@@ -365,22 +370,20 @@ class SimulatedKaggle:
                     raise run.script.log_error
                 return
             for second, piece in run.live_log(self.now()):
-                await self._wait_in_log(run, second)
+                # Wait until that second of the run, or until `finish` ends it.
+                finished = anyio.Event()
+                self._waiting_logs.add(finished)
+                try:
+                    wait = max(0.0, run.begins + min(second, run.script.running) - self.now())
+                    with anyio.move_on_after(wait):
+                        await finished.wait()
+                finally:
+                    self._waiting_logs.discard(finished)
                 self.at("receiving", "logs")
                 if isinstance(piece, FanbenchError):
                     raise piece
                 if piece is not None:
                     yield LogEntry(data=piece, time=second)
-
-    async def _wait_in_log(self, run: SimulatedRun, second: float) -> None:
-        """Wait until `second` of the run, or until `finish` ends it."""
-        finished = anyio.Event()
-        self._waiting_logs.add(finished)
-        try:
-            with anyio.move_on_after(max(0.0, run.begins + min(second, run.script.running) - self.now())):
-                await finished.wait()
-        finally:
-            self._waiting_logs.discard(finished)
 
     async def download_output(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -61,11 +61,6 @@ class SimulatedTask:
         seconds = creation if isinstance(creation, float | int) else creation(self.slug)
         self.versions.append(SimulatedVersion(number, text, datasets, at, at + seconds, end))
 
-    def finish_creation(self, now: float) -> None:
-        """End the creation of the newest version by `now`."""
-        if self.newest.ready_at > now:
-            self.versions[-1] = replace(self.newest, ready_at=now)
-
     def visible(self, now: float, push_lag: float) -> Task | None:
         """The newest version that the server shows at `now`, or None if it shows none yet."""
         seen = [version for version in self.versions if version.pushed_at + push_lag <= now]
@@ -103,15 +98,6 @@ class SimulatedTask:
     def last_run(self, model: str, version: int = 0) -> SimulatedRun | None:
         """The run on the model that ends last, of one version or (0) of all."""
         return self._last_runs.get((version, normalize_model(model)))
-
-    def runs_in_order(self, order: str) -> Iterable[SimulatedRun]:
-        match order:
-            case "newest":
-                return reversed(self.runs)
-            case "oldest":
-                return self.runs
-            case _:
-                return sorted(self.runs, key=lambda run: run.id * 7919 % 1009)
 
 
 @dataclass(slots=True, eq=False)

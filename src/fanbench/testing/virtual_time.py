@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import selectors
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 import anyio
@@ -24,9 +25,16 @@ def run_in_virtual_time(
     `asyncio.to_thread` works. Sockets and other processes need real time: a program that waits for these
     cannot run here. (Use `SimulatedTransport` instead of `serve`.)
     """
-    if backend == "asyncio":
-        return _run_on_asyncio(main)
-    return _run_on_trio(main)
+    if backend == "trio":
+        return _run_on_trio(main)
+
+    async def watched() -> T:
+        loop, limiter = asyncio.get_running_loop(), to_thread.current_default_thread_limiter()
+        assert isinstance(loop, _VirtualLoop)
+        loop.jumping.has_threads = lambda: limiter.borrowed_tokens > 0 or bool(loop.futures)
+        return await main()
+
+    return anyio.run(watched, backend="asyncio", backend_options={"loop_factory": _VirtualLoop})
 
 
 class _JumpingSelector(selectors.DefaultSelector):
@@ -67,16 +75,6 @@ class _VirtualLoop(asyncio.SelectorEventLoop):
         await super().shutdown_default_executor()
 
 
-def _run_on_asyncio(main: Callable[[], Awaitable[T]]) -> T:
-    async def watched() -> T:
-        loop, limiter = asyncio.get_running_loop(), to_thread.current_default_thread_limiter()
-        assert isinstance(loop, _VirtualLoop)
-        loop.jumping.has_threads = lambda: limiter.borrowed_tokens > 0 or bool(loop.futures)
-        return await main()
-
-    return anyio.run(watched, backend="asyncio", backend_options={"loop_factory": _VirtualLoop})
-
-
 def _run_on_trio(main: Callable[[], Awaitable[T]]) -> T:
     import math
 
@@ -85,12 +83,12 @@ def _run_on_trio(main: Callable[[], Awaitable[T]]) -> T:
 
     clock = MockClock(autojump_threshold=0)
 
+    @dataclass(eq=False)
     class ClockStopper(trio.abc.Instrument):
         """Stops the clock while threads work."""
 
-        def __init__(self, limiter: anyio.CapacityLimiter) -> None:
-            self.limiter = limiter
-            self.stopped = False
+        limiter: anyio.CapacityLimiter
+        stopped: bool = False
 
         def after_task_step(self, task: trio.lowlevel.Task) -> None:
             if self.stopped != (self.limiter.borrowed_tokens > 0):

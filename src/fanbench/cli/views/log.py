@@ -69,7 +69,7 @@ class LogView:
             case LogEnded():
                 self._end_log(event)
             case PollFailed():
-                self._out.note(event.text)
+                self._out.note(str(event.text))
             case TaskFailed(_, error) if self._several_tasks:
                 print_error(error)
             case _:

@@ -63,7 +63,7 @@ class PushView:
     def report(self, event: Event) -> None:
         match event:
             case EarlierPending():
-                self._out.note(event.text)
+                self._out.note(str(event.text))
             case DatasetsDetached(_, datasets):
                 self._out.warn(
                     event.text,

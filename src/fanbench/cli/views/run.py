@@ -68,7 +68,7 @@ class RunView:
     def report(self, event: Event) -> None:
         match event:
             case Launched(launch):
-                self._out.text(event.text)
+                self._out.text(str(event.text))
                 self._show_launch(launch)
                 return
             case TaskFailed(_, error):

@@ -17,7 +17,6 @@ __all__ = ["PROBES", "Check", "Checked", "DoctorTarget", "examine"]
 
 PROBES: list[Probe] = [
     machine.probe_python,
-    machine.probe_fanbench,
     server.probe_server,
     machine.probe_env_file,
     machine.probe_packages,

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import anyio.to_thread
 
@@ -32,11 +32,9 @@ class Check:
 class Checked(Event, frozen=True):
     """One check has ended."""
 
-    check: Check
+    template: ClassVar[str | None] = "{check.name}: {check.message}"
 
-    @property
-    def text(self) -> str:
-        return f"{self.check.name}: {self.check.message}"
+    check: Check
 
 
 @dataclass(frozen=True, slots=True)

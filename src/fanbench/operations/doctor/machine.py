@@ -28,7 +28,6 @@ from fanbench.operations.doctor.check import Check, DoctorTarget, failed_check, 
 __all__ = [
     "probe_data_folder",
     "probe_env_file",
-    "probe_fanbench",
     "probe_llama",
     "probe_models",
     "probe_mounts",
@@ -49,14 +48,10 @@ _LITTLE_ROOM = 2 << 30
 @in_thread
 def probe_python(_target: DoctorTarget) -> list[Check]:
     text = f"Python {'.'.join(map(str, sys.version_info[:3]))} ({sys.executable})"
-    if _PYTHONS[0] <= sys.version_info[:2] <= _PYTHONS[1]:
-        return [Check("python", "ok", text)]
-    return [Check("python", "warn", f"{text} is not tested", "use Python 3.11, 3.12 or 3.13")]
-
-
-@in_thread
-def probe_fanbench(_target: DoctorTarget) -> list[Check]:
-    return [Check("fanbench", "ok", f"fanbench {__version__}")]
+    python = Check("python", "ok", text)
+    if not _PYTHONS[0] <= sys.version_info[:2] <= _PYTHONS[1]:
+        python = Check("python", "warn", f"{text} is not tested", "use Python 3.11, 3.12 or 3.13")
+    return [python, Check("fanbench", "ok", f"fanbench {__version__}")]
 
 
 @in_thread
