@@ -132,7 +132,12 @@ async def try_files(
         LocalServerError: Processes cannot be started on this machine.
         FanbenchError: The server has no models.
     """
-    ensure_sdk()
+    for package in ("kaggle_benchmarks", "IPython"):
+        if importlib.util.find_spec(package) is None:
+            raise UsageError(
+                f"The SDK is not installed here: the package {package} is missing.",
+                hint="Run `pip install 'fanbench[local]'`.",
+            )
     with unwrap_single_error():
         async with ForkserverExecutor.open("process", log=None) as executor:
             executor.warm_up(lambda _error: None)  # the first run reports it
@@ -151,16 +156,6 @@ async def try_files(
             jobs = [partial(runner.run, file) for file in files]
             return await settle(jobs, limit=limit or os.cpu_count() or 1, done=done)
     raise AssertionError("unreachable")
-
-
-def ensure_sdk() -> None:
-    """Raise UsageError, naming the extra, if the SDK is not installed."""
-    for package in ("kaggle_benchmarks", "IPython"):
-        if importlib.util.find_spec(package) is None:
-            raise UsageError(
-                f"The SDK is not installed here: the package {package} is missing.",
-                hint="Run `pip install 'fanbench[local]'`.",
-            )
 
 
 def proxy_model(asked: str | None, available: Sequence[BenchmarkModel]) -> str | None:
@@ -227,11 +222,16 @@ class _Runner:
         raise AssertionError("unreachable")
 
     async def _attempt(self, file: TaskFile, folder: Path, token: ModelProxyToken) -> Trial:
-        job = Job(
-            folder=str(folder),
-            environment=_environment(self.variables, token),
-            script=str(file.path.absolute()),
-        )
+        # Our environment, as for `python FILE`, with the Model Proxy's variables in place of any others.
+        environment = {name: value for name, value in os.environ.items() if name != "LLM_DEFAULT_JUDGE"}
+        environment |= {
+            **self.variables,
+            **token_variables(token),
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONIOENCODING": "utf-8:backslashreplace",
+            "NO_PROXY": no_proxy(environment),
+        }
+        job = Job(folder=str(folder), environment=environment, script=str(file.path.absolute()))
         await anyio.Path(job.working).mkdir()
         if has_magics(file.source):
             # The first conversion imports jupytext, which takes a second.
@@ -299,17 +299,6 @@ class _Runner:
             for row in trial.results
         )
         return replace(trial, folder=target, results=results)
-
-
-def _environment(variables: Mapping[str, str], token: ModelProxyToken) -> dict[str, str]:
-    """Our environment, as for `python FILE`, with the Model Proxy's variables in place of any others."""
-    passed = {name: value for name, value in os.environ.items() if name != "LLM_DEFAULT_JUDGE"}
-    fixed = {
-        "PYTHONUNBUFFERED": "1",
-        "PYTHONIOENCODING": "utf-8:backslashreplace",
-        "NO_PROXY": no_proxy(passed),
-    }
-    return passed | dict(variables) | token_variables(token) | fixed
 
 
 class _Output:

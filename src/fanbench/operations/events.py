@@ -9,6 +9,7 @@ a sweep in `fanbench.sweeps.events`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -39,12 +40,13 @@ __all__ = [
 ]
 
 
-def _name(kind: str) -> str:
-    """Turn `RunScheduled` into `run_scheduled`."""
-    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in kind).removeprefix("_")
-
-
-class Event(msgspec.Struct, frozen=True, tag_field="event", tag=_name):
+# The tag of `RunScheduled` is `run_scheduled`.
+class Event(
+    msgspec.Struct,
+    frozen=True,
+    tag_field="event",
+    tag=lambda name: re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower(),
+):
     """The base of all events."""
 
     #: True for frequent events, such as polls and log lines, which are printed only on request.

@@ -130,11 +130,12 @@ async def schedule(client: Api, slug: str, models: Sequence[str], *, list_before
     Raises:
         FanbenchError: The task does not exist, or is not ready.
     """
-
-    async def existing_runs() -> list[Run]:
-        return await runs_of(client, slug, models) if list_before else []
-
-    _, before = await both(partial(ready_task, client, slug), existing_runs)
+    before: list[Run] = []
+    if list_before:
+        ready = partial(ready_task, client, slug)
+        _, before = await both(ready, partial(runs_of, client, slug, models))
+    else:
+        await ready_task(client, slug)
     try:
         results = await client.schedule_runs(slug, models)
     except NotFound as error:

@@ -281,14 +281,14 @@ def serve(kaggle: SimulatedKaggle, *, port: int = 0) -> Iterator[SimulatedServer
         kaggle.use_clock()
 
 
+@dataclass(eq=False)
 class _Connection(asyncio.Protocol):
     """HTTP/1.1 on a connection that stays open: one request at a time."""
 
-    def __init__(self, kaggle: SimulatedKaggle, connections: set[asyncio.Transport]) -> None:
-        self._kaggle = kaggle
-        self._connections = connections
-        self._input = bytearray()
-        self._task: asyncio.Task[None] | None = None
+    _kaggle: SimulatedKaggle
+    _connections: set[asyncio.Transport]
+    _input: bytearray = field(default_factory=bytearray)
+    _task: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)

@@ -147,8 +147,9 @@ async def failure_of(code: str) -> str | None:
 def probe_models(target: DoctorTarget) -> list[Check]:
     from fanbench.local.models.catalog import read_catalog
 
+    folder = target.data or settings.default_data_folder()
     try:
-        catalog = read_catalog(_data_folder(target).models_file)
+        catalog = read_catalog(DataFolder(folder.absolute()).models_file)
     except FanbenchError as error:
         return [failed_check("local-models", error)]
     if not catalog.model:
@@ -163,14 +164,10 @@ def probe_models(target: DoctorTarget) -> list[Check]:
     return [Check("local-models", "ok", f"{len(paths)} model(s): {names}")]
 
 
-def _data_folder(target: DoctorTarget) -> DataFolder:
-    return DataFolder((target.data or settings.default_data_folder()).absolute())
-
-
 @in_thread
 def probe_data_folder(target: DoctorTarget) -> list[Check]:
     """Whether the data folder, or the place where it would be created, can be written and has room."""
-    root = _data_folder(target).root
+    root = DataFolder((target.data or settings.default_data_folder()).absolute()).root
     there = next(place for place in (root, *root.parents) if place.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         text = f"the local server's data folder {root} cannot be written"
