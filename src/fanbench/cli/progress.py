@@ -160,12 +160,10 @@ class Progress(Display):
         if (timed := self._rows.get(key)) is not None:
             self.show(key, replace(timed.row, state=state))
 
-    def __contains__(self, key: Hashable) -> bool:
-        return key in self._rows
-
-    def remove(self, key: Hashable) -> None:
+    def remove(self, key: Hashable) -> bool:
+        """Remove a row, and return whether it existed."""
         with self._lock:
-            self._rows.pop(key, None)
+            return self._rows.pop(key, None) is not None
 
     def lines(self, size: tuple[int, int]) -> list[str]:
         now = time.monotonic()

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from fanbench.cli.output import Output, iso_time
 from fanbench.operations.leaderboard import LeaderboardTable
-from fanbench.wire.messages import LeaderboardRow, TaskResult
 from fanbench.wire.slugs import normalize_model
 
 __all__ = ["FIELDS", "show_leaderboard"]
@@ -33,24 +30,25 @@ def show_leaderboard(out: Output, found: LeaderboardTable) -> None:
         click.echo(found.csv(), nl=False)
         return
     benchmark = f"{found.owner}/{found.benchmark}"
-    results = [(row, result) for row in found.board.rows for result in row.task_results]
-    out.records([_record(benchmark, row, result) for row, result in results], FIELDS)
+    records = []
+    for row in found.board.rows:
+        for result in row.task_results:
+            got = result.result
+            numeric = got.numeric_result if got else None
+            records.append(
+                {
+                    "benchmark": benchmark,
+                    "model": normalize_model(row.model_version_slug),
+                    "name": row.model_version_name,
+                    "task": result.benchmark_task_slug,
+                    "task_name": result.benchmark_task_name,
+                    "task_version": result.task_version or None,
+                    "value": numeric.value if numeric else None,
+                    "confidence_interval": numeric.confidence_interval if numeric else None,
+                    "passed": got.boolean_result if got else None,
+                    "evaluated": iso_time(got.evaluation_date) if got else None,
+                }
+            )
+    out.records(records, FIELDS)
     if found.board.rows:
         out.table(found.header, found.cells)
-
-
-def _record(benchmark: str, row: LeaderboardRow, result: TaskResult) -> dict[str, Any]:
-    got = result.result
-    numeric = got.numeric_result if got else None
-    return {
-        "benchmark": benchmark,
-        "model": normalize_model(row.model_version_slug),
-        "name": row.model_version_name,
-        "task": result.benchmark_task_slug,
-        "task_name": result.benchmark_task_name,
-        "task_version": result.task_version or None,
-        "value": numeric.value if numeric else None,
-        "confidence_interval": numeric.confidence_interval if numeric else None,
-        "passed": got.boolean_result if got else None,
-        "evaluated": iso_time(got.evaluation_date) if got else None,
-    }

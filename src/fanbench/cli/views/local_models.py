@@ -65,25 +65,22 @@ def add_models(
 def _provide(
     item: str, slug: str | None, options: dict[str, Any], folder: DataFolder, show: Callable[[str], None]
 ) -> ModelSpec:
-    def refuse(wrong: set[str]) -> None:
-        if flags := [f"--{name.replace('_', '-')}" for name in options if name in wrong]:
-            raise UsageError(f"{', '.join(flags)} cannot be used with {item}.")
-
+    is_endpoint = item.startswith(("http://", "https://"))
+    if not (item in BUNDLED or is_endpoint or item.endswith(".gguf") or Path(item).exists()):
+        raise UsageError(
+            f"'{item}' is not a known model, a GGUF file or a URL.",
+            hint=f"The known models are {', '.join(BUNDLED)}; run `fanbench models add --help` for examples.",
+        )
+    if item in BUNDLED and slug:
+        raise UsageError(f"--slug cannot be used with {item}: its name is {BUNDLED[item].slug}.")
+    wrong = _FILE_OPTIONS if is_endpoint else _ENDPOINT_OPTIONS
+    if flags := [f"--{name.replace('_', '-')}" for name in options if name in wrong]:
+        raise UsageError(f"{', '.join(flags)} cannot be used with {item}.")
     if item in BUNDLED:
-        if slug:
-            raise UsageError(f"--slug cannot be used with {item}: its name is {BUNDLED[item].slug}.")
-        refuse(_ENDPOINT_OPTIONS)
         return msgspec.structs.replace(provide_bundled(item, folder, show), **options)
-    if item.startswith(("http://", "https://")):
-        refuse(_FILE_OPTIONS)
+    if is_endpoint:
         return provide_endpoint(item, slug, options)
-    if item.endswith(".gguf") or Path(item).exists():
-        refuse(_ENDPOINT_OPTIONS)
-        return provide_file(Path(item), slug, options)
-    raise UsageError(
-        f"'{item}' is not a known model, a GGUF file or a URL.",
-        hint=f"The known models are {', '.join(BUNDLED)}; run `fanbench models add --help` for examples.",
-    )
+    return provide_file(Path(item), slug, options)
 
 
 def show_models(out: Output, data: Path | None) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from fanbench.cli.output import Fields, Output, iso_time
 from fanbench.operations.models import modalities, model_slug
-from fanbench.wire.messages import BenchmarkModel, Modality
+from fanbench.wire.messages import BenchmarkModel
 
 __all__ = ["FIELDS", "show_models"]
 
@@ -14,15 +14,15 @@ FIELDS: Fields[BenchmarkModel] = {
     "model": model_slug,
     "name": lambda model: model.display_name,
     "proxy_name": lambda model: (model.version.model_proxy_slug or None) if model.version else None,
-    "inputs": lambda model: _labels(model.version.input_modalities) if model.version else [],
-    "outputs": lambda model: _labels(model.version.output_modalities) if model.version else [],
+    "inputs": lambda model: [
+        kind.label.lower() for kind in (model.version.input_modalities if model.version else ())
+    ],
+    "outputs": lambda model: [
+        kind.label.lower() for kind in (model.version.output_modalities if model.version else ())
+    ],
     "allow_model_proxy": lambda model: bool(model.version and model.version.allow_model_proxy),
     "deprecated": lambda model: iso_time(model.version.deprecation_time) if model.version else None,
 }
-
-
-def _labels(kinds: Sequence[Modality]) -> list[str]:
-    return [kind.label.lower() for kind in kinds]
 
 
 def show_models(out: Output, models: Sequence[BenchmarkModel]) -> None:

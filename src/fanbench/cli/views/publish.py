@@ -18,28 +18,25 @@ FIELDS = (*TASK_FIELDS, "notebook")
 
 def show_published(out: Output, outcomes: Sequence[Published | FanbenchError]) -> None:
     for outcome in outcomes:
-        if isinstance(outcome, Published):
-            _show(out, outcome)
-        elif len(outcomes) > 1:
-            print_error(outcome)
+        if isinstance(outcome, FanbenchError):
+            if len(outcomes) > 1:
+                print_error(outcome)
+            continue
+        if outcome.was_public:
+            out.text(f"Task '{outcome.slug}' is already public.")
+        else:
+            out.text(f"Task '{outcome.slug}' published successfully.")
+            out.text(bold(f"Task URL: {outcome.url}"))
+        match outcome.notebook:
+            case "published":
+                out.text("Backing notebook also published.")
+            case "already published":
+                out.text("Backing notebook is already published.")
+            case "none":
+                out.note("Note: No backing notebook is associated with this task.")
+            case _:
+                pass
     published, errors = split(outcomes)
     records = [{**task_record(one.task), "notebook": one.notebook} for one in published]
     out.records(records, FIELDS, single=len(outcomes) == 1)
     finish(errors, len(outcomes), "tasks")
-
-
-def _show(out: Output, published: Published) -> None:
-    if published.was_public:
-        out.text(f"Task '{published.slug}' is already public.")
-    else:
-        out.text(f"Task '{published.slug}' published successfully.")
-        out.text(bold(f"Task URL: {published.url}"))
-    match published.notebook:
-        case "published":
-            out.text("Backing notebook also published.")
-        case "already published":
-            out.text("Backing notebook is already published.")
-        case "none":
-            out.note("Note: No backing notebook is associated with this task.")
-        case _:
-            pass

@@ -77,8 +77,7 @@ class RunView:
                 return
             case _:
                 pass
-        if _SCHEDULING in self.progress:
-            self.progress.remove(_SCHEDULING)
+        if self.progress.remove(_SCHEDULING):
             self._out.note("Waiting for run(s) to complete...")
         match event:
             case RunChanged(slug, run, _):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from fanbench._util.text import last_line
@@ -78,31 +79,31 @@ def _problems(report: SweepReport) -> Iterator[str]:
 
 def failure(settings: Settings, report: SweepReport) -> FanbenchError | None:
     """The error that the command ends with; None if every planned run completed, and is on disk."""
-
-    def hint(purpose: str, flags: str = "") -> str:
-        return f"{purpose}: {resume_command(settings, report.output, flags)}"
-
     if report.ok:
         return None
+    resume = partial(resume_command, settings, report.output)
     counts = f"{_counts(report)}."
     match report.stopped:
         case DrainReason.DEADLINE:
             return WaitTimeout(
-                f"The deadline has passed: {counts}", hint=hint("To allow more time", " --deadline SECONDS")
+                f"The deadline has passed: {counts}",
+                hint=f"To allow more time: {resume(' --deadline SECONDS')}",
             )
         case DrainReason.BUDGET:
             return BudgetReached(
-                f"The budget is used up: {counts}", hint=hint("To raise the budget", " --max-cost USD")
+                f"The budget is used up: {counts}", hint=f"To raise the budget: {resume(' --max-cost USD')}"
             )
         case DrainReason.FAILURES if report.of(RunStatus.UNSCHEDULED):
             return RunFailed(
-                f"Too many failures: {counts}", hint=hint("To allow more failures", " --max-failures N")
+                f"Too many failures: {counts}", hint=f"To allow more failures: {resume(' --max-failures N')}"
             )
         case _ if report.of(RunStatus.MISSING, RunStatus.RUNNING, RunStatus.UNSCHEDULED):
-            return RunFailed(counts, hint=hint("To do what is left"))
+            return RunFailed(counts, hint=f"To do what is left: {resume()}")
         case _:
             again = max(row.attempts for row in report.of(RunStatus.ERRORED))
-            return RunFailed(counts, hint=hint("To repeat the errored runs", f" --retry-errored {again}"))
+            return RunFailed(
+                counts, hint=f"To repeat the errored runs: {resume(f' --retry-errored {again}')}"
+            )
 
 
 # --- One stage of a sweep (--step) --------------------------------------------------------------------------

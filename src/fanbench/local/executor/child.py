@@ -12,6 +12,7 @@ import os
 import resource
 import sys
 import traceback
+from pathlib import Path
 
 import msgspec
 
@@ -41,7 +42,7 @@ def run_job(job: Job, kit: Kit) -> int:
         kit.shell.user_ns.clear()
         gc.collect()
         _report(job, NotebookOutcome(error=error))
-        files.write(job.executed, json.dumps(notebook), durable=False)
+        files.write(Path(job.folder, "executed.ipynb"), json.dumps(notebook), durable=False)
     except BaseException as failure:  # noqa: BLE001 - the server must learn of it, whatever it is
         _report(job, NotebookOutcome(error=format_failure(failure)))
         return 70

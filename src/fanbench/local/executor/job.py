@@ -38,10 +38,6 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         return Path(self.folder, "source.ipynb")
 
     @property
-    def executed(self) -> Path:
-        return Path(self.folder, "executed.ipynb")
-
-    @property
     def outcome(self) -> Path:
         return Path(self.folder, "outcome.json")
 

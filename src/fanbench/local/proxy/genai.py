@@ -129,14 +129,8 @@ def _json_schema(schema: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
-def wants_enum(asked: GenerateRequest) -> bool:
-    """Whether the answer is to be a bare value (`text/x.enum`), without the quotes of JSON."""
-    config = asked.generation_config
-    return config is not None and config.response_mime_type == "text/x.enum"
-
-
 def from_chat(answer: dict[str, Any], *, enum: bool = False) -> dict[str, Any]:
-    """A chat completion as a generateContent answer."""
+    """A chat completion as a generateContent answer; with `enum`, a bare value without the quotes of JSON."""
     choice = (answer.get("choices") or [{}])[0]
     message = choice.get("message") or {}
     parts: list[dict[str, Any]] = []

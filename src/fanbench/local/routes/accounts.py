@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from fanbench.local.store import now
 from fanbench.local.wire import OWNER, Services, WireError, page_of
@@ -64,17 +64,13 @@ async def create_proxy_token(services: Services, _request: TaskRequest) -> Model
     return ModelProxyToken(token=token, base_uri=f"{services.base_url}/models", expiry_time=expires)
 
 
-def _today() -> datetime:
-    return now().replace(hour=0, minute=0, second=0, microsecond=0)
-
-
 async def task_quota(services: Services, _request: TaskRequest) -> TaskQuota:
-    used = await services.store.runs_since(_today())
+    used = await services.store.runs_since(now().replace(hour=0, minute=0, second=0, microsecond=0))
     return TaskQuota(daily_quota_used=used, total_daily_quota_allowed=services.settings.daily_runs)
 
 
 async def proxy_quotas(services: Services, _request: TaskRequest) -> ModelProxyQuotas:
-    day = _today()
+    day = now().replace(hour=0, minute=0, second=0, microsecond=0)
     month = day.replace(day=1)
     next_month = (month + timedelta(days=32)).replace(day=1)
     daily = services.settings.proxy_quota_usd

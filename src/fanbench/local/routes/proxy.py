@@ -72,7 +72,9 @@ async def generate_content(services: Services, request: Request) -> Response:
     if method != "generateContent":
         raise ModelFault(f"unknown method {method!r}", status=404)
     answer = await _unless_gone(request, partial(_complete, services, token, spec, chat))
-    return JSONResponse(genai.from_chat(answer, enum=genai.wants_enum(asked)))
+    config = asked.generation_config
+    enum = config is not None and config.response_mime_type == "text/x.enum"
+    return JSONResponse(genai.from_chat(answer, enum=enum))
 
 
 async def _authorize(services: Services, request: Request) -> TokenRow:
