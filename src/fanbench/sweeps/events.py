@@ -57,7 +57,7 @@ class SweepEvent(Event, frozen=True):
     @property
     def text(self) -> str:
         """One line for people."""
-        raise NotImplementedError
+        return super().text or ""
 
 
 class SweepStarted(SweepEvent, frozen=True):
@@ -110,23 +110,19 @@ class CreationChanged(SweepEvent, frozen=True):
 class TaskReady(SweepEvent, frozen=True):
     """The version can be run."""
 
+    template: ClassVar[str | None] = "{task}: version {version} is ready"
+
     task: str
     version: int
-
-    @property
-    def text(self) -> str:
-        return f"{self.task}: version {self.version} is ready"
 
 
 class TaskPreparationFailed(SweepEvent, frozen=True, tag="task_failed"):
     """The task cannot be run, because its push or its creation failed. Its runs will be missing."""
 
+    template: ClassVar[str | None] = "{task}: failed: {error}"
+
     task: str
     error: str
-
-    @property
-    def text(self) -> str:
-        return f"{self.task}: failed: {self.error}"
 
 
 # --- Runs ---------------------------------------------------------------------------------------------------
@@ -143,6 +139,10 @@ class RunEvent(SweepEvent, frozen=True):
         repeat = f" #{self.planned_run.repeat}" if self.planned_run.repeat > 1 else ""
         attempt = f" (attempt {self.attempt})" if self.attempt > 1 else ""
         return f"{self.planned_run.task} {self.planned_run.model}{repeat}{attempt}"
+
+    @property
+    def text(self) -> str:
+        return f"{self.label}: {super().text}"
 
 
 class RunKnown(RunEvent, frozen=True):
@@ -170,19 +170,15 @@ class RunKnown(RunEvent, frozen=True):
 class RunScheduled(RunEvent, frozen=True):
     """The server has accepted the run."""
 
-    @property
-    def text(self) -> str:
-        return f"{self.label}: scheduled"
+    template: ClassVar[str | None] = "scheduled"
 
 
 class RunSkipped(RunEvent, frozen=True):
     """The server does not accept the run now, or turned out not to have it; it is tried again when that may change."""
 
-    reason: str
+    template: ClassVar[str | None] = "not yet: {reason}"
 
-    @property
-    def text(self) -> str:
-        return f"{self.label}: not yet: {self.reason}"
+    reason: str
 
 
 class RunFound(RunEvent, frozen=True):
@@ -213,9 +209,7 @@ class RunStateChanged(RunEvent, frozen=True, tag="run_changed"):
 class RetryPlanned(RunEvent, frozen=True):
     """The run errored, and another attempt follows (`--retry-errored`)."""
 
-    @property
-    def text(self) -> str:
-        return f"{self.label}: errored, and is scheduled again"
+    template: ClassVar[str | None] = "errored, and is scheduled again"
 
 
 class RunLogLine(RunEvent, frozen=True, tag="log_line"):
@@ -234,18 +228,18 @@ class RunLogLine(RunEvent, frozen=True, tag="log_line"):
 class LogSaved(RunEvent, frozen=True):
     """The complete log is in `path`, relative to the sweep's folder; `size` is in bytes."""
 
+    template: ClassVar[str | None] = "log of {lines} lines"
+
     run_id: int
     path: str
     lines: int
     size: int
 
-    @property
-    def text(self) -> str:
-        return f"{self.label}: log of {self.lines} lines"
-
 
 class OutputSaved(RunEvent, frozen=True):
     """The output is in the folder `path`, relative to the sweep's folder; `size` is in bytes."""
+
+    template: ClassVar[str | None] = "downloaded {files} files, {size} bytes"
 
     run_id: int
     path: str
@@ -253,20 +247,14 @@ class OutputSaved(RunEvent, frozen=True):
     size: int
     digest: str
 
-    @property
-    def text(self) -> str:
-        return f"{self.label}: downloaded {self.files} files, {self.size} bytes"
-
 
 class RunMissing(RunEvent, frozen=True):
     """This invocation has given the run up; the same command tries again. `stage` is the stage that failed."""
 
+    template: ClassVar[str | None] = "missing: {stage}: {error}"
+
     stage: str
     error: str
-
-    @property
-    def text(self) -> str:
-        return f"{self.label}: missing: {self.stage}: {self.error}"
 
 
 # --- The engine ---------------------------------------------------------------------------------------------
@@ -276,14 +264,11 @@ class RunsPolled(SweepEvent, frozen=True, tag="polled"):
     """The runs of a task were polled; `calls` is the number of API calls that the sweep has made so far."""
 
     quiet: ClassVar[bool] = True
+    template: ClassVar[str | None] = "{task}: {pending} runs under way"
 
     task: str
     pending: int
     calls: int = 0
-
-    @property
-    def text(self) -> str:
-        return f"{self.task}: {self.pending} runs under way"
 
 
 class LimitChanged(SweepEvent, frozen=True):
