@@ -17,7 +17,7 @@ from fanbench.operations.api import Api
 from fanbench.operations.creation import ensure_created, wait_for_creation
 from fanbench.operations.events import EarlierPending, Emit, Event, ignore_events
 from fanbench.operations.lookup import task_if_any
-from fanbench.tasks import Finding, TaskFile, choose_task, raise_for_errors, read_task_file, to_notebook
+from fanbench.tasks import TaskFile, choose_task, raise_for_errors, read_task_file, to_notebook
 from fanbench.wire.messages import Task
 from fanbench.wire.slugs import full_task_url
 
@@ -31,10 +31,6 @@ class PushPlan:
     file: TaskFile
     slug: str
     typed: str | None = None
-
-    @property
-    def warnings(self) -> tuple[Finding, ...]:
-        return tuple(finding for finding in self.file.findings if finding.level == "warning")
 
 
 class DatasetsDetached(Event, frozen=True):

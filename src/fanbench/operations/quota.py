@@ -11,6 +11,7 @@ from fanbench._util.concurrency import settle
 from fanbench.errors import ApiError, FanbenchError, Forbidden, NotFound
 from fanbench.operations.api import Api
 from fanbench.operations.lookup import NO_SUCH_CALL
+from fanbench.wire.messages import ModelProxyQuotas, TaskQuota
 
 __all__ = ["Quota", "Quotas", "fetch_quotas"]
 
@@ -44,30 +45,26 @@ async def fetch_quotas(client: Api) -> Quotas:
     Raises:
         FanbenchError: A call failed for another reason, or the server has neither quota.
     """
-
-    async def task_runs() -> list[Quota]:
-        quota = await client.task_quota()
-        return [Quota("task_runs", "daily", quota.daily_quota_used, quota.total_daily_quota_allowed)]
-
-    async def model_proxy() -> list[Quota]:
-        return [
-            Quota(
-                "model_proxy",
-                balance.refill_period.label.lower(),
-                balance.quota_used,
-                balance.total_quota_allowed,
-                balance.refill_time,
-            )
-            for balance in (await client.proxy_quotas()).quota_balances
-        ]
-
-    jobs: list[Callable[[], Awaitable[list[Quota]]]] = [task_runs, model_proxy]
+    jobs: list[Callable[[], Awaitable[TaskQuota | ModelProxyQuotas]]]
+    jobs = [client.task_quota, client.proxy_quotas]
     outcomes = await settle(jobs, limit=2)
     known: list[Quota] = []
     missing: list[str] = []
     for name, outcome in zip(("task runs", "the Model Proxy"), outcomes, strict=True):
-        if not isinstance(outcome, FanbenchError):
-            known += outcome
+        if isinstance(outcome, TaskQuota):
+            used, total = outcome.daily_quota_used, outcome.total_daily_quota_allowed
+            known.append(Quota("task_runs", "daily", used, total))
+        elif isinstance(outcome, ModelProxyQuotas):
+            known += [
+                Quota(
+                    "model_proxy",
+                    balance.refill_period.label.lower(),
+                    balance.quota_used,
+                    balance.total_quota_allowed,
+                    balance.refill_time,
+                )
+                for balance in outcome.quota_balances
+            ]
         elif isinstance(outcome, NotFound | Forbidden) or (
             # The server has no such call, or the user may not make it.
             isinstance(outcome, ApiError) and outcome.status in NO_SUCH_CALL

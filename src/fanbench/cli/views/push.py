@@ -47,7 +47,9 @@ class PushView:
         self._show_ends = InOrder[Any](self._show_end)
         for plan in plans:
             self._row(plan.slug, "Uploading")
-            for finding in plan.warnings:
+            for finding in plan.file.findings:
+                if finding.level != "warning":
+                    continue
                 self._out.warn(finding.text(str(plan.file.path)), *([finding.fix] if finding.fix else []))
             if plan.typed is not None:
                 self._out.warn(
