@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import anyio
@@ -33,13 +33,10 @@ class LocalServer:
     """A local server at `url`, and the token of its owner."""
 
     url: str
-    token: str
+    token: str = field(repr=False)
     started: bool
     """Whether this call started it."""
     pid: int
-
-    def __repr__(self) -> str:
-        return f"LocalServer(url={self.url!r}, started={self.started}, pid={self.pid})"
 
 
 def find_server(data: Path | None = None) -> LocalServer | None:

@@ -50,16 +50,13 @@ class LiveLog:
         elapsed = round(time.monotonic() - self._start, 6)
         self._file.write(_encode(LogEntry(stream_name=stream, time=elapsed, data=text)) + b"\n")
         self._file.flush()
-        self._wake()
-
-    def _wake(self) -> None:
         grown, self._grown = self._grown, anyio.Event()
         grown.set()
 
     def close(self) -> None:
         self._file.close()
         self.closed = True
-        self._wake()
+        self._grown.set()
 
     async def follow(self) -> AsyncIterator[bytes]:
         """Yield every entry, as JSON, until the run ends."""

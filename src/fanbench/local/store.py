@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -56,9 +57,8 @@ class _Time(TypeDecorator[datetime]):
         return datetime.fromisoformat(value) if value else None
 
 
-def _enum(kind: type[CreationState] | type[RunState]) -> Enum:
-    """A column with the values of the wire, such as "BENCHMARK_TASK_RUN_STATE_QUEUED"."""
-    return Enum(kind, native_enum=False, values_callable=lambda members: [member.value for member in members])
+# A column with the values of the wire, such as "BENCHMARK_TASK_RUN_STATE_QUEUED".
+_enum = partial(Enum, native_enum=False, values_callable=lambda members: [each.value for each in members])
 
 
 class Base(DeclarativeBase):
