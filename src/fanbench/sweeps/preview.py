@@ -136,7 +136,13 @@ class Preview:
             f"{_many(len(self.tasks), 'task')} × {_many(len(self.models), 'model')}{repeats}: "
             f"{_many(self.counts.planned, 'run')}, results in {self.output}",
             total,
-            *map(_quota_line, self.quotas),
+            *(
+                f"Left of the {quota.period} quota: {quota.remaining:g} of {quota.total:g} runs"
+                if quota.kind == "task_runs"
+                else f"Left of the {quota.period} quota of the Model Proxy: "
+                f"${quota.remaining:.2f} of ${quota.total:.2f}"
+                for quota in self.quotas
+            ),
             *(f"Warning: {warning}" for warning in self.warnings),
         ]
 
@@ -264,14 +270,6 @@ def _quota_warnings(runs: int, quotas: Iterable[Quota], max_cost: float | None) 
                 f"The {quota.period} quota of the Model Proxy has ${quota.remaining:.2f} left, "
                 f"less than the ${max_cost:.2f} that the sweep may cost."
             )
-
-
-def _quota_line(quota: Quota) -> str:
-    if quota.kind == "task_runs":
-        return f"Left of the {quota.period} quota: {quota.remaining:g} of {quota.total:g} runs"
-    return (
-        f"Left of the {quota.period} quota of the Model Proxy: ${quota.remaining:.2f} of ${quota.total:.2f}"
-    )
 
 
 def _many(number: int, what: str) -> str:

@@ -355,7 +355,14 @@ def write_summary(report: SweepReport) -> None:
     for record in content["runs"]:
         # A traceback makes no cell, so only its last line is written.
         short = record | {"error": last_line(record["error"])} if record["error"] else record
-        writer.writerow({name: _csv_value(value) for name, value in short.items()})
+        writer.writerow(
+            {
+                name: json.dumps(value, ensure_ascii=False)
+                if isinstance(value, Mapping | list | bool)
+                else value
+                for name, value in short.items()
+            }
+        )
     # File names in errors may not be valid Unicode.
     compact = json.dumps(content, ensure_ascii=False).encode("utf-8", "replace")
     written = {
@@ -366,7 +373,3 @@ def write_summary(report: SweepReport) -> None:
     with output_errors(f"write the summary to {report.output}"):
         for name, text in written.items():
             files.write(report.output / name, text)
-
-
-def _csv_value(value: object) -> object:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, Mapping | list | bool) else value

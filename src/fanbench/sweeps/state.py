@@ -235,7 +235,11 @@ class SweepState:
                 self.counts_by_task = {task: Counter({RunStatus.UNSCHEDULED: each}) for task in event.tasks}
             case SweepEnded():
                 self.ended = event
-                self._forget_retries()
+                # A retry that was planned but never scheduled is dropped: the errored attempt is the result.
+                for planned_run, attempts in self.earlier.items():
+                    while attempts and not (cell := self.cells[planned_run]).taken:
+                        self._move(planned_run, cell.status, attempts[-1].status)
+                        self.cells[planned_run] = attempts.pop()
             case _:
                 pass
 
@@ -280,14 +284,6 @@ class SweepState:
             self._longest = max(self._longest, seconds)
         if cell is newest:
             self._move(event.planned_run, before, cell.status)
-
-    def _forget_retries(self) -> None:
-        """Drop attempts that were planned after an errored one but never scheduled: the errored one is the result."""
-        for planned_run, before in self.earlier.items():
-            cell = self.cells[planned_run]
-            while before and not cell.taken:
-                self._move(planned_run, cell.status, before[-1].status)
-                cell = self.cells[planned_run] = before.pop()
 
     def _move(self, planned_run: PlannedRun, before: RunStatus, after: RunStatus) -> None:
         if before != after:

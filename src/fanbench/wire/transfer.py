@@ -107,7 +107,13 @@ async def _attempt(
             if start is None or start > state.received:
                 state.received, state.tag = 0, ""
                 raise changed
-            state.received, state.tag = start, _strong_tag(response)
+            # A download can be resumed with a strong ETag, if the server serves ranges of these very bytes.
+            tag = response.headers.get("etag", "")
+            ranges = (
+                response.headers.get("accept-ranges") == "bytes" or response.status_code == PARTIAL_CONTENT
+            )
+            resumable = ranges and tag.startswith('"') and "content-encoding" not in response.headers
+            state.received, state.tag = start, tag if resumable else ""
             if file.tell():
                 file.seek(start)
                 await to_thread.run_sync(file.truncate)
@@ -132,14 +138,6 @@ def _extent(response: httpx.Response) -> tuple[int | None, int | None]:
     length = response.headers.get("content-length", "")
     encoded = "content-encoding" in response.headers
     return 0, int(length) if length.isdecimal() and not encoded else None
-
-
-def _strong_tag(response: httpx.Response) -> str:
-    """Return the ETag if the download can be resumed with it, otherwise an empty string."""
-    tag: str = response.headers.get("etag", "")
-    resumable = response.headers.get("accept-ranges") == "bytes" or response.status_code == PARTIAL_CONTENT
-    encoded = "content-encoding" in response.headers
-    return tag if resumable and tag.startswith('"') and not encoded else ""
 
 
 async def _copy(

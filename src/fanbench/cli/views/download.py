@@ -76,8 +76,18 @@ class DownloadView:
     def end(self, outcomes: Sequence[DownloadReport | FanbenchError], models: Sequence[str]) -> None:
         reports, errors = split(outcomes)
         for report in reports:
-            if not report.rows:
-                self._explain_no_rows(report, models)
+            if report.rows:
+                continue
+            if report.pending:
+                status = self._settings.fanbench_command(f"tasks status {report.slug}")
+                self._out.note(f"No downloadable runs yet — {report.pending} run(s) still in progress.")
+                self._out.note(f"Check their status with: {status}")
+            else:
+                of = f" for model(s) {', '.join(models)}" if models else ""
+                self._out.note(f"No runs found for task '{report.slug}'{of}.")
+                self._out.note(
+                    f"Start one with: {self._settings.fanbench_command(f'tasks run {report.slug}')}"
+                )
         records = [
             {
                 "task": report.slug,
@@ -112,13 +122,3 @@ class DownloadView:
                 f"{failed} of {len(rows)} run(s) could not be downloaded.",
                 hint="Run the command again to download the rest; what is there is kept.",
             )
-
-    def _explain_no_rows(self, report: DownloadReport, models: Sequence[str]) -> None:
-        if report.pending:
-            status = self._settings.fanbench_command(f"tasks status {report.slug}")
-            self._out.note(f"No downloadable runs yet — {report.pending} run(s) still in progress.")
-            self._out.note(f"Check their status with: {status}")
-        else:
-            of = f" for model(s) {', '.join(models)}" if models else ""
-            self._out.note(f"No runs found for task '{report.slug}'{of}.")
-            self._out.note(f"Start one with: {self._settings.fanbench_command(f'tasks run {report.slug}')}")
