@@ -16,7 +16,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 # Shared by all subpackages, and private only to users of the package.
-SHARED = frozenset({"_util", "_version"})
+SHARED = frozenset({"_util"})
 
 
 def read_modules(package: Path) -> dict[str, Path]:

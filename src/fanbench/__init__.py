@@ -9,12 +9,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from fanbench import errors
-from fanbench._version import __version__
 from fanbench.errors import *  # noqa: F403
+from fanbench.version import __version__
 
-if (
-    TYPE_CHECKING
-):  # The same names as below, for type checkers; tests/wire/test_public_face.py compares the two.
+# The same names as below, for type checkers; tests/wire/test_public_face.py compares the two.
+if TYPE_CHECKING:
     from fanbench.client import Client as Client
     from fanbench.client import local_server as local_server
     from fanbench.config import Anonymous as Anonymous

@@ -43,4 +43,4 @@ def test_the_import_is_cheap() -> None:
         "('anyio', 'msgspec', 'httpx', 'click', 'rich', 'fanbench')))"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert shown.stdout.strip() == "['fanbench', 'fanbench._version', 'fanbench.errors']"
+    assert shown.stdout.strip() == "['fanbench', 'fanbench.errors', 'fanbench.version']"

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from fanbench._version import __version__
 from fanbench.cli.command import common_options
 from fanbench.cli.exits import explain
+from fanbench.version import __version__
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem

@@ -14,9 +14,9 @@ from typing import Any
 import click
 import structlog
 
-from fanbench._version import __version__
 from fanbench.cli.redact import redact
 from fanbench.errors import UsageError
+from fanbench.version import __version__
 
 __all__ = ["logging_to"]
 

@@ -20,7 +20,6 @@ import msgspec
 from fanbench._util import files
 from fanbench._util.files import output_errors
 from fanbench._util.text import last_line
-from fanbench._version import __version__
 from fanbench.results import RunResult, Table, read_results, to_record, usage_table
 from fanbench.results.table import MISSING, MODELS_ACROSS, cell
 from fanbench.sweeps.artifacts import log_is_whole, output_is_whole
@@ -34,6 +33,7 @@ from fanbench.sweeps.attempts import (
 )
 from fanbench.sweeps.decide import REPORTED, RunStatus, attempt_status, run_status
 from fanbench.sweeps.journal import SUMMARY, states_by_folder
+from fanbench.version import __version__
 
 if TYPE_CHECKING:
     from fanbench.sweeps.events import DrainReason

@@ -234,7 +234,7 @@ class RetryPolicy:
         most = min(self.attempts, self.connect_attempts) if isinstance(error, NeverSent) else self.attempts
         if attempt >= most or not may_retry(error, call):
             return None
-        named = error.retry_after if isinstance(error, RateLimited | ServerFault) else None
+        named = error.retry_after if isinstance(error, ApiError) else None
         return self.backoff(attempt) if named is None else named + self.random() * self.base
 
     def backoff(self, failures: int) -> float:
@@ -285,7 +285,7 @@ def pause_after(
             limit = refused
     if elapsed >= limit:
         return None
-    named = error.retry_after if isinstance(error, RateLimited | ServerFault) else None
+    named = error.retry_after if isinstance(error, ApiError) else None
     return min(max(pause, named or 0.0), limit - elapsed)
 
 

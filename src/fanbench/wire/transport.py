@@ -21,9 +21,9 @@ from urllib.parse import urlsplit
 import anyio
 
 from fanbench._util.debug_log import debug
-from fanbench._version import __version__
 from fanbench.config import KAGGLE, Anonymous, Basic, Bearer, Config, Credentials
 from fanbench.errors import BadAnswer, ConnectionFailed
+from fanbench.version import __version__
 from fanbench.wire.adaptive_limit import AdaptiveLimit
 from fanbench.wire.messages import Message, encode
 from fanbench.wire.pools import Pools

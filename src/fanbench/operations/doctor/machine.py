@@ -18,12 +18,12 @@ import anyio
 
 from fanbench._util.files import temporary_folder
 from fanbench._util.text import last_line
-from fanbench._version import __version__
 from fanbench.errors import FanbenchError
 from fanbench.local import settings
 from fanbench.local.folder import DataFolder
 from fanbench.local.launcher import find_server
 from fanbench.operations.doctor.check import Check, DoctorTarget, failed_check, in_thread
+from fanbench.version import __version__
 
 __all__ = [
     "probe_data_folder",
