@@ -20,6 +20,7 @@ from fanbench.cli.command import Settings
         ),
         ("Renew it: fanbench auth -y.", "Renew it: fanbench auth -y --local."),
         ("`fanbench models add smollm2` adds one", "`fanbench models add smollm2` adds one"),
+        ("fanbench init", "fanbench init --local"),
         ("nothing to type", "nothing to type"),
     ],
 )

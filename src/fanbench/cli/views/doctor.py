@@ -39,7 +39,7 @@ def show_checks(settings: Settings, env_file: Path) -> None:
             level = click.style(f"{check.level:<4}", fg=_COLORS[check.level], bold=check.level == "fail")
             out.text(f"{level}  {check.name:<12}  {redact(check.message)}")
             if check.fix:
-                out.text(f"{'':<18}  → {check.fix}")
+                out.text(f"{'':<18}  → {settings.on_this_server(check.fix)}")
 
     target = DoctorTarget(
         endpoint=settings.endpoint,
