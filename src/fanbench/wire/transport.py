@@ -8,15 +8,11 @@ from __future__ import annotations
 
 import base64
 import os
-import ssl
-import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import cache, lru_cache, partial
-from types import ModuleType
-from typing import TYPE_CHECKING, TypeVar, cast
-from urllib.parse import urlsplit
+from functools import lru_cache
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
@@ -26,7 +22,6 @@ from fanbench.errors import BadAnswer, ConnectionFailed
 from fanbench.version import __version__
 from fanbench.wire.adaptive_limit import AdaptiveLimit
 from fanbench.wire.messages import Message, encode
-from fanbench.wire.pools import Pools
 from fanbench.wire.protocol import Call
 from fanbench.wire.responses import decode_answer, error_of
 from fanbench.wire.retry import NeverSent, RetryPolicy, retrying
@@ -41,11 +36,6 @@ M = TypeVar("M", bound=Message)
 CONNECT_TIMEOUT = 10.0
 READ_TIMEOUT = 60.0
 CLOSE_TIMEOUT = 5.0
-# Less than the 5 seconds after which common servers close an idle connection: a call sent into a closing
-# connection gets lost, and some calls must not be sent twice.
-KEEP_ALIVE = 4.0
-# Requests per pool. A pool takes 0.05 ms to create, less than examining a second connection a few times.
-POOL = 1
 ERROR_BODY_LIMIT = 1 << 20
 
 
@@ -83,16 +73,26 @@ class Transport:
         retry: RetryPolicy,
         http: httpx.AsyncBaseTransport | None = None,
     ) -> None:
+        from fanbench.wire.http_clients import open_clients
+
         self.config = config
         self.limits = limits
         self.retry = retry
         # Kaggle has a host of its own for the API; other servers have it below `/api`.
         self._base = config.endpoint if config.endpoint == KAGGLE else f"{config.endpoint}/api"
-        self._pools = _pools(config, http)
+        self._clients = open_clients(
+            config.endpoint,
+            {
+                **authorization(config.credentials),
+                "User-Agent": f"fanbench/{__version__}",
+                "Content-Type": "application/json",
+            },
+            http,
+        )
         self._headers: dict[frozenset[tuple[str, str]], httpx.Headers] = {}
 
     async def aclose(self) -> None:
-        await self._pools.aclose()
+        await self._clients.aclose()
 
     async def call(self, call: Call, request: Message, kind: type[M]) -> M:
         """Send `request` and return the answer."""
@@ -100,7 +100,7 @@ class Transport:
 
         async def attempt(number: int) -> M:
             async with self.limits.adaptive.slot(self.limits.calls, call, self.retry.total):
-                with self.limits.adaptive.observe(), self._pools.one() as http:
+                with self.limits.adaptive.observe(), self._clients.one() as http:
                     response = await self._send(http, call, body, number)
                     return decode_answer(self.config, call, response, kind)
 
@@ -128,7 +128,7 @@ class Transport:
             async with AsyncExitStack() as opened:
                 slot = self.limits.adaptive.slot(limiter, call, self.retry.total)
                 await opened.enter_async_context(slot)
-                http = opened.enter_context(self._pools.one())
+                http = opened.enter_context(self._clients.one())
                 with self.limits.adaptive.observe():
                     response = await self._send(
                         http, call, content, number, headers=headers, silence=silence, stream=True
@@ -264,43 +264,6 @@ async def read_at_most(response: httpx.Response, limit: int) -> bytes:
             if len(body) >= limit:
                 break
     return bytes(body)
-
-
-def _pools(config: Config, transport: httpx.AsyncBaseTransport | None) -> Pools:
-    if "httpx" not in sys.modules:
-        # As if its command line were not installed, which loads rich and pygments and takes long to import.
-        sys.modules["httpx._main"] = cast("ModuleType", None)
-        try:
-            import httpx
-        finally:
-            del sys.modules["httpx._main"]
-    import httpx
-
-    from fanbench.wire.http_client import HttpClient
-
-    # A company's proxy, set in the environment, cannot reach a server on this machine.
-    on_this_machine = urlsplit(config.endpoint).hostname in ("localhost", "127.0.0.1", "::1")
-    trust_env = not on_this_machine
-    headers = authorization(config.credentials)
-    headers |= {"User-Agent": f"fanbench/{__version__}", "Content-Type": "application/json"}
-    # Our limiters bound the connections; a bound of the pool's own would only time out.
-    limits = httpx.Limits(max_connections=None, keepalive_expiry=KEEP_ALIVE)
-    client = partial(HttpClient, headers=headers, limits=limits, trust_env=trust_env)
-    if transport is not None:
-        return Pools(
-            partial(client, transport=transport), None
-        )  # One client, because it closes the transport.
-    # Loading the certificates takes longer than everything else in a start, so they are loaded once, and for
-    # a plain HTTP server on this machine not before a redirect leads to an HTTPS address.
-    context = cache(partial(httpx.create_ssl_context, trust_env=trust_env))
-    if on_this_machine and config.endpoint.startswith("http://"):
-        from fanbench.wire.lazy_https import LazyHttps
-
-        https = partial(LazyHttps, lambda: httpx.AsyncHTTPTransport(verify=context(), limits=limits))
-        # A context without certificates trusts no server. It is never used, because `mounts` handles HTTPS.
-        plain = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        return Pools(lambda: client(verify=plain, mounts={"https://": https()}), POOL)
-    return Pools(partial(client, verify=context()), POOL)
 
 
 @lru_cache(maxsize=64)

@@ -1,4 +1,4 @@
-"""Small pools: how many requests share a client, and which client is used next."""
+"""The HTTP clients of a transport: how many there are, which is used next, and what making one costs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from fanbench import Bearer, Client, Config, ConnectionFailed, NotFound
-from fanbench.wire.pools import Pools
+from fanbench.wire.http_clients import HttpClients
 from fanbench.wire.retry import RetryPolicy
 from tests.wire.fake_server import Answer, FakeServer, Request
 
@@ -25,23 +25,21 @@ class Made:
         return self.clients[-1]
 
 
-@pytest.mark.parametrize(
-    ("room", "at_once", "clients"), [(1, 3, 3), (2, 3, 2), (2, 4, 2), (2, 5, 3), (None, 9, 1)]
-)
+@pytest.mark.parametrize(("shared", "at_once", "count"), [(False, 1, 1), (False, 3, 3), (True, 9, 1)])
 @pytest.mark.anyio
-async def test_requests_per_client_are_limited(room: int | None, at_once: int, clients: int) -> None:
-    """Each client has at most `room` requests at a time; without a limit, there is a single client."""
+async def test_each_request_has_a_client_of_its_own(shared: bool, at_once: int, count: int) -> None:
+    """No two requests at a time have the same client, unless a single client is shared by all."""
     made = Made()
-    pools = Pools(made, room)
+    clients = HttpClients(made, shared=shared)
     with ExitStack() as requests:
-        taken = [requests.enter_context(pools.one()) for _ in range(at_once)]
-    assert len(made.clients) == clients
-    assert max(taken.count(client) for client in made.clients) <= (room or at_once)
+        taken = [requests.enter_context(clients.one()) for _ in range(at_once)]
+    assert len(made.clients) == count
+    assert len(set(map(id, taken))) == count
     with ExitStack() as requests:
-        again = [requests.enter_context(pools.one()) for _ in range(at_once)]
-    assert len(made.clients) == clients
+        again = [requests.enter_context(clients.one()) for _ in range(at_once)]
+    assert len(made.clients) == count
     assert sorted(map(id, again)) == sorted(map(id, taken))
-    await pools.aclose()
+    await clients.aclose()
     assert all(client.is_closed for client in made.clients)
 
 
@@ -49,17 +47,17 @@ async def test_requests_per_client_are_limited(room: int | None, at_once: int, c
 async def test_the_client_used_last_is_used_next() -> None:
     """Requests that do not overlap use the same client, also after a failure."""
     made = Made()
-    pools = Pools(made, 1)
-    with pools.one(), pools.one():
+    clients = HttpClients(made)
+    with clients.one(), clients.one():
         pass
     taken = []
     for _ in range(5):
-        with suppress(ZeroDivisionError), pools.one() as client:
+        with suppress(ZeroDivisionError), clients.one() as client:
             taken.append(client)
             raise ZeroDivisionError
     assert len(made.clients) == 2
     assert len(set(map(id, taken))) == 1
-    await pools.aclose()
+    await clients.aclose()
 
 
 class Closable(httpx.AsyncBaseTransport):
