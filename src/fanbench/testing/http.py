@@ -77,11 +77,8 @@ async def answer(kaggle: SimulatedKaggle, path: str, body: bytes) -> HttpAnswer:
     Raises:
         ConnectionFailed: The connection breaks before an answer is sent.
     """
-    method = _METHODS.get(path.removeprefix("/api"))
-    if method is None:
-        return _problem(404, "No such call.")
     try:
-        result = await _call(kaggle, method, body)
+        result = await _call(kaggle, _METHODS.get(path.removeprefix("/api")), body)
     except BadAnswer:
         return HttpAnswer(headers={"Content-Type": "text/html"}, body=b"<html>Not what you expected.</html>")
     except ApiError as error:
@@ -95,7 +92,7 @@ async def answer(kaggle: SimulatedKaggle, path: str, body: bytes) -> HttpAnswer:
     return _json(encode(result)) if isinstance(result, Message) else result
 
 
-async def _call(kaggle: SimulatedKaggle, method: str, body: bytes) -> Message | HttpAnswer:
+async def _call(kaggle: SimulatedKaggle, method: str | None, body: bytes) -> Message | HttpAnswer:
     match method:
         case "CreateBenchmarkTask":
             create = decode(body, CreateTaskRequest)
@@ -137,10 +134,7 @@ async def _call(kaggle: SimulatedKaggle, method: str, body: bytes) -> Message | 
         case "DownloadBenchmarkTaskRunOutput":
             run = decode(body, RunRequest)
             files, damage = await kaggle.open_output(run.run_id, include_source=run.include_source)
-            archive, headers = _zip(tuple(files.items())), {"Content-Type": "application/zip"}
-            if damage == "broken":
-                return HttpAnswer(headers=headers, body=_broken(archive), length=len(archive))
-            return HttpAnswer(headers=headers, body=archive[: len(archive) // 2] if damage else archive)
+            return _zip_answer(_zip(tuple(files.items())), damage)
         case "ListBenchmarkModels":
             return ListModelsResponse(benchmark_models=await kaggle.list_models())
         case "GetBenchmarkLeaderboard":
@@ -176,9 +170,18 @@ async def _events(entries: AsyncGenerator[LogEntry, None]) -> AsyncGenerator[byt
         raise connection_lost() from error
 
 
-async def _broken(archive: bytes) -> AsyncGenerator[bytes, None]:
-    yield archive[: len(archive) // 2]
-    raise connection_lost()
+def _zip_answer(archive: bytes, damage: str | None) -> HttpAnswer:
+    """Answer with a zip: whole, cut in half ("bad zip"), or with a connection that breaks in the middle ("broken")."""
+    half = archive[: len(archive) // 2]
+
+    async def break_off() -> AsyncGenerator[bytes, None]:
+        yield half
+        raise connection_lost()
+
+    headers = {"Content-Type": "application/zip"}
+    if damage == "broken":
+        return HttpAnswer(headers=headers, body=break_off(), length=len(archive))
+    return HttpAnswer(headers=headers, body=half if damage else archive)
 
 
 @lru_cache(maxsize=256)
