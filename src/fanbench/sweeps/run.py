@@ -79,7 +79,7 @@ class RunPipeline:
         run, tries = self._run, 0
         while run.watched:
             if run.state != RunState.RUNNING or tries >= STREAM_TRIES:
-                await run.change()
+                await run.wait_for_change()
                 continue
             try:
                 await self._follow_log()
@@ -88,7 +88,7 @@ class RunPipeline:
                 self._watcher.stream_missed(run.run_id)
                 with anyio.move_on_after(2.0**tries):
                     while run.watched:
-                        await run.change()
+                        await run.wait_for_change()
                 tries += 1
             except FanbenchError as error:
                 if failure_kind(error) is FailureKind.FATAL:
@@ -118,7 +118,7 @@ class RunPipeline:
         if (
             run.ended
             and stream.opened == 1
-            and run.running_at < stream.ended_at
+            and run.last_seen_active < stream.ended_at
             and reaches_the_end(stream.ahead, stream.ended_at, run.seconds)
         ):
             self._log = part
@@ -133,7 +133,7 @@ class RunPipeline:
             self._watcher.stream_ended(run.run_id)
             with anyio.move_on_after(_LAG):
                 while run.watched:
-                    await run.change()
+                    await run.wait_for_change()
         if not run.watched or run.state != RunState.RUNNING:
             return True
         self._watcher.stream_opened(run.run_id)

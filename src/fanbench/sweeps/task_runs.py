@@ -29,7 +29,7 @@ LISTED_AGAIN_WITHIN = 600.0
 class ActiveRun:
     """One attempt in this process, from its intent until its files are on disk.
 
-    `TaskWatcher` changes it; its own `RunPipeline` waits in `change`.
+    `TaskWatcher` changes it; its own `RunPipeline` waits in `wait_for_change`.
     """
 
     __slots__ = (
@@ -38,10 +38,10 @@ class ActiveRun:
         "attempt",
         "cost_known",
         "has_pipeline",
+        "last_seen_active",
         "listed_by",
         "log_scope",
         "log_tail",
-        "running_at",
         "seconds",
         "since",
         "state",
@@ -61,7 +61,7 @@ class ActiveRun:
         self.adopted = adopted
         self.state: RunState | None = None
         #: When the last list was asked for that showed it queued or running.
-        self.running_at = -math.inf
+        self.last_seen_active = -math.inf
         #: How many seconds the run took, if it has ended and the server reports them.
         self.seconds: float | None = None
         #: Whether its `RunPipeline` was started.
@@ -99,7 +99,7 @@ class ActiveRun:
         """Return whether a list that was asked for at `asked_at` must show the run."""
         return self.listed_by is not None and self.listed_by <= asked_at
 
-    async def change(self) -> None:
+    async def wait_for_change(self) -> None:
         """Wait until the run changes its state or is no longer watched."""
         self._changed = anyio.Event()
         await self._changed.wait()

@@ -157,7 +157,7 @@ class TaskWatcher(RunWatcher):
             run.has_pipeline = True
             self._start_pipeline(run)
         if not listed.state.terminal:
-            run.running_at = asked_at
+            run.last_seen_active = asked_at
             if listed.state == run.state:
                 return []
             run.state = listed.state
