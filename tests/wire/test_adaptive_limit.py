@@ -297,23 +297,25 @@ def test_a_pause_is_announced_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("bad", "reason"),
+    ("bad", "reason", "last"),
     [
-        (response(429), "HTTP 429"),
-        (httpx.Response(200, json={"code": 429, "message": "m"}), "HTTP 429"),
-        (response(503), "HTTP 503"),
-        (httpx.ReadTimeout(""), "timed out"),
-        (httpx.ConnectTimeout(""), "timed out"),
+        (response(429), "HTTP 429", 1.0),
+        (httpx.Response(200, json={"code": 429, "message": "m"}), "HTTP 429", 1.0),
+        (response(503), "HTTP 503", 1.0),
+        (response(504), "HTTP 504", 1.0),
+        (response(408), "HTTP 408", 0.0),
+        (httpx.ReadTimeout(""), "timed out", 1.0),
+        (httpx.ConnectTimeout(""), "timed out", 1.0),
     ],
 )
-def test_what_lowers_the_limit(bad: httpx.Response | Exception, reason: str) -> None:
-    """Overload without a Retry-After lowers the limit and does not delay other calls."""
+def test_what_lowers_the_limit(bad: httpx.Response | Exception, reason: str, last: float) -> None:
+    """Overload without a Retry-After lowers the limit, and delays no call; only a 408 is not retried."""
     http = Scripted((1.0, bad), (0.1, quota()))
     limits = virtual_limits(8)
     with observed(limits) as history:
         quotas(http, 4, limits)
     assert history == [(4, 8, reason, 0.0)]
-    assert max(http.times) == 1.0
+    assert max(http.times) == last
 
 
 @pytest.mark.parametrize("bad", [response(500), httpx.ConnectError(""), httpx.ReadError("")])
