@@ -36,11 +36,13 @@ def check(server: ServerProcess, folder: Path, *words: str) -> subprocess.Comple
 
 
 def test_the_real_sdk(server: ServerProcess, tmp_path: Path) -> None:
-    """A task that passes, one with magics and one that raises each give one record."""
+    """A task that passes, one with magics, one that raises and one that records nothing each give one record."""
+    silent = task_source("silent", "return True").replace("the_task.run", "if not kbench: the_task.run")
     files = {
         "passes.py": TASK,
         "magic.py": MAGIC,
         "raises.py": task_source("raises", "raise ValueError('boom')"),
+        "silent.py": silent,
     }
     for name, text in files.items():
         (tmp_path / name).write_text(text)
@@ -50,6 +52,7 @@ def test_the_real_sdk(server: ServerProcess, tmp_path: Path) -> None:
         "passes.py": ("recorded", True),
         "magic.py": ("recorded", 1.0),
         "raises.py": ("errored", None),
+        "silent.py": ("nothing", None),
     }
     assert ended.returncode == 1
     assert (rows["passes.py"]["assertions_passed"], rows["passes.py"]["model"]) == (1, "test/four")

@@ -35,7 +35,7 @@ def test_the_page(environment: dict[str, str], tmp_path: Path) -> None:
 
 
 def test_the_readme(environment: dict[str, str], tmp_path: Path) -> None:
-    """The program in README.md runs after `fanbench init`, on whichever models are installed."""
+    """The program in README.md runs after `fanbench init`, with the server's models in the place of its own."""
     (program,) = re.findall(
         r"^```python\n(.*?)^```$", (REPOSITORY / "README.md").read_text(), re.DOTALL | re.MULTILINE
     )

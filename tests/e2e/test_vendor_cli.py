@@ -22,7 +22,7 @@ def vendor(server: ServerProcess, tmp_path: Path) -> Kaggle:
 def test_the_whole_life_of_a_task(vendor: Kaggle) -> None:
     """Each of push, run, status, log, list, models, publish and download succeeds, and prints what it should.
 
-    Errors, `init`, `auth` and refused tokens: see test_side_by_side.py.
+    `init`, `auth`, refused tokens and the exit codes of errors: see test_side_by_side.py.
     """
     pushed = vendor("tasks", "push", "two-plus-two", "-f", "task.py", "--wait", "--poll-interval", "1")
     assert "Completed" in pushed
@@ -47,6 +47,7 @@ def test_the_whole_life_of_a_task(vendor: Kaggle) -> None:
     assert "published successfully" in published
     assert "Backing notebook also published." in published
     assert "already public" in vendor("tasks", "publish", "two-plus-two")
+    assert "not found" in vendor("tasks", "status", "no-such-task", code=1)
     assert "Some model names may be invalid" in vendor("tasks", "run", "two-plus-two", "-m", "nobody", code=1)
     downloaded = vendor("tasks", "download", "two-plus-two", "-o", "out", "-s")
     assert "2 run(s) downloaded" in downloaded
@@ -58,3 +59,5 @@ def test_the_whole_life_of_a_task(vendor: Kaggle) -> None:
     assert not results["wrong"]
     assert len(list((vendor.folder / "out").rglob("__notebook__.ipynb"))) == 2
     assert "2 run(s) cached" in vendor("tasks", "download", "two-plus-two", "-o", "out")
+    failed = vendor("tasks", "run", "two-plus-two", "-m", "broken", "--wait", "--poll-interval", "1", code=1)
+    assert "this model is broken" in failed
