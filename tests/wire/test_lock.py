@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -20,14 +20,18 @@ def test_the_error_names_the_owner(tmp_path: Path) -> None:
     lock.release()
 
 
-def test_waiting_for_a_lock(tmp_path: Path) -> None:
-    """A lock with `wait` is acquired as soon as its owner releases it within that time."""
-    owner = lock_file(tmp_path / "lock")
-    waiting = threading.Thread(target=lambda: lock_file(tmp_path / "lock", wait=30).release())
-    waiting.start()
-    owner.release()
-    waiting.join(timeout=20)
-    assert not waiting.is_alive()
+def test_waiting_for_a_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lock with `wait` is acquired if its owner releases it within that time."""
+    owner, waits = lock_file(tmp_path / "lock"), []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        owner.release()
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    lock = lock_file(tmp_path / "lock", wait=30)
+    assert (len(waits), lock.is_locked, owner.is_locked) == (1, True, False)
+    lock.release()
 
 
 def test_a_folder_is_created(tmp_path: Path) -> None:
