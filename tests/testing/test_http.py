@@ -209,6 +209,7 @@ async def test_the_vendor_reads_all_answers(tmp_path: Path) -> None:
         await everything(client, tmp_path)
     kinds = {name for name, status, _ in exchanges if status == 200}
     assert len(kinds) == 14
+    assert kinds - vendors.keys() == {"benchmarks.BenchmarkTasksApiService/DeleteBenchmarkTask"}
     for name, status, body in exchanges:
         if status != 200:
             assert (set(body), body["code"]) == ({"code", "message"}, status)

@@ -107,6 +107,7 @@ async def test_a_client_can_be_opened_again(connect: Connect) -> None:
         for _ in range(2):
             async with client:
                 await client.task_quota()
+    assert len(server.requests) == 2
 
 
 async def test_proxies_are_not_used_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,6 +116,7 @@ async def test_proxies_are_not_used_on_this_machine(monkeypatch: pytest.MonkeyPa
     with FakeServer({"GetBenchmarkTaskQuota": [Answer({})]}) as server:
         async with Client(Config(server.url, Anonymous()), retry=ONCE) as client:
             await client.task_quota()
+    assert len(server.requests) == 1
 
 
 def test_opening_a_client_does_not_load_rich() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 import sys
 from pathlib import Path
@@ -24,7 +25,7 @@ def test_content_reaches_the_disk_before_the_name(tmp_path: Path, monkeypatch: p
     disk = Disk(monkeypatch)
     files.write(target, b"after")
     part = disk.asked[0][1]
-    assert part.startswith(".summary.json-")
+    assert re.fullmatch(rf"\.summary\.json-{os.getpid()}-[0-9a-f]{{8}}\.part", part)
     assert disk.asked == [
         ("fsync", part, b"after"),
         ("rename", part, "summary.json"),

@@ -71,6 +71,7 @@ def test_slugs(name: str, slug: str) -> None:
 
 @given(names)
 @example("ß'’&amp;1,2")
+@example("объект")
 @example("&lt;b&gt;")
 def test_slugs_are_the_vendors(name: str) -> None:
     """Every name has the slug that Kaggle's command line gives it."""
