@@ -1,4 +1,4 @@
-"""What is asked of the disk, in its order: a crash in between shows in no other way."""
+"""Records what is asked of the disk, in order: nothing else shows what a crash in between would leave."""
 
 from __future__ import annotations
 

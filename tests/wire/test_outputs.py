@@ -10,7 +10,6 @@ import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -315,18 +314,19 @@ async def test_a_file_in_the_way(connect: Connect, tmp_path: Path) -> None:
     assert not server.requests
 
 
-async def test_a_full_disk(connect: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A full disk is reported as such, and the old folder stays."""
+@pytest.mark.parametrize("step", [0, 1, 2])
+async def test_a_full_disk(
+    connect: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """A disk that is full at any file or folder of the output is reported as such, and the old folder stays."""
     put_old(tmp_path / "7")
-
-    def full(*args: Any) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(downloads, "unpack", lambda *args, **kwargs: full())
+    disk = Disk(monkeypatch)
+    disk.fails_at = step
     with FakeServer({CALL: [good()]}) as server:
         async with connect(server) as client:
             with pytest.raises(OutputError, match="No space left on device"):
                 await client.download_output(7, tmp_path / "7")
+    assert [kind for kind, *_ in disk.asked] == ["fsync"] * (step + 1)
     assert_old(tmp_path / "7")
 
 
