@@ -1,6 +1,6 @@
 """The messages of the API, requests and answers: one frozen struct per message.
 
-Their fields follow the public package `kagglesdk` 0.1.37 (Apache-2.0). In JSON, field names are camelCase, fields
+Their fields follow the public package `kagglesdk` 0.1.38 (Apache-2.0). In JSON, field names are camelCase, fields
 with default values are omitted, unknown fields of an answer are ignored, and enums are sent by their full names.
 The client decodes answers with these structs, and the local server decodes requests with them.
 """
@@ -85,6 +85,7 @@ class CreationState(OpenEnum):
     UNSPECIFIED = "BENCHMARK_TASK_VERSION_CREATION_STATE_UNSPECIFIED"
     QUEUED = "BENCHMARK_TASK_VERSION_CREATION_STATE_QUEUED"
     RUNNING = "BENCHMARK_TASK_VERSION_CREATION_STATE_RUNNING"
+    VALIDATING = "BENCHMARK_TASK_VERSION_CREATION_STATE_VALIDATING"
     COMPLETED = "BENCHMARK_TASK_VERSION_CREATION_STATE_COMPLETED"
     ERRORED = "BENCHMARK_TASK_VERSION_CREATION_STATE_ERRORED"
     KERNEL_WITHOUT_RUN = "BENCHMARK_TASK_VERSION_CREATION_STATE_KERNEL_WITHOUT_RUN"
@@ -93,7 +94,7 @@ class CreationState(OpenEnum):
 
     @property
     def pending(self) -> bool:
-        return self in (CreationState.QUEUED, CreationState.RUNNING)
+        return self in (CreationState.QUEUED, CreationState.RUNNING, CreationState.VALIDATING)
 
 
 class RunState(OpenEnum):
