@@ -128,6 +128,7 @@ class Root(LazyGroup):
 _SETUP = {
     "init": Entry("init:init", "Set up a folder: credentials, an example task, a reference."),
     "auth": Entry("auth:auth", "Renew the Model Proxy credentials in the env file."),
+    "skill": Entry("skill:skill", "Print instructions for coding agents."),
 }
 _ACCOUNT = {
     "leaderboard": Entry("leaderboard:leaderboard", "Show the leaderboard of a benchmark."),

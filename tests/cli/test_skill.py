@@ -1,0 +1,44 @@
+"""The instructions for coding agents."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from fanbench.cli.app import root
+
+PAGE = (Path(__file__).parents[2] / "docs/skill/SKILL.md").read_text("utf-8")
+COMMANDS = [
+    line
+    for block in re.findall(r"^```sh\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+    for line in block.splitlines()
+]
+
+
+def test_the_command_prints_the_page() -> None:
+    """`fanbench skill` prints docs/skill/SKILL.md unchanged."""
+    assert CliRunner().invoke(root, ["skill"]).stdout == PAGE
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_every_command_can_be_parsed(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every command of the page exists and has the options that the page gives it."""
+    monkeypatch.chdir(tmp_path)
+    Path("task.py").touch()
+    Path("results").mkdir()
+    Path("runs").mkdir()
+    words = shlex.split(line)
+    name: str | None = words.pop(0)
+    assert name == "fanbench"
+    command: click.Command | None = root
+    context: click.Context | None = None
+    while isinstance(command, click.Group):
+        context = click.Context(command, parent=context, info_name=name)
+        name, command, words = command.resolve_command(context, words)
+    assert command is not None, line
+    command.make_context(name, words, parent=context)
