@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from fanbench.cli.app import root
+from fanbench.operations.environment import write_starters
 
 PAGE = (Path(__file__).parents[2] / "docs/skill/SKILL.md").read_text("utf-8")
 COMMANDS = [
@@ -23,6 +24,16 @@ COMMANDS = [
 def test_the_command_prints_the_page() -> None:
     """`fanbench skill` prints docs/skill/SKILL.md unchanged."""
     assert CliRunner().invoke(root, ["skill"]).stdout == PAGE
+
+
+def test_the_page_is_written_once(tmp_path: Path) -> None:
+    """The page is written to a new folder of skills, and an existing page is left as it is."""
+    page = tmp_path / "new" / "skills" / "fanbench" / "SKILL.md"
+    first = write_starters(tmp_path / "task.py", tmp_path / "new" / "skills")[-1]
+    assert (first.path, first.existed, page.read_text("utf-8")) == (page, False, PAGE)
+    page.write_text("Mine.")
+    assert write_starters(tmp_path / "task.py", tmp_path / "new" / "skills")[-1].existed
+    assert page.read_text() == "Mine."
 
 
 @pytest.mark.parametrize("line", COMMANDS)

@@ -120,16 +120,23 @@ class Written:
     existed: bool
 
 
-def write_starters(example: Path) -> list[Written]:
+def write_starters(example: Path, skills: Path | None = None) -> list[Written]:
     """Write the example task and, beside it, the reference. Existing files are left as they are.
+
+    With `skills`, a folder of skills for coding agents, also write `fanbench/SKILL.md` in it.
 
     Raises:
         OutputError: A file cannot be written.
     """
+    starters = [(example, "example_task.txt"), (example.parent / REFERENCE_NAME, "reference.md")]
+    if skills is not None:
+        starters.append((skills / "fanbench" / "SKILL.md", "SKILL.md"))
     written = []
-    for path, name in ((example, "example_task.txt"), (example.parent / REFERENCE_NAME, "reference.md")):
+    for path, name in starters:
         text = (files("fanbench.operations") / "texts" / name).read_text(encoding="utf-8")
         try:
+            if name == "SKILL.md":
+                path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("x", encoding="utf-8", newline="\n") as file:
                 file.write(text)
             written.append(Written(path, existed=False))

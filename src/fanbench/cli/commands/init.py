@@ -22,7 +22,13 @@ __all__ = ["init"]
     click.Path(path_type=Path, dir_okay=False),
     default=Path("example_task.py"),
 )
-def init(settings: Settings, yes: bool, env_file: Path, example_file: Path) -> None:
+@value_option(
+    "--skill",
+    "DIR",
+    "Also write instructions for coding agents to DIR/fanbench/SKILL.md.",
+    click.Path(path_type=Path, file_okay=False),
+)
+def init(settings: Settings, yes: bool, env_file: Path, example_file: Path, skill: Path | None) -> None:
     """Set up a folder for benchmark tasks.
 
     Writes Model Proxy credentials and the available models to .env, and creates an example task and a reference
@@ -37,4 +43,4 @@ def init(settings: Settings, yes: bool, env_file: Path, example_file: Path) -> N
     """
     from fanbench.cli.views.environment import initialize
 
-    initialize(settings, env_file, example_file, yes=yes)
+    initialize(settings, env_file, example_file, yes=yes, skills=skill)

@@ -17,6 +17,8 @@ def skill(settings: Settings) -> None:
 
     \b
     Examples:
-      fanbench skill > SKILL.md
+      fanbench skill
+      fanbench init --skill .claude/skills
     """
-    click.echo(files("fanbench.cli").joinpath("SKILL.md").read_text("utf-8"), nl=False)
+    text = (files("fanbench.operations") / "texts" / "SKILL.md").read_text(encoding="utf-8")
+    click.echo(text, nl=False)

@@ -33,16 +33,19 @@ def renew_credentials(settings: Settings, env_file: Path, *, yes: bool) -> None:
     settings.output.note(f"Environment variables have been written to {env_file.absolute()}.")
 
 
-def initialize(settings: Settings, env_file: Path, example_file: Path, *, yes: bool) -> None:
+def initialize(
+    settings: Settings, env_file: Path, example_file: Path, *, yes: bool, skills: Path | None = None
+) -> None:
     out = settings.output
     out.note(f"Initializing Kaggle Benchmarks environment\n  Target:  {env_file.absolute()}\n")
     ensure_writable(env_file)
     current = read_env_file(env_file)
     values = call(settings, lambda client: fetch_environment(client, current))
     offer(out, values, env_file, yes=yes, renew=partial(call, settings, fetch_credentials))
-    written = write_starters(example_file)
+    written = write_starters(example_file, skills)
     rows = [(env_file.name, "(API keys & configuration)")]
-    for file, meaning in zip(written, ("(Starter template)", "(Syntax guide)"), strict=True):
+    meanings = ["(Starter template)", "(Syntax guide)", "(Instructions for coding agents)"]
+    for file, meaning in zip(written, meanings, strict=False):
         rows.append((file.path.name, "(already exists, unchanged)" if file.existed else meaning))
     width = max(len(name) for name, _ in rows) + 3
     out.note("\nEnvironment initialized!\n")
