@@ -449,6 +449,17 @@ def test_init(cli: Cli, kaggle: SimulatedKaggle) -> None:
     assert "Expires: in 2 hours" in result.stderr
     assert "fanbench tasks push what-is-kaggle -f example_task.py --wait" in result.stderr
     assert "unchanged" in cli("init", "-y").stderr
+    assert not list(Path().rglob("SKILL.md"))
+
+
+def test_init_writes_the_skill(cli: Cli, kaggle: SimulatedKaggle) -> None:
+    """init --skill writes the instructions for coding agents and names them among its files."""
+    kaggle.add_model("a-x", "X", proxy_slug="a/x")
+    result = cli("init", "-y", "--skill", "skills")
+    assert result.exit_code == 0, result.stderr
+    assert "SKILL.md" in result.stderr
+    assert "(Instructions for coding agents)" in result.stderr
+    assert Path("skills/fanbench/SKILL.md").read_text("utf-8") == cli("skill").stdout
 
 
 def test_auth_sets_three_values(cli: Cli) -> None:
