@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,11 +17,12 @@ import httpx
 import msgspec
 import pytest
 
+from fanbench import NotFound
 from fanbench.local.proxy import genai
 from fanbench.local.proxy.requests import GenerateRequest
 from fanbench.wire.messages import RunState
 
-from .server_process import TASK, ServerProcess, push, run, run_server
+from .server_process import MODELS, TASK, ServerProcess, log_text, push, run, run_server
 
 pytestmark = [pytest.mark.anyio, pytest.mark.e2e]
 
@@ -86,6 +89,7 @@ def proxy_server(tmp_path_factory: pytest.TempPathFactory, upstream: Upstream) -
 default = "test/four"
 [[model]]
 slug = "test/four"
+alias = ["google/gemini-2.5-flash", "google/*"]
 kind = "scripted"
 input_price = 1.0
 output_price = 2.0
@@ -111,7 +115,8 @@ kind = "upstream"
 url = "{upstream.url}/v1"
 key_env = "NOT_THERE"
 """
-    with run_server(tmp_path_factory.mktemp("proxy") / "data", models=models) as server:
+    alias = ["--model-alias", "anthropic/claude=vendor/big"]
+    with run_server(tmp_path_factory.mktemp("proxy") / "data", *alias, models=models) as server:
         yield server
 
 
@@ -357,6 +362,76 @@ both_apis.run(kbench.llm)
         await client.download_output(done.id, tmp_path / "out")
     (file,) = (tmp_path / "out").glob("*.run.json")
     assert json.loads(file.read_text())["results"][0]["numericResult"]["value"] == 1.0
+
+
+async def test_tasks_reach_models_by_aliases(
+    proxy_server: ServerProcess, upstream: Upstream, tmp_path: Path
+) -> None:
+    """However a task names a model, an alias answers; the run file has the task's name, the log has the model's."""
+    upstream.status, upstream.headers, upstream.body = 200, {}, completion("4")
+    source = """
+# %%
+import kaggle_benchmarks as kbench
+from kaggle_benchmarks.kaggle.model_proxy import ModelProxy
+@kbench.task(name="by-alias")
+def by_alias(llm) -> float:
+    llms = kbench.llms
+    asked = [
+        llm,
+        llms["google/gemini-2.5-flash"],
+        llms.get("anthropic/claude"),
+        kbench.kaggle.load_model("google/gemini-9", api="genai"),
+        ModelProxy(model="google/gemini-2.5-flash"),
+    ]
+    print("LISTED", sorted(llms), "google/gemini-9" in llms, "meta/llama" in llms)
+    try:
+        llms["meta/llama"]
+    except KeyError as error:
+        print("UNKNOWN", error)
+    return sum(each.prompt("What is 2 + 2?") == "4" for each in asked) / len(asked)
+by_alias.run(kbench.llms["google/gemini-2.5-flash"])
+"""
+    async with proxy_server.client() as client:
+        await push(client, "by-alias", source)
+        (done,) = await run(client, "by-alias", "four")
+        assert done.state is RunState.COMPLETED, done.error_message
+        log = await log_text(client, done.id)
+        await client.download_output(done.id, tmp_path / "out")
+    (file,) = (tmp_path / "out").glob("*.run.json")
+    record = json.loads(file.read_text())
+    assert record["results"][0]["numericResult"]["value"] == 1.0
+    assert record["modelVersion"]["slug"] == "google/gemini-2.5-flash"
+    assert "'vendor/narrow'] True False\n" in log
+    assert "UNKNOWN Unknown model 'meta/llama'. The models are test/four, vendor/big" in log
+    assert "--model-alias 'meta/llama=test/four'" in log
+    for alias, model in (("google/gemini-2.5-flash", "test/four"), ("anthropic/claude", "vendor/big")):
+        assert log.count(f"[fanbench] {model} answers for {alias} (alias)\n") == 1
+
+
+async def test_an_alias_is_no_model_to_run_on(proxy_server: ServerProcess) -> None:
+    """A run is scheduled on a model by its own name only: its results belong to that model."""
+    async with proxy_server.client() as client:
+        await push(client, "not-on-an-alias", TASK.replace("two-plus-two", "not-on-an-alias"))
+        with pytest.raises(NotFound, match=r"gemini-2\.5-flash"):
+            await client.schedule_runs("not-on-an-alias", ["google/gemini-2.5-flash"])
+        listed = [each.slug for each in await client.list_models()]
+    assert listed == ["four", "big", "narrow", "down", "keyless"]
+
+
+@pytest.mark.parametrize(
+    ("alias", "words"),
+    [("x/y=test/none", "no model test/none"), ("test/four=test/wrong", "is itself a model")],
+)
+def test_an_alias_that_cannot_be_is_refused_at_the_start(tmp_path: Path, alias: str, words: str) -> None:
+    """The server does not start with an alias for a model that does not exist, or with the name of another one."""
+    (tmp_path / "models.toml").write_text(MODELS)
+    command = [sys.executable, "-m", "fanbench", "serve", "--data", str(tmp_path), "--port", "0"]
+    ended = subprocess.run(
+        [*command, "--model-alias", alias], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == 1
+    assert words in ended.stderr
+    assert "hint:" in ended.stderr
 
 
 async def test_an_upstream_that_is_down_fails_its_run_only(proxy_server: ServerProcess) -> None:

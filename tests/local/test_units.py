@@ -12,7 +12,7 @@ from typing import Any
 
 import anyio
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from fanbench.errors import LocalServerError, UsageError
@@ -262,12 +262,20 @@ def test_a_foreign_page_token_is_refused(token: str) -> None:
 words = st.from_regex(r"[a-z0-9][a-z0-9.-]{0,10}", fullmatch=True)
 slugs = st.builds("{}/{}".format, words, words)
 urls = st.builds("https://{}.example:{}/v1".format, st.text("abc", min_size=1), st.integers(1, 65535))
+aliases = st.lists(st.from_regex(r"alias/[a-z*?]+", fullmatch=True), max_size=2)
 rules = st.builds(Rule, match=st.text().map(re.escape), reply=st.text())
 specs = st.one_of(
     st.builds(
         Embedded, slug=slugs, path=st.text(min_size=1), context=st.integers(1, 9999), stop=st.lists(st.text())
     ),
-    st.builds(Upstream, slug=slugs, url=urls, name=st.text(), input_price=st.none() | st.floats(0, 100)),
+    st.builds(
+        Upstream,
+        slug=slugs,
+        url=urls,
+        alias=aliases,
+        name=st.text(),
+        input_price=st.none() | st.floats(0, 100),
+    ),
     st.builds(Scripted, slug=slugs, rules=st.lists(rules, max_size=2)),
 )
 
@@ -275,6 +283,8 @@ specs = st.one_of(
 @given(models=st.lists(specs, max_size=4, unique_by=lambda m: m.slug.rpartition("/")[2]))
 def test_a_catalogue_survives_its_file(tmp_path_factory: pytest.TempPathFactory, models: list[Any]) -> None:
     """Reading a written catalogue gives the same catalogue, whatever texts it has."""
+    named = [alias for model in models for alias in model.alias]
+    assume(len(named) == len({*named}))
     path = tmp_path_factory.mktemp("catalog") / "models.toml"
     catalog = Catalog(model=models, default=models[0].slug if models else "")
     write_catalog(path, catalog)
@@ -305,6 +315,16 @@ def test_a_users_comments_stay(tmp_path: Path) -> None:
         ("[[model]]\nslug = 'a/b'\nkind = 'embedded'\n", "path"),
         ("default = 'x/y'\n", "x/y"),
         ("[[model]]\nslug='a/m'\nkind='scripted'\n[[model]]\nslug='b/m'\nkind='scripted'\n", "same API slug"),
+        (
+            "[[model]]\nslug='a/m'\nkind='scripted'\nalias=['*']\n"
+            "[[model]]\nslug='b/n'\nkind='scripted'\nalias=['x', '*']\n",
+            "b/n: the alias '*' is also an alias of a/m",
+        ),
+        (
+            "[[model]]\nslug='a/m'\nkind='scripted'\nalias=['n']\n[[model]]\nslug='b/n'\nkind='scripted'\n",
+            "a/m: the alias 'n' is the name of b/n",
+        ),
+        ("[[model]]\nslug='a/m'\nkind='scripted'\nalias=['']\n", "'' is not a name"),
         ("[[model]]\nslug='a/'\nkind='scripted'\n", "not a model slug"),
         ("[[model]]\nslug='a/..'\nkind='scripted'\n", "not a model slug"),
         ("[[model]]\nslug='a/b c'\nkind='scripted'\n", "not a model slug"),
@@ -320,6 +340,38 @@ def test_a_mistake_in_models_toml_is_named(tmp_path: Path, text: str, words: str
         read_catalog(tmp_path / "models.toml")
     assert words in str(caught.value)
     assert "models.toml" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "slug"),
+    [
+        ("b/two", "b/two"),
+        ("two", "b/two"),
+        ("google/gemini", "a/one"),
+        ("google/gemini-9", "c/three"),
+        ("google/other", "b/two"),
+        ("meta/llama", "d/four"),
+    ],
+)
+def test_the_most_specific_alias_answers(name: str, slug: str) -> None:
+    """A model's own name goes before an alias, an exact alias before a pattern, and a longer pattern before `*`."""
+    models: list[Any] = [
+        Scripted(slug="d/four", alias=["*"]),
+        Scripted(slug="a/one", alias=["google/gemini"]),
+        Scripted(slug="b/two", alias=["google/*"]),
+        Scripted(slug="c/three"),
+    ]
+    catalog = Catalog(model=models).with_aliases({"google/gemini-*": "three", "nobody": "e/five"})
+    found = catalog.find_for_task(name)
+    assert found is not None
+    assert found.slug == slug
+
+
+def test_the_server_can_move_an_alias() -> None:
+    """An alias of the command line is taken away from the model that has it in models.toml."""
+    models: list[Any] = [Scripted(slug="a/one", alias=["*", "x"]), Scripted(slug="b/two")]
+    moved = Catalog(model=models).with_aliases({"*": "b/two"})
+    assert [model.alias for model in moved.model] == [["x"], ["*"]]
 
 
 def test_unknown_prices_are_unknown() -> None:

@@ -30,6 +30,7 @@ class LiveLog:
             name: codecs.getincrementaldecoder("utf-8")("replace") for name in ("stdout", "stderr")
         }
         self._grown = anyio.Event()
+        self._noted: set[str] = set()
         self.closed = False
 
     def append(self, stream: str, data: bytes) -> None:
@@ -44,6 +45,12 @@ class LiveLog:
     def note(self, text: str) -> None:
         """Append a line of the server, such as why the run could not start."""
         self._write("stderr", text if text.endswith("\n") else f"{text}\n")
+
+    def note_once(self, text: str) -> None:
+        """Append a line of the server, unless it was appended before."""
+        if text not in self._noted:
+            self._noted.add(text)
+            self.note(text)
 
     def _write(self, stream: str, text: str) -> None:
         self._size += len(text)

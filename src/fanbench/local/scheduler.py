@@ -27,7 +27,7 @@ from fanbench.local.folder import DataFolder
 from fanbench.local.logs import LiveLog
 from fanbench.local.models.pool import ModelPool
 from fanbench.local.settings import ServerSettings
-from fanbench.local.store import RunRow, Store, VersionRow, now
+from fanbench.local.store import RunRow, Store, VersionRow, digest, now
 from fanbench.local.verdicts import failure_of, judge_creation, judge_run, read_outcome
 from fanbench.wire.messages import CreationState, RunState
 
@@ -65,6 +65,7 @@ class Scheduler:
         self.logs: dict[int, LiveLog] = {}
         """The logs of the runs in progress, by id."""
         self._waiting = 0
+        self._logs_of_keys: dict[str, LiveLog] = {}
 
     @property
     def busy(self) -> bool:
@@ -73,6 +74,12 @@ class Scheduler:
     def submit(self, work: Work) -> None:
         self._waiting += 1
         self._send.send_nowait(work)
+
+    def note(self, key_digest: str, text: str) -> None:
+        """Append a line to the log of the run with this Model Proxy key, unless it is there already."""
+        log = self._logs_of_keys.get(key_digest)
+        if log is not None and not log.closed:
+            log.note_once(text)
 
     async def cancel(self, works: Iterable[Work]) -> None:
         """Stop those of `works` that are in progress. When this returns, none of their processes is left."""
@@ -172,6 +179,7 @@ class Scheduler:
             if spec is None:
                 hint = "Run `fanbench models add smollm2` to add one."
                 raise LocalServerError("This server has no models.", hint=hint)
+            self._logs_of_keys[digest(key)] = log
             found = {name: self._settings.find_dataset(name) for name in version.datasets}
             # A margin, so that it is the time limit that ends a slow run, and not a refused key.
             expires = await self._store.add_token(key, timedelta(seconds=limit + 60))
@@ -184,6 +192,7 @@ class Scheduler:
                     model=spec.slug,
                     judge=(catalog.find(catalog.judge) or catalog.default_model or spec).slug,
                     available=[other.slug for other in catalog.model],
+                    aliases=catalog.aliases,
                     extra=self._settings.run_environment,
                 ),
                 memory_mb=self._settings.run_memory_mb,
@@ -202,6 +211,7 @@ class Scheduler:
             log.note(message)
             return message
         finally:
+            self._logs_of_keys.pop(digest(key), None)
             with anyio.CancelScope(shield=True):
                 await self._store.revoke_token(key)
 

@@ -45,6 +45,8 @@ class ServerSettings:
     """The most text to keep of one run's log, in MB."""
     model_idle: float = 600.0
     """Seconds without a request after which an embedded model is unloaded."""
+    model_aliases: tuple[tuple[str, str], ...] = ()
+    """Further aliases of models, each with the model's name. They take precedence over those in `models.toml`."""
     idle_timeout: float | None = None
     """Seconds without a request or a run after which the server ends; None for never."""
     datasets: Path | None = None

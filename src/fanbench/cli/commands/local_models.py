@@ -47,6 +47,12 @@ Examples:
 @click.option(
     "--default", "as_default", is_flag=True, help="Make it the default model: for validation and LLM_DEFAULT."
 )
+@value_option(
+    "--alias",
+    "NAME",
+    "Another name by which tasks can ask for it, or a pattern such as '*'. Repeatable.",
+    multiple=True,
+)
 @click.option("--no-check", is_flag=True, help="Do not load the model to check that it works.")
 @value_option("--model", "NAME", "Endpoint: its own name for the model.  [default: the slug]")
 @value_option("--key-env", "NAME", "Endpoint: the server's environment variable with the API key.")
@@ -77,7 +83,9 @@ def add(
     """Add models to the local server."""
     from fanbench.cli.views.local_models import add_models
 
-    given = {name: value for name, value in options.items() if value is not None}
+    given = {name: value for name, value in options.items() if value is not None and value != ()}
+    if "alias" in given:
+        given["alias"] = list(given["alias"])
     add_models(what, data, slug, given, as_default=as_default, check=not no_check)
 
 

@@ -8,6 +8,7 @@ from typing import Any, get_args
 import click
 
 from fanbench.cli.options import AT_LEAST_1, PATH, data_option, value_option
+from fanbench.errors import UsageError
 from fanbench.local.executor import Isolation
 
 __all__ = ["serve", "stop"]
@@ -21,7 +22,27 @@ Examples:
   fanbench serve --workers 4 --run-timeout 300    four notebooks at a time, five minutes each
   fanbench serve --data ./bench --port 0          state in ./bench, any free port
   fanbench serve --datasets ./datasets            ./datasets/OWNER/SLUG can be attached with -d OWNER/SLUG
+  fanbench serve --model-alias '*=test/echo'      test/echo answers for every model that the server does not have
 """
+
+
+def _read_aliases(
+    _ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
+) -> tuple[tuple[str, str], ...]:
+    pairs: dict[str, str] = {}
+    for value in values:
+        name, _, model = (part.strip() for part in value.partition("="))
+        if not name or not model:
+            raise UsageError(
+                f"--model-alias {value!r} is not NAME=MODEL.",
+                hint="Write for instance --model-alias 'google/gemini-2.5-flash=smollm2-135m-instruct'.",
+            )
+        if pairs.setdefault(name, model) != model:
+            raise UsageError(
+                f"--model-alias names two models for {name}: {pairs[name]} and {model}.",
+                hint="Give each name one model.",
+            )
+    return tuple(pairs.items())
 
 
 @click.command(epilog=_EXAMPLES)
@@ -85,6 +106,13 @@ Examples:
     _SECONDS,
     default=600,
     show_default=True,
+)
+@value_option(
+    "--model-alias model_aliases",
+    "NAME=MODEL",
+    "Let MODEL answer tasks that ask for the model NAME, which may be a pattern such as '*'. Repeatable.",
+    multiple=True,
+    callback=_read_aliases,
 )
 @value_option("--idle-timeout", "SECONDS", "Stop after this long without work.  [default: never]", _SECONDS)
 def serve(**options: Any) -> None:

@@ -27,7 +27,7 @@ from fanbench.local.settings import default_data_folder
 
 __all__ = ["FIELDS", "add_models", "remove_model", "show_models"]
 
-FIELDS = ("model", "default", "kind", "source", "license")
+FIELDS = ("model", "default", "kind", "source", "aliases", "license")
 
 # The options that do not apply to every kind of model.
 _FILE_OPTIONS = {"context", "threads"}
@@ -93,6 +93,7 @@ def show_models(out: Output, data: Path | None) -> None:
             "default": spec is catalog.default_model,
             "kind": type(spec).__name__.lower(),
             "source": spec.source,
+            "aliases": spec.alias,
             "license": spec.license or None,
         }
         for spec in catalog.model
@@ -100,13 +101,14 @@ def show_models(out: Output, data: Path | None) -> None:
     out.records(records, FIELDS)
     rows = [
         (
-            f"{'*' if record['default'] else ' '} {record['model']}",
-            f"{record['kind']}",
-            f"{record['source']}{f'  ({license_})' if (license_ := record['license']) else ''}",
+            f"{'*' if spec is catalog.default_model else ' '} {spec.slug}",
+            type(spec).__name__.lower(),
+            f"{spec.source}  ({spec.license})" if spec.license else spec.source,
+            f"also {', '.join(spec.alias)}" if spec.alias else "",
         )
-        for record in records
+        for spec in catalog.model
     ]
-    out.rows(rows, (0, 8, 0), gap="  ")
+    out.rows(rows, (0, 8, 0, 0), gap="  ")
 
 
 def remove_model(slug: str, data: Path | None) -> None:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from fanbench.local.aliases import ALIASES_VARIABLE
 from fanbench.local.executor.sdk import FIXED_ENVIRONMENT
 
 _PASSED_ON = frozenset({"HOME", "LANG", "TZ", "TMPDIR", "USER", "LOGNAME", "LD_LIBRARY_PATH"})
@@ -35,6 +36,7 @@ def run_environment(
     model: str,
     judge: str,
     available: Iterable[str],
+    aliases: Iterable[str] = (),
     extra: Iterable[str] = (),
     outside: Mapping[str, str] = os.environ,
 ) -> dict[str, str]:
@@ -56,5 +58,6 @@ def run_environment(
             "LLM_DEFAULT": model,
             "LLM_DEFAULT_EVAL": judge,
             "LLMS_AVAILABLE": ",".join(available),
+            ALIASES_VARIABLE: ",".join(aliases),
         }
     )

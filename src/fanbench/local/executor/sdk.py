@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fanbench.local.aliases import ALIASES_VARIABLE, best_alias, unknown_model
 from fanbench.local.executor.notebook import Recorder, record_streams
 
 FIXED_ENVIRONMENT = {
@@ -28,20 +29,42 @@ FIXED_ENVIRONMENT = {
 }
 
 
+class UnknownModel(KeyError):
+    """A KeyError that is shown as its message, not as the quoted key."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class LazyModels(dict[str, Any]):
     """`kbench.llms`: all models by name, each created when it is first looked up.
 
-    Creating one costs an HTTP client and its TLS context; a task uses one or two of perhaps a hundred.
+    Creating one costs an HTTP client and its TLS context; a task uses one or two of perhaps a hundred. Aliases can
+    be looked up, too, but are not listed: a task that loops over all models should use each of them once.
     """
 
-    def __init__(self, names: list[str], load: Callable[[str], Any]) -> None:
+    def __init__(self, names: list[str], load: Callable[[str], Any], aliases: Sequence[str] = ()) -> None:
         super().__init__(dict.fromkeys(names))
         self._load = load
+        self._aliases = aliases
+        self._aliased: dict[str, Any] = {}
 
     def __getitem__(self, name: str) -> Any:
+        if not super().__contains__(name):
+            return self.__missing__(name)
         if super().__getitem__(name) is None:
             self[name] = self._load(name)
         return super().__getitem__(name)
+
+    def __missing__(self, name: str) -> Any:
+        if name not in self:
+            raise UnknownModel(unknown_model(name, self))
+        if name not in self._aliased:
+            self._aliased[name] = self._load(name)
+        return self._aliased[name]
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or best_alias(str(name), self._aliases) is not None
 
     def get(self, name: str, default: Any = None) -> Any:
         return self[name] if name in self else default  # noqa: SIM401 - dict.get would not load it
@@ -98,7 +121,8 @@ def point_at_environment(sdk: Any) -> None:
     judge = os.environ.get("LLM_DEFAULT_EVAL")
     sdk.judge_llm = sdk.llm if judge == os.environ["LLM_DEFAULT"] else models.load_judge_model()
     available = [name for name in os.environ.get("LLMS_AVAILABLE", "").split(",") if name]
-    sdk.llms = LazyModels(available, models.load_model)
+    aliases = [alias for alias in os.environ.get(ALIASES_VARIABLE, "").split(",") if alias]
+    sdk.llms = LazyModels(available, models.load_model, aliases)
     if (numpy := sys.modules.get("numpy")) is not None:
         # Otherwise all forks of the same parent would draw the same "random" numbers.
         numpy.random.seed()

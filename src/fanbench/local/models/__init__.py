@@ -77,6 +77,8 @@ class BaseSpec(
 
     slug: str
     """`owner/name`, the name for the Model Proxy. The slug for the API is the part after the slash."""
+    alias: list[str] = []
+    """Further names by which tasks can ask for the model, or patterns of names, such as `*`."""
     name: str = ""
     """The name for people; if empty, the last part of the slug."""
     input_price: float | None = None

@@ -17,6 +17,7 @@ input_price = 0.1                               # US dollars per million tokens
 
 [[model]]
 slug = "test/echo"
+alias = ["google/gemini-2.5-flash", "*"]        # what tasks call it; "*" for every other name
 kind = "scripted"
 rules = [{ match = "2 \\\\+ 2", reply = "4" }]
 """
@@ -25,6 +26,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ import msgspec
 
 from fanbench._util import files
 from fanbench.errors import LocalServerError, UsageError
+from fanbench.local.aliases import best_alias
 from fanbench.local.folder import PRIVATE
 from fanbench.local.models.embedded import Embedded
 from fanbench.local.models.scripted import Scripted
@@ -59,6 +62,35 @@ class Catalog(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     def find(self, name: str) -> ModelSpec | None:
         """Find a model by `owner/name`, or by its slug for the API (the last part, with "@" as "-")."""
         return next((m for m in self.model if name in (m.slug, normalize_model(m.slug))), None)
+
+    @property
+    def aliases(self) -> dict[str, ModelSpec]:
+        """The models by their aliases. Only tasks can use these: a run is always on a model by its own name."""
+        return {alias: model for model in self.model for alias in model.alias}
+
+    def find_for_task(self, name: str) -> ModelSpec | None:
+        """Find the model that answers if a task asks for `name`: by its own name, or else by an alias."""
+        if (model := self.find(name)) is not None:
+            return model
+        alias = best_alias(name, self.aliases)
+        return self.aliases[alias] if alias is not None else None
+
+    def with_aliases(self, added: Mapping[str, str]) -> Catalog:
+        """A catalogue in which each alias in `added` belongs to the model named there, if that exists."""
+        owners = {
+            alias: model.slug for alias, name in added.items() if (model := self.find(name)) is not None
+        }
+        models = [
+            msgspec.structs.replace(
+                model,
+                alias=[
+                    *(alias for alias in model.alias if alias not in owners),
+                    *(alias for alias, owner in owners.items() if owner == model.slug),
+                ],
+            )
+            for model in self.model
+        ]
+        return msgspec.structs.replace(self, model=models)
 
     def with_model(self, model: ModelSpec) -> Catalog:
         """A catalogue with `model` added, or in the place of the one with its slug."""
@@ -105,6 +137,16 @@ def _validate(catalog: Catalog, path: Path) -> None:
             model.check()
         except ValueError as error:
             raise LocalServerError(f"{path}: {model.slug}: {error}") from None
+    owners: dict[str, str] = {}
+    for model in catalog.model:
+        for alias in model.alias:
+            if not alias or "," in alias:
+                raise LocalServerError(f"{path}: {model.slug}: {alias!r} is not a name or a pattern")
+            own = catalog.find(alias)
+            owner = own.slug if own is not None else owners.setdefault(alias, model.slug)
+            if owner != model.slug:
+                what = "the name" if own is not None else "also an alias"
+                raise LocalServerError(f"{path}: {model.slug}: the alias {alias!r} is {what} of {owner}")
     for role in ("default", "judge"):
         name = getattr(catalog, role)
         if name and catalog.find(name) is None:

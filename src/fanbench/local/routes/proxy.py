@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from fanbench.errors import LocalServerError
+from fanbench.local.aliases import unknown_model
 from fanbench.local.models import ModelFault
 from fanbench.local.models.catalog import ModelSpec
 from fanbench.local.proxy import genai
@@ -54,7 +55,7 @@ async def chat_completions(services: Services, request: Request) -> Response:
     token = await _authorize(services, request)
     body = await read_body(request)
     asked = read_request(body, ChatRequest, "chat completion")
-    spec = _find_model(services, asked.model)
+    spec = _find_model(services, token, asked.model)
     chat: dict[str, Any] = msgspec.json.decode(body)  # an upstream gets all of it
     if asked.stream:
         return await _stream(_chunks(services, token, spec, chat), end=b"data: [DONE]\n\n")
@@ -65,7 +66,7 @@ async def generate_content(services: Services, request: Request) -> Response:
     model, _, method = request.path_params["call"].rpartition(":")
     token = await _authorize(services, request)
     asked = read_request(await read_body(request), GenerateRequest, "generateContent")
-    spec = _find_model(services, model)
+    spec = _find_model(services, token, model)
     chat = genai.to_chat(asked)
     if method == "streamGenerateContent":
         return await _stream(_chunks(services, token, spec, chat), genai.from_chunk)
@@ -92,12 +93,14 @@ async def _authorize(services: Services, request: Request) -> TokenRow:
     return token
 
 
-def _find_model(services: Services, name: str) -> ModelSpec:
+def _find_model(services: Services, token: TokenRow, name: str) -> ModelSpec:
+    """The model for a request. If it is an alias, the log of the run says so: its run file has the task's name."""
     catalog = services.pool.catalog
-    spec = catalog.find(name)
+    spec = catalog.find_for_task(name)
     if spec is None:
-        known = ", ".join(model.slug for model in catalog.model) or "none"
-        raise ModelFault(f"unknown model {name!r}; the models are: {known}", status=404)
+        raise ModelFault(unknown_model(name, [model.slug for model in catalog.model]), status=404)
+    if catalog.find(name) is None:
+        services.scheduler.note(token.digest, f"[fanbench] {spec.slug} answers for {name} (alias)")
     return spec
 
 
