@@ -311,7 +311,7 @@ class Client:
         from fanbench.wire.log_stream import follow_log
 
         _ = self.transport
-        models = [run.model_version_slug]
+        models = [run.model_version_slug] if run.model_version_slug else []
         watcher = RunWatcher(self, join_task(run.task_slug), models, known=[run], poll_interval=poll_interval)
 
         async def missing() -> bool:

@@ -289,9 +289,24 @@ def test_status_for_programs(cli: Cli, kaggle: SimulatedKaggle) -> None:
     assert [(run["run_id"], run["state"]) for run in found["runs"]] == [(10, "COMPLETED")]
     lines = cli("tasks", "status", "t", "--format", "csv").stdout.splitlines()
     assert lines == [
-        "task,run_id,model,state,started,ended,error",
-        "t,10,m,COMPLETED,1995-05-09T06:13:20.000Z,1995-05-09T06:13:20.000Z,",
+        "task,run_id,model,state,result,started,ended,error",
+        "t,10,m,COMPLETED,,1995-05-09T06:13:20.000Z,1995-05-09T06:13:20.000Z,",
     ]
+
+
+def test_status_shows_results(cli: Cli, kaggle: SimulatedKaggle) -> None:
+    """Where the server sends results, the table has a column of them, and records have the value."""
+    kaggle.change(shows_results=True)
+    for model, result in (("m", 0.25), ("n", True), ("o", None)):
+        kaggle.add_run("t", model, script(model, result=result), age=9.0)
+    table = shown(cli("tasks", "status", "t").stdout).splitlines()
+    assert "Model Status Result Started Ended" in table
+    assert [line.split()[:3] for line in table[-3:]][1:] == [
+        ["n", "Completed", "Pass"],
+        ["m", "Completed", "0.25"],
+    ]
+    runs = json.loads(cli("tasks", "status", "t", "--format", "json").stdout)["runs"]
+    assert [run["result"] for run in runs] == [None, True, 0.25]
 
 
 def test_models(cli: Cli, kaggle: SimulatedKaggle) -> None:

@@ -133,3 +133,19 @@ def test_every_end_except_completed_is_a_failure(state: CreationState) -> None:
     """Every final state but COMPLETED is a failure, even one that this version does not know."""
     with pytest.raises(RunFailed, match=state.label):
         ensure_created("t", task("t", state))
+
+
+NEW = CreationState("BENCHMARK_TASK_VERSION_CREATION_STATE_CHECKING")
+
+
+@pytest.mark.parametrize("creating", [CreationState.VALIDATING, CreationState.UNSPECIFIED, NEW])
+async def test_every_state_that_is_no_end_is_waited_for(creating: CreationState, reported: Reported) -> None:
+    """Only an end ends the wait, and a state that is not known is reported once, with what it means."""
+    client = simulated(creation=4, creating=creating)
+    pushed = await client.create_task("t", "{}")
+    assert (
+        await wait_for_creation(client, "t", Deadline(None), seen=pushed, emit=reported)
+    ).creation_state.ended
+    (new,) = [event.text for event in reported if isinstance(event, CreationPolled) and event.changed]
+    assert new.startswith(f"t: {creating.label}")
+    assert ("does not know" in new) is (creating == NEW)

@@ -197,3 +197,13 @@ async def test_waiting_pushes_do_not_hold_back_others(tmp_path: Path) -> None:
     with anyio.fail_after(30):
         outcomes = await push_tasks(client, plans, wait=True, poll_interval=0.01)
     assert all(isinstance(outcome, Pushed) and outcome.created for outcome in outcomes)
+
+
+async def test_an_earlier_version_in_an_unknown_state_does_not_block_a_push(tmp_path: Path) -> None:
+    """Nobody can say whether such a version will ever end, so the server decides whether it takes another."""
+    creating = CreationState("BENCHMARK_TASK_VERSION_CREATION_STATE_CHECKING")
+    client = simulated(creation=60, creating=creating)
+    await client.create_task("t", "{}")
+    (pushed,) = await push_tasks(client, [plan(tmp_path)])
+    assert isinstance(pushed, Pushed)
+    assert client.tasks["t"].newest.number == 2

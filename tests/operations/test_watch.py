@@ -8,10 +8,11 @@ import pytest
 from fanbench import ConnectionFailed, ServerFault
 from fanbench._util import polling
 from fanbench.operations.events import LogLine, PollFailed, RunChanged, RunEnding
+from fanbench.operations.run import run_tasks
 from fanbench.operations.watch import RunSelection, StillRunning, wait_for_runs
 from fanbench.testing import Fault, RunScript, SimulatedKaggle
 from fanbench.wire.messages import RunState
-from tests.operations.conftest import Reported, simulated
+from tests.operations.conftest import Reported, model, simulated
 from tests.operations.virtual_time import anyio_backend as anyio_backend
 
 pytestmark = pytest.mark.anyio
@@ -222,3 +223,16 @@ async def test_a_late_log_is_shown_live() -> None:
     )
     assert client.times("logs") == [0, 1, 3, 7]
     assert seen == [7, 80]
+
+
+async def test_a_run_in_an_unknown_state_is_waited_for(reported: Reported) -> None:
+    """A state that a newer server may send is no end: it is reported with what it means, and the wait goes on."""
+    resting = RunState("BENCHMARK_TASK_RUN_STATE_RESTING")
+    client = simulated("t", runs=RunScript(queued=1, running=5, at_work=resting))
+    (run,) = (
+        await run_tasks(client, ["t"], ["m"], available=[model("m")], until="ended", emit=reported)
+    ).runs
+    assert run.state == RunState.COMPLETED
+    texts = [event.text for event in reported if isinstance(event, RunChanged) and event.run.state == resting]
+    (text,) = texts
+    assert "RESTING (a state that this version of fanbench does not know" in text

@@ -226,3 +226,13 @@ def test_a_drain_while_a_push_is_put_off(tmp_path: Path) -> None:
     assert world.calls["create_task"] == 2
     assert world.counts == (0, 0, 0, 2)
     assert world.seconds < 10
+
+
+@pytest.mark.parametrize("name", ["VALIDATING", "CHECKING"])
+def test_a_creation_in_any_state_that_is_no_end_is_waited_for(tmp_path: Path, name: str) -> None:
+    """A sweep waits for a creation that is validated, or in a state that only a newer server knows."""
+    creating = CreationState(f"BENCHMARK_TASK_VERSION_CREATION_STATE_{name}")
+    world = World(tmp_path, Scenario(creation=30.0, creating=creating))
+    assert world.run()
+    world.check_all_done()
+    assert [event.state.label for event in world.of(CreationChanged)] == [name, "COMPLETED"]

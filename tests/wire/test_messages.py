@@ -16,6 +16,7 @@ from kagglesdk.benchmarks.types import benchmark_enums, benchmark_tasks_api_serv
 from kagglesdk.models.types import model_enums, model_proxy_api_service
 from kagglesdk.security.types import oauth_service
 
+from fanbench.operations.lookup import model_of
 from fanbench.wire import messages as ours
 from fanbench.wire.messages import Message, decode, encode
 
@@ -145,3 +146,23 @@ def test_unknown_states_are_kept(name: str) -> None:
     assert state == ours.RunState(name)
     run = ours.Run(id=1, state=state)
     assert decode(encode(run), ours.Run).state.value == name
+
+
+def test_known_states() -> None:
+    """Only the names in our enums are known, and only five states end a creation."""
+    unknown = ours.CreationState("BENCHMARK_TASK_VERSION_CREATION_STATE_CHECKING")
+    assert (unknown.known, unknown.ended, unknown.pending) == (False, False, False)
+    assert all(state.known for state in ours.CreationState)
+    assert {state.label for state in ours.CreationState if not state.ended} == {
+        "UNSPECIFIED",
+        "QUEUED",
+        "RUNNING",
+        "VALIDATING",
+    }
+
+
+def test_runs_of_agents_have_a_name() -> None:
+    """A run without a model is called by its model configuration, or else by its agent."""
+    assert model_of(ours.Run(agent_slug="o/agent@1", model_version_config_slug="")) == "agent-1"
+    assert model_of(ours.Run(agent_slug="a", model_version_config_slug="o/m-high")) == "m-high"
+    assert model_of(ours.Run(agent_slug="a", model_version_slug="o/m@default")) == "m-default"

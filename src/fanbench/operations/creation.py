@@ -27,15 +27,16 @@ async def wait_for_creation(
 ) -> Task:
     """Poll a task until its creation has ended, well or badly (see `ensure_created`), and return the task.
 
-    This is the only loop that polls creations. Answers about a version earlier than `version` are ignored. If the
-    task was just `seen` pending, the first poll comes after a pause. `poll_interval` is in seconds.
+    This is the only loop that polls creations. A state that is not known is not an end. Answers about a version
+    earlier than `version` are ignored. If the task was just `seen` in progress, the first poll comes after a pause.
+    `poll_interval` is in seconds.
 
     Raises:
         StillRunning: The creation has not ended by the deadline.
         FanbenchError: The task cannot be read: it does not exist, or too many polls in a row failed.
     """
     pace, failed_polls = CreationPace(poll_interval), FailedPolls(slug, emit)
-    task = seen if seen is not None and seen.creation_state.pending else None
+    task = seen if seen is not None and not seen.creation_state.ended else None
     previous = None
     with anyio.move_on_after(deadline.left):
         while True:
@@ -46,7 +47,7 @@ async def wait_for_creation(
                 except FanbenchError as error:
                     failed_polls.add(error)
             if task is not None:
-                if not task.creation_state.pending and task.slug.version_number >= version:
+                if task.creation_state.ended and task.slug.version_number >= version:
                     return task
                 emit(CreationPolled(slug, task, task.creation_state != previous))
                 previous, task = task.creation_state, None

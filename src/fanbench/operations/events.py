@@ -17,7 +17,7 @@ import msgspec
 
 from fanbench.errors import ApiError, FanbenchError, NotFound
 from fanbench.operations.lookup import model_of
-from fanbench.wire.messages import Run, RunState, Task
+from fanbench.wire.messages import CreationState, Run, RunState, Task
 
 __all__ = [
     "CreationPolled",
@@ -36,6 +36,7 @@ __all__ = [
     "RunEnding",
     "TaskFailed",
     "TransientEvent",
+    "describe_state",
     "ignore_events",
 ]
 
@@ -69,6 +70,13 @@ class TransientEvent(Event, frozen=True):
     """Transient news about how far something is: passed on at once, in no order, and of no use later."""
 
 
+def describe_state(state: CreationState | RunState) -> str:
+    """`RUNNING`; for a state that is not known, also that it is waited for."""
+    if state.known:
+        return state.label
+    return f"{state.label} (a state that this version of fanbench does not know: waiting until it changes)"
+
+
 # --- Tasks --------------------------------------------------------------------------------------------------
 
 
@@ -92,11 +100,13 @@ class EarlierPending(Event, frozen=True):
 class CreationPolled(Event, frozen=True):
     """A poll returned a task that is being created; `changed` is True if its state is a new one."""
 
-    template: ClassVar[str | None] = "{slug}: {task.creation_state.label}"
-
     slug: str
     task: Task
     changed: bool
+
+    @property
+    def text(self) -> str:
+        return f"{self.slug}: {describe_state(self.task.creation_state)}"
 
 
 # --- Runs ---------------------------------------------------------------------------------------------------
@@ -111,7 +121,7 @@ class RunChanged(Event, frozen=True):
 
     @property
     def text(self) -> str:
-        return f"{self.slug} {model_of(self.run)} (Run {self.run.id}): {self.run.state.label}"
+        return f"{self.slug} {model_of(self.run)} (Run {self.run.id}): {describe_state(self.run.state)}"
 
 
 class RunEnding(TransientEvent, frozen=True):

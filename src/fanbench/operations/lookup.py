@@ -46,5 +46,8 @@ async def runs_of(client: Api, slug: str, models: Sequence[str] = ()) -> list[Ru
 
 
 def model_of(run: Run) -> str:
-    """The model of a run in its normalized form, which is displayed, compared and used as a folder."""
-    return normalize_model(run.model_version_slug)
+    """The model of a run in its normalized form, which is displayed, compared and used as a folder.
+
+    A run without a model's name is called by that of its model configuration, or of its agent.
+    """
+    return normalize_model(run.model_version_slug or run.model_version_config_slug or run.agent_slug)

@@ -49,7 +49,7 @@ class TaskStatus:
     @property
     def over(self) -> bool:
         """Whether the creation and all runs have ended."""
-        return not self.task.creation_state.pending and all(run.state.terminal for run in self.runs)
+        return self.task.creation_state.ended and all(run.state.terminal for run in self.runs)
 
 
 class StatusSeen(Event, frozen=True):
@@ -131,7 +131,7 @@ class _StatusWatcher(RunWatcher):
 
     async def run(self) -> TaskStatus:
         status = self._status
-        if status.task.creation_state.pending:
+        if not status.task.creation_state.ended:
             self._emit(CreationPolled(self.slug, status.task, changed=True))
         for run in status.runs:
             if not run.state.terminal:
@@ -144,7 +144,7 @@ class _StatusWatcher(RunWatcher):
         return self._status
 
     def pending(self) -> int:
-        creations = int(self._status.task.creation_state.pending)
+        creations = int(not self._status.task.creation_state.ended)
         return creations + sum(not run.state.terminal for run in self._status.runs)
 
     def absorb(self, runs: Sequence[Run], asked_at: float) -> None:
@@ -162,7 +162,7 @@ class _StatusWatcher(RunWatcher):
                 self._absorb_creation(event.task)
 
         seen = self._status.task
-        if seen.creation_state.pending:
+        if not seen.creation_state.ended:
             interval = self._poll_interval
             self._absorb_creation(
                 await wait_for_creation(

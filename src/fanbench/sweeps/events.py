@@ -14,7 +14,7 @@ from typing import ClassVar
 
 import msgspec
 
-from fanbench.operations.events import Event
+from fanbench.operations.events import Event, describe_state
 from fanbench.sweeps.attempts import PlannedRun
 from fanbench.wire.messages import CreationState, RunState
 
@@ -104,7 +104,7 @@ class CreationChanged(SweepEvent, frozen=True):
 
     @property
     def text(self) -> str:
-        return f"{self.task}: creation {self.state.label.lower()}"
+        return f"{self.task}: creation {describe_state(self.state).lower()}"
 
 
 class TaskReady(SweepEvent, frozen=True):
@@ -203,7 +203,7 @@ class RunStateChanged(RunEvent, frozen=True, tag="run_changed"):
     @property
     def text(self) -> str:
         reason = self.error.strip().splitlines()[-1:] if self.error else []
-        return f"{self.label}: {self.state.label.lower()}{''.join(f': {line}' for line in reason)}"
+        return f"{self.label}: {describe_state(self.state).lower()}{''.join(f': {line}' for line in reason)}"
 
 
 class RetryPlanned(RunEvent, frozen=True):

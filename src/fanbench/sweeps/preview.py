@@ -250,7 +250,7 @@ def _task_warnings(planned: Iterable[PlannedTask], tasks: Iterable[TaskPreview])
         if plan.seen is None or not task.counts.schedule:
             continue
         state = plan.seen.creation_state
-        failed = not state.pending and state not in (CreationState.COMPLETED, CreationState.UNSPECIFIED)
+        failed = state.ended and state != CreationState.COMPLETED
         if task.push == PushStep.EXISTING and failed:
             yield f"{task.task} cannot be run: its creation ended as {state.label}."
         attached = plan.seen.options.dataset_data_sources if plan.seen.options else []

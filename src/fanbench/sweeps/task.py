@@ -232,7 +232,7 @@ class TaskPipeline:
 
     async def _wait_for_creation(self, task: Task, version: int) -> Task:
         """Return the task once its creation has succeeded or failed."""
-        if task.creation_state.pending or task.creation_state == CreationState.UNSPECIFIED:
+        if not task.creation_state.ended:
             task = await retry_patiently(
                 partial(
                     wait_for_creation,

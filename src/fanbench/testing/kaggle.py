@@ -340,7 +340,10 @@ class SimulatedKaggle:
                 and (not wanted or normalize_model(run.model) in wanted)
             ]
             runs, following = self._page(listed, start, size)
-            return [run.message(now, scenario.spell_model(run.model)) for run in runs], following
+            return [
+                run.message(now, scenario.spell_model(run.model), with_result=scenario.shows_results)
+                for run in runs
+            ], following
 
     async def logs(
         self, run_id: int, *, silence: float | None = None, merge: bool = False

@@ -86,6 +86,8 @@ class RunScript:
     queued: float = 0.0
     running: float = 2.0
     scoring: float = 0.0
+    #: The state while it runs.
+    at_work: RunState = RunState.RUNNING
     end: RunState = RunState.COMPLETED
     #: The error message of a run that ends in `ERRORED`.
     error: str = ""
@@ -144,6 +146,8 @@ class Scenario:
 
     #: The duration of a task's creation, or a function from the task to it.
     creation: float | Callable[[str], float] = 2.0
+    #: The state of a task while it is created.
+    creating: CreationState = CreationState.RUNNING
     #: The state in which creations end.
     creation_end: CreationState = CreationState.COMPLETED
     #: The first creations of each task fail, whatever `creation_end` is.
@@ -171,6 +175,8 @@ class Scenario:
     ignores_model_filter: bool = False
     #: How lists spell the slug of a model.
     spell_model: Callable[[str], str] = str
+    #: Lists show the result of each run that has one.
+    shows_results: bool = False
 
     #: The server knows the call that reports what was spent.
     has_quotas: bool = True

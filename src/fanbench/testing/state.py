@@ -9,7 +9,16 @@ from datetime import UTC, datetime
 
 from fanbench.errors import FanbenchError
 from fanbench.testing.scenario import RunScript, Scenario, connection_lost
-from fanbench.wire.messages import CreationState, LogEntry, Run, RunState, Task, TaskOptions, TaskSlug
+from fanbench.wire.messages import (
+    CreationState,
+    LogEntry,
+    Run,
+    RunResult,
+    RunState,
+    Task,
+    TaskOptions,
+    TaskSlug,
+)
 from fanbench.wire.slugs import normalize_model, split_task
 
 __all__ = ["EPOCH", "SimulatedRun", "SimulatedTask", "SimulatedVersion"]
@@ -32,9 +41,10 @@ class SimulatedVersion:
     pushed_at: float
     ready_at: float
     end: CreationState
+    creating: CreationState = CreationState.RUNNING
 
     def state(self, now: float) -> CreationState:
-        return self.end if now >= self.ready_at else CreationState.RUNNING
+        return self.end if now >= self.ready_at else self.creating
 
 
 @dataclass(slots=True, eq=False)
@@ -59,7 +69,8 @@ class SimulatedTask:
         end = CreationState.ERRORED if number <= scenario.failed_creations else scenario.creation_end
         creation = scenario.creation
         seconds = creation if isinstance(creation, float | int) else creation(self.slug)
-        self.versions.append(SimulatedVersion(number, text, datasets, at, at + seconds, end))
+        version = SimulatedVersion(number, text, datasets, at, at + seconds, end, scenario.creating)
+        self.versions.append(version)
 
     def visible(self, now: float, push_lag: float) -> Task | None:
         """The newest version that the server shows at `now`, or None if it shows none yet."""
@@ -137,7 +148,7 @@ class SimulatedRun:
         if now >= self.ends + lag:
             return self.script.end
         scoring = self.script.scoring and now >= self.ends - self.script.scoring + lag
-        return RunState.SCORE_PENDING if scoring else RunState.RUNNING
+        return RunState.SCORE_PENDING if scoring else self.script.at_work
 
     def finish(self, now: float) -> None:
         """End the run by `now`, in the state of its script."""
@@ -145,7 +156,7 @@ class SimulatedRun:
         running = now - self.scheduled - queued
         self.script = replace(self.script, queued=queued, running=running, scoring=0.0)
 
-    def message(self, now: float, spelled_model: str) -> Run:
+    def message(self, now: float, spelled_model: str, *, with_result: bool = False) -> Run:
         """The run as lists show it."""
         state = self.state(now, self.script.end_lag)
         # Lists of many ended runs are cheap: their messages are made once.
@@ -158,8 +169,18 @@ class SimulatedRun:
                 start_time=wall_time(self.begins) if state != RunState.QUEUED else None,
                 end_time=wall_time(self.ends) if state.terminal else None,
                 error_message=self.script.error if state == RunState.ERRORED else "",
+                result=self._result() if with_result and state == RunState.COMPLETED else None,
             )
         return self._last_message
+
+    def _result(self) -> RunResult | None:
+        match self.script.result:
+            case None:
+                return None
+            case bool(passed):
+                return RunResult(boolean_result=passed)
+            case number:
+                return RunResult(numeric_result=number)
 
     # --- The log ---
 

@@ -44,6 +44,7 @@ __all__ = [
     "RefillPeriod",
     "Run",
     "RunRequest",
+    "RunResult",
     "RunState",
     "ScheduleResult",
     "Task",
@@ -78,9 +79,17 @@ class OpenEnum(enum.StrEnum):
         prefix = type(self)["UNSPECIFIED"].value.removesuffix("UNSPECIFIED")
         return self.value.removeprefix(prefix)
 
+    @property
+    def known(self) -> bool:
+        """Whether this version of fanbench knows the name: a newer server may send others."""
+        return self in type(self).__members__.values()
+
 
 class CreationState(OpenEnum):
-    """The state of a task version's creation. Only completed versions can be run."""
+    """The state of a task version's creation. Only completed versions can be run.
+
+    A creation that is neither `pending` nor `ended` is in a state that does not say which; it may still go on.
+    """
 
     UNSPECIFIED = "BENCHMARK_TASK_VERSION_CREATION_STATE_UNSPECIFIED"
     QUEUED = "BENCHMARK_TASK_VERSION_CREATION_STATE_QUEUED"
@@ -95,6 +104,16 @@ class CreationState(OpenEnum):
     @property
     def pending(self) -> bool:
         return self in (CreationState.QUEUED, CreationState.RUNNING, CreationState.VALIDATING)
+
+    @property
+    def ended(self) -> bool:
+        return self in (
+            CreationState.COMPLETED,
+            CreationState.ERRORED,
+            CreationState.KERNEL_WITHOUT_RUN,
+            CreationState.VALIDATION_FAILED,
+            CreationState.NO_MODEL_SPECIFIED,
+        )
 
 
 class RunState(OpenEnum):
@@ -213,8 +232,19 @@ class ListTasksResponse(Message, frozen=True):
 # --- Runs ----------------------------------------------------------------------------------------------------
 
 
+class RunResult(Message, frozen=True):
+    """What a run recorded: a score, or whether the model passed."""
+
+    numeric_result: float | None = None
+    boolean_result: bool | None = None
+
+
 class Run(Message, frozen=True):
-    """One run of a task version on a model. Times are UTC, and None until the run has started or ended."""
+    """One run of a task version on a model, or on an agent. Times are UTC, and None before the start or the end.
+
+    `agent_slug` and `model_version_config_slug` (a model with a reasoning effort, for example) are empty for runs
+    on a model as it is. `result` is None until the run has one.
+    """
 
     task_slug: TaskSlug = TaskSlug()
     model_version_slug: str = ""
@@ -223,6 +253,9 @@ class Run(Message, frozen=True):
     start_time: datetime | None = None
     end_time: datetime | None = None
     error_message: str = ""
+    agent_slug: str = ""
+    model_version_config_slug: str = ""
+    result: RunResult | None = None
 
 
 class BatchScheduleRequest(Message, frozen=True):

@@ -12,7 +12,7 @@ from fanbench.cli.output import Fields, bold
 from fanbench.cli.progress import Progress, Row, Verdict
 from fanbench.cli.session import finish, split
 from fanbench.errors import FanbenchError, WaitTimeout
-from fanbench.operations.events import CreationPolled, EarlierPending, Event, PollFailed
+from fanbench.operations.events import CreationPolled, EarlierPending, Event, PollFailed, describe_state
 from fanbench.operations.push import DatasetsDetached, Pushed, PushPlan, Uploaded
 
 __all__ = ["FIELDS", "PushView"]
@@ -75,9 +75,10 @@ class PushView:
             case CreationPolled(slug, task, changed):
                 earlier = "" if slug in self._uploaded else "earlier version "
                 self._row(slug, f"{earlier}{task.creation_state.label}")
-                if self._settings.verbose or (changed and not self.progress.shown):
+                state = task.creation_state
+                if self._settings.verbose or (changed and not (self.progress.shown and state.known)):
                     name = f"Task '{slug}'" if len(self._plans) > 1 else "Task"
-                    self._out.note(f"   {name} status: {task.creation_state.label}...")
+                    self._out.note(f"   {name} status: {describe_state(state)}...")
             case Uploaded(pushed):
                 self._row(pushed.slug, pushed.task.creation_state.label)
                 self._uploaded.add(pushed.slug)

@@ -9,10 +9,10 @@ from fanbench.operations.lookup import model_of
 from fanbench.wire.messages import Run, Task
 from fanbench.wire.slugs import full_task_url
 
-__all__ = ["RUN_FIELDS", "TASK_FIELDS", "run_record", "task_record"]
+__all__ = ["RUN_FIELDS", "TASK_FIELDS", "run_record", "run_result", "task_record"]
 
 TASK_FIELDS = ("task", "owner", "version", "state", "created", "public", "url", "datasets", "error")
-RUN_FIELDS = ("task", "run_id", "model", "state", "started", "ended", "error")
+RUN_FIELDS = ("task", "run_id", "model", "state", "result", "started", "ended", "error")
 
 
 def task_record(task: Task) -> dict[str, Any]:
@@ -29,12 +29,21 @@ def task_record(task: Task) -> dict[str, Any]:
     }
 
 
+def run_result(run: Run) -> float | bool | None:
+    """The score of a run, or whether it passed; None if the server sends no result."""
+    result = run.result
+    if result is None:
+        return None
+    return result.boolean_result if result.numeric_result is None else result.numeric_result
+
+
 def run_record(slug: str, run: Run) -> dict[str, Any]:
     return {
         "task": slug,
         "run_id": run.id,
         "model": model_of(run),
         "state": run.state.label,
+        "result": run_result(run),
         "started": iso_time(run.start_time),
         "ended": iso_time(run.end_time),
         "error": run.error_message or None,

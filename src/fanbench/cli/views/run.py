@@ -87,7 +87,7 @@ class RunView:
                     "bad" if run.state == RunState.ERRORED else "good" if run.state.terminal else ""
                 )
                 self._show_row(self._key(slug, run), slug, model_of(run), run.state.label, end)
-                if not self.progress.shown:
+                if not (self.progress.shown and run.state.known):
                     text = event.text if self._several_tasks else event.text.removeprefix(f"{slug} ")
                     self._out.note(f"  {text}")
             case RunEnding(slug, run):

@@ -14,12 +14,13 @@ from fanbench.cli.exits import print_error
 from fanbench.cli.output import format_time, red
 from fanbench.cli.progress import Display, render
 from fanbench.cli.session import call, finish, split
-from fanbench.cli.views.records import RUN_FIELDS, TASK_FIELDS, run_record, task_record
+from fanbench.cli.views.records import RUN_FIELDS, TASK_FIELDS, run_record, run_result, task_record
 from fanbench.errors import FanbenchError
 from fanbench.operations.batch import unique_slugs
 from fanbench.operations.events import CreationPolled, Event, PollFailed, RunChanged
 from fanbench.operations.lookup import model_of
 from fanbench.operations.status import StatusSeen, TaskStatus, watch_tasks
+from fanbench.wire.messages import Run
 from fanbench.wire.slugs import full_task_url
 
 __all__ = ["FIELDS", "show_changes", "show_statuses"]
@@ -70,15 +71,34 @@ def _lines(found: TaskStatus) -> Iterator[str]:
         yield f"Datasets: {', '.join(task.options.dataset_data_sources)}"
     yield ""
     if found.runs:
+        # Kaggle sends results since kagglesdk 0.1.38.
+        scored = any(run_result(run) is not None for run in found.runs)
         rows = [
-            (model_of(run), run.state.label.title(), format_time(run.start_time), format_time(run.end_time))
+            [
+                model_of(run),
+                run.state.label.title(),
+                *([_result_cell(run)] if scored else []),
+                format_time(run.start_time),
+                format_time(run.end_time),
+            ]
             for run in found.runs
         ]
-        yield from draw_table(("Model", "Status", "Started", "Ended"), rows, (20, 15, 19, 19))
+        header = ["Model", "Status", *(["Result"] if scored else []), "Started", "Ended"]
+        yield from draw_table(header, rows, (20, 15, 6, 19, 19) if scored else (20, 15, 19, 19))
     if errored := [run for run in found.errored if run.error_message]:
         yield f"\n{red('Errors:', strong=True)}"
         for run in errored:
             yield f"{red(f'  [{model_of(run)}]', strong=True)} {red(last_line(run.error_message))}"
+
+
+def _result_cell(run: Run) -> str:
+    match run_result(run):
+        case bool(passed):
+            return "Pass" if passed else "Fail"
+        case None:
+            return ""
+        case score:
+            return f"{score:g}"
 
 
 # --- Watching ------------------------------------------------------------------------------------------------
