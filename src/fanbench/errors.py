@@ -26,6 +26,8 @@ FanbenchError                 the base; `exit_code` is that of the command line
 
 from __future__ import annotations
 
+import os
+
 __all__ = [
     "ApiError",
     "BadAnswer",
@@ -227,3 +229,22 @@ def leaf_errors(error: BaseException) -> list[BaseException]:
     if not isinstance(error, BaseExceptionGroup):
         return [error]
     return [leaf for part in error.exceptions for leaf in leaf_errors(part)]
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """Return the innermost cause of `error`: libraries above it only report "All connection attempts failed"."""
+    while True:
+        if isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        elif (deeper := error.__cause__ or error.__context__) is not None:
+            error = deeper
+        else:
+            return error
+
+
+def reason_of(error: Exception) -> str:
+    """Return the message of the innermost cause of `error`, without a period."""
+    cause = root_cause(error)
+    if isinstance(cause, OSError) and cause.errno is not None and cause.errno > 0:
+        return os.strerror(cause.errno)
+    return str(cause).rstrip(".") or str(error) or type(error).__name__

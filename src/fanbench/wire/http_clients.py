@@ -10,8 +10,11 @@ from functools import cache, partial
 from types import ModuleType
 from typing import Any, cast
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import anyio
+
+from fanbench.errors import UsageError, reason_of
 
 _UNLOADED = "httpx" not in sys.modules
 if _UNLOADED:
@@ -19,6 +22,8 @@ if _UNLOADED:
     sys.modules["httpx._main"] = cast("ModuleType", None)
 try:
     import httpx
+
+    from fanbench.wire.proxies import ProxiedTransport, proxy_for
 finally:
     if _UNLOADED:
         del sys.modules["httpx._main"]
@@ -81,13 +86,32 @@ def open_clients(
         )  # closing it closes the transport
     # Loading the certificates takes longer than everything else in a start, so they are loaded once, and for
     # a plain HTTP server on this machine not before a redirect leads to an HTTPS address.
-    context = cache(partial(httpx.create_ssl_context, trust_env=trust_env))
+    context = cache(partial(_create_ssl_context, trust_env=trust_env))
     if on_this_machine and endpoint.startswith("http://"):
         https = partial(_LazyHttps, lambda: httpx.AsyncHTTPTransport(verify=context(), limits=limits))
         # A context without certificates trusts no server. It is never used, because `mounts` handles HTTPS.
         plain = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         return HttpClients(lambda: client(verify=plain, mounts={"https://": https()}))
+    if not on_this_machine and getproxies():
+        proxy_for(endpoint)  # An invalid address is an error now, not one of the first call.
+
+        def connect(proxy: httpx.Proxy | None) -> httpx.AsyncBaseTransport:
+            return httpx.AsyncHTTPTransport(verify=context(), limits=limits, proxy=proxy)
+
+        return HttpClients(
+            lambda: client(trust_env=False, verify=context(), mounts={"all://": ProxiedTransport(connect)})
+        )
     return HttpClients(partial(client, verify=context()))
+
+
+def _create_ssl_context(*, trust_env: bool) -> ssl.SSLContext:
+    try:
+        return httpx.create_ssl_context(trust_env=trust_env)
+    except OSError as error:  # An SSLError is one, too.
+        raise UsageError(
+            f"The certificates that SSL_CERT_FILE or SSL_CERT_DIR names cannot be read: {reason_of(error)}.",
+            hint="Correct or unset the variable.",
+        ) from error
 
 
 class _LazyHttps(httpx.AsyncBaseTransport):

@@ -7,7 +7,6 @@ and informs the adaptive limit of `fanbench.wire.adaptive_limit`.
 from __future__ import annotations
 
 import base64
-import os
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ import anyio
 
 from fanbench._util.debug_log import debug
 from fanbench.config import KAGGLE, Anonymous, Basic, Bearer, Config, Credentials
-from fanbench.errors import BadAnswer, ConnectionFailed
+from fanbench.errors import BadAnswer, ConnectionFailed, reason_of
 from fanbench.version import __version__
 from fanbench.wire.adaptive_limit import AdaptiveLimit
 from fanbench.wire.messages import Message, encode
@@ -200,7 +199,7 @@ class Transport:
             yield
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             raise NeverSent(
-                f"Cannot connect to {endpoint} for {call.method}: {_reason(error)}",
+                f"Cannot connect to {endpoint} for {call.method}: {reason_of(error)}",
                 endpoint=endpoint,
                 hint="Check that the server is running, the endpoint, and the network.",
             ) from error
@@ -208,10 +207,10 @@ class Transport:
             message = f"{endpoint} does not answer {call.method}: timed out"
             raise ConnectionFailed(message, endpoint=endpoint) from error
         except httpx.TransportError as error:
-            message = f"The connection to {endpoint} broke off in {call.method}: {_reason(error)}"
+            message = f"The connection to {endpoint} broke off in {call.method}: {reason_of(error)}"
             raise ConnectionFailed(message, endpoint=endpoint) from error
         except (httpx.DecodingError, httpx.TooManyRedirects) as error:
-            message = f"The answer from {endpoint} cannot be read: {_reason(error)}"
+            message = f"The answer from {endpoint} cannot be read: {reason_of(error)}"
             raise BadAnswer(message, call=call.method, status=200) from error
 
 
@@ -285,18 +284,3 @@ async def _close(response: httpx.Response) -> None:
     if not response.is_closed:
         with anyio.move_on_after(CLOSE_TIMEOUT, shield=True):
             await response.aclose()
-
-
-def _reason(error: Exception) -> str:
-    """Return the innermost message: the libraries above it only report "All connection attempts failed"."""
-    cause: BaseException = error
-    while True:
-        if isinstance(cause, BaseExceptionGroup):
-            cause = cause.exceptions[0]
-        elif (deeper := cause.__cause__ or cause.__context__) is not None:
-            cause = deeper
-        else:
-            break
-    if isinstance(cause, OSError) and cause.errno is not None and cause.errno > 0:
-        return os.strerror(cause.errno)
-    return str(cause).rstrip(".") or str(error) or type(error).__name__
