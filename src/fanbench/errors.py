@@ -72,25 +72,32 @@ class UsageError(FanbenchError):
 
 
 class TaskFileError(FanbenchError):
-    """A task file that cannot be pushed. `line` and `column` count from 1."""
+    """A task file that cannot be pushed. `cell`, of a notebook, `line` and `column` count from 1."""
 
     def __init__(
         self,
         message: str,
         *,
         file: str,
+        cell: int | None = None,
         line: int | None = None,
         column: int | None = None,
         hint: str | None = None,
     ) -> None:
         super().__init__(message, hint=hint)
         self.file = file
+        self.cell = cell
         self.line = line
         self.column = column
 
     def __str__(self) -> str:
-        place = ":".join(str(part) for part in (self.file, self.line, self.column) if part is not None)
-        return f"{place}: {self.message}"
+        return f"{place_text(self.file, self.cell, self.line, self.column)}: {self.message}"
+
+
+def place_text(file: str, cell: int | None, line: int | None, column: int | None) -> str:
+    """Return `file:line:column`, in a notebook `file:cell 3:line:column`, without what is `None`."""
+    parts = (file, f"cell {cell}" if cell else None, line, column)
+    return ":".join(str(part) for part in parts if part is not None)
 
 
 class CredentialsError(FanbenchError):

@@ -44,6 +44,29 @@ async def test_a_task_goes_from_push_to_output(client: Client, tmp_path: Path) -
     assert passed == [True, False]
 
 
+async def test_a_notebook_keeps_its_cells(client: Client, tmp_path: Path) -> None:
+    """A pushed notebook runs with its magics, and its download has the cells and attachments that were pushed."""
+    notebook = json.loads(to_notebook(TASK.replace("two-plus-two", "from-a-notebook")))
+    image = {"dot.png": {"image/png": "iVBORw0KGgo="}}
+    title = {"cell_type": "markdown", "metadata": {}, "source": "![](attachment:dot.png)"}
+    magic = {"cell_type": "code", "metadata": {"tags": ["shell"]}, "source": "%%bash\necho from a shell"}
+    skipped = {"cell_type": "code", "metadata": {"tags": ["skip-execution"]}, "source": "1 / 0"}
+    notebook["cells"] = [title | {"attachments": image}, magic, skipped, *notebook["cells"]]
+    (tmp_path / "task.ipynb").write_text(json.dumps(notebook))
+    pushed = await client.push(tmp_path / "task.ipynb", wait=True)
+    assert pushed.created
+    (only,) = await run(client, "from-a-notebook", "four")
+    assert only.state is RunState.COMPLETED
+    assert "from a shell" in await log_text(client, only.id)
+    await client.download_output(only.id, tmp_path / "out", include_source=True)
+    for name in ("__notebook_source__.ipynb", "__notebook__.ipynb"):
+        cells = json.loads((tmp_path / "out" / name).read_text())["cells"]
+        assert [(cell["cell_type"], "".join(cell["source"])) for cell in cells] == [
+            (cell["cell_type"], "".join(cell["source"])) for cell in notebook["cells"]
+        ]
+        assert (cells[0]["attachments"], cells[1]["metadata"]) == (image, {"tags": ["shell"]})
+
+
 async def test_an_env_file_redirects_no_run(client: Client, server: ServerProcess) -> None:
     """A `.env` in the folder in which the server was started does not override the environment of its runs."""
     assert (server.data.parent / ".env").read_text().startswith("LLM_DEFAULT=somebody/else\n")

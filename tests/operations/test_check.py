@@ -13,7 +13,7 @@ import pytest
 from fanbench import Forbidden, OutputError, UsageError
 from fanbench.errors import FanbenchError
 from fanbench.operations.check import Trial, TrialBegan, TrialLine, has_magics, proxy_model, try_files
-from fanbench.tasks import read_task_file
+from fanbench.tasks import read_task_file, to_notebook
 from fanbench.testing import Fault, SimulatedKaggle
 from fanbench.wire.messages import ModelProxyToken
 from tests.operations.conftest import INSTANT, Reported, model, simulated
@@ -130,6 +130,19 @@ async def test_a_failed_cell_fails_the_file(place: Path) -> None:
     trial = await trial_of(place, "# %%\n!true\n# %%\n1 / 0\n# %%\n" + task_text())
     assert (trial.outcome, trial.exit_code, trial.results) == ("failed", 1, ())
     assert trial.tail[-1] == "ZeroDivisionError: division by zero"
+
+
+async def test_a_notebook_runs_in_ipython(place: Path) -> None:
+    """A notebook runs cell by cell, beside its file, without cells that are tagged to be skipped."""
+    (place / "neighbour.py").write_text("VALUE = 3.0")
+    notebook = json.loads(to_notebook(task_text("return VALUE", before="from neighbour import VALUE")))
+    skipped = {"cell_type": "code", "metadata": {"tags": ["skip-execution"]}, "source": "1 / 0"}
+    notebook["cells"] += [skipped, skipped | {"metadata": {}, "source": "print('__file__' in globals())"}]
+    (place / "task.ipynb").write_text(json.dumps(notebook))
+    (trial,) = await try_files(server(), [read_task_file(place / "task.ipynb")])
+    assert isinstance(trial, Trial)
+    assert (trial.outcome, trial.tail) == ("recorded", ("False",))
+    assert [(row.task, row.value) for row in trial.results] == [("one", 3.0)]
 
 
 def test_magics_are_detected() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +14,7 @@ from fanbench import FanbenchError, NotFound, TaskFileError, Unauthorized, Usage
 from fanbench.sweeps.attempts import content_identity, version_identity
 from fanbench.sweeps.plan import SweepPlan, make_plan
 from fanbench.sweeps.spec import Rules, SweepSpec, TaskChoice
+from fanbench.tasks import to_notebook
 from fanbench.testing import Fault, SimulatedKaggle
 from tests.operations.conftest import model, simulated
 from tests.wire.scripted import in_virtual_time
@@ -139,6 +141,29 @@ async def test_files_are_read_in_threads(tmp_path: Path) -> None:
     """By default, reading and converting do not block the event loop."""
     made = await make_plan(client(), spec(file(tmp_path, "a")))
     assert made.tasks[0].notebook
+
+
+async def test_running_a_notebook_is_no_change_of_the_task(tmp_path: Path) -> None:
+    """A notebook has its own cells in the plan, and the same identity after it was executed."""
+    notebook = json.loads(to_notebook(file(tmp_path, "a").read_text()))
+    notebook["cells"].insert(0, {"cell_type": "markdown", "metadata": {}, "source": "# Why"})
+    path = tmp_path / "a.ipynb"
+    path.write_text(json.dumps(notebook))
+    (before,) = (await plan(client(), spec(path))).tasks
+    assert "# Why" in (before.notebook or "")
+    notebook["cells"][1] |= {"id": "other", "execution_count": 3}
+    notebook["cells"][1]["outputs"] = [{"output_type": "stream", "name": "stdout", "text": "done"}]
+    path.write_text(json.dumps(notebook))
+    (after,) = (await plan(client(), spec(path))).tasks
+    assert after.identity == before.identity
+
+
+async def test_a_task_and_its_notebook_are_not_both_taken(tmp_path: Path) -> None:
+    """A Python file and the notebook made of it have the same task, and the error names both."""
+    source = file(tmp_path, "a")
+    (tmp_path / "a.ipynb").write_text(to_notebook(source.read_text()))
+    with pytest.raises(UsageError, match=r"Task 'a' is given twice: by .*a\.py and by .*a\.ipynb"):
+        await plan(client(), spec(source, tmp_path / "a.ipynb"))
 
 
 # --- Refused before any call ---

@@ -43,10 +43,11 @@ def test_words_are_files_slugs_or_the_sweep_file(folder: Path) -> None:
     """The meaning of an argument depends on its ending, or on what exists."""
     (folder / "plain").touch()
     words = classify(
-        ["x.py", "My Task", "me/x", "tasks", "plain", "a.py::one", Path("tasks/a.py"), "my.toml"]
+        ["x.py", "x.ipynb", "My Task", "me/x", "tasks", "plain", "a.py::one", Path("tasks/a.py"), "my.toml"]
     )
     assert words.tasks == (
         TaskChoice(file=Path("x.py")),
+        TaskChoice(file=Path("x.ipynb")),
         TaskChoice(slug="my-task"),
         TaskChoice(slug="me/x"),
         TaskChoice(slug="tasks"),
@@ -58,10 +59,20 @@ def test_words_are_files_slugs_or_the_sweep_file(folder: Path) -> None:
 
 
 def test_patterns_are_expanded_where_no_shell_does_it(folder: Path) -> None:
-    """Patterns give Python files, sorted, and a file named like a pattern is itself."""
+    """Patterns give Python files and notebooks, sorted, and a file named like a pattern is itself."""
     (folder / "c[1].py").touch()
+    (folder / "tasks/c.ipynb").touch()
+    (folder / "tasks/.ipynb_checkpoints").mkdir()
+    (folder / "tasks/.ipynb_checkpoints/c-checkpoint.ipynb").touch()
     files = [choice.file for choice in classify(["tasks/*", "**/a.py", "c[1].py"]).tasks]
-    assert files == [Path("tasks/a.py"), Path("tasks/b.py"), Path("tasks/a.py"), Path("c[1].py")]
+    assert files == [
+        Path("tasks/a.py"),
+        Path("tasks/b.py"),
+        Path("tasks/c.ipynb"),
+        Path("tasks/a.py"),
+        Path("c[1].py"),
+    ]
+    assert [choice.file for choice in classify(["**/*.ipynb"]).tasks] == [Path("tasks/c.ipynb")]
 
 
 def test_patterns_reach_as_deep_as_they_say(folder: Path) -> None:
@@ -78,8 +89,8 @@ def test_patterns_reach_as_deep_as_they_say(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["tasks/*.txt"], "No Python file matches"),
-        (["no*"], "No Python file matches 'no\\*'"),
+        (["tasks/*.txt"], "No task file matches"),
+        (["no*"], "No task file matches 'no\\*'"),
         (["a.toml", "b.toml"], "Give one sweep file"),
         (["tasks/"], "'tasks/' is a folder"),
         (["."], "'.' is a folder"),

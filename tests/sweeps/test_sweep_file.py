@@ -133,7 +133,7 @@ def test_an_empty_sweep_file_is_valid(folder: Path) -> None:
         ("models.txt", "tasks", 4, "tasks: This is a folder"),
         ("me/all", "all", 5, "datasets has text of the wrong form"),
         ('"My Task"', '"+"', 9, "'\\+' is not a task name"),
-        ('"My Task"', '"no/*.py"', 9, r"No Python file matches 'no/\*\.py'"),
+        ('"My Task"', '"no/*.py"', 9, r"No task file matches 'no/\*\.py'"),
         ('"My Task"', "7", 9, "tasks takes text in quotes or a table, not a whole number"),
         ('task = "one", ', "name = 1, ", 10, "Unknown key 'name'"),
         ('task = "one", ', 'slug = "x", ', 10, "The task has both file and slug"),

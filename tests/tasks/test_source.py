@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from fanbench import TaskFileError
-from fanbench.tasks.source import MAX_BYTES, blank_magics, char_column, parse, parse_python, read_source
+from fanbench.tasks.source import MAX_BYTES, blank_magics, char_column, parse, parse_python, read_text
 
 
 def read_error(path: Path) -> TaskFileError:
     with pytest.raises(TaskFileError) as caught:
-        read_source(path)
+        read_text(path)
     return caught.value
 
 
@@ -126,19 +126,19 @@ def test_columns_count_characters() -> None:
 def test_windows_line_ends_are_normalized(tmp_path: Path) -> None:
     """A byte order mark is dropped, and CRLF becomes a newline."""
     (path := tmp_path / "a.py").write_bytes(b"\xef\xbb\xbfx = 1\r\ny = 2\r\n")
-    assert read_source(path) == "x = 1\ny = 2\n"
+    assert read_text(path) == "x = 1\ny = 2\n"
 
 
 def test_each_unusable_file_has_its_own_error(tmp_path: Path) -> None:
-    """The error states whether a file is missing, a folder, not `.py`, too large, not UTF-8, or empty."""
+    """The error states whether a file is missing, a folder, no task file, too large, not UTF-8, or empty."""
     (tmp_path / "folder.py").mkdir()
-    (tmp_path / "task.ipynb").write_text("{}")
+    (tmp_path / "task.md").write_text("x = 1")
     (tmp_path / "big.py").write_bytes(b"#" * (MAX_BYTES + 1))
     (tmp_path / "latin.py").write_bytes(b"x = 1\ny = '\xe9'\n")
     (tmp_path / "empty.py").write_text(" \n\n")
     assert "does not exist" in str(read_error(tmp_path / "missing.py"))
     assert "directory" in str(read_error(tmp_path / "folder.py"))
-    assert "jupytext" in (read_error(tmp_path / "task.ipynb").hint or "")
+    assert "must end in .py or .ipynb" in str(read_error(tmp_path / "task.md"))
     assert "larger than 5 MB" in str(read_error(tmp_path / "big.py"))
     assert str(read_error(tmp_path / "latin.py")) == f"{tmp_path}/latin.py:2: The file is not UTF-8 text."
     assert "empty" in str(read_error(tmp_path / "empty.py"))
@@ -147,7 +147,7 @@ def test_each_unusable_file_has_its_own_error(tmp_path: Path) -> None:
 def test_a_file_at_the_limit_is_read(tmp_path: Path) -> None:
     """A file of exactly 5 MB is accepted."""
     (path := tmp_path / "a.py").write_bytes(b"#" * MAX_BYTES)
-    assert len(read_source(path)) == MAX_BYTES
+    assert len(read_text(path)) == MAX_BYTES
 
 
 def test_an_impossible_path_is_an_error() -> None:

@@ -35,7 +35,7 @@ from fanbench.operations.credentials import ProxyTokens, token_variables
 from fanbench.operations.environment import model_variables
 from fanbench.operations.events import Emit, Event, ignore_events
 from fanbench.operations.models import proxy_names, resolve_models
-from fanbench.tasks import TaskFile, to_notebook
+from fanbench.tasks import TaskFile, notebook_of
 from fanbench.tasks.source import parse_python
 from fanbench.wire.log_lines import Lines
 from fanbench.wire.messages import BenchmarkModel, LogEntry, ModelProxyToken
@@ -233,9 +233,9 @@ class _Runner:
         }
         job = Job(folder=str(folder), environment=environment, script=str(file.path.absolute()))
         await anyio.Path(job.working).mkdir()
-        if has_magics(file.source):
+        if file.notebook is not None or has_magics(file.source):
             # The first conversion imports jupytext, which takes a second.
-            notebook = await anyio.to_thread.run_sync(to_notebook, file.source)
+            notebook = await anyio.to_thread.run_sync(notebook_of, file)
             await anyio.Path(job.source).write_text(notebook, encoding="utf-8")
         begun = anyio.current_time()
         hint = "Name a folder that has room for it with -o DIR or TMPDIR=DIR."

@@ -17,7 +17,7 @@ from fanbench.operations.api import Api
 from fanbench.operations.creation import ensure_created, wait_for_creation
 from fanbench.operations.events import EarlierPending, Emit, Event, ignore_events
 from fanbench.operations.lookup import task_if_any
-from fanbench.tasks import TaskFile, choose_task, raise_for_errors, read_task_file, to_notebook
+from fanbench.tasks import TaskFile, choose_task, notebook_of, raise_for_errors, read_task_file
 from fanbench.wire.messages import Task
 from fanbench.wire.slugs import full_task_url
 
@@ -156,7 +156,7 @@ async def push_tasks(
         if earlier and earlier.options and earlier.options.dataset_data_sources and not datasets:
             emit(DatasetsDetached(plan.slug, tuple(earlier.options.dataset_data_sources)))
         # The first conversion imports jupytext, which takes a second.
-        text = await anyio.to_thread.run_sync(to_notebook, plan.file.source)
+        text = await anyio.to_thread.run_sync(notebook_of, plan.file)
         task = await client.create_task(plan.slug, text, datasets=datasets)
         if task.error:
             raise FanbenchError(f"Task '{plan.slug}' could not be pushed: {task.error}")

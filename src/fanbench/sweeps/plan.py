@@ -19,7 +19,7 @@ from fanbench.operations.models import resolve_models
 from fanbench.operations.push import plan_push
 from fanbench.sweeps.attempts import PlannedRun, content_identity, expand_runs, version_identity
 from fanbench.sweeps.spec import DEFAULT_OUTPUT, Rules, SweepSpec, TaskChoice, rules_of
-from fanbench.tasks import to_notebook
+from fanbench.tasks import TaskFile, notebook_of
 from fanbench.wire.messages import BenchmarkModel, Task
 from fanbench.wire.slugs import slugify_task
 
@@ -115,11 +115,11 @@ async def make_plan(
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """A task before the server is asked; `text` is the Python source of a task from a file."""
+    """A task before the server is asked; `content` is what was read of a task from a file."""
 
     slug: str
     file: Path | None = None
-    text: str | None = None
+    content: TaskFile | None = None
     datasets: tuple[str, ...] = ()
 
     def __str__(self) -> str:
@@ -146,7 +146,7 @@ def _read_choice(choice: TaskChoice, datasets: tuple[str, ...]) -> list[_Source]
     plans = plan_push([choice.file], choice.name, all_tasks=choice.name is None)
     if not plans:
         raise TaskFileError("no task here whose runs are stored.", file=str(choice.file))
-    return [_Source(plan.slug, choice.file, plan.file.source, attached) for plan in plans]
+    return [_Source(plan.slug, choice.file, plan.file, attached) for plan in plans]
 
 
 def _refuse_duplicates(named: Iterable[tuple[str, _Source]]) -> None:
@@ -177,12 +177,12 @@ async def _fetch(
     """
     models: list[str] = []
     seen: list[Task | None] = [None] * len(sources)
-    notebooks: dict[str, str] = {}
+    notebooks: dict[TaskFile, str] = {}
 
     def convert_all() -> None:
         # Tasks of one file share its notebook.
-        texts = dict.fromkeys(source.text for source in sources if source.text is not None)
-        notebooks.update((text, to_notebook(text)) for text in texts)
+        files = dict.fromkeys(source.content for source in sources if source.content is not None)
+        notebooks.update((file, notebook_of(file)) for file in files)
 
     async def convert() -> None:
         await offload(convert_all)
@@ -201,7 +201,7 @@ async def _fetch(
     for outcome in await settle(jobs, limit=len(jobs)):
         if isinstance(outcome, FanbenchError):
             raise outcome
-    return models, seen, [notebooks[source.text] if source.text is not None else None for source in sources]
+    return models, seen, [notebooks[source.content] if source.content else None for source in sources]
 
 
 # How many of the server's tasks are searched for a name close to a mistyped one.
@@ -213,7 +213,7 @@ async def _refuse_unknown(client: Api, sources: Sequence[_Source], seen: Sequenc
     unknown = [
         source.slug
         for source, task in zip(sources, seen, strict=True)
-        if source.text is None and task is None
+        if source.content is None and task is None
     ]
     if not unknown:
         return
@@ -233,5 +233,5 @@ async def _refuse_unknown(client: Api, sources: Sequence[_Source], seen: Sequenc
         "\n".join(lines),
         call="GetBenchmarkTask",
         status=404,
-        hint="Names of task files end in .py. Run `fanbench tasks list` to list the tasks on the server.",
+        hint="Names of task files end in .py or .ipynb. Run `fanbench tasks list` to list the tasks on the server.",
     )

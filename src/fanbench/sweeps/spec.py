@@ -16,6 +16,7 @@ import msgspec
 
 from fanbench._util.polling import POLL_INTERVAL
 from fanbench.errors import UsageError
+from fanbench.tasks.source import SUFFIXES
 from fanbench.wire.slugs import slugify_task
 
 __all__ = [
@@ -119,7 +120,7 @@ _GLOB = re.compile(r"[*?\[]")
 
 
 def choices(word: str, base: Path = Path()) -> list[TaskChoice]:
-    """Return the tasks that `word` stands for: `FILE.py`, `FILE.py::TASK`, a pattern of files, or a slug.
+    """Return the tasks that `word` stands for: `FILE`, `FILE::TASK`, a pattern of files, or a slug.
 
     Relative paths start at `base`. A word that names a file, or ends like one, is never taken for a slug.
 
@@ -131,7 +132,7 @@ def choices(word: str, base: Path = Path()) -> list[TaskChoice]:
         raise UsageError(
             f"{word!r} names no task.", hint=f"Write {path}::TASK, or {path} for all of its tasks."
         )
-    if _GLOB.search(path) or path.endswith(".py") or separator or _is_file(base / path):
+    if _GLOB.search(path) or path.endswith(SUFFIXES) or separator or _is_file(base / path):
         return [TaskChoice(file=file, name=name or None) for file in files_like(path, base)]
     # A task may well be called like a folder, so only what cannot be a slug is refused.
     if word.endswith(("/", "\\")) or word.startswith((".", "/", "~")):
@@ -146,7 +147,7 @@ def choices(word: str, base: Path = Path()) -> list[TaskChoice]:
 
 
 def files_like(pattern: str, base: Path = Path()) -> list[Path]:
-    """Return the Python files that match `pattern`, sorted. A path without `*?[` is returned as it is.
+    """Return the task files that match `pattern`, sorted. A path without `*?[` is returned as it is.
 
     Raises:
         UsageError: No file matches.
@@ -155,10 +156,10 @@ def files_like(pattern: str, base: Path = Path()) -> list[Path]:
     if not _GLOB.search(pattern) or _is_file(base / path):
         return [base / path]
     matches = (base / name for name in glob.glob(str(path), root_dir=base, recursive=True))
-    found = sorted(match for match in matches if match.suffix == ".py" and match.is_file())
+    found = sorted(match for match in matches if match.suffix in SUFFIXES and match.is_file())
     if not found:
         raise UsageError(
-            f"No Python file matches {pattern!r}.",
+            f"No task file matches {pattern!r}.",
             hint=f"Relative patterns start at {base.absolute()}." if not path.is_absolute() else None,
         )
     return found

@@ -5,7 +5,7 @@ Nothing in this package executes a task file.
 
 from __future__ import annotations
 
-from fanbench.tasks.notebook import to_notebook
+from fanbench.tasks.notebook import notebook_of, to_notebook
 from fanbench.tasks.read import choose_task, raise_for_errors, read_task_file
 from fanbench.tasks.task_file import Finding, TaskDefinition, TaskFile
 
@@ -14,6 +14,7 @@ __all__ = [
     "TaskDefinition",
     "TaskFile",
     "choose_task",
+    "notebook_of",
     "raise_for_errors",
     "read_task_file",
     "to_notebook",

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from fanbench.tasks.annotations import model_problem, return_problem
 from fanbench.tasks.definitions import TaskFunction, find_foreign_tasks, find_tasks
+from fanbench.tasks.ipynb import Cells
 from fanbench.tasks.reach import Reach, reach
 from fanbench.tasks.source import all_nodes, char_column
 from fanbench.tasks.task_file import NO_RUN, Finding, Level, TaskDefinition
@@ -24,6 +25,8 @@ MAX_NAME_LENGTH = 255
 #: The SDK reads the limit from this variable where it is set, as in Kaggle's own environment. So do we.
 NAME_LIMIT_VARIABLE = "KAGGLE_BENCHMARK_MAX_NAME_LENGTH"
 
+_PYTHON_FILE = Cells()
+
 
 def name_limit(env: Mapping[str, str] = os.environ) -> int:
     """The greatest number of characters in a task's name."""
@@ -31,17 +34,20 @@ def name_limit(env: Mapping[str, str] = os.environ) -> int:
     return int(value) if value.isdecimal() and int(value) else MAX_NAME_LENGTH
 
 
-def lint(tree: ast.Module, source: str) -> tuple[tuple[TaskDefinition, ...], tuple[Finding, ...]]:
-    """Return the tasks of a parsed file and all findings, both in the order of the file."""
+def lint(
+    tree: ast.Module, source: str, cells: Cells = _PYTHON_FILE
+) -> tuple[tuple[TaskDefinition, ...], tuple[Finding, ...]]:
+    """Return the tasks of a parsed file and all findings, both in the order of the file and placed in `cells`."""
     nodes = all_nodes(tree)
-    file = _File(nodes, source.split("\n"), find_tasks(nodes), reach(nodes))
+    file = _File(nodes, source.split("\n"), find_tasks(nodes), reach(nodes), cells)
     tasks = tuple(file.define(task) for task in file.functions)
     findings = [*_check_file(file, tasks)]
     for function, task in zip(file.functions, tasks, strict=True):
         findings += _check_run(file, function, task)
         findings += _check_name(file, function, task)
         findings += _check_definition(file, function, task)
-    return tasks, tuple(sorted(findings, key=lambda item: (item.line or 0, item.column or 0)))
+    findings.sort(key=lambda item: (item.line or 0, item.column or 0))
+    return tuple(map(cells.place, tasks)), tuple(map(cells.place, findings))
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,7 @@ class _File:
     lines: list[str]
     functions: Sequence[TaskFunction]
     reached: Reach
+    cells: Cells
 
     def define(self, task: TaskFunction) -> TaskDefinition:
         line, column = self._place(task.node)
@@ -78,9 +85,8 @@ def _check_file(file: _File, tasks: Sequence[TaskDefinition]) -> Iterator[Findin
     for function, task in zip(file.functions, tasks, strict=True):
         earlier = first.setdefault(task.slug, task)
         if task.slug and earlier is not task:
-            message = (
-                f"Task {task.name!r} has the same slug, {task.slug!r}, as the task in line {earlier.line}."
-            )
+            place = file.cells.describe(earlier.line)
+            message = f"Task {task.name!r} has the same slug, {task.slug!r}, as the task in {place}."
             yield file.finding("error", "duplicate", function.node, message, 'Rename it: name="…".')
 
 

@@ -1,4 +1,4 @@
-"""Convert a task file in percent format to the notebook that Kaggle runs."""
+"""The notebook that Kaggle runs of a task file; one in percent format is converted."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from fanbench.tasks.source import Scanner
+from fanbench.tasks.task_file import TaskFile
 
-__all__ = ["to_notebook"]
+__all__ = ["KERNEL", "notebook_of", "to_notebook"]
 
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
@@ -24,6 +25,11 @@ _COMMENTED = re.compile(
 # with the first one, which takes a second to import. The others are for jupytext's contents manager in a Jupyter
 # server: they take another 0.2 s and 20 MB.
 _UNUSED = ("rfc3987_syntax", "jupyter_server", "tornado")
+
+
+def notebook_of(file: TaskFile) -> str:
+    """Return the `.ipynb` JSON that a push of `file` uploads."""
+    return to_notebook(file.source) if file.notebook is None else file.notebook
 
 
 def to_notebook(source: str) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from fanbench.errors import TaskFileError, UsageError
+from fanbench.tasks.ipynb import Cells, read_notebook
 from fanbench.tasks.lint import lint
-from fanbench.tasks.source import parse, read_source
+from fanbench.tasks.source import parse, read_text
 from fanbench.tasks.task_file import TaskDefinition, TaskFile
 from fanbench.wire.slugs import slugify_task
 
@@ -19,15 +20,17 @@ def read_task_file(path: Path) -> TaskFile:
     Problems with its tasks do not raise: they are in `findings`.
 
     Raises:
-        TaskFileError: The file is missing, a directory, not `.py`, too large, not UTF-8, empty, or not Python.
+        TaskFileError: The file is missing, a directory, neither `.py` nor `.ipynb`, too large, not UTF-8, empty,
+            not Python, or not a notebook in Python.
     """
-    source = read_source(path)
-    tree = parse(source, str(path))
+    notebook = read_notebook(path) if path.suffix == ".ipynb" else None
+    source = notebook.source if notebook else read_text(path)
+    tree = notebook.tree if notebook else parse(source, str(path))
     try:
-        tasks, findings = lint(tree, source)
+        tasks, findings = lint(tree, source, notebook.cells if notebook else Cells())
     except RecursionError:
         raise TaskFileError("The code is nested too deeply to be read.", file=str(path)) from None
-    return TaskFile(path, source, tasks, findings)
+    return TaskFile(path, source, tasks, findings, notebook.text if notebook else None)
 
 
 def raise_for_errors(file: TaskFile, *, allow_no_run: bool = False) -> None:
@@ -41,7 +44,12 @@ def raise_for_errors(file: TaskFile, *, allow_no_run: bool = False) -> None:
         first = errors[0]
         more = f" ({len(errors) - 1} more: fanbench check {file.path})" if errors[1:] else ""
         raise TaskFileError(
-            first.message + more, file=str(file.path), line=first.line, column=first.column, hint=first.fix
+            first.message + more,
+            file=str(file.path),
+            cell=first.cell,
+            line=first.line,
+            column=first.column,
+            hint=first.fix,
         )
 
 
@@ -76,6 +84,7 @@ def choose_task(file: TaskFile, name: str | None) -> TaskDefinition:
         raise TaskFileError(
             f"Task {found.slug!r} has store_run=False, so its runs would leave no result.",
             file=str(file.path),
+            cell=found.cell,
             line=found.line,
             column=found.column,
             hint="Push the task that calls it, or remove store_run=False.",

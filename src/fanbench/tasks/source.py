@@ -13,17 +13,21 @@ from fanbench.errors import TaskFileError
 __all__ = [
     "CELL_MARKER",
     "MAX_BYTES",
+    "SUFFIXES",
     "Scanner",
     "all_nodes",
     "blank_magics",
     "char_column",
     "parse",
     "parse_python",
-    "read_source",
+    "read_text",
 ]
 
 #: Kaggle's limit for a notebook's source is about this large. A task file above it has data pasted in.
 MAX_BYTES = 5 * 1024 * 1024
+
+#: What the names of task files end in: Python, or a notebook.
+SUFFIXES = (".py", ".ipynb")
 
 #: `# %%`, `#%% title`, `# %% [markdown]`, and the older spellings that jupytext accepts.
 CELL_MARKER = re.compile(r"^\s*#\s*(?:%%%*(?:\s.*)?|<codecell>\s*|In\[[0-9 ]*\]:?\s*)$")
@@ -41,29 +45,29 @@ _TOKEN = re.compile(r"'''|\"\"\"|['\"#()\[\]{}]|\\.?")
 _NOT_PYTHON = (SyntaxError, ValueError, RecursionError, MemoryError)
 
 
-def read_source(path: Path) -> str:
+def read_text(path: Path, limit: int = MAX_BYTES) -> str:
     """Return the text of `path`, with `\\n` between lines.
 
     Raises:
-        TaskFileError: The file is missing, a directory, not `.py`, over `MAX_BYTES`, not UTF-8, or empty.
+        TaskFileError: The file is missing, a directory, not one of `SUFFIXES`, over `limit` bytes, not UTF-8, or
+            empty.
     """
     file = str(path)
     try:
         if path.is_dir():
-            raise TaskFileError("This is a directory.", file=file, hint="Name one .py file in it.")
-        if path.suffix != ".py":
-            hint = f"Convert it: jupytext --to py:percent {path.name}" if path.suffix == ".ipynb" else None
-            raise TaskFileError("A task file must end in .py.", file=file, hint=hint)
+            raise TaskFileError("This is a directory.", file=file, hint="Name one task file in it.")
+        if path.suffix not in SUFFIXES:
+            raise TaskFileError("A task file must end in .py or .ipynb.", file=file)
         with path.open("rb") as stream:
-            raw = stream.read(MAX_BYTES + 1)
+            raw = stream.read(limit + 1)
     except FileNotFoundError:
         raise TaskFileError("The file does not exist.", file=file) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise TaskFileError(f"The file cannot be read: {reason}.", file=file) from None
-    if len(raw) > MAX_BYTES:
+    if len(raw) > limit:
         raise TaskFileError(
-            f"The file is larger than {MAX_BYTES // 1024 // 1024} MB.",
+            f"The file is larger than {limit // 1024 // 1024} MB.",
             file=file,
             hint="Put the data into a Kaggle dataset and attach it with -d OWNER/DATASET.",
         )
@@ -82,11 +86,13 @@ def read_source(path: Path) -> str:
     return text
 
 
-def parse(source: str, file: str) -> ast.Module:
+def parse(source: str, file: str, *, cell: int | None = None) -> ast.Module:
     """Return the syntax tree of `source`, ignoring magics. Lines and columns are those of `source`.
 
+    With `cell`, the source is that of one cell of a notebook, in which cell markers have no meaning.
+
     Raises:
-        TaskFileError: The source is not valid Python. The error has the line and column.
+        TaskFileError: The source is not valid Python. The error has the cell, line and column.
     """
     try:
         # If it parses as it is, it has no magics: a `%` inside a long expression or string must stay.
@@ -94,7 +100,7 @@ def parse(source: str, file: str) -> ast.Module:
     except _NOT_PYTHON:
         pass
     try:
-        return parse_python(blank_magics(source))
+        return parse_python(blank_magics(source, markers=cell is None))
     except SyntaxError as error:
         lines = source.split("\n")
         line = min(error.lineno, len(lines)) if error.lineno else None
@@ -106,12 +112,12 @@ def parse(source: str, file: str) -> ast.Module:
             hint = "Remove the Markdown fence: a task file contains only Python."
         column = max(error.offset or 1, 1) if line else None
         raise TaskFileError(
-            f"Not valid Python: {error.msg}.", file=file, line=line, column=column, hint=hint
+            f"Not valid Python: {error.msg}.", file=file, cell=cell, line=line, column=column, hint=hint
         ) from None
     except (RecursionError, MemoryError):
-        raise TaskFileError("The code is nested too deeply to be read.", file=file) from None
+        raise TaskFileError("The code is nested too deeply to be read.", file=file, cell=cell) from None
     except ValueError as error:
-        raise TaskFileError(f"Not valid Python: {error}.", file=file) from None
+        raise TaskFileError(f"Not valid Python: {error}.", file=file, cell=cell) from None
 
 
 def parse_python(source: str) -> ast.Module:
@@ -189,17 +195,17 @@ class Scanner:
             self._quote = ""
 
 
-def blank_magics(source: str) -> str:
+def blank_magics(source: str, *, markers: bool = True) -> str:
     """Replace IPython's own syntax in `source`, line for line, with Python that does nothing.
 
     `%line`, `!shell` and `help?` become `pass`, because they may be the whole body of an `if`. `x = !ls` keeps its
     `x`, and `%time statement` its statement. The body of `%%bash` is blanked up to the next cell marker; a cell
-    magic that runs Python (`%%time`, `%%capture`) keeps its body.
+    magic that runs Python (`%%time`, `%%capture`) keeps its body. Without `markers`, the source is a single cell.
     """
     blanked: list[str] = []
     scanner, foreign, continued = Scanner(), False, False
     for line in source.split("\n"):
-        if not scanner.quoted and CELL_MARKER.match(line):
+        if markers and not scanner.quoted and CELL_MARKER.match(line):
             scanner, foreign, continued = Scanner(), False, False
             blanked.append(line)
         elif foreign or continued:

@@ -39,7 +39,8 @@ def check(
 ) -> None:
     """Find errors in task files before pushing them. Exit with 1 if a push would refuse one.
 
-    Each finding is a line FILE:LINE:COLUMN: error|warning: MESSAGE, followed by a suggestion. Nothing is run.
+    Each finding is a line FILE:LINE:COLUMN: error|warning: MESSAGE, followed by a suggestion; in a notebook the
+    place is FILE:cell N:LINE:COLUMN, with N counted over all cells. Nothing is run.
 
     With --run, each file without errors is then run like `python FILE`, several at a time, in an empty folder and
     with new Model Proxy credentials; .env files are ignored. A file passes if it exits successfully and writes a
@@ -49,7 +50,7 @@ def check(
     \b
     Examples:
       fanbench check my_task.py
-      fanbench check tasks/*.py --format jsonl
+      fanbench check tasks/*.py tasks/*.ipynb --format jsonl
       fanbench check my_task.py --run --local
       fanbench check tasks/*.py --run -m gemini-2.5-flash --timeout 120 -o trials
     """

@@ -38,13 +38,14 @@ def push(
 ) -> None:
     """Upload task files, each as a new version of its task.
 
+    A task file is Python, or a notebook (.ipynb), of which all cells are uploaded without their outputs.
     TASK names the task in the file; leave it out if the file defines only one. All files are checked first, and
     nothing is uploaded if any of them has an error.
 
     \b
     Examples:
       fanbench tasks push my-task -f task.py --wait
-      fanbench tasks push -f sums.py -f cities.py --wait 600
+      fanbench tasks push -f sums.py -f cities.ipynb --wait 600
       fanbench tasks push my-task -f task.py -d owner/first -d owner/second
     """
     from fanbench.cli.views.push import PushView

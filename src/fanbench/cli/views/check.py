@@ -12,7 +12,7 @@ from fanbench.tasks import Finding, TaskFile, read_task_file
 
 __all__ = ["FIELDS", "CheckedFile", "check_file", "print_findings", "show_findings"]
 
-FIELDS = ("file", "line", "column", "level", "rule", "message", "fix")
+FIELDS = ("file", "cell", "line", "column", "level", "rule", "message", "fix")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,9 @@ def check_file(path: Path, *, allow_no_run: bool) -> CheckedFile:
     try:
         file = read_task_file(path)
     except TaskFileError as error:
-        finding = Finding("error", error.message, error.line, error.column, error.hint, "unreadable")
+        finding = Finding(
+            "error", error.message, error.line, error.column, error.hint, "unreadable", error.cell
+        )
         return CheckedFile(path, None, (finding,))
     errors = file.errors(allow_no_run=allow_no_run)
     findings = [finding for finding in file.findings if finding.level == "warning" or finding in errors]

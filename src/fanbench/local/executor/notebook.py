@@ -77,7 +77,13 @@ def run_notebook(notebook: dict[str, Any], shell: Any, recorders: Sequence[Recor
     shell.displayhook.show = display
     # IPython prints tracebacks to stdout, with decoration of its own: we print them ourselves.
     shell.showtraceback = shell.showsyntaxerror = lambda *_args, **_options: None
-    code = [cell for cell in notebook.get("cells", []) if cell.get("cell_type") == "code"]
+    code = [
+        cell
+        for cell in notebook.get("cells", [])
+        # nbclient, with which Kaggle runs notebooks, skips cells with this tag.
+        if cell.get("cell_type") == "code"
+        and "skip-execution" not in cell.get("metadata", {}).get("tags", [])
+    ]
     for number, cell in enumerate(code, start=1):
         cell["execution_count"] = number
         cell["outputs"] = outputs = []
