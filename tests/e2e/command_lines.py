@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.e2e.vendor_versions import PINNED, python_with_kaggle
 from tests.local.server_process import ServerProcess
 
 TIMEOUT = 100
@@ -79,13 +80,14 @@ class Program:
 class Kaggle(Program):
     """`kaggle benchmarks …`, unmodified: only its SDK's table of endpoints points at the server."""
 
-    def __init__(self, server: ServerProcess, folder: Path) -> None:
+    def __init__(self, server: ServerProcess, folder: Path, version: str = PINNED) -> None:
         super().__init__(server, folder)
         self._url = server.address.url
+        self._python = python_with_kaggle(version)
 
     def command(self, words: Sequence[str]) -> list[str]:
         vendor = Path(__file__).with_name("vendor.py")
-        return [sys.executable, str(vendor), self._url, "benchmarks", *words]
+        return [str(self._python), str(vendor), self._url, "benchmarks", *words]
 
 
 class Fanbench(Program):

@@ -17,6 +17,7 @@ import dotenv
 import pytest
 
 from tests.e2e.command_lines import Ended, Fanbench, Kaggle, Program
+from tests.e2e.vendor_versions import PINNED, VERSIONS
 from tests.local.server_process import TASK, ServerProcess, run_server, task_source
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
@@ -67,6 +68,10 @@ TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
 # Longer than any test here waits; it ends with the server.
 ENDLESS = "import time\ntime.sleep(600)"
 POLL = ("--poll-interval", "1")
+
+# Both versions passed all of these tests without a difference between them. The older one takes the part of them
+# that exchanges data with the server, to save time.
+on_both_versions = pytest.mark.parametrize("version", VERSIONS, indirect=True)
 
 
 def data(ended: Ended) -> list[str]:
@@ -124,17 +129,24 @@ def _neutral(ended: Ended, slug: str) -> list[str]:
     return [re.sub(r"\b(four|wrong|broken)/\d+/", r"\1/RUN/", line) for line in lines]
 
 
+@pytest.fixture(scope="module", params=[PINNED])
+def version(request: pytest.FixtureRequest) -> str:
+    """The version of the vendor's command line."""
+    kaggle: str = request.param
+    return kaggle
+
+
 @pytest.fixture(scope="module")
-def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server for this module alone, because the tests compare whole lists."""
+def own_server(version: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server for this module and version alone, because the tests compare whole lists."""
     with run_server(tmp_path_factory.mktemp("side-by-side") / "data", "--workers", "2") as server:
         yield server
 
 
 @pytest.fixture(scope="module")
-def pair(own_server: ServerProcess, tmp_path_factory: pytest.TempPathFactory) -> Pair:
+def pair(own_server: ServerProcess, version: str, tmp_path_factory: pytest.TempPathFactory) -> Pair:
     pair = Pair(
-        Kaggle(own_server, tmp_path_factory.mktemp("kaggle")),
+        Kaggle(own_server, tmp_path_factory.mktemp("kaggle"), version),
         Fanbench(own_server, tmp_path_factory.mktemp("fanbench")),
     )
     for program, slug in pair.each():
@@ -172,6 +184,7 @@ def lived(pair: Pair) -> Pair:
     return pair
 
 
+@on_both_versions
 def test_pushes_and_runs_go_the_same_way(lived: Pair) -> None:
     """Both print the same data and end with the same exit codes, in `lived` as in `status` afterwards."""
     theirs, ours, codes = lived.own_task("tasks", "status", "TASK")
@@ -182,6 +195,7 @@ def test_pushes_and_runs_go_the_same_way(lived: Pair) -> None:
     assert any(line.startswith("  [broken] openai.BadRequestError") for line in theirs)
 
 
+@on_both_versions
 def test_what_is_pushed_is_the_same_notebook(lived: Pair, tmp_path: Path) -> None:
     """Both programs push the same cells, byte for byte, and the same kernel."""
     sources = []
@@ -194,6 +208,7 @@ def test_what_is_pushed_is_the_same_notebook(lived: Pair, tmp_path: Path) -> Non
     assert sources[0] == sources[1]
 
 
+@on_both_versions
 @pytest.mark.parametrize(
     "words",
     [
@@ -214,6 +229,7 @@ def test_both_print_the_same_of_a_task(lived: Pair, words: tuple[str, ...]) -> N
     assert data(theirs) or words[-1] == "^nothing"
 
 
+@on_both_versions
 @pytest.mark.parametrize(
     "filters", [(), ("-m", "test/four"), ("-m", "broken", "-m", "wrong"), ("-m", "nobody")]
 )
@@ -228,6 +244,7 @@ def test_logs_are_the_same_to_the_letter(lived: Pair, filters: tuple[str, ...]) 
     assert theirs.code == ours.code == 0
 
 
+@on_both_versions
 def test_a_live_log_is_the_same_to_the_letter(lived: Pair) -> None:
     """Both programs print the same when they follow one run at the same time."""
     lived.fanbench("tasks", "run", "fanbenc", "-m", "slow")
@@ -237,6 +254,7 @@ def test_a_live_log_is_the_same_to_the_letter(lived: Pair) -> None:
     assert "test/slow" in ours.out
 
 
+@on_both_versions
 def test_models_are_the_same(lived: Pair) -> None:
     """Both programs list the same slugs and names in the same order; ours adds modalities."""
     theirs, ours = lived.same_words("tasks", "models")
@@ -244,6 +262,7 @@ def test_models_are_the_same(lived: Pair) -> None:
     assert listed == [line.split()[:2] for line in data(ours)[2:]] != []
 
 
+@on_both_versions
 @pytest.mark.parametrize("flags", [(), ("-s",), ("-m", "test/four", "-s")])
 def test_downloads_are_the_same_bytes(lived: Pair, tmp_path: Path, flags: tuple[str, ...]) -> None:
     """Both programs write the same bytes and print the same table, also when cached and with -f."""
@@ -280,6 +299,7 @@ def test_each_finds_what_the_other_has_downloaded(lived: Pair, tmp_path: Path) -
     assert "3 run(s) cached" in lived.kaggle(*words)
 
 
+@on_both_versions
 def test_publishing_is_the_same(lived: Pair) -> None:
     """Both print the same for the first publication and for a public task."""
     for _ in range(2):
@@ -288,6 +308,7 @@ def test_publishing_is_the_same(lived: Pair) -> None:
         assert codes == (0, 0)
 
 
+@on_both_versions
 @pytest.mark.parametrize("verb", ["init", "auth"])
 def test_the_environment_has_the_same_keys(pair: Pair, own_server: ServerProcess, verb: str) -> None:
     """Both write the same keys in the same order, keep the rest of the file, and agree on the proxy's values."""
@@ -353,9 +374,10 @@ def test_errors_end_the_same_way(lived: Pair, case: Case) -> None:
     assert not case.difference or case.difference in DIFFERENCES
 
 
-def test_a_token_that_is_refused(own_server: ServerProcess, tmp_path: Path) -> None:
+@on_both_versions
+def test_a_token_that_is_refused(own_server: ServerProcess, version: str, tmp_path: Path) -> None:
     """Both programs explain that the token is refused; ours has an exit code of its own."""
-    theirs, ours = Kaggle(own_server, tmp_path), Fanbench(own_server, tmp_path)
+    theirs, ours = Kaggle(own_server, tmp_path, version), Fanbench(own_server, tmp_path)
     for program, code, words in (
         (theirs, 1, "Authentication required"),
         (ours, 3, "credentials were refused"),

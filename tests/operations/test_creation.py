@@ -82,7 +82,7 @@ async def test_a_creation_costs_few_calls_more_than_the_vendors_pace(
 
 
 def _vendors_looks(until: float) -> Iterator[float]:
-    """Yield the seconds at which kaggle 2.2.4 polls."""
+    """Yield the seconds at which kaggle 2.2.4 and 2.2.5 poll."""
     now, pause = 0, 5
     while now < until:
         yield now
