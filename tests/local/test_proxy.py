@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import anyio
 import httpx
-import msgspec
 import pytest
 
 from fanbench import NotFound
 from fanbench.local.proxy import genai
-from fanbench.local.proxy.requests import GenerateRequest
+from fanbench.local.proxy.requests import GenerateRequest, read_request
 from fanbench.wire.messages import RunState
 
 from .server_process import MODELS, TASK, ServerProcess, log_text, push, run, run_server
@@ -100,6 +100,11 @@ kind = "upstream"
 url = "{upstream.url}/v1"
 model = "big-1"
 key_env = "SOME_API_KEY"
+[[model]]
+slug = "vendor/seeing"
+kind = "upstream"
+url = "{upstream.url}/v1"
+modalities = ["text", "image", "audio", "video"]
 [[model]]
 slug = "vendor/narrow"
 kind = "upstream"
@@ -364,6 +369,96 @@ both_apis.run(kbench.llm)
     assert json.loads(file.read_text())["results"][0]["numericResult"]["value"] == 1.0
 
 
+MEDIA = """
+# %%
+import kaggle_benchmarks as kbench
+from kaggle_benchmarks.content_types import audios, images, videos
+@kbench.task(name="media")
+def media(llm) -> int:
+    media = {
+        "image": images.from_base64("iVBORw0KGgo=", format="png"),
+        "audio": audios.from_base64("AAAA", format="wav"),
+        "video": videos.from_url("https://www.youtube.com/watch?v=aqz-KE-bpKQ"),
+    }
+    answers = 0
+    for api in ("openai", "genai"):
+        for name, medium in media.items():
+            with kbench.chats.new(f"{api} {name}"):
+                try:
+                    model = kbench.kaggle.load_model(llm.name, api=api)
+                    model.prompt("What is it?", **{name: medium})
+                    answers += 1
+                except Exception as error:
+                    print("REFUSED", api, name, error)
+    return answers
+media.run(kbench.llm)
+"""
+
+
+async def test_media_reach_models_that_take_them(proxy_server: ServerProcess, upstream: Upstream) -> None:
+    """Both APIs of the SDK send the same media to a model, and a model of text refuses each by name."""
+    upstream.status, upstream.headers, upstream.body = 200, {}, completion("a cat")
+    async with proxy_server.client() as client:
+        await push(client, "media", MEDIA)
+        upstream.asked.clear()
+        (seeing, four) = await run(client, "media", "seeing", "four")
+        logs = [await log_text(client, each.id) for each in (seeing, four)]
+    assert (seeing.state, four.state) == (RunState.COMPLETED, RunState.COMPLETED)
+    assert "REFUSED" not in logs[0]
+    parts = [
+        part
+        for asked in upstream.asked
+        for message in asked["messages"]
+        for part in (message["content"] if isinstance(message["content"], list) else [])
+        if part["type"] != "text"
+    ]
+    sent = [
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}},
+        {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}},
+        {"type": "image_url", "image_url": {"url": "https://www.youtube.com/watch?v=aqz-KE-bpKQ"}},
+    ]
+    assert parts == sent * 2
+    for what in ("an image (image/png)", "audio (audio/wav)", "video (video/*)"):
+        refusal = (
+            f"Model test/four takes text only; the request has {what}. Use a model that does: vendor/seeing."
+        )
+        assert logs[1].count(refusal) == 2
+
+
+async def test_models_list_what_they_take(proxy_server: ServerProcess) -> None:
+    """The list of models shows their modalities: those in models.toml, or text."""
+    async with proxy_server.client() as client:
+        models = {each.slug: each.version for each in await client.list_models()}
+    for slug, words in (
+        ("seeing", ["TEXT", "IMAGE", "AUDIO", "VIDEO"]),
+        ("four", ["TEXT"]),
+        ("big", ["TEXT"]),
+    ):
+        version = models[slug]
+        assert version is not None
+        assert [each.value for each in version.input_modalities] == [f"MODALITY_{word}" for word in words]
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ({"type": "image_url", "image_url": {"url": "https://x.example/cat"}}, "has an image. "),
+        ({"type": "image_url", "image_url": {"url": "https://x.example/cat.mp4"}}, "has video (video/mp4)"),
+        (
+            {"type": "file", "file": {"file_data": "data:application/pdf;base64,QQ=="}},
+            "has a file (application/pdf)",
+        ),
+        ({"type": "input_audio", "input_audio": {"data": "QQ==", "format": "mp3"}}, "has audio (audio/mp3)"),
+    ],
+)
+async def test_media_are_refused_by_name(http: httpx.AsyncClient, part: dict[str, Any], words: str) -> None:
+    """A request with a medium that the model does not take is 400, with the medium, on the OpenAI API, too."""
+    messages = [{"role": "user", "content": [{"type": "text", "text": "hi"}, part]}]
+    response = await http.post(CHAT, json={"model": "test/four", "messages": messages})
+    assert response.status_code == 400
+    assert words in response.json()["error"]["message"]
+
+
 async def test_tasks_reach_models_by_aliases(
     proxy_server: ServerProcess, upstream: Upstream, tmp_path: Path
 ) -> None:
@@ -401,7 +496,7 @@ by_alias.run(kbench.llms["google/gemini-2.5-flash"])
     record = json.loads(file.read_text())
     assert record["results"][0]["numericResult"]["value"] == 1.0
     assert record["modelVersion"]["slug"] == "google/gemini-2.5-flash"
-    assert "'vendor/narrow'] True False\n" in log
+    assert "'vendor/seeing'] True False\n" in log
     assert "UNKNOWN Unknown model 'meta/llama'. The models are test/four, vendor/big" in log
     assert "--model-alias 'meta/llama=test/four'" in log
     for alias, model in (("google/gemini-2.5-flash", "test/four"), ("anthropic/claude", "vendor/big")):
@@ -415,7 +510,7 @@ async def test_an_alias_is_no_model_to_run_on(proxy_server: ServerProcess) -> No
         with pytest.raises(NotFound, match=r"gemini-2\.5-flash"):
             await client.schedule_runs("not-on-an-alias", ["google/gemini-2.5-flash"])
         listed = [each.slug for each in await client.list_models()]
-    assert listed == ["four", "big", "narrow", "down", "keyless"]
+    assert listed == ["four", "big", "seeing", "narrow", "down", "keyless"]
 
 
 @pytest.mark.parametrize(
@@ -444,39 +539,67 @@ async def test_an_upstream_that_is_down_fails_its_run_only(proxy_server: ServerP
     assert "cannot be reached" in down.error_message
 
 
-def test_genai_requests_become_chat_requests() -> None:
-    """Roles, system text, images, function calls and results, settings, schema and tools are translated."""
-    image = {"mimeType": "image/png", "data": "QQ=="}
-    asked = msgspec.convert(
-        {
-            "systemInstruction": {"parts": [{"text": "Be brief."}]},
-            "contents": [
-                {"role": "user", "parts": [{"text": "look"}, {"inlineData": image}]},
-                {"role": "model", "parts": [{"functionCall": {"name": "f", "args": {"x": 1}}}]},
-                {"role": "user", "parts": [{"functionResponse": {"name": "f", "response": {"y": 2}}}]},
-            ],
-            "generationConfig": {
-                "temperature": 0.5,
-                "maxOutputTokens": 9,
-                "responseMimeType": "application/json",
-                "responseSchema": {
-                    "type": "OBJECT",
-                    "propertyOrdering": ["a"],
-                    "properties": {"a": {"type": "ARRAY", "items": {"type": "INTEGER"}, "nullable": True}},
+def in_snake_case(text: str) -> str:
+    """The JSON with all keys in snake case."""
+    return re.sub(r'"(\w+)":', lambda key: '"' + re.sub("([A-Z])", r"_\1", key[1]).lower() + '":', text)
+
+
+@pytest.mark.parametrize("style", [str, in_snake_case])
+def test_genai_requests_become_chat_requests(style: Callable[[str], str]) -> None:
+    """All parts of a request are translated, whether its keys are in camel case or in snake case."""
+    body = {
+        "systemInstruction": {"parts": [{"text": "Be brief."}]},
+        "contents": [
+            {
+                "role": "user",
+                "parts": [
+                    {"text": "look"},
+                    {"inlineData": {"mimeType": "image/png", "data": "QQ=="}},
+                    {"inlineData": {"mimeType": "audio/mpeg", "data": "QQ=="}},
+                    {"inlineData": {"mimeType": "application/pdf", "data": "QQ=="}},
+                    {"fileData": {"mimeType": "audio/wav", "fileUri": "https://x.example/a"}},
+                ],
+            },
+            {
+                "role": "model",
+                "parts": [{"functionCall": {"name": "f", "args": {"x_y": 1}}, "thoughtSignature": "sig"}],
+            },
+            {"role": "user", "parts": [{"functionResponse": {"name": "f", "response": {"y_z": 2}}}]},
+        ],
+        "generationConfig": {
+            "temperature": 0.5,
+            "maxOutputTokens": 9,
+            "thinkingConfig": {"thinkingLevel": "LOW", "includeThoughts": True},
+            "responseMimeType": "application/json",
+            "responseSchema": {
+                "type": "OBJECT",
+                "propertyOrdering": ["a_b"],
+                "properties": {
+                    "a_b": {"type": "ARRAY", "minItems": "1", "items": {"type": "INTEGER"}, "nullable": True}
                 },
             },
-            "tools": [{"functionDeclarations": [{"name": "f", "parameters": {"type": "OBJECT"}}]}],
         },
-        GenerateRequest,
-    )
+        "tools": [{"functionDeclarations": [{"name": "f", "parameters": {"type": "OBJECT"}}]}],
+        "toolConfig": {"functionCallingConfig": {"mode": "ANY", "allowedFunctionNames": ["f"]}},
+    }
+    asked = read_request(style(json.dumps(body)).encode(), GenerateRequest, "generateContent")
     chat = genai.to_chat(asked)
     assert [m["role"] for m in chat["messages"]] == ["system", "user", "assistant", "tool"]
-    assert chat["messages"][1]["content"][1]["image_url"]["url"] == "data:image/png;base64,QQ=="
-    assert chat["messages"][2]["tool_calls"][0]["function"] == {"name": "f", "arguments": '{"x": 1}'}
-    assert json.loads(chat["messages"][3]["content"]) == {"y": 2}
-    assert (chat["temperature"], chat["max_tokens"]) == (0.5, 9)
+    assert chat["messages"][1]["content"][1:] == [
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,QQ=="}},
+        {"type": "input_audio", "input_audio": {"data": "QQ==", "format": "mp3"}},
+        {"type": "file", "file": {"filename": "file.pdf", "file_data": "data:application/pdf;base64,QQ=="}},
+        {"type": "audio_url", "audio_url": {"url": "https://x.example/a"}},
+    ]
+    (call,) = chat["messages"][2]["tool_calls"]
+    assert call["function"] == {"name": "f", "arguments": '{"x_y": 1}'}
+    assert call["extra_content"] == {"google": {"thought_signature": "sig"}}
+    assert json.loads(chat["messages"][3]["content"]) == {"y_z": 2}
+    assert (chat["temperature"], chat["max_tokens"], chat["reasoning_effort"]) == (0.5, 9, "low")
+    inner = {"type": "array", "minItems": 1, "items": {"type": "integer"}}
     assert chat["response_format"]["json_schema"]["schema"] == {
         "type": "object",
-        "properties": {"a": {"anyOf": [{"type": "array", "items": {"type": "integer"}}, {"type": "null"}]}},
+        "properties": {"a_b": {"anyOf": [inner, {"type": "null"}]}},
     }
     assert chat["tools"][0]["function"]["parameters"] == {"type": "object"}
+    assert chat["tool_choice"] == {"type": "function", "function": {"name": "f"}}

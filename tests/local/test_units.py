@@ -325,6 +325,8 @@ def test_a_users_comments_stay(tmp_path: Path) -> None:
             "a/m: the alias 'n' is the name of b/n",
         ),
         ("[[model]]\nslug='a/m'\nkind='scripted'\nalias=['']\n", "'' is not a name"),
+        ("[[model]]\nslug='a/m'\nkind='scripted'\nmodalities=['smell']\n", "smell"),
+        ("[[model]]\nslug='a/m'\nkind='embedded'\npath='x'\nmodalities=['image']\n", "takes text only"),
         ("[[model]]\nslug='a/'\nkind='scripted'\n", "not a model slug"),
         ("[[model]]\nslug='a/..'\nkind='scripted'\n", "not a model slug"),
         ("[[model]]\nslug='a/b c'\nkind='scripted'\n", "not a model slug"),

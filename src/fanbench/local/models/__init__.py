@@ -14,12 +14,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
-__all__ = ["UNREACHABLE", "BaseSpec", "ModelEngine", "ModelFault"]
+__all__ = ["UNREACHABLE", "BaseSpec", "Modality", "ModelEngine", "ModelFault"]
 
+
+Modality = Literal["text", "image", "audio", "video", "file"]
+"""What requests may contain; a file is for instance a PDF."""
 
 UNREACHABLE = 502
 """The status if what is behind a model failed, and not the request."""
@@ -72,6 +75,8 @@ class BaseSpec(
 
     free: ClassVar[bool] = True
     """Whether a model without prices costs nothing; otherwise its cost is unknown."""
+    open_ended: ClassVar[bool] = False
+    """Whether a model without `modalities` gets requests with any."""
     tried: ClassVar[bool] = False
     """Whether `fanbench models add` sends the model a request, to see that it loads."""
 
@@ -84,8 +89,8 @@ class BaseSpec(
     input_price: float | None = None
     """US dollars per million input tokens. If not given: free for models that run here, else unknown."""
     output_price: float | None = None
-    input: tuple[str, ...] = ("text",)
-    output: tuple[str, ...] = ("text",)
+    modalities: list[Modality] = []
+    """What the model takes. If not given: text; an endpoint is asked anything, and can refuse it itself."""
     license: str = ""
     max_tokens: int = 0
     """The most tokens of an answer if the request has no limit; 0 for the model's own limit."""
@@ -103,6 +108,9 @@ class BaseSpec(
         if self.input_price is None and self.output_price is None:
             return (0.0, 0.0) if self.free else None
         return self.input_price or 0.0, self.output_price or 0.0
+
+    def takes(self, modality: Modality) -> bool:
+        return modality in self.modalities if self.modalities else modality == "text" or self.open_ended
 
     def check(self) -> None:
         """Check what the types of the fields do not.

@@ -43,6 +43,10 @@ class Embedded(BaseSpec, frozen=True, kw_only=True, tag="embedded"):
     def source(self) -> str:
         return self.path
 
+    def check(self) -> None:
+        if {*self.modalities} - {"text"}:
+            raise ValueError("modalities: an embedded model takes text only")
+
     def prepare(self, request: dict[str, Any]) -> dict[str, Any]:
         prepared = super().prepare(request)
         # At llama.cpp's default of 0.8, "What is 2 + 2?" passes 20 of 30 times; greedily 30 of 30.

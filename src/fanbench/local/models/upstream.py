@@ -36,6 +36,7 @@ class Upstream(BaseSpec, frozen=True, kw_only=True, tag="upstream"):
     """Seconds without any data."""
 
     free: ClassVar[bool] = False
+    open_ended: ClassVar[bool] = True
 
     @property
     def source(self) -> str:

@@ -10,7 +10,15 @@ from contextlib import suppress
 from typing import Any
 
 from fanbench.local.models import ModelFault
-from fanbench.local.proxy.requests import Content, GenerateRequest, GenerationConfig
+from fanbench.local.proxy.media import inline_part, link_part
+from fanbench.local.proxy.requests import (
+    Content,
+    GenerateRequest,
+    GenerationConfig,
+    ThinkingConfig,
+    ToolConfig,
+    camel_case,
+)
 
 _SETTINGS = {
     "temperature": "temperature",
@@ -47,6 +55,8 @@ def to_chat(asked: GenerateRequest) -> dict[str, Any]:
             "type": "json_schema",
             "json_schema": {"name": "response", "schema": schema, "strict": True},
         }
+    if effort := _reasoning_effort(config.thinking_config):
+        request["reasoning_effort"] = effort
     declared = [function for tool in asked.tools or [] for function in tool.function_declarations or []]
     if declared:
         request["tools"] = [
@@ -61,7 +71,29 @@ def to_chat(asked: GenerateRequest) -> dict[str, Any]:
             }
             for function in declared
         ]
+        if (choice := _tool_choice(asked.tool_config)) is not None:
+            request["tool_choice"] = choice
     return request
+
+
+def _reasoning_effort(thinking: ThinkingConfig | None) -> str | None:
+    """What the SDK sends through its other API for the same `reasoning=`."""
+    if thinking is None:
+        return None
+    if thinking.thinking_budget == 0:
+        return "none"
+    return (thinking.thinking_level or "").lower() or None
+
+
+def _tool_choice(config: ToolConfig | None) -> str | dict[str, Any] | None:
+    calling = config and config.function_calling_config
+    if not calling:
+        return None
+    match calling.mode, calling.allowed_function_names:
+        case "ANY", [name]:
+            return {"type": "function", "function": {"name": name}}
+        case mode, _:
+            return {"AUTO": "auto", "ANY": "required", "NONE": "none"}.get(mode or "")
 
 
 def _messages(content: Content) -> list[dict[str, Any]]:
@@ -72,17 +104,19 @@ def _messages(content: Content) -> list[dict[str, Any]]:
     for part in content.parts:
         if (call := part.function_call) is not None:
             function = {"name": call.name, "arguments": json.dumps(call.args or {})}
-            calls.append({"id": call.id or call.name, "type": "function", "function": function})
+            written: dict[str, Any] = {"id": call.id or call.name, "type": "function", "function": function}
+            if part.thought_signature is not None:
+                written["extra_content"] = {"google": {"thought_signature": part.thought_signature}}
+            calls.append(written)
         elif (result := part.function_response) is not None:
             text = json.dumps(result.response)
             messages.append({"role": "tool", "tool_call_id": result.id or result.name, "content": text})
         elif part.thought:
             continue
         elif (data := part.inline_data) is not None:
-            url = f"data:{data.mime_type};base64,{data.data}"
-            parts.append({"type": "image_url", "image_url": {"url": url}})
-        elif part.file_data is not None:
-            parts.append({"type": "image_url", "image_url": {"url": part.file_data.file_uri}})
+            parts.append(inline_part(data.mime_type, data.data))
+        elif (link := part.file_data) is not None:
+            parts.append(link_part(link.file_uri, link.mime_type))
         else:
             parts.append({"type": "text", "text": part.text or ""})
     if calls:
@@ -108,13 +142,15 @@ def json_schema(schema: Any) -> dict[str, Any]:
 
 def _json_schema(schema: dict[str, Any]) -> dict[str, Any]:
     out: dict[str, Any] = {}
-    for key, value in schema.items():
-        match key:
+    for written, value in schema.items():
+        match key := written if written.startswith("$") else camel_case(written):
             case "type":
                 out["type"] = str(value).lower()
             case "properties":
                 out[key] = {name: _json_schema(inner) for name, inner in value.items()}
             case "items":
+                out[key] = _json_schema(value)
+            case "additionalProperties" if isinstance(value, dict):
                 out[key] = _json_schema(value)
             case "anyOf":
                 out[key] = [_json_schema(inner) for inner in value]
@@ -141,7 +177,11 @@ def from_chat(answer: dict[str, Any], *, enum: bool = False) -> dict[str, Any]:
         except ValueError:
             arguments = {}
         named = {"id": call.get("id"), "name": function.get("name"), "args": arguments}
-        parts.append({"functionCall": named})
+        part: dict[str, Any] = {"functionCall": named}
+        google = (call.get("extra_content") or {}).get("google") or {}
+        if signature := google.get("thought_signature"):
+            part["thoughtSignature"] = signature
+        parts.append(part)
     if text := message.get("content"):
         if enum:
             with suppress(ValueError):

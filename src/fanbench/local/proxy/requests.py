@@ -43,11 +43,13 @@ class InlineData(msgspec.Struct, rename="camel"):
 
 class FileData(msgspec.Struct, rename="camel"):
     file_uri: str
+    mime_type: str | None = None
 
 
 class Part(msgspec.Struct, rename="camel"):
     text: str | None = None
     thought: bool | None = None
+    thought_signature: str | None = None
     inline_data: InlineData | None = None
     file_data: FileData | None = None
     function_call: FunctionCall | None = None
@@ -57,6 +59,11 @@ class Part(msgspec.Struct, rename="camel"):
 class Content(msgspec.Struct, rename="camel"):
     parts: list[Part] = []
     role: str | None = None
+
+
+class ThinkingConfig(msgspec.Struct, rename="camel"):
+    thinking_level: str | None = None
+    thinking_budget: int | None = None
 
 
 class GenerationConfig(msgspec.Struct, rename="camel"):
@@ -70,6 +77,7 @@ class GenerationConfig(msgspec.Struct, rename="camel"):
     response_mime_type: str | None = None
     response_schema: dict[str, Any] | None = None
     response_json_schema: dict[str, Any] | None = None
+    thinking_config: ThinkingConfig | None = None
 
 
 class FunctionDeclaration(msgspec.Struct, rename="camel"):
@@ -83,11 +91,40 @@ class Tool(msgspec.Struct, rename="camel"):
     function_declarations: list[FunctionDeclaration] | None = None
 
 
+class FunctionCallingConfig(msgspec.Struct, rename="camel"):
+    mode: str | None = None
+    allowed_function_names: list[str] | None = None
+
+
+class ToolConfig(msgspec.Struct, rename="camel"):
+    function_calling_config: FunctionCallingConfig | None = None
+
+
 class GenerateRequest(msgspec.Struct, rename="camel"):
     contents: list[Content]
     system_instruction: Content | None = None
     generation_config: GenerationConfig | None = None
     tools: list[Tool] | None = None
+    tool_config: ToolConfig | None = None
+
+
+# These hold the task's own names, or a schema, in which the names of properties are such.
+_AS_GIVEN = {"args", "response", "parameters", "parametersJsonSchema", "responseSchema", "responseJsonSchema"}
+
+
+def camel_case(name: str) -> str:
+    first, *others = name.split("_")
+    return first + "".join(word[:1].upper() + word[1:] for word in others)
+
+
+def _in_camel_case(value: Any) -> Any:
+    """A Gemini request with all keys in camel case: its own client writes both, such as `inlineData.mime_type`."""
+    if isinstance(value, list):
+        return [_in_camel_case(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    named = {camel_case(key): item for key, item in value.items()}
+    return {key: item if key in _AS_GIVEN else _in_camel_case(item) for key, item in named.items()}
 
 
 Request = TypeVar("Request", ChatRequest, GenerateRequest)
@@ -96,6 +133,8 @@ Request = TypeVar("Request", ChatRequest, GenerateRequest)
 def read_request(body: bytes, kind: type[Request], name: str) -> Request:
     """Raises ModelFault, with `name` for the kind of request, if it is invalid."""
     try:
-        return msgspec.json.decode(body, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        if kind is ChatRequest:
+            return msgspec.json.decode(body, type=kind)
+        return msgspec.convert(_in_camel_case(msgspec.json.decode(body)), kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ModelFault(f"invalid {name} request: {error}", status=400) from None

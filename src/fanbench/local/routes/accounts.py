@@ -46,8 +46,12 @@ async def list_models(services: Services, request: ListModelsRequest) -> ListMod
             display_name=name,
             model_proxy_slug=model.slug,
             allow_model_proxy=True,
-            input_modalities=[Modality(f"MODALITY_{word.upper()}") for word in model.input],
-            output_modalities=[Modality(f"MODALITY_{word.upper()}") for word in model.output],
+            input_modalities=[
+                Modality(f"MODALITY_{word.upper()}")
+                for word in model.modalities or ["text"]
+                if word != "file"  # the protocol has no name for it
+            ],
+            output_modalities=[Modality.TEXT],
         )
         listed.append(BenchmarkModel(id=ids[slug], display_name=name, slug=slug, version=version))
     return ListModelsResponse(benchmark_models=listed, next_page_token=token)

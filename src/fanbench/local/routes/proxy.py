@@ -20,6 +20,7 @@ from fanbench.local.aliases import unknown_model
 from fanbench.local.models import ModelFault
 from fanbench.local.models.catalog import ModelSpec
 from fanbench.local.proxy import genai
+from fanbench.local.proxy.media import check_media
 from fanbench.local.proxy.requests import ChatRequest, GenerateRequest, read_request
 from fanbench.local.store import TokenRow, UsageRow, now
 from fanbench.local.wire import Services, WireError, read_body
@@ -57,6 +58,7 @@ async def chat_completions(services: Services, request: Request) -> Response:
     asked = read_request(body, ChatRequest, "chat completion")
     spec = _find_model(services, token, asked.model)
     chat: dict[str, Any] = msgspec.json.decode(body)  # an upstream gets all of it
+    check_media(chat, spec, services.pool.catalog.model)
     if asked.stream:
         return await _stream(_chunks(services, token, spec, chat), end=b"data: [DONE]\n\n")
     return JSONResponse(await _unless_gone(request, partial(_complete, services, token, spec, chat)))
@@ -68,6 +70,7 @@ async def generate_content(services: Services, request: Request) -> Response:
     asked = read_request(await read_body(request), GenerateRequest, "generateContent")
     spec = _find_model(services, token, model)
     chat = genai.to_chat(asked)
+    check_media(chat, spec, services.pool.catalog.model)
     if method == "streamGenerateContent":
         return await _stream(_chunks(services, token, spec, chat), genai.from_chunk)
     if method != "generateContent":
