@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fanbench.errors import TaskFileError, UsageError
+from fanbench.tasks.imports import check_imports
 from fanbench.tasks.ipynb import Cells, read_notebook
 from fanbench.tasks.lint import lint
 from fanbench.tasks.source import parse, read_text
@@ -14,10 +15,11 @@ from fanbench.wire.slugs import slugify_task
 __all__ = ["choose_task", "raise_for_errors", "read_task_file"]
 
 
-def read_task_file(path: Path) -> TaskFile:
+def read_task_file(path: Path, *, with_imports: bool = False) -> TaskFile:
     """Read and check the task file at `path` without executing it.
 
-    Problems with its tasks do not raise: they are in `findings`.
+    Problems with its tasks do not raise: they are in `findings`. `with_imports` adds warnings about imports that
+    fail where task files run; these depend on what is installed here.
 
     Raises:
         TaskFileError: The file is missing, a directory, neither `.py` nor `.ipynb`, too large, not UTF-8, empty,
@@ -26,10 +28,13 @@ def read_task_file(path: Path) -> TaskFile:
     notebook = read_notebook(path) if path.suffix == ".ipynb" else None
     source = notebook.source if notebook else read_text(path)
     tree = notebook.tree if notebook else parse(source, str(path))
+    cells = notebook.cells if notebook else Cells()
     try:
-        tasks, findings = lint(tree, source, notebook.cells if notebook else Cells())
+        tasks, findings = lint(tree, source, cells)
     except RecursionError:
         raise TaskFileError("The code is nested too deeply to be read.", file=str(path)) from None
+    if with_imports:
+        findings += tuple(map(cells.place, check_imports(tree, source, path)))
     return TaskFile(path, source, tasks, findings, notebook.text if notebook else None)
 
 

@@ -30,7 +30,7 @@ class CheckedFile:
 
 def check_file(path: Path, *, allow_no_run: bool) -> CheckedFile:
     try:
-        file = read_task_file(path)
+        file = read_task_file(path, with_imports=True)
     except TaskFileError as error:
         finding = Finding(
             "error", error.message, error.line, error.column, error.hint, "unreadable", error.cell

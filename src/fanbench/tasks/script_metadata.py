@@ -1,0 +1,94 @@
+"""Read the inline metadata of a task file: the packages and the Python that it needs, as defined by PEP 723.
+
+    # /// script
+    # requires-python = ">=3.11"
+    # dependencies = ["rapidfuzz>=3"]
+    # ///
+
+The local server and `check --run` honour it. Kaggle does not: there, a notebook has the packages of Kaggle's image.
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+import tomllib
+from dataclasses import dataclass
+
+from fanbench.errors import TaskFileError
+
+__all__ = ["ScriptMetadata", "read_script_metadata"]
+
+# The regular expression that PEP 723 defines. A block of another type may enclose no line of ours.
+_BLOCK = re.compile(r"^# /// (?P<type>[a-zA-Z0-9-]+)$\s(?P<content>(?:^#(?:| .*)$\s)+)^# ///$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptMetadata:
+    """What the `script` block of a file asks for.
+
+    Attributes:
+        dependencies: Requirements in the form of PEP 508, normalized, in the order of the file.
+        requires_python: Version specifiers such as `>=3.11`; empty if every Python will do.
+        line: The line in which the block begins, counted from 1.
+    """
+
+    dependencies: tuple[str, ...]
+    requires_python: str
+    line: int
+
+    def accepts_python(self, version: str) -> bool:
+        """Whether a Python of this `version`, such as 3.11.7, is new enough and not too new."""
+        from packaging.specifiers import SpecifierSet
+
+        return SpecifierSet(self.requires_python).contains(version, prereleases=True)
+
+    def require_this_python(self, file: str) -> None:
+        """Raise TaskFileError unless the Python that executes this accepts the file."""
+        running = platform.python_version()
+        if not self.accepts_python(running):
+            raise TaskFileError(
+                f"The file requires Python {self.requires_python}, and this is Python {running}.",
+                file=file,
+                line=self.line,
+                hint=f"Install fanbench with a Python {self.requires_python}, or change requires-python.",
+            )
+
+
+def read_script_metadata(source: str, file: str) -> ScriptMetadata | None:
+    """Return the metadata in `source`, or None if it has none. `file` is named in errors.
+
+    Raises:
+        TaskFileError: There are two `script` blocks, or the block is not TOML, or one of its two fields is invalid.
+    """
+    blocks = [block for block in _BLOCK.finditer(source) if block["type"] == "script"]
+    if not blocks:
+        return None
+    line = source.count("\n", 0, blocks[-1].start()) + 1
+    try:
+        if len(blocks) > 1:
+            raise ValueError("there is another one above it")
+        content = "".join(text[2:] or "\n" for text in blocks[0]["content"].splitlines(keepends=True))
+        dependencies, requires_python = _read_fields(tomllib.loads(content))
+    except ValueError as error:
+        hint = 'Write `# dependencies = ["name>=1"]` between `# /// script` and `# ///`.'
+        message = f"The `# /// script` block is not valid: {error}."
+        raise TaskFileError(message, file=file, line=line, hint=hint) from None
+    return ScriptMetadata(dependencies, requires_python, line)
+
+
+def _read_fields(table: dict[str, object]) -> tuple[tuple[str, ...], str]:
+    from packaging.requirements import Requirement
+    from packaging.specifiers import SpecifierSet
+
+    dependencies, requires_python = table.get("dependencies", []), table.get("requires-python", "")
+    if not isinstance(dependencies, list) or not all(isinstance(each, str) for each in dependencies):
+        raise ValueError("dependencies is not a list of strings")
+    if not isinstance(requires_python, str):
+        raise ValueError("requires-python is not a string")
+    # InvalidRequirement and InvalidSpecifier are ValueErrors. The former shows the place in lines of its own.
+    try:
+        requirements = tuple(str(Requirement(each)) for each in dependencies)
+    except ValueError as error:
+        raise ValueError(" ".join(str(error).split("\n")[0].split())) from None
+    return requirements, str(SpecifierSet(requires_python))
