@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fanbench import TaskFileError
-from fanbench.tasks import read_task_file, to_notebook
+from fanbench.tasks import notebook_of, read_task_file, to_notebook
 from fanbench.tasks.source import blank_magics
 
 SLOW_DISK = settings(
@@ -119,6 +119,23 @@ def test_every_task_is_found_in_its_place(path: Path, written: Written) -> None:
     assert {task.name: (task.line, task.column, task.has_run) for task in file.tasks} == written.tasks
     flagged = {finding.line for finding in file.findings if finding.rule == "no-run"}
     assert flagged == {line for line, _, run in written.tasks.values() if not run}
+
+
+@SLOW_DISK
+@given(written=task_files())
+def test_a_notebook_is_read_like_the_file_that_it_was_made_of(path: Path, written: Written) -> None:
+    """The notebook made of a file has the same tasks and findings, each in its cell, and uploads the same text."""
+    notebook = path.with_suffix(".ipynb")
+    path.write_text(written.source)
+    notebook.write_text(to_notebook(written.source))
+    python, read = read_task_file(path), read_task_file(notebook)
+    assert notebook_of(read) == notebook_of(python)
+    assert [finding.rule for finding in read.findings] == [finding.rule for finding in python.findings]
+    cells = [None, *json.loads(notebook.read_text())["cells"]]
+    lines = written.source.split("\n")
+    for ours, theirs in zip(read.tasks, python.tasks, strict=True):
+        assert (ours.name, ours.has_run, ours.column) == (theirs.name, theirs.has_run, theirs.column)
+        assert cells[ours.cell or 0]["source"][ours.line - 1].rstrip("\n") == lines[theirs.line - 1]
 
 
 @SLOW_DISK

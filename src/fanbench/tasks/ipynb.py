@@ -205,7 +205,8 @@ def _write(notebook: _File, file: str) -> str:
         "nbformat": 4,
         "nbformat_minor": 5,
     }
-    text = json.dumps(whole, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+    # As jupytext writes it, so that a Python file and the notebook made of it are the same content.
+    text = json.dumps(whole, indent=1, ensure_ascii=False, sort_keys=True)
     try:
         size = len(text.encode())
     except UnicodeEncodeError:
