@@ -82,6 +82,7 @@ def task_files(draw: st.DrawFn) -> Written:
                         [f"for x in [{function}]:", "    x.evaluate(llm=[1])"],
                         ["# %%", "%%time", f"{function}.run(1)"],
                         [f"%time {function}.run(1)"],
+                        [f"# %time {function}.run(1)"],
                     ]
                 )
             )

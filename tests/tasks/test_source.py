@@ -44,6 +44,17 @@ def test_a_magic_line_becomes_harmless_python(line: str, plain: str) -> None:
     assert blank_magics(line) == plain
 
 
+def test_commented_magics_count_as_the_push_restores_them() -> None:
+    """`# %time f()` runs in the notebook that is pushed, and the body of `# %%writefile` does not."""
+    source = "# %%\n# %time f.run(llm)\n# %%\n# %%writefile other.py\nnot python\n# %%\nx = 1\n"
+    assert ast.unparse(parse(source, "f.py")).split("\n") == ["None", "f.run(llm)", "x = 1"]
+
+
+def test_a_commented_magic_of_a_notebook_is_a_comment() -> None:
+    """A magic that is commented out in a notebook does not run, and so is no code."""
+    assert parse("# %time f()\nx = 1", "f.ipynb", cell=1).body[0].lineno == 2
+
+
 def test_an_indented_magic_keeps_its_block() -> None:
     """A magic that is the whole body of an `if` is replaced by `pass`."""
     assert isinstance(parse("if True:\n    !pip install x\n", "f.py").body[0], ast.If)

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from fanbench.tasks.source import Scanner
+from fanbench.tasks.source import restore_magics
 from fanbench.tasks.task_file import TaskFile
 
 __all__ = ["KERNEL", "notebook_of", "to_notebook"]
 
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
-# jupytext can restore commented magics itself, but it also takes `# cat pictures` and `# why?` for magics, and a
-# comment that becomes code breaks its cell. Only what is hardly prose is restored here.
+# jupytext would restore too many magics: see `restore_magics`.
 _FORMAT = {"extension": ".py", "format_name": "percent", "comment_magics": False}
-_COMMENTED = re.compile(
-    r"^(\s*)# ?((?:%%[A-Za-z]|%[A-Za-z_]\w|!{1,2}[A-Za-z./~$]|[A-Za-z_]\w*\s*=\s*[%!][A-Za-z]).*)$"
-)
 
 # What jupytext imports if it is installed, and notebooks do not need. jsonschema checks the format of web addresses
 # with the first one, which takes a second to import. The others are for jupytext's contents manager in a Jupyter
@@ -47,12 +42,7 @@ def to_notebook(source: str) -> str:
         # With random ids, pushing an unchanged file would look like a change.
         cell["id"] = f"cell-{number}"
         if cell.cell_type == "code":
-            scanner, lines = Scanner(), []
-            for line in cell.source.split("\n"):
-                magic = _COMMENTED.match(line) if scanner.at_start else None
-                lines.append(magic[1] + magic[2] if magic else line)
-                scanner.feed(line)
-            cell.source = "\n".join(lines)
+            cell.source = restore_magics(cell.source)
     return str(jupytext.writes(notebook, fmt="ipynb"))
 
 

@@ -21,6 +21,7 @@ __all__ = [
     "parse",
     "parse_python",
     "read_text",
+    "restore_magics",
 ]
 
 #: Kaggle's limit for a notebook's source is about this large. A task file above it has data pasted in.
@@ -31,6 +32,12 @@ SUFFIXES = (".py", ".ipynb")
 
 #: `# %%`, `#%% title`, `# %% [markdown]`, and the older spellings that jupytext accepts.
 CELL_MARKER = re.compile(r"^\s*#\s*(?:%%%*(?:\s.*)?|<codecell>\s*|In\[[0-9 ]*\]:?\s*)$")
+
+# jupytext can restore commented magics itself, but it also takes `# cat pictures` and `# why?` for magics, and a
+# comment that becomes code breaks its cell. Only what is hardly prose is restored here.
+_COMMENTED = re.compile(
+    r"^(\s*)# ?((?:%%[A-Za-z]|%[A-Za-z_]\w|!{1,2}[A-Za-z./~$]|[A-Za-z_]\w*\s*=\s*[%!][A-Za-z]).*)$"
+)
 
 # Cell magics whose body is Python that runs in the notebook itself.
 _PYTHON_CELLS = frozenset({"capture", "debug", "memit", "mprun", "prun", "time", "timeit"})
@@ -89,11 +96,14 @@ def read_text(path: Path, limit: int = MAX_BYTES) -> str:
 def parse(source: str, file: str, *, cell: int | None = None) -> ast.Module:
     """Return the syntax tree of `source`, ignoring magics. Lines and columns are those of `source`.
 
-    With `cell`, the source is that of one cell of a notebook, in which cell markers have no meaning.
+    With `cell`, the source is that of one cell of a notebook, in which cell markers and commented magics have no
+    meaning.
 
     Raises:
         TaskFileError: The source is not valid Python. The error has the cell, line and column.
     """
+    if cell is None:
+        source = restore_magics(source)
     try:
         # If it parses as it is, it has no magics: a `%` inside a long expression or string must stay.
         return parse_python(source)
@@ -193,6 +203,18 @@ class Scanner:
                 self._continued = mark == "\\"
         if len(self._quote) == 1 and not line.endswith("\\"):
             self._quote = ""
+
+
+def restore_magics(source: str) -> str:
+    """Make magics active that are commented out as jupytext writes them (`# !pip install x`), line for line."""
+    lines, scanner = [], Scanner()
+    for line in source.split("\n"):
+        if not scanner.quoted and CELL_MARKER.match(line):
+            scanner = Scanner()
+        magic = _COMMENTED.match(line) if scanner.at_start else None
+        lines.append(magic[1] + magic[2] if magic else line)
+        scanner.feed(line)
+    return "\n".join(lines)
 
 
 def blank_magics(source: str, *, markers: bool = True) -> str:
