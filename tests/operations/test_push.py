@@ -87,6 +87,21 @@ def test_a_task_that_nothing_runs_is_refused_unless_allowed(tmp_path: Path) -> N
     assert plan_push([path], allow_no_run=True)[0].slug == "my-task"
 
 
+def test_all_files_with_errors_are_named(tmp_path: Path) -> None:
+    """The error names every file that cannot be pushed, and how to see all findings."""
+    paths = [file(tmp_path, name, f"{name}.py") for name in "abc"]
+    for path in paths[1:]:
+        path.write_text(path.read_text().replace("one.run(kbench.llm)", ""))
+    with pytest.raises(TaskFileError) as caught:
+        plan_push([*paths, tmp_path / "missing.py"])
+    assert caught.value.file == str(paths[1])
+    assert [note.partition(": ")[0] for note in caught.value.__notes__] == [
+        f"{paths[2]}:5:1",
+        f"{tmp_path / 'missing.py'}",
+    ]
+    assert "fanbench check" in (caught.value.hint or "")
+
+
 # --- On the server ---
 
 

@@ -54,10 +54,10 @@ def test_no_run_can_be_allowed(idle: Path) -> None:
 
 def test_warnings_alone_do_not_fail(good: Path) -> None:
     """A file that only has warnings passes, and the warnings are printed."""
-    good.write_text(GOOD.replace("(llm)", "(llm) -> str", 1))
+    good.write_text(GOOD.replace("(llm)", "()", 1))
     result = check(good)
     assert result.exit_code == 0
-    assert ":3:15: warning: The SDK does not support results of type str." in result.stdout
+    assert ":3:1: warning: The function takes no model" in result.stdout
     assert result.stdout.endswith("ok, tasks: red-fox\n")
 
 

@@ -82,17 +82,32 @@ def test_the_first_error_is_raised(tmp_path: Path) -> None:
     """The exception has the first error's place and fix, and the number of further errors."""
     file = read_task_file(write(tmp_path, TWO.partition("for task")[0]))
     with pytest.raises(TaskFileError) as caught:
-        raise_for_errors(file)
+        raise_for_errors(file, ["red-fox", "blue-whale"])
     assert (caught.value.line, caught.value.column) == (3, 1)
     assert "a.run(kbench.llm)" in (caught.value.hint or "")
     assert "1 more" in caught.value.message
-    raise_for_errors(file, allow_no_run=True)
+    raise_for_errors(file, ["red-fox"], allow_no_run=True)
+
+
+def test_errors_in_other_tasks_do_not_refuse_a_push(tmp_path: Path) -> None:
+    """A task that is never run, or shares its slug, is only refused itself; an error at import refuses all."""
+    more = TWO + (
+        "@kbench.task(name='idle')\ndef c(llm): ...\n@kbench.task(name='red fox')\ndef d(llm): ...\nd.run(1)\n"
+    )
+    file = read_task_file(write(tmp_path, more))
+    raise_for_errors(file, ["blue-whale"])
+    for slug in ("idle", "red-fox"):
+        with pytest.raises(TaskFileError):
+            raise_for_errors(file, ["blue-whale", slug])
+    broken = read_task_file(write(tmp_path, more.replace("def c(llm)", "def c(llm) -> str")))
+    with pytest.raises(TaskFileError, match="str"):
+        raise_for_errors(broken, ["blue-whale"])
 
 
 def test_a_valid_file_passes(tmp_path: Path) -> None:
     """A file without errors passes, and its tasks have the line and column of their `def`."""
     file = read_task_file(write(tmp_path, TWO))
-    raise_for_errors(file)
+    raise_for_errors(file, ["red-fox", "blue-whale"])
     assert [(task.slug, task.line, task.column, task.has_run) for task in file.tasks] == [
         ("red-fox", 3, 1, True),
         ("blue-whale", 5, 1, True),

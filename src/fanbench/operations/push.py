@@ -12,12 +12,19 @@ from msgspec import structs
 
 from fanbench._util.concurrency import Done, settle
 from fanbench._util.polling import POLL_INTERVAL, Deadline
-from fanbench.errors import FanbenchError, UsageError
+from fanbench.errors import FanbenchError, TaskFileError, UsageError
 from fanbench.operations.api import Api
 from fanbench.operations.creation import ensure_created, wait_for_creation
 from fanbench.operations.events import EarlierPending, Emit, Event, ignore_events
 from fanbench.operations.lookup import task_if_any
-from fanbench.tasks import TaskFile, choose_task, notebook_of, raise_for_errors, read_task_file
+from fanbench.tasks import (
+    TaskFile,
+    choose_task,
+    join_errors,
+    notebook_of,
+    raise_for_errors,
+    read_task_file,
+)
 from fanbench.wire.messages import Task
 from fanbench.wire.slugs import full_task_url
 
@@ -93,7 +100,8 @@ def plan_push(
     `allow_no_run` accepts tasks that are never run.
 
     Raises:
-        TaskFileError: A file cannot be read, or has an error that the server would refuse.
+        TaskFileError: A file cannot be read, or has an error with which a task to push would fail. It names all
+            such files.
         UsageError: `task` is given with several files, or two tasks have the same slug.
     """
     if task is not None and len(files) > 1:
@@ -101,23 +109,37 @@ def plan_push(
             f"TASK ({task}) goes with one file, and {len(files)} are given.",
             hint="Leave TASK out: each file's task is named by its decorator.",
         )
-    plans: dict[str, PushPlan] = {}
+    found: list[PushPlan] = []
+    refused: list[TaskFileError] = []
     for path in files:
-        file = read_task_file(path)
-        raise_for_errors(file, allow_no_run=allow_no_run)
-        if all_tasks and task is None:
-            found = [PushPlan(file, definition.slug) for definition in file.pushable]
-        else:
-            slug = choose_task(file, task).slug
-            found = [PushPlan(file, slug, task if task not in (None, slug) else None)]
-        for plan in found:
-            other = plans.setdefault(plan.slug, plan)
-            if other is not plan:
-                raise UsageError(
-                    f"Task '{plan.slug}' is in {other.file.path} and in {plan.file.path}.",
-                    hint="Each push makes a new version: push only one of them, or rename one.",
-                )
+        try:
+            found += _plan_file(path, task, all_tasks=all_tasks, allow_no_run=allow_no_run)
+        except TaskFileError as error:
+            refused.append(error)
+    if refused:
+        raise join_errors(refused)
+    plans: dict[str, PushPlan] = {}
+    for plan in found:
+        other = plans.setdefault(plan.slug, plan)
+        if other is not plan:
+            raise UsageError(
+                f"Task '{plan.slug}' is in {other.file.path} and in {plan.file.path}.",
+                hint="Each push makes a new version: push only one of them, or rename one.",
+            )
     return list(plans.values())
+
+
+def _plan_file(path: Path, task: str | None, *, all_tasks: bool, allow_no_run: bool) -> list[PushPlan]:
+    file = read_task_file(path)
+    raise_for_errors(file, (), allow_no_run=allow_no_run)
+    if all_tasks and task is None:
+        found = [PushPlan(file, definition.slug) for definition in file.pushable]
+    else:
+        slug = choose_task(file, task).slug
+        found = [PushPlan(file, slug, task if task not in (None, slug) else None)]
+    # Errors in the other tasks of the file do not matter to the server.
+    raise_for_errors(file, [plan.slug for plan in found], allow_no_run=allow_no_run)
+    return found
 
 
 async def push_tasks(

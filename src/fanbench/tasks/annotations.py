@@ -3,57 +3,145 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Sequence
+import builtins
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from fanbench.tasks.definitions import Function
 
-__all__ = ["model_problem", "return_problem"]
+__all__ = ["ReturnProblem", "ReturnTypes", "model_problem"]
 
-# The SDK compares annotations with exactly these. It knows neither `dict[str, float]` nor `typing.Tuple`.
-_RESULTS = frozenset(
+# The types that the SDK registers in its results.py, in 0.6.1 and 0.6.2, and None, which it treats in tasks.py. It
+# looks annotations up by equality, so it knows neither `dict[str, float]` nor `typing.Tuple`.
+_REGISTERED = frozenset(
     {"bool", "dict", "float", "int", "object", "tuple[float, float]", "tuple[int, int]", "None"}
 )
 _DATA = frozenset(
     {"bool", "bytes", "complex", "dict", "float", "frozenset", "int", "list", "set", "str", "tuple"}
     | {"Dict", "List", "Set", "Tuple", "DataFrame", "Series", "ndarray", "Path"}
 )
+# A type that is only known when the file runs.
+_UNKNOWN = "?"
 
 
-def return_problem(function: Function, nodes: Sequence[ast.AST]) -> str | None:
-    """Why the SDK would reject the function's return annotation, or `None` if it accepts it."""
-    annotation = function.returns
-    if annotation is None:
-        return None
-    aliases = {  # `Score = float` and the like.
-        node.targets[0].id: node.value
-        for node in nodes
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
-    }
-    resolved, seen = annotation, set[str]()
-    while isinstance(resolved, ast.Name) and resolved.id in aliases and resolved.id not in seen:
-        seen.add(resolved.id)
-        resolved = aliases[resolved.id]
-    text = ast.unparse(resolved)
-    postponed = any(
-        isinstance(node, ast.ImportFrom)
-        and node.module == "__future__"
-        and any(item.name == "annotations" for item in node.names)
-        for node in nodes
-    )
-    if postponed:
-        return f"The SDK cannot read the annotation {text} with `from __future__ import annotations`."
-    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
-        return f"The SDK cannot read the quoted annotation {text}."
-    # A subclass of `Result[…]` registers a result type, which is only known when the file runs.
-    registers_results = any(
-        isinstance(base, ast.Subscript) and ast.unparse(base.value).endswith("Result")
-        for node in nodes
-        if isinstance(node, ast.ClassDef)
-        for base in node.bases
-    )
-    if text in _RESULTS or registers_results:
-        return None
-    return f"The SDK does not support results of type {text}."
+@dataclass(frozen=True, slots=True)
+class ReturnProblem:
+    """Why the SDK rejects a return annotation. If `certain` is false, it may still accept it."""
+
+    message: str
+    fix: str = "Use bool, int, float, dict, tuple[float, float], or None if the task only asserts."
+    certain: bool = True
+
+
+class ReturnTypes:
+    """What the annotations in a file stand for, and which result types the file registers.
+
+    A type is represented by its source, with aliases resolved. Scopes are ignored.
+    """
+
+    def __init__(self, nodes: Sequence[ast.AST]) -> None:
+        self._bindings: dict[str, list[ast.expr | str]] = defaultdict(list)
+        self._postponed = False
+        self._registered = set(_REGISTERED)
+        for node in nodes:
+            for name, value in _bindings(node):
+                self._bindings[name].append(value)
+            if isinstance(node, ast.ImportFrom) and node.module == "__future__":
+                self._postponed |= any(item.name == "annotations" for item in node.names)
+        for node in nodes:
+            # A subclass of `Result[…]` registers the type in the brackets.
+            match node:
+                case ast.ClassDef(bases=[ast.Subscript(value=base, slice=argument), *_]) if ast.unparse(
+                    base
+                ).endswith("Result"):
+                    self._registered.add(self._resolve(argument))
+
+    def problem(self, function: Function) -> ReturnProblem | None:
+        """Why the SDK rejects the function's return annotation, or `None` if it accepts it."""
+        annotation = function.returns
+        if annotation is None:
+            return None
+        text = ast.unparse(annotation)
+        if self._postponed:
+            message = f"The SDK cannot read the annotation {text} with `from __future__ import annotations`."
+            return ReturnProblem(message, "Remove that import, or the annotation.")
+        if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
+            message = f"The SDK cannot read the quoted annotation {text}."
+            return ReturnProblem(message, "Write the type without quotes.")
+        found = self._resolve(annotation)
+        if found in self._registered or _UNKNOWN in self._registered:
+            return None
+        if found == _UNKNOWN:
+            message = f"Whether the SDK supports results of type {text} is only known when the file runs."
+            return ReturnProblem(message, certain=False)
+        message = f"The SDK does not support results of type {text}: it raises TypeError at this function."
+        if found.startswith(("dict[", "typing.Dict")):
+            return ReturnProblem(message, "Write `-> dict`: the SDK knows no types of keys and values.")
+        return ReturnProblem(message)
+
+    def _resolve(self, annotation: ast.expr, seen: frozenset[str] = frozenset()) -> str:
+        match annotation:
+            case ast.Constant(value=value):
+                return repr(value)
+            case ast.Tuple() | ast.List() | ast.Dict() | ast.Set():
+                return ast.unparse(annotation)  # a value rather than a type
+            case ast.Name(id=name) if name in seen:
+                return _UNKNOWN
+            case ast.Name(id=name) if values := self._bindings.get(name):
+                seen |= {name}
+                found = {value if isinstance(value, str) else self._resolve(value, seen) for value in values}
+                return found.pop() if len(found) == 1 else _UNKNOWN
+            case ast.Name(id=name):
+                return name if hasattr(builtins, name) else _UNKNOWN
+            case ast.Attribute(value=value, attr=attribute):
+                module = self._resolve(value, seen)
+                known = module.partition(".")[0] in sys.stdlib_module_names
+                return f"{module}.{attribute}".removeprefix("builtins.") if known else _UNKNOWN
+            case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+                return _union([self._resolve(left, seen), self._resolve(right, seen)])
+            case ast.Subscript(value=value, slice=index):
+                items = index.elts if isinstance(index, ast.Tuple) else [index]
+                return _subscript(self._resolve(value, seen), [self._resolve(item, seen) for item in items])
+        return _UNKNOWN
+
+
+def _bindings(node: ast.AST) -> Iterator[tuple[str, ast.expr | str]]:
+    """The names that `node` binds, each with an expression or a type; imports from other packages are unknown."""
+    match node:
+        case ast.Assign(targets=targets, value=value):
+            yield from ((target.id, value) for target in targets if isinstance(target, ast.Name))
+        case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
+            yield name, value
+        case ast.ClassDef(name=name):
+            yield name, f"class {name}"
+        case ast.Import(names=items):
+            for item in items:
+                module = item.name if item.asname else item.name.partition(".")[0]
+                known = module.partition(".")[0] in sys.stdlib_module_names
+                yield item.asname or module, module if known else _UNKNOWN
+        case ast.ImportFrom(module=str() as module, names=items, level=level):
+            known = not level and module.partition(".")[0] in sys.stdlib_module_names
+            for item in items:
+                text = f"{module}.{item.name}".removeprefix("builtins.") if known else _UNKNOWN
+                yield item.asname or item.name, text
+
+
+def _union(parts: list[str]) -> str:
+    """The union of types; a union of a type with itself is that type."""
+    different = dict.fromkeys(parts)
+    return _UNKNOWN if len(different) < 3 and _UNKNOWN in different else " | ".join(different)
+
+
+def _subscript(base: str, items: list[str]) -> str:
+    if base == "typing.Union":
+        return _union(items)
+    if base == "typing.Optional":
+        return _union([*items, "None"])
+    if base == _UNKNOWN or (base == "tuple" and _UNKNOWN in items):
+        return _UNKNOWN
+    return f"{base}[{', '.join(items)}]"
 
 
 def model_problem(arguments: ast.arguments, *, in_class: bool) -> str | None:

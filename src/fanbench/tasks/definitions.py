@@ -31,7 +31,10 @@ class Options:
 class TaskFunction:
     """A task as it is written in the file.
 
-    `name_known` is false if the name is only known when the file runs; `name` is then a guess.
+    `name_known` is false if the name is only known when the file runs; `name` is then a guess. `traced` is true if
+    the decorator certainly is the SDK's, because the file imports it by name. `decorated_on_load` is true if loading
+    the file always applies the decorator to the function itself, so that the SDK raises at this place if it rejects
+    the function.
     """
 
     node: Function
@@ -39,25 +42,41 @@ class TaskFunction:
     name: str
     name_known: bool
     in_class: bool
+    traced: bool
+    decorated_on_load: bool
 
     @property
     def stored(self) -> bool:
-        value = self.options.get("store_run")
-        return not (isinstance(value, ast.Constant) and value.value is False)
+        return not self._is_off("store_run")
+
+    @property
+    def helper(self) -> bool:
+        return self._is_off("store_run") or self._is_off("store_task")
+
+    def _is_off(self, keyword: str) -> bool:
+        value = self.options.get(keyword)
+        return isinstance(value, ast.Constant) and value.value is False
 
 
 def find_tasks(nodes: Sequence[ast.AST]) -> list[TaskFunction]:
     """Return the tasks among all `nodes` of a file, in the order of the file."""
     names, constants = _Names(nodes), _string_constants(nodes)
     methods = {id(part) for node in nodes if isinstance(node, ast.ClassDef) for part in node.body}
+    top_level = {id(part) for node in nodes if isinstance(node, ast.Module) for part in node.body}
     tasks: list[TaskFunction] = []
     for node in nodes:
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
-        found = [options for item in node.decorator_list if (options := names.options_of(item)) is not None]
+        found = [
+            (item, options)
+            for item in node.decorator_list
+            if (options := names.options_of(item)) is not None
+        ]
         if not found:
             continue
-        options = found[0]
+        decorator, options = found[0]
+        traced = names.options_of(decorator, strict=True) is not None
+        on_load = traced and id(node) in top_level and decorator is node.decorator_list[-1]
         # Without a name, the SDK makes a title of the function's name.
         name, known = node.name.title().replace("_", " "), True
         expression = options.get("name") or next(iter(options.positional), None)
@@ -66,7 +85,7 @@ def find_tasks(nodes: Sequence[ast.AST]) -> list[TaskFunction]:
             name, known = text or name, text is not None
         elif not all(item.arg for item in options.keywords):
             known = False  # `**options` may contain a name.
-        tasks.append(TaskFunction(node, options, name, known, in_class=id(node) in methods))
+        tasks.append(TaskFunction(node, options, name, known, id(node) in methods, traced, on_load))
     return sorted(tasks, key=lambda task: (task.node.lineno, task.node.col_offset))
 
 
@@ -158,7 +177,7 @@ class _Names:
             return self._decorator(decorator, strict=strict)
         preset = self._decorator(decorator.func, strict=strict)
         positional, keywords = tuple(decorator.args), tuple(decorator.keywords)
-        return preset and Options(True, positional or preset.positional, keywords + preset.keywords)
+        return preset and Options(True, preset.positional + positional, keywords + preset.keywords)
 
     def _decorator(self, expression: ast.expr, *, strict: bool = False) -> Options | None:
         root, last = _root(expression), _last_name(expression)

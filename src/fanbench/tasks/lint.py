@@ -1,6 +1,7 @@
 """Find what is wrong with the tasks of a file before it is pushed.
 
-Errors are what a push refuses. Warnings are what it accepts, although most of it fails on the server.
+Errors are what a push refuses: the notebook would fail, or record nothing. Warnings are what may fail, or what
+gives other results than intended.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from fanbench.tasks.annotations import model_problem, return_problem
+from fanbench.tasks.annotations import ReturnTypes, model_problem
 from fanbench.tasks.definitions import TaskFunction, find_foreign_tasks, find_tasks
 from fanbench.tasks.ipynb import Cells
 from fanbench.tasks.reach import Reach, reach
 from fanbench.tasks.source import all_nodes, char_column
-from fanbench.tasks.task_file import NO_RUN, Finding, Level, TaskDefinition
+from fanbench.tasks.task_file import DUPLICATE, NO_RUN, Finding, Level, TaskDefinition
 from fanbench.wire.slugs import slugify
 
 __all__ = ["MAX_NAME_LENGTH", "lint", "name_limit"]
@@ -24,6 +25,8 @@ __all__ = ["MAX_NAME_LENGTH", "lint", "name_limit"]
 MAX_NAME_LENGTH = 255
 #: The SDK reads the limit from this variable where it is set, as in Kaggle's own environment. So do we.
 NAME_LIMIT_VARIABLE = "KAGGLE_BENCHMARK_MAX_NAME_LENGTH"
+# The arguments of the SDK's `task`, in 0.6.1 and 0.6.2.
+_OPTIONS = ("name", "description", "version", "store_task", "store_run")
 
 _PYTHON_FILE = Cells()
 
@@ -39,12 +42,13 @@ def lint(
 ) -> tuple[tuple[TaskDefinition, ...], tuple[Finding, ...]]:
     """Return the tasks of a parsed file and all findings, both in the order of the file and placed in `cells`."""
     nodes = all_nodes(tree)
-    file = _File(nodes, source.split("\n"), find_tasks(nodes), reach(nodes), cells)
+    file = _File(nodes, source.split("\n"), find_tasks(nodes), reach(nodes), ReturnTypes(nodes), cells)
     tasks = tuple(file.define(task) for task in file.functions)
     findings = [*_check_file(file, tasks)]
     for function, task in zip(file.functions, tasks, strict=True):
         findings += _check_run(file, function, task)
         findings += _check_name(file, function, task)
+        findings += _check_decorator(file, function, task)
         findings += _check_definition(file, function, task)
     findings.sort(key=lambda item: (item.line or 0, item.column or 0))
     return tuple(map(cells.place, tasks)), tuple(map(cells.place, findings))
@@ -56,6 +60,7 @@ class _File:
     lines: list[str]
     functions: Sequence[TaskFunction]
     reached: Reach
+    return_types: ReturnTypes
     cells: Cells
 
     def define(self, task: TaskFunction) -> TaskDefinition:
@@ -63,12 +68,21 @@ class _File:
         # A slash in the name does not separate an owner here.
         slug = slugify(task.name)
         name = task.node.name
-        return TaskDefinition(task.name, slug, name, line, column, name in self.reached, task.stored)
+        return TaskDefinition(
+            task.name, slug, name, line, column, name in self.reached, task.stored, task.helper
+        )
 
     def finding(
-        self, level: Level, rule: str, node: ast.stmt | ast.expr | ast.arg, message: str, fix: str
+        self,
+        level: Level,
+        rule: str,
+        node: ast.stmt | ast.expr | ast.arg,
+        message: str,
+        fix: str,
+        task: TaskDefinition | None = None,
     ) -> Finding:
-        return Finding(level, message, *self._place(node), fix, rule)
+        """A finding at `node`. `task` is given if it does not concern the other tasks of the file."""
+        return Finding(level, message, *self._place(node), fix, rule, task.slug if task else None)
 
     def _place(self, node: ast.stmt | ast.expr | ast.arg) -> tuple[int, int]:
         return node.lineno, char_column(self.lines, node.lineno, node.col_offset)
@@ -86,8 +100,11 @@ def _check_file(file: _File, tasks: Sequence[TaskDefinition]) -> Iterator[Findin
         earlier = first.setdefault(task.slug, task)
         if task.slug and earlier is not task:
             place = file.cells.describe(earlier.line)
-            message = f"Task {task.name!r} has the same slug, {task.slug!r}, as the task in {place}."
-            yield file.finding("error", "duplicate", function.node, message, 'Rename it: name="…".')
+            message = (
+                f"Task {task.name!r} has the same slug, {task.slug!r}, as the task in {place}: "
+                "neither can be pushed."
+            )
+            yield file.finding("warning", DUPLICATE, function.node, message, 'Rename it: name="…".', task)
 
 
 def _check_run(file: _File, function: TaskFunction, task: TaskDefinition) -> Iterator[Finding]:
@@ -102,42 +119,60 @@ def _check_run(file: _File, function: TaskFunction, task: TaskDefinition) -> Ite
     )
     if called_in_a_run:
         message = f"Task {task.name!r} is only called like a function, so it records no run of its own."
-        yield file.finding("warning", "called", function.node, message, f"Write {call} to record one.")
+        yield file.finding("warning", "called", function.node, message, f"Write {call} to record one.", task)
     else:
         message = f"Task {task.name!r} is never run: a push would succeed and record nothing."
         fix = f"Add `{call}` (or .evaluate(…)) after the function."
-        yield file.finding("error", NO_RUN, function.node, message, fix)
+        yield file.finding("error", NO_RUN, function.node, message, fix, task)
 
 
 def _check_name(file: _File, function: TaskFunction, task: TaskDefinition) -> Iterator[Finding]:
     if not task.slug:
         message = f"No slug can be derived from the task's name {task.name!r}."
         fix = "Use letters or digits in the name."
-        yield file.finding("error", "no-slug", function.node, message, fix)
+        yield file.finding("error", "no-slug", function.node, message, fix, task)
     if not function.name_known:
         message = f"The task's name is only known when the file runs; {task.name!r} is assumed."
-        yield file.finding("warning", "unknown-name", function.node, message, 'Write name="…" as a literal.')
+        fix = 'Write name="…" as a literal.'
+        yield file.finding("warning", "unknown-name", function.node, message, fix, task)
     if len(task.name) > (limit := name_limit()):
         message = f"The task's name has {len(task.name)} characters; Kaggle's limit is {limit}."
-        yield file.finding("warning", "long-name", function.node, message, "Shorten name=.")
+        yield file.finding("warning", "long-name", function.node, message, "Shorten name=.", task)
+
+
+def _check_decorator(file: _File, function: TaskFunction, task: TaskDefinition) -> Iterator[Finding]:
+    """Check that the SDK's `task` accepts its arguments, and makes a task of the function."""
+    options, decorator = function.options, function.node.decorator_list[0]
+    if not options.called:
+        # Kaggle's own check counts this as a task, but the SDK takes the function for the name.
+        message = "A decorator without parentheses does not create a task, so the function has no .run."
+        fix = f'Write @kbench.task(name="{task.name}").'
+        level: Level = "error" if function.traced else "warning"
+        yield file.finding(level, "bare-decorator", decorator, message, fix, None if task.has_run else task)
+        return
+    unknown = [item.arg for item in options.keywords if item.arg and item.arg not in _OPTIONS]
+    fix = f"Its arguments are {', '.join(_OPTIONS)}; all but name need their keyword."
+    if unknown:
+        message = f"The SDK's task() has no argument {unknown[0]!r}."
+    elif len(options.positional) > 1 and not any(isinstance(it, ast.Starred) for it in options.positional):
+        message = f"The SDK's task() takes one positional argument, not {len(options.positional)}."
+    else:
+        return
+    level = "error" if function.decorated_on_load else "warning"
+    yield file.finding(level, "decorator-argument", decorator, message, fix)
 
 
 def _check_definition(file: _File, function: TaskFunction, task: TaskDefinition) -> Iterator[Finding]:
     node = function.node
-    if not function.options.called:
-        # Kaggle's own check counts this as a task, but the SDK does not make one of it.
-        message = "A decorator without parentheses does not create a task, so the function has no .run."
-        fix = f'Write @kbench.task(name="{task.name}").'
-        yield file.finding("warning", "bare-decorator", node.decorator_list[0], message, fix)
     if isinstance(node, ast.AsyncFunctionDef):
         message = (
             f"Task {task.name!r} is async: kaggle-benchmarks 0.6 does not await it and writes no run file."
         )
-        yield file.finding("warning", "async", node, message, "Write `def` instead of `async def`.")
-    if node.returns and (problem := return_problem(node, file.nodes)):
-        fix = "Use bool, int, float, dict, tuple[float, float], or None if the task only asserts."
-        yield file.finding("warning", "return-annotation", node.returns, problem, fix)
+        yield file.finding("warning", "async", node, message, "Write `def` instead of `async def`.", task)
+    if node.returns and (returns := file.return_types.problem(node)) and function.options.called:
+        level: Level = "error" if returns.certain and function.decorated_on_load else "warning"
+        yield file.finding(level, "return-annotation", node.returns, returns.message, returns.fix)
     if problem := model_problem(node.args, in_class=function.in_class):
         parameters = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
         fix = f"Write def {task.function}(llm, …): and pass kbench.llm to it."
-        yield file.finding("warning", "no-model", parameters[0] if parameters else node, problem, fix)
+        yield file.finding("warning", "no-model", parameters[0] if parameters else node, problem, fix, task)

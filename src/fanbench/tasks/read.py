@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from fanbench.errors import TaskFileError, UsageError
@@ -12,7 +13,7 @@ from fanbench.tasks.source import parse, read_text
 from fanbench.tasks.task_file import TaskDefinition, TaskFile
 from fanbench.wire.slugs import slugify_task
 
-__all__ = ["choose_task", "raise_for_errors", "read_task_file"]
+__all__ = ["choose_task", "join_errors", "raise_for_errors", "read_task_file"]
 
 
 def read_task_file(path: Path, *, with_imports: bool = False) -> TaskFile:
@@ -38,13 +39,13 @@ def read_task_file(path: Path, *, with_imports: bool = False) -> TaskFile:
     return TaskFile(path, source, tasks, findings, notebook.text if notebook else None)
 
 
-def raise_for_errors(file: TaskFile, *, allow_no_run: bool = False) -> None:
-    """Refuse a file that cannot be pushed.
+def raise_for_errors(file: TaskFile, pushed: Collection[str], *, allow_no_run: bool = False) -> None:
+    """Refuse a file from which the tasks with the slugs `pushed` cannot be pushed.
 
     Raises:
         TaskFileError: The file has errors. The exception carries the first one, with its fix as the hint.
     """
-    errors = file.errors(allow_no_run=allow_no_run)
+    errors = file.errors(pushed, allow_no_run=allow_no_run)
     if errors:
         first = errors[0]
         more = f" ({len(errors) - 1} more: fanbench check {file.path})" if errors[1:] else ""
@@ -58,10 +59,21 @@ def raise_for_errors(file: TaskFile, *, allow_no_run: bool = False) -> None:
         )
 
 
+def join_errors(errors: Sequence[TaskFileError]) -> TaskFileError:
+    """One error for all files that cannot be pushed: the first, with the others as notes."""
+    first, *others = errors
+    for other in others:
+        first.add_note(str(other))
+    if others:
+        files = " ".join(error.file for error in errors)
+        first.hint = f"Run `fanbench check {files}` to list all findings."
+    return first
+
+
 def choose_task(file: TaskFile, name: str | None) -> TaskDefinition:
     """Return the task called `name`, in any spelling ("My Task", "my_task", "owner/my-task").
 
-    If `name` is `None`, return the file's only task that can be pushed.
+    If `name` is `None`, return the file's only task that is not a helper.
 
     Raises:
         UsageError: `name` is `None` and the file has several tasks, or no slug can be derived from `name`.
@@ -76,7 +88,9 @@ def choose_task(file: TaskFile, name: str | None) -> TaskDefinition:
             )
         if not file.pushable:
             raise TaskFileError(
-                "The file has no task whose runs are stored.", file=str(file.path), hint=_list_tasks(file)
+                "The file has only helpers (store_task=False or store_run=False).",
+                file=str(file.path),
+                hint=_list_tasks(file),
             )
         return file.pushable[0]
     slug = slugify_task(name).rpartition("/")[2]

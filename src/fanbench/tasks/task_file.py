@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from fanbench.errors import place_text
 
-__all__ = ["NO_RUN", "Finding", "Level", "TaskDefinition", "TaskFile"]
+__all__ = ["DUPLICATE", "NO_RUN", "Finding", "Level", "TaskDefinition", "TaskFile"]
 
 Level = Literal["error", "warning"]
 
 #: The only rule that can be switched off (`--allow-no-run`).
 NO_RUN = "no-run"
+#: Two tasks have one slug. A push refuses these two and takes the others of the file.
+DUPLICATE = "duplicate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +30,9 @@ class TaskDefinition:
         line: The line of the `def`, counted from 1. In a notebook, that is the line within the cell.
         column: The column of the `def` in characters, counted from 1.
         has_run: Some `.run(…)` or `.evaluate(…)` in the file may reach the task.
-        stored: The task's runs are written to run files. With `store_run=False` the task is a helper of other
-            tasks and cannot be pushed.
+        stored: The task's runs are written to run files. With `store_run=False` it cannot be pushed.
+        helper: The task is part of other tasks (`store_task=False` or `store_run=False`). It is only pushed if it
+            is named, and `check --run` does not expect a run of it.
         cell: In a notebook, the number of the cell among all cells, counted from 1.
     """
 
@@ -39,6 +43,7 @@ class TaskDefinition:
     column: int
     has_run: bool
     stored: bool = True
+    helper: bool = False
     cell: int | None = None
 
 
@@ -47,7 +52,8 @@ class Finding:
     """A problem in a task file. `fix` describes what to write instead.
 
     Line and column count from 1. In a notebook, `cell` is the number of the cell among all cells, counted from 1,
-    and the line is that within the cell.
+    and the line is that within the cell. `task` is the slug of the only task that the finding concerns, or `None` if
+    it concerns the file.
     """
 
     level: Level
@@ -56,6 +62,7 @@ class Finding:
     column: int | None = None
     fix: str | None = None
     rule: str = ""
+    task: str | None = None
     cell: int | None = None
 
     def text(self, file: str) -> str:
@@ -82,13 +89,22 @@ class TaskFile:
 
     @property
     def pushable(self) -> tuple[TaskDefinition, ...]:
-        """The tasks whose runs leave a run file, in the order of the file."""
-        return tuple(task for task in self.tasks if task.stored)
+        """The tasks that are not helpers of others, in the order of the file."""
+        return tuple(task for task in self.tasks if not task.helper)
 
-    def errors(self, *, allow_no_run: bool = False) -> tuple[Finding, ...]:
-        """The findings that prevent a push."""
+    @property
+    def helpers(self) -> tuple[TaskDefinition, ...]:
+        """The tasks that others run as a part of themselves, in the order of the file."""
+        return tuple(task for task in self.tasks if task.helper)
+
+    def errors(
+        self, pushed: Collection[str] | None = None, *, allow_no_run: bool = False
+    ) -> tuple[Finding, ...]:
+        """The findings that prevent a push of the tasks with the slugs `pushed`, or, without it, of any task."""
         return tuple(
             finding
             for finding in self.findings
-            if finding.level == "error" and not (allow_no_run and finding.rule == NO_RUN)
+            if (finding.level == "error" or (finding.rule == DUPLICATE and pushed is not None))
+            and (pushed is None or finding.task is None or finding.task in pushed)
+            and not (allow_no_run and finding.rule == NO_RUN)
         )

@@ -12,7 +12,7 @@ from fanbench.tasks import Finding, TaskFile, read_task_file
 
 __all__ = ["FIELDS", "CheckedFile", "check_file", "print_findings", "show_findings"]
 
-FIELDS = ("file", "cell", "line", "column", "level", "rule", "message", "fix")
+FIELDS = ("file", "cell", "line", "column", "level", "rule", "task", "message", "fix")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,9 @@ def show_findings(out: Output, checked: Sequence[CheckedFile]) -> bool:
     for item in checked:
         print_findings(out, item)
         if item.file and not item.refused:
-            out.text(f"{item.path}: ok, tasks: {', '.join(task.slug for task in item.file.pushable)}")
+            helpers = ", ".join(task.slug for task in item.file.helpers)
+            tasks = ", ".join(task.slug for task in item.file.pushable) or "none"
+            out.text(f"{item.path}: ok, tasks: {tasks}" + (f"; helpers: {helpers}" if helpers else ""))
     records = [
         {"file": str(item.path)} | {field: getattr(finding, field) for field in FIELDS[1:]}
         for item in checked
