@@ -37,7 +37,10 @@ FORMS = [
     *(Form(True, text) for text in ("None", "bool", "int", "float", "dict", "object")),
     *(Form(True, text) for text in ("tuple[float, float]", "tuple[int,int]", "(float)", "float | float")),
     *(Form(False, text) for text in ("str", "list", "tuple", "complex", "bytes", "type", "Exception")),
-    *(Form(False, text) for text in ("dict[str, float]", "list[float]", "tuple[float, int]", "tuple[bool, bool]")),
+    *(
+        Form(False, text)
+        for text in ("dict[str, float]", "list[float]", "tuple[float, int]", "tuple[bool, bool]")
+    ),
     *(Form(False, text) for text in ("bool | None", "float | int", "'bool'", "'None'", "0", "True", "...")),
     *(Form(False, text) for text in ("(float, float)", "[float]", "{}", "{float}")),
     Form(True, "Score", before="Score = float"),
@@ -77,7 +80,9 @@ FORMS = [
     Form(False, decorator="@kbench.task('A', 'B')"),
     Form(False, decorator="@kbench.task(title='A')"),
     Form(True, decorator="@quiet", before="quiet = kbench.task(store_run=False)"),
-    Form(UNKNOWN, "str", decorator="@kbench.task()\n@plain", before="def plain(f): return lambda llm: f(llm)"),
+    Form(
+        UNKNOWN, "str", decorator="@kbench.task()\n@plain", before="def plain(f): return lambda llm: f(llm)"
+    ),
 ]
 
 
@@ -153,7 +158,11 @@ def test_the_previous_sdk_agrees(tmp_path: Path) -> None:
     pytest.importorskip("kaggle_benchmarks")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps"]
     target = tmp_path / "previous"
-    done = subprocess.run([*pip, "--target", str(target), f"kaggle-benchmarks=={PREVIOUS}"], capture_output=True)
+    done = subprocess.run(
+        [*pip, "--target", str(target), f"kaggle-benchmarks=={PREVIOUS}"], capture_output=True
+    )
     if done.returncode:
-        pytest.skip(f"kaggle-benchmarks {PREVIOUS} cannot be installed: {done.stderr.decode().strip()[-200:]}")
+        pytest.skip(
+            f"kaggle-benchmarks {PREVIOUS} cannot be installed: {done.stderr.decode().strip()[-200:]}"
+        )
     assert_agreement(ask_sdk(tmp_path, SOURCES, str(target)))

@@ -130,7 +130,7 @@ def test_findings_name_the_cell(tmp_path: Path) -> None:
     assert finding.text("a.ipynb").startswith("a.ipynb:cell 4:3:1: error: Task 'Red Fox' is never run")
     assert (file.tasks[0].cell, file.tasks[0].line) == (4, 3)
     with pytest.raises(TaskFileError, match=r"task\.ipynb:cell 4:3:1: Task"):
-        raise_for_errors(file)
+        raise_for_errors(file, ["red-fox"])
 
 
 def test_a_message_about_another_task_names_its_cell(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_a_message_about_another_task_names_its_cell(tmp_path: Path) -> None:
     file = read(tmp_path, code(TASK), code(f"\n{TASK}{RUN}"))
     duplicate = next(finding for finding in file.findings if finding.rule == "duplicate")
     assert (duplicate.cell, duplicate.line) == (2, 4)
-    assert "as the task in cell 1, line 3." in duplicate.message
+    assert "as the task in cell 1, line 3:" in duplicate.message
 
 
 @pytest.mark.parametrize(

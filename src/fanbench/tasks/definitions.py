@@ -68,9 +68,7 @@ def find_tasks(nodes: Sequence[ast.AST]) -> list[TaskFunction]:
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
         found = [
-            (item, options)
-            for item in node.decorator_list
-            if (options := names.options_of(item)) is not None
+            (item, options) for item in node.decorator_list if (options := names.options_of(item)) is not None
         ]
         if not found:
             continue
