@@ -33,7 +33,7 @@ def check_file(path: Path, *, allow_no_run: bool) -> CheckedFile:
         file = read_task_file(path, with_imports=True)
     except TaskFileError as error:
         finding = Finding(
-            "error", error.message, error.line, error.column, error.hint, "unreadable", error.cell
+            "error", error.message, error.line, error.column, error.hint, "unreadable", cell=error.cell
         )
         return CheckedFile(path, None, (finding,))
     errors = file.errors(allow_no_run=allow_no_run)
