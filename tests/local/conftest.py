@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -21,7 +23,18 @@ def datasets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("datasets")
     (root / "me/words").mkdir(parents=True)
     (root / "me/words/words.csv").write_text("word\nalpha\nbeta\n")
+    (root / "you/words").mkdir(parents=True)
+    (root / "you/words/words.csv").write_text("word\ngamma\n")
     return root
+
+
+@pytest.fixture(scope="session")
+def kaggle_folders() -> None:
+    """Skip the test if this system does not allow runs a /kaggle of their own."""
+    code = "import sys; from fanbench.local.executor.mounts import find_obstacle; sys.exit(find_obstacle())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"no mounts here: {done.stderr.strip()}")
 
 
 @pytest.fixture(scope="session")

@@ -58,7 +58,6 @@ async def stuck(server: ServerProcess) -> None:
         ("kills-itself", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "SIGKILL"),
         # Python has no name for a real-time signal.
         ("real-time-signal", "import os; os.kill(os.getpid(), 40)", "signal 40"),
-        ("deletes-folder", "import shutil, os; shutil.rmtree(os.getcwd())", "no .run.json"),
         ("eats-memory", "x = bytearray(3_000_000_000)", "--run-memory"),
         ("raises", "raise RuntimeError('out of ideas')", "out of ideas"),
         ("exits-three", "import sys; sys.exit(3)", "SystemExit: 3"),
@@ -141,15 +140,38 @@ async def test_a_runs_key_ends_with_it(client: Client, server: ServerProcess) ->
     assert "expired" in answer.json()["error"]["message"]
 
 
-async def test_datasets_cannot_be_written(client: Client, datasets: Path) -> None:
+async def test_datasets_cannot_be_written(client: Client, datasets: Path, kaggle_folders: None) -> None:
     """A task that writes below /kaggle/input fails; the dataset stays as it was."""
-    body = (
-        "import os\nif os.path.isdir('/kaggle/input'):\n    open('/kaggle/input/words/new', 'w')\nreturn True"
-    )
+    places = ["/kaggle/input/words", "/kaggle/input/datasets/me/words"]
+    body = f"""for place in {places}:
+    try: open(place + '/new', 'w')
+    except OSError as error: print(error.strerror)
+return True"""
     await push(client, "writes", task_source("writes", body), ["me/words"])
     (done,) = await run(client, "writes", "four")
     assert sorted(path.name for path in (datasets / "me/words").iterdir()) == ["words.csv"]
-    assert done.state is RunState.COMPLETED or "Read-only" in done.error_message
+    assert (await log_text(client, done.id)).count("Read-only file system") == 2
+
+
+async def test_a_task_may_delete_all_of_its_files(client: Client, kaggle_folders: None) -> None:
+    """A task that deletes the folder it runs in still leaves a run file."""
+    body = "import os, shutil; shutil.rmtree(os.getcwd(), ignore_errors=True)"
+    await push(client, "deletes-folder", task_source("deletes-folder", only_when_run(body)))
+    (done,) = await run(client, "deletes-folder", "wrong")
+    assert done.state is RunState.COMPLETED, done.error_message
+
+
+async def test_no_second_view_of_the_system_is_in_a_runs_folder(
+    client: Client, server: ServerProcess, kaggle_folders: None
+) -> None:
+    """A task that deletes the folder that its run has on the server deletes nothing else."""
+    body = f"""import os
+for folder, names, files in os.walk({str(server.data / "runs")!r}): print("walked", folder, len(names))
+return True"""
+    await push(client, "walks", task_source("walks", only_when_run(body)))
+    (done,) = await run(client, "walks", "wrong")
+    walked = re.findall(r"walked (\S+/root)\S* (\d+)", await log_text(client, done.id))
+    assert {count for _, count in walked} == {"0"}
 
 
 async def test_forks_draw_different_numbers(client: Client) -> None:

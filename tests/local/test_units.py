@@ -19,6 +19,7 @@ from fanbench.errors import LocalServerError, UsageError
 from fanbench.local.executor.environment import run_environment
 from fanbench.local.executor.forkserver_executor import ForkserverExecutor
 from fanbench.local.executor.job import Exit, Job, NotebookOutcome
+from fanbench.local.executor.mounts import attach
 from fanbench.local.logs import LiveLog, stored_as_list
 from fanbench.local.models.catalog import Catalog, read_catalog, write_catalog
 from fanbench.local.models.embedded import Embedded
@@ -443,3 +444,28 @@ def test_a_runs_environment_is_an_allow_list() -> None:
     assert environment["LLMS_AVAILABLE"] == "a/b,c/d"
     assert environment["PATH"].endswith("/bin")
     assert environment["PATH"] != "/bin"
+
+
+@pytest.mark.parametrize(
+    ("text", "datasets", "noted"),
+    [
+        ("open('/kaggle/working/x', 'w')", [], True),
+        ("open('x', 'w')", ["me/words"], True),
+        ("open('x', 'w')", [], False),
+    ],
+)
+def test_without_mounts_the_log_says_it_where_it_matters(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], text: str, datasets: list[str], noted: bool
+) -> None:
+    """A run without a /kaggle starts in its folder; the log mentions it if the task has datasets or names /kaggle."""
+    real = tmp_path / "real"
+    real.mkdir()
+    job = Job(folder=str(tmp_path / "run"), environment={}, datasets=dict.fromkeys(datasets, str(real)))
+    job.working.mkdir(parents=True)
+    job.source.write_text(text)
+    assert attach(job, "Operation not permitted") == job.working
+    links = sorted(str(path.relative_to(job.folder)) for path in Path(job.folder).rglob("words"))
+    assert links == ["input/datasets/me/words", "input/words"] * bool(datasets)
+    error = capfd.readouterr().err
+    assert error.count("Operation not permitted") == noted
+    assert error.count("../input") == noted

@@ -158,17 +158,47 @@ async def test_a_live_log_arrives_during_the_run(client: Client) -> None:
     assert states == [RunState.RUNNING, RunState.COMPLETED]
 
 
-async def test_datasets_are_where_tasks_expect_them(client: Client) -> None:
-    """A dataset can be read in ../input, and in /kaggle/input if the system allows mounts."""
-    body = "import os\nprint(open('../input/words/words.csv').read())\nprint(os.getcwd())\nreturn True"
-    task = await push(client, "reads", task_source("reads", body), ["me/words"])
+async def test_datasets_are_where_tasks_expect_them(client: Client, kaggle_folders: None) -> None:
+    """A dataset is in /kaggle/input under its slug and its full name, also if another owner has one of this slug."""
+    body = """from pathlib import Path
+for path in sorted(Path("/kaggle/input").rglob("*.csv")): print(path, path.read_text().split())
+print("relative", sorted(str(path) for path in Path("../input").glob("*")))
+return True"""
+    task = await push(client, "reads", task_source("reads", body), ["me/words", "you/words"])
     assert task.options is not None
-    assert task.options.dataset_data_sources == ["me/words"]
+    assert task.options.dataset_data_sources == ["me/words", "you/words"]
     assert task.creation_state is CreationState.COMPLETED, task.creation_error_message
     (done,) = await run(client, "reads", "four")
-    text = await log_text(client, done.id)
-    assert "alpha" in text
-    assert "/kaggle/working" in text or "cannot be mounted" in text
+    lines = [line for line in (await log_text(client, done.id)).splitlines() if "/words" in line]
+    assert lines == [
+        "/kaggle/input/datasets/me/words/words.csv ['word', 'alpha', 'beta']",
+        "/kaggle/input/datasets/you/words/words.csv ['word', 'gamma']",
+        "/kaggle/input/words/words.csv ['word', 'alpha', 'beta']",
+        "relative ['../input/datasets', '../input/words']",
+    ]
+
+
+async def test_every_run_has_kaggles_folders_to_itself(
+    client: Client, server: ServerProcess, kaggle_folders: None, tmp_path: Path
+) -> None:
+    """Runs at the same time write to the same absolute paths, and only what is in working is output."""
+    body = """import os, time
+os.makedirs("/kaggle/working/sub")
+for place in ("/kaggle/working/sub/mine", "/kaggle/tmp/mine"): open(place, "w").write(llm.name)
+llm.prompt("x")
+print(os.getcwd(), os.listdir("/kaggle/tmp"), open("/kaggle/working/sub/mine").read(), os.listdir("/kaggle/input"))
+return True"""
+    await push(client, "writes-there", task_source("writes-there", body))
+    for done in await run(client, "writes-there", "slow", "four"):
+        text = await log_text(client, done.id)
+        assert f"/kaggle/working ['mine'] test/{done.model_version_slug} []\n" in text, text
+        output = tmp_path / str(done.id)
+        await client.download_output(done.id, output)
+        assert (output / "sub/mine").read_text() == f"test/{done.model_version_slug}"
+        assert [path for path in output.rglob("mine") if path.parent.name != "sub"] == []
+        folder = server.data / "runs" / str(done.id)
+        assert not (folder / "tmp").exists()
+    assert not Path("/kaggle/working/sub/mine").exists()
 
 
 async def test_a_new_version_runs_beside_the_old_one(client: Client) -> None:

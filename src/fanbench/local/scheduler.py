@@ -196,12 +196,14 @@ class Scheduler:
                     extra=self._settings.run_environment,
                 ),
                 memory_mb=self._settings.run_memory_mb,
-                datasets={
-                    name.rpartition("/")[2]: str(real.resolve()) for name, real in found.items() if real
-                },
+                datasets={name: str(real.resolve()) for name, real in found.items() if real},
             )
             await anyio.to_thread.run_sync(_prepare, job, self._folder.notebook(version.id))
-            ended = await supervise(self._executor, job, log.append, limit)
+            try:
+                ended = await supervise(self._executor, job, log.append, limit)
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await anyio.to_thread.run_sync(partial(shutil.rmtree, job.scratch, ignore_errors=True))
             outcome = await anyio.to_thread.run_sync(read_outcome, job.outcome)
             if outcome is not None and outcome.sdk_failure is not None:
                 raise unusable_sdk(outcome.sdk_failure, folder)

@@ -17,7 +17,6 @@ from pathlib import Path
 import msgspec
 
 from fanbench._util import files
-from fanbench.local.executor import mounts
 from fanbench.local.executor.job import Job, NotebookOutcome
 from fanbench.local.executor.lifetime import exit_without_cleanup
 from fanbench.local.executor.notebook import format_failure, run_notebook
@@ -31,7 +30,6 @@ def run_job(job: Job, kit: Kit) -> int:
             limit = job.memory_mb * 1024 * 1024
             resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        os.chdir(mounts.attach(job.datasets, job.working))
         os.environ.clear()
         os.environ.update(job.environment)
         point_at_environment(kit.sdk)

@@ -28,6 +28,7 @@ import msgspec
 
 from fanbench.local.executor.job import Job
 from fanbench.local.executor.lifetime import adopt_orphans, children, die_with_parent, exit_without_cleanup
+from fanbench.local.executor.mounts import attach, find_obstacle
 
 if TYPE_CHECKING:
     from fanbench.local.executor.sdk import Kit
@@ -56,11 +57,15 @@ Notice = Ready | Started | Refused | Ended
 
 
 class Forkserver:
-    """Forks on request, reaps, reports. Without a `kit`, each run is a new Python."""
+    """Forks on request, reaps, reports. Without a `kit`, each run is a new Python.
 
-    def __init__(self, control: socket.socket, kit: Kit | None) -> None:
+    `obstacle` says why runs cannot have a `/kaggle` of their own, if they cannot.
+    """
+
+    def __init__(self, control: socket.socket, kit: Kit | None, obstacle: str | None) -> None:
         self._control = control
         self._kit = kit
+        self._obstacle = obstacle
         self._runs: set[int] = set()
         # Readable as soon as a child has ended.
         self._wakeup, self._wakeup_writer = socket.socketpair()
@@ -125,6 +130,7 @@ class Forkserver:
             for target, descriptor in zip((1, 2), descriptors, strict=True):
                 os.dup2(descriptor, target)
                 os.close(descriptor)
+            os.chdir(attach(job, self._obstacle))
             if self._kit is None:
                 _execute(job)
             from fanbench.local.executor.child import run_job
@@ -170,7 +176,6 @@ def _execute(job: Job) -> NoReturn:
             file.write(msgspec.json.encode(job))
             file.seek(0)
             os.dup2(file.fileno(), 0)
-    os.chdir(job.working)
     # -P: the working folder belongs to the task, and may contain a module of any name.
     os.execve(sys.executable, [sys.executable, "-P", "-m", *words], job.environment)  # noqa: S606
 
@@ -186,6 +191,7 @@ def main() -> None:
     # The client handles Ctrl-C; it has blocked the signal until here.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    obstacle = find_obstacle()
     try:
         kit = None
         if isolation == "fork":
@@ -199,7 +205,7 @@ def main() -> None:
     gc.collect()
     gc.freeze()  # what exists now stays: children need not traverse it, and so do not copy its pages
     send(control, Ready())
-    Forkserver(control, kit).serve()
+    Forkserver(control, kit, obstacle).serve()
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """One execution of a notebook, or of a task file.
 
     `folder` holds `working/` (the current folder of the run; its files are the run's output) and, beside it,
-    what the run's code must not mistake for output: the source notebook, the executed one, the outcome.
+    what is not output: the source notebook, the executed one, the outcome, the run's `tmp/`.
     """
 
     folder: str
@@ -21,7 +21,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     memory_mb: int = 0
     """The most memory that the process may allocate, in MB; 0 for no limit."""
     datasets: dict[str, str] = {}
-    """Folder below `/kaggle/input` → the real folder behind it."""
+    """Dataset, as OWNER/SLUG → the real folder behind it."""
     script: str = ""
     """The absolute path of a task file to run as `python FILE` would, instead of the notebook.
 
@@ -32,6 +32,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def working(self) -> Path:
         return Path(self.folder, "working")
+
+    @property
+    def scratch(self) -> Path:
+        """`/kaggle/tmp`, to be deleted after the run."""
+        return Path(self.folder, "tmp")
 
     @property
     def source(self) -> Path:

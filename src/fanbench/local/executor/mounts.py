@@ -1,8 +1,10 @@
-"""Datasets where a task expects them: `/kaggle/input/<dataset>` and `../input/<dataset>`.
+"""Kaggle's folders where tasks expect them: `/kaggle/input`, `/kaggle/working` and `/kaggle/tmp`.
 
-On Kaggle a notebook runs in `/kaggle/working` and finds its datasets in `/kaggle/input`. Here a run with datasets
-gets a mount namespace of its own, in which `/kaggle` is a folder of this run; outside, nothing of it exists. If the
-system does not allow such a namespace, `../input/<dataset>` still works, and the log mentions it.
+On Kaggle a notebook runs in `/kaggle/working`, whose files are its output. The dataset OWNER/SLUG is in
+`/kaggle/input/datasets/OWNER/SLUG` and in `/kaggle/input/SLUG`. Here every run gets a mount namespace of its own, in
+which `/kaggle` is made of this run's folders. Outside, nothing of it exists, and the kernel removes it with the last
+process of the run. If the system does not allow such a namespace, a run starts in its working folder, finds its
+datasets below `../input`, and the log mentions it if the task seems to need more.
 """
 
 from __future__ import annotations
@@ -10,65 +12,161 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Collection, Mapping
 from pathlib import Path
+
+from fanbench.local.executor.job import Job
+
+__all__ = ["WORKING", "attach", "find_obstacle"]
+
+WORKING = Path("/kaggle/working")
+_OWN = ("input", "working", "tmp")
 
 _CLONE_NEWNS = 0x00020000
 _CLONE_NEWUSER = 0x10000000
-_MS_BIND, _MS_REC, _MS_PRIVATE, _MS_RDONLY, _MS_REMOUNT = 4096, 16384, 1 << 18, 1, 32
+_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 1, 2, 4, 8
+_MS_REMOUNT, _MS_BIND, _MS_MOVE, _MS_REC = 32, 4096, 8192, 16384
+_MS_UNBINDABLE, _MS_PRIVATE = 1 << 17, 1 << 18
 
 
-def attach(datasets: Mapping[str, str], working: Path) -> Path:
-    """Make `datasets` (name → real folder) visible to this process. Return the folder in which the run starts."""
-    if not datasets:
-        return working
-    for name, real in datasets.items():
-        # For the relative paths that Kaggle notebooks often use.
-        link = working.parent / "input" / name
-        link.parent.mkdir(parents=True, exist_ok=True)
-        if not link.is_symlink():
-            link.symlink_to(real, target_is_directory=True)
+def find_obstacle() -> str | None:
+    """Why a run cannot have a `/kaggle` of its own on this machine; None if it can.
+
+    It is tried in a fork, because a process that fails halfway cannot return. No thread may run in the caller.
+    """
+    if sys.platform != "linux":
+        return "it needs Linux"
     try:
-        _mount_kaggle(datasets, working)
+        with tempfile.TemporaryDirectory(prefix="fanbench-mounts-") as folder:
+            working = Path(folder, "working")
+            working.mkdir()
+            pid = os.fork()
+            if pid == 0:
+                code = 1
+                try:
+                    _mount_kaggle({}, working, working)
+                    code = 0
+                except OSError as error:
+                    code = error.errno or 1
+                finally:
+                    os._exit(code)
+            _, status = os.waitpid(pid, 0)
     except OSError as error:
-        sys.stderr.write(
-            f"[fanbench] /kaggle/input cannot be mounted here ({error.strerror}); use ../input/<dataset>\n"
+        return error.strerror or str(error)
+    code = os.waitstatus_to_exitcode(status)
+    return os.strerror(abs(code)) if code else None
+
+
+def attach(job: Job, obstacle: str | None) -> Path:
+    """Make the job's folders visible to this process, and return the one in which the run starts.
+
+    `obstacle` is the result of `find_obstacle`.
+    """
+    places: dict[str, str] = {}
+    for reference, real in job.datasets.items():
+        places[f"datasets/{reference}"] = real
+        short = reference.rpartition("/")[2]
+        if short != "datasets":
+            places.setdefault(short, real)
+    try:
+        job.scratch.mkdir(exist_ok=True)
+        for place, real in places.items():
+            # For the relative paths that notebooks often use.
+            link = job.working.parent / "input" / place
+            link.parent.mkdir(parents=True, exist_ok=True)
+            if not link.is_symlink():
+                link.symlink_to(real, target_is_directory=True)
+        obstacle = obstacle or _hidden_by_ours(job)
+        if obstacle is None:
+            _mount_kaggle(places, job.working, job.scratch)
+            return WORKING
+    except OSError as error:
+        obstacle = error.strerror or str(error)
+    if job.datasets or _mentions_kaggle(job):
+        note = (
+            f"[fanbench] This run has no /kaggle folder: mounts are not possible here ({obstacle}). "
+            "Its datasets are in ../input, and the current folder stands for /kaggle/working.\n"
         )
-        return working
-    return Path("/kaggle/working")
+        os.write(2, note.encode())
+    return job.working
 
 
-def _mount_kaggle(datasets: Mapping[str, str], working: Path) -> None:
-    """Change to a root that has everything the old one has, and `/kaggle` as well."""
-    uid, gid = os.getuid(), os.getgid()
-    flags = _CLONE_NEWNS if uid == 0 else _CLONE_NEWNS | _CLONE_NEWUSER
-    if ctypes.CDLL(None, use_errno=True).unshare(flags) != 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), "unshare")
-    if uid != 0:
-        Path("/proc/self/setgroups").write_text("deny")
-        Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
-        Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
+def _hidden_by_ours(job: Job) -> str | None:
+    """An obstacle if something that the run needs is in folders of the real `/kaggle` that ours would hide."""
+    for needed in (job.folder, job.script, sys.prefix, sys.base_prefix):
+        if needed and any(Path(needed).resolve().is_relative_to(f"/kaggle/{name}") for name in _OWN):
+            return f"{needed} is in the real /kaggle"
+    return None
+
+
+def _mentions_kaggle(job: Job) -> bool:
+    sources = [job.source, *([Path(job.script)] if job.script else [])]
+    return any(b"/kaggle/" in source.read_bytes() for source in sources if source.exists())
+
+
+def _mount_kaggle(places: Mapping[str, str], working: Path, scratch: Path) -> None:
+    """Change to a root that has everything the old one has, and a `/kaggle` of this run.
+
+    `places` maps folders below `/kaggle/input` to the real folders.
+    """
+    _enter_namespace()
     _mount(None, "/", None, _MS_REC | _MS_PRIVATE)
     root = working.parent / "root"
     root.mkdir(exist_ok=True)
     _mount("tmpfs", str(root), "tmpfs", 0)
-    for entry in os.scandir("/"):
-        target = root / entry.name
-        if entry.name == "kaggle":
+    # Otherwise the copies of the old root would include it, and a task that deletes its folder would delete the system.
+    _mount(None, str(root), None, _MS_UNBINDABLE)
+    root.chmod(0o755)
+    _bind_entries(Path("/"), root, {"kaggle"})
+    kaggle = root / "kaggle"
+    (kaggle / "input").mkdir(parents=True)
+    if os.path.isdir("/kaggle"):
+        _bind_entries(Path("/kaggle"), kaggle, _OWN)
+    _bind(working, kaggle / "working")
+    _bind(scratch, kaggle / "tmp")
+    for place, real in places.items():
+        target = kaggle / "input" / place
+        _bind(Path(real), target)
+        # A user namespace may not drop these restrictions of the real file system. (statvfs has the same bits.)
+        kept = os.statvfs(target).f_flag & (_MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
+        _mount(None, str(target), None, _MS_BIND | _MS_REMOUNT | _MS_RDONLY | kept)
+    # Move it over the old root, as when a system starts: a process that is only in a chroot cannot create
+    # namespaces of its own, which browsers and sandboxes do.
+    os.chdir(root)
+    _mount(".", "/", None, _MS_MOVE)
+    os.chroot(".")
+    os.chdir(WORKING)
+
+
+def _enter_namespace() -> None:
+    """Give this process mounts of its own, with root's rights or else as the root of a user namespace."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(_CLONE_NEWNS) == 0:
+        return
+    uid, gid = os.getuid(), os.getgid()
+    if libc.unshare(_CLONE_NEWNS | _CLONE_NEWUSER) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), "unshare")
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
+    Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
+
+
+def _bind_entries(source: Path, target: Path, without: Collection[str]) -> None:
+    for entry in os.scandir(source):
+        if entry.name in without:
             continue
         if entry.is_symlink():
-            target.symlink_to(os.readlink(entry.path))
-        elif entry.is_dir():
-            _bind(Path(entry.path), target)
-    _bind(working, root / "kaggle/working")
-    for name, real in datasets.items():
-        _bind(Path(real), root / "kaggle/input" / name)
-        _mount(None, str(root / "kaggle/input" / name), None, _MS_BIND | _MS_REMOUNT | _MS_RDONLY)
-    os.chroot(root)
+            (target / entry.name).symlink_to(os.readlink(entry.path))
+        else:
+            _bind(Path(entry.path), target / entry.name)
 
 
 def _bind(source: Path, target: Path) -> None:
-    target.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        target.mkdir(parents=True, exist_ok=True)
+    else:
+        target.touch()
     _mount(str(source), str(target), None, _MS_BIND | _MS_REC)
 
 

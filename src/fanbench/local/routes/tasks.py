@@ -88,9 +88,6 @@ async def create_task(services: Services, request: CreateTaskRequest) -> Task:
     if not isinstance(cells, list) or not all(isinstance(cell, dict) for cell in cells):
         raise WireError(400, "The text of the task is not a notebook: it has no list of cells")
     datasets = request.options.dataset_data_sources if request.options else []
-    names = [name.rpartition("/")[2] for name in datasets]
-    if len({*names}) < len(names):
-        raise WireError(400, "Two of the datasets have the same name, and so the same folder")
     unknown = [name for name in datasets if services.settings.find_dataset(name) is None]
     if unknown:
         raise WireError(404, f"The following Kaggle datasets could not be resolved: {', '.join(unknown)}")

@@ -181,27 +181,17 @@ def probe_data_folder(target: DoctorTarget) -> list[Check]:
 
 # --- The system ---------------------------------------------------------------------------------------------
 
-# The mounts are in the current folder and end with the process, so that the folder can be deleted.
-_MOUNT = """
-import sys
-from pathlib import Path
-from fanbench.local.executor.mounts import attach
-data, working = Path("data").absolute(), Path("working").absolute()
-data.mkdir()
-working.mkdir()
-sys.exit(attach({"probe": str(data)}, working) != Path("/kaggle/working"))
-"""
-
 
 async def probe_mounts(_target: DoctorTarget) -> list[Check]:
-    """Whether the system allows runs with datasets a /kaggle/input of their own."""
-    if sys.platform != "linux":
-        return [Check("mounts", "warn", "/kaggle/input is for Linux only", "read ../input/DATASET in tasks")]
-    failure = await failure_of(_MOUNT)
+    """Whether the system allows runs a /kaggle of their own."""
+    failure = await failure_of(
+        "import sys; from fanbench.local.executor.mounts import find_obstacle; sys.exit(find_obstacle())"
+    )
     if failure is not None:
-        reason = failure.removeprefix("[fanbench] ").partition(";")[0]
-        return [Check("mounts", "warn", f"local runs: {reason}", "read ../input/DATASET in tasks")]
-    return [Check("mounts", "ok", "local runs find their datasets in /kaggle/input")]
+        text = f"local runs have no /kaggle/input, /kaggle/working and /kaggle/tmp: {failure}"
+        fix = "allow unprivileged user namespaces, or use ../input/DATASET and the current folder in tasks"
+        return [Check("mounts", "warn", text, fix)]
+    return [Check("mounts", "ok", "local runs have /kaggle/input, /kaggle/working and /kaggle/tmp")]
 
 
 @in_thread
