@@ -115,10 +115,11 @@ def test_starters_are_written_once(tmp_path: Path) -> None:
     assert example.read_text() == "changed"
 
 
-def test_the_example_passes_our_own_check(tmp_path: Path) -> None:
-    """The example passes the check, and defines the task that the next step names."""
-    write_starters(tmp_path / "example_task.py")
-    file = read_task_file(tmp_path / "example_task.py")
+@pytest.mark.parametrize("name", ["example_task.py", "example_task.ipynb"])
+def test_the_example_passes_our_own_check(tmp_path: Path, name: str) -> None:
+    """The example passes the check, as a notebook as well, and defines the task that the next step names."""
+    write_starters(tmp_path / name)
+    file = read_task_file(tmp_path / name)
     assert [task.slug for task in file.tasks] == [EXAMPLE_TASK]
     assert file.findings == ()
 

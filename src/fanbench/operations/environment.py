@@ -15,6 +15,7 @@ from fanbench.errors import FanbenchError, OutputError
 from fanbench.operations.api import Api
 from fanbench.operations.credentials import MARGIN, new_token, token_variables
 from fanbench.operations.models import pick_default, proxy_names
+from fanbench.tasks import to_notebook
 
 __all__ = [
     "EXAMPLE_TASK",
@@ -123,6 +124,7 @@ class Written:
 def write_starters(example: Path, skills: Path | None = None) -> list[Written]:
     """Write the example task and, beside it, the reference. Existing files are left as they are.
 
+    The example is a notebook if its name ends in `.ipynb`.
     With `skills`, a folder of skills for coding agents, also write `fanbench/SKILL.md` in it.
 
     Raises:
@@ -134,6 +136,8 @@ def write_starters(example: Path, skills: Path | None = None) -> list[Written]:
     written = []
     for path, name in starters:
         text = (files("fanbench.operations") / "texts" / name).read_text(encoding="utf-8")
+        if path.suffix == ".ipynb":
+            text = to_notebook(text)
         try:
             if name == "SKILL.md":
                 path.parent.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ __all__ = ["init"]
 @value_option(
     "--example-file",
     "FILE",
-    "The example task (default: example_task.py). The reference is written next to it.",
+    "The example task, FILE.py or FILE.ipynb (default: example_task.py). The reference is written next to it.",
     click.Path(path_type=Path, dir_okay=False),
     default=Path("example_task.py"),
 )
