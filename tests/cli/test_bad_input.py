@@ -237,14 +237,3 @@ def test_a_negative_wait_is_refused_before_scheduling(
     kaggle.add_model("m", "Em")
     assert cli("tasks", *words).exit_code == 2
     assert kaggle.runs == {}
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
-def test_a_full_disk_behind_stdout() -> None:
-    """A full disk behind stdout is one line, and is not reported as a bug."""
-    with open("/dev/full", "w") as full:
-        command = [sys.executable, "-m", "fanbench", "completion", "bash"]
-        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
-    assert result.returncode == 1
-    assert "Cannot write the output: No space left" in result.stderr
-    assert "bug" not in result.stderr

@@ -57,7 +57,7 @@ finally:
     assert "Usage: " in done.stdout
 
 
-@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&- <&-"])
 def test_a_closed_stream_is_not_an_error(closed: str, tmp_path: Path) -> None:
     """Output to a stream that the shell has closed is discarded."""
     command = f'"{sys.executable}" -m fanbench results "{tmp_path}" {closed}'
@@ -65,6 +65,26 @@ def test_a_closed_stream_is_not_an_error(closed: str, tmp_path: Path) -> None:
     assert done.returncode == 4
     assert "Unexpected" not in done.stderr
     assert ("error: " in done.stderr) == ("2>&-" not in closed)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("words", ["--help", "--version", "tasks run -h", "skill", "completion bash"])
+def test_a_full_disk_behind_stdout(words: str) -> None:
+    """A result that a full disk does not take is one line and exit 1, also if stderr is on the same disk."""
+    command = f'"{sys.executable}" -m fanbench {words} >/dev/full'
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "error: Cannot write the output: No space left on device.\n")
+    assert subprocess.run(["sh", "-c", f"{command} 2>&1"]).returncode == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize(("words", "code"), [("skill", 0), ("nope", 2), ("results .", 4)])
+def test_a_full_disk_behind_stderr(words: str, code: int) -> None:
+    """Messages that a full disk does not take are dropped: the result and the exit code stay."""
+    command = f'"{sys.executable}" -m fanbench {words} 2>/dev/full'
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
+    assert done.returncode == code
+    assert bool(done.stdout) == (code == 0)
 
 
 def test_every_command_teaches() -> None:

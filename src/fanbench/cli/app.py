@@ -105,8 +105,8 @@ class Root(LazyGroup):
             extra["color"] = False
         try:
             code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
-        except (click.ClickException, click.Abort) as error:
-            code = explain(error)
+        except (click.ClickException, click.Abort, OSError) as error:
+            code = explain(error)  # An OSError comes from printing a help text or the version.
         raise SystemExit(code if isinstance(code, int) else 0)
 
     def invoke(self, ctx: click.Context) -> Any:

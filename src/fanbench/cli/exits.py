@@ -78,7 +78,7 @@ def end_line() -> None:
 
 def _print_unexpected(error: BaseException, cause: BaseException, env: Mapping[str, str]) -> None:
     label = click.style("error:", fg="red", bold=True)
-    if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+    if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
         _close_stdout()
         _print(f"{label} Cannot write the output: {cause.strerror}.")
     elif env.get("FANBENCH_DEBUG"):
