@@ -76,7 +76,7 @@ def test_the_state_of_a_run(
     tmp_path: Path, files: list[Any], failure: str | None, state: RunState, words: str
 ) -> None:
     """A run is judged by the run files of its own task, never by the exit code alone."""
-    found, error = judge_run("my-task", write_run_files(tmp_path, *files), failure)
+    found, error = judge_run("my-task", write_run_files(tmp_path, *files), failure, empty_log(tmp_path))
     assert found is state
     assert words in error
     assert bool(error) == (state is RunState.ERRORED)
@@ -85,6 +85,18 @@ def test_the_state_of_a_run(
 def empty_log(folder: Path) -> Path:
     (folder / "log.jsonl").touch()
     return folder / "log.jsonl"
+
+
+def test_a_result_that_cannot_be_stored_is_named(tmp_path: Path) -> None:
+    """If the SDK logged why it could not write the run file, the errors of a run and of a creation have the reason."""
+    log = LiveLog(tmp_path / "log.jsonl", 10_000)
+    log.append(
+        "stderr", b"WARNING:kaggle_benchmarks.tasks:Failed to store run Run #1: Couldn't parse NaN.\nmore\n"
+    )
+    log.close()
+    for judge in (judge_run, judge_creation):
+        _, error = judge("my-task", tmp_path, None, log.path)
+        assert error.startswith("The SDK could not write the run file: Couldn't parse NaN. Return a bool")
 
 
 @pytest.mark.parametrize(

@@ -18,23 +18,36 @@ llm = os.environ["LLM_DEFAULT"]
 judge_llm = os.environ.get("LLM_DEFAULT_JUDGE", os.environ["LLM_DEFAULT_EVAL"])
 
 
+active = []  # the runs in progress; a run within another one is recorded as its part, too
+
+
 class Task:
-    def __init__(self, name, function):
-        self.name, self.function = name, function
+    def __init__(self, name, function, store_run):
+        self.name, self.function, self.store_run = name, function, store_run
 
     def run(self, llm):
         run = {"taskVersion": {"name": self.name}, "modelVersion": {"slug": llm}}
+        run |= {"pyRunId": self.name, "startTime": "2026-01-01T00:00:00Z", "subruns": []}
+        if active:
+            active[-1]["subruns"].append(run)
+        active.append(run)
         try:
             run |= {"state": "BENCHMARK_TASK_RUN_STATE_COMPLETED"}
             run |= {"results": [{"numericResult": {"value": self.function(llm)}}]}
         except ValueError as error:
             run |= {"state": "BENCHMARK_TASK_RUN_STATE_ERRORED", "errorMessage": f"ValueError: {error}"}
-        with open(f"{self.name}.run.json", "w") as file:
-            json.dump(run, file)
+        active.pop()
+        value = run.get("results", [{}])[0].get("numericResult", {}).get("value")
+        if value != value:
+            print("WARNING:kaggle_benchmarks.tasks:Failed to store run Run #1: Couldn't parse NaN.", flush=True)
+        elif self.store_run:
+            with open(f"{self.name}.run.json", "w") as file:
+                json.dump(run, file)
+        return run
 
 
-def task(name):
-    return lambda function: Task(name, function)
+def task(name, store_task=True, store_run=True):
+    return lambda function: Task(name, function, store_run)
 """
 
 

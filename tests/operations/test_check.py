@@ -193,6 +193,49 @@ async def test_every_task_of_the_file_must_record(place: Path) -> None:
     assert (await trial_of(place, task_text(after=second), allow_no_run=True)).ok
 
 
+PARTS = """\
+import kaggle_benchmarks as kbench
+@kbench.task(name="Part")
+def part(llm):
+    return 0.5
+@kbench.task(name="Row", store_task=False)
+def row(llm):
+    return 0.5
+@kbench.task(name="Silent", store_run=False)
+def silent(llm):
+    return 0.5
+@kbench.task(name="Maybe")
+def maybe(llm):
+    return 0.5
+@kbench.task(name="Whole")
+def whole(llm):
+    part.run(llm)
+    silent.run(llm)
+    if llm == "another":
+        maybe.run(llm)
+        row.run(llm)
+    return 1.0
+whole.run(kbench.llm)
+"""
+
+
+async def test_parts_of_other_tasks_need_not_record(place: Path) -> None:
+    """A run within another run counts as recorded, and helpers and tasks that only others run may record nothing."""
+    trial = await trial_of(place, PARTS)
+    assert (trial.outcome, trial.missing) == ("recorded", ())
+    assert [(row.task, row.value) for row in trial.results] == [("whole", 1.0)]
+    again = await trial_of(place, f"{PARTS}if llm := '':\n    maybe.run(llm)\npart.run(kbench.llm)\n")
+    assert (again.outcome, again.missing) == ("nothing", ("maybe",))
+
+
+async def test_a_result_that_the_sdk_cannot_store(place: Path) -> None:
+    """If the SDK could not write a run file, as for NaN, the trial has the reason; a file that failed has none."""
+    trial = await trial_of(place, task_text("return float('nan')"))
+    assert (trial.outcome, trial.not_stored) == ("nothing", "Couldn't parse NaN")
+    trial = await trial_of(place, task_text("return float('nan')", after="sys.exit(1)"))
+    assert (trial.outcome, trial.not_stored) == ("failed", None)
+
+
 async def test_a_damaged_run_file(place: Path) -> None:
     """The error for a damaged run file names the file."""
     trial = await trial_of(place, task_text(after="open('Two.run.json', 'w').write('{')"))

@@ -156,9 +156,8 @@ class Scheduler:
         self.logs[run.id] = log
         try:
             failure = await self._execute(run.version, run.model, folder, log)
-            state, error = await anyio.to_thread.run_sync(
-                judge_run, run.version.slug, folder / "working", failure
-            )
+            judge = partial(judge_run, run.version.slug, folder / "working", failure, log.path)
+            state, error = await anyio.to_thread.run_sync(judge)
             await self._store.update(RunRow, run.id, state=state, error=error, ended=now())
         finally:
             # After the state: clients that follow the log look at the run as soon as it ends.

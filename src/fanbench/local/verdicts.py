@@ -7,6 +7,7 @@ continues; a failed assertion is a completed run; a task that is never run leave
 from __future__ import annotations
 
 import json
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,15 @@ NO_RUN_FILE = (
     "The notebook ran to its end and left no .run.json, so nothing is recorded. "
     "Does it call .run(kbench.llm) or .evaluate(...) on its task?"
 )
+
+# What the SDK logs if it cannot write a run file, for example of a NaN. The notebook continues.
+_NOT_STORED = re.compile(r"Failed to store run (?:Run #\d+|\S+): (.+)")
+
+
+def reason_not_stored(line: str) -> str | None:
+    """Why the SDK could not write a run file, if `line` of its output says so."""
+    found = _NOT_STORED.search(line)
+    return found[1].rstrip(".") if found else None
 
 
 def read_outcome(path: Path) -> NotebookOutcome | None:
@@ -66,13 +76,16 @@ def run_files(working: Path) -> list[dict[str, Any]]:
     return found
 
 
-def judge_run(slug: str, working: Path, failure: str | None) -> tuple[RunState, str]:
-    """The state of a run of task `slug`, and its error. `failure` is why its notebook did not reach its end."""
+def judge_run(slug: str, working: Path, failure: str | None, log: Path) -> tuple[RunState, str]:
+    """The state of a run of task `slug`, and its error. `failure` is why its notebook did not reach its end.
+
+    The output of the notebook is in `log`.
+    """
     if failure is not None:
         return RunState.ERRORED, _explain(failure)
     files = run_files(working)
     if not files:
-        return RunState.ERRORED, NO_RUN_FILE
+        return RunState.ERRORED, _explain_no_run_file(log)
     # The run files of the task itself, or all of them if none has its name.
     mine = [file for file in files if _slug(file) == slug] or files
     # Some rows of an .evaluate(on_failure="continue") may error, and the whole is still a result.
@@ -93,7 +106,8 @@ def judge_creation(slug: str, working: Path, failure: str | None, log: Path) -> 
     if not files:
         # Clients cannot read the log of a creation, and its last lines may contain the reason.
         last = last_lines(log, 5)
-        error = f"{NO_RUN_FILE} The notebook said last:\n{last}" if last else NO_RUN_FILE
+        error = _explain_no_run_file(log)
+        error = f"{error} The notebook said last:\n{last}" if last else error
         return CreationState.KERNEL_WITHOUT_RUN, error
     mine = [file for file in files if _slug(file) == slug]
     if not mine:
@@ -106,6 +120,16 @@ def judge_creation(slug: str, working: Path, failure: str | None, log: Path) -> 
         last = last_line(str(mine[-1].get("errorMessage") or "an error"))
         return CreationState.COMPLETED, f"The task raised in its trial run: {last}"
     return CreationState.COMPLETED, ""
+
+
+def _explain_no_run_file(log: Path) -> str:
+    for line in last_lines(log, 1000).splitlines():
+        if reason := reason_not_stored(line):
+            return (
+                f"The SDK could not write the run file: {reason}. "
+                "Return a bool, a finite number, a dict, or a tuple of two numbers."
+            )
+    return NO_RUN_FILE
 
 
 def _explain(failure: str) -> str:

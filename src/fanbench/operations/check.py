@@ -1,6 +1,7 @@
 """`check --run`: runs task files as `python FILE` would, on fresh Model Proxy credentials.
 
-A file passes if it ends well and leaves a run file of each task that a push could use, none of them errored.
+A file passes if it ends well and leaves a run file of each task that it runs itself, none of them errored. Helpers
+(`store_task=False` or `store_run=False`), and tasks that only other tasks run, may leave some or none.
 The models' answers do not matter: a wrong answer is a result.
 """
 
@@ -30,6 +31,7 @@ from fanbench.local.executor.environment import no_proxy
 from fanbench.local.executor.forkserver_executor import ForkserverExecutor
 from fanbench.local.executor.job import Job
 from fanbench.local.executor.supervise import RunEnd, supervise
+from fanbench.local.verdicts import reason_not_stored
 from fanbench.operations.api import Api
 from fanbench.operations.credentials import ProxyTokens, token_variables
 from fanbench.operations.environment import model_variables
@@ -66,7 +68,9 @@ _REFUSED = re.compile(r"AuthenticationError|Error code: 401|401 UNAUTHENTICATED"
 class Trial:
     """How one file ran. `seconds` is wall time, `exit_code` negative for a signal.
 
-    `missing` holds the slugs of the file's tasks that recorded nothing, `tail` the last lines of its output.
+    `missing` holds the slugs of the tasks that should have recorded something and did not, `tail` the last lines of
+    the file's output. `not_stored` is the reason that the SDK gave for not writing a run file, if the file failed
+    for lack of it.
     `folder` has its files and its output.log, if they were to be kept.
     """
 
@@ -78,6 +82,7 @@ class Trial:
     results: tuple[RunResult, ...] = ()
     problems: tuple[Problem, ...] = ()
     missing: tuple[str, ...] = ()
+    not_stored: str | None = None
     tail: tuple[str, ...] = ()
     folder: Path | None = None
 
@@ -247,17 +252,15 @@ class _Runner:
             output = _Output(log, lambda line: self.emit(TrialLine(file.path, line)))
             ended = await supervise(self.executor, job, output.append, self.timeout, streams=["output"])
         seconds = anyio.current_time() - begun
-        judge = partial(self._judge, file, job.working, seconds, ended, tuple(output.tail))
+        judge = partial(self._judge, file, job.working, seconds, ended, output)
         return await anyio.to_thread.run_sync(judge)
 
-    def _judge(
-        self, file: TaskFile, working: Path, seconds: float, ended: RunEnd, tail: tuple[str, ...]
-    ) -> Trial:
+    def _judge(self, file: TaskFile, working: Path, seconds: float, ended: RunEnd, output: _Output) -> Trial:
         from fanbench.results import read_results
 
         found = read_results([working])
-        recorded = {row.task for row in found.runs}
-        missing = tuple(task.slug for task in file.pushable if task.slug not in recorded)
+        recorded = _recorded_tasks(working)
+        missing = tuple(task.slug for task in file.recording if task.slug not in recorded)
         outcome: TrialOutcome = "recorded"
         if ended.timed_out:
             outcome = "timed out"
@@ -276,7 +279,10 @@ class _Runner:
             results=found.runs,
             problems=found.problems,
             missing=missing,
-            tail=tail,
+            not_stored=output.not_stored
+            if outcome in {"nothing", "failed"} and not ended.exit.code
+            else None,
+            tail=tuple(output.tail),
         )
 
     def _keep(self, trial: Trial, folder: Path) -> Trial:
@@ -301,11 +307,23 @@ class _Runner:
         return replace(trial, folder=target, results=results)
 
 
+def _recorded_tasks(working: Path) -> set[str]:
+    """The slugs of all tasks with a run file, including those whose runs are part of another task's run."""
+    from fanbench.results.run_file import NotARunFile, read_run_file
+
+    tasks = set()
+    for path in working.rglob("*.run.json"):
+        with suppress(NotARunFile):
+            tasks.add(read_run_file(path).task)
+    return tasks
+
+
 class _Output:
     """Writes a file's output to disk, up to a limit, and reports it line by line."""
 
     def __init__(self, log: BinaryIO, report_line: Callable[[str], None]) -> None:
         self.tail: deque[str] = deque(maxlen=TAIL)
+        self.not_stored: str | None = None
         self._log = log
         self._report_line = report_line
         self._room = LOG_LIMIT
@@ -318,6 +336,7 @@ class _Output:
             lines += self._lines.flush()
         self.tail.extend(lines)
         for line in lines:
+            self.not_stored = self.not_stored or reason_not_stored(line)
             self._report_line(line)
         if self._room > 0:
             self._room -= len(data)

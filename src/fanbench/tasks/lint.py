@@ -42,7 +42,16 @@ def lint(
 ) -> tuple[tuple[TaskDefinition, ...], tuple[Finding, ...]]:
     """Return the tasks of a parsed file and all findings, both in the order of the file and placed in `cells`."""
     nodes = all_nodes(tree)
-    file = _File(nodes, source.split("\n"), find_tasks(nodes), reach(nodes), ReturnTypes(nodes), cells)
+    functions = find_tasks(nodes)
+    file = _File(
+        nodes=nodes,
+        lines=source.split("\n"),
+        functions=functions,
+        reached=reach(nodes),
+        reached_on_load=reach(nodes, except_in=[task.node for task in functions]),
+        return_types=ReturnTypes(nodes),
+        cells=cells,
+    )
     tasks = tuple(file.define(task) for task in file.functions)
     findings = [*_check_file(file, tasks)]
     for function, task in zip(file.functions, tasks, strict=True):
@@ -60,6 +69,7 @@ class _File:
     lines: list[str]
     functions: Sequence[TaskFunction]
     reached: Reach
+    reached_on_load: Reach
     return_types: ReturnTypes
     cells: Cells
 
@@ -69,7 +79,15 @@ class _File:
         slug = slugify(task.name)
         name = task.node.name
         return TaskDefinition(
-            task.name, slug, name, line, column, name in self.reached, task.stored, task.helper
+            name=task.name,
+            slug=slug,
+            function=name,
+            line=line,
+            column=column,
+            has_run=name in self.reached,
+            run_on_load=name in self.reached_on_load,
+            stored=task.stored,
+            helper=task.helper,
         )
 
     def finding(

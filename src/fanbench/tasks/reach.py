@@ -45,8 +45,12 @@ class Reach:
         return "…" in self._names or name in self._names
 
 
-def reach(nodes: Sequence[ast.AST]) -> Reach:
-    """Trace every receiver of a `.run` or `.evaluate` back to the names that its value may come from."""
+def reach(nodes: Sequence[ast.AST], except_in: Iterable[ast.AST] = ()) -> Reach:
+    """Trace every receiver of a `.run` or `.evaluate` back to the names that its value may come from.
+
+    Those within the nodes `except_in` do not count.
+    """
+    excepted = {id(part) for node in except_in for part in ast.walk(node)}
     # For each name, the names that its value may come from. `result:f` is what the function f returns, and
     # `call:f` what it is called with.
     sources: dict[str, set[str]] = defaultdict(set)
@@ -54,7 +58,7 @@ def reach(nodes: Sequence[ast.AST]) -> Reach:
         for targets, origins in _bindings(node):
             for target in targets:
                 sources[target] |= origins
-    todo = [name for node in nodes for name in _receivers(node)]
+    todo = [name for node in nodes if id(node) not in excepted for name in _receivers(node)]
     seen: set[str] = set()
     while todo:
         name = todo.pop()

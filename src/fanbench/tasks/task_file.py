@@ -30,9 +30,10 @@ class TaskDefinition:
         line: The line of the `def`, counted from 1. In a notebook, that is the line within the cell.
         column: The column of the `def` in characters, counted from 1.
         has_run: Some `.run(…)` or `.evaluate(…)` in the file may reach the task.
+        run_on_load: As `has_run`, without the runs within other tasks, which may depend on the model's answers.
         stored: The task's runs are written to run files. With `store_run=False` it cannot be pushed.
         helper: The task is part of other tasks (`store_task=False` or `store_run=False`). It is only pushed if it
-            is named, and `check --run` does not expect a run of it.
+            is named.
         cell: In a notebook, the number of the cell among all cells, counted from 1.
     """
 
@@ -42,6 +43,7 @@ class TaskDefinition:
     line: int
     column: int
     has_run: bool
+    run_on_load: bool = True
     stored: bool = True
     helper: bool = False
     cell: int | None = None
@@ -91,6 +93,11 @@ class TaskFile:
     def pushable(self) -> tuple[TaskDefinition, ...]:
         """The tasks that are not helpers of others, in the order of the file."""
         return tuple(task for task in self.tasks if not task.helper)
+
+    @property
+    def recording(self) -> tuple[TaskDefinition, ...]:
+        """The tasks that leave a run file whenever the file is run, in the order of the file."""
+        return tuple(task for task in self.pushable if task.run_on_load)
 
     @property
     def helpers(self) -> tuple[TaskDefinition, ...]:

@@ -48,6 +48,7 @@ _FIXES = {
     "nothing": "Call `.run(kbench.llm)` on the task at the top level of the file.",
     "timed out": "Use --timeout SECONDS to allow more time.",
 }
+_NOT_STORED = "Return a bool, a finite number, a dict of such values, or a tuple of two numbers."
 
 
 def run_files(
@@ -139,7 +140,7 @@ class _View:
             recorded = f"{reason}; {recorded}" if recorded else reason
         self._out.text(f"{path}: {recorded} ({outcome.seconds:.1f} s, {outcome.model})")
         if not outcome.ok:
-            if fix := _FIXES.get(outcome.outcome):
+            if fix := _NOT_STORED if outcome.not_stored else _FIXES.get(outcome.outcome):
                 self._out.text(f"  → {fix}")
             for line in () if self._live else outcome.tail[-_TAIL:]:
                 self._out.text(f"  | {line}")
@@ -165,6 +166,8 @@ def _reason(trial: Trial) -> str:
         case "errored":
             errors = dict.fromkeys(row.error or "no reason given" for row in trial.results if row.errored)
             return f"it errored: {'; '.join(errors)}"
+        case _ if trial.not_stored:
+            return f"the SDK could not write a run file: {trial.not_stored}"
         case "nothing":
             tasks = f" for {', '.join(trial.missing)}" if trial.results else ""
             return f"it recorded nothing{tasks}: it wrote no *.run.json"
