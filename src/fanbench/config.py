@@ -45,6 +45,7 @@ _HELP = (
     "Create a token on https://www.kaggle.com/settings, and set KAGGLE_API_TOKEN to it"
     " or save it as ~/.kaggle/access_token."
 )
+_WITHOUT_ACCOUNT = "To try fanbench without an account, use --local (in Python: Client.local())."
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,36 +104,51 @@ def resolve_config(
     if isinstance(credentials, CredentialsError):
         raise credentials
     if credentials is None and url == KAGGLE:
-        raise CredentialsError("No Kaggle credentials found.", hint=_HELP)
+        raise CredentialsError("No Kaggle credentials found.", hint=f"{_HELP} {_WITHOUT_ACCOUNT}")
     if concurrency is not None and concurrency < 1:
         raise UsageError(f"The concurrency must be at least 1, not {concurrency}.")
     return Config(url, credentials or Anonymous(), concurrency or DEFAULT_CONCURRENCY)
 
 
 def _endpoint(given: str | None, env: Mapping[str, str]) -> str:
-    url = given or env.get("FANBENCH_ENDPOINT") or env.get("KAGGLE_API_ENDPOINT")
+    source, url = "The endpoint", given
+    for name in ("FANBENCH_ENDPOINT", "KAGGLE_API_ENDPOINT"):
+        if not url:
+            source, url = name, env.get(name, "").strip()
     if not url:
-        name = env.get("KAGGLE_API_ENVIRONMENT") or "PROD"
+        source, known = "KAGGLE_API_ENVIRONMENT", ", ".join(_ENVIRONMENTS)
+        name = env.get(source, "").strip() or "PROD"
         if name not in _ENVIRONMENTS:
-            known = ", ".join(_ENVIRONMENTS)
             raise UsageError(
-                f"KAGGLE_API_ENVIRONMENT is {name!r}, which Kaggle does not know.",
-                hint=f"Set it to one of {known}.",
+                f"{source} is {name!r}, which Kaggle does not know.", hint=f"Set it to one of {known}."
             )
         url = _ENVIRONMENTS[name]
-    try:
-        parts = urlsplit(url)
-        _ = parts.port  # Raises ValueError if it is not a number.
-        plain = not (parts.query or parts.fragment or parts.username)
-        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and plain
-    except ValueError:
-        valid = False
-    if not valid:
+    if _is_quoted(url):
+        raise UsageError(f"{source} is in quotes, which are part of its value.", hint="Remove the quotes.")
+    if not _is_server(url):
         shown = re.sub(r"//[^/@]*@", "//…@", url)  # It may contain a password.
         raise UsageError(
             f"{shown!r} is not an endpoint.", hint="Write it as https://HOST or http://HOST:PORT."
         )
     return url.rstrip("/")
+
+
+def _is_server(url: str) -> bool:
+    """Whether `url` is the address of an HTTP server, without a user name, a query or a fragment."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        # Both raise ValueError: a port that is no number below 65536, and a host that no name server can know.
+        _ = parts.port, host.encode("idna")
+    except ValueError:
+        return False
+    plain = not (parts.query or parts.fragment or parts.username or re.search(r"[^\w.:%-]", host))
+    return parts.scheme in ("http", "https") and bool(host) and plain
+
+
+def _is_quoted(value: str) -> bool:
+    """Whether quotes are part of `value`, as after `docker run --env-file`, which does not remove them."""
+    return len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
 
 
 # --- Credentials ----------------------------------------------------------------------------------------
@@ -170,8 +186,8 @@ def _from_token_files(places: _Places) -> Credentials | None:
 
 
 def _from_key_variables(places: _Places) -> Credentials | None:
-    username, key = places.env.get("KAGGLE_USERNAME"), places.env.get("KAGGLE_KEY")
-    return Basic(username, key) if username and key else None
+    username, key = (places.env.get(name, "").strip() for name in ("KAGGLE_USERNAME", "KAGGLE_KEY"))
+    return _basic(username, key, "KAGGLE_USERNAME or KAGGLE_KEY") if username and key else None
 
 
 def _from_kaggle_json(places: _Places) -> Credentials | None:
@@ -182,7 +198,7 @@ def _from_kaggle_json(places: _Places) -> Credentials | None:
         files = [Path(moved).expanduser() / "kaggle.json"]
     for file in files:
         if (data := _read_json(file)) is not None:
-            return Basic(_text(data, "username", file), _text(data, "key", file))
+            return _basic(_text(data, "username", file), _text(data, "key", file), str(file))
     return None
 
 
@@ -236,11 +252,29 @@ def _token_or_its_file(value: str | None, source: str, places: _Places) -> Beare
     return _bearer(value, source)
 
 
+def _basic(username: str, key: str, source: str) -> Basic:
+    """Check that the user name and the key can be sent as a header."""
+    if _is_quoted(username) or _is_quoted(key):
+        raise _quoted(source)
+    if not f"{username}{key}".isprintable() or ":" in username:
+        raise CredentialsError(f"{source} has line breaks or special characters.", hint=_HELP)
+    return Basic(username, key)
+
+
+def _quoted(source: str) -> CredentialsError:
+    return CredentialsError(
+        f"{source} is in quotes, which are part of its value.",
+        hint="Remove the quotes; `docker run --env-file` keeps those in the file.",
+    )
+
+
 def _bearer(text: str, source: str) -> Bearer:
     """Check that the text can be sent as a header: one word of printable ASCII."""
     token = text.strip()
     if not token:
         raise CredentialsError(f"{source} is empty.", hint=f"Put a token into it, or delete it. {_HELP}")
+    if _is_quoted(token):
+        raise _quoted(source)
     if not token.isascii() or not token.isprintable() or " " in token:
         raise CredentialsError(
             f"{source} does not contain a token: a token has no spaces, line breaks or special characters.",

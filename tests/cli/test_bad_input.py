@@ -146,10 +146,11 @@ def test_refusals_of_the_server(
 
 
 def test_no_credentials(folder: Path) -> None:
-    """Kaggle without credentials is exit 3, with a hint where to get some."""
+    """Kaggle without credentials is exit 3, with a hint where to get some, and how to do without."""
     result = CliRunner().invoke(root, ["tasks", "list"])
     assert result.exit_code == 3
-    assert "hint: " in result.stderr
+    assert "KAGGLE_API_TOKEN" in result.stderr
+    assert "--local" in result.stderr
 
 
 def test_a_token_is_never_shown(folder: Path) -> None:

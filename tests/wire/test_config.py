@@ -203,6 +203,10 @@ def test_endpoint_order() -> None:
         "http://x?y",
         "x",
         "http://[x",
+        "http://x:99999",
+        "http://a b:3",
+        "http://a..b",
+        'http://a"b',
     ],
 )
 def test_bad_endpoints(url: str) -> None:
@@ -210,6 +214,40 @@ def test_bad_endpoints(url: str) -> None:
     with pytest.raises(UsageError) as caught:
         endpoint(url)
     assert "http://HOST:PORT" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("quote", ['"', "'"])
+def test_quotes_are_noticed(tmp_path: Path, quote: str) -> None:
+    """A value that still has its quotes is refused by name, wherever it comes from, and a secret is not shown."""
+    quoted = f"{quote}{SECRET}{quote}"
+    for env in (
+        {"KAGGLE_API_TOKEN": f" {quoted}\n"},
+        {"KAGGLE_USERNAME": "me", "KAGGLE_KEY": quoted},
+        {"KAGGLE_API_TOKEN": str(write(tmp_path, "access_token", quoted))},
+    ):
+        with pytest.raises(CredentialsError, match="in quotes") as caught:
+            resolve_config(env=env, home=tmp_path / "none")
+        assert SECRET not in f"{caught.value} {caught.value.hint}"
+    for name in ("FANBENCH_ENDPOINT", "KAGGLE_API_ENDPOINT"):
+        with pytest.raises(UsageError, match=f"{name} is in quotes"):
+            endpoint(**{name: f"{quote}http://a{quote}"})
+
+
+def test_space_around_values_is_ignored(tmp_path: Path) -> None:
+    """Spaces and line breaks around the values of variables are no part of them."""
+    env = {"KAGGLE_USERNAME": "me\n", "KAGGLE_KEY": f" {SECRET} ", "FANBENCH_ENDPOINT": " http://a\n"}
+    config = resolve_config(env=env, home=tmp_path)
+    assert config == Config("http://a", Basic("me", SECRET))
+
+
+def test_keys_that_cannot_be_sent(tmp_path: Path) -> None:
+    """A user name or key of bytes that are not text is an error of credentials."""
+    for env in (
+        {"KAGGLE_USERNAME": "me\udcff", "KAGGLE_KEY": "k"},
+        {"KAGGLE_USERNAME": "a:b", "KAGGLE_KEY": "k"},
+    ):
+        with pytest.raises(CredentialsError, match="special characters"):
+            resolve_config(env=env, home=tmp_path)
 
 
 def test_unknown_environment() -> None:

@@ -8,7 +8,7 @@ from contextlib import ExitStack, suppress
 import httpx
 import pytest
 
-from fanbench import Bearer, Client, Config, ConnectionFailed, NotFound
+from fanbench import Bearer, Client, Config, ConnectionFailed, NotFound, UsageError
 from fanbench.wire.http_clients import HttpClients
 from fanbench.wire.retry import RetryPolicy
 from tests.wire.fake_server import Answer, FakeServer, Request
@@ -58,6 +58,14 @@ async def test_the_client_used_last_is_used_next() -> None:
     assert len(made.clients) == 2
     assert len(set(map(id, taken))) == 1
     await clients.aclose()
+
+
+@pytest.mark.anyio
+async def test_a_host_that_cannot_exist() -> None:
+    """An endpoint that only the HTTP library finds invalid is a usage error, too."""
+    with pytest.raises(UsageError, match="is not an endpoint"):
+        async with Client(Config("http://☃.net", Bearer("t"))):
+            pass
 
 
 class Closable(httpx.AsyncBaseTransport):

@@ -73,7 +73,15 @@ class HttpClients:
 def open_clients(
     endpoint: str, headers: Mapping[str, str], transport: httpx.AsyncBaseTransport | None = None
 ) -> HttpClients:
-    """Return the clients for one server. All requests pass through `transport` if it is given."""
+    """Return the clients for one server. All requests pass through `transport` if it is given.
+
+    Raises:
+        UsageError: The endpoint has a host that cannot exist, or the environment names no valid proxy.
+    """
+    try:
+        httpx.URL(endpoint)
+    except httpx.InvalidURL as error:
+        raise UsageError(f"{endpoint!r} is not an endpoint: {str(error).rstrip('.')}.") from None
     # A company's proxy, set in the environment, cannot reach a server on this machine.
     on_this_machine = urlsplit(endpoint).hostname in ("localhost", "127.0.0.1", "::1")
     trust_env = not on_this_machine
