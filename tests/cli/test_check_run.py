@@ -99,6 +99,24 @@ def test_nothing_is_run_without_run(cli: Cli, kaggle: SimulatedKaggle) -> None:
         assert (result.exit_code, "--run" in result.stderr) == (2, True)
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("--run -d me/nothing --datasets .", "No dataset me/nothing below "),
+        ("--run -d ../words --datasets .", "No dataset ../words below "),
+        ("--run -d me/words", "--datasets DIR"),
+        ("--run --datasets .", "Add -d OWNER/SLUG."),
+        ("-d me/words", "Add --run."),
+    ],
+)
+def test_datasets_that_do_not_exist(cli: Cli, words: str, says: str) -> None:
+    """A dataset that is not there is named before anything is run, and so is a flag that has no effect."""
+    write("a")
+    result = cli("check", "a.py", *words.split())
+    assert result.exit_code == 2
+    assert says in result.stderr
+
+
 def test_the_live_output(cli: Cli) -> None:
     """With -v, every line of output is on stderr under the file's name, and is not repeated later."""
     write("a", after="print('first')\nsys.exit(1)")

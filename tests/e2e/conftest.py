@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.e2e.programs import own_server
+from tests.local.conftest import datasets, kaggle_folders  # noqa: F401 - fixtures
 from tests.local.server_process import ServerProcess, run_server
 
 

@@ -65,3 +65,30 @@ def test_another_model(server: ServerProcess, tmp_path: Path) -> None:
     ended = check(server, tmp_path, "passes.py", "-m", "wrong")
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "passes.py: recorded two-plus-two: COMPLETED, ✗ 0/1 (" in ended.stdout
+
+
+READS = """# %%
+import kaggle_benchmarks as kbench
+from pathlib import Path
+words = Path("/kaggle/input/datasets/me/words/words.csv").read_text().split()
+Path("/kaggle/working/words.txt").write_text("\\n".join(words))
+Path("/kaggle/tmp/scratch.txt").write_text("x")
+
+@kbench.task(name="words")
+def words_task(llm) -> float:
+    return float(len(words))
+# %%
+words_task.run(kbench.llm)
+"""
+
+
+@pytest.mark.parametrize("magic", [False, True], ids=["python", "ipython"])
+def test_a_task_that_reads_a_dataset(
+    server: ServerProcess, tmp_path: Path, datasets: Path, kaggle_folders: None, magic: bool
+) -> None:
+    """With -d, a file reads the dataset below /kaggle/input and writes its output to /kaggle/working."""
+    (tmp_path / "reads.py").write_text(f"{READS}# %%\n!echo hello\n" if magic else READS)
+    ended = check(server, tmp_path, "reads.py", "-d", "me/words", "--datasets", str(datasets), "-o", "kept")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert (tmp_path / "kept/reads/words.txt").read_text() == "word\nalpha\nbeta"
+    assert list((tmp_path / "kept").rglob("scratch.txt")) == []

@@ -50,7 +50,7 @@ class ServerSettings:
     idle_timeout: float | None = None
     """Seconds without a request or a run after which the server ends; None for never."""
     datasets: Path | None = None
-    """A folder with `owner/slug/` folders that tasks may attach as datasets."""
+    """A folder with `owner/slug/` folders that tasks may attach as datasets; None for `datasets` in the data folder."""
     run_environment: tuple[str, ...] = ()
     """Names of further environment variables that runs may see."""
     proxy_quota_usd: float = 50.0
@@ -58,10 +58,19 @@ class ServerSettings:
     daily_runs: int = 10_000
     """The daily allowance of runs that the task quota call reports."""
 
+    @property
+    def dataset_folder(self) -> Path:
+        return self.datasets or self.data / "datasets"
+
     def find_dataset(self, reference: str) -> Path | None:
         """The folder of the dataset `owner/slug`, or None if it does not exist or the name is invalid."""
-        match = _DATASET.fullmatch(reference)
-        if self.datasets is None or match is None:
-            return None
-        folder = self.datasets / match[1] / match[2]
-        return folder if folder.is_dir() else None
+        return find_dataset(self.dataset_folder, reference)
+
+
+def find_dataset(root: Path, reference: str) -> Path | None:
+    """The folder of the dataset `owner/slug` below `root`, or None if it does not exist or the name is invalid."""
+    match = _DATASET.fullmatch(reference)
+    if match is None:
+        return None
+    folder = root / match[1] / match[2]
+    return folder if folder.is_dir() else None

@@ -31,6 +31,7 @@ from fanbench.local.executor.environment import no_proxy
 from fanbench.local.executor.forkserver_executor import ForkserverExecutor
 from fanbench.local.executor.job import Job
 from fanbench.local.executor.supervise import RunEnd, supervise
+from fanbench.local.settings import find_dataset
 from fanbench.local.verdicts import reason_not_stored
 from fanbench.operations.api import Api
 from fanbench.operations.credentials import ProxyTokens, token_variables
@@ -46,7 +47,16 @@ from fanbench.wire.slugs import normalize_model
 if TYPE_CHECKING:
     from fanbench.results import Problem, RunResult
 
-__all__ = ["TIMEOUT", "Trial", "TrialBegan", "TrialLine", "TrialOutcome", "proxy_model", "try_files"]
+__all__ = [
+    "TIMEOUT",
+    "Trial",
+    "TrialBegan",
+    "TrialLine",
+    "TrialOutcome",
+    "find_datasets",
+    "proxy_model",
+    "try_files",
+]
 
 #: Seconds that a file may take.
 TIMEOUT = 600.0
@@ -122,6 +132,7 @@ async def try_files(
     timeout: float = TIMEOUT,
     limit: int | None = None,
     allow_no_run: bool = False,
+    datasets: Mapping[str, Path] | None = None,
     emit: Emit = ignore_events,
     done: Done[Trial] | None = None,
 ) -> list[Trial | FanbenchError]:
@@ -130,7 +141,8 @@ async def try_files(
     `limit` files run at the same time; the default is one per core. `model`, in any spelling, is the default
     model and the judge; without it, the server's defaults apply. The folders are kept below `output` if that is
     given, and deleted otherwise. `timeout` is in seconds per file. With `allow_no_run` a task may record nothing
-    as long as another one of its file records something.
+    as long as another one of its file records something. `datasets` maps OWNER/SLUG to the folder that the files
+    find below `/kaggle/input`.
 
     Raises:
         UsageError: The SDK is not installed, or the model does not exist. Nothing was run.
@@ -156,6 +168,7 @@ async def try_files(
                 timeout=timeout,
                 output=output,
                 allow_no_run=allow_no_run,
+                datasets={name: str(folder.resolve()) for name, folder in (datasets or {}).items()},
                 emit=emit,
             )
             jobs = [partial(runner.run, file) for file in files]
@@ -184,6 +197,22 @@ def proxy_model(asked: str | None, available: Sequence[BenchmarkModel]) -> str |
     )
 
 
+def find_datasets(references: Sequence[str], root: Path) -> dict[str, Path]:
+    """The folders of the datasets OWNER/SLUG, as `datasets` of `try_files`.
+
+    Raises:
+        UsageError: One of them is not below `root`.
+    """
+    found = {reference: find_dataset(root, reference) for reference in references}
+    missing = [reference for reference, folder in found.items() if folder is None]
+    if missing:
+        raise UsageError(
+            f"No dataset {', '.join(missing)} below {root}.",
+            hint="Put its files into DIR/OWNER/SLUG, and name DIR with --datasets DIR.",
+        )
+    return {reference: folder for reference, folder in found.items() if folder is not None}
+
+
 def has_magics(source: str) -> bool:
     """Whether `source` needs IPython because Python alone cannot parse it."""
     try:
@@ -206,6 +235,7 @@ class _Runner:
     timeout: float
     output: Path | None
     allow_no_run: bool
+    datasets: dict[str, str]
     emit: Emit
 
     async def run(self, file: TaskFile) -> Trial:
@@ -236,7 +266,12 @@ class _Runner:
             "PYTHONIOENCODING": "utf-8:backslashreplace",
             "NO_PROXY": no_proxy(environment),
         }
-        job = Job(folder=str(folder), environment=environment, script=str(file.path.absolute()))
+        job = Job(
+            folder=str(folder),
+            environment=environment,
+            datasets=self.datasets,
+            script=str(file.path.absolute()),
+        )
         await anyio.Path(job.working).mkdir()
         if file.notebook is not None or has_magics(file.source):
             # The first conversion imports jupytext, which takes a second.

@@ -28,6 +28,18 @@ __all__ = ["check"]
     click.FloatRange(min=0, min_open=True, max=1e9),
     callback=above_zero,
 )
+@value_option(
+    "-d --dataset datasets",
+    "OWNER/SLUG",
+    "With --run: a dataset that the files read. Repeatable.",
+    multiple=True,
+)
+@value_option(
+    "--datasets dataset_folder",
+    "DIR",
+    "With -d: the folder of OWNER/SLUG folders (default: datasets in the local server's data folder).",
+    click.Path(path_type=Path, exists=True, file_okay=False),
+)
 def check(
     settings: Settings,
     files: tuple[Path, ...],
@@ -36,6 +48,8 @@ def check(
     model: str | None,
     output: Path | None,
     timeout: float | None,
+    datasets: tuple[str, ...],
+    dataset_folder: Path | None,
 ) -> None:
     """Find errors in task files before pushing them. Exit with 1 if a push would refuse one.
 
@@ -45,24 +59,38 @@ def check(
     With --run, each file without errors is then run like `python FILE`, several at a time, in an empty folder and
     with new Model Proxy credentials; .env files are ignored. A file passes if it exits successfully and writes a
     *.run.json for each task that it runs itself. The output of files that fail is shown; with -v, every line as it is
-    written.
+    written. A dataset named with -d is in /kaggle/input, as on Kaggle.
 
     \b
     Examples:
       fanbench check my_task.py
       fanbench check tasks/*.py tasks/*.ipynb --format jsonl
       fanbench check my_task.py --run --local
+      fanbench check my_task.py --run -d owner/words --datasets ./datasets
       fanbench check tasks/*.py --run -m gemini-2.5-flash --timeout 120 -o trials
     """
     from fanbench.cli.views.check import check_file, show_findings
 
-    if not run_ and (model or output or timeout):
-        raise UsageError("-m, -o and --timeout can only be used with --run.", hint="Add --run.")
+    if not run_ and (model or output or timeout or datasets):
+        raise UsageError("-m, -o, --timeout and -d can only be used with --run.", hint="Add --run.")
+    if dataset_folder and not datasets:
+        raise UsageError("--datasets can only be used with -d.", hint="Add -d OWNER/SLUG.")
     checked = [check_file(path, allow_no_run=allow_no_run) for path in files]
     if run_:
         from fanbench.cli.views.check_run import run_files
+        from fanbench.local.settings import ServerSettings, default_data_folder
+        from fanbench.operations.check import find_datasets
 
-        passed = run_files(settings, checked, model, output, timeout, allow_no_run=allow_no_run)
+        server = ServerSettings(data=settings.data or default_data_folder(), datasets=dataset_folder)
+        passed = run_files(
+            settings,
+            checked,
+            model,
+            output,
+            timeout,
+            allow_no_run=allow_no_run,
+            datasets=find_datasets(datasets, server.dataset_folder),
+        )
     else:
         passed = show_findings(settings.output, checked)
     if not passed:

@@ -96,7 +96,7 @@ def _read_aliases(
 @value_option(
     "--datasets",
     "DIR",
-    "A folder of OWNER/SLUG folders with datasets.",
+    "A folder of OWNER/SLUG folders with datasets.  [default: datasets in the data folder]",
     click.Path(path_type=Path, exists=True, file_okay=False),
 )
 @value_option(

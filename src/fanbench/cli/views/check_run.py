@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,7 @@ def run_files(
     timeout: float | None,
     *,
     allow_no_run: bool,
+    datasets: Mapping[str, Path],
 ) -> bool:
     """Run the files without errors, show how they ran, and return whether every file passed."""
     for item in checked:
@@ -84,6 +85,7 @@ def run_files(
                 timeout=timeout or TIMEOUT,
                 limit=settings.concurrency,
                 allow_no_run=allow_no_run,
+                datasets=datasets,
                 emit=view.report,
                 done=view.done,
             )

@@ -90,7 +90,11 @@ async def create_task(services: Services, request: CreateTaskRequest) -> Task:
     datasets = request.options.dataset_data_sources if request.options else []
     unknown = [name for name in datasets if services.settings.find_dataset(name) is None]
     if unknown:
-        raise WireError(404, f"The following Kaggle datasets could not be resolved: {', '.join(unknown)}")
+        names, place = ", ".join(unknown), services.settings.dataset_folder.absolute()
+        message = (
+            f"The following Kaggle datasets could not be resolved: {names}. This server looks below {place}"
+        )
+        raise WireError(404, message)
     row = await _store_version(services, slug, datasets, request.text)
     services.scheduler.submit(Work("creation", row.id))
     return _message(services, row)
