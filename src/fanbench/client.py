@@ -233,6 +233,7 @@ class Client:
         timeout: float | None = None,
         poll_interval: float = POLL_INTERVAL,
         logs: bool = False,
+        judge: str | None = None,
         emit: Emit = ignore_events,
     ) -> RunReport:
         """Run each task on each model: one call per task, all tasks at once.
@@ -240,10 +241,12 @@ class Client:
         The report has one launch per task with one row per model (scheduled, or skipped and why), and the
         `runs` that were started: as scheduled or, with `wait`, in their final state. Models are written as
         `gemini-2.5-pro`, `google/gemini-2.5-pro` or a pattern such as `gemini-*`. `timeout`, `poll_interval`
-        and `logs` (report every log line) apply to the wait.
+        and `logs` (report every log line) apply to the wait. `judge` is the model behind `judge_llm` in the runs,
+        which only a local server lets you choose.
 
         Raises:
-            UsageError: A name is invalid or a model is unknown. Nothing has been scheduled.
+            UsageError: A name is invalid, a model is unknown, or a judge is given to Kaggle. Nothing has been
+                scheduled.
             NotFound: The only task does not exist. With several tasks, it is in the report's `failures`.
             FanbenchError: The only task is not ready. With several tasks, it is in the report's `failures`.
             StillRunning: `timeout` has passed.
@@ -259,6 +262,7 @@ class Client:
             timeout=timeout,
             poll_interval=poll_interval,
             logs=logs,
+            judge=judge,
             emit=emit,
         )
 
@@ -463,7 +467,9 @@ class Client:
 
     # --- Calls: runs ---
 
-    async def schedule_runs(self, task: str, models: Sequence[str]) -> list[ScheduleResult]:
+    async def schedule_runs(
+        self, task: str, models: Sequence[str], *, judge: str = ""
+    ) -> list[ScheduleResult]:
         """Start one run per model, and return one result per model in the order given.
 
         The call is retried only if the server certainly did not carry it out.
@@ -475,7 +481,9 @@ class Client:
         if not models:
             raise UsageError("No models were given to run the task on.")
         request = BatchScheduleRequest(
-            task_slugs=[split_task(task)], model_version_slugs=[normalize_model(model) for model in models]
+            task_slugs=[split_task(task)],
+            model_version_slugs=[normalize_model(model) for model in models],
+            judge_version_slug=normalize_model(judge),
         )
         answer = await self.transport.call(protocol.SCHEDULE_RUNS, request, BatchScheduleResponse)
         if len(answer.results) != len(models):

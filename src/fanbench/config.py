@@ -26,6 +26,7 @@ __all__ = [
     "Config",
     "Credentials",
     "credential_sources",
+    "is_kaggle",
     "resolve_config",
 ]
 
@@ -108,6 +109,12 @@ def resolve_config(
     if concurrency is not None and concurrency < 1:
         raise UsageError(f"The concurrency must be at least 1, not {concurrency}.")
     return Config(url, credentials or Anonymous(), concurrency or DEFAULT_CONCURRENCY)
+
+
+def is_kaggle(endpoint: str) -> bool:
+    """Whether the endpoint is one of Kaggle's own."""
+    host = urlsplit(endpoint).hostname or ""
+    return host == "kaggle.com" or host.endswith(".kaggle.com")
 
 
 def _endpoint(given: str | None, env: Mapping[str, str]) -> str:

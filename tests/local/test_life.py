@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +17,7 @@ from fanbench import Client, resolve_config
 from fanbench.errors import BadRequest, LocalServerError, ServerFault
 from fanbench.local.folder import open_data_folder
 from fanbench.local.launcher import LocalServer, ensure_server, find_server, stop_server
+from fanbench.local.store import RunRow, Store
 from fanbench.tasks import to_notebook
 from fanbench.wire.messages import CreationState, RunState
 
@@ -90,12 +93,12 @@ async def test_a_killed_server_resumes_what_it_had_begun(tmp_path: Path) -> None
     data = tmp_path / "data"
     with run_server(data, "--workers", "2") as server:
         async with server.client() as client:
-            await push(client, "two-plus-two", TASK)
+            await push(client, "two-plus-two", TASK + "print('JUDGE', kbench.judge_llm.name)\n")
             (before,) = await run(client, "two-plus-two", "wrong")
             text_before = await log_text(client, before.id)
             body = "import os, time\nprint('pid', os.getpid(), flush=True)\ntime.sleep(1)\nreturn True"
             await client.create_task("validated", to_notebook(task_source("validated", body)))
-            await client.schedule_runs("two-plus-two", ["slow", "four"])
+            await client.schedule_runs("two-plus-two", ["slow", "four"], judge="test/wrong")
             while not any([r.state is RunState.RUNNING async for r in client.list_runs("two-plus-two")]):
                 await anyio.sleep(0.02)
             run_pid = await printed_pid(data / "logs/creation-2.jsonl")
@@ -112,6 +115,9 @@ async def test_a_killed_server_resumes_what_it_had_begun(tmp_path: Path) -> None
                 (before.id + 2, "four", RunState.COMPLETED),
             ]
             assert await log_text(client, before.id) == text_before
+            assert "JUDGE test/four\n" in text_before
+            for later in runs[1:]:
+                assert "JUDGE test/wrong\n" in await log_text(client, later.id)
             while (task := await client.get_task("validated")).creation_state.pending:
                 await anyio.sleep(0.05)
     assert task.creation_state is CreationState.COMPLETED, task.creation_error_message
@@ -290,6 +296,23 @@ def test_a_damaged_database_is_reported(tmp_path: Path) -> None:
     assert refused.returncode == 1
     assert "state.sqlite" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+async def test_the_database_of_an_older_server_is_brought_up_to_date(tmp_path: Path) -> None:
+    """A run that was recorded before runs had a judge is read with the server's judge."""
+    path = tmp_path / "state.sqlite"
+    async with Store.open(path) as store:
+        version = await store.add_version("t", [])
+        run = await store.add_run(version.id, "four")
+    assert run is not None
+    with contextlib.closing(sqlite3.connect(path)) as old:
+        old.execute("ALTER TABLE run DROP COLUMN judge")
+    async with Store.open(path) as store:
+        found = await store.get(RunRow, run.id)
+        later = await store.add_run(version.id, "five", "six")
+    assert found is not None
+    assert later is not None
+    assert (found.judge, later.judge) == ("", "six")
 
 
 async def test_a_folder_with_a_strange_name_holds_its_own_database(tmp_path: Path) -> None:

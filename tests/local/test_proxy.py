@@ -507,6 +507,8 @@ async def test_an_alias_is_no_model_to_run_on(proxy_server: ServerProcess) -> No
     """A run is scheduled on a model by its own name only: its results belong to that model."""
     async with proxy_server.client() as client:
         await push(client, "not-on-an-alias", TASK.replace("two-plus-two", "not-on-an-alias"))
+        with pytest.raises(NotFound, match=r"for the judge: gemini-2\.5-flash"):
+            await client.schedule_runs("not-on-an-alias", ["four"], judge="google/gemini-2.5-flash")
         with pytest.raises(NotFound, match=r"gemini-2\.5-flash"):
             await client.schedule_runs("not-on-an-alias", ["google/gemini-2.5-flash"])
         listed = [each.slug for each in await client.list_models()]
@@ -514,16 +516,18 @@ async def test_an_alias_is_no_model_to_run_on(proxy_server: ServerProcess) -> No
 
 
 @pytest.mark.parametrize(
-    ("alias", "words"),
-    [("x/y=test/none", "no model test/none"), ("test/four=test/wrong", "is itself a model")],
+    ("option", "words"),
+    [
+        ("--model-alias=x/y=test/none", "no model test/none"),
+        ("--model-alias=test/four=test/wrong", "is itself a model"),
+        ("--judge=test/none", "no model test/none"),
+    ],
 )
-def test_an_alias_that_cannot_be_is_refused_at_the_start(tmp_path: Path, alias: str, words: str) -> None:
-    """The server does not start with an alias for a model that does not exist, or with the name of another one."""
+def test_a_model_that_does_not_exist_is_refused_at_the_start(tmp_path: Path, option: str, words: str) -> None:
+    """The server does not start with an alias or a judge that is no model, or an alias that is another model."""
     (tmp_path / "models.toml").write_text(MODELS)
     command = [sys.executable, "-m", "fanbench", "serve", "--data", str(tmp_path), "--port", "0"]
-    ended = subprocess.run(
-        [*command, "--model-alias", alias], capture_output=True, text=True, timeout=60, check=False
-    )
+    ended = subprocess.run([*command, option], capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 1
     assert words in ended.stderr
     assert "hint:" in ended.stderr

@@ -102,6 +102,12 @@ async def test_credentials_override_the_environment(place: Path, monkeypatch: py
     assert trial.tail[0] == "key-1 http://p test/four,test/five@1 stays test/five@1 test/five@1"
 
 
+async def test_the_judge_can_be_another_model(place: Path) -> None:
+    """The judge is the model that is named for it, and the model of the run is not affected."""
+    trial = await trial_of(place, task_text(before="print(kbench.llm, kbench.judge_llm)"), judge="five")
+    assert trial.tail[0] == "test/four test/five@1"
+
+
 async def test_an_env_file_above_the_sdk_is_ignored(place: Path) -> None:
     """An env file above the SDK, which the SDK would prefer to the environment, is ignored."""
     (place / ".env").write_text("LLM_DEFAULT=old/model\nMODEL_PROXY_API_KEY=old\n")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
 import pytest
 
 from fanbench import FanbenchError, NotFound, UsageError
@@ -9,7 +13,7 @@ from fanbench.operations.events import TaskFailed
 from fanbench.operations.models import resolve_models
 from fanbench.operations.run import Launched, run_tasks
 from fanbench.testing import RunScript, SimulatedKaggle
-from fanbench.wire.messages import BenchmarkModel, CreationState, ModelVersion, RunState
+from fanbench.wire.messages import BenchmarkModel, CreationState, ModelVersion, RunState, ScheduleResult
 from tests.operations.conftest import Reported, simulated
 from tests.operations.virtual_time import anyio_backend as anyio_backend
 
@@ -26,6 +30,44 @@ async def test_each_task_is_scheduled_in_one_call() -> None:
     await run_tasks(client, ["a", "B"], ["n", "x/m", "m"])
     sent = client.arguments("schedule_runs")
     assert sorted(sent, key=str) == [("a", ("n", "m")), ("b", ("n", "m"))]
+
+
+class LocalServer(SimulatedKaggle):
+    """A server that lets clients choose the judge, and records it."""
+
+    judges: tuple[str, ...] = ()
+
+    async def schedule_runs(
+        self, task: str, models: Sequence[str], *, judge: str = ""
+    ) -> list[ScheduleResult]:
+        self.judges += (judge,)
+        return await super().schedule_runs(task, models)
+
+
+async def test_the_judge_is_sent_by_its_slug() -> None:
+    """The judge is sent as the slug of one model; without one, nothing is sent."""
+    client = LocalServer(client_with("a").scenario, models=["m", "n"])
+    client.add_task("a")
+    await run_tasks(client, ["a"], ["m"], judge="google/n")
+    await run_tasks(client, ["a"], ["n"])
+    assert client.judges == ("n", "")
+
+
+@pytest.mark.parametrize(
+    ("judge", "endpoint", "words"),
+    [
+        ("nobody", "http://127.0.0.1:7777", "Unknown model"),
+        ("*", "http://127.0.0.1:7777", "matches 2 models"),
+        ("m", "https://api.kaggle.com", "works with a local server only"),
+    ],
+)
+async def test_a_judge_that_cannot_be_is_refused(judge: str, endpoint: str, words: str) -> None:
+    """A judge that is not one model, and any judge for Kaggle, is refused before anything is scheduled."""
+    client = client_with("a")
+    client.config = replace(client.config, endpoint=endpoint)
+    with pytest.raises(UsageError, match=re.escape(words)):
+        await run_tasks(client, ["a"], ["m"], judge=judge)
+    assert client.calls["schedule_runs"] == 0
 
 
 async def test_without_wait_nothing_is_listed() -> None:

@@ -169,7 +169,9 @@ def test_a_time_limit_while_lists_fail(tmp_path: Path) -> None:
 class Curt(MortalKaggle):
     """The first schedule call skips the last model and has no result for it, which `Client` does not accept."""
 
-    async def schedule_runs(self, task: str, models: Sequence[str]) -> list[ScheduleResult]:
+    async def schedule_runs(
+        self, task: str, models: Sequence[str], *, judge: str = ""
+    ) -> list[ScheduleResult]:
         if self.times("schedule_runs"):
             return await super().schedule_runs(task, models)
         await super().schedule_runs(task, models[:-1])

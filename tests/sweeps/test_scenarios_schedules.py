@@ -94,7 +94,9 @@ def test_a_drain_while_the_quota_is_asked(tmp_path: Path) -> None:
 class Slow(MortalKaggle):
     """The responses to schedule calls take long to arrive."""
 
-    async def schedule_runs(self, task: str, models: Sequence[str]) -> list[ScheduleResult]:
+    async def schedule_runs(
+        self, task: str, models: Sequence[str], *, judge: str = ""
+    ) -> list[ScheduleResult]:
         results = await super().schedule_runs(task, models)
         await anyio.sleep(20.0)
         return results

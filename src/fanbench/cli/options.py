@@ -17,6 +17,7 @@ __all__ = [
     "above_zero",
     "data_option",
     "env_file_option",
+    "judge_option",
     "model_option",
     "poll_interval_option",
     "task_names_argument",
@@ -50,6 +51,9 @@ def env_file_option(text: str) -> Callable[[F], F]:
 
 def model_option(text: str) -> Callable[[F], F]:
     return value_option("-m --model models", "MODEL", text, multiple=True)
+
+
+judge_option = value_option("--judge", "MODEL", "Local server: the model behind judge_llm.")
 
 
 def above_zero(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:

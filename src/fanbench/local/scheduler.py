@@ -25,6 +25,7 @@ from fanbench.local.executor.job import Job
 from fanbench.local.executor.supervise import supervise
 from fanbench.local.folder import DataFolder
 from fanbench.local.logs import LiveLog
+from fanbench.local.models.catalog import Catalog, ModelSpec
 from fanbench.local.models.pool import ModelPool
 from fanbench.local.settings import ServerSettings
 from fanbench.local.store import RunRow, Store, VersionRow, digest, now
@@ -139,7 +140,7 @@ class Scheduler:
         folder = self._folder.creation(version.id)
         log = LiveLog(self._folder.creation_log(version.id), self._settings.log_limit_mb * 1_000_000)
         try:
-            failure = await self._execute(version, None, folder, log)
+            failure = await self._execute(version, folder, log)
         finally:
             log.close()
         judge = partial(judge_creation, version.slug, folder / "working", failure, log.path)
@@ -155,7 +156,7 @@ class Scheduler:
         log = LiveLog(self._folder.log(run.id), self._settings.log_limit_mb * 1_000_000)
         self.logs[run.id] = log
         try:
-            failure = await self._execute(run.version, run.model, folder, log)
+            failure = await self._execute(run.version, folder, log, run.model, run.judge)
             judge = partial(judge_run, run.version.slug, folder / "working", failure, log.path)
             state, error = await anyio.to_thread.run_sync(judge)
             await self._store.update(RunRow, run.id, state=state, error=error, ended=now())
@@ -165,19 +166,17 @@ class Scheduler:
             log.close()
 
     async def _execute(
-        self, version: VersionRow, model: str | None, folder: Path, log: LiveLog
+        self, version: VersionRow, folder: Path, log: LiveLog, model: str = "", judge: str = ""
     ) -> str | None:
-        """Run the version's notebook in `folder` on `model`, or on the default model. Return why it failed."""
+        """Run the version's notebook in `folder` on `model` and with `judge`, or with the server's choice.
+
+        Return why it failed.
+        """
         limit = self._settings.run_timeout
         key = f"fbp-{secrets.token_urlsafe(24)}"
         try:
             catalog = self._pool.catalog
-            spec = catalog.find(model) if model else catalog.default_model
-            if spec is None and model:
-                raise LocalServerError(f"The model {model} no longer exists.")
-            if spec is None:
-                hint = "Run `fanbench models add smollm2` to add one."
-                raise LocalServerError("This server has no models.", hint=hint)
+            spec, judge_spec = _choose_models(catalog, model, judge)
             self._logs_of_keys[digest(key)] = log
             found = {name: self._settings.find_dataset(name) for name in version.datasets}
             # A margin, so that it is the time limit that ends a slow run, and not a refused key.
@@ -189,7 +188,7 @@ class Scheduler:
                     proxy_key=key,
                     expires=expires.isoformat(),
                     model=spec.slug,
-                    judge=(catalog.find(catalog.judge) or catalog.default_model or spec).slug,
+                    judge=judge_spec.slug,
                     available=[other.slug for other in catalog.model],
                     aliases=catalog.aliases,
                     extra=self._settings.run_environment,
@@ -215,6 +214,22 @@ class Scheduler:
             self._logs_of_keys.pop(digest(key), None)
             with anyio.CancelScope(shield=True):
                 await self._store.revoke_token(key)
+
+
+def _choose_models(catalog: Catalog, model: str, judge: str) -> tuple[ModelSpec, ModelSpec]:
+    """The model and the judge of a run; empty names stand for the server's choice.
+
+    Raises:
+        LocalServerError: One of them no longer exists, or the server has no models.
+    """
+    for name in (model, judge):
+        if name and catalog.find(name) is None:
+            raise LocalServerError(f"The model {name} no longer exists.")
+    spec = catalog.find(model) if model else catalog.default_model
+    if spec is None:
+        hint = "Run `fanbench models add smollm2` to add one."
+        raise LocalServerError("This server has no models.", hint=hint)
+    return spec, catalog.find(judge or catalog.judge) or catalog.default_model or spec
 
 
 def _prepare(job: Job, notebook: Path) -> None:

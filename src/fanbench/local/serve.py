@@ -119,7 +119,7 @@ async def _services(settings: ServerSettings, folder: DataFolder, base_url: str)
 
     async with (
         Store.open(folder.database) as store,
-        ModelPool.open(folder, settings.model_idle, dict(settings.model_aliases)) as pool,
+        ModelPool.open(folder, settings.model_idle, dict(settings.model_aliases), settings.judge) as pool,
         ForkserverExecutor.open(settings.isolation, folder.worker_log) as executor,
         Scheduler(settings, folder, store, pool, executor, base_url).running() as scheduler,
     ):

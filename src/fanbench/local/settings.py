@@ -47,6 +47,8 @@ class ServerSettings:
     """Seconds without a request after which an embedded model is unloaded."""
     model_aliases: tuple[tuple[str, str], ...] = ()
     """Further aliases of models, each with the model's name. They take precedence over those in `models.toml`."""
+    judge: str = ""
+    """The model behind `judge_llm` in runs that do not name one; if empty, the one of `models.toml`."""
     idle_timeout: float | None = None
     """Seconds without a request or a run after which the server ends; None for never."""
     datasets: Path | None = None

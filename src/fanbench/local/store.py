@@ -13,6 +13,7 @@ from typing import Any, ClassVar, TypeVar
 import anyio
 from sqlalchemy import (
     JSON,
+    Connection,
     Enum,
     ForeignKey,
     String,
@@ -21,6 +22,7 @@ from sqlalchemy import (
     delete,
     event,
     func,
+    inspect,
     select,
     update,
 )
@@ -28,6 +30,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.schema import CreateColumn
 
 from fanbench.errors import LocalServerError
 from fanbench.wire.messages import CreationState, RunState
@@ -91,6 +94,8 @@ class RunRow(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     version_id: Mapped[int] = mapped_column(ForeignKey("task_version.id"), index=True)
     model: Mapped[str]
+    judge: Mapped[str] = mapped_column(server_default="")
+    """The model behind `judge_llm`; empty for the server's judge."""
     state: Mapped[RunState] = mapped_column(default=RunState.QUEUED)
     started: Mapped[datetime | None] = mapped_column(default=None)
     ended: Mapped[datetime | None] = mapped_column(default=None)
@@ -129,6 +134,16 @@ class UsageRow(Base):
     cost_nanodollars: Mapped[int] = mapped_column(default=0)
 
 
+def _add_new_columns(connection: Connection) -> None:
+    """Add the columns that the tables of an older server lack. They must have a default in the database."""
+    for table in Base.metadata.sorted_tables:
+        present = {column["name"] for column in inspect(connection).get_columns(table.name)}
+        for column in table.columns:
+            if column.name not in present:
+                words = CreateColumn(column).compile(dialect=connection.dialect)
+                connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {words}")
+
+
 def digest(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
@@ -155,6 +170,7 @@ class Store:
             try:
                 async with engine.begin() as connection:
                     await connection.run_sync(Base.metadata.create_all)
+                    await connection.run_sync(_add_new_columns)
             except SQLAlchemyError as error:
                 cause = getattr(error, "orig", None) or error
                 raise LocalServerError(
@@ -226,13 +242,13 @@ class Store:
 
     # --- Runs ---
 
-    async def add_run(self, version_id: int, model: str) -> RunRow | None:
+    async def add_run(self, version_id: int, model: str, judge: str = "") -> RunRow | None:
         """Add a run; None if one of this version and model is already in progress."""
         async with self._change() as session:
             live = (RunRow.version_id == version_id, RunRow.model == model, RunRow.state.in_(LIVE_RUNS))
             if await session.scalar(select(RunRow.id).where(*live).limit(1)) is not None:
                 return None
-            row = RunRow(version_id=version_id, model=model)
+            row = RunRow(version_id=version_id, model=model, judge=judge)
             session.add(row)
         return row
 

@@ -37,7 +37,7 @@ from fanbench.operations.api import Api
 from fanbench.operations.credentials import ProxyTokens, token_variables
 from fanbench.operations.environment import model_variables
 from fanbench.operations.events import Emit, Event, ignore_events
-from fanbench.operations.models import proxy_names, resolve_models
+from fanbench.operations.models import proxy_names, resolve_model
 from fanbench.tasks import TaskFile, notebook_of
 from fanbench.tasks.source import parse_python
 from fanbench.wire.log_lines import Lines
@@ -128,6 +128,7 @@ async def try_files(
     files: Sequence[TaskFile],
     *,
     model: str | None = None,
+    judge: str | None = None,
     output: Path | None = None,
     timeout: float = TIMEOUT,
     limit: int | None = None,
@@ -139,10 +140,10 @@ async def try_files(
     """Run each file in a process and an empty folder of its own. One outcome per file, in the order given.
 
     `limit` files run at the same time; the default is one per core. `model`, in any spelling, is the default
-    model and the judge; without it, the server's defaults apply. The folders are kept below `output` if that is
-    given, and deleted otherwise. `timeout` is in seconds per file. With `allow_no_run` a task may record nothing
-    as long as another one of its file records something. `datasets` maps OWNER/SLUG to the folder that the files
-    find below `/kaggle/input`.
+    model, and the judge unless `judge` names another one; without them, the server's defaults apply. The folders
+    are kept below `output` if that is given, and deleted otherwise. `timeout` is in seconds per file. With
+    `allow_no_run` a task may record nothing as long as another one of its file records something. `datasets` maps
+    OWNER/SLUG to the folder that the files find below `/kaggle/input`.
 
     Raises:
         UsageError: The SDK is not installed, or the model does not exist. Nothing was run.
@@ -159,8 +160,9 @@ async def try_files(
         async with ForkserverExecutor.open("process", log=None) as executor:
             executor.warm_up(lambda _error: None)  # the first run reports it
             available = await client.list_models()
-            chosen = proxy_model(model, available)
-            defaults = {"LLM_DEFAULT": chosen} if chosen else {}
+            chosen, judging = proxy_model(model, available), proxy_model(judge, available)
+            named = {"LLM_DEFAULT": chosen, "LLM_DEFAULT_EVAL": judging}
+            defaults = {name: value for name, value in named.items() if value}
             runner = _Runner(
                 executor=executor,
                 variables=model_variables(proxy_names(available), defaults),
@@ -184,13 +186,11 @@ def proxy_model(asked: str | None, available: Sequence[BenchmarkModel]) -> str |
     """
     if asked is None:
         return None
-    slugs = resolve_models([asked], available)
-    if len(slugs) > 1:
-        raise UsageError(f"{asked} matches {len(slugs)} models.", hint="Name one model in full.")
+    slug = resolve_model(asked, available)
     served = set(proxy_names(available))
     for version in (model.version for model in available if model.version):
         name = version.model_proxy_slug or version.slug
-        if normalize_model(version.slug) == slugs[0] and name in served:
+        if normalize_model(version.slug) == slug and name in served:
             return name
     raise UsageError(
         f"The Model Proxy does not serve {asked}.", hint="Run `fanbench tasks models` to list the models."

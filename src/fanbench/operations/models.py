@@ -9,11 +9,20 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from fanbench._util.text import as_utc
+from fanbench.config import is_kaggle
 from fanbench.errors import UsageError
 from fanbench.wire.messages import BenchmarkModel, Modality, ModelVersion
 from fanbench.wire.slugs import normalize_model
 
-__all__ = ["modalities", "model_slug", "pick_default", "proxy_names", "resolve_models"]
+__all__ = [
+    "modalities",
+    "model_slug",
+    "pick_default",
+    "proxy_names",
+    "resolve_judge",
+    "resolve_model",
+    "resolve_models",
+]
 
 
 def model_slug(model: BenchmarkModel) -> str:
@@ -68,6 +77,34 @@ def resolve_models(asked: Sequence[str], available: Sequence[BenchmarkModel]) ->
             "No model is given.", hint="Name one or more with -m; run `fanbench tasks models` to list them."
         )
     return list(found)
+
+
+def resolve_model(asked: str, available: Sequence[BenchmarkModel]) -> str:
+    """Return the slug to send for one model.
+
+    Raises:
+        UsageError: The model is unknown, or the pattern matches several.
+    """
+    slugs = resolve_models([asked], available)
+    if len(slugs) > 1:
+        raise UsageError(f"{asked} matches {len(slugs)} models.", hint="Name one model in full.")
+    return slugs[0]
+
+
+def resolve_judge(asked: str | None, endpoint: str, available: Sequence[BenchmarkModel]) -> str:
+    """Return the slug to send for the judge of runs; empty if none is asked for, for the server's choice.
+
+    Raises:
+        UsageError: The server is Kaggle, which has no such choice, or the model is unknown.
+    """
+    if not asked:
+        return ""
+    if is_kaggle(endpoint):
+        raise UsageError(
+            "Kaggle chooses the judge of its runs itself: --judge works with a local server only.",
+            hint="Add --local, or leave out --judge. `fanbench check --run --judge MODEL` works with every server.",
+        )
+    return resolve_model(asked, available)
 
 
 def _known_names(available: Sequence[BenchmarkModel]) -> dict[str, str]:

@@ -14,7 +14,7 @@ from fanbench.operations.api import Api
 from fanbench.operations.batch import unique_slugs
 from fanbench.operations.events import Emit, Event, TaskFailed, ignore_events
 from fanbench.operations.lookup import existing_task, model_of, runs_of
-from fanbench.operations.models import resolve_models
+from fanbench.operations.models import resolve_judge, resolve_models
 from fanbench.operations.watch import RunSelection, wait_for_listing, wait_for_runs
 from fanbench.wire.messages import BenchmarkModel, CreationState, Run, Task
 
@@ -73,6 +73,7 @@ async def run_tasks(
     timeout: float | None = None,
     poll_interval: float = POLL_INTERVAL,
     logs: bool = False,
+    judge: str | None = None,
     emit: Emit = ignore_events,
 ) -> RunReport:
     """Run each task on each model: one schedule call per task, all tasks at once.
@@ -81,15 +82,18 @@ async def run_tasks(
     call that lists them. The report's `runs` are those that this call started, and for models that were skipped
     the run in flight: none if `until` is "scheduled"; queued or further if it is "listed"; and if it is "ended",
     in their final state. `timeout`, `poll_interval` (both in seconds) and `logs` apply to the wait for the end.
+    `judge` is the model behind `judge_llm`, if a local server is to use another one than its own choice.
 
     Raises:
-        UsageError: A name is not valid, or a model is unknown. Nothing has been scheduled.
+        UsageError: A name is not valid, a model is unknown, or a judge is given to Kaggle. Nothing has been scheduled.
         FanbenchError: The only task does not exist or cannot be run. Of several, it is in the report's
             `failures` and does not affect the others.
         StillRunning: `timeout` has passed.
     """
     slugs = unique_slugs(tasks)
-    known = resolve_models(models, await client.list_models() if available is None else available)
+    listed = await client.list_models() if available is None else available
+    known = resolve_models(models, listed)
+    judging = resolve_judge(judge, client.config.endpoint, listed)
     limit = client.config.concurrency
     launches: list[Launch] = []
     failures: list[TaskFailed] = []
@@ -104,17 +108,18 @@ async def run_tasks(
             emit(failures[-1])
 
     in_order = InOrder(absorb)
-    jobs = [partial(schedule, client, slug, known, list_before=until != "scheduled") for slug in slugs]
+    list_before = until != "scheduled"
+    jobs = [partial(schedule, client, slug, known, judge=judging, list_before=list_before) for slug in slugs]
     await settle(jobs, limit=limit, done=lambda index, outcome: in_order(index, (slugs[index], outcome)))
     if failures and len(slugs) == 1:
         raise failures[0].error
     runs: list[Run] = []
     selections = [launch.selection for launch in launches]
     if until == "listed":
-        listed = await gather(
+        found = await gather(
             [partial(wait_for_listing, client, selection, emit) for selection in selections], limit=limit
         )
-        runs = [run for found in listed for run in found]
+        runs = [run for listing in found for run in listing]
     elif until == "ended":
         runs = await wait_for_runs(
             client, *selections, timeout=timeout, poll_interval=poll_interval, logs=logs, emit=emit
@@ -122,7 +127,9 @@ async def run_tasks(
     return RunReport(tuple(launches), tuple(failures), tuple(runs))
 
 
-async def schedule(client: Api, slug: str, models: Sequence[str], *, list_before: bool = False) -> Launch:
+async def schedule(
+    client: Api, slug: str, models: Sequence[str], *, judge: str = "", list_before: bool = False
+) -> Launch:
     """Schedule a task on models (as `resolve_models` returns them) in one call.
 
     With `list_before`, the existing runs are listed first, so that the new ones can be told from them.
@@ -137,7 +144,7 @@ async def schedule(client: Api, slug: str, models: Sequence[str], *, list_before
     else:
         await ready_task(client, slug)
     try:
-        results = await client.schedule_runs(slug, models)
+        results = await client.schedule_runs(slug, models, judge=judge)
     except NotFound as error:
         raise NotFound(
             f"Runs of task '{slug}' could not be scheduled: {error.message}",

@@ -311,7 +311,10 @@ class SimulatedKaggle:
 
     # --- Runs ---
 
-    async def schedule_runs(self, task: str, models: Sequence[str]) -> list[ScheduleResult]:
+    async def schedule_runs(
+        self, task: str, models: Sequence[str], *, judge: str = ""
+    ) -> list[ScheduleResult]:
+        assert not judge, "Kaggle has no way to choose the judge of a run"
         wanted = tuple(map(normalize_model, models))
         assert len(set(wanted)) == len(wanted), f"a model twice in one call: {models}"
         schedule = partial(self._schedule, task, wanted)

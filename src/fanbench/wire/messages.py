@@ -261,6 +261,8 @@ class Run(Message, frozen=True):
 class BatchScheduleRequest(Message, frozen=True):
     task_slugs: list[TaskSlug] = []
     model_version_slugs: list[str] = []
+    judge_version_slug: str = ""
+    """An addition of the local server: the model behind `judge_llm`. Empty for the server's choice."""
 
 
 class ScheduleResult(Message, frozen=True):

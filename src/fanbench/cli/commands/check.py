@@ -18,6 +18,7 @@ __all__ = ["check"]
 @click.option("--allow-no-run", is_flag=True, help="Accept tasks that the file defines but never runs.")
 @click.option("--run", "run_", is_flag=True, help="Also run the files, with the real SDK, on one model.")
 @value_option("-m --model", "MODEL", "With --run: the model (default: the server's).")
+@value_option("--judge", "MODEL", "With --run: the model behind judge_llm (default: the same).")
 @value_option(
     "-o --output", "DIR", "With --run: keep the files that the runs leave in folders below DIR.", FOLDER
 )
@@ -46,6 +47,7 @@ def check(
     allow_no_run: bool,
     run_: bool,
     model: str | None,
+    judge: str | None,
     output: Path | None,
     timeout: float | None,
     datasets: tuple[str, ...],
@@ -71,8 +73,8 @@ def check(
     """
     from fanbench.cli.views.check import check_file, show_findings
 
-    if not run_ and (model or output or timeout or datasets):
-        raise UsageError("-m, -o, --timeout and -d can only be used with --run.", hint="Add --run.")
+    if not run_ and (model or judge or output or timeout or datasets):
+        raise UsageError("-m, --judge, -o, --timeout and -d can only be used with --run.", hint="Add --run.")
     if dataset_folder and not datasets:
         raise UsageError("--datasets can only be used with -d.", hint="Add -d OWNER/SLUG.")
     checked = [check_file(path, allow_no_run=allow_no_run) for path in files]
@@ -86,6 +88,7 @@ def check(
             settings,
             checked,
             model,
+            judge,
             output,
             timeout,
             allow_no_run=allow_no_run,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from fanbench.cli.command import Settings, command
-from fanbench.cli.options import model_option, task_names_argument, wait_options
+from fanbench.cli.options import judge_option, model_option, task_names_argument, wait_options
 from fanbench.cli.prompts import is_terminal
 from fanbench.cli.session import call
 from fanbench.errors import UsageError, WaitTimeout
@@ -17,6 +17,7 @@ __all__ = ["run"]
 @task_names_argument
 @model_option("A model to run on, or a pattern such as 'gemini-*'. Repeatable.")
 @click.option("--all-models", is_flag=True, help="Run on every model that the server has.")
+@judge_option
 @wait_options("the runs to end")
 @click.option("--logs/--no-logs", default=None, help="With --wait: show log lines (default: on a terminal).")
 def run(
@@ -24,6 +25,7 @@ def run(
     task_names: tuple[str, ...],
     models: tuple[str, ...],
     all_models: bool,
+    judge: str | None,
     wait: float | None,
     poll_interval: float,
     logs: bool | None,
@@ -38,6 +40,7 @@ def run(
       fanbench tasks run my-task
       fanbench tasks run my-task -m gemini-2.5-pro -m anthropic/claude-haiku-4-5 --wait
       fanbench tasks run first-task second-task -m 'gemini-*' --wait 600
+      fanbench tasks run my-task --local -m smollm2-135m-instruct --judge gemma-3-270m
     """
     from fanbench.cli.views.run import RunView, choose_models
     from fanbench.operations.run import run_tasks
@@ -58,6 +61,7 @@ def run(
                 timeout=wait or None,
                 poll_interval=poll_interval,
                 logs=is_terminal() if logs is None else logs,
+                judge=judge,
                 emit=view.report,
             ),
             view.progress,

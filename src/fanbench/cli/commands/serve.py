@@ -114,6 +114,9 @@ def _read_aliases(
     multiple=True,
     callback=_read_aliases,
 )
+@value_option(
+    "--judge", "MODEL", "The model behind judge_llm, unless a run names one.  [default: as models.toml says]"
+)
 @value_option("--idle-timeout", "SECONDS", "Stop after this long without work.  [default: never]", _SECONDS)
 def serve(**options: Any) -> None:
     """Run the local server: the Kaggle Benchmarks API on this machine, with the real SDK and real models, offline.

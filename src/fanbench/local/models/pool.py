@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 import anyio
+import msgspec
 
 from fanbench.errors import LocalServerError
 from fanbench.local.folder import DataFolder
@@ -16,10 +17,11 @@ from fanbench.local.models.catalog import Catalog, ModelSpec, read_catalog
 class ModelPool:
     """`catalog` follows `models.toml`: a model added while the server runs is available to the next call."""
 
-    def __init__(self, folder: DataFolder, idle: float, aliases: Mapping[str, str]) -> None:
+    def __init__(self, folder: DataFolder, idle: float, aliases: Mapping[str, str], judge: str) -> None:
         self._folder = folder
         self._idle = idle
         self._aliases = aliases
+        self._judge = judge
         self._stamp: tuple[int, int] | None = None
         self._catalog = Catalog()
         self._engines: dict[str, tuple[ModelSpec, ModelEngine]] = {}
@@ -34,7 +36,9 @@ class ModelPool:
         except FileNotFoundError:
             stamp = None
         if stamp != self._stamp:
-            self._catalog = read_catalog(self._folder.models_file).with_aliases(self._aliases)
+            catalog = read_catalog(self._folder.models_file).with_aliases(self._aliases)
+            judge = self._judge or catalog.judge
+            self._catalog = msgspec.structs.replace(catalog, judge=judge)
             self._stamp = stamp
         return self._catalog
 
@@ -51,14 +55,16 @@ class ModelPool:
 
     @staticmethod
     @asynccontextmanager
-    async def open(folder: DataFolder, idle: float, aliases: Mapping[str, str]) -> AsyncIterator[ModelPool]:
-        """A pool with the models of `models.toml`, and with `aliases` on top of those in it.
+    async def open(
+        folder: DataFolder, idle: float, aliases: Mapping[str, str], judge: str
+    ) -> AsyncIterator[ModelPool]:
+        """A pool with the models of `models.toml`, to whose aliases and judge the arguments are preferred.
 
         Raises:
-            LocalServerError: A model in `aliases` does not exist, or an alias is itself the name of a model.
+            LocalServerError: A model that is named does not exist, or an alias is itself the name of a model.
         """
-        pool = ModelPool(folder, idle, aliases)
-        pool._check_aliases()
+        pool = ModelPool(folder, idle, aliases, judge)
+        pool._check_options()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(pool._unload_idle)
             try:
@@ -69,15 +75,19 @@ class ModelPool:
                     for engine in [*pool._retired, *(engine for _, engine in pool._engines.values())]:
                         await engine.close()
 
-    def _check_aliases(self) -> None:
-        for alias, name in self._aliases.items():
-            model, known = self.catalog.find(name), ", ".join(model.slug for model in self.catalog.model)
-            if model is None:
+    def _check_options(self) -> None:
+        options = {f"--model-alias {alias}={name}": name for alias, name in self._aliases.items()}
+        if self._judge:
+            options[f"--judge {self._judge}"] = self._judge
+        for option, name in options.items():
+            if self.catalog.find(name) is None:
+                known = ", ".join(model.slug for model in self.catalog.model)
                 raise LocalServerError(
-                    f"--model-alias {alias}={name}: this server has no model {name}.",
+                    f"{option}: this server has no model {name}.",
                     hint=f"The models are {known}." if known else "Run `fanbench models add smollm2` first.",
                 )
-            if (own := self.catalog.find(alias)) is not None and own != model:
+        for alias, name in self._aliases.items():
+            if (own := self.catalog.find(alias)) is not None and own != self.catalog.find(name):
                 raise LocalServerError(
                     f"--model-alias {alias}={name}: {alias} is itself a model of this server.",
                     hint="Use aliases for names that no model has.",

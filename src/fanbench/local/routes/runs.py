@@ -42,10 +42,13 @@ async def schedule(services: Services, request: BatchScheduleRequest) -> BatchSc
         if spec is None:
             raise WireError(404, f"Benchmark model version not found: {name}")
         models.append(normalize_model(spec.slug))
+    judge = catalog.find(request.judge_version_slug) if request.judge_version_slug else None
+    if judge is None and request.judge_version_slug:
+        raise WireError(404, f"Benchmark model version not found for the judge: {request.judge_version_slug}")
     ids = await services.store.model_ids(models)
     results = []
     for version, model in itertools.product(versions, models):
-        row = await services.store.add_run(version.id, model)
+        row = await services.store.add_run(version.id, model, judge.slug if judge else "")
         if row is not None:
             services.scheduler.submit(Work("run", row.id))
         skipped = "" if row is not None else "A run of this task version and model is in progress"
