@@ -51,13 +51,21 @@ async def test_a_notebook_keeps_its_cells(client: Client, tmp_path: Path) -> Non
     title = {"cell_type": "markdown", "metadata": {}, "source": "![](attachment:dot.png)"}
     magic = {"cell_type": "code", "metadata": {"tags": ["shell"]}, "source": "%%bash\necho from a shell"}
     skipped = {"cell_type": "code", "metadata": {"tags": ["skip-execution"]}, "source": "1 / 0"}
-    notebook["cells"] = [title | {"attachments": image}, magic, skipped, *notebook["cells"]]
+    module = {"cell_type": "code", "metadata": {}, "source": "%%writefile tool.py\nVALUE = 'from a tool'"}
+    imports = {"cell_type": "code", "metadata": {}, "source": "import tool\nprint(tool.VALUE)"}
+    notebook["cells"] = [
+        title | {"attachments": image},
+        *(magic, skipped, module, imports),
+        *notebook["cells"],
+    ]
     (tmp_path / "task.ipynb").write_text(json.dumps(notebook))
     pushed = await client.push(tmp_path / "task.ipynb", wait=True)
     assert pushed.created
     (only,) = await run(client, "from-a-notebook", "four")
     assert only.state is RunState.COMPLETED
-    assert "from a shell" in await log_text(client, only.id)
+    log = await log_text(client, only.id)
+    assert "from a shell" in log
+    assert "from a tool" in log
     await client.download_output(only.id, tmp_path / "out", include_source=True)
     for name in ("__notebook_source__.ipynb", "__notebook__.ipynb"):
         cells = json.loads((tmp_path / "out" / name).read_text())["cells"]

@@ -151,6 +151,23 @@ async def test_a_notebook_runs_in_ipython(place: Path) -> None:
     assert [(row.task, row.value) for row in trial.results] == [("one", 3.0)]
 
 
+async def test_a_notebook_can_import_what_it_writes(place: Path) -> None:
+    """A module that `%%writefile` writes can be imported, as in Jupyter."""
+    before = "# %%\n%%writefile helper.py\nVALUE = 4.0\n# %%\nfrom helper import VALUE\n"
+    trial = await trial_of(place, task_text("return VALUE", before=before))
+    assert (trial.outcome, trial.results[0].value) == ("recorded", 4.0)
+
+
+async def test_a_traceback_counts_the_cells(place: Path) -> None:
+    """The traceback of a notebook names the cell that failed by its execution count."""
+    after = "# %%\n!echo\n# %%\ndef divide():\n    return 1 / 0\n# %%\ndivide()"
+    trial = await trial_of(place, task_text(after=after))
+    assert trial.outcome == "failed"
+    text = "\n".join(trial.tail)
+    assert 'File "Cell In[4]", line 1, in <module>' in text
+    assert 'File "Cell In[3]", line 2, in divide' in text
+
+
 def test_magics_are_detected() -> None:
     """A percent sign or an exclamation mark inside a string is not a magic."""
     assert has_magics("!pip install x\n")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from typing import Any
 OUTPUT_LIMIT = 1_000_000
 """The executed notebook keeps this many characters of a cell's output; the log keeps all of it."""
 
+_CELL_FILE = re.compile(r'File "<ipython-input-(\d+)-[0-9a-f]+>"')
 _TRUNCATED = "\n[output truncated in the notebook; the log has all of it]\n"
 
 
@@ -77,6 +79,7 @@ def run_notebook(notebook: dict[str, Any], shell: Any, recorders: Sequence[Recor
     shell.displayhook.show = display
     # IPython prints tracebacks to stdout, with decoration of its own: we print them ourselves.
     shell.showtraceback = shell.showsyntaxerror = lambda *_args, **_options: None
+    _make_working_folder_importable()
     code = [
         cell
         for cell in notebook.get("cells", [])
@@ -85,7 +88,8 @@ def run_notebook(notebook: dict[str, Any], shell: Any, recorders: Sequence[Recor
         and "skip-execution" not in cell.get("metadata", {}).get("tags", [])
     ]
     for number, cell in enumerate(code, start=1):
-        cell["execution_count"] = number
+        # IPython names the code by it in tracebacks.
+        cell["execution_count"] = shell.execution_count = number
         cell["outputs"] = outputs = []
         for recorder in recorders:
             recorder.start_cell(outputs)
@@ -102,8 +106,18 @@ def run_notebook(notebook: dict[str, Any], shell: Any, recorders: Sequence[Recor
     return None
 
 
+def _make_working_folder_importable() -> None:
+    """As in Jupyter, which puts it before the installed packages: `%%writefile tool.py` may precede `import tool`."""
+    if "" not in sys.path:
+        packages = (at for at, path in enumerate(sys.path) if path.endswith("site-packages"))
+        sys.path.insert(next(packages, 0), "")
+
+
 def format_failure(failure: BaseException) -> str:
-    """The traceback as Python users know it, without the frames of the machinery around the cell."""
+    """The traceback as Python users know it, without the frames of the machinery around the cell.
+
+    Code of the cell with the execution count 3 is in the file "Cell In[3]", as in Jupyter.
+    """
     frames = traceback.TracebackException.from_exception(failure)
     inner = [
         frame
@@ -111,4 +125,4 @@ def format_failure(failure: BaseException) -> str:
         if "IPython/core" not in frame.filename.replace("\\", "/") and frame.filename != __file__
     ]
     frames.stack = traceback.StackSummary.from_list(inner)
-    return "".join(frames.format())
+    return _CELL_FILE.sub(r'File "Cell In[\1]"', "".join(frames.format()))
