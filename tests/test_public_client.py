@@ -20,7 +20,7 @@ from fanbench import (
     RunState,
     StillRunning,
     TaskFileError,
-    UsageError,
+    UnknownModel,
     resolve_config,
 )
 from fanbench.operations.events import Event, RunChanged
@@ -140,9 +140,9 @@ async def test_a_wait_has_an_end(client: Client, kaggle: SimulatedKaggle) -> Non
 
 
 async def test_unknown_names_are_refused(client: Client, kaggle: SimulatedKaggle) -> None:
-    """An unknown task raises NotFound, and an unknown model UsageError, with nothing scheduled."""
-    with pytest.raises(UsageError, match="did you mean four"):
-        await client.run("t", "fuor")
+    """An unknown task raises NotFound, and a pattern without a match UnknownModel, with nothing scheduled."""
+    with pytest.raises(UnknownModel, match="did you mean four"):
+        await client.run("t", "fuor*")
     with pytest.raises(NotFound):
         await client.run("t", "four")
     assert kaggle.calls["schedule_runs"] == 0

@@ -2,6 +2,7 @@
 
 FanbenchError                 the base; `exit_code` is that of the command line
 ├── UsageError                an invalid option, name or value                                 exit 2
+├── UnknownModel                  a model name or a pattern that matches nothing               exit 4
 ├── TaskFileError             a task file that cannot be pushed, with file:line:column
 ├── CredentialsError          no credentials, or they cannot be read                           exit 3
 ├── ConnectionFailed          the server could not be reached, or the connection broke
@@ -49,6 +50,7 @@ __all__ = [
     "SweepLocked",
     "TaskFileError",
     "Unauthorized",
+    "UnknownModel",
     "UsageError",
     "WaitTimeout",
 ]
@@ -69,6 +71,12 @@ class UsageError(FanbenchError):
     """An option, a name or a value is invalid."""
 
     exit_code = 2
+
+
+class UnknownModel(FanbenchError):
+    """A model name, or a pattern of names, matches no model. The message has the names that there are."""
+
+    exit_code = 4
 
 
 class TaskFileError(FanbenchError):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fanbench.testing import RunScript, SimulatedKaggle
+from fanbench.testing import Fault, RunScript, SimulatedKaggle
 from fanbench.testing.state import wall_time
 from fanbench.wire.messages import CreationState, Modality, ModelProxyToken, RunState
 from tests.cli.conftest import FOREVER, Cli, script, scripts
@@ -521,3 +521,22 @@ def test_an_unknown_task_is_not_awaited(cli: Cli, kaggle: SimulatedKaggle) -> No
     """The command does not say that it waits if nothing was scheduled."""
     kaggle.add_model("m", "Em")
     assert "Waiting" not in cli("tasks", "run", "nope", "-m", "m").stderr
+
+
+def test_a_model_that_the_server_does_not_list(cli: Cli, kaggle: SimulatedKaggle) -> None:
+    """`run` warns and lets the server decide; its runs are found by the same name, and by a pattern."""
+    kaggle.add_task("t")
+    kaggle.change(
+        faults=(Fault("list_models", 403, message="Not for you."),),
+        spell_model=lambda model: f"o/{model}@default",
+    )
+    result = cli("tasks", "run", "t", "-m", "google/gem", "--wait", "--format", "json")
+    assert result.exit_code == 0
+    assert "models cannot be listed, so names are sent as written (gem): Not for you." in result.stderr
+    (record,) = json.loads(result.stdout)
+    assert (record["model"], record["run_id"], record["state"]) == ("gem", 10, "COMPLETED")
+    for name in ("gem", "google/gem", "g*", "gem-default"):
+        for command in ("status", "log", "download"):
+            found = json.loads(cli("tasks", command, "t", "-m", name, "--format", "json").stdout)
+            runs = found["runs"] if command == "status" else found
+            assert [(run["run_id"], run["model"]) for run in runs] == [(10, "gem-default")]

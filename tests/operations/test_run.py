@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import pytest
 
-from fanbench import FanbenchError, NotFound, UsageError
+from fanbench import ApiError, FanbenchError, NotFound, UnknownModel, UsageError
 from fanbench.operations.events import TaskFailed
-from fanbench.operations.models import resolve_models
-from fanbench.operations.run import Launched, run_tasks
-from fanbench.testing import RunScript, SimulatedKaggle
-from fanbench.wire.messages import BenchmarkModel, CreationState, ModelVersion, RunState, ScheduleResult
+from fanbench.operations.models import find_models, runs_on
+from fanbench.operations.run import Launched, ModelsUnlisted, run_tasks
+from fanbench.testing import Fault, RunScript, SimulatedKaggle
+from fanbench.wire.messages import BenchmarkModel, CreationState, ModelVersion, Run, RunState, ScheduleResult
 from tests.operations.conftest import Reported, simulated
 from tests.operations.virtual_time import anyio_backend as anyio_backend
 
@@ -114,12 +114,44 @@ async def test_a_skip_for_another_reason_is_not_waited_for() -> None:
     assert report.runs == ()
 
 
-async def test_an_unknown_model_is_refused_before_anything_is_scheduled() -> None:
-    """The error names the unknown model and the closest known ones."""
+async def test_the_server_decides_about_a_model_that_it_does_not_list(reported: Reported) -> None:
+    """A name that is not listed is sent with a warning, and the names close to it are in the refusal, too."""
     client = simulated("a", models=["gemini-2.5-pro", "claude"])
-    with pytest.raises(UsageError, match=r"gemini-2\.5-prro \(did you mean gemini-2\.5-pro\?\)"):
-        await run_tasks(client, ["a"], ["claude", "google/gemini-2.5-prro"])
-    assert client.calls["schedule_runs"] == 0
+    with pytest.raises(NotFound, match=r"No such model: gemini-2\.5-prro") as caught:
+        await run_tasks(client, ["a"], ["claude", "google/gemini-2.5-prro"], emit=reported)
+    close = "gemini-2.5-prro (did you mean gemini-2.5-pro?)"
+    assert caught.value.hint
+    assert f"claude, {close};" in caught.value.hint
+    assert [event.text for event in reported.of(ModelsUnlisted)] == [
+        f"The server does not list the model {close}; it decides whether to run it."
+    ]
+    assert client.runs == {}
+
+
+@pytest.mark.parametrize("status", [403, 404, 500])
+async def test_models_that_cannot_be_listed(status: int, reported: Reported) -> None:
+    """Where the list of models fails, names are sent as they are, and patterns fail with the list's error."""
+    client = simulated("a", faults=(Fault("list_models", status, times=9),))
+    report = await run_tasks(client, ["a"], ["google/m@default"], until="ended", emit=reported)
+    assert [run.model_version_slug for run in report.runs] == ["m-default"]
+    assert len(reported.of(ModelsUnlisted)) == 1
+    with pytest.raises(ApiError) as caught:
+        await run_tasks(client, ["a"], ["m*"])
+    assert caught.value.status == status
+
+
+async def test_runs_on_an_unlisted_model_are_found_under_another_name() -> None:
+    """The server may list a run on `m` as one on `m-default`, whose end is waited for."""
+    client = simulated(
+        "a", "b", spell_model=lambda model: f"owner/{model}@default", runs=RunScript(running=5)
+    )
+    report = await run_tasks(client, ["a", "b"], ["m"], until="ended")
+    assert [(run.model_version_slug, run.state) for run in report.runs] == [("m", RunState.COMPLETED)] * 2
+    again = await run_tasks(client, ["a"], ["m"], until="scheduled")
+    skipped = await run_tasks(client, ["a"], ["m"], until="ended")
+    assert not skipped.launches[0].rows[0].scheduled
+    assert again.launches[0].rows[0].scheduled
+    assert [run.id for run in skipped.runs] == [max(client.runs)]
 
 
 @pytest.mark.parametrize("state", [CreationState.RUNNING, CreationState.ERRORED])
@@ -171,17 +203,62 @@ MODELS = [
         (["google/gemini-2.5-pro"], ["gemini-2.5-pro"]),
         (["anthropic/claude-haiku-4-5@20251001"], ["claude-haiku-4-5-20251001"]),
         (["claude-haiku-4-5"], ["claude-haiku-4-5-20251001"]),
+        (["claude-haiku-4-5-20251001-default"], ["claude-haiku-4-5-20251001"]),
+        (["google/*"], ["gemini-2.5-pro"]),
         (["gemini-*"], ["gemini-2.5-pro", "gemini-2.5-flash"]),
         (["gemini-2.5-flash", "*"], ["gemini-2.5-flash", "gemini-2.5-pro", "claude-haiku-4-5-20251001"]),
     ],
 )
-def test_models_in_every_spelling(asked: list[str], sent: list[str]) -> None:
+async def test_models_in_every_spelling(asked: list[str], sent: list[str]) -> None:
     """A model in any spelling becomes the slug of a version, without duplicates."""
-    assert resolve_models(asked, MODELS) == sent
+    choice = await find_models(simulated(), asked, MODELS)
+    assert (list(choice.slugs), choice.warnings) == (sent, [])
 
 
-@pytest.mark.parametrize("asked", [["gpt"], ["gpt-*"], ["gemini-2.5-pro", "gpt"], []])
-def test_unknown_models_are_refused(asked: list[str]) -> None:
-    """An unknown model, and naming none, are usage errors."""
-    with pytest.raises(UsageError):
-        resolve_models(asked, MODELS)
+@pytest.mark.parametrize("asked", [["gpt-*"], ["gpt", "gpt-*"], ["other/gemini-*"]])
+async def test_patterns_that_match_nothing_are_refused(asked: list[str]) -> None:
+    """The error has the pattern and the names that there are."""
+    with pytest.raises(UnknownModel, match=r"(?s)\*.*gemini-2.5-pro, gemini-2.5-flash, claude-haiku"):
+        await find_models(simulated(), asked, MODELS)
+
+
+async def test_no_model_is_a_usage_error() -> None:
+    """At least one model must be named."""
+    with pytest.raises(UsageError, match="No model is given"):
+        await find_models(simulated(), [], MODELS)
+
+
+RUNS = [
+    Run(id=number, model_version_slug=slug)
+    for number, slug in enumerate(["o/a@default", "b-mini", "b-max", "a@default"])
+]
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ([], [0, 1, 2, 3]),
+        (["a"], [0, 3]),
+        (["x/a"], [0, 3]),
+        (["a-default"], [0, 3]),
+        (["b-mini-default"], [1]),
+        (["b-*"], [1, 2]),
+        (["x/b-*"], [1, 2]),
+        (["*a"], [0, 3]),
+        (["b-max", "a"], [0, 2, 3]),
+    ],
+)
+def test_runs_are_found_by_every_spelling_of_their_model(asked: list[str], found: list[int]) -> None:
+    """An owner and `-default` may be left out or added, in names and in patterns."""
+    assert [run.id for run in runs_on("t", RUNS, asked)] == found
+
+
+@pytest.mark.parametrize("asked", ["c", "c*", "x/*", "b"])
+def test_names_that_match_no_run_are_an_error(asked: str) -> None:
+    """The error has the names that there are; without any runs, the command that starts one."""
+    with pytest.raises(UnknownModel, match=r"no run on .*\. Its runs are on a-default, b-mini, b-max"):
+        runs_on("t", RUNS, [asked])
+    with pytest.raises(UnknownModel, match="'t' has no runs") as caught:
+        runs_on("t", [], [asked])
+    assert caught.value.hint
+    assert "tasks run t -m" in caught.value.hint

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fanbench import NotFound, RunState, UsageError
+from fanbench import NotFound, RunState
 from fanbench.operations.run import run_tasks
 from fanbench.testing import RunScript, SimulatedKaggle
 from fanbench.wire.messages import CreationState
@@ -60,6 +60,6 @@ async def test_a_failed_task_does_not_affect_the_others() -> None:
 async def test_an_unknown_model_schedules_nothing() -> None:
     """One unknown model of several is enough to schedule nothing."""
     client = world(a=INSTANT_RUN)
-    with pytest.raises(UsageError):
+    with pytest.raises(NotFound):
         await run_tasks(client, ["t"], ["a", "x"], until="listed")
     assert client.runs == {}

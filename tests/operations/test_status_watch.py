@@ -78,3 +78,14 @@ async def test_a_watch_of_several_tasks(client: SimulatedKaggle) -> None:
     outcomes = await watch_tasks(client, ["b", "nope", "a"])
     assert [isinstance(outcome, TaskStatus) for outcome in outcomes] == [True, False, True]
     assert client.now() < 18
+
+
+async def test_a_watch_of_models_includes_runs_that_come_later(client: SimulatedKaggle) -> None:
+    """A pattern, and a name without its `-default`, select among the runs of every poll."""
+    client.add_run("a", "o/m@default", RunScript(queued=3, running=4))
+    client.add_run("a", "other", RunScript(running=500))
+    client.add_run("a", "m-late", RunScript(list_lag=5, running=20))
+    (status,) = await watch_tasks(client, ["a"], ["m", "m-*"])
+    assert isinstance(status, TaskStatus)
+    assert [run.model_version_slug for run in status.runs] == ["m-late", "o/m@default"]
+    assert client.now() < 60

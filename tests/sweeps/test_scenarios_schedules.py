@@ -11,7 +11,7 @@ import pytest
 
 from fanbench.sweeps.attempts import Phase
 from fanbench.sweeps.engine import Engine
-from fanbench.sweeps.events import BudgetRead, DrainReason, SweepEvent
+from fanbench.sweeps.events import BudgetRead, DrainReason, RunMissing, SweepEvent
 from fanbench.sweeps.spec import Rules
 from fanbench.testing import Fault, RunScript, Scenario
 from fanbench.wire.messages import RunState, ScheduleResult
@@ -115,3 +115,27 @@ def test_a_run_that_ends_before_its_schedule_call(tmp_path: Path) -> None:
     assert world.run()
     world.check_all_done()
     assert {one.phase for one in world.attempts()} == {Phase.ENDED}
+
+
+# --- Models that the server does not list -------------------------------------------------------------------
+
+
+def test_runs_on_unlisted_models_are_found_under_other_names(tmp_path: Path) -> None:
+    """The server may call the model `m1` of a run `owner/m1@default`: it is the planned run all the same."""
+    scenario = Scenario(spell_model=lambda model: f"owner/{model}@default")
+    world = World(tmp_path, scenario, tasks=2, models=2, repeats=2)
+    world.unlisted = {"m1": (), "m2": ()}
+    assert world.run()
+    world.check_all_done()
+    assert len(world.kaggle.runs) == 8
+
+
+def test_an_unlisted_model_that_is_refused_is_missing_with_a_suggestion(tmp_path: Path) -> None:
+    """The scheduler's refusal concerns only that model, and its reason names models that are close to it."""
+    world = World(tmp_path, Scenario(unknown_models=frozenset({"m2"})), models=2)
+    world.unlisted = {"m2": ("m1", "m3")}
+    assert world.run()
+    (missing,) = world.of(RunMissing)
+    assert missing.planned_run.model == "m2"
+    assert missing.error.endswith("(did you mean m1 or m3?)")
+    assert [run.model for run in world.kaggle.our_runs()] == ["m1"]

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import anyio
 
+from fanbench.operations.models import ModelChoice
 from fanbench.sweeps.artifacts import clear_parts
 from fanbench.sweeps.attempts import Attempt, Phase, content_identity, version_identity
 from fanbench.sweeps.context import SweepContext
@@ -83,6 +84,8 @@ class World:
         self.models = names("m", models) if isinstance(models, int) else tuple(models)
         self.repeats = repeats
         self.rules = rules or Rules()
+        #: Models that the server does not list, each with the names close to it.
+        self.unlisted: dict[str, tuple[str, ...]] = {}
         #: Text of the tasks that come from a file; one that has none is on the server already.
         self.texts: dict[str, str] = {task: f"notebook of {task}" for task in self.tasks}
         self.said: list[Said] = []
@@ -96,7 +99,12 @@ class World:
         """Returns the plan that a planner would make now, without counting its calls."""
         self.kaggle.catch_up()
         return SweepPlan(
-            tuple(map(self._planned, self.tasks)), self.models, self.folder, self.repeats, self.rules
+            tuple(map(self._planned, self.tasks)),
+            self.models,
+            self.folder,
+            self.repeats,
+            self.rules,
+            ModelChoice(self.models, self.unlisted),
         )
 
     def _planned(self, slug: str) -> PlannedTask:

@@ -182,7 +182,8 @@ def proxy_model(asked: str | None, available: Sequence[BenchmarkModel]) -> str |
     """The Model Proxy's name for the model that the user asked for; None if they asked for none.
 
     Raises:
-        UsageError: The model does not exist, is not served, or the pattern matches several.
+        UnknownModel: The model does not exist.
+        UsageError: It is not served, or the pattern matches several.
     """
     if asked is None:
         return None

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+
+from msgspec import structs
 
 from fanbench.errors import Forbidden, NotFound
 from fanbench.operations.api import Api
 from fanbench.wire.messages import Run, Task
 from fanbench.wire.slugs import normalize_model
 
-__all__ = ["NO_SUCH_CALL", "existing_task", "model_of", "runs_of", "task_if_any"]
+__all__ = ["NO_SUCH_CALL", "as_scheduled", "existing_task", "model_of", "runs_of", "task_if_any"]
 
 #: The HTTP statuses with which servers answer a call that they do not have.
 NO_SUCH_CALL = (404, 405, 501)
@@ -43,6 +45,20 @@ async def existing_task(client: Api, slug: str) -> Task:
 async def runs_of(client: Api, slug: str, models: Sequence[str] = ()) -> list[Run]:
     """Return the runs of a task, or only those on `models` if any are given."""
     return [run async for run in client.list_runs(slug, models=models)]
+
+
+def as_scheduled(runs: Sequence[Run], models: Collection[str]) -> list[Run]:
+    """Return the runs, those on `models` with the names in `models`.
+
+    A server may list a run that was scheduled on `gemini-2.5-pro` as one on `gemini-2.5-pro-default`.
+    """
+    spellings = {f"{model}-default": model for model in models if f"{model}-default" not in models}
+    return [
+        structs.replace(run, model_version_slug=spellings[model_of(run)])
+        if model_of(run) in spellings
+        else run
+        for run in runs
+    ]
 
 
 def model_of(run: Run) -> str:

@@ -1,27 +1,44 @@
-"""The models that a server offers, and their names."""
+"""The models that a server offers, and the names by which users ask for them."""
 
 from __future__ import annotations
 
 import difflib
 import fnmatch
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from fanbench._util.text import as_utc
 from fanbench.config import is_kaggle
-from fanbench.errors import UsageError
-from fanbench.wire.messages import BenchmarkModel, Modality, ModelVersion
+from fanbench.errors import (
+    BadAnswer,
+    BadRequest,
+    FanbenchError,
+    Forbidden,
+    NotFound,
+    ServerFault,
+    UnknownModel,
+    UsageError,
+)
+from fanbench.operations.api import Api
+from fanbench.operations.lookup import model_of
+from fanbench.wire.messages import BenchmarkModel, Modality, ModelVersion, Run
 from fanbench.wire.slugs import normalize_model
 
 __all__ = [
+    "ModelChoice",
+    "find_models",
+    "is_pattern",
+    "match_models",
     "modalities",
     "model_slug",
+    "names_of_models",
     "pick_default",
     "proxy_names",
     "resolve_judge",
     "resolve_model",
-    "resolve_models",
+    "runs_on",
 ]
 
 
@@ -47,45 +64,88 @@ def modalities(version: ModelVersion | None) -> str:
 
 # --- The names that users write -----------------------------------------------------------------------------
 
+# The server lists a model's version as `gemini-2.5-pro@default`, which people leave out.
+_DEFAULT = "-default"
+# How many names an error lists.
+_SHOWN = 10
 
-def resolve_models(asked: Sequence[str], available: Sequence[BenchmarkModel]) -> list[str]:
-    """Return the slugs to send for the models that a user `asked` for, in that order and without duplicates.
+
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """The slugs to send for the models that a user asked for, in that order and without duplicates.
+
+    `unlisted` are those that the server does not list, each with the listed names that are close to it. They are
+    sent as they were written, because only the scheduler knows all models. `problem` is why the server's list
+    could not be read, if so.
+    """
+
+    slugs: tuple[str, ...]
+    unlisted: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    problem: FanbenchError | None = None
+
+    @property
+    def warnings(self) -> list[str]:
+        if self.problem is not None:
+            names = ", ".join(self.unlisted)
+            return [
+                f"The server's models cannot be listed, so names are sent as written ({names}): {self.problem}"
+            ]
+        return [
+            f"The server does not list the model {name}{self.suggestion(name)}; it decides whether to run it."
+            for name in self.unlisted
+        ]
+
+    def suggestion(self, name: str) -> str:
+        """` (did you mean …?)`, or nothing, for a model that is not listed."""
+        return _did_you_mean(self.unlisted.get(name, ()))
+
+    def hint(self, names: Iterable[str]) -> str:
+        """What to check once the server has refused to schedule these `names`."""
+        written = ", ".join(f"{name}{self.suggestion(name)}" for name in names)
+        return f"Check the models: {written}; run `fanbench tasks models` to list the valid ones."
+
+
+async def find_models(
+    client: Api, asked: Sequence[str], available: Sequence[BenchmarkModel] | None = None
+) -> ModelChoice:
+    """Find the models that a user `asked` for; `available` spares the call that lists the server's models.
 
     Raises:
-        UsageError: No model is given, or one is unknown. The message names it, and the models with the closest
-            names.
+        UsageError: No model is given.
+        UnknownModel: A pattern matches no model, or the server has none.
+        FanbenchError: A pattern needs the server's list, which cannot be read.
     """
-    known = _known_names(available)
-    found: dict[str, None] = {}
-    unknown = []
-    for name in asked:
-        slug = normalize_model(name)
-        matches = [known[slug]] if slug in known else []
-        if not matches and any(letter in slug for letter in "*?["):
-            matches = [known[other] for other in known if fnmatch.fnmatchcase(other, slug)]
-        if not matches:
-            unknown.append(name)
-        found.update(dict.fromkeys(matches))
-    if unknown:
-        lines = ["Unknown model:" if len(unknown) == 1 else "Unknown models:"]
-        for name in unknown:
-            close = difflib.get_close_matches(normalize_model(name), known, n=3, cutoff=0.5)
-            lines.append(f"  {name}" + (f" (did you mean {' or '.join(close)}?)" if close else ""))
-        raise UsageError("\n".join(lines), hint="Run `fanbench tasks models` to list the models.")
-    if not found:
+    if not asked:
         raise UsageError(
             "No model is given.", hint="Name one or more with -m; run `fanbench tasks models` to list them."
         )
-    return list(found)
+    problem: FanbenchError | None = None
+    if available is None:
+        try:
+            available = await client.list_models()
+        except (BadRequest, Forbidden, NotFound, ServerFault, BadAnswer) as error:
+            if any(map(is_pattern, asked)):
+                raise
+            available, problem = [], error
+    names = names_of_models(available)
+    slugs, missing = match_models(asked, names)
+    if patterns := [name for name in missing if is_pattern(name)]:
+        raise _unknown(patterns, names)
+    unlisted = {normalize_model(name): _close_names(name, names) for name in missing}
+    return ModelChoice(tuple(slugs), unlisted, problem)
 
 
 def resolve_model(asked: str, available: Sequence[BenchmarkModel]) -> str:
     """Return the slug to send for one model.
 
     Raises:
-        UsageError: The model is unknown, or the pattern matches several.
+        UnknownModel: The model is unknown.
+        UsageError: The pattern matches several.
     """
-    slugs = resolve_models([asked], available)
+    names = names_of_models(available)
+    slugs, missing = match_models([asked], names)
+    if missing:
+        raise _unknown(missing, names)
     if len(slugs) > 1:
         raise UsageError(f"{asked} matches {len(slugs)} models.", hint="Name one model in full.")
     return slugs[0]
@@ -95,7 +155,8 @@ def resolve_judge(asked: str | None, endpoint: str, available: Sequence[Benchmar
     """Return the slug to send for the judge of runs; empty if none is asked for, for the server's choice.
 
     Raises:
-        UsageError: The server is Kaggle, which has no such choice, or the model is unknown.
+        UsageError: The server is Kaggle, which has no such choice.
+        UnknownModel: The model is unknown.
     """
     if not asked:
         return ""
@@ -107,19 +168,107 @@ def resolve_judge(asked: str | None, endpoint: str, available: Sequence[Benchmar
     return resolve_model(asked, available)
 
 
-def _known_names(available: Sequence[BenchmarkModel]) -> dict[str, str]:
-    """Map every name of every model to the slug of its version. Version slugs come first: they win."""
+def runs_on(slug: str, runs: Sequence[Run], asked: Sequence[str]) -> list[Run]:
+    """Return those of the task's `runs` that are on the models `asked` for; all if none is asked for.
+
+    Raises:
+        UnknownModel: A name or pattern matches none of the runs.
+    """
+    if not asked:
+        return list(runs)
+    there = list(dict.fromkeys(model_of(run) for run in runs))
+    slugs, missing = match_models(asked, _with_bases({slug: slug for slug in there}))
+    if missing and not runs:
+        raise UnknownModel(
+            f"Task '{slug}' has no runs, on {' or '.join(missing)} or on any other model.",
+            hint=f"Run `fanbench tasks run {slug} -m {missing[0]}` to start one.",
+        )
+    if missing:
+        raise UnknownModel(
+            f"Task '{slug}' has no run on {' or '.join(missing)}. Its runs are on {_some(there)}.",
+            hint=f"Run `fanbench tasks status {slug}` to list its runs.",
+        )
+    return [run for run in runs if model_of(run) in slugs]
+
+
+def match_models(asked: Sequence[str], names: Mapping[str, str]) -> tuple[list[str], list[str]]:
+    """Match names and patterns with the known `names`, which are mapped to slugs.
+
+    Returns the slugs without duplicates, in the order in which they were asked for, and what matches nothing. A
+    name that matches nothing and is no pattern is among the slugs, too, at its place.
+    """
+    found: dict[str, None] = {}
+    missing = []
+    for name in asked:
+        slug = normalize_model(name)
+        matches = [names[each] for each in (slug, slug.removesuffix(_DEFAULT)) if each in names][:1]
+        if not matches and is_pattern(name):
+            matches = _match_pattern(name, names)
+        if not matches:
+            missing.append(name)
+        found.update(dict.fromkeys(matches or ([] if is_pattern(name) else [slug])))
+    return list(found), missing
+
+
+def is_pattern(name: str) -> bool:
+    return any(letter in name for letter in "*?[")
+
+
+def _match_pattern(pattern: str, names: Mapping[str, str]) -> list[str]:
+    """Match `owner/…` with full names only, unless the names that are known have no owners."""
+    pattern = pattern.replace("@", "-")
+    owner, _, bare = pattern.rpartition("/")
+    if not owner:
+        return [slug for name, slug in names.items() if "/" not in name and fnmatch.fnmatchcase(name, bare)]
+    have_owners = any("/" in name for name in names)
+    # Without owners, `google/*` cannot be told from all models.
+    wanted = pattern if have_owners else bare.strip("*") and bare
+    return [slug for name, slug in names.items() if fnmatch.fnmatchcase(name, wanted)]
+
+
+def names_of_models(available: Sequence[BenchmarkModel]) -> dict[str, str]:
+    """Map every name of every model to the slug of its version. Version slugs come first: they win.
+
+    Full names with an owner, such as those of the Model Proxy, are there for patterns.
+    """
     names: dict[str, str] = {}
     for model in available:
         if model.version and model.version.slug:
             names[normalize_model(model.version.slug)] = normalize_model(model.version.slug)
     for model in available:
         slug = normalize_model(model_slug(model))
-        proxy = normalize_model(model.version.model_proxy_slug) if model.version else ""
-        for name in (normalize_model(model.slug), proxy):
+        for name in (model.slug, model.version.model_proxy_slug if model.version else "", model_slug(model)):
             if name:
-                names.setdefault(name, slug)
-    return names
+                names.setdefault(normalize_model(name), slug)
+                names.setdefault(name.replace("@", "-"), slug)
+    return _with_bases(names)
+
+
+def _with_bases(names: Mapping[str, str]) -> dict[str, str]:
+    """Add each name without its `-default`, unless that is the name of another model."""
+    return {name.removesuffix(_DEFAULT): slug for name, slug in names.items()} | dict(names)
+
+
+def _unknown(missing: Sequence[str], names: Mapping[str, str]) -> UnknownModel:
+    lines = ["Unknown model:" if len(missing) == 1 else "Unknown models:"]
+    lines += [f"  {name}{_did_you_mean(_close_names(name, names))}" for name in missing]
+    models = _some(list(dict.fromkeys(names.values())))
+    lines.append(f"The server's models are: {models}" if names else "The server has no models.")
+    return UnknownModel("\n".join(lines), hint="Run `fanbench tasks models` to list the models.")
+
+
+def _close_names(name: str, names: Mapping[str, str]) -> tuple[str, ...]:
+    bare = [each for each in names if "/" not in each]
+    return tuple(difflib.get_close_matches(normalize_model(name), bare, n=3, cutoff=0.5))
+
+
+def _did_you_mean(close: Sequence[str]) -> str:
+    return f" (did you mean {' or '.join(close)}?)" if close else ""
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
 
 
 # --- The Model Proxy's names --------------------------------------------------------------------------------

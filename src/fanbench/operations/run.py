@@ -9,16 +9,26 @@ from typing import ClassVar, Literal
 
 from fanbench._util.concurrency import InOrder, both, gather, settle
 from fanbench._util.polling import POLL_INTERVAL
-from fanbench.errors import FanbenchError, NotFound
+from fanbench.errors import BadRequest, FanbenchError, NotFound
 from fanbench.operations.api import Api
 from fanbench.operations.batch import unique_slugs
 from fanbench.operations.events import Emit, Event, TaskFailed, ignore_events
-from fanbench.operations.lookup import existing_task, model_of, runs_of
-from fanbench.operations.models import resolve_judge, resolve_models
+from fanbench.operations.lookup import as_scheduled, existing_task, model_of, runs_of
+from fanbench.operations.models import ModelChoice, find_models, resolve_judge
 from fanbench.operations.watch import RunSelection, wait_for_listing, wait_for_runs
 from fanbench.wire.messages import BenchmarkModel, CreationState, Run, Task
 
-__all__ = ["Launch", "Launched", "RunReport", "Scheduled", "Until", "ready_task", "run_tasks", "schedule"]
+__all__ = [
+    "Launch",
+    "Launched",
+    "ModelsUnlisted",
+    "RunReport",
+    "Scheduled",
+    "Until",
+    "ready_task",
+    "run_tasks",
+    "schedule",
+]
 
 #: When `run_tasks` returns: once the runs are scheduled, once the server lists them, or once they have ended.
 Until = Literal["scheduled", "listed", "ended"]
@@ -44,6 +54,16 @@ class Launch:
     slug: str
     rows: tuple[Scheduled, ...]
     selection: RunSelection
+
+
+class ModelsUnlisted(Event, frozen=True):
+    """Some models that were asked for are not in the server's list, which may not have been readable."""
+
+    choice: ModelChoice
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.choice.warnings)
 
 
 class Launched(Event, frozen=True):
@@ -79,21 +99,28 @@ async def run_tasks(
     """Run each task on each model: one schedule call per task, all tasks at once.
 
     Models are written as `gemini-2.5-pro`, `google/gemini-2.5-pro` or a pattern with `*`; `available` spares the
-    call that lists them. The report's `runs` are those that this call started, and for models that were skipped
-    the run in flight: none if `until` is "scheduled"; queued or further if it is "listed"; and if it is "ended",
-    in their final state. `timeout`, `poll_interval` (both in seconds) and `logs` apply to the wait for the end.
-    `judge` is the model behind `judge_llm`, if a local server is to use another one than its own choice.
+    call that lists them. A name that the server does not list is sent as it is (`ModelsUnlisted` is reported): the
+    scheduler knows it, or refuses the call.
+
+    The report's `runs` are those that this call started, and for models that were skipped the run in flight: none if
+    `until` is "scheduled"; queued or further if it is "listed"; and if it is "ended", in their final state.
+    `timeout`, `poll_interval` (both in seconds) and `logs` apply to the wait for the end. `judge` is the
+    model behind `judge_llm`, if a local server is to use another one than its own choice.
 
     Raises:
-        UsageError: A name is not valid, a model is unknown, or a judge is given to Kaggle. Nothing has been scheduled.
+        UsageError: A name is not valid, no model is given, or a judge is given to Kaggle. Nothing has been scheduled.
+        UnknownModel: A pattern matches no model, or the judge is unknown. Nothing has been scheduled.
         FanbenchError: The only task does not exist or cannot be run. Of several, it is in the report's
             `failures` and does not affect the others.
         StillRunning: `timeout` has passed.
     """
     slugs = unique_slugs(tasks)
-    listed = await client.list_models() if available is None else available
-    known = resolve_models(models, listed)
-    judging = resolve_judge(judge, client.config.endpoint, listed)
+    if judge and available is None:
+        available = await client.list_models()
+    judging = resolve_judge(judge, client.config.endpoint, available or ())
+    choice = await find_models(client, models, available)
+    if choice.unlisted:
+        emit(ModelsUnlisted(choice))
     limit = client.config.concurrency
     launches: list[Launch] = []
     failures: list[TaskFailed] = []
@@ -109,7 +136,7 @@ async def run_tasks(
 
     in_order = InOrder(absorb)
     list_before = until != "scheduled"
-    jobs = [partial(schedule, client, slug, known, judge=judging, list_before=list_before) for slug in slugs]
+    jobs = [partial(schedule, client, slug, choice, judge=judging, list_before=list_before) for slug in slugs]
     await settle(jobs, limit=limit, done=lambda index, outcome: in_order(index, (slugs[index], outcome)))
     if failures and len(slugs) == 1:
         raise failures[0].error
@@ -128,19 +155,20 @@ async def run_tasks(
 
 
 async def schedule(
-    client: Api, slug: str, models: Sequence[str], *, judge: str = "", list_before: bool = False
+    client: Api, slug: str, choice: ModelChoice, *, judge: str = "", list_before: bool = False
 ) -> Launch:
-    """Schedule a task on models (as `resolve_models` returns them) in one call.
+    """Schedule a task on the models of `choice` in one call.
 
     With `list_before`, the existing runs are listed first, so that the new ones can be told from them.
 
     Raises:
         FanbenchError: The task does not exist, or is not ready.
     """
-    before: list[Run] = []
+    models, before = choice.slugs, list[Run]()
     if list_before:
         ready = partial(ready_task, client, slug)
-        _, before = await both(ready, partial(runs_of, client, slug, models))
+        _, listed = await both(ready, partial(runs_of, client, slug, () if choice.unlisted else models))
+        before = as_scheduled(listed, choice.unlisted)
     else:
         await ready_task(client, slug)
     try:
@@ -150,8 +178,12 @@ async def schedule(
             f"Runs of task '{slug}' could not be scheduled: {error.message}",
             call=error.call,
             status=error.status,
-            hint=f"Check the models ({', '.join(models)}); run `fanbench tasks models` to list the valid ones.",
+            hint=choice.hint(models),
         ) from None
+    except BadRequest as error:
+        if choice.unlisted:
+            error.hint = choice.hint(choice.unlisted)
+        raise
     rows = [
         Scheduled(model, result.run_scheduled, result.run_skipped_reason or "no reason given")
         for model, result in zip(models, results, strict=True)
@@ -163,6 +195,7 @@ async def schedule(
         fresh=frozenset(row.model for row in rows if row.scheduled),
         other=skipped,
         before=frozenset(run.id for run in before),
+        unlisted=frozenset(choice.unlisted),
     )
     return Launch(slug, tuple(rows), selection)
 

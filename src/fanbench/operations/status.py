@@ -16,6 +16,7 @@ from fanbench.operations.batch import each_task, unique_slugs
 from fanbench.operations.creation import wait_for_creation
 from fanbench.operations.events import CreationPolled, Emit, Event, RunChanged, ignore_events
 from fanbench.operations.lookup import existing_task, runs_of
+from fanbench.operations.models import runs_on
 from fanbench.operations.watch import RunWatcher
 from fanbench.wire.messages import Run, RunState, Task
 from fanbench.wire.slugs import slugify_task
@@ -59,14 +60,16 @@ class StatusSeen(Event, frozen=True):
 
 
 async def task_status(client: Api, task: str, models: Sequence[str] = ()) -> TaskStatus:
-    """Return the task and its runs, or only the runs on `models` if any are given.
+    """Return the task and its runs, or only the runs on `models` (names and patterns) if any are given.
 
     Raises:
         NotFound: The task does not exist.
+        UnknownModel: One of `models` matches none of the runs.
     """
     slug = slugify_task(task)
-    details, runs = await both(partial(existing_task, client, slug), partial(runs_of, client, slug, models))
-    return TaskStatus(slug, details, tuple(runs))
+    # All runs are listed: only their models show what a pattern matches, and how the server spells a name.
+    details, runs = await both(partial(existing_task, client, slug), partial(runs_of, client, slug))
+    return TaskStatus(slug, details, tuple(runs_on(slug, runs, models)))
 
 
 async def task_statuses(
@@ -123,9 +126,8 @@ class _StatusWatcher(RunWatcher):
     def __init__(
         self, client: Api, status: TaskStatus, models: Sequence[str], poll_interval: float, emit: Emit
     ) -> None:
-        super().__init__(
-            client, status.slug, models, known=status.runs, poll_interval=poll_interval, emit=emit
-        )
+        super().__init__(client, status.slug, known=status.runs, poll_interval=poll_interval, emit=emit)
+        self._asked = models
         self._status = status
         self._poll_interval = poll_interval
 
@@ -149,6 +151,7 @@ class _StatusWatcher(RunWatcher):
 
     def absorb(self, runs: Sequence[Run], asked_at: float) -> None:
         before = {run.id: run.state for run in self._status.runs}
+        runs = runs_on(self.slug, runs, self._asked)
         for run in runs:
             if before.get(run.id) != run.state:
                 self._emit(RunChanged(self.slug, run, before.get(run.id)))

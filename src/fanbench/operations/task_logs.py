@@ -116,7 +116,7 @@ async def show_logs(
             emit(TaskFailed(slug, status))
             continue
         emit(LogsBegan(slug, status.runs))
-        watcher = RunWatcher(client, slug, models, known=status.runs, emit=emit)
+        watcher = RunWatcher(client, slug, known=status.runs, emit=emit)
         watchers.append(watcher)
         for run in status.runs:
             file = None

@@ -32,7 +32,7 @@ from fanbench.operations.events import (
     RunEnding,
     ignore_events,
 )
-from fanbench.operations.lookup import model_of, runs_of
+from fanbench.operations.lookup import as_scheduled, model_of, runs_of
 from fanbench.wire import protocol
 from fanbench.wire.log_lines import Lines
 from fanbench.wire.log_stream import follow_log
@@ -312,11 +312,14 @@ class RunSelection:
     fresh: frozenset[str] = frozenset()
     other: frozenset[str] = frozenset()
     before: frozenset[int] = frozenset()
+    #: Models that the server does not list by these names, so that it may list their runs by others.
+    unlisted: frozenset[str] = frozenset()
 
     @property
     def models(self) -> tuple[str, ...]:
         """The models to list; empty for all, because runs known by id may be of any model."""
-        return () if self.ids and not (self.fresh or self.other) else tuple(sorted(self.fresh | self.other))
+        only_ids = self.ids and not (self.fresh or self.other)
+        return () if only_ids or self.unlisted else tuple(sorted(self.fresh | self.other))
 
     @property
     def empty(self) -> bool:
@@ -325,6 +328,7 @@ class RunSelection:
     def pick(self, runs: Sequence[Run]) -> list[Run]:
         """The selected ones of `runs`, in the order given."""
         first: dict[str, int] = {}
+        runs = as_scheduled(runs, self.unlisted)
         for run in runs:
             if run.id not in self.before and model_of(run) in self.fresh:
                 first[model_of(run)] = min(run.id, first.get(model_of(run), run.id))

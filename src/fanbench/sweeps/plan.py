@@ -15,7 +15,7 @@ from fanbench._util.concurrency import Offload, settle
 from fanbench.errors import FanbenchError, NotFound, TaskFileError, UsageError
 from fanbench.operations.api import Api
 from fanbench.operations.lookup import task_if_any
-from fanbench.operations.models import resolve_models
+from fanbench.operations.models import ModelChoice, find_models
 from fanbench.operations.push import plan_push
 from fanbench.sweeps.attempts import PlannedRun, content_identity, expand_runs, version_identity
 from fanbench.sweeps.spec import DEFAULT_OUTPUT, Rules, SweepSpec, TaskChoice, rules_of
@@ -45,13 +45,17 @@ class PlannedTask:
 
 @dataclass(frozen=True, slots=True)
 class SweepPlan:
-    """Tasks × models × repeats, the folder for the results, and the rules to follow."""
+    """Tasks × models × repeats, the folder for the results, and the rules to follow.
+
+    `choice` tells which of the models the server does not list.
+    """
 
     tasks: tuple[PlannedTask, ...]
     models: tuple[str, ...]
     output: Path
     repeats: int = 1
     rules: Rules = field(default_factory=Rules)
+    choice: ModelChoice = field(default_factory=partial(ModelChoice, ()))
 
     @property
     def planned_runs(self) -> list[PlannedRun]:
@@ -72,8 +76,8 @@ async def make_plan(
     the tasks are fetched at once, while the notebooks are made.
 
     Raises:
-        UsageError: There are no tasks or no models, a model is unknown, a number is out of its range, or a task
-            is given twice.
+        UsageError: There are no tasks or no models, a number is out of its range, or a task is given twice.
+        UnknownModel: A pattern matches no model.
         TaskFileError: A file cannot be read, or has an error that the server would refuse.
         NotFound: Tasks that are named by their slugs are not on the server; all of them are listed.
         FanbenchError: The server does not answer.
@@ -89,7 +93,7 @@ async def make_plan(
             "No model is given.", hint="Name one or more with -m. `fanbench tasks models` lists them."
         )
     sources = await offload(partial(_read_sources, spec))
-    models, seen, notebooks = await _fetch(client, spec, sources, available, offload)
+    choice, seen, notebooks = await _fetch(client, spec, sources, available, offload)
     await _refuse_unknown(client, sources, seen)
     # By their full names "me/task" and "task" may be the same task.
     full_names = (f"{task.slug.owner_slug}/{task.slug.task_slug}" if task else None for task in seen)
@@ -103,10 +107,11 @@ async def make_plan(
         tasks.append(PlannedTask(source.slug, identity, task, source.file, notebook, source.datasets))
     return SweepPlan(
         tasks=tuple(tasks),
-        models=tuple(models),
+        models=choice.slugs,
         output=spec.output or DEFAULT_OUTPUT,
         repeats=1 if spec.repeats is None else spec.repeats,
         rules=rules,
+        choice=choice,
     )
 
 
@@ -170,12 +175,12 @@ async def _fetch(
     sources: Sequence[_Source],
     available: Sequence[BenchmarkModel] | None,
     offload: Offload,
-) -> tuple[list[str], list[Task | None], list[str | None]]:
+) -> tuple[ModelChoice, list[Task | None], list[str | None]]:
     """Return the models, and for each source its task on the server and its notebook.
 
     All at once: the client bounds the calls, and the first conversion spends a second on importing jupytext.
     """
-    models: list[str] = []
+    choice = ModelChoice(())
     seen: list[Task | None] = [None] * len(sources)
     notebooks: dict[TaskFile, str] = {}
 
@@ -188,10 +193,8 @@ async def _fetch(
         await offload(convert_all)
 
     async def resolve() -> None:
-        there = await client.list_models() if available is None else available
-        if spec.all_models and not there:
-            raise UsageError("The server has no models.", hint="Run `fanbench tasks models` to check.")
-        models.extend(resolve_models(["*"] if spec.all_models else spec.models, there))
+        nonlocal choice
+        choice = await find_models(client, ["*"] if spec.all_models else spec.models, available)
 
     async def look(index: int) -> None:
         seen[index] = await task_if_any(client, sources[index].slug)
@@ -201,7 +204,7 @@ async def _fetch(
     for outcome in await settle(jobs, limit=len(jobs)):
         if isinstance(outcome, FanbenchError):
             raise outcome
-    return models, seen, [notebooks[source.content] if source.content else None for source in sources]
+    return choice, seen, [notebooks[source.content] if source.content else None for source in sources]
 
 
 # How many of the server's tasks are searched for a name close to a mistyped one.

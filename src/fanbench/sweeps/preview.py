@@ -199,6 +199,7 @@ def preview(plan: SweepPlan, journal: Journal | None = None, quotas: Quotas | No
         calls=sum(task.calls for task in tasks),
         quotas=left,
         warnings=(
+            *(plan.choice.warnings if total["schedule"] else ()),
             *_task_warnings(plan.tasks, tasks),
             *_quota_warnings(total["schedule"], left, plan.rules.max_cost),
         ),

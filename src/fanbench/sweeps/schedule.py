@@ -144,7 +144,8 @@ class RunScheduler:
             models = [run.planned_run.model for run in unanswered]
             if len(models) == 1:
                 self._suspects.discard(models[0])
-                self._task.give_up_due(models[0], "schedule", str(error))
+                suggestion = self._context.plan.choice.suggestion(models[0])
+                self._task.give_up_due(models[0], "schedule", f"{error}{suggestion}")
             else:
                 self._suspects.update(models)
             return

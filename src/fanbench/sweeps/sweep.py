@@ -77,8 +77,8 @@ async def plan_sweep(
     in `output` (default: `results`). `models` are names or patterns. Nothing is changed, here or on the server.
 
     Raises:
-        UsageError: There is no task or no model, a model is unknown, a number is out of its range, or the sweep
-            file has an error.
+        UsageError: There is no task or no model, a number is out of its range, or the sweep file has an error.
+        UnknownModel: A pattern matches no model.
         TaskFileError: A file cannot be read, or has an error that a push would refuse.
         NotFound: A task that is named by its slug is not on the server.
     """

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import anyio
 
 from fanbench.errors import FanbenchError
-from fanbench.operations.lookup import model_of
+from fanbench.operations.lookup import as_scheduled, model_of
 from fanbench.operations.watch import RunWatcher
 from fanbench.sweeps.attempt_store import Update
 from fanbench.sweeps.attempts import Phase, PlannedRun
@@ -89,7 +89,9 @@ class TaskWatcher(RunWatcher):
     # --- What the polls depend on ---
 
     def models(self) -> Sequence[str]:
-        return sorted({*self._task.by_model, *self._task.due, *self.skips})
+        # The server may list runs on models that it does not know by these names under other names.
+        unlisted = self._context.plan.choice.unlisted
+        return () if unlisted else sorted({*self._task.by_model, *self._task.due, *self.skips})
 
     def pending(self) -> int:
         if self._closed:
@@ -123,6 +125,7 @@ class TaskWatcher(RunWatcher):
 
     def absorb(self, runs: Sequence[Run], asked_at: float) -> None:
         task = self._task
+        runs = as_scheduled(runs, self._context.plan.choice.unlisted)
         self._budget.reset()
         unknown: dict[str, list[Run]] = {}
         for listed in runs:

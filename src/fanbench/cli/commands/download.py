@@ -15,7 +15,7 @@ __all__ = ["download"]
 
 @command()
 @task_names_argument
-@model_option("Download only the runs of this model. Repeatable.")
+@model_option("Download only the runs of this model, or of those that match a pattern. Repeatable.")
 @value_option("-o --output", "DIR", "The folder for the tasks' folders (default: .).", PATH, default=Path())
 @click.option("-s", "--include-source", is_flag=True, help="Also download the notebooks.")
 @click.option("-f", "--force", is_flag=True, help="Download runs again that are already there.")
@@ -55,4 +55,4 @@ def download(
         ),
         view.progress,
     )
-    view.end(outcomes, models)
+    view.end(outcomes)

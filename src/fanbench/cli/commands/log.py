@@ -16,7 +16,7 @@ __all__ = ["log"]
 
 @command()
 @task_names_argument
-@model_option("Show only the logs of this model's runs. Repeatable.")
+@model_option("Show only the logs of runs on this model, or on those that match a pattern. Repeatable.")
 @click.option(
     "--interleave/--no-interleave",
     default=None,
@@ -66,4 +66,4 @@ def log(
         ),
         view.progress,
     )
-    view.end(outcomes, models, output)
+    view.end(outcomes, output)

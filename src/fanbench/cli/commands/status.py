@@ -13,7 +13,7 @@ __all__ = ["status"]
 
 @command()
 @task_names_argument
-@model_option("Show only the runs of this model. Repeatable.")
+@model_option("Show only the runs of this model, or of those that match a pattern. Repeatable.")
 @click.option("--watch", is_flag=True, help="Keep the status up to date until all runs have ended.")
 @poll_interval_option(10, "With --watch: the longest pause")
 def status(

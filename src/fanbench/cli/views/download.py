@@ -73,7 +73,7 @@ class DownloadView:
 
     # --- At the end ---
 
-    def end(self, outcomes: Sequence[DownloadReport | FanbenchError], models: Sequence[str]) -> None:
+    def end(self, outcomes: Sequence[DownloadReport | FanbenchError]) -> None:
         reports, errors = split(outcomes)
         for report in reports:
             if report.rows:
@@ -83,8 +83,7 @@ class DownloadView:
                 self._out.note(f"No downloadable runs yet — {report.pending} run(s) still in progress.")
                 self._out.note(f"Check their status with: {status}")
             else:
-                of = f" for model(s) {', '.join(models)}" if models else ""
-                self._out.note(f"No runs found for task '{report.slug}'{of}.")
+                self._out.note(f"No runs found for task '{report.slug}'.")
                 self._out.note(
                     f"Start one with: {self._settings.fanbench_command(f'tasks run {report.slug}')}"
                 )

@@ -112,15 +112,12 @@ class LogView:
 
     # --- At the end ---
 
-    def end(
-        self, outcomes: Sequence[LogReport | FanbenchError], models: Sequence[str], output: Path | None
-    ) -> None:
+    def end(self, outcomes: Sequence[LogReport | FanbenchError], output: Path | None) -> None:
         reports, errors = split(outcomes)
         for report in reports:
             if not report.logs:
-                of = f" for model(s) {', '.join(models)}" if models else ""
                 start = self._settings.fanbench_command(f"tasks run {report.slug}")
-                self._out.note(f"No runs found for task '{report.slug}'{of}. Start one with: {start}")
+                self._out.note(f"No runs found for task '{report.slug}'. Start one with: {start}")
         records = [
             {
                 "task": report.slug,

@@ -16,7 +16,7 @@ from fanbench.client import Client
 from fanbench.errors import RunFailed
 from fanbench.operations.events import Event, LogLine, Polled, PollFailed, RunChanged, RunEnding, TaskFailed
 from fanbench.operations.lookup import model_of
-from fanbench.operations.run import Launch, Launched, RunReport, ready_task
+from fanbench.operations.run import Launch, Launched, ModelsUnlisted, RunReport, ready_task
 from fanbench.wire.messages import BenchmarkModel, Run, RunState
 from fanbench.wire.slugs import slugify_task
 
@@ -67,6 +67,10 @@ class RunView:
 
     def report(self, event: Event) -> None:
         match event:
+            case ModelsUnlisted(choice):
+                for warning in choice.warnings:
+                    self._out.warn(warning)
+                return
             case Launched(launch):
                 self._out.text(str(event.text))
                 self._show_launch(launch)
