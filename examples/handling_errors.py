@@ -9,7 +9,7 @@ from pathlib import Path
 
 import anyio
 
-from fanbench import Client, FanbenchError, NotFound, StillRunning, TaskFileError, UsageError
+from fanbench import Client, FanbenchError, NotFound, StillRunning, TaskFileError, UnknownModel
 
 ARITHMETIC = Path(__file__).parent / "tasks/arithmetic.py"
 
@@ -40,8 +40,8 @@ async def use_unknown_names(client: Client, task: str) -> None:
     except NotFound as error:
         print(f"HTTP {error.status}: {error.message}")
     try:
-        await client.run(task, "no-such-model")
-    except UsageError as error:
+        await client.run(task, "no-such-model*")
+    except UnknownModel as error:
         print(error, error.hint)
 
 

@@ -90,7 +90,7 @@ def test_no_terminal_to_ask_on(cli: Cli, kaggle: SimulatedKaggle, files: list[Pa
         (["first.py"], 2, "No model is given"),
         ([], 2, "No task is given, and results has no sweep to continue."),
         (["-m", "a", "-d", "o/d"], 2, "-d/--dataset can only be used with named tasks"),
-        (["first.py", "-m", "aa"], 2, "aa"),
+        (["first.py", "-m", "aa*"], 4, "aa* (did you mean a?)"),
         (["first.py", "-m", "a", "-d", "odd"], 2, "'odd' is not a dataset"),
         (
             ["first.py", "-m", "a", "--max-failures", "many"],
@@ -190,3 +190,16 @@ def test_a_stage_that_fails(sweep: Sweep, kaggle: SimulatedKaggle) -> None:
     assert result.exit_code == 1
     assert "first: failed:" in result.stdout
     assert "error: 1 task(s) failed, 1 run(s) are missing." in result.stderr
+
+
+def test_a_model_that_the_server_does_not_list_is_in_the_plan(
+    cli: Cli, kaggle: SimulatedKaggle, files: list[Path]
+) -> None:
+    """The plan warns of it, and a sweep that goes ahead reports what the scheduler says, with a suggestion."""
+    suggestion = "aa (did you mean a?)"
+    plan = cli("sweep", "there", "-m", "aa", "-m", "b", "--dry-run")
+    assert f"Warning: The server does not list the model {suggestion}; it decides" in plan.stdout
+    result = cli("sweep", "there", "-m", "aa", "-m", "b", "-y")
+    assert result.exit_code == 1
+    assert "No such model: aa" in result.stderr
+    assert [run.model for run in kaggle.our_runs()] == ["b"]
