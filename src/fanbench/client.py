@@ -193,7 +193,9 @@ class Client:
         poll_interval: float = POLL_INTERVAL,
         emit: Emit = ignore_events,
     ) -> Pushed | list[Pushed | FanbenchError]:
-        """Check task files and push a new version of each task; with `wait`, return once they are created.
+        """Check task files (`.py` or `.ipynb`) and push a new version of each task.
+
+        With `wait`, return once the server has created them.
 
         For a single file, returns its `Pushed` or raises its error; `task` selects one of several tasks in
         the file. For a list of files, or with `all_tasks`, returns one outcome per task in the order given:

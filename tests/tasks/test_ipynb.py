@@ -156,6 +156,13 @@ def test_a_syntax_error_names_the_cell(tmp_path: Path, broken: Cell, place: str)
         read(tmp_path, text("one"), code(TASK), broken, code(")"), code(RUN))
 
 
+def test_an_indented_cell_is_read_as_ipython_runs_it(tmp_path: Path) -> None:
+    """IPython removes the indentation of a whole cell, so such a cell is no error."""
+    indented = "".join(f"    {line}\n" for line in ["# pasted", *TASK.splitlines(), "", RUN])
+    file = read(tmp_path, code(f"\n{indented}"))
+    assert ([(task.cell, task.line) for task in file.tasks], file.findings) == ([(1, 5)], ())
+
+
 def test_what_is_written_into_files_is_no_code(tmp_path: Path) -> None:
     """The body of `%%writefile` is no code, even with cell markers in it, and neither are skipped and raw cells."""
     file = read(

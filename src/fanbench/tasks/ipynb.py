@@ -140,7 +140,7 @@ def read_notebook(path: Path) -> Notebook:
             starts.append(len(lines) + 1)
             numbers.append(number)
             # Cell by cell, as IPython does it: what begins in one cell cannot end in another.
-            tree = parse(cell.text, file, cell=number)
+            tree = parse(_dedent(cell.text), file, cell=number)
             body += ast.increment_lineno(tree, len(lines)).body
             lines += cell.text.split("\n")
     source = "\n".join(lines) + "\n"
@@ -180,6 +180,14 @@ def _load(text: str, file: str) -> _File:
             hint="Choose a Python kernel in Jupyter, and save the notebook.",
         )
     return notebook
+
+
+def _dedent(code: str) -> str:
+    """Remove the indentation of the first line from all lines, as IPython does with a cell."""
+    lines = code.split("\n")
+    first = next((line for line in lines if line.strip()), "")
+    indent = first[: len(first) - len(first.lstrip())]
+    return "\n".join(line.removeprefix(indent) for line in lines)
 
 
 def _write(notebook: _File, file: str) -> str:
