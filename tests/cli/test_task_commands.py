@@ -467,6 +467,17 @@ def test_init(cli: Cli, kaggle: SimulatedKaggle) -> None:
     assert not list(Path().rglob("SKILL.md"))
 
 
+def test_init_without_a_list_of_models(cli: Cli, kaggle: SimulatedKaggle) -> None:
+    """The credentials are written, with a warning, if the models cannot be listed."""
+    kaggle.change(faults=(Fault("list_models", 403, message="Not for you.", times=9),))
+    result = cli("init", "-y")
+    assert result.exit_code == 0
+    assert "The models cannot be listed: Not for you." in result.stderr
+    assert "MODEL_PROXY_API_KEY=simulated-token\n" in Path(".env").read_text()
+    assert "LLM" not in Path(".env").read_text()
+    assert Path("example_task.py").is_file()
+
+
 def test_init_writes_the_skill(cli: Cli, kaggle: SimulatedKaggle) -> None:
     """init --skill writes the instructions for coding agents and names them among its files."""
     kaggle.add_model("a-x", "X", proxy_slug="a/x")

@@ -58,7 +58,7 @@ async def test_refusals_have_hints(kind: type[NotFound | Forbidden], status: int
 
 async def test_a_new_environment_has_all_models() -> None:
     """A new environment lists all models, and the first one is the default and the judge."""
-    values = await fetch_environment(served("a/x", "b/y"), {})
+    values = (await fetch_environment(served("a/x", "b/y"), {})).variables
     assert values["LLM_DEFAULT"] == values["LLM_DEFAULT_EVAL"] == "a/x"
     assert values["LLMS_AVAILABLE"] == "a/x,b/y"
     assert values["MODEL_PROXY_API_KEY"] == "abcd1234"
@@ -67,9 +67,47 @@ async def test_a_new_environment_has_all_models() -> None:
 async def test_chosen_models_are_kept_while_they_exist() -> None:
     """Chosen models are kept while they exist; others are replaced, and new ones are added behind."""
     current = {"LLM_DEFAULT": "b/y", "LLM_DEFAULT_EVAL": "gone/z", "LLMS_AVAILABLE": "c/z, gone/z,b/y"}
-    values = await fetch_environment(served("a/x", "b/y", "c/z"), current)
+    values = (await fetch_environment(served("a/x", "b/y", "c/z"), current)).variables
     assert (values["LLM_DEFAULT"], values["LLM_DEFAULT_EVAL"]) == ("b/y", "b/y")
     assert values["LLMS_AVAILABLE"] == "c/z,b/y,a/x"
+
+
+MANY = [
+    "anthropic/opus",
+    "anthropic/haiku",
+    "google/gemini-2.5-flash",
+    "google/gemini-3-flash-preview",
+    "google/gemini-3-pro",
+    "openai/gpt",
+    "openai/gpt-nano",
+    "qwen/qwen",
+    "qwen/qwen-small",
+]
+
+
+async def test_a_long_list_of_models_is_shortened() -> None:
+    """Of nine models, each owner has one that is fast, and the default is among them; or all are listed."""
+    short = (await fetch_environment(served(*MANY), {"LLMS_AVAILABLE": "openai/gpt"})).variables
+    assert short["LLM_DEFAULT"] == "google/gemini-3-flash-preview"
+    assert short["LLMS_AVAILABLE"].split(",") == [
+        "openai/gpt",
+        "anthropic/haiku",
+        "google/gemini-2.5-flash",
+        "google/gemini-3-flash-preview",
+        "openai/gpt-nano",
+        "qwen/qwen-small",
+    ]
+    everything = (await fetch_environment(served(*MANY), {}, all_models=True)).variables
+    assert everything["LLMS_AVAILABLE"].split(",") == MANY
+
+
+async def test_credentials_do_not_need_the_list_of_models() -> None:
+    """If the models cannot be listed, the environment has the credentials, and why it has no more."""
+    client = served("a/x")
+    client.change(faults=(Fault("list_models", 500),))
+    found = await fetch_environment(client, {})
+    assert sorted(found.variables) == ["MODEL_PROXY_API_KEY", "MODEL_PROXY_EXPIRY_TIME", "MODEL_PROXY_URL"]
+    assert found.problem is not None
 
 
 async def test_a_server_without_models() -> None:

@@ -65,7 +65,7 @@ async def test_a_judge_that_cannot_be_is_refused(judge: str, endpoint: str, word
     """A judge that is not one model, and any judge for Kaggle, is refused before anything is scheduled."""
     client = client_with("a")
     client.config = replace(client.config, endpoint=endpoint)
-    with pytest.raises(UsageError, match=re.escape(words)):
+    with pytest.raises((UsageError, UnknownModel), match=re.escape(words)):
         await run_tasks(client, ["a"], ["m"], judge=judge)
     assert client.calls["schedule_runs"] == 0
 

@@ -14,12 +14,13 @@ from fanbench._util.text import as_utc
 from fanbench.errors import FanbenchError, OutputError
 from fanbench.operations.api import Api
 from fanbench.operations.credentials import MARGIN, new_token, token_variables
-from fanbench.operations.models import pick_default, proxy_names
+from fanbench.operations.models import curate, list_models_if_possible, pick_default, proxy_names
 from fanbench.tasks import to_notebook
 
 __all__ = [
     "EXAMPLE_TASK",
     "REFERENCE_NAME",
+    "Environment",
     "Written",
     "expiry_phrase",
     "fetch_credentials",
@@ -47,20 +48,41 @@ async def fetch_credentials(client: Api) -> dict[str, str]:
     return token_variables(await new_token(client))
 
 
-async def fetch_environment(client: Api, current: Mapping[str, str]) -> dict[str, str]:
-    """Return the credentials, and the models to use: those of `current` (the env file) if they still exist.
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """The variables to write. `problem` is why those with models are missing, if they are."""
+
+    variables: dict[str, str]
+    problem: FanbenchError | None = None
+
+
+async def fetch_environment(
+    client: Api, current: Mapping[str, str], *, all_models: bool = False
+) -> Environment:
+    """Fetch the credentials, and the models to use: those of `current` (the env file) if they still exist.
+
+    New models are those of `curate`, or all. If the server does not list its models, the credentials are returned
+    without them.
 
     Raises:
         NotFound: The server has no Model Proxy for this user.
         Forbidden: The Model Proxy refuses this user.
         FanbenchError: The Model Proxy serves no model.
     """
-    values, available = await both(partial(fetch_credentials, client), client.list_models)
-    return values | model_variables(proxy_names(available), current)
+    values, (available, problem) = await both(
+        partial(fetch_credentials, client), partial(list_models_if_possible, client)
+    )
+    if problem is not None:
+        return Environment(values, problem)
+    return Environment(values | model_variables(proxy_names(available), current, all_models=all_models))
 
 
-def model_variables(names: Sequence[str], current: Mapping[str, str]) -> dict[str, str]:
+def model_variables(
+    names: Sequence[str], current: Mapping[str, str], *, all_models: bool = True
+) -> dict[str, str]:
     """Return the three `LLM*` variables for the models `names`, keeping the choices in `current`.
+
+    Without `all_models`, only those of `curate` are added to the models in `current`.
 
     Raises:
         FanbenchError: `names` is empty.
@@ -76,10 +98,11 @@ def model_variables(names: Sequence[str], current: Mapping[str, str]) -> dict[st
         chosen = default
     listed = [name.strip() for name in current.get("LLMS_AVAILABLE", "").split(",")]
     kept = [name for name in listed if name in names]
+    added = names if all_models else curate(names)
     return {
         "LLM_DEFAULT": chosen,
         "LLM_DEFAULT_EVAL": judge if judge in names else chosen,
-        "LLMS_AVAILABLE": ",".join(dict.fromkeys([*kept, *names])),
+        "LLMS_AVAILABLE": ",".join(dict.fromkeys([*kept, *added])),
     }
 
 

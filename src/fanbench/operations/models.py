@@ -9,27 +9,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+import anyio
+
 from fanbench._util.text import as_utc
 from fanbench.config import is_kaggle
-from fanbench.errors import (
-    BadAnswer,
-    BadRequest,
-    FanbenchError,
-    Forbidden,
-    NotFound,
-    ServerFault,
-    UnknownModel,
-    UsageError,
-)
+from fanbench.errors import ApiError, ConnectionFailed, FanbenchError, Unauthorized, UnknownModel, UsageError
 from fanbench.operations.api import Api
 from fanbench.operations.lookup import model_of
 from fanbench.wire.messages import BenchmarkModel, Modality, ModelVersion, Run
 from fanbench.wire.slugs import normalize_model
 
 __all__ = [
+    "LIST_PATIENCE",
     "ModelChoice",
+    "curate",
     "find_models",
     "is_pattern",
+    "list_models_if_possible",
     "match_models",
     "modalities",
     "model_slug",
@@ -68,6 +64,24 @@ def modalities(version: ModelVersion | None) -> str:
 _DEFAULT = "-default"
 # How many names an error lists.
 _SHOWN = 10
+#: Seconds for which a list of models is waited for where it is only needed to check names.
+LIST_PATIENCE = 20.0
+
+
+async def list_models_if_possible(client: Api) -> tuple[list[BenchmarkModel], FanbenchError | None]:
+    """Return the server's models; without them, none and why the server did not answer within `LIST_PATIENCE`.
+
+    Raises:
+        Unauthorized: The server accepts no call.
+    """
+    with anyio.move_on_after(LIST_PATIENCE):
+        try:
+            return await client.list_models(), None
+        except Unauthorized:
+            raise
+        except (ApiError, ConnectionFailed) as error:
+            return [], error
+    return [], FanbenchError(f"The server did not list its models within {LIST_PATIENCE:g} s.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +135,9 @@ async def find_models(
         )
     problem: FanbenchError | None = None
     if available is None:
-        try:
-            available = await client.list_models()
-        except (BadRequest, Forbidden, NotFound, ServerFault, BadAnswer) as error:
-            if any(map(is_pattern, asked)):
-                raise
-            available, problem = [], error
+        available, problem = await list_models_if_possible(client)
+    if problem is not None and any(map(is_pattern, asked)):
+        raise problem
     names = names_of_models(available)
     slugs, missing = match_models(asked, names)
     if patterns := [name for name in missing if is_pattern(name)]:
@@ -287,6 +298,30 @@ def proxy_names(available: Sequence[BenchmarkModel]) -> list[str]:
         and not (model.version.deprecation_time and as_utc(model.version.deprecation_time) <= today)
     ]
     return list(dict.fromkeys(version.model_proxy_slug or version.slug for version in served))
+
+
+# Words in the names of models that are fast and cheap.
+_LIGHT = re.compile(r"flash|haiku|lite|mini|nano|small")
+# A list of up to this many models is not shortened.
+_FEW = 8
+
+
+def curate(names: Sequence[str]) -> list[str]:
+    """Return a short list of models to try tasks on: of each owner one that is fast and cheap, or else the first.
+
+    kaggle 2.2.5 writes a list of eight such models, of seven owners, into the env file. Ours follows from what the
+    server offers.
+    """
+    if len(names) <= _FEW:
+        return list(names)
+    by_owner: dict[str, str] = {}
+    for name in names:
+        owner = name.partition("/")[0]
+        if owner not in by_owner or (_LIGHT.search(name) and not _LIGHT.search(by_owner[owner])):
+            by_owner[owner] = name
+    default = pick_default(names)
+    chosen = {default, *by_owner.values()}
+    return [name for name in names if name in chosen]
 
 
 def pick_default(names: Sequence[str]) -> str | None:

@@ -28,12 +28,20 @@ __all__ = ["init"]
     "Also write instructions for coding agents to DIR/fanbench/SKILL.md.",
     click.Path(path_type=Path, file_okay=False),
 )
-def init(settings: Settings, yes: bool, env_file: Path, example_file: Path, skill: Path | None) -> None:
+@click.option("--all-models", is_flag=True, help="List all models of the server, not a short choice of them.")
+def init(
+    settings: Settings,
+    yes: bool,
+    env_file: Path,
+    example_file: Path,
+    skill: Path | None,
+    all_models: bool,
+) -> None:
     """Set up a folder for benchmark tasks.
 
-    Writes Model Proxy credentials and the available models to .env, and creates an example task and a reference
-    of the task syntax. Models that you have chosen in .env are kept as long as the server offers them. Existing
-    files are never overwritten.
+    Writes Model Proxy credentials and a choice of models to .env, and creates an example task and a reference of the
+    task syntax. Of a long list, the choice has one fast model of each owner. Models that you have chosen in .env are
+    kept as long as the server offers them. Existing files are never overwritten.
 
     \b
     Examples:
@@ -43,4 +51,4 @@ def init(settings: Settings, yes: bool, env_file: Path, example_file: Path, skil
     """
     from fanbench.cli.views.environment import initialize
 
-    initialize(settings, env_file, example_file, yes=yes, skills=skill)
+    initialize(settings, env_file, example_file, yes=yes, all_models=all_models, skills=skill)

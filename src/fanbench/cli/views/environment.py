@@ -34,14 +34,25 @@ def renew_credentials(settings: Settings, env_file: Path, *, yes: bool) -> None:
 
 
 def initialize(
-    settings: Settings, env_file: Path, example_file: Path, *, yes: bool, skills: Path | None = None
+    settings: Settings,
+    env_file: Path,
+    example_file: Path,
+    *,
+    yes: bool,
+    all_models: bool,
+    skills: Path | None = None,
 ) -> None:
     out = settings.output
     out.note(f"Initializing Kaggle Benchmarks environment\n  Target:  {env_file.absolute()}\n")
     ensure_writable(env_file)
     current = read_env_file(env_file)
-    values = call(settings, lambda client: fetch_environment(client, current))
-    offer(out, values, env_file, yes=yes, renew=partial(call, settings, fetch_credentials))
+    fetched = call(settings, lambda client: fetch_environment(client, current, all_models=all_models))
+    if fetched.problem is not None:
+        out.warn(
+            f"The models cannot be listed: {fetched.problem}",
+            "The credentials are written without models; run this again later to add them.",
+        )
+    offer(out, fetched.variables, env_file, yes=yes, renew=partial(call, settings, fetch_credentials))
     written = write_starters(example_file, skills)
     rows = [(env_file.name, "(API keys & configuration)")]
     meanings = ["(Starter template)", "(Syntax guide)", "(Instructions for coding agents)"]
