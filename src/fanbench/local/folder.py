@@ -36,6 +36,8 @@ class DataFolder:
         self.models_file = root / "models.toml"
         self.models = root / "models"
         """Model files that had to be assembled."""
+        self.environments = root / "environments"
+        """Packages that runs need in addition. May be deleted at any time: they are installed again."""
         self.temporary = root / "tmp"
         """Incomplete files."""
         self.logs = root / "logs"

@@ -18,8 +18,9 @@ import anyio.to_thread
 import structlog
 
 from fanbench.errors import LocalServerError
+from fanbench.local.environments import Environments
 from fanbench.local.executor import Executor
-from fanbench.local.executor.environment import run_environment
+from fanbench.local.executor.environment import add_packages, run_environment
 from fanbench.local.executor.forkserver_executor import unusable_sdk
 from fanbench.local.executor.job import Job
 from fanbench.local.executor.supervise import supervise
@@ -27,6 +28,7 @@ from fanbench.local.folder import DataFolder
 from fanbench.local.logs import LiveLog
 from fanbench.local.models.catalog import Catalog, ModelSpec
 from fanbench.local.models.pool import ModelPool
+from fanbench.local.requirements import read_notebook_requirements
 from fanbench.local.settings import ServerSettings
 from fanbench.local.store import RunRow, Store, VersionRow, digest, now
 from fanbench.local.verdicts import failure_of, judge_creation, judge_run, read_outcome
@@ -61,6 +63,7 @@ class Scheduler:
         self._pool = pool
         self._executor = executor
         self._proxy_url = f"{base_url}/models"
+        self.environments = Environments(folder.environments)
         self._send, self._receive = anyio.create_memory_object_stream[Work](math.inf)
         self._in_progress: dict[Work, tuple[anyio.CancelScope, anyio.Event]] = {}
         self.logs: dict[int, LiveLog] = {}
@@ -177,22 +180,24 @@ class Scheduler:
         try:
             catalog = self._pool.catalog
             spec, judge_spec = _choose_models(catalog, model, judge)
+            packages = await self._install_packages(version, log)
             self._logs_of_keys[digest(key)] = log
             found = {name: self._settings.find_dataset(name) for name in version.datasets}
             # A margin, so that it is the time limit that ends a slow run, and not a refused key.
             expires = await self._store.add_token(key, timedelta(seconds=limit + 60))
+            environment = run_environment(
+                proxy_url=self._proxy_url,
+                proxy_key=key,
+                expires=expires.isoformat(),
+                model=spec.slug,
+                judge=judge_spec.slug,
+                available=[other.slug for other in catalog.model],
+                aliases=catalog.aliases,
+                extra=self._settings.run_environment,
+            )
             job = Job(
                 folder=str(folder),
-                environment=run_environment(
-                    proxy_url=self._proxy_url,
-                    proxy_key=key,
-                    expires=expires.isoformat(),
-                    model=spec.slug,
-                    judge=judge_spec.slug,
-                    available=[other.slug for other in catalog.model],
-                    aliases=catalog.aliases,
-                    extra=self._settings.run_environment,
-                ),
+                environment=add_packages(environment, packages),
                 memory_mb=self._settings.run_memory_mb,
                 datasets={name: str(real.resolve()) for name, real in found.items() if real},
             )
@@ -215,6 +220,17 @@ class Scheduler:
             with anyio.CancelScope(shield=True):
                 await self._store.revoke_token(key)
 
+    async def _install_packages(self, version: VersionRow, log: LiveLog) -> Path | None:
+        """The folder with the packages that the version needs in addition; None if it needs none."""
+        notebook = self._folder.notebook(version.id)
+        try:
+            own = await anyio.to_thread.run_sync(read_notebook_requirements, notebook)
+        except FileNotFoundError:  # the server died between the record of a push and its file
+            hint = "Push the task again."
+            raise LocalServerError("The notebook of this version is missing.", hint=hint) from None
+        requirements = [*self._settings.requirements, *own]
+        return await self.environments.prepare(requirements, lambda text: log.note(f"[fanbench] {text}"))
+
 
 def _choose_models(catalog: Catalog, model: str, judge: str) -> tuple[ModelSpec, ModelSpec]:
     """The model and the judge of a run; empty names stand for the server's choice.
@@ -236,9 +252,4 @@ def _prepare(job: Job, notebook: Path) -> None:
     """Create the job's folder with its notebook, and delete what an interrupted run left there."""
     shutil.rmtree(job.folder, ignore_errors=True)
     job.working.mkdir(parents=True)
-    try:
-        shutil.copyfile(notebook, job.source)
-    except FileNotFoundError:  # the server died between the record of a push and its file
-        raise LocalServerError(
-            "The notebook of this version is missing.", hint="Push the task again."
-        ) from None
+    shutil.copyfile(notebook, job.source)

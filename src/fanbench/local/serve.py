@@ -64,13 +64,21 @@ async def serve(
             _log.error("runs cannot be started", error=str(error))
             cannot_run(error)
 
-        async with _services(settings, folder, url) as services:
+        async def prepare_packages(services: Services) -> None:
+            try:
+                await services.scheduler.environments.prepare(settings.requirements, _log.info)
+            except LocalServerError as error:
+                warm_up_failed(error)
+
+        async with _services(settings, folder, url) as services, anyio.create_task_group() as preparing:
             services.executor.warm_up(warm_up_failed)
+            preparing.start_soon(prepare_packages, services)
             files.write(folder.server_file, msgspec.json.encode(address) + b"\n", mode=PRIVATE)
             try:
                 await _serve_http(services, listener, lambda: listening(address))
             finally:
                 folder.server_file.unlink(missing_ok=True)
+                preparing.cancel_scope.cancel()
 
 
 def check_installed() -> None:

@@ -55,6 +55,8 @@ class ServerSettings:
     """A folder with `owner/slug/` folders that tasks may attach as datasets; None for `datasets` in the data folder."""
     run_environment: tuple[str, ...] = ()
     """Names of further environment variables that runs may see."""
+    requirements: tuple[str, ...] = ()
+    """Lines of a requirements file: packages that all runs find in addition to the server's own."""
     proxy_quota_usd: float = 50.0
     """The daily allowance that the Model Proxy's quota call reports; the monthly one is thirty times that."""
     daily_runs: int = 10_000

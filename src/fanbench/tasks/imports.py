@@ -158,7 +158,7 @@ def _check_modules(
             fix = f"Copy what you need from {beside} into this file."
         elif here and (missing := find_missing(each.module, each.names)) and missing not in seen:
             seen.add(missing)
-            package = PACKAGES.get(missing, missing.replace(".", "-"))
+            package = PACKAGES.get(missing, re.sub(r"[._]", "-", missing))
             rule, message = "missing-import", f"The module {missing} is not installed here."
             fix = (
                 f"Add a cell `%pip install {package}`, or, for local runs only, name {package} in a `# /// script` "

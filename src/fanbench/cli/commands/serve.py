@@ -21,6 +21,7 @@ Examples:
   fanbench serve                                  on 127.0.0.1:7777, until Ctrl-C
   fanbench serve --workers 4 --run-timeout 300    four notebooks at a time, five minutes each
   fanbench serve --data ./bench --port 0          state in ./bench, any free port
+  fanbench serve --requirements needed.txt        runs can also import the packages in needed.txt
   fanbench serve --datasets ./datasets            ./datasets/OWNER/SLUG can be attached with -d OWNER/SLUG
   fanbench serve --model-alias '*=test/echo'      test/echo answers for every model that the server does not have
 """
@@ -92,6 +93,12 @@ def _read_aliases(
     AT_LEAST_1,
     default=256,
     show_default=True,
+)
+@value_option(
+    "--requirements",
+    "FILE",
+    "A requirements file: packages for all runs, installed with uv or pip into the data folder.",
+    click.Path(path_type=Path, exists=True, dir_okay=False),
 )
 @value_option(
     "--datasets",

@@ -9,6 +9,7 @@ import click
 
 from fanbench.cli.exits import end_line
 from fanbench.errors import LocalServerError
+from fanbench.local.requirements import read_requirements
 from fanbench.local.serve import Address, serve
 from fanbench.local.settings import ServerSettings
 
@@ -23,7 +24,10 @@ def run_server(options: dict[str, Any]) -> None:
             f"warning: {host} can be reached from other machines; anyone with the token can run code as you",
             err=True,
         )
-    settings = ServerSettings(**{name: value for name, value in options.items() if value is not None})
+    given = {name: value for name, value in options.items() if value is not None}
+    if "requirements" in given:
+        given["requirements"] = read_requirements(given["requirements"])
+    settings = ServerSettings(**given)
     anyio.run(serve, settings, _listening, _cannot_run)
     end_line()
 

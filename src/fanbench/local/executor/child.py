@@ -32,6 +32,7 @@ def run_job(job: Job, kit: Kit) -> int:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         os.environ.clear()
         os.environ.update(job.environment)
+        _import_from(job.environment.get("PYTHONPATH", ""))
         point_at_environment(kit.sdk)
         notebook = json.loads(job.source.read_text(encoding="utf-8"))
         error = run_notebook(notebook, kit.shell, kit.recorders)
@@ -45,6 +46,12 @@ def run_job(job: Job, kit: Kit) -> int:
         _report(job, NotebookOutcome(error=format_failure(failure)))
         return 70
     return 0 if error is None else 1
+
+
+def _import_from(python_path: str) -> None:
+    """Do what a new Python would have done at its start: a fork has the path of its parent."""
+    folders = [folder for folder in python_path.split(os.pathsep) if folder and folder not in sys.path]
+    sys.path[:0] = folders
 
 
 def _report(job: Job, outcome: NotebookOutcome) -> None:

@@ -21,6 +21,8 @@ _PASSED_ON_PREFIXES = (
     "http_proxy",
     "https_proxy",
 )
+_FOR_INSTALLERS = frozenset({"ALL_PROXY", "NO_PROXY", "PATH", "all_proxy", "no_proxy"})
+_FOR_INSTALLERS_PREFIXES = ("GIT_", "NETRC", "SSH_", "UV_", "XDG_")
 
 
 def no_proxy(outside: Mapping[str, str]) -> str:
@@ -41,8 +43,7 @@ def run_environment(
     outside: Mapping[str, str] = os.environ,
 ) -> dict[str, str]:
     """The variables that Kaggle sets for a task's notebook, on top of the harmless part of `outside`."""
-    wanted = {*_PASSED_ON, *extra}
-    passed = {k: v for k, v in outside.items() if k in wanted or k.startswith(_PASSED_ON_PREFIXES)}
+    passed = _pass_on(outside, extra)
     # `!pip` and `!python` must be the ones of this environment.
     path = os.pathsep.join([str(Path(sys.executable).parent), outside.get("PATH", os.defpath)])
     return (
@@ -61,3 +62,29 @@ def run_environment(
             ALIASES_VARIABLE: ",".join(aliases),
         }
     )
+
+
+def installer_environment(outside: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What uv and pip need of `outside`. They may execute code of packages, which sees no more than a run does."""
+    return _pass_on(outside, _FOR_INSTALLERS, _FOR_INSTALLERS_PREFIXES)
+
+
+def add_packages(environment: Mapping[str, str], packages: Path | None) -> dict[str, str]:
+    """The environment in which Python also imports from the folder `packages`, and finds the commands in its `bin`."""
+    if packages is None:
+        return dict(environment)
+    added = {"PYTHONPATH": packages, "PATH": packages / "bin"}
+    return {
+        **environment,
+        **{
+            name: os.pathsep.join(filter(None, [str(folder), environment.get(name)]))
+            for name, folder in added.items()
+        },
+    }
+
+
+def _pass_on(
+    outside: Mapping[str, str], names: Iterable[str], prefixes: tuple[str, ...] = ()
+) -> dict[str, str]:
+    wanted, beginnings = {*_PASSED_ON, *names}, (*_PASSED_ON_PREFIXES, *prefixes)
+    return {name: value for name, value in outside.items() if name in wanted or name.startswith(beginnings)}

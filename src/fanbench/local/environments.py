@@ -1,0 +1,281 @@
+"""Installs packages that runs need beyond those of the server's environment, once, into a folder of their own.
+
+    DATA/environments/KEY/requirements.txt      what was asked for
+    DATA/environments/KEY/packages/             modules and, in bin/, commands
+
+Runs find the folder through `PYTHONPATH` and `PATH`. It has only what the server lacks: the SDK with its dependencies
+is not installed again. All packages of the server are constraints, so a folder adds packages and replaces none. That
+is why a fork of a process that has already imported the SDK can use it, too.
+
+KEY is a hash of all that decides the content: the requirements, Python, and the server's packages.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+import anyio
+import anyio.to_thread
+
+from fanbench._util.files import output_errors, temporary_folder
+from fanbench.errors import LocalServerError
+from fanbench.local.executor.environment import installer_environment
+
+__all__ = ["Environments", "Installer", "find_installer"]
+
+TIME_LIMIT = 900.0
+"""Seconds that an installation may take."""
+
+_BUILDING = ".building-"
+_SHOWN_LINES = 8
+# A line of uv's dry run: " + red-fox==1.0", for a file or an address with " (from URL)".
+_PLANNED = re.compile(r"^ \+ (?P<name>[^\s=]+)==(?P<version>\S+)(?: \(from (?P<url>.*)\))?$", re.MULTILINE)
+_NOISE = re.compile(r"Using (?:C?Python|PyPy) |\[notice\]|\s*$")
+
+
+class Environments:
+    """The folders of packages below `root`, by what was asked for."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._locks: defaultdict[str, anyio.Lock] = defaultdict(anyio.Lock)
+
+    async def prepare(self, requirements: Sequence[str], note: Callable[[str], None]) -> Path | None:
+        """Return the folder with the packages that `requirements` ask for, None if they ask for nothing.
+
+        The requirements are lines of a requirements file. The first caller installs the packages, and those who ask
+        for the same wait for it. `note` receives lines about the progress.
+
+        Raises:
+            LocalServerError: The packages cannot be installed, or not in time.
+        """
+        if not requirements:
+            return None
+        lines = sorted({*requirements})
+        installed = await anyio.to_thread.run_sync(_compatible_packages, lines)
+        target = self._root / _key(lines, installed)
+        lock = self._locks[target.name]
+        if lock.locked():
+            note("Another run installs the packages of this one.")
+        async with lock:
+            if not await anyio.Path(target).is_dir():
+                with output_errors(f"install packages in {self._root}", kind=LocalServerError):
+                    await self._build(target, lines, installed, note)
+        return target / "packages"
+
+    async def _build(
+        self, target: Path, lines: Sequence[str], installed: Mapping[str, str], note: Callable[[str], None]
+    ) -> None:
+        installer = await anyio.to_thread.run_sync(find_installer)
+        if installer is None:
+            hint = f"Install uv, or run `{sys.executable} -m ensurepip`."
+            raise LocalServerError("Packages cannot be installed: there is neither uv nor pip.", hint=hint)
+        begun = anyio.current_time()
+        note(f"Installing packages with {installer.name}: {', '.join(lines)}")
+        await anyio.to_thread.run_sync(self._prepare_root)
+        async with temporary_folder(_BUILDING, self._root) as folder:
+            try:
+                with anyio.fail_after(TIME_LIMIT):
+                    added = await _install(installer, lines, installed, folder)
+            except TimeoutError:
+                text = f"The packages were not installed within {TIME_LIMIT:g} s by {installer.name}."
+                raise LocalServerError(text, hint="Check the connection to the package index.") from None
+            # The last step: what has its final name is complete.
+            await anyio.to_thread.run_sync(_rename, folder / "built", target)
+        note(f"Installed {len(added)} packages in {anyio.current_time() - begun:.1f} s: {', '.join(added)}")
+
+    def _prepare_root(self) -> None:
+        """Create the folder, and delete what processes that were killed have left in it."""
+        self._root.mkdir(parents=True, exist_ok=True)
+        for left in self._root.glob(f"{_BUILDING}*"):
+            with suppress(OSError):
+                if left.stat().st_mtime < time.time() - 2 * TIME_LIMIT:
+                    shutil.rmtree(left, ignore_errors=True)
+
+
+def _compatible_packages(requirements: Sequence[str]) -> Mapping[str, str]:
+    """The versions of the packages that runs have anyway, by their canonical names.
+
+    Raises:
+        LocalServerError: They contradict a requirement. The message is clearer than that of an installer would be.
+    """
+    installed = _installed_packages(tuple((folder, _modified(folder)) for folder in sys.path))
+    _check_conflicts(requirements, installed)
+    return installed
+
+
+def _modified(folder: str) -> int:
+    try:
+        return os.stat(folder).st_mtime_ns
+    except OSError:
+        return 0
+
+
+@lru_cache(maxsize=1)
+def _installed_packages(_folders: tuple[tuple[str, int], ...]) -> Mapping[str, str]:
+    """Read 200 files of metadata, which takes 0.1 s, again only after a folder of `sys.path` has changed."""
+    from packaging.utils import canonicalize_name
+
+    found: dict[str, str] = {}
+    # The first of a name is the one that is imported.
+    for each in metadata.distributions():
+        if name := each.metadata["Name"]:
+            found.setdefault(canonicalize_name(name), each.version)
+    return found
+
+
+def _check_conflicts(requirements: Sequence[str], installed: Mapping[str, str]) -> None:
+    from packaging.requirements import InvalidRequirement, Requirement
+    from packaging.utils import canonicalize_name
+
+    for line in requirements:
+        try:
+            wanted = Requirement(line)
+        except InvalidRequirement:
+            continue  # an option or a path; or the installer reports it
+        version = installed.get(canonicalize_name(wanted.name))
+        applies = wanted.marker is None or wanted.marker.evaluate()
+        if version and applies and not wanted.specifier.contains(version, prereleases=True):
+            raise LocalServerError(
+                f"The run needs {line}, but the server has {wanted.name} {version}, which its runs share.",
+                hint=f"Change the requirement, or run `{sys.executable} -m pip install '{line}'`.",
+            )
+
+
+def _key(lines: Sequence[str], installed: Mapping[str, str]) -> str:
+    python = [sys.implementation.cache_tag, sysconfig.get_platform()]
+    content = json.dumps([lines, python, sorted(installed.items())])
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def _rename(built: Path, target: Path) -> None:
+    try:
+        built.rename(target)
+    except OSError:
+        if not target.is_dir():  # another process was faster
+            raise
+
+
+# --- uv and pip ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Installer:
+    """`command` is the beginning of `uv pip install …` or `python -m pip install …`."""
+
+    name: Literal["uv", "pip"]
+    command: tuple[str, ...]
+
+
+def find_installer() -> Installer | None:
+    """uv if it is beside this Python or in PATH, otherwise the pip of this environment, if it has one."""
+    places = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    if uv := shutil.which("uv", path=places):
+        options = ("--python", sys.executable, "--color", "never", "--no-progress")
+        return Installer("uv", (uv, "pip", "install", *options))
+    if importlib.util.find_spec("pip") is not None:
+        command = (sys.executable, "-P", "-m", "pip", "install", "--no-input", "--progress-bar", "off")
+        return Installer("pip", (*command, "--disable-pip-version-check"))
+    return None
+
+
+async def _install(
+    installer: Installer, lines: Sequence[str], installed: Mapping[str, str], folder: Path
+) -> list[str]:
+    """Install what is missing into `folder/built/packages`. Return the names and versions.
+
+    First the installer says what it would add to the server's environment. Exactly that goes into the folder.
+    """
+    built = folder / "built"
+    pins = [f"{name}=={version}" for name, version in installed.items()]
+    await anyio.Path(built / "packages").mkdir(parents=True)
+    await _write(built / "requirements.txt", lines)
+    await _write(folder / "constraints.txt", pins)
+    asked = ["-r", str(built / "requirements.txt"), "-c", str(folder / "constraints.txt")]
+    plan = await (_plan_with_uv if installer.name == "uv" else _plan_with_pip)(installer, asked, folder)
+    if plan:
+        options = [line for line in lines if line.startswith("-")]
+        await _write(folder / "plan.txt", [*options, *plan.values()])
+        target = ["--no-deps", "--target", str(built / "packages"), "-r", str(folder / "plan.txt")]
+        await _run(installer, target, folder)
+    return sorted(plan)
+
+
+async def _plan_with_uv(installer: Installer, asked: Sequence[str], folder: Path) -> dict[str, str]:
+    """What to install: a requirement for each name and version."""
+    # A dry run changes nothing, but uv refuses it for the Python of a Linux distribution without the second option.
+    output = await _run(installer, ["--dry-run", "--break-system-packages", *asked], folder)
+    return {
+        f"{found['name']} {found['version']}": f"{found['name']} @ {found['url']}"
+        if found["url"]
+        else f"{found['name']}=={found['version']}"
+        for found in _PLANNED.finditer(output)
+    }
+
+
+async def _plan_with_pip(installer: Installer, asked: Sequence[str], folder: Path) -> dict[str, str]:
+    """What to install: a requirement for each name and version."""
+    report = folder / "report.json"
+    await _run(installer, ["--dry-run", "--report", str(report), *asked], folder)
+    plan = {}
+    for item in json.loads(await anyio.Path(report).read_bytes())["install"]:
+        name, version = item["metadata"]["name"], item["metadata"]["version"]
+        direct = f"{name} @ {item['download_info']['url']}" if item["is_direct"] else ""
+        plan[f"{name} {version}"] = direct or f"{name}=={version}"
+    return plan
+
+
+async def _run(installer: Installer, options: Sequence[str], folder: Path) -> str:
+    """Run the installer and return its output. If this is cancelled, it is killed, with all that it has started.
+
+    Raises:
+        LocalServerError: It failed; the message has its last lines.
+    """
+    # Shielded: if this were cancelled after the process has begun, its children would be left.
+    with anyio.CancelScope(shield=True):
+        process = await anyio.open_process(
+            [*installer.command, *options],
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+            env=installer_environment(),
+            start_new_session=True,
+        )
+    async with process:
+        try:
+            assert process.stdout is not None
+            output = b"".join([chunk async for chunk in process.stdout]).decode("utf-8", "replace")
+            code = await process.wait()
+        except BaseException:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            raise
+    if code != 0:
+        said = [line for line in output.splitlines() if not _NOISE.match(line)]
+        raise LocalServerError(
+            "\n".join([f"{installer.name} cannot install the packages of the run:", *said[-_SHOWN_LINES:]]),
+            hint="Correct the requirements. The packages that the server has keep their versions.",
+        )
+    return output
+
+
+async def _write(path: Path, lines: Sequence[str]) -> None:
+    await anyio.Path(path).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
