@@ -138,6 +138,45 @@ async def test_magics_work(client: Client) -> None:
     assert "from-2-bash" in text
 
 
+CHOOSES = """# %%
+import kaggle_benchmarks as kbench
+# %%
+@kbench.task(name="Red Fox")
+def red(llm) -> float:
+    return 0.25
+@kbench.task(name="red-fox-row")
+def row(llm) -> float:
+    return 0.75
+for task in (red, row): task.run(kbench.llm)
+"""
+
+
+@pytest.mark.parametrize(
+    ("slug", "line", "state", "error", "noted"),
+    [
+        ("red-fox", "%choose red", CreationState.COMPLETED, "", "removed the runs of red-fox-row."),
+        ("red-fox", '%choose "Red Fox"', CreationState.COMPLETED, "", "removed the runs of red-fox-row."),
+        ("red-fox", "%choose task", CreationState.VALIDATION_FAILED, "only the run of red-fox-row", ""),
+        ("red-fox-row", "%choose red", CreationState.VALIDATION_FAILED, "Push red-fox instead", ""),
+        ("red-fox", "%choose [red, row]", CreationState.KERNEL_WITHOUT_RUN, "Name the task to keep", ""),
+        ("red-fox", "%choose blue", CreationState.KERNEL_WITHOUT_RUN, "No task that is called blue", ""),
+        ("red-fox", "%choose", CreationState.COMPLETED, "", "%choose needs the name of a task."),
+    ],
+)
+async def test_choose_keeps_one_task(
+    client: Client, slug: str, line: str, state: CreationState, error: str, noted: str
+) -> None:
+    """The chosen task can be pushed and run; another one fails with an error that names the line and the task."""
+    task = await push(client, slug, f"{CHOOSES}# %%\n{line}\n")
+    assert task.creation_state is state, task.creation_error_message
+    assert error in task.creation_error_message
+    if state is CreationState.COMPLETED:
+        done = (await run(client, slug, "wrong"))[-1]
+        assert done.state is RunState.COMPLETED
+        assert noted in await log_text(client, done.id)
+        await client.delete_task(slug)
+
+
 async def test_a_second_run_in_flight_is_skipped(client: Client) -> None:
     """A second run of the same version and model at the same time is skipped, with the reason."""
     await ensure_pushed(client)

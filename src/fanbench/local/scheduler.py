@@ -22,7 +22,7 @@ from fanbench.local.environments import Environments
 from fanbench.local.executor import Executor
 from fanbench.local.executor.environment import add_packages, run_environment
 from fanbench.local.executor.forkserver_executor import unusable_sdk
-from fanbench.local.executor.job import Job
+from fanbench.local.executor.job import Choice, Job
 from fanbench.local.executor.supervise import supervise
 from fanbench.local.folder import DataFolder
 from fanbench.local.logs import LiveLog
@@ -143,10 +143,10 @@ class Scheduler:
         folder = self._folder.creation(version.id)
         log = LiveLog(self._folder.creation_log(version.id), self._settings.log_limit_mb * 1_000_000)
         try:
-            failure = await self._execute(version, folder, log)
+            failure, choice = await self._execute(version, folder, log)
         finally:
             log.close()
-        judge = partial(judge_creation, version.slug, folder / "working", failure, log.path)
+        judge = partial(judge_creation, version.slug, folder / "working", failure, log.path, choice)
         state, error = await anyio.to_thread.run_sync(judge)
         await self._store.update(VersionRow, version.id, state=state, error=error)
 
@@ -159,8 +159,8 @@ class Scheduler:
         log = LiveLog(self._folder.log(run.id), self._settings.log_limit_mb * 1_000_000)
         self.logs[run.id] = log
         try:
-            failure = await self._execute(run.version, folder, log, run.model, run.judge)
-            judge = partial(judge_run, run.version.slug, folder / "working", failure, log.path)
+            failure, choice = await self._execute(run.version, folder, log, run.model, run.judge)
+            judge = partial(judge_run, run.version.slug, folder / "working", failure, log.path, choice)
             state, error = await anyio.to_thread.run_sync(judge)
             await self._store.update(RunRow, run.id, state=state, error=error, ended=now())
         finally:
@@ -170,10 +170,10 @@ class Scheduler:
 
     async def _execute(
         self, version: VersionRow, folder: Path, log: LiveLog, model: str = "", judge: str = ""
-    ) -> str | None:
+    ) -> tuple[str | None, Choice | None]:
         """Run the version's notebook in `folder` on `model` and with `judge`, or with the server's choice.
 
-        Return why it failed.
+        Return why it failed, and what its `%choose` did.
         """
         limit = self._settings.run_timeout
         key = f"fbp-{secrets.token_urlsafe(24)}"
@@ -183,6 +183,9 @@ class Scheduler:
             packages = await self._install_packages(version, log)
             self._logs_of_keys[digest(key)] = log
             found = {name: self._settings.find_dataset(name) for name in version.datasets}
+            if gone := [name for name, real in found.items() if real is None]:
+                place = self._settings.dataset_folder.absolute()
+                log.note(f"[fanbench] Below {place}, there is no longer a dataset {', '.join(gone)}.")
             # A margin, so that it is the time limit that ends a slow run, and not a refused key.
             expires = await self._store.add_token(key, timedelta(seconds=limit + 60))
             environment = run_environment(
@@ -210,11 +213,12 @@ class Scheduler:
             outcome = await anyio.to_thread.run_sync(read_outcome, job.outcome)
             if outcome is not None and outcome.sdk_failure is not None:
                 raise unusable_sdk(outcome.sdk_failure, folder)
-            return failure_of(outcome, ended.exit, limit if ended.timed_out else None)
+            failure = failure_of(outcome, ended.exit, limit if ended.timed_out else None)
+            return failure, outcome.choice if outcome is not None else None
         except LocalServerError as error:
             message = f"{error}\n{error.hint}" if error.hint else str(error)
             log.note(message)
-            return message
+            return message, None
         finally:
             self._logs_of_keys.pop(digest(key), None)
             with anyio.CancelScope(shield=True):

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from fanbench._util.text import last_line
-from fanbench.local.executor.job import Exit, NotebookOutcome
+from fanbench.local.executor.job import Choice, Exit, NotebookOutcome
 from fanbench.local.logs import last_lines
 from fanbench.wire.messages import CreationState, RunState
 from fanbench.wire.slugs import slugify
@@ -76,14 +76,18 @@ def run_files(working: Path) -> list[dict[str, Any]]:
     return found
 
 
-def judge_run(slug: str, working: Path, failure: str | None, log: Path) -> tuple[RunState, str]:
+def judge_run(
+    slug: str, working: Path, failure: str | None, log: Path, choice: Choice | None = None
+) -> tuple[RunState, str]:
     """The state of a run of task `slug`, and its error. `failure` is why its notebook did not reach its end.
 
-    The output of the notebook is in `log`.
+    The output of the notebook is in `log`; `choice` is what its `%choose` did.
     """
     if failure is not None:
         return RunState.ERRORED, _explain(failure)
     files = run_files(working)
+    if discarded := _explain_choice(slug, files, choice):
+        return RunState.ERRORED, discarded
     if not files:
         return RunState.ERRORED, _explain_no_run_file(log)
     # The run files of the task itself, or all of them if none has its name.
@@ -95,14 +99,19 @@ def judge_run(slug: str, working: Path, failure: str | None, log: Path) -> tuple
     return RunState.COMPLETED, ""
 
 
-def judge_creation(slug: str, working: Path, failure: str | None, log: Path) -> tuple[CreationState, str]:
+def judge_creation(
+    slug: str, working: Path, failure: str | None, log: Path, choice: Choice | None = None
+) -> tuple[CreationState, str]:
     """The state of a version of task `slug` whose notebook was run to validate it, and its error.
 
-    The output of the notebook is in `log`.
+    The output of the notebook is in `log`; `choice` is what its `%choose` did.
     """
     if failure is not None:
         return CreationState.ERRORED, _explain(failure)
     files = run_files(working)
+    if discarded := _explain_choice(slug, files, choice):
+        state = CreationState.VALIDATION_FAILED if files else CreationState.KERNEL_WITHOUT_RUN
+        return state, discarded
     if not files:
         # Clients cannot read the log of a creation, and its last lines may contain the reason.
         last = last_lines(log, 5)
@@ -120,6 +129,25 @@ def judge_creation(slug: str, working: Path, failure: str | None, log: Path) -> 
         last = last_line(str(mine[-1].get("errorMessage") or "an error"))
         return CreationState.COMPLETED, f"The task raised in its trial run: {last}"
     return CreationState.COMPLETED, ""
+
+
+def _explain_choice(slug: str, files: list[dict[str, Any]], choice: Choice | None) -> str | None:
+    """Why the run of task `slug` is not among the run files, if it was removed by `%choose`."""
+    if choice is None or any(_slug(file) == slug for file in files):
+        return None
+    if choice.kept is None and not files and choice.removed:
+        removed = ", ".join(choice.removed)
+        return (
+            f"No task that is called {choice.word} has run, so the line `%choose {choice.word}` removed all runs "
+            f"({removed}). Name the task to keep, or remove the line."
+        )
+    if choice.kept is not None and slug in map(slugify, choice.removed):
+        return (
+            f"The notebook keeps only the run of {slugify(choice.kept)}, because of the line "
+            f"`%choose {choice.word}`, so the run of {slug} was discarded. "
+            f"Push {slugify(choice.kept)} instead, or remove the line."
+        )
+    return None
 
 
 def _explain_no_run_file(log: Path) -> str:

@@ -40,7 +40,7 @@ def run_job(job: Job, kit: Kit) -> int:
         # interpreter's usual clean-up, which would run the forkserver's.
         kit.shell.user_ns.clear()
         gc.collect()
-        _report(job, NotebookOutcome(error=error))
+        _report(job, NotebookOutcome(error=error, choice=kit.shell.choice))
         files.write(Path(job.folder, "executed.ipynb"), json.dumps(notebook), durable=False)
     except BaseException as failure:  # noqa: BLE001 - the server must learn of it, whatever it is
         _report(job, NotebookOutcome(error=format_failure(failure)))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-__all__ = ["Exit", "Job", "NotebookOutcome"]
+__all__ = ["Choice", "Exit", "Job", "NotebookOutcome"]
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,11 +47,23 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         return Path(self.folder, "outcome.json")
 
 
+class Choice(msgspec.Struct, frozen=True, kw_only=True):
+    """What the `%choose` lines of a notebook did."""
+
+    word: str
+    """What the last one names."""
+    kept: str | None
+    """The name of the task whose run it kept; None if no task of that name had run."""
+    removed: list[str]
+    """The names of the tasks whose runs were removed."""
+
+
 class NotebookOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """What the process itself reports about a notebook; missing if it died before it could."""
 
     error: str | None = None
     """The traceback of the cell that failed."""
+    choice: Choice | None = None
     sdk_failure: str | None = None
     """The traceback of the SDK's import, if that failed."""
 

@@ -6,15 +6,18 @@ depends on the run: the models behind `kbench.llm`, `judge_llm` and `llms`.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fanbench.local.aliases import ALIASES_VARIABLE, best_alias, unknown_model
+from fanbench.local.executor.job import Choice
 from fanbench.local.executor.notebook import Recorder, record_streams
 
 FIXED_ENVIRONMENT = {
@@ -139,28 +142,68 @@ def make_shell() -> Any:
             if result is not None:
                 self.show(result)
 
+    class Shell(InteractiveShell):  # type: ignore[misc]
+        choice: Choice | None = None
+
+        def register_magic_function(self, func: Any, *options: Any, **named: Any) -> None:
+            # The SDK registers its own `%choose` if it is imported in a notebook.
+            if getattr(func, "__name__", "") != "choose":
+                super().register_magic_function(func, *options, **named)
+
     config = Config()
     config.HistoryManager.enabled = False
     config.InteractiveShell.colors = "nocolor"
     config.InteractiveShell.xmode = "Plain"
-    shell = InteractiveShell.instance(config=config, displayhook_class=Display)
-    shell.register_magic_function(_choose, "line", "choose")
+    shell = Shell.instance(config=config, displayhook_class=Display)
+    shell.register_magic_function(partial(_choose, shell), "line", "choose")
     return shell
 
 
-def _choose(line: str) -> None:
-    """`%choose TASK`: as on Kaggle, keep only this task's files in the working folder."""
-    from IPython.core.getipython import get_ipython
+def _choose(shell: Any, line: str) -> None:
+    """`%choose TASK`: as on Kaggle, keep only this task's last run in the working folder; and say what was removed.
+
+    TASK is a variable that holds a task, or a task's name. If no task of this name has run, nothing is kept.
+    """
     from kaggle_benchmarks.utils import normalize_name
 
     word = line.strip()
-    task = get_ipython().user_ns.get(word)
-    name = normalize_name(getattr(task, "name", word))
+    if not word:
+        sys.stderr.write("[fanbench] %choose needs the name of a task.\n")
+        return
+    name = getattr(shell.user_ns.get(word), "name", None)
+    chosen = normalize_name(name if isinstance(name, str) else word)
     runs = sorted(Path().glob("*.run.json"), key=lambda path: path.stat().st_mtime)
-    chosen = [path for path in runs if path.name.startswith(f"{name}-")][-1:]
-    keep = {*chosen, Path(f"{name}.task.json")}
-    for path in [*runs, *Path().glob("*.task.json")]:
+    tasks = {path: _recorded_task(path) for path in runs}
+    kept = next((path for path in reversed(runs) if normalize_name(tasks[path]) == chosen), None)
+    keep = {Path(f"{chosen}.task.json"), *([] if kept is None else _files_of_run(kept))}
+    for path in [*Path().glob("*.task.json"), *(file for run in runs for file in _files_of_run(run))]:
         if path in keep:
             print(f"Kept: {path.name}")  # noqa: T201
         else:
             path.unlink(missing_ok=True)
+    kept_name = None if kept is None else tasks[kept]
+    removed = {name: None for name in tasks.values() if name != kept_name}
+    names = ", ".join(removed)
+    if kept is None:
+        what = f"no task of this name has run, so nothing is kept. Removed: {names or 'nothing'}"
+        sys.stderr.write(
+            f"[fanbench] %choose {word}: {what}. It takes the name of one task, or its variable.\n"
+        )
+    elif removed:
+        sys.stderr.write(f"[fanbench] %choose {word}: removed the runs of {names}.\n")
+    before = shell.choice.removed if shell.choice else []
+    shell.choice = Choice(word=word, kept=kept_name, removed=[*before, *removed])
+
+
+def _recorded_task(path: Path) -> str:
+    try:
+        return str(json.loads(path.read_bytes())["taskVersion"]["name"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return ""
+
+
+def _files_of_run(path: Path) -> list[Path]:
+    """A run file and what the SDK 0.6.2 writes beside it: the run's trajectory and its result."""
+    stem = path.name.removesuffix(".run.json")
+    beside = [Path(f"{stem}.{kind}.json") for kind in ("run", "atif", "result")]
+    return [file for file in beside if file.exists()]
