@@ -103,7 +103,7 @@ def test_no_terminal_to_ask_on(cli: Cli, kaggle: SimulatedKaggle, files: list[Pa
         (["gone.py", "-m", "a"], 1, "gone.py"),
         (["gone", "-m", "a"], 4, "gone"),
         (["first.py", "-m", "a", "-o", "first.py"], 2, "is a file"),
-        (["first.py", "first.py", "-m", "a"], 2, "twice"),
+        (["no*.py", "-m", "a"], 1, "no*.py"),
     ],
 )
 def test_refusals(sweep: Sweep, kaggle: SimulatedKaggle, words: list[str], code: int, message: str) -> None:

@@ -14,7 +14,7 @@ from fanbench import FanbenchError, NotFound, TaskFileError, Unauthorized, Unkno
 from fanbench.sweeps.attempts import content_identity, version_identity
 from fanbench.sweeps.plan import SweepPlan, make_plan
 from fanbench.sweeps.preview import preview
-from fanbench.sweeps.spec import Rules, SweepSpec, TaskChoice
+from fanbench.sweeps.spec import Rules, SweepSpec, TaskChoice, classify
 from fanbench.tasks import to_notebook
 from fanbench.testing import Fault, SimulatedKaggle
 from tests.operations.conftest import model, simulated
@@ -167,6 +167,41 @@ async def test_a_task_and_its_notebook_are_not_both_taken(tmp_path: Path) -> Non
         await plan(client(), spec(source, tmp_path / "a.ipynb"))
 
 
+async def test_the_same_task_is_taken_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task that is named twice, by other spellings of its path or its slug, is planned once."""
+    monkeypatch.chdir(tmp_path)
+    path = file(tmp_path, "a", "b")
+    (tmp_path / "link.py").symlink_to(path)
+    (tmp_path / "linked").symlink_to(tmp_path)
+    names = ["a.py", "a.py", "./a.py", str(path), "link.py", "linked/a.py", "a.py::b", "x", "X"]
+    words = await anyio.to_thread.run_sync(classify, names)
+    made = await plan(client("x"), SweepSpec(tasks=words.tasks, models=("claude",)))
+    assert [one.slug for one in made.tasks] == ["a", "b", "x"]
+
+
+async def test_a_folder_gives_the_files_that_have_tasks(tmp_path: Path) -> None:
+    """Files of a folder without a task are skipped and named; a folder without any task is refused."""
+    folder = tmp_path / "tasks"
+    folder.mkdir()
+    (folder / "__init__.py").touch()
+    (folder / "helper.py").write_text("x = 1\n")
+    words = await anyio.to_thread.run_sync(classify, [folder])
+    wanted = SweepSpec(tasks=words.tasks, models=("claude",))
+    with pytest.raises(TaskFileError, match="None of the 2 files in this folder has a task") as caught:
+        await plan(client(), wanted)
+    assert caught.value.file == str(folder)
+    file(folder, "a")
+    words = await anyio.to_thread.run_sync(classify, [folder])
+    wanted = SweepSpec(tasks=words.tasks, models=("claude",))
+    made = await plan(client(), wanted)
+    assert [one.slug for one in made.tasks] == ["a"]
+    assert made.skipped == (folder / "__init__.py", folder / "helper.py")
+    assert f"{folder / 'helper.py'} has no task, and is skipped." in preview(made).warnings
+    (folder / "helper.py").write_text("x = (\n")
+    with pytest.raises(TaskFileError, match=r"helper\.py:1"):
+        await plan(client(), wanted)
+
+
 # --- Refused before any call ---
 
 
@@ -178,7 +213,6 @@ async def test_a_task_and_its_notebook_are_not_both_taken(tmp_path: Path) -> Non
         (SweepSpec(tasks=(TaskChoice(slug="x"),), models=("m",), all_models=True), "cannot be used together"),
         (spec("x", repeats=0), "repeats must be 1 or more"),
         (spec("x", timeout=float("nan")), "timeout must be more than 0"),
-        (spec("x", "y", "X"), "Task 'x' is given twice: by the slug x and by the slug x"),
         (spec("+"), "not a task name"),
         (spec(Path("a.txt")), "a.txt"),
         (spec(Path("no.py")), "no.py"),

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fanbench import UsageError
+from fanbench import TaskFileError, UsageError
 from fanbench.sweeps.spec import (
     MaxFailures,
     Rules,
@@ -42,20 +42,34 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_words_are_files_slugs_or_the_sweep_file(folder: Path) -> None:
     """The meaning of an argument depends on its ending, or on what exists."""
     (folder / "plain").touch()
+    (folder / "empty").mkdir()
     words = classify(
-        ["x.py", "x.ipynb", "My Task", "me/x", "tasks", "plain", "a.py::one", Path("tasks/a.py"), "my.toml"]
+        ["x.py", "x.ipynb", "My Task", "me/x", "empty", "plain", "a.py::one", Path("tasks/a.py"), "my.toml"]
     )
     assert words.tasks == (
         TaskChoice(file=Path("x.py")),
         TaskChoice(file=Path("x.ipynb")),
         TaskChoice(slug="my-task"),
         TaskChoice(slug="me/x"),
-        TaskChoice(slug="tasks"),
+        TaskChoice(slug="empty"),
         TaskChoice(file=Path("plain")),
         TaskChoice(file=Path("a.py"), name="one"),
         TaskChoice(file=Path("tasks/a.py")),
     )
     assert words.sweep_file == Path("my.toml")
+
+
+def test_a_folder_stands_for_its_task_files(folder: Path) -> None:
+    """A folder gives the Python files and notebooks directly in it, sorted, without hidden ones."""
+    (folder / "tasks/c.ipynb").touch()
+    (folder / "tasks/.hidden.py").touch()
+    (folder / "tasks/deep").mkdir()
+    (folder / "tasks/deep/d.py").touch()
+    expected = [Path("tasks/a.py"), Path("tasks/b.py"), Path("tasks/c.ipynb")]
+    for word in ("tasks", "tasks/", "./tasks", Path("tasks")):
+        found = classify([word]).tasks
+        assert [choice.file for choice in found] == expected
+        assert all(choice.in_folder for choice in found)
 
 
 def test_patterns_are_expanded_where_no_shell_does_it(folder: Path) -> None:
@@ -89,11 +103,10 @@ def test_patterns_reach_as_deep_as_they_say(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["tasks/*.txt"], "No task file matches"),
-        (["no*"], "No task file matches 'no\\*'"),
+        (["tasks/*.txt"], "tasks/\\*.txt: No task file matches"),
+        (["no*"], "no\\*: No task file matches"),
         (["a.toml", "b.toml"], "Give one sweep file"),
-        (["tasks/"], "'tasks/' is a folder"),
-        (["."], "'.' is a folder"),
+        (["."], "\\.: There are no task files in this folder"),
         (["./x"], "neither a task file nor"),
         (["a.py::"], "names no task"),
         (["~nobody-is-called-so/a.py"], "home folder"),
@@ -103,7 +116,7 @@ def test_patterns_reach_as_deep_as_they_say(folder: Path) -> None:
 )
 def test_words_that_mean_nothing_are_refused(folder: Path, words: list[str], message: str) -> None:
     """Arguments that can be neither files nor tasks are refused."""
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises((UsageError, TaskFileError), match=message):
         classify(words)
 
 
@@ -113,7 +126,7 @@ def test_any_words_are_sorted_or_refused(words: list[str]) -> None:
     """Any text gives tasks or a usage error. (Patterns are left out, as one might match the whole disk.)"""
     try:
         meant = classify(words)
-    except UsageError:
+    except (UsageError, TaskFileError):
         return
     assert all((choice.file is None) != (choice.slug is None) for choice in meant.tasks)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from fanbench.operations.models import ModelChoice, find_models
 from fanbench.operations.push import plan_push
 from fanbench.sweeps.attempts import PlannedRun, content_identity, expand_runs, version_identity
 from fanbench.sweeps.spec import DEFAULT_OUTPUT, Rules, SweepSpec, TaskChoice, rules_of
-from fanbench.tasks import TaskFile, notebook_of
+from fanbench.tasks import TaskFile, notebook_of, read_task_file
 from fanbench.wire.messages import BenchmarkModel, Task
 from fanbench.wire.slugs import slugify_task
 
@@ -47,7 +48,7 @@ class PlannedTask:
 class SweepPlan:
     """Tasks × models × repeats, the folder for the results, and the rules to follow.
 
-    `choice` tells which of the models the server does not list.
+    `choice` tells which of the models the server does not list. `skipped` are the files of folders that have no task.
     """
 
     tasks: tuple[PlannedTask, ...]
@@ -56,6 +57,7 @@ class SweepPlan:
     repeats: int = 1
     rules: Rules = field(default_factory=Rules)
     choice: ModelChoice = field(default_factory=partial(ModelChoice, ()))
+    skipped: tuple[Path, ...] = ()
 
     @property
     def planned_runs(self) -> list[PlannedRun]:
@@ -76,7 +78,8 @@ async def make_plan(
     the tasks are fetched at once, while the notebooks are made.
 
     Raises:
-        UsageError: There are no tasks or no models, a number is out of its range, or a task is given twice.
+        UsageError: There are no tasks or no models, a number is out of its range, or a task is given by two
+            files.
         UnknownModel: A pattern matches no model.
         TaskFileError: A file cannot be read, or has an error that the server would refuse.
         NotFound: Tasks that are named by their slugs are not on the server; all of them are listed.
@@ -92,12 +95,16 @@ async def make_plan(
         raise UsageError(
             "No model is given.", hint="Name one or more with -m. `fanbench tasks models` lists them."
         )
-    sources = await offload(partial(_read_sources, spec))
+    sources, skipped = await offload(partial(_read_sources, spec))
     choice, seen, notebooks = await _fetch(client, spec, sources, available, offload)
     await _refuse_unknown(client, sources, seen)
     # By their full names "me/task" and "task" may be the same task.
-    full_names = (f"{task.slug.owner_slug}/{task.slug.task_slug}" if task else None for task in seen)
-    _refuse_duplicates((name, source) for name, source in zip(full_names, sources, strict=True) if name)
+    by_name: dict[str, _Source] = {}
+    for source, task in zip(sources, seen, strict=True):
+        if task is not None:
+            other = by_name.setdefault(f"{task.slug.owner_slug}/{task.slug.task_slug}", source)
+            if other is not source:
+                raise _duplicate(other, source)
     tasks = []
     for source, task, notebook in zip(sources, seen, notebooks, strict=True):
         if notebook is not None:
@@ -112,6 +119,7 @@ async def make_plan(
         repeats=1 if spec.repeats is None else spec.repeats,
         rules=rules,
         choice=choice,
+        skipped=skipped,
     )
 
 
@@ -130,15 +138,48 @@ class _Source:
     def __str__(self) -> str:
         return f"{self.file}" if self.file else f"the slug {self.slug}"
 
+    def is_same(self, other: _Source) -> bool:
+        """Whether both are the same task of the same file, with the same datasets."""
+        if self.file is None or other.file is None:
+            same_file = self.file is other.file
+        else:
+            same_file = os.path.realpath(self.file) == os.path.realpath(other.file)
+        return same_file and (self.slug, self.datasets) == (other.slug, other.datasets)
+
 
 _DATASET = re.compile(r"[^/\s]+/[^/\s]+")
 
 
-def _read_sources(spec: SweepSpec) -> list[_Source]:
-    """Return all tasks in the order of the spec, the tasks of one file in the order of the file."""
-    sources = [source for choice in spec.tasks for source in _read_choice(choice, spec.datasets)]
-    _refuse_duplicates((source.slug, source) for source in sources)
-    return sources
+def _read_sources(spec: SweepSpec) -> tuple[list[_Source], tuple[Path, ...]]:
+    """Return all tasks in the order of the spec, the tasks of one file in the order of the file.
+
+    The same task of the same file counts once, however it is named. The second result are the files of folders that
+    have no task.
+    """
+    sources: dict[str, _Source] = {}
+    skipped: list[Path] = []
+    for choice in spec.tasks:
+        if choice.in_folder and choice.file is not None and not _has_tasks(choice.file):
+            skipped.append(choice.file)
+            continue
+        for source in _read_choice(choice, spec.datasets):
+            other = sources.setdefault(source.slug, source)
+            if not other.is_same(source):
+                raise _duplicate(other, source)
+    if not sources:
+        first = skipped[0]
+        raise TaskFileError(
+            f"None of the {len(skipped)} files in this folder has a task."
+            if skipped[1:]
+            else "This file has no task.",
+            file=str(first.parent if skipped[1:] else first),
+        )
+    return list(sources.values()), tuple(dict.fromkeys(skipped))
+
+
+def _has_tasks(file: Path) -> bool:
+    """Return False if a file that was found in a folder is empty, or has no task to push."""
+    return file.stat().st_size > 0 and bool(read_task_file(file).pushable)
 
 
 def _read_choice(choice: TaskChoice, datasets: tuple[str, ...]) -> list[_Source]:
@@ -154,16 +195,12 @@ def _read_choice(choice: TaskChoice, datasets: tuple[str, ...]) -> list[_Source]
     return [_Source(plan.slug, choice.file, plan.file, attached) for plan in plans]
 
 
-def _refuse_duplicates(named: Iterable[tuple[str, _Source]]) -> None:
-    """Two sources of one task would become two versions of it, in an undefined order."""
-    first: dict[str, _Source] = {}
-    for name, source in named:
-        other = first.setdefault(name, source)
-        if other is not source:
-            raise UsageError(
-                f"Task '{source.slug}' is given twice: by {other} and by {source}.",
-                hint="Leave one out, or rename one.",
-            )
+def _duplicate(other: _Source, source: _Source) -> UsageError:
+    """Return the error for two sources of one task, which would become two versions of it, in an undefined order."""
+    return UsageError(
+        f"Task '{source.slug}' is given twice: by {other} and by {source}.",
+        hint="Leave one out, or rename one.",
+    )
 
 
 # --- The server ---------------------------------------------------------------------------------------------

@@ -200,6 +200,7 @@ def preview(plan: SweepPlan, journal: Journal | None = None, quotas: Quotas | No
         quotas=left,
         warnings=(
             *(plan.choice.warnings if total["schedule"] else ()),
+            *(f"{file} has no task, and is skipped." for file in plan.skipped),
             *_task_warnings(plan.tasks, tasks),
             *_quota_warnings(total["schedule"], left, plan.rules.max_cost),
         ),

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from fanbench._util.polling import POLL_INTERVAL
-from fanbench.errors import UsageError
+from fanbench.errors import TaskFileError, UsageError
 from fanbench.tasks.source import SUFFIXES
 from fanbench.wire.slugs import slugify_task
 
@@ -102,13 +102,15 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
 class TaskChoice(msgspec.Struct, frozen=True, kw_only=True):
     """A request for the tasks of a `file` (all, or the one called `name`), or for a task on the server by `slug`.
 
-    `datasets` are "owner/slug"; `None` stands for the datasets of the sweep.
+    `datasets` are "owner/slug"; `None` stands for the datasets of the sweep. The file of an `in_folder` was found in
+    a folder: if it has no tasks, it is skipped.
     """
 
     file: Path | None = None
     name: str | None = None
     slug: str | None = None
     datasets: tuple[str, ...] | None = None
+    in_folder: bool = False
 
     def __str__(self) -> str:
         if self.file is None:
@@ -120,12 +122,14 @@ _GLOB = re.compile(r"[*?\[]")
 
 
 def choices(word: str, base: Path = Path()) -> list[TaskChoice]:
-    """Return the tasks that `word` stands for: `FILE`, `FILE::TASK`, a pattern of files, or a slug.
+    """Return the tasks that `word` stands for: `FILE`, `FILE::TASK`, a folder, a pattern of files, or a slug.
 
-    Relative paths start at `base`. A word that names a file, or ends like one, is never taken for a slug.
+    Relative paths start at `base`. A word that names a file, or ends like one, is never taken for a slug. A folder
+    stands for the task files that are directly in it; if there are none, its name may still be a slug.
 
     Raises:
-        UsageError: No file matches the pattern, the word is a folder, or it can be neither file nor slug.
+        TaskFileError: No file matches the pattern, or the folder has no task files.
+        UsageError: The word can be neither file nor slug.
     """
     path, separator, name = word.partition("::")
     if separator and not name:
@@ -134,23 +138,34 @@ def choices(word: str, base: Path = Path()) -> list[TaskChoice]:
         )
     if _GLOB.search(path) or path.endswith(SUFFIXES) or separator or _is_file(base / path):
         return [TaskChoice(file=file, name=name or None) for file in files_like(path, base)]
+    if word and (found := _task_files(base / expanded(word))):
+        return [TaskChoice(file=file, in_folder=True) for file in found]
     # A task may well be called like a folder, so only what cannot be a slug is refused.
     if word.endswith(("/", "\\")) or word.startswith((".", "/", "~")):
-        try:
-            folder = (base / expanded(word)).is_dir()
-        except (OSError, ValueError):
-            folder = False
-        what = "a folder" if folder else "neither a task file nor the name of a task"
-        hint = f"Write {word.rstrip('/')}/*.py for the files in a folder."
-        raise UsageError(f"{word!r} is {what}.", hint=hint)
+        if os.path.isdir(base / expanded(word)):
+            raise TaskFileError(
+                "There are no task files in this folder.",
+                file=word,
+                hint=f"Write '{word.rstrip('/')}/**/*.py' for the files in the folders below it.",
+            )
+        raise UsageError(f"{word!r} is neither a task file nor the name of a task.")
     return [TaskChoice(slug=slugify_task(word))]
+
+
+def _task_files(folder: Path) -> list[Path]:
+    """Return the task files that are directly in `folder`, sorted; none if it is not a folder."""
+    try:
+        files = [path for path in folder.iterdir() if path.suffix in SUFFIXES and path.is_file()]
+    except (OSError, ValueError):
+        return []
+    return sorted(path for path in files if not path.name.startswith("."))
 
 
 def files_like(pattern: str, base: Path = Path()) -> list[Path]:
     """Return the task files that match `pattern`, sorted. A path without `*?[` is returned as it is.
 
     Raises:
-        UsageError: No file matches.
+        TaskFileError: No file matches.
     """
     path = expanded(pattern)
     if not _GLOB.search(pattern) or _is_file(base / path):
@@ -158,8 +173,9 @@ def files_like(pattern: str, base: Path = Path()) -> list[Path]:
     matches = (base / name for name in glob.glob(str(path), root_dir=base, recursive=True))
     found = sorted(match for match in matches if match.suffix in SUFFIXES and match.is_file())
     if not found:
-        raise UsageError(
-            f"No task file matches {pattern!r}.",
+        raise TaskFileError(
+            "No task file matches.",
+            file=pattern,
             hint=f"Relative patterns start at {base.absolute()}." if not path.is_absolute() else None,
         )
     return found
@@ -274,7 +290,8 @@ def classify(words: Sequence[str | Path]) -> Arguments:
     """Sort positional arguments: `*.toml` is the sweep file, the rest are tasks (see `choices`).
 
     Raises:
-        UsageError: There are two sweep files, no file matches a pattern, or a word cannot be a task.
+        UsageError: There are two sweep files, or a word cannot be a task.
+        TaskFileError: No file matches a pattern, or a folder has no task files.
     """
     texts = [str(word) for word in words]
     sweep_files = [text for text in texts if text.endswith(".toml")]

@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from fanbench.errors import UsageError
+from fanbench.errors import TaskFileError, UsageError
 from fanbench.sweeps.spec import (
     MAX_REPEATS,
     MaxFailures,
@@ -137,7 +137,7 @@ class SweepFile(_Table, frozen=True):
     tasks: Annotated[
         Annotated[list[_Text | TaskTable], Meta(min_length=1)] | UnsetType,
         _key(
-            "Task files, patterns of files, slugs of tasks on the server, or a table for each task.",
+            "Task files, folders and patterns of files, slugs of tasks on the server, or a table for each task.",
             ["tasks/*.py", "my-task"],
         ),
     ] = UNSET
@@ -195,8 +195,8 @@ def read_sweep_file(path: Path) -> SweepSpec:
     for index, entry in enumerate(file.tasks or ()):
         try:
             tasks += choices(entry, base) if isinstance(entry, str) else _table_choices(entry, base)
-        except UsageError as error:
-            raise loaded.error(("tasks", index), error.message, error.hint) from None
+        except (UsageError, TaskFileError) as error:
+            raise loaded.error(("tasks", index), str(error), error.hint) from None
     models = list(file.models or ())
     if file.models_from:
         try:
@@ -307,6 +307,11 @@ _KINDS = {
     "time": "a time",
     "datetime": "a time",
 }
+# The keys whose text has a form of its own.
+_FORMS = {
+    "datasets": "names of the form OWNER/DATASET",
+    "max_failures": "a whole number, or a percentage of at most 100%",
+}
 # How msgspec writes the pattern of `_Text`.
 _ANY_TEXT = r"'\\S'"
 
@@ -325,7 +330,7 @@ def _sentence(place: KeyPath, what: str) -> str:
     if relation == "of length" or (relation == "matching" and _ANY_TEXT in bound):
         return f"{name} is empty."
     if relation == "matching":
-        return f"{name} has text of the wrong form."
+        return f"{name} takes {_FORMS[name]}."
     limit = f" {relation} {float(bound):g}" if relation else ""
     return f"{name} takes {kinds(kind)}{limit}{f', not {kinds(got)}' if got else ''}."
 
