@@ -10,6 +10,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+import fanbench
 from fanbench.cli.app import root
 from fanbench.operations.environment import write_starters
 
@@ -34,6 +35,18 @@ def test_the_page_is_written_once(tmp_path: Path) -> None:
     page.write_text("Mine.")
     assert write_starters(tmp_path / "task.py", tmp_path / "new" / "skills")[-1].existed
     assert page.read_text() == "Mine."
+
+
+def test_every_message_in_the_table_is_one_of_ours() -> None:
+    """The table of errors quotes messages that the commands print; `…` stands for what varies."""
+    table = PAGE.partition("## Errors and what to do\n")[2].partition("\n## ")[0]
+    cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    quoted = [text for cell in cells for text in re.findall(r"`([^`]+)`", cell)]
+    assert len(quoted) > 12
+    sources = "\n".join(path.read_text("utf-8") for path in Path(fanbench.__file__).parent.rglob("*.py"))
+    parts = {part.strip() for text in quoted for part in text.split("…")}
+    others = {"401", "429", "AuthenticationError", "ModuleNotFoundError"}
+    assert {part for part in parts - others if part not in sources} == set()
 
 
 @pytest.mark.parametrize("line", COMMANDS)
