@@ -214,7 +214,9 @@ class Client:
         _ = self.transport
         single = isinstance(files, str | os.PathLike)
         paths = [Path(file) for file in _list(files)]
-        plan = partial(plan_push, paths, task, all_tasks=all_tasks, allow_no_run=allow_no_run)
+        plan = partial(
+            plan_push, paths, task, all_tasks=all_tasks, allow_no_run=allow_no_run, datasets=datasets
+        )
         outcomes = await push_tasks(
             self,
             await anyio.to_thread.run_sync(plan),

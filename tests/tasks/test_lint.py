@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import re
+from pathlib import Path
 
 import pytest
 
 from fanbench.tasks.lint import MAX_NAME_LENGTH, lint, name_limit
-from fanbench.tasks.task_file import Finding, TaskFile
+from fanbench.tasks.task_file import DUPLICATE, NO_RUN, Finding, TaskFile
 
 HEAD = "import kaggle_benchmarks as kbench\n"
 
@@ -182,3 +184,23 @@ def test_no_run_alone_can_be_allowed(tmp_path: object) -> None:
     file = TaskFile(Path("a.py"), source, *lint(ast.parse(source), source))
     assert [finding.rule for finding in file.errors()] == ["no-run", "no-slug"]
     assert [finding.rule for finding in file.errors(allow_no_run=True)] == ["no-slug"]
+
+
+def test_every_rule_is_documented() -> None:
+    """The list of rules in docs/output.md has every rule that the source code gives to a finding."""
+    root = Path(__file__).parents[2]
+    documented = re.findall(
+        r"^- `([a-z-]+)` \((?:error|warning)\): ", (root / "docs/output.md").read_text(), re.M
+    )
+    rules = {NO_RUN, DUPLICATE, "missing-import", "local-import", "unreadable"}
+    for name in ("lint.py", "portability.py"):
+        for node in ast.walk(ast.parse((root / "src/fanbench/tasks" / name).read_text())):
+            match node:
+                case ast.Call(
+                    func=ast.Attribute(attr="finding") | ast.Name(id="Remark"),
+                    args=[_, ast.Constant(value=rule), *_],
+                ):
+                    rules.add(rule)
+                case ast.Call(func=ast.Name(id="Finding"), args=[*_, ast.Constant(value=rule)]):
+                    rules.add(rule)
+    assert sorted(documented) == sorted(rules)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -92,12 +92,17 @@ class Uploaded(Event, frozen=True):
 
 
 def plan_push(
-    files: Sequence[Path], task: str | None = None, *, all_tasks: bool = False, allow_no_run: bool = False
+    files: Sequence[Path],
+    task: str | None = None,
+    *,
+    all_tasks: bool = False,
+    allow_no_run: bool = False,
+    datasets: Collection[str] = (),
 ) -> list[PushPlan]:
     """Read and check task files, without sending anything, and return what to push.
 
     That is `task` of the one file, or the task that each file defines (with `all_tasks`, all of them).
-    `allow_no_run` accepts tasks that are never run.
+    `allow_no_run` accepts tasks that are never run. The findings take `datasets` (OWNER/SLUG) as attached.
 
     Raises:
         TaskFileError: A file cannot be read, or has an error with which a task to push would fail. It names all
@@ -113,7 +118,8 @@ def plan_push(
     refused: list[TaskFileError] = []
     for path in files:
         try:
-            found += _plan_file(path, task, all_tasks=all_tasks, allow_no_run=allow_no_run)
+            file = read_task_file(path, datasets=datasets)
+            found += _plan_file(file, task, all_tasks=all_tasks, allow_no_run=allow_no_run)
         except TaskFileError as error:
             refused.append(error)
     if refused:
@@ -129,10 +135,9 @@ def plan_push(
     return list(plans.values())
 
 
-def _plan_file(path: Path, task: str | None, *, all_tasks: bool, allow_no_run: bool) -> list[PushPlan]:
-    file = read_task_file(path)
+def _plan_file(file: TaskFile, task: str | None, *, all_tasks: bool, allow_no_run: bool) -> list[PushPlan]:
     raise_for_errors(file, (), allow_no_run=allow_no_run)
-    if all_tasks and task is None:
+    if all_tasks and task is None and file.pushable:
         found = [PushPlan(file, definition.slug) for definition in file.pushable]
     else:
         slug = choose_task(file, task).slug

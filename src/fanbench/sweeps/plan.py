@@ -20,7 +20,7 @@ from fanbench.operations.models import ModelChoice, find_models
 from fanbench.operations.push import plan_push
 from fanbench.sweeps.attempts import PlannedRun, content_identity, expand_runs, version_identity
 from fanbench.sweeps.spec import DEFAULT_OUTPUT, Rules, SweepSpec, TaskChoice, rules_of
-from fanbench.tasks import TaskFile, notebook_of, read_task_file
+from fanbench.tasks import TaskFile, join_errors, notebook_of, read_task_file
 from fanbench.wire.messages import BenchmarkModel, Task
 from fanbench.wire.slugs import slugify_task
 
@@ -158,14 +158,22 @@ def _read_sources(spec: SweepSpec) -> tuple[list[_Source], tuple[Path, ...]]:
     """
     sources: dict[str, _Source] = {}
     skipped: list[Path] = []
+    refused: list[TaskFileError] = []
     for choice in spec.tasks:
-        if choice.in_folder and choice.file is not None and not _has_tasks(choice.file):
-            skipped.append(choice.file)
+        try:
+            if choice.in_folder and choice.file is not None and not _has_tasks(choice.file):
+                skipped.append(choice.file)
+                continue
+            found = _read_choice(choice, spec.datasets)
+        except TaskFileError as error:
+            refused.append(error)
             continue
-        for source in _read_choice(choice, spec.datasets):
+        for source in found:
             other = sources.setdefault(source.slug, source)
             if not other.is_same(source):
                 raise _duplicate(other, source)
+    if refused:
+        raise join_errors(refused)
     if not sources:
         first = skipped[0]
         raise TaskFileError(
@@ -189,9 +197,7 @@ def _read_choice(choice: TaskChoice, datasets: tuple[str, ...]) -> list[_Source]
     for dataset in attached:
         if not _DATASET.fullmatch(dataset):
             raise UsageError(f"'{dataset}' is not a dataset.", hint="Write OWNER/DATASET.")
-    plans = plan_push([choice.file], choice.name, all_tasks=choice.name is None)
-    if not plans:
-        raise TaskFileError("no task here whose runs are stored.", file=str(choice.file))
+    plans = plan_push([choice.file], choice.name, all_tasks=choice.name is None, datasets=attached)
     return [_Source(plan.slug, choice.file, plan.file, attached) for plan in plans]
 
 

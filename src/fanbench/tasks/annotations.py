@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from fanbench.tasks.definitions import Function
 
-__all__ = ["ReturnProblem", "ReturnTypes", "model_problem"]
+__all__ = ["ReturnProblem", "ReturnTypes", "model_problem", "unused_model"]
 
 # The types that the SDK registers in its results.py, in 0.6.1 and 0.6.2, and None, which it treats in tasks.py. It
 # looks annotations up by equality, so it knows neither `dict[str, float]` nor `typing.Tuple`.
@@ -160,6 +160,40 @@ def model_problem(arguments: ast.arguments, *, in_class: bool) -> str | None:
     if all(_is_data(parameter.annotation) for parameter in parameters):
         return f"Neither the first parameter {parameters[0].arg!r} nor any other can be the model."
     return None
+
+
+def unused_model(function: Function) -> ast.arg | None:
+    """The parameter for the model, if the function never uses it, nor `kbench.llm` in its place."""
+    arguments = function.args
+    if arguments.vararg or arguments.kwarg or _is_stub(function.body):
+        return None
+    positional = [*arguments.posonlyargs, *arguments.args]
+    with_default = [*positional[len(positional) - len(arguments.defaults) :]]
+    with_default += [
+        item for item, value in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True) if value
+    ]
+    models = [
+        parameter
+        for parameter in [*positional, *arguments.kwonlyargs]
+        if parameter not in with_default and not _is_data(parameter.annotation)
+    ]
+    mentioned: set[str] = set()
+    for part in (part for statement in function.body for part in ast.walk(statement)):
+        match part:
+            case ast.Name(id=name) | ast.Attribute(attr=name):
+                mentioned.add(name)
+    anything = {"eval", "exec", "locals", "llm", "llms", "vars"}
+    if not models or mentioned & {*anything, *(parameter.arg for parameter in models)}:
+        return None
+    return models[0]
+
+
+def _is_stub(body: Sequence[ast.stmt]) -> bool:
+    """Whether the body only has a docstring, `...` or `pass`: it is still to be written."""
+    return all(
+        isinstance(item, ast.Pass) or (isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant))
+        for item in body
+    )
 
 
 def _is_data(annotation: ast.expr | None) -> bool:

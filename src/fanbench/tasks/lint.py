@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import ast
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from fanbench.tasks.annotations import ReturnTypes, model_problem
+from fanbench.tasks.annotations import ReturnTypes, model_problem, unused_model
 from fanbench.tasks.definitions import TaskFunction, find_foreign_tasks, find_tasks
 from fanbench.tasks.ipynb import Cells
+from fanbench.tasks.portability import check_portability
 from fanbench.tasks.reach import Reach, reach
 from fanbench.tasks.source import all_nodes, char_column
 from fanbench.tasks.task_file import DUPLICATE, NO_RUN, Finding, Level, TaskDefinition
@@ -38,9 +39,12 @@ def name_limit(env: Mapping[str, str] = os.environ) -> int:
 
 
 def lint(
-    tree: ast.Module, source: str, cells: Cells = _PYTHON_FILE
+    tree: ast.Module, source: str, cells: Cells = _PYTHON_FILE, datasets: Collection[str] = ()
 ) -> tuple[tuple[TaskDefinition, ...], tuple[Finding, ...]]:
-    """Return the tasks of a parsed file and all findings, both in the order of the file and placed in `cells`."""
+    """Return the tasks of a parsed file and all findings, both in the order of the file and placed in `cells`.
+
+    `datasets`, as OWNER/SLUG, are attached to the notebook.
+    """
     nodes = all_nodes(tree)
     functions = find_tasks(nodes)
     file = _File(
@@ -54,6 +58,8 @@ def lint(
     )
     tasks = tuple(file.define(task) for task in file.functions)
     findings = [*_check_file(file, tasks)]
+    for remark in check_portability(nodes, source, datasets):
+        findings.append(file.finding("warning", remark.rule, remark.node, remark.message, remark.fix))
     for function, task in zip(file.functions, tasks, strict=True):
         findings += _check_run(file, function, task)
         findings += _check_name(file, function, task)
@@ -194,3 +200,7 @@ def _check_definition(file: _File, function: TaskFunction, task: TaskDefinition)
         parameters = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
         fix = f"Write def {task.function}(llm, …): and pass kbench.llm to it."
         yield file.finding("warning", "no-model", parameters[0] if parameters else node, problem, fix, task)
+    elif model := unused_model(node):
+        message = f"Task {task.name!r} never uses its model {model.arg!r}, so all models get the same result."
+        fix = f"Ask it: {model.arg}.prompt(…)."
+        yield file.finding("warning", "unused-model", model, message, fix, task)

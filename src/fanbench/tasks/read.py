@@ -16,11 +16,12 @@ from fanbench.wire.slugs import slugify_task
 __all__ = ["choose_task", "join_errors", "raise_for_errors", "read_task_file"]
 
 
-def read_task_file(path: Path, *, with_imports: bool = False) -> TaskFile:
+def read_task_file(path: Path, *, with_imports: bool = False, datasets: Collection[str] = ()) -> TaskFile:
     """Read and check the task file at `path` without executing it.
 
     Problems with its tasks do not raise: they are in `findings`. `with_imports` adds warnings about imports that
-    fail where task files run; these depend on what is installed here.
+    fail where task files run; these depend on what is installed here. `datasets`, as OWNER/SLUG, are attached to the
+    tasks: there are no warnings about reading them.
 
     Raises:
         TaskFileError: The file is missing, a directory, neither `.py` nor `.ipynb`, too large, not UTF-8, empty,
@@ -31,7 +32,7 @@ def read_task_file(path: Path, *, with_imports: bool = False) -> TaskFile:
     tree = notebook.tree if notebook else parse(source, str(path))
     cells = notebook.cells if notebook else Cells()
     try:
-        tasks, findings = lint(tree, source, cells)
+        tasks, findings = lint(tree, source, cells, datasets)
     except RecursionError:
         raise TaskFileError("The code is nested too deeply to be read.", file=str(path)) from None
     if with_imports:

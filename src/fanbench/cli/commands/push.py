@@ -55,7 +55,7 @@ def push(
         owner, slash, name = dataset.partition("/")
         if not (owner and slash and name) or "/" in name:
             raise UsageError(f"'{dataset}' is not a dataset.", hint="Use the form -d OWNER/DATASET.")
-    plans = plan_push(files, task, all_tasks=all_tasks, allow_no_run=allow_no_run)
+    plans = plan_push(files, task, all_tasks=all_tasks, allow_no_run=allow_no_run, datasets=datasets)
     view = PushView(settings, plans, datasets, waiting=wait is not None)
     outcomes = call(
         settings,

@@ -47,10 +47,11 @@ class PushView:
         self._show_ends = InOrder[Any](self._show_end)
         for plan in plans:
             self._row(plan.slug, "Uploading")
+            # What concerns the whole file is shown once, with its first task.
+            first = next(other for other in plans if other.file is plan.file) is plan
             for finding in plan.file.findings:
-                if finding.level != "warning":
-                    continue
-                self._out.warn(finding.text(str(plan.file.path)), *([finding.fix] if finding.fix else []))
+                if finding.level == "warning" and (finding.task == plan.slug or (first and not finding.task)):
+                    self._out.warn(finding.text(str(plan.file.path)), *([finding.fix] if finding.fix else []))
             if plan.typed is not None:
                 self._out.warn(
                     f"task name {plan.typed!r} was normalized to slug {plan.slug!r}.",
