@@ -121,17 +121,17 @@ def _check_models(nodes: Sequence[ast.AST]) -> Iterator[Remark]:
             found.setdefault(name, node)
         elif isinstance(node, ast.Call) and _takes_all_models(node, imported):
             found.setdefault(None, node)
-    for name, node in found.items():
+    for name, place in found.items():
         if name is None:
             message = "This asks all available models in every run of the task, whichever model it is for."
-            yield Remark(node, "all-models", message, "Use kbench.llm, and run the task on several models.")
+            yield Remark(place, "all-models", message, "Use kbench.llm, and run the task on several models.")
         else:
             message = f"The model {name!r} is fixed in the file: it is asked whichever model a run is for."
             fix = (
                 "Use kbench.llm for the model under test. "
                 f"Where there is no such model, `fanbench serve --model-alias '{name}=MODEL'` replaces it."
             )
-            yield Remark(node, "fixed-model", message, fix)
+            yield Remark(place, "fixed-model", message, fix)
 
 
 def _names_from_sdk(nodes: Sequence[ast.AST]) -> frozenset[str]:
@@ -158,16 +158,17 @@ def _judges(node: ast.AST) -> Iterator[ast.expr]:
 
 def _named_model(node: ast.AST, imported: frozenset[str]) -> str | None:
     """The model that `node` names: `llms["…"]`, `load_model("…")` or `ModelProxy("…")` of the SDK."""
+    argument: ast.expr | None = None
     match node:
-        case ast.Subscript(value=function, slice=argument) if _is_from(function, {"llms"}, imported):
-            pass
+        case ast.Subscript(value=models, slice=key) if _is_from(models, {"llms"}, imported):
+            argument = key
         case ast.Call(func=function) if _is_from(function, {"load_model", "ModelProxy"}, imported):
             named = [item.value for item in node.keywords if item.arg in {"model", "model_name", "name"}]
             argument = next(iter([*node.args, *named]), None)
-        case _:
-            return None
-    constant = isinstance(argument, ast.Constant) and isinstance(argument.value, str)
-    return str(argument.value) if constant and isinstance(argument, ast.Constant) else None
+    match argument:
+        case ast.Constant(value=str() as name):
+            return name
+    return None
 
 
 def _takes_all_models(node: ast.Call, imported: frozenset[str]) -> bool:
