@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from fanbench import read_results
+from fanbench.local.store import RunRow, Store
 from tests.local.server_process import ServerProcess, run_server
 
 MODELS = """
@@ -50,6 +51,7 @@ def sweep_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerPro
 
 def begin(server: ServerProcess, folder: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "fanbench", "sweep", *map(str, TASKS), "--all-models", "-y", "-o", "out"]
+    command += ["--judge", "test/four"]
     command += ["--format", "jsonl", "--endpoint", server.address.url, "--token", server.address.token]
     return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
 
@@ -89,6 +91,9 @@ async def test_killed_twice(sweep_server: ServerProcess, tmp_path: Path) -> None
         runs = [run for slug in SLUGS async for run in client.list_runs(slug)]
     assert {task.slug.version_number for task in tasks.values()} == {1}
     assert len(runs) == 6
+    async with Store.open(sweep_server.data / "state.sqlite") as store:
+        rows_of_runs = [await store.get(RunRow, run.id) for run in runs]
+    assert {row.judge for row in rows_of_runs if row} == {"test/four"}
     rows = read_results([tmp_path / "out"]).runs
     assert {row.run_id for row in rows} == {run.id for run in runs}
     logs = {path.parent.name: path.read_bytes() for path in (tmp_path / "out").glob("*/1/*/*/run.log")}

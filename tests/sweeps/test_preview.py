@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -313,6 +314,8 @@ def test_singular_and_plural() -> None:
     """One is singular, and repeats are mentioned from two on."""
     lines = preview(plan(pushed(), models="a", repeats=2)).lines()
     assert "1 task × 1 model × 2 repeats: 2 runs, results in out" in lines
+    judged = preview(replace(plan(pushed(), models="a"), judge="b")).lines()
+    assert "1 task × 1 model (judge: b): 1 run, results in out" in judged
     assert "0 tasks × 1 model: 0 runs, results in out" in preview(plan(models="a")).lines()
 
 
@@ -323,6 +326,7 @@ def test_the_record_of_a_plan() -> None:
         "output": "out",
         "models": ["a"],
         "repeats": 1,
+        "judge": "",
         "tasks": [
             {
                 "task": "t",

@@ -53,6 +53,7 @@ def refusal(saved: str, plan: SweepPlan, endpoint: str) -> SweepError | None:
         (planned(tasks="ac"), URL, "this one lacks its task b"),
         (planned(tasks="ad"), URL, "this one lacks its tasks b, c"),
         (planned(models="ab"), URL, "this one lacks its model c"),
+        (planned(judge="a"), URL, "its judge is the server's, that of this one is a"),
         (planned(repeats=1), URL, "it repeats 2 times, this one 1"),
         (planned(tasks="ab", models="ab"), URL, "lacks its task c; this one lacks its model c"),
     ],
@@ -81,6 +82,14 @@ def test_a_plan_continues_a_sweep_only_with_all_of_its_runs(
     assert same == (set(tasks) <= set(more) and set(models) <= set(others) and repeats <= again)
 
 
+def test_another_judge_is_another_sweep() -> None:
+    """The judge is part of a sweep, because the results depend on it."""
+    saved = saved_text(planned(judge="a"), URL)
+    assert refusal(saved, planned(judge="a"), URL) is None
+    assert "its judge is a, that of this one is b." in str(refusal(saved, planned(judge="b"), URL))
+    assert "its judge is a, that of this one is the server's." in str(refusal(saved, planned(), URL))
+
+
 def test_a_folder_with_a_space_in_its_name() -> None:
     """The command in the hint can be typed as it is."""
     later = SweepPlan((), (), Path("my results"))
@@ -104,7 +113,14 @@ async def test_what_is_saved_makes_the_same_plan_again(
     file(tmp_path, "a", "b")
     rules = {"retry_errored": 1, "max_failures": MaxFailures(5, percent=True), "include_source": True}
     choices = (TaskChoice(file=Path("a.py"), datasets=("me/d",)), TaskChoice(slug="x"))
-    wanted = SweepSpec(tasks=choices, models=("gemini-*",), repeats=2, timeout=5.0, **rules)  # type: ignore[arg-type]
+    wanted = SweepSpec(
+        tasks=choices,
+        models=("gemini-*",),
+        judge="x/gemini-a",
+        repeats=2,
+        timeout=5.0,
+        **rules,  # type: ignore[arg-type]
+    )
     server = client("x")
     first = await plan(server, wanted)
     saved = read_saved(await anyio.to_thread.run_sync(saved_text, first, URL))
@@ -116,6 +132,7 @@ async def test_what_is_saved_makes_the_same_plan_again(
     assert second.planned_runs == first.planned_runs
     assert [one.identity for one in second.tasks] == [one.identity for one in first.tasks]
     assert (second.rules, second.output) == (first.rules, tmp_path / "results")
+    assert (second.judge, first.judge) == ("gemini-a", "gemini-a")
 
 
 def test_a_moved_folder_continues_in_its_new_place(tmp_path: Path) -> None:

@@ -253,6 +253,13 @@ def accepts(content: Any) -> bool:
     return bool(VALIDATOR.is_valid(content))
 
 
+def test_a_sweep_file_can_name_the_judge(folder: Path) -> None:
+    """The judge is one name, and an empty one is a mistake."""
+    assert read(folder, 'judge = "my-judge"\n').judge == "my-judge"
+    with pytest.raises(UsageError, match=r"sweep\.toml:1: judge"):
+        read(folder, 'judge = ""\n')
+
+
 def test_the_schema_accepts_a_whole_file() -> None:
     """A file with every key is valid by the schema."""
     assert accepts(tomllib.loads(WHOLE))
@@ -277,6 +284,7 @@ KEYS = {
         "models",
         "models_from",
         "all_models",
+        "judge",
         "repeats",
         "output",
         "include_source",

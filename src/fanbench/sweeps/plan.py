@@ -16,7 +16,7 @@ from fanbench._util.concurrency import Offload, settle
 from fanbench.errors import FanbenchError, NotFound, TaskFileError, UsageError
 from fanbench.operations.api import Api
 from fanbench.operations.lookup import task_if_any
-from fanbench.operations.models import ModelChoice, find_models
+from fanbench.operations.models import ModelChoice, find_models, resolve_judge
 from fanbench.operations.push import plan_push
 from fanbench.sweeps.attempts import PlannedRun, content_identity, expand_runs, version_identity
 from fanbench.sweeps.spec import DEFAULT_OUTPUT, Rules, SweepSpec, TaskChoice, rules_of
@@ -49,6 +49,7 @@ class SweepPlan:
     """Tasks × models × repeats, the folder for the results, and the rules to follow.
 
     `choice` tells which of the models the server does not list. `skipped` are the files of folders that have no task.
+    `judge` is the slug of the model behind `judge_llm`, empty for the server's choice.
     """
 
     tasks: tuple[PlannedTask, ...]
@@ -58,6 +59,7 @@ class SweepPlan:
     rules: Rules = field(default_factory=Rules)
     choice: ModelChoice = field(default_factory=partial(ModelChoice, ()))
     skipped: tuple[Path, ...] = ()
+    judge: str = ""
 
     @property
     def planned_runs(self) -> list[PlannedRun]:
@@ -96,6 +98,9 @@ async def make_plan(
             "No model is given.", hint="Name one or more with -m. `fanbench tasks models` lists them."
         )
     sources, skipped = await offload(partial(_read_sources, spec))
+    if spec.judge and available is None:
+        available = await client.list_models()
+    judge = resolve_judge(spec.judge, client.config.endpoint, available or ())
     choice, seen, notebooks = await _fetch(client, spec, sources, available, offload)
     await _refuse_unknown(client, sources, seen)
     # By their full names "me/task" and "task" may be the same task.
@@ -117,6 +122,7 @@ async def make_plan(
         models=choice.slugs,
         output=spec.output or DEFAULT_OUTPUT,
         repeats=1 if spec.repeats is None else spec.repeats,
+        judge=judge,
         rules=rules,
         choice=choice,
         skipped=skipped,

@@ -105,6 +105,7 @@ class Preview:
     quotas: tuple[Quota, ...] = ()
     warnings: tuple[str, ...] = ()
     stage: Stage = "collect"
+    judge: str = ""
 
     @property
     def pushes(self) -> int:
@@ -127,13 +128,14 @@ class Preview:
         names, pushes = (max((len(row[at]) for row in rows), default=0) for at in (0, 1))
         repeats = f" × {self.repeats} repeats" if self.repeats > 1 else ""
         pushing = f"push {_many(self.pushes, 'task')}, " if self.pushes else ""
+        judged = f" (judge: {self.judge})" if self.judge else ""
         total = f"Will {pushing}{self.counts}; about {_many(self.calls, 'call')}"
         if self.nothing_to_do:
             total = "Everything is done. Files that are missing or were edited will be downloaded again, nothing else."
         return [
             *(f"{name:<{names}}  {push:<{pushes}}  {counts}" for name, push, counts in rows),
             "",
-            f"{_many(len(self.tasks), 'task')} × {_many(len(self.models), 'model')}{repeats}: "
+            f"{_many(len(self.tasks), 'task')} × {_many(len(self.models), 'model')}{repeats}{judged}: "
             f"{_many(self.counts.planned, 'run')}, results in {self.output}",
             total,
             *(
@@ -205,6 +207,7 @@ def preview(plan: SweepPlan, journal: Journal | None = None, quotas: Quotas | No
             *_quota_warnings(total["schedule"], left, plan.rules.max_cost),
         ),
         stage=first_stage(stages),
+        judge=plan.judge,
     )
 
 

@@ -23,6 +23,7 @@ class Saved(msgspec.Struct, frozen=True, kw_only=True):
     tasks: tuple[str, ...]
     models: tuple[str, ...]
     repeats: int
+    judge: str = ""
     spec: SweepSpec | None = None
 
 
@@ -41,7 +42,12 @@ def spec_of(plan: SweepPlan) -> SweepSpec | None:
             return None
     rules = {name: getattr(plan.rules, name) for name in plan.rules.__struct_fields__}
     return SweepSpec(
-        tasks=tuple(tasks), models=plan.models, repeats=plan.repeats, output=plan.output, **rules
+        tasks=tuple(tasks),
+        models=plan.models,
+        judge=plan.judge or None,
+        repeats=plan.repeats,
+        output=plan.output,
+        **rules,
     )
 
 
@@ -53,7 +59,14 @@ def saved_text(plan: SweepPlan, endpoint: str) -> str:
     """
     tasks = tuple(task.slug for task in plan.tasks)
     return to_json(
-        Saved(endpoint=endpoint, tasks=tasks, models=plan.models, repeats=plan.repeats, spec=spec_of(plan))
+        Saved(
+            endpoint=endpoint,
+            tasks=tasks,
+            models=plan.models,
+            repeats=plan.repeats,
+            judge=plan.judge,
+            spec=spec_of(plan),
+        )
     )
 
 
@@ -89,8 +102,8 @@ def resumed(root: Path) -> SweepSpec:
 def refuse_other_sweep(text: str, plan: SweepPlan, endpoint: str) -> None:
     """Raise unless `plan` continues the folder's sweep, which is `text` as JSON.
 
-    A plan continues a sweep on the same server if it has all tasks, models and repeats of the sweep; with more, it
-    extends it. Limits and policies may differ, and so may the content of the tasks.
+    A plan continues a sweep on the same server if it has all tasks, models and repeats of the sweep, and its
+    judge; with more, it extends it. Limits and policies may differ, and so may the content of the tasks.
 
     Raises:
         SweepError: The folder has another sweep.
@@ -109,12 +122,18 @@ def refuse_other_sweep(text: str, plan: SweepPlan, endpoint: str) -> None:
     ]
     if plan.repeats < saved.repeats:
         differences.append(f"it repeats {saved.repeats} times, this one {plan.repeats}")
+    if plan.judge != saved.judge:
+        differences.append(f"its judge is {_judge(saved.judge)}, that of this one is {_judge(plan.judge)}")
     if differences:
         command = f"fanbench sweep -o {shlex.quote(str(plan.output))}"
         raise SweepError(
             f"{plan.output} holds another sweep: {'; '.join(differences)}.",
             hint=f"`{command}` without tasks continues that one. {_FRESH}",
         )
+
+
+def _judge(slug: str) -> str:
+    return slug or "the server's"
 
 
 _NAMED = 5

@@ -95,7 +95,9 @@ class RunScheduler:
     async def _schedule(self, runs: Sequence[ActiveRun], version: int) -> None:
         models = [run.planned_run.model for run in runs]
         try:
-            results = await self._context.client.schedule_runs(self._task.slug, models)
+            results = await self._context.client.schedule_runs(
+                self._task.slug, models, judge=self._context.plan.judge
+            )
         except FanbenchError as error:
             self._record_failure(runs, error)
         else:

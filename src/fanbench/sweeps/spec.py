@@ -256,14 +256,15 @@ class SweepSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Tasks × models × repeats and how to run them, as the user gave them; `None` where nothing was given.
 
     `models` are names and patterns in the order in which they are reported. `datasets` ("owner/slug") apply to
-    tasks from files that have none of their own. `concurrency` bounds the calls in flight; the rest is as in
-    `Rules`.
+    tasks from files that have none of their own. `judge` is the model behind `judge_llm`. `concurrency` bounds the
+    calls in flight; the rest is as in `Rules`.
     """
 
     tasks: tuple[TaskChoice, ...] = ()
     datasets: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     all_models: bool = False
+    judge: str | None = None
     repeats: int | None = None
     output: Path | None = None
     include_source: bool | None = None

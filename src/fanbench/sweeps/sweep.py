@@ -51,6 +51,7 @@ class SweepOptions(TypedDict, total=False):
 
     all_models: bool
     datasets: Sequence[str]
+    judge: str
     repeats: int
     output: AnyPath
     include_source: bool

@@ -155,6 +155,9 @@ class SweepFile(_Table, frozen=True):
     all_models: Annotated[
         bool | UnsetType, _key("Run on every model that the server has, instead of `models`.", True)
     ] = UNSET
+    judge: Annotated[_Text | UnsetType, _key("Local server: the model behind judge_llm.", "gemma-3-270m")] = (
+        UNSET
+    )
     repeats: Annotated[
         Annotated[int, Meta(ge=1, le=MAX_REPEATS)] | UnsetType,
         _key("Runs for each task and model (default: 1).", 3),
@@ -208,6 +211,7 @@ def read_sweep_file(path: Path) -> SweepSpec:
         datasets=tuple(file.datasets or ()),
         models=tuple(models),
         all_models=file.all_models is True,
+        judge=file.judge or None,
         repeats=file.repeats or None,
         output=base / expanded(file.output) if file.output else None,
         include_source=None if file.include_source is UNSET else file.include_source,

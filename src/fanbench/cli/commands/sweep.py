@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fanbench.cli.command import Settings, command
-from fanbench.cli.options import AT_LEAST_1, model_option, value_option, yes_option
+from fanbench.cli.options import AT_LEAST_1, judge_option, model_option, value_option, yes_option
 from fanbench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ _ABOVE_0 = click.FloatRange(min=0, min_open=True)
     "A dataset to attach to the tasks that are pushed. Repeatable.",
     multiple=True,
 )
+@judge_option
 @value_option("--repeats", "N", "Runs per task and model (default: 1).", AT_LEAST_1)
 @value_option(
     "-o --output",
