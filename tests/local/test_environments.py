@@ -17,7 +17,7 @@ from fanbench.local.environments import Environments, find_installer
 from fanbench.local.executor.environment import add_packages, installer_environment
 from fanbench.local.requirements import read_requirements
 
-from .wheels import offline, write_wheel
+from .wheels import fake_uv, offline, write_wheel
 
 pytestmark = pytest.mark.anyio
 
@@ -46,14 +46,6 @@ def only(tool: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = find_installer()
     if found is None or found.name != tool:
         pytest.skip(f"{tool} is not what this environment installs with")
-
-
-def fake_uv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
-    """Put a command named uv into PATH, which executes the shell script."""
-    (path := tmp_path / "path").mkdir()
-    (path / "uv").write_text(f"#!/bin/sh\n{script}\n")
-    (path / "uv").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{path}{os.pathsep}{os.environ['PATH']}")
 
 
 @pytest.mark.parametrize("tool", ["uv", "pip"])
@@ -183,9 +175,12 @@ case "$*" in
 esac"""
     fake_uv(tmp_path, monkeypatch, script)
     notes: list[str] = []
-    prepared = Environments(tmp_path / "environments")
+    monkeypatch.chdir(tmp_path)
+    prepared = Environments(Path("environments"))
     lines = ["--find-links /wheels", "red-fox", "blue-hen @ file:///wheels/blue_hen-1.1-py3-none-any.whl"]
     found = await prepared.prepare(lines, notes.append)
+    assert found is not None
+    assert found.parent.parent == tmp_path / "environments", "runs are in another folder"
     command, *plan = log.read_text().splitlines()
     assert "--no-deps --target" in command
     assert plan == [

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+
+import pytest
 
 WHEEL = "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 
@@ -32,3 +35,11 @@ def offline(folder: Path) -> dict[str, str]:
     """The variables with which uv and pip know only the packages in `folder`."""
     only = {"NO_INDEX": "1", "FIND_LINKS": str(folder)}
     return {f"{tool}_{name}": value for tool in ("PIP", "UV") for name, value in only.items()}
+
+
+def fake_uv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """Put a command named uv into PATH, which executes the shell script."""
+    (path := tmp_path / "path").mkdir()
+    (path / "uv").write_text(f"#!/bin/sh\n{script}\n")
+    (path / "uv").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{path}{os.pathsep}{os.environ['PATH']}")

@@ -11,11 +11,20 @@ import anyio
 import pytest
 
 from fanbench import Forbidden, OutputError, UnknownModel, UsageError
-from fanbench.errors import FanbenchError
-from fanbench.operations.check import Trial, TrialBegan, TrialLine, has_magics, proxy_model, try_files
+from fanbench.errors import FanbenchError, LocalServerError, TaskFileError
+from fanbench.operations.check import (
+    Trial,
+    TrialBegan,
+    TrialLine,
+    TrialNote,
+    has_magics,
+    proxy_model,
+    try_files,
+)
 from fanbench.tasks import read_task_file, to_notebook
 from fanbench.testing import Fault, SimulatedKaggle
 from fanbench.wire.messages import ModelProxyToken
+from tests.local.wheels import fake_uv
 from tests.operations.conftest import INSTANT, Reported, model, simulated
 from tests.operations.fake_sdk import install_fake_sdk, task_text
 
@@ -56,6 +65,48 @@ async def outcome_of(
     file = read_task_file(place / "task.py")
     (outcome,) = await try_files(client or server(), [file], **options)  # type: ignore[arg-type]
     return outcome
+
+
+# --- Packages -----------------------------------------------------------------------------------------------
+
+# Plans one package, and "installs" it into the folder after --target.
+FAKE_UV = """
+case "$*" in
+*--dry-run*) echo " + red-fox==2.0" ;;
+*) while [ "$1" != --target ]; do shift; done; echo "VERSION = '2.0'" > "$2/red_fox.py" ;;
+esac"""
+BLOCK = "# /// script\n# dependencies = ['red-fox']\n# ///\n"
+USE = "import red_fox, subprocess\ncode = 'import red_fox; print(red_fox.VERSION)'\n"
+USE += "print(subprocess.run([sys.executable, '-c', code], capture_output=True, text=True).stdout)\n"
+
+
+async def test_a_file_has_the_packages_of_its_metadata(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The dependencies in a file's metadata are installed first; the file and its processes import them."""
+    fake_uv(tmp_path, monkeypatch, FAKE_UV)
+    reported = Reported()
+    text = task_text("return 0.5", before=USE)
+    trial = await trial_of(place, BLOCK + text, data=tmp_path / "data", emit=reported)
+    assert trial.outcome == "recorded", trial.tail
+    assert "2.0" in trial.tail
+    notes = [event.text for event in reported if isinstance(event, TrialNote)]
+    assert notes[0] == "Installing packages with uv: red-fox"
+    assert (await trial_of(place, text, data=tmp_path / "data")).outcome == "failed"
+
+
+async def test_packages_that_cannot_be_installed_fail_the_file(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the installer fails, or the file wants another Python, the file does not run, and the reason is given."""
+    fake_uv(tmp_path, monkeypatch, "echo no such package; exit 1")
+    outcome = await outcome_of(place, BLOCK + task_text("return 0.5"), data=tmp_path / "data")
+    assert isinstance(outcome, LocalServerError)
+    assert str(outcome).endswith("no such package")
+    newer = "# /// script\n# requires-python = '>=4'\n# ///\n"
+    outcome = await outcome_of(place, newer + task_text("return 0.5"))
+    assert isinstance(outcome, TaskFileError)
+    assert outcome.message.startswith("The file requires Python >=4")
 
 
 # --- How a file is run --------------------------------------------------------------------------------------

@@ -48,14 +48,14 @@ _BUILDING = ".building-"
 _SHOWN_LINES = 8
 # A line of uv's dry run: " + red-fox==1.0", for a file or an address with " (from URL)".
 _PLANNED = re.compile(r"^ \+ (?P<name>[^\s=]+)==(?P<version>\S+)(?: \(from (?P<url>.*)\))?$", re.MULTILINE)
-_NOISE = re.compile(r"Using (?:C?Python|PyPy) |\[notice\]|\s*$")
+_NOISE = re.compile(r"Using (?:C?Python|PyPy) |Looking in |\[notice\]|\s*$")
 
 
 class Environments:
     """The folders of packages below `root`, by what was asked for."""
 
     def __init__(self, root: Path) -> None:
-        self._root = root
+        self._root = root.absolute()  # runs are in another folder
         self._locks: defaultdict[str, anyio.Lock] = defaultdict(anyio.Lock)
 
     async def prepare(self, requirements: Sequence[str], note: Callable[[str], None]) -> Path | None:

@@ -26,19 +26,21 @@ import anyio.to_thread
 from fanbench._util.concurrency import Done, settle, unwrap_single_error
 from fanbench._util.files import output_errors, temporary_folder
 from fanbench.errors import FanbenchError, UsageError
+from fanbench.local.environments import Environments
 from fanbench.local.executor import Executor
-from fanbench.local.executor.environment import no_proxy
+from fanbench.local.executor.environment import add_packages, no_proxy
 from fanbench.local.executor.forkserver_executor import ForkserverExecutor
 from fanbench.local.executor.job import Job
 from fanbench.local.executor.supervise import RunEnd, supervise
-from fanbench.local.settings import find_dataset
+from fanbench.local.folder import DataFolder
+from fanbench.local.settings import default_data_folder, find_dataset
 from fanbench.local.verdicts import reason_not_stored
 from fanbench.operations.api import Api
 from fanbench.operations.credentials import ProxyTokens, token_variables
 from fanbench.operations.environment import model_variables
 from fanbench.operations.events import Emit, Event, ignore_events
 from fanbench.operations.models import proxy_names, resolve_model
-from fanbench.tasks import TaskFile, notebook_of
+from fanbench.tasks import TaskFile, notebook_of, read_script_metadata
 from fanbench.tasks.source import parse_python
 from fanbench.wire.log_lines import Lines
 from fanbench.wire.messages import BenchmarkModel, LogEntry, ModelProxyToken
@@ -52,6 +54,7 @@ __all__ = [
     "Trial",
     "TrialBegan",
     "TrialLine",
+    "TrialNote",
     "TrialOutcome",
     "find_datasets",
     "proxy_model",
@@ -114,6 +117,15 @@ class TrialBegan(Event, frozen=True):
     model: str
 
 
+class TrialNote(Event, frozen=True):
+    """What is done for a file before it can run, such as the installation of its packages."""
+
+    template: ClassVar[str | None] = "{path}: {text}"
+
+    path: Path
+    text: str
+
+
 class TrialLine(Event, frozen=True):
     """A line of a file's output, from stdout or stderr."""
 
@@ -134,6 +146,7 @@ async def try_files(
     limit: int | None = None,
     allow_no_run: bool = False,
     datasets: Mapping[str, Path] | None = None,
+    data: Path | None = None,
     emit: Emit = ignore_events,
     done: Done[Trial] | None = None,
 ) -> list[Trial | FanbenchError]:
@@ -143,7 +156,8 @@ async def try_files(
     model, and the judge unless `judge` names another one; without them, the server's defaults apply. The folders
     are kept below `output` if that is given, and deleted otherwise. `timeout` is in seconds per file. With
     `allow_no_run` a task may record nothing as long as another one of its file records something. `datasets` maps
-    OWNER/SLUG to the folder that the files find below `/kaggle/input`.
+    OWNER/SLUG to the folder that the files find below `/kaggle/input`. The dependencies in the files' inline metadata
+    (PEP 723) are installed below `data`, by default the data folder of the local server.
 
     Raises:
         UsageError: The SDK is not installed, or the model does not exist. Nothing was run.
@@ -170,6 +184,7 @@ async def try_files(
                 timeout=timeout,
                 output=output,
                 allow_no_run=allow_no_run,
+                environments=Environments(DataFolder(data or default_data_folder()).environments),
                 datasets={name: str(folder.resolve()) for name, folder in (datasets or {}).items()},
                 emit=emit,
             )
@@ -236,11 +251,13 @@ class _Runner:
     timeout: float
     output: Path | None
     allow_no_run: bool
+    environments: Environments
     datasets: dict[str, str]
     emit: Emit
 
     async def run(self, file: TaskFile) -> Trial:
         """Run the file, a second time if its token was refused."""
+        packages = await self._install_packages(file)
         token = await self.tokens.get(lasting=self.timeout)
         self.emit(TrialBegan(file.path, self.variables["LLM_DEFAULT"]))
         for last in (False, True):
@@ -251,13 +268,25 @@ class _Runner:
                     await anyio.Path(self.output).mkdir(parents=True, exist_ok=True)
                 # Readers of results skip folders that begin with a dot: those are in progress.
                 async with temporary_folder(".fanbench-check-", self.output) as folder:
-                    trial = await self._attempt(file, folder, token)
+                    trial = await self._attempt(file, folder, token, packages)
                     if last or not trial.refused:
                         return await anyio.to_thread.run_sync(self._keep, trial, folder)
             token = await self.tokens.replace(token)
         raise AssertionError("unreachable")
 
-    async def _attempt(self, file: TaskFile, folder: Path, token: ModelProxyToken) -> Trial:
+    async def _install_packages(self, file: TaskFile) -> Path | None:
+        """The folder with the packages that the file asks for; None if it asks for none."""
+        metadata = read_script_metadata(file.source, str(file.path))
+        if metadata is None:
+            return None
+        metadata.require_this_python(str(file.path))
+        return await self.environments.prepare(
+            metadata.dependencies, lambda text: self.emit(TrialNote(file.path, text))
+        )
+
+    async def _attempt(
+        self, file: TaskFile, folder: Path, token: ModelProxyToken, packages: Path | None
+    ) -> Trial:
         # Our environment, as for `python FILE`, with the Model Proxy's variables in place of any others.
         environment = {name: value for name, value in os.environ.items() if name != "LLM_DEFAULT_JUDGE"}
         environment |= {
@@ -269,7 +298,7 @@ class _Runner:
         }
         job = Job(
             folder=str(folder),
-            environment=environment,
+            environment=add_packages(environment, packages),
             datasets=self.datasets,
             script=str(file.path.absolute()),
         )

@@ -61,7 +61,8 @@ def check(
     With --run, each file without errors is then run like `python FILE`, several at a time, in an empty folder and
     with new Model Proxy credentials; .env files are ignored. A file passes if it exits successfully and writes a
     *.run.json for each task that it runs itself. The output of files that fail is shown; with -v, every line as it is
-    written. A dataset named with -d is in /kaggle/input, as on Kaggle.
+    written. A dataset named with -d is in /kaggle/input, as on Kaggle. The dependencies in a file's inline metadata
+    (PEP 723) are installed before it runs.
 
     \b
     Examples:

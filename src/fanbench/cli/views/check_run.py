@@ -17,7 +17,7 @@ from fanbench.cli.session import call, until_sigterm
 from fanbench.cli.views.check import CheckedFile, print_findings
 from fanbench.client import Client
 from fanbench.errors import FanbenchError
-from fanbench.operations.check import TIMEOUT, Trial, TrialBegan, TrialLine, try_files
+from fanbench.operations.check import TIMEOUT, Trial, TrialBegan, TrialLine, TrialNote, try_files
 from fanbench.operations.events import Event
 from fanbench.results import RunResult, to_record
 from fanbench.results.table import cell
@@ -88,6 +88,7 @@ def run_files(
                 limit=settings.concurrency,
                 allow_no_run=allow_no_run,
                 datasets=datasets,
+                data=settings.data,
                 emit=view.report,
                 done=view.done,
             )
@@ -117,6 +118,10 @@ class _View:
                 self.progress.show(path, Row(str(path), "running", detail=model))
             case TrialBegan(path, model):
                 self._out.note(f"{path}: running on {model}")
+            case TrialNote(path, text) if self.progress.shown:
+                self.progress.show(path, Row(str(path), "preparing", detail=text))
+            case TrialNote(path, text):
+                self._out.note(f"{path}: {text}")
             case TrialLine(path, line) if self._live:
                 click.echo(f"{click.style(f'{path!s:<{self._width}} |', fg='cyan')} {line}", err=True)
             case _:
