@@ -204,3 +204,59 @@ def test_every_rule_is_documented() -> None:
                 case ast.Call(func=ast.Name(id="Finding"), args=[*_, ast.Constant(value=str() as rule)]):
                     rules.add(rule)
     assert sorted(documented) == sorted(rules)
+
+
+SEVERAL = """import kaggle_benchmarks as kbench
+@kbench.task(name="Red Fox")
+def red(llm): ...
+@kbench.task(name="Blue Whale")
+def blue(llm): ...
+@kbench.task(name="part", store_task=False)
+def part(llm): ...
+for item in (red, blue, part): item.run(kbench.llm)
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("%choose red", "keeps only the run of red-fox, so a push of blue-whale fails"),
+        ('# %choose "Red Fox"', "keeps only the run of red-fox, so a push of blue-whale fails"),
+        ("%choose part", "keeps only the run of part, so a push of red-fox, blue-whale fails"),
+        ("%choose green", "%choose green names no task of this file"),
+        ("%choose [red, blue]", "%choose [red, blue] names no task of this file"),
+    ],
+)
+def test_choose_is_a_warning_where_it_decides(line: str, message: str) -> None:
+    """A %choose that removes the runs of other tasks, or of all, is a warning at its line."""
+    _, found = lint(ast.parse(SEVERAL), f"{SEVERAL}{line}\n")
+    (finding,) = [each for each in found if each.rule == "choose"]
+    assert (finding.level, finding.line, finding.column) == ("warning", 9, line.index("%") + 1)
+    assert message in finding.message
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        f"{SEVERAL}%choose item\n",
+        f"{SEVERAL}%choose {{red.name}}\n",
+        f"{SEVERAL}'''\n%choose red\n'''\n",
+        f"{SEVERAL}# To keep one, write %choose red.\n",
+        f"{HEAD}@kbench.task()\ndef only(llm): ...\nonly.run(kbench.llm)\n%choose only\n",
+    ],
+)
+def test_choose_is_no_warning_where_it_may_be_right(source: str) -> None:
+    """A %choose of a variable, of the only task, or one that is only text is no warning."""
+    tree = ast.parse(source.replace("\n%choose", "\n#"))
+    assert "choose" not in [finding.rule for finding in lint(tree, source)[1]]
+
+
+def test_only_the_chosen_task_leaves_a_run_file() -> None:
+    """After a %choose, the other tasks of the file are not expected to record, unless they run after it."""
+    source = f"{SEVERAL}%choose red\n"
+    tree = ast.parse(SEVERAL)
+    assert [task.slug for task in lint(tree, source)[0] if task.run_on_load] == ["red-fox"]
+    later = f"{SEVERAL}%choose red\nblue.run(kbench.llm)\n"
+    tasks, found = lint(ast.parse(later.replace("%choose", "#")), later)
+    assert "blue-whale" in [task.slug for task in tasks if task.run_on_load]
+    assert "choose" not in [finding.rule for finding in found]

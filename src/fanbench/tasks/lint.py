@@ -9,9 +9,10 @@ from __future__ import annotations
 import ast
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fanbench.tasks.annotations import ReturnTypes, model_problem, unused_model
+from fanbench.tasks.choice import ChooseLine, find_choose
 from fanbench.tasks.definitions import TaskFunction, find_foreign_tasks, find_tasks
 from fanbench.tasks.ipynb import Cells
 from fanbench.tasks.portability import check_portability
@@ -60,6 +61,10 @@ def lint(
     findings = [*_check_file(file, tasks)]
     for remark in check_portability(nodes, source, datasets):
         findings.append(file.finding("warning", remark.rule, remark.node, remark.message, remark.fix))
+    choose = find_choose(source, commented=not cells.starts)
+    if choose and not file.runs_after(choose.line):
+        findings += _check_choice(file, tasks, choose)
+        tasks = _without_discarded(tasks, choose.find(tasks))
     for function, task in zip(file.functions, tasks, strict=True):
         findings += _check_run(file, function, task)
         findings += _check_name(file, function, task)
@@ -96,6 +101,13 @@ class _File:
             helper=task.helper,
         )
 
+    def runs_after(self, line: int) -> bool:
+        """Whether a call such as `.run(…)` follows the line."""
+        return any(
+            isinstance(node, ast.Attribute) and node.attr in ("run", "evaluate") and node.lineno > line
+            for node in self.nodes
+        )
+
     def finding(
         self,
         level: Level,
@@ -129,6 +141,36 @@ def _check_file(file: _File, tasks: Sequence[TaskDefinition]) -> Iterator[Findin
                 "neither can be pushed."
             )
             yield file.finding("warning", DUPLICATE, function.node, message, 'Rename it: name="…".', task)
+
+
+def _check_choice(file: _File, tasks: Sequence[TaskDefinition], choose: ChooseLine) -> Iterator[Finding]:
+    """Check that `%choose` names a task, and warn about the pushes that it makes fail."""
+    place = (choose.line, choose.column)
+    chosen = choose.find(tasks)
+    if chosen is not None:
+        others = [task.slug for task in tasks if not task.helper and task.slug != chosen.slug]
+        if others:
+            message = f"%choose keeps only the run of {chosen.slug}, so a push of {', '.join(others)} fails."
+            fix = f"Push {chosen.slug}, or remove the line to push other tasks."
+            yield Finding("warning", message, *place, fix, "choose")
+    elif tasks and all(function.name_known for function in file.functions):
+        variables = {node.id for node in file.nodes if isinstance(node, ast.Name)}
+        for node in file.nodes:
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                variables |= {alias.asname or alias.name for alias in node.names}
+        if choose.word not in variables and not {"$", "{"} & {*choose.word}:
+            message = f"%choose {choose.word} names no task of this file, so it removes all runs."
+            fix = f"Name one task: {', '.join(task.function for task in tasks)}."
+            yield Finding("warning", message, *place, fix, "choose")
+
+
+def _without_discarded(
+    tasks: Sequence[TaskDefinition], chosen: TaskDefinition | None
+) -> tuple[TaskDefinition, ...]:
+    """The tasks, of which only the chosen one, if there is one, leaves a run file."""
+    if chosen is None:
+        return tuple(tasks)
+    return tuple(task if task is chosen else replace(task, run_on_load=False) for task in tasks)
 
 
 def _check_run(file: _File, function: TaskFunction, task: TaskDefinition) -> Iterator[Finding]:

@@ -30,7 +30,8 @@ class TaskDefinition:
         line: The line of the `def`, counted from 1. In a notebook, that is the line within the cell.
         column: The column of the `def` in characters, counted from 1.
         has_run: Some `.run(…)` or `.evaluate(…)` in the file may reach the task.
-        run_on_load: As `has_run`, without the runs within other tasks, which may depend on the model's answers.
+        run_on_load: As `has_run`, without the runs within other tasks, which may depend on the model's answers,
+            and not for a task whose runs `%choose` removes.
         stored: The task's runs are written to run files. With `store_run=False` it cannot be pushed.
         helper: The task is part of other tasks (`store_task=False` or `store_run=False`). It is only pushed if it
             is named.
