@@ -215,7 +215,7 @@ def test_an_interrupt_at_a_question(kaggle: SimulatedKaggle, server: SimulatedSe
     kaggle.add_task("t")
     kaggle.add_model("m", "Em")
     with session("tasks", "run", "t", FANBENCH_ENDPOINT=server.url) as terminal:
-        terminal.until(lambda text: "(comma-separated): " in f"{text} ")
+        terminal.until(lambda text: "(comma-separated) or 'all': " in f"{text} ")
         terminal.interrupt()
         assert terminal.end() == 130
     assert "Traceback" not in terminal.screen.history

@@ -225,13 +225,15 @@ def test_fresh(sweep: Sweep, kaggle: SimulatedKaggle) -> None:
 
 
 def test_a_folder_that_is_in_use(sweep: Sweep, kaggle: SimulatedKaggle) -> None:
-    """A folder in use is refused with the process that uses it, and nothing is changed."""
+    """A folder in use is refused before the plan with the process that uses it; `--dry-run` is not refused."""
     Path("results").mkdir()
     with lock_folder(Path("results")):
+        assert sweep("first.py", "-m", "a", "--dry-run").exit_code == 0
+        kaggle.calls.clear()
         result = sweep()
     assert result.exit_code == 1
     assert f"in use by another sweep: process {os.getpid()}" in result.stderr
-    assert changes(kaggle) == 0
+    assert sum(kaggle.calls.values()) == 0
 
 
 def test_a_damaged_journal(sweep: Sweep, kaggle: SimulatedKaggle) -> None:

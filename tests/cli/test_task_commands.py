@@ -192,15 +192,40 @@ def test_run_without_a_model_reads_one_answer(cli: Cli, kaggle: SimulatedKaggle)
 
 @pytest.mark.parametrize(
     ("answer", "words"),
-    [("", "-m/--model"), ("0\n", "not a valid choice"), ("x\n", "not a valid"), ("2\n", "not a")],
+    [
+        ("", "-m/--model"),
+        ("0\n", "-m/--model"),
+        ("0\nx\n2\n", "'2' is not a valid choice"),
+        ("p\nn\n\n", "valid"),
+    ],
 )
 def test_run_without_an_answer(cli: Cli, kaggle: SimulatedKaggle, answer: str, words: str) -> None:
-    """No answer, or a wrong one, is a usage error with a hint."""
+    """No answer, or a third wrong one, is a usage error with a hint."""
     kaggle.add_task("t")
     kaggle.add_model("m", "Em")
     result = cli("tasks", "run", "t", input=answer)
     assert result.exit_code == 2
     assert words in result.stderr
+
+
+def test_run_asks_again_after_a_mistake(cli: Cli, kaggle: SimulatedKaggle) -> None:
+    """A wrong answer is named, and the question is asked again; `all` picks every model."""
+    kaggle.add_task("t")
+    for number in (1, 2):
+        kaggle.add_model(f"m{number}", f"Model {number}")
+    result = cli("tasks", "run", "t", input="3\nAll\n")
+    assert result.exit_code == 0, result.stderr
+    assert "'3' is not a valid choice. Enter numbers from the list, such as 1,3,4, or 'all'." in result.stderr
+    assert kaggle.arguments("schedule_runs") == [("t", ("m1", "m2"))]
+
+
+def test_list_in_a_state_that_does_not_exist(cli: Cli) -> None:
+    """A state that no task can be in is exit 2, and the hint names all states; those pass in any spelling."""
+    result = cli("tasks", "list", "--status", "bogus")
+    assert result.exit_code == 2
+    assert "'bogus' is not a state of a task" in result.stderr
+    assert "queued, running, validating, completed, errored, kernel_without_run" in result.stderr
+    assert cli("tasks", "list", "--status", "Kernel-Without-Run").exit_code == 0
 
 
 def test_run_of_several_tasks_of_which_one_is_missing(cli: Cli, kaggle: SimulatedKaggle) -> None:

@@ -28,6 +28,13 @@ def read_one(folder: Path, *runs: dict[str, Any], at: str = "my-task/1/gemma-3/7
     return only(read_results([folder]))
 
 
+def test_paths_are_given_as_text_or_one_alone(tmp_path: Path) -> None:
+    """A folder may be a string or a path, alone or in a list."""
+    expected = read_one(tmp_path, number(0.5))
+    for paths in (str(tmp_path), tmp_path, [str(tmp_path)], iter([tmp_path])):
+        assert only(read_results(paths)) == expected
+
+
 def test_real_run_files_are_read() -> None:
     """The run files of three example tasks on two models, as downloaded, give six results."""
     found = read_results([DATA])

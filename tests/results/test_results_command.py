@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 
 from fanbench.cli.app import root
 from fanbench.results import FIELDS
+from fanbench.sweeps.folder import lock_folder
 from tests.results.build import errored, number, write
 
 DATA = Path(__file__).parent / "data"
@@ -42,6 +43,16 @@ def test_the_newest_run_or_all_runs_are_shown(tmp_path: Path) -> None:
     write(tmp_path / "my-task/1/gemma-3/10/a.run.json", errored())
     assert results(tmp_path).stdout.splitlines()[1].split() == ["my-task", "errored"]
     assert results(tmp_path, "--all").stdout.splitlines()[1].split() == ["my-task", "errored,", "0.5"]
+
+
+def test_a_running_sweep_is_mentioned(tmp_path: Path) -> None:
+    """While a sweep holds the folder, one line on stderr says so, and the records are those so far."""
+    write(tmp_path / "my-task/1/gemma-3/9/a.run.json", number(0.5))
+    with lock_folder(tmp_path):
+        running = results(tmp_path, "--format", "jsonl")
+    assert running.stderr == f"A sweep is running in {tmp_path}: these are its results so far.\n"
+    ended = results(tmp_path, "--format", "jsonl")
+    assert (ended.stdout, ended.stderr) == (running.stdout, "")
 
 
 def test_records_are_the_same_in_every_format() -> None:

@@ -60,8 +60,10 @@ def _write_owner(path: Path, handle: int) -> None:
 
 def is_locked(path: Path) -> bool:
     """Whether a process holds the lock. The file alone means nothing: its process may be long gone."""
-    import fcntl
-
+    try:
+        import fcntl
+    except ImportError:
+        return False  # Windows cannot ask without locking.
     try:
         with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -18,6 +18,7 @@ __all__ = ["confirm", "is_terminal", "pick_models", "read_line"]
 
 _PAGE = 20
 _WIDEST_MODALITY = 20
+_MOST_MISTAKES = 3
 
 
 def is_terminal() -> bool:
@@ -52,10 +53,10 @@ def confirm(question: str, *, yes: bool, default: bool = True) -> bool:
 
 
 def pick_models(available: Sequence[BenchmarkModel]) -> list[str]:
-    """Let the user pick models by number, from pages of 20, and return their slugs.
+    """Let the user pick models by number, or all, from pages of 20, and return their slugs.
 
     Raises:
-        UsageError: There are no models, or no answer, or the answer is not a list of their numbers.
+        UsageError: There are no models, or no answer, or three answers in a row could not be understood.
     """
     from fanbench.operations.models import model_slug
 
@@ -63,30 +64,32 @@ def pick_models(available: Sequence[BenchmarkModel]) -> list[str]:
         raise UsageError(
             "This server has no models to run on.", hint="Run `fanbench tasks models` to list the models."
         )
-    page, last = 0, (len(available) - 1) // _PAGE
+    page, last, mistakes = 0, (len(available) - 1) // _PAGE, 0
+    _show_page(available, page)
     while True:
-        _show_page(available, page)
         moves = [text for text, ok in (("'n' = next", page < last), ("'p' = previous", page > 0)) if ok]
-        if last:
-            click.echo(f"[Page {page + 1}/{last + 1}]", err=True)
-        answer = read_line(f"\n{', '.join(['Enter model numbers (comma-separated)', *moves])}: ")
+        asked = ["Enter model numbers (comma-separated) or 'all'", *moves]
+        answer = read_line(f"\n{', '.join(asked)}: ")
         if answer is None:
             raise UsageError(
                 "No model was chosen, because stdin has ended.",
                 hint="Name models with -m/--model; run `fanbench tasks models` to list them.",
             )
-        if answer.lower() == "n" and page < last:
-            page += 1
-        elif answer.lower() == "p" and page > 0:
-            page -= 1
-        else:
-            break
-    numbers = [part.strip() for part in answer.split(",")]
-    if not all(part.isdecimal() and 1 <= int(part) <= len(available) for part in numbers):
-        raise UsageError(
-            f"'{answer}' is not a valid choice.", hint="Enter numbers from the list, such as 1,3,4."
-        )
-    return [model_slug(available[int(part) - 1]) for part in numbers]
+        move = {"n": 1, "p": -1}.get(answer.lower(), 0)
+        if move and 0 <= page + move <= last:
+            page += move
+            _show_page(available, page)
+            continue
+        if answer.lower() == "all":
+            return [model_slug(model) for model in available]
+        numbers = [part.strip() for part in answer.split(",")]
+        if all(part.isdecimal() and 1 <= int(part) <= len(available) for part in numbers):
+            return [model_slug(available[int(part) - 1]) for part in numbers]
+        mistakes += 1
+        hint = "Enter numbers from the list, such as 1,3,4, or 'all'."
+        if mistakes == _MOST_MISTAKES:
+            raise UsageError(f"{answer!r} is not a valid choice.", hint=hint)
+        click.echo(f"{answer!r} is not a valid choice. {hint}", err=True)
 
 
 def _show_page(available: Sequence[BenchmarkModel], page: int) -> None:
@@ -102,3 +105,5 @@ def _show_page(available: Sequence[BenchmarkModel], page: int) -> None:
     click.echo(f"\nShowing {start + 1}-{end} of {len(available)} models available:\n", err=True)
     for line in draw_table(("Model", "Slug", "Modality"), rows):
         click.echo(line, err=True)
+    if len(available) > _PAGE:
+        click.echo(f"[Page {page + 1}/{(len(available) - 1) // _PAGE + 1}]", err=True)

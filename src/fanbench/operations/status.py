@@ -10,7 +10,7 @@ import anyio
 
 from fanbench._util.concurrency import both, settle, unwrap_single_error
 from fanbench._util.polling import Deadline
-from fanbench.errors import FanbenchError
+from fanbench.errors import FanbenchError, UsageError
 from fanbench.operations.api import Api
 from fanbench.operations.batch import each_task, unique_slugs
 from fanbench.operations.creation import wait_for_creation
@@ -18,7 +18,7 @@ from fanbench.operations.events import CreationPolled, Emit, Event, RunChanged, 
 from fanbench.operations.lookup import existing_task, runs_of
 from fanbench.operations.models import runs_on
 from fanbench.operations.watch import RunWatcher
-from fanbench.wire.messages import Run, RunState, Task
+from fanbench.wire.messages import CreationState, Run, RunState, Task
 from fanbench.wire.slugs import slugify_task
 
 __all__ = [
@@ -89,7 +89,14 @@ async def task_statuses(
 
 
 async def list_tasks(client: Api, *, regex: str | None = None, status: str | None = None) -> list[Task]:
-    """Return all tasks of the user that match; the server filters them."""
+    """Return all tasks of the user that match; the server filters them. `status` is a creation state, in any case.
+
+    Raises:
+        UsageError: There is no such state.
+    """
+    states = [state.label.lower() for state in CreationState if state is not CreationState.UNSPECIFIED]
+    if status is not None and status.lower().replace("-", "_") not in states:
+        raise UsageError(f"{status!r} is not a state of a task.", hint=f"Use one of {', '.join(states)}.")
     return [task async for task in client.list_tasks(regex=regex, status=status)]
 
 

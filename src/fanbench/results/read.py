@@ -31,6 +31,7 @@ __all__ = ["read_results"]
 SUFFIX = ".run.json"
 RUN_LOG = "run.log"
 
+AnyPath = str | os.PathLike[str]
 _Found = tuple[Path, RunFile]
 
 
@@ -45,8 +46,10 @@ class _Folder:
     run_id: int | None = None
 
 
-def read_results(paths: Iterable[Path], *, states: Mapping[Path, RunState] | None = None) -> ResultSet:
-    """Read all runs below `paths`, which are run files or folders of any depth.
+def read_results(
+    paths: AnyPath | Iterable[AnyPath], *, states: Mapping[Path, RunState] | None = None
+) -> ResultSet:
+    """Read all runs below `paths`: one or several run files, or folders of any depth.
 
     `states` has the states that the server reported, by the absolute paths of run folders. They count for runs that
     left no run file; a run file has the state itself.
@@ -56,7 +59,9 @@ def read_results(paths: Iterable[Path], *, states: Mapping[Path, RunState] | Non
     folders: dict[_Folder, list[_Found]] = defaultdict(list)
     problems: list[Problem] = []
     damaged: set[_Folder] = set()
-    for path in _find(paths, problems):
+    # A string is one path, not the sequence of its letters.
+    given = [paths] if isinstance(paths, str | os.PathLike) else paths
+    for path in _find(map(Path, given), problems):
         if path.is_dir():
             _ = folders[_parse_layout(path) or _Folder(path)]
             continue

@@ -18,7 +18,10 @@ from fanbench.sweeps.journal import JOURNAL, SUMMARY, has_summary, journal_error
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
-__all__ = ["lock_folder", "set_aside"]
+__all__ = ["LOCK", "lock_folder", "refuse_locked", "set_aside"]
+
+#: Relative to the output folder.
+LOCK = JOURNAL.parent / "lock"
 
 
 @contextmanager
@@ -29,7 +32,7 @@ def lock_folder(root: Path) -> Iterator[BaseFileLock]:
         SweepLocked: Another process, or another sweep of this process, works in the folder.
         JournalError: The folder cannot be created or written.
     """
-    path = own_folder(root) / "lock"
+    path = own_folder(root) / LOCK.name
     with journal_errors(path):
         try:
             lock = lock_file(path)
@@ -45,6 +48,18 @@ def lock_folder(root: Path) -> Iterator[BaseFileLock]:
     finally:
         with journal_errors(path):
             lock.release()
+
+
+def refuse_locked(root: Path) -> None:
+    """Raise now what `lock_folder` would raise later. Nothing is created, and the lock is not kept.
+
+    Raises:
+        SweepLocked: Another process, or another sweep of this process, works in the folder.
+        JournalError: The folder cannot be written.
+    """
+    if (root / LOCK).exists():
+        with lock_folder(root):
+            pass
 
 
 # Errors of `rename` that mean that the name is taken: by a folder with something in it, or by a file.

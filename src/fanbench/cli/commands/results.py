@@ -33,7 +33,11 @@ def results(settings: Settings, folders: tuple[Path, ...], every: bool) -> None:
     states = {}
     for folder in folders:
         if (folder / ".fanbench").is_dir():  # otherwise the journal's module need not be imported
+            from fanbench._util.lock import is_locked
+            from fanbench.sweeps.folder import LOCK
             from fanbench.sweeps.journal import reported_states
 
+            if is_locked(folder / LOCK):
+                settings.output.note(f"A sweep is running in {folder}: these are its results so far.")
             states.update(reported_states(folder))
     show_results(settings.output, read_results(folders, states=states), every=every)

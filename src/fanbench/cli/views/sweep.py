@@ -24,10 +24,10 @@ from fanbench.cli.views.sweep_session import Prepared, SweepOutcome, SweepSessio
 from fanbench.client import Client
 from fanbench.errors import OutputError
 from fanbench.sweeps.decide import Stage
-from fanbench.sweeps.folder import set_aside
+from fanbench.sweeps.folder import refuse_locked, set_aside
 from fanbench.sweeps.preview import Preview, TaskPreview
 from fanbench.sweeps.report import FIELDS, write_summary
-from fanbench.sweeps.spec import SweepSpec
+from fanbench.sweeps.spec import DEFAULT_OUTPUT, SweepSpec
 
 __all__ = ["FIELDS", "PLAN_FIELDS", "SweepView", "question"]
 
@@ -68,7 +68,10 @@ class SweepView:
                 for warning in planned.warnings:
                     out.warn(warning)
             out.items(planned.tasks, PLAN_FIELDS)
-        elif yes:
+            return
+        # Nobody should read a plan, or wait for it, that cannot be carried out.
+        refuse_locked(self.spec.output or DEFAULT_OUTPUT)
+        if yes:
 
             async def prepare_and_follow(client: Client) -> tuple[Prepared, SweepOutcome]:
                 prepared = await self._prepare(client)
