@@ -106,7 +106,7 @@ def test_nothing_is_run_without_run(cli: Cli, kaggle: SimulatedKaggle) -> None:
         ("--run -d ../words --datasets .", "No dataset ../words below "),
         ("--run -d me/words", "--datasets DIR"),
         ("--run --datasets .", "Add -d OWNER/SLUG."),
-        ("-d me/words", "Add --run."),
+        ("-d me/words --datasets .", "Add --run."),
     ],
 )
 def test_datasets_that_do_not_exist(cli: Cli, words: str, says: str) -> None:
@@ -115,6 +115,13 @@ def test_datasets_that_do_not_exist(cli: Cli, words: str, says: str) -> None:
     result = cli("check", "a.py", *words.split())
     assert result.exit_code == 2
     assert says in result.stderr
+
+
+def test_a_dataset_that_will_be_attached_is_no_finding(cli: Cli) -> None:
+    """Without --run, -d names what a push attaches, so that reading it is no warning."""
+    write("a", after="open('/kaggle/input/words/x.csv') if 0 else None")
+    assert "warning" in cli("check", "a.py").stdout
+    assert cli("check", "a.py", "-d", "me/words").stdout == "a.py: ok, tasks: one\n"
 
 
 def test_the_live_output(cli: Cli) -> None:

@@ -32,13 +32,13 @@ __all__ = ["check"]
 @value_option(
     "-d --dataset datasets",
     "OWNER/SLUG",
-    "With --run: a dataset that the files read. Repeatable.",
+    "A dataset that will be attached; with --run, the files can read it. Repeatable.",
     multiple=True,
 )
 @value_option(
     "--datasets dataset_folder",
     "DIR",
-    "With -d: the folder of OWNER/SLUG folders (default: datasets in the local server's data folder).",
+    "With --run -d: the folder of OWNER/SLUG folders (default: datasets in the local server's data folder).",
     click.Path(path_type=Path, exists=True, file_okay=False),
 )
 def check(
@@ -74,11 +74,12 @@ def check(
     """
     from fanbench.cli.views.check import check_file, show_findings
 
-    if not run_ and (model or judge or output or timeout or datasets):
-        raise UsageError("-m, --judge, -o, --timeout and -d can only be used with --run.", hint="Add --run.")
+    if not run_ and (model or judge or output or timeout or dataset_folder):
+        flags = "-m, --judge, -o, --timeout and --datasets"
+        raise UsageError(f"{flags} can only be used with --run.", hint="Add --run.")
     if dataset_folder and not datasets:
         raise UsageError("--datasets can only be used with -d.", hint="Add -d OWNER/SLUG.")
-    checked = [check_file(path, allow_no_run=allow_no_run) for path in files]
+    checked = [check_file(path, allow_no_run=allow_no_run, datasets=datasets) for path in files]
     if run_:
         from fanbench.cli.views.check_run import run_files
         from fanbench.local.settings import ServerSettings, default_data_folder

@@ -28,9 +28,10 @@ class CheckedFile:
         return any(finding.level == "error" for finding in self.findings)
 
 
-def check_file(path: Path, *, allow_no_run: bool) -> CheckedFile:
+def check_file(path: Path, *, allow_no_run: bool, datasets: Sequence[str] = ()) -> CheckedFile:
+    """Check the file as a push with these datasets would."""
     try:
-        file = read_task_file(path, with_imports=True)
+        file = read_task_file(path, with_imports=True, datasets=datasets)
     except TaskFileError as error:
         finding = Finding(
             "error", error.message, error.line, error.column, error.hint, "unreadable", cell=error.cell
