@@ -27,6 +27,8 @@ PUSH = ["tasks", "push", "my-task", "-f", "task.py"]
     [
         (["taks"], 2, "Did you mean 'tasks'?"),
         (["tasks", "psuh"], 2, "Did you mean 'push'?"),
+        (["push", "-f", "a.py"], 2, "Did you mean 'tasks push'?"),
+        (["b", "logs"], 2, "Did you mean 'tasks logs'?"),
         (["tasks", "run"], 2, "Missing argument 'TASK...'"),
         (["tasks", "push", "my-task"], 2, "Missing option '-f'"),
         ([*RUN, "-m", "a", "b"], 2, "Repeat the flag: -m a -m b"),

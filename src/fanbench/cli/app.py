@@ -77,7 +77,12 @@ class LazyGroup(click.Group):
         if args and not args[0].startswith("-") and args[0] not in known:
             from difflib import get_close_matches
 
-            similar = get_close_matches(args[0], known, n=1)
+            below = [
+                f"{name} {args[0]}"
+                for name, entry in self.table.items()
+                if isinstance(entry.command, LazyGroup) and entry.command.get_command(ctx, args[0])
+            ]
+            similar = below or get_close_matches(args[0], known, n=1)
             suggestion = f" Did you mean '{similar[0]}'?" if similar else ""
             ctx.fail(f"No such command '{args[0]}'.{suggestion}")
         return super().resolve_command(ctx, args)
