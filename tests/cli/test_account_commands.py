@@ -149,15 +149,20 @@ def test_quota(cli: Cli, kaggle: SimulatedKaggle) -> None:
         ]
 
 
-def test_quota_of_a_server_that_knows_only_one(cli: Cli, kaggle: SimulatedKaggle) -> None:
-    """A quota that the server does not know is reported as missing."""
-    kaggle.change(has_quotas=False)
+@pytest.mark.parametrize(("status", "hint"), [(404, "Ask for access"), (403, "Verify your phone number")])
+def test_quotas_that_are_refused(cli: Cli, kaggle: SimulatedKaggle, status: int, hint: str) -> None:
+    """Without the Model Proxy's quota, that of runs is printed, and the error says what to do."""
+    kaggle.change(faults=(Fault("proxy_quotas", status, message="Not here.", times=9),))
     result = cli("quota")
-    assert result.exit_code == 0
+    assert result.exit_code == 1
     assert "Task runs" in result.stdout
-    assert "No quota of the Model Proxy: No such call." in result.stderr
-    kaggle.change(faults=(Fault("task_quota", 404, message="No such call."),))
-    assert cli("quota").exit_code == 4
+    assert "error: No quota of the Model Proxy: Not here." in result.stderr
+    assert hint in result.stderr
+    kaggle.change(faults=(Fault("task_quota", status, message="Not here."),))
+    result = cli("quota", "--format", "json")
+    assert result.exit_code == 0
+    assert {one["quota"] for one in json.loads(result.stdout)} == {"model_proxy"}
+    assert "No quota of task runs: Not here." in result.stderr
 
 
 # --- completion ---

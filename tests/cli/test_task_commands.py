@@ -417,7 +417,8 @@ def test_download_of_which_one_fails(cli: Cli, kaggle: SimulatedKaggle) -> None:
     assert result.exit_code == 1
     assert [line.split()[-1] for line in result.stdout.splitlines()[2:5]] == ["Done", "Failed", "zip"]
     assert "Done: 1 run(s) downloaded, 2 run(s) failed." in result.stdout
-    assert "2 of 3 run(s) could not be downloaded" in result.stderr
+    assert "error: 2 of 3 run(s) could not be downloaded:\n  b (Run 11): " in result.stderr
+    assert "\n  a (Run 10): The " in result.stderr
     assert Path("t/1/a/10/one.run.json").is_file()
 
 

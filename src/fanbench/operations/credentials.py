@@ -13,11 +13,19 @@ from fanbench.errors import FanbenchError, Forbidden, NotFound
 from fanbench.operations.api import Api
 from fanbench.wire.messages import ModelProxyToken
 
-__all__ = ["MARGIN", "ProxyTokens", "new_token", "token_variables"]
+__all__ = ["MARGIN", "PROXY_HINTS", "ProxyTokens", "new_token", "token_variables"]
 
 #: A token with fewer than this many seconds left is not handed out.
 MARGIN = 300.0
 _USUAL_LIFE = timedelta(hours=2)
+
+#: What to do once a call about the Model Proxy is refused, by the HTTP status of the refusal.
+PROXY_HINTS = {
+    403: "Verify your phone number and identity on https://www.kaggle.com/settings. If they are verified, "
+    "create new credentials on https://www.kaggle.com/settings/api.",
+    404: "Ask for access to Kaggle Benchmarks on https://www.kaggle.com/benchmarks. If you have access, "
+    "run `pip install --upgrade fanbench`.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,16 +114,14 @@ async def new_token(client: Api) -> ModelProxyToken:
             "This server has no Model Proxy for you.",
             call=error.call,
             status=error.status,
-            hint="Ask for access to Kaggle Benchmarks on https://www.kaggle.com/benchmarks. If you have access, "
-            "run `pip install --upgrade fanbench`.",
+            hint=PROXY_HINTS[404],
         ) from None
     except Forbidden as error:
         raise Forbidden(
             f"The Model Proxy refused you: {error.message}",
             call=error.call,
             status=error.status,
-            hint="Verify your phone number and identity on https://www.kaggle.com/settings. If they are verified, "
-            "create new credentials on https://www.kaggle.com/settings/api.",
+            hint=PROXY_HINTS[403],
         ) from None
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fanbench._util import files
-from fanbench.config import Basic, Bearer
 from fanbench.errors import UsageError
 from fanbench.operations.api import Api
+from fanbench.operations.lookup import username
 from fanbench.wire.messages import BenchmarkResult, Leaderboard
 
 __all__ = ["LeaderboardTable", "benchmark_name", "fetch_leaderboard", "score", "write_leaderboard"]
@@ -37,7 +37,7 @@ class LeaderboardTable:
         rows = []
         for row in self.board.rows:
             scores = {result.benchmark_task_slug: score(result.result) for result in row.task_results}
-            rows.append([row.model_version_name, *(scores.get(slug, NO_SCORE) for slug in self.tasks)])
+            rows.append([row.name, *(scores.get(slug, NO_SCORE) for slug in self.tasks)])
         return rows
 
     def csv(self) -> str:
@@ -79,14 +79,7 @@ async def fetch_leaderboard(client: Api, benchmark: str, *, version: int | None 
         UsageError: The name is not valid, or has no owner and the server does not say who the user is.
     """
     owner, slug = benchmark_name(benchmark)
-    if not owner:
-        match client.config.credentials:
-            case Basic(username=username):
-                owner = username
-            case Bearer(token=token):
-                owner = (await client.introspect_token(token)).username
-            case _:
-                pass
+    owner = owner or await username(client)
     if not owner:
         raise UsageError("The benchmark has no owner.", hint="Write it as OWNER/BENCHMARK.")
     board = await client.leaderboard(owner, slug, version=version)

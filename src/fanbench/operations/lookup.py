@@ -6,12 +6,13 @@ from collections.abc import Collection, Sequence
 
 from msgspec import structs
 
+from fanbench.config import Basic, Bearer
 from fanbench.errors import Forbidden, NotFound
 from fanbench.operations.api import Api
 from fanbench.wire.messages import Run, Task
 from fanbench.wire.slugs import normalize_model
 
-__all__ = ["NO_SUCH_CALL", "as_scheduled", "existing_task", "model_of", "runs_of", "task_if_any"]
+__all__ = ["NO_SUCH_CALL", "as_scheduled", "existing_task", "model_of", "runs_of", "task_if_any", "username"]
 
 #: The HTTP statuses with which servers answer a call that they do not have.
 NO_SUCH_CALL = (404, 405, 501)
@@ -40,6 +41,17 @@ async def existing_task(client: Api, slug: str) -> Task:
             status=error.status,
             hint="Check the name; run `fanbench tasks list` to list your tasks.",
         ) from None
+
+
+async def username(client: Api) -> str:
+    """Return the name of the user; empty if the server does not say, as for an anonymous user."""
+    match client.config.credentials:
+        case Basic(username=name):
+            return name
+        case Bearer(token=token):
+            return (await client.introspect_token(token)).username
+        case _:
+            return ""
 
 
 async def runs_of(client: Api, slug: str, models: Sequence[str] = ()) -> list[Run]:

@@ -8,8 +8,9 @@ from datetime import datetime
 from typing import Literal
 
 from fanbench._util.concurrency import settle
-from fanbench.errors import ApiError, FanbenchError, Forbidden, NotFound
+from fanbench.errors import ApiError, FanbenchError
 from fanbench.operations.api import Api
+from fanbench.operations.credentials import PROXY_HINTS
 from fanbench.operations.lookup import NO_SUCH_CALL
 from fanbench.wire.messages import ModelProxyQuotas, TaskQuota
 
@@ -33,24 +34,25 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class Quotas:
-    """The known quotas. Each entry of `missing` is a sentence about one that the server does not report."""
+    """The known quotas, and why the others are not: that of task runs, and that of the Model Proxy."""
 
     known: tuple[Quota, ...]
-    missing: tuple[str, ...] = ()
+    runs_error: FanbenchError | None = None
+    proxy_error: FanbenchError | None = None
 
 
 async def fetch_quotas(client: Api) -> Quotas:
-    """Fetch the quotas of task runs and of the Model Proxy. One that the server does not have is left out.
+    """Fetch the quotas of task runs and of the Model Proxy. One that the server refuses or does not have is left out.
 
     Raises:
-        FanbenchError: A call failed for another reason, or the server has neither quota.
+        FanbenchError: A call failed for another reason.
     """
     jobs: list[Callable[[], Awaitable[TaskQuota | ModelProxyQuotas]]]
     jobs = [client.task_quota, client.proxy_quotas]
-    outcomes = await settle(jobs, limit=2)
     known: list[Quota] = []
-    missing: list[str] = []
-    for name, outcome in zip(("task runs", "the Model Proxy"), outcomes, strict=True):
+    errors: list[FanbenchError | None] = []
+    for name, outcome in zip(("task runs", "the Model Proxy"), await settle(jobs, limit=2), strict=True):
+        errors.append(None)
         if isinstance(outcome, TaskQuota):
             used, total = outcome.daily_quota_used, outcome.total_daily_quota_allowed
             known.append(Quota("task_runs", "daily", used, total))
@@ -65,13 +67,8 @@ async def fetch_quotas(client: Api) -> Quotas:
                 )
                 for balance in outcome.quota_balances
             ]
-        elif isinstance(outcome, NotFound | Forbidden) or (
-            # The server has no such call, or the user may not make it.
-            isinstance(outcome, ApiError) and outcome.status in NO_SUCH_CALL
-        ):
-            missing.append(f"No quota of {name}: {outcome}")
+        elif isinstance(outcome, ApiError) and outcome.status in (403, *NO_SUCH_CALL):
+            errors[-1] = FanbenchError(f"No quota of {name}: {outcome}", hint=PROXY_HINTS.get(outcome.status))
         else:
             raise outcome
-    if isinstance(outcomes[0], FanbenchError) and len(missing) == len(outcomes):
-        raise outcomes[0]
-    return Quotas(tuple(known), tuple(missing))
+    return Quotas(tuple(known), *errors)

@@ -282,10 +282,11 @@ def _many(number: int, what: str) -> str:
 
 
 async def read_quotas(client: Api) -> Quotas | None:
-    """Return what is left of the quotas; `None` if the server does not answer within `QUOTA_PATIENCE`."""
+    """Return what is left of the quotas; `None` if the server has none, or does not answer in `QUOTA_PATIENCE`."""
     with anyio.move_on_after(QUOTA_PATIENCE):
         try:
-            return await fetch_quotas(client)
+            quotas = await fetch_quotas(client)
+            return quotas if quotas.known else None
         except FanbenchError:
             return None
     return None

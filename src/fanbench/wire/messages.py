@@ -369,6 +369,19 @@ class LeaderboardRow(Message, frozen=True):
     model_version_name: str = ""
     model_version_slug: str = ""
     task_results: list[TaskResult] = []
+    model_version_config_name: str = ""
+    model_version_config_slug: str = ""
+    agent_name: str = ""
+    agent_slug: str = ""
+
+    @property
+    def name(self) -> str:
+        """The name of the model, or else of the model configuration or the agent."""
+        return self.model_version_name or self.model_version_config_name or self.agent_name
+
+    @property
+    def slug(self) -> str:
+        return self.model_version_slug or self.model_version_config_slug or self.agent_slug
 
 
 class GetLeaderboardRequest(Message, frozen=True):

@@ -116,8 +116,12 @@ class DownloadView:
                 f"\nTip: {lacking} cached run(s) lack source notebooks. Run again with -f -s to fetch them."
             )
         finish(errors, len(outcomes), "tasks")
-        if failed := sum(row.error is not None for row in rows):
+        if failed := [(report.slug, row) for report in reports for row in report.failed]:
+            lines = [f"{len(failed)} of {len(rows)} run(s) could not be downloaded:"]
+            for slug, row in failed:
+                name = run_name(slug, row.run, several_tasks=self._several_tasks)
+                lines.append(f"  {name} (Run {row.run.id}): {row.error}")
             raise RunFailed(
-                f"{failed} of {len(rows)} run(s) could not be downloaded.",
+                "\n".join(lines),
                 hint="Run the command again to download the rest; what is there is kept.",
             )

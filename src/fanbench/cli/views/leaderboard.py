@@ -38,8 +38,8 @@ def show_leaderboard(out: Output, found: LeaderboardTable) -> None:
             records.append(
                 {
                     "benchmark": benchmark,
-                    "model": normalize_model(row.model_version_slug),
-                    "name": row.model_version_name,
+                    "model": normalize_model(row.slug),
+                    "name": row.name,
                     "task": result.benchmark_task_slug,
                     "task_name": result.benchmark_task_name,
                     "task_version": result.task_version or None,

@@ -18,17 +18,26 @@ FIELDS: Fields[Quota] = {
     "remaining": lambda one: one.remaining,
     "total": lambda one: one.total,
     "refill": lambda one: iso_time(one.refill),
+    # The Kaggle CLI's name for the same.
+    "refillAt": lambda one: iso_time(one.refill),
 }
 
 
 def show_quotas(out: Output, quotas: Quotas) -> None:
-    for text in quotas.missing:
-        out.note(text)
+    """Print the quotas that are known.
+
+    Raises:
+        FanbenchError: The server refuses the quota of the Model Proxy, or has none.
+    """
+    if quotas.runs_error is not None:
+        out.note(str(quotas.runs_error))
     out.items(quotas.known, FIELDS)
     if quotas.known:
         header = ("Quota", "Period", "Used", "Remaining", "Total", "Refill")
         out.table(header, [_row(one) for one in quotas.known], (11, 7, 9, 9, 9, 0))
-    elif out.for_people:
+    if quotas.proxy_error is not None:
+        raise quotas.proxy_error
+    if not quotas.known and out.for_people:
         out.note("No quota information available.")
 
 
