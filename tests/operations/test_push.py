@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from fanbench import FanbenchError, RunFailed, TaskFileError, UsageError
+from fanbench.config import Anonymous, Basic, Bearer, Credentials
 from fanbench.operations.events import EarlierPending
 from fanbench.operations.push import DatasetsDetached, Pushed, PushPlan, Uploaded, plan_push, push_tasks
 from fanbench.operations.watch import StillRunning
@@ -222,3 +223,32 @@ async def test_an_earlier_version_in_an_unknown_state_does_not_block_a_push(tmp_
     (pushed,) = await push_tasks(client, [plan(tmp_path)])
     assert isinstance(pushed, Pushed)
     assert client.tasks["t"].newest.number == 2
+
+
+@pytest.mark.parametrize("typed", ["T", "me/T", "Me/t"])
+async def test_ones_own_name_may_stand_before_a_task(tmp_path: Path, typed: str) -> None:
+    """`me/t` is one's own task `t`."""
+    client = simulated()
+    client.config = replace(client.config, credentials=Basic("me", "key"))
+    (pushed,) = await push_tasks(client, plan_push([plan(tmp_path).file.path], typed))
+    assert isinstance(pushed, Pushed)
+    assert list(client.tasks) == ["t"]
+
+
+@pytest.mark.parametrize(
+    ("credentials", "words"),
+    [
+        (Basic("you", "key"), "belongs to me, and you are you"),
+        (Bearer("x"), ""),
+        (Anonymous(), "does not say"),
+    ],
+)
+async def test_a_push_to_somebody_elses_task_is_refused(
+    tmp_path: Path, credentials: Credentials, words: str
+) -> None:
+    """Nothing is pushed to one's own task `t` if `me/t` was meant, and the user is not `me`."""
+    client = simulated()
+    client.config = replace(client.config, credentials=credentials)
+    (outcome,) = await push_tasks(client, plan_push([plan(tmp_path).file.path], "me/t"))
+    assert client.calls["create_task"] == (0 if words else 1)
+    assert not words or (isinstance(outcome, UsageError) and words in outcome.message)

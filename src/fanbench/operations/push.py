@@ -16,7 +16,7 @@ from fanbench.errors import FanbenchError, TaskFileError, UsageError
 from fanbench.operations.api import Api
 from fanbench.operations.creation import ensure_created, wait_for_creation
 from fanbench.operations.events import EarlierPending, Emit, Event, ignore_events
-from fanbench.operations.lookup import task_if_any
+from fanbench.operations.lookup import task_if_any, username
 from fanbench.tasks import (
     TaskFile,
     choose_task,
@@ -26,18 +26,22 @@ from fanbench.tasks import (
     read_task_file,
 )
 from fanbench.wire.messages import Task
-from fanbench.wire.slugs import full_task_url
+from fanbench.wire.slugs import full_task_url, slugify
 
 __all__ = ["DatasetsDetached", "PushPlan", "Pushed", "Uploaded", "plan_push", "push_tasks"]
 
 
 @dataclass(frozen=True, slots=True)
 class PushPlan:
-    """One task of one file. `typed` is its name as the user wrote it, if that differs from the slug."""
+    """One task of one file. `typed` is its name as the user wrote it, if that differs from the slug.
+
+    `owner` is the owner that the user wrote, who must be the user: a push goes to one's own tasks.
+    """
 
     file: TaskFile
     slug: str
     typed: str | None = None
+    owner: str = ""
 
 
 class DatasetsDetached(Event, frozen=True):
@@ -141,7 +145,8 @@ def _plan_file(file: TaskFile, task: str | None, *, all_tasks: bool, allow_no_ru
         found = [PushPlan(file, definition.slug) for definition in file.pushable]
     else:
         slug = choose_task(file, task).slug
-        found = [PushPlan(file, slug, task if task not in (None, slug) else None)]
+        owner, _, written = (task or slug).rpartition("/")
+        found = [PushPlan(file, slug, task if written != slug else None, slugify(owner))]
     # Errors in the other tasks of the file do not matter to the server.
     raise_for_errors(file, [plan.slug for plan in found], allow_no_run=allow_no_run)
     return found
@@ -161,13 +166,15 @@ async def push_tasks(
     """Push a new version of each task; with `wait`, return once the server has created them all.
 
     Returns one outcome per plan in the order given. An error stands for a task that failed and does not affect
-    the others: FanbenchError if an earlier version is still being created and `wait` is off, or if the server
-    refused the push; RunFailed if the creation failed; StillRunning if `timeout` has passed. Times are in
-    seconds; `timeout` covers all waiting. `done(index, outcome)` is called as each push ends.
+    the others: UsageError if it is somebody else's; FanbenchError if an earlier version is still being created and
+    `wait` is off, or if the server refused the push; RunFailed if the creation failed; StillRunning if `timeout` has
+    passed. Times are in seconds; `timeout` covers all waiting. `done(index, outcome)` is called as each push ends.
     """
 
     async def push(plan: PushPlan) -> Pushed:
         deadline = Deadline(timeout)
+        if plan.owner:
+            await _refuse_foreign(client, plan)
         created = partial(
             wait_for_creation, client, plan.slug, deadline, poll_interval=poll_interval, emit=emit
         )
@@ -204,3 +211,18 @@ async def push_tasks(
     # With `wait` all begin at once, because the timeout is for all; waiting takes few calls.
     limit = len(plans) if wait else client.config.concurrency
     return await settle([partial(push, plan) for plan in plans], limit=limit, done=done)
+
+
+async def _refuse_foreign(client: Api, plan: PushPlan) -> None:
+    """Refuse to push to `owner/task` of somebody else, because the push would go to the user's own `task`."""
+    me = await username(client)
+    if slugify(me) == plan.owner:
+        return
+    hint = f"Run `fanbench tasks push {plan.slug} -f {plan.file.path}` to push it as your own task."
+    if not me:
+        raise UsageError(f"The server does not say whether you are {plan.owner}.", hint=hint)
+    raise UsageError(
+        f"Task '{plan.owner}/{plan.slug}' belongs to {plan.owner}, and you are {me}: "
+        "a push goes to one's own tasks only.",
+        hint=hint,
+    )
