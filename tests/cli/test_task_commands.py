@@ -488,7 +488,12 @@ def test_init(cli: Cli, kaggle: SimulatedKaggle) -> None:
     assert "(ends in ...abcd)" in result.stderr
     assert "secret" not in result.stderr
     assert "Expires: in 2 hours" in result.stderr
-    assert "fanbench tasks push what-is-kaggle -f example_task.py --wait" in result.stderr
+    steps = [line.strip() for line in result.stderr.splitlines() if line.startswith("  $ ")]
+    assert steps == [
+        "$ fanbench check example_task.py",
+        "$ fanbench check example_task.py --run",
+        "$ fanbench tasks push what-is-kaggle -f example_task.py --wait",
+    ]
     assert "unchanged" in cli("init", "-y").stderr
     assert not list(Path().rglob("SKILL.md"))
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Mapping
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
@@ -177,6 +181,47 @@ async def test_the_env_file(tmp_path: Path, text: str | None, level: str, fix: s
 async def test_an_env_file_that_is_a_folder(tmp_path: Path) -> None:
     """An env file that is a folder is a failure."""
     assert (await machine.probe_env_file(DoctorTarget(env_file=tmp_path)))[0].level == "fail"
+
+
+@pytest.mark.parametrize(
+    ("installed", "level", "words"),
+    [
+        ("project/.venv/lib/site-packages", "ok", "reads "),
+        ("elsewhere/lib/site-packages", "warn", "does not read "),
+        ("other/lib/site-packages", "warn", "instead of "),
+    ],
+)
+async def test_the_env_file_that_the_sdk_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: str, level: str, words: str
+) -> None:
+    """An env file that is not the nearest one above the SDK's folder is a warning with the commands that work."""
+    (package := tmp_path / installed / "kaggle_benchmarks").mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (tmp_path / "project").mkdir(exist_ok=True)
+    (tmp_path / "project/.env").write_text(FULL)
+    (tmp_path / "other").mkdir(exist_ok=True)
+    (tmp_path / "other/.env").touch()
+    spec = ModuleSpec("kaggle_benchmarks", None, origin=str(package / "__init__.py"))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: spec)
+    target = DoctorTarget(env_file=tmp_path / "project/.env")
+    (check,) = await machine.probe_sdk_env_file(target)
+    assert check.level == level
+    assert words in check.message
+    if level == "warn":
+        assert check.fix == f"fanbench check --run FILE, or dotenv -f {target.env_file} run -- python FILE"
+    assert await machine.probe_sdk_env_file(DoctorTarget(env_file=tmp_path / "none")) == []
+
+
+@pytest.mark.slow
+def test_dotenv_run_gives_the_sdk_the_env_file(tmp_path: Path) -> None:
+    """With `dotenv run`, the real SDK has the model of the `.env` in the working folder."""
+    pytest.importorskip("kaggle_benchmarks")
+    (tmp_path / ".env").write_text("MODEL_PROXY_URL=http://p\nMODEL_PROXY_API_KEY=k\nLLM_DEFAULT=test/mine\n")
+    (tmp_path / "task.py").write_text("import kaggle_benchmarks as kbench\nprint(kbench.llm.name)\n")
+    dotenv = Path(sys.executable).with_name("dotenv")
+    command = [str(dotenv), "run", "--", sys.executable, "task.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert "test/mine" in done.stdout, done.stderr
 
 
 # --- The local server ---

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -62,8 +63,13 @@ def initialize(
     out.note("\nEnvironment initialized!\n")
     for name, meaning in rows:
         out.note(f"  {name:<{width}}{meaning}")
-    out.note("\nNext step:\n  Run your first task using the example file:")
-    out.note(f"  $ {bold(settings.fanbench_command(f'tasks push {EXAMPLE_TASK} -f {example_file} --wait'))}")
+    steps = [("Find errors in the example file", f"check {example_file}")]
+    if importlib.util.find_spec("kaggle_benchmarks") is not None:
+        steps.append(("Run it once on this machine", f"check {example_file} --run"))
+    steps.append(("Push it as your first task", f"tasks push {EXAMPLE_TASK} -f {example_file} --wait"))
+    out.note("\nNext steps:")
+    for step, words in steps:
+        out.note(f"  {step}:\n  $ {bold(settings.fanbench_command(words))}")
 
 
 def offer(

@@ -19,6 +19,7 @@ PROBES: list[Probe] = [
     machine.probe_python,
     server.probe_server,
     machine.probe_env_file,
+    machine.probe_sdk_env_file,
     machine.probe_packages,
     machine.probe_sdk,
     machine.probe_llama,

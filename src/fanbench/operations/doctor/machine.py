@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -35,6 +36,7 @@ __all__ = [
     "probe_port",
     "probe_python",
     "probe_sdk",
+    "probe_sdk_env_file",
 ]
 
 _PYTHONS = ((3, 11), (3, 13))
@@ -77,6 +79,31 @@ def probe_env_file(target: DoctorTarget) -> list[Check]:
         return [Check("env-file", "warn", text, "fanbench auth")]
     expiry = f", which expire {when}" if when else ""
     return [Check("env-file", "ok", f"{path} has Model Proxy credentials{expiry}")]
+
+
+@in_thread
+def probe_sdk_env_file(target: DoctorTarget) -> list[Check]:
+    """Whether `python FILE` would get the values of the env file. The SDK looks for a `.env` above its own folder."""
+    path = target.env_file.absolute()
+    sdk = importlib.util.find_spec("kaggle_benchmarks")
+    if sdk is None or sdk.origin is None or not path.is_file():
+        return []
+    found = env_file_of_sdk(Path(sdk.origin))
+    if found is not None and found.samefile(path):
+        return [Check("sdk-env-file", "ok", f"`python FILE` reads {target.env_file}")]
+    if found is not None:
+        text = f"`python FILE` reads {found} instead of {target.env_file}"
+    else:
+        text = f"`python FILE` does not read {target.env_file}: the SDK looks for .env above {sdk.origin}"
+    option = "" if target.env_file == Path(".env") else f" -f {shlex.quote(str(target.env_file))}"
+    fix = f"fanbench check --run FILE, or dotenv{option} run -- python FILE"
+    return [Check("sdk-env-file", "warn", text, fix)]
+
+
+def env_file_of_sdk(origin: Path) -> Path | None:
+    """The env file that the SDK whose module is `origin` loads, as `dotenv.find_dotenv()` finds it."""
+    candidates = (folder / ".env" for folder in origin.absolute().parents)
+    return next((path for path in candidates if path.is_file()), None)
 
 
 # --- Packages -----------------------------------------------------------------------------------------------
