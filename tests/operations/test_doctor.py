@@ -17,6 +17,7 @@ import pytest
 from fanbench.config import Anonymous, Config
 from fanbench.operations.doctor import Check, Checked, DoctorTarget, examine, machine
 from fanbench.operations.doctor.server import probe_server
+from tests.local.wheels import fake_uv
 from tests.operations.conftest import Reported
 from tests.wire.fake_server import Answer, FakeServer, problem
 
@@ -296,6 +297,23 @@ async def test_the_data_folder(tmp_path: Path) -> None:
     assert (await machine.probe_data_folder(DoctorTarget(data=tmp_path / "file")))[0].level == "fail"
 
 
+async def test_packages_of_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The installer is named, with the room that its packages take; without one, doctor says what to install."""
+    fake_uv(tmp_path, monkeypatch, "exit 1")
+    (folder := tmp_path / "data/environments/0123/packages").mkdir(parents=True)
+    (folder / "module.py").write_bytes(bytes(1_200_000))
+    (found,) = await machine.probe_run_packages(DoctorTarget(data=tmp_path / "data"))
+    assert (found.level, found.message) == (
+        "ok",
+        "uv installs the packages that task files ask for; 1 set(s) take 1.2 MB and may be deleted: "
+        f"{tmp_path}/data/environments",
+    )
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "pip", None)
+    (missing,) = await machine.probe_run_packages(DoctorTarget(data=tmp_path))
+    assert (missing.level, "-m ensurepip" in str(missing.fix)) == ("warn", True)
+
+
 async def test_the_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A port may be free, or in use by another program."""
     with socket.socket() as taken:
@@ -335,6 +353,7 @@ async def test_all_checks_are_reported_in_order(tmp_path: Path, reported: Report
         "xllamacpp",
         "local-models",
         "data-folder",
+        "run-packages",
         "mounts",
         "port",
     ]

@@ -25,6 +25,7 @@ PROBES: list[Probe] = [
     machine.probe_llama,
     machine.probe_models,
     machine.probe_data_folder,
+    machine.probe_run_packages,
     machine.probe_mounts,
     machine.probe_port,
 ]

@@ -12,6 +12,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from fanbench._util.files import temporary_folder
 from fanbench._util.text import last_line
 from fanbench.errors import FanbenchError
 from fanbench.local import settings
+from fanbench.local.environments import find_installer
 from fanbench.local.folder import DataFolder
 from fanbench.local.launcher import find_server
 from fanbench.operations.doctor.check import Check, DoctorTarget, failed_check, in_thread
@@ -35,6 +37,7 @@ __all__ = [
     "probe_packages",
     "probe_port",
     "probe_python",
+    "probe_run_packages",
     "probe_sdk",
     "probe_sdk_env_file",
 ]
@@ -204,6 +207,25 @@ def probe_data_folder(target: DoctorTarget) -> list[Check]:
     if free < _LITTLE_ROOM:
         return [Check("data-folder", "warn", f"little room in {room}", "name another with --data DIR")]
     return [Check("data-folder", "ok", room)]
+
+
+@in_thread
+def probe_run_packages(target: DoctorTarget) -> list[Check]:
+    """What installs the packages that task files ask for, and the room that installed ones take."""
+    root = DataFolder((target.data or settings.default_data_folder()).absolute()).environments
+    installer = find_installer()
+    if installer is None:
+        text = "neither uv nor pip is here to install the packages that task files ask for"
+        return [Check("run-packages", "warn", text, f"install uv, or run {sys.executable} -m ensurepip")]
+    text = f"{installer.name} installs the packages that task files ask for"
+    if found := [*root.glob("*/packages")]:
+        size = 0
+        for folder, _, names in os.walk(root):
+            for name in names:
+                with suppress(OSError):  # an installation may be in progress
+                    size += os.lstat(Path(folder, name)).st_size
+        text += f"; {len(found)} set(s) take {size / 1e6:.1f} MB and may be deleted: {root}"
+    return [Check("run-packages", "ok", text)]
 
 
 # --- The system ---------------------------------------------------------------------------------------------
