@@ -16,6 +16,8 @@ from typing import Any
 import anyio
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fanbench import NotFound
 from fanbench.local.proxy import genai
@@ -541,6 +543,30 @@ async def test_an_upstream_that_is_down_fails_its_run_only(proxy_server: ServerP
     assert (down.state, four.state) == (RunState.ERRORED, RunState.COMPLETED)
     assert "vendor/down" in down.error_message
     assert "cannot be reached" in down.error_message
+
+
+@given(
+    arguments=st.lists(st.dictionaries(st.text(max_size=5), st.integers()), min_size=1, max_size=3),
+    size=st.integers(1, 9),
+)
+def test_calls_of_functions_are_put_together(arguments: list[dict[str, int]], size: int) -> None:
+    """However a stream cuts calls of functions into pieces, the Gemini API has each of them once and whole."""
+    translate = genai.ChunkTranslator()
+    answers = []
+    for index, value in enumerate(arguments):
+        text = json.dumps(value)
+        pieces = [text[at : at + size] for at in range(0, len(text), size)]
+        for number, piece in enumerate(pieces):
+            named = {"id": f"c{index}", "function": {"name": "f", "arguments": piece}}
+            call = named if number == 0 else {"function": {"arguments": piece}}
+            delta = {"tool_calls": [{"index": index, **call}]}
+            answers.append(translate({"choices": [{"delta": delta}]}))
+    answers.append(translate({"choices": [{"delta": {}, "finish_reason": "tool_calls"}]}))
+    answers.append(translate({"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2}}))
+    parts = [part for answer in answers if answer for part in answer["candidates"][0]["content"]["parts"]]
+    assert [part["functionCall"] for part in parts] == [
+        {"id": f"c{index}", "name": "f", "args": value} for index, value in enumerate(arguments)
+    ]
 
 
 def in_snake_case(text: str) -> str:

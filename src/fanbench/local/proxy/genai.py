@@ -169,8 +169,44 @@ def from_chat(answer: dict[str, Any], *, enum: bool = False) -> dict[str, Any]:
     """A chat completion as a generateContent answer; with `enum`, a bare value without the quotes of JSON."""
     choice = (answer.get("choices") or [{}])[0]
     message = choice.get("message") or {}
-    parts: list[dict[str, Any]] = []
-    for call in message.get("tool_calls") or []:
+    text = message.get("content") or ""
+    if enum:
+        with suppress(ValueError):
+            value = json.loads(text)
+            text = value if isinstance(value, str) else text
+    return _answer(answer, _parts(text, message.get("tool_calls") or []), choice.get("finish_reason"))
+
+
+class ChunkTranslator:
+    """Translates the chunks of one stream. Calls of functions come in pieces, and this API has them whole."""
+
+    def __init__(self) -> None:
+        self._calls: dict[int, dict[str, Any]] = {}
+
+    def __call__(self, chunk: dict[str, Any]) -> dict[str, Any] | None:
+        """One chunk of a stream; None if this API would send nothing for it."""
+        choice = (chunk.get("choices") or [{}])[0]
+        delta, finish = choice.get("delta") or {}, choice.get("finish_reason")
+        for piece in delta.get("tool_calls") or []:
+            self._add(piece)
+        text, usage = delta.get("content") or "", chunk.get("usage")
+        if not text and not usage and not finish:
+            return None
+        calls = [*self._calls.values()] if finish else []
+        return _answer(chunk, _parts(text, calls), finish)
+
+    def _add(self, piece: dict[str, Any]) -> None:
+        call = self._calls.setdefault(piece.get("index", 0), {"function": {"name": "", "arguments": ""}})
+        call |= {key: piece[key] for key in ("id", "extra_content") if piece.get(key)}
+        for key, value in (piece.get("function") or {}).items():
+            if key in call["function"]:
+                call["function"][key] += value or ""
+
+
+def _parts(text: str, calls: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A text and calls of functions as the parts of a content."""
+    parts: list[dict[str, Any]] = [{"text": text}] if text else []
+    for call in calls:
         function = call.get("function") or {}
         try:
             arguments = json.loads(function.get("arguments") or "{}")
@@ -182,22 +218,7 @@ def from_chat(answer: dict[str, Any], *, enum: bool = False) -> dict[str, Any]:
         if signature := google.get("thought_signature"):
             part["thoughtSignature"] = signature
         parts.append(part)
-    if text := message.get("content"):
-        if enum:
-            with suppress(ValueError):
-                value = json.loads(text)
-                text = value if isinstance(value, str) else text
-        parts.append({"text": text})
-    return _answer(answer, parts, choice.get("finish_reason"))
-
-
-def from_chunk(chunk: dict[str, Any]) -> dict[str, Any] | None:
-    """One chunk of a stream; None if this API would send nothing for it."""
-    choice = (chunk.get("choices") or [{}])[0]
-    text = (choice.get("delta") or {}).get("content")
-    if not text and not chunk.get("usage") and not choice.get("finish_reason"):
-        return None
-    return _answer(chunk, [{"text": text}] if text else [], choice.get("finish_reason"))
+    return parts
 
 
 def _answer(chat: dict[str, Any], parts: list[dict[str, Any]], finish: str | None) -> dict[str, Any]:

@@ -72,7 +72,7 @@ async def generate_content(services: Services, request: Request) -> Response:
     chat = genai.to_chat(asked)
     check_media(chat, spec, services.pool.catalog.model)
     if method == "streamGenerateContent":
-        return await _stream(_chunks(services, token, spec, chat), genai.from_chunk)
+        return await _stream(_chunks(services, token, spec, chat), genai.ChunkTranslator())
     if method != "generateContent":
         raise ModelFault(f"unknown method {method!r}", status=404)
     answer = await _unless_gone(request, partial(_complete, services, token, spec, chat))
