@@ -65,5 +65,5 @@ def task_text(body: str = "return 1.0", *, name: str = "One", before: str = "", 
     lines = "\n".join(f"    {line}" for line in body.splitlines())
     return (
         f"import os, sys, time\nimport kaggle_benchmarks as kbench\n{before}\n"
-        f"@kbench.task(name={name!r})\ndef one(llm):\n{lines}\n\none.run(kbench.llm)\n{after}\n"
+        f"@kbench.task(name={name!r})\ndef one(llm):\n    assert llm\n{lines}\n\none.run(kbench.llm)\n{after}\n"
     )
