@@ -31,6 +31,7 @@ PUSH = ["tasks", "push", "my-task", "-f", "task.py"]
         (["b", "logs"], 2, "Did you mean 'tasks logs'?"),
         (["tasks", "run"], 2, "Missing argument 'TASK...'"),
         (["tasks", "push", "my-task"], 2, "Missing option '-f'"),
+        (["tasks", "push", "my.ipynb"], 2, "Run `fanbench tasks push -f my.ipynb`"),
         ([*RUN, "-m", "a", "b"], 2, "Repeat the flag: -m a -m b"),
         ([*RUN, "--model=a", "b"], 2, "Repeat the flag: -m a -m b"),
         (["tasks", "status", "t", "-m", "a", "b"], 2, "Repeat the flag: -m a -m b"),

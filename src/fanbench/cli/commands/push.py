@@ -16,7 +16,7 @@ __all__ = ["push"]
 
 @command()
 @click.argument("task", required=False)
-@value_option("-f --file files", "FILE", "A task file. Repeatable.", PATH, multiple=True, required=True)
+@value_option("-f --file files", "FILE", "A task file. Required, and repeatable.", PATH, multiple=True)
 @wait_options("the tasks to be created")
 @value_option(
     "-d --kaggle-dataset datasets",
@@ -50,7 +50,11 @@ def push(
     """
     from fanbench.cli.views.push import PushView
     from fanbench.operations.push import plan_push, push_tasks
+    from fanbench.tasks.source import SUFFIXES
 
+    if not files:
+        meant = f"-f {task}" if task and task.endswith(SUFFIXES) else f"{task or 'TASK'} -f FILE"
+        raise UsageError("Missing option '-f' / '--file'.", hint=f"Run `fanbench tasks push {meant}`.")
     for dataset in datasets:
         owner, slash, name = dataset.partition("/")
         if not (owner and slash and name) or "/" in name:
