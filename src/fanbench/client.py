@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -122,7 +123,7 @@ class Client:
         server = await ensure_server(None if data is None else Path(data))
         # An empty environment: its variables must not redirect this client to another server.
         config = resolve_config(endpoint=server.url, token=server.token, concurrency=concurrency, env={})
-        async with cls(config) as client:
+        async with cls(replace(config, local_data=server.data)) as client:
             yield client
 
     async def __aenter__(self) -> Self:

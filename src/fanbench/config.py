@@ -27,6 +27,7 @@ __all__ = [
     "Credentials",
     "credential_sources",
     "is_kaggle",
+    "is_on_this_machine",
     "resolve_config",
 ]
 
@@ -77,11 +78,23 @@ class Config:
     """The server and how to call it.
 
     `endpoint` is a URL without a slash at the end; `concurrency` is the greatest number of calls in flight.
+    `local_data` is the data folder of a local server, which may listen at another URL after each start.
     """
 
     endpoint: str
     credentials: Credentials
     concurrency: int = DEFAULT_CONCURRENCY
+    local_data: Path | None = None
+
+    @property
+    def server(self) -> str:
+        """A name for the server that stays the same when its URL changes."""
+        return self.endpoint if self.local_data is None else f"local:{self.local_data}"
+
+
+def is_on_this_machine(url: str) -> bool:
+    """Whether the server of `url` is on this machine."""
+    return urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")
 
 
 def resolve_config(

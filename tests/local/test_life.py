@@ -42,6 +42,7 @@ async def test_a_server_is_started_once_and_stopped(tmp_path: Path) -> None:
         tasks.start_soon(ensure)
         tasks.start_soon(ensure)
     assert found[0].pid == found[1].pid
+    assert {server.data for server in found} == {data.resolve()}
     assert sorted(server.started for server in found) == [False, True]
     # A second process would take over the folder when the server stops.
     command_lines = [process.read_bytes() for process in Path("/proc").glob("[0-9]*/cmdline")]

@@ -9,9 +9,10 @@ from fanbench import ConnectionFailed, ServerFault
 from fanbench._util import polling
 from fanbench.operations.events import LogLine, PollFailed, RunChanged, RunEnding
 from fanbench.operations.run import run_tasks
-from fanbench.operations.watch import RunSelection, StillRunning, wait_for_runs
+from fanbench.operations.watch import FailedPolls, RunSelection, StillRunning, wait_for_runs
 from fanbench.testing import Fault, RunScript, SimulatedKaggle
 from fanbench.wire.messages import RunState
+from fanbench.wire.retry import NobodyListens
 from tests.operations.conftest import Reported, model, simulated
 from tests.operations.virtual_time import anyio_backend as anyio_backend
 
@@ -189,6 +190,16 @@ async def test_a_sixth_failed_poll_ends_the_wait() -> None:
     client.change(faults=(Fault("list_runs", times=6),))
     with pytest.raises(ConnectionFailed):
         await wait_for_runs(client, all_of(client))
+
+
+async def test_nobody_listening_here_ends_the_wait_sooner(reported: Reported) -> None:
+    """A server on this machine that is not running is waited for no longer than 20 seconds."""
+    polls, down = FailedPolls("t", reported), NobodyListens("Refused.", endpoint="http://localhost")
+    for _ in range(2):
+        polls.add(down)
+        await anyio.sleep(10)
+    with pytest.raises(NobodyListens):
+        polls.add(down)
 
 
 async def test_an_empty_watch_makes_no_call() -> None:

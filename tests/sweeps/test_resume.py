@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fanbench import UsageError
+from fanbench import Bearer, Config, UsageError
 from fanbench.errors import JournalError, SweepError
 from fanbench.sweeps.attempts import version_identity
 from fanbench.sweeps.journal import Journal
@@ -67,6 +67,20 @@ def test_what_makes_another_sweep(later: SweepPlan, endpoint: str, message: str 
         assert "--fresh" in str(error.hint)
         command = "fanbench sweep -o out" if endpoint == URL else f"--endpoint {URL}"
         assert command in str(error.hint)
+
+
+def test_a_local_server_may_change_its_port() -> None:
+    """A local server is the same one at any port: its data folder tells it from others."""
+
+    def local(port: int, data: str) -> str:
+        return Config(f"http://127.0.0.1:{port}", Bearer("t"), local_data=Path(data)).server
+
+    saved = saved_text(planned(), local(1, "/my data"))
+    assert refusal(saved, planned(), local(2, "/my data")) is None
+    for other in (local(1, "/other"), "http://127.0.0.1:1"):
+        error = refusal(saved, planned(), other)
+        assert error is not None
+        assert "add --local --data '/my data'" in str(error.hint)
 
 
 @settings(deadline=None)

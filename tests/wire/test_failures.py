@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import socket
 from collections.abc import Callable
 
 import anyio
@@ -12,6 +13,9 @@ import pytest
 from fanbench import (
     BadAnswer,
     BadRequest,
+    Bearer,
+    Client,
+    Config,
     ConnectionFailed,
     FanbenchError,
     Forbidden,
@@ -28,7 +32,9 @@ from fanbench.wire.retry import (
     CallOutcome,
     FailureKind,
     NeverSent,
+    NobodyListens,
     RetryBudget,
+    RetryPolicy,
     ServerLoad,
     call_outcome,
     failure_kind,
@@ -52,6 +58,7 @@ def disk(number: int | None) -> OutputError:
 
 CUT = ConnectionFailed("Cut.", endpoint="http://fake")
 UNSENT = NeverSent("Nobody there.", endpoint="http://fake")
+DOWN = NobodyListens("Refused.", endpoint="http://localhost")
 
 
 @pytest.mark.parametrize(
@@ -123,6 +130,8 @@ def test_load_shown_by_each_error(error: FanbenchError, load: ServerLoad) -> Non
         (CUT, 100, 200.0, 30.0),
         (CUT, 100, 290.0, 10.0),
         (CUT, 100, 300.0, None),
+        (DOWN, 5, 15.0, 5.0),
+        (DOWN, 6, 20.0, None),
         (api(RateLimited, 429, 45.0), 1, 0.0, 45.0),
         (api(RateLimited, 429, 1000.0), 1, 100.0, 200.0),
         (api(ServerFault, 503, 45.0), 1, 0.0, 45.0),
@@ -137,6 +146,20 @@ def test_load_shown_by_each_error(error: FanbenchError, load: ServerLoad) -> Non
 def test_pauses(error: FanbenchError, failures: int, elapsed: float, pause: float | None) -> None:
     """Pauses grow and respect Retry-After, and the last try comes exactly at the end of the limit."""
     assert pause_after(error, failures, elapsed) == pause
+
+
+@pytest.mark.anyio
+async def test_nobody_listens_here() -> None:
+    """A connection that this machine refuses is told from other faults, and the hint says how to start the server."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    for host in ("127.0.0.1", "localhost"):
+        async with Client(
+            Config(f"http://{host}:{port}", Bearer("t")), retry=RetryPolicy(attempts=1)
+        ) as client:
+            with pytest.raises(NobodyListens, match="Connection refused") as caught:
+                await client.task_quota()
+        assert "fanbench serve" in str(caught.value.hint)
 
 
 def test_refusals_can_end_the_work_at_once() -> None:

@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 import click
@@ -57,7 +58,7 @@ def call(
 async def _config(settings: Settings) -> Config:
     from fanbench.config import resolve_config
 
-    endpoint, token = settings.endpoint, settings.token
+    endpoint, token, data = settings.endpoint, settings.token, None
     if settings.local:
         from fanbench.cli.progress import spinner
         from fanbench.local.launcher import ensure_server
@@ -66,9 +67,10 @@ async def _config(settings: Settings) -> Config:
             server = await ensure_server(settings.data)
         if server.started:
             settings.output.note(f"Started the local server at {server.url} (it stops by itself when idle).")
-        endpoint, token = server.url, token or server.token
+        endpoint, token, data = server.url, token or server.token, server.data
         hide(server.token)
-    return resolve_config(endpoint=endpoint, token=token, concurrency=settings.concurrency)
+    config = resolve_config(endpoint=endpoint, token=token, concurrency=settings.concurrency)
+    return replace(config, local_data=data)
 
 
 async def until_sigterm(work: Callable[[], Awaitable[T]]) -> T:

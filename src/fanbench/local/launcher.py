@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import anyio
@@ -37,6 +37,8 @@ class LocalServer:
     started: bool
     """Whether this call started it."""
     pid: int
+    data: Path
+    """Its data folder, which identifies it: its port may be another one after each start."""
 
 
 def find_server(data: Path | None = None) -> LocalServer | None:
@@ -50,7 +52,8 @@ def find_server(data: Path | None = None) -> LocalServer | None:
         return None  # it is starting or ending
     if address.pid != read_owner(folder.lock_file):
         return None  # the file is from a server that was killed; its successor is about to write its own
-    return LocalServer(address.url, folder.read_token(), started=False, pid=address.pid)
+    token, data = folder.read_token(), folder.root.resolve()
+    return LocalServer(address.url, token, started=False, pid=address.pid, data=data)
 
 
 async def ensure_server(data: Path | None = None, *, datasets: Path | None = None) -> LocalServer:
@@ -83,7 +86,7 @@ async def ensure_server(data: Path | None = None, *, datasets: Path | None = Non
                         process.terminate()
                         await anyio.to_thread.run_sync(process.wait)
                     process.returncode = 0  # the server outlives this process, which need not reap it
-                    return LocalServer(server.url, server.token, started=started, pid=server.pid)
+                    return replace(server, started=started)
                 if process.poll() is not None and not is_locked(DataFolder(data).lock_file):
                     errors.seek(0)
                     said = errors.read().decode("utf-8", "replace").strip().removeprefix("error: ")

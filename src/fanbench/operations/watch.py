@@ -37,7 +37,7 @@ from fanbench.wire import protocol
 from fanbench.wire.log_lines import Lines
 from fanbench.wire.log_stream import follow_log
 from fanbench.wire.messages import Run, RunState
-from fanbench.wire.retry import may_retry
+from fanbench.wire.retry import NOBODY_LISTENS_LIMIT, NobodyListens, may_retry
 
 __all__ = [
     "STREAM_TRIES",
@@ -273,12 +273,16 @@ class RunWatcher:
 
 
 class FailedPolls:
-    """Tolerates a server that is away for a while: a wait of hours outlives five failed polls in a row."""
+    """Tolerates a server that is away for a while: a wait of hours outlives five failed polls in a row.
+
+    A server on this machine at whose endpoint nobody listens may be away for `NOBODY_LISTENS_LIMIT`.
+    """
 
     def __init__(self, slug: str, emit: Emit) -> None:
         self._slug = slug
         self._emit = emit
         self._in_a_row = 0
+        self._since = 0.0
 
     def add(self, error: FanbenchError) -> None:
         """Report a failed poll.
@@ -286,8 +290,12 @@ class FailedPolls:
         Raises:
             FanbenchError: `error`, if it is not transient or too many polls in a row have failed.
         """
+        now = anyio.current_time()
+        if not self._in_a_row:
+            self._since = now
         self._in_a_row += 1
-        if self._in_a_row > _MAY_FAIL or not may_retry(error, protocol.LIST_RUNS):
+        gone = isinstance(error, NobodyListens) and now - self._since >= NOBODY_LISTENS_LIMIT
+        if gone or self._in_a_row > _MAY_FAIL or not may_retry(error, protocol.LIST_RUNS):
             raise error
         self._emit(PollFailed(self._slug, error))
 

@@ -17,7 +17,10 @@ __all__ = ["Saved", "read_saved", "refuse_other_sweep", "resumed", "saved_text",
 
 
 class Saved(msgspec.Struct, frozen=True, kw_only=True):
-    """The sweep of a folder. `spec` makes the same plan again; None if its notebooks did not come from files."""
+    """The sweep of a folder. `spec` makes the same plan again; None if its notebooks did not come from files.
+
+    `endpoint` is the `Config.server` that it runs on.
+    """
 
     endpoint: str
     tasks: tuple[str, ...]
@@ -51,7 +54,7 @@ def spec_of(plan: SweepPlan) -> SweepSpec | None:
     )
 
 
-def saved_text(plan: SweepPlan, endpoint: str) -> str:
+def saved_text(plan: SweepPlan, server: str) -> str:
     """Return the `Saved` of a plan as JSON, with absolute paths.
 
     Raises:
@@ -60,7 +63,7 @@ def saved_text(plan: SweepPlan, endpoint: str) -> str:
     tasks = tuple(task.slug for task in plan.tasks)
     return to_json(
         Saved(
-            endpoint=endpoint,
+            endpoint=server,
             tasks=tasks,
             models=plan.models,
             repeats=plan.repeats,
@@ -99,7 +102,7 @@ def resumed(root: Path) -> SweepSpec:
     return merge(spec, output=root)
 
 
-def refuse_other_sweep(text: str, plan: SweepPlan, endpoint: str) -> None:
+def refuse_other_sweep(text: str, plan: SweepPlan, server: str) -> None:
     """Raise unless `plan` continues the folder's sweep, which is `text` as JSON.
 
     A plan continues a sweep on the same server if it has all tasks, models and repeats of the sweep, and its
@@ -110,11 +113,12 @@ def refuse_other_sweep(text: str, plan: SweepPlan, endpoint: str) -> None:
         JournalError: `text` cannot be read.
     """
     saved = read_saved(text)
-    if saved.endpoint != endpoint:
+    if saved.endpoint != server:
+        local = saved.endpoint.removeprefix("local:")
+        flags = f"--endpoint {local}" if local == saved.endpoint else f"--local --data {shlex.quote(local)}"
         raise SweepError(
-            f"{plan.output} holds another sweep, which runs on {saved.endpoint}, not on {endpoint}.",
-            hint=f"To continue it, add --endpoint {saved.endpoint} (a local server must be started on the same port "
-            f"again). {_FRESH}",
+            f"{plan.output} holds another sweep, which runs on {saved.endpoint}, not on {server}.",
+            hint=f"To continue it, add {flags} (a server without --local must listen at the same address). {_FRESH}",
         )
     differences = [
         *_missing("task", saved.tasks, [task.slug for task in plan.tasks]),

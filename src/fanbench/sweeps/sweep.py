@@ -250,8 +250,8 @@ async def _open_folder(client: Api, plan: SweepPlan) -> AsyncGenerator[Journal, 
             journal = stack.enter_context(Journal.open(plan.output))
             saved = journal.saved_spec()
             if saved is not None:
-                refuse_other_sweep(saved, plan, client.config.endpoint)
-            journal.save_spec(saved_text(plan, client.config.endpoint))
+                refuse_other_sweep(saved, plan, client.config.server)
+            journal.save_spec(saved_text(plan, client.config.server))
             clear_parts(plan.output)
             return journal
 

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from functools import cache, partial
 from types import ModuleType
 from typing import Any, cast
-from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 import anyio
 
+from fanbench.config import is_on_this_machine
 from fanbench.errors import UsageError, reason_of
 
 _UNLOADED = "httpx" not in sys.modules
@@ -83,7 +83,7 @@ def open_clients(
     except httpx.InvalidURL as error:
         raise UsageError(f"{endpoint!r} is not an endpoint: {str(error).rstrip('.')}.") from None
     # A company's proxy, set in the environment, cannot reach a server on this machine.
-    on_this_machine = urlsplit(endpoint).hostname in ("localhost", "127.0.0.1", "::1")
+    on_this_machine = is_on_this_machine(endpoint)
     trust_env = not on_this_machine
     # Our limiters bound the connections; a bound of the pool's own would only time out.
     limits = httpx.Limits(max_connections=None, keepalive_expiry=KEEP_ALIVE)

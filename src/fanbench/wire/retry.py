@@ -32,7 +32,9 @@ What is retried, and for how long:
 | a poll, after the retries of its call    | `FailedPolls` in `operations/watch.py`           | 5 times in a row      |
 | the log of a run that has just started   | `STREAM_TRIES` in `operations/watch.py`          | about 1 min           |
 | a step of a sweep, which must outlast a  | `RetryBudget` and `retry_patiently`, here        | 5 min; 1 min if the   |
-| server that is down for a while          |                                                  | server refuses it     |
+| server that is down for a while          |                                                  | server refuses it;    |
+|                                          |                                                  | 20 s if nobody        |
+|                                          |                                                  | listens here          |
 | the schedule call for a model that the   | `_SKIP_PAUSES` in `sweeps/task_watcher.py`       | 5 times, after        |
 | server skipped without a known reason    |                                                  | 5 to 60 s             |
 
@@ -68,11 +70,13 @@ from fanbench.wire.protocol import Call
 
 __all__ = [
     "LATE_EFFECT",
+    "NOBODY_LISTENS_LIMIT",
     "REFUSED_LIMIT",
     "TRANSIENT_LIMIT",
     "CallOutcome",
     "FailureKind",
     "NeverSent",
+    "NobodyListens",
     "Retry",
     "RetryBudget",
     "RetryPolicy",
@@ -90,6 +94,8 @@ T = TypeVar("T")
 
 #: Seconds for which transient failures are retried patiently.
 TRANSIENT_LIMIT = 300.0
+#: Seconds for which a server on this machine may be down. Nothing but starting it again helps.
+NOBODY_LISTENS_LIMIT = 20.0
 #: Seconds for which refusals are retried patiently.
 REFUSED_LIMIT = 60.0
 #: Seconds within which a call whose connection broke may still take effect on the server.
@@ -105,6 +111,10 @@ _DISK_LOST = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 class NeverSent(ConnectionFailed):
     """No connection was made: the server has seen nothing of the call."""
+
+
+class NobodyListens(NeverSent):
+    """This machine refused the connection, because no server listens at the endpoint."""
 
 
 # --- What an error means --------------------------------------------------------------------------------
@@ -280,7 +290,7 @@ def pause_after(
         case FailureKind.DAMAGED:
             return pause if failures < _DAMAGED_TRIES else None
         case FailureKind.TRANSIENT:
-            limit = TRANSIENT_LIMIT
+            limit = NOBODY_LISTENS_LIMIT if isinstance(error, NobodyListens) else TRANSIENT_LIMIT
         case FailureKind.REFUSED:
             limit = refused
     if elapsed >= limit:

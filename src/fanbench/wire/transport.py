@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, TypeVar
 import anyio
 
 from fanbench._util.debug_log import debug
-from fanbench.config import KAGGLE, Anonymous, Basic, Bearer, Config, Credentials
-from fanbench.errors import BadAnswer, ConnectionFailed, reason_of
+from fanbench.config import KAGGLE, Anonymous, Basic, Bearer, Config, Credentials, is_on_this_machine
+from fanbench.errors import BadAnswer, ConnectionFailed, reason_of, root_cause
 from fanbench.version import __version__
 from fanbench.wire.adaptive_limit import AdaptiveLimit
 from fanbench.wire.messages import Message, encode
 from fanbench.wire.protocol import Call
 from fanbench.wire.responses import decode_answer, error_of
-from fanbench.wire.retry import NeverSent, RetryPolicy, retrying
+from fanbench.wire.retry import NeverSent, NobodyListens, RetryPolicy, retrying
 
 if TYPE_CHECKING:
     import httpx
@@ -36,6 +36,7 @@ CONNECT_TIMEOUT = 10.0
 READ_TIMEOUT = 60.0
 CLOSE_TIMEOUT = 5.0
 ERROR_BODY_LIMIT = 1 << 20
+_START_AGAIN = "Start the server again with `fanbench serve`; with --local, run the same command again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,11 +199,12 @@ class Transport:
         try:
             yield
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            raise NeverSent(
-                f"Cannot connect to {endpoint} for {call.method}: {reason_of(error)}",
-                endpoint=endpoint,
-                hint="Check that the server is running, the endpoint, and the network.",
-            ) from error
+            refused = isinstance(root_cause(error), ConnectionRefusedError)
+            kind, hint = NeverSent, "Check that the server is running, the endpoint, and the network."
+            if refused and is_on_this_machine(endpoint):
+                kind, hint = NobodyListens, _START_AGAIN
+            message = f"Cannot connect to {endpoint} for {call.method}: {reason_of(error)}"
+            raise kind(message, endpoint=endpoint, hint=hint) from error
         except httpx.TimeoutException as error:
             message = f"{endpoint} does not answer {call.method}: timed out"
             raise ConnectionFailed(message, endpoint=endpoint) from error

@@ -67,7 +67,7 @@ async def prepare(client: Client, spec: SweepSpec, *, fresh: bool, quotas: bool)
         with journal or nullcontext():
             saved = journal.saved_spec() if journal else None
             if saved is not None:
-                refuse_other_sweep(saved, plan, client.config.endpoint)
+                refuse_other_sweep(saved, plan, client.config.server)
             return Prepared(plan, preview(plan, journal, left))
 
     return await anyio.to_thread.run_sync(read_journal)
