@@ -66,17 +66,17 @@ async def test_without_metadata_the_module_is_named(server: ServerProcess, tmp_p
     assert "warning: The module red_fox is not installed here." in checked.stdout
     async with server.client() as client:
         task = await push(client, "without-packages", source)
-        assert "No module named 'red_fox'" in task.creation_error_message
+        assert "The module red_fox is not installed here" in task.creation_error_message
 
 
 async def test_a_failed_installation_fails_the_creation(server: ServerProcess) -> None:
-    """A package that does not exist fails the creation with what the installer said and what to do."""
+    """Packages that cannot be installed fail the creation with the reason and what to do; the log has both."""
     async with server.client() as client:
-        source = task_source("unknown-package", "pass", before=METADATA.replace("red-fox", "nosuch-package"))
-        task = await push(client, "unknown-package", source)
+        source = task_source("conflict", "pass", before=METADATA.replace("red-fox", "httpx<0.1"))
+        task = await push(client, "conflict", source)
     assert task.creation_state is CreationState.ERRORED
-    assert "cannot install the packages of the run" in task.creation_error_message
-    assert "nosuch-package" in task.creation_error_message
+    assert "The run needs httpx<0.1, but the server has httpx" in task.creation_error_message
+    assert "Change the requirement" in task.creation_error_message
 
 
 async def test_another_python_fails_the_creation(server: ServerProcess) -> None:

@@ -61,6 +61,12 @@ def write_run_files(folder: Path, *files: dict[str, Any] | str) -> Path:
         (["{damaged"], None, RunState.ERRORED, "no .run.json"),
         ([run_file(state="ERRORED", errorMessage="Err: x")], None, RunState.ERRORED, "Err: x"),
         ([run_file(state="ERRORED", errorMessage="MemoryError")], None, RunState.ERRORED, "--run-memory"),
+        (
+            [],
+            "ModuleNotFoundError: No module named 'a.b'",
+            RunState.ERRORED,
+            "\nThe module a.b is not installed",
+        ),
         ([run_file(state="ERRORED"), run_file()], None, RunState.COMPLETED, ""),
         ([run_file("Other", state="ERRORED"), run_file()], None, RunState.COMPLETED, ""),
         ([run_file("Other")], None, RunState.COMPLETED, ""),

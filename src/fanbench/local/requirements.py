@@ -51,7 +51,10 @@ def read_notebook_requirements(notebook: Path) -> tuple[str, ...]:
         LocalServerError: The metadata is invalid, or requires another Python than this one.
         FileNotFoundError: The notebook does not exist.
     """
-    cells = json.loads(notebook.read_bytes()).get("cells", [])
+    text = notebook.read_bytes()
+    if b"/// script" not in text:
+        return ()
+    cells = json.loads(text).get("cells", [])
     sources = [cell.get("source", "") for cell in cells if cell.get("cell_type") == "code"]
     code = "\n".join(source if isinstance(source, str) else "".join(source) for source in sources)
     try:

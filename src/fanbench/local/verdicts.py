@@ -126,7 +126,7 @@ def judge_creation(
         error = "The task was run without a model: pass one, as in .run(kbench.llm)."
         return CreationState.NO_MODEL_SPECIFIED, error
     if all(file.get("state") == RunState.ERRORED.value for file in mine):
-        last = last_line(str(mine[-1].get("errorMessage") or "an error"))
+        last = last_line(_explain(str(mine[-1].get("errorMessage") or "an error")))
         return CreationState.COMPLETED, f"The task raised in its trial run: {last}"
     return CreationState.COMPLETED, ""
 
@@ -164,6 +164,11 @@ def _explain(failure: str) -> str:
     """Explain a failure in its last line, which is the one that lists show."""
     if "MemoryError" in last_line(failure):
         return f"{failure.rstrip()}\nMemoryError: the run reached the server's limit (--run-memory)."
+    if missing := re.fullmatch(r"ModuleNotFoundError: No module named '([\w.]+)'", last_line(failure)):
+        remedy = (
+            "name its package in a `# /// script` block, or in the file of `fanbench serve --requirements`"
+        )
+        return f"{failure.rstrip()}\nThe module {missing[1]} is not installed here: {remedy}."
     return failure
 
 
