@@ -41,3 +41,10 @@ def test_retries_are_printed(cli: Cli, kaggle: SimulatedKaggle) -> None:
         stderr = cli("tasks", "models", *words).stderr
         assert ("busy" in stderr, "retrying" in stderr) == (not words, not words)
     assert kaggle.calls["list_models"] == 4
+
+
+def test_a_limit_is_said(cli: Cli, kaggle: SimulatedKaggle) -> None:
+    """`log` says for how long it repeats a call that fails: somebody is waiting for the log."""
+    kaggle.add_task("t")
+    kaggle.change(faults=(Fault("get_task", 500),))
+    assert "s, for at most 20 s\n" in cli("tasks", "log", "t").stderr

@@ -7,10 +7,11 @@ from pathlib import Path
 import anyio
 import pytest
 
-from fanbench import ServerFault
+from fanbench import Client, ServerFault
 from fanbench.operations.events import LogLine
 from fanbench.operations.task_logs import LogReport, show_logs
-from fanbench.testing import RunScript, SimulatedKaggle
+from fanbench.testing import Fault, RunScript, SimulatedKaggle, SimulatedTransport
+from fanbench.wire.retry import RetryPolicy
 from tests.operations.conftest import Reported, simulated
 from tests.operations.virtual_time import anyio_backend as anyio_backend
 
@@ -88,3 +89,15 @@ async def test_a_log_that_is_left_early_leaves_no_file(client: SimulatedKaggle, 
     with anyio.move_on_after(20):
         await show_logs(client, ["a"], output=tmp_path)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+async def test_a_server_that_keeps_failing_is_not_asked_for_minutes() -> None:
+    """A log that cannot be opened is given up once the client has repeated the call for its patience."""
+    kaggle = simulated("t", faults=(Fault("logs", 500, times=1000),))
+    kaggle.add_run("t", "m", RunScript(running=1000))
+    policy = RetryPolicy(total=20.0, random=lambda: 1.0)
+    async with Client(kaggle.config, http=SimulatedTransport(kaggle), retry=policy) as client:
+        (report,) = await show_logs(client, ["t"])
+    assert isinstance(report, LogReport)
+    assert isinstance(report.logs[0].error, ServerFault)
+    assert 10 < kaggle.now() < 21

@@ -31,11 +31,16 @@ T = TypeVar("T")
 
 
 def call(
-    settings: Settings, operation: Callable[[Client], Awaitable[T]], display: Display | None = None
+    settings: Settings,
+    operation: Callable[[Client], Awaitable[T]],
+    display: Display | None = None,
+    *,
+    patience: float | None = None,
 ) -> T:
     """Run `operation` on a client of the server that the user named, and return its result.
 
-    Its progress is on the `display` until then.
+    Its progress is on the `display` until then. `patience` is the number of seconds for which a call that fails is
+    repeated, if that is less than usual because somebody waits for the answer.
     """
     # Imported here because commands import this module, and `--help` should not load an HTTP client.
     import anyio
@@ -47,8 +52,11 @@ def call(
     async def main() -> T:
         config = await _config(settings)
         hide(*secrets_of(config.credentials))
-        retries = RetryNotes(settings.output.note)
-        async with Client(config, retry=RetryPolicy(on_retry=retries.report)) as client:
+        retries = RetryNotes(settings.output.note, patience=patience)
+        retry = RetryPolicy(on_retry=retries.report)
+        if patience is not None:
+            retry = replace(retry, total=patience)
+        async with Client(config, retry=retry) as client:
             with display or nullcontext():
                 return await operation(client)
 
@@ -130,8 +138,15 @@ class RetryNotes:
 
     _QUIET_SECONDS = 10.0
 
-    def __init__(self, note: Callable[[str], None], *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        note: Callable[[str], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        patience: float | None = None,
+    ) -> None:
         self._note = note
+        self._limit = f", for at most {patience:g} s" if patience is not None else ""
         self._clock = clock
         self._printed_at: dict[type, float] = {}
         self._omitted: dict[type, int] = {}
@@ -144,4 +159,6 @@ class RetryNotes:
         self._printed_at[kind] = now
         omitted = self._omitted.pop(kind, 0)
         more = f" ({omitted} similar errors since the last message)" if omitted else ""
-        self._note(f"{str(retry.error).rstrip('.')}; retrying in {max(retry.wait, 0.1):.1f} s{more}")
+        self._note(
+            f"{str(retry.error).rstrip('.')}; retrying in {max(retry.wait, 0.1):.1f} s{self._limit}{more}"
+        )

@@ -161,7 +161,8 @@ class _Reader:
             FanbenchError: The log broke off, or cannot be kept.
         """
         await self._left_queue()
-        async with aclosing(follow_log(self._client, self.run.id, missing=self._may_have_log)) as entries:
+        log = follow_log(self._client, self.run.id, missing=self._may_have_log, persist=False)
+        async with aclosing(log) as entries:
             if self.file is None:
                 async for entry in entries:
                     yield entry

@@ -14,7 +14,7 @@ import anyio
 
 from fanbench._util.debug_log import debug
 from fanbench.config import Config
-from fanbench.errors import ConnectionFailed, FanbenchError, NotFound
+from fanbench.errors import ApiError, ConnectionFailed, FanbenchError, NotFound
 from fanbench.wire import protocol
 from fanbench.wire.log_decoder import StoredLogReader, entries_of_payload, entry_of
 from fanbench.wire.messages import LogEntry, RunRequest
@@ -51,6 +51,7 @@ async def follow_log(
     *,
     ended: Callable[[], Awaitable[bool]] | None = None,
     missing: Callable[[], Awaitable[bool]] | None = None,
+    persist: bool = True,
     retry: RetryPolicy = FOLLOW_RETRY,
 ) -> AsyncGenerator[LogEntry, None]:
     """Yield the run's log to its end, resuming a stream that breaks without losing or repeating text.
@@ -61,6 +62,9 @@ async def follow_log(
 
     A run has no log while it is queued, and for a moment after. `missing()` is then called: it waits until it is
     time to try again, and returns False if that is pointless. Without it, a missing log is an error.
+
+    The client itself repeats a call that the server answers with an error. Without `persist`, nothing more is tried
+    after that before the log has begun: somebody is looking at an empty screen.
 
     Raises:
         NotFound: The server has no log of the run (yet).
@@ -88,6 +92,8 @@ async def follow_log(
                 raise error
             failures = 0
             continue
+        if isinstance(error, ApiError) and not (persist or position.total):
+            raise error
         progress = position.total > before or anyio.current_time() - begun >= HEALTHY
         failures = 1 if progress else failures + 1
         if failures >= retry.attempts:

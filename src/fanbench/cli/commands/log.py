@@ -13,6 +13,9 @@ from fanbench.cli.session import call
 
 __all__ = ["log"]
 
+#: Seconds for which a call that fails is repeated.
+PATIENCE = 20.0
+
 
 @command()
 @task_names_argument
@@ -65,5 +68,6 @@ def log(
             emit=view.report,
         ),
         view.progress,
+        patience=PATIENCE,
     )
     view.end(outcomes, output)
