@@ -202,8 +202,12 @@ def test_words_are_completed(line: str, found: list[str]) -> None:
     assert [item.value for item in complete.get_completions(words, last)] == found
 
 
-def test_the_vendors_csv_flag(cli: Cli, kaggle: SimulatedKaggle) -> None:
-    """`quota --csv` prints CSV, as the Kaggle CLI does."""
-    result = cli("quota", "--csv")
+@pytest.mark.parametrize("flag", ["-v", "--csv", "--cs"])
+def test_the_vendors_csv_flag(cli: Cli, kaggle: SimulatedKaggle, flag: str) -> None:
+    """`quota -v` prints CSV, as the Kaggle CLI does, and `--verbose` still prints debug messages."""
+    result = cli("quota", flag)
     assert result.exit_code == 0, result.stderr
     assert next(csv.reader(io.StringIO(result.stdout)))[0] == "quota"
+    assert result.stderr == ""
+    assert "GetBenchmarkTaskQuota" in cli("quota", flag, "--verbose").stderr
+    assert cli("quota", flag, "--format", "json").exit_code == 2

@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fanbench import UsageError
-from fanbench.cli.argv import one_value_each, optional_wait
+from fanbench.cli.argv import expand_flags, one_value_each, optional_wait
+from fanbench.testing import SimulatedKaggle
+from tests.cli.conftest import Cli
 
 OPTIONS = [
     click.Option(["-m", "--model"], multiple=True),
@@ -57,3 +59,49 @@ def test_two_values_for_one_flag(words: str) -> None:
     with pytest.raises(UsageError) as caught:
         one_value_each(words.split(), OPTIONS)
     assert caught.value.hint == "Repeat the flag: -m a -m b"
+
+
+OWN = [
+    click.Option(["-f", "--file"]),
+    click.Option(["--poll-interval"]),
+    click.Option(["--page-size"]),
+    click.Option(["--logs/--no-logs"]),
+]
+COMMON = [
+    click.Option(["--format"]),
+    click.Option(["--no-color"], is_flag=True),
+    click.Option(["-q", "--quiet"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("words", "full"),
+    [
+        ("t --poll 5", "t --poll-interval 5"),
+        ("t --poll-int=5", "t --poll-interval=5"),
+        ("t --f x --fo json --qui", "t --file x --format json --quiet"),
+        ("t --no-l --no-c", "t --no-logs --no-color"),
+        ("t --p 5 --x -p", "t --p 5 --x -p"),
+        ("t -- --poll 5", "t -- --poll 5"),
+        ("--", "--"),
+    ],
+)
+def test_long_flags_may_be_abbreviated(words: str, full: str) -> None:
+    """The beginning of one flag stands for it, first among those of the command; an ambiguous one stays."""
+    assert expand_flags(words.split(), OWN, COMMON) == full.split()
+
+
+def test_the_vendors_global_flags(cli: Cli, kaggle: SimulatedKaggle) -> None:
+    """`-W` and `--debug` may stand before the command, as with the Kaggle CLI, and after it."""
+    kaggle.add_task("t")
+    for words in (("-W", "--debug", "b", "t", "status", "t"), ("tasks", "status", "t", "-W", "--deb")):
+        assert cli(*words).exit_code == 0
+
+
+def test_an_abbreviated_flag_of_a_command(cli: Cli, kaggle: SimulatedKaggle) -> None:
+    """`run --mod M --poll 5 --wait` works as it does with the Kaggle CLI; an ambiguous flag is refused."""
+    kaggle.add_task("t")
+    assert cli("b", "t", "run", "t", "--mod", "m", "--poll", "5", "--wait").exit_code == 0
+    refused = cli("tasks", "list", "--no", "x")
+    assert refused.exit_code == 2
+    assert "No such option '--no'" in refused.stderr

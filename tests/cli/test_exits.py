@@ -57,11 +57,11 @@ def test_an_interrupt_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_a_bug_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    """An unexpected error is one line that names FANBENCH_DEBUG, which shows the traceback."""
+    """An unexpected error is one line that names --debug, which shows, like FANBENCH_DEBUG, the traceback."""
     explain(ZeroDivisionError("oops"), {})
     first = capsys.readouterr().err
     assert first.startswith("error: Unexpected ZeroDivisionError: oops\n")
-    assert "FANBENCH_DEBUG=1" in first
+    assert "--debug" in first
     assert "Traceback" not in first
     explain(ZeroDivisionError("oops"), {"FANBENCH_DEBUG": "1"})
     assert "ZeroDivisionError: oops" in capsys.readouterr().err

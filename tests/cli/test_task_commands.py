@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from fanbench.testing import Fault, RunScript, SimulatedKaggle
+from fanbench.testing import Fault, RunScript, SimulatedKaggle, SimulatedServer
 from fanbench.testing.state import wall_time
 from fanbench.wire.messages import CreationState, Modality, ModelProxyToken, RunState
 from tests.cli.conftest import FOREVER, Cli, script, scripts
@@ -531,12 +534,41 @@ def test_auth_sets_three_values(cli: Cli) -> None:
     assert not Path("example_task.py").exists()
 
 
-def test_auth_asks(cli: Cli) -> None:
-    """Without a terminal and -y, nothing is written."""
-    result = cli("auth")
+@pytest.mark.parametrize("answer", ["", "\n", "perhaps\n"])
+def test_auth_asks(cli: Cli, answer: str) -> None:
+    """Without a terminal, -y and a clear answer in stdin, nothing is written."""
+    result = cli("auth", input=answer)
     assert result.exit_code == 2
     assert "Use -y" in result.stderr
     assert not Path(".env").exists()
+
+
+@pytest.mark.parametrize(("answer", "written"), [("y\n", True), ("Yes", True), ("n\n", False)])
+def test_an_answer_may_come_from_a_pipe(cli: Cli, answer: str, written: bool) -> None:
+    """`echo y | fanbench b auth` answers the question, as it does with the Kaggle CLI."""
+    result = cli("b", "auth", input=answer)
+    assert result.exit_code == (0 if written else 1)
+    assert f"Write these settings to .env? {answer.strip().lower()}\n" in result.stderr
+    assert Path(".env").exists() is written
+
+
+def test_an_open_pipe_is_no_answer(server: SimulatedServer, folder: Path) -> None:
+    """A pipe that nobody writes to ends in the usual error, not in an endless wait."""
+    read, write = os.pipe()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "fanbench", "auth", "--endpoint", server.url],
+            stdin=read,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    finally:
+        os.close(read)
+        os.close(write)
+    assert done.returncode == 2
+    assert "Use -y" in done.stderr
 
 
 @pytest.mark.parametrize("verb", ["init", "auth"])

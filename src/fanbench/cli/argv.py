@@ -9,7 +9,7 @@ import click
 
 from fanbench.errors import UsageError
 
-__all__ = ["one_value_each", "optional_wait"]
+__all__ = ["expand_flags", "one_value_each", "optional_wait"]
 
 _NUMBER = re.compile(r"-?\d+(\.\d*)?")
 
@@ -24,6 +24,32 @@ def optional_wait(words: Sequence[str]) -> list[str]:
             word = f"--wait={rest.pop(0) if rest and _NUMBER.fullmatch(rest[0]) else 0}"
         tidy.append(word)
     return tidy + rest
+
+
+def expand_flags(
+    words: Sequence[str], own: Sequence[click.Option], common: Sequence[click.Option]
+) -> list[str]:
+    """Complete abbreviated long flags, such as `--poll` for `--poll-interval`.
+
+    The beginning must be that of one flag: of those of the command itself, or else of the `common` ones. Others are
+    left as they are, for click's error message.
+    """
+    flags = [
+        [flag for option in options for flag in (*option.opts, *option.secondary_opts)]
+        for options in (own, common)
+    ]
+    known = {*flags[0], *flags[1]}
+    full: list[str] = []
+    rest = list(words)
+    while rest and rest[0] != "--":
+        name, equals, value = rest.pop(0).partition("=")
+        if name.startswith("--") and name not in known:
+            matches = next(
+                (found for each in flags if (found := [flag for flag in each if flag.startswith(name)])), []
+            )
+            name = matches[0] if len(matches) == 1 else name
+        full.append(f"{name}{equals}{value}")
+    return full + rest
 
 
 def one_value_each(words: Sequence[str], options: Sequence[click.Option]) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Concatenate, ParamSpec
 
 import click
 
-from fanbench.cli.argv import one_value_each, optional_wait
+from fanbench.cli.argv import expand_flags, one_value_each, optional_wait
 from fanbench.cli.options import AT_LEAST_1, FOLDER, PATH
 from fanbench.cli.output import FORMATS, Output
 from fanbench.errors import UsageError
@@ -40,6 +40,8 @@ class Settings:
     verbose: bool = False
     log_file: Path | None = None
     no_color: bool = False
+    no_warn: bool = False
+    debug: bool = False
 
     def __post_init__(self) -> None:
         if self.local and self.endpoint:
@@ -96,6 +98,8 @@ def common_options(*, hidden: bool = False) -> list[click.Option]:
         option("-v --verbose", "Print debug messages to stderr.", is_flag=True),
         option("--log-file", "Append debug messages to FILE as JSON lines.", metavar="FILE", type=PATH),
         option("--no-color", "Disable colors.", is_flag=True),
+        option("-W --no-warn", "Do not say that Kaggle has a newer API.", is_flag=True),
+        option("--debug", "Show the traceback of an unexpected error.", is_flag=True),
     ]
 
 
@@ -105,26 +109,38 @@ _COMMON = tuple(str(option.name) for option in common_options())
 class Command(click.Command):
     """A command with the common options; its function receives them as `Settings`.
 
-    With `csv_flag`, it accepts the Kaggle CLI's `--csv` in place of `--format csv`.
+    With `csv_flag`, it accepts the Kaggle CLI's `-v` and `--csv` in place of `--format csv`.
     """
 
     def __init__(self, *args: Any, csv_flag: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.params.extend(common_options())
-        self._csv_flag = csv_flag
+        if csv_flag:
+            verbose = next(param for param in self.params if param.name == "verbose")
+            verbose.opts.remove("-v")
+            self.params.append(
+                click.Option(["-v", "--csv", "csv"], is_flag=True, help="Print CSV: --format csv.")
+            )
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if self._csv_flag:
-            args = [word for arg in args for word in (("--format", "csv") if arg == "--csv" else (arg,))]
+        options = [param for param in self.get_params(ctx) if isinstance(param, click.Option)]
+        own = [option for option in options if option.name not in _COMMON]
+        args = expand_flags(args, own, [option for option in options if option not in own])
         if any(param.name == "wait" for param in self.params):
             args = optional_wait(args)
-        one_value_each(args, [param for param in self.params if isinstance(param, click.Option)])
+        one_value_each(args, options)
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         root = ctx.find_root()
         given = dict(root.obj) if isinstance(root.obj, dict) else {}
         given.update({name: value for name in _COMMON if (value := ctx.params.pop(name, None)) is not None})
+        if ctx.params.pop("csv", False):
+            if given.get("format") not in (None, "csv"):
+                raise UsageError(
+                    f"-v and --format {given['format']} are two formats.", hint="Remove one of them."
+                )
+            given["format"] = "csv"
         settings = Settings(**{name: value for name, value in given.items() if value is not None})
         # The root's as well: that is where an error is printed, with the flags of this server in its hint.
         ctx.obj = root.obj = settings

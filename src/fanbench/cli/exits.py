@@ -78,16 +78,17 @@ def end_line() -> None:
 
 def _print_unexpected(error: BaseException, cause: BaseException, env: Mapping[str, str]) -> None:
     label = click.style("error:", fg="red", bold=True)
+    context = click.get_current_context(silent=True)
     if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
         _close_stdout()
         _print(f"{label} Cannot write the output: {cause.strerror}.")
-    elif env.get("FANBENCH_DEBUG"):
+    elif env.get("FANBENCH_DEBUG") or getattr(getattr(context, "obj", None), "debug", False):
         import traceback
 
         _print("".join(traceback.format_exception(error)).rstrip())
     else:
         _print(f"{label} Unexpected {type(cause).__name__}: {cause}")
-        _print("This is a bug in fanbench. Set FANBENCH_DEBUG=1 to see the traceback.")
+        _print("This is a bug in fanbench. Add --debug to see the traceback.")
 
 
 def _print(text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -18,6 +19,9 @@ __all__ = ["confirm", "is_terminal", "pick_models", "read_line"]
 
 _PAGE = 20
 _WIDEST_MODALITY = 20
+_ANSWERS = {"y": True, "yes": True, "n": False, "no": False}
+# Seconds to wait for an answer in a pipe.
+_MOMENT = 2.0
 _MOST_MISTAKES = 3
 
 
@@ -39,17 +43,33 @@ def read_line(prompt: str) -> str | None:
 def confirm(question: str, *, yes: bool, default: bool = True) -> bool:
     """Return the user's answer to a yes-or-no question. With `yes` (-y), it is not asked.
 
+    Without a terminal, stdin may hold the answer, which must be a clear one (`echo y | fanbench …`).
+
     Raises:
-        UsageError: There is no terminal to ask on.
+        UsageError: There is no terminal to ask on, and no answer in stdin.
     """
     if yes:
         return True
-    if not is_terminal():
+    if is_terminal():
+        answer = read_line(f"{question} [{'Y/n' if default else 'y/N'}] ")
+        if answer is None:
+            return False
+        return _ANSWERS.get(answer.lower(), False) if answer else default
+    answer = _piped_answer()
+    if answer not in _ANSWERS:
         raise UsageError(f"{question} There is no terminal to answer on.", hint="Use -y to answer yes.")
-    answer = read_line(f"{question} [{'Y/n' if default else 'y/N'}] ")
-    if answer is None:
-        return False
-    return default if not answer else answer.lower() in ("y", "yes")
+    click.echo(f"{question} {answer}", err=True)
+    return _ANSWERS[answer]
+
+
+def _piped_answer() -> str:
+    """The line in stdin, or nothing if none comes within a moment: a pipe may be open without a writer."""
+    try:
+        if sys.stdin.isatty() or not select.select([sys.stdin], [], [], _MOMENT)[0]:
+            return ""
+    except (OSError, ValueError):
+        pass  # This stdin, or this system, cannot say whether there is something to read.
+    return sys.stdin.readline().strip().lower()
 
 
 def pick_models(available: Sequence[BenchmarkModel]) -> list[str]:
