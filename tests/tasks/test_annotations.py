@@ -7,10 +7,14 @@ import json
 import os
 import subprocess
 import sys
+import types
+import typing
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from fanbench.tasks.lint import lint
 
@@ -98,6 +102,57 @@ def with_import(form: Form) -> str:
     future, _, rest = form.source.partition("\n")
     return f"{future}\n{HEAD}{rest}" if "__future__" in future else HEAD + form.source
 
+
+# --- Any annotation ------------------------------------------------------------------------------------------
+
+# What the SDK registers, as the tests with the SDK below confirm.
+REGISTERED = {bool, dict, float, int, object, tuple[float, float], tuple[int, int]}
+NAMES = {"typing": typing, "types": types, "Score": float, "Pair": tuple[float, float], "Text": str}
+BEFORE = "import typing, types\nScore = float\nPair = tuple[Score, Score]\nText = str\n"
+ATOMS = [
+    "bool",
+    "int",
+    "float",
+    "dict",
+    "object",
+    "str",
+    "list",
+    "None",
+    "Score",
+    "Pair",
+    "Text",
+    "typing.Any",
+]
+ANNOTATIONS = st.recursive(
+    st.sampled_from([*ATOMS, "types.NoneType", "typing.Dict"]),
+    lambda inner: st.one_of(
+        st.builds("{} | {}".format, inner, inner),
+        st.builds("tuple[{}, {}]".format, inner, inner),
+        st.builds("typing.Union[{}, {}]".format, inner, inner),
+        st.builds("typing.Optional[{}]".format, inner),
+        st.builds("typing.Tuple[{}, {}]".format, inner, inner),
+        st.builds("dict[{}, {}]".format, inner, inner),
+        st.builds("list[{}]".format, inner),
+        st.builds("({})".format, inner),
+    ),
+    max_leaves=4,
+)
+
+
+@given(ANNOTATIONS)
+@settings(max_examples=300)
+def test_any_annotation_is_judged_as_the_sdk_does(text: str) -> None:
+    """What stands for a registered type has no finding, and everything else is an error."""
+    try:
+        value = eval(text, dict(NAMES))
+    except TypeError:
+        assume(False)  # such as None | None, which Python itself refuses
+    source = f"{BEFORE}{HEAD}{Form(None, text).source}"
+    levels = {finding.level for finding in lint(ast.parse(source), source)[1]}
+    assert levels == (set() if value is None or value in REGISTERED else {"error"})
+
+
+# --- The real SDK -------------------------------------------------------------------------------------------
 
 # Without the call, which would need a model.
 SOURCES = [with_import(form).replace("f.run(kbench.llm)\n", "") for form in FORMS]

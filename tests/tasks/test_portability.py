@@ -123,6 +123,7 @@ def test_every_dataset_is_found_in_its_path(owner: str, slug: str, rest: str) ->
     [
         "f.run(kbench.llms['google/g'])",
         "from kaggle_benchmarks import llms\nf.run(llms['google/g'])",
+        "MODEL = 'google/g'\nf.run(kbench.llms[MODEL])",
         "f.run(kbench.kaggle.load_model('google/g'))",
         "from kaggle_benchmarks.kaggle import load_model as load_model\nf.run(load_model(model_name='google/g'))",
         "from kaggle_benchmarks.kaggle import models\nf.run(models.load_model('google/g', api='genai'))",
@@ -141,6 +142,7 @@ def test_a_fixed_model_is_a_warning(code: str) -> None:
     [
         "judge = kbench.llms['google/g']",
         "g(judge_llm=kbench.llms['google/g'])",
+        "JUDGE = 'google/g'\nf.run(kbench.llms[JUDGE])",
         "f.run(kbench.llms[name])",
         "f.run(llms['google/g'])",
         "from keras.models import load_model\nload_model('x/y.h5')",

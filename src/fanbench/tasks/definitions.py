@@ -6,7 +6,7 @@ import ast
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Function", "Options", "TaskFunction", "find_foreign_tasks", "find_tasks"]
+__all__ = ["Function", "Options", "TaskFunction", "find_foreign_tasks", "find_tasks", "string_constants"]
 
 SDK = "kaggle_benchmarks"
 # The SDK exports the same decorator under two names.
@@ -60,7 +60,7 @@ class TaskFunction:
 
 def find_tasks(nodes: Sequence[ast.AST]) -> list[TaskFunction]:
     """Return the tasks among all `nodes` of a file, in the order of the file."""
-    names, constants = _Names(nodes), _string_constants(nodes)
+    names, constants = _Names(nodes), string_constants(nodes)
     methods = {id(part) for node in nodes if isinstance(node, ast.ClassDef) for part in node.body}
     top_level = {id(part) for node in nodes if isinstance(node, ast.Module) for part in node.body}
     tasks: list[TaskFunction] = []
@@ -99,8 +99,8 @@ def find_foreign_tasks(nodes: Sequence[ast.AST]) -> list[tuple[ast.expr, str]]:
     ]
 
 
-def _string_constants(nodes: Sequence[ast.AST]) -> dict[str, str]:
-    """The names that are bound exactly once in the file, to a string."""
+def string_constants(nodes: Sequence[ast.AST]) -> dict[str, str]:
+    """Return the names that are bound exactly once in the file, to a string."""
     texts: dict[str, str] = {}
     stores: dict[str, int] = {}
     for node in nodes:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from fanbench.tasks.definitions import SDK
+from fanbench.tasks.definitions import SDK, string_constants
 
 __all__ = ["Remark", "check_portability"]
 
@@ -111,12 +111,13 @@ def _dataset_of(below: str) -> str | None:
 
 def _check_models(nodes: Sequence[ast.AST]) -> Iterator[Remark]:
     imported = _names_from_sdk(nodes)
+    constants = string_constants(nodes)
     # A judge is meant to be the same in all runs.
     judges = {id(part) for node in nodes for value in _judges(node) for part in ast.walk(value)}
     found: dict[str | None, ast.expr] = {}
     expressions = [node for node in nodes if isinstance(node, ast.Call | ast.Subscript)]
     for node in sorted(expressions, key=lambda node: (node.lineno, node.col_offset)):
-        name = _named_model(node, imported)
+        name = _named_model(node, imported, constants)
         if name and id(node) not in judges:
             found.setdefault(name, node)
         elif isinstance(node, ast.Call) and _takes_all_models(node, imported):
@@ -156,8 +157,11 @@ def _judges(node: ast.AST) -> Iterator[ast.expr]:
             yield value
 
 
-def _named_model(node: ast.AST, imported: frozenset[str]) -> str | None:
-    """The model that `node` names: `llms["…"]`, `load_model("…")` or `ModelProxy("…")` of the SDK."""
+def _named_model(node: ast.AST, imported: frozenset[str], constants: Mapping[str, str]) -> str | None:
+    """The model that `node` names: `llms["…"]`, `load_model("…")` or `ModelProxy("…")` of the SDK.
+
+    The name may be one of the file's `constants`, unless that is called a judge.
+    """
     argument: ast.expr | None = None
     match node:
         case ast.Subscript(value=models, slice=key) if _is_from(models, {"llms"}, imported):
@@ -168,6 +172,8 @@ def _named_model(node: ast.AST, imported: frozenset[str]) -> str | None:
     match argument:
         case ast.Constant(value=str() as name):
             return name
+        case ast.Name(id=constant) if not _JUDGE.search(constant):
+            return constants.get(constant)
     return None
 
 
