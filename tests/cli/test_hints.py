@@ -30,6 +30,15 @@ def test_commands_in_hints_get_the_flags(hint: str, wanted: str) -> None:
     assert Settings().on_this_server(hint) == hint
 
 
+def test_commands_on_the_data_folder_get_its_flag() -> None:
+    """Commands that work on the folder, not through a server, get --data and no other flag, and only once."""
+    settings = Settings(local=True, data=Path("/d"))
+    hint = "Run `fanbench models add smollm2`, then `fanbench stop --data /d`."
+    assert settings.on_this_server(hint) == (
+        "Run `fanbench models add smollm2 --data /d`, then `fanbench stop --data /d`."
+    )
+
+
 def test_folders_in_hints_can_be_typed() -> None:
     """A path with a space is quoted."""
     settings = Settings(local=True, data=Path("my data"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -203,12 +204,33 @@ def test_a_port_in_use_is_reported_with_a_hint(tmp_path: Path) -> None:
             port,
         ]
         refused = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        by_default = {**os.environ, "FANBENCH_DATA": str(tmp_path / "data")}
+        known = subprocess.run(command, capture_output=True, text=True, timeout=60, env=by_default)
         with run_server(tmp_path / "third", "--port", port, "--any-port", runs=False) as third:
             assert third.address.url != server.address.url
     assert refused.returncode == 1
     assert f"port {port}" in refused.stderr
     assert "--port 0" in refused.stderr
+    assert "fanbench stop" not in refused.stderr
+    assert f"`fanbench stop --data {tmp_path / 'data'}`" in known.stderr
     assert "Traceback" not in refused.stderr
+
+
+async def test_the_server_prints_commands_that_reach_it(tmp_path: Path) -> None:
+    """Every command that a server on a folder of its own prints works in a terminal, and the last one ends it."""
+    with run_server(tmp_path / "my data", runs=False) as server:
+        text = ""
+        with anyio.fail_after(20):
+            while "Stop it" not in text:
+                await anyio.sleep(0.02)
+                text = (tmp_path / "my data.out").read_text()
+        listing, stop = re.findall(r"fanbench (tasks .*|stop .*)`?\n", text.replace("`", ""))
+        options = re.findall(r"\(or with (.*)\)\n", text)
+        for words in (listing, f"tasks list {options[0]}", stop):
+            command = f"{sys.executable} -m fanbench {words}"
+            done = await anyio.run_process(["sh", "-c", command], check=False)
+            assert done.returncode == 0, (words, done.stderr)
+        assert await anyio.to_thread.run_sync(server.process.wait, 30) == 0
 
 
 def test_a_data_folder_in_use_is_refused_with_its_holder(tmp_path: Path) -> None:
@@ -218,6 +240,7 @@ def test_a_data_folder_in_use_is_refused_with_its_holder(tmp_path: Path) -> None
         refused = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert refused.returncode == 1
     assert f"in use by process {os.getpid()}" in refused.stderr
+    assert f"`fanbench stop --data {tmp_path / 'data'}`" in refused.stderr
 
 
 @pytest.mark.parametrize(

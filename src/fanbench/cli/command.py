@@ -7,7 +7,7 @@ import re
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec
 
@@ -24,6 +24,8 @@ P = ParamSpec("P")
 
 # A command in a hint, up to the end of the hint, the closing backquote, or the next command in a list.
 _COMMAND = re.compile(r"fanbench (?:tasks|auth|init|quota|leaderboard|sweep)\b(?:[^`;\n]*[^`;.\s])?")
+# Such a command that takes `--data`, but not `--local`.
+_LOCAL_COMMAND = re.compile(r"fanbench (?:models (?:add|list|remove)|stop|serve)\b(?:[^`;\n]*[^`;.\s])?")
 
 
 @dataclass(frozen=True)
@@ -66,14 +68,23 @@ class Settings:
 
         Hints are written where the server's flags are not known.
         """
-        flags = self._server_flags
-        return _COMMAND.sub(lambda match: match[0] if match[0].endswith(flags) else match[0] + flags, hint)
+        for command, flags in ((_COMMAND, self._server_flags), (_LOCAL_COMMAND, self._data_flag)):
+            hint = command.sub(partial(_with_flags, flags=flags), hint)
+        return hint
+
+    @property
+    def _data_flag(self) -> str:
+        return f" --data {shlex.quote(str(self.data))}" if self.data else ""
 
     @property
     def _server_flags(self) -> str:
         flags = " --local" if self.local else ""
-        flags += f" --data {shlex.quote(str(self.data))}" if self.data else ""
+        flags += self._data_flag
         return flags + (f" --endpoint {shlex.quote(self.endpoint)}" if self.endpoint else "")
+
+
+def _with_flags(command: re.Match[str], flags: str) -> str:
+    return command[0] if command[0].endswith(flags) else command[0] + flags
 
 
 def common_options(*, hidden: bool = False) -> list[click.Option]:

@@ -22,13 +22,17 @@ def best_alias(name: str, aliases: Iterable[str]) -> str | None:
     return max(fitting, key=lambda alias: (alias == name, len(alias)), default=None)
 
 
-def unknown_model(name: str, models: Iterable[str]) -> str:
-    """The message if a task asks for a model that the server has under no name."""
+def unknown_model(name: str, models: Iterable[str], data_flag: str = "") -> str:
+    """The message if a task asks for a model that the server has under no name.
+
+    `data_flag` is the option that commands need to find the server's data folder.
+    """
     known = [*models]
     if not known:
-        return f"Unknown model {name!r}: this server has no models. Run `fanbench models add smollm2` to add one."
+        command = f"fanbench models add smollm2{data_flag}"
+        return f"Unknown model {name!r}: this server has no models. Run `{command}` to add one."
     return (
         f"Unknown model {name!r}. The models are {', '.join(known)}. "
         f'To have one of them answer instead, add alias = ["{name}"] to it in models.toml, '
-        f"or start the server with `fanbench serve --model-alias '{name}={known[0]}'`."
+        f"or start the server with `fanbench serve --model-alias '{name}={known[0]}'{data_flag}`."
     )

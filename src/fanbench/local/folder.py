@@ -13,6 +13,7 @@ from pathlib import Path
 from fanbench._util import files
 from fanbench._util.lock import LockHeld, lock_file
 from fanbench.errors import LocalServerError
+from fanbench.local.settings import data_flag
 
 FORMAT = 1
 
@@ -42,6 +43,11 @@ class DataFolder:
         """Incomplete files."""
         self.logs = root / "logs"
         """Not in the folders of the runs, because a task may delete those."""
+
+    @property
+    def flag(self) -> str:
+        """The option with which commands use this folder, after a space; empty if they need none."""
+        return data_flag(self.root)
 
     def notebook(self, version_id: int) -> Path:
         return self.root / "tasks" / str(version_id) / "source.ipynb"
@@ -86,7 +92,7 @@ def open_data_folder(root: Path) -> Iterator[DataFolder]:
         except LockHeld as held:
             raise LocalServerError(
                 f"The data folder {folder.root} is in use by process {held.pid or '?'}.",
-                hint="Run `fanbench stop` to end that server, or choose another folder with --data DIR.",
+                hint=f"Run `fanbench stop{folder.flag}` to end that server, or choose another folder with --data DIR.",
             ) from None
     try:
         with reported():

@@ -179,7 +179,7 @@ class Scheduler:
         key = f"fbp-{secrets.token_urlsafe(24)}"
         try:
             catalog = self._pool.catalog
-            spec, judge_spec = _choose_models(catalog, model, judge)
+            spec, judge_spec = _choose_models(catalog, self._folder, model, judge)
             packages = await self._install_packages(version, log)
             self._logs_of_keys[digest(key)] = log
             found = {name: self._settings.find_dataset(name) for name in version.datasets}
@@ -236,7 +236,9 @@ class Scheduler:
         return await self.environments.prepare(requirements, lambda text: log.note(f"[fanbench] {text}"))
 
 
-def _choose_models(catalog: Catalog, model: str, judge: str) -> tuple[ModelSpec, ModelSpec]:
+def _choose_models(
+    catalog: Catalog, folder: DataFolder, model: str, judge: str
+) -> tuple[ModelSpec, ModelSpec]:
     """The model and the judge of a run; empty names stand for the server's choice.
 
     Raises:
@@ -247,7 +249,7 @@ def _choose_models(catalog: Catalog, model: str, judge: str) -> tuple[ModelSpec,
             raise LocalServerError(f"The model {name} no longer exists.")
     spec = catalog.find(model) if model else catalog.default_model
     if spec is None:
-        hint = "Run `fanbench models add smollm2` to add one."
+        hint = f"Run `fanbench models add smollm2{folder.flag}` to add one."
         raise LocalServerError("This server has no models.", hint=hint)
     return spec, catalog.find(judge or catalog.judge) or catalog.default_model or spec
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import anyio
 import msgspec
@@ -21,7 +22,7 @@ import structlog
 from fanbench._util import files
 from fanbench.errors import LocalServerError
 from fanbench.local.folder import PRIVATE, DataFolder, open_data_folder
-from fanbench.local.settings import ServerSettings
+from fanbench.local.settings import ServerSettings, data_flag, default_data_folder
 
 if TYPE_CHECKING:
     from fanbench.local.wire import Services
@@ -112,8 +113,19 @@ def _bind(settings: ServerSettings) -> socket.socket:
         return listen(0)
     raise LocalServerError(
         f"The port {settings.port} of {settings.host} is in use.",
-        hint="Run `fanbench stop` to end a server of ours, or choose a free port with --port 0.",
+        hint=_free_port_hint(settings.port),
     )
+
+
+def _free_port_hint(port: int) -> str:
+    """What to do if the port is in use: also how to end the server of the default data folder, if it is that one."""
+    from fanbench.local.launcher import find_server
+
+    holder = find_server(default_data_folder())
+    if holder is None or urlsplit(holder.url).port != port:
+        return "Choose a free port with --port 0."
+    stop = f"fanbench stop{data_flag(default_data_folder())}"
+    return f"Run `{stop}` to end the local server on this port, or choose a free one with --port 0."
 
 
 @asynccontextmanager

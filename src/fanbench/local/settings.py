@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,15 @@ def default_data_folder() -> Path:
     """Below the platform's data directory; `FANBENCH_DATA` overrides it."""
     if override := os.environ.get("FANBENCH_DATA"):
         return Path(override).expanduser()
+    return _platform_folder()
+
+
+def data_flag(folder: Path) -> str:
+    """` --data DIR` for commands that are to use this folder; empty if they do so anyway, in whichever terminal."""
+    return "" if folder.absolute() == _platform_folder() else f" --data {shlex.quote(str(folder.absolute()))}"
+
+
+def _platform_folder() -> Path:
     if sys.platform == "darwin":
         return Path.home() / "Library/Application Support/fanbench"
     if sys.platform == "win32":

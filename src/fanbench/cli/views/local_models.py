@@ -84,9 +84,11 @@ def _provide(
 
 
 def show_models(out: Output, data: Path | None) -> None:
-    catalog = read_catalog(_folder(data).models_file)
+    folder = _folder(data)
+    catalog = read_catalog(folder.models_file)
     if not catalog.model:
-        out.note("No models yet. Run `fanbench models add smollm2 gemma3` to add two small ones.")
+        command = f"fanbench models add smollm2 gemma3{folder.flag}"
+        out.note(f"No models yet. Run `{command}` to add two small ones.")
     records = [
         {
             "model": spec.slug,

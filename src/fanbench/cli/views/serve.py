@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -11,7 +13,7 @@ from fanbench.cli.exits import end_line
 from fanbench.errors import LocalServerError
 from fanbench.local.requirements import read_requirements
 from fanbench.local.serve import Address, serve
-from fanbench.local.settings import ServerSettings
+from fanbench.local.settings import ServerSettings, data_flag
 
 __all__ = ["run_server"]
 
@@ -33,10 +35,13 @@ def run_server(options: dict[str, Any]) -> None:
 
 
 def _listening(address: Address) -> None:
+    flag = data_flag(Path(address.token_file).parent)
     click.echo(f"fanbench is listening on {address.url}")
     click.echo(f"Token file: {address.token_file}")
-    click.echo(f"Use it:     fanbench tasks list --local     (or --endpoint {address.url})")
-    click.echo("Stop it:    Ctrl-C, or `fanbench stop`")
+    token = f'"$(cat {shlex.quote(address.token_file)})"'
+    click.echo(f"Use it:     fanbench tasks list --local{flag}")
+    click.echo(f"            (or with --endpoint {address.url} --token {token})")
+    click.echo(f"Stop it:    Ctrl-C, or `fanbench stop{flag}`")
 
 
 def _cannot_run(error: LocalServerError) -> None:

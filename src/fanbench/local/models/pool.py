@@ -82,9 +82,10 @@ class ModelPool:
         for option, name in options.items():
             if self.catalog.find(name) is None:
                 known = ", ".join(model.slug for model in self.catalog.model)
+                add = f"Run `fanbench models add smollm2{self._folder.flag}` first."
                 raise LocalServerError(
                     f"{option}: this server has no model {name}.",
-                    hint=f"The models are {known}." if known else "Run `fanbench models add smollm2` first.",
+                    hint=f"The models are {known}." if known else add,
                 )
         for alias, name in self._aliases.items():
             if (own := self.catalog.find(alias)) is not None and own != self.catalog.find(name):

@@ -101,7 +101,8 @@ def _find_model(services: Services, token: TokenRow, name: str) -> ModelSpec:
     catalog = services.pool.catalog
     spec = catalog.find_for_task(name)
     if spec is None:
-        raise ModelFault(unknown_model(name, [model.slug for model in catalog.model]), status=404)
+        known = [model.slug for model in catalog.model]
+        raise ModelFault(unknown_model(name, known, services.folder.flag), status=404)
     if catalog.find(name) is None:
         services.scheduler.note(token.digest, f"[fanbench] {spec.slug} answers for {name} (alias)")
     return spec
