@@ -131,6 +131,8 @@ def _bindings(node: ast.AST) -> Iterator[tuple[str, ast.expr | str]]:
 def _union(parts: list[str]) -> str:
     """The union of types; a union of a type with itself is that type."""
     different = dict.fromkeys(parts)
+    if [*different] == ["None"]:
+        return "types.NoneType"  # the type of None, which the SDK does not know
     return _UNKNOWN if len(different) < 3 and _UNKNOWN in different else " | ".join(different)
 
 
