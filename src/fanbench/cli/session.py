@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from fanbench.cli.api_notice import note_newer_api
 from fanbench.cli.command import Settings
 from fanbench.cli.exits import TERMINATED
 from fanbench.cli.redact import hide
@@ -57,8 +58,12 @@ def call(
         if patience is not None:
             retry = replace(retry, total=patience)
         async with Client(config, retry=retry) as client:
-            with display or nullcontext():
-                return await operation(client)
+            try:
+                with display or nullcontext():
+                    return await operation(client)
+            finally:
+                if not (settings.quiet or settings.no_warn):
+                    note_newer_api(settings.output.note, client.transport.newest_release)
 
     return anyio.run(main)
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Call"]
+__all__ = ["API_VERSION", "Call"]
+
+#: The release of the package `kaggle` whose calls we follow. Kaggle names its newest one in a header.
+API_VERSION = "2.2.5"
 
 _TASKS = "benchmarks.BenchmarkTasksApiService"
 _BENCHMARKS = "benchmarks.BenchmarksApiService"

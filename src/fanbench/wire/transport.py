@@ -90,6 +90,8 @@ class Transport:
             http,
         )
         self._headers: dict[frozenset[tuple[str, str]], httpx.Headers] = {}
+        #: The newest release of the package `kaggle`, as the server's answers name it; empty if they do not.
+        self.newest_release = ""
 
     async def aclose(self) -> None:
         await self._clients.aclose()
@@ -172,6 +174,7 @@ class Transport:
             response = await http.send(request, stream=stream, follow_redirects=stream)
         ms = round((anyio.current_time() - started) * 1000, 1)
         debug("call", method=call.method, status=response.status_code, ms=ms, attempt=attempt)
+        self.newest_release = response.headers.get("X-Kaggle-APIVersion", self.newest_release)
         return response
 
     def _merged_headers(self, http: httpx.AsyncClient, more: Mapping[str, str] | None) -> httpx.Headers:

@@ -1,0 +1,55 @@
+"""A line about a newer API at Kaggle, at most once a day."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+__all__ = ["note_newer_api"]
+
+_DAY = 24 * 60 * 60
+
+
+def note_newer_api(
+    note: Callable[[str], None],
+    newest: str,
+    *,
+    env: Mapping[str, str] = os.environ,
+    clock: Callable[[], float] = time.time,
+) -> None:
+    """Print that the server's answers name a newer release of `kaggle` than the one whose API we follow.
+
+    The time is kept in a file in the user's cache folder. Where that cannot be written, nothing is printed, because it
+    would be printed by every command.
+    """
+    from fanbench.wire.protocol import API_VERSION
+
+    if not _is_newer(newest, API_VERSION):
+        return
+    cache = Path(env.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    stamp = cache / "fanbench" / "newer-api"
+    try:
+        if stamp.exists() and 0 <= clock() - stamp.stat().st_mtime < _DAY:
+            return
+        stamp.parent.mkdir(parents=True, exist_ok=True)
+        stamp.write_text(newest)
+        os.utime(stamp, (clock(), clock()))
+    except OSError:
+        return
+    note(
+        f"Kaggle has a newer API (kaggle {newest}) than this version of fanbench knows ({API_VERSION}). "
+        "Upgrade with: pip install --upgrade fanbench (-W hides this line)"
+    )
+
+
+def _is_newer(newest: str, ours: str) -> bool:
+    if newest in ("", ours):
+        return False
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        return Version(newest) > Version(ours)
+    except InvalidVersion:
+        return False
