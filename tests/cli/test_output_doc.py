@@ -108,7 +108,10 @@ def test_records_have_the_documented_fields(
     heading = re.split(r" (?=my-task|task\.py|t\b|me/|-)", words)[0]
     fields = documented()[heading]
     assert fields
-    printed = json.loads(cli(*words.split(), "--format", "json").stdout)
+    text = cli(*words.split(), "--format", "json").stdout
+    for time in re.findall(r'"(\d{4}-\d\d-\d\dT[^"]*)"', text):
+        assert re.fullmatch(r".{10}T\d\d:\d\d:\d\d\.\d{3}Z", time)
+    printed = json.loads(text)
     for record in printed if isinstance(printed, list) else [printed]:
         assert tuple(record) == fields
     assert printed

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fanbench._util.text import iso_time
 from fanbench.sweeps.attempts import PlannedRun
 from fanbench.sweeps.decide import RunStatus
 from fanbench.sweeps.events import (
@@ -232,9 +233,11 @@ def test_what_is_read_back_gives_the_same_state(events: list[SweepEvent]) -> Non
     """Events read from `--format jsonl`, in any order, give the same state, and the counts add up."""
     here, there = SweepState(), SweepState()
     for number, event in enumerate([STARTED, *events]):
-        at = START + timedelta(microseconds=1234567 * number)
+        at = START + timedelta(milliseconds=1234 * number)
         here.absorb(event, at)
-        read = read_event(write_event(event, at))
+        line = write_event(event, at)
+        assert f'"at":"{iso_time(at)}"' in line.decode()
+        read = read_event(line)
         assert read == (event, at)
         there.absorb(*read)
     assert here == there

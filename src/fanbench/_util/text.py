@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-__all__ = ["align_rows", "as_utc", "draw_table", "last_line"]
+__all__ = ["align_rows", "as_utc", "draw_table", "iso_time", "last_line"]
 
 
 def as_utc(time: datetime) -> datetime:
     """Return `time` with a time zone: one without is UTC, as in the API's answers."""
     return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def iso_time(time: datetime) -> str:
+    """Return `time` as ISO 8601 in UTC, with milliseconds and a Z, as in `2026-01-31T12:00:00.000Z`."""
+    return as_utc(time).astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def last_line(text: str, default: str = "") -> str:

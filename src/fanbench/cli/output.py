@@ -9,12 +9,13 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from fanbench._util.text import align_rows, as_utc, draw_table
+from fanbench._util import text
+from fanbench._util.text import align_rows, draw_table
 from fanbench.cli.redact import redact
 
 if TYPE_CHECKING:
@@ -215,10 +216,8 @@ def format_time(time: datetime | None) -> str:
 
 
 def iso_time(time: datetime | None) -> str | None:
-    """ISO 8601 in UTC, with milliseconds; a time without a zone is in UTC."""
-    if time is None:
-        return None
-    return as_utc(time).astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    """As `fanbench._util.text.iso_time`; None for None."""
+    return text.iso_time(time) if time else None
 
 
 def format_size(size: int | None) -> str:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import anyio
 
-from fanbench._util.text import as_utc
+from fanbench._util.text import as_utc, iso_time
 from fanbench.errors import FanbenchError, Forbidden, NotFound
 from fanbench.operations.api import Api
 from fanbench.wire.messages import ModelProxyToken
@@ -127,12 +127,8 @@ async def new_token(client: Api) -> ModelProxyToken:
 
 def token_variables(token: ModelProxyToken) -> dict[str, str]:
     """The three variables in which the SDK expects a token."""
-    expiry = ""
-    if token.expiry_time is not None:
-        time = as_utc(token.expiry_time).astimezone(UTC)
-        expiry = time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return {
         "MODEL_PROXY_URL": token.base_uri,
         "MODEL_PROXY_API_KEY": token.token,
-        "MODEL_PROXY_EXPIRY_TIME": expiry,
+        "MODEL_PROXY_EXPIRY_TIME": iso_time(token.expiry_time) if token.expiry_time else "",
     }

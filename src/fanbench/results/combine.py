@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from fanbench._util.text import as_utc
+from fanbench._util.text import as_utc, iso_time
 from fanbench.results.run_file import RunFile
 from fanbench.results.types import Kind, RunResult, Value
 from fanbench.wire.messages import RunState
@@ -59,7 +59,7 @@ def combine(runs: Sequence[RunFile], path: Path) -> RunResult:
         latency=None if latency is None else latency / 1000,
         # Rows may have run side by side.
         seconds=max(0.0, (max(ends) - min(starts)).total_seconds()) if starts and ends else None,
-        started=min(starts).isoformat() if starts else None,
+        started=iso_time(min(starts)) if starts else None,
         error=next((error for run in runs if (error := run.last_error())), None),
         path=path,
     )

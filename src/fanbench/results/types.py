@@ -46,7 +46,7 @@ class RunResult:
         cost_usd: The cost in US dollars; unknown unless every request reported its cost.
         latency: The total latency of the models' backends in seconds.
         seconds: The wall time from start to end.
-        started: The time of the start as ISO 8601 in UTC.
+        started: The time of the start as ISO 8601 in UTC, with milliseconds and a Z.
         error: The last line of the error message.
         path: The run's folder, or the run file if it is outside one.
     """

@@ -14,6 +14,7 @@ from typing import ClassVar
 
 import msgspec
 
+from fanbench._util.text import iso_time
 from fanbench.operations.events import Event, describe_state
 from fanbench.sweeps.attempts import PlannedRun
 from fanbench.wire.messages import CreationState, RunState
@@ -363,6 +364,6 @@ ALL_EVENTS: tuple[type[SweepEvent], ...] = (
 
 
 def write_event(event: SweepEvent, at: datetime) -> bytes:
-    """Return the event as one JSON object, without a line end. `at` is in UTC."""
+    """Return the event as one JSON object, without a line end."""
     fields = event.record()
-    return msgspec.json.encode({"event": fields.pop("event"), "at": at, **fields})
+    return msgspec.json.encode({"event": fields.pop("event"), "at": iso_time(at), **fields})

@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 
+from fanbench._util.text import iso_time
 from fanbench.errors import FanbenchError
 from fanbench.operations.api import Api
 from fanbench.operations.quota import Quota, Quotas, fetch_quotas
@@ -156,7 +157,7 @@ class Preview:
         fields["quotas"] = [
             {
                 **asdict(quota),
-                "refill": quota.refill.isoformat() if quota.refill else None,
+                "refill": iso_time(quota.refill) if quota.refill else None,
                 "remaining": quota.remaining,
             }
             for quota in self.quotas

@@ -19,7 +19,7 @@ import msgspec
 
 from fanbench._util import files
 from fanbench._util.files import output_errors
-from fanbench._util.text import last_line
+from fanbench._util.text import iso_time, last_line
 from fanbench.results import RunResult, Table, read_results, to_record, usage_table
 from fanbench.results.table import MISSING, MODELS_ACROSS, cell
 from fanbench.sweeps.artifacts import log_is_whole, output_is_whole
@@ -326,7 +326,7 @@ def summary(report: SweepReport, *, now: datetime | None = None) -> dict[str, An
     return {
         "format": FORMAT,
         "fanbench": __version__,
-        "written": (now or datetime.now(UTC)).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "written": iso_time(now or datetime.now(UTC)),
         "ok": report.ok,
         "stopped": report.stopped.value if report.stopped else None,
         "seconds": report.seconds,
