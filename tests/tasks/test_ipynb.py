@@ -65,7 +65,7 @@ def test_all_cells_are_kept(tmp_path: Path) -> None:
     assert kept["cells"][0]["attachments"] == image
     assert kept["cells"][2]["metadata"] == {"tags": ["parameters"], "_kg_hide-input": True}
     assert kept["metadata"]["kaggle"] == {"isInternetEnabled": False}
-    assert (file.findings, [task.slug for task in file.tasks]) == ((), ["red-fox"])
+    assert ([task.slug for task in file.tasks], file.errors(["red-fox"])) == (["red-fox"], ())
 
 
 def test_running_a_notebook_does_not_change_its_upload(tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ def test_every_task_is_found_in_its_place(path: Path, written: Written) -> None:
     assert flagged == {line for line, _, run in written.tasks.values() if not run}
 
 
-@SLOW_DISK
+@settings(SLOW_DISK, max_examples=40)
 @given(written=task_files())
 def test_a_notebook_is_read_like_the_file_that_it_was_made_of(path: Path, written: Written) -> None:
     """The notebook made of a file has the same tasks and findings, each in its cell, and uploads the same text."""
