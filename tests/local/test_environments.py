@@ -94,12 +94,16 @@ async def test_nothing_is_installed_for_no_requirements(tmp_path: Path) -> None:
 
 async def test_what_the_installer_says_last_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the installer fails, the error has its last lines without its usual notices, and nothing is left."""
-    fake_uv(tmp_path, monkeypatch, "echo Using Python 3; echo; seq 20; echo no such package >&2; exit 1")
+    fake_uv(
+        tmp_path,
+        monkeypatch,
+        "echo Using Python 3; echo; seq 20; echo no such package in https://me:secret@host/simple >&2; exit 1",
+    )
     with pytest.raises(LocalServerError) as caught:
         await Environments(tmp_path / "environments").prepare(["nosuch"], print)
     first, *said = str(caught.value).splitlines()
     assert first == "uv cannot install the packages of the run:"
-    assert said == [*map(str, range(14, 21)), "no such package"]
+    assert said == [*map(str, range(14, 21)), "no such package in https://host/simple"]
     assert list((tmp_path / "environments").iterdir()) == []
 
 
@@ -111,7 +115,7 @@ async def test_packages_of_the_server_are_not_replaced(tmp_path: Path) -> None:
     assert str(caught.value) == (
         f"The run needs httpx<0.1, but the server has httpx {httpx.__version__}, which its runs share."
     )
-    assert "-m pip install 'httpx<0.1'" in str(caught.value.hint)
+    assert "together with 'httpx<0.1'" in str(caught.value.hint)
     assert not (tmp_path / "environments").exists()
 
 
@@ -216,11 +220,31 @@ def test_installers_see_no_secrets() -> None:
     assert set(installer_environment(outside)) == {"PATH", "UV_INDEX_URL", "PIP_NO_INDEX"}
 
 
+@pytest.mark.parametrize("line", ["this is not one", "{", "%PDF-1.7", "\x00\xff"])
+def test_another_file_is_refused(tmp_path: Path, line: str) -> None:
+    """A line that cannot be a requirement is named when the server starts, before any run."""
+    (file := tmp_path / "needed.txt").write_bytes(f"red-fox\n{line}\n".encode("latin-1"))
+    with pytest.raises(LocalServerError, match="a line that is no requirement"):
+        read_requirements(file)
+
+
 def test_a_requirements_file_is_read(tmp_path: Path) -> None:
     """Comments and line breaks go, and relative paths become absolute, because the lines are used elsewhere."""
     (tmp_path / "wheels").mkdir()
     (tmp_path / "a.whl").touch()
-    lines = "# all\n\nred-fox >= 1  # why\nblue-hen\\\n==1\n-f wheels\n--find-links=wheels\n./a.whl\n-f https://x/#y\n"
+    (tmp_path / "b.whl").touch()
+    lines = """
+# all
+red-fox >= 1  # why
+blue-hen\\
+==1
+-f wheels
+--find-links=wheels
+./a.whl
+b.whl
+-f https://x/#y
+red-fox==1 --hash=sha256:00
+"""
     (file := tmp_path / "needed.txt").write_text(lines)
     assert read_requirements(file) == (
         "red-fox >= 1",
@@ -228,7 +252,9 @@ def test_a_requirements_file_is_read(tmp_path: Path) -> None:
         f"-f {tmp_path}/wheels",
         f"--find-links={tmp_path}/wheels",
         f"{tmp_path}/a.whl",
+        f"{tmp_path}/b.whl",
         "-f https://x/#y",
+        "red-fox==1 --hash=sha256:00",
     )
 
 

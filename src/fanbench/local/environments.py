@@ -89,7 +89,8 @@ class Environments:
             hint = f"Install uv, or run `{sys.executable} -m ensurepip`."
             raise LocalServerError("Packages cannot be installed: there is neither uv nor pip.", hint=hint)
         begun = anyio.current_time()
-        note(f"Installing packages with {installer.name}: {', '.join(lines)}")
+        names = ", ".join(_without_credentials(line) for line in lines if not line.startswith("-"))
+        note(f"Installing packages with {installer.name}: {names}")
         await anyio.to_thread.run_sync(self._prepare_root)
         async with temporary_folder(_BUILDING, self._root) as folder:
             try:
@@ -156,7 +157,7 @@ def _check_conflicts(requirements: Sequence[str], installed: Mapping[str, str]) 
         if version and applies and not wanted.specifier.contains(version, prereleases=True):
             raise LocalServerError(
                 f"The run needs {line}, but the server has {wanted.name} {version}, which its runs share.",
-                hint=f"Change the requirement, or run `{sys.executable} -m pip install '{line}'`.",
+                hint=f"Change the requirement, or install fanbench together with '{line}' in a new environment.",
             )
 
 
@@ -269,12 +270,17 @@ async def _run(installer: Installer, options: Sequence[str], folder: Path) -> st
                 os.killpg(process.pid, signal.SIGKILL)
             raise
     if code != 0:
-        said = [line for line in output.splitlines() if not _NOISE.match(line)]
+        said = [line for line in _without_credentials(output).splitlines() if not _NOISE.match(line)]
         raise LocalServerError(
             "\n".join([f"{installer.name} cannot install the packages of the run:", *said[-_SHOWN_LINES:]]),
             hint="Correct the requirements. The packages that the server has keep their versions.",
         )
     return output
+
+
+def _without_credentials(text: str) -> str:
+    """The text with each `https://USER:PASSWORD@HOST` as `https://HOST`."""
+    return re.sub(r"(?<=://)[^/\s@]+@", "", text)
 
 
 async def _write(path: Path, lines: Sequence[str]) -> None:

@@ -14,6 +14,7 @@ __all__ = ["read_notebook_requirements", "read_requirements"]
 
 # Lines that name another file, whose changes would go unnoticed.
 _REFERENCE = re.compile(r"(?:-[rce]|--(?:requirement|constraint|editable))\b")
+_ARCHIVES = (".whl", ".tar.gz", ".zip")
 _WITH_PATH = re.compile(r"(?P<option>(?:-f|--find-links)(?:\s+|=))?(?P<path>\S+)")
 
 
@@ -21,7 +22,7 @@ def read_requirements(path: Path) -> tuple[str, ...]:
     """Return the lines of a requirements file without comments, and with absolute paths.
 
     Raises:
-        LocalServerError: The file cannot be read, or refers to further files.
+        LocalServerError: The file cannot be read, refers to further files, or is not a requirements file.
     """
     hint = "Name a requirements file with --requirements FILE."
     with files.output_errors(f"read {path}", hint=hint, kind=LocalServerError):
@@ -32,14 +33,33 @@ def read_requirements(path: Path) -> tuple[str, ...]:
         if _REFERENCE.match(requirement):
             hint = "Copy the lines of that file into this one."
             raise LocalServerError(f"{path} refers to another file: {requirement}.", hint=hint)
+        if not _is_valid(requirement):
+            hint = "Write one requirement in each line, such as `rapidfuzz>=3`."
+            raise LocalServerError(f"{path} has a line that is no requirement: {requirement}", hint=hint)
         if requirement:
             lines.append(_make_absolute(requirement, path.absolute().parent))
     return tuple(lines)
 
 
+def _is_valid(line: str) -> bool:
+    """Whether it may be a line of a requirements file. Options, paths and addresses are left to the installer."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    text = re.sub(r"\s--\S.*", "", line)  # options of this requirement, such as --hash
+    if not text or text.startswith(("-", ".")) or "/" in text or text.endswith(_ARCHIVES):
+        return True
+    try:
+        Requirement(text)
+    except InvalidRequirement:
+        return False
+    return True
+
+
 def _make_absolute(line: str, folder: Path) -> str:
     match = _WITH_PATH.fullmatch(line)
-    if match and (match["option"] or match["path"].startswith(".")) and (folder / match["path"]).exists():
+    if match is None or not (folder / match["path"]).exists():
+        return line
+    if match["option"] or match["path"].startswith(".") or match["path"].endswith(_ARCHIVES):
         return f"{match['option'] or ''}{(folder / match['path']).resolve()}"
     return line
 
