@@ -94,7 +94,7 @@ def test_a_run_without_a_model_has_a_column() -> None:
 
 
 def test_usage_adds_up_per_model() -> None:
-    """Unknown figures stay unknown, and a model's cost is known only if it is known for every run."""
+    """Unknown figures stay unknown, and a cost that only some runs report is a lower bound."""
     rows = [
         replace(RUN, tokens_in=5, tokens_out=1, cost_usd=0.5, seconds=1.0),
         replace(RUN, task="b", tokens_in=2, cost_usd=0.25, seconds=2.0),
@@ -112,7 +112,7 @@ def test_usage_adds_up_per_model() -> None:
     assert (half.runs, half.tokens_in, half.cost_usd, half.seconds) == (2, None, None, None)
     assert usage_table(rows).plain().splitlines() == [
         "model  runs  tokens in  tokens out  seconds  cost",
-        "half   2     –          –           –        –",
+        "half   2     –          –           –        at least $1.0000 (1 of 2 runs)",
         "m      2     7          1           3.0      $0.7500",
     ]
 

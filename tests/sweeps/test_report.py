@@ -213,12 +213,15 @@ def priced(nanodollars: str | None) -> dict[str, Any]:
 
 
 def test_cost_is_known_or_unknown(folder: Folder) -> None:
-    """The total cost is unknown if one cost is."""
+    """The total cost is unknown if one cost is; what is known of it is a lower bound."""
     folder.collected(AM, priced("1000000000"))
     folder.collected(AN, priced("500000000"))
     assert folder.report().cost_usd == 1.5
     folder.collected(BM, named(priced(None), "b"))
-    assert folder.report().cost_usd is None
+    report = folder.report()
+    assert report.cost_usd is None
+    assert str(report.cost) == "at least $1.5000 (2 of 3 runs)"
+    assert (summary(report)["cost_usd"], summary(report)["cost_usd_at_least"]) == (None, 1.5)
 
 
 def test_an_output_without_a_run_file_has_an_unknown_cost(folder: Folder) -> None:

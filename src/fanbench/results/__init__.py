@@ -9,10 +9,11 @@ from __future__ import annotations
 from fanbench.results.read import read_results
 from fanbench.results.records import FIELDS, to_record
 from fanbench.results.table import Table, Usage, table, usage, usage_table
-from fanbench.results.types import NoResults, Problem, ResultSet, RunResult
+from fanbench.results.types import Cost, NoResults, Problem, ResultSet, RunResult
 
 __all__ = [
     "FIELDS",
+    "Cost",
     "NoResults",
     "Problem",
     "ResultSet",

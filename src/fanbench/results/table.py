@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from fanbench._util.text import align_rows
 from fanbench.results.combine import sum_known
-from fanbench.results.types import RunResult
+from fanbench.results.types import Cost, RunResult
 
 __all__ = ["MISSING", "Table", "Usage", "cell", "table", "usage", "usage_table"]
 
@@ -38,8 +38,13 @@ class Usage:
     runs: int
     tokens_in: int | None
     tokens_out: int | None
-    cost_usd: float | None
+    cost: Cost
     seconds: float | None
+
+    @property
+    def cost_usd(self) -> float | None:
+        """The cost of all runs; `None` if any run does not report it."""
+        return self.cost.total
 
 
 def table(results: Sequence[RunResult]) -> Table:
@@ -103,7 +108,6 @@ def usage(results: Sequence[RunResult]) -> tuple[Usage, ...]:
     entries: list[Usage] = []
     for model in sorted({run.model for run in results}):
         runs = [run for run in results if run.model == model]
-        costs = [run.cost_usd for run in runs if run.cost_usd is not None]
         seconds = [run.seconds for run in runs if run.seconds is not None]
         entries.append(
             Usage(
@@ -111,7 +115,7 @@ def usage(results: Sequence[RunResult]) -> tuple[Usage, ...]:
                 runs=len(runs),
                 tokens_in=sum_known(run.tokens_in for run in runs),
                 tokens_out=sum_known(run.tokens_out for run in runs),
-                cost_usd=sum(costs) if len(costs) == len(runs) else None,
+                cost=Cost.of([run.cost_usd for run in runs]),
                 seconds=sum(seconds) if seconds else None,
             )
         )
@@ -119,7 +123,7 @@ def usage(results: Sequence[RunResult]) -> tuple[Usage, ...]:
 
 
 def usage_table(results: Sequence[RunResult]) -> Table:
-    """Return the runs, tokens and seconds of each model, and its cost if any model has one."""
+    """Return the runs, tokens and seconds of each model, and its cost if any run has one."""
     entries = usage(results)
     header = ["model", "runs", "tokens in", "tokens out", "seconds"]
     rows = [
@@ -132,8 +136,8 @@ def usage_table(results: Sequence[RunResult]) -> Table:
         ]
         for entry in entries
     ]
-    if any(entry.cost_usd is not None for entry in entries):
+    if any(entry.cost.known for entry in entries):
         header.append("cost")
         for row, entry in zip(rows, entries, strict=True):
-            row.append(MISSING if entry.cost_usd is None else f"${entry.cost_usd:.4f}")
+            row.append(str(entry.cost) if entry.cost.known else MISSING)
     return Table(tuple(header), tuple(map(tuple, rows)))

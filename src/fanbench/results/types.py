@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -9,13 +11,46 @@ from typing import Any, Literal
 from fanbench.errors import OutputError
 from fanbench.wire.messages import RunState
 
-__all__ = ["Kind", "NoResults", "Problem", "ResultSet", "RunResult", "Value"]
+__all__ = ["Cost", "Kind", "NoResults", "Problem", "ResultSet", "RunResult", "Value"]
 
 
 class NoResults(OutputError):
     """No run files were found."""
 
     exit_code = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What several runs cost together: `usd` US dollars for the `known` ones among all `runs`."""
+
+    usd: float
+    known: int
+    runs: int
+
+    @classmethod
+    def of(cls, costs: Sequence[float | None]) -> Cost:
+        """Add up the cost of each run; None stands for a run that does not report it."""
+        known = [cost for cost in costs if cost is not None]
+        return cls(math.fsum(known), len(known), len(costs))
+
+    @property
+    def total(self) -> float | None:
+        """The cost of all runs; unknown if that of any run is."""
+        return self.usd if self.known and self.known == self.runs else None
+
+    @property
+    def at_least(self) -> float | None:
+        """The cost of the runs that report it; unknown if none does."""
+        return self.usd if self.known else None
+
+    def __str__(self) -> str:
+        """`$0.0014`, `at least $0.0014 (2 of 3 runs)`, or `unknown`."""
+        if not self.known:
+            return "unknown"
+        if self.known == self.runs:
+            return f"${self.usd:.4f}"
+        return f"at least ${self.usd:.4f} ({self.known} of {self.runs} runs)"
 
 
 Kind = Literal["boolean", "numeric", "dict"]

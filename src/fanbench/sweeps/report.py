@@ -20,7 +20,7 @@ import msgspec
 from fanbench._util import files
 from fanbench._util.files import output_errors
 from fanbench._util.text import iso_time, last_line
-from fanbench.results import RunResult, Table, read_results, to_record, usage_table
+from fanbench.results import Cost, RunResult, Table, read_results, to_record, usage_table
 from fanbench.results.table import MISSING, MODELS_ACROSS, cell
 from fanbench.sweeps.artifacts import log_is_whole, output_is_whole
 from fanbench.sweeps.attempts import (
@@ -76,7 +76,8 @@ class SweepReport:
 
     `seconds` is the wall time of the last invocation, `stopped` the reason why it scheduled nothing more; None
     if unknown. Tokens and cost (US dollars) include runs that were made again. Runs that do not report their
-    tokens are left out; if any run does not report its cost, or not yet, the cost is unknown.
+    tokens are left out; if any run does not report its cost, or not yet, `cost_usd` is unknown, and `cost` tells
+    what is known of it.
     """
 
     output: Path
@@ -117,10 +118,13 @@ class SweepReport:
         return sum(known) if known else None
 
     @property
+    def cost(self) -> Cost:
+        """The cost of all runs, including those that were made again."""
+        return Cost.of([run.cost_usd if run else None for row in self.rows for run in row.runs])
+
+    @property
     def cost_usd(self) -> float | None:
-        runs = [result for row in self.rows for result in row.runs]
-        known = [run.cost_usd for run in runs if run is not None and run.cost_usd is not None]
-        return math.fsum(known) if known and len(known) == len(runs) else None
+        return self.cost.total
 
     def after(self, state: SweepState) -> SweepReport:
         """Add what only the events of an invocation tell: which runs were given up, and how long it took."""
@@ -337,7 +341,8 @@ def summary(report: SweepReport, *, now: datetime | None = None) -> dict[str, An
         **{status.value: number for status, number in report.counts.items()},
         "tokens_in": report.tokens_in,
         "tokens_out": report.tokens_out,
-        "cost_usd": report.cost_usd,
+        "cost_usd": report.cost.total,
+        "cost_usd_at_least": report.cost.at_least,
         "runs": records(report),
     }
 

@@ -40,9 +40,8 @@ def show_report(settings: Settings, report: SweepReport, *, written: bool) -> No
             for way, number in (("in", report.tokens_in), ("out", report.tokens_out))
             if number is not None
         ]
-        cost = "unknown" if report.cost_usd is None else f"${report.cost_usd:.4f}"
         seconds = [f"{report.seconds:.1f} s"] if report.seconds is not None else []
-        out.text(f"\n{'; '.join([_counts(report), *tokens, f'cost {cost}', *seconds])}")
+        out.text(f"\n{'; '.join([_counts(report), *tokens, f'cost {report.cost}', *seconds])}")
     elif not out.format.streams:
         out.records(records(report), FIELDS)
     for line in _problems(report):
