@@ -208,10 +208,9 @@ def test_no_warning_without_runs_to_schedule() -> None:
 def test_lost_datasets_give_a_warning() -> None:
     """The server attaches only the datasets of the push."""
     there = task("t", version=4, datasets=["me/a", "me/b"])
-    assert preview(plan(pushed(seen=there, datasets=["me/b"]))).warnings == (
-        "t loses the datasets of its version 4: me/a.",
-    )
-    assert preview(plan(pushed(seen=there, datasets=["me/b", "me/a"]))).warnings == ()
+    lost, _ = preview(plan(pushed(seen=there, datasets=["me/b"]))).warnings
+    assert lost == "t loses the datasets of its version 4: me/a."
+    assert "datasets" not in "".join(preview(plan(pushed(seen=there, datasets=["me/b", "me/a"]))).warnings)
 
 
 @pytest.mark.parametrize("state", CreationState)
@@ -222,6 +221,15 @@ def test_a_failed_creation_gives_a_warning(state: CreationState) -> None:
     assert warnings == (
         () if state.label in fine else (f"x cannot be run: its creation ended as {state.label}.",)
     )
+
+
+def test_a_new_version_of_a_task_that_is_there_gives_a_warning() -> None:
+    """A sweep into a new folder cannot tell whether the server has the same content, and says what it does."""
+    there = [pushed(f"t{number}", seen=task(f"t{number}", version=number)) for number in range(1, 8)]
+    names = ", ".join(f"t{number} (version {number})" for number in range(1, 6))
+    (warning,) = preview(plan(*there)).warnings
+    assert warning.startswith(f"On the server already: {names} and 2 more. A new version is pushed")
+    assert preview(plan(existing("x", CreationState.COMPLETED), pushed())).warnings == ()
 
 
 def test_no_warning_for_a_task_with_nothing_to_schedule() -> None:
@@ -306,6 +314,8 @@ def test_the_text_of_a_plan() -> None:
         "Will push 2 tasks, schedule 9, watch 1; 2 done already; about 54 calls\n"
         "Left of the daily quota: 5 of 10 runs\n"
         "Left of the monthly quota of the Model Proxy: $1.75 of $2.25\n"
+        "Warning: On the server already: again (version 1). A new version is pushed, also of a file that has not "
+        "changed, and earlier runs stay with their version. To run what is there, name the task, not its file.\n"
         "Warning: 9 runs to schedule, and only 5 left of the daily quota."
     )
 

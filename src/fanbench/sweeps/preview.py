@@ -205,6 +205,7 @@ def preview(plan: SweepPlan, journal: Journal | None = None, quotas: Quotas | No
             *(plan.choice.warnings if total["schedule"] else ()),
             *(f"{file} has no task, and is skipped." for file in plan.skipped),
             *_task_warnings(plan.tasks, tasks),
+            *_version_warnings(plan.tasks, tasks),
             *_quota_warnings(total["schedule"], left, plan.rules.max_cost),
         ),
         stage=first_stage(stages),
@@ -263,6 +264,27 @@ def _task_warnings(planned: Iterable[PlannedTask], tasks: Iterable[TaskPreview])
         lost = [dataset for dataset in attached if dataset not in plan.datasets]
         if task.pushed and lost:
             yield f"{task.task} loses the datasets of its version {task.version}: {', '.join(lost)}."
+
+
+# How many tasks a warning names.
+_NAMED = 5
+
+
+def _version_warnings(planned: Iterable[PlannedTask], tasks: Iterable[TaskPreview]) -> Iterator[str]:
+    """Warn of new versions of tasks that can be run as they are: nothing shows whether their content is another."""
+    there = [
+        f"{task.task} (version {task.version})"
+        for plan, task in zip(planned, tasks, strict=True)
+        if task.pushed and task.push is PushStep.NEW_VERSION
+        if plan.seen is not None and plan.seen.creation_state == CreationState.COMPLETED
+    ]
+    if not there:
+        return
+    more = f" and {len(there) - _NAMED} more" if len(there) > _NAMED else ""
+    yield (
+        f"On the server already: {', '.join(there[:_NAMED])}{more}. A new version is pushed, also of a file that has "
+        "not changed, and earlier runs stay with their version. To run what is there, name the task, not its file."
+    )
 
 
 def _quota_warnings(runs: int, quotas: Iterable[Quota], max_cost: float | None) -> Iterator[str]:
