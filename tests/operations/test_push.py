@@ -93,12 +93,15 @@ def test_all_files_with_errors_are_named(tmp_path: Path) -> None:
     paths = [file(tmp_path, name, f"{name}.py") for name in "abc"]
     for path in paths[1:]:
         path.write_text(path.read_text().replace("one.run(kbench.llm)", ""))
+    several = file(tmp_path, "d", "d.py")
+    several.write_text(several.read_text() + SOURCE.format(name="E").replace("one", "two"))
     with pytest.raises(TaskFileError) as caught:
-        plan_push([*paths, tmp_path / "missing.py"])
+        plan_push([*paths, tmp_path / "missing.py", several])
     assert caught.value.file == str(paths[1])
     assert [note.partition(": ")[0] for note in caught.value.__notes__] == [
         f"{paths[2]}:5:1",
         f"{tmp_path / 'missing.py'}",
+        f"{several} has several tasks",
     ]
     assert "fanbench check" in (caught.value.hint or "")
 

@@ -227,13 +227,14 @@ async def test_an_invalid_request_is_refused(wanted: SweepSpec, message: str) ->
     assert server.history == []
 
 
-async def test_one_bad_file_refuses_the_plan(tmp_path: Path) -> None:
-    """The error has the place of the mistake, and no call is made for the good files."""
+async def test_bad_files_refuse_the_plan(tmp_path: Path) -> None:
+    """The error has the place of the first mistake, its notes those of the others, and no call is made."""
     bad = tmp_path / "bad.py"
     bad.write_text("# %%\nx = (\n")
     server = client()
-    with pytest.raises(TaskFileError, match=r"bad\.py:2"):
-        await plan(server, spec(file(tmp_path, "a"), bad))
+    with pytest.raises(TaskFileError, match=r"bad\.py:2") as caught:
+        await plan(server, spec(file(tmp_path, "a"), bad, tmp_path / "missing.py"))
+    assert caught.value.__notes__ == [f"{tmp_path / 'missing.py'}: The file does not exist."]
     assert server.history == []
 
 

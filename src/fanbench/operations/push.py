@@ -109,9 +109,11 @@ def plan_push(
     `allow_no_run` accepts tasks that are never run. The findings take `datasets` (OWNER/SLUG) as attached.
 
     Raises:
-        TaskFileError: A file cannot be read, or has an error with which a task to push would fail. It names all
-            such files.
-        UsageError: `task` is given with several files, or two tasks have the same slug.
+        TaskFileError: A file cannot be read, or has an error with which a task to push would fail.
+        UsageError: `task` is given with several files, it is not clear which task of a file to push, or two tasks
+            have the same slug.
+
+    If several files cannot be pushed, the error is that of the first, and its notes are those of the others.
     """
     if task is not None and len(files) > 1:
         raise UsageError(
@@ -119,13 +121,13 @@ def plan_push(
             hint="Leave TASK out: each file's task is named by its decorator.",
         )
     found: list[PushPlan] = []
-    refused: list[TaskFileError] = []
+    refused: dict[Path, FanbenchError] = {}
     for path in files:
         try:
             file = read_task_file(path, datasets=datasets)
             found += _plan_file(file, task, all_tasks=all_tasks, allow_no_run=allow_no_run)
-        except TaskFileError as error:
-            refused.append(error)
+        except (TaskFileError, UsageError) as error:
+            refused[path] = error
     if refused:
         raise join_errors(refused)
     plans: dict[str, PushPlan] = {}

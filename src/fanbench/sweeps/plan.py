@@ -164,7 +164,7 @@ def _read_sources(spec: SweepSpec) -> tuple[list[_Source], tuple[Path, ...]]:
     """
     sources: dict[str, _Source] = {}
     skipped: list[Path] = []
-    refused: list[TaskFileError] = []
+    refused: dict[Path, FanbenchError] = {}
     for choice in spec.tasks:
         try:
             if choice.in_folder and choice.file is not None and not _has_tasks(choice.file):
@@ -172,7 +172,7 @@ def _read_sources(spec: SweepSpec) -> tuple[list[_Source], tuple[Path, ...]]:
                 continue
             found = _read_choice(choice, spec.datasets)
         except TaskFileError as error:
-            refused.append(error)
+            refused[Path(error.file)] = error
             continue
         for source in found:
             other = sources.setdefault(source.slug, source)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from fanbench.errors import TaskFileError, UsageError
+from fanbench.errors import FanbenchError, TaskFileError, UsageError
 from fanbench.tasks.imports import check_imports
 from fanbench.tasks.ipynb import Cells, read_notebook
 from fanbench.tasks.lint import lint
@@ -60,13 +60,13 @@ def raise_for_errors(file: TaskFile, pushed: Collection[str], *, allow_no_run: b
         )
 
 
-def join_errors(errors: Sequence[TaskFileError]) -> TaskFileError:
+def join_errors(errors: Mapping[Path, FanbenchError]) -> FanbenchError:
     """One error for all files that cannot be pushed: the first, with the others as notes."""
-    first, *others = errors
+    first, *others = errors.values()
     for other in others:
         first.add_note(str(other))
     if others:
-        files = " ".join(error.file for error in errors)
+        files = " ".join(map(str, errors))
         first.hint = f"Run `fanbench check {files}` to list all findings."
     return first
 
