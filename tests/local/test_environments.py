@@ -198,6 +198,20 @@ esac"""
     assert await prepared.prepare(lines[:2], notes.append) != found
 
 
+async def test_packages_that_are_here_are_not_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the server has all packages, the folder is empty, and the installer is not asked a second time."""
+    fake_uv(
+        tmp_path, monkeypatch, 'case "$*" in *--dry-run*) echo Would make no changes ;; *) exit 1 ;; esac'
+    )
+    notes: list[str] = []
+    found = await Environments(tmp_path / "environments").prepare(["httpx"], notes.append)
+    assert found is not None
+    assert list(found.iterdir()) == []
+    assert notes[-1].startswith("All of them are here (")
+
+
 async def test_without_an_installer_the_error_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

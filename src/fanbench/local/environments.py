@@ -101,7 +101,11 @@ class Environments:
                 raise LocalServerError(text, hint="Check the connection to the package index.") from None
             # The last step: what has its final name is complete.
             await anyio.to_thread.run_sync(_rename, folder / "built", target)
-        note(f"Installed {len(added)} packages in {anyio.current_time() - begun:.1f} s: {', '.join(added)}")
+        took = f"{anyio.current_time() - begun:.1f} s"
+        count = f"{len(added)} package{'s' if added[1:] else ''}"
+        note(
+            f"Installed {count} in {took}: {', '.join(added)}" if added else f"All of them are here ({took})."
+        )
 
     def _prepare_root(self) -> None:
         """Create the folder, and delete what processes that were killed have left in it."""
