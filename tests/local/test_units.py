@@ -93,6 +93,30 @@ def empty_log(folder: Path) -> Path:
     return folder / "log.jsonl"
 
 
+MISSING = "FileNotFoundError: [Errno 2] No such file or directory: '/kaggle/input/x'"
+
+
+@pytest.mark.parametrize(
+    ("noted", "words"),
+    [
+        ("", "only datasets that the push attached with -d"),
+        ("[fanbench] This run has no /kaggle folder: mounts are not possible here (denied).\n", "(denied)"),
+    ],
+)
+def test_a_file_that_is_missing_below_kaggle_is_explained(tmp_path: Path, noted: str, words: str) -> None:
+    """The last line of the error says that a dataset is not attached, or that the run has no /kaggle."""
+    log = LiveLog(tmp_path / "log.jsonl", 10_000)
+    log.append("stderr", noted.encode())
+    log.close()
+    for judge in (judge_run, judge_creation):
+        _, error = judge("my-task", tmp_path, f"Traceback\n{MISSING}\n", log.path)
+        last = error.splitlines()[-1]
+        assert last.startswith(MISSING)
+        assert words in last
+    write_run_files(tmp_path, run_file(state="ERRORED", errorMessage=MISSING))
+    assert words in judge_creation("my-task", tmp_path, None, log.path)[1]
+
+
 def test_a_result_that_cannot_be_stored_is_named(tmp_path: Path) -> None:
     """If the SDK logged why it could not write the run file, the errors of a run and of a creation have the reason."""
     log = LiveLog(tmp_path / "log.jsonl", 10_000)

@@ -16,6 +16,7 @@ import msgspec
 
 from fanbench._util.text import last_line
 from fanbench.local.executor.job import Choice, Exit, NotebookOutcome
+from fanbench.local.executor.mounts import NO_KAGGLE_FOLDER
 from fanbench.local.logs import last_lines
 from fanbench.wire.messages import CreationState, RunState
 from fanbench.wire.slugs import slugify
@@ -84,7 +85,7 @@ def judge_run(
     The output of the notebook is in `log`; `choice` is what its `%choose` did.
     """
     if failure is not None:
-        return RunState.ERRORED, _explain(failure)
+        return RunState.ERRORED, _explain(failure, log)
     files = run_files(working)
     if discarded := _explain_choice(slug, files, choice):
         return RunState.ERRORED, discarded
@@ -95,7 +96,7 @@ def judge_run(
     # Some rows of an .evaluate(on_failure="continue") may error, and the whole is still a result.
     if all(file.get("state") == RunState.ERRORED.value for file in mine):
         message = str(mine[-1].get("errorMessage") or "The task raised an error.")
-        return RunState.ERRORED, _explain(message)
+        return RunState.ERRORED, _explain(message, log)
     return RunState.COMPLETED, ""
 
 
@@ -107,7 +108,7 @@ def judge_creation(
     The output of the notebook is in `log`; `choice` is what its `%choose` did.
     """
     if failure is not None:
-        return CreationState.ERRORED, _explain(failure)
+        return CreationState.ERRORED, _explain(failure, log)
     files = run_files(working)
     if discarded := _explain_choice(slug, files, choice):
         state = CreationState.VALIDATION_FAILED if files else CreationState.KERNEL_WITHOUT_RUN
@@ -126,7 +127,7 @@ def judge_creation(
         error = "The task was run without a model: pass one, as in .run(kbench.llm)."
         return CreationState.NO_MODEL_SPECIFIED, error
     if all(file.get("state") == RunState.ERRORED.value for file in mine):
-        last = last_line(_explain(str(mine[-1].get("errorMessage") or "an error")))
+        last = last_line(_explain(str(mine[-1].get("errorMessage") or "an error"), log))
         return CreationState.COMPLETED, f"The task raised in its trial run: {last}"
     return CreationState.COMPLETED, ""
 
@@ -160,15 +161,22 @@ def _explain_no_run_file(log: Path) -> str:
     return NO_RUN_FILE
 
 
-def _explain(failure: str) -> str:
+def _explain(failure: str, log: Path) -> str:
     """Explain a failure in its last line, which is the one that lists show."""
-    if "MemoryError" in last_line(failure):
+    last = last_line(failure)
+    if "MemoryError" in last:
         return f"{failure.rstrip()}\nMemoryError: the run reached the server's limit (--run-memory)."
-    if missing := re.fullmatch(r"ModuleNotFoundError: No module named '([\w.]+)'", last_line(failure)):
+    if missing := re.fullmatch(r"ModuleNotFoundError: No module named '([\w.]+)'", last):
         remedy = (
             "name its package in a `# /// script` block, or in the file of `fanbench serve --requirements`"
         )
         return f"{failure.rstrip()}\nThe module {missing[1]} is not installed here: {remedy}."
+    if "No such file or directory: '/kaggle/" in last:
+        notes = [line for line in last_lines(log, 1000).splitlines() if NO_KAGGLE_FOLDER in line]
+        if notes:
+            return f"{failure.rstrip()} ({notes[0].removeprefix('[fanbench] ').removesuffix('.')})"
+        if "'/kaggle/input/" in last:
+            return f"{failure.rstrip()} (only datasets that the push attached with -d are in /kaggle/input)"
     return failure
 
 

@@ -10,6 +10,7 @@ datasets below `../input`, and the log mentions it if the task seems to need mor
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import sys
 import tempfile
@@ -18,9 +19,10 @@ from pathlib import Path
 
 from fanbench.local.executor.job import Job
 
-__all__ = ["WORKING", "attach", "find_obstacle"]
+__all__ = ["NO_KAGGLE_FOLDER", "WORKING", "attach", "find_obstacle"]
 
 WORKING = Path("/kaggle/working")
+NO_KAGGLE_FOLDER = "This run has no /kaggle folder"
 _OWN = ("input", "working", "tmp")
 
 _CLONE_NEWNS = 0x00020000
@@ -41,21 +43,22 @@ def find_obstacle() -> str | None:
         with tempfile.TemporaryDirectory(prefix="fanbench-mounts-") as folder:
             working = Path(folder, "working")
             working.mkdir()
+            reader, writer = os.pipe()
             pid = os.fork()
             if pid == 0:
-                code = 1
                 try:
                     _mount_kaggle({}, working, working)
-                    code = 0
                 except OSError as error:
-                    code = error.errno or 1
+                    os.write(writer, _reason(error).encode())
                 finally:
-                    os._exit(code)
-            _, status = os.waitpid(pid, 0)
+                    os._exit(0)
+            os.close(writer)
+            with open(reader, "rb") as stream:
+                found = stream.read()
+            os.waitpid(pid, 0)
     except OSError as error:
-        return error.strerror or str(error)
-    code = os.waitstatus_to_exitcode(status)
-    return os.strerror(abs(code)) if code else None
+        return _reason(error)
+    return found.decode() or None
 
 
 def attach(job: Job, obstacle: str | None) -> Path:
@@ -82,14 +85,18 @@ def attach(job: Job, obstacle: str | None) -> Path:
             _mount_kaggle(places, job.working, job.scratch)
             return WORKING
     except OSError as error:
-        obstacle = error.strerror or str(error)
+        obstacle = _reason(error)
     if job.datasets or _mentions_kaggle(job):
         note = (
-            f"[fanbench] This run has no /kaggle folder: mounts are not possible here ({obstacle}). "
+            f"[fanbench] {NO_KAGGLE_FOLDER}: mounts are not possible here ({obstacle}). "
             "Its datasets are in ../input, and the current folder stands for /kaggle/working.\n"
         )
         os.write(2, note.encode())
     return job.working
+
+
+def _reason(error: OSError) -> str:
+    return f"{error.strerror or error}: {error.filename}" if error.filename else str(error.strerror or error)
 
 
 def _hidden_by_ours(job: Job) -> str | None:
@@ -146,7 +153,10 @@ def _enter_namespace() -> None:
         return
     uid, gid = os.getuid(), os.getgid()
     if libc.unshare(_CLONE_NEWNS | _CLONE_NEWUSER) != 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), "unshare")
+        number = ctypes.get_errno()
+        # ENOSPC means that the limit in /proc/sys/user is 0; nothing is full.
+        text = "the system allows no namespaces" if number == errno.ENOSPC else os.strerror(number)
+        raise OSError(number, text)
     Path("/proc/self/setgroups").write_text("deny")
     Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
     Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
