@@ -62,7 +62,7 @@ def test_a_model_is_chosen(cli: Cli) -> None:
         ("return 1.0", "os.kill(os.getpid(), 9)", "it was killed by signal 9"),
         ("raise ValueError('boom')", "", "it errored: ValueError: boom"),
         ("return 1.0", "os.remove('One.run.json')", "it recorded nothing: it wrote no *.run.json"),
-        ("return float('nan')", "", "the SDK could not write a run file: Couldn't parse NaN"),
+        ("return float('nan')", "", "the SDK could not write a run file for one: Couldn't parse NaN"),
         ("return 1.0", "open('x.run.json', 'w').close()", "x.run.json: "),
         ("return 1.0", "time.sleep(60)", "it did not end in time"),
     ],

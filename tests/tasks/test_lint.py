@@ -160,14 +160,21 @@ def test_the_limit_follows_the_sdks_variable(value: str, limit: int) -> None:
     ("source", "rule"),
     [
         (task("def f(llm): ...", "@task"), "bare-decorator"),
-        (task("async def f(llm): ..."), "async"),
+        (task("async def f(llm): ...", "@kbench.task(store_task=False)"), "async"),
+        (task("async def f(llm): ...", "@kbench.task()\n@wrapped"), "async"),
         (task("def f(llm): ...", "@kbench.task(name=make())"), "unknown-name"),
     ],
 )
 def test_what_only_fails_on_the_server_is_a_warning(source: str, rule: str) -> None:
-    """The bare decorator, the async function and the computed name are each a warning with a fix."""
+    """A decorator that may be another, an async helper and a computed name are each a warning with a fix."""
     (finding,) = findings(source)
     assert (finding.level, finding.rule, bool(finding.fix)) == ("warning", rule, True)
+
+
+def test_an_async_task_is_an_error() -> None:
+    """An async task is an error of its own, because the SDK records nothing for a coroutine."""
+    (finding,) = findings(task("async def f(llm): ..."))
+    assert (finding.level, finding.rule, finding.task) == ("error", "async", "a")
 
 
 def test_a_finding_is_formatted_for_editors() -> None:

@@ -234,7 +234,9 @@ def _check_definition(file: _File, function: TaskFunction, task: TaskDefinition)
         message = (
             f"Task {task.name!r} is async: kaggle-benchmarks 0.6 does not await it and writes no run file."
         )
-        yield file.finding("warning", "async", node, message, "Write `def` instead of `async def`.", task)
+        certain = function.decorated_on_load and not task.helper
+        fix = "Write `def` instead of `async def`."
+        yield file.finding("error" if certain else "warning", "async", node, message, fix, task)
     if node.returns and (returns := file.return_types.problem(node)) and function.options.called:
         level: Level = "error" if returns.certain and function.decorated_on_load else "warning"
         yield file.finding(level, "return-annotation", node.returns, returns.message, returns.fix)

@@ -175,8 +175,9 @@ def _reason(trial: Trial) -> str:
         case "errored":
             errors = dict.fromkeys(row.error or "no reason given" for row in trial.results if row.errored)
             return f"it errored: {'; '.join(errors)}"
-        case _ if trial.not_stored:
-            return f"the SDK could not write a run file: {trial.not_stored}"
+        case "nothing" | "failed" if trial.not_stored:
+            tasks = f" for {', '.join(trial.missing)}" if trial.missing else ""
+            return f"the SDK could not write a run file{tasks}: {trial.not_stored}"
         case "nothing":
             tasks = f" for {', '.join(trial.missing)}" if trial.results else ""
             return f"it recorded nothing{tasks}: it wrote no *.run.json"
