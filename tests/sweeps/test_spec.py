@@ -267,7 +267,7 @@ def test_a_spec_comes_back_from_the_journal(tmp_path: Path) -> None:
         "deadline": 7.5,
     }
     policy = {"poll_interval": 9.0, "retry_errored": 2, "max_failures": "10%", "include_source": True}
-    more = {"datasets": ["a/b"], "models": ["m"], "output": tmp_path / "out", "repeats": 3}
+    more = {"datasets": ["a/b"], "models": ["m"], "judge": "j", "output": tmp_path / "out", "repeats": 3}
     spec = merge(SweepSpec(tasks=tasks), **limits, **policy, **more)
     assert not [name for name in spec.__struct_fields__ if getattr(spec, name) in (None, ())]
     assert from_json(to_json(spec)) == spec

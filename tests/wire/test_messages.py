@@ -102,8 +102,10 @@ def unknown_fields(data: Any, theirs: Any) -> list[str]:
 @pytest.mark.parametrize(("mine", "theirs"), REQUESTS)
 @given(data=st.data())
 def test_the_vendor_understands_our_requests(mine: type[Message], theirs: Any, data: st.DataObject) -> None:
-    """The SDK's class knows each field of every request, and would send the same."""
+    """The SDK's class knows each field of every request but our own additions, and would send the same."""
     sent = json.loads(encode(data.draw(values_of(mine))))
+    # Sent only to a local server, for --judge.
+    sent.pop("judgeVersionSlug", None)
     assert unknown_fields(sent, theirs) == []
     assert theirs.from_dict(sent).to_dict() == sent
 
