@@ -14,7 +14,7 @@ import pytest
 from fanbench.errors import LocalServerError
 from fanbench.local import environments
 from fanbench.local.environments import Environments, find_installer
-from fanbench.local.executor.environment import add_packages, installer_environment
+from fanbench.local.executor.environment import add_packages, installer_environment, run_environment
 from fanbench.local.requirements import read_requirements
 
 from .wheels import fake_uv, offline, write_wheel
@@ -107,14 +107,12 @@ async def test_what_the_installer_says_last_is_shown(tmp_path: Path, monkeypatch
     assert list((tmp_path / "environments").iterdir()) == []
 
 
-async def test_packages_of_the_server_are_not_replaced(tmp_path: Path) -> None:
-    """A requirement that the server's own packages contradict is refused, with both versions and a command."""
+async def test_packages_of_the_sdk_are_not_replaced(tmp_path: Path) -> None:
+    """A requirement that the SDK's own packages contradict is refused, with both versions and a command."""
     prepared = Environments(tmp_path / "environments")
     with pytest.raises(LocalServerError) as caught:
         await prepared.prepare(["httpx<0.1", "nosuch"], print)
-    assert str(caught.value) == (
-        f"The run needs httpx<0.1, but the server has httpx {httpx.__version__}, which its runs share."
-    )
+    assert str(caught.value) == (f"The run needs httpx<0.1, but the SDK uses httpx {httpx.__version__} here.")
     assert "together with 'httpx<0.1'" in str(caught.value.hint)
     assert not (tmp_path / "environments").exists()
 
@@ -122,11 +120,29 @@ async def test_packages_of_the_server_are_not_replaced(tmp_path: Path) -> None:
 async def test_a_transitive_conflict_replaces_nothing(
     wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A package that needs another version of one of the server's packages is refused by the installer, by name."""
+    """A package that needs another version of one of the SDK's packages is refused by the installer, by name."""
     only("pip", tmp_path, monkeypatch)
     write_wheel(wheels, "grey_owl", "1.0", requires=["httpx<0.1"])
     with pytest.raises(LocalServerError, match="httpx"):
         await Environments(tmp_path / "environments").prepare(["grey-owl"], print)
+
+
+async def test_runs_cannot_replace_packages_of_the_sdk(wheels: Path, tmp_path: Path) -> None:
+    """`pip` in a run refuses another version of what the SDK uses, wherever the data folder is."""
+    write_wheel(wheels, "httpx", "0.1")
+    environment = run_environment(
+        proxy_url="",
+        proxy_key="",
+        expires="",
+        model="",
+        judge="",
+        available=[],
+        constraints=await Environments(tmp_path / "with a space/environments").constraints(),
+        outside=os.environ,
+    )
+    command = [sys.executable, "-m", "pip", "install", "--dry-run", "httpx==0.1"]
+    done = await anyio.run_process(command, env=environment, check=False)
+    assert (done.returncode, b"httpx==0.1" in done.stderr) == (1, True), done
 
 
 SLOW = "sleep 60 & echo $! > {pid}; wait"

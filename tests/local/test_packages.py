@@ -75,7 +75,7 @@ async def test_a_failed_installation_fails_the_creation(server: ServerProcess) -
         source = task_source("conflict", "pass", before=METADATA.replace("red-fox", "httpx<0.1"))
         task = await push(client, "conflict", source)
     assert task.creation_state is CreationState.ERRORED
-    assert "The run needs httpx<0.1, but the server has httpx" in task.creation_error_message
+    assert "The run needs httpx<0.1, but the SDK uses httpx" in task.creation_error_message
     assert "Change the requirement" in task.creation_error_message
 
 

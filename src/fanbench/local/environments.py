@@ -4,8 +4,8 @@
     DATA/environments/KEY/packages/             modules and, in bin/, commands
 
 Runs find the folder through `PYTHONPATH` and `PATH`. It has only what the server lacks: the SDK with its dependencies
-is not installed again. All packages of the server are constraints, so a folder adds packages and replaces none. That
-is why a fork of a process that has already imported the SDK can use it, too.
+is not installed again, and keeps its versions, which are constraints. That is why a fork of a process that has already
+imported the SDK can use the folder, too.
 
 KEY is a hash of all that decides the content: the requirements, Python, and the server's packages.
 """
@@ -24,20 +24,19 @@ import sys
 import sysconfig
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
 import anyio
 import anyio.to_thread
 
-from fanbench._util.files import output_errors, temporary_folder
+from fanbench._util.files import output_errors, temporary_folder, write
 from fanbench.errors import LocalServerError
 from fanbench.local.executor.environment import installer_environment
+from fanbench.local.server_packages import ServerPackages, read_server_packages
 
 __all__ = ["Environments", "Installer", "find_installer"]
 
@@ -46,6 +45,8 @@ TIME_LIMIT = 900.0
 
 _BUILDING = ".building-"
 _SHOWN_LINES = 8
+# A constraint for these would also apply to the environments in which pip builds packages.
+_BUILD_TOOLS = ("pip==", "setuptools==", "wheel==")
 # A line of uv's dry run: " + red-fox==1.0", for a file or an address with " (from URL)".
 _PLANNED = re.compile(r"^ \+ (?P<name>[^\s=]+)==(?P<version>\S+)(?: \(from (?P<url>.*)\))?$", re.MULTILINE)
 _NOISE = re.compile(r"Using (?:C?Python|PyPy) |Looking in |\[notice\]|\s*$")
@@ -70,19 +71,31 @@ class Environments:
         if not requirements:
             return None
         lines = sorted({*requirements})
-        installed = await anyio.to_thread.run_sync(_compatible_packages, lines)
-        target = self._root / _key(lines, installed)
+        packages = await anyio.to_thread.run_sync(_compatible_packages, lines)
+        target = self._root / _key(lines, packages)
         lock = self._locks[target.name]
         if lock.locked():
             note("Another run installs the packages of this one.")
         async with lock:
             if not await anyio.Path(target).is_dir():
                 with output_errors(f"install packages in {self._root}", kind=LocalServerError):
-                    await self._build(target, lines, installed, note)
+                    await self._build(target, lines, packages, note)
         return target / "packages"
 
+    async def constraints(self) -> Path:
+        """A constraints file with which runs may install packages themselves and not break the SDK."""
+        return await anyio.to_thread.run_sync(self._write_constraints)
+
+    def _write_constraints(self) -> Path:
+        lines = [line for line in _pins(read_server_packages()) if not line.startswith(_BUILD_TOOLS)]
+        path = self._root / f"constraints-{hashlib.sha256(repr(lines).encode()).hexdigest()[:16]}.txt"
+        if not path.exists():
+            self._root.mkdir(parents=True, exist_ok=True)
+            write(path, "".join(f"{line}\n" for line in lines), durable=False)
+        return path
+
     async def _build(
-        self, target: Path, lines: Sequence[str], installed: Mapping[str, str], note: Callable[[str], None]
+        self, target: Path, lines: Sequence[str], packages: ServerPackages, note: Callable[[str], None]
     ) -> None:
         installer = await anyio.to_thread.run_sync(find_installer)
         if installer is None:
@@ -95,7 +108,7 @@ class Environments:
         async with temporary_folder(_BUILDING, self._root) as folder:
             try:
                 with anyio.fail_after(TIME_LIMIT):
-                    added = await _install(installer, lines, installed, folder)
+                    added = await _install(installer, lines, packages, folder)
             except TimeoutError:
                 text = f"The packages were not installed within {TIME_LIMIT:g} s by {installer.name}."
                 raise LocalServerError(text, hint="Check the connection to the package index.") from None
@@ -116,58 +129,38 @@ class Environments:
                     shutil.rmtree(left, ignore_errors=True)
 
 
-def _compatible_packages(requirements: Sequence[str]) -> Mapping[str, str]:
-    """The versions of the packages that runs have anyway, by their canonical names.
+def _compatible_packages(requirements: Sequence[str]) -> ServerPackages:
+    """The packages that runs have anyway.
 
     Raises:
         LocalServerError: They contradict a requirement. The message is clearer than that of an installer would be.
     """
-    installed = _installed_packages(tuple((folder, _modified(folder)) for folder in sys.path))
-    _check_conflicts(requirements, installed)
-    return installed
-
-
-def _modified(folder: str) -> int:
-    try:
-        return os.stat(folder).st_mtime_ns
-    except OSError:
-        return 0
-
-
-@lru_cache(maxsize=1)
-def _installed_packages(_folders: tuple[tuple[str, int], ...]) -> Mapping[str, str]:
-    """Read 200 files of metadata, which takes 0.1 s, again only after a folder of `sys.path` has changed."""
-    from packaging.utils import canonicalize_name
-
-    found: dict[str, str] = {}
-    # The first of a name is the one that is imported.
-    for each in metadata.distributions():
-        if name := each.metadata["Name"]:
-            found.setdefault(canonicalize_name(name), each.version)
-    return found
-
-
-def _check_conflicts(requirements: Sequence[str], installed: Mapping[str, str]) -> None:
     from packaging.requirements import InvalidRequirement, Requirement
     from packaging.utils import canonicalize_name
 
+    packages = read_server_packages()
     for line in requirements:
         try:
             wanted = Requirement(line)
         except InvalidRequirement:
             continue  # an option or a path; or the installer reports it
-        version = installed.get(canonicalize_name(wanted.name))
+        version = packages.fixed.get(canonicalize_name(wanted.name))
         applies = wanted.marker is None or wanted.marker.evaluate()
         if version and applies and not wanted.specifier.contains(version, prereleases=True):
             raise LocalServerError(
-                f"The run needs {line}, but the server has {wanted.name} {version}, which its runs share.",
+                f"The run needs {line}, but the SDK uses {wanted.name} {version} here.",
                 hint=f"Change the requirement, or install fanbench together with '{line}' in a new environment.",
             )
+    return packages
 
 
-def _key(lines: Sequence[str], installed: Mapping[str, str]) -> str:
+def _pins(packages: ServerPackages) -> list[str]:
+    return sorted(f"{name}=={version}" for name, version in packages.fixed.items())
+
+
+def _key(lines: Sequence[str], packages: ServerPackages) -> str:
     python = [sys.implementation.cache_tag, sysconfig.get_platform()]
-    content = json.dumps([lines, python, sorted(installed.items())])
+    content = json.dumps([lines, python, sorted(packages.installed.items())])
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
@@ -203,17 +196,16 @@ def find_installer() -> Installer | None:
 
 
 async def _install(
-    installer: Installer, lines: Sequence[str], installed: Mapping[str, str], folder: Path
+    installer: Installer, lines: Sequence[str], packages: ServerPackages, folder: Path
 ) -> list[str]:
     """Install what is missing into `folder/built/packages`. Return the names and versions.
 
     First the installer says what it would add to the server's environment. Exactly that goes into the folder.
     """
     built = folder / "built"
-    pins = [f"{name}=={version}" for name, version in installed.items()]
     await anyio.Path(built / "packages").mkdir(parents=True)
     await _write(built / "requirements.txt", lines)
-    await _write(folder / "constraints.txt", pins)
+    await _write(folder / "constraints.txt", _pins(packages))
     asked = ["-r", str(built / "requirements.txt"), "-c", str(folder / "constraints.txt")]
     plan = await (_plan_with_uv if installer.name == "uv" else _plan_with_pip)(installer, asked, folder)
     if plan:
@@ -277,7 +269,7 @@ async def _run(installer: Installer, options: Sequence[str], folder: Path) -> st
         said = [line for line in _without_credentials(output).splitlines() if not _NOISE.match(line)]
         raise LocalServerError(
             "\n".join([f"{installer.name} cannot install the packages of the run:", *said[-_SHOWN_LINES:]]),
-            hint="Correct the requirements. The packages that the server has keep their versions.",
+            hint="Correct the requirements. The packages that the SDK uses keep their versions.",
         )
     return output
 

@@ -197,6 +197,7 @@ class Scheduler:
                 available=[other.slug for other in catalog.model],
                 aliases=catalog.aliases,
                 extra=self._settings.run_environment,
+                constraints=await self.environments.constraints(),
             )
             job = Job(
                 folder=str(folder),

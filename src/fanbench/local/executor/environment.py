@@ -40,10 +40,18 @@ def run_environment(
     available: Iterable[str],
     aliases: Iterable[str] = (),
     extra: Iterable[str] = (),
+    constraints: Path | None = None,
     outside: Mapping[str, str] = os.environ,
 ) -> dict[str, str]:
-    """The variables that Kaggle sets for a task's notebook, on top of the harmless part of `outside`."""
+    """The variables that Kaggle sets for a task's notebook, on top of the harmless part of `outside`.
+
+    `constraints` is a file that applies to packages which the run installs itself.
+    """
     passed = _pass_on(outside, extra)
+    if constraints is not None:
+        for name in ("PIP_CONSTRAINT", "UV_CONSTRAINT"):
+            # Spaces separate the files, so that a path must not have any.
+            passed[name] = " ".join(filter(None, [passed.get(name), constraints.as_uri()]))
     # `!pip` and `!python` must be the ones of this environment.
     path = os.pathsep.join([str(Path(sys.executable).parent), outside.get("PATH", os.defpath)])
     return (

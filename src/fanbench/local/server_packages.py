@@ -1,0 +1,67 @@
+"""The packages of the server's own environment, which all runs share."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import metadata
+
+__all__ = ["ServerPackages", "read_server_packages"]
+
+# The process that runs are forked from imports only from these and from what they depend on.
+_ROOTS = ("fanbench[local]", "kaggle-benchmarks")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerPackages:
+    """Versions by canonical names: of all packages, and of those that the SDK and fanbench depend on.
+
+    The latter are `fixed`: in another version, they would break the SDK, or would be ignored by a fork of a process
+    that has already imported them.
+    """
+
+    installed: Mapping[str, str]
+    fixed: Mapping[str, str]
+
+
+def read_server_packages() -> ServerPackages:
+    """Read the metadata of this environment's packages, if one of its folders has changed since the last time."""
+    return _read(tuple((folder, _modified(folder)) for folder in sys.path))
+
+
+def _modified(folder: str) -> int:
+    try:
+        return os.stat(folder).st_mtime_ns
+    except OSError:
+        return 0
+
+
+@lru_cache(maxsize=1)
+def _read(_folders: tuple[tuple[str, int], ...]) -> ServerPackages:
+    """Takes 0.3 s for 200 packages."""
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    packages: dict[str, metadata.Distribution] = {}
+    for each in metadata.distributions():
+        if name := each.metadata["Name"]:
+            # The first of a name is the one that is imported.
+            packages.setdefault(canonicalize_name(name), each)
+    fixed: dict[str, str] = {}
+    todo = [Requirement(root) for root in _ROOTS]
+    seen: set[str] = set()
+    while todo:
+        wanted = todo.pop()
+        name = canonicalize_name(wanted.name)
+        if name in packages and str(wanted) not in seen:
+            seen.add(str(wanted))
+            fixed[name] = packages[name].version
+            extras = ("", *wanted.extras)
+            for requirement in map(Requirement, packages[name].requires or ()):
+                marker = requirement.marker
+                if marker is None or any(marker.evaluate({"extra": extra}) for extra in extras):
+                    todo.append(requirement)
+    return ServerPackages({name: each.version for name, each in packages.items()}, fixed)
