@@ -55,7 +55,7 @@ async def test_a_task_has_the_packages_that_it_asks_for(server: ServerProcess) -
     assert "Installing" not in log, "the creation has installed them already"
     assert "Installing packages with" in (server.data / "logs/creation-1.jsonl").read_text()
     # One for all runs, one for this task.
-    assert len([*(server.data / "environments").iterdir()]) == 2
+    assert len([*server.data.glob("environments/*/packages")]) == 2
 
 
 async def test_without_metadata_the_module_is_named(server: ServerProcess, tmp_path: Path) -> None:
