@@ -71,21 +71,50 @@ EACH: tuple[SweepEvent, ...] = (
 
 
 def test_a_row_of_marks_per_task() -> None:
-    """A task's row has a mark per model and its counts, and the last line has the totals."""
+    """The models have keys, a task's row has a mark per model and its counts, and the totals explain the marks."""
     assert lines(sweep(2, 8, *EACH), 120) == [
+        "1 m0  2 m1  3 m2  4 m3  5 m4  6 m5  7 m6  8 m7",
+        "       12345678",
         "task-0 ✓✗◆●○○?· 3/8  1 done, 1 errored, 1 missing, 1 collecting, 1 running, 1 queued, 1 scheduled, 1 planned",
         "task-1 ········ 0/8  8 planned",
         (
-            "1:05  3 of 16 runs  time left unknown  1 done, 1 errored, 1 missing, 1 collecting, 1 running, 1 queued, "
-            "1 scheduled, 9…"
+            "1:05  3 of 16 runs  time left unknown  ✓ 1 done  ✗ 1 errored  ? 1 missing  ◆ 1 collecting  ● 1 running  "
+            "○ 1 queued"
         ),
+        "○ 1 scheduled  · 9 planned",
     ]
+
+
+@pytest.mark.parametrize("columns", [30, 40, 60])
+def test_a_narrow_screen_folds_the_names_and_the_totals(columns: int) -> None:
+    """On a narrow screen the names of the models and the totals take several lines, and none is cut off."""
+    shown = lines(sweep(2, 8, *EACH), columns)
+    text = " ".join("  ".join(shown).split())
+    assert all(f"{number + 1} m{number}" in text for number in range(8))
+    assert f"{'':7}12345678" in shown
+    if columns > 30:  # else the last line is too long, because there may be no more of them
+        assert all(
+            f"{mark} 1 {label}" in text
+            for mark, label in (("✓", "done"), ("◆", "collecting"), ("○", "scheduled"))
+        )
+
+
+def test_where_the_models_are_named() -> None:
+    """A single model has no key, repeats share one, and a screen with few lines has no names."""
+    assert lines(sweep(1, 1))[0] == "on m0"
+    assert lines(sweep(1, 3, repeats=2))[:3] == [
+        "1 m0  2 m1  3 m2",
+        "       1 2 3",
+        "task-0 ······ 0/6  6 planned",
+    ]
+    assert lines(sweep(2, 8), rows=5)[0].startswith("task-0 ········")
+    assert lines(sweep(1, 62), 120)[0].startswith("task-0 ··")
 
 
 def test_marks_are_colored_by_their_state() -> None:
     """Marks are colored by their state if colors are wanted."""
     layout = SweepLayout(sweep(1, 8, *EACH), (120, 24), START)
-    assert "\x1b[32m✓" in layout.lines(color=True)[0]
+    assert "\x1b[32m✓" in layout.lines(color=True)[2]
     assert not any("\x1b[32m" in line for line in layout.lines(color=False))
 
 
@@ -94,7 +123,7 @@ def test_tasks_that_are_not_ready() -> None:
     state = sweep(
         2, 1, CreationChanged("task-0", CreationState.RUNNING), TaskPreparationFailed("task-1", "no run")
     )
-    assert lines(state)[:2] == ["task-0 · 0/1  creation running", "task-1 · 0/1  failed: no run"]
+    assert lines(state)[1:3] == ["task-0 · 0/1  creation running", "task-1 · 0/1  failed: no run"]
 
 
 def test_the_last_line_knows_the_rest() -> None:
@@ -110,10 +139,10 @@ def test_the_last_line_knows_the_rest() -> None:
     state.absorb(RunsPolled("task-0", 1, 30), START + timedelta(seconds=5))
     state.absorb(changed(0, RunState.COMPLETED), START + timedelta(seconds=60))
     assert lines(state, 120, seconds=10)[-1] == (
-        "0:10  0 of 2 runs  about 1:50 left  1 collecting, 1 planned  limit 8  2.0 calls/s  spent $1.25 of $5"
+        "0:10  0 of 2 runs  about 1:50 left  ◆ 1 collecting  · 1 planned  limit 8  2.0 calls/s  spent $1.25 of $5"
     )
     state.absorb(Draining(DrainReason.INTERRUPTED, 1), START)
-    assert lines(state)[-1].startswith("1:05  0 of 2 runs  stopping: interrupted  ")
+    assert lines(state)[-2].startswith("1:05  0 of 2 runs  stopping: interrupted  ")
 
 
 def test_the_last_lines_of_the_logs() -> None:
@@ -123,24 +152,27 @@ def test_the_last_lines_of_the_logs() -> None:
     shown = lines(state)
     assert shown[-1] == "task-0 m0 | line 29[2J"
     assert sum(" | " in line for line in shown) == 10
-    assert sum(" | " in line for line in lines(state, rows=8)) == 3
-    assert len(lines(state, rows=8)) == 7
+    assert sum(" | " in line for line in lines(state, rows=9)) == 2
+    assert len(lines(state, rows=9)) == 8
 
 
 def test_marks_that_do_not_fit_are_counted() -> None:
     """If space runs out, first repeats share a mark, then models are counted, then tasks are one line."""
     state = sweep(2, 20, *EACH, repeats=3)
-    assert "✓  " not in lines(state, 120)[0]
-    assert lines(state, 120)[0].startswith("task-0 ✓··✗··◆··●··")
-    assert lines(state, 60)[0].startswith("task-0 ·✗◆●○○?··")
-    assert lines(state, 30)[0].startswith("task-0 3/60  1 done")
-    assert [line.split("  ")[1] for line in lines(state, 80, rows=3)] == ["3 of 120 runs"]
+
+    def first_row(columns: int) -> str:
+        return next(line for line in lines(state, columns) if line.startswith("task-0 "))
+
+    assert first_row(120).startswith("task-0 ✓··✗··◆··●··")
+    assert first_row(60).startswith("task-0 ·✗◆●○○?··")
+    assert first_row(30).startswith("task-0 3/60  1 done")
+    assert [line.split("  ")[1] for line in lines(state, 80, rows=2)] == ["3 of 120 runs"]
 
 
 def test_two_hundred_by_a_hundred() -> None:
-    """A huge sweep is one line on an ordinary screen, and all marks on a huge one."""
+    """A huge sweep is its totals on an ordinary screen, and all marks on a huge one."""
     state = sweep(200, 100, *EACH)
-    assert len(lines(state)) == 1
+    assert len(lines(state)) == 2
     assert len(lines(state, 200, 250)) == 201
     assert lines(state, 200, 250)[0].startswith("task-0   ✓✗◆●○○?···")
 

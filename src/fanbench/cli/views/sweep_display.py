@@ -1,9 +1,18 @@
-"""The progress display of a sweep: a row of marks per task, a line of totals, and the last lines of the logs."""
+"""The progress display of a sweep: the models, a row of marks per task, the totals, and the last lines of the logs.
+
+    1 gemini-2.5-flash  2 gemini-2.5-pro  3 claude-haiku-4-5
+           123
+    cities ✓✗● 2/3  1 done, 1 errored, 1 running
+    sums   ○○· 0/3  2 queued, 1 planned
+    1:05  2 of 6 runs  time left unknown  ✓ 1 done  ✗ 1 errored  ● 1 running  ○ 2 queued  · 1 planned  limit 16
+
+The totals are the legend of the marks. What names the models, and the totals, fold on a narrow terminal.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
@@ -23,6 +32,7 @@ __all__ = ["SweepDisplay", "SweepLayout"]
 
 _WIDEST_NAME = 32
 _MOST_LOG_LINES = 10
+_MOST_FOOTER_LINES = 4
 
 # A mark, and its style. What is worst, or most active, comes first: it stands for several runs.
 _MARKS: Mapping[RunStatus, tuple[str, str]] = {
@@ -46,6 +56,9 @@ _COUNTED = (
     RunStatus.SCHEDULED,
     RunStatus.UNSCHEDULED,
 )
+
+# The keys of the models, which name the columns of marks.
+_KEYS = "123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 #: The pieces of a line, each with its style.
 Parts = list[tuple[str, str]]
@@ -79,8 +92,8 @@ class SweepLayout:
     """A sweep on a screen of `size` (columns, rows) at the time `now`.
 
     If a task has more runs than fit into a line, there is one mark per model, and then only counts. If there are
-    more tasks than lines, only the totals are shown. The cost depends on what is shown, not on the size of the
-    sweep.
+    more tasks than lines, only the totals are shown. The models are named where that takes at most half of the lines.
+    The cost depends on what is shown, not on the size of the sweep.
     """
 
     state: SweepState
@@ -97,23 +110,62 @@ class SweepLayout:
         started = self.state.started
         if started is None:
             return []
-        room = max(1, self.size[1] - 1) - 1
-        rows = list(self._rows(started)) if len(started.tasks) <= room else []
-        log_lines = min(_MOST_LOG_LINES, room - len(rows))
+        room = max(1, self.size[1] - 1)
+        rows = list(self._rows(started)) if len(started.tasks) < room else []
+        footer = self._fold(self._footer(), min(_MOST_FOOTER_LINES, room - len(rows)))
+        left = room - len(rows) - len(footer)
+        header = self._header(started) if rows else []
+        if len(header) > min(left, room // 2):
+            header = []
+        log_lines = min(_MOST_LOG_LINES, left - len(header))
         shown = list(self.state.lines)[-log_lines:] if log_lines > 0 else []
         return [
+            *header,
             *rows,
-            self._footer(),
+            *footer,
             *(
                 [(f"{line.planned_run.task} {line.planned_run.model} | ", "dim"), (line.line, "")]
                 for line in shown
             ),
         ]
 
-    def _rows(self, started: SweepStarted) -> Iterator[Parts]:
+    def _fold(self, pieces: Iterable[Parts], most: int) -> list[Parts]:
+        """Put the pieces into lines that are narrower than the screen; the last of the `most` lines takes the rest."""
+        lines: list[Parts] = []
+        left = 0
+        for piece in pieces:
+            length = sum(cell_len(printable(text)) for text, _ in piece)
+            if not lines or (left < length + 2 and len(lines) < most):
+                lines.append(list(piece))
+                left = self.size[0] - 1 - length
+            else:
+                lines[-1] += [("  ", ""), *piece]
+                left -= length + 2
+        return lines
+
+    def _header(self, started: SweepStarted) -> list[Parts]:
+        """Name the models by the keys above the columns of their marks; nothing if there are no marks, or no keys."""
+        models, (width, _, room) = started.models, self._widths(started)
+        columns = started.repeats if len(models) * started.repeats <= room else 1
+        if len(models) == 1 and room > 0:
+            return [[("on ", "dim"), (models[0], "")]]
+        if len(models) > min(room, len(_KEYS)):
+            return []
+        pieces: list[Parts] = [
+            [(key, "bold"), (f" {set_cell_size(name, min(_WIDEST_NAME, cell_len(name)))}", "")]
+            for key, name in zip(_KEYS, map(printable, models), strict=False)
+        ]
+        keys = "".join(f"{key:<{columns}}" for key in _KEYS[: len(models)]).rstrip()
+        return [*self._fold(pieces, len(pieces)), [(f"{' ' * width} {keys}", "bold")]]
+
+    def _widths(self, started: SweepStarted) -> tuple[int, int, int]:
+        """The columns of a task's name, the number of its runs, and the columns that are left for its marks."""
         width = min(_WIDEST_NAME, max((cell_len(printable(task)) for task in started.tasks), default=0))
         each = started.planned // max(1, len(started.tasks))
-        room = self.size[0] - 1 - width - 2 - len(f"{each}/{each}")
+        return width, each, self.size[0] - 1 - width - 2 - len(f"{each}/{each}")
+
+    def _rows(self, started: SweepStarted) -> Iterator[Parts]:
+        width, each, room = self._widths(started)
         for task in started.tasks:
             counts: Mapping[RunStatus, int] = self.state.counts_by_task.get(task, {})
             over = sum(number for status, number in counts.items() if status.over)
@@ -147,26 +199,26 @@ class SweepLayout:
             return []
         return [*(_MARKS[each] for each in marks), (" ", "")]
 
-    def _footer(self) -> Parts:
+    def _footer(self) -> Iterator[Parts]:
         state = self.state
         seconds = max(0.0, (self.now - state.began).total_seconds()) if state.began else 0.0
-        parts: Parts = [(f"{clock(seconds)}  {state.over} of {state.planned} runs", "bold")]
+        yield [(f"{clock(seconds)}  {state.over} of {state.planned} runs", "bold")]
         if state.draining:
-            parts.append((f"  stopping: {state.draining.reason.value}", "bold yellow"))
-        more: list[str] = []
+            yield [(f"stopping: {state.draining.reason.value}", "bold yellow")]
         if state.over != state.planned:
             left = state.seconds_left(self.now)
-            more.append("time left unknown" if left is None else f"about {clock(left)} left")
-        more.append(_counts(state.counts))
+            yield [("time left unknown" if left is None else f"about {clock(left)} left", "")]
+        for status in _COUNTED:
+            if number := state.counts.get(status):
+                yield [_MARKS[status], (f" {number} {status.label}", "")]
         limit = self.limit if state.limit is None else state.limit
         if limit is not None:
-            more.append(f"limit {limit}")
+            yield [(f"limit {limit}", "")]
         if (pace := state.calls_per_second(self.now)) is not None:
-            more.append(f"{pace:.1f} calls/s")
+            yield [(f"{pace:.1f} calls/s", "")]
         if (budget := state.budget) is not None:
             spent = "unknown" if budget.spent is None else f"${budget.spent:.2f}"
-            more.append(f"spent {spent} of ${budget.cap:g}")
-        return [*parts, *((f"  {text}", "") for text in more if text)]
+            yield [(f"spent {spent} of ${budget.cap:g}", "")]
 
 
 def _counts(counts: Mapping[RunStatus, int]) -> str:
