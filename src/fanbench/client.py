@@ -429,14 +429,14 @@ class Client:
         request = CreateTaskRequest(slug=slug, text=text, options=options)
         return await self.transport.call(protocol.CREATE_TASK, request, Task)
 
-    async def get_task(self, task: str) -> Task:
-        """Return the newest version of the task.
+    async def get_task(self, task: str, *, version: int = 0) -> Task:
+        """Return one `version` of the task; 0 stands for the newest.
 
         Raises:
             NotFound: The task does not exist.
             Forbidden: Kaggle's answer for another user's task that is not public.
         """
-        return await self.transport.call(protocol.GET_TASK, TaskRequest(slug=split_task(task)), Task)
+        return await self.transport.call(protocol.GET_TASK, TaskRequest(slug=split_task(task, version)), Task)
 
     def list_tasks(
         self, *, regex: str | None = None, status: str | None = None, page_size: int = PAGE_SIZE
@@ -496,14 +496,20 @@ class Client:
             raise invalid_answer(protocol.SCHEDULE_RUNS, problem)
         return answer.results
 
-    def list_runs(self, task: str, *, models: Sequence[str] = ()) -> AsyncIterator[Run]:
-        """Iterate over the runs of the task, each once, or only over those on `models` if any are given."""
+    def list_runs(self, task: str, *, models: Sequence[str] = (), version: int = 0) -> AsyncIterator[Run]:
+        """Iterate over the runs of a task's `version`, each once, or only over those on `models` if any are given.
+
+        Version 0 stands for the newest.
+        """
         wanted = [normalize_model(model) for model in models]
         seen: set[int] = set()
 
         async def fetch(token: str) -> tuple[list[Run], str]:
             request = ListRunsRequest(
-                task_slug=split_task(task), model_version_slugs=wanted, page_size=PAGE_SIZE, page_token=token
+                task_slug=split_task(task, version),
+                model_version_slugs=wanted,
+                page_size=PAGE_SIZE,
+                page_token=token,
             )
             page = await self.transport.call(protocol.LIST_RUNS, request, ListRunsResponse)
             # A run scheduled in the meantime pushes others to the next page, where they appear a second time;

@@ -322,6 +322,25 @@ def test_status_for_programs(cli: Cli, kaggle: SimulatedKaggle) -> None:
     ]
 
 
+def test_runs_of_earlier_versions(cli: Cli, kaggle: SimulatedKaggle) -> None:
+    """`status` says that the version before has runs; --version shows, reads and downloads them."""
+    kaggle.change(lists_newest_version=True)
+    kaggle.add_run("t", "m", age=9.0)
+    kaggle.add_task("t")
+    result = cli("tasks", "status", "t")
+    assert "Version: 2" in shown(result.stdout)
+    assert "Version 1 has runs, too: fanbench tasks status t --version 1\n" in result.stderr
+    assert "Version: 1" in shown(cli("tasks", "status", "t", "--version", "1").stdout)
+    for words in (("status", "t"), ("log", "t", "--follow"), ("download", "t")):
+        for version, found in (("1", 1), ("2", 0)):
+            printed = json.loads(cli("tasks", *words, "--version", version, "--format", "json").stdout)
+            assert len(printed["runs"] if words[0] == "status" else printed) == found
+    assert Path("t/1/m/10/one.run.json").exists()
+    missing = cli("tasks", "status", "t", "--version", "3")
+    assert missing.exit_code == 4
+    assert "Version 3 of task 't' not found" in missing.stderr
+
+
 def test_status_shows_results(cli: Cli, kaggle: SimulatedKaggle) -> None:
     """Where the server sends results, the table has a column of them, and records have the value."""
     kaggle.change(shows_results=True)

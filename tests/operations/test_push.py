@@ -202,7 +202,7 @@ async def test_one_push_that_fails_does_not_end_the_others(tmp_path: Path) -> No
 class Together(SimulatedKaggle):
     """Creates nothing before all tasks have been pushed."""
 
-    async def get_task(self, task: str) -> Task:
+    async def get_task(self, task: str, *, version: int = 0) -> Task:
         if len(self.tasks) == 3:
             self.finish()
         return await super().get_task(task)

@@ -60,9 +60,9 @@ class Forgetful(MortalKaggle):
     """From second 50 on, lists are empty."""
 
     async def page_of_runs(
-        self, task: str, models: Sequence[str], start: int, size: int | None = None
+        self, task: str, models: Sequence[str], start: int, size: int | None = None, *, version: int = 0
     ) -> tuple[list[Run], int | None]:
-        page = await super().page_of_runs(task, models, start, size)
+        page = await super().page_of_runs(task, models, start, size, version=version)
         return page if self.now() < 50.0 else ([], None)
 
 
@@ -95,9 +95,9 @@ class Timeless(MortalKaggle):
     """Runs have no start and end times."""
 
     async def page_of_runs(
-        self, task: str, models: Sequence[str], start: int, size: int | None = None
+        self, task: str, models: Sequence[str], start: int, size: int | None = None, *, version: int = 0
     ) -> tuple[list[Run], int | None]:
-        runs, more = await super().page_of_runs(task, models, start, size)
+        runs, more = await super().page_of_runs(task, models, start, size, version=version)
         return [replace(run, start_time=None, end_time=None) for run in runs], more
 
 
@@ -224,9 +224,9 @@ class Versionless(MortalKaggle):
     """Lists do not contain the version of a run."""
 
     async def page_of_runs(
-        self, task: str, models: Sequence[str], start: int, size: int | None = None
+        self, task: str, models: Sequence[str], start: int, size: int | None = None, *, version: int = 0
     ) -> tuple[list[Run], int | None]:
-        runs, more = await super().page_of_runs(task, models, start, size)
+        runs, more = await super().page_of_runs(task, models, start, size, version=version)
         return [replace(run, task_slug=replace(run.task_slug, version_number=0)) for run in runs], more
 
 

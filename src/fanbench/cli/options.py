@@ -22,6 +22,7 @@ __all__ = [
     "poll_interval_option",
     "task_names_argument",
     "value_option",
+    "version_option",
     "wait_options",
     "yes_option",
 ]
@@ -54,6 +55,9 @@ def model_option(text: str) -> Callable[[F], F]:
 
 
 judge_option = value_option("--judge", "MODEL", "Local server: the model behind judge_llm.")
+
+
+version_option = value_option("--version", "N", "The version of the task (default: the newest).", AT_LEAST_1)
 
 
 def above_zero(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:

@@ -88,20 +88,22 @@ async def download_tasks(
     output: Path = Path(),
     include_source: bool = False,
     force: bool = False,
+    version: int = 0,
     emit: Emit = ignore_events,
 ) -> list[DownloadReport | FanbenchError]:
     """Download the outputs of runs that have ended to `<output>/<task>/<version>/<model>/<run_id>/`.
 
-    Existing outputs are kept (`Cached`) unless `force` is set. A failed download is a row like the others: it
-    does not affect them, and leaves an earlier copy intact. Returns one report per task in the order given; an
-    error stands for a task that failed as a whole, for example because `output` cannot be written to.
+    They are those of one `version`, by default the newest. Existing outputs are kept (`Cached`) unless `force` is
+    set. A failed download is a row like the others: it does not affect them, and leaves an earlier copy intact. Returns
+    one report per task in the order given; an error stands for a task that failed as a whole, for example because
+    `output` cannot be written to.
 
     Raises:
         UsageError: A name is not valid.
     """
 
     async def download(slug: str, emit: Emit) -> DownloadReport:
-        status = await task_status(client, slug, models)
+        status = await task_status(client, slug, models, version=version)
         folder = output / slug
         ended = tuple(run for run in status.runs if run.state.terminal)
         pending = len(status.runs) - len(ended)

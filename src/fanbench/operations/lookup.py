@@ -26,17 +26,18 @@ async def task_if_any(client: Api, slug: str) -> Task | None:
         return None
 
 
-async def existing_task(client: Api, slug: str) -> Task:
-    """Return the task.
+async def existing_task(client: Api, slug: str, version: int = 0) -> Task:
+    """Return one version of the task, by default the newest.
 
     Raises:
-        NotFound: The task does not exist, or is private to somebody else (Kaggle answers 403 to both).
+        NotFound: It does not exist, or is private to somebody else (Kaggle answers 403 to both).
     """
     try:
-        return await client.get_task(slug)
+        return await client.get_task(slug, version=version)
     except (NotFound, Forbidden) as error:
+        name = f"Version {version} of task '{slug}'" if version else f"Task '{slug}'"
         raise NotFound(
-            f"Task '{slug}' not found: {error.message}",
+            f"{name} not found: {error.message}",
             call=error.call,
             status=error.status,
             hint="Check the name; run `fanbench tasks list` to list your tasks.",
@@ -54,9 +55,9 @@ async def username(client: Api) -> str:
             return ""
 
 
-async def runs_of(client: Api, slug: str, models: Sequence[str] = ()) -> list[Run]:
-    """Return the runs of a task, or only those on `models` if any are given."""
-    return [run async for run in client.list_runs(slug, models=models)]
+async def runs_of(client: Api, slug: str, models: Sequence[str] = (), version: int = 0) -> list[Run]:
+    """Return the runs of a version of a task, by default the newest, or only those on `models` if any are given."""
+    return [run async for run in client.list_runs(slug, models=models, version=version)]
 
 
 def as_scheduled(runs: Sequence[Run], models: Collection[str]) -> list[Run]:

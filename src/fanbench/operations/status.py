@@ -37,11 +37,15 @@ WATCH_INTERVAL = 10.0
 
 @dataclass(frozen=True, slots=True)
 class TaskStatus:
-    """A task and its runs, in the server's order."""
+    """A version of a task and its runs, in the server's order.
+
+    `earlier` is the number of the version before if that has runs as well; otherwise, or if nobody asked, 0.
+    """
 
     slug: str
     task: Task
     runs: tuple[Run, ...]
+    earlier: int = 0
 
     @property
     def errored(self) -> tuple[Run, ...]:
@@ -59,33 +63,51 @@ class StatusSeen(Event, frozen=True):
     status: TaskStatus
 
 
-async def task_status(client: Api, task: str, models: Sequence[str] = ()) -> TaskStatus:
-    """Return the task and its runs, or only the runs on `models` (names and patterns) if any are given.
+async def task_status(client: Api, task: str, models: Sequence[str] = (), *, version: int = 0) -> TaskStatus:
+    """Return one version of a task, by default the newest, and its runs.
+
+    Those are only the runs on `models` (names and patterns) if any are given.
 
     Raises:
-        NotFound: The task does not exist.
+        NotFound: The task, or this version of it, does not exist.
         UnknownModel: One of `models` matches none of the runs.
     """
     slug = slugify_task(task)
     # All runs are listed: only their models show what a pattern matches, and how the server spells a name.
-    details, runs = await both(partial(existing_task, client, slug), partial(runs_of, client, slug))
+    details, runs = await both(
+        partial(existing_task, client, slug, version), partial(runs_of, client, slug, version=version)
+    )
     return TaskStatus(slug, details, tuple(runs_on(slug, runs, models)))
 
 
 async def task_statuses(
-    client: Api, tasks: Sequence[str], models: Sequence[str] = ()
+    client: Api, tasks: Sequence[str], models: Sequence[str] = (), *, version: int = 0
 ) -> list[TaskStatus | FanbenchError]:
     """Return the `task_status` of each task in the order given; an error stands for a task that failed.
+
+    For newest versions, it also says whether the version before has runs (`TaskStatus.earlier`).
 
     Raises:
         UsageError: A name is not valid.
     """
-    return await each_task(
-        tasks,
-        lambda slug, _: task_status(client, slug, models),
-        limit=client.config.concurrency,
-        emit=ignore_events,
-    )
+
+    async def status(slug: str, _: Emit) -> TaskStatus:
+        found = await task_status(client, slug, models, version=version)
+        return found if version else replace(found, earlier=await _earlier_version(client, found))
+
+    return await each_task(tasks, status, limit=client.config.concurrency, emit=ignore_events)
+
+
+async def _earlier_version(client: Api, found: TaskStatus) -> int:
+    """Return the number of the version before, if it has runs that are not among those found; otherwise 0."""
+    earlier, known = found.task.slug.version_number - 1, {run.id for run in found.runs}
+    if earlier < 1:
+        return 0
+    try:
+        runs = await runs_of(client, found.slug, version=earlier)
+    except FanbenchError:
+        return 0  # It is only a hint.
+    return earlier if any(run.id not in known for run in runs) else 0
 
 
 async def list_tasks(client: Api, *, regex: str | None = None, status: str | None = None) -> list[Task]:

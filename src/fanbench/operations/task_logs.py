@@ -91,15 +91,16 @@ async def show_logs(
     interleave: bool | None = False,
     follow: bool = False,
     output: Path | None = None,
+    version: int = 0,
     emit: Emit = ignore_events,
 ) -> list[LogReport | FanbenchError]:
     """Read the logs of the tasks' runs, all at the same time, live if a run has not ended.
 
-    They are reported run after run (`LogBegan`, `LogText`…, `LogEnded`) or, with `interleave`, line by line as
-    they arrive (`LogLine`…, `LogEnded`); `interleave=None` does so if several runs are live. With `follow`,
-    queued runs are waited for. With `output`, each complete log is also written to
-    `<output>/<task>/<version>/<model>/<run_id>/run.log`. Returns one report per task in the order given; an error
-    stands for a task that failed.
+    The runs are those of one `version`, by default the newest. Logs are reported run after run (`LogBegan`,
+    `LogText`…, `LogEnded`) or, with `interleave`, line by line as they arrive (`LogLine`…, `LogEnded`);
+    `interleave=None` does so if several runs are live. With `follow`, queued runs are waited for. With `output`, each
+    complete log is also written to `<output>/<task>/<version>/<model>/<run_id>/run.log`. Returns one report per task in
+    the order given; an error stands for a task that failed.
 
     Raises:
         UsageError: A name is not valid.
@@ -107,7 +108,8 @@ async def show_logs(
     """
     slugs = unique_slugs(tasks)
     found = await settle(
-        [partial(task_status, client, slug, models) for slug in slugs], limit=client.config.concurrency
+        [partial(task_status, client, slug, models, version=version) for slug in slugs],
+        limit=client.config.concurrency,
     )
     readers: list[_Reader] = []
     watchers: list[RunWatcher] = []
@@ -116,7 +118,7 @@ async def show_logs(
             emit(TaskFailed(slug, status))
             continue
         emit(LogsBegan(slug, status.runs))
-        watcher = RunWatcher(client, slug, known=status.runs, emit=emit)
+        watcher = RunWatcher(client, slug, known=status.runs, version=version, emit=emit)
         watchers.append(watcher)
         for run in status.runs:
             file = None

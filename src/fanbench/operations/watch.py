@@ -70,7 +70,7 @@ class StillRunning(WaitTimeout):
 
 
 class RunWatcher:
-    """Polls the runs of one task for everybody who waits for them.
+    """Polls the runs of one task (of its newest version, or of `version`) for everybody who waits for them.
 
     As it is, it serves coroutines that wait for single runs: `serve` polls while any of them is in
     `wait_for_change` or `wait_for_list`. A subclass that waits for runs of its own overrides `absorb` and
@@ -94,6 +94,7 @@ class RunWatcher:
         models: Sequence[str] = (),
         *,
         known: Sequence[Run] = (),
+        version: int = 0,
         poll_interval: float = POLL_INTERVAL,
         emit: Emit = ignore_events,
     ) -> None:
@@ -101,6 +102,7 @@ class RunWatcher:
         self.states: dict[int, RunState] = {run.id: run.state for run in known}
         self._client = client
         self._models = models
+        self._version = version
         self._emit = emit
         self._pace = Pace(poll_interval)
         self._restart_pace = False
@@ -239,7 +241,7 @@ class RunWatcher:
     async def refresh(self) -> None:
         """List the runs and absorb the list."""
         asked_at = anyio.current_time()
-        runs = await runs_of(self._client, self.slug, self.models())
+        runs = await runs_of(self._client, self.slug, self.models(), self._version)
         changed = [run for run in runs if self.states.get(run.id) != run.state]
         if changed:
             self._pace.reset()

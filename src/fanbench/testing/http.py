@@ -99,7 +99,8 @@ async def _call(kaggle: SimulatedKaggle, method: str | None, body: bytes) -> Mes
             datasets = create.options.dataset_data_sources if create.options else ()
             return await kaggle.create_task(create.slug, create.text, datasets=datasets)
         case "GetBenchmarkTask":
-            return await kaggle.get_task(join_task(decode(body, TaskRequest).slug))
+            slug = decode(body, TaskRequest).slug
+            return await kaggle.get_task(join_task(slug), version=slug.version_number)
         case "ListBenchmarkTasks":
             tasks = decode(body, ListTasksRequest)
             start, size = int(tasks.page_token or tasks.skip), tasks.page_size
@@ -123,7 +124,9 @@ async def _call(kaggle: SimulatedKaggle, method: str | None, body: bytes) -> Mes
         case "ListBenchmarkTaskRuns":
             runs = decode(body, ListRunsRequest)
             task, start, size = join_task(runs.task_slug), int(runs.page_token or runs.skip), runs.page_size
-            listed, following = await kaggle.page_of_runs(task, runs.model_version_slugs, start, size)
+            listed, following = await kaggle.page_of_runs(
+                task, runs.model_version_slugs, start, size, version=runs.task_slug.version_number
+            )
             total = len(kaggle.tasks[task].runs) if task in kaggle.tasks else len(listed)
             return ListRunsResponse(runs=listed, total_results=total, next_page_token=str(following or ""))
         case "GetBenchmarkTaskRunLogs":

@@ -272,9 +272,9 @@ class SimulatedKaggle:
         async with self._call("create_task", (slug, tuple(datasets)), late=push):
             return push()
 
-    async def get_task(self, task: str) -> Task:
+    async def get_task(self, task: str, *, version: int = 0) -> Task:
         async with self._call("get_task", task):
-            shown = self._task(task, "get_task").visible(self.now(), self.scenario.push_lag)
+            shown = self._task(task, "get_task").visible(self.now(), self.scenario.push_lag, version)
             if shown is None:
                 raise error_for_status("get_task", 404, "No such task.")
             return shown
@@ -321,17 +321,20 @@ class SimulatedKaggle:
         async with self._call("schedule_runs", (task, wanted), late=schedule):
             return schedule()
 
-    def list_runs(self, task: str, *, models: Sequence[str] = ()) -> AsyncIterator[Run]:
-        return _pages(protocol.LIST_RUNS, partial(self.page_of_runs, task, models))
+    def list_runs(self, task: str, *, models: Sequence[str] = (), version: int = 0) -> AsyncIterator[Run]:
+        return _pages(protocol.LIST_RUNS, partial(self.page_of_runs, task, models, version=version))
 
     async def page_of_runs(
-        self, task: str, models: Sequence[str], start: int, size: int | None = None
+        self, task: str, models: Sequence[str], start: int, size: int | None = None, *, version: int = 0
     ) -> tuple[list[Run], int | None]:
         """One page of `list_runs`, from number `start` on, and where the next page starts."""
         wanted = () if self.scenario.ignores_model_filter else tuple(map(normalize_model, models))
         async with self._call("list_runs", task):
             now, scenario = self.now(), self.scenario
-            runs = self._task(task, "list_runs").runs
+            of_task = self._task(task, "list_runs")
+            newest_only = scenario.lists_newest_version and of_task.versions
+            version = version or (of_task.newest.number if newest_only else 0)
+            runs = [run for run in of_task.runs if version in (0, run.version)]
             if scenario.list_order == "newest":
                 runs = runs[::-1]
             elif scenario.list_order == "mixed":

@@ -72,9 +72,13 @@ class SimulatedTask:
         version = SimulatedVersion(number, text, datasets, at, at + seconds, end, scenario.creating)
         self.versions.append(version)
 
-    def visible(self, now: float, push_lag: float) -> Task | None:
-        """The newest version that the server shows at `now`, or None if it shows none yet."""
-        seen = [version for version in self.versions if version.pushed_at + push_lag <= now]
+    def visible(self, now: float, push_lag: float, number: int = 0) -> Task | None:
+        """The newest version that the server shows at `now`, or version `number`; None if it shows none (yet)."""
+        seen = [
+            version
+            for version in self.versions
+            if version.pushed_at + push_lag <= now and number in (0, version.number)
+        ]
         return self.message(now, seen[-1]) if seen else None
 
     def message(self, now: float, version: SimulatedVersion | None = None) -> Task:

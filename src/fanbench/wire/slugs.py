@@ -44,10 +44,10 @@ def slugify_task(name: str) -> str:
     return "/".join(parts)
 
 
-def split_task(slug: str) -> TaskSlug:
-    """Split "task" (owned by the caller) or "owner/task" into the message that is sent."""
+def split_task(slug: str, version: int = 0) -> TaskSlug:
+    """Split "task" (owned by the caller) or "owner/task" into the message that is sent; version 0 is the newest."""
     owner, _, task = slug.rpartition("/")
-    return TaskSlug(owner_slug=owner, task_slug=task)
+    return TaskSlug(owner_slug=owner, task_slug=task, version_number=version)
 
 
 def join_task(slug: TaskSlug) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from fanbench.cli.command import Settings, command
-from fanbench.cli.options import PATH, model_option, task_names_argument, value_option
+from fanbench.cli.options import PATH, model_option, task_names_argument, value_option, version_option
 from fanbench.cli.session import call
 
 __all__ = ["download"]
@@ -15,6 +15,7 @@ __all__ = ["download"]
 
 @command()
 @task_names_argument
+@version_option
 @model_option("Download only the runs of this model, or of those that match a pattern. Repeatable.")
 @value_option("-o --output", "DIR", "The folder for the tasks' folders (default: .).", PATH, default=Path())
 @click.option("-s", "--include-source", is_flag=True, help="Also download the notebooks.")
@@ -22,6 +23,7 @@ __all__ = ["download"]
 def download(
     settings: Settings,
     task_names: tuple[str, ...],
+    version: int | None,
     models: tuple[str, ...],
     output: Path,
     include_source: bool,
@@ -51,6 +53,7 @@ def download(
             output=output,
             include_source=include_source,
             force=force,
+            version=version or 0,
             emit=view.report,
         ),
         view.progress,

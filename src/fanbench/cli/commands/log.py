@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from fanbench.cli.command import Settings, command
-from fanbench.cli.options import PATH, model_option, task_names_argument, value_option
+from fanbench.cli.options import PATH, model_option, task_names_argument, value_option, version_option
 from fanbench.cli.session import call
 
 __all__ = ["log"]
@@ -19,6 +19,7 @@ PATIENCE = 20.0
 
 @command()
 @task_names_argument
+@version_option
 @model_option("Show only the logs of runs on this model, or on those that match a pattern. Repeatable.")
 @click.option(
     "--interleave/--no-interleave",
@@ -33,6 +34,7 @@ PATIENCE = 20.0
 def log(
     settings: Settings,
     task_names: tuple[str, ...],
+    version: int | None,
     models: tuple[str, ...],
     interleave: bool | None,
     follow: bool,
@@ -65,6 +67,7 @@ def log(
             interleave=interleave,
             follow=follow,
             output=output,
+            version=version or 0,
             emit=view.report,
         ),
         view.progress,

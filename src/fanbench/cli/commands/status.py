@@ -5,20 +5,23 @@ from __future__ import annotations
 import click
 
 from fanbench.cli.command import Settings, command
-from fanbench.cli.options import model_option, poll_interval_option, task_names_argument
+from fanbench.cli.options import model_option, poll_interval_option, task_names_argument, version_option
 from fanbench.cli.session import call
+from fanbench.errors import UsageError
 
 __all__ = ["status"]
 
 
 @command()
 @task_names_argument
+@version_option
 @model_option("Show only the runs of this model, or of those that match a pattern. Repeatable.")
 @click.option("--watch", is_flag=True, help="Keep the status up to date until all runs have ended.")
 @poll_interval_option(10, "With --watch: the longest pause")
 def status(
     settings: Settings,
     task_names: tuple[str, ...],
+    version: int | None,
     models: tuple[str, ...],
     watch: bool,
     poll_interval: float,
@@ -38,8 +41,12 @@ def status(
     from fanbench.cli.views.status import show_changes, show_statuses
     from fanbench.operations.status import task_statuses
 
+    if watch and version:
+        raise UsageError("--watch follows the newest version of a task.", hint="Remove --version.")
     if watch:
         outcomes = show_changes(settings, task_names, models, poll_interval)
     else:
-        outcomes = call(settings, lambda client: task_statuses(client, task_names, models))
+        outcomes = call(
+            settings, lambda client: task_statuses(client, task_names, models, version=version or 0)
+        )
     show_statuses(settings, outcomes)

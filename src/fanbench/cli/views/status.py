@@ -47,6 +47,9 @@ def show_statuses(settings: Settings, outcomes: Sequence[TaskStatus | FanbenchEr
                 if outcome.runs
                 else f"No runs yet. Start one with: {settings.fanbench_command(f'tasks run {outcome.slug}')}"
             )
+        if outcome.earlier:
+            command = settings.fanbench_command(f"tasks status {outcome.slug} --version {outcome.earlier}")
+            out.note(f"Version {outcome.earlier} has runs, too: {command}")
     runs = [(one, [run_record(one.slug, run) for run in one.runs]) for one in found]
     if out.format.nested:
         records = [{**task_record(one.task), "runs": own} for one, own in runs]
