@@ -21,7 +21,7 @@ from fanbench.operations.check import (
     proxy_model,
     try_files,
 )
-from fanbench.tasks import read_task_file, to_notebook
+from fanbench.tasks import read_task_file
 from fanbench.testing import Fault, SimulatedKaggle
 from fanbench.wire.messages import ModelProxyToken
 from tests.local.wheels import fake_uv
@@ -106,6 +106,11 @@ async def test_packages_that_cannot_be_installed_fail_the_file(
     newer = "# /// script\n# requires-python = '>=4'\n# ///\n"
     outcome = await outcome_of(place, newer + task_text("return 0.5"))
     assert isinstance(outcome, TaskFileError)
+    code = [{"cell_type": "code", "source": text} for text in ("x = 1", f"\n{newer}", task_text())]
+    (place / "task.ipynb").write_text(json.dumps({"nbformat": 4, "cells": code}))
+    (outcome,) = await try_files(server(), [read_task_file(place / "task.ipynb")])
+    assert isinstance(outcome, TaskFileError)
+    assert (outcome.cell, outcome.line) == (2, 2)
     assert outcome.message.startswith("The file requires Python >=4")
 
 
@@ -192,10 +197,12 @@ async def test_a_failed_cell_fails_the_file(place: Path) -> None:
 async def test_a_notebook_runs_in_ipython(place: Path) -> None:
     """A notebook runs cell by cell, beside its file, without cells that are tagged to be skipped."""
     (place / "neighbour.py").write_text("VALUE = 3.0")
-    notebook = json.loads(to_notebook(task_text("return VALUE", before="from neighbour import VALUE")))
-    skipped = {"cell_type": "code", "metadata": {"tags": ["skip-execution"]}, "source": "1 / 0"}
-    notebook["cells"] += [skipped, skipped | {"metadata": {}, "source": "print('__file__' in globals())"}]
-    (place / "task.ipynb").write_text(json.dumps(notebook))
+    cells = [
+        {"cell_type": "code", "source": task_text("return VALUE", before="from neighbour import VALUE")},
+        {"cell_type": "code", "source": "1 / 0", "metadata": {"tags": ["skip-execution"]}},
+        {"cell_type": "code", "source": "print('__file__' in globals())"},
+    ]
+    (place / "task.ipynb").write_text(json.dumps({"nbformat": 4, "cells": cells}))
     (trial,) = await try_files(server(), [read_task_file(place / "task.ipynb")])
     assert isinstance(trial, Trial)
     assert (trial.outcome, trial.tail) == ("recorded", ("False",))

@@ -15,7 +15,6 @@ from fanbench.sweeps.attempts import content_identity, version_identity
 from fanbench.sweeps.plan import SweepPlan, make_plan
 from fanbench.sweeps.preview import preview
 from fanbench.sweeps.spec import Rules, SweepSpec, TaskChoice, classify
-from fanbench.tasks import to_notebook
 from fanbench.testing import Fault, SimulatedKaggle
 from tests.operations.conftest import model, simulated
 from tests.wire.scripted import in_virtual_time
@@ -40,6 +39,16 @@ def file(folder: Path, *names: str, at: str = "") -> Path:
     """Write a file of tasks."""
     path = folder / (at or f"{names[0]}.py")
     path.write_text(SOURCE + "".join(TASK.format(name=name, number=at) for at, name in enumerate(names)))
+    return path
+
+
+def notebook(folder: Path, name: str, **fields: Any) -> Path:
+    """Write a notebook with a title and one task. `fields` are those of the code cell."""
+    code = {"cell_type": "code", "source": SOURCE + TASK.format(name=name, number=0), **fields}
+    path = folder / f"{name}.ipynb"
+    path.write_text(
+        json.dumps({"nbformat": 4, "cells": [{"cell_type": "markdown", "source": "# Why"}, code]})
+    )
     return path
 
 
@@ -146,25 +155,20 @@ async def test_files_are_read_in_threads(tmp_path: Path) -> None:
 
 async def test_running_a_notebook_is_no_change_of_the_task(tmp_path: Path) -> None:
     """A notebook has its own cells in the plan, and the same identity after it was executed."""
-    notebook = json.loads(to_notebook(file(tmp_path, "a").read_text()))
-    notebook["cells"].insert(0, {"cell_type": "markdown", "metadata": {}, "source": "# Why"})
-    path = tmp_path / "a.ipynb"
-    path.write_text(json.dumps(notebook))
+    path = notebook(tmp_path, "a")
     (before,) = (await plan(client(), spec(path))).tasks
     assert "# Why" in (before.notebook or "")
-    notebook["cells"][1] |= {"id": "other", "execution_count": 3}
-    notebook["cells"][1]["outputs"] = [{"output_type": "stream", "name": "stdout", "text": "done"}]
-    path.write_text(json.dumps(notebook))
+    output = {"output_type": "stream", "name": "stdout", "text": "done"}
+    notebook(tmp_path, "a", id="other", execution_count=3, outputs=[output])
     (after,) = (await plan(client(), spec(path))).tasks
     assert after.identity == before.identity
 
 
 async def test_a_task_and_its_notebook_are_not_both_taken(tmp_path: Path) -> None:
-    """A Python file and the notebook made of it have the same task, and the error names both."""
+    """A Python file and a notebook may define the same task, and the error names both."""
     source = file(tmp_path, "a")
-    (tmp_path / "a.ipynb").write_text(to_notebook(source.read_text()))
     with pytest.raises(UsageError, match=r"Task 'a' is given twice: by .*a\.py and by .*a\.ipynb"):
-        await plan(client(), spec(source, tmp_path / "a.ipynb"))
+        await plan(client(), spec(source, notebook(tmp_path, "a")))
 
 
 async def test_the_same_task_is_taken_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -141,6 +141,14 @@ def test_a_message_about_another_task_names_its_cell(tmp_path: Path) -> None:
     assert "as the task in cell 1, line 3:" in duplicate.message
 
 
+def test_findings_of_all_rules_are_in_the_order_of_the_notebook(tmp_path: Path) -> None:
+    """Warnings about imports come in their place among the others."""
+    (tmp_path / "helper.py").touch()
+    path = write(tmp_path, code("import helper"), text("two"), code(TASK), code("import helper"))
+    found = read_task_file(path, with_imports=True).findings
+    assert [(finding.cell, finding.rule) for finding in found] == [(1, "local-import"), (3, "no-run")]
+
+
 @pytest.mark.parametrize(
     ("broken", "place"),
     [

@@ -25,7 +25,7 @@ import anyio.to_thread
 
 from fanbench._util.concurrency import Done, settle, unwrap_single_error
 from fanbench._util.files import output_errors, temporary_folder
-from fanbench.errors import FanbenchError, UsageError
+from fanbench.errors import FanbenchError, TaskFileError, UsageError
 from fanbench.local.environments import Environments
 from fanbench.local.executor import Executor
 from fanbench.local.executor.environment import add_packages, no_proxy
@@ -276,10 +276,15 @@ class _Runner:
 
     async def _install_packages(self, file: TaskFile) -> Path | None:
         """The folder with the packages that the file asks for; None if it asks for none."""
-        metadata = read_script_metadata(file.source, str(file.path))
-        if metadata is None:
-            return None
-        metadata.require_this_python(str(file.path))
+        try:
+            metadata = read_script_metadata(file.source, str(file.path))
+            if metadata is None:
+                return None
+            metadata.require_this_python(str(file.path))
+        except TaskFileError as error:
+            if error.line is not None:
+                error.cell, error.line = file.cells.locate(error.line)
+            raise
         return await self.environments.prepare(
             metadata.dependencies, lambda text: self.emit(TrialNote(file.path, text))
         )

@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import ast
 import json
-from bisect import bisect_right
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import msgspec
 
 from fanbench.errors import TaskFileError
 from fanbench.tasks.notebook import KERNEL
 from fanbench.tasks.source import MAX_BYTES, parse, read_text
-from fanbench.tasks.task_file import Finding, TaskDefinition
+from fanbench.tasks.task_file import Cells
 
-__all__ = ["Cells", "Notebook", "read_notebook"]
+__all__ = ["Notebook", "read_notebook"]
 
 #: Most of a large notebook is outputs. What is left without them must be below MAX_BYTES.
 MAX_BYTES_WITH_OUTPUTS = 256 * 1024 * 1024
@@ -44,8 +43,6 @@ _VOLATILE_IN_CELLS = frozenset(
 )
 # The tag with which nbclient, and so Kaggle, does not run a cell.
 SKIPPED = "skip-execution"
-
-_Placed = TypeVar("_Placed", Finding, TaskDefinition)
 
 
 class _Cell(msgspec.Struct):
@@ -76,35 +73,6 @@ class _File(msgspec.Struct):
         tables = [(self.metadata.get(table), key) for table, key in parts]
         named = [table.get(key) for table, key in tables if isinstance(table, dict)]
         return next((str(name) for name in named if name), "python")
-
-
-@dataclass(frozen=True, slots=True)
-class Cells:
-    """Where the cells are in the source: the first line of each (from 1), and its number among all cells (from 1).
-
-    Without any, the source is that of a Python file.
-    """
-
-    starts: tuple[int, ...] = ()
-    numbers: tuple[int, ...] = ()
-
-    def locate(self, line: int) -> tuple[int | None, int]:
-        """Return the cell of a line of the source, `None` in a Python file, and the line within the cell."""
-        if not self.starts:
-            return None, line
-        index = max(0, bisect_right(self.starts, line) - 1)
-        return self.numbers[index], max(1, line - self.starts[index] + 1)
-
-    def describe(self, line: int) -> str:
-        cell, line = self.locate(line)
-        return f"line {line}" if cell is None else f"cell {cell}, line {line}"
-
-    def place(self, item: _Placed) -> _Placed:
-        """Return a finding or a task with its cell, and its line within the cell."""
-        if item.line is None:
-            return item
-        cell, line = self.locate(item.line)
-        return replace(item, cell=cell, line=line)
 
 
 @dataclass(frozen=True, slots=True)

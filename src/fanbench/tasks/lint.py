@@ -14,11 +14,10 @@ from dataclasses import dataclass, replace
 from fanbench.tasks.annotations import ReturnTypes, model_problem, unused_model
 from fanbench.tasks.choice import ChooseLine, find_choose
 from fanbench.tasks.definitions import TaskFunction, find_foreign_tasks, find_tasks
-from fanbench.tasks.ipynb import Cells
 from fanbench.tasks.portability import check_portability
 from fanbench.tasks.reach import Reach, reach
 from fanbench.tasks.source import all_nodes, char_column
-from fanbench.tasks.task_file import DUPLICATE, NO_RUN, Finding, Level, TaskDefinition
+from fanbench.tasks.task_file import DUPLICATE, NO_RUN, PYTHON_FILE, Cells, Finding, Level, TaskDefinition
 from fanbench.wire.slugs import slugify
 
 __all__ = ["MAX_NAME_LENGTH", "lint", "name_limit"]
@@ -30,8 +29,6 @@ NAME_LIMIT_VARIABLE = "KAGGLE_BENCHMARK_MAX_NAME_LENGTH"
 # The arguments of the SDK's `task`, in 0.6.1 and 0.6.2.
 _OPTIONS = ("name", "description", "version", "store_task", "store_run")
 
-_PYTHON_FILE = Cells()
-
 
 def name_limit(env: Mapping[str, str] = os.environ) -> int:
     """The greatest number of characters in a task's name."""
@@ -40,7 +37,7 @@ def name_limit(env: Mapping[str, str] = os.environ) -> int:
 
 
 def lint(
-    tree: ast.Module, source: str, cells: Cells = _PYTHON_FILE, datasets: Collection[str] = ()
+    tree: ast.Module, source: str, cells: Cells = PYTHON_FILE, datasets: Collection[str] = ()
 ) -> tuple[tuple[TaskDefinition, ...], tuple[Finding, ...]]:
     """Return the tasks of a parsed file and all findings, both in the order of the file and placed in `cells`.
 
@@ -70,7 +67,7 @@ def lint(
         findings += _check_name(file, function, task)
         findings += _check_decorator(file, function, task)
         findings += _check_definition(file, function, task)
-    findings.sort(key=lambda item: (item.line or 0, item.column or 0))
+    findings.sort(key=lambda item: item.place)
     return tuple(map(cells.place, tasks)), tuple(map(cells.place, findings))
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from fanbench.errors import FanbenchError, TaskFileError, UsageError
 from fanbench.tasks.imports import check_imports
-from fanbench.tasks.ipynb import Cells, read_notebook
+from fanbench.tasks.ipynb import read_notebook
 from fanbench.tasks.lint import lint
 from fanbench.tasks.source import parse, read_text
-from fanbench.tasks.task_file import TaskDefinition, TaskFile
+from fanbench.tasks.task_file import PYTHON_FILE, TaskDefinition, TaskFile
 from fanbench.wire.slugs import slugify_task
 
 __all__ = ["choose_task", "join_errors", "raise_for_errors", "read_task_file"]
@@ -30,14 +30,15 @@ def read_task_file(path: Path, *, with_imports: bool = False, datasets: Collecti
     notebook = read_notebook(path) if path.suffix == ".ipynb" else None
     source = notebook.source if notebook else read_text(path)
     tree = notebook.tree if notebook else parse(source, str(path))
-    cells = notebook.cells if notebook else Cells()
+    cells = notebook.cells if notebook else PYTHON_FILE
     try:
         tasks, findings = lint(tree, source, cells, datasets)
     except RecursionError:
         raise TaskFileError("The code is nested too deeply to be read.", file=str(path)) from None
     if with_imports:
-        findings += tuple(map(cells.place, check_imports(tree, source, path)))
-    return TaskFile(path, source, tasks, findings, notebook.text if notebook else None)
+        imports = map(cells.place, check_imports(tree, source, path))
+        findings = tuple(sorted([*findings, *imports], key=lambda one: one.place))
+    return TaskFile(path, source, tasks, findings, notebook.text if notebook else None, cells)
 
 
 def raise_for_errors(file: TaskFile, pushed: Collection[str], *, allow_no_run: bool = False) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from fanbench.errors import place_text
 
-__all__ = ["DUPLICATE", "NO_RUN", "Finding", "Level", "TaskDefinition", "TaskFile"]
+__all__ = ["DUPLICATE", "NO_RUN", "PYTHON_FILE", "Cells", "Finding", "Level", "TaskDefinition", "TaskFile"]
 
 Level = Literal["error", "warning"]
 
@@ -68,6 +69,11 @@ class Finding:
     task: str | None = None
     cell: int | None = None
 
+    @property
+    def place(self) -> tuple[int, int, int]:
+        """The cell, line and column, to sort by; what is unknown is 0."""
+        return (self.cell or 0, self.line or 0, self.column or 0)
+
     def text(self, file: str) -> str:
         """The finding in the format that editors parse: `file:line:column: error: message`.
 
@@ -76,12 +82,48 @@ class Finding:
         return f"{place_text(file, self.cell, self.line, self.column)}: {self.level}: {self.message}"
 
 
+_Placed = TypeVar("_Placed", Finding, TaskDefinition)
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """Where the cells are in the source: the first line of each (from 1), and its number among all cells (from 1).
+
+    Without any, the source is that of a Python file.
+    """
+
+    starts: tuple[int, ...] = ()
+    numbers: tuple[int, ...] = ()
+
+    def locate(self, line: int) -> tuple[int | None, int]:
+        """Return the cell of a line of the source, `None` in a Python file, and the line within the cell."""
+        if not self.starts:
+            return None, line
+        index = max(0, bisect_right(self.starts, line) - 1)
+        return self.numbers[index], max(1, line - self.starts[index] + 1)
+
+    def describe(self, line: int) -> str:
+        cell, line = self.locate(line)
+        return f"line {line}" if cell is None else f"cell {cell}, line {line}"
+
+    def place(self, item: _Placed) -> _Placed:
+        """Return a finding or a task with its cell, and its line within the cell."""
+        if item.line is None:
+            return item
+        cell, line = self.locate(item.line)
+        return replace(item, cell=cell, line=line)
+
+
+#: The cells of a file that is no notebook.
+PYTHON_FILE = Cells()
+
+
 @dataclass(frozen=True, slots=True)
 class TaskFile:
     """A file that could be read and parsed. Its findings decide whether it can be pushed.
 
-    `source` is its Python code. Of a notebook, it is the code of all cells that run, and `notebook` is the `.ipynb`
-    text to upload.
+    `source` is its Python code. Of a notebook, it is the code of all cells that run, `notebook` is the `.ipynb` text
+    to upload, and `cells` tells where the cells are in `source`.
     """
 
     path: Path
@@ -89,6 +131,7 @@ class TaskFile:
     tasks: tuple[TaskDefinition, ...]
     findings: tuple[Finding, ...]
     notebook: str | None = None
+    cells: Cells = PYTHON_FILE
 
     @property
     def pushable(self) -> tuple[TaskDefinition, ...]:

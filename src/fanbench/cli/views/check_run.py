@@ -16,7 +16,7 @@ from fanbench.cli.progress import Progress, Row, Verdict
 from fanbench.cli.session import call, until_sigterm
 from fanbench.cli.views.check import CheckedFile, print_findings
 from fanbench.client import Client
-from fanbench.errors import FanbenchError
+from fanbench.errors import FanbenchError, TaskFileError, place_text
 from fanbench.operations.check import TIMEOUT, Trial, TrialBegan, TrialLine, TrialNote, try_files
 from fanbench.operations.events import Event
 from fanbench.results import RunResult, to_record
@@ -138,7 +138,11 @@ class _View:
     def _show(self, ended: tuple[Path, Trial | FanbenchError]) -> None:
         path, outcome = ended
         if isinstance(outcome, Exception):
-            self._out.text(f"{path}: {red('error:')} {outcome}")
+            if isinstance(outcome, TaskFileError):
+                place = place_text(str(path), outcome.cell, outcome.line, outcome.column)
+                self._out.text(f"{place}: {red('error:')} {outcome.message}")
+            else:
+                self._out.text(f"{path}: {red('error:')} {outcome}")
             if outcome.hint:
                 self._out.text(f"  → {outcome.hint}")
             return
