@@ -261,9 +261,9 @@ def test_the_screen(server: SimulatedServer, kaggle: SimulatedKaggle, files: lis
         assert "of 6 runs" in shown
         assert "limit 5" in shown
         terminal.resize(40, 8)  # as many rows as the display, once its last line wraps
-        terminal.until(lambda screen: "of 6 runs" in screen and "limit 5" not in screen)
+        terminal.until(lambda screen: "\n● 3 running  · 3 planned  limit 5" in screen)
         terminal.resize(100, 24)
-        terminal.until(lambda screen: "limit 5" in screen)
+        terminal.until(lambda screen: "time left unknown  ● 3 running" in screen)
         finish(kaggle)
         assert terminal.end() == 1
     left = terminal.screen.history
