@@ -165,7 +165,7 @@ async def test_running_a_notebook_is_no_change_of_the_task(tmp_path: Path) -> No
 
 
 async def test_a_task_and_its_notebook_are_not_both_taken(tmp_path: Path) -> None:
-    """A Python file and a notebook may define the same task, and the error names both."""
+    """If a Python file and a notebook define the same task, the error names both."""
     source = file(tmp_path, "a")
     with pytest.raises(UsageError, match=r"Task 'a' is given twice: by .*a\.py and by .*a\.ipynb"):
         await plan(client(), spec(source, notebook(tmp_path, "a")))
