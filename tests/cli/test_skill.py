@@ -56,6 +56,7 @@ def test_every_command_can_be_parsed(line: str, tmp_path: Path, monkeypatch: pyt
     Path("task.py").touch()
     Path("results").mkdir()
     Path("runs").mkdir()
+    Path("datasets").mkdir()
     words = shlex.split(line)
     name: str | None = words.pop(0)
     assert name == "fanbench"
