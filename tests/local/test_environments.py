@@ -87,8 +87,10 @@ async def test_what_is_missing_is_installed_once(
 
 
 async def test_nothing_is_installed_for_no_requirements(tmp_path: Path) -> None:
-    """A run without requirements has no folder."""
-    assert await Environments(tmp_path / "environments").prepare([], print) is None
+    """A run without requirements, or only with options for the installer, has no folder."""
+    prepared = Environments(tmp_path / "environments")
+    assert await prepared.prepare([], print) is None
+    assert await prepared.prepare(["--find-links /wheels"], print) is None
     assert list(tmp_path.iterdir()) == []
 
 
@@ -115,16 +117,6 @@ async def test_packages_of_the_sdk_are_not_replaced(tmp_path: Path) -> None:
     assert str(caught.value) == (f"The run needs httpx<0.1, but the SDK uses httpx {httpx.__version__} here.")
     assert "together with 'httpx<0.1'" in str(caught.value.hint)
     assert not (tmp_path / "environments").exists()
-
-
-async def test_a_transitive_conflict_replaces_nothing(
-    wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A package that needs another version of one of the SDK's packages is refused by the installer, by name."""
-    only("pip", tmp_path, monkeypatch)
-    write_wheel(wheels, "grey_owl", "1.0", requires=["httpx<0.1"])
-    with pytest.raises(LocalServerError, match="httpx"):
-        await Environments(tmp_path / "environments").prepare(["grey-owl"], print)
 
 
 async def test_runs_cannot_replace_packages_of_the_sdk(wheels: Path, tmp_path: Path) -> None:
@@ -182,11 +174,12 @@ async def assert_dead(pid: int) -> None:
 
 async def test_the_plan_of_uv_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What uv's dry run would add, from an index or an address, is installed without dependencies, and with options."""
-    log = tmp_path / "log"
+    log, constraints = tmp_path / "log", tmp_path / "constraints"
     script = f"""
 for last; do :; done
 case "$*" in
 *--dry-run*)
+    cat "$last" > {constraints}
     echo "Resolved 3 packages in 2ms"
     echo " + red-fox==2.0"
     echo " + blue-hen==1.1 (from file:///wheels/blue_hen-1.1-py3-none-any.whl)"
@@ -201,6 +194,7 @@ esac"""
     found = await prepared.prepare(lines, notes.append)
     assert found is not None
     assert found.parent.parent == tmp_path / "environments", "runs are in another folder"
+    assert f"httpx=={httpx.__version__}\n" in constraints.read_text(), "what the SDK uses keeps its version"
     command, *plan = log.read_text().splitlines()
     assert "--no-deps --target" in command
     assert plan == [

@@ -68,8 +68,8 @@ class Environments:
         Raises:
             LocalServerError: The packages cannot be installed, or not in time.
         """
-        if not requirements:
-            return None
+        if all(line.startswith("-") for line in requirements):
+            return None  # options alone, such as the address of an index, install nothing
         lines = sorted({*requirements})
         packages = await anyio.to_thread.run_sync(_compatible_packages, lines)
         target = self._root / _key(lines, packages)
