@@ -32,6 +32,8 @@ from typing import Literal
 
 import anyio
 import anyio.to_thread
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 
 from fanbench._util.files import output_errors, temporary_folder, write
 from fanbench.errors import LocalServerError
@@ -45,8 +47,6 @@ TIME_LIMIT = 900.0
 
 _BUILDING = ".building-"
 _SHOWN_LINES = 8
-# A constraint for these would also apply to the environments in which pip builds packages.
-_BUILD_TOOLS = ("pip==", "setuptools==", "wheel==")
 # A line of uv's dry run: " + red-fox==1.0", for a file or an address with " (from URL)".
 _PLANNED = re.compile(r"^ \+ (?P<name>[^\s=]+)==(?P<version>\S+)(?: \(from (?P<url>.*)\))?$", re.MULTILINE)
 _NOISE = re.compile(r"Using (?:C?Python|PyPy) |Looking in |\[notice\]|\s*$")
@@ -87,11 +87,12 @@ class Environments:
         return await anyio.to_thread.run_sync(self._write_constraints)
 
     def _write_constraints(self) -> Path:
-        lines = [line for line in _pins(read_server_packages()) if not line.startswith(_BUILD_TOOLS)]
-        path = self._root / f"constraints-{hashlib.sha256(repr(lines).encode()).hexdigest()[:16]}.txt"
+        text = "".join(f"{line}\n" for line in _pins(read_server_packages()))
+        path = self._root / f"constraints-{hashlib.sha256(text.encode()).hexdigest()[:16]}.txt"
         if not path.exists():
-            self._root.mkdir(parents=True, exist_ok=True)
-            write(path, "".join(f"{line}\n" for line in lines), durable=False)
+            with output_errors(f"write to {self._root}", kind=LocalServerError):
+                self._root.mkdir(parents=True, exist_ok=True)
+                write(path, text, durable=False)
         return path
 
     async def _build(
@@ -135,9 +136,6 @@ def _compatible_packages(requirements: Sequence[str]) -> ServerPackages:
     Raises:
         LocalServerError: They contradict a requirement. The message is clearer than that of an installer would be.
     """
-    from packaging.requirements import InvalidRequirement, Requirement
-    from packaging.utils import canonicalize_name
-
     packages = read_server_packages()
     for line in requirements:
         try:

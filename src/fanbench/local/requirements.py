@@ -6,6 +6,8 @@ import json
 import re
 from pathlib import Path
 
+from packaging.requirements import InvalidRequirement, Requirement
+
 from fanbench._util import files
 from fanbench.errors import LocalServerError, TaskFileError
 from fanbench.tasks.script_metadata import read_script_metadata
@@ -43,8 +45,6 @@ def read_requirements(path: Path) -> tuple[str, ...]:
 
 def _is_valid(line: str) -> bool:
     """Whether it may be a line of a requirements file. Options, paths and addresses are left to the installer."""
-    from packaging.requirements import InvalidRequirement, Requirement
-
     text = re.sub(r"\s--\S.*", "", line)  # options of this requirement, such as --hash
     if not text or text.startswith(("-", ".")) or "/" in text or text.endswith(_ARCHIVES):
         return True

@@ -67,6 +67,8 @@ async def serve(
 
         async def prepare_packages(services: Services) -> None:
             try:
+                # The first run need not wait until the metadata of all packages has been read.
+                await services.scheduler.environments.constraints()
                 await services.scheduler.environments.prepare(settings.requirements, _log.info)
             except LocalServerError as error:
                 warm_up_failed(error)

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 __all__ = ["ServerPackages", "read_server_packages"]
 
 # The process that runs are forked from imports only from these and from what they depend on.
 _ROOTS = ("fanbench[local]", "kaggle-benchmarks")
+# Nothing imports these at run time, and constraints for them would also apply where pip builds packages.
+_BUILD_TOOLS = frozenset({"pip", "setuptools", "wheel"})
 
 
 @dataclass(frozen=True, slots=True)
 class ServerPackages:
-    """Versions by canonical names: of all packages, and of those that the SDK and fanbench depend on.
+    """Versions by canonical names: of all packages, and of those that the SDK and fanbench use.
 
     The latter are `fixed`: in another version, they would break the SDK, or would be ignored by a fork of a process
-    that has already imported them.
+    that has already imported them. Optional dependencies count, because pandas, say, imports pyarrow if it is there.
     """
 
     installed: Mapping[str, str]
@@ -42,15 +47,13 @@ def _modified(folder: str) -> int:
 @lru_cache(maxsize=1)
 def _read(_folders: tuple[tuple[str, int], ...]) -> ServerPackages:
     """Takes 0.3 s for 200 packages."""
-    from packaging.requirements import Requirement
-    from packaging.utils import canonicalize_name
-
     packages: dict[str, metadata.Distribution] = {}
     for each in metadata.distributions():
         if name := each.metadata["Name"]:
             # The first of a name is the one that is imported.
             packages.setdefault(canonicalize_name(name), each)
     fixed: dict[str, str] = {}
+    optional: dict[str, str] = {}
     todo = [Requirement(root) for root in _ROOTS]
     seen: set[str] = set()
     while todo:
@@ -58,10 +61,17 @@ def _read(_folders: tuple[tuple[str, int], ...]) -> ServerPackages:
         name = canonicalize_name(wanted.name)
         if name in packages and str(wanted) not in seen:
             seen.add(str(wanted))
-            fixed[name] = packages[name].version
-            extras = ("", *wanted.extras)
+            if name not in _BUILD_TOOLS:
+                fixed[name] = packages[name].version
             for requirement in map(Requirement, packages[name].requires or ()):
-                marker = requirement.marker
-                if marker is None or any(marker.evaluate({"extra": extra}) for extra in extras):
+                needed = canonicalize_name(requirement.name)
+                if _applies(requirement, wanted.extras):
                     todo.append(requirement)
-    return ServerPackages({name: each.version for name, each in packages.items()}, fixed)
+                elif needed in packages and needed not in _BUILD_TOOLS:
+                    optional[needed] = packages[needed].version
+    return ServerPackages({name: each.version for name, each in packages.items()}, optional | fixed)
+
+
+def _applies(requirement: Requirement, extras: Iterable[str]) -> bool:
+    marker = requirement.marker
+    return marker is None or any(marker.evaluate({"extra": extra}) for extra in ("", *extras))

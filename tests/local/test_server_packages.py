@@ -1,0 +1,45 @@
+"""The packages that all runs share, and those among them that must keep their versions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from fanbench.local.server_packages import read_server_packages
+
+
+def install(site: Path, name: str, version: str, requires: Sequence[str] = ()) -> None:
+    """Write the metadata of an installed package."""
+    (info := site / f"{name}-{version}.dist-info").mkdir(parents=True)
+    lines = [f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}"]
+    lines += [f"Requires-Dist: {requirement}" for requirement in requires]
+    (info / "METADATA").write_text("\n".join(lines) + "\n")
+
+
+def test_what_the_sdk_uses_is_fixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the SDK depends on, directly, indirectly or optionally, is fixed; other packages and build tools are not."""
+    site, later = tmp_path / "site", tmp_path / "later"
+    install(site, "kaggle_benchmarks", "0.6.2", ["Pan.Das[fast]>=2", "absent", "old; python_version < '3'"])
+    install(
+        site, "pan-das", "3.1", ["num_py", "quick; extra == 'fast'", "arrow; extra == 'arrow'", "setuptools"]
+    )
+    for name in ("num_py", "quick", "arrow", "old", "setuptools", "other"):
+        install(site, name, "1.0")
+    install(site, "quick-needs", "1.0")
+    install(later, "arrow", "2.0")
+    monkeypatch.setattr("sys.path", [str(site), str(later)])
+    packages = read_server_packages()
+    assert packages.fixed == {
+        "kaggle-benchmarks": "0.6.2",
+        "pan-das": "3.1",
+        "num-py": "1.0",
+        "quick": "1.0",
+        "arrow": "1.0",
+        "old": "1.0",
+    }
+    assert packages.installed["other"] == "1.0"
+    # A package that is installed meanwhile is noticed.
+    install(site, "absent", "5.0")
+    assert read_server_packages().fixed["absent"] == "5.0"
