@@ -1,6 +1,6 @@
 """Handle the errors that fanbench raises. All of them are FanbenchErrors, most with a hint for the user.
 
-pip install 'fanbench[local]' && fanbench models add smollm2
+pip install -e '.[local]' && fanbench models add smollm2
 python examples/handling_errors.py
 """
 

@@ -1,6 +1,6 @@
 """Run a task on every model of the local server and print the logs of all runs, live.
 
-pip install 'fanbench[local]' && fanbench models add smollm2 gemma3
+pip install -e '.[local]' && fanbench models add smollm2 gemma3
 python examples/live_logs.py
 """
 

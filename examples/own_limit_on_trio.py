@@ -1,6 +1,6 @@
 """Use trio, and limit the number of concurrent runs to two, whatever the number of models.
 
-pip install 'fanbench[local]' trio && fanbench models add smollm2 gemma3
+pip install -e '.[local]' trio && fanbench models add smollm2 gemma3
 python examples/own_limit_on_trio.py
 """
 

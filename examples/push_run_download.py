@@ -1,6 +1,6 @@
 """Push a task, run it on every model of the local server, download the outputs and print the results.
 
-pip install 'fanbench[local]' && fanbench models add smollm2 gemma3
+pip install -e '.[local]' && fanbench models add smollm2 gemma3
 python examples/push_run_download.py
 """
 

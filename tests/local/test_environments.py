@@ -228,6 +228,7 @@ async def test_without_an_installer_the_error_says_so(
     """Where there is neither uv nor pip, the error names both."""
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setitem(sys.modules, "pip", None)
+    monkeypatch.setitem(sys.modules, "ensurepip", None)
     with pytest.raises(LocalServerError, match="neither uv nor pip"):
         await Environments(tmp_path / "environments").prepare(["red-fox"], print)
 
@@ -237,11 +238,12 @@ def test_installers_see_no_secrets() -> None:
     outside = {
         "PATH": "/bin",
         "UV_INDEX_URL": "u",
+        "PIP_INDEX_URL": "u",
         "PIP_NO_INDEX": "1",
         "SOME_API_KEY": "s",
         "KAGGLE_API_TOKEN": "t",
     }
-    assert set(installer_environment(outside)) == {"PATH", "UV_INDEX_URL", "PIP_NO_INDEX"}
+    assert set(installer_environment(outside)) == {"PATH", "UV_INDEX_URL", "PIP_INDEX_URL", "PIP_NO_INDEX"}
 
 
 @pytest.mark.parametrize("line", ["this is not one", "{", "%PDF-1.7", "\x00\xff"])

@@ -169,7 +169,7 @@ async def test_one_process_per_run_gives_the_same(tmp_path: Path) -> None:
         (
             "kaggle_benchmarks",
             "raise ModuleNotFoundError(\"No module named 'kaggle_benchmarks'\")",
-            "fanbench[local]",
+            "local]",
         ),
     ],
 )

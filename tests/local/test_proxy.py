@@ -56,9 +56,15 @@ def running_upstream() -> Iterator[Upstream]:
     upstream = Upstream()
 
     class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self._answer()
+
         def do_POST(self) -> None:
             upstream.asked.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
             upstream.keys.append(self.headers.get("authorization", ""))
+            self._answer()
+
+        def _answer(self) -> None:
             self.send_response(upstream.status)
             for name, value in {"content-length": str(len(upstream.body)), **upstream.headers}.items():
                 self.send_header(name, value)

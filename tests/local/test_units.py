@@ -431,7 +431,7 @@ def test_a_file_that_is_not_gguf_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bad.gguf").write_text("not a model")
     with pytest.raises(UsageError, match="not a GGUF"):
         provide_file(tmp_path / "bad.gguf", None, {})
-    with pytest.raises(UsageError, match="No such file"):
+    with pytest.raises(UsageError, match="does not exist"):
         provide_file(tmp_path / "missing.gguf", None, {})
     with pytest.raises(UsageError, match="name for its model"):
         provide_endpoint("http://x/v1", None, {})

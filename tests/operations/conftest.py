@@ -32,6 +32,8 @@ MAY_BLOCK = [
     # The doctor has nothing else to do while it reads small files.
     ("fanbench/config.py", {"resolve_config", "credential_sources"}),
     ("doctor/machine.py", {"installed_version"}),
+    # A command for the hint of an error that ends the program.
+    ("_util/install.py", {"install_command"}),
 ]
 
 

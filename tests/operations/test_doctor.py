@@ -310,8 +310,9 @@ async def test_packages_of_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     )
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setitem(sys.modules, "pip", None)
+    monkeypatch.setitem(sys.modules, "ensurepip", None)
     (missing,) = await machine.probe_run_packages(DoctorTarget(data=tmp_path))
-    assert (missing.level, "-m ensurepip" in str(missing.fix)) == ("warn", True)
+    assert (missing.level, "install uv" in str(missing.fix)) == ("warn", True)
 
 
 async def test_the_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

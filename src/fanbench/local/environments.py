@@ -40,7 +40,7 @@ from fanbench.errors import LocalServerError
 from fanbench.local.executor.environment import installer_environment
 from fanbench.local.server_packages import ServerPackages, read_server_packages
 
-__all__ = ["Environments", "Installer", "find_installer"]
+__all__ = ["Environments", "Installer", "find_installer", "own_pip"]
 
 TIME_LIMIT = 900.0
 """Seconds that an installation may take."""
@@ -100,7 +100,7 @@ class Environments:
     ) -> None:
         installer = await anyio.to_thread.run_sync(find_installer)
         if installer is None:
-            hint = f"Install uv, or run `{sys.executable} -m ensurepip`."
+            hint = "Install uv: https://docs.astral.sh/uv."
             raise LocalServerError("Packages cannot be installed: there is neither uv nor pip.", hint=hint)
         begun = anyio.current_time()
         names = ", ".join(_without_credentials(line) for line in lines if not line.startswith("-"))
@@ -182,15 +182,32 @@ class Installer:
 
 
 def find_installer() -> Installer | None:
-    """uv if it is beside this Python or in PATH, otherwise the pip of this environment, if it has one."""
+    """uv if it is beside this Python or in PATH, otherwise the pip of this environment or the one in Python itself."""
     places = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     if uv := shutil.which("uv", path=places):
         options = ("--python", sys.executable, "--color", "never", "--no-progress")
         return Installer("uv", (uv, "pip", "install", *options))
-    if importlib.util.find_spec("pip") is not None:
-        command = (sys.executable, "-P", "-m", "pip", "install", "--no-input", "--progress-bar", "off")
-        return Installer("pip", (*command, "--disable-pip-version-check"))
-    return None
+    return own_pip() or _bundled_pip()
+
+
+def own_pip() -> Installer | None:
+    """The pip of this environment, if it has one."""
+    return _pip("-P", "-m", "pip") if importlib.util.find_spec("pip") is not None else None
+
+
+def _bundled_pip() -> Installer | None:
+    """The pip that Python brings along for new environments, which can be used without being installed."""
+    if importlib.util.find_spec("ensurepip") is None:
+        return None
+    import ensurepip
+
+    wheels = sorted(Path(ensurepip.__file__).parent.glob("_bundled/pip-*.whl"))
+    return _pip(str(wheels[-1] / "pip")) if wheels else None
+
+
+def _pip(*start: str) -> Installer:
+    options = ("--no-input", "--progress-bar", "off", "--disable-pip-version-check")
+    return Installer("pip", (sys.executable, *start, "install", *options))
 
 
 async def _install(

@@ -25,6 +25,7 @@ import anyio.to_thread
 
 from fanbench._util.concurrency import Done, settle, unwrap_single_error
 from fanbench._util.files import output_errors, temporary_folder
+from fanbench._util.install import install_command
 from fanbench.errors import FanbenchError, TaskFileError, UsageError
 from fanbench.local.environments import Environments
 from fanbench.local.executor import Executor
@@ -168,7 +169,7 @@ async def try_files(
         if importlib.util.find_spec(package) is None:
             raise UsageError(
                 f"The SDK is not installed here: the package {package} is missing.",
-                hint="Run `pip install 'fanbench[local]'`.",
+                hint=f"Run `{install_command()}`.",
             )
     with unwrap_single_error():
         async with ForkserverExecutor.open("process", log=None) as executor:

@@ -18,11 +18,14 @@ from fanbench.local.folder import DataFolder
 from fanbench.local.models.catalog import ModelSpec, read_catalog, write_catalog
 from fanbench.local.models.provision import (
     BUNDLED,
+    check_llama,
+    look_at_endpoint,
     provide_bundled,
     provide_endpoint,
     provide_file,
     try_model,
 )
+from fanbench.local.models.upstream import Upstream
 from fanbench.local.settings import default_data_folder
 
 __all__ = ["FIELDS", "add_models", "remove_model", "show_models"]
@@ -50,20 +53,31 @@ def add_models(
     folder = _folder(data)
     for item in what:
         with spinner(Output(), f"Looking for {item}") as show:
-            spec = _provide(item, slug, options, folder, show)
+            spec = _provide(item, slug, options, folder, show, check=check)
+            problem: str | None = None
             if check:
                 show(f"Trying {spec.slug}")
                 anyio.run(try_model, spec, folder)
+            if check and isinstance(spec, Upstream):
+                problem = anyio.run(look_at_endpoint, spec)
         catalog = read_catalog(folder.models_file).with_model(spec)
         if as_default:
             catalog = msgspec.structs.replace(catalog, default=spec.slug)
         write_catalog(folder.models_file, catalog)
         license_note = f" (license: {spec.license})" if spec.license else ""
         click.echo(f"Added {spec.slug}{license_note}")
+        if problem is not None:
+            click.echo(f"warning: {problem}. Until that changes, runs on {spec.slug} will fail.", err=True)
 
 
 def _provide(
-    item: str, slug: str | None, options: dict[str, Any], folder: DataFolder, show: Callable[[str], None]
+    item: str,
+    slug: str | None,
+    options: dict[str, Any],
+    folder: DataFolder,
+    show: Callable[[str], None],
+    *,
+    check: bool,
 ) -> ModelSpec:
     is_endpoint = item.startswith(("http://", "https://"))
     if not (item in BUNDLED or is_endpoint or item.endswith(".gguf") or Path(item).exists()):
@@ -76,6 +90,8 @@ def _provide(
     wrong = _FILE_OPTIONS if is_endpoint else _ENDPOINT_OPTIONS
     if flags := [f"--{name.replace('_', '-')}" for name in options if name in wrong]:
         raise UsageError(f"{', '.join(flags)} cannot be used with {item}.")
+    if check and not is_endpoint:
+        check_llama()
     if item in BUNDLED:
         return msgspec.structs.replace(provide_bundled(item, folder, show), **options)
     if is_endpoint:

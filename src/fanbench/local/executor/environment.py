@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -74,7 +75,15 @@ def run_environment(
 
 def installer_environment(outside: Mapping[str, str] = os.environ) -> dict[str, str]:
     """What uv and pip need of `outside`. They may execute code of packages, which sees no more than a run does."""
-    return _pass_on(outside, _FOR_INSTALLERS, _FOR_INSTALLERS_PREFIXES)
+    passed = _pass_on(outside, _FOR_INSTALLERS, _FOR_INSTALLERS_PREFIXES)
+    # Neither reads the other's settings, but both need the package index of a company's network.
+    index_of_uv = passed.get("UV_DEFAULT_INDEX") or passed.get("UV_INDEX_URL")
+    index_of_pip = passed.get("PIP_INDEX_URL")
+    if index_of_pip and not index_of_uv:
+        passed["UV_DEFAULT_INDEX"] = index_of_pip
+    elif index_of_uv and not index_of_pip:
+        passed["PIP_INDEX_URL"] = re.sub(r"^[\w.-]+=", "", index_of_uv)  # uv takes NAME=URL, too
+    return passed
 
 
 def add_packages(environment: Mapping[str, str], packages: Path | None) -> dict[str, str]:

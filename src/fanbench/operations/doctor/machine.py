@@ -19,6 +19,7 @@ from pathlib import Path
 import anyio
 
 from fanbench._util.files import temporary_folder
+from fanbench._util.install import install_command
 from fanbench._util.text import last_line
 from fanbench.errors import FanbenchError
 from fanbench.local import settings
@@ -43,7 +44,6 @@ __all__ = [
 ]
 
 _PYTHONS = ((3, 11), (3, 13))
-_INSTALL = "pip install 'fanbench[local]'"
 PACKAGES = ("starlette", "uvicorn", "sqlalchemy", "aiosqlite", "IPython", "tomlkit", "kaggle_benchmarks")
 _TRY_SECONDS = 60.0
 # With less than this, in bytes, a local server soon has no room for its runs and models.
@@ -119,7 +119,7 @@ def probe_packages(target: DoctorTarget) -> list[Check]:
     if not missing:
         return [Check("local-extra", "ok", "the packages of the local server are installed")]
     text = f"the local server lacks {', '.join(missing)}"
-    return [Check("local-extra", "fail" if target.local else "warn", text, _INSTALL)]
+    return [Check("local-extra", "fail" if target.local else "warn", text, install_command())]
 
 
 async def probe_sdk(_target: DoctorTarget) -> list[Check]:
@@ -127,7 +127,12 @@ async def probe_sdk(_target: DoctorTarget) -> list[Check]:
     version = installed_version("kaggle-benchmarks")
     if version is None:
         return [
-            Check("sdk", "warn", "kaggle-benchmarks is not installed: task files cannot run here", _INSTALL)
+            Check(
+                "sdk",
+                "warn",
+                "kaggle-benchmarks is not installed: task files cannot run here",
+                install_command(),
+            )
         ]
     hishel = installed_version("hishel")
     if hishel is not None and hishel.split(".")[0] not in ("0", "1"):
@@ -135,14 +140,20 @@ async def probe_sdk(_target: DoctorTarget) -> list[Check]:
         return [Check("sdk", "fail", text, "pip install 'hishel[httpx]>1.1.8,<2'")]
     failure = await failure_of("import kaggle_benchmarks")
     if failure is not None:
-        return [Check("sdk", "fail", f"kaggle-benchmarks {version} cannot be imported: {failure}", _INSTALL)]
+        return [
+            Check(
+                "sdk", "fail", f"kaggle-benchmarks {version} cannot be imported: {failure}", install_command()
+            )
+        ]
     return [Check("sdk", "ok", f"kaggle-benchmarks {version} can be imported (hishel {hishel or 'none'})")]
 
 
 async def probe_llama(_target: DoctorTarget) -> list[Check]:
     version = installed_version("xllamacpp")
     if version is None:
-        return [Check("xllamacpp", "warn", "xllamacpp is not installed: no embedded models", _INSTALL)]
+        return [
+            Check("xllamacpp", "warn", "xllamacpp is not installed: no embedded models", install_command())
+        ]
     failure = await failure_of("import xllamacpp")
     if failure is not None:
         fix = "pip install --force-reinstall --no-deps xllamacpp"
@@ -216,7 +227,7 @@ def probe_run_packages(target: DoctorTarget) -> list[Check]:
     installer = find_installer()
     if installer is None:
         text = "neither uv nor pip is here to install the packages that task files ask for"
-        return [Check("run-packages", "warn", text, f"install uv, or run {sys.executable} -m ensurepip")]
+        return [Check("run-packages", "warn", text, "install uv: https://docs.astral.sh/uv")]
     text = f"{installer.name} installs the packages that task files ask for"
     if found := [*root.glob("*/packages")]:
         size = 0
