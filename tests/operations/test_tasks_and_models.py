@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import traceback
 from datetime import UTC, datetime
 
 import pytest
 
 from fanbench import FanbenchError, NotFound, ServerFault
-from fanbench._util.text import last_line
+from fanbench._util.text import error_line, last_line
 from fanbench.operations.models import modalities, pick_default, proxy_names
 from fanbench.operations.publish import delete_tasks, publish_tasks
 from fanbench.operations.status import list_tasks, task_status
@@ -52,6 +53,17 @@ async def test_list_filters() -> None:
 def test_the_last_line_of_a_traceback(message: str, line: str) -> None:
     """The last line of a traceback is the exception."""
     assert last_line(message) == line
+    assert error_line(message) == line
+
+
+def test_the_line_of_an_exception_with_a_long_message() -> None:
+    """If the message has several lines, the line is the one that names the exception, not the last."""
+    try:
+        raise ValueError("1 mistake\n  Invalid JSON\n    For further information visit https://errors")
+    except ValueError:
+        text = traceback.format_exc()
+    assert error_line(text) == "ValueError: 1 mistake"
+    assert error_line(text.partition("\n")[2]) == "ValueError: 1 mistake"  # without its beginning
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,20 @@ def last_line(text: str, default: str = "") -> str:
     return lines[-1].strip() if lines else default
 
 
+def error_line(text: str, default: str = "") -> str:
+    """Return the line that names the exception in a traceback, or the last line that is not blank.
+
+    The message of an exception may have several lines, of which the last says little.
+    """
+    lines = text.splitlines()
+    frame = next((at for at in reversed(range(len(lines))) if lines[at].startswith('  File "')), None)
+    if frame is not None:
+        for line in lines[frame + 1 :]:
+            if line.strip() and not line[0].isspace():
+                return line.rstrip()
+    return last_line(text, default)
+
+
 def align_rows(
     rows: Sequence[Sequence[str]], widths: Sequence[int] = (), *, gap: str = "  ", ruled: bool = False
 ) -> list[str]:

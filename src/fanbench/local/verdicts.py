@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from fanbench._util.text import last_line
+from fanbench._util.text import error_line, last_line
 from fanbench.local.executor.job import Choice, Exit, NotebookOutcome
 from fanbench.local.executor.mounts import NO_KAGGLE_FOLDER
 from fanbench.local.logs import last_lines
@@ -127,7 +127,9 @@ def judge_creation(
         error = "The task was run without a model: pass one, as in .run(kbench.llm)."
         return CreationState.NO_MODEL_SPECIFIED, error
     if all(file.get("state") == RunState.ERRORED.value for file in mine):
-        last = last_line(_explain(str(mine[-1].get("errorMessage") or "an error"), log))
+        message = str(mine[-1].get("errorMessage") or "an error")
+        explained = _explain(message, log)
+        last = error_line(message) if explained == message else last_line(explained)
         return CreationState.COMPLETED, f"The task raised in its trial run: {last}"
     return CreationState.COMPLETED, ""
 

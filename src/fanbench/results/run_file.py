@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from fanbench._util.text import last_line
+from fanbench._util.text import error_line
 from fanbench.errors import UsageError
 from fanbench.results.types import Kind, Value
 from fanbench.wire.messages import Message, RunState, decode
@@ -133,8 +133,8 @@ class RunFile(Message, frozen=True, kw_only=True):
         ]
 
     def last_error(self) -> str | None:
-        """Return the last line of the error message, which is what a traceback ends with."""
-        return last_line(self.error_message) or None
+        """Return the line of the error message that names the exception."""
+        return error_line(self.error_message) or None
 
 
 def read_run_file(path: Path) -> RunFile:

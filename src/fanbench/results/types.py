@@ -82,7 +82,7 @@ class RunResult:
         latency: The total latency of the models' backends in seconds.
         seconds: The wall time from start to end.
         started: The time of the start as ISO 8601 in UTC, with milliseconds and a Z.
-        error: The last line of the error message.
+        error: The line of the error message that names the exception.
         path: The run's folder, or the run file if it is outside one.
     """
 

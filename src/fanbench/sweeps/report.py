@@ -19,7 +19,7 @@ import msgspec
 
 from fanbench._util import files
 from fanbench._util.files import output_errors
-from fanbench._util.text import iso_time, last_line
+from fanbench._util.text import error_line, iso_time
 from fanbench.results import Cost, RunResult, Table, read_results, to_record, usage_table
 from fanbench.results.table import MISSING, MODELS_ACROSS, cell
 from fanbench.sweeps.artifacts import log_is_whole, output_is_whole
@@ -358,8 +358,8 @@ def write_summary(report: SweepReport) -> None:
     writer = csv.DictWriter(table, FIELDS, lineterminator="\n")
     writer.writeheader()
     for record in content["runs"]:
-        # A traceback makes no cell, so only its last line is written.
-        short = record | {"error": last_line(record["error"])} if record["error"] else record
+        # A traceback makes no cell, so only the line with the exception is written.
+        short = record | {"error": error_line(record["error"])} if record["error"] else record
         writer.writerow(
             {
                 name: json.dumps(value, ensure_ascii=False)

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from fanbench._util.concurrency import InOrder
+from fanbench._util.text import error_line
 from fanbench.cli.command import Settings
 from fanbench.cli.output import red
 from fanbench.cli.progress import Progress, Row, Verdict
@@ -188,9 +189,9 @@ def _reason(trial: Trial) -> str:
         case _ if trial.exit_code < 0:
             return f"it was killed by signal {-trial.exit_code}"
         case _ if trial.exit_code:
-            last = next((line.strip() for line in reversed(trial.tail) if line.strip()), "")
-            # Without a traceback, the last line is not about the failure.
-            reason = f": {last}" if any(line.startswith("Traceback (") for line in trial.tail) else ""
+            # Without a traceback, the last line is not about the failure. The beginning of a long one is cut off.
+            traced = any(line.startswith(("Traceback (", '  File "')) for line in trial.tail)
+            reason = f": {error_line('\n'.join(trial.tail))}" if traced else ""
             return f"it ended with exit code {trial.exit_code}{reason}"
         case _:
             return "; ".join(f"{problem.path.name}: {problem.what}" for problem in trial.problems)

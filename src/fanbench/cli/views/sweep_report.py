@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from fanbench._util.text import last_line
+from fanbench._util.text import error_line
 from fanbench.cli.command import Settings
 from fanbench.cli.output import bold
 from fanbench.errors import BudgetReached, FanbenchError, RunFailed, WaitTimeout
@@ -70,7 +70,7 @@ def _problems(report: SweepReport) -> Iterator[str]:
             planned = row.planned_run
             repeat = f" #{planned.repeat}" if planned.repeat > 1 else ""
             run = f" (Run {row.run_id})" if row.run_id is not None else ""
-            reason = last_line(row.error, "No error message")
+            reason = error_line(row.error, "No error message")
             yield f"  {planned.task} {planned.model}{repeat}{run}: {reason}"
         if len(rows) > _LISTED:
             yield f"  and {len(rows) - _LISTED} more"
