@@ -191,8 +191,8 @@ def _reason(trial: Trial) -> str:
         case _ if trial.exit_code:
             # Without a traceback, the last line is not about the failure. The beginning of a long one is cut off.
             traced = any(line.startswith(("Traceback (", '  File "')) for line in trial.tail)
-            reason = f": {error_line('\n'.join(trial.tail))}" if traced else ""
-            return f"it ended with exit code {trial.exit_code}{reason}"
+            code = f"it ended with exit code {trial.exit_code}"
+            return code + ": " + error_line("\n".join(trial.tail)) if traced else code
         case _:
             return "; ".join(f"{problem.path.name}: {problem.what}" for problem in trial.problems)
 
