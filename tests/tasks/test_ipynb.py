@@ -86,6 +86,7 @@ def test_running_a_notebook_does_not_change_its_upload(tmp_path: Path) -> None:
         metadata={
             "kernelspec": {"name": "my-venv", "language": "python", "display_name": "mine"},
             "language_info": {"name": "python", "version": "3.12.1"},
+            "jupytext": {"text_representation": {"jupytext_version": "1.16.4"}},
             "widgets": {"application/vnd.jupyter.widget-state+json": {"state": {}}},
         },
         nbformat_minor=5,

@@ -25,8 +25,9 @@ __all__ = ["Notebook", "read_notebook"]
 #: Most of a large notebook is outputs. What is left without them must be below MAX_BYTES.
 MAX_BYTES_WITH_OUTPUTS = 256 * 1024 * 1024
 
-# What Jupyter, Colab, VS Code, nbclient and papermill write when they run or display a notebook.
-_VOLATILE = frozenset({"language_info", "papermill", "signature", "widgets"})
+# What Jupyter, Colab, VS Code, nbclient and papermill write when they run or display a notebook, and jupytext, with
+# its version, when it pairs the notebook with a Python file.
+_VOLATILE = frozenset({"jupytext", "language_info", "papermill", "signature", "widgets"})
 _VOLATILE_IN_CELLS = frozenset(
     {
         "ExecuteTime",
