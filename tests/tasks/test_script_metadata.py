@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
+from contextlib import suppress
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fanbench import TaskFileError
 from fanbench.tasks import ScriptMetadata, read_script_metadata, to_notebook
+from fanbench.tasks.script_metadata import _blocks
 
 BLOCK = """\
 # /// script
@@ -26,6 +31,48 @@ def test_the_block_is_read() -> None:
     assert read_script_metadata(f'"""A task."""\n\n{BLOCK}x = 1\n', "f") == ScriptMetadata(
         ("Rapid_Fuzz>=3", 'other[all]; sys_platform == "linux"'), ">=3.11", 3
     )
+
+
+REFERENCE = re.compile(r"(?m)^# /// (?P<type>[a-zA-Z0-9-]+)$\s(?P<content>(^#(| .*)$\s)+)^# ///$")
+"""The regular expression of PEP 723."""
+
+LINES = st.sampled_from(
+    [
+        "# /// script",
+        "# /// other",
+        "# ///",
+        "#",
+        "# dependencies = ['a']",
+        "# x",
+        "#x",
+        "",
+        "y = 1",
+        " # ///",
+    ]
+)
+
+
+@given(st.lists(LINES, max_size=12))
+def test_blocks_are_those_of_the_pep(lines: list[str]) -> None:
+    """In any file, the blocks are those that the PEP's own regular expression finds."""
+    source = "\n".join(lines)
+    expected = [
+        (found["type"], source.count("\n", 0, found.start()) + 1, found["content"].rstrip("\n").split("\n"))
+        for found in REFERENCE.finditer(source)
+    ]
+    assert list(_blocks(source)) == expected
+
+
+@given(st.text(alphabet="# /script\n'[]=a,>1", max_size=60))
+def test_any_block_is_read_or_refused(content: str) -> None:
+    """Whatever a block contains, it is read, or refused with a TaskFileError."""
+    with suppress(TaskFileError):
+        read_script_metadata(f"# /// script\n# dependencies = [{content}\n# ///\n", "f")
+
+
+def test_a_hostile_file_is_read_quickly() -> None:
+    """A file with many beginnings of blocks takes time in proportion to its size."""
+    assert read_script_metadata("# /// script\n#\n" * 200_000, "f") is None
 
 
 @pytest.mark.parametrize(
@@ -47,6 +94,7 @@ def test_other_comments_are_no_metadata(source: str) -> None:
     ("content", "reason"),
     [
         ("dependencies = [", "Invalid value"),
+        ("dependencies = " + "[" * 5000, "recursion"),
         ("dependencies = 'a'", "dependencies is not a list of strings"),
         ("dependencies = [1]", "dependencies is not a list of strings"),
         ("dependencies = ['a b']", "Expected"),

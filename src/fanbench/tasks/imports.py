@@ -71,10 +71,8 @@ class _Import:
 def check_imports(tree: ast.Module, source: str, path: Path, *, here: bool | None = None) -> list[Finding]:
     """Return warnings about imports that fail where task files run, in the order of the file.
 
-    `tree` is that of `source`, without its magics.
-
-    `here` is whether that is this environment; by default, whether it has the SDK. If not, nothing is known about
-    the packages, and only files beside this one are reported.
+    `tree` is that of `source`, without its magics. `here` is whether task files run in this environment; by default,
+    whether it has the SDK. If not, nothing is known about packages, and only files beside this one are reported.
     """
     if here is None:
         here = find_missing("kaggle_benchmarks") is None
@@ -161,8 +159,8 @@ def _check_modules(
             package = PACKAGES.get(missing, re.sub(r"[._]", "-", missing))
             rule, message = "missing-import", f"The module {missing} is not installed here."
             fix = (
-                f"Add a cell `%pip install {package}`, or, for local runs only, name {package} in a `# /// script` "
-                "block or for `fanbench serve --requirements FILE`. Kaggle's image may have it."
+                f"For local runs, name {package} in a `# /// script` block, or for `fanbench serve --requirements "
+                f"FILE`. For Kaggle, add a cell `%pip install {package}` unless its image has it."
             )
         else:
             continue

@@ -13,14 +13,15 @@ from __future__ import annotations
 import platform
 import re
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fanbench.errors import TaskFileError
 
 __all__ = ["ScriptMetadata", "read_script_metadata"]
 
-# The regular expression that PEP 723 defines. A block of another type may enclose no line of ours.
-_BLOCK = re.compile(r"^# /// (?P<type>[a-zA-Z0-9-]+)$\s(?P<content>(?:^#(?:| .*)$\s)+)^# ///$", re.MULTILINE)
+_BEGIN = re.compile(r"# /// ([a-zA-Z0-9-]+)")
+_END = "# ///"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,20 +62,41 @@ def read_script_metadata(source: str, file: str) -> ScriptMetadata | None:
     Raises:
         TaskFileError: There are two `script` blocks, or the block is not TOML, or one of its two fields is invalid.
     """
-    blocks = [block for block in _BLOCK.finditer(source) if block["type"] == "script"]
+    blocks = [(line, content) for kind, line, content in _blocks(source) if kind == "script"]
     if not blocks:
         return None
-    line = source.count("\n", 0, blocks[-1].start()) + 1
+    line, content = blocks[-1]
     try:
         if len(blocks) > 1:
             raise ValueError("there is another one above it")
-        content = "".join(text[2:] or "\n" for text in blocks[0]["content"].splitlines(keepends=True))
-        dependencies, requires_python = _read_fields(tomllib.loads(content))
-    except ValueError as error:
+        dependencies, requires_python = _read_fields(tomllib.loads("\n".join(text[2:] for text in content)))
+    except (ValueError, RecursionError) as error:
         hint = 'Write `# dependencies = ["name>=1"]` between `# /// script` and `# ///`.'
         message = f"The `# /// script` block is not valid: {error}."
         raise TaskFileError(message, file=file, line=line, hint=hint) from None
     return ScriptMetadata(dependencies, requires_python, line)
+
+
+def _blocks(source: str) -> Iterator[tuple[str, int, list[str]]]:
+    """The type, first line (from 1) and content of each block.
+
+    They are those that the regular expression of PEP 723 finds, but in linear time: a block goes on as long as lines
+    are comments, and its end is the last `# ///` among them.
+    """
+    lines = source.split("\n")
+    number = 0
+    while number < len(lines):
+        begin = _BEGIN.fullmatch(lines[number])
+        number += 1
+        if begin is not None:
+            first, end = number, None
+            while number < len(lines) and (lines[number] == "#" or lines[number].startswith("# ")):
+                if lines[number] == _END and number > first:
+                    end = number
+                number += 1
+            if end is not None:
+                yield begin[1], first, lines[first:end]
+                number = end + 1
 
 
 def _read_fields(table: dict[str, object]) -> tuple[tuple[str, ...], str]:
