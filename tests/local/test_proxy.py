@@ -24,7 +24,7 @@ from fanbench.local.proxy import genai
 from fanbench.local.proxy.requests import GenerateRequest, read_request
 from fanbench.wire.messages import RunState
 
-from .server_process import MODELS, TASK, ServerProcess, log_text, push, run, run_server
+from .server_process import MODELS, TASK, ServerProcess, log_text, push, run, run_server, task_source
 
 pytestmark = [pytest.mark.anyio, pytest.mark.e2e]
 
@@ -509,6 +509,20 @@ by_alias.run(kbench.llms["google/gemini-2.5-flash"])
     assert "--model-alias 'meta/llama=test/four'" in log
     for alias, model in (("google/gemini-2.5-flash", "test/four"), ("anthropic/claude", "vendor/big")):
         assert log.count(f"[fanbench] {model} answers for {alias} (alias)\n") == 1
+
+
+async def test_check_finds_models_by_aliases_too(proxy_server: ServerProcess, tmp_path: Path) -> None:
+    """With `check --run` on a local server, `kbench.llms` finds aliases, and names the models if there is none."""
+    body = "assert kbench.llms['google/gemini-2.5-flash'].prompt('2 + 2') == '4'"
+    (tmp_path / "found.py").write_text(task_source("found", body))
+    (tmp_path / "unknown.py").write_text(task_source("unknown", "kbench.llms['meta/llama']"))
+    command = [sys.executable, "-m", "fanbench", "check", "found.py", "unknown.py", "--run"]
+    command += ["--endpoint", proxy_server.address.url, "--token", proxy_server.address.token]
+    ended = await anyio.run_process(command, cwd=tmp_path, check=False)
+    output = ended.stdout.decode()
+    assert "found.py: recorded found: COMPLETED" in output
+    assert "Unknown model 'meta/llama'. The models are test/four, vendor/big" in output
+    assert "--model-alias 'meta/llama=test/four'" in output
 
 
 async def test_an_alias_is_no_model_to_run_on(proxy_server: ServerProcess) -> None:

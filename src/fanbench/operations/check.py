@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, ClassVar, Literal
 
@@ -27,6 +27,7 @@ from fanbench._util.concurrency import Done, settle, unwrap_single_error
 from fanbench._util.files import output_errors, temporary_folder
 from fanbench._util.install import install_command
 from fanbench.errors import FanbenchError, TaskFileError, UsageError
+from fanbench.local.aliases import ALIASES_VARIABLE
 from fanbench.local.environments import Environments
 from fanbench.local.executor import Executor
 from fanbench.local.executor.environment import add_packages, no_proxy
@@ -73,6 +74,9 @@ _LOG = "output.log"
 _ELSEWHERE = "Name another folder with -o DIR."
 
 TrialOutcome = Literal["recorded", "errored", "nothing", "failed", "timed out"]
+
+# Variables that would lead the SDK away from what the run is to use.
+_NOT_OURS = frozenset({"LLM_DEFAULT_JUDGE", ALIASES_VARIABLE})
 
 # How the SDK's two clients report that the proxy refused their token.
 _REFUSED = re.compile(r"AuthenticationError|Error code: 401|401 UNAUTHENTICATED")
@@ -180,7 +184,7 @@ async def try_files(
             defaults = {name: value for name, value in named.items() if value}
             runner = _Runner(
                 executor=executor,
-                variables=model_variables(proxy_names(available), defaults),
+                variables=model_variables(proxy_names(available), defaults) | _alias_variable(available),
                 tokens=ProxyTokens(client),
                 timeout=timeout,
                 output=output,
@@ -228,6 +232,14 @@ def find_datasets(references: Sequence[str], root: Path) -> dict[str, Path]:
             hint="Put its files into DIR/OWNER/SLUG, and name DIR with --datasets DIR.",
         )
     return {reference: folder for reference, folder in found.items() if folder is not None}
+
+
+def _alias_variable(available: Sequence[BenchmarkModel]) -> dict[str, str]:
+    """The aliases of the models, for a local server: other servers have none."""
+    found = [
+        model.version.aliases for model in available if model.version and model.version.aliases is not None
+    ]
+    return {ALIASES_VARIABLE: ",".join(chain.from_iterable(found))} if found else {}
 
 
 def has_magics(source: str) -> bool:
@@ -294,7 +306,7 @@ class _Runner:
         self, file: TaskFile, folder: Path, token: ModelProxyToken, packages: Path | None
     ) -> Trial:
         # Our environment, as for `python FILE`, with the Model Proxy's variables in place of any others.
-        environment = {name: value for name, value in os.environ.items() if name != "LLM_DEFAULT_JUDGE"}
+        environment = {name: value for name, value in os.environ.items() if name not in _NOT_OURS}
         environment |= {
             **self.variables,
             **token_variables(token),

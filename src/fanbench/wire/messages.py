@@ -326,6 +326,8 @@ class ModelVersion(Message, frozen=True):
     input_modalities: list[Modality] = []
     output_modalities: list[Modality] = []
     deprecation_time: datetime | None = None
+    aliases: list[str] | None = None
+    """An addition of the local server: further names by which tasks can ask for the model."""
 
 
 class BenchmarkModel(Message, frozen=True):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class _SdkFinder:
-    """Makes the task file's own import of the SDK skip the `.env` file.
+    """Makes the task file's own import of the SDK skip the `.env` file, and find models by their aliases.
 
     What else the task file does with dotenv is its own business.
     """
@@ -34,11 +34,20 @@ class _SdkFinder:
         specs = (finder.find_spec(name, path, target) for finder in others)
         spec = next((spec for spec in specs if spec is not None), None)
         if spec is not None and spec.loader is not None:
-            from fanbench.local.executor.sdk import without_env_file
+            from fanbench.local.aliases import ALIASES_VARIABLE
+            from fanbench.local.executor.sdk import lazy_models, without_env_file
 
             # Patch the existing loader: resources are read through it later.
             loader: Any = spec.loader
-            loader.exec_module = without_env_file()(loader.exec_module)
+            execute = loader.exec_module
+
+            def exec_module(module: Any) -> None:
+                with without_env_file():
+                    execute(module)
+                if ALIASES_VARIABLE in os.environ:
+                    module.llms = lazy_models(module)
+
+            loader.exec_module = exec_module
         return spec
 
 

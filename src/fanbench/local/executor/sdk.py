@@ -123,12 +123,19 @@ def point_at_environment(sdk: Any) -> None:
     sdk.llm = models.load_default_model()
     judge = os.environ.get("LLM_DEFAULT_EVAL")
     sdk.judge_llm = sdk.llm if judge == os.environ["LLM_DEFAULT"] else models.load_judge_model()
-    available = [name for name in os.environ.get("LLMS_AVAILABLE", "").split(",") if name]
-    aliases = [alias for alias in os.environ.get(ALIASES_VARIABLE, "").split(",") if alias]
-    sdk.llms = LazyModels(available, models.load_model, aliases)
+    sdk.llms = lazy_models(sdk)
     if (numpy := sys.modules.get("numpy")) is not None:
         # Otherwise all forks of the same parent would draw the same "random" numbers.
         numpy.random.seed()
+
+
+def lazy_models(sdk: Any) -> LazyModels:
+    """`kbench.llms` for the models and aliases that the current environment names."""
+    available, aliases = (
+        [word for word in os.environ.get(name, "").split(",") if word]
+        for name in ("LLMS_AVAILABLE", ALIASES_VARIABLE)
+    )
+    return LazyModels(available, sdk.kaggle.load_model, aliases)
 
 
 def make_shell() -> Any:

@@ -52,6 +52,7 @@ async def list_models(services: Services, request: ListModelsRequest) -> ListMod
                 if word != "file"  # the protocol has no name for it
             ],
             output_modalities=[Modality.TEXT],
+            aliases=model.alias,
         )
         listed.append(BenchmarkModel(id=ids[slug], display_name=name, slug=slug, version=version))
     return ListModelsResponse(benchmark_models=listed, next_page_token=token)
