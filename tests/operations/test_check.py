@@ -200,7 +200,7 @@ async def test_a_notebook_runs_in_ipython(place: Path) -> None:
     cells = [
         {"cell_type": "code", "source": task_text("return VALUE", before="from neighbour import VALUE")},
         {"cell_type": "code", "source": "1 / 0", "metadata": {"tags": ["skip-execution"]}},
-        {"cell_type": "code", "source": "print('__file__' in globals())"},
+        {"cell_type": "code", "source": "print('__file__' in globals())", "metadata": {"tags": None}},
     ]
     (place / "task.ipynb").write_text(json.dumps({"nbformat": 4, "cells": cells}))
     (trial,) = await try_files(server(), [read_task_file(place / "task.ipynb")])

@@ -81,11 +81,7 @@ def run_notebook(notebook: dict[str, Any], shell: Any, recorders: Sequence[Recor
     shell.showtraceback = shell.showsyntaxerror = lambda *_args, **_options: None
     _make_working_folder_importable()
     code = [
-        cell
-        for cell in notebook.get("cells", [])
-        # nbclient, with which Kaggle runs notebooks, skips cells with this tag.
-        if cell.get("cell_type") == "code"
-        and "skip-execution" not in cell.get("metadata", {}).get("tags", [])
+        cell for cell in notebook.get("cells", []) if cell.get("cell_type") == "code" and not _skipped(cell)
     ]
     for number, cell in enumerate(code, start=1):
         # IPython names the code by it in tracebacks.
@@ -104,6 +100,12 @@ def run_notebook(notebook: dict[str, Any], shell: Any, recorders: Sequence[Recor
             outputs.append({"output_type": "error", **named, "traceback": text.splitlines()})
             return text
     return None
+
+
+def _skipped(cell: dict[str, Any]) -> bool:
+    """Whether the cell has the tag that makes nbclient, with which Kaggle runs notebooks, skip it."""
+    tags = (cell.get("metadata") or {}).get("tags")
+    return isinstance(tags, list) and "skip-execution" in tags
 
 
 def _make_working_folder_importable() -> None:
