@@ -129,6 +129,6 @@ def test_log_keeps_files(cli: Cli, kaggle: SimulatedKaggle) -> None:
     files = sorted(str(path) for path in Path("logs").rglob("*") if path.is_file())
     assert files == ["logs/a/1/model-a/10/run.log", "logs/b/1/model-b/11/run.log"]
     assert Path(files[0]).read_text() == "hello from model-a\n"
-    assert "Saved 2 complete log(s) in logs/" in result.stderr
+    assert "Saved 2 complete logs in logs/" in result.stderr
     (row, *_) = json.loads(cli("tasks", "log", "b", "-o", "logs", "--format", "json").stdout)
     assert row["path"] == "logs/b/1/model-b/11/run.log"

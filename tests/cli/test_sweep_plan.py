@@ -189,7 +189,7 @@ def test_a_stage_that_fails(sweep: Sweep, kaggle: SimulatedKaggle) -> None:
     result = sweep("first.py", "-m", "a", "--step")
     assert result.exit_code == 1
     assert "first: failed:" in result.stdout
-    assert "error: 1 task(s) failed, 1 run(s) are missing." in result.stderr
+    assert "error: 1 task failed, 1 run missing." in result.stderr
 
 
 def test_a_model_that_the_server_does_not_list_is_in_the_plan(

@@ -289,12 +289,12 @@ def test_ctrl_c_on_the_screen(server: SimulatedServer, kaggle: SimulatedKaggle, 
 def test_each_stage_is_asked_for(server: SimulatedServer, kaggle: SimulatedKaggle, files: list[Path]) -> None:
     """With --step, the question says what the stage will do."""
     with on_terminal(server, "first.py", "-m", "a", "--step") as terminal:
-        terminal.until(lambda screen: "push 1 task(s)" in screen)
+        terminal.until(lambda screen: "push 1 task," in screen)
         answer(terminal, "y")
         assert terminal.end() == 0
     assert changes(kaggle) == 1
     with on_terminal(server, "--step") as terminal:
-        terminal.until(lambda screen: "schedule 1 run(s)?" in screen)
+        terminal.until(lambda screen: "schedule 1 run?" in screen)
         answer(terminal, "n")
         assert terminal.end() == 0
     assert changes(kaggle) == 1

@@ -283,7 +283,7 @@ async def test_models(tmp_path: Path) -> None:
     assert (await machine.probe_models(DoctorTarget(data=tmp_path)))[0].level == "fail"
     (tmp_path / "m.gguf").write_text("")
     assert (await machine.probe_models(DoctorTarget(data=tmp_path))) == [
-        Check("local-models", "ok", "1 model(s): a/b")
+        Check("local-models", "ok", "1 model: a/b")
     ]
     listed.write_text("nonsense")
     assert (await machine.probe_models(DoctorTarget(data=tmp_path)))[0].level == "fail"
@@ -305,7 +305,7 @@ async def test_packages_of_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (found,) = await machine.probe_run_packages(DoctorTarget(data=tmp_path / "data"))
     assert (found.level, found.message) == (
         "ok",
-        "uv installs the packages that task files ask for; 1 set(s) take 1.2 MB and may be deleted: "
+        "uv installs the packages that task files ask for; 1 set of 1.2 MB may be deleted: "
         f"{tmp_path}/data/environments",
     )
     monkeypatch.setenv("PATH", str(tmp_path))

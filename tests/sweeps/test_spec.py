@@ -147,6 +147,13 @@ def test_models_may_come_from_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
     assert models_from("-") == ["a", "b"]
 
 
+def test_models_from_stdin_that_are_not_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes that are not UTF-8, which Python reads as surrogates, are an error with the line; a mark is skipped."""
+    monkeypatch.setattr("sys.stdin", io.StringIO("\ufeffa\nb\udcff\n"))
+    with pytest.raises(UsageError, match="stdin:2: The line is not UTF-8"):
+        models_from("-")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -16,6 +16,7 @@ from kagglesdk.benchmarks.types import benchmark_enums, benchmark_tasks_api_serv
 from kagglesdk.models.types import model_enums, model_proxy_api_service
 from kagglesdk.security.types import oauth_service
 
+from fanbench import UsageError
 from fanbench.operations.lookup import model_of
 from fanbench.wire import messages as ours
 from fanbench.wire.messages import Message, decode, encode
@@ -108,6 +109,12 @@ def test_the_vendor_understands_our_requests(mine: type[Message], theirs: Any, d
     sent.pop("judgeVersionSlug", None)
     assert unknown_fields(sent, theirs) == []
     assert theirs.from_dict(sent).to_dict() == sent
+
+
+def test_names_that_are_not_text() -> None:
+    """A name of bytes that are not UTF-8, from a command line, is a usage error."""
+    with pytest.raises(UsageError, match="is not Unicode text"):
+        encode(ours.ListTasksRequest(regex_filter="a\udcff"))
 
 
 def test_the_log_request_has_one_field() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-__all__ = ["align_rows", "as_utc", "draw_table", "iso_time", "last_line"]
+__all__ = ["align_rows", "as_utc", "draw_table", "iso_time", "last_line", "many"]
 
 
 def as_utc(time: datetime) -> datetime:
@@ -16,6 +16,11 @@ def as_utc(time: datetime) -> datetime:
 def iso_time(time: datetime) -> str:
     """Return `time` as ISO 8601 in UTC, with milliseconds and a Z, as in `2026-01-31T12:00:00.000Z`."""
     return as_utc(time).astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def many(number: int, what: str) -> str:
+    """Return `1 run`, `2 runs`, `1,000 runs`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def last_line(text: str, default: str = "") -> str:

@@ -102,7 +102,9 @@ def _close_stdout() -> None:
 
 
 def use_utf8() -> None:
-    """Print UTF-8 whatever the locale: a character that it lacks must not end the program."""
+    """Print and read UTF-8 whatever the locale: a character that it lacks must not end the program."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="replace")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")

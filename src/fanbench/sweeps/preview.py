@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 
-from fanbench._util.text import iso_time
+from fanbench._util.text import iso_time, many
 from fanbench.errors import FanbenchError
 from fanbench.operations.api import Api
 from fanbench.operations.quota import Quota, Quotas, fetch_quotas
@@ -128,16 +128,16 @@ class Preview:
             rows.append((task.task, push, str(task.counts)))
         names, pushes = (max((len(row[at]) for row in rows), default=0) for at in (0, 1))
         repeats = f" × {self.repeats} repeats" if self.repeats > 1 else ""
-        pushing = f"push {_many(self.pushes, 'task')}, " if self.pushes else ""
+        pushing = f"push {many(self.pushes, 'task')}, " if self.pushes else ""
         judged = f" (judge: {self.judge})" if self.judge else ""
-        total = f"Will {pushing}{self.counts}; about {_many(self.calls, 'call')}"
+        total = f"Will {pushing}{self.counts}; about {many(self.calls, 'call')}"
         if self.nothing_to_do:
             total = "Everything is done. Files that are missing or were edited will be downloaded again, nothing else."
         return [
             *(f"{name:<{names}}  {push:<{pushes}}  {counts}" for name, push, counts in rows),
             "",
-            f"{_many(len(self.tasks), 'task')} × {_many(len(self.models), 'model')}{repeats}{judged}: "
-            f"{_many(self.counts.planned, 'run')}, results in {self.output}",
+            f"{many(len(self.tasks), 'task')} × {many(len(self.models), 'model')}{repeats}{judged}: "
+            f"{many(self.counts.planned, 'run')}, results in {self.output}",
             total,
             *(
                 f"Left of the {quota.period} quota: {quota.remaining:g} of {quota.total:g} runs"
@@ -290,7 +290,7 @@ def _version_warnings(planned: Iterable[PlannedTask], tasks: Iterable[TaskPrevie
 def _quota_warnings(runs: int, quotas: Iterable[Quota], max_cost: float | None) -> Iterator[str]:
     for quota in quotas:
         if quota.kind == "task_runs" and runs > quota.remaining:
-            yield f"{_many(runs, 'run')} to schedule, and only {quota.remaining:g} left of the {quota.period} quota."
+            yield f"{many(runs, 'run')} to schedule, and only {quota.remaining:g} left of the {quota.period} quota."
         elif quota.kind == "model_proxy" and runs and quota.remaining <= 0:
             yield f"Nothing is left of the {quota.period} quota of the Model Proxy."
         elif quota.kind == "model_proxy" and max_cost is not None and max_cost > quota.remaining:
@@ -298,10 +298,6 @@ def _quota_warnings(runs: int, quotas: Iterable[Quota], max_cost: float | None) 
                 f"The {quota.period} quota of the Model Proxy has ${quota.remaining:.2f} left, "
                 f"less than the ${max_cost:.2f} that the sweep may cost."
             )
-
-
-def _many(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 async def read_quotas(client: Api) -> Quotas | None:

@@ -211,7 +211,7 @@ def models_from(path: Path | str) -> list[str]:
     """
     lines: Iterable[str]
     if str(path) == "-":
-        source, lines = "stdin", sys.stdin
+        source, lines = "stdin", sys.stdin.read().removeprefix("\ufeff").splitlines()
     else:
         source, lines = str(path), read_text(expanded(path)).splitlines()
     models: list[str] = []
@@ -222,6 +222,8 @@ def models_from(path: Path | str) -> list[str]:
                 f"{source}:{number}: The line has more than one word: {' '.join(words)[:80]!r}.",
                 hint="Write one name or pattern per line, such as gemini-*.",
             )
+        if not line.isascii() and re.search("[\ud800-\udfff]", line):
+            raise UsageError(f"{source}:{number}: The line is not UTF-8 text.", hint="Save it as UTF-8.")
         models += words
     if not models:
         raise UsageError(f"{source} names no model.", hint="Write one name or pattern per line.")

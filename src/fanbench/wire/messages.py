@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from fanbench.errors import UsageError
+
 __all__ = [
     "BatchScheduleRequest",
     "BatchScheduleResponse",
@@ -434,8 +436,16 @@ class IntrospectTokenResponse(Message, frozen=True):
 
 
 def encode(message: Message) -> bytes:
-    """Return `message` as JSON, the form in which it is sent."""
-    return msgspec.json.encode(_with_wire_times(msgspec.to_builtins(message, builtin_types=(datetime,))))
+    """Return `message` as JSON, the form in which it is sent.
+
+    Raises:
+        UsageError: A name in it is not Unicode. In arguments of the command line, other bytes are surrogates.
+    """
+    fields = _with_wire_times(msgspec.to_builtins(message, builtin_types=(datetime,)))
+    try:
+        return msgspec.json.encode(fields)
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{error.object!r} is not Unicode text.", hint="Write it as UTF-8.") from None
 
 
 def _with_wire_times(value: Any) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fanbench._util.text import many
 from fanbench.cli.command import Settings
 from fanbench.cli.exits import print_error
 from fanbench.cli.progress import Progress, Row
@@ -138,7 +139,7 @@ class LogView:
             self._out.note(f"\nShowed logs for {len(logs)} run(s) across {number_of_models} model(s).")
             if output is not None:
                 saved = sum(log.path is not None for log in logs)
-                self._out.note(f"Saved {saved} complete log(s) in {output}/")
+                self._out.note(f"Saved {many(saved, 'complete log')} in {output}/")
         finish(errors, len(outcomes), "tasks")
         failed = [log.error for report in reports for log in report.failed if log.error]
         finish(failed, len(logs), "logs")

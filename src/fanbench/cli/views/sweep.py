@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import anyio.to_thread
 import click
 
+from fanbench._util.text import many
 from fanbench.cli.command import Settings
 from fanbench.cli.exits import print_error
 from fanbench.cli.output import Fields, bold
@@ -146,9 +147,9 @@ def question(stage: Stage, preview: Preview) -> str:
     counts = preview.counts
     match stage:
         case "push":
-            return f"Stage 1 of 3: push {preview.pushes} task(s), and wait until they are created?"
+            return f"Stage 1 of 3: push {many(preview.pushes, 'task')}, and wait for the creation?"
         case "schedule":
-            return f"Stage 2 of 3: schedule {counts.schedule + counts.find} run(s)?"
+            return f"Stage 2 of 3: schedule {many(counts.schedule + counts.find, 'run')}?"
         case _:
             left = counts.planned - counts.done
-            return f"Stage 3 of 3: follow {left} run(s) to their end, and download them?"
+            return f"Stage 3 of 3: follow {many(left, 'run')} to the end, and download the results?"

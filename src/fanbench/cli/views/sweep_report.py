@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from fanbench._util.text import error_line
+from fanbench._util.text import error_line, many
 from fanbench.cli.command import Settings
 from fanbench.cli.output import bold
 from fanbench.errors import BudgetReached, FanbenchError, RunFailed, WaitTimeout
@@ -127,4 +127,4 @@ def stage_failure(state: SweepState) -> FanbenchError | None:
     missing = state.counts[RunStatus.MISSING]
     if not failed and not missing:
         return None
-    return RunFailed(f"{failed} task(s) failed, {missing} run(s) are missing.")
+    return RunFailed(f"{many(failed, 'task')} failed, {many(missing, 'run')} missing.")

@@ -20,7 +20,7 @@ import anyio
 
 from fanbench._util.files import temporary_folder
 from fanbench._util.install import install_command
-from fanbench._util.text import last_line
+from fanbench._util.text import last_line, many
 from fanbench.errors import FanbenchError
 from fanbench.local import settings
 from fanbench.local.environments import find_installer
@@ -202,7 +202,7 @@ def probe_models(target: DoctorTarget) -> list[Check]:
         text = f"the files of these models are gone: {', '.join(gone)}"
         return [Check("local-models", "fail", text, f"fanbench models remove {gone[0]}, or add it again")]
     names = ", ".join(list(paths)[:3]) + (", …" if len(paths) > 3 else "")
-    return [Check("local-models", "ok", f"{len(paths)} model(s): {names}")]
+    return [Check("local-models", "ok", f"{many(len(paths), 'model')}: {names}")]
 
 
 @in_thread
@@ -235,7 +235,7 @@ def probe_run_packages(target: DoctorTarget) -> list[Check]:
             for name in names:
                 with suppress(OSError):  # an installation may be in progress
                     size += os.lstat(Path(folder, name)).st_size
-        text += f"; {len(found)} set(s) take {size / 1e6:.1f} MB and may be deleted: {root}"
+        text += f"; {many(len(found), 'set')} of {size / 1e6:.1f} MB may be deleted: {root}"
     return [Check("run-packages", "ok", text)]
 
 
