@@ -212,7 +212,16 @@ def test_the_installed_sdk_agrees(tmp_path: Path) -> None:
 def test_the_previous_sdk_agrees(tmp_path: Path) -> None:
     """The SDK's previous version agrees as well, on what the installed one needs."""
     pytest.importorskip("kaggle_benchmarks")
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps", "--retries=0"]
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--retries=0",
+    ]
     target = tmp_path / "previous"
     done = subprocess.run(
         [*pip, "--target", str(target), f"kaggle-benchmarks=={PREVIOUS}"], capture_output=True
