@@ -26,6 +26,7 @@ from fanbench import (
     ServerFault,
     Unauthorized,
 )
+from fanbench._util.text import duration
 from fanbench.errors import error_for_status
 from fanbench.wire.downloads import BadZip
 from fanbench.wire.retry import (
@@ -42,6 +43,7 @@ from fanbench.wire.retry import (
     retry_patiently,
     server_load,
 )
+from tests.wire.fake_server import Answer, FakeServer
 from tests.wire.scripted import in_virtual_time
 
 
@@ -160,6 +162,27 @@ async def test_nobody_listens_here() -> None:
             with pytest.raises(NobodyListens, match="Connection refused") as caught:
                 await client.task_quota()
         assert "fanbench serve" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.2, "1 s"), (119, "119 s"), (121, "3 min"), (7200, "2 h"), (1e9, "277,778 h")],
+)
+def test_long_waits_are_in_words(seconds: float, text: str) -> None:
+    """A wait is rounded up, so that it suffices."""
+    assert duration(seconds) == text
+
+
+@pytest.mark.anyio
+async def test_a_server_that_asks_to_wait_for_hours() -> None:
+    """A Retry-After that is longer than a call is retried is an error at once, which says how long it is."""
+    busy = Answer({"code": 429, "message": "Too many."}, status=429, headers={"Retry-After": "10800"})
+    with FakeServer({"GetBenchmarkTaskQuota": [busy]}) as server:
+        async with Client(Config(server.url, Bearer("t"))) as client:
+            for _ in range(2):  # the second call is not even sent
+                with pytest.raises(RateLimited, match="he server asks to wait 3 h"):
+                    await client.task_quota()
+    assert len(server.requests) == 1
 
 
 def test_refusals_can_end_the_work_at_once() -> None:

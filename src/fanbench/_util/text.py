@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-__all__ = ["align_rows", "as_utc", "draw_table", "iso_time", "last_line", "many"]
+__all__ = ["align_rows", "as_utc", "draw_table", "duration", "iso_time", "last_line", "many"]
 
 
 def as_utc(time: datetime) -> datetime:
@@ -16,6 +17,14 @@ def as_utc(time: datetime) -> datetime:
 def iso_time(time: datetime) -> str:
     """Return `time` as ISO 8601 in UTC, with milliseconds and a Z, as in `2026-01-31T12:00:00.000Z`."""
     return as_utc(time).astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def duration(seconds: float) -> str:
+    """Return `45 s`, `20 min` or `3 h`, rounded up so that a wait of this length suffices."""
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{math.ceil(seconds / size):,} {unit}"
+    return f"{math.ceil(seconds)} s"
 
 
 def many(number: int, what: str) -> str:

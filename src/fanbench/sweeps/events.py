@@ -14,10 +14,11 @@ from typing import ClassVar
 
 import msgspec
 
-from fanbench._util.text import iso_time
+from fanbench._util.text import duration, iso_time
 from fanbench.operations.events import Event, describe_state
 from fanbench.sweeps.attempts import PlannedRun
 from fanbench.wire.messages import CreationState, RunState
+from fanbench.wire.retry import TRANSIENT_LIMIT
 
 __all__ = [
     "ALL_EVENTS",
@@ -283,6 +284,11 @@ class LimitChanged(SweepEvent, frozen=True):
     @property
     def text(self) -> str:
         pause = f"; all calls pause for {self.pause:.1f} s" if self.pause else ""
+        if self.pause > TRANSIENT_LIMIT:
+            pause = (
+                f"; the server asks to wait {duration(self.pause)}, and what cannot be done within "
+                f"{duration(TRANSIENT_LIMIT)} is given up; run the same command again after that"
+            )
         return f"limit of calls {self.previous} → {self.limit} ({self.reason}){pause}"
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from fanbench._util.text import duration
 from fanbench.errors import ApiError, FanbenchError, RateLimited, ServerFault
 from fanbench.wire.protocol import Call
 from fanbench.wire.retry import ServerLoad, server_load
@@ -117,7 +118,7 @@ class AdaptiveLimit:
         while True:
             while (left := self._pause_left()) > 0:
                 if left > max_wait:
-                    message = f"The server accepts no calls for another {left:.0f} s"
+                    message = f"The server asks to wait {duration(left)}"
                     raise RateLimited(message, call=call.method, retry_after=left)
                 await anyio.sleep(left)
             await limiter.acquire_on_behalf_of(borrower)

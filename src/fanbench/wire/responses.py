@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from fanbench._util.text import as_utc
+from fanbench._util.text import as_utc, duration
 from fanbench.config import Anonymous, Basic, Bearer, Config, Credentials
 from fanbench.errors import ApiError, BadAnswer, Forbidden, Unauthorized, error_for_status
 from fanbench.wire.messages import Message, decode
@@ -26,6 +26,8 @@ M = TypeVar("M", bound=Message)
 
 MESSAGE_LIMIT = 4000
 EXCERPT_LIMIT = 120
+# A `Retry-After` of more seconds is said in the message: nobody expects it.
+_LONG_WAIT = 60.0
 _TOKENS = "Give a valid token (--token, KAGGLE_API_TOKEN or ~/.kaggle/access_token)."
 
 
@@ -70,7 +72,10 @@ def error_in(config: Config, call: Call, response: httpx.Response, body: bytes) 
             return None
         status = code
     message = _redact(config.credentials, _message(fields, status, headers, body))
-    error = error_for_status(call.method, status, message, retry_after(headers))
+    wait = retry_after(headers)
+    if wait is not None and wait > _LONG_WAIT:
+        message = f"{message.rstrip('.')}; the server asks to wait {duration(wait)}"
+    error = error_for_status(call.method, status, message, wait)
     match error:
         case Unauthorized() if isinstance(config.credentials, Anonymous):
             error.hint = f"No credentials were sent. {_TOKENS}"
