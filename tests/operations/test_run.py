@@ -68,6 +68,7 @@ async def test_a_judge_that_cannot_be_is_refused(judge: str, endpoint: str, word
     with pytest.raises((UsageError, UnknownModel), match=re.escape(words)):
         await run_tasks(client, ["a"], ["m"], judge=judge)
     assert client.calls["schedule_runs"] == 0
+    assert client.calls["list_models"] == ("kaggle.com" not in endpoint)
 
 
 async def test_without_wait_nothing_is_listed() -> None:

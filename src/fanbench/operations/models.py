@@ -23,6 +23,7 @@ __all__ = [
     "LIST_PATIENCE",
     "ModelChoice",
     "curate",
+    "find_judge",
     "find_models",
     "is_pattern",
     "list_models_if_possible",
@@ -32,7 +33,6 @@ __all__ = [
     "names_of_models",
     "pick_default",
     "proxy_names",
-    "resolve_judge",
     "resolve_model",
     "runs_on",
 ]
@@ -162,21 +162,25 @@ def resolve_model(asked: str, available: Sequence[BenchmarkModel]) -> str:
     return slugs[0]
 
 
-def resolve_judge(asked: str | None, endpoint: str, available: Sequence[BenchmarkModel]) -> str:
+async def find_judge(
+    client: Api, asked: str | None, available: Sequence[BenchmarkModel] | None = None
+) -> str:
     """Return the slug to send for the judge of runs; empty if none is asked for, for the server's choice.
 
+    `available` spares the call that lists the server's models.
+
     Raises:
-        UsageError: The server is Kaggle, which has no such choice.
+        UsageError: The server is Kaggle, which has no such choice. It has not been asked.
         UnknownModel: The model is unknown.
     """
     if not asked:
         return ""
-    if is_kaggle(endpoint):
+    if is_kaggle(client.config.endpoint):
         raise UsageError(
             "Kaggle chooses the judge of its runs itself: --judge works with a local server only.",
             hint="Add --local, or leave out --judge. `fanbench check --run --judge MODEL` works with every server.",
         )
-    return resolve_model(asked, available)
+    return resolve_model(asked, await client.list_models() if available is None else available)
 
 
 def runs_on(slug: str, runs: Sequence[Run], asked: Sequence[str]) -> list[Run]:

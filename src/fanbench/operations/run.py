@@ -14,7 +14,7 @@ from fanbench.operations.api import Api
 from fanbench.operations.batch import unique_slugs
 from fanbench.operations.events import Emit, Event, TaskFailed, ignore_events
 from fanbench.operations.lookup import as_scheduled, existing_task, model_of, runs_of
-from fanbench.operations.models import ModelChoice, find_models, resolve_judge
+from fanbench.operations.models import ModelChoice, find_judge, find_models
 from fanbench.operations.watch import RunSelection, wait_for_listing, wait_for_runs
 from fanbench.wire.messages import BenchmarkModel, CreationState, Run, Task
 
@@ -115,9 +115,7 @@ async def run_tasks(
         StillRunning: `timeout` has passed.
     """
     slugs = unique_slugs(tasks)
-    if judge and available is None:
-        available = await client.list_models()
-    judging = resolve_judge(judge, client.config.endpoint, available or ())
+    judging = await find_judge(client, judge, available)
     choice = await find_models(client, models, available)
     if choice.unlisted:
         emit(ModelsUnlisted(choice))

@@ -16,7 +16,7 @@ from fanbench._util.concurrency import Offload, settle
 from fanbench.errors import FanbenchError, NotFound, TaskFileError, UsageError
 from fanbench.operations.api import Api
 from fanbench.operations.lookup import task_if_any
-from fanbench.operations.models import ModelChoice, find_models, resolve_judge
+from fanbench.operations.models import ModelChoice, find_judge, find_models
 from fanbench.operations.push import plan_push
 from fanbench.sweeps.attempts import PlannedRun, content_identity, expand_runs, version_identity
 from fanbench.sweeps.spec import DEFAULT_OUTPUT, Rules, SweepSpec, TaskChoice, rules_of
@@ -98,9 +98,7 @@ async def make_plan(
             "No model is given.", hint="Name one or more with -m. `fanbench tasks models` lists them."
         )
     sources, skipped = await offload(partial(_read_sources, spec))
-    if spec.judge and available is None:
-        available = await client.list_models()
-    judge = resolve_judge(spec.judge, client.config.endpoint, available or ())
+    judge = await find_judge(client, spec.judge, available)
     choice, seen, notebooks = await _fetch(client, spec, sources, available, offload)
     await _refuse_unknown(client, sources, seen)
     # By their full names "me/task" and "task" may be the same task.

@@ -59,9 +59,7 @@ def check_media(request: dict[str, Any], spec: BaseSpec, models: Iterable[BaseSp
         takes = f"{', '.join(others)} and {last}" if others else last
         what = _WORDS[medium.modality] + (f" ({medium.mime_type})" if medium.mime_type else "")
         able = [model.slug for model in models if medium.modality in model.modalities]
-        instead = (
-            f"Use a model that does: {', '.join(able)}." if able else "No model of this server is known to."
-        )
+        instead = f"Use a model that does: {', '.join(able)}." if able else "Run it on one that does."
         raise ModelFault(
             f"Model {spec.slug} takes {takes} only; the request has {what}. {instead} "
             f"What a model takes is its `modalities` in models.toml.",
