@@ -100,7 +100,10 @@ MISSING = "FileNotFoundError: [Errno 2] No such file or directory: '/kaggle/inpu
     ("noted", "words"),
     [
         ("", "only datasets that the push attached with -d"),
-        ("[fanbench] This run has no /kaggle folder: mounts are not possible here (denied).\n", "(denied)"),
+        (
+            "[fanbench] This run has no /kaggle of its own: mounts are not possible here (denied).\n",
+            "(denied)",
+        ),
     ],
 )
 def test_a_file_that_is_missing_below_kaggle_is_explained(tmp_path: Path, noted: str, words: str) -> None:

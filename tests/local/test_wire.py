@@ -233,7 +233,7 @@ async def test_every_run_has_kaggles_folders_to_itself(
 os.makedirs("/kaggle/working/sub")
 for place in ("/kaggle/working/sub/mine", "/kaggle/tmp/mine"): open(place, "w").write(llm.name)
 llm.prompt("x")
-print(os.getcwd(), os.listdir("/kaggle/tmp"), open("/kaggle/working/sub/mine").read(), os.listdir("/kaggle/input"))
+print(os.getcwd(), os.listdir("/kaggle/temp"), open("/kaggle/working/sub/mine").read(), os.listdir("/kaggle/input"))
 return True"""
     await push(client, "writes-there", task_source("writes-there", body))
     for done in await run(client, "writes-there", "slow", "four"):

@@ -35,7 +35,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def scratch(self) -> Path:
-        """`/kaggle/tmp`, to be deleted after the run."""
+        """`/kaggle/tmp` and `/kaggle/temp`, to be deleted after the run."""
         return Path(self.folder, "tmp")
 
     @property

@@ -1,4 +1,4 @@
-"""Kaggle's folders where tasks expect them: `/kaggle/input`, `/kaggle/working` and `/kaggle/tmp`.
+"""Kaggle's folders where tasks expect them: `/kaggle/input`, `/kaggle/working`, and `/kaggle/tmp` or `/kaggle/temp`.
 
 On Kaggle a notebook runs in `/kaggle/working`, whose files are its output. The dataset OWNER/SLUG is in
 `/kaggle/input/datasets/OWNER/SLUG` and in `/kaggle/input/SLUG`. Here every run gets a mount namespace of its own, in
@@ -22,8 +22,10 @@ from fanbench.local.executor.job import Job
 __all__ = ["NO_KAGGLE_FOLDER", "WORKING", "attach", "find_obstacle"]
 
 WORKING = Path("/kaggle/working")
-NO_KAGGLE_FOLDER = "This run has no /kaggle folder"
-_OWN = ("input", "working", "tmp")
+NO_KAGGLE_FOLDER = "This run has no /kaggle of its own"
+# The text in new notebooks on Kaggle names `temp`; others use `tmp`.
+_SCRATCH = ("tmp", "temp")
+_OWN = ("input", "working", *_SCRATCH)
 
 _CLONE_NEWNS = 0x00020000
 _CLONE_NEWUSER = 0x10000000
@@ -131,7 +133,8 @@ def _mount_kaggle(places: Mapping[str, str], working: Path, scratch: Path) -> No
     if os.path.isdir("/kaggle"):
         _bind_entries(Path("/kaggle"), kaggle, _OWN)
     _bind(working, kaggle / "working")
-    _bind(scratch, kaggle / "tmp")
+    for name in _SCRATCH:
+        _bind(scratch, kaggle / name)
     for place, real in places.items():
         target = kaggle / "input" / place
         _bind(Path(real), target)
