@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import anyio
@@ -246,6 +247,41 @@ return True"""
         folder = server.data / "runs" / str(done.id)
         assert not (folder / "tmp").exists()
     assert not Path("/kaggle/working/sub/mine").exists()
+
+
+NESTED = """
+import os, sys, tempfile
+from pathlib import Path
+from fanbench.local.executor.job import Job
+from fanbench.local.executor.mounts import attach
+for parent in ("/tmp", "/kaggle/working"):
+    with tempfile.TemporaryDirectory(dir=parent) as folder:
+        job = Job(folder=folder, environment={})
+        job.working.mkdir()
+        job.source.write_text("reads /kaggle/input")
+        if (pid := os.fork()) == 0:
+            start = attach(job, None)
+            Path(start, "inner").touch()
+            print(parent, start, [name in os.listdir("/kaggle/working") for name in ("outer", "inner")], flush=True)
+            os._exit(0)
+        os.waitpid(pid, 0)
+"""
+
+
+async def test_a_real_kaggle_folder_stays_as_it_is(client: Client, kaggle_folders: None) -> None:
+    """On a system with a /kaggle, a run has its own instead, unless the run needs something from the real one."""
+    body = f"""import os, subprocess, sys
+open("/kaggle/working/outer", "w")
+done = subprocess.run([sys.executable, "-c", {NESTED!r}], capture_output=True, text=True)
+print(done.stdout, done.stderr, "left:", os.path.exists("/kaggle/working/inner"))
+return True"""
+    await push(client, "nested", task_source("nested", body))
+    (done,) = await run(client, "nested", "four")
+    text = await log_text(client, done.id)
+    assert "/tmp /kaggle/working [False, True]\n" in text, text
+    assert re.search(r"^/kaggle/working /kaggle/working/\S+/working \[True, False\]$", text, re.M), text
+    assert "is in the real /kaggle" in text
+    assert "left: False\n" in text
 
 
 async def test_a_new_version_runs_beside_the_old_one(client: Client) -> None:

@@ -40,7 +40,7 @@ def find_obstacle() -> str | None:
     It is tried in a fork, because a process that fails halfway cannot return. No thread may run in the caller.
     """
     if sys.platform != "linux":
-        return "it needs Linux"
+        return "they need Linux"
     try:
         with tempfile.TemporaryDirectory(prefix="fanbench-mounts-") as folder:
             working = Path(folder, "working")
