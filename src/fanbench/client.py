@@ -49,7 +49,7 @@ from fanbench.wire.messages import (
 from fanbench.wire.pages import Pages
 from fanbench.wire.responses import invalid_answer
 from fanbench.wire.retry import RetryPolicy
-from fanbench.wire.slugs import join_task, normalize_model, split_task
+from fanbench.wire.slugs import join_task, normalize_model, same_model, split_task
 from fanbench.wire.transport import CallLimits, Transport
 
 if TYPE_CHECKING:
@@ -502,6 +502,7 @@ class Client:
         Version 0 stands for the newest.
         """
         wanted = [normalize_model(model) for model in models]
+        known = set(map(same_model, models))
         seen: set[int] = set()
 
         async def fetch(token: str) -> tuple[list[Run], str]:
@@ -517,7 +518,7 @@ class Client:
             new = [
                 run
                 for run in page.runs
-                if run.id not in seen and (not wanted or normalize_model(run.model_version_slug) in wanted)
+                if run.id not in seen and (not known or same_model(run.model_version_slug) in known)
             ]
             seen.update(run.id for run in new)
             return new, page.next_page_token

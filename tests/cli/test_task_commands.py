@@ -632,3 +632,15 @@ def test_a_model_that_the_server_does_not_list(cli: Cli, kaggle: SimulatedKaggle
             found = json.loads(cli("tasks", command, "t", "-m", name, "--format", "json").stdout)
             runs = found["runs"] if command == "status" else found
             assert [(run["run_id"], run["model"]) for run in runs] == [(10, "gem-default")]
+
+
+def test_a_run_is_listed_under_another_spelling(cli: Cli, kaggle: SimulatedKaggle) -> None:
+    """`run --wait` finds the run on a listed model `m` that the server lists as one on `o/m@default`."""
+    kaggle.add_task("t")
+    kaggle.add_model("m")
+    kaggle.change(spell_model=lambda model: f"o/{model}@default")
+    result = cli("tasks", "run", "t", "-m", "m", "--wait", "--format", "json")
+    assert result.exit_code == 0
+    assert [(record["run_id"], record["state"]) for record in json.loads(result.stdout)] == [
+        (10, "COMPLETED")
+    ]

@@ -141,10 +141,15 @@ async def test_models_that_cannot_be_listed(status: int, reported: Reported) -> 
     assert caught.value.status == status
 
 
-async def test_runs_on_an_unlisted_model_are_found_under_another_name() -> None:
-    """The server may list a run on `m` as one on `m-default`, whose end is waited for."""
+@pytest.mark.parametrize("models", [[], ["m"]])
+async def test_runs_are_found_under_another_name_of_their_model(models: list[str]) -> None:
+    """The server may list a run on `m` as one on `m-default`, whose end is waited for, whether it lists `m` or not."""
     client = simulated(
-        "a", "b", spell_model=lambda model: f"owner/{model}@default", runs=RunScript(running=5)
+        "a",
+        "b",
+        models=models,
+        spell_model=lambda model: f"owner/{model}@default",
+        runs=RunScript(running=5),
     )
     report = await run_tasks(client, ["a", "b"], ["m"], until="ended")
     assert [(run.model_version_slug, run.state) for run in report.runs] == [("m", RunState.COMPLETED)] * 2

@@ -120,11 +120,14 @@ def test_a_run_that_ends_before_its_schedule_call(tmp_path: Path) -> None:
 # --- Models that the server does not list -------------------------------------------------------------------
 
 
-def test_runs_on_unlisted_models_are_found_under_other_names(tmp_path: Path) -> None:
+@pytest.mark.parametrize("unlisted", [{}, {"m1": (), "m2": ()}], ids=["listed", "unlisted"])
+def test_runs_are_found_under_other_names_of_their_models(
+    tmp_path: Path, unlisted: dict[str, tuple[str, ...]]
+) -> None:
     """The server may call the model `m1` of a run `owner/m1@default`: it is the planned run all the same."""
     scenario = Scenario(spell_model=lambda model: f"owner/{model}@default")
     world = World(tmp_path, scenario, tasks=2, models=2, repeats=2)
-    world.unlisted = {"m1": (), "m2": ()}
+    world.unlisted = unlisted
     assert world.run()
     world.check_all_done()
     assert len(world.kaggle.runs) == 8

@@ -10,7 +10,7 @@ from fanbench.config import Basic, Bearer
 from fanbench.errors import Forbidden, NotFound
 from fanbench.operations.api import Api
 from fanbench.wire.messages import Run, Task
-from fanbench.wire.slugs import normalize_model
+from fanbench.wire.slugs import DEFAULT, normalize_model
 
 __all__ = ["NO_SUCH_CALL", "as_scheduled", "existing_task", "model_of", "runs_of", "task_if_any", "username"]
 
@@ -65,7 +65,7 @@ def as_scheduled(runs: Sequence[Run], models: Collection[str]) -> list[Run]:
 
     A server may list a run that was scheduled on `gemini-2.5-pro` as one on `gemini-2.5-pro-default`.
     """
-    spellings = {f"{model}-default": model for model in models if f"{model}-default" not in models}
+    spellings = {model + DEFAULT: model for model in models if model + DEFAULT not in models}
     return [
         structs.replace(run, model_version_slug=spellings[model_of(run)])
         if model_of(run) in spellings

@@ -17,7 +17,7 @@ from fanbench.errors import ApiError, ConnectionFailed, FanbenchError, Unauthori
 from fanbench.operations.api import Api
 from fanbench.operations.lookup import model_of
 from fanbench.wire.messages import BenchmarkModel, Modality, ModelVersion, Run
-from fanbench.wire.slugs import normalize_model
+from fanbench.wire.slugs import DEFAULT, normalize_model
 
 __all__ = [
     "LIST_PATIENCE",
@@ -60,8 +60,6 @@ def modalities(version: ModelVersion | None) -> str:
 
 # --- The names that users write -----------------------------------------------------------------------------
 
-# The server lists a model's version as `gemini-2.5-pro@default`, which people leave out.
-_DEFAULT = "-default"
 # How many names an error lists.
 _SHOWN = 10
 #: Seconds for which a list of models is waited for where it is only needed to check names.
@@ -216,7 +214,7 @@ def match_models(asked: Sequence[str], names: Mapping[str, str]) -> tuple[list[s
     missing = []
     for name in asked:
         slug = normalize_model(name)
-        matches = [names[each] for each in (slug, slug.removesuffix(_DEFAULT)) if each in names][:1]
+        matches = [names[each] for each in (slug, slug.removesuffix(DEFAULT)) if each in names][:1]
         if not matches and is_pattern(name):
             matches = _match_pattern(name, names)
         if not matches:
@@ -261,7 +259,7 @@ def names_of_models(available: Sequence[BenchmarkModel]) -> dict[str, str]:
 
 def _with_bases(names: Mapping[str, str]) -> dict[str, str]:
     """Add each name without its `-default`, unless that is the name of another model."""
-    return {name.removesuffix(_DEFAULT): slug for name, slug in names.items()} | dict(names)
+    return {name.removesuffix(DEFAULT): slug for name, slug in names.items()} | dict(names)
 
 
 def _unknown(missing: Sequence[str], names: Mapping[str, str]) -> UnknownModel:
@@ -274,7 +272,11 @@ def _unknown(missing: Sequence[str], names: Mapping[str, str]) -> UnknownModel:
 
 def _close_names(name: str, names: Mapping[str, str]) -> tuple[str, ...]:
     bare = [each for each in names if "/" not in each]
-    return tuple(difflib.get_close_matches(normalize_model(name), bare, n=3, cutoff=0.5))
+    close = difflib.get_close_matches(normalize_model(name), bare, n=6, cutoff=0.5)
+    closest: dict[str, str] = {}
+    for each in close:
+        closest.setdefault(names[each], each)  # one name of each model
+    return tuple(closest.values())[:3]
 
 
 def _did_you_mean(close: Sequence[str]) -> str:

@@ -166,7 +166,7 @@ async def schedule(
     if list_before:
         ready = partial(ready_task, client, slug)
         _, listed = await both(ready, partial(runs_of, client, slug, () if choice.unlisted else models))
-        before = as_scheduled(listed, choice.unlisted)
+        before = as_scheduled(listed, models)
     else:
         await ready_task(client, slug)
     try:

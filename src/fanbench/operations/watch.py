@@ -338,7 +338,7 @@ class RunSelection:
     def pick(self, runs: Sequence[Run]) -> list[Run]:
         """The selected ones of `runs`, in the order given."""
         first: dict[str, int] = {}
-        runs = as_scheduled(runs, self.unlisted)
+        runs = as_scheduled(runs, self.fresh | self.other)
         for run in runs:
             if run.id not in self.before and model_of(run) in self.fresh:
                 first[model_of(run)] = min(run.id, first.get(model_of(run), run.id))

@@ -125,7 +125,7 @@ class TaskWatcher(RunWatcher):
 
     def absorb(self, runs: Sequence[Run], asked_at: float) -> None:
         task = self._task
-        runs = as_scheduled(runs, self._context.plan.choice.unlisted)
+        runs = as_scheduled(runs, self._context.plan.models)
         self._budget.reset()
         unknown: dict[str, list[Run]] = {}
         for listed in runs:

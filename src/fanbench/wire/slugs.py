@@ -10,9 +10,20 @@ import re
 from fanbench.errors import UsageError
 from fanbench.wire.messages import TaskSlug
 
-__all__ = ["full_task_url", "join_task", "normalize_model", "slugify", "slugify_task", "split_task"]
+__all__ = [
+    "DEFAULT",
+    "full_task_url",
+    "join_task",
+    "normalize_model",
+    "same_model",
+    "slugify",
+    "slugify_task",
+    "split_task",
+]
 
 WEBSITE = "https://www.kaggle.com"
+#: The end of the normalized names of models' default versions, which people and some answers leave out.
+DEFAULT = "-default"
 
 
 def slugify(name: str) -> str:
@@ -58,6 +69,11 @@ def join_task(slug: TaskSlug) -> str:
 def normalize_model(slug: str) -> str:
     """Return the form in which models are sent, compared and shown: "google/gemma@default" is "gemma-default"."""
     return slug.rpartition("/")[2].replace("@", "-")
+
+
+def same_model(slug: str) -> str:
+    """Return what all spellings of a model have in common: "google/gemma", "gemma@default" and "gemma" are "gemma"."""
+    return normalize_model(slug).removesuffix(DEFAULT)
 
 
 def full_task_url(url: str) -> str:
