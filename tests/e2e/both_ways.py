@@ -36,7 +36,7 @@ __all__ = ["Compared", "Side", "compare"]
 
 MODEL = "test/answering"
 #: Seconds that a run may take, on either side.
-SECONDS = 90
+SECONDS = 300
 
 _CHOICE = re.compile(r"%choose (\w+)|[\"']choose[\"'], *[\"'](\w+)")
 _NEEDS_IPYTHON = re.compile(r"^\s*(# ?)?[%!]\w|\bget_ipython\b|^\s*display\(", re.MULTILINE)

@@ -15,7 +15,7 @@ import pytest
 from tests.e2e.both_ways import compare
 from tests.e2e.sdk_files import NotFetched, sdk_task_files
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 #: Tasks of tasks, tables of data, tools, images, judges, and the SDK's other client.
 CHOSEN = [
