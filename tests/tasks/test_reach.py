@@ -6,7 +6,7 @@ import ast
 
 import pytest
 
-from fanbench.tasks.reach import reach
+from fanbench.tasks.reach import Origins
 from fanbench.tasks.source import all_nodes
 
 REACHING = {
@@ -80,10 +80,21 @@ NOT_REACHING = {
 @pytest.mark.parametrize("source", REACHING.values(), ids=REACHING.keys())
 def test_a_run_reaches_the_task(source: str) -> None:
     """Every usual way to run the task `a` is recognized."""
-    assert "a" in reach(all_nodes(ast.parse(source)))
+    assert "a" in Origins(all_nodes(ast.parse(source))).reach()
 
 
 @pytest.mark.parametrize("source", NOT_REACHING.values(), ids=NOT_REACHING.keys())
 def test_no_run_reaches_the_task(source: str) -> None:
     """The task `a` is not reached in a file that never runs it."""
-    assert "a" not in reach(all_nodes(ast.parse(source)))
+    assert "a" not in Origins(all_nodes(ast.parse(source))).reach()
+
+
+@pytest.mark.parametrize(
+    ("code", "on_load"), [("a.run(llm)", True), ("for t in [a]:\n    t.run(llm)", True), ("", False)]
+)
+def test_runs_within_excepted_nodes_do_not_count(code: str, on_load: bool) -> None:
+    """What only runs within the excepted nodes is not reached; what also runs elsewhere is."""
+    tree = ast.parse(f"def whole(llm):\n    a.run(llm)\n{code}\n")
+    origins = Origins(all_nodes(tree))
+    assert "a" in origins.reach()
+    assert ("a" in origins.reach(except_in=[tree.body[0]])) is on_load

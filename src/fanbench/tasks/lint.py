@@ -15,7 +15,7 @@ from fanbench.tasks.annotations import ReturnTypes, model_problem, unused_model
 from fanbench.tasks.choice import ChooseLine, find_choose
 from fanbench.tasks.definitions import TaskFunction, find_foreign_tasks, find_tasks
 from fanbench.tasks.portability import check_portability
-from fanbench.tasks.reach import Reach, reach
+from fanbench.tasks.reach import Origins, Reach
 from fanbench.tasks.source import all_nodes, char_column
 from fanbench.tasks.task_file import DUPLICATE, NO_RUN, PYTHON_FILE, Cells, Finding, Level, TaskDefinition
 from fanbench.wire.slugs import slugify
@@ -44,13 +44,13 @@ def lint(
     `datasets`, as OWNER/SLUG, are attached to the notebook.
     """
     nodes = all_nodes(tree)
-    functions = find_tasks(nodes)
+    functions, origins = find_tasks(nodes), Origins(nodes)
     file = _File(
         nodes=nodes,
         lines=source.split("\n"),
         functions=functions,
-        reached=reach(nodes),
-        reached_on_load=reach(nodes, except_in=[task.node for task in functions]),
+        reached=origins.reach(),
+        reached_on_load=origins.reach(except_in=[task.node for task in functions]),
         return_types=ReturnTypes(nodes),
         cells=cells,
     )

@@ -11,7 +11,7 @@ import ast
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
-__all__ = ["Reach", "reach"]
+__all__ = ["Origins", "Reach"]
 
 RUNNERS = frozenset({"evaluate", "run"})
 # Through these, any name can be reached without being written.
@@ -45,32 +45,41 @@ class Reach:
         return "…" in self._names or name in self._names
 
 
-def reach(nodes: Sequence[ast.AST], except_in: Iterable[ast.AST] = ()) -> Reach:
-    """Trace every receiver of a `.run` or `.evaluate` back to the names that its value may come from.
+class Origins:
+    """For each name in a file, the names that its value may come from.
 
-    Those within the nodes `except_in` do not count.
+    `result:f` is what the function f returns, and `call:f` what it is called with.
     """
-    excepted = {id(part) for node in except_in for part in ast.walk(node)}
-    # For each name, the names that its value may come from. `result:f` is what the function f returns, and
-    # `call:f` what it is called with.
-    sources: dict[str, set[str]] = defaultdict(set)
-    for node in nodes:
-        for targets, origins in _bindings(node):
-            for target in targets:
-                sources[target] |= origins
-    todo = [name for node in nodes if id(node) not in excepted for name in _receivers(node)]
-    seen: set[str] = set()
-    while todo:
-        name = todo.pop()
-        if name in seen:
-            continue
-        seen.add(name)
-        todo.extend(sources.get(name, ()))
-        kind, _, function = name.rpartition(":")
-        if kind == "result":
-            # An alias of a function returns what the function returns.
-            todo.extend(f"result:{other}" for other in sources.get(function, ()) if ":" not in other)
-    return Reach(frozenset(seen))
+
+    def __init__(self, nodes: Sequence[ast.AST]) -> None:
+        self._nodes = nodes
+        self._origins: dict[str, set[str]] = defaultdict(set)
+        for node in nodes:
+            for targets, origins in _bindings(node):
+                for target in targets:
+                    self._origins[target] |= origins
+
+    def reach(self, *, except_in: Iterable[ast.AST] = ()) -> Reach:
+        """Trace every receiver of a `.run` or `.evaluate` back to the names that its value may come from.
+
+        Those within the nodes `except_in` do not count.
+        """
+        excepted = {id(part) for node in except_in for part in ast.walk(node)}
+        todo = [name for node in self._nodes if id(node) not in excepted for name in _receivers(node)]
+        seen: set[str] = set()
+        while todo:
+            name = todo.pop()
+            if name in seen:
+                continue
+            seen.add(name)
+            todo.extend(self._origins.get(name, ()))
+            kind, _, function = name.rpartition(":")
+            if kind == "result":
+                # An alias of a function returns what the function returns.
+                todo.extend(
+                    f"result:{other}" for other in self._origins.get(function, ()) if ":" not in other
+                )
+        return Reach(frozenset(seen))
 
 
 def _receivers(node: ast.AST) -> frozenset[str]:
