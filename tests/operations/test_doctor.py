@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -213,10 +214,11 @@ async def test_the_env_file_that_the_sdk_reads(
     assert await machine.probe_sdk_env_file(DoctorTarget(env_file=tmp_path / "none")) == []
 
 
+# Importing the SDK here would change asyncio for all tests: it applies nest_asyncio.
+@pytest.mark.skipif(find_spec("kaggle_benchmarks") is None, reason="The SDK is not installed.")
 @pytest.mark.slow
 def test_dotenv_run_gives_the_sdk_the_env_file(tmp_path: Path) -> None:
     """With `dotenv run`, the real SDK has the model of the `.env` in the working folder."""
-    pytest.importorskip("kaggle_benchmarks")
     (tmp_path / ".env").write_text("MODEL_PROXY_URL=http://p\nMODEL_PROXY_API_KEY=k\nLLM_DEFAULT=test/mine\n")
     (tmp_path / "task.py").write_text("import kaggle_benchmarks as kbench\nprint(kbench.llm.name)\n")
     dotenv = Path(sys.executable).with_name("dotenv")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import types
 import typing
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +18,9 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from fanbench.tasks.lint import lint
+
+# Importing the SDK here would change asyncio for all tests: it applies nest_asyncio.
+with_sdk = pytest.mark.skipif(find_spec("kaggle_benchmarks") is None, reason="The SDK is not installed.")
 
 HEAD = "import kaggle_benchmarks as kbench\n"
 
@@ -201,17 +205,17 @@ def assert_agreement(answers: list[bool | str]) -> None:
     assert differences == []
 
 
+@with_sdk
 @pytest.mark.slow
 def test_the_installed_sdk_agrees(tmp_path: Path) -> None:
     """The installed SDK makes a task of every form that has no error, and of no other."""
-    pytest.importorskip("kaggle_benchmarks")
     assert_agreement(ask_sdk(tmp_path, SOURCES))
 
 
+@with_sdk
 @pytest.mark.slow
 def test_the_previous_sdk_agrees(tmp_path: Path) -> None:
     """The SDK's previous version agrees as well, on what the installed one needs."""
-    pytest.importorskip("kaggle_benchmarks")
     pip = [
         sys.executable,
         "-m",
