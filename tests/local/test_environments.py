@@ -203,9 +203,14 @@ esac"""
         "blue-hen @ file:///wheels/blue_hen-1.1-py3-none-any.whl",
     ]
     assert notes[-1].startswith("Installed 2 packages in ")
-    # The order does not matter, the requirements do.
+    # The order does not matter, the requirements do, and so does a file that is named by its path.
     assert await prepared.prepare(lines[::-1], notes.append) == found
     assert await prepared.prepare(lines[:2], notes.append) != found
+    wheel = write_wheel(tmp_path, "red_fox", "2.0")
+    by_path = await prepared.prepare([str(wheel)], notes.append)
+    assert await prepared.prepare([str(wheel)], notes.append) == by_path
+    os.utime(wheel, (0, 0))
+    assert await prepared.prepare([str(wheel)], notes.append) != by_path
 
 
 async def test_packages_that_are_here_are_not_installed(

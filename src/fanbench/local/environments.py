@@ -158,7 +158,9 @@ def _pins(packages: ServerPackages) -> list[str]:
 
 def _key(lines: Sequence[str], packages: ServerPackages) -> str:
     python = [sys.implementation.cache_tag, sysconfig.get_platform()]
-    content = json.dumps([lines, python, sorted(packages.installed.items())])
+    # A wheel that is named by its path may be built again.
+    changed = [os.stat(line).st_mtime_ns for line in lines if os.path.exists(line)]
+    content = json.dumps([lines, changed, python, sorted(packages.installed.items())])
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
