@@ -28,6 +28,7 @@ FanbenchError                 the base; `exit_code` is that of the command line
 from __future__ import annotations
 
 import os
+import re
 
 __all__ = [
     "ApiError",
@@ -259,7 +260,13 @@ def root_cause(error: BaseException) -> BaseException:
 
 def reason_of(error: Exception) -> str:
     """Return the message of the innermost cause of `error`, without a period."""
+    import ssl
+
     cause = root_cause(error)
-    if isinstance(cause, OSError) and cause.errno is not None and cause.errno > 0:
-        return os.strerror(cause.errno)
+    if isinstance(cause, ssl.SSLError):
+        # "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate (_ssl.c:1000)"
+        return re.sub(r"^\[[^]]*\] | \(_ssl\.c:\d+\)$", "", str(cause.strerror or cause))
+    if isinstance(cause, OSError) and cause.strerror:
+        # Those of name servers are negative.
+        return os.strerror(cause.errno) if cause.errno and cause.errno > 0 else cause.strerror
     return str(cause).rstrip(".") or str(error) or type(error).__name__

@@ -99,6 +99,12 @@ PUSH = ["tasks", "push", "my-task", "-f", "task.py"]
         (["leaderboard", "me/b", "--download", "-p", "/sys/none"], 1, "Cannot write"),
         (["completion", "csh"], 2, "bash"),
         (["doctor", "extra"], 2, "unexpected extra argument"),
+        (["results", ""], 2, "The path is empty"),
+        (["tasks", "download", "t", "-o", ""], 2, "The path is empty"),
+        ([*RUN, "-m", ""], 2, "The name of a model is empty"),
+        (["tasks", "push", "my-task", "-f", "pipe.py"], 1, "not a regular file"),
+        (["auth", "-y", "--env-file", "pipe.py"], 1, "not a regular file"),
+        (["init", "-y", "--env-file", "/dev/zero"], 1, "not a regular file"),
     ],
 )
 def test_bad_input(
@@ -116,6 +122,7 @@ def test_bad_input(
     Path("locked.env").write_text("")
     Path("locked.env").chmod(0o400)
     Path("sub").mkdir()
+    os.mkfifo("pipe.py")
     kaggle.add_model("gemini-2.5-pro", "Gemini 2.5 Pro")
     kaggle.leaderboards["me", "b"] = Leaderboard(
         rows=[row("m", "Em", t=BenchmarkResult(boolean_result=True))]

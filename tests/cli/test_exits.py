@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 import pytest
+from click.testing import CliRunner
 
 from fanbench import (
     ConnectionFailed,
@@ -15,6 +18,7 @@ from fanbench import (
     UsageError,
     WaitTimeout,
 )
+from fanbench.cli.app import root
 from fanbench.cli.exits import explain
 
 
@@ -65,3 +69,14 @@ def test_a_bug_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Traceback" not in first
     explain(ZeroDivisionError("oops"), {"FANBENCH_DEBUG": "1"})
     assert "ZeroDivisionError: oops" in capsys.readouterr().err
+
+
+def test_the_current_folder_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that needs the current folder says that somebody has removed it."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    result = CliRunner().invoke(root, ["results", "."])
+    assert result.exit_code == 1
+    assert result.stderr == "error: The current folder does not exist any more.\n"

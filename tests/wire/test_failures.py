@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import ssl
 from collections.abc import Callable
 
 import anyio
@@ -27,7 +28,7 @@ from fanbench import (
     Unauthorized,
 )
 from fanbench._util.text import duration
-from fanbench.errors import error_for_status
+from fanbench.errors import error_for_status, reason_of
 from fanbench.wire.downloads import BadZip
 from fanbench.wire.retry import (
     CallOutcome,
@@ -162,6 +163,27 @@ async def test_nobody_listens_here() -> None:
             with pytest.raises(NobodyListens, match="Connection refused") as caught:
                 await client.task_quota()
         assert "fanbench serve" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("cause", "reason"),
+    [
+        (OSError(errno.ECONNREFUSED, "no"), "Connection refused"),
+        (socket.gaierror(-2, "Name or service not known"), "Name or service not known"),
+        (
+            ssl.SSLCertVerificationError(
+                1, "[SSL: FAILED] certificate verify failed: self-signed (_ssl.c:1000)"
+            ),
+            "certificate verify failed: self-signed",
+        ),
+        (ValueError("Bad."), "Bad"),
+    ],
+)
+def test_reasons(cause: Exception, reason: str) -> None:
+    """The reason of an error is the innermost one, in the system's words, without numbers of lines and errors."""
+    outer = ConnectionFailed("m", endpoint="e")
+    outer.__cause__ = ExceptionGroup("all failed", [cause])
+    assert reason_of(outer) == reason
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,8 @@ def _print_unexpected(error: BaseException, cause: BaseException, env: Mapping[s
     if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
         _close_stdout()
         _print(f"{label} Cannot write the output: {cause.strerror}.")
+    elif isinstance(cause, FileNotFoundError) and not _has_current_folder():
+        _print(f"{label} The current folder does not exist any more.")
     elif env.get("FANBENCH_DEBUG") or getattr(getattr(context, "obj", None), "debug", False):
         import traceback
 
@@ -89,6 +91,14 @@ def _print_unexpected(error: BaseException, cause: BaseException, env: Mapping[s
     else:
         _print(f"{label} Unexpected {type(cause).__name__}: {cause}")
         _print("This is a bug in fanbench. Add --debug to see the traceback.")
+
+
+def _has_current_folder() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _print(text: str) -> None:

@@ -29,8 +29,18 @@ __all__ = [
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-PATH = click.Path(path_type=Path)
-FOLDER = click.Path(path_type=Path, file_okay=False)
+
+class NamedPath(click.Path):
+    """A path that is not empty: an empty one is usually a variable that is not set, rarely the current folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("The path is empty. Write '.' for the current folder.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+PATH = NamedPath(path_type=Path)
+FOLDER = NamedPath(path_type=Path, file_okay=False)
 AT_LEAST_1 = click.IntRange(min=1)
 
 

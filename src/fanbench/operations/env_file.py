@@ -169,6 +169,9 @@ def write_env_file(path: Path, values: Mapping[str, str]) -> None:
 
 def _text_of(path: Path) -> str:
     with _env_file_errors(path):
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            # Reading a pipe or a device may never end.
+            raise OutputError(f"{path} is not a regular file.", hint=_HINT)
         try:
             with path.open(encoding="utf-8", newline="") as file:
                 return file.read()

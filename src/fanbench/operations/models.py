@@ -209,7 +209,14 @@ def match_models(asked: Sequence[str], names: Mapping[str, str]) -> tuple[list[s
 
     Returns the slugs without duplicates, in the order in which they were asked for, and what matches nothing. A
     name that matches nothing and is no pattern is among the slugs, too, at its place.
+
+    Raises:
+        UsageError: A name is empty.
     """
+    if any(not name.strip() for name in asked):
+        raise UsageError(
+            "The name of a model is empty.", hint="Check the variable that it comes from, or leave -m out."
+        )
     found: dict[str, None] = {}
     missing = []
     for name in asked:

@@ -65,6 +65,8 @@ def read_text(path: Path, limit: int = MAX_BYTES) -> str:
             raise TaskFileError("This is a directory.", file=file, hint="Name one task file in it.")
         if path.suffix not in SUFFIXES:
             raise TaskFileError("A task file must end in .py or .ipynb.", file=file)
+        if path.exists() and not path.is_file():  # Reading a pipe may never end.
+            raise TaskFileError("This is not a regular file.", file=file)
         with path.open("rb") as stream:
             raw = stream.read(limit + 1)
     except FileNotFoundError:

@@ -7,6 +7,7 @@ and informs the adaptive limit of `fanbench.wire.adaptive_limit`.
 from __future__ import annotations
 
 import base64
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -202,10 +203,15 @@ class Transport:
         try:
             yield
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            refused = isinstance(root_cause(error), ConnectionRefusedError)
+            cause = root_cause(error)
+            refused = isinstance(cause, ConnectionRefusedError)
             kind, hint = NeverSent, "Check that the server is running, the endpoint, and the network."
             if refused and is_on_this_machine(endpoint):
                 kind, hint = NobodyListens, _START_AGAIN
+            elif isinstance(cause, ssl.SSLError):
+                hint = (
+                    "If a proxy of your company signs the connections, set SSL_CERT_FILE to its certificate."
+                )
             message = f"Cannot connect to {endpoint} for {call.method}: {reason_of(error)}"
             raise kind(message, endpoint=endpoint, hint=hint) from error
         except httpx.TimeoutException as error:
