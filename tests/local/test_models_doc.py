@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from fanbench.local.models.scripted import Rule, Scripted
 from fanbench.local.models.upstream import Upstream
 from fanbench.wire.messages import RunState
 
-from .server_process import log_text, push, run, run_server
+from .server_process import ServerProcess, log_text, push, run
 
 pytestmark = [pytest.mark.anyio, pytest.mark.e2e]
 
@@ -46,23 +47,32 @@ def test_every_key_is_described() -> None:
     assert keys | {"kind"} == described | {"rules"}
 
 
-async def test_the_task_passes_on_the_scripted_model(tmp_path: Path) -> None:
+@pytest.fixture
+def documented(server: ServerProcess) -> Iterator[ServerProcess]:
+    """The shared server with the scripted model of the page in addition to its own."""
+    file = server.data / "models.toml"
+    before = file.read_text()
+    file.write_text(before + SCRIPTED)
+    yield server
+    file.write_text(before)
+
+
+async def test_the_task_passes_on_the_scripted_model(documented: ServerProcess) -> None:
     """Text, structured output and calls of tools come from the table, through both APIs, whole and as streams."""
     genai = TASK.replace("scripted-answers", "by-genai").replace(
         ".run(kbench.llm)", '.run(kbench.kaggle.load_model(kbench.llm.name, api="genai"))'
     )
-    with run_server(tmp_path / "data", models=SCRIPTED) as server:
-        async with server.client() as client:
-            for slug, source in (("scripted-answers", TASK), ("by-genai", genai)):
-                await push(client, slug, source)
-                (done,) = await run(client, slug, "scripted")
-                assert done.state is RunState.COMPLETED, done.error_message
-                assert "RESULT:   1.0" in await log_text(client, done.id)
-            token = await client.create_proxy_token()
-        headers = {"authorization": f"Bearer {token.token}", "x-goog-api-key": token.token}
-        async with httpx.AsyncClient(base_url=token.base_uri, headers=headers, timeout=30) as http:
-            await _check_streams(http)
-            await _check_failures_and_usage(http)
+    async with documented.client() as client:
+        for slug, source in (("scripted-answers", TASK), ("by-genai", genai)):
+            await push(client, slug, source)
+            (done,) = await run(client, slug, "scripted")
+            assert done.state is RunState.COMPLETED, done.error_message
+            assert "RESULT:   1.0" in await log_text(client, done.id)
+        token = await client.create_proxy_token()
+    headers = {"authorization": f"Bearer {token.token}", "x-goog-api-key": token.token}
+    async with httpx.AsyncClient(base_url=token.base_uri, headers=headers, timeout=30) as http:
+        await _check_streams(http)
+        await _check_failures_and_usage(http)
 
 
 async def _check_streams(http: httpx.AsyncClient) -> None:
