@@ -72,7 +72,7 @@ class Environments:
             return None  # options alone, such as the address of an index, install nothing
         lines = sorted({*requirements})
         packages = await anyio.to_thread.run_sync(_compatible_packages, lines)
-        target = self._root / _key(lines, packages)
+        target = self._root / await anyio.to_thread.run_sync(_key, lines, packages)
         lock = self._locks[target.name]
         if lock.locked():
             note("Another run installs the packages of this one.")
