@@ -16,9 +16,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from click.testing import CliRunner
 
+from fanbench import UsageError
 from fanbench._util import install
 from fanbench._util.install import install_command
+from fanbench.cli.commands.local_models import models
 from fanbench.local.executor.environment import installer_environment
 from fanbench.local.models.catalog import read_catalog
 from fanbench.local.models.provision import look_at_endpoint
@@ -140,6 +143,42 @@ def test_uv_and_pip_share_an_index(given: dict[str, str], uv: str | None, pip: s
     """An index that only one of them is told is used by both, and neither overrides the other's own."""
     passed = installer_environment(given)
     assert (passed.get("UV_DEFAULT_INDEX"), passed.get("PIP_INDEX_URL")) == (uv, pip)
+
+
+# --- Flags ---
+
+
+def test_aliases_and_modalities_can_be_added(tmp_path: Path) -> None:
+    """An endpoint is added with its aliases, and with text in front of its modalities."""
+    command = ["add", "http://127.0.0.1:9/v1", "--slug", "a/b", "--data", str(tmp_path), "--no-check"]
+    command += ["--modality", "image", "--modality", "audio", "--alias", "x/*", "--alias", "*"]
+    done = CliRunner().invoke(models, command)
+    assert (done.exit_code, done.stderr) == (0, "")
+    (model,) = read_catalog(tmp_path / "models.toml").model
+    assert (model.modalities, model.alias) == (["text", "image", "audio"], ["x/*", "*"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["smollm2", "gemma3", "--alias", "*"],
+            "--slug, --alias and --default can only be used with one model.",
+        ),
+        (
+            ["x.gguf", "--modality", "image", "--key-env", "K"],
+            "--modality, --key-env cannot be used with x.gguf.",
+        ),
+        (["http://127.0.0.1:9/v1", "--threads", "2"], "--threads cannot be used with http://127.0.0.1:9/v1."),
+        (["x.gguf", "--no-check"], "The file x.gguf does not exist."),
+    ],
+)
+def test_flags_that_do_not_fit_are_refused(tmp_path: Path, words: list[str], message: str) -> None:
+    """A flag for another kind of model is refused by its name, and nothing is added."""
+    done = CliRunner().invoke(models, ["add", *words, "--data", str(tmp_path)])
+    assert isinstance(done.exception, UsageError)
+    assert done.exception.message == message
+    assert not (tmp_path / "models.toml").exists()
 
 
 # --- The hint ---

@@ -35,6 +35,7 @@ Examples:
   fanbench models add smollm2 gemma3
   fanbench models add ./qwen2.5-0.5b-instruct-q4.gguf --slug qwen/qwen2.5-0.5b-instruct
   fanbench models add http://127.0.0.1:11434/v1 --slug openai/gpt-oss-20b --model gpt-oss:20b
+  fanbench models add http://127.0.0.1:8000/v1 --slug qwen/qwen2.5-vl --modality image --alias 'google/*'
   fanbench models add https://api.example.com/v1 --slug example/large --key-env EXAMPLE_KEY \\
       --input-price 0.5 --output-price 2
 """
@@ -53,8 +54,17 @@ Examples:
     "Another name by which tasks can ask for it, or a pattern such as '*'. Repeatable.",
     multiple=True,
 )
-@click.option("--no-check", is_flag=True, help="Do not load the model to check that it works.")
+@click.option(
+    "--no-check", is_flag=True, help="Do not load the model, or ask the endpoint, to check that it works."
+)
 @value_option("--model", "NAME", "Endpoint: its own name for the model.  [default: the slug]")
+@value_option(
+    "--modality modalities",
+    "KIND",
+    "Endpoint: what it takes besides text: image, audio, video or file. Repeatable.  [default: it decides itself]",
+    click.Choice(["image", "audio", "video", "file"]),
+    multiple=True,
+)
 @value_option("--key-env", "NAME", "Endpoint: the server's environment variable with the API key.")
 @value_option(
     "--timeout",
@@ -84,8 +94,9 @@ def add(
     from fanbench.cli.views.local_models import add_models
 
     given = {name: value for name, value in options.items() if value is not None and value != ()}
-    if "alias" in given:
-        given["alias"] = list(given["alias"])
+    for name, first in (("alias", []), ("modalities", ["text"])):
+        if name in given:
+            given[name] = [*first, *given[name]]
     add_models(what, data, slug, given, as_default=as_default, check=not no_check)
 
 

@@ -32,9 +32,15 @@ __all__ = ["FIELDS", "add_models", "remove_model", "show_models"]
 
 FIELDS = ("model", "default", "kind", "source", "aliases", "license")
 
-# The options that do not apply to every kind of model.
-_FILE_OPTIONS = {"context", "threads"}
-_ENDPOINT_OPTIONS = {"model", "key_env", "concurrency", "timeout"}
+# The options that do not apply to every kind of model, with their flags.
+_FILE_OPTIONS = {"context": "--context", "threads": "--threads"}
+_ENDPOINT_OPTIONS = {
+    "model": "--model",
+    "modalities": "--modality",
+    "key_env": "--key-env",
+    "concurrency": "--concurrency",
+    "timeout": "--timeout",
+}
 
 
 def add_models(
@@ -46,9 +52,10 @@ def add_models(
     as_default: bool,
     check: bool,
 ) -> None:
-    if len(what) > 1 and (slug or as_default):
+    if len(what) > 1 and (slug or as_default or "alias" in options):
         raise UsageError(
-            "--slug and --default can only be used with one model.", hint="Add the other models separately."
+            "--slug, --alias and --default can only be used with one model.",
+            hint="Add the other models separately.",
         )
     folder = _folder(data)
     for item in what:
@@ -88,7 +95,7 @@ def _provide(
     if item in BUNDLED and slug:
         raise UsageError(f"--slug cannot be used with {item}: its name is {BUNDLED[item].slug}.")
     wrong = _FILE_OPTIONS if is_endpoint else _ENDPOINT_OPTIONS
-    if flags := [f"--{name.replace('_', '-')}" for name in options if name in wrong]:
+    if flags := [flag for name, flag in wrong.items() if name in options]:
         raise UsageError(f"{', '.join(flags)} cannot be used with {item}.")
     if check and not is_endpoint:
         check_llama()
