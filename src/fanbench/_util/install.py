@@ -1,4 +1,4 @@
-"""How fanbench was installed, for hints that name the command which adds its extra."""
+"""How fanbench was installed, for hints that name the command which adds an extra."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from urllib.parse import unquote, urlsplit
 __all__ = ["install_command"]
 
 
-def install_command() -> str:
-    """The command that adds the local server: with the tool that made this environment, from the place that it used.
+def install_command(extra: str = "local") -> str:
+    """The command that adds an extra: with the tool that made this environment, from the place that it used.
 
     A checkout or a wheel is named by its path, because the package index need not have this version.
     """
+    if extra != "local" and importlib.util.find_spec("sqlalchemy") is not None:
+        extra = f"local,{extra}"  # uv and pipx keep only the extras that are named.
     source = _source()
-    requirement = f"fanbench[local] @ {source['url']}" if source else "fanbench[local]"
+    requirement = f"fanbench[{extra}] @ {source['url']}" if source else f"fanbench[{extra}]"
     prefix = Path(sys.prefix)
     if (prefix / "uv-receipt.toml").is_file():
         return f"uv tool install --force {shlex.quote(requirement)}"
@@ -29,7 +31,7 @@ def install_command() -> str:
         return f"pipx install --force {shlex.quote(requirement)}"
     if source.get("dir_info", {}).get("editable"):
         folder = unquote(urlsplit(source["url"]).path)
-        wanted = f"-e {shlex.quote(f'{folder}[local]')}"
+        wanted = f"-e {shlex.quote(f'{folder}[{extra}]')}"
     else:
         wanted = shlex.quote(requirement)
     return f"{_installer()} {wanted}"

@@ -15,6 +15,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
+from fanbench._util.install import install_command
 from fanbench.errors import CredentialsError, UsageError, reason_of, root_cause
 from fanbench.wire.retry import NeverSent
 
@@ -45,7 +46,7 @@ def proxy_for(url: str) -> httpx.Proxy | None:
             if split.scheme.startswith("socks") and find_spec("socksio") is None:
                 raise UsageError(
                     f"{variable} names a SOCKS proxy, for which fanbench needs the package socksio.",
-                    hint="Run `pip install 'httpx[socks]'`, which is also the extra fanbench[socks].",
+                    hint=f"Add the extra fanbench[socks]: `{install_command('socks')}`.",
                 )
             return proxy
     raise UsageError(
