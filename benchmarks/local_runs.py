@@ -24,7 +24,7 @@ from pathlib import Path
 import anyio
 
 from fanbench import Client, resolve_config
-from fanbench.local.launcher import LocalServer, find_server
+from fanbench.local.address import LocalServer, find_server
 from fanbench.tasks import to_notebook
 from fanbench.wire.messages import Run
 

@@ -24,8 +24,8 @@ import anyio
 import httpx
 
 from fanbench import Client, resolve_config
+from fanbench.local.address import LocalServer, find_server
 from fanbench.local.folder import DataFolder
-from fanbench.local.launcher import LocalServer, find_server
 from fanbench.local.models.catalog import Catalog, write_catalog
 from fanbench.local.models.embedded import Embedded, default_threads
 from fanbench.local.models.provision import BUNDLED, provide_bundled

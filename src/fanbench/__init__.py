@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fanbench.config import Config as Config
     from fanbench.config import Credentials as Credentials
     from fanbench.config import resolve_config as resolve_config
-    from fanbench.local.launcher import LocalServer as LocalServer
+    from fanbench.local.address import LocalServer as LocalServer
     from fanbench.local.launcher import ensure_server as ensure_server
     from fanbench.operations.download import DownloadReport as DownloadReport
     from fanbench.operations.download import DownloadRow as DownloadRow
@@ -51,7 +51,8 @@ if TYPE_CHECKING:
 _NAMES = {
     "fanbench.client": "Client local_server",
     "fanbench.config": "Anonymous Basic Bearer Config Credentials resolve_config",
-    "fanbench.local.launcher": "LocalServer ensure_server",
+    "fanbench.local.address": "LocalServer",
+    "fanbench.local.launcher": "ensure_server",
     "fanbench.operations.download": "DownloadReport DownloadRow",
     "fanbench.operations.push": "Pushed",
     "fanbench.operations.run": "RunReport",

@@ -55,7 +55,7 @@ from fanbench.wire.transport import CallLimits, Transport
 if TYPE_CHECKING:
     import httpx
 
-    from fanbench.local.launcher import LocalServer
+    from fanbench.local.address import LocalServer
     from fanbench.operations.download import DownloadReport
     from fanbench.operations.push import Pushed
     from fanbench.operations.run import RunReport

@@ -17,7 +17,7 @@ from pathlib import Path
 import anyio
 
 from fanbench import Client, NotFound, resolve_config
-from fanbench.local.launcher import LocalServer, find_server
+from fanbench.local.address import LocalServer, find_server
 from fanbench.tasks import to_notebook
 from fanbench.wire.messages import CreationState, Run, Task
 

@@ -16,8 +16,9 @@ import pytest
 
 from fanbench import Client, resolve_config
 from fanbench.errors import BadRequest, LocalServerError, ServerFault
+from fanbench.local.address import LocalServer, find_server
 from fanbench.local.folder import open_data_folder
-from fanbench.local.launcher import LocalServer, ensure_server, find_server, stop_server
+from fanbench.local.launcher import ensure_server, stop_server
 from fanbench.local.store import RunRow, Store
 from fanbench.tasks import to_notebook
 from fanbench.wire.messages import CreationState, RunState

@@ -1,4 +1,4 @@
-"""Finds a running local server, starts one in the background, or stops it. Importable without the extra."""
+"""Starts a local server in the background, or stops it. Importable without the extra."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import signal
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
-import msgspec
 
 from fanbench._util.lock import is_locked, read_owner
 from fanbench.errors import LocalServerError
+from fanbench.local.address import LocalServer, find_server
 from fanbench.local.folder import DataFolder
-from fanbench.local.serve import Address, check_installed
+from fanbench.local.serve import check_installed
 from fanbench.local.settings import default_data_folder
 
 START_TIMEOUT = 60.0
@@ -26,34 +26,6 @@ BACKGROUND_IDLE = 900
 """Seconds without a request or a run after which a server started by `--local` ends."""
 
 _LOOK_EVERY = 0.05
-
-
-@dataclass(frozen=True)
-class LocalServer:
-    """A local server at `url`, and the token of its owner."""
-
-    url: str
-    token: str = field(repr=False)
-    started: bool
-    """Whether this call started it."""
-    pid: int
-    data: Path
-    """Its data folder, which identifies it: its port may be another one after each start."""
-
-
-def find_server(data: Path | None = None) -> LocalServer | None:
-    """The server of the data folder, if one is running and listening."""
-    folder = DataFolder((data or default_data_folder()).absolute())
-    if not is_locked(folder.lock_file):
-        return None
-    try:
-        address = msgspec.json.decode(folder.server_file.read_bytes(), type=Address)
-    except (OSError, msgspec.DecodeError):
-        return None  # it is starting or ending
-    if address.pid != read_owner(folder.lock_file):
-        return None  # the file is from a server that was killed; its successor is about to write its own
-    token, data = folder.read_token(), folder.root.resolve()
-    return LocalServer(address.url, token, started=False, pid=address.pid, data=data)
 
 
 async def ensure_server(data: Path | None = None, *, datasets: Path | None = None) -> LocalServer:

@@ -21,6 +21,7 @@ import structlog
 
 from fanbench._util import files
 from fanbench.errors import LocalServerError
+from fanbench.local.address import Address, find_server
 from fanbench.local.folder import PRIVATE, DataFolder, open_data_folder
 from fanbench.local.settings import ServerSettings, data_flag, default_data_folder
 
@@ -31,14 +32,6 @@ _log = structlog.get_logger(__name__)
 
 GRACEFUL_SECONDS = 2
 """How long open answers, such as log streams, may continue when the server is to end."""
-
-
-class Address(msgspec.Struct, frozen=True):
-    """Where a server listens, and which file has its token."""
-
-    url: str
-    pid: int
-    token_file: str
 
 
 async def serve(
@@ -121,8 +114,6 @@ def _bind(settings: ServerSettings) -> socket.socket:
 
 def _free_port_hint(port: int) -> str:
     """What to do if the port is in use: also how to end the server of the default data folder, if it is that one."""
-    from fanbench.local.launcher import find_server
-
     holder = find_server(default_data_folder())
     if holder is None or urlsplit(holder.url).port != port:
         return "Choose a free port with --port 0."

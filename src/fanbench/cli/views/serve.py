@@ -11,8 +11,9 @@ import click
 
 from fanbench.cli.exits import end_line
 from fanbench.errors import LocalServerError
+from fanbench.local.address import Address
 from fanbench.local.requirements import read_requirements
-from fanbench.local.serve import Address, serve
+from fanbench.local.serve import serve
 from fanbench.local.settings import ServerSettings, data_flag
 
 __all__ = ["run_server"]

@@ -23,9 +23,9 @@ from fanbench._util.install import install_command
 from fanbench._util.text import last_line, many
 from fanbench.errors import FanbenchError
 from fanbench.local import settings
+from fanbench.local.address import find_server
 from fanbench.local.environments import find_installer
 from fanbench.local.folder import DataFolder
-from fanbench.local.launcher import find_server
 from fanbench.operations.doctor.check import Check, DoctorTarget, failed_check, in_thread
 from fanbench.version import __version__
 

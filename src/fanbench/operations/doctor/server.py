@@ -12,7 +12,7 @@ import anyio.to_thread
 
 from fanbench.config import Anonymous, Basic, Bearer, Config, credential_sources, resolve_config
 from fanbench.errors import ApiError, CredentialsError, FanbenchError, Forbidden, Unauthorized
-from fanbench.local.launcher import find_server
+from fanbench.local.address import find_server
 from fanbench.operations.doctor.check import Check, DoctorTarget, failed_check
 from fanbench.wire import protocol
 from fanbench.wire.messages import (
