@@ -268,3 +268,7 @@ def test_names_that_match_no_run_are_an_error(asked: str) -> None:
         runs_on("t", [], [asked])
     assert caught.value.hint
     assert "tasks run t -m" in caught.value.hint
+    with pytest.raises(UnknownModel, match="Version 3 of task 't' has no run") as caught:
+        runs_on("t", RUNS, [asked], 3)
+    assert caught.value.hint
+    assert caught.value.hint.endswith("For the runs of the version before, add --version 2.")

@@ -181,8 +181,8 @@ async def find_judge(
     return resolve_model(asked, await client.list_models() if available is None else available)
 
 
-def runs_on(slug: str, runs: Sequence[Run], asked: Sequence[str]) -> list[Run]:
-    """Return those of the task's `runs` that are on the models `asked` for; all if none is asked for.
+def runs_on(slug: str, runs: Sequence[Run], asked: Sequence[str], version: int = 0) -> list[Run]:
+    """Return those of the `runs` of a task's `version` that are on the models `asked` for; all if none is asked for.
 
     Raises:
         UnknownModel: A name or pattern matches none of the runs.
@@ -191,17 +191,22 @@ def runs_on(slug: str, runs: Sequence[Run], asked: Sequence[str]) -> list[Run]:
         return list(runs)
     there = list(dict.fromkeys(model_of(run) for run in runs))
     slugs, missing = match_models(asked, _with_bases({slug: slug for slug in there}))
-    if missing and not runs:
+    if not missing:
+        return [run for run in runs if model_of(run) in slugs]
+    task, names = (
+        f"Version {version} of task '{slug}'" if version > 1 else f"Task '{slug}'",
+        " or ".join(missing),
+    )
+    before = f" For the runs of the version before, add --version {version - 1}." if version > 1 else ""
+    if not runs:
         raise UnknownModel(
-            f"Task '{slug}' has no runs, on {' or '.join(missing)} or on any other model.",
-            hint=f"Run `fanbench tasks run {slug} -m {missing[0]}` to start one.",
+            f"{task} has no runs, on {names} or on any other model.",
+            hint=f"Run `fanbench tasks run {slug} -m {missing[0]}` to start one.{before}",
         )
-    if missing:
-        raise UnknownModel(
-            f"Task '{slug}' has no run on {' or '.join(missing)}. Its runs are on {_some(there)}.",
-            hint=f"Run `fanbench tasks status {slug}` to list its runs.",
-        )
-    return [run for run in runs if model_of(run) in slugs]
+    raise UnknownModel(
+        f"{task} has no run on {names}. Its runs are on {_some(there)}.",
+        hint=f"Run `fanbench tasks status {slug}` to list its runs.{before}",
+    )
 
 
 def match_models(asked: Sequence[str], names: Mapping[str, str]) -> tuple[list[str], list[str]]:

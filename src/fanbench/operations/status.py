@@ -77,7 +77,7 @@ async def task_status(client: Api, task: str, models: Sequence[str] = (), *, ver
     details, runs = await both(
         partial(existing_task, client, slug, version), partial(runs_of, client, slug, version=version)
     )
-    return TaskStatus(slug, details, tuple(runs_on(slug, runs, models)))
+    return TaskStatus(slug, details, tuple(runs_on(slug, runs, models, details.slug.version_number)))
 
 
 async def task_statuses(
@@ -180,7 +180,7 @@ class _StatusWatcher(RunWatcher):
 
     def absorb(self, runs: Sequence[Run], asked_at: float) -> None:
         before = {run.id: run.state for run in self._status.runs}
-        runs = runs_on(self.slug, runs, self._asked)
+        runs = runs_on(self.slug, runs, self._asked, self._status.task.slug.version_number)
         for run in runs:
             if before.get(run.id) != run.state:
                 self._emit(RunChanged(self.slug, run, before.get(run.id)))
