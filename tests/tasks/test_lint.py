@@ -171,6 +171,13 @@ def test_what_only_fails_on_the_server_is_a_warning(source: str, rule: str) -> N
     assert (finding.level, finding.rule, bool(finding.fix)) == ("warning", rule, True)
 
 
+def test_a_helper_needs_no_run() -> None:
+    """A task whose runs are not stored cannot be pushed, so it may be there for nobody."""
+    helper = "@kbench.task(name='B', store_task=False, store_run=False)\ndef g(llm): ..."
+    assert rules(f"{task('def f(llm): ...')}{helper}\n") == []
+    assert rules(f"{task('def f(llm): ...')}{helper.replace('False', 'True')}\n") == [("error", "no-run")]
+
+
 def test_an_async_task_is_an_error() -> None:
     """An async task is an error of its own, because the SDK records nothing for a coroutine."""
     (finding,) = findings(task("async def f(llm): ..."))

@@ -171,7 +171,7 @@ def _without_discarded(
 
 
 def _check_run(file: _File, function: TaskFunction, task: TaskDefinition) -> Iterator[Finding]:
-    if task.has_run:
+    if task.has_run or not task.stored:
         return
     call = f"{task.function}.run(kbench.llm)"
     called_in_a_run = any(
