@@ -330,7 +330,8 @@ def test_runs_of_earlier_versions(cli: Cli, kaggle: SimulatedKaggle) -> None:
     kaggle.add_task("t")
     result = cli("tasks", "status", "t")
     assert "Version: 2" in shown(result.stdout)
-    assert "Version 1 has runs, too: fanbench tasks status t --version 1\n" in result.stderr
+    assert "Version 2 has no runs yet. Start one with: fanbench tasks run t\n" in result.stderr
+    assert "Version 1 has runs: fanbench tasks status t --version 1\n" in result.stderr
     assert "Version: 1" in shown(cli("tasks", "status", "t", "--version", "1").stdout)
     for words in (("status", "t"), ("log", "t", "--follow"), ("download", "t")):
         for version, found in (("1", 1), ("2", 0)):

@@ -42,14 +42,15 @@ def show_statuses(settings: Settings, outcomes: Sequence[TaskStatus | FanbenchEr
         for line in _lines(outcome):
             out.text(line)
         if out.for_people:
+            nothing = f"Version {outcome.earlier + 1} has no runs yet" if outcome.earlier else "No runs yet"
             out.note(
                 f"\nView logs: {settings.fanbench_command(f'tasks log {outcome.slug}')} [-m MODEL]"
                 if outcome.runs
-                else f"No runs yet. Start one with: {settings.fanbench_command(f'tasks run {outcome.slug}')}"
+                else f"{nothing}. Start one with: {settings.fanbench_command(f'tasks run {outcome.slug}')}"
             )
         if outcome.earlier:
             command = settings.fanbench_command(f"tasks status {outcome.slug} --version {outcome.earlier}")
-            out.note(f"Version {outcome.earlier} has runs, too: {command}")
+            out.note(f"Version {outcome.earlier} has runs: {command}")
     runs = [(one, [run_record(one.slug, run) for run in one.runs]) for one in found]
     if out.format.nested:
         records = [{**task_record(one.task), "runs": own} for one, own in runs]
