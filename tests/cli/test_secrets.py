@@ -103,7 +103,7 @@ def test_no_secret_is_printed(
     more = ("IntrospectToken", "CreateDefaultModelProxyToken", "GetModelProxyQuotas", "ListBenchmarkModels")
     with FakeServer(dict.fromkeys([*calls, *more], answer)) as server:
         monkeypatch.setenv("FANBENCH_ENDPOINT", server.url)
-        result = CliRunner().invoke(root, [*words.split(), "-v", "--log-file", "log", *form.words])
+        result = CliRunner().invoke(root, [*words.split(), "--verbose", "--log-file", "log", *form.words])
     assert server.requests, "the credentials were sent"
     assert result.exit_code in (1, 3)
     assert SECRET not in everything(result)
