@@ -87,6 +87,17 @@ def test_a_full_disk_behind_stderr(words: str, code: int) -> None:
     assert bool(done.stdout) == (code == 0)
 
 
+@pytest.mark.parametrize("words", ["--help", "--version", "tasks run -h", "skill"])
+def test_a_text_that_nobody_reads(words: str) -> None:
+    """A closed pipe behind stdout is silent, with the shell's exit code, also for the program's own help text."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as pipe:
+        command = [sys.executable, "-m", "fanbench", *words.split()]
+        done = subprocess.run(command, stdout=pipe, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
 def test_every_command_teaches() -> None:
     """Every help has examples that begin with the program's name, and the common options."""
     from click.testing import CliRunner

@@ -110,9 +110,16 @@ class Root(LazyGroup):
             extra["color"] = False
         try:
             code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
-        except (click.ClickException, click.Abort, OSError) as error:
-            code = explain(error)  # An OSError comes from printing a help text or the version.
+        except (click.ClickException, click.Abort) as error:
+            code = explain(error)
         raise SystemExit(code if isinstance(code, int) else 0)
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        # This prints the program's own help text and version.
+        try:
+            return super().make_context(*args, **kwargs)
+        except OSError as error:
+            raise click.exceptions.Exit(explain(error)) from None
 
     def invoke(self, ctx: click.Context) -> Any:
         # Errors are caught here because click's `main` has its own answers to a broken pipe and an interrupt.
