@@ -23,6 +23,7 @@ from fanbench._util import install
 from fanbench._util.install import install_command
 from fanbench.cli.commands.local_models import models
 from fanbench.local.executor.environment import installer_environment
+from fanbench.local.models import ModelFault
 from fanbench.local.models.catalog import read_catalog
 from fanbench.local.models.provision import look_at_endpoint
 from fanbench.local.models.upstream import Upstream
@@ -248,5 +249,27 @@ async def test_what_an_endpoint_says_of_itself(
 async def test_an_endpoint_where_nothing_listens_is_named() -> None:
     """An endpoint that is down is no error, because it can be started later, but it is named."""
     found = await look_at_endpoint(Upstream(slug="a/b", url="http://127.0.0.1:9/v1"))
-    assert found is not None
-    assert found.startswith("Nothing answers at http://127.0.0.1:9/v1: ")
+    assert found == "Nothing answers at http://127.0.0.1:9/v1: Connection refused"
+
+
+@pytest.mark.anyio
+async def test_the_proxy_of_an_endpoint_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A proxy that is down is named by `models add` and by the model's answers; an address that is none is an error."""
+    model = Upstream(slug="a/b", url="https://models.invalid/v1")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    for address, reason in (
+        ("http://127.0.0.1:9", "The proxy http://127.0.0.1:9 does not answer: Connection refused"),
+        ("socks4://127.0.0.1:9", "HTTPS_PROXY does not contain the address of a proxy"),
+    ):
+        monkeypatch.setenv("HTTPS_PROXY", address)
+        monkeypatch.setenv("https_proxy", address)
+        if reason.startswith("HTTPS_PROXY"):
+            with pytest.raises(UsageError, match=reason):
+                await look_at_endpoint(model)
+        else:
+            assert await look_at_endpoint(model) == reason
+        engine = model.make_engine(tmp_path / "log")
+        with pytest.raises(ModelFault, match=f"cannot be reached: {reason}$"):
+            await engine.complete({"messages": []})
+        await engine.close()

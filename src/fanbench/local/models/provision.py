@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import httpx
 from fanbench._util import files
 from fanbench._util.install import install_command
 from fanbench._util.text import last_line
-from fanbench.errors import LocalServerError, UsageError
+from fanbench.errors import FanbenchError, LocalServerError, UsageError, reason_of
 from fanbench.local.environments import Installer, find_installer, own_pip
 from fanbench.local.executor.environment import installer_environment
 from fanbench.local.folder import DataFolder
@@ -28,6 +29,7 @@ from fanbench.local.models import ModelFault
 from fanbench.local.models.catalog import ModelSpec
 from fanbench.local.models.embedded import Embedded, check_gguf
 from fanbench.local.models.upstream import Upstream
+from fanbench.wire.http_clients import open_clients
 
 # A base model has no roles: it continues a text. This template makes it continue with an answer.
 _QUESTION_AND_ANSWER = (
@@ -224,15 +226,21 @@ async def look_at_endpoint(spec: Upstream) -> str | None:
     """What is wrong with the endpoint of a model, as far as its list of models shows; None if nothing is.
 
     It may not be running yet, and need not have a list, so this is no error.
+
+    Raises:
+        UsageError: The environment names no valid proxy.
     """
     key = os.environ.get(spec.key_env, "") if spec.key_env else ""
     headers = {"authorization": f"Bearer {key}"} if key else {}
     url = f"{spec.url.rstrip('/')}/models"
-    try:
-        async with httpx.AsyncClient(headers=headers, timeout=ENDPOINT_PATIENCE) as http:
-            response = await http.get(url)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return f"Nothing answers at {spec.url}: {error or type(error).__name__}"
+    async with aclosing(open_clients(url, headers)) as clients:
+        try:
+            with clients.one() as http:
+                response = await http.get(url, timeout=ENDPOINT_PATIENCE)
+        except httpx.HTTPError as error:
+            return f"Nothing answers at {spec.url}: {reason_of(error)}"
+        except FanbenchError as error:  # of a proxy
+            return error.message.removesuffix(".")
     if response.status_code in (401, 403):
         reason = f"refuses the key in {spec.key_env}" if key else "asks for a key (--key-env)"
         return f"{spec.url} {reason}"

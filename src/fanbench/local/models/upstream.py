@@ -15,7 +15,9 @@ import httpx
 import msgspec
 from httpx_sse import EventSource, SSEError
 
+from fanbench.errors import FanbenchError, reason_of
 from fanbench.local.models import UNREACHABLE, BaseSpec, ModelEngine, ModelFault
+from fanbench.wire.http_clients import HttpClients, open_clients
 
 _KEEP_STATUS = frozenset({400, 401, 403, 404, 413, 422, 429})
 """Statuses that concern the request are passed on; the upstream's own problems become UNREACHABLE."""
@@ -109,11 +111,8 @@ class ChatEndpoint(ModelEngine):
         self._model = model
         self._key = key
         self._limit = anyio.CapacityLimiter(concurrency)
-        self._http = httpx.AsyncClient(
-            headers={"authorization": f"Bearer {key}"} if key else {},
-            timeout=httpx.Timeout(timeout, connect=10.0),
-            limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
-        )
+        self._timeout = httpx.Timeout(timeout, connect=10.0)
+        self._clients: HttpClients | None = None
 
     async def complete(self, request: dict[str, Any]) -> dict[str, Any]:
         async with self._send({**request, "stream": False}) as response:
@@ -151,9 +150,7 @@ class ChatEndpoint(ModelEngine):
         await self._limit.acquire_on_behalf_of(borrower)
         self.busy += 1
         try:
-            async with self._http.stream(
-                "POST", self._url, json={**request, "model": self._model}
-            ) as response:
+            async with self._post({**request, "model": self._model}) as response:
                 if (status := response.status_code) >= 400:
                     body = await response.aread()
                     try:
@@ -170,10 +167,22 @@ class ChatEndpoint(ModelEngine):
         except httpx.TimeoutException:
             raise self._fault("did not answer in time", status=504) from None
         except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL) as error:
-            raise self._fault(f"cannot be reached: {error or type(error).__name__}") from None
+            raise self._fault(f"cannot be reached: {reason_of(error)}") from None
+        except FanbenchError as error:  # of a proxy
+            raise self._fault(f"cannot be reached: {error.message.removesuffix('.')}") from None
         finally:
             self.busy -= 1
             self._limit.release_on_behalf_of(borrower)
+
+    @asynccontextmanager
+    async def _post(self, body: dict[str, Any]) -> AsyncIterator[httpx.Response]:
+        if self._clients is None:
+            # Not before the first request: certificates take a while to load, and may be missing.
+            headers = {"authorization": f"Bearer {self._key}"} if self._key else {}
+            self._clients = open_clients(self._url, headers)
+        with self._clients.one() as http:
+            async with http.stream("POST", self._url, json=body, timeout=self._timeout) as response:
+                yield response
 
     def _fault(self, what: str, *, status: int = UNREACHABLE) -> ModelFault:
         text = f"model {self._slug}: {self._url} {what}"
@@ -181,7 +190,8 @@ class ChatEndpoint(ModelEngine):
         return ModelFault(text.replace(self._key, "[key]") if self._key else text, status=status)
 
     async def close(self) -> None:
-        await self._http.aclose()
+        if self._clients is not None:
+            await self._clients.aclose()
 
 
 def _beginning(body: bytes) -> str:
