@@ -92,22 +92,28 @@ async def test_ctrl_c_ends_it_at_once_and_cleanly(tmp_path: Path) -> None:
 
 
 async def test_a_killed_server_resumes_what_it_had_begun(tmp_path: Path) -> None:
-    """After kill -9 the next server finishes each run and creation, queued or begun, once, and forgets nothing."""
+    """After kill -9 no process of a run is left, and the next server finishes what was queued or begun, each once."""
     data = tmp_path / "data"
     with run_server(data, "--workers", "2") as server:
         async with server.client() as client:
             await push(client, "two-plus-two", TASK + "print('JUDGE', kbench.judge_llm.name)\n")
             (before,) = await run(client, "two-plus-two", "wrong")
             text_before = await log_text(client, before.id)
-            body = "import os, time\nprint('pid', os.getpid(), flush=True)\ntime.sleep(1)\nreturn True"
+            body = (
+                "import subprocess, time\n"
+                "detached = subprocess.Popen(['sleep', '600'], start_new_session=True)\n"
+                "print('pid', detached.pid, flush=True)\n"
+                "time.sleep(1)\n"
+                "return True"
+            )
             await client.create_task("validated", to_notebook(task_source("validated", body)))
             await client.schedule_runs("two-plus-two", ["slow", "four"], judge="test/wrong")
             while not any([r.state is RunState.RUNNING async for r in client.list_runs("two-plus-two")]):
                 await anyio.sleep(0.02)
-            run_pid = await printed_pid(data / "logs/creation-2.jsonl")
+            detached = await printed_pid(data / "logs/creation-2.jsonl")
         server.kill()
         with anyio.fail_after(10):
-            while _is_alive(run_pid):
+            while _is_alive(detached):
                 await anyio.sleep(0.02)
     with run_server(data, models=None) as server:
         async with server.client() as client:
@@ -132,7 +138,8 @@ async def test_a_forkserver_that_dies_is_replaced(tmp_path: Path) -> None:
         async with server.client() as client:
             await push(client, "two-plus-two", TASK)
             await client.schedule_runs("two-plus-two", ["slow"])
-            while "PROMPT" not in (server.data / "logs/1.jsonl").read_text():
+            log = server.data / "logs/1.jsonl"
+            while not log.exists() or "PROMPT" not in log.read_text():
                 await anyio.sleep(0.02)
             _kill_child(server.address.pid, "executor.forkserver")
             lost = (await run(client, "two-plus-two", "slow"))[0]

@@ -27,7 +27,13 @@ from typing import TYPE_CHECKING, NoReturn
 import msgspec
 
 from fanbench.local.executor.job import Job
-from fanbench.local.executor.lifetime import adopt_orphans, children, die_with_parent, exit_without_cleanup
+from fanbench.local.executor.lifetime import (
+    adopt_orphans,
+    children,
+    die_with_parent,
+    exit_without_cleanup,
+    outlive_parent,
+)
 from fanbench.local.executor.mounts import attach, find_obstacle
 
 if TYPE_CHECKING:
@@ -181,7 +187,8 @@ def _execute(job: Job) -> NoReturn:
 
 
 def send(control: socket.socket, notice: Notice) -> None:
-    control.sendall(msgspec.json.encode(notice) + b"\n")
+    with suppress(ConnectionError):  # the client is gone: `serve` reads that from the socket, and ends
+        control.sendall(msgspec.json.encode(notice) + b"\n")
 
 
 def main() -> None:
@@ -205,6 +212,8 @@ def main() -> None:
     gc.collect()
     gc.freeze()  # what exists now stays: children need not traverse it, and so do not copy its pages
     send(control, Ready())
+    # From here on the end of the socket ends this program. It needs the time to kill what runs have detached.
+    outlive_parent()
     Forkserver(control, kit, obstacle).serve()
 
 

@@ -1,4 +1,7 @@
-"""How processes end: with their parent, as adopted orphans, without clean-up. The first two only on Linux."""
+"""How processes end: with or after their parent, as adopted orphans, without clean-up.
+
+All but the last do nothing except on Linux.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,17 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 def die_with_parent() -> None:
     """Have the kernel kill this process when its parent dies, even by SIGKILL."""
+    _set_death_signal(signal.SIGKILL)
+
+
+def outlive_parent() -> None:
+    """Undo `die_with_parent`."""
+    _set_death_signal(0)
+
+
+def _set_death_signal(number: int) -> None:
     if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number)
 
 
 def adopt_orphans() -> None:
