@@ -13,10 +13,12 @@ from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
 
+import anyio
 import pytest
 
 from fanbench.config import Anonymous, Config
 from fanbench.operations.doctor import Check, Checked, DoctorTarget, examine, machine
+from fanbench.operations.doctor.check import Probe
 from fanbench.operations.doctor.server import probe_server
 from tests.local.wheels import fake_uv
 from tests.operations.conftest import Reported
@@ -273,6 +275,30 @@ async def test_optional_packages_that_are_missing(monkeypatch: pytest.MonkeyPatc
 async def test_a_library_that_crashes_is_probed_in_a_process(code: str, failure: str | None) -> None:
     """A library that kills its process does not kill doctor."""
     assert await machine.failure_of(code) == failure
+
+
+async def test_a_slow_machine_is_not_said_to_be_broken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What does not end in time is a warning that names the time, and nothing is to be installed again."""
+    slow = tmp_path / "python"
+    slow.write_text("#!/bin/sh\nexec sleep 60\n")
+    slow.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(slow))
+    monkeypatch.setattr(machine, "_TRY_SECONDS", 0.5)
+    checks: list[Check] = []
+
+    async def probe(one: Probe) -> None:
+        checks.extend(await one(DoctorTarget()))
+
+    async with anyio.create_task_group() as tasks:
+        for one in (machine.probe_sdk, machine.probe_llama, machine.probe_mounts):
+            tasks.start_soon(probe, one)
+    assert {check.name for check in checks} == {"sdk", "xllamacpp", "mounts"}
+    for check in checks:
+        assert check.level == "warn"
+        assert "takes more than 0.5 s" in check.message
+        assert check.fix == "fanbench doctor, when it has less to do"
 
 
 async def test_models(tmp_path: Path) -> None:
