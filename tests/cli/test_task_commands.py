@@ -66,6 +66,16 @@ def test_push_whose_creation_fails(cli: Cli, kaggle: SimulatedKaggle, task_file:
     assert "creation failed (status: KERNEL_WITHOUT_RUN).\n  Error: It broke." in result.stderr
 
 
+def test_push_says_once_that_a_finding_is_a_warning(cli: Cli, task_file: Path) -> None:
+    """A warning of the check is printed with its place and what to do about it."""
+    task_file.write_text(task_file.read_text() + "\nopen('/kaggle/input/words/words.csv')\n")
+    line = len(task_file.read_text().splitlines())
+    result = cli("tasks", "push", "my-task", "-f", "task.py")
+    assert result.exit_code == 0
+    assert f"⚠ Warning: task.py:{line}:6: The file reads the dataset words" in result.stderr
+    assert "\n  Push it with -d OWNER/words.\n" in result.stderr
+
+
 def test_push_of_several_files(cli: Cli, task_file: Path) -> None:
     """Several files are pushed, and shown in the order of the flags."""
     for name in "bca":
