@@ -144,8 +144,35 @@ def test_nulls_are_left_out(mine: type[Message], theirs: Any) -> None:
 
 @pytest.mark.parametrize(("mine", "theirs"), ENUMS)
 def test_enums_are_the_same(mine: type[enum.Enum], theirs: type[enum.Enum]) -> None:
-    """Our enums and the SDK's have the same names."""
-    assert {each.value for each in mine} == {each.name for each in theirs}
+    """Our enums and the SDK's have the same names, ours in the order of the SDK's numbers."""
+    assert [each.value for each in mine] == [each.name for each in sorted(theirs, key=lambda one: one.value)]
+
+
+@pytest.mark.parametrize("sent", [3, "COMPLETED", "completed", ours.RunState.COMPLETED.value])
+def test_short_names_and_numbers_of_states(sent: object) -> None:
+    """A state is the same by its number, its short name and its full name; a null is left out, too."""
+    task = json.dumps({"slug": {}, "url": None, "creationState": sent}).replace(
+        "RUN_STATE", "VERSION_CREATION_STATE"
+    )
+    runs = json.dumps({"runs": [{"id": 1, "state": sent}, {"id": 2, "errorMessage": None}]})
+    assert decode(task.encode(), ours.Task).creation_state is ours.CreationState.COMPLETED
+    states = [run.state for run in decode(runs.encode(), ours.ListRunsResponse).runs]
+    assert states == [ours.RunState.COMPLETED, ours.RunState.UNSPECIFIED]
+
+
+def test_numbers_in_lists_of_enums() -> None:
+    """The members in a list may be numbers, too, beside numbers that are no members."""
+    body = b'{"id": 1, "inputModalities": [1, 3], "allowModelProxy": true}'
+    version = decode(body, ours.ModelVersion)
+    assert (version.id, version.input_modalities) == (1, [ours.Modality.TEXT, ours.Modality.VIDEO])
+
+
+@pytest.mark.parametrize("sent", [99, -1, "BENCHMARK_TASK_RUN_STATE_PAUSED", "PAUSED"])
+def test_unknown_states_end_nothing(sent: object) -> None:
+    """A state without a name here is not known and does not end a run; its label shows what was sent."""
+    run = decode(json.dumps({"state": sent}).encode(), ours.Run)
+    assert (run.state.known, run.state.terminal) == (False, False)
+    assert run.state.label == str(sent).removeprefix("BENCHMARK_TASK_RUN_STATE_")
 
 
 @given(st.text())

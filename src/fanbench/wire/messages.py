@@ -2,6 +2,7 @@
 
 Their fields follow the public package `kagglesdk` 0.1.38 (Apache-2.0). In JSON, field names are camelCase, fields
 with default values are omitted, unknown fields of an answer are ignored, and enums are sent by their full names.
+Short names and numbers of enums are understood, too: a server sends a number for a member that it has no name for.
 The client decodes answers with these structs, and the local server decodes requests with them.
 """
 
@@ -64,16 +65,29 @@ M = TypeVar("M", bound="Message")
 
 
 class OpenEnum(enum.StrEnum):
-    """An enum of names as sent. An unknown name is kept as a value of its own. One member is `UNSPECIFIED`."""
+    """An enum of names as sent, in the order of their numbers, beginning with `UNSPECIFIED`.
+
+    The name without its prefix stands for the member, in upper or lower case. An unknown name is kept as a value of
+    its own.
+    """
 
     @classmethod
     def _missing_(cls, value: object) -> OpenEnum | None:
         if not isinstance(value, str):
             return None
+        for member in cls:
+            if value.upper() == member.label:
+                return member
         unknown = str.__new__(cls, value)
         unknown._name_ = value
         unknown._value_ = value
         return unknown
+
+    @classmethod
+    def numbered(cls, number: int) -> str:
+        """The name as sent of the member with this number; the number itself if there is none."""
+        members = list(cls)
+        return members[number].value if 0 <= number < len(members) else str(number)
 
     @property
     def label(self) -> str:
@@ -96,12 +110,12 @@ class CreationState(OpenEnum):
     UNSPECIFIED = "BENCHMARK_TASK_VERSION_CREATION_STATE_UNSPECIFIED"
     QUEUED = "BENCHMARK_TASK_VERSION_CREATION_STATE_QUEUED"
     RUNNING = "BENCHMARK_TASK_VERSION_CREATION_STATE_RUNNING"
-    VALIDATING = "BENCHMARK_TASK_VERSION_CREATION_STATE_VALIDATING"
     COMPLETED = "BENCHMARK_TASK_VERSION_CREATION_STATE_COMPLETED"
     ERRORED = "BENCHMARK_TASK_VERSION_CREATION_STATE_ERRORED"
     KERNEL_WITHOUT_RUN = "BENCHMARK_TASK_VERSION_CREATION_STATE_KERNEL_WITHOUT_RUN"
     VALIDATION_FAILED = "BENCHMARK_TASK_VERSION_CREATION_STATE_VALIDATION_FAILED"
     NO_MODEL_SPECIFIED = "BENCHMARK_TASK_VERSION_CREATION_STATE_NO_MODEL_SPECIFIED"
+    VALIDATING = "BENCHMARK_TASK_VERSION_CREATION_STATE_VALIDATING"
 
     @property
     def pending(self) -> bool:
@@ -462,6 +476,17 @@ def _with_wire_times(value: Any) -> Any:
             return value
 
 
+# The fields whose values are members of an enum.
+_ENUMS: dict[str, type[OpenEnum]] = {
+    "creationState": CreationState,
+    "state": RunState,
+    "source": TaskSource,
+    "inputModalities": Modality,
+    "outputModalities": Modality,
+    "refillPeriod": RefillPeriod,
+}
+
+
 def decode(body: bytes, kind: type[M]) -> M:
     """Decode the message in `body`. `null` counts as omitted, and a number may be sent as text.
 
@@ -472,14 +497,17 @@ def decode(body: bytes, kind: type[M]) -> M:
     try:
         return msgspec.json.decode(body, type=kind, strict=False)
     except msgspec.ValidationError:
-        return msgspec.convert(_without_nulls(msgspec.json.decode(body)), kind, strict=False)
+        return msgspec.convert(_as_usual(msgspec.json.decode(body)), kind, strict=False)
 
 
-def _without_nulls(value: Any) -> Any:
+def _as_usual(value: Any, enum_type: type[OpenEnum] | None = None) -> Any:
+    """Leave out nulls, and replace the numbers of enum members by their names."""
     match value:
         case dict():
-            return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+            return {key: _as_usual(item, _ENUMS.get(key)) for key, item in value.items() if item is not None}
         case list():
-            return [_without_nulls(item) for item in value]
+            return [_as_usual(item, enum_type) for item in value]
+        case int() if enum_type is not None:
+            return enum_type.numbered(value)
         case _:
             return value
