@@ -530,12 +530,23 @@ def test_init(cli: Cli, kaggle: SimulatedKaggle) -> None:
     assert not list(Path().rglob("SKILL.md"))
 
 
-def test_init_without_a_list_of_models(cli: Cli, kaggle: SimulatedKaggle) -> None:
-    """The credentials are written, with a warning, if the models cannot be listed."""
-    kaggle.change(faults=(Fault("list_models", 403, message="Not for you.", times=9),))
+@pytest.mark.parametrize(
+    ("faults", "problem"),
+    [
+        ((Fault("list_models", 403, message="Not for you."),), "The models cannot be listed: Not for you."),
+        ((Fault("list_models", 404, message="Nothing here."),), "The models cannot be listed: Nothing here."),
+        ((Fault("list_models", 200),), "The models cannot be listed: The answer from"),
+        ((), "This server offers no model through its Model Proxy."),
+    ],
+)
+def test_init_without_a_list_of_models(
+    cli: Cli, kaggle: SimulatedKaggle, faults: tuple[Fault, ...], problem: str
+) -> None:
+    """The credentials are written, with a warning, if the models cannot be listed or there are none."""
+    kaggle.change(faults=faults)
     result = cli("init", "-y")
     assert result.exit_code == 0
-    assert "The models cannot be listed: Not for you." in result.stderr
+    assert f"⚠ Warning: {problem}" in result.stderr
     assert "MODEL_PROXY_API_KEY=simulated-token\n" in Path(".env").read_text()
     assert "LLM" not in Path(".env").read_text()
     assert Path("example_task.py").is_file()

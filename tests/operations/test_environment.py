@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fanbench import FanbenchError, Forbidden, NotFound, OutputError
+from fanbench import Forbidden, NotFound, OutputError
 from fanbench.operations.environment import (
     EXAMPLE_TASK,
     REFERENCE_NAME,
@@ -75,18 +75,20 @@ async def test_chosen_models_are_kept_while_they_exist() -> None:
 MANY = [
     "anthropic/opus",
     "anthropic/haiku",
+    "google/gemini-3-pro",
     "google/gemini-2.5-flash",
     "google/gemini-3-flash-preview",
-    "google/gemini-3-pro",
     "openai/gpt",
     "openai/gpt-nano",
     "qwen/qwen",
     "qwen/qwen-small",
+    "minimax/minimax-m2",
+    "minimax/minimax-m2-lite",
 ]
 
 
 async def test_a_long_list_of_models_is_shortened() -> None:
-    """Of nine models, each owner has one that is fast, and the default is among them; or all are listed."""
+    """Of a long list, each owner has one that is fast, and the default is among them; or all are listed."""
     short = (await fetch_environment(served(*MANY), {"LLMS_AVAILABLE": "openai/gpt"})).variables
     assert short["LLM_DEFAULT"] == "google/gemini-3-flash-preview"
     assert short["LLMS_AVAILABLE"].split(",") == [
@@ -96,6 +98,7 @@ async def test_a_long_list_of_models_is_shortened() -> None:
         "google/gemini-3-flash-preview",
         "openai/gpt-nano",
         "qwen/qwen-small",
+        "minimax/minimax-m2-lite",
     ]
     everything = (await fetch_environment(served(*MANY), {}, all_models=True)).variables
     assert everything["LLMS_AVAILABLE"].split(",") == MANY
@@ -111,9 +114,12 @@ async def test_credentials_do_not_need_the_list_of_models() -> None:
 
 
 async def test_a_server_without_models() -> None:
-    """A server without models is an error that says how to add one."""
-    with pytest.raises(FanbenchError, match="no model"):
-        await fetch_environment(served(), {})
+    """The credentials do not need a model; the problem says how to add one."""
+    found = await fetch_environment(served(), {})
+    assert "MODEL_PROXY_API_KEY" in found.variables
+    assert found.problem is not None
+    assert "no model" in str(found.problem)
+    assert "models add" in (found.problem.hint or "")
 
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)

@@ -61,20 +61,24 @@ async def fetch_environment(
 ) -> Environment:
     """Fetch the credentials, and the models to use: those of `current` (the env file) if they still exist.
 
-    New models are those of `curate`, or all. If the server does not list its models, the credentials are returned
-    without them.
+    New models are those of `curate`, or all. If the server does not list its models, or has none, the credentials
+    are returned without them.
 
     Raises:
         NotFound: The server has no Model Proxy for this user.
         Forbidden: The Model Proxy refuses this user.
-        FanbenchError: The Model Proxy serves no model.
     """
     values, (available, problem) = await both(
         partial(fetch_credentials, client), partial(list_models_if_possible, client)
     )
     if problem is not None:
-        return Environment(values, problem)
-    return Environment(values | model_variables(proxy_names(available), current, all_models=all_models))
+        return Environment(
+            values, FanbenchError(f"The models cannot be listed: {problem}", hint=problem.hint)
+        )
+    try:
+        return Environment(values | model_variables(proxy_names(available), current, all_models=all_models))
+    except FanbenchError as error:
+        return Environment(values, error)
 
 
 def model_variables(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -201,7 +202,7 @@ def runs_on(slug: str, runs: Sequence[Run], asked: Sequence[str], version: int =
     if not runs:
         raise UnknownModel(
             f"{task} has no runs, on {names} or on any other model.",
-            hint=f"Run `fanbench tasks run {slug} -m {missing[0]}` to start one.{before}",
+            hint=f"Run `fanbench tasks run {slug} -m {shlex.quote(missing[0])}` to start one.{before}",
         )
     raise UnknownModel(
         f"{task} has no run on {names}. Its runs are on {_some(there)}.",
@@ -318,8 +319,8 @@ def proxy_names(available: Sequence[BenchmarkModel]) -> list[str]:
     return list(dict.fromkeys(version.model_proxy_slug or version.slug for version in served))
 
 
-# Words in the names of models that are fast and cheap.
-_LIGHT = re.compile(r"flash|haiku|lite|mini|nano|small")
+# Words in the names of models that are fast and cheap; gemini and minimax are no such words.
+_LIGHT = re.compile(r"\b(flash|haiku|lite|mini|nano|small)\b")
 # A list of up to this many models is not shortened.
 _FEW = 8
 
@@ -327,8 +328,8 @@ _FEW = 8
 def curate(names: Sequence[str]) -> list[str]:
     """Return a short list of models to try tasks on: of each owner one that is fast and cheap, or else the first.
 
-    kaggle 2.2.5 writes a list of eight such models, of seven owners, into the env file. Ours follows from what the
-    server offers.
+    The Kaggle CLI (2.2.5) writes a fixed list of eight such models, of seven owners. Ours follows from what the server
+    offers, because models come and go, and a local server has others.
     """
     if len(names) <= _FEW:
         return list(names)

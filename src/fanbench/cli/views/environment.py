@@ -49,10 +49,9 @@ def initialize(
     current = read_env_file(env_file)
     fetched = call(settings, lambda client: fetch_environment(client, current, all_models=all_models))
     if fetched.problem is not None:
-        out.warn(
-            f"The models cannot be listed: {fetched.problem}",
-            "The credentials are written without models; run this again later to add them.",
-        )
+        hint = settings.on_this_server(fetched.problem.hint or "")
+        again = "The credentials are written without models; run this again later to add them."
+        out.warn(str(fetched.problem), *filter(None, [hint]), again)
     offer(out, fetched.variables, env_file, yes=yes, renew=partial(call, settings, fetch_credentials))
     written = write_starters(example_file, skills)
     rows = [(env_file.name, "(API keys & configuration)")]
