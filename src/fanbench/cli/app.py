@@ -11,12 +11,15 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from fanbench.cli.argv import expand_flags
 from fanbench.cli.command import common_options
 from fanbench.cli.exits import explain
+from fanbench.errors import FanbenchError
 from fanbench.version import __version__
 
 if TYPE_CHECKING:
@@ -115,11 +118,16 @@ class Root(LazyGroup):
         raise SystemExit(code if isinstance(code, int) else 0)
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
-        # This prints the program's own help text and version.
+        # This reads the program's own flags, and prints its help text and version.
         try:
             return super().make_context(*args, **kwargs)
-        except OSError as error:
+        except (FanbenchError, OSError) as error:
             raise click.exceptions.Exit(explain(error)) from None
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        flags = list(takewhile(lambda word: word not in self.table and word not in self._aliases, args))
+        options = [param for param in self.get_params(ctx) if isinstance(param, click.Option)]
+        return super().parse_args(ctx, expand_flags(flags, options) + args[len(flags) :])
 
     def invoke(self, ctx: click.Context) -> Any:
         # Errors are caught here because click's `main` has its own answers to a broken pipe and an interrupt.

@@ -27,12 +27,15 @@ def optional_wait(words: Sequence[str]) -> list[str]:
 
 
 def expand_flags(
-    words: Sequence[str], own: Sequence[click.Option], common: Sequence[click.Option]
+    words: Sequence[str], own: Sequence[click.Option], common: Sequence[click.Option] = ()
 ) -> list[str]:
     """Complete abbreviated long flags, such as `--poll` for `--poll-interval`.
 
-    The beginning must be that of one flag: of those of the command itself, or else of the `common` ones. Others are
-    left as they are, for click's error message.
+    The beginning must be that of one flag: of those of the command itself, or else of the `common` ones. What begins
+    no flag is left as it is, for click's error message.
+
+    Raises:
+        UsageError: The beginning is that of several flags.
     """
     flags = [
         [flag for option in options for flag in (*option.opts, *option.secondary_opts)]
@@ -44,10 +47,11 @@ def expand_flags(
     while rest and rest[0] != "--":
         name, equals, value = rest.pop(0).partition("=")
         if name.startswith("--") and name not in known:
-            matches = next(
-                (found for each in flags if (found := [flag for flag in each if flag.startswith(name)])), []
-            )
-            name = matches[0] if len(matches) == 1 else name
+            candidates = ([flag for flag in each if flag.startswith(name)] for each in flags)
+            matches = next(filter(None, candidates), [name])
+            if len(matches) > 1:
+                raise UsageError(f"{name} may be {' or '.join(matches)}.", hint="Write the flag in full.")
+            name = matches[0]
         full.append(f"{name}{equals}{value}")
     return full + rest
 
