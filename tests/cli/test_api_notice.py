@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +13,8 @@ from click.testing import CliRunner
 from fanbench.cli.api_notice import note_newer_api
 from fanbench.cli.app import root
 from tests.wire.fake_server import Answer, FakeServer
+
+ENV = {"XDG_CACHE_HOME": "cache"}
 
 
 def stderr(release: str, *words: str) -> str:
@@ -44,18 +48,38 @@ def test_nothing_is_said(release: str, flag: str) -> None:
     assert not Path("cache").exists()
 
 
-def test_it_is_said_again_a_day_later() -> None:
-    """A day after the line was printed it is printed again."""
+def test_it_is_said_again_on_the_next_day() -> None:
+    """The line is printed once on each day, and one file is left, of the last day."""
     said: list[str] = []
-    env = {"XDG_CACHE_HOME": "cache"}
-    for hour in (0, 23, 25, 26, 48):
-        note_newer_api(said.append, "99.1", env=env, clock=partial(float, 1e9 + hour * 3600))
-    assert len(said) == 2
+    counts = []
+    midnight = datetime(2030, 5, 1).timestamp()
+    for hour in (0, 1, 23, 24, 47, 48):
+        note_newer_api(said.append, "99.1", env=ENV, clock=partial(float, midnight + hour * 3600))
+        counts.append(len(said))
+    assert counts == [1, 1, 1, 2, 2, 3]
+    assert [path.name for path in Path("cache/fanbench").iterdir()] == ["newer-api-2030-05-03"]
+
+
+def test_commands_at_the_same_time_say_it_once() -> None:
+    """Of many that find out at the same moment, one prints the line."""
+    said: list[str] = []
+    begin = threading.Barrier(20)
+
+    def command() -> None:
+        begin.wait()
+        note_newer_api(said.append, "99.1", env=ENV)
+
+    threads = [threading.Thread(target=command) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(said) == 1
 
 
 def test_without_a_cache_folder_nothing_is_said() -> None:
     """Where the time cannot be kept, the line would come with every command."""
     Path("cache").write_text("a file")
     said: list[str] = []
-    note_newer_api(said.append, "99.1", env={"XDG_CACHE_HOME": "cache"})
+    note_newer_api(said.append, "99.1", env=ENV)
     assert said == []

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
+from datetime import date
 from pathlib import Path
 
 __all__ = ["note_newer_api"]
-
-_DAY = 24 * 60 * 60
 
 
 def note_newer_api(
@@ -21,21 +20,20 @@ def note_newer_api(
 ) -> None:
     """Print that the server's answers name a newer release of `kaggle` than the one whose API we follow.
 
-    The time is kept in a file in the user's cache folder. Where that cannot be written, nothing is printed, because it
-    would be printed by every command.
+    The day is kept as the name of a file in the user's cache folder. Where that cannot be written, nothing is printed,
+    because it would be printed by every command.
     """
     from fanbench.wire.protocol import API_VERSION
 
     if not _is_newer(newest, API_VERSION):
         return
     cache = Path(env.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    stamp = cache / "fanbench" / "newer-api"
+    today = cache / "fanbench" / f"newer-api-{date.fromtimestamp(clock())}"
     try:
-        if stamp.exists() and 0 <= clock() - stamp.stat().st_mtime < _DAY:
-            return
-        stamp.parent.mkdir(parents=True, exist_ok=True)
-        stamp.write_text(newest)
-        os.utime(stamp, (clock(), clock()))
+        today.parent.mkdir(parents=True, exist_ok=True)
+        today.touch(exist_ok=False)  # Of commands at the same time, only one succeeds.
+        for other_day in set(today.parent.glob("newer-api*")) - {today}:
+            other_day.unlink(missing_ok=True)
     except OSError:
         return
     note(
