@@ -99,8 +99,15 @@ def test_a_leaderboard_as_a_file(cli: Cli) -> None:
 
 @pytest.mark.usefixtures("board")
 def test_a_leaderboard_for_programs(cli: Cli) -> None:
-    """JSON has one record per result, with its value rather than its text."""
+    """JSON has one record per result, with its value, and its text in the Kaggle CLI's fields."""
     rows = json.loads(cli("leaderboard", "me/bench", "--format", "json").stdout)
+    assert [(row["Model"], row[row["task_name"]]) for row in rows] == [
+        ("Model M", "0.5"),
+        ("Model M", "N/A"),
+        ("Model, N", "Fail"),
+        ("Model, N", "0.0"),
+        ("Model O", "Pass"),
+    ]
     assert [(row["model"], row["task"], row["value"], row["passed"]) for row in rows] == [
         ("m-default", "b-task", 0.5, None),
         ("m-default", "a-task", None, None),
@@ -204,10 +211,21 @@ def test_words_are_completed(line: str, found: list[str]) -> None:
 
 @pytest.mark.parametrize("flag", ["-v", "--csv", "--cs"])
 def test_the_vendors_csv_flag(cli: Cli, kaggle: SimulatedKaggle, flag: str) -> None:
-    """`quota -v` prints CSV, as the Kaggle CLI does, and `--verbose` still prints debug messages."""
+    """`quota -v` prints the Kaggle CLI's CSV, and `--verbose` still prints debug messages."""
+    refill = datetime(2030, 5, 1, 2, 3, 4, tzinfo=UTC)
+    kaggle.balances = [
+        QuotaBalance(quota_used=70, total_quota_allowed=50, refill_period=RefillPeriod.MONTHLY),
+        QuotaBalance(total_quota_allowed=1.5, refill_period=RefillPeriod.DAILY, refill_time=refill),
+    ]
     result = cli("quota", flag)
     assert result.exit_code == 0, result.stderr
-    assert next(csv.reader(io.StringIO(result.stdout)))[0] == "quota"
+    assert result.stdout_bytes.decode().split("\r\n") == [
+        "period,used,remaining,total,refillAt",
+        "Monthly,$70.00,$0.00,$50.00,",
+        "Daily,$0.00,$1.50,$1.50,2030-05-01T02:03:04",
+        "",
+    ]
+    assert next(csv.reader(io.StringIO(cli("quota", "--format", "csv").stdout)))[0] == "quota"
     assert result.stderr == ""
     assert "GetBenchmarkTaskQuota" in cli("quota", flag, "--verbose").stderr
     assert cli("quota", flag, "--format", "json").exit_code == 2

@@ -8,9 +8,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from tests.e2e.vendor_versions import PINNED, python_with_kaggle
-from tests.local.server_process import ServerProcess
 
 TIMEOUT = 100
 
@@ -28,16 +28,26 @@ class Ended:
         return self.out + self.err
 
 
+class Endpoint(Protocol):
+    """A server, and a token that it accepts."""
+
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def token(self) -> str: ...
+
+
 class Program:
     """A command line with a working folder and a home of its own."""
 
-    def __init__(self, server: ServerProcess, folder: Path) -> None:
+    def __init__(self, server: Endpoint, folder: Path) -> None:
         self.folder = folder
         self.environment = {
             **{name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ},
             "HOME": str(folder / "home"),
             "KAGGLE_CONFIG_DIR": str(folder / "home"),
-            "KAGGLE_API_TOKEN": server.address.token,
+            "KAGGLE_API_TOKEN": server.token,
             "NO_PROXY": "127.0.0.1,localhost",
             "PYTHONIOENCODING": "utf-8",
         }
@@ -46,7 +56,7 @@ class Program:
     def command(self, words: Sequence[str]) -> list[str]:
         raise NotImplementedError
 
-    def begin(self, *words: str) -> subprocess.Popen[str]:
+    def begin(self, *words: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             self.command(words),
             cwd=self.folder,
@@ -54,18 +64,16 @@ class Program:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
         )
 
-    def end(self, process: subprocess.Popen[str]) -> Ended:
+    def end(self, process: subprocess.Popen[bytes]) -> Ended:
         with process:
             try:
                 out, err = process.communicate(timeout=TIMEOUT)
             except subprocess.TimeoutExpired:
                 process.kill()
                 raise
-        return Ended(process.returncode, out, err)
+        return Ended(process.returncode, out.decode(), err.decode())
 
     def run(self, *words: str) -> Ended:
         return self.end(self.begin(*words))
@@ -80,9 +88,9 @@ class Program:
 class Kaggle(Program):
     """`kaggle benchmarks …`, unmodified: only its SDK's table of endpoints points at the server."""
 
-    def __init__(self, server: ServerProcess, folder: Path, version: str = PINNED) -> None:
+    def __init__(self, server: Endpoint, folder: Path, version: str = PINNED) -> None:
         super().__init__(server, folder)
-        self._url = server.address.url
+        self._url = server.url
         self._python = python_with_kaggle(version)
 
     def command(self, words: Sequence[str]) -> list[str]:
@@ -93,9 +101,9 @@ class Kaggle(Program):
 class Fanbench(Program):
     """`fanbench …`, with the same arguments."""
 
-    def __init__(self, server: ServerProcess, folder: Path) -> None:
+    def __init__(self, server: Endpoint, folder: Path) -> None:
         super().__init__(server, folder)
-        self.environment["FANBENCH_ENDPOINT"] = server.address.url
+        self.environment["FANBENCH_ENDPOINT"] = server.url
 
     def command(self, words: Sequence[str]) -> list[str]:
         return [sys.executable, "-m", "fanbench", *words]

@@ -10,12 +10,23 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
 import dotenv
 import pytest
 
+from fanbench.testing import Scenario, SimulatedKaggle, serve
+from fanbench.wire.messages import (
+    BenchmarkResult,
+    Leaderboard,
+    LeaderboardRow,
+    NumericResult,
+    QuotaBalance,
+    RefillPeriod,
+    TaskResult,
+)
 from tests.e2e.command_lines import Ended, Fanbench, Kaggle, Program
 from tests.e2e.vendor_versions import PINNED, VERSIONS
 from tests.local.server_process import TASK, ServerProcess, run_server, task_source
@@ -147,8 +158,8 @@ def own_server(version: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 @pytest.fixture(scope="module")
 def pair(own_server: ServerProcess, version: str, tmp_path_factory: pytest.TempPathFactory) -> Pair:
     pair = Pair(
-        Kaggle(own_server, tmp_path_factory.mktemp("kaggle"), version),
-        Fanbench(own_server, tmp_path_factory.mktemp("fanbench")),
+        Kaggle(own_server.address, tmp_path_factory.mktemp("kaggle"), version),
+        Fanbench(own_server.address, tmp_path_factory.mktemp("fanbench")),
     )
     for program, slug in pair.each():
         files = {
@@ -376,7 +387,8 @@ def test_errors_end_the_same_way(lived: Pair, case: Case) -> None:
 @on_both_versions
 def test_a_token_that_is_refused(own_server: ServerProcess, version: str, tmp_path: Path) -> None:
     """Both programs explain that the token is refused; ours has an exit code of its own."""
-    theirs, ours = Kaggle(own_server, tmp_path, version), Fanbench(own_server, tmp_path)
+    address = own_server.address
+    theirs, ours = Kaggle(address, tmp_path, version), Fanbench(address, tmp_path)
     for program, code, words in (
         (theirs, 1, "Authentication required"),
         (ours, 3, "credentials were refused"),
@@ -390,6 +402,87 @@ def test_what_the_vendor_gets_wrong(lived: Pair) -> None:
     assert lived.own_task("tasks", *RUN, "--wait", "-1", *POLL)[2] == (0, 2)
     assert lived.own_task("tasks", "delete", "fails-TASK", "-y")[2] == (0, 0)
     assert "not supported" in lived.kaggle("tasks", "delete", "fails-kaggles", "-y")
+
+
+class Simulated(NamedTuple):
+    """A simulated Kaggle, which has what a local server has not: quotas in dollars and leaderboards."""
+
+    url: str
+    token: str = "simulated-secret"
+
+
+@pytest.fixture(scope="module")
+def accounts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    """Both programs on a server with two quotas and a leaderboard with every kind of result."""
+    kaggle = SimulatedKaggle(Scenario(latency=0))
+    refill = datetime(2030, 5, 1, tzinfo=UTC)
+    kaggle.balances = [
+        QuotaBalance(
+            quota_used=1.256, total_quota_allowed=50, refill_period=RefillPeriod.DAILY, refill_time=refill
+        ),
+        QuotaBalance(quota_used=70, total_quota_allowed=50, refill_period=RefillPeriod.MONTHLY),
+    ]
+    numbers = [NumericResult(value=value) for value in (1, 1.0, 0.25, 1e-7)]
+    results = [BenchmarkResult(numeric_result=number) for number in numbers]
+    results += [
+        BenchmarkResult(boolean_result=True),
+        BenchmarkResult(boolean_result=False),
+        BenchmarkResult(),
+    ]
+    kaggle.leaderboards["me", "bench"] = Leaderboard(
+        rows=[
+            LeaderboardRow(
+                model_version_name=f"Mödel, {number}",
+                task_results=[
+                    TaskResult(
+                        benchmark_task_slug=f"task-{number % 3}",
+                        benchmark_task_name=f"Task {number % 3}",
+                        result=result,
+                    )
+                ],
+            )
+            for number, result in enumerate(results)
+        ]
+    )
+    with serve(kaggle) as server:
+        yield Pair(
+            Kaggle(Simulated(server.url), tmp_path_factory.mktemp("kaggle")),
+            Fanbench(Simulated(server.url), tmp_path_factory.mktemp("fanbench")),
+        )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("quota", "-v"),
+        ("quota", "--cs"),
+        ("leaderboard", "me/bench", "-s", "-v"),
+        ("leaderboard", "me/bench", "-dsv"),
+    ],
+)
+def test_csv_is_the_same_to_the_byte(accounts: Pair, words: tuple[str, ...], tmp_path: Path) -> None:
+    """Quotas and leaderboards are the same CSV, printed and in files."""
+    theirs, ours = accounts.same_words(*words)
+    assert theirs.code == ours.code == 0
+    said = re.compile(r"Leaderboard downloaded to .*\n")  # DIFFERENCES["streams"]
+    assert said.sub("", theirs.out) == ours.out
+    assert ours.out.count("\r\n") == (3 if words[0] == "quota" else 8)
+
+
+def test_json_has_the_vendors_fields(accounts: Pair) -> None:
+    """A record of theirs is in a record of ours, or in those of one model together."""
+    theirs, ours = accounts.same_words("quota", "--format", "json")
+    known = [one for one in json.loads(ours.out) if one["quota"] == "model_proxy"]
+    assert [one.keys() - mine.keys() for one, mine in zip(json.loads(theirs.out), known, strict=True)] == [
+        set()
+    ] * 2
+    theirs, ours = accounts.same_words("leaderboard", "me/bench", "--show", "--format", "json")
+    by_model: dict[str, dict[str, object]] = {}
+    for record in json.loads(ours.out):
+        by_model.setdefault(record["Model"], {}).update(record)
+    for row in json.loads(theirs.out):
+        mine = {name: by_model[row["Model"]].get(name, "N/A") for name in row}
+        assert mine == row
 
 
 def test_the_table_of_differences_is_no_longer_than_it_must_be() -> None:

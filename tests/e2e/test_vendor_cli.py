@@ -21,7 +21,7 @@ def test_the_whole_life_of_a_task(server: ServerProcess, tmp_path: Path, version
     `init`, `auth`, refused tokens and the exit codes of errors: see test_side_by_side.py.
     """
     slug = f"life-with-{version.replace('.', '-')}"
-    vendor = Kaggle(server, tmp_path, version)
+    vendor = Kaggle(server.address, tmp_path, version)
     (tmp_path / "task.py").write_text(TASK.replace("two-plus-two", slug))
     pushed = vendor("tasks", "push", slug, "-f", "task.py", "--wait", "--poll-interval", "1")
     assert "Completed" in pushed

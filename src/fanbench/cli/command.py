@@ -44,6 +44,8 @@ class Settings:
     no_color: bool = False
     no_warn: bool = False
     debug: bool = False
+    csv: bool = False
+    """The format is CSV as the Kaggle CLI prints it."""
 
     def __post_init__(self) -> None:
         if self.local and self.endpoint:
@@ -120,7 +122,7 @@ _COMMON = tuple(str(option.name) for option in common_options())
 class Command(click.Command):
     """A command with the common options; its function receives them as `Settings`.
 
-    With `csv_flag`, it accepts the Kaggle CLI's `-v` and `--csv` in place of `--format csv`.
+    With `csv_flag`, it accepts the Kaggle CLI's `-v` and `--csv`: CSV with the columns that are printed there.
     """
 
     def __init__(self, *args: Any, csv_flag: bool = False, **kwargs: Any) -> None:
@@ -130,7 +132,7 @@ class Command(click.Command):
             verbose = next(param for param in self.params if param.name == "verbose")
             verbose.opts.remove("-v")
             self.params.append(
-                click.Option(["-v", "--csv", "csv"], is_flag=True, help="Print CSV: --format csv.")
+                click.Option(["-v", "--csv", "csv"], is_flag=True, help="Print CSV as the Kaggle CLI does.")
             )
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -151,7 +153,7 @@ class Command(click.Command):
                 raise UsageError(
                     f"-v and --format {given['format']} are two formats.", hint="Remove one of them."
                 )
-            given["format"] = "csv"
+            given |= {"format": "csv", "csv": True}
         settings = Settings(**{name: value for name, value in given.items() if value is not None})
         # The root's as well: that is where an error is printed, with the flags of this server in its hint.
         ctx.obj = root.obj = settings

@@ -366,7 +366,8 @@ class ListModelsResponse(Message, frozen=True):
 
 
 class NumericResult(Message, frozen=True):
-    value: float = 0.0
+    value: int | float = 0.0
+    """As it was sent: 1 and 1.0 are shown differently."""
     confidence_interval: float | None = None
 
 

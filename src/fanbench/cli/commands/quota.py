@@ -12,7 +12,8 @@ __all__ = ["quota"]
 def quota(settings: Settings) -> None:
     """Show how much of your quotas is used and how much remains.
 
-    Quotas limit the number of task runs per day, and what model calls through the Model Proxy may cost.
+    Quotas limit the number of task runs per day, and what model calls through the Model Proxy may cost. With -v, only
+    the latter are printed; --format csv has all, as numbers.
 
     \b
     Examples:
@@ -22,4 +23,4 @@ def quota(settings: Settings) -> None:
     from fanbench.cli.views.quota import show_quotas
     from fanbench.operations.quota import fetch_quotas
 
-    show_quotas(settings.output, call(settings, fetch_quotas))
+    show_quotas(settings.output, call(settings, fetch_quotas), as_kaggle=settings.csv)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import click
 
 from fanbench.cli.output import Output, iso_time
-from fanbench.operations.leaderboard import LeaderboardTable
+from fanbench.operations.leaderboard import LeaderboardTable, score
 from fanbench.wire.slugs import normalize_model
 
 __all__ = ["FIELDS", "show_leaderboard"]
 
-#: One record per result of a model in a task. A CSV is the table itself.
+#: One record per result of a model in a task. A CSV is the table itself. The Kaggle CLI has one record per model: its
+#: `Model` is a field here, too, and after it comes its field of the task, which has the name of the task.
 FIELDS = (
     "benchmark",
     "model",
@@ -22,6 +23,7 @@ FIELDS = (
     "confidence_interval",
     "passed",
     "evaluated",
+    "Model",
 )
 
 
@@ -35,20 +37,21 @@ def show_leaderboard(out: Output, found: LeaderboardTable) -> None:
         for result in row.task_results:
             got = result.result
             numeric = got.numeric_result if got else None
-            records.append(
-                {
-                    "benchmark": benchmark,
-                    "model": normalize_model(row.slug),
-                    "name": row.name,
-                    "task": result.benchmark_task_slug,
-                    "task_name": result.benchmark_task_name,
-                    "task_version": result.task_version or None,
-                    "value": numeric.value if numeric else None,
-                    "confidence_interval": numeric.confidence_interval if numeric else None,
-                    "passed": got.boolean_result if got else None,
-                    "evaluated": iso_time(got.evaluation_date) if got else None,
-                }
-            )
+            record = {
+                "benchmark": benchmark,
+                "model": normalize_model(row.slug),
+                "name": row.name,
+                "task": result.benchmark_task_slug,
+                "task_name": result.benchmark_task_name,
+                "task_version": result.task_version or None,
+                "value": numeric.value if numeric else None,
+                "confidence_interval": numeric.confidence_interval if numeric else None,
+                "passed": got.boolean_result if got else None,
+                "evaluated": iso_time(got.evaluation_date) if got else None,
+                "Model": row.name,
+            }
+            record.setdefault(found.tasks[result.benchmark_task_slug], score(got))
+            records.append(record)
     out.records(records, FIELDS)
     if found.board.rows:
         out.table(found.header, found.cells)
