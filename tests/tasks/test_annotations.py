@@ -75,6 +75,16 @@ FORMS = [
     Form(UNKNOWN, "pd.DataFrame", before="import pandas as pd"),
     Form(True, "list", before="class Words(kbench.results.Result[list]): ..."),
     Form(True, "W", before="class W: ...\nclass Words(kbench.results.Result[W]): ..."),
+    Form(
+        True,
+        "dict[str, float]",
+        before="from kaggle_benchmarks.results import Result as R\nclass Scores(R[dict[str, float]]): ...",
+    ),
+    Form(
+        True,
+        "list[float]",
+        before="from kaggle_benchmarks import results\nresults.types[list[float]] = results.Score",
+    ),
     Form(False, "set", before="class Words(kbench.results.Result[list]): ..."),
     Form(False, "float", before="from __future__ import annotations"),
     Form(False, "None", before="from __future__ import annotations"),

@@ -6,7 +6,7 @@ import ast
 import builtins
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from fanbench.tasks.definitions import Function
@@ -44,19 +44,17 @@ class ReturnTypes:
     def __init__(self, nodes: Sequence[ast.AST]) -> None:
         self._bindings: dict[str, list[ast.expr | str]] = defaultdict(list)
         self._postponed = False
-        self._registered = set(_REGISTERED)
+        imported = set()
         for node in nodes:
             for name, value in _bindings(node):
                 self._bindings[name].append(value)
-            if isinstance(node, ast.ImportFrom) and node.module == "__future__":
-                self._postponed |= any(item.name == "annotations" for item in node.names)
-        for node in nodes:
-            # A subclass of `Result[…]` registers the type in the brackets.
-            match node:
-                case ast.ClassDef(bases=[ast.Subscript(value=base, slice=argument), *_]) if ast.unparse(
-                    base
-                ).endswith("Result"):
-                    self._registered.add(self._resolve(argument))
+            if isinstance(node, ast.ImportFrom):
+                self._postponed |= node.module == "__future__" and any(
+                    item.name == "annotations" for item in node.names
+                )
+                imported |= {item.asname for item in node.names if item.name == "Result" and item.asname}
+        registered = (argument for node in nodes for argument in _registrations(node, imported))
+        self._registered = {*_REGISTERED, *map(self._resolve, registered)}
 
     def problem(self, function: Function) -> ReturnProblem | None:
         """Why the SDK rejects the function's return annotation, or `None` if it accepts it."""
@@ -105,6 +103,20 @@ class ReturnTypes:
                 items = index.elts if isinstance(index, ast.Tuple) else [index]
                 return _subscript(self._resolve(value, seen), [self._resolve(item, seen) for item in items])
         return _UNKNOWN
+
+
+def _registrations(node: ast.AST, imported: Collection[str]) -> Iterator[ast.expr]:
+    """The types that `node` registers: `class X(Result[TYPE])`, or `results.types[TYPE] = X`.
+
+    `imported` are other names of `Result`.
+    """
+    match node:
+        case ast.ClassDef(bases=[ast.Subscript(value=base, slice=argument), *_]):
+            name = ast.unparse(base)
+            if name.endswith("Result") or name in imported:
+                yield argument
+        case ast.Assign(targets=[ast.Subscript(value=ast.Attribute(attr="types"), slice=argument)]):
+            yield argument
 
 
 def _bindings(node: ast.AST) -> Iterator[tuple[str, ast.expr | str]]:
