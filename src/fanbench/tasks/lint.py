@@ -16,6 +16,7 @@ from fanbench.tasks.choice import ChooseLine, find_choose
 from fanbench.tasks.definitions import TaskFunction, find_foreign_tasks, find_tasks
 from fanbench.tasks.portability import check_portability
 from fanbench.tasks.reach import Origins, Reach
+from fanbench.tasks.results import unstored_result
 from fanbench.tasks.source import all_nodes, char_column
 from fanbench.tasks.task_file import DUPLICATE, NO_RUN, PYTHON_FILE, Cells, Finding, Level, TaskDefinition
 from fanbench.wire.slugs import slugify
@@ -67,6 +68,7 @@ def lint(
         findings += _check_name(file, function, task)
         findings += _check_decorator(file, function, task)
         findings += _check_definition(file, function, task)
+        findings += _check_result(file, function, task)
     findings.sort(key=lambda item: item.place)
     return tuple(map(cells.place, tasks)), tuple(map(cells.place, findings))
 
@@ -245,3 +247,15 @@ def _check_definition(file: _File, function: TaskFunction, task: TaskDefinition)
         message = f"Task {task.name!r} never uses its model {model.arg!r}, so all models get the same result."
         fix = f"Ask it: {model.arg}.prompt(…)."
         yield file.finding("warning", "unused-model", model, message, fix, task)
+
+
+def _check_result(file: _File, function: TaskFunction, task: TaskDefinition) -> Iterator[Finding]:
+    """Warn about a result that loses the run file. A helper with `store_run=False` has one only within other runs."""
+    lost = task.stored or not task.run_on_load
+    if task.has_run and lost and (found := unstored_result(function.node)):
+        expression, kind = found
+        message = (
+            f"Task {task.name!r} returns {kind}, which the SDK does not store: the run leaves no run file."
+        )
+        fix = "Return a bool, a finite number, a dict, or a tuple of two numbers, or only assert."
+        yield file.finding("warning", "result", expression, message, fix, task)
