@@ -128,6 +128,8 @@ def test_every_dataset_is_found_in_its_path(owner: str, slug: str, rest: str) ->
         "from kaggle_benchmarks.kaggle import load_model as load_model\nf.run(load_model(model_name='google/g'))",
         "from kaggle_benchmarks.kaggle import models\nf.run(models.load_model('google/g', api='genai'))",
         "from kaggle_benchmarks.kaggle import ModelProxy\nf.evaluate(llm=[ModelProxy(model='google/g')])",
+        "f.evaluate(llm=[kbench.llm, kbench.llms['google/g']])",
+        "f.run(kbench.llms['google/g'], kbench.judge_llm)",
     ],
 )
 def test_a_fixed_model_is_a_warning(code: str) -> None:
@@ -143,13 +145,19 @@ def test_a_fixed_model_is_a_warning(code: str) -> None:
         "judge = kbench.llms['google/g']",
         "g(judge_llm=kbench.llms['google/g'])",
         "JUDGE = 'google/g'\nf.run(kbench.llms[JUDGE])",
+        "f.run(kbench.llm, opponent=kbench.llms['google/g'])",
+        "f.run(kbench.llm, kbench.llms['google/g'])",
+        "f.run(kbench.llm, players=[kbench.llms['google/g'], load_model('google/h')])",
+        "f.evaluate(llm=[kbench.llm], rival=[kbench.llms['google/g']])",
+        "rival = kbench.llms['google/g']\nf.run(llm=kbench.llm, other=rival)",
+        "from kaggle_benchmarks import llm, llms\nf.run(llm, llms['google/g'])",
         "f.run(kbench.llms[name])",
         "f.run(llms['google/g'])",
         "from keras.models import load_model\nload_model('x/y.h5')",
     ],
 )
-def test_judges_and_other_libraries_are_no_fixed_models(code: str) -> None:
-    """A judge may be fixed, a computed name is not, and functions of other packages do not count."""
+def test_judges_opponents_and_other_libraries_are_no_fixed_models(code: str) -> None:
+    """A judge may be fixed, and so may an opponent of the run's model; functions of other packages do not count."""
     assert rules(code) == []
 
 
@@ -165,16 +173,22 @@ def test_all_models_in_one_run_are_a_warning() -> None:
         ("def g(llm): return 1.0", True),
         ("def g(question: str, model): print(question)", True),
         ("def g(llm, seed=0): return seed", True),
-        ("def g(llm, other): return other.prompt('x')", False),
-        ("def g(llm): return [ask(llm) for _ in range(3)]", False),
+        ("def g(llm, other): return len(other.prompt('x'))", False),
+        ("def g(llm): return sum(ask(llm) for _ in range(3))", False),
         ("def g(llm):\n    def ask(): return llm.prompt('x')\n    return ask()", False),
-        ("def g(llm): return kbench.llm.prompt('x')", False),
+        ("def g(llm): return 'y' in kbench.llm.prompt('x')", False),
         ("def g(llm): return eval('llm')", False),
+        ("def g(_llm): return 1.0", False),
+        ("def ask(): return kbench.llm.prompt('x')\ndef g(llm): return ask()", False),
+        ("MODEL = kbench.llm\ndef ask(): return MODEL\ndef g(llm): return 'y' in ask().prompt('x')", False),
+        ("class Asker:\n    model = kbench.llm\ndef g(llm): return Asker().ask()", False),
+        ("def ask(): return solve()\ndef solve(): return ask()\ndef g(llm): return ask()", True),
         ("def g(*models): return 1.0", False),
         ("def g(llm): ...", False),
         ("def g(llm):\n    '''To do.'''\n    pass", False),
     ],
 )
 def test_a_model_that_is_never_used_is_a_warning(function: str, warned: bool) -> None:
-    """A task whose model is never mentioned in its body is a warning, unless the body is still to be written."""
-    assert rules(f"@kbench.task()\n{function}\ng.run(kbench.llm)") == (["unused-model"] if warned else [])
+    """A task that uses its model neither itself nor through what it calls is a warning, if it has a body at all."""
+    task = function.replace("def g", "@kbench.task()\ndef g")
+    assert rules(f"{task}\ng.run(kbench.llm)") == (["unused-model"] if warned else [])

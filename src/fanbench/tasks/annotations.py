@@ -6,12 +6,12 @@ import ast
 import builtins
 import sys
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from fanbench.tasks.definitions import Function
 
-__all__ = ["ReturnProblem", "ReturnTypes", "model_problem", "unused_model"]
+__all__ = ["ReturnProblem", "ReturnTypes", "definitions_of", "model_problem", "unused_model"]
 
 # The types that the SDK registers in its results.py, in 0.6.1 and 0.6.2, and None, which it treats in tasks.py. It
 # looks annotations up by equality, so it knows neither `dict[str, float]` nor `typing.Tuple`.
@@ -176,8 +176,26 @@ def model_problem(arguments: ast.arguments, *, in_class: bool) -> str | None:
     return None
 
 
-def unused_model(function: Function) -> ast.arg | None:
-    """The parameter for the model, if the function never uses it, nor `kbench.llm` in its place."""
+def definitions_of(nodes: Iterable[ast.AST]) -> dict[str, set[str]]:
+    """The names in the definitions of each function, class and variable of a file. Scopes are ignored."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for node in nodes:
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                found[name] |= _mentioned([node])
+            case ast.Assign(targets=targets, value=value):
+                for target in targets:
+                    if isinstance(target, ast.Name):
+                        found[target.id] |= _mentioned([value])
+    return found
+
+
+def unused_model(function: Function, definitions: Mapping[str, set[str]]) -> ast.arg | None:
+    """The parameter for the model, if the function never uses it, nor `kbench.llm` in its place.
+
+    `definitions` are those of `definitions_of`: a function that is called may use `kbench.llm`. A parameter with an
+    underscore in front is unused on purpose.
+    """
     arguments = function.args
     if arguments.vararg or arguments.kwarg or _is_stub(function.body):
         return None
@@ -191,15 +209,22 @@ def unused_model(function: Function) -> ast.arg | None:
         for parameter in [*positional, *arguments.kwonlyargs]
         if parameter not in with_default and not _is_data(parameter.annotation)
     ]
-    mentioned: set[str] = set()
-    for part in (part for statement in function.body for part in ast.walk(statement)):
-        match part:
-            case ast.Name(id=name) | ast.Attribute(attr=name):
-                mentioned.add(name)
-    anything = {"eval", "exec", "locals", "llm", "llms", "vars"}
-    if not models or mentioned & {*anything, *(parameter.arg for parameter in models)}:
+    mentioned = _mentioned(function.body)
+    if not models or any(model.arg.startswith("_") or model.arg in mentioned for model in models):
         return None
-    return models[0]
+    todo = [*mentioned]
+    while todo:
+        new = definitions.get(todo.pop(), set()) - mentioned
+        mentioned |= new
+        todo.extend(new)
+    return None if mentioned & {"eval", "exec", "llm", "llms", "locals", "vars"} else models[0]
+
+
+def _mentioned(nodes: Iterable[ast.AST]) -> set[str]:
+    """The names and attributes in `nodes`."""
+    parts = (part for node in nodes for part in ast.walk(node))
+    named = (part for part in parts if isinstance(part, ast.Name | ast.Attribute))
+    return {part.id if isinstance(part, ast.Name) else part.attr for part in named}
 
 
 def _is_stub(body: Sequence[ast.stmt]) -> bool:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from fanbench.tasks.annotations import ReturnTypes, model_problem, unused_model
+from fanbench.tasks.annotations import ReturnTypes, definitions_of, model_problem, unused_model
 from fanbench.tasks.choice import ChooseLine, find_choose
 from fanbench.tasks.definitions import TaskFunction, find_foreign_tasks, find_tasks
 from fanbench.tasks.portability import check_portability
@@ -53,6 +53,7 @@ def lint(
         reached=origins.reach(),
         reached_on_load=origins.reach(except_in=[task.node for task in functions]),
         return_types=ReturnTypes(nodes),
+        definitions=definitions_of(nodes),
         cells=cells,
     )
     tasks = tuple(file.define(task) for task in file.functions)
@@ -81,6 +82,7 @@ class _File:
     reached: Reach
     reached_on_load: Reach
     return_types: ReturnTypes
+    definitions: Mapping[str, set[str]]
     cells: Cells
 
     def define(self, task: TaskFunction) -> TaskDefinition:
@@ -243,7 +245,7 @@ def _check_definition(file: _File, function: TaskFunction, task: TaskDefinition)
         parameters = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
         fix = f"Write def {task.function}(llm, …): and pass kbench.llm to it."
         yield file.finding("warning", "no-model", parameters[0] if parameters else node, problem, fix, task)
-    elif model := unused_model(node):
+    elif model := unused_model(node, file.definitions):
         message = f"Task {task.name!r} never uses its model {model.arg!r}, so all models get the same result."
         fix = f"Ask it: {model.arg}.prompt(…)."
         yield file.finding("warning", "unused-model", model, message, fix, task)

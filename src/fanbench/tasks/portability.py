@@ -112,13 +112,14 @@ def _dataset_of(below: str) -> str | None:
 def _check_models(nodes: Sequence[ast.AST]) -> Iterator[Remark]:
     imported = _names_from_sdk(nodes)
     constants = string_constants(nodes)
-    # A judge is meant to be the same in all runs.
-    judges = {id(part) for node in nodes for value in _judges(node) for part in ast.walk(value)}
+    # A judge or an opponent is meant to be the same in all runs.
+    constant = [*_judges(nodes), *_opponents(nodes)]
+    meant = {id(part) for value in constant for part in ast.walk(value)}
     found: dict[str | None, ast.expr] = {}
     expressions = [node for node in nodes if isinstance(node, ast.Call | ast.Subscript)]
     for node in sorted(expressions, key=lambda node: (node.lineno, node.col_offset)):
         name = _named_model(node, imported, constants)
-        if name and id(node) not in judges:
+        if name and id(node) not in meant:
             found.setdefault(name, node)
         elif isinstance(node, ast.Call) and _takes_all_models(node, imported):
             found.setdefault(None, node)
@@ -148,13 +149,42 @@ def _names_from_sdk(nodes: Sequence[ast.AST]) -> frozenset[str]:
     return frozenset(names)
 
 
-def _judges(node: ast.AST) -> Iterator[ast.expr]:
-    """The values that `node` gives to a parameter or a variable that is called a judge."""
-    match node:
-        case ast.keyword(arg=str() as name, value=value) if _JUDGE.search(name):
-            yield value
-        case ast.Assign(targets=targets, value=value) if _JUDGE.search(" ".join(map(ast.unparse, targets))):
-            yield value
+def _judges(nodes: Sequence[ast.AST]) -> Iterator[ast.expr]:
+    """The values that are given to parameters or variables that are called a judge."""
+    for node in nodes:
+        match node:
+            case ast.keyword(arg=str() as name, value=value) if _JUDGE.search(name):
+                yield value
+            case ast.Assign(targets=targets, value=value) if _JUDGE.search(
+                " ".join(map(ast.unparse, targets))
+            ):
+                yield value
+
+
+def _opponents(nodes: Sequence[ast.AST]) -> Iterator[ast.expr]:
+    """The values that a run gets beside the model under test, themselves or as the values of variables."""
+    names: set[str] = set()
+    for node in nodes:
+        match node:
+            case ast.Call(func=ast.Attribute(attr="run" | "evaluate"), args=arguments, keywords=options):
+                values = [*arguments, *(item.value for item in options)]
+                others = [value for value in values if not _is_model_under_test(value)]
+                if len(others) < len(values):
+                    yield from others
+                    names |= {value.id for value in others if isinstance(value, ast.Name)}
+    for node in nodes:
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value) if name in names:
+                yield value
+
+
+def _is_model_under_test(value: ast.expr) -> bool:
+    match value:
+        case ast.List(elts=[model]) | ast.Tuple(elts=[model]):
+            return _is_model_under_test(model)
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name == "llm"
+    return False
 
 
 def _named_model(node: ast.AST, imported: frozenset[str], constants: Mapping[str, str]) -> str | None:
