@@ -41,6 +41,7 @@ def names(source: str) -> list[str]:
         "import kaggle_benchmarks as kb\nNAME = 'A'\n@kb.task(name=NAME)\ndef f(llm): ...",
         "import kaggle_benchmarks as kb\n@kb.task(name='' 'A')\ndef f(llm): ...",
         "import kaggle_benchmarks as kb\n@kb.task(name=f'A')\ndef f(llm): ...",
+        "import kaggle_benchmarks as kb\nLEVEL = 'A'\n@kb.task(name=f'{LEVEL}')\ndef f(llm): ...",
         "import kaggle_benchmarks as kb\n@other\n@kb.task(name='A')\n@more(1)\ndef f(llm): ...",
         "try:\n    import kaggle_benchmarks as kb\nexcept ImportError:\n    kb = None\n@kb.task('A')\ndef f(llm): ...",
         "import kaggle_benchmarks as kb\nclass C:\n    @kb.task(name='A')\n    def f(llm): ...",
@@ -82,11 +83,22 @@ def test_a_missing_name_is_derived_like_in_the_sdk() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", ["name=f'{x}'", "name=make()", "**options", "name=NAME", "name=TWICE", "'a' + other"]
+    "arguments",
+    [
+        "name=f'{x}'",
+        "name=f'{ONCE!r}'",
+        "name=f'{ONCE:>5}'",
+        "name=f'{None}'",
+        "name=make()",
+        "**options",
+        "name=NAME",
+        "name=TWICE",
+        "'a' + other",
+    ],
 )
 def test_a_computed_name_is_marked_as_unknown(arguments: str) -> None:
     """A name that is only known at run time is replaced by the function's title and marked as a guess."""
-    (task,) = tasks(f"TWICE = 'a'\nTWICE = 'b'\n@kb.task({arguments})\ndef my_f(llm): ...")
+    (task,) = tasks(f"ONCE = 'a'\nTWICE = 'a'\nTWICE = 'b'\n@kb.task({arguments})\ndef my_f(llm): ...")
     assert (task.name, task.name_known) == ("My F", False)
 
 

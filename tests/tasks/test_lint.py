@@ -84,6 +84,21 @@ def test_a_duplicate_slug_is_a_warning_at_the_second_task() -> None:
     assert "line 3" in finding.message
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        task("def f(llm): ...", run="") + task("def f(llm): ..."),
+        f"{HEAD}if HARD:\n  @kbench.task()\n  def f(llm): ...\n"
+        "else:\n  @kbench.task()\n  def f(llm): ...\nf.run(kbench.llm)\n",
+    ],
+)
+def test_a_function_that_is_defined_again_is_one_task(source: str) -> None:
+    """A task whose function is defined again, in a later cell or another branch, is one task without a finding."""
+    tasks, found = lint(ast.parse(source), source)
+    assert (len(tasks), found) == (1, ())
+    assert tasks[0].line == source[: source.rindex("def f")].count("\n") + 1
+
+
 @pytest.mark.parametrize("name", ["🚀", "///"])
 def test_a_name_without_a_slug_is_an_error(name: str) -> None:
     """A name from which no slug can be derived is an error."""

@@ -72,9 +72,16 @@ def test_other_results_have_no_finding(body: str) -> None:
     assert results(task(body)) == []
 
 
+def test_a_rejected_annotation_is_one_finding() -> None:
+    """A result whose annotation the SDK rejects has that error, and no warning as well."""
+    assert results("@kbench.task()\ndef f(llm) -> str: return 'x'\nf.run(kbench.llm)\n") == []
+
+
 def test_a_registered_type_may_still_not_be_stored() -> None:
     """A type that the file registers is accepted by the decorator, but its run file is not written."""
-    source = "class Text(kbench.results.Result[str]): ...\n" + task("return llm.prompt('x')")
+    source = "class Text(kbench.results.Result[str]): ...\n" + task("return llm.prompt('x')").replace(
+        "n=1)", "n=1) -> str"
+    )
     assert [line for line, _ in results(source)] == [5]
 
 

@@ -121,8 +121,11 @@ def _constant_text(node: ast.expr, constants: dict[str, str]) -> str | None:
             return str(value)
         case ast.Name(id=name):
             return constants.get(name)
-        case ast.JoinedStr(values=[*parts]) if all(isinstance(part, ast.Constant) for part in parts):
-            return "".join(str(part.value) for part in parts if isinstance(part, ast.Constant))
+        case ast.FormattedValue(value=ast.Name() as value, conversion=-1, format_spec=None):
+            return _constant_text(value, constants)
+        case ast.JoinedStr(values=parts):
+            texts = [_constant_text(part, constants) for part in parts]
+            return None if None in texts else "".join(filter(None, texts))
         case ast.BinOp(left=ast.expr() as left, op=ast.Add(), right=ast.expr() as right):
             start, end = _constant_text(left, constants), _constant_text(right, constants)
             return None if start is None or end is None else start + end

@@ -71,7 +71,9 @@ def lint(
         findings += _check_definition(file, function, task)
         findings += _check_result(file, function, task)
     findings.sort(key=lambda item: item.place)
-    return tuple(map(cells.place, tasks)), tuple(map(cells.place, findings))
+    # A function that is defined again, in another cell or branch, is the same task.
+    last = {(task.function, task.slug): task for task in tasks}
+    return tuple(map(cells.place, last.values())), tuple(map(cells.place, findings))
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ def _check_file(file: _File, tasks: Sequence[TaskDefinition]) -> Iterator[Findin
     first: dict[str, TaskDefinition] = {}
     for function, task in zip(file.functions, tasks, strict=True):
         earlier = first.setdefault(task.slug, task)
-        if task.slug and earlier is not task:
+        if task.slug and earlier.function != task.function:
             place = file.cells.describe(earlier.line)
             message = (
                 f"Task {task.name!r} has the same slug, {task.slug!r}, as the task in {place}: "
@@ -254,7 +256,8 @@ def _check_definition(file: _File, function: TaskFunction, task: TaskDefinition)
 def _check_result(file: _File, function: TaskFunction, task: TaskDefinition) -> Iterator[Finding]:
     """Warn about a result that loses the run file. A helper with `store_run=False` has one only within other runs."""
     lost = task.stored or not task.run_on_load
-    if task.has_run and lost and (found := unstored_result(function.node)):
+    accepted = file.return_types.problem(function.node) is None
+    if task.has_run and lost and accepted and (found := unstored_result(function.node)):
         expression, kind = found
         message = (
             f"Task {task.name!r} returns {kind}, which the SDK does not store: the run leaves no run file."
