@@ -169,6 +169,22 @@ def test_marks_that_do_not_fit_are_counted() -> None:
     assert [line.split("  ")[1] for line in lines(state, 80, rows=2)] == ["3 of 120 runs"]
 
 
+@pytest.mark.parametrize(
+    ("models", "columns", "narrower", "row"),
+    [
+        (12, 40, 30, "a-long-name-of-a-tas ············ 0/12"),
+        (60, 80, 70, f"a-long-name- {'·' * 60} 0/60"),
+    ],
+)
+def test_a_long_name_gives_way_to_the_marks(models: int, columns: int, narrower: int, row: str) -> None:
+    """A long name of a task is shortened for the marks, unless fewer than 12 columns of it would be left."""
+    state, task = SweepState(), "a-long-name-of-a-task"
+    names = tuple(f"m{number}" for number in range(models))
+    state.absorb(SweepStarted("results", "http://s", (task,), names, 1, models, 0), START)
+    assert any(line.startswith(row) for line in lines(state, columns))
+    assert any(line.startswith(f"{task} 0/{models}") for line in lines(state, narrower))
+
+
 def test_two_hundred_by_a_hundred() -> None:
     """A huge sweep is its totals on an ordinary screen, and all marks on a huge one."""
     state = sweep(200, 100, *EACH)

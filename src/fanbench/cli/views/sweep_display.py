@@ -31,6 +31,7 @@ from fanbench.sweeps.state import SweepState
 __all__ = ["SweepDisplay", "SweepLayout"]
 
 _WIDEST_NAME = 32
+_NARROWEST_NAME = 12
 _MOST_LOG_LINES = 10
 _MOST_FOOTER_LINES = 4
 
@@ -91,7 +92,8 @@ class SweepDisplay(Display):
 class SweepLayout:
     """A sweep on a screen of `size` (columns, rows) at the time `now`.
 
-    If a task has more runs than fit into a line, there is one mark per model, and then only counts. If there are
+    The names of tasks are shortened for the marks. If a task has more runs than fit into a line, there is one mark per
+    model, and then only counts. If there are
     more tasks than lines, only the totals are shown. The models are named where that takes at most half of the lines.
     The cost depends on what is shown, not on the size of the sweep.
     """
@@ -162,7 +164,13 @@ class SweepLayout:
         """The columns of a task's name, the number of its runs, and the columns that are left for its marks."""
         width = min(_WIDEST_NAME, max((cell_len(printable(task)) for task in started.tasks), default=0))
         each = started.planned // max(1, len(started.tasks))
-        return width, each, self.size[0] - 1 - width - 2 - len(f"{each}/{each}")
+        left = self.size[0] - 1 - 2 - len(f"{each}/{each}")
+        for marks in (each, len(started.models)):
+            if left - marks >= _NARROWEST_NAME:
+                # A long name gives way to the marks.
+                width = min(width, left - marks)
+                break
+        return width, each, left - width
 
     def _rows(self, started: SweepStarted) -> Iterator[Parts]:
         width, each, room = self._widths(started)
