@@ -74,7 +74,7 @@ async def follow_log(
     while True:
         begun, before = anyio.current_time(), position.total
         error: FanbenchError = ConnectionFailed(
-            f"The log of run {run_id} ended, but the run has not", endpoint=client.config.endpoint
+            f"The log of run {run_id} ended, but the run has not.", endpoint=client.config.endpoint
         )
         try:
             async with aclosing(client.logs(run_id, silence=SILENCE, merge=True)) as entries:

@@ -92,7 +92,7 @@ async def _attempt(
         headers |= {"Range": f"bytes={state.received}-", "If-Range": state.tag}
     endpoint = transport.config.endpoint
     changed = ConnectionFailed(
-        f"The download from {endpoint} changed while it was in progress", endpoint=endpoint
+        f"The download from {endpoint} changed while it was in progress.", endpoint=endpoint
     )
     state.begun = False
     try:

@@ -212,13 +212,13 @@ class Transport:
                 hint = (
                     "If a proxy of your company signs the connections, set SSL_CERT_FILE to its certificate."
                 )
-            message = f"Cannot connect to {endpoint} for {call.method}: {reason_of(error)}"
+            message = f"Cannot connect to {endpoint} for {call.method}: {reason_of(error)}."
             raise kind(message, endpoint=endpoint, hint=hint) from error
         except httpx.TimeoutException as error:
-            message = f"{endpoint} does not answer {call.method}: timed out"
+            message = f"{endpoint} does not answer {call.method}: timed out."
             raise ConnectionFailed(message, endpoint=endpoint) from error
         except httpx.TransportError as error:
-            message = f"The connection to {endpoint} broke off in {call.method}: {reason_of(error)}"
+            message = f"The connection to {endpoint} broke off in {call.method}: {reason_of(error)}."
             raise ConnectionFailed(message, endpoint=endpoint) from error
         except (httpx.DecodingError, httpx.TooManyRedirects) as error:
             message = f"The answer from {endpoint} cannot be read: {reason_of(error)}"
