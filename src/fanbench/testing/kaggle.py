@@ -287,12 +287,17 @@ class SimulatedKaggle:
     ) -> tuple[list[Task], int | None]:
         """One page of `list_tasks`, from number `start` on, and where the next page starts."""
         async with self._call("list_tasks", (regex, status)):
+            try:
+                pattern = re.compile(regex)
+            except re.error as error:
+                text = f"{regex!r} is not a regular expression: {error}"
+                raise error_for_status("list_tasks", 400, text) from None
             shown = [task.visible(self.now(), self.scenario.push_lag) for task in self.tasks.values()]
             listed = [
                 task
                 for task in shown
                 if task
-                and re.search(regex, task.slug.task_slug)
+                and pattern.search(task.slug.task_slug)
                 and status.upper() in ("", task.creation_state.label)
             ]
             return self._page(listed, start, size)
