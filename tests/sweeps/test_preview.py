@@ -249,6 +249,12 @@ def test_an_unchanged_version_loses_no_datasets() -> None:
     assert preview(plan(pushed(seen=there)), known).warnings == ()
 
 
+def test_large_quotas_are_printed_in_full() -> None:
+    """A million runs are 1000000, not 1e+06."""
+    shown = preview(plan(pushed()), quotas=Quotas((quota(1, 1_234_568),))).lines()
+    assert "Left of the daily quota: 1234567 of 1234568 runs" in shown
+
+
 # --- Reading quotas ---
 
 

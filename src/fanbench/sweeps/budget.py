@@ -402,7 +402,7 @@ class Budget:
                 "it is unknown what was spent: the quota call does not answer, and "
                 f"{self._ledger.costs.unknown} finished runs do not report their cost"
             )
-        text = f"spent ${spent:.4f} and reserved ${reserved:.4f} of ${self.cap:g}"
+        text = f"spent ${spent:.4f} and reserved ${reserved:.4f} of ${self.cap:.12g}"
         costs = self._costs_of(task)
         if costs.highest is not None:
             model = min(refused, key=lambda one: costs.estimate(one) or 0.0)

@@ -83,7 +83,7 @@ class Engine:
                     for task in context.plan.tasks:
                         group.start_soon(TaskPipeline(task, context).run)
             if deadline.cancelled_caught:
-                context.drain(DrainReason.DEADLINE, f"{context.rules.deadline:g} s are over")
+                context.drain(DrainReason.DEADLINE, f"{context.rules.deadline:.12g} s are over")
             if context.until != "collect":
                 context.drain(DrainReason.STAGE)
             self._report_end(anyio.current_time() - began)

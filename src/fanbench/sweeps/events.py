@@ -309,7 +309,9 @@ class BudgetRead(SweepEvent, frozen=True):
             return "unknown" if value is None else f"${value:.4f}"
 
         more = f", {self.unknown} runs of unknown cost" if self.unknown else ""
-        return f"budget ${self.cap:g}: spent {dollars(self.spent)}, reserved {dollars(self.reserved)}{more}"
+        return (
+            f"budget ${self.cap:.12g}: spent {dollars(self.spent)}, reserved {dollars(self.reserved)}{more}"
+        )
 
 
 class DrainReason(enum.StrEnum):

@@ -140,7 +140,7 @@ class Preview:
             f"{many(self.counts.planned, 'run')}, results in {self.output}",
             total,
             *(
-                f"Left of the {quota.period} quota: {quota.remaining:g} of {quota.total:g} runs"
+                f"Left of the {quota.period} quota: {quota.remaining:.12g} of {quota.total:.12g} runs"
                 if quota.kind == "task_runs"
                 else f"Left of the {quota.period} quota of the Model Proxy: "
                 f"${quota.remaining:.2f} of ${quota.total:.2f}"
@@ -290,7 +290,7 @@ def _version_warnings(planned: Iterable[PlannedTask], tasks: Iterable[TaskPrevie
 def _quota_warnings(runs: int, quotas: Iterable[Quota], max_cost: float | None) -> Iterator[str]:
     for quota in quotas:
         if quota.kind == "task_runs" and runs > quota.remaining:
-            yield f"{many(runs, 'run')} to schedule, and only {quota.remaining:g} left of the {quota.period} quota."
+            yield f"{many(runs, 'run')} to schedule, and only {quota.remaining:.12g} left of the {quota.period} quota."
         elif quota.kind == "model_proxy" and runs and quota.remaining <= 0:
             yield f"Nothing is left of the {quota.period} quota of the Model Proxy."
         elif quota.kind == "model_proxy" and max_cost is not None and max_cost > quota.remaining:

@@ -215,10 +215,10 @@ class TaskWatcher(RunWatcher):
             if run.since + timeout > now:
                 break
             if not run.being_scheduled:
-                self._give_up(run, "timeout", f"It has not ended within {timeout:g} s.")
+                self._give_up(run, "timeout", f"It has not ended within {timeout:.12g} s.")
         for model, skip in list(self.skips.items()):
             if skip.blocked and skip.blocked_since + timeout <= now:
-                reason = f"Another run has been in its way for {timeout:g} s: {skip.reason}"
+                reason = f"Another run has been in its way for {timeout:.12g} s: {skip.reason}"
                 self._give_up_model(model, "timeout", reason)
 
     def _give_up(self, run: ActiveRun, stage: str, error: str) -> None:

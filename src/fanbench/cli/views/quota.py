@@ -60,7 +60,7 @@ def _print_kaggle_csv(quotas: Iterable[Quota]) -> None:
 
 def _amounts(one: Quota) -> list[str]:
     return [
-        f"{number:g}" if one.kind == "task_runs" else f"${number:.2f}"
+        f"{number:.12g}" if one.kind == "task_runs" else f"${number:.2f}"
         for number in (one.used, one.remaining, one.total)
     ]
 

@@ -226,7 +226,7 @@ class SweepLayout:
             yield [(f"{pace:.1f} calls/s", "")]
         if (budget := state.budget) is not None:
             spent = "unknown" if budget.spent is None else f"${budget.spent:.2f}"
-            yield [(f"spent {spent} of ${budget.cap:g}", "")]
+            yield [(f"spent {spent} of ${budget.cap:.12g}", "")]
 
 
 def _counts(counts: Mapping[RunStatus, int]) -> str:
