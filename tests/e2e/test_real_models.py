@@ -199,4 +199,4 @@ def test_a_users_own_file_is_added_listed_and_removed(tmp_path: Path) -> None:
     assert "damaged" not in listed
     assert models("remove", "local/my-model").returncode == 0
     assert "my-model" not in models("list").stdout
-    assert models("remove", "local/my-model").returncode == 2
+    assert models("remove", "local/my-model").returncode == 4

@@ -12,6 +12,7 @@ from fanbench.errors import UsageError
 
 __all__ = [
     "AT_LEAST_1",
+    "FILE",
     "FOLDER",
     "PATH",
     "above_zero",
@@ -40,6 +41,7 @@ class NamedPath(click.Path):
 
 
 PATH = NamedPath(path_type=Path)
+FILE = NamedPath(path_type=Path, dir_okay=False)
 FOLDER = NamedPath(path_type=Path, file_okay=False)
 AT_LEAST_1 = click.IntRange(min=1)
 
@@ -53,11 +55,11 @@ def value_option(
 
 task_names_argument = click.argument("task_names", nargs=-1, required=True, metavar="TASK...")
 yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
-data_option = value_option("--data", "DIR", "The local server's data folder.  [env: FANBENCH_DATA]", PATH)
+data_option = value_option("--data", "DIR", "The local server's data folder.  [env: FANBENCH_DATA]", FOLDER)
 
 
 def env_file_option(text: str) -> Callable[[F], F]:
-    return value_option("--env-file", "FILE", text, PATH, default=Path(".env"))
+    return value_option("--env-file", "FILE", text, FILE, default=Path(".env"))
 
 
 def model_option(text: str) -> Callable[[F], F]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from fanbench.cli.command import Settings, command
-from fanbench.cli.options import PATH, model_option, task_names_argument, value_option, version_option
+from fanbench.cli.options import FOLDER, model_option, task_names_argument, value_option, version_option
 from fanbench.cli.session import call
 
 __all__ = ["download"]
@@ -17,7 +17,7 @@ __all__ = ["download"]
 @task_names_argument
 @version_option
 @model_option("Download only the runs of this model, or of those that match a pattern. Repeatable.")
-@value_option("-o --output", "DIR", "The folder for the tasks' folders (default: .).", PATH, default=Path())
+@value_option("-o --output", "DIR", "The folder for the tasks' folders (default: .).", FOLDER, default=Path())
 @click.option("-s", "--include-source", is_flag=True, help="Also download the notebooks.")
 @click.option("-f", "--force", is_flag=True, help="Download runs again that are already there.")
 def download(

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from fanbench.cli.command import Settings, command
-from fanbench.cli.options import AT_LEAST_1, PATH, value_option
+from fanbench.cli.options import AT_LEAST_1, FOLDER, value_option
 from fanbench.cli.session import call
 from fanbench.errors import UsageError
 
@@ -22,7 +22,7 @@ __all__ = ["leaderboard"]
     "-p --path folder",
     "DIR",
     "With --download: the folder of the file; it is created if necessary (default: .).",
-    PATH,
+    FOLDER,
 )
 @value_option("--version", "N", "The version of the benchmark (default: the latest).", AT_LEAST_1)
 def leaderboard(

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from fanbench.cli.command import Settings, command
-from fanbench.cli.options import PATH, model_option, task_names_argument, value_option, version_option
+from fanbench.cli.options import FOLDER, model_option, task_names_argument, value_option, version_option
 from fanbench.cli.session import call
 
 __all__ = ["log"]
@@ -29,7 +29,7 @@ PATIENCE = 20.0
 )
 @click.option("--follow", is_flag=True, help="Also wait for queued runs to start.")
 @value_option(
-    "-o --output", "DIR", "Also save each complete log to DIR/TASK/VERSION/MODEL/RUN/run.log.", PATH
+    "-o --output", "DIR", "Also save each complete log to DIR/TASK/VERSION/MODEL/RUN/run.log.", FOLDER
 )
 def log(
     settings: Settings,

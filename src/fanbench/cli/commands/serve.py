@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 import click
 
-from fanbench.cli.options import AT_LEAST_1, PATH, data_option, value_option
+from fanbench.cli.options import AT_LEAST_1, FOLDER, data_option, value_option
 from fanbench.errors import UsageError
 from fanbench.local.executor import Isolation
 
@@ -47,7 +47,7 @@ def _read_aliases(
 
 
 @click.command(epilog=_EXAMPLES)
-@value_option("--data", "DIR", "The folder for state, runs and models.  [env: FANBENCH_DATA]", PATH)
+@value_option("--data", "DIR", "The folder for state, runs and models.  [env: FANBENCH_DATA]", FOLDER)
 @value_option("--host", "ADDRESS", "The address to listen on.", default="127.0.0.1", show_default=True)
 @value_option(
     "--port",

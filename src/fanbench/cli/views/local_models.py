@@ -13,7 +13,7 @@ import msgspec
 from fanbench._util.files import output_errors
 from fanbench.cli.output import Output
 from fanbench.cli.progress import spinner
-from fanbench.errors import LocalServerError, UsageError
+from fanbench.errors import LocalServerError, UnknownModel, UsageError
 from fanbench.local.folder import DataFolder
 from fanbench.local.models.catalog import ModelSpec, read_catalog, write_catalog
 from fanbench.local.models.provision import (
@@ -142,7 +142,7 @@ def remove_model(slug: str, data: Path | None) -> None:
     spec = catalog.find(slug)
     if spec is None:
         known = ", ".join(model.slug for model in catalog.model)
-        raise UsageError(
+        raise UnknownModel(
             f"There is no model '{slug}'.",
             hint=f"The models are {known}." if known else "No models have been added yet.",
         )
