@@ -172,6 +172,17 @@ def test_an_indented_cell_is_read_as_ipython_runs_it(tmp_path: Path) -> None:
     assert ([(task.cell, task.line) for task in file.tasks], file.findings) == ([(1, 5)], ())
 
 
+@pytest.mark.parametrize(
+    ("first", "following"), [(">>> ", "... "), ("  >>> ", "  ... "), ("In [12]: ", "   ...: ")]
+)
+def test_pasted_prompts_are_read_as_ipython_runs_them(tmp_path: Path, first: str, following: str) -> None:
+    """IPython removes the prompts from a cell that begins with one, so such a cell is no error."""
+    lines = [*TASK.splitlines(), RUN]
+    pasted = "\n".join([first + lines[0], *(following + line for line in lines[1:])])
+    file = read(tmp_path, code(pasted))
+    assert ([task.line for task in file.tasks], file.findings) == ([3], ())
+
+
 def test_what_is_written_into_files_is_no_code(tmp_path: Path) -> None:
     """The body of `%%writefile` is no code, even with cell markers in it, and neither are skipped and raw cells."""
     file = read(
@@ -193,7 +204,8 @@ def test_what_is_written_into_files_is_no_code(tmp_path: Path) -> None:
     [
         ("import os\n", "Not a notebook: the JSON cannot be read"),
         ('{"cells": [\n<<<<<<< HEAD\n', "task.ipynb:2:1: Not a notebook"),
-        ("[" * 100_000, "Not a notebook: the JSON cannot be read"),
+        ("[" * 100_000, "Not a notebook: the JSON cannot be read .it is nested too deeply"),
+        ('{"nbformat": ' + "9" * 5000 + "}", "Not a notebook: .* number in it is too long"),
         ("[]", "Not a notebook: Expected `object`, got `array`"),
         ('{"nbformat": 3, "worksheets": []}', "in format 3; Kaggle takes format 4"),
         ('{"nbformat": 4}', "Not a notebook: .*`cells`"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -41,6 +42,11 @@ _VOLATILE_IN_CELLS = frozenset(
         "scrolled",
         "trusted",
     }
+)
+# The prompts of Python and of IPython: that of the first line, and those of any line.
+_PROMPTS = (
+    (re.compile(r">>>(?: |$)"), re.compile(r"(?:>>>|\.\.\.)(?: |$)")),
+    (re.compile(r"In \[\d+\]: "), re.compile(r"In \[\d+\]: |\s*\.{3,}: ?")),
 )
 # The tag with which nbclient, and so Kaggle, does not run a cell.
 SKIPPED = "skip-execution"
@@ -109,7 +115,7 @@ def read_notebook(path: Path) -> Notebook:
             starts.append(len(lines) + 1)
             numbers.append(number)
             # Cell by cell, as IPython does it: what begins in one cell cannot end in another.
-            tree = parse(_dedent(cell.text), file, cell=number)
+            tree = parse(_clean(cell.text), file, cell=number)
             body += ast.increment_lineno(tree, len(lines)).body
             lines += cell.text.split("\n")
     source = "\n".join(lines) + "\n"
@@ -121,7 +127,10 @@ def _load(text: str, file: str) -> _File:
     try:
         raw = json.loads(text)
     except (ValueError, RecursionError) as error:
-        reason = getattr(error, "msg", "") or "it is nested too deeply"
+        # Without a message it is no JSONDecodeError: Python reads no integer of thousands of digits.
+        reason = getattr(error, "msg", "a number in it is too long")
+        if isinstance(error, RecursionError):
+            reason = "it is nested too deeply"
         raise TaskFileError(
             f"Not a notebook: the JSON cannot be read ({reason}).",
             file=file,
@@ -151,12 +160,16 @@ def _load(text: str, file: str) -> _File:
     return notebook
 
 
-def _dedent(code: str) -> str:
-    """Remove the indentation of the first line from all lines, as IPython does with a cell."""
+def _clean(code: str) -> str:
+    """Remove what IPython removes from a cell: the indentation of its first line, and prompts."""
     lines = code.split("\n")
-    first = next((line for line in lines if line.strip()), "")
-    indent = first[: len(first) - len(first.lstrip())]
-    return "\n".join(line.removeprefix(indent) for line in lines)
+    begin = next((number for number, line in enumerate(lines) if line.strip()), 0)
+    indent = lines[begin][: len(lines[begin]) - len(lines[begin].lstrip())]
+    lines = [line.removeprefix(indent) for line in lines]
+    for first, prompt in _PROMPTS:
+        if first.match(lines[begin]):
+            lines = [prompt.sub("", line, count=1) if prompt.match(line) else line for line in lines]
+    return "\n".join(lines)
 
 
 def _write(notebook: _File, file: str) -> str:
