@@ -165,10 +165,12 @@ async def test_running_a_notebook_is_no_change_of_the_task(tmp_path: Path) -> No
 
 
 async def test_a_task_and_its_notebook_are_not_both_taken(tmp_path: Path) -> None:
-    """If a Python file and a notebook define the same task, the error names both."""
+    """If a Python file and a notebook define the same task, the error names both, and the pattern without notebooks."""
     source = file(tmp_path, "a")
-    with pytest.raises(UsageError, match=r"Task 'a' is given twice: by .*a\.py and by .*a\.ipynb"):
+    message = r"Task 'a' is given twice: by .*a\.py and by .*a\.ipynb"
+    with pytest.raises(UsageError, match=message) as caught:
         await plan(client(), spec(source, notebook(tmp_path, "a")))
+    assert f"`fanbench sweep '{tmp_path}/*.py'`" in str(caught.value.hint)
 
 
 async def test_the_same_task_is_taken_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import shlex
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -207,10 +208,12 @@ def _read_choice(choice: TaskChoice, datasets: tuple[str, ...]) -> list[_Source]
 
 def _duplicate(other: _Source, source: _Source) -> UsageError:
     """Return the error for two sources of one task, which would become two versions of it, in an undefined order."""
-    return UsageError(
-        f"Task '{source.slug}' is given twice: by {other} and by {source}.",
-        hint="Leave one out, or rename one.",
-    )
+    hint = "Leave one out, or rename one."
+    if other.file and source.file and other.file.with_suffix("") == source.file.with_suffix(""):
+        # The halves of a notebook that jupytext keeps in two formats. Only the user knows which one counts.
+        pattern = shlex.quote(str(source.file.parent / "*.py"))
+        hint = f"They look like one file in two formats. Run `fanbench sweep {pattern}` to leave out the notebooks."
+    return UsageError(f"Task '{source.slug}' is given twice: by {other} and by {source}.", hint=hint)
 
 
 # --- The server ---------------------------------------------------------------------------------------------
