@@ -67,6 +67,7 @@ PUSH = ["tasks", "push", "my-task", "-f", "task.py"]
         (["auth", "-y", "--env-file", "no/.env"], 1, "Cannot use"),
         (["auth", "-y", "--env-file", "locked.env"], 1, "locked.env is read-only"),
         (["init", "-y", "--env-file", "latin.py"], 1, "not UTF-8"),
+        (["init", "-y", "--example-file", "no/x.ipynb"], 1, "Cannot write no/x.ipynb"),
         ([*RUN, "-m", "gemini-2.5-prp"], 4, "gemini-2.5-prp (did you mean gemini-2.5-pro?); run"),
         ([*RUN, "-m", "nope*"], 4, "Unknown model:\n  nope*"),
         (["tasks", "status", "t", "-m", "nope"], 4, "no run on nope. Its runs are on m."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -148,6 +149,19 @@ class Written:
     existed: bool
 
 
+def ensure_starters_writable(example: Path) -> None:
+    """Check that the example task can be written. Do so before requesting a new token, which may revoke the old one.
+
+    Raises:
+        OutputError: `write_starters` would fail.
+    """
+    if not example.exists():
+        try:
+            tempfile.TemporaryFile(dir=example.parent).close()
+        except OSError as error:
+            raise _unwritable(example, error) from None
+
+
 def write_starters(example: Path, skills: Path | None = None) -> list[Written]:
     """Write the example task and, beside it, the reference. Existing files are left as they are.
 
@@ -174,5 +188,9 @@ def write_starters(example: Path, skills: Path | None = None) -> list[Written]:
         except FileExistsError:
             written.append(Written(path, existed=True))
         except OSError as error:
-            raise OutputError(f"Cannot write {path}: {error.strerror}.", hint="Name another place.") from None
+            raise _unwritable(path, error) from None
     return written
+
+
+def _unwritable(path: Path, error: OSError) -> OutputError:
+    return OutputError(f"Cannot write {path}: {error.strerror}.", hint="Name another place.")

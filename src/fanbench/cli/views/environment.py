@@ -15,6 +15,7 @@ from fanbench.errors import FanbenchError
 from fanbench.operations.env_file import ensure_writable, read_env_file, write_env_file
 from fanbench.operations.environment import (
     EXAMPLE_TASK,
+    ensure_starters_writable,
     expiry_phrase,
     fetch_credentials,
     fetch_environment,
@@ -46,6 +47,7 @@ def initialize(
     out = settings.output
     out.note(f"Initializing Kaggle Benchmarks environment\n  Target:  {env_file.absolute()}\n")
     ensure_writable(env_file)
+    ensure_starters_writable(example_file)
     current = read_env_file(env_file)
     fetched = call(settings, lambda client: fetch_environment(client, current, all_models=all_models))
     if fetched.problem is not None:
