@@ -156,6 +156,29 @@ async def test_an_installer_is_killed_with_its_children(
     assert list((tmp_path / "environments").iterdir()) == []
 
 
+async def test_a_killed_installation_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After kill -9 the installer ends, too, and the next installation deletes the incomplete folder."""
+    root, pid = tmp_path / "environments", tmp_path / "pid"
+    code = (
+        "import anyio, sys; from pathlib import Path; from fanbench.local.environments import Environments; "
+        "anyio.run(Environments(Path(sys.argv[1])).prepare, ['red-fox'], print)"
+    )
+    fake_uv(tmp_path, monkeypatch, f"echo $$ > {pid}; exec sleep 60")
+    killed = await anyio.open_process([sys.executable, "-c", code, str(root)])
+    with anyio.fail_after(30):
+        while not (pid.exists() and pid.read_text().strip()):
+            await anyio.sleep(0.01)
+    killed.kill()
+    await killed.aclose()
+    await assert_dead(int(pid.read_text()))
+    (left,) = root.iterdir()
+    assert left.name.startswith(".building-")
+    fake_uv(tmp_path, monkeypatch, "exit 1")
+    with pytest.raises(LocalServerError):
+        await Environments(root).prepare(["blue-hen"], print)
+    assert list(root.iterdir()) == []
+
+
 async def test_an_installation_has_a_time_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An installer that does not end is killed after the time limit, which the error names."""
     pid = tmp_path / "pid"

@@ -39,7 +39,7 @@ def offline(folder: Path) -> dict[str, str]:
 
 def fake_uv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     """Put a command named uv into PATH, which executes the shell script."""
-    (path := tmp_path / "path").mkdir()
+    (path := tmp_path / "path").mkdir(exist_ok=True)
     (path / "uv").write_text(f"#!/bin/sh\n{script}\n")
     (path / "uv").chmod(0o755)
     monkeypatch.setenv("PATH", f"{path}{os.pathsep}{os.environ['PATH']}")

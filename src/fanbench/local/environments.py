@@ -22,7 +22,6 @@ import signal
 import subprocess
 import sys
 import sysconfig
-import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -36,6 +35,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from fanbench._util.files import output_errors, temporary_folder, write
+from fanbench._util.lock import is_locked, lock_file, read_owner
 from fanbench.errors import LocalServerError
 from fanbench.local.executor.environment import installer_environment
 from fanbench.local.server_packages import ServerPackages, read_server_packages
@@ -46,6 +46,9 @@ TIME_LIMIT = 900.0
 """Seconds that an installation may take."""
 
 _BUILDING = ".building-"
+_LOCK = "lock"
+"""Held in a folder that is being built; the folders of processes that were killed have it, but not locked."""
+
 _SHOWN_LINES = 8
 # A line of uv's dry run: " + red-fox==1.0", for a file or an address with " (from URL)".
 _PLANNED = re.compile(r"^ \+ (?P<name>[^\s=]+)==(?P<version>\S+)(?: \(from (?P<url>.*)\))?$", re.MULTILINE)
@@ -107,12 +110,15 @@ class Environments:
         note(f"Installing packages with {installer.name}: {names}")
         await anyio.to_thread.run_sync(self._prepare_root)
         async with temporary_folder(_BUILDING, self._root) as folder:
+            lock = await anyio.to_thread.run_sync(lock_file, folder / _LOCK)
             try:
                 with anyio.fail_after(TIME_LIMIT):
                     added = await _install(installer, lines, packages, folder)
             except TimeoutError:
                 text = f"The packages were not installed within {TIME_LIMIT:g} s by {installer.name}."
                 raise LocalServerError(text, hint="Check the connection to the package index.") from None
+            finally:
+                lock.release()
             # The last step: what has its final name is complete.
             await anyio.to_thread.run_sync(_rename, folder / "built", target)
         took = f"{anyio.current_time() - begun:.1f} s"
@@ -125,9 +131,10 @@ class Environments:
         """Create the folder, and delete what processes that were killed have left in it."""
         self._root.mkdir(parents=True, exist_ok=True)
         for left in self._root.glob(f"{_BUILDING}*"):
-            with suppress(OSError):
-                if left.stat().st_mtime < time.time() - 2 * TIME_LIMIT:
-                    shutil.rmtree(left, ignore_errors=True)
+            lock = left / _LOCK
+            # The owner is written once the file is locked: a folder without one may be just beginning.
+            if read_owner(lock) is not None and not is_locked(lock):
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _compatible_packages(requirements: Sequence[str]) -> ServerPackages:
@@ -260,13 +267,15 @@ async def _plan_with_pip(installer: Installer, asked: Sequence[str], folder: Pat
 async def _run(installer: Installer, options: Sequence[str], folder: Path) -> str:
     """Run the installer and return its output. If this is cancelled, it is killed, with all that it has started.
 
+    It also dies with this process, so that it does not write to a folder that others delete.
+
     Raises:
         LocalServerError: It failed; the message has its last lines.
     """
     # Shielded: if this were cancelled after the process has begun, its children would be left.
     with anyio.CancelScope(shield=True):
         process = await anyio.open_process(
-            [*installer.command, *options],
+            [sys.executable, "-P", "-m", "fanbench.local.executor.lifetime", *installer.command, *options],
             stdin=subprocess.DEVNULL,
             stderr=subprocess.STDOUT,
             cwd=folder,

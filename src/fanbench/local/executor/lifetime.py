@@ -1,6 +1,7 @@
 """How processes end: with or after their parent, as adopted orphans, without clean-up.
 
-All but the last do nothing except on Linux.
+All but the last do nothing except on Linux. As a program, `python -m fanbench.local.executor.lifetime COMMAND…`, it
+becomes a command that dies with its parent.
 """
 
 from __future__ import annotations
@@ -53,3 +54,8 @@ def exit_without_cleanup(code: int) -> NoReturn:
         except (OSError, ValueError):
             code = code or 1
     os._exit(code)
+
+
+if __name__ == "__main__":
+    die_with_parent()
+    os.execvp(sys.argv[1], sys.argv[1:])  # noqa: S606
