@@ -41,7 +41,7 @@ SECONDS = 300
 _CHOICE = re.compile(r"%choose (\w+)|[\"']choose[\"'], *[\"'](\w+)")
 _NEEDS_IPYTHON = re.compile(r"^\s*(# ?)?[%!]\w|\bget_ipython\b|^\s*display\(", re.MULTILINE)
 _HARD_CODED = re.compile(
-    r"[\"']((?:google|anthropic|openai|deepseek-ai|qwen|xai|meta|mistralai|zai)/[\w.@-]+)[\"']"
+    r"[\"']((?:google|anthropic|openai|deepseek-ai|qwen|xai|meta|mistralai|zai)/[\w.@-]+)\\?[\"']"
 )
 
 
@@ -129,6 +129,8 @@ def _run_alone(path: Path, folder: Path, variables: dict[str, str]) -> Side:
     folder.mkdir(parents=True)
     command = [sys.executable, *_program(path, folder)]
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "HOME") if name in os.environ}
+    # `!pip` installs into the environment of the interpreter, as after its activation.
+    kept["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), kept["PATH"]])
     modes = {"BENCHMARK_MODE": "RUN", "KAGGLE_KERNEL_RUN_TYPE": "batch", "NO_PROXY": "127.0.0.1,localhost"}
     log = folder / "output.log"
     with log.open("w") as output:
