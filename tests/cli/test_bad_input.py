@@ -118,6 +118,8 @@ PUSH = ["tasks", "push", "my-task", "-f", "task.py"]
         (["sweep", "t", "--models-from", "sub"], 2, "is a folder"),
         (["sweep", "t", "-m", "m", "-o", "task.py"], 2, "is a file"),
         (["tasks", "download", "t", "-o", ""], 2, "The path is empty"),
+        (["init", "-y", "--example-file", ""], 2, "The path is empty"),
+        (["init", "-y", "--skill", ""], 2, "The path is empty"),
         ([*RUN, "-m", ""], 2, "The name of a model is empty"),
         (["tasks", "push", "my-task", "-f", "pipe.py"], 1, "not a regular file"),
         (["auth", "-y", "--env-file", "pipe.py"], 1, "not a regular file"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from fanbench.cli.command import Settings, command
-from fanbench.cli.options import env_file_option, value_option, yes_option
+from fanbench.cli.options import FILE, FOLDER, env_file_option, value_option, yes_option
 
 __all__ = ["init"]
 
@@ -19,14 +19,14 @@ __all__ = ["init"]
     "--example-file",
     "FILE",
     "The example task, FILE.py or FILE.ipynb (default: example_task.py). The reference is written next to it.",
-    click.Path(path_type=Path, dir_okay=False),
+    FILE,
     default=Path("example_task.py"),
 )
 @value_option(
     "--skill",
     "DIR",
     "Also write instructions for coding agents to DIR/fanbench/SKILL.md.",
-    click.Path(path_type=Path, file_okay=False),
+    FOLDER,
 )
 @click.option("--all-models", is_flag=True, help="List all models of the server, not a short choice of them.")
 def init(
