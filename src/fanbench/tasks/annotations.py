@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from fanbench.tasks.definitions import Function
+from fanbench.tasks.source import names_in
 
 __all__ = ["ReturnProblem", "ReturnTypes", "definitions_of", "model_problem", "unused_model"]
 
@@ -182,11 +183,11 @@ def definitions_of(nodes: Iterable[ast.AST]) -> dict[str, set[str]]:
     for node in nodes:
         match node:
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
-                found[name] |= _mentioned([node])
+                found[name] |= names_in(node)
             case ast.Assign(targets=targets, value=value):
                 for target in targets:
                     if isinstance(target, ast.Name):
-                        found[target.id] |= _mentioned([value])
+                        found[target.id] |= names_in(value)
     return found
 
 
@@ -200,7 +201,7 @@ def unused_model(function: Function, definitions: Mapping[str, set[str]]) -> ast
     if arguments.vararg or arguments.kwarg or _is_stub(function.body):
         return None
     positional = [*arguments.posonlyargs, *arguments.args]
-    with_default = [*positional[len(positional) - len(arguments.defaults) :]]
+    with_default = positional[len(positional) - len(arguments.defaults) :]
     with_default += [
         item for item, value in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True) if value
     ]
@@ -209,7 +210,7 @@ def unused_model(function: Function, definitions: Mapping[str, set[str]]) -> ast
         for parameter in [*positional, *arguments.kwonlyargs]
         if parameter not in with_default and not _is_data(parameter.annotation)
     ]
-    mentioned = _mentioned(function.body)
+    mentioned = names_in(*function.body)
     if not models or any(model.arg.startswith("_") or model.arg in mentioned for model in models):
         return None
     todo = [*mentioned]
@@ -218,13 +219,6 @@ def unused_model(function: Function, definitions: Mapping[str, set[str]]) -> ast
         mentioned |= new
         todo.extend(new)
     return None if mentioned & {"eval", "exec", "llm", "llms", "locals", "vars"} else models[0]
-
-
-def _mentioned(nodes: Iterable[ast.AST]) -> set[str]:
-    """The names and attributes in `nodes`."""
-    parts = (part for node in nodes for part in ast.walk(node))
-    named = (part for part in parts if isinstance(part, ast.Name | ast.Attribute))
-    return {part.id if isinstance(part, ast.Name) else part.attr for part in named}
 
 
 def _is_stub(body: Sequence[ast.stmt]) -> bool:

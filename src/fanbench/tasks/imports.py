@@ -17,7 +17,7 @@ from pathlib import Path
 
 from fanbench.errors import TaskFileError
 from fanbench.tasks.script_metadata import ScriptMetadata, read_script_metadata
-from fanbench.tasks.source import char_column
+from fanbench.tasks.source import char_column, names_in
 from fanbench.tasks.task_file import Finding
 
 __all__ = ["check_imports", "find_missing"]
@@ -197,9 +197,9 @@ def _imports(tree: ast.Module) -> Iterator[_Import]:
                 yield _Import(module, tuple(alias.name for alias in node.names), node, in_function)
             case ast.Try(handlers=handlers) if any(_handles_import_error(handler) for handler in handlers):
                 parts = [*node.orelse, *node.finalbody]
-            case ast.With(items=items) if any("suppress" in _names(item.context_expr) for item in items):
+            case ast.With(items=items) if any("suppress" in names_in(item.context_expr) for item in items):
                 pass
-            case ast.If(test=test) if _CONDITIONS & _names(test):
+            case ast.If(test=test) if _CONDITIONS & names_in(test):
                 parts = [*node.orelse]
             case _:
                 in_function = in_function or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
@@ -208,12 +208,7 @@ def _imports(tree: ast.Module) -> Iterator[_Import]:
 
 
 def _handles_import_error(handler: ast.ExceptHandler) -> bool:
-    return handler.type is None or bool(_IMPORT_ERRORS & _names(handler.type))
-
-
-def _names(node: ast.AST) -> set[str]:
-    names = (part for part in ast.walk(node) if isinstance(part, ast.Name | ast.Attribute))
-    return {part.id if isinstance(part, ast.Name) else part.attr for part in names}
+    return handler.type is None or bool(_IMPORT_ERRORS & names_in(handler.type))
 
 
 def _installs(source: str) -> Iterator[tuple[int, str]]:

@@ -18,6 +18,7 @@ __all__ = [
     "all_nodes",
     "blank_magics",
     "char_column",
+    "names_in",
     "parse",
     "parse_python",
     "read_text",
@@ -156,6 +157,13 @@ def all_nodes(tree: ast.Module) -> list[ast.AST]:
     for node in nodes:
         nodes.extend(part for part in ast.iter_child_nodes(node) if not isinstance(part, _LEAVES))
     return nodes
+
+
+def names_in(*nodes: ast.AST) -> set[str]:
+    """Return the names and attributes in `nodes`."""
+    parts = (part for node in nodes for part in ast.walk(node))
+    named = (part for part in parts if isinstance(part, ast.Name | ast.Attribute))
+    return {part.id if isinstance(part, ast.Name) else part.attr for part in named}
 
 
 def char_column(source_lines: list[str], line: int, utf8_offset: int) -> int:
