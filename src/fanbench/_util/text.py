@@ -6,7 +6,17 @@ import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-__all__ = ["align_rows", "as_utc", "draw_table", "duration", "iso_time", "last_line", "many"]
+__all__ = [
+    "align_rows",
+    "as_utc",
+    "draw_table",
+    "duration",
+    "error_line",
+    "is_pattern",
+    "iso_time",
+    "last_line",
+    "many",
+]
 
 
 def as_utc(time: datetime) -> datetime:
@@ -30,6 +40,11 @@ def duration(seconds: float) -> str:
 def many(number: int, what: str) -> str:
     """Return `1 run`, `2 runs`, `1,000 runs`."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def is_pattern(name: str) -> bool:
+    """Whether `name` has wildcards of `fnmatch`, such as `*` and `google/gemini-*`, and may stand for several."""
+    return any(sign in name for sign in "*?[")
 
 
 def last_line(text: str, default: str = "") -> str:

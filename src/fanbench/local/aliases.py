@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
+from fanbench._util.text import is_pattern
+
 ALIASES_VARIABLE = "FANBENCH_MODEL_ALIASES"
 """The variable of a run's environment with all aliases, separated by commas."""
-
-
-def is_pattern(alias: str) -> bool:
-    """Whether the alias may stand for several names, such as `*` and `google/gemini-*`."""
-    return any(sign in alias for sign in "*?[")
 
 
 def best_alias(name: str, aliases: Iterable[str]) -> str | None:

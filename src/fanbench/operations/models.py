@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 import anyio
 
-from fanbench._util.text import as_utc
+from fanbench._util.text import as_utc, is_pattern
 from fanbench.config import is_kaggle
 from fanbench.errors import ApiError, ConnectionFailed, FanbenchError, Unauthorized, UnknownModel, UsageError
 from fanbench.operations.api import Api
@@ -26,7 +26,6 @@ __all__ = [
     "curate",
     "find_judge",
     "find_models",
-    "is_pattern",
     "list_models_if_possible",
     "match_models",
     "modalities",
@@ -194,10 +193,8 @@ def runs_on(slug: str, runs: Sequence[Run], asked: Sequence[str], version: int =
     slugs, missing = match_models(asked, _with_bases({slug: slug for slug in there}))
     if not missing:
         return [run for run in runs if model_of(run) in slugs]
-    task, names = (
-        f"Version {version} of task '{slug}'" if version > 1 else f"Task '{slug}'",
-        " or ".join(missing),
-    )
+    task = f"Version {version} of task '{slug}'" if version > 1 else f"Task '{slug}'"
+    names = " or ".join(missing)
     before = f" For the runs of the version before, add --version {version - 1}." if version > 1 else ""
     if not runs:
         raise UnknownModel(
@@ -234,10 +231,6 @@ def match_models(asked: Sequence[str], names: Mapping[str, str]) -> tuple[list[s
             missing.append(name)
         found.update(dict.fromkeys(matches or ([] if is_pattern(name) else [slug])))
     return list(found), missing
-
-
-def is_pattern(name: str) -> bool:
-    return any(letter in name for letter in "*?[")
 
 
 def _match_pattern(pattern: str, names: Mapping[str, str]) -> list[str]:

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from fanbench._util.polling import POLL_INTERVAL
+from fanbench._util.text import is_pattern
 from fanbench.errors import TaskFileError, UsageError
 from fanbench.tasks.source import SUFFIXES
 from fanbench.wire.slugs import slugify_task
@@ -118,9 +119,6 @@ class TaskChoice(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.file}::{self.name}" if self.name else str(self.file)
 
 
-_GLOB = re.compile(r"[*?\[]")
-
-
 def choices(word: str, base: Path = Path()) -> list[TaskChoice]:
     """Return the tasks that `word` stands for: `FILE`, `FILE::TASK`, a folder, a pattern of files, or a slug.
 
@@ -136,7 +134,7 @@ def choices(word: str, base: Path = Path()) -> list[TaskChoice]:
         raise UsageError(
             f"{word!r} names no task.", hint=f"Write {path}::TASK, or {path} for all of its tasks."
         )
-    if _GLOB.search(path) or path.endswith(SUFFIXES) or separator or _is_file(base / path):
+    if is_pattern(path) or path.endswith(SUFFIXES) or separator or _is_file(base / path):
         return [TaskChoice(file=file, name=name or None) for file in files_like(path, base)]
     if word and (found := _task_files(base / expanded(word))):
         return [TaskChoice(file=file, in_folder=True) for file in found]
@@ -168,7 +166,7 @@ def files_like(pattern: str, base: Path = Path()) -> list[Path]:
         TaskFileError: No file matches.
     """
     path = expanded(pattern)
-    if not _GLOB.search(pattern) or _is_file(base / path):
+    if not is_pattern(pattern) or _is_file(base / path):
         return [base / path]
     matches = (base / name for name in glob.glob(str(path), root_dir=base, recursive=True))
     found = sorted(match for match in matches if match.suffix in SUFFIXES and match.is_file())
