@@ -2,7 +2,7 @@
 
 FanbenchError                 the base; `exit_code` is that of the command line
 ├── UsageError                an invalid option, name or value                                 exit 2
-├── UnknownModel                  a model name or a pattern that matches nothing               exit 4
+├── UnknownModel              a model's name, or a pattern, that matches nothing                exit 4
 ├── TaskFileError             a task file that cannot be pushed, with file:line:column
 ├── CredentialsError          no credentials, or they cannot be read                           exit 3
 ├── ConnectionFailed          the server could not be reached, or the connection broke

@@ -67,8 +67,6 @@ def model_option(text: str) -> Callable[[F], F]:
 
 
 judge_option = value_option("--judge", "MODEL", "Local server: the model behind judge_llm.")
-
-
 version_option = value_option("--version", "N", "The version of the task (default: the newest).", AT_LEAST_1)
 
 

@@ -36,6 +36,7 @@ from packaging.utils import canonicalize_name
 
 from fanbench._util.files import output_errors, temporary_folder, write
 from fanbench._util.lock import is_locked, lock_file, read_owner
+from fanbench._util.text import many
 from fanbench.errors import LocalServerError
 from fanbench.local.executor.environment import installer_environment
 from fanbench.local.server_packages import ServerPackages, read_server_packages
@@ -122,10 +123,8 @@ class Environments:
             # The last step: what has its final name is complete.
             await anyio.to_thread.run_sync(_rename, folder / "built", target)
         took = f"{anyio.current_time() - begun:.1f} s"
-        count = f"{len(added)} package{'s' if added[1:] else ''}"
-        note(
-            f"Installed {count} in {took}: {', '.join(added)}" if added else f"All of them are here ({took})."
-        )
+        installed = f"Installed {many(len(added), 'package')} in {took}: {', '.join(added)}"
+        note(installed if added else f"All of them are here ({took}).")
 
     def _prepare_root(self) -> None:
         """Create the folder, and delete what processes that were killed have left in it."""

@@ -165,8 +165,8 @@ def ensure_starters_writable(example: Path) -> None:
 def write_starters(example: Path, skills: Path | None = None) -> list[Written]:
     """Write the example task and, beside it, the reference. Existing files are left as they are.
 
-    The example is a notebook if its name ends in `.ipynb`.
-    With `skills`, a folder of skills for coding agents, also write `fanbench/SKILL.md` in it.
+    The example is a notebook if its name ends in `.ipynb`. With `skills`, a folder of skills for coding agents, also
+    write `fanbench/SKILL.md` in it.
 
     Raises:
         OutputError: A file cannot be written.

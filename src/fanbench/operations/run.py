@@ -162,7 +162,8 @@ async def schedule(
     Raises:
         FanbenchError: The task does not exist, or is not ready.
     """
-    models, before = choice.slugs, list[Run]()
+    models = choice.slugs
+    before: list[Run] = []
     if list_before:
         ready = partial(ready_task, client, slug)
         _, listed = await both(ready, partial(runs_of, client, slug, () if choice.unlisted else models))

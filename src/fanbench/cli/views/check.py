@@ -28,7 +28,7 @@ class CheckedFile:
         return any(finding.level == "error" for finding in self.findings)
 
 
-def check_file(path: Path, *, allow_no_run: bool, datasets: Sequence[str] = ()) -> CheckedFile:
+def check_file(path: Path, *, allow_no_run: bool, datasets: Sequence[str]) -> CheckedFile:
     """Check the file as a push with these datasets would."""
     try:
         file = read_task_file(path, with_imports=True, datasets=datasets)

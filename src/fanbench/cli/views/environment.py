@@ -42,7 +42,7 @@ def initialize(
     *,
     yes: bool,
     all_models: bool,
-    skills: Path | None = None,
+    skills: Path | None,
 ) -> None:
     out = settings.output
     out.note(f"Initializing Kaggle Benchmarks environment\n  Target:  {env_file.absolute()}\n")

@@ -27,7 +27,7 @@ FIELDS: Fields[Quota] = {
 }
 
 
-def show_quotas(out: Output, quotas: Quotas, *, as_kaggle: bool = False) -> None:
+def show_quotas(out: Output, quotas: Quotas, *, as_kaggle: bool) -> None:
     """Print the quotas that are known; with `as_kaggle`, the Kaggle CLI's CSV of them.
 
     Raises:

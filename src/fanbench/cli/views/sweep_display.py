@@ -93,9 +93,8 @@ class SweepLayout:
     """A sweep on a screen of `size` (columns, rows) at the time `now`.
 
     The names of tasks are shortened for the marks. If a task has more runs than fit into a line, there is one mark per
-    model, and then only counts. If there are
-    more tasks than lines, only the totals are shown. The models are named where that takes at most half of the lines.
-    The cost depends on what is shown, not on the size of the sweep.
+    model, and then only counts. If there are more tasks than lines, only the totals are shown. The models are named
+    where that takes at most half of the lines. The cost depends on what is shown, not on the size of the sweep.
     """
 
     state: SweepState
