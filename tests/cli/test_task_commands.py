@@ -238,7 +238,8 @@ def test_list_in_a_state_that_does_not_exist(cli: Cli) -> None:
     result = cli("tasks", "list", "--status", "bogus")
     assert result.exit_code == 2
     assert "'bogus' is not a state of a task" in result.stderr
-    assert "queued, running, validating, completed, errored, kernel_without_run" in result.stderr
+    assert "queued, running, completed, errored, kernel_without_run, validation_failed" in result.stderr
+    assert ", no_model_specified, validating.\n" in result.stderr
     assert cli("tasks", "list", "--status", "Kernel-Without-Run").exit_code == 0
 
 
