@@ -179,31 +179,14 @@ class Scheduler:
         key = f"fbp-{secrets.token_urlsafe(24)}"
         try:
             catalog = self._pool.catalog
-            spec, judge_spec = _choose_models(catalog, self._folder, model, judge)
+            models = _choose_models(catalog, self._folder, model, judge)
             packages = await self._install_packages(version, log)
             self._logs_of_keys[digest(key)] = log
-            found = {name: self._settings.find_dataset(name) for name in version.datasets}
-            if gone := [name for name, real in found.items() if real is None]:
-                place = self._settings.dataset_folder.absolute()
-                log.note(f"[fanbench] Below {place}, there is no longer a dataset {', '.join(gone)}.")
-            # A margin, so that it is the time limit that ends a slow run, and not a refused key.
-            expires = await self._store.add_token(key, timedelta(seconds=limit + 60))
-            environment = run_environment(
-                proxy_url=self._proxy_url,
-                proxy_key=key,
-                expires=expires.isoformat(),
-                model=spec.slug,
-                judge=judge_spec.slug,
-                available=[other.slug for other in catalog.model],
-                aliases=catalog.aliases,
-                extra=self._settings.run_environment,
-                constraints=await self.environments.constraints(),
-            )
             job = Job(
                 folder=str(folder),
-                environment=add_packages(environment, packages),
+                environment=add_packages(await self._environment(key, catalog, *models), packages),
                 memory_mb=self._settings.run_memory_mb,
-                datasets={name: str(real.resolve()) for name, real in found.items() if real},
+                datasets=self._find_datasets(version, log),
             )
             await anyio.to_thread.run_sync(_prepare, job, self._folder.notebook(version.id))
             try:
@@ -235,6 +218,32 @@ class Scheduler:
             raise LocalServerError("The notebook of this version is missing.", hint=hint) from None
         requirements = [*self._settings.requirements, *own]
         return await self.environments.prepare(requirements, lambda text: log.note(f"[fanbench] {text}"))
+
+    async def _environment(
+        self, key: str, catalog: Catalog, model: ModelSpec, judge: ModelSpec
+    ) -> dict[str, str]:
+        """The variables of a run, for which the Model Proxy accepts the `key` from now on."""
+        # A margin, so that it is the time limit that ends a slow run, and not a refused key.
+        expires = await self._store.add_token(key, timedelta(seconds=self._settings.run_timeout + 60))
+        return run_environment(
+            proxy_url=self._proxy_url,
+            proxy_key=key,
+            expires=expires.isoformat(),
+            model=model.slug,
+            judge=judge.slug,
+            available=[other.slug for other in catalog.model],
+            aliases=catalog.aliases,
+            extra=self._settings.run_environment,
+            constraints=await self.environments.constraints(),
+        )
+
+    def _find_datasets(self, version: VersionRow, log: LiveLog) -> dict[str, str]:
+        """The folders of the version's datasets. The log says which of them are no longer there."""
+        found = {name: self._settings.find_dataset(name) for name in version.datasets}
+        if gone := [name for name, real in found.items() if real is None]:
+            place = self._settings.dataset_folder.absolute()
+            log.note(f"[fanbench] Below {place}, there is no longer a dataset {', '.join(gone)}.")
+        return {name: str(real.resolve()) for name, real in found.items() if real}
 
 
 def _choose_models(
