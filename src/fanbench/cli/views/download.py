@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from fanbench.cli.command import Settings
 from fanbench.cli.exits import print_error
@@ -11,7 +12,7 @@ from fanbench.cli.progress import Progress, Row, Verdict
 from fanbench.cli.session import finish, split
 from fanbench.cli.views.names import run_name
 from fanbench.errors import FanbenchError, RunFailed
-from fanbench.operations.download import DownloadReport, DownloadsBegan, RowDone
+from fanbench.operations.download import DownloadReport, DownloadRow, DownloadsBegan, RowDone
 from fanbench.operations.events import Downloading, Event, TaskFailed
 from fanbench.operations.lookup import model_of
 
@@ -76,31 +77,9 @@ class DownloadView:
     def end(self, outcomes: Sequence[DownloadReport | FanbenchError]) -> None:
         reports, errors = split(outcomes)
         for report in reports:
-            if report.rows:
-                continue
-            if report.pending:
-                status = self._settings.fanbench_command(f"tasks status {report.slug}")
-                self._out.note(f"No downloadable runs yet — {report.pending} run(s) still in progress.")
-                self._out.note(f"Check their status with: {status}")
-            else:
-                self._out.note(f"No runs found for task '{report.slug}'.")
-                self._out.note(
-                    f"Start one with: {self._settings.fanbench_command(f'tasks run {report.slug}')}"
-                )
-        records = [
-            {
-                "task": report.slug,
-                "run_id": row.run.id,
-                "model": row.model,
-                "path": str(row.path),
-                "size": row.size,
-                "outcome": row.outcome,
-                "error": str(row.error) if row.error else None,
-            }
-            for report in reports
-            for row in report.rows
-        ]
-        self._out.records(records, FIELDS)
+            if not report.rows:
+                self._show_nothing(report)
+        self._out.records([_record(report, row) for report in reports for row in report.rows], FIELDS)
         rows = [row for report in reports for row in report.rows]
         if reports:
             ends = [row.outcome for row in rows]
@@ -125,3 +104,26 @@ class DownloadView:
                 "\n".join(lines),
                 hint="Run the command again to download the rest; what is there is kept.",
             )
+
+    def _show_nothing(self, report: DownloadReport) -> None:
+        """Say why there is nothing to download of a task, and what to do."""
+        if report.pending:
+            status = self._settings.fanbench_command(f"tasks status {report.slug}")
+            self._out.note(f"No downloadable runs yet — {report.pending} run(s) still in progress.")
+            self._out.note(f"Check their status with: {status}")
+        else:
+            run = self._settings.fanbench_command(f"tasks run {report.slug}")
+            self._out.note(f"No runs found for task '{report.slug}'.")
+            self._out.note(f"Start one with: {run}")
+
+
+def _record(report: DownloadReport, row: DownloadRow) -> dict[str, Any]:
+    return {
+        "task": report.slug,
+        "run_id": row.run.id,
+        "model": row.model,
+        "path": str(row.path),
+        "size": row.size,
+        "outcome": row.outcome,
+        "error": str(row.error) if row.error else None,
+    }
