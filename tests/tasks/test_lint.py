@@ -186,6 +186,13 @@ def test_what_only_fails_on_the_server_is_a_warning(source: str, rule: str) -> N
     assert (finding.level, finding.rule, bool(finding.fix)) == ("warning", rule, True)
 
 
+@pytest.mark.parametrize("decorator", ["@kbench.task", "@kbench.task(title='A')"])
+def test_an_error_is_at_the_decorator_that_makes_the_task(decorator: str) -> None:
+    """A wrong decorator is found at its own place, also below decorators of others."""
+    (finding,) = findings(task("def f(llm): ...", f"@others.trace\n{decorator}"))
+    assert (finding.level, finding.line, finding.column) == ("error", 3, 2)
+
+
 def test_a_helper_needs_no_run() -> None:
     """A task whose runs are not stored cannot be pushed, so it may be there for nobody."""
     helper = "@kbench.task(name='B', store_task=False, store_run=False)\ndef g(llm): ..."

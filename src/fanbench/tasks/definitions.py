@@ -31,13 +31,14 @@ class Options:
 class TaskFunction:
     """A task as it is written in the file.
 
-    `name_known` is false if the name is only known when the file runs; `name` is then a guess. `traced` is true if
-    the decorator certainly is the SDK's, because the file imports it by name. `decorated_on_load` is true if loading
-    the file always applies the decorator to the function itself, so that the SDK raises at this place if it rejects
-    the function.
+    `decorator` is the one that makes the task. `name_known` is false if the name is only known when the file runs;
+    `name` is then a guess. `traced` is true if the decorator certainly is the SDK's, because the file imports it by
+    name. `decorated_on_load` is true if loading the file always applies the decorator to the function itself, so that
+    the SDK raises at this place if it rejects the function.
     """
 
     node: Function
+    decorator: ast.expr
     options: Options
     name: str
     name_known: bool
@@ -83,7 +84,9 @@ def find_tasks(nodes: Sequence[ast.AST]) -> list[TaskFunction]:
             name, known = text or name, text is not None
         elif not all(item.arg for item in options.keywords):
             known = False  # `**options` may contain a name.
-        tasks.append(TaskFunction(node, options, name, known, id(node) in methods, traced, on_load))
+        tasks.append(
+            TaskFunction(node, decorator, options, name, known, id(node) in methods, traced, on_load)
+        )
     return sorted(tasks, key=lambda task: (task.node.lineno, task.node.col_offset))
 
 

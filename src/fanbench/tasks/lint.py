@@ -211,7 +211,7 @@ def _check_name(file: _File, function: TaskFunction, task: TaskDefinition) -> It
 
 def _check_decorator(file: _File, function: TaskFunction, task: TaskDefinition) -> Iterator[Finding]:
     """Check that the SDK's `task` accepts its arguments, and makes a task of the function."""
-    options, decorator = function.options, function.node.decorator_list[0]
+    options, decorator = function.options, function.decorator
     if not options.called:
         # Kaggle's own check counts this as a task, but the SDK takes the function for the name.
         message = "A decorator without parentheses does not create a task, so the function has no .run."
