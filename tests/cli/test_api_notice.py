@@ -83,3 +83,12 @@ def test_without_a_cache_folder_nothing_is_said() -> None:
     said: list[str] = []
     note_newer_api(said.append, "99.1", env=ENV)
     assert said == []
+
+
+def test_without_a_home_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user without a home, as in some containers, gets no line and no error."""
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
+    said: list[str] = []
+    note_newer_api(said.append, "99.1", env={})
+    assert said == []

@@ -27,14 +27,14 @@ def note_newer_api(
 
     if not _is_newer(newest, API_VERSION):
         return
-    cache = Path(env.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    today = cache / "fanbench" / f"newer-api-{date.fromtimestamp(clock())}"
     try:
+        cache = Path(env.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        today = cache / "fanbench" / f"newer-api-{date.fromtimestamp(clock())}"
         today.parent.mkdir(parents=True, exist_ok=True)
         today.touch(exist_ok=False)  # Of commands at the same time, only one succeeds.
         for other_day in set(today.parent.glob("newer-api*")) - {today}:
             other_day.unlink(missing_ok=True)
-    except OSError:
+    except (OSError, RuntimeError):  # Without a home, `Path.home` raises a RuntimeError.
         return
     note(
         f"Kaggle has a newer API (kaggle {newest}) than this version of fanbench knows ({API_VERSION}). "
