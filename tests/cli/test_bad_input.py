@@ -114,6 +114,7 @@ PUSH = ["tasks", "push", "my-task", "-f", "task.py"]
         (["sweep", "missing.py", "-m", "m"], 1, "does not exist"),
         (["sweep", "z*.py", "-m", "m"], 1, "No task file matches"),
         (["sweep", "missing.toml"], 2, "does not exist"),
+        (["sweep", "./missing", "-m", "m"], 2, "end in .py or .ipynb"),
         (["sweep", "t", "--models-from", "missing"], 2, "does not exist"),
         (["sweep", "t", "--models-from", "sub"], 2, "is a folder"),
         (["sweep", "t", "-m", "m", "-o", "task.py"], 2, "is a file"),

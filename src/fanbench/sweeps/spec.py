@@ -146,7 +146,10 @@ def choices(word: str, base: Path = Path()) -> list[TaskChoice]:
                 file=word,
                 hint=f"Write '{word.rstrip('/')}/**/*.py' for the files in the folders below it.",
             )
-        raise UsageError(f"{word!r} is neither a task file nor the name of a task.")
+        raise UsageError(
+            f"{word!r} is neither a task file nor the name of a task.",
+            hint="Names of task files end in .py or .ipynb.",
+        )
     return [TaskChoice(slug=slugify_task(word))]
 
 
