@@ -382,12 +382,13 @@ def test_a_users_comments_stay(tmp_path: Path) -> None:
     ],
 )
 def test_a_mistake_in_models_toml_is_named(tmp_path: Path, text: str, words: str) -> None:
-    """The error has the path of the file and the word at fault."""
+    """The error has the path of the file and the word at fault, and ends with a period."""
     (tmp_path / "models.toml").write_text(text)
     with pytest.raises(LocalServerError) as caught:
         read_catalog(tmp_path / "models.toml")
     assert words in str(caught.value)
     assert "models.toml" in str(caught.value)
+    assert str(caught.value).endswith(".")
 
 
 @pytest.mark.parametrize(

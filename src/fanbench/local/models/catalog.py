@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -119,38 +119,43 @@ def read_catalog(path: Path) -> Catalog:
     try:
         catalog = msgspec.convert(tomllib.loads(text), Catalog)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
-        raise LocalServerError(f"{path}: {error}") from error
+        raise LocalServerError(f"{path}: {error}.") from error
     _validate(catalog, path)
     return catalog
 
 
 def _validate(catalog: Catalog, path: Path) -> None:
+    for problem in _problems(catalog):
+        raise LocalServerError(f"{path}: {problem}.")
+
+
+def _problems(catalog: Catalog) -> Iterator[str]:
     seen: dict[str, str] = {}
     for model in catalog.model:
         key = normalize_model(model.slug)
         if not _SLUG.fullmatch(model.slug) or len(model.slug) > MAX_SLUG:
-            raise LocalServerError(f"{path}: {model.slug!r} is not a model slug; write owner/name")
+            yield f"{model.slug!r} is not a model slug; write owner/name"
         if key in seen:
-            raise LocalServerError(f"{path}: {model.slug} and {seen[key]} have the same API slug {key}")
+            yield f"{model.slug} and {seen[key]} have the same API slug {key}"
         seen[key] = model.slug
         try:
             model.check()
         except ValueError as error:
-            raise LocalServerError(f"{path}: {model.slug}: {error}") from None
+            yield f"{model.slug}: {error}"
     owners: dict[str, str] = {}
     for model in catalog.model:
         for alias in model.alias:
             if not alias or "," in alias:
-                raise LocalServerError(f"{path}: {model.slug}: {alias!r} is not a name or a pattern")
+                yield f"{model.slug}: {alias!r} is not a name or a pattern"
             own = catalog.find(alias)
             owner = own.slug if own is not None else owners.setdefault(alias, model.slug)
             if owner != model.slug:
                 what = "the name" if own is not None else "also an alias"
-                raise LocalServerError(f"{path}: {model.slug}: the alias {alias!r} is {what} of {owner}")
+                yield f"{model.slug}: the alias {alias!r} is {what} of {owner}"
     for role in ("default", "judge"):
         name = getattr(catalog, role)
         if name and catalog.find(name) is None:
-            raise LocalServerError(f"{path}: {role} = {name!r} is not one of the models")
+            yield f"{role} = {name!r} is not one of the models"
 
 
 def write_catalog(path: Path, catalog: Catalog) -> None:
