@@ -191,11 +191,14 @@ async def test_a_folder_gives_the_files_that_have_tasks(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "__init__.py").touch()
     (folder / "helper.py").write_text("x = 1\n")
-    words = await anyio.to_thread.run_sync(classify, [folder])
-    wanted = SweepSpec(tasks=words.tasks, models=("claude",))
-    with pytest.raises(TaskFileError, match="None of the 2 files in this folder has a task") as caught:
-        await plan(client(), wanted)
-    assert caught.value.file == str(folder)
+    (other := tmp_path / "more").mkdir()
+    (other / "helper.py").write_text("x = 1\n")
+    for folders, number in ([folder], 2), ([folder, other], 3):
+        words = await anyio.to_thread.run_sync(classify, folders)
+        wanted = SweepSpec(tasks=words.tasks, models=("claude",))
+        with pytest.raises(TaskFileError, match=f"None of the {number} files here has a task") as caught:
+            await plan(client(), wanted)
+        assert caught.value.file == ", ".join(map(str, folders))
     file(folder, "a")
     words = await anyio.to_thread.run_sync(classify, [folder])
     wanted = SweepSpec(tasks=words.tasks, models=("claude",))

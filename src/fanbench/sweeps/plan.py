@@ -180,13 +180,10 @@ def _read_sources(spec: SweepSpec) -> tuple[list[_Source], tuple[Path, ...]]:
     if refused:
         raise join_errors(refused)
     if not sources:
-        first = skipped[0]
-        raise TaskFileError(
-            f"None of the {len(skipped)} files in this folder has a task."
-            if skipped[1:]
-            else "This file has no task.",
-            file=str(first.parent if skipped[1:] else first),
-        )
+        if len(skipped) == 1:
+            raise TaskFileError("This file has no task.", file=str(skipped[0]))
+        folders = dict.fromkeys(str(file.parent) for file in skipped)
+        raise TaskFileError(f"None of the {len(skipped)} files here has a task.", file=", ".join(folders))
     return list(sources.values()), tuple(dict.fromkeys(skipped))
 
 
