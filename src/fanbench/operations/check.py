@@ -353,6 +353,7 @@ class _Runner:
             outcome = "failed"
         elif not found.runs or (missing and not self.allow_no_run):
             outcome = "nothing"
+        lacks_files = outcome in {"nothing", "failed"} and not ended.exit.code
         return Trial(
             path=file.path,
             model=self.variables["LLM_DEFAULT"],
@@ -362,9 +363,7 @@ class _Runner:
             results=found.runs,
             problems=found.problems,
             missing=missing,
-            not_stored=output.not_stored
-            if outcome in {"nothing", "failed"} and not ended.exit.code
-            else None,
+            not_stored=output.not_stored if lacks_files else None,
             tail=tuple(output.tail),
         )
 
