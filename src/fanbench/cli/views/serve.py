@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +32,12 @@ def run_server(options: dict[str, Any]) -> None:
     if "requirements" in given:
         given["requirements"] = read_requirements(given["requirements"])
     settings = ServerSettings(**given)
-    anyio.run(serve, settings, _listening, _cannot_run)
+    anyio.run(serve, settings, partial(_listening, settings.data), _cannot_run)
     end_line()
 
 
-def _listening(address: Address) -> None:
-    flag = data_flag(Path(address.token_file).parent)
+def _listening(data: Path, address: Address) -> None:
+    flag = data_flag(data)
     click.echo(f"fanbench is listening on {address.url}")
     click.echo(f"Token file: {address.token_file}")
     token = f'"$(cat {shlex.quote(address.token_file)})"'
