@@ -82,7 +82,7 @@ def test_running_a_notebook_does_not_change_its_upload(tmp_path: Path) -> None:
             execution_count=7,
             metadata={"execution": {"iopub.status.busy": "2026-01-01T00:00:00Z"}, "scrolled": True},
         ),
-        code(RUN.replace("\n", "\r\n"), execution_count=8, metadata={"ExecuteTime": {"start_time": "now"}}),
+        code(RUN, execution_count=8, metadata={"ExecuteTime": {"start_time": "now"}}),
         metadata={
             "kernelspec": {"name": "my-venv", "language": "python", "display_name": "mine"},
             "language_info": {"name": "python", "version": "3.12.1"},

@@ -56,9 +56,11 @@ def listening(answer: Callable[[socket.socket], None]) -> Iterator[int]:
     with Server(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
-        yield server.server_address[1]
-        server.shutdown()
-        thread.join()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def socks5(target: tuple[str, int] | None, password: str = "") -> Callable[[socket.socket], None]:
