@@ -136,7 +136,7 @@ def test_findings_name_the_cell(tmp_path: Path) -> None:
 
 def test_a_message_about_another_task_names_its_cell(tmp_path: Path) -> None:
     """A message that refers to a second place in a notebook names the cell of that place."""
-    file = read(tmp_path, code(TASK), code(f"\n{TASK}{RUN}"))
+    file = read(tmp_path, code(TASK), code("\n" + TASK.replace("def f", "def g") + RUN))
     duplicate = next(finding for finding in file.findings if finding.rule == "duplicate")
     assert (duplicate.cell, duplicate.line) == (2, 4)
     assert "as the task in cell 1, line 3:" in duplicate.message
