@@ -144,6 +144,8 @@ def test_the_vendor_reads_what_the_server_answers(exchanges: list[Exchange], nam
     # Benchmarks with leaderboards are Kaggle's alone.
     assert answers or name.endswith("GetBenchmarkLeaderboard")
     for answer in answers:
+        for model in answer.get("benchmarkModels", []):
+            model["version"].pop("aliases")  # an addition of the local server, which the vendor ignores
         assert list(objections(answer, VENDORS[name].answer)) == []
         assert VENDORS[name].answer.from_dict(answer).to_dict() == answer
 
