@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import re
 import signal
 import sqlite3
@@ -17,6 +18,7 @@ import pytest
 from fanbench import Client, resolve_config
 from fanbench.errors import BadRequest, LocalServerError, ServerFault
 from fanbench.local.address import LocalServer, find_server
+from fanbench.local.executor.lifetime import children
 from fanbench.local.folder import open_data_folder
 from fanbench.local.launcher import ensure_server, stop_server
 from fanbench.local.store import RunRow, Store
@@ -77,18 +79,95 @@ async def test_an_idle_server_ends_itself_but_not_during_a_run(tmp_path: Path) -
         assert server.process.returncode == 0
 
 
-async def test_ctrl_c_ends_it_at_once_and_cleanly(tmp_path: Path) -> None:
-    """SIGINT during a run gives exit code 0 without a traceback, and kills the process of the run."""
-    with run_server(tmp_path / "data") as server:
+async def test_ctrl_c_twice_ends_it_at_once_and_cleanly(tmp_path: Path) -> None:
+    """A second SIGINT during a run gives exit code 0 without a traceback, and kills the process of the run."""
+    with run_server(tmp_path / "data", "--stop-timeout", "60") as server:
         async with server.client() as client:
             body = "import time, os\nprint('pid', os.getpid(), flush=True)\ntime.sleep(60)"
             await client.create_task("sleeps", to_notebook(task_source("sleeps", body)))
             pid = await printed_pid(server.data / "logs/creation-1.jsonl")
         os.kill(server.address.pid, signal.SIGINT)
+        while "Stopping" not in (tmp_path / "data.out").read_text():
+            await anyio.sleep(0.02)
+        os.kill(server.address.pid, signal.SIGINT)
         server.process.wait(15)
     assert server.process.returncode == 0
     assert "Traceback" not in (tmp_path / "data.out").read_text()
     assert not Path(f"/proc/{pid}").exists()
+
+
+PROMPTS = """
+import time
+for _ in range(3):
+    time.sleep(0.2)
+    kbench.assertions.assert_in("4", llm.prompt("What is 2 + 2?"), expectation="says four")
+"""
+
+
+async def test_stopped_servers_lose_and_double_nothing(tmp_path: Path) -> None:
+    """Whenever SIGTERM comes, to the server or to all its processes, each run completes once with a later server."""
+    data, models = tmp_path / "data", [f"m{number}" for number in range(6)]
+    catalog = "".join(
+        f'[[model]]\nslug = "test/{name}"\nkind = "scripted"\nlatency = 0.2\nreply = "4"\n' for name in models
+    )
+    options = ["--workers", "2", "--stop-timeout", "0.5"]
+    with run_server(data, *options, models=catalog) as server:
+        async with server.client() as client:
+            await push(client, "prompts", task_source("prompts", PROMPTS))
+            await client.schedule_runs("prompts", models)
+            while not any([r.state is RunState.RUNNING async for r in client.list_runs("prompts")]):
+                await anyio.sleep(0.02)
+        await anyio.sleep(random.uniform(0, 1.5))
+        os.kill(server.address.pid, signal.SIGTERM)
+        assert await anyio.to_thread.run_sync(server.process.wait, 15) == 0
+    said = (tmp_path / "data.out").read_text()
+    assert "in progress may continue for 0.5 s" in said
+    assert re.search(r"The next server on this data folder starts \d runs? from the beginning", said)
+    with run_server(data, *options, models=None) as server:
+        async with server.client() as client:
+            while not any([r.state is RunState.RUNNING async for r in client.list_runs("prompts")]):
+                await anyio.sleep(0.02)
+        await anyio.sleep(random.uniform(0, 1.5))
+        for pid in _descendants(server.address.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        assert await anyio.to_thread.run_sync(server.process.wait, 15) == 0
+    with run_server(data, models=None) as server:
+        async with server.client() as client:
+            runs = await ended(client, "prompts")
+    assert [(r.model_version_slug, r.state, r.error_message) for r in runs] == [
+        (name, RunState.COMPLETED, "") for name in models
+    ]
+
+
+async def test_runs_in_progress_may_end_before_the_server(tmp_path: Path) -> None:
+    """While runs end, the Model Proxy and the API answer, and what is scheduled then is left to the next server."""
+    data = tmp_path / "data"
+    with run_server(data, "--workers", "1", "--stop-timeout", "30") as server:
+        async with server.client() as client:
+            await push(client, "two-plus-two", TASK)
+            await client.schedule_runs("two-plus-two", ["slow"])
+            while not any([r.state is RunState.RUNNING async for r in client.list_runs("two-plus-two")]):
+                await anyio.sleep(0.02)
+            told: list[float] = []
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(stop_server, data, lambda _pid, seconds: told.append(seconds))
+                while "Stopping: 1 run in progress" not in (tmp_path / "data.out").read_text():
+                    await anyio.sleep(0.02)
+                await client.schedule_runs("two-plus-two", ["four"])
+            assert told == [30]
+    async with Store.open(data / "state.sqlite") as store:
+        rows, _ = await store.runs(1, [], after=0, limit=9)
+    assert [(row.model, row.state) for row in rows] == [
+        ("slow", RunState.COMPLETED),
+        ("four", RunState.QUEUED),
+    ]
+
+
+def _descendants(pid: int) -> list[int]:
+    """The process and all below it, as a service manager signals them."""
+    below = [_descendants(child) for child in children(pid)]
+    return [pid, *(each for family in below for each in family)]
 
 
 async def test_a_killed_server_resumes_what_it_had_begun(tmp_path: Path) -> None:
@@ -320,6 +399,8 @@ async def test_stop_signals_nobody_but_the_holder(
 
 
 def test_a_damaged_database_is_reported(tmp_path: Path) -> None:
+            (data / "models.toml").write_text(MODELS)
+            assert len(await client.list_models()) == 4
     """A damaged database is reported in one line that names the file."""
     with open_data_folder(tmp_path / "data") as folder:
         folder.database.write_text("this is no database, and long enough to be looked at as one " * 20)

@@ -20,6 +20,8 @@ class Address(msgspec.Struct, frozen=True):
     url: str
     pid: int
     token_file: str
+    stop_timeout: float = 0.0
+    """Seconds for which its runs may continue when it is stopped."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class LocalServer:
     pid: int
     data: Path
     """Its data folder, which identifies it: its port may be another one after each start."""
+    stop_timeout: float
+    """Seconds for which its runs may continue when it is stopped."""
 
 
 def find_server(data: Path | None = None) -> LocalServer | None:
@@ -47,4 +51,6 @@ def find_server(data: Path | None = None) -> LocalServer | None:
     if address.pid != read_owner(folder.lock_file):
         return None  # the file is from a server that was killed; its successor is about to write its own
     token, data = folder.read_token(), folder.root.resolve()
-    return LocalServer(address.url, token, started=False, pid=address.pid, data=data)
+    return LocalServer(
+        address.url, token, started=False, pid=address.pid, data=data, stop_timeout=address.stop_timeout
+    )

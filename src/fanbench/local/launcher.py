@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from fanbench.local.settings import default_data_folder
 
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 20.0
+"""Seconds for the end of a server, after those that it gives its runs."""
 BACKGROUND_IDLE = 900
 """Seconds without a request or a run after which a server started by `--local` ends."""
 
@@ -71,8 +73,16 @@ async def ensure_server(data: Path | None = None, *, datasets: Path | None = Non
         )
 
 
-async def stop_server(data: Path | None = None) -> int | None:
+def _say_nothing(_pid: int, _stop_timeout: float) -> None:
+    pass
+
+
+async def stop_server(
+    data: Path | None = None, stopping: Callable[[int, float], None] = _say_nothing
+) -> int | None:
     """Stop the server of the data folder and wait for its end. Return its process id, None if none is running.
+
+    `stopping` is called with its process id and the seconds for which its runs may continue.
 
     Raises:
         LocalServerError: It does not end.
@@ -90,12 +100,16 @@ async def stop_server(data: Path | None = None) -> int | None:
             f"{lock} is locked, but does not name the process.",
             hint="Look for `fanbench serve` in the list of processes.",
         )
+    server = find_server(data)
+    stop_timeout = server.stop_timeout if server is not None else 0.0
     try:
         os.kill(pid, signal.SIGTERM)
     except OSError as error:
         raise LocalServerError(f"Cannot stop the server, process {pid}: {error.strerror}.") from None
-    with anyio.move_on_after(STOP_TIMEOUT):
+    stopping(pid, stop_timeout)
+    limit = stop_timeout + STOP_TIMEOUT
+    with anyio.move_on_after(limit):
         while is_locked(lock):  # noqa: ASYNC110 - another process cannot set our event
             await anyio.sleep(_LOOK_EVERY)
         return pid
-    raise LocalServerError(f"The server, process {pid}, did not end within {STOP_TIMEOUT:g} s.")
+    raise LocalServerError(f"The server, process {pid}, did not end within {limit:g} s.")

@@ -69,11 +69,17 @@ class Scheduler:
         self.logs: dict[int, LiveLog] = {}
         """The logs of the runs in progress, by id."""
         self._waiting = 0
+        self._stopping = False
         self._logs_of_keys: dict[str, LiveLog] = {}
 
     @property
     def busy(self) -> bool:
         return self._waiting > 0 or bool(self._in_progress)
+
+    @property
+    def in_progress(self) -> int:
+        """The number of creations and runs that a worker is carrying out."""
+        return len(self._in_progress)
 
     def submit(self, work: Work) -> None:
         self._waiting += 1
@@ -93,6 +99,18 @@ class Scheduler:
         for _, ended in in_progress:
             await ended.wait()
 
+    async def stop(self, timeout: float) -> None:
+        """Start nothing more, let what is in progress end within `timeout` seconds, and then end its processes.
+
+        What is submitted from now on, what has not ended, and what fails because of the stop is left to the next
+        server. A second call shortens the wait of the first.
+        """
+        self._stopping = True
+        with anyio.move_on_after(timeout):
+            for _, ended in [*self._in_progress.values()]:
+                await ended.wait()
+        await self.cancel([*self._in_progress])
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Scheduler]:
         """Carry out what an earlier server left unfinished, then whatever is submitted."""
@@ -110,6 +128,8 @@ class Scheduler:
     async def _work(self) -> None:
         while True:
             work = await self._receive.receive()
+            if self._stopping:
+                return
             self._waiting -= 1
             ended = anyio.Event()
             with anyio.CancelScope() as scope:
@@ -121,13 +141,9 @@ class Scheduler:
                     message = f"The server failed on this {work.kind}; see {self._folder.server_log}."
                     try:
                         if work.kind == "creation":
-                            await self._store.update(
-                                VersionRow, work.id, state=CreationState.ERRORED, error=message
-                            )
+                            await self._finish_creation(work.id, CreationState.ERRORED, message)
                         else:
-                            await self._store.update(
-                                RunRow, work.id, state=RunState.ERRORED, error=message, ended=now()
-                            )
+                            await self._finish_run(work.id, RunState.ERRORED, message)
                     except Exception:  # noqa: BLE001 - such as a full disk; the next server resumes the work
                         _log.exception("cannot record the failure", kind=work.kind, id=work.id)
                 finally:
@@ -148,7 +164,20 @@ class Scheduler:
             log.close()
         judge = partial(judge_creation, version.slug, folder / "working", failure, log.path, choice)
         state, error = await anyio.to_thread.run_sync(judge)
-        await self._store.update(VersionRow, version.id, state=state, error=error)
+        await self._finish_creation(version.id, state, error)
+
+    async def _finish_creation(self, version_id: int, state: CreationState, error: str) -> None:
+        if not self._caused_by_stop(error):
+            await self._store.update(VersionRow, version_id, state=state, error=error)
+
+    async def _finish_run(self, run_id: int, state: RunState, error: str) -> None:
+        if not self._caused_by_stop(error):
+            await self._store.update(RunRow, run_id, state=state, error=error, ended=now())
+
+    def _caused_by_stop(self, error: str) -> bool:
+        # It need not be so: whoever stops a server may also stop what a run talks to, or signal the run itself. The
+        # next server finds out, because what has no recorded end starts over.
+        return self._stopping and bool(error)
 
     async def _run(self, run_id: int) -> None:
         run = await self._store.get(RunRow, run_id)
@@ -162,7 +191,7 @@ class Scheduler:
             failure, choice = await self._execute(run.version, folder, log, run.model, run.judge)
             judge = partial(judge_run, run.version.slug, folder / "working", failure, log.path, choice)
             state, error = await anyio.to_thread.run_sync(judge)
-            await self._store.update(RunRow, run.id, state=state, error=error, ended=now())
+            await self._finish_run(run.id, state, error)
         finally:
             # After the state: clients that follow the log look at the run as soon as it ends.
             del self.logs[run.id]

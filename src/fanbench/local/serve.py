@@ -18,8 +18,10 @@ from urllib.parse import urlsplit
 import anyio
 import msgspec
 import structlog
+from anyio.abc import TaskStatus
 
 from fanbench._util import files
+from fanbench._util.text import many
 from fanbench.errors import LocalServerError
 from fanbench.local.address import Address, find_server
 from fanbench.local.folder import PRIVATE, DataFolder, open_data_folder
@@ -38,11 +40,12 @@ async def serve(
     settings: ServerSettings,
     listening: Callable[[Address], None],
     cannot_run: Callable[[LocalServerError], None],
+    say: Callable[[str], None],
 ) -> None:
     """Serve until SIGINT or SIGTERM, or until idle for `settings.idle_timeout`.
 
     `listening` is called once the server answers, and `cannot_run` if it does, but runs will fail until that
-    error is fixed.
+    error is fixed. `say` receives sentences for the person who has started the server.
 
     Raises:
         LocalServerError: The extra is not installed, or the port or the data folder is in use or unusable.
@@ -52,7 +55,7 @@ async def serve(
         everywhere = settings.host in ("0.0.0.0", "::", "")  # noqa: S104 - a comparison
         host = "127.0.0.1" if everywhere else settings.host
         url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
-        address = Address(url, os.getpid(), str(folder.token_file))
+        address = Address(url, os.getpid(), str(folder.token_file), settings.stop_timeout)
 
         def warm_up_failed(error: LocalServerError) -> None:
             _log.error("runs cannot be started", error=str(error))
@@ -69,9 +72,13 @@ async def serve(
         async with _services(settings, folder, url) as services, anyio.create_task_group() as preparing:
             services.executor.warm_up(warm_up_failed)
             preparing.start_soon(prepare_packages, services)
-            files.write(folder.server_file, msgspec.json.encode(address) + b"\n", mode=PRIVATE)
+
+            def answering() -> None:
+                files.write(folder.server_file, msgspec.json.encode(address) + b"\n", mode=PRIVATE)
+                listening(address)
+
             try:
-                await _serve_http(services, listener, lambda: listening(address))
+                await _serve_http(services, listener, answering, say)
             finally:
                 folder.server_file.unlink(missing_ok=True)
                 preparing.cancel_scope.cancel()
@@ -148,7 +155,12 @@ async def _services(settings: ServerSettings, folder: DataFolder, base_url: str)
         )
 
 
-async def _serve_http(services: Services, listener: socket.socket, listening: Callable[[], None]) -> None:
+async def _serve_http(
+    services: Services,
+    listener: socket.socket,
+    listening: Callable[[], None],
+    say: Callable[[str], None],
+) -> None:
     import uvicorn
 
     from fanbench.local.app import App
@@ -174,12 +186,21 @@ async def _serve_http(services: Services, listener: socket.socket, listening: Ca
     )
     server = Server(config)
 
-    async def end_on_signal() -> None:
+    async def end_on_signal(*, task_status: TaskStatus[None]) -> None:
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            async for _ in signals:
-                # The second signal: do not wait for open answers.
-                server.force_exit = server.should_exit
-                server.should_exit = True
+            task_status.started()
+            await anext(signals)
+            tasks.start_soon(end)
+            async for _ in signals:  # the second signal: wait for nothing
+                server.force_exit = True
+                await services.scheduler.stop(0)
+
+    async def end() -> None:
+        # Runs first: without the Model Proxy, which ends with the server, they would fail.
+        try:
+            await _end_runs(services, say)
+        finally:
+            server.should_exit = True
 
     async def end_when_idle(timeout: float) -> None:
         while not server.should_exit:
@@ -190,11 +211,24 @@ async def _serve_http(services: Services, listener: socket.socket, listening: Ca
             await anyio.sleep(max(timeout - quiet, min(timeout, 1.0)))
 
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(end_on_signal)
+        await tasks.start(end_on_signal)
         if services.settings.idle_timeout is not None:
             tasks.start_soon(end_when_idle, services.settings.idle_timeout)
         await server.serve(sockets=[listener])
         tasks.cancel_scope.cancel()
+
+
+async def _end_runs(services: Services, say: Callable[[str], None]) -> None:
+    scheduler, timeout = services.scheduler, services.settings.stop_timeout
+    if scheduler.in_progress and timeout:
+        runs = many(scheduler.in_progress, "run")
+        say(
+            f"Stopping: {runs} in progress may continue for {timeout:g} s; a second signal ends them at once."
+        )
+    await scheduler.stop(timeout)
+    versions, runs_left = await services.store.unfinished()
+    if left := len(versions) + len(runs_left):
+        say(f"The next server on this data folder starts {many(left, 'run')} from the beginning.")
 
 
 @contextlib.contextmanager

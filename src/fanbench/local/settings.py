@@ -59,6 +59,8 @@ class ServerSettings:
     """Further aliases of models, each with the model's name. They take precedence over those in `models.toml`."""
     judge: str = ""
     """The model behind `judge_llm` in runs that do not name one; if empty, the one of `models.toml`."""
+    stop_timeout: float = 5.0
+    """Seconds for which runs in progress may continue when the server is stopped."""
     idle_timeout: float | None = None
     """Seconds without a request or a run after which the server ends; None for never."""
     datasets: Path | None = None

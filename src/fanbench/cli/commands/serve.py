@@ -124,6 +124,15 @@ def _read_aliases(
 @value_option(
     "--judge", "MODEL", "The model behind judge_llm, unless a run names one.  [default: as models.toml says]"
 )
+@value_option(
+    "--stop-timeout",
+    "SECONDS",
+    "How long runs in progress may continue when the server is stopped. The next server starts those that have not "
+    "ended over.",
+    click.FloatRange(0),
+    default=5,
+    show_default=True,
+)
 @value_option("--idle-timeout", "SECONDS", "Stop after this long without work.  [default: never]", _SECONDS)
 def serve(**options: Any) -> None:
     """Run the local server: the Kaggle Benchmarks API on this machine, with the real SDK and real models, offline.
@@ -139,10 +148,18 @@ def serve(**options: Any) -> None:
 @click.command(epilog="\b\nExamples:\n  fanbench stop\n  fanbench stop --data ./bench")
 @data_option
 def stop(data: Path | None) -> None:
-    """Stop the local server. Runs in progress start over when the server is started again."""
+    """Stop the local server.
+
+    Runs in progress may continue for a few seconds (`serve --stop-timeout`). Those that have not ended then start over
+    when the server is started again.
+    """
     import anyio
 
     from fanbench.local.launcher import stop_server
 
-    pid = anyio.run(stop_server, data)
+    pid = anyio.run(stop_server, data, _stopping)
     click.echo("No local server is running." if pid is None else f"Stopped the local server (process {pid}).")
+
+
+def _stopping(pid: int, stop_timeout: float) -> None:
+    click.echo(f"Stopping the local server (process {pid}): runs in progress have {stop_timeout:g} s to end.")

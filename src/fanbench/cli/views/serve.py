@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ def run_server(options: dict[str, Any]) -> None:
     if "requirements" in given:
         given["requirements"] = read_requirements(given["requirements"])
     settings = ServerSettings(**given)
-    anyio.run(serve, settings, partial(_listening, settings.data), _cannot_run)
+    anyio.run(serve, settings, partial(_listening, settings.data), _cannot_run, _say)
     end_line()
 
 
@@ -44,6 +45,11 @@ def _listening(data: Path, address: Address) -> None:
     click.echo(f"Use it:     fanbench tasks list --local{flag}")
     click.echo(f"            (or with --endpoint {address.url} --token {token})")
     click.echo(f"Stop it:    Ctrl-C, or `fanbench stop{flag}`")
+
+
+def _say(text: str) -> None:
+    with suppress(OSError):  # whoever read it is gone, and the server does not depend on that
+        click.echo(text)
 
 
 def _cannot_run(error: LocalServerError) -> None:

@@ -131,6 +131,7 @@ class Forkserver:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             for end in (self._control, self._wakeup, self._wakeup_writer):
                 end.close()
             for target, descriptor in zip((1, 2), descriptors, strict=True):
@@ -197,6 +198,8 @@ def main() -> None:
     adopt_orphans()
     # The client handles Ctrl-C; it has blocked the signal until here.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Service managers signal every process of a service, but it is the client that decides when runs end.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     obstacle = find_obstacle()
     try:

@@ -8,6 +8,7 @@ one line on stdout, and ends when its stdin does, that is, with the server.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 import msgspec
@@ -26,6 +27,8 @@ class HostedModel(msgspec.Struct):
 
 def main() -> None:
     spec = msgspec.json.decode(sys.argv[1], type=HostedModel)
+    # Service managers signal every process of a service, but runs that may still end need their model.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # The address goes to the real stdout; what llama.cpp prints there goes to stderr, the server's log.
     answer = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
