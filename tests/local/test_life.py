@@ -16,7 +16,7 @@ import anyio
 import pytest
 
 from fanbench import Client, resolve_config
-from fanbench.errors import BadRequest, LocalServerError, ServerFault
+from fanbench.errors import BadRequest, LocalServerError, NotFound, ServerFault
 from fanbench.local.address import LocalServer, find_server
 from fanbench.local.executor.lifetime import children
 from fanbench.local.folder import open_data_folder
@@ -367,16 +367,41 @@ def test_the_token_is_for_its_owner_only(tmp_path: Path) -> None:
 
 
 async def test_models_appear_while_the_server_runs(tmp_path: Path) -> None:
-    """models.toml is read again when it changes, and the calls that need it report its mistakes."""
+    """models.toml is read again when it changes."""
     with run_server(tmp_path / "data", runs=False) as server:
         async with server.client() as client:
             assert len(await client.list_models()) == 4
             (server.data / "models.toml").write_text(MODELS.replace("test/wrong", "test/other"))
             slugs = {m.version.slug for m in await client.list_models() if m.version}
             assert slugs == {"four", "other", "slow", "broken"}
-            (server.data / "models.toml").write_text("[[model]]\nslug = 'a/b'\nkind = 'nonsense'\n")
-            with pytest.raises(BadRequest, match="nonsense"):
+
+
+async def test_a_mistake_in_models_toml_harms_no_other_model(tmp_path: Path) -> None:
+    """Pushes and runs of good models go on, the log has the mistake once, and who asks for the bad model is told."""
+    data, bad = tmp_path / "data", f"{MODELS}\n[[model]]\nslug = 'test/bad'\nkind = 'nonsense'\n"
+    for before in (MODELS, bad):  # made while the server runs, and there when it starts
+        with run_server(data, models=before) as server:
+            async with server.client() as client:
+                assert len(await client.list_models()) == 4
+                if before != bad:
+                    (data / "models.toml").write_text(bad)
+                task = await push(client, "two-plus-two", TASK)
+                assert task.creation_state is CreationState.COMPLETED, task.creation_error_message
+                (done,) = await run(client, "two-plus-two", "four")
+                assert done.state is RunState.COMPLETED, done.error_message
+                with pytest.raises(NotFound, match=r"bad.*mistake in models.toml.*nonsense"):
+                    await client.schedule_runs("two-plus-two", ["bad"])
+                (data / "models.toml").write_text("[[model]")
+                assert len(await client.list_models()) == 4
+        log = (data / "server.log").read_text()
+        assert log.count("models.toml has a mistake") == 2
+        (data / "server.log").unlink()
+    with run_server(data, models="[[model]", runs=False) as server:
+        async with server.client() as client:
+            with pytest.raises(BadRequest, match=r"models.toml"):
                 await client.list_models()
+            (data / "models.toml").write_text(MODELS)
+            assert len(await client.list_models()) == 4
 
 
 def _is_alive(pid: int) -> bool:
@@ -399,8 +424,6 @@ async def test_stop_signals_nobody_but_the_holder(
 
 
 def test_a_damaged_database_is_reported(tmp_path: Path) -> None:
-            (data / "models.toml").write_text(MODELS)
-            assert len(await client.list_models()) == 4
     """A damaged database is reported in one line that names the file."""
     with open_data_folder(tmp_path / "data") as folder:
         folder.database.write_text("this is no database, and long enough to be looked at as one " * 20)

@@ -208,7 +208,7 @@ class Scheduler:
         key = f"fbp-{secrets.token_urlsafe(24)}"
         try:
             catalog = self._pool.catalog
-            models = _choose_models(catalog, self._folder, model, judge)
+            models = _choose_models(catalog, self._pool.mistake, self._folder, model, judge)
             packages = await self._install_packages(version, log)
             self._logs_of_keys[digest(key)] = log
             job = Job(
@@ -276,19 +276,21 @@ class Scheduler:
 
 
 def _choose_models(
-    catalog: Catalog, folder: DataFolder, model: str, judge: str
+    catalog: Catalog, mistake: str, folder: DataFolder, model: str, judge: str
 ) -> tuple[ModelSpec, ModelSpec]:
     """The model and the judge of a run; empty names stand for the server's choice.
+
+    `mistake` is the one in `models.toml`, if there is one, which explains why a model is missing.
 
     Raises:
         LocalServerError: One of them no longer exists, or the server has no models.
     """
     for name in (model, judge):
         if name and catalog.find(name) is None:
-            raise LocalServerError(f"The model {name} no longer exists.")
+            raise LocalServerError(f"The model {name} no longer exists.", hint=mistake or None)
     spec = catalog.find(model) if model else catalog.default_model
     if spec is None:
-        hint = f"Run `fanbench models add smollm2{folder.flag}` to add one."
+        hint = mistake or f"Run `fanbench models add smollm2{folder.flag}` to add one."
         raise LocalServerError("This server has no models.", hint=hint)
     return spec, catalog.find(judge or catalog.judge) or catalog.default_model or spec
 

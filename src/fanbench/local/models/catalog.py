@@ -27,6 +27,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -110,18 +111,48 @@ def read_catalog(path: Path) -> Catalog:
     Raises:
         LocalServerError: The file cannot be read or is invalid; the message names the place.
     """
+    document = _read_document(path)
     try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return Catalog()
-    except (OSError, UnicodeDecodeError) as error:
-        raise LocalServerError(f"Cannot read {path}: {error}.") from error
-    try:
-        catalog = msgspec.convert(tomllib.loads(text), Catalog)
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        catalog = msgspec.convert(document, Catalog)
+    except msgspec.ValidationError as error:
         raise LocalServerError(f"{path}: {error}.") from error
     _validate(catalog, path)
     return catalog
+
+
+def read_valid_entries(path: Path) -> Catalog:
+    """Read what is valid in a catalogue with mistakes: each model that fits those before it, and the roles of such.
+
+    Raises:
+        LocalServerError: The file cannot be read, or is not TOML.
+    """
+    document = _read_document(path)
+    valid = Catalog()
+    entries = document.get("model")
+    changes = [{"model": [entry]} for entry in entries] if isinstance(entries, list) else []
+    changes += [{role: document[role]} for role in ("default", "judge") if role in document]
+    for change in changes:
+        with suppress(msgspec.ValidationError, LocalServerError):
+            added = msgspec.convert(change, Catalog)
+            candidate = Catalog(
+                default=added.default or valid.default,
+                judge=added.judge or valid.judge,
+                model=[*valid.model, *added.model],
+            )
+            _validate(candidate, path)
+            valid = candidate
+    return valid
+
+
+def _read_document(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise LocalServerError(f"Cannot read {path}: {error}.") from error
+    except tomllib.TOMLDecodeError as error:
+        raise LocalServerError(f"{path}: {error}.") from error
 
 
 def _validate(catalog: Catalog, path: Path) -> None:

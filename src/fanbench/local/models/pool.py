@@ -7,15 +7,22 @@ from contextlib import asynccontextmanager
 
 import anyio
 import msgspec
+import structlog
 
 from fanbench.errors import LocalServerError
 from fanbench.local.folder import DataFolder
 from fanbench.local.models import ModelEngine
-from fanbench.local.models.catalog import Catalog, ModelSpec, read_catalog
+from fanbench.local.models.catalog import Catalog, ModelSpec, read_catalog, read_valid_entries
+
+_log = structlog.get_logger(__name__)
 
 
 class ModelPool:
-    """`catalog` follows `models.toml`: a model added while the server runs is available to the next call."""
+    """`catalog` follows `models.toml`: a model added while the server runs is available to the next call.
+
+    A mistake in the file is logged, and changes nothing else: the catalogue that was read last stays. A server that
+    starts with a mistake takes the entries that are valid.
+    """
 
     def __init__(self, folder: DataFolder, idle: float, aliases: Mapping[str, str], judge: str) -> None:
         self._folder = folder
@@ -23,24 +30,38 @@ class ModelPool:
         self._aliases = aliases
         self._judge = judge
         self._stamp: tuple[int, int] | None = None
-        self._catalog = Catalog()
+        self._catalog: Catalog | None = None
+        self.mistake = ""
+        """The mistake in `models.toml`, as a sentence that can follow another; empty if there is none."""
         self._engines: dict[str, tuple[ModelSpec, ModelEngine]] = {}
         self._retired: list[ModelEngine] = []
 
     @property
     def catalog(self) -> Catalog:
-        """Raises LocalServerError if the file is invalid."""
+        """Raises LocalServerError if no valid entry of the file has been read so far."""
         try:
             status = self._folder.models_file.stat()
             stamp = (status.st_mtime_ns, status.st_size)
-        except FileNotFoundError:
+        except OSError:
             stamp = None
-        if stamp != self._stamp:
-            catalog = read_catalog(self._folder.models_file).with_aliases(self._aliases)
+        if self._catalog is None or stamp != self._stamp:
+            catalog = self._read().with_aliases(self._aliases)
             judge = self._judge or catalog.judge
             self._catalog = msgspec.structs.replace(catalog, judge=judge)
             self._stamp = stamp
         return self._catalog
+
+    def _read(self) -> Catalog:
+        file = self._folder.models_file
+        try:
+            catalog = read_catalog(file)
+        except LocalServerError as error:
+            catalog = read_valid_entries(file) if self._catalog is None else self._catalog
+            self.mistake = f"There is a mistake in models.toml: {error}"
+            _log.error("models.toml has a mistake", error=str(error), kept=[m.slug for m in catalog.model])
+        else:
+            self.mistake = ""
+        return catalog
 
     def engine(self, spec: ModelSpec) -> ModelEngine:
         """The engine of `spec`, the same for all callers."""

@@ -102,7 +102,8 @@ def _find_model(services: Services, token: TokenRow, name: str) -> ModelSpec:
     spec = catalog.find_for_task(name)
     if spec is None:
         known = [model.slug for model in catalog.model]
-        raise ModelFault(unknown_model(name, known, services.folder.flag), status=404)
+        explanation = [unknown_model(name, known, services.folder.flag), services.pool.mistake]
+        raise ModelFault(" ".join(filter(None, explanation)), status=404)
     if catalog.find(name) is None:
         services.scheduler.note(token.digest, f"[fanbench] {spec.slug} answers for {name} (alias)")
     return spec

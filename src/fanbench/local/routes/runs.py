@@ -40,11 +40,11 @@ async def schedule(services: Services, request: BatchScheduleRequest) -> BatchSc
     for name in request.model_version_slugs:
         spec = catalog.find(name) or catalog.find(normalize_model(name))
         if spec is None:
-            raise WireError(404, f"Benchmark model version not found: {name}")
+            raise _model_not_found(services, name)
         models.append(normalize_model(spec.slug))
     judge = catalog.find(request.judge_version_slug) if request.judge_version_slug else None
     if judge is None and request.judge_version_slug:
-        raise WireError(404, f"Benchmark model version not found for the judge: {request.judge_version_slug}")
+        raise _model_not_found(services, f"{request.judge_version_slug} (the judge)")
     ids = await services.store.model_ids(models)
     results = []
     for version, model in itertools.product(versions, models):
@@ -61,6 +61,11 @@ async def schedule(services: Services, request: BatchScheduleRequest) -> BatchSc
             )
         )
     return BatchScheduleResponse(results=results)
+
+
+def _model_not_found(services: Services, name: str) -> WireError:
+    mistake = f". {services.pool.mistake}" if services.pool.mistake else ""
+    return WireError(404, f"Benchmark model version not found: {name}{mistake}")
 
 
 async def list_runs(services: Services, request: ListRunsRequest) -> ListRunsResponse:
