@@ -96,11 +96,16 @@ class ServerProcess:
 
 @contextlib.contextmanager
 def run_server(
-    data: Path, *options: str, models: str | None = MODELS, runs: bool = True
+    data: Path,
+    *options: str,
+    models: str | None = MODELS,
+    runs: bool = True,
+    open_files: int | None = None,
 ) -> Iterator[ServerProcess]:
     """A server on `data`, started beside a `.env` file that must redirect no run.
 
     Without `runs` it does not import the SDK ahead of the first run: the tests that have none start faster.
+    `open_files` is the number of files that it may have open.
     """
     data.mkdir(parents=True, exist_ok=True)
     (data.parent / ".env").write_text("LLM_DEFAULT=somebody/else\nMODEL_PROXY_URL=http://127.0.0.1:9\n")
@@ -108,6 +113,8 @@ def run_server(
         (data / "models.toml").write_text(models)
     command = [sys.executable, str(GUARDED), "serve", "--data", str(data), "--port", "0", *options]
     command += [] if runs else ["--isolation", "process"]
+    if open_files is not None:
+        command = ["sh", "-c", f'ulimit -n {open_files}; exec "$@"', "sh", *command]
     with (data.parent / f"{data.name}.out").open("ab") as output:
         environment = {**os.environ, "SOME_API_KEY": SECRET, "FANBENCH_DEBUG": "1"}
         process = subprocess.Popen(command, cwd=data.parent, stdout=output, stderr=output, env=environment)

@@ -20,7 +20,7 @@ from starlette.types import Receive, Scope, Send
 
 from fanbench.errors import LocalServerError
 from fanbench.local.routes import accounts, proxy, runs, tasks
-from fanbench.local.wire import Services, WireError, read_body
+from fanbench.local.wire import MAX_BODY, MAX_BODY_OF_STRANGERS, TOO_DEEP, Services, WireError, read_body
 from fanbench.wire import protocol
 from fanbench.wire.messages import (
     BatchScheduleRequest,
@@ -99,12 +99,13 @@ async def _answer(services: Services, request: Request) -> Response:
     call = _BY_PATH.get(request.url.path.removeprefix("/api"))
     try:
         # The call that asks whether a token is valid does not need a valid one.
-        if call is not protocol.INTROSPECT_TOKEN:
+        open_to_all = call is protocol.INTROSPECT_TOKEN
+        if not open_to_all:
             _authorize(services, request)
         if call is None:
             raise WireError(404, f"Unknown call {request.url.path}")
         kind, handler = CALLS[call]
-        body = await read_body(request)
+        body = await read_body(request, MAX_BODY_OF_STRANGERS if open_to_all else MAX_BODY)
         try:
             message = decode(body or b"{}", kind)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -112,6 +113,8 @@ async def _answer(services: Services, request: Request) -> Response:
         result = await handler(services, message)
     except WireError as error:
         status, text = error.status, error.message
+    except RecursionError:
+        status, text = 400, TOO_DEEP
     except LocalServerError as error:  # models.toml is invalid; a 500 would make clients try again
         status, text = 400, str(error)
     except ClientDisconnect:

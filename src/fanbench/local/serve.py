@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger(__name__)
 
+BACKLOG = 2048
+"""The most connections that wait until they are accepted."""
+
 GRACEFUL_SECONDS = 2
 """How long open answers, such as log streams, may continue when the server is to end."""
 
@@ -51,6 +54,9 @@ async def serve(
         LocalServerError: The extra is not installed, or the port or the data folder is in use or unusable.
     """
     check_installed()
+    from fanbench.local.connections import connection_limit
+
+    limit = connection_limit(settings.workers)
     with open_data_folder(settings.data) as folder, _log_into(folder), _bind(settings) as listener:
         everywhere = settings.host in ("0.0.0.0", "::", "")  # noqa: S104 - a comparison
         host = "127.0.0.1" if everywhere else settings.host
@@ -78,7 +84,7 @@ async def serve(
                 listening(address)
 
             try:
-                await _serve_http(services, listener, answering, say)
+                await _serve_http(services, listener, limit, answering, say)
             finally:
                 folder.server_file.unlink(missing_ok=True)
                 preparing.cancel_scope.cancel()
@@ -99,7 +105,7 @@ def _bind(settings: ServerSettings) -> socket.socket:
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((settings.host, port))
-            listener.listen(2048)
+            listener.listen(BACKLOG)
         except OSError:
             listener.close()
             raise
@@ -158,12 +164,14 @@ async def _services(settings: ServerSettings, folder: DataFolder, base_url: str)
 async def _serve_http(
     services: Services,
     listener: socket.socket,
+    limit: int,
     listening: Callable[[], None],
     say: Callable[[str], None],
 ) -> None:
     import uvicorn
 
     from fanbench.local.app import App
+    from fanbench.local.connections import ACCEPT_AT_ONCE, limited_to
 
     class Server(uvicorn.Server):
         @contextlib.contextmanager
@@ -173,6 +181,7 @@ async def _serve_http(
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
+            listener.listen(BACKLOG)  # asyncio has set it to the number that it accepts at once
             listening()
 
     app = App(services)
@@ -181,6 +190,8 @@ async def _serve_http(
         lifespan="off",
         log_config=None,
         access_log=False,
+        http=limited_to(limit),
+        backlog=ACCEPT_AT_ONCE,
         server_header=False,
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
     )

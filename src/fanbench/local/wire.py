@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeVar
 
+import anyio
 from starlette.requests import Request
 
 from fanbench.local.executor import Executor
@@ -19,6 +20,14 @@ OWNER = "local"
 
 MAX_BODY = 64 * 1024 * 1024
 """The most bytes of a request. A notebook with all its outputs has a few MB."""
+
+MAX_BODY_OF_STRANGERS = 64 * 1024
+"""The most bytes of a request that needs no token."""
+
+BODY_SECONDS = 60.0
+"""How long a request may take to arrive."""
+
+TOO_DEEP = "The request is nested too deeply"
 
 DEFAULT_PAGE = 50
 MAX_PAGE = 500
@@ -35,14 +44,16 @@ class WireError(Exception):
         self.message = message
 
 
-async def read_body(request: Request) -> bytes:
-    """Read the whole body. Raises WireError if it is too large."""
+async def read_body(request: Request, limit: int = MAX_BODY) -> bytes:
+    """Read the whole body. Raises WireError if it has more than `limit` bytes, or takes too long."""
     body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > MAX_BODY:
-            raise WireError(413, f"The request is larger than {MAX_BODY >> 20} MB")
-    return bytes(body)
+    with anyio.move_on_after(BODY_SECONDS):
+        async for piece in request.stream():
+            body += piece
+            if len(body) > limit:
+                raise WireError(413, f"The request is larger than {limit >> 10:,} KB")
+        return bytes(body)
+    raise WireError(408, f"The request did not arrive within {BODY_SECONDS:g} s")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -136,5 +136,5 @@ def read_request(body: bytes, kind: type[Request], name: str) -> Request:
         if kind is ChatRequest:
             return msgspec.json.decode(body, type=kind)
         return msgspec.convert(_in_camel_case(msgspec.json.decode(body)), kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ModelFault(f"invalid {name} request: {error}", status=400) from None

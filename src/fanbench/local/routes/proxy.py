@@ -23,7 +23,7 @@ from fanbench.local.proxy import genai
 from fanbench.local.proxy.media import check_media
 from fanbench.local.proxy.requests import ChatRequest, GenerateRequest, read_request
 from fanbench.local.store import TokenRow, UsageRow, now
-from fanbench.local.wire import Services, WireError, read_body
+from fanbench.local.wire import TOO_DEEP, Services, WireError, read_body
 
 _log = structlog.get_logger(__name__)
 
@@ -42,6 +42,8 @@ async def answer(handle: Handle, shape: Shape, services: Services, request: Requ
         return JSONResponse(shape(fault.status, fault.message), status_code=fault.status, headers=headers)
     except WireError as error:
         return JSONResponse(shape(error.status, error.message), status_code=error.status)
+    except RecursionError:
+        return JSONResponse(shape(400, TOO_DEEP), status_code=400)
     except LocalServerError as error:  # models.toml is invalid
         return JSONResponse(shape(500, str(error)), status_code=500)
     except ClientDisconnect:
