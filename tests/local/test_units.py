@@ -121,7 +121,9 @@ def test_a_file_that_is_missing_below_kaggle_is_explained(tmp_path: Path, noted:
 
 
 def test_a_result_that_cannot_be_stored_is_named(tmp_path: Path) -> None:
-    """If the SDK logged why it could not write the run file, the errors of a run and of a creation have the reason."""
+    """If the SDK logged why it could not write a run file, and the task has none, the errors of a run and of a
+    creation have the reason, also beside run files of other tasks.
+    """
     log = LiveLog(tmp_path / "log.jsonl", 10_000)
     log.append(
         "stderr", b"WARNING:kaggle_benchmarks.tasks:Failed to store run Run #1: Couldn't parse NaN.\nmore\n"
@@ -129,7 +131,15 @@ def test_a_result_that_cannot_be_stored_is_named(tmp_path: Path) -> None:
     log.close()
     for judge in (judge_run, judge_creation):
         _, error = judge("my-task", tmp_path, None, log.path)
-        assert error.startswith("The SDK could not write the run file: Couldn't parse NaN. Return a bool")
+        assert error.startswith("The SDK could not write a run file: Couldn't parse NaN. Return a bool")
+    write_run_files(tmp_path, run_file("Part"), run_file("Whole"))
+    for judge, state in ((judge_run, RunState.ERRORED), (judge_creation, CreationState.VALIDATION_FAILED)):
+        found, error = judge("my-task", tmp_path, None, log.path)
+        assert found is state
+        assert error.startswith(
+            "The notebook left run files of part, whole, but none of the task my-task. The SDK"
+        )
+        assert "a run file: Couldn't parse NaN. Return a bool" in error
 
 
 @pytest.mark.parametrize(

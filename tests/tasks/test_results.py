@@ -39,6 +39,14 @@ def task(body: str, decorator: str = "@kbench.task()", run: str = "f.run(kbench.
         ("return n, 'x'", "a tuple with a str"),
         ("return 1.0 if n else 'none'", "a str"),
         ("if n: return 1.0\n    return 'none'", "a str"),
+        ("return float('nan')", "NaN"),
+        ("return math.nan", "NaN"),
+        ("return 1.0 if n else np.nan", "NaN"),
+        ("score = float(' NaN '); return score", "NaN"),
+        ("return -float('Infinity')", "an infinite number"),
+        ("return math.inf", "an infinite number"),
+        ("return n, math.nan", "a tuple with NaN"),
+        ("score = math.nan; return {'score': score}", "a dict with NaN"),
     ],
 )
 def test_a_result_that_is_not_stored_is_a_warning(body: str, kind: str) -> None:
@@ -65,6 +73,15 @@ def test_a_result_that_is_not_stored_is_a_warning(body: str, kind: str) -> None:
         "return all(x for x in 'x')",
         "str = n.get; return str(n)",
         "a = b; b = a; return a",
+        "return float(n)",
+        "return float('0.5')",
+        "return float('infinite')",
+        "return math.pi",
+        "return n.nan",
+        "math = n; return math.nan",
+        "float = n.get; return float('nan')",
+        "return {'reply': 'nan', 'seen': [n], **n}",
+        "return math.isnan(n)",
     ],
 )
 def test_other_results_have_no_finding(body: str) -> None:

@@ -90,9 +90,12 @@ def judge_run(
     if discarded := _explain_choice(slug, files, choice):
         return RunState.ERRORED, discarded
     if not files:
-        return RunState.ERRORED, _explain_no_run_file(log)
-    # The run files of the task itself, or all of them if none has its name.
-    mine = [file for file in files if _slug(file) == slug] or files
+        return RunState.ERRORED, _explain_not_stored(log) or NO_RUN_FILE
+    mine = [file for file in files if _slug(file) == slug]
+    if not mine and (not_stored := _explain_not_stored(log)):
+        return RunState.ERRORED, f"{_lacking(slug, files)} {not_stored}"
+    # A task that is called otherwise when it runs has no run file of its own, so all of them count.
+    mine = mine or files
     # Some rows of an .evaluate(on_failure="continue") may error, and the whole is still a result.
     if all(file.get("state") == RunState.ERRORED.value for file in mine):
         message = str(mine[-1].get("errorMessage") or "The task raised an error.")
@@ -116,13 +119,13 @@ def judge_creation(
     if not files:
         # Clients cannot read the log of a creation, and its last lines may contain the reason.
         last = last_lines(log, 5)
-        error = _explain_no_run_file(log)
+        error = _explain_not_stored(log) or NO_RUN_FILE
         error = f"{error} The notebook said last:\n{last}" if last else error
         return CreationState.KERNEL_WITHOUT_RUN, error
     mine = [file for file in files if _slug(file) == slug]
     if not mine:
-        found = ", ".join(sorted({_slug(file) for file in files}))
-        return CreationState.VALIDATION_FAILED, f"The notebook ran {found}, but not the task {slug}."
+        not_stored = _explain_not_stored(log) or "Does it call .run(kbench.llm) or .evaluate(...) on it?"
+        return CreationState.VALIDATION_FAILED, f"{_lacking(slug, files)} {not_stored}"
     if not any((file.get("modelVersion") or {}).get("slug") for file in mine):
         error = "The task was run without a model: pass one, as in .run(kbench.llm)."
         return CreationState.NO_MODEL_SPECIFIED, error
@@ -153,14 +156,20 @@ def _explain_choice(slug: str, files: list[dict[str, Any]], choice: Choice | Non
     return None
 
 
-def _explain_no_run_file(log: Path) -> str:
+def _lacking(slug: str, files: list[dict[str, Any]]) -> str:
+    found = ", ".join(sorted({_slug(file) for file in files}))
+    return f"The notebook left run files of {found}, but none of the task {slug}."
+
+
+def _explain_not_stored(log: Path) -> str | None:
+    """Why the SDK could not write a run file, and what it can; None if the log does not say so."""
     for line in last_lines(log, 1000).splitlines():
         if reason := reason_not_stored(line):
             return (
-                f"The SDK could not write the run file: {reason}. "
+                f"The SDK could not write a run file: {reason}. "
                 "Return a bool, a finite number, a dict, or a tuple of two numbers."
             )
-    return NO_RUN_FILE
+    return None
 
 
 def _explain(failure: str, log: Path) -> str:

@@ -1,12 +1,14 @@
 """Find what a task returns and the SDK does not write to a run file, by the form of the returned expression.
 
-The SDK stores None, a bool, a number, a dict, and a tuple of two numbers. For anything else it logs a warning and
-writes no run file, not even that of the task of which the run is a part.
+The SDK stores None, a bool, a finite number, a dict, and a tuple of two numbers. For anything else, also for a NaN or
+an infinite number in a dict, it logs a warning and writes no run file, not even that of the task of which the run is a
+part.
 """
 
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from fanbench.tasks.definitions import Function
@@ -15,6 +17,7 @@ __all__ = ["unstored_result"]
 
 _TEXT = "a str"
 _MAKERS = {"list": "a list", "repr": _TEXT, "set": "a set", "sorted": "a list", "str": _TEXT}
+_NUMBER_MODULES = frozenset({"math", "np", "numpy"})
 _TEXT_METHODS = frozenset({"lower", "strip", "title", "upper"})
 
 # The values of a function's variables. A parameter, and what has several values, is None.
@@ -58,6 +61,8 @@ def _values(function: Function, nodes: Sequence[ast.AST]) -> _Values:
 
 def _unstored_type(value: ast.expr, values: _Values) -> str | None:
     """The type of `value`, if it is certain and not stored."""
+    if kind := _not_finite(value, values):
+        return kind
     match value:
         case ast.Constant(value=str()) | ast.JoinedStr():
             return _TEXT
@@ -74,6 +79,9 @@ def _unstored_type(value: ast.expr, values: _Values) -> str | None:
         case ast.Tuple(elts=parts):
             inner = next((kind for part in parts if (kind := _unstored_type(part, values))), None)
             return f"a tuple with {inner}" if inner else None
+        case ast.Dict(values=parts):
+            inner = next((kind for part in parts if (kind := _not_finite(part, values))), None)
+            return f"a dict with {inner}" if inner else None
         case ast.IfExp(body=body, orelse=other):
             return _unstored_type(body, values) or _unstored_type(other, values)
         case ast.Name(id=name) if assigned := values.get(name):
@@ -87,6 +95,27 @@ def _unstored_type(value: ast.expr, values: _Values) -> str | None:
             plain = {item.arg for item in options}.isdisjoint({"schema", None})
             return _TEXT if plain and _is_model(model, values) else None
     return None
+
+
+def _not_finite(value: ast.expr, values: _Values) -> str | None:
+    """`NaN` or `an infinite number`, if `value` certainly is one: `float("nan")`, `math.nan`, `-np.inf`."""
+    number: float | None = None
+    match value:
+        case ast.UnaryOp(op=ast.UAdd() | ast.USub(), operand=operand):
+            return _not_finite(operand, values)
+        case ast.Name(id=name) if assigned := values.get(name):
+            return _not_finite(assigned, {**values, name: None})
+        case ast.Call(func=ast.Name(id="float"), args=[ast.Constant(value=str() as text)]) if (
+            "float" not in values and text.strip().lstrip("+-").lower() in {"nan", "inf", "infinity"}
+        ):
+            number = float(text)
+        case ast.Attribute(value=ast.Name(id=module), attr="nan" | "inf" as name) if (
+            module in _NUMBER_MODULES and module not in values
+        ):
+            number = float(name)
+    if number is None:
+        return None
+    return "NaN" if math.isnan(number) else "an infinite number"
 
 
 def _is_model(expression: ast.expr, values: _Values) -> bool:

@@ -49,7 +49,7 @@ _FIXES = {
     "nothing": "Call `.run(kbench.llm)` on the task at the top level of the file.",
     "timed out": "Use --timeout SECONDS to allow more time.",
 }
-_NOT_STORED = "Return a bool, a finite number, a dict of such values, or a tuple of two numbers."
+_NOT_STORED = "Return a bool, a finite number, a dict, or a tuple of two numbers."
 
 
 def run_files(
