@@ -17,6 +17,7 @@ import pytest
 import uvicorn
 from anyio.abc import SocketStream
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -24,6 +25,7 @@ from starlette.routing import Route
 from fanbench.local import connections, wire
 from fanbench.local.app import CALLS
 from fanbench.local.connections import limited_to
+from fanbench.local.origins import refusal
 from fanbench.tasks import to_notebook
 from fanbench.wire import protocol
 
@@ -248,3 +250,53 @@ async def test_no_expression_freezes_the_server(http: httpx.AsyncClient) -> None
         response = await http.post(path_of(protocol.LIST_TASKS), json={"regexFilter": expression})
         assert response.status_code == 400
         assert "is not a regular expression" in response.json()["message"]
+
+
+# --- Pages of others ----------------------------------------------------------------------------------------
+
+NAMED = "bench.example"
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "allowed"),
+    [
+        ("127.0.0.1:7777", None, True),
+        ("localhost:7777", None, True),
+        ("LOCALHOST", None, True),
+        ("tasks.localhost:1", None, True),
+        ("[::1]:7777", None, True),
+        ("192.168.0.9:7777", None, True),
+        (NAMED, None, True),
+        ("Bench.Example.:7777", None, True),
+        ("attacker.example:7777", None, False),
+        ("127.0.0.1.attacker.example", None, False),
+        ("localhost.attacker.example", None, False),
+        ("xlocalhost", None, False),
+        ("[::1", None, False),
+        ("127.0.0.1:7777", "http://127.0.0.1:7777", True),
+        ("localhost:7777", "https://localhost:7777", True),
+        ("127.0.0.1:7777", "http://127.0.0.1:8888", False),
+        ("127.0.0.1:7777", "http://attacker.example", False),
+        ("attacker.example", "http://attacker.example", False),
+        ("127.0.0.1:7777", "null", False),
+        ("127.0.0.1:7777", "", False),
+    ],
+)
+def test_only_pages_of_this_server_may_use_it(host: str, origin: str | None, allowed: bool) -> None:
+    """A name that is not the server's, and an origin that is not the host, are refused."""
+    headers = {"host": host} | ({"origin": origin} if origin is not None else {})
+    assert (refusal(Headers(headers), {NAMED}) is None) == allowed
+
+
+async def test_every_route_refuses_pages_of_others(http: httpx.AsyncClient, frugal: ServerProcess) -> None:
+    """Whatever the route and the token, a wrong Host or Origin gives 403."""
+    posts = [path_of(call) for call in CALLS]
+    posts += ["/models/openapi/chat/completions", "/models/genai/v1/models/test/four:generateContent"]
+    requests = [("POST", path) for path in posts]
+    requests += [("GET", "/health"), ("GET", "/benchmarks/tasks/local/t"), ("GET", "/nowhere")]
+    for bad in ({"host": "attacker.example"}, {"origin": "http://attacker.example"}):
+        for method, path in requests:
+            response = await http.request(method, path, json={}, headers=bad)
+            assert (response.status_code, response.json()["code"]) == (403, 403), path
+    own = {"origin": frugal.address.url}
+    assert (await http.post(path_of(protocol.LIST_MODELS), json={}, headers=own)).status_code == 200

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -82,16 +84,27 @@ async def test_an_env_file_redirects_no_run(client: Client, server: ServerProces
     await ensure_pushed(client)
 
 
-async def test_the_url_of_a_task_leads_somewhere(client: Client) -> None:
-    """The URL of a task is a page with the states of its runs."""
+async def test_the_url_of_a_task_leads_somewhere(client: Client, server: ServerProcess) -> None:
+    """The URL of a task is a page that holds nothing, and with the token the states of the task's runs."""
     await ensure_pushed(client)
     task = await client.get_task("two-plus-two")
     await run(client, "two-plus-two", "wrong")
     async with httpx.AsyncClient() as http:
         page = await http.get(task.url)
+        wrong = await http.get(task.url, headers={"authorization": "Bearer no"})
+        http.headers["authorization"] = f"Bearer {server.address.token}"
+        text = await http.get(task.url)
         missing = await http.get(task.url.replace("two-plus-two", "three"))
-    assert page.status_code == 200
-    assert "wrong: COMPLETED" in page.text
+    assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert "two-plus-two" not in page.text
+    (script,) = re.findall(r"<script>(.*)</script>", page.text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}';" in page.headers["content-security-policy"]
+    assert wrong.status_code == 401
+    assert "COMPLETED" not in wrong.text
+    assert text.status_code == 200
+    assert text.headers["content-type"].startswith("text/plain")
+    assert "wrong: COMPLETED" in text.text
     assert missing.status_code == 404
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import secrets
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -13,14 +10,24 @@ from typing import Any
 import msgspec
 import structlog
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from fanbench.errors import LocalServerError
-from fanbench.local.routes import accounts, proxy, runs, tasks
-from fanbench.local.wire import MAX_BODY, MAX_BODY_OF_STRANGERS, TOO_DEEP, Services, WireError, read_body
+from fanbench.local.origins import refusal
+from fanbench.local.routes import accounts, pages, proxy, runs, tasks
+from fanbench.local.wire import (
+    MAX_BODY,
+    MAX_BODY_OF_STRANGERS,
+    TOO_DEEP,
+    Services,
+    WireError,
+    authorize,
+    read_body,
+)
 from fanbench.wire import protocol
 from fanbench.wire.messages import (
     BatchScheduleRequest,
@@ -69,8 +76,10 @@ class App:
 
     def __init__(self, services: Services) -> None:
         self.open_requests = 0
+        settings = services.settings
+        self._names = {name.lower() for name in (settings.host, *settings.allowed_hosts)}
         self.last_request = time.monotonic()
-        answer, task_page = partial(_answer, services), partial(tasks.task_page, services)
+        answer, task_page = partial(_answer, services), partial(pages.task_page, services)
         chat = partial(proxy.answer, proxy.chat_completions, proxy.openai_error, services)
         genai = partial(proxy.answer, proxy.generate_content, proxy.genai_error, services)
         self._app = Starlette(
@@ -88,7 +97,9 @@ class App:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.open_requests += 1
         try:
-            await self._app(scope, receive, send)
+            refused = refusal(Headers(scope=scope), self._names) if scope["type"] == "http" else None
+            answer = self._app if refused is None else _error(403, refused)
+            await answer(scope, receive, send)
         finally:
             self.open_requests -= 1
             self.last_request = time.monotonic()
@@ -101,7 +112,7 @@ async def _answer(services: Services, request: Request) -> Response:
         # The call that asks whether a token is valid does not need a valid one.
         open_to_all = call is protocol.INTROSPECT_TOKEN
         if not open_to_all:
-            _authorize(services, request)
+            authorize(services, request)
         if call is None:
             raise WireError(404, f"Unknown call {request.url.path}")
         kind, handler = CALLS[call]
@@ -124,15 +135,8 @@ async def _answer(services: Services, request: Request) -> Response:
         status, text = 500, f"The server failed; see {services.folder.server_log}"
     else:
         return result if isinstance(result, Response) else Response(encode(result), media_type=_JSON)
+    return _error(status, text)
+
+
+def _error(status: int, text: str) -> Response:
     return Response(encode(ErrorBody(code=status, message=text)), status_code=status, media_type=_JSON)
-
-
-def _authorize(services: Services, request: Request) -> None:
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "basic":
-        try:
-            given = base64.b64decode(given, validate=True).decode().partition(":")[2]
-        except (binascii.Error, UnicodeDecodeError):
-            given = ""
-    if not secrets.compare_digest(given.encode(), services.token.encode()):
-        raise WireError(401, f"Unauthenticated: this server's token is in {services.folder.token_file}")

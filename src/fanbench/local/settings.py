@@ -41,6 +41,8 @@ def _platform_folder() -> Path:
 class ServerSettings:
     data: Path = field(default_factory=default_data_folder)
     host: str = "127.0.0.1"
+    allowed_hosts: tuple[str, ...] = ()
+    """Further names by which clients may call the server, besides `host`, addresses and `localhost`."""
     port: int = DEFAULT_PORT
     any_port: bool = False
     """Use another port if that one is in use."""

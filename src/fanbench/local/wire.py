@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
+import secrets
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -66,6 +69,18 @@ class Services:
     scheduler: Scheduler
     base_url: str
     token: str
+
+
+def authorize(services: Services, request: Request) -> None:
+    """Raises WireError if the request does not have the server's token."""
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "basic":
+        try:
+            given = base64.b64decode(given, validate=True).decode().partition(":")[2]
+        except (binascii.Error, UnicodeDecodeError):
+            given = ""
+    if not secrets.compare_digest(given.encode(), services.token.encode()):
+        raise WireError(401, f"Unauthenticated: this server's token is in {services.folder.token_file}")
 
 
 def page_size(asked: int) -> int:

@@ -50,6 +50,12 @@ def _read_aliases(
 @value_option("--data", "DIR", "The folder for state, runs and models.  [env: FANBENCH_DATA]", FOLDER)
 @value_option("--host", "ADDRESS", "The address to listen on.", default="127.0.0.1", show_default=True)
 @value_option(
+    "--allow-host allowed_hosts",
+    "NAME",
+    "A name by which clients may call the server, besides --host, addresses and localhost. Repeatable.",
+    multiple=True,
+)
+@value_option(
     "--port",
     "PORT",
     "The port; 0 is any free port.",

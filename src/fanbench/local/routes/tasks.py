@@ -11,8 +11,6 @@ from pathlib import Path
 
 import anyio
 import anyio.to_thread
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
 
 from fanbench._util import files
 from fanbench.errors import UsageError
@@ -34,9 +32,6 @@ from fanbench.wire.messages import (
     TaskSource,
 )
 from fanbench.wire.slugs import slugify
-
-SHOWN_RUNS = 500
-"""The most runs on a task's page."""
 
 
 async def find_version(services: Services, slug: TaskSlug) -> VersionRow:
@@ -191,23 +186,3 @@ async def delete_task(services: Services, request: TaskRequest) -> Task:
 
     await anyio.to_thread.run_sync(remove)
     return _message(services, row)
-
-
-async def task_page(services: Services, request: Request) -> Response:
-    """The page at a task's URL: plain text for a browser. It needs no token, and so shows states only."""
-    words = request.path_params
-    slug = TaskSlug(
-        owner_slug=words["owner"], task_slug=words["slug"], version_number=words.get("version", 0)
-    )
-    try:
-        version = await find_version(services, slug)
-    except WireError as error:
-        return PlainTextResponse(f"{error.message}\n", status_code=error.status)
-    runs, total = await services.store.runs(version.id, [], after=0, limit=SHOWN_RUNS)
-    lines = [
-        f"{version.slug}, version {version.version}: {version.state.label}",
-        "",
-        *(f"  run {run.id}  {run.model}: {run.state.label}" for run in runs),
-        f"{total} runs. Their results: fanbench tasks download {version.slug} --local && fanbench results .",
-    ]
-    return PlainTextResponse("\n".join(lines) + "\n")
