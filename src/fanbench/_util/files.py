@@ -7,6 +7,7 @@ name, then the folder that holds the name. `durable` functions wait for the disk
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import AsyncGenerator, Iterator
@@ -18,7 +19,16 @@ import anyio.to_thread
 
 from fanbench.errors import FanbenchError, OutputError
 
-__all__ = ["make_folders", "move", "output_errors", "replacing", "sync", "temporary_folder", "write"]
+__all__ = [
+    "async_temporary_folder",
+    "make_folders",
+    "move",
+    "output_errors",
+    "replacing",
+    "sync",
+    "temporary_folder",
+    "write",
+]
 
 
 def sync(path: Path) -> None:
@@ -73,17 +83,88 @@ def write(target: Path, data: bytes | str, *, mode: int | None = None, durable: 
             file.write(content)
 
 
-@asynccontextmanager
-async def temporary_folder(prefix: str, parent: Path | None = None) -> AsyncGenerator[Path, None]:
-    """A new folder in `parent`, or with the system's temporary files; deleted at the end, also if cancelled."""
-    made = await anyio.to_thread.run_sync(
-        lambda: os.path.abspath(tempfile.mkdtemp(prefix=prefix, dir=parent))
-    )
+@contextmanager
+def temporary_folder(prefix: str, parent: Path | None = None) -> Iterator[Path]:
+    """A new folder in `parent`, or with the system's temporary files; deleted at the end.
+
+    A process that is killed leaves its folder. The next one that makes a folder with this prefix in the same place
+    deletes it, except on Windows. So nothing else may use the prefix: where others have files, it begins with
+    `.fanbench-`.
+    """
+    place = Path(os.path.abspath(parent or tempfile.gettempdir()))
+    _delete_abandoned(prefix, place)
+    folder, lock = _make_locked(prefix, place)
     try:
-        yield Path(made)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+@asynccontextmanager
+async def async_temporary_folder(prefix: str, parent: Path | None = None) -> AsyncGenerator[Path, None]:
+    """`temporary_folder` without blocking the event loop; the folder is deleted also if this is cancelled."""
+    context = temporary_folder(prefix, parent)
+    folder = await anyio.to_thread.run_sync(context.__enter__)
+    try:
+        yield folder
     finally:
         with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(lambda: shutil.rmtree(made, ignore_errors=True))
+            await anyio.to_thread.run_sync(context.__exit__, None, None, None)
+
+
+# What tempfile.mkdtemp appends to the prefix.
+_RANDOM = re.compile(r"[a-z0-9_]{8}")
+
+
+def _make_locked(prefix: str, place: Path) -> tuple[Path, int | None]:
+    """Make a folder and lock it, as long as this process lives: that distinguishes it from abandoned ones."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=place))
+        lock = _lock(folder, wait=True)
+        # Before it was locked, another process may have taken it for abandoned.
+        if folder.is_dir():
+            return folder, lock
+        if lock is not None:
+            os.close(lock)
+
+
+def _delete_abandoned(prefix: str, place: Path) -> None:
+    """Delete this user's folders with the prefix that no process holds."""
+    with suppress(OSError):
+        names = [
+            entry.name
+            for entry in os.scandir(place)
+            if entry.name.startswith(prefix) and _RANDOM.fullmatch(entry.name, len(prefix))
+        ]
+        for folder in (place / name for name in names):
+            lock = _lock(folder, wait=False)
+            if lock is not None:
+                try:
+                    # Deleted while it is locked, so that its maker cannot have begun to use it.
+                    if os.fstat(lock).st_uid == os.geteuid():
+                        shutil.rmtree(folder, ignore_errors=True)
+                finally:
+                    os.close(lock)
+
+
+def _lock(folder: Path, *, wait: bool) -> int | None:
+    """Lock the folder itself until the returned handle is closed. None if it is locked, or cannot be."""
+    try:
+        import fcntl
+    except ImportError:
+        return None  # Windows locks no folders.
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:  # held by another process, or a file system without locks
+        os.close(handle)
+        return None
+    return handle
 
 
 def make_folders(folder: Path) -> None:

@@ -34,8 +34,7 @@ import anyio.to_thread
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from fanbench._util.files import output_errors, temporary_folder, write
-from fanbench._util.lock import is_locked, lock_file, read_owner
+from fanbench._util.files import async_temporary_folder, output_errors, write
 from fanbench._util.text import many
 from fanbench.errors import LocalServerError
 from fanbench.local.executor.environment import installer_environment
@@ -47,9 +46,6 @@ TIME_LIMIT = 900.0
 """Seconds that an installation may take."""
 
 _BUILDING = ".building-"
-_LOCK = "lock"
-"""Held in a folder that is being built; the folders of processes that were killed have it, but not locked."""
-
 _SHOWN_LINES = 8
 # A line of uv's dry run: " + red-fox==1.0", for a file or an address with " (from URL)".
 _PLANNED = re.compile(r"^ \+ (?P<name>[^\s=]+)==(?P<version>\S+)(?: \(from (?P<url>.*)\))?$", re.MULTILINE)
@@ -109,31 +105,19 @@ class Environments:
         begun = anyio.current_time()
         names = ", ".join(_without_credentials(line) for line in lines if not line.startswith("-"))
         note(f"Installing packages with {installer.name}: {names}")
-        await anyio.to_thread.run_sync(self._prepare_root)
-        async with temporary_folder(_BUILDING, self._root) as folder:
-            lock = await anyio.to_thread.run_sync(lock_file, folder / _LOCK)
+        await anyio.Path(self._root).mkdir(parents=True, exist_ok=True)
+        async with async_temporary_folder(_BUILDING, self._root) as folder:
             try:
                 with anyio.fail_after(TIME_LIMIT):
                     added = await _install(installer, lines, packages, folder)
             except TimeoutError:
                 text = f"The packages were not installed within {TIME_LIMIT:g} s by {installer.name}."
                 raise LocalServerError(text, hint="Check the connection to the package index.") from None
-            finally:
-                lock.release()
             # The last step: what has its final name is complete.
             await anyio.to_thread.run_sync(_rename, folder / "built", target)
         took = f"{anyio.current_time() - begun:.1f} s"
         installed = f"Installed {many(len(added), 'package')} in {took}: {', '.join(added)}"
         note(installed if added else f"All of them are here ({took}).")
-
-    def _prepare_root(self) -> None:
-        """Create the folder, and delete what processes that were killed have left in it."""
-        self._root.mkdir(parents=True, exist_ok=True)
-        for left in self._root.glob(f"{_BUILDING}*"):
-            lock = left / _LOCK
-            # The owner is written once the file is locked: a folder without one may be just beginning.
-            if read_owner(lock) is not None and not is_locked(lock):
-                shutil.rmtree(left, ignore_errors=True)
 
 
 def _compatible_packages(requirements: Sequence[str]) -> ServerPackages:

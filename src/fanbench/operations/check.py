@@ -24,7 +24,7 @@ import anyio
 import anyio.to_thread
 
 from fanbench._util.concurrency import Done, settle, unwrap_single_error
-from fanbench._util.files import output_errors, temporary_folder
+from fanbench._util.files import async_temporary_folder, output_errors
 from fanbench._util.install import install_command
 from fanbench.errors import FanbenchError, TaskFileError, UsageError
 from fanbench.local.aliases import ALIASES_VARIABLE
@@ -280,7 +280,7 @@ class _Runner:
                 if self.output is not None:
                     await anyio.Path(self.output).mkdir(parents=True, exist_ok=True)
                 # Readers of results skip folders that begin with a dot: those are in progress.
-                async with temporary_folder(".fanbench-check-", self.output) as folder:
+                async with async_temporary_folder(".fanbench-check-", self.output) as folder:
                     trial = await self._attempt(file, folder, token, packages)
                     if last or not trial.refused:
                         return await anyio.to_thread.run_sync(self._keep, trial, folder)

@@ -13,7 +13,7 @@ from pathlib import Path
 import anyio
 
 from fanbench._util.concurrency import gather, settle, unwrap_single_error
-from fanbench._util.files import output_errors, temporary_folder
+from fanbench._util.files import async_temporary_folder, output_errors
 from fanbench.errors import FanbenchError, NotFound
 from fanbench.operations.api import Api
 from fanbench.operations.batch import unique_slugs
@@ -208,7 +208,10 @@ async def _show_interleaved(readers: Sequence[_Reader], emit: Emit) -> list[RunL
 
 async def _show_in_turn(readers: Sequence[_Reader], emit: Emit) -> list[RunLog]:
     logs: list[RunLog] = []
-    async with temporary_folder("fanbench-logs-") as folder, anyio.create_task_group() as group:
+    async with (
+        async_temporary_folder(".fanbench-logs-") as folder,
+        anyio.create_task_group() as group,
+    ):
         recordings = [_Recording(reader, folder / str(number)) for number, reader in enumerate(readers)]
         for recording in recordings:
             group.start_soon(recording.record, emit)

@@ -15,7 +15,6 @@ import json
 import os
 import shutil
 import sqlite3
-import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -397,8 +396,8 @@ def _copy_of(path: Path) -> sqlite3.Connection | None:
     """
     if not _exists(path):
         return None
-    with tempfile.TemporaryDirectory(prefix="fanbench-") as folder:
-        copy = Path(folder) / path.name
+    with files.temporary_folder(".fanbench-journal-") as folder:
+        copy = folder / path.name
         _copy_consistently(path, copy)
         with closing(_connect(copy, "rw")) as connection:
             _check(connection, path)

