@@ -12,7 +12,8 @@ from click.testing import CliRunner
 
 import fanbench
 from fanbench.cli.app import root
-from fanbench.operations.environment import write_starters
+from fanbench.operations.environment import write_skill
+from tests.cli.conftest import Cli
 
 PAGE = (Path(__file__).parents[2] / "docs/skill/SKILL.md").read_text("utf-8")
 COMMANDS = [
@@ -30,11 +31,27 @@ def test_the_command_prints_the_page() -> None:
 def test_the_page_is_written_once(tmp_path: Path) -> None:
     """The page is written to a new folder of skills, and an existing page is left as it is."""
     page = tmp_path / "new" / "skills" / "fanbench" / "SKILL.md"
-    first = write_starters(tmp_path / "task.py", tmp_path / "new" / "skills")[-1]
+    first = write_skill(tmp_path / "new" / "skills")
     assert (first.path, first.existed, page.read_text("utf-8")) == (page, False, PAGE)
     page.write_text("Mine.")
-    assert write_starters(tmp_path / "task.py", tmp_path / "new" / "skills")[-1].existed
+    assert write_skill(tmp_path / "new" / "skills").existed
     assert page.read_text() == "Mine."
+
+
+def test_init_writes_the_page_without_credentials(folder: Path) -> None:
+    """Without credentials, init writes the page, and fails with the names of the files that are left."""
+    result = CliRunner().invoke(root, ["init", "-y", "--skill", "skills"])
+    assert result.exit_code == 3
+    assert [path.relative_to(folder) for path in folder.rglob("*.*")] == [Path("skills/fanbench/SKILL.md")]
+    left = ".env, example_task.py and kaggle_benchmarks_reference.md."
+    written = f"skills/fanbench/SKILL.md has been written. This is left of init: {left}"
+    assert written in result.stderr.splitlines()
+
+
+def test_init_lists_the_page(cli: Cli) -> None:
+    """The list of what init has written shows the page with its folders."""
+    result = cli("init", "-y", "--skill", "skills")
+    assert re.search(r"^  skills/fanbench/SKILL\.md +\(Instructions", result.stderr, re.MULTILINE)
 
 
 def test_every_message_in_the_table_is_one_of_ours() -> None:

@@ -28,6 +28,7 @@ __all__ = [
     "fetch_environment",
     "model_variables",
     "nearly_over",
+    "write_skill",
     "write_starters",
 ]
 
@@ -162,34 +163,47 @@ def ensure_starters_writable(example: Path) -> None:
             raise _unwritable(example, error) from None
 
 
-def write_starters(example: Path, skills: Path | None = None) -> list[Written]:
+def write_starters(example: Path) -> list[Written]:
     """Write the example task and, beside it, the reference. Existing files are left as they are.
 
-    The example is a notebook if its name ends in `.ipynb`. With `skills`, a folder of skills for coding agents, also
-    write `fanbench/SKILL.md` in it.
+    The example is a notebook if its name ends in `.ipynb`.
 
     Raises:
         OutputError: A file cannot be written.
     """
-    starters = [(example, "example_task.txt"), (example.parent / REFERENCE_NAME, "reference.md")]
-    if skills is not None:
-        starters.append((skills / "fanbench" / "SKILL.md", "SKILL.md"))
-    written = []
-    for path, name in starters:
-        text = (files("fanbench.operations") / "texts" / name).read_text(encoding="utf-8")
-        if path.suffix == ".ipynb":
-            text = to_notebook(text)
-        try:
-            if name == "SKILL.md":
-                path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("x", encoding="utf-8", newline="\n") as file:
-                file.write(text)
-            written.append(Written(path, existed=False))
-        except FileExistsError:
-            written.append(Written(path, existed=True))
-        except OSError as error:
-            raise _unwritable(path, error) from None
-    return written
+    return [
+        _write_text(example, "example_task.txt"),
+        _write_text(example.parent / REFERENCE_NAME, "reference.md"),
+    ]
+
+
+def write_skill(skills: Path) -> Written:
+    """Write the instructions for coding agents to `fanbench/SKILL.md` in a folder of skills, unless there are some.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    path = skills / "fanbench" / "SKILL.md"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(path, error) from None
+    return _write_text(path, "SKILL.md")
+
+
+def _write_text(path: Path, name: str) -> Written:
+    """Write the text that is kept under `name`, unless `path` exists."""
+    text = (files("fanbench.operations") / "texts" / name).read_text(encoding="utf-8")
+    if path.suffix == ".ipynb":
+        text = to_notebook(text)
+    try:
+        with path.open("x", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+    except FileExistsError:
+        return Written(path, existed=True)
+    except OSError as error:
+        raise _unwritable(path, error) from None
+    return Written(path, existed=False)
 
 
 def _unwritable(path: Path, error: OSError) -> OutputError:

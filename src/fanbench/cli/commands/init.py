@@ -25,7 +25,7 @@ __all__ = ["init"]
 @value_option(
     "--skill",
     "DIR",
-    "Also write instructions for coding agents to DIR/fanbench/SKILL.md.",
+    "Also write instructions for coding agents to DIR/fanbench/SKILL.md, even without credentials.",
     FOLDER,
 )
 @click.option("--all-models", is_flag=True, help="List all models of the server, not a short choice of them.")

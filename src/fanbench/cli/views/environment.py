@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -15,11 +15,14 @@ from fanbench.errors import FanbenchError
 from fanbench.operations.env_file import ensure_writable, read_env_file, write_env_file
 from fanbench.operations.environment import (
     EXAMPLE_TASK,
+    REFERENCE_NAME,
+    Written,
     ensure_starters_writable,
     expiry_phrase,
     fetch_credentials,
     fetch_environment,
     nearly_over,
+    write_skill,
     write_starters,
 )
 
@@ -46,6 +49,32 @@ def initialize(
 ) -> None:
     out = settings.output
     out.note(f"Initializing Kaggle Benchmarks environment\n  Target:  {env_file.absolute()}\n")
+    # First, because it needs neither the server nor the user's consent.
+    skill = write_skill(skills) if skills is not None else None
+    try:
+        _write_environment(settings, env_file, example_file, yes=yes, all_models=all_models)
+    except FanbenchError as error:
+        if skill is not None:
+            left = f"{env_file}, {example_file} and {REFERENCE_NAME}"
+            state = "was there already" if skill.existed else "has been written"
+            error.add_note(f"{skill.path} {state}. This is left of init: {left}.")
+        raise
+    starters = write_starters(example_file)
+    out.note("\nEnvironment initialized!\n")
+    _list_files(out, env_file, [*starters, *filter(None, [skill])])
+    steps = [("Find errors in the example file", f"check {example_file}")]
+    if importlib.util.find_spec("kaggle_benchmarks") is not None:
+        steps.append(("Run it once on this machine", f"check {example_file} --run"))
+    steps.append(("Push it as your first task", f"tasks push {EXAMPLE_TASK} -f {example_file} --wait"))
+    out.note("\nNext steps:")
+    for step, words in steps:
+        out.note(f"  {step}:\n  $ {bold(settings.fanbench_command(words))}")
+
+
+def _write_environment(
+    settings: Settings, env_file: Path, example_file: Path, *, yes: bool, all_models: bool
+) -> None:
+    out = settings.output
     ensure_writable(env_file)
     ensure_starters_writable(example_file)
     current = read_env_file(env_file)
@@ -55,22 +84,16 @@ def initialize(
         again = "The credentials are written without models; run this again later to add them."
         out.warn(str(fetched.problem), *filter(None, [hint]), again)
     offer(out, fetched.variables, env_file, yes=yes, renew=partial(call, settings, fetch_credentials))
-    written = write_starters(example_file, skills)
-    rows = [(env_file.name, "(API keys & configuration)")]
+
+
+def _list_files(out: Output, env_file: Path, written: Sequence[Written]) -> None:
+    rows = [(str(env_file), "(API keys & configuration)")]
     meanings = ["(Starter template)", "(Syntax guide)", "(Instructions for coding agents)"]
     for file, meaning in zip(written, meanings, strict=False):
-        rows.append((file.path.name, "(already exists, unchanged)" if file.existed else meaning))
+        rows.append((str(file.path), "(already exists, unchanged)" if file.existed else meaning))
     width = max(len(name) for name, _ in rows) + 3
-    out.note("\nEnvironment initialized!\n")
     for name, meaning in rows:
         out.note(f"  {name:<{width}}{meaning}")
-    steps = [("Find errors in the example file", f"check {example_file}")]
-    if importlib.util.find_spec("kaggle_benchmarks") is not None:
-        steps.append(("Run it once on this machine", f"check {example_file} --run"))
-    steps.append(("Push it as your first task", f"tasks push {EXAMPLE_TASK} -f {example_file} --wait"))
-    out.note("\nNext steps:")
-    for step, words in steps:
-        out.note(f"  {step}:\n  $ {bold(settings.fanbench_command(words))}")
 
 
 def offer(
@@ -102,7 +125,7 @@ def offer(
             out.note(f"  {'' if number else 'LLMs Available':<{_LABEL_WIDTH}}{name}")
     out.note()
     if not confirm(f"Write these settings to {env_file.name}?", yes=yes):
-        raise FanbenchError("Nothing was written.")
+        raise FanbenchError(f"{env_file} was not written.")
     if nearly_over(values.get("MODEL_PROXY_EXPIRY_TIME", "")):
         values = {**values, **renew()}
     write_env_file(env_file, values)
