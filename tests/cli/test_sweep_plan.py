@@ -63,6 +63,21 @@ def test_a_dry_run_warns(cli: Cli, files: list[Path]) -> None:
     assert len(json.loads(for_programs.stdout)) == 1
 
 
+def test_the_plan_warns_about_the_files(cli: Cli, files: list[Path]) -> None:
+    """The plan has what `check` warns about in the files to push, once each, and names a push that will fail."""
+    task = "@kbench.task()\ndef {0}(llm): return llm.prompt('x') == 'y'\n{0}.run(kbench.llm)\n"
+    text = f"import kaggle_benchmarks as kbench\n{task.format('one')}{task.format('two')}%choose one\n"
+    Path("both.py").write_text(text)
+    words = ("sweep", "first.py", "both.py", "there", "-m", "a", "--dry-run")
+    lines = plain(cli(*words).stdout).splitlines()
+    assert [line for line in lines if "will fail" in line] == ["two new (will fail) schedule 1"]
+    warning = "both.py:8:1: %choose keeps only the run of one, so a push of two fails."
+    assert [line for line in lines if "%choose" in line] == [f"Warning: {warning}"]
+    records = cli(*words, "--format", "json")
+    assert [record["fails"] for record in json.loads(records.stdout)] == [False, False, True, False]
+    assert records.stderr.count(warning) == 1
+
+
 def test_a_dry_run_of_another_sweep(sweep: Sweep, kaggle: SimulatedKaggle) -> None:
     """A dry run in the folder of another sweep is refused, as the sweep would be."""
     sweep("there", "-m", "a", "-m", "b")

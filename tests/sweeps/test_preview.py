@@ -29,6 +29,7 @@ from fanbench.sweeps.decide import PushStep
 from fanbench.sweeps.plan import PlannedTask, SweepPlan
 from fanbench.sweeps.preview import Counts, Preview, preview, read_quotas
 from fanbench.sweeps.spec import Rules
+from fanbench.tasks import Finding
 from fanbench.testing import Fault
 from fanbench.wire.messages import (
     CreationState,
@@ -232,6 +233,18 @@ def test_a_new_version_of_a_task_that_is_there_gives_a_warning() -> None:
     assert preview(plan(existing("x", CreationState.COMPLETED), pushed())).warnings == ()
 
 
+def test_warnings_about_files_are_few_and_the_worst_come_first() -> None:
+    """Ten findings are warnings, first those with which a push fails, and the last line counts the others."""
+    found = tuple(Finding("warning", f"Odd {line}.", line) for line in range(1, 13))
+    fatal = Finding("warning", "Fatal.", 20, fails=("t",))
+    shown = preview(plan(replace(pushed(), warnings=(*found, fatal))))
+    *lines, rest = shown.warnings
+    assert lines == ["t.py:20: Fatal.", *(f"t.py:{line}: Odd {line}." for line in range(1, 10))]
+    assert rest == "3 more warnings about the files: fanbench check t.py"
+    (there,) = shown.tasks
+    assert there.fails
+
+
 def test_no_warning_for_a_task_with_nothing_to_schedule() -> None:
     """Its files can be fetched all the same."""
     there = task("t", version=1, datasets=["me/a"])
@@ -348,6 +361,7 @@ def test_the_record_of_a_plan() -> None:
                 "task": "t",
                 "push": "new",
                 "pushed": True,
+                "fails": False,
                 "counts": {"schedule": 1, "find": 0, "watch": 0, "collect": 0, "done": 0},
                 "calls": 13,
                 "file": "t.py",

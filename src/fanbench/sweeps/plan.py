@@ -21,7 +21,7 @@ from fanbench.operations.models import ModelChoice, find_judge, find_models
 from fanbench.operations.push import plan_push
 from fanbench.sweeps.attempts import PlannedRun, content_identity, expand_runs, version_identity
 from fanbench.sweeps.spec import DEFAULT_OUTPUT, Rules, SweepSpec, TaskChoice, rules_of
-from fanbench.tasks import TaskFile, join_errors, notebook_of, read_task_file
+from fanbench.tasks import Finding, TaskFile, join_errors, notebook_of, read_task_file
 from fanbench.wire.messages import BenchmarkModel, Task
 from fanbench.wire.slugs import slugify_task
 
@@ -34,7 +34,7 @@ class PlannedTask:
 
     `notebook` is the `.ipynb` text of a task from `file`, `None` for a task that the server already has. `seen` is
     the task as the server had it when the plan was made, if it had it. `identity` is that of the content to run
-    (see `content_identity` and `version_identity`).
+    (see `content_identity` and `version_identity`). `warnings` are those about the file, including this task of it.
     """
 
     slug: str
@@ -43,6 +43,12 @@ class PlannedTask:
     file: Path | None = None
     notebook: str | None = None
     datasets: tuple[str, ...] = ()
+    warnings: tuple[Finding, ...] = ()
+
+    @property
+    def fails(self) -> bool:
+        """Whether the creation of its content certainly fails."""
+        return any(self.slug in finding.fails for finding in self.warnings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +121,10 @@ async def make_plan(
             identity = content_identity(notebook, source.datasets)
         else:
             identity = version_identity(task.slug.version_number if task else 0)
-        tasks.append(PlannedTask(source.slug, identity, task, source.file, notebook, source.datasets))
+        warnings = source.content.warnings([source.slug]) if source.content else ()
+        tasks.append(
+            PlannedTask(source.slug, identity, task, source.file, notebook, source.datasets, warnings)
+        )
     return SweepPlan(
         tasks=tuple(tasks),
         models=choice.slugs,

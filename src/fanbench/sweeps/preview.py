@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -77,7 +78,11 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class TaskPreview:
-    """One task. `pushed` is True if a version will be created, which is not needed where no run is scheduled."""
+    """One task.
+
+    `pushed` is True if a version will be created, which is not needed where no run is scheduled; `fails` if its
+    creation certainly fails.
+    """
 
     task: str
     push: PushStep
@@ -87,6 +92,7 @@ class TaskPreview:
     file: str | None = None
     version: int | None = None
     datasets: tuple[str, ...] = ()
+    fails: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +127,9 @@ class Preview:
         rows = []
         for task in self.tasks:
             push = str(task.push)
-            if task.push.needs_push and not task.pushed:
+            if task.fails:
+                push = f"{push} (will fail)"
+            elif task.push.needs_push and not task.pushed:
                 push = f"{push} (no need)"
             elif task.version and not task.pushed:
                 push = f"{push} (version {task.version})"
@@ -204,6 +212,7 @@ def preview(plan: SweepPlan, journal: Journal | None = None, quotas: Quotas | No
         warnings=(
             *(plan.choice.warnings if total["schedule"] else ()),
             *(f"{file} has no task, and is skipped." for file in plan.skipped),
+            *_file_warnings(plan.tasks, tasks),
             *_task_warnings(plan.tasks, tasks),
             *_version_warnings(plan.tasks, tasks),
             *_quota_warnings(total["schedule"], left, plan.rules.max_cost),
@@ -249,7 +258,28 @@ def _preview_task(
         file=str(task.file) if task.file else None,
         version=task.seen.slug.version_number if task.seen else None,
         datasets=task.datasets,
+        fails=pushed and task.fails,
     )
+
+
+# How many warnings about the files are shown.
+_FINDINGS = 10
+
+
+def _file_warnings(planned: Iterable[PlannedTask], tasks: Iterable[TaskPreview]) -> Iterator[str]:
+    """What `check` warns about in the files that are pushed: the pushes that certainly fail, then the rest."""
+    found = {
+        finding.text(task.file, level=False): (finding, task.file)
+        for plan, task in zip(planned, tasks, strict=True)
+        if task.pushed and task.file
+        for finding in plan.warnings
+    }
+    texts = sorted(found, key=lambda text: not found[text][0].fails)
+    shown, rest = texts[:_FINDINGS], texts[_FINDINGS:]
+    yield from shown
+    if rest:
+        files = shlex.join(dict.fromkeys(found[text][1] for text in rest))
+        yield f"{many(len(rest), 'more warning')} about the files: fanbench check {files}"
 
 
 def _task_warnings(planned: Iterable[PlannedTask], tasks: Iterable[TaskPreview]) -> Iterator[str]:

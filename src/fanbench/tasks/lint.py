@@ -155,7 +155,7 @@ def _check_choice(file: _File, tasks: Sequence[TaskDefinition], choose: ChooseLi
         if others:
             message = f"%choose keeps only the run of {chosen.slug}, so a push of {', '.join(others)} fails."
             fix = f"Push {chosen.slug}, or remove the line to push other tasks."
-            yield Finding("warning", message, *place, fix, "choose")
+            yield Finding("warning", message, *place, fix, "choose", fails=tuple(others))
     elif tasks and all(function.name_known for function in file.functions):
         variables = {node.id for node in file.nodes if isinstance(node, ast.Name)}
         for node in file.nodes:
@@ -164,7 +164,8 @@ def _check_choice(file: _File, tasks: Sequence[TaskDefinition], choose: ChooseLi
         if choose.word not in variables and not {"$", "{"} & {*choose.word}:
             message = f"%choose {choose.word} names no task of this file, so it removes all runs."
             fix = f"Name one task: {', '.join(task.function for task in tasks)}."
-            yield Finding("warning", message, *place, fix, "choose")
+            removed = tuple(task.slug for task in tasks)
+            yield Finding("warning", message, *place, fix, "choose", fails=removed)
 
 
 def _without_discarded(

@@ -57,7 +57,7 @@ class Finding:
 
     Line and column count from 1. In a notebook, `cell` is the number of the cell among all cells, counted from 1,
     and the line is that within the cell. `task` is the slug of the only task that the finding concerns, or `None` if
-    it concerns the file.
+    it concerns the file. `fails` are the slugs of the tasks whose creation certainly fails because of it.
     """
 
     level: Level
@@ -68,18 +68,20 @@ class Finding:
     rule: str = ""
     task: str | None = None
     cell: int | None = None
+    fails: tuple[str, ...] = ()
 
     @property
     def place(self) -> tuple[int, int, int]:
         """The cell, line and column, to sort by; what is unknown is 0."""
         return (self.cell or 0, self.line or 0, self.column or 0)
 
-    def text(self, file: str) -> str:
-        """The finding in the format that editors parse: `file:line:column: error: message`.
+    def text(self, file: str, *, level: bool = True) -> str:
+        """The finding in the format that editors parse: `file:line:column: error: message`, or without the level.
 
         In a notebook it is `file:cell 3:line:column: …`.
         """
-        return f"{place_text(file, self.cell, self.line, self.column)}: {self.level}: {self.message}"
+        kind = f"{self.level}: " if level else ""
+        return f"{place_text(file, self.cell, self.line, self.column)}: {kind}{self.message}"
 
 
 _Placed = TypeVar("_Placed", Finding, TaskDefinition)
@@ -147,6 +149,14 @@ class TaskFile:
     def helpers(self) -> tuple[TaskDefinition, ...]:
         """The tasks that others run as a part of themselves, in the order of the file."""
         return tuple(task for task in self.tasks if task.helper)
+
+    def warnings(self, pushed: Collection[str]) -> tuple[Finding, ...]:
+        """The warnings about the file and its tasks with the slugs `pushed`, in the order of the file."""
+        return tuple(
+            finding
+            for finding in self.findings
+            if finding.level == "warning" and (finding.task is None or finding.task in pushed)
+        )
 
     def errors(
         self, pushed: Collection[str] | None = None, *, allow_no_run: bool = False

@@ -11,7 +11,7 @@ from fanbench.cli.exits import print_error
 from fanbench.cli.output import Fields, bold
 from fanbench.cli.progress import Progress, Row, Verdict
 from fanbench.cli.session import finish, split
-from fanbench.errors import FanbenchError, WaitTimeout, place_text
+from fanbench.errors import FanbenchError, WaitTimeout
 from fanbench.operations.events import CreationPolled, EarlierPending, Event, PollFailed, describe_state
 from fanbench.operations.push import DatasetsDetached, Pushed, PushPlan, Uploaded
 
@@ -47,12 +47,12 @@ class PushView:
         self._show_ends = InOrder[Any](self._show_end)
         for plan in plans:
             self._row(plan.slug, "Uploading")
-            # What concerns the whole file is shown once, with its first task.
-            first = next(other for other in plans if other.file is plan.file) is plan
-            for finding in plan.file.findings:
-                if finding.level == "warning" and (finding.task == plan.slug or (first and not finding.task)):
-                    place = place_text(str(plan.file.path), finding.cell, finding.line, finding.column)
-                    self._out.warn(f"{place}: {finding.message}", *([finding.fix] if finding.fix else []))
+            # The warnings about a file are shown once, with its first task.
+            if next(other for other in plans if other.file is plan.file) is plan:
+                pushed = [other.slug for other in plans if other.file is plan.file]
+                for finding in plan.file.warnings(pushed):
+                    text = finding.text(str(plan.file.path), level=False)
+                    self._out.warn(text, *([finding.fix] if finding.fix else []))
             if plan.typed is not None:
                 self._out.warn(
                     f"task name {plan.typed!r} was normalized to slug {plan.slug!r}.",

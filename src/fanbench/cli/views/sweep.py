@@ -39,6 +39,7 @@ PLAN_FIELDS: Fields[TaskPreview] = {
     "version": lambda task: task.version,
     "push": lambda task: task.push.value,
     "pushed": lambda task: task.pushed,
+    "fails": lambda task: task.fails,
     "schedule": lambda task: task.counts.schedule,
     "find": lambda task: task.counts.find,
     "watch": lambda task: task.counts.watch,
