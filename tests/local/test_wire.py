@@ -326,6 +326,22 @@ async def test_unknown_datasets_are_named(client: Client) -> None:
         await client.get_task("reads-nothing")
 
 
+async def test_a_run_without_its_dataset_fails_by_name(
+    client: Client, server: ServerProcess, datasets: Path
+) -> None:
+    """If a dataset of a task is gone, a run fails before the task starts, naming the dataset and the folder."""
+    (datasets / "me/passing").mkdir()
+    task = await push(client, "reads-passing", task_source("reads-passing", "return True"), ["me/passing"])
+    assert task.creation_state is CreationState.COMPLETED, task.creation_error_message
+    (datasets / "me/passing").rmdir()
+    (failed,) = await run(client, "reads-passing", "four")
+    assert failed.state is RunState.ERRORED
+    assert failed.error_message == (
+        f"There is no longer a dataset me/passing below {datasets}: put it there, "
+        f"or start the server with `fanbench serve --datasets DIR --data {server.data}`."
+    )
+
+
 async def test_publish_is_idempotent_and_delete_frees_the_name(client: Client) -> None:
     """Publishing a public task changes nothing, and deleting a task frees its name."""
     source = task_source("published", "return True")

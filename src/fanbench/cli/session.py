@@ -74,12 +74,18 @@ async def _config(settings: Settings) -> Config:
     endpoint, token, data = settings.endpoint, settings.token, None
     if settings.local:
         from fanbench.cli.progress import spinner
+        from fanbench.local.folder import DataFolder
+        from fanbench.local.kept_options import flags_of, read_options
         from fanbench.local.launcher import ensure_server
 
         with spinner(settings.output, "Starting the local server"):
             server = await ensure_server(settings.data)
         if server.started:
-            settings.output.note(f"Started the local server at {server.url} (it stops by itself when idle).")
+            options = " ".join(flags_of(read_options(DataFolder(server.data))).values())
+            using = f" with the options of the last `fanbench serve`: {options}" if options else ""
+            settings.output.note(
+                f"Started the local server at {server.url}{using} (it stops by itself when idle)."
+            )
         endpoint, token, data = server.url, token or server.token, server.data
         hide(server.token)
     config = resolve_config(endpoint=endpoint, token=token, concurrency=settings.concurrency)

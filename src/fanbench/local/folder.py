@@ -31,6 +31,8 @@ class DataFolder:
         self.token_file = root / "token"
         self.server_file = root / "server.json"
         """The address of the running server."""
+        self.options_file = root / "serve.json"
+        """The options of the last server, for the next one that `--local` starts."""
         self.server_log = root / "server.log"
         self.worker_log = root / "worker.log"
         self.database = root / "state.sqlite"

@@ -18,6 +18,7 @@ from fanbench._util.lock import is_locked, read_owner
 from fanbench.errors import LocalServerError
 from fanbench.local.address import LocalServer, find_server
 from fanbench.local.folder import DataFolder
+from fanbench.local.kept_options import flags_of, read_options
 from fanbench.local.serve import check_installed
 from fanbench.local.settings import default_data_folder
 
@@ -31,7 +32,9 @@ _LOOK_EVERY = 0.05
 
 
 async def ensure_server(data: Path | None = None, *, datasets: Path | None = None) -> LocalServer:
-    """The server of the data folder. It is started in the background if none is running.
+    """The server of the data folder. If none is running, it is started in the background.
+
+    It has the options of the last `fanbench serve` there, but for `datasets`, which replaces them if it is given.
 
     Raises:
         LocalServerError: It cannot be started.
@@ -41,7 +44,16 @@ async def ensure_server(data: Path | None = None, *, datasets: Path | None = Non
         return server
     check_installed()
     with tempfile.TemporaryFile() as errors:
-        command = [sys.executable, "-m", "fanbench", "serve", "--data", str(data), "--any-port"]
+        command = [
+            sys.executable,
+            "-m",
+            "fanbench",
+            "serve",
+            "--data",
+            str(data),
+            "--any-port",
+            "--last-options",
+        ]
         command += ["--idle-timeout", str(BACKGROUND_IDLE)]
         command += ["--datasets", str(datasets)] if datasets is not None else []
         process = subprocess.Popen(  # noqa: ASYNC220 - it outlives this process
@@ -64,13 +76,30 @@ async def ensure_server(data: Path | None = None, *, datasets: Path | None = Non
                 if process.poll() is not None and not is_locked(DataFolder(data).lock_file):
                     errors.seek(0)
                     said = errors.read().decode("utf-8", "replace").strip().removeprefix("error: ")
-                    raise LocalServerError(f"The local server did not start: {said}")
+                    raise LocalServerError(
+                        f"The local server did not start: {said}", hint=_last_options(data)
+                    )
                 await anyio.sleep(_LOOK_EVERY)
         process.terminate()
         raise LocalServerError(
             f"The local server did not listen within {START_TIMEOUT:g} s.",
             hint=f"See {DataFolder(data).server_log}.",
         )
+
+
+def _last_options(data: Path) -> str | None:
+    """The hint for a server that did not start, if it had options of an earlier one."""
+    folder = DataFolder(data)
+    try:
+        options = " ".join(flags_of(read_options(folder)).values())
+    except LocalServerError:
+        return None  # that is why it did not start
+    if not options:
+        return None
+    return (
+        f"It has the options of the last server on this data folder: {options}. "
+        f"Run `fanbench serve{folder.flag}` with those that are to replace them."
+    )
 
 
 def _say_nothing(_pid: int, _stop_timeout: float) -> None:

@@ -215,7 +215,7 @@ class Scheduler:
                 folder=str(folder),
                 environment=add_packages(await self._environment(key, catalog, *models), packages),
                 memory_mb=self._settings.run_memory_mb,
-                datasets=self._find_datasets(version, log),
+                datasets=self._find_datasets(version),
             )
             await anyio.to_thread.run_sync(_prepare, job, self._folder.notebook(version.id))
             try:
@@ -266,12 +266,19 @@ class Scheduler:
             constraints=await self.environments.constraints(),
         )
 
-    def _find_datasets(self, version: VersionRow, log: LiveLog) -> dict[str, str]:
-        """The folders of the version's datasets. The log says which of them are no longer there."""
+    def _find_datasets(self, version: VersionRow) -> dict[str, str]:
+        """The folders of the version's datasets.
+
+        Raises:
+            LocalServerError: Some are no longer there. A task might run without them, and record a wrong result.
+        """
         found = {name: self._settings.find_dataset(name) for name in version.datasets}
         if gone := [name for name, real in found.items() if real is None]:
             place = self._settings.dataset_folder.absolute()
-            log.note(f"[fanbench] Below {place}, there is no longer a dataset {', '.join(gone)}.")
+            raise LocalServerError(
+                f"There is no longer a dataset {', '.join(gone)} below {place}: put it there, "
+                f"or start the server with `fanbench serve --datasets DIR{self._folder.flag}`."
+            )
         return {name: str(real.resolve()) for name, real in found.items() if real}
 
 

@@ -25,6 +25,7 @@ from fanbench._util.text import many
 from fanbench.errors import LocalServerError
 from fanbench.local.address import Address, find_server
 from fanbench.local.folder import PRIVATE, DataFolder, open_data_folder
+from fanbench.local.kept_options import save_options
 from fanbench.local.settings import ServerSettings, data_flag, default_data_folder
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ async def serve(
         async with _services(settings, folder, url) as services, anyio.create_task_group() as preparing:
             services.executor.warm_up(warm_up_failed)
             preparing.start_soon(prepare_packages, services)
+            save_options(folder, settings)
 
             def answering() -> None:
                 files.write(folder.server_file, msgspec.json.encode(address) + b"\n", mode=PRIVATE)

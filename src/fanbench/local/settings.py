@@ -71,6 +71,8 @@ class ServerSettings:
     """Names of further environment variables that runs may see."""
     requirements: tuple[str, ...] = ()
     """Lines of a requirements file: packages that all runs find in addition to the server's own."""
+    requirements_file: Path | None = None
+    """Where `requirements` were read, for messages."""
     proxy_quota_usd: float = 50.0
     """The daily allowance that the Model Proxy's quota call reports; the monthly one is thirty times that."""
     daily_runs: int = 10_000

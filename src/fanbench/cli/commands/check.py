@@ -38,7 +38,7 @@ __all__ = ["check"]
 @value_option(
     "--datasets dataset_folder",
     "DIR",
-    "With --run -d: the folder of OWNER/SLUG folders (default: datasets in the local server's data folder).",
+    "With --run -d: the folder of OWNER/SLUG folders (default: that of the local server).",
     click.Path(path_type=Path, exists=True, file_okay=False),
 )
 def check(
@@ -82,10 +82,14 @@ def check(
     checked = [check_file(path, allow_no_run=allow_no_run, datasets=datasets) for path in files]
     if run_:
         from fanbench.cli.views.check_run import run_files
-        from fanbench.local.settings import ServerSettings, default_data_folder
+        from fanbench.local.folder import DataFolder
+        from fanbench.local.kept_options import read_options
+        from fanbench.local.settings import default_data_folder
         from fanbench.operations.check import find_datasets
 
-        server = ServerSettings(data=settings.data or default_data_folder(), datasets=dataset_folder)
+        if datasets and dataset_folder is None:
+            data = DataFolder((settings.data or default_data_folder()).absolute())
+            dataset_folder = read_options(data).dataset_folder
         passed = run_files(
             settings,
             checked,
@@ -94,7 +98,7 @@ def check(
             output,
             timeout,
             allow_no_run=allow_no_run,
-            datasets=find_datasets(datasets, server.dataset_folder),
+            datasets=find_datasets(datasets, dataset_folder) if dataset_folder else {},
         )
     else:
         passed = show_findings(settings.output, checked)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import click
+from click.core import ParameterSource
 
 from fanbench.cli.options import AT_LEAST_1, FOLDER, data_option, value_option
 from fanbench.errors import UsageError
@@ -139,16 +140,26 @@ def _read_aliases(
     default=5,
     show_default=True,
 )
+@click.option(
+    "--last-options",
+    is_flag=True,
+    help="Where an option is not given, use that of the last `fanbench serve` on this data folder, as --local does.",
+)
 @value_option("--idle-timeout", "SECONDS", "Stop after this long without work.  [default: never]", _SECONDS)
-def serve(**options: Any) -> None:
+@click.pass_context
+def serve(ctx: click.Context, /, last_options: bool, **options: Any) -> None:
     """Run the local server: the Kaggle Benchmarks API on this machine, with the real SDK and real models, offline.
 
     Task files are Python code, and anyone who has the server's token can run code as you. Unless --host says
     otherwise, only this machine can reach the server.
+
+    A server that --local starts on the same data folder later has the options of this one, except those that say where
+    it listens and when it stops.
     """
     from fanbench.cli.views.serve import run_server
 
-    run_server(options)
+    chosen = (name for name in options if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT)
+    run_server({name: options[name] for name in chosen}, last_options=last_options)
 
 
 @click.command(epilog="\b\nExamples:\n  fanbench stop\n  fanbench stop --data ./bench")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,30 +15,50 @@ import click
 from fanbench.cli.exits import end_line
 from fanbench.errors import LocalServerError
 from fanbench.local.address import Address
+from fanbench.local.folder import DataFolder
+from fanbench.local.kept_options import flags_of, read_options
 from fanbench.local.requirements import read_requirements
 from fanbench.local.serve import serve
-from fanbench.local.settings import ServerSettings, data_flag
+from fanbench.local.settings import ServerSettings, data_flag, default_data_folder
 
 __all__ = ["run_server"]
 
 
-def run_server(options: dict[str, Any]) -> None:
-    """Serve until Ctrl-C. `options` are fields of the server's settings, None for its defaults."""
-    host = options["host"]
-    if host not in ("127.0.0.1", "::1", "localhost"):
+def run_server(given: dict[str, Any], *, last_options: bool) -> None:
+    """Serve until Ctrl-C. `given` are fields of the server's settings.
+
+    The others have their defaults, or with `last_options` the values of the last server on the data folder.
+    """
+    folder = DataFolder((given.get("data") or default_data_folder()).absolute())
+    if "requirements" in given:
+        given["requirements_file"] = given["requirements"].absolute()
+        given["requirements"] = read_requirements(given["requirements"])
+    if "datasets" in given:
+        given["datasets"] = given["datasets"].absolute()
+    if last_options:
+        settings, dropped = replace(read_options(folder), **given), ""
+    else:
+        settings = ServerSettings(**given)
+        dropped = _dropped_options(folder, settings)
+    if (host := settings.host) not in ("127.0.0.1", "::1", "localhost"):
         click.echo(
             f"warning: {host} can be reached from other machines; anyone with the token can run code as you",
             err=True,
         )
-    given = {name: value for name, value in options.items() if value is not None}
-    if "requirements" in given:
-        given["requirements"] = read_requirements(given["requirements"])
-    settings = ServerSettings(**given)
-    anyio.run(serve, settings, partial(_listening, settings.data), _cannot_run, _say)
+    anyio.run(serve, settings, partial(_listening, settings.data, dropped), _cannot_run, _say)
     end_line()
 
 
-def _listening(data: Path, address: Address) -> None:
+def _dropped_options(folder: DataFolder, settings: ServerSettings) -> str:
+    """The options of the last server on the folder that this one has not, as they are typed."""
+    try:
+        last = flags_of(read_options(folder))
+    except LocalServerError:
+        return ""  # they are unknown, and about to be replaced
+    return " ".join(text for flag, text in last.items() if flag not in flags_of(settings))
+
+
+def _listening(data: Path, dropped: str, address: Address) -> None:
     flag = data_flag(data)
     click.echo(f"fanbench is listening on {address.url}")
     click.echo(f"Token file: {address.token_file}")
@@ -45,6 +66,8 @@ def _listening(data: Path, address: Address) -> None:
     click.echo(f"Use it:     fanbench tasks list --local{flag}")
     click.echo(f"            (or with --endpoint {address.url} --token {token})")
     click.echo(f"Stop it:    Ctrl-C, or `fanbench stop{flag}`")
+    if dropped:
+        click.echo(f"Options of the last `fanbench serve` that do not apply any more: {dropped}", err=True)
 
 
 def _say(text: str) -> None:
