@@ -64,6 +64,15 @@ def test_rows(capsys: pytest.CaptureFixture[str], kind: str, text: str) -> None:
     assert capsys.readouterr().out == text
 
 
+def test_an_error_is_one_line_in_csv(capsys: pytest.CaptureFixture[str]) -> None:
+    """A traceback is the line with its exception in CSV, and all of it in JSON."""
+    error = 'Traceback (most recent call last):\n  File "a.py", line 1\nValueError: no\n  See elsewhere.\n'
+    Output("csv").records([{"error": error}, {"error": None}])
+    assert capsys.readouterr().out == 'error\nValueError: no\n""\n'
+    Output("json").records([{"error": error}])
+    assert json.loads(capsys.readouterr().out) == [{"error": error}]
+
+
 def test_rows_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     """JSON is one list."""
     Output("json").records(ROWS)

@@ -135,14 +135,16 @@ def test_errored_runs_again(sweep: Sweep, kaggle: SimulatedKaggle) -> None:
 
 
 def test_a_task_that_cannot_be_created(sweep: Sweep, kaggle: SimulatedKaggle) -> None:
-    """The runs of a task that cannot be created are missing, the others continue, and the next sweep pushes
-    it again.
+    """The runs of a task that cannot be created are missing, which is said once for all of them; the others continue,
+    and the next sweep pushes it again.
     """
     kaggle.change(creation_end=CreationState.KERNEL_WITHOUT_RUN)
     result = sweep()
     assert result.exit_code == 1
     assert "2 of 4 runs completed, 2 missing" in result.stderr
-    assert "first a: push:" in result.stderr
+    assert "first: failed, so its runs are missing: Task 'first' creation failed" in result.stderr
+    assert "\n  first (2 runs): push: Task 'first' creation failed" in result.stderr
+    assert result.stderr.count("It broke.") == 2
     assert "To do what is left: fanbench sweep -o results" in result.stderr
     kaggle.change(creation_end=CreationState.COMPLETED)
     assert sweep("-o", "results").exit_code == 0

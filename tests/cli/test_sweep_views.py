@@ -128,6 +128,7 @@ EVENTS = (
     RunLogLine(PLANNED, 1, 7, "hello"),
     Draining(DrainReason.BUDGET, 1),
     SweepEnded(2, 0, 1, 1, 0, 1.0, None),
+    RunMissing(PLANNED, 1, "push", "no"),
 )
 
 
@@ -144,7 +145,9 @@ EVENTS = (
 def test_which_events_are_printed(
     capsys: pytest.CaptureFixture[str], verbose: bool, terse: bool, stage: bool, told: list[int]
 ) -> None:
-    """Log lines are printed with -v, only failures below a display, and not the end of a stage."""
+    """Log lines are printed with -v, only failures below a display, and not the end of a stage. The failure of a task
+    is printed once, not for each of its runs.
+    """
     printer = EventPrinter(Settings(verbose=verbose), terse=terse, stage=stage)
 
     async def tell() -> None:
@@ -215,6 +218,16 @@ def test_failures_are_listed(capsys: pytest.CaptureFixture[str], number: int, mo
     said = capsys.readouterr().err.splitlines()
     assert said[2:4] == ["  t m (Run 7): no", "  t m #2 (Run 7): no"]
     assert said[2 + 20 :] == more
+
+
+def test_runs_that_a_task_lacks_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """Runs that are missing for the same reason, as after a failed push, are listed in one line."""
+    lost = [
+        RunRow(PlannedRun("t", f"m{number}"), RunStatus.MISSING, error="push: no") for number in range(60)
+    ]
+    other = RunRow(PlannedRun("t", "m"), RunStatus.MISSING, error="gone")
+    show_report(Settings(), report(*lost, other), written=False)
+    assert capsys.readouterr().err.splitlines() == ["", "Missing:", "  t (60 runs): push: no", "  t m: gone"]
 
 
 def test_no_usage_table_without_results(capsys: pytest.CaptureFixture[str]) -> None:

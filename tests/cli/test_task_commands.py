@@ -293,7 +293,7 @@ def test_list_of_nothing(cli: Cli) -> None:
 
 
 def test_status(cli: Cli, kaggle: SimulatedKaggle) -> None:
-    """The status shows the task, its runs, and the last line of each error."""
+    """The status shows the task, its runs, and the line that names the exception of each error."""
     kaggle.add_task("t", datasets=["o/d"])
     error = "Traceback\n  File\nValueError: no\n"
     kaggle.add_run(
@@ -314,6 +314,16 @@ def test_status(cli: Cli, kaggle: SimulatedKaggle) -> None:
         "Errors:\n [m-default] ValueError: no"
     )
     assert "fanbench tasks log t" in result.stderr
+
+
+def test_runs_with_one_error_share_its_line(cli: Cli, kaggle: SimulatedKaggle) -> None:
+    """Status shows each error once, by the line with its exception, with all models whose runs ended with it."""
+    trace = 'Traceback\n  File "Cell In[1]", line 1\nValueError: 1 mistake\n  See elsewhere.'
+    kaggle.add_task("t")
+    for model, error in (("a", trace), ("b", "KeyError: 1"), ("c", trace)):
+        kaggle.add_run("t", model, script(model, end=RunState.ERRORED, error=error), age=99.0)
+    shown_errors = shown(cli("tasks", "status", "t").stdout).partition("Errors:\n")[2]
+    assert shown_errors.splitlines() == ["[c, a] ValueError: 1 mistake", "[b] KeyError: 1"]
 
 
 def test_status_for_programs(cli: Cli, kaggle: SimulatedKaggle) -> None:

@@ -20,6 +20,8 @@ from fanbench.local.executor.environment import run_environment
 from fanbench.local.executor.forkserver_executor import ForkserverExecutor
 from fanbench.local.executor.job import Exit, Job, NotebookOutcome
 from fanbench.local.executor.mounts import attach
+from fanbench.local.executor.notebook import format_failure
+from fanbench.local.executor.sdk import LazyModels
 from fanbench.local.logs import LiveLog, stored_as_list
 from fanbench.local.models.catalog import Catalog, read_catalog, write_catalog
 from fanbench.local.models.embedded import Embedded
@@ -118,6 +120,24 @@ def test_a_file_that_is_missing_below_kaggle_is_explained(tmp_path: Path, noted:
         assert words in last
     write_run_files(tmp_path, run_file(state="ERRORED", errorMessage=MISSING))
     assert words in judge_creation("my-task", tmp_path, None, log.path)[1]
+
+
+def test_a_traceback_has_only_the_users_frames() -> None:
+    """The traceback of a cell has no frame of the machinery that ran it, also where one exception caused another."""
+    models = LazyModels(["a/one"], load=str)
+
+    def cell() -> None:
+        try:
+            models["b/two"]
+        except KeyError as error:
+            raise ValueError("no") from error
+
+    with pytest.raises(ValueError) as caught:
+        cell()
+    shown = format_failure(caught.value)
+    assert "local/executor" not in shown
+    assert shown.count("in cell") == 2
+    assert "Unknown model 'b/two'" in shown
 
 
 def test_a_result_that_cannot_be_stored_is_named(tmp_path: Path) -> None:

@@ -112,7 +112,12 @@ async def test_the_url_of_a_task_leads_somewhere(client: Client, server: ServerP
     ("slug", "source", "state", "words"),
     [
         ("no-run", "# %%\nprint(1)", CreationState.KERNEL_WITHOUT_RUN, "no .run.json"),
-        ("says-why", "# %%\nprint('because')", CreationState.KERNEL_WITHOUT_RUN, "said last:\nbecause"),
+        (
+            "says-why",
+            "# %%\nprint('because')",
+            CreationState.KERNEL_WITHOUT_RUN,
+            "said last:\n  | because\nThe notebook ran",
+        ),
         ("other-name", TASK, CreationState.VALIDATION_FAILED, "two-plus-two"),
         ("cell-fails", "# %%\nx = 1\n# %%\nx / 0", CreationState.ERRORED, "ZeroDivisionError"),
         ("syntax", "# %%\nx = = 1", CreationState.ERRORED, "SyntaxError"),

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from fanbench.sweeps.attempts import Phase
+from fanbench.sweeps.attempts import Phase, PlannedRun
 from fanbench.sweeps.engine import Engine
 from fanbench.sweeps.events import (
     RetryPlanned,
+    RunMissing,
     RunSkipped,
+    RunStateChanged,
     SweepEvent,
+    TaskPreparationFailed,
 )
 from fanbench.sweeps.spec import Rules
 from fanbench.sweeps.state import SweepState
@@ -118,3 +121,21 @@ def test_the_events_after_a_kill_are_complete(tmp_path: Path, seed: int) -> None
     draining = drain_when(lambda event: seed % 4 == 3 and isinstance(event, RetryPlanned | RunSkipped))
     assert world.run(pause=seed % 3 * 9.0, meanwhile=draining)
     check_state(world)
+
+
+def test_errors_are_one_line() -> None:
+    """Lines about a failure have the line that names the exception, not the last of its traceback."""
+    trace = (
+        'Failed: Traceback\n  File "Cell In[1]", line 1\n    f()\nValueError: 1 mistake\n  See elsewhere.\n'
+    )
+    run = PlannedRun("t", "m")
+    events = (
+        RunStateChanged(run, 1, 7, RunState.ERRORED, trace),
+        RunMissing(run, 1, "schedule", trace),
+        TaskPreparationFailed("t", trace),
+    )
+    assert [event.text for event in events] == [
+        "t m: errored: ValueError: 1 mistake",
+        "t m: missing: schedule: ValueError: 1 mistake",
+        "t: failed, so its runs are missing: ValueError: 1 mistake",
+    ]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 __all__ = [
     "align_rows",
     "as_utc",
     "draw_table",
     "duration",
+    "error_in_one_line",
     "error_line",
     "is_pattern",
     "iso_time",
@@ -65,6 +67,12 @@ def error_line(text: str, default: str = "") -> str:
             if line.strip() and not line[0].isspace():
                 return line.rstrip()
     return last_line(text, default)
+
+
+def error_in_one_line(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return `record` with the `error_line` of its field `error`, if it has one: a traceback makes no cell."""
+    error = record.get("error")
+    return {**record, "error": error_line(error)} if isinstance(error, str) else record
 
 
 def align_rows(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from fanbench._util import text
-from fanbench._util.text import align_rows, draw_table
+from fanbench._util.text import align_rows, draw_table, error_in_one_line
 from fanbench.cli.redact import redact
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def _write_csv(records: Sequence[Record], fields: Sequence[str], single: bool) -
     names = list(fields) or list(records[0] if records else [])
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(names)
-    for record in records:
+    for record in map(error_in_one_line, records):
         cells = [record.get(name) for name in names]
         # Lists and objects as JSON, so that a CSV contains what the other formats contain.
         writer.writerow(

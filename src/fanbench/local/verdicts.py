@@ -117,10 +117,10 @@ def judge_creation(
         state = CreationState.VALIDATION_FAILED if files else CreationState.KERNEL_WITHOUT_RUN
         return state, discarded
     if not files:
-        # Clients cannot read the log of a creation, and its last lines may contain the reason.
-        last = last_lines(log, 5)
+        # Clients cannot read the log of a creation, and its last lines may contain the reason. Ours comes last.
+        last = "".join(f"  | {line}\n" for line in last_lines(log, 5).splitlines())
         error = _explain_not_stored(log) or NO_RUN_FILE
-        error = f"{error} The notebook said last:\n{last}" if last else error
+        error = f"The notebook said last:\n{last}{error}" if last else error
         return CreationState.KERNEL_WITHOUT_RUN, error
     mine = [file for file in files if _slug(file) == slug]
     if not mine:

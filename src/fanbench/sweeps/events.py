@@ -14,7 +14,7 @@ from typing import ClassVar
 
 import msgspec
 
-from fanbench._util.text import duration, iso_time
+from fanbench._util.text import duration, error_line, iso_time
 from fanbench.operations.events import Event, describe_state
 from fanbench.sweeps.attempts import PlannedRun
 from fanbench.wire.messages import CreationState, RunState
@@ -121,10 +121,12 @@ class TaskReady(SweepEvent, frozen=True):
 class TaskPreparationFailed(SweepEvent, frozen=True, tag="task_failed"):
     """The task cannot be run, because its push or its creation failed. Its runs will be missing."""
 
-    template: ClassVar[str | None] = "{task}: failed: {error}"
-
     task: str
     error: str
+
+    @property
+    def text(self) -> str:
+        return f"{self.task}: failed, so its runs are missing: {error_line(self.error)}"
 
 
 # --- Runs ---------------------------------------------------------------------------------------------------
@@ -204,8 +206,8 @@ class RunStateChanged(RunEvent, frozen=True, tag="run_changed"):
 
     @property
     def text(self) -> str:
-        reason = self.error.strip().splitlines()[-1:] if self.error else []
-        return f"{self.label}: {describe_state(self.state).lower()}{''.join(f': {line}' for line in reason)}"
+        reason = f": {error_line(self.error)}" if self.error.strip() else ""
+        return f"{self.label}: {describe_state(self.state).lower()}{reason}"
 
 
 class RetryPlanned(RunEvent, frozen=True):
@@ -253,10 +255,12 @@ class OutputSaved(RunEvent, frozen=True):
 class RunMissing(RunEvent, frozen=True):
     """This invocation has given the run up; the same command tries again. `stage` is the stage that failed."""
 
-    template: ClassVar[str | None] = "missing: {stage}: {error}"
-
     stage: str
     error: str
+
+    @property
+    def text(self) -> str:
+        return f"{self.label}: missing: {self.stage}: {error_line(self.error)}"
 
 
 # --- The engine ---------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ import msgspec
 
 from fanbench._util import files
 from fanbench._util.files import output_errors
-from fanbench._util.text import error_line, iso_time
+from fanbench._util.text import error_in_one_line, iso_time
 from fanbench.results import Cost, RunResult, Table, read_results, to_record, usage_table
 from fanbench.results.table import MISSING, MODELS_ACROSS, cell
 from fanbench.sweeps.artifacts import log_is_whole, output_is_whole
@@ -358,14 +358,12 @@ def write_summary(report: SweepReport) -> None:
     writer = csv.DictWriter(table, FIELDS, lineterminator="\n")
     writer.writeheader()
     for record in content["runs"]:
-        # A traceback makes no cell, so only the line with the exception is written.
-        short = record | {"error": error_line(record["error"])} if record["error"] else record
         writer.writerow(
             {
                 name: json.dumps(value, ensure_ascii=False)
                 if isinstance(value, Mapping | list | bool)
                 else value
-                for name, value in short.items()
+                for name, value in error_in_one_line(record).items()
             }
         )
     # File names in errors may not be valid Unicode.

@@ -8,7 +8,7 @@ from types import TracebackType
 
 import click
 
-from fanbench._util.text import draw_table, last_line
+from fanbench._util.text import draw_table, error_line
 from fanbench.cli.command import Settings
 from fanbench.cli.exits import print_error
 from fanbench.cli.output import format_time, red
@@ -89,10 +89,15 @@ def _lines(found: TaskStatus) -> Iterator[str]:
         ]
         header = ["Model", "Status", *(["Result"] if scored else []), "Started", "Ended"]
         yield from draw_table(header, rows, (20, 15, 6, 19, 19) if scored else (20, 15, 19, 19))
-    if errored := [run for run in found.errored if run.error_message]:
+    # Runs that ended with the same error share a line.
+    errors: dict[str, list[str]] = {}
+    for run in found.errored:
+        if run.error_message:
+            errors.setdefault(error_line(run.error_message), []).append(model_of(run))
+    if errors:
         yield f"\n{red('Errors:', strong=True)}"
-        for run in errored:
-            yield f"{red(f'  [{model_of(run)}]', strong=True)} {red(last_line(run.error_message))}"
+    for error, models in errors.items():
+        yield red(f"  [{', '.join(models)}]", strong=True) + " " + red(error)
 
 
 def _result_cell(run: Run) -> str:

@@ -21,6 +21,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.color import ColorSystem
 from rich.style import Style
 
+from fanbench._util.text import error_line
 from fanbench.cli.output import Output
 from fanbench.cli.progress import Display, clock, printable
 from fanbench.sweeps.attempts import PlannedRun
@@ -179,7 +180,7 @@ class SweepLayout:
             about = (_counts(counts), "dim")
             if (known := self.state.tasks.get(task)) is not None:
                 if known.failed is not None:
-                    about = (f"failed: {known.failed}", "red")
+                    about = (f"failed: {error_line(known.failed)}", "red")
                 elif known.creation is not None and not known.ready:
                     about = (f"creation {known.creation.label.lower()}", "cyan")
             yield [

@@ -74,6 +74,8 @@ class EventPrinter:
     def _is_printed(self, event: SweepEvent) -> bool:
         if self._stage and isinstance(event, Draining | SweepEnded):
             return False
+        if isinstance(event, RunMissing) and event.stage == "push":
+            return False  # The line of its task has said it, for all of its runs.
         if self._terse:
             errored = isinstance(event, RunStateChanged) and event.state == RunState.ERRORED
             return errored or isinstance(event, TaskPreparationFailed | RunMissing | Draining)

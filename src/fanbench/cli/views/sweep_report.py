@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 
 from fanbench._util.text import error_line, many
@@ -13,7 +14,7 @@ from fanbench.cli.output import bold
 from fanbench.errors import BudgetReached, FanbenchError, RunFailed, WaitTimeout
 from fanbench.sweeps.decide import RunStatus, Stage
 from fanbench.sweeps.events import DrainReason
-from fanbench.sweeps.report import FIELDS, SweepReport, records
+from fanbench.sweeps.report import FIELDS, RunRow, SweepReport, records
 from fanbench.sweeps.state import SweepState
 
 __all__ = ["failure", "resume_command", "show_report", "stage_failure", "stage_results"]
@@ -66,14 +67,27 @@ def _problems(report: SweepReport) -> Iterator[str]:
         rows = report.of(status)
         if rows:
             yield f"\n{bold(head)}"
-        for row in rows[:_LISTED]:
-            planned = row.planned_run
-            repeat = f" #{planned.repeat}" if planned.repeat > 1 else ""
-            run = f" (Run {row.run_id})" if row.run_id is not None else ""
-            reason = error_line(row.error, "No error message")
-            yield f"  {planned.task} {planned.model}{repeat}{run}: {reason}"
-        if len(rows) > _LISTED:
-            yield f"  and {len(rows) - _LISTED} more"
+        lines = _failures(rows)
+        yield from lines[:_LISTED]
+        if len(lines) > _LISTED:
+            yield f"  and {len(lines) - _LISTED} more"
+
+
+def _failures(rows: Sequence[RunRow]) -> list[str]:
+    """One line for each run, and one for all runs that a task lacks for the same reason."""
+    lines = []
+    for (task, reason, is_run), group in groupby(
+        rows, lambda row: (row.planned_run.task, error_line(row.error, "No error message"), bool(row.run_id))
+    ):
+        same = list(group)
+        if len(same) > 1 and not is_run:
+            lines.append(f"  {task} ({many(len(same), 'run')}): {reason}")
+            continue
+        for row in same:
+            repeat = f" #{row.planned_run.repeat}" if row.planned_run.repeat > 1 else ""
+            run = f" (Run {row.run_id})" if is_run else ""
+            lines.append(f"  {task} {row.planned_run.model}{repeat}{run}: {reason}")
+    return lines
 
 
 def failure(settings: Settings, report: SweepReport) -> FanbenchError | None:
@@ -115,7 +129,7 @@ def stage_results(stage: Stage, state: SweepState) -> Iterator[str]:
             if task.ready:
                 yield f"{slug}: version {task.version} is ready"
             else:
-                yield f"{slug}: {'nothing to push' if task.failed is None else f'failed: {task.failed}'}"
+                yield f"{slug}: {'nothing to push' if task.failed is None else f'failed: {error_line(task.failed)}'}"
     else:
         counts = [f"{state.counts[each]} {each.label}" for each in RunStatus if state.counts[each]]
         yield f"Runs: {', '.join(counts)}"

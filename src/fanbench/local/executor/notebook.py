@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 import sys
 import traceback
@@ -120,11 +121,15 @@ def format_failure(failure: BaseException) -> str:
 
     Code of the cell with the execution count 3 is in the file "Cell In[3]", as in Jupyter.
     """
-    frames = traceback.TracebackException.from_exception(failure)
-    inner = [
-        frame
-        for frame in frames.stack
-        if "IPython/core" not in frame.filename.replace("\\", "/") and frame.filename != __file__
-    ]
-    frames.stack = traceback.StackSummary.from_list(inner)
-    return _CELL_FILE.sub(r'File "Cell In[\1]"', "".join(frames.format()))
+    shown = traceback.TracebackException.from_exception(failure)
+    error: traceback.TracebackException | None = shown
+    while error is not None:
+        error.stack = traceback.StackSummary.from_list(
+            [frame for frame in error.stack if not _is_machinery(frame.filename)]
+        )
+        error = error.__cause__ or error.__context__
+    return _CELL_FILE.sub(r'File "Cell In[\1]"', "".join(shown.format()))
+
+
+def _is_machinery(file: str) -> bool:
+    return "IPython/core" in file.replace("\\", "/") or os.path.dirname(file) == os.path.dirname(__file__)
