@@ -29,6 +29,19 @@ def test_a_token_about_to_expire_is_renewed(left: timedelta, written: str, tmp_p
     assert "LLM_DEFAULT=a/b" in file.read_text()
 
 
+def test_an_env_file_that_others_may_read_is_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A new file is private; one that others may read keeps its mode, and a warning names the command."""
+    file = tmp_path / ".env"
+    for mode in (0o600, 0o644):
+        if file.exists():
+            file.chmod(mode)
+        offer(Output(), values("key", timedelta(hours=2)), file, yes=True, renew=dict)
+        assert file.stat().st_mode & 0o777 == mode
+        assert (f"chmod 600 {file}" in capsys.readouterr().err) == (mode == 0o644)
+
+
 @pytest.mark.parametrize(
     ("timestamp", "over"),
     [

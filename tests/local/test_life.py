@@ -357,6 +357,50 @@ def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     assert "--data" in str(caught.value.hint)
 
 
+def test_a_data_folder_is_closed_to_others(tmp_path: Path) -> None:
+    """Folder, token, database and models lose the rights of other users at each start, and the notes say so once."""
+    data = tmp_path / "data"
+    closed = {"": 0o700, "token": 0o600, "state.sqlite": 0o600, "models.toml": 0o600}
+    with open_data_folder(data) as folder:
+        assert folder.notes == []
+        folder.models_file.touch(0o600)
+    for name in closed:
+        (data / name).chmod(0o777)
+    with open_data_folder(data) as folder:
+        assert {name: (data / name).stat().st_mode & 0o7777 for name in closed} == closed
+        assert all(f"{data / name}: its mode was 0777" in " ".join(folder.notes) for name in closed)
+    with open_data_folder(data) as folder:
+        assert folder.notes == []
+
+
+def test_a_shared_folder_keeps_its_mode(tmp_path: Path) -> None:
+    """The mode of a folder that has other files, such as /tmp, stays, and a note says who may enter it."""
+    (tmp_path / "notes.txt").touch()
+    tmp_path.chmod(0o1777)
+    with open_data_folder(tmp_path) as folder:
+        assert tmp_path.stat().st_mode & 0o7777 == 0o1777
+        assert folder.token_file.stat().st_mode & 0o777 == 0o600
+        (note,) = folder.notes
+    assert "may enter" in note
+    assert "notes.txt" in note
+
+
+async def test_the_files_of_the_database_are_private(tmp_path: Path) -> None:
+    """SQLite's own files have the mode of the database, and the terminal shows what was mended."""
+    data = tmp_path / "data"
+    data.mkdir(0o755)
+    with run_server(data, runs=False) as server:
+        async with server.client() as client:
+            await client.list_models()
+            found = {path.name: path.stat().st_mode & 0o777 for path in data.glob("state.sqlite*")}
+    assert set(found) == {"state.sqlite", "state.sqlite-wal", "state.sqlite-shm"}
+    assert set(found.values()) == {0o600}
+    assert (
+        f"Other users of this machine had rights on {data}: its mode was 0755"
+        in (tmp_path / "data.out").read_text()
+    )
+
+
 def test_the_token_is_for_its_owner_only(tmp_path: Path) -> None:
     """The token file has mode 0600, and its token stays the same at the next start."""
     with open_data_folder(tmp_path / "data") as folder:

@@ -176,10 +176,23 @@ async def test_the_env_file(tmp_path: Path, text: str | None, level: str, fix: s
     path = tmp_path / ".env"
     if text is not None:
         path.write_bytes(text.encode("latin-1"))
+        path.chmod(0o600)
     (check,) = await machine.probe_env_file(DoctorTarget(env_file=path))
     assert check.level == level
     assert (fix or "") in (check.fix or "")
     assert (fix is None) == (check.fix is None)
+
+
+@pytest.mark.parametrize(("mode", "deed"), [(0o644, "read"), (0o660, "change"), (0o604, "read")])
+async def test_an_env_file_that_others_may_read(tmp_path: Path, mode: int, deed: str) -> None:
+    """A complete file with rights of other users is a warning, with the command that takes them away."""
+    path = tmp_path / ".env"
+    path.write_text(FULL)
+    path.chmod(mode)
+    (check,) = await machine.probe_env_file(DoctorTarget(env_file=path))
+    assert check.level == "warn"
+    assert f"may {deed} {path}" in check.message
+    assert check.fix == f"chmod 600 {path}"
 
 
 async def test_an_env_file_that_is_a_folder(tmp_path: Path) -> None:

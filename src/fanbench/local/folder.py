@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -20,12 +22,20 @@ FORMAT = 1
 PRIVATE = 0o600
 """The mode of files that only their owner may read."""
 
+_PRIVATE_FOLDER = 0o700
+_OURS = re.compile(
+    r"(format\.json|lock|token|server\.(json|log)|worker\.log|models\.toml|state\.sqlite(-\w+)?"
+    r"|models|environments|datasets|tmp|logs|tasks|runs)$|\..*\.part$"
+)
+
 
 class DataFolder:
     """The paths; `open_data_folder` creates and locks the folder."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.notes: list[str] = []
+        """What `open_data_folder` has found or changed, in sentences for the person who starts the server."""
         self.format_file = root / "format.json"
         self.lock_file = root / "lock"
         self.token_file = root / "token"
@@ -103,12 +113,37 @@ def open_data_folder(root: Path) -> Iterator[DataFolder]:
             _check_format(folder)
             if not folder.token_file.exists():
                 files.write(folder.token_file, f"fb-{secrets.token_urlsafe(32)}\n", mode=PRIVATE)
+            folder.database.touch(PRIVATE)  # SQLite gives the files beside it the same mode
+            _keep_others_out(folder)
             shutil.rmtree(folder.temporary, ignore_errors=True)
             folder.temporary.mkdir()
             folder.logs.mkdir(exist_ok=True)
         yield folder
     finally:
         lock.release()
+
+
+def _keep_others_out(folder: DataFolder) -> None:
+    """Take rights of other users from the folder, and from the files that hold secrets. Note what was changed."""
+    closed = [(folder.token_file, PRIVATE), (folder.database, PRIVATE), (folder.models_file, PRIVATE)]
+    others = sorted(entry.name for entry in folder.root.iterdir() if not _OURS.match(entry.name))
+    if not others:
+        closed.insert(0, (folder.root, _PRIVATE_FOLDER))
+    elif _mode(folder.root) & ~_PRIVATE_FOLDER:
+        folder.notes.append(
+            f"Other users of this machine may enter the data folder {folder.root}. It keeps its mode, because it also "
+            f"has other files, such as {others[0]!a}."
+        )
+    for path, wanted in closed:
+        if path.exists() and (mode := _mode(path)) & ~wanted & 0o777:
+            path.chmod(wanted)
+            folder.notes.append(
+                f"Other users of this machine had rights on {path}: its mode was {mode:04o}, and now is {wanted:04o}."
+            )
+
+
+def _mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
 
 
 def _check_format(folder: DataFolder) -> None:

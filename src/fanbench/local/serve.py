@@ -59,6 +59,9 @@ async def serve(
 
     limit = connection_limit(settings.workers)
     with open_data_folder(settings.data) as folder, _log_into(folder), _bind(settings) as listener:
+        for note in folder.notes:
+            _log.warning(note)
+            say(note)
         everywhere = settings.host in ("0.0.0.0", "::", "")  # noqa: S104 - a comparison
         host = "127.0.0.1" if everywhere else settings.host
         url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"

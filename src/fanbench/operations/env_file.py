@@ -22,7 +22,7 @@ from fanbench.errors import OutputError, UsageError
 if TYPE_CHECKING:
     from dotenv.parser import Binding
 
-__all__ = ["ensure_writable", "read_env_file", "upsert", "write_env_file"]
+__all__ = ["ensure_writable", "exposure", "read_env_file", "upsert", "write_env_file"]
 
 _BOM = "\ufeff"
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
@@ -165,6 +165,18 @@ def write_env_file(path: Path, values: Mapping[str, str]) -> None:
     text = upsert(_text_of(path), values)
     with _env_file_errors(path):
         files.write(target, text, mode=_mode(path, target))
+
+
+def exposure(path: Path) -> str | None:
+    """A sentence if other users of this machine may read or change the file; None if not, or if it does not exist."""
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except OSError:
+        return None
+    if os.name == "nt" or not mode & 0o077:
+        return None
+    deed = "change" if mode & 0o022 else "read"
+    return f"Other users of this machine may {deed} {path}, which has credentials (mode {mode:04o})."
 
 
 def _text_of(path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from fanbench.cli.output import Output, bold
 from fanbench.cli.prompts import confirm
 from fanbench.cli.session import call
 from fanbench.errors import FanbenchError
-from fanbench.operations.env_file import ensure_writable, read_env_file, write_env_file
+from fanbench.operations.env_file import ensure_writable, exposure, read_env_file, write_env_file
 from fanbench.operations.environment import (
     EXAMPLE_TASK,
     REFERENCE_NAME,
@@ -129,3 +130,5 @@ def offer(
     if nearly_over(values.get("MODEL_PROXY_EXPIRY_TIME", "")):
         values = {**values, **renew()}
     write_env_file(env_file, values)
+    if exposed := exposure(env_file):
+        out.warn(exposed, f"Run `chmod 600 {shlex.quote(str(env_file))}`.")

@@ -61,7 +61,7 @@ def probe_python(_target: DoctorTarget) -> list[Check]:
 
 @in_thread
 def probe_env_file(target: DoctorTarget) -> list[Check]:
-    from fanbench.operations.env_file import read_env_file
+    from fanbench.operations.env_file import exposure, read_env_file
     from fanbench.operations.environment import expiry_phrase
 
     path = target.env_file
@@ -80,6 +80,8 @@ def probe_env_file(target: DoctorTarget) -> list[Check]:
     if when == "expired":
         text = f"the Model Proxy credentials in {path} have expired"
         return [Check("env-file", "warn", text, "fanbench auth")]
+    if exposed := exposure(path):
+        return [Check("env-file", "warn", exposed.rstrip("."), f"chmod 600 {shlex.quote(str(path))}")]
     expiry = f", which expire {when}" if when else ""
     return [Check("env-file", "ok", f"{path} has Model Proxy credentials{expiry}")]
 
