@@ -60,6 +60,7 @@ async def stuck(server: ServerProcess) -> None:
         ("real-time-signal", "import os; os.kill(os.getpid(), 40)", "signal 40"),
         ("eats-memory", "x = bytearray(3_000_000_000)", "--run-memory"),
         ("raises", "raise RuntimeError('out of ideas')", "out of ideas"),
+        ("torn-text", r"raise SystemExit('torn \udcff apart \0')", "torn \ufffd apart \0"),
         ("exits-three", "import sys; sys.exit(3)", "SystemExit: 3"),
     ],
 )

@@ -171,6 +171,17 @@ async def test_usage_adds_up_in_the_quota(http: httpx.AsyncClient, proxy_server:
     assert await used() - before == pytest.approx(2 * 7e-6)
 
 
+async def test_any_amount_of_an_upstream_is_taken(http: httpx.AsyncClient, upstream: Upstream) -> None:
+    """An answer whose usage has numbers of any size is passed on as it is."""
+    cost = {"input_tokens_cost_nanodollars": 2**70}
+    usage = {"prompt_tokens": 2**40, "completion_tokens": 2**63 - 1, "cost": cost}
+    upstream.status, upstream.headers = 200, {}
+    upstream.body = json.dumps({**json.loads(completion("hi")), "usage": usage}).encode()
+    response = await http.post(CHAT, json={**ASK, "model": "vendor/big"})
+    assert response.status_code == 200, response.text
+    assert usage.items() <= response.json()["usage"].items()
+
+
 async def test_a_stream_ends_with_usage_and_done(http: httpx.AsyncClient) -> None:
     """The chunks of a stream add up to the answer, the last one has the usage, and [DONE] follows."""
     response = await http.post(CHAT, json={**ASK, "model": "four", "stream": True})

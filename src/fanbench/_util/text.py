@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -18,6 +19,7 @@ __all__ = [
     "iso_time",
     "last_line",
     "many",
+    "without_surrogates",
 ]
 
 
@@ -42,6 +44,14 @@ def duration(seconds: float) -> str:
 def many(number: int, what: str) -> str:
     """Return `1 run`, `2 runs`, `1,000 runs`."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+def without_surrogates(text: str) -> str:
+    """Return `text` with U+FFFD for halves of surrogate pairs, which Python allows in a str, and UTF-8 does not."""
+    return text if text.isascii() else _SURROGATES.sub("\ufffd", text)
 
 
 def is_pattern(name: str) -> bool:

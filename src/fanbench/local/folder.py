@@ -24,7 +24,7 @@ PRIVATE = 0o600
 
 _PRIVATE_FOLDER = 0o700
 _OURS = re.compile(
-    r"(format\.json|lock|token|server\.(json|log)|worker\.log|models\.toml|state\.sqlite(-\w+)?"
+    r"(format\.json|lock|token|serve\.json|server\.(json|log)|worker\.log|models\.toml|state\.sqlite(-\w+)?"
     r"|models|environments|datasets|tmp|logs|tasks|runs)$|\..*\.part$"
 )
 

@@ -11,6 +11,7 @@ import anyio
 import anyio.lowlevel
 import msgspec
 
+from fanbench._util.text import without_surrogates
 from fanbench.wire.messages import LogEntry
 
 _CHUNK = 1 << 18
@@ -54,6 +55,7 @@ class LiveLog:
 
     def _write(self, stream: str, text: str) -> None:
         self._size += len(text)
+        text = without_surrogates(text)
         elapsed = round(time.monotonic() - self._start, 6)
         self._file.write(_encode(LogEntry(stream_name=stream, time=elapsed, data=text)) + b"\n")
         self._file.flush()

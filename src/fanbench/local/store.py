@@ -13,6 +13,7 @@ from typing import Any, ClassVar, TypeVar
 import anyio
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Connection,
     Enum,
     ForeignKey,
@@ -32,12 +33,15 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from sqlalchemy.schema import CreateColumn
 
+from fanbench._util.text import without_surrogates
 from fanbench.errors import LocalServerError
 from fanbench.wire.messages import CreationState, RunState
 
 Row = TypeVar("Row", bound="Base")
 
 PENDING_CREATIONS = (CreationState.QUEUED, CreationState.RUNNING)
+LARGEST = 2**63 - 1
+"""The largest number that the database stores, as an id or otherwise."""
 LIVE_RUNS = (RunState.QUEUED, RunState.RUNNING)
 
 
@@ -60,6 +64,26 @@ class _Time(TypeDecorator[datetime]):
         return datetime.fromisoformat(value) if value else None
 
 
+class _Text(TypeDecorator[str]):
+    """Any text. What tasks and clients send may have lone surrogates, which no database stores."""
+
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: object) -> str | None:
+        return without_surrogates(value) if value else value
+
+
+class _Whole(TypeDecorator[int]):
+    """A whole number of 64 bits; a larger one, such as the nonsensical cost of an upstream, becomes the largest."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: int | None, dialect: object) -> int | None:
+        return value if value is None else max(-LARGEST - 1, min(value, LARGEST))
+
+
 # A column with the values of the wire, such as "BENCHMARK_TASK_RUN_STATE_QUEUED".
 _enum = partial(Enum, native_enum=False, values_callable=lambda members: [each.value for each in members])
 
@@ -67,6 +91,7 @@ _enum = partial(Enum, native_enum=False, values_callable=lambda members: [each.v
 class Base(DeclarativeBase):
     type_annotation_map: ClassVar[dict[Any, Any]] = {
         datetime: _Time,
+        str: _Text,
         CreationState: _enum(CreationState),
         RunState: _enum(RunState),
         list[str]: JSON,
@@ -129,9 +154,9 @@ class UsageRow(Base):
     token_id: Mapped[int] = mapped_column(index=True)
     model: Mapped[str]
     at: Mapped[datetime] = mapped_column(default=now, index=True)
-    input_tokens: Mapped[int] = mapped_column(default=0)
-    output_tokens: Mapped[int] = mapped_column(default=0)
-    cost_nanodollars: Mapped[int] = mapped_column(default=0)
+    input_tokens: Mapped[int] = mapped_column(_Whole, default=0)
+    output_tokens: Mapped[int] = mapped_column(_Whole, default=0)
+    cost_nanodollars: Mapped[int] = mapped_column(_Whole, default=0)
 
 
 def _add_new_columns(connection: Connection) -> None:
@@ -302,6 +327,7 @@ class Store:
             session.add(usage)
 
     async def spent_nanodollars(self, since: datetime) -> int:
-        query = select(func.coalesce(func.sum(UsageRow.cost_nanodollars), 0)).where(UsageRow.at >= since)
+        # Unlike `sum`, `total` does not overflow.
+        query = select(func.total(UsageRow.cost_nanodollars)).where(UsageRow.at >= since)
         async with self._session() as session:
-            return await session.scalar(query) or 0
+            return int(await session.scalar(query) or 0)

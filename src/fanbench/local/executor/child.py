@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from fanbench._util import files
+from fanbench._util.text import without_surrogates
 from fanbench.local.executor.job import Job, NotebookOutcome
 from fanbench.local.executor.lifetime import exit_without_cleanup
 from fanbench.local.executor.notebook import format_failure, run_notebook
@@ -40,10 +41,11 @@ def run_job(job: Job, kit: Kit) -> int:
         # interpreter's usual clean-up, which would run the forkserver's.
         kit.shell.user_ns.clear()
         gc.collect()
+        error = without_surrogates(error) if error is not None else None
         _report(job, NotebookOutcome(error=error, choice=kit.shell.choice))
         files.write(Path(job.folder, "executed.ipynb"), json.dumps(notebook), durable=False)
     except BaseException as failure:  # noqa: BLE001 - the server must learn of it, whatever it is
-        _report(job, NotebookOutcome(error=format_failure(failure)))
+        _report(job, NotebookOutcome(error=without_surrogates(format_failure(failure))))
         return 70
     return 0 if error is None else 1
 

@@ -12,7 +12,7 @@ from starlette.responses import FileResponse, Response, StreamingResponse
 from fanbench.local.logs import stored_as_list
 from fanbench.local.routes.tasks import find_version
 from fanbench.local.scheduler import Work
-from fanbench.local.store import RunRow
+from fanbench.local.store import LARGEST, RunRow
 from fanbench.local.wire import OWNER, Services, WireError, page_size, read_token
 from fanbench.local.zips import output_zip
 from fanbench.wire.messages import (
@@ -93,8 +93,7 @@ async def list_runs(services: Services, request: ListRunsRequest) -> ListRunsRes
 
 
 async def _find_run(services: Services, run_id: int) -> RunRow:
-    # SQLite refuses numbers of more than 63 bits.
-    row = await services.store.get(RunRow, run_id) if 0 < run_id < 2**63 else None
+    row = await services.store.get(RunRow, run_id) if 0 < run_id <= LARGEST else None
     if row is None:
         raise WireError(404, f"Run not found: {run_id}")
     return row

@@ -17,7 +17,7 @@ from fanbench.errors import UsageError
 from fanbench.local.executor.forkserver_executor import missing_extra
 from fanbench.local.folder import PRIVATE
 from fanbench.local.scheduler import Work
-from fanbench.local.store import VersionRow
+from fanbench.local.store import LARGEST, VersionRow
 from fanbench.local.wire import OWNER, Services, WireError, page_of
 from fanbench.wire.messages import (
     CreateTaskRequest,
@@ -44,7 +44,7 @@ async def find_version(services: Services, slug: TaskSlug) -> VersionRow:
         raise WireError(
             403, f"Permission 'benchmarkTasks.get' was denied: this server only has tasks of {OWNER}"
         )
-    known = 0 <= slug.version_number < 2**31
+    known = 0 <= slug.version_number <= LARGEST
     row = await services.store.find_version(slug.task_slug, slug.version_number) if known else None
     if row is None:
         raise WireError(404, f"Task not found: {slug.task_slug}")
