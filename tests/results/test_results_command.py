@@ -77,6 +77,14 @@ def test_unreadable_files_are_reported_and_skipped(tmp_path: Path) -> None:
     assert "0.5" in result.stdout
 
 
+def test_a_sweep_without_results_is_continued(tmp_path: Path) -> None:
+    """If a sweep has collected nothing yet, the error names the command that continues it."""
+    (tmp_path / "my sweep/.fanbench").mkdir(parents=True)
+    result = results(tmp_path / "my sweep")
+    assert result.exit_code == 4
+    assert f"fanbench sweep -o '{tmp_path}/my sweep'" in result.stderr
+
+
 def test_no_results_exits_with_4(tmp_path: Path) -> None:
     """An empty and a missing folder exit with 4, and the error shows how to download results."""
     for folder in (tmp_path, tmp_path / "missing"):

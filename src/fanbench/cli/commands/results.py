@@ -30,7 +30,7 @@ def results(settings: Settings, folders: tuple[Path, ...], every: bool) -> None:
     from fanbench.cli.views.results import show_results
     from fanbench.results import read_results
 
-    states = {}
+    states, sweep = {}, None
     for folder in folders:
         if (folder / ".fanbench").is_dir():  # otherwise the journal's module need not be imported
             from fanbench._util.lock import is_locked
@@ -39,5 +39,7 @@ def results(settings: Settings, folders: tuple[Path, ...], every: bool) -> None:
 
             if is_locked(folder / LOCK):
                 settings.output.note(f"A sweep is running in {folder}: these are its results so far.")
+            else:
+                sweep = sweep or folder
             states.update(reported_states(folder))
-    show_results(settings.output, read_results(folders, states=states), every=every)
+    show_results(settings.output, read_results(folders, states=states), every=every, sweep=sweep)
