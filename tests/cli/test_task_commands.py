@@ -442,6 +442,7 @@ def test_download(cli: Cli, kaggle: SimulatedKaggle) -> None:
         ["Done:", "1", "run(s)", "downloaded."],
     ]
     assert Path("out/t/1/m-default/10/one.run.json").read_text() == "{}"
+    assert "Target directory:  out/t/1/\n" in result.stderr  # the folder of what is in the column File
     again = cli("tasks", "download", "t", "-o", "out", "-s")
     assert "Cached" in again.stdout
     assert "1 cached run(s) lack source notebooks. Run again with -f -s" in again.stderr

@@ -17,7 +17,7 @@ from fanbench.errors import FanbenchError
 from fanbench.operations.api import Api
 from fanbench.operations.batch import each_task
 from fanbench.operations.events import Downloading, Emit, Event, ignore_events
-from fanbench.operations.layout import folder_of_run
+from fanbench.operations.layout import folder_of_run, folder_of_version
 from fanbench.operations.lookup import model_of
 from fanbench.operations.status import task_status
 from fanbench.wire.messages import Run
@@ -104,7 +104,7 @@ async def download_tasks(
 
     async def download(slug: str, emit: Emit) -> DownloadReport:
         status = await task_status(client, slug, models, version=version)
-        folder = output / slug
+        folder = folder_of_version(output, slug, status.task.slug.version_number)
         ended = tuple(run for run in status.runs if run.state.terminal)
         pending = len(status.runs) - len(ended)
         if not ended:
