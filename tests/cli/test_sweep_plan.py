@@ -115,6 +115,7 @@ def test_no_terminal_to_ask_on(cli: Cli, kaggle: SimulatedKaggle, files: list[Pa
         (["first.py", "-m", "a", "--deadline", "nan"], 2, "deadline"),
         (["first.py", "-m", "a", "--repeats", "0"], 2, "repeats"),
         (["there", "me/there", "-m", "a"], 2, "twice"),
+        (["first.py", "./first.py", "first", "-m", "a"], 2, "only the slug to run the version"),
         (["gone.py", "-m", "a"], 1, "gone.py"),
         (["gone", "-m", "a"], 4, "gone"),
         (["first.py", "-m", "a", "-o", "first.py"], 2, "is a file"),

@@ -72,6 +72,22 @@ def test_a_folder_stands_for_its_task_files(folder: Path) -> None:
         assert all(choice.in_folder for choice in found)
 
 
+def test_a_folder_that_cannot_be_read_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder without permission is not taken for an empty one, nor for the name of a task."""
+
+    def refuse(_: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    for word in ("tasks", "tasks/"):
+        with pytest.raises(
+            TaskFileError, match=r"tasks: The folder cannot be read: Permission denied\."
+        ) as caught:
+            classify([word])
+        assert str(caught.value.hint).startswith("Run `chmod u+rx tasks`")
+    assert classify(["elsewhere"]).tasks[0].slug == "elsewhere"
+
+
 def test_patterns_are_expanded_where_no_shell_does_it(folder: Path) -> None:
     """Patterns give Python files and notebooks, sorted, and a file named like a pattern is itself."""
     (folder / "c[1].py").touch()

@@ -215,7 +215,9 @@ def _read_choice(choice: TaskChoice, datasets: tuple[str, ...]) -> list[_Source]
 def _duplicate(other: _Source, source: _Source) -> UsageError:
     """Return the error for two sources of one task, which would become two versions of it, in an undefined order."""
     hint = "Leave one out, or rename one."
-    if other.file and source.file and other.file.with_suffix("") == source.file.with_suffix(""):
+    if bool(other.file) != bool(source.file):
+        hint = "Name only the file to push it, or only the slug to run the version that is on the server."
+    elif other.file and source.file and other.file.with_suffix("") == source.file.with_suffix(""):
         # The halves of a notebook that jupytext keeps in two formats. Only the user knows which one counts.
         pattern = shlex.quote(str(source.file.parent / "*.py"))
         hint = f"They look like one file in two formats. Run `fanbench sweep {pattern}` to leave out the notebooks."

@@ -6,6 +6,7 @@ import glob
 import math
 import os
 import re
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -126,7 +127,7 @@ def choices(word: str, base: Path = Path()) -> list[TaskChoice]:
     stands for the task files that are directly in it; if there are none, its name may still be a slug.
 
     Raises:
-        TaskFileError: No file matches the pattern, or the folder has no task files.
+        TaskFileError: No file matches the pattern, or the folder has no task files or cannot be read.
         UsageError: The word can be neither file nor slug.
     """
     path, separator, name = word.partition("::")
@@ -154,10 +155,19 @@ def choices(word: str, base: Path = Path()) -> list[TaskChoice]:
 
 
 def _task_files(folder: Path) -> list[Path]:
-    """Return the task files that are directly in `folder`, sorted; none if it is not a folder."""
+    """Return the task files that are directly in `folder`, sorted; none if it is not a folder.
+
+    Raises:
+        TaskFileError: It is a folder that cannot be read.
+    """
     try:
         files = [path for path in folder.iterdir() if path.suffix in SUFFIXES and path.is_file()]
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        if isinstance(error, PermissionError) and os.path.isdir(folder):
+            hint = f"Run `chmod u+rx {shlex.quote(str(folder))}` if it is yours."
+            raise TaskFileError(
+                f"The folder cannot be read: {error.strerror}.", file=str(folder), hint=hint
+            ) from None
         return []
     return sorted(path for path in files if not path.name.startswith("."))
 
