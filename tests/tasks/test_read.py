@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cProfile
 from pathlib import Path
 
 import pytest
@@ -127,3 +128,17 @@ def test_the_examples_have_no_findings(path: Path) -> None:
     file = read_task_file(path)
     assert file.findings == ()
     assert choose_task(file, None).slug == path.stem.replace("_", "-")
+
+
+def test_a_line_of_data_costs_little(tmp_path: Path) -> None:
+    """Each further line of data costs the same number of calls, and few of them, so that 5 MB take seconds."""
+
+    def count_calls(lines: int) -> int:
+        (path := tmp_path / f"data{lines}.py").write_text("".join(f"x{n} = {n}\n" for n in range(lines)))
+        profile = cProfile.Profile()
+        profile.runcall(read_task_file, path, with_imports=True)
+        return sum(entry.callcount for entry in profile.getstats())
+
+    calls = [count_calls(lines) for lines in (1000, 1500, 2000)]
+    assert calls[2] - calls[1] < 500 * 140
+    assert calls[2] - calls[1] < 1.1 * (calls[1] - calls[0])

@@ -46,6 +46,7 @@ class ReturnTypes:
         self._bindings: dict[str, list[ast.expr | str]] = defaultdict(list)
         self._postponed = False
         imported = set()
+        nodes = [node for node in nodes if isinstance(node, ast.stmt)]
         for node in nodes:
             for name, value in _bindings(node):
                 self._bindings[name].append(value)
@@ -180,14 +181,15 @@ def model_problem(arguments: ast.arguments, *, in_class: bool) -> str | None:
 def definitions_of(nodes: Iterable[ast.AST]) -> dict[str, set[str]]:
     """The names in the definitions of each function, class and variable of a file. Scopes are ignored."""
     found: dict[str, set[str]] = defaultdict(set)
-    for node in nodes:
+    for node in (node for node in nodes if isinstance(node, ast.stmt)):
         match node:
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
                 found[name] |= names_in(node)
             case ast.Assign(targets=targets, value=value):
+                names = names_in(value)
                 for target in targets:
-                    if isinstance(target, ast.Name):
-                        found[target.id] |= names_in(value)
+                    if names and isinstance(target, ast.Name):
+                        found[target.id] |= names
     return found
 
 

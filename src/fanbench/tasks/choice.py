@@ -36,6 +36,8 @@ class ChooseLine:
 
 def find_choose(source: str, *, commented: bool) -> ChooseLine | None:
     """Return the last `%choose` of a file. With `commented`, it may be commented out as jupytext writes it."""
+    if "%choose" not in source:
+        return None
     found, scanner = None, Scanner()
     lines = source.split("\n")
     active = restore_magics(source).split("\n") if commented else lines

@@ -201,6 +201,8 @@ def _imports(tree: ast.Module) -> Iterator[_Import]:
                 pass
             case ast.If(test=test) if _CONDITIONS & names_in(test):
                 parts = [*node.orelse]
+            case ast.Assign() | ast.AnnAssign() | ast.AugAssign() | ast.Expr():
+                pass
             case _:
                 in_function = in_function or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
                 parts = [part for part in ast.iter_child_nodes(node) if not isinstance(part, ast.expr)]

@@ -112,6 +112,8 @@ def _dataset_of(below: str) -> str | None:
 def _check_models(nodes: Sequence[ast.AST]) -> Iterator[Remark]:
     imported = _names_from_sdk(nodes)
     constants = string_constants(nodes)
+    # Half of the nodes of a file of data are names, which no rule is about.
+    nodes = [node for node in nodes if not isinstance(node, ast.Name)]
     # A judge or an opponent is meant to be the same in all runs.
     constant = [*_judges(nodes), *_opponents(nodes)]
     meant = {id(part) for value in constant for part in ast.walk(value)}
@@ -155,10 +157,12 @@ def _judges(nodes: Sequence[ast.AST]) -> Iterator[ast.expr]:
         match node:
             case ast.keyword(arg=str() as name, value=value) if _JUDGE.search(name):
                 yield value
-            case ast.Assign(targets=targets, value=value) if _JUDGE.search(
-                " ".join(map(ast.unparse, targets))
-            ):
+            case ast.Assign(targets=targets, value=value) if _JUDGE.search(" ".join(map(_source, targets))):
                 yield value
+
+
+def _source(target: ast.expr) -> str:
+    return target.id if isinstance(target, ast.Name) else ast.unparse(target)
 
 
 def _opponents(nodes: Sequence[ast.AST]) -> Iterator[ast.expr]:

@@ -11,6 +11,8 @@ import ast
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
+from fanbench.tasks.source import walk
+
 __all__ = ["Origins", "Reach"]
 
 RUNNERS = frozenset({"evaluate", "run"})
@@ -55,8 +57,10 @@ class Origins:
         self._nodes = nodes
         self._origins: dict[str, set[str]] = defaultdict(set)
         for node in nodes:
+            if isinstance(node, ast.Name):
+                continue
             for targets, origins in _bindings(node):
-                for target in targets:
+                for target in targets if origins else ():
                     self._origins[target] |= origins
 
     def reach(self, *, except_in: Iterable[ast.AST] = ()) -> Reach:
@@ -97,7 +101,7 @@ def _receivers(node: ast.AST) -> frozenset[str]:
 def _mentions(*nodes: ast.AST | None) -> frozenset[str]:
     """Every name and attribute in `nodes`, `result:f` for each call of f, and `…` where it may be any name."""
     found: set[str] = set()
-    for part in (part for node in nodes if node for part in ast.walk(node)):
+    for part in (part for node in nodes if node for part in walk(node)):
         match part:
             case ast.Name(id=name) | ast.Attribute(attr=name):
                 found.add("…" if name in _ANYTHING else name)

@@ -9,7 +9,7 @@ from fanbench.errors import FanbenchError, TaskFileError, UsageError
 from fanbench.tasks.imports import check_imports
 from fanbench.tasks.ipynb import read_notebook
 from fanbench.tasks.lint import lint
-from fanbench.tasks.source import parse, read_text
+from fanbench.tasks.source import parse, read_text, without_collection
 from fanbench.tasks.task_file import PYTHON_FILE, TaskDefinition, TaskFile
 from fanbench.wire.slugs import slugify_task
 
@@ -27,6 +27,11 @@ def read_task_file(path: Path, *, with_imports: bool = False, datasets: Collecti
         TaskFileError: The file is missing, a directory, neither `.py` nor `.ipynb`, too large, not UTF-8, empty,
             not Python, or not a notebook in Python.
     """
+    with without_collection():
+        return _read(path, datasets, with_imports=with_imports)
+
+
+def _read(path: Path, datasets: Collection[str], *, with_imports: bool) -> TaskFile:
     notebook = read_notebook(path) if path.suffix == ".ipynb" else None
     source = notebook.source if notebook else read_text(path)
     tree = notebook.tree if notebook else parse(source, str(path))

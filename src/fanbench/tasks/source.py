@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import gc
 import re
 import threading
 import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from fanbench.errors import TaskFileError
@@ -23,6 +26,8 @@ __all__ = [
     "parse_python",
     "read_text",
     "restore_magics",
+    "walk",
+    "without_collection",
 ]
 
 #: Kaggle's limit for a notebook's source is about this large. A task file above it has data pasted in.
@@ -142,10 +147,22 @@ def parse_python(source: str) -> ast.Module:
     Raises:
         SyntaxError, ValueError, RecursionError, MemoryError: As from `ast.parse`.
     """
-    with _PARSING, warnings.catch_warnings():
+    with _PARSING, without_collection(), warnings.catch_warnings():
         # Python would warn about "\d" in a string for each check. That is the author's decision.
         warnings.simplefilter("ignore")
         return ast.parse(source)
+
+
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """Do not look for cyclic garbage in the block: a large syntax tree would be searched again and again."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def all_nodes(tree: ast.Module) -> list[ast.AST]:
@@ -155,13 +172,19 @@ def all_nodes(tree: ast.Module) -> list[ast.AST]:
     """
     nodes: list[ast.AST] = [tree]
     for node in nodes:
-        nodes.extend(part for part in ast.iter_child_nodes(node) if not isinstance(part, _LEAVES))
+        if not isinstance(node, ast.Name):
+            nodes.extend(part for part in ast.iter_child_nodes(node) if not isinstance(part, _LEAVES))
     return nodes
+
+
+def walk(node: ast.AST) -> Iterable[ast.AST]:
+    """As `ast.walk`, but fast on the many names and constants of a file of data, which have no relevant parts."""
+    return (node,) if isinstance(node, ast.Name | ast.Constant) else ast.walk(node)
 
 
 def names_in(*nodes: ast.AST) -> set[str]:
     """Return the names and attributes in `nodes`."""
-    parts = (part for node in nodes for part in ast.walk(node))
+    parts = (part for node in nodes for part in walk(node))
     named = (part for part in parts if isinstance(part, ast.Name | ast.Attribute))
     return {part.id if isinstance(part, ast.Name) else part.attr for part in named}
 
@@ -218,6 +241,8 @@ class Scanner:
 def restore_magics(source: str) -> str:
     """Make magics active that are commented out as jupytext writes them (`# !pip install x`), line for line."""
     lines, scanner = [], Scanner()
+    if not any("#" in line and _COMMENTED.match(line) for line in source.split("\n")):
+        return source
     for line in source.split("\n"):
         if not scanner.quoted and CELL_MARKER.match(line):
             scanner = Scanner()

@@ -72,14 +72,14 @@ def check(
       fanbench check my_task.py --run -d owner/words --datasets ./datasets
       fanbench check tasks/*.py --run -m gemini-2.5-flash --timeout 120 -o trials
     """
-    from fanbench.cli.views.check import check_file, show_findings
+    from fanbench.cli.views.check import check_files, show_findings
 
     if not run_ and (model or judge or output or timeout or dataset_folder):
         flags = "-m, --judge, -o, --timeout and --datasets"
         raise UsageError(f"{flags} can only be used with --run.", hint="Add --run.")
     if dataset_folder and not datasets:
         raise UsageError("--datasets can only be used with -d.", hint="Add -d OWNER/SLUG.")
-    checked = [check_file(path, allow_no_run=allow_no_run, datasets=datasets) for path in files]
+    checked = check_files(settings.output, files, allow_no_run=allow_no_run, datasets=datasets)
     if run_:
         from fanbench.cli.views.check_run import run_files
         from fanbench.local.folder import DataFolder

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fanbench.cli.output import Output
+from fanbench.cli.progress import Progress, Row
 from fanbench.errors import TaskFileError
 from fanbench.tasks import Finding, TaskFile, read_task_file
 
-__all__ = ["FIELDS", "CheckedFile", "check_file", "print_findings", "show_findings"]
+__all__ = ["FIELDS", "CheckedFile", "check_files", "print_findings", "show_findings"]
 
 FIELDS = ("file", "cell", "line", "column", "level", "rule", "task", "message", "fix")
 
@@ -28,8 +29,19 @@ class CheckedFile:
         return any(finding.level == "error" for finding in self.findings)
 
 
-def check_file(path: Path, *, allow_no_run: bool, datasets: Sequence[str]) -> CheckedFile:
-    """Check the file as a push with these datasets would."""
+def check_files(
+    out: Output, paths: Sequence[Path], *, allow_no_run: bool, datasets: Sequence[str]
+) -> list[CheckedFile]:
+    """Check the files as a push with these datasets would. A terminal shows the file that takes long."""
+    checked = []
+    with Progress(out) as progress:
+        for path in paths:
+            progress.show("", Row(f"Checking {path}"))
+            checked.append(_check_file(path, allow_no_run=allow_no_run, datasets=datasets))
+    return checked
+
+
+def _check_file(path: Path, *, allow_no_run: bool, datasets: Sequence[str]) -> CheckedFile:
     try:
         file = read_task_file(path, with_imports=True, datasets=datasets)
     except TaskFileError as error:
