@@ -229,6 +229,24 @@ async def test_links_out_of_the_folder_are_not_sent(client: Client, tmp_path: Pa
     assert not names & {"etc", "p", "passwd"}
 
 
+async def test_a_planted_zip_is_not_sent(client: Client, server: ServerProcess, tmp_path: Path) -> None:
+    """A link where a zip could be, beside the working folder of a run, does not carry the server's token away."""
+    token = server.data / "token"
+    body = f"""import os
+runs = {str(server.data / "runs")!r}
+folder = max((os.path.join(runs, name) for name in os.listdir(runs)), key=os.path.getmtime)
+for name in ('output.zip', 'output-source.zip', 'executed.ipynb'):
+    try: os.symlink({str(token)!r}, os.path.join(folder, name))
+    except OSError as error: print(error)"""
+    await push(client, "plants", task_source("plants", only_when_run(body)))
+    (done,) = await run(client, "plants", "wrong")
+    for full in (False, True):
+        await client.download_output(done.id, tmp_path / str(full), include_source=full)
+    sent = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    assert sent
+    assert not [content for content in sent if server.address.token.encode() in content]
+
+
 async def test_a_run_sees_no_secret_of_the_server(client: Client, server: ServerProcess) -> None:
     """The environment of a run holds its own proxy key, not the server's variables or token."""
     body = "import os, json\nprint('ENV', json.dumps(dict(os.environ)))\nreturn True"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
+import subprocess
 import tempfile
 import zipfile
 from itertools import pairwise
@@ -30,9 +32,9 @@ from fanbench.local.models.provision import provide_endpoint, provide_file
 from fanbench.local.models.scripted import Rule, Scripted
 from fanbench.local.models.upstream import Upstream
 from fanbench.local.store import RunRow, Store, UsageRow
-from fanbench.local.verdicts import failure_of, judge_creation, judge_run
+from fanbench.local.verdicts import failure_of, judge_creation, judge_run, read_outcome, run_files
 from fanbench.local.wire import WireError, page_of
-from fanbench.local.zips import output_zip
+from fanbench.local.zips import write_output_zip
 from fanbench.wire.messages import CreationState, RunState
 
 # --- The store ---
@@ -300,6 +302,52 @@ async def test_a_follower_gets_each_entry_as_it_comes(tmp_path: Path) -> None:
 
 
 # --- Zips ---
+
+
+def output_zip(folder: Path, *, include_source: bool) -> Path:
+    target = folder.parent / f"{folder.name}-{include_source}.zip"
+    write_output_zip(folder, target, include_source=include_source)
+    return target
+
+
+def test_nothing_but_regular_files_is_read_or_sent(tmp_path: Path) -> None:
+    """Links, pipes and sockets of a run, wherever they are, are left out, and nobody waits for a pipe."""
+    secret = tmp_path / "secret.run.json"
+    secret.write_text(json.dumps(run_file(errorMessage="a secret")))
+    run = tmp_path / "run"
+    working = run / "working"
+    (working / "sub").mkdir(parents=True)
+    (working / "sub/mine.txt").write_text("mine")
+    (working / "link.run.json").symlink_to(secret)
+    (working / "others").symlink_to(tmp_path)
+    os.mkfifo(working / "pipe.run.json")
+    os.mkfifo(run / "executed.ipynb")
+    (run / "source.ipynb").symlink_to(secret)
+    (run / "outcome.json").symlink_to(secret)
+    assert run_files(working) == []
+    assert read_outcome(run / "outcome.json") is None
+    assert zipfile.ZipFile(output_zip(run, include_source=True)).namelist() == ["sub/mine.txt"]
+    shutil.rmtree(working)
+    working.symlink_to(tmp_path)
+    assert run_files(working) == []
+    assert zipfile.ZipFile(output_zip(run, include_source=False)).namelist() == []
+
+
+def test_folders_of_any_depth_are_no_failure(tmp_path: Path) -> None:
+    """A run whose folders are too deep for a path has the output that can be reached."""
+    working = tmp_path / "run/working"
+    working.mkdir(parents=True)
+    (working / "mine.txt").write_text("mine")
+    here = os.open(working, os.O_RDONLY)
+    for _ in range(2500):
+        os.mkdir("d", dir_fd=here)
+        below = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+    assert run_files(working) == []
+    assert zipfile.ZipFile(output_zip(tmp_path / "run", include_source=False)).namelist() == ["mine.txt"]
+    subprocess.run(["rm", "-rf", str(working)], check=True)  # deeper than what Python can delete
 
 
 def test_the_same_output_makes_the_same_zip(tmp_path: Path) -> None:

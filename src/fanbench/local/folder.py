@@ -25,7 +25,7 @@ PRIVATE = 0o600
 _PRIVATE_FOLDER = 0o700
 _OURS = re.compile(
     r"(format\.json|lock|token|serve\.json|server\.(json|log)|worker\.log|models\.toml|state\.sqlite(-\w+)?"
-    r"|models|environments|datasets|tmp|logs|tasks|runs)$|\..*\.part$"
+    r"|models|environments|datasets|tmp|logs|tasks|runs|outputs)$|\..*\.part$"
 )
 
 
@@ -70,6 +70,10 @@ class DataFolder:
 
     def run(self, run_id: int) -> Path:
         return self.root / "runs" / str(run_id)
+
+    def output(self, run_id: int, *, include_source: bool) -> Path:
+        """The zip of a run's output, with or without its notebooks."""
+        return self.root / "outputs" / f"{run_id}{'-source' if include_source else ''}.zip"
 
     def log(self, run_id: int) -> Path:
         return self.logs / f"{run_id}.jsonl"

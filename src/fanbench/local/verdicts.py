@@ -17,6 +17,7 @@ import msgspec
 from fanbench._util.text import error_line, last_line
 from fanbench.local.executor.job import Choice, Exit, NotebookOutcome
 from fanbench.local.executor.mounts import NO_KAGGLE_FOLDER
+from fanbench.local.leftovers import read_regular, regular_files
 from fanbench.local.logs import last_lines
 from fanbench.wire.messages import CreationState, RunState
 from fanbench.wire.slugs import slugify
@@ -39,7 +40,7 @@ def reason_not_stored(line: str) -> str | None:
 def read_outcome(path: Path) -> NotebookOutcome | None:
     """What the run's process reported about its notebook; None if it died before it could."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=NotebookOutcome)
+        return msgspec.json.decode(read_regular(path), type=NotebookOutcome)
     except (OSError, msgspec.DecodeError):
         return None
 
@@ -67,10 +68,11 @@ def failure_of(outcome: NotebookOutcome | None, exit_: Exit, time_limit: float |
 def run_files(working: Path) -> list[dict[str, Any]]:
     """The run files in the folder, oldest first, without damaged ones."""
     found = []
-    for path in sorted(working.glob("*.run.json"), key=lambda path: path.stat().st_mtime_ns):
+    paths = [path for path in regular_files(working) if path.parent == working and path.match("*.run.json")]
+    for path in sorted(paths, key=lambda path: path.lstat().st_mtime_ns):
         try:
-            content = json.loads(path.read_bytes())
-        except (OSError, ValueError):
+            content = json.loads(read_regular(path))
+        except (OSError, ValueError, RecursionError):
             continue
         if isinstance(content, dict):
             found.append(content)

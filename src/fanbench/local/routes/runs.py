@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from functools import partial
-from pathlib import Path
 
 import anyio.to_thread
 from starlette.responses import FileResponse, Response, StreamingResponse
@@ -14,7 +13,7 @@ from fanbench.local.routes.tasks import find_version
 from fanbench.local.scheduler import Work
 from fanbench.local.store import LARGEST, RunRow
 from fanbench.local.wire import OWNER, Services, WireError, page_size, read_token
-from fanbench.local.zips import output_zip
+from fanbench.local.zips import write_output_zip
 from fanbench.wire.messages import (
     BatchScheduleRequest,
     BatchScheduleResponse,
@@ -116,7 +115,9 @@ async def run_output(services: Services, request: RunRequest) -> Response:
     row = await _find_run(services, request.run_id)
     if not row.state.terminal:
         raise WireError(404, f"Run {row.id} has no output yet: it is {row.state.label}")
-    make = partial(output_zip, services.folder.run(row.id), include_source=request.include_source)
-    path: Path = await anyio.to_thread.run_sync(make)
+    source = request.include_source
+    path = services.folder.output(row.id, include_source=source)
+    write = partial(write_output_zip, services.folder.run(row.id), path, include_source=source)
+    await anyio.to_thread.run_sync(write)
     # Starlette adds Content-Length and ETag, and handles Range.
     return FileResponse(path, media_type="application/zip", filename=f"run-{row.id}.zip")

@@ -176,13 +176,14 @@ async def delete_task(services: Services, request: TaskRequest) -> Task:
         [*(Work("creation", n) for n in versions), *(Work("run", n) for n in runs)]
     )
     folders = [services.folder.notebook(n).parent for n in versions] + [services.folder.run(n) for n in runs]
-    logs = [services.folder.creation_log(n) for n in versions] + [services.folder.log(n) for n in runs]
+    others = [services.folder.creation_log(n) for n in versions] + [services.folder.log(n) for n in runs]
+    others += [services.folder.output(n, include_source=full) for n in runs for full in (False, True)]
 
     def remove() -> None:
         for folder in folders:
             shutil.rmtree(folder, ignore_errors=True)
-        for log in logs:
-            log.unlink(missing_ok=True)
+        for file in others:
+            file.unlink(missing_ok=True)
 
     await anyio.to_thread.run_sync(remove)
     return _message(services, row)
