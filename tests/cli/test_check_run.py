@@ -172,7 +172,7 @@ def test_a_user_without_a_model_proxy(cli: Cli, kaggle: SimulatedKaggle) -> None
 def test_an_interrupt_leaves_nothing(
     cli: Cli, server: SimulatedServer, folder: Path, number: signal.Signals, code: int
 ) -> None:
-    """An interrupt ends every process that a file has started, and removes its working folder."""
+    """An interrupt ends every process that a file has started, and removes its working folder; Ctrl-C says so."""
     child = 'import subprocess\nchild = subprocess.Popen(["sleep", "600"], start_new_session=True)'
     write(
         "a",
@@ -187,7 +187,8 @@ def test_an_interrupt_leaves_nothing(
     finally:
         process.kill()
     assert process.returncode == code
-    assert said.decode() == "a.py: running on test/four\n"
+    note = "Interrupted after 0 of 1 file. What was running has been stopped.\n"
+    assert said.decode() == "a.py: running on test/four\n" + (note if number == signal.SIGINT else "")
     assert os.listdir("kept") == []
     assert not any(lives(pid) for pid in pids)
 

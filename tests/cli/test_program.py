@@ -151,6 +151,24 @@ def test_an_interrupt_ends_with_130(kaggle: SimulatedKaggle, server: SimulatedSe
     assert b"error" not in err
 
 
+@pytest.mark.parametrize("answered", [True, False])
+def test_an_interrupted_push_says_what_was_sent(
+    kaggle: SimulatedKaggle, server: SimulatedServer, task_file: Path, answered: bool
+) -> None:
+    """After Ctrl-C, push names what the server has received, and where it may not have."""
+    kaggle.change(creation=FOREVER, latency=0.0 if answered else FOREVER)
+    push = program("tasks", "push", "-f", str(task_file), "--wait", FANBENCH_ENDPOINT=server.url)
+    _until(lambda: kaggle.calls["get_task"] >= (2 if answered else 1))
+    push.send_signal(signal.SIGINT)
+    _, err = push.communicate(timeout=20)
+    assert push.returncode == 130
+    if answered:
+        said = "my-task has been pushed, and its creation continues; see"
+    else:
+        said = "The server has not confirmed the push of my-task; see whether it arrived"
+    assert err.decode().splitlines()[-1] == f"Interrupted. {said}: fanbench tasks status my-task"
+
+
 def test_an_interrupt_during_a_silent_stream(kaggle: SimulatedKaggle, server: SimulatedServer) -> None:
     """An interrupt ends the program while a log stream is silent."""
     kaggle.add_task("t")

@@ -61,18 +61,22 @@ def push(
             raise UsageError(f"'{dataset}' is not a dataset.", hint="Use the form -d OWNER/DATASET.")
     plans = plan_push(files, task, all_tasks=all_tasks, allow_no_run=allow_no_run, datasets=datasets)
     view = PushView(settings, plans, datasets, waiting=wait is not None)
-    outcomes = call(
-        settings,
-        lambda client: push_tasks(
-            client,
-            plans,
-            datasets=datasets,
-            wait=wait is not None,
-            timeout=wait or None,
-            poll_interval=poll_interval,
-            emit=view.report,
-            done=view.done,
-        ),
-        view.progress,
-    )
+    try:
+        outcomes = call(
+            settings,
+            lambda client: push_tasks(
+                client,
+                plans,
+                datasets=datasets,
+                wait=wait is not None,
+                timeout=wait or None,
+                poll_interval=poll_interval,
+                emit=view.report,
+                done=view.done,
+            ),
+            view.progress,
+        )
+    except KeyboardInterrupt as interrupt:
+        view.add_notes(interrupt)
+        raise
     view.end(outcomes)

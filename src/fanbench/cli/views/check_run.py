@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from fanbench._util.concurrency import InOrder
-from fanbench._util.text import error_line
+from fanbench._util.text import error_line, many
 from fanbench.cli.command import Settings
 from fanbench.cli.output import red
 from fanbench.cli.progress import Progress, Row, Verdict
@@ -95,7 +95,12 @@ def run_files(
             )
             return await until_sigterm(trials)
 
-        for item, outcome in zip(good, call(settings, run, view.progress), strict=True):
+        try:
+            outcomes = call(settings, run, view.progress)
+        except KeyboardInterrupt as interrupt:
+            view.add_note(interrupt)
+            raise
+        for item, outcome in zip(good, outcomes, strict=True):
             records += _records(item.path, outcome)
             passed = passed and not isinstance(outcome, Exception) and outcome.ok
     settings.output.records(records, FIELDS)
@@ -108,6 +113,7 @@ class _View:
         self._out = settings.output
         self._live = settings.verbose
         self._files = files
+        self._ended = 0
         self._width = max(len(str(item.path)) for item in files)
         self._show_in_order = InOrder[tuple[Path, Trial | FanbenchError]](self._show)
         for item in files:
@@ -128,9 +134,16 @@ class _View:
             case _:
                 pass
 
+    def add_note(self, interrupt: KeyboardInterrupt) -> None:
+        """Say that the runs end with the command, and how many files it tried."""
+        if not self._out.quiet:
+            number = f"{self._ended} of {many(len(self._files), 'file')}"
+            interrupt.add_note(f"Interrupted after {number}. What was running has been stopped.")
+
     def done(self, index: int, outcome: Trial | FanbenchError) -> None:
         """Count the file as ended; its line is printed after those of the files before it."""
         path = self._files[index].path
+        self._ended += 1
         state = "failed" if isinstance(outcome, Exception) else outcome.outcome
         end: Verdict = "good" if state == "recorded" else "bad"
         self.progress.show(path, Row(str(path), state, end=end, hidden=True))

@@ -42,6 +42,7 @@ class PushView:
         self._waiting = waiting
         self._index = {plan.slug: number for number, plan in enumerate(plans)}
         self._uploaded: set[str] = set()
+        self._ended: set[str] = set()
         # These print in the order of the plans, once a task is uploaded and once it is created.
         self._show_uploads = InOrder[Any](self._show_upload)
         self._show_ends = InOrder[Any](self._show_end)
@@ -92,6 +93,7 @@ class PushView:
 
     def done(self, index: int, outcome: Pushed | FanbenchError) -> None:
         slug = self._plans[index].slug
+        self._ended.add(slug)
         if isinstance(outcome, FanbenchError):
             self._row(slug, "Timed out" if isinstance(outcome, WaitTimeout) else "Failed", "bad")
         else:
@@ -133,6 +135,17 @@ class PushView:
             self._out.warn(outcome.task.creation_error_message)
 
     # --- At the end ---
+
+    def add_notes(self, interrupt: KeyboardInterrupt) -> None:
+        """Say of each push that has not ended whether the server has received it."""
+        slugs = [plan.slug for plan in self._plans if plan.slug not in self._ended]
+        for slug in slugs if not self._out.quiet else ():
+            if slug in self._uploaded:
+                state = f"{slug} has been pushed, and its creation continues; see"
+            else:
+                state = f"The server has not confirmed the push of {slug}; see whether it arrived"
+            command = self._settings.fanbench_command(f"tasks status {slug}")
+            interrupt.add_note(f"Interrupted. {state}: {bold(command)}")
 
     def end(self, outcomes: Sequence[Pushed | FanbenchError]) -> None:
         pushed, failures = split(outcomes)
