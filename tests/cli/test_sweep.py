@@ -136,7 +136,7 @@ def test_errored_runs_again(sweep: Sweep, kaggle: SimulatedKaggle) -> None:
 
 def test_a_task_that_cannot_be_created(sweep: Sweep, kaggle: SimulatedKaggle) -> None:
     """The runs of a task that cannot be created are missing, which is said once for all of them; the others continue,
-    and the next sweep pushes it again.
+    and the same content is only pushed again with --retry-errored.
     """
     kaggle.change(creation_end=CreationState.KERNEL_WITHOUT_RUN)
     result = sweep()
@@ -145,8 +145,25 @@ def test_a_task_that_cannot_be_created(sweep: Sweep, kaggle: SimulatedKaggle) ->
     assert "first: failed, so its runs are missing: Task 'first' creation failed" in result.stderr
     assert "\n  first (2 runs): push: Task 'first' creation failed" in result.stderr
     assert result.stderr.count("It broke.") == 2
-    assert "To do what is left: fanbench sweep -o results" in result.stderr
+    assert "To do what is left" not in result.stderr
+    assert "To push it unchanged: fanbench sweep -o results --retry-errored 1" in result.stderr
     kaggle.change(creation_end=CreationState.COMPLETED)
+    again = sweep("-o", "results")
+    assert again.exit_code == 1
+    assert "first failed (version 1) 2 blocked" in plain(again.stderr)
+    assert "Change " in again.stderr
+    assert "add --retry-errored 1 to push it unchanged. Task 'first' creation failed" in again.stderr
+    assert kaggle.calls["create_task"] == 1
+    assert sweep("-o", "results", "--retry-errored", "1").exit_code == 0
+    assert kaggle.calls["create_task"] == 2
+
+
+def test_changed_content_is_pushed_after_a_failed_creation(sweep: Sweep, kaggle: SimulatedKaggle) -> None:
+    """A file that was changed since its creation failed is pushed without a flag."""
+    kaggle.change(creation_end=CreationState.KERNEL_WITHOUT_RUN)
+    assert sweep("first.py", "-m", "a").exit_code == 1
+    kaggle.change(creation_end=CreationState.COMPLETED)
+    Path("first.py").write_text(f"{Path('first.py').read_text()}# better\n")
     assert sweep("-o", "results").exit_code == 0
 
 
@@ -253,15 +270,14 @@ def test_a_damaged_journal(sweep: Sweep, kaggle: SimulatedKaggle) -> None:
 
 
 def test_records(sweep: Sweep) -> None:
-    """JSON and CSV have one record per planned run; the summary's CSV has only the last line of an error."""
+    """JSON and CSV have one record per planned run, with the same CSV as the summary: an error is one line of it."""
     rows = json.loads(sweep("there", "--all-models", "--format", "json").stdout)
     assert [tuple(row) for row in rows] == [FIELDS] * 3
     assert [row["status"] for row in rows] == ["completed", "completed", "errored"]
-    assert rows[2]["error"].endswith("ValueError: no answer")
+    assert rows[2]["error"] == "Traceback\nValueError: no answer"
     printed = sweep("-o", "results", "--format", "csv").stdout
-    error = '"Traceback\nValueError: no answer"'
-    assert error in printed
-    assert printed.replace(error, "ValueError: no answer") == Path("results/summary.csv").read_text()
+    assert ",ValueError: no answer," in printed
+    assert printed == Path("results/summary.csv").read_text()
 
 
 def test_events(sweep: Sweep) -> None:

@@ -202,13 +202,15 @@ def test_too_many_failures() -> None:
 
 
 def test_the_hint_repeats_errored_runs() -> None:
-    """The hint repeats errored runs one time more than before, unless something else is left to do."""
+    """The hint repeats errored runs one time more than before, also beside what else is left to do."""
     error = failure(Settings(), report(errored(attempts=3), errored(2, attempts=1)))
     assert error is not None
     assert str(error.hint).endswith("fanbench sweep -o r --retry-errored 3")
     error = failure(Settings(), report(errored(), RunRow(PlannedRun("t", "m", 2), RunStatus.MISSING)))
     assert error is not None
-    assert str(error.hint).endswith("fanbench sweep -o r")
+    left, again = str(error.hint).splitlines()
+    assert left == "To do what is left: fanbench sweep -o r"
+    assert again == "To repeat the errored runs as well: fanbench sweep -o r --retry-errored 1"
 
 
 @pytest.mark.parametrize(("number", "more"), [(20, []), (21, ["  and 1 more"]), (30, ["  and 10 more"])])

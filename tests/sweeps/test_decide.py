@@ -232,7 +232,9 @@ def seen(version: int) -> Task:
         (record(TaskPhase.READY, 2, THEIRS), seen(2), PushStep.CHANGED),
         (record(TaskPhase.READY, 2, THEIRS), None, PushStep.NEW),
         (record(TaskPhase.READY, 0), seen(0), PushStep.UNCHANGED),
-        (record(TaskPhase.FAILED), seen(2), PushStep.NEW_VERSION),
+        (record(TaskPhase.REFUSED), seen(2), PushStep.NEW_VERSION),
+        (record(TaskPhase.FAILED), seen(2), PushStep.FAILED),
+        (record(TaskPhase.FAILED), seen(3), PushStep.FAILED),
         (record(TaskPhase.FAILED), None, PushStep.NEW),
         (record(TaskPhase.FAILED, 2, THEIRS), seen(2), PushStep.CHANGED),
     ],
@@ -240,6 +242,8 @@ def seen(version: int) -> Task:
 def test_what_a_push_comes_to(known: TaskRecord | None, there: Task | None, step: PushStep) -> None:
     """The push follows the table of `push_step`."""
     assert push_step(known, MINE, there) == step
+    retried = PushStep.NEW_VERSION if step is PushStep.FAILED else step
+    assert push_step(known, MINE, there, retry_failed=True) == retried
 
 
 RECORDS = st.none() | st.builds(

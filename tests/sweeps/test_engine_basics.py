@@ -159,7 +159,7 @@ def test_stages(tmp_path: Path) -> None:
 
 
 def test_a_creation_that_fails(tmp_path: Path) -> None:
-    """If a creation fails, the runs of the task are missing, and the next sweep pushes it again."""
+    """If a creation fails, the runs of the task are missing, and a sweep that is to retry pushes it again."""
     bench = Bench(tmp_path, simulated(creation=1.0, creation_end=CreationState.ERRORED))
 
     async def twice() -> None:
@@ -170,6 +170,7 @@ def test_a_creation_that_fails(tmp_path: Path) -> None:
         ] * 3
         assert len(bench.of(TaskPreparationFailed)) == 1
         bench.client.change(creation_end=CreationState.COMPLETED)
+        bench.rules = Rules(retry_errored=1)
         await bench.sweep()
 
     in_time(twice)

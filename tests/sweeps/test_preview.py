@@ -362,14 +362,14 @@ def test_the_record_of_a_plan() -> None:
                 "push": "new",
                 "pushed": True,
                 "fails": False,
-                "counts": {"schedule": 1, "find": 0, "watch": 0, "collect": 0, "done": 0},
+                "counts": {"schedule": 1, "find": 0, "watch": 0, "collect": 0, "done": 0, "blocked": 0},
                 "calls": 13,
                 "file": "t.py",
                 "version": None,
                 "datasets": [],
             }
         ],
-        "counts": {"schedule": 1, "find": 0, "watch": 0, "collect": 0, "done": 0},
+        "counts": {"schedule": 1, "find": 0, "watch": 0, "collect": 0, "done": 0, "blocked": 0},
         "calls": 13,
         "quotas": [
             {"kind": "task_runs", "period": "daily", "used": 1, "total": 2, "refill": None, "remaining": 1}

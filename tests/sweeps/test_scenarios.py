@@ -186,7 +186,9 @@ def test_an_earlier_version_in_creation_is_waited_for(tmp_path: Path) -> None:
 
 
 def test_a_creation_that_fails(tmp_path: Path) -> None:
-    """The runs of the failed task are missing, the other task is complete, and the next sweep pushes again."""
+    """The runs of the failed task are missing, the other task is complete, and a sweep that is to retry
+    pushes again, but no other does.
+    """
     world = World(tmp_path, Scenario(creation=lambda slug: 2.0), tasks=2, models=2)
     world.kaggle.add_task("t2", "fine")
     del world.texts["t2"]
@@ -197,6 +199,10 @@ def test_a_creation_that_fails(tmp_path: Path) -> None:
     assert [event.task for event in world.of(TaskPreparationFailed)] == ["t1"]
     assert world.records.tasks()["t1"].phase == TaskPhase.FAILED
     world.serve(creation_end=CreationState.COMPLETED)
+    assert world.run()
+    assert world.counts == (2, 0, 2, 0)
+    assert len(world.kaggle.tasks["t1"].versions) == 1
+    world.rules = Rules(retry_errored=1)
     assert world.run()
     assert world.counts == (4, 0, 0, 0)
     assert len(world.kaggle.tasks["t1"].versions) == 2

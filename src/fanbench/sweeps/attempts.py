@@ -80,8 +80,15 @@ class TaskPhase(enum.StrEnum):
     PUSHED = "pushed"
     #: The version can be run.
     READY = "ready"
-    #: Its creation failed.
+    #: The server refused the push.
+    REFUSED = "refused"
+    #: The creation of the version failed.
     FAILED = "failed"
+
+    @property
+    def unusable(self) -> bool:
+        """Whether no run can be scheduled with this content, as far as is known."""
+        return self in (TaskPhase.REFUSED, TaskPhase.FAILED)
 
 
 class TaskRecord(msgspec.Struct, frozen=True):

@@ -54,6 +54,8 @@ class PushStep(enum.StrEnum):
     UNCHANGED = "unchanged"
     #: An interrupted push did reach the server; its version is taken as ours.
     ADOPTED = "adopted"
+    #: The creation of this very content failed, so it would fail again.
+    FAILED = "failed"
     #: The task was named by its slug, so there is nothing to push.
     EXISTING = "existing"
 
@@ -66,8 +68,12 @@ class PushStep(enum.StrEnum):
 _VERSION_PREFIX = version_identity(0).removesuffix("0")
 
 
-def push_step(record: TaskRecord | None, identity: str, seen: Task | None) -> PushStep:
+def push_step(
+    record: TaskRecord | None, identity: str, seen: Task | None, *, retry_failed: bool = False
+) -> PushStep:
     """Return what to do for a task with content `identity` that the server has as `seen`.
+
+    With `retry_failed`, content whose creation failed is pushed again.
 
     | record                | on the server                   | step        |
     |-----------------------|---------------------------------|-------------|
@@ -79,7 +85,9 @@ def push_step(record: TaskRecord | None, identity: str, seen: Task | None) -> Pu
     | pushing               | not newer                       | new version |
     | pushed, ready         | the record's version            | unchanged   |
     | pushed, ready         | another version                 | new version |
-    | failed                | any version                     | new version |
+    | refused               | any version                     | new version |
+    | failed                | any version                     | failed      |
+    | failed, to be retried | any version                     | new version |
     """
     if identity.startswith(_VERSION_PREFIX):
         return PushStep.EXISTING
@@ -94,6 +102,8 @@ def push_step(record: TaskRecord | None, identity: str, seen: Task | None) -> Pu
             return PushStep.ADOPTED
         case TaskPhase.PUSHED | TaskPhase.READY if seen.slug.version_number == record.version:
             return PushStep.UNCHANGED
+        case TaskPhase.FAILED if not retry_failed:
+            return PushStep.FAILED
         case _:
             return PushStep.NEW_VERSION
 

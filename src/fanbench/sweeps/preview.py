@@ -10,13 +10,14 @@ from typing import Any
 
 import anyio
 
-from fanbench._util.text import iso_time, many
+from fanbench._util.text import error_line, iso_time, many
 from fanbench.errors import FanbenchError
 from fanbench.operations.api import Api
 from fanbench.operations.quota import Quota, Quotas, fetch_quotas
 from fanbench.sweeps.attempts import (
     Attempt,
     PlannedRun,
+    TaskRecord,
     by_planned_run,
     of_identity,
     wants_log,
@@ -47,24 +48,28 @@ QUOTA_PATIENCE = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """The number of planned runs by their next step (see `Step`); each is counted once."""
+    """The number of planned runs by their next step (see `Step`); each is counted once.
+
+    `blocked` runs would be scheduled if the creation of their task had not failed.
+    """
 
     schedule: int = 0
     find: int = 0
     watch: int = 0
     collect: int = 0
     done: int = 0
+    blocked: int = 0
 
     @property
     def planned(self) -> int:
-        return self.schedule + self.find + self.watch + self.collect + self.done
+        return self.schedule + self.find + self.watch + self.collect + self.done + self.blocked
 
     @property
     def steps(self) -> frozenset[Step]:
         return frozenset(step for step in Step if getattr(self, step.value))
 
     def __str__(self) -> str:
-        """`schedule 3, download 1; 2 done already`"""
+        """`schedule 3, download 1; 2 done already; 3 blocked`"""
         verbs = {
             "schedule": self.schedule,
             "look for": self.find,
@@ -73,7 +78,8 @@ class Counts:
         }
         steps = ", ".join(f"{verb} {number:,}" for verb, number in verbs.items() if number)
         done = f"{self.done:,} done already" if self.done else ""
-        return "; ".join(filter(None, [steps, done]))
+        blocked = f"{self.blocked:,} blocked" if self.blocked else ""
+        return "; ".join(filter(None, [steps, done, blocked]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +126,7 @@ class Preview:
 
     @property
     def nothing_to_do(self) -> bool:
-        return self.counts.done == self.counts.planned
+        return self.counts.done + self.counts.blocked == self.counts.planned
 
     def lines(self) -> list[str]:
         """Return plain text: one line per task, then the sums, the quotas and the warnings."""
@@ -139,7 +145,9 @@ class Preview:
         pushing = f"push {many(self.pushes, 'task')}, " if self.pushes else ""
         judged = f" (judge: {self.judge})" if self.judge else ""
         total = f"Will {pushing}{self.counts}; about {many(self.calls, 'call')}"
-        if self.nothing_to_do:
+        if self.nothing_to_do and self.counts.blocked:
+            total = f"Nothing can be done: {self.counts}"
+        elif self.nothing_to_do:
             total = "Everything is done. Files that are missing or were edited will be downloaded again, nothing else."
         return [
             *(f"{name:<{names}}  {push:<{pushes}}  {counts}" for name, push, counts in rows),
@@ -186,7 +194,7 @@ def preview(plan: SweepPlan, journal: Journal | None = None, quotas: Quotas | No
     tasks = tuple(
         _preview_task(
             task,
-            push_step(known.get(task.slug), task.identity, task.seen),
+            push_step(known.get(task.slug), task.identity, task.seen, retry_failed=plan.rules.retry_failed),
             runs[task.slug],
             attempts,
             plan.rules.retry_errored,
@@ -213,6 +221,7 @@ def preview(plan: SweepPlan, journal: Journal | None = None, quotas: Quotas | No
             *(plan.choice.warnings if total["schedule"] else ()),
             *(f"{file} has no task, and is skipped." for file in plan.skipped),
             *_file_warnings(plan.tasks, tasks),
+            *_failed_warnings(known, tasks),
             *_task_warnings(plan.tasks, tasks),
             *_version_warnings(plan.tasks, tasks),
             *_quota_warnings(total["schedule"], left, plan.rules.max_cost),
@@ -241,6 +250,8 @@ def _preview_task(
     mine = {each: of_identity(attempts.get(each, ()), task.identity) for each in planned_runs}
     steps = {each: next_step(made, task.identity, retry_errored=retry_errored) for each, made in mine.items()}
     by_step: Counter[str] = Counter(steps.values())
+    if push is PushStep.FAILED:
+        by_step["blocked"] = by_step.pop(Step.SCHEDULE, 0)
     counts = Counts(**by_step)
     pushed = push.needs_push and counts.schedule > 0
     rounds = len({each.repeat for each, step in steps.items() if step is Step.SCHEDULE})
@@ -280,6 +291,17 @@ def _file_warnings(planned: Iterable[PlannedTask], tasks: Iterable[TaskPreview])
     if rest:
         files = shlex.join(dict.fromkeys(found[text][1] for text in rest))
         yield f"{many(len(rest), 'more warning')} about the files: fanbench check {files}"
+
+
+def _failed_warnings(known: Mapping[str, TaskRecord], tasks: Iterable[TaskPreview]) -> Iterator[str]:
+    """Say why content is not pushed again, and how it would be."""
+    for task in tasks:
+        if task.counts.blocked:
+            record = known[task.task]
+            yield (
+                f"{task.task} is not pushed again: the creation of this content failed (version {record.version}). "
+                f"Change {task.file}, or add --retry-errored 1 to push it unchanged. {error_line(record.error)}"
+            )
 
 
 def _task_warnings(planned: Iterable[PlannedTask], tasks: Iterable[TaskPreview]) -> Iterator[str]:

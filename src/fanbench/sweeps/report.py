@@ -77,7 +77,7 @@ class SweepReport:
     `seconds` is the wall time of the last invocation, `stopped` the reason why it scheduled nothing more; None
     if unknown. Tokens and cost (US dollars) include runs that were made again. Runs that do not report their
     tokens are left out; if any run does not report its cost, or not yet, `cost_usd` is unknown, and `cost` tells
-    what is known of it.
+    what is known of it. `failed` are the tasks whose content is not pushed again, because its creation failed.
     """
 
     output: Path
@@ -87,6 +87,7 @@ class SweepReport:
     rows: tuple[RunRow, ...]
     seconds: float | None = None
     stopped: DrainReason | None = None
+    failed: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -234,11 +235,16 @@ def build_report(plan: SweepPlan, journal: Journal | None) -> SweepReport:
         else _row_without_run(each, tasks[each.task], saved.get(each.task))
         for each, mine in made.items()
     )
-    return SweepReport(plan.output, tuple(tasks), plan.models, plan.repeats, rows)
+    failed = tuple(
+        slug
+        for slug, record in saved.items()
+        if slug in tasks and record.phase is TaskPhase.FAILED and record.identity == tasks[slug].identity
+    )
+    return SweepReport(plan.output, tuple(tasks), plan.models, plan.repeats, rows, failed=failed)
 
 
 def _row_without_run(planned_run: PlannedRun, task: PlannedTask, record: TaskRecord | None) -> RunRow:
-    if record and record.phase is TaskPhase.FAILED and record.identity == task.identity:
+    if record and record.phase.unusable and record.identity == task.identity:
         return RunRow(planned_run, attempt_status(None, given_up=True), error=f"push: {record.error}")
     return RunRow(planned_run, attempt_status(None))
 

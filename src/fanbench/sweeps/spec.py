@@ -97,6 +97,11 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     downloads: int = 16
     include_source: bool = False
 
+    @property
+    def retry_failed(self) -> bool:
+        """Whether content whose creation failed is pushed again, unchanged."""
+        return self.retry_errored > 0
+
 
 # --- Tasks --------------------------------------------------------------------------------------------------
 

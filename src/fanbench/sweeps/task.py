@@ -41,7 +41,15 @@ _CHECK_EVERY = 2.0
 
 
 class TaskUnusable(FanbenchError):
-    """The server refused the content or failed to create the task. The next sweep pushes it again."""
+    """The server refused the push. The next sweep pushes again."""
+
+    phase = TaskPhase.REFUSED
+
+
+class CreationFailed(TaskUnusable):
+    """The server failed to create the version. The next sweep pushes other content only, unless it is to retry."""
+
+    phase = TaskPhase.FAILED
 
 
 class TaskPipeline:
@@ -100,7 +108,7 @@ class TaskPipeline:
         """Report every run as missing that is due or becomes due."""
         record = self._store.tasks.get(self._slug)
         if record is not None and isinstance(error, TaskUnusable):
-            self._save(TaskPhase.FAILED, record.version, error=str(error))
+            self._save(error.phase, record.version, error=str(error))
         self._context.emit(TaskPreparationFailed(self._slug, str(error)))
         self._scheduler.give_up_all("push", str(error))
         while self._context.may_become_due(self._task):
@@ -113,11 +121,15 @@ class TaskPipeline:
         """Return the task on the server with the planned content, pushed if needed; `None` if the sweep drained.
 
         Raises:
-            TaskUnusable: The server refused the content.
+            TaskUnusable: The server refused the push.
+            CreationFailed: The creation of this content failed before.
         """
         record = self._store.tasks.get(self._slug)
         await self._look_for_late_version(record)
-        step = push_step(record, self._planned.identity, self._seen)
+        retry = self._context.rules.retry_failed
+        step = push_step(record, self._planned.identity, self._seen, retry_failed=retry)
+        if step is PushStep.FAILED and record is not None:
+            raise CreationFailed(record.error)
         if step.needs_push and self._planned.notebook is not None:
             return await self._create_version(self._planned.notebook)
         if self._seen is None:
@@ -135,7 +147,7 @@ class TaskPipeline:
         The push of a process that was killed may reach the server late. Without this, the same content would be
         pushed twice, or other content be taken for it.
         """
-        if record is None or record.phase is TaskPhase.FAILED:
+        if record is None or record.phase.unusable:
             return
         # A record of an unfinished push has the version before it; any other has the version that the push created.
         is_unfinished = record.phase is TaskPhase.PUSHING
@@ -207,7 +219,7 @@ class TaskPipeline:
         """Wait until the task can be run, and return its version; `None` if the sweep drained before.
 
         Raises:
-            TaskUnusable: Its creation failed.
+            CreationFailed: Its creation failed.
         """
         version = self._store.tasks[self._slug].version
         context, creation = self._context, partial(self._wait_for_creation, task, version)
@@ -223,7 +235,7 @@ class TaskPipeline:
             return None
         if task.creation_state != CreationState.COMPLETED:
             reason = task.failure
-            raise TaskUnusable(
+            raise CreationFailed(
                 f"Task '{self._slug}' creation failed (status: {task.creation_state.label})"
                 + (f": {reason}" if reason else ".")
             )

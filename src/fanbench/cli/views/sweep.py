@@ -45,6 +45,7 @@ PLAN_FIELDS: Fields[TaskPreview] = {
     "watch": lambda task: task.counts.watch,
     "collect": lambda task: task.counts.collect,
     "done": lambda task: task.counts.done,
+    "blocked": lambda task: task.counts.blocked,
     "calls": lambda task: task.calls,
 }
 
@@ -152,5 +153,5 @@ def question(stage: Stage, preview: Preview) -> str:
         case "schedule":
             return f"Stage 2 of 3: schedule {many(counts.schedule + counts.find, 'run')}?"
         case _:
-            left = counts.planned - counts.done
+            left = counts.planned - counts.done - counts.blocked
             return f"Stage 3 of 3: follow {many(left, 'run')} to the end, and download the results?"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -110,13 +110,24 @@ def failure(settings: Settings, report: SweepReport) -> FanbenchError | None:
             return RunFailed(
                 f"Too many failures: {counts}", hint=f"To allow more failures: {resume(' --max-failures N')}"
             )
-        case _ if report.of(RunStatus.MISSING, RunStatus.RUNNING, RunStatus.UNSCHEDULED):
-            return RunFailed(counts, hint=f"To do what is left: {resume()}")
         case _:
-            again = max(row.attempts for row in report.of(RunStatus.ERRORED))
-            return RunFailed(
-                counts, hint=f"To repeat the errored runs: {resume(f' --retry-errored {again}')}"
-            )
+            return RunFailed(counts, hint="\n".join(_next_commands(report, resume)))
+
+
+def _next_commands(report: SweepReport, resume: Callable[[str], str]) -> Iterator[str]:
+    """What can be done about runs that did not complete, a line for each way."""
+    errored = report.of(RunStatus.ERRORED)
+    unfinished = report.of(RunStatus.MISSING, RunStatus.RUNNING, RunStatus.UNSCHEDULED)
+    left = [row for row in unfinished if row.planned_run.task not in report.failed]
+    if left:
+        yield f"To do what is left: {resume('')}"
+    again = resume(f" --retry-errored {max((row.attempts for row in errored), default=1)}")
+    if errored:
+        yield (
+            f"To repeat the errored runs as well: {again}" if left else f"To repeat the errored runs: {again}"
+        )
+    if report.failed:
+        yield f"To push {', '.join(report.failed)} again, change the file first. To push it unchanged: {again}"
 
 
 # --- One stage of a sweep (--step) --------------------------------------------------------------------------
