@@ -332,7 +332,12 @@ class Client:
                 await watcher.wait_for_next_poll()
             return True
 
-        async with aclosing(lines(follow_log(self, run.id, missing=missing))) as texts:
+        async def probe() -> bool:
+            if not watcher.states[run.id].terminal:
+                await watcher.poll()
+            return watcher.states[run.id].terminal
+
+        async with aclosing(lines(follow_log(self, run.id, missing=missing, probe=probe))) as texts:
             async for text in texts:
                 yield text
 

@@ -125,6 +125,9 @@ async def test_a_stream_that_opens_during_a_pause_makes_it_longer() -> None:
             group.start_soon(watcher.watch)
             await anyio.sleep(0.5)
             watcher.stream_opened(run_id)
+            while True:
+                await anyio.sleep(10)
+                watcher.stream_heard(run_id)
     assert client.times("list_runs") == [0, 30, 60]
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
 import anyio
 import pytest
 
@@ -11,7 +14,7 @@ from fanbench.operations.events import LogLine, PollFailed, RunChanged, RunEndin
 from fanbench.operations.run import run_tasks
 from fanbench.operations.watch import FailedPolls, RunSelection, StillRunning, wait_for_runs
 from fanbench.testing import Fault, RunScript, SimulatedKaggle
-from fanbench.wire.messages import RunState
+from fanbench.wire.messages import LogEntry, RunState
 from fanbench.wire.retry import NobodyListens
 from tests.operations.conftest import Reported, model, simulated
 from tests.operations.virtual_time import anyio_backend as anyio_backend
@@ -22,6 +25,12 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture(autouse=True)
 def no_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(polling, "_JITTER", 0.0)
+
+
+def talking(running: float) -> RunScript:
+    """A run that writes a line every ten seconds."""
+    log = tuple((float(second), "line\n") for second in range(0, int(running), 10))
+    return RunScript(running=running, log=log)
 
 
 def all_of(client: SimulatedKaggle) -> RunSelection:
@@ -39,7 +48,7 @@ async def test_polls_grow_by_half_up_to_the_interval(reported: Reported) -> None
 async def test_the_end_of_a_stream_is_the_end_of_the_wait() -> None:
     """The end of a run is seen when its log ends, however far apart the polls have become."""
     client = simulated()
-    client.add_run("t", "m", RunScript(running=500))
+    client.add_run("t", "m", talking(500))
     began = anyio.current_time()
     await wait_for_runs(client, all_of(client))
     assert anyio.current_time() - began == 500
@@ -52,12 +61,34 @@ async def test_open_streams_replace_most_polls() -> None:
     """
     client = simulated()
     for number in range(4):
-        client.add_run("t", f"m{number}", RunScript(running=50))
+        client.add_run("t", f"m{number}", talking(50))
     await wait_for_runs(client, all_of(client))
     assert client.times("list_runs") == [0, 50]
-    client.add_run("t", "m", RunScript(running=150))
+    client.add_run("t", "m", talking(150))
     await wait_for_runs(client, all_of(client), poll_interval=60)
     assert client.times("list_runs")[2:] == [50, 110, 170, 200]
+
+
+async def test_the_end_of_a_run_whose_stream_stays_open_is_seen() -> None:
+    """While a stream is silent, lists show within 15 seconds that its run has ended."""
+    client = StuckLogs([])
+    client.add_task("t")
+    client.add_run("t", "m", RunScript(running=40))
+    with anyio.fail_after(40 + 15 + 10):  # The last lines of a log are waited for.
+        await wait_for_runs(client, all_of(client))
+    assert 40 < client.times("list_runs")[-1] <= 40 + 15
+
+
+class StuckLogs(SimulatedKaggle):
+    """Its logs never end, live or stored, though their runs do."""
+
+    async def logs(
+        self, run_id: int, *, silence: float | None = None, merge: bool = False
+    ) -> AsyncGenerator[LogEntry, None]:
+        async with aclosing(super().logs(run_id, silence=silence, merge=merge)) as entries:
+            async for entry in entries:
+                yield entry
+        await anyio.sleep_forever()
 
 
 async def test_the_end_of_each_stream_is_reported_at_once(reported: Reported) -> None:

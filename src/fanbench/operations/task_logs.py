@@ -125,14 +125,14 @@ async def show_logs(
             if output is not None:
                 version = status.task.slug.version_number
                 file = folder_of_run(output, slug, version, model_of(run), run.id) / _FILE_NAME
-            readers.append(_Reader(client, run, watcher if follow else None, file))
+            readers.append(_Reader(client, run, watcher, file, follow=follow))
     if interleave is None:
         # With `follow`, queued runs will be live, too.
         live = (RunState.RUNNING, RunState.QUEUED) if follow else (RunState.RUNNING,)
         interleave = sum(reader.run.state in live for reader in readers) > 1
     with unwrap_single_error():
         async with anyio.create_task_group() as polls:
-            for watcher in watchers if follow else ():
+            for watcher in watchers:
                 polls.start_soon(watcher.serve)
             logs = iter(await (_show_interleaved if interleave else _show_in_turn)(readers, emit))
             polls.cancel_scope.cancel()
@@ -147,13 +147,16 @@ async def show_logs(
 class _Reader:
     """Reads the log of one run to its end, and keeps it in `file` if one is given.
 
-    With a `watcher`, a queued run is waited for.
+    With `follow`, a queued run is waited for.
     """
 
-    def __init__(self, client: Api, run: Run, watcher: RunWatcher | None, file: Path | None) -> None:
+    def __init__(
+        self, client: Api, run: Run, watcher: RunWatcher, file: Path | None, *, follow: bool
+    ) -> None:
         self.run = run
         self._client = client
         self._watcher = watcher
+        self._follow = follow
         self.file = file
 
     async def entries(self) -> AsyncGenerator[LogEntry, None]:
@@ -163,7 +166,9 @@ class _Reader:
             FanbenchError: The log broke off, or cannot be kept.
         """
         await self._left_queue()
-        log = follow_log(self._client, self.run.id, missing=self._may_have_log, persist=False)
+        log = follow_log(
+            self._client, self.run.id, missing=self._may_have_log, probe=self._has_ended, persist=False
+        )
         async with aclosing(log) as entries:
             if self.file is None:
                 async for entry in entries:
@@ -175,16 +180,22 @@ class _Reader:
                     yield entry
 
     async def _left_queue(self) -> None:
-        while self._watcher is not None and self._watcher.states[self.run.id] == RunState.QUEUED:
+        while self._follow and self._watcher.states[self.run.id] == RunState.QUEUED:
             await self._watcher.wait_for_change(self.run.id)
 
     async def _may_have_log(self) -> bool:
         """A run that has just left the queue may have no log yet: wait for the next list and try again."""
-        if self._watcher is None or self._watcher.states[self.run.id].terminal:
+        if not self._follow or self._watcher.states[self.run.id].terminal:
             return False
         await self._watcher.wait_for_list()
         await self._left_queue()
         return True
+
+    async def _has_ended(self) -> bool:
+        """Whether a silent run has ended, as the next list shows."""
+        if not self._watcher.states[self.run.id].terminal:
+            await self._watcher.wait_for_list()
+        return self._watcher.states[self.run.id].terminal
 
 
 async def _show_interleaved(readers: Sequence[_Reader], emit: Emit) -> list[RunLog]:

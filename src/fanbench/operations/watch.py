@@ -77,15 +77,18 @@ class RunWatcher:
     `pending`, and calls `watch`.
 
     Polls come 1, 1.5, 2.25… seconds after one another, up to `poll_interval`, and start again at 1 whenever a
-    list shows something new. While every pending run has an open log stream they are `poll_interval` apart. The
-    end of a stream asks for a poll: at once if it was the last one, otherwise within `coalesce` seconds, so
-    that runs that end shortly after one another share a poll.
+    list shows something new. While every pending run has an open log stream they are `poll_interval` apart, or
+    `probe` seconds if a stream is silent for as long: it may be that of a run that has ended. The end of a stream
+    asks for a poll: at once if it was the last one, otherwise within `coalesce` seconds, so that runs that end shortly
+    after one another share a poll.
 
     `states` has the state of each run as last listed; `known` are runs that were listed just before.
     """
 
     #: Seconds within which a list follows the end of a stream while other streams are open.
     coalesce = 5.0
+    #: Seconds of silence on a stream after which a list shows whether its run has ended.
+    probe = 15.0
 
     def __init__(
         self,
@@ -108,7 +111,8 @@ class RunWatcher:
         self._restart_pace = False
         self._failed_polls = FailedPolls(slug, emit)
         self._retry_after: float | None = None
-        self._streams: set[int] = set()
+        #: When each open stream was last heard of, on the event loop's clock.
+        self._streams: dict[int, float] = {}
         self._changes: dict[int, anyio.Event] = {}
         self._next_list = anyio.Event()
         #: How many coroutines wait for each of these events.
@@ -117,8 +121,6 @@ class RunWatcher:
         #: Ends a pause within `coalesce` seconds; ends it at once.
         self._soon = anyio.Event()
         self._now = anyio.Event()
-        self._pause_began = 0.0
-        self._pause_scope: anyio.CancelScope | None = None
 
     # --- What a subclass decides ---
 
@@ -181,19 +183,21 @@ class RunWatcher:
         self._now = anyio.Event()
 
     def stream_opened(self, run_id: int) -> None:
-        self._streams.add(run_id)
-        if self._pause_scope is not None and len(self._streams) == self.pending():
-            longer = min(self._pause_began + self._pace.limit, self.next_list_by())
-            self._pause_scope.deadline = max(self._pause_scope.deadline, longer)
+        self._streams[run_id] = anyio.current_time()
+
+    def stream_heard(self, run_id: int) -> None:
+        """Text came from an open stream."""
+        if run_id in self._streams:
+            self._streams[run_id] = anyio.current_time()
 
     def stream_closed(self, run_id: int) -> None:
         """Nobody follows the run any more."""
-        self._streams.discard(run_id)
+        self._streams.pop(run_id, None)
 
     def stream_ended(self, run_id: int) -> None:
         """The end of a stream announces the end of its run, which the next list confirms."""
         if run_id in self._streams:
-            self._streams.discard(run_id)
+            del self._streams[run_id]
             self._restart_pace = True
             self._soon.set()
             if not self._streams:
@@ -202,7 +206,7 @@ class RunWatcher:
     def stream_missed(self, run_id: int) -> None:
         """A running run has no log stream yet, so polls must not be far apart because of it."""
         if run_id in self._streams:
-            self._streams.discard(run_id)
+            del self._streams[run_id]
             self._soon.set()
 
     # --- Polling ---
@@ -248,7 +252,7 @@ class RunWatcher:
         for run in changed:
             self.states[run.id] = run.state
             if run.state.terminal:
-                self._streams.discard(run.id)
+                self._streams.pop(run.id, None)
         self.absorb(runs, asked_at)
         seen = [self._changes.pop(run.id) for run in changed if run.id in self._changes]
         for event in (*seen, self._next_list):
@@ -261,17 +265,24 @@ class RunWatcher:
         if self._retry_after is not None:
             await anyio.sleep(self._retry_after)
             return
-        pending = self.pending()
-        seconds = self._pace.limit if 0 < pending == len(self._streams) else self._pace.next()
-        left = self.next_list_by() - anyio.current_time()
-        seconds = min(seconds, left) if left > 0 else self.coalesce
-        self._emit(Polled(self.slug, pending, seconds))
-        self._pause_began = anyio.current_time()
-        with anyio.move_on_after(seconds) as self._pause_scope:
-            await self._soon.wait()
-            with anyio.move_on_after(self.coalesce):
-                await self._now.wait()
-        self._pause_scope = None
+        pending, began = self.pending(), anyio.current_time()
+        usual = began + self._pace.next()
+        self._emit(Polled(self.slug, pending, self._due(began, usual) - began))
+        while (left := self._due(began, usual) - anyio.current_time()) > 0:
+            with anyio.move_on_after(left):
+                await self._soon.wait()
+                with anyio.move_on_after(self.coalesce):
+                    await self._now.wait()
+                return
+
+    def _due(self, began: float, usual: float) -> float:
+        """The time of the next poll, as things are now. The pause `began` with one until the `usual` time."""
+        due = usual
+        if 0 < self.pending() == len(self._streams):
+            silent = max(began, min(self._streams.values())) + self.probe
+            due = min(began + self._pace.limit, silent)
+        needed = self.next_list_by()
+        return min(due, needed) if needed > began else began + self.coalesce
 
 
 class FailedPolls:
@@ -470,6 +481,7 @@ class _WaitForRuns(_WaitForListing):
                 try:
                     async with aclosing(follow_log(self._client, run.id)) as entries:
                         async for entry in entries:
+                            self.stream_heard(run.id)
                             show(lines.feed(entry))
                 except NotFound:
                     if self.states[run.id].terminal:

@@ -35,6 +35,8 @@ _LOG_TAIL = 10.0
 _LAG = 5.0
 # How far, in seconds, the times in a log and those of its run may be apart.
 _CLOCK_SLACK = 0.5
+# Seconds for which the log of an ended run, which needs to wait for nothing, may be silent.
+_STORED_SILENCE = 30.0
 # Seconds for which a missing log of an ended run is asked for again.
 _NO_LOG = 30.0
 
@@ -112,7 +114,7 @@ class RunPipeline:
             run.log_scope, run.log_tail = None, 0.0
 
     async def _read_live_log(self) -> None:
-        run, stream = self._run, _ObservedStream(self._context.client)
+        run, stream = self._run, _ObservedStream(self._context.client, self._watcher)
         self._watcher.stream_opened(run.run_id)
         part = await self._write_log(follow_log(stream, run.run_id, ended=self._has_ended))
         if (
@@ -201,12 +203,10 @@ class RunPipeline:
 
     async def _fetch_log(self) -> None:
         """Save the log that was read live if it is complete, else read it from the server."""
-        from fanbench.wire.log_stream import SILENCE
-
         run, context = self._run, self._context
         part, self._log = self._log, None
         if part is None:
-            part = await self._write_log(context.client.logs(run.run_id, silence=SILENCE, merge=True))
+            part = await self._write_log(context.client.logs(run.run_id, silence=_STORED_SILENCE, merge=True))
         log = SavedLog(f"{self._folder}/{RUN_LOG}", part.lines, part.size)
         try:
             await context.offload(partial(part.place, context.root / log.path))
@@ -257,15 +257,19 @@ class RunPipeline:
 
 
 class _ObservedStream:
-    """A client for `follow_log` that observes how often it opens the log, and the times in it."""
+    """A client for `follow_log` that observes how often it opens the log, and the times in it.
 
-    def __init__(self, client: Api) -> None:
+    The `watcher` is told of all that comes.
+    """
+
+    def __init__(self, client: Api, watcher: RunWatcher) -> None:
         self.config = client.config
         self.opened = 0
         #: The run's clock, which times the entries, is at least this many seconds ahead of ours.
         self.ahead = -math.inf
         self.ended_at = 0.0
         self._client = client
+        self._watcher = watcher
 
     async def logs(
         self, run_id: int, *, silence: float | None = None, merge: bool = False
@@ -273,6 +277,7 @@ class _ObservedStream:
         self.opened += 1
         async with aclosing(self._client.logs(run_id, silence=silence, merge=merge)) as entries:
             async for entry in entries:
+                self._watcher.stream_heard(run_id)
                 self.ahead = max(self.ahead, entry.time - anyio.current_time())
                 yield entry
         self.ended_at = anyio.current_time()

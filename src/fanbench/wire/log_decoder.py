@@ -13,7 +13,10 @@ import msgspec
 
 from fanbench.wire.messages import LogEntry
 
-__all__ = ["ArrayReader", "StoredLogReader", "entries_of_payload", "entry_of"]
+__all__ = ["ArrayReader", "EntryTooLong", "StoredLogReader", "check_length", "entries_of_payload", "entry_of"]
+
+# An entry is in memory as a whole. A line of a log is far shorter.
+_LONGEST_ENTRY = 64 << 20
 
 _BLANK = re.compile(r"[\s,]*")
 _DELIMITER = re.compile(r"[\s,\]]")
@@ -29,6 +32,16 @@ class _StrictEntry(msgspec.Struct, frozen=True, gc=False):
 
 
 _decode_entries = msgspec.json.Decoder(list[_StrictEntry]).decode
+
+
+class EntryTooLong(ValueError):
+    """An entry of a log is longer than can be kept in memory."""
+
+
+def check_length(length: int) -> None:
+    """Raise EntryTooLong if an entry that is still incomplete has this many characters."""
+    if length > _LONGEST_ENTRY:
+        raise EntryTooLong(f"an entry of the log has more than {_LONGEST_ENTRY >> 20} million characters")
 
 
 def entry_of(value: Any) -> LogEntry:
@@ -85,6 +98,7 @@ class ArrayReader:
         """Yield the values that `text` completes."""
         self._pieces.append(text)
         self._length += len(text)
+        check_length(self._length)
         # An incomplete element is read again only once the text has doubled: otherwise a single huge element
         # would be read from its start with every piece.
         if self._length >= self._needed:
@@ -146,6 +160,7 @@ class StoredLogReader:
         """Yield the entries, or other JSON values, that `text` completes."""
         if self._is_json is None:
             self._start = text = self._start + text
+            check_length(len(text))
             self._is_json = _looks_like_json(text)
         if self._is_json:
             yield from self._reader.feed(text)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import codecs
 import json
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, cast
 
 import anyio
@@ -16,10 +15,16 @@ from fanbench._util.debug_log import debug
 from fanbench.config import Config
 from fanbench.errors import ApiError, ConnectionFailed, FanbenchError, NotFound
 from fanbench.wire import protocol
-from fanbench.wire.log_decoder import StoredLogReader, entries_of_payload, entry_of
+from fanbench.wire.log_decoder import (
+    EntryTooLong,
+    StoredLogReader,
+    check_length,
+    entries_of_payload,
+    entry_of,
+)
 from fanbench.wire.messages import LogEntry, RunRequest
-from fanbench.wire.responses import error_in
-from fanbench.wire.retry import NeverSent, RetryPolicy, may_retry
+from fanbench.wire.responses import error_in, invalid_answer
+from fanbench.wire.retry import NeverSent, RetryPolicy, ServerLoad, may_retry, server_load
 from fanbench.wire.transport import Transport, pieces_of
 
 if TYPE_CHECKING:
@@ -30,6 +35,8 @@ __all__ = ["LogSource", "follow_log", "read_log"]
 # Seconds without data after which a stream is opened again. A model may think for minutes without a line of log, but
 # a connection that was lost unnoticed looks the same.
 SILENCE = 300.0
+# Seconds without text after which somebody who can tell is asked whether the run has ended.
+PROBE_AFTER = 15.0
 # Seconds after which the end of a stream no longer counts as one more failure in a row.
 HEALTHY = 60.0
 FOLLOW_RETRY = RetryPolicy(attempts=5, connect_attempts=5, base=1.0, cap=30.0)
@@ -51,6 +58,7 @@ async def follow_log(
     *,
     ended: Callable[[], Awaitable[bool]] | None = None,
     missing: Callable[[], Awaitable[bool]] | None = None,
+    probe: Callable[[], Awaitable[bool]] | None = None,
     persist: bool = True,
     retry: RetryPolicy = FOLLOW_RETRY,
 ) -> AsyncGenerator[LogEntry, None]:
@@ -63,21 +71,27 @@ async def follow_log(
     A run has no log while it is queued, and for a moment after. `missing()` is then called: it waits until it is
     time to try again, and returns False if that is pointless. Without it, a missing log is an error.
 
+    A stream that is silent for `PROBE_AFTER` seconds may be that of a run that has ended: `probe()` returns whether it
+    has. The log is then read once more, because it should be stored and have an end. Otherwise the stream is opened
+    again, and may be silent for twice as long. Without `probe`, this happens after `SILENCE` seconds.
+
     The client itself repeats a call that the server answers with an error. Without `persist`, nothing more is tried
     after that before the log has begun: somebody is looking at an empty screen.
 
     Raises:
         NotFound: The server has no log of the run (yet).
+        ConnectionFailed: The log does not end, although its run has.
         FanbenchError: The stream failed as often in a row, without new text, as `retry` allows.
     """
     position, failures = _Position(), 0
+    silence, over = SILENCE if probe is None else PROBE_AFTER, False
     while True:
         begun, before = anyio.current_time(), position.total
         error: FanbenchError = ConnectionFailed(
             f"The log of run {run_id} ended, but the run has not.", endpoint=client.config.endpoint
         )
         try:
-            async with aclosing(client.logs(run_id, silence=SILENCE, merge=True)) as entries:
+            async with aclosing(client.logs(run_id, silence=silence, merge=True)) as entries:
                 async for entry in entries:
                     if (new := position.new_part(entry)) is not None:
                         yield new
@@ -94,6 +108,15 @@ async def follow_log(
             continue
         if isinstance(error, ApiError) and not (persist or position.total):
             raise error
+        if probe is not None and server_load(error) is ServerLoad.OVERLOADED:  # It timed out.
+            if over:
+                message = f"The log of run {run_id} does not end, although the run has."
+                raise ConnectionFailed(message, endpoint=client.config.endpoint) from error
+            over = await probe()
+            silence = PROBE_AFTER if over else min(2 * silence, SILENCE)
+            debug("log silent", run=run_id, ended=over)
+            position.rewind()
+            continue
         progress = position.total > before or anyio.current_time() - begun >= HEALTHY
         failures = 1 if progress else failures + 1
         if failures >= retry.attempts:
@@ -146,23 +169,26 @@ async def read_log(
         headers=headers,
         silence=silence,
     )
-    async with stream as response:
-        kind = response.headers.get("content-type", "")
-        if "text/event-stream" in kind:
-            async with aclosing(_events(response)) as entries:
-                async for entry in entries:
-                    yield entry
-            return
-        reader = StoredLogReader(merge=merge)
-        async with aclosing(_text(response)) as pieces:
-            async for text in pieces:
-                if "text/plain" in kind:
-                    yield LogEntry(data=text)
-                    continue
-                for value in reader.feed(text):
-                    yield value if isinstance(value, LogEntry) else _entry(transport, response, value)
-        for value in reader.close():
-            yield _entry(transport, response, value)
+    try:
+        async with stream as response:
+            kind = response.headers.get("content-type", "")
+            if "text/event-stream" in kind:
+                async with aclosing(_events(response, silence)) as entries:
+                    async for entry in entries:
+                        yield entry
+                return
+            reader = StoredLogReader(merge=merge)
+            async with aclosing(_text(response)) as pieces:
+                async for text in pieces:
+                    if "text/plain" in kind:
+                        yield LogEntry(data=text)
+                        continue
+                    for value in reader.feed(text):
+                        yield value if isinstance(value, LogEntry) else _entry(transport, response, value)
+            for value in reader.close():
+                yield _entry(transport, response, value)
+    except EntryTooLong as error:
+        raise invalid_answer(protocol.GET_LOGS, str(error)) from None
 
 
 def _entry(transport: Transport, response: httpx.Response, value: object) -> LogEntry:
@@ -175,29 +201,53 @@ def _entry(transport: Transport, response: httpx.Response, value: object) -> Log
     return entry_of(value)
 
 
-async def _events(response: httpx.Response) -> AsyncGenerator[LogEntry, None]:
+async def _events(response: httpx.Response, silence: float | None) -> AsyncGenerator[LogEntry, None]:
     from httpx_sse import EventSource
 
     async with aclosing(_text(response, end="\n\n")) as text:
-        source = EventSource(cast("httpx.Response", _TextResponse(response.headers, text)))
-        async with aclosing(source.aiter_sse()) as events:
+        observed = _ObservedText(response, text, silence)
+        source = EventSource(cast("httpx.Response", observed))
+        async with aclosing(observed.text), aclosing(source.aiter_sse()) as events:
             async for event in events:
+                observed.event_came()
                 for entry in entries_of_payload(event.data):
                     yield entry
 
 
-@dataclass(frozen=True, slots=True)
-class _TextResponse:
-    """The part of a response that the reader of events uses; its text ends in a blank line.
+class _ObservedText:
+    """The part of a response that the reader of events uses, bounded in time and size.
 
-    The standard drops an event that no blank line follows, but the last line of a log must not get lost.
+    Its text ends in a blank line: the standard drops an event that no blank line follows, but the last line of a log
+    must not get lost.
     """
 
-    headers: Mapping[str, str]
-    text: AsyncGenerator[str, None]
+    def __init__(
+        self, response: httpx.Response, text: AsyncGenerator[str, None], silence: float | None
+    ) -> None:
+        self.headers = response.headers
+        self.text = self._observe(response, text, silence)
+        self.event_came()
+
+    def event_came(self) -> None:
+        """Start over. Comments, which keep a connection alive, are no events."""
+        self._event_at, self._length = anyio.current_time(), 0
 
     def aiter_text(self) -> AsyncGenerator[str, None]:
         return self.text
+
+    async def _observe(
+        self, response: httpx.Response, text: AsyncGenerator[str, None], silence: float | None
+    ) -> AsyncGenerator[str, None]:
+        import httpx
+
+        async for piece in text:
+            self._length += len(piece)
+            check_length(self._length)
+            yield piece
+            silent = anyio.current_time() - self._event_at
+            if silence is not None and silent > silence:
+                message = f"no event for {silent:.0f} s"
+                raise httpx.ReadTimeout(message, request=response.request)
 
 
 async def _text(response: httpx.Response, *, end: str = "") -> AsyncGenerator[str, None]:

@@ -31,9 +31,8 @@ _LONG_WAIT = 60.0
 _TOKENS = "Give a valid token (--token, KAGGLE_API_TOKEN or ~/.kaggle/access_token)."
 
 
-def decode_answer(config: Config, call: Call, response: httpx.Response, kind: type[M]) -> M:
-    """Return the message in a response, or raise the error that it represents."""
-    body = response.content
+def decode_answer(config: Config, call: Call, response: httpx.Response, body: bytes, kind: type[M]) -> M:
+    """Return the message in the `body` of a response, or raise the error that it represents."""
     if (error := error_in(config, call, response, body)) is not None:
         raise error
     try:

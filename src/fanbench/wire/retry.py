@@ -27,7 +27,8 @@ What is retried, and for how long:
 | what fails                               | retried by                                       | until                 |
 |------------------------------------------|--------------------------------------------------|-----------------------|
 | one call                                 | `RetryPolicy` and `retrying`, here               | 8 attempts or 2 min   |
-| a download that breaks off               | `wire/transfer.py`, with the call's policy       | 8 times in a row      |
+| a download that breaks off               | `wire/transfer.py`, with the call's policy       | 8 times in a row; 3   |
+|                                          |                                                  | if slow or silent     |
 | a log stream that breaks off             | `FOLLOW_RETRY` in `wire/log_stream.py`           | 5 times in a row      |
 | a poll, after the retries of its call    | `FailedPolls` in `operations/watch.py`           | 5 times in a row      |
 | the log of a run that has just started   | `STREAM_TRIES` in `operations/watch.py`          | about 1 min           |
@@ -247,6 +248,13 @@ class RetryPolicy:
         named = error.retry_after if isinstance(error, ApiError) else None
         return self.backoff(attempt) if named is None else named + self.random() * self.base
 
+    def report(self, retry: Retry) -> None:
+        """Log a retry, and pass it to `on_retry`."""
+        error = str(retry.error)
+        debug("retry", method=retry.call, attempt=retry.attempt, wait=round(retry.wait, 3), error=error)
+        if self.on_retry is not None:
+            self.on_retry(retry)
+
     def backoff(self, failures: int) -> float:
         # The exponent is bounded because a float is.
         return self.random() * min(self.cap, self.base * 2.0 ** min(failures - 1, 64))
@@ -265,9 +273,7 @@ async def retrying(policy: RetryPolicy, call: Call, attempt: Callable[[int], Awa
             wait = policy.delay_after(error, call, number)
             if wait is None or anyio.current_time() - started + wait > policy.total:
                 raise
-            debug("retry", method=call.method, attempt=number, wait=round(wait, 3), error=str(error))
-            if policy.on_retry is not None:
-                policy.on_retry(Retry(call.method, number, wait, error))
+            policy.report(Retry(call.method, number, wait, error))
         await anyio.sleep(wait)
     raise AssertionError("count() is endless")
 

@@ -13,11 +13,11 @@ from typing import IO, TYPE_CHECKING, cast
 import anyio
 from anyio import to_thread
 
-from fanbench._util.debug_log import debug
 from fanbench.errors import BadRequest, ConnectionFailed
 from fanbench.wire.messages import Message
 from fanbench.wire.protocol import Call
 from fanbench.wire.responses import error_of
+from fanbench.wire.retry import Retry, ServerLoad, server_load
 from fanbench.wire.transport import ERROR_BODY_LIMIT, Transport, pieces_of, read_at_most
 
 if TYPE_CHECKING:
@@ -30,6 +30,12 @@ ProgressCallback = Callable[[int, int | None], None]
 BLOCK = 256 * 1024
 # Downloads of up to this many bytes are kept in memory: most are, and a file costs more than all other steps.
 IN_MEMORY = 1 << 20
+# A body that brings fewer bytes in this many seconds is given up, as one that is silent: some servers and proxies send
+# a byte now and then to keep a connection alive.
+SLOW_AFTER = 30.0
+SLOW_BYTES = 30 * 1024
+# How often in a row a download may be slow or silent.
+SLOW_TRIES = 3
 PARTIAL_CONTENT = 206
 RANGE_NOT_SATISFIABLE = 416
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
@@ -56,7 +62,8 @@ async def transfer(
     """Download the complete body of the answer into `file`, which is a `new_file`.
 
     A download that breaks is resumed there if the server supports it, otherwise from the start. It may break
-    as often in a row, without further progress, as the transport's policy allows.
+    as often in a row, without further progress, as the transport's policy allows, and `SLOW_TRIES` times if it was
+    slow or silent. Each new try is reported to the policy's `on_retry`.
 
     Raises:
         ConnectionFailed: The download broke too often.
@@ -69,12 +76,17 @@ async def transfer(
         try:
             return await _attempt(transport, call, request, file, state, progress)
         except ConnectionFailed as error:
-            failures = 1 if state.tag and state.received > before else failures + 1
+            advanced = state.tag and state.received - before >= SLOW_BYTES
+            failures = 1 if advanced else failures + 1
+            tries = transport.retry.attempts
+            if server_load(error) is ServerLoad.OVERLOADED:
+                tries = min(tries, SLOW_TRIES)
             # Failures before the body have had their own retries.
-            if not state.begun or failures >= transport.retry.attempts:
+            if not state.begun or failures >= tries:
                 raise
-            debug("download broke", method=call.method, received=state.received, error=str(error))
-        await anyio.sleep(transport.retry.backoff(failures))
+            pause = transport.retry.backoff(failures)
+            transport.retry.report(Retry(call.method, failures, pause, error))
+        await anyio.sleep(pause)
 
 
 async def _attempt(
@@ -140,6 +152,13 @@ def _extent(response: httpx.Response) -> tuple[int | None, int | None]:
     return 0, int(length) if length.isdecimal() and not encoded else None
 
 
+def _too_slow(response: httpx.Response, received: int, seconds: float) -> httpx.ReadTimeout:
+    import httpx
+
+    message = f"only {received} bytes within {seconds:.0f} s"
+    return httpx.ReadTimeout(message, request=response.request)
+
+
 async def _copy(
     response: httpx.Response, file: IO[bytes], state: _State, progress: ProgressCallback | None
 ) -> None:
@@ -153,6 +172,7 @@ async def _copy(
             await to_thread.run_sync(file.write, bytes(block))
         block.clear()
 
+    began, before = anyio.current_time(), state.received
     async with aclosing(pieces_of(response)) as pieces:
         try:
             async for piece in pieces:
@@ -160,6 +180,10 @@ async def _copy(
                 state.received += len(piece)
                 if len(block) >= BLOCK:
                     await flush()
+                if (now := anyio.current_time()) - began >= SLOW_AFTER:
+                    if state.received - before < SLOW_BYTES:
+                        raise _too_slow(response, state.received - before, now - began)
+                    began, before = now, state.received
                 if progress is not None:
                     progress(state.received, state.total)
         except Exception:

@@ -23,7 +23,7 @@ from fanbench.version import __version__
 from fanbench.wire.adaptive_limit import AdaptiveLimit
 from fanbench.wire.messages import Message, encode
 from fanbench.wire.protocol import Call
-from fanbench.wire.responses import decode_answer, error_of
+from fanbench.wire.responses import decode_answer, error_of, invalid_answer
 from fanbench.wire.retry import NeverSent, NobodyListens, RetryPolicy, retrying
 
 if TYPE_CHECKING:
@@ -35,8 +35,16 @@ M = TypeVar("M", bound=Message)
 
 CONNECT_TIMEOUT = 10.0
 READ_TIMEOUT = 60.0
+#: Seconds that one attempt of a call may take, up to the last byte of its answer. A server that sends a byte now and
+#: then would otherwise never be timed out.
+ANSWER_TIMEOUT = 60.0
+#: The same for the headers of a stream whose body may pause for any time.
+HEADERS_TIMEOUT = 300.0
 CLOSE_TIMEOUT = 5.0
+#: The largest answer of a call, in bytes. A list of 10,000 runs has 6 MB.
+ANSWER_LIMIT = 64 << 20
 ERROR_BODY_LIMIT = 1 << 20
+MAX_REDIRECTS = 20
 _START_AGAIN = "Start the server again with `fanbench serve`; with --local, run the same command again."
 
 
@@ -104,8 +112,9 @@ class Transport:
         async def attempt(number: int) -> M:
             async with self.limits.adaptive.slot(self.limits.calls, call, self.retry.total):
                 with self.limits.adaptive.observe(), self._clients.one() as http:
-                    response = await self._send(http, call, body, number)
-                    return decode_answer(self.config, call, response, kind)
+                    with self._errors_mapped(call):
+                        response, answer = await self._exchange(http, call, body, number)
+                    return decode_answer(self.config, call, response, answer, kind)
 
         return await retrying(self.retry, call, attempt)
 
@@ -132,15 +141,14 @@ class Transport:
                 slot = self.limits.adaptive.slot(limiter, call, self.retry.total)
                 await opened.enter_async_context(slot)
                 http = opened.enter_context(self._clients.one())
-                with self.limits.adaptive.observe():
-                    response = await self._send(
-                        http, call, content, number, headers=headers, silence=silence, stream=True
-                    )
-                    opened.push_async_callback(_close, response)
-                    if response.status_code >= 300:
-                        with self._errors_mapped(call):
+                with self.limits.adaptive.observe(), self._errors_mapped(call):
+                    request = self._request(http, call, content, headers=headers, silence=silence)
+                    async with _in_time(request, silence or HEADERS_TIMEOUT):
+                        response = await self._send(http, call, request, number, follow_redirects=True)
+                        opened.push_async_callback(_close, response)
+                        if response.status_code >= 300:
                             body = await read_at_most(response, ERROR_BODY_LIMIT)
-                        raise error_of(self.config, call, response, body)
+                            raise error_of(self.config, call, response, body)
                 return response, opened.pop_all()
 
         response, opened = await retrying(self.retry, call, attempt)
@@ -148,21 +156,33 @@ class Transport:
             with self._errors_mapped(call):
                 yield response
 
-    async def _send(
+    async def _exchange(
+        self, http: httpx.AsyncClient, call: Call, body: bytes, attempt: int
+    ) -> tuple[httpx.Response, bytes]:
+        """Send one request and read the answer, which has a bound in time and in bytes."""
+        request = self._request(http, call, body)
+        async with _in_time(request, ANSWER_TIMEOUT):
+            response = await self._send(http, call, request, attempt)
+            try:
+                answer = await read_at_most(response, ANSWER_LIMIT + 1)
+            finally:
+                await _close(response)
+        if len(answer) > ANSWER_LIMIT:
+            raise invalid_answer(call, f"it has more than {ANSWER_LIMIT >> 20} MB")
+        return response, answer
+
+    def _request(
         self,
         http: httpx.AsyncClient,
         call: Call,
         body: bytes,
-        attempt: int,
         *,
         headers: Mapping[str, str] | None = None,
         silence: float | None = READ_TIMEOUT,
-        stream: bool = False,
-    ) -> httpx.Response:
-        """Send one request. Only streams follow redirects, because an output may be stored elsewhere."""
+    ) -> httpx.Request:
         import httpx
 
-        request = httpx.Request(
+        return httpx.Request(
             "POST",
             _url(self._base, call.path),
             headers=self._merged_headers(http, headers),
@@ -170,9 +190,32 @@ class Transport:
             content=body,
             extensions={"timeout": _timeout(silence)},
         )
+
+    async def _send(
+        self,
+        http: httpx.AsyncClient,
+        call: Call,
+        request: httpx.Request,
+        attempt: int,
+        *,
+        follow_redirects: bool = False,
+    ) -> httpx.Response:
+        """Send one request; the body of the answer is still to be read.
+
+        Only streams follow redirects, because an output may be stored elsewhere. The HTTP library would read the
+        whole body of a redirect, which may be endless.
+        """
+        import httpx
+
         started = anyio.current_time()
-        with self._errors_mapped(call):
-            response = await http.send(request, stream=stream, follow_redirects=stream)
+        response = await http.send(request, stream=True)
+        redirects = 0
+        while follow_redirects and response.next_request is not None:
+            await _close(response)
+            redirects += 1
+            if redirects > MAX_REDIRECTS:
+                raise httpx.TooManyRedirects("too many redirects", request=request)
+            response = await http.send(response.next_request, stream=True)
         ms = round((anyio.current_time() - started) * 1000, 1)
         debug("call", method=call.method, status=response.status_code, ms=ms, attempt=attempt)
         self.newest_release = response.headers.get("X-Kaggle-APIVersion", self.newest_release)
@@ -215,12 +258,12 @@ class Transport:
             message = f"Cannot connect to {endpoint} for {call.method}: {reason_of(error)}."
             raise kind(message, endpoint=endpoint, hint=hint) from error
         except httpx.TimeoutException as error:
-            message = f"{endpoint} does not answer {call.method}: timed out."
+            message = f"{endpoint} does not answer {call.method}: {str(error) or 'timed out'}."
             raise ConnectionFailed(message, endpoint=endpoint) from error
         except httpx.TransportError as error:
             message = f"The connection to {endpoint} broke off in {call.method}: {reason_of(error)}."
             raise ConnectionFailed(message, endpoint=endpoint) from error
-        except (httpx.DecodingError, httpx.TooManyRedirects) as error:
+        except (httpx.DecodingError, httpx.TooManyRedirects, httpx.InvalidURL) as error:
             message = f"The answer from {endpoint} cannot be read: {reason_of(error)}"
             raise BadAnswer(message, call=call.method, status=200) from error
 
@@ -289,6 +332,19 @@ def _timeout(silence: float | None) -> dict[str, float | None]:
     import httpx
 
     return httpx.Timeout(READ_TIMEOUT, connect=CONNECT_TIMEOUT, read=silence, pool=None).as_dict()
+
+
+@asynccontextmanager
+async def _in_time(request: httpx.Request, seconds: float) -> AsyncIterator[None]:
+    """Bound a block in which `request` is sent and answered, as if the HTTP library itself had timed out."""
+    import httpx
+
+    try:
+        with anyio.fail_after(seconds):
+            yield
+    except TimeoutError:
+        message = f"timed out after {seconds:g} s"
+        raise httpx.ReadTimeout(message, request=request) from None
 
 
 async def _close(response: httpx.Response) -> None:
