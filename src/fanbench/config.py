@@ -78,13 +78,15 @@ class Config:
     """The server and how to call it.
 
     `endpoint` is a URL without a slash at the end; `concurrency` is the greatest number of calls in flight.
-    `local_data` is the data folder of a local server, which may listen at another URL after each start.
+    `local_data` is the data folder of a local server, which may listen at another URL after each start. `max_output`
+    is the number of bytes that the files of an output may have; without it, a bound that only bombs exceed.
     """
 
     endpoint: str
     credentials: Credentials
     concurrency: int = DEFAULT_CONCURRENCY
     local_data: Path | None = None
+    max_output: int | None = None
 
     @property
     def server(self) -> str:
@@ -111,7 +113,7 @@ def resolve_config(
 
     Raises:
         CredentialsError: There are no credentials, or they cannot be read, or have expired.
-        UsageError: The endpoint is not a URL, or the concurrency is less than 1.
+        UsageError: The endpoint is not a URL, or a number is not valid.
     """
     url = _endpoint(endpoint, env)
     _, credentials = next(credential_sources(token=token, env=env, home=home), ("", None))
@@ -121,13 +123,24 @@ def resolve_config(
         raise CredentialsError("No Kaggle credentials found.", hint=f"{_HELP} {_WITHOUT_ACCOUNT}")
     if concurrency is not None and concurrency < 1:
         raise UsageError(f"The concurrency must be at least 1, not {concurrency}.")
-    return Config(url, credentials or Anonymous(), concurrency or DEFAULT_CONCURRENCY)
+    return Config(
+        url, credentials or Anonymous(), concurrency or DEFAULT_CONCURRENCY, max_output=_max_output(env)
+    )
 
 
 def is_kaggle(endpoint: str) -> bool:
     """Whether the endpoint is one of Kaggle's own."""
     host = urlsplit(endpoint).hostname or ""
     return host == "kaggle.com" or host.endswith(".kaggle.com")
+
+
+def _max_output(env: Mapping[str, str]) -> int | None:
+    text = env.get("FANBENCH_MAX_OUTPUT", "").strip()
+    if not text:
+        return None
+    if not text.isascii() or not text.isdecimal():
+        raise UsageError(f"FANBENCH_MAX_OUTPUT is {text!r}, which is not a number of bytes.")
+    return int(text)
 
 
 def _endpoint(given: str | None, env: Mapping[str, str]) -> str:

@@ -257,6 +257,17 @@ def test_unknown_environment() -> None:
     assert "LOCALHOST" in (caught.value.hint or "")
 
 
+def test_max_output() -> None:
+    """The bound on the size of outputs is a number of bytes in the environment, and there is none by default."""
+    assert resolve_config(token="t", env={}).max_output is None
+    assert (
+        resolve_config(token="t", env={"FANBENCH_MAX_OUTPUT": " 20000000000 "}).max_output == 20_000_000_000
+    )
+    for wrong in ("20 GB", "-1", "1e9", "²"):
+        with pytest.raises(UsageError, match="FANBENCH_MAX_OUTPUT"):
+            resolve_config(token="t", env={"FANBENCH_MAX_OUTPUT": wrong})
+
+
 def test_concurrency() -> None:
     """The concurrency is 16 by default, and must be at least 1."""
     assert resolve_config(token="t", env={}).concurrency == 16

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from fanbench import OutputError
 from fanbench.sweeps.artifacts import contents_of
+from fanbench.wire import safe_unzip
 from fanbench.wire.safe_unzip import BadZip, UnpackedFile, safe_path, unpack
 
 CONTENT = b"some content, " * 50
@@ -175,11 +176,26 @@ def test_links_and_devices_are_refused(tmp_path: Path, kind: int) -> None:
 def test_bombs_are_refused(tmp_path: Path) -> None:
     """A zip that would unpack to too many bytes or files is refused without being read."""
     path, target = archive(tmp_path, zipped(("a", bytes(5000)), ("b", bytes(5000))))
-    with pytest.raises(BadZip, match="10000 bytes; more than 9999"):
+    with pytest.raises(BadZip, match="10,000 bytes; more than 9,999"):
         unpack(path, target, max_bytes=9999)
     with pytest.raises(BadZip, match="2 entries; more than 1"):
         unpack(path, target, max_files=1)
     assert sizes(unpack(path, target, max_bytes=10_000, max_files=2)) == {"a": 5000, "b": 5000}
+
+
+def test_bombs_are_recognized_by_their_ratio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large zip that expands far more than results do is refused; the error says how to allow it."""
+    monkeypatch.setattr(safe_unzip, "ANY_RATIO", 100_000)
+    noise = random.Random(1).randbytes(1_000_000)
+    for name, content in (("small", bytes(100_000)), ("noise", noise)):
+        (tmp_path / name).mkdir()
+        path, target = archive(tmp_path / name, zipped(("a", content)))
+        assert sizes(unpack(path, target)) == {"a": len(content)}
+    bomb, target = archive(tmp_path, zipped(("a", bytes(1_000_000))))
+    with pytest.raises(BadZip, match="would unpack to 1,000,000 bytes") as caught:
+        unpack(bomb, target)
+    assert "FANBENCH_MAX_OUTPUT=1000000" in (caught.value.hint or "")
+    assert sizes(unpack(bomb, target, max_bytes=1_000_000)) == {"a": 1_000_000}
 
 
 def test_a_size_that_lies(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ async def download_output(
         workspace = await to_thread.run_sync(_Workspace.create, target)
         try:
             await transfer(transport, protocol.DOWNLOAD_OUTPUT, request, workspace.archive, progress)
-            contents = await to_thread.run_sync(workspace.put_in_place)
+            contents = await to_thread.run_sync(workspace.put_in_place, transport.config.max_output)
         finally:
             if workspace.leftovers:
                 # Limited, because a disk that hangs must not delay the end of the program.
@@ -106,9 +106,9 @@ class _Workspace:
         path.mkdir()
         return cls(target, path, new_file(path), [path])
 
-    def put_in_place(self) -> list[UnpackedFile]:
+    def put_in_place(self, max_bytes: int | None) -> list[UnpackedFile]:
         """Unpack the complete archive and swap the folders. Stops early if the download is cancelled."""
-        contents = unpack(self.archive, self.path, check=from_thread.check_cancelled)
+        contents = unpack(self.archive, self.path, check=from_thread.check_cancelled, max_bytes=max_bytes)
         self.archive.close()  # On systems where every file has a name, this one has it in the new folder.
         old = self.path.with_name(self.path.name.removesuffix(_NEW) + _OLD)
         try:

@@ -24,6 +24,10 @@ __all__ = ["BadZip", "UnpackedFile", "changed", "unpack"]
 # Far more than a run writes, and far less than would fill a disk by surprise.
 MAX_BYTES = 16 << 30
 MAX_FILES = 100_000
+# Beyond the first gigabyte, a zip that expands by more than this is a bomb: deflate shrinks zeros to a 1000th, and
+# tables of results to a 20th.
+MAX_RATIO = 200
+ANY_RATIO = 1 << 30
 PIECE = 1 << 20
 
 _MEANINGFUL = re.compile(r"[\x00-\x1f\\:]")
@@ -52,12 +56,13 @@ def unpack(
     folder: Path,
     *,
     check: Callable[[], object] = lambda: None,
-    max_bytes: int = MAX_BYTES,
+    max_bytes: int | None = None,
     max_files: int = MAX_FILES,
 ) -> list[UnpackedFile]:
     """Unpack `archive` durably into the empty `folder`, and return the files in it.
 
-    Every entry is checked before the first is written. `check` is called now and then, and may raise.
+    Every entry is checked before the first is written. `check` is called now and then, and may raise. The files may
+    have `max_bytes` in total; by default 16 GB, and beyond 1 GB at most 200 times the size of the archive.
 
     Raises:
         BadZip: The archive is not a zip, is damaged, or contains something that must not be unpacked.
@@ -70,9 +75,11 @@ def unpack(
                 raise BadZip(f"The zip has {len(entries)} entries; more than {max_files} are not unpacked.")
             # The declared sizes can be relied on, because reading stops there.
             total = sum(entry.file_size for entry in entries)
-            if total > max_bytes:
+            limit = max_bytes if max_bytes is not None else _default_limit(zipped)
+            if total > limit:
                 raise BadZip(
-                    f"The zip would unpack to {total} bytes; more than {max_bytes} are not unpacked."
+                    f"The zip would unpack to {total:,} bytes; more than {limit:,} are not unpacked.",
+                    hint=f"If you trust it, allow more: FANBENCH_MAX_OUTPUT={total}.",
                 )
             places = [(entry, safe_path(entry)) for entry in entries]
             return _extract(zipped, places, folder, check)
@@ -81,6 +88,12 @@ def unpack(
         raise BadZip(f"The zip is damaged: {error}.") from error
     except (RuntimeError, ValueError, OverflowError) as error:
         raise BadZip(f"The zip cannot be read: {error}.") from error
+
+
+def _default_limit(zipped: zipfile.ZipFile) -> int:
+    # Not the sum of the entries' packed sizes: entries may share their bytes.
+    size = zipped.fp.seek(0, os.SEEK_END) if zipped.fp else 0
+    return min(MAX_BYTES, max(ANY_RATIO, MAX_RATIO * size))
 
 
 def safe_path(entry: zipfile.ZipInfo) -> PurePosixPath:
