@@ -1,7 +1,8 @@
-"""Times, lines and tables of text."""
+"""Times, lines and tables of text, and what is safe to show of a text from elsewhere."""
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,8 @@ __all__ = [
     "iso_time",
     "last_line",
     "many",
+    "neutralize",
+    "one_line",
     "without_surrogates",
 ]
 
@@ -85,15 +88,44 @@ def error_in_one_line(record: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**record, "error": error_line(error)} if isinstance(error, str) else record
 
 
+# Colors and weights of text, without those that hide it.
+_STYLE = (
+    r"\x1b\[(?:[0-479]|2[1-9]|[34][0-79]|9[0-7]|10[0-7]|[34]8[;:](?:5[;:]\d{1,3}|2(?:[;:]\d{1,3}){3})|;)*m"
+)
+_UNSAFE = re.compile(
+    rf"(?P<keep>{_STYLE}|\r\n)|[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+def neutralize(text: str) -> str:
+    """Return `text` without anything that acts on a terminal; it may come from a server or from a file.
+
+    What would move the cursor, change the title or reverse the direction of writing is shown as an escape such as
+    `\\u001b`, which is also valid in JSON. Colors and line ends stay. A carriage return, after which a program
+    writes its line again, becomes a line end.
+    """
+    return _UNSAFE.sub(lambda match: match["keep"] or ("\n" if match[0] == "\r" else _escape(match[0])), text)
+
+
+def one_line(text: str) -> str:
+    """Return `text` with an escape for everything that cannot be printed, also line ends: for the cell of a table."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else _escape(c) for c in text)
+
+
+def _escape(character: str) -> str:
+    return {"\n": r"\n", "\r": r"\r", "\t": " "}.get(character) or json.dumps(character)[1:-1]
+
+
 def align_rows(
     rows: Sequence[Sequence[str]], widths: Sequence[int] = (), *, gap: str = "  ", ruled: bool = False
 ) -> list[str]:
     """Return the lines of a table: columns are aligned, and none is narrower than in `widths`.
 
-    A table is `ruled` below its first row.
+    Cells are text from anywhere (see `one_line`). A table is `ruled` below its first row.
     """
     if not rows:
         return []
+    rows = [[one_line(cell) for cell in row] for row in rows]
     least = widths or [0] * len(rows[0])
     widths = [max(low, *map(len, column)) for low, column in zip(least, zip(*rows, strict=True), strict=True)]
     lines = [rows[0], ["─" * width for width in widths], *rows[1:]] if ruled else rows

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import errno
-import io
 import os
 import sys
 from collections.abc import Mapping
@@ -18,7 +17,7 @@ import click
 from fanbench.cli.redact import redact
 from fanbench.errors import FanbenchError, leaf_errors
 
-__all__ = ["INTERRUPTED", "TERMINATED", "end_line", "explain", "print_error", "use_utf8"]
+__all__ = ["INTERRUPTED", "TERMINATED", "end_line", "explain", "print_error"]
 
 # What a shell shows for a program that was ended by SIGINT, SIGTERM or a closed pipe.
 INTERRUPTED = 130
@@ -109,12 +108,3 @@ def _close_stdout() -> None:
     """Keep Python from complaining when it flushes stdout at exit."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def use_utf8() -> None:
-    """Print and read UTF-8 whatever the locale: a character that it lacks must not end the program."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(encoding="utf-8", errors="replace")
-    if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from fanbench._util import text
-from fanbench._util.text import align_rows, draw_table, error_in_one_line
+from fanbench._util.text import align_rows, draw_table, error_in_one_line, one_line
 from fanbench.cli.redact import redact
 
 if TYPE_CHECKING:
@@ -159,9 +159,10 @@ class Output:
             tables = [part for table in tables for part in split_table(table, width)]
         console = Console(no_color=self._no_color or None, highlight=False)
         for table in tables:
-            shown = RichTable(*table.header)
+            shown = RichTable(*map(one_line, table.header))
             for label, *cells in table.rows:
-                shown.add_row(Text(label), *(Text(cell, style=_cell_style(cell)) for cell in cells))
+                values = (Text(one_line(cell), style=_cell_style(cell)) for cell in cells)
+                shown.add_row(Text(one_line(label)), *values)
             console.print(shown)
 
     def note(self, text: str = "") -> None:

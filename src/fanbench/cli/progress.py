@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Literal, Self, TextIO
 
 from click.globals import resolve_color_default
 
+from fanbench._util.text import one_line
 from fanbench.cli.output import Output
 from fanbench.cli.screen import Screen, can_redraw
 
@@ -34,7 +35,6 @@ __all__ = [
     "TimedRow",
     "Verdict",
     "clock",
-    "printable",
     "render",
     "spinner",
 ]
@@ -297,12 +297,7 @@ def _counts(rows: Sequence[TimedRow]) -> str:
 def _text(text: str, style: str = "") -> Text:
     from rich.text import Text
 
-    return Text(printable(text), style=style, no_wrap=True, overflow="ellipsis")
-
-
-def printable(text: str) -> str:
-    """`text` without characters that could move the cursor: names and log lines come from servers."""
-    return text if text.isprintable() else "".join(filter(str.isprintable, text))
+    return Text(one_line(text), style=style, no_wrap=True, overflow="ellipsis")
 
 
 def clock(seconds: float) -> str:

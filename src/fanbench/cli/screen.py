@@ -1,7 +1,7 @@
 """A region at the bottom of a terminal that is redrawn, while everything that is printed scrolls above it.
 
 `rich.live` passes what others print through its own layout, which wraps long lines, and it loses its place when
-the terminal gets narrower. Here every byte that is printed reaches the terminal unchanged.
+the terminal gets narrower. Here what is printed reaches the stream unchanged.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from types import FrameType
 from typing import Any, TextIO, cast
 
 import click
+
+from fanbench._util.text import one_line
+from fanbench.cli.streams import write_raw
 
 __all__ = ["Screen", "can_redraw"]
 
@@ -141,17 +144,17 @@ class Screen:
             up = min(height, rows) - 1
             start = f"\r\x1b[{up}A" if up else "\r"
         if held and start:
-            _put(self._terminal, start + _CLEAR_BELOW)
+            _put_raw(self._terminal, start + _CLEAR_BELOW)
             start = ""
         for stream, text in held:
             _put(stream, text)
         # Of unfinished lines, the last part, without characters that could move the cursor. Some are two columns wide.
-        plain = ["".join(filter(str.isprintable, click.unstyle(tail))) for tail in self._tails.values()]
+        plain = [one_line(click.unstyle(tail)) for tail in self._tails.values()]
         unfinished = [text[-max(1, (columns - 1) // 2) :] for text in plain]
         shown = [*unfinished, *self._lines][-rows:] if self._lines else []
         if shown or start:
             region = "\n".join(f"{line}{_CLEAR_LINE}" for line in shown)
-            _put(self._terminal, f"{_HIDE}{start}{region}{_CLEAR_BELOW}{_SHOW}")
+            _put_raw(self._terminal, f"{_HIDE}{start}{region}{_CLEAR_BELOW}{_SHOW}")
         self._drawn = []
         if shown:
             from rich.cells import cell_len
@@ -184,4 +187,9 @@ class _Above:
 
 def _put(stream: TextIO, text: str) -> None:
     stream.write(text)
+    stream.flush()
+
+
+def _put_raw(stream: TextIO, text: str) -> None:
+    write_raw(stream, text)
     stream.flush()

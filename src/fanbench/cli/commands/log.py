@@ -27,6 +27,11 @@ PATIENCE = 20.0
     help="Show all live logs together, with the model in front of each line (default: on a terminal, if several "
     "runs are live).",
 )
+@click.option(
+    "--raw",
+    is_flag=True,
+    help="Print the bytes of logs as they are. Otherwise what could act on a terminal is shown as an escape.",
+)
 @click.option("--follow", is_flag=True, help="Also wait for queued runs to start.")
 @value_option(
     "-o --output", "DIR", "Also save each complete log to DIR/TASK/VERSION/MODEL/RUN/run.log.", FOLDER
@@ -37,6 +42,7 @@ def log(
     version: int | None,
     models: tuple[str, ...],
     interleave: bool | None,
+    raw: bool,
     follow: bool,
     output: Path | None,
 ) -> None:
@@ -57,7 +63,7 @@ def log(
 
     if interleave is None and not (settings.output.for_people and sys.stdout.isatty()):
         interleave = False
-    view = LogView(settings, several_tasks=len(set(task_names)) > 1)
+    view = LogView(settings, several_tasks=len(set(task_names)) > 1, raw=raw)
     outcomes = call(
         settings,
         lambda client: show_logs(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from fanbench.cli.command import Settings
 from fanbench.cli.exits import print_error
 from fanbench.cli.progress import Progress, Row
 from fanbench.cli.session import finish, split
+from fanbench.cli.streams import write_raw
 from fanbench.cli.views.names import Prefixes, run_name
 from fanbench.errors import FanbenchError
 from fanbench.operations.events import (
@@ -29,14 +31,22 @@ from fanbench.wire.messages import Run
 
 __all__ = ["FIELDS", "LogView"]
 
+_NO_STYLE = "\x1b[0m"
+
 FIELDS = ("task", "run_id", "model", "state", "lines", "text", "path", "error")
 
 
 class LogView:
-    """On the progress display, several logs that are shown one after another are rows."""
+    """On the progress display, several logs that are shown one after another are rows.
 
-    def __init__(self, settings: Settings, *, several_tasks: bool) -> None:
+    With `raw`, people see the bytes of the logs, and no display, which would be mixed up with them.
+    """
+
+    def __init__(self, settings: Settings, *, several_tasks: bool, raw: bool = False) -> None:
         self.progress = Progress(settings.output, what="logs")
+        if raw:
+            self.progress.shown = False
+        self._raw = raw
         self._settings = settings
         self._out = settings.output
         self._several_tasks = several_tasks
@@ -64,7 +74,7 @@ class LogView:
                 self._line_is_open = not text.endswith("\n")
                 self._show_or_keep(run, text)
             case LogLine(run, line) if self._out.for_people:
-                self._out.text(self._prefixes.line(run, line))
+                self._print(f"{self._prefixes.line(run, line)}\n")
             case LogLine(run, line):
                 self._show_or_keep(run, f"{line}\n")
             case LogEnded():
@@ -95,9 +105,16 @@ class LogView:
     def _show_or_keep(self, run: Run, text: str) -> None:
         """People see it at once; in a record it is one field."""
         if self._out.for_people:
-            self._out.text(text, end=False)
+            self._print(text)
         else:
             self._texts.setdefault(run.id, []).append(text)
+
+    def _print(self, text: str) -> None:
+        if self._raw:
+            write_raw(sys.stdout, text)
+        else:
+            # A log that leaves its color on must not color what follows.
+            self._out.text(f"{text}{_NO_STYLE}" if "\x1b[" in text else text, end=False)
 
     def _end_log(self, event: LogEnded) -> None:
         if self._line_is_open:

@@ -21,9 +21,9 @@ from rich.cells import cell_len, set_cell_size
 from rich.color import ColorSystem
 from rich.style import Style
 
-from fanbench._util.text import error_line
+from fanbench._util.text import error_line, one_line
 from fanbench.cli.output import Output
-from fanbench.cli.progress import Display, clock, printable
+from fanbench.cli.progress import Display, clock
 from fanbench.sweeps.attempts import PlannedRun
 from fanbench.sweeps.decide import RunStatus
 from fanbench.sweeps.events import SweepEvent, SweepStarted
@@ -136,7 +136,7 @@ class SweepLayout:
         lines: list[Parts] = []
         left = 0
         for piece in pieces:
-            length = sum(cell_len(printable(text)) for text, _ in piece)
+            length = sum(cell_len(one_line(text)) for text, _ in piece)
             if not lines or (left < length + 2 and len(lines) < most):
                 lines.append(list(piece))
                 left = self.size[0] - 1 - length
@@ -155,14 +155,14 @@ class SweepLayout:
             return []
         pieces: list[Parts] = [
             [(key, "bold"), (f" {set_cell_size(name, min(_WIDEST_NAME, cell_len(name)))}", "")]
-            for key, name in zip(_KEYS, map(printable, models), strict=False)
+            for key, name in zip(_KEYS, map(one_line, models), strict=False)
         ]
         keys = "".join(f"{key:<{columns}}" for key in _KEYS[: len(models)]).rstrip()
         return [*self._fold(pieces, len(pieces)), [(f"{' ' * width} {keys}", "bold")]]
 
     def _widths(self, started: SweepStarted) -> tuple[int, int, int]:
         """The columns of a task's name, the number of its runs, and the columns that are left for its marks."""
-        width = min(_WIDEST_NAME, max((cell_len(printable(task)) for task in started.tasks), default=0))
+        width = min(_WIDEST_NAME, max((cell_len(one_line(task)) for task in started.tasks), default=0))
         each = started.planned // max(1, len(started.tasks))
         left = self.size[0] - 1 - 2 - len(f"{each}/{each}")
         for marks in (each, len(started.models)):
@@ -184,7 +184,7 @@ class SweepLayout:
                 elif known.creation is not None and not known.ready:
                     about = (f"creation {known.creation.label.lower()}", "cyan")
             yield [
-                (set_cell_size(printable(task), width), ""),
+                (set_cell_size(one_line(task), width), ""),
                 (" ", ""),
                 *self._marks(started, task, room),
                 (f"{over}/{each}", "bold" if over == each else ""),
@@ -265,7 +265,7 @@ def _cut(parts: Parts, width: int) -> Parts:
     shown, left = list[tuple[str, str]](), width
     for text, style in parts:
         # A character has at most two columns: nothing is spent on what is beyond the edge.
-        clean = printable(text[: 2 * left + 2])
+        clean = one_line(text[: 2 * left + 2])
         length = cell_len(clean)
         if length <= left:
             shown.append((clean, style))
