@@ -33,11 +33,10 @@ from fanbench.operations.events import (
     ignore_events,
 )
 from fanbench.operations.lookup import as_scheduled, model_of, runs_of
-from fanbench.wire import protocol
 from fanbench.wire.log_lines import Lines
 from fanbench.wire.log_stream import follow_log
 from fanbench.wire.messages import Run, RunState
-from fanbench.wire.retry import NOBODY_LISTENS_LIMIT, NobodyListens, may_retry
+from fanbench.wire.retry import NOBODY_LISTENS_LIMIT, FailureKind, NobodyListens, failure_kind
 
 __all__ = [
     "STREAM_TRIES",
@@ -308,7 +307,7 @@ class FailedPolls:
             self._since = now
         self._in_a_row += 1
         gone = isinstance(error, NobodyListens) and now - self._since >= NOBODY_LISTENS_LIMIT
-        if gone or self._in_a_row > _MAY_FAIL or not may_retry(error, protocol.LIST_RUNS):
+        if gone or self._in_a_row > _MAY_FAIL or failure_kind(error) is not FailureKind.TRANSIENT:
             raise error
         self._emit(PollFailed(self._slug, error))
 

@@ -18,7 +18,7 @@ from fanbench.sweeps.decide import Step, VoidCause
 from fanbench.sweeps.events import RetryPlanned, RunsPolled, RunStateChanged
 from fanbench.sweeps.task_runs import LISTED_AGAIN_WITHIN, ActiveRun, TaskRuns
 from fanbench.wire.messages import Run, RunState
-from fanbench.wire.retry import RetryBudget, retry_patiently
+from fanbench.wire.retry import TRANSIENT_LIMIT, RetryBudget, retry_patiently
 
 __all__ = ["TaskWatcher", "UnexplainedSkip"]
 
@@ -115,7 +115,10 @@ class TaskWatcher(RunWatcher):
         self._budget.reset()
         reason = f"The runs cannot be listed: {error}"
         for run in [run for run in self._task.active.values() if not run.being_scheduled]:
-            self._give_up(run, "watch", reason)
+            unknown = run.attempt.phase is Phase.INTENDED
+            self._give_up(
+                run, "watch", f"It is unknown whether it was scheduled. {reason}" if unknown else reason
+            )
         for model in [model for model, skip in self.skips.items() if skip.retry_at is None]:
             self._give_up_model(model, "schedule", reason)
         self._task.wakeup.set()
@@ -144,7 +147,8 @@ class TaskWatcher(RunWatcher):
                 updates += self._record_state(run, listed, asked_at)
                 if run.ended:
                     ended.append(run)
-        updates += self._void_unlisted(asked_at)
+        # A run whose id or model is missing in the list may be any of ours.
+        updates += self._void_unlisted(asked_at, whole=all(run.id and model_of(run) for run in runs))
         self._store.commit(*updates)
         for run in ended:
             self._plan_retry(run)
@@ -190,10 +194,18 @@ class TaskWatcher(RunWatcher):
 
     # --- What a list does not show ---
 
-    def _void_unlisted(self, asked_at: float) -> list[Update]:
-        """Void or give up the attempts whose runs should have been listed by now (see `VoidCause`)."""
+    def _void_unlisted(self, asked_at: float, *, whole: bool) -> list[Update]:
+        """Void or give up the attempts whose runs should have been listed by now (see `VoidCause`).
+
+        A list that is not `whole` does not show that a run does not exist.
+        """
         updates = []
         for run in [run for run in self._task.active.values() if run.is_overdue(asked_at)]:
+            if not whole:
+                if run.is_overdue(asked_at - TRANSIENT_LIMIT):
+                    reason = "It is unknown whether it was scheduled: the server's list lacks ids or models."
+                    self._give_up(run, "find", reason)
+                continue
             if run.attempt.phase is Phase.FOUND:
                 self._give_up(run, "watch", f"Run {run.run_id} is no longer listed.")
                 continue

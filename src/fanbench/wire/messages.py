@@ -302,7 +302,8 @@ class ListRunsRequest(Message, frozen=True):
 
 
 class ListRunsResponse(Message, frozen=True):
-    runs: list[Run] = []
+    #: None if the server sent `null`, which is no list: its runs are unknown.
+    runs: list[Run] | None = []
     total_results: int = 0
     next_page_token: str = ""
 
@@ -489,7 +490,7 @@ _ENUMS: dict[str, type[OpenEnum]] = {
 
 
 def decode(body: bytes, kind: type[M]) -> M:
-    """Decode the message in `body`. `null` counts as omitted, and a number may be sent as text.
+    """Decode the message in `body`. An unexpected `null` counts as omitted, and a number may be sent as text.
 
     Raises:
         msgspec.ValidationError: The body is JSON, but not this message.

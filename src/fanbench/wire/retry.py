@@ -7,8 +7,8 @@ Every retry decides by this table:
 | no connection was made                      | transient      | not done       | unknown [1]   |
 | the connection broke                        | transient      | unknown        | unknown       |
 | the call timed out                          | transient      | unknown        | overloaded    |
-| HTTP 429, 503                               | transient      | not done       | overloaded    |
-| HTTP 504                                    | transient      | unknown        | overloaded    |
+| HTTP 429                                    | transient      | not done       | overloaded    |
+| HTTP 503, 504                               | transient      | unknown [3]    | overloaded    |
 | HTTP 501, 505: will never work              | refused        | refused        | unknown       |
 | other 5xx                                   | transient      | unknown        | unknown       |
 | BadAnswer: not an answer of this API        | transient [2]  | unknown        | unknown       |
@@ -21,6 +21,7 @@ Every retry decides by this table:
 
 [1] Overloaded if it timed out.
 [2] Not repeated by the client: a log-in page or a proxy's error page does not go away within seconds.
+[3] A 503 may come from a proxy whose server has done the work.
 
 What is retried, and for how long:
 
@@ -174,7 +175,7 @@ def failure_kind(error: FanbenchError) -> FailureKind:
 def call_outcome(error: FanbenchError) -> CallOutcome:
     """Classify a call that must not be made twice; see the table at the top of this module."""
     match error:
-        case NeverSent() | RateLimited() | ServerFault(status=503):
+        case NeverSent() | RateLimited():
             return CallOutcome.NOT_DONE
         case ServerFault() if error.status in _NEVER_WORKS:
             return CallOutcome.REFUSED
