@@ -22,6 +22,7 @@ from fanbench.sweeps.events import Draining, DrainReason, EmitSweepEvent
 from fanbench.sweeps.journal import Journal
 from fanbench.sweeps.plan import SweepPlan
 from fanbench.sweeps.task_runs import ActiveRun, TaskRuns
+from fanbench.wire.retry import CONFIRMED_WITHIN, LATE_EFFECT
 
 __all__ = ["BudgetGate", "SweepContext"]
 
@@ -54,6 +55,10 @@ class SweepContext:
         self.client = client
         self.plan = plan
         self.rules = plan.rules
+        #: Seconds for which the effect of a call whose outcome is unknown is looked for.
+        self.confirm_within = plan.rules.confirm_within or (
+            CONFIRMED_WITHIN if client.config.local_data is None else LATE_EFFECT
+        )
         self.root = plan.output
         self.emit = emit
         self.until = until
@@ -63,7 +68,9 @@ class SweepContext:
         self.room = room
         self.store = AttemptStore(plan, journal, emit)
         #: By slug, in the order of the plan.
-        self.tasks = {task.slug: TaskRuns(task, self.store, clock) for task in plan.tasks}
+        self.tasks = {
+            task.slug: TaskRuns(task, self.store, clock, self.confirm_within) for task in plan.tasks
+        }
         self.gate = BudgetGate(self, journal)
         self.streams = anyio.CapacityLimiter(max(1, plan.rules.streams))
         self.downloads = anyio.CapacityLimiter(max(1, plan.rules.downloads))

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 import msgspec
 
-from fanbench._util.text import duration, error_line, iso_time
+from fanbench._util.text import duration, error_line, iso_time, many
 from fanbench.operations.events import Event, describe_state
 from fanbench.sweeps.attempts import PlannedRun
 from fanbench.wire.messages import CreationState, RunState
@@ -30,6 +30,7 @@ __all__ = [
     "LimitChanged",
     "LogSaved",
     "OutputSaved",
+    "PushUnknown",
     "RetryPlanned",
     "RunFound",
     "RunKnown",
@@ -39,6 +40,7 @@ __all__ = [
     "RunSkipped",
     "RunStateChanged",
     "RunsPolled",
+    "SchedulingUnknown",
     "SweepEnded",
     "SweepEvent",
     "SweepStarted",
@@ -127,6 +129,37 @@ class TaskPreparationFailed(SweepEvent, frozen=True, tag="task_failed"):
     @property
     def text(self) -> str:
         return f"{self.task}: failed, so its runs are missing: {error_line(self.error)}"
+
+
+class PushUnknown(SweepEvent, frozen=True):
+    """A push got no answer. For up to `seconds`, the version that it may have created is looked for."""
+
+    task: str
+    seconds: float
+    error: str
+
+    @property
+    def text(self) -> str:
+        return (
+            f"{self.task}: it is unknown whether it was pushed; looking for the version for up to "
+            f"{duration(self.seconds)} ({self.error})"
+        )
+
+
+class SchedulingUnknown(SweepEvent, frozen=True):
+    """A schedule call got no answer. For up to `seconds`, the `runs` that it may have scheduled are looked for."""
+
+    task: str
+    runs: int
+    seconds: float
+    error: str
+
+    @property
+    def text(self) -> str:
+        return (
+            f"{self.task}: it is unknown whether {many(self.runs, 'run')} were scheduled; looking for them for up to "
+            f"{duration(self.seconds)} ({self.error})"
+        )
 
 
 # --- Runs ---------------------------------------------------------------------------------------------------

@@ -11,10 +11,11 @@ from fanbench.sweeps.attempt_store import Update
 from fanbench.sweeps.attempts import Phase
 from fanbench.sweeps.context import SweepContext
 from fanbench.sweeps.decide import VoidCause
+from fanbench.sweeps.events import SchedulingUnknown
 from fanbench.sweeps.task_runs import ActiveRun, TaskRuns
 from fanbench.sweeps.task_watcher import TaskWatcher
 from fanbench.wire.messages import ScheduleResult
-from fanbench.wire.retry import LATE_EFFECT, CallOutcome, RetryBudget, call_outcome
+from fanbench.wire.retry import CallOutcome, RetryBudget, call_outcome
 
 __all__ = ["RunScheduler"]
 
@@ -136,8 +137,10 @@ class RunScheduler:
         outcome = call_outcome(error)
         if outcome is CallOutcome.UNKNOWN:
             # If the call has scheduled the runs, they are listed soon.
+            seconds = self._context.confirm_within
             for run in unanswered:
-                run.listed_by = anyio.current_time() + LATE_EFFECT
+                run.listed_by = anyio.current_time() + seconds
+            self._context.emit(SchedulingUnknown(self._task.slug, len(unanswered), seconds, str(error)))
         else:
             cause = VoidCause.REFUSED if outcome is CallOutcome.REFUSED else VoidCause.NOT_DONE
             self._context.store.commit(*(self._task.void(run, cause) for run in unanswered))

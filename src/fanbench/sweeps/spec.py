@@ -84,7 +84,9 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
 
     `streams` and `downloads` bound the log streams and the outputs that are read at the same time. The number of
     calls in flight is the client's `concurrency`, which adapts downwards. `timeout` applies to each run from its
-    scheduling, and once more to whatever blocks it before that; `deadline` applies to the whole sweep.
+    scheduling, and once more to whatever blocks it before that; `deadline` applies to the whole sweep. After a push or
+    schedule call without an answer, what it may have done is looked for `confirm_within`, before it is made again;
+    `None` means 10 for a local server, whose lists are never behind, and 60 for others.
     """
 
     retry_errored: int = 0
@@ -93,6 +95,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     deadline: float | None = None
     max_cost: float | None = None
     poll_interval: float = POLL_INTERVAL
+    confirm_within: float | None = None
     streams: int = 64
     downloads: int = 16
     include_source: bool = False
@@ -293,6 +296,7 @@ class SweepSpec(msgspec.Struct, frozen=True, kw_only=True):
     timeout: float | None = None
     deadline: float | None = None
     poll_interval: float | None = None
+    confirm_within: float | None = None
     retry_errored: int | None = None
     max_failures: MaxFailures | None = None
 
@@ -355,7 +359,13 @@ def merge(base: SweepSpec | None, **flags: Any) -> SweepSpec:
 
 
 _AT_LEAST = {"repeats": 1, "concurrency": 1, "streams": 1, "downloads": 1, "retry_errored": 0}
-_UNITS = {"timeout": "seconds", "deadline": "seconds", "poll_interval": "seconds", "max_cost": "US dollars"}
+_UNITS = {
+    "timeout": "seconds",
+    "deadline": "seconds",
+    "poll_interval": "seconds",
+    "confirm_within": "seconds",
+    "max_cost": "US dollars",
+}
 
 
 def rules_of(spec: SweepSpec) -> Rules:

@@ -61,6 +61,7 @@ class SweepOptions(TypedDict, total=False):
     timeout: float
     deadline: float
     poll_interval: float
+    confirm_within: float
     retry_errored: int
     max_failures: int | str
 

@@ -113,6 +113,14 @@ class Limits(_Table, frozen=True):
         _Seconds | UnsetType,
         _key("The longest pause between two polls, in seconds (default: 60; the first is 1).", 60),
     ] = UNSET
+    confirm_within: Annotated[
+        _Seconds | UnsetType,
+        _key(
+            "Seconds for which the effect of a call without an answer is looked for, before the call is made again "
+            "(default: 60; with a local server 10).",
+            60,
+        ),
+    ] = UNSET
 
 
 class Policy(_Table, frozen=True):

@@ -15,7 +15,14 @@ from fanbench.operations.lookup import task_if_any
 from fanbench.sweeps.attempts import TaskPhase, TaskRecord
 from fanbench.sweeps.context import SweepContext
 from fanbench.sweeps.decide import PushStep, push_step
-from fanbench.sweeps.events import CreationChanged, SweepEvent, TaskPreparationFailed, TaskPushed, TaskReady
+from fanbench.sweeps.events import (
+    CreationChanged,
+    PushUnknown,
+    SweepEvent,
+    TaskPreparationFailed,
+    TaskPushed,
+    TaskReady,
+)
 from fanbench.sweeps.plan import PlannedTask
 from fanbench.sweeps.run import RunPipeline
 from fanbench.sweeps.schedule import RunScheduler
@@ -23,7 +30,6 @@ from fanbench.sweeps.task_runs import ActiveRun
 from fanbench.sweeps.task_watcher import TaskWatcher
 from fanbench.wire.messages import CreationState, Task
 from fanbench.wire.retry import (
-    LATE_EFFECT,
     CallOutcome,
     FailureKind,
     RetryBudget,
@@ -154,7 +160,7 @@ class TaskPipeline:
         before = record.version if is_unfinished else record.version - 1
         if self._seen is not None and self._seen.slug.version_number > before:
             return
-        patience = LATE_EFFECT - max(0.0, self._context.clock() - record.pushed_at)
+        patience = self._context.confirm_within - max(0.0, self._context.clock() - record.pushed_at)
         with self._context.unless_drained():
             self._seen = await self._version_after(before, patience) or self._seen
 
@@ -173,7 +179,9 @@ class TaskPipeline:
             except FanbenchError as error:
                 pause = budget.record(error)
                 if call_outcome(error) is CallOutcome.UNKNOWN:
-                    arrived = await self._version_after(before, LATE_EFFECT)
+                    seconds = context.confirm_within
+                    context.emit(PushUnknown(self._slug, seconds, str(error)))
+                    arrived = await self._version_after(before, seconds)
                     if arrived is not None:
                         return self._record_push(arrived, before, adopted=True)
                 if pause is None:

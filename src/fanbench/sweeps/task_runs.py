@@ -16,7 +16,6 @@ from fanbench.sweeps.decide import VoidCause
 from fanbench.sweeps.events import RunFound, RunScheduled, RunSkipped
 from fanbench.sweeps.plan import PlannedTask
 from fanbench.wire.messages import Run, RunState
-from fanbench.wire.retry import LATE_EFFECT
 
 __all__ = ["LISTED_AGAIN_WITHIN", "LISTED_WITHIN", "ActiveRun", "TaskRuns", "Wakeup", "fits"]
 
@@ -138,7 +137,9 @@ class TaskRuns:
     A method that returns an `Update` has changed the memory; its caller must commit the update before it awaits.
     """
 
-    def __init__(self, task: PlannedTask, store: AttemptStore, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, task: PlannedTask, store: AttemptStore, clock: Callable[[], float], confirm_within: float
+    ) -> None:
         self.slug = task.slug
         self.identity = task.identity
         #: The attempts in flight, oldest first: at most one for each planned run.
@@ -164,6 +165,7 @@ class TaskRuns:
         self._store = store
         #: Seconds since 1970.
         self._clock = clock
+        self._confirm_within = confirm_within
 
     # --- What the journal has ---
 
@@ -183,7 +185,7 @@ class TaskRuns:
         match attempt.phase:
             case Phase.INTENDED:
                 # The earlier process may have ended during the schedule call.
-                wait = max(0.0, LATE_EFFECT - max(0.0, self._clock() - attempt.intended_at))
+                wait = max(0.0, self._confirm_within - max(0.0, self._clock() - attempt.intended_at))
             case Phase.SCHEDULED:
                 wait = LISTED_WITHIN
             case _:

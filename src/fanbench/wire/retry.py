@@ -71,6 +71,7 @@ from fanbench.errors import (
 from fanbench.wire.protocol import Call
 
 __all__ = [
+    "CONFIRMED_WITHIN",
     "LATE_EFFECT",
     "NOBODY_LISTENS_LIMIT",
     "REFUSED_LIMIT",
@@ -100,8 +101,10 @@ TRANSIENT_LIMIT = 300.0
 NOBODY_LISTENS_LIMIT = 20.0
 #: Seconds for which refusals are retried patiently.
 REFUSED_LIMIT = 60.0
-#: Seconds within which a call whose connection broke may still take effect on the server.
+#: Seconds within which a call whose connection broke may still take effect on a server whose lists are never behind.
 LATE_EFFECT = 10.0
+#: The same for a server whose lists may be behind.
+CONFIRMED_WITHIN = 60.0
 
 _DAMAGED_TRIES = 3
 _LONGEST_PAUSE = 30.0

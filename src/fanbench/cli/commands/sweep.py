@@ -64,6 +64,12 @@ _ABOVE_0 = click.FloatRange(min=0, min_open=True)
     "The longest pause between two polls; the first pauses are shorter (default: 60).",
     _ABOVE_0,
 )
+@value_option(
+    "--confirm-within",
+    "SECONDS",
+    "Look for the effect of a call without an answer, before it is made again (default: 60; with --local 10).",
+    _ABOVE_0,
+)
 @value_option("--streams", "N", "The maximum number of logs to follow at a time (default: 64).", AT_LEAST_1)
 @value_option("--downloads", "N", "The maximum number of downloads at a time (default: 16).", AT_LEAST_1)
 @click.option("--schema", is_flag=True, help="Print the JSON schema of sweep.toml and exit.")

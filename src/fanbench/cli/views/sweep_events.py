@@ -20,9 +20,11 @@ from fanbench.cli.command import Settings
 from fanbench.cli.redact import redact
 from fanbench.sweeps.events import (
     Draining,
+    PushUnknown,
     RunLogLine,
     RunMissing,
     RunStateChanged,
+    SchedulingUnknown,
     SweepEnded,
     SweepEvent,
     TaskPreparationFailed,
@@ -78,7 +80,8 @@ class EventPrinter:
             return False  # The line of its task has said it, for all of its runs.
         if self._terse:
             errored = isinstance(event, RunStateChanged) and event.state == RunState.ERRORED
-            return errored or isinstance(event, TaskPreparationFailed | RunMissing | Draining)
+            important = TaskPreparationFailed | RunMissing | Draining | PushUnknown | SchedulingUnknown
+            return errored or isinstance(event, important)
         return not event.quiet or (self._verbose and isinstance(event, RunLogLine))
 
 
