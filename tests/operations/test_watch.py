@@ -73,7 +73,7 @@ async def test_the_end_of_a_run_whose_stream_stays_open_is_seen() -> None:
     """While a stream is silent, lists show within 15 seconds that its run has ended."""
     client = StuckLogs()
     client.add_task("t")
-    client.add_run("t", "m", RunScript(running=40))
+    client.add_run("t", "m", talking(40))
     with anyio.fail_after(40 + 15 + 10):  # The last lines of a log are waited for.
         await wait_for_runs(client, all_of(client))
     assert 40 < client.times("list_runs")[-1] <= 40 + 15

@@ -282,7 +282,7 @@ def resumed(tmp_path: Path, *attempts: Attempt) -> tuple[TaskRuns, AttemptStore]
     records = MemoryRecords()
     records.save_attempts(attempts)
     store = AttemptStore(SweepPlan((planned,), ("m",), tmp_path, 2), records, lambda event: None)
-    task = TaskRuns(planned, store, lambda: 0.0)
+    task = TaskRuns(planned, store, lambda: 0.0, 60.0)
     task.load(store.attempts_by_task()["t"], ())
     for one in attempts:
         if one.identity == "now":

@@ -72,7 +72,7 @@ def test_a_clock_that_was_set_back(tmp_path: Path) -> None:
     world.records.save_task(TaskRecord("t1", identity, TaskPhase.PUSHING, pushed_at=EPOCH + 3600.0))
     assert world.run()
     world.check_all_done()
-    assert world.times(TaskPushed)[0] < 12
+    assert 60 < world.times(TaskPushed)[0] < 62
 
 
 def test_a_push_that_was_refused_is_made_again_at_once(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def test_a_server_that_never_schedules(tmp_path: Path) -> None:
     assert world.counts == (0, 0, 2, 0)
     assert {event.stage for event in world.missing()} == {"schedule"}
     assert all(event.error.startswith("It broke.") for event in world.missing())
-    assert 300 < world.seconds < 310
+    assert 300 < world.seconds < 400
 
 
 def test_each_outage_has_its_own_patience(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_nothing_is_scheduled_while_nobody_knows_of_the_one_before(tmp_path: Pat
     world = World(tmp_path, Scenario(one_run_per_model=False, faults=(Fault("schedule_runs"),)), repeats=2)
     assert world.run()
     world.check_all_done()
-    assert world.seconds < 40
+    assert world.seconds < 90
 
 
 def test_a_drain_while_the_quota_is_asked(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def test_a_schedule_call_of_a_clock_that_was_set_back(tmp_path: Path) -> None:
     world.records.save_attempts([one.with_(intended_at=one.intended_at + 3600.0) for one in world.attempts()])
     assert world.run()
     world.check_all_done()
-    assert world.times(RunScheduled)[0] < 15
+    assert world.times(RunScheduled)[0] < 65
 
 
 def test_a_run_that_was_scheduled_before_the_kill_and_is_listed_late(tmp_path: Path) -> None:

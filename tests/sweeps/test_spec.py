@@ -289,7 +289,13 @@ def test_a_spec_comes_back_from_the_journal(tmp_path: Path) -> None:
         "timeout": 6.0,
         "deadline": 7.5,
     }
-    policy = {"poll_interval": 9.0, "retry_errored": 2, "max_failures": "10%", "include_source": True}
+    policy = {
+        "poll_interval": 9.0,
+        "confirm_within": 8.0,
+        "retry_errored": 2,
+        "max_failures": "10%",
+        "include_source": True,
+    }
     more = {"datasets": ["a/b"], "models": ["m"], "judge": "j", "output": tmp_path / "out", "repeats": 3}
     spec = merge(SweepSpec(tasks=tasks), **limits, **policy, **more)
     assert not [name for name in spec.__struct_fields__ if getattr(spec, name) in (None, ())]

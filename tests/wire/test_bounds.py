@@ -6,7 +6,7 @@ import json
 import tracemalloc
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +179,37 @@ def test_the_log_of_a_silent_run_is_waited_for() -> None:
     pauses = [later - earlier for earlier, later in pairwise(http.times)]
     assert pauses == pytest.approx([15, 30, 60, 120, 240, *[300] * (len(pauses) - 5)], abs=5)
     assert len(pauses) > 8
+
+
+def test_pages_without_end() -> None:
+    """A list whose pages bring nothing new, each with another token, ends in an error."""
+    page = count()
+
+    async def body() -> AsyncGenerator[bytes, None]:
+        run = {"id": 1, "modelVersionSlug": "m"}
+        yield json.dumps({"runs": [run], "nextPageToken": f"page {next(page)}"}).encode()
+
+    async def read(client: Client) -> None:
+        assert [run.id async for run in client.list_runs("a")] == [1]
+
+    http = Served(body)
+    _, error = seconds_until_error(http, read)
+    assert "100 pages of the list in a row have nothing new" in str(error)
+    assert len(http.times) == 101
+
+
+def test_a_list_that_is_null() -> None:
+    """A list of runs that is null is an error, because an empty one would mean that there are none."""
+
+    async def body() -> AsyncGenerator[bytes, None]:
+        yield b'{"runs": null}'
+
+    async def read(client: Client) -> None:
+        _ = [run async for run in client.list_runs("a")]
+
+    _, error = seconds_until_error(Served(body), read)
+    assert isinstance(error, BadAnswer)
+    assert "the list of runs is null" in str(error)
 
 
 # --- Memory -------------------------------------------------------------------------------------------------

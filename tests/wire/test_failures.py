@@ -72,7 +72,7 @@ DOWN = NobodyListens("Refused.", endpoint="http://localhost")
         (api(RateLimited, 429), FailureKind.TRANSIENT, CallOutcome.NOT_DONE),
         (api(ServerFault, 500), FailureKind.TRANSIENT, CallOutcome.UNKNOWN),
         (api(ServerFault, 502), FailureKind.TRANSIENT, CallOutcome.UNKNOWN),
-        (api(ServerFault, 503), FailureKind.TRANSIENT, CallOutcome.NOT_DONE),
+        (api(ServerFault, 503), FailureKind.TRANSIENT, CallOutcome.UNKNOWN),
         (api(ServerFault, 501), FailureKind.REFUSED, CallOutcome.REFUSED),
         (api(ServerFault, 505), FailureKind.REFUSED, CallOutcome.REFUSED),
         (api(BadAnswer, 200), FailureKind.TRANSIENT, CallOutcome.UNKNOWN),

@@ -56,7 +56,7 @@ RESET = httpx.ReadError("reset")
     [
         (NeverSent("m", endpoint="e"), True, True),
         (RateLimited("m", call="c"), True, True),
-        (fault(503), True, True),
+        (fault(503), True, False),
         (ConnectionFailed("m", endpoint="e"), True, False),
         (fault(500), True, False),
         (fault(502), True, False),
@@ -210,7 +210,7 @@ def test_schedule_is_not_sent_twice(failure: httpx.Response | Exception) -> None
     assert len(http.times) == 1
 
 
-@pytest.mark.parametrize("failure", [REFUSED, httpx.ConnectTimeout(""), response(429), response(503)])
+@pytest.mark.parametrize("failure", [REFUSED, httpx.ConnectTimeout(""), response(429)])
 def test_schedule_is_sent_again_where_it_was_not_done(failure: httpx.Response | Exception) -> None:
     """A schedule that certainly was not carried out is repeated."""
     http = Scripted(failure, SCHEDULED)

@@ -12,11 +12,13 @@ from msgspec import structs
 
 from fanbench._util.concurrency import Done, settle
 from fanbench._util.polling import POLL_INTERVAL, Deadline
+from fanbench._util.text import duration
 from fanbench.errors import FanbenchError, TaskFileError, UsageError
 from fanbench.operations.api import Api
 from fanbench.operations.creation import ensure_created, wait_for_creation
 from fanbench.operations.events import EarlierPending, Emit, Event, ignore_events
 from fanbench.operations.lookup import task_if_any, username
+from fanbench.operations.unanswered import CallUnanswered, confirmed_within, version_after
 from fanbench.tasks import (
     TaskFile,
     choose_task,
@@ -26,6 +28,7 @@ from fanbench.tasks import (
     read_task_file,
 )
 from fanbench.wire.messages import Task
+from fanbench.wire.retry import CallOutcome, call_outcome
 from fanbench.wire.slugs import full_task_url, slugify
 
 __all__ = ["DatasetsDetached", "PushPlan", "Pushed", "Uploaded", "plan_push", "push_tasks"]
@@ -193,7 +196,8 @@ async def push_tasks(
             emit(DatasetsDetached(plan.slug, tuple(earlier.options.dataset_data_sources)))
         # The first conversion imports jupytext, which takes a second.
         text = await anyio.to_thread.run_sync(notebook_of, plan.file)
-        task = await client.create_task(plan.slug, text, datasets=datasets)
+        before = earlier.slug.version_number if earlier is not None else 0
+        task = await _create(client, plan.slug, text, datasets, before, emit)
         if task.error:
             raise FanbenchError(f"Task '{plan.slug}' could not be pushed: {task.error}")
         pushed = Pushed(plan.slug, task, new_version=earlier is not None)
@@ -213,6 +217,23 @@ async def push_tasks(
     # With `wait` all begin at once, because the timeout is for all; waiting takes few calls.
     limit = len(plans) if wait else client.config.concurrency
     return await settle([partial(push, plan) for plan in plans], limit=limit, done=done)
+
+
+async def _create(
+    client: Api, slug: str, text: str, datasets: Sequence[str], before: int, emit: Emit
+) -> Task:
+    """Create a version after the version `before`. If the call gets no answer, look for the version."""
+    try:
+        return await client.create_task(slug, text, datasets=datasets)
+    except FanbenchError as error:
+        if call_outcome(error) is not CallOutcome.UNKNOWN:
+            raise
+        seconds = confirmed_within(client.config)
+        emit(CallUnanswered(slug, seconds, error))
+        if (found := await version_after(client, slug, before, seconds)) is not None:
+            return found
+        error.hint = f"No new version of '{slug}' has appeared within {duration(seconds)}: push it again."
+        raise
 
 
 async def _refuse_foreign(client: Api, plan: PushPlan) -> None:

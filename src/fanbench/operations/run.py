@@ -9,14 +9,17 @@ from typing import ClassVar, Literal
 
 from fanbench._util.concurrency import InOrder, both, gather, settle
 from fanbench._util.polling import POLL_INTERVAL
+from fanbench._util.text import duration
 from fanbench.errors import BadRequest, FanbenchError, NotFound
 from fanbench.operations.api import Api
 from fanbench.operations.batch import unique_slugs
 from fanbench.operations.events import Emit, Event, TaskFailed, ignore_events
 from fanbench.operations.lookup import as_scheduled, existing_task, model_of, runs_of
 from fanbench.operations.models import ModelChoice, find_judge, find_models
+from fanbench.operations.unanswered import CallUnanswered, confirmed_within, runs_after
 from fanbench.operations.watch import RunSelection, wait_for_listing, wait_for_runs
-from fanbench.wire.messages import BenchmarkModel, CreationState, Run, Task
+from fanbench.wire.messages import BenchmarkModel, CreationState, Run, ScheduleResult, Task
+from fanbench.wire.retry import CallOutcome, call_outcome
 
 __all__ = [
     "Launch",
@@ -134,7 +137,10 @@ async def run_tasks(
 
     in_order = InOrder(absorb)
     list_before = until != "scheduled"
-    jobs = [partial(schedule, client, slug, choice, judge=judging, list_before=list_before) for slug in slugs]
+    jobs = [
+        partial(schedule, client, slug, choice, judge=judging, list_before=list_before, emit=emit)
+        for slug in slugs
+    ]
     await settle(jobs, limit=limit, done=lambda index, outcome: in_order(index, (slugs[index], outcome)))
     if failures and len(slugs) == 1:
         raise failures[0].error
@@ -153,11 +159,18 @@ async def run_tasks(
 
 
 async def schedule(
-    client: Api, slug: str, choice: ModelChoice, *, judge: str = "", list_before: bool = False
+    client: Api,
+    slug: str,
+    choice: ModelChoice,
+    *,
+    judge: str = "",
+    list_before: bool = False,
+    emit: Emit = ignore_events,
 ) -> Launch:
     """Schedule a task on the models of `choice` in one call.
 
-    With `list_before`, the existing runs are listed first, so that the new ones can be told from them.
+    With `list_before`, the existing runs are listed first, so that the new ones can be told from them, also if the
+    call gets no answer.
 
     Raises:
         FanbenchError: The task does not exist, or is not ready.
@@ -183,6 +196,22 @@ async def schedule(
         if choice.unlisted:
             error.hint = choice.hint(choice.unlisted)
         raise
+    except FanbenchError as error:
+        if call_outcome(error) is not CallOutcome.UNKNOWN:
+            raise
+        error.hint = f"The runs may have been scheduled. Run `fanbench tasks status {slug}` to see them."
+        if not list_before:
+            raise
+        seconds = confirmed_within(client.config)
+        emit(CallUnanswered(slug, seconds, error))
+        new = await runs_after(client, slug, models, {run.id for run in before}, seconds)
+        if not new:
+            raise
+        reason = f"no answer, and no run was listed within {duration(seconds)}"
+        found = {run.model_version_slug for run in new}
+        results = [
+            ScheduleResult(run_scheduled=model in found, run_skipped_reason=reason) for model in models
+        ]
     rows = [
         Scheduled(model, result.run_scheduled, result.run_skipped_reason or "no reason given")
         for model, result in zip(models, results, strict=True)

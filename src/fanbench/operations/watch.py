@@ -76,10 +76,10 @@ class RunWatcher:
     `pending`, and calls `watch`.
 
     Polls come 1, 1.5, 2.25… seconds after one another, up to `poll_interval`, and start again at 1 whenever a
-    list shows something new. While every pending run has an open log stream they are `poll_interval` apart, or
-    `probe` seconds if a stream is silent for as long: it may be that of a run that has ended. The end of a stream
-    asks for a poll: at once if it was the last one, otherwise within `coalesce` seconds, so that runs that end shortly
-    after one another share a poll.
+    list shows something new. While every pending run has an open log stream they are `poll_interval` apart. A stream
+    that has been silent for `probe` seconds may be that of a run that has ended, so it causes a poll, and again
+    when its silence has lasted twice as long. The end of a stream asks for a poll: at once if it was the last
+    one, otherwise within `coalesce` seconds, so that runs that end shortly after one another share a poll.
 
     `states` has the state of each run as last listed; `known` are runs that were listed just before.
     """
@@ -278,7 +278,7 @@ class RunWatcher:
         """The time of the next poll, as things are now. The pause `began` with one until the `usual` time."""
         due = usual
         if 0 < self.pending() == len(self._streams):
-            silent = max(began, min(self._streams.values())) + self.probe
+            silent = min(heard + max(self.probe, 2 * (began - heard)) for heard in self._streams.values())
             due = min(began + self._pace.limit, silent)
         needed = self.next_list_by()
         return min(due, needed) if needed > began else began + self.coalesce

@@ -15,6 +15,7 @@ import anyio.to_thread
 
 from fanbench._util.concurrency import Offload
 from fanbench.operations.api import Api
+from fanbench.operations.unanswered import confirmed_within
 from fanbench.sweeps.attempt_store import AttemptStore
 from fanbench.sweeps.budget import Budget, run_cost
 from fanbench.sweeps.decide import Stage
@@ -22,7 +23,6 @@ from fanbench.sweeps.events import Draining, DrainReason, EmitSweepEvent
 from fanbench.sweeps.journal import Journal
 from fanbench.sweeps.plan import SweepPlan
 from fanbench.sweeps.task_runs import ActiveRun, TaskRuns
-from fanbench.wire.retry import CONFIRMED_WITHIN, LATE_EFFECT
 
 __all__ = ["BudgetGate", "SweepContext"]
 
@@ -56,9 +56,7 @@ class SweepContext:
         self.plan = plan
         self.rules = plan.rules
         #: Seconds for which the effect of a call whose outcome is unknown is looked for.
-        self.confirm_within = plan.rules.confirm_within or (
-            CONFIRMED_WITHIN if client.config.local_data is None else LATE_EFFECT
-        )
+        self.confirm_within = plan.rules.confirm_within or confirmed_within(client.config)
         self.root = plan.output
         self.emit = emit
         self.until = until

@@ -11,7 +11,7 @@ from fanbench._util.polling import Deadline
 from fanbench.errors import FanbenchError
 from fanbench.operations.creation import wait_for_creation
 from fanbench.operations.events import CreationPolled, Event
-from fanbench.operations.lookup import task_if_any
+from fanbench.operations.unanswered import version_after
 from fanbench.sweeps.attempts import TaskPhase, TaskRecord
 from fanbench.sweeps.context import SweepContext
 from fanbench.sweeps.decide import PushStep, push_step
@@ -42,8 +42,6 @@ __all__ = ["TaskPipeline", "TaskUnusable"]
 
 # How old, in seconds, the list of foreign runs may be when we schedule.
 _FRESH = 30.0
-# Seconds between two checks whether an interrupted push has reached the server.
-_CHECK_EVERY = 2.0
 
 
 class TaskUnusable(FanbenchError):
@@ -162,7 +160,7 @@ class TaskPipeline:
             return
         patience = self._context.confirm_within - max(0.0, self._context.clock() - record.pushed_at)
         with self._context.unless_drained():
-            self._seen = await self._version_after(before, patience) or self._seen
+            self._seen = await version_after(self._context.client, self._slug, before, patience) or self._seen
 
     async def _create_version(self, notebook: str) -> Task | None:
         """Create a version, recording the intent before each call. Return `None` if the sweep drained before."""
@@ -181,7 +179,7 @@ class TaskPipeline:
                 if call_outcome(error) is CallOutcome.UNKNOWN:
                     seconds = context.confirm_within
                     context.emit(PushUnknown(self._slug, seconds, str(error)))
-                    arrived = await self._version_after(before, seconds)
+                    arrived = await version_after(context.client, self._slug, before, seconds)
                     if arrived is not None:
                         return self._record_push(arrived, before, adopted=True)
                 if pause is None:
@@ -193,18 +191,6 @@ class TaskPipeline:
             with context.unless_drained():
                 await anyio.sleep(pause)
         return None
-
-    async def _version_after(self, before: int, patience: float) -> Task | None:
-        """Return a version newer than `before` if it appears within `patience` seconds. Look at least once."""
-        end = anyio.current_time() + patience
-        while True:
-            began = anyio.current_time()
-            task = await retry_patiently(partial(task_if_any, self._context.client, self._slug))
-            if task is not None and task.slug.version_number > before:
-                return task
-            if began >= end:
-                return None
-            await anyio.sleep(min(_CHECK_EVERY, max(0.0, end - anyio.current_time())))
 
     def _record_push(self, task: Task, before: int, *, adopted: bool) -> Task:
         version = task.slug.version_number or before + 1

@@ -64,6 +64,8 @@ class TaskWatcher(RunWatcher):
         self._timeout = context.rules.timeout
         self._budget = RetryBudget()
         self._closed = False
+        #: When the last list was asked for, on the event loop's clock.
+        self._listed_at = -math.inf
         #: How many attempts at a planned run the server accepted but never listed.
         self._never_listed: dict[PlannedRun, int] = {}
 
@@ -99,12 +101,18 @@ class TaskWatcher(RunWatcher):
         return len(self._task.active) + sum(skip.retry_at is None for skip in self.skips.values())
 
     def next_list_by(self) -> float:
-        """Return when the first run, or the first blocked model, reaches the time limit."""
+        """Return when the first run, or the first blocked model, reaches a limit.
+
+        That is the time limit of runs, or the end of the search for what an unanswered schedule call has done.
+        """
+        active = self._task.active.values()
+        sought = [run.listed_by for run in active if run.attempt.phase is Phase.INTENDED and run.listed_by]
+        confirmed = min((time for time in sought if time > self._listed_at), default=math.inf)
         if self._timeout is None:
-            return math.inf
-        oldest = next(iter(self._task.active.values()), None)
+            return confirmed
+        oldest = next(iter(active), None)
         waiting_since = [skip.blocked_since for skip in self.skips.values() if skip.blocked]
-        return min([*waiting_since, oldest.since if oldest else math.inf]) + self._timeout
+        return min(confirmed, min([*waiting_since, oldest.since if oldest else math.inf]) + self._timeout)
 
     def after_failed_poll(self, error: FanbenchError) -> float | None:
         """Retry a failed list patiently. If it fails for too long, report what depends on it as missing."""
@@ -128,8 +136,12 @@ class TaskWatcher(RunWatcher):
 
     def absorb(self, runs: Sequence[Run], asked_at: float) -> None:
         task = self._task
-        runs = as_scheduled(runs, self._context.plan.models)
+        # A run whose id or model is missing may be any of ours: such a list shows what is there, not what is not.
+        named = [run for run in runs if run.id and model_of(run)]
+        whole = len(named) == len(runs)
+        runs = as_scheduled(named, self._context.plan.models)
         self._budget.reset()
+        self._listed_at = asked_at
         unknown: dict[str, list[Run]] = {}
         for listed in runs:
             if listed.id not in task.our_runs and listed.id not in task.foreign_runs:
@@ -147,8 +159,7 @@ class TaskWatcher(RunWatcher):
                 updates += self._record_state(run, listed, asked_at)
                 if run.ended:
                     ended.append(run)
-        # A run whose id or model is missing in the list may be any of ours.
-        updates += self._void_unlisted(asked_at, whole=all(run.id and model_of(run) for run in runs))
+        updates += self._void_unlisted(asked_at, whole=whole)
         self._store.commit(*updates)
         for run in ended:
             self._plan_retry(run)

@@ -14,6 +14,7 @@ from fanbench.cli.session import finish, split
 from fanbench.errors import FanbenchError, WaitTimeout
 from fanbench.operations.events import CreationPolled, EarlierPending, Event, PollFailed, describe_state
 from fanbench.operations.push import DatasetsDetached, Pushed, PushPlan, Uploaded
+from fanbench.operations.unanswered import CallUnanswered
 
 __all__ = ["FIELDS", "PushView"]
 
@@ -67,7 +68,7 @@ class PushView:
 
     def report(self, event: Event) -> None:
         match event:
-            case EarlierPending():
+            case EarlierPending() | CallUnanswered():
                 self._out.note(str(event.text))
             case DatasetsDetached(_, datasets):
                 self._out.warn(

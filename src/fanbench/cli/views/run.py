@@ -17,6 +17,7 @@ from fanbench.errors import RunFailed
 from fanbench.operations.events import Event, LogLine, Polled, PollFailed, RunChanged, RunEnding, TaskFailed
 from fanbench.operations.lookup import model_of
 from fanbench.operations.run import Launch, Launched, ModelsUnlisted, RunReport, ready_task
+from fanbench.operations.unanswered import CallUnanswered
 from fanbench.wire.messages import BenchmarkModel, Run, RunState
 from fanbench.wire.slugs import slugify_task
 
@@ -98,7 +99,7 @@ class RunView:
                 self.progress.change(self._key(slug, run), "ENDING")
             case LogLine(run, line):
                 self._out.note(self._prefixes.line(run, line))
-            case PollFailed():
+            case PollFailed() | CallUnanswered():
                 self._out.note(f"  {event.text}")
             case Polled() if self._settings.verbose:
                 self._out.note(f"  {event.text}")
