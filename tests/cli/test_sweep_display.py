@@ -146,11 +146,11 @@ def test_the_last_line_knows_the_rest() -> None:
 
 
 def test_the_last_lines_of_the_logs() -> None:
-    """As many log lines as fit are shown, with their task and model, without control characters."""
+    """As many log lines as fit are shown, with their task and model, and with escapes for control characters."""
     written = [RunLogLine(planned_run(0), 1, 7, f"line {number}\x1b[2J\r\t") for number in range(30)]
     state = sweep(3, 2, *written)
     shown = lines(state)
-    assert shown[-1] == "task-0 m0 | line 29[2J"
+    assert shown[-1] == r"task-0 m0 | line 29\u001b[2J\r "
     assert sum(" | " in line for line in shown) == 10
     assert sum(" | " in line for line in lines(state, rows=9)) == 2
     assert len(lines(state, rows=9)) == 8

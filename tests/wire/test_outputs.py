@@ -375,7 +375,9 @@ async def test_cancelled_while_unpacking(
     put_old(tmp_path / "7")
     begun, ended = threading.Event(), threading.Event()
 
-    def endless(archive: Path, folder: Path, *, check: Callable[[], object]) -> list[UnpackedFile]:
+    def endless(
+        archive: Path, folder: Path, *, check: Callable[[], object], **_: object
+    ) -> list[UnpackedFile]:
         begun.set()
         try:
             while True:
