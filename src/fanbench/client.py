@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -70,6 +70,8 @@ Name = TypeVar("Name", bound=AnyPath)
 
 PAGE_SIZE = 100
 DEFAULT_RETRY = RetryPolicy()
+LOCAL_RESTARTS = 5
+"""How often a client starts a local server that has ended: one that its runs bring down must not come back for ever."""
 
 
 class Client:
@@ -78,6 +80,9 @@ class Client:
     `Client()` finds the endpoint and credentials as the command line does, `Client(config)` takes the result
     of `resolve_config`, and `Client.local()` connects to the local server. It runs on asyncio and trio.
     Idempotent calls are retried according to `retry`; several clients may share their `limits`.
+
+    With `config.local_data`, as from `Client.local()`, the client follows the local server of that data folder when it
+    comes back at another URL, and starts it again when it has ended; `started` is called with it.
 
     The operations `push`, `run`, `wait`, `lines`, `download` and `status` accept task and model names as
     people write them, work on several things at once (`config.concurrency` calls at a time), and pass events
@@ -98,12 +103,15 @@ class Client:
         limits: CallLimits | None = None,
         http: httpx.AsyncBaseTransport | None = None,
         retry: RetryPolicy = DEFAULT_RETRY,
+        started: Callable[[LocalServer], None] | None = None,
     ) -> None:
         self.config = config or resolve_config()
+        self._started = started
         self._limits = limits
         self._http = http
         self._retry = retry
         self._transport: Transport | None = None
+        self._restarts_left = LOCAL_RESTARTS
 
     @classmethod
     @asynccontextmanager
@@ -128,8 +136,24 @@ class Client:
 
     async def __aenter__(self) -> Self:
         limits = self._limits or CallLimits.of(self.config.concurrency)
-        self._transport = Transport(self.config, limits, self._retry, self._http)
+        locate = None if self.config.local_data is None else partial(self._locate, self.config.local_data)
+        self._transport = Transport(self.config, limits, self._retry, self._http, locate)
         return self
+
+    async def _locate(self, data: Path) -> str:
+        """Where the local server of the data folder listens. It is started if necessary, but not again and again."""
+        from fanbench.local.address import find_server
+        from fanbench.local.launcher import ensure_server
+
+        if self._restarts_left == 0:
+            server = await anyio.to_thread.run_sync(find_server, data)
+            return server.url if server is not None else self.transport.config.endpoint
+        server = await ensure_server(data)
+        if server.started:
+            self._restarts_left -= 1
+            if self._started is not None:
+                self._started(server)
+        return server.url
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

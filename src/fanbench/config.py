@@ -78,8 +78,9 @@ class Config:
     """The server and how to call it.
 
     `endpoint` is a URL without a slash at the end; `concurrency` is the greatest number of calls in flight.
-    `local_data` is the data folder of a local server, which may listen at another URL after each start. `max_output`
-    is the number of bytes that the files of an output may have; without it, a bound that only bombs exceed.
+    `local_data` is the data folder of a local server, which may listen at another URL after each start: a client looks
+    it up there when nobody listens at `endpoint`, and starts it if it has ended. `max_output` is the number of bytes
+    that the files of an output may have; without it, a bound that only bombs exceed.
     """
 
     endpoint: str

@@ -15,7 +15,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from fanbench import Client, resolve_config
+from fanbench import Bearer, Client, Config, resolve_config
 from fanbench.errors import BadRequest, LocalServerError, NotFound, ServerFault
 from fanbench.local.address import LocalServer, find_server
 from fanbench.local.executor.lifetime import children
@@ -58,6 +58,27 @@ async def test_a_server_is_started_once_and_stopped(tmp_path: Path) -> None:
     assert find_server(data) is None
     assert await stop_server(data) is None
     assert not (data / "server.json").exists()
+
+
+async def test_a_client_follows_its_server(tmp_path: Path) -> None:
+    """A client goes on when its server was killed and another one runs, and starts one if none does."""
+    data = tmp_path / "data"
+    started: list[LocalServer] = []
+    with run_server(data, runs=False) as first:
+        config = Config(first.address.url, Bearer(first.address.token), local_data=data)
+        async with Client(config, started=started.append) as client:
+            await client.list_models()
+            first.kill()
+            with run_server(data, runs=False) as second:
+                assert second.address.url != first.address.url
+                await client.list_models()
+                assert started == []
+                second.kill()
+            try:
+                await client.list_models()
+            finally:
+                pid = await stop_server(data)
+    assert [server.pid for server in started] == [pid]
 
 
 async def test_an_idle_server_ends_itself_but_not_during_a_run(tmp_path: Path) -> None:

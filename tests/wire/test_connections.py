@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
 from fanbench import Anonymous, Bearer, Client, Config, ConnectionFailed
+from fanbench.local.address import LocalServer
 from fanbench.wire.retry import RetryPolicy
 from tests.wire.conftest import TOKEN, Connect
-from tests.wire.fake_server import CUT, Answer, FakeServer
+from tests.wire.fake_server import CUT, Answer, FakeServer, Script, problem
 
 pytestmark = pytest.mark.anyio
 
@@ -129,3 +132,56 @@ def test_opening_a_client_does_not_load_rich() -> None:
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("other", ["nobody", "another server"])
+async def test_a_local_server_is_followed_to_its_new_port(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: str
+) -> None:
+    """If nobody, or another server, is at the old port, all calls go on where the data folder's server listens now.
+
+    Calls that must not be made twice do so, too, and one look is enough for all that are in flight.
+    """
+    looks = 0
+    calls_of = ("GetBenchmarkTask", "CreateBenchmarkTask")
+    answers: Script = {call: [Answer(TASK)] * 3 for call in calls_of}
+    with ExitStack() as servers:
+        old = servers.enter_context(FakeServer({call: [problem(401)] * 3 for call in calls_of}))
+        new = servers.enter_context(FakeServer(answers))
+        if other == "nobody":
+            with FakeServer({}) as old:
+                pass
+
+        async def ensure_server(data: Path) -> LocalServer:
+            nonlocal looks
+            looks += 1
+            return LocalServer(new.url, TOKEN, started=False, pid=1, data=data, stop_timeout=5)
+
+        monkeypatch.setattr("fanbench.local.launcher.ensure_server", ensure_server)
+        config = Config(old.url, Bearer(TOKEN), local_data=tmp_path)
+        async with Client(config, retry=ONCE) as client, anyio.create_task_group() as calls:
+            for number in range(3):
+                calls.start_soon(client.get_task, f"a{number}")
+                calls.start_soon(client.create_task, f"b{number}", "{}")
+    assert len(new.requests) == 6
+    assert looks == 1
+
+
+async def test_a_local_server_is_started_again_a_few_times_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that ends after each start is started five times, and then its end is an error."""
+    started: list[LocalServer] = []
+
+    async def ensure_server(data: Path) -> LocalServer:
+        with FakeServer({}) as server:
+            return LocalServer(server.url, TOKEN, started=True, pid=1, data=data, stop_timeout=5)
+
+    monkeypatch.setattr("fanbench.local.launcher.ensure_server", ensure_server)
+    with FakeServer({}) as gone:
+        config = Config(gone.url, Bearer(TOKEN), local_data=tmp_path)
+    async with Client(config, retry=ONCE, started=started.append) as client:
+        for _ in range(8):
+            with pytest.raises(ConnectionFailed, match="refused"):
+                await client.get_task("a")
+    assert len(started) == 5

@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import click
@@ -21,9 +22,11 @@ if TYPE_CHECKING:
     from anyio import CancelScope
     from anyio.abc import TaskStatus
 
+    from fanbench.cli.output import Output
     from fanbench.cli.progress import Display
     from fanbench.client import Client
     from fanbench.config import Config
+    from fanbench.local.address import LocalServer
     from fanbench.wire.retry import Retry
 
 __all__ = ["RetryNotes", "call", "finish", "split", "until_sigterm"]
@@ -57,7 +60,7 @@ def call(
         retry = RetryPolicy(on_retry=retries.report)
         if patience is not None:
             retry = replace(retry, total=patience)
-        async with Client(config, retry=retry) as client:
+        async with Client(config, retry=retry, started=partial(_note_start, settings.output)) as client:
             try:
                 with display or nullcontext():
                     return await operation(client)
@@ -74,22 +77,25 @@ async def _config(settings: Settings) -> Config:
     endpoint, token, data = settings.endpoint, settings.token, None
     if settings.local:
         from fanbench.cli.progress import spinner
-        from fanbench.local.folder import DataFolder
-        from fanbench.local.kept_options import flags_of, read_options
         from fanbench.local.launcher import ensure_server
 
         with spinner(settings.output, "Starting the local server"):
             server = await ensure_server(settings.data)
         if server.started:
-            options = " ".join(flags_of(read_options(DataFolder(server.data))).values())
-            using = f" with the options of the last `fanbench serve`: {options}" if options else ""
-            settings.output.note(
-                f"Started the local server at {server.url}{using} (it stops by itself when idle)."
-            )
+            _note_start(settings.output, server)
         endpoint, token, data = server.url, token or server.token, server.data
         hide(server.token)
     config = resolve_config(endpoint=endpoint, token=token, concurrency=settings.concurrency)
     return replace(config, local_data=data)
+
+
+def _note_start(out: Output, server: LocalServer) -> None:
+    from fanbench.local.folder import DataFolder
+    from fanbench.local.kept_options import flags_of, read_options
+
+    options = " ".join(flags_of(read_options(DataFolder(server.data))).values())
+    using = f" with the options of the last `fanbench serve`: {options}" if options else ""
+    out.note(f"Started the local server at {server.url}{using} (it stops by itself when idle).")
 
 
 async def until_sigterm(work: Callable[[], Awaitable[T]]) -> T:

@@ -40,7 +40,11 @@ async def ensure_server(data: Path | None = None, *, datasets: Path | None = Non
         LocalServerError: It cannot be started.
     """
     data = (data or default_data_folder()).absolute()
-    if (server := find_server(data)) is not None:
+    lock = DataFolder(data).lock_file
+    with anyio.move_on_after(START_TIMEOUT):
+        while (server := find_server(data)) is None and is_locked(lock):  # noqa: ASYNC110 - another process
+            await anyio.sleep(_LOOK_EVERY)  # it is starting, or ending and about to free the folder
+    if server is not None:
         return server
     check_installed()
     with tempfile.TemporaryFile() as errors:
@@ -73,7 +77,7 @@ async def ensure_server(data: Path | None = None, *, datasets: Path | None = Non
                         await anyio.to_thread.run_sync(process.wait)
                     process.returncode = 0  # the server outlives this process, which need not reap it
                     return replace(server, started=started)
-                if process.poll() is not None and not is_locked(DataFolder(data).lock_file):
+                if process.poll() is not None and not is_locked(lock):
                     errors.seek(0)
                     said = errors.read().decode("utf-8", "replace").strip().removeprefix("error: ")
                     raise LocalServerError(

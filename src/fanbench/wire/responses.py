@@ -76,6 +76,8 @@ def error_in(config: Config, call: Call, response: httpx.Response, body: bytes) 
         message = f"{message.rstrip('.')}; the server asks to wait {duration(wait)}"
     error = error_for_status(call.method, status, message, wait)
     match error:
+        case Unauthorized() if config.local_data is not None:
+            error.hint = "Leave out --token: commands know the token of a local server."
         case Unauthorized() if isinstance(config.credentials, Anonymous):
             error.hint = f"No credentials were sent. {_TOKENS}"
         case Unauthorized():

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import base64
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
 from fanbench._util.debug_log import debug
 from fanbench.config import KAGGLE, Anonymous, Basic, Bearer, Config, Credentials, is_on_this_machine
-from fanbench.errors import BadAnswer, ConnectionFailed, reason_of, root_cause
+from fanbench.errors import BadAnswer, ConnectionFailed, Unauthorized, reason_of, root_cause
 from fanbench.version import __version__
 from fanbench.wire.adaptive_limit import AdaptiveLimit
 from fanbench.wire.messages import Message, encode
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["CallLimits", "Transport"]
 
 M = TypeVar("M", bound=Message)
+T = TypeVar("T")
 
 CONNECT_TIMEOUT = 10.0
 READ_TIMEOUT = 60.0
@@ -73,7 +74,11 @@ class CallLimits:
 
 
 class Transport:
-    """Sends calls to one server. Several transports may share their `limits`."""
+    """Sends calls to one server. Several transports may share their `limits`.
+
+    `locate` returns the URL at which the server listens now. It is called when nobody listens at the known one, or
+    somebody else, and may start the server.
+    """
 
     def __init__(
         self,
@@ -81,14 +86,15 @@ class Transport:
         limits: CallLimits,
         retry: RetryPolicy,
         http: httpx.AsyncBaseTransport | None = None,
+        locate: Callable[[], Awaitable[str]] | None = None,
     ) -> None:
         from fanbench.wire.http_clients import open_clients
 
         self.config = config
         self.limits = limits
         self.retry = retry
-        # Kaggle has a host of its own for the API; other servers have it below `/api`.
-        self._base = config.endpoint if config.endpoint == KAGGLE else f"{config.endpoint}/api"
+        self._locate = locate
+        self._locating = anyio.Lock()
         self._clients = open_clients(
             config.endpoint,
             {
@@ -105,6 +111,35 @@ class Transport:
     async def aclose(self) -> None:
         await self._clients.aclose()
 
+    @property
+    def _base(self) -> str:
+        """Kaggle has a host of its own for the API; other servers have it below `/api`."""
+        endpoint = self.config.endpoint
+        return endpoint if endpoint == KAGGLE else f"{endpoint}/api"
+
+    async def _sent_where_it_listens(self, send: Callable[[int], Awaitable[T]], number: int) -> T:
+        """Return the result of `send(number)`. If the server has moved, find it and send the request there.
+
+        The first request has not reached the server, so that this is safe for all calls.
+        """
+        endpoint = self.config.endpoint
+        try:
+            return await send(number)
+        except (NobodyListens, Unauthorized):
+            # Another server on the old port does not know our token.
+            if self._locate is None or not await self._follow(endpoint, self._locate):
+                raise
+        return await send(number)
+
+    async def _follow(self, endpoint: str, locate: Callable[[], Awaitable[str]]) -> bool:
+        """Turn to where the server listens. Return False if that is still `endpoint`, which a request has tried."""
+        async with self._locating:  # many requests fail at the same time, and one look is enough
+            if self.config.endpoint == endpoint:
+                found = await locate()
+                debug("server located", endpoint=found, before=endpoint)
+                self.config = replace(self.config, endpoint=found)
+        return self.config.endpoint != endpoint
+
     async def call(self, call: Call, request: Message, kind: type[M]) -> M:
         """Send `request` and return the answer."""
         body = encode(request)
@@ -116,7 +151,7 @@ class Transport:
                         response, answer = await self._exchange(http, call, body, number)
                     return decode_answer(self.config, call, response, answer, kind)
 
-        return await retrying(self.retry, call, attempt)
+        return await retrying(self.retry, call, partial(self._sent_where_it_listens, attempt))
 
     @asynccontextmanager
     async def stream(
@@ -151,7 +186,8 @@ class Transport:
                             raise error_of(self.config, call, response, body)
                 return response, opened.pop_all()
 
-        response, opened = await retrying(self.retry, call, attempt)
+        where_it_listens = partial(self._sent_where_it_listens, attempt)
+        response, opened = await retrying(self.retry, call, where_it_listens)
         async with opened:
             with self._errors_mapped(call):
                 yield response
@@ -249,7 +285,7 @@ class Transport:
             cause = root_cause(error)
             refused = isinstance(cause, ConnectionRefusedError)
             kind, hint = NeverSent, "Check that the server is running, the endpoint, and the network."
-            if refused and is_on_this_machine(endpoint):
+            if refused and (self._locate is not None or is_on_this_machine(endpoint)):
                 kind, hint = NobodyListens, _START_AGAIN
             elif isinstance(cause, ssl.SSLError):
                 hint = (
