@@ -52,7 +52,10 @@ _ABOVE_0 = click.FloatRange(min=0, min_open=True)
 )
 @click.option("--fresh", is_flag=True, help="Start over; what the folder contains is moved aside.")
 @value_option(
-    "--retry-errored", "N", "Repeat errored runs up to N times (default: 0).", click.IntRange(min=0)
+    "--retry-errored",
+    "N",
+    "Repeat errored runs up to N times, and failed creations once (default: 0).",
+    click.IntRange(min=0),
 )
 @value_option("--max-failures", "N|P%", "Stop scheduling after N errored runs, or P% of all runs.")
 @value_option("--timeout", "SECONDS", "The time limit for each run once scheduled (default: none).", _ABOVE_0)

@@ -127,7 +127,7 @@ def _next_commands(report: SweepReport, resume: Callable[[str], str]) -> Iterato
             f"To repeat the errored runs as well: {again}" if left else f"To repeat the errored runs: {again}"
         )
     if report.failed:
-        yield f"To push {', '.join(report.failed)} again, change the file first. To push it unchanged: {again}"
+        yield f"Not pushed again until the file has changed: {', '.join(report.failed)}. To push it unchanged: {again}"
 
 
 # --- One stage of a sweep (--step) --------------------------------------------------------------------------
