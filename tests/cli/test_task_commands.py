@@ -668,6 +668,17 @@ def test_a_model_that_the_server_does_not_list(cli: Cli, kaggle: SimulatedKaggle
             assert [(run["run_id"], run["model"]) for run in runs] == [(10, "gem-default")]
 
 
+def test_a_refusal_without_a_list_of_models(cli: Cli, kaggle: SimulatedKaggle) -> None:
+    """If the server lists no models and refuses the runs, its own error is shown, without a hint to list them."""
+    kaggle.add_task("t")
+    faults = [Fault(call, 400, message="models.toml is wrong.") for call in ("list_models", "schedule_runs")]
+    kaggle.change(faults=tuple(faults))
+    result = cli("tasks", "run", "t", "-m", "gem")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1].startswith("error: ")
+    assert "models.toml is wrong." in result.stderr.splitlines()[-1]
+
+
 def test_a_run_is_listed_under_another_spelling(cli: Cli, kaggle: SimulatedKaggle) -> None:
     """`run --wait` finds the run on a listed model `m` that the server lists as one on `o/m@default`."""
     kaggle.add_task("t")

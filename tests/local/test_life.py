@@ -463,7 +463,7 @@ async def test_a_mistake_in_models_toml_harms_no_other_model(tmp_path: Path) -> 
         (data / "server.log").unlink()
     with run_server(data, models="[[model]", runs=False) as server:
         async with server.client() as client:
-            with pytest.raises(BadRequest, match=r"models.toml"):
+            with pytest.raises(BadRequest, match=r"models\.toml is not TOML: .*\. Correct models\.toml\."):
                 await client.list_models()
             (data / "models.toml").write_text(MODELS)
             assert len(await client.list_models()) == 4

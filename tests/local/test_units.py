@@ -505,6 +505,56 @@ def test_a_mistake_in_models_toml_is_named(tmp_path: Path, text: str, words: str
     assert str(caught.value).endswith(".")
 
 
+_GOOD = "default = 'a/b'\n\n[[model]]\nslug = 'a/b'\nkind = 'scripted'\n\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        (
+            f"{_GOOD}[[model]]\nslug = 'c/d'\nkind = 'scrpted'\n",
+            9,
+            "model c/d: kind is 'scrpted', and must be embedded, upstream or scripted",
+        ),
+        (
+            f"{_GOOD}[[model]]\nslug = 'c/d'\n",
+            7,
+            "model c/d: the key kind is missing: embedded, upstream or scripted",
+        ),
+        (f"{_GOOD}[[model]]\nkind = 'scripted'\n", 7, "model number 2: the key slug is missing"),
+        (
+            f"{_GOOD}[[model]]\nslug = 'c/d'\nkind = 'scripted'\nreplly = 'x'\n",
+            10,
+            "model c/d: there is no key replly (did you mean reply?)",
+        ),
+        (
+            f"{_GOOD}[[model]]\nslug = 'c/d'\nkind = 'scripted'\nrules = [{{repli = 'x'}}]\n",
+            10,
+            "model c/d: there is no key repli in rules",
+        ),
+        (
+            f"{_GOOD}[[model]]\nslug = 'c/d'\nkind = 'upstream'\nurl = 3\n",
+            10,
+            "model c/d: url: expected a string, got an integer",
+        ),
+        (
+            f"{_GOOD}[[model]]\nslug = 'c/d'\nkind = 'scripted'\nmodalities = ['smell']\n",
+            10,
+            "model c/d: modalities[0]: 'smell' is not one of text, image, audio, video or file",
+        ),
+        ("model = [3]\n", None, "model number 1: expected a table, got an integer"),
+        ("defalt = 'a/b'\n", 1, "there is no key defalt (did you mean default?)"),
+        ("[model]\nslug = 'a/b'\n", None, "model: expected an array, got a table"),
+    ],
+)
+def test_a_mistake_is_placed(tmp_path: Path, text: str, line: int | None, words: str) -> None:
+    """The error names the line, the model and the key, and what is right there."""
+    (path := tmp_path / "models.toml").write_text(text)
+    with pytest.raises(LocalServerError) as caught:
+        read_catalog(path)
+    assert str(caught.value) == f"{path}{f':{line}' if line else ''}: {words}."
+
+
 @pytest.mark.parametrize(
     ("name", "slug"),
     [

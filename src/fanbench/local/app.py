@@ -127,7 +127,7 @@ async def _answer(services: Services, request: Request) -> Response:
     except RecursionError:
         status, text = 400, TOO_DEEP
     except LocalServerError as error:  # models.toml is invalid; a 500 would make clients try again
-        status, text = 400, str(error)
+        status, text = 400, " ".join(filter(None, [str(error), error.hint]))
     except ClientDisconnect:
         status, text = 400, "The client disconnected"
     except Exception:  # noqa: BLE001 - the server stays up, and names the log

@@ -193,7 +193,8 @@ async def schedule(
             hint=choice.hint(models),
         ) from None
     except BadRequest as error:
-        if choice.unlisted:
+        # If the models cannot be listed either, the error is not about these names.
+        if choice.unlisted and choice.problem is None:
             error.hint = choice.hint(choice.unlisted)
         raise
     except FanbenchError as error:

@@ -38,6 +38,7 @@ from fanbench.errors import LocalServerError, UsageError
 from fanbench.local.aliases import best_alias
 from fanbench.local.folder import PRIVATE
 from fanbench.local.models.embedded import Embedded
+from fanbench.local.models.mistakes import find_mistake
 from fanbench.local.models.scripted import Scripted
 from fanbench.local.models.upstream import Upstream
 from fanbench.wire.slugs import normalize_model
@@ -48,6 +49,8 @@ _SLUG = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.@-]*")
 
 ModelSpec = Embedded | Upstream | Scripted
 """The kinds of models."""
+
+_KINDS = (Embedded, Upstream, Scripted)
 
 
 class Catalog(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -111,12 +114,15 @@ def read_catalog(path: Path) -> Catalog:
     Raises:
         LocalServerError: The file cannot be read or is invalid; the message names the place.
     """
-    document = _read_document(path)
+    text, document = _read_document(path)
     try:
         catalog = msgspec.convert(document, Catalog)
+        _validate(catalog, path)
     except msgspec.ValidationError as error:
-        raise LocalServerError(f"{path}: {error}.") from error
-    _validate(catalog, path)
+        mistake = find_mistake(error, document, _KINDS)
+        line = mistake.find_line(text)
+        place = f"{path}:{line}" if line else str(path)
+        raise LocalServerError(f"{place}: {mistake.text}.", hint="Correct models.toml.") from error
     return catalog
 
 
@@ -126,7 +132,7 @@ def read_valid_entries(path: Path) -> Catalog:
     Raises:
         LocalServerError: The file cannot be read, or is not TOML.
     """
-    document = _read_document(path)
+    _, document = _read_document(path)
     valid = Catalog()
     entries = document.get("model")
     changes = [{"model": [entry]} for entry in entries] if isinstance(entries, list) else []
@@ -144,15 +150,17 @@ def read_valid_entries(path: Path) -> Catalog:
     return valid
 
 
-def _read_document(path: Path) -> dict[str, Any]:
+def _read_document(path: Path) -> tuple[str, dict[str, Any]]:
+    """The text of the file, and the document in it."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        return text, tomllib.loads(text)
     except FileNotFoundError:
-        return {}
+        return "", {}
     except (OSError, UnicodeDecodeError) as error:
         raise LocalServerError(f"Cannot read {path}: {error}.") from error
     except tomllib.TOMLDecodeError as error:
-        raise LocalServerError(f"{path}: {error}.") from error
+        raise LocalServerError(f"{path} is not TOML: {error}.", hint="Correct models.toml.") from error
 
 
 def _validate(catalog: Catalog, path: Path) -> None:
