@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
@@ -227,6 +228,63 @@ async def test_links_out_of_the_folder_are_not_sent(client: Client, tmp_path: Pa
     names = {path.name for path in (tmp_path / "out").rglob("*")}
     assert "mine.txt" in names
     assert not names & {"etc", "p", "passwd"}
+
+
+LOOKING = """
+import json, os, pathlib, subprocess
+def look(path):
+    try: return path.read_bytes()[:4000].decode("latin-1") if path.is_file() else str(sorted(os.listdir(path)))
+    except OSError as error: return error.strerror
+print("SEEN", json.dumps({str(path): look(pathlib.Path(path)) for path in PATHS}))
+subprocess.run(["umount", DATA], stderr=subprocess.DEVNULL)
+subprocess.run(["unshare", "-rm", "umount", DATA], stderr=subprocess.DEVNULL)
+print("AFTER", json.dumps(look(pathlib.Path(DATA, "token"))))
+pathlib.Path.home().joinpath("fanbench-test-of-a-hidden-home").write_text("x")
+pathlib.Path(DATA, "token").write_text("x")
+"""
+
+
+async def test_a_run_sees_neither_the_server_nor_others(
+    client: Client, server: ServerProcess, kaggle_folders: None
+) -> None:
+    """The data folder, the home folder and the server's memory are not to be seen or changed, by no way around."""
+    await ensure_pushed(client)
+    other = (await run(client, "two-plus-two", "wrong"))[-1]
+    data, home, pid = server.data, Path.home(), server.address.pid
+    paths = [data, data / "token", data / "state.sqlite", data / "runs", data / f"runs/{other.id}", home]
+    paths += [Path(f"/proc/{pid}/environ"), Path(f"/proc/{pid}/root{data}"), Path(f"/proc/{pid}/cwd")]
+    before = f"PATHS, DATA = {[str(path) for path in paths]!r}, {str(data)!r}\n"
+    await push(client, "looks", task_source("looks", only_when_run(before + LOOKING)))
+    (done,) = await run(client, "looks", "wrong")
+    assert done.state is RunState.COMPLETED, done.error_message
+    log = await log_text(client, done.id)
+    seen = json.loads(log.split("SEEN ")[1].splitlines()[0])
+    assert seen[str(data)] == "['environments', 'runs']"
+    assert seen[str(data / "runs")] == f"['{done.id}']"
+    gone, denied = "No such file or directory", "Permission denied"
+    assert {
+        seen[str(path)] for path in (data / "token", data / "state.sqlite", data / f"runs/{other.id}")
+    } == {gone}
+    assert {seen[str(path)] for path in paths[6:]} == {denied}
+    assert json.loads(log.split("AFTER ")[1].splitlines()[0]) == gone
+    assert not (home / "fanbench-test-of-a-hidden-home").exists()
+    assert (data / "token").read_text().strip() == server.address.token
+    assert not (data / f"runs/{done.id}/covers").exists()
+
+
+async def test_the_environment_in_proc_holds_no_secret(client: Client) -> None:
+    """Neither a run's own initial environment nor that of its parent has the server's variables."""
+    body = """import os
+for place in ("self", os.getppid()):
+    try: print("ENV", open(f"/proc/{place}/environ").read())
+    except OSError as error: print("ENV", error)
+return True"""
+    await push(client, "proc", task_source("proc", body))
+    done = (await run(client, "proc", "four"))[-1]
+    text = await log_text(client, done.id)
+    assert text.count("ENV") == 2
+    assert SECRET not in text
+    assert "SOME_API_KEY" not in text
 
 
 async def test_a_planted_zip_is_not_sent(client: Client, server: ServerProcess, tmp_path: Path) -> None:

@@ -216,13 +216,16 @@ class Scheduler:
                 environment=add_packages(await self._environment(key, catalog, *models), packages),
                 memory_mb=self._settings.run_memory_mb,
                 datasets=self._find_datasets(version),
+                hidden=[str(self._folder.root), str(Path.home())],
+                visible=[str(self._folder.environments)],
             )
             await anyio.to_thread.run_sync(_prepare, job, self._folder.notebook(version.id))
             try:
                 ended = await supervise(self._executor, job, log.append, limit)
             finally:
                 with anyio.CancelScope(shield=True):
-                    await anyio.to_thread.run_sync(partial(shutil.rmtree, job.scratch, ignore_errors=True))
+                    for left in (job.scratch, job.covers):
+                        await anyio.to_thread.run_sync(partial(shutil.rmtree, left, ignore_errors=True))
             outcome = await anyio.to_thread.run_sync(read_outcome, job.outcome)
             if outcome is not None and outcome.sdk_failure is not None:
                 raise unusable_sdk(outcome.sdk_failure, folder)

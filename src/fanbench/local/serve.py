@@ -71,6 +71,14 @@ async def serve(
             _log.error("runs cannot be started", error=str(error))
             cannot_run(error)
 
+        def unprotected(reason: str) -> None:
+            text = (
+                "Runs can read and change everything that you can, with this server's data folder and its token: "
+                f"mounts are not possible here ({reason}). Run untrusted task files in a container."
+            )
+            _log.warning(text)
+            say(text)
+
         async def prepare_packages(services: Services) -> None:
             try:
                 # The first run need not wait until the metadata of all packages has been read.
@@ -80,7 +88,7 @@ async def serve(
                 warm_up_failed(error)
 
         async with _services(settings, folder, url) as services, anyio.create_task_group() as preparing:
-            services.executor.warm_up(warm_up_failed)
+            services.executor.warm_up(warm_up_failed, unprotected)
             preparing.start_soon(prepare_packages, services)
             save_options(folder, settings)
 

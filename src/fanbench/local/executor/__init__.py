@@ -48,8 +48,15 @@ class RunProcess(Protocol):
 class Executor(Protocol):
     """Starts runs."""
 
-    def warm_up(self, on_failure: Callable[[LocalServerError], None]) -> None:
-        """Prepare the first `start` in the background. `on_failure` receives what `start` would raise."""
+    def warm_up(
+        self,
+        on_failure: Callable[[LocalServerError], None],
+        on_obstacle: Callable[[str], None] = lambda _reason: None,
+    ) -> None:
+        """Prepare the first `start` in the background.
+
+        `on_failure` receives what `start` would raise, and `on_obstacle` why runs cannot have mounts of their own.
+        """
         ...
 
     async def start(self, job: Job, stdout: int, stderr: int) -> RunProcess:

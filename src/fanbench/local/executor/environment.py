@@ -73,6 +73,11 @@ def run_environment(
     )
 
 
+def forkserver_environment(outside: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What the parent of all runs needs of `outside`. They can read it in `/proc`, so it is no more than a run gets."""
+    return _pass_on(outside, ("PATH", "VIRTUAL_ENV"), ("PYTHON",))
+
+
 def installer_environment(outside: Mapping[str, str] = os.environ) -> dict[str, str]:
     """What uv and pip need of `outside`. They may execute code of packages, which sees no more than a run does."""
     passed = _pass_on(outside, _FOR_INSTALLERS, _FOR_INSTALLERS_PREFIXES)

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
     error: str | None = None
+    obstacle: str = ""
 
 
 class Started(msgspec.Struct, frozen=True, tag="started"):
@@ -214,7 +215,7 @@ def main() -> None:
         return
     gc.collect()
     gc.freeze()  # what exists now stays: children need not traverse it, and so do not copy its pages
-    send(control, Ready())
+    send(control, Ready(obstacle=obstacle or ""))
     # From here on the end of the socket ends this program. It needs the time to kill what runs have detached.
     outlive_parent()
     Forkserver(control, kit, obstacle).serve()

@@ -20,6 +20,7 @@ from fanbench._util.install import install_command
 from fanbench._util.text import last_line
 from fanbench.errors import LocalServerError
 from fanbench.local.executor import Isolation
+from fanbench.local.executor.environment import forkserver_environment
 from fanbench.local.executor.forkserver import Ended, Notice, Ready, Refused, Started
 from fanbench.local.executor.job import Exit, Job
 
@@ -58,6 +59,8 @@ class _Forkserver:
         self._put_answer, self._answers = anyio.create_memory_object_stream[ForkedRun | Refused](1)
         self._listening = anyio.CancelScope(shield=True)
         self.alive, self.ready = True, False
+        self.obstacle = ""
+        """Why runs cannot have mounts of their own, once it is ready; empty if they can."""
         command = [
             sys.executable,
             "-m",
@@ -72,6 +75,7 @@ class _Forkserver:
                 self._process = subprocess.Popen(
                     command,
                     pass_fds=[theirs.fileno()],
+                    env=forkserver_environment(),
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output if log else None,
@@ -175,13 +179,22 @@ class ForkserverExecutor:
                         if executor._forkserver is not None:
                             await executor._forkserver.close()
 
-    def warm_up(self, on_failure: Callable[[LocalServerError], None]) -> None:
-        """Start the forkserver in the background. `on_failure` receives what `start` would raise."""
+    def warm_up(
+        self,
+        on_failure: Callable[[LocalServerError], None],
+        on_obstacle: Callable[[str], None] = lambda _reason: None,
+    ) -> None:
+        """Start the forkserver in the background.
+
+        `on_failure` receives what `start` would raise, and `on_obstacle` why runs cannot have mounts of their own.
+        """
 
         async def warm_up() -> None:
             try:
                 async with self._lock:
-                    await self._ensure_forkserver()
+                    forkserver = await self._ensure_forkserver()
+                if forkserver.obstacle:
+                    on_obstacle(forkserver.obstacle)
             except LocalServerError as error:
                 on_failure(error)
 
@@ -219,6 +232,7 @@ class ForkserverExecutor:
             if not isinstance(ready, Ready) or ready.error is not None:
                 raise unusable_sdk(ready.error if isinstance(ready, Ready) else None, self._log)
             forkserver.ready = True
+            forkserver.obstacle = ready.obstacle
         except BaseException:
             await forkserver.close()
             raise

@@ -22,6 +22,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """The most memory that the process may allocate, in MB; 0 for no limit."""
     datasets: dict[str, str] = {}
     """Dataset, as OWNER/SLUG → the real folder behind it."""
+    hidden: list[str] = []
+    """Folders that the run is not to see, where the system allows mounts. It sees empty ones of its own instead."""
+    visible: list[str] = []
+    """Folders below the hidden ones that the run sees nevertheless, and cannot change."""
     script: str = ""
     """The absolute path of a task file to run as `python FILE` would, instead of the notebook.
 
@@ -37,6 +41,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     def scratch(self) -> Path:
         """`/kaggle/tmp` and `/kaggle/temp`, to be deleted after the run."""
         return Path(self.folder, "tmp")
+
+    @property
+    def covers(self) -> Path:
+        """What the run sees in place of the hidden folders, to be deleted after the run."""
+        return Path(self.folder, "covers")
 
     @property
     def source(self) -> Path:

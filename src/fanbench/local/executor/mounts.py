@@ -5,6 +5,10 @@ On Kaggle a notebook runs in `/kaggle/working`, whose files are its output. The 
 which `/kaggle` is made of this run's folders. Outside, nothing of it exists, and the kernel removes it with the last
 process of the run. If the system does not allow such a namespace, a run starts in its working folder, finds its
 datasets below `../input`, and the log mentions it if the task seems to need more.
+
+Runs of the server see an empty folder of their own in place of the server's data folder, and another in place of the
+home folder. What their Python needs from there stays. So that they cannot undo this, or look into the processes of
+the server, they give up some rights of root: in a user namespace, or where the server itself is run by root.
 """
 
 from __future__ import annotations
@@ -32,6 +36,11 @@ _CLONE_NEWUSER = 0x10000000
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 1, 2, 4, 8
 _MS_REMOUNT, _MS_BIND, _MS_MOVE, _MS_REC = 32, 4096, 8192, 16384
 _MS_UNBINDABLE, _MS_PRIVATE = 1 << 17, 1 << 18
+_PR_CAPBSET_DROP = 24
+_CAPABILITY_VERSION_3 = 0x20080522
+# DAC_READ_SEARCH (opens files by number, past mounts), SYS_MODULE, SYS_RAWIO, SYS_PTRACE, SYS_ADMIN, SYS_BOOT, MKNOD,
+# PERFMON, BPF, CHECKPOINT_RESTORE
+_GIVEN_UP = (2, 16, 17, 19, 21, 22, 27, 38, 39, 40)
 
 
 def find_obstacle() -> str | None:
@@ -49,7 +58,7 @@ def find_obstacle() -> str | None:
             pid = os.fork()
             if pid == 0:
                 try:
-                    _mount_kaggle({}, working, working)
+                    _mount_kaggle({}, working, working, {}, {})
                 except OSError as error:
                     os.write(writer, _reason(error).encode())
                 finally:
@@ -69,6 +78,7 @@ def attach(job: Job, obstacle: str | None) -> Path:
     `obstacle` is the result of `find_obstacle`.
     """
     places: dict[str, str] = {}
+    surprising = False
     for reference, real in job.datasets.items():
         places[f"datasets/{reference}"] = real
         short = reference.rpartition("/")[2]
@@ -84,17 +94,44 @@ def attach(job: Job, obstacle: str | None) -> Path:
                 link.symlink_to(real, target_is_directory=True)
         obstacle = obstacle or _hidden_by_ours(job)
         if obstacle is None:
-            _mount_kaggle(places, job.working, job.scratch)
+            _mount_kaggle(places, job.working, job.scratch, _covers(job), _needed(job))
+            if job.hidden:
+                _give_up_capabilities()
             return WORKING
     except OSError as error:
-        obstacle = _reason(error)
-    if job.datasets or _mentions_kaggle(job):
+        obstacle, surprising = _reason(error), True
+    if surprising or job.datasets or _mentions_kaggle(job):
         note = (
             f"[fanbench] {NO_KAGGLE_FOLDER}: mounts are not possible here ({obstacle}). "
             "Its datasets are in ../input, and the current folder stands for /kaggle/working.\n"
         )
         os.write(2, note.encode())
     return job.working
+
+
+def _covers(job: Job) -> dict[Path, Path]:
+    """The empty folders of the run, by the folders that they hide."""
+    covers = {}
+    for number, hidden in enumerate(dict.fromkeys(Path(folder).resolve() for folder in job.hidden)):
+        if hidden.is_dir() and hidden != Path("/"):
+            covers[hidden] = job.covers / str(number)
+            covers[hidden].mkdir(parents=True, exist_ok=True)
+    return covers
+
+
+def _needed(job: Job) -> dict[Path, bool]:
+    """What the run needs, wherever it is, and whether it may change that."""
+    here = os.getcwd()  # in sys.path only because of how the forkserver was started
+    places = dict.fromkeys([sys.prefix, sys.base_prefix, *(each for each in sys.path if each != here)], True)
+    for name, value in job.environment.items():
+        if name != "HOME":
+            places |= dict.fromkeys(value.split(os.pathsep), True)
+    places[job.folder] = True
+    fixed = [Path(folder).resolve() for folder in job.visible]
+    found = {Path(place).resolve(): change for place, change in places.items() if os.path.isabs(place)}
+    return {
+        place: change for place, change in found.items() if not any(map(place.is_relative_to, fixed))
+    } | dict.fromkeys(fixed, False)
 
 
 def _reason(error: OSError) -> str:
@@ -114,10 +151,17 @@ def _mentions_kaggle(job: Job) -> bool:
     return any(b"/kaggle/" in source.read_bytes() for source in sources if source.exists())
 
 
-def _mount_kaggle(places: Mapping[str, str], working: Path, scratch: Path) -> None:
+def _mount_kaggle(
+    places: Mapping[str, str],
+    working: Path,
+    scratch: Path,
+    covers: Mapping[Path, Path],
+    needed: Mapping[Path, bool],
+) -> None:
     """Change to a root that has everything the old one has, and a `/kaggle` of this run.
 
-    `places` maps folders below `/kaggle/input` to the real folders.
+    `places` maps folders below `/kaggle/input` to the real folders, `covers` hidden folders to those in their place,
+    and `needed` what is to be seen nevertheless to whether it may be changed.
     """
     _enter_namespace()
     _mount(None, "/", None, _MS_REC | _MS_PRIVATE)
@@ -128,6 +172,7 @@ def _mount_kaggle(places: Mapping[str, str], working: Path, scratch: Path) -> No
     _mount(None, str(root), None, _MS_UNBINDABLE)
     root.chmod(0o755)
     _bind_entries(Path("/"), root, {"kaggle"})
+    _cover(root, covers, needed)
     kaggle = root / "kaggle"
     (kaggle / "input").mkdir(parents=True)
     if os.path.isdir("/kaggle"):
@@ -138,15 +183,56 @@ def _mount_kaggle(places: Mapping[str, str], working: Path, scratch: Path) -> No
     for place, real in places.items():
         target = kaggle / "input" / place
         _bind(Path(real), target)
-        # A user namespace may not drop these restrictions of the real file system. (statvfs has the same bits.)
-        kept = os.statvfs(target).f_flag & (_MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
-        _mount(None, str(target), None, _MS_BIND | _MS_REMOUNT | _MS_RDONLY | kept)
+        _make_read_only(target)
     # Move it over the old root, as when a system starts: a process that is only in a chroot cannot create
     # namespaces of its own, which browsers and sandboxes do.
     os.chdir(root)
     _mount(".", "/", None, _MS_MOVE)
     os.chroot(".")
     os.chdir(WORKING)
+
+
+def _cover(root: Path, covers: Mapping[Path, Path], needed: Mapping[Path, bool]) -> None:
+    """Hide folders below the new root, and show again what is needed of them."""
+    shown = {
+        place: change
+        for place, change in needed.items()
+        if any(place.is_relative_to(hidden) for hidden in covers) and place.exists()
+    }
+    # From the outside in: what is deeper has the last word.
+    for place in sorted({*covers, *shown}, key=lambda place: len(place.parts)):
+        target = root / place.relative_to("/")
+        if place in shown:
+            _bind(place, target)
+            if not shown[place]:
+                _make_read_only(target)
+        elif target.is_dir():
+            _bind(covers[place], target)
+
+
+def _make_read_only(target: Path) -> None:
+    # A user namespace may not drop these restrictions of the real file system. (statvfs has the same bits.)
+    kept = os.statvfs(target).f_flag & (_MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
+    _mount(None, str(target), None, _MS_BIND | _MS_REMOUNT | _MS_RDONLY | kept)
+
+
+def _give_up_capabilities() -> None:
+    """Give up, for good and for all that is executed, the rights to undo mounts and to look into other processes."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    for number in _GIVEN_UP:
+        # An old kernel does not know all of them, and an ordinary user has none to give up.
+        libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    sets = (
+        ctypes.c_uint32 * 6
+    )()  # effective, permitted and inheritable, for capabilities from 0 and from 32
+    if libc.capget(header, sets) == 0:
+        for number in _GIVEN_UP:
+            for kind in range(3):
+                sets[number // 32 * 3 + kind] &= ~(1 << number % 32) & 0xFFFFFFFF
+        if libc.capset(header, sets) == 0:
+            return
+    raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
 def _enter_namespace() -> None:
@@ -178,7 +264,7 @@ def _bind_entries(source: Path, target: Path, without: Collection[str]) -> None:
 def _bind(source: Path, target: Path) -> None:
     if source.is_dir():
         target.mkdir(parents=True, exist_ok=True)
-    else:
+    elif not target.exists():
         target.touch()
     _mount(str(source), str(target), None, _MS_BIND | _MS_REC)
 
