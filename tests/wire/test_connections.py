@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import pytest
 
-from fanbench import Anonymous, Bearer, Client, Config, ConnectionFailed
+from fanbench import Anonymous, Bearer, Client, Config, ConnectionFailed, Unauthorized
 from fanbench.local.address import LocalServer
 from fanbench.wire.retry import RetryPolicy
 from tests.wire.conftest import TOKEN, Connect
@@ -185,3 +185,18 @@ async def test_a_local_server_is_started_again_a_few_times_only(
             with pytest.raises(ConnectionFailed, match="refused"):
                 await client.get_task("a")
     assert len(started) == 5
+
+
+async def test_a_token_that_a_local_server_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the server is still where it was, a refused token is an error, whose hint is to leave the option out."""
+    with FakeServer({"GetBenchmarkTask": [problem(401)]}) as server:
+
+        async def ensure_server(data: Path) -> LocalServer:
+            return LocalServer(server.url, "other", started=False, pid=1, data=data, stop_timeout=5)
+
+        monkeypatch.setattr("fanbench.local.launcher.ensure_server", ensure_server)
+        async with Client(Config(server.url, Bearer(TOKEN), local_data=tmp_path), retry=ONCE) as client:
+            with pytest.raises(Unauthorized) as caught:
+                await client.get_task("a")
+    assert len(server.requests) == 1
+    assert "Leave out --token" in str(caught.value.hint)
