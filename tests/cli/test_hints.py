@@ -5,8 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from fanbench.cli.command import Settings
+from fanbench.cli.commands.local_models import models
+from fanbench.local.folder import DataFolder
+from fanbench.local.settings import data_flag
 
 
 @pytest.mark.parametrize(
@@ -37,6 +41,22 @@ def test_commands_on_the_data_folder_get_its_flag() -> None:
     assert settings.on_this_server(hint) == (
         "Run `fanbench models add smollm2 --data /d`, then `fanbench stop --data /d`."
     )
+
+
+def test_a_data_folder_is_named_without_detours(tmp_path: Path) -> None:
+    """`..` in `--data` is resolved as the system does it, behind a symbolic link, too."""
+    (tmp_path / "far/away").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "far/away")
+    assert data_flag(tmp_path / "link/../data") == f" --data {tmp_path / 'far/data'}"
+    assert DataFolder(tmp_path / "far/../data").flag == f" --data {tmp_path / 'data'}"
+    assert data_flag(tmp_path / "link") == f" --data {tmp_path / 'link'}"
+
+
+def test_models_list_writes_nothing(tmp_path: Path) -> None:
+    """Listing the models does not create the data folder, which may not be possible."""
+    done = CliRunner().invoke(models, ["list", "--data", str(tmp_path / "data")])
+    assert done.exit_code == 0, done.output
+    assert not (tmp_path / "data").exists()
 
 
 def test_folders_in_hints_can_be_typed() -> None:

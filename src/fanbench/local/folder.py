@@ -15,7 +15,7 @@ from pathlib import Path
 from fanbench._util import files
 from fanbench._util.lock import LockHeld, lock_file
 from fanbench.errors import LocalServerError
-from fanbench.local.settings import data_flag
+from fanbench.local.settings import data_flag, normalized
 
 FORMAT = 1
 
@@ -33,7 +33,7 @@ class DataFolder:
     """The paths; `open_data_folder` creates and locks the folder."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        self.root = root = normalized(root)
         self.notes: list[str] = []
         """What `open_data_folder` has found or changed, in sentences for the person who starts the server."""
         self.format_file = root / "format.json"

@@ -26,7 +26,14 @@ def default_data_folder() -> Path:
 
 def data_flag(folder: Path) -> str:
     """` --data DIR` for commands that are to use this folder; empty if they do so anyway, in whichever terminal."""
-    return "" if folder.absolute() == _platform_folder() else f" --data {shlex.quote(str(folder.absolute()))}"
+    folder = normalized(folder)
+    return "" if folder == _platform_folder() else f" --data {shlex.quote(str(folder))}"
+
+
+def normalized(folder: Path) -> Path:
+    """The absolute path without `..`, which leads elsewhere than its text says if a symbolic link is before it."""
+    folder = folder.absolute()
+    return folder.resolve() if ".." in folder.parts else folder
 
 
 def _platform_folder() -> Path:

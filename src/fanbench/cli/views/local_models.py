@@ -57,7 +57,7 @@ def add_models(
             "--slug, --alias and --default can only be used with one model.",
             hint="Add the other models separately.",
         )
-    folder = _folder(data)
+    folder = _make_folder(data)
     for item in what:
         with spinner(Output(), f"Looking for {item}") as show:
             spec = _provide(item, slug, options, folder, show, check=check)
@@ -107,7 +107,7 @@ def _provide(
 
 
 def show_models(out: Output, data: Path | None) -> None:
-    folder = _folder(data)
+    folder = DataFolder(data or default_data_folder())
     catalog = read_catalog(folder.models_file)
     if not catalog.model:
         command = f"fanbench models add smollm2 gemma3{folder.flag}"
@@ -137,7 +137,7 @@ def show_models(out: Output, data: Path | None) -> None:
 
 
 def remove_model(slug: str, data: Path | None) -> None:
-    folder = _folder(data)
+    folder = DataFolder(data or default_data_folder())
     catalog = read_catalog(folder.models_file)
     spec = catalog.find(slug)
     if spec is None:
@@ -150,8 +150,8 @@ def remove_model(slug: str, data: Path | None) -> None:
     click.echo(f"Removed {spec.slug}")
 
 
-def _folder(data: Path | None) -> DataFolder:
-    folder = DataFolder((data or default_data_folder()).absolute())
+def _make_folder(data: Path | None) -> DataFolder:
+    folder = DataFolder(data or default_data_folder())
     with output_errors(f"write the data folder {folder.root}", kind=LocalServerError):
         folder.root.mkdir(parents=True, exist_ok=True, mode=0o700)
     return folder
