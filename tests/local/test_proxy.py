@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fanbench import LocalServerError, NotFound
+from fanbench import FanbenchError, LocalServerError, NotFound, UnknownModel
 from fanbench.local.folder import DataFolder
 from fanbench.local.models.pool import ModelPool
 from fanbench.local.proxy import genai
@@ -548,19 +548,24 @@ async def test_an_alias_is_no_model_to_run_on(proxy_server: ServerProcess) -> No
 
 
 @pytest.mark.parametrize(
-    ("aliases", "judge", "words"),
+    ("aliases", "judge", "kind", "words"),
     [
-        ({"x/y": "test/none"}, "", "--model-alias x/y=test/none: this server has no model test/none"),
-        ({"test/four": "test/wrong"}, "", "test/four is itself a model"),
-        ({}, "test/none", "--judge test/none: this server has no model test/none"),
+        (
+            {"x/y": "test/none"},
+            "",
+            UnknownModel,
+            "--model-alias x/y=test/none: this server has no model test/none",
+        ),
+        ({"test/four": "test/wrong"}, "", LocalServerError, "test/four is itself a model"),
+        ({}, "test/none", UnknownModel, "--judge test/none: this server has no model test/none"),
     ],
 )
 async def test_a_model_that_does_not_exist_is_refused_at_the_start(
-    tmp_path: Path, aliases: dict[str, str], judge: str, words: str
+    tmp_path: Path, aliases: dict[str, str], judge: str, kind: type[FanbenchError], words: str
 ) -> None:
     """The server does not start with an alias or a judge that is no model, or an alias that is another model."""
     (tmp_path / "models.toml").write_text(MODELS)
-    with pytest.raises(LocalServerError, match=re.escape(words)) as caught:
+    with pytest.raises(kind, match=re.escape(words)) as caught:
         async with ModelPool.open(DataFolder(tmp_path), 1.0, aliases, judge):
             pass
     assert caught.value.hint

@@ -53,6 +53,7 @@ async def serve(
 
     Raises:
         LocalServerError: The extra is not installed, or the port or the data folder is in use or unusable.
+        UnknownModel: The judge, or the model of an alias, does not exist.
     """
     check_installed()
     from fanbench.local.connections import connection_limit

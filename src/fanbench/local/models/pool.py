@@ -9,7 +9,7 @@ import anyio
 import msgspec
 import structlog
 
-from fanbench.errors import LocalServerError
+from fanbench.errors import LocalServerError, UnknownModel
 from fanbench.local.folder import DataFolder
 from fanbench.local.models import ModelEngine
 from fanbench.local.models.catalog import Catalog, ModelSpec, read_catalog, read_valid_entries
@@ -82,7 +82,8 @@ class ModelPool:
         """A pool with the models of `models.toml`, to whose aliases and judge the arguments are preferred.
 
         Raises:
-            LocalServerError: A model that is named does not exist, or an alias is itself the name of a model.
+            UnknownModel: A model that is named does not exist.
+            LocalServerError: An alias is itself the name of a model.
         """
         pool = ModelPool(folder, idle, aliases, judge)
         pool._check_options()
@@ -104,7 +105,7 @@ class ModelPool:
             if self.catalog.find(name) is None:
                 known = ", ".join(model.slug for model in self.catalog.model)
                 add = f"Run `fanbench models add smollm2{self._folder.flag}` first."
-                raise LocalServerError(
+                raise UnknownModel(
                     f"{option}: this server has no model {name}.",
                     hint=f"The models are {known}." if known else add,
                 )
