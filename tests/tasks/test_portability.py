@@ -95,10 +95,14 @@ def test_other_paths_need_no_dataset(code: str) -> None:
 
 
 def test_each_dataset_is_named_once() -> None:
-    """Several paths of a dataset give one warning, and the folder itself none beside them."""
+    """Several paths of a dataset, in both of its places, give one warning, and the folder itself none beside them."""
     code = "root = '/kaggle/input'\na = '/kaggle/input/words/a'\nb = '/kaggle/input/words/b'\nc = '/kaggle/input/n'"
     assert warnings(code) == ["dataset: Push it with -d OWNER/words.", "dataset: Push it with -d OWNER/n."]
     assert warnings(code, "me/words") == ["dataset: Push it with -d OWNER/n."]
+    short, long = "open('/kaggle/input/words/a')", "open('/kaggle/input/datasets/me/words/a')"
+    for both in (f"{short}; {long}", f"{long}; {short}"):
+        assert warnings(both) == ["dataset: Push it with -d me/words."]
+        assert warnings(both, "me/words") == []
 
 
 SLUGS = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?", fullmatch=True).filter(

@@ -76,7 +76,12 @@ def _check_inputs(nodes: Sequence[ast.AST], datasets: Collection[str]) -> Iterat
     attached = {*datasets, *(name.rpartition("/")[2] for name in datasets)}
     if len(found) > 1 or attached:
         found.pop("", None)
-    for dataset, node in found.items():
+    # The owner is known if another path has it: /kaggle/input has each dataset in two places.
+    owned = {name.rpartition("/")[2]: name for name in found if "/" in name}
+    places: dict[str, ast.expr] = {}
+    for name, node in found.items():
+        places.setdefault(owned.get(name, name), node)
+    for dataset, node in places.items():
         if dataset and dataset not in attached:
             message = f"The file reads the dataset {dataset}, which is only there if it is attached."
             fix = f"Push it with -d {dataset if '/' in dataset else f'OWNER/{dataset}'}."
