@@ -59,12 +59,21 @@ finally:
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&- <&-"])
 def test_a_closed_stream_is_not_an_error(closed: str, tmp_path: Path) -> None:
-    """Output to a stream that the shell has closed is discarded."""
+    """A stream that the shell has closed does not matter to a command that writes nothing to it, except messages."""
     command = f'"{sys.executable}" -m fanbench results "{tmp_path}" {closed}'
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
     assert done.returncode == 4
     assert "Unexpected" not in done.stderr
     assert ("error: " in done.stderr) == ("2>&-" not in closed)
+
+
+@pytest.mark.parametrize("words", ["--help", "--version", "skill", "completion bash"])
+def test_a_result_for_a_closed_stdout_is_an_error(words: str) -> None:
+    """A result is not lost in silence if the shell has closed stdout: one line and exit 1, as of `ls >&-`."""
+    done = subprocess.run(
+        ["sh", "-c", f'"{sys.executable}" -m fanbench {words} >&-'], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (1, "error: Cannot write the output: Bad file descriptor.\n")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")

@@ -24,6 +24,9 @@ INTERRUPTED = 130
 TERMINATED = 143
 _BROKEN_PIPE = 141
 
+# A full disk, a broken one, and a standard output that the shell has closed.
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+
 
 def explain(error: BaseException, env: Mapping[str, str] = os.environ) -> int:
     """Print to stderr what went wrong, and return the exit code."""
@@ -78,7 +81,7 @@ def end_line() -> None:
 def _print_unexpected(error: BaseException, cause: BaseException, env: Mapping[str, str]) -> None:
     label = click.style("error:", fg="red", bold=True)
     context = click.get_current_context(silent=True)
-    if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+    if isinstance(cause, OSError) and cause.errno in _UNWRITABLE:
         _close_stdout()
         _print(f"{label} Cannot write the output: {cause.strerror}.")
     elif isinstance(cause, FileNotFoundError) and not _has_current_folder():

@@ -54,7 +54,8 @@ def open_streams() -> None:
     """Set up the standard streams.
 
     A stream that the shell has closed, as in `fanbench tasks list >&-`, is opened on the null device: Python has None
-    in its place, and the next file that is opened would get its descriptor.
+    in its place, and the next file that is opened would get its descriptor. Standard output is opened for reading
+    only: a command with a result fails, as `ls >&-` does, because nobody gets it.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
@@ -64,6 +65,9 @@ def open_streams() -> None:
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
     if sys.stdout is None:
+        unwritable = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(unwritable, 1)
+        os.close(unwritable)
         sys.stdout = os.fdopen(1, "w")
     if isinstance(sys.stdout, io.TextIOWrapper):
         line_buffering = sys.stdout.line_buffering
