@@ -158,6 +158,23 @@ def test_which_events_are_printed(
     assert capsys.readouterr().err.splitlines() == [EVENTS[at].text for at in told]
 
 
+def test_runs_that_are_missing_for_one_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of runs that a task lacks for the same reason, the first is named at once, and the others are counted."""
+    printer = EventPrinter(Settings(), terse=False)
+    gone = RunMissing(PLANNED, 1, "find", "gone")
+    for event in (
+        gone,
+        gone,
+        gone,
+        RunMissing(PLANNED, 1, "find", "no"),
+        SweepEnded(4, 0, 0, 0, 4, 1.0, None),
+    ):
+        anyio.run(printer.print, event, AT)
+    first, more, other, _ = capsys.readouterr().err.splitlines()
+    assert (first, other) == (gone.text, gone.text.replace("gone", "no"))
+    assert more == f"2 more runs of {PLANNED.task}: missing for the same reason"
+
+
 def test_a_file_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Before a line is written to a pipe, its reader is waited for; a file always takes it."""
     waited: list[int] = []

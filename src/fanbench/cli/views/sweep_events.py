@@ -9,6 +9,7 @@ import os
 import select
 import stat
 import sys
+from collections.abc import Iterator
 from datetime import datetime
 from functools import partial
 from typing import TextIO
@@ -16,6 +17,7 @@ from typing import TextIO
 import anyio.to_thread
 import click
 
+from fanbench._util.text import error_line, many
 from fanbench.cli.command import Settings
 from fanbench.cli.redact import redact
 from fanbench.sweeps.events import (
@@ -52,6 +54,8 @@ class EventPrinter:
         self._verbose = settings.verbose
         self._terse = terse and not settings.verbose
         self._stage = stage
+        self._last_reason = ("", "", "")
+        self._repeated = 0
         #: Those of the two streams that are files, which never make their writer wait for a reader.
         self._files = {stream for stream in (sys.stdout, sys.stderr) if _is_file(stream)}
 
@@ -68,10 +72,23 @@ class EventPrinter:
                 if sys.stdout not in self._files:
                     await wait_for_reader(sys.stdout)
                 click.echo(text[start : start + _PIECE], nl=False)
-        if self._is_printed(event):
+        for line in self._lines(event):
             if sys.stderr not in self._files:
                 await wait_for_reader(sys.stderr)
-            self._out.note(event.text)
+            self._out.note(line)
+
+    def _lines(self, event: SweepEvent) -> Iterator[str]:
+        """The lines for an event. Of runs that are missing for one reason, the first is named and the rest counted."""
+        reason = _reason(event) if isinstance(event, RunMissing) else None
+        printed = self._is_printed(event)
+        if printed and reason is not None and reason == self._last_reason:
+            self._repeated += 1
+            return
+        if self._repeated and (printed or isinstance(event, SweepEnded)):
+            yield f"{many(self._repeated, 'more run')} of {self._last_reason[0]}: missing for the same reason"
+        if printed:
+            self._last_reason, self._repeated = reason or ("", "", ""), 0
+            yield event.text
 
     def _is_printed(self, event: SweepEvent) -> bool:
         if self._stage and isinstance(event, Draining | SweepEnded):
@@ -83,6 +100,10 @@ class EventPrinter:
             important = TaskPreparationFailed | RunMissing | Draining | PushUnknown | SchedulingUnknown
             return errored or isinstance(event, important)
         return not event.quiet or (self._verbose and isinstance(event, RunLogLine))
+
+
+def _reason(event: RunMissing) -> tuple[str, str, str]:
+    return event.planned_run.task, event.stage, error_line(event.error)
 
 
 async def wait_for_reader(stream: TextIO) -> None:
