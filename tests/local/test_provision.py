@@ -215,6 +215,19 @@ def test_the_command_that_adds_the_local_server(
     assert install_command().endswith(command)
 
 
+def test_the_command_keeps_the_versions_of_a_checkout(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """In a checkout with a constraints.txt, as in the README, the command uses it."""
+    (tmp_path / "constraints.txt").touch()
+    source = {"url": tmp_path.as_uri(), "dir_info": {"editable": True}}
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    monkeypatch.setattr(
+        metadata, "distribution", lambda _name: SimpleNamespace(read_text=lambda _: json.dumps(source))
+    )
+    assert install_command().endswith(f"pip install -c {tmp_path}/constraints.txt -e '{tmp_path}[local]'")
+
+
 # --- Endpoints ---
 
 

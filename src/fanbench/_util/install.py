@@ -19,6 +19,7 @@ def install_command(extra: str = "local") -> str:
     """The command that adds an extra: with the tool that made this environment, from the place that it used.
 
     A checkout or a wheel is named by its path, because the package index need not have this version.
+    A checkout has the versions that are tested in `constraints.txt`.
     """
     if extra != "local" and importlib.util.find_spec("sqlalchemy") is not None:
         extra = f"local,{extra}"  # uv and pipx keep only the extras that are named.
@@ -32,6 +33,8 @@ def install_command(extra: str = "local") -> str:
     if source.get("dir_info", {}).get("editable"):
         folder = unquote(urlsplit(source["url"]).path)
         wanted = f"-e {shlex.quote(f'{folder}[{extra}]')}"
+        if (constraints := Path(folder, "constraints.txt")).is_file():
+            wanted = f"-c {shlex.quote(str(constraints))} {wanted}"
     else:
         wanted = shlex.quote(requirement)
     return f"{_installer()} {wanted}"
