@@ -422,6 +422,24 @@ async def test_the_files_of_the_database_are_private(tmp_path: Path) -> None:
     )
 
 
+async def test_a_server_without_mounts_says_what_is_not_protected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the system allows no mounts, the terminal says once at the start that runs can read and change all."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os\nfrom fanbench.local.executor import mounts\n"
+        "def refuse(): raise PermissionError(1, os.strerror(1))\nmounts._enter_namespace = refuse\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with run_server(tmp_path / "data", runs=False):
+        said = ""
+        with anyio.fail_after(20):
+            while "Runs can read" not in said:
+                await anyio.sleep(0.02)
+                said = (tmp_path / "data.out").read_text()
+    assert said.count("mounts are not possible here (Operation not permitted)") == 1
+
+
 def test_the_token_is_for_its_owner_only(tmp_path: Path) -> None:
     """The token file has mode 0600, and its token stays the same at the next start."""
     with open_data_folder(tmp_path / "data") as folder:
