@@ -40,7 +40,18 @@ def kaggle_folders() -> None:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory, datasets: Path) -> Iterator[ServerProcess]:
     """A server for all tests that do not harm it, with tight limits so that they are reached quickly."""
-    limits = ["--run-timeout", "8", "--run-memory", "1200", "--log-limit", "2", "--workers", "5"]
+    limits = [
+        "--run-timeout",
+        "8",
+        "--run-memory",
+        "1200",
+        "--run-disk",
+        "30",
+        "--log-limit",
+        "2",
+        "--workers",
+        "5",
+    ]
     with run_server(
         tmp_path_factory.mktemp("server") / "data", *limits, "--datasets", str(datasets)
     ) as server:

@@ -60,6 +60,18 @@ async def stuck(server: ServerProcess) -> None:
         # Python has no name for a real-time signal.
         ("real-time-signal", "import os; os.kill(os.getpid(), 40)", "signal 40"),
         ("eats-memory", "x = bytearray(3_000_000_000)", "--run-memory"),
+        (
+            "eats-memory-with-children",
+            "import subprocess, sys\ncode = 'import time; x = bytearray(500_000_000); time.sleep(60)'\n"
+            "for child in [subprocess.Popen([sys.executable, '-c', code]) for _ in range(3)]: child.wait()",
+            "MB of memory, over the server's limit (--run-memory)",
+        ),
+        (
+            "fills-the-disk",
+            "import time\nfile = open('big', 'wb')\nfor _ in range(40): file.write(bytes(1_000_000))\n"
+            "file.flush()\ntime.sleep(60)",
+            "MB, over the server's limit (--run-disk)",
+        ),
         ("raises", "raise RuntimeError('out of ideas')", "out of ideas"),
         ("torn-text", r"raise SystemExit('torn \udcff apart \0')", "torn \ufffd apart \0"),
         ("exits-three", "import sys; sys.exit(3)", "SystemExit: 3"),

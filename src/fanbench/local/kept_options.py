@@ -29,6 +29,7 @@ _FLAGS = {
     "isolation": "--isolation",
     "run_timeout": "--run-timeout",
     "run_memory_mb": "--run-memory",
+    "run_disk_mb": "--run-disk",
     "run_environment": "--run-env",
     "log_limit_mb": "--log-limit",
     "workers": "--workers",

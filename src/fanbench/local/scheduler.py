@@ -215,6 +215,7 @@ class Scheduler:
                 folder=str(folder),
                 environment=add_packages(await self._environment(key, catalog, *models), packages),
                 memory_mb=self._settings.run_memory_mb,
+                disk_mb=self._settings.run_disk_mb,
                 datasets=self._find_datasets(version),
                 hidden=[str(self._folder.root), str(Path.home())],
                 visible=[str(self._folder.environments)],
@@ -229,7 +230,7 @@ class Scheduler:
             outcome = await anyio.to_thread.run_sync(read_outcome, job.outcome)
             if outcome is not None and outcome.sdk_failure is not None:
                 raise unusable_sdk(outcome.sdk_failure, folder)
-            failure = failure_of(outcome, ended.exit, limit if ended.timed_out else None)
+            failure = ended.excess or failure_of(outcome, ended.exit, limit if ended.timed_out else None)
             return failure, outcome.choice if outcome is not None else None
         except LocalServerError as error:
             message = f"{error}\n{error.hint}" if error.hint else str(error)

@@ -59,7 +59,9 @@ class ServerSettings:
     run_timeout: float = 3600.0
     """Seconds after which a run is stopped."""
     run_memory_mb: int = 4096
-    """The most memory that a process of a run may allocate."""
+    """The most memory that a process of a run may allocate, and that all its processes may take."""
+    run_disk_mb: int = 20_480
+    """The most room for the files of a run; as much as on Kaggle."""
     log_limit_mb: int = 256
     """The most text to keep of one run's log, in MB."""
     model_idle: float = 600.0

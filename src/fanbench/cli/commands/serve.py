@@ -82,9 +82,17 @@ def _read_aliases(
 @value_option(
     "--run-memory run_memory_mb",
     "MB",
-    "The memory limit for a run.",
+    "The memory limit for each process of a run, and for all of them.",
     click.IntRange(256),
     default=4096,
+    show_default=True,
+)
+@value_option(
+    "--run-disk run_disk_mb",
+    "MB",
+    "The limit for the room that the files of a run take.",
+    AT_LEAST_1,
+    default=20480,
     show_default=True,
 )
 @value_option(

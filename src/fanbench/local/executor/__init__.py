@@ -36,6 +36,9 @@ Isolation = Literal["fork", "process"]
 class RunProcess(Protocol):
     """The processes of one run."""
 
+    pid: int
+    """The first of them, from which the others descend."""
+
     async def wait(self) -> Exit:
         """Wait until no process of the run is left."""
         ...

@@ -19,7 +19,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     folder: str
     environment: dict[str, str]
     memory_mb: int = 0
-    """The most memory that the process may allocate, in MB; 0 for no limit."""
+    """The most memory that a process of the run may allocate, and that all may take, in MB; 0 for no limit."""
+    disk_mb: int = 0
+    """The most room that the files in `folder` may take, in MB; 0 for no limit."""
     datasets: dict[str, str] = {}
     """Dataset, as OWNER/SLUG → the real folder behind it."""
     hidden: list[str] = []

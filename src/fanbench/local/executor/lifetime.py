@@ -46,6 +46,21 @@ def children(pid: int) -> list[int]:
         return []
 
 
+def descendants(pid: int) -> list[int]:
+    """All processes below a process, whose threads may have started them."""
+    found: list[int] = []
+    todo = [pid]
+    while todo:
+        for file in Path(f"/proc/{todo.pop()}/task").glob("*/children"):
+            try:
+                below = [int(word) for word in file.read_text().split()]
+            except OSError:
+                continue
+            found += below
+            todo += below
+    return found
+
+
 def exit_without_cleanup(code: int) -> NoReturn:
     """End this process without the interpreter's clean-up."""
     for stream in (sys.stdout, sys.stderr):

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import anyio
+import anyio.to_thread
 
 from fanbench.local.executor import Executor, RunProcess
 from fanbench.local.executor.job import Exit, Job
+from fanbench.local.executor.limits import excess
 
 __all__ = ["Append", "RunEnd", "supervise"]
 
@@ -20,6 +23,9 @@ GRACE = 3.0
 
 DRAIN = 5.0
 """Seconds to read the last output of a run that has ended."""
+
+WATCH_EVERY = 0.5
+"""Seconds between two looks at what a run takes."""
 
 _CHUNK = 1 << 16
 
@@ -31,6 +37,8 @@ Append = Callable[[str, bytes], None]
 class RunEnd:
     exit: Exit
     timed_out: bool
+    excess: str | None = None
+    """What the run took too much of, if it was killed because of that."""
 
 
 async def supervise(
@@ -48,14 +56,39 @@ async def supervise(
     Raises:
         LocalServerError: The process could not be started.
     """
-    async with _started(executor, job, append, streams) as process:
+    async with _started(executor, job, append, streams) as process, _watched(process, job) as reasons:
         with anyio.move_on_after(time_limit):
-            return RunEnd(await process.wait(), timed_out=False)
+            return RunEnd(await process.wait(), timed_out=False, excess="".join(reasons) or None)
         process.signal(signal.SIGINT)
         with anyio.move_on_after(GRACE):
             return RunEnd(await process.wait(), timed_out=True)
         process.signal(signal.SIGKILL)
         return RunEnd(await process.wait(), timed_out=True)
+
+
+@asynccontextmanager
+async def _watched(process: RunProcess, job: Job) -> AsyncIterator[list[str]]:
+    """Kill the run if it takes more than its job allows. The list then has the reason."""
+    found: list[str] = []
+
+    async def watch() -> None:
+        pause = WATCH_EVERY
+        while not found:
+            await anyio.sleep(pause)
+            begun = time.monotonic()
+            if reason := await anyio.to_thread.run_sync(excess, job, process.pid):
+                found.append(reason)
+                process.signal(signal.SIGKILL)
+            # Where there are many files, looking takes long, and is to be a small part of the time.
+            pause = max(WATCH_EVERY, 20 * (time.monotonic() - begun))
+
+    async with anyio.create_task_group() as tasks:
+        if job.memory_mb or job.disk_mb:
+            tasks.start_soon(watch)
+        try:
+            yield found
+        finally:
+            tasks.cancel_scope.cancel()
 
 
 @asynccontextmanager
