@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import secrets
 import shutil
 from collections.abc import AsyncIterator, Iterable
@@ -217,7 +218,7 @@ class Scheduler:
                 memory_mb=self._settings.run_memory_mb,
                 disk_mb=self._settings.run_disk_mb,
                 datasets=self._find_datasets(version),
-                hidden=[str(self._folder.root), str(Path.home())],
+                hidden=_hidden_folders(self._folder),
                 visible=[str(self._folder.environments)],
             )
             await anyio.to_thread.run_sync(_prepare, job, self._folder.notebook(version.id))
@@ -284,6 +285,11 @@ class Scheduler:
                 f"or start the server with `fanbench serve --datasets DIR{self._folder.flag}`."
             )
         return {name: str(real.resolve()) for name, real in found.items() if real}
+
+
+def _hidden_folders(folder: DataFolder) -> list[str]:
+    # Unlike `Path.home()`, this is no failure for a user who has no home.
+    return [str(folder.root), os.path.expanduser("~")]
 
 
 def _choose_models(
