@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import ClassVar
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -57,9 +58,10 @@ class Connection(H11Protocol):
     """Closes itself if no request comes or no answer is read, and the oldest unused one if there are too many."""
 
     limit = _MOST
+    _waiting: ClassVar[dict[Connection, None]]
+    """The unused connections of the server, longest first, and some that are in use by now."""
     _timer: asyncio.TimerHandle | None = None
     _stalled: asyncio.TimerHandle | None = None
-    _unused_since = 0.0
 
     @property
     def unused(self) -> bool:
@@ -87,6 +89,7 @@ class Connection(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self._waiting.pop(self, None)
         for timer in (self._timer, self._stalled):
             if timer is not None:
                 timer.cancel()
@@ -94,7 +97,8 @@ class Connection(H11Protocol):
     def _await_request(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._unused_since = self.loop.time()
+        self._waiting.pop(self, None)
+        self._waiting[self] = None
         self._timer = self.loop.call_later(HEAD_SECONDS, self._close_if_unused)
 
     def _close_if_unused(self) -> None:
@@ -102,15 +106,14 @@ class Connection(H11Protocol):
             self.transport.abort()
 
     def _make_room(self) -> None:
-        mine = [each for each in self.connections if isinstance(each, Connection)]
-        open_ = [each for each in mine if not each.transport.is_closing()]
-        if len(open_) > self.limit:
-            # If all others are in use, it is this one.
-            min(
-                (each for each in open_ if each.unused), key=lambda each: each._unused_since
-            ).transport.abort()
+        while self._waiting:
+            oldest = next(iter(self._waiting))
+            del self._waiting[oldest]
+            if oldest.unused:  # if all others are in use, it is this one
+                oldest.transport.abort()
+                return
 
 
 def limited_to(limit: int) -> type[Connection]:
     """The class of connections of a server that has at most `limit` of them."""
-    return type("LimitedConnection", (Connection,), {"limit": limit})
+    return type("LimitedConnection", (Connection,), {"limit": limit, "_waiting": {}})
