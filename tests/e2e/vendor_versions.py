@@ -41,15 +41,17 @@ def _install(folder: Path, kaggle: str) -> None:
     wanted = {"kaggle": kaggle, "kagglesdk": SDKS[kaggle], "six": version("six")}
     pins = (REPOSITORY / "constraints.txt").read_text().splitlines()
     others = [pin for pin in pins if pin.partition("==")[0] not in wanted]
-    constraints = folder.with_suffix(".txt")
+    constraints = folder.with_name(f"{folder.name}.txt")
     constraints.write_text("\n".join(others))
+    # What has its final name is complete: the tests may be killed meanwhile.
+    part = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
     install = ["-m", "pip", "install", "--quiet", "--retries", "1", "--constraint", str(constraints)]
     try:
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True, capture_output=True)
+        subprocess.run([sys.executable, "-m", "venv", str(part)], check=True, capture_output=True)
         packages = [f"{name}=={number}" for name, number in wanted.items()]
-        subprocess.run(
-            [folder / "bin/python", *install, *packages], check=True, capture_output=True, text=True
-        )
+        subprocess.run([part / "bin/python", *install, *packages], check=True, capture_output=True, text=True)
     except subprocess.CalledProcessError as error:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(part, ignore_errors=True)
         pytest.skip(f"kaggle {kaggle} cannot be installed: {(error.stderr or '')[-300:]}")
+    part.rename(folder)

@@ -140,7 +140,7 @@ async def test_stopped_servers_lose_and_double_nothing(tmp_path: Path) -> None:
                 await anyio.sleep(0.02)
         await anyio.sleep(random.uniform(0, 1.5))
         os.kill(server.address.pid, signal.SIGTERM)
-        assert await anyio.to_thread.run_sync(server.process.wait, 15) == 0
+        assert await anyio.to_thread.run_sync(server.process.wait, 60) == 0
     said = (tmp_path / "data.out").read_text()
     assert "in progress may continue for 0.5 s" in said
     assert re.search(r"The next server on this data folder starts \d runs? from the beginning", said)
@@ -152,7 +152,7 @@ async def test_stopped_servers_lose_and_double_nothing(tmp_path: Path) -> None:
         for pid in _descendants(server.address.pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
-        assert await anyio.to_thread.run_sync(server.process.wait, 15) == 0
+        assert await anyio.to_thread.run_sync(server.process.wait, 60) == 0
     with run_server(data, models=None) as server:
         async with server.client() as client:
             runs = await ended(client, "prompts")

@@ -539,7 +539,7 @@ async def test_an_alias_is_no_model_to_run_on(proxy_server: ServerProcess) -> No
     """A run is scheduled on a model by its own name only: its results belong to that model."""
     async with proxy_server.client() as client:
         await push(client, "not-on-an-alias", TASK.replace("two-plus-two", "not-on-an-alias"))
-        with pytest.raises(NotFound, match=r"for the judge: gemini-2\.5-flash"):
+        with pytest.raises(NotFound, match=r"gemini-2\.5-flash \(the judge\)"):
             await client.schedule_runs("not-on-an-alias", ["four"], judge="google/gemini-2.5-flash")
         with pytest.raises(NotFound, match=r"gemini-2\.5-flash"):
             await client.schedule_runs("not-on-an-alias", ["google/gemini-2.5-flash"])
