@@ -189,7 +189,8 @@ def test_a_result_that_cannot_be_stored_is_named(tmp_path: Path) -> None:
     log.close()
     for judge in (judge_run, judge_creation):
         _, error = judge("my-task", tmp_path, None, log.path)
-        assert "\nThe SDK could not write a run file: Couldn't parse NaN. Return a bool" in error
+        reason = "The SDK could not write a run file: Couldn't parse NaN. Return a bool"
+        assert error.splitlines()[-1].startswith(reason)
     write_run_files(tmp_path, run_file("Part"), run_file("Whole"))
     for judge, state in ((judge_run, RunState.ERRORED), (judge_creation, CreationState.VALIDATION_FAILED)):
         found, error = judge("my-task", tmp_path, None, log.path)
