@@ -30,8 +30,8 @@ class CallUnanswered(Event, frozen=True):
     @property
     def text(self) -> str:
         return (
-            f"{self.error} It is unknown whether the call took effect on '{self.slug}'; "
-            f"looking for up to {duration(self.seconds)}."
+            f"It is unknown whether the call took effect on '{self.slug}'; "
+            f"looking for up to {duration(self.seconds)} ({self.error})"
         )
 
 

@@ -157,7 +157,7 @@ class SchedulingUnknown(SweepEvent, frozen=True):
     @property
     def text(self) -> str:
         return (
-            f"{self.task}: it is unknown whether {many(self.runs, 'run')} were scheduled; looking for them for up to "
+            f"{self.task}: it is unknown whether the server has scheduled {many(self.runs, 'run')}; looking for up to "
             f"{duration(self.seconds)} ({self.error})"
         )
 
