@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import ssl
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -178,7 +179,7 @@ class Transport:
                 http = opened.enter_context(self._clients.one())
                 with self.limits.adaptive.observe(), self._errors_mapped(call):
                     request = self._request(http, call, content, headers=headers, silence=silence)
-                    async with _in_time(request, silence or HEADERS_TIMEOUT):
+                    with _in_time(request, silence or HEADERS_TIMEOUT):
                         response = await self._send(http, call, request, number, follow_redirects=True)
                         opened.push_async_callback(_close, response)
                         if response.status_code >= 300:
@@ -197,7 +198,7 @@ class Transport:
     ) -> tuple[httpx.Response, bytes]:
         """Send one request and read the answer, which has a bound in time and in bytes."""
         request = self._request(http, call, body)
-        async with _in_time(request, ANSWER_TIMEOUT):
+        with _in_time(request, ANSWER_TIMEOUT):
             response = await self._send(http, call, request, attempt)
             try:
                 answer = await read_at_most(response, ANSWER_LIMIT + 1)
@@ -243,7 +244,7 @@ class Transport:
         """
         import httpx
 
-        started = anyio.current_time()
+        started = time.perf_counter()
         response = await http.send(request, stream=True)
         redirects = 0
         while follow_redirects and response.next_request is not None:
@@ -252,7 +253,7 @@ class Transport:
             if redirects > MAX_REDIRECTS:
                 raise httpx.TooManyRedirects("too many redirects", request=request)
             response = await http.send(response.next_request, stream=True)
-        ms = round((anyio.current_time() - started) * 1000, 1)
+        ms = round((time.perf_counter() - started) * 1000, 1)
         debug("call", method=call.method, status=response.status_code, ms=ms, attempt=attempt)
         self.newest_release = response.headers.get("X-Kaggle-APIVersion", self.newest_release)
         return response
@@ -370,8 +371,8 @@ def _timeout(silence: float | None) -> dict[str, float | None]:
     return httpx.Timeout(READ_TIMEOUT, connect=CONNECT_TIMEOUT, read=silence, pool=None).as_dict()
 
 
-@asynccontextmanager
-async def _in_time(request: httpx.Request, seconds: float) -> AsyncIterator[None]:
+@contextmanager
+def _in_time(request: httpx.Request, seconds: float) -> Iterator[None]:
     """Bound a block in which `request` is sent and answered, as if the HTTP library itself had timed out."""
     import httpx
 
