@@ -9,12 +9,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping
+from importlib import metadata
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
 
 import anyio
 import pytest
+from packaging.requirements import Requirement
 
 from fanbench.config import Anonymous, Config
 from fanbench.operations.doctor import Check, Checked, DoctorTarget, examine, machine
@@ -248,11 +250,18 @@ def test_dotenv_run_gives_the_sdk_the_env_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("local", "level"), [(True, "fail"), (False, "warn")])
 async def test_packages_that_are_missing(monkeypatch: pytest.MonkeyPatch, local: bool, level: str) -> None:
     """Missing packages are a failure only if the local server is used."""
-    monkeypatch.setattr(machine, "PACKAGES", ("anyio", "no_such_package"))
+    monkeypatch.setattr(machine, "PACKAGES", ("anyio", "no-such-package"))
     (check,) = await machine.probe_packages(DoctorTarget(local=local))
     assert check.level == level
-    assert "no_such_package" in check.message
+    assert "no-such-package" in check.message
     assert "anyio" not in check.message
+
+
+def test_every_package_of_the_extra_is_looked_for() -> None:
+    """A package that the extra gains is one that doctor looks for; hishel and xllamacpp have checks of their own."""
+    needed = map(Requirement, metadata.requires("fanbench") or ())
+    extra = {each.name for each in needed if each.marker and each.marker.evaluate({"extra": "local"})}
+    assert set(machine.PACKAGES) == extra - {"hishel", "xllamacpp"}
 
 
 @pytest.mark.parametrize("hishel", ["2.0.1", "3.0"])

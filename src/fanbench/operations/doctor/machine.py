@@ -44,7 +44,19 @@ __all__ = [
 ]
 
 _PYTHONS = ((3, 11), (3, 13))
-PACKAGES = ("starlette", "uvicorn", "sqlalchemy", "aiosqlite", "IPython", "tomlkit", "kaggle_benchmarks")
+PACKAGES = (
+    "aiosqlite",
+    "google-re2",
+    "ipython",
+    "kaggle-benchmarks",
+    "sqlalchemy",
+    "starlette",
+    "tomlkit",
+    "traitlets",
+    "uvicorn",
+)
+"""Those of the extra `local` that the server needs, whichever its models."""
+
 _TRY_SECONDS = 60.0
 # With less than this, in bytes, a local server soon has no room for its runs and models.
 _LITTLE_ROOM = 2 << 30
@@ -117,7 +129,7 @@ def env_file_of_sdk(origin: Path) -> Path | None:
 @in_thread
 def probe_packages(target: DoctorTarget) -> list[Check]:
     """The packages of the extra. Missing ones are a failure only if the local server is the target."""
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    missing = [name for name in PACKAGES if installed_version(name) is None]
     if not missing:
         return [Check("local-extra", "ok", "the packages of the local server are installed")]
     text = f"the local server lacks {', '.join(missing)}"
