@@ -137,5 +137,5 @@ def test_the_bytes_of_a_log(hostile: None, folder: Path) -> None:
     """The bytes of a log are in its file, and are printed with --raw."""
     out, _ = run("tasks", "log", "my-task", "--raw", "-o", "logs")
     assert f"{ATTACK}\nline\n" in out
-    [file] = folder.glob("logs/**/run.log")
+    [file] = folder.glob("logs/**/*.log")
     assert file.read_bytes().decode() == f"{ATTACK}\nline\n"

@@ -127,8 +127,8 @@ def test_log_keeps_files(cli: Cli, kaggle: SimulatedKaggle) -> None:
     result = cli("tasks", "log", "a", "b", "-o", "logs")
     assert result.exit_code == 0
     files = sorted(str(path) for path in Path("logs").rglob("*") if path.is_file())
-    assert files == ["logs/a/1/model-a/10/run.log", "logs/b/1/model-b/11/run.log"]
+    assert files == ["logs/a/1/model-a/10.log", "logs/b/1/model-b/11.log"]
     assert Path(files[0]).read_text() == "hello from model-a\n"
     assert "Saved 2 complete logs in logs/" in result.stderr
     (row, *_) = json.loads(cli("tasks", "log", "b", "-o", "logs", "--format", "json").stdout)
-    assert row["path"] == "logs/b/1/model-b/11/run.log"
+    assert row["path"] == "logs/b/1/model-b/11.log"

@@ -48,7 +48,7 @@ def test_every_task_on_every_model(sweep: Sweep, kaggle: SimulatedKaggle, folder
     assert kaggle.calls["create_task"] == 1
     assert [models for _, models in kaggle.arguments("schedule_runs")] == [("a", "b"), ("a", "b")]
     assert not kaggle.calls["task_quota"]
-    logs = sorted(str(path.relative_to(folder)) for path in (folder / "results").rglob("run.log"))
+    logs = sorted(str(path.relative_to(folder)) for path in (folder / "results").rglob("*.log"))
     assert [path.split("/")[1:4] for path in logs] == [
         ["first", "1", "a"],
         ["first", "1", "b"],
@@ -103,7 +103,7 @@ def test_missing_files_are_downloaded_again(sweep: Sweep, kaggle: SimulatedKaggl
     before = changes(kaggle)
     assert sweep("-o", "results").exit_code == 0
     assert lost.exists()
-    assert changes(kaggle) == before + 2  # output and log
+    assert changes(kaggle) == before + 1
 
 
 # --- What fails ----------------------------------------------------------------------------------------------
@@ -117,7 +117,7 @@ def test_errored_runs(sweep: Sweep, folder: Path) -> None:
     assert "there c (Run 12): ValueError: no answer" in result.stderr
     assert "error: 2 of 3 runs completed, 1 errored." in result.stderr
     assert "fanbench sweep -o results --retry-errored 1" in result.stderr
-    assert list(folder.glob("results/there/1/c/*/run.log"))
+    assert list(folder.glob("results/there/1/c/*.log"))
 
 
 def test_errored_runs_again(sweep: Sweep, kaggle: SimulatedKaggle) -> None:

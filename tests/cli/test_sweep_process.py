@@ -187,7 +187,7 @@ def unread(started: Start, kaggle: SimulatedKaggle) -> Start:
 def test_a_reader_that_sleeps(unread: Start, kaggle: SimulatedKaggle, folder: Path) -> None:
     """The sweep continues while its reader sleeps, and no output is lost."""
     process = unread("--format", "jsonl")
-    until(lambda: len([*(folder / "results").glob("*/*/*/*/run.log")]) == 4, process)
+    until(lambda: len([*(folder / "results").glob("*/*/*/*.log")]) == 4, process)
     out, _ = process.communicate(timeout=30)
     assert process.returncode == 0
     events = [json.loads(line) for line in out.splitlines()]
@@ -198,7 +198,7 @@ def test_a_reader_that_sleeps(unread: Start, kaggle: SimulatedKaggle, folder: Pa
 def test_stopped_while_the_reader_sleeps(unread: Start, folder: Path) -> None:
     """A sweep whose reader sleeps can be stopped at once."""
     process = unread("--format", "jsonl")
-    until(lambda: len([*(folder / "results").glob("*/*/*/*/run.log")]) == 4, process)
+    until(lambda: len([*(folder / "results").glob("*/*/*/*.log")]) == 4, process)
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 143
 

@@ -96,7 +96,7 @@ async def test_killed_twice(sweep_server: ServerProcess, tmp_path: Path) -> None
     assert {row.judge for row in rows_of_runs if row} == {"test/four"}
     rows = read_results([tmp_path / "out"]).runs
     assert {row.run_id for row in rows} == {run.id for run in runs}
-    logs = {path.parent.name: path.read_bytes() for path in (tmp_path / "out").glob("*/1/*/*/run.log")}
+    logs = {path.stem: path.read_bytes() for path in (tmp_path / "out").glob("*/1/*/*.log")}
     assert logs.keys() == {str(run.id) for run in runs}
     async with sweep_server.client() as client:
         for number, log in logs.items():

@@ -42,10 +42,10 @@ async def test_complete_logs_become_files(client: SimulatedKaggle, tmp_path: Pat
     empty = client.add_run("a", "n").id
     (report,) = await show_logs(client, ["a"], interleave=together, output=tmp_path)
     assert isinstance(report, LogReport)
-    path = tmp_path / "a/3/m-x" / str(run) / "run.log"
+    path = tmp_path / f"a/3/m-x/{run}.log"
     assert path.read_text() == f"{text}end"
-    assert (tmp_path / "a/3/n" / str(empty) / "run.log").read_text() == ""
-    assert sorted(str(log.path) for log in report.logs) == sorted(str(p) for p in tmp_path.rglob("run.log"))
+    assert (tmp_path / f"a/3/n/{empty}.log").read_text() == ""
+    assert sorted(str(log.path) for log in report.logs) == sorted(str(p) for p in tmp_path.rglob("*.log"))
 
 
 @pytest.mark.parametrize("together", [True, False])
@@ -56,7 +56,7 @@ async def test_an_incomplete_log_makes_no_file(
     fault = ServerFault("No.", call="GetBenchmarkTaskRunLogs", status=500)
     broken = client.add_run("a", "m", RunScript(running=0, log=[(0, "x" * 100_000)], log_error=fault)).id
     client.add_run("a", "queued", RunScript(queued=50, running=0, log=()))
-    earlier = tmp_path / "a/3/m" / str(broken) / "run.log"
+    earlier = tmp_path / f"a/3/m/{broken}.log"
     earlier.parent.mkdir(parents=True)
     earlier.write_text("earlier")
     (report,) = await show_logs(client, ["a"], interleave=together, output=tmp_path)
@@ -76,7 +76,7 @@ async def test_a_folder_that_cannot_be_written(
     (report,) = await show_logs(client, ["a"], interleave=together, output=tmp_path)
     assert isinstance(report, LogReport)
     (failed,) = report.failed
-    path = tmp_path / "a/3/m" / str(failed.run.id) / "run.log"
+    path = tmp_path / f"a/3/m/{failed.run.id}.log"
     assert str(failed.error).startswith(f"Cannot write the log {path}: ")
     assert failed.error is not None
     assert failed.error.hint is not None

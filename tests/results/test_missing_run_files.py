@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -46,12 +47,24 @@ def test_folders_that_only_resemble_runs_are_ignored(tmp_path: Path) -> None:
     assert [problem.path.name for problem in found.problems] == ["x.run.json"]
 
 
-def test_a_run_with_only_a_log_has_an_unknown_state(tmp_path: Path) -> None:
-    """A folder with only the log gives a run in an unknown state; with any other output, the run is errored."""
+def in_the_folder(folder: Path) -> Path:
+    """Where earlier versions of fanbench wrote the log."""
+    folder.mkdir(parents=True)
+    return folder / "run.log"
+
+
+def beside_the_folder(folder: Path) -> Path:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return folder.with_name(f"{folder.name}.log")
+
+
+@pytest.mark.parametrize("log_of", [beside_the_folder, in_the_folder])
+def test_a_run_with_only_a_log_has_an_unknown_state(tmp_path: Path, log_of: Callable[[Path], Path]) -> None:
+    """A run of which there is only the log is in an unknown state; with any other output, it is errored."""
     for run in (17, 18):
         folder = tmp_path / f"one/2/model-a/{run}"
-        folder.mkdir(parents=True)
-        (folder / "run.log").write_text("said\n")
+        log_of(folder).write_text("said\n")
+    folder.mkdir(exist_ok=True)
     (folder / "One.task.json").write_text("{}")
     newest, row = read_results([tmp_path]).runs
     assert (newest.run_id, newest.errored) == (18, True)

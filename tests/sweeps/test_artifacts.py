@@ -57,7 +57,7 @@ def made(folder: Path, files: dict[str, str]) -> Path:
     return folder
 
 
-FILES = {"a.run.json": "{}", "sub/b": "two", "sub/deep/c": "", "sub/run.log": "the task's own"}
+FILES = {"a.run.json": "{}", "sub/b": "two", "sub/deep/c": "", "run.log": "the task's own"}
 
 
 # --- Outputs ------------------------------------------------------------------------------------------------
@@ -72,22 +72,13 @@ def test_the_fingerprint_of_an_output(tmp_path: Path) -> None:
     """The digest is the documented one: the hashes and names of the files, sorted by name."""
     lines = [
         f"{hashlib.sha256(FILES[name].encode()).hexdigest()}  {name}\0"
-        for name in ("a.run.json", "sub/b", "sub/deep/c", "sub/run.log")
+        for name in ("a.run.json", "run.log", "sub/b", "sub/deep/c")
     ]
     digest = hashlib.sha256("".join(lines).encode()).hexdigest()
     made(tmp_path, FILES)
     for number, name in enumerate(FILES):
         os.utime(tmp_path / name, ns=(0, 2 * 10**18 - number))
     assert recorded(tmp_path) == SavedOutput("t/7", 4, 19, digest, changed=2 * 10**18)
-
-
-def test_our_log_is_not_part_of_the_output(tmp_path: Path) -> None:
-    """The log in a run's folder does not change the fingerprint, but a task's own run.log in a subfolder does."""
-    before = recorded(made(tmp_path, FILES))
-    (tmp_path / "run.log").write_text("said")
-    assert recorded(tmp_path) == before
-    (tmp_path / "sub" / "run.log").write_text("other")
-    assert recorded(tmp_path) != before
 
 
 def test_links_are_not_followed(tmp_path: Path) -> None:
@@ -123,8 +114,6 @@ def test_fingerprints_are_equal_only_for_equal_outputs(
 ) -> None:
     """Moving bytes between names and contents always changes the fingerprint."""
     first, second = (made(tmp_path_factory.mktemp("out"), files) for files in (one, other))
-    one.pop("run.log", None)
-    other.pop("run.log", None)
     assert (recorded(first).digest == recorded(second).digest) is (one == other)
 
 
@@ -156,7 +145,7 @@ def exchanged(folder: Path) -> None:
     ("harm", "whole"),
     [
         (lambda folder: None, True),
-        (lambda folder: (folder / "run.log").write_text("ours"), True),
+        (lambda folder: later(folder / "run.log", "The task's own"), False),
         (copied, True),
         (lambda folder: (folder / "sub" / "b").unlink(), False),
         (lambda folder: (folder / "sub" / "b").write_text("three"), False),
@@ -167,7 +156,7 @@ def exchanged(folder: Path) -> None:
     ],
     ids=[
         "none",
-        "our log",
+        "a file named run.log",
         "copied",
         "a file gone",
         "a size",
@@ -185,6 +174,18 @@ def test_an_output_is_whole_until_it_is_changed(
     saved = recorded(folder)
     harm(folder)
     assert output_is_whole(tmp_path, saved) is whole
+
+
+def test_the_log_of_an_earlier_version_is_not_part_of_its_output(tmp_path: Path) -> None:
+    """Beside a log that an earlier version wrote into the folder, an output is whole until it is changed."""
+    folder = made(tmp_path / "t" / "7", {"a": "1", "b": "2"})
+    saved = recorded(folder)
+    later(folder / "run.log", "ours")
+    assert output_is_whole(tmp_path, saved)
+    later(folder / "b", "2")
+    assert output_is_whole(tmp_path, saved)
+    later(folder / "a", "3")
+    assert not output_is_whole(tmp_path, saved)
 
 
 def test_an_untouched_output_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,7 +110,8 @@ def test_a_sweep(tmp_path: Path) -> None:
     assert (bench.ended.planned, bench.ended.completed) == (3, 3)
     assert bench.calls().count("create_task") == bench.calls().count("schedule_runs") == 1
     assert len(bench.of(OutputSaved)) == 3
-    assert sorted(path.name for path in tmp_path.glob("t/1/*/*/*")) == sorted(["a.run.json", "run.log"] * 3)
+    assert [path.name for path in tmp_path.glob("t/1/*/*/*")] == ["a.run.json"] * 3
+    assert len(list(tmp_path.glob("t/1/*/*.log"))) == 3
     assert bench.records.tasks()["t"].phase is TaskPhase.READY
 
 
@@ -135,7 +136,7 @@ def test_live_logs(tmp_path: Path) -> None:
     in_time(bench.sweep)
     lines = [event.line for event in bench.of(RunLogLine) if isinstance(event, RunLogLine)]
     assert sorted(lines) == ["a"] * 3 + ["bc"] * 3 + ["end"] * 3
-    assert [path.read_text() for path in tmp_path.glob("t/1/*/*/run.log")] == ["a\nbc\nend"] * 3
+    assert [path.read_text() for path in tmp_path.glob("t/1/*/*.log")] == ["a\nbc\nend"] * 3
     assert bench.calls().count("logs") == 3
 
 
@@ -186,7 +187,7 @@ def test_retries_of_errored_runs(tmp_path: Path) -> None:
     in_time(bench.sweep)
     assert (bench.ended.completed, bench.ended.errored) == (2, 1)
     assert [one.number for one in bench.records.of("t", "m2")] == [1, 2, 3]
-    assert len(list(tmp_path.glob("t/1/m2/*/run.log"))) == 3
+    assert len(list(tmp_path.glob("t/1/m2/*.log"))) == 3
 
 
 def test_a_polite_end(tmp_path: Path) -> None:
@@ -222,24 +223,24 @@ def test_a_download_that_is_refused_for_good(tmp_path: Path) -> None:
 
     in_time(twice)
     assert bench.ended.completed == 3
-    assert len(list(tmp_path.glob("t/1/*/*/run.log"))) == 3
+    assert len(list(tmp_path.glob("t/1/*/*.log"))) == 3
 
 
 def test_lost_files_are_fetched_again(tmp_path: Path) -> None:
-    """Files that are recorded but missing on the disk are fetched again; of a lost log, only the log."""
+    """Files that are recorded but missing on the disk are fetched again, and nothing else."""
     bench = Bench(tmp_path)
 
     async def twice() -> None:
         await bench.sweep()
-        (tmp_path / "t/1/m1/1001/run.log").unlink()
+        (tmp_path / "t/1/m1/1001.log").unlink()
         (tmp_path / "t/1/m2/1002/a.run.json").unlink()
         bench.client.history.clear()
         await bench.sweep()
 
     in_time(twice)
     assert bench.calls().count("download_output") == 1
-    assert bench.calls().count("logs") == 2
-    assert len(bench.calls()) == 3
+    assert bench.calls().count("logs") == 1
+    assert len(bench.calls()) == 2
     assert bench.ended.completed == 3
 
 

@@ -61,10 +61,10 @@ class Folder:
             write(folder / "x.run.json", content)
         else:
             write(folder / "other.txt", "nothing")
-        write(folder / "run.log", "hello\n")
+        write(self.root / f"{path}.log", "hello\n")
         made = made.with_(
             output=saved_output(path, contents_of(folder)),
-            log=SavedLog(f"{path}/run.log", 1, 6),
+            log=SavedLog(f"{path}.log", 1, 6),
         )
         self.records.save_attempts([made])
         return made
@@ -107,7 +107,7 @@ def test_a_complete_sweep_is_ok(folder: Folder) -> None:
     assert report.counts[RunStatus.COMPLETED] == 4
     assert report.table().rows == (("a", "✓", "✓"), ("b", "✓", "✓"))
     row = report.rows[0]
-    assert (row.output, row.log) == ("a/3/m/10", "a/3/m/10/run.log")
+    assert (row.output, row.log) == ("a/3/m/10", "a/3/m/10.log")
     assert (row.version, row.attempt, row.attempts, row.run_id) == (3, 1, 1, 10)
 
 

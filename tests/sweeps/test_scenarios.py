@@ -139,7 +139,7 @@ def test_events_of_one_run(tmp_path: Path) -> None:
     assert (started.planned, started.done, started.tasks, started.models) == (1, 0, ("t1",), ("m1",))
     (output,), (log,) = world.of(OutputSaved), world.of(LogSaved)
     assert output.path == "t1/1/m1/1001"
-    assert (log.path, log.lines, log.size) == ("t1/1/m1/1001/run.log", 3, len("begin\nhalf\nway\n"))
+    assert (log.path, log.lines, log.size) == ("t1/1/m1/1001.log", 3, len("begin\nhalf\nway\n"))
 
 
 def test_the_source_is_kept_where_it_is_wanted(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_a_task_by_its_slug_is_not_pushed(tmp_path: Path) -> None:
     world.texts.clear()
     assert world.run()
     assert world.calls["create_task"] == 0
-    assert (tmp_path / "ada/old/2/m1/1001/run.log").exists()
+    assert (tmp_path / "ada/old/2/m1/1001.log").exists()
 
 
 def test_a_task_by_its_slug_that_is_being_created(tmp_path: Path) -> None:

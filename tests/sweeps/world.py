@@ -243,6 +243,9 @@ class World:
     def folder_of(self, run: SimulatedRun) -> Path:
         return self.folder / run.task / str(run.version) / run.model / str(run.id)
 
+    def log_of(self, run: SimulatedRun) -> Path:
+        return self.folder_of(run).with_name(f"{run.id}.log")
+
     def edit(self, task: str) -> None:
         """The user changes the task's file."""
         self.texts[task] += ", changed"
@@ -298,23 +301,22 @@ class World:
         files = {
             str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()
         }
-        files.pop("run.log", None)
         assert files == run.output(self.rules.include_source)
 
     def check_log(self, run: SimulatedRun) -> None:
-        assert (self.folder_of(run) / "run.log").read_bytes() == run.log.encode()
+        assert self.log_of(run).read_bytes() == run.log.encode()
 
     def check_disk(self) -> None:
         """Checks that final names belong only to complete outputs and logs of runs that have ended."""
         for path in self.folder.glob("*/*/*/*"):
             if path.name.startswith("."):
                 continue
-            run = self.kaggle.runs[int(path.name)]
-            assert path == self.folder_of(run)
-            if [file.name for file in path.iterdir()] != ["run.log"]:
-                self.check_output(run)
-            if (path / "run.log").exists():
+            run = self.kaggle.runs[int(path.stem)]
+            if path == self.log_of(run):
                 self.check_log(run)
+            else:
+                assert path == self.folder_of(run)
+                self.check_output(run)
 
     def check(self) -> None:
         self.check_server()
@@ -335,7 +337,7 @@ class World:
         used = {one.run_id for one in done}
         newest = [f"{slug}/{len(task.versions)}" for slug, task in self.kaggle.tasks.items()]
         on_disk = {path.name for version in newest for path in self.folder.glob(f"{version}/*/*")}
-        assert on_disk == set(map(str, used))
+        assert on_disk == {name for run_id in used for name in (f"{run_id}", f"{run_id}.log")}
         mine = {run.id for run in self.kaggle.our_runs() if self._is_newest(run)}
         assert mine <= used, f"runs too many: {mine - used}"
         for task in self.tasks:

@@ -1,10 +1,16 @@
-"""The folders of runs: `<root>/<task>/<version or "unset">/<model>/<run_id>/`."""
+"""The folders of runs, `<root>/<task>/<version or "unset">/<model>/<run_id>/`, and their logs beside them.
+
+A run's folder has its output and nothing else: a task may give any name to its files.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["folder_of_run", "folder_of_version"]
+__all__ = ["EARLIER_LOG", "folder_of_log", "folder_of_run", "folder_of_version", "log_of_run"]
+
+#: What earlier versions of fanbench called the log, which they kept in the run's folder.
+EARLIER_LOG = "run.log"
 
 
 def folder_of_version(root: Path, slug: str, version: int) -> Path:
@@ -18,3 +24,13 @@ def folder_of_run(root: Path, slug: str, version: int, model: str, run_id: int) 
     folder = model.replace("/", "-").replace("\\", "-").replace("\0", "")
     name = "unknown" if model in ("", ".", "..") else folder
     return folder_of_version(root, slug, version) / name / str(run_id)
+
+
+def log_of_run(folder: Path) -> Path:
+    """The log of the run in `folder`: `<run_id>.log`, beside the folder."""
+    return folder.with_name(f"{folder.name}.log")
+
+
+def folder_of_log(log: Path) -> Path:
+    """The folder of the run whose log this is, also where an earlier version wrote it."""
+    return log.parent if log.name == EARLIER_LOG else log.with_suffix("")

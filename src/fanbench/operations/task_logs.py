@@ -28,7 +28,7 @@ from fanbench.operations.events import (
     TaskFailed,
     ignore_events,
 )
-from fanbench.operations.layout import folder_of_run
+from fanbench.operations.layout import folder_of_run, log_of_run
 from fanbench.operations.log_buffer import LogBuffer
 from fanbench.operations.log_file import log_file
 from fanbench.operations.lookup import model_of
@@ -40,8 +40,6 @@ from fanbench.wire.messages import LogEntry, Run, RunState
 
 __all__ = ["LogReport", "LogsBegan", "RunLog", "show_logs"]
 
-# The name of a log file in the folder of its run.
-_FILE_NAME = "run.log"
 # The least seconds between two reports of how far a log has been read.
 _PROGRESS_INTERVAL = 0.1
 
@@ -99,7 +97,7 @@ async def show_logs(
     The runs are those of one `version`, by default the newest. Logs are reported run after run (`LogBegan`,
     `LogText`…, `LogEnded`) or, with `interleave`, line by line as they arrive (`LogLine`…, `LogEnded`);
     `interleave=None` does so if several runs are live. With `follow`, queued runs are waited for. With `output`, each
-    complete log is also written to `<output>/<task>/<version>/<model>/<run_id>/run.log`. Returns one report per task in
+    complete log is also written to `<output>/<task>/<version>/<model>/<run_id>.log`. Returns one report per task in
     the order given; an error stands for a task that failed.
 
     Raises:
@@ -124,7 +122,7 @@ async def show_logs(
             file = None
             if output is not None:
                 version = status.task.slug.version_number
-                file = folder_of_run(output, slug, version, model_of(run), run.id) / _FILE_NAME
+                file = log_of_run(folder_of_run(output, slug, version, model_of(run), run.id))
             readers.append(_Reader(client, run, watcher, file, follow=follow))
     if interleave is None:
         # With `follow`, queued runs will be live, too.

@@ -8,15 +8,16 @@ for every row.
   another file, and those of the folder's model if there are any.
 - Run files in any other folder are grouped by folder, task and model.
 - A run folder without any run file has the state that the server reported, if the caller knows it. Otherwise it is
-  an errored run: it was stopped, or it died before it recorded anything. If it contains only the log, the state is
-  unknown: the run may still be active, or only its log was requested.
+  an errored run: it was stopped, or it died before it recorded anything. If there is only the log, the state is
+  unknown: the run may still be active, or only its log was requested. The log is beside the folder,
+  `<model>/<run_id>.log`; earlier versions of fanbench wrote it into the folder, as `run.log`.
 """
 
 from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,7 +30,8 @@ from fanbench.wire.messages import RunState
 __all__ = ["read_results"]
 
 SUFFIX = ".run.json"
-RUN_LOG = "run.log"
+LOG_SUFFIX = ".log"
+EARLIER_LOG = "run.log"
 
 AnyPath = str | os.PathLike[str]
 _Found = tuple[Path, RunFile]
@@ -62,7 +64,7 @@ def read_results(
     # A string is one path, not the sequence of its letters.
     given = [paths] if isinstance(paths, str | os.PathLike) else paths
     for path in _find(map(Path, given), problems):
-        if path.is_dir():
+        if not path.is_file():
             _ = folders[_parse_layout(path) or _Folder(path)]
             continue
         parents = Path(os.path.abspath(path)).parents
@@ -87,7 +89,10 @@ def read_results(
 
 
 def _find(paths: Iterable[Path], problems: list[Problem]) -> Iterator[Path]:
-    """Yield each run file and each run folder once, even if `paths` overlap."""
+    """Yield each run file and each run folder once, even if `paths` overlap.
+
+    The folder of a run of which there is only the log does not exist.
+    """
 
     def note(error: OSError) -> None:
         problems.append(Problem(Path(error.filename or path), f"cannot be read: {error.strerror}"))
@@ -103,15 +108,27 @@ def _find(paths: Iterable[Path], problems: list[Problem]) -> Iterator[Path]:
                 subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
                 if _parse_layout(Path(folder)) and (
                     any(name.endswith(".task.json") or name.startswith("__notebook") for name in files)
-                    or os.listdir(folder) in ([], [RUN_LOG])
+                    or os.listdir(folder) in ([], [EARLIER_LOG])
                 ):
                     found.append(Path(folder))
+                found += _lone_logs(Path(folder), files, subfolders)
                 found += [Path(folder, name) for name in sorted(files) if name.endswith(SUFFIX)]
         for each in found:
             real = os.path.realpath(each)
             if real not in seen:
                 seen.add(real)
                 yield each
+
+
+def _lone_logs(folder: Path, files: Iterable[str], subfolders: Sequence[str]) -> Iterator[Path]:
+    """Yield the folders of the runs of which `folder` has only the log."""
+    for name in sorted(files):
+        run_id = name.removesuffix(LOG_SUFFIX)
+        if run_id == name or not _is_number(run_id) or run_id in subfolders:
+            continue
+        # What a task wrote may look like the layout as well.
+        if _parse_layout(folder / run_id) and not any(map(_parse_layout, (folder, *folder.parents))):
+            yield folder / run_id
 
 
 def _parse_layout(path: Path) -> _Folder | None:
@@ -160,9 +177,9 @@ def _without_sub_runs(files: list[_Found]) -> list[_Found]:
 
 def _missing_result(folder: _Folder, reported: RunState | None) -> RunResult:
     """The result of a run that left no run file. Its state is the one `reported` by the server, if that is known."""
-    log_only = False
+    log_only = not folder.path.is_dir()
     with suppress(OSError):
-        log_only = os.listdir(folder.path) == [RUN_LOG]
+        log_only = log_only or os.listdir(folder.path) == [EARLIER_LOG]
     state, error = RunState.ERRORED, "the run was stopped, or it ended before it recorded anything"
     if log_only:
         state, error = RunState.UNSPECIFIED, "only the log was found"

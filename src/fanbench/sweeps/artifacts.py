@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,13 +17,13 @@ import anyio.to_thread
 from fanbench._util import files
 from fanbench._util.concurrency import Offload
 from fanbench.errors import OutputError
+from fanbench.operations.layout import EARLIER_LOG
 from fanbench.operations.log_file import LogFile
 from fanbench.sweeps.attempts import SavedLog, SavedOutput
 from fanbench.sweeps.journal import JOURNAL
 from fanbench.wire.safe_unzip import UnpackedFile, changed
 
 __all__ = [
-    "RUN_LOG",
     "clear_parts",
     "contents_of",
     "log_is_whole",
@@ -32,10 +32,7 @@ __all__ = [
     "saved_output",
 ]
 
-#: The log in a run's folder, which fanbench writes and which is not part of the output.
-RUN_LOG = "run.log"
-
-# Incomplete logs are kept outside the runs' folders, because a download replaces those as a whole.
+# Incomplete logs are kept where no reader of results comes across them.
 _PARTS = JOURNAL.parent / "logs"
 _SUFFIX = ".part"
 
@@ -44,12 +41,12 @@ _SUFFIX = ".part"
 
 
 def saved_output(path: str, contents: Iterable[UnpackedFile]) -> SavedOutput:
-    """Return the record of an output at `path` with these files, leaving out the log that fanbench writes.
+    """Return the record of an output at `path` with these files.
 
     The digest is taken over one line per file, sorted by name (as bytes, with slashes): the SHA-256 of its content
     in hex, two spaces, its name, a zero byte.
     """
-    files = sorted((os.fsencode(file.name), file) for file in contents if file.name != RUN_LOG)
+    files = sorted((os.fsencode(file.name), file) for file in contents)
     digest = hashlib.sha256()
     for name, file in files:
         digest.update(file.digest.encode() + b"  " + name + b"\0")
@@ -63,7 +60,7 @@ def saved_output(path: str, contents: Iterable[UnpackedFile]) -> SavedOutput:
 
 
 def contents_of(folder: Path) -> list[UnpackedFile]:
-    """Return the files of the output `folder` as they are now, without our log. Links are not followed or counted.
+    """Return the files of the output `folder` as they are now. Links are not followed or counted.
 
     Raises:
         OutputError: A file cannot be read.
@@ -82,17 +79,28 @@ def contents_of(folder: Path) -> list[UnpackedFile]:
 def output_is_whole(root: Path, output: SavedOutput) -> bool:
     """Return True if the output is on disk unchanged.
 
-    Its content is read only if a file was written or renamed since, as all files were in a copy of the folder.
+    Its content is read only if a file was written or renamed since, as all files were in a copy of the folder. The log
+    that an earlier version of fanbench wrote into the folder is not a part of the output.
     """
     folder = root / output.path
     try:
-        found = [file.stat(follow_symlinks=False) for file in _files(folder)]
-        if len(found) != output.files or sum(info.st_size for info in found) != output.size:
-            return False
-        untouched = all(changed(info) <= output.changed for info in found)
-        return untouched or saved_output(output.path, contents_of(folder)).digest == output.digest
+        found = {file.path: file.stat(follow_symlinks=False) for file in _files(folder)}
+        if _is_whole(folder, output, found):
+            return True
+        log = os.path.join(folder, EARLIER_LOG)
+        return found.pop(log, None) is not None and _is_whole(folder, output, found)
     except (OSError, OutputError):
         return False
+
+
+def _is_whole(folder: Path, output: SavedOutput, found: Mapping[str, os.stat_result]) -> bool:
+    """Return True if the files that were `found`, by their paths, are those of the output, unchanged."""
+    if len(found) != output.files or sum(info.st_size for info in found.values()) != output.size:
+        return False
+    if all(changed(info) <= output.changed for info in found.values()):
+        return True
+    contents = [file for file in contents_of(folder) if os.path.join(folder, file.name) in found]
+    return saved_output(output.path, contents).digest == output.digest
 
 
 def log_is_whole(root: Path, log: SavedLog) -> bool:
@@ -105,15 +113,14 @@ def log_is_whole(root: Path, log: SavedLog) -> bool:
 
 
 def _files(folder: Path) -> Iterator[os.DirEntry[str]]:
-    """Yield all files of an output but our log, in any order."""
-    log = os.path.join(folder, RUN_LOG)
+    """Yield all files of an output, in any order."""
     todo = [os.fspath(folder)]
     while todo:
         with os.scandir(todo.pop()) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     todo.append(entry.path)
-                elif entry.is_file(follow_symlinks=False) and entry.path != log:
+                elif entry.is_file(follow_symlinks=False):
                     yield entry
 
 

@@ -127,7 +127,7 @@ class Phase(enum.StrEnum):
 class SavedOutput(msgspec.Struct, frozen=True):
     """An output that is complete on disk. `path` is relative to the sweep's folder, `size` is in bytes.
 
-    `digest` is a SHA-256 over the names and contents of all files but the log. `changed` is when the newest of them
+    `digest` is a SHA-256 over the names and contents of all files. `changed` is when the newest of them
     was last written, in nanoseconds since 1970 (0 if unknown).
     """
 

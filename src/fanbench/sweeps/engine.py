@@ -173,13 +173,13 @@ class Engine:
 
 
 def _without_lost_files(root: Path, attempts: Sequence[Attempt]) -> list[Attempt]:
-    """Return copies of the attempts that have lost files, without these. With its output, a log is fetched again."""
+    """Return copies of the attempts that have lost files, without these."""
     changed = []
     for attempt in attempts:
-        if attempt.output is not None and not output_is_whole(root, attempt.output):
-            changed.append(attempt.with_(output=None, log=None))
-        elif attempt.log is not None and not log_is_whole(root, attempt.log):
-            changed.append(attempt.with_(log=None))
+        output = attempt.output if attempt.output and output_is_whole(root, attempt.output) else None
+        log = attempt.log if attempt.log and log_is_whole(root, attempt.log) else None
+        if (output, log) != (attempt.output, attempt.log):
+            changed.append(attempt.with_(output=output, log=log))
     return changed
 
 

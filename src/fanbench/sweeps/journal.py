@@ -28,6 +28,7 @@ import msgspec
 
 from fanbench._util import files
 from fanbench.errors import JournalError
+from fanbench.operations.layout import folder_of_log
 from fanbench.sweeps.attempts import (
     Attempt,
     Phase,
@@ -526,7 +527,9 @@ def states_by_folder(root: Path, attempts: Iterable[Attempt]) -> dict[Path, RunS
     """Return how the runs of `attempts` ended on the server, by the folders below `root` that have their files."""
     found: dict[Path, RunState] = {}
     for one in attempts:
-        folder = Path(one.output.path) if one.output else Path(one.log.path).parent if one.log else None
+        folder = (
+            Path(one.output.path) if one.output else folder_of_log(Path(one.log.path)) if one.log else None
+        )
         if folder is not None and one.state is not None:
             found[Path(os.path.abspath(root / folder))] = one.state
     return found

@@ -13,10 +13,10 @@ import anyio
 
 from fanbench.errors import FanbenchError, NotFound
 from fanbench.operations.api import Api
-from fanbench.operations.layout import folder_of_run
+from fanbench.operations.layout import EARLIER_LOG, folder_of_run, log_of_run
 from fanbench.operations.log_file import LogFile
 from fanbench.operations.watch import STREAM_TRIES, RunWatcher
-from fanbench.sweeps.artifacts import RUN_LOG, log_part, saved_output
+from fanbench.sweeps.artifacts import log_part, saved_output
 from fanbench.sweeps.attempt_store import Update
 from fanbench.sweeps.attempts import Attempt, SavedLog, wants_log, wants_output
 from fanbench.sweeps.context import SweepContext
@@ -144,7 +144,7 @@ class RunPipeline:
     # --- After its end ---
 
     async def _collect(self) -> None:
-        """Fetch the output, then the log, which is saved beside it."""
+        """Fetch the output, then the log."""
         run = self._run
         fetches = [
             _Fetch("download", wants_output, self._fetch_output, RetryBudget()),
@@ -186,8 +186,8 @@ class RunPipeline:
     async def _fetch_output(self) -> None:
         """Download the output, and record it once it is complete on disk."""
         run, context, name = self._run, self._context, self._folder
-        if run.attempt.log is not None:
-            # The download replaces the folder, which contains the log.
+        if run.attempt.log is not None and Path(run.attempt.log.path).name == EARLIER_LOG:
+            # The download replaces the folder, into which an earlier version wrote the log.
             self._record(run.attempt.with_(log=None))
         downloaded = await context.client.download_output(
             run.run_id, context.root / name, include_source=context.rules.include_source
@@ -207,7 +207,7 @@ class RunPipeline:
         part, self._log = self._log, None
         if part is None:
             part = await self._write_log(context.client.logs(run.run_id, silence=_STORED_SILENCE, merge=True))
-        log = SavedLog(f"{self._folder}/{RUN_LOG}", part.lines, part.size)
+        log = SavedLog(log_of_run(Path(self._folder)).as_posix(), part.lines, part.size)
         try:
             await context.offload(partial(part.place, context.root / log.path))
         except FanbenchError:

@@ -636,6 +636,7 @@ def _put_in_place(target: Path, files: dict[str, bytes], between: Callable[[], N
     """Make the folder `target` in one step, as the client does. `between` is called before and after it."""
     stage = target.with_name(f".{target.name}-0-stage.part")
     shutil.rmtree(stage, ignore_errors=True)
+    (stage / "new").mkdir(parents=True)
     contents = []
     for name, content in files.items():
         path = stage / "new" / name

@@ -33,9 +33,7 @@ PATIENCE = 20.0
     help="Print the bytes of logs as they are. Otherwise what could act on a terminal is shown as an escape.",
 )
 @click.option("--follow", is_flag=True, help="Also wait for queued runs to start.")
-@value_option(
-    "-o --output", "DIR", "Also save each complete log to DIR/TASK/VERSION/MODEL/RUN/run.log.", FOLDER
-)
+@value_option("-o --output", "DIR", "Also save each complete log to DIR/TASK/VERSION/MODEL/RUN.log.", FOLDER)
 def log(
     settings: Settings,
     task_names: tuple[str, ...],
