@@ -11,6 +11,7 @@ import pytest
 from msgspec import structs
 
 from fanbench import Unauthorized
+from fanbench.operations.unanswered import CallUnanswered
 from fanbench.sweeps.engine import Engine
 from fanbench.sweeps.events import (
     LogSaved,
@@ -18,7 +19,6 @@ from fanbench.sweeps.events import (
     RunFound,
     RunLogLine,
     RunScheduled,
-    SchedulingUnknown,
     SweepEvent,
     TaskPushed,
 )
@@ -176,7 +176,7 @@ def test_an_incomplete_list_shows_nothing(tmp_path: Path, status: int | None, la
     assert world.run(stop_after=1000.0)
     world.check_all_done()
     assert world.calls["schedule_runs"] == 1
-    assert "unknown whether the server has scheduled 2 runs" in world.of(SchedulingUnknown)[0].text
+    assert "unknown whether the server has scheduled 2 runs" in world.of(CallUnanswered)[0].text
 
 
 def test_runs_that_nobody_can_know_of_are_missing(tmp_path: Path) -> None:

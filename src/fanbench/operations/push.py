@@ -229,7 +229,7 @@ async def _create(
         if call_outcome(error) is not CallOutcome.UNKNOWN:
             raise
         seconds = confirmed_within(client.config)
-        emit(CallUnanswered(slug, seconds, error))
+        emit(CallUnanswered(slug, "push", 0, seconds, str(error)))
         if (found := await version_after(client, slug, before, seconds)) is not None:
             return found
         error.hint = f"No new version of '{slug}' has appeared within {duration(seconds)}: push it again."

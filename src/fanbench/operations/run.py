@@ -204,7 +204,7 @@ async def schedule(
         if not list_before:
             raise
         seconds = confirmed_within(client.config)
-        emit(CallUnanswered(slug, seconds, error))
+        emit(CallUnanswered(slug, "schedule", len(models), seconds, str(error)))
         new = await runs_after(client, slug, models, {run.id for run in before}, seconds)
         if not new:
             raise

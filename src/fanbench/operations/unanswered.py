@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from functools import partial
+from typing import Literal
 
 import anyio
 
-from fanbench._util.text import duration
+from fanbench._util.text import duration, error_line, many
 from fanbench.config import Config
 from fanbench.operations.api import Api
 from fanbench.operations.events import Event
@@ -21,17 +22,26 @@ _CHECK_EVERY = 2.0
 
 
 class CallUnanswered(Event, frozen=True):
-    """A call got no answer. What it may have done to the task is looked for, for up to `seconds`."""
+    """A push of a task, or the call that schedules `runs` of it, got no answer.
 
-    slug: str
+    What it may have done is looked for, for up to `seconds`. `runs` is 0 for a push.
+    """
+
+    task: str
+    call: Literal["push", "schedule"]
+    runs: int
     seconds: float
-    error: Exception
+    error: str
 
     @property
     def text(self) -> str:
+        doubt = (
+            "it was pushed" if self.call == "push" else f"the server has scheduled {many(self.runs, 'run')}"
+        )
+        what = "for the version " if self.call == "push" else ""
         return (
-            f"It is unknown whether the call took effect on '{self.slug}'; "
-            f"looking for up to {duration(self.seconds)} ({self.error})"
+            f"{self.task}: it is unknown whether {doubt}; looking {what}for up to {duration(self.seconds)} "
+            f"({error_line(self.error)})"
         )
 
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from datetime import datetime
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 import msgspec
 
-from fanbench._util.text import duration, error_line, iso_time, many
+from fanbench._util.text import duration, error_line, iso_time
 from fanbench.operations.events import Event, describe_state
+from fanbench.operations.unanswered import CallUnanswered
 from fanbench.sweeps.attempts import PlannedRun
 from fanbench.wire.messages import CreationState, RunState
 from fanbench.wire.retry import TRANSIENT_LIMIT
@@ -30,7 +31,6 @@ __all__ = [
     "LimitChanged",
     "LogSaved",
     "OutputSaved",
-    "PushUnknown",
     "RetryPlanned",
     "RunFound",
     "RunKnown",
@@ -40,7 +40,6 @@ __all__ = [
     "RunSkipped",
     "RunStateChanged",
     "RunsPolled",
-    "SchedulingUnknown",
     "SweepEnded",
     "SweepEvent",
     "SweepStarted",
@@ -55,8 +54,8 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
-class SweepEvent(Event, frozen=True):
-    """The base of all events of a sweep."""
+class _OwnEvent(Event, frozen=True):
+    """The base of the events that only a sweep has."""
 
     @property
     def text(self) -> str:
@@ -64,7 +63,11 @@ class SweepEvent(Event, frozen=True):
         return super().text or ""
 
 
-class SweepStarted(SweepEvent, frozen=True):
+#: An event of a sweep. Its `text` is one line for people.
+SweepEvent: TypeAlias = _OwnEvent | CallUnanswered
+
+
+class SweepStarted(_OwnEvent, frozen=True):
     """The engine begins. Of the `planned` runs, `done` were complete before, with output and log."""
 
     output: str
@@ -87,7 +90,7 @@ class SweepStarted(SweepEvent, frozen=True):
 # --- Tasks --------------------------------------------------------------------------------------------------
 
 
-class TaskPushed(SweepEvent, frozen=True):
+class TaskPushed(_OwnEvent, frozen=True):
     """The server has a version of the task, whose creation may still be in progress.
 
     `adopted` is True if an earlier, interrupted push created it.
@@ -102,7 +105,7 @@ class TaskPushed(SweepEvent, frozen=True):
         return f"{self.task}: {'found again' if self.adopted else 'pushed'} as version {self.version}"
 
 
-class CreationChanged(SweepEvent, frozen=True):
+class CreationChanged(_OwnEvent, frozen=True):
     task: str
     state: CreationState
 
@@ -111,7 +114,7 @@ class CreationChanged(SweepEvent, frozen=True):
         return f"{self.task}: creation {describe_state(self.state).lower()}"
 
 
-class TaskReady(SweepEvent, frozen=True):
+class TaskReady(_OwnEvent, frozen=True):
     """The version can be run."""
 
     template: ClassVar[str | None] = "{task}: version {version} is ready"
@@ -120,7 +123,7 @@ class TaskReady(SweepEvent, frozen=True):
     version: int
 
 
-class TaskPreparationFailed(SweepEvent, frozen=True, tag="task_failed"):
+class TaskPreparationFailed(_OwnEvent, frozen=True, tag="task_failed"):
     """The task cannot be run, because its push or its creation failed. Its runs will be missing."""
 
     task: str
@@ -131,41 +134,10 @@ class TaskPreparationFailed(SweepEvent, frozen=True, tag="task_failed"):
         return f"{self.task}: failed, so its runs are missing: {error_line(self.error)}"
 
 
-class PushUnknown(SweepEvent, frozen=True):
-    """A push got no answer. For up to `seconds`, the version that it may have created is looked for."""
-
-    task: str
-    seconds: float
-    error: str
-
-    @property
-    def text(self) -> str:
-        return (
-            f"{self.task}: it is unknown whether it was pushed; looking for the version for up to "
-            f"{duration(self.seconds)} ({self.error})"
-        )
-
-
-class SchedulingUnknown(SweepEvent, frozen=True):
-    """A schedule call got no answer. For up to `seconds`, the `runs` that it may have scheduled are looked for."""
-
-    task: str
-    runs: int
-    seconds: float
-    error: str
-
-    @property
-    def text(self) -> str:
-        return (
-            f"{self.task}: it is unknown whether the server has scheduled {many(self.runs, 'run')}; looking for up to "
-            f"{duration(self.seconds)} ({self.error})"
-        )
-
-
 # --- Runs ---------------------------------------------------------------------------------------------------
 
 
-class RunEvent(SweepEvent, frozen=True):
+class RunEvent(_OwnEvent, frozen=True):
     """An event of one planned run; `attempt` counts from 1."""
 
     planned_run: PlannedRun = msgspec.field(name="unit")
@@ -299,7 +271,7 @@ class RunMissing(RunEvent, frozen=True):
 # --- The engine ---------------------------------------------------------------------------------------------
 
 
-class RunsPolled(SweepEvent, frozen=True, tag="polled"):
+class RunsPolled(_OwnEvent, frozen=True, tag="polled"):
     """The runs of a task were polled; `calls` is the number of API calls that the sweep has made so far."""
 
     quiet: ClassVar[bool] = True
@@ -310,7 +282,7 @@ class RunsPolled(SweepEvent, frozen=True, tag="polled"):
     calls: int = 0
 
 
-class LimitChanged(SweepEvent, frozen=True):
+class LimitChanged(_OwnEvent, frozen=True):
     """The limit of calls in flight has changed. No call begins for `pause` seconds."""
 
     limit: int
@@ -329,7 +301,7 @@ class LimitChanged(SweepEvent, frozen=True):
         return f"limit of calls {self.previous} → {self.limit} ({self.reason}){pause}"
 
 
-class BudgetRead(SweepEvent, frozen=True):
+class BudgetRead(_OwnEvent, frozen=True):
     """The budget in US dollars: `spent` since the sweep began, and `reserved` for runs in flight; None if unknown.
 
     `reserved` leaves out the `unknown` runs in flight, whose cost cannot be estimated.
@@ -361,7 +333,7 @@ class DrainReason(enum.StrEnum):
     STAGE = "stage"
 
 
-class Draining(SweepEvent, frozen=True):
+class Draining(_OwnEvent, frozen=True):
     """Nothing more is pushed or scheduled; the sweep finishes the runs that are `in_flight`."""
 
     reason: DrainReason
@@ -374,7 +346,7 @@ class Draining(SweepEvent, frozen=True):
         return f"nothing more is scheduled: {self.reason.value}{detail}; {self.in_flight} runs in flight"
 
 
-class SweepEnded(SweepEvent, frozen=True):
+class SweepEnded(_OwnEvent, frozen=True):
     """The engine has ended. Each of the `planned` runs is in one of the five counts; `seconds` is wall time.
 
     `running` ones are, or may be, on the server; the next sweep continues with them.
@@ -403,7 +375,8 @@ class SweepEnded(SweepEvent, frozen=True):
 EmitSweepEvent = Callable[[SweepEvent], None]
 
 ALL_EVENTS: tuple[type[SweepEvent], ...] = (
-    *(kind for kind in SweepEvent.__subclasses__() if kind is not RunEvent),
+    CallUnanswered,
+    *(kind for kind in _OwnEvent.__subclasses__() if kind is not RunEvent),
     *RunEvent.__subclasses__(),
 )
 

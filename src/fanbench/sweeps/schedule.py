@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import anyio
 
 from fanbench.errors import FanbenchError
+from fanbench.operations.unanswered import CallUnanswered
 from fanbench.sweeps.attempt_store import Update
 from fanbench.sweeps.attempts import Phase
 from fanbench.sweeps.context import SweepContext
 from fanbench.sweeps.decide import VoidCause
-from fanbench.sweeps.events import SchedulingUnknown
 from fanbench.sweeps.task_runs import ActiveRun, TaskRuns
 from fanbench.sweeps.task_watcher import TaskWatcher
 from fanbench.wire.messages import ScheduleResult
@@ -140,7 +140,9 @@ class RunScheduler:
             seconds = self._context.confirm_within
             for run in unanswered:
                 run.listed_by = anyio.current_time() + seconds
-            self._context.emit(SchedulingUnknown(self._task.slug, len(unanswered), seconds, str(error)))
+            self._context.emit(
+                CallUnanswered(self._task.slug, "schedule", len(unanswered), seconds, str(error))
+            )
         else:
             cause = VoidCause.REFUSED if outcome is CallOutcome.REFUSED else VoidCause.NOT_DONE
             self._context.store.commit(*(self._task.void(run, cause) for run in unanswered))

@@ -11,13 +11,12 @@ from fanbench._util.polling import Deadline
 from fanbench.errors import FanbenchError
 from fanbench.operations.creation import wait_for_creation
 from fanbench.operations.events import CreationPolled, Event
-from fanbench.operations.unanswered import version_after
+from fanbench.operations.unanswered import CallUnanswered, version_after
 from fanbench.sweeps.attempts import TaskPhase, TaskRecord
 from fanbench.sweeps.context import SweepContext
 from fanbench.sweeps.decide import PushStep, push_step
 from fanbench.sweeps.events import (
     CreationChanged,
-    PushUnknown,
     SweepEvent,
     TaskPreparationFailed,
     TaskPushed,
@@ -178,7 +177,7 @@ class TaskPipeline:
                 pause = budget.record(error)
                 if call_outcome(error) is CallOutcome.UNKNOWN:
                     seconds = context.confirm_within
-                    context.emit(PushUnknown(self._slug, seconds, str(error)))
+                    context.emit(CallUnanswered(self._slug, "push", 0, seconds, str(error)))
                     arrived = await version_after(context.client, self._slug, before, seconds)
                     if arrived is not None:
                         return self._record_push(arrived, before, adopted=True)
