@@ -190,7 +190,7 @@ class Kills(RuleBasedStateMachine):
         shutil.rmtree(saved[number % len(saved)])
 
     def saved(self) -> list[Path]:
-        return sorted(path for path in self.folder.glob("*/*/*/*") if not path.name.startswith("."))
+        return sorted(path for path in self.folder.glob("*/*/*/*") if path.name.isdecimal())
 
     @invariant()
     def nothing_is_twice(self) -> None:
