@@ -31,6 +31,8 @@ SETTINGS = st.fixed_dictionaries(
         "judge": words,
         "model_aliases": st.lists(st.tuples(words, words)).map(tuple),
         "datasets": words.map(Path),
+        "record": words.map(Path),
+        "replay": words.map(Path),
         "requirements_file": words.map(Path),
         "requirements": st.lists(words).map(tuple),
         "isolation": st.sampled_from(["fork", "process"]),

@@ -23,6 +23,8 @@ __all__ = ["flags_of", "read_options", "save_options"]
 _FLAGS = {
     "judge": "--judge",
     "model_aliases": "--model-alias",
+    "record": "--record",
+    "replay": "--replay",
     "datasets": "--datasets",
     "requirements_file": "--requirements",
     "requirements": "",  # the lines of that file, which may be gone by then

@@ -48,8 +48,8 @@ class LiveLog:
         self._write("stderr", text if text.endswith("\n") else f"{text}\n")
 
     def note_once(self, text: str) -> None:
-        """Append a line of the server, unless it was appended before."""
-        if text not in self._noted:
+        """Append a line of the server, unless it was appended before, or the log is full."""
+        if text not in self._noted and self._size < self._limit:
             self._noted.add(text)
             self.note(text)
 

@@ -52,7 +52,8 @@ async def serve(
     error is fixed. `say` receives sentences for the person who has started the server.
 
     Raises:
-        LocalServerError: The extra is not installed, or the port or the data folder is in use or unusable.
+        LocalServerError: The extra is not installed, the port or the data folder is in use or unusable, or
+            recordings cannot be written or read.
         UnknownModel: The judge, or the model of an alias, does not exist.
     """
     check_installed()
@@ -63,6 +64,10 @@ async def serve(
         for note in folder.notes:
             _log.warning(note)
             say(note)
+        if settings.record is not None:
+            say(f"Answers of models are recorded in {settings.record}.")
+        if settings.replay is not None:
+            say(f"Answers of models come from {settings.replay}. No model is asked.")
         everywhere = settings.host in ("0.0.0.0", "::", "")  # noqa: S104 - a comparison
         host = "127.0.0.1" if everywhere else settings.host
         url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
@@ -153,13 +158,20 @@ async def _services(settings: ServerSettings, folder: DataFolder, base_url: str)
     """Start everything behind the application, and end it in the opposite order."""
     from fanbench.local.executor.forkserver_executor import ForkserverExecutor
     from fanbench.local.models.pool import ModelPool
+    from fanbench.local.models.recordings import Recorder, Replayer
     from fanbench.local.scheduler import Scheduler
     from fanbench.local.store import Store
     from fanbench.local.wire import Services
 
+    recordings: Recorder | Replayer | None = None
+    if settings.record is not None:
+        recordings = Recorder(settings.record)
+    elif settings.replay is not None:
+        recordings = Replayer(settings.replay)
+    aliases = dict(settings.model_aliases)
     async with (
         Store.open(folder.database) as store,
-        ModelPool.open(folder, settings.model_idle, dict(settings.model_aliases), settings.judge) as pool,
+        ModelPool.open(folder, settings.model_idle, aliases, settings.judge, recordings) as pool,
         ForkserverExecutor.open(settings.isolation, folder.worker_log) as executor,
         Scheduler(settings, folder, store, pool, executor, base_url).running() as scheduler,
     ):

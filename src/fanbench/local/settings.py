@@ -70,6 +70,10 @@ class ServerSettings:
     """Further aliases of models, each with the model's name. They take precedence over those in `models.toml`."""
     judge: str = ""
     """The model behind `judge_llm` in runs that do not name one; if empty, the one of `models.toml`."""
+    record: Path | None = None
+    """A folder into which the answers of models are written."""
+    replay: Path | None = None
+    """A folder with such answers, which are given instead of asking the models. Not together with `record`."""
     stop_timeout: float = 5.0
     """Seconds for which runs in progress may continue when the server is stopped."""
     idle_timeout: float | None = None

@@ -24,6 +24,8 @@ Examples:
   fanbench serve --data ./bench --port 0          state in ./bench, any free port
   fanbench serve --requirements needed.txt        runs can also import the packages in needed.txt
   fanbench serve --datasets ./datasets            ./datasets/OWNER/SLUG can be attached with -d OWNER/SLUG
+  fanbench serve --record answers                 keep what models answer in ./answers
+  fanbench serve --replay answers                 answer the same requests again, offline and without keys
   fanbench serve --model-alias '*=test/echo'      test/echo answers for every model that the server does not have
 """
 
@@ -135,6 +137,18 @@ def _read_aliases(
     "Let MODEL answer tasks that ask for the model NAME, which may be a pattern such as '*'. Repeatable.",
     multiple=True,
     callback=_read_aliases,
+)
+@value_option(
+    "--record",
+    "DIR",
+    "Keep the answers of models in DIR, one file per request, without keys.",
+    click.Path(path_type=Path, file_okay=False),
+)
+@value_option(
+    "--replay",
+    "DIR",
+    "Answer from what --record has kept in DIR, without asking the models. Other requests fail.",
+    click.Path(path_type=Path, exists=True, file_okay=False),
 )
 @value_option(
     "--judge", "MODEL", "The model behind judge_llm, unless a run names one.  [default: as models.toml says]"

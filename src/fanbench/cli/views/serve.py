@@ -13,7 +13,7 @@ import anyio
 import click
 
 from fanbench.cli.exits import end_line
-from fanbench.errors import LocalServerError
+from fanbench.errors import LocalServerError, UsageError
 from fanbench.local.address import Address
 from fanbench.local.folder import DataFolder
 from fanbench.local.kept_options import flags_of, read_options
@@ -21,7 +21,7 @@ from fanbench.local.requirements import read_requirements
 from fanbench.local.serve import serve
 from fanbench.local.settings import ServerSettings, data_flag, default_data_folder
 
-__all__ = ["run_server"]
+__all__ = ["merge_settings", "run_server"]
 
 
 def run_server(given: dict[str, Any], *, last_options: bool) -> None:
@@ -33,10 +33,15 @@ def run_server(given: dict[str, Any], *, last_options: bool) -> None:
     if "requirements" in given:
         given["requirements_file"] = given["requirements"].absolute()
         given["requirements"] = read_requirements(given["requirements"])
-    if "datasets" in given:
-        given["datasets"] = given["datasets"].absolute()
+    for name in {"datasets", "record", "replay"} & given.keys():
+        given[name] = given[name].absolute()
+    if {"record", "replay"} <= given.keys():
+        raise UsageError(
+            "--record and --replay exclude each other.",
+            hint="Replay with --replay DIR, or ask the models again and replace their answers with --record DIR.",
+        )
     if last_options:
-        settings, dropped = replace(read_options(folder), **given), ""
+        settings, dropped = merge_settings(folder, given), ""
     else:
         settings = ServerSettings(**given)
         dropped = _dropped_options(folder, settings)
@@ -47,6 +52,14 @@ def run_server(given: dict[str, Any], *, last_options: bool) -> None:
         )
     anyio.run(serve, settings, partial(_listening, settings.data, dropped), _cannot_run, _say)
     end_line()
+
+
+def merge_settings(folder: DataFolder, given: dict[str, Any]) -> ServerSettings:
+    """The settings of the last server on the folder, but for those that are given."""
+    settings = read_options(folder)
+    if {"record", "replay"} & given.keys():
+        settings = replace(settings, record=None, replay=None)  # what is given takes the place of either
+    return replace(settings, **given)
 
 
 def _dropped_options(folder: DataFolder, settings: ServerSettings) -> str:

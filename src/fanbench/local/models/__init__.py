@@ -1,9 +1,9 @@
 """The models behind the Model Proxy: three kinds with one narrow interface.
 
 Each kind has a module (`embedded`, `upstream`, `scripted`) with its entry in `models.toml`, a `BaseSpec`, and its
-engine, a `ModelEngine`. `catalog` reads and writes `models.toml`, and `pool` shares and closes the engines. Requests
-and answers are OpenAI chat completions as plain dictionaries: llama.cpp, vLLM, Ollama and the vendors understand them,
-and the SDK sends them.
+engine, a `ModelEngine`. `catalog` reads and writes `models.toml`, `pool` shares and closes the engines, and
+`recordings` keeps what they answer, or answers instead of them. Requests and answers are OpenAI chat completions as
+plain dictionaries: llama.cpp, vLLM, Ollama and the vendors understand them, and the SDK sends them.
 
 To add a kind of model: write a module with a subclass of `BaseSpec`, which defines what is particular to the kind,
 and an engine for its `make_engine`; then add the class to `ModelSpec` in `catalog`. For `fanbench models add`, write
@@ -77,6 +77,8 @@ class BaseSpec(
     """Whether a model without prices costs nothing; otherwise its cost is unknown."""
     open_ended: ClassVar[bool] = False
     """Whether a model without `modalities` gets requests with any."""
+    recorded: ClassVar[bool] = False
+    """Whether `serve --record` and `--replay` are for this kind: its answers cost time or money, or may differ."""
     tried: ClassVar[bool] = False
     """Whether `fanbench models add` sends the model a request, to see that it loads."""
 

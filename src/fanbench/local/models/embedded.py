@@ -37,6 +37,7 @@ class Embedded(BaseSpec, frozen=True, kw_only=True, tag="embedded"):
     chat_template: str = ""
     """Jinja; if empty, the template in the file."""
 
+    recorded: ClassVar[bool] = True
     tried: ClassVar[bool] = True
 
     @property

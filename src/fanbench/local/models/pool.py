@@ -13,6 +13,7 @@ from fanbench.errors import LocalServerError, UnknownModel
 from fanbench.local.folder import DataFolder
 from fanbench.local.models import ModelEngine
 from fanbench.local.models.catalog import Catalog, ModelSpec, read_catalog, read_valid_entries
+from fanbench.local.models.recordings import Recorder, Replayer
 
 _log = structlog.get_logger(__name__)
 
@@ -21,14 +22,23 @@ class ModelPool:
     """`catalog` follows `models.toml`: a model added while the server runs is available to the next call.
 
     A mistake in the file is logged, and changes nothing else: the catalogue that was read last stays. A server that
-    starts with a mistake takes the entries that are valid.
+    starts with a mistake takes the entries that are valid. `recordings` has its part in the answers of all models but
+    scripted ones.
     """
 
-    def __init__(self, folder: DataFolder, idle: float, aliases: Mapping[str, str], judge: str) -> None:
+    def __init__(
+        self,
+        folder: DataFolder,
+        idle: float,
+        aliases: Mapping[str, str],
+        judge: str,
+        recordings: Recorder | Replayer | None = None,
+    ) -> None:
         self._folder = folder
         self._idle = idle
         self._aliases = aliases
         self._judge = judge
+        self._recordings = recordings
         self._stamp: tuple[int, int] | None = None
         self._catalog: Catalog | None = None
         self.mistake = ""
@@ -68,7 +78,11 @@ class ModelPool:
         known = self._engines.get(spec.slug)
         if known is not None and known[0] == spec:
             return known[1]
-        engine = spec.make_engine(self._folder.worker_log)
+        log = self._folder.worker_log
+        if self._recordings is not None and spec.recorded:
+            engine = self._recordings.engine(spec, log)
+        else:
+            engine = spec.make_engine(log)
         if known is not None:
             self._retired.append(known[1])
         self._engines[spec.slug] = (spec, engine)
@@ -77,7 +91,11 @@ class ModelPool:
     @staticmethod
     @asynccontextmanager
     async def open(
-        folder: DataFolder, idle: float, aliases: Mapping[str, str], judge: str
+        folder: DataFolder,
+        idle: float,
+        aliases: Mapping[str, str],
+        judge: str,
+        recordings: Recorder | Replayer | None = None,
     ) -> AsyncIterator[ModelPool]:
         """A pool with the models of `models.toml`, to whose aliases and judge the arguments are preferred.
 
@@ -85,7 +103,7 @@ class ModelPool:
             UnknownModel: A model that is named does not exist.
             LocalServerError: An alias is itself the name of a model.
         """
-        pool = ModelPool(folder, idle, aliases, judge)
+        pool = ModelPool(folder, idle, aliases, judge, recordings)
         pool._check_options()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(pool._unload_idle)

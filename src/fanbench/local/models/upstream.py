@@ -22,6 +22,9 @@ from fanbench.wire.http_clients import HttpClients, open_clients
 _KEEP_STATUS = frozenset({400, 401, 403, 404, 413, 422, 429})
 """Statuses that concern the request are passed on; the upstream's own problems become UNREACHABLE."""
 
+_SHORTEST_SECRET = 12
+"""A shorter key, such as `ollama` for an endpoint that asks for none, may be a word of an answer."""
+
 
 class Upstream(BaseSpec, frozen=True, kw_only=True, tag="upstream"):
     """An OpenAI-compatible endpoint: Ollama, vLLM, a vendor, Kaggle's own proxy."""
@@ -37,6 +40,7 @@ class Upstream(BaseSpec, frozen=True, kw_only=True, tag="upstream"):
     timeout: float = 600.0
     """Seconds without any data."""
 
+    recorded: ClassVar[bool] = True
     free: ClassVar[bool] = False
     open_ended: ClassVar[bool] = True
 
@@ -135,6 +139,9 @@ class ChatEndpoint(ModelEngine):
 
     def _decode(self, body: bytes) -> dict[str, Any]:
         """Decode an answer. Raises ModelFault if it is not a chat completion."""
+        if len(self._key) >= _SHORTEST_SECRET:
+            # Some endpoints echo what they were sent, and answers reach logs, outputs and recordings.
+            body = body.replace(self._key.encode(), b"[key]")
         try:
             answer: dict[str, Any] = msgspec.json.decode(body)
             msgspec.convert(answer, _Answer)
@@ -185,7 +192,10 @@ class ChatEndpoint(ModelEngine):
                 yield response
 
     def _fault(self, what: str, *, status: int = UNREACHABLE) -> ModelFault:
-        text = f"model {self._slug}: {self._url} {what}"
+        url = urlsplit(self._url)
+        # A URL may have a password, and runs see the error.
+        shown = url._replace(netloc=url.netloc.rpartition("@")[2], query="", fragment="").geturl()
+        text = f"model {self._slug}: {shown} {what}"
         # Vendors quote a refused key in their errors.
         return ModelFault(text.replace(self._key, "[key]") if self._key else text, status=status)
 

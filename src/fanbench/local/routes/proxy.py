@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,7 @@ from fanbench.errors import LocalServerError
 from fanbench.local.aliases import unknown_model
 from fanbench.local.models import ModelFault
 from fanbench.local.models.catalog import ModelSpec
+from fanbench.local.models.recordings import NotRecorded
 from fanbench.local.proxy import genai
 from fanbench.local.proxy.media import check_media
 from fanbench.local.proxy.requests import ChatRequest, GenerateRequest, read_request
@@ -115,7 +116,8 @@ async def _complete(
     services: Services, token: TokenRow, spec: ModelSpec, request: dict[str, Any]
 ) -> dict[str, Any]:
     start = time.monotonic()
-    answer = await services.pool.engine(spec).complete(spec.prepare(request))
+    with _missing_recordings_noted(services, token):
+        answer = await services.pool.engine(spec).complete(spec.prepare(request))
     usage = await _count(services, token, spec, answer.get("usage"), time.monotonic() - start)
     return answer | {"model": spec.slug, "usage": usage}
 
@@ -124,11 +126,22 @@ async def _chunks(
     services: Services, token: TokenRow, spec: ModelSpec, request: dict[str, Any]
 ) -> AsyncGenerator[dict[str, Any], None]:
     start = time.monotonic()
-    async for chunk in services.pool.engine(spec).stream(spec.prepare(request)):
-        chunk["model"] = spec.slug
-        if chunk.get("usage"):
-            chunk["usage"] = await _count(services, token, spec, chunk["usage"], time.monotonic() - start)
-        yield chunk
+    with _missing_recordings_noted(services, token):
+        async for chunk in services.pool.engine(spec).stream(spec.prepare(request)):
+            chunk["model"] = spec.slug
+            if chunk.get("usage"):
+                chunk["usage"] = await _count(services, token, spec, chunk["usage"], time.monotonic() - start)
+            yield chunk
+
+
+@contextmanager
+def _missing_recordings_noted(services: Services, token: TokenRow) -> Iterator[None]:
+    """Say in the run's log what was not recorded: clients show a message of several lines in one."""
+    try:
+        yield
+    except NotRecorded as fault:
+        services.scheduler.note(token.digest, f"[fanbench] {fault.message}")
+        raise
 
 
 async def _count(
