@@ -162,7 +162,8 @@ def test_repeats_that_agree_add_nothing() -> None:
 @given(scores, st.integers(0, 20))
 def test_bounds_contain_every_completion(means: list[float], missing: int) -> None:
     """Whatever the missing items would have scored, the interval of all items lies within the bounds."""
-    bounds = score_bounds(means, len(means), missing)
+    lowest, highest = [*means, *[0.0] * missing], [*means, *[1.0] * missing]
+    bounds = score_bounds(lowest, highest, len(means) + missing)
     for share in (0.0, 0.5, 1.0):
         interval = mean_interval([*means, *[share] * missing], len(means) + missing)
         assert bounds.low <= interval.low + 1e-12

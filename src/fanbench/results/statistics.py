@@ -188,14 +188,16 @@ def stratified_interval(
     return wilson(fmean(shares), center * (1 - center) * len(shares) ** 2 / spread, confidence)
 
 
-def score_bounds(means: Sequence[float], attempts: int, without_score: int) -> Interval:
-    """Return the interval that holds whatever the items without a score would have scored.
+def score_bounds(
+    lowest: Sequence[float], highest: Sequence[float], attempts: int, confidence: float = CONFIDENCE
+) -> Interval:
+    """Return the interval that holds whatever the attempts without a score would have scored.
 
-    Its low end is that of `mean_interval` with 0 for each of them, its high end that with 1.
+    `lowest` and `highest` have the mean score of each item if each of these had scored 0, and if it had scored 1;
+    `attempts` is the number of all attempts, with those.
     """
-    attempts += without_score
-    low = mean_interval([*means, *[0.0] * without_score], attempts).low
-    return Interval(low, mean_interval([*means, *[1.0] * without_score], attempts).high, "bounds")
+    low = mean_interval(lowest, attempts, confidence).low
+    return Interval(low, mean_interval(highest, attempts, confidence).high, "bounds")
 
 
 # --- Two scores on the same items -----------------------------------------------------------------------------

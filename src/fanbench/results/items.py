@@ -1,0 +1,80 @@
+"""The smallest things that results are made of: one attempt of one model at one item of a task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+__all__ = ["Item", "ItemState"]
+
+
+class ItemState(StrEnum):
+    """What became of an attempt at an item."""
+
+    SCORED = "scored"
+    #: It raised an error, or its run did.
+    ERRORED = "errored"
+    #: It ended without a value that is a number: none at all, not a number, or several numbers.
+    NO_VALUE = "no_value"
+    #: Other runs have the item, and this one left nothing about it.
+    MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One attempt of one model at one item of a task.
+
+    Attributes:
+        task: The task's slug, with its owner where that is known.
+        content: Equal for versions of the task that have the same content.
+        version: The task's version on the server.
+        model: The model's slug, with its owner where that is known.
+        sweep: The folder of the sweep, or the folder given.
+        run_id: The run's id on the server.
+        repeat: The number of the planned run of this task and model, from 1.
+        attempt: The number of the attempt at that planned run, from 1.
+        superseded: There is a later attempt at that planned run, which counts instead of this one.
+        item: The name of the item within the task; empty if the run has only one, which is the run itself.
+        state: Whether it has a score.
+        value: The score. True is 1, and False is 0.
+        kind: `boolean` or `numeric`; None without a score.
+        low: The low end of the interval that the task itself stated, if it did; only a run as a whole has one.
+        high: Its high end.
+        tokens_in: Input tokens of the model under test.
+        tokens_out: Its output tokens.
+        cost_usd: Its cost in US dollars; unknown unless every request reported its cost.
+        judge_tokens_in: Input tokens of all other models, such as a judge.
+        judge_tokens_out: Their output tokens.
+        judge_cost_usd: Their cost in US dollars.
+        started: The time of the start as ISO 8601 in UTC, with milliseconds and a Z.
+        seconds: The wall time from start to end.
+        error: The line of the error message that names the exception.
+        path: The run file, relative to `sweep`, or the run's folder if there is no run file.
+    """
+
+    task: str
+    content: str
+    version: int | None = None
+    model: str
+    sweep: str
+    run_id: int | None = None
+    repeat: int = 1
+    attempt: int = 1
+    superseded: bool = False
+    item: str = ""
+    state: ItemState
+    value: float | None = None
+    kind: Literal["boolean", "numeric"] | None = None
+    low: float | None = None
+    high: float | None = None
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    cost_usd: float | None = None
+    judge_tokens_in: int | None = None
+    judge_tokens_out: int | None = None
+    judge_cost_usd: float | None = None
+    started: str | None = None
+    seconds: float | None = None
+    error: str | None = None
+    path: str

@@ -1,0 +1,197 @@
+"""Rank models over all tasks: score, interval, the ranks that chance allows, and what is lacking."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from operator import mul
+from statistics import fmean
+from typing import Literal
+
+from fanbench.results.scores import Cell, Scores, TaskKey
+from fanbench.results.statistics import (
+    CONFIDENCE,
+    Differences,
+    Interval,
+    holm,
+    mean_difference,
+    mean_interval,
+    paired_difference,
+    rank_ranges,
+    stratified_interval,
+)
+
+__all__ = ["Estimand", "Ranked", "Ranking", "rank_models"]
+
+#: What a score is meant for: exactly these tasks, or tasks like these, of which these are a sample.
+Estimand = Literal["these", "like-these"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """One model.
+
+    Attributes:
+        model: Its slug.
+        score: The mean over tasks of its mean score, from 0 to 1; None if it has no score.
+        interval: The interval of the score; None if the model lacks a task.
+        ranks: The first and the last rank that chance allows; None if the model lacks a task.
+        tasks: The number of tasks of which it has a score.
+        scored: The number of attempts that have a score.
+        planned: The number of attempts that there should be.
+        bounds: The interval whatever the attempts without a score would have given; None if all have one.
+        cost_usd: The mean cost of a run in US dollars, if all runs report it.
+        seconds: The mean time of a run.
+        efficient: No other ranked model costs less and scores at least as much.
+    """
+
+    model: str
+    score: float | None
+    interval: Interval | None
+    ranks: tuple[int, int] | None
+    tasks: int
+    scored: int
+    planned: int
+    bounds: Interval | None = None
+    cost_usd: float | None = None
+    seconds: float | None = None
+    efficient: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """All models, the ranked ones first, from the highest score to the lowest.
+
+    `tasks` are those that count. `unbounded` are left out: their values do not lie between 0 and 1, nor on a declared
+    scale.
+    """
+
+    models: tuple[Ranked, ...]
+    tasks: tuple[TaskKey, ...]
+    unbounded: tuple[TaskKey, ...]
+    estimand: Estimand
+
+
+def rank_models(scores: Scores, estimand: Estimand = "these", confidence: float = CONFIDENCE) -> Ranking:
+    """Rank all models.
+
+    A model that lacks a score on any task is not comparable, and is not ranked. Two models differ beyond chance by
+    their common items (or, for tasks like these, by the tasks), after the adjustment of Holm for the number of pairs.
+    """
+    tasks = scores.bounded()
+    rows = [_row(model, scores.of(model, tasks), tasks, estimand, confidence) for model in scores.models]
+    rows.sort(key=lambda row: (row.interval is None, -(row.score or 0.0), row.model))
+    ranked = [row for row in rows if row.interval is not None]
+    better = _better(scores, [row.model for row in ranked], tasks, estimand, confidence)
+    ranges = rank_ranges(len(ranked), better)
+    ranked = [
+        replace(row, ranks=span, efficient=_is_efficient(row, ranked))
+        for row, span in zip(ranked, ranges, strict=True)
+    ]
+    unbounded = tuple(key for key in scores.tasks if key not in tasks)
+    return Ranking((*ranked, *rows[len(ranked) :]), tasks, unbounded, estimand)
+
+
+def _row(
+    model: str, cells: Sequence[Cell], tasks: Sequence[TaskKey], estimand: Estimand, confidence: float
+) -> Ranked:
+    scored = [cell for cell in cells if cell.totals]
+    means = [fmean(cell.scores().values()) for cell in scored]
+    everywhere = bool(tasks) and len(scored) == len(tasks)
+    planned = sum(cell.planned for cell in cells)
+    attempts = sum(cell.scored for cell in cells)
+    interval = None
+    if everywhere and estimand == "these":
+        interval = stratified_interval(means, [cell.effective() for cell in cells], confidence)
+    elif everywhere:
+        interval = mean_interval(means, attempts, confidence)
+    costs, times = [cell.cost for cell in cells], [cell.time for cell in cells]
+    runs = sum(cell.repeats for cell in cells)
+    return Ranked(
+        model,
+        score=fmean(means) if means else None,
+        interval=interval,
+        ranks=None,
+        tasks=len(scored),
+        scored=attempts,
+        planned=planned,
+        bounds=_bounds(cells, confidence) if everywhere and attempts < planned else None,
+        cost_usd=None if None in costs or not runs else math.fsum(filter(None, costs)) / runs,
+        seconds=None if None in times or not runs else math.fsum(filter(None, times)) / runs,
+    )
+
+
+def _bounds(cells: Sequence[Cell], confidence: float) -> Interval:
+    """The interval over exactly these tasks, whatever the attempts without a score would have given."""
+    lowest, highest = zip(*(cell.extremes() for cell in cells), strict=True)
+    attempts = [float(cell.planned) for cell in cells]
+    low = stratified_interval([fmean(means) for means in lowest], attempts, confidence).low
+    high = stratified_interval([fmean(means) for means in highest], attempts, confidence).high
+    return Interval(low, high, "bounds")
+
+
+def _is_efficient(row: Ranked, ranked: Sequence[Ranked]) -> bool:
+    """Whether no model with all attempts scored has at least this score for less, or more for the same cost."""
+    if row.cost_usd is None or row.score is None or row.scored < row.planned:
+        return False
+    return not any(
+        other.cost_usd is not None
+        and other.score is not None
+        and other.scored == other.planned
+        and (other.cost_usd, -other.score) != (row.cost_usd, -row.score)
+        and other.cost_usd <= row.cost_usd
+        and other.score >= row.score
+        for other in ranked
+    )
+
+
+# --- All pairs ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """The mean scores of one model's items of one task, in the order of their names, and what they add up to."""
+
+    scores: dict[str, float]
+    values: list[float]
+    total: float
+    squares: float
+
+    @classmethod
+    def of(cls, scores: dict[str, float]) -> _Column:
+        values = [scores[item] for item in sorted(scores)]
+        return cls(scores, values, math.fsum(values), math.fsum(map(mul, values, values)))
+
+    def minus(self, other: _Column) -> Differences:
+        """The differences on the common items. With the same items, one pass over them is enough."""
+        if self.scores.keys() == other.scores.keys():
+            products = sum(map(mul, self.values, other.values))
+            squares = max(0.0, self.squares + other.squares - 2 * products)
+            return Differences(len(self.values), self.total - other.total, squares)
+        return Differences.of(
+            [score - other.scores[item] for item, score in self.scores.items() if item in other.scores]
+        )
+
+
+def _better(
+    scores: Scores, models: Sequence[str], tasks: Sequence[TaskKey], estimand: Estimand, confidence: float
+) -> list[tuple[int, int]]:
+    """The pairs of models, by their numbers, of which the first is better than the second beyond chance."""
+    columns = [[_Column.of(cell.scores()) for cell in scores.of(model, tasks)] for model in models]
+    pairs = list(combinations(range(len(models)), 2))
+    found = []
+    for first, second in pairs:
+        differences = [a.minus(b) for a, b in zip(columns[first], columns[second], strict=True)]
+        common = [each for each in differences if each.items]
+        if estimand == "these":
+            found.append(paired_difference(common) if common else None)
+        else:
+            found.append(mean_difference([each.total / each.items for each in common]))
+    adjusted = holm([difference.p if difference else 1.0 for difference in found])
+    return [
+        pair if difference.mean > 0 else pair[::-1]
+        for pair, difference, p in zip(pairs, found, adjusted, strict=True)
+        if difference is not None and p < 1 - confidence
+    ]

@@ -1,0 +1,150 @@
+"""Comparisons: items in common, better and worse, and three verdicts."""
+
+from __future__ import annotations
+
+import random
+from itertools import chain
+
+import pytest
+
+from fanbench.results.compare import Comparison, Flip, Verdict, compare_models, compare_sweeps
+from fanbench.results.scores import Scores, TaskKey, scores_of
+from fanbench.results.statistics import mcnemar_mid_p
+from tests.results.items import answers, item, passes
+
+T = TaskKey("t", "c")
+
+
+def sweep(*runs: tuple[str, str, list[bool]]) -> Scores:
+    """The scores of runs, each of a task, a model and its items."""
+    return scores_of(chain(*(answers(model, values, task=task) for task, model, values in runs)))
+
+
+def test_only_common_items_are_compared() -> None:
+    """Items that one side lacks are counted, and do not enter the difference."""
+    scores = scores_of([*answers("a", [True, False, True, None]), *answers("b", [True, True, None, True])])
+    (pair,) = compare_models(scores, "a", "b").pairs
+    assert (pair.items, pair.lacking, pair.better, pair.worse, pair.difference) == (2, 2, 1, 0, 0.5)
+    assert pair.flips == (Flip(T, "", "1", 0.0, 1.0),)
+    assert pair.p == mcnemar_mid_p(1, 0) == 0.5
+
+
+def test_the_sides_may_be_exchanged() -> None:
+    """The other way round, the difference has the other sign, and the p-value is the same."""
+    scores = scores_of([*answers("a", passes(30, 50)), *answers("b", passes(40, 50))])
+    there, back = compare_models(scores, "a", "b"), compare_models(scores, "b", "a")
+    assert there.mean == -back.mean == pytest.approx(0.2)  # type: ignore[operator]
+    assert there.pairs[0].p == back.pairs[0].p < 0.01
+    assert there.pairs[0].interval.low == pytest.approx(-back.pairs[0].interval.high)
+
+
+def test_repeats_are_no_items() -> None:
+    """Ten repeats of two items that differ are two items, not twenty."""
+    runs = [
+        answers(model, [model == "b"] * 2, repeat=repeat) for model in ("a", "b") for repeat in range(1, 11)
+    ]
+    (pair,) = compare_models(scores_of(chain(*runs)), "a", "b").pairs
+    assert (pair.items, pair.better) == (2, 2)
+    assert pair.p > 0.05
+
+
+def test_p_values_are_adjusted_for_the_number_of_tasks() -> None:
+    """Of twenty tasks of which one fell by chance, that one is not found; alone, it would be."""
+    fallen, same = passes(20, 30), passes(26, 30)
+    before = [(str(task), "m", list(same)) for task in range(20)]
+    after = [(str(task), "m", list(fallen if task == 7 else same)) for task in range(20)]
+    pairs = compare_sweeps(sweep(*before), sweep(*after)).pairs
+    assert pairs[7].key.task == sorted(map(str, range(20)))[7]
+    (changed,) = [pair for pair in pairs if pair.difference]
+    assert changed.p < 0.05 < changed.adjusted
+
+
+def test_tasks_with_other_content_are_not_compared() -> None:
+    """A task whose content changed is named on either side, and compared on neither."""
+    before = scores_of([*answers("m", passes(5, 10)), *answers("m", passes(5, 10), task="u")])
+    after = scores_of([*answers("m", passes(9, 10), content="d"), *answers("m", passes(5, 10), task="u")])
+    found = compare_sweeps(before, after)
+    assert [pair.key.task for pair in found.pairs] == ["u"]
+    assert (found.only_first, found.only_second) == ((T,), (TaskKey("t", "d"),))
+
+
+def test_without_common_items_nothing_is_claimed() -> None:
+    """Sides without a common item have no difference, and no verdict but that it cannot be told."""
+    found = compare_models(sweep(("t", "a", [True])), "a", "b")
+    assert (found.pairs, found.mean, found.difference, found.like_these) == ((), None, None, None)
+    assert found.verdict(0.05) is Verdict.CANNOT_TELL
+    assert found.items_to_tell(0.05) is None
+
+
+def test_unbounded_tasks_are_named_and_left_out() -> None:
+    """A task with values beyond 0 and 1 is not compared."""
+    found = compare_models(scores_of([item(70.0, model="a"), item(0.5, model="b")]), "a", "b")
+    assert (found.pairs, found.unbounded) == ((), (T,))
+
+
+def test_models_on_the_same_item_are_not_independent() -> None:
+    """Fifty models that all lose the same two of twenty items are no more evidence than one."""
+    names = [f"m{number}" for number in range(50)]
+    before = sweep(*(("t", name, list(passes(20, 20))) for name in names))
+    after = sweep(*(("t", name, list(passes(18, 20))) for name in names))
+    one = compare_sweeps(before, after, ["m0"])
+    all_of_them = compare_sweeps(before, after)
+    assert all_of_them.difference == one.difference
+    assert len(all_of_them.pairs) == 50
+
+
+# --- Verdicts -------------------------------------------------------------------------------------------------
+
+
+def experiment(seeded: random.Random, items: int, drop: float, asked_anew: float = 0.3) -> Comparison:
+    """The same items before and after: of some, chance decides anew, so that a tenth flips, and some more fall."""
+
+    def after(value: bool) -> bool:
+        if seeded.random() < asked_anew:
+            value = seeded.random() < 0.8
+        return value and seeded.random() >= drop
+
+    before = [seeded.random() < 0.8 for _ in range(items)]
+    return compare_sweeps(sweep(("t", "m", before)), sweep(("t", "m", [after(value) for value in before])))
+
+
+def share(verdict: Verdict, items: int, drop: float, times: int = 100) -> float:
+    seeded = random.Random(3)
+    found = [experiment(seeded, items, drop).verdict(0.05) for _ in range(times)]
+    return found.count(verdict) / len(found)
+
+
+def test_few_items_cannot_tell() -> None:
+    """With 40 items and no change, a margin of 5 points cannot be told; with 1,000, it can."""
+    assert share(Verdict.CANNOT_TELL, 40, 0.0) > 0.8
+    assert share(Verdict.NOT_WORSE, 1000, 0.0, times=20) >= 0.95
+
+
+def test_false_alarms_are_rare() -> None:
+    """Without a change, at most a few of a hundred comparisons say that there is a regression."""
+    assert share(Verdict.REGRESSION, 100, 0.0) <= 0.05
+
+
+def test_a_broad_loss_is_a_regression() -> None:
+    """A loss of a quarter is found with 100 items."""
+    assert share(Verdict.REGRESSION, 100, 0.25) > 0.95
+
+
+def test_one_task_that_collapses_is_a_regression() -> None:
+    """One of twenty tasks that falls by 30 points is found, although the mean falls by less than the margin."""
+    same, fallen = list(passes(80, 100)), list(passes(50, 100))
+    before = sweep(*((str(task), "m", same) for task in range(20)))
+    after = sweep(*((str(task), "m", fallen if task == 3 else same) for task in range(20)))
+    found = compare_sweeps(before, after)
+    assert found.mean == pytest.approx(-0.015)
+    assert [pair.key.task for pair in found.fallen(0.05)] == ["3"]
+    assert found.verdict(0.05) is Verdict.REGRESSION
+
+
+def test_the_number_of_items_that_would_tell() -> None:
+    """With as many items as are said to be needed, a margin is told when nothing has changed."""
+    seeded = random.Random(4)
+    needed = experiment(seeded, 200, 0.0).items_to_tell(0.05)
+    assert needed is not None
+    assert 150 < needed < 1000
+    assert share(Verdict.NOT_WORSE, needed, 0.0) > 0.6
