@@ -502,9 +502,11 @@ class Client:
     # --- Calls: runs ---
 
     async def schedule_runs(
-        self, task: str, models: Sequence[str], *, judge: str = ""
+        self, task: str, models: Sequence[str], *, version: int = 0, judge: str = ""
     ) -> list[ScheduleResult]:
-        """Start one run per model, and return one result per model in the order given.
+        """Start one run of a task's `version` per model, and return one result per model in the order given.
+
+        Version 0 stands for the newest.
 
         The call is retried only if the server certainly did not carry it out.
 
@@ -515,7 +517,7 @@ class Client:
         if not models:
             raise UsageError("No models were given to run the task on.")
         request = BatchScheduleRequest(
-            task_slugs=[split_task(task)],
+            task_slugs=[split_task(task, version)],
             model_version_slugs=[normalize_model(model) for model in models],
             judge_version_slug=normalize_model(judge),
         )

@@ -11,7 +11,7 @@ import pytest
 
 from fanbench import FanbenchError, RunFailed, TaskFileError, UsageError
 from fanbench.config import Anonymous, Basic, Bearer, Credentials
-from fanbench.operations.events import EarlierPending
+from fanbench.operations.events import EarlierPending, Event, VersionSuperseded
 from fanbench.operations.push import DatasetsDetached, Pushed, PushPlan, Uploaded, plan_push, push_tasks
 from fanbench.operations.watch import StillRunning
 from fanbench.testing import SimulatedKaggle
@@ -255,3 +255,19 @@ async def test_a_push_to_somebody_elses_task_is_refused(
     (outcome,) = await push_tasks(client, plan_push([plan(tmp_path).file.path], "me/t"))
     assert client.calls["create_task"] == (0 if words else 1)
     assert not words or (isinstance(outcome, UsageError) and words in outcome.message)
+
+
+async def test_a_push_of_somebody_else_meanwhile(tmp_path: Path, reported: Reported) -> None:
+    """If a newer version appears while ours is created, that is said once, and ours is waited for to its end."""
+    client = simulated(creation=6.0, creation_end=CreationState.ERRORED)
+
+    def emit(event: Event) -> None:
+        reported(event)
+        if isinstance(event, Uploaded):
+            rival = client.add_task("t", "of somebody else", age=0.0)
+            rival.versions[-1] = replace(rival.newest, ready_at=0.0, end=CreationState.COMPLETED)
+
+    (outcome,) = await push_tasks(client, [plan(tmp_path)], wait=True, emit=emit)
+    assert isinstance(outcome, RunFailed)
+    assert reported.of(VersionSuperseded) == [VersionSuperseded("t", 1, 2)]
+    assert client.now() >= 6.0

@@ -38,7 +38,7 @@ class LocalServer(SimulatedKaggle):
     judges: tuple[str, ...] = ()
 
     async def schedule_runs(
-        self, task: str, models: Sequence[str], *, judge: str = ""
+        self, task: str, models: Sequence[str], *, version: int = 0, judge: str = ""
     ) -> list[ScheduleResult]:
         self.judges += (judge,)
         return await super().schedule_runs(task, models)

@@ -170,11 +170,11 @@ class Curt(MortalKaggle):
     """The first schedule call skips the last model and has no result for it, which `Client` does not accept."""
 
     async def schedule_runs(
-        self, task: str, models: Sequence[str], *, judge: str = ""
+        self, task: str, models: Sequence[str], *, version: int = 0, judge: str = ""
     ) -> list[ScheduleResult]:
         if self.times("schedule_runs"):
-            return await super().schedule_runs(task, models)
-        await super().schedule_runs(task, models[:-1])
+            return await super().schedule_runs(task, models, version=version)
+        await super().schedule_runs(task, models[:-1], version=version)
         raise invalid_answer(protocol.SCHEDULE_RUNS, "a result is missing")
 
 

@@ -95,9 +95,9 @@ class Slow(MortalKaggle):
     """The responses to schedule calls take long to arrive."""
 
     async def schedule_runs(
-        self, task: str, models: Sequence[str], *, judge: str = ""
+        self, task: str, models: Sequence[str], *, version: int = 0, judge: str = ""
     ) -> list[ScheduleResult]:
-        results = await super().schedule_runs(task, models)
+        results = await super().schedule_runs(task, models, version=version)
         await anyio.sleep(20.0)
         return results
 

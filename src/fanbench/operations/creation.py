@@ -7,7 +7,7 @@ import anyio
 from fanbench._util.polling import POLL_INTERVAL, CreationPace, Deadline
 from fanbench.errors import FanbenchError, RunFailed
 from fanbench.operations.api import Api
-from fanbench.operations.events import CreationPolled, Emit, ignore_events
+from fanbench.operations.events import CreationPolled, Emit, VersionSuperseded, ignore_events
 from fanbench.operations.lookup import existing_task
 from fanbench.operations.watch import FailedPolls, StillRunning
 from fanbench.wire.messages import CreationState, Task
@@ -28,7 +28,8 @@ async def wait_for_creation(
     """Poll a task until its creation has ended, well or badly (see `ensure_created`), and return the task.
 
     This is the only loop that polls creations. A state that is not known is not an end. Answers about a version
-    earlier than `version` are ignored. If the task was just `seen` in progress, the first poll comes after a pause.
+    earlier than `version` are ignored; a later one is reported (`VersionSuperseded`), and `version` itself is polled
+    from then on. If the task was just `seen` in progress, the first poll comes after a pause.
     `poll_interval` is in seconds.
 
     Raises:
@@ -37,16 +38,20 @@ async def wait_for_creation(
     """
     pace, failed_polls = CreationPace(poll_interval), FailedPolls(slug, emit)
     task = seen if seen is not None and not seen.creation_state.ended else None
-    previous = None
+    previous, polled = None, 0
     with anyio.move_on_after(deadline.left):
         while True:
             if task is None:
                 try:
-                    task = await existing_task(client, slug)
+                    task = await existing_task(client, slug, polled)
                     failed_polls.reset()
                 except FanbenchError as error:
                     failed_polls.add(error)
             if task is not None:
+                if 0 < version < task.slug.version_number and not polled:
+                    emit(VersionSuperseded(slug, version, task.slug.version_number))
+                    polled, task = version, None
+                    continue
                 if task.creation_state.ended and task.slug.version_number >= version:
                     return task
                 emit(CreationPolled(slug, task, task.creation_state != previous))

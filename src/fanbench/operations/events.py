@@ -36,6 +36,7 @@ __all__ = [
     "RunEnding",
     "TaskFailed",
     "TransientEvent",
+    "VersionSuperseded",
     "describe_state",
     "ignore_events",
 ]
@@ -107,6 +108,21 @@ class CreationPolled(Event, frozen=True):
     @property
     def text(self) -> str:
         return f"{self.slug}: {describe_state(self.task.creation_state)}"
+
+
+class VersionSuperseded(Event, frozen=True):
+    """Somebody else has pushed the `newest` version of a task after ours, which is `version`."""
+
+    task: str
+    version: int
+    newest: int
+
+    @property
+    def text(self) -> str:
+        return (
+            f"{self.task}: version {self.newest} was pushed meanwhile, so version {self.version} is no longer the "
+            "newest; what follows is still about that one, as far as the server allows it"
+        )
 
 
 # --- Runs ---------------------------------------------------------------------------------------------------

@@ -244,7 +244,7 @@ class RunWatcher:
     async def refresh(self) -> None:
         """List the runs and absorb the list."""
         asked_at = anyio.current_time()
-        runs = await runs_of(self._client, self.slug, self.models(), self._version)
+        runs = await self.list_runs()
         changed = [run for run in runs if self.states.get(run.id) != run.state]
         if changed:
             self._pace.reset()
@@ -258,6 +258,10 @@ class RunWatcher:
             self._waiting.pop(event, None)
             event.set()
         self._next_list = anyio.Event()
+
+    async def list_runs(self) -> list[Run]:
+        """Return the runs that the server lists now."""
+        return await runs_of(self._client, self.slug, self.models(), self._version)
 
     async def wait_for_next_poll(self) -> None:
         """Wait until the next poll is due or asked for."""

@@ -15,7 +15,7 @@ from typing import ClassVar, TypeAlias
 import msgspec
 
 from fanbench._util.text import duration, error_line, iso_time
-from fanbench.operations.events import Event, describe_state
+from fanbench.operations.events import Event, VersionSuperseded, describe_state
 from fanbench.operations.unanswered import CallUnanswered
 from fanbench.sweeps.attempts import PlannedRun
 from fanbench.wire.messages import CreationState, RunState
@@ -64,7 +64,7 @@ class _OwnEvent(Event, frozen=True):
 
 
 #: An event of a sweep. Its `text` is one line for people.
-SweepEvent: TypeAlias = _OwnEvent | CallUnanswered
+SweepEvent: TypeAlias = _OwnEvent | CallUnanswered | VersionSuperseded
 
 
 class SweepStarted(_OwnEvent, frozen=True):
@@ -376,6 +376,7 @@ EmitSweepEvent = Callable[[SweepEvent], None]
 
 ALL_EVENTS: tuple[type[SweepEvent], ...] = (
     CallUnanswered,
+    VersionSuperseded,
     *(kind for kind in _OwnEvent.__subclasses__() if kind is not RunEvent),
     *RunEvent.__subclasses__(),
 )

@@ -19,6 +19,9 @@ from fanbench.wire.retry import CallOutcome, RetryBudget, call_outcome
 
 __all__ = ["RunScheduler"]
 
+# How old, in seconds, our knowledge of the newest version may be when we schedule.
+_FRESH = 30.0
+
 
 class RunScheduler:
     """Makes one schedule call at a time, with each model in it at most once."""
@@ -83,10 +86,11 @@ class RunScheduler:
         return min(later) - now if later else None
 
     async def _intend(self, models: Sequence[str], version: int) -> list[ActiveRun]:
+        await self._watcher.look_for_newest(_FRESH)
         allowed = await self._context.gate.allow(self._task, models)
         if not allowed or self._context.drain_reason is not None:
             return []
-        # Models may have become blocked or been given up during the quota call.
+        # Models may have become blocked or been given up during these calls.
         now, due = anyio.current_time(), self._task.due
         models = [model for model in allowed if model in due and not self._is_blocked(model, now)]
         return self._task.intend(self._task.take_due(models), version)
@@ -95,9 +99,11 @@ class RunScheduler:
 
     async def _schedule(self, runs: Sequence[ActiveRun], version: int) -> None:
         models = [run.planned_run.model for run in runs]
+        # Kaggle's own command line never names a version, so we do only where it makes a difference.
+        named = version if self._watcher.superseded else 0
         try:
             results = await self._context.client.schedule_runs(
-                self._task.slug, models, judge=self._context.plan.judge
+                self._task.slug, models, version=named, judge=self._context.plan.judge
             )
         except FanbenchError as error:
             self._record_failure(runs, error)

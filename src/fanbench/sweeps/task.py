@@ -10,7 +10,7 @@ from fanbench._util.concurrency import both
 from fanbench._util.polling import Deadline
 from fanbench.errors import FanbenchError
 from fanbench.operations.creation import wait_for_creation
-from fanbench.operations.events import CreationPolled, Event
+from fanbench.operations.events import CreationPolled, Event, VersionSuperseded
 from fanbench.operations.unanswered import CallUnanswered, version_after
 from fanbench.sweeps.attempts import TaskPhase, TaskRecord
 from fanbench.sweeps.context import SweepContext
@@ -254,6 +254,10 @@ class TaskPipeline:
         return task
 
     def _report_creation(self, event: Event) -> None:
+        if isinstance(event, VersionSuperseded):
+            self._watcher.note_newest(event.newest)
+        if isinstance(event, CreationPolled):
+            self._watcher.see_task(event.task)
         if isinstance(event, CreationPolled) and event.task.creation_state != self._reported_state:
             self._reported_state = event.task.creation_state
             self._context.emit(CreationChanged(self._slug, self._reported_state))

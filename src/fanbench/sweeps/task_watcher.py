@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import anyio
 
 from fanbench.errors import FanbenchError
-from fanbench.operations.lookup import as_scheduled, model_of
+from fanbench.operations.events import VersionSuperseded
+from fanbench.operations.lookup import as_scheduled, model_of, runs_of, task_if_any
 from fanbench.operations.watch import RunWatcher
 from fanbench.sweeps.attempt_store import Update
-from fanbench.sweeps.attempts import Phase, PlannedRun
+from fanbench.sweeps.attempts import Phase, PlannedRun, TaskPhase
 from fanbench.sweeps.context import SweepContext
 from fanbench.sweeps.decide import Step, VoidCause
 from fanbench.sweeps.events import RetryPlanned, RunsPolled, RunStateChanged
 from fanbench.sweeps.task_runs import LISTED_AGAIN_WITHIN, ActiveRun, TaskRuns
-from fanbench.wire.messages import Run, RunState
+from fanbench.wire.messages import Run, RunState, Task
 from fanbench.wire.retry import TRANSIENT_LIMIT, RetryBudget, retry_patiently
 
 __all__ = ["TaskWatcher", "UnexplainedSkip"]
@@ -66,6 +68,11 @@ class TaskWatcher(RunWatcher):
         self._closed = False
         #: When the last list was asked for, on the event loop's clock.
         self._listed_at = -math.inf
+        #: The newest version that was seen on the server, and when the server last showed the task.
+        self._newest = 0
+        self._looked_at = -math.inf
+        #: Whether the last list lacked a run that lists have shown before.
+        self._misses_runs = False
         #: How many attempts at a planned run the server accepted but never listed.
         self._never_listed: dict[PlannedRun, int] = {}
 
@@ -87,6 +94,59 @@ class TaskWatcher(RunWatcher):
     async def find_foreign_runs(self) -> None:
         """List once, so that runs already there are known to be foreign."""
         await retry_patiently(self.refresh)
+
+    # --- Which version is the newest ---
+
+    @property
+    def superseded(self) -> bool:
+        """Whether somebody else has pushed a version after the one that this sweep runs."""
+        return 0 < self._own_version < self._newest
+
+    @property
+    def _own_version(self) -> int:
+        """The version whose runs are scheduled; 0 before it has been pushed."""
+        record = self._store.tasks.get(self._task.slug)
+        pushed = record is not None and record.phase in (TaskPhase.PUSHED, TaskPhase.READY)
+        return record.version if record and pushed and record.identity == self._task.identity else 0
+
+    def note_newest(self, version: int) -> None:
+        """Record that the server has this version, and say so if it is newer than ours."""
+        if version > max(self._newest, self._own_version):
+            self._newest = version
+            if self.superseded:
+                self._context.emit(VersionSuperseded(self._task.slug, self._own_version, version))
+
+    def see_task(self, task: Task) -> None:
+        """Record that the server has just shown the task."""
+        self._looked_at = anyio.current_time()
+        self.note_newest(task.slug.version_number)
+
+    async def look_for_newest(self, fresh: float = 0.0) -> None:
+        """Ask for the newest version, unless it was seen in the last `fresh` seconds. A failure is not an error."""
+        if self.superseded or anyio.current_time() - self._looked_at < fresh:
+            return
+        with suppress(FanbenchError):
+            if (task := await task_if_any(self._client, self._task.slug)) is not None:
+                self.see_task(task)
+
+    async def refresh(self) -> None:
+        # A list may have the runs of the newest version only. If it lacks one of ours, or if attempts are void
+        # because of it, then the version must be known.
+        now = anyio.current_time()
+        if self._misses_runs or any(run.is_overdue(now) for run in self._task.active.values()):
+            await self.look_for_newest()
+        await super().refresh()
+
+    async def list_runs(self) -> list[Run]:
+        runs = await super().list_runs()
+        if self.superseded:
+            there = {run.id for run in runs}
+            versions = {run.attempt.version for run in self._task.active.values()} | {self._own_version}
+            for version in sorted(versions):
+                listed = await runs_of(self._client, self._task.slug, self.models(), version)
+                runs += [run for run in listed if run.id not in there]
+                there.update(run.id for run in listed)
+        return runs
 
     # --- What the polls depend on ---
 
@@ -142,6 +202,8 @@ class TaskWatcher(RunWatcher):
         runs = as_scheduled(named, self._context.plan.models)
         self._budget.reset()
         self._listed_at = asked_at
+        self.note_newest(max((run.task_slug.version_number for run in runs), default=0))
+        self._misses_runs = not task.by_run.keys() <= {run.id for run in runs}
         unknown: dict[str, list[Run]] = {}
         for listed in runs:
             if listed.id not in task.our_runs and listed.id not in task.foreign_runs:
@@ -219,6 +281,10 @@ class TaskWatcher(RunWatcher):
                 continue
             if run.attempt.phase is Phase.FOUND:
                 self._give_up(run, "watch", f"Run {run.run_id} is no longer listed.")
+                continue
+            if run.attempt.phase is Phase.SCHEDULED and self.superseded:
+                reason = f"Version {self._newest} was pushed meanwhile, and the server may have run that one instead."
+                self._give_up(run, "find", reason)
                 continue
             if run.attempt.phase is Phase.SCHEDULED:
                 times = self._never_listed[run.planned_run] = self._never_listed.get(run.planned_run, 0) + 1

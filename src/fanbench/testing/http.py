@@ -117,7 +117,9 @@ async def _call(kaggle: SimulatedKaggle, method: str | None, body: bytes) -> Mes
         case "BatchScheduleBenchmarkTaskRuns":
             batch = decode(body, BatchScheduleRequest)
             results = [
-                await kaggle.schedule_runs(join_task(slug), batch.model_version_slugs)
+                await kaggle.schedule_runs(
+                    join_task(slug), batch.model_version_slugs, version=slug.version_number
+                )
                 for slug in batch.task_slugs
             ]
             return BatchScheduleResponse(results=list(chain.from_iterable(results)))

@@ -317,12 +317,12 @@ class SimulatedKaggle:
     # --- Runs ---
 
     async def schedule_runs(
-        self, task: str, models: Sequence[str], *, judge: str = ""
+        self, task: str, models: Sequence[str], *, version: int = 0, judge: str = ""
     ) -> list[ScheduleResult]:
         assert not judge, "Kaggle has no way to choose the judge of a run"
         wanted = tuple(map(normalize_model, models))
         assert len(set(wanted)) == len(wanted), f"a model twice in one call: {models}"
-        schedule = partial(self._schedule, task, wanted)
+        schedule = partial(self._schedule, task, wanted, version)
         async with self._call("schedule_runs", (task, wanted), late=schedule):
             return schedule()
 
@@ -575,16 +575,19 @@ class SimulatedKaggle:
             raise error_for_status(call, 404, "No such run.")
         return self.runs[run_id]
 
-    def _schedule(self, slug: str, models: Sequence[str]) -> list[ScheduleResult]:
+    def _schedule(self, slug: str, models: Sequence[str], number: int) -> list[ScheduleResult]:
         task = self._task(slug, "schedule_runs")
-        if task.newest.state(self.now()) != CreationState.COMPLETED:
+        version = (
+            task.newest.number if self.scenario.schedules_newest_version else number or task.newest.number
+        )
+        if task.versions[version - 1].state(self.now()) != CreationState.COMPLETED:
             raise error_for_status("schedule_runs", 400, "The task is not ready.")
         known = {normalize_model(each.version.slug if each.version else each.slug) for each in self.models}
         unknown = set(map(normalize_model, self.scenario.unknown_models))
         for model in models:
             if model in unknown or (known and model not in known):
                 raise error_for_status("schedule_runs", 404, f"No such model: {model}")
-        scenario, version, results = self.scenario, task.newest.number, list[ScheduleResult]()
+        scenario, results = self.scenario, list[ScheduleResult]()
         for model in models:
             last = task.last_run(model, 0 if scenario.one_run_of_any_version else version)
             if scenario.one_run_per_model and last and not last.state(self.now()).terminal:

@@ -175,6 +175,8 @@ class Scenario:
     ignores_model_filter: bool = False
     #: Lists of runs contain those of the newest version, unless the request names another one; else, those of all.
     lists_newest_version: bool = False
+    #: Runs are scheduled on the newest version, whichever the request names.
+    schedules_newest_version: bool = False
     #: How lists spell the slug of a model.
     spell_model: Callable[[str], str] = str
     #: Lists show the result of each run that has one.

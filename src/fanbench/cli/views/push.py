@@ -12,7 +12,14 @@ from fanbench.cli.output import Fields, bold
 from fanbench.cli.progress import Progress, Row, Verdict
 from fanbench.cli.session import finish, split
 from fanbench.errors import FanbenchError, WaitTimeout
-from fanbench.operations.events import CreationPolled, EarlierPending, Event, PollFailed, describe_state
+from fanbench.operations.events import (
+    CreationPolled,
+    EarlierPending,
+    Event,
+    PollFailed,
+    VersionSuperseded,
+    describe_state,
+)
 from fanbench.operations.push import DatasetsDetached, Pushed, PushPlan, Uploaded
 from fanbench.operations.unanswered import CallUnanswered
 
@@ -68,7 +75,7 @@ class PushView:
 
     def report(self, event: Event) -> None:
         match event:
-            case EarlierPending() | CallUnanswered():
+            case EarlierPending() | CallUnanswered() | VersionSuperseded():
                 self._out.note(str(event.text))
             case DatasetsDetached(_, datasets):
                 self._out.warn(

@@ -20,6 +20,7 @@ import click
 from fanbench._util.text import error_line, many
 from fanbench.cli.command import Settings
 from fanbench.cli.redact import redact
+from fanbench.operations.events import VersionSuperseded
 from fanbench.operations.unanswered import CallUnanswered
 from fanbench.sweeps.events import (
     Draining,
@@ -96,7 +97,7 @@ class EventPrinter:
             return False  # The line of its task has said it, for all of its runs.
         if self._terse:
             errored = isinstance(event, RunStateChanged) and event.state == RunState.ERRORED
-            important = TaskPreparationFailed | RunMissing | Draining | CallUnanswered
+            important = TaskPreparationFailed | RunMissing | Draining | CallUnanswered | VersionSuperseded
             return errored or isinstance(event, important)
         return not event.quiet or (self._verbose and isinstance(event, RunLogLine))
 
