@@ -90,4 +90,9 @@ def test_every_event_prints_itself(event: Event, name: str, text: str | None) ->
 
 def test_an_error_is_recorded_as_its_message() -> None:
     """A record contains an error as its message, because JSON has no exceptions."""
-    assert PollFailed("t", BROKEN).record() == {"event": "poll_failed", "slug": "t", "error": "It broke."}
+    assert PollFailed("t", BROKEN).record() == {
+        "event": "poll_failed",
+        "slug": "t",
+        "error": "It broke.",
+        "seconds": 0.0,
+    }

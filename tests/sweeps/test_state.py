@@ -205,13 +205,16 @@ def test_an_invalid_line_is_refused() -> None:
 
 
 def test_a_pause_of_hours_says_what_becomes_of_the_work() -> None:
-    """A pause that the server asks for is shown in seconds; one that no step waits for says what is done instead."""
+    """A pause that the server asks for is shown in seconds; the longest one says what becomes of the work."""
     assert (
         LimitChanged(8, 16, "HTTP 429", 2.0).text
         == "limit of calls 16 → 8 (HTTP 429); all calls pause for 2.0 s"
     )
-    long = LimitChanged(8, 16, "HTTP 429", 10_800.0).text
-    assert "the server asks to wait 3 h, and what cannot be done within 5 min is given up" in long
+    long = LimitChanged(1, 16, "HTTP 429, the server asks to wait 3 h", 300.0).text
+    assert long.startswith(
+        "limit of calls 16 → 1 (HTTP 429, the server asks to wait 3 h); all calls pause for 5 min"
+    )
+    assert "the same command tries again" in long
 
 
 # --- All events -----------------------------------------------------------------------------------------------

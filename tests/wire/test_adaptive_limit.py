@@ -23,7 +23,7 @@ from fanbench import (
     RateLimited,
 )
 from fanbench.wire.adaptive_limit import Aimd
-from fanbench.wire.retry import RetryPolicy
+from fanbench.wire.retry import RetryPolicy, retry_patiently
 from fanbench.wire.transport import CallLimits
 from tests.wire.scripted import Scripted, in_virtual_time
 
@@ -260,11 +260,32 @@ async def _no_thread(
 @pytest.mark.parametrize("seconds", [130, 3600])
 def test_a_pause_that_is_too_long_fails_at_once(seconds: int) -> None:
     """If the pause is too long to wait for, all calls fail at once, and only one was sent."""
+    asked = "60 min" if seconds == 3600 else "3 min"
     http = Scripted((0.1, response(429, f"{seconds}")), (0.1, quota()))
     outcomes = quotas(http, 5, virtual_limits(1))
     assert [type(outcome) for outcome in outcomes] == [RateLimited] * 5
-    assert all(seconds - 1 < one.retry_after <= seconds for one in outcomes if isinstance(one, RateLimited))  # type: ignore[operator]
+    waits = [one.retry_after for one in outcomes if isinstance(one, RateLimited)]
+    assert waits == [seconds, *[pytest.approx(min(seconds, 300), abs=1)] * 4]
+    assert all(f"The server asks to wait {asked}" in str(one) for one in outcomes[1:])
     assert http.times == [0]
+
+
+def test_a_pause_without_end_is_bounded_and_probed() -> None:
+    """After a Retry-After of decades, one call shows after 5 minutes that the server answers, and more follow."""
+    http = Scripted((0.1, response(429, "999999999")), (0.1, quota()))
+    limits = virtual_limits(8)
+
+    async def main() -> list[object]:
+        async with Client(CONFIG, http=http, limits=limits, retry=AT_ONCE) as client:
+            first = partial(retry_patiently, client.task_quota)
+            return await at_once(1, first) + await at_once(9, client.task_quota)
+
+    with observed(limits) as history:
+        outcomes = in_virtual_time(main)
+    assert not any(isinstance(one, Exception) for one in outcomes)
+    assert http.times[:3] == [0, 300.1, 300.2]
+    assert history[0] == (1, 8, "HTTP 429, the server asks to wait 277,778 h", 300.0)
+    assert limits.adaptive.limit > 1
 
 
 def test_history_of_a_burst() -> None:

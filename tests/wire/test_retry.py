@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import anyio
@@ -24,7 +25,7 @@ from fanbench import (
 )
 from fanbench.wire import protocol
 from fanbench.wire.responses import retry_after
-from fanbench.wire.retry import NeverSent, Retry, RetryPolicy, may_retry, retrying
+from fanbench.wire.retry import NeverSent, Retry, RetryPolicy, may_retry, named_wait, retrying
 from fanbench.wire.transport import CallLimits
 from tests.wire.scripted import Scripted, in_virtual_time, sequence
 
@@ -100,6 +101,11 @@ def test_backoff_is_bounded(failures: int, chance: float) -> None:
         ({"retry-after": "nan"}, None),
         ({"retry-after": "inf"}, None),
         ({"retry-after": ""}, None),
+        ({"retry-after": "1e400"}, None),
+        ({"retry-after": "9" * 400}, None),
+        ({"retry-after": "-inf"}, None),
+        ({"retry-after": "Fri, 99 Foo 99999 99:99:99 GMT"}, None),
+        ({"retry-after": "Fri, 31 Dec 9999 23:59:59 GMT", "date": "Fri, 31 Dec 9999 23:59:58 GMT"}, 1.0),
         ({"retry-after": "Fri, 01 Jan 2027 00:00:30 GMT", "date": "Fri, 01 Jan 2027 00:00:00 GMT"}, 30.0),
         ({"retry-after": "Fri, 01 Jan 2027 00:00:00 GMT", "date": "Fri, 01 Jan 2027 00:00:30 GMT"}, 0.0),
         ({"retry-after": "Sat, 01 Jan 2000 00:00:00 GMT"}, 0.0),
@@ -108,6 +114,18 @@ def test_backoff_is_bounded(failures: int, chance: float) -> None:
 def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
     """Retry-After may be seconds or an HTTP date, by the server's own clock; anything else is ignored."""
     assert retry_after(headers) == seconds
+
+
+@given(
+    st.text(max_size=40)
+    | st.from_regex(r"[A-Z][a-z]{2}, \d{1,5} [A-Z][a-z]{2} \d{1,6} \d\d:\d\d:\d\d [A-Z+0-9-]{1,9}")
+)
+def test_any_retry_after_is_a_bounded_wait(value: str) -> None:
+    """Whatever the header contains, it is ignored or is a wait that ends, and nobody keeps it longer than 5 minutes."""
+    seconds = retry_after({"retry-after": value})
+    assert seconds is None or 0.0 <= seconds < math.inf
+    wait = named_wait(RateLimited("m", call="c", retry_after=seconds))
+    assert wait is None or 0.0 <= wait <= 300.0
 
 
 # --- To the second ---

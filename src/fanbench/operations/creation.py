@@ -41,12 +41,13 @@ async def wait_for_creation(
     previous, polled = None, 0
     with anyio.move_on_after(deadline.left):
         while True:
+            asked = 0.0
             if task is None:
                 try:
                     task = await existing_task(client, slug, polled)
                     failed_polls.reset()
                 except FanbenchError as error:
-                    failed_polls.add(error)
+                    asked = failed_polls.add(error)
             if task is not None:
                 if 0 < version < task.slug.version_number and not polled:
                     emit(VersionSuperseded(slug, version, task.slug.version_number))
@@ -56,7 +57,7 @@ async def wait_for_creation(
                     return task
                 emit(CreationPolled(slug, task, task.creation_state != previous))
                 previous, task = task.creation_state, None
-            await anyio.sleep(pace.next())
+            await anyio.sleep(max(pace.next(), asked))
     state = f"is {previous.label}" if previous is not None else "has not been answered for"
     raise StillRunning(
         f"Timed out after {deadline.seconds or 0:g}s: the creation of task '{slug}' {state}.",

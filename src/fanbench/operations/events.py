@@ -15,6 +15,7 @@ from typing import ClassVar
 
 import msgspec
 
+from fanbench._util.text import duration
 from fanbench.errors import ApiError, FanbenchError, NotFound
 from fanbench.operations.lookup import model_of
 from fanbench.wire.messages import CreationState, Run, RunState, Task
@@ -175,12 +176,16 @@ class Polled(Event, frozen=True):
 
 
 class PollFailed(Event, frozen=True):
-    """The server did not answer a poll, which will be repeated."""
-
-    template: ClassVar[str | None] = "The server did not answer, asking again: {error}"
+    """The server did not answer a poll, which will be repeated: if it asks to wait, after that many `seconds`."""
 
     slug: str
     error: Exception
+    seconds: float = 0.0
+
+    @property
+    def text(self) -> str:
+        when = f" in {duration(self.seconds)}" if self.seconds else ""
+        return f"The server did not answer, asking again{when}: {self.error}"
 
 
 # --- Logs ---------------------------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ from fanbench.operations.lookup import as_scheduled, model_of, runs_of
 from fanbench.wire.log_lines import Lines
 from fanbench.wire.log_stream import follow_log
 from fanbench.wire.messages import Run, RunState
-from fanbench.wire.retry import NOBODY_LISTENS_LIMIT, FailureKind, NobodyListens, failure_kind
+from fanbench.wire.retry import NOBODY_LISTENS_LIMIT, FailureKind, NobodyListens, failure_kind, named_wait
 
 __all__ = [
     "STREAM_TRIES",
@@ -144,8 +144,7 @@ class RunWatcher:
         Raises:
             FanbenchError: The failure is not a transient one, or there were too many in a row.
         """
-        self._failed_polls.add(error)
-        return None
+        return self._failed_polls.add(error) or None
 
     # --- Waiting for single runs ---
 
@@ -300,8 +299,8 @@ class FailedPolls:
         self._in_a_row = 0
         self._since = 0.0
 
-    def add(self, error: FanbenchError) -> None:
-        """Report a failed poll.
+    def add(self, error: FanbenchError) -> float:
+        """Report a failed poll, and return the seconds for which the server asks to wait.
 
         Raises:
             FanbenchError: `error`, if it is not transient or too many polls in a row have failed.
@@ -313,7 +312,9 @@ class FailedPolls:
         gone = isinstance(error, NobodyListens) and now - self._since >= NOBODY_LISTENS_LIMIT
         if gone or self._in_a_row > _MAY_FAIL or failure_kind(error) is not FailureKind.TRANSIENT:
             raise error
-        self._emit(PollFailed(self._slug, error))
+        seconds = named_wait(error) or 0.0
+        self._emit(PollFailed(self._slug, error, seconds))
+        return seconds
 
     def reset(self) -> None:
         self._in_a_row = 0

@@ -19,7 +19,7 @@ from fanbench.operations.events import Event, VersionSuperseded, describe_state
 from fanbench.operations.unanswered import CallUnanswered
 from fanbench.sweeps.attempts import PlannedRun
 from fanbench.wire.messages import CreationState, RunState
-from fanbench.wire.retry import TRANSIENT_LIMIT
+from fanbench.wire.retry import LONGEST_NAMED_WAIT
 
 __all__ = [
     "ALL_EVENTS",
@@ -283,7 +283,10 @@ class RunsPolled(_OwnEvent, frozen=True, tag="polled"):
 
 
 class LimitChanged(_OwnEvent, frozen=True):
-    """The limit of calls in flight has changed. No call begins for `pause` seconds."""
+    """The limit of calls in flight has changed. No call begins for `pause` seconds.
+
+    The pause is shorter than what the server asks for if that is more than `LONGEST_NAMED_WAIT`; `reason` says so.
+    """
 
     limit: int
     previous: int
@@ -293,10 +296,10 @@ class LimitChanged(_OwnEvent, frozen=True):
     @property
     def text(self) -> str:
         pause = f"; all calls pause for {self.pause:.1f} s" if self.pause else ""
-        if self.pause > TRANSIENT_LIMIT:
+        if self.pause >= LONGEST_NAMED_WAIT:
             pause = (
-                f"; the server asks to wait {duration(self.pause)}, and what cannot be done within "
-                f"{duration(TRANSIENT_LIMIT)} is given up; run the same command again after that"
+                f"; all calls pause for {duration(self.pause)}, and then one shows whether the server answers again; "
+                "what it refuses then is given up, and the same command tries again"
             )
         return f"limit of calls {self.previous} → {self.limit} ({self.reason}){pause}"
 

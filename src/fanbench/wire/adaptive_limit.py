@@ -2,7 +2,8 @@
 
 The limit grows additively and shrinks multiplicatively (AIMD), as in TCP: an overloaded server turns away many
 calls at once, and together these are one signal. A `Retry-After` is meant for every caller, not only for the
-one whose call happened to receive it, so all calls pause.
+one whose call happened to receive it, so all calls pause. But servers name any time, such as that of a clock that is
+off: the pause has a bound, and then a single call shows whether the server answers again.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import anyio
 from fanbench._util.text import duration
 from fanbench.errors import ApiError, FanbenchError, RateLimited, ServerFault
 from fanbench.wire.protocol import Call
-from fanbench.wire.retry import ServerLoad, server_load
+from fanbench.wire.retry import ServerLoad, named_wait, server_load
 
 if TYPE_CHECKING:
     from anyio import CapacityLimiter
@@ -65,12 +66,15 @@ class Aimd:
         self.limit, self._successes = self.limit + 1, 0
         return True
 
-    def record_overload(self, number: int) -> bool:
-        """Count a sign of overload; return True if the limit falls: to its half, once per episode."""
-        if number <= self._episode:
+    def record_overload(self, number: int, *, shut: bool = False) -> bool:
+        """Count a sign of overload; return True if the limit falls: to its half, once per episode.
+
+        If the server is `shut` for a long time, the limit falls to 1.
+        """
+        if number <= self._episode and not shut:
             return False
         self._episode, self._successes = self.sent, 0
-        previous, self.limit = self.limit, max(1, self.limit // 2)
+        previous, self.limit = self.limit, 1 if shut else max(1, self.limit // 2)
         return self.limit < previous
 
 
@@ -83,6 +87,8 @@ class AdaptiveLimit:
         self._downloads = downloads
         self._most_downloads = _capacity(downloads)
         self._paused_until = float("-inf")
+        #: What the server asked for, which may be later.
+        self._asked_until = float("-inf")
         self._listeners: list[LimitListener] = []
 
     @property
@@ -118,7 +124,8 @@ class AdaptiveLimit:
         while True:
             while (left := self._pause_left()) > 0:
                 if left > max_wait:
-                    message = f"The server asks to wait {duration(left)}"
+                    asked = max(left, self._asked_until - anyio.current_time())
+                    message = f"The server asks to wait {duration(asked)}"
                     raise RateLimited(message, call=call.method, retry_after=left)
                 await anyio.sleep(left)
             await limiter.acquire_on_behalf_of(borrower)
@@ -151,18 +158,19 @@ class AdaptiveLimit:
             self._apply_and_announce(previous, f"{previous} good answers")
 
     def _record_overload(self, number: int, error: FanbenchError) -> None:
-        seconds = 0.0
+        asked, seconds = 0.0, 0.0
         if isinstance(error, RateLimited) or (isinstance(error, ServerFault) and error.status == 503):
-            seconds = error.retry_after or 0.0
+            asked, seconds = error.retry_after or 0.0, named_wait(error) or 0.0
         longer = seconds - max(0.0, self._pause_left())
         if longer > 0:
-            self._paused_until = anyio.current_time() + seconds
+            now = anyio.current_time()
+            self._paused_until, self._asked_until = now + seconds, now + asked
         worth_announcing = longer > min(SAME_PAUSE, seconds / 2)
-        previous = self.limit
-        if self._aimd.record_overload(number) or worth_announcing:
-            self._apply_and_announce(
-                previous, f"HTTP {error.status}" if isinstance(error, ApiError) else "timed out"
-            )
+        previous, shut = self.limit, asked > seconds
+        if self._aimd.record_overload(number, shut=shut) or worth_announcing:
+            reason = f"HTTP {error.status}" if isinstance(error, ApiError) else "timed out"
+            more = f", the server asks to wait {duration(asked)}" if shut else ""
+            self._apply_and_announce(previous, f"{reason}{more}")
 
     def _pause_left(self) -> float:
         return self._paused_until - anyio.current_time()

@@ -40,7 +40,8 @@ What is retried, and for how long:
 | the schedule call for a model that the   | `_SKIP_PAUSES` in `sweeps/task_watcher.py`       | 5 times, after        |
 | server skipped without a known reason    |                                                  | 5 to 60 s             |
 
-After HTTP 429 and 503, all calls of a client also pause and slow down together: see `wire/adaptive_limit.py`.
+After HTTP 429 and 503, all calls of a client also pause and slow down together: see `wire/adaptive_limit.py`. A
+`Retry-After` counts for at most `LONGEST_NAMED_WAIT`: then one call shows whether the server meant it.
 """
 
 from __future__ import annotations
@@ -73,6 +74,7 @@ from fanbench.wire.protocol import Call
 __all__ = [
     "CONFIRMED_WITHIN",
     "LATE_EFFECT",
+    "LONGEST_NAMED_WAIT",
     "NOBODY_LISTENS_LIMIT",
     "REFUSED_LIMIT",
     "TRANSIENT_LIMIT",
@@ -87,6 +89,7 @@ __all__ = [
     "call_outcome",
     "failure_kind",
     "may_retry",
+    "named_wait",
     "pause_after",
     "retry_patiently",
     "retrying",
@@ -97,6 +100,8 @@ T = TypeVar("T")
 
 #: Seconds for which transient failures are retried patiently.
 TRANSIENT_LIMIT = 300.0
+#: Seconds for which a `Retry-After` is kept at most.
+LONGEST_NAMED_WAIT = 300.0
 #: Seconds for which a server on this machine may be down. Nothing but starting it again helps.
 NOBODY_LISTENS_LIMIT = 20.0
 #: Seconds for which refusals are retried patiently.
@@ -203,6 +208,12 @@ def server_load(error: FanbenchError) -> ServerLoad:
     return ServerLoad.UNKNOWN
 
 
+def named_wait(error: FanbenchError) -> float | None:
+    """Return the seconds for which the server asks to wait, at most `LONGEST_NAMED_WAIT`; None if it names none."""
+    named = error.retry_after if isinstance(error, ApiError) else None
+    return None if named is None else min(named, LONGEST_NAMED_WAIT)
+
+
 # --- Retries of one call --------------------------------------------------------------------------------
 
 
@@ -249,7 +260,7 @@ class RetryPolicy:
         most = min(self.attempts, self.connect_attempts) if isinstance(error, NeverSent) else self.attempts
         if attempt >= most or not may_retry(error, call):
             return None
-        named = error.retry_after if isinstance(error, ApiError) else None
+        named = named_wait(error)
         return self.backoff(attempt) if named is None else named + self.random() * self.base
 
     def report(self, retry: Retry) -> None:
@@ -305,8 +316,7 @@ def pause_after(
             limit = refused
     if elapsed >= limit:
         return None
-    named = error.retry_after if isinstance(error, ApiError) else None
-    return min(max(pause, named or 0.0), limit - elapsed)
+    return min(max(pause, named_wait(error) or 0.0), limit - elapsed)
 
 
 class RetryBudget:
