@@ -13,7 +13,8 @@ from fanbench.sweeps.decide import RunStatus
 from fanbench.sweeps.folder import lock_folder
 from fanbench.sweeps.report import FIELDS
 from fanbench.sweeps.state import SweepState, read_event
-from fanbench.testing import Fault, SimulatedKaggle
+from fanbench.testing import ApiCall, Fault, SimulatedKaggle
+from fanbench.wire import retry
 from fanbench.wire.messages import CreationState, QuotaBalance, RefillPeriod
 from tests.cli.conftest import FOREVER, Cli, scripts
 from tests.cli.sweeps import RESULTS, Sweep, changes, plain, sweep_of, swept_kaggle, task_files
@@ -104,6 +105,22 @@ def test_missing_files_are_downloaded_again(sweep: Sweep, kaggle: SimulatedKaggl
     assert sweep("-o", "results").exit_code == 0
     assert lost.exists()
     assert changes(kaggle) == before + 1
+
+
+@pytest.mark.parametrize("call", ["list_models", "get_task"])
+def test_a_bad_answer_before_the_plan(
+    sweep: Sweep, kaggle: SimulatedKaggle, call: ApiCall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page instead of the models or of a task is said and asked for again, before the plan as after it."""
+    monkeypatch.setattr(retry, "_UNREADABLE_PAUSE", 0.0)
+    kaggle.change(faults=(Fault(call, 200, times=2),))
+    result = sweep("there", "-m", "a*")
+    assert result.exit_code == 0
+    assert "is not an answer of Kaggle's API" in result.stderr
+    assert "retrying in" in result.stderr
+    kaggle.change(faults=(Fault(call, 200, times=3),))
+    result = sweep("there", "-m", "a*", "-o", "other")
+    assert result.exit_code == 1
 
 
 # --- What fails ----------------------------------------------------------------------------------------------

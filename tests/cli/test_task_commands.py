@@ -15,6 +15,7 @@ import pytest
 
 from fanbench.testing import Fault, RunScript, SimulatedKaggle, SimulatedServer
 from fanbench.testing.state import wall_time
+from fanbench.wire import retry
 from fanbench.wire.messages import CreationState, Modality, ModelProxyToken, RunState
 from tests.cli.conftest import FOREVER, Cli, script, scripts
 
@@ -547,14 +548,19 @@ def test_init(cli: Cli, kaggle: SimulatedKaggle) -> None:
     [
         ((Fault("list_models", 403, message="Not for you."),), "The models cannot be listed: Not for you."),
         ((Fault("list_models", 404, message="Nothing here."),), "The models cannot be listed: Nothing here."),
-        ((Fault("list_models", 200),), "The models cannot be listed: The answer from"),
+        ((Fault("list_models", 200, times=3),), "The models cannot be listed: The answer from"),
         ((), "This server offers no model through its Model Proxy."),
     ],
 )
 def test_init_without_a_list_of_models(
-    cli: Cli, kaggle: SimulatedKaggle, faults: tuple[Fault, ...], problem: str
+    cli: Cli,
+    kaggle: SimulatedKaggle,
+    faults: tuple[Fault, ...],
+    problem: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The credentials are written, with a warning, if the models cannot be listed or there are none."""
+    monkeypatch.setattr(retry, "_UNREADABLE_PAUSE", 0.0)
     kaggle.change(faults=faults)
     result = cli("init", "-y")
     assert result.exit_code == 0

@@ -86,11 +86,10 @@ class RunScheduler:
         return min(later) - now if later else None
 
     async def _intend(self, models: Sequence[str], version: int) -> list[ActiveRun]:
-        await self._watcher.look_for_newest(_FRESH)
         allowed = await self._context.gate.allow(self._task, models)
         if not allowed or self._context.drain_reason is not None:
             return []
-        # Models may have become blocked or been given up during these calls.
+        # Models may have become blocked or been given up during the quota call.
         now, due = anyio.current_time(), self._task.due
         models = [model for model in allowed if model in due and not self._is_blocked(model, now)]
         return self._task.intend(self._task.take_due(models), version)
@@ -99,6 +98,7 @@ class RunScheduler:
 
     async def _schedule(self, runs: Sequence[ActiveRun], version: int) -> None:
         models = [run.planned_run.model for run in runs]
+        await self._watcher.look_for_newest(_FRESH)
         # Kaggle's own command line never names a version, so we do only where it makes a difference.
         named = version if self._watcher.superseded else 0
         try:

@@ -16,6 +16,7 @@ from fanbench.config import Anonymous, Basic, Bearer, Config, Credentials
 from fanbench.errors import ApiError, BadAnswer, Forbidden, Unauthorized, error_for_status
 from fanbench.wire.messages import Message, decode
 from fanbench.wire.protocol import Call
+from fanbench.wire.retry import Unreadable
 
 if TYPE_CHECKING:
     import httpx
@@ -89,12 +90,12 @@ def error_in(config: Config, call: Call, response: httpx.Response, body: bytes) 
 
 def _unexpected(
     config: Config, call: Call, response: httpx.Response, body: bytes, why: str = ""
-) -> BadAnswer:
+) -> Unreadable:
     """Return the error for a response that does not follow the protocol."""
     start = _redact(config.credentials, body[: 4 * EXCERPT_LIMIT].decode("utf-8", "replace"))
     start = " ".join(start.split())[:EXCERPT_LIMIT]
     what = f"{why}; it starts with {start!r}" if why else f"it starts with {start!r}"
-    return BadAnswer(
+    return Unreadable(
         f"The answer from {config.endpoint} is not an answer of Kaggle's API: {what}",
         call=call.method,
         status=response.status_code,

@@ -20,7 +20,8 @@ Every retry decides by this table:
 | any other FanbenchError                     | refused        | refused        | unknown       |
 
 [1] Overloaded if it timed out.
-[2] Not repeated by the client: a log-in page or a proxy's error page does not go away within seconds.
+[2] Repeated by the client only if it cannot be read at all (`Unreadable`), and at most twice: an error page of a proxy
+    may be gone a moment later, a log-in page is not.
 [3] A 503 may come from a proxy whose server has done the work.
 
 What is retried, and for how long:
@@ -86,6 +87,7 @@ __all__ = [
     "RetryBudget",
     "RetryPolicy",
     "ServerLoad",
+    "Unreadable",
     "call_outcome",
     "failure_kind",
     "may_retry",
@@ -112,6 +114,8 @@ LATE_EFFECT = 10.0
 CONFIRMED_WITHIN = 60.0
 
 _DAMAGED_TRIES = 3
+_UNREADABLE_TRIES = 3
+_UNREADABLE_PAUSE = 1.0
 _LONGEST_PAUSE = 30.0
 _NEVER_WORKS = (501, 505)
 _OVERLOADED = (408, 429, 503, 504)
@@ -125,6 +129,10 @@ class NeverSent(ConnectionFailed):
 
 class NobodyListens(NeverSent):
     """This machine refused the connection, because no server listens at the endpoint."""
+
+
+class Unreadable(BadAnswer):
+    """The answer is not one of this API: a page of HTML, other JSON, or no JSON at all."""
 
 
 # --- What an error means --------------------------------------------------------------------------------
@@ -224,7 +232,7 @@ def may_retry(error: FanbenchError, call: Call) -> bool:
     """
     outcome = call_outcome(error)
     if outcome is CallOutcome.UNKNOWN:
-        return call.idempotent and not isinstance(error, BadAnswer)
+        return call.idempotent and (isinstance(error, Unreadable) or not isinstance(error, BadAnswer))
     return outcome is CallOutcome.NOT_DONE
 
 
@@ -257,10 +265,12 @@ class RetryPolicy:
 
     def delay_after(self, error: FanbenchError, call: Call, attempt: int) -> float | None:
         """Return the seconds to wait after `attempt` (from 1) failed with `error`, or None to give up."""
-        most = min(self.attempts, self.connect_attempts) if isinstance(error, NeverSent) else self.attempts
+        most = self.attempts
+        if isinstance(error, NeverSent | Unreadable):
+            most = min(most, _UNREADABLE_TRIES if isinstance(error, Unreadable) else self.connect_attempts)
         if attempt >= most or not may_retry(error, call):
             return None
-        named = named_wait(error)
+        named = _UNREADABLE_PAUSE if isinstance(error, Unreadable) else named_wait(error)
         return self.backoff(attempt) if named is None else named + self.random() * self.base
 
     def report(self, retry: Retry) -> None:
