@@ -31,10 +31,20 @@ def datasets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def kaggle_folders() -> None:
     """Skip the test if this system does not allow runs a /kaggle of their own."""
-    code = "import sys; from fanbench.local.executor.mounts import find_obstacle; sys.exit(find_obstacle())"
+    _skip_where_not_possible("find_obstacle()")
+
+
+@pytest.fixture(scope="session")
+def own_processes() -> None:
+    """Skip the test if this system does not allow runs a /kaggle and a /proc of their own."""
+    _skip_where_not_possible("find_obstacle(processes=True)")
+
+
+def _skip_where_not_possible(probe: str) -> None:
+    code = f"import sys; from fanbench.local.executor.mounts import find_obstacle; sys.exit({probe})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     if done.returncode:
-        pytest.skip(f"no mounts here: {done.stderr.strip()}")
+        pytest.skip(f"not possible here: {done.stderr.strip()}")
 
 
 @pytest.fixture(scope="session")

@@ -171,15 +171,35 @@ async def ended(client: Client, slug: str, *models: str) -> list[Run]:
         await anyio.sleep(0.05)
 
 
+def print_pid(expression: str = "os.getpid()") -> str:
+    """Code after `import os` that prints which process of a run the expression means, for `printed_pid`."""
+    return f"print('pid', os.stat('/proc/self/ns/pid').st_ino, {expression}, flush=True)"
+
+
 async def printed_pid(log: Path) -> int:
-    """The number that a run prints after "pid", as soon as it has."""
+    """The process whose number in its own PID namespace a run prints with `print_pid`, as soon as it has."""
     with anyio.fail_after(30):
         while True:
             lines = log.read_text().splitlines(keepends=True) if log.exists() else []
             whole = [json.loads(line)["data"] for line in lines if line.endswith("\n")]
-            if match := re.search(r"pid (\d+)\n", "".join(whole)):
-                return int(match[1])
+            if "pid " in "".join(whole):
+                pid = found_pid("".join(whole))
+                assert pid is not None, "it has ended already"
+                return pid
             await anyio.sleep(0.02)
+
+
+def found_pid(log: str) -> int | None:
+    """The process that `print_pid` has printed; None if there is no longer one."""
+    printed = re.search(r"pid (\d+) (\d+)\n", log)
+    assert printed is not None, log
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has just ended
+            if (process / "ns/pid").stat().st_ino == int(printed[1]):
+                inner = re.findall(r"^NSpid:.*\t(\d+)$", (process / "status").read_text(), re.MULTILINE)
+                if inner == [printed[2]]:
+                    return int(process.name)
+    return None
 
 
 async def log_text(client: Client, run_id: int) -> str:

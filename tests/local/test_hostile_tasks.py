@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import tempfile
 from pathlib import Path
 
 import httpx
@@ -18,7 +19,9 @@ from .server_process import (
     ServerProcess,
     ended,
     ensure_pushed,
+    found_pid,
     log_text,
+    print_pid,
     printed_pid,
     push,
     run,
@@ -112,7 +115,7 @@ def daemon():
     if os.fork() == 0:
         os.setsid()
         if os.fork() == 0:
-            print("daemon", os.getpid(), flush=True)
+            {print_pid()}
             open("started", "w")
             time.sleep(SECONDS)
         os._exit(0)
@@ -122,9 +125,8 @@ def daemon():
     (done,) = await run(client, "strays", "wrong")
     assert done.state is RunState.COMPLETED, done.error_message
     assert [pid for pid in every_process() if str(seconds) in command_of(pid)] == []
-    daemon = re.search(r"daemon (\d+)\n", await log_text(client, done.id))
-    assert (daemon is not None) == (start == "daemon()")
-    assert daemon is None or not command_of(int(daemon[1]))
+    if start == "daemon()":
+        assert found_pid(await log_text(client, done.id)) is None
 
 
 def command_of(pid: int) -> str:
@@ -277,11 +279,66 @@ async def test_a_run_sees_neither_the_server_nor_others(
     assert {
         seen[str(path)] for path in (data / "token", data / "state.sqlite", data / f"runs/{other.id}")
     } == {gone}
-    assert {seen[str(path)] for path in paths[6:]} == {denied}
+    assert {seen[str(path)] for path in paths[6:]} <= {denied, gone}
     assert json.loads(log.split("AFTER ")[1].splitlines()[0]) == gone
     assert not (home / "fanbench-test-of-a-hidden-home").exists()
     assert (data / "token").read_text().strip() == server.address.token
     assert not (data / f"runs/{done.id}/covers").exists()
+
+
+PRYING = """
+import ctypes, json, os, pathlib, signal, subprocess, tempfile
+def reason(do, *arguments):
+    try: return "no error: " + str(do(*arguments))[:500]
+    except OSError as error: return error.strerror
+def climb():
+    os.makedirs("cage", exist_ok=True)
+    os.chroot("cage")
+    os.chdir("../" * 40)
+    os.chroot(".")
+    return os.path.exists(DATA + "/token")
+def fork(do):
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        os.write(writer, reason(do).encode())
+        os._exit(0)
+    return os.read(reader, 1000).decode()
+temporary = pathlib.Path(tempfile.gettempdir())
+shared = pathlib.Path("/dev/shm/fanbench-test-of-shared-memory")
+before = sorted(os.listdir(temporary)) + os.listdir("/dev/shm")
+for place in (temporary / "fanbench-test-of-a-hidden-tmp", shared): place.write_text("x")
+print("PRIED", json.dumps({
+    "processes": sorted(int(name) for name in os.listdir("/proc") if name.isdigit()),
+    "signal": reason(os.kill, SERVER, 0),
+    "init": [reason(os.listdir, f"/proc/1/{name}") for name in ("root", "cwd", "map_files")],
+    "before": before,
+    "climb": fork(climb),
+    "device": reason(os.mknod, "disk", 0o60600, os.makedev(8, 0)),
+    "unmount": ctypes.CDLL(None).umount2(b"/tmp", 2),
+    "mine": os.getpid(),
+}))
+"""
+
+
+async def test_a_run_reaches_no_process_but_its_own(
+    client: Client, server: ServerProcess, own_processes: None
+) -> None:
+    """A run sees no other processes, cannot undo what hides them, and has /tmp and shared memory to itself."""
+    before = f"DATA, SERVER = {str(server.data)!r}, {server.address.pid}\n"
+    await push(client, "pries", task_source("pries", only_when_run(before + PRYING)))
+    (done,) = await run(client, "pries", "wrong")
+    assert done.state is RunState.COMPLETED, done.error_message
+    pried = json.loads((await log_text(client, done.id)).split("PRIED ")[1].splitlines()[0])
+    assert pried["processes"] == [1, pried["mine"]]
+    assert pried["signal"] == "No such process"
+    assert set(pried["init"]) == {"Permission denied"}
+    # The data folder of this server may be below /tmp.
+    assert set(pried["before"]) <= set(server.data.parts)
+    assert pried["climb"] in ("no error: False", "Operation not permitted")
+    assert pried["device"] == "Operation not permitted"
+    assert pried["unmount"] == -1
+    left = [Path(tempfile.gettempdir(), "fanbench-test-of-a-hidden-tmp")]
+    assert not [place for place in (*left, Path("/dev/shm/fanbench-test-of-shared-memory")) if place.exists()]
 
 
 async def test_the_environment_in_proc_holds_no_secret(client: Client) -> None:
@@ -355,7 +412,7 @@ async def test_a_stopped_run_keeps_what_it_had_shown(client: Client, tmp_path: P
 
 async def test_deleting_a_task_ends_its_run_at_once(client: Client, server: ServerProcess) -> None:
     """When delete returns, the process of the run and its files no longer exist."""
-    body = only_when_run("import os, time\nprint('pid', os.getpid(), flush=True)\ntime.sleep(60)")
+    body = only_when_run(f"import os, time\n{print_pid()}\ntime.sleep(60)")
     await push(client, "deleted", task_source("deleted", body))
     await client.schedule_runs("deleted", ["wrong"])
     (going,) = [r async for r in client.list_runs("deleted")]

@@ -25,7 +25,18 @@ from fanbench.local.store import RunRow, Store
 from fanbench.tasks import to_notebook
 from fanbench.wire.messages import CreationState, RunState
 
-from .server_process import MODELS, TASK, ended, log_text, printed_pid, push, run, run_server, task_source
+from .server_process import (
+    MODELS,
+    TASK,
+    ended,
+    log_text,
+    print_pid,
+    printed_pid,
+    push,
+    run,
+    run_server,
+    task_source,
+)
 
 pytestmark = [pytest.mark.anyio, pytest.mark.e2e]
 
@@ -83,7 +94,7 @@ async def test_a_client_follows_its_server(tmp_path: Path) -> None:
 
 async def test_an_idle_server_ends_itself_but_not_during_a_run(tmp_path: Path) -> None:
     """With --idle-timeout the server ends, with exit code 0, once there are no requests and no runs."""
-    body = "import time, os\nprint('pid', os.getpid(), flush=True)\ntime.sleep(4)\nreturn True"
+    body = f"import os, time\n{print_pid()}\ntime.sleep(4)\nreturn True"
     notebook = to_notebook(task_source("sleeps", body))
     with run_server(tmp_path / "data", "--idle-timeout", "2") as server:
         async with server.client() as client:
@@ -104,7 +115,7 @@ async def test_ctrl_c_twice_ends_it_at_once_and_cleanly(tmp_path: Path) -> None:
     """A second SIGINT during a run gives exit code 0 without a traceback, and kills the process of the run."""
     with run_server(tmp_path / "data", "--stop-timeout", "60") as server:
         async with server.client() as client:
-            body = "import time, os\nprint('pid', os.getpid(), flush=True)\ntime.sleep(60)"
+            body = f"import os, time\n{print_pid()}\ntime.sleep(60)"
             await client.create_task("sleeps", to_notebook(task_source("sleeps", body)))
             pid = await printed_pid(server.data / "logs/creation-1.jsonl")
         os.kill(server.address.pid, signal.SIGINT)
@@ -200,9 +211,9 @@ async def test_a_killed_server_resumes_what_it_had_begun(tmp_path: Path) -> None
             (before,) = await run(client, "two-plus-two", "wrong")
             text_before = await log_text(client, before.id)
             body = (
-                "import subprocess, time\n"
+                "import os, subprocess, time\n"
                 "detached = subprocess.Popen(['sleep', '600'], start_new_session=True)\n"
-                "print('pid', detached.pid, flush=True)\n"
+                f"{print_pid('detached.pid')}\n"
                 "time.sleep(1)\n"
                 "return True"
             )
@@ -422,22 +433,30 @@ async def test_the_files_of_the_database_are_private(tmp_path: Path) -> None:
     )
 
 
-async def test_a_server_without_mounts_says_what_is_not_protected(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("refused", "begin", "why"),
+    [
+        ("_enter_namespace", "Runs can read and change everything", "mounts are"),
+        ("PidNamespaces", "Runs can see and end the processes of other runs", "PID namespaces are"),
+    ],
+)
+async def test_a_server_says_what_is_not_protected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kaggle_folders: None, refused: str, begin: str, why: str
 ) -> None:
-    """Where the system allows no mounts, the terminal says once at the start that runs can read and change all."""
+    """Where the system allows no mounts or PID namespaces, the terminal says once at the start what runs can do."""
     (tmp_path / "sitecustomize.py").write_text(
         "import os\nfrom fanbench.local.executor import mounts\n"
-        "def refuse(): raise PermissionError(1, os.strerror(1))\nmounts._enter_namespace = refuse\n"
+        f"def refuse(): raise PermissionError(1, os.strerror(1))\nmounts.{refused} = refuse\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with run_server(tmp_path / "data", runs=False):
         said = ""
         with anyio.fail_after(20):
-            while "Runs can read" not in said:
+            while begin not in said:
                 await anyio.sleep(0.02)
                 said = (tmp_path / "data.out").read_text()
-    assert said.count("mounts are not possible here (Operation not permitted)") == 1
+    assert said.count(f"{why} not possible here (Operation not permitted)") == 1
+    assert said.count("not possible here") == 1
 
 
 def test_the_token_is_for_its_owner_only(tmp_path: Path) -> None:

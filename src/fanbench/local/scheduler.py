@@ -289,7 +289,9 @@ class Scheduler:
 
 def _hidden_folders(folder: DataFolder) -> list[str]:
     # Unlike `Path.home()`, this is no failure for a user who has no home.
-    return [str(folder.root), os.path.expanduser("~")]
+    home = os.path.expanduser("~")
+    temporary = dict.fromkeys([os.environ.get("TMPDIR", "/tmp"), "/tmp", "/var/tmp"])  # noqa: S108 - to hide them
+    return [str(folder.root), home, *temporary]
 
 
 def _choose_models(

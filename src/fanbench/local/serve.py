@@ -24,6 +24,7 @@ from fanbench._util import files
 from fanbench._util.text import many
 from fanbench.errors import LocalServerError
 from fanbench.local.address import Address, find_server
+from fanbench.local.executor import Protection
 from fanbench.local.folder import PRIVATE, DataFolder, open_data_folder
 from fanbench.local.kept_options import save_options
 from fanbench.local.settings import ServerSettings, data_flag, default_data_folder
@@ -38,6 +39,13 @@ BACKLOG = 2048
 
 GRACEFUL_SECONDS = 2
 """How long open answers, such as log streams, may continue when the server is to end."""
+
+_UNPROTECTED: dict[Protection, str] = {
+    "mounts": "Runs can read and change everything that you can, with this server's data folder and its token: mounts "
+    "are not possible here ({reason}). Run untrusted task files in a container.",
+    "processes": "Runs can see and end the processes of other runs and of this server: PID namespaces are not possible "
+    "here ({reason}). Run untrusted task files in a container.",
+}
 
 
 async def serve(
@@ -77,11 +85,8 @@ async def serve(
             _log.error("runs cannot be started", error=str(error))
             cannot_run(error)
 
-        def unprotected(reason: str) -> None:
-            text = (
-                "Runs can read and change everything that you can, with this server's data folder and its token: "
-                f"mounts are not possible here ({reason}). Run untrusted task files in a container."
-            )
+        def unprotected(what: Protection, reason: str) -> None:
+            text = _UNPROTECTED[what].format(reason=reason)
             _log.warning(text)
             say(text)
 
@@ -172,7 +177,7 @@ async def _services(settings: ServerSettings, folder: DataFolder, base_url: str)
     async with (
         Store.open(folder.database) as store,
         ModelPool.open(folder, settings.model_idle, aliases, settings.judge, recordings) as pool,
-        ForkserverExecutor.open(settings.isolation, folder.worker_log) as executor,
+        ForkserverExecutor.open(settings.isolation, folder.worker_log, apart=True) as executor,
         Scheduler(settings, folder, store, pool, executor, base_url).running() as scheduler,
     ):
         yield Services(

@@ -27,10 +27,13 @@ if TYPE_CHECKING:
     from fanbench.errors import LocalServerError
     from fanbench.local.executor.job import Exit, Job
 
-__all__ = ["Executor", "Isolation", "RunProcess"]
+__all__ = ["Executor", "Isolation", "Protection", "RunProcess"]
 
 Isolation = Literal["fork", "process"]
 """Whether a run is a fork of a process that has imported the SDK, or a new Python."""
+
+Protection = Literal["mounts", "processes"]
+"""What runs have of their own where the system allows it: the view of files, and that of processes."""
 
 
 class RunProcess(Protocol):
@@ -54,11 +57,12 @@ class Executor(Protocol):
     def warm_up(
         self,
         on_failure: Callable[[LocalServerError], None],
-        on_obstacle: Callable[[str], None] = lambda _reason: None,
+        on_obstacle: Callable[[Protection, str], None] = lambda _what, _reason: None,
     ) -> None:
         """Prepare the first `start` in the background.
 
-        `on_failure` receives what `start` would raise, and `on_obstacle` why runs cannot have mounts of their own.
+        `on_failure` receives what `start` would raise, and `on_obstacle` what runs cannot have of their
+        own, and why.
         """
         ...
 

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 
+from fanbench.local.executor import Protection
 from fanbench.local.executor.job import Job
 from fanbench.local.executor.lifetime import (
     adopt_orphans,
@@ -35,6 +36,7 @@ from fanbench.local.executor.lifetime import (
     outlive_parent,
 )
 from fanbench.local.executor.mounts import attach, find_obstacle
+from fanbench.local.executor.processes import Init, PidNamespaces
 
 if TYPE_CHECKING:
     from fanbench.local.executor.sdk import Kit
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
     error: str | None = None
-    obstacle: str = ""
+    obstacles: dict[Protection, str] = {}
 
 
 class Started(msgspec.Struct, frozen=True, tag="started"):
@@ -66,14 +68,19 @@ Notice = Ready | Started | Refused | Ended
 class Forkserver:
     """Forks on request, reaps, reports. Without a `kit`, each run is a new Python.
 
-    `obstacle` says why runs cannot have a `/kaggle` of their own, if they cannot.
+    `obstacle` says why runs cannot have a `/kaggle` of their own, if they cannot, and `namespaces` is None if they
+    cannot have processes of their own.
     """
 
-    def __init__(self, control: socket.socket, kit: Kit | None, obstacle: str | None) -> None:
+    def __init__(
+        self, control: socket.socket, kit: Kit | None, obstacle: str | None, namespaces: PidNamespaces | None
+    ) -> None:
         self._control = control
         self._kit = kit
         self._obstacle = obstacle
-        self._runs: set[int] = set()
+        self._namespaces = namespaces
+        self._runs: dict[int, Init | None] = {}
+        """The process of each run → the init of its PID namespace, if it has one."""
         # Readable as soon as a child has ended.
         self._wakeup, self._wakeup_writer = socket.socketpair()
         for end in (self._wakeup, self._wakeup_writer):
@@ -96,6 +103,8 @@ class Forkserver:
                 while request and not request.endswith(b"\n"):
                     more = self._control.recv(1 << 20)
                     request = request + more if more else b""
+                for descriptor in descriptors:
+                    os.set_inheritable(descriptor, False)
                 if request:
                     self._start(msgspec.json.decode(request, type=Job), descriptors)
                     continue
@@ -103,25 +112,35 @@ class Forkserver:
                     for kill in (os.killpg, os.kill):  # one that has just been forked has no group yet
                         with suppress(ProcessLookupError):
                             kill(pid, signal.SIGKILL)
+                for pid, init in self._runs.items():
+                    os.waitpid(pid, 0)  # before its init, which cannot end while we have not reaped the run
+                    if init is not None:
+                        init.end()
                 self._runs.clear()
+                self._namespaces = None
                 self._kill_strays()
                 return
 
     def _start(self, job: Job, descriptors: list[int]) -> None:
+        init = None
         try:
+            if self._namespaces is not None:
+                init = self._namespaces.enter_next()
             pid = os.fork()
         except OSError as error:
+            if init is not None:
+                init.end()
             send(self._control, Refused(str(error)))
         else:
             if pid == 0:
-                self._become_run(job, descriptors)
-            self._runs.add(pid)
+                self._become_run(job, descriptors, init)
+            self._runs[pid] = init
             send(self._control, Started(pid))
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
 
-    def _become_run(self, job: Job, descriptors: list[int]) -> NoReturn:
+    def _become_run(self, job: Job, descriptors: list[int], init: Init | None) -> NoReturn:
         """In the child, which never returns from here."""
         code = 70
         try:
@@ -135,10 +154,14 @@ class Forkserver:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             for end in (self._control, self._wakeup, self._wakeup_writer):
                 end.close()
+            if self._namespaces is not None:
+                self._namespaces.close()
+            for each in filter(None, (init, *self._runs.values())):
+                each.close()
             for target, descriptor in zip((1, 2), descriptors, strict=True):
                 os.dup2(descriptor, target)
                 os.close(descriptor)
-            os.chdir(attach(job, self._obstacle))
+            os.chdir(attach(job, self._obstacle, own_processes=init is not None))
             if self._kit is None:
                 _execute(job)
             from fanbench.local.executor.child import run_job
@@ -155,7 +178,8 @@ class Forkserver:
             while (found := os.waitpid(-1, os.WNOHANG)) != (0, 0):
                 pid, status = found
                 if pid in self._runs:
-                    self._runs.discard(pid)
+                    if (init := self._runs.pop(pid)) is not None:
+                        init.end()
                     ended.append(Ended(pid, os.waitstatus_to_exitcode(status)))
         if ended:
             self._kill_strays()
@@ -164,7 +188,9 @@ class Forkserver:
 
     def _kill_strays(self) -> None:
         """Kill what ended runs have left. A living run adopts its own orphans, so these belong to none."""
-        while strays := [pid for pid in children(os.getpid()) if pid not in self._runs]:
+        kept = {*self._runs, *(init.pid for init in self._runs.values() if init is not None)}
+        kept |= self._namespaces.waiting if self._namespaces is not None else set()
+        while strays := [pid for pid in children(os.getpid()) if pid not in kept]:
             for pid in strays:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
@@ -195,6 +221,8 @@ def send(control: socket.socket, notice: Notice) -> None:
 
 def main() -> None:
     control, isolation = socket.socket(fileno=int(sys.argv[1])), sys.argv[2]
+    apart = "apart" in sys.argv[3:]
+    control.set_inheritable(False)
     die_with_parent()
     adopt_orphans()
     # The client handles Ctrl-C; it has blocked the signal until here.
@@ -203,6 +231,13 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     obstacle = find_obstacle()
+    obstacles: dict[Protection, str] = {"mounts": obstacle} if obstacle else {}
+    namespaces = None
+    if apart and not obstacle:
+        if reason := find_obstacle(processes=True):
+            obstacles["processes"] = reason
+        else:
+            namespaces = PidNamespaces()
     try:
         kit = None
         if isolation == "fork":
@@ -215,10 +250,10 @@ def main() -> None:
         return
     gc.collect()
     gc.freeze()  # what exists now stays: children need not traverse it, and so do not copy its pages
-    send(control, Ready(obstacle=obstacle or ""))
+    send(control, Ready(obstacles=obstacles))
     # From here on the end of the socket ends this program. It needs the time to kill what runs have detached.
     outlive_parent()
-    Forkserver(control, kit, obstacle).serve()
+    Forkserver(control, kit, obstacle, namespaces).serve()
 
 
 if __name__ == "__main__":

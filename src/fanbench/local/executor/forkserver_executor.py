@@ -19,7 +19,7 @@ from anyio.abc import TaskGroup
 from fanbench._util.install import install_command
 from fanbench._util.text import last_line
 from fanbench.errors import LocalServerError
-from fanbench.local.executor import Isolation
+from fanbench.local.executor import Isolation, Protection
 from fanbench.local.executor.environment import forkserver_environment
 from fanbench.local.executor.forkserver import Ended, Notice, Ready, Refused, Started
 from fanbench.local.executor.job import Exit, Job
@@ -52,21 +52,22 @@ class ForkedRun:
 class _Forkserver:
     """One forkserver process, from its start to its death."""
 
-    def __init__(self, isolation: Isolation, log: Path | None) -> None:
+    def __init__(self, isolation: Isolation, log: Path | None, *, apart: bool) -> None:
         self._control, theirs = socket.socketpair()
         self._buffer = b""
         self._runs: dict[int, ForkedRun] = {}
         self._put_answer, self._answers = anyio.create_memory_object_stream[ForkedRun | Refused](1)
         self._listening = anyio.CancelScope(shield=True)
         self.alive, self.ready = True, False
-        self.obstacle = ""
-        """Why runs cannot have mounts of their own, once it is ready; empty if they can."""
+        self.obstacles: dict[Protection, str] = {}
+        """What runs cannot have of their own, and why, once it is ready."""
         command = [
             sys.executable,
             "-m",
             "fanbench.local.executor.forkserver",
             str(theirs.fileno()),
             isolation,
+            *(["apart"] if apart else []),
         ]
         # Ctrl-C in a terminal reaches all its processes: keep it from this one until it can ignore it.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -154,21 +155,25 @@ class _Forkserver:
 class ForkserverExecutor:
     """Executes jobs in forks of a forkserver, which it replaces if it dies.
 
-    The forkserver writes what it has to report to `log`, or to our stderr if that is None.
+    The forkserver writes what it has to report to `log`, or to our stderr if that is None. Runs that are `apart` see
+    only their own processes, where the system allows that.
     """
 
-    def __init__(self, tasks: TaskGroup, isolation: Isolation, log: Path | None) -> None:
+    def __init__(self, tasks: TaskGroup, isolation: Isolation, log: Path | None, *, apart: bool) -> None:
         self._tasks = tasks
         self._isolation: Isolation = isolation
         self._log = log
+        self._apart = apart
         self._forkserver: _Forkserver | None = None
         self._lock = anyio.Lock()
 
     @staticmethod
     @asynccontextmanager
-    async def open(isolation: Isolation, log: Path | None) -> AsyncIterator[ForkserverExecutor]:
+    async def open(
+        isolation: Isolation, log: Path | None, *, apart: bool = False
+    ) -> AsyncIterator[ForkserverExecutor]:
         async with anyio.create_task_group() as tasks:
-            executor = ForkserverExecutor(tasks, isolation, log)
+            executor = ForkserverExecutor(tasks, isolation, log, apart=apart)
             try:
                 yield executor
             finally:
@@ -182,19 +187,20 @@ class ForkserverExecutor:
     def warm_up(
         self,
         on_failure: Callable[[LocalServerError], None],
-        on_obstacle: Callable[[str], None] = lambda _reason: None,
+        on_obstacle: Callable[[Protection, str], None] = lambda _what, _reason: None,
     ) -> None:
         """Start the forkserver in the background.
 
-        `on_failure` receives what `start` would raise, and `on_obstacle` why runs cannot have mounts of their own.
+        `on_failure` receives what `start` would raise, and `on_obstacle` what runs cannot have of their
+        own, and why.
         """
 
         async def warm_up() -> None:
             try:
                 async with self._lock:
                     forkserver = await self._ensure_forkserver()
-                if forkserver.obstacle:
-                    on_obstacle(forkserver.obstacle)
+                for what, reason in forkserver.obstacles.items():
+                    on_obstacle(what, reason)
             except LocalServerError as error:
                 on_failure(error)
 
@@ -224,7 +230,7 @@ class ForkserverExecutor:
     async def _ensure_forkserver(self) -> _Forkserver:
         if self._forkserver is not None and self._forkserver.alive:
             return self._forkserver
-        forkserver = _Forkserver(self._isolation, self._log)
+        forkserver = _Forkserver(self._isolation, self._log, apart=self._apart)
         try:
             ready = None
             with anyio.move_on_after(READY_TIMEOUT):
@@ -232,7 +238,7 @@ class ForkserverExecutor:
             if not isinstance(ready, Ready) or ready.error is not None:
                 raise unusable_sdk(ready.error if isinstance(ready, Ready) else None, self._log)
             forkserver.ready = True
-            forkserver.obstacle = ready.obstacle
+            forkserver.obstacles = ready.obstacles
         except BaseException:
             await forkserver.close()
             raise

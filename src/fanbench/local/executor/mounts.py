@@ -6,9 +6,10 @@ which `/kaggle` is made of this run's folders. Outside, nothing of it exists, an
 process of the run. If the system does not allow such a namespace, a run starts in its working folder, finds its
 datasets below `../input`, and the log mentions it if the task seems to need more.
 
-Runs of the server see an empty folder of their own in place of the server's data folder, and another in place of the
-home folder. What their Python needs from there stays. So that they cannot undo this, or look into the processes of
-the server, they give up some rights of root: in a user namespace, or where the server itself is run by root.
+Runs of the server see an empty folder of their own in place of the server's data folder, the home folder, and each
+folder for temporary files. What their Python needs from there stays. Their `/proc` has no other processes than theirs
+(`processes`), and their shared memory goes with them. So that they cannot undo this, they give up some rights of root:
+in a user namespace, or where the server itself is run by root.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import stat
 import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from fanbench._util.files import temporary_folder
 from fanbench.local.executor.job import Job
+from fanbench.local.executor.processes import PidNamespaces, enter_user_namespace, unshare
 
 __all__ = ["NO_KAGGLE_FOLDER", "WORKING", "attach", "find_obstacle"]
 
@@ -31,22 +34,25 @@ NO_KAGGLE_FOLDER = "This run has no /kaggle of its own"
 _SCRATCH = ("tmp", "temp")
 _OWN = ("input", "working", *_SCRATCH)
 
+_PROC = {"/proc": ("proc", "")}
+
 _CLONE_NEWNS = 0x00020000
-_CLONE_NEWUSER = 0x10000000
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 1, 2, 4, 8
 _MS_REMOUNT, _MS_BIND, _MS_MOVE, _MS_REC = 32, 4096, 8192, 16384
 _MS_UNBINDABLE, _MS_PRIVATE = 1 << 17, 1 << 18
 _PR_CAPBSET_DROP = 24
 _CAPABILITY_VERSION_3 = 0x20080522
-# DAC_READ_SEARCH (opens files by number, past mounts), SYS_MODULE, SYS_RAWIO, SYS_PTRACE, SYS_ADMIN, SYS_BOOT, MKNOD,
-# PERFMON, BPF, CHECKPOINT_RESTORE
-_GIVEN_UP = (2, 16, 17, 19, 21, 22, 27, 38, 39, 40)
+# What root may do in a container as well, except for MKNOD: CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID,
+# SETPCAP, NET_BIND_SERVICE, NET_RAW, SYS_CHROOT, AUDIT_WRITE, SETFCAP. Among the others are SYS_ADMIN, which mounts,
+# SYS_PTRACE, which looks into processes, and DAC_READ_SEARCH, which opens files by number, past mounts.
+_KEPT = frozenset({0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 29, 31})
 
 
-def find_obstacle() -> str | None:
+def find_obstacle(*, processes: bool = False) -> str | None:
     """Why a run cannot have a `/kaggle` of its own on this machine; None if it can.
 
-    It is tried in a fork, because a process that fails halfway cannot return. No thread may run in the caller.
+    With `processes`, it is to see only its own processes, too. It is tried in a fork, because a process that fails
+    halfway cannot return. No thread may run in the caller.
     """
     if sys.platform != "linux":
         return "they need Linux"
@@ -58,7 +64,9 @@ def find_obstacle() -> str | None:
             pid = os.fork()
             if pid == 0:
                 try:
-                    _mount_kaggle({}, working, working, {}, {})
+                    if processes and _fork_into_namespace():
+                        os._exit(0)
+                    _mount_kaggle({}, working, working, {}, {}, _PROC if processes else {})
                 except OSError as error:
                     os.write(writer, _reason(error).encode())
                 finally:
@@ -72,10 +80,20 @@ def find_obstacle() -> str | None:
     return found.decode() or None
 
 
-def attach(job: Job, obstacle: str | None) -> Path:
+def _fork_into_namespace() -> int:
+    """Fork a process in a PID namespace; return 0 there, and its id here, once it has ended."""
+    init = PidNamespaces().enter_next()
+    pid = os.fork()
+    if pid:
+        os.waitpid(pid, 0)
+        init.end()
+    return pid
+
+
+def attach(job: Job, obstacle: str | None, *, own_processes: bool = False) -> Path:
     """Make the job's folders visible to this process, and return the one in which the run starts.
 
-    `obstacle` is the result of `find_obstacle`.
+    `obstacle` is the result of `find_obstacle`, and `own_processes` says that the PID namespace is this run's.
     """
     places: dict[str, str] = {}
     surprising = False
@@ -94,7 +112,10 @@ def attach(job: Job, obstacle: str | None) -> Path:
                 link.symlink_to(real, target_is_directory=True)
         obstacle = obstacle or _hidden_by_ours(job)
         if obstacle is None:
-            _mount_kaggle(places, job.working, job.scratch, _covers(job), _needed(job))
+            fresh = dict(_PROC) if own_processes else {}
+            if job.hidden and os.path.isdir("/dev/shm"):  # noqa: S108 - where the C library has shared memory
+                fresh["/dev/shm"] = "tmpfs", f"mode=1777,size={job.memory_mb}m"  # noqa: S108
+            _mount_kaggle(places, job.working, job.scratch, _covers(job), _needed(job), fresh)
             if job.hidden:
                 _give_up_capabilities()
             return WORKING
@@ -116,6 +137,7 @@ def _covers(job: Job) -> dict[Path, Path]:
         if hidden.is_dir() and hidden != Path("/"):
             covers[hidden] = job.covers / str(number)
             covers[hidden].mkdir(parents=True, exist_ok=True)
+            covers[hidden].chmod(stat.S_IMODE(hidden.stat().st_mode))
     return covers
 
 
@@ -124,7 +146,7 @@ def _needed(job: Job) -> dict[Path, bool]:
     here = os.getcwd()  # in sys.path only because of how the forkserver was started
     places = dict.fromkeys([sys.prefix, sys.base_prefix, *(each for each in sys.path if each != here)], True)
     for name, value in job.environment.items():
-        if name != "HOME":
+        if name not in ("HOME", "TMPDIR"):
             places |= dict.fromkeys(value.split(os.pathsep), True)
     places[job.folder] = True
     fixed = [Path(folder).resolve() for folder in job.visible]
@@ -157,11 +179,13 @@ def _mount_kaggle(
     scratch: Path,
     covers: Mapping[Path, Path],
     needed: Mapping[Path, bool],
+    fresh: Mapping[str, tuple[str, str]],
 ) -> None:
     """Change to a root that has everything the old one has, and a `/kaggle` of this run.
 
     `places` maps folders below `/kaggle/input` to the real folders, `covers` hidden folders to those in their place,
-    and `needed` what is to be seen nevertheless to whether it may be changed.
+    `needed` what is to be seen nevertheless to whether it may be changed, and `fresh` the places of new file systems
+    to their kinds and options.
     """
     _enter_namespace()
     _mount(None, "/", None, _MS_REC | _MS_PRIVATE)
@@ -172,6 +196,8 @@ def _mount_kaggle(
     _mount(None, str(root), None, _MS_UNBINDABLE)
     root.chmod(0o755)
     _bind_entries(Path("/"), root, {"kaggle"})
+    for place, (kind, options) in fresh.items():
+        _mount(kind, f"{root}{place}", kind, _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, options)
     _cover(root, covers, needed)
     kaggle = root / "kaggle"
     (kaggle / "input").mkdir(parents=True)
@@ -206,7 +232,7 @@ def _cover(root: Path, covers: Mapping[Path, Path], needed: Mapping[Path, bool])
             _bind(place, target)
             if not shown[place]:
                 _make_read_only(target)
-        elif target.is_dir():
+        else:
             _bind(covers[place], target)
 
 
@@ -219,15 +245,16 @@ def _make_read_only(target: Path) -> None:
 def _give_up_capabilities() -> None:
     """Give up, for good and for all that is executed, the rights to undo mounts and to look into other processes."""
     libc = ctypes.CDLL(None, use_errno=True)
-    for number in _GIVEN_UP:
-        # An old kernel does not know all of them, and an ordinary user has none to give up.
+    given_up = [number for number in range(64) if number not in _KEPT]
+    for number in given_up:
+        # The kernel does not know all of them, and an ordinary user has none to give up.
         libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
     sets = (
         ctypes.c_uint32 * 6
     )()  # effective, permitted and inheritable, for capabilities from 0 and from 32
     if libc.capget(header, sets) == 0:
-        for number in _GIVEN_UP:
+        for number in given_up:
             for kind in range(3):
                 sets[number // 32 * 3 + kind] &= ~(1 << number % 32) & 0xFFFFFFFF
         if libc.capset(header, sets) == 0:
@@ -237,18 +264,16 @@ def _give_up_capabilities() -> None:
 
 def _enter_namespace() -> None:
     """Give this process mounts of its own, with root's rights or else as the root of a user namespace."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(_CLONE_NEWNS) == 0:
-        return
-    uid, gid = os.getuid(), os.getgid()
-    if libc.unshare(_CLONE_NEWNS | _CLONE_NEWUSER) != 0:
-        number = ctypes.get_errno()
-        # ENOSPC means that the limit in /proc/sys/user is 0; nothing is full.
-        text = "the system allows no namespaces" if number == errno.ENOSPC else os.strerror(number)
-        raise OSError(number, text)
-    Path("/proc/self/setgroups").write_text("deny")
-    Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
-    Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
+    try:
+        unshare(_CLONE_NEWNS)
+    except PermissionError:
+        try:
+            enter_user_namespace(_CLONE_NEWNS)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            # The limit in /proc/sys/user is 0; nothing is full.
+            raise OSError(errno.ENOSPC, "the system allows no namespaces") from None
 
 
 def _bind_entries(source: Path, target: Path, without: Collection[str]) -> None:
@@ -269,8 +294,8 @@ def _bind(source: Path, target: Path) -> None:
     _mount(str(source), str(target), None, _MS_BIND | _MS_REC)
 
 
-def _mount(source: str | None, target: str, kind: str | None, flags: int) -> None:
+def _mount(source: str | None, target: str, kind: str | None, flags: int, options: str = "") -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     words = [None if word is None else os.fsencode(word) for word in (source, target, kind)]
-    if libc.mount(*words, ctypes.c_ulong(flags), None) != 0:
+    if libc.mount(*words, ctypes.c_ulong(flags), options.encode()) != 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), target)
