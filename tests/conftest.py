@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 
 import anyio
@@ -14,9 +15,11 @@ from hypothesis import settings
 for _module in pkgutil.walk_packages(anyio.__path__, "anyio."):
     importlib.import_module(_module.name)
 
-# The time that an example takes depends on what else the machine is doing.
+# The time that an example takes depends on what else the machine is doing. `HYPOTHESIS_PROFILE=long` is for looking
+# for mistakes by hand: it tries fifty times as many examples as Hypothesis does by default.
 settings.register_profile("untimed", deadline=None)
-settings.load_profile("untimed")
+settings.register_profile("long", deadline=None, max_examples=5000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "untimed"))
 
 
 @pytest.fixture(params=["asyncio", "trio"])

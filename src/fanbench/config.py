@@ -337,7 +337,7 @@ def _read_json(file: Path) -> Mapping[str, object] | None:
         return None
     try:
         data = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise _malformed(file, "it is not JSON") from None
     if not isinstance(data, dict):
         raise _malformed(file, "it is not a JSON object")

@@ -46,7 +46,7 @@ def find_server(data: Path | None = None) -> LocalServer | None:
         return None
     try:
         address = msgspec.json.decode(folder.server_file.read_bytes(), type=Address)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, ValueError):
         return None  # it is starting or ending
     if address.pid != read_owner(folder.lock_file):
         return None  # the file is from a server that was killed; its successor is about to write its own

@@ -157,7 +157,7 @@ def _check_format(folder: DataFolder) -> None:
             found = json.loads(file.read_text(encoding="utf-8"))["fanbench-data"]
             if found != FORMAT:
                 why = f"it has format {found}, and this fanbench writes format {FORMAT}"
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             why = "its format.json cannot be read"
     elif folder.database.exists():
         why = "it has no format.json"

@@ -55,7 +55,7 @@ def read_options(folder: DataFolder) -> ServerSettings:
         return msgspec.convert({**kept, "data": folder.root}, ServerSettings, dec_hook=_read_path)
     except FileNotFoundError:
         return ServerSettings(data=folder.root)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise LocalServerError(
             f"Cannot read the options of the last `fanbench serve` in {file}: {reason}.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -57,7 +58,8 @@ def _is_valid(line: str) -> bool:
 
 def _make_absolute(line: str, folder: Path) -> str:
     match = _WITH_PATH.fullmatch(line)
-    if match is None or not (folder / match["path"]).exists():
+    # os.path.exists answers False where a line is too long for a path.
+    if match is None or not os.path.exists(folder / match["path"]):
         return line
     if match["option"] or match["path"].startswith(".") or match["path"].endswith(_ARCHIVES):
         return f"{match['option'] or ''}{(folder / match['path']).resolve()}"

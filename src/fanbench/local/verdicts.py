@@ -41,7 +41,7 @@ def read_outcome(path: Path) -> NotebookOutcome | None:
     """What the run's process reported about its notebook; None if it died before it could."""
     try:
         return msgspec.json.decode(read_regular(path), type=NotebookOutcome)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 

@@ -158,7 +158,7 @@ def read_run_file(path: Path) -> RunFile:
         raise NotARunFile(f"cannot be read: {error.strerror or error}") from None
     except msgspec.ValidationError as error:
         raise NotARunFile(f"not a run file: {error}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeError) as error:
         raise NotARunFile(f"damaged: {error}") from None
     except RecursionError:
         raise NotARunFile("not a run file: nested too deeply") from None

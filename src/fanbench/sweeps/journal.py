@@ -339,7 +339,7 @@ def has_summary(root: Path) -> bool:
     """Return True if a sweep has ended here. (Other programs write a summary.json, too.)"""
     try:
         summary = json.loads((root / SUMMARY).read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(summary, dict) and "fanbench" in summary
 

@@ -76,7 +76,7 @@ def saved_text(plan: SweepPlan, server: str) -> str:
 def read_saved(text: str) -> Saved:
     try:
         return msgspec.json.decode(text, type=Saved, dec_hook=to_path)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise JournalError(f"The sweep in the journal cannot be read: {error}", hint=_FRESH) from None
 
 

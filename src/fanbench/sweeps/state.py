@@ -309,5 +309,8 @@ def read_event(line: bytes | str) -> tuple[SweepEvent, datetime]:
     Raises:
         msgspec.DecodeError: The line is not an event.
     """
-    event: SweepEvent = _EVENTS.decode(line)
-    return event, _STAMPS.decode(line).at
+    try:
+        event: SweepEvent = _EVENTS.decode(line)
+        return event, _STAMPS.decode(line).at
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(str(error)) from None

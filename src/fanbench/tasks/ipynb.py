@@ -151,6 +151,8 @@ def _load(text: str, file: str) -> _File:
         raise TaskFileError(
             f"Not a notebook: {error}.", file=file, hint="Save it as a notebook in Jupyter."
         ) from None
+    except UnicodeEncodeError:  # half of a surrogate pair
+        raise TaskFileError("The notebook has text that is not Unicode.", file=file) from None
     if notebook.language.lower() not in ("python", "python3", "ipython"):
         raise TaskFileError(
             f"The notebook is in {notebook.language}; tasks are in Python.",

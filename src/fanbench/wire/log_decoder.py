@@ -67,7 +67,7 @@ def entries_of_payload(payload: str) -> Iterator[LogEntry]:
         return
     try:
         yield entry_of(json.loads(payload, strict=False))
-    except ValueError:
+    except (ValueError, RecursionError):
         lines = payload.split("\n")
         if len(lines) == 1:
             yield _line(payload)
@@ -120,7 +120,7 @@ class ArrayReader:
         end = text.rfind("}") + 1
         try:
             entries = _decode_entries(f"[{text[_blank_end(text, at) : end]}]")
-        except (msgspec.DecodeError, UnicodeEncodeError):
+        except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
             entries = []
         if entries:
             at, self._opening = end, ""

@@ -159,7 +159,9 @@ def _read_document(path: Path) -> tuple[str, dict[str, Any]]:
         return "", {}
     except (OSError, UnicodeDecodeError) as error:
         raise LocalServerError(f"Cannot read {path}: {error}.") from error
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError:
+        raise LocalServerError(f"{path} is nested too deeply.", hint="Correct models.toml.") from None
+    except ValueError as error:  # tomllib's own is one, and Python's for numbers of thousands of digits
         raise LocalServerError(f"{path} is not TOML: {error}.", hint="Correct models.toml.") from error
 
 
