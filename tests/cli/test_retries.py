@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from fanbench import ConnectionFailed, FanbenchError, RateLimited
+from fanbench.cli import session
 from fanbench.cli.session import RetryNotes
 from fanbench.testing import Fault, SimulatedKaggle
 from fanbench.wire.retry import Retry
@@ -48,3 +51,18 @@ def test_a_limit_is_said(cli: Cli, kaggle: SimulatedKaggle) -> None:
     kaggle.add_task("t")
     kaggle.change(faults=(Fault("get_task", 500),))
     assert "s, for at most 20 s\n" in cli("tasks", "log", "t").stderr
+
+
+@pytest.mark.parametrize(
+    "words", [("tasks", "list"), ("tasks", "status", "t"), ("sweep", "t", "-m", "a", "-y")]
+)
+def test_a_server_that_does_not_answer_is_named(
+    cli: Cli, kaggle: SimulatedKaggle, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call that has no answer yet is said once, before its time is over; with -q nothing is."""
+    monkeypatch.setattr(session, "_SILENCE", 0.2)
+    kaggle.add_task("t")
+    kaggle.add_model("a")
+    kaggle.change(latency=0.8)
+    assert cli(*words).stderr.count("to answer...") == 1
+    assert "to answer..." not in cli(*words, "-q").stderr

@@ -8,7 +8,7 @@ from contextlib import aclosing
 import anyio
 import pytest
 
-from fanbench import ConnectionFailed, ServerFault
+from fanbench import ConnectionFailed, FanbenchError, ServerFault
 from fanbench._util import polling
 from fanbench.operations.events import LogLine, PollFailed, RunChanged, RunEnding
 from fanbench.operations.run import run_tasks
@@ -278,3 +278,12 @@ async def test_a_run_in_an_unknown_state_is_waited_for(reported: Reported) -> No
     texts = [event.text for event in reported if isinstance(event, RunChanged) and event.run.state == resting]
     (text,) = texts
     assert "RESTING (a state that this version of fanbench does not know" in text
+
+
+async def test_runs_that_are_never_listed_are_an_error() -> None:
+    """If no list shows a run that the server has accepted, the wait ends after two minutes, and says so."""
+    client = simulated("t", models=["m"], list_lag=1e6)
+    with pytest.raises(FanbenchError, match=r"accepted 1 run of 't', and has not listed them for 2 min"):
+        await run_tasks(client, ["t"], ["m"], until="ended")
+    assert 120 <= client.now() <= 185
+    assert client.calls["schedule_runs"] == 1

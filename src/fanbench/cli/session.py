@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext
@@ -47,6 +48,8 @@ def call(
     repeated, if that is less than usual because somebody waits for the answer.
     """
     # Imported here because commands import this module, and `--help` should not load an HTTP client.
+    import asyncio
+
     import anyio
 
     from fanbench.client import Client
@@ -61,14 +64,34 @@ def call(
         if patience is not None:
             retry = replace(retry, total=patience)
         async with Client(config, retry=retry, started=partial(_note_start, settings.output)) as client:
+            noting = asyncio.create_task(_note_silence(settings.output, client))
             try:
                 with display or nullcontext():
                     return await operation(client)
             finally:
+                noting.cancel()
                 if not (settings.quiet or settings.no_warn):
                     note_newer_api(settings.output.note, client.transport.newest_release)
 
     return anyio.run(main)
+
+
+# Seconds without an answer after which that is said, on a terminal and elsewhere, and then again.
+_SILENCE_ON_TERMINAL, _SILENCE, _SILENCE_AGAIN = 1.0, 5.0, 60.0
+_TICK = 0.2
+
+
+async def _note_silence(out: Output, client: Client) -> None:
+    """Print a line whenever the server has left a call unanswered. Runs until it is cancelled."""
+    import anyio
+
+    calls = client.transport.limits.adaptive
+    patience = _SILENCE_ON_TERMINAL if sys.stderr.isatty() else _SILENCE
+    while True:
+        await anyio.sleep(max(_TICK, patience - calls.longest_wait))
+        if calls.longest_wait >= patience:
+            out.note(f"Waiting for {client.config.endpoint} to answer...")
+            await anyio.sleep(_SILENCE_AGAIN)
 
 
 async def _config(settings: Settings) -> Config:

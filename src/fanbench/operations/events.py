@@ -30,6 +30,7 @@ __all__ = [
     "LogEnded",
     "LogLine",
     "LogRead",
+    "LogSilent",
     "LogText",
     "PollFailed",
     "Polled",
@@ -229,6 +230,20 @@ class LogRead(TransientEvent, frozen=True):
     run: Run
     lines: int
     ended: bool = False
+
+
+class LogSilent(Event, frozen=True):
+    """No text has come from the log of a run for a while. If the run has `ended`, its log is read once more."""
+
+    run: Run
+    ended: bool
+
+    @property
+    def text(self) -> str:
+        name = f"{model_of(self.run)} (Run {self.run.id})"
+        if self.ended:
+            return f"The log of {name} is silent, and the run has ended: reading its log once more"
+        return f"The log of {name} is silent; the run is still going on"
 
 
 class LogEnded(Event, frozen=True):

@@ -24,6 +24,7 @@ from fanbench.operations.events import (
     LogEnded,
     LogLine,
     LogRead,
+    LogSilent,
     LogText,
     TaskFailed,
     ignore_events,
@@ -123,7 +124,7 @@ async def show_logs(
             if output is not None:
                 version = status.task.slug.version_number
                 file = log_of_run(folder_of_run(output, slug, version, model_of(run), run.id))
-            readers.append(_Reader(client, run, watcher, file, follow=follow))
+            readers.append(_Reader(client, run, watcher, file, follow=follow, emit=emit))
     if interleave is None:
         # With `follow`, queued runs will be live, too.
         live = (RunState.RUNNING, RunState.QUEUED) if follow else (RunState.RUNNING,)
@@ -149,12 +150,14 @@ class _Reader:
     """
 
     def __init__(
-        self, client: Api, run: Run, watcher: RunWatcher, file: Path | None, *, follow: bool
+        self, client: Api, run: Run, watcher: RunWatcher, file: Path | None, *, follow: bool, emit: Emit
     ) -> None:
         self.run = run
         self._client = client
         self._watcher = watcher
         self._follow = follow
+        self._emit = emit
+        self._silence_said = False
         self.file = file
 
     async def entries(self) -> AsyncGenerator[LogEntry, None]:
@@ -193,7 +196,11 @@ class _Reader:
         """Whether a silent run has ended, as the next list shows."""
         if not self._watcher.states[self.run.id].terminal:
             await self._watcher.wait_for_list()
-        return self._watcher.states[self.run.id].terminal
+        ended = self._watcher.states[self.run.id].terminal
+        if ended or not self._silence_said:
+            self._silence_said = True
+            self._emit(LogSilent(self.run, ended))
+        return ended
 
 
 async def _show_interleaved(readers: Sequence[_Reader], emit: Emit) -> list[RunLog]:

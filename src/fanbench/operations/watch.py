@@ -21,6 +21,7 @@ from anyio.abc import TaskGroup
 
 from fanbench._util.concurrency import gather, unwrap_single_error
 from fanbench._util.polling import POLL_INTERVAL, Pace
+from fanbench._util.text import duration, many
 from fanbench.errors import FanbenchError, NotFound, WaitTimeout
 from fanbench.operations.api import Api
 from fanbench.operations.events import (
@@ -39,6 +40,7 @@ from fanbench.wire.messages import Run, RunState
 from fanbench.wire.retry import NOBODY_LISTENS_LIMIT, FailureKind, NobodyListens, failure_kind, named_wait
 
 __all__ = [
+    "LISTED_WITHIN",
     "STREAM_TRIES",
     "FailedPolls",
     "RunSelection",
@@ -48,6 +50,8 @@ __all__ = [
     "wait_for_runs",
 ]
 
+#: Seconds within which a list must show a run that was scheduled.
+LISTED_WITHIN = 120.0
 # How many polls in a row may fail, each after the retries of the client.
 _MAY_FAIL = 5
 #: How often the log of a running run may be missing before only polls are used to see its end. The pauses between
@@ -429,12 +433,22 @@ class _WaitForListing(RunWatcher):
         #: The selected runs as last listed; `None` before the first list.
         self.runs: list[Run] | None = None
         self._selection = selection
+        #: When lists last had all of them; before that, when the wait began.
+        self._complete_at = anyio.current_time()
 
     def pending(self) -> int:
         return 1 if self.runs is None else self._selection.missing(self.runs)
 
     def absorb(self, runs: Sequence[Run], asked_at: float) -> None:
         self.runs = self._selection.pick(runs)
+        if not (missing := self._selection.missing(self.runs)):
+            self._complete_at = asked_at
+        elif asked_at - self._complete_at >= LISTED_WITHIN:
+            raise FanbenchError(
+                f"The server has accepted {many(missing, 'run')} of '{self.slug}', and has not listed them for "
+                f"{duration(LISTED_WITHIN)}.",
+                hint=f"Run `fanbench tasks status {self.slug}` to see whether they turn up.",
+            )
 
 
 class _WaitForRuns(_WaitForListing):

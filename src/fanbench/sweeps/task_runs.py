@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import anyio
 
 from fanbench.operations.lookup import model_of
+from fanbench.operations.watch import LISTED_WITHIN
 from fanbench.sweeps.attempt_store import AttemptStore, Update
 from fanbench.sweeps.attempts import Attempt, Phase, PlannedRun
 from fanbench.sweeps.budget import PendingCosts
@@ -17,10 +18,8 @@ from fanbench.sweeps.events import RunFound, RunScheduled, RunSkipped
 from fanbench.sweeps.plan import PlannedTask
 from fanbench.wire.messages import Run, RunState
 
-__all__ = ["LISTED_AGAIN_WITHIN", "LISTED_WITHIN", "ActiveRun", "TaskRuns", "Wakeup", "fits"]
+__all__ = ["LISTED_AGAIN_WITHIN", "ActiveRun", "TaskRuns", "Wakeup", "fits"]
 
-#: Seconds within which a list must show a run that was scheduled.
-LISTED_WITHIN = 120.0
 #: Seconds within which a list must show a run again that was listed before.
 LISTED_AGAIN_WITHIN = 600.0
 

@@ -90,6 +90,15 @@ class AdaptiveLimit:
         #: What the server asked for, which may be later.
         self._asked_until = float("-inf")
         self._listeners: list[LimitListener] = []
+        #: When each call that has no answer yet was sent, by its number, the oldest first.
+        self._unanswered: dict[int, float] = {}
+
+    @property
+    def longest_wait(self) -> float:
+        """The seconds since the oldest call was sent that has no answer yet; 0 if there is none."""
+        for sent_at in self._unanswered.values():
+            return anyio.current_time() - sent_at
+        return 0.0
 
     @property
     def limit(self) -> int:
@@ -138,9 +147,14 @@ class AdaptiveLimit:
             limiter.release_on_behalf_of(borrower)
 
     @contextmanager
-    def observe(self) -> Iterator[None]:
-        """Learn from one call, from sending it until its answer is understood, unless it is cancelled."""
+    def observe(self, *, may_be_silent: bool = False) -> Iterator[None]:
+        """Learn from one call, from sending it until its answer is understood, unless it is cancelled.
+
+        One that `may_be_silent`, as the log of a run that has nothing to say, is not in `longest_wait`.
+        """
         number = self._aimd.record_call()
+        if not may_be_silent:
+            self._unanswered[number] = anyio.current_time()
         try:
             yield
         except FanbenchError as error:
@@ -150,6 +164,8 @@ class AdaptiveLimit:
                 case ServerLoad.OVERLOADED:
                     self._record_overload(number, error)
             raise
+        finally:
+            self._unanswered.pop(number, None)
         self._record_success(number)
 
     def _record_success(self, number: int) -> None:

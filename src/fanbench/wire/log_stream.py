@@ -39,6 +39,8 @@ SILENCE = 300.0
 PROBE_AFTER = 15.0
 # Seconds after which the end of a stream no longer counts as one more failure in a row.
 HEALTHY = 60.0
+# A stored log that brings fewer characters per second is given up, as one that is silent.
+SLOWEST_STORED = 1000.0
 FOLLOW_RETRY = RetryPolicy(attempts=5, connect_attempts=5, base=1.0, cap=30.0)
 
 
@@ -178,7 +180,7 @@ async def read_log(
                         yield entry
                 return
             reader = StoredLogReader(merge=merge)
-            async with aclosing(_text(response)) as pieces:
+            async with aclosing(_stored_text(response, silence)) as pieces:
                 async for text in pieces:
                     if "text/plain" in kind:
                         yield LogEntry(data=text)
@@ -248,6 +250,23 @@ class _ObservedText:
             if silence is not None and silent > silence:
                 message = f"no event for {silent:.0f} s"
                 raise httpx.ReadTimeout(message, request=response.request)
+
+
+async def _stored_text(response: httpx.Response, silence: float | None) -> AsyncGenerator[str, None]:
+    """Yield a stored log as text, unless its characters only drip: it needs to wait for nothing."""
+    import httpx
+
+    began, received = anyio.current_time(), 0
+    async with aclosing(_text(response)) as pieces:
+        async for text in pieces:
+            yield text
+            received += len(text)
+            seconds = anyio.current_time() - began
+            if silence is not None and seconds > silence:
+                if received < SLOWEST_STORED * seconds:
+                    message = f"only {received} characters within {seconds:.0f} s"
+                    raise httpx.ReadTimeout(message, request=response.request)
+                began, received = anyio.current_time(), 0
 
 
 async def _text(response: httpx.Response, *, end: str = "") -> AsyncGenerator[str, None]:

@@ -177,7 +177,8 @@ class Transport:
                 slot = self.limits.adaptive.slot(limiter, call, self.retry.total)
                 await opened.enter_async_context(slot)
                 http = opened.enter_context(self._clients.one())
-                with self.limits.adaptive.observe(), self._errors_mapped(call):
+                is_log = limiter is self.limits.streams
+                with self.limits.adaptive.observe(may_be_silent=is_log), self._errors_mapped(call):
                     request = self._request(http, call, content, headers=headers, silence=silence)
                     with _in_time(request, silence or HEADERS_TIMEOUT):
                         response = await self._send(http, call, request, number, follow_redirects=True)

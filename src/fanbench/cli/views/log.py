@@ -21,6 +21,7 @@ from fanbench.operations.events import (
     LogEnded,
     LogLine,
     LogRead,
+    LogSilent,
     LogText,
     PollFailed,
     TaskFailed,
@@ -79,7 +80,7 @@ class LogView:
                 self._show_or_keep(run, f"{line}\n")
             case LogEnded():
                 self._end_log(event)
-            case PollFailed():
+            case PollFailed() | LogSilent():
                 self._out.note(str(event.text))
             case TaskFailed(_, error) if self._several_tasks:
                 print_error(error)
