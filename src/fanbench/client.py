@@ -549,13 +549,13 @@ class Client:
                 raise invalid_answer(protocol.LIST_RUNS, "the list of runs is null")
             # A run scheduled in the meantime pushes others to the next page, where they appear a second time;
             # and servers may ignore the filter.
-            new = [
-                run
+            new = {
+                run.id: run
                 for run in page.runs
                 if run.id not in seen and (not known or same_model(run.model_version_slug) in known)
-            ]
-            seen.update(run.id for run in new)
-            return new, page.next_page_token
+            }
+            seen.update(new)
+            return list(new.values()), page.next_page_token
 
         return Pages(protocol.LIST_RUNS, fetch)
 

@@ -216,11 +216,12 @@ def test_pages_without_end() -> None:
     assert len(http.times) == 101
 
 
-def test_a_list_that_is_null() -> None:
+@pytest.mark.parametrize("rest", [b"", b', "totalResults": null', b', "nextPageToken": null'])
+def test_a_list_that_is_null(rest: bytes) -> None:
     """A list of runs that is null is an error, because an empty one would mean that there are none."""
 
     async def body() -> AsyncGenerator[bytes, None]:
-        yield b'{"runs": null}'
+        yield b'{"runs": null%b}' % rest
 
     async def read(client: Client) -> None:
         _ = [run async for run in client.list_runs("a")]

@@ -314,9 +314,11 @@ async def test_runs_are_filtered_again(answered: Answered, client: Client) -> No
     assert sent(route)[0]["modelVersionSlugs"] == ["gemma-default"]
 
 
-async def test_each_run_is_listed_once(answered: Answered, client: Client) -> None:
-    """A run that has moved to the next page in the meantime is listed once."""
-    answered("ListBenchmarkTaskRuns", pages_of("runs", [{"id": 3}, {"id": 2}], [{"id": 2}, {"id": 1}]))
+@pytest.mark.parametrize("first_page", [[3, 2], [3, 3, 2, 3]])
+async def test_each_run_is_listed_once(answered: Answered, client: Client, first_page: list[int]) -> None:
+    """A run that has moved to the next page in the meantime, or is twice in one page, is listed once."""
+    first = [{"id": number} for number in first_page]
+    answered("ListBenchmarkTaskRuns", pages_of("runs", first, [{"id": 2}, {"id": 1}]))
     async with client:
         assert [run.id async for run in client.list_runs("a")] == [3, 2, 1]
 

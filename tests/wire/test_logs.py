@@ -17,7 +17,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fanbench import Bearer, Client, Config, ConnectionFailed, NotFound, ServerFault
+from fanbench import BadAnswer, Bearer, Client, Config, ConnectionFailed, NotFound, ServerFault
 from fanbench.wire.log_decoder import ArrayReader, entries_of_payload, entry_of
 from fanbench.wire.log_lines import lines
 from fanbench.wire.log_stream import follow_log
@@ -162,6 +162,16 @@ async def test_queued(connect: Connect, answer: Answer) -> None:
     with FakeServer({CALL: [answer]}) as server:
         async with connect(server) as client:
             with pytest.raises(NotFound, match="Queued"):
+                await texts(client.logs(7))
+
+
+@pytest.mark.anyio
+async def test_a_page_is_no_log(connect: Connect) -> None:
+    """HTML, as a proxy sends it, is an error and not the text of a log."""
+    page = Answer(b"<html>Log in</html>", headers={"Content-Type": "text/html; charset=utf-8"})
+    with FakeServer({CALL: [page]}) as server:
+        async with connect(server) as client:
+            with pytest.raises(BadAnswer, match="expected a log"):
                 await texts(client.logs(7))
 
 

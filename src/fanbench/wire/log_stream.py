@@ -23,9 +23,9 @@ from fanbench.wire.log_decoder import (
     entry_of,
 )
 from fanbench.wire.messages import LogEntry, RunRequest
-from fanbench.wire.responses import error_in, invalid_answer
+from fanbench.wire.responses import error_in, error_of, invalid_answer
 from fanbench.wire.retry import NeverSent, RetryPolicy, ServerLoad, may_retry, server_load
-from fanbench.wire.transport import Transport, pieces_of
+from fanbench.wire.transport import ERROR_BODY_LIMIT, Transport, pieces_of, read_at_most
 
 if TYPE_CHECKING:
     import httpx
@@ -179,6 +179,9 @@ async def read_log(
                     async for entry in entries:
                         yield entry
                 return
+            if "html" in kind:  # the page of a proxy, which would pass for the text of a log
+                body = await read_at_most(response, ERROR_BODY_LIMIT)
+                raise error_of(transport.config, protocol.GET_LOGS, response, body, "expected a log")
             reader = StoredLogReader(merge=merge)
             async with aclosing(_stored_text(response, silence)) as pieces:
                 async for text in pieces:

@@ -489,6 +489,10 @@ _ENUMS: dict[str, type[OpenEnum]] = {
 }
 
 
+# The only field of an answer in which null is not the same as nothing: see `ListRunsResponse`.
+_MEANT_NULL = "runs"
+
+
 def decode(body: bytes, kind: type[M]) -> M:
     """Decode the message in `body`. An unexpected `null` counts as omitted, and a number may be sent as text.
 
@@ -506,7 +510,11 @@ def _as_usual(value: Any, enum_type: type[OpenEnum] | None = None) -> Any:
     """Leave out nulls, and replace the numbers of enum members by their names."""
     match value:
         case dict():
-            return {key: _as_usual(item, _ENUMS.get(key)) for key, item in value.items() if item is not None}
+            return {
+                key: _as_usual(item, _ENUMS.get(key))
+                for key, item in value.items()
+                if item is not None or key == _MEANT_NULL
+            }
         case list():
             return [_as_usual(item, enum_type) for item in value]
         case int() if enum_type is not None:
