@@ -10,10 +10,10 @@ from pathlib import Path
 import anyio
 import pytest
 
+from fanbench.faults.fault import connection_lost
 from fanbench.sweeps.events import DrainReason, RunScheduled
 from fanbench.sweeps.spec import MaxFailures, Rules
 from fanbench.testing import Fault, RunScript, Scenario, run_in_virtual_time
-from fanbench.testing.scenario import connection_lost
 from fanbench.wire import protocol
 from fanbench.wire.messages import LogEntry, ScheduleResult
 from fanbench.wire.responses import invalid_answer

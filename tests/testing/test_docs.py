@@ -1,4 +1,4 @@
-"""The Python blocks of docs/testing.md, and the example, are tests that pass as they stand."""
+"""The Python blocks of docs/testing.md and docs/faults.md, and the example, are tests that pass as they stand."""
 
 from __future__ import annotations
 
@@ -33,11 +33,12 @@ def passed(folder: Path, text: str) -> int:
     return int(found[1])
 
 
-def test_the_page(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("page", "tests"), [("testing.md", 4), ("faults.md", 1)])
+def test_the_page(page: str, tests: int, tmp_path: Path) -> None:
     """The Python blocks of the page form one test module that passes."""
-    page = (REPOSITORY / "docs/testing.md").read_text()
-    blocks = re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
-    assert passed(tmp_path, "\n\n".join(blocks)) == 4
+    text = (REPOSITORY / "docs" / page).read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    assert passed(tmp_path, "\n\n".join(blocks)) == tests
 
 
 def test_the_example(tmp_path: Path) -> None:
@@ -59,3 +60,21 @@ def test_the_page_names_every_field() -> None:
         rows = table.splitlines()[2:]
         named = [name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])]
         assert sorted(named) == sorted(field.name for field in fields(kind))
+
+
+def test_the_page_of_faults(tmp_path: Path) -> None:
+    """docs/faults.md names every preset, field and damage, and its file of faults is one."""
+    from dataclasses import fields
+    from typing import get_args
+
+    from fanbench.faults.fault import FaultyCall
+    from fanbench.faults.files import PRESETS
+    from fanbench.testing import Damage, Fault, read_faults
+
+    page = (REPOSITORY / "docs/faults.md").read_text()
+    named = set(re.findall(r"`([\w-]+)`", page))
+    wanted = {field.name for field in fields(Fault)} - {"raises"}
+    assert named >= {*PRESETS, *get_args(Damage), *get_args(FaultyCall), *wanted}
+    example = re.findall(r"^```toml\n(seed.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    (tmp_path / "faults.toml").write_text(example[0])
+    assert len(read_faults(tmp_path / "faults.toml").faults) == 4

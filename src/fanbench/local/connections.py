@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import ClassVar
+from typing import ClassVar, cast
 
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from fanbench._util.text import many
 from fanbench.errors import LocalServerError
 
-__all__ = ["ACCEPT_AT_ONCE", "Connection", "connection_limit", "limited_to"]
+__all__ = ["ACCEPT_AT_ONCE", "Connection", "OpenConnection", "connection_limit", "limited_to", "transport_of"]
 
 HEAD_SECONDS = 20.0
 """How long a connection may stay open without a whole head of a request."""
@@ -20,6 +21,8 @@ STALL_SECONDS = 300.0
 
 ACCEPT_AT_ONCE = 8
 """The most connections to accept before those that are too many have been closed."""
+
+_TRANSPORT = "fanbench.transport"
 
 _MOST = 2000
 _FEWEST = 16
@@ -114,6 +117,24 @@ class Connection(H11Protocol):
                 return
 
 
-def limited_to(limit: int) -> type[Connection]:
+class OpenConnection(Connection):
+    """Gives the application the transport below HTTP, on which it can break the rules of HTTP."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        app = cast("ASGIApp", self.app)
+
+        async def with_transport(scope: Scope, receive: Receive, send: Send) -> None:
+            await app({**scope, "extensions": {_TRANSPORT: transport}}, receive, send)
+
+        self.app = with_transport
+
+
+def transport_of(scope: Scope) -> asyncio.Transport:
+    """The transport below the request, of an `OpenConnection`."""
+    return cast("asyncio.Transport", scope["extensions"][_TRANSPORT])
+
+
+def limited_to(limit: int, kind: type[Connection] = Connection) -> type[Connection]:
     """The class of connections of a server that has at most `limit` of them."""
-    return type("LimitedConnection", (Connection,), {"limit": limit, "_waiting": {}})
+    return type("LimitedConnection", (kind,), {"limit": limit, "_waiting": {}})

@@ -38,7 +38,7 @@ _FLAGS = {
     "stop_timeout": "--stop-timeout",
     "model_idle": "--model-idle",
 }
-"""The settings that are kept: all but those of one process, such as where it listens and when it ends."""
+"""The settings that are kept: all but those of one process, such as where it listens, when it ends, and its faults."""
 
 
 def read_options(folder: DataFolder) -> ServerSettings:

@@ -202,7 +202,8 @@ async def _serve_http(
     import uvicorn
 
     from fanbench.local.app import App
-    from fanbench.local.connections import ACCEPT_AT_ONCE, limited_to
+    from fanbench.local.connections import ACCEPT_AT_ONCE, Connection, OpenConnection, limited_to
+    from fanbench.local.faults import FaultyApp
 
     class Server(uvicorn.Server):
         @contextlib.contextmanager
@@ -215,15 +216,18 @@ async def _serve_http(
             listener.listen(BACKLOG)  # asyncio has set it to the number that it accepts at once
             listening()
 
-    app = App(services)
+    app, faults = App(services), services.settings.faults
+    if faults is not None:
+        _log.warning("answers fail on purpose", faults=faults.name, seed=faults.seed)
     config = uvicorn.Config(
-        app,
+        app if faults is None else FaultyApp(app, faults),
         lifespan="off",
         log_config=None,
         access_log=False,
-        http=limited_to(limit),
+        http=limited_to(limit, Connection if faults is None else OpenConnection),
         backlog=ACCEPT_AT_ONCE,
         server_header=False,
+        date_header=faults is None,
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
     )
     server = Server(config)

@@ -9,6 +9,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fanbench.faults.files import FaultPlan
 from fanbench.local.executor import Isolation
 
 DEFAULT_PORT = 7777
@@ -86,6 +87,8 @@ class ServerSettings:
     """Lines of a requirements file: packages that all runs find in addition to the server's own."""
     requirements_file: Path | None = None
     """Where `requirements` were read, for messages."""
+    faults: FaultPlan | None = None
+    """Answers that fail on purpose. The next server has none, unless it is given some."""
     proxy_quota_usd: float = 50.0
     """The daily allowance that the Model Proxy's quota call reports; the monthly one is thirty times that."""
     daily_runs: int = 10_000

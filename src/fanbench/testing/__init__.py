@@ -9,15 +9,19 @@
 See docs/testing.md.
 """
 
+from fanbench.faults.fault import ApiCall, Damage, Fault
+from fanbench.faults.files import FaultPlan, read_faults
 from fanbench.testing.http import SimulatedServer, SimulatedTransport, serve
 from fanbench.testing.kaggle import SimulatedKaggle
-from fanbench.testing.scenario import ApiCall, Fault, RunScript, Scenario, ScriptOf
+from fanbench.testing.scenario import RunScript, Scenario, ScriptOf
 from fanbench.testing.state import SimulatedRun, SimulatedTask, SimulatedVersion
 from fanbench.testing.virtual_time import run_in_virtual_time
 
 __all__ = [
     "ApiCall",
+    "Damage",
     "Fault",
+    "FaultPlan",
     "RunScript",
     "Scenario",
     "ScriptOf",
@@ -27,6 +31,7 @@ __all__ = [
     "SimulatedTask",
     "SimulatedTransport",
     "SimulatedVersion",
+    "read_faults",
     "run_in_virtual_time",
     "serve",
 ]

@@ -16,12 +16,15 @@ from functools import lru_cache
 from http import HTTPStatus
 from itertools import chain
 
+import anyio
 import httpx
 import msgspec
 
 from fanbench.errors import ApiError, BadAnswer, ConnectionFailed, FanbenchError
+from fanbench.faults.answers import HttpAnswer, pieces_of
+from fanbench.faults.damage import error_answer, html_answer
+from fanbench.faults.fault import API_CALLS, Fault, connection_lost
 from fanbench.testing.kaggle import SimulatedKaggle
-from fanbench.testing.scenario import connection_lost
 from fanbench.wire import protocol
 from fanbench.wire.messages import (
     BatchScheduleRequest,
@@ -47,27 +50,6 @@ from fanbench.wire.slugs import join_task
 __all__ = ["HttpAnswer", "SimulatedServer", "SimulatedTransport", "answer", "serve"]
 
 
-@dataclass(frozen=True, slots=True)
-class HttpAnswer:
-    """An answer over HTTP: its body is bytes, or pieces that come in their time.
-
-    Pieces break off where they raise ConnectionFailed. `length` is their Content-Length; without it they are sent
-    in chunks.
-    """
-
-    status: int = 200
-    headers: dict[str, str] = field(default_factory=dict)
-    body: bytes | AsyncGenerator[bytes, None] = b""
-    length: int | None = None
-
-    def all_headers(self) -> dict[str, str]:
-        if isinstance(self.body, bytes):
-            return {**self.headers, "Content-Length": str(len(self.body))}
-        if self.length is not None:
-            return {**self.headers, "Content-Length": str(self.length)}
-        return {**self.headers, "Transfer-Encoding": "chunked"}
-
-
 _METHODS = {call.path: call.method for call in vars(protocol).values() if isinstance(call, protocol.Call)}
 
 
@@ -77,11 +59,29 @@ async def answer(kaggle: SimulatedKaggle, path: str, body: bytes) -> HttpAnswer:
     Raises:
         ConnectionFailed: The connection breaks before an answer is sent.
     """
+    path = path.removeprefix("/api")
+    call = API_CALLS.get(path)
+    if call is None:
+        return _problem(404, "No such call.")
+    hit = kaggle.choose_fault(call)
+    fault = hit.fault if hit is not None and hit.fault.replaces_answer else None
+
+    async def work() -> HttpAnswer:
+        with kaggle.failing_with(fault):
+            return await _own_answer(kaggle, _METHODS[path], body, fault)
+
+    return await kaggle.injector.respond(hit, call, lambda: body, work)
+
+
+async def _own_answer(kaggle: SimulatedKaggle, method: str, body: bytes, fault: Fault | None) -> HttpAnswer:
+    """What the simulation answers, which has met `fault` if it is one that replaces the answer."""
     try:
-        result = await _call(kaggle, _METHODS.get(path.removeprefix("/api")), body)
-    except BadAnswer:
-        return HttpAnswer(headers={"Content-Type": "text/html"}, body=b"<html>Not what you expected.</html>")
+        result = await _call(kaggle, method, body)
     except ApiError as error:
+        if fault is not None and fault.raises is None and error.status == fault.status:
+            return error_answer(fault, kaggle.wall())
+        if isinstance(error, BadAnswer):
+            return html_answer()
         after = error.retry_after
         headers = {} if after is None else {"Retry-After": f"{after:g}"}
         return _problem(error.status, error.message, headers)
@@ -92,7 +92,7 @@ async def answer(kaggle: SimulatedKaggle, path: str, body: bytes) -> HttpAnswer:
     return _json(encode(result)) if isinstance(result, Message) else result
 
 
-async def _call(kaggle: SimulatedKaggle, method: str | None, body: bytes) -> Message | HttpAnswer:
+async def _call(kaggle: SimulatedKaggle, method: str, body: bytes) -> Message | HttpAnswer:
     match method:
         case "CreateBenchmarkTask":
             create = decode(body, CreateTaskRequest)
@@ -209,28 +209,52 @@ class SimulatedTransport(httpx.AsyncBaseTransport):
     kaggle: SimulatedKaggle
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        patience = request.extensions.get("timeout", {}).get("read")
         try:
-            found = await answer(self.kaggle, request.url.path, await request.aread())
+            with _in_time(patience):
+                found = await answer(self.kaggle, request.url.path, await request.aread())
         except ConnectionFailed as error:
             raise httpx.ReadError(error.message) from None
-        if isinstance(found.body, bytes):
+        if isinstance(found.body, bytes) and found.length is None:
             return httpx.Response(found.status, headers=found.headers, content=found.body)
-        return httpx.Response(found.status, headers=found.all_headers(), stream=_Stream(found.body))
+        stream = _Stream(pieces_of(found), found.length, patience)
+        return httpx.Response(found.status, headers=found.all_headers(), stream=stream)
 
 
 @dataclass(eq=False)
 class _Stream(httpx.AsyncByteStream):
+    """A body as a client reads it from a connection: up to its announced length, and no longer than it is patient."""
+
     pieces: AsyncGenerator[bytes, None]
+    length: int | None
+    patience: float | None
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        missing = self.length
         try:
-            async for piece in self.pieces:
-                yield piece
+            while missing != 0:
+                with _in_time(self.patience):
+                    piece = await anext(self.pieces, None)
+                if piece is None:
+                    break
+                yield piece if missing is None else piece[:missing]
+                missing = None if missing is None else max(0, missing - len(piece))
         except ConnectionFailed as error:
             raise httpx.ReadError(error.message) from None
+        if missing:
+            raise httpx.RemoteProtocolError("the connection was closed before the end of the body")
 
     async def aclose(self) -> None:
         await self.pieces.aclose()
+
+
+@contextmanager
+def _in_time(seconds: float | None) -> Iterator[None]:
+    try:
+        with anyio.fail_after(seconds):
+            yield
+    except TimeoutError:
+        raise httpx.ReadTimeout("timed out") from None
 
 
 # --- On a socket --------------------------------------------------------------------------------------------
@@ -297,11 +321,19 @@ class _Connection(asyncio.Protocol):
     _connections: set[asyncio.Transport]
     _input: bytearray = field(default_factory=bytearray)
     _task: asyncio.Task[None] | None = None
+    _writable: asyncio.Event = field(default_factory=asyncio.Event)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._connections.add(transport)
+        self._writable.set()
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._connections.discard(self._transport)
@@ -331,15 +363,26 @@ class _Connection(asyncio.Protocol):
             head = "\r\n".join([*lines, "", ""]).encode()
             if isinstance(found.body, bytes):
                 self._transport.write(head + found.body)
-                return
-            self._transport.write(head)
-            async with aclosing(found.body) as pieces:
-                async for piece in pieces:
-                    chunk = piece if found.length is not None else b"%x\r\n%b\r\n" % (len(piece), piece)
-                    self._transport.write(chunk)
-            if found.length is None:
-                self._transport.write(b"0\r\n\r\n")
+                sent = len(found.body)
+            else:
+                self._transport.write(head)
+                sent = await self._write_pieces(found.body, in_chunks=found.length is None)
+            if found.length is not None and sent < found.length:
+                self._transport.close()
         except BaseException as error:
             self._transport.abort()
             if not isinstance(error, ConnectionFailed):
                 raise
+
+    async def _write_pieces(self, body: AsyncGenerator[bytes, None], *, in_chunks: bool) -> int:
+        """Write a body, no faster than it is read. Return its length."""
+        sent = 0
+        async with aclosing(body) as pieces:
+            async for piece in pieces:
+                await self._writable.wait()
+                sent += len(piece)
+                if piece:  # an empty chunk would be the end
+                    self._transport.write(b"%x\r\n%b\r\n" % (len(piece), piece) if in_chunks else piece)
+        if in_chunks:
+            self._transport.write(b"0\r\n\r\n")
+        return sent

@@ -7,9 +7,10 @@ import heapq
 import math
 import re
 import shutil
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -21,7 +22,9 @@ import anyio
 
 from fanbench.config import Anonymous, Config
 from fanbench.errors import FanbenchError, error_for_status
-from fanbench.testing.scenario import ApiCall, Fault, RunScript, Scenario, connection_lost
+from fanbench.faults.fault import ApiCall, Fault, connection_lost
+from fanbench.faults.injector import FaultInjector, Hit
+from fanbench.testing.scenario import RunScript, Scenario
 from fanbench.testing.state import EPOCH, SimulatedRun, SimulatedTask, wall_time
 from fanbench.wire import protocol
 from fanbench.wire.downloads import BadZip, Downloaded
@@ -52,6 +55,8 @@ __all__ = ["Moment", "SimulatedKaggle"]
 T = TypeVar("T")
 #: The points of a call at which `SimulatedKaggle.at` is called.
 Moment = Literal["sent", "arrived", "done", "answered", "receiving", "writing"]
+# The fault of the call that is being answered over HTTP. It has no value in calls that are made directly.
+_FAULT: ContextVar[Fault | None] = ContextVar("fault")
 
 
 class SimulatedKaggle:
@@ -106,8 +111,7 @@ class SimulatedKaggle:
         self.most_at_once: Counter[str] = Counter()
         self.history: list[tuple[float, str, object]] = []
         self._keep_history = keep_history
-        self._open, self._faults_met = Counter[str](), Counter[int]()
-        self._faults: dict[str, list[Fault]] = {}
+        self._open = Counter[str]()
         self._numbers: Counter[tuple[str, str]] = Counter()
         self._future_runs: list[tuple[float, int, str, str, RunScript | None]] = []
         self._late_calls: list[tuple[float, int, Callable[[], object]]] = []
@@ -127,10 +131,7 @@ class SimulatedKaggle:
     def change(self, **changes: Any) -> None:
         """Change fields of the scenario from now on. Runs that exist follow their scripts."""
         self.scenario = replace(self.scenario, **changes)
-        self._faults = defaultdict(list)
-        for fault in self.scenario.faults:
-            self._faults[fault.call].append(fault)
-        self._faults_met.clear()
+        self.injector = FaultInjector(self.scenario.faults, self.scenario.seed, self.wall)
 
     def now(self) -> float:
         """Seconds since the beginning of the simulation; outside an event loop, those of the last call."""
@@ -498,16 +499,16 @@ class SimulatedKaggle:
         if self._keep_history:
             self.history.append((self.now(), call, arguments))
         with self._counted(call):
-            fault, error = self._next_fault(call), None
+            fault, error = self._fault_of(call), None
             try:
                 await anyio.sleep(self.scenario.latency / 2)
                 self.at("arrived", call)
             except BaseException:
                 delay = self.scenario.late_arrival
-                if delay is not None and late is not None and (fault is None or fault.took_effect):
+                if delay is not None and late is not None and (fault is None or fault.does_work):
                     heapq.heappush(self._late_calls, (self.now() + delay, next(self._serial), late))
                 raise
-            if fault is not None and not fault.took_effect:
+            if fault is not None and not fault.does_work:
                 error = fault.error()
             else:
                 self.catch_up()
@@ -518,8 +519,8 @@ class SimulatedKaggle:
             self.at("done", call)
             await anyio.sleep(self.scenario.latency / 2)
             self.at("answered", call)
-            if fault is not None and fault.took_effect:
-                error = fault.error()
+            if fault is not None and fault.does_work:
+                error = fault.error() or error
             if error is not None:
                 raise error
 
@@ -547,16 +548,25 @@ class SimulatedKaggle:
         finally:
             self._open[kind] -= 1
 
-    def _next_fault(self, call: ApiCall) -> Fault | None:
-        """Each fault counts the calls in its period; the first fault that applies is used."""
-        chosen = None
-        for fault in self._faults.get(call, ()):
-            if not fault.since <= self.now() < fault.until:
-                continue
-            self._faults_met[id(fault)] += 1
-            if chosen is None and fault.first <= self._faults_met[id(fault)] < fault.first + fault.times:
-                chosen = fault
-        return chosen
+    def choose_fault(self, call: ApiCall) -> Hit | None:
+        """Count a call, and return the fault that hits it."""
+        return self.injector.choose(call, self.now())
+
+    @contextmanager
+    def failing_with(self, fault: Fault | None) -> Iterator[None]:
+        """The calls in the block end in this fault, or in none, whatever the scenario says."""
+        token = _FAULT.set(fault)
+        try:
+            yield
+        finally:
+            _FAULT.reset(token)
+
+    def _fault_of(self, call: ApiCall) -> Fault | None:
+        try:
+            return _FAULT.get()
+        except LookupError:
+            hit = self.choose_fault(call)
+            return hit.fault if hit is not None else None
 
     # --- The work of calls ---
 

@@ -2,77 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from fanbench.errors import BadAnswer, ConnectionFailed, FanbenchError, error_for_status
+from fanbench.errors import FanbenchError
+from fanbench.faults.fault import Fault
 from fanbench.wire.messages import CreationState, RunState
 from fanbench.wire.slugs import normalize_model
 
-__all__ = ["ApiCall", "Fault", "RunScript", "Runs", "Scenario", "ScriptOf"]
-
-#: The calls by the names of the client's methods.
-ApiCall = Literal[
-    "create_task",
-    "get_task",
-    "list_tasks",
-    "publish_task",
-    "delete_task",
-    "schedule_runs",
-    "list_runs",
-    "logs",
-    "download_output",
-    "list_models",
-    "leaderboard",
-    "task_quota",
-    "proxy_quotas",
-    "create_proxy_token",
-    "introspect_token",
-]
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """Some calls of one kind fail.
-
-    Without a `status` the connection breaks before the answer arrives. With one, the server answers with that
-    HTTP status, and with `Retry-After: {retry_after}` if that is given; 200 is an answer that cannot be read.
-    With `raises`, the caller receives that error instead. (Over HTTP, an `ApiError` becomes an answer with its
-    status and message, and any other error breaks the connection.)
-
-    The calls that fail are the `first` (counted from 1) and those after it, `times` in total. `since` and
-    `until`, in seconds of the simulation, limit the fault in time: only calls in that period are counted.
-    Use `times=math.inf` for a fault that does not stop.
-
-    If the call `took_effect`, the server did its work and only the answer is lost.
-    """
-
-    call: ApiCall
-    status: int | None = None
-    retry_after: float | None = None
-    first: int = 1
-    times: float = 1
-    took_effect: bool = False
-    message: str = "A simulated fault."
-    since: float = 0.0
-    until: float = math.inf
-    raises: FanbenchError | None = None
-
-    def error(self) -> FanbenchError:
-        """The error that the client raises for this fault."""
-        if self.raises is not None:
-            return self.raises
-        if self.status is None:
-            return connection_lost()
-        if self.status < 400:
-            return BadAnswer("The simulated answer is not JSON.", call=self.call, status=self.status)
-        return error_for_status(self.call, self.status, self.message, self.retry_after)
-
-
-def connection_lost() -> ConnectionFailed:
-    return ConnectionFailed("The simulated connection was lost.", endpoint="http://simulated")
+__all__ = ["RunScript", "Runs", "Scenario", "ScriptOf"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +127,8 @@ class Scenario:
     can_delete: bool = False
 
     faults: tuple[Fault, ...] = ()
+    #: Chooses the calls of faults that have a `share`, and what else is random in faults.
+    seed: int = 0
     #: A push or schedule call whose caller was cancelled or killed on the way still takes effect this much
     #: later; None for never.
     late_arrival: float | None = None

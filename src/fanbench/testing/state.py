@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from fanbench.errors import FanbenchError
-from fanbench.testing.scenario import RunScript, Scenario, connection_lost
+from fanbench.faults.fault import connection_lost
+from fanbench.testing.scenario import RunScript, Scenario
 from fanbench.wire.messages import (
     CreationState,
     LogEntry,

@@ -22,7 +22,7 @@ from fanbench._util.files import output_errors, sync
 from fanbench.errors import OutputError
 from fanbench.wire import protocol
 from fanbench.wire.messages import RunRequest
-from fanbench.wire.safe_unzip import BadZip, UnpackedFile, unpack
+from fanbench.wire.safe_unzip import MAX_BYTES, BadZip, UnpackedFile, unpack
 from fanbench.wire.transfer import ProgressCallback, new_file, transfer
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ __all__ = ["BadZip", "Downloaded", "ProgressCallback", "download_output"]
 CLEAN_UP_TIMEOUT = 10.0
 _NEW = ".part"
 _OLD = ".old.part"
+# How much larger than its files a zip may be: names and headers, for as many files as are unpacked.
+_ZIP_OVERHEAD = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +61,18 @@ async def download_output(
     progress: ProgressCallback | None = None,
 ) -> Downloaded:
     """See `Client.download_output`."""
-    request = RunRequest(run_id=run_id, include_source=include_source)
+    request, max_output = (
+        RunRequest(run_id=run_id, include_source=include_source),
+        transport.config.max_output,
+    )
     with output_errors(f"write the output to {target}"):
         workspace = await to_thread.run_sync(_Workspace.create, target)
         try:
-            await transfer(transport, protocol.DOWNLOAD_OUTPUT, request, workspace.archive, progress)
-            contents = await to_thread.run_sync(workspace.put_in_place, transport.config.max_output)
+            most = (MAX_BYTES if max_output is None else max_output) + _ZIP_OVERHEAD
+            await transfer(
+                transport, protocol.DOWNLOAD_OUTPUT, request, workspace.archive, progress, max_bytes=most
+            )
+            contents = await to_thread.run_sync(workspace.put_in_place, max_output)
         finally:
             if workspace.leftovers:
                 # Limited, because a disk that hangs must not delay the end of the program.

@@ -16,7 +16,7 @@ from anyio import to_thread
 from fanbench.errors import BadRequest, ConnectionFailed
 from fanbench.wire.messages import Message
 from fanbench.wire.protocol import Call
-from fanbench.wire.responses import error_of
+from fanbench.wire.responses import error_of, invalid_answer
 from fanbench.wire.retry import Retry, ServerLoad, server_load
 from fanbench.wire.transport import ERROR_BODY_LIMIT, Transport, pieces_of, read_at_most
 
@@ -45,6 +45,7 @@ _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 class _State:
     """How far the download is. `tag` is empty if the server cannot resume in the middle."""
 
+    most: int
     received: int = 0
     total: int | None = None
     tag: str = ""
@@ -57,9 +58,15 @@ def new_file(folder: Path) -> IO[bytes]:
 
 
 async def transfer(
-    transport: Transport, call: Call, request: Message, file: IO[bytes], progress: ProgressCallback | None
+    transport: Transport,
+    call: Call,
+    request: Message,
+    file: IO[bytes],
+    progress: ProgressCallback | None,
+    *,
+    max_bytes: int,
 ) -> None:
-    """Download the complete body of the answer into `file`, which is a `new_file`.
+    """Download the complete body of the answer, of at most `max_bytes`, into `file`, which is a `new_file`.
 
     A download that breaks is resumed there if the server supports it, otherwise from the start. It may break
     as often in a row, without further progress, as the transport's policy allows, and `SLOW_TRIES` times if it was
@@ -67,10 +74,10 @@ async def transfer(
 
     Raises:
         ConnectionFailed: The download broke too often.
-        BadAnswer: The answer is not a download.
+        BadAnswer: The answer is not a download, or has more bytes.
         OSError: The file cannot be written.
     """
-    state, failures = _State(), 0
+    state, failures = _State(most=max_bytes), 0
     while True:
         before = state.received
         try:
@@ -129,7 +136,8 @@ async def _attempt(
             if file.tell():
                 file.seek(start)
                 await to_thread.run_sync(file.truncate)
-            await _copy(response, file, state, progress)
+            if not await _copy(response, file, state, progress):
+                raise invalid_answer(call, f"the download has more than {state.most >> 20:,} MB")
     except BadRequest as error:
         if error.status != RANGE_NOT_SATISFIABLE:
             raise
@@ -161,8 +169,11 @@ def _too_slow(response: httpx.Response, received: int, seconds: float) -> httpx.
 
 async def _copy(
     response: httpx.Response, file: IO[bytes], state: _State, progress: ProgressCallback | None
-) -> None:
-    """Write the body in large blocks through a thread, so that a slow disk does not delay other downloads."""
+) -> bool:
+    """Write the body in large blocks through a thread, so that a slow disk does not delay other downloads.
+
+    Returns False, and leaves the rest, if the body has more bytes than it may have.
+    """
     block = bytearray()
 
     async def flush() -> None:
@@ -178,6 +189,8 @@ async def _copy(
             async for piece in pieces:
                 block += piece
                 state.received += len(piece)
+                if state.received > state.most:
+                    return False
                 if len(block) >= BLOCK:
                     await flush()
                 if (now := anyio.current_time()) - began >= SLOW_AFTER:
@@ -190,3 +203,4 @@ async def _copy(
             await flush()  # What arrived is kept, and not asked for again.
             raise
     await flush()
+    return True

@@ -26,6 +26,7 @@ Examples:
   fanbench serve --datasets ./datasets            ./datasets/OWNER/SLUG can be attached with -d OWNER/SLUG
   fanbench serve --record answers                 keep what models answer in ./answers
   fanbench serve --replay answers                 answer the same requests again, offline and without keys
+  fanbench serve --faults flaky                   a server on a bad day, for tests (docs/faults.md)
   fanbench serve --model-alias '*=test/echo'      test/echo answers for every model that the server does not have
 """
 
@@ -161,6 +162,12 @@ def _read_aliases(
     click.FloatRange(0),
     default=5,
     show_default=True,
+)
+@value_option(
+    "--faults",
+    "FILE|PRESET",
+    "Let answers fail on purpose, to test what uses them: as a TOML file says, or rate-limited, flaky, dying or "
+    "hostile. The next server has no faults, even with --last-options.",
 )
 @click.option(
     "--last-options",

@@ -6,14 +6,15 @@ import shlex
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import anyio
 import click
 
+from fanbench._util.text import many
 from fanbench.cli.exits import end_line
 from fanbench.errors import LocalServerError, UsageError
+from fanbench.faults.files import read_faults
 from fanbench.local.address import Address
 from fanbench.local.folder import DataFolder
 from fanbench.local.kept_options import flags_of, read_options
@@ -40,6 +41,8 @@ def run_server(given: dict[str, Any], *, last_options: bool) -> None:
             "--record and --replay exclude each other.",
             hint="Replay with --replay DIR, or ask the models again and replace their answers with --record DIR.",
         )
+    if "faults" in given:
+        given["faults"] = read_faults(given["faults"])
     if last_options:
         settings, dropped = merge_settings(folder, given), ""
     else:
@@ -50,7 +53,7 @@ def run_server(given: dict[str, Any], *, last_options: bool) -> None:
             f"warning: {host} can be reached from other machines; anyone with the token can run code as you",
             err=True,
         )
-    anyio.run(serve, settings, partial(_listening, settings.data, dropped), _cannot_run, _say)
+    anyio.run(serve, settings, partial(_listening, settings, dropped), _cannot_run, _say)
     end_line()
 
 
@@ -71,14 +74,17 @@ def _dropped_options(folder: DataFolder, settings: ServerSettings) -> str:
     return " ".join(text for flag, text in last.items() if flag not in flags_of(settings))
 
 
-def _listening(data: Path, dropped: str, address: Address) -> None:
-    flag = data_flag(data)
+def _listening(settings: ServerSettings, dropped: str, address: Address) -> None:
+    flag = data_flag(settings.data)
     click.echo(f"fanbench is listening on {address.url}")
     click.echo(f"Token file: {address.token_file}")
     token = f'"$(cat {shlex.quote(address.token_file)})"'
     click.echo(f"Use it:     fanbench tasks list --local{flag}")
     click.echo(f"            (or with --endpoint {address.url} --token {token})")
     click.echo(f"Stop it:    Ctrl-C, or `fanbench stop{flag}`")
+    if (faults := settings.faults) is not None:
+        text = f"Faults:     answers fail on purpose: {faults.name}, {many(len(faults.faults), 'kind')}"
+        click.echo(f"{text}, seed {faults.seed}")
     if dropped:
         click.echo(f"Options of the last `fanbench serve` that do not apply any more: {dropped}", err=True)
 

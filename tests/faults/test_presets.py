@@ -1,0 +1,78 @@
+"""A sweep under each preset, in virtual time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import anyio
+import pytest
+
+import fanbench
+from fanbench.testing import (
+    RunScript,
+    Scenario,
+    SimulatedKaggle,
+    SimulatedTransport,
+    read_faults,
+    run_in_virtual_time,
+)
+
+MODELS = ["m1", "m2", "m3"]
+TASK = """\
+import kaggle_benchmarks as kbench
+
+@kbench.task(name="{name}")
+def ask(llm) -> bool:
+    return "4" in llm.prompt("What is 2 + 2?")
+
+ask.run(kbench.llm)
+"""
+SCRIPT = RunScript(queued=3.0, running=60.0, log=tuple((5.0 * part, f"line {part}\n") for part in range(10)))
+
+
+def sweep(preset: str, seed: int, folder: Path) -> tuple[SimulatedKaggle, fanbench.SweepReport]:
+    """Sweep two tasks on three models under the preset, within an hour of virtual time."""
+    for name in ("first", "second"):
+        (folder / f"{name}.py").write_text(TASK.format(name=name))
+    scenario = Scenario(faults=read_faults(preset).faults, seed=seed, runs=SCRIPT)
+    kaggle = SimulatedKaggle(scenario, models=MODELS)
+
+    async def main() -> fanbench.SweepReport:
+        async with fanbench.Client(kaggle.config, http=SimulatedTransport(kaggle)) as client:
+            with anyio.fail_after(3600):
+                return await fanbench.sweep(folder / "*.py", MODELS, client=client, output=folder / "results")
+
+    return kaggle, run_in_virtual_time(main)
+
+
+def check_nothing_doubled(kaggle: SimulatedKaggle) -> None:
+    runs = [(run.task, run.model) for run in kaggle.our_runs()]
+    assert len(set(runs)) == len(runs)
+    assert all(len(task.versions) == 1 for task in kaggle.tasks.values())
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("preset", ["rate-limited", "flaky"])
+def test_presets_that_a_sweep_survives(preset: str, seed: int, tmp_path: Path) -> None:
+    """Everything is complete, exactly once, with each output and each line of the logs."""
+    kaggle, report = sweep(preset, seed, tmp_path)
+    assert report.ok
+    assert len(kaggle.our_runs()) == 6
+    check_nothing_doubled(kaggle)
+    for row in report.rows:
+        run = kaggle.runs[row.run_id or 0]
+        assert (tmp_path / "results" / (row.log or "")).read_bytes() == run.log.encode()
+        for name, content in run.output().items():
+            assert (tmp_path / "results" / (row.output or "") / name).read_bytes() == content
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_server_that_dies(seed: int, tmp_path: Path) -> None:
+    """A sweep ends within minutes, names what is missing and why, and has doubled nothing."""
+    kaggle, report = sweep("dying", seed, tmp_path)
+    assert not report.ok
+    check_nothing_doubled(kaggle)
+    assert kaggle.now() < 900
+    missing = [row for row in report.rows if row.status is fanbench.RunStatus.MISSING]
+    assert missing
+    assert all(row.error for row in missing)
