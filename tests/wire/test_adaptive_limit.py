@@ -389,10 +389,10 @@ def test_cancelled_calls_do_not_change_the_limit() -> None:
     """A cancelled call neither raises nor lowers the limit."""
 
     async def main() -> list[int]:
-        adaptive, limits = CallLimits.of(4).adaptive, []
+        adaptive, limits = CallLimits.of(8).adaptive, []
         with suppress(RateLimited), adaptive.observe():
             raise RateLimited("m", call="c")
-        for cancelled in (True, True, True, False, True, False):
+        for cancelled in (True, True, True, True, False, True, False, False, False):
             with anyio.CancelScope() as scope, adaptive.observe():
                 if cancelled:
                     scope.cancel()
@@ -400,21 +400,36 @@ def test_cancelled_calls_do_not_change_the_limit() -> None:
             limits.append(adaptive.limit)
         return limits
 
-    assert in_virtual_time(main) == [2, 2, 2, 2, 2, 3]
+    assert in_virtual_time(main) == [4, 4, 4, 4, 4, 4, 4, 4, 5]
+
+
+def test_the_limit_stays_above_a_few() -> None:
+    """However many calls fail, four may be in flight, or all of a smaller limit."""
+
+    async def main() -> list[int]:
+        limits = []
+        for adaptive in (CallLimits.of(16).adaptive, CallLimits.of(3).adaptive):
+            for _ in range(5):
+                with suppress(RateLimited), adaptive.observe():
+                    raise RateLimited("m", call="c")
+            limits.append(adaptive.limit)
+        return limits
+
+    assert in_virtual_time(main) == [4, 3]
 
 
 def test_refused_calls_are_good_answers() -> None:
     """A 404 is a good answer: the server is not overloaded, and the limit rises."""
 
     async def main() -> list[int]:
-        adaptive, limits = CallLimits.of(2).adaptive, []
-        for error in (RateLimited("m", call="c"), NotFound("m", call="c", status=404)):
+        adaptive, limits = CallLimits.of(5).adaptive, []
+        for error in (RateLimited("m", call="c"), *[NotFound("m", call="c", status=404)] * 4):
             with suppress(FanbenchError), adaptive.observe():
                 raise error
             limits.append(adaptive.limit)
         return limits
 
-    assert in_virtual_time(main) == [1, 2]
+    assert in_virtual_time(main) == [4, 4, 4, 4, 5]
 
 
 def test_slots_follow_the_limit() -> None:
@@ -489,9 +504,9 @@ def test_limits_may_be_shared() -> None:
 
 def test_a_listener_leaves_with_its_block() -> None:
     """After the block of `listen`, the listener is not called any more."""
-    limits = virtual_limits(8)
+    limits = virtual_limits(16)
     with observed(limits) as history:
         quotas(Scripted((0.1, response(429)), (0.1, quota())), 1, limits)
     quotas(Scripted((0.1, response(429)), (0.1, quota())), 1, limits)
-    assert [limit for limit, *_ in history] == [4]
-    assert limits.adaptive.limit == 2
+    assert [limit for limit, *_ in history] == [8]
+    assert limits.adaptive.limit == 4

@@ -198,11 +198,11 @@ def test_total_time_is_bounded() -> None:
 
 
 def test_time_outs_count_into_the_total() -> None:
-    """A server that never answers costs two timeouts of 60 seconds, not eight."""
+    """A server that never answers costs four time-outs of 15 to 60 seconds, not eight of 60."""
     http = Scripted((60.0, httpx.ReadTimeout("")))
     error = in_virtual_time(partial(quota, http, NONE))
     assert isinstance(error, ConnectionFailed)
-    assert http.times == [0, 60, 120]
+    assert http.times == [0, 15, 45, 105]
 
 
 def test_broken_connections_are_tried_again() -> None:

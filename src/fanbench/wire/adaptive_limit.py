@@ -30,19 +30,23 @@ LimitListener = Callable[[int, int, str, float], None]
 
 # What an unbounded limiter starts with: no machine has this many calls in flight.
 UNBOUNDED = 1 << 16
+# The limit does not fall below this. Faults that hit a share of all calls would pull it down to 1, whatever the load,
+# and there one call without an answer holds up all others.
+FEWEST = 4
 # Many callers are told of the same pause within a few milliseconds; it is announced once.
 SAME_PAUSE = 0.5
 
 
 @dataclass(slots=True)
 class Aimd:
-    """How many calls may be in flight: between 1 and `ceiling`, where it starts.
+    """How many calls may be in flight: between `fewest` and `ceiling`, where it starts.
 
     It uses no clock: each call gets a number when it is sent and comes back with it. Calls that were in flight
     when the limit was lowered belong to the same episode: their answers neither lower it again nor raise it.
     """
 
     ceiling: int
+    fewest: int = 1
     limit: int = field(init=False)
     sent: int = field(init=False, default=0)
     _episode: int = field(init=False, default=0)
@@ -74,7 +78,7 @@ class Aimd:
         if number <= self._episode and not shut:
             return False
         self._episode, self._successes = self.sent, 0
-        previous, self.limit = self.limit, 1 if shut else max(1, self.limit // 2)
+        previous, self.limit = self.limit, 1 if shut else max(min(self.fewest, self.ceiling), self.limit // 2)
         return self.limit < previous
 
 
@@ -82,7 +86,7 @@ class AdaptiveLimit:
     """Limits `calls` to what the server can take, and `downloads`, which load it as much, in proportion."""
 
     def __init__(self, calls: CapacityLimiter, downloads: CapacityLimiter) -> None:
-        self._aimd = Aimd(_capacity(calls))
+        self._aimd = Aimd(_capacity(calls), FEWEST)
         self._calls = calls
         self._downloads = downloads
         self._most_downloads = _capacity(downloads)

@@ -40,6 +40,9 @@ READ_TIMEOUT = 60.0
 #: Seconds that one attempt of a call may take, up to the last byte of its answer. A server that sends a byte now and
 #: then would otherwise never be timed out.
 ANSWER_TIMEOUT = 60.0
+#: The same for the first attempt of a call that may be sent again; each further attempt has twice as long. A server
+#: that is only slow is given the time in the end, and an answer that got lost costs less of it.
+FIRST_ANSWER_TIMEOUT = 15.0
 #: The same for the headers of a stream whose body may pause for any time.
 HEADERS_TIMEOUT = 300.0
 CLOSE_TIMEOUT = 5.0
@@ -199,7 +202,7 @@ class Transport:
     ) -> tuple[httpx.Response, bytes]:
         """Send one request and read the answer, which has a bound in time and in bytes."""
         request = self._request(http, call, body)
-        with _in_time(request, ANSWER_TIMEOUT):
+        with _in_time(request, _answer_timeout(call, attempt)):
             response = await self._send(http, call, request, attempt)
             try:
                 answer = await read_at_most(response, ANSWER_LIMIT + 1)
@@ -370,6 +373,12 @@ def _timeout(silence: float | None) -> dict[str, float | None]:
     import httpx
 
     return httpx.Timeout(READ_TIMEOUT, connect=CONNECT_TIMEOUT, read=silence, pool=None).as_dict()
+
+
+def _answer_timeout(call: Call, attempt: int) -> float:
+    if not call.idempotent:
+        return ANSWER_TIMEOUT
+    return min(ANSWER_TIMEOUT, FIRST_ANSWER_TIMEOUT * 2.0 ** min(attempt - 1, 8))
 
 
 @contextmanager
