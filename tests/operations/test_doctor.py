@@ -257,6 +257,26 @@ async def test_packages_that_are_missing(monkeypatch: pytest.MonkeyPatch, local:
     assert "anyio" not in check.message
 
 
+@pytest.mark.parametrize(
+    ("bwrap", "words"), [("/bin/bwrap", "is possible"), (None, "apt install bubblewrap")]
+)
+async def test_isolation(monkeypatch: pytest.MonkeyPatch, bwrap: str | None, words: str) -> None:
+    """Doctor says whether runs are kept from other processes and, if not, why, and whether there can be containers."""
+    failures = iter([None, "Operation not permitted"])
+
+    async def failure_of(_code: str) -> str | None:
+        return next(failures)
+
+    monkeypatch.setattr(machine, "failure_of", failure_of)
+    monkeypatch.setattr("shutil.which", lambda _name: bwrap)
+    (kept,) = await machine.probe_isolation(DoctorTarget())
+    assert (kept.level, words in kept.message) == ("ok", True)
+    (seen,) = await machine.probe_isolation(DoctorTarget())
+    assert seen.level == "warn"
+    assert "Operation not permitted" in seen.message
+    assert "--isolation container" in (seen.fix or "")
+
+
 def test_every_package_of_the_extra_is_looked_for() -> None:
     """A package that the extra gains is one that doctor looks for; hishel and xllamacpp have checks of their own."""
     needed = map(Requirement, metadata.requires("fanbench") or ())
@@ -314,9 +334,9 @@ async def test_a_slow_machine_is_not_said_to_be_broken(
         checks.extend(await one(DoctorTarget()))
 
     async with anyio.create_task_group() as tasks:
-        for one in (machine.probe_sdk, machine.probe_llama, machine.probe_mounts):
+        for one in (machine.probe_sdk, machine.probe_llama, machine.probe_mounts, machine.probe_isolation):
             tasks.start_soon(probe, one)
-    assert {check.name for check in checks} == {"sdk", "xllamacpp", "mounts"}
+    assert {check.name for check in checks} == {"sdk", "xllamacpp", "mounts", "isolation"}
     for check in checks:
         assert check.level == "warn"
         assert "takes more than 0.5 s" in check.message
@@ -406,6 +426,7 @@ async def test_all_checks_are_reported_in_order(tmp_path: Path, reported: Report
         "data-folder",
         "run-packages",
         "mounts",
+        "isolation",
         "port",
     ]
     assert [event.check for event in reported if isinstance(event, Checked)] == checks

@@ -25,6 +25,7 @@ from fanbench._util.text import many
 from fanbench.errors import LocalServerError
 from fanbench.local.address import Address, find_server
 from fanbench.local.executor import Protection
+from fanbench.local.executor.container import check_containers
 from fanbench.local.folder import PRIVATE, DataFolder, open_data_folder
 from fanbench.local.kept_options import save_options
 from fanbench.local.settings import ServerSettings, data_flag, default_data_folder
@@ -65,6 +66,8 @@ async def serve(
         UnknownModel: The judge, or the model of an alias, does not exist.
     """
     check_installed()
+    if settings.isolation == "container":
+        check_containers()
     from fanbench.local.connections import connection_limit
 
     limit = connection_limit(settings.workers)

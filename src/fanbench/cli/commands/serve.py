@@ -77,7 +77,7 @@ def _read_aliases(
     default="fork",
     show_default=True,
     help="fork: runs are forked from a process that has imported the SDK. process: a new Python for each run, which "
-    "starts ten times slower.",
+    "starts ten times slower. container: as process, in a container of bubblewrap, which must be installed.",
 )
 @value_option(
     "--run-timeout", "SECONDS", "The time limit for a run.", _SECONDS, default=3600, show_default=True

@@ -5,8 +5,9 @@
 
 `forkserver` is the parent of all run processes. With isolation "fork" it has imported the SDK and forks itself: a
 process starts in milliseconds, and a short notebook takes 0.3 s from start to end. With "process" it starts a new
-Python, and the same notebook takes 2 s, most of it for the import of the SDK. `supervise` takes one run from start to
-end: its output, its time limit, and no process left behind.
+Python, and the same notebook takes 2 s, most of it for the import of the SDK; with "container", too, in a container of
+bubblewrap. `supervise` takes one run from start to end: its output, its time limit, and no process left behind.
+`mounts` and `processes` give runs their own view of files and processes, and `container` a narrower one.
 
 To add an executor: write a class with the methods of `Executor`, whose `start` returns a `RunProcess`, and open it in
 `_services` of `local/serve.py` (for the server) or in `try_files` of `operations/check.py` (for `check --run`). What a
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Executor", "Isolation", "Protection", "RunProcess"]
 
-Isolation = Literal["fork", "process"]
-"""Whether a run is a fork of a process that has imported the SDK, or a new Python."""
+Isolation = Literal["fork", "process", "container"]
+"""Whether a run is a fork of a process that has imported the SDK, a new Python, or one in a container."""
 
 Protection = Literal["mounts", "processes"]
 """What runs have of their own where the system allows it: the view of files, and that of processes."""

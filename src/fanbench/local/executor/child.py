@@ -10,6 +10,7 @@ import gc
 import json
 import os
 import resource
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -61,6 +62,7 @@ def _report(job: Job, outcome: NotebookOutcome) -> None:
 
 
 def main() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # in a container it is ignored until here
     job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
     try:
         kit = make_kit()

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, NoReturn
 import msgspec
 
 from fanbench.local.executor import Protection
+from fanbench.local.executor.container import command_in_container
 from fanbench.local.executor.job import Job
 from fanbench.local.executor.lifetime import (
     adopt_orphans,
@@ -73,12 +74,19 @@ class Forkserver:
     """
 
     def __init__(
-        self, control: socket.socket, kit: Kit | None, obstacle: str | None, namespaces: PidNamespaces | None
+        self,
+        control: socket.socket,
+        kit: Kit | None,
+        obstacle: str | None,
+        namespaces: PidNamespaces | None,
+        *,
+        containers: bool,
     ) -> None:
         self._control = control
         self._kit = kit
         self._obstacle = obstacle
         self._namespaces = namespaces
+        self._containers = containers
         self._runs: dict[int, Init | None] = {}
         """The process of each run → the init of its PID namespace, if it has one."""
         # Readable as soon as a child has ended.
@@ -161,6 +169,11 @@ class Forkserver:
             for target, descriptor in zip((1, 2), descriptors, strict=True):
                 os.dup2(descriptor, target)
                 os.close(descriptor)
+            if self._containers:
+                # bubblewrap ends with its first SIGINT, without the run; the run handles it.
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+                job.scratch.mkdir(exist_ok=True)
+                _execute(job, contained=True)
             os.chdir(attach(job, self._obstacle, own_processes=init is not None))
             if self._kit is None:
                 _execute(job)
@@ -180,11 +193,16 @@ class Forkserver:
                 if pid in self._runs:
                     if (init := self._runs.pop(pid)) is not None:
                         init.end()
-                    ended.append(Ended(pid, os.waitstatus_to_exitcode(status)))
+                    ended.append(Ended(pid, self._exit_code(status)))
         if ended:
             self._kill_strays()
         for notice in ended:
             send(self._control, notice)
+
+    def _exit_code(self, status: int) -> int:
+        code = os.waitstatus_to_exitcode(status)
+        # bubblewrap, like a shell, adds the number of the signal by which its child has ended to 128.
+        return 128 - code if self._containers and code > 128 else code
 
     def _kill_strays(self) -> None:
         """Kill what ended runs have left. A living run adopts its own orphans, so these belong to none."""
@@ -198,8 +216,8 @@ class Forkserver:
                     os.waitpid(pid, 0)
 
 
-def _execute(job: Job) -> NoReturn:
-    """Become a new Python that runs the job."""
+def _execute(job: Job, *, contained: bool = False) -> NoReturn:
+    """Become a new Python that runs the job, in a container or not."""
     if job.script:
         words = ["fanbench.local.executor.script", job.script]
         words += [str(job.source)] if job.source.exists() else []
@@ -210,8 +228,13 @@ def _execute(job: Job) -> NoReturn:
             file.write(msgspec.json.encode(job))
             file.seek(0)
             os.dup2(file.fileno(), 0)
+    # Its folder without links, because a container has only the real one.
+    python = os.path.join(os.path.realpath(os.path.dirname(sys.executable)), os.path.basename(sys.executable))
     # -P: the working folder belongs to the task, and may contain a module of any name.
-    os.execve(sys.executable, [sys.executable, "-P", "-m", *words], job.environment)  # noqa: S606
+    command = [python if contained else sys.executable, "-P", "-m", *words]
+    if contained:
+        command = command_in_container(job, command)
+    os.execve(command[0], command, job.environment)  # noqa: S606
 
 
 def send(control: socket.socket, notice: Notice) -> None:
@@ -230,10 +253,11 @@ def main() -> None:
     # Service managers signal every process of a service, but it is the client that decides when runs end.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    obstacle = find_obstacle()
+    # bubblewrap makes its own mounts and PID namespaces.
+    obstacle = find_obstacle() if isolation != "container" else None
     obstacles: dict[Protection, str] = {"mounts": obstacle} if obstacle else {}
     namespaces = None
-    if apart and not obstacle:
+    if apart and not obstacle and isolation != "container":
         if reason := find_obstacle(processes=True):
             obstacles["processes"] = reason
         else:
@@ -253,7 +277,7 @@ def main() -> None:
     send(control, Ready(obstacles=obstacles))
     # From here on the end of the socket ends this program. It needs the time to kill what runs have detached.
     outlive_parent()
-    Forkserver(control, kit, obstacle, namespaces).serve()
+    Forkserver(control, kit, obstacle, namespaces, containers=isolation == "container").serve()
 
 
 if __name__ == "__main__":

@@ -26,13 +26,22 @@ from fanbench._util.files import temporary_folder
 from fanbench.local.executor.job import Job
 from fanbench.local.executor.processes import PidNamespaces, enter_user_namespace, unshare
 
-__all__ = ["NO_KAGGLE_FOLDER", "WORKING", "attach", "find_obstacle"]
+__all__ = [
+    "NO_KAGGLE_FOLDER",
+    "SCRATCH",
+    "WORKING",
+    "attach",
+    "covers",
+    "dataset_places",
+    "find_obstacle",
+    "needed",
+]
 
 WORKING = Path("/kaggle/working")
 NO_KAGGLE_FOLDER = "This run has no /kaggle of its own"
 # The text in new notebooks on Kaggle names `temp`; others use `tmp`.
-_SCRATCH = ("tmp", "temp")
-_OWN = ("input", "working", *_SCRATCH)
+SCRATCH = ("tmp", "temp")
+_OWN = ("input", "working", *SCRATCH)
 
 _PROC = {"/proc": ("proc", "")}
 
@@ -95,13 +104,8 @@ def attach(job: Job, obstacle: str | None, *, own_processes: bool = False) -> Pa
 
     `obstacle` is the result of `find_obstacle`, and `own_processes` says that the PID namespace is this run's.
     """
-    places: dict[str, str] = {}
+    places = dataset_places(job)
     surprising = False
-    for reference, real in job.datasets.items():
-        places[f"datasets/{reference}"] = real
-        short = reference.rpartition("/")[2]
-        if short != "datasets":
-            places.setdefault(short, real)
     try:
         job.scratch.mkdir(exist_ok=True)
         for place, real in places.items():
@@ -115,7 +119,7 @@ def attach(job: Job, obstacle: str | None, *, own_processes: bool = False) -> Pa
             fresh = dict(_PROC) if own_processes else {}
             if job.hidden and os.path.isdir("/dev/shm"):  # noqa: S108 - where the C library has shared memory
                 fresh["/dev/shm"] = "tmpfs", f"mode=1777,size={job.memory_mb}m"  # noqa: S108
-            _mount_kaggle(places, job.working, job.scratch, _covers(job), _needed(job), fresh)
+            _mount_kaggle(places, job.working, job.scratch, covers(job), needed(job), fresh)
             if job.hidden:
                 _give_up_capabilities()
             return WORKING
@@ -130,7 +134,18 @@ def attach(job: Job, obstacle: str | None, *, own_processes: bool = False) -> Pa
     return job.working
 
 
-def _covers(job: Job) -> dict[Path, Path]:
+def dataset_places(job: Job) -> dict[str, str]:
+    """The real folders of the job's datasets, by their places below `/kaggle/input`."""
+    places: dict[str, str] = {}
+    for reference, real in job.datasets.items():
+        places[f"datasets/{reference}"] = real
+        short = reference.rpartition("/")[2]
+        if short != "datasets":
+            places.setdefault(short, real)
+    return places
+
+
+def covers(job: Job) -> dict[Path, Path]:
     """The empty folders of the run, by the folders that they hide."""
     covers = {}
     for number, hidden in enumerate(dict.fromkeys(Path(folder).resolve() for folder in job.hidden)):
@@ -141,7 +156,7 @@ def _covers(job: Job) -> dict[Path, Path]:
     return covers
 
 
-def _needed(job: Job) -> dict[Path, bool]:
+def needed(job: Job) -> dict[Path, bool]:
     """What the run needs, wherever it is, and whether it may change that."""
     here = os.getcwd()  # in sys.path only because of how the forkserver was started
     places = dict.fromkeys([sys.prefix, sys.base_prefix, *(each for each in sys.path if each != here)], True)
@@ -204,7 +219,7 @@ def _mount_kaggle(
     if os.path.isdir("/kaggle"):
         _bind_entries(Path("/kaggle"), kaggle, _OWN)
     _bind(working, kaggle / "working")
-    for name in _SCRATCH:
+    for name in SCRATCH:
         _bind(scratch, kaggle / name)
     for place, real in places.items():
         target = kaggle / "input" / place

@@ -27,6 +27,7 @@ PROBES: list[Probe] = [
     machine.probe_data_folder,
     machine.probe_run_packages,
     machine.probe_mounts,
+    machine.probe_isolation,
     machine.probe_port,
 ]
 

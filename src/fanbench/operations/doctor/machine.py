@@ -32,6 +32,7 @@ from fanbench.version import __version__
 __all__ = [
     "probe_data_folder",
     "probe_env_file",
+    "probe_isolation",
     "probe_llama",
     "probe_models",
     "probe_mounts",
@@ -279,6 +280,24 @@ async def probe_mounts(_target: DoctorTarget) -> list[Check]:
         fix = "allow unprivileged user namespaces, or use ../input/DATASET and the current folder in tasks"
         return [Check("mounts", "warn", text, fix)]
     return [Check("mounts", "ok", "local runs have /kaggle/input, /kaggle/working and /kaggle/tmp")]
+
+
+async def probe_isolation(_target: DoctorTarget) -> list[Check]:
+    """Whether runs of the local server are kept from other processes, and whether they can have containers."""
+    probe = "import sys; from fanbench.local.executor.mounts import find_obstacle\n"
+    probe += "sys.exit(find_obstacle(processes=True))"
+    try:
+        failure = await failure_of(probe)
+    except TimeoutError:
+        return [_too_slow("isolation", "the test of namespaces")]
+    container = "--isolation container"
+    if failure is not None:
+        text = f"local runs can see and end other processes: {failure}"
+        fix = f"allow unprivileged user namespaces, or install bubblewrap for `fanbench serve {container}`"
+        return [Check("isolation", "warn", text, fix)]
+    found = "is possible" if shutil.which("bwrap") else "needs bubblewrap (apt install bubblewrap)"
+    text = f"local runs see neither other processes nor the home folder; {container} {found}"
+    return [Check("isolation", "ok", text)]
 
 
 @in_thread
