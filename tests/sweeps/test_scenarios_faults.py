@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from fanbench import Unauthorized
+from fanbench import ConnectionFailed, Unauthorized
 from fanbench.operations.unanswered import CallUnanswered
 from fanbench.sweeps.engine import Engine
 from fanbench.sweeps.events import (
+    FetchFailed,
     LogSaved,
     OutputSaved,
     RunFound,
@@ -432,3 +433,15 @@ def test_a_task_that_vanishes(tmp_path: Path) -> None:
     assert world.counts == (2, 0, 2, 0)
     assert {(event.planned_run.task, event.stage) for event in world.missing()} == {("t2", "watch")}
     assert world.seconds < 120
+
+
+def test_a_log_that_is_silent_is_said(tmp_path: Path) -> None:
+    """While the log of an ended run cannot be read, that is said once a minute, until the run is given up."""
+    silent = ConnectionFailed("No text came.", endpoint="http://simulated")
+    world = World(tmp_path, Scenario(runs=RunScript(log_error=silent)))
+    assert world.run()
+    said = world.of(FetchFailed)
+    assert {(one.stage, one.error) for one in said} == {("log", "No text came.")}
+    assert 4 <= len(said) <= 6
+    assert world.counts == (0, 0, 1, 0)
+    assert world.missing()[0].stage == "log"

@@ -89,6 +89,10 @@ async def _note_silence(out: Output, client: Client) -> None:
     patience = _SILENCE_ON_TERMINAL if sys.stderr.isatty() else _SILENCE
     while True:
         await anyio.sleep(max(_TICK, patience - calls.longest_wait))
+        if calls.longest_wait < patience:
+            continue
+        # If it was this program that was busy, the answer is read in a moment.
+        await anyio.sleep(_TICK)
         if calls.longest_wait >= patience:
             out.note(f"Waiting for {client.config.endpoint} to answer...")
             await anyio.sleep(_SILENCE_AGAIN)

@@ -28,6 +28,7 @@ __all__ = [
     "DrainReason",
     "Draining",
     "EmitSweepEvent",
+    "FetchFailed",
     "LimitChanged",
     "LogSaved",
     "OutputSaved",
@@ -255,6 +256,21 @@ class OutputSaved(RunEvent, frozen=True):
     files: int
     size: int
     digest: str
+
+
+class FetchFailed(RunEvent, frozen=True):
+    """The output or the log of an ended run cannot be fetched now. The next try is in `pause` seconds.
+
+    Of failures in a row, the first is reported, and then one each minute.
+    """
+
+    stage: str
+    error: str
+    pause: float
+
+    @property
+    def text(self) -> str:
+        return f"{self.label}: {self.stage}: {error_line(self.error)}; next try in {duration(self.pause)}"
 
 
 class RunMissing(RunEvent, frozen=True):

@@ -20,7 +20,7 @@ from fanbench.sweeps.artifacts import log_part, saved_output
 from fanbench.sweeps.attempt_store import Update
 from fanbench.sweeps.attempts import Attempt, SavedLog, wants_log, wants_output
 from fanbench.sweeps.context import SweepContext
-from fanbench.sweeps.events import LogSaved, OutputSaved, RunLogLine, SweepEvent
+from fanbench.sweeps.events import FetchFailed, LogSaved, OutputSaved, RunLogLine, SweepEvent
 from fanbench.sweeps.task_runs import ActiveRun
 from fanbench.wire.log_lines import Lines
 from fanbench.wire.log_stream import follow_log
@@ -36,19 +36,25 @@ _LAG = 5.0
 # How far, in seconds, the times in a log and those of its run may be apart.
 _CLOCK_SLACK = 0.5
 # Seconds for which the log of an ended run, which needs to wait for nothing, may be silent.
-_STORED_SILENCE = 30.0
+_STORED_SILENCE = 15.0
+# Seconds between two reports of failures in a row.
+_REPORTED_EACH = 60.0
 # Seconds for which a missing log of an ended run is asked for again.
 _NO_LOG = 30.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Fetch:
-    """One of the two things to fetch of an ended run. `stage` names it in events."""
+    """One of the two things to fetch of an ended run. `stage` names it in events.
+
+    `reported_at` is when a failure was last reported.
+    """
 
     stage: str
     is_wanted: Callable[[Attempt], bool]
     fetch: Callable[[], Awaitable[None]]
     budget: RetryBudget
+    reported_at: float = -math.inf
 
 
 class RunPipeline:
@@ -172,10 +178,20 @@ class RunPipeline:
             except FanbenchError as error:
                 pause = step.budget.record(error)
                 if pause is not None:
+                    self._report_failure(step, error, pause)
                     return pause
                 self._context.store.give_up(run.planned_run, run.attempt.number, step.stage, str(error))
             del fetches[0]
         return 0.0
+
+    def _report_failure(self, step: _Fetch, error: FanbenchError, pause: float) -> None:
+        """Say that a step is tried again, unless that was said just before, or the files may only be late."""
+        now = anyio.current_time()
+        if now - step.reported_at < _REPORTED_EACH or isinstance(error, NotFound):
+            return
+        step.reported_at = now
+        run = self._run
+        self._context.emit(FetchFailed(run.planned_run, run.attempt.number, step.stage, str(error), pause))
 
     @property
     def _folder(self) -> str:
