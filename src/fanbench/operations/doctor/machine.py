@@ -17,6 +17,7 @@ from importlib import metadata
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 
 from fanbench._util.files import async_temporary_folder
 from fanbench._util.install import install_command
@@ -295,7 +296,8 @@ async def probe_isolation(_target: DoctorTarget) -> list[Check]:
         text = f"local runs can see and end other processes: {failure}"
         fix = f"allow unprivileged user namespaces, or install bubblewrap for `fanbench serve {container}`"
         return [Check("isolation", "warn", text, fix)]
-    found = "is possible" if shutil.which("bwrap") else "needs bubblewrap (apt install bubblewrap)"
+    bubblewrap = await anyio.to_thread.run_sync(shutil.which, "bwrap")
+    found = "is possible" if bubblewrap else "needs bubblewrap (apt install bubblewrap)"
     text = f"local runs see neither other processes nor the home folder; {container} {found}"
     return [Check("isolation", "ok", text)]
 
