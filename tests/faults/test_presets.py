@@ -76,3 +76,11 @@ def test_a_server_that_dies(seed: int, tmp_path: Path) -> None:
     missing = [row for row in report.rows if row.status is fanbench.RunStatus.MISSING]
     assert missing
     assert all(row.error for row in missing)
+
+
+def test_a_hostile_server(tmp_path: Path) -> None:
+    """A sweep ends, has doubled nothing, and each run is complete or reported with what is wrong."""
+    kaggle, report = sweep("hostile", 2, tmp_path)
+    check_nothing_doubled(kaggle)
+    for row in report.rows:
+        assert row.error or (row.output and row.log and row.status is fanbench.RunStatus.COMPLETED)
