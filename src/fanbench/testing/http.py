@@ -342,8 +342,13 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._input += data
+        if self._task is None or self._task.done():
+            self._answer_next()
+
+    def _answer_next(self, _answered: object = None) -> None:
+        """Answer the next request if all of it has come. It may have come before the last answer has ended."""
         end = self._input.find(b"\r\n\r\n")
-        if end < 0 or (self._task is not None and not self._task.done()):
+        if end < 0 or self._transport.is_closing():
             return
         head = bytes(self._input[:end])
         _, _, rest = head.lower().partition(b"\r\ncontent-length:")
@@ -354,6 +359,7 @@ class _Connection(asyncio.Protocol):
         body = bytes(self._input[end + 4 : body_end])
         del self._input[:body_end]
         self._task = asyncio.get_running_loop().create_task(self._respond(path, body))
+        self._task.add_done_callback(self._answer_next)
 
     async def _respond(self, path: str, body: bytes) -> None:
         try:
