@@ -13,11 +13,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from fanbench._util.text import as_utc, iso_time
-from fanbench.results.run_file import RunFile
+from fanbench.results.run_file import Metrics, RunFile
 from fanbench.results.types import Kind, RunResult, Value
 from fanbench.wire.messages import RunState
 
-__all__ = ["combine", "sum_known"]
+__all__ = ["combine", "cost_of", "sum_known"]
 
 NANODOLLARS = 1_000_000_000
 PASSED = "BENCHMARK_TASK_RUN_ASSERTION_STATUS_PASSED"
@@ -30,13 +30,6 @@ def combine(runs: Sequence[RunFile], path: Path) -> RunResult:
     kind, value, interval = _value(good) if good else (None, None, None)
     assertions = [item for run in runs for part in (run, *run.nested()) for item in part.assertions]
     metrics = [item for run in runs for item in run.metrics()]
-    # The sum is unknown if any request that used the model did not report its cost: half a sum would mislead.
-    costs = [
-        sum_known((item.input_tokens_cost_nanodollars, item.output_tokens_cost_nanodollars))
-        for item in metrics
-        if item.input_tokens or item.output_tokens
-    ]
-    cost = None if None in costs else sum_known(costs)
     latency = sum_known(item.total_backend_latency_ms for item in metrics)
     starts = [_in_utc(run.start_time) for run in runs if run.start_time]
     ends = [_in_utc(run.end_time) for run in runs if run.end_time]
@@ -55,7 +48,7 @@ def combine(runs: Sequence[RunFile], path: Path) -> RunResult:
         assertions_total=len(assertions),
         tokens_in=sum_known(item.input_tokens for item in metrics),
         tokens_out=sum_known(item.output_tokens for item in metrics),
-        cost_usd=None if cost is None else cost / NANODOLLARS,
+        cost_usd=cost_of(metrics),
         latency=None if latency is None else latency / 1000,
         # Rows may have run side by side.
         seconds=max(0.0, (max(ends) - min(starts)).total_seconds()) if starts and ends else None,
@@ -92,6 +85,20 @@ def _mean(values: Sequence[float]) -> float:
 
 def _in_utc(moment: datetime) -> datetime:
     return as_utc(moment).astimezone(UTC)
+
+
+def cost_of(metrics: Iterable[Metrics]) -> float | None:
+    """Return the cost of requests in US dollars.
+
+    It is unknown if any request that used a model did not report its cost: half a sum would mislead.
+    """
+    costs = [
+        sum_known((item.input_tokens_cost_nanodollars, item.output_tokens_cost_nanodollars))
+        for item in metrics
+        if item.input_tokens or item.output_tokens
+    ]
+    cost = None if None in costs else sum_known(costs)
+    return None if cost is None else cost / NANODOLLARS
 
 
 def sum_known(values: Iterable[int | None]) -> int | None:

@@ -38,7 +38,7 @@ class Item:
         item: The name of the item within the task; empty if the run has only one, which is the run itself.
         state: Whether it has a score.
         value: The score. True is 1, and False is 0.
-        kind: `boolean` or `numeric`; None without a score.
+        kind: `boolean`, `numeric`, or `dict`, which has no score; None without a result.
         low: The low end of the interval that the task itself stated, if it did; only a run as a whole has one.
         high: Its high end.
         tokens_in: Input tokens of the model under test.
@@ -65,7 +65,7 @@ class Item:
     item: str = ""
     state: ItemState
     value: float | None = None
-    kind: Literal["boolean", "numeric"] | None = None
+    kind: Literal["boolean", "numeric", "dict"] | None = None
     low: float | None = None
     high: float | None = None
     tokens_in: int | None = None

@@ -22,6 +22,10 @@ from fanbench.wire.slugs import normalize_model, slugify
 __all__ = ["Metrics", "NotARunFile", "RunFile", "read_run_file"]
 
 
+ASSISTANT = "CONTENT_ROLE_ASSISTANT"
+AGGREGATED = "AGGREGATED"
+
+
 class NotARunFile(Exception):
     """The file is damaged or is something else. The message is shown to the user."""
 
@@ -34,8 +38,22 @@ class Metrics(Message, frozen=True, kw_only=True):
     total_backend_latency_ms: int | None = None
 
 
+class Content(Message, frozen=True, kw_only=True):
+    role: str = ""
+    sender_name: str = ""
+    #: Not decoded: texts, images and calls of tools, only ever compared.
+    parts: msgspec.Raw = msgspec.Raw()
+
+
 class Request(Message, frozen=True, kw_only=True):
+    contents: tuple[Content, ...] = ()
     metrics: Metrics = Metrics()
+
+    @property
+    def model(self) -> str:
+        """The slug of the model that answered; empty if none did."""
+        answers = [content.sender_name for content in self.contents if content.role == ASSISTANT]
+        return answers[-1] if answers else ""
 
 
 class Conversation(Message, frozen=True, kw_only=True):
@@ -50,6 +68,7 @@ class Numeric(Message, frozen=True, kw_only=True):
 
 
 class Result(Message, frozen=True, kw_only=True):
+    type: str = ""
     boolean_result: bool | None = None
     numeric_result: Numeric | None = None
     dict_result: dict[str, Any] | None = None
@@ -110,27 +129,36 @@ class RunFile(Message, frozen=True, kw_only=True):
             todo = [*run.subruns, *todo]
 
     def outcome(self) -> tuple[Kind | None, Value | None, float | None]:
-        """Return the kind, value and interval of the result."""
+        """Return the kind, value and interval of the result. Of several, it is the aggregated one."""
         if not self.results:
             return None, None, None
-        result = self.results[0]
+        result = next((result for result in self.results if result.type == AGGREGATED), self.results[0])
         if (numeric := result.numeric_result) is not None:
-            interval = numeric.confidence_interval
-            return "numeric", float(numeric.value), None if interval is None else float(interval)
+            stated = numeric.confidence_interval
+            interval = math.nan if stated is None else float(stated)
+            return "numeric", float(numeric.value), interval if 0 <= interval < math.inf else None
         if result.dict_result is not None:
             return "dict", result.dict_result, None
         # A number or a dict is written even if it is 0 or empty, so this was an omitted false.
         return "boolean", bool(result.boolean_result), None
 
+    def requests(self) -> Iterator[tuple[str, Metrics]]:
+        """Yield the model and the metrics of every request, including those of sub-runs."""
+        for run in (self, *self.nested()):
+            for talk in run.conversations:
+                # A file that was merged or truncated has only the conversation's total.
+                yield from [(each.model, each.metrics) for each in talk.requests] or [("", talk.metrics)]
+
     def metrics(self) -> list[Metrics]:
         """Return the metrics of every request, including those of sub-runs."""
-        conversations = [talk for run in (self, *self.nested()) for talk in run.conversations]
-        # A file that was merged or truncated has only the conversation's total.
-        return [
-            metrics
-            for talk in conversations
-            for metrics in ([request.metrics for request in talk.requests] or [talk.metrics])
-        ]
+        return [metrics for _, metrics in self.requests()]
+
+    def first_prompt(self) -> bytes:
+        """Return the parts of the first thing that was sent to a model, as in the file; empty if nothing was sent."""
+        contents = (
+            each for talk in self.conversations for request in talk.requests for each in request.contents
+        )
+        return next((bytes(content.parts) for content in contents if content.role != ASSISTANT), b"")
 
     def last_error(self) -> str | None:
         """Return the line of the error message that names the exception."""

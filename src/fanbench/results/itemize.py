@@ -1,0 +1,153 @@
+"""Find the items of one run: the smallest parts that have a result of their own.
+
+- A task that was evaluated row by row left a run file for each row: these are the items.
+- A task that evaluates another one within itself has sub-runs. They are its items if their mean is the task's own
+  value. Otherwise only the task knows what its value is made of (an F1 score), and the run is one item.
+- Any other run is one item.
+
+The SDK writes rows and sub-runs in the order in which they end, which differs from run to run. An item is therefore
+named after the row of its data (`run_param_id_N` in the name of its run file), or else after its first prompt.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from fanbench._util.text import as_utc, iso_time
+from fanbench.results.combine import cost_of, sum_known
+from fanbench.results.items import Item, ItemState
+from fanbench.results.run_file import RunFile
+from fanbench.results.types import Kind
+from fanbench.wire.messages import RunState
+
+__all__ = ["Found", "items_of_run", "whole_run"]
+
+_ROW = re.compile(r"run_param_id_(.+)\.run\.json$")
+# A task that rounds its mean to so many digits still has it.
+_ROUNDED = 5e-4
+
+
+class Found(NamedTuple):
+    """A run file and where it was found."""
+
+    path: Path
+    run: RunFile
+
+
+def items_of_run(rows: Sequence[Found], others: Iterable[Found], named: Item) -> list[Item]:
+    """Return the items of a run.
+
+    `rows` are the files of the run itself: one, or one for each row. `others` are all files in its folder, in which the
+    names of sub-runs are looked up. `named` is an item with all that does not depend on the files.
+    """
+    if len(rows) > 1:
+        names = _unique([_name(path, run) for path, run in rows])
+        return [_item(run, path, name, named) for (path, run), name in zip(rows, names, strict=True)]
+    (path, run), paths = rows[0], {found.run.identity: found.path for found in others}
+    parts = _parts(run)
+    if not parts:
+        return [_item(run, path, "", named)]
+    sources = [paths.get(part.identity) for part in parts]
+    names = _unique([_name(source, part) for source, part in zip(sources, parts, strict=True)])
+    return [
+        _item(part, source or path, name, named)
+        for part, source, name in zip(parts, sources, names, strict=True)
+    ]
+
+
+def whole_run(named: Item, state: ItemState, error: str | None) -> Item:
+    """Return the item of a run that left no items, such as one that was stopped."""
+    return replace(named, state=state, error=error)
+
+
+def _parts(run: RunFile) -> Sequence[RunFile]:
+    """Return the sub-runs that the run's value is the mean of; none if there are no such sub-runs."""
+    kind, value, _ = run.outcome()
+    if run.state is RunState.ERRORED or kind != "numeric" or not isinstance(value, float):
+        return ()
+    for name, number in Counter(part.task for part in run.subruns).most_common():
+        parts = [part for part in run.subruns if part.task == name]
+        scored = [score for part in parts if (score := _result(part)[1]) is not None]
+        # An error may be left out by the task, or count as 0.
+        sums = math.fsum(scored)
+        if scored and any(abs(sums / count - value) <= _ROUNDED for count in (len(scored), number)):
+            return parts
+    return ()
+
+
+def _item(run: RunFile, path: Path, name: str, named: Item) -> Item:
+    state, value, kind, error = _result(run)
+    half = run.outcome()[2] if value is not None else None
+    under_test = run.model_version.slug
+    own = [metrics for model, metrics in run.requests() if model in ("", under_test)]
+    judge = [metrics for model, metrics in run.requests() if model not in ("", under_test)]
+    return replace(
+        named,
+        item=name,
+        state=state,
+        value=value,
+        kind=kind,
+        low=None if value is None or half is None else value - half,
+        high=None if value is None or half is None else value + half,
+        tokens_in=sum_known(metrics.input_tokens for metrics in own),
+        tokens_out=sum_known(metrics.output_tokens for metrics in own),
+        cost_usd=cost_of(own),
+        judge_tokens_in=sum_known(metrics.input_tokens for metrics in judge),
+        judge_tokens_out=sum_known(metrics.output_tokens for metrics in judge),
+        judge_cost_usd=cost_of(judge),
+        started=iso_time(as_utc(run.start_time)) if run.start_time else None,
+        seconds=_seconds(run.start_time, run.end_time),
+        error=error,
+        path=str(path),
+    )
+
+
+def _result(run: RunFile) -> tuple[ItemState, float | None, Kind | None, str | None]:
+    """Return the state, the value and its kind, and the reason why there is none.
+
+    The state comes first: what errored has a `booleanResult` of false, and what is still running may have any value.
+    """
+    if run.state is RunState.ERRORED:
+        return ItemState.ERRORED, None, None, run.last_error()
+    if run.state not in (RunState.COMPLETED, RunState.UNSPECIFIED):
+        return ItemState.NO_VALUE, None, None, f"the run file says {run.state.label}"
+    kind, value, _ = run.outcome()
+    match value:
+        case bool() | float() if math.isfinite(value):
+            return ItemState.SCORED, float(value), kind, None
+        case None:
+            return ItemState.NO_VALUE, None, None, "the run has no result"
+        case float():
+            return ItemState.NO_VALUE, None, kind, f"the result is {value}"
+        case _:
+            return ItemState.NO_VALUE, None, kind, "the result is not one number"
+
+
+def _name(path: Path | None, run: RunFile) -> str:
+    if path is not None and (row := _ROW.search(path.name)):
+        # The name of the file ends with the model, as `kaggle_benchmarks.utils.normalize_name` writes it.
+        model = re.sub(r"[^a-zA-Z0-9_.-]", "", re.sub(r"[ /\\]", "_", run.model_version.slug))
+        return row[1].removesuffix(f"_{model}")
+    return hashlib.sha256(prompt).hexdigest()[:12] if (prompt := run.first_prompt()) else ""
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    """Tell items with the same name apart by their order: the same prompt may be asked several times."""
+    seen: Counter[str] = Counter()
+    found = []
+    for name in names:
+        seen[name] += 1
+        found.append(f"{name or 'item'}-{seen[name]}" if seen[name] > 1 or not name else name)
+    return found
+
+
+def _seconds(start: datetime | None, end: datetime | None) -> float | None:
+    return max(0.0, (as_utc(end) - as_utc(start)).total_seconds()) if start and end else None
