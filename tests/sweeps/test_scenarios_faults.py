@@ -16,6 +16,7 @@ from fanbench.sweeps.engine import Engine
 from fanbench.sweeps.events import (
     FetchFailed,
     LogSaved,
+    LookFailed,
     OutputSaved,
     RunFound,
     RunLogLine,
@@ -445,3 +446,15 @@ def test_a_log_that_is_silent_is_said(tmp_path: Path) -> None:
     assert 4 <= len(said) <= 6
     assert world.counts == (0, 0, 1, 0)
     assert world.missing()[0].stage == "log"
+
+
+@pytest.mark.parametrize("call", ["list_runs", "get_task"])
+def test_a_server_that_shows_nothing_is_said(tmp_path: Path, call: ApiCall) -> None:
+    """While the runs or the creation of a task cannot be seen, that is said once a minute, until they are given up."""
+    world = World(tmp_path, Scenario(faults=(Fault(call, 200, times=10**6),)))
+    assert world.run()
+    assert {one.task for one in world.of(LookFailed)} == {"t1"}
+    assert world.seconds > 250
+    quiet = [later - earlier for earlier, later in pairwise([0.0, *world.times(LookFailed), world.seconds])]
+    assert max(quiet) < 95
+    assert world.counts == (0, 0, 1, 0)

@@ -23,6 +23,7 @@ from fanbench.wire.retry import LONGEST_NAMED_WAIT
 
 __all__ = [
     "ALL_EVENTS",
+    "REPORTED_EACH",
     "BudgetRead",
     "CreationChanged",
     "DrainReason",
@@ -31,6 +32,7 @@ __all__ = [
     "FetchFailed",
     "LimitChanged",
     "LogSaved",
+    "LookFailed",
     "OutputSaved",
     "RetryPlanned",
     "RunFound",
@@ -53,6 +55,10 @@ __all__ = [
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+#: Seconds between two reports of failures in a row.
+REPORTED_EACH = 60.0
 
 
 class _OwnEvent(Event, frozen=True):
@@ -122,6 +128,21 @@ class TaskReady(_OwnEvent, frozen=True):
 
     task: str
     version: int
+
+
+class LookFailed(_OwnEvent, frozen=True):
+    """The server did not show the task or its runs. The next look is in `pause` seconds.
+
+    Of failures in a row, the first is reported, and then one each minute.
+    """
+
+    task: str
+    error: str
+    pause: float
+
+    @property
+    def text(self) -> str:
+        return f"{self.task}: {error_line(self.error)}; looking again in {duration(self.pause)}"
 
 
 class TaskPreparationFailed(_OwnEvent, frozen=True, tag="task_failed"):

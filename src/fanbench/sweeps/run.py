@@ -20,7 +20,7 @@ from fanbench.sweeps.artifacts import log_part, saved_output
 from fanbench.sweeps.attempt_store import Update
 from fanbench.sweeps.attempts import Attempt, SavedLog, wants_log, wants_output
 from fanbench.sweeps.context import SweepContext
-from fanbench.sweeps.events import FetchFailed, LogSaved, OutputSaved, RunLogLine, SweepEvent
+from fanbench.sweeps.events import REPORTED_EACH, FetchFailed, LogSaved, OutputSaved, RunLogLine, SweepEvent
 from fanbench.sweeps.task_runs import ActiveRun
 from fanbench.wire.log_lines import Lines
 from fanbench.wire.log_stream import follow_log
@@ -37,8 +37,6 @@ _LAG = 5.0
 _CLOCK_SLACK = 0.5
 # Seconds for which the log of an ended run, which needs to wait for nothing, may be silent.
 _STORED_SILENCE = 15.0
-# Seconds between two reports of failures in a row.
-_REPORTED_EACH = 60.0
 # Seconds for which a missing log of an ended run is asked for again.
 _NO_LOG = 30.0
 
@@ -187,7 +185,7 @@ class RunPipeline:
     def _report_failure(self, step: _Fetch, error: FanbenchError, pause: float) -> None:
         """Say that a step is tried again, unless that was said just before, or the files may only be late."""
         now = anyio.current_time()
-        if now - step.reported_at < _REPORTED_EACH or isinstance(error, NotFound):
+        if now - step.reported_at < REPORTED_EACH or isinstance(error, NotFound):
             return
         step.reported_at = now
         run = self._run

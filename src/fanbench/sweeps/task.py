@@ -10,7 +10,7 @@ from fanbench._util.concurrency import both
 from fanbench._util.polling import Deadline
 from fanbench.errors import FanbenchError
 from fanbench.operations.creation import wait_for_creation
-from fanbench.operations.events import CreationPolled, Event, VersionSuperseded
+from fanbench.operations.events import CreationPolled, Event, PollFailed, VersionSuperseded
 from fanbench.operations.unanswered import CallUnanswered, version_after
 from fanbench.sweeps.attempts import TaskPhase, TaskRecord
 from fanbench.sweeps.context import SweepContext
@@ -248,12 +248,15 @@ class TaskPipeline:
                     version=version,
                     poll_interval=self._context.rules.poll_interval,
                     emit=self._report_creation,
-                )
+                ),
+                self._watcher.report_failure,
             )
         self._report_creation(CreationPolled(self._slug, task, changed=True))
         return task
 
     def _report_creation(self, event: Event) -> None:
+        if isinstance(event, PollFailed) and isinstance(event.error, FanbenchError):
+            self._watcher.report_failure(event.error, event.seconds)
         if isinstance(event, VersionSuperseded):
             self._watcher.note_newest(event.newest)
         if isinstance(event, CreationPolled):

@@ -17,7 +17,7 @@ from fanbench.sweeps.attempt_store import Update
 from fanbench.sweeps.attempts import Phase, PlannedRun, TaskPhase
 from fanbench.sweeps.context import SweepContext
 from fanbench.sweeps.decide import Step, VoidCause
-from fanbench.sweeps.events import RetryPlanned, RunsPolled, RunStateChanged
+from fanbench.sweeps.events import REPORTED_EACH, LookFailed, RetryPlanned, RunsPolled, RunStateChanged
 from fanbench.sweeps.task_runs import LISTED_AGAIN_WITHIN, ActiveRun, TaskRuns
 from fanbench.wire.messages import Run, RunState, Task
 from fanbench.wire.retry import TRANSIENT_LIMIT, RetryBudget, retry_patiently
@@ -71,6 +71,7 @@ class TaskWatcher(RunWatcher):
         #: The newest version that was seen on the server, and when the server last showed the task.
         self._newest = 0
         self._looked_at = -math.inf
+        self._failure_reported_at = -math.inf
         #: Whether the last list lacked a run that lists have shown before.
         self._misses_runs = False
         #: How many attempts at a planned run the server accepted but never listed.
@@ -93,7 +94,14 @@ class TaskWatcher(RunWatcher):
 
     async def find_foreign_runs(self) -> None:
         """List once, so that runs already there are known to be foreign."""
-        await retry_patiently(self.refresh)
+        await retry_patiently(self.refresh, self.report_failure)
+
+    def report_failure(self, error: FanbenchError, pause: float) -> None:
+        """Say that the server does not show the task or its runs, unless that was said just before."""
+        now = anyio.current_time()
+        if now - self._failure_reported_at >= REPORTED_EACH:
+            self._failure_reported_at = now
+            self._context.emit(LookFailed(self._task.slug, str(error), pause))
 
     # --- Which version is the newest ---
 
@@ -179,6 +187,7 @@ class TaskWatcher(RunWatcher):
         pause = self._budget.record(error)
         self._give_up_late()
         if pause is not None:
+            self.report_failure(error, pause)
             return pause
         self._budget.reset()
         reason = f"The runs cannot be listed: {error}"

@@ -356,8 +356,13 @@ class RetryBudget:
         return pause_after(error, self._failures[kind], elapsed, refused=self._refused)
 
 
-async def retry_patiently(job: Callable[[], Awaitable[T]]) -> T:
-    """Return the result of `job`, retried until its `RetryBudget` is used up; then raise its last error."""
+async def retry_patiently(
+    job: Callable[[], Awaitable[T]], on_failure: Callable[[FanbenchError, float], None] | None = None
+) -> T:
+    """Return the result of `job`, retried until its `RetryBudget` is used up; then raise its last error.
+
+    `on_failure` is called with each error and the seconds until the next try.
+    """
     budget = RetryBudget()
     while True:
         try:
@@ -366,4 +371,6 @@ async def retry_patiently(job: Callable[[], Awaitable[T]]) -> T:
             pause = budget.record(error)
             if pause is None:
                 raise
+            if on_failure is not None:
+                on_failure(error, pause)
         await anyio.sleep(pause)
