@@ -32,15 +32,20 @@ def vendors(url: str, folder: Path, *words: str) -> Spent:
     return _spent([*VENDOR, url, "benchmarks", *words], folder)
 
 
-def _spent(command: Sequence[str], folder: Path) -> Spent:
+def environment(folder: Path) -> dict[str, str]:
+    """The variables of a command whose home is `folder`, and whom any server knows."""
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
-    environment = {**kept, "HOME": str(folder), "KAGGLE_CONFIG_DIR": str(folder), "KAGGLE_API_TOKEN": "any"}
+    own = {"HOME": str(folder), "KAGGLE_CONFIG_DIR": str(folder), "KAGGLE_API_TOKEN": "any"}
+    return {**kept, **own, "NO_PROXY": "127.0.0.1"}
+
+
+def _spent(command: Sequence[str], folder: Path) -> Spent:
     start = time.perf_counter()
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
             command,
             cwd=folder,
-            env=environment | {"NO_PROXY": "127.0.0.1"},
+            env=environment(folder),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
