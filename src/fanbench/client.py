@@ -544,9 +544,6 @@ class Client:
                 page_token=token,
             )
             page = await self.transport.call(protocol.LIST_RUNS, request, ListRunsResponse)
-            if page.runs is None:
-                # Not an empty list: what is not listed is taken for not scheduled.
-                raise invalid_answer(protocol.LIST_RUNS, "the list of runs is null")
             # A run scheduled in the meantime pushes others to the next page, where they appear a second time;
             # and servers may ignore the filter.
             new = {

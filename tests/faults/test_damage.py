@@ -88,7 +88,7 @@ UNREADABLE: dict[Any, Any] = dict.fromkeys(("flood", "half", "html", "bomb", "wr
 PASSING: dict[Any, Any] = {
     **BROKEN,
     "drip": ConnectionFailed,
-    **dict.fromkeys(("half", "html", "wrong_type", "page_loop", "page_flood"), BadAnswer),
+    **dict.fromkeys(("half", "html", "null", "wrong_type", "page_loop", "page_flood"), BadAnswer),
 }
 
 

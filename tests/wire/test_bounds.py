@@ -228,7 +228,7 @@ def test_a_list_that_is_null(rest: bytes) -> None:
 
     _, error = seconds_until_error(Served(body), read)
     assert isinstance(error, BadAnswer)
-    assert "the list of runs is null" in str(error)
+    assert "got `null` - at `$.runs`" in str(error)
 
 
 # --- Memory -------------------------------------------------------------------------------------------------

@@ -302,8 +302,8 @@ class ListRunsRequest(Message, frozen=True):
 
 
 class ListRunsResponse(Message, frozen=True):
-    #: None if the server sent `null`, which is no list: its runs are unknown.
-    runs: list[Run] | None = []
+    #: A `null` is an invalid answer, and no empty list: what is not listed is taken for not scheduled.
+    runs: list[Run] = []
     total_results: int = 0
     next_page_token: str = ""
 

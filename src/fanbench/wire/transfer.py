@@ -115,7 +115,9 @@ async def _attempt(
     )
     state.begun = False
     try:
-        async with transport.stream(call, request, transport.limits.downloads, headers=headers) as response:
+        async with transport.stream(
+            call, request, transport.limits.downloads, headers=headers, silence=SLOW_AFTER
+        ) as response:
             state.begun = True
             kind = response.headers.get("content-type", "")
             # Errors come as JSON and pages of other servers as HTML; a download is neither.
