@@ -7,7 +7,7 @@ CODE := src tests benchmarks examples scripts
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 export VENV
 
-.PHONY: help demo test quick check bench format clean
+.PHONY: help demo test quick check bench soak format clean
 
 help:
 	@echo "make demo    run three tasks on two real models, offline"
@@ -15,6 +15,7 @@ help:
 	@echo "make test    run all tests"
 	@echo "make check   check format, lint, types, imports and dependencies"
 	@echo "make bench   run the benchmarks (several minutes)"
+	@echo "make soak    sweep for an hour under faults and kills, and see whether anything grows (SOAK_MINUTES=60)"
 	@echo "make format  format the code and apply lint fixes"
 	@echo "make clean   remove .venv and all caches"
 
@@ -60,6 +61,9 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/sweep_scale.py --simulate 1000 10000
 	$(BIN)/python benchmarks/local_runs.py
 	$(BIN)/python benchmarks/model_speed.py
+
+soak: $(VENV)/.dev
+	$(BIN)/python benchmarks/soak.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
