@@ -82,6 +82,15 @@ def test_unbounded_tasks_are_named_and_left_out() -> None:
     assert (found.pairs, found.unbounded) == ((), (T,))
 
 
+def test_what_has_no_item_in_common_is_named() -> None:
+    """A task that both sides have, but none of its items with a score on both, is named with its model."""
+    before = sweep(("t", "m", [True, False]), ("u", "m", [True]), ("u", "n", [True]), ("t", "n", [True]))
+    errored = [*answers("m", [None, None]), *answers("m", [True], task="u"), *answers("n", [True])]
+    found = compare_sweeps(before, scores_of(errored))
+    assert [(pair.key.task, pair.model) for pair in found.pairs] == [("t", "n"), ("u", "m")]
+    assert found.apart == ((T, "m"), (TaskKey("u", "c"), "n"))
+
+
 def test_models_on_the_same_item_are_not_independent() -> None:
     """Fifty models that all lose the same two of twenty items are no more evidence than one."""
     names = [f"m{number}" for number in range(50)]

@@ -20,7 +20,11 @@ from fanbench.results.statistics import (
     paired_difference,
 )
 
-__all__ = ["Comparison", "Flip", "Pair", "Verdict", "compare_models", "compare_sweeps"]
+__all__ = ["Comparison", "Flip", "Pair", "Place", "Verdict", "compare_models", "compare_sweeps"]
+
+
+#: A task, and the model, if both sides are the same model; empty if the sides are two models.
+Place = tuple[TaskKey, str]
 
 
 class Verdict(StrEnum):
@@ -86,6 +90,7 @@ class Comparison:
         only_first: Tasks that only the first side has, with this content.
         only_second: Those that only the second side has.
         unbounded: Tasks whose values do not lie between 0 and 1, which are not compared.
+        apart: Tasks that both sides have, and models, without an item that has a score on both sides.
     """
 
     pairs: tuple[Pair, ...]
@@ -95,6 +100,7 @@ class Comparison:
     only_first: tuple[TaskKey, ...] = ()
     only_second: tuple[TaskKey, ...] = ()
     unbounded: tuple[TaskKey, ...] = ()
+    apart: tuple[Place, ...] = ()
 
     @property
     def items(self) -> int:
@@ -132,10 +138,11 @@ class Comparison:
 
 def compare_models(scores: Scores, first: str, second: str) -> Comparison:
     """Compare two models, A and B, on the tasks of one set of scores."""
-    tasks = scores.tasks
-    a = {key: cell for key in tasks if (cell := scores.cells.get((key, first)))}
-    b = {key: cell for key in tasks if (cell := scores.cells.get((key, second)))}
-    return _compare({(key, ""): (a[key], b[key]) for key in tasks if key in a and key in b}, a, b)
+    a, b = (
+        {(key, ""): cell for (key, model), cell in sorted(scores.cells.items()) if model == side}
+        for side in (first, second)
+    )
+    return _compare(a, b)
 
 
 def compare_sweeps(before: Scores, after: Scores, models: Iterable[str] | None = None) -> Comparison:
@@ -145,19 +152,16 @@ def compare_sweeps(before: Scores, after: Scores, models: Iterable[str] | None =
     """
     chosen = set(before.models) & set(after.models)
     chosen &= chosen if models is None else set(models)
-    a = {place: cell for place, cell in before.cells.items() if place[1] in chosen}
-    b = {place: cell for place, cell in after.cells.items() if place[1] in chosen}
-    pairs = {
-        (key, model): (cell, b[key, model]) for (key, model), cell in sorted(a.items()) if (key, model) in b
-    }
-    return _compare(pairs, {key for key, _ in a}, {key for key, _ in b})
+    a, b = (
+        {place: cell for place, cell in sorted(side.cells.items()) if place[1] in chosen}
+        for side in (before, after)
+    )
+    return _compare(a, b)
 
 
-def _compare(
-    sides: Mapping[tuple[TaskKey, str], tuple[Cell, Cell]],
-    first: Iterable[TaskKey],
-    second: Iterable[TaskKey],
-) -> Comparison:
+def _compare(first: Mapping[Place, Cell], second: Mapping[Place, Cell]) -> Comparison:
+    tasks, others = {key for key, _ in first}, {key for key, _ in second}
+    sides = {place: (cell, second[place]) for place, cell in first.items() if place in second}
     unbounded = {key for (key, _), cells in sides.items() if not all(cell.bounded for cell in cells)}
     found = {
         place: _differences(*cells)
@@ -169,15 +173,16 @@ def _compare(
         replace(pair, adjusted=p) for pair, p in zip(pairs, holm([pair.p for pair in pairs]), strict=True)
     ]
     by_task = _over_models(found)
-    missing_first, missing_second = set(first), set(second)
+    either = {place for place in (*first, *second) if place[0] in (tasks & others) - unbounded}
     return Comparison(
         tuple(pairs),
         paired_difference([Differences.of(list(values.values())) for values in by_task]) if by_task else None,
         fmean(fmean(values.values()) for values in by_task) if by_task else None,
         mean_difference([fmean(values.values()) for values in by_task]),
-        only_first=tuple(sorted(missing_first - missing_second)),
-        only_second=tuple(sorted(missing_second - missing_first)),
+        only_first=tuple(sorted(tasks - others)),
+        only_second=tuple(sorted(others - tasks)),
         unbounded=tuple(sorted(unbounded)),
+        apart=tuple(sorted(either - found.keys())),
     )
 
 
@@ -187,7 +192,7 @@ def _differences(first: Cell, second: Cell) -> dict[str, float]:
     return {item: b[item] - score for item, score in a.items() if item in b}
 
 
-def _over_models(found: Mapping[tuple[TaskKey, str], Mapping[str, float]]) -> list[dict[str, float]]:
+def _over_models(found: Mapping[Place, Mapping[str, float]]) -> list[dict[str, float]]:
     """The differences of the items of each task, over models: those of different models on an item go together."""
     tasks: dict[TaskKey, dict[str, list[float]]] = {}
     for (key, _), values in found.items():
@@ -197,7 +202,7 @@ def _over_models(found: Mapping[tuple[TaskKey, str], Mapping[str, float]]) -> li
     return [{item: fmean(values) for item, values in task.items()} for task in tasks.values()]
 
 
-def _pair(place: tuple[TaskKey, str], cells: tuple[Cell, Cell], values: Mapping[str, float]) -> Pair:
+def _pair(place: Place, cells: tuple[Cell, Cell], values: Mapping[str, float]) -> Pair:
     first, second = cells
     a, b = first.scores(), second.scores()
     better = sum(value > 0 for value in values.values())
