@@ -30,14 +30,16 @@ if TYPE_CHECKING:
     from fanbench.operations.run import RunReport as RunReport
     from fanbench.operations.status import TaskStatus as TaskStatus
     from fanbench.operations.watch import StillRunning as StillRunning
+    from fanbench.results import Item as Item
+    from fanbench.results import ItemState as ItemState
     from fanbench.results import ResultSet as ResultSet
     from fanbench.results import RunResult as RunResult
-    from fanbench.results import read_results as read_results
     from fanbench.sweeps.decide import RunStatus as RunStatus
     from fanbench.sweeps.events import SweepEvent as SweepEvent
     from fanbench.sweeps.plan import SweepPlan as SweepPlan
     from fanbench.sweeps.report import RunRow as RunRow
     from fanbench.sweeps.report import SweepReport as SweepReport
+    from fanbench.sweeps.results import read_results as read_results
     from fanbench.sweeps.sweep import Sweep as Sweep
     from fanbench.sweeps.sweep import plan_sweep as plan_sweep
     from fanbench.sweeps.sweep import sweep as sweep
@@ -58,11 +60,12 @@ _NAMES = {
     "fanbench.operations.run": "RunReport",
     "fanbench.operations.status": "TaskStatus",
     "fanbench.operations.watch": "StillRunning",
-    "fanbench.results": "ResultSet RunResult read_results",
+    "fanbench.results": "Item ItemState ResultSet RunResult",
     "fanbench.sweeps.decide": "RunStatus",
     "fanbench.sweeps.events": "SweepEvent",
     "fanbench.sweeps.plan": "SweepPlan",
     "fanbench.sweeps.report": "RunRow SweepReport",
+    "fanbench.sweeps.results": "read_results",
     "fanbench.sweeps.sweep": "Sweep plan_sweep sweep",
     "fanbench.wire.messages": "BenchmarkModel CreationState LogEntry Run RunState Task",
 }

@@ -23,7 +23,7 @@ def items(folder: Path, contents: dict[str, dict[str, Any]], rows: int | None = 
     for name, content in contents.items():
         path = write(folder / f"{name}.run.json", content)
         found.append(Found(path, read_run_file(path)))
-    return items_of_run(found[:rows], found, NAMED)
+    return items_of_run(found[:rows], found, NAMED).items
 
 
 def prompt(text: str, model: str = "google/gemma-3", **metrics: Any) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from fanbench import (
     Credentials,
     DownloadReport,
     FanbenchError,
+    Item,
+    ItemState,
     LocalServer,
     LogEntry,
     Pushed,
@@ -97,6 +99,8 @@ async def results(client: Client) -> None:
     found = fanbench.read_results([Path("results")])
     assert_type(found, ResultSet)
     assert_type(found.newest(), tuple[RunResult, ...])
+    assert_type(found.items, tuple[Item, ...])
+    assert_type(found.items[0].state, ItemState)
 
 
 def errors(error: StillRunning) -> None:

@@ -1,11 +1,19 @@
-"""Results: run files → one `RunResult` per run → tables and records.
+"""Results: run files → a `RunResult` per run, and an `Item` per attempt at a part of a task → scores, tables, records.
 
-`read.py` finds the run files and decides which of them belong to a run. `combine.py` turns the run files of one run
-into its result. `table.py` and `records.py` present results.
+read, run_file      find the run files, and decide which of them belong to a run
+known               what the journal of a sweep has of a run
+combine             the run files of one run → its result
+itemize, gather     the run files of one run → its items; what all runs together tell of them
+scores              items → the score of each task and model
+ranking, compare    scores → leaderboards and comparisons
+statistics          intervals, tests and estimators
+table, records      results as tables and records
 """
 
 from __future__ import annotations
 
+from fanbench.results.items import Item, ItemState
+from fanbench.results.known import KnownRun
 from fanbench.results.read import read_results
 from fanbench.results.records import FIELDS, to_record
 from fanbench.results.table import Table, Usage, table, usage, usage_table
@@ -14,6 +22,9 @@ from fanbench.results.types import Cost, NoResults, Problem, ResultSet, RunResul
 __all__ = [
     "FIELDS",
     "Cost",
+    "Item",
+    "ItemState",
+    "KnownRun",
     "NoResults",
     "Problem",
     "ResultSet",

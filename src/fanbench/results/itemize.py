@@ -16,10 +16,10 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from fanbench._util.text import as_utc, iso_time
 from fanbench.results.combine import cost_of, sum_known
@@ -28,7 +28,7 @@ from fanbench.results.run_file import RunFile
 from fanbench.results.types import Kind
 from fanbench.wire.messages import RunState
 
-__all__ = ["Found", "items_of_run", "whole_run"]
+__all__ = ["Found", "RunItems", "items_of_run", "whole_run"]
 
 _ROW = re.compile(r"run_param_id_(.+)\.run\.json$")
 # A task that rounds its mean to so many digits still has it.
@@ -42,25 +42,49 @@ class Found(NamedTuple):
     run: RunFile
 
 
-def items_of_run(rows: Sequence[Found], others: Iterable[Found], named: Item) -> list[Item]:
+@dataclass(frozen=True, slots=True)
+class RunItems:
+    """The items of one run, and what they are: the run itself, its rows, or its sub-runs."""
+
+    level: Literal["run", "rows", "parts"]
+    items: list[Item]
+
+    @property
+    def is_opaque(self) -> bool:
+        """Whether the run has a number that is not the mean of any sub-runs."""
+        return self.level == "run" and any(
+            item.kind == "numeric" and item.value is not None for item in self.items
+        )
+
+
+def items_of_run(
+    rows: Sequence[Found], others: Iterable[Found], named: Item, *, parts: bool = True
+) -> RunItems:
     """Return the items of a run.
 
     `rows` are the files of the run itself: one, or one for each row. `others` are all files in its folder, in which the
-    names of sub-runs are looked up. `named` is an item with all that does not depend on the files.
+    names of sub-runs are looked up. `named` is an item with all that does not depend on the files. Without `parts`, the
+    run is one item whatever its sub-runs are.
     """
-    if len(rows) > 1:
+    # Of several rows, all but one may have left no file.
+    if len(rows) > 1 or _ROW.search(rows[0].path.name):
         names = _unique([_name(path, run) for path, run in rows])
-        return [_item(run, path, name, named) for (path, run), name in zip(rows, names, strict=True)]
+        return RunItems(
+            "rows", [_item(run, path, name, named) for (path, run), name in zip(rows, names, strict=True)]
+        )
     (path, run), paths = rows[0], {found.run.identity: found.path for found in others}
-    parts = _parts(run)
-    if not parts:
-        return [_item(run, path, "", named)]
-    sources = [paths.get(part.identity) for part in parts]
-    names = _unique([_name(source, part) for source, part in zip(sources, parts, strict=True)])
-    return [
-        _item(part, source or path, name, named)
-        for part, source, name in zip(parts, sources, names, strict=True)
-    ]
+    found = _parts(run) if parts else ()
+    if not found:
+        return RunItems("run", [_item(run, path, "", named)])
+    sources = [paths.get(part.identity) for part in found]
+    names = _unique([_name(source, part) for source, part in zip(sources, found, strict=True)])
+    return RunItems(
+        "parts",
+        [
+            _item(part, source or path, name, named)
+            for part, source, name in zip(found, sources, names, strict=True)
+        ],
+    )
 
 
 def whole_run(named: Item, state: ItemState, error: str | None) -> Item:

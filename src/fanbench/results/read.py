@@ -17,13 +17,16 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fanbench.results.combine import combine
-from fanbench.results.run_file import NotARunFile, RunFile, read_run_file
+from fanbench.results.gather import RunFiles, gather
+from fanbench.results.itemize import Found
+from fanbench.results.known import KnownRun
+from fanbench.results.run_file import NotARunFile, read_run_file
 from fanbench.results.types import Problem, ResultSet, RunResult
 from fanbench.wire.messages import RunState
 
@@ -34,7 +37,6 @@ LOG_SUFFIX = ".log"
 EARLIER_LOG = "run.log"
 
 AnyPath = str | os.PathLike[str]
-_Found = tuple[Path, RunFile]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,50 +50,66 @@ class _Folder:
     run_id: int | None = None
 
 
-def read_results(
-    paths: AnyPath | Iterable[AnyPath], *, states: Mapping[Path, RunState] | None = None
-) -> ResultSet:
+def read_results(paths: AnyPath | Iterable[AnyPath], *, known: Iterable[KnownRun] = ()) -> ResultSet:
     """Read all runs below `paths`: one or several run files, or folders of any depth.
 
-    `states` has the states that the server reported, by the absolute paths of run folders. They count for runs that
-    left no run file; a run file has the state itself.
+    `known` is what journals of sweeps have of their runs. The state that the server reported counts for a run that
+    left no run file. Those that left nothing below `paths` have an item each.
 
     Never raises because of what is on the disk: what cannot be used is listed in `problems`.
     """
-    folders: dict[_Folder, list[_Found]] = defaultdict(list)
+    folders: dict[_Folder, list[Found]] = defaultdict(list)
+    places: dict[_Folder, str] = {}
     problems: list[Problem] = []
     damaged: set[_Folder] = set()
+    known = list(known)
+    by_folder = {each.folder: each for each in known if each.folder is not None}
+    sweeps = {Path(os.path.abspath(each.sweep)): str(each.sweep) for each in known}
     # A string is one path, not the sequence of its letters.
     given = [paths] if isinstance(paths, str | os.PathLike) else paths
-    for path in _find(map(Path, given), problems):
+    for place, path in _find(map(Path, given), problems):
         if not path.is_file():
-            _ = folders[_parse_layout(path) or _Folder(path)]
+            folder = _parse_layout(path) or _Folder(path)
+            _ = folders[folder], places.setdefault(folder, place)
             continue
         parents = Path(os.path.abspath(path)).parents
         folder = next((found for parent in parents if (found := _parse_layout(parent))), _Folder(parents[0]))
+        places.setdefault(folder, place)
         try:
-            folders[folder].append((path, read_run_file(path)))
+            folders[folder].append(Found(path, read_run_file(path)))
         except NotARunFile as error:
             problems.append(Problem(path, str(error)))
             damaged.add(folder)
-    runs: list[RunResult] = []
+    runs: list[RunFiles] = []
     for folder, files in folders.items():
+        sweep = next((sweeps[above] for above in folder.path.parents if above in sweeps), None)
+        place, its = sweep or places[folder], by_folder.get(folder.path)
         if folder.task is None:
-            runs += _loose_results(files)
+            runs += [RunFiles(result, place, rows, files) for result, rows in _loose_results(files)]
         elif files:
-            runs += _run_results(folder, files, problems)
+            runs += [
+                RunFiles(result, place, rows, files, its)
+                for result, rows in _run_results(folder, files, problems)
+            ]
         elif folder not in damaged:
-            runs.append(_missing_result(folder, (states or {}).get(folder.path)))
+            missing = _missing_result(folder, its.state if its else None)
+            runs.append(RunFiles(missing, place, known=its))
+    results = [run.result for run in runs]
     # Ids are numbers, so run 10 is newer than run 9.
-    runs.sort(key=lambda run: (run.run_id or 0, run.started or "", str(run.path)), reverse=True)
-    runs.sort(key=lambda run: (run.task, run.model))
-    return ResultSet(tuple(runs), tuple(sorted(problems, key=lambda problem: str(problem.path))))
+    results.sort(key=lambda run: (run.run_id or 0, run.started or "", str(run.path)), reverse=True)
+    results.sort(key=lambda run: (run.task, run.model))
+    return ResultSet(
+        tuple(results),
+        tuple(sorted(problems, key=lambda problem: str(problem.path))),
+        gather(runs, known),
+    )
 
 
-def _find(paths: Iterable[Path], problems: list[Problem]) -> Iterator[Path]:
-    """Yield each run file and each run folder once, even if `paths` overlap.
+def _find(paths: Iterable[Path], problems: list[Problem]) -> Iterator[tuple[str, Path]]:
+    """Yield each run file and each run folder once, even if `paths` overlap, after the one of `paths` it is below.
 
-    The folder of a run of which there is only the log does not exist.
+    A run file that is given itself is below its folder. The folder of a run of which there is only the log does not
+    exist.
     """
 
     def note(error: OSError) -> None:
@@ -117,7 +135,7 @@ def _find(paths: Iterable[Path], problems: list[Problem]) -> Iterator[Path]:
             real = os.path.realpath(each)
             if real not in seen:
                 seen.add(real)
-                yield each
+                yield str(path if path.is_dir() else path.parent), each
 
 
 def _lone_logs(folder: Path, files: Iterable[str], subfolders: Sequence[str]) -> Iterator[Path]:
@@ -145,17 +163,20 @@ def _is_number(text: str) -> bool:
     return text.isascii() and text.isdecimal()
 
 
-def _loose_results(files: list[_Found]) -> Iterator[RunResult]:
-    """The results of run files outside the download layout."""
-    groups: dict[tuple[str, str], list[_Found]] = defaultdict(list)
-    for path, file in _without_sub_runs(files):
-        groups[file.task, file.model].append((path, file))
+_Result = tuple[RunResult, list[Found]]
+
+
+def _loose_results(files: list[Found]) -> Iterator[_Result]:
+    """The results of run files outside the download layout, each with its run files."""
+    groups: dict[tuple[str, str], list[Found]] = defaultdict(list)
+    for found in _without_sub_runs(files):
+        groups[found.run.task, found.run.model].append(found)
     for group in groups.values():
-        yield combine([file for _, file in group], Path(os.path.abspath(group[0][0])))
+        yield combine([file for _, file in group], Path(os.path.abspath(group[0].path))), group
 
 
-def _run_results(folder: _Folder, files: list[_Found], problems: list[Problem]) -> Iterator[RunResult]:
-    """The result of a run folder, or none if its files do not show which of them is meant."""
+def _run_results(folder: _Folder, files: list[Found], problems: list[Problem]) -> Iterator[_Result]:
+    """The result of a run folder and its run files, or none if its files do not show which of them is meant."""
     tasks = sorted({file.task for _, file in files})
     chosen = (
         files if tasks == [files[0][1].task] else [found for found in files if found[1].task == folder.task]
@@ -164,15 +185,15 @@ def _run_results(folder: _Folder, files: list[_Found], problems: list[Problem]) 
         what = f"no run file of task {folder.task}, only of {', '.join(tasks)}"
         problems.append(Problem(folder.path, what))
         return
-    runs = [file for _, file in _without_sub_runs(chosen)]
-    runs = [run for run in runs if run.model == folder.model] or runs
-    yield _in_folder(folder, combine(runs, folder.path))
+    rows = _without_sub_runs(chosen)
+    rows = [found for found in rows if found.run.model == folder.model] or rows
+    yield _in_folder(folder, combine([file for _, file in rows], folder.path)), rows
 
 
-def _without_sub_runs(files: list[_Found]) -> list[_Found]:
+def _without_sub_runs(files: list[Found]) -> list[Found]:
     """Leave out the runs that are also recorded within another run file here."""
     parts = {run.identity for _, file in files for run in file.nested() if run.start_time}
-    return [(path, file) for path, file in files if file.identity not in parts] or files
+    return [found for found in files if found.run.identity not in parts] or files
 
 
 def _missing_result(folder: _Folder, reported: RunState | None) -> RunResult:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fanbench.errors import OutputError
+from fanbench.results.items import Item
 from fanbench.wire.messages import RunState
 
 __all__ = ["Cost", "Kind", "NoResults", "Problem", "ResultSet", "RunResult", "Value"]
@@ -124,13 +125,15 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class ResultSet:
-    """All runs that were found, and all files that could not be read.
+    """All runs that were found, all files that could not be read, and the items that the runs are made of.
 
-    The runs are sorted by task and model, and from the newest to the oldest within a pair.
+    The runs are sorted by task and model, and from the newest to the oldest within a pair. The items are sorted by
+    task, content, model, sweep, repeat and attempt.
     """
 
     runs: tuple[RunResult, ...] = ()
     problems: tuple[Problem, ...] = ()
+    items: tuple[Item, ...] = ()
 
     def newest(self) -> tuple[RunResult, ...]:
         """One run per task and model: the one with the highest run id, or else the one started last."""

@@ -10,5 +10,6 @@ engine              carries the plan out (its docstring lists the modules it is 
 budget              what `--max-cost` lets be scheduled
 events, state       what the engine reports, and the state rebuilt from it
 report              what came of it, as a table, JSON and CSV
+results             the results in any folders, with what journals have of their runs
 sweep               the Python interface
 """

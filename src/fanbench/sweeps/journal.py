@@ -28,7 +28,6 @@ import msgspec
 
 from fanbench._util import files
 from fanbench.errors import JournalError
-from fanbench.operations.layout import folder_of_log
 from fanbench.sweeps.attempts import (
     Attempt,
     Phase,
@@ -48,8 +47,6 @@ __all__ = [
     "has_summary",
     "journal_errors",
     "own_folder",
-    "reported_states",
-    "states_by_folder",
 ]
 
 #: Relative to the output folder.
@@ -518,30 +515,3 @@ def journal_errors(path: Path, deed: str = "write") -> Iterator[None]:
         raise JournalError(
             f"Cannot {deed} {path}: {reason}.", hint=hint if deed == "write" else None
         ) from error
-
-
-# --- States for results -------------------------------------------------------------------------------------
-
-
-def states_by_folder(root: Path, attempts: Iterable[Attempt]) -> dict[Path, RunState]:
-    """Return how the runs of `attempts` ended on the server, by the folders below `root` that have their files."""
-    found: dict[Path, RunState] = {}
-    for one in attempts:
-        folder = (
-            Path(one.output.path) if one.output else folder_of_log(Path(one.log.path)) if one.log else None
-        )
-        if folder is not None and one.state is not None:
-            found[Path(os.path.abspath(root / folder))] = one.state
-    return found
-
-
-def reported_states(root: Path) -> dict[Path, RunState]:
-    """Return how the runs of the sweep in `root` ended on the server, by folder; empty without a readable journal."""
-    try:
-        journal = Journal.read(root)
-    except JournalError:
-        return {}
-    if journal is None:
-        return {}
-    with journal:
-        return states_by_folder(root, journal.attempts())

@@ -32,7 +32,8 @@ from fanbench.sweeps.attempts import (
     real_ones,
 )
 from fanbench.sweeps.decide import REPORTED, RunStatus, attempt_status, run_status
-from fanbench.sweeps.journal import SUMMARY, states_by_folder
+from fanbench.sweeps.journal import SUMMARY
+from fanbench.sweeps.results import known_runs
 from fanbench.version import __version__
 
 if TYPE_CHECKING:
@@ -226,8 +227,9 @@ def build_report(plan: SweepPlan, journal: Journal | None) -> SweepReport:
     # The content of the run files of each output, by its path relative to the sweep's folder.
     paths = [one.output.path for mine in made.values() for one in mine if one.output is not None]
     folders = {os.path.abspath(plan.output / path): path for path in paths}
-    states = states_by_folder(plan.output, chain.from_iterable(made.values()))
-    found = read_results([Path(folder) for folder in folders if os.path.isdir(folder)], states=states)
+    identities = {slug: task.identity for slug, task in tasks.items()}
+    known = known_runs(plan.output, made, identities, saved, chain.from_iterable(made.values()))
+    found = read_results([Path(folder) for folder in folders if os.path.isdir(folder)], known=known)
     results = {folders[str(row.path)]: row for row in found.runs if str(row.path) in folders}
     rows = tuple(
         _row(plan.output, each, mine, results)
