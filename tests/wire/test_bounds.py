@@ -27,7 +27,7 @@ LINE = b'data: {"stream_name": "stdout", "time": 0, "data": "line\\n"}\n\n'
 class Served(httpx.AsyncBaseTransport):
     """Answers every request with a new body; `times` has the seconds of each request."""
 
-    def __init__(self, body: Callable[[], AsyncIterator[bytes]], status: int = 200, **headers: str) -> None:
+    def __init__(self, body: Callable[[], AsyncGenerator[bytes, None]], status: int = 200, **headers: str) -> None:
         self._body = body
         self._status = status
         self._headers = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -41,15 +41,16 @@ class Served(httpx.AsyncBaseTransport):
 class Body(httpx.AsyncByteStream):
     """A body that ends once it is closed, as that of a real connection does."""
 
-    def __init__(self, pieces: AsyncIterator[bytes]) -> None:
+    def __init__(self, pieces: AsyncGenerator[bytes, None]) -> None:
         self._pieces = pieces
         self._closed = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for piece in self._pieces:
-            if self._closed:
-                return
-            yield piece
+        async with aclosing(self._pieces) as pieces:
+            async for piece in pieces:
+                if self._closed:
+                    return
+                yield piece
 
     async def aclose(self) -> None:
         self._closed = True
@@ -158,7 +159,7 @@ async def dripping() -> AsyncGenerator[bytes, None]:
     ],
 )
 def test_the_log_of_an_ended_run_that_does_not_end(
-    body: Callable[[], AsyncIterator[bytes]], kind: str
+    body: Callable[[], AsyncGenerator[bytes, None]], kind: str
 ) -> None:
     """A run whose log is silent is probed after 15 seconds; if it has ended, the log is read only once more."""
     http, probed, lines = Served(body, Content_Type=kind), [], []
