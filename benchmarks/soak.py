@@ -216,8 +216,8 @@ def write_tasks(folder: Path, names: list[str]) -> list[str]:
     return [str(folder / f"{name}.py") for name in names]
 
 
-def sweep_with_kills(dice: random.Random, folder: Path, words: list[str]) -> int:
-    """Call `fanbench sweep` until it ends by itself, and return how often it was killed."""
+def sweep_with_kills(dice: random.Random, folder: Path, words: list[str], most: int = 2) -> int:
+    """Call `fanbench sweep` until it ends by itself, and return how often it was killed: up to `most` times."""
     environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "NO_PROXY": "127.0.0.1"}
     command = [sys.executable, "-m", "fanbench", "sweep", *words, "-o", str(folder / "out"), "-y"]
     command += ["--confirm-within", str(CONFIRM_WITHIN)]
@@ -227,7 +227,7 @@ def sweep_with_kills(dice: random.Random, folder: Path, words: list[str]) -> int
                 command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
             )
             try:
-                code = process.wait(dice.uniform(0.5, 6.0) if kills < 2 else 300.0)
+                code = process.wait(dice.uniform(0.5, 6.0) if kills < most else 300.0)
             except subprocess.TimeoutExpired:
                 continue
             finally:
