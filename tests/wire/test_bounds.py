@@ -27,7 +27,9 @@ LINE = b'data: {"stream_name": "stdout", "time": 0, "data": "line\\n"}\n\n'
 class Served(httpx.AsyncBaseTransport):
     """Answers every request with a new body; `times` has the seconds of each request."""
 
-    def __init__(self, body: Callable[[], AsyncGenerator[bytes, None]], status: int = 200, **headers: str) -> None:
+    def __init__(
+        self, body: Callable[[], AsyncGenerator[bytes, None]], status: int = 200, **headers: str
+    ) -> None:
         self._body = body
         self._status = status
         self._headers = {name.replace("_", "-"): value for name, value in headers.items()}
