@@ -27,17 +27,7 @@ def results(settings: Settings, folders: tuple[Path, ...], every: bool) -> None:
       fanbench results ./results
       fanbench results ./results --all --format csv > runs.csv
     """
+    from fanbench.cli.folders import read_folders
     from fanbench.cli.views.results import show_results
-    from fanbench.sweeps.results import read_results
 
-    sweep = None
-    for folder in folders:
-        if (folder / ".fanbench").is_dir():  # otherwise the lock's module need not be imported
-            from fanbench._util.lock import is_locked
-            from fanbench.sweeps.folder import LOCK
-
-            if is_locked(folder / LOCK):
-                settings.output.note(f"A sweep is running in {folder}: these are its results so far.")
-            else:
-                sweep = sweep or folder
-    show_results(settings.output, read_results(folders), every=every, sweep=sweep)
+    show_results(settings.output, read_folders(settings, folders), every=every)

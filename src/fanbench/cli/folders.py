@@ -1,0 +1,43 @@
+"""Read folders of results for a command, and say what could not be used."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from fanbench.cli.command import Settings
+from fanbench.results import NoResults, ResultSet
+
+__all__ = ["read_folders"]
+
+
+def read_folders(settings: Settings, folders: Sequence[Path]) -> ResultSet:
+    """Read all runs below `folders`. What is skipped, and sweeps that are running, is said on stderr.
+
+    Raises:
+        NoResults: There are no run files. The hint continues the sweep, or names the command that downloads some.
+    """
+    from fanbench.sweeps.results import read_results
+
+    sweep = None
+    for folder in folders:
+        if (folder / ".fanbench").is_dir():  # otherwise the lock's module need not be imported
+            from fanbench._util.lock import is_locked
+            from fanbench.sweeps.folder import LOCK
+
+            if is_locked(folder / LOCK):
+                settings.output.note(f"A sweep is running in {folder}: these are its results so far.")
+            else:
+                sweep = sweep or folder
+    found = read_results(folders)
+    for problem in found.problems:
+        click.echo(f"Skipped {problem.path}: {problem.what}", err=True)
+    if not found.runs:
+        hint = "Run `fanbench tasks download TASK -o DIR` to download some."
+        if sweep is not None:
+            hint = f"Run `fanbench sweep -o {shlex.quote(str(sweep))}` to continue the sweep."
+        raise NoResults("No run files found.", hint=hint)
+    return found
