@@ -52,6 +52,7 @@ def declared(command: click.Command) -> tuple[str, ...] | None:
 
 def in_code() -> dict[str, tuple[str, ...] | None]:
     from fanbench.cli.views.check_run import FIELDS as TRIAL_FIELDS
+    from fanbench.cli.views.ranking import FIELDS as RANKING_FIELDS
     from fanbench.cli.views.sweep import PLAN_FIELDS
     from fanbench.sweeps.report import FIELDS as SWEEP_FIELDS
 
@@ -59,6 +60,7 @@ def in_code() -> dict[str, tuple[str, ...] | None]:
     fields = {path: declared(found) for path, found in leaves.items()}
     return fields | {
         "check --run": TRIAL_FIELDS,
+        "leaderboard DIR": RANKING_FIELDS,
         "models add": None,
         "models remove": None,
         "results": RESULT_FIELDS,

@@ -151,7 +151,7 @@ _SETUP = {
     "skill": Entry("skill:skill", "Print instructions for coding agents."),
 }
 _ACCOUNT = {
-    "leaderboard": Entry("leaderboard:leaderboard", "Show the leaderboard of a benchmark."),
+    "leaderboard": Entry("leaderboard:leaderboard", "Show the leaderboard of a benchmark, or of results."),
     "quota": Entry("quota:quota", "Show how much of your quotas is used."),
 }
 

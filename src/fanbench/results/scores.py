@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from fanbench.results.items import Item, ItemState
 from fanbench.results.statistics import Interval, effective_attempts, mean_interval, score_bounds
 
-__all__ = ["UNIT", "Cell", "Scale", "Scores", "TaskKey", "scores_of"]
+__all__ = ["UNIT", "Cell", "Scale", "Scores", "TaskKey", "scores_of", "task_names"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,18 @@ class TaskKey:
 
     task: str
     content: str
+
+
+def task_names(keys: Iterable[TaskKey]) -> dict[TaskKey, str]:
+    """Return what to call each task: its slug, with the beginning of its content if several have this slug."""
+    unique = set(keys)
+    times = Counter(key.task for key in unique)
+
+    def name(key: TaskKey) -> str:
+        # Before the colon is how the content was identified.
+        return f"{key.task} ({key.content.rpartition(':')[2][:8]})" if times[key.task] > 1 else key.task
+
+    return {key: name(key) for key in unique}
 
 
 @dataclass(slots=True)

@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from fanbench.cli.command import Settings, command
 from fanbench.cli.options import AT_LEAST_1, FOLDER, value_option
 from fanbench.cli.session import call
-from fanbench.errors import UsageError
+from fanbench.errors import NotFound, UsageError
+
+if TYPE_CHECKING:
+    from fanbench.results.ranking import Estimand
 
 __all__ = ["leaderboard"]
 
 
 @command(csv_flag=True)
-@click.argument("benchmark", metavar="[OWNER/]BENCHMARK")
-@click.option("-s", "--show", is_flag=True, help="Print the leaderboard; the default without --download.")
+@click.argument("places", nargs=-1, required=True, metavar="[OWNER/]BENCHMARK | DIR...")
+@value_option(
+    "--tasks estimand",
+    "these|like-these",
+    "Of DIR: what the intervals and ranks are for: exactly these tasks (the default), or tasks like these.",
+    click.Choice(["these", "like-these"]),
+)
+@value_option(
+    "-k", "K", "Of DIR: also pass@K and pass^K: at least one, and all, of K attempts pass.", AT_LEAST_1
+)
+@click.option(
+    "-s",
+    "--show",
+    is_flag=True,
+    help="Print the leaderboard of BENCHMARK; the default without --download.",
+)
 @click.option("-d", "--download", is_flag=True, help="Write the leaderboard to BENCHMARK_leaderboard.csv.")
 @value_option(
     "-p --path folder",
@@ -26,25 +45,108 @@ __all__ = ["leaderboard"]
 )
 @value_option("--version", "N", "The version of the benchmark (default: the latest).", AT_LEAST_1)
 def leaderboard(
-    settings: Settings, benchmark: str, show: bool, download: bool, folder: Path | None, version: int | None
+    settings: Settings,
+    places: tuple[str, ...],
+    estimand: Estimand | None,
+    k: int | None,
+    show: bool,
+    download: bool,
+    folder: Path | None,
+    version: int | None,
 ) -> None:
-    """Show the leaderboard of a benchmark: one row per model, one column per task.
+    """Show the leaderboard of a benchmark, or rank the models of downloaded results.
 
-    A cell is a number, Pass, Fail, or N/A where there is no result. Without an owner, BENCHMARK is one of yours.
-    CSV contains the same table; JSON contains one record per result.
+    BENCHMARK is one on the server: one row per model, one column per task. A cell is a number, Pass, Fail, or N/A where
+    there is no result. Without an owner, it is one of yours. CSV contains the same table; JSON contains one record per
+    result.
+
+    DIR is a folder of results, such as that of a sweep. Each model has its mean score over tasks with an interval, the
+    ranks that chance allows, the attempts that have a score among those that were planned, its cost and time. Where
+    attempts have no score, it has the interval if all of these had failed, to if all had passed. A model without a
+    score on one of the tasks is not ranked.
+
+    The argument is a folder if a folder has this name, and else a benchmark; --show, --download and --version always
+    mean a benchmark.
 
     \b
     Examples:
       fanbench leaderboard owner/their-benchmark
       fanbench leaderboard owner/their-benchmark --download -p results
       fanbench leaderboard owner/their-benchmark --version 2 --show --format csv
+      fanbench leaderboard ./results
+      fanbench leaderboard ./results --tasks like-these -k 3
     """
+    if folder is not None and not download:
+        raise UsageError("-p/--path can only be used with --download.", hint="Add --download.")
+    if not (show or download or version) and _are_folders(places):
+        _rank(settings, [Path(place) for place in places], estimand or "these", k)
+        return
+    if estimand or k:
+        flag = "--tasks" if estimand else "-k"
+        raise UsageError(f"{flag} is for a folder of results, and {places[0]} is a benchmark.")
+    if len(places) > 1:
+        raise UsageError(
+            f"One benchmark at a time: '{places[0]}' is followed by '{places[1]}'.",
+            hint="Only folders of results can be several.",
+        )
+    _show_benchmark(settings, places[0], show=show, download=download, folder=folder, version=version)
+
+
+def _are_folders(places: tuple[str, ...]) -> bool:
+    """Whether folders are meant. A path that cannot be OWNER/BENCHMARK means a folder, even if there is none.
+
+    Raises:
+        UsageError: Some are folders, and one is not.
+    """
+    missing = next((place for place in places if not os.path.isdir(place)), None)
+    meant = any(os.path.isdir(place) or _is_path(place) for place in places)
+    if meant and missing is not None:
+        raise UsageError(
+            f"'{missing}' is neither a folder of results nor a benchmark's name.",
+            hint="Write a folder that exists, or OWNER/BENCHMARK for the leaderboard on the server.",
+        )
+    return meant
+
+
+def _is_path(place: str) -> bool:
+    return place.startswith((".", "~", os.sep)) or place.endswith("/") or place.count("/") > 1
+
+
+def _rank(settings: Settings, folders: list[Path], estimand: Estimand, k: int | None) -> None:
+    from fanbench.cli.folders import read_folders
+    from fanbench.cli.views.ranking import show_ranking
+    from fanbench.results.ranking import rank_models
+    from fanbench.results.scores import scores_of
+
+    scores = scores_of(read_folders(settings, folders).items)
+    ranking = rank_models(scores, estimand)
+    if estimand == "like-these" and len(ranking.tasks) < 2:
+        raise UsageError(
+            f"One task says nothing about tasks like it, and there is only {ranking.tasks[0].task}."
+            if ranking.tasks
+            else "No task has values between 0 and 1.",
+            hint="Use --tasks these.",
+        )
+    show_ranking(settings.output, scores, ranking, k)
+
+
+def _show_benchmark(
+    settings: Settings,
+    benchmark: str,
+    *,
+    show: bool,
+    download: bool,
+    folder: Path | None,
+    version: int | None,
+) -> None:
     from fanbench.cli.views.leaderboard import show_leaderboard
     from fanbench.operations.leaderboard import fetch_leaderboard, write_leaderboard
 
-    if folder is not None and not download:
-        raise UsageError("-p/--path can only be used with --download.", hint="Add --download.")
-    found = call(settings, lambda client: fetch_leaderboard(client, benchmark, version=version))
+    try:
+        found = call(settings, lambda client: fetch_leaderboard(client, benchmark, version=version))
+    except NotFound as error:
+        error.hint = error.hint or f"There is no folder '{benchmark}' either, whose results could be ranked."
+        raise
     if not found.board.rows:
         settings.output.note("No results found.")
     elif download:

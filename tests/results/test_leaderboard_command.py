@@ -1,0 +1,137 @@
+"""The command `fanbench leaderboard DIR`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from fanbench.cli.app import root
+from fanbench.cli.views.ranking import FIELDS
+from tests.results.folders import add_run
+from tests.results.items import passes
+
+
+def leaderboard(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(root, ["leaderboard", *map(str, arguments)])
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A model that is good and dear, a bad one that errored, and one that lacks a task."""
+    for task in ("quiz", "sums"):
+        add_run(tmp_path, "google/good", passes(38, 40), task=task, usd=0.01)
+        add_run(tmp_path, "mirror/bad", [*passes(8, 36), *[None] * 4], task=task, usd=0.001)
+    add_run(tmp_path, "google/new", passes(20, 40))
+    return tmp_path
+
+
+def test_the_table(folder: Path) -> None:
+    """Models are ranked by score, with what chance, errors and missing tasks leave open."""
+    result = leaderboard(folder)
+    assert (result.exit_code, result.stderr) == (0, "")
+    header, *rows = result.stdout.split("\n\n")[0].splitlines()
+    assert re.split("  +", header) == [
+        "rank",
+        "model",
+        "score",
+        "95% interval",
+        "scored",
+        "if errors fail – pass",
+        "cost a run",
+        "seconds a run",
+        "front",
+    ]
+    good, bad, new = (re.split("  +", row) for row in rows)
+    assert [*good[:3], *good[4:]] == ["1", "google/good", "0.950", "80/80", "–", "$0.4000", "100.0", "●"]
+    assert [*bad[:3], bad[4], *bad[6:]] == ["2", "mirror/bad", "0.222", "72/80", "$0.0400", "100.0"]
+    assert new == ["–", "google/new", "0.500", "–", "40/40", "–", "–", "100.0"]
+    sentences = result.stdout.split("\n\n")[1].splitlines()
+    assert sentences == [
+        "The score is the mean over tasks; interval and ranks are for exactly these 2 tasks.",
+        "●: no other ranked model costs less and scores at least as much.",
+        "google/new is not ranked: it has no score on sums.",
+    ]
+
+
+def test_records(folder: Path) -> None:
+    """JSON and CSV have one record per model, with bounds where attempts have no score."""
+    good, bad, new = json.loads(leaderboard(folder, "--format", "json").stdout)
+    assert tuple(good) == FIELDS
+    assert (good["rank_low"], good["rank_high"], good["score"], good["method"]) == (1, 1, 0.95, "Wilson")
+    assert (good["bound_low"], good["items_planned"], good["items_scored"]) == (None, 80, 80)
+    assert good["cost_usd"] == pytest.approx(0.4)
+    assert bad["bound_low"] < 0.2 < 0.3 < bad["bound_high"]
+    assert (bad["items_planned"], bad["items_scored"], bad["efficient"]) == (80, 72, False)
+    assert (new["rank_low"], new["low"], new["lacking"]) == (None, None, ["sums"])
+    rows = list(csv.DictReader(io.StringIO(leaderboard(folder, "--format", "csv").stdout)))
+    assert [row["model"] for row in rows] == ["google/good", "mirror/bad", "google/new"]
+    assert rows[2]["lacking"] == '["sums"]'
+
+
+def test_tasks_like_these(folder: Path) -> None:
+    """For tasks like these, the interval is another one, and one task alone has none."""
+    these, like = (
+        json.loads(leaderboard(folder, "--tasks", tasks, "--format", "json").stdout)[0]
+        for tasks in ("these", "like-these")
+    )
+    assert (these["estimand"], like["estimand"]) == ("these", "like-these")
+    assert like["low"] < these["low"]
+    alone = leaderboard(folder / "quiz", "--tasks", "like-these")
+    assert alone.exit_code == 2
+    assert "only quiz" in alone.stderr
+
+
+def test_unbounded_tasks_are_named(tmp_path: Path) -> None:
+    """A task with values beyond 0 and 1 is not averaged, and that is said, also beside records."""
+    add_run(tmp_path, "google/a", [True, False])
+    add_run(tmp_path, "google/a", [0.5, 70.0], task="points")
+    sentence = "Left out, because some values are not between 0 and 1: points.\n"
+    assert leaderboard(tmp_path).stdout.endswith(sentence)
+    result = leaderboard(tmp_path, "--format", "jsonl")
+    assert (json.loads(result.stdout)["score"], result.stderr) == (0.5, sentence)
+
+
+def test_contents_are_told_apart(tmp_path: Path) -> None:
+    """Two versions of a task are two tasks, of which each model has one."""
+    add_run(tmp_path, "google/a", [True, False])
+    add_run(tmp_path, "google/b", [True, True], version=2)
+    result = leaderboard(tmp_path)
+    assert "google/a is not ranked: it has no score on quiz (v2)." in result.stdout
+    assert "google/b is not ranked: it has no score on quiz (v1)." in result.stdout
+
+
+def test_repeats_have_pass_rates(tmp_path: Path) -> None:
+    """With -k, pass@k and pass^k are columns; a model with too few repeats has none, which is said."""
+    for run_id, values in enumerate(([True, True], [True, False], [True, False])):
+        add_run(tmp_path, "google/a", values, run_id=run_id)
+    add_run(tmp_path, "google/b", [True, True])
+    records = json.loads(leaderboard(tmp_path, "-k", "2", "--format", "json").stdout)
+    rates = {record["model"]: (record["pass_at_k"], record["pass_hat_k"]) for record in records}
+    assert rates == {"google/a": (pytest.approx((1 + 2 / 3) / 2), 0.5), "google/b": (None, None)}
+    table = leaderboard(tmp_path, "-k", "2").stdout
+    assert "pass@2  pass^2" in table.splitlines()[0]
+    assert table.splitlines()[-1].startswith("pass@2 and pass^2 need 2 attempts with a score")
+
+
+def test_a_folder_and_a_benchmark_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name is a folder if there is one. What is neither is refused with both meanings, as are their options."""
+    add_run(tmp_path / "me/bench", "google/a", [True, False])
+    monkeypatch.chdir(tmp_path)
+    assert "google/a" in leaderboard("me/bench").stdout
+    for arguments, message in (
+        (["./other"], "'./other' is neither a folder of results nor a benchmark's name."),
+        (["me/bench", "me/other"], "'me/other' is neither"),
+        (["me/other", "-k", "2"], "-k is for a folder of results, and me/other is a benchmark."),
+        (["me/bench", "--version", "2", "--tasks", "these"], "--tasks is for a folder"),
+        (["me/one", "me/two"], "One benchmark at a time"),
+    ):
+        result = leaderboard(*arguments)
+        assert result.exit_code == 2, arguments
+        assert message in result.stderr, arguments
+        assert result.stdout == ""
