@@ -22,6 +22,7 @@ FanbenchError                 the base; `exit_code` is that of the command line
 │   ├── JournalError          its journal cannot be read or written, or belongs to something else
 │   ├── SweepLocked           another process is using its folder, with its `pid` if known
 │   └── BudgetReached         one more run could exceed `--max-cost`                           exit 6
+├── CannotTell                results cannot be compared                                       exit 8
 └── LocalServerError          the local server cannot start, listen, or find its models
 """
 
@@ -35,6 +36,7 @@ __all__ = [
     "BadAnswer",
     "BadRequest",
     "BudgetReached",
+    "CannotTell",
     "Conflict",
     "ConnectionFailed",
     "CredentialsError",
@@ -222,6 +224,12 @@ class BudgetReached(SweepError):
     """Scheduling has stopped, because one more run could exceed `--max-cost`."""
 
     exit_code = 6
+
+
+class CannotTell(FanbenchError):
+    """Results cannot be compared."""
+
+    exit_code = 8
 
 
 class LocalServerError(FanbenchError):

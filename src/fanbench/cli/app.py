@@ -191,6 +191,7 @@ benchmarks = LazyGroup(
         "tasks": _TASKS,
         "sweep": Entry("sweep:sweep", "Run every task on every model; resumable."),
         "results": Entry("results:results", "Tabulate downloaded results."),
+        "compare": Entry("compare:compare", "Compare two models, or two folders of results."),
         **_ACCOUNT,
         "serve": Entry("serve:serve", "Run the local server in the foreground."),
         "stop": Entry("serve:stop", "Stop the local server."),

@@ -20,11 +20,26 @@ from fanbench.results.statistics import (
     paired_difference,
 )
 
-__all__ = ["Comparison", "Flip", "Pair", "Place", "Verdict", "compare_models", "compare_sweeps"]
+__all__ = [
+    "Comparison",
+    "Flip",
+    "Pair",
+    "Place",
+    "Verdict",
+    "compare_models",
+    "compare_sweeps",
+    "interval_of",
+]
 
 
 #: A task, and the model, if both sides are the same model; empty if the sides are two models.
 Place = tuple[TaskKey, str]
+
+
+def interval_of(difference: Difference, confidence: float = CONFIDENCE) -> Interval:
+    """Return the interval of a difference of scores, which is at most 1 in either direction."""
+    found = difference.interval(confidence)
+    return Interval(max(-1.0, found.low), min(1.0, found.high), found.method)
 
 
 class Verdict(StrEnum):
@@ -223,7 +238,7 @@ def _pair(place: Place, cells: tuple[Cell, Cell], values: Mapping[str, float]) -
         better=better,
         worse=worse,
         difference=fmean(values.values()),
-        interval=found.interval(),
+        interval=interval_of(found),
         p=mcnemar_mid_p(better, worse) if single else found.p,
         smallest=found.smallest_seen(),
         flips=tuple(flips),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from fanbench._util.text import one_line
 from fanbench.cli.output import Output
 from fanbench.results.passes import PassRates, pass_rates
 from fanbench.results.ranking import Ranked, Ranking
@@ -76,9 +77,9 @@ def show_ranking(out: Output, scores: Scores, ranking: Ranking, k: int | None = 
 def say(out: Output, sentence: str) -> None:
     """Print what belongs to a result: below the table for people, and on stderr beside records."""
     if out.for_people:
-        out.text(sentence)
+        out.text(one_line(sentence))
     else:
-        out.note(sentence)
+        out.note(one_line(sentence))
 
 
 def interval_text(low: float, high: float) -> str:

@@ -1,0 +1,77 @@
+"""Find models and tasks by the names that users write, which may lack the owner."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+
+from fanbench._util.text import is_pattern
+from fanbench.errors import UnknownModel, UsageError
+from fanbench.results.types import NoResults
+from fanbench.wire.slugs import same_model, slugify_task
+
+__all__ = ["find_model", "find_models", "find_task"]
+
+
+def find_models(asked: Iterable[str], models: Sequence[str]) -> list[str]:
+    """Return those of `models` that the names and patterns `asked` for mean, without duplicates.
+
+    Raises:
+        UnknownModel: A name or a pattern matches none.
+    """
+    return list(dict.fromkeys(model for name in asked for model in _matches(name, models)))
+
+
+def find_model(asked: str, models: Sequence[str]) -> str:
+    """Return the only one of `models` that is called so.
+
+    Raises:
+        UnknownModel: None is.
+        UsageError: Several are.
+    """
+    found = _matches(asked, models)
+    if len(found) > 1:
+        raise UsageError(f"{asked} may be {' or '.join(found)}.", hint="Write the model with its owner.")
+    return found[0]
+
+
+def _matches(asked: str, models: Sequence[str]) -> list[str]:
+    name = asked.replace("@", "-")
+    exact = [model for model in models if model == name]
+    if exact or is_pattern(name):
+        found = exact or [
+            model for model in models if fnmatchcase(model if "/" in name else model.rpartition("/")[2], name)
+        ]
+    else:
+        owner = name.rpartition("/")[0]
+        found = [
+            model
+            for model in models
+            if same_model(model) == same_model(name)
+            and (not owner or model.rpartition("/")[0] in ("", owner))
+        ]
+    if not found:
+        raise UnknownModel(f"There are no results of {asked}. The models are {', '.join(models) or 'none'}.")
+    return found
+
+
+def find_task(asked: str, tasks: Iterable[str]) -> str:
+    """Return the only one of the slugs `tasks` that is called so, with or without its owner.
+
+    Raises:
+        NoResults: None is.
+        UsageError: Several are, or the name is no task's.
+    """
+    slugs = sorted(set(tasks))
+    name = slugify_task(asked)
+    owner, _, bare = name.rpartition("/")
+    found = [task for task in slugs if task == name] or [
+        task for task in slugs if task == bare or (not owner and task.rpartition("/")[2] == bare)
+    ]
+    if not found:
+        raise NoResults(
+            f"There are no results of task '{asked}'. The tasks are {', '.join(slugs) or 'none'}."
+        )
+    if len(found) > 1:
+        raise UsageError(f"{asked} may be {' or '.join(found)}.", hint="Write the task with its owner.")
+    return found[0]
