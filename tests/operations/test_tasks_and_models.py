@@ -66,6 +66,46 @@ def test_the_line_of_an_exception_with_a_long_message() -> None:
     assert error_line(text.partition("\n")[2]) == "ValueError: 1 mistake"  # without its beginning
 
 
+INVALID = """ValidationError: 1 validation error for X
+a
+  Input should be a valid integer
+    For further information visit https://errors
+"""
+BOX = "playwright.Error: no browser\n╔════╗\n║ Run ║\n╚════╝\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (INVALID, "ValidationError: 1 validation error for X"),
+        (
+            "------\nValidationError   Traceback (most recent call last)\nCell In[3], line 5\n      4 def f():\n"
+            f"----> 5     x()\n\nFile /usr/lib/x.py:3, in f(a)\n      1 a\n\n{INVALID}",
+            "ValidationError: 1 validation error for X",
+        ),
+        (
+            '  + Exception Group Traceback (most recent call last):\n  |   File "a.py", line 3, in f\n  |     x()\n'
+            "  | ExceptionGroup: two (1 sub-exception)\n  +-+---------------- 1 ----------------\n"
+            '    | Traceback (most recent call last):\n    |   File "a.py", line 1, in g\n    | ValueError: a\n'
+            "    +------------------------------------\n",
+            "ValueError: a",
+        ),
+        (BOX, "playwright.Error: no browser"),
+        (
+            f'Traceback (most recent call last):\n  File "a.py", line 3, in f\n    x()\n{BOX}',
+            "playwright.Error: no browser",
+        ),
+        ("The first line\nHelp: https://x\n════\n", "Help: https://x"),
+        ('  File "a.py", line 3, in f\n    x()\nKeyboardInterrupt\n', "KeyboardInterrupt"),
+        ("════", "════"),
+    ],
+    ids=["message", "notebook", "group", "box", "box-with-frames", "no-name", "no-message", "nothing"],
+)
+def test_the_line_says_which_error_it_is(text: str, line: str) -> None:
+    """In tracebacks of notebooks and of groups, and in messages alone, the line is the one that names the exception."""
+    assert error_line(text) == line
+
+
 @pytest.mark.parametrize(
     ("public", "notebook", "wanted", "calls", "became"),
     [

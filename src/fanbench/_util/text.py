@@ -68,18 +68,34 @@ def last_line(text: str, default: str = "") -> str:
     return lines[-1].strip() if lines else default
 
 
-def error_line(text: str, default: str = "") -> str:
-    """Return the line that names the exception in a traceback, or the last line that is not blank.
+# A frame of a traceback by Python, and by IPython.
+_FRAME = re.compile(r'  File "|(?:Cell In|Input In )\s*\[\d+\]|File \S+:\d+, in ')
+# What precedes the lines of an exception group, and the lines between its exceptions.
+_GROUP = re.compile(r"^ *(?:\| ?|\+[-+ ].*-$|\+ (?=Exception Group))", re.MULTILINE)
+_EXCEPTION = re.compile(r"(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?::|$)")
+_NAMED_ERROR = re.compile(r"(?:[A-Za-z_]\w*\.)*(?:[A-Z]\w*)?(?:Error|Exception|Exit|Interrupt|Timeout): ")
 
-    The message of an exception may have several lines, of which the last says little.
+
+def error_line(text: str, default: str = "") -> str:
+    """Return the line that names the exception in a traceback, or the last line that says something.
+
+    The message of an exception may have several lines, of which the last says little: a link, or the edge of a box.
     """
+    if "Exception Group Traceback" in text:
+        text = _GROUP.sub("", text)
     lines = text.splitlines()
-    frame = next((at for at in reversed(range(len(lines))) if lines[at].startswith('  File "')), None)
+    frame = next((at for at in reversed(range(len(lines))) if _FRAME.match(lines[at])), None)
     if frame is not None:
-        for line in lines[frame + 1 :]:
-            if line.strip() and not line[0].isspace():
-                return line.rstrip()
-    return last_line(text, default)
+        # Lines of code are indented by Python, and numbered by IPython.
+        after = [line for line in lines[frame + 1 :] if line.strip() and not line[0].isspace()]
+        if after:
+            return next((line for line in after if _EXCEPTION.match(line)), after[0]).rstrip()
+    named = next((line for line in reversed(lines) if _NAMED_ERROR.match(line)), None)
+    if named is not None:
+        return named.rstrip()
+    return next(
+        (line.strip() for line in reversed(lines) if any(map(str.isalnum, line))), last_line(text, default)
+    )
 
 
 def error_in_one_line(record: Mapping[str, Any]) -> Mapping[str, Any]:
