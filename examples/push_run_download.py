@@ -21,7 +21,7 @@ async def main() -> None:
         for run in report.runs:
             print(run.id, run.model_version_slug, run.state.label)
         await client.download(pushed.slug, output="results")
-    print(table(fanbench.read_results("results").newest()).plain())
+    print(table(fanbench.read_results("results")).plain())
 
 
 anyio.run(main)

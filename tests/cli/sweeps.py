@@ -17,7 +17,7 @@ __all__ = ["RESULTS", "Sweep", "changes", "plain", "sweep_of", "swept_kaggle", "
 Sweep = Callable[..., Result]
 
 #: What the models' run files say. The runs of model `c` error.
-RESULTS = {"a": True, "b": 0.5}
+RESULTS = {"a": 1.0, "b": 0.5}
 
 
 def swept_kaggle() -> SimulatedKaggle:

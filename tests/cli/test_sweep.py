@@ -44,7 +44,7 @@ def test_every_task_on_every_model(sweep: Sweep, kaggle: SimulatedKaggle, folder
     """
     result = sweep()
     assert result.exit_code == 0
-    assert plain(result.stdout).startswith("task a b\nfirst ✓ 0.5\nthere ✓ 0.5\n")
+    assert plain(result.stdout).startswith("task a b\nfirst 1 0.5\nthere 1 0.5\n")
     assert "4 of 4 runs completed" in result.stdout
     assert kaggle.calls["create_task"] == 1
     assert [models for _, models in kaggle.arguments("schedule_runs")] == [("a", "b"), ("a", "b")]
@@ -130,7 +130,7 @@ def test_errored_runs(sweep: Sweep, folder: Path) -> None:
     """Errored runs are kept, listed and counted, and exit 1 has a hint that repeats them."""
     result = sweep("there", "--all-models")
     assert result.exit_code == 1
-    assert plain(result.stdout).startswith("task a b c\nthere ✓ 0.5 errored\n")
+    assert plain(result.stdout).startswith("task a b c\nthere 1 0.5 errored\n")
     assert "there c (Run 12): ValueError: no answer" in result.stderr
     assert "error: 2 of 3 runs completed, 1 errored." in result.stderr
     assert "fanbench sweep -o results --retry-errored 1" in result.stderr
@@ -230,7 +230,7 @@ def test_a_summary_that_cannot_be_written(sweep: Sweep, kaggle: SimulatedKaggle)
     Path("results/summary.json").mkdir(parents=True)
     result = sweep()
     assert result.exit_code == 1
-    assert plain(result.stdout).startswith("task a b\nfirst ✓ 0.5\n")
+    assert plain(result.stdout).startswith("task a b\nfirst 1 0.5\n")
     assert "Cannot write the summary to results" in result.stderr
 
 

@@ -188,7 +188,7 @@ def test_one_stage_at_a_time(sweep: Sweep, kaggle: SimulatedKaggle) -> None:
     assert changes(kaggle) == 2
     collected = sweep("-o", "results", "--step")
     assert collected.exit_code == 0
-    assert plain(collected.stdout).startswith("task a\nfirst ✓\n")
+    assert plain(collected.stdout).startswith("task a\nfirst 1\n")
 
 
 def test_no_stages_with_a_budget(sweep: Sweep, kaggle: SimulatedKaggle) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -161,13 +161,13 @@ def test_rows_with_booleans_become_the_share_that_passed(tmp_path: Path) -> None
 
 
 def test_rows_with_dicts_become_the_means_of_their_numbers(tmp_path: Path) -> None:
-    """Each key that is a number in every row gives a mean; other keys are omitted."""
+    """Each key gives the mean over the rows in which it is a number; other keys are omitted."""
     row = read_one(
         tmp_path,
         run(result={"dictResult": {"a": 1, "b": "x", "c": True}}),
         run(result={"dictResult": {"a": 2, "b": "y", "c": False, "d": 1}}),
     )
-    assert (row.kind, row.value) == ("dict", {"a": 1.5, "c": 0.5})
+    assert (row.kind, row.value) == ("dict", {"a": 1.5, "c": 0.5, "d": 1.0})
 
 
 def test_errored_rows_are_counted_separately(tmp_path: Path) -> None:
@@ -185,12 +185,14 @@ def test_an_errored_run_has_no_value(tmp_path: Path) -> None:
     assert row.error == "ValueError: no"
 
 
-def test_opposite_infinities_have_no_mean(tmp_path: Path) -> None:
-    """The mean of both infinities is NaN, not an exception."""
-    rows = [run(result={"numericResult": {"value": value}}) for value in ("Infinity", "-Infinity")]
-    value = read_one(tmp_path, *rows).value
-    assert isinstance(value, float)
-    assert math.isnan(value)
+def test_rows_that_are_not_finite_have_no_value(tmp_path: Path) -> None:
+    """NaN and the infinities are left out of the mean, and counted; the largest numbers have a mean."""
+    rows = [run(result={"numericResult": {"value": value}}) for value in ("Infinity", "-Infinity", "NaN")]
+    row = read_one(tmp_path, *rows)
+    assert (row.value, row.figures.items_scored, row.figures.items_no_value) == (None, 0, 3)
+    large = sys.float_info.max
+    row = read_one(tmp_path / "more", *rows, number(large), number(large))
+    assert (row.value, row.figures.items_scored, row.figures.items_no_value) == (large, 2, 3)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def test_the_table_of_the_examples() -> None:
         "task            gemma-3-270m  smollm2-135m-instruct",
         "arithmetic      0.4           0.8",
         "capital-cities  ✗ 1/4         ✓ 4/4",
-        "word-table      0 ± 0.25      0.6667 ± 0.3",
+        "word-table      0 [0, 0.39]   0.6667 [0.3, 0.9]",
         "",
         "model                  runs  tokens in  tokens out  seconds",
         "gemma-3-270m           3     303        223         5.9",
@@ -37,11 +37,11 @@ def test_the_table_of_the_examples() -> None:
     ]
 
 
-def test_the_newest_run_or_all_runs_are_shown(tmp_path: Path) -> None:
-    """By default the newest run per task and model is shown, and `--all` shows every run."""
+def test_all_runs_are_pooled_or_shown(tmp_path: Path) -> None:
+    """By default all runs of a task and model are one mean, and `--all` shows every run."""
     write(tmp_path / "my-task/1/gemma-3/9/a.run.json", number(0.5))
     write(tmp_path / "my-task/1/gemma-3/10/a.run.json", errored())
-    assert results(tmp_path).stdout.splitlines()[1].split() == ["my-task", "errored"]
+    assert results(tmp_path).stdout.splitlines()[1].split() == ["my-task", "0.5", "1/2"]
     assert results(tmp_path, "--all").stdout.splitlines()[1].split() == ["my-task", "errored,", "0.5"]
 
 

@@ -308,21 +308,21 @@ def test_a_sweep_behind_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("contents", "text"),
     [
-        ([passed(), passed(False), passed()], "2/3 ✓"),
-        ([number(0.5), number(0.75)], "0.5, 0.75"),
-        ([number(0.5), number(0.75), number(1.0)], "0.5, 0.75, 1"),
-        ([passed(), errored()], "1/1 ✓, 1 errored"),
-        ([number(float(each)) for each in range(5)], "2 (0 to 4, 5 runs)"),
-        ([passed(), None], "1/1 ✓, 1 unscheduled"),
-        ([passed(), "errored", None, None], "1/1 ✓, 1 errored, 2 unscheduled"),
-        (["errored", "errored"], "2 errored"),
+        ([passed(), passed(False), passed()], "0.6667 [0.21, 0.94]"),
+        ([number(0.5), number(0.75)], "0.625 [0.14, 0.94]"),
+        ([passed(), errored()], "1 1/2"),
+        ([number(float(each)) for each in range(5)], "2 (0 to 4)"),
+        ([passed(), None], "1 1/2"),
+        ([passed(), "errored", None, None], "1 1/4"),
+        (["errored", "errored"], "errored"),
         ([None, None, None], "–"),
-        ([None, "errored"], "1 unscheduled, 1 errored"),
-        ([number(0.5), None], "0.5, 1 unscheduled"),
+        ([None, "errored"], "1 errored, 1 missing"),
+        ([number(0.5), None], "0.5 1/2"),
+        ([number(0.9), number(0.9), passed(False), number(0.9)], "0.9 [0.36, 0.99] 3/4"),
     ],
 )
 def test_repeats_share_a_cell(tmp_path: Path, contents: list[dict[str, Any] | str | None], text: str) -> None:
-    """Passes are counted, a few numbers are listed, many are summarized, and failures are counted."""
+    """A cell has the mean of all repeats that have a score, and how many these are."""
     folder = Folder(tmp_path, models=("m",), repeats=len(contents))
     for repeat, content in enumerate(contents, 1):
         if isinstance(content, dict):
@@ -332,15 +332,17 @@ def test_repeats_share_a_cell(tmp_path: Path, contents: list[dict[str, Any] | st
     assert folder.cell() == text
 
 
-def test_an_interval_is_shown(tmp_path: Path) -> None:
-    """The interval of each run is shown."""
-    folder = Folder(tmp_path, models=("m",), repeats=2)
+def test_the_interval_of_a_run_is_shown(tmp_path: Path) -> None:
+    """A single run has the interval that its task stated; repeats have one that is computed."""
+    folder = Folder(tmp_path, models=("m",), repeats=1)
     result = {"numericResult": {"value": 0.8, "confidenceInterval": 0.1}}
     folder.collected(
         PlannedRun("a", "m", 1), named({**number(0), "results": [{"type": "AGGREGATED", **result}]})
     )
+    assert folder.cell() == "0.8 ± 0.1"
+    folder.plan = SweepPlan(folder.plan.tasks, ("m",), tmp_path, 2)
     folder.collected(PlannedRun("a", "m", 2), named(number(0.7)))
-    assert folder.cell() == "0.8 ± 0.1, 0.7"
+    assert folder.cell() == "0.75 [0.2, 0.97]"
 
 
 def test_many_models_are_rows(tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
 """Combine the run files of one run into its result.
 
 A task that was evaluated row by row leaves one run file per row. The run's value is then the mean of the rows'
-numbers, the share of rows that passed, or, for dicts, the mean of each number in them; no interval can be derived
-from that. Errored rows have no value and are counted separately. The run is errored only if all of its rows are.
+numbers, the share of rows that passed, or, for dicts, the mean of each number in the rows that have it. Errored rows,
+those that are still running, and those without a finite number have no value. Among numbers, a boolean is none: an
+assertion failed. The run is errored if all of its rows are, or if the server says so.
 """
 
 from __future__ import annotations
@@ -26,10 +27,13 @@ PASSED = "BENCHMARK_TASK_RUN_ASSERTION_STATUS_PASSED"
 def combine(runs: Sequence[RunFile], path: Path) -> RunResult:
     """Return the result of the run that left `runs`, named after the first of them."""
     first = runs[0]
-    good = [run for run in runs if run.state is not RunState.ERRORED]
+    good = [run for run in runs if run.has_ended]
     kind, value, interval = _value(good) if good else (None, None, None)
     assertions = [item for run in runs for part in (run, *run.nested()) for item in part.assertions]
-    metrics = [item for run in runs for item in run.metrics()]
+    roles = [run.requests_by_role() for run in runs]
+    own = [item for metrics, _ in roles for item in metrics]
+    judge = [item for _, metrics in roles for item in metrics]
+    metrics = [*own, *judge]
     latency = sum_known(item.total_backend_latency_ms for item in metrics)
     starts = [_in_utc(run.start_time) for run in runs if run.start_time]
     ends = [_in_utc(run.end_time) for run in runs if run.end_time]
@@ -38,17 +42,22 @@ def combine(runs: Sequence[RunFile], path: Path) -> RunResult:
         name=first.task_version.name,
         version=first.task_version.version_number,
         model=first.model,
+        model_owner=first.model_version.slug.rpartition("/")[0] or None,
         state=(good or runs)[0].state,
         kind=kind,
         value=value,
         interval=interval,
         rows=len(runs),
-        rows_errored=len(runs) - len(good),
+        rows_errored=sum(run.state is RunState.ERRORED for run in runs),
         assertions_passed=sum(item.status == PASSED for item in assertions),
         assertions_total=len(assertions),
-        tokens_in=sum_known(item.input_tokens for item in metrics),
-        tokens_out=sum_known(item.output_tokens for item in metrics),
-        cost_usd=cost_of(metrics),
+        tokens_in=sum_known(item.input_tokens for item in own),
+        tokens_out=sum_known(item.output_tokens for item in own),
+        cost_usd=cost_of(own),
+        judge_tokens_in=sum_known(item.input_tokens for item in judge),
+        judge_tokens_out=sum_known(item.output_tokens for item in judge),
+        judge_cost_usd=cost_of(judge),
+        total_cost_usd=cost_of(metrics),
         latency=None if latency is None else latency / 1000,
         # Rows may have run side by side.
         seconds=max(0.0, (max(ends) - min(starts)).total_seconds()) if starts and ends else None,
@@ -62,25 +71,32 @@ def _value(rows: Sequence[RunFile]) -> tuple[Kind | None, Value | None, float | 
     outcomes = [row.outcome() for row in rows]
     if len(outcomes) == 1:
         return outcomes[0]
-    values = [value for _, value, _ in outcomes]
-    if numbers := [float(value) for value in values if isinstance(value, bool | int | float)]:
+    values = [value for _, value, _ in outcomes if value is not None]
+    numeric = any(kind == "numeric" for kind, _, _ in outcomes)
+    numbers = [
+        float(value)
+        for value in values
+        if isinstance(value, float) or (isinstance(value, bool) and not numeric)
+    ]
+    if numbers:
         return "numeric", _mean(numbers), None
-    if dicts := [value for value in values if isinstance(value, dict)]:
-        means = {
-            key: _mean([item[key] for item in dicts])
-            for key in dicts[0]
-            if all(isinstance(item.get(key), bool | int | float) for item in dicts)
-        }
-        return "dict", means, None
-    return None, None, None
+    dicts = [value for value in values if isinstance(value, dict)]
+    if not dicts:
+        return None, None, None
+    columns: dict[str, list[float]] = {}
+    for values_of_row in dicts:
+        for key, value in values_of_row.items():
+            if isinstance(value, bool | int | float):
+                columns.setdefault(key, []).append(float(value))
+    means = {key: mean for key, column in columns.items() if (mean := _mean(column)) is not None}
+    return "dict", means, None
 
 
-def _mean(values: Sequence[float]) -> float:
-    try:
-        return math.fsum(values) / len(values)
-    except (OverflowError, ValueError):
-        # The values contain both infinities, or their sum exceeds the largest float.
-        return math.nan
+def _mean(values: Iterable[float]) -> float | None:
+    """Return the mean of the finite values, or None if there is none."""
+    finite = [value for value in values if math.isfinite(value)]
+    # Divided first, because the sum may exceed the largest float.
+    return math.fsum(value / len(finite) for value in finite) if finite else None
 
 
 def _in_utc(moment: datetime) -> datetime:

@@ -11,16 +11,19 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from fanbench._util.text import error_line
+from fanbench.results.figures import Figures
 from fanbench.results.itemize import Found, RunItems, items_of_run, whole_run
 from fanbench.results.items import Item, ItemState
 from fanbench.results.known import KnownRun
+from fanbench.results.scores import TaskKey, scores_of
 from fanbench.results.types import RunResult
 from fanbench.wire.messages import RunState
-from fanbench.wire.slugs import normalize_model
+from fanbench.wire.slugs import normalize_model, same_model
 
 __all__ = ["RunFiles", "gather"]
 
@@ -43,16 +46,17 @@ class RunFiles:
     others: Sequence[Found] = ()
     known: KnownRun | None = None
 
-    @property
-    def age(self) -> tuple[str, int, str]:
-        """Sorts runs from the oldest to the newest."""
-        scheduled = self.known.scheduled if self.known else None
-        return self.result.started or scheduled or "", self.result.run_id or 0, str(self.result.path)
+
+class Gathered(NamedTuple):
+    """All runs, completed with what their items tell, from the oldest to the newest; and the items of all runs."""
+
+    runs: list[RunResult]
+    items: tuple[Item, ...]
 
 
-def gather(runs: Iterable[RunFiles], known: Iterable[KnownRun]) -> tuple[Item, ...]:
-    """Return the items of `runs`, and of the `known` runs that left nothing."""
-    runs, known = sorted(runs, key=lambda run: run.age), list(known)
+def gather(runs: Iterable[RunFiles], known: Iterable[KnownRun]) -> Gathered:
+    """Return `runs` and their items, and those of the `known` runs that left nothing."""
+    runs, known = _by_age(runs), list(known)
     owners = _owners(runs)
     names = _names(runs, known, owners)
     found = [_of_run(run, name) for run, name in zip(runs, names, strict=True)]
@@ -61,15 +65,30 @@ def gather(runs: Iterable[RunFiles], known: Iterable[KnownRun]) -> tuple[Item, .
         _of_run(run, name, parts=False) if _key(name) in opaque else each
         for run, name, each in zip(runs, names, found, strict=True)
     ]
+    found = _without_booleans_among_numbers(found)
     there = {run.known.folder for run in runs if run.known is not None}
-    items = _without_booleans_among_numbers(found)
+    items = [item for each in found for item in each.items]
     items += [_left_nothing(each, owners) for each in known if each.folder not in there]
-    return tuple(
-        sorted(
-            items,
-            key=lambda item: (item.task, item.content, item.model, item.sweep, item.repeat, item.attempt),
-        )
-    )
+    items.sort(key=lambda item: (item.task, item.content, item.model, item.sweep, item.repeat, item.attempt))
+    of_tasks = scores_of(items).names()
+    results = [_completed(run, each, of_tasks) for run, each in zip(runs, found, strict=True)]
+    return Gathered(results, tuple(items))
+
+
+def _by_age(runs: Iterable[RunFiles]) -> list[RunFiles]:
+    """Sort runs from the oldest to the newest.
+
+    Ids only tell the order of runs on the same server. So one that left no time is taken to be as old as the one before
+    it, by the ids of the runs of its task.
+    """
+    latest: dict[tuple[str, str, int | None], str] = {}
+    ages: list[tuple[str, int, str, RunFiles]] = []
+    for run in sorted(runs, key=lambda run: run.result.run_id or 0):
+        result, place = run.result, (run.given, run.result.task, run.result.version)
+        time = result.started or (run.known.scheduled if run.known else None)
+        latest[place] = time = time or latest.get(place, "")
+        ages.append((time, result.run_id or 0, str(result.path), run))
+    return [run for *_, run in sorted(ages, key=lambda age: age[:3])]
 
 
 def _key(item: Item) -> tuple[str, str]:
@@ -84,7 +103,10 @@ def _owners(runs: Iterable[RunFiles]) -> dict[str, str]:
     found: dict[str, set[str]] = defaultdict(set)
     for run in runs:
         for _, file in run.rows:
-            found[file.model].add(_with_owner(file.model_version.slug))
+            full = _with_owner(file.model_version.slug)
+            found[file.model].add(full)
+            if run.known is not None and same_model(run.known.model) == same_model(full):
+                found[run.known.model].add(full)
     return {model: names.pop() for model, names in found.items() if len(names) == 1}
 
 
@@ -129,7 +151,8 @@ def _names(runs: Sequence[RunFiles], known: Iterable[KnownRun], owners: Mapping[
 def _model_of(run: RunFiles, owners: Mapping[str, str]) -> str:
     """Return the run's model with its owner, which its own run file tells, or else those of other runs."""
     slug = run.result.model
-    own = next((file.model_version.slug for _, file in run.rows if file.model == slug), None)
+    slugs = [file.model_version.slug for _, file in run.rows]
+    own = next((each for each in slugs if same_model(each) == same_model(slug)), None)
     return owners.get(slug, slug) if own is None else _with_owner(own)
 
 
@@ -187,7 +210,7 @@ def _left_nothing(known: KnownRun, owners: Mapping[str, str]) -> Item:
         return _errored_item(item, known)
     reason = error_line(known.error)
     if not reason and known.state is not None:
-        reason = "its output is not on the disk"
+        reason = "no result of it is on the disk"
     elif not reason:
         reason = "it has not ended" if known.run_id is not None else "it was not run"
     return whole_run(item, ItemState.MISSING, reason)
@@ -197,8 +220,8 @@ def _errored_item(item: Item, known: KnownRun) -> Item:
     return whole_run(item, ItemState.ERRORED, error_line(known.error) or "no error message")
 
 
-def _without_booleans_among_numbers(found: Iterable[RunItems]) -> list[Item]:
-    """Return all items. Booleans have no value in a task whose other results are numbers: an assertion failed."""
+def _without_booleans_among_numbers(found: Iterable[RunItems]) -> list[RunItems]:
+    """Take away booleans where the other results of a task are numbers: an assertion failed."""
     found = list(found)
     numeric: set[tuple[str, str, bool]] = set()
     for each in found:
@@ -208,9 +231,45 @@ def _without_booleans_among_numbers(found: Iterable[RunItems]) -> list[Item]:
             if each.level == "parts":  # their mean, the result of the run, is a number
                 numeric.add((*_key(item), False))
     return [
-        replace(item, state=ItemState.NO_VALUE, value=None, error="the result is no number, but a boolean")
-        if item.kind == "boolean" and (*_key(item), each.level == "parts") in numeric
-        else item
+        replace(
+            each,
+            items=[
+                replace(item, state=ItemState.NO_VALUE, value=None, error=_NO_NUMBER)
+                if item.kind == "boolean" and (*_key(item), each.level == "parts") in numeric
+                else item
+                for item in each.items
+            ],
+        )
         for each in found
-        for item in each.items
     ]
+
+
+_NO_NUMBER = "the result is no number, but a boolean: an assertion failed"
+
+
+# --- Results ----------------------------------------------------------------------------------------------------
+
+
+def _completed(run: RunFiles, found: RunItems, names: Mapping[TaskKey, Collection[str]]) -> RunResult:
+    """Return the result of a run with what its items tell: its name, its state, its value and its figures."""
+    first = found.items[0]
+    key = TaskKey(first.task, first.content)
+    counting = [replace(item, superseded=False) for item in found.items] if first.superseded else found.items
+    cell = scores_of(counting, known={key: names.get(key, ())}).cells[key, first.model]
+    owner = first.model.rpartition("/")[0]
+    result = replace(
+        run.result,
+        content=first.content,
+        model_owner=owner or None,
+        repeat=first.repeat,
+        attempt=first.attempt,
+        superseded=first.superseded,
+        figures=Figures.of(cell),
+    )
+    if _errored(run.known):
+        result = replace(result, state=RunState.ERRORED, error=result.error or first.error)
+    if found.level == "rows" and result.kind != "dict":
+        return replace(result, kind="numeric" if cell.scored else None, value=cell.mean)
+    if not cell.scored and (first.state is ItemState.ERRORED or first.error == _NO_NUMBER):
+        return replace(result, kind=None, value=None, interval=None, error=result.error or first.error)
+    return result

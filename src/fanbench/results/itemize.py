@@ -110,9 +110,7 @@ def _parts(run: RunFile) -> Sequence[RunFile]:
 def _item(run: RunFile, path: Path, name: str, named: Item) -> Item:
     state, value, kind, error = _result(run)
     half = run.outcome()[2] if value is not None else None
-    under_test = run.model_version.slug
-    own = [metrics for model, metrics in run.requests() if model in ("", under_test)]
-    judge = [metrics for model, metrics in run.requests() if model not in ("", under_test)]
+    own, judge = run.requests_by_role()
     return replace(
         named,
         item=name,
@@ -141,7 +139,7 @@ def _result(run: RunFile) -> tuple[ItemState, float | None, Kind | None, str | N
     """
     if run.state is RunState.ERRORED:
         return ItemState.ERRORED, None, None, run.last_error()
-    if run.state not in (RunState.COMPLETED, RunState.UNSPECIFIED):
+    if not run.has_ended:
         return ItemState.NO_VALUE, None, None, f"the run file says {run.state.label}"
     kind, value, _ = run.outcome()
     match value:

@@ -6,7 +6,7 @@ for every row.
 - A run folder is a folder of the download layout, `<task>/<version>/<model>/<run_id>`. It gives one result. Its run
   files are those of the folder's task (or of the only task there is, if its slug differs), without sub-runs of
   another file, and those of the folder's model if there are any.
-- Run files in any other folder are grouped by folder, task and model.
+- Run files in any other folder are grouped by folder, task, version and model.
 - A run folder without any run file has the state that the server reported, if the caller knows it. Otherwise it is
   an errored run: it was stopped, or it died before it recorded anything. If there is only the log, the state is
   unknown: the run may still be active, or only its log was requested. The log is beside the folder,
@@ -94,15 +94,11 @@ def read_results(paths: AnyPath | Iterable[AnyPath], *, known: Iterable[KnownRun
         elif folder not in damaged:
             missing = _missing_result(folder, its.state if its else None)
             runs.append(RunFiles(missing, place, known=its))
-    results = [run.result for run in runs]
-    # Ids are numbers, so run 10 is newer than run 9.
-    results.sort(key=lambda run: (run.run_id or 0, run.started or "", str(run.path)), reverse=True)
-    results.sort(key=lambda run: (run.task, run.model))
-    return ResultSet(
-        tuple(results),
-        tuple(sorted(problems, key=lambda problem: str(problem.path))),
-        gather(runs, known),
-    )
+    gathered = gather(runs, known)
+    gathered.runs.reverse()
+    results = sorted(gathered.runs, key=lambda run: (run.task, run.full_model))
+    problems.sort(key=lambda problem: str(problem.path))
+    return ResultSet(tuple(results), tuple(problems), gathered.items)
 
 
 def _find(paths: Iterable[Path], problems: list[Problem]) -> Iterator[tuple[str, Path]]:
@@ -168,9 +164,10 @@ _Result = tuple[RunResult, list[Found]]
 
 def _loose_results(files: list[Found]) -> Iterator[_Result]:
     """The results of run files outside the download layout, each with its run files."""
-    groups: dict[tuple[str, str], list[Found]] = defaultdict(list)
+    groups: dict[tuple[str, int | None, str], list[Found]] = defaultdict(list)
     for found in _without_sub_runs(files):
-        groups[found.run.task, found.run.model].append(found)
+        run = found.run
+        groups[run.task, run.task_version.version_number, run.model_version.slug].append(found)
     for group in groups.values():
         yield combine([file for _, file in group], Path(os.path.abspath(group[0].path))), group
 

@@ -17,7 +17,7 @@ from fanbench._util.text import error_line
 from fanbench.errors import UsageError
 from fanbench.results.types import Kind, Value
 from fanbench.wire.messages import Message, RunState, decode
-from fanbench.wire.slugs import normalize_model, slugify
+from fanbench.wire.slugs import normalize_model, same_model, slugify
 
 __all__ = ["Metrics", "NotARunFile", "RunFile", "read_run_file"]
 
@@ -117,6 +117,11 @@ class RunFile(Message, frozen=True, kw_only=True):
         return normalize_model(self.model_version.slug)
 
     @property
+    def has_ended(self) -> bool:
+        """Whether its result, if it has any, is final; an error is none."""
+        return self.state in (RunState.COMPLETED, RunState.UNSPECIFIED)
+
+    @property
     def identity(self) -> tuple[str, datetime | None]:
         """Equal for a run's own file and for its copy among the sub-runs of another run."""
         return self.py_run_id, self.start_time
@@ -149,9 +154,15 @@ class RunFile(Message, frozen=True, kw_only=True):
                 # A file that was merged or truncated has only the conversation's total.
                 yield from [(each.model, each.metrics) for each in talk.requests] or [("", talk.metrics)]
 
-    def metrics(self) -> list[Metrics]:
-        """Return the metrics of every request, including those of sub-runs."""
-        return [metrics for _, metrics in self.requests()]
+    def requests_by_role(self) -> tuple[list[Metrics], list[Metrics]]:
+        """Return the metrics of the requests to the model under test, and of those to others, such as a judge."""
+        under_test = same_model(self.model_version.slug)
+        own: list[Metrics] = []
+        judge: list[Metrics] = []
+        for model, metrics in self.requests():
+            is_own = not model or not under_test or same_model(model) == under_test
+            (own if is_own else judge).append(metrics)
+        return own, judge
 
     def first_prompt(self) -> bytes:
         """Return the parts of the first thing that was sent to a model, as in the file; empty if nothing was sent."""

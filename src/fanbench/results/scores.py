@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from fanbench.results.items import Item, ItemState
@@ -117,7 +117,11 @@ class Cell:
         """The mean value: each item counts the same. None if no attempt has a score."""
         if not self.totals:
             return None
-        return math.fsum(total / number for total, number in self.totals.values()) / len(self.totals)
+        try:
+            # Divided first, because the sum may exceed the largest float.
+            return math.fsum(total / number / len(self.totals) for total, number in self.totals.values())
+        except (OverflowError, ValueError):
+            return math.nan  # The repeats of an item alone exceed it.
 
     def scores(self) -> dict[str, float]:
         """The mean score of each item that has one, from 0 to 1 if the task is bounded."""
@@ -172,21 +176,31 @@ class Scores:
         keys = self.tasks if tasks is None else tasks
         return [cell for key in keys if (cell := self.cells.get((key, model))) is not None]
 
+    def names(self) -> dict[TaskKey, Collection[str]]:
+        """The names of all items of each task."""
+        return {key: cell.items for (key, _), cell in self.cells.items()}
+
     def bounded(self) -> tuple[TaskKey, ...]:
         """The tasks whose values all lie on their scales, whatever the model."""
         outside = {key for (key, _), cell in self.cells.items() if not cell.bounded}
         return tuple(key for key in self.tasks if key not in outside)
 
 
-def scores_of(items: Iterable[Item], scales: Mapping[str, Scale] | None = None) -> Scores:
+def scores_of(
+    items: Iterable[Item],
+    scales: Mapping[str, Scale] | None = None,
+    known: Mapping[TaskKey, Collection[str]] | None = None,
+) -> Scores:
     """Return the scores of `items`. `scales` has those of tasks that are not from 0 to 1, by their slugs.
 
-    Attempts that were made again are left out.
+    Attempts that were made again are left out. `known` has the names of all items of tasks, for `items` that are only
+    some of them.
     """
     cells: dict[tuple[TaskKey, str], Cell] = {}
     runs: dict[tuple[TaskKey, str], set[tuple[str, int]]] = defaultdict(set)
     whole: dict[tuple[TaskKey, str], Counter[ItemState]] = defaultdict(Counter)
     names: dict[TaskKey, set[str]] = defaultdict(set)
+    names.update((key, set(of_task)) for key, of_task in (known or {}).items())
     for item in items:
         if item.superseded:
             continue

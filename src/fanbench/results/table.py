@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from fanbench._util.text import align_rows
+from fanbench._util.text import align_rows, one_line
 from fanbench.results.combine import sum_known
-from fanbench.results.types import Cost, RunResult
+from fanbench.results.scores import Cell, Scores, TaskKey, scores_of
+from fanbench.results.types import Cost, ResultSet, RunResult
+from fanbench.wire.messages import RunState
+from fanbench.wire.slugs import normalize_model
 
-__all__ = ["MISSING", "Table", "Usage", "cell", "table", "usage", "usage_table"]
+__all__ = ["MISSING", "Table", "Usage", "cell", "cell_text", "table", "usage", "usage_table"]
 
 MISSING = "–"
 NO_MODEL = "(no model)"
@@ -32,13 +37,19 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """The totals of one model's runs; `None` if no run reported the figure. Seconds are wall time."""
+    """The totals of one model's runs; `None` if no run reported the figure. Seconds are wall time.
+
+    What other models used in these runs, such as a judge, is not its own.
+    """
 
     model: str
     runs: int
     tokens_in: int | None
     tokens_out: int | None
     cost: Cost
+    judge_tokens_in: int | None
+    judge_tokens_out: int | None
+    judge_cost: Cost
     seconds: float | None
 
     @property
@@ -47,53 +58,139 @@ class Usage:
         return self.cost.total
 
 
-def table(results: Sequence[RunResult]) -> Table:
-    """Return tasks by models, both in alphabetical order.
+def table(found: ResultSet, *, every: bool = False) -> Table:
+    """Return tasks by models, both in alphabetical order. With many models, the models become rows.
 
-    Several runs of a pair share a cell, in the order given. With many models, the models become rows.
+    Each cell pools all runs of the pair that count; with `every`, it has each run by itself, the newest first. Versions
+    of a task with other content, and models of other owners, are apart.
     """
-    tasks = sorted({run.task for run in results})
-    models = sorted({run.model for run in results})
-    cells: dict[tuple[str, str], list[str]] = {}
-    for run in results:
-        cells.setdefault((run.task, run.model), []).append(cell(run))
+    scores = scores_of(found.items)
+    runs: dict[tuple[TaskKey, str], list[RunResult]] = defaultdict(list)
+    for run in found.runs:
+        runs[TaskKey(run.task, run.content), run.full_model].append(run)
 
-    def text(task: str, model: str) -> str:
-        return ", ".join(cells.get((task, model), [MISSING]))
+    def text(task: TaskKey, model: str) -> str:
+        its = runs.get((task, model), [])
+        if every:
+            return ", ".join(map(cell, its)) or MISSING
+        return cell_text(scores.cells.get((task, model)), [run for run in its if not run.superseded])
 
+    tasks, models = _task_labels(scores), _model_labels(scores.models)
     if len(models) <= max(MODELS_ACROSS, len(tasks)):
-        rows = tuple((task, *(text(task, model) for model in models)) for task in tasks)
-        return Table(("task", *(model or NO_MODEL for model in models)), rows)
-    rows = tuple((model or NO_MODEL, *(text(task, model) for task in tasks)) for model in models)
-    return Table(("model", *tasks), rows)
+        rows = tuple((label, *(text(task, model) for model in models)) for task, label in tasks.items())
+        return Table(("task", *models.values()), rows)
+    rows = tuple((label, *(text(task, model) for task in tasks)) for model, label in models.items())
+    return Table(("model", *tasks.values()), rows)
+
+
+def _task_labels(scores: Scores) -> dict[TaskKey, str]:
+    """Name tasks by their slugs, and by their versions where there are several contents."""
+    contents = Counter(key.task for key in scores.tasks)
+    versions: dict[TaskKey, set[int]] = defaultdict(set)
+    for (key, _), each in scores.cells.items():
+        versions[key] |= each.versions
+    return {
+        key: key.task if contents[key.task] == 1 else f"{key.task} ({_versions(sorted(versions[key]))})"
+        for key in sorted(scores.tasks, key=lambda key: (key.task, max(versions[key], default=0), key))
+    }
+
+
+def _versions(numbers: Sequence[int]) -> str:
+    return ", ".join(f"v{number}" for number in numbers) or "no version"
+
+
+def _model_labels(models: Iterable[str]) -> dict[str, str]:
+    """Name models by their slugs, and with their owners where several have a model by that slug."""
+    slugs = Counter(normalize_model(model) for model in models)
+    labels = {model: slug if slugs[slug := normalize_model(model)] == 1 else model for model in models}
+    return {model: label or NO_MODEL for model, label in sorted(labels.items(), key=lambda pair: pair[1])}
+
+
+# --- Cells ------------------------------------------------------------------------------------------------------
+
+
+def cell_text(scores: Cell | None, runs: Sequence[RunResult]) -> str:
+    """Return what all `runs` of a task on a model come to.
+
+    That is ✓ or ✗ with the number of assertions that passed, or the mean with its interval: `± 0.1` if the task stated
+    it, `[0.2, 0.4]` if it was computed here. `3/4` means that 3 of 4 planned items have a score. Without any score, it
+    is a dict's numbers, "errored", "no run file", or the run's state.
+    """
+    if scores is None:
+        return MISSING
+    if not scores.scored:
+        return _without_score(scores, runs)
+    is_mark = scores.boolean and scores.planned == 1
+    text = _mark(scores.mean == 1.0, runs) if is_mark else _mean(scores)
+    if not scores.complete:
+        return f"{text} {scores.scored}/{scores.planned}"
+    # All known items have a score, and yet something went wrong: there may have been more of them.
+    return f"{text} (errored)" if any(run.errored for run in runs) else text
+
+
+def _mark(passed: bool, runs: Sequence[RunResult]) -> str:
+    held, total = sum(run.assertions_passed for run in runs), sum(run.assertions_total for run in runs)
+    return ("✓" if passed else "✗") + (f" {held}/{total}" if total else "")
+
+
+def _mean(scores: Cell) -> str:
+    mean, interval = _number(scores.mean or 0.0), scores.interval
+    if interval is None:
+        varies = scores.lowest < scores.highest and not scores.bounded
+        return mean + (f" ({_number(scores.lowest)} to {_number(scores.highest)})" if varies else "")
+    if interval.method == "stated":
+        return f"{mean} ± {interval.half_width:.2g}"
+    # One attempt says so little that the mark or number alone is easier to read.
+    return mean if scores.scored == 1 else f"{mean} [{interval.low:.2g}, {interval.high:.2g}]"
+
+
+def _without_score(scores: Cell, runs: Sequence[RunResult]) -> str:
+    if dicts := [run.value for run in runs if isinstance(run.value, dict)]:
+        return " | ".join(map(_dict, dicts))
+    kinds = {"errored": scores.errored, "no value": scores.no_value, "missing": scores.missing}
+    present = {word: number for word, number in kinds.items() if number}
+    if len(present) > 1:
+        return ", ".join(f"{number} {word}" for word, number in present.items())
+    if "errored" in present:
+        return "errored"
+    states = {_state(run) for run in runs}
+    if "missing" in present and not runs:
+        return MISSING
+    return states.pop() if len(states) == 1 else "no value"
+
+
+def _state(run: RunResult) -> str:
+    """Why a run that did not error has no value."""
+    if not run.rows:
+        return "no run file"
+    ended = run.state in (RunState.COMPLETED, RunState.UNSPECIFIED)
+    return "no value" if ended else run.state.label.lower()
 
 
 def cell(run: RunResult) -> str:
-    """Return the run's result as the text of a table cell.
-
-    That is ✓ or ✗ with the number of assertions that passed, a number with its interval, a dict's numbers,
-    "errored", "no run file", or the run's state.
-    """
-    if run.errored:
-        return "errored"
+    """Return what one run came to, as `cell_text` does."""
+    figures = run.figures
+    if run.value is None or (isinstance(run.value, float) and not math.isfinite(run.value)):
+        return "errored" if run.errored else _state(run)
     match run.value:
-        case None:
-            text = run.state.label.lower() if run.rows else "no run file"
         case bool(passed):
-            text = "✓" if passed else "✗"
-            if run.assertions_total:
-                text += f" {run.assertions_passed}/{run.assertions_total}"
+            text = _mark(passed, [run])
         case dict(values):
-            shown = {
-                key: _number(item) if isinstance(item, float) else str(item) for key, item in values.items()
-            }
-            text = ", ".join(f"{key}={item}" for key, item in shown.items()) or "{}"
+            text = _dict(values)
         case number:
-            text = _number(number) + (f" ± {run.interval:.2g}" if run.interval is not None else "")
-    if run.rows > 1:
-        counted = f"{run.rows - run.rows_errored} of {run.rows}" if run.rows_errored else f"{run.rows}"
-        text += f" ({counted} rows)"
-    return text
+            text = _number(number)
+            if run.interval is not None:
+                text += f" ± {run.interval:.2g}"
+            elif figures.items_scored > 1 and figures.low is not None and figures.high is not None:
+                text += f" [{figures.low:.2g}, {figures.high:.2g}]"
+    if figures.items_scored and not figures.complete:
+        return f"{text} {figures.items_scored}/{figures.items_planned}"
+    return f"{text} (errored)" if run.errored else text
+
+
+def _dict(values: Mapping[str, Any]) -> str:
+    shown = {key: _number(item) if isinstance(item, float) else str(item) for key, item in values.items()}
+    return one_line(", ".join(f"{key}={item}" for key, item in shown.items()) or "{}")
 
 
 def _number(value: float) -> str:
@@ -106,16 +203,19 @@ def _number(value: float) -> str:
 def usage(results: Sequence[RunResult]) -> tuple[Usage, ...]:
     """Return one entry per model of `results`, in alphabetical order."""
     entries: list[Usage] = []
-    for model in sorted({run.model for run in results}):
-        runs = [run for run in results if run.model == model]
+    for model, label in _model_labels(sorted({run.full_model for run in results})).items():
+        runs = [run for run in results if run.full_model == model]
         seconds = [run.seconds for run in runs if run.seconds is not None]
         entries.append(
             Usage(
-                model=model,
+                model="" if label == NO_MODEL else label,
                 runs=len(runs),
                 tokens_in=sum_known(run.tokens_in for run in runs),
                 tokens_out=sum_known(run.tokens_out for run in runs),
                 cost=Cost.of([run.cost_usd for run in runs]),
+                judge_tokens_in=sum_known(run.judge_tokens_in for run in runs),
+                judge_tokens_out=sum_known(run.judge_tokens_out for run in runs),
+                judge_cost=Cost.of([run.judge_cost_usd for run in runs if run.judge_tokens_in is not None]),
                 seconds=sum(seconds) if seconds else None,
             )
         )
@@ -123,21 +223,30 @@ def usage(results: Sequence[RunResult]) -> tuple[Usage, ...]:
 
 
 def usage_table(results: Sequence[RunResult]) -> Table:
-    """Return the runs, tokens and seconds of each model, and its cost if any run has one."""
+    """Return the runs, tokens and seconds of each model, and its cost if any run has one.
+
+    What judges used in its runs is apart, if any was asked.
+    """
     entries = usage(results)
-    header = ["model", "runs", "tokens in", "tokens out", "seconds"]
-    rows = [
-        [
-            entry.model or NO_MODEL,
-            str(entry.runs),
-            MISSING if entry.tokens_in is None else str(entry.tokens_in),
-            MISSING if entry.tokens_out is None else str(entry.tokens_out),
-            MISSING if entry.seconds is None else f"{entry.seconds:.1f}",
-        ]
-        for entry in entries
+    columns: list[tuple[str, Callable[[Usage], str]]] = [
+        ("model", lambda entry: entry.model or NO_MODEL),
+        ("runs", lambda entry: str(entry.runs)),
+        ("tokens in", lambda entry: _known(entry.tokens_in)),
+        ("tokens out", lambda entry: _known(entry.tokens_out)),
+        ("seconds", lambda entry: MISSING if entry.seconds is None else f"{entry.seconds:.1f}"),
     ]
     if any(entry.cost.known for entry in entries):
-        header.append("cost")
-        for row, entry in zip(rows, entries, strict=True):
-            row.append(str(entry.cost) if entry.cost.known else MISSING)
-    return Table(tuple(header), tuple(map(tuple, rows)))
+        columns.append(("cost", lambda entry: str(entry.cost) if entry.cost.known else MISSING))
+    if any(entry.judge_tokens_in is not None for entry in entries):
+        columns.append(("judge in", lambda entry: _known(entry.judge_tokens_in)))
+        columns.append(("judge out", lambda entry: _known(entry.judge_tokens_out)))
+    if any(entry.judge_cost.known for entry in entries):
+        columns.append(
+            ("judge cost", lambda entry: str(entry.judge_cost) if entry.judge_cost.known else MISSING)
+        )
+    rows = tuple(tuple(value(entry) for _, value in columns) for entry in entries)
+    return Table(tuple(name for name, _ in columns), rows)
+
+
+def _known(number: int | None) -> str:
+    return MISSING if number is None else str(number)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from fanbench.errors import OutputError
+from fanbench.results.figures import Figures
 from fanbench.results.items import Item
 from fanbench.wire.messages import RunState
 
@@ -66,20 +67,30 @@ class RunResult:
         task: The task's slug.
         name: The task's name.
         version: The task's version.
+        content: Equal for versions of the task that have the same content.
         model: The model's slug, without its owner.
+        model_owner: The model's owner.
         run_id: The run's id on the server; `None` for a run file outside a run's folder.
-        state: `UNSPECIFIED` if only the run's log was found.
+        repeat: The number of the planned run of this task and model, from 1.
+        attempt: The number of the attempt at that planned run, from 1.
+        superseded: There is a later attempt at that planned run, which counts instead of this one.
+        state: `ERRORED` if the server or the run file says so; `UNSPECIFIED` if only the run's log was found.
         kind: The type of `value`.
         value: What the task returned. For several rows, see `rows`.
         interval: The half-width of the interval that the task returned with a number.
         rows: The number of run files behind the value. It is above 1 if the task was evaluated row by row (the
             value is then the mean over the rows) and 0 if the run left no run file.
-        rows_errored: How many of the rows have no value.
+        rows_errored: How many of the rows errored.
+        figures: How many of its items have a score, and what is known of how it might vary.
         assertions_passed: The number of assertions that passed, those of sub-runs included.
         assertions_total: The number of assertions.
-        tokens_in: Input tokens.
-        tokens_out: Output tokens.
-        cost_usd: The cost in US dollars; unknown unless every request reported its cost.
+        tokens_in: Input tokens of the model under test.
+        tokens_out: Its output tokens.
+        cost_usd: Its cost in US dollars; unknown unless every request reported its cost.
+        judge_tokens_in: Input tokens of all other models, such as a judge.
+        judge_tokens_out: Their output tokens.
+        judge_cost_usd: Their cost in US dollars.
+        total_cost_usd: The cost of all models.
         latency: The total latency of the models' backends in seconds.
         seconds: The wall time from start to end.
         started: The time of the start as ISO 8601 in UTC, with milliseconds and a Z.
@@ -90,19 +101,29 @@ class RunResult:
     task: str
     name: str
     version: int | None = None
+    content: str = ""
     model: str
+    model_owner: str | None = None
     run_id: int | None = None
+    repeat: int = 1
+    attempt: int = 1
+    superseded: bool = False
     state: RunState
     kind: Kind | None = None
     value: Value | None = None
     interval: float | None = None
     rows: int = 0
     rows_errored: int = 0
+    figures: Figures = field(default_factory=Figures)
     assertions_passed: int = 0
     assertions_total: int = 0
     tokens_in: int | None = None
     tokens_out: int | None = None
     cost_usd: float | None = None
+    judge_tokens_in: int | None = None
+    judge_tokens_out: int | None = None
+    judge_cost_usd: float | None = None
+    total_cost_usd: float | None = None
     latency: float | None = None
     seconds: float | None = None
     started: str | None = None
@@ -111,8 +132,13 @@ class RunResult:
 
     @property
     def errored(self) -> bool:
-        """The run failed, so it has no value."""
+        """The run failed. It has no value, unless some of its rows have."""
         return self.state is RunState.ERRORED
+
+    @property
+    def full_model(self) -> str:
+        """The model's slug with its owner, if that is known."""
+        return f"{self.model_owner}/{self.model}" if self.model_owner else self.model
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +162,8 @@ class ResultSet:
     items: tuple[Item, ...] = ()
 
     def newest(self) -> tuple[RunResult, ...]:
-        """One run per task and model: the one with the highest run id, or else the one started last."""
+        """One run per task and model: the one that started last."""
         chosen: dict[tuple[str, str], RunResult] = {}
         for run in self.runs:
-            chosen.setdefault((run.task, run.model), run)
+            chosen.setdefault((run.task, run.full_model), run)
         return tuple(chosen.values())

@@ -446,7 +446,7 @@ def run_cost(folder: Path) -> float | None:
     from fanbench.results import read_results
 
     found = read_results([folder])
-    costs = [run.cost_usd for run in found.runs]
+    costs = [run.total_cost_usd for run in found.runs]
     if found.problems or not costs or None in costs:
         return None
     return math.fsum(cost for cost in costs if cost is not None)

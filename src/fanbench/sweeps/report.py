@@ -5,11 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
@@ -20,8 +19,11 @@ import msgspec
 from fanbench._util import files
 from fanbench._util.files import output_errors
 from fanbench._util.text import error_in_one_line, iso_time
-from fanbench.results import Cost, RunResult, Table, read_results, to_record, usage_table
-from fanbench.results.table import MISSING, MODELS_ACROSS, cell
+from fanbench.results import Cost, Item, RunResult, Table, read_results, to_record, usage_table
+from fanbench.results.combine import sum_known
+from fanbench.results.figures import FIGURES, Figures
+from fanbench.results.scores import Cell, scores_of
+from fanbench.results.table import MODELS_ACROSS, cell_text
 from fanbench.sweeps.artifacts import log_is_whole, output_is_whole
 from fanbench.sweeps.attempts import (
     Attempt,
@@ -35,6 +37,7 @@ from fanbench.sweeps.decide import REPORTED, RunStatus, attempt_status, run_stat
 from fanbench.sweeps.journal import SUMMARY
 from fanbench.sweeps.results import known_runs
 from fanbench.version import __version__
+from fanbench.wire.slugs import same_model
 
 if TYPE_CHECKING:
     from fanbench.sweeps.events import DrainReason
@@ -50,7 +53,8 @@ class RunRow:
     """A planned run with the newest of its `attempts`; `attempt` 0 means that there was none.
 
     `output` (a folder) and `log` are relative to the sweep's folder, None where they are not complete on disk.
-    `result` is the content of its run file, `earlier` that of the runs before it; None where there is none.
+    `result` is the content of its run file, `earlier` that of the runs before it; None where there is none. `figures`
+    tell how many items have a score: a run may complete although some, or all, of its items have none.
     """
 
     planned_run: PlannedRun
@@ -63,6 +67,7 @@ class RunRow:
     output: str | None = None
     log: str | None = None
     result: RunResult | None = None
+    figures: Figures = field(default_factory=Figures)
     earlier: tuple[RunResult | None, ...] = ()
 
     @property
@@ -89,11 +94,17 @@ class SweepReport:
     seconds: float | None = None
     stopped: DrainReason | None = None
     failed: tuple[str, ...] = ()
+    items: tuple[Item, ...] = ()
 
     @property
     def ok(self) -> bool:
         """Whether every planned run completed, with its output and log on disk."""
         return all(row.status is RunStatus.COMPLETED for row in self.rows)
+
+    @property
+    def complete(self) -> bool:
+        """Whether it is ok, and every item of every planned run has a score."""
+        return self.ok and all(row.figures.complete for row in self.rows)
 
     @property
     def counts(self) -> dict[RunStatus, int]:
@@ -111,18 +122,18 @@ class SweepReport:
 
     @property
     def tokens_in(self) -> int | None:
-        known = [result.tokens_in for result in self.results if result.tokens_in is not None]
-        return sum(known) if known else None
+        """The input tokens of all models, judges included."""
+        return sum_known(number for run in self.results for number in (run.tokens_in, run.judge_tokens_in))
 
     @property
     def tokens_out(self) -> int | None:
-        known = [result.tokens_out for result in self.results if result.tokens_out is not None]
-        return sum(known) if known else None
+        """The output tokens of all models, judges included."""
+        return sum_known(number for run in self.results for number in (run.tokens_out, run.judge_tokens_out))
 
     @property
     def cost(self) -> Cost:
-        """The cost of all runs, including those that were made again."""
-        return Cost.of([run.cost_usd if run else None for row in self.rows for run in row.runs])
+        """The cost of all runs, including judges and runs that were made again."""
+        return Cost.of([run.total_cost_usd if run else None for row in self.rows for run in row.runs])
 
     @property
     def cost_usd(self) -> float | None:
@@ -146,12 +157,13 @@ class SweepReport:
 
         Repeats share a cell.
         """
-        cells: dict[tuple[str, str], list[RunRow]] = {}
+        scores = {(key.task, model): each for (key, model), each in scores_of(self.items).cells.items()}
+        rows_of: dict[tuple[str, str], list[RunRow]] = {}
         for row in self.rows:
-            cells.setdefault((row.planned_run.task, row.planned_run.model), []).append(row)
+            rows_of.setdefault((row.planned_run.task, row.planned_run.model), []).append(row)
 
         def text(task: str, model: str) -> str:
-            return _cell(cells.get((task, model), []))
+            return _cell(rows_of.get((task, model), []), scores.get((task, model)))
 
         if len(self.models) <= max(MODELS_ACROSS, len(self.tasks)):
             rows = tuple((task, *(text(task, model) for model in self.models)) for task in self.tasks)
@@ -168,48 +180,15 @@ class SweepReport:
 
 # --- Cells of the table -------------------------------------------------------------------------------------
 
-# Up to this number of repeats, each number is shown; beyond, the mean and the range.
-_SHOWN = 3
 
-
-def _cell(rows: Sequence[RunRow]) -> str:
-    if len(rows) == 1:
-        return _single(rows[0])
-    if all(_single(row) == MISSING for row in rows):
-        return MISSING
-    good: list[RunResult] = []
-    rest: Counter[str] = Counter()
-    for row in rows:
-        if row.status is not RunStatus.COMPLETED:
-            rest[row.status.value] += 1
-        elif row.result is None or row.result.errored:
-            # A run file may record an error, whatever the server's state of the run.
-            rest[_single(row)] += 1
-        else:
-            good.append(row.result)
-    return ", ".join(filter(None, [_several(good), *(f"{number} {word}" for word, number in rest.items())]))
-
-
-def _single(row: RunRow) -> str:
-    match row.status:
-        case RunStatus.COMPLETED:
-            return cell(row.result) if row.result else "completed"
-        case RunStatus.ERRORED | RunStatus.RUNNING:
-            return row.status.value
-        case _:
-            return MISSING
-
-
-def _several(results: Sequence[RunResult]) -> str:
-    """Return `2/3 ✓` for passes, each of a few numbers, and the mean and range of many."""
-    values = [result.value for result in results]
-    if values and all(isinstance(value, bool) for value in values):
-        return f"{sum(value is True for value in values)}/{len(values)} ✓"
-    numbers = [float(value) for value in values if isinstance(value, int | float)]
-    if len(numbers) == len(values) > _SHOWN:
-        mean = math.fsum(numbers) / len(numbers)
-        return f"{mean:.4g} ({min(numbers):.4g} to {max(numbers):.4g}, {len(numbers)} runs)"
-    return (", " if numbers else " | ").join(cell(result) for result in results)
+def _cell(rows: Sequence[RunRow], scores: Cell | None) -> str:
+    """Return what the planned runs of a task on a model have come to, as `results` shows it."""
+    if scores is None or not scores.scored:
+        counts = Counter(row.status for row in rows)
+        if counts[RunStatus.RUNNING]:
+            rest = f"{counts[RunStatus.ERRORED]} errored, " if counts[RunStatus.ERRORED] else ""
+            return f"{rest}{counts[RunStatus.RUNNING]} running" if len(rows) > 1 else "running"
+    return cell_text(scores, [row.result for row in rows if row.result is not None])
 
 
 # --- From the journal ---------------------------------------------------------------------------------------
@@ -231,18 +210,39 @@ def build_report(plan: SweepPlan, journal: Journal | None) -> SweepReport:
     known = known_runs(plan.output, made, identities, saved, chain.from_iterable(made.values()))
     found = read_results([Path(folder) for folder in folders if os.path.isdir(folder)], known=known)
     results = {folders[str(row.path)]: row for row in found.runs if str(row.path) in folders}
+    # A plan may spell its models otherwise than their run files do.
+    models = {same_model(model): model for model in plan.models}
+    of_runs = {one.run_id: one.planned_run.model for mine in made.values() for one in mine if one.run_id}
+    items = tuple(
+        replace(item, model=of_runs.get(item.run_id or 0) or models.get(same_model(item.model), item.model))
+        for item in found.items
+    )
+    figures = _figures(items)
     rows = tuple(
         _row(plan.output, each, mine, results)
         if mine
         else _row_without_run(each, tasks[each.task], saved.get(each.task))
         for each, mine in made.items()
     )
+    rows = tuple(replace(row, figures=figures.get(row.planned_run, row.figures)) for row in rows)
     failed = tuple(
         slug
         for slug, record in saved.items()
         if slug in tasks and record.phase is TaskPhase.FAILED and record.identity == tasks[slug].identity
     )
-    return SweepReport(plan.output, tuple(tasks), plan.models, plan.repeats, rows, failed=failed)
+    return SweepReport(plan.output, tuple(tasks), plan.models, plan.repeats, rows, failed=failed, items=items)
+
+
+def _figures(items: Iterable[Item]) -> dict[PlannedRun, Figures]:
+    """Return what is known of each planned run, by its newest attempt."""
+    of_runs: dict[PlannedRun, list[Item]] = {}
+    for item in items:
+        of_runs.setdefault(PlannedRun(item.task, item.model, item.repeat), []).append(item)
+    names = scores_of(items).names()
+    return {
+        run: Figures.of(next(iter(scores_of(its, known=names).cells.values())))
+        for run, its in of_runs.items()
+    }
 
 
 def _row_without_run(planned_run: PlannedRun, task: PlannedTask, record: TaskRecord | None) -> RunRow:
@@ -286,11 +286,15 @@ _OF_RESULT = (
     "kind",
     "value",
     "interval",
+    *FIGURES,
     "assertions_passed",
     "assertions_total",
     "tokens_in",
     "tokens_out",
     "cost_usd",
+    "judge_tokens_in",
+    "judge_tokens_out",
+    "judge_cost_usd",
     "seconds",
 )
 FIELDS = (
@@ -326,6 +330,7 @@ def records(report: SweepReport) -> list[dict[str, Any]]:
                 "status": row.status.value,
                 "error": row.error or None,
                 **{name: result.get(name) for name in _OF_RESULT},
+                **{name: getattr(row.figures, name) for name in FIGURES},
                 "output": row.output,
                 "log": row.log,
             }
@@ -340,6 +345,7 @@ def summary(report: SweepReport, *, now: datetime | None = None) -> dict[str, An
         "fanbench": __version__,
         "written": iso_time(now or datetime.now(UTC)),
         "ok": report.ok,
+        "complete": report.complete,
         "stopped": report.stopped.value if report.stopped else None,
         "seconds": report.seconds,
         "tasks": list(report.tasks),

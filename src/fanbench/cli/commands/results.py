@@ -15,12 +15,14 @@ __all__ = ["results"]
 @command()
 @click.argument("folders", nargs=-1, required=True, metavar="DIR...", type=PATH)
 @click.option(
-    "--all", "every", is_flag=True, help="Include every run, not only the newest per task and model."
+    "--all", "every", is_flag=True, help="Show every run by itself, also those that were made again."
 )
 def results(settings: Settings, folders: tuple[Path, ...], every: bool) -> None:
     """Tabulate the results in the run files below DIR: tasks by models, then what each model used.
 
-    ✓ and ✗ mean passed and failed, followed by the assertions that held; ± is the interval that a task reported.
+    ✓ and ✗ mean passed and failed, followed by the assertions that held. A number is the mean over the items of the
+    task and all repeats. ± is the interval that the task reported, [LOW, HIGH] the 95% confidence interval that
+    fanbench computes. 3/4 means that 3 of 4 items have a score: the others errored, have no value, or left nothing.
 
     \b
     Examples:

@@ -10,7 +10,8 @@ __all__ = ["FIELDS", "show_results"]
 
 def show_results(out: Output, found: ResultSet, *, every: bool) -> None:
     """Show tables, or records."""
-    rows = found.runs if every else found.newest()
+    rows = [run for run in found.runs if every or not run.superseded]
     out.records([to_record(row) for row in rows], FIELDS)
     if out.for_people:
-        out.tables((table(rows), usage_table(rows)))
+        # What was made again has been paid for as well.
+        out.tables((table(found, every=every), usage_table(found.runs)))
