@@ -22,7 +22,8 @@ FanbenchError                 the base; `exit_code` is that of the command line
 │   ├── JournalError          its journal cannot be read or written, or belongs to something else
 │   ├── SweepLocked           another process is using its folder, with its `pid` if known
 │   └── BudgetReached         one more run could exceed `--max-cost`                           exit 6
-├── CannotTell                results cannot be compared                                       exit 8
+├── Regression                new results are worse than old ones, by a gate                   exit 7
+├── CannotTell                results cannot be compared, or are too few to decide a gate      exit 8
 └── LocalServerError          the local server cannot start, listen, or find its models
 """
 
@@ -47,6 +48,7 @@ __all__ = [
     "NotFound",
     "OutputError",
     "RateLimited",
+    "Regression",
     "RunFailed",
     "ServerFault",
     "SweepError",
@@ -226,8 +228,14 @@ class BudgetReached(SweepError):
     exit_code = 6
 
 
+class Regression(FanbenchError):
+    """A gate found that the new results are worse than the old ones."""
+
+    exit_code = 7
+
+
 class CannotTell(FanbenchError):
-    """Results cannot be compared."""
+    """Results cannot be compared, or there are too few of them to decide a gate."""
 
     exit_code = 8
 

@@ -52,7 +52,7 @@ def test_every_flag_and_no_other_has_help(command: tuple[tuple[str, ...], click.
             assert param.help.rstrip("]).").strip(), (path, param.name)
 
 
-def test_examples_are_shown_and_can_be_typed(command: tuple[tuple[str, ...], click.Command]) -> None:
+def test_examples_are_shown_andcan_be_typed(command: tuple[tuple[str, ...], click.Command]) -> None:
     """Every help has examples, and they use only commands and flags that exist."""
     path, _ = command
     text = CliRunner().invoke(root, [*path, "--help"], prog_name="fanbench").stdout
@@ -61,10 +61,10 @@ def test_examples_are_shown_and_can_be_typed(command: tuple[tuple[str, ...], cli
     lines = [line.strip() for line in examples[-1].splitlines() if line.strip().startswith("fanbench ")]
     assert lines, path
     for line in lines:
-        _can_be_typed(line)
+        can_be_typed(line)
 
 
-def _can_be_typed(line: str) -> None:
+def can_be_typed(line: str) -> None:
     words = re.split(r"\s{2,}| [|>] ", line)[0].split()[1:]
     command: click.Command = root
     while isinstance(command, click.Group) and words and not words[0].startswith("-"):

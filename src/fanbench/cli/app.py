@@ -192,6 +192,7 @@ benchmarks = LazyGroup(
         "sweep": Entry("sweep:sweep", "Run every task on every model; resumable."),
         "results": Entry("results:results", "Tabulate downloaded results."),
         "compare": Entry("compare:compare", "Compare two models, or two folders of results."),
+        "gate": Entry("gate:gate", "Decide whether new results are worse than old ones."),
         **_ACCOUNT,
         "serve": Entry("serve:serve", "Run the local server in the foreground."),
         "stop": Entry("serve:stop", "Stop the local server."),

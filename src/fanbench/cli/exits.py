@@ -1,7 +1,7 @@
 """The one place where an error becomes text on stderr and an exit code, which is that of its class.
 
 0 success; 1 failure, or some runs errored; 2 wrong usage; 3 missing or rejected credentials; 4 not found;
-5 timed out; 6 a sweep's budget is used up; 8 results cannot tell; 130 interrupted; 141 stdout was
+5 timed out; 6 a sweep's budget is used up; 7 a regression; 8 results cannot tell; 130 interrupted; 141 stdout was
 closed; 143 ended by SIGTERM.
 """
 

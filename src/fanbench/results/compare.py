@@ -29,11 +29,18 @@ __all__ = [
     "compare_models",
     "compare_sweeps",
     "interval_of",
+    "place_name",
 ]
 
 
 #: A task, and the model, if both sides are the same model; empty if the sides are two models.
 Place = tuple[TaskKey, str]
+
+
+def place_name(place: Place, names: Mapping[TaskKey, str]) -> str:
+    """Return what to call a place, given the names of tasks."""
+    key, model = place
+    return f"{names[key]} on {model}" if model else names[key]
 
 
 def interval_of(difference: Difference, confidence: float = CONFIDENCE) -> Interval:

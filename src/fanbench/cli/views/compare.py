@@ -13,12 +13,21 @@ from fanbench._util.text import many, one_line
 from fanbench.cli.output import Output
 from fanbench.cli.views.ranking import say
 from fanbench.results import Item
-from fanbench.results.compare import Comparison, Flip, Pair, interval_of
+from fanbench.results.compare import Comparison, Flip, Pair, interval_of, place_name
 from fanbench.results.scores import TaskKey, task_names
 from fanbench.results.statistics import Difference
 from fanbench.results.table import Table
 
-__all__ = ["FIELDS", "Side", "all_names", "difference_text", "left_out", "p_text", "show_comparison"]
+__all__ = [
+    "FIELDS",
+    "Side",
+    "all_names",
+    "comparison_table",
+    "difference_text",
+    "left_out",
+    "p_text",
+    "show_comparison",
+]
 
 FIELDS = (
     "task",
@@ -72,7 +81,7 @@ def show_comparison(
         records.append(_overall(found, found.difference))
     out.records(records, FIELDS)
     if found.pairs and out.for_people:
-        out.tables([_table(found, names)])
+        out.tables([comparison_table(found, names)])
         out.text()
         out.text(f"A is {first.name}, B is {second.name}; a difference above 0 means that B scored higher.")
         if found.like_these is not None:
@@ -92,22 +101,22 @@ def all_names(found: Comparison) -> dict[TaskKey, str]:
     return task_names(chain(pairs, apart, found.only_first, found.only_second, found.unbounded))
 
 
-def left_out(found: Comparison, names: Mapping[TaskKey, str]) -> Iterator[str]:
+def left_out(
+    found: Comparison, names: Mapping[TaskKey, str], sides: tuple[str, str] = ("A", "B")
+) -> Iterator[str]:
     """Say which tasks are not compared, and why."""
-    reasons: dict[str, list[str]] = defaultdict(list)
+    reasons = {
+        "other_content": "the content differs",
+        "only_first": f"only {sides[0]} has it",
+        "only_second": f"only {sides[1]} has it",
+        "unbounded": "some values are not between 0 and 1",
+        "nothing_in_common": "no item has a score on both sides",
+    }
+    tasks = defaultdict(list)
     for key, model, status in _left_out(found):
-        reasons[status].append(f"{names[key]} on {model}" if model else names[key])
-    for status, tasks in reasons.items():
-        yield f"Not compared, {_REASONS[status]}: {', '.join(tasks)}."
-
-
-_REASONS = {
-    "other_content": "because the content differs",
-    "only_first": "because only A has it",
-    "only_second": "because only B has it",
-    "unbounded": "because some values are not between 0 and 1",
-    "nothing_in_common": "because no item has a score on both sides",
-}
+        tasks[status].append(place_name((key, model), names))
+    for status, places in tasks.items():
+        yield f"Not compared, because {reasons[status]}: {', '.join(places)}."
 
 
 def difference_text(mean: float, difference: Difference) -> str:
@@ -133,7 +142,7 @@ def _left_out(found: Comparison) -> Iterator[tuple[TaskKey, str, str]]:
         yield key, model, "nothing_in_common"
 
 
-def _table(found: Comparison, names: Mapping[TaskKey, str]) -> Table:
+def comparison_table(found: Comparison, names: Mapping[TaskKey, str]) -> Table:
     several = any(pair.model for pair in found.pairs)
     header = ["task", *(["model"] if several else []), "items", "better", "worse", "difference"]
     header += ["95% interval", "p", "p adjusted", "would have seen"]

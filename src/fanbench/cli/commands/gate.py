@@ -1,0 +1,73 @@
+"""`fanbench gate OLD NEW --margin M`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from fanbench.cli.command import Settings, command
+from fanbench.cli.options import FOLDER, model_option, value_option
+from fanbench.errors import UsageError
+
+__all__ = ["gate"]
+
+
+def _share(ctx: click.Context, param: click.Parameter, value: float) -> float:
+    """Refuse numbers that are not above 0 and at most 1; unlike `click.FloatRange`, also NaN."""
+    if not 0 < value <= 1:
+        raise UsageError(
+            f"{param.opts[0]} is {value:g}.", hint="Write a number above 0, up to 1, such as 0.05."
+        )
+    return value
+
+
+@command()
+@click.argument("old", metavar="OLD", type=FOLDER)
+@click.argument("new", metavar="NEW", type=FOLDER)
+@value_option(
+    "--margin",
+    "M",
+    "The loss of the mean score that is accepted: 0.05 is five points of a hundred.",
+    click.FLOAT,
+    required=True,
+    callback=_share,
+)
+@value_option(
+    "--min-coverage",
+    "C",
+    "The least share of each task that must have a score on both sides (default: 1, all of it).",
+    click.FLOAT,
+    default=1.0,
+    callback=_share,
+)
+@model_option("Compare only this model, or those that match a pattern; repeatable (default: all in OLD).")
+def gate(
+    settings: Settings, old: Path, new: Path, margin: float, min_coverage: float, models: tuple[str, ...]
+) -> None:
+    """Decide whether the results in NEW are worse than those in OLD, for use in CI.
+
+    \b
+    The exit code is the verdict:
+      0  not worse: a loss of the margin or more can be ruled out
+      7  a regression: the mean is lower beyond chance, or a task is, by more than the margin
+      8  cannot tell: there are too few items (it says how many would tell), or the two cannot be compared
+
+    They cannot be compared if NEW lacks a model of OLD, if the content of a task differs, or if items have no score on
+    either side: what errors is not random. Tasks with values beyond 0 and 1 are named and left out.
+
+    \b
+    Examples:
+      fanbench gate ./main ./pull-request --margin 0.05
+      fanbench gate ./main ./pull-request --margin 0.02 --min-coverage 0.95 -m 'gemini-*'
+    """
+    from fanbench.cli.folders import read_folders
+    from fanbench.cli.views.gate import show_gate
+    from fanbench.results.gate import gate as decide
+    from fanbench.results.scores import scores_of
+    from fanbench.results.select import find_models
+
+    before, after = (scores_of(read_folders(settings, [folder]).items) for folder in (old, new))
+    known = sorted({*before.models, *after.models})
+    chosen = find_models(models, known) if models else None
+    show_gate(settings.output, decide(before, after, margin, min_coverage=min_coverage, models=chosen))

@@ -1,0 +1,136 @@
+"""Decide whether new results are worse than old ones, and refuse to where they cannot be compared."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from fanbench.results.compare import Comparison, Place, Verdict, compare_sweeps, place_name
+from fanbench.results.scores import Cell, Scores, task_names
+from fanbench.results.statistics import CONFIDENCE
+
+__all__ = ["Gate", "Refusal", "gate"]
+
+
+class Refusal(NamedTuple):
+    """Why old and new results cannot be compared, and what to do."""
+
+    reason: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What a gate says of new results.
+
+    Attributes:
+        verdict: Not worse, a regression, or that it cannot tell.
+        margin: The loss of the mean score that is accepted, above 0 and at most 1.
+        comparison: The old and the new results on their common items.
+        models: The models that are compared.
+        coverage: The lowest share of attempts, and of items, of any task and model that have a score on both sides.
+        refusal: Why old and new cannot be compared; None if they can. The verdict is then that it cannot tell.
+    """
+
+    verdict: Verdict
+    margin: float
+    comparison: Comparison
+    models: tuple[str, ...]
+    coverage: float
+    refusal: Refusal | None = None
+
+    @property
+    def items_to_tell(self) -> int | None:
+        """About how many items would tell, if there is no difference; None if the verdict is another, or refused."""
+        if self.verdict is not Verdict.CANNOT_TELL or self.refusal is not None:
+            return None
+        return self.comparison.items_to_tell(self.margin)
+
+
+def gate(
+    old: Scores,
+    new: Scores,
+    margin: float,
+    *,
+    min_coverage: float = 1.0,
+    models: Iterable[str] | None = None,
+    confidence: float = CONFIDENCE,
+) -> Gate:
+    """Decide whether `new` is worse than `old` by more than `margin`: see `Comparison.verdict`.
+
+    All models of `old` are compared, or only `models`. It cannot tell if either side lacks one of them, if a task of
+    `old` has another content in `new`, or if the coverage is below `min_coverage`: what errors is not random, and to
+    leave it out may hide a loss.
+    """
+    chosen = tuple(sorted(set(old.models if models is None else models)))
+    found = compare_sweeps(old, new, chosen)
+    shares = dict(_shares(old, new, chosen))
+    refusal = (
+        _lacks_a_model(old, new, chosen)
+        or _has_other_content(found)
+        or _has_low_coverage(shares, min_coverage)
+        or _has_nothing(found)
+    )
+    verdict = Verdict.CANNOT_TELL if refusal else found.verdict(margin, confidence)
+    return Gate(verdict, margin, found, chosen, min(shares.values(), default=0.0), refusal)
+
+
+def _shares(old: Scores, new: Scores, models: Iterable[str]) -> Iterator[tuple[Place, float]]:
+    """Yield the coverage of each task and model that `old` has, except for unbounded tasks, which are not compared."""
+    chosen, unbounded = set(models), {*old.tasks, *new.tasks} - {*old.bounded(), *new.bounded()}
+    for (key, model), cell in sorted(old.cells.items()):
+        if model in chosen and key not in unbounded:
+            yield (key, model), _share(cell, new.cells.get((key, model)))
+
+
+def _share(old: Cell, new: Cell | None) -> float:
+    if new is None:
+        return 0.0
+    common = len(old.totals.keys() & new.totals.keys()) / len(old.items | new.items)
+    return min(common, old.scored / old.planned, new.scored / new.planned)
+
+
+def _lacks_a_model(old: Scores, new: Scores, models: Iterable[str]) -> Refusal | None:
+    lacking = [
+        f"the {side} results have none of {model}"
+        for model in models
+        for side, scores in (("old", old), ("new", new))
+        if model not in scores.models
+    ]
+    return Refusal("; ".join(lacking), "Choose models that both have with -m.") if lacking else None
+
+
+def _has_other_content(found: Comparison) -> Refusal | None:
+    after = {key.task for key in found.only_second}
+    changed = sorted({key.task for key in found.only_first if key.task in after})
+    if not changed:
+        return None
+    return Refusal(
+        f"the content of {', '.join(changed)} differs", "Make both sweeps with the same task files."
+    )
+
+
+def _has_low_coverage(shares: dict[Place, float], least: float) -> Refusal | None:
+    low = sorted((share, place) for place, share in shares.items() if share < least)
+    if not low:
+        return None
+    share, place = low[0]
+    what = place_name(place, task_names(key for key, _ in shares))
+    more = f", and {len(low) - 1} more of tasks and models have too few" if len(low) > 1 else ""
+    return Refusal(
+        f"only {_percent(share)} of {what} has a score on both sides{more}",
+        "Run again what errored or is missing: `fanbench sweep -o DIR --retry-errored 1`. To accept it, add "
+        f"--min-coverage {math.floor(share * 1000) / 1000:g}.",
+    )
+
+
+def _percent(share: float) -> str:
+    """Never 100% for what is below it."""
+    return f"{math.floor(share * 1000) / 10:g}%"
+
+
+def _has_nothing(found: Comparison) -> Refusal | None:
+    reason = "no task with values between 0 and 1 has an item with a score on both sides"
+    return None if found.pairs else Refusal(reason, "Run `fanbench compare OLD NEW` to see what there is.")
