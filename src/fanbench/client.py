@@ -332,14 +332,16 @@ class Client:
     async def lines(self, run: Run, *, poll_interval: float = POLL_INTERVAL) -> AsyncGenerator[str, None]:
         """Yield the log of a run as whole lines without line ends, from its start until the run ends.
 
-        Waits for a queued run, and resumes a stream that breaks without losing or repeating a line. Close
-        the generator (`contextlib.aclosing`) when leaving early.
+        Waits for a queued run, and resumes a stream that breaks, ends early or is garbled, without losing or
+        repeating a line. What a live stream lacks is read in the stored log once the run has ended. Close the
+        generator (`contextlib.aclosing`) when leaving early.
 
         Raises:
             NotFound: The run has ended, and the server has no log of it.
-            FanbenchError: The stream broke too often.
+            ConnectionFailed: The stream broke too often, or was damaged on its way and is not what is stored.
+            FanbenchError: The log, or the state of the run, cannot be read.
         """
-        from fanbench.operations.watch import RunWatcher
+        from fanbench.operations.watch import END_LAG, RunWatcher
         from fanbench.wire.log_lines import lines
         from fanbench.wire.log_stream import follow_log
 
@@ -361,7 +363,17 @@ class Client:
                 await watcher.poll()
             return watcher.states[run.id].terminal
 
-        async with aclosing(lines(follow_log(self, run.id, missing=missing, probe=probe))) as texts:
+        async def ended() -> bool:
+            """Poll until a list shows the end of the run, which it may do late."""
+            watcher.hurry()
+            with anyio.move_on_after(END_LAG):
+                while not await probe():
+                    await watcher.wait_for_next_poll()
+            return watcher.states[run.id].terminal
+
+        over = watcher.states[run.id].terminal
+        log = follow_log(self, run.id, ended=ended, read_on=True, over=over, missing=missing, probe=probe)
+        async with aclosing(lines(log)) as texts:
             async for text in texts:
                 yield text
 

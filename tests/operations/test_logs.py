@@ -40,7 +40,7 @@ async def test_all_streams_are_read_while_one_is_shown(client: SimulatedKaggle, 
         client.add_run("t", "m", RunScript(running=10, log=[(9, "x\n")]))
     only(await show_logs(client, ["t"], emit=reported))
     assert client.now() == pytest.approx(10, abs=0.5)
-    assert client.times("logs") == [0] * 5
+    assert client.times("logs")[:5] == [0] * 5
 
 
 async def test_a_big_log_that_waits_its_turn_is_whole(client: SimulatedKaggle, reported: Reported) -> None:

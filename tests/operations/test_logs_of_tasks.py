@@ -10,7 +10,7 @@ import pytest
 from fanbench import Client, ServerFault
 from fanbench.operations.events import LogLine
 from fanbench.operations.task_logs import LogReport, show_logs
-from fanbench.testing import Fault, RunScript, SimulatedKaggle, SimulatedTransport
+from fanbench.testing import Damage, Fault, RunScript, SimulatedKaggle, SimulatedTransport
 from fanbench.wire.retry import RetryPolicy
 from tests.operations.conftest import Reported, simulated
 from tests.operations.virtual_time import anyio_backend as anyio_backend
@@ -89,6 +89,20 @@ async def test_a_log_that_is_left_early_leaves_no_file(client: SimulatedKaggle, 
     with anyio.move_on_after(20):
         await show_logs(client, ["a"], output=tmp_path)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("damage", ["sse_end", "sse_garbled", "sse_duplicated"])
+@pytest.mark.parametrize("together", [True, False])
+async def test_a_live_log_with_a_defect_is_whole(together: bool, damage: Damage, tmp_path: Path) -> None:
+    """A live log that ends early, is garbled, or comes twice is shown whole, and kept as the server has it."""
+    kaggle = simulated("t", faults=(Fault("logs", damage=damage),))
+    log = [(second + 0.5, f"line {second}\n") for second in range(10)]
+    run = kaggle.add_run("t", "m", RunScript(running=20, log=log))
+    async with Client(kaggle.config, http=SimulatedTransport(kaggle)) as client:
+        (report,) = await show_logs(client, ["t"], interleave=together, output=tmp_path)
+    assert isinstance(report, LogReport)
+    assert [(log.lines, log.error) for log in report.logs] == [(10, None)]
+    assert (tmp_path / f"t/1/m/{run.id}.log").read_text() == run.log
 
 
 async def test_a_server_that_keeps_failing_is_not_asked_for_minutes() -> None:

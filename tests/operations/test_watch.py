@@ -187,6 +187,21 @@ async def test_the_log_of_a_run_that_ended_between_polls_is_shown(reported: Repo
     assert [event.line for event in reported if isinstance(event, LogLine)] == ["quick"]
 
 
+@pytest.mark.parametrize("end_lag", [0.0, 3.0])
+@pytest.mark.parametrize("stop", [5.5, 88.5])
+async def test_a_log_that_ends_before_its_run_is_shown_whole(
+    reported: Reported, stop: float, end_lag: float
+) -> None:
+    """If a stream ends in good order during its run, or just before its end, the lines that follow are shown, too."""
+    client = simulated()
+    log = [(float(second), f"line {second}\n") for second in range(0, 90, 10)] + [(89.0, "last\n")]
+    script = RunScript(running=90, log=log, log_stops=(stop,), end_lag=end_lag)
+    client.add_run("t", "m", script)
+    await wait_for_runs(client, all_of(client), logs=True, emit=reported)
+    lines = [event.line for event in reported if isinstance(event, LogLine)]
+    assert lines == [text.strip() for _, text in log]
+
+
 async def test_without_logs_the_log_of_an_ended_run_is_not_read() -> None:
     """Without `logs`, streams are only opened to see the ends of runs."""
     client = simulated()
@@ -253,7 +268,7 @@ async def test_several_tasks_are_waited_for_at_the_same_time() -> None:
 
 
 async def test_a_late_log_is_shown_live() -> None:
-    """A log that is missing at first is requested again after 1, 2, 4… seconds."""
+    """A log that is missing at first is requested again after 1, 2, 4… seconds, and read on after the run's end."""
     client = simulated()
     client.add_run("t", "m", RunScript(running=90, log_delay=5, log=[(0, "one\n"), (80, "two\n")]))
     seen: list[float] = []
@@ -263,7 +278,7 @@ async def test_a_late_log_is_shown_live() -> None:
         logs=True,
         emit=lambda event: seen.append(client.now()) if isinstance(event, LogLine) else None,
     )
-    assert client.times("logs") == [0, 1, 3, 7]
+    assert client.times("logs") == [0, 1, 3, 7, 90]
     assert seen == [7, 80]
 
 

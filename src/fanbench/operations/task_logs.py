@@ -34,7 +34,7 @@ from fanbench.operations.log_buffer import LogBuffer
 from fanbench.operations.log_file import log_file
 from fanbench.operations.lookup import model_of
 from fanbench.operations.status import task_status
-from fanbench.operations.watch import RunWatcher
+from fanbench.operations.watch import END_LAG, RunWatcher
 from fanbench.wire.log_lines import LineCounter, Lines
 from fanbench.wire.log_stream import follow_log
 from fanbench.wire.messages import LogEntry, Run, RunState
@@ -168,7 +168,14 @@ class _Reader:
         """
         await self._left_queue()
         log = follow_log(
-            self._client, self.run.id, missing=self._may_have_log, probe=self._has_ended, persist=False
+            self._client,
+            self.run.id,
+            ended=self._end_shown,
+            read_on=True,
+            over=self._watcher.states[self.run.id].terminal,
+            missing=self._may_have_log,
+            probe=self._has_ended,
+            persist=False,
         )
         async with aclosing(log) as entries:
             if self.file is None:
@@ -191,6 +198,11 @@ class _Reader:
         await self._watcher.wait_for_list()
         await self._left_queue()
         return True
+
+    async def _end_shown(self) -> bool:
+        """Whether the run has ended now that its stream has; lists may show that late."""
+        self._watcher.hurry()
+        return await self._watcher.end_shown(self.run.id, END_LAG)
 
     async def _has_ended(self) -> bool:
         """Whether a silent run has ended, as the next list shows."""

@@ -40,6 +40,7 @@ from fanbench.wire.messages import Run, RunState
 from fanbench.wire.retry import NOBODY_LISTENS_LIMIT, FailureKind, NobodyListens, failure_kind, named_wait
 
 __all__ = [
+    "END_LAG",
     "LISTED_WITHIN",
     "STREAM_TRIES",
     "FailedPolls",
@@ -57,6 +58,8 @@ _MAY_FAIL = 5
 #: How often the log of a running run may be missing before only polls are used to see its end. The pauses between
 #: the tries double from 1 s, so this takes about a minute.
 STREAM_TRIES = 7
+#: If a list does not show the end of a run within this many seconds after its stream ended, the stream broke off.
+END_LAG = 5.0
 # Seconds for which the last log lines are awaited after the last run has ended.
 _DRAIN = 10.0
 
@@ -160,6 +163,13 @@ class RunWatcher:
     async def wait_for_list(self) -> None:
         """Wait for the next list."""
         await self._wait_for(self._next_list)
+
+    async def end_shown(self, run_id: int, within: float) -> bool:
+        """Whether a list shows within so many seconds that a run has ended, whose log has ended in good order."""
+        with anyio.move_on_after(within):
+            while not self.states[run_id].terminal:
+                await self.wait_for_change(run_id)
+        return self.states[run_id].terminal
 
     async def _wait_for(self, event: anyio.Event) -> None:
         self._waiting[event] = self._waiting.get(event, 0) + 1
@@ -494,10 +504,21 @@ class _WaitForRuns(_WaitForListing):
             for text in texts if self._logs else ():
                 self._emit(LogLine(run, text))
 
+        async def ended() -> bool:
+            if not self.states[run.id].terminal:
+                self._emit(RunEnding(self.slug, run))
+                self.stream_ended(run.id)
+            over = await self.end_shown(run.id, self.coalesce + END_LAG)
+            if not over:
+                self.stream_opened(run.id)
+            return over
+
         try:
             for tries in range(STREAM_TRIES):
                 try:
-                    async with aclosing(follow_log(self._client, run.id)) as entries:
+                    over = self.states[run.id].terminal
+                    log = follow_log(self._client, run.id, ended=ended, read_on=self._logs, over=over)
+                    async with aclosing(log) as entries:
                         async for entry in entries:
                             self.stream_heard(run.id)
                             show(lines.feed(entry))
@@ -510,8 +531,6 @@ class _WaitForRuns(_WaitForListing):
                     if not self.states[run.id].terminal:
                         self.stream_opened(run.id)
                 else:
-                    if not self.states[run.id].terminal:
-                        self._emit(RunEnding(self.slug, run))
                     return
         except FanbenchError:
             return

@@ -15,15 +15,16 @@ from fanbench.errors import FanbenchError, NotFound
 from fanbench.operations.api import Api
 from fanbench.operations.layout import EARLIER_LOG, folder_of_run, log_of_run
 from fanbench.operations.log_file import LogFile
-from fanbench.operations.watch import STREAM_TRIES, RunWatcher
+from fanbench.operations.watch import END_LAG, STREAM_TRIES, RunWatcher
 from fanbench.sweeps.artifacts import log_part, saved_output
 from fanbench.sweeps.attempt_store import Update
 from fanbench.sweeps.attempts import Attempt, SavedLog, wants_log, wants_output
 from fanbench.sweeps.context import SweepContext
 from fanbench.sweeps.events import REPORTED_EACH, FetchFailed, LogSaved, OutputSaved, RunLogLine, SweepEvent
 from fanbench.sweeps.task_runs import ActiveRun
+from fanbench.wire.log_decoder import OddEntry
 from fanbench.wire.log_lines import Lines
-from fanbench.wire.log_stream import follow_log
+from fanbench.wire.log_stream import Doubts, follow_log
 from fanbench.wire.messages import LogEntry, RunState
 from fanbench.wire.retry import FailureKind, RetryBudget, failure_kind
 
@@ -31,8 +32,6 @@ __all__ = ["RunPipeline", "reaches_the_end"]
 
 # Seconds for which a live log is still read after its run has ended.
 _LOG_TAIL = 10.0
-# If a list does not show the end of a run within this many seconds after its stream ended, the stream broke off.
-_LAG = 5.0
 # How far, in seconds, the times in a log and those of its run may be apart.
 _CLOCK_SLACK = 0.5
 # Seconds for which the log of an ended run, which needs to wait for nothing, may be silent.
@@ -58,11 +57,11 @@ class _Fetch:
 class RunPipeline:
     """Carries one run from the list that first shows it running or ended until its files are on disk.
 
-    A live log that was read without a break to the end of the run is complete. Otherwise the log is read again
-    after the end, so that the file is byte for byte what the server has.
+    A live log that was read to the end of the run, without a break or anything odd, is complete. Otherwise the log is
+    read again after the end, so that the file is byte for byte what the server has.
     """
 
-    __slots__ = ("_context", "_emitted", "_log", "_run", "_watcher")
+    __slots__ = ("_context", "_doubts", "_emitted", "_log", "_run", "_watcher")
 
     def __init__(self, run: ActiveRun, watcher: RunWatcher, context: SweepContext) -> None:
         self._run = run
@@ -72,6 +71,7 @@ class RunPipeline:
         self._emitted = 0
         #: The complete log, if it was read live.
         self._log: LogFile | None = None
+        self._doubts = Doubts(context.client.config.endpoint)
 
     async def run(self) -> None:
         await self._watch()
@@ -124,6 +124,7 @@ class RunPipeline:
         if (
             run.ended
             and stream.opened == 1
+            and not stream.odd
             and run.last_seen_active < stream.ended_at
             and reaches_the_end(stream.ahead, stream.ended_at, run.seconds)
         ):
@@ -137,7 +138,7 @@ class RunPipeline:
         run = self._run
         if run.watched:
             self._watcher.stream_ended(run.run_id)
-            with anyio.move_on_after(_LAG):
+            with anyio.move_on_after(END_LAG):
                 while run.watched:
                     await run.wait_for_change()
         if not run.watched or run.state != RunState.RUNNING:
@@ -220,7 +221,7 @@ class RunPipeline:
         run, context = self._run, self._context
         part, self._log = self._log, None
         if part is None:
-            part = await self._write_log(context.client.logs(run.run_id, silence=_STORED_SILENCE, merge=True))
+            part = await self._write_log(self._stored_log())
         log = SavedLog(log_of_run(Path(self._folder)).as_posix(), part.lines, part.size)
         try:
             await context.offload(partial(part.place, context.root / log.path))
@@ -229,6 +230,15 @@ class RunPipeline:
             raise
         event = LogSaved(run.planned_run, run.attempt.number, run.run_id, log.path, log.lines, log.size)
         self._record(run.attempt.with_(log=log), event)
+
+    async def _stored_log(self) -> AsyncGenerator[LogEntry, None]:
+        """Read the log of the ended run. What is garbled is tried again, unless it was the same the last time."""
+        logs = self._context.client.logs(self._run.run_id, silence=_STORED_SILENCE, merge=True)
+        self._doubts.reopened()
+        async with aclosing(logs) as entries:
+            async for entry in entries:
+                if (whole := self._doubts.resolve(entry)) is not None:
+                    yield whole
 
     def _record(self, attempt: Attempt, event: SweepEvent | None = None) -> None:
         store = self._context.store
@@ -271,7 +281,7 @@ class RunPipeline:
 
 
 class _ObservedStream:
-    """A client for `follow_log` that observes how often it opens the log, and the times in it.
+    """A client for `follow_log` that observes how often it opens the log, what is odd, and the times in it.
 
     The `watcher` is told of all that comes.
     """
@@ -279,6 +289,7 @@ class _ObservedStream:
     def __init__(self, client: Api, watcher: RunWatcher) -> None:
         self.config = client.config
         self.opened = 0
+        self.odd = False
         #: The run's clock, which times the entries, is at least this many seconds ahead of ours.
         self.ahead = -math.inf
         self.ended_at = 0.0
@@ -292,6 +303,7 @@ class _ObservedStream:
         async with aclosing(self._client.logs(run_id, silence=silence, merge=merge)) as entries:
             async for entry in entries:
                 self._watcher.stream_heard(run_id)
+                self.odd = self.odd or isinstance(entry, OddEntry)
                 self.ahead = max(self.ahead, entry.time - anyio.current_time())
                 yield entry
         self.ended_at = anyio.current_time()

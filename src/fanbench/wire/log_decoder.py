@@ -7,13 +7,22 @@ import re
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from operator import attrgetter
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from fanbench.wire.messages import LogEntry
 
-__all__ = ["ArrayReader", "EntryTooLong", "StoredLogReader", "check_length", "entries_of_payload", "entry_of"]
+__all__ = [
+    "ArrayReader",
+    "EntryTooLong",
+    "LogCutOff",
+    "OddEntry",
+    "StoredLogReader",
+    "check_length",
+    "entries_of_payload",
+    "entry_of",
+]
 
 # An entry is in memory as a whole. A line of a log is far shorter.
 _LONGEST_ENTRY = 64 << 20
@@ -34,6 +43,20 @@ class _StrictEntry(msgspec.Struct, frozen=True, gc=False):
 _decode_entries = msgspec.json.Decoder(list[_StrictEntry]).decode
 
 
+class OddEntry(LogEntry, frozen=True, kw_only=True):
+    """An entry that was read from something else than the JSON of one entry.
+
+    `why`: it is a piece of a log in plain "text", which has no streams; it is "garbled", which is to say not what
+    the protocol has at this place, perhaps because it was damaged; or it is "repeated", the entry before once more.
+    """
+
+    why: Literal["text", "garbled", "repeated"]
+
+
+class LogCutOff(ValueError):
+    """The JSON list of a log has no end."""
+
+
 class EntryTooLong(ValueError):
     """An entry of a log is longer than can be kept in memory."""
 
@@ -45,7 +68,7 @@ def check_length(length: int) -> None:
 
 
 def entry_of(value: Any) -> LogEntry:
-    """Return the entry that a JSON value represents. A value of another form is shown as a line."""
+    """Return the entry that a JSON value represents. A value of another form is a garbled one, shown as a line."""
     if isinstance(value, LogEntry):
         return value
     data = value.get("data") if isinstance(value, dict) else value
@@ -62,7 +85,7 @@ def entry_of(value: Any) -> LogEntry:
 
 
 def entries_of_payload(payload: str) -> Iterator[LogEntry]:
-    """Yield the entries of one event: usually one; if the payload is not JSON, one per line."""
+    """Yield the entries of one event: usually one; if the payload is not JSON, one per line, each garbled."""
     if not payload.strip():
         return
     try:
@@ -93,6 +116,7 @@ class ArrayReader:
         self._needed = 0
         self._opening = ""
         self._begun = False
+        self._is_list = False
 
     def feed(self, text: str) -> Iterator[Any]:
         """Yield the values that `text` completes."""
@@ -108,6 +132,8 @@ class ArrayReader:
         """Yield what is left at the end of the text."""
         yield from self._complete_values(final=True)
         rest = "".join(self._pieces)
+        if self._is_list and not rest.rstrip().endswith("]"):
+            raise LogCutOff("the list of entries has no end")
         rest = (self._opening + rest if self._opening else rest[_blank_end(rest, 0) :]).strip()
         if not _BRACKETS.fullmatch(rest):
             yield rest
@@ -144,14 +170,19 @@ class ArrayReader:
         if self._begun or start == len(text):
             return 0
         self._begun = True
-        self._opening = "[" if text[start] == "[" else ""
+        self._is_list = text[start] == "["
+        self._opening = "[" if self._is_list else ""
         return start + len(self._opening)
 
 
 class StoredLogReader:
-    """Reads the log of a run that has ended: a JSON list of values, or plain text, which becomes entries."""
+    """Reads the log of a run that has ended: a JSON list of values, or plain text, which becomes entries.
 
-    def __init__(self, *, merge: bool = False) -> None:
+    With `must_be_json`, plain text is garbled.
+    """
+
+    def __init__(self, *, merge: bool = False, must_be_json: bool = False) -> None:
+        self._why: Literal["text", "garbled"] = "garbled" if must_be_json else "text"
         self._start = ""
         self._is_json: bool | None = None
         self._reader = ArrayReader(merge=merge)
@@ -165,14 +196,20 @@ class StoredLogReader:
         if self._is_json:
             yield from self._reader.feed(text)
         elif self._is_json is False:
-            yield LogEntry(data=text)
+            yield OddEntry(data=text, why=self._why)
 
     def close(self) -> Iterator[Any]:
-        """Yield what is left at the end of the text."""
+        """Yield what is left at the end of the text.
+
+        Raises:
+            LogCutOff: A list has begun, and has no end.
+        """
         if self._is_json:
             yield from self._reader.close()
         elif self._is_json is None and self._start:
-            yield LogEntry(data=self._start)
+            if self._start.strip() == "[":
+                raise LogCutOff("the list of entries has no end")
+            yield OddEntry(data=self._start, why=self._why)
 
 
 def _merge(entries: Iterable[_StrictEntry]) -> Iterator[_StrictEntry]:
@@ -200,4 +237,4 @@ def _blank_end(text: str, at: int) -> int:
 
 
 def _line(text: str) -> LogEntry:
-    return LogEntry(data=f"{text}\n")
+    return OddEntry(data=f"{text}\n", why="garbled")

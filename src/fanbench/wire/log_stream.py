@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import zlib
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
@@ -17,6 +18,8 @@ from fanbench.errors import ApiError, ConnectionFailed, FanbenchError, NotFound
 from fanbench.wire import protocol
 from fanbench.wire.log_decoder import (
     EntryTooLong,
+    LogCutOff,
+    OddEntry,
     StoredLogReader,
     check_length,
     entries_of_payload,
@@ -30,7 +33,7 @@ from fanbench.wire.transport import ERROR_BODY_LIMIT, Transport, pieces_of, read
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["LogSource", "follow_log", "read_log"]
+__all__ = ["Doubts", "LogSource", "follow_log", "read_log"]
 
 # Seconds without data after which a stream is opened again. A model may think for minutes without a line of log, but
 # a connection that was lost unnoticed looks the same.
@@ -59,6 +62,8 @@ async def follow_log(
     run_id: int,
     *,
     ended: Callable[[], Awaitable[bool]] | None = None,
+    read_on: bool = False,
+    over: bool = False,
     missing: Callable[[], Awaitable[bool]] | None = None,
     probe: Callable[[], Awaitable[bool]] | None = None,
     persist: bool = True,
@@ -67,8 +72,13 @@ async def follow_log(
     """Yield the run's log to its end, resuming a stream that breaks without losing or repeating text.
 
     Entries that arrive together are merged (see `Client.logs`). A stream that ends in good order is taken for
-    the end of the run, unless `ended` (which may ask for the run's state) returns False. Close the generator
-    (`aclosing`) when leaving early.
+    the end of the run, unless `ended` (which may ask for the run's state) returns False: it is then opened again.
+    It may have ended too early even if the run has ended since. With `read_on`, a log that was opened before the run
+    was known to have ended is therefore opened once more after that, when it is stored, and read on. `over`: the run
+    is known to have ended from the start. Close the generator (`aclosing`) when leaving early.
+
+    A garbled entry may have been damaged on its way, so the log is opened again. If the same comes again, it is what
+    the server has, and is passed on. An event that comes twice in a row, with the same time, is passed on once.
 
     A run has no log while it is queued, and for a moment after. `missing()` is then called: it waits until it is
     time to try again, and returns False if that is pointless. Without it, a missing log is an error.
@@ -82,39 +92,50 @@ async def follow_log(
 
     Raises:
         NotFound: The server has no log of the run (yet).
-        ConnectionFailed: The log does not end, although its run has.
+        ConnectionFailed: The log does not end, although its run has. Or entries were garbled or repeated, and what
+            was passed on is not what is stored.
         FanbenchError: The stream failed as often in a row, without new text, as `retry` allows.
     """
-    position, failures = _Position(), 0
-    silence, over = SILENCE if probe is None else PROBE_AFTER, False
+    position, doubts, failures, found = _Position(), Doubts(client.config.endpoint), 0, False
+    silence, silent_again = SILENCE if probe is None else PROBE_AFTER, False
     while True:
         begun, before = anyio.current_time(), position.total
         error: FanbenchError = ConnectionFailed(
             f"The log of run {run_id} ended, but the run has not.", endpoint=client.config.endpoint
         )
+        doubts.reopened()
         try:
             async with aclosing(client.logs(run_id, silence=silence, merge=True)) as entries:
                 async for entry in entries:
-                    if (new := position.new_part(entry)) is not None:
+                    whole = doubts.resolve(entry)
+                    if whole is not None and (new := position.new_part(whole)) is not None:
                         yield new
-            if ended is None or await ended():
-                return
+            found = True
+            if ended is None or over:
+                break
+            if await ended():
+                if not read_on:
+                    return
+                over = True
+                position.rewind()
+                debug("log read on", run=run_id)
+                continue
         except FanbenchError as failure:
             if not isinstance(failure, NotFound) and not may_retry(failure, protocol.GET_LOGS):
                 raise
             error = failure
-        if isinstance(error, NotFound | NeverSent) and not position.total:
+        if isinstance(error, NotFound | NeverSent) and not (position.total or found):
             if isinstance(error, NeverSent) or missing is None or not await missing():
                 raise error
             failures = 0
             continue
-        if isinstance(error, ApiError) and not (persist or position.total):
+        if isinstance(error, ApiError) and not (persist or position.total or found):
             raise error
         if probe is not None and server_load(error) is ServerLoad.OVERLOADED:  # It timed out.
-            if over:
+            if silent_again:
                 message = f"The log of run {run_id} does not end, although the run has."
                 raise ConnectionFailed(message, endpoint=client.config.endpoint) from error
-            over = await probe()
+            over = silent_again = await probe()
             silence = PROBE_AFTER if over else min(2 * silence, SILENCE)
             debug("log silent", run=run_id, ended=over)
             position.rewind()
@@ -126,34 +147,111 @@ async def follow_log(
         position.rewind()
         debug("log resumed", run=run_id, failures=failures, error=str(error))
         await anyio.sleep(retry.backoff(failures))
+    if doubts.left and position.differs:
+        raise ConnectionFailed(
+            f"The live log of run {run_id} was damaged on its way: it is not what the server has stored.",
+            endpoint=client.config.endpoint,
+            hint="Read the log again, now that the run has ended.",
+        )
+
+
+class Doubts:
+    """Decides what to do with odd entries (`OddEntry`) of a log that may be opened more than once.
+
+    `left`: something odd was passed on, or left out, in good faith.
+    """
+
+    def __init__(self, endpoint: str) -> None:
+        self.left = False
+        self._endpoint = endpoint
+        #: The first garbled text of the opening before, and of this one.
+        self._before: str | None = None
+        self._first: str | None = None
+
+    def reopened(self) -> None:
+        """The log is read from its start."""
+        self._before, self._first = self._first, None
+
+    def resolve(self, entry: LogEntry) -> LogEntry | None:
+        """Return the entry, or `None` for one that is repeated.
+
+        Raises:
+            ConnectionFailed: The entry is garbled, and was not so in the opening before.
+        """
+        if not isinstance(entry, OddEntry) or entry.why == "text":
+            return entry
+        self.left = True
+        if entry.why == "repeated":
+            return None
+        if self._first is None:
+            self._first = entry.data
+            # The same text may have come in other pieces. Nulls are no text, however often they come.
+            is_text = bool(entry.data.replace("null", "").strip("[], \r\n\t"))
+            before = self._before
+            same = before is not None and (before.startswith(entry.data) or entry.data.startswith(before))
+            if not (same and is_text):
+                raise ConnectionFailed("The log has an entry that cannot be read.", endpoint=self._endpoint)
+        return entry
 
 
 class _Position:
     """How much of each stream has been passed on.
 
     Counted in characters, not in entries: the server replays from the start, and a stored log may be cut into
-    other entries than the live one was.
+    other entries than the live one was. The stream `None` is all of them: a log in plain text has no others.
     """
 
     def __init__(self) -> None:
-        self._passed: defaultdict[str, int] = defaultdict(int)
-        self._skip: dict[str, int] = {}
-        self.total = 0
+        self._passed = _Texts()
+        #: What comes again, and what of it is still to come.
+        self._expected: dict[str | None, int] = {}
+        self._skip: dict[str | None, int] = {}
+        self._again = _Texts()
+
+    @property
+    def total(self) -> int:
+        """How many characters have been passed on."""
+        return self._passed.lengths[None]
 
     def rewind(self) -> None:
         """Expect the text that was passed on to come once more."""
-        self._skip = dict(self._passed)
+        self._skip = dict(self._passed.lengths)
+        self._expected = dict(self._passed.checksums)
+        self._again = _Texts()
 
     def new_part(self, entry: LogEntry) -> LogEntry | None:
-        if self._skip and (skip := self._skip.get(entry.stream_name, 0)):
+        has_streams = not (isinstance(entry, OddEntry) and entry.why == "text")
+        stream = entry.stream_name if has_streams else None
+        if self._skip and (skip := self._skip.get(stream, 0)):
             old = min(skip, len(entry.data))
-            self._skip[entry.stream_name] = skip - old
+            self._skip[stream] = skip - old
+            self._again.add(stream, entry.data[:old])
             entry = LogEntry(stream_name=entry.stream_name, time=entry.time, data=entry.data[old:])
-        if not (length := len(entry.data)):
+        if not entry.data:
             return None
-        self._passed[entry.stream_name] += length
-        self.total += length
+        self._passed.add(entry.stream_name, entry.data)
+        self._passed.add(None, entry.data)
         return entry
+
+    @property
+    def differs(self) -> bool:
+        """Whether the text that came again was not the text that was passed on before."""
+        return not any(
+            all(self._again.checksums.get(stream) == self._expected.get(stream) for stream in streams)
+            for streams in ({None}, self._expected.keys() - {None})
+        )
+
+
+class _Texts:
+    """The number of characters, and a checksum, of the text of each stream."""
+
+    def __init__(self) -> None:
+        self.lengths: defaultdict[str | None, int] = defaultdict(int)
+        self.checksums: defaultdict[str | None, int] = defaultdict(int)
+
+    def add(self, stream: str | None, text: str) -> None:
+        self.lengths[stream] += len(text)
+        self.checksums[stream] = zlib.crc32(text.encode("utf-8", "surrogatepass"), self.checksums[stream])
 
 
 # --- One response ---------------------------------------------------------------------------------------
@@ -182,16 +280,18 @@ async def read_log(
             if "html" in kind:  # the page of a proxy, which would pass for the text of a log
                 body = await read_at_most(response, ERROR_BODY_LIMIT)
                 raise error_of(transport.config, protocol.GET_LOGS, response, body, "expected a log")
-            reader = StoredLogReader(merge=merge)
+            reader = StoredLogReader(merge=merge, must_be_json="json" in kind)
             async with aclosing(_stored_text(response, silence)) as pieces:
                 async for text in pieces:
                     if "text/plain" in kind:
-                        yield LogEntry(data=text)
+                        yield OddEntry(data=text, why="text")
                         continue
                     for value in reader.feed(text):
                         yield value if isinstance(value, LogEntry) else _entry(transport, response, value)
             for value in reader.close():
                 yield _entry(transport, response, value)
+    except LogCutOff as error:
+        raise ConnectionFailed(f"The log broke off: {error}.", endpoint=transport.config.endpoint) from None
     except EntryTooLong as error:
         raise invalid_answer(protocol.GET_LOGS, str(error)) from None
 
@@ -213,10 +313,19 @@ async def _events(response: httpx.Response, silence: float | None) -> AsyncGener
         observed = _ObservedText(response, text, silence)
         source = EventSource(cast("httpx.Response", observed))
         async with aclosing(observed.text), aclosing(source.aiter_sse()) as events:
+            count, before = 0, ""
             async for event in events:
                 observed.event_came()
                 for entry in entries_of_payload(event.data):
-                    yield entry
+                    # The clock of a log is so fine that no two entries have the same time and text. At its start,
+                    # it may stand at 0, as it does for ever on a server that has none.
+                    repeated = event.data == before and (entry.time > 0 or count == 1)
+                    yield _repeated(entry) if repeated and not isinstance(entry, OddEntry) else entry
+                count, before = count + 1, event.data
+
+
+def _repeated(entry: LogEntry) -> OddEntry:
+    return OddEntry(stream_name=entry.stream_name, time=entry.time, data=entry.data, why="repeated")
 
 
 class _ObservedText:
