@@ -84,7 +84,7 @@ def test_a_cell_shows_the_mean_of_all_repeats(values: list[bool | float | None],
 
 @pytest.mark.parametrize(
     ("state", "text"),
-    [(ItemState.MISSING, "–"), (ItemState.NO_VALUE, "no value"), (ItemState.ERRORED, "errored")],
+    [(ItemState.MISSING, "–"), (ItemState.NO_VALUE, "no run file"), (ItemState.ERRORED, "errored")],
 )
 def test_a_cell_without_a_score_shows_why(state: ItemState, text: str) -> None:
     """What has no score is missing, has no value, or errored; of several kinds, each has its number."""

@@ -80,6 +80,14 @@ def read_results(paths: AnyPath | Iterable[AnyPath], *, known: Iterable[KnownRun
         except NotARunFile as error:
             problems.append(Problem(path, str(error)))
             damaged.add(folder)
+    # A task may delete all that its run would be known by.
+    there = {folder.path for folder in folders}
+    for each in known:
+        if each.folder is not None and each.folder not in there and each.folder.is_dir():
+            folder = _parse_layout(each.folder) or _Folder(
+                each.folder, each.task, each.version, each.model, each.run_id
+            )
+            _ = folders[folder], places.setdefault(folder, str(each.sweep))
     runs: list[RunFiles] = []
     for folder, files in folders.items():
         sweep = next((sweeps[above] for above in folder.path.parents if above in sweeps), None)

@@ -153,9 +153,9 @@ def _without_score(scores: Cell, runs: Sequence[RunResult]) -> str:
         return ", ".join(f"{number} {word}" for word, number in present.items())
     if "errored" in present:
         return "errored"
-    states = {_state(run) for run in runs}
     if "missing" in present and not runs:
         return MISSING
+    states = {_state(run) for run in runs} or {"no run file"}
     return states.pop() if len(states) == 1 else "no value"
 
 

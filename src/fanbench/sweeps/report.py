@@ -209,7 +209,7 @@ def build_report(plan: SweepPlan, journal: Journal | None) -> SweepReport:
     identities = {slug: task.identity for slug, task in tasks.items()}
     known = known_runs(plan.output, made, identities, saved, chain.from_iterable(made.values()))
     found = read_results([Path(folder) for folder in folders if os.path.isdir(folder)], known=known)
-    results = {folders[str(row.path)]: row for row in found.runs if str(row.path) in folders}
+    results = {folders[str(row.path)]: row for row in found.runs if row.rows and str(row.path) in folders}
     # A plan may spell its models otherwise than their run files do.
     models = {same_model(model): model for model in plan.models}
     of_runs = {one.run_id: one.planned_run.model for mine in made.values() for one in mine if one.run_id}

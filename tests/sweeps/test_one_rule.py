@@ -1,0 +1,234 @@
+"""What a run comes to is the same in the table of its sweep, in `results`, and in the summary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from fanbench.cli.app import root as program
+from fanbench.results import read_results as read_files
+from fanbench.sweeps.artifacts import contents_of, saved_output
+from fanbench.sweeps.attempts import Attempt, Phase, PlannedRun, SavedLog
+from fanbench.sweeps.journal import Journal
+from fanbench.sweeps.plan import PlannedTask, SweepPlan
+from fanbench.sweeps.report import build_report, summary
+from fanbench.sweeps.resume import Saved
+from fanbench.sweeps.spec import to_json
+from fanbench.wire.messages import RunState
+from tests.results.build import STATE, errored, number, passed, run, write
+
+Content = dict[str, Any]
+OK, FAILED = RunState.COMPLETED, RunState.ERRORED
+IDENTITY = "content-1:a"
+
+
+@dataclass
+class Made:
+    """A run that was made: its model, how it ended on the server, and its run files by their names."""
+
+    files: dict[str, Content]
+    state: RunState = OK
+    model: str = "m"
+
+
+def alone(content: Content, state: RunState = OK) -> Made:
+    return Made({"a": content}, state)
+
+
+def rows(contents: Sequence[Content], state: RunState = OK, model: str = "m") -> Made:
+    return Made({f"T-run_param_id_{at}": content for at, content in enumerate(contents)}, state, model)
+
+
+def with_parts(value: float, parts: Sequence[Content]) -> Content:
+    named = [
+        {
+            **part,
+            "taskVersion": {"name": "Part"},
+            "startTime": f"2026-01-01T00:00:0{at}Z",
+            "pyRunId": f"p{at}",
+        }
+        for at, part in enumerate(parts)
+    ]
+    return number(value, subruns=named)
+
+
+def results(*named: tuple[str, float]) -> list[dict[str, Any]]:
+    return [{"type": kind, "numericResult": {"value": value}} for kind, value in named]
+
+
+def stated(half: float | str) -> Content:
+    return run(result={"numericResult": {"value": 0.5, "confidenceInterval": half}})
+
+
+def answered(*values: dict[str, Any]) -> list[Content]:
+    return [run(result={"dictResult": value}) for value in values]
+
+
+RIGHT = [passed(), passed(), passed()]
+MIXED = [*RIGHT, passed(False), *[errored()] * 4]
+NAN = run(result={"numericResult": {"value": "NaN"}})
+
+
+def sweep(root: Path, made: Sequence[Made]) -> SweepPlan:
+    """Leave the folder of a sweep of one task in which these runs were made; those of a model are its repeats."""
+    models = tuple(dict.fromkeys(each.model for each in made))
+    repeats = max(sum(each.model == model for each in made) for model in models)
+    with Journal.open(root) as journal:
+        journal.save_spec(to_json(Saved(endpoint="http://x", tasks=("t",), models=models, repeats=repeats)))
+        journal.save_attempts(_attempts(root, made))
+    return SweepPlan((PlannedTask("t", IDENTITY, None),), models, root, repeats)
+
+
+def _attempts(root: Path, made: Sequence[Made]) -> Iterator[Attempt]:
+    seen: dict[str, int] = {}
+    for run_id, each in enumerate(made, 10):
+        seen[each.model] = seen.get(each.model, 0) + 1
+        path = f"t/3/{each.model}/{run_id}"
+        for name, content in each.files.items():
+            content = {**content, "modelVersion": {"slug": f"google/{each.model}"}}
+            write(root / path / f"{name}.run.json", {**content, "taskVersion": {"name": "T"}})
+        write(root / path / "notes.txt", "")
+        write(root / f"{path}.log", "hello\n")
+        yield Attempt(
+            *(PlannedRun("t", each.model, seen[each.model]), 1, IDENTITY, 3, Phase.ENDED, 0.0, run_id),
+            state=each.state,
+            error="no" if each.state is FAILED else "",
+            output=saved_output(path, contents_of(root / path)),
+            log=SavedLog(f"{path}.log", 1, 6),
+        )
+
+
+def shown_by_results(folder: Path) -> list[str]:
+    """The table of `fanbench results`, without what the models used."""
+    shown = CliRunner().invoke(program, ["results", str(folder)])
+    assert (shown.exit_code, shown.stderr) == (0, "")
+    return shown.stdout.partition("\n\n")[0].splitlines()
+
+
+@pytest.mark.parametrize(
+    ("made", "cell", "counts", "whole"),
+    [
+        # Rows that timed out left no file. Another model tells how many there are.
+        ([rows(RIGHT, FAILED), rows([*RIGHT, passed()], OK, "n")], "1 [0.44, 1] 3/4", (4, 3, 0, 0), False),
+        ([rows(RIGHT, FAILED)], "1 [0.44, 1] (errored)", (3, 3, 0, 0), False),
+        ([rows(MIXED, FAILED)], "0.75 [0.3, 0.95] 4/8", (8, 4, 4, 0), False),
+        # The sub-runs that errored are left out of the task's own mean, or count as 0.
+        ([alone(with_parts(0.75, MIXED))], "0.75 [0.3, 0.95] 4/8", (8, 4, 4, 0), False),
+        ([alone(with_parts(0.375, MIXED))], "0.75 [0.3, 0.95] 4/8", (8, 4, 4, 0), False),
+        ([alone(number(value)) for value in (0.5, 0.7)], "0.6 [0.13, 0.94]", (1, 1, 0, 0), True),
+        (
+            [alone(each) for each in (*[number(0.9)] * 3, passed(False))],
+            "0.9 [0.36, 0.99] 3/4",
+            (1, 1, 0, 0),
+            False,
+        ),
+        ([alone(NAN), alone(number(0.5))], "0.5 1/2", (1, 0, 0, 1), False),
+        ([alone(NAN)], "no value", (1, 0, 0, 1), False),
+        (
+            [alone(run(results=results(("PUBLIC", 0.9), ("PRIVATE", 0.2), ("AGGREGATED", 0.4))))],
+            *("0.4", (1, 1, 0, 0), True),
+        ),
+        ([alone(stated(0.1))], "0.5 ± 0.1", (1, 1, 0, 0), True),
+        ([alone(stated(-0.1))], "0.5", (1, 1, 0, 0), True),
+        ([alone(stated("NaN"))], "0.5", (1, 1, 0, 0), True),
+        ([alone(stated("Infinity"))], "0.5", (1, 1, 0, 0), True),
+        ([alone(number(0.9, state=f"{STATE}RUNNING"))], "running", (1, 0, 0, 1), False),
+        ([rows(answered({"a": 1, "b": "x"}, {"a": 2, "c": 3}))], "a=1.5, c=3", (2, 0, 0, 2), False),
+        ([alone(answered({"a": "x\ny"})[0])], r"a=x\ny", (1, 0, 0, 1), False),
+        # An error on the server after the result was written, and one in the file that the server does not know of.
+        ([alone(number(0.9), FAILED)], "errored", (1, 0, 1, 0), False),
+        ([alone(errored())], "errored", (1, 0, 1, 0), False),
+        ([alone(errored(), FAILED), alone(passed())], "1 1/2", (1, 0, 1, 0), False),
+        ([Made({}, FAILED)], "errored", (1, 0, 1, 0), False),
+    ],
+    ids=[
+        *("rows-timed-out", "rows-timed-out-alone", "rows-raised", "sub-runs-left-out", "sub-runs-as-zero"),
+        *("repeats", "failed-assertion", "nan-repeat", "nan", "aggregated", "interval", "negative-interval"),
+        *("nan-interval", "infinite-interval", "running", "dict-rows", "dict-with-lines", "errored-late"),
+        *("errored-in-file", "errored-repeat", "no-run-file"),
+    ],
+)
+def test_all_say_the_same(
+    tmp_path: Path, made: list[Made], cell: str, counts: tuple[int, ...], whole: bool
+) -> None:
+    """The cell of a model is the same in both tables, and the summary counts the items of its first run."""
+    plan = sweep(tmp_path, made)
+    with Journal.open(tmp_path) as journal:
+        report = build_report(plan, journal)
+    assert report.table().rows[0][1] == cell
+    assert shown_by_results(tmp_path) == report.table().plain().splitlines()
+    record = summary(report)["runs"][0]
+    assert tuple(record[f"items_{name}"] for name in ("planned", "scored", "errored", "no_value")) == counts
+    assert record["status"] == ("errored" if made[0].state is FAILED else "completed")
+    assert (record["value"] is None) == (counts[1] == 0 and not cell.startswith("a="))
+    assert report.ok == all(each.state is OK for each in made)
+    assert (report.complete, summary(report)["complete"]) == (whole, whole)
+
+
+def test_the_figures_of_a_run(tmp_path: Path) -> None:
+    """A record has the interval with its origin, and its bounds if items have no score."""
+    names = ("low", "high", "method", "interval_by", "bound_low", "bound_high")
+    low, high, *origin, bound_low, bound_high = _figures(
+        tmp_path / "rows", rows([number(1.0), number(0.0), errored()]), names
+    )
+    assert origin == ["Wilson", "fanbench"]
+    assert bound_low < low < 0.5 < high < bound_high
+    assert _figures(tmp_path / "one", alone(stated(0.1)), names) == [0.4, 0.6, "stated", "task", None, None]
+
+
+def _figures(root: Path, made: Made, names: Sequence[str]) -> list[Any]:
+    plan = sweep(root, [made])
+    with Journal.open(root) as journal:
+        (record,) = summary(build_report(plan, journal))["runs"]
+    return [record[name] for name in names]
+
+
+def test_versions_and_owners_in_a_flat_folder(tmp_path: Path) -> None:
+    """Loose run files of other versions and owners are not rows of one run, and the newest is the last to start."""
+    for name, version, owner, value, month in (
+        *(("a", 1, "google", 0.2, "11"), ("b", 2, "google", 1.0, "01"), ("c", 2, "mirror", 0.5, "02")),
+    ):
+        content = number(value, startTime=f"2026-{month}-01T00:00:00Z", endTime=f"2026-{month}-01T00:00:01Z")
+        content |= {"taskVersion": {"name": "T", "versionNumber": version}}
+        content |= {"modelVersion": {"slug": f"{owner}/flash"}}
+        write(tmp_path / f"{name}.run.json", content)
+    assert shown_by_results(tmp_path) == [
+        "task    google/flash  mirror/flash",
+        "t (v1)  0.2           –",
+        "t (v2)  1             0.5",
+    ]
+    newest = {(row.full_model, row.value) for row in read_files(tmp_path).newest()}
+    assert newest == {("google/flash", 0.2), ("mirror/flash", 0.5)}
+
+
+def test_newer_is_later_whatever_the_id(tmp_path: Path) -> None:
+    """Of runs of two servers, that of November is newer than that of January, though its id is lower."""
+    for run_id, month in ((900, "01"), (5, "11")):
+        at = {"startTime": f"2026-{month}-01T00:00:00Z", "endTime": f"2026-{month}-01T00:00:01Z"}
+        write(tmp_path / f"t/1/m/{run_id}/a.run.json", number(run_id / 1000, "T", **at))
+    assert [row.run_id for row in read_files(tmp_path).runs] == [5, 900]
+
+
+def test_a_judge_is_not_the_model_under_test(tmp_path: Path) -> None:
+    """Tokens and costs of a judge are apart in records, and counted in the totals."""
+
+    def asked(model: str, tokens: int) -> dict[str, Any]:
+        metrics = {"inputTokens": tokens, "outputTokens": 1, "inputTokensCostNanodollars": "1000000000"}
+        metrics["outputTokensCostNanodollars"] = "0"
+        contents = [{"role": "CONTENT_ROLE_ASSISTANT", "senderName": model, "parts": []}]
+        return {"requests": [{"contents": contents, "metrics": metrics}], "metrics": metrics}
+
+    content = passed(conversations=[asked("google/m", 6), asked("google/judge", 366)])
+    plan = sweep(tmp_path, [alone(content)])
+    with Journal.open(tmp_path) as journal:
+        report = build_report(plan, journal)
+    (record,) = summary(report)["runs"]
+    assert (record["tokens_in"], record["cost_usd"]) == (6, 1.0)
+    assert (record["judge_tokens_in"], record["judge_tokens_out"], record["judge_cost_usd"]) == (366, 1, 1.0)
+    assert (report.tokens_in, report.tokens_out, report.cost_usd) == (372, 2, 2.0)
+    assert report.usage().header[-3:] == ("judge in", "judge out", "judge cost")
