@@ -29,8 +29,8 @@ PATHS: dict[str, type] = {
     CHAT: ChatRequest,
     GENERATE: GenerateRequest,
 }
-# Few, because a schema takes longer than the server to make one: 4 usually, and 200 with the profile `long`.
-EXAMPLES = settings(max_examples=settings().max_examples // 25)
+# Few, because it takes longer to make one from a schema than to answer it; with the profile `long`, many.
+EXAMPLES = settings(max_examples=200 if settings().max_examples > 100 else 2)
 
 
 def open_api() -> dict[str, Any]:
