@@ -150,8 +150,9 @@ async def test_a_recording_answers_like_the_model_itself(tmp_path: Path) -> None
             upstream.body, upstream.status, upstream.headers = completion("It is 4."), 200, {}
             await push(client, "asks", task_source("asks", asks))
             await push(client, "asks-more", task_source("asks-more", asks.replace("2 + 2", "2 + 3")))
-            await run(client, "asks", "big")
+            (recorded,) = await run(client, "asks", "big")
         assert set(upstream.keys) == {f"Bearer {SECRET}", "Basic bWU6bXktcGFzc3dvcmQ="}
+    assert recorded.state is RunState.COMPLETED, recorded.error_message
     assert first[:3] == ["one", "two", "by another name"]
     assert first[-1][0] == 400
 
