@@ -191,6 +191,7 @@ benchmarks = LazyGroup(
         "tasks": _TASKS,
         "sweep": Entry("sweep:sweep", "Run every task on every model; resumable."),
         "results": Entry("results:results", "Tabulate downloaded results."),
+        "show": Entry("show:show", "Show why a model has its score on a task."),
         "compare": Entry("compare:compare", "Compare two models, or two folders of results."),
         "gate": Entry("gate:gate", "Decide whether new results are worse than old ones."),
         **_ACCOUNT,

@@ -18,7 +18,7 @@ from fanbench.results.run_file import Metrics, RunFile
 from fanbench.results.types import Kind, RunResult, Value
 from fanbench.wire.messages import RunState
 
-__all__ = ["combine", "cost_of", "sum_known"]
+__all__ = ["PASSED", "combine", "cost_of", "sum_known"]
 
 NANODOLLARS = 1_000_000_000
 PASSED = "BENCHMARK_TASK_RUN_ASSERTION_STATUS_PASSED"

@@ -28,7 +28,7 @@ from fanbench.results.run_file import RunFile
 from fanbench.results.types import Kind
 from fanbench.wire.messages import RunState
 
-__all__ = ["Found", "RunItems", "items_of_run", "whole_run"]
+__all__ = ["Found", "RunItems", "items_of_run", "part_index", "whole_run"]
 
 _ROW = re.compile(r"run_param_id_(.+)\.run\.json$")
 # A task that rounds its mean to so many digits still has it.
@@ -85,6 +85,16 @@ def items_of_run(
             for part, source, name in zip(found, sources, names, strict=True)
         ],
     )
+
+
+def part_index(path: Path, run: RunFile, item: str) -> int | None:
+    """Return which of the sub-runs of a run file is `item`, counted from 0; None if it is the run itself."""
+    if not item or not run.subruns or _ROW.search(path.name):
+        return None
+    parts = _parts(run)
+    indices = [index for index, part in enumerate(run.subruns) if parts and part.task == parts[0].task]
+    names = _unique([_name(None, part) for part in parts])
+    return dict(zip(names, indices, strict=True)).get(item)
 
 
 def whole_run(named: Item, state: ItemState, error: str | None) -> Item:

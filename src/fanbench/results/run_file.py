@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -19,8 +19,10 @@ from fanbench.results.types import Kind, Value
 from fanbench.wire.messages import Message, RunState, decode
 from fanbench.wire.slugs import normalize_model, same_model, slugify
 
-__all__ = ["Metrics", "NotARunFile", "RunFile", "read_run_file"]
+__all__ = ["Metrics", "NotARunFile", "RunFile", "decode_run_file", "read_run_file"]
 
+
+M = TypeVar("M", bound=Message)
 
 ASSISTANT = "CONTENT_ROLE_ASSISTANT"
 AGGREGATED = "AGGREGATED"
@@ -182,17 +184,27 @@ def read_run_file(path: Path) -> RunFile:
     Raises:
         NotARunFile: The file cannot be read, is damaged, or is not a run file.
     """
+    run = decode_run_file(path, RunFile)
+    if not run.task_version.name:
+        raise NotARunFile("not a run file: it has no task name")
+    for result in run.results:
+        if (number := result.numeric_result) is None:
+            continue
+        try:
+            math.isnan(float(number.value) + float(number.confidence_interval or 0))
+        except ValueError:
+            raise NotARunFile(f"not a run file: {number.value!r} is not a number") from None
+    return run
+
+
+def decode_run_file(path: Path, kind: type[M]) -> M:
+    """Read those parts of a run file that `kind` has.
+
+    Raises:
+        NotARunFile: The file cannot be read, is damaged, or is not a run file.
+    """
     try:
-        run = _decode(path.read_bytes())
-        if not run.task_version.name:
-            raise NotARunFile("not a run file: it has no task name")
-        for result in run.results:
-            if (number := result.numeric_result) is None:
-                continue
-            try:
-                math.isnan(float(number.value) + float(number.confidence_interval or 0))
-            except ValueError:
-                raise NotARunFile(f"not a run file: {number.value!r} is not a number") from None
+        return _decode(path.read_bytes(), kind)
     except OSError as error:
         raise NotARunFile(f"cannot be read: {error.strerror or error}") from None
     except msgspec.ValidationError as error:
@@ -201,12 +213,11 @@ def read_run_file(path: Path) -> RunFile:
         raise NotARunFile(f"damaged: {error}") from None
     except RecursionError:
         raise NotARunFile("not a run file: nested too deeply") from None
-    return run
 
 
-def _decode(body: bytes) -> RunFile:
+def _decode(body: bytes, kind: type[M]) -> M:
     try:
-        return decode(body, RunFile)
+        return decode(body, kind)
     except msgspec.ValidationError:
         raise
     except msgspec.DecodeError:
@@ -217,4 +228,4 @@ def _decode(body: bytes) -> RunFile:
             value = json.loads(body)
         except ValueError as error:
             raise msgspec.DecodeError(str(error)) from None
-        return msgspec.convert(value, RunFile, strict=False)
+        return msgspec.convert(value, kind, strict=False)
