@@ -12,9 +12,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from fanbench.cli.app import root
-from fanbench.cli.views.compare import FIELDS
+from fanbench.cli.views.compare import FIELDS, Side
+from fanbench.results.scores import TaskKey
 from tests.results.folders import add_run
-from tests.results.items import passes
+from tests.results.items import item, passes
 
 
 def compare(*arguments: str | Path) -> Result:
@@ -143,3 +144,15 @@ def test_a_name_that_may_be_two_models_is_refused() -> None:
     result = compare("before", "a", "b")
     assert result.exit_code == 2
     assert "a may be google/a or mirror/a" in result.stderr
+
+
+def test_paths_are_of_attempts_that_count() -> None:
+    """The run files of an item are those of its repeats on that model, without attempts that were made again."""
+    items = [
+        item(model="m", item="1", path="first", superseded=True),
+        item(model="m", item="1", path="second", attempt=2),
+        item(model="n", item="1", path="other"),
+    ]
+    place = TaskKey("t", "c"), "m", "1"
+    assert Side("", items).paths()[place] == ["s/second"]
+    assert Side("", items, "m").paths() == {(TaskKey("t", "c"), "", "1"): ["s/second"]}
