@@ -525,6 +525,20 @@ async def test_stop_signals_nobody_but_the_holder(
             await stop_server(tmp_path)
 
 
+async def test_stop_waits_for_the_holder_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the next server has taken the folder by the time of the next look, the one that was stopped has ended."""
+    with open_data_folder(tmp_path) as folder:
+        ended = int(folder.lock_file.read_text())
+
+        def end(pid: int, _signal: int) -> None:
+            assert pid == ended
+            folder.lock_file.write_text(f" {ended + 1}\n")
+
+        monkeypatch.setattr("fanbench.local.launcher.os.kill", end)
+        with anyio.fail_after(5):
+            assert await stop_server(tmp_path) == ended
+
+
 def test_a_damaged_database_is_reported(tmp_path: Path) -> None:
     """A damaged database is reported in one line that names the file."""
     with open_data_folder(tmp_path / "data") as folder:

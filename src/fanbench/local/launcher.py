@@ -142,7 +142,8 @@ async def stop_server(
     stopping(pid, stop_timeout)
     limit = stop_timeout + STOP_TIMEOUT
     with anyio.move_on_after(limit):
-        while is_locked(lock):  # noqa: ASYNC110 - another process cannot set our event
+        # The next server may be faster than our look.
+        while is_locked(lock) and read_owner(lock) == pid:  # noqa: ASYNC110 - another process
             await anyio.sleep(_LOOK_EVERY)
         return pid
     raise LocalServerError(f"The server, process {pid}, did not end within {limit:g} s.")

@@ -249,13 +249,19 @@ async def _serve_http(
         try:
             await _end_runs(services, say)
         finally:
-            server.should_exit = True
+            with anyio.CancelScope(shield=True):
+                await close()
+
+    async def close() -> None:
+        # Clients that find no address wait for the end of this server, and start the next one.
+        await anyio.Path(services.folder.server_file).unlink(missing_ok=True)
+        server.should_exit = True
 
     async def end_when_idle(timeout: float) -> None:
         while not server.should_exit:
             quiet = time.monotonic() - app.last_request
             if quiet >= timeout and not app.open_requests and not services.scheduler.busy:
-                server.should_exit = True
+                await close()
                 return
             await anyio.sleep(max(timeout - quiet, min(timeout, 1.0)))
 
