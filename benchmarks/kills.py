@@ -34,6 +34,8 @@ from fanbench.testing import Scenario, SimulatedKaggle, serve
 
 TASKS, MODELS = 2, 20
 KILLS_A_SWEEP = 5
+#: A client starts its local server four times, and then takes it for broken.
+STOPS_A_SWEEP = 4
 #: So that a run is likely to be under way when its server is stopped.
 SLEEP = "__import__('time').sleep(1.5)"
 
@@ -77,13 +79,15 @@ def stopped_sweep(seed: int) -> int:
             )
             stops = 0
             while sweep.poll() is None:
-                with suppress(subprocess.TimeoutExpired):
-                    sweep.wait(dice.uniform(1.0, 12.0))
-                if sweep.returncode is None and find_server(data) is not None:
-                    subprocess.run(
-                        [*fanbench, "stop", "--data", str(data)], env=environment, capture_output=True
-                    )
+                if stops == STOPS_A_SWEEP or find_server(data) is not None:
+                    with suppress(subprocess.TimeoutExpired):
+                        sweep.wait(dice.uniform(0.5, 12.0))
+                if sweep.returncode is None and stops < STOPS_A_SWEEP and find_server(data) is not None:
+                    stop = [*fanbench, "stop", "--data", str(data)]
+                    subprocess.run(stop, env=environment, capture_output=True, check=True)
                     stops += 1
+                else:
+                    time.sleep(0.1)  # the server is starting
             output.seek(0)
             if sweep.returncode:
                 raise SystemExit(f"the sweep ended with {sweep.returncode}:\n{output.read().decode()}")
