@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from fanbench.results import (
     FIELDS,
@@ -90,7 +91,7 @@ def test_a_cell_without_a_score_shows_why(state: ItemState, text: str) -> None:
     """What has no score is missing, has no value, or errored; of several kinds, each has its number."""
     without = item(None, state=state)
     assert shown(without) == text
-    assert shown(without, replace(without, state=ItemState.ERRORED, repeat=2)).startswith(
+    assert shown(without, structs.replace(without, state=ItemState.ERRORED, repeat=2)).startswith(
         "errored" if state is ItemState.ERRORED else "1 errored, 1 "
     )
 

@@ -9,15 +9,16 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from msgspec import structs
+
 from fanbench._util.text import error_line
 from fanbench.results.figures import Figures
-from fanbench.results.itemize import Found, RunItems, items_of_run, whole_run
+from fanbench.results.itemize import Found, RunItems, below, items_of_run, whole_run
 from fanbench.results.items import Item, ItemState
 from fanbench.results.known import KnownRun
 from fanbench.results.scores import TaskKey, scores_of
@@ -65,7 +66,7 @@ def gather(runs: Iterable[RunFiles], known: Iterable[KnownRun]) -> Gathered:
         _of_run(run, name, parts=False) if _key(name) in opaque else each
         for run, name, each in zip(runs, names, found, strict=True)
     ]
-    found = _without_booleans_among_numbers(found)
+    _take_booleans_among_numbers(found)
     there = {run.known.folder for run in runs if run.known is not None}
     items = [item for each in found for item in each.items]
     items += [_left_nothing(each, owners) for each in known if each.folder not in there]
@@ -128,7 +129,7 @@ def _names(runs: Sequence[RunFiles], known: Iterable[KnownRun], owners: Mapping[
     for run in runs:
         model = _model_of(run, owners)
         if run.known is not None:
-            item = replace(_known_item(run.known, owners), model=model)
+            item = structs.replace(_known_item(run.known, owners), model=model)
         else:
             task, version = run.result.task, run.result.version
             content = contents.get((run.given, task, version), "" if version is None else f"v{version}")
@@ -144,7 +145,9 @@ def _names(runs: Sequence[RunFiles], known: Iterable[KnownRun], owners: Mapping[
                 state=ItemState.MISSING,
                 path="",
             )
-        names.append(replace(item, started=run.result.started, path=_below(item.sweep, run.result.path)))
+        names.append(
+            structs.replace(item, started=run.result.started, path=below(item.sweep, run.result.path))
+        )
     return names
 
 
@@ -173,12 +176,6 @@ def _known_item(known: KnownRun, owners: Mapping[str, str]) -> Item:
     )
 
 
-def _below(folder: str, path: str | os.PathLike[str]) -> str:
-    """Return `path` relative to `folder`, or as it is if it is elsewhere."""
-    root, full = os.path.join(os.path.abspath(folder), ""), os.path.abspath(path)
-    return full.removeprefix(root)
-
-
 # --- States and values ------------------------------------------------------------------------------------------
 
 
@@ -186,8 +183,7 @@ def _of_run(run: RunFiles, name: Item, *, parts: bool = True) -> RunItems:
     """Return the items of one run. Rows have states of their own, whatever the state of the run is."""
     found = items_of_run(run.rows, run.others, name, parts=parts) if run.rows else None
     if found is not None and (found.level == "rows" or not _errored(run.known)):
-        items = [replace(item, path=_below(item.sweep, item.path)) for item in found.items]
-        return replace(found, items=items)
+        return found
     if run.known is not None and run.known.state is RunState.ERRORED:
         return RunItems("run", [_errored_item(name, run.known)])
     match run.result.state:
@@ -220,9 +216,8 @@ def _errored_item(item: Item, known: KnownRun) -> Item:
     return whole_run(item, ItemState.ERRORED, error_line(known.error) or "no error message")
 
 
-def _without_booleans_among_numbers(found: Iterable[RunItems]) -> list[RunItems]:
+def _take_booleans_among_numbers(found: Sequence[RunItems]) -> None:
     """Take away booleans where the other results of a task are numbers: an assertion failed."""
-    found = list(found)
     numeric: set[tuple[str, str, bool]] = set()
     for each in found:
         for item in each.items:
@@ -230,18 +225,17 @@ def _without_booleans_among_numbers(found: Iterable[RunItems]) -> list[RunItems]
                 numeric.add((*_key(item), each.level == "parts"))
             if each.level == "parts":  # their mean, the result of the run, is a number
                 numeric.add((*_key(item), False))
-    return [
-        replace(
-            each,
-            items=[
-                replace(item, state=ItemState.NO_VALUE, value=None, error=_NO_NUMBER)
-                if item.kind == "boolean" and (*_key(item), each.level == "parts") in numeric
-                else item
-                for item in each.items
-            ],
-        )
-        for each in found
-    ]
+
+    def lacks_number(item: Item, each: RunItems) -> bool:
+        return item.kind == "boolean" and (*_key(item), each.level == "parts") in numeric
+
+    for each in found:
+        each.items[:] = [
+            structs.replace(item, state=ItemState.NO_VALUE, value=None, error=_NO_NUMBER)
+            if lacks_number(item, each)
+            else item
+            for item in each.items
+        ]
 
 
 _NO_NUMBER = "the result is no number, but a boolean: an assertion failed"
@@ -254,7 +248,9 @@ def _completed(run: RunFiles, found: RunItems, names: Mapping[TaskKey, Collectio
     """Return the result of a run with what its items tell: its name, its state, its value and its figures."""
     first = found.items[0]
     key = TaskKey(first.task, first.content)
-    counting = [replace(item, superseded=False) for item in found.items] if first.superseded else found.items
+    counting = (
+        [structs.replace(item, superseded=False) for item in found.items] if first.superseded else found.items
+    )
     cell = scores_of(counting, known={key: names.get(key, ())}).cells[key, first.model]
     owner = first.model.rpartition("/")[0]
     result = replace(

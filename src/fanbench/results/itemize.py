@@ -13,13 +13,16 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Literal, NamedTuple
+
+from msgspec.structs import replace
 
 from fanbench._util.text import as_utc, iso_time
 from fanbench.results.combine import cost_of, sum_known
@@ -28,7 +31,7 @@ from fanbench.results.run_file import RunFile
 from fanbench.results.types import Kind
 from fanbench.wire.messages import RunState
 
-__all__ = ["Found", "RunItems", "items_of_run", "part_index", "whole_run"]
+__all__ = ["Found", "RunItems", "below", "items_of_run", "part_index", "whole_run"]
 
 _ROW = re.compile(r"run_param_id_(.+)\.run\.json$")
 # A task that rounds its mean to so many digits still has it.
@@ -70,18 +73,23 @@ def items_of_run(
     if len(rows) > 1 or _ROW.search(rows[0].path.name):
         names = _unique([_name(path, run) for path, run in rows])
         return RunItems(
-            "rows", [_item(run, path, name, named) for (path, run), name in zip(rows, names, strict=True)]
+            "rows",
+            [
+                _item(run, below(named.sweep, path), name, named)
+                for (path, run), name in zip(rows, names, strict=True)
+            ],
         )
     (path, run), paths = rows[0], {found.run.identity: found.path for found in others}
     found = _parts(run) if parts else ()
     if not found:
-        return RunItems("run", [_item(run, path, "", named)])
+        return RunItems("run", [_item(run, below(named.sweep, path), "", named)])
+    own = below(named.sweep, path)
     sources = [paths.get(part.identity) for part in found]
     names = _unique([_name(source, part) for source, part in zip(sources, found, strict=True)])
     return RunItems(
         "parts",
         [
-            _item(part, source or path, name, named)
+            _item(part, own if source is None else below(named.sweep, source), name, named)
             for part, source, name in zip(found, sources, names, strict=True)
         ],
     )
@@ -92,7 +100,8 @@ def part_index(path: Path, run: RunFile, item: str) -> int | None:
     if not item or not run.subruns or _ROW.search(path.name):
         return None
     parts = _parts(run)
-    indices = [index for index, part in enumerate(run.subruns) if parts and part.task == parts[0].task]
+    name = parts[0].task_version.name if parts else None
+    indices = [index for index, part in enumerate(run.subruns) if part.task_version.name == name]
     names = _unique([_name(None, part) for part in parts])
     return dict(zip(names, indices, strict=True)).get(item)
 
@@ -107,8 +116,8 @@ def _parts(run: RunFile) -> Sequence[RunFile]:
     kind, value, _ = run.outcome()
     if run.state is RunState.ERRORED or kind != "numeric" or not isinstance(value, float):
         return ()
-    for name, number in Counter(part.task for part in run.subruns).most_common():
-        parts = [part for part in run.subruns if part.task == name]
+    for name, number in Counter(part.task_version.name for part in run.subruns).most_common():
+        parts = [part for part in run.subruns if part.task_version.name == name]
         scored = [score for part in parts if (score := _result(part)[1]) is not None]
         # An error may be left out by the task, or count as 0.
         sums = math.fsum(scored)
@@ -117,7 +126,7 @@ def _parts(run: RunFile) -> Sequence[RunFile]:
     return ()
 
 
-def _item(run: RunFile, path: Path, name: str, named: Item) -> Item:
+def _item(run: RunFile, path: str, name: str, named: Item) -> Item:
     state, value, kind, error = _result(run)
     half = run.outcome()[2] if value is not None else None
     own, judge = run.requests_by_role()
@@ -138,8 +147,14 @@ def _item(run: RunFile, path: Path, name: str, named: Item) -> Item:
         started=iso_time(as_utc(run.start_time)) if run.start_time else None,
         seconds=_seconds(run.start_time, run.end_time),
         error=error,
-        path=str(path),
+        path=path,
     )
+
+
+def below(folder: str, path: str | os.PathLike[str]) -> str:
+    """Return `path` relative to `folder`, or as it is if it is elsewhere."""
+    root, full = os.path.join(os.path.abspath(folder), ""), os.path.abspath(path)
+    return full.removeprefix(root)
 
 
 def _result(run: RunFile) -> tuple[ItemState, float | None, Kind | None, str | None]:

@@ -158,11 +158,11 @@ class RunFile(Message, frozen=True, kw_only=True):
 
     def requests_by_role(self) -> tuple[list[Metrics], list[Metrics]]:
         """Return the metrics of the requests to the model under test, and of those to others, such as a judge."""
-        under_test = same_model(self.model_version.slug)
+        slug = self.model_version.slug
         own: list[Metrics] = []
         judge: list[Metrics] = []
         for model, metrics in self.requests():
-            is_own = not model or not under_test or same_model(model) == under_test
+            is_own = model in ("", slug) or not slug or same_model(model) == same_model(slug)
             (own if is_own else judge).append(metrics)
         return own, judge
 

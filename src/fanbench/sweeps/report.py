@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec import structs
 
 from fanbench._util import files
 from fanbench._util.files import output_errors
@@ -214,7 +215,9 @@ def build_report(plan: SweepPlan, journal: Journal | None) -> SweepReport:
     models = {same_model(model): model for model in plan.models}
     of_runs = {one.run_id: one.planned_run.model for mine in made.values() for one in mine if one.run_id}
     items = tuple(
-        replace(item, model=of_runs.get(item.run_id or 0) or models.get(same_model(item.model), item.model))
+        structs.replace(
+            item, model=of_runs.get(item.run_id or 0) or models.get(same_model(item.model), item.model)
+        )
         for item in found.items
     )
     figures = _figures(items)
