@@ -53,6 +53,7 @@ def declared(command: click.Command) -> tuple[str, ...] | None:
 def in_code() -> dict[str, tuple[str, ...] | None]:
     from fanbench.cli.views.check_run import FIELDS as TRIAL_FIELDS
     from fanbench.cli.views.ranking import FIELDS as RANKING_FIELDS
+    from fanbench.cli.views.results import ITEM_FIELDS
     from fanbench.cli.views.sweep import PLAN_FIELDS
     from fanbench.sweeps.report import FIELDS as SWEEP_FIELDS
 
@@ -64,6 +65,7 @@ def in_code() -> dict[str, tuple[str, ...] | None]:
         "models add": None,
         "models remove": None,
         "results": RESULT_FIELDS,
+        "results --items": ITEM_FIELDS,
         "sweep": SWEEP_FIELDS,
         "sweep --dry-run": tuple(PLAN_FIELDS),
         "tasks status, runs": RUN_FIELDS,

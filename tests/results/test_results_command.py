@@ -10,7 +10,7 @@ from pathlib import Path
 from click.testing import CliRunner, Result
 
 from fanbench.cli.app import root
-from fanbench.results import FIELDS
+from fanbench.results import FIELDS, Item
 from fanbench.sweeps.folder import lock_folder
 from tests.results.build import errored, number, write
 
@@ -91,3 +91,17 @@ def test_no_results_exits_with_4(tmp_path: Path) -> None:
         result = results(folder)
         assert (result.exit_code, result.stdout) == (4, "")
         assert "fanbench tasks download" in result.stderr
+
+
+def test_items_are_shown_or_printed_as_records(tmp_path: Path) -> None:
+    """`--items` has a line, or a record with all fields, for each item of each run, and why it has no score."""
+    for row, content in enumerate((number(0.5), errored())):
+        write(tmp_path / f"my-task/1/gemma-3/9/a-run_param_id_{row}.run.json", content)
+    assert [line.split() for line in results(tmp_path, "--items").stdout.splitlines()] == [
+        ["task", "version", "model", "repeat", "item", "state", "value", "error"],
+        ["my-task", "v1", "google/gemma-3", "1", "0", "scored", "0.5"],
+        ["my-task", "v1", "google/gemma-3", "1", "1", "errored", "ValueError:", "no"],
+    ]
+    first, second = json.loads(results(tmp_path, "--items", "--format", "json").stdout)
+    assert tuple(first) == Item.__struct_fields__
+    assert (first["value"], first["run_id"], second["state"]) == (0.5, 9, "errored")

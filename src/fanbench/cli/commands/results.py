@@ -17,7 +17,12 @@ __all__ = ["results"]
 @click.option(
     "--all", "every", is_flag=True, help="Show every run by itself, also those that were made again."
 )
-def results(settings: Settings, folders: tuple[Path, ...], every: bool) -> None:
+@click.option(
+    "--items",
+    is_flag=True,
+    help="Show the items that runs are made of: rows, sub-runs, or the runs themselves.",
+)
+def results(settings: Settings, folders: tuple[Path, ...], every: bool, items: bool) -> None:
     """Tabulate the results in the run files below DIR: tasks by models, then what each model used.
 
     ✓ and ✗ mean passed and failed, followed by the assertions that held. A number is the mean over the items of the
@@ -28,8 +33,13 @@ def results(settings: Settings, folders: tuple[Path, ...], every: bool) -> None:
     Examples:
       fanbench results ./results
       fanbench results ./results --all --format csv > runs.csv
+      fanbench results ./results --items --format jsonl > items.jsonl
     """
     from fanbench.cli.folders import read_folders
-    from fanbench.cli.views.results import show_results
+    from fanbench.cli.views.results import show_items, show_results
 
-    show_results(settings.output, read_folders(settings, folders), every=every)
+    found = read_folders(settings, folders)
+    if items:
+        show_items(settings.output, found, every=every)
+    else:
+        show_results(settings.output, found, every=every)
