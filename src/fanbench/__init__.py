@@ -34,6 +34,11 @@ if TYPE_CHECKING:
     from fanbench.results import ItemState as ItemState
     from fanbench.results import ResultSet as ResultSet
     from fanbench.results import RunResult as RunResult
+    from fanbench.results.compare import Comparison as Comparison
+    from fanbench.results.compare import Verdict as Verdict
+    from fanbench.results.gate import Gate as Gate
+    from fanbench.results.ranking import Ranking as Ranking
+    from fanbench.results.scores import Scores as Scores
     from fanbench.sweeps.decide import RunStatus as RunStatus
     from fanbench.sweeps.events import SweepEvent as SweepEvent
     from fanbench.sweeps.plan import SweepPlan as SweepPlan
@@ -61,6 +66,10 @@ _NAMES = {
     "fanbench.operations.status": "TaskStatus",
     "fanbench.operations.watch": "StillRunning",
     "fanbench.results": "Item ItemState ResultSet RunResult",
+    "fanbench.results.compare": "Comparison Verdict",
+    "fanbench.results.gate": "Gate",
+    "fanbench.results.ranking": "Ranking",
+    "fanbench.results.scores": "Scores",
     "fanbench.sweeps.decide": "RunStatus",
     "fanbench.sweeps.events": "SweepEvent",
     "fanbench.sweeps.plan": "SweepPlan",

@@ -18,6 +18,7 @@ FanbenchError                 the base; `exit_code` is that of the command line
 ├── WaitTimeout               `--wait S` has passed and something is still running             exit 5
 ├── RunFailed                 some runs errored, or part of a batch failed
 ├── OutputError               an output could not be written, or a download is damaged
+│   └── NoResults             there are no run files, or none of the task                      exit 4
 ├── SweepError                a sweep cannot start or continue
 │   ├── JournalError          its journal cannot be read or written, or belongs to something else
 │   ├── SweepLocked           another process is using its folder, with its `pid` if known
@@ -45,6 +46,7 @@ __all__ = [
     "Forbidden",
     "JournalError",
     "LocalServerError",
+    "NoResults",
     "NotFound",
     "OutputError",
     "RateLimited",
@@ -204,6 +206,12 @@ class RunFailed(FanbenchError):
 
 class OutputError(FanbenchError):
     """An output could not be written, or a download is damaged."""
+
+
+class NoResults(OutputError):
+    """There are no run files, or none of the task that was asked for."""
+
+    exit_code = 4
 
 
 class SweepError(FanbenchError):

@@ -11,6 +11,7 @@ from fanbench import (
     Bearer,
     BenchmarkModel,
     Client,
+    Comparison,
     Config,
     CreationState,
     Credentials,
@@ -21,11 +22,13 @@ from fanbench import (
     LocalServer,
     LogEntry,
     Pushed,
+    Ranking,
     ResultSet,
     Run,
     RunReport,
     RunResult,
     RunState,
+    Scores,
     StillRunning,
     Sweep,
     SweepEvent,
@@ -33,6 +36,7 @@ from fanbench import (
     SweepReport,
     Task,
     TaskStatus,
+    Verdict,
     WaitTimeout,
 )
 from fanbench.operations.api import Api
@@ -101,6 +105,11 @@ async def results(client: Client) -> None:
     assert_type(found.newest(), tuple[RunResult, ...])
     assert_type(found.items, tuple[Item, ...])
     assert_type(found.items[0].state, ItemState)
+    assert_type(found.scores(), Scores)
+    assert_type(found.leaderboard("like-these"), Ranking)
+    assert_type(found.compare("a", "b"), Comparison)
+    assert_type(found.compare_with(found, ["a"]), Comparison)
+    assert_type(found.gate(found, margin=0.05).verdict, Verdict)
 
 
 def errors(error: StillRunning) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 
 from fanbench.cli.command import Settings
-from fanbench.results import NoResults, ResultSet
+from fanbench.errors import NoResults
+from fanbench.results import ResultSet
 
 __all__ = ["read_folders"]
 

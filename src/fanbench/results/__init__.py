@@ -17,7 +17,7 @@ from fanbench.results.known import KnownRun
 from fanbench.results.read import read_results
 from fanbench.results.records import FIELDS, to_record
 from fanbench.results.table import Table, Usage, table, usage, usage_table
-from fanbench.results.types import Cost, NoResults, Problem, ResultSet, RunResult
+from fanbench.results.types import Cost, Problem, ResultSet, RunResult
 
 __all__ = [
     "FIELDS",
@@ -25,7 +25,6 @@ __all__ = [
     "Item",
     "ItemState",
     "KnownRun",
-    "NoResults",
     "Problem",
     "ResultSet",
     "RunResult",

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
 from fanbench._util.text import is_pattern
-from fanbench.errors import UnknownModel, UsageError
-from fanbench.results.types import NoResults
+from fanbench.errors import NoResults, UnknownModel, UsageError
 from fanbench.wire.slugs import same_model, slugify_task
 
 __all__ = ["find_model", "find_models", "find_task"]

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from fanbench.errors import OutputError
 from fanbench.results.figures import Figures
 from fanbench.results.items import Item
 from fanbench.wire.messages import RunState
 
-__all__ = ["Cost", "Kind", "NoResults", "Problem", "ResultSet", "RunResult", "Value"]
+if TYPE_CHECKING:
+    from fanbench.results.compare import Comparison
+    from fanbench.results.gate import Gate
+    from fanbench.results.ranking import Estimand, Ranking
+    from fanbench.results.scores import Scores
 
-
-class NoResults(OutputError):
-    """No run files were found."""
-
-    exit_code = 4
+__all__ = ["Cost", "Kind", "Problem", "ResultSet", "RunResult", "Value"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,3 +166,94 @@ class ResultSet:
         for run in self.runs:
             chosen.setdefault((run.task, run.full_model), run)
         return tuple(chosen.values())
+
+    def scores(self) -> Scores:
+        """The score of each task and model: all attempts that count, and what is lacking."""
+        from fanbench.results.scores import scores_of
+
+        return scores_of(self.items)
+
+    def leaderboard(self, tasks: Estimand = "these") -> Ranking:
+        """All models, ranked, with intervals and ranks for exactly `these` tasks, or for tasks `like-these`."""
+        from fanbench.results.ranking import rank_models
+
+        return rank_models(self.scores(), tasks)
+
+    def compare(self, first: str, second: str) -> Comparison:
+        """Compare two models on their common items. A difference above 0 means that `second` scored higher.
+
+        Raises:
+            UnknownModel: There are no results of one of them.
+            UsageError: A name without an owner may be several models.
+        """
+        from fanbench.results.compare import compare_models
+        from fanbench.results.select import find_model
+
+        scores = self.scores()
+        return compare_models(scores, *(find_model(name, scores.models) for name in (first, second)))
+
+    def compare_with(self, new: ResultSet, models: Iterable[str] | None = None) -> Comparison:
+        """Compare what the same models scored here and in `new`; only `models`, if given: names and patterns.
+
+        Raises:
+            UnknownModel: There are no results of one of `models` on both sides.
+        """
+        from fanbench.results.compare import compare_sweeps
+        from fanbench.results.select import find_models
+
+        before, after = self.scores(), new.scores()
+        common = sorted({*before.models} & {*after.models})
+        return compare_sweeps(before, after, None if models is None else find_models(models, common))
+
+    def gate(
+        self,
+        new: ResultSet,
+        *,
+        margin: float,
+        min_coverage: float = 1.0,
+        models: Iterable[str] | None = None,
+    ) -> Gate:
+        """Decide whether `new` is worse than these results by more than `margin` (0.05 is five points of a hundred).
+
+        It cannot tell if less than the share `min_coverage` of a task has a score on both sides.
+
+        Raises:
+            UnknownModel: There are no results of one of `models` on either side.
+        """
+        from fanbench.results.gate import gate
+        from fanbench.results.select import find_models
+
+        before, after = self.scores(), new.scores()
+        known = sorted({*before.models, *after.models})
+        chosen = None if models is None else find_models(models, known)
+        return gate(before, after, margin, min_coverage=min_coverage, models=chosen)
+
+    def to_pandas(self) -> Any:
+        """Return the items as a `pandas.DataFrame`: a row for each item, a column for each field of `Item`.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        from fanbench.results.frames import to_pandas
+
+        return to_pandas(self.items)
+
+    def to_polars(self) -> Any:
+        """Return the items as a `polars.DataFrame`, with the same columns.
+
+        Raises:
+            ImportError: Polars is not installed.
+        """
+        from fanbench.results.frames import to_polars
+
+        return to_polars(self.items)
+
+    def to_arrow(self) -> Any:
+        """Return the items as a `pyarrow.Table`, with the same columns.
+
+        Raises:
+            ImportError: pyarrow is not installed.
+        """
+        from fanbench.results.frames import to_arrow
+
+        return to_arrow(self.items)

@@ -63,11 +63,7 @@ def gate(
     """
     from fanbench.cli.folders import read_folders
     from fanbench.cli.views.gate import show_gate
-    from fanbench.results.gate import gate as decide
-    from fanbench.results.scores import scores_of
-    from fanbench.results.select import find_models
 
-    before, after = (scores_of(read_folders(settings, [folder]).items) for folder in (old, new))
-    known = sorted({*before.models, *after.models})
-    chosen = find_models(models, known) if models else None
-    show_gate(settings.output, decide(before, after, margin, min_coverage=min_coverage, models=chosen))
+    before, after = (read_folders(settings, [folder]) for folder in (old, new))
+    found = before.gate(after, margin=margin, min_coverage=min_coverage, models=models or None)
+    show_gate(settings.output, found)

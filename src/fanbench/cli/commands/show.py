@@ -8,6 +8,7 @@ import click
 
 from fanbench.cli.command import Settings, command
 from fanbench.cli.options import FOLDER, value_option
+from fanbench.errors import NoResults
 
 __all__ = ["show"]
 
@@ -49,7 +50,6 @@ def show(
     """
     from fanbench.cli.folders import read_folders
     from fanbench.cli.views.show import show_items
-    from fanbench.results import NoResults
     from fanbench.results.select import find_model, find_task
 
     items = read_folders(settings, [folder]).items
