@@ -53,7 +53,7 @@ def test_items_as_a_table_of_pandas() -> None:
     """Each item is a row, each field a column with its type; what is unknown is missing, and no number."""
     pandas = pytest.importorskip("pandas")
     frame = ResultSet(items=ITEMS).to_pandas()
-    assert list(frame.columns) == [*Item.__dataclass_fields__]
+    assert list(frame.columns) == [*Item.__struct_fields__]
     assert list(frame["state"]) == ["scored", "errored", "missing"]
     assert str(frame["run_id"].dtype) == "Int64"
     assert frame["run_id"].isna().tolist() == [False, False, True]

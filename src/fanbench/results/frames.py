@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import fields
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -30,7 +29,7 @@ _TYPES = {
     "judge_cost_usd": float,
     "seconds": float,
 }
-_COLUMNS = {field.name: _TYPES.get(field.name, str) for field in fields(Item)}
+_COLUMNS = {name: _TYPES.get(name, str) for name in Item.__struct_fields__}
 
 
 def to_pandas(items: Iterable[Item]) -> Any:
