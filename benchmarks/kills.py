@@ -26,11 +26,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from local_runs import server as local_server
-from soak import faults, runs_on, script, sweep_with_kills, verify, write_tasks
+from soak import runs_on, scenario_of, sweep_with_kills, verify, write_tasks
 
 from fanbench.local.address import find_server
 from fanbench.local.launcher import ensure_server
-from fanbench.testing import Scenario, SimulatedKaggle, serve
+from fanbench.testing import SimulatedKaggle, serve
 
 TASKS, MODELS = 2, 20
 KILLS_A_SWEEP = 5
@@ -43,8 +43,7 @@ SLEEP = "__import__('time').sleep(1.5)"
 def killed_sweep(seed: int) -> int:
     """Sweep once, and return how often the sweep was killed."""
     names, models = names_of(seed)
-    scenario = Scenario(latency=0.0, creation=0.2, runs=script(seed), faults=faults(seed))
-    kaggle = SimulatedKaggle(scenario, models=models, keep_history=False)
+    kaggle = SimulatedKaggle(scenario_of(seed), models=models, keep_history=False)
     with tempfile.TemporaryDirectory(prefix="kills-") as top, serve(kaggle) as server:
         files = write_tasks(Path(top, "tasks"), names)
         words = [*files, "--all-models", "--endpoint", server.url, "--token", "any"]

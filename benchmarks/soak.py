@@ -7,16 +7,19 @@
 Three processes live as long as the soak: a simulated Kaggle with faults, a program that sweeps on it again and again in
 one event loop, and a local server. In each round
 
-1. the program sweeps on the simulated Kaggle, which resets connections before and after the work, answers with 429,
-   500 and 503, cuts logs and downloads, and sends damaged zips;
+1. the program sweeps on the simulated Kaggle;
 2. `fanbench sweep` does the same in a process of its own, is killed at random instants, and is called again until it
    has ended;
 3. `fanbench sweep` sweeps on the local server, and is killed in the same way.
 
-After each round every planned run must have exactly one run on the server, and its output here, byte for byte. Between
-rounds, when nothing is in progress, memory (RSS), descriptors, threads, asyncio tasks and Python's objects are counted.
-The first quarter of the counts, when caches fill, is left out. The growth of a figure is that of the line of least
-squares through the others, from the first to the last. `ROOM` is how much it may be; the exit code is 1 if it is more.
+Both servers do to a fifth of their answers what `faults.toml` says. After each round every planned run must have
+exactly one run on the server, and its output here, byte for byte. Between rounds, when nothing is in progress, memory
+(RSS), descriptors, threads, asyncio tasks and Python's objects are counted. The first quarter of the counts, when
+caches fill, is left out. The growth of a figure is that of the line of least squares through the others, from the first
+to the last. `ROOM` is how much it may be; the exit code is 1 if it is more.
+
+All processes have one arena of malloc. By default glibc gives threads arenas of their own, and keeps in each what was
+freed there: the memory of a program whose worker threads come and go then grows for a long time, and none of it leaks.
 
 Needs /proc, so Linux.
 """
@@ -39,29 +42,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from local_runs import server as local_server
 
 from fanbench import Client, Config, resolve_config
 from fanbench.config import Anonymous
+from fanbench.faults.files import read_faults
 from fanbench.local.address import LocalServer
 from fanbench.sweeps.sweep import sweep
-from fanbench.testing import ApiCall, Fault, RunScript, Scenario, SimulatedKaggle, serve
+from fanbench.testing import RunScript, Scenario, SimulatedKaggle, serve
 
 TASKS, MODELS, REPEATS = 2, 3, 2
 LOCAL_TASKS, LOCAL_MODELS = 2, 2
 CONFIRM_WITHIN = 3.0
 """Seconds for which the effect of a call without an answer is looked for: lists of these servers are not behind."""
-CALLS: tuple[ApiCall, ...] = (
-    "create_task",
-    "get_task",
-    "schedule_runs",
-    "list_runs",
-    "logs",
-    "download_output",
-)
-assert {*CALLS} <= {*get_args(ApiCall)}
+FAULTS = Path(__file__).with_name("faults.toml")
 
 WARM_UP = 0.25
 ROOM = {"MB": (8.0, 0.10), "objects": (500.0, 0.01), "threads": (3.0, 0.0)}
@@ -106,38 +102,27 @@ def script(seed: int) -> Any:
         return RunScript(
             running=seconds,
             log=tuple((seconds * line / 10, f"{task} {model} line {line}\n") for line in range(10)),
-            log_cuts=(seconds / 2,) if dice.random() < 0.3 else (),
-            broken_downloads=int(dice.random() < 0.2),
-            bad_zips=int(dice.random() < 0.1),
             output={f"{task}.run.json": json.dumps(run).encode(), "answers.bin": answers_of(task, model)},
         )
 
     return course
 
 
-def faults(seed: int) -> tuple[Fault, ...]:
-    dice = random.Random(seed)
-    return tuple(
-        Fault(
-            call,
-            status=(status := dice.choice([None, 429, 500, 503])),
-            retry_after=dice.choice([None, 0.2, 1.0]) if status in (429, 503) else None,
-            first=dice.randint(1, 6 if call in ("create_task", "schedule_runs") else 40),
-            times=dice.randint(1, 2),
-            took_effect=status != 429 and dice.random() < 0.5,
-        )
-        for call in CALLS
-        for _ in range(3)
+def scenario_of(seed: int, *, one_run_per_model: bool = True) -> Scenario:
+    return Scenario(
+        latency=0.0,
+        creation=0.2,
+        runs=script(seed),
+        faults=read_faults(FAULTS).faults,
+        seed=seed,
+        one_run_per_model=one_run_per_model,
     )
 
 
 def simulate() -> None:
     """For each line on stdin, a seed, serve a new Kaggle until the next line, then print what its runs were."""
     for line in sys.stdin:
-        seed = int(line)
-        scenario = Scenario(
-            latency=0.0, creation=0.2, runs=script(seed), faults=faults(seed), one_run_per_model=False
-        )
+        scenario = scenario_of(int(line), one_run_per_model=False)
         kaggle = SimulatedKaggle(scenario, models=[f"m{n}" for n in range(MODELS)], keep_history=False)
         with serve(kaggle) as server:
             print(json.dumps({"url": server.url}), flush=True)
@@ -376,9 +361,13 @@ def main() -> None:
     if words.role:
         {"simulate": simulate, "program": program}[words.role]()
         return
+    os.environ["MALLOC_ARENA_MAX"] = "1"
     print(f"seed {words.seed}", flush=True)
     began = time.monotonic()
-    with kept_or_temporary(words.keep) as folder, local_server(folder / "data", LOCAL_MODELS) as local:
+    with (
+        kept_or_temporary(words.keep) as folder,
+        local_server(folder / "data", LOCAL_MODELS, "--faults", str(FAULTS)) as local,
+    ):
         soak = Soak(folder, words.seed, local)
         try:
             while time.monotonic() - began < words.minutes * 60:
