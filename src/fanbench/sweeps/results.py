@@ -13,6 +13,7 @@ from fanbench import results
 from fanbench._util.text import iso_time
 from fanbench.errors import JournalError
 from fanbench.results import KnownRun, Problem, ResultSet
+from fanbench.results.cache import Cache
 
 if TYPE_CHECKING:
     from fanbench.sweeps.attempts import Attempt, PlannedRun, TaskRecord
@@ -31,6 +32,8 @@ def read_results(paths: AnyPath | Iterable[AnyPath]) -> ResultSet:
     `items` has every attempt of a model at an item of a task, `runs` the result of every run. Where a folder is that of
     a sweep, is in one, or has some, the journal tells which runs were planned, made again, or left nothing.
 
+    Results of many bytes of run files are kept in the folder, if it can be written, for the next time.
+
     Never raises because of what is on the disk: what cannot be used is listed in `problems`.
     """
     given = [Path(path) for path in ([paths] if isinstance(paths, str | os.PathLike) else paths)]
@@ -48,7 +51,13 @@ def read_results(paths: AnyPath | Iterable[AnyPath]) -> ResultSet:
             continue
         # Where only parts of a sweep are given, what left nothing belongs to none of them.
         known += runs if _is_in(absolute, given) else (run for run in runs if _is_in(run.folder, given))
+    # Several folders are not kept together: what their items are depends on all of them.
+    cache = Cache(given[0], known) if len(given) == 1 and given[0].is_dir() and not problems else None
+    if cache is not None and (kept := cache.load()) is not None:
+        return kept
     found = results.read_results(given, known=known)
+    if cache is not None:
+        cache.save(found)
     return replace(found, problems=(*problems, *found.problems))
 
 

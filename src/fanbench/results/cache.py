@@ -1,0 +1,114 @@
+"""Keep the results of large folders, so that they are read at once the next time.
+
+They are kept in the folder itself, as `.fanbench/items.jsonl` if it is that of a sweep, or else as
+`.fanbench-items.jsonl`: a line that says what they were made of, one line for each run, and one for each item.
+docs/output.md describes the file. It may be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from fanbench._util import files
+from fanbench.results.items import Item
+from fanbench.results.known import KnownRun
+from fanbench.results.types import ResultSet, RunResult
+from fanbench.version import __version__
+
+__all__ = ["Cache"]
+
+# Fewer bytes of run files are read in less than a second.
+_LARGE = 20_000_000
+# A file that was written just now may be written again without a change of its time.
+_SETTLED = 2.0
+
+
+class _Header(msgspec.Struct, frozen=True):
+    """What the results were made of, and by which fanbench. `digest` is that of the files and of the journal."""
+
+    fanbench: str
+    digest: str
+    runs: int
+    items: int
+
+
+class Cache:
+    """The results that are kept of `folder`, as long as its files and the `known` runs are the same."""
+
+    def __init__(self, folder: Path, known: Iterable[KnownRun]) -> None:
+        own = folder / ".fanbench"
+        self._path = own / "items.jsonl" if own.is_dir() else folder / ".fanbench-items.jsonl"
+        self._size, self._changed = 0, 0
+        # An absolute path is part of each result.
+        digest = hashlib.sha256(f"{os.path.abspath(folder)}\n{folder}\n".encode("utf-8", "surrogateescape"))
+        for each in self._listed(folder):
+            digest.update(each.encode("utf-8", "surrogateescape"))
+        for run in known:
+            digest.update(repr(run).encode("utf-8", "surrogateescape"))
+        self._digest = digest.hexdigest()
+
+    def _listed(self, folder: Path) -> Iterable[str]:
+        """Yield the name of every file that is not hidden, and the size and time of every run file."""
+        for place, subfolders, names in os.walk(folder):
+            subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+            yield f"{place}\0"
+            for name in sorted(names):
+                if name.startswith("."):
+                    continue
+                if not name.endswith(".run.json"):
+                    yield f"{name}\0"
+                    continue
+                with suppress(OSError):
+                    found = os.stat(os.path.join(place, name))
+                    self._size += found.st_size
+                    self._changed = max(self._changed, found.st_mtime_ns)
+                    yield f"{name}\0{found.st_size}\0{found.st_mtime_ns}\0"
+
+    def load(self) -> ResultSet | None:
+        """Return the results; None if there are none that were made of the same files by this version."""
+        if self._size < _LARGE:
+            return None
+        try:
+            with self._path.open("rb") as file:
+                header = msgspec.json.decode(file.readline(), type=_Header)
+                if (header.fanbench, header.digest) != (__version__, self._digest):
+                    return None
+                runs = [_RUN.decode(file.readline()) for _ in range(header.runs)]
+                items = _ITEM.decode_lines(file.read())
+        except (OSError, msgspec.MsgspecError, ValueError):
+            return None
+        return ResultSet(tuple(runs), (), tuple(items)) if len(items) == header.items else None
+
+    def save(self, found: ResultSet) -> None:
+        """Keep `found`, if that is worth it and possible."""
+        settled = time.time() - self._changed / 1e9 > _SETTLED
+        if self._size < _LARGE or not settled or found.problems:
+            return
+        header = _Header(__version__, self._digest, len(found.runs), len(found.items))
+        try:
+            text = _ENCODER.encode_lines([header, *found.runs, *found.items])
+            # JSON has no NaN.
+            lines = text.split(b"\n", len(found.runs) + 1)[1:-1]
+            if tuple(map(_RUN.decode, lines)) == found.runs:
+                files.write(self._path, text, durable=False)
+        except (OSError, msgspec.MsgspecError, ValueError, TypeError):
+            return
+
+
+def _to_path(kind: type, value: Any) -> Any:
+    if kind is Path:
+        return Path(value)
+    raise NotImplementedError
+
+
+_ENCODER = msgspec.json.Encoder(enc_hook=str)
+_RUN = msgspec.json.Decoder(RunResult, dec_hook=_to_path)
+_ITEM = msgspec.json.Decoder(Item)
