@@ -9,10 +9,13 @@ import pytest
 from click.testing import CliRunner
 
 from fanbench import (
+    CannotTell,
     ConnectionFailed,
     CredentialsError,
     FanbenchError,
+    NoResults,
     NotFound,
+    Regression,
     TaskFileError,
     Unauthorized,
     UsageError,
@@ -32,7 +35,10 @@ from fanbench.cli.exits import explain
         (CredentialsError("x"), 3),
         (Unauthorized("x", call="C", status=401), 3),
         (NotFound("x", call="C", status=404), 4),
+        (NoResults("x"), 4),
         (WaitTimeout("x"), 5),
+        (Regression("x"), 7),
+        (CannotTell("x"), 8),
         (KeyboardInterrupt(), 130),
         (click.Abort(), 130),
         (BaseExceptionGroup("g", [ValueError(), KeyboardInterrupt()]), 130),

@@ -130,6 +130,7 @@ def test_a_regression_names_the_task_that_fell() -> None:
     """The error has the task and the model, their loss and its p-value; the record has them as a list."""
     result = command("old", "worse", "--margin", "0.05", "--format", "json")
     assert "quiz on google/a fell by 0.333 (p adjusted <0.001)" in result.stderr
+    assert "Run `fanbench compare old worse`" in result.stderr
     (fallen,) = json.loads(result.stdout)["fallen"]
     assert (fallen["task"], fallen["model"], fallen["difference"]) == (
         "quiz",

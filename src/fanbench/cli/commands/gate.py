@@ -66,4 +66,4 @@ def gate(
 
     before, after = (read_folders(settings, [folder]) for folder in (old, new))
     found = before.gate(after, margin=margin, min_coverage=min_coverage, models=models or None)
-    show_gate(settings.output, found)
+    show_gate(settings.output, found, old, new)

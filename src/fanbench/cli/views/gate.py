@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
 from typing import Any
 
 from fanbench.cli.output import Output
@@ -30,8 +32,8 @@ FIELDS = (
 )
 
 
-def show_gate(out: Output, found: Gate) -> None:
-    """Show the comparison, what it leaves out, and the verdict.
+def show_gate(out: Output, found: Gate, old: Path, new: Path) -> None:
+    """Show the comparison of the results in `old` and `new`, what it leaves out, and the verdict.
 
     Raises:
         Regression: The new results are worse.
@@ -59,9 +61,10 @@ def show_gate(out: Output, found: Gate) -> None:
                 f"(p adjusted {p_text(pair.adjusted)})"
                 for pair in found.comparison.fallen(found.margin)
             ]
+            command = shlex.join(["fanbench", "compare", str(old), str(new)])
             raise Regression(
                 f"Worse: {'; '.join([text, *fallen])}.",
-                hint="Run `fanbench compare OLD NEW` to see the items that changed.",
+                hint=f"Run `{command}` to see the items that changed.",
             )
         case Verdict.CANNOT_TELL:
             raise CannotTell(

@@ -13,6 +13,7 @@ import click
 from fanbench._util.text import many, neutralize, one_line
 from fanbench.cli.output import Output, bold
 from fanbench.cli.views.ranking import money
+from fanbench.cli.views.results import ITEM_FIELDS
 from fanbench.results import Item, ItemState
 from fanbench.results.run_file import NotARunFile
 from fanbench.results.scores import Cell, scores_of
@@ -21,32 +22,7 @@ from fanbench.results.transcript import Transcript, read_transcript
 
 __all__ = ["FIELDS", "show_items"]
 
-FIELDS = (
-    "task",
-    "content",
-    "version",
-    "model",
-    "run_id",
-    "repeat",
-    "attempt",
-    "superseded",
-    "item",
-    "state",
-    "value",
-    "kind",
-    "tokens_in",
-    "tokens_out",
-    "cost_usd",
-    "judge_tokens_in",
-    "judge_tokens_out",
-    "judge_cost_usd",
-    "started",
-    "seconds",
-    "error",
-    "path",
-    "assertions",
-    "messages",
-)
+FIELDS = (*ITEM_FIELDS, "assertions", "messages")
 # Of a message, so many characters are shown, unless all were asked for.
 _SHORT = 2000
 _NOTHING = Transcript((), (), "")
@@ -186,11 +162,9 @@ def _indented(start: str, text: str) -> Iterator[str]:
 
 
 def _record(item: Item, found: Transcript) -> dict[str, Any]:
-    record = {name: getattr(item, name) for name in FIELDS if hasattr(item, name)}
+    record = {name: getattr(item, name) for name in ITEM_FIELDS}
     return record | {
-        "state": item.state.value,
         "error": found.error.strip() or item.error,
-        "path": _path(item),
         "assertions": [asdict(each) for each in found.assertions],
         "messages": [asdict(said) for said in found.messages],
     }
