@@ -189,7 +189,7 @@ def _zip_answer(archive: bytes, damage: str | None) -> HttpAnswer:
     return HttpAnswer(headers=headers, body=half if damage else archive)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=32)
 def _zip(files: tuple[tuple[str, bytes], ...]) -> bytes:
     """A zip of `files`. Large outputs that many runs share are compressed once."""
     buffer = io.BytesIO()
