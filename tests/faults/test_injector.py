@@ -95,6 +95,13 @@ def test_the_first_fault_that_applies() -> None:
         ({"delay": (5, 1)}, "delay must be"),
         ({"delay": -1}, "delay must be"),
         ({"rate": 0}, "rate must be"),
+        ({"rate": math.inf}, "rate must be"),
+        ({"status": 429, "retry_after": math.inf}, "retry_after must be"),
+        ({"status": 429, "retry_after": math.nan}, "retry_after must be"),
+        ({"status": 429, "retry_after": "1\r\nX: y"}, "retry_after must be"),
+        ({"status": 429, "retry_after": "später"}, "retry_after must be"),
+        ({"status": 429, "retry_after_date": 1e12}, "at most 100 years"),
+        ({"skew": math.nan}, "at most 100 years"),
         ({"events": -1}, "not be negative"),
     ],
 )

@@ -99,6 +99,15 @@ def test_sweeps_are_found_below_a_folder(root: Path) -> None:
     assert shown(fanbench.read_results([root.parent, str(root), root / "my-task"]).items) == ALL
 
 
+def test_a_folder_of_ours_without_a_journal_hides_no_sweep(root: Path) -> None:
+    """A `.fanbench` folder above the sweeps that has no journal changes nothing."""
+    expected = fanbench.read_results(root.parent)
+    (root.parent / ".fanbench").mkdir()
+    (root.parent.parent / ".fanbench").mkdir()
+    assert fanbench.read_results(root.parent) == expected
+    assert any(item.state is ItemState.MISSING for item in expected.items)
+
+
 def test_of_a_part_of_a_sweep_only_what_left_something_is_known(root: Path) -> None:
     """For a folder within a sweep, the journal tells of the runs in it, and not of others."""
     found = fanbench.read_results(root / "my-task/3/gemma-3").items

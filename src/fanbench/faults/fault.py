@@ -86,6 +86,9 @@ Damage = Literal[
     "sse_no_end",
 ]
 
+# In seconds. Dates far beyond cannot be written.
+_CENTURY = 100 * 366 * 86400.0
+
 _BROKEN: frozenset[Damage] = frozenset({"reset", "cut", "short", "stall", "drip"})
 _UNREADABLE: frozenset[Damage] = frozenset({"half", "html", "bomb", "flood", "null", "wrong_type"})
 
@@ -161,7 +164,11 @@ class Fault:
                 0 <= each < math.inf for each in delays
             )
             and (len(delays) == 1 or 0 < delays[0] <= delays[-1]),
-            "rate must be more than 0": self.rate > 0,
+            "rate must be more than 0": 0 < self.rate < math.inf,
+            "retry_after must be a number, or a text of printable ASCII": _can_be_sent(self.retry_after),
+            "retry_after_date and skew must be at most 100 years": abs(self.retry_after_date or 0.0)
+            <= _CENTURY
+            and abs(self.skew) <= _CENTURY,
             "age and events must not be negative": min(self.age, self.events) >= 0,
         }
         return next((rule for rule, holds in rules.items() if not holds), None)
@@ -201,6 +208,13 @@ class Fault:
             return BadAnswer("The simulated answer is not JSON.", call=self.call, status=self.status)
         wait = self.retry_after_date if isinstance(self.retry_after, str | None) else self.retry_after
         return error_for_status(self.call, self.status, self.message, wait)
+
+
+def _can_be_sent(value: float | str | None) -> bool:
+    """Whether a header may have this value."""
+    if isinstance(value, str):
+        return value.isascii() and value.isprintable()
+    return value is None or math.isfinite(value)
 
 
 def _one_of(kind: object) -> str:

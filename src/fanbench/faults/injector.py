@@ -58,8 +58,7 @@ class FaultInjector:
         """
         chosen = None
         for index, fault in enumerate(self._faults):
-            of_this_kind = fault.call == call or (fault.call == "all" and call != "model")
-            if not of_this_kind or not fault.since <= now < fault.until:
+            if not _applies(fault, call) or not fault.since <= now < fault.until:
                 continue
             self._calls[index] += 1
             number = self._calls[index] - fault.first
@@ -73,7 +72,7 @@ class FaultInjector:
 
     def remembers(self, call: ApiCall | Literal["model"]) -> bool:
         """Whether the answers to such a call are needed later, to be given once more."""
-        return any(fault.damage == "stale" and fault.call in (call, "all") for fault in self._faults)
+        return any(fault.damage == "stale" and _applies(fault, call) for fault in self._faults)
 
     async def respond(
         self, hit: Hit | None, call: ApiCall | Literal["model"], request: Callable[[], bytes], work: Work
@@ -132,3 +131,8 @@ class FaultInjector:
             assert isinstance(answer.body, bytes)
             return replace(answer, body=json.dumps(emptied(json.loads(answer.body))).encode())
         return answer
+
+
+def _applies(fault: Fault, call: ApiCall | Literal["model"]) -> bool:
+    """Whether the fault is one of such calls. Prompts to models are no calls of the API."""
+    return fault.call == call or (fault.call == "all" and call != "model")

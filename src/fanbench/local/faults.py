@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from fanbench.errors import ConnectionFailed
 from fanbench.faults.answers import HttpAnswer, pieces_of
 from fanbench.faults.damage import http_date
-from fanbench.faults.fault import API_CALLS, ApiCall
+from fanbench.faults.fault import API_CALLS, ApiCall, connection_lost
 from fanbench.faults.files import FaultPlan
 from fanbench.faults.injector import FaultInjector, Hit
 from fanbench.local.connections import transport_of
@@ -90,7 +90,10 @@ class _Request:
                 await self._app(self._scope, self._read, sent.send)
 
         self._tasks.start_soon(run)
-        start = await messages.receive()
+        try:
+            start = await messages.receive()
+        except anyio.EndOfStream:  # the client is gone, and the application has given up
+            raise connection_lost() from None
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in start["headers"]}
         length = headers.pop("content-length", None)
         return HttpAnswer(start["status"], headers, _body(messages), int(length) if length else None)

@@ -74,15 +74,16 @@ def _sweeps_of(path: Path) -> Iterator[Path]:
         yield above
         return
     for place, subfolders, _ in os.walk(path):
-        if _OWN in subfolders:
+        is_sweep = _has_journal(Path(place))
+        if is_sweep:
             yield Path(place)
         # The runs of a task are in folders of its versions.
         is_task = any(name == "unset" or name.isdecimal() for name in subfolders)
-        subfolders[:] = [] if is_task or _OWN in subfolders else sorted(n for n in subfolders if n[:1] != ".")
+        subfolders[:] = [] if is_task or is_sweep else sorted(n for n in subfolders if n[:1] != ".")
 
 
 def _has_journal(folder: Path) -> bool:
-    return (folder / _OWN).is_dir()
+    return (folder / _OWN / "journal.sqlite").is_file()
 
 
 def _from_journal(root: Path) -> Iterator[KnownRun]:

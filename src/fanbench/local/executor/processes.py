@@ -157,11 +157,12 @@ def _start_init(requests: socket.socket, lifeline: int) -> NoReturn:
         os._exit(0)
 
 
-def _wait_for_end(lifeline: int) -> None:
+def _wait_for_end(lifeline: int) -> NoReturn:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel then reaps what comes to this process
     os.dup2(lifeline, 0)
     os.closerange(1, os.sysconf("SC_OPEN_MAX"))
     os.read(0, 1)
+    os._exit(0)
 
 
 def unshare(flags: int) -> None:
