@@ -12,7 +12,7 @@ from typing import Any, get_args
 import anyio
 import pytest
 
-from fanbench import BadAnswer, Client, ConnectionFailed, RateLimited
+from fanbench import BadAnswer, Client, ConnectionFailed, RateLimited, ServerFault
 from fanbench.testing import (
     ApiCall,
     Damage,
@@ -30,7 +30,7 @@ OF_EVENTS = tuple(each for each in DAMAGES if each.startswith("sse_"))
 OF_BODIES = tuple(each for each in DAMAGES if each not in OF_EVENTS)
 RUN = RunScript(running=100.0, log=tuple((10.0 * second, f"line {second}\n") for second in range(10)))
 LOG = [f"line {second}" for second in range(10)]
-ERRORS = (BadAnswer, ConnectionFailed, RateLimited, BadZip)
+ERRORS = (BadAnswer, ConnectionFailed, RateLimited, ServerFault, BadZip)
 # The most seconds for which a call may go on: with retries, and the last minute of a silent connection.
 PATIENCE = 600.0
 
@@ -61,14 +61,6 @@ async def list_runs(client: Client, kaggle: SimulatedKaggle) -> list[str]:
 
 async def get_task(client: Client, _kaggle: SimulatedKaggle) -> str:
     return (await client.get_task("t")).creation_state.label
-
-
-async def schedule(client: Client, kaggle: SimulatedKaggle) -> tuple[list[bool], int]:
-    try:
-        results = [result.run_scheduled for result in await client.schedule_runs("t", ["m"])]
-    finally:
-        assert len(kaggle.runs) == kaggle.calls["schedule_runs"] == 1
-    return results, len(kaggle.runs)
 
 
 async def read_log(client: Client, kaggle: SimulatedKaggle) -> list[str]:
@@ -110,10 +102,18 @@ def test_a_list_that_is_always_damaged(damage: Damage) -> None:
 @pytest.mark.parametrize("damage", [*OF_BODIES, None])
 def test_a_call_that_must_not_be_made_twice(damage: Damage | None) -> None:
     """A schedule call is made once, whatever happens to its answer, and its work is done once."""
+    servers: list[SimulatedKaggle] = []
+
+    async def schedule(client: Client, kaggle: SimulatedKaggle) -> list[bool]:
+        servers.append(kaggle)
+        return [result.run_scheduled for result in await client.schedule_runs("t", ["m"])]
+
     found = outcome(Fault("schedule_runs", damage=damage, took_effect=True), schedule)
     unreadable = {**UNREADABLE, "stale": BadAnswer, "duplicated": BadAnswer}
     expected: dict[Any, Any] = {None: ConnectionFailed, **BROKEN, **unreadable}
-    assert found == expected.get(damage, ([True], 1))
+    assert found == expected.get(damage, [True])
+    (kaggle,) = servers
+    assert len(kaggle.runs) == kaggle.calls["schedule_runs"] == 1
 
 
 @pytest.mark.parametrize("damage", [each for each in OF_BODIES if each not in ("reset", "drip")])
@@ -130,6 +130,20 @@ def test_a_download(damage: Damage, tmp_path: Path) -> None:
     assert found == refused.get(damage, ["kernel/out.txt", "t.run.json"])
     assert (tmp_path / "output").exists() == (found not in (BadZip, BadAnswer))
     assert not list(tmp_path.glob(".*"))
+
+
+def test_a_download_that_answers_503(tmp_path: Path) -> None:
+    """A download that is answered with 503 once is tried again, and whole; one that always is ends as an error."""
+
+    async def download(client: Client, kaggle: SimulatedKaggle) -> tuple[list[str], int]:
+        run = kaggle.add_run("t", "m", age=200)
+        done = await client.download_output(run.id, tmp_path / "output")
+        return sorted(done.files), kaggle.calls["download_output"]
+
+    always = outcome(Fault("download_output", 503, times=math.inf), download)
+    assert always is ServerFault
+    assert not list(tmp_path.iterdir())
+    assert outcome(Fault("download_output", 503), download) == (["kernel/out.txt", "t.run.json"], 2)
 
 
 def test_a_drip_of_a_download(tmp_path: Path) -> None:
