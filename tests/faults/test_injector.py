@@ -6,7 +6,7 @@ import math
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fanbench.faults.injector import FaultInjector
@@ -20,6 +20,7 @@ def hits(injector: FaultInjector, calls: list[ApiCall], second: float = 0.0) -> 
 LISTS: list[ApiCall] = ["list_runs"] * 40
 
 
+@settings(max_examples=40)  # each is 40 calls among others
 @given(
     seed=st.integers(0, 9),
     others=st.lists(st.sampled_from(["get_task", "logs", "list_models"]), max_size=40),
