@@ -12,13 +12,14 @@ import math
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypedDict
 
 from fanbench._util.text import as_utc, iso_time
 from fanbench.results.run_file import Metrics, RunFile
 from fanbench.results.types import Kind, RunResult, Value
 from fanbench.wire.messages import RunState
 
-__all__ = ["PASSED", "combine", "cost_of", "sum_known"]
+__all__ = ["PASSED", "Usage", "combine", "sum_known", "usage_of"]
 
 NANODOLLARS = 1_000_000_000
 PASSED = "BENCHMARK_TASK_RUN_ASSERTION_STATUS_PASSED"
@@ -51,13 +52,8 @@ def combine(runs: Sequence[RunFile], path: Path) -> RunResult:
         rows_errored=sum(run.state is RunState.ERRORED for run in runs),
         assertions_passed=sum(item.status == PASSED for item in assertions),
         assertions_total=len(assertions),
-        tokens_in=sum_known(item.input_tokens for item in own),
-        tokens_out=sum_known(item.output_tokens for item in own),
-        cost_usd=cost_of(own),
-        judge_tokens_in=sum_known(item.input_tokens for item in judge),
-        judge_tokens_out=sum_known(item.output_tokens for item in judge),
-        judge_cost_usd=cost_of(judge),
-        total_cost_usd=cost_of(metrics),
+        **usage_of(own, judge),
+        total_cost_usd=_cost_of(metrics),
         latency=None if latency is None else latency / 1000,
         # Rows may have run side by side.
         seconds=max(0.0, (max(ends) - min(starts)).total_seconds()) if starts and ends else None,
@@ -103,7 +99,30 @@ def _in_utc(moment: datetime) -> datetime:
     return as_utc(moment).astimezone(UTC)
 
 
-def cost_of(metrics: Iterable[Metrics]) -> float | None:
+class Usage(TypedDict):
+    """The tokens, and costs in US dollars, of the model under test and of judges, as fields of results and items."""
+
+    tokens_in: int | None
+    tokens_out: int | None
+    cost_usd: float | None
+    judge_tokens_in: int | None
+    judge_tokens_out: int | None
+    judge_cost_usd: float | None
+
+
+def usage_of(own: Sequence[Metrics], judge: Sequence[Metrics]) -> Usage:
+    """Return what the requests of both roles used, with the names of the fields of a result; None is unknown."""
+    return Usage(
+        tokens_in=sum_known(item.input_tokens for item in own),
+        tokens_out=sum_known(item.output_tokens for item in own),
+        cost_usd=_cost_of(own),
+        judge_tokens_in=sum_known(item.input_tokens for item in judge),
+        judge_tokens_out=sum_known(item.output_tokens for item in judge),
+        judge_cost_usd=_cost_of(judge),
+    )
+
+
+def _cost_of(metrics: Iterable[Metrics]) -> float | None:
     """Return the cost of requests in US dollars.
 
     It is unknown if any request that used a model did not report its cost: half a sum would mislead.

@@ -25,7 +25,7 @@ from typing import Literal, NamedTuple
 from msgspec.structs import replace
 
 from fanbench._util.text import as_utc, iso_time
-from fanbench.results.combine import cost_of, sum_known
+from fanbench.results.combine import usage_of
 from fanbench.results.items import Item, ItemState
 from fanbench.results.run_file import RunFile
 from fanbench.results.types import Kind
@@ -129,7 +129,6 @@ def _parts(run: RunFile) -> Sequence[RunFile]:
 def _item(run: RunFile, path: str, name: str, named: Item) -> Item:
     state, value, kind, error = _result(run)
     half = run.outcome()[2] if value is not None else None
-    own, judge = run.requests_by_role()
     return replace(
         named,
         item=name,
@@ -138,12 +137,7 @@ def _item(run: RunFile, path: str, name: str, named: Item) -> Item:
         kind=kind,
         low=None if value is None or half is None else value - half,
         high=None if value is None or half is None else value + half,
-        tokens_in=sum_known(metrics.input_tokens for metrics in own),
-        tokens_out=sum_known(metrics.output_tokens for metrics in own),
-        cost_usd=cost_of(own),
-        judge_tokens_in=sum_known(metrics.input_tokens for metrics in judge),
-        judge_tokens_out=sum_known(metrics.output_tokens for metrics in judge),
-        judge_cost_usd=cost_of(judge),
+        **usage_of(*run.requests_by_role()),
         started=iso_time(as_utc(run.start_time)) if run.start_time else None,
         seconds=_seconds(run.start_time, run.end_time),
         error=error,
