@@ -65,12 +65,16 @@ def read_results(paths: AnyPath | Iterable[AnyPath], *, known: Iterable[KnownRun
     known = list(known)
     by_folder = {each.folder: each for each in known if each.folder is not None}
     sweeps = {Path(os.path.abspath(each.sweep)): str(each.sweep) for each in known}
+
+    def note_folder(folder: _Folder, place: str) -> None:
+        folders.setdefault(folder, [])
+        places.setdefault(folder, place)
+
     # A string is one path, not the sequence of its letters.
     given = [paths] if isinstance(paths, str | os.PathLike) else paths
     for place, path in _find(map(Path, given), problems):
         if not path.is_file():
-            folder = _parse_layout(path) or _Folder(path)
-            _ = folders[folder], places.setdefault(folder, place)
+            note_folder(_parse_layout(path) or _Folder(path), place)
             continue
         parents = Path(os.path.abspath(path)).parents
         folder = next((found for parent in parents if (found := _parse_layout(parent))), _Folder(parents[0]))
@@ -84,10 +88,8 @@ def read_results(paths: AnyPath | Iterable[AnyPath], *, known: Iterable[KnownRun
     there = {folder.path for folder in folders}
     for each in known:
         if each.folder is not None and each.folder not in there and each.folder.is_dir():
-            folder = _parse_layout(each.folder) or _Folder(
-                each.folder, each.task, each.version, each.model, each.run_id
-            )
-            _ = folders[folder], places.setdefault(folder, str(each.sweep))
+            known_as = _Folder(each.folder, each.task, each.version, each.model, each.run_id)
+            note_folder(_parse_layout(each.folder) or known_as, str(each.sweep))
     runs: list[RunFiles] = []
     for folder, files in folders.items():
         sweep = next((sweeps[above] for above in folder.path.parents if above in sweeps), None)
