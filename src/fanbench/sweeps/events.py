@@ -14,7 +14,7 @@ from typing import ClassVar, TypeAlias
 
 import msgspec
 
-from fanbench._util.text import duration, error_line, iso_time
+from fanbench._util.text import duration, error_line, iso_time, many
 from fanbench.operations.events import Event, VersionSuperseded, describe_state
 from fanbench.operations.unanswered import CallUnanswered
 from fanbench.sweeps.attempts import PlannedRun
@@ -52,11 +52,6 @@ __all__ = [
     "write_event",
 ]
 
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
 #: Seconds between two reports of failures in a row.
 REPORTED_EACH = 60.0
 
@@ -89,8 +84,8 @@ class SweepStarted(_OwnEvent, frozen=True):
     def text(self) -> str:
         already = f", {self.done} of them done already" if self.done else ""
         return (
-            f"Sweep of {_count(len(self.tasks), 'task')} on {_count(len(self.models), 'model')}: "
-            f"{_count(self.planned, 'run')}{already}; results in {self.output}"
+            f"Sweep of {many(len(self.tasks), 'task')} on {many(len(self.models), 'model')}: "
+            f"{many(self.planned, 'run')}{already}; results in {self.output}"
         )
 
 

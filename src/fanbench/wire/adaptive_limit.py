@@ -100,9 +100,8 @@ class AdaptiveLimit:
     @property
     def longest_wait(self) -> float:
         """The seconds since the oldest call was sent that has no answer yet; 0 if there is none."""
-        for sent_at in self._unanswered.values():
-            return anyio.current_time() - sent_at
-        return 0.0
+        oldest = next(iter(self._unanswered.values()), None)
+        return 0.0 if oldest is None else anyio.current_time() - oldest
 
     @property
     def limit(self) -> int:

@@ -61,10 +61,8 @@ async def download_output(
     progress: ProgressCallback | None = None,
 ) -> Downloaded:
     """See `Client.download_output`."""
-    request, max_output = (
-        RunRequest(run_id=run_id, include_source=include_source),
-        transport.config.max_output,
-    )
+    request = RunRequest(run_id=run_id, include_source=include_source)
+    max_output = transport.config.max_output
     with output_errors(f"write the output to {target}"):
         workspace = await to_thread.run_sync(_Workspace.create, target)
         try:
