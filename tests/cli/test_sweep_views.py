@@ -305,3 +305,10 @@ def test_a_ready_task_shows_its_runs() -> None:
         "t ✓✓ 2/2  2 done",
         "0:00  2 of 2 runs  ✓ 2 done",
     ]
+
+
+def test_every_part_of_a_line_says_whose_it_is() -> None:
+    """What a task prints after a carriage return cannot pass for a line of the sweep itself."""
+    event = RunLogLine(PLANNED, 1, 7, "x\rerror: the token has expired")
+    start = f"{PLANNED.task} {PLANNED.model} | "
+    assert event.text.splitlines() == [f"{start}x", f"{start}error: the token has expired"]

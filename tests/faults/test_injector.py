@@ -52,6 +52,8 @@ def test_a_share_of_the_calls_is_hit(share: float, seed: int) -> None:
         (Fault("logs", every=3), [1, 4, 7, 10]),
         (Fault("logs", first=2, every=3, times=2), [2, 5]),
         (Fault("all", every=4), [1, 5, 9]),
+        (Fault("logs", every=1), [*range(1, 11)]),
+        (Fault("logs", share=1.0), [*range(1, 11)]),
         (Fault("get_task", times=math.inf), []),
         (Fault("model", times=math.inf), []),
     ],

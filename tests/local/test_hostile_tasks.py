@@ -356,6 +356,21 @@ return True"""
     assert "SOME_API_KEY" not in text
 
 
+async def test_settings_of_the_kernel_cannot_be_changed(client: Client) -> None:
+    """A run that is executed as root cannot even write back a setting of the machine as it is."""
+    body = """
+try:
+    with open("/proc/sys/kernel/core_pattern", "r+") as file:
+        text = file.read(); file.seek(0); file.write(text)
+    print("WRITTEN")
+except OSError as error:
+    print("REFUSED")
+return True"""
+    await push(client, "settings", task_source("settings", body))
+    done = (await run(client, "settings", "four"))[-1]
+    assert "REFUSED" in await log_text(client, done.id)
+
+
 async def test_a_planted_zip_is_not_sent(client: Client, server: ServerProcess, tmp_path: Path) -> None:
     """A link where a zip could be, beside the working folder of a run, does not carry the server's token away."""
     token = server.data / "token"

@@ -129,8 +129,8 @@ class Fault:
     until: float = math.inf
     raises: FanbenchError | None = None
     damage: Damage | None = None
-    share: float = 1.0
-    every: int = 1
+    share: float | None = None
+    every: int | None = None
     delay: float | tuple[float, float] = 0.0
     retry_after_date: float | None = None
     #: The bytes per second of a "drip".
@@ -157,8 +157,9 @@ class Fault:
             "status and damage exclude each other, except for the damage html": self.status is None
             or self.damage in (None, "html"),
             "retry_after and retry_after_date need a status": not waits or self.status is not None,
-            "share must be more than 0 and at most 1": 0 < self.share <= 1,
-            "first, times and every must be at least 1": min(self.first, self.most, self.every) >= 1,
+            "share must be more than 0 and at most 1": self.share is None or 0 < self.share <= 1,
+            "first, times and every must be at least 1": min(self.first, self.most, self.every or 1) >= 1
+            and self.every != 0,
             "since must be before until": self.since < self.until,
             "delay must be seconds: a number, or the median and the 99th percentile": all(
                 0 <= each < math.inf for each in delays
@@ -178,7 +179,7 @@ class Fault:
         """The most calls that fail."""
         if self.times is not None:
             return self.times
-        return 1 if self.share == 1 and self.every == 1 else math.inf
+        return 1 if self.share is None and self.every is None else math.inf
 
     @property
     def replaces_answer(self) -> bool:

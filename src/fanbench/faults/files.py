@@ -100,7 +100,8 @@ def _fault(place: str, entry: dict[str, Any]) -> Fault:
         said = str(error)
         if (found := _PLACE.search(said)) is not None:
             said = f"{found[1] + ': ' if found[1] else ''}{said.removesuffix(found[0])}"
-        said = said.replace("Object missing required field `call`", "call is missing")
+        # TOML has no null: a key is left out.
+        said = said.replace("Object missing required field `call`", "call is missing").replace(" | null", "")
         for name, words in _TYPES.items():
             said = said.replace(name, words)
         said = said.replace("Expected", "expected").replace(" | ", " or ")

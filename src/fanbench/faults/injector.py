@@ -62,10 +62,10 @@ class FaultInjector:
                 continue
             self._calls[index] += 1
             number = self._calls[index] - fault.first
-            if number < 0 or number % fault.every or self._hits[index] >= fault.most:
+            if number < 0 or number % (fault.every or 1) or self._hits[index] >= fault.most:
                 continue
             random = Random(f"{self._seed} {index} {number}")  # noqa: S311 - it is to be repeatable
-            if random.random() < fault.share:
+            if fault.share is None or random.random() < fault.share:
                 self._hits[index] += 1
                 chosen = chosen or Hit(fault, random)
         return chosen

@@ -248,7 +248,9 @@ class RunLogLine(RunEvent, frozen=True, tag="log_line"):
 
     @property
     def text(self) -> str:
-        return f"{self.planned_run.task} {self.planned_run.model} | {self.line}"
+        # A carriage return would begin a line that does not say whose it is.
+        start = f"{self.planned_run.task} {self.planned_run.model} | "
+        return "\n".join(f"{start}{part}" for part in self.line.split("\r"))
 
 
 class LogSaved(RunEvent, frozen=True):

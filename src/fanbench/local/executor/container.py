@@ -15,7 +15,7 @@ from pathlib import Path
 
 from fanbench.errors import LocalServerError
 from fanbench.local.executor.job import Job
-from fanbench.local.executor.mounts import SCRATCH, WORKING, covers, dataset_places, needed
+from fanbench.local.executor.mounts import KERNEL_SETTINGS, SCRATCH, WORKING, covers, dataset_places, needed
 
 __all__ = ["check_containers", "command_in_container"]
 
@@ -92,6 +92,8 @@ def command_in_container(job: Job, words: Sequence[str]) -> list[str]:
         command += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
     command += ["--ro-bind-try", "/sys/devices/system", "/sys/devices/system"]  # the number of processors
     command += ["--dev", "/dev", "--proc", "/proc"]
+    for name in KERNEL_SETTINGS:
+        command += ["--ro-bind-try", f"/proc/{name}", f"/proc/{name}"]
     hidden = covers(job)
     shown = [place for place in needed(job) if place.exists() and place != Path("/")]
     # From the outside in: what is deeper has the last word.

@@ -51,9 +51,13 @@ def descendants(pid: int) -> list[int]:
     found: list[int] = []
     todo = [pid]
     while todo:
-        for file in Path(f"/proc/{todo.pop()}/task").glob("*/children"):
+        try:
+            threads = list(Path(f"/proc/{todo.pop()}/task").iterdir())
+        except OSError:  # it has ended
+            continue
+        for thread in threads:
             try:
-                below = [int(word) for word in file.read_text().split()]
+                below = [int(word) for word in (thread / "children").read_text().split()]
             except OSError:
                 continue
             found += below

@@ -27,6 +27,7 @@ from fanbench.local.executor.job import Job
 from fanbench.local.executor.processes import PidNamespaces, enter_user_namespace, unshare
 
 __all__ = [
+    "KERNEL_SETTINGS",
     "NO_KAGGLE_FOLDER",
     "SCRATCH",
     "WORKING",
@@ -44,6 +45,8 @@ SCRATCH = ("tmp", "temp")
 _OWN = ("input", "working", *SCRATCH)
 
 _PROC = {"/proc": ("proc", "")}
+KERNEL_SETTINGS = ("sys", "sysrq-trigger")
+"""What is in `/proc` of the whole machine, and belongs to root, as which a run may be executed."""
 
 _CLONE_NEWNS = 0x00020000
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 1, 2, 4, 8
@@ -213,6 +216,10 @@ def _mount_kaggle(
     _bind_entries(Path("/"), root, {"kaggle"})
     for place, (kind, options) in fresh.items():
         _mount(kind, f"{root}{place}", kind, _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, options)
+    for name in KERNEL_SETTINGS:
+        if (root / "proc" / name).exists():
+            _bind(root / "proc" / name, root / "proc" / name)
+            _make_read_only(root / "proc" / name)
     _cover(root, covers, needed)
     kaggle = root / "kaggle"
     (kaggle / "input").mkdir(parents=True)
