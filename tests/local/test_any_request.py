@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+import schemathesis
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,8 +18,6 @@ from fanbench.wire import protocol
 from fanbench.wire.messages import ErrorBody, ListRunsResponse, ListTasksResponse, decode
 
 from .server_process import ServerProcess, run_server
-
-schemathesis = pytest.importorskip("schemathesis")
 
 pytestmark = pytest.mark.e2e
 
