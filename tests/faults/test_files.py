@@ -48,7 +48,7 @@ def test_a_file(tmp_path: Path) -> None:
         ('[[fault]]\ncall = "logs"\ndamage = "stal"', "damage is 'stal' (did you mean stall?)", "sse_cut"),
         ('[[fault]]\ncall = "logs"\ntime = 3', "no key time (did you mean times?)", "retry_after"),
         ('[[fault]]\ncall = "logs"\nraises = "x"', "no key raises", "retry_after"),
-        ('[[fault]]\ncall = "logs"\nshare = "x"', "share: expected a number, got a text", ""),
+        ('[[fault]]\ncall = "logs"\nshare = "x"', "share: expected a number, got a string", ""),
         ('[[fault]]\ncall = "logs"\nshare = 2', "share must be more than 0 and at most 1", ""),
     ],
 )

@@ -16,6 +16,7 @@ __all__ = [
     "duration",
     "error_in_one_line",
     "error_line",
+    "in_terms_of_toml",
     "is_pattern",
     "iso_time",
     "last_line",
@@ -47,6 +48,25 @@ def duration(seconds: float) -> str:
 def many(number: int, what: str) -> str:
     """Return `1 run`, `2 runs`, `1,000 runs`."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+# The names that msgspec has for types.
+_TYPES = {
+    "`array`": "an array",
+    "`bool`": "true or false",
+    "`float`": "a number",
+    "`int`": "an integer",
+    "`null`": "nothing",
+    "`object`": "a table",
+    "`str`": "a string",
+}
+
+
+def in_terms_of_toml(said: str) -> str:
+    """Return what msgspec says of a value with the words of TOML: `expected a table, got an integer`."""
+    for name, words in _TYPES.items():
+        said = said.replace(name, words)
+    return said.replace("Expected", "expected").replace(" | ", " or ")
 
 
 _SURROGATES = re.compile("[\ud800-\udfff]")

@@ -13,6 +13,7 @@ from typing import Any, get_args
 
 import msgspec
 
+from fanbench._util.text import in_terms_of_toml
 from fanbench.errors import UsageError
 from fanbench.faults.fault import Damage, Fault, FaultyCall
 
@@ -30,15 +31,6 @@ PRESETS = {
 _FIELDS = tuple(field.name for field in fields(Fault) if field.name != "raises")
 _KEYS = ("seed", "fault")
 _PLACE = re.compile(r" - at `\$(?:\.(\w+))?[^`]*`$")
-_TYPES = {
-    "`array`": "an array",
-    "`bool`": "true or false",
-    "`float`": "a number",
-    "`int`": "an integer",
-    "`null`": "nothing",
-    "`object`": "a table",
-    "`str`": "a text",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +94,7 @@ def _fault(place: str, entry: dict[str, Any]) -> Fault:
             said = f"{found[1] + ': ' if found[1] else ''}{said.removesuffix(found[0])}"
         # TOML has no null: a key is left out.
         said = said.replace("Object missing required field `call`", "call is missing").replace(" | null", "")
-        for name, words in _TYPES.items():
-            said = said.replace(name, words)
-        said = said.replace("Expected", "expected").replace(" | ", " or ")
-        raise UsageError(f"{place}: {said}.") from None
+        raise UsageError(f"{place}: {in_terms_of_toml(said)}.") from None
 
 
 def _check_keys(place: str, table: dict[str, Any], known: tuple[str, ...]) -> None:

@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 import msgspec
 
+from fanbench._util.text import in_terms_of_toml
 from fanbench.local.models import BaseSpec, Modality
 
 __all__ = ["Mistake", "find_mistake"]
@@ -18,15 +19,6 @@ __all__ = ["Mistake", "find_mistake"]
 _PLACE = re.compile(r" - at `\$(?P<path>[^`]*)`$")
 _STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
 _FIELD = re.compile(r"Object (?P<problem>missing required|contains unknown) field `(?P<key>.*)`")
-_TYPES = {
-    "`array`": "an array",
-    "`bool`": "true or false",
-    "`float`": "a number",
-    "`int`": "an integer",
-    "`null`": "nothing",
-    "`object`": "a table",
-    "`str`": "a string",
-}
 _HEADER = re.compile(r"\s*\[\[\s*model\s*\]\]")
 _ROLES = ("default", "judge", "model")
 
@@ -91,9 +83,7 @@ def find_mistake(
 def _in_words(said: str) -> str:
     if said.startswith("Invalid enum value"):
         return f"{said.removeprefix('Invalid enum value ')} is not one of {_alternatives(get_args(Modality))}"
-    for name, words in _TYPES.items():
-        said = said.replace(name, words)
-    return said.replace("Expected", "expected").replace(" | ", " or ")
+    return in_terms_of_toml(said)
 
 
 def _alternatives(names: Sequence[str] | Mapping[str, object]) -> str:
