@@ -107,7 +107,9 @@ class Comparison:
 
     Attributes:
         pairs: One for each task (and model, for two sweeps) that both sides have.
-        difference: The mean difference over these tasks; None without a pair.
+        difference: The estimate of the mean difference over these tasks, which the interval and the p-value are of: it
+            has the two made-up items of `paired_difference`. None without a pair.
+        mean: The mean difference itself, from -1 to 1; None without a pair.
         like_these: The difference over tasks like these; None for fewer than two tasks.
         only_first: Tasks that only the first side has, with this content.
         only_second: Those that only the second side has.
@@ -139,7 +141,7 @@ class Comparison:
             return Verdict.CANNOT_TELL
         if self.fallen(margin, confidence):
             return Verdict.REGRESSION
-        interval = self.difference.interval(confidence)
+        interval = interval_of(self.difference, confidence)
         if interval.low > -margin:
             return Verdict.NOT_WORSE
         return Verdict.REGRESSION if interval.high < 0 else Verdict.CANNOT_TELL
