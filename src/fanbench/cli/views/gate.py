@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from fanbench._util.text import many
 from fanbench.cli.output import Output
 from fanbench.cli.views.compare import all_names, comparison_table, difference_text, left_out, p_text
 from fanbench.cli.views.ranking import say
@@ -68,8 +69,8 @@ def show_gate(out: Output, found: Gate, old: Path, new: Path) -> None:
             )
         case Verdict.CANNOT_TELL:
             raise CannotTell(
-                f"Cannot tell: {text}. There are {found.comparison.items} items; about {found.items_to_tell} "
-                "would tell, if nothing has changed.",
+                f"Cannot tell: {text}, from {many(found.comparison.items, 'item')}. "
+                f"About {found.items_to_tell:,} would tell, if nothing has changed.",
                 hint="Add items to the tasks, or choose a larger --margin.",
             )
 
