@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from operator import mul
+from operator import mul, sub
 from statistics import fmean
 from typing import Literal
 
@@ -152,34 +152,45 @@ def _is_efficient(row: Ranked, ranked: Sequence[Ranked]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Column:
-    """The mean scores of one model's items of one task, in the order of their names, and what they add up to."""
+    """The mean scores of one model on all items of a task, always in the same order.
 
-    scores: dict[str, float]
-    values: list[float]
+    Attributes:
+        scores: The mean scores, with 0 for an item that has none.
+        lacking: The places of these items.
+        total: The sum of the scores.
+        squares: The sum of their squares.
+    """
+
+    scores: list[float]
+    lacking: frozenset[int]
     total: float
     squares: float
 
     @classmethod
-    def of(cls, scores: dict[str, float]) -> _Column:
-        values = [scores[item] for item in sorted(scores)]
-        return cls(scores, values, math.fsum(values), math.fsum(map(mul, values, values)))
+    def of(cls, cell: Cell, items: Sequence[str]) -> _Column:
+        known = cell.scores()
+        scores = [known.get(item, 0.0) for item in items]
+        lacking = frozenset(at for at, item in enumerate(items) if item not in known)
+        return cls(scores, lacking, math.fsum(scores), math.fsum(map(mul, scores, scores)))
 
     def minus(self, other: _Column) -> Differences:
-        """The differences on the common items. With the same items, one pass over them is enough."""
-        if self.scores.keys() == other.scores.keys():
-            products = sum(map(mul, self.values, other.values))
+        """The differences on the common items. If these are all, one pass over them is enough."""
+        if not (lacking := self.lacking | other.lacking):
+            products = sum(map(mul, self.scores, other.scores))
             squares = max(0.0, self.squares + other.squares - 2 * products)
-            return Differences(len(self.values), self.total - other.total, squares)
-        return Differences.of(
-            [score - other.scores[item] for item, score in self.scores.items() if item in other.scores]
-        )
+            return Differences(len(self.scores), self.total - other.total, squares)
+        values = list(map(sub, self.scores, other.scores))
+        for place in lacking:
+            values[place] = 0.0
+        return Differences(len(values) - len(lacking), math.fsum(values), sum(map(mul, values, values)))
 
 
 def _better(
     scores: Scores, models: Sequence[str], tasks: Sequence[TaskKey], estimand: Estimand, confidence: float
 ) -> list[tuple[int, int]]:
     """The pairs of models, by their numbers, of which the first is better than the second beyond chance."""
-    columns = [[_Column.of(cell.scores()) for cell in scores.of(model, tasks)] for model in models]
+    items = {key: sorted(names) for key, names in scores.names().items()}
+    columns = [[_Column.of(cell, items[cell.key]) for cell in scores.of(model, tasks)] for model in models]
     pairs = list(combinations(range(len(models)), 2))
     found = []
     for first, second in pairs:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 
 from fanbench.results.items import Item, ItemState
 from fanbench.results.statistics import Interval, effective_attempts, mean_interval, score_bounds
@@ -62,7 +64,7 @@ def task_names(keys: Iterable[TaskKey]) -> dict[TaskKey, str]:
     return {key: name(key) for key in unique}
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Cell:
     """All attempts of one model at one task, except those that were made again.
 
@@ -78,20 +80,20 @@ class Cell:
 
     key: TaskKey
     model: str
-    scale: Scale = UNIT
-    versions: set[int] = field(default_factory=set)
-    totals: dict[str, tuple[float, int]] = field(default_factory=dict)
-    repeats: int = 0
-    items: set[str] = field(default_factory=set)
-    scored: int = 0
-    errored: int = 0
-    no_value: int = 0
-    boolean: bool = True
-    lowest: float = math.inf
-    highest: float = -math.inf
-    stated: tuple[float, float] | None = None
-    cost: float | None = 0.0
-    time: float | None = 0.0
+    scale: Scale
+    versions: set[int]
+    totals: dict[str, tuple[float, int]]
+    repeats: int
+    items: set[str]
+    scored: int
+    errored: int
+    no_value: int
+    boolean: bool
+    lowest: float
+    highest: float
+    stated: tuple[float, float] | None
+    cost: float | None
+    time: float | None
 
     @property
     def planned(self) -> int:
@@ -125,6 +127,8 @@ class Cell:
 
     def scores(self) -> dict[str, float]:
         """The mean score of each item that has one, from 0 to 1 if the task is bounded."""
+        if self.scale == UNIT:
+            return {item: total / number for item, (total, number) in self.totals.items()}
         return {item: self.scale.score(total / number) for item, (total, number) in self.totals.items()}
 
     def effective(self) -> float:
@@ -153,13 +157,13 @@ class Cell:
 
     def extremes(self) -> tuple[list[float], list[float]]:
         """The mean scores of all items if each attempt without a score had scored 0, and if it had scored 1."""
-        lowest, highest = [], []
+        known, lowest, highest = self.scores(), [], []
         for item in self.items:
-            total, number = self.totals.get(item, (0.0, 0))
-            known = self.scale.score(total / number) * number if number else 0.0
-            attempts = max(self.repeats, number)
-            lowest.append(known / attempts)
-            highest.append((known + attempts - number) / attempts)
+            number = self.totals[item][1] if item in known else 0
+            attempts = self.repeats if self.repeats > number else number
+            passed = known[item] * number if number else 0.0
+            lowest.append(passed / attempts)
+            highest.append((passed + attempts - number) / attempts)
         return lowest, highest
 
 
@@ -196,60 +200,58 @@ def scores_of(
     Attempts that were made again are left out. `known` has the names of all items of tasks, for `items` that are only
     some of them.
     """
-    cells: dict[tuple[TaskKey, str], Cell] = {}
-    runs: dict[tuple[TaskKey, str], set[tuple[str, int]]] = defaultdict(set)
-    whole: dict[tuple[TaskKey, str], Counter[ItemState]] = defaultdict(Counter)
-    names: dict[TaskKey, set[str]] = defaultdict(set)
-    names.update((key, set(of_task)) for key, of_task in (known or {}).items())
-    for item in items:
-        if item.superseded:
-            continue
-        key = TaskKey(item.task, item.content)
-        place = key, item.model
-        cell = cells.get(place)
-        if cell is None:
-            scale = (scales or {}).get(item.task, UNIT)
-            cell = cells[place] = Cell(key, item.model, scale, items=names[key])
-        runs[place].add((item.sweep, item.repeat))
-        if item.version is not None:
-            cell.versions.add(item.version)
-        cell.cost = _sum(cell.cost, item.cost_usd)
-        cell.time = _sum(cell.time, item.seconds)
-        if not item.item and item.state is not ItemState.SCORED:
-            whole[place][item.state] += 1
-        else:
-            names[key].add(item.item)
-            _add(cell, item)
-    for place, cell in cells.items():
-        cell.repeats = len(runs[place])
-        _count_whole_runs(cell, whole[place])
-    return Scores(
-        cells, tuple(sorted({key for key, _ in cells})), tuple(sorted({model for _, model in cells}))
+    places: dict[tuple[str, str, str], list[Item]] = defaultdict(list)
+    for place, attempts in groupby(items, attrgetter("task", "content", "model")):
+        places[place] += [item for item in attempts if not item.superseded]
+    groups = {(TaskKey(*task), model): attempts for (*task, model), attempts in places.items() if attempts}
+    names = {key: set((known or {}).get(key, ())) for key, _ in groups}
+    for (key, _), counting in groups.items():
+        names[key] |= {item.item for item in counting if not _is_whole_run(item)}
+    cells = {
+        (key, model): _cell(key, model, counting, names[key] or {""}, (scales or {}).get(key.task, UNIT))
+        for (key, model), counting in groups.items()
+    }
+    return Scores(cells, tuple(sorted(names)), tuple(sorted({model for _, model in cells})))
+
+
+def _is_whole_run(item: Item) -> bool:
+    """Whether a run left no items: it stands for each item that the task has in other runs."""
+    return not item.item and item.state is not ItemState.SCORED
+
+
+def _cell(key: TaskKey, model: str, attempts: Sequence[Item], names: set[str], scale: Scale) -> Cell:
+    scored = [item for item in attempts if item.state is ItemState.SCORED and item.value is not None]
+    values = [item.value for item in scored if item.value is not None]
+    totals: dict[str, tuple[float, int]] = {}
+    for item, value in zip(scored, values, strict=True):
+        total, number = totals.get(item.item, (0.0, 0))
+        totals[item.item] = total + value, number + 1
+
+    def count(state: ItemState) -> int:
+        return sum(len(names) if _is_whole_run(item) else 1 for item in attempts if item.state is state)
+
+    return Cell(
+        key,
+        model,
+        scale,
+        versions={item.version for item in attempts if item.version is not None},
+        totals=totals,
+        repeats=len({(item.sweep, item.repeat) for item in attempts}),
+        items=names,
+        scored=len(scored),
+        errored=count(ItemState.ERRORED),
+        no_value=count(ItemState.NO_VALUE),
+        boolean=all(item.kind == "boolean" for item in scored),
+        lowest=min(values, default=math.inf),
+        highest=max(values, default=-math.inf),
+        stated=next(
+            ((item.low, item.high) for item in scored if item.low is not None and item.high is not None), None
+        ),
+        cost=_sum([item.cost_usd for item in attempts]),
+        time=_sum([item.seconds for item in attempts]),
     )
 
 
-def _sum(total: float | None, more: float | None) -> float | None:
-    return None if total is None or more is None else total + more
-
-
-def _add(cell: Cell, item: Item) -> None:
-    if item.state is ItemState.ERRORED:
-        cell.errored += 1
-    elif item.state is ItemState.NO_VALUE:
-        cell.no_value += 1
-    elif item.state is ItemState.SCORED and item.value is not None:
-        total, number = cell.totals.get(item.item, (0.0, 0))
-        cell.totals[item.item] = total + item.value, number + 1
-        cell.scored += 1
-        cell.boolean = cell.boolean and item.kind == "boolean"
-        cell.lowest, cell.highest = min(cell.lowest, item.value), max(cell.highest, item.value)
-        if item.low is not None and item.high is not None:
-            cell.stated = item.low, item.high
-
-
-def _count_whole_runs(cell: Cell, states: Counter[ItemState]) -> None:
-    """Count the runs that left no items: they stand for each item that the task has in other runs."""
-    each = max(1, len(cell.items))
-    cell.errored += states[ItemState.ERRORED] * each
-    cell.no_value += states[ItemState.NO_VALUE] * each
-    cell.items = cell.items or {""}
+def _sum(values: Sequence[float | None]) -> float | None:
+    """Return the sum of the values; None if any of them is unknown."""
+    return None if None in values else math.fsum(filter(None, values))

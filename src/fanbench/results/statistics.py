@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from statistics import NormalDist, fmean, variance
+from statistics import NormalDist, fmean
 
 __all__ = [
     "CONFIDENCE",
@@ -165,11 +165,21 @@ def effective_attempts(means: Sequence[float], attempts: int, confidence: float 
     mean, items = fmean(means), len(means)
     if items == 1:
         return attempts
-    if attempts == items or not (spread := variance(means)):
+    if attempts == items or not (spread := _variance(means)):
         return items
     z = normal_quantile((1 + confidence) / 2)
     t = t_quantile((1 + confidence) / 2, items - 1)
     return max(items, min(attempts, mean * (1 - mean) * items / spread * (z / t) ** 2))
+
+
+def _variance(values: Sequence[float]) -> float:
+    """Return the variance of a sample.
+
+    It is exactly 0 if all values are the same, as that of `statistics`, which takes fifty times as long.
+    """
+    shifted = [value - values[0] for value in values]
+    center = fmean(shifted)
+    return math.fsum([(value - center) ** 2 for value in shifted]) / (len(values) - 1)
 
 
 def stratified_interval(
@@ -267,7 +277,7 @@ def mean_difference(differences: Sequence[float]) -> Difference | None:
     """
     if len(differences) < 2:
         return None
-    error = math.sqrt(variance(differences) / len(differences))
+    error = math.sqrt(_variance(differences) / len(differences))
     return Difference(fmean(differences), error, len(differences) - 1)
 
 
