@@ -5,9 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from itertools import chain
+from statistics import fmean
+
+import pytest
 
 from fanbench.results.items import Item
-from fanbench.results.ranking import Ranking, rank_models
+from fanbench.results.ranking import Estimand, Ranking, rank_models
 from fanbench.results.scores import TaskKey, scores_of
 from fanbench.results.statistics import stratified_interval
 from tests.results.items import answers, item, passes
@@ -110,3 +113,23 @@ def test_equal_models_are_seldom_told_apart() -> None:
         runs = [answers(f"m{number}", [seeded.random() < 0.6 for _ in range(30)]) for number in range(10)]
         wrong += any(row.ranks != (1, 10) for row in ranking(*runs).models)
     assert wrong <= 4
+
+
+@pytest.mark.parametrize("estimand", ["these", "like-these"])
+def test_bounds_hold_where_what_is_hard_errors(estimand: Estimand) -> None:
+    """If a quarter of what would have been wrong errors, the bounds contain the truth in 95 of 100 experiments.
+
+    The truth is that of the estimand: the mean of the chances of these tasks, or of all tasks that are like them.
+    """
+    seeded, covered = random.Random(9), 0
+    for _ in range(100):
+        chances = [seeded.betavariate(6, 4) for _ in range(6)]
+        truth = 0.6 if estimand == "like-these" else fmean(chances)
+        runs = []
+        for task, chance in enumerate(chances):
+            values = [seeded.random() < chance for _ in range(20)]
+            told = [value if value or seeded.random() > 0.25 else None for value in values]
+            runs.append(answers("m", told, task=str(task)))
+        bounds = ranking(*runs, estimand=estimand).models[0].bounds
+        covered += bounds is not None and bounds.low <= truth <= bounds.high
+    assert covered >= 95

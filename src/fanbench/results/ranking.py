@@ -20,6 +20,7 @@ from fanbench.results.statistics import (
     mean_interval,
     paired_difference,
     rank_ranges,
+    score_bounds,
     stratified_interval,
 )
 
@@ -117,19 +118,21 @@ def _row(
         tasks=len(scored),
         scored=attempts,
         planned=planned,
-        bounds=_bounds(cells, confidence) if everywhere and attempts < planned else None,
+        bounds=_bounds(cells, estimand, confidence) if everywhere and attempts < planned else None,
         cost_usd=None if None in costs or not runs else math.fsum(filter(None, costs)) / runs,
         seconds=None if None in times or not runs else math.fsum(filter(None, times)) / runs,
     )
 
 
-def _bounds(cells: Sequence[Cell], confidence: float) -> Interval:
-    """The interval over exactly these tasks, whatever the attempts without a score would have given."""
-    lowest, highest = zip(*(cell.extremes() for cell in cells), strict=True)
-    attempts = [float(cell.planned) for cell in cells]
-    low = stratified_interval([fmean(means) for means in lowest], attempts, confidence).low
-    high = stratified_interval([fmean(means) for means in highest], attempts, confidence).high
-    return Interval(low, high, "bounds")
+def _bounds(cells: Sequence[Cell], estimand: Estimand, confidence: float) -> Interval:
+    """The interval of the score, whatever the attempts without a score would have given."""
+    extremes = [cell.extremes() for cell in cells]
+    lowest, highest = ([fmean(means) for means in side] for side in zip(*extremes, strict=True))
+    planned = [float(cell.planned) for cell in cells]
+    if estimand == "like-these":
+        return score_bounds(lowest, highest, sum(cell.planned for cell in cells), confidence)
+    low = stratified_interval(lowest, planned, confidence).low
+    return Interval(low, stratified_interval(highest, planned, confidence).high, "bounds")
 
 
 def _is_efficient(row: Ranked, ranked: Sequence[Ranked]) -> bool:
