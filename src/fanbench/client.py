@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from fanbench.operations.status import TaskStatus
     from fanbench.wire.downloads import Downloaded, ProgressCallback
 
-__all__ = ["Client", "local_server"]
+__all__ = ["Client", "local_config", "local_server"]
 
 T = TypeVar("T")
 AnyPath = str | os.PathLike[str]
@@ -126,12 +126,7 @@ class Client:
         Raises:
             LocalServerError: The server cannot be started.
         """
-        from fanbench.local.launcher import ensure_server
-
-        server = await ensure_server(None if data is None else Path(data))
-        # An empty environment: its variables must not redirect this client to another server.
-        config = resolve_config(endpoint=server.url, token=server.token, concurrency=concurrency, env={})
-        async with cls(replace(config, local_data=server.data)) as client:
+        async with cls(await local_config(data, concurrency=concurrency)) as client:
             yield client
 
     async def __aenter__(self) -> Self:
@@ -645,6 +640,20 @@ class Client:
         """Return the owner of an API token and whether it is valid."""
         request = IntrospectTokenRequest(token=token)
         return await self.transport.call(protocol.INTROSPECT_TOKEN, request, IntrospectTokenResponse)
+
+
+async def local_config(data: AnyPath | None = None, *, concurrency: int | None = None) -> Config:
+    """Return the configuration of a client that follows the local server of `data`, which is started if necessary.
+
+    Raises:
+        LocalServerError: The server cannot be started.
+    """
+    from fanbench.local.launcher import ensure_server
+
+    server = await ensure_server(None if data is None else Path(data))
+    # An empty environment: its variables must not redirect this client to another server.
+    config = resolve_config(endpoint=server.url, token=server.token, concurrency=concurrency, env={})
+    return replace(config, local_data=server.data)
 
 
 @asynccontextmanager

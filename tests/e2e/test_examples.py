@@ -17,6 +17,7 @@ OUTPUT = {
     "push_run_download.py": ["COMPLETED", "arithmetic"],
     "live_logs.py": ["| TASK: Capital Cities", "COMPLETED"],
     "own_limit_on_trio.py": ["COMPLETED", "0 of them errored"],
+    "without_await.py": ["| ", "COMPLETED", "capital-cities  "],
     "sweep_events.py": ["arithmetic: version ", "downloaded", "6 of 6 runs completed"],
     "handling_errors.py": [
         "is never run",
