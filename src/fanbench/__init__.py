@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from fanbench.results.compare import Verdict as Verdict
     from fanbench.results.gate import Gate as Gate
     from fanbench.results.ranking import Ranking as Ranking
+    from fanbench.results.scales import Scale as Scale
     from fanbench.results.scores import Scores as Scores
     from fanbench.sweeps.decide import RunStatus as RunStatus
     from fanbench.sweeps.events import SweepEvent as SweepEvent
@@ -69,6 +70,7 @@ _NAMES = {
     "fanbench.results.compare": "Comparison Verdict",
     "fanbench.results.gate": "Gate",
     "fanbench.results.ranking": "Ranking",
+    "fanbench.results.scales": "Scale",
     "fanbench.results.scores": "Scores",
     "fanbench.sweeps.decide": "RunStatus",
     "fanbench.sweeps.events": "SweepEvent",

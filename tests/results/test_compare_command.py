@@ -45,6 +45,8 @@ LEFT_OUT = [
     "Not compared, because only A has it: gone.",
     "Not compared, because some values are not between 0 and 1: points.",
     "Not compared, because no item has a score on both sides: half on google/a.",
+    "To count these, declare `scale = [LOW, HIGH]` for them in sweep.toml, and sweep again with it: "
+    "what has been run is not run again.",
 ]
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from fanbench.results.items import ItemState
-from fanbench.results.scores import Scale, TaskKey, scores_of
+from fanbench.results.scales import Scale
+from fanbench.results.scores import TaskKey, scores_of
 from fanbench.results.statistics import wilson
 from tests.results.items import answers, item, passes
 

@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 from fanbench import FanbenchError, NotFound, TaskFileError, Unauthorized, UnknownModel, UsageError
+from fanbench.results.scales import Scale
 from fanbench.sweeps.attempts import content_identity, version_identity
 from fanbench.sweeps.plan import SweepPlan, make_plan
 from fanbench.sweeps.preview import preview
@@ -183,6 +184,18 @@ async def test_the_same_task_is_taken_once(tmp_path: Path, monkeypatch: pytest.M
     words = await anyio.to_thread.run_sync(classify, names)
     made = await plan(client("x"), SweepSpec(tasks=words.tasks, models=("claude",)))
     assert [one.slug for one in made.tasks] == ["a", "b", "x"]
+
+
+async def test_a_task_that_is_named_twice_has_its_declared_scale(tmp_path: Path) -> None:
+    """A pattern may name the files, and a table the scale of one of them; two scales of a task are refused."""
+    path = file(tmp_path, "a")
+    plain, percent = TaskChoice(file=path), TaskChoice(file=path, scale=Scale(0, 100))
+    for choices in ((plain, percent), (percent, plain), (percent, percent)):
+        (task,) = (await plan(client(), SweepSpec(tasks=choices, models=("claude",)))).tasks
+        assert task.scale == Scale(0, 100)
+    other = TaskChoice(file=path, scale=Scale(0, 10))
+    with pytest.raises(UsageError, match="Task 'a' is given twice"):
+        await plan(client(), SweepSpec(tasks=(percent, other), models=("claude",)))
 
 
 async def test_a_folder_gives_the_files_that_have_tasks(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ from typing import Any
 import pytest
 
 from fanbench.errors import OutputError
+from fanbench.results.scales import Scale
 from fanbench.sweeps.artifacts import contents_of, saved_output
 from fanbench.sweeps.attempts import Attempt, Phase, PlannedRun, SavedLog, TaskPhase, TaskRecord
 from fanbench.sweeps.decide import RunStatus
 from fanbench.sweeps.events import DrainReason, RunMissing, SweepEnded, SweepStarted
 from fanbench.sweeps.plan import PlannedTask, SweepPlan
+from fanbench.sweeps.preview import preview
 from fanbench.sweeps.report import FIELDS, SweepReport, build_report, summary, write_summary
 from fanbench.sweeps.state import SweepState
 from fanbench.wire.messages import RunState
@@ -343,6 +346,18 @@ def test_the_interval_of_a_run_is_shown(tmp_path: Path) -> None:
     folder.plan = SweepPlan(folder.plan.tasks, ("m",), tmp_path, 2)
     folder.collected(PlannedRun("a", "m", 2), named(number(0.7)))
     assert folder.cell() == "0.75 [0.2, 0.97]"
+
+
+def test_a_declared_scale_changes_the_report_and_no_run(folder: Folder) -> None:
+    """The table and the summary have intervals on the scale that the plan declares, and every run stays done."""
+    folder.plan = SweepPlan(folder.plan.tasks[:1], ("m",), folder.root, 2)
+    for repeat, value in enumerate((40.0, 60.0), 1):
+        folder.collected(PlannedRun("a", "m", repeat), named(number(value)))
+    assert (folder.cell(), summary(folder.report())["runs"][0]["method"]) == ("50 (40 to 60)", None)
+    scaled = tuple(replace(task, scale=Scale(0, 100)) for task in folder.plan.tasks)
+    folder.plan = replace(folder.plan, tasks=scaled)
+    assert (folder.cell(), folder.report().ok) == ("50 [9.5, 91]", True)
+    assert preview(folder.plan, folder.records).nothing_to_do
 
 
 def test_many_models_are_rows(tmp_path: Path) -> None:

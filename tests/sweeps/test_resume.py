@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from fanbench import Bearer, Config, UsageError
 from fanbench.errors import JournalError, SweepError
+from fanbench.results.scales import Scale
 from fanbench.sweeps.attempts import version_identity
 from fanbench.sweeps.journal import Journal
 from fanbench.sweeps.plan import PlannedTask, SweepPlan
@@ -126,7 +127,10 @@ async def test_what_is_saved_makes_the_same_plan_again(
     monkeypatch.chdir(tmp_path)
     file(tmp_path, "a", "b")
     rules = {"retry_errored": 1, "max_failures": MaxFailures(5, percent=True), "include_source": True}
-    choices = (TaskChoice(file=Path("a.py"), datasets=("me/d",)), TaskChoice(slug="x"))
+    choices = (
+        TaskChoice(file=Path("a.py"), datasets=("me/d",), scale=Scale(0, 100)),
+        TaskChoice(slug="x", scale=Scale(higher_is_better=False)),
+    )
     wanted = SweepSpec(
         tasks=choices,
         models=("gemini-*",),
@@ -145,6 +149,8 @@ async def test_what_is_saved_makes_the_same_plan_again(
     second = await plan(server, saved.spec)
     assert second.planned_runs == first.planned_runs
     assert [one.identity for one in second.tasks] == [one.identity for one in first.tasks]
+    assert [one.scale for one in second.tasks] == [one.scale for one in first.tasks]
+    assert saved.scales == {"a": Scale(0, 100), "b": Scale(0, 100), "x": Scale(higher_is_better=False)}
     assert (second.rules, second.output) == (first.rules, tmp_path / "results")
     assert (second.judge, first.judge) == ("gemini-a", "gemini-a")
 

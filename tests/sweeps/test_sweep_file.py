@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fanbench import UsageError
+from fanbench.results.scales import Scale
 from fanbench.sweeps.spec import MaxFailures, SweepSpec, TaskChoice, models_from
 from fanbench.sweeps.sweep_file import SCHEMA, Loaded, read_sweep_file, schema_text, sweep_schema
 
@@ -106,6 +107,22 @@ def test_tasks_may_be_tables(folder: Path) -> None:
     )
 
 
+def test_scales_may_be_declared(folder: Path) -> None:
+    """A scale applies to all files of its pattern, or to a slug; each of its two keys has a default."""
+    spec = read(
+        folder,
+        '[[tasks]]\nfile = "tasks/*.py"\nscale = [0, 100]\n'
+        '[[tasks]]\nslug = "x"\nscale = [-1.5, 2]\nhigher_is_better = false\n'
+        '[[tasks]]\nslug = "y"\nhigher_is_better = false\n',
+    )
+    assert spec.tasks == (
+        TaskChoice(file=folder / "tasks/a.py", scale=Scale(0, 100)),
+        TaskChoice(file=folder / "tasks/b.py", scale=Scale(0, 100)),
+        TaskChoice(slug="x", scale=Scale(-1.5, 2, higher_is_better=False)),
+        TaskChoice(slug="y", scale=Scale(0, 1, higher_is_better=False)),
+    )
+
+
 def test_an_empty_sweep_file_is_valid(folder: Path) -> None:
     """Flags may give everything."""
     assert read(folder, "") == SweepSpec()
@@ -141,6 +158,25 @@ def test_an_empty_sweep_file_is_valid(folder: Path) -> None:
         ('file = "tasks/b.py", task', 'slug = "x", task', 10, "task can be used with file only"),
         ('file = "tasks/b.py", task = "one", ', 'slug = "x", ', 10, "datasets can be used with file only"),
         ("datasets = [] }", 'datasets = ["x"] }', 10, "datasets takes names of the form OWNER/DATASET"),
+        (
+            "datasets = [] }",
+            "scale = [1, 0] }",
+            10,
+            "scale takes two finite numbers, the lower one first, not 1 and 0",
+        ),
+        ("datasets = [] }", "scale = [1, 1] }", 10, "the lower one first, not 1 and 1"),
+        ("datasets = [] }", "scale = [nan, 1] }", 10, "the lower one first, not nan and 1"),
+        ("datasets = [] }", "scale = [0, inf] }", 10, "the lower one first, not 0 and inf"),
+        ("datasets = [] }", "scale = [-1e308, 1e308] }", 10, "scale takes two finite numbers"),
+        ("datasets = [] }", 'scale = ["0", 1] }', 10, "scale takes a number, not text in quotes"),
+        (
+            "datasets = [] }",
+            "scale = [0, 1, 2] }",
+            10,
+            "scale takes two numbers, the lowest and the highest value",
+        ),
+        ("datasets = [] }", "scale = 100 }", 10, "scale takes a list, not a whole number"),
+        ("datasets = [] }", "higher_is_better = 0 }", 10, "higher_is_better takes true or false"),
         ("concurrency = 4", "concurrency = -1", 14, "concurrency takes a whole number >= 1"),
         ("concurrency = 4", "concurency = 4", 14, "did you mean 'concurrency'?"),
         ("concurrency = 4", "concurrency = 1" + "0" * 5000, 24, "digits"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import msgspec
 
 from fanbench._util import files
 from fanbench.results.items import Item
-from fanbench.results.known import KnownRun
+from fanbench.results.known import KnownRun, scales_of
 from fanbench.results.types import ResultSet, RunResult
 from fanbench.version import __version__
 
@@ -43,10 +43,11 @@ class _Header(msgspec.Struct, frozen=True):
 class Cache:
     """The results that are kept of `folder`, as long as its files and the `known` runs are the same."""
 
-    def __init__(self, folder: Path, known: Iterable[KnownRun]) -> None:
+    def __init__(self, folder: Path, known: Collection[KnownRun]) -> None:
         own = folder / ".fanbench"
         self._path = own / "items.jsonl" if own.is_dir() else folder / ".fanbench-items.jsonl"
         self._size, self._changed = 0, 0
+        self._scales = scales_of(known)
         # An absolute path is part of each result.
         digest = hashlib.sha256(f"{os.path.abspath(folder)}\n{folder}\n".encode("utf-8", "surrogateescape"))
         for each in self._listed(folder):
@@ -85,7 +86,9 @@ class Cache:
                 items = _ITEM.decode_lines(file.read())
         except (OSError, msgspec.MsgspecError, ValueError):
             return None
-        return ResultSet(tuple(runs), (), tuple(items)) if len(items) == header.items else None
+        if len(items) != header.items:
+            return None
+        return ResultSet(tuple(runs), (), tuple(items), self._scales)
 
     def save(self, found: ResultSet) -> None:
         """Keep `found`, if that is worth it and possible."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from statistics import fmean
 
+from fanbench.results.scales import Scale
 from fanbench.results.scores import Cell, Scores, TaskKey
 from fanbench.results.statistics import (
     CONFIDENCE,
@@ -113,8 +114,9 @@ class Comparison:
         like_these: The difference over tasks like these; None for fewer than two tasks.
         only_first: Tasks that only the first side has, with this content.
         only_second: Those that only the second side has.
-        unbounded: Tasks whose values do not lie between 0 and 1, which are not compared.
+        unbounded: Tasks with values that do not lie on their scales, which are not compared.
         apart: Tasks that both sides have, and models, without an item that has a score on both sides.
+        scales: The scale of each task that both sides have.
     """
 
     pairs: tuple[Pair, ...]
@@ -125,6 +127,7 @@ class Comparison:
     only_second: tuple[TaskKey, ...] = ()
     unbounded: tuple[TaskKey, ...] = ()
     apart: tuple[Place, ...] = ()
+    scales: Mapping[TaskKey, Scale] = field(default_factory=dict)
 
     @property
     def items(self) -> int:
@@ -207,6 +210,7 @@ def _compare(first: Mapping[Place, Cell], second: Mapping[Place, Cell]) -> Compa
         only_second=tuple(sorted(others - tasks)),
         unbounded=tuple(sorted(unbounded)),
         apart=tuple(sorted(either - found.keys())),
+        scales={key: cell.scale for (key, _), (cell, _) in sides.items()},
     )
 
 

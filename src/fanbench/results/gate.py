@@ -61,8 +61,8 @@ def gate(
     """Decide whether `new` is worse than `old` by more than `margin`: see `Comparison.verdict`.
 
     All models of `old` are compared, or only `models`. It cannot tell if either side lacks one of them, if a task of
-    `old` has another content in `new`, or if the coverage is below `min_coverage`: what errors is not random, and to
-    leave it out may hide a loss.
+    `old` has another content or another declared scale in `new`, or if the coverage is below `min_coverage`: what
+    errors is not random, and to leave it out may hide a loss.
     """
     chosen = tuple(sorted(set(old.models if models is None else models)))
     found = compare_sweeps(old, new, chosen)
@@ -70,6 +70,7 @@ def gate(
     refusal = (
         _lacks_a_model(old, new, chosen)
         or _has_other_content(found)
+        or _has_other_scales(found)
         or _has_low_coverage(shares, min_coverage)
         or _has_nothing(found)
     )
@@ -112,6 +113,15 @@ def _has_other_content(found: Comparison) -> Refusal | None:
     )
 
 
+def _has_other_scales(found: Comparison) -> Refusal | None:
+    disputed = [key.task for key in found.unbounded if found.scales[key].is_disputed]
+    if not disputed:
+        return None
+    return Refusal(
+        f"the declared scale of {', '.join(disputed)} differs", "Declare the same scale in both sweep files."
+    )
+
+
 def _has_low_coverage(shares: dict[Place, float], least: float) -> Refusal | None:
     low = sorted((share, place) for place, share in shares.items() if share < least)
     if not low:
@@ -132,5 +142,5 @@ def _percent(share: float) -> str:
 
 
 def _has_nothing(found: Comparison) -> Refusal | None:
-    reason = "no task with values between 0 and 1 has an item with a score on both sides"
+    reason = "no task with values on its scale has an item with a score on both sides"
     return None if found.pairs else Refusal(reason, "Run `fanbench compare OLD NEW` to see what there is.")

@@ -21,6 +21,7 @@ from fanbench.results.figures import Figures
 from fanbench.results.itemize import Found, RunItems, below, items_of_run, whole_run
 from fanbench.results.items import Item, ItemState
 from fanbench.results.known import KnownRun
+from fanbench.results.scales import Scale
 from fanbench.results.scores import TaskKey, scores_of
 from fanbench.results.types import RunResult
 from fanbench.wire.messages import RunState
@@ -55,8 +56,13 @@ class Gathered(NamedTuple):
     items: tuple[Item, ...]
 
 
-def gather(runs: Iterable[RunFiles], known: Iterable[KnownRun]) -> Gathered:
-    """Return `runs` and their items, and those of the `known` runs that left nothing."""
+def gather(
+    runs: Iterable[RunFiles], known: Iterable[KnownRun], scales: Mapping[str, Scale] | None = None
+) -> Gathered:
+    """Return `runs` and their items, and those of the `known` runs that left nothing.
+
+    `scales` are those that are declared for tasks.
+    """
     runs, known = _by_age(runs), list(known)
     owners = _owners(runs)
     names = _names(runs, known, owners)
@@ -72,7 +78,7 @@ def gather(runs: Iterable[RunFiles], known: Iterable[KnownRun]) -> Gathered:
     items += [_left_nothing(each, owners) for each in known if each.folder not in there]
     items.sort(key=lambda item: (item.task, item.content, item.model, item.sweep, item.repeat, item.attempt))
     of_tasks = scores_of(items).names()
-    results = [_completed(run, each, of_tasks) for run, each in zip(runs, found, strict=True)]
+    results = [_completed(run, each, scales, of_tasks) for run, each in zip(runs, found, strict=True)]
     return Gathered(results, tuple(items))
 
 
@@ -244,14 +250,19 @@ _NO_NUMBER = "the result is no number, but a boolean: an assertion failed"
 # --- Results ----------------------------------------------------------------------------------------------------
 
 
-def _completed(run: RunFiles, found: RunItems, names: Mapping[TaskKey, Collection[str]]) -> RunResult:
+def _completed(
+    run: RunFiles,
+    found: RunItems,
+    scales: Mapping[str, Scale] | None,
+    names: Mapping[TaskKey, Collection[str]],
+) -> RunResult:
     """Return the result of a run with what its items tell: its name, its state, its value and its figures."""
     first = found.items[0]
     key = TaskKey(first.task, first.content)
     counting = (
         [structs.replace(item, superseded=False) for item in found.items] if first.superseded else found.items
     )
-    cell = scores_of(counting, known={key: names.get(key, ())}).cells[key, first.model]
+    cell = scores_of(counting, scales, {key: names.get(key, ())}).cells[key, first.model]
     owner = first.model.rpartition("/")[0]
     result = replace(
         run.result,

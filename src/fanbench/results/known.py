@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from fanbench.results.scales import Scale, merge_scales
 from fanbench.wire.messages import RunState
 
-__all__ = ["KnownRun"]
+__all__ = ["KnownRun", "scales_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +30,7 @@ class KnownRun:
         state: How the run ended, by the server; None if it has not, as far as is known.
         error: Why it errored, or why it was not made.
         scheduled: When it was scheduled, as ISO 8601 in UTC.
+        scale: The scale that the sweep declares for the task; None if it declares none.
     """
 
     sweep: Path
@@ -43,3 +46,9 @@ class KnownRun:
     state: RunState | None = None
     error: str = ""
     scheduled: str | None = None
+    scale: Scale | None = None
+
+
+def scales_of(known: Iterable[KnownRun]) -> dict[str, Scale]:
+    """Return the declared scales of tasks by their slugs (see `merge_scales`)."""
+    return merge_scales((run.task, run.scale) for run in known if run.scale is not None)

@@ -57,4 +57,5 @@ def _has_repeats(cell: Cell, k: int) -> bool:
 
 def _attempts(cell: Cell) -> Iterator[tuple[int, int]]:
     """Yield how many attempts at each item passed, and how many there were."""
-    return ((round(total), number) for total, number in cell.totals.values())
+    for total, number in cell.totals.values():
+        yield round(cell.scale.score(total / number) * number), number

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from operator import mul, sub
 from statistics import fmean
 from typing import Literal
 
+from fanbench.results.scales import Scale
 from fanbench.results.scores import Cell, Scores, TaskKey
 from fanbench.results.statistics import (
     CONFIDENCE,
@@ -65,14 +66,15 @@ class Ranked:
 class Ranking:
     """All models, the ranked ones first, from the highest score to the lowest.
 
-    `tasks` are those that count. `unbounded` are left out: their values do not lie between 0 and 1, nor on a declared
-    scale.
+    `tasks` are those that count. `unbounded` are left out: some of their values do not lie on their scales, which are
+    from 0 to 1 unless others are declared. `scales` has all scales.
     """
 
     models: tuple[Ranked, ...]
     tasks: tuple[TaskKey, ...]
     unbounded: tuple[TaskKey, ...]
     estimand: Estimand
+    scales: Mapping[TaskKey, Scale]
 
 
 def rank_models(scores: Scores, estimand: Estimand = "these", confidence: float = CONFIDENCE) -> Ranking:
@@ -92,7 +94,7 @@ def rank_models(scores: Scores, estimand: Estimand = "these", confidence: float 
         for row, span in zip(ranked, ranges, strict=True)
     ]
     unbounded = tuple(key for key in scores.tasks if key not in tasks)
-    return Ranking((*ranked, *rows[len(ranked) :]), tasks, unbounded, estimand)
+    return Ranking((*ranked, *rows[len(ranked) :]), tasks, unbounded, estimand, scores.scales())
 
 
 def _row(

@@ -25,7 +25,7 @@ from pathlib import Path
 from fanbench.results.combine import combine
 from fanbench.results.gather import RunFiles, gather
 from fanbench.results.itemize import Found
-from fanbench.results.known import KnownRun
+from fanbench.results.known import KnownRun, scales_of
 from fanbench.results.run_file import NotARunFile, read_run_file
 from fanbench.results.types import Problem, ResultSet, RunResult
 from fanbench.wire.messages import RunState
@@ -104,11 +104,12 @@ def read_results(paths: AnyPath | Iterable[AnyPath], *, known: Iterable[KnownRun
         elif folder not in damaged:
             missing = _missing_result(folder, its.state if its else None)
             runs.append(RunFiles(missing, place, known=its))
-    gathered = gather(runs, known)
+    scales = scales_of(known)
+    gathered = gather(runs, known, scales)
     gathered.runs.reverse()
     results = sorted(gathered.runs, key=lambda run: (run.task, run.full_model))
     problems.sort(key=lambda problem: str(problem.path))
-    return ResultSet(tuple(results), tuple(problems), gathered.items)
+    return ResultSet(tuple(results), tuple(problems), gathered.items, scales)
 
 
 def _find(paths: Iterable[Path], problems: list[Problem]) -> Iterator[tuple[str, Path]]:

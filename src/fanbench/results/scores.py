@@ -10,38 +10,10 @@ from itertools import groupby
 from operator import attrgetter
 
 from fanbench.results.items import Item, ItemState
+from fanbench.results.scales import UNIT, Scale
 from fanbench.results.statistics import Interval, effective_attempts, mean_interval, score_bounds
 
-__all__ = ["UNIT", "Cell", "Scale", "Scores", "TaskKey", "scores_of", "task_names"]
-
-
-@dataclass(frozen=True, slots=True)
-class Scale:
-    """The range of a task's values, and which end of it is better."""
-
-    low: float = 0.0
-    high: float = 1.0
-    higher_is_better: bool = True
-
-    def contains(self, value: float) -> bool:
-        return self.low <= value <= self.high
-
-    def score(self, value: float) -> float:
-        """Return the value as a score from 0, the worst, to 1, the best."""
-        share = (value - self.low) / (self.high - self.low)
-        return share if self.higher_is_better else 1 - share
-
-    def values(self, scores: Interval) -> Interval:
-        """Return the interval of values that has these scores."""
-        ends = [
-            self.low + (score if self.higher_is_better else 1 - score) * (self.high - self.low)
-            for score in (scores.low, scores.high)
-        ]
-        return Interval(min(ends), max(ends), scores.method)
-
-
-#: The scale of a task that declares none.
-UNIT = Scale()
+__all__ = ["Cell", "Scores", "TaskKey", "scores_of", "task_names"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -112,7 +84,7 @@ class Cell:
     @property
     def bounded(self) -> bool:
         """Whether all values lie on the scale."""
-        return not self.totals or (self.scale.contains(self.lowest) and self.scale.contains(self.highest))
+        return self.scale.contains(self.lowest, self.highest)
 
     @property
     def mean(self) -> float | None:
@@ -183,6 +155,10 @@ class Scores:
     def names(self) -> dict[TaskKey, Collection[str]]:
         """The names of all items of each task."""
         return {key: cell.items for (key, _), cell in self.cells.items()}
+
+    def scales(self) -> dict[TaskKey, Scale]:
+        """The scale of each task."""
+        return {key: cell.scale for (key, _), cell in self.cells.items()}
 
     def bounded(self) -> tuple[TaskKey, ...]:
         """The tasks whose values all lie on their scales, whatever the model."""

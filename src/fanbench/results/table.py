@@ -10,7 +10,7 @@ from typing import Any
 
 from fanbench._util.text import align_rows, one_line
 from fanbench.results.combine import sum_known
-from fanbench.results.scores import Cell, Scores, TaskKey, scores_of
+from fanbench.results.scores import Cell, Scores, TaskKey
 from fanbench.results.types import Cost, ResultSet, RunResult
 from fanbench.wire.messages import RunState
 from fanbench.wire.slugs import normalize_model
@@ -64,7 +64,7 @@ def table(found: ResultSet, *, every: bool = False) -> Table:
     Each cell pools all runs of the pair that count; with `every`, it has each run by itself, the newest first. Versions
     of a task with other content, and models of other owners, are apart.
     """
-    scores = scores_of(found.items)
+    scores = found.scores()
     runs: dict[tuple[TaskKey, str], list[RunResult]] = defaultdict(list)
     for run in found.runs:
         runs[TaskKey(run.task, run.content), run.full_model].append(run)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fanbench.results.compare import Comparison
     from fanbench.results.gate import Gate
     from fanbench.results.ranking import Estimand, Ranking
+    from fanbench.results.scales import Scale
     from fanbench.results.scores import Scores
 
 __all__ = ["Cost", "Kind", "Problem", "ResultSet", "RunResult", "Value"]
@@ -153,12 +154,13 @@ class ResultSet:
     """All runs that were found, all files that could not be read, and the items that the runs are made of.
 
     The runs are sorted by task and model, and from the newest to the oldest within a pair. The items are sorted by
-    task, content, model, sweep, repeat and attempt.
+    task, content, model, sweep, repeat and attempt. `scales` are those that sweeps declare for tasks, by their slugs.
     """
 
     runs: tuple[RunResult, ...] = ()
     problems: tuple[Problem, ...] = ()
     items: tuple[Item, ...] = ()
+    scales: Mapping[str, Scale] = field(default_factory=dict)
 
     def newest(self) -> tuple[RunResult, ...]:
         """One run per task and model: the one that started last."""
@@ -171,7 +173,15 @@ class ResultSet:
         """The score of each task and model: all attempts that count, and what is lacking."""
         from fanbench.results.scores import scores_of
 
-        return scores_of(self.items)
+        return scores_of(self.items, self.scales)
+
+    def scores_with(self, new: ResultSet) -> tuple[Scores, Scores]:
+        """The scores here and those of `new`, on the scales that either of them declares."""
+        from fanbench.results.scales import merge_scales
+        from fanbench.results.scores import scores_of
+
+        scales = merge_scales((*self.scales.items(), *new.scales.items()))
+        return scores_of(self.items, scales), scores_of(new.items, scales)
 
     def leaderboard(self, tasks: Estimand = "these") -> Ranking:
         """All models, ranked, with intervals and ranks for exactly `these` tasks, or for tasks `like-these`."""
@@ -201,7 +211,7 @@ class ResultSet:
         from fanbench.results.compare import compare_sweeps
         from fanbench.results.select import find_models
 
-        before, after = self.scores(), new.scores()
+        before, after = self.scores_with(new)
         common = sorted({*before.models} & {*after.models})
         return compare_sweeps(before, after, None if models is None else find_models(models, common))
 
@@ -223,7 +233,7 @@ class ResultSet:
         from fanbench.results.gate import gate
         from fanbench.results.select import find_models
 
-        before, after = self.scores(), new.scores()
+        before, after = self.scores_with(new)
         known = sorted({*before.models, *after.models})
         chosen = None if models is None else find_models(models, known)
         return gate(before, after, margin, min_coverage=min_coverage, models=chosen)

@@ -7,7 +7,7 @@ import os
 import re
 import shlex
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from fanbench.operations.api import Api
 from fanbench.operations.lookup import task_if_any
 from fanbench.operations.models import ModelChoice, find_judge, find_models
 from fanbench.operations.push import plan_push
+from fanbench.results.scales import Scale
 from fanbench.sweeps.attempts import PlannedRun, content_identity, expand_runs, version_identity
 from fanbench.sweeps.spec import DEFAULT_OUTPUT, Rules, SweepSpec, TaskChoice, rules_of
 from fanbench.tasks import Finding, TaskFile, join_errors, notebook_of, read_task_file
@@ -35,6 +36,7 @@ class PlannedTask:
     `notebook` is the `.ipynb` text of a task from `file`, `None` for a task that the server already has. `seen` is
     the task as the server had it when the plan was made, if it had it. `identity` is that of the content to run
     (see `content_identity` and `version_identity`). `warnings` are those about the file, including this task of it.
+    `scale` is the declared one of its values.
     """
 
     slug: str
@@ -44,6 +46,7 @@ class PlannedTask:
     notebook: str | None = None
     datasets: tuple[str, ...] = ()
     warnings: tuple[Finding, ...] = ()
+    scale: Scale | None = None
 
     @property
     def fails(self) -> bool:
@@ -123,7 +126,16 @@ async def make_plan(
             identity = version_identity(task.slug.version_number if task else 0)
         warnings = source.content.warnings([source.slug]) if source.content else ()
         tasks.append(
-            PlannedTask(source.slug, identity, task, source.file, notebook, source.datasets, warnings)
+            PlannedTask(
+                source.slug,
+                identity,
+                task,
+                source.file,
+                notebook,
+                source.datasets,
+                warnings,
+                source.scale,
+            )
         )
     return SweepPlan(
         tasks=tuple(tasks),
@@ -148,17 +160,19 @@ class _Source:
     file: Path | None = None
     content: TaskFile | None = None
     datasets: tuple[str, ...] = ()
+    scale: Scale | None = None
 
     def __str__(self) -> str:
         return f"{self.file}" if self.file else f"the slug {self.slug}"
 
     def is_same(self, other: _Source) -> bool:
-        """Whether both are the same task of the same file, with the same datasets."""
+        """Whether both are the same task of the same file, with the same datasets, and no two scales."""
         if self.file is None or other.file is None:
             same_file = self.file is other.file
         else:
             same_file = os.path.realpath(self.file) == os.path.realpath(other.file)
-        return same_file and (self.slug, self.datasets) == (other.slug, other.datasets)
+        same_scale = None in (self.scale, other.scale) or self.scale == other.scale
+        return same_file and same_scale and (self.slug, self.datasets) == (other.slug, other.datasets)
 
 
 _DATASET = re.compile(r"[^/\s]+/[^/\s]+")
@@ -167,7 +181,8 @@ _DATASET = re.compile(r"[^/\s]+/[^/\s]+")
 def _read_sources(spec: SweepSpec) -> tuple[list[_Source], tuple[Path, ...]]:
     """Return all tasks in the order of the spec, the tasks of one file in the order of the file.
 
-    The same task of the same file counts once, however it is named. The second result are the files of folders that
+    The same task of the same file counts once, however it is named, with the scale that one of its names declares. The
+    second result are the files of folders that
     have no task.
     """
     sources: dict[str, _Source] = {}
@@ -186,6 +201,8 @@ def _read_sources(spec: SweepSpec) -> tuple[list[_Source], tuple[Path, ...]]:
             other = sources.setdefault(source.slug, source)
             if not other.is_same(source):
                 raise _duplicate(other, source)
+            if other.scale is None:
+                sources[source.slug] = replace(other, scale=source.scale)
     if refused:
         raise join_errors(refused)
     if not sources:
@@ -203,13 +220,13 @@ def _has_tasks(file: Path) -> bool:
 
 def _read_choice(choice: TaskChoice, datasets: tuple[str, ...]) -> list[_Source]:
     if choice.file is None:
-        return [_Source(slugify_task(choice.slug or ""))]
+        return [_Source(slugify_task(choice.slug or ""), scale=choice.scale)]
     attached = tuple(dict.fromkeys(datasets if choice.datasets is None else choice.datasets))
     for dataset in attached:
         if not _DATASET.fullmatch(dataset):
             raise UsageError(f"'{dataset}' is not a dataset.", hint="Write OWNER/DATASET.")
     plans = plan_push([choice.file], choice.name, all_tasks=choice.name is None, datasets=attached)
-    return [_Source(plan.slug, choice.file, plan.file, attached) for plan in plans]
+    return [_Source(plan.slug, choice.file, plan.file, attached, choice.scale) for plan in plans]
 
 
 def _duplicate(other: _Source, source: _Source) -> UsageError:

@@ -23,6 +23,7 @@ from fanbench._util.text import error_in_one_line, iso_time
 from fanbench.results import Cost, Item, RunResult, Table, read_results, to_record, usage_table
 from fanbench.results.combine import sum_known
 from fanbench.results.figures import FIGURES, Figures
+from fanbench.results.scales import Scale
 from fanbench.results.scores import Cell, scores_of
 from fanbench.results.table import MODELS_ACROSS, cell_text
 from fanbench.sweeps.artifacts import log_is_whole, output_is_whole
@@ -85,6 +86,7 @@ class SweepReport:
     if unknown. Tokens and cost (US dollars) include runs that were made again. Runs that do not report their
     tokens are left out; if any run does not report its cost, or not yet, `cost_usd` is unknown, and `cost` tells
     what is known of it. `failed` are the tasks whose content is not pushed again, because its creation failed.
+    `scales` are those that are declared for tasks.
     """
 
     output: Path
@@ -96,6 +98,7 @@ class SweepReport:
     stopped: DrainReason | None = None
     failed: tuple[str, ...] = ()
     items: tuple[Item, ...] = ()
+    scales: Mapping[str, Scale] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -158,7 +161,9 @@ class SweepReport:
 
         Repeats share a cell.
         """
-        scores = {(key.task, model): each for (key, model), each in scores_of(self.items).cells.items()}
+        scores = {
+            (key.task, model): each for (key, model), each in scores_of(self.items, self.scales).cells.items()
+        }
         rows_of: dict[tuple[str, str], list[RunRow]] = {}
         for row in self.rows:
             rows_of.setdefault((row.planned_run.task, row.planned_run.model), []).append(row)
@@ -208,7 +213,10 @@ def build_report(plan: SweepPlan, journal: Journal | None) -> SweepReport:
     paths = [one.output.path for mine in made.values() for one in mine if one.output is not None]
     folders = {os.path.abspath(plan.output / path): path for path in paths}
     identities = {slug: task.identity for slug, task in tasks.items()}
-    known = known_runs(plan.output, made, identities, saved, chain.from_iterable(made.values()))
+    known = [
+        replace(run, scale=tasks[run.task].scale)
+        for run in known_runs(plan.output, made, identities, saved, chain.from_iterable(made.values()))
+    ]
     found = read_results([Path(folder) for folder in folders if os.path.isdir(folder)], known=known)
     results = {folders[str(row.path)]: row for row in found.runs if row.rows and str(row.path) in folders}
     # A plan may spell its models otherwise than their run files do.
@@ -220,7 +228,7 @@ def build_report(plan: SweepPlan, journal: Journal | None) -> SweepReport:
         )
         for item in found.items
     )
-    figures = _figures(items)
+    figures = _figures(items, found.scales)
     rows = tuple(
         _row(plan.output, each, mine, results)
         if mine
@@ -233,17 +241,26 @@ def build_report(plan: SweepPlan, journal: Journal | None) -> SweepReport:
         for slug, record in saved.items()
         if slug in tasks and record.phase is TaskPhase.FAILED and record.identity == tasks[slug].identity
     )
-    return SweepReport(plan.output, tuple(tasks), plan.models, plan.repeats, rows, failed=failed, items=items)
+    return SweepReport(
+        plan.output,
+        tuple(tasks),
+        plan.models,
+        plan.repeats,
+        rows,
+        failed=failed,
+        items=items,
+        scales=found.scales,
+    )
 
 
-def _figures(items: Iterable[Item]) -> dict[PlannedRun, Figures]:
+def _figures(items: Iterable[Item], scales: Mapping[str, Scale]) -> dict[PlannedRun, Figures]:
     """Return what is known of each planned run, by its newest attempt."""
     of_runs: dict[PlannedRun, list[Item]] = {}
     for item in items:
         of_runs.setdefault(PlannedRun(item.task, item.model, item.repeat), []).append(item)
     names = scores_of(items).names()
     return {
-        run: Figures.of(next(iter(scores_of(its, known=names).cells.values())))
+        run: Figures.of(next(iter(scores_of(its, scales, names).cells.values())))
         for run, its in of_runs.items()
     }
 

@@ -103,9 +103,11 @@ def _from_journal(root: Path) -> Iterator[KnownRun]:
         text, tasks, attempts = journal.saved_spec(), journal.tasks(), journal.attempts()
     saved = read_saved(text) if text is not None else None
     planned = expand_runs(saved.tasks, saved.models, saved.repeats) if saved is not None else []
+    scales = saved.scales if saved is not None else {}
     identities = {attempt.planned_run.task: attempt.identity for attempt in attempts}
     identities |= {slug: record.identity for slug, record in tasks.items()}
-    yield from known_runs(root, planned, identities, tasks, attempts)
+    for run in known_runs(root, planned, identities, tasks, attempts):
+        yield replace(run, scale=scales.get(run.task))
 
 
 def known_runs(

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from fanbench.errors import JournalError, SweepError, UsageError
+from fanbench.results.scales import Scale
 from fanbench.sweeps.journal import Journal
 from fanbench.sweeps.plan import SweepPlan
 from fanbench.sweeps.spec import SweepSpec, TaskChoice, merge, to_json, to_path
@@ -29,6 +30,12 @@ class Saved(msgspec.Struct, frozen=True, kw_only=True):
     judge: str = ""
     spec: SweepSpec | None = None
 
+    @property
+    def scales(self) -> dict[str, Scale]:
+        """The declared scales of tasks, by their slugs."""
+        declared = self.spec.tasks if self.spec is not None else ()
+        return {task.name or task.slug or "": task.scale for task in declared if task.scale is not None}
+
 
 _FRESH = "--fresh starts again and keeps the old folder aside; -o names another folder."
 
@@ -38,9 +45,9 @@ def spec_of(plan: SweepPlan) -> SweepSpec | None:
     tasks = []
     for task in plan.tasks:
         if task.file is not None:
-            tasks.append(TaskChoice(file=task.file, name=task.slug, datasets=task.datasets))
+            tasks.append(TaskChoice(file=task.file, name=task.slug, datasets=task.datasets, scale=task.scale))
         elif task.notebook is None:
-            tasks.append(TaskChoice(slug=task.slug))
+            tasks.append(TaskChoice(slug=task.slug, scale=task.scale))
         else:
             return None
     rules = {name: getattr(plan.rules, name) for name in plan.rules.__struct_fields__}

@@ -18,6 +18,7 @@ import msgspec
 from fanbench._util.polling import POLL_INTERVAL
 from fanbench._util.text import is_pattern
 from fanbench.errors import TaskFileError, UsageError
+from fanbench.results.scales import Scale
 from fanbench.tasks.source import SUFFIXES
 from fanbench.wire.slugs import slugify_task
 
@@ -113,7 +114,8 @@ class TaskChoice(msgspec.Struct, frozen=True, kw_only=True):
     """A request for the tasks of a `file` (all, or the one called `name`), or for a task on the server by `slug`.
 
     `datasets` are "owner/slug"; `None` stands for the datasets of the sweep. The file of an `in_folder` was found in
-    a folder: if it has no tasks, it is skipped.
+    a folder: if it has no tasks, it is skipped. `scale` is that of the values; it changes how results are read, not
+    what is run.
     """
 
     file: Path | None = None
@@ -121,6 +123,7 @@ class TaskChoice(msgspec.Struct, frozen=True, kw_only=True):
     slug: str | None = None
     datasets: tuple[str, ...] | None = None
     in_folder: bool = False
+    scale: Scale | None = None
 
     def __str__(self) -> str:
         if self.file is None:

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from fanbench.errors import TaskFileError, UsageError
+from fanbench.results.scales import UNIT, Scale
 from fanbench.sweeps.spec import (
     MAX_REPEATS,
     MaxFailures,
@@ -88,6 +89,18 @@ class TaskTable(_Table, frozen=True):
         _key(
             "The datasets attached to the tasks of this file, instead of the ones for all.", ["owner/dataset"]
         ),
+    ] = UNSET
+    scale: Annotated[
+        tuple[float, float] | UnsetType,
+        _key(
+            "The lowest and the highest value that the tasks can have (default: 0 and 1). It is for reading the "
+            "results: when it changes, nothing is run again.",
+            [0, 100],
+        ),
+    ] = UNSET
+    higher_is_better: Annotated[
+        bool | UnsetType,
+        _key("Whether the highest value is the best (default: true). Like scale, it is for reading.", False),
     ] = UNSET
 
 
@@ -229,13 +242,22 @@ def read_sweep_file(path: Path) -> SweepSpec:
 
 
 def _table_choices(table: TaskTable, base: Path) -> list[TaskChoice]:
+    scale = _scale(table)
     if table.slug:
-        return [TaskChoice(slug=slugify_task(table.slug))]
+        return [TaskChoice(slug=slugify_task(table.slug), scale=scale)]
     datasets = None if table.datasets is UNSET else tuple(table.datasets)
     return [
-        TaskChoice(file=file, name=table.task or None, datasets=datasets)
+        TaskChoice(file=file, name=table.task or None, datasets=datasets, scale=scale)
         for file in files_like(str(table.file), base)
     ]
+
+
+def _scale(table: TaskTable) -> Scale | None:
+    """Return the scale that the table declares; None if it declares neither its ends nor its direction."""
+    if table.scale is UNSET and table.higher_is_better is UNSET:
+        return None
+    low, high = (UNIT.low, UNIT.high) if table.scale is UNSET else table.scale
+    return Scale(low, high, higher_is_better=table.higher_is_better is not False)
 
 
 class Loaded:
@@ -291,6 +313,10 @@ class Loaded:
                 which = "neither file nor slug" if task.file is UNSET else "both file and slug"
                 hint = 'Write file = "tasks/sums.py", or slug = "my-task" for a task that the server already has.'
                 raise self.error(place, f"The task has {which}.", hint)
+            if task.scale is not UNSET and not 0 < task.scale[1] - task.scale[0] < math.inf:
+                low, high = task.scale
+                message = f"scale takes two finite numbers, the lower one first, not {low:g} and {high:g}."
+                raise self.error((*place, "scale"), message)
             for key in ("task", "datasets"):
                 if task.slug is not UNSET and getattr(task, key) is not UNSET:
                     message = f"{key} can be used with file only, not with slug."
@@ -323,6 +349,7 @@ _KINDS = {
 _FORMS = {
     "datasets": "names of the form OWNER/DATASET",
     "max_failures": "a whole number, or a percentage of at most 100%",
+    "scale": "two numbers, the lowest and the highest value",
 }
 # How msgspec writes the pattern of `_Text`.
 _ANY_TEXT = r"'\\S'"
@@ -339,9 +366,9 @@ def _sentence(place: KeyPath, what: str) -> str:
     if match is None:
         return f"{name}: {what}."
     kind, relation, bound, got = match.groups()
-    if relation == "of length" or (relation == "matching" and _ANY_TEXT in bound):
+    if name != "scale" and (relation == "of length" or (relation == "matching" and _ANY_TEXT in bound)):
         return f"{name} is empty."
-    if relation == "matching":
+    if relation in ("matching", "of length"):
         return f"{name} takes {_FORMS[name]}."
     limit = f" {relation} {float(bound):g}" if relation else ""
     return f"{name} takes {kinds(kind)}{limit}{f', not {kinds(got)}' if got else ''}."

@@ -39,7 +39,7 @@ def compare(settings: Settings, places: tuple[str, ...], models: tuple[str, ...]
     Each row is a task: its common items, on how many of them B scored higher (better) or lower (worse), the mean
     difference with its interval, the p-value of no difference, the same adjusted for the number of tasks, and the
     smallest true difference that the items would have shown four times in five. Tasks are compared if their content is
-    the same and their values are between 0 and 1; the others are named.
+    the same and their values are between 0 and 1, or on the scale that sweep.toml declares; the others are named.
 
     \b
     Examples:
@@ -72,11 +72,10 @@ def _sweeps(
     from fanbench.cli.folders import read_folders
     from fanbench.cli.views.compare import Side
     from fanbench.results.compare import compare_sweeps
-    from fanbench.results.scores import scores_of
     from fanbench.results.select import find_models
 
-    old, new = (read_folders(settings, [Path(folder)]).items for folder in folders)
-    before, after = scores_of(old), scores_of(new)
+    old, new = (read_folders(settings, [Path(folder)]) for folder in folders)
+    before, after = old.scores_with(new)
     common = sorted(set(before.models) & set(after.models))
     if not common:
         raise CannotTell(
@@ -91,19 +90,18 @@ def _sweeps(
         if model not in common
     ]
     found = compare_sweeps(before, after, find_models(models, common) if models else None)
-    return found, (Side(folders[0], old), Side(folders[1], new)), [] if models else lonely
+    return found, (Side(folders[0], old.items), Side(folders[1], new.items)), [] if models else lonely
 
 
 def _models(settings: Settings, folder: str, first: str, second: str) -> tuple[Comparison, tuple[Side, Side]]:
     from fanbench.cli.folders import read_folders
     from fanbench.cli.views.compare import Side
     from fanbench.results.compare import compare_models
-    from fanbench.results.scores import scores_of
     from fanbench.results.select import find_model
 
-    items = read_folders(settings, [Path(folder)]).items
-    scores = scores_of(items)
+    found = read_folders(settings, [Path(folder)])
+    scores = found.scores()
     a, b = (find_model(name, scores.models) for name in (first, second))
     if a == b:
         raise UsageError(f"{first} and {second} are the same model.")
-    return compare_models(scores, a, b), (Side(a, items, a), Side(b, items, b))
+    return compare_models(scores, a, b), (Side(a, found.items, a), Side(b, found.items, b))

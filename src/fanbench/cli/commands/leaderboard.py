@@ -116,15 +116,14 @@ def _rank(settings: Settings, folders: list[Path], estimand: Estimand, k: int | 
     from fanbench.cli.folders import read_folders
     from fanbench.cli.views.ranking import show_ranking
     from fanbench.results.ranking import rank_models
-    from fanbench.results.scores import scores_of
 
-    scores = scores_of(read_folders(settings, folders).items)
+    scores = read_folders(settings, folders).scores()
     ranking = rank_models(scores, estimand)
     if estimand == "like-these" and len(ranking.tasks) < 2:
         raise UsageError(
             f"One task says nothing about tasks like it, and there is only {ranking.tasks[0].task}."
             if ranking.tasks
-            else "No task has values between 0 and 1.",
+            else "No task has all values on its scale.",
             hint="Use --tasks these.",
         )
     show_ranking(settings.output, scores, ranking, k)

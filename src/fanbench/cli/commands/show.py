@@ -52,9 +52,9 @@ def show(
     from fanbench.cli.views.show import show_items
     from fanbench.results.select import find_model, find_task
 
-    items = read_folders(settings, [folder]).items
-    name = find_task(task, (each.task for each in items))
-    items = tuple(each for each in items if each.task == name)
+    found = read_folders(settings, [folder])
+    name = find_task(task, (each.task for each in found.items))
+    items = tuple(each for each in found.items if each.task == name)
     slug = find_model(model, sorted({each.model for each in items}))
     items = tuple(each for each in items if each.model == slug)
     chosen = [
@@ -69,4 +69,4 @@ def show(
             f"There is no such attempt of {slug} at {name}. Its runs are {', '.join(runs) or 'without an id'}.",
             hint="Leave --run and --item out to see all.",
         )
-    show_items(settings.output, chosen, details=details, full=full)
+    show_items(settings.output, chosen, found.scales, details=details, full=full)

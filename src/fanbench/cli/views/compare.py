@@ -11,7 +11,7 @@ from typing import Any
 
 from fanbench._util.text import many, one_line
 from fanbench.cli.output import Output
-from fanbench.cli.views.ranking import say
+from fanbench.cli.views.ranking import say, scale_sentences
 from fanbench.results import Item
 from fanbench.results.compare import Comparison, Flip, Pair, interval_of, place_name
 from fanbench.results.scores import TaskKey, task_names
@@ -104,19 +104,21 @@ def all_names(found: Comparison) -> dict[TaskKey, str]:
 def left_out(
     found: Comparison, names: Mapping[TaskKey, str], sides: tuple[str, str] = ("A", "B")
 ) -> Iterator[str]:
-    """Say which tasks are not compared, and why."""
+    """Say which tasks are not compared, and why, and which are on declared scales."""
     reasons = {
         "other_content": "the content differs",
         "only_first": f"only {sides[0]} has it",
         "only_second": f"only {sides[1]} has it",
-        "unbounded": "some values are not between 0 and 1",
         "nothing_in_common": "no item has a score on both sides",
     }
     tasks = defaultdict(list)
     for key, model, status in _left_out(found):
-        tasks[status].append(place_name((key, model), names))
+        if status != "unbounded":
+            tasks[status].append(place_name((key, model), names))
     for status, places in tasks.items():
         yield f"Not compared, because {reasons[status]}: {', '.join(places)}."
+    compared = dict.fromkeys(pair.key for pair in found.pairs)
+    yield from scale_sentences(compared, found.unbounded, found.scales, names, "Not compared")
 
 
 def difference_text(mean: float, difference: Difference) -> str:

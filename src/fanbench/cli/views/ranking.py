@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from fanbench._util.text import one_line
 from fanbench.cli.output import Output
 from fanbench.results.passes import PassRates, pass_rates
 from fanbench.results.ranking import Ranked, Ranking
+from fanbench.results.scales import UNIT, Scale
 from fanbench.results.scores import Scores, TaskKey, task_names
 from fanbench.results.table import MISSING, Table
 
-__all__ = ["FIELDS", "interval_text", "money", "say", "show_ranking"]
+__all__ = ["FIELDS", "interval_text", "money", "say", "scale_sentences", "show_ranking"]
 
 FIELDS = (
     "rank_low",
@@ -64,9 +65,8 @@ def show_ranking(out: Output, scores: Scores, ranking: Ranking, k: int | None = 
         if lacking[row.model]:
             what = ", ".join(names[key] for key in lacking[row.model])
             say(out, f"{row.model} is not ranked: it has no score on {what}.")
-    if ranking.unbounded:
-        what = ", ".join(names[key] for key in ranking.unbounded)
-        say(out, f"Left out, because some values are not between 0 and 1: {what}.")
+    for sentence in scale_sentences(ranking.tasks, ranking.unbounded, ranking.scales, names, "Left out"):
+        say(out, sentence)
     if k and any(rates is None for rates in passes.values()):
         say(
             out,
@@ -80,6 +80,39 @@ def say(out: Output, sentence: str) -> None:
         out.text(one_line(sentence))
     else:
         out.note(one_line(sentence))
+
+
+def scale_sentences(
+    counted: Iterable[TaskKey],
+    unbounded: Sequence[TaskKey],
+    scales: Mapping[TaskKey, Scale],
+    names: Mapping[TaskKey, str],
+    left_out: str,
+) -> Iterator[str]:
+    """Say which tasks count on declared scales, which are `left_out` because of theirs, and how to declare them."""
+    for key in counted:
+        if (scale := scales[key]) != UNIT:
+            best, worst = (scale.high, scale.low) if scale.higher_is_better else (scale.low, scale.high)
+            lower = "" if scale.higher_is_better else ": lower is better"
+            yield f"The scale of {names[key]} is {scale}{lower}. Its score is 0 at {worst:.12g}, and 1 at {best:.12g}."
+    reasons: dict[str, list[str]] = {}
+    for key in unbounded:
+        reasons.setdefault(_why_unbounded(scales[key]), []).append(names[key])
+    for reason, tasks in reasons.items():
+        yield f"{left_out}, because {reason}: {', '.join(tasks)}."
+    if any(scales[key] == UNIT for key in unbounded):
+        yield (
+            "To count these, declare `scale = [LOW, HIGH]` for them in sweep.toml, and sweep again with it: "
+            "what has been run is not run again."
+        )
+
+
+def _why_unbounded(scale: Scale) -> str:
+    if scale.is_disputed:
+        return "different scales are declared for it"
+    if scale == UNIT:
+        return "some values are not between 0 and 1"
+    return f"some values are outside its declared scale {scale}"
 
 
 def interval_text(low: float, high: float) -> str:

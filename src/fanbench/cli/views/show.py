@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from fanbench.cli.views.ranking import money
 from fanbench.cli.views.results import ITEM_FIELDS
 from fanbench.results import Item, ItemState
 from fanbench.results.run_file import NotARunFile
+from fanbench.results.scales import UNIT, Scale
 from fanbench.results.scores import Cell, scores_of
 from fanbench.results.table import MISSING, Table
 from fanbench.results.transcript import Transcript, read_transcript
@@ -28,7 +29,9 @@ _SHORT = 2000
 _NOTHING = Transcript((), (), "")
 
 
-def show_items(out: Output, items: Sequence[Item], *, details: int, full: bool) -> None:
+def show_items(
+    out: Output, items: Sequence[Item], scales: Mapping[str, Scale], *, details: int, full: bool
+) -> None:
     """Show all attempts, those without a score and the lowest first, and what was said in up to `details` of them.
 
     `full` shows messages of any length. For programs, all is shown of all.
@@ -37,7 +40,7 @@ def show_items(out: Output, items: Sequence[Item], *, details: int, full: bool) 
     if not out.for_people:
         out.records([_record(item, _transcript(item)) for item in items], FIELDS)
         return
-    for cell in scores_of(items).cells.values():
+    for cell in scores_of(items, scales).cells.values():
         out.text(_summary(cell))
     out.text()
     out.tables([_table(items)])
@@ -82,7 +85,9 @@ def _summary(cell: Cell) -> str:
     value = MISSING if cell.mean is None else f"{cell.mean:.3f}"
     if (interval := cell.interval) is not None:
         value += f" ({interval.low:.3f} to {interval.high:.3f}, {interval.method})"
-    return one_line(f"{cell.key.task} on {cell.model}: {value}; {', '.join(parts)}.")
+    scale = "" if cell.scale == UNIT or cell.scale.is_disputed else f" on its scale {cell.scale}"
+    lower = "" if cell.scale.higher_is_better else ", where lower is better"
+    return one_line(f"{cell.key.task} on {cell.model}: {value}{scale}{lower}; {', '.join(parts)}.")
 
 
 def _table(items: Sequence[Item]) -> Table:

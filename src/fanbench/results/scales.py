@@ -1,0 +1,61 @@
+"""The scale of a task: the range of its values, and which end of it is better."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from fanbench.results.statistics import Interval
+
+__all__ = ["DISPUTED", "UNIT", "Scale", "merge_scales"]
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """The range of a task's values, and which end of it is better."""
+
+    low: float = 0.0
+    high: float = 1.0
+    higher_is_better: bool = True
+
+    @property
+    def is_disputed(self) -> bool:
+        return math.isnan(self.low)
+
+    def contains(self, lowest: float, highest: float) -> bool:
+        """Whether all values from `lowest` to `highest` lie on the scale."""
+        return self.low <= lowest and highest <= self.high
+
+    def score(self, value: float) -> float:
+        """Return the value as a score from 0, the worst, to 1, the best."""
+        share = (value - self.low) / (self.high - self.low)
+        return share if self.higher_is_better else 1 - share
+
+    def values(self, scores: Interval) -> Interval:
+        """Return the interval of values that has these scores."""
+        ends = [
+            self.low + (score if self.higher_is_better else 1 - score) * (self.high - self.low)
+            for score in (scores.low, scores.high)
+        ]
+        return Interval(min(ends), max(ends), scores.method)
+
+    def __str__(self) -> str:
+        """`0 to 100`."""
+        return f"{self.low:.12g} to {self.high:.12g}"
+
+
+#: The scale of a task that declares none.
+UNIT = Scale()
+
+#: The scale of a task for which folders declare different ones: no value lies on it.
+DISPUTED = Scale(math.nan, math.nan)
+
+
+def merge_scales(declared: Iterable[tuple[str, Scale]]) -> dict[str, Scale]:
+    """Return the scale of each task for which one is declared, or `DISPUTED` if several are."""
+    found: dict[str, Scale] = {}
+    for task, scale in declared:
+        if found.setdefault(task, scale) != scale:
+            found[task] = DISPUTED
+    return found
