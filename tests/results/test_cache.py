@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 import fanbench
-from fanbench.results import KnownRun, ResultSet, cache, read
+from fanbench.results import KnownRun, ResultSet, cache, read, table
 from fanbench.results.cache import Cache
+from fanbench.results.kept import KeptItems
+from fanbench.results.scores import scores_of
 from fanbench.version import __version__
 from tests.results.build import errored, number, passed, run, write
 
@@ -48,12 +52,12 @@ def read_only_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> ResultSet:
 
 
 def test_the_second_time_no_run_file_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was kept is equal to what was read, and one line each has the runs and the items."""
+    """What was kept is equal to what was read, and one line each has the runs, the scores and the items."""
     found = fanbench.read_results(folder)
     assert read_only_kept(folder, monkeypatch) == found
     header, *lines = map(json.loads, (folder / KEPT).read_text().splitlines())
-    assert (header["fanbench"], header["runs"], header["items"]) == (__version__, 5, 5)
-    assert [line["run_id"] for line in lines[5:]] == [item.run_id for item in found.items]
+    assert [header[name] for name in ("fanbench", "runs", "scores", "items")] == [__version__, 5, 1, 5]
+    assert [line["run_id"] for line in lines[6:]] == [item.run_id for item in found.items]
 
 
 def changed(folder: Path) -> None:
@@ -135,5 +139,27 @@ def test_in_a_sweep_the_journal_counts(folder: Path) -> None:
     found = read.read_results(folder, known=[known])
     Cache(folder, [known]).save(found)
     assert (folder / ".fanbench/items.jsonl").exists()
-    assert Cache(folder, [known]).load() == found
-    assert Cache(folder, []).load() is None
+    again = partial(read.read_results, folder, known=[known])
+    assert Cache(folder, [known]).load(again) == found
+    assert Cache(folder, []).load(again) is None
+
+
+def test_scores_need_no_items(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scores that were kept are those of the items, and no item is decoded for them, nor for a table."""
+    found = fanbench.read_results(folder)
+    monkeypatch.setattr(KeptItems, "_items", property(lambda _: pytest.fail("items were decoded")))
+    kept = read_only_kept(folder, monkeypatch)
+    assert kept.scores() == found.scores() == scores_of(tuple(found.items))
+    assert table(kept) == table(found)
+
+
+def test_items_of_a_folder_that_has_changed_since(folder: Path) -> None:
+    """If what was kept is gone or another when the items are needed, the run files are read again."""
+    fanbench.read_results(folder)
+    gone, other = fanbench.read_results(folder), fanbench.read_results(folder)
+    (folder / KEPT).unlink()
+    assert gone.items == read.read_results(folder).items
+    added(folder)
+    fanbench.read_results(folder)
+    assert len(other.items) == 6
+    assert pickle.loads(pickle.dumps(other.items)) == tuple(other.items)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from fanbench.wire.messages import RunState
 from tests.results.build import STATE, errored, number, passed, write
 
 
-def states(items: tuple[Item, ...]) -> list[tuple[str, ItemState, float | None]]:
+def states(items: Iterable[Item]) -> list[tuple[str, ItemState, float | None]]:
     return [(item.item, item.state, item.value) for item in items]
 
 

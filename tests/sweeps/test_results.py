@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -67,7 +67,7 @@ def attempts(root: Path) -> Iterator[Attempt]:
     yield Attempt(PlannedRun("my-task", "flash"), 2, "content-1:a", 3, Phase.VOID, 0.0)
 
 
-def shown(items: tuple[Item, ...]) -> list[tuple[str, str, int | None, bool, ItemState, str | None]]:
+def shown(items: Iterable[Item]) -> list[tuple[str, str, int | None, bool, ItemState, str | None]]:
     return [
         (item.task, item.model, item.run_id, item.superseded, item.state, item.error)
         for item in sorted(items, key=lambda item: (item.task, item.model, item.attempt))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import assert_type
@@ -103,7 +104,7 @@ async def results(client: Client) -> None:
     found = fanbench.read_results([Path("results")])
     assert_type(found, ResultSet)
     assert_type(found.newest(), tuple[RunResult, ...])
-    assert_type(found.items, tuple[Item, ...])
+    assert_type(found.items, Sequence[Item])
     assert_type(found.items[0].state, ItemState)
     assert_type(found.scores(), Scores)
     assert_type(found.leaderboard("like-these"), Ranking)

@@ -1,8 +1,8 @@
 """Keep the results of large folders, so that they are read at once the next time.
 
 They are kept in the folder itself, as `.fanbench/items.jsonl` if it is that of a sweep, or else as
-`.fanbench-items.jsonl`: a line that says what they were made of, one line for each run, and one for each item.
-docs/output.md describes the file. It may be deleted at any time.
+`.fanbench-items.jsonl`: a line that says what they were made of, one line for each run, for each task and model, and
+for each item. docs/output.md describes the file. It may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,9 @@ import msgspec
 
 from fanbench._util import files
 from fanbench.results.items import Item
+from fanbench.results.kept import KeptItems
 from fanbench.results.known import KnownRun, scales_of
+from fanbench.results.scores import Cell, Scores, scores_of
 from fanbench.results.types import ResultSet, RunResult
 from fanbench.version import __version__
 
@@ -29,6 +33,7 @@ __all__ = ["Cache"]
 _LARGE = 20_000_000
 # A file that was written just now may be written again without a change of its time.
 _SETTLED = 2.0
+_UNUSABLE = (OSError, msgspec.MsgspecError, ValueError)
 
 
 class _Header(msgspec.Struct, frozen=True):
@@ -37,6 +42,7 @@ class _Header(msgspec.Struct, frozen=True):
     fanbench: str
     digest: str
     runs: int
+    scores: int
     items: int
 
 
@@ -73,8 +79,11 @@ class Cache:
                     self._changed = max(self._changed, found.st_mtime_ns)
                     yield f"{name}\0{found.st_size}\0{found.st_mtime_ns}\0"
 
-    def load(self) -> ResultSet | None:
-        """Return the results; None if there are none that were made of the same files by this version."""
+    def load(self, read: Callable[[], ResultSet]) -> ResultSet | None:
+        """Return the results; None if there are none that were made of the same files by this version.
+
+        Should the file be gone when the items are needed, they are those that `read` returns.
+        """
         if self._size < _LARGE:
             return None
         try:
@@ -83,26 +92,39 @@ class Cache:
                 if (header.fanbench, header.digest) != (__version__, self._digest):
                     return None
                 runs = [_RUN.decode(file.readline()) for _ in range(header.runs)]
-                items = _ITEM.decode_lines(file.read())
-        except (OSError, msgspec.MsgspecError, ValueError):
+                cells = [_CELL.decode(file.readline()) for _ in range(header.scores)]
+        except _UNUSABLE:
             return None
-        if len(items) != header.items:
-            return None
-        return ResultSet(tuple(runs), (), tuple(items), self._scales)
+        items = KeptItems(Scores.from_cells(cells), partial(self._items, header, read))
+        return ResultSet(tuple(runs), (), items, self._scales)
+
+    def _items(self, header: _Header, read: Callable[[], ResultSet]) -> Sequence[Item]:
+        try:
+            with self._path.open("rb") as file:
+                if msgspec.json.decode(file.readline(), type=_Header) == header:
+                    lines = islice(file, header.runs + header.scores, None)
+                    items = list(map(_ITEM.decode, lines))
+                    if len(items) == header.items:
+                        return items
+        except _UNUSABLE:
+            pass
+        return read().items
 
     def save(self, found: ResultSet) -> None:
         """Keep `found`, if that is worth it and possible."""
         settled = time.time() - self._changed / 1e9 > _SETTLED
         if self._size < _LARGE or not settled or found.problems:
             return
-        header = _Header(__version__, self._digest, len(found.runs), len(found.items))
+        cells = scores_of(found.items).cells.values()
+        header = _Header(__version__, self._digest, len(found.runs), len(cells), len(found.items))
         try:
-            text = _ENCODER.encode_lines([header, *found.runs, *found.items])
-            # JSON has no NaN.
-            lines = text.split(b"\n", len(found.runs) + 1)[1:-1]
-            if tuple(map(_RUN.decode, lines)) == found.runs:
-                files.write(self._path, text, durable=False)
-        except (OSError, msgspec.MsgspecError, ValueError, TypeError):
+            lines = [_ENCODER.encode(each) for each in (header, *found.runs, *cells)]
+            # JSON has no NaN and no infinities.
+            kept = tuple(map(_RUN.decode, lines[1 : 1 + header.runs]))
+            if kept == found.runs and list(map(_CELL.decode, lines[1 + header.runs :])) == list(cells):
+                lines.append(_ENCODER.encode_lines(found.items))
+                files.write(self._path, b"\n".join(lines), durable=False)
+        except (*_UNUSABLE, TypeError):
             return
 
 
@@ -114,4 +136,5 @@ def _to_path(kind: type, value: Any) -> Any:
 
 _ENCODER = msgspec.json.Encoder(enc_hook=str)
 _RUN = msgspec.json.Decoder(RunResult, dec_hook=_to_path)
+_CELL = msgspec.json.Decoder(Cell)
 _ITEM = msgspec.json.Decoder(Item)

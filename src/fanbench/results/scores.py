@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import attrgetter
 
@@ -44,7 +44,7 @@ class Cell:
         totals: The sum of the values of each item, and the number of its scored attempts.
         repeats: The number of planned runs.
         items: The names of all items of the task, which other models may have told.
-        lowest, highest: Of all values.
+        lowest, highest: Of all values; 0 without any.
         stated: The low and high end of the interval that the task stated with its value.
         cost: In US dollars, of all attempts; None if any of them does not report it.
         time: The seconds of all attempts, added up; None if any of them does not report them.
@@ -147,6 +147,17 @@ class Scores:
     tasks: tuple[TaskKey, ...]
     models: tuple[str, ...]
 
+    @classmethod
+    def from_cells(cls, cells: Iterable[Cell]) -> Scores:
+        found = {(cell.key, cell.model): cell for cell in cells}
+        tasks, models = {key for key, _ in found}, {model for _, model in found}
+        return cls(found, tuple(sorted(tasks)), tuple(sorted(models)))
+
+    def on(self, scales: Mapping[str, Scale]) -> Scores:
+        """The same on the scales of tasks, by their slugs; a task that has none is from 0 to 1."""
+        cells = self.cells.values()
+        return self.from_cells(replace(cell, scale=scales.get(cell.key.task, UNIT)) for cell in cells)
+
     def of(self, model: str, tasks: Iterable[TaskKey] | None = None) -> list[Cell]:
         """The cells of a model, in the order of the tasks."""
         keys = self.tasks if tasks is None else tasks
@@ -183,11 +194,10 @@ def scores_of(
     names = {key: set((known or {}).get(key, ())) for key, _ in groups}
     for (key, _), counting in groups.items():
         names[key] |= {item.item for item in counting if not _is_whole_run(item)}
-    cells = {
-        (key, model): _cell(key, model, counting, names[key] or {""}, (scales or {}).get(key.task, UNIT))
+    return Scores.from_cells(
+        _cell(key, model, counting, names[key] or {""}, (scales or {}).get(key.task, UNIT))
         for (key, model), counting in groups.items()
-    }
-    return Scores(cells, tuple(sorted(names)), tuple(sorted({model for _, model in cells})))
+    )
 
 
 def _is_whole_run(item: Item) -> bool:
@@ -218,8 +228,8 @@ def _cell(key: TaskKey, model: str, attempts: Sequence[Item], names: set[str], s
         errored=count(ItemState.ERRORED),
         no_value=count(ItemState.NO_VALUE),
         boolean=all(item.kind == "boolean" for item in scored),
-        lowest=min(values, default=math.inf),
-        highest=max(values, default=-math.inf),
+        lowest=min(values, default=0.0),
+        highest=max(values, default=0.0),
         stated=next(
             ((item.low, item.high) for item in scored if item.low is not None and item.high is not None), None
         ),

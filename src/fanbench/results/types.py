@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from fanbench.results.figures import Figures
 from fanbench.results.items import Item
+from fanbench.results.kept import KeptItems
 from fanbench.wire.messages import RunState
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ class ResultSet:
 
     runs: tuple[RunResult, ...] = ()
     problems: tuple[Problem, ...] = ()
-    items: tuple[Item, ...] = ()
+    items: Sequence[Item] = ()
     scales: Mapping[str, Scale] = field(default_factory=dict)
 
     def newest(self) -> tuple[RunResult, ...]:
@@ -171,17 +172,20 @@ class ResultSet:
 
     def scores(self) -> Scores:
         """The score of each task and model: all attempts that count, and what is lacking."""
-        from fanbench.results.scores import scores_of
-
-        return scores_of(self.items, self.scales)
+        return self._scores_on(self.scales)
 
     def scores_with(self, new: ResultSet) -> tuple[Scores, Scores]:
         """The scores here and those of `new`, on the scales that either of them declares."""
         from fanbench.results.scales import merge_scales
-        from fanbench.results.scores import scores_of
 
         scales = merge_scales((*self.scales.items(), *new.scales.items()))
-        return scores_of(self.items, scales), scores_of(new.items, scales)
+        return self._scores_on(scales), new._scores_on(scales)
+
+    def _scores_on(self, scales: Mapping[str, Scale]) -> Scores:
+        from fanbench.results.scores import scores_of
+
+        items = self.items
+        return items.scores.on(scales) if isinstance(items, KeptItems) else scores_of(items, scales)
 
     def leaderboard(self, tasks: Estimand = "these") -> Ranking:
         """All models, ranked, with intervals and ranks for exactly `these` tasks, or for tasks `like-these`."""

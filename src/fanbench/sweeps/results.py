@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,9 +54,10 @@ def read_results(paths: AnyPath | Iterable[AnyPath]) -> ResultSet:
         known += runs if _is_in(absolute, given) else (run for run in runs if _is_in(run.folder, given))
     # Several folders are not kept together: what their items are depends on all of them.
     cache = Cache(given[0], known) if len(given) == 1 and given[0].is_dir() and not problems else None
-    if cache is not None and (kept := cache.load()) is not None:
+    read = partial(results.read_results, given, known=known)
+    if cache is not None and (kept := cache.load(read)) is not None:
         return kept
-    found = results.read_results(given, known=known)
+    found = read()
     if cache is not None:
         cache.save(found)
     return replace(found, problems=(*problems, *found.problems))
