@@ -43,3 +43,18 @@ def test_what_the_sdk_uses_is_fixed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     # A package that is installed meanwhile is noticed.
     install(site, "absent", "5.0")
     assert read_server_packages().fixed["absent"] == "5.0"
+
+
+def test_descriptions_and_eggs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A description has no requirements, an `.egg-info` has them in another file, and an empty one is no package."""
+    install(tmp_path, "kaggle_benchmarks", "0.6.2", ["old-egg"])
+    with (tmp_path / "kaggle_benchmarks-0.6.2.dist-info/METADATA").open("a") as file:
+        file.write("\nName: other\nRequires-Dist: later\n")
+    (egg := tmp_path / "old_egg.egg-info").mkdir()
+    (egg / "PKG-INFO").write_text("Metadata-Version: 1.0\nName: old-egg\nVersion: 1.5\n")
+    (egg / "requires.txt").write_text("needed\n")
+    (tmp_path / "left_behind.egg-info").mkdir()
+    for name in ("needed", "later"):
+        install(tmp_path, name, "1.0")
+    monkeypatch.setattr("sys.path", [str(tmp_path)])
+    assert read_server_packages().fixed == {"kaggle-benchmarks": "0.6.2", "old-egg": "1.5", "needed": "1.0"}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from email.parser import HeaderParser
 from functools import lru_cache
 from importlib import metadata
 
@@ -32,6 +33,13 @@ class ServerPackages:
     fixed: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class _Package:
+    name: str
+    version: str
+    requires: Sequence[str]
+
+
 def read_server_packages() -> ServerPackages:
     """Read the metadata of this environment's packages, if one of its folders has changed since the last time."""
     return _read(tuple((folder, _modified(folder)) for folder in sys.path))
@@ -46,12 +54,11 @@ def _modified(folder: str) -> int:
 
 @lru_cache(maxsize=1)
 def _read(_folders: tuple[tuple[str, int], ...]) -> ServerPackages:
-    """Takes 0.3 s for 200 packages."""
-    packages: dict[str, metadata.Distribution] = {}
-    for each in metadata.distributions():
-        if name := each.metadata["Name"]:
+    packages: dict[str, _Package] = {}
+    for each in map(_read_package, metadata.distributions()):
+        if each.name:
             # The first of a name is the one that is imported.
-            packages.setdefault(canonicalize_name(name), each)
+            packages.setdefault(each.name, each)
     fixed: dict[str, str] = {}
     optional: dict[str, str] = {}
     todo = [Requirement(root) for root in _ROOTS]
@@ -63,13 +70,25 @@ def _read(_folders: tuple[tuple[str, int], ...]) -> ServerPackages:
             seen.add(str(wanted))
             if name not in _BUILD_TOOLS:
                 fixed[name] = packages[name].version
-            for requirement in map(Requirement, packages[name].requires or ()):
+            for requirement in map(Requirement, packages[name].requires):
                 needed = canonicalize_name(requirement.name)
                 if _applies(requirement, wanted.extras):
                     todo.append(requirement)
                 elif needed in packages and needed not in _BUILD_TOOLS:
                     optional[needed] = packages[needed].version
     return ServerPackages({name: each.version for name, each in packages.items()}, optional | fixed)
+
+
+def _read_package(distribution: metadata.Distribution) -> _Package:
+    text = distribution.read_text("METADATA")
+    if text is None:  # an .egg-info, which has its requirements in a file of their own
+        found = distribution.metadata
+        name, version = found["Name"] or "", found["Version"] or ""
+        return _Package(canonicalize_name(name), version, distribution.requires or [])
+    # Without the description. `Distribution` parses it, too, each time that something is read.
+    headers = HeaderParser().parsestr(text.partition("\n\n")[0])
+    name, version = headers["Name"] or "", headers["Version"] or ""
+    return _Package(canonicalize_name(name), version, headers.get_all("Requires-Dist", []))
 
 
 def _applies(requirement: Requirement, extras: Iterable[str]) -> bool:
