@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from fanbench._util.garbage import without_collection
 from fanbench.errors import FanbenchError, TaskFileError, UsageError
 from fanbench.tasks.imports import check_imports
 from fanbench.tasks.ipynb import read_notebook
 from fanbench.tasks.lint import lint
-from fanbench.tasks.source import parse, read_text, without_collection
+from fanbench.tasks.source import parse, read_text
 from fanbench.tasks.task_file import PYTHON_FILE, TaskDefinition, TaskFile
 from fanbench.wire.slugs import slugify_task
 

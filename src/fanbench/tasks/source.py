@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import ast
-import gc
 import re
 import threading
 import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 
+from fanbench._util.garbage import without_collection
 from fanbench.errors import TaskFileError
 
 __all__ = [
@@ -27,7 +26,6 @@ __all__ = [
     "read_text",
     "restore_magics",
     "walk",
-    "without_collection",
 ]
 
 #: Kaggle's limit for a notebook's source is about this large. A task file above it has data pasted in.
@@ -147,22 +145,11 @@ def parse_python(source: str) -> ast.Module:
     Raises:
         SyntaxError, ValueError, RecursionError, MemoryError: As from `ast.parse`.
     """
+    # A large syntax tree would be searched for garbage again and again.
     with _PARSING, without_collection(), warnings.catch_warnings():
         # Python would warn about "\d" in a string for each check. That is the author's decision.
         warnings.simplefilter("ignore")
         return ast.parse(source)
-
-
-@contextmanager
-def without_collection() -> Iterator[None]:
-    """Do not look for cyclic garbage in the block: a large syntax tree would be searched again and again."""
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()
 
 
 def all_nodes(tree: ast.Module) -> list[ast.AST]:

@@ -1,6 +1,6 @@
 """The parent of all run processes: forks one per job, and lets nothing of a run outlive it.
 
-With isolation "fork" it first imports the SDK, which takes 2 to 2.5 s and 150 MB; its forks then start in
+With isolation "fork" it first imports the SDK, which takes 1.5 to 2 s and 150 MB; its forks then start in
 milliseconds and share those pages. With "process" it imports nothing, and each fork executes a new Python.
 
 The client (`forkserver_executor`) talks to this program over a Unix socket whose descriptor number is the first

@@ -35,14 +35,14 @@ class _SdkFinder:
         spec = next((spec for spec in specs if spec is not None), None)
         if spec is not None and spec.loader is not None:
             from fanbench.local.aliases import ALIASES_VARIABLE
-            from fanbench.local.executor.sdk import lazy_models, without_env_file
+            from fanbench.local.executor.sdk import importing_sdk, lazy_models
 
             # Patch the existing loader: resources are read through it later.
             loader: Any = spec.loader
             execute = loader.exec_module
 
             def exec_module(module: Any) -> None:
-                with without_env_file():
+                with importing_sdk():
                     execute(module)
                 if ALIASES_VARIABLE in os.environ:
                     module.llms = lazy_models(module)

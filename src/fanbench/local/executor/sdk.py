@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fanbench._util.garbage import without_collection
 from fanbench.local.aliases import ALIASES_VARIABLE, best_alias, unknown_model
 from fanbench.local.executor.job import Choice
 from fanbench.local.executor.notebook import Recorder, record_streams
@@ -95,14 +96,14 @@ def make_kit() -> Kit:
     """Import the SDK as on Kaggle: with the fixed environment, and without anybody's `.env` file."""
     recorders = record_streams()
     os.environ.update(FIXED_ENVIRONMENT)
-    with without_env_file():
+    with importing_sdk():
         import kaggle_benchmarks
     return Kit(kaggle_benchmarks, make_shell(), recorders)
 
 
 @contextmanager
-def without_env_file() -> Iterator[None]:
-    """Import the SDK in this block to keep it from loading a `.env` file.
+def importing_sdk() -> Iterator[None]:
+    """Import the SDK in this block to keep it from loading a `.env` file, and to have it a fifth faster.
 
     At its import it loads the nearest `.env` above its own files and lets it override the environment. In a run
     that would replace the model and its fresh credentials by whatever somebody once wrote down.
@@ -111,7 +112,8 @@ def without_env_file() -> Iterator[None]:
 
     find, dotenv.find_dotenv = dotenv.find_dotenv, lambda *_args, **_options: ""
     try:
-        yield
+        with without_collection():
+            yield
     finally:
         dotenv.find_dotenv = find
 
