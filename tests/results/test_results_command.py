@@ -5,14 +5,21 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner, Result
 
 from fanbench.cli.app import root
-from fanbench.results import FIELDS, Item
+from fanbench.results import FIELDS, Item, read_results
+from fanbench.results.scales import Scale
+from fanbench.results.selection import Selection
 from fanbench.sweeps.folder import lock_folder
 from tests.results.build import errored, number, write
+from tests.results.folders import add_run
+from tests.results.items import passes
 
 DATA = Path(__file__).parent / "data"
 
@@ -105,3 +112,108 @@ def test_items_are_shown_or_printed_as_records(tmp_path: Path) -> None:
     first, second = json.loads(results(tmp_path, "--items", "--format", "json").stdout)
     assert tuple(first) == Item.__struct_fields__
     assert (first["value"], first["run_id"], second["state"]) == (0.5, 9, "errored")
+
+
+# --- What is shown, and in which order ---
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two tasks and two models: one passes a part, and errors at the item that only the other knows."""
+    add_run(tmp_path, "google/weak", [True, False, None], usd=0.01)
+    add_run(tmp_path, "mirror/strong", passes(4, 4), usd=0.02)
+    add_run(tmp_path, "google/weak", [0.25, 0.5], task="sums")
+    add_run(tmp_path, "mirror/strong", [0.5, 0.75], task="sums")
+    return tmp_path
+
+
+def table_of(*arguments: str | Path) -> list[list[str]]:
+    """The rows of the first table, with the cells that are separated by two spaces or more."""
+    result = results(*arguments)
+    assert (result.exit_code, result.stderr) == (0, "")
+    return [re.split("  +", line) for line in result.stdout.split("\n\n")[0].splitlines()]
+
+
+def cells_of(rows: list[list[str]]) -> dict[tuple[str, str], str]:
+    return {(row[0], name): text for row in rows[1:] for name, text in zip(rows[0][1:], row[1:], strict=True)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "places"),
+    [
+        (["--task", "quiz"], 2),
+        (["--task", "q*", "--task", "sums"], 4),
+        (["--model", "weak"], 2),
+        (["-m", "google/*", "--task", "Quiz"], 1),
+        (["--failed"], 1),
+        (["--sort", "score"], 4),
+        (["--sort", "cost", "-m", "*"], 4),
+    ],
+)
+def test_what_is_left_out_counts(folder: Path, arguments: list[str], places: int) -> None:
+    """Whatever is shown, each cell of the table is the same as in the table of everything."""
+    everything = cells_of(table_of(folder))
+    shown = cells_of(table_of(folder, *arguments))
+    assert everything["quiz", "weak"] == "0.5 [0.095, 0.91] 2/4"
+    assert len(shown) == places
+    assert shown.items() <= everything.items()
+
+
+def test_records_of_some_results(folder: Path) -> None:
+    """Records are those of the tasks and models that were asked for, with the same fields as among all."""
+    everything = json.loads(results(folder, "--format", "json").stdout)
+    some = json.loads(results(folder, "--task", "quiz", "-m", "weak", "--format", "json").stdout)
+    assert some == [record for record in everything if (record["task"], record["model"]) == ("quiz", "weak")]
+    assert (some[0]["items_scored"], some[0]["items_planned"]) == (2, 4)
+
+
+def test_what_failed(folder: Path) -> None:
+    """Items failed if they errored, or are false; a run failed if one of its own items did."""
+    add_run(folder / "again", "mirror/strong", passes(4, 4))
+    items = json.loads(results(folder, "--items", "--failed", "--format", "json").stdout)
+    assert [(item["task"], item["item"], item["state"]) for item in items] == [
+        ("quiz", "1", "scored"),
+        ("quiz", "2", "errored"),
+    ]
+    (run,) = json.loads(results(folder, "--failed", "--format", "json").stdout)
+    assert (run["task"], run["model"]) == ("quiz", "weak")
+
+
+def test_nothing_failed(folder: Path) -> None:
+    """If there is nothing to show, that is said, and the exit code is 0."""
+    for extra in ([], ["--items"]):
+        result = results(folder, "--failed", "-m", "strong", *extra)
+        assert (result.exit_code, result.stderr) == (0, "There are no such results.\n")
+        assert "quiz" not in result.stdout
+
+
+def test_the_order(folder: Path) -> None:
+    """The highest score, cost or time is first, and what is unknown last: models, tasks, runs and items."""
+    assert table_of(folder)[0] == ["task", "strong", "weak"]
+    assert [row[0] for row in table_of(folder, "--sort", "score")] == ["task", "quiz", "sums"]
+    add_run(folder, "google/cheap", [0.7], task="sums", usd=0.001, run_id=2)
+    assert table_of(folder, "--sort", "score")[0] == ["task", "strong", "cheap", "weak"]
+    for flag, field in (("score", "value"), ("cost", "cost_usd"), ("time", "seconds")):
+        for extra in ([], ["--items"]):
+            found = json.loads(results(folder, "--sort", flag, "--format", "json", *extra).stdout)
+            known = [record[field] for record in found if record[field] is not None]
+            assert known == sorted(known, reverse=True)
+            assert [record[field] for record in found[len(known) :]] == [None] * (len(found) - len(known))
+    usage = results(folder, "--sort", "cost").stdout.split("\n\n")[1]
+    assert [line.split()[0] for line in usage.splitlines()] == ["model", "strong", "weak", "cheap"]
+
+
+def test_where_lower_is_better(folder: Path) -> None:
+    """A lower value is the higher score if the scale of the task says so."""
+    found = replace(read_results(folder), scales={"sums": Scale(0.0, 1.0, higher_is_better=False)})
+    values = [item.value for item in Selection(tasks=["sums"], order="score").items(found, every=False)]
+    assert values == [0.25, 0.5, 0.5, 0.75]
+
+
+def test_unknown_names_are_refused(folder: Path) -> None:
+    """A task or a model of which there are no results is an error that names those that there are."""
+    for flag, names in (("--task", "quiz, sums"), ("--model", "google/weak, mirror/strong")):
+        for name in ("other", "other-*"):
+            result = results(folder, flag, name)
+            assert (result.exit_code, result.stdout) == (4, "")
+            assert names in result.stderr

@@ -9,7 +9,7 @@ from fanbench._util.text import is_pattern
 from fanbench.errors import NoResults, UnknownModel, UsageError
 from fanbench.wire.slugs import same_model, slugify_task
 
-__all__ = ["find_model", "find_models", "find_task"]
+__all__ = ["find_model", "find_models", "find_task", "find_tasks"]
 
 
 def find_models(asked: Iterable[str], models: Sequence[str]) -> list[str]:
@@ -38,9 +38,7 @@ def _matches(asked: str, models: Sequence[str]) -> list[str]:
     name = asked.replace("@", "-")
     exact = [model for model in models if model == name]
     if exact or is_pattern(name):
-        found = exact or [
-            model for model in models if fnmatchcase(model if "/" in name else model.rpartition("/")[2], name)
-        ]
+        found = exact or _fitting(name, models)
     else:
         owner = name.rpartition("/")[0]
         found = [
@@ -68,9 +66,35 @@ def find_task(asked: str, tasks: Iterable[str]) -> str:
         task for task in slugs if task == bare or (not owner and task.rpartition("/")[2] == bare)
     ]
     if not found:
-        raise NoResults(
-            f"There are no results of task '{asked}'. The tasks are {', '.join(slugs) or 'none'}."
-        )
+        raise _no_results(asked, slugs)
     if len(found) > 1:
         raise UsageError(f"{asked} may be {' or '.join(found)}.", hint="Write the task with its owner.")
     return found[0]
+
+
+def find_tasks(asked: Iterable[str], tasks: Iterable[str]) -> list[str]:
+    """Return those of the slugs `tasks` that the names and patterns `asked` for mean, without duplicates.
+
+    Raises:
+        NoResults: A name or a pattern matches none.
+        UsageError: A name may be several, or is no task's.
+    """
+    slugs = sorted(set(tasks))
+    found: dict[str, None] = {}
+    for name in asked:
+        matches = [find_task(name, slugs)] if not is_pattern(name) else _fitting(name, slugs)
+        if not matches:
+            raise _no_results(name, slugs)
+        found |= dict.fromkeys(matches)
+    return list(found)
+
+
+def _fitting(pattern: str, slugs: Iterable[str]) -> list[str]:
+    """The slugs that match a pattern, which is about their owners as well if it has a slash."""
+    return [
+        slug for slug in slugs if fnmatchcase(slug if "/" in pattern else slug.rpartition("/")[2], pattern)
+    ]
+
+
+def _no_results(asked: str, tasks: Iterable[str]) -> NoResults:
+    return NoResults(f"There are no results of task '{asked}'. The tasks are {', '.join(tasks) or 'none'}.")

@@ -6,16 +6,19 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from fanbench._util.text import align_rows, one_line
 from fanbench.results.combine import sum_known
 from fanbench.results.scores import Cell, Scores, TaskKey
+from fanbench.results.selection import ALL, Selection
 from fanbench.results.types import Cost, ResultSet, RunResult
 from fanbench.wire.messages import RunState
 from fanbench.wire.slugs import normalize_model
 
 __all__ = ["MISSING", "Table", "Usage", "cell", "cell_text", "table", "usage", "usage_table"]
+
+T = TypeVar("T")
 
 MISSING = "–"
 NO_MODEL = "(no model)"
@@ -58,11 +61,12 @@ class Usage:
         return self.cost.total
 
 
-def table(found: ResultSet, *, every: bool = False) -> Table:
+def table(found: ResultSet, *, every: bool = False, only: Selection = ALL) -> Table:
     """Return tasks by models, both in alphabetical order. With many models, the models become rows.
 
     Each cell pools all runs of the pair that count; with `every`, it has each run by itself, the newest first. Versions
-    of a task with other content, and models of other owners, are apart.
+    of a task with other content, and models of other owners, are apart. Whatever is left out by `only`, the cells are
+    the same; `failed` leaves out the tasks and the models that have nothing of this kind.
     """
     scores = found.scores()
     runs: dict[tuple[TaskKey, str], list[RunResult]] = defaultdict(list)
@@ -75,12 +79,24 @@ def table(found: ResultSet, *, every: bool = False) -> Table:
             return ", ".join(map(cell, its)) or MISSING
         return cell_text(scores.cells.get((task, model)), [run for run in its if not run.superseded])
 
-    tasks, models = _task_labels(scores), _model_labels(scores.models)
+    by_task: dict[TaskKey, list[Cell]] = defaultdict(list)
+    by_model: dict[str, list[Cell]] = defaultdict(list)
+    for shown in only.cells(scores, found.runs):
+        by_task[shown.key].append(shown)
+        by_model[shown.model].append(shown)
+    tasks = _ordered(_task_labels(scores), by_task, only)
+    models = _ordered(_model_labels(scores.models), by_model, only)
     if len(models) <= max(MODELS_ACROSS, len(tasks)):
         rows = tuple((label, *(text(task, model) for model in models)) for task, label in tasks.items())
         return Table(("task", *models.values()), rows)
     rows = tuple((label, *(text(task, model) for task in tasks)) for model, label in models.items())
     return Table(("model", *tasks.values()), rows)
+
+
+def _ordered(labels: Mapping[T, str], cells: Mapping[T, Sequence[Cell]], only: Selection) -> dict[T, str]:
+    """Return the labels of those tasks or models that have cells to be shown, in the order of `only`."""
+    names = only.sort(filter(cells.__contains__, labels), lambda name: only.figure_of(cells[name]))
+    return {name: labels[name] for name in names}
 
 
 def _task_labels(scores: Scores) -> dict[TaskKey, str]:
@@ -222,12 +238,16 @@ def usage(results: Sequence[RunResult]) -> tuple[Usage, ...]:
     return tuple(entries)
 
 
-def usage_table(results: Sequence[RunResult]) -> Table:
+def usage_table(results: Sequence[RunResult], only: Selection = ALL) -> Table:
     """Return the runs, tokens and seconds of each model, and its cost if any run has one.
 
-    What judges used in its runs is apart, if any was asked.
+    What judges used in its runs is apart, if any was asked. The order is that of `only`, if it is that of a column.
     """
-    entries = usage(results)
+    figures: dict[str, Callable[[Usage], float | None]] = {
+        "cost": lambda entry: entry.cost.at_least,
+        "time": lambda entry: entry.seconds,
+    }
+    entries = only.sort(usage(results), figures.get(only.order, lambda entry: 0.0))
     columns: list[tuple[str, Callable[[Usage], str]]] = [
         ("model", lambda entry: entry.model or NO_MODEL),
         ("runs", lambda entry: str(entry.runs)),

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from fanbench.cli.command import Settings, command
-from fanbench.cli.options import PATH
+from fanbench.cli.options import PATH, model_option, value_option
+
+if TYPE_CHECKING:
+    from fanbench.results.selection import Order
 
 __all__ = ["results"]
 
@@ -22,24 +27,56 @@ __all__ = ["results"]
     is_flag=True,
     help="Show the items that runs are made of: rows, sub-runs, or the runs themselves.",
 )
-def results(settings: Settings, folders: tuple[Path, ...], every: bool, items: bool) -> None:
+@value_option(
+    "--task tasks", "TASK", "Show only this task, or those that match a pattern; repeatable.", multiple=True
+)
+@model_option("Show only this model, or those that match a pattern; repeatable.")
+@click.option(
+    "--failed", is_flag=True, help="Show only what did not pass, errored, has no value, or is missing."
+)
+@value_option(
+    "--sort order",
+    "name|score|cost|time",
+    "Sort tasks, models and records, the highest figure first (default: by name).",
+    click.Choice(["name", "score", "cost", "time"]),
+    default="name",
+)
+def results(
+    settings: Settings,
+    folders: tuple[Path, ...],
+    every: bool,
+    items: bool,
+    tasks: tuple[str, ...],
+    models: tuple[str, ...],
+    failed: bool,
+    order: Order,
+) -> None:
     """Tabulate the results in the run files below DIR: tasks by models, then what each model used.
 
     ✓ and ✗ mean passed and failed, followed by the assertions that held. A number is the mean over the items of the
     task and all repeats. ± is the interval that the task reported, [LOW, HIGH] the 95% confidence interval that
     fanbench computes. 3/4 means that 3 of 4 items have a score: the others errored, have no value, or left nothing.
 
+    What --task, --model and --failed leave out still counts: no number changes. In the table, --failed keeps the tasks
+    and the models that have something of this kind.
+
     \b
     Examples:
       fanbench results ./results
       fanbench results ./results --all --format csv > runs.csv
       fanbench results ./results --items --format jsonl > items.jsonl
+      fanbench results ./results --items --failed --task 'quiz-*' -m gemma-3-270m
     """
     from fanbench.cli.folders import read_folders
     from fanbench.cli.views.results import show_items, show_results
+    from fanbench.results.select import find_models, find_tasks
+    from fanbench.results.selection import Selection
 
     found = read_folders(settings, folders)
-    if items:
-        show_items(settings.output, found, every=every)
-    else:
-        show_results(settings.output, found, every=every)
+    only = Selection(failed=failed, order=order)
+    if tasks:
+        only = replace(only, tasks=find_tasks(tasks, (item.task for item in found.items)))
+    if models:
+        only = replace(only, models=find_models(models, sorted({item.model for item in found.items})))
+    show = show_items if items else show_results
+    show(settings.output, found, only, every=every)

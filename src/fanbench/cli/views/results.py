@@ -4,26 +4,33 @@ from __future__ import annotations
 
 from fanbench.cli.output import Output
 from fanbench.results import FIELDS, Item, ResultSet, Table, table, to_record, usage_table
+from fanbench.results.selection import Selection
 
 __all__ = ["FIELDS", "ITEM_FIELDS", "show_items", "show_results"]
 
 ITEM_FIELDS = Item.__struct_fields__
 
 
-def show_results(out: Output, found: ResultSet, *, every: bool) -> None:
+def show_results(out: Output, found: ResultSet, only: Selection, *, every: bool) -> None:
     """Show tables, or records."""
-    rows = [run for run in found.runs if every or not run.superseded]
-    out.records([to_record(row) for row in rows], FIELDS)
+    runs = only.runs(found, every=every)
+    out.records([to_record(run) for run in runs], FIELDS)
     if out.for_people:
+        shown = table(found, every=every, only=only)
+        if not shown.rows:
+            out.note("There are no such results.")
         # What was made again has been paid for as well.
-        out.tables((table(found, every=every), usage_table(found.runs)))
+        used = [run for run in found.runs if only.has(run.task, run.full_model)]
+        out.tables((*([shown] if shown.rows else []), usage_table(used, only)))
 
 
-def show_items(out: Output, found: ResultSet, *, every: bool) -> None:
+def show_items(out: Output, found: ResultSet, only: Selection, *, every: bool) -> None:
     """Show the items in a table, or all that is known of them as records."""
-    items = [item for item in found.items if every or not item.superseded]
+    items = only.items(found, every=every)
     out.records([{name: getattr(item, name) for name in ITEM_FIELDS} for item in items], ITEM_FIELDS)
     if out.for_people:
+        if not items:
+            out.note("There are no such results.")
         header = ("task", "version", "model", "repeat", "item", "state", "value", "error")
         out.tables([Table(header, tuple(map(_item_row, items)))])
 

@@ -1,0 +1,123 @@
+"""Which results are shown, and in which order. What is not shown counts all the same."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Literal, TypeVar
+
+from fanbench.results.items import Item, ItemState
+from fanbench.results.scales import UNIT, Scale
+from fanbench.results.scores import Cell, Scores, TaskKey
+from fanbench.results.types import ResultSet, RunResult
+
+__all__ = ["ALL", "Order", "Selection"]
+
+T = TypeVar("T")
+#: By name, or by a figure: the highest first, and what is unknown last.
+Order = Literal["name", "score", "cost", "time"]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The tasks and models to show, by their slugs; None stands for all.
+
+    With `failed`, only what errored, has no value, is missing, or did not pass.
+    """
+
+    tasks: Collection[str] | None = None
+    models: Collection[str] | None = None
+    failed: bool = False
+    order: Order = "name"
+
+    def has(self, task: str, model: str) -> bool:
+        """Whether results of a task on a model may be shown; with `failed`, not all of them are."""
+        return (self.tasks is None or task in self.tasks) and (self.models is None or model in self.models)
+
+    def cells(self, scores: Scores, runs: Iterable[RunResult]) -> list[Cell]:
+        """The cells of a table, of which `runs` are known."""
+        cells = [cell for cell in scores.cells.values() if self.has(cell.key.task, cell.model)]
+        if not self.failed:
+            return cells
+        errored = {(TaskKey(run.task, run.content), run.full_model) for run in runs if run.errored}
+        return [cell for cell in cells if (cell.key, cell.model) in errored or _has_failed(cell)]
+
+    def runs(self, found: ResultSet, *, every: bool) -> list[RunResult]:
+        """The runs, and with `every` those that were made again."""
+        runs = [
+            run for run in found.runs if self.has(run.task, run.full_model) and (every or not run.superseded)
+        ]
+        if self.failed:
+            places = _places_of(item for item in found.items if _is_failure(item))
+            runs = [run for run in runs if run.errored or str(run.path) in places]
+        return self.sort(runs, lambda run: _run_figure(run, self.order, found.scales))
+
+    def items(self, found: ResultSet, *, every: bool) -> list[Item]:
+        """The items, and with `every` those of runs that were made again."""
+        items = [
+            item
+            for item in found.items
+            if self.has(item.task, item.model)
+            and (every or not item.superseded)
+            and (not self.failed or _is_failure(item))
+        ]
+        return self.sort(items, lambda item: _item_figure(item, self.order, found.scales))
+
+    def figure_of(self, cells: Collection[Cell]) -> float | None:
+        """The figure of a task or a model by which it is sorted: that of all its cells."""
+        if self.order == "score":
+            means = [fmean(cell.scores().values()) for cell in cells if cell.totals and cell.bounded]
+            return fmean(means) if means else None
+        known = [cell.cost if self.order == "cost" else cell.time for cell in cells]
+        return None if None in known else math.fsum(filter(None, known))
+
+    def sort(self, values: Iterable[T], figure: Callable[[T], float | None]) -> list[T]:
+        """Sort by a figure: the highest first, and what is unknown or not a number last."""
+        if self.order == "name":
+            return list(values)
+
+        def place(value: T) -> tuple[bool, float]:
+            number = figure(value)
+            return (False, -number) if number is not None and not math.isnan(number) else (True, 0.0)
+
+        return sorted(values, key=place)
+
+
+#: Everything, by name.
+ALL = Selection()
+
+
+def _is_failure(item: Item) -> bool:
+    return item.state is not ItemState.SCORED or (item.kind == "boolean" and not item.value)
+
+
+def _has_failed(cell: Cell) -> bool:
+    return not cell.complete or (cell.boolean and cell.mean != 1.0)
+
+
+def _places_of(items: Iterable[Item]) -> set[str]:
+    """The run files of items, and all folders above them."""
+    files = {os.path.join(item.sweep, item.path) for item in items if item.path}
+    return {str(place) for file in files for place in (Path(file), *Path(file).parents)}
+
+
+def _run_figure(run: RunResult, order: Order, scales: Mapping[str, Scale]) -> float | None:
+    if order == "score":
+        return (
+            None if run.value is None or isinstance(run.value, dict) else _score(run.task, run.value, scales)
+        )
+    return run.cost_usd if order == "cost" else run.seconds
+
+
+def _item_figure(item: Item, order: Order, scales: Mapping[str, Scale]) -> float | None:
+    if order == "score":
+        return None if item.value is None else _score(item.task, item.value, scales)
+    return item.cost_usd if order == "cost" else item.seconds
+
+
+def _score(task: str, value: float, scales: Mapping[str, Scale]) -> float:
+    return scales.get(task, UNIT).score(float(value))
