@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -109,3 +110,22 @@ def test_any_json_raises_not_a_run_file_at_most(tmp_path: Path, content: Any) ->
     except NotARunFile:
         return
     assert found.task_version.name == "My Task"
+
+
+def test_texts_are_not_kept_in_memory(tmp_path: Path) -> None:
+    """Of a run file of a megabyte, the first prompt is kept, and the others are not, nor the file itself."""
+    contents = [
+        {"role": "CONTENT_ROLE_ASSISTANT", "parts": [{"text": "hello"}]},
+        {"role": "CONTENT_ROLE_USER", "parts": [{"text": "first"}]},
+        {"role": "CONTENT_ROLE_USER", "parts": [{"text": "x" * 1_000_000}]},
+    ]
+    content = run(conversations=[{"id": "c", "requests": [{"contents": contents}]}])
+    path = write(tmp_path / "a.run.json", {**content, "subruns": [content]})
+    tracemalloc.start()
+    try:
+        found = read_run_file(path)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert [each.first_prompt() for each in (found, *found.nested())] == [b'[{"text": "first"}]'] * 2
+    assert kept < 100_000

@@ -32,7 +32,7 @@ class NotARunFile(Exception):
     """The file is damaged or is something else. The message is shown to the user."""
 
 
-class Metrics(Message, frozen=True, kw_only=True):
+class Metrics(Message, frozen=True, kw_only=True, gc=False):
     input_tokens: int | None = None
     output_tokens: int | None = None
     input_tokens_cost_nanodollars: int | None = None
@@ -40,14 +40,14 @@ class Metrics(Message, frozen=True, kw_only=True):
     total_backend_latency_ms: int | None = None
 
 
-class Content(Message, frozen=True, kw_only=True):
+class Content(Message, frozen=True, kw_only=True, gc=False):
     role: str = ""
     sender_name: str = ""
     #: Not decoded: texts, images and calls of tools, only ever compared.
     parts: msgspec.Raw = msgspec.Raw()
 
 
-class Request(Message, frozen=True, kw_only=True):
+class Request(Message, frozen=True, kw_only=True, gc=False):
     contents: tuple[Content, ...] = ()
     metrics: Metrics = Metrics()
 
@@ -58,38 +58,38 @@ class Request(Message, frozen=True, kw_only=True):
         return answers[-1] if answers else ""
 
 
-class Conversation(Message, frozen=True, kw_only=True):
+class Conversation(Message, frozen=True, kw_only=True, gc=False):
     requests: tuple[Request, ...] = ()
     metrics: Metrics = Metrics()
 
 
-class Numeric(Message, frozen=True, kw_only=True):
+class Numeric(Message, frozen=True, kw_only=True, gc=False):
     # NaN and the infinities are strings in this JSON.
     value: float | str = 0.0
     confidence_interval: float | str | None = None
 
 
-class Result(Message, frozen=True, kw_only=True):
+class Result(Message, frozen=True, kw_only=True, gc=False):
     type: str = ""
     boolean_result: bool | None = None
     numeric_result: Numeric | None = None
     dict_result: dict[str, Any] | None = None
 
 
-class Assertion(Message, frozen=True, kw_only=True):
+class Assertion(Message, frozen=True, kw_only=True, gc=False):
     status: str = ""
 
 
-class TaskVersion(Message, frozen=True, kw_only=True):
+class TaskVersion(Message, frozen=True, kw_only=True, gc=False):
     name: str = ""
     version_number: int | None = None
 
 
-class ModelVersion(Message, frozen=True, kw_only=True):
+class ModelVersion(Message, frozen=True, kw_only=True, gc=False):
     slug: str = ""
 
 
-class RunFile(Message, frozen=True, kw_only=True):
+class RunFile(Message, frozen=True, kw_only=True, gc=False):
     """The parts of a run file that results are made of. The texts of the conversations are skipped."""
 
     py_run_id: str = ""
@@ -168,10 +168,18 @@ class RunFile(Message, frozen=True, kw_only=True):
 
     def first_prompt(self) -> bytes:
         """Return the parts of the first thing that was sent to a model, as in the file; empty if nothing was sent."""
-        contents = (
-            each for talk in self.conversations for request in talk.requests for each in request.contents
-        )
-        return next((bytes(content.parts) for content in contents if content.role != ASSISTANT), b"")
+        return next((bytes(content.parts) for content in self._contents() if content.role != ASSISTANT), b"")
+
+    def keep_first_prompt(self) -> None:
+        """Let go of all other texts. Each of them keeps the whole file in memory, of which it is a part."""
+        seen = False
+        for content in self._contents():
+            kept = msgspec.Raw() if seen or content.role == ASSISTANT else content.parts.copy()
+            msgspec.structs.force_setattr(content, "parts", kept)
+            seen = seen or content.role != ASSISTANT
+
+    def _contents(self) -> Iterator[Content]:
+        return (each for talk in self.conversations for request in talk.requests for each in request.contents)
 
     def last_error(self) -> str | None:
         """Return the line of the error message that names the exception."""
@@ -194,6 +202,8 @@ def read_run_file(path: Path) -> RunFile:
             math.isnan(float(number.value) + float(number.confidence_interval or 0))
         except ValueError:
             raise NotARunFile(f"not a run file: {number.value!r} is not a number") from None
+    for each in (run, *run.nested()):
+        each.keep_first_prompt()
     return run
 
 
