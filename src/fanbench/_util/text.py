@@ -16,6 +16,7 @@ __all__ = [
     "duration",
     "error_in_one_line",
     "error_line",
+    "first_few",
     "in_terms_of_toml",
     "is_pattern",
     "iso_time",
@@ -48,6 +49,12 @@ def duration(seconds: float) -> str:
 def many(number: int, what: str) -> str:
     """Return `1 run`, `2 runs`, `1,000 runs`."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def first_few(names: Sequence[str], most: int = 5) -> str:
+    """Return `a, b and 3 more`: at most so many names, which must not be empty."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"
 
 
 # The names that msgspec has for types.

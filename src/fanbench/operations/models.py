@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 import anyio
 
-from fanbench._util.text import as_utc, is_pattern
+from fanbench._util.text import as_utc, first_few, is_pattern
 from fanbench.config import is_kaggle
 from fanbench.errors import ApiError, ConnectionFailed, FanbenchError, Unauthorized, UnknownModel, UsageError
 from fanbench.operations.api import Api
@@ -202,7 +202,7 @@ def runs_on(slug: str, runs: Sequence[Run], asked: Sequence[str], version: int =
             hint=f"Run `fanbench tasks run {slug} -m {shlex.quote(missing[0])}` to start one.{before}",
         )
     raise UnknownModel(
-        f"{task} has no run on {names}. Its runs are on {_some(there)}.",
+        f"{task} has no run on {names}. Its runs are on {first_few(there, _SHOWN)}.",
         hint=f"Run `fanbench tasks status {slug}` to list its runs.{before}",
     )
 
@@ -271,7 +271,7 @@ def _with_bases(names: Mapping[str, str]) -> dict[str, str]:
 def _unknown(missing: Sequence[str], names: Mapping[str, str]) -> UnknownModel:
     lines = ["Unknown model:" if len(missing) == 1 else "Unknown models:"]
     lines += [f"  {name}{_did_you_mean(_close_names(name, names))}" for name in missing]
-    models = _some(list(dict.fromkeys(names.values())))
+    models = first_few(list(dict.fromkeys(names.values())), _SHOWN)
     lines.append(f"The server's models are: {models}" if names else "The server has no models.")
     return UnknownModel("\n".join(lines), hint="Run `fanbench tasks models` to list the models.")
 
@@ -287,11 +287,6 @@ def _close_names(name: str, names: Mapping[str, str]) -> tuple[str, ...]:
 
 def _did_you_mean(close: Sequence[str]) -> str:
     return f" (did you mean {' or '.join(close)}?)" if close else ""
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
 
 
 # --- The Model Proxy's names --------------------------------------------------------------------------------

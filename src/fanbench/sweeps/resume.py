@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from fanbench._util.text import first_few
 from fanbench.errors import JournalError, SweepError, UsageError
 from fanbench.results.scales import Scale
 from fanbench.sweeps.journal import Journal
@@ -147,13 +148,9 @@ def _judge(slug: str) -> str:
     return slug or "the server's"
 
 
-_NAMED = 5
-
-
 def _missing(what: str, saved: Iterable[str], planned: Iterable[str]) -> list[str]:
     there = set(planned)
     gone = [name for name in saved if name not in there]
     if not gone:
         return []
-    more = f" and {len(gone) - _NAMED} more" if len(gone) > _NAMED else ""
-    return [f"this one lacks its {what}{'s' if len(gone) > 1 else ''} {', '.join(gone[:_NAMED])}{more}"]
+    return [f"this one lacks its {what}{'s' if len(gone) > 1 else ''} {first_few(gone)}"]
