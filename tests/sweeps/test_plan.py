@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ from fanbench.results.scales import Scale
 from fanbench.sweeps.attempts import content_identity, version_identity
 from fanbench.sweeps.plan import SweepPlan, make_plan
 from fanbench.sweeps.preview import preview
+from fanbench.sweeps.resume import spec_of
 from fanbench.sweeps.spec import Rules, SweepSpec, TaskChoice, classify
 from fanbench.testing import Fault, SimulatedKaggle
 from tests.operations.conftest import model, simulated
@@ -352,3 +354,47 @@ def test_calls_and_conversion_run_at_once(tmp_path: Path) -> None:
         return anyio.current_time() - begun
 
     assert in_virtual_time(main) == 2.0  # one for reading the files, one for all the rest
+
+
+# --- What to make again ---
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        (["a:claude"], ["a:claude"]),
+        (["*:claude", "a:gemini-*"], ["a:gemini-a", "a:gemini-b", "a:claude", "me/x:claude"]),
+        (["me/x:gemini-a"], ["me/x:gemini-a"]),
+        (["X:google/gemini-a"], ["me/x:gemini-a"]),
+        (["*x:gemini-?"], ["me/x:gemini-a", "me/x:gemini-b"]),
+    ],
+)
+async def test_what_to_make_again_is_named_by_task_and_model(asked: list[str], found: list[str]) -> None:
+    """Names and patterns, with owners or without, stand for all repeats; the saved sweep does not have them."""
+    wanted = spec("a", "me/x", models=["gemini-*", "claude"], repeats=2, rerun=tuple(asked))
+    made = await plan(client("a", "me/x"), wanted)
+    named = [f"{run.task}:{run.model}" for run in made.rerun]
+    assert named == [name for name in found for _ in range(2)]
+    saved = spec_of(made)
+    assert saved is not None
+    assert saved.rerun == ()
+
+
+@pytest.mark.parametrize(
+    ("asked", "message", "hint"),
+    [
+        ("a", "--rerun takes TASK:MODEL, not 'a'", "'my-task:*'"),
+        (":claude", "--rerun takes TASK:MODEL, not ':claude'", "'my-task:*'"),
+        (
+            "b:claude",
+            "--rerun b:claude: the sweep has no such run",
+            "Its tasks are a. Its models are claude.",
+        ),
+        ("*:gemini-*", "the sweep has no such run", "Its tasks are a. Its models are claude."),
+    ],
+)
+async def test_what_is_not_planned_cannot_be_made_again(asked: str, message: str, hint: str) -> None:
+    """The error names the tasks and models there are."""
+    with pytest.raises(UsageError, match=re.escape(message)) as caught:
+        await plan(client("a"), spec("a", rerun=("a:*", asked)))
+    assert hint in str(caught.value.hint)

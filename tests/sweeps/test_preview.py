@@ -128,7 +128,8 @@ def test_errored_runs_are_scheduled_again_on_request() -> None:
     there = pushed(seen=task("t", version=1))
     assert preview(plan(there, models="a"), known).counts == Counts(collect=1)
     again = preview(plan(there, models="a", rules=Rules(retry_errored=1)), known)
-    assert only(again) == (PushStep.UNCHANGED, False, Counts(schedule=1), 2 + 5 + 2 + 2)
+    assert only(again) == (PushStep.UNCHANGED, False, Counts(schedule=1, again=1), 2 + 5 + 2 + 2)
+    assert "schedule 1 (1 again)" in again.lines()[0]
 
 
 @st.composite
@@ -362,14 +363,22 @@ def test_the_record_of_a_plan() -> None:
                 "push": "new",
                 "pushed": True,
                 "fails": False,
-                "counts": {"schedule": 1, "find": 0, "watch": 0, "collect": 0, "done": 0, "blocked": 0},
+                "counts": {
+                    "schedule": 1,
+                    "find": 0,
+                    "watch": 0,
+                    "collect": 0,
+                    "done": 0,
+                    "blocked": 0,
+                    "again": 0,
+                },
                 "calls": 13,
                 "file": "t.py",
                 "version": None,
                 "datasets": [],
             }
         ],
-        "counts": {"schedule": 1, "find": 0, "watch": 0, "collect": 0, "done": 0, "blocked": 0},
+        "counts": {"schedule": 1, "find": 0, "watch": 0, "collect": 0, "done": 0, "blocked": 0, "again": 0},
         "calls": 13,
         "quotas": [
             {"kind": "task_runs", "period": "daily", "used": 1, "total": 2, "refill": None, "remaining": 1}

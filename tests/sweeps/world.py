@@ -14,7 +14,7 @@ import anyio
 
 from fanbench.operations.models import ModelChoice
 from fanbench.sweeps.artifacts import clear_parts
-from fanbench.sweeps.attempts import Attempt, Phase, content_identity, version_identity
+from fanbench.sweeps.attempts import Attempt, Phase, PlannedRun, content_identity, version_identity
 from fanbench.sweeps.context import SweepContext
 from fanbench.sweeps.decide import Stage
 from fanbench.sweeps.engine import Engine
@@ -84,6 +84,8 @@ class World:
         self.models = names("m", models) if isinstance(models, int) else tuple(models)
         self.repeats = repeats
         self.rules = rules or Rules()
+        #: The planned runs that the next process is asked to make again.
+        self.rerun: tuple[PlannedRun, ...] = ()
         #: Models that the server does not list, each with the names close to it.
         self.unlisted: dict[str, tuple[str, ...]] = {}
         #: Text of the tasks that come from a file; one that has none is on the server already.
@@ -105,6 +107,7 @@ class World:
             self.repeats,
             self.rules,
             ModelChoice(self.models, self.unlisted),
+            rerun=self.rerun,
         )
 
     def _planned(self, slug: str) -> PlannedTask:

@@ -18,6 +18,7 @@ from fanbench.sweeps.decide import RunStatus, Step, attempt_status, next_step
 from fanbench.sweeps.events import EmitSweepEvent, RunMissing, SweepEvent
 from fanbench.sweeps.journal import Journal
 from fanbench.sweeps.plan import SweepPlan
+from fanbench.sweeps.reruns import Reruns
 
 __all__ = ["AttemptStore", "Update"]
 
@@ -48,8 +49,19 @@ class AttemptStore:
         self._retry_errored = plan.rules.retry_errored
         self._identities = {task.slug: task.identity for task in plan.tasks}
         self._attempts = by_planned_run(journal.attempts())
+        self._reruns = Reruns.read(journal).with_request(plan, self._attempts)
 
     # --- Changing ---
+
+    def save_reruns(self) -> None:
+        """Record what is to be made again, before anything is."""
+        if self._reruns.after:
+            self._reruns.save(self.journal)
+
+    def end_reruns(self) -> None:
+        """Record that the sweep has come to an end: the same may be asked for once more."""
+        self._reruns = self._reruns.with_end()
+        self.save_reruns()
 
     def put(self, attempt: Attempt) -> Attempt:
         """Add or replace an attempt in memory. The caller must commit it before it awaits."""
@@ -103,7 +115,12 @@ class AttemptStore:
     def next_step(self, planned_run: PlannedRun) -> Step:
         identity = self._identities[planned_run.task]
         attempts = self._attempts.get(planned_run, ())
-        return next_step(attempts, identity, retry_errored=self._retry_errored)
+        return next_step(
+            attempts,
+            identity,
+            retry_errored=self._retry_errored,
+            rerun_after=self._reruns.after.get(planned_run, 0),
+        )
 
     def status(self, planned_run: PlannedRun) -> RunStatus:
         attempts = self._attempts.get(planned_run, ())

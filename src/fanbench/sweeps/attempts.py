@@ -1,7 +1,7 @@
 """Planned runs and the attempts at them, as the journal records them.
 
 A planned run is one task on one model, once. It is served by attempts, each of which is at most one run on the
-server: the first, and those that `--retry-errored` adds.
+server: the first, and those that `--retry-errored` and `--rerun` add.
 """
 
 from __future__ import annotations

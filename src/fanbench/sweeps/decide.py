@@ -121,7 +121,8 @@ def is_ready(record: TaskRecord | None, identity: str) -> bool:
 class Step(enum.StrEnum):
     """What a planned run needs next."""
 
-    #: It has no attempt, or its newest one is void (see `VoidCause`) or has errored with a retry left.
+    #: It has no attempt, or its newest one is void (see `VoidCause`), has errored with a retry left, or is to be made
+    #: again on request.
     SCHEDULE = "schedule"
     #: A run was or may have been scheduled: find it on the server.
     FIND = "find"
@@ -157,7 +158,9 @@ class VoidCause(enum.StrEnum):
     NEVER_LISTED = "never listed"
 
 
-def next_step(attempts: Iterable[Attempt], identity: str, *, retry_errored: int = 0) -> Step:
+def next_step(
+    attempts: Iterable[Attempt], identity: str, *, retry_errored: int = 0, rerun_after: int = 0
+) -> Step:
     """Return what a planned run with these `attempts` needs, if its task now has the content `identity`.
 
     | newest attempt at this content            | step     |
@@ -165,11 +168,12 @@ def next_step(attempts: Iterable[Attempt], identity: str, *, retry_errored: int 
     | none, void                                | schedule |
     | intended, scheduled                       | find     |
     | found                                     | watch    |
+    | ended, and not after `rerun_after`        | schedule |
     | ended, errored, and retries are left      | schedule |
     | ended, an attempt's output or log missing | collect  |
     | ended, all outputs and logs on disk       | done     |
 
-    A retry is left while at most `retry_errored` attempts have errored.
+    A retry is left while at most `retry_errored` attempts after `rerun_after` have errored.
     """
     mine = of_identity(attempts, identity)
     if not mine or mine[-1].phase is Phase.VOID:
@@ -178,7 +182,8 @@ def next_step(attempts: Iterable[Attempt], identity: str, *, retry_errored: int 
         return Step.FIND
     if mine[-1].phase is Phase.FOUND:
         return Step.WATCH
-    if mine[-1].errored and sum(one.errored for one in mine) <= retry_errored:
+    errors = sum(one.errored for one in mine if one.number > rerun_after)
+    if mine[-1].number <= rerun_after or (mine[-1].errored and errors <= retry_errored):
         return Step.SCHEDULE
     return Step.COLLECT if any(wants_output(one) or wants_log(one) for one in mine) else Step.DONE
 

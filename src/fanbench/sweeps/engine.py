@@ -74,6 +74,7 @@ class Engine:
         context = self._context
         with _first_error():
             began = anyio.current_time()
+            context.store.save_reruns()
             await self._forget_lost_files()
             self._report_known()
             self._resume()
@@ -161,6 +162,7 @@ class Engine:
 
     def _report_end(self, seconds: float) -> None:
         store = self._context.store
+        store.end_reruns()
         counts = Counter(store.status(planned_run) for planned_run in store.planned_runs)
         self._context.emit(
             SweepEnded(

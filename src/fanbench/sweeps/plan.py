@@ -6,14 +6,16 @@ import difflib
 import os
 import re
 import shlex
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 
 import anyio.to_thread
 
 from fanbench._util.concurrency import Offload, settle
+from fanbench._util.text import first_few, is_pattern
 from fanbench.errors import FanbenchError, NotFound, TaskFileError, UsageError
 from fanbench.operations.api import Api
 from fanbench.operations.lookup import task_if_any
@@ -24,7 +26,7 @@ from fanbench.sweeps.attempts import PlannedRun, content_identity, expand_runs, 
 from fanbench.sweeps.spec import DEFAULT_OUTPUT, Rules, SweepSpec, TaskChoice, rules_of
 from fanbench.tasks import Finding, TaskFile, join_errors, notebook_of, read_task_file
 from fanbench.wire.messages import BenchmarkModel, Task
-from fanbench.wire.slugs import slugify_task
+from fanbench.wire.slugs import normalize_model, same_model, slugify_task
 
 __all__ = ["PlannedTask", "SweepPlan", "make_plan"]
 
@@ -59,7 +61,8 @@ class SweepPlan:
     """Tasks × models × repeats, the folder for the results, and the rules to follow.
 
     `choice` tells which of the models the server does not list. `skipped` are the files of folders that have no task.
-    `judge` is the slug of the model behind `judge_llm`, empty for the server's choice.
+    `judge` is the slug of the model behind `judge_llm`, empty for the server's choice. `rerun` are the planned runs to
+    make again, whatever came of them.
     """
 
     tasks: tuple[PlannedTask, ...]
@@ -70,6 +73,7 @@ class SweepPlan:
     choice: ModelChoice = field(default_factory=partial(ModelChoice, ()))
     skipped: tuple[Path, ...] = ()
     judge: str = ""
+    rerun: tuple[PlannedRun, ...] = ()
 
     @property
     def planned_runs(self) -> list[PlannedRun]:
@@ -90,8 +94,8 @@ async def make_plan(
     the tasks are fetched at once, while the notebooks are made.
 
     Raises:
-        UsageError: There are no tasks or no models, a number is out of its range, or a task is given by two
-            files.
+        UsageError: There are no tasks or no models, a number is out of its range, a task is given by two files, or
+            what is to be made again is not planned.
         UnknownModel: A pattern matches no model.
         TaskFileError: A file cannot be read, or has an error that the server would refuse.
         NotFound: Tasks that are named by their slugs are not on the server; all of them are listed.
@@ -137,16 +141,57 @@ async def make_plan(
                 source.scale,
             )
         )
+    repeats = 1 if spec.repeats is None else spec.repeats
+    planned = expand_runs((task.slug for task in tasks), choice.slugs, repeats)
     return SweepPlan(
         tasks=tuple(tasks),
         models=choice.slugs,
         output=spec.output or DEFAULT_OUTPUT,
-        repeats=1 if spec.repeats is None else spec.repeats,
+        repeats=repeats,
         judge=judge,
         rules=rules,
         choice=choice,
         skipped=skipped,
+        rerun=_reruns(spec.rerun, planned),
     )
+
+
+def _reruns(asked: Iterable[str], planned: Sequence[PlannedRun]) -> tuple[PlannedRun, ...]:
+    """Return the planned runs that names and patterns of the form `TASK:MODEL` stand for.
+
+    Raises:
+        UsageError: One has another form, or stands for none.
+    """
+    found: set[PlannedRun] = set()
+    for name in asked:
+        task, _, model = name.partition(":")
+        if not task or not model:
+            raise UsageError(
+                f"--rerun takes TASK:MODEL, not {name!r}.",
+                hint="Write * for all tasks, or for all models, such as 'my-task:*'.",
+            )
+        mine = [run for run in planned if _is_task(run.task, task) and _is_model(run.model, model)]
+        if not mine:
+            tasks = list(dict.fromkeys(run.task for run in planned))
+            models = list(dict.fromkeys(run.model for run in planned))
+            raise UsageError(
+                f"--rerun {name}: the sweep has no such run.",
+                hint=f"Its tasks are {first_few(tasks, 10)}. Its models are {first_few(models, 10)}.",
+            )
+        found.update(mine)
+    return tuple(run for run in planned if run in found)
+
+
+def _is_task(slug: str, name: str) -> bool:
+    """Whether a task is meant by a name or a pattern, with or without its owner."""
+    pattern = name if is_pattern(name) else slugify_task(name)
+    return fnmatchcase(slug, pattern) or fnmatchcase(slug.rpartition("/")[2], pattern)
+
+
+def _is_model(slug: str, name: str) -> bool:
+    """Whether a model is meant by a name or a pattern, in any of its spellings."""
+    pattern = normalize_model(name)
+    return fnmatchcase(slug, pattern) or fnmatchcase(same_model(slug), pattern)
 
 
 # --- Files --------------------------------------------------------------------------------------------------

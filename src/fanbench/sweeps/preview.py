@@ -10,15 +10,17 @@ from typing import Any
 
 import anyio
 
-from fanbench._util.text import error_line, iso_time, many
+from fanbench._util.text import error_line, first_few, iso_time, many
 from fanbench.errors import FanbenchError
 from fanbench.operations.api import Api
 from fanbench.operations.quota import Quota, Quotas, fetch_quotas
 from fanbench.sweeps.attempts import (
     Attempt,
+    Phase,
     PlannedRun,
     TaskRecord,
     by_planned_run,
+    newest,
     of_identity,
     wants_log,
     wants_output,
@@ -35,6 +37,7 @@ from fanbench.sweeps.decide import (
 )
 from fanbench.sweeps.journal import Journal
 from fanbench.sweeps.plan import PlannedTask, SweepPlan
+from fanbench.sweeps.reruns import Reruns
 from fanbench.wire.messages import CreationState
 
 __all__ = ["Counts", "Preview", "TaskPreview", "preview", "read_quotas"]
@@ -50,7 +53,8 @@ QUOTA_PATIENCE = 5.0
 class Counts:
     """The number of planned runs by their next step (see `Step`); each is counted once.
 
-    `blocked` runs would be scheduled if the creation of their task had not failed.
+    `blocked` runs would be scheduled if the creation of their task had not failed. `again` of those to schedule have
+    ended before.
     """
 
     schedule: int = 0
@@ -59,6 +63,7 @@ class Counts:
     collect: int = 0
     done: int = 0
     blocked: int = 0
+    again: int = 0
 
     @property
     def planned(self) -> int:
@@ -69,14 +74,17 @@ class Counts:
         return frozenset(step for step in Step if getattr(self, step.value))
 
     def __str__(self) -> str:
-        """`schedule 3, download 1; 2 done already; 3 blocked`"""
+        """`schedule 3 (1 again), download 1; 2 done already; 3 blocked`"""
         verbs = {
             "schedule": self.schedule,
             "look for": self.find,
             "watch": self.watch,
             "download": self.collect,
         }
-        steps = ", ".join(f"{verb} {number:,}" for verb, number in verbs.items() if number)
+        again = {"schedule": f" ({self.again:,} again)"} if self.again else {}
+        steps = ", ".join(
+            f"{verb} {number:,}{again.get(verb, '')}" for verb, number in verbs.items() if number
+        )
         done = f"{self.done:,} done already" if self.done else ""
         blocked = f"{self.blocked:,} blocked" if self.blocked else ""
         return "; ".join(filter(None, [steps, done, blocked]))
@@ -188,6 +196,7 @@ def preview(plan: SweepPlan, journal: Journal | None = None, quotas: Quotas | No
     """
     known = journal.tasks() if journal is not None else {}
     attempts = by_planned_run(journal.attempts() if journal is not None else ())
+    reruns = Reruns.read(journal).with_request(plan, attempts)
     runs: defaultdict[str, list[PlannedRun]] = defaultdict(list)
     for planned_run in plan.planned_runs:
         runs[planned_run.task].append(planned_run)
@@ -197,6 +206,7 @@ def preview(plan: SweepPlan, journal: Journal | None = None, quotas: Quotas | No
             push_step(known.get(task.slug), task.identity, task.seen, retry_failed=plan.rules.retry_failed),
             runs[task.slug],
             attempts,
+            reruns,
             plan.rules.retry_errored,
         )
         for task in plan.tasks
@@ -224,6 +234,7 @@ def preview(plan: SweepPlan, journal: Journal | None = None, quotas: Quotas | No
             *_failed_warnings(known, tasks),
             *_task_warnings(plan.tasks, tasks),
             *_version_warnings(plan.tasks, tasks),
+            *_rerun_warnings(plan, attempts, reruns),
             *_quota_warnings(total["schedule"], left, plan.rules.max_cost),
         ),
         stage=first_stage(stages),
@@ -236,6 +247,7 @@ def _preview_task(
     push: PushStep,
     planned_runs: Sequence[PlannedRun],
     attempts: Mapping[PlannedRun, Sequence[Attempt]],
+    reruns: Reruns,
     retry_errored: int,
 ) -> TaskPreview:
     """Preview one task, with an estimate of its calls. The plan itself has already made one call per task.
@@ -248,10 +260,20 @@ def _preview_task(
     Retries, runs that are refused while another is in flight, and runs that take hours need more.
     """
     mine = {each: of_identity(attempts.get(each, ()), task.identity) for each in planned_runs}
-    steps = {each: next_step(made, task.identity, retry_errored=retry_errored) for each, made in mine.items()}
+    steps = {
+        each: next_step(
+            made, task.identity, retry_errored=retry_errored, rerun_after=reruns.after.get(each, 0)
+        )
+        for each, made in mine.items()
+    }
     by_step: Counter[str] = Counter(steps.values())
     if push is PushStep.FAILED:
         by_step["blocked"] = by_step.pop(Step.SCHEDULE, 0)
+    else:
+        by_step["again"] = sum(
+            step is Step.SCHEDULE and any(one.phase is Phase.ENDED for one in mine[each])
+            for each, step in steps.items()
+        )
     counts = Counts(**by_step)
     pushed = push.needs_push and counts.schedule > 0
     rounds = len({each.repeat for each, step in steps.items() if step is Step.SCHEDULE})
@@ -318,10 +340,6 @@ def _task_warnings(planned: Iterable[PlannedTask], tasks: Iterable[TaskPreview])
             yield f"{task.task} loses the datasets of its version {task.version}: {', '.join(lost)}."
 
 
-# How many tasks a warning names.
-_NAMED = 5
-
-
 def _version_warnings(planned: Iterable[PlannedTask], tasks: Iterable[TaskPreview]) -> Iterator[str]:
     """Warn of new versions of tasks that can be run as they are: nothing shows whether their content is another."""
     there = [
@@ -332,11 +350,28 @@ def _version_warnings(planned: Iterable[PlannedTask], tasks: Iterable[TaskPrevie
     ]
     if not there:
         return
-    more = f" and {len(there) - _NAMED} more" if len(there) > _NAMED else ""
     yield (
-        f"On the server already: {', '.join(there[:_NAMED])}{more}. A new version is pushed, also of a file that has "
+        f"On the server already: {first_few(there)}. A new version is pushed, also of a file that has "
         "not changed, and earlier runs stay with their version. To run what is there, name the task, not its file."
     )
+
+
+def _rerun_warnings(
+    plan: SweepPlan, attempts: Mapping[PlannedRun, Sequence[Attempt]], reruns: Reruns
+) -> Iterator[str]:
+    """Say which runs are not made again, although that is asked for."""
+    identities = {task.slug: task.identity for task in plan.tasks}
+    begun = [
+        f"{each.task} on {each.model}"
+        for each in plan.rerun
+        if (last := newest(attempts.get(each, ()), identities[each.task])) is not None
+        and last.number > reruns.after.get(each, 0)
+    ]
+    if begun:
+        yield (
+            "Not begun anew with --rerun, because they have not ended, or an interrupted --rerun has made them "
+            f"already: {first_few(begun)}."
+        )
 
 
 def _quota_warnings(runs: int, quotas: Iterable[Quota], max_cost: float | None) -> Iterator[str]:

@@ -279,7 +279,8 @@ def read_text(path: Path) -> str:
 class SweepSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Tasks × models × repeats and how to run them, as the user gave them; `None` where nothing was given.
 
-    `models` are names and patterns in the order in which they are reported. `datasets` ("owner/slug") apply to
+    `models` are names and patterns in the order in which they are reported. `rerun` are `TASK:MODEL`, also patterns, of
+    what to make again this time. `datasets` ("owner/slug") apply to
     tasks from files that have none of their own. `judge` is the model behind `judge_llm`. `concurrency` bounds the
     calls in flight; the rest is as in `Rules`.
     """
@@ -302,6 +303,7 @@ class SweepSpec(msgspec.Struct, frozen=True, kw_only=True):
     confirm_within: float | None = None
     retry_errored: int | None = None
     max_failures: MaxFailures | None = None
+    rerun: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,9 +344,9 @@ def merge(base: SweepSpec | None, **flags: Any) -> SweepSpec:
     }
     if given.get("models") and given.get("all_models"):
         raise UsageError("-m and --all-models cannot be used together.", hint="Leave one of them out.")
-    for name in ("tasks", "models", "datasets"):
+    for name in ("tasks", "models", "datasets", "rerun"):
         if name in given:
-            given[name] = tuple(given[name])
+            given[name] = (given[name],) if isinstance(given[name], str) else tuple(given[name])
     if "models" in given:
         given["all_models"] = False
     elif "all_models" in given:

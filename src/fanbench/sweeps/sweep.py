@@ -46,7 +46,8 @@ AnyPath = str | os.PathLike[str]
 class SweepOptions(TypedDict, total=False):
     """The options of a sweep besides tasks and models; each means what the flag of its name means.
 
-    Times are in seconds, `max_cost` in US dollars; `max_failures` is a number or a percentage (`"10%"`).
+    Times are in seconds, `max_cost` in US dollars; `max_failures` is a number or a percentage (`"10%"`), `rerun` one or
+    several `"TASK:MODEL"`.
     """
 
     all_models: bool
@@ -63,6 +64,7 @@ class SweepOptions(TypedDict, total=False):
     poll_interval: float
     confirm_within: float
     retry_errored: int
+    rerun: str | Sequence[str]
     max_failures: int | str
 
 

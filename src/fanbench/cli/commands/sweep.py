@@ -57,6 +57,12 @@ _ABOVE_0 = click.FloatRange(min=0, min_open=True)
     "Repeat errored runs up to N times, and failed creations once (default: 0).",
     click.IntRange(min=0),
 )
+@value_option(
+    "--rerun",
+    "TASK:MODEL",
+    "Make these runs again, whatever came of them; both may be patterns, such as 'quiz:*'. Repeatable.",
+    multiple=True,
+)
 @value_option("--max-failures", "N|P%", "Stop scheduling after N errored runs, or P% of all runs.")
 @value_option("--timeout", "SECONDS", "The time limit for each run once scheduled (default: none).", _ABOVE_0)
 @value_option("--deadline", "SECONDS", "The time limit for the sweep; exit code 5 (default: none).", _ABOVE_0)
@@ -99,6 +105,7 @@ def sweep(
       fanbench sweep sums.py my-task --all-models --repeats 3 --max-cost 5 --dry-run
       fanbench sweep sweep.toml -y --format jsonl > events.jsonl
       fanbench sweep -o results --retry-errored 1
+      fanbench sweep -o results --rerun 'my-task:gemini-*' --dry-run
     """
     if schema:
         from fanbench.sweeps.sweep_file import schema_text

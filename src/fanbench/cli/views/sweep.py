@@ -41,6 +41,7 @@ PLAN_FIELDS: Fields[TaskPreview] = {
     "pushed": lambda task: task.pushed,
     "fails": lambda task: task.fails,
     "schedule": lambda task: task.counts.schedule,
+    "again": lambda task: task.counts.again,
     "find": lambda task: task.counts.find,
     "watch": lambda task: task.counts.watch,
     "collect": lambda task: task.counts.collect,
