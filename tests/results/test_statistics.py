@@ -34,6 +34,7 @@ from fanbench.results.statistics import (
     t_cdf,
     t_quantile,
     wilson,
+    worst_difference,
 )
 
 probabilities = st.floats(0.0005, 0.9995)
@@ -197,6 +198,27 @@ def test_the_items_that_find_a_difference() -> None:
     difference = paired_difference([Differences(n, 0.0, 0.09 * n)])
     # The two made-up items of a comparison cost a little.
     assert 0.05 <= difference.smallest_seen() <= 0.052
+
+
+@pytest.mark.parametrize(("items", "repeats"), [([40], 1), ([100], 3), ([20, 20, 20], 1), ([100, 10], 2)])
+def test_the_difference_that_a_plan_would_show(items: list[int], repeats: int) -> None:
+    """Models that differ by as much as is foretold are told apart four times in five, and rarely if they are equal."""
+    smallest = worst_difference(items, repeats).smallest_seen()
+
+    def found(seeded: random.Random, difference: float) -> bool:
+        def attempts(share: float) -> float:
+            return fmean(seeded.random() < share for _ in range(repeats))
+
+        tasks = [
+            Differences.of(
+                [attempts(0.5 + difference / 2) - attempts(0.5 - difference / 2) for _ in range(n)]
+            )
+            for n in items
+        ]
+        return paired_difference(tasks).p < 0.05
+
+    assert 0.75 < covered(lambda seeded: found(seeded, smallest)) < 0.9
+    assert covered(lambda seeded: found(seeded, 0.0)) < 0.08
 
 
 # --- Coverage, in small: benchmarks/coverage.py has the whole -------------------------------------------------

@@ -376,6 +376,7 @@ def test_the_record_of_a_plan() -> None:
                 "file": "t.py",
                 "version": None,
                 "datasets": [],
+                "items": None,
             }
         ],
         "counts": {"schedule": 1, "find": 0, "watch": 0, "collect": 0, "done": 0, "blocked": 0, "again": 0},
@@ -384,6 +385,7 @@ def test_the_record_of_a_plan() -> None:
             {"kind": "task_runs", "period": "daily", "used": 1, "total": 2, "refill": None, "remaining": 1}
         ],
         "warnings": [],
+        "power": [],
         "planned": 1,
         "pushes": 1,
     }

@@ -36,6 +36,7 @@ __all__ = [
     "t_cdf",
     "t_quantile",
     "wilson",
+    "worst_difference",
 ]
 
 CONFIDENCE = 0.95
@@ -268,6 +269,15 @@ def paired_difference(tasks: Sequence[Differences]) -> Difference:
         error += (task.squares + shared - task.total**2 / n) / (n - 1) / n
     df = sum(task.items - 1 for task in tasks) + 1
     return Difference(mean / len(tasks), math.sqrt(error) / len(tasks), df)
+
+
+def worst_difference(items: Sequence[int], attempts: int = 1) -> Difference:
+    """Return the `paired_difference` to expect, before anything is run, over tasks with so many `items` each.
+
+    At the worst, for scores between 0 and 1: two models that pass half of all `attempts` at each item, independently of
+    each other. The difference of an item then has the variance 1/2 by the number of attempts.
+    """
+    return paired_difference([Differences(number, 0.0, number / 2 / attempts) for number in items])
 
 
 def mean_difference(differences: Sequence[float]) -> Difference | None:

@@ -14,6 +14,7 @@ from fanbench._util.text import error_line, first_few, iso_time, many
 from fanbench.errors import FanbenchError
 from fanbench.operations.api import Api
 from fanbench.operations.quota import Quota, Quotas, fetch_quotas
+from fanbench.results.scores import Scores
 from fanbench.sweeps.attempts import (
     Attempt,
     Phase,
@@ -37,6 +38,7 @@ from fanbench.sweeps.decide import (
 )
 from fanbench.sweeps.journal import Journal
 from fanbench.sweeps.plan import PlannedTask, SweepPlan
+from fanbench.sweeps.power import known_items, power_sentences
 from fanbench.sweeps.reruns import Reruns
 from fanbench.wire.messages import CreationState
 
@@ -95,7 +97,7 @@ class TaskPreview:
     """One task.
 
     `pushed` is True if a version will be created, which is not needed where no run is scheduled; `fails` if its
-    creation certainly fails.
+    creation certainly fails. `items` is the number of its items, as far as earlier results tell.
     """
 
     task: str
@@ -107,6 +109,7 @@ class TaskPreview:
     version: int | None = None
     datasets: tuple[str, ...] = ()
     fails: bool = False
+    items: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +117,7 @@ class Preview:
     """The whole plan.
 
     `calls` is an estimate of the API calls, `quotas` is what is left of the server's quotas, and `stage` is the
-    first stage with something to do.
+    first stage with something to do. `power` are sentences about what the results could show, if that was asked for.
     """
 
     output: str
@@ -127,6 +130,7 @@ class Preview:
     warnings: tuple[str, ...] = ()
     stage: Stage = "collect"
     judge: str = ""
+    power: tuple[str, ...] = ()
 
     @property
     def pushes(self) -> int:
@@ -163,6 +167,7 @@ class Preview:
             f"{many(len(self.tasks), 'task')} × {many(len(self.models), 'model')}{repeats}{judged}: "
             f"{many(self.counts.planned, 'run')}, results in {self.output}",
             total,
+            *self.power,
             *(
                 f"Left of the {quota.period} quota: {quota.remaining:.12g} of {quota.total:.12g} runs"
                 if quota.kind == "task_runs"
@@ -189,14 +194,22 @@ class Preview:
         return {**fields, "planned": self.counts.planned, "pushes": self.pushes}
 
 
-def preview(plan: SweepPlan, journal: Journal | None = None, quotas: Quotas | None = None) -> Preview:
+def preview(
+    plan: SweepPlan,
+    journal: Journal | None = None,
+    quotas: Quotas | None = None,
+    scores: Scores | None = None,
+) -> Preview:
     """Return what `plan` comes to, given its `journal`, if it has one. Nothing is asked or changed.
+
+    With the `scores` of the results so far, it has what the results of the whole plan could show.
 
     Files that the journal lists are assumed to be on disk; the sweep itself checks them.
     """
     known = journal.tasks() if journal is not None else {}
     attempts = by_planned_run(journal.attempts() if journal is not None else ())
     reruns = Reruns.read(journal).with_request(plan, attempts)
+    items = known_items(scores) if scores is not None else {}
     runs: defaultdict[str, list[PlannedRun]] = defaultdict(list)
     for planned_run in plan.planned_runs:
         runs[planned_run.task].append(planned_run)
@@ -208,6 +221,7 @@ def preview(plan: SweepPlan, journal: Journal | None = None, quotas: Quotas | No
             attempts,
             reruns,
             plan.rules.retry_errored,
+            items.get(task.slug),
         )
         for task in plan.tasks
     )
@@ -239,6 +253,9 @@ def preview(plan: SweepPlan, journal: Journal | None = None, quotas: Quotas | No
         ),
         stage=first_stage(stages),
         judge=plan.judge,
+        power=tuple(power_sentences([task.slug for task in plan.tasks], plan.repeats, items))
+        if scores is not None
+        else (),
     )
 
 
@@ -249,6 +266,7 @@ def _preview_task(
     attempts: Mapping[PlannedRun, Sequence[Attempt]],
     reruns: Reruns,
     retry_errored: int,
+    items: int | None,
 ) -> TaskPreview:
     """Preview one task, with an estimate of its calls. The plan itself has already made one call per task.
 
@@ -292,6 +310,7 @@ def _preview_task(
         version=task.seen.slug.version_number if task.seen else None,
         datasets=task.datasets,
         fails=pushed and task.fails,
+        items=items,
     )
 
 

@@ -24,7 +24,7 @@ from fanbench.results import Cost, Item, RunResult, Table, read_results, to_reco
 from fanbench.results.combine import sum_known
 from fanbench.results.figures import FIGURES, Figures
 from fanbench.results.scales import Scale
-from fanbench.results.scores import Cell, scores_of
+from fanbench.results.scores import Cell, Scores, scores_of
 from fanbench.results.table import MODELS_ACROSS, cell_text
 from fanbench.sweeps.artifacts import log_is_whole, output_is_whole
 from fanbench.sweeps.attempts import (
@@ -156,14 +156,16 @@ class SweepReport:
             return replace(self, rows=tuple(rows))
         return replace(self, rows=tuple(rows), seconds=state.ended.seconds, stopped=state.ended.stopped)
 
+    def scores(self) -> Scores:
+        """Return the score of each task and model: all attempts that count, and what is lacking."""
+        return scores_of(self.items, self.scales)
+
     def table(self) -> Table:
         """Return tasks by models (or, for many models, models by tasks) in the order of the plan.
 
         Repeats share a cell.
         """
-        scores = {
-            (key.task, model): each for (key, model), each in scores_of(self.items, self.scales).cells.items()
-        }
+        scores = {(key.task, model): each for (key, model), each in self.scores().cells.items()}
         rows_of: dict[tuple[str, str], list[RunRow]] = {}
         for row in self.rows:
             rows_of.setdefault((row.planned_run.task, row.planned_run.model), []).append(row)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import anyio.to_thread
 import click
@@ -48,6 +49,7 @@ PLAN_FIELDS: Fields[TaskPreview] = {
     "done": lambda task: task.counts.done,
     "blocked": lambda task: task.counts.blocked,
     "calls": lambda task: task.calls,
+    "items": lambda task: task.items,
 }
 
 
@@ -66,7 +68,7 @@ class SweepView:
         out = self.settings.output
         if dry_run:
             # The plan is the result: it goes to stdout, as one record per task for programs.
-            planned = call(self.settings, self._prepare).preview
+            planned = call(self.settings, partial(self._prepare, power=True)).preview
             out.text("\n".join(planned.lines()))
             if not out.for_people:
                 for warning in planned.warnings:
@@ -98,9 +100,9 @@ class SweepView:
             else:
                 out.note("Nothing was changed.")
 
-    async def _prepare(self, client: Client) -> Prepared:
+    async def _prepare(self, client: Client, *, power: bool = False) -> Prepared:
         with spinner(self.settings.output, "Planning"):
-            return await prepare(client, self.spec, fresh=self.fresh, quotas=self.quotas)
+            return await prepare(client, self.spec, fresh=self.fresh, quotas=self.quotas, power=power)
 
     async def _follow(self, client: Client, prepared: Prepared) -> SweepOutcome:
         if self.fresh:

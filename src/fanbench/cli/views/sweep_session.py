@@ -27,7 +27,7 @@ from fanbench.sweeps.decide import Stage
 from fanbench.sweeps.journal import Journal
 from fanbench.sweeps.plan import SweepPlan, make_plan
 from fanbench.sweeps.preview import Preview, preview, read_quotas
-from fanbench.sweeps.report import SweepReport
+from fanbench.sweeps.report import SweepReport, build_report
 from fanbench.sweeps.resume import refuse_other_sweep
 from fanbench.sweeps.spec import SweepSpec
 from fanbench.sweeps.state import SweepState
@@ -47,10 +47,13 @@ class Prepared:
     preview: Preview
 
 
-async def prepare(client: Client, spec: SweepSpec, *, fresh: bool, quotas: bool) -> Prepared:
+async def prepare(
+    client: Client, spec: SweepSpec, *, fresh: bool, quotas: bool, power: bool = False
+) -> Prepared:
     """Read the task files, ask the server, and read the journal, unless the sweep starts `fresh`.
 
-    With `quotas`, the server is asked for them as well.
+    With `quotas`, the server is asked for them as well. With `power`, the results so far are read, too, to tell what
+    those of the whole plan could show.
 
     Raises:
         SweepError: The folder contains another sweep, or its journal cannot be read.
@@ -68,7 +71,8 @@ async def prepare(client: Client, spec: SweepSpec, *, fresh: bool, quotas: bool)
             saved = journal.saved_spec() if journal else None
             if saved is not None:
                 refuse_other_sweep(saved, plan, client.config.server)
-            return Prepared(plan, preview(plan, journal, left))
+            scores = build_report(plan, journal).scores() if power else None
+            return Prepared(plan, preview(plan, journal, left, scores))
 
     return await anyio.to_thread.run_sync(read_journal)
 
