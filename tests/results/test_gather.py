@@ -11,7 +11,7 @@ import pytest
 
 from fanbench.results import Item, ItemState, KnownRun, read_results
 from fanbench.wire.messages import RunState
-from tests.results.build import STATE, errored, number, passed, write
+from tests.results.build import STATE, errored, number, passed, talk, write
 
 
 def states(items: Iterable[Item]) -> list[tuple[str, ItemState, float | None]]:
@@ -192,3 +192,16 @@ def test_a_run_that_is_still_running_has_no_value(tmp_path: Path) -> None:
     """A value in the file of a run that has not ended is not final."""
     write(tmp_path / "my-task/1/gemma-3/1/a.run.json", number(0.9, state=f"{STATE}RUNNING"))
     assert states(read_results(tmp_path).items) == [("", ItemState.NO_VALUE, None)]
+
+
+def test_a_run_that_errored_on_the_server_keeps_its_usage(tmp_path: Path) -> None:
+    """Of a run that the server says has errored, the run file tells tokens, cost and time, and nothing else counts."""
+    said = [
+        talk(inputTokens=3, outputTokens=4, inputTokensCostNanodollars="1", outputTokensCostNanodollars="2")
+    ]
+    parts = [passed(pyRunId=str(at), taskVersion={"name": "Part"}) for at in range(2)]
+    path = write(tmp_path / "my-task/1/gemma-3/5/a.run.json", number(1.0, conversations=said, subruns=parts))
+    (item,) = read_results(tmp_path, known=[known(tmp_path, 5, state=RunState.ERRORED, error="E: no")]).items
+    assert (item.state, item.value, item.kind, item.error) == (ItemState.ERRORED, None, None, "E: no")
+    assert (item.tokens_in, item.tokens_out, item.cost_usd, item.seconds) == (3, 4, 3e-9, 2.5)
+    assert item.path == str(path.relative_to(tmp_path))

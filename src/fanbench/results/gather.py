@@ -187,19 +187,25 @@ def _known_item(known: KnownRun, owners: Mapping[str, str]) -> Item:
 
 def _of_run(run: RunFiles, name: Item, *, parts: bool = True) -> RunItems:
     """Return the items of one run. Rows have states of their own, whatever the state of the run is."""
-    found = items_of_run(run.rows, run.others, name, parts=parts) if run.rows else None
-    if found is not None and (found.level == "rows" or not _errored(run.known)):
-        return found
-    if run.known is not None and run.known.state is RunState.ERRORED:
-        return RunItems("run", [_errored_item(name, run.known)])
-    match run.result.state:
+    errored = _errored(run.known)
+    if run.rows:
+        found = items_of_run(run.rows, run.others, name, parts=parts and not errored)
+    else:
+        found = RunItems("run", [_without_files(run.result, name)])
+    if run.known is not None and errored and found.level != "rows":
+        return RunItems("run", [_errored_item(item, run.known) for item in found.items])
+    return found
+
+
+def _without_files(result: RunResult, name: Item) -> Item:
+    match result.state:
         case RunState.ERRORED:
             state = ItemState.ERRORED
         case RunState.COMPLETED:
             state = ItemState.NO_VALUE
         case _:
             state = ItemState.MISSING
-    return RunItems("run", [whole_run(name, state, run.result.error)])
+    return whole_run(name, state, result.error)
 
 
 def _errored(known: KnownRun | None) -> bool:
@@ -219,7 +225,10 @@ def _left_nothing(known: KnownRun, owners: Mapping[str, str]) -> Item:
 
 
 def _errored_item(item: Item, known: KnownRun) -> Item:
-    return whole_run(item, ItemState.ERRORED, error_line(known.error) or "no error message")
+    """Return the item of a run that errored on the server, whatever its run file says."""
+    error = error_line(known.error) or item.error or "no error message"
+    item = structs.replace(item, value=None, kind=None, low=None, high=None)
+    return whole_run(item, ItemState.ERRORED, error)
 
 
 def _take_booleans_among_numbers(found: Sequence[RunItems]) -> None:
@@ -235,16 +244,14 @@ def _take_booleans_among_numbers(found: Sequence[RunItems]) -> None:
     def lacks_number(item: Item, each: RunItems) -> bool:
         return item.kind == "boolean" and (*_key(item), each.level == "parts") in numeric
 
+    reason = "the result is no number, but a boolean: an assertion failed"
     for each in found:
         each.items[:] = [
-            structs.replace(item, state=ItemState.NO_VALUE, value=None, error=_NO_NUMBER)
+            structs.replace(item, state=ItemState.NO_VALUE, value=None, error=reason)
             if lacks_number(item, each)
             else item
             for item in each.items
         ]
-
-
-_NO_NUMBER = "the result is no number, but a boolean: an assertion failed"
 
 
 # --- Results ----------------------------------------------------------------------------------------------------
@@ -277,6 +284,7 @@ def _completed(
         result = replace(result, state=RunState.ERRORED, error=result.error or first.error)
     if found.level == "rows" and result.kind != "dict":
         return replace(result, kind="numeric" if cell.scored else None, value=cell.mean)
-    if not cell.scored and (first.state is ItemState.ERRORED or first.error == _NO_NUMBER):
+    # A boolean that has no score was taken away: the results of its task are numbers.
+    if not cell.scored and (first.state is ItemState.ERRORED or first.kind == "boolean"):
         return replace(result, kind=None, value=None, interval=None, error=result.error or first.error)
     return result
