@@ -9,7 +9,6 @@ from pathlib import Path
 import anyio
 
 import fanbench
-from fanbench.results import table
 
 TASK = Path(__file__).parent / "tasks/arithmetic.py"
 
@@ -21,7 +20,7 @@ async def main() -> None:
         for run in report.runs:
             print(run.id, run.model_version_slug, run.state.label)
         await client.download(pushed.slug, output="results")
-    print(table(fanbench.read_results("results")).plain())
+    print(fanbench.read_results("results"))
 
 
 anyio.run(main)

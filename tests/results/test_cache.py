@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import fanbench
-from fanbench.results import KnownRun, ResultSet, cache, read, table
+from fanbench.results import KnownRun, ResultSet, cache, read
 from fanbench.results.cache import Cache
 from fanbench.results.kept import KeptItems
 from fanbench.results.scores import scores_of
@@ -150,7 +150,7 @@ def test_scores_need_no_items(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(KeptItems, "_items", property(lambda _: pytest.fail("items were decoded")))
     kept = read_only_kept(folder, monkeypatch)
     assert kept.scores() == found.scores() == scores_of(tuple(found.items))
-    assert table(kept) == table(found)
+    assert kept.table() == found.table()
 
 
 def test_items_of_a_folder_that_has_changed_since(folder: Path) -> None:

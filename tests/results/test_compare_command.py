@@ -156,5 +156,5 @@ def test_paths_are_of_attempts_that_count() -> None:
         item(model="n", item="1", path="other"),
     ]
     place = TaskKey("t", "c"), "m", "1"
-    assert Side("", items).paths()[place] == ["s/second"]
-    assert Side("", items, "m").paths() == {(TaskKey("t", "c"), "", "1"): ["s/second"]}
+    assert Side(items).paths()[place] == ["s/second"]
+    assert Side(items, "m").paths() == {(TaskKey("t", "c"), "", "1"): ["s/second"]}

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -205,8 +204,8 @@ def test_the_order(folder: Path) -> None:
 
 def test_where_lower_is_better(folder: Path) -> None:
     """A lower value is the higher score if the scale of the task says so."""
-    found = replace(read_results(folder), scales={"sums": Scale(0.0, 1.0, higher_is_better=False)})
-    values = [item.value for item in Selection(tasks=["sums"], order="score").items(found, every=False)]
+    scales, only = {"sums": Scale(higher_is_better=False)}, Selection(tasks=["sums"], order="score")
+    values = [item.value for item in only.items(read_results(folder).items, scales, every=False)]
     assert values == [0.25, 0.5, 0.5, 0.75]
 
 

@@ -18,7 +18,6 @@ from fanbench.results import (
     ItemState,
     ResultSet,
     RunResult,
-    table,
     to_record,
     usage,
     usage_table,
@@ -55,7 +54,7 @@ RUN = RunResult(
 
 def shown(*items: Item, runs: Sequence[RunResult] = ()) -> str:
     """The only cell of the table of `items`."""
-    ((_, text),) = table(ResultSet(tuple(runs), items=items)).rows
+    ((_, text),) = ResultSet(tuple(runs), items=items).table().rows
     return text
 
 
@@ -99,7 +98,7 @@ def test_a_cell_without_a_score_shows_why(state: ItemState, text: str) -> None:
 def test_items_of_other_models_are_planned() -> None:
     """An item that only another model has left is lacking."""
     items = (*answers("a", [True, True, True]), *answers("b", [True]))
-    assert table(ResultSet(items=items)).rows == (("t", "1 [0.44, 1]", "1 1/3"),)
+    assert ResultSet(items=items).table().rows == (("t", "1 [0.44, 1]", "1 1/3"),)
 
 
 def test_a_stated_interval_is_told_apart() -> None:
@@ -156,13 +155,13 @@ def test_one_run_is_shown_alike(changes: dict[str, Any], text: str) -> None:
 def test_tasks_are_rows_and_models_are_columns() -> None:
     """Tasks and models are sorted whatever the order of the items, and a pair without any run is a dash."""
     items = (item(True, task="b", model="z"), item(True, task="a", model="z"), item(0.5, task="a", model="k"))
-    assert table(ResultSet(items=items)).plain() == "task  k    z\na     0.5  ✓\nb     –    ✓"
-    assert table(ResultSet(items=items)) == table(ResultSet(items=items[::-1]))
+    assert ResultSet(items=items).table().plain() == "task  k    z\na     0.5  ✓\nb     –    ✓"
+    assert ResultSet(items=items).table() == ResultSet(items=items[::-1]).table()
 
 
 def test_many_models_become_rows() -> None:
     """With more models than fit across, and more than tasks, the models become the rows."""
-    found = table(ResultSet(items=tuple(item(True, model=f"m{index}") for index in range(5))))
+    found = ResultSet(items=tuple(item(True, model=f"m{index}") for index in range(5))).table()
     assert found.header == ("model", "t")
     assert [line[0] for line in found.rows] == ["m0", "m1", "m2", "m3", "m4"]
 
@@ -174,7 +173,7 @@ def test_owners_and_contents_are_apart() -> None:
         item(0.2, model="mirror/flash", content="v10", version=10),
         item(0.3, model="x/other", content="v10", version=10),
     )
-    assert table(ResultSet(items=items)).plain().splitlines() == [
+    assert ResultSet(items=items).table().plain().splitlines() == [
         "task     google/flash  mirror/flash  other",
         "t (v2)   0.1           –             –",
         "t (v10)  –             0.2           0.3",
@@ -185,13 +184,13 @@ def test_each_run_can_be_shown_by_itself() -> None:
     """With `every`, the runs of a pair share a cell, in the order given."""
     run = replace(RUN, task="t", content="c")
     found = ResultSet((run, replace(run, value=False, superseded=True)), items=(item(True),))
-    assert table(found, every=True).rows == (("t", "✓, ✗"),)
-    assert table(found).rows == (("t", "✓"),)
+    assert found.table(every=True).rows == (("t", "✓, ✗"),)
+    assert found.table().rows == (("t", "✓"),)
 
 
 def test_a_run_without_a_model_has_a_column() -> None:
     """Runs without a model have a column of their own."""
-    assert table(ResultSet(items=(item(True, model=""),))).header == ("task", "(no model)")
+    assert ResultSet(items=(item(True, model=""),)).table().header == ("task", "(no model)")
 
 
 def test_usage_adds_up_per_model() -> None:

@@ -19,7 +19,7 @@ from fanbench._util.text import align_rows, draw_table, error_in_one_line, one_l
 from fanbench.cli.redact import redact
 
 if TYPE_CHECKING:
-    from fanbench.results import Table
+    from fanbench.results.display import Display, Table
 
 __all__ = [
     "FORMATS",
@@ -165,6 +165,23 @@ class Output:
                 shown.add_row(Text(one_line(label)), *values)
             console.print(shown)
 
+    def display(self, display: Display) -> None:
+        """Print the tables and the sentences of a result; where programs read, only what it leaves out, to stderr."""
+        if self.for_people and display.tables:
+            self.tables(display.tables)
+            self.text()
+            for sentence in display.legend:
+                self.text(one_line(sentence))
+        for sentence in display.remarks:
+            self.remark(sentence)
+
+    def remark(self, sentence: str) -> None:
+        """Print what belongs to a result: below its table for people, and to stderr beside records."""
+        if self.for_people:
+            self.text(one_line(sentence))
+        else:
+            self.note(one_line(sentence))
+
     def note(self, text: str = "") -> None:
         """Print a message to stderr, unless the user asked for quiet."""
         if not self.quiet:
@@ -182,7 +199,7 @@ class Output:
 
 def split_table(table: Table, width: int | None) -> Iterator[Table]:
     """Yield `table` as tables that are at most `width` columns wide on a terminal, each with the first column."""
-    from fanbench.results import Table
+    from fanbench.results.display import Table
 
     # Each column has a line and two spaces around it.
     widths = [max(map(len, column)) + 3 for column in zip(table.header, *table.rows, strict=True)]

@@ -7,17 +7,22 @@ itemize, gather     the run files of one run → its items; what all runs togeth
 scores              items → the score of each task and model
 ranking, compare    scores → leaderboards and comparisons
 statistics          intervals, tests and estimators
-table, records      results as tables and records
+selection           which results are shown, and in which order
+table, display      results as tables, and these as text and HTML
+records, frames     results as records, and as tables of other packages
+result_set          all of it, as methods of what was read
 """
 
 from __future__ import annotations
 
+from fanbench.results.display import Table
 from fanbench.results.items import Item, ItemState
 from fanbench.results.known import KnownRun
 from fanbench.results.read import read_results
 from fanbench.results.records import FIELDS, to_record
-from fanbench.results.table import Table, Usage, table, usage, usage_table
-from fanbench.results.types import Cost, Problem, ResultSet, RunResult
+from fanbench.results.result_set import ResultSet
+from fanbench.results.table import Usage, usage, usage_table
+from fanbench.results.types import Cost, Problem, RunResult
 
 __all__ = [
     "FIELDS",
@@ -31,7 +36,6 @@ __all__ = [
     "Table",
     "Usage",
     "read_results",
-    "table",
     "to_record",
     "usage",
     "usage_table",

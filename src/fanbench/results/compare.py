@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from itertools import chain
 from statistics import fmean
+from typing import Literal, NamedTuple
 
-from fanbench.results.scales import Scale
-from fanbench.results.scores import Cell, Scores, TaskKey
+from fanbench.results.display import Display, Displayed, Table, p_text
+from fanbench.results.scales import Scale, scale_sentences
+from fanbench.results.scores import Cell, Scores, TaskKey, task_names
 from fanbench.results.statistics import (
     CONFIDENCE,
     Difference,
@@ -24,11 +28,13 @@ from fanbench.results.statistics import (
 __all__ = [
     "Comparison",
     "Flip",
+    "LeftOut",
     "Pair",
     "Place",
     "Verdict",
     "compare_models",
     "compare_sweeps",
+    "difference_text",
     "interval_of",
     "place_name",
 ]
@@ -102,8 +108,16 @@ class Pair:
     adjusted: float = 1.0
 
 
+class LeftOut(NamedTuple):
+    """A task that is not compared, the model if it is not about all, and why."""
+
+    key: TaskKey
+    model: str
+    status: Literal["other_content", "only_first", "only_second", "unbounded", "nothing_in_common"]
+
+
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(Displayed):
     """Pairs of tasks, and what they say together: each task counts the same.
 
     Attributes:
@@ -117,6 +131,7 @@ class Comparison:
         unbounded: Tasks with values that do not lie on their scales, which are not compared.
         apart: Tasks that both sides have, and models, without an item that has a score on both sides.
         scales: The scale of each task that both sides have.
+        sides: What to call A and B.
     """
 
     pairs: tuple[Pair, ...]
@@ -128,10 +143,19 @@ class Comparison:
     unbounded: tuple[TaskKey, ...] = ()
     apart: tuple[Place, ...] = ()
     scales: Mapping[TaskKey, Scale] = field(default_factory=dict)
+    sides: tuple[str, str] = ("before", "after")
 
     @property
     def items(self) -> int:
         return sum(pair.items for pair in self.pairs)
+
+    @property
+    def better(self) -> int:
+        return sum(pair.better for pair in self.pairs)
+
+    @property
+    def worse(self) -> int:
+        return sum(pair.worse for pair in self.pairs)
 
     def verdict(self, margin: float, confidence: float = CONFIDENCE) -> Verdict:
         """Say whether B is worse than A by more than `margin`, overall or on any task.
@@ -162,6 +186,37 @@ class Comparison:
         # The error falls with the square root of the number of items, if the tasks grow alike.
         return items_for(margin, self.difference.error * self.items**0.5)
 
+    def names(self) -> dict[TaskKey, str]:
+        """What to call the tasks of both sides."""
+        apart = (key for key, _ in self.apart)
+        pairs = (pair.key for pair in self.pairs)
+        return task_names(chain(pairs, apart, self.only_first, self.only_second, self.unbounded))
+
+    def left_out(self) -> Iterator[LeftOut]:
+        """Yield what is not compared."""
+        before, after = ({key.task for key in keys} for keys in (self.only_first, self.only_second))
+        for key in self.only_first:
+            yield LeftOut(key, "", "other_content" if key.task in after else "only_first")
+        for key in self.only_second:
+            yield LeftOut(key, "", "other_content" if key.task in before else "only_second")
+        for key in self.unbounded:
+            yield LeftOut(key, "", "unbounded")
+        for key, model in self.apart:
+            yield LeftOut(key, model, "nothing_in_common")
+
+    def table(self) -> Table:
+        """Return a row for each task (and model, for two sweeps), and one for all of them."""
+        return _table(self)
+
+    def display(self, labels: tuple[str, str] = ("A", "B")) -> Display:
+        """Return the table, what it says, and what is left out; in sentences, `labels` stand for the sides."""
+        remarks = tuple(_remarks(self, labels))
+        return (
+            Display((self.table(),), tuple(_legend(self, labels)), remarks)
+            if self.pairs
+            else Display(remarks=remarks)
+        )
+
 
 def compare_models(scores: Scores, first: str, second: str) -> Comparison:
     """Compare two models, A and B, on the tasks of one set of scores."""
@@ -169,7 +224,7 @@ def compare_models(scores: Scores, first: str, second: str) -> Comparison:
         {(key, ""): cell for (key, model), cell in sorted(scores.cells.items()) if model == side}
         for side in (first, second)
     )
-    return _compare(a, b)
+    return replace(_compare(a, b), sides=(first, second))
 
 
 def compare_sweeps(before: Scores, after: Scores, models: Iterable[str] | None = None) -> Comparison:
@@ -256,3 +311,70 @@ def _pair(place: Place, cells: tuple[Cell, Cell], values: Mapping[str, float]) -
         smallest=found.smallest_seen(),
         flips=tuple(flips),
     )
+
+
+# --- What is shown --------------------------------------------------------------------------------------------
+
+
+def difference_text(mean: float, difference: Difference) -> str:
+    """`+0.025 (-0.010 to +0.060)`."""
+    return f"{mean:+.3f} ({_range(interval_of(difference))})"
+
+
+def _range(interval: Interval) -> str:
+    return f"{interval.low:+.3f} to {interval.high:+.3f}"
+
+
+def _smallest(difference: float) -> str:
+    return f"{difference:.3f}" if difference <= 1 else "none"
+
+
+def _table(found: Comparison) -> Table:
+    names = found.names()
+    several = any(pair.model for pair in found.pairs)
+    header = ["task", *(["model"] if several else []), "items", "better", "worse", "difference"]
+    header += ["95% interval", "p", "p adjusted", "would have seen"]
+    rows = []
+    for pair in found.pairs:
+        items = f"{pair.items} of {pair.items + pair.lacking}" if pair.lacking else f"{pair.items}"
+        cells = [names[pair.key], *([pair.model] if several else []), items]
+        cells += [f"{pair.better}", f"{pair.worse}", f"{pair.difference:+.3f}", _range(pair.interval)]
+        rows.append((*cells, p_text(pair.p), p_text(pair.adjusted), _smallest(pair.smallest)))
+    if len(found.pairs) > 1 and found.difference is not None and found.mean is not None:
+        cells = [
+            "all tasks",
+            *([""] if several else []),
+            f"{found.items}",
+            f"{found.better}",
+            f"{found.worse}",
+        ]
+        cells += [f"{found.mean:+.3f}", _range(interval_of(found.difference)), p_text(found.difference.p), ""]
+        rows.append((*cells, _smallest(found.difference.smallest_seen())))
+    return Table(tuple(header), tuple(rows))
+
+
+def _legend(found: Comparison, labels: tuple[str, str]) -> Iterator[str]:
+    (a, b), (first, second) = labels, found.sides
+    yield f"{a} is {first}, {b} is {second}; a difference above 0 means that {b} scored higher."
+    if found.like_these is not None:
+        text = difference_text(found.like_these.mean, found.like_these)
+        yield f"For tasks like these, the difference is {text}, p {p_text(found.like_these.p)}."
+
+
+def _remarks(found: Comparison, labels: tuple[str, str]) -> Iterator[str]:
+    """Say which tasks are not compared, and why, and which are on declared scales."""
+    names = found.names()
+    reasons = {
+        "other_content": "the content differs",
+        "only_first": f"only {labels[0]} has it",
+        "only_second": f"only {labels[1]} has it",
+        "nothing_in_common": "no item has a score on both sides",
+    }
+    tasks = defaultdict(list)
+    for key, model, status in found.left_out():
+        if status != "unbounded":
+            tasks[status].append(place_name((key, model), names))
+    for status, places in tasks.items():
+        yield f"Not compared, because {reasons[status]}: {', '.join(places)}."
+    compared = dict.fromkeys(pair.key for pair in found.pairs)
+    yield from scale_sentences(compared, found.unbounded, found.scales, names, "Not compared")

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from fanbench.results.compare import Comparison, Place, Verdict, compare_sweeps, place_name
+from fanbench._util.text import many
+from fanbench.results.compare import (
+    Comparison,
+    Place,
+    Verdict,
+    compare_sweeps,
+    difference_text,
+    place_name,
+)
+from fanbench.results.display import Display, Displayed, p_text
 from fanbench.results.scores import Cell, Scores, task_names
 from fanbench.results.statistics import CONFIDENCE
 
@@ -22,7 +31,7 @@ class Refusal(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
+class Gate(Displayed):
     """What a gate says of new results.
 
     Attributes:
@@ -47,6 +56,41 @@ class Gate:
         if self.verdict is not Verdict.CANNOT_TELL or self.refusal is not None:
             return None
         return self.comparison.items_to_tell(self.margin)
+
+    @property
+    def conclusion(self) -> str:
+        """The verdict with its reasons, as a sentence."""
+        if self.refusal is not None:
+            return f"Cannot tell: {self.refusal.reason}."
+        difference, mean = self.comparison.difference, self.comparison.mean
+        assert difference is not None
+        assert mean is not None
+        text = f"the difference is {difference_text(mean, difference)}, and the margin {self.margin:g}"
+        match self.verdict:
+            case Verdict.NOT_WORSE:
+                return f"Not worse: {text}."
+            case Verdict.REGRESSION:
+                return f"Worse: {'; '.join([text, *self._falls()])}."
+            case Verdict.CANNOT_TELL:
+                return (
+                    f"Cannot tell: {text}, from {many(self.comparison.items, 'item')}. "
+                    f"About {self.items_to_tell:,} would tell, if nothing has changed."
+                )
+
+    def _falls(self) -> Iterator[str]:
+        names = self.comparison.names()
+        for pair in self.comparison.fallen(self.margin):
+            place = place_name((pair.key, pair.model), names)
+            yield f"{place} fell by {-pair.difference:.3f} (p adjusted {p_text(pair.adjusted)})"
+
+    def evidence(self) -> Display:
+        """Return the comparison behind the verdict."""
+        return replace(self.comparison.display(("OLD", "NEW")), legend=())
+
+    def display(self) -> Display:
+        """Return the comparison, and the verdict with its reasons."""
+        shown = self.evidence()
+        return replace(shown, remarks=(*shown.remarks, self.conclusion))
 
 
 def gate(

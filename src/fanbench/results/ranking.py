@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from operator import mul, sub
 from statistics import fmean
 from typing import Literal
 
-from fanbench.results.scales import Scale
-from fanbench.results.scores import Cell, Scores, TaskKey
+from fanbench.results.display import (
+    MISSING,
+    Display,
+    Displayed,
+    Table,
+    interval_text,
+    money_text,
+    score_text,
+)
+from fanbench.results.passes import PassRates, pass_rates
+from fanbench.results.scales import Scale, scale_sentences
+from fanbench.results.scores import Cell, Scores, TaskKey, task_names
 from fanbench.results.statistics import (
     CONFIDENCE,
     Differences,
@@ -47,6 +57,8 @@ class Ranked:
         cost_usd: The mean cost of a run in US dollars, if all runs report it.
         seconds: The mean time of a run.
         efficient: No other ranked model costs less and scores at least as much.
+        lacking: The tasks of which it has no score.
+        passes: Its pass@k and pass^k, if they were asked for and its attempts allow it.
     """
 
     model: str
@@ -60,14 +72,16 @@ class Ranked:
     cost_usd: float | None = None
     seconds: float | None = None
     efficient: bool = False
+    lacking: tuple[TaskKey, ...] = ()
+    passes: PassRates | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Ranking:
+class Ranking(Displayed):
     """All models, the ranked ones first, from the highest score to the lowest.
 
     `tasks` are those that count. `unbounded` are left out: some of their values do not lie on their scales, which are
-    from 0 to 1 unless others are declared. `scales` has all scales.
+    from 0 to 1 unless others are declared. `scales` has all scales. `k` is that of pass@k, if it was asked for.
     """
 
     models: tuple[Ranked, ...]
@@ -75,16 +89,36 @@ class Ranking:
     unbounded: tuple[TaskKey, ...]
     estimand: Estimand
     scales: Mapping[TaskKey, Scale]
+    k: int | None = None
+
+    def names(self) -> dict[TaskKey, str]:
+        """What to call the tasks."""
+        return task_names((*self.tasks, *self.unbounded))
+
+    def table(self) -> Table:
+        """Return a row for each model."""
+        columns = _columns(self)
+        return Table(
+            tuple(columns), tuple(tuple(text(row) for text in columns.values()) for row in self.models)
+        )
+
+    def display(self) -> Display:
+        """Return the table, what its columns mean in this ranking, and what it leaves out."""
+        return Display((self.table(),), tuple(_legend(self)), tuple(_remarks(self)))
 
 
-def rank_models(scores: Scores, estimand: Estimand = "these", confidence: float = CONFIDENCE) -> Ranking:
-    """Rank all models.
+def rank_models(
+    scores: Scores, estimand: Estimand = "these", confidence: float = CONFIDENCE, *, k: int | None = None
+) -> Ranking:
+    """Rank all models, and with `k` compute their pass@k and pass^k.
 
     A model that lacks a score on any task is not comparable, and is not ranked. Two models differ beyond chance by
     their common items (or, for tasks like these, by the tasks), after the adjustment of Holm for the number of pairs.
     """
     tasks = scores.bounded()
     rows = [_row(model, scores.of(model, tasks), tasks, estimand, confidence) for model in scores.models]
+    if k is not None:
+        rows = [replace(row, passes=pass_rates(scores, row.model, k)) for row in rows]
     rows.sort(key=lambda row: (row.interval is None, -(row.score or 0.0), row.model))
     ranked = [row for row in rows if row.interval is not None]
     better = _better(scores, [row.model for row in ranked], tasks, estimand, confidence)
@@ -94,7 +128,7 @@ def rank_models(scores: Scores, estimand: Estimand = "these", confidence: float 
         for row, span in zip(ranked, ranges, strict=True)
     ]
     unbounded = tuple(key for key in scores.tasks if key not in tasks)
-    return Ranking((*ranked, *rows[len(ranked) :]), tasks, unbounded, estimand, scores.scales())
+    return Ranking((*ranked, *rows[len(ranked) :]), tasks, unbounded, estimand, scores.scales(), k)
 
 
 def _row(
@@ -123,6 +157,7 @@ def _row(
         bounds=_bounds(cells, estimand, confidence) if everywhere and attempts < planned else None,
         cost_usd=None if None in costs or not runs else math.fsum(filter(None, costs)) / runs,
         seconds=None if None in times or not runs else math.fsum(filter(None, times)) / runs,
+        lacking=tuple(key for key in tasks if key not in {cell.key for cell in scored}),
     )
 
 
@@ -211,3 +246,65 @@ def _better(
         for pair, difference, p in zip(pairs, found, adjusted, strict=True)
         if difference is not None and p < 1 - confidence
     ]
+
+
+# --- What is shown --------------------------------------------------------------------------------------------
+
+
+def _columns(ranking: Ranking) -> dict[str, Callable[[Ranked], str]]:
+    """The columns of the table by their headers; those that no model has are left out."""
+    columns: dict[str, Callable[[Ranked], str]] = {
+        "rank": lambda row: _ranks(row.ranks),
+        "model": lambda row: row.model,
+        "score": lambda row: score_text(row.score),
+        "95% interval": lambda row: _interval(row.interval),
+        "scored": lambda row: f"{row.scored}/{row.planned}",
+    }
+    if any(row.bounds for row in ranking.models):
+        columns["if errors fail – pass"] = lambda row: _interval(row.bounds)
+    if k := ranking.k:
+        columns[f"pass@{k}"] = lambda row: score_text(row.passes.at_k if row.passes else None)
+        columns[f"pass^{k}"] = lambda row: score_text(row.passes.hat_k if row.passes else None)
+    costs = any(row.cost_usd is not None for row in ranking.models)
+    if costs:
+        columns["cost a run"] = lambda row: money_text(row.cost_usd)
+    columns["seconds a run"] = lambda row: MISSING if row.seconds is None else f"{row.seconds:.1f}"
+    if costs:
+        columns["front"] = lambda row: "●" if row.efficient else ""
+    return columns
+
+
+def _ranks(ranks: tuple[int, int] | None) -> str:
+    if ranks is None:
+        return MISSING
+    return str(ranks[0]) if ranks[0] == ranks[1] else f"{ranks[0]}–{ranks[1]}"
+
+
+def _interval(interval: Interval | None) -> str:
+    return interval_text(interval.low, interval.high) if interval else MISSING
+
+
+def _legend(ranking: Ranking) -> Iterator[str]:
+    """Say what the columns mean, as far as it depends on this ranking."""
+    number = len(ranking.tasks)
+    if ranking.estimand == "these":
+        what = "exactly this task" if number == 1 else f"exactly these {number} tasks"
+    else:
+        what = f"tasks like these {number}"
+    yield f"The score is the mean over tasks; interval and ranks are for {what}."
+    if any(row.efficient for row in ranking.models):
+        yield "●: no other ranked model costs less and scores at least as much."
+
+
+def _remarks(ranking: Ranking) -> Iterator[str]:
+    """Say what the numbers leave out."""
+    names, k = ranking.names(), ranking.k
+    for row in ranking.models:
+        if row.lacking:
+            what = ", ".join(names[key] for key in row.lacking)
+            yield f"{row.model} is not ranked: it has no score on {what}."
+    yield from scale_sentences(ranking.tasks, ranking.unbounded, ranking.scales, names, "Left out")
+    if k and any(row.passes is None for row in ranking.models):
+        yield (
+            f"pass@{k} and pass^{k} need {k} attempts with a score at every item of the tasks that pass or fail."
+        )

@@ -26,8 +26,9 @@ from fanbench.results.combine import combine
 from fanbench.results.gather import RunFiles, gather
 from fanbench.results.itemize import Found
 from fanbench.results.known import KnownRun, scales_of
+from fanbench.results.result_set import ResultSet
 from fanbench.results.run_file import NotARunFile, read_run_file
-from fanbench.results.types import Problem, ResultSet, RunResult
+from fanbench.results.types import Problem, RunResult
 from fanbench.wire.messages import RunState
 
 __all__ = ["read_results"]

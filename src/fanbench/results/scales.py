@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from fanbench.results.statistics import Interval
 
-__all__ = ["DISPUTED", "UNIT", "Scale", "merge_scales"]
+__all__ = ["DISPUTED", "UNIT", "Scale", "merge_scales", "scale_sentences"]
+
+K = TypeVar("K")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,3 +62,36 @@ def merge_scales(declared: Iterable[tuple[str, Scale]]) -> dict[str, Scale]:
         if found.setdefault(task, scale) != scale:
             found[task] = DISPUTED
     return found
+
+
+def scale_sentences(
+    counted: Iterable[K],
+    unbounded: Sequence[K],
+    scales: Mapping[K, Scale],
+    names: Mapping[K, str],
+    left_out: str,
+) -> Iterator[str]:
+    """Say which tasks count on declared scales, which are `left_out` because of theirs, and how to declare them."""
+    for key in counted:
+        if (scale := scales[key]) != UNIT:
+            best, worst = (scale.high, scale.low) if scale.higher_is_better else (scale.low, scale.high)
+            lower = "" if scale.higher_is_better else ": lower is better"
+            yield f"The scale of {names[key]} is {scale}{lower}. Its score is 0 at {worst:.12g}, and 1 at {best:.12g}."
+    reasons: dict[str, list[str]] = {}
+    for key in unbounded:
+        reasons.setdefault(_why_unbounded(scales[key]), []).append(names[key])
+    for reason, tasks in reasons.items():
+        yield f"{left_out}, because {reason}: {', '.join(tasks)}."
+    if any(scales[key] == UNIT for key in unbounded):
+        yield (
+            "To count these, declare `scale = [LOW, HIGH]` for them in sweep.toml, and sweep again with it: "
+            "what has been run is not run again."
+        )
+
+
+def _why_unbounded(scale: Scale) -> str:
+    if scale.is_disputed:
+        return "different scales are declared for it"
+    if scale == UNIT:
+        return "some values are not between 0 and 1"
+    return f"some values are outside its declared scale {scale}"

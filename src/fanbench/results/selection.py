@@ -13,7 +13,7 @@ from typing import Literal, TypeVar
 from fanbench.results.items import Item, ItemState
 from fanbench.results.scales import UNIT, Scale
 from fanbench.results.scores import Cell, Scores, TaskKey
-from fanbench.results.types import ResultSet, RunResult
+from fanbench.results.types import RunResult
 
 __all__ = ["ALL", "Order", "Selection"]
 
@@ -46,26 +46,26 @@ class Selection:
         errored = {(TaskKey(run.task, run.content), run.full_model) for run in runs if run.errored}
         return [cell for cell in cells if (cell.key, cell.model) in errored or _has_failed(cell)]
 
-    def runs(self, found: ResultSet, *, every: bool) -> list[RunResult]:
-        """The runs, and with `every` those that were made again."""
-        runs = [
-            run for run in found.runs if self.has(run.task, run.full_model) and (every or not run.superseded)
-        ]
+    def runs(
+        self, runs: Iterable[RunResult], items: Iterable[Item], scales: Mapping[str, Scale], *, every: bool
+    ) -> list[RunResult]:
+        """The runs, and with `every` those that were made again. `items` are those of all runs."""
+        chosen = [run for run in runs if self.has(run.task, run.full_model) and (every or not run.superseded)]
         if self.failed:
-            places = _places_of(item for item in found.items if _is_failure(item))
-            runs = [run for run in runs if run.errored or str(run.path) in places]
-        return self.sort(runs, lambda run: _run_figure(run, self.order, found.scales))
+            places = _places_of(item for item in items if _is_failure(item))
+            chosen = [run for run in chosen if run.errored or str(run.path) in places]
+        return self.sort(chosen, lambda run: _run_figure(run, self.order, scales))
 
-    def items(self, found: ResultSet, *, every: bool) -> list[Item]:
+    def items(self, items: Iterable[Item], scales: Mapping[str, Scale], *, every: bool) -> list[Item]:
         """The items, and with `every` those of runs that were made again."""
-        items = [
+        chosen = [
             item
-            for item in found.items
+            for item in items
             if self.has(item.task, item.model)
             and (every or not item.superseded)
             and (not self.failed or _is_failure(item))
         ]
-        return self.sort(items, lambda item: _item_figure(item, self.order, found.scales))
+        return self.sort(chosen, lambda item: _item_figure(item, self.order, scales))
 
     def figure_of(self, cells: Collection[Cell]) -> float | None:
         """The figure of a task or a model by which it is sorted: that of all its cells."""

@@ -8,34 +8,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from fanbench._util.text import align_rows, one_line
+from fanbench._util.text import one_line
 from fanbench.results.combine import sum_known
+from fanbench.results.display import MISSING, Table
 from fanbench.results.scores import Cell, Scores, TaskKey
 from fanbench.results.selection import ALL, Selection
-from fanbench.results.types import Cost, ResultSet, RunResult
+from fanbench.results.types import Cost, RunResult
 from fanbench.wire.messages import RunState
 from fanbench.wire.slugs import normalize_model
 
-__all__ = ["MISSING", "Table", "Usage", "cell", "cell_text", "table", "usage", "usage_table"]
+__all__ = ["Usage", "cell", "cell_text", "table", "usage", "usage_table"]
 
 T = TypeVar("T")
 
-MISSING = "–"
 NO_MODEL = "(no model)"
 # With more models than this, models become rows: a terminal has more lines than columns.
 MODELS_ACROSS = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Rows of text under a header. The first column is the label."""
-
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-    def plain(self) -> str:
-        """The table as text, aligned with spaces, with one line per row."""
-        return "\n".join(align_rows([self.header, *self.rows]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +49,17 @@ class Usage:
         return self.cost.total
 
 
-def table(found: ResultSet, *, every: bool = False, only: Selection = ALL) -> Table:
+def table(
+    scores: Scores, results: Sequence[RunResult], *, every: bool = False, only: Selection = ALL
+) -> Table:
     """Return tasks by models, both in alphabetical order. With many models, the models become rows.
 
     Each cell pools all runs of the pair that count; with `every`, it has each run by itself, the newest first. Versions
     of a task with other content, and models of other owners, are apart. Whatever is left out by `only`, the cells are
     the same; `failed` leaves out the tasks and the models that have nothing of this kind.
     """
-    scores = found.scores()
     runs: dict[tuple[TaskKey, str], list[RunResult]] = defaultdict(list)
-    for run in found.runs:
+    for run in results:
         runs[TaskKey(run.task, run.content), run.full_model].append(run)
 
     def text(task: TaskKey, model: str) -> str:
@@ -81,7 +70,7 @@ def table(found: ResultSet, *, every: bool = False, only: Selection = ALL) -> Ta
 
     by_task: dict[TaskKey, list[Cell]] = defaultdict(list)
     by_model: dict[str, list[Cell]] = defaultdict(list)
-    for shown in only.cells(scores, found.runs):
+    for shown in only.cells(scores, [run for run in results if every or not run.superseded]):
         by_task[shown.key].append(shown)
         by_model[shown.model].append(shown)
     tasks = _ordered(_task_labels(scores), by_task, only)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,7 +91,8 @@ def _sweeps(
         if model not in common
     ]
     found = compare_sweeps(before, after, find_models(models, common) if models else None)
-    return found, (Side(folders[0], old.items), Side(folders[1], new.items)), [] if models else lonely
+    found = replace(found, sides=(folders[0], folders[1]))
+    return found, (Side(old.items), Side(new.items)), [] if models else lonely
 
 
 def _models(settings: Settings, folder: str, first: str, second: str) -> tuple[Comparison, tuple[Side, Side]]:
@@ -104,4 +106,4 @@ def _models(settings: Settings, folder: str, first: str, second: str) -> tuple[C
     a, b = (find_model(name, scores.models) for name in (first, second))
     if a == b:
         raise UsageError(f"{first} and {second} are the same model.")
-    return compare_models(scores, a, b), (Side(a, found.items, a), Side(b, found.items, b))
+    return compare_models(scores, a, b), (Side(found.items, a), Side(found.items, b))

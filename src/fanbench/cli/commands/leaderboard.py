@@ -115,10 +115,8 @@ def _is_path(place: str) -> bool:
 def _rank(settings: Settings, folders: list[Path], estimand: Estimand, k: int | None) -> None:
     from fanbench.cli.folders import read_folders
     from fanbench.cli.views.ranking import show_ranking
-    from fanbench.results.ranking import rank_models
 
-    scores = read_folders(settings, folders).scores()
-    ranking = rank_models(scores, estimand)
+    ranking = read_folders(settings, folders).leaderboard(estimand, k)
     if estimand == "like-these" and len(ranking.tasks) < 2:
         raise UsageError(
             f"One task says nothing about tasks like it, and there is only {ranking.tasks[0].task}."
@@ -126,7 +124,7 @@ def _rank(settings: Settings, folders: list[Path], estimand: Estimand, k: int | 
             else "No task has all values on its scale.",
             hint="Use --tasks these.",
         )
-    show_ranking(settings.output, scores, ranking, k)
+    show_ranking(settings.output, ranking)
 
 
 def _show_benchmark(

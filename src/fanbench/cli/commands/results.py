@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,14 +68,8 @@ def results(
     """
     from fanbench.cli.folders import read_folders
     from fanbench.cli.views.results import show_items, show_results
-    from fanbench.results.select import find_models, find_tasks
-    from fanbench.results.selection import Selection
 
     found = read_folders(settings, folders)
-    only = Selection(failed=failed, order=order)
-    if tasks:
-        only = replace(only, tasks=find_tasks(tasks, (item.task for item in found.items)))
-    if models:
-        only = replace(only, models=find_models(models, sorted({item.model for item in found.items})))
+    only = found.select(tasks or None, models or None, failed=failed, sort=order)
     show = show_items if items else show_results
     show(settings.output, found, only, every=every)

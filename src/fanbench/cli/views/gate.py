@@ -6,12 +6,9 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from fanbench._util.text import many
 from fanbench.cli.output import Output
-from fanbench.cli.views.compare import all_names, comparison_table, difference_text, left_out, p_text
-from fanbench.cli.views.ranking import say
 from fanbench.errors import CannotTell, Regression
-from fanbench.results.compare import Verdict, interval_of, place_name
+from fanbench.results.compare import Verdict, interval_of
 from fanbench.results.gate import Gate
 
 __all__ = ["FIELDS", "show_gate"]
@@ -40,39 +37,17 @@ def show_gate(out: Output, found: Gate, old: Path, new: Path) -> None:
         Regression: The new results are worse.
         CannotTell: They may be, or cannot be compared.
     """
-    names = all_names(found.comparison)
     out.records([_record(found)], FIELDS, single=True)
-    if out.for_people and found.comparison.pairs:
-        out.tables([comparison_table(found.comparison, names)])
-        out.text()
-    for sentence in left_out(found.comparison, names, ("OLD", "NEW")):
-        say(out, sentence)
-    if found.refusal is not None:
-        raise CannotTell(f"Cannot tell: {found.refusal.reason}.", hint=found.refusal.hint)
-    difference, mean = found.comparison.difference, found.comparison.mean
-    assert difference is not None
-    assert mean is not None
-    text = f"the difference is {difference_text(mean, difference)}, and the margin {found.margin:g}"
+    out.display(found.evidence())
     match found.verdict:
         case Verdict.NOT_WORSE:
-            out.text(f"Not worse: {text}.")
+            out.text(found.conclusion)
         case Verdict.REGRESSION:
-            fallen = [
-                f"{place_name((pair.key, pair.model), names)} fell by {-pair.difference:.3f} "
-                f"(p adjusted {p_text(pair.adjusted)})"
-                for pair in found.comparison.fallen(found.margin)
-            ]
             command = shlex.join(["fanbench", "compare", str(old), str(new)])
-            raise Regression(
-                f"Worse: {'; '.join([text, *fallen])}.",
-                hint=f"Run `{command}` to see the items that changed.",
-            )
+            raise Regression(found.conclusion, hint=f"Run `{command}` to see the items that changed.")
         case Verdict.CANNOT_TELL:
-            raise CannotTell(
-                f"Cannot tell: {text}, from {many(found.comparison.items, 'item')}. "
-                f"About {found.items_to_tell:,} would tell, if nothing has changed.",
-                hint="Add items to the tasks, or choose a larger --margin.",
-            )
+            hint = "Add items to the tasks, or choose a larger --margin."
+            raise CannotTell(found.conclusion, hint=found.refusal.hint if found.refusal else hint)
 
 
 def _record(found: Gate) -> dict[str, Any]:

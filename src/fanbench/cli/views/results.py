@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from fanbench.cli.output import Output
-from fanbench.results import FIELDS, Item, ResultSet, Table, table, to_record, usage_table
+from fanbench.results import FIELDS, Item, ResultSet, Table, to_record, usage_table
 from fanbench.results.selection import Selection
+from fanbench.results.table import table
 
 __all__ = ["FIELDS", "ITEM_FIELDS", "show_items", "show_results"]
 
@@ -13,10 +14,10 @@ ITEM_FIELDS = Item.__struct_fields__
 
 def show_results(out: Output, found: ResultSet, only: Selection, *, every: bool) -> None:
     """Show tables, or records."""
-    runs = only.runs(found, every=every)
+    runs = only.runs(found.runs, found.items, found.scales, every=every)
     out.records([to_record(run) for run in runs], FIELDS)
     if out.for_people:
-        shown = table(found, every=every, only=only)
+        shown = table(found.scores(), found.runs, every=every, only=only)
         if not shown.rows:
             out.note("There are no such results.")
         # What was made again has been paid for as well.
@@ -26,7 +27,7 @@ def show_results(out: Output, found: ResultSet, only: Selection, *, every: bool)
 
 def show_items(out: Output, found: ResultSet, only: Selection, *, every: bool) -> None:
     """Show the items in a table, or all that is known of them as records."""
-    items = only.items(found, every=every)
+    items = only.items(found.items, found.scales, every=every)
     out.records([{name: getattr(item, name) for name in ITEM_FIELDS} for item in items], ITEM_FIELDS)
     if out.for_people:
         if not items:

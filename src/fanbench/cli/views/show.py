@@ -12,13 +12,12 @@ import click
 
 from fanbench._util.text import many, neutralize, one_line
 from fanbench.cli.output import Output, bold
-from fanbench.cli.views.ranking import money
 from fanbench.cli.views.results import ITEM_FIELDS
 from fanbench.results import Item, ItemState
+from fanbench.results.display import MISSING, Table, money_text
 from fanbench.results.run_file import NotARunFile
 from fanbench.results.scales import UNIT, Scale
 from fanbench.results.scores import Cell, scores_of
-from fanbench.results.table import MISSING, Table
 from fanbench.results.transcript import Transcript, read_transcript
 
 __all__ = ["FIELDS", "show_items"]
@@ -101,7 +100,7 @@ def _table(items: Sequence[Item]) -> Table:
             MISSING if item.seconds is None else f"{item.seconds:.1f}",
             MISSING if item.tokens_in is None else str(item.tokens_in),
             MISSING if item.tokens_out is None else str(item.tokens_out),
-            money(item.cost_usd),
+            money_text(item.cost_usd),
         )
         for item in items
     ]
@@ -128,7 +127,7 @@ def _details(item: Item, found: Transcript, *, full: bool) -> Iterator[str]:
     if item.judge_tokens_in or item.judge_tokens_out:
         yield (
             f"  judge: {item.judge_tokens_in or 0} tokens in, {item.judge_tokens_out or 0} out, "
-            f"{money(item.judge_cost_usd)}"
+            f"{money_text(item.judge_cost_usd)}"
         )
     if item.error:
         yield from _indented("  error: ", item.error)

@@ -1,0 +1,104 @@
+"""Tables and sentences, which the command line, scripts and notebooks show alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from html import escape
+
+from fanbench._util.text import align_rows, one_line
+
+__all__ = ["MISSING", "Display", "Displayed", "Table", "interval_text", "money_text", "p_text", "score_text"]
+
+MISSING = "–"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows of text under a header. The first column is the label."""
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def plain(self) -> str:
+        """The table as text, aligned with spaces, with one line per row."""
+        return "\n".join(align_rows([self.header, *self.rows]))
+
+    def html(self) -> str:
+        """The table as HTML, in which no cell is more than text."""
+        lines = [_row("th", self.header), *(_row("td", row) for row in self.rows)]
+        return "\n".join(("<table>", *lines, "</table>"))
+
+    def __str__(self) -> str:
+        return self.plain()
+
+    def _repr_html_(self) -> str:
+        return self.html()
+
+
+def _row(element: str, cells: Iterable[str]) -> str:
+    return "<tr>" + "".join(f"<{element}>{_safe(cell)}</{element}>" for cell in cells) + "</tr>"
+
+
+def _safe(text: str) -> str:
+    return escape(one_line(text))
+
+
+@dataclass(frozen=True, slots=True)
+class Display:
+    """What is shown of a result.
+
+    Attributes:
+        tables: The tables.
+        legend: Sentences on what the tables mean.
+        remarks: Sentences on what they leave out, and what follows.
+    """
+
+    tables: tuple[Table, ...] = ()
+    legend: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+    def plain(self) -> str:
+        """All of it as text: the tables, then one sentence per line."""
+        sentences = "\n".join(map(one_line, (*self.legend, *self.remarks)))
+        return "\n\n".join(filter(None, (*(table.plain() for table in self.tables), sentences)))
+
+    def html(self) -> str:
+        """All of it as HTML, in which no name is more than text."""
+        sentences = (f"<p>{_safe(sentence)}</p>" for sentence in (*self.legend, *self.remarks))
+        return "\n".join((*(table.html() for table in self.tables), *sentences))
+
+
+class Displayed:
+    """What has a display. `print` shows it as text, and a notebook as HTML."""
+
+    __slots__ = ()
+
+    def display(self) -> Display:
+        """Return the tables and the sentences that the command line prints."""
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        return self.display().plain()
+
+    def _repr_html_(self) -> str:
+        return self.display().html()
+
+
+# --- Numbers ----------------------------------------------------------------------------------------------------
+
+
+def score_text(score: float | None) -> str:
+    return MISSING if score is None else f"{score:.3f}"
+
+
+def interval_text(low: float, high: float) -> str:
+    return f"{low:.3f} – {high:.3f}"
+
+
+def money_text(usd: float | None) -> str:
+    return MISSING if usd is None else f"${usd:.4f}"
+
+
+def p_text(p: float) -> str:
+    return "<0.001" if p < 0.001 else f"{p:.3f}"

@@ -1,0 +1,197 @@
+"""All results that were found in folders, and what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from fanbench.results.display import Display, Displayed, Table
+from fanbench.results.items import Item
+from fanbench.results.kept import KeptItems
+from fanbench.results.types import Problem, RunResult
+
+if TYPE_CHECKING:
+    from fanbench.results.compare import Comparison
+    from fanbench.results.gate import Gate
+    from fanbench.results.ranking import Estimand, Ranking
+    from fanbench.results.scales import Scale
+    from fanbench.results.scores import Scores
+    from fanbench.results.selection import Order, Selection
+
+__all__ = ["ResultSet"]
+
+
+@dataclass(frozen=True, slots=True)
+class ResultSet(Displayed):
+    """All runs that were found, all files that could not be read, and the items that the runs are made of.
+
+    The runs are sorted by task and model, and from the newest to the oldest within a pair. The items are sorted by
+    task, content, model, sweep, repeat and attempt. `scales` are those that sweeps declare for tasks, by their slugs.
+    """
+
+    runs: tuple[RunResult, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    items: Sequence[Item] = ()
+    scales: Mapping[str, Scale] = field(default_factory=dict)
+
+    def newest(self) -> tuple[RunResult, ...]:
+        """One run per task and model: the one that started last."""
+        chosen: dict[tuple[str, str], RunResult] = {}
+        for run in self.runs:
+            chosen.setdefault((run.task, run.full_model), run)
+        return tuple(chosen.values())
+
+    def scores(self) -> Scores:
+        """The score of each task and model: all attempts that count, and what is lacking."""
+        return self._scores_on(self.scales)
+
+    def scores_with(self, new: ResultSet) -> tuple[Scores, Scores]:
+        """The scores here and those of `new`, on the scales that either of them declares."""
+        from fanbench.results.scales import merge_scales
+
+        scales = merge_scales((*self.scales.items(), *new.scales.items()))
+        return self._scores_on(scales), new._scores_on(scales)
+
+    def _scores_on(self, scales: Mapping[str, Scale]) -> Scores:
+        from fanbench.results.scores import scores_of
+
+        items = self.items
+        return items.scores.on(scales) if isinstance(items, KeptItems) else scores_of(items, scales)
+
+    def table(
+        self,
+        tasks: Iterable[str] | None = None,
+        models: Iterable[str] | None = None,
+        *,
+        failed: bool = False,
+        sort: Order = "name",
+        every: bool = False,
+    ) -> Table:
+        """Return tasks by models, as `fanbench results` prints it; all cells are the same whatever is left out.
+
+        `tasks` and `models` are names and patterns; with `failed`, only what did not pass, errored, has no value or is
+        missing; with `every`, each run by itself.
+
+        Raises:
+            NoResults: There are no results of one of `tasks`.
+            UnknownModel: There are no results of one of `models`.
+        """
+        from fanbench.results.table import table
+
+        only = self.select(tasks, models, failed=failed, sort=sort)
+        return table(self.scores(), self.runs, every=every, only=only)
+
+    def select(
+        self,
+        tasks: Iterable[str] | None = None,
+        models: Iterable[str] | None = None,
+        *,
+        failed: bool = False,
+        sort: Order = "name",
+    ) -> Selection:
+        """Return which of these results are to be shown; see `table`."""
+        from fanbench.results.select import find_models, find_tasks
+        from fanbench.results.selection import Selection
+
+        return Selection(
+            None if tasks is None else find_tasks(tasks, {item.task for item in self.items}),
+            None if models is None else find_models(models, sorted({item.model for item in self.items})),
+            failed,
+            sort,
+        )
+
+    def display(self) -> Display:
+        """Return the tables that `fanbench results` prints: tasks by models, and what each model used."""
+        from fanbench.results.table import usage_table
+
+        skipped = tuple(f"Skipped {problem.path}: {problem.what}" for problem in self.problems)
+        return Display((self.table(), usage_table(self.runs)), remarks=skipped)
+
+    def leaderboard(self, tasks: Estimand = "these", k: int | None = None) -> Ranking:
+        """All models, ranked, with intervals and ranks for exactly `these` tasks, or for tasks `like-these`.
+
+        With `k`, models have their pass@k and pass^k.
+        """
+        from fanbench.results.ranking import rank_models
+
+        return rank_models(self.scores(), tasks, k=k)
+
+    def compare(self, first: str, second: str) -> Comparison:
+        """Compare two models on their common items. A difference above 0 means that `second` scored higher.
+
+        Raises:
+            UnknownModel: There are no results of one of them.
+            UsageError: A name without an owner may be several models.
+        """
+        from fanbench.results.compare import compare_models
+        from fanbench.results.select import find_model
+
+        scores = self.scores()
+        return compare_models(scores, *(find_model(name, scores.models) for name in (first, second)))
+
+    def compare_with(self, new: ResultSet, models: Iterable[str] | None = None) -> Comparison:
+        """Compare what the same models scored here and in `new`; only `models`, if given: names and patterns.
+
+        Raises:
+            UnknownModel: There are no results of one of `models` on both sides.
+        """
+        from fanbench.results.compare import compare_sweeps
+        from fanbench.results.select import find_models
+
+        before, after = self.scores_with(new)
+        common = sorted({*before.models} & {*after.models})
+        return compare_sweeps(before, after, None if models is None else find_models(models, common))
+
+    def gate(
+        self,
+        new: ResultSet,
+        *,
+        margin: float,
+        min_coverage: float = 1.0,
+        models: Iterable[str] | None = None,
+    ) -> Gate:
+        """Decide whether `new` is worse than these results by more than `margin` (0.05 is five points of a hundred).
+
+        It cannot tell if less than the share `min_coverage` of a task has a score on both sides.
+
+        Raises:
+            UnknownModel: There are no results of one of `models` on either side.
+        """
+        from fanbench.results.gate import gate
+        from fanbench.results.select import find_models
+
+        before, after = self.scores_with(new)
+        known = sorted({*before.models, *after.models})
+        chosen = None if models is None else find_models(models, known)
+        return gate(before, after, margin, min_coverage=min_coverage, models=chosen)
+
+    def to_pandas(self) -> Any:
+        """Return the items as a `pandas.DataFrame`: a row for each item, a column for each field of `Item`.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        from fanbench.results.frames import to_pandas
+
+        return to_pandas(self.items)
+
+    def to_polars(self) -> Any:
+        """Return the items as a `polars.DataFrame`, with the same columns.
+
+        Raises:
+            ImportError: Polars is not installed.
+        """
+        from fanbench.results.frames import to_polars
+
+        return to_polars(self.items)
+
+    def to_arrow(self) -> Any:
+        """Return the items as a `pyarrow.Table`, with the same columns.
+
+        Raises:
+            ImportError: pyarrow is not installed.
+        """
+        from fanbench.results.frames import to_arrow
+
+        return to_arrow(self.items)
