@@ -14,11 +14,11 @@ from click.testing import CliRunner, Result
 from fanbench.cli.app import root
 from fanbench.cli.views.gate import FIELDS
 from fanbench.results.compare import Verdict
-from fanbench.results.gate import gate
+from fanbench.results.gate import Cause, gate
 from fanbench.results.items import Item
 from fanbench.results.scores import Scores, scores_of
 from tests.cli.test_help import can_be_typed
-from tests.results.folders import add_run
+from tests.results.folders import add_run, make_sweep
 from tests.results.items import answers, passes
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "gate.yml"
@@ -77,12 +77,12 @@ def test_what_cannot_be_compared_is_refused(old: list[Item], new: list[Item], re
 
 
 def test_less_coverage_may_be_accepted() -> None:
-    """With a lower `min_coverage`, the items in common decide; the hint has the number that is accepted."""
+    """With a lower `min_coverage`, the items in common decide."""
     old, new = scores(run(300, 300)), scores(run(292, 292, 8))
     refused = gate(old, new, 0.05)
     assert refused.refusal is not None
-    (accepted,) = re.findall(r"--min-coverage ([\d.]+)\.$", refused.refusal.hint)
-    found = gate(old, new, 0.05, min_coverage=float(accepted))
+    assert (refused.refusal.cause, refused.refusal.uncovered) == (Cause.COVERAGE, ("new",))
+    found = gate(old, new, 0.05, min_coverage=refused.coverage)
     assert (found.verdict, found.coverage) == (Verdict.NOT_WORSE, 292 / 300)
 
 
@@ -124,6 +124,43 @@ def test_the_verdict_is_the_exit_code() -> None:
         record = json.loads(printed.stdout)
         assert (printed.exit_code, tuple(record), record["verdict"]) == (code, FIELDS, verdict)
         assert (record["reason"] is None) == (new != "few")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "hint"),
+    [
+        (
+            "whole",
+            "holes here",
+            "Run again what errored or is missing: `fanbench sweep -o 'holes here' --retry-errored 1`, or",
+        ),
+        (
+            "holes",
+            "holes here",
+            "`fanbench sweep -o holes --retry-errored 1` and `fanbench sweep -o 'holes here' --retry-errored 1`, or",
+        ),
+        ("plain", "loose", "hint: To accept it, add --min-coverage"),
+        ("whole", "short", "hint: To accept it, add --min-coverage"),
+    ],
+)
+def test_the_hint_names_the_sweeps_that_lack_scores(old: str, new: str, hint: str) -> None:
+    """Only sweeps with attempts without a score are to be continued; the share that the hint names is accepted."""
+    for name, values in (
+        ("whole", [True] * 300),
+        ("holes", [None, *[True] * 299]),
+        ("holes here", [*[True] * 292, *[None] * 8]),
+        ("plain", [True] * 300),
+        ("loose", [*[True] * 299, None]),
+        ("short", [True] * 292),
+    ):
+        add_run(Path(name), "google/a", values)
+        if name not in ("plain", "loose"):
+            make_sweep(Path(name))
+    refused = command(old, new, "--margin", "0.05")
+    assert refused.exit_code == 8
+    assert hint in refused.stderr
+    (accepted,) = re.findall(r"--min-coverage ([\d.]+)\.$", refused.stderr.strip())
+    assert command(old, new, "--margin", "0.05", "--min-coverage", accepted).exit_code == 0
 
 
 def test_a_regression_names_the_task_that_fell() -> None:

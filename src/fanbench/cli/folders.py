@@ -12,7 +12,14 @@ from fanbench.cli.command import Settings
 from fanbench.errors import NoResults
 from fanbench.results import ResultSet
 
-__all__ = ["read_folders"]
+__all__ = ["read_folders", "sweep_command"]
+
+
+def sweep_command(folder: Path, *flags: str) -> str | None:
+    """Return the command that continues the sweep in a folder; None if there is none."""
+    if not (folder / ".fanbench").is_dir():
+        return None
+    return shlex.join(["fanbench", "sweep", "-o", str(folder), *flags])
 
 
 def read_folders(settings: Settings, folders: Sequence[Path]) -> ResultSet:
@@ -23,22 +30,22 @@ def read_folders(settings: Settings, folders: Sequence[Path]) -> ResultSet:
     """
     from fanbench.sweeps.results import read_results
 
-    sweep = None
+    resume = None
     for folder in folders:
-        if (folder / ".fanbench").is_dir():  # otherwise the lock's module need not be imported
+        if command := sweep_command(folder):  # otherwise the lock's module need not be imported
             from fanbench._util.lock import is_locked
             from fanbench.sweeps.folder import LOCK
 
             if is_locked(folder / LOCK):
                 settings.output.note(f"A sweep is running in {folder}: these are its results so far.")
             else:
-                sweep = sweep or folder
+                resume = resume or command
     found = read_results(folders)
     for problem in found.problems:
         click.echo(f"Skipped {problem.path}: {problem.what}", err=True)
     if not found.runs:
         hint = "Run `fanbench tasks download TASK -o DIR` to download some."
-        if sweep is not None:
-            hint = f"Run `fanbench sweep -o {shlex.quote(str(sweep))}` to continue the sweep."
+        if resume is not None:
+            hint = f"Run `{resume}` to continue the sweep."
         raise NoResults("No run files found.", hint=hint)
     return found

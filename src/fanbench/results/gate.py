@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from enum import StrEnum
+from typing import Literal, NamedTuple
 
 from fanbench._util.text import many
 from fanbench.results.compare import (
@@ -20,14 +21,25 @@ from fanbench.results.display import Display, Displayed, p_text
 from fanbench.results.scores import Cell, Scores, task_names
 from fanbench.results.statistics import CONFIDENCE
 
-__all__ = ["Gate", "Refusal", "gate"]
+__all__ = ["Cause", "Gate", "Refusal", "gate"]
+
+
+class Cause(StrEnum):
+    """What keeps old and new results from being compared."""
+
+    MODEL = "model"
+    CONTENT = "content"
+    SCALE = "scale"
+    COVERAGE = "coverage"
+    NOTHING = "nothing"
 
 
 class Refusal(NamedTuple):
-    """Why old and new results cannot be compared, and what to do."""
+    """Why old and new results cannot be compared. `uncovered` are the sides on which attempts lack a score."""
 
+    cause: Cause
     reason: str
-    hint: str
+    uncovered: tuple[Literal["old", "new"], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +127,7 @@ def gate(
         _lacks_a_model(old, new, chosen)
         or _has_other_content(found)
         or _has_other_scales(found)
-        or _has_low_coverage(shares, min_coverage)
+        or _has_low_coverage(old, new, shares, min_coverage)
         or _has_nothing(found)
     )
     verdict = Verdict.CANNOT_TELL if refusal else found.verdict(margin, confidence)
@@ -144,40 +156,35 @@ def _lacks_a_model(old: Scores, new: Scores, models: Iterable[str]) -> Refusal |
         for side, scores in (("old", old), ("new", new))
         if model not in scores.models
     ]
-    return Refusal("; ".join(lacking), "Choose models that both have with -m.") if lacking else None
+    return Refusal(Cause.MODEL, "; ".join(lacking)) if lacking else None
 
 
 def _has_other_content(found: Comparison) -> Refusal | None:
     after = {key.task for key in found.only_second}
     changed = sorted({key.task for key in found.only_first if key.task in after})
-    if not changed:
-        return None
-    return Refusal(
-        f"the content of {', '.join(changed)} differs", "Make both sweeps with the same task files."
-    )
+    return Refusal(Cause.CONTENT, f"the content of {', '.join(changed)} differs") if changed else None
 
 
 def _has_other_scales(found: Comparison) -> Refusal | None:
     disputed = [key.task for key in found.unbounded if found.scales[key].is_disputed]
-    if not disputed:
-        return None
-    return Refusal(
-        f"the declared scale of {', '.join(disputed)} differs", "Declare the same scale in both sweep files."
-    )
+    return Refusal(Cause.SCALE, f"the declared scale of {', '.join(disputed)} differs") if disputed else None
 
 
-def _has_low_coverage(shares: dict[Place, float], least: float) -> Refusal | None:
+def _has_low_coverage(old: Scores, new: Scores, shares: dict[Place, float], least: float) -> Refusal | None:
     low = sorted((share, place) for place, share in shares.items() if share < least)
     if not low:
         return None
     share, place = low[0]
     what = place_name(place, task_names(key for key, _ in shares))
     more = f", and {len(low) - 1} more of tasks and models have too few" if len(low) > 1 else ""
-    return Refusal(
-        f"only {_percent(share)} of {what} has a score on both sides{more}",
-        "Run again what errored or is missing: `fanbench sweep -o DIR --retry-errored 1`. To accept it, add "
-        f"--min-coverage {math.floor(share * 1000) / 1000:g}.",
+    sides: tuple[tuple[Literal["old", "new"], Scores], ...] = (("old", old), ("new", new))
+    uncovered = tuple(
+        side
+        for side, scores in sides
+        if any((cell := scores.cells.get(place)) is None or not cell.complete for _, place in low)
     )
+    reason = f"only {_percent(share)} of {what} has a score on both sides{more}"
+    return Refusal(Cause.COVERAGE, reason, uncovered)
 
 
 def _percent(share: float) -> str:
@@ -187,4 +194,4 @@ def _percent(share: float) -> str:
 
 def _has_nothing(found: Comparison) -> Refusal | None:
     reason = "no task with values on its scale has an item with a score on both sides"
-    return None if found.pairs else Refusal(reason, "Run `fanbench compare OLD NEW` to see what there is.")
+    return None if found.pairs else Refusal(Cause.NOTHING, reason)

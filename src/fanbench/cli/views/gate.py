@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from pathlib import Path
 from typing import Any
 
+from fanbench.cli.folders import sweep_command
 from fanbench.cli.output import Output
 from fanbench.errors import CannotTell, Regression
 from fanbench.results.compare import Verdict, interval_of
-from fanbench.results.gate import Gate
+from fanbench.results.gate import Cause, Gate
 
 __all__ = ["FIELDS", "show_gate"]
 
@@ -43,11 +45,40 @@ def show_gate(out: Output, found: Gate, old: Path, new: Path) -> None:
         case Verdict.NOT_WORSE:
             out.text(found.conclusion)
         case Verdict.REGRESSION:
-            command = shlex.join(["fanbench", "compare", str(old), str(new)])
+            command = _comparison(old, new)
             raise Regression(found.conclusion, hint=f"Run `{command}` to see the items that changed.")
         case Verdict.CANNOT_TELL:
-            hint = "Add items to the tasks, or choose a larger --margin."
-            raise CannotTell(found.conclusion, hint=found.refusal.hint if found.refusal else hint)
+            raise CannotTell(found.conclusion, hint=_hint(found, old, new))
+
+
+def _comparison(old: Path, new: Path) -> str:
+    return shlex.join(["fanbench", "compare", str(old), str(new)])
+
+
+def _hint(found: Gate, old: Path, new: Path) -> str:
+    """What to do so that the results tell."""
+    if found.refusal is None:
+        return "Add items to the tasks, or choose a larger --margin."
+    match found.refusal.cause:
+        case Cause.MODEL:
+            return "Choose models that both have with -m."
+        case Cause.CONTENT:
+            return "Make both sweeps with the same task files."
+        case Cause.SCALE:
+            return "Declare the same scale in both sweep files, and sweep again: what has been run is not run again."
+        case Cause.COVERAGE:
+            folders = [old if side == "old" else new for side in found.refusal.uncovered]
+            commands = [sweep_command(folder, "--retry-errored", "1") for folder in folders]
+            named = " and ".join(f"`{command}`" for command in commands if command)
+            again = (
+                f"Run again what errored or is missing: {named}, or, where only items of a run errored, with --rerun "
+                "TASK:MODEL. "
+                if named
+                else ""
+            )
+            return f"{again}To accept it, add --min-coverage {math.floor(found.coverage * 1000) / 1000:g}."
+        case Cause.NOTHING:
+            return f"Run `{_comparison(old, new)}` to see what there is."
 
 
 def _record(found: Gate) -> dict[str, Any]:
