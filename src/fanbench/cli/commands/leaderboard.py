@@ -11,7 +11,7 @@ import click
 from fanbench.cli.command import Settings, command
 from fanbench.cli.options import AT_LEAST_1, FOLDER, value_option
 from fanbench.cli.session import call
-from fanbench.errors import NotFound, UsageError
+from fanbench.errors import CredentialsError, NotFound, UsageError
 
 if TYPE_CHECKING:
     from fanbench.results.ranking import Estimand
@@ -141,8 +141,10 @@ def _show_benchmark(
 
     try:
         found = call(settings, lambda client: fetch_leaderboard(client, benchmark, version=version))
-    except NotFound as error:
-        error.hint = error.hint or f"There is no folder '{benchmark}' either, whose results could be ranked."
+    except (CredentialsError, NotFound) as error:
+        if not os.path.isdir(benchmark):
+            no_folder = f"There is no folder '{benchmark}' either, whose results could be ranked."
+            error.hint = " ".join(filter(None, (no_folder, error.hint)))
         raise
     if not found.board.rows:
         settings.output.note("No results found.")
