@@ -88,7 +88,7 @@ def test_values_outside_the_declared_scale(folder: Path) -> None:
     make_sweep(folder, {"points": Scale(0, 50)})
     result = invoke("leaderboard", "sweep", "--format", "jsonl")
     assert result.stderr == (
-        "Left out, because some values are outside its declared scale 0 to 50: points.\n"
+        "Left out, because some values are outside the declared scale 0 to 50: points.\n"
     )
     assert [json.loads(line)["score"] for line in result.stdout.splitlines()] == [None, None]
 
@@ -105,7 +105,7 @@ def test_how_to_declare_a_scale_is_said(folder: Path) -> None:
 def test_different_scales_are_never_mixed() -> None:
     """Folders that declare different scales for a task are not averaged, not compared, and refused by the gate."""
     old, new = fill(Path("old"), PERCENT), fill(Path("new"), SECONDS)
-    reason = "because different scales are declared for it: points."
+    reason = "because different scales are declared: points."
     assert f"Left out, {reason}" in invoke("leaderboard", "old", "new").stdout
     compared = invoke("compare", "old", "new")
     assert f"Not compared, {reason}" in compared.output

@@ -91,7 +91,7 @@ def scale_sentences(
 
 def _why_unbounded(scale: Scale) -> str:
     if scale.is_disputed:
-        return "different scales are declared for it"
+        return "different scales are declared"
     if scale == UNIT:
         return "some values are not between 0 and 1"
-    return f"some values are outside its declared scale {scale}"
+    return f"some values are outside the declared scale {scale}"
