@@ -13,11 +13,11 @@ import anyio.to_thread
 
 from fanbench._util.concurrency import InOrder, gather
 from fanbench._util.files import output_errors
+from fanbench._util.layout import folder_of_run, folder_of_version
 from fanbench.errors import FanbenchError
 from fanbench.operations.api import Api
 from fanbench.operations.batch import each_task
 from fanbench.operations.events import Downloading, Emit, Event, ignore_events
-from fanbench.operations.layout import folder_of_run, folder_of_version
 from fanbench.operations.lookup import model_of
 from fanbench.operations.status import task_status
 from fanbench.wire.messages import Run

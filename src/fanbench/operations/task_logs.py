@@ -14,6 +14,7 @@ import anyio
 
 from fanbench._util.concurrency import gather, settle, unwrap_single_error
 from fanbench._util.files import async_temporary_folder, output_errors
+from fanbench._util.layout import folder_of_run, log_of_run
 from fanbench.errors import FanbenchError, NotFound
 from fanbench.operations.api import Api
 from fanbench.operations.batch import unique_slugs
@@ -29,7 +30,6 @@ from fanbench.operations.events import (
     TaskFailed,
     ignore_events,
 )
-from fanbench.operations.layout import folder_of_run, log_of_run
 from fanbench.operations.log_buffer import LogBuffer
 from fanbench.operations.log_file import log_file
 from fanbench.operations.lookup import model_of

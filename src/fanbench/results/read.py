@@ -22,6 +22,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fanbench._util.layout import EARLIER_LOG, LOG
 from fanbench.results.combine import combine
 from fanbench.results.gather import RunFiles, gather
 from fanbench.results.itemize import Found
@@ -34,8 +35,6 @@ from fanbench.wire.messages import RunState
 __all__ = ["read_results"]
 
 SUFFIX = ".run.json"
-LOG_SUFFIX = ".log"
-EARLIER_LOG = "run.log"
 
 AnyPath = str | os.PathLike[str]
 
@@ -149,7 +148,7 @@ def _find(paths: Iterable[Path], problems: list[Problem]) -> Iterator[tuple[str,
 def _lone_logs(folder: Path, files: Iterable[str], subfolders: Sequence[str]) -> Iterator[Path]:
     """Yield the folders of the runs of which `folder` has only the log."""
     for name in sorted(files):
-        run_id = name.removesuffix(LOG_SUFFIX)
+        run_id = name.removesuffix(LOG)
         if run_id == name or not _is_number(run_id) or run_id in subfolders:
             continue
         # What a task wrote may look like the layout as well.

@@ -16,8 +16,8 @@ import anyio.to_thread
 
 from fanbench._util import files
 from fanbench._util.concurrency import Offload
+from fanbench._util.layout import EARLIER_LOG
 from fanbench.errors import OutputError
-from fanbench.operations.layout import EARLIER_LOG
 from fanbench.operations.log_file import LogFile
 from fanbench.sweeps.attempts import SavedLog, SavedOutput
 from fanbench.sweeps.journal import JOURNAL

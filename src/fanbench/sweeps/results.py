@@ -147,7 +147,7 @@ def known_runs(
 
 
 def _known_run(root: Path, attempt: Attempt, *, superseded: bool) -> KnownRun:
-    from fanbench.operations.layout import folder_of_log
+    from fanbench._util.layout import folder_of_log
 
     planned, folder = attempt.planned_run, None
     if attempt.output is not None:

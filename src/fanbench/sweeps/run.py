@@ -11,9 +11,9 @@ from pathlib import Path
 
 import anyio
 
+from fanbench._util.layout import EARLIER_LOG, folder_of_run, log_of_run
 from fanbench.errors import FanbenchError, NotFound
 from fanbench.operations.api import Api
-from fanbench.operations.layout import EARLIER_LOG, folder_of_run, log_of_run
 from fanbench.operations.log_file import LogFile
 from fanbench.operations.watch import END_LAG, STREAM_TRIES, RunWatcher
 from fanbench.sweeps.artifacts import log_part, saved_output

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["EARLIER_LOG", "folder_of_log", "folder_of_run", "folder_of_version", "log_of_run"]
+__all__ = ["EARLIER_LOG", "LOG", "folder_of_log", "folder_of_run", "folder_of_version", "log_of_run"]
 
+#: The end of the name of a log, after the id of its run.
+LOG = ".log"
 #: What earlier versions of fanbench called the log, which they kept in the run's folder.
 EARLIER_LOG = "run.log"
 
@@ -28,7 +30,7 @@ def folder_of_run(root: Path, slug: str, version: int, model: str, run_id: int) 
 
 def log_of_run(folder: Path) -> Path:
     """The log of the run in `folder`: `<run_id>.log`, beside the folder."""
-    return folder.with_name(f"{folder.name}.log")
+    return folder.with_name(f"{folder.name}{LOG}")
 
 
 def folder_of_log(log: Path) -> Path:
