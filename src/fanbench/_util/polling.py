@@ -1,7 +1,8 @@
-"""How long to wait between polls."""
+"""How long to wait between polls, and between reports of them."""
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ import anyio
 
 from fanbench.errors import UsageError
 
-__all__ = ["POLL_INTERVAL", "CreationPace", "Deadline", "Pace"]
+__all__ = ["POLL_INTERVAL", "CreationPace", "Deadline", "Pace", "Throttle"]
 
 POLL_INTERVAL = 60.0
 _START = 1.0
@@ -81,3 +82,19 @@ class Deadline:
     @property
     def left(self) -> float | None:
         return None if self._end is None else max(0.0, self._end - anyio.current_time())
+
+
+class Throttle:
+    """Lets something happen at once, and then at most every so many `seconds`."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._last = -math.inf
+
+    def is_due(self) -> bool:
+        """Return whether it may happen now. If so, the caller must let it happen."""
+        now = anyio.current_time()
+        if now - self._last < self._seconds:
+            return False
+        self._last = now
+        return True

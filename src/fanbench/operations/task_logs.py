@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import anyio
 from fanbench._util.concurrency import gather, settle, unwrap_single_error
 from fanbench._util.files import async_temporary_folder, output_errors
 from fanbench._util.layout import folder_of_run, log_of_run
+from fanbench._util.polling import Throttle
 from fanbench.errors import FanbenchError, NotFound
 from fanbench.operations.api import Api
 from fanbench.operations.batch import unique_slugs
@@ -257,7 +257,7 @@ class _Recording:
         self._error: FanbenchError | None = None
 
     async def record(self, emit: Emit) -> None:
-        run, counter, reported_at = self._reader.run, LineCounter(), float("-inf")
+        run, counter, progress = self._reader.run, LineCounter(), Throttle(_PROGRESS_INTERVAL)
         with output_errors(
             "keep the logs that wait to be shown",
             hint="Set TMPDIR to a folder with more room, or show fewer runs with -m.",
@@ -267,8 +267,7 @@ class _Recording:
                     async for entry in entries:
                         await self._buffer.write(entry.data)
                         counter.feed(entry.data)
-                        if (now := time.monotonic()) - reported_at >= _PROGRESS_INTERVAL:
-                            reported_at = now
+                        if progress.is_due():
                             emit(LogRead(run, counter.lines))
             except FanbenchError as error:
                 self._error = error

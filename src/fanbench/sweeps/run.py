@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import anyio
 
 from fanbench._util.layout import EARLIER_LOG, folder_of_run, log_of_run
+from fanbench._util.polling import Throttle
 from fanbench.errors import FanbenchError, NotFound
 from fanbench.operations.api import Api
 from fanbench.operations.log_file import LogFile
@@ -42,16 +43,13 @@ _NO_LOG = 30.0
 
 @dataclass(slots=True)
 class _Fetch:
-    """One of the two things to fetch of an ended run. `stage` names it in events.
-
-    `reported_at` is when a failure was last reported.
-    """
+    """One of the two things to fetch of an ended run. `stage` names it in events, `reports` are those of failures."""
 
     stage: str
     is_wanted: Callable[[Attempt], bool]
     fetch: Callable[[], Awaitable[None]]
     budget: RetryBudget
-    reported_at: float = -math.inf
+    reports: Throttle = field(default_factory=partial(Throttle, REPORTED_EACH))
 
 
 class RunPipeline:
@@ -185,10 +183,8 @@ class RunPipeline:
 
     def _report_failure(self, step: _Fetch, error: FanbenchError, pause: float) -> None:
         """Say that a step is tried again, unless that was said just before, or the files may only be late."""
-        now = anyio.current_time()
-        if now - step.reported_at < REPORTED_EACH or isinstance(error, NotFound):
+        if isinstance(error, NotFound) or not step.reports.is_due():
             return
-        step.reported_at = now
         run = self._run
         self._context.emit(FetchFailed(run.planned_run, run.attempt.number, step.stage, str(error), pause))
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import anyio
 
+from fanbench._util.polling import Throttle
 from fanbench.errors import FanbenchError
 from fanbench.operations.events import VersionSuperseded
 from fanbench.operations.lookup import as_scheduled, model_of, runs_of, task_if_any
@@ -71,7 +72,7 @@ class TaskWatcher(RunWatcher):
         #: The newest version that was seen on the server, and when the server last showed the task.
         self._newest = 0
         self._looked_at = -math.inf
-        self._failure_reported_at = -math.inf
+        self._failures = Throttle(REPORTED_EACH)
         #: Whether the last list lacked a run that lists have shown before.
         self._misses_runs = False
         #: How many attempts at a planned run the server accepted but never listed.
@@ -98,9 +99,7 @@ class TaskWatcher(RunWatcher):
 
     def report_failure(self, error: FanbenchError, pause: float) -> None:
         """Say that the server does not show the task or its runs, unless that was said just before."""
-        now = anyio.current_time()
-        if now - self._failure_reported_at >= REPORTED_EACH:
-            self._failure_reported_at = now
+        if self._failures.is_due():
             self._context.emit(LookFailed(self._task.slug, str(error), pause))
 
     # --- Which version is the newest ---
