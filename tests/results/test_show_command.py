@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from fanbench.cli.app import root
 from fanbench.cli.views.show import FIELDS
-from fanbench.results.transcript import Said, read_transcript
+from fanbench.results.transcript import Media, Said, read_transcript
 from tests.results.build import STATUS, errored, number, passed, write
 from tests.results.folders import add_run
 
@@ -145,7 +145,8 @@ def test_what_is_no_text_is_named(tmp_path: Path) -> None:
     ]
     content = passed(conversations=[talk({"role": "CONTENT_ROLE_USER", "parts": parts})])
     found = read_transcript(write(tmp_path / "a.run.json", content))
-    assert found.messages == (Said("Talk-1", "user", "", "[image/png]\n[video/mp4: https://x/y]"),)
+    media = (Media("image/png", "", "AAAA"), Media("video/mp4", "https://x/y", ""))
+    assert found.messages == (Said("Talk-1", "user", "", "[image/png]\n[video/mp4: https://x/y]", media),)
 
 
 def test_a_run_may_be_chosen(tmp_path: Path) -> None:

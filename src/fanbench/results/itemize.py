@@ -31,7 +31,7 @@ from fanbench.results.run_file import RunFile
 from fanbench.results.types import Kind
 from fanbench.wire.messages import RunState
 
-__all__ = ["Found", "RunItems", "below", "items_of_run", "part_index", "whole_run"]
+__all__ = ["Found", "RunItems", "below", "items_of_run", "part_indices", "whole_run"]
 
 _ROW = re.compile(r"run_param_id_(.+)\.run\.json$")
 # A task that rounds its mean to so many digits still has it.
@@ -95,15 +95,12 @@ def items_of_run(
     )
 
 
-def part_index(path: Path, run: RunFile, item: str) -> int | None:
-    """Return which of the sub-runs of a run file is `item`, counted from 0; None if it is the run itself."""
-    if not item or not run.subruns or _ROW.search(path.name):
-        return None
-    parts = _parts(run)
+def part_indices(path: Path, run: RunFile) -> dict[str, int]:
+    """Return the names of the sub-runs of a run file that are its items, and which of its sub-runs each is, from 0."""
+    parts = () if _ROW.search(path.name) else _parts(run)
     name = parts[0].task_version.name if parts else None
     indices = [index for index, part in enumerate(run.subruns) if part.task_version.name == name]
-    names = _unique([_name(None, part) for part in parts])
-    return dict(zip(names, indices, strict=True)).get(item)
+    return dict(zip(_unique([_name(None, part) for part in parts]), indices, strict=True))
 
 
 def whole_run(named: Item, state: ItemState, error: str | None) -> Item:

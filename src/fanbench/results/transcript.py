@@ -6,16 +6,27 @@ Results are made without these texts (`run_file.py`), which make up most of a ru
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fanbench.results.combine import PASSED
-from fanbench.results.itemize import part_index
-from fanbench.results.run_file import ASSISTANT, decode_run_file, read_run_file
+from msgspec import structs
+
+from fanbench.results.combine import PASSED, usage_of
+from fanbench.results.itemize import part_indices
+from fanbench.results.run_file import ASSISTANT, Metrics, decode_run_file, read_run_file
 from fanbench.wire.messages import Message
 from fanbench.wire.slugs import same_model
 
-__all__ = ["Said", "Transcript", "Verified", "read_transcript"]
+__all__ = ["Media", "Said", "Transcript", "Verified", "read_transcript", "read_transcripts"]
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """An image, audio, video or file of a message: its type, and its address or its content as base64."""
+
+    mime_type: str
+    uri: str
+    data: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +39,24 @@ class Said:
             `context`, which is the result of a tool.
         sender: The name of the sender, such as that of the model.
         text: The text. An image, audio, video or file is named in brackets by its type.
+        media: The images, audios, videos and files.
+        reasoning: What a model wrote before its answer, if that is known.
+        tokens_in: The input tokens of the request that this is the answer to; None if unknown, or no answer.
+        tokens_out: Its output tokens.
+        cost_usd: Its cost in US dollars.
+        seconds: How long the model's backend took.
     """
 
     conversation: str
     role: str
     sender: str
     text: str
+    media: tuple[Media, ...] = ()
+    reasoning: str = ""
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    cost_usd: float | None = None
+    seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,22 +84,41 @@ def read_transcript(path: Path, item: str = "") -> Transcript:
     Raises:
         NotARunFile: The file cannot be read, is damaged, or is not a run file.
     """
-    index = part_index(path, read_run_file(path), item)
+    index = part_indices(path, read_run_file(path)).get(item)
     run = decode_run_file(path, _Run)
     if index is not None:
         run = run.subruns[index]
-    return Transcript(tuple(run.said()), tuple(run.verified()), run.error_message)
+    return run.transcript()
+
+
+def read_transcripts(path: Path) -> dict[str, Transcript]:
+    """Read what was said in a run file by its items: their sub-runs, and "" for the rest, or for all without items.
+
+    Raises:
+        NotARunFile: The file cannot be read, is damaged, or is not a run file.
+    """
+    indices = part_indices(path, read_run_file(path))
+    run = decode_run_file(path, _Run)
+    items = {name: run.subruns[index].transcript() for name, index in indices.items()}
+    others = tuple(part for index, part in enumerate(run.subruns) if index not in indices.values())
+    return {"": structs.replace(run, subruns=others).transcript(), **items}
 
 
 class _Data(Message, frozen=True, kw_only=True):
     mime_type: str = ""
     file_uri: str = ""
+    data: str = ""
 
 
 class _Part(Message, frozen=True, kw_only=True):
     text: str = ""
     file_data: _Data | None = None
     inline_data: _Data | None = None
+
+    @property
+    def media(self) -> Media | None:
+        found = self.file_data or self.inline_data
+        return None if found is None else Media(found.mime_type, found.file_uri, found.data)
 
     def __str__(self) -> str:
         if self.file_data is not None:
@@ -92,6 +134,8 @@ class _Content(Message, frozen=True, kw_only=True):
 
 class _Request(Message, frozen=True, kw_only=True):
     contents: tuple[_Content, ...] = ()
+    metrics: Metrics = Metrics()
+    reasoning_traces: str | None = None
 
 
 class _Conversation(Message, frozen=True, kw_only=True):
@@ -117,11 +161,14 @@ class _Run(Message, frozen=True, kw_only=True):
     assertions: tuple[_Assertion, ...] = ()
     subruns: tuple[_Run, ...] = ()
 
+    def transcript(self) -> Transcript:
+        return Transcript(tuple(self.said()), tuple(self.verified()), self.error_message)
+
     def said(self) -> Iterator[Said]:
         for talk in self.conversations:
-            for content in (content for request in talk.requests for content in request.contents):
-                text = "\n".join(map(str, content.parts))
-                yield Said(talk.id, self._role(content), content.sender_name, text)
+            for request in talk.requests:
+                yield from (self._said(talk, content) for content in request.contents[:-1])
+                yield from (self._said(talk, content, request) for content in request.contents[-1:])
         for run in self.subruns:
             yield from run.said()
 
@@ -130,6 +177,28 @@ class _Run(Message, frozen=True, kw_only=True):
             yield Verified(each.status == PASSED, each.expectation, each.line_number, each.definition)
         for run in self.subruns:
             yield from run.verified()
+
+    def _said(self, talk: _Conversation, content: _Content, request: _Request | None = None) -> Said:
+        """Return a message. The answer to a `request` is the last of its messages, and has its metrics."""
+        said = Said(
+            talk.id,
+            self._role(content),
+            content.sender_name,
+            "\n".join(map(str, content.parts)),
+            tuple(media for part in content.parts if (media := part.media) is not None),
+        )
+        if request is None or content.role != ASSISTANT:
+            return said
+        usage = usage_of([request.metrics], [])
+        latency = request.metrics.total_backend_latency_ms
+        return replace(
+            said,
+            reasoning=request.reasoning_traces or "",
+            tokens_in=usage["tokens_in"],
+            tokens_out=usage["tokens_out"],
+            cost_usd=usage["cost_usd"],
+            seconds=None if latency is None else latency / 1000,
+        )
 
     def _role(self, content: _Content) -> str:
         if content.role != ASSISTANT:

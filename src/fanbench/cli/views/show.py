@@ -23,6 +23,7 @@ from fanbench.results.transcript import Transcript, read_transcript
 __all__ = ["FIELDS", "show_items"]
 
 FIELDS = (*ITEM_FIELDS, "assertions", "messages")
+_OF_MESSAGE = ("conversation", "role", "sender", "text")
 # Of a message, so many characters are shown, unless all were asked for.
 _SHORT = 2000
 _NOTHING = Transcript((), (), "")
@@ -170,5 +171,5 @@ def _record(item: Item, found: Transcript) -> dict[str, Any]:
     return record | {
         "error": found.error.strip() or item.error,
         "assertions": [asdict(each) for each in found.assertions],
-        "messages": [asdict(said) for said in found.messages],
+        "messages": [{name: getattr(said, name) for name in _OF_MESSAGE} for said in found.messages],
     }
