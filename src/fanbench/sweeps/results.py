@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -19,7 +19,7 @@ from fanbench.results.cache import Cache
 if TYPE_CHECKING:
     from fanbench.sweeps.attempts import Attempt, PlannedRun, TaskRecord
 
-__all__ = ["known_runs", "read_results"]
+__all__ = ["known_runs", "read_journals", "read_results"]
 
 AnyPath = str | os.PathLike[str]
 
@@ -38,6 +38,20 @@ def read_results(paths: AnyPath | Iterable[AnyPath]) -> ResultSet:
     Never raises because of what is on the disk: what cannot be used is listed in `problems`.
     """
     given = [Path(path) for path in ([paths] if isinstance(paths, str | os.PathLike) else paths)]
+    known, problems = read_journals(given)
+    # Several folders are not kept together: what their items are depends on all of them.
+    cache = Cache(given[0], known) if len(given) == 1 and given[0].is_dir() and not problems else None
+    read = partial(results.read_results, given, known=known)
+    if cache is not None and (kept := cache.load(read)) is not None:
+        return kept
+    found = read()
+    if cache is not None:
+        cache.save(found)
+    return replace(found, problems=(*problems, *found.problems))
+
+
+def read_journals(given: Sequence[Path]) -> tuple[list[KnownRun], list[Problem]]:
+    """Return the planned runs of the sweeps that are below `given`, or that have these, and all attempts at them."""
     sweeps: dict[Path, Path] = {}
     for path in given:
         for root in _sweeps_of(path):
@@ -52,15 +66,7 @@ def read_results(paths: AnyPath | Iterable[AnyPath]) -> ResultSet:
             continue
         # Where only parts of a sweep are given, what left nothing belongs to none of them.
         known += runs if _is_in(absolute, given) else (run for run in runs if _is_in(run.folder, given))
-    # Several folders are not kept together: what their items are depends on all of them.
-    cache = Cache(given[0], known) if len(given) == 1 and given[0].is_dir() and not problems else None
-    read = partial(results.read_results, given, known=known)
-    if cache is not None and (kept := cache.load(read)) is not None:
-        return kept
-    found = read()
-    if cache is not None:
-        cache.save(found)
-    return replace(found, problems=(*problems, *found.problems))
+    return known, problems
 
 
 def _is_in(folder: Path | None, given: Iterable[Path]) -> bool:
@@ -89,7 +95,7 @@ def _has_journal(folder: Path) -> bool:
 
 
 def _from_journal(root: Path) -> Iterator[KnownRun]:
-    """Yield the planned runs of the sweep in `root`, and all attempts at them.
+    """Yield the planned runs of the sweep in `root`, and all attempts at them, by task and model as planned.
 
     Raises:
         JournalError: The journal cannot be read.
@@ -108,7 +114,9 @@ def _from_journal(root: Path) -> Iterator[KnownRun]:
     scales = saved.scales if saved is not None else {}
     identities = {attempt.planned_run.task: attempt.identity for attempt in attempts}
     identities |= {slug: record.identity for slug, record in tasks.items()}
-    for run in known_runs(root, planned, identities, tasks, attempts):
+    places = {(each.task, each.model): place for place, each in enumerate(planned)}
+    runs = known_runs(root, planned, identities, tasks, attempts)
+    for run in sorted(runs, key=lambda run: places.get((run.task, run.model), len(places))):
         yield replace(run, scale=scales.get(run.task))
 
 
