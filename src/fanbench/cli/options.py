@@ -21,6 +21,7 @@ __all__ = [
     "judge_option",
     "model_option",
     "poll_interval_option",
+    "share_option",
     "task_names_argument",
     "value_option",
     "version_option",
@@ -51,6 +52,20 @@ def value_option(
 ) -> Callable[[F], F]:
     """An option with a value. `flags` are its names, such as "-o --output", and may end with its parameter's name."""
     return click.option(*flags.split(), metavar=metavar, help=text, type=kind, **settings)
+
+
+def share_option(flags: str, metavar: str, text: str, **settings: Any) -> Callable[[F], F]:
+    """An option whose value is a number above 0 and at most 1."""
+    return value_option(flags, metavar, text, click.FLOAT, callback=_share, **settings)
+
+
+def _share(ctx: click.Context, param: click.Parameter, value: float) -> float:
+    """Refuse other numbers; unlike `click.FloatRange`, also NaN."""
+    if not 0 < value <= 1:
+        raise UsageError(
+            f"{param.opts[0]} is {value:g}.", hint="Write a number above 0, up to 1, such as 0.05."
+        )
+    return value
 
 
 task_names_argument = click.argument("task_names", nargs=-1, required=True, metavar="TASK...")

@@ -7,39 +7,25 @@ from pathlib import Path
 import click
 
 from fanbench.cli.command import Settings, command
-from fanbench.cli.options import FOLDER, model_option, value_option
-from fanbench.errors import UsageError
+from fanbench.cli.options import FOLDER, model_option, share_option
 
 __all__ = ["gate"]
-
-
-def _share(ctx: click.Context, param: click.Parameter, value: float) -> float:
-    """Refuse numbers that are not above 0 and at most 1; unlike `click.FloatRange`, also NaN."""
-    if not 0 < value <= 1:
-        raise UsageError(
-            f"{param.opts[0]} is {value:g}.", hint="Write a number above 0, up to 1, such as 0.05."
-        )
-    return value
 
 
 @command()
 @click.argument("old", metavar="OLD", type=FOLDER)
 @click.argument("new", metavar="NEW", type=FOLDER)
-@value_option(
+@share_option(
     "--margin",
     "M",
     "The loss of the mean score that is accepted: 0.05 is five points of a hundred.",
-    click.FLOAT,
     required=True,
-    callback=_share,
 )
-@value_option(
+@share_option(
     "--min-coverage",
     "C",
     "The least share of each task that must have a score on both sides (default: 1, all of it).",
-    click.FLOAT,
     default=1.0,
-    callback=_share,
 )
 @model_option("Compare only this model, or those that match a pattern; repeatable (default: all in OLD).")
 def gate(
