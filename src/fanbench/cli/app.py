@@ -190,6 +190,7 @@ benchmarks = LazyGroup(
         "check": Entry("check:check", "Find errors in task files before pushing them."),
         "tasks": _TASKS,
         "sweep": Entry("sweep:sweep", "Run every task on every model; resumable."),
+        "report": Entry("report:report", "Write results as one HTML file."),
         "results": Entry("results:results", "Tabulate downloaded results."),
         "show": Entry("show:show", "Show why a model has its score on a task."),
         "compare": Entry("compare:compare", "Compare two models, or two folders of results."),

@@ -157,6 +157,10 @@ class Comparison(Displayed):
     def worse(self) -> int:
         return sum(pair.worse for pair in self.pairs)
 
+    def interval(self, confidence: float = CONFIDENCE) -> Interval | None:
+        """Return the interval of the overall difference; None without a pair."""
+        return None if self.difference is None else interval_of(self.difference, confidence)
+
     def verdict(self, margin: float, confidence: float = CONFIDENCE) -> Verdict:
         """Say whether B is worse than A by more than `margin`, overall or on any task.
 

@@ -17,7 +17,7 @@ from fanbench.results.types import Cost, RunResult
 from fanbench.wire.messages import RunState
 from fanbench.wire.slugs import normalize_model
 
-__all__ = ["Usage", "cell", "cell_text", "table", "usage", "usage_table"]
+__all__ = ["Usage", "cell", "cell_text", "model_labels", "table", "usage", "usage_table"]
 
 T = TypeVar("T")
 
@@ -74,7 +74,7 @@ def table(
         by_task[shown.key].append(shown)
         by_model[shown.model].append(shown)
     tasks = _ordered(_task_labels(scores), by_task, only)
-    models = _ordered(_model_labels(scores.models), by_model, only)
+    models = _ordered(model_labels(scores.models), by_model, only)
     if len(models) <= max(MODELS_ACROSS, len(tasks)):
         rows = tuple((label, *(text(task, model) for model in models)) for task, label in tasks.items())
         return Table(("task", *models.values()), rows)
@@ -104,7 +104,7 @@ def _versions(numbers: Sequence[int]) -> str:
     return ", ".join(f"v{number}" for number in numbers) or "no version"
 
 
-def _model_labels(models: Iterable[str]) -> dict[str, str]:
+def model_labels(models: Iterable[str]) -> dict[str, str]:
     """Name models by their slugs, and with their owners where several have a model by that slug."""
     slugs = Counter(normalize_model(model) for model in models)
     labels = {model: slug if slugs[slug := normalize_model(model)] == 1 else model for model in models}
@@ -208,7 +208,7 @@ def _number(value: float) -> str:
 def usage(results: Sequence[RunResult]) -> tuple[Usage, ...]:
     """Return one entry per model of `results`, in alphabetical order."""
     entries: list[Usage] = []
-    for model, label in _model_labels(sorted({run.full_model for run in results})).items():
+    for model, label in model_labels(sorted({run.full_model for run in results})).items():
         runs = [run for run in results if run.full_model == model]
         seconds = [run.seconds for run in runs if run.seconds is not None]
         entries.append(

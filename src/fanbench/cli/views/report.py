@@ -1,0 +1,49 @@
+"""What `fanbench report` writes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from fanbench._util import files
+from fanbench._util.files import output_errors
+from fanbench.cli.command import Settings
+from fanbench.cli.folders import read_folders
+from fanbench.cli.output import format_size
+from fanbench.view.report import report
+
+__all__ = ["write_report"]
+
+STDOUT = Path("-")
+
+
+def write_report(
+    settings: Settings,
+    folders: Sequence[Path],
+    output: Path | None,
+    *,
+    against: Path | None,
+    margin: float,
+    details: bool,
+) -> None:
+    """Write the report, completely or not at all, and say how to open it.
+
+    Raises:
+        NoResults: There are no run files.
+        OutputError: It cannot be written.
+    """
+    found = read_folders(settings, folders)
+    earlier = None if against is None else (against, read_folders(settings, [against]))
+    text = report(folders, found, against=earlier, details=details, margin=margin)
+    if output == STDOUT:
+        click.echo(text, nl=False)
+        return
+    target = output or folders[0] / "report.html"
+    with output_errors(f"write the report to {target}"):
+        files.make_folders(target.parent)
+        files.write(target, text)
+    settings.output.note(
+        f"Wrote {target} ({format_size(len(text))}). To see it, open {target.resolve().as_uri()} in a browser."
+    )

@@ -1,0 +1,265 @@
+"""What is behind one run: messages, assertions and errors of its items, its log, its files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from fanbench._util.layout import EARLIER_LOG, log_of_run
+from fanbench._util.text import without_surrogates
+from fanbench.results import Item, ResultSet
+from fanbench.results.run_file import NotARunFile, decode_run_file
+from fanbench.results.scores import TaskKey
+from fanbench.results.transcript import Said, Transcript, Verified, read_transcripts
+from fanbench.view.document import PageRun
+from fanbench.wire.messages import Message
+
+__all__ = ["Details", "Limits", "items_by_run", "read_details", "read_sources"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How much of a run is shown. What is cut says so, and names the file that has all of it."""
+
+    message: int = 20_000
+    log: int = 50_000
+    media: int = 200_000
+    parts: int = 1_000
+
+
+class MediaEntry(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Something that is no text. `data` is base64, and empty for what is elsewhere, or too large."""
+
+    type: str
+    uri: str = ""
+    data: str = ""
+
+
+class MessageEntry(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One message of a conversation. `cut` is the number of characters that are left out."""
+
+    role: str
+    sender: str = ""
+    text: str = ""
+    cut: int = 0
+    media: list[MediaEntry] = []
+    reasoning: str = ""
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    cost_usd: float | None = None
+    seconds: float | None = None
+
+
+class Conversation(msgspec.Struct, kw_only=True):
+    """Messages in their order."""
+
+    name: str
+    messages: list[MessageEntry]
+
+
+class AssertionEntry(msgspec.Struct, kw_only=True):
+    """An assertion, with its line in the task file."""
+
+    passed: bool
+    expectation: str
+    line: int | None
+    source: str
+
+
+class Part(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """The run itself, or one of its items: a row, or a sub-run."""
+
+    item: str = ""
+    state: str = ""
+    value: float | None = None
+    error: str = ""
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    cost_usd: float | None = None
+    seconds: float | None = None
+    assertions: list[AssertionEntry] = []
+    conversations: list[Conversation] = []
+
+
+class FileEntry(msgspec.Struct, kw_only=True):
+    """A file of the run's output; `size` is in bytes."""
+
+    name: str
+    size: int
+
+
+class Details(msgspec.Struct, kw_only=True):
+    """All that is shown of one run. `log_cut` is the number of characters left out of the middle of the log."""
+
+    path: str
+    parts: list[Part]
+    more_parts: int
+    log: str
+    log_cut: int
+    files: list[FileEntry]
+
+
+def read_details(run: PageRun, items: Sequence[Item], limits: Limits) -> Details:
+    """Read what is behind a run whose `items` these are. What cannot be read is left out."""
+    folder = run.result.path if run.result else (run.known.folder if run.known else None)
+    log, cut = _log(folder, limits.log)
+    parts = _parts(run, items, limits)
+    return Details(
+        path=str(folder) if folder else "",
+        parts=parts[: limits.parts],
+        more_parts=max(0, len(parts) - limits.parts),
+        log=log,
+        log_cut=cut,
+        files=list(_files(folder)),
+    )
+
+
+class _Version(Message, frozen=True, kw_only=True):
+    definition: str = ""
+
+
+class _Task(Message, frozen=True, kw_only=True):
+    task_version: _Version = _Version()
+
+
+def read_sources(items: Iterable[Item], tasks: Sequence[TaskKey]) -> list[str]:
+    """Return the source of each task's function, as the first of its run files has it; empty if none has."""
+    found: dict[TaskKey, str] = {}
+    for item in items:
+        key = TaskKey(item.task, item.content)
+        if found.get(key) or not item.path.endswith(".run.json"):
+            continue
+        with suppress(NotARunFile):  # It was one a moment ago.
+            file = decode_run_file(Path(item.sweep, item.path), _Task)
+            found[key] = _text(file.task_version.definition)
+    return [found.get(key, "") for key in tasks]
+
+
+def items_by_run(found: ResultSet) -> Mapping[tuple[str, str, str, int, int], list[Item]]:
+    """Return the items of each run, by its task, content, model, repeat and attempt."""
+    groups: dict[tuple[str, str, str, int, int], list[Item]] = {}
+    for item in found.items:
+        groups.setdefault((item.task, item.content, item.model, item.repeat, item.attempt), []).append(item)
+    return groups
+
+
+def _parts(run: PageRun, items: Sequence[Item], limits: Limits) -> list[Part]:
+    files: dict[str, Mapping[str, Transcript]] = {}
+    for item in items:
+        path = os.path.join(item.sweep, item.path)
+        if item.path.endswith(".run.json") and path not in files:
+            files[path] = _read(Path(path))
+    parts = [_part(item, _transcript(item, files), limits) for item in items]
+    # What the task did around its sub-runs belongs to none of them.
+    rest = [each[""] for each in files.values() if len(each) > 1]
+    around = [_part(None, each, limits) for each in rest if each.messages or each.assertions or each.error]
+    if not parts and run.error:
+        parts = [Part(state="errored", error=run.error)]
+    return [*around, *parts]
+
+
+def _read(path: Path) -> Mapping[str, Transcript]:
+    try:
+        return read_transcripts(path)
+    except NotARunFile:  # It was one a moment ago.
+        return {}
+
+
+def _transcript(item: Item, files: Mapping[str, Mapping[str, Transcript]]) -> Transcript | None:
+    of_file = files.get(os.path.join(item.sweep, item.path), {})
+    return of_file.get(item.item) or of_file.get("")
+
+
+def _part(item: Item | None, said: Transcript | None, limits: Limits) -> Part:
+    error = said.error.strip() if said else ""
+    part = Part(
+        error=_text(error or (item.error if item else None) or ""),
+        assertions=[_assertion(each) for each in said.assertions] if said else [],
+        conversations=list(_conversations(said.messages, limits)) if said else [],
+    )
+    if item is not None:
+        part.item, part.state, part.value = _text(item.item), item.state.value, item.value
+        part.tokens_in, part.tokens_out = item.tokens_in, item.tokens_out
+        part.cost_usd, part.seconds = item.cost_usd, item.seconds
+    return part
+
+
+def _assertion(each: Verified) -> AssertionEntry:
+    return AssertionEntry(
+        passed=each.passed, expectation=_text(each.expectation), line=each.line, source=_text(each.source)
+    )
+
+
+def _conversations(messages: Iterable[Said], limits: Limits) -> Iterable[Conversation]:
+    talk: Conversation | None = None
+    for said in messages:
+        if talk is None or talk.name != said.conversation:
+            if talk is not None:
+                yield talk
+            talk = Conversation(name=_text(said.conversation), messages=[])
+        talk.messages.append(_message(said, limits))
+    if talk is not None:
+        yield talk
+
+
+def _message(said: Said, limits: Limits) -> MessageEntry:
+    text = _text(said.text) if not said.media else ""
+    return MessageEntry(
+        role=said.role,
+        sender=_text(said.sender),
+        text=text[: limits.message],
+        cut=max(0, len(text) - limits.message),
+        media=[
+            MediaEntry(
+                type=_text(each.mime_type),
+                uri=_text(each.uri[:2000]),
+                data=each.data if len(each.data) <= limits.media else "",
+            )
+            for each in said.media
+        ],
+        reasoning=_text(said.reasoning)[: limits.message],
+        tokens_in=said.tokens_in,
+        tokens_out=said.tokens_out,
+        cost_usd=said.cost_usd,
+        seconds=said.seconds,
+    )
+
+
+def _log(folder: Path | None, limit: int) -> tuple[str, int]:
+    """Return the beginning and the end of the run's log, and the number of bytes between them."""
+    for path in (log_of_run(folder), folder / EARLIER_LOG) if folder else ():
+        try:
+            with path.open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                if size <= limit:
+                    return file.read(limit).decode("utf-8", "replace"), 0
+                start = file.read(limit // 2)
+                file.seek(size - limit // 2)
+                end = file.read(limit // 2)
+        except OSError:
+            continue
+        cut = size - len(start) - len(end)
+        return f"{start.decode('utf-8', 'replace')}\n\0\n{end.decode('utf-8', 'replace')}", cut
+    return "", 0
+
+
+def _files(folder: Path | None) -> Iterable[FileEntry]:
+    """Yield the files of the run's output, and its log; links are left out, as they may lead elsewhere."""
+    if folder is None:
+        return
+    names = [folder] if folder.is_file() else []
+    for place, _, found in os.walk(folder):
+        names += [Path(place, name) for name in sorted(found)]
+    root = folder.parent if folder.is_file() else folder
+    for path in [*names, log_of_run(folder)]:
+        if path.is_file() and not path.is_symlink():
+            yield FileEntry(name=_text(os.path.relpath(path, root)), size=path.stat().st_size)
+
+
+def _text(text: str) -> str:
+    return without_surrogates(text)

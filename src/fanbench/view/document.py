@@ -1,0 +1,608 @@
+"""What the page shows: the numbers of the results engine and the states of runs, for `page/document.d.ts`.
+
+The page computes no statistics. Whatever it shows of them is here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import combinations
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from fanbench._util.text import iso_time
+from fanbench.results import KnownRun, ResultSet, RunResult
+from fanbench.results.combine import sum_known
+from fanbench.results.compare import Comparison, Pair, compare_models
+from fanbench.results.gate import gate
+from fanbench.results.ranking import Estimand, Ranking, rank_models
+from fanbench.results.scores import Cell, Scores, TaskKey, task_names
+from fanbench.results.statistics import CONFIDENCE
+from fanbench.results.table import cell, cell_text, model_labels
+from fanbench.sweeps.decide import RunStatus, run_status
+from fanbench.version import __version__
+from fanbench.view.columns import Column, pack
+from fanbench.wire.messages import RunState
+from fanbench.wire.slugs import same_model
+
+__all__ = ["MARGIN", "Before", "Document", "PageRun", "Shown", "build"]
+
+FORMAT = 1
+#: In this order, the states of runs are counted in `PageRun.status` and `Document.states`.
+STATES = (
+    RunStatus.COMPLETED,
+    RunStatus.ERRORED,
+    RunStatus.MISSING,
+    RunStatus.COLLECTING,
+    RunStatus.RUNNING,
+    RunStatus.QUEUED,
+    RunStatus.SCHEDULED,
+    RunStatus.UNSCHEDULED,
+)
+#: With more differences of tasks than this over all pairs of models, only the overall ones are part of the page.
+MOST_DIFFERENCES = 40_000
+#: The loss of the mean score since an earlier sweep that is accepted.
+MARGIN = 0.05
+
+
+class TaskEntry(msgspec.Struct, kw_only=True):
+    """A task with one content. It is `averaged` with others if its values lie on its scale."""
+
+    name: str
+    slug: str
+    versions: list[int]
+    averaged: bool
+
+
+class CellEntry(msgspec.Struct, kw_only=True):
+    """What a model came to on a task, both by their positions; `score` is from 0 to 1, None for other values."""
+
+    task: int
+    model: int
+    text: str
+    value: float | None = None
+    score: float | None = None
+    low: float | None = None
+    high: float | None = None
+    stated: bool = False
+    bound_low: float | None = None
+    bound_high: float | None = None
+    planned: int = 0
+    scored: int = 0
+    errored: int = 0
+    no_value: int = 0
+    cost_usd: float | None = None
+    seconds: float | None = None
+    tokens: int | None = None
+
+
+class BoardRow(msgspec.Struct, kw_only=True):
+    """A model on the leaderboard. Without ranks, it lacks a score on the tasks `lacking`."""
+
+    model: int
+    rank_low: int | None
+    rank_high: int | None
+    score: float | None
+    low: float | None
+    high: float | None
+    bound_low: float | None
+    bound_high: float | None
+    scored: int
+    planned: int
+    cost_usd: float | None
+    seconds: float | None
+    efficient: bool
+    lacking: list[int]
+
+
+class Board(msgspec.Struct, kw_only=True):
+    """A leaderboard, with sentences on what it means, and on what it leaves out."""
+
+    rows: list[BoardRow]
+    legend: list[str]
+    remarks: list[str]
+
+
+class PairEntry(msgspec.Struct, kw_only=True):
+    """The difference of two sides on a task. `model` is -1 if the sides are two models."""
+
+    task: int
+    model: int = -1
+    items: int
+    lacking: int
+    better: int
+    worse: int
+    difference: float
+    low: float
+    high: float
+    p: float
+    adjusted: float
+    smallest: float
+
+
+class FlipEntry(msgspec.Struct, kw_only=True):
+    """An item that changed, with its mean score on either side."""
+
+    task: int
+    model: int = -1
+    item: str
+    before: float
+    after: float
+
+
+class ComparisonEntry(msgspec.Struct, kw_only=True):
+    """Two models (`first` and `second` are their positions), or two sweeps (both are -1)."""
+
+    first: int = -1
+    second: int = -1
+    difference: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    items: int
+    pairs: list[PairEntry] | None
+    flips: list[FlipEntry]
+
+
+class Before(msgspec.Struct, kw_only=True):
+    """What changed since an earlier sweep, and what the gate says of it."""
+
+    title: str
+    comparison: ComparisonEntry
+    verdict: str
+    margin: float
+    coverage: float
+    reason: str
+    errors_before: int
+    errors_now: int
+    only_before: list[str]
+    only_now: list[str]
+
+
+class Document(msgspec.Struct, kw_only=True):
+    """All that the page shows, except for the runs and their details."""
+
+    format: int = FORMAT
+    fanbench: str = __version__
+    title: str
+    written: str
+    live: bool = False
+    #: `running`, `complete`, or `incomplete`: some planned runs did not complete, or items of them have no score.
+    status: Literal["running", "complete", "incomplete"]
+    states: list[str]
+    counts: list[int]
+    repeats: int
+    seconds: float | None
+    confidence: float = CONFIDENCE
+    tasks: list[TaskEntry]
+    models: list[str]
+    cells: list[CellEntry]
+    board: Board
+    board_like_these: Board | None
+    comparisons: list[ComparisonEntry]
+    before: Before | None = None
+    problems: list[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageRun:
+    """One row of the page's table of runs. Times are in seconds since 1970."""
+
+    task: TaskKey
+    model: str
+    status: RunStatus
+    known: KnownRun | None = None
+    result: RunResult | None = None
+    scheduled: float | None = None
+    started: float | None = None
+    ended: float | None = None
+
+    @property
+    def place(self) -> tuple[str, str, str, int, int]:
+        """The task, its content, the model, the repeat and the attempt, which tell the run from others."""
+        return self.task.task, self.task.content, self.model, self.repeat, self.attempt
+
+    @property
+    def repeat(self) -> int:
+        return (self.result or self.known or _ONE).repeat
+
+    @property
+    def attempt(self) -> int:
+        return (self.result or self.known or _ONE).attempt
+
+    @property
+    def superseded(self) -> bool:
+        return (self.result or self.known or _ONE).superseded
+
+    @property
+    def run_id(self) -> int | None:
+        return (self.result or self.known or _ONE).run_id
+
+    @property
+    def error(self) -> str:
+        return (self.result.error if self.result else None) or (self.known.error if self.known else "")
+
+
+class _One(NamedTuple):
+    """The numbers of a run of which nothing is known."""
+
+    repeat: int = 1
+    attempt: int = 1
+    superseded: bool = False
+    run_id: int | None = None
+
+
+_ONE = _One()
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A document, its tasks and its runs in the order of the page, and the runs as columns."""
+
+    document: Document
+    tasks: tuple[TaskKey, ...]
+    runs: list[PageRun]
+    columns: bytes
+
+
+def build(
+    found: ResultSet,
+    known: Sequence[KnownRun] = (),
+    *,
+    title: str,
+    running: bool = False,
+    against: tuple[str, ResultSet] | None = None,
+    margin: float = MARGIN,
+) -> Shown:
+    """Return what the page shows of `found`, in the order of `known`, the planned runs of a sweep.
+
+    `against` is the title and the results of an earlier sweep. `margin` is the loss of the mean score since then that
+    is accepted.
+    """
+    scores = found.scores()
+    runs = _runs(found, known)
+    order = _Order.of(scores, known)
+    document = Document(
+        title=title,
+        written=iso_time(datetime.now(UTC)),
+        status="running" if running else _status(runs, scores),
+        states=[state.label for state in STATES],
+        counts=_counts(runs),
+        repeats=max((cell.repeats for cell in scores.cells.values()), default=0),
+        seconds=_seconds(runs),
+        tasks=_tasks(scores, order),
+        models=list(order.models.values()),
+        cells=_cells(scores, runs, order),
+        board=_board(rank_models(scores), scores, order),
+        board_like_these=_board_like_these(scores, order),
+        comparisons=_comparisons(scores, order),
+        problems=[f"{problem.path}: {problem.what}" for problem in found.problems],
+    )
+    if against is not None:
+        document.before = _before(*against, found, order, margin)
+    runs.sort(key=lambda run: (order.task(run.task), order.model(run.model), run.repeat, run.attempt))
+    return Shown(document, tuple(order.tasks), runs, _columns(runs, order))
+
+
+# --- Order and names ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """The names of tasks and models in the order of the page, and their positions."""
+
+    tasks: Mapping[TaskKey, str]
+    models: Mapping[str, str]
+    _task_at: Mapping[TaskKey, int]
+    _model_at: Mapping[str, int]
+
+    @classmethod
+    def of(cls, scores: Scores, known: Iterable[KnownRun]) -> _Order:
+        """As planned, as far as there is a plan, and else by name."""
+        tasks: dict[tuple[str, str], int] = {}
+        models: dict[str, int] = {}
+        for run in known:
+            tasks.setdefault((run.task, run.content), len(tasks))
+            models.setdefault(same_model(run.model), len(models))
+        names, labels = task_names(scores.tasks), model_labels(scores.models)
+        sorted_tasks = sorted(
+            scores.tasks, key=lambda key: (tasks.get((key.task, key.content), len(tasks)), key)
+        )
+        sorted_models = sorted(
+            scores.models, key=lambda model: (models.get(same_model(model), len(models)), labels[model])
+        )
+        return cls(
+            {key: names[key] for key in sorted_tasks},
+            {model: labels[model] for model in sorted_models},
+            {key: at for at, key in enumerate(sorted_tasks)},
+            {model: at for at, model in enumerate(sorted_models)},
+        )
+
+    def task(self, key: TaskKey) -> int:
+        return self._task_at[key]
+
+    def model(self, model: str) -> int:
+        return self._model_at[model]
+
+
+def _tasks(scores: Scores, order: _Order) -> list[TaskEntry]:
+    bounded = set(scores.bounded())
+    versions: dict[TaskKey, set[int]] = {key: set() for key in order.tasks}
+    for (key, _), each in scores.cells.items():
+        versions[key] |= each.versions
+    return [
+        TaskEntry(
+            name=name,
+            slug=key.task,
+            versions=sorted(versions[key]),
+            averaged=key in bounded,
+        )
+        for key, name in order.tasks.items()
+    ]
+
+
+# --- Runs -----------------------------------------------------------------------------------------------------
+
+
+def _runs(found: ResultSet, known: Iterable[KnownRun]) -> list[PageRun]:
+    """Return the runs that left something, and those that only the journal knows."""
+    journal = {
+        (each.task, each.content, same_model(each.model), each.repeat, each.attempt): each for each in known
+    }
+    runs = []
+    for result in found.runs:
+        place = (result.task, result.content, same_model(result.model), result.repeat, result.attempt)
+        runs.append(_page_run(result, journal.pop(place, None)))
+    models = {same_model(item.model): item.model for item in found.items}
+    for each in journal.values():
+        status = run_status(each.state, scheduled=each.run_id is not None or each.scheduled is not None)
+        if each.error and each.state is None and each.run_id is None:
+            status = RunStatus.MISSING
+        runs.append(
+            PageRun(
+                task=TaskKey(each.task, each.content),
+                model=models.get(same_model(each.model), each.model),
+                status=status,
+                known=each,
+                scheduled=_epoch(each.scheduled),
+            )
+        )
+    return runs
+
+
+def _page_run(result: RunResult, known: KnownRun | None) -> PageRun:
+    started = _epoch(result.started)
+    if result.errored:
+        status = RunStatus.ERRORED
+    elif result.state in (RunState.COMPLETED, RunState.UNSPECIFIED):
+        status = RunStatus.COMPLETED if result.rows else RunStatus.MISSING
+    else:
+        status = RunStatus.RUNNING
+    return PageRun(
+        task=TaskKey(result.task, result.content),
+        model=result.full_model,
+        status=status,
+        known=known,
+        result=result,
+        scheduled=_epoch(known.scheduled) if known else None,
+        started=started,
+        ended=None if started is None or result.seconds is None else started + result.seconds,
+    )
+
+
+def _epoch(time: str | None) -> float | None:
+    return None if time is None else datetime.fromisoformat(time).timestamp()
+
+
+def _counts(runs: Iterable[PageRun]) -> list[int]:
+    counts = Counter(run.status for run in runs if not run.superseded)
+    return [counts[state] for state in STATES]
+
+
+def _status(runs: Iterable[PageRun], scores: Scores) -> Literal["complete", "incomplete"]:
+    over = all(run.status is RunStatus.COMPLETED for run in runs if not run.superseded)
+    return "complete" if over and all(each.complete for each in scores.cells.values()) else "incomplete"
+
+
+def _seconds(runs: Iterable[PageRun]) -> float | None:
+    """The time from the first run's beginning, or its scheduling, to the end of the last one."""
+    begins = [run.scheduled or run.started for run in runs]
+    ends = [run.ended for run in runs if run.ended is not None]
+    known = [time for time in begins if time is not None]
+    return max(0.0, max(ends) - min(known)) if known and ends else None
+
+
+def _columns(runs: Sequence[PageRun], order: _Order) -> bytes:
+    texts = {"": 0}
+
+    def text(value: str) -> int:
+        return texts.setdefault(value, len(texts))
+
+    def number(value: float | None) -> float:
+        return math.nan if value is None else value
+
+    results = [run.result for run in runs]
+    columns: dict[str, Column] = {
+        "task": ("u2", [order.task(run.task) for run in runs]),
+        "model": ("u2", [order.model(run.model) for run in runs]),
+        "repeat": ("u2", [run.repeat for run in runs]),
+        "attempt": ("u2", [run.attempt for run in runs]),
+        "superseded": ("u1", [run.superseded for run in runs]),
+        "status": ("u1", [STATES.index(run.status) for run in runs]),
+        "text": ("u4", [text(cell(result) if result else "") for result in results]),
+        "error": ("u4", [text(run.error) for run in runs]),
+        "run_id": ("f8", [number(run.run_id) for run in runs]),
+        "cost": ("f8", [number(result.cost_usd if result else None) for result in results]),
+        "seconds": ("f4", [number(result.seconds if result else None) for result in results]),
+        "tokens_in": ("f8", [number(result.tokens_in if result else None) for result in results]),
+        "tokens_out": ("f8", [number(result.tokens_out if result else None) for result in results]),
+        "scheduled": ("f8", [number(run.scheduled) for run in runs]),
+        "started": ("f8", [number(run.started) for run in runs]),
+        "ended": ("f8", [number(run.ended) for run in runs]),
+    }
+    return pack(columns, texts)
+
+
+# --- Numbers --------------------------------------------------------------------------------------------------
+
+
+def _cells(scores: Scores, runs: Iterable[PageRun], order: _Order) -> list[CellEntry]:
+    results: dict[tuple[TaskKey, str], list[RunResult]] = {}
+    for run in runs:
+        if run.result is not None and not run.superseded:
+            results.setdefault((run.task, run.model), []).append(run.result)
+    return [
+        _cell(each, results.get((key, model), []), order)
+        for (key, model), each in sorted(
+            scores.cells.items(), key=lambda pair: (order.task(pair[0][0]), order.model(pair[0][1]))
+        )
+    ]
+
+
+def _cell(each: Cell, runs: Sequence[RunResult], order: _Order) -> CellEntry:
+    interval, bounds, mean = each.interval, each.bounds, each.mean
+    return CellEntry(
+        task=order.task(each.key),
+        model=order.model(each.model),
+        text=cell_text(each, runs),
+        value=mean,
+        score=each.scale.score(mean) if mean is not None and each.bounded else None,
+        low=interval.low if interval else None,
+        high=interval.high if interval else None,
+        stated=interval is not None and interval.method == "stated",
+        bound_low=bounds.low if bounds else None,
+        bound_high=bounds.high if bounds else None,
+        planned=each.planned,
+        scored=each.scored,
+        errored=each.errored,
+        no_value=each.no_value,
+        cost_usd=each.cost,
+        seconds=each.time,
+        tokens=sum_known(number for run in runs for number in (run.tokens_in, run.tokens_out)),
+    )
+
+
+def _board(ranking: Ranking, scores: Scores, order: _Order) -> Board:
+    rows, display = [], ranking.display()
+    for row in ranking.models:
+        scored = {each.key for each in scores.of(row.model, ranking.tasks) if each.totals}
+        low, high = row.ranks or (None, None)
+        rows.append(
+            BoardRow(
+                model=order.model(row.model),
+                rank_low=low,
+                rank_high=high,
+                score=row.score,
+                low=row.interval.low if row.interval else None,
+                high=row.interval.high if row.interval else None,
+                bound_low=row.bounds.low if row.bounds else None,
+                bound_high=row.bounds.high if row.bounds else None,
+                scored=row.scored,
+                planned=row.planned,
+                cost_usd=row.cost_usd,
+                seconds=row.seconds,
+                efficient=row.efficient,
+                lacking=[order.task(key) for key in ranking.tasks if key not in scored],
+            )
+        )
+    return Board(
+        rows=rows,
+        legend=list(display.legend),
+        remarks=list(display.remarks),
+    )
+
+
+def _board_like_these(scores: Scores, order: _Order) -> Board | None:
+    estimand: Estimand = "like-these"
+    # One task says nothing about tasks like it.
+    return _board(rank_models(scores, estimand), scores, order) if len(scores.bounded()) > 1 else None
+
+
+def _comparisons(scores: Scores, order: _Order) -> list[ComparisonEntry]:
+    pairs = list(combinations(order.models, 2))
+    whole = len(pairs) * len(order.tasks) <= MOST_DIFFERENCES
+    return [
+        _comparison(
+            compare_models(scores, first, second),
+            order,
+            first=order.model(first),
+            second=order.model(second),
+            whole=whole,
+        )
+        for first, second in pairs
+    ]
+
+
+def _comparison(
+    found: Comparison, order: _Order, *, first: int = -1, second: int = -1, whole: bool = True
+) -> ComparisonEntry:
+    overall = found.difference
+    interval = found.interval()
+    return ComparisonEntry(
+        first=first,
+        second=second,
+        difference=found.mean,
+        low=interval.low if interval else None,
+        high=interval.high if interval else None,
+        p=overall.p if overall else None,
+        items=found.items,
+        pairs=[_pair(pair, order) for pair in found.pairs] if whole else None,
+        flips=[
+            FlipEntry(
+                task=order.task(flip.key),
+                model=order.model(flip.model) if flip.model else -1,
+                item=flip.item,
+                before=flip.before,
+                after=flip.after,
+            )
+            for pair in found.pairs
+            for flip in pair.flips
+            if whole
+        ],
+    )
+
+
+def _pair(pair: Pair, order: _Order) -> PairEntry:
+    return PairEntry(
+        task=order.task(pair.key),
+        model=order.model(pair.model) if pair.model else -1,
+        items=pair.items,
+        lacking=pair.lacking,
+        better=pair.better,
+        worse=pair.worse,
+        difference=pair.difference,
+        low=pair.interval.low,
+        high=pair.interval.high,
+        p=pair.p,
+        adjusted=pair.adjusted,
+        smallest=pair.smallest,
+    )
+
+
+def _before(title: str, old: ResultSet, now: ResultSet, order: _Order, margin: float) -> Before:
+    before, after = old.scores_with(now)
+    common = [model for model in before.models if model in after.models]
+    decided = gate(before, after, margin, models=common)
+    found = decided.comparison
+    names = task_names([*before.tasks, *after.tasks])
+
+    def errors(scores: Scores) -> int:
+        return sum(each.errored for (_, model), each in scores.cells.items() if model in common)
+
+    return Before(
+        title=title,
+        comparison=_comparison(found, order),
+        verdict=decided.verdict.value,
+        margin=margin,
+        coverage=decided.coverage,
+        reason=decided.refusal.reason if decided.refusal else "",
+        errors_before=errors(before),
+        errors_now=errors(after),
+        only_before=[names[key] for key in found.only_first],
+        only_now=[names[key] for key in found.only_second],
+    )

@@ -1,0 +1,174 @@
+// Two models on the items that both have, or this sweep and an earlier one.
+
+import { chart, label, line, scale, ticks } from "./chart.js";
+import { fill, h, table } from "./dom.js";
+import { count, interval, known, many, NONE, score, signed } from "./format.js";
+
+/** @typedef {import("./store.js").Store} Store */
+/** @typedef {import("./document").ComparisonEntry} ComparisonEntry */
+
+/**
+ * @param {Store} store
+ * @param {import("./main.js").Page} page
+ * @param {string[]} words the names of two models
+ */
+export function compare(store, page, words) {
+  const { models } = store.data;
+  if (models.length < 2) {
+    return { element: h("section", null, h("h2", { id: "title" }, "Compare"), h("p", null, "There is only one model.")) };
+  }
+  const best = store.data.board.rows.map((row) => row.model);
+  const named = words.map((word) => models.indexOf(word));
+  const sides = [named[0] >= 0 ? named[0] : best[0], named[1] >= 0 ? named[1] : best[1]];
+  const go = () => page.go("compare", models[sides[0]], models[sides[1]]);
+  const pick = (/** @type {number} */ side) => h("select", {
+    "aria-label": side ? "Second model" : "First model", onchange: (/** @type {any} */ event) => { sides[side] = event.target.selectedIndex; go(); },
+  }, models.map((model, at) => h("option", { selected: at === sides[side] }, model)));
+  const body = h("div");
+  const draw = () => fill(body, sides[0] === sides[1] ? h("p", null, "Choose two models.") : pairOf(store, sides[0], sides[1]));
+  draw();
+  return {
+    element: h("section", { "aria-label": "Compare" },
+      h("div", { class: "tools" }, pick(0),
+        h("button", { type: "button", title: "Swap the models", "aria-label": "Swap the models", onclick: () => { sides.reverse(); go(); } }, "⇄"), pick(1)),
+      body),
+    update: draw,
+  };
+}
+
+/**
+ * @param {Store} store
+ * @param {number} first
+ * @param {number} second
+ */
+function pairOf(store, first, second) {
+  const { models, tasks } = store.data;
+  // Each pair is there once, and says what the second has more than the first.
+  const straight = store.data.comparisons.find((each) => each.first === first && each.second === second);
+  const found = straight ?? store.data.comparisons.find((each) => each.first === second && each.second === first);
+  const sign = straight ? 1 : -1;
+  if (!found || found.difference === null) return h("p", null, "These models have no item in common that has a score on both sides.");
+  const shown = turned(found, sign);
+  const [low, high] = ends(shown);
+  const sure = low > 0 || high < 0;
+  const ahead = shown.difference > 0 ? models[second] : models[first];
+  return [
+    h("p", { class: "conclusion" }, h("strong", null, sure ? `${ahead} is ahead: ` : "The difference may be chance: "),
+      `${models[second]} has ${signed(shown.difference)} (95 % interval ${signed(low)} to ${signed(high)}, p = ${shown.p?.toFixed(3)}) on the `,
+      `${many(shown.items, "item")} that both have. Each task counts the same.`),
+    h("div", { class: "card" }, dumbbells(store, first, second),
+      h("p", { class: "legend" }, h("span", { class: "first" }, `● ${models[first]}`), h("span", { class: "second" }, `■ ${models[second]}`))),
+    shown.pairs ? table("Differences of tasks",
+      ["Task", `${models[first]}#`, `${models[second]}#`, "Difference#", "95 % interval", "p, adjusted#", "Better#", "Worse#", "Items#", "Would be seen#", "Both runs"],
+      shown.pairs.map((pair) => [
+        h("strong", null, tasks[pair.task].name), store.cell(pair.task, first)?.text ?? NONE, store.cell(pair.task, second)?.text ?? NONE,
+        arrow(pair.difference), `${signed(pair.low)} to ${signed(pair.high)}`, pair.adjusted.toFixed(3), count(pair.better), count(pair.worse),
+        `${count(pair.items)}${pair.lacking ? ` of ${count(pair.items + pair.lacking)}` : ""}`, pair.smallest > 1 ? "none" : score(pair.smallest),
+        h("a", { href: side(store, pair.task, first, second) }, "side by side"),
+      ])) : h("p", { class: "note" }, "With this many models and tasks, the page has only the differences over all tasks: ",
+      h("code", null, "fanbench compare DIR A B"), " shows those of each task."),
+    shown.flips.length > 0 && [h("h3", null, `Items that changed: ${count(shown.flips.length)}`),
+      table("Items that changed", ["Task", "Item", `${models[first]}#`, `${models[second]}#`, "Both runs"], shown.flips.slice(0, 500).map((flip) => [
+        tasks[flip.task].name, flip.item || "the run", score(flip.before), score(flip.after),
+        h("a", { href: side(store, flip.task, first, second, flip.item) }, "side by side")])),
+      shown.flips.length > 500 && h("p", { class: "note" }, `${count(shown.flips.length - 500)} more are not shown.`)],
+  ].flat();
+}
+
+/**
+ * The address of two runs beside each other.
+ * @param {Store} store
+ * @param {number} task
+ * @param {number} first
+ * @param {number} second
+ * @param {string} [item]
+ */
+function side(store, task, first, second, item = "") {
+  return `#/${["side", store.data.tasks[task].name, store.data.models[first], store.data.models[second], item].map(encodeURIComponent).join("/")}`;
+}
+
+/** @param {number} difference */
+function arrow(difference) {
+  return `${difference > 0 ? "▲" : difference < 0 ? "▼" : "="} ${signed(difference)}`;
+}
+
+/**
+ * @param {ComparisonEntry} found
+ * @param {number} sign -1 to exchange the sides
+ */
+function turned(found, sign) {
+  const ends = (/** @type {number} */ low, /** @type {number} */ high) => (sign > 0 ? [low, high] : [-high, -low]);
+  const [low, high] = ends(found.low ?? 0, found.high ?? 0);
+  return {
+    difference: sign * Number(found.difference), low, high, p: found.p, items: found.items,
+    pairs: found.pairs?.map((pair) => {
+      const [from, to] = ends(pair.low, pair.high);
+      const [better, worse] = sign > 0 ? [pair.better, pair.worse] : [pair.worse, pair.better];
+      return { ...pair, difference: sign * pair.difference, low: from, high: to, better, worse };
+    }) ?? null,
+    flips: found.flips.map((flip) => (sign > 0 ? flip : { ...flip, before: flip.after, after: flip.before })),
+  };
+}
+
+/** @param {{low: number, high: number}} found */
+function ends(found) {
+  return [found.low, found.high];
+}
+
+/**
+ * One line for each task, with the scores of both models.
+ * @param {Store} store
+ * @param {number} first
+ * @param {number} second
+ */
+function dumbbells(store, first, second) {
+  const { tasks, models } = store.data;
+  const rows = tasks.map((_, task) => task).filter((task) => known(store.cell(task, first)?.score) || known(store.cell(task, second)?.score));
+  const left = 210, width = 1000, step = 26, bottom = 30 + rows.length * step;
+  const x = scale(0, 1, left, width - 20);
+  return chart(`Scores of ${models[first]} and ${models[second]} on ${many(rows.length, "task")}`, width, bottom,
+    ticks(0, 1, 4).map((tick) => [line(x(tick), 20, x(tick), bottom, "grid-line"), label(x(tick), 12, String(tick), "middle")]).flat(),
+    rows.map((task, at) => {
+      const y = 34 + at * step, a = store.cell(task, first)?.score, b = store.cell(task, second)?.score;
+      const name = tasks[task].name;
+      return [
+        label(left - 12, y + 4, name.length > 30 ? `${name.slice(0, 29)}…` : name, "end"),
+        known(a) && known(b) && line(x(Number(a)), y, x(Number(b)), y, "link"),
+        known(a) && h("circle", { cx: x(Number(a)), cy: y, r: 5, class: "first" }),
+        known(b) && h("rect", { x: x(Number(b)) - 5, y: y - 5, width: 10, height: 10, class: "second" }),
+      ];
+    }).flat());
+}
+
+/**
+ * What changed since an earlier sweep.
+ * @param {Store} store
+ */
+export function before(store) {
+  const { before: found, tasks, models } = store.data;
+  if (!found) {
+    return {
+      element: h("section", null, h("h2", { id: "title" }, "Before and after"),
+        h("p", null, "There is no other sweep to compare with. ", h("code", null, "fanbench report DIR --against EARLIER"), " adds one.")),
+    };
+  }
+  const { comparison } = found;
+  const kind = (/** @type {import("./document").PairEntry} */ pair) => (pair.adjusted < 1 - store.data.confidence ? (pair.difference < 0 ? "worse" : "better") : "may be chance");
+  const name = (/** @type {{task: number, model: number}} */ each) => `${tasks[each.task].name}${each.model >= 0 ? ` · ${models[each.model]}` : ""}`;
+  const pairs = [...(comparison.pairs ?? [])].sort((a, b) => a.difference - b.difference);
+  return {
+    element: h("section", { "aria-labelledby": "title" }, h("h2", { id: "title" }, `Since ${found.title}`),
+      h("p", { class: "conclusion" }, h("strong", null, `The gate says: ${found.verdict}. `), found.reason ? `Because ${found.reason}.` :
+        `At a margin of ${score(found.margin)}, with ${(found.coverage * 100).toFixed(0)} % of each task scored on both sides.`),
+      comparison.difference !== null && h("p", null, `The mean difference is ${signed(comparison.difference)} (95 % interval `,
+        `${signed(Number(comparison.low))} to ${signed(Number(comparison.high))}, p = ${comparison.p?.toFixed(3)}) on ${many(comparison.items, "item")}. `,
+        `Errors: ${count(found.errors_before)} before, ${count(found.errors_now)} now.`),
+      [...found.only_before.map((task) => `Only before: ${task}.`), ...found.only_now.map((task) => `Only now: ${task}.`)].map((note) => h("p", { class: "note" }, note)),
+      table("Differences since then", ["Task · model", "", "Difference#", "95 % interval", "p, adjusted#", "Better#", "Worse#", "Items#"], pairs.map((pair) => [
+        h("strong", null, name(pair)), kind(pair), arrow(pair.difference), `${signed(pair.low)} to ${signed(pair.high)}`, pair.adjusted.toFixed(3),
+        count(pair.better), count(pair.worse), count(pair.items)])),
+      comparison.flips.length > 0 && [h("h3", null, `Items that changed: ${count(comparison.flips.length)}`),
+        table("Items that changed", ["Task · model", "Item", "Before#", "Now#"], comparison.flips.slice(0, 500).map((flip) => [
+          name(flip), flip.item || "the run", score(flip.before), score(flip.after)]))]),
+  };
+}

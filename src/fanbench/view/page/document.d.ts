@@ -1,0 +1,179 @@
+// What fanbench/view/document.py and details.py write. A test compares the names of all fields.
+
+export interface TaskEntry {
+  name: string;
+  slug: string;
+  versions: number[];
+  averaged: boolean;
+}
+
+export interface CellEntry {
+  task: number;
+  model: number;
+  text: string;
+  value: number | null;
+  score: number | null;
+  low: number | null;
+  high: number | null;
+  stated: boolean;
+  bound_low: number | null;
+  bound_high: number | null;
+  planned: number;
+  scored: number;
+  errored: number;
+  no_value: number;
+  cost_usd: number | null;
+  seconds: number | null;
+  tokens: number | null;
+}
+
+export interface BoardRow {
+  model: number;
+  rank_low: number | null;
+  rank_high: number | null;
+  score: number | null;
+  low: number | null;
+  high: number | null;
+  bound_low: number | null;
+  bound_high: number | null;
+  scored: number;
+  planned: number;
+  cost_usd: number | null;
+  seconds: number | null;
+  efficient: boolean;
+  lacking: number[];
+}
+
+export interface Board {
+  rows: BoardRow[];
+  legend: string[];
+  remarks: string[];
+}
+
+export interface PairEntry {
+  task: number;
+  model: number;
+  items: number;
+  lacking: number;
+  better: number;
+  worse: number;
+  difference: number;
+  low: number;
+  high: number;
+  p: number;
+  adjusted: number;
+  smallest: number;
+}
+
+export interface FlipEntry {
+  task: number;
+  model: number;
+  item: string;
+  before: number;
+  after: number;
+}
+
+export interface ComparisonEntry {
+  first: number;
+  second: number;
+  difference: number | null;
+  low: number | null;
+  high: number | null;
+  p: number | null;
+  items: number;
+  pairs: PairEntry[] | null;
+  flips: FlipEntry[];
+}
+
+export interface Before {
+  title: string;
+  comparison: ComparisonEntry;
+  verdict: string;
+  margin: number;
+  coverage: number;
+  reason: string;
+  errors_before: number;
+  errors_now: number;
+  only_before: string[];
+  only_now: string[];
+}
+
+export interface Document {
+  format: number;
+  fanbench: string;
+  title: string;
+  written: string;
+  live: boolean;
+  status: "running" | "complete" | "incomplete";
+  states: string[];
+  counts: number[];
+  repeats: number;
+  seconds: number | null;
+  confidence: number;
+  tasks: TaskEntry[];
+  models: string[];
+  cells: CellEntry[];
+  board: Board;
+  board_like_these: Board | null;
+  comparisons: ComparisonEntry[];
+  before: Before | null;
+  problems: string[];
+}
+
+export interface MediaEntry {
+  type: string;
+  uri?: string;
+  data?: string;
+}
+
+export interface MessageEntry {
+  role: string;
+  sender?: string;
+  text?: string;
+  cut?: number;
+  media?: MediaEntry[];
+  reasoning?: string;
+  tokens_in?: number;
+  tokens_out?: number;
+  cost_usd?: number;
+  seconds?: number;
+}
+
+export interface Conversation {
+  name: string;
+  messages: MessageEntry[];
+}
+
+export interface AssertionEntry {
+  passed: boolean;
+  expectation: string;
+  line: number | null;
+  source: string;
+}
+
+export interface Part {
+  item?: string;
+  state?: string;
+  value?: number;
+  error?: string;
+  tokens_in?: number;
+  tokens_out?: number;
+  cost_usd?: number;
+  seconds?: number;
+  assertions?: AssertionEntry[];
+  conversations?: Conversation[];
+}
+
+export interface FileEntry {
+  name: string;
+  size: number;
+}
+
+export interface Details {
+  path: string;
+  parts: Part[];
+  more_parts: number;
+  log: string;
+  log_cut: number;
+  files: FileEntry[];
+}

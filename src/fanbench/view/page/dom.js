@@ -1,0 +1,94 @@
+// Elements are made of text nodes and of attributes from a list: nothing that a task or a model wrote is ever markup.
+
+const SVG = "http://www.w3.org/2000/svg";
+const SVG_NAMES = new Set(["svg", "g", "line", "rect", "circle", "path", "text", "title"]);
+const ATTRIBUTES = new Set([
+  "class", "id", "type", "value", "role", "tabindex", "title", "for", "colspan", "scope", "selected", "disabled", "open",
+  "placeholder", "alt", "label", "x", "y", "x1", "x2", "y1", "y2", "cx", "cy", "r", "d", "width", "height", "viewBox",
+  "transform", "text-anchor", "autocomplete", "spellcheck",
+]);
+// What moves the cursor, hides text or reverses its direction is shown by name. \n and \t stay.
+const HIDDEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]/g;
+
+/** @typedef {Node | string | number | null | undefined | false} Child */
+/** @typedef {Record<string, string | number | boolean | null | undefined | ((event: any) => void)>} Attributes */
+
+/**
+ * Return text of which every character can be seen.
+ * @param {string} text
+ */
+export function visible(text) {
+  return text.replace(HIDDEN, (sign) => {
+    const code = sign.charCodeAt(0);
+    return code < 0x20 ? String.fromCharCode(0x2400 + code) : `⟨U+${code.toString(16).toUpperCase().padStart(4, "0")}⟩`;
+  });
+}
+
+/**
+ * Return a new element. A function is a listener of the event `on…`, `href` leads to a place on this page only.
+ * @param {string} name
+ * @param {Attributes | null} [attributes]
+ * @param {...(Child | Child[])} children
+ * @returns {any}
+ */
+export function h(name, attributes, ...children) {
+  const element = SVG_NAMES.has(name) ? document.createElementNS(SVG, name) : document.createElement(name);
+  for (const [key, value] of Object.entries(attributes ?? {})) {
+    if (value === null || value === undefined || value === false) continue;
+    if (typeof value === "function") element.addEventListener(key.slice(2), value);
+    else if (key === "href") {
+      if (String(value).startsWith("#/")) element.setAttribute("href", String(value));
+    } else if (ATTRIBUTES.has(key) || key.startsWith("aria-")) {
+      element.setAttribute(key, value === true && !key.startsWith("aria-") ? "" : visible(String(value)));
+    } else throw new Error(`The attribute ${key} is not in the list.`);
+  }
+  append(element, children);
+  return element;
+}
+
+/**
+ * @param {Node} element
+ * @param {(Child | Child[])[]} children
+ */
+function append(element, children) {
+  for (const child of children.flat()) {
+    if (child === null || child === undefined || child === false) continue;
+    element.appendChild(child instanceof Node ? child : document.createTextNode(visible(String(child))));
+  }
+}
+
+/**
+ * Replace what is in an element.
+ * @param {Element} element
+ * @param {...(Child | Child[])} children
+ */
+export function fill(element, ...children) {
+  element.replaceChildren();
+  append(element, children);
+}
+
+/**
+ * Set the place and size of an element in pixels. A style attribute would be refused by the page's policy.
+ * @param {HTMLElement} element
+ * @param {Record<string, number>} sizes
+ */
+export function place(element, sizes) {
+  for (const [name, pixels] of Object.entries(sizes)) element.style.setProperty(name, `${pixels}px`);
+  return element;
+}
+
+/**
+ * Return a table with a header. Numbers are aligned to the right where the column's name ends with `#`.
+ * @param {string} caption
+ * @param {string[]} header
+ * @param {(Child | Child[])[][]} rows
+ */
+export function table(caption, header, rows) {
+  const right = header.map((name) => name.endsWith("#"));
+  return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": caption },
+    h("table", null,
+      h("thead", null, h("tr", null, header.map((name, at) =>
+        h("th", { scope: "col", class: right[at] ? "number" : null }, name.replace(/#$/, ""))))),
+      h("tbody", null, rows.map((row) =>
+        h("tr", null, row.map((cell, at) => h("td", { class: right[at] ? "number" : null }, ...[cell].flat())))))));
+}

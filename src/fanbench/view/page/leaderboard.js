@@ -1,0 +1,54 @@
+// Models by score, with what is known of how sure their order is.
+
+import { fill, h, table } from "./dom.js";
+import { intervalBar } from "./chart.js";
+import { count, duration, interval, money, NONE, score } from "./format.js";
+
+/** @typedef {import("./store.js").Store} Store */
+/** @typedef {import("./document").Board} Board */
+
+/**
+ * @param {Store} store
+ * @param {import("./main.js").Page} page
+ */
+export function leaderboard(store, page) {
+  const chosen = page.memory.leaderboard ??= { likeThese: false };
+  const body = h("div");
+  const draw = () => {
+    const { board, board_like_these: other } = store.data;
+    const shown = (chosen.likeThese && other) || board;
+    fill(body,
+      h("div", { class: "tools" }, other && h("div", { class: "choice", role: "group", "aria-label": "What the intervals are for" },
+        [false, true].map((like) => h("button", {
+          type: "button", "aria-pressed": String(like === chosen.likeThese), onclick: () => { chosen.likeThese = like; draw(); },
+        }, like ? "Tasks like these" : "Exactly these tasks")))),
+      boardTable(store, shown), [...shown.legend, ...shown.remarks].map((sentence) => h("p", { class: "note" }, sentence)));
+  };
+  draw();
+  return {
+    element: h("section", { "aria-labelledby": "title" }, h("h2", { id: "title" }, "Leaderboard"),
+      h("p", { class: "hint" }, "The score is the mean over tasks of the mean over items and repeats. The thick line is its 95 % interval; the thin one reaches ",
+        "as far as the interval would if all attempts without a score had failed, or passed. Ranks are those that chance allows."), body),
+    update: draw,
+  };
+}
+
+/**
+ * @param {Store} store
+ * @param {Board} board
+ */
+export function boardTable(store, board) {
+  const costs = board.rows.some((row) => row.cost_usd !== null);
+  const bounds = board.rows.some((row) => row.bound_low !== null);
+  const header = ["Rank#", "Model", "Score#", "0 to 1", "95 % interval", "Scored#", ...(bounds ? ["If errors fail – pass"] : []),
+    ...(costs ? ["Cost a run#", "Front"] : []), "Time a run#"];
+  return table("Leaderboard", header, board.rows.map((row) => [
+    row.rank_low === null ? NONE : row.rank_low === row.rank_high ? String(row.rank_low) : `${row.rank_low}–${row.rank_high}`,
+    h("strong", null, store.data.models[row.model]),
+    score(row.score), intervalBar(row), interval(row.low, row.high),
+    `${count(row.scored)}/${count(row.planned)}`,
+    ...(bounds ? [interval(row.bound_low, row.bound_high)] : []),
+    ...(costs ? [money(row.cost_usd), row.efficient ? "●" : ""] : []),
+    duration(row.seconds),
+  ]));
+}

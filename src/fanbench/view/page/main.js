@@ -1,0 +1,188 @@
+// Starts the page: its header, its views and their addresses, and its keys.
+
+import { before, compare } from "./compare.js";
+import { cost } from "./cost.js";
+import { fill, h } from "./dom.js";
+import { count, duration, many } from "./format.js";
+import { leaderboard } from "./leaderboard.js";
+import { matrix } from "./matrix.js";
+import { run, sideBySide } from "./run.js";
+import { runs } from "./runs.js";
+import { CLASSES, SIGNS } from "./states.js";
+import { Store } from "./store.js";
+import { timeline } from "./timeline.js";
+
+/**
+ * A view that is shown. `update` draws it again after the data changed.
+ * @typedef {{element: HTMLElement, grid?: import("./grid.js").Grid, search?: HTMLInputElement, update?: () => void,
+ *   close?: () => void, neighbor?: (step: number) => void}} View
+ */
+
+/** @type {Record<string, (store: Store, page: Page, words: string[]) => View>} */
+const VIEWS = { matrix, leaderboard, runs, compare, before, cost, timeline, run, side: sideBySide };
+const TABS = [["matrix", "Matrix"], ["leaderboard", "Leaderboard"], ["runs", "Runs"], ["compare", "Compare"], ["before", "Before"], ["cost", "Cost"], ["timeline", "Timeline"]];
+const KEYS = [["1 … 7", "the views"], ["/", "filter"], ["arrows, Enter", "move in the matrix and the runs, and open a run"], ["j, k", "the next and the previous model, in a run"],
+  ["t", "light or dark"], ["?", "this list"], ["Esc", "back"]];
+
+export class Page {
+  /** @param {Store} store */
+  constructor(store) {
+    this.store = store;
+    /** What views remember: filters, orders. @type {Record<string, any>} */
+    this.memory = {};
+    this.main = h("main", { id: "main", tabindex: -1 });
+    this.header = h("header");
+    this.tabs = h("nav", { class: "tabs", "aria-label": "Views" });
+    this.help = h("dialog", { "aria-label": "Keys" }, h("h2", null, "Keys"), h("dl", { class: "facts" }, KEYS.map(([key, what]) => [h("dt", null, key), h("dd", null, what)]).flat()),
+      h("button", { type: "button", onclick: () => this.help.close() }, "Close"));
+    document.body.append(h("div", { class: "top" }, this.header, this.tabs), this.main, this.help);
+    /** @type {View | null} */
+    this.view = null;
+    addEventListener("hashchange", () => this.show());
+    addEventListener("keydown", (event) => this.#key(event));
+    addEventListener("beforeprint", () => this.view?.grid?.print(true));
+    addEventListener("afterprint", () => this.view?.grid?.print(false));
+    this.#theme(localStorageItem("theme"));
+    this.drawHeader();
+    this.show();
+  }
+
+  width() {
+    return document.documentElement.clientWidth;
+  }
+
+  drawHeader() {
+    const { data } = this.store;
+    const total = data.counts.reduce((a, b) => a + b, 0);
+    const bar = h("div", { class: "progress", role: "img", "aria-label": data.counts.map((number, state) => number && `${number} ${data.states[state]}`).filter(Boolean).join(", ") },
+      data.counts.map((number, state) => number > 0 && share(h("span", { class: `fill ${CLASSES[state]}` }), number / total)));
+    fill(this.header,
+      h("div", { class: "title" }, h("h1", null, data.title), h("span", { class: `badge ${data.status}` }, data.status),
+        h("span", { class: "note" }, `${many(data.tasks.length, "task")} × ${many(data.models.length, "model")}${data.repeats > 1 ? ` × ${data.repeats}` : ""}`,
+          data.seconds === null ? "" : ` · ${duration(data.seconds)}`),
+        h("span", { class: "buttons" },
+          h("button", { type: "button", title: "Light or dark (t)", "aria-label": "Light or dark", onclick: () => this.#switchTheme() }, "◐"),
+          h("button", { type: "button", title: "Keys (?)", "aria-label": "Keys", onclick: () => this.help.showModal() }, "?"))),
+      bar,
+      h("p", { class: "legend" }, data.counts.map((number, state) => number > 0 && h("a", { href: `#/runs/${CLASSES[state]}`, class: CLASSES[state] }, `${SIGNS[state]} ${count(number)} ${data.states[state]}`))),
+      data.problems.length > 0 && h("details", { class: "note" }, h("summary", null, many(data.problems.length, "file") + " could not be read"), data.problems.map((what) => h("p", null, what))));
+  }
+
+  /** Show the view of the address. */
+  show() {
+    const words = location.hash.replace(/^#\//, "").split("/").map(decode);
+    const name = Object.hasOwn(VIEWS, words[0]) ? words[0] : "matrix";
+    this.view?.close?.();
+    this.view = VIEWS[name](this.store, this, name === words[0] ? words.slice(1).filter((word, at) => word || at) : []);
+    fill(this.main, this.view.element);
+    const tab = name === "run" ? "matrix" : name === "side" ? "compare" : name;
+    fill(this.tabs, TABS.map(([key, label]) => h("a", { href: `#/${key}`, "aria-current": key === tab ? "page" : null }, label)));
+    document.title = `${this.store.data.title} · ${TABS.find(([key]) => key === tab)?.[1] ?? ""}`;
+    if (this.view.grid) this.view.grid.element.focus({ preventScroll: true });
+    else this.main.focus({ preventScroll: true });
+    scrollTo(0, 0);
+  }
+
+  /** @param {...string} words */
+  go(...words) {
+    location.hash = `#/${words.map(encodeURIComponent).join("/")}`;
+  }
+
+  /** @param {number} at the position of the run */
+  runAddress(at) {
+    const { columns } = this.store.runs;
+    const task = columns.task[at], model = columns.model[at];
+    const words = ["run", this.store.data.tasks[task].name, this.store.data.models[model], String(this.store.runsOf(task, model).indexOf(at) + 1)];
+    return `#/${words.map(encodeURIComponent).join("/")}`;
+  }
+
+  /** @param {number} at */
+  openRun(at) {
+    location.hash = this.runAddress(at);
+  }
+
+  /** @param {number} at */
+  nameOf(at) {
+    const { columns } = this.store.runs;
+    return `${this.store.data.tasks[columns.task[at]].name} · ${this.store.data.models[columns.model[at]]}`;
+  }
+
+  /**
+   * Return the last run of the task on the next model that has one; null if there is none.
+   * @param {number} task
+   * @param {number} model
+   * @param {number} step
+   */
+  neighbor(task, model, step) {
+    for (let at = model + step; at >= 0 && at < this.store.data.models.length; at += step) {
+      const found = this.store.runsOf(task, at);
+      if (found.length) return found[found.length - 1];
+    }
+    return null;
+  }
+
+  /** @param {KeyboardEvent} event */
+  #key(event) {
+    const target = event.target instanceof Element ? event.target : document.body;
+    const typing = target.closest("input, select, textarea");
+    if (event.key === "Escape" && typing instanceof HTMLElement) return typing.blur();
+    if (typing || event.ctrlKey || event.metaKey || event.altKey || this.help.open) return undefined;
+    const number = "1234567".indexOf(event.key);
+    if (number >= 0) this.go(TABS[number][0]);
+    else if (event.key === "/" && this.view?.search) this.view.search.focus();
+    else if (event.key === "?") this.help.showModal();
+    else if (event.key === "t") this.#switchTheme();
+    else if (event.key === "Escape") history.back();
+    else if ((event.key === "j" || event.key === "k") && this.view?.neighbor) this.view.neighbor(event.key === "j" ? 1 : -1);
+    else return undefined;
+    return event.preventDefault();
+  }
+
+  #switchTheme() {
+    const dark = document.documentElement.classList.contains("dark")
+      || (!document.documentElement.classList.contains("light") && matchMedia("(prefers-color-scheme: dark)").matches);
+    this.#theme(dark ? "light" : "dark");
+    this.show();
+  }
+
+  /** @param {string | null} name */
+  #theme(name) {
+    if (name !== "light" && name !== "dark") return;
+    document.documentElement.classList.remove("light", "dark");
+    document.documentElement.classList.add(name);
+    try {
+      localStorage.setItem("theme", name);
+    } catch { /* A file may have no storage. */ }
+  }
+}
+
+/** @param {string} name */
+function localStorageItem(name) {
+  try {
+    return localStorage.getItem(name);
+  } catch {
+    return null;
+  }
+}
+
+/** @param {string} word */
+function decode(word) {
+  try {
+    return decodeURIComponent(word);
+  } catch {
+    return word;
+  }
+}
+
+/**
+ * @param {HTMLElement} element
+ * @param {number} part
+ */
+function share(element, part) {
+  element.style.setProperty("flex-grow", String(part));
+  return element;
+}
+
+Store.open().then((store) => new Page(store), (error) => {
+  document.body.append(h("p", null, `The page cannot be shown: ${error}. It needs a browser of 2023 or later.`));
+});

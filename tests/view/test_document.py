@@ -1,0 +1,151 @@
+"""What the page shows of results."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from fanbench import read_results
+from fanbench.results import KnownRun
+from fanbench.results.ranking import rank_models
+from fanbench.view import details, document
+from fanbench.view.bundle import page_file
+from fanbench.view.columns import unpack
+from fanbench.view.document import Shown, build
+from fanbench.wire.messages import RunState
+from tests.results.folders import add_run
+from tests.results.items import passes
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two models on two tasks; one of them errored in part, and the other lacks a task."""
+    add_run(tmp_path, "google/good", passes(38, 40), task="quiz", usd=0.01)
+    add_run(tmp_path, "google/good", passes(30, 40), task="sums", usd=0.01)
+    add_run(tmp_path, "mirror/bad", [*passes(8, 36), *[None] * 4], task="quiz", usd=0.001)
+    return tmp_path
+
+
+def shown(folder: Path, known: tuple[KnownRun, ...] = ()) -> Shown:
+    return build(read_results(folder), known, title="results")
+
+
+def test_the_types_of_the_page_are_those_of_the_document() -> None:
+    """Each structure has the same fields in document.d.ts, and there is no other one."""
+    declared = {
+        name: re.findall(r"^  (\w+)\??:", body, re.MULTILINE)
+        for name, body in re.findall(
+            r"^export interface (\w+) \{\n(.*?)^\}", page_file("document.d.ts"), re.S | re.M
+        )
+    }
+    written = {
+        name: list(kind.__struct_fields__)
+        for module in (document, details)
+        for name, kind in inspect.getmembers(module, inspect.isclass)
+        if issubclass(kind, msgspec.Struct) and kind.__module__ == module.__name__ and name[0] != "_"
+    }
+    assert declared == written
+
+
+def test_the_states_of_the_page_are_those_of_the_document() -> None:
+    """The page has a sign and a color for each state."""
+    page = page_file("states.js")
+    for name in ("SIGNS", "CLASSES"):
+        found = re.search(rf"export const {name} = \[(.*)\];", page)
+        assert found is not None
+        assert len(found[1].split(", ")) == len(document.STATES)
+
+
+def test_numbers_are_those_of_the_engine(folder: Path) -> None:
+    """Each cell and each row of the leaderboard has the numbers of the results engine."""
+    found, page = read_results(folder), shown(folder).document
+    scores = found.scores()
+    assert [task.name for task in page.tasks] == ["quiz", "sums"]
+    assert page.models == ["bad", "good"]
+    for entry in page.cells:
+        cell = scores.cells[scores.tasks[entry.task], ("mirror/bad", "google/good")[entry.model]]
+        assert (entry.value, entry.planned, entry.scored, entry.errored) == (
+            cell.mean,
+            cell.planned,
+            cell.scored,
+            cell.errored,
+        )
+        assert cell.interval is not None
+        assert (entry.low, entry.high) == (cell.interval.low, cell.interval.high)
+    ranking = rank_models(scores)
+    assert [(row.score, row.rank_low, row.cost_usd) for row in page.board.rows] == [
+        (row.score, row.ranks and row.ranks[0], row.cost_usd) for row in ranking.models
+    ]
+    assert page.board.rows[1].lacking == [1]
+    assert "mirror/bad is not ranked: it has no score on sums." in page.board.remarks
+
+
+def test_comparisons_have_each_pair_once(folder: Path) -> None:
+    """The difference is that of the second model to the first, and has the items that changed."""
+    (pair,) = shown(folder).document.comparisons
+    assert (pair.first, pair.second, pair.items) == (0, 1, 36)
+    comparison = read_results(folder).compare("bad", "good")
+    assert pair.difference == comparison.mean
+    assert len(pair.flips) == comparison.pairs[0].better + comparison.pairs[0].worse
+
+
+@pytest.mark.parametrize(
+    ("state", "run_id", "error", "status"),
+    [
+        (None, None, "", "planned"),
+        (None, 7, "", "running"),
+        (None, None, "push: refused", "missing"),
+        (RunState.COMPLETED, 7, "", "missing"),
+        (RunState.ERRORED, 7, "it broke", "errored"),
+    ],
+)
+def test_runs_that_left_nothing_have_the_state_of_the_journal(
+    folder: Path, state: RunState | None, run_id: int | None, error: str, status: str
+) -> None:
+    """A planned run is there before it has left anything, with what the journal has of it."""
+    run = KnownRun(
+        sweep=folder,
+        task="sums",
+        model="bad",
+        content="v1",
+        run_id=run_id,
+        state=state,
+        error=error,
+        version=1,
+    )
+    found = build(read_results(folder), [run], title="results")
+    columns, texts = unpack(found.columns)
+    places = [(task, model) for task, model in zip(columns["task"], columns["model"], strict=True)]
+    sums = [task.name for task in found.document.tasks].index("sums")
+    at = places.index((sums, found.document.models.index("bad")))
+    assert found.document.states[int(columns["status"][at])] == status
+    assert texts[int(columns["error"][at])] == error
+
+
+def test_the_order_is_that_of_the_plan(folder: Path) -> None:
+    """Tasks and models are in the order of the plan, and what it does not have is behind them."""
+    plan = tuple(
+        KnownRun(sweep=folder, task=task, model=model, content="v1")
+        for task in ("sums", "quiz")
+        for model in ("good",)
+    )
+    page = shown(folder, plan).document
+    assert [task.name for task in page.tasks] == ["sums", "quiz"]
+    assert page.models == ["good", "bad"]
+
+
+def test_an_earlier_sweep_is_compared(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What changed since then, with the verdict of the gate, is that of the results engine."""
+    old = tmp_path_factory.mktemp("old")
+    add_run(old, "google/good", passes(40, 40), task="quiz")
+    before, now = read_results(old), read_results(folder)
+    page = build(now, title="now", against=("old", before), margin=0.01).document
+    assert page.before is not None
+    decided = before.gate(now, margin=0.01)
+    assert (page.before.title, page.before.verdict) == ("old", decided.verdict.value)
+    assert page.before.comparison.difference == decided.comparison.mean
+    assert page.before.only_now == ["sums"]

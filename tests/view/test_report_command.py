@@ -1,0 +1,175 @@
+"""The command `fanbench report`."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from fanbench.cli.app import root
+from tests.results.build import errored, number, talk, write
+from tests.results.folders import add_run
+
+
+def report(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(root, ["report", *map(str, arguments)])
+
+
+def element(page: str, name: str) -> Any:
+    """Return what an element of the page has."""
+    found = re.search(rf'<script type="application/gzip" id="{name}">([^<]*)</script>', page)
+    assert found is not None
+    return json.loads(gzip.decompress(base64.b64decode(found[1])))
+
+
+def test_the_file_is_beside_the_results(tmp_path: Path) -> None:
+    """Without -o, the page is report.html in the folder, and the command says how to open it."""
+    add_run(tmp_path, "google/good", [True, False])
+    result = report(tmp_path)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert (tmp_path / "report.html").as_uri() in result.stderr
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert element(page, "data")["models"] == ["good"]
+    assert report(tmp_path).exit_code == 0, "a report among the results is none of them"
+
+
+def test_stdout(tmp_path: Path) -> None:
+    """With `-o -`, the page is all that is printed."""
+    add_run(tmp_path, "google/good", [True])
+    result = report(tmp_path, "-o", "-")
+    assert result.stdout.startswith("<!doctype html>")
+    assert result.stdout.endswith("</html>\n")
+
+
+def test_details_are_in_chunks(tmp_path: Path) -> None:
+    """The page has the details of all runs in the order of its runs, 30 in an element; none with --no-details."""
+    for run_id in range(1, 32):
+        add_run(tmp_path, "google/good", [True], run_id=run_id)
+    report(tmp_path)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert [len(element(page, f"details-{chunk}")) for chunk in (0, 1)] == [30, 1]
+    assert element(page, "details-1")[0]["path"].endswith("quiz/1/good/31")
+    report(tmp_path, "--no-details")
+    assert 'id="details-0"' not in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_what_was_said_is_there(tmp_path: Path) -> None:
+    """A run has its messages with their roles and media, its assertions, its error and its log."""
+    said = {
+        "id": "Talk-1",
+        "requests": [
+            {
+                "contents": [
+                    {"role": "CONTENT_ROLE_USER", "parts": [{"text": "Why?"}]},
+                    {
+                        "role": "CONTENT_ROLE_USER",
+                        "parts": [{"inlineData": {"mimeType": "image/png", "data": "AAAA"}}],
+                    },
+                    {
+                        "role": "CONTENT_ROLE_ASSISTANT",
+                        "senderName": "google/gemma-3",
+                        "parts": [{"text": "So."}],
+                    },
+                ],
+                "metrics": {"inputTokens": "3", "outputTokens": "2", "totalBackendLatencyMs": "1500"},
+                "reasoningTraces": "Hm.",
+            }
+        ],
+    }
+    folder = tmp_path / "my-task/1/gemma-3/5"
+    write(folder / "a.run.json", errored("Traceback\nValueError: no", conversations=[said]))
+    (folder.parent / "5.log").write_text("\x1b[31mred\x1b[0m\n")
+    report(tmp_path)
+    (run,) = element((tmp_path / "report.html").read_text(encoding="utf-8"), "details-0")
+    (part,) = run["parts"]
+    assert part["error"] == "Traceback\nValueError: no"
+    (talk_,) = part["conversations"]
+    assert talk_["messages"] == [
+        {"role": "user", "text": "Why?"},
+        {"role": "user", "media": [{"type": "image/png", "data": "AAAA"}]},
+        {
+            "role": "model",
+            "sender": "google/gemma-3",
+            "text": "So.",
+            "reasoning": "Hm.",
+            "tokens_in": 3,
+            "tokens_out": 2,
+            "seconds": 1.5,
+        },
+    ]
+    assert run["log"] == "\x1b[31mred\x1b[0m\n"
+    assert [file["name"] for file in run["files"]] == ["a.run.json", "../5.log"]
+
+
+def test_items_are_apart(tmp_path: Path) -> None:
+    """Each sub-run that a value is the mean of is a part of its run, and what was said around them is another one."""
+
+    def said(text: str) -> dict[str, Any]:
+        return {
+            "id": text,
+            "requests": [{"contents": [{"role": "CONTENT_ROLE_USER", "parts": [{"text": text}]}]}],
+        }
+
+    parts = [
+        number(
+            value,
+            "Part",
+            conversations=[said(f"question {value}")],
+            pyRunId=f"p{value}",
+            startTime="2026-01-01T00:00:00Z",
+        )
+        for value in (0.0, 1.0)
+    ]
+    write(
+        tmp_path / "my-task/1/gemma-3/5/a.run.json",
+        number(0.5, subruns=parts, conversations=[said("around")]),
+    )
+    report(tmp_path)
+    (run,) = element((tmp_path / "report.html").read_text(encoding="utf-8"), "details-0")
+    texts = [part["conversations"][0]["messages"][0]["text"] for part in run["parts"]]
+    assert texts[0] == "around"
+    assert sorted(texts[1:]) == ["question 0.0", "question 1.0"]
+    assert [part["value"] for part in run["parts"][1:]] == [float(text.split()[1]) for text in texts[1:]]
+
+
+def test_nothing_of_a_task_is_markup(tmp_path: Path) -> None:
+    """What tasks and models write is in no element but the inert ones, however it looks."""
+    bad = "</script><script>alert(1)</script>"
+    write(tmp_path / "x/1/m/1/a.run.json", errored(bad, taskVersion={"name": bad, "versionNumber": 1}))
+    write(tmp_path / "x/1/m/2/a.run.json", number(1.0, bad, conversations=[talk()]))
+    result = report(tmp_path)
+    assert result.exit_code == 0
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "alert(1)" not in page
+    assert re.findall(r"<script[^>]*>", page).count('<script type="module">') == 1
+
+
+@pytest.mark.parametrize("margin", ["0", "nan", "1.5"])
+def test_a_margin_is_a_share(tmp_path: Path, margin: str) -> None:
+    """A margin that is no share is refused, with an example of one."""
+    result = report(tmp_path, "--margin", margin)
+    assert result.exit_code == 2
+    assert "such as 0.05" in result.stderr
+
+
+def test_a_folder_without_results(tmp_path: Path) -> None:
+    """Without run files, nothing is written."""
+    result = report(tmp_path)
+    assert result.exit_code == 4
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_there_stays_if_nothing_can_be_written(tmp_path: Path) -> None:
+    """A target that is a folder is an error, and no partial file is left."""
+    add_run(tmp_path / "results", "google/good", [True])
+    (tmp_path / "taken").mkdir()
+    result = report(tmp_path / "results", "-o", tmp_path / "taken")
+    assert result.exit_code == 1
+    assert "error: Cannot write the report" in result.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["results", "taken"]
