@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import pandas
+import polars
 import pytest
 
 import fanbench
-from fanbench import ResultSet, Verdict
+from fanbench import ResultSet, RunResult, RunState, Verdict
+from fanbench.results import FIELDS
 from fanbench.results.items import Item, ItemState
 from tests.results.items import answers, item, passes
 
@@ -47,11 +52,22 @@ ITEMS = (
     item(None, run_id=8, cost_usd=None, seconds=None, error="ValueError: no"),
     Item(task="t", content="c", model="m", sweep="s", state=ItemState.MISSING, path=""),
 )
+RUN = RunResult(
+    task="t",
+    name="T",
+    model="m",
+    run_id=7,
+    state=RunState.COMPLETED,
+    kind="boolean",
+    value=True,
+    path=Path("p"),
+)
+RUNS = (RUN, replace(RUN, kind="dict", value={"a": 1.0}), replace(RUN, kind=None, value=None))
+PACKAGES = {"pandas": "to_pandas", "polars": "to_polars", "pyarrow": "to_arrow"}
 
 
 def test_items_as_a_table_of_pandas() -> None:
     """Each item is a row, each field a column with its type; what is unknown is missing, and no number."""
-    pandas = pytest.importorskip("pandas")
     frame = ResultSet(items=ITEMS).to_pandas()
     assert list(frame.columns) == [*Item.__struct_fields__]
     assert list(frame["state"]) == ["scored", "errored", "missing"]
@@ -63,23 +79,65 @@ def test_items_as_a_table_of_pandas() -> None:
     assert isinstance(frame, pandas.DataFrame)
 
 
-@pytest.mark.parametrize(("package", "convert"), [("polars", "to_polars"), ("pyarrow", "to_arrow")])
-def test_items_as_other_tables(package: str, convert: str) -> None:
+@pytest.mark.parametrize("convert", ["to_polars", "to_arrow"])
+def test_items_as_other_tables(convert: str) -> None:
     """The other packages get the same rows, with columns of the same types even if all values are unknown."""
-    pytest.importorskip(package)
-    table: Any = getattr(ResultSet(items=ITEMS), convert)()
-    rows = table.to_dicts() if package == "polars" else table.to_pylist()
+    rows = rows_of(getattr(ResultSet(items=ITEMS), convert)())
     assert [row["state"] for row in rows] == ["scored", "errored", "missing"]
     assert [row["run_id"] for row in rows] == [7, 8, None]
     unknown: Any = getattr(ResultSet(items=ITEMS[2:]), convert)()
-    kind = unknown["cost_usd"].dtype if package == "polars" else unknown.schema.field("cost_usd").type
+    kind = unknown["cost_usd"].dtype if convert == "to_polars" else unknown.schema.field("cost_usd").type
     assert str(kind) in ("Float64", "double")
 
 
-@pytest.mark.parametrize("package", ["pandas", "polars", "pyarrow"])
+def rows_of(table: Any) -> list[dict[str, Any]]:
+    """The rows of a table of any of the packages; what is unknown is None."""
+    if isinstance(table, pandas.DataFrame):
+        return [
+            {name: None if value is pandas.NA or value != value else value for name, value in row.items()}
+            for row in table.to_dict("records")
+        ]
+    rows: list[dict[str, Any]] = (
+        table.to_dicts() if isinstance(table, polars.DataFrame) else table.to_pylist()
+    )
+    return rows
+
+
+@pytest.mark.parametrize("convert", PACKAGES.values())
+def test_everything_is_a_table(convert: str) -> None:
+    """Runs, a leaderboard and a comparison are tables with the fields of their records."""
+    found = ResultSet(RUNS, items=(*answers("m", passes(5, 9)), *answers("n", passes(6, 9))))
+    runs = rows_of(getattr(found, convert)("runs"))
+    assert tuple(runs[0]) == (*FIELDS, "value_json")
+    assert [(run["value"], run["value_json"]) for run in runs] == [
+        (1.0, None),
+        (None, '{"a": 1.0}'),
+        (None, None),
+    ]
+    ranking = found.leaderboard()
+    assert [row["model"] for row in rows_of(getattr(ranking, convert)())] == ["n", "m"]
+    assert tuple(rows_of(getattr(ranking, convert)())[0]) == tuple(ranking.records()[0])
+    pair, overall = rows_of(getattr(found.compare("m", "n"), convert)())
+    assert (pair["task"], pair["better"], overall["status"], overall["p_adjusted"]) == (
+        "t",
+        1,
+        "overall",
+        None,
+    )
+    assert not len(getattr(ResultSet(items=()).leaderboard(), convert)())
+
+
+@pytest.mark.parametrize("convert", PACKAGES.values())
+def test_what_columns_cannot_hold(convert: str) -> None:
+    """Names that are no UTF-8, and numbers beyond 64 bits, do not prevent a table: the rest of it is there."""
+    odd = (item(True, item="a\udc80", tokens_in=2**70, tokens_out=2**63 - 1),)
+    (row,) = rows_of(getattr(ResultSet(items=odd), convert)())
+    assert (row["item"], row["tokens_in"], row["tokens_out"]) == ("a\ufffd", None, 2**63 - 1)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
 def test_a_package_that_is_not_installed_is_named(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error has the command that installs it."""
     monkeypatch.setitem(sys.modules, package, None)
-    convert = {"pandas": "to_pandas", "polars": "to_polars", "pyarrow": "to_arrow"}[package]
     with pytest.raises(ImportError, match=f"^{package} is not installed. Run `pip install {package}`.$"):
-        getattr(ResultSet(items=ITEMS), convert)()
+        getattr(ResultSet(items=ITEMS), PACKAGES[package])()

@@ -6,16 +6,19 @@ import csv
 import io
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from pyarrow import parquet
 
 from fanbench.cli.app import root
 from fanbench.results import FIELDS, Item, read_results
 from fanbench.results.scales import Scale
 from fanbench.results.selection import Selection
 from fanbench.sweeps.folder import lock_folder
+from tests.cli.terminal import session
 from tests.results.build import errored, number, write
 from tests.results.folders import add_run
 from tests.results.items import passes
@@ -216,3 +219,49 @@ def test_unknown_names_are_refused(folder: Path) -> None:
             result = results(folder, flag, name)
             assert (result.exit_code, result.stdout) == (4, "")
             assert names in result.stderr
+
+
+# --- Parquet ---
+
+
+@pytest.mark.parametrize("extra", [[], ["--items"], ["--failed", "--items"]])
+def test_parquet_has_the_records(folder: Path, tmp_path: Path, extra: list[str]) -> None:
+    """Parquet has the rows and values of the other formats, on stdout and in a file, with types for its columns."""
+    records = json.loads(results(folder, "--format", "json", *extra).stdout)
+    file = tmp_path / "out.parquet"
+    written = results(folder, "--format", "parquet", "-o", file, *extra)
+    assert (written.exit_code, written.output) == (0, "")
+    assert results(folder, "--format", "parquet", *extra).stdout_bytes == file.read_bytes()
+    rows = parquet.read_table(file).to_pylist()
+    assert [{name: row[name] for name in records[0]} for row in rows] == records
+    assert str(parquet.read_schema(file).field("cost_usd").type) == "double"
+
+
+def test_parquet_without_rows_has_its_columns(folder: Path) -> None:
+    """If nothing is to be shown, the file has no rows, and all columns with their types."""
+    found = results(folder, "--failed", "-m", "strong", "--items", "--format", "parquet")
+    table = parquet.read_table(io.BytesIO(found.stdout_bytes))
+    assert (table.num_rows, table.column_names) == (0, [*Item.__struct_fields__])
+
+
+def test_parquet_is_refused_where_it_cannot_be(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without pyarrow, in a missing folder, and as the file of another format, an error says what to do."""
+    for arguments, code, hint in (
+        (["--format", "csv", "-o", "x"], 2, "> FILE"),
+        (["--format", "parquet", "-o", folder / "none/x"], 1, "permissions"),
+    ):
+        result = results(folder, *arguments)
+        assert (result.exit_code, result.stdout) == (code, "")
+        assert hint in result.stderr
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    result = results(folder, "--format", "parquet")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "pip install pyarrow" in result.stderr
+
+
+def test_parquet_is_not_for_a_terminal(folder: Path) -> None:
+    """On a terminal, nothing is printed but an error that names `-o`."""
+    with session("results", str(folder), "--format", "parquet", size=(80, 24)) as terminal:
+        assert terminal.end() == 2
+        assert "-o FILE" in terminal.screen.text
+        assert "PAR1" not in terminal.screen.text

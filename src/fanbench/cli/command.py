@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -15,7 +15,7 @@ import click
 
 from fanbench.cli.argv import expand_flags, one_value_each, optional_wait
 from fanbench.cli.options import AT_LEAST_1, FOLDER, PATH
-from fanbench.cli.output import FORMATS, Output
+from fanbench.cli.output import TEXT_FORMATS, Output
 from fanbench.errors import UsageError
 
 __all__ = ["Command", "Settings", "command", "common_options"]
@@ -89,7 +89,7 @@ def _with_flags(command: re.Match[str], flags: str) -> str:
     return command[0] if command[0].endswith(flags) else command[0] + flags
 
 
-def common_options(*, hidden: bool = False) -> list[click.Option]:
+def common_options(*, hidden: bool = False, formats: Sequence[str] = TEXT_FORMATS) -> list[click.Option]:
     """New objects on each call. All default to None, so that a command's value can override the root's."""
 
     def option(flags: str, text: str, **settings: Any) -> click.Option:
@@ -106,7 +106,7 @@ def common_options(*, hidden: bool = False) -> list[click.Option]:
             metavar="N",
             type=AT_LEAST_1,
         ),
-        option("--format", "The output format (default: table).", type=click.Choice(list(FORMATS))),
+        option("--format", "The output format (default: table).", type=click.Choice(formats)),
         option("-q --quiet", "Print only data and errors.", is_flag=True),
         option("-v --verbose", "Print debug messages to stderr.", is_flag=True),
         option("--log-file", "Append debug messages to FILE as JSON lines.", metavar="FILE", type=PATH),
@@ -123,11 +123,14 @@ class Command(click.Command):
     """A command with the common options; its function receives them as `Settings`.
 
     With `csv_flag`, it accepts the Kaggle CLI's `-v` and `--csv`: CSV with the columns that are printed there.
+    `formats` are those that it can print.
     """
 
-    def __init__(self, *args: Any, csv_flag: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, csv_flag: bool = False, formats: Sequence[str] = TEXT_FORMATS, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
-        self.params.extend(common_options())
+        self.params.extend(common_options(formats=formats))
         if csv_flag:
             verbose = next(param for param in self.params if param.name == "verbose")
             verbose.opts.remove("-v")
@@ -176,12 +179,12 @@ class Command(click.Command):
 
 
 def command(
-    name: str | None = None, *, csv_flag: bool = False
+    name: str | None = None, *, csv_flag: bool = False, formats: Sequence[str] = TEXT_FORMATS
 ) -> Callable[[Callable[Concatenate[Settings, P], None]], Command]:
     """Make a `Command` of a function that takes the settings first, and then its own arguments and options."""
 
     def decorate(function: Callable[Concatenate[Settings, P], None]) -> Command:
         with_settings = click.make_pass_decorator(Settings)(function)
-        return click.command(name, cls=Command, csv_flag=csv_flag)(with_settings)
+        return click.command(name, cls=Command, csv_flag=csv_flag, formats=formats)(with_settings)
 
     return decorate

@@ -10,19 +10,23 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from fanbench._util import text
+from fanbench._util import files, text
 from fanbench._util.text import align_rows, draw_table, error_in_one_line, one_line
 from fanbench.cli.redact import redact
+from fanbench.errors import UsageError
 
 if TYPE_CHECKING:
     from fanbench.results.display import Display, Table
+    from fanbench.results.frames import Frame
 
 __all__ = [
     "FORMATS",
+    "TEXT_FORMATS",
     "Fields",
     "Format",
     "Output",
@@ -49,7 +53,7 @@ class Format:
     `write` prints records given the names of their fields, and whether one thing was asked for rather than a list.
     `for_people`: each command prints tables and sentences, and no records. `nested`: records contain lists of
     records, rather than being flattened to the innermost. `tabular`: a table is printed as it is. `streams`: events
-    are printed as they happen.
+    are printed as they happen. `binary`: only the commands that say so have it.
     """
 
     write: Callable[[Sequence[Record], Sequence[str], bool], None]
@@ -57,6 +61,7 @@ class Format:
     nested: bool = False
     tabular: bool = False
     streams: bool = False
+    binary: bool = False
 
 
 def _write_json(records: Sequence[Record], fields: Sequence[str], single: bool) -> None:
@@ -93,7 +98,10 @@ FORMATS: Mapping[str, Format] = {
     "json": Format(_write_json, nested=True),
     "jsonl": Format(_write_jsonl, streams=True),
     "csv": Format(_write_csv, tabular=True),
+    "parquet": Format(lambda records, fields, single: None, binary=True),
 }
+#: The formats of all commands.
+TEXT_FORMATS = tuple(name for name, each in FORMATS.items() if not each.binary)
 
 
 class Output:
@@ -124,6 +132,25 @@ class Output:
     def items(self, items: Iterable[T], fields: Fields[T]) -> None:
         """Print one record per item to stdout; nothing where people read."""
         self.records([{name: read(item) for name, read in fields.items()} for item in items], tuple(fields))
+
+    def parquet(self, frame: Frame, file: Path | None) -> None:
+        """Write a table as Parquet to `file`, which it replaces when it is complete, or to stdout.
+
+        Raises:
+            UsageError: pyarrow is not installed.
+            OutputError: The file cannot be written.
+        """
+        try:
+            content = frame.to_parquet()
+        except ImportError as error:
+            raise UsageError(
+                f"{error.name} is not installed.", hint=f"Run `pip install {error.name}`."
+            ) from None
+        if file is None:
+            click.echo(content, nl=False)
+            return
+        with files.output_errors(f"write {file}"):
+            files.write(file, content)
 
     def text(self, text: str = "", *, end: bool = True) -> None:
         """Print a line of data for people to stdout; nothing where programs read."""

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import chain
 from statistics import fmean
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from fanbench.results.display import Display, Displayed, Table, p_text
+from fanbench.results.frames import Frame, Framed
 from fanbench.results.scales import Scale, scale_sentences
 from fanbench.results.scores import Cell, Scores, TaskKey, task_names
 from fanbench.results.statistics import (
@@ -26,6 +27,7 @@ from fanbench.results.statistics import (
 )
 
 __all__ = [
+    "COLUMNS",
     "Comparison",
     "Flip",
     "LeftOut",
@@ -39,6 +41,24 @@ __all__ = [
     "place_name",
 ]
 
+
+#: The fields of the record of a task, and their types.
+COLUMNS: Mapping[str, type] = {
+    "task": str,
+    "content": str,
+    "model": str,
+    "status": str,
+    "items": int,
+    "lacking": int,
+    "better": int,
+    "worse": int,
+    "difference": float,
+    "low": float,
+    "high": float,
+    "p": float,
+    "p_adjusted": float,
+    "smallest": float,
+}
 
 #: A task, and the model, if both sides are the same model; empty if the sides are two models.
 Place = tuple[TaskKey, str]
@@ -117,7 +137,7 @@ class LeftOut(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison(Displayed):
+class Comparison(Displayed, Framed):
     """Pairs of tasks, and what they say together: each task counts the same.
 
     Attributes:
@@ -207,6 +227,17 @@ class Comparison(Displayed):
             yield LeftOut(key, "", "unbounded")
         for key, model in self.apart:
             yield LeftOut(key, model, "nothing_in_common")
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return records with the fields `COLUMNS`: those of the pairs first, and that of all together last."""
+        records = [_record(pair) for pair in self.pairs] + [
+            _left_out_record(each) for each in self.left_out()
+        ]
+        return records if self.difference is None else [*records, _overall(self, self.difference)]
+
+    def frame(self) -> Frame:
+        """Return a row for each record, and a column for each of its fields."""
+        return Frame.of(COLUMNS, self.records())
 
     def table(self) -> Table:
         """Return a row for each task (and model, for two sweeps), and one for all of them."""
@@ -382,3 +413,44 @@ def _remarks(found: Comparison, labels: tuple[str, str]) -> Iterator[str]:
         yield f"Not compared, because {reasons[status]}: {', '.join(places)}."
     compared = dict.fromkeys(pair.key for pair in found.pairs)
     yield from scale_sentences(compared, found.unbounded, found.scales, names, "Not compared")
+
+
+def _record(pair: Pair) -> dict[str, Any]:
+    return {
+        "task": pair.key.task,
+        "content": pair.key.content,
+        "model": pair.model or None,
+        "status": "compared",
+        "items": pair.items,
+        "lacking": pair.lacking,
+        "better": pair.better,
+        "worse": pair.worse,
+        "difference": pair.difference,
+        "low": pair.interval.low,
+        "high": pair.interval.high,
+        "p": pair.p,
+        "p_adjusted": pair.adjusted,
+        "smallest": pair.smallest,
+    }
+
+
+def _left_out_record(found: LeftOut) -> dict[str, Any]:
+    named = {"task": found.key.task, "content": found.key.content, "model": found.model or None}
+    return {**dict.fromkeys(COLUMNS), **named, "status": found.status, "items": 0}
+
+
+def _overall(found: Comparison, difference: Difference) -> dict[str, Any]:
+    """The record of all tasks together, in which each task counts the same."""
+    interval = interval_of(difference)
+    return dict.fromkeys(COLUMNS) | {
+        "status": "overall",
+        "items": found.items,
+        "lacking": sum(pair.lacking for pair in found.pairs),
+        "better": found.better,
+        "worse": found.worse,
+        "difference": found.mean,
+        "low": interval.low,
+        "high": interval.high,
+        "p": difference.p,
+        "smallest": difference.smallest_seen(),
+    }

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from operator import mul, sub
 from statistics import fmean
-from typing import Literal
+from typing import Any, Literal
 
 from fanbench.results.display import (
     MISSING,
@@ -19,6 +19,7 @@ from fanbench.results.display import (
     money_text,
     score_text,
 )
+from fanbench.results.frames import Frame, Framed
 from fanbench.results.passes import PassRates, pass_rates
 from fanbench.results.scales import Scale, scale_sentences
 from fanbench.results.scores import Cell, Scores, TaskKey, task_names
@@ -35,10 +36,35 @@ from fanbench.results.statistics import (
     stratified_interval,
 )
 
-__all__ = ["Estimand", "Ranked", "Ranking", "rank_models"]
+__all__ = ["COLUMNS", "Estimand", "Ranked", "Ranking", "rank_models"]
 
 #: What a score is meant for: exactly these tasks, or tasks like these, of which these are a sample.
 Estimand = Literal["these", "like-these"]
+
+
+#: The fields of a model's record, and their types.
+COLUMNS: Mapping[str, type] = {
+    "rank_low": int,
+    "rank_high": int,
+    "model": str,
+    "score": float,
+    "low": float,
+    "high": float,
+    "method": str,
+    "bound_low": float,
+    "bound_high": float,
+    "items_planned": int,
+    "items_scored": int,
+    "cost_usd": float,
+    "seconds": float,
+    "efficient": bool,
+    "estimand": str,
+    "tasks": int,
+    "lacking": list,
+    "k": int,
+    "pass_at_k": float,
+    "pass_hat_k": float,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +103,7 @@ class Ranked:
 
 
 @dataclass(frozen=True, slots=True)
-class Ranking(Displayed):
+class Ranking(Displayed, Framed):
     """All models, the ranked ones first, from the highest score to the lowest.
 
     `tasks` are those that count. `unbounded` are left out: some of their values do not lie on their scales, which are
@@ -94,6 +120,15 @@ class Ranking(Displayed):
     def names(self) -> dict[TaskKey, str]:
         """What to call the tasks."""
         return task_names((*self.tasks, *self.unbounded))
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return a record with the fields `COLUMNS` for each model."""
+        names = self.names()
+        return [_record(row, self, names) for row in self.models]
+
+    def frame(self) -> Frame:
+        """Return a row for each model, and a column for each field of its record."""
+        return Frame.of(COLUMNS, self.records())
 
     def table(self) -> Table:
         """Return a row for each model."""
@@ -308,3 +343,30 @@ def _remarks(ranking: Ranking) -> Iterator[str]:
         yield (
             f"pass@{k} and pass^{k} need {k} attempts with a score at every item of the tasks that pass or fail."
         )
+
+
+def _record(row: Ranked, ranking: Ranking, names: Mapping[TaskKey, str]) -> dict[str, Any]:
+    low, high = row.ranks or (None, None)
+    interval, bounds = row.interval, row.bounds
+    return {
+        "rank_low": low,
+        "rank_high": high,
+        "model": row.model,
+        "score": row.score,
+        "low": interval.low if interval else None,
+        "high": interval.high if interval else None,
+        "method": interval.method if interval else None,
+        "bound_low": bounds.low if bounds else None,
+        "bound_high": bounds.high if bounds else None,
+        "items_planned": row.planned,
+        "items_scored": row.scored,
+        "cost_usd": row.cost_usd,
+        "seconds": row.seconds,
+        "efficient": row.efficient,
+        "estimand": ranking.estimand,
+        "tasks": row.tasks,
+        "lacking": [names[key] for key in row.lacking],
+        "k": ranking.k,
+        "pass_at_k": row.passes.at_k if row.passes else None,
+        "pass_hat_k": row.passes.hat_k if row.passes else None,
+    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from fanbench.results.display import Display, Displayed, Table
 from fanbench.results.items import Item
@@ -13,6 +13,7 @@ from fanbench.results.types import Problem, RunResult
 
 if TYPE_CHECKING:
     from fanbench.results.compare import Comparison
+    from fanbench.results.frames import Frame
     from fanbench.results.gate import Gate
     from fanbench.results.ranking import Estimand, Ranking
     from fanbench.results.scales import Scale
@@ -166,32 +167,32 @@ class ResultSet(Displayed):
         chosen = None if models is None else find_models(models, known)
         return gate(before, after, margin, min_coverage=min_coverage, models=chosen)
 
-    def to_pandas(self) -> Any:
-        """Return the items as a `pandas.DataFrame`: a row for each item, a column for each field of `Item`.
+    def frame(self, of: Literal["items", "runs"] = "items") -> Frame:
+        """Return the items, or the results of the runs, as columns with types."""
+        from fanbench.results.frames import frame_of_items, frame_of_runs
+
+        return frame_of_items(self.items) if of == "items" else frame_of_runs(self.runs)
+
+    def to_pandas(self, of: Literal["items", "runs"] = "items") -> Any:
+        """Return a `pandas.DataFrame` with a row for each item or run, and a column for each field of its record.
 
         Raises:
             ImportError: pandas is not installed.
         """
-        from fanbench.results.frames import to_pandas
+        return self.frame(of).to_pandas()
 
-        return to_pandas(self.items)
-
-    def to_polars(self) -> Any:
-        """Return the items as a `polars.DataFrame`, with the same columns.
+    def to_polars(self, of: Literal["items", "runs"] = "items") -> Any:
+        """Return a `polars.DataFrame` with the same columns.
 
         Raises:
             ImportError: Polars is not installed.
         """
-        from fanbench.results.frames import to_polars
+        return self.frame(of).to_polars()
 
-        return to_polars(self.items)
-
-    def to_arrow(self) -> Any:
-        """Return the items as a `pyarrow.Table`, with the same columns.
+    def to_arrow(self, of: Literal["items", "runs"] = "items") -> Any:
+        """Return a `pyarrow.Table` with the same columns.
 
         Raises:
             ImportError: pyarrow is not installed.
         """
-        from fanbench.results.frames import to_arrow
-
-        return to_arrow(self.items)
+        return self.frame(of).to_arrow()

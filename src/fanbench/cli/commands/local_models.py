@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from fanbench.cli.options import AT_LEAST_1, data_option, value_option
-from fanbench.cli.output import FORMATS, Output
+from fanbench.cli.output import TEXT_FORMATS, Output
 
 __all__ = ["models"]
 
@@ -105,7 +105,7 @@ def add(
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(list(FORMATS)),
+    type=click.Choice(TEXT_FORMATS),
     default="table",
     help="The output format (default: table).",
 )

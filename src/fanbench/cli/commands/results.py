@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from fanbench.cli.command import Settings, command
-from fanbench.cli.options import PATH, model_option, value_option
+from fanbench.cli.options import FILE, PATH, model_option, value_option
+from fanbench.cli.output import FORMATS
+from fanbench.errors import UsageError
 
 if TYPE_CHECKING:
     from fanbench.results.selection import Order
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["results"]
 
 
-@command()
+@command(formats=tuple(FORMATS))
 @click.argument("folders", nargs=-1, required=True, metavar="DIR...", type=PATH)
 @click.option(
     "--all", "every", is_flag=True, help="Show every run by itself, also those that were made again."
@@ -40,6 +43,7 @@ __all__ = ["results"]
     click.Choice(["name", "score", "cost", "time"]),
     default="name",
 )
+@value_option("-o --output file", "FILE", "With --format parquet: write to FILE (default: stdout).", FILE)
 def results(
     settings: Settings,
     folders: tuple[Path, ...],
@@ -49,6 +53,7 @@ def results(
     models: tuple[str, ...],
     failed: bool,
     order: Order,
+    file: Path | None,
 ) -> None:
     """Tabulate the results in the run files below DIR: tasks by models, then what each model used.
 
@@ -64,12 +69,18 @@ def results(
       fanbench results ./results
       fanbench results ./results --all --format csv > runs.csv
       fanbench results ./results --items --format jsonl > items.jsonl
+      fanbench results ./results --items --format parquet -o items.parquet
       fanbench results ./results --items --failed --task 'quiz-*' -m gemma-3-270m
     """
     from fanbench.cli.folders import read_folders
     from fanbench.cli.views.results import show_items, show_results
 
+    binary = settings.output.format.binary
+    if file is not None and not binary:
+        raise UsageError("-o/--output is for --format parquet.", hint="Redirect other formats: `> FILE`.")
+    if binary and file is None and sys.stdout.isatty():
+        raise UsageError("Parquet is not for a terminal.", hint="Add `-o FILE`, or redirect it: `> FILE`.")
     found = read_folders(settings, folders)
     only = found.select(tasks or None, models or None, failed=failed, sort=order)
     show = show_items if items else show_results
-    show(settings.output, found, only, every=every)
+    show(settings.output, found, only, every=every, file=file)

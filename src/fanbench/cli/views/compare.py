@@ -6,35 +6,18 @@ import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice, repeat
 from typing import Any
 
 from fanbench._util.text import many, one_line
 from fanbench.cli.output import Output
 from fanbench.results import Item
-from fanbench.results.compare import Comparison, Flip, LeftOut, Pair, interval_of
+from fanbench.results.compare import COLUMNS, Comparison, Flip
 from fanbench.results.scores import TaskKey
-from fanbench.results.statistics import Difference
 
 __all__ = ["FIELDS", "Side", "show_comparison"]
 
-FIELDS = (
-    "task",
-    "content",
-    "model",
-    "status",
-    "items",
-    "lacking",
-    "better",
-    "worse",
-    "difference",
-    "low",
-    "high",
-    "p",
-    "p_adjusted",
-    "smallest",
-    "flips",
-)
+FIELDS = (*COLUMNS, "flips")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +45,10 @@ def show_comparison(
     `lonely` are sentences about models that only one side has.
     """
     paths = first.paths(), second.paths()
-    records = [_record(pair, paths) for pair in found.pairs]
-    records += [_left_out_record(each) for each in found.left_out()]
-    if found.difference is not None:
-        records.append(_overall(found, found.difference))
-    out.records(records, FIELDS)
+    flipped = [[_flip_record(flip, paths) for flip in pair.flips] for pair in found.pairs]
+    # Only the first records, those of pairs, have items.
+    records = zip(found.records(), chain(flipped, repeat([])), strict=False)
+    out.records([{**record, "flips": changed} for record, changed in records], FIELDS)
     out.display(found.display())
     for sentence in lonely:
         out.remark(sentence)
@@ -104,54 +86,11 @@ def _of(flip: Flip, paths: _Paths) -> list[str]:
     return sorted({*paths.get((*place, flip.item), ()), *paths.get((*place, ""), ())})
 
 
-def _record(pair: Pair, paths: tuple[_Paths, _Paths]) -> dict[str, Any]:
+def _flip_record(flip: Flip, paths: tuple[_Paths, _Paths]) -> dict[str, Any]:
     return {
-        "task": pair.key.task,
-        "content": pair.key.content,
-        "model": pair.model or None,
-        "status": "compared",
-        "items": pair.items,
-        "lacking": pair.lacking,
-        "better": pair.better,
-        "worse": pair.worse,
-        "difference": pair.difference,
-        "low": pair.interval.low,
-        "high": pair.interval.high,
-        "p": pair.p,
-        "p_adjusted": pair.adjusted,
-        "smallest": pair.smallest,
-        "flips": [
-            {
-                "item": flip.item,
-                "before": flip.before,
-                "after": flip.after,
-                "before_paths": _of(flip, paths[0]),
-                "after_paths": _of(flip, paths[1]),
-            }
-            for flip in pair.flips
-        ],
-    }
-
-
-def _left_out_record(found: LeftOut) -> dict[str, Any]:
-    key, model, status = found
-    named = {"task": key.task, "content": key.content, "model": model or None, "status": status}
-    return {**dict.fromkeys(FIELDS), **named, "items": 0, "flips": []}
-
-
-def _overall(found: Comparison, difference: Difference) -> dict[str, Any]:
-    """The record of all tasks together, in which each task counts the same."""
-    interval = interval_of(difference)
-    return dict.fromkeys(FIELDS) | {
-        "status": "overall",
-        "items": found.items,
-        "lacking": sum(pair.lacking for pair in found.pairs),
-        "better": found.better,
-        "worse": found.worse,
-        "difference": found.mean,
-        "low": interval.low,
-        "high": interval.high,
-        "p": difference.p,
-        "smallest": difference.smallest_seen(),
-        "flips": [],
+        "item": flip.item,
+        "before": flip.before,
+        "after": flip.after,
+        "before_paths": _of(flip, paths[0]),
+        "after_paths": _of(flip, paths[1]),
     }

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from fanbench.cli.output import Output
 from fanbench.results import FIELDS, Item, ResultSet, Table, to_record, usage_table
+from fanbench.results.frames import frame_of_items, frame_of_runs
 from fanbench.results.selection import Selection
 from fanbench.results.table import table
 
@@ -12,9 +15,12 @@ __all__ = ["FIELDS", "ITEM_FIELDS", "show_items", "show_results"]
 ITEM_FIELDS = Item.__struct_fields__
 
 
-def show_results(out: Output, found: ResultSet, only: Selection, *, every: bool) -> None:
-    """Show tables, or records."""
+def show_results(out: Output, found: ResultSet, only: Selection, *, every: bool, file: Path | None) -> None:
+    """Show tables, or records; write Parquet to `file`."""
     runs = only.runs(found.runs, found.items, found.scales, every=every)
+    if out.format.binary:
+        out.parquet(frame_of_runs(runs), file)
+        return
     out.records([to_record(run) for run in runs], FIELDS)
     if out.for_people:
         shown = table(found.scores(), found.runs, every=every, only=only)
@@ -25,9 +31,12 @@ def show_results(out: Output, found: ResultSet, only: Selection, *, every: bool)
         out.tables((*([shown] if shown.rows else []), usage_table(used, only)))
 
 
-def show_items(out: Output, found: ResultSet, only: Selection, *, every: bool) -> None:
-    """Show the items in a table, or all that is known of them as records."""
+def show_items(out: Output, found: ResultSet, only: Selection, *, every: bool, file: Path | None) -> None:
+    """Show the items in a table, or all that is known of them as records; write Parquet to `file`."""
     items = only.items(found.items, found.scales, every=every)
+    if out.format.binary:
+        out.parquet(frame_of_items(items), file)
+        return
     out.records([{name: getattr(item, name) for name in ITEM_FIELDS} for item in items], ITEM_FIELDS)
     if out.for_people:
         if not items:
