@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from fanbench.results.items import Item
 from fanbench.results.passes import pass_rates
 from fanbench.results.scales import DISPUTED, UNIT, Scale, merge_scales
 from fanbench.results.scores import scores_of
+from fanbench.sweeps.journal import Journal
 from tests.results.folders import add_run, make_sweep
 from tests.results.items import answers
 
@@ -48,6 +50,26 @@ def test_one_scale_is_declared_for_each_task() -> None:
         assert merge_scales(("a", scale) for scale in scales)["a"] is DISPUTED
     assert not DISPUTED.contains(0.5, 0.5)
     assert UNIT.contains(0, 1)
+
+
+@pytest.mark.parametrize(("low", "high"), [(1, 1), (2, 1), (0, math.inf), (-math.inf, 0), (-1e308, 1e308)])
+def test_what_is_no_scale_is_refused(low: float, high: float) -> None:
+    """A scale has a finite range, in Python as well; in a journal, one without a range is a problem, not a crash."""
+    with pytest.raises(ValueError, match="A scale is from a lower to a higher finite number"):
+        Scale(low, high)
+
+
+def test_a_damaged_scale_is_named(folder: Path) -> None:
+    """A scale in the journal that is none is said to be unreadable, and the runs are read without it."""
+    with Journal.open(folder) as journal:
+        text = journal.saved_spec()
+        assert text is not None
+        assert text.count('"high":100') == 1
+        journal.save_spec(text.replace('"high":100', '"high":0'))
+    found = fanbench.read_results(folder)
+    (problem,) = found.problems
+    assert "The sweep in the journal cannot be read" in problem.what
+    assert (found.scales, len(found.runs)) == ({}, 2)
 
 
 def test_a_declared_scale_is_read_from_the_journal(folder: Path) -> None:

@@ -16,11 +16,19 @@ K = TypeVar("K")
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """The range of a task's values, and which end of it is better."""
+    """The range of a task's values, and which end of it is better.
+
+    Raises:
+        ValueError: `low` is not below `high`, or the range between them is not finite.
+    """
 
     low: float = 0.0
     high: float = 1.0
     higher_is_better: bool = True
+
+    def __post_init__(self) -> None:
+        if self.low >= self.high or math.isinf(self.high - self.low):
+            raise ValueError(f"A scale is from a lower to a higher finite number, not from {self}.")
 
     @property
     def is_disputed(self) -> bool:

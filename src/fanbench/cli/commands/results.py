@@ -60,6 +60,8 @@ def results(
     ✓ and ✗ mean passed and failed, followed by the assertions that held. A number is the mean over the items of the
     task and all repeats. ± is the interval that the task reported, [LOW, HIGH] the 95% confidence interval that
     fanbench computes. 3/4 means that 3 of 4 items have a score: the others errored, have no value, or left nothing.
+    (LOW to HIGH) are the lowest and the highest value, where some are beyond 0 and 1; declare the scale of such a task
+    in sweep.toml to see an interval.
 
     What --task, --model and --failed leave out still counts: no number changes. In the table, --failed keeps the tasks
     and the models that have something of this kind.
