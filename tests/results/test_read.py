@@ -269,3 +269,17 @@ def test_without_ids_the_last_start_is_the_newest(tmp_path: Path) -> None:
     write(tmp_path / "b/a.run.json", number(0.1, startTime="2026-01-01T00:00:00Z"))
     write(tmp_path / "a/a.run.json", number(0.2, startTime="2026-01-02T00:00:00Z"))
     assert [row.value for row in read_results([tmp_path]).newest()] == [0.2]
+
+
+def test_what_another_task_ran_is_no_row(tmp_path: Path) -> None:
+    """Of the run files of a task, those that are also within a run of another task are no rows of its run."""
+    part = {"taskVersion": {"name": "My Task"}, "pyRunId": "2", "startTime": "2026-01-01T00:00:01Z"}
+    folder = tmp_path / "my-task/1/gemma-3/7"
+    write(folder / "a.run.json", passed(pyRunId="1"))
+    write(folder / "b.run.json", passed(False) | part)
+    write(folder / "c.run.json", number(0.0, "Whole", subruns=[passed(False) | part], pyRunId="3"))
+    (found,) = read_results(tmp_path).runs
+    assert (found.value, found.rows) == (True, 1)
+    (folder / "a.run.json").unlink()
+    (found,) = read_results(tmp_path).runs
+    assert (found.value, found.rows) == (False, 1)

@@ -176,7 +176,7 @@ _Result = tuple[RunResult, list[Found]]
 def _loose_results(files: list[Found]) -> Iterator[_Result]:
     """The results of run files outside the download layout, each with its run files."""
     groups: dict[tuple[str, int | None, str], list[Found]] = defaultdict(list)
-    for found in _without_sub_runs(files):
+    for found in _without_sub_runs(files, files):
         run = found.run
         groups[run.task, run.task_version.version_number, run.model_version.slug].append(found)
     for group in groups.values():
@@ -193,15 +193,15 @@ def _run_results(folder: _Folder, files: list[Found], problems: list[Problem]) -
         what = f"no run file of task {folder.task}, only of {', '.join(tasks)}"
         problems.append(Problem(folder.path, what))
         return
-    rows = _without_sub_runs(chosen)
+    rows = _without_sub_runs(chosen, files)
     rows = [found for found in rows if found.run.model == folder.model] or rows
     yield _in_folder(folder, combine([file for _, file in rows], folder.path)), rows
 
 
-def _without_sub_runs(files: list[Found]) -> list[Found]:
-    """Leave out the runs that are also recorded within another run file here."""
+def _without_sub_runs(chosen: list[Found], files: list[Found]) -> list[Found]:
+    """Leave out the runs that are also recorded within another one of `files`, unless all of the `chosen` are."""
     parts = {run.identity for _, file in files for run in file.nested() if run.start_time}
-    return [found for found in files if found.run.identity not in parts] or files
+    return [found for found in chosen if found.run.identity not in parts] or chosen
 
 
 def _missing_result(folder: _Folder, reported: RunState | None) -> RunResult:
