@@ -136,7 +136,7 @@ class LeftOut(NamedTuple):
     status: Literal["other_content", "only_first", "only_second", "unbounded", "nothing_in_common"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Comparison(Displayed, Framed):
     """Pairs of tasks, and what they say together: each task counts the same.
 

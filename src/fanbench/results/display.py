@@ -13,7 +13,7 @@ __all__ = ["MISSING", "Display", "Displayed", "Table", "interval_text", "money_t
 MISSING = "–"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Table:
     """Rows of text under a header. The first column is the label."""
 
@@ -29,7 +29,7 @@ class Table:
         lines = [_row("th", self.header), *(_row("td", row) for row in self.rows)]
         return "\n".join(("<table>", *lines, "</table>"))
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return self.plain()
 
     def _repr_html_(self) -> str:
@@ -70,7 +70,7 @@ class Display:
 
 
 class Displayed:
-    """What has a display. `print` shows it as text, and a notebook as HTML."""
+    """What has a display: `print` and a console show it as text, and a notebook as HTML."""
 
     __slots__ = ()
 
@@ -78,7 +78,7 @@ class Displayed:
         """Return the tables and the sentences that the command line prints."""
         raise NotImplementedError
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return self.display().plain()
 
     def _repr_html_(self) -> str:

@@ -42,7 +42,7 @@ class Refusal(NamedTuple):
     uncovered: tuple[Literal["old", "new"], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Gate(Displayed):
     """What a gate says of new results.
 

@@ -102,7 +102,7 @@ class Ranked:
     passes: PassRates | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Ranking(Displayed, Framed):
     """All models, the ranked ones first, from the highest score to the lowest.
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["ResultSet"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class ResultSet(Displayed):
     """All runs that were found, all files that could not be read, and the items that the runs are made of.
 
