@@ -60,6 +60,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/sweep_scale.py
 	$(BIN)/python benchmarks/sweep_scale.py --simulate 1000 10000
 	$(BIN)/python benchmarks/faults.py
+	$(BIN)/python benchmarks/results.py --tasks 5
 	$(BIN)/python benchmarks/local_runs.py
 	$(BIN)/python benchmarks/model_speed.py
 
