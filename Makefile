@@ -13,7 +13,7 @@ help:
 	@echo "make demo    run three tasks on two real models, offline"
 	@echo "make quick   run the tests without servers, models and subprocesses (a minute)"
 	@echo "make test    run all tests"
-	@echo "make check   check format, lint, types, imports and dependencies"
+	@echo "make check   check format, lint, types, imports and dependencies, and the page's JavaScript with node"
 	@echo "make bench   run the benchmarks (several minutes)"
 	@echo "make soak    sweep for an hour under faults and kills, and see whether anything grows (SOAK_MINUTES=60)"
 	@echo "make format  format the code and apply lint fixes"
@@ -47,6 +47,7 @@ check: $(VENV)/.dev
 	$(BIN)/python scripts/check_imports.py
 	$(BIN)/deptry $(CODE)
 	$(BIN)/deptry src --optional-dependencies-dev-groups dev
+	scripts/check_page.sh
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format $(CODE)
@@ -68,4 +69,4 @@ soak: $(VENV)/.dev
 	$(BIN)/python benchmarks/soak.py
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) scripts/page/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -34,7 +34,7 @@ export function ticks(low, high, number) {
  * @param {string} label
  * @param {number} width
  * @param {number} height
- * @param {...any} children
+ * @param {...(import("./dom.js").Child | import("./dom.js").Child[])} children
  */
 export function chart(label, width, height, ...children) {
   return h("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label, class: "chart" }, ...children);

@@ -2,7 +2,7 @@
 
 import { chart, label, line, scale, ticks } from "./chart.js";
 import { fill, h, table } from "./dom.js";
-import { count, interval, known, many, NONE, score, signed } from "./format.js";
+import { count, known, many, NONE, score, signed } from "./format.js";
 
 /** @typedef {import("./store.js").Store} Store */
 /** @typedef {import("./document").ComparisonEntry} ComparisonEntry */
@@ -21,9 +21,11 @@ export function compare(store, page, words) {
   const named = words.map((word) => models.indexOf(word));
   const sides = [named[0] >= 0 ? named[0] : best[0], named[1] >= 0 ? named[1] : best[1]];
   const go = () => page.go("compare", models[sides[0]], models[sides[1]]);
-  const pick = (/** @type {number} */ side) => h("select", {
-    "aria-label": side ? "Second model" : "First model", onchange: (/** @type {any} */ event) => { sides[side] = event.target.selectedIndex; go(); },
-  }, models.map((model, at) => h("option", { selected: at === sides[side] }, model)));
+  const pick = (/** @type {number} */ side) => {
+    const select = h("select", { "aria-label": side ? "Second model" : "First model", onchange: () => { sides[side] = select.selectedIndex; go(); } },
+      models.map((model, at) => h("option", { selected: at === sides[side] }, model)));
+    return select;
+  };
   const body = h("div");
   const draw = () => fill(body, sides[0] === sides[1] ? h("p", null, "Choose two models.") : pairOf(store, sides[0], sides[1]));
   draw();
@@ -127,8 +129,8 @@ function dumbbells(store, first, second) {
   const left = 210, width = 1000, step = 26, bottom = 30 + rows.length * step;
   const x = scale(0, 1, left, width - 20);
   return chart(`Scores of ${models[first]} and ${models[second]} on ${many(rows.length, "task")}`, width, bottom,
-    ticks(0, 1, 4).map((tick) => [line(x(tick), 20, x(tick), bottom, "grid-line"), label(x(tick), 12, String(tick), "middle")]).flat(),
-    rows.map((task, at) => {
+    ticks(0, 1, 4).flatMap((tick) => [line(x(tick), 20, x(tick), bottom, "grid-line"), label(x(tick), 12, String(tick), "middle")]),
+    rows.flatMap((task, at) => {
       const y = 34 + at * step, a = store.cell(task, first)?.score, b = store.cell(task, second)?.score;
       const name = tasks[task].name;
       return [
@@ -137,7 +139,7 @@ function dumbbells(store, first, second) {
         known(a) && h("circle", { cx: x(Number(a)), cy: y, r: 5, class: "first" }),
         known(b) && h("rect", { x: x(Number(b)) - 5, y: y - 5, width: 10, height: 10, class: "second" }),
       ];
-    }).flat());
+    }));
 }
 
 /**

@@ -44,11 +44,11 @@ function plot(store, rows) {
   }).join(" ");
   const places = labels(rows.map((row, at) => ({ x: x(logs[at]), y: y(row.score), text: store.data.models[row.model] })));
   return chart("Score by cost of a run", WIDTH, HEIGHT,
-    ticks(0, 1, 5).map((tick) => [line(LEFT, y(tick), RIGHT, y(tick), "grid-line"), label(LEFT - 8, y(tick) + 4, tick.toFixed(1), "end")]).flat(),
-    steps.map((usd) => [line(x(Math.log10(usd)), TOP, x(Math.log10(usd)), BOTTOM, "grid-line"), label(x(Math.log10(usd)), BOTTOM + 18, `$${usd}`, "middle")]).flat(),
+    ticks(0, 1, 5).flatMap((tick) => [line(LEFT, y(tick), RIGHT, y(tick), "grid-line"), label(LEFT - 8, y(tick) + 4, tick.toFixed(1), "end")]),
+    steps.flatMap((usd) => [line(x(Math.log10(usd)), TOP, x(Math.log10(usd)), BOTTOM, "grid-line"), label(x(Math.log10(usd)), BOTTOM + 18, `$${usd}`, "middle")]),
     label((LEFT + RIGHT) / 2, BOTTOM + 42, "cost of a run", "middle"),
     front.length > 0 && h("path", { d: `${path} H${RIGHT}`, class: "front" }),
-    rows.map((row, at) => {
+    rows.flatMap((row, at) => {
       const px = x(logs[at]), py = y(row.score);
       return [
         row.low !== null && row.high !== null && line(px, y(row.low), px, y(row.high), "interval"),
@@ -56,7 +56,7 @@ function plot(store, rows) {
           : h("circle", { cx: px, cy: py, r: 5, class: row.rank_low === null ? "ring unranked" : "ring" }),
         places[at] && label(places[at].x, places[at].y, store.data.models[row.model], places[at].anchor),
       ];
-    }).flat());
+    }));
 }
 
 /**

@@ -11,7 +11,12 @@ const ATTRIBUTES = new Set([
 const HIDDEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]/g;
 
 /** @typedef {Node | string | number | null | undefined | false} Child */
-/** @typedef {Record<string, string | number | boolean | null | undefined | ((event: any) => void)>} Attributes */
+/** @typedef {SVGElementTagNameMap & Omit<HTMLElementTagNameMap, SvgName>} Elements */
+/** @typedef {"svg" | "g" | "line" | "rect" | "circle" | "path" | "text" | "title"} SvgName */
+/**
+ * Attributes, and listeners by the names of their events.
+ * @typedef {Record<string, string | number | boolean | null | undefined | ((event: never) => void)>} Attributes
+ */
 
 /**
  * Return text of which every character can be seen.
@@ -26,16 +31,17 @@ export function visible(text) {
 
 /**
  * Return a new element. A function is a listener of the event `on…`, `href` leads to a place on this page only.
- * @param {string} name
+ * @template {keyof Elements} Name
+ * @param {Name} name
  * @param {Attributes | null} [attributes]
  * @param {...(Child | Child[])} children
- * @returns {any}
+ * @returns {Elements[Name]}
  */
 export function h(name, attributes, ...children) {
   const element = SVG_NAMES.has(name) ? document.createElementNS(SVG, name) : document.createElement(name);
   for (const [key, value] of Object.entries(attributes ?? {})) {
     if (value === null || value === undefined || value === false) continue;
-    if (typeof value === "function") element.addEventListener(key.slice(2), value);
+    if (typeof value === "function") element.addEventListener(key.slice(2), /** @type {EventListener} */ (value));
     else if (key === "href") {
       if (String(value).startsWith("#/")) element.setAttribute("href", String(value));
     } else if (ATTRIBUTES.has(key) || key.startsWith("aria-")) {
@@ -43,7 +49,7 @@ export function h(name, attributes, ...children) {
     } else throw new Error(`The attribute ${key} is not in the list.`);
   }
   append(element, children);
-  return element;
+  return /** @type {Elements[Name]} */ (element);
 }
 
 /**

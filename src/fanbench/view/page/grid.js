@@ -10,7 +10,7 @@ const MARGIN = 3;
  * @typedef {{
  *   caption: string, rows: number, columns: number, label: number, width: (column: number) => number, corner: string,
  *   rowName: (row: number) => import("./dom.js").Child, columnName: (column: number) => import("./dom.js").Child,
- *   cell: (row: number, column: number) => {class: string, text: import("./dom.js").Child, title?: string},
+ *   cell: (row: number, column: number) => {class: string, text: import("./dom.js").Child, title?: string | undefined},
  *   open: (row: number, column: number) => void,
  * }} Content
  */
@@ -19,6 +19,8 @@ export class Grid {
   /** @param {Content} content */
   constructor(content) {
     this.content = content;
+    /** The left edges of the columns, and the right one of the last. @type {number[]} */
+    this.lefts = [];
     this.row = 0;
     this.column = 0;
     this.head = h("div", { class: "grid-head", role: "row", "aria-rowindex": 1 });
@@ -108,7 +110,7 @@ export class Grid {
     return place(h("div", {
       class: `grid-cell ${cell.class}${chosen}`, role: "gridcell", id: `cell-${row}-${column}`,
       "aria-colindex": column + 2, title: cell.title,
-    }, cell.text), { left: /** @type {number[]} */ (this.lefts)[column], width: content.width(column) });
+    }, cell.text), { left: this.lefts[column], width: content.width(column) });
   }
 
   /** @param {KeyboardEvent} event */
@@ -144,7 +146,7 @@ export class Grid {
     const { element, content, lefts } = this;
     this.row = Math.max(0, Math.min(content.rows - 1, row));
     this.column = Math.max(0, Math.min(content.columns - 1, column));
-    const top = this.row * ROW, left = /** @type {number[]} */ (lefts)[this.column], width = content.width(this.column);
+    const top = this.row * ROW, left = lefts[this.column], width = content.width(this.column);
     if (top < element.scrollTop) element.scrollTop = top;
     else if (top + 2 * ROW > element.scrollTop + element.clientHeight) element.scrollTop = top + 2 * ROW - element.clientHeight;
     if (left - content.label < element.scrollLeft) element.scrollLeft = left - content.label;

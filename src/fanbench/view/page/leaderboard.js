@@ -12,7 +12,7 @@ import { count, duration, interval, money, NONE, score } from "./format.js";
  * @param {import("./main.js").Page} page
  */
 export function leaderboard(store, page) {
-  const chosen = page.memory.leaderboard ??= { likeThese: false };
+  const chosen = page.remember("leaderboard", { likeThese: false });
   const body = h("div");
   const draw = () => {
     const { board, board_like_these: other } = store.data;

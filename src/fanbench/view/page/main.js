@@ -28,12 +28,12 @@ export class Page {
   /** @param {Store} store */
   constructor(store) {
     this.store = store;
-    /** What views remember: filters, orders. @type {Record<string, any>} */
-    this.memory = {};
+    /** @type {Map<string, object>} */
+    this.memory = new Map();
     this.main = h("main", { id: "main", tabindex: -1 });
     this.header = h("header");
     this.tabs = h("nav", { class: "tabs", "aria-label": "Views" });
-    this.help = h("dialog", { "aria-label": "Keys" }, h("h2", null, "Keys"), h("dl", { class: "facts" }, KEYS.map(([key, what]) => [h("dt", null, key), h("dd", null, what)]).flat()),
+    this.help = h("dialog", { "aria-label": "Keys" }, h("h2", null, "Keys"), h("dl", { class: "facts" }, KEYS.flatMap(([key, what]) => [h("dt", null, key), h("dd", null, what)])),
       h("button", { type: "button", onclick: () => this.help.close() }, "Close"));
     document.body.append(h("div", { class: "top" }, this.header, this.tabs), this.main, this.help);
     /** @type {View | null} */
@@ -45,6 +45,17 @@ export class Page {
     this.#theme(localStorageItem("theme"));
     this.drawHeader();
     this.show();
+  }
+
+  /**
+   * Return what a view remembers, such as its filter, as long as the page is open. `first` is what it begins with.
+   * @template {object} T
+   * @param {string} view
+   * @param {T} first
+   */
+  remember(view, first) {
+    if (!this.memory.has(view)) this.memory.set(view, first);
+    return /** @type {T} */ (this.memory.get(view));
   }
 
   width() {
@@ -65,7 +76,7 @@ export class Page {
           h("button", { type: "button", title: "Keys (?)", "aria-label": "Keys", onclick: () => this.help.showModal() }, "?"))),
       bar,
       h("p", { class: "legend" }, data.counts.map((number, state) => number > 0 && h("a", { href: `#/runs/${CLASSES[state]}`, class: CLASSES[state] }, `${SIGNS[state]} ${count(number)} ${data.states[state]}`))),
-      data.problems.length > 0 && h("details", { class: "note" }, h("summary", null, many(data.problems.length, "file") + " could not be read"), data.problems.map((what) => h("p", null, what))));
+      data.problems.length > 0 && h("details", { class: "note" }, h("summary", null, `${many(data.problems.length, "file")} could not be read`), data.problems.map((what) => h("p", null, what))));
   }
 
   /** Show the view of the address. */

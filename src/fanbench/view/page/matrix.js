@@ -16,7 +16,7 @@ const SORTS = ["as planned", "by name", "by score"];
  */
 export function matrix(store, page) {
   const { tasks, models } = store.data;
-  const chosen = page.memory.matrix ??= { shown: 0, sort: 0, swapped: false, filter: "" };
+  const chosen = page.remember("matrix", { shown: 0, sort: 0, swapped: false, filter: "" });
   const hint = h("p", { class: "legend" }, SIGNS.map((sign, state) => h("span", { class: CLASSES[state] }, `${sign} ${store.data.states[state]}`))
     .filter((_, state) => state !== 5));
 
@@ -53,7 +53,7 @@ export function matrix(store, page) {
   const filter = h("input", {
     type: "search", placeholder: "Filter models ( / )", "aria-label": "Filter models", value: chosen.filter, autocomplete: "off",
     spellcheck: "false",
-    oninput: (/** @type {any} */ event) => { chosen.filter = event.target.value; redraw(); },
+    oninput: () => { chosen.filter = filter.value; redraw(); },
   });
   const kinds = h("div", { class: "choice", role: "group", "aria-label": "What the cells show" });
   const drawKinds = () => fill(kinds, SHOWN.map((kind, at) => h("button", {
@@ -61,10 +61,11 @@ export function matrix(store, page) {
     onclick: () => { chosen.shown = at; drawKinds(); redraw(); },
   }, kind)));
   drawKinds();
+  const sort = h("select", { "aria-label": "Order", onchange: () => { chosen.sort = sort.selectedIndex; redraw(); } },
+    SORTS.map((name, at) => h("option", { selected: at === chosen.sort }, name)));
   const element = h("section", { "aria-label": "Matrix", class: "fills" },
     h("div", { class: "tools" }, filter, kinds,
-      h("select", { "aria-label": "Order", onchange: (/** @type {any} */ event) => { chosen.sort = event.target.selectedIndex; redraw(); } },
-        SORTS.map((name, at) => h("option", { selected: at === chosen.sort }, name))),
+      sort,
       h("button", { type: "button", onclick: () => { chosen.swapped = !chosen.swapped; redraw(); } }, "Swap axes"), hint),
     grid.element);
   return { element, grid, search: filter, update: redraw, close: () => grid.close() };

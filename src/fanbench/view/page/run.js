@@ -1,9 +1,9 @@
 // One run: why it has its score.
 
-import { fill, h, table } from "./dom.js";
+import { fill, h } from "./dom.js";
 import { count, duration, known, money, NONE, score, size, time } from "./format.js";
 import { log } from "./log.js";
-import { CLASSES, ERRORED, SIGNS } from "./states.js";
+import { CLASSES, SIGNS } from "./states.js";
 
 /** @typedef {import("./store.js").Store} Store */
 /** @typedef {import("./document").Part} Part */
@@ -49,7 +49,7 @@ function content(store, at, details, source) {
   const main = details ? partsOf(details) : [error && errorCard(error), h("p", { class: "note" }, "This page has no details of runs.")];
   return [
     h("div", { class: "run-main" }, main),
-    h("aside", { class: "run-side", "aria-label": "Facts" }, facts(store, at, details),
+    h("aside", { class: "run-side", "aria-label": "Facts" }, facts(store, at),
       details && details.files.length > 0 && h("div", { class: "card" }, h("h3", null, "Files"), h("p", { class: "path" }, details.path),
         h("ul", { class: "files" }, details.files.map((file) => h("li", null, file.name, " ", h("span", { class: "note" }, size(file.size)))))),
       source && h("details", { class: "card" }, h("summary", null, "The task's source"), h("pre", null, source))),
@@ -77,10 +77,11 @@ function partRow(part) {
   const sign = part.state === "errored" ? "✗" : part.state === "scored" ? (part.value === 1 ? "✓" : part.value === 0 ? "✗" : "") : "?";
   const kind = part.state === "errored" ? "errored" : part.state === "scored" ? "" : "missing";
   const body = h("div");
-  return h("details", { class: "part", ontoggle: (/** @type {any} */ event) => { if (event.target.open && !body.firstChild) fill(body, partBody(part)); } },
+  const row = h("details", { class: "part", ontoggle: () => { if (row.open && !body.firstChild) fill(body, partBody(part)); } },
     h("summary", null, h("span", { class: kind }, `${sign} ${part.item || "around the items"}`), " ",
       h("span", { class: "note" }, [part.state === "scored" ? score(part.value) : part.state, known(part.seconds) && duration(part.seconds), money(part.cost_usd)]
         .filter((text) => text && text !== NONE).join(" · "), part.error && part.state !== "scored" ? ` · ${lastLine(part.error)}` : "")), body);
+  return row;
 }
 
 /** @param {Part} part */
@@ -145,9 +146,8 @@ function lastLine(text) {
 /**
  * @param {Store} store
  * @param {number} at
- * @param {Details | null} details
  */
-function facts(store, at, details) {
+function facts(store, at) {
   const { columns } = store.runs;
   const waited = columns.started[at] - columns.scheduled[at];
   const rows = /** @type {[string, string][]} */ ([
@@ -155,7 +155,7 @@ function facts(store, at, details) {
     ["Tokens", `${count(store.number("tokens_in", at))} in, ${count(store.number("tokens_out", at))} out`], ["Run", String(store.number("run_id", at) ?? NONE)],
     ["Attempt", String(columns.attempt[at])], ["Scheduled", time(store.number("scheduled", at))], ["Waited", duration(waited)], ["Started", time(store.number("started", at))],
   ]);
-  return h("div", { class: "card" }, h("h3", null, "Facts"), h("dl", { class: "facts" }, rows.map(([name, value]) => [h("dt", null, name), h("dd", null, value)]).flat()));
+  return h("div", { class: "card" }, h("h3", null, "Facts"), h("dl", { class: "facts" }, rows.flatMap(([name, value]) => [h("dt", null, name), h("dd", null, value)])));
 }
 
 /**

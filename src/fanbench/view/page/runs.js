@@ -16,7 +16,7 @@ const WIDTHS = [130, 170, 100, 110, 100, 190, 90, 520];
  * @param {string[]} words the state to show, if any
  */
 export function runs(store, page, words) {
-  const chosen = page.memory.runs ??= { state: -1, filter: "" };
+  const chosen = page.remember("runs", { state: -1, filter: "" });
   if (words.length) chosen.state = CLASSES.indexOf(words[0]);
   const total = h("p", { class: "legend", role: "status" });
   /** @type {Uint32Array} */
@@ -61,9 +61,9 @@ export function runs(store, page, words) {
   const redraw = () => grid.show(content());
   const filter = h("input", {
     type: "search", placeholder: "Filter runs ( / )", "aria-label": "Filter runs", value: chosen.filter, autocomplete: "off", spellcheck: "false",
-    oninput: (/** @type {any} */ event) => { chosen.filter = event.target.value; redraw(); },
+    oninput: () => { chosen.filter = filter.value; redraw(); },
   });
-  const state = h("select", { "aria-label": "State", onchange: (/** @type {any} */ event) => { chosen.state = event.target.selectedIndex - 1; redraw(); } },
+  const state = h("select", { "aria-label": "State", onchange: () => { chosen.state = state.selectedIndex - 1; redraw(); } },
     h("option", { selected: chosen.state < 0 }, "all states"),
     store.data.states.map((label, at) => h("option", { selected: at === chosen.state }, `${SIGNS[at]} ${label}`)));
   return {

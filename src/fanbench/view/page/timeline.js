@@ -64,7 +64,7 @@ function underWay(store, timed, first, last) {
   const points = Array.from(most, (value, at) => `L${LEFT + at},${y(value).toFixed(1)}`).join("");
   return chart("Runs under way", WIDTH, 200,
     label(LEFT, 14, "runs under way"),
-    ticks(0, peak, 3).filter(Number.isInteger).map((tick) => [line(LEFT, y(tick), RIGHT, y(tick), "grid-line"), label(LEFT - 8, y(tick) + 4, String(tick), "end")]).flat(),
+    ticks(0, peak, 3).filter(Number.isInteger).flatMap((tick) => [line(LEFT, y(tick), RIGHT, y(tick), "grid-line"), label(LEFT - 8, y(tick) + 4, String(tick), "end")]),
     h("path", { d: `M${LEFT},${y(0)}${points}L${RIGHT},${y(0)}Z`, class: "area" }),
     ticks(0, last - first, 5).map((tick) => label(x(first + tick), 190, duration(tick), "middle")));
 }
