@@ -21,7 +21,7 @@ from fanbench.sweeps.folder import lock_folder
 from tests.cli.terminal import session
 from tests.results.build import errored, number, write
 from tests.results.folders import add_run
-from tests.results.items import passes
+from tests.results.items import item, passes
 
 DATA = Path(__file__).parent / "data"
 
@@ -179,6 +179,18 @@ def test_what_failed(folder: Path) -> None:
     ]
     (run,) = json.loads(results(folder, "--failed", "--format", "json").stdout)
     assert (run["task"], run["model"]) == ("quiz", "weak")
+
+
+def test_failed_runs_are_found_by_any_path(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the folder is absolute, relative, `.` or within another one, the same runs failed."""
+    monkeypatch.chdir(folder)
+    for place in (folder, Path(), Path("quiz"), Path("quiz/../quiz/1")):
+        (run,) = json.loads(results(place, "--failed", "--format", "json").stdout)
+        assert (run["task"], run["model"]) == ("quiz", "weak")
+    # The journal of a sweep has absolute paths, where the folder given may be a part of it.
+    (run,) = (run for run in read_results("quiz").runs if run.model == "weak")
+    errored = item(None, sweep=str(folder), path=f"{run.path}/a.run.json")
+    assert Selection(failed=True).runs([run], [errored], {}, every=False) == [run]
 
 
 def test_nothing_failed(folder: Path) -> None:

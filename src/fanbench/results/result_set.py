@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from fanbench.results.display import Display, Displayed, Table
@@ -62,8 +62,8 @@ class ResultSet(Displayed):
 
     def table(
         self,
-        tasks: Iterable[str] | None = None,
-        models: Iterable[str] | None = None,
+        tasks: str | Iterable[str] | None = None,
+        models: str | Iterable[str] | None = None,
         *,
         failed: bool = False,
         sort: Order = "name",
@@ -85,8 +85,8 @@ class ResultSet(Displayed):
 
     def select(
         self,
-        tasks: Iterable[str] | None = None,
-        models: Iterable[str] | None = None,
+        tasks: str | Iterable[str] | None = None,
+        models: str | Iterable[str] | None = None,
         *,
         failed: bool = False,
         sort: Order = "name",
@@ -95,12 +95,14 @@ class ResultSet(Displayed):
         from fanbench.results.select import find_models, find_tasks
         from fanbench.results.selection import Selection
 
-        return Selection(
-            None if tasks is None else find_tasks(tasks, {item.task for item in self.items}),
-            None if models is None else find_models(models, sorted({item.model for item in self.items})),
-            failed,
-            sort,
-        )
+        only = Selection(failed=failed, order=sort)
+        if tasks is not None:
+            names = [tasks] if isinstance(tasks, str) else tasks
+            only = replace(only, tasks=find_tasks(names, (key.task for key in self.scores().tasks)))
+        if models is not None:
+            names = [models] if isinstance(models, str) else models
+            only = replace(only, models=find_models(names, self.scores().models))
+        return only
 
     def display(self) -> Display:
         """Return the tables that `fanbench results` prints: tasks by models, and what each model used."""

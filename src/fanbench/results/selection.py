@@ -6,7 +6,6 @@ import math
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import fmean
 from typing import Literal, TypeVar
 
@@ -53,7 +52,7 @@ class Selection:
         chosen = [run for run in runs if self.has(run.task, run.full_model) and (every or not run.superseded)]
         if self.failed:
             places = _places_of(item for item in items if _is_failure(item))
-            chosen = [run for run in chosen if run.errored or str(run.path) in places]
+            chosen = [run for run in chosen if run.errored or os.path.abspath(run.path) in places]
         return self.sort(chosen, lambda run: _run_figure(run, self.order, scales))
 
     def items(self, items: Iterable[Item], scales: Mapping[str, Scale], *, every: bool) -> list[Item]:
@@ -100,9 +99,13 @@ def _has_failed(cell: Cell) -> bool:
 
 
 def _places_of(items: Iterable[Item]) -> set[str]:
-    """The run files of items, and all folders above them."""
-    files = {os.path.join(item.sweep, item.path) for item in items if item.path}
-    return {str(place) for file in files for place in (Path(file), *Path(file).parents)}
+    """The absolute paths of the run files of items, and of all folders above them."""
+    places: set[str] = set()
+    for place in {os.path.abspath(os.path.join(item.sweep, item.path)) for item in items if item.path}:
+        while place not in places:
+            places.add(place)
+            place = os.path.dirname(place)
+    return places
 
 
 def _run_figure(run: RunResult, order: Order, scales: Mapping[str, Scale]) -> float | None:
