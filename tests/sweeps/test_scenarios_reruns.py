@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from pathlib import Path
 
@@ -124,6 +125,23 @@ def test_retries_are_counted_from_the_request_on(tmp_path: Path) -> None:
     assert world.run()
     assert world.counts == (4, 0, 0, 0)
     assert made(world)[T1M1] == 4
+
+
+def test_what_could_not_be_fetched_may_be_made_again(tmp_path: Path) -> None:
+    """A run without an output can be made again and again; what the same request has made whole is left alone."""
+
+    def course(task: str, model: str, nth: int) -> RunScript:
+        lost = model == "m1" and nth <= 2
+        return RunScript(output_delay=math.inf) if lost else RunScript()
+
+    world = World(tmp_path, Scenario(runs=course), models=2)
+    assert world.run()
+    assert world.counts == (1, 0, 1, 0)
+    world.rerun = (T1M1, T1M2)
+    for times, counts in (((2, 2), (1, 0, 1, 0)), ((3, 2), (2, 0, 0, 0)), ((4, 3), (2, 0, 0, 0))):
+        assert world.run()
+        assert (made(world)[T1M1], made(world)[T1M2]) == times
+        assert world.counts == counts
 
 
 def test_a_run_that_has_not_ended_is_continued(tmp_path: Path) -> None:

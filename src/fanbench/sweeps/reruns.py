@@ -62,27 +62,25 @@ class Reruns:
         """Add what `plan` asks for. A run that has not ended is only continued.
 
         As long as some of it was asked for before and is not done, or the sweep has not come to an end since, this
-        continues the earlier request: what that has made is not made again.
+        continues the earlier request: what that has made is not made again. Once the sweep has come to an end, it is if
+        its files could not be fetched.
         """
         if not plan.rerun:
             return self
         identities = {task.slug: task.identity for task in plan.tasks}
 
-        def is_done(run: PlannedRun) -> bool:
-            step = next_step(
-                attempts.get(run, ()),
-                identities[run.task],
-                retry_errored=plan.rules.retry_errored,
-                rerun_after=self.after[run],
-            )
-            return step is Step.DONE
+        def step(run: PlannedRun) -> Step:
+            later = [one for one in attempts.get(run, ()) if one.number > self.after[run]]
+            return next_step(later, identities[run.task], retry_errored=plan.rules.retry_errored)
 
-        before = [run for run in plan.rerun if run in self.after]
-        continued = before if not self.ended or not all(map(is_done, before)) else []
+        steps = {run: step(run) for run in plan.rerun if run in self.after}
+        if self.ended and set(steps.values()) == {Step.DONE}:
+            steps = {}
         after = dict(self.after)
-        for run in set(plan.rerun).difference(continued):
+        for run in plan.rerun:
+            is_continued = run in steps and not (self.ended and steps[run] is Step.COLLECT)
             last = newest(attempts.get(run, ()), identities[run.task])
-            if last is not None and last.phase is Phase.ENDED:
+            if not is_continued and last is not None and last.phase is Phase.ENDED:
                 after[run] = last.number
         return Reruns(after, ended=False)
 
