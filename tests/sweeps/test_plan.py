@@ -176,6 +176,15 @@ async def test_a_task_and_its_notebook_are_not_both_taken(tmp_path: Path) -> Non
     assert f"`fanbench sweep '{tmp_path}/*.py'`" in str(caught.value.hint)
 
 
+async def test_a_file_with_two_sets_of_datasets_is_refused(tmp_path: Path) -> None:
+    """One file is not taken for a file in two formats."""
+    path = file(tmp_path, "a")
+    choices = (TaskChoice(file=path), TaskChoice(file=path, datasets=("me/d",)))
+    with pytest.raises(UsageError, match="given twice") as caught:
+        await plan(client(), SweepSpec(tasks=choices, models=("claude",)))
+    assert caught.value.hint == "Leave one out, or rename one."
+
+
 async def test_the_same_task_is_taken_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A task that is named twice, by other spellings of its path or its slug, is planned once."""
     monkeypatch.chdir(tmp_path)
@@ -196,7 +205,7 @@ async def test_a_task_that_is_named_twice_has_its_declared_scale(tmp_path: Path)
         (task,) = (await plan(client(), SweepSpec(tasks=choices, models=("claude",)))).tasks
         assert task.scale == Scale(0, 100)
     other = TaskChoice(file=path, scale=Scale(0, 10))
-    with pytest.raises(UsageError, match="Task 'a' is given twice"):
+    with pytest.raises(UsageError, match="Two scales are declared for task 'a'"):
         await plan(client(), SweepSpec(tasks=(percent, other), models=("claude",)))
 
 

@@ -211,13 +211,24 @@ class _Source:
         return f"{self.file}" if self.file else f"the slug {self.slug}"
 
     def is_same(self, other: _Source) -> bool:
-        """Whether both are the same task of the same file, with the same datasets, and no two scales."""
+        """Whether both are the same task of the same file, with the same datasets."""
         if self.file is None or other.file is None:
             same_file = self.file is other.file
         else:
             same_file = os.path.realpath(self.file) == os.path.realpath(other.file)
-        same_scale = None in (self.scale, other.scale) or self.scale == other.scale
-        return same_file and same_scale and (self.slug, self.datasets) == (other.slug, other.datasets)
+        return same_file and (self.slug, self.datasets) == (other.slug, other.datasets)
+
+    def with_scale(self, scale: Scale | None) -> _Source:
+        """Return the same task with the scale that another mention of it declares, if that does.
+
+        Raises:
+            UsageError: It has another one.
+        """
+        if None not in (self.scale, scale) and self.scale != scale:
+            raise UsageError(
+                f"Two scales are declared for task '{self.slug}'.", hint="Leave one of them out."
+            )
+        return replace(self, scale=self.scale or scale)
 
 
 _DATASET = re.compile(r"[^/\s]+/[^/\s]+")
@@ -226,8 +237,7 @@ _DATASET = re.compile(r"[^/\s]+/[^/\s]+")
 def _read_sources(spec: SweepSpec) -> tuple[list[_Source], tuple[Path, ...]]:
     """Return all tasks in the order of the spec, the tasks of one file in the order of the file.
 
-    The same task of the same file counts once, however it is named, with the scale that one of its names declares. The
-    second result are the files of folders that
+    The same task of the same file counts once, however it is named. The second result are the files of folders that
     have no task.
     """
     sources: dict[str, _Source] = {}
@@ -246,8 +256,7 @@ def _read_sources(spec: SweepSpec) -> tuple[list[_Source], tuple[Path, ...]]:
             other = sources.setdefault(source.slug, source)
             if not other.is_same(source):
                 raise _duplicate(other, source)
-            if other.scale is None:
-                sources[source.slug] = replace(other, scale=source.scale)
+            sources[source.slug] = other.with_scale(source.scale)
     if refused:
         raise join_errors(refused)
     if not sources:
@@ -279,11 +288,15 @@ def _duplicate(other: _Source, source: _Source) -> UsageError:
     hint = "Leave one out, or rename one."
     if bool(other.file) != bool(source.file):
         hint = "Name only the file to push it, or only the slug to run the version that is on the server."
-    elif other.file and source.file and other.file.with_suffix("") == source.file.with_suffix(""):
+    elif other.file and source.file and _is_other_format(other.file, source.file):
         # The halves of a notebook that jupytext keeps in two formats. Only the user knows which one counts.
         pattern = shlex.quote(str(source.file.parent / "*.py"))
         hint = f"They look like one file in two formats. Run `fanbench sweep {pattern}` to leave out the notebooks."
     return UsageError(f"Task '{source.slug}' is given twice: by {other} and by {source}.", hint=hint)
+
+
+def _is_other_format(one: Path, other: Path) -> bool:
+    return one != other and one.with_suffix("") == other.with_suffix("")
 
 
 # --- The server ---------------------------------------------------------------------------------------------
