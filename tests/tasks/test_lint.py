@@ -36,7 +36,6 @@ def task(definition: str, decorator: str = "@kbench.task(name='A')", run: str = 
         "def f(llm) -> int: ...",
         "def f(llm) -> dict: ...",
         "def f(llm) -> tuple[float, float]: ...",
-        "def f(llm) -> tuple[int,int]: ...",
         "def f(question: str, llm): ...",
         "def f(llm: kbench.LLMChat, question: str) -> bool: ...",
         "def f(*args): ...",
@@ -130,6 +129,22 @@ def test_a_return_annotation_is_an_error_where_the_sdk_surely_rejects_it(
     source = f"{HEAD}{block}\n{'finally: pass' if indent else ''}\nf.run(kbench.llm)\n"
     (finding,) = findings(source)
     assert (finding.level, finding.rule, finding.column) == (level, "return-annotation", 15 + len(indent))
+
+
+@pytest.mark.parametrize(
+    ("before", "returns", "warns"),
+    [
+        ("", "tuple[int,int]", True),
+        ("Counts = tuple[int, int]\n", "Counts", True),
+        ("", "tuple[float, float]", False),
+        ("class Counts(kbench.results.Result[tuple[int, int]]): ...\n", "tuple[int, int]", False),
+    ],
+)
+def test_two_ints_are_not_what_they_seem(before: str, returns: str, warns: bool) -> None:
+    """A pair of counts is stored as a value and a half-width, unless the file says how pairs of ints are stored."""
+    source = before + task(f"def f(llm) -> {returns}: ...")
+    assert rules(source) == ([("warning", "counts")] if warns else [])
+    assert all("1 of 3 becomes 1 ± 3" in finding.message for finding in findings(source))
 
 
 def test_an_alias_of_itself_does_not_hang() -> None:

@@ -56,7 +56,8 @@ class ReturnTypes:
                 )
                 imported |= {item.asname for item in node.names if item.name == "Result" and item.asname}
         registered = (argument for node in nodes for argument in _registrations(node, imported))
-        self._registered = {*_REGISTERED, *map(self._resolve, registered)}
+        self._own = {*map(self._resolve, registered)}
+        self._registered = _REGISTERED | self._own
 
     def problem(self, function: Function) -> ReturnProblem | None:
         """Why the SDK rejects the function's return annotation, or `None` if it accepts it."""
@@ -80,6 +81,13 @@ class ReturnTypes:
         if found.startswith(("dict[", "typing.Dict")):
             return ReturnProblem(message, "Write `-> dict`: the SDK knows no types of keys and values.")
         return ReturnProblem(message)
+
+    def are_counts(self, function: Function) -> bool:
+        """Whether it returns two ints, of which the SDK stores the second as the half-width of an interval."""
+        if function.returns is None or self.problem(function) is not None or _UNKNOWN in self._own:
+            return False
+        found = self._resolve(function.returns)
+        return found == "tuple[int, int]" and found not in self._own
 
     def _resolve(self, annotation: ast.expr, seen: frozenset[str] = frozenset()) -> str:
         match annotation:

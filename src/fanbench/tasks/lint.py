@@ -255,9 +255,19 @@ def _check_definition(file: _File, function: TaskFunction, task: TaskDefinition)
 
 
 def _check_result(file: _File, function: TaskFunction, task: TaskDefinition) -> Iterator[Finding]:
-    """Warn about a result that loses the run file. A helper with `store_run=False` has one only within other runs."""
+    """Warn about a result that loses the run file, or is stored as something else.
+
+    A helper with `store_run=False` has a run file only within other runs.
+    """
     lost = task.stored or not task.run_on_load
     accepted = file.return_types.problem(function.node) is None
+    if function.node.returns and file.return_types.are_counts(function.node):
+        message = (
+            f"Task {task.name!r} returns two ints: the SDK stores the second as the half-width of an interval, "
+            "so that 1 of 3 becomes 1 ± 3."
+        )
+        fix = "Return the share as a float, or a number and its half-width as tuple[float, float]."
+        yield file.finding("warning", "counts", function.node.returns, message, fix, task)
     if task.has_run and lost and accepted and (found := unstored_result(function.node)):
         expression, kind = found
         message = (
