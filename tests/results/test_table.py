@@ -167,16 +167,20 @@ def test_many_models_become_rows() -> None:
 
 
 def test_owners_and_contents_are_apart() -> None:
-    """Models of several owners have their owners, and tasks of several contents their versions."""
+    """Models of several owners have their owners, and tasks of several contents what tells them apart."""
     items = (
+        item(0.0, model="x/other", content="", version=None),
+        item(0.4, model="x/other", content="content-1:0123456789", version=11),
         item(0.1, model="google/flash", content="v2", version=2),
         item(0.2, model="mirror/flash", content="v10", version=10),
         item(0.3, model="x/other", content="v10", version=10),
     )
     assert ResultSet(items=items).table().plain().splitlines() == [
-        "task     google/flash  mirror/flash  other",
-        "t (v2)   0.1           –             –",
-        "t (v10)  –             0.2           0.3",
+        "task            google/flash  mirror/flash  other",
+        "t (no version)  –             –             0",
+        "t (v2)          0.1           –             –",
+        "t (v10)         –             0.2           0.3",
+        "t (01234567)    –             –             0.4",
     ]
 
 

@@ -25,13 +25,17 @@ class TaskKey:
 
 
 def task_names(keys: Iterable[TaskKey]) -> dict[TaskKey, str]:
-    """Return what to call each task: its slug, with the beginning of its content if several have this slug."""
+    """Return what to call each task: its slug, with the beginning of its content if several have this slug.
+
+    Outside of a sweep, the content is that of a version, such as `v3`.
+    """
     unique = set(keys)
     times = Counter(key.task for key in unique)
 
     def name(key: TaskKey) -> str:
         # Before the colon is how the content was identified.
-        return f"{key.task} ({key.content.rpartition(':')[2][:8]})" if times[key.task] > 1 else key.task
+        content = key.content.rpartition(":")[2][:8] or "no version"
+        return f"{key.task} ({content})" if times[key.task] > 1 else key.task
 
     return {key: name(key) for key in unique}
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from fanbench._util.text import one_line
 from fanbench.results.combine import sum_known
 from fanbench.results.display import MISSING, Table
-from fanbench.results.scores import Cell, Scores, TaskKey
+from fanbench.results.scores import Cell, Scores, TaskKey, task_names
 from fanbench.results.selection import ALL, Selection
 from fanbench.results.types import Cost, RunResult
 from fanbench.wire.messages import RunState
@@ -89,19 +89,12 @@ def _ordered(labels: Mapping[T, str], cells: Mapping[T, Sequence[Cell]], only: S
 
 
 def _task_labels(scores: Scores) -> dict[TaskKey, str]:
-    """Name tasks by their slugs, and by their versions where there are several contents."""
-    contents = Counter(key.task for key in scores.tasks)
-    versions: dict[TaskKey, set[int]] = defaultdict(set)
+    """Name tasks, those of several contents from the oldest version to the newest."""
+    newest: dict[TaskKey, int] = defaultdict(int)
     for (key, _), each in scores.cells.items():
-        versions[key] |= each.versions
-    return {
-        key: key.task if contents[key.task] == 1 else f"{key.task} ({_versions(sorted(versions[key]))})"
-        for key in sorted(scores.tasks, key=lambda key: (key.task, max(versions[key], default=0), key))
-    }
-
-
-def _versions(numbers: Sequence[int]) -> str:
-    return ", ".join(f"v{number}" for number in numbers) or "no version"
+        newest[key] = max(newest[key], *each.versions, 0)
+    names = task_names(scores.tasks)
+    return {key: names[key] for key in sorted(names, key=lambda key: (key.task, newest[key], key))}
 
 
 def model_labels(models: Iterable[str]) -> dict[str, str]:
