@@ -107,7 +107,7 @@ def rows_of(table: Any) -> list[dict[str, Any]]:
 def test_everything_is_a_table(convert: str) -> None:
     """Runs, a leaderboard and a comparison are tables with the fields of their records."""
     found = ResultSet(RUNS, items=(*answers("m", passes(5, 9)), *answers("n", passes(6, 9))))
-    runs = rows_of(getattr(found, convert)("runs"))
+    runs = rows_of(getattr(found.frame("runs"), convert)())
     assert tuple(runs[0]) == (*FIELDS, "value_json")
     assert [(run["value"], run["value_json"]) for run in runs] == [
         (1.0, None),

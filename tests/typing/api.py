@@ -108,6 +108,9 @@ async def results(client: Client) -> None:
     assert_type(found.items[0].state, ItemState)
     assert_type(found.scores(), Scores)
     assert_type(found.leaderboard("like-these"), Ranking)
+    assert_type(found.leaderboard(k=3).table().rows, tuple[tuple[str, ...], ...])
+    assert_type(found.table("a*", sort="score", failed=True).plain(), str)
+    found.table(sort="size")  # type: ignore[arg-type]
     assert_type(found.compare("a", "b"), Comparison)
     assert_type(found.compare_with(found, ["a"]), Comparison)
     assert_type(found.gate(found, margin=0.05).verdict, Verdict)

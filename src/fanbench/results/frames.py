@@ -102,7 +102,7 @@ class Framed:
         raise NotImplementedError
 
     def to_pandas(self) -> Any:
-        """Return a `pandas.DataFrame` with the fields of the records that the command prints.
+        """Return a `pandas.DataFrame`: a column for each field of the records that the command prints.
 
         Raises:
             ImportError: pandas is not installed.

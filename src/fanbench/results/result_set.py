@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from fanbench.results.display import Display, Displayed, Table
+from fanbench.results.frames import Frame, Framed, frame_of_items, frame_of_runs
 from fanbench.results.items import Item
 from fanbench.results.kept import KeptItems
 from fanbench.results.types import Problem, RunResult
 
 if TYPE_CHECKING:
     from fanbench.results.compare import Comparison
-    from fanbench.results.frames import Frame
     from fanbench.results.gate import Gate
     from fanbench.results.ranking import Estimand, Ranking
     from fanbench.results.scales import Scale
@@ -24,7 +24,7 @@ __all__ = ["ResultSet"]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class ResultSet(Displayed):
+class ResultSet(Displayed, Framed):
     """All runs that were found, all files that could not be read, and the items that the runs are made of.
 
     The runs are sorted by task and model, and from the newest to the oldest within a pair. The items are sorted by
@@ -170,31 +170,5 @@ class ResultSet(Displayed):
         return gate(before, after, margin, min_coverage=min_coverage, models=chosen)
 
     def frame(self, of: Literal["items", "runs"] = "items") -> Frame:
-        """Return the items, or the results of the runs, as columns with types."""
-        from fanbench.results.frames import frame_of_items, frame_of_runs
-
+        """Return a row for each item, or for each run, and a column for each field of its record."""
         return frame_of_items(self.items) if of == "items" else frame_of_runs(self.runs)
-
-    def to_pandas(self, of: Literal["items", "runs"] = "items") -> Any:
-        """Return a `pandas.DataFrame` with a row for each item or run, and a column for each field of its record.
-
-        Raises:
-            ImportError: pandas is not installed.
-        """
-        return self.frame(of).to_pandas()
-
-    def to_polars(self, of: Literal["items", "runs"] = "items") -> Any:
-        """Return a `polars.DataFrame` with the same columns.
-
-        Raises:
-            ImportError: Polars is not installed.
-        """
-        return self.frame(of).to_polars()
-
-    def to_arrow(self, of: Literal["items", "runs"] = "items") -> Any:
-        """Return a `pyarrow.Table` with the same columns.
-
-        Raises:
-            ImportError: pyarrow is not installed.
-        """
-        return self.frame(of).to_arrow()
