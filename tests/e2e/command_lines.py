@@ -8,9 +8,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from tempfile import TemporaryFile
+from typing import IO, Protocol
 
 from tests.e2e.vendor_versions import PINNED, python_with_kaggle
+from tests.warm import Forked, warm_python
 
 TIMEOUT = 100
 
@@ -38,8 +40,21 @@ class Endpoint(Protocol):
     def token(self) -> str: ...
 
 
+@dataclass(frozen=True)
+class Begun:
+    """A command that runs, and the files that it prints to."""
+
+    process: Forked
+    out: IO[bytes]
+    err: IO[bytes]
+
+
 class Program:
     """A command line with a working folder and a home of its own."""
+
+    #: What `tests.warm` executes, and with which Python.
+    program: Path
+    python = sys.executable
 
     def __init__(self, server: Endpoint, folder: Path) -> None:
         self.folder = folder
@@ -53,27 +68,30 @@ class Program:
         }
         (folder / "home").mkdir(parents=True, exist_ok=True)
 
-    def command(self, words: Sequence[str]) -> list[str]:
-        raise NotImplementedError
+    def arguments(self, words: Sequence[str]) -> Sequence[str]:
+        return words
 
-    def begin(self, *words: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            self.command(words),
-            cwd=self.folder,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+    def begin(self, *words: str) -> Begun:
+        out, err = TemporaryFile(), TemporaryFile()  # noqa: SIM115 - `end` closes them
+        process = warm_python(self.program, self.python).start(
+            self.arguments(words),
+            folder=self.folder,
+            environment=self.environment,
+            out=out.fileno(),
+            err=err.fileno(),
         )
+        return Begun(process, out, err)
 
-    def end(self, process: subprocess.Popen[bytes]) -> Ended:
-        with process:
+    def end(self, begun: Begun) -> Ended:
+        with begun.out as out, begun.err as err:
             try:
-                out, err = process.communicate(timeout=TIMEOUT)
+                code = begun.process.wait(TIMEOUT)
             except subprocess.TimeoutExpired:
-                process.kill()
+                begun.process.kill()
                 raise
-        return Ended(process.returncode, out.decode(), err.decode())
+            out.seek(0)
+            err.seek(0)
+            return Ended(code, out.read().decode(), err.read().decode())
 
     def run(self, *words: str) -> Ended:
         return self.end(self.begin(*words))
@@ -88,22 +106,22 @@ class Program:
 class Kaggle(Program):
     """`kaggle benchmarks …`, unmodified: only its SDK's table of endpoints points at the server."""
 
+    program = Path(__file__).with_name("vendor.py")
+
     def __init__(self, server: Endpoint, folder: Path, version: str = PINNED) -> None:
         super().__init__(server, folder)
         self._url = server.url
-        self._python = python_with_kaggle(version)
+        self.python = str(python_with_kaggle(version))
 
-    def command(self, words: Sequence[str]) -> list[str]:
-        vendor = Path(__file__).with_name("vendor.py")
-        return [str(self._python), str(vendor), self._url, "benchmarks", *words]
+    def arguments(self, words: Sequence[str]) -> Sequence[str]:
+        return [self._url, "benchmarks", *words]
 
 
 class Fanbench(Program):
     """`fanbench …`, with the same arguments."""
 
+    program = Path(__file__).with_name("ours.py")
+
     def __init__(self, server: Endpoint, folder: Path) -> None:
         super().__init__(server, folder)
         self.environment["FANBENCH_ENDPOINT"] = server.url
-
-    def command(self, words: Sequence[str]) -> list[str]:
-        return [sys.executable, "-m", "fanbench", *words]

@@ -151,7 +151,8 @@ def version(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def own_server(version: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A server for this module and version alone, because the tests compare whole lists."""
-    with run_server(tmp_path_factory.mktemp("side-by-side") / "data", "--workers", "2") as server:
+    options = ["--workers", "2", "--stop-timeout", "0"]
+    with run_server(tmp_path_factory.mktemp("side-by-side") / "data", *options) as server:
         yield server
 
 

@@ -7,8 +7,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +18,8 @@ from fanbench import Client, NotFound, resolve_config
 from fanbench.local.address import LocalServer, find_server
 from fanbench.tasks import to_notebook
 from fanbench.wire.messages import CreationState, Run, Task
+from tests.local.guarded_server import OPEN_FILES
+from tests.warm import Forked, warm_python
 
 START_SECONDS = 30.0
 GUARDED = Path(__file__).with_name("guarded_server.py")
@@ -83,7 +83,7 @@ class ServerProcess:
     """`fanbench serve` on a free port, with its state in `data`."""
 
     data: Path
-    process: subprocess.Popen[bytes]
+    process: Forked
     address: LocalServer
 
     def kill(self) -> None:
@@ -111,13 +111,19 @@ def run_server(
     (data.parent / ".env").write_text("LLM_DEFAULT=somebody/else\nMODEL_PROXY_URL=http://127.0.0.1:9\n")
     if models is not None:
         (data / "models.toml").write_text(models)
-    command = [sys.executable, str(GUARDED), "serve", "--data", str(data), "--port", "0", *options]
-    command += [] if runs else ["--isolation", "process"]
+    words = ["serve", "--data", str(data), "--port", "0", *options]
+    words += [] if runs else ["--isolation", "process"]
+    environment = {**os.environ, "SOME_API_KEY": SECRET, "FANBENCH_DEBUG": "1"}
     if open_files is not None:
-        command = ["sh", "-c", f'ulimit -n {open_files}; exec "$@"', "sh", *command]
+        environment[OPEN_FILES] = str(open_files)
     with (data.parent / f"{data.name}.out").open("ab") as output:
-        environment = {**os.environ, "SOME_API_KEY": SECRET, "FANBENCH_DEBUG": "1"}
-        process = subprocess.Popen(command, cwd=data.parent, stdout=output, stderr=output, env=environment)
+        process = warm_python(GUARDED).start(
+            words,
+            folder=data.parent,
+            environment=environment,
+            out=output.fileno(),
+            err=output.fileno(),
+        )
     try:
         yield ServerProcess(data, process, _wait_until_up(data, process))
     finally:
@@ -126,7 +132,7 @@ def run_server(
         process.wait(30)
 
 
-def _wait_until_up(data: Path, process: subprocess.Popen[bytes]) -> LocalServer:
+def _wait_until_up(data: Path, process: Forked) -> LocalServer:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if (server := find_server(data)) is not None:
