@@ -6,6 +6,7 @@ import inspect
 import signal
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -171,6 +172,16 @@ def test_a_client_that_is_not_open_raises() -> None:
             client.list_models()
         with client:
             pass
+
+
+def test_threads_share_a_client(client: sync.Client, kaggle: SimulatedKaggle) -> None:
+    """Calls from several threads run at the same time, and each has its own result."""
+    slugs = [f"t{number}" for number in range(20)]
+    for slug in slugs:
+        kaggle.add_task(slug)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(client.get_task, slugs))
+    assert [task.slug.task_slug for task in found] == slugs
 
 
 # --- Iterators ---
