@@ -12,7 +12,7 @@ import pytest
 from fanbench import read_results
 from fanbench.results import KnownRun
 from fanbench.results.ranking import rank_models
-from fanbench.view import details, document
+from fanbench.view import details, document, live
 from fanbench.view.bundle import page_file
 from fanbench.view.columns import unpack
 from fanbench.view.document import Shown, build
@@ -44,9 +44,11 @@ def test_the_types_of_the_page_are_those_of_the_document() -> None:
     }
     written = {
         name: list(kind.__struct_fields__)
-        for module in (document, details)
+        for module in (document, details, live)
         for name, kind in inspect.getmembers(module, inspect.isclass)
-        if issubclass(kind, msgspec.Struct) and kind.__module__ == module.__name__ and name[0] != "_"
+        if issubclass(kind, msgspec.Struct)
+        and kind.__module__ == module.__name__
+        and not name.startswith(("_", "Moment"))
     }
     assert declared == written
 
@@ -86,7 +88,7 @@ def test_numbers_are_those_of_the_engine(folder: Path) -> None:
 
 def test_comparisons_have_each_pair_once(folder: Path) -> None:
     """The difference is that of the second model to the first, and has the items that changed."""
-    (pair,) = shown(folder).document.comparisons
+    (pair,) = shown(folder).comparisons()
     assert (pair.first, pair.second, pair.items) == (0, 1, 36)
     comparison = read_results(folder).compare("bad", "good")
     assert pair.difference == comparison.mean
@@ -118,7 +120,7 @@ def test_runs_that_left_nothing_have_the_state_of_the_journal(
         version=1,
     )
     found = build(read_results(folder), [run], title="results")
-    columns, texts = unpack(found.columns)
+    columns, texts = unpack(found.packed())
     places = [(task, model) for task, model in zip(columns["task"], columns["model"], strict=True)]
     sums = [task.name for task in found.document.tasks].index("sums")
     at = places.index((sums, found.document.models.index("bad")))

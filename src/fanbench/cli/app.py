@@ -193,6 +193,7 @@ benchmarks = LazyGroup(
         "report": Entry("report:report", "Write results as one HTML file."),
         "results": Entry("results:results", "Tabulate downloaded results."),
         "show": Entry("show:show", "Show why a model has its score on a task."),
+        "view": Entry("view:view", "Show results in the browser, live."),
         "compare": Entry("compare:compare", "Compare two models, or two folders of results."),
         "gate": Entry("gate:gate", "Decide whether new results are worse than old ones."),
         **_ACCOUNT,

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +28,7 @@ from fanbench.results.gather import RunFiles, gather
 from fanbench.results.itemize import Found
 from fanbench.results.known import KnownRun, scales_of
 from fanbench.results.result_set import ResultSet
-from fanbench.results.run_file import NotARunFile, read_run_file
+from fanbench.results.run_file import NotARunFile, RunFile, read_run_file
 from fanbench.results.types import Problem, RunResult
 from fanbench.wire.messages import RunState
 
@@ -50,11 +50,17 @@ class _Folder:
     run_id: int | None = None
 
 
-def read_results(paths: AnyPath | Iterable[AnyPath], *, known: Iterable[KnownRun] = ()) -> ResultSet:
+def read_results(
+    paths: AnyPath | Iterable[AnyPath],
+    *,
+    known: Iterable[KnownRun] = (),
+    read: Callable[[Path], RunFile] = read_run_file,
+) -> ResultSet:
     """Read all runs below `paths`: one or several run files, or folders of any depth.
 
     `known` is what journals of sweeps have of their runs. The state that the server reported counts for a run that
-    left no run file. Those that left nothing below `paths` have an item each.
+    left no run file. Those that left nothing below `paths` have an item each. `read` reads a run file as
+    `read_run_file` does.
 
     Never raises because of what is on the disk: what cannot be used is listed in `problems`.
     """
@@ -80,7 +86,7 @@ def read_results(paths: AnyPath | Iterable[AnyPath], *, known: Iterable[KnownRun
         folder = next((found for parent in parents if (found := _parse_layout(parent))), _Folder(parents[0]))
         places.setdefault(folder, place)
         try:
-            folders[folder].append(Found(path, read_run_file(path)))
+            folders[folder].append(Found(path, read(path)))
         except NotARunFile as error:
             problems.append(Problem(path, str(error)))
             damaged.add(folder)

@@ -9,26 +9,44 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
-__all__ = ["Column", "pack", "unpack"]
+__all__ = ["Columns", "changed_rows", "column", "pack", "unpack"]
 
-#: A column: `u1`, `u2`, `u4`, `f4` or `f8`, and its numbers.
-Column = tuple[str, Iterable[float]]
+#: Numbers by the names of their columns.
+Columns = Mapping[str, "array[float]"]
 
-_CODES = {"u1": "B", "u2": "H", "u4": "I", "f4": "f", "f8": "d"}
+# The names of the types in the header, by those of Python.
+_KINDS = {"B": "u1", "H": "u2", "I": "u4", "f": "f4", "d": "f8"}
+_CODES = {kind: code for code, kind in _KINDS.items()}
 _ALIGN = 8
 
 
-def pack(columns: Mapping[str, Column], texts: Iterable[str] = ()) -> bytes:
+def column(kind: str, values: Iterable[float]) -> array[float]:
+    """Return a column of the type `u1`, `u2`, `u4`, `f4` or `f8`."""
+    return array(_CODES[kind], values)
+
+
+def changed_rows(old: Columns, new: Columns) -> Iterator[tuple[str, list[int]]]:
+    """Yield each column that changed, with the positions of its changes. Both sides have the same rows."""
+    for name, numbers in new.items():
+        before, after = (each.tobytes() for each in (old[name], numbers))
+        if before == after:
+            continue
+        size = numbers.itemsize  # Bytes are compared, because NaN differs from itself.
+        pairs = ((before[at : at + size], after[at : at + size]) for at in range(0, len(after), size))
+        yield name, [row for row, (one, other) in enumerate(pairs) if one != other]
+
+
+def pack(columns: Columns, texts: Iterable[str] = ()) -> bytes:
     """Return columns of the same length, and the texts that some of them count."""
     layout, body, rows = {}, bytearray(), 0
-    for name, (kind, values) in columns.items():
-        numbers = array(_CODES[kind], values)
+    for name, found in columns.items():
+        numbers = found[:]
         rows = len(numbers)
-        layout[name] = (kind, len(body))
+        layout[name] = (_KINDS[numbers.typecode], len(body))
         if sys.byteorder == "big":
             numbers.byteswap()
         body += _padded(numbers.tobytes())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +13,14 @@ import msgspec
 from fanbench._util.layout import EARLIER_LOG, log_of_run
 from fanbench._util.text import without_surrogates
 from fanbench.results import Item, ResultSet
+from fanbench.results.itemize import below
 from fanbench.results.run_file import NotARunFile, decode_run_file
 from fanbench.results.scores import TaskKey
 from fanbench.results.transcript import Said, Transcript, Verified, read_transcripts
 from fanbench.view.document import PageRun
 from fanbench.wire.messages import Message
 
-__all__ = ["Details", "Limits", "items_by_run", "read_details", "read_sources"]
+__all__ = ["Details", "Limits", "find_file", "items_by_run", "read_details", "read_sources"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,16 +107,15 @@ class Details(msgspec.Struct, kw_only=True):
 
 def read_details(run: PageRun, items: Sequence[Item], limits: Limits) -> Details:
     """Read what is behind a run whose `items` these are. What cannot be read is left out."""
-    folder = run.result.path if run.result else (run.known.folder if run.known else None)
-    log, cut = _log(folder, limits.log)
+    log, cut = _log(run.folder, limits.log)
     parts = _parts(run, items, limits)
     return Details(
-        path=str(folder) if folder else "",
+        path=_text(_below(items, run.folder)) if run.folder else "",
         parts=parts[: limits.parts],
         more_parts=max(0, len(parts) - limits.parts),
         log=log,
         log_cut=cut,
-        files=list(_files(folder)),
+        files=list(_files(run.folder)),
     )
 
 
@@ -195,7 +195,7 @@ def _assertion(each: Verified) -> AssertionEntry:
     )
 
 
-def _conversations(messages: Iterable[Said], limits: Limits) -> Iterable[Conversation]:
+def _conversations(messages: Iterable[Said], limits: Limits) -> Iterator[Conversation]:
     talk: Conversation | None = None
     for said in messages:
         if talk is None or talk.name != said.conversation:
@@ -248,17 +248,39 @@ def _log(folder: Path | None, limit: int) -> tuple[str, int]:
     return "", 0
 
 
-def _files(folder: Path | None) -> Iterable[FileEntry]:
+def _below(items: Sequence[Item], folder: Path) -> str:
+    """Return the run's folder within the folder of its sweep: a page that is sent tells nothing of this machine."""
+    return below(items[0].sweep, folder) if items else folder.name
+
+
+def find_file(run: PageRun, name: str) -> Path | None:
+    """Return a file of the run by its name among `Details.files`; None if there is no such file."""
+    return next((path for path in _paths(run.folder) if _name(run.folder, path) == name), None)
+
+
+def _files(folder: Path | None) -> Iterator[FileEntry]:
+    for path in _paths(folder):
+        with suppress(OSError):  # It was there a moment ago.
+            yield FileEntry(name=_name(folder, path), size=path.stat().st_size)
+
+
+def _paths(folder: Path | None) -> Iterator[Path]:
     """Yield the files of the run's output, and its log; links are left out, as they may lead elsewhere."""
     if folder is None:
         return
-    names = [folder] if folder.is_file() else []
-    for place, _, found in os.walk(folder):
-        names += [Path(place, name) for name in sorted(found)]
-    root = folder.parent if folder.is_file() else folder
-    for path in [*names, log_of_run(folder)]:
+    places = (
+        []
+        if folder.is_file()
+        else [Path(place, name) for place, _, names in os.walk(folder) for name in names]
+    )
+    for path in [*([folder] if folder.is_file() else sorted(places)), log_of_run(folder)]:
         if path.is_file() and not path.is_symlink():
-            yield FileEntry(name=_text(os.path.relpath(path, root)), size=path.stat().st_size)
+            yield path
+
+
+def _name(folder: Path | None, path: Path) -> str:
+    root = folder.parent if folder and folder.is_file() else folder or Path()
+    return _text(os.path.relpath(path, root))
 
 
 def _text(text: str) -> str:

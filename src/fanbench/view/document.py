@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import combinations
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -26,11 +27,11 @@ from fanbench.results.statistics import CONFIDENCE
 from fanbench.results.table import cell, cell_text, model_labels
 from fanbench.sweeps.decide import RunStatus, run_status
 from fanbench.version import __version__
-from fanbench.view.columns import Column, pack
+from fanbench.view.columns import Columns, column, pack
 from fanbench.wire.messages import RunState
 from fanbench.wire.slugs import same_model
 
-__all__ = ["MARGIN", "Before", "Document", "PageRun", "Shown", "build"]
+__all__ = ["MARGIN", "Before", "Document", "PageRun", "Shown", "build", "with_states"]
 
 FORMAT = 1
 #: In this order, the states of runs are counted in `PageRun.status` and `Document.states`.
@@ -184,7 +185,6 @@ class Document(msgspec.Struct, kw_only=True):
     cells: list[CellEntry]
     board: Board
     board_like_these: Board | None
-    comparisons: list[ComparisonEntry]
     before: Before | None = None
     problems: list[str]
 
@@ -224,6 +224,11 @@ class PageRun:
         return (self.result or self.known or _ONE).run_id
 
     @property
+    def folder(self) -> Path | None:
+        """The run's folder, or its run file outside of one; None if it left nothing."""
+        return self.result.path if self.result else (self.known.folder if self.known else None)
+
+    @property
     def error(self) -> str:
         return (self.result.error if self.result else None) or (self.known.error if self.known else "")
 
@@ -242,12 +247,37 @@ _ONE = _One()
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A document, its tasks and its runs in the order of the page, and the runs as columns."""
+    """A document, and the runs in the order of the page.
+
+    `columns` are the numbers of the runs. `texts` are numbered as some of them count: each by its position.
+    """
 
     document: Document
-    tasks: tuple[TaskKey, ...]
     runs: list[PageRun]
-    columns: bytes
+    columns: Columns
+    texts: dict[str, int]
+    scores: Scores
+    order: Order
+
+    def packed(self) -> bytes:
+        """The table of runs, for the browser."""
+        return pack(self.columns, self.texts)
+
+    def comparison(self, first: int, second: int) -> ComparisonEntry:
+        """Compare two models by their positions. A difference above 0 means that the second scored higher."""
+        models = list(self.order.models)
+        found = compare_models(self.scores, models[first], models[second])
+        return _comparison(found, self.order, first=first, second=second)
+
+    def comparisons(self) -> Iterator[ComparisonEntry]:
+        """Compare all pairs of models. Of very many, there are only the differences over all tasks."""
+        pairs = list(combinations(range(len(self.order.models)), 2))
+        whole = len(pairs) * len(self.order.tasks) <= MOST_DIFFERENCES
+        for pair in pairs:
+            found = self.comparison(*pair)
+            if not whole:
+                found.pairs, found.flips = None, []
+            yield found
 
 
 def build(
@@ -258,15 +288,16 @@ def build(
     running: bool = False,
     against: tuple[str, ResultSet] | None = None,
     margin: float = MARGIN,
+    texts: dict[str, int] | None = None,
 ) -> Shown:
     """Return what the page shows of `found`, in the order of `known`, the planned runs of a sweep.
 
     `against` is the title and the results of an earlier sweep. `margin` is the loss of the mean score since then that
-    is accepted.
+    is accepted. `texts` are those that a page has already.
     """
     scores = found.scores()
-    runs = _runs(found, known)
-    order = _Order.of(scores, known)
+    order = Order.of(scores, known)
+    runs = _runs(found, known, order)
     document = Document(
         title=title,
         written=iso_time(datetime.now(UTC)),
@@ -280,20 +311,31 @@ def build(
         cells=_cells(scores, runs, order),
         board=_board(rank_models(scores), scores, order),
         board_like_these=_board_like_these(scores, order),
-        comparisons=_comparisons(scores, order),
         problems=[f"{problem.path}: {problem.what}" for problem in found.problems],
     )
     if against is not None:
         document.before = _before(*against, found, order, margin)
-    runs.sort(key=lambda run: (order.task(run.task), order.model(run.model), run.repeat, run.attempt))
-    return Shown(document, tuple(order.tasks), runs, _columns(runs, order))
+    texts = {"": 0} if texts is None else texts
+    return Shown(document, runs, _columns(runs, order, texts), texts, scores, order)
+
+
+def with_states(shown: Shown, found: ResultSet, known: Sequence[KnownRun], *, running: bool) -> Shown:
+    """Return the page with the states that the journal has now, and all else as it was: `found` is the same."""
+    runs = _runs(found, known, shown.order)
+    document = msgspec.structs.replace(
+        shown.document,
+        status="running" if running else _status(runs, shown.scores),
+        counts=_counts(runs),
+        seconds=_seconds(runs),
+    )
+    return replace(shown, document=document, runs=runs, columns=_columns(runs, shown.order, shown.texts))
 
 
 # --- Order and names ------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class _Order:
+class Order:
     """The names of tasks and models in the order of the page, and their positions."""
 
     tasks: Mapping[TaskKey, str]
@@ -302,7 +344,7 @@ class _Order:
     _model_at: Mapping[str, int]
 
     @classmethod
-    def of(cls, scores: Scores, known: Iterable[KnownRun]) -> _Order:
+    def of(cls, scores: Scores, known: Iterable[KnownRun]) -> Order:
         """As planned, as far as there is a plan, and else by name."""
         tasks: dict[tuple[str, str], int] = {}
         models: dict[str, int] = {}
@@ -330,7 +372,7 @@ class _Order:
         return self._model_at[model]
 
 
-def _tasks(scores: Scores, order: _Order) -> list[TaskEntry]:
+def _tasks(scores: Scores, order: Order) -> list[TaskEntry]:
     bounded = set(scores.bounded())
     versions: dict[TaskKey, set[int]] = {key: set() for key in order.tasks}
     for (key, _), each in scores.cells.items():
@@ -349,8 +391,8 @@ def _tasks(scores: Scores, order: _Order) -> list[TaskEntry]:
 # --- Runs -----------------------------------------------------------------------------------------------------
 
 
-def _runs(found: ResultSet, known: Iterable[KnownRun]) -> list[PageRun]:
-    """Return the runs that left something, and those that only the journal knows."""
+def _runs(found: ResultSet, known: Iterable[KnownRun], order: Order) -> list[PageRun]:
+    """Return the runs that left something, and those that only the journal knows, in the order of the page."""
     journal = {
         (each.task, each.content, same_model(each.model), each.repeat, each.attempt): each for each in known
     }
@@ -358,7 +400,7 @@ def _runs(found: ResultSet, known: Iterable[KnownRun]) -> list[PageRun]:
     for result in found.runs:
         place = (result.task, result.content, same_model(result.model), result.repeat, result.attempt)
         runs.append(_page_run(result, journal.pop(place, None)))
-    models = {same_model(item.model): item.model for item in found.items}
+    models = {same_model(model): model for model in order.models}
     for each in journal.values():
         status = run_status(each.state, scheduled=each.run_id is not None or each.scheduled is not None)
         if each.error and each.state is None and each.run_id is None:
@@ -372,7 +414,9 @@ def _runs(found: ResultSet, known: Iterable[KnownRun]) -> list[PageRun]:
                 scheduled=_epoch(each.scheduled),
             )
         )
-    return runs
+    return sorted(
+        runs, key=lambda run: (order.task(run.task), order.model(run.model), run.repeat, run.attempt)
+    )
 
 
 def _page_run(result: RunResult, known: KnownRun | None) -> PageRun:
@@ -417,41 +461,40 @@ def _seconds(runs: Iterable[PageRun]) -> float | None:
     return max(0.0, max(ends) - min(known)) if known and ends else None
 
 
-def _columns(runs: Sequence[PageRun], order: _Order) -> bytes:
-    texts = {"": 0}
-
+def _columns(runs: Sequence[PageRun], order: Order, texts: dict[str, int]) -> Columns:
     def text(value: str) -> int:
         return texts.setdefault(value, len(texts))
 
     def number(value: float | None) -> float:
         return math.nan if value is None else value
 
-    results = [run.result for run in runs]
-    columns: dict[str, Column] = {
-        "task": ("u2", [order.task(run.task) for run in runs]),
-        "model": ("u2", [order.model(run.model) for run in runs]),
-        "repeat": ("u2", [run.repeat for run in runs]),
-        "attempt": ("u2", [run.attempt for run in runs]),
-        "superseded": ("u1", [run.superseded for run in runs]),
-        "status": ("u1", [STATES.index(run.status) for run in runs]),
-        "text": ("u4", [text(cell(result) if result else "") for result in results]),
-        "error": ("u4", [text(run.error) for run in runs]),
-        "run_id": ("f8", [number(run.run_id) for run in runs]),
-        "cost": ("f8", [number(result.cost_usd if result else None) for result in results]),
-        "seconds": ("f4", [number(result.seconds if result else None) for result in results]),
-        "tokens_in": ("f8", [number(result.tokens_in if result else None) for result in results]),
-        "tokens_out": ("f8", [number(result.tokens_out if result else None) for result in results]),
-        "scheduled": ("f8", [number(run.scheduled) for run in runs]),
-        "started": ("f8", [number(run.started) for run in runs]),
-        "ended": ("f8", [number(run.ended) for run in runs]),
+    def of_result(name: str) -> Iterator[float]:
+        return (number(getattr(run.result, name) if run.result else None) for run in runs)
+
+    return {
+        "task": column("u2", [order.task(run.task) for run in runs]),
+        "model": column("u2", [order.model(run.model) for run in runs]),
+        "repeat": column("u2", [run.repeat for run in runs]),
+        "attempt": column("u2", [run.attempt for run in runs]),
+        "superseded": column("u1", [run.superseded for run in runs]),
+        "status": column("u1", [STATES.index(run.status) for run in runs]),
+        "text": column("u4", [text(cell(run.result) if run.result else "") for run in runs]),
+        "error": column("u4", [text(run.error) for run in runs]),
+        "run_id": column("f8", [number(run.run_id) for run in runs]),
+        "cost": column("f8", of_result("cost_usd")),
+        "seconds": column("f4", of_result("seconds")),
+        "tokens_in": column("f8", of_result("tokens_in")),
+        "tokens_out": column("f8", of_result("tokens_out")),
+        "scheduled": column("f8", [number(run.scheduled) for run in runs]),
+        "started": column("f8", [number(run.started) for run in runs]),
+        "ended": column("f8", [number(run.ended) for run in runs]),
     }
-    return pack(columns, texts)
 
 
 # --- Numbers --------------------------------------------------------------------------------------------------
 
 
-def _cells(scores: Scores, runs: Iterable[PageRun], order: _Order) -> list[CellEntry]:
+def _cells(scores: Scores, runs: Iterable[PageRun], order: Order) -> list[CellEntry]:
     results: dict[tuple[TaskKey, str], list[RunResult]] = {}
     for run in runs:
         if run.result is not None and not run.superseded:
@@ -464,7 +507,7 @@ def _cells(scores: Scores, runs: Iterable[PageRun], order: _Order) -> list[CellE
     ]
 
 
-def _cell(each: Cell, runs: Sequence[RunResult], order: _Order) -> CellEntry:
+def _cell(each: Cell, runs: Sequence[RunResult], order: Order) -> CellEntry:
     interval, bounds, mean = each.interval, each.bounds, each.mean
     return CellEntry(
         task=order.task(each.key),
@@ -487,7 +530,7 @@ def _cell(each: Cell, runs: Sequence[RunResult], order: _Order) -> CellEntry:
     )
 
 
-def _board(ranking: Ranking, scores: Scores, order: _Order) -> Board:
+def _board(ranking: Ranking, scores: Scores, order: Order) -> Board:
     rows, display = [], ranking.display()
     for row in ranking.models:
         scored = {each.key for each in scores.of(row.model, ranking.tasks) if each.totals}
@@ -517,30 +560,13 @@ def _board(ranking: Ranking, scores: Scores, order: _Order) -> Board:
     )
 
 
-def _board_like_these(scores: Scores, order: _Order) -> Board | None:
+def _board_like_these(scores: Scores, order: Order) -> Board | None:
     estimand: Estimand = "like-these"
     # One task says nothing about tasks like it.
     return _board(rank_models(scores, estimand), scores, order) if len(scores.bounded()) > 1 else None
 
 
-def _comparisons(scores: Scores, order: _Order) -> list[ComparisonEntry]:
-    pairs = list(combinations(order.models, 2))
-    whole = len(pairs) * len(order.tasks) <= MOST_DIFFERENCES
-    return [
-        _comparison(
-            compare_models(scores, first, second),
-            order,
-            first=order.model(first),
-            second=order.model(second),
-            whole=whole,
-        )
-        for first, second in pairs
-    ]
-
-
-def _comparison(
-    found: Comparison, order: _Order, *, first: int = -1, second: int = -1, whole: bool = True
-) -> ComparisonEntry:
+def _comparison(found: Comparison, order: Order, *, first: int = -1, second: int = -1) -> ComparisonEntry:
     overall = found.difference
     interval = found.interval()
     return ComparisonEntry(
@@ -551,7 +577,7 @@ def _comparison(
         high=interval.high if interval else None,
         p=overall.p if overall else None,
         items=found.items,
-        pairs=[_pair(pair, order) for pair in found.pairs] if whole else None,
+        pairs=[_pair(pair, order) for pair in found.pairs],
         flips=[
             FlipEntry(
                 task=order.task(flip.key),
@@ -562,12 +588,11 @@ def _comparison(
             )
             for pair in found.pairs
             for flip in pair.flips
-            if whole
         ],
     )
 
 
-def _pair(pair: Pair, order: _Order) -> PairEntry:
+def _pair(pair: Pair, order: Order) -> PairEntry:
     return PairEntry(
         task=order.task(pair.key),
         model=order.model(pair.model) if pair.model else -1,
@@ -584,7 +609,7 @@ def _pair(pair: Pair, order: _Order) -> PairEntry:
     )
 
 
-def _before(title: str, old: ResultSet, now: ResultSet, order: _Order, margin: float) -> Before:
+def _before(title: str, old: ResultSet, now: ResultSet, order: Order, margin: float) -> Before:
     before, after = old.scores_with(now)
     common = [model for model in before.models if model in after.models]
     decided = gate(before, after, margin, models=common)

@@ -6,9 +6,8 @@ import base64
 import gzip
 import hashlib
 import html
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -17,10 +16,10 @@ from fanbench.results import ResultSet
 from fanbench.sweeps.folder import LOCK
 from fanbench.sweeps.results import read_journals
 from fanbench.view.bundle import bundle, page_file
-from fanbench.view.details import Details, Limits, items_by_run, read_details, read_sources
-from fanbench.view.document import MARGIN, Shown, build
+from fanbench.view.details import Limits, items_by_run, read_details, read_sources
+from fanbench.view.document import MARGIN, build
 
-__all__ = ["CHUNK", "name_of", "page", "report"]
+__all__ = ["CHUNK", "name_of", "page", "policy", "report"]
 
 #: How many runs have their details in one element: enough to share texts, few enough to unpack at once.
 CHUNK = 30
@@ -48,11 +47,18 @@ def report(
         against=None if against is None else (name_of(against[0]), against[1]),
         margin=margin,
     )
-    if not details:
-        return page(shown)
-    items = items_by_run(found)
-    behind = [read_details(run, items.get(run.place, ()), Limits()) for run in shown.runs]
-    return page(shown, behind, read_sources(found.items, shown.tasks))
+    elements = {
+        "data": msgspec.json.encode(shown.document),
+        "runs": shown.packed(),
+        "comparisons": msgspec.json.encode(list(shown.comparisons())),
+    }
+    if details:
+        items = items_by_run(found)
+        behind = [read_details(run, items.get(run.place, ()), Limits()) for run in shown.runs]
+        for start in range(0, len(behind), CHUNK):
+            elements[f"details-{start // CHUNK}"] = msgspec.json.encode(behind[start : start + CHUNK])
+        elements["sources"] = msgspec.json.encode(read_sources(found.items, list(shown.order.tasks)))
+    return page(shown.document.title, elements)
 
 
 def name_of(folder: Path) -> str:
@@ -60,49 +66,47 @@ def name_of(folder: Path) -> str:
     return folder.resolve().name or str(folder)
 
 
-def page(shown: Shown, details: Sequence[Details] = (), sources: Sequence[str] = ()) -> bytes:
-    """Return the page with all that it shows."""
-    code, style = bundle(), page_file("style.css")
-    # Only this very code and these styles are allowed, and no request at all.
-    policy = (
-        f"default-src 'none'; script-src '{_digest(code)}'; style-src '{_digest(style)}'; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    data = "\n".join(_elements(shown, details, sources))
+def page(title: str, elements: Mapping[str, bytes], *rules: str) -> bytes:
+    """Return the page with its data: each of `elements` is gzip and base64 in an element of that name.
+
+    `rules` are more of its `policy`.
+    """
+    data = "\n".join(_element(name, content) for name, content in elements.items())
     return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta http-equiv="Content-Security-Policy" content="{policy(*rules)}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="referrer" content="no-referrer">
-<title>{html.escape(shown.document.title)}</title>
-<style>{style}</style>
+<title>{html.escape(title)}</title>
+<style>{page_file("style.css")}</style>
 </head>
 <body>
 <noscript>This page needs JavaScript, which it has in itself.</noscript>
 {data}
-<script type="module">{code}</script>
+<script type="module">{bundle()}</script>
 </body>
 </html>
 """.encode("utf-8", "replace")
 
 
-def _elements(shown: Shown, details: Sequence[Details], sources: Sequence[str]) -> Iterator[str]:
-    yield _element("data", _json(shown.document))
-    yield _element("runs", shown.columns)
-    for start in range(0, len(details), CHUNK):
-        yield _element(f"details-{start // CHUNK}", _json(details[start : start + CHUNK]))
-    if sources:
-        yield _element("sources", _json(list(sources)))
-
-
-def _json(value: Any) -> bytes:
-    return msgspec.json.encode(value)
+def policy(*rules: str) -> str:
+    """Return the page's policy: only this very code and these styles are allowed, and what more `rules` allow."""
+    code, style = _digest(bundle()), _digest(page_file("style.css"))
+    own = [
+        "default-src 'none'",
+        f"script-src '{code}'",
+        f"style-src '{style}'",
+        "img-src data:",
+        "base-uri 'none'",
+        "form-action 'none'",
+    ]
+    return "; ".join([*own, *rules])
 
 
 def _element(name: str, content: bytes) -> str:
-    """Return an element that does nothing: base64 has no sign that could end it."""
+    """Return an element that is not run: base64 has no sign that could end it."""
     packed = base64.b64encode(gzip.compress(content, mtime=0)).decode()
     return f'<script type="application/gzip" id="{name}">{packed}</script>'
 

@@ -27,7 +27,7 @@ export function compare(store, page, words) {
     return select;
   };
   const body = h("div");
-  const draw = () => fill(body, sides[0] === sides[1] ? h("p", null, "Choose two models.") : pairOf(store, sides[0], sides[1]));
+  const draw = async () => fill(body, sides[0] === sides[1] ? h("p", null, "Choose two models.") : await pairOf(store, sides[0], sides[1]));
   draw();
   return {
     element: h("section", { "aria-label": "Compare" },
@@ -43,14 +43,13 @@ export function compare(store, page, words) {
  * @param {number} first
  * @param {number} second
  */
-function pairOf(store, first, second) {
+async function pairOf(store, first, second) {
   const { models, tasks } = store.data;
-  // Each pair is there once, and says what the second has more than the first.
-  const straight = store.data.comparisons.find((each) => each.first === first && each.second === second);
-  const found = straight ?? store.data.comparisons.find((each) => each.first === second && each.second === first);
-  const sign = straight ? 1 : -1;
+  // Each pair may be there once, and says what its second side has more than its first.
+  const straight = await store.source.comparison(first, second);
+  const found = straight ?? await store.source.comparison(second, first);
   if (!found || found.difference === null) return h("p", null, "These models have no item in common that has a score on both sides.");
-  const shown = turned(found, sign);
+  const shown = turned(found, straight ? 1 : -1);
   const [low, high] = ends(shown);
   const sure = low > 0 || high < 0;
   const ahead = shown.difference > 0 ? models[second] : models[first];

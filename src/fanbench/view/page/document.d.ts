@@ -115,9 +115,16 @@ export interface Document {
   cells: CellEntry[];
   board: Board;
   board_like_these: Board | null;
-  comparisons: ComparisonEntry[];
   before: Before | null;
   problems: string[];
+}
+
+export interface Patch {
+  version: number;
+  document: Partial<Document>;
+  cells: CellEntry[];
+  texts: string[];
+  columns: Record<string, [number[], (number | null)[]]>;
 }
 
 export interface MediaEntry {

@@ -38,6 +38,7 @@ export class Page {
     document.body.append(h("div", { class: "top" }, this.header, this.tabs), this.main, this.help);
     /** @type {View | null} */
     this.view = null;
+    this.pending = false;
     addEventListener("hashchange", () => this.show());
     addEventListener("keydown", (event) => this.#key(event));
     addEventListener("beforeprint", () => this.view?.grid?.print(true));
@@ -45,6 +46,18 @@ export class Page {
     this.#theme(localStorageItem("theme"));
     this.drawHeader();
     this.show();
+    store.follow(() => this.#changed());
+  }
+
+  /** Draw what changed, at most once for each frame that is shown. */
+  #changed() {
+    if (this.pending) return;
+    this.pending = true;
+    requestAnimationFrame(() => {
+      this.pending = false;
+      this.drawHeader();
+      this.view?.update?.();
+    });
   }
 
   /**

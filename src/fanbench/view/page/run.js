@@ -31,7 +31,7 @@ export function run(store, page, words) {
       runs.length > 1 && h("nav", { class: "choice", "aria-label": "Runs" }, runs.map((each) => h("a", { href: page.runAddress(each), "aria-current": each === at ? "true" : null },
         `${SIGNS[store.runs.columns.status[each]]} ${store.runs.columns.repeat[each]}${store.runs.columns.superseded[each] ? " again" : ""}`))),
       link("↑ model", near(-1), "k"), link("↓ model", near(1), "j")), body);
-  Promise.all([store.details(at), store.sources()]).then(
+  Promise.all([store.source.details(at), store.source.sources()]).then(
     ([details, sources]) => fill(body, ...content(store, at, details, sources[task] ?? "")),
     (error) => fill(body, h("p", { class: "note" }, `The details cannot be read: ${error}`)),
   );
@@ -171,7 +171,7 @@ export function sideBySide(store, page, words) {
     const at = task < 0 ? undefined : store.runsOf(task, store.data.models.indexOf(model)).filter((run) => !store.runs.columns.superseded[run])[0];
     const body = h("div", null, h("p", { role: "status" }, at === undefined ? "There is no such run." : "Reading…"));
     if (at !== undefined) {
-      store.details(at).then((details) => {
+      store.source.details(at).then((details) => {
         const parts = (details?.parts ?? []).filter((part) => !item || part.item === item);
         fill(body, !details ? h("p", { class: "note" }, "This page has no details of runs.") : parts.length === 1 ? partBody(parts[0]) : parts.map(partRow));
       });

@@ -1,51 +1,81 @@
-// The document, the table of runs, and the details of runs, which are unpacked when they are asked for.
+// The document, the table of runs, and what is behind them, from this file or from the server that sent it.
 
 import { unpack } from "./columns.js";
+import { openEmbedded } from "./embedded.js";
+import { openServer } from "./server.js";
 
 /** @typedef {import("./document").Document} Document */
 /** @typedef {import("./document").Details} Details */
+/** @typedef {import("./document").ComparisonEntry} ComparisonEntry */
+/** @typedef {import("./document").Patch} Patch */
 /** @typedef {import("./columns.js").Columns} Columns */
 
-/** How many runs have their details in one element. */
-const CHUNK = 30;
-
 /**
- * Return the bytes that an element of the page has as gzip and base64; null without such an element.
- * @param {string} id
+ * Where the data comes from. `follow` is there if it changes: it calls its first argument with each change, and its
+ * second one when all has to be read again.
+ * @typedef {{
+ *   snapshot: () => Promise<{data: Document, runs: ArrayBuffer}>,
+ *   details: (run: number) => Promise<Details | null>,
+ *   sources: () => Promise<string[]>,
+ *   comparison: (first: number, second: number) => Promise<ComparisonEntry | null>,
+ *   download?: (run: number, name: string) => Promise<Blob>,
+ *   follow?: (change: (patch: Patch) => void, again: () => void) => void,
+ * }} Source
  */
-async function embedded(id) {
-  const element = document.getElementById(id);
-  if (!element) return null;
-  const packed = atob(element.textContent ?? "");
-  const bytes = Uint8Array.from(packed, (sign) => sign.charCodeAt(0));
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-  return new Response(stream).arrayBuffer();
-}
-
-/** @param {string} id */
-async function embeddedJson(id) {
-  const bytes = await embedded(id);
-  return bytes && JSON.parse(new TextDecoder().decode(bytes));
-}
 
 export class Store {
+  /**
+   * @param {Source} source
+   * @param {Document} data
+   * @param {Columns} runs
+   */
+  constructor(source, data, runs) {
+    this.source = source;
+    this.show(data, runs);
+  }
+
+  static async open() {
+    const source = openEmbedded() ?? openServer();
+    const { data, runs } = await source.snapshot();
+    return new Store(source, data, unpack(runs));
+  }
+
   /**
    * @param {Document} data
    * @param {Columns} runs
    */
-  constructor(data, runs) {
+  show(data, runs) {
     this.data = data;
     this.runs = runs;
     /** @type {Map<number, import("./document").CellEntry>} */
     this.cells = new Map(data.cells.map((cell) => [cell.task * data.models.length + cell.model, cell]));
-    /** @type {Map<number, Promise<Details[] | null>>} */
-    this.chunks = new Map();
     this.first = this.#index();
   }
 
-  static async open() {
-    const [data, runs] = await Promise.all([embeddedJson("data"), embedded("runs")]);
-    return new Store(data, unpack(/** @type {ArrayBuffer} */ (runs)));
+  /**
+   * Call `changed` after each change, for as long as the page is open.
+   * @param {() => void} changed
+   */
+  follow(changed) {
+    this.source.follow?.((patch) => {
+      this.#apply(patch);
+      changed();
+    }, async () => {
+      const { data, runs } = await this.source.snapshot();
+      this.show(data, unpack(runs));
+      changed();
+    });
+  }
+
+  /** @param {Patch} patch */
+  #apply(patch) {
+    Object.assign(this.data, patch.document);
+    for (const cell of patch.cells) this.cells.set(cell.task * this.data.models.length + cell.model, cell);
+    this.runs.texts.push(...patch.texts);
+    for (const [name, [rows, values]] of Object.entries(patch.columns)) {
+      const column = this.runs.columns[name];
+      rows.forEach((row, at) => { column[row] = values[at] ?? NaN; });
+    }
   }
 
   /** Runs are sorted by task and model, so those of a cell follow each other: its first run is here. */
@@ -92,21 +122,5 @@ export class Store {
   number(name, run) {
     const value = this.runs.columns[name][run];
     return Number.isNaN(value) ? null : value;
-  }
-
-  /**
-   * Return what is behind a run; null if that is not part of the page.
-   * @param {number} run
-   * @returns {Promise<Details | null>}
-   */
-  async details(run) {
-    const chunk = Math.floor(run / CHUNK);
-    if (!this.chunks.has(chunk)) this.chunks.set(chunk, embeddedJson(`details-${chunk}`));
-    return (await this.chunks.get(chunk))?.[run % CHUNK] ?? null;
-  }
-
-  /** @returns {Promise<string[]>} the source of each task; empty where it is not known */
-  async sources() {
-    return (await embeddedJson("sources")) ?? [];
   }
 }

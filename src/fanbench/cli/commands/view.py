@@ -1,0 +1,50 @@
+"""`fanbench view DIR...`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from fanbench.cli.command import Settings, command
+from fanbench.cli.options import FOLDER, PATH, share_option, value_option
+
+__all__ = ["view"]
+
+
+@command()
+@click.argument("folders", nargs=-1, required=True, metavar="DIR...", type=PATH)
+@value_option(
+    "--port", "N", "The port to listen on (default: any free one).", click.IntRange(0, 65535), default=0
+)
+@click.option("--no-open", is_flag=True, help="Do not open the browser.")
+@value_option("--against", "DIR", "Also show what changed since the results in DIR.", FOLDER)
+@share_option(
+    "--margin",
+    "M",
+    "With --against: the loss of the mean score that is accepted (default: 0.05).",
+    default=0.05,
+)
+def view(
+    settings: Settings,
+    folders: tuple[Path, ...],
+    port: int,
+    no_open: bool,
+    against: Path | None,
+    margin: float,
+) -> None:
+    """Show the results in DIR in the browser, and follow the sweep that is running there.
+
+    The page is that of `fanbench report`, and is updated while the sweep runs. The sweep may be started in another
+    terminal, before or after. Nothing can be changed from the page. Only this machine can open it, with the token in
+    its address. Ctrl-C ends it.
+
+    \b
+    Examples:
+      fanbench view ./results
+      fanbench view ./results --no-open --port 8800
+      fanbench view ./results --against ./last-week
+    """
+    from fanbench.cli.views.view import show_view
+
+    show_view(settings, folders, port=port, opens=not no_open, against=against, margin=margin)
