@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from fanbench import read_results
 from fanbench.cli.app import root as program
 from fanbench.results import read_results as read_files
 from fanbench.sweeps.artifacts import contents_of, saved_output
@@ -20,6 +22,7 @@ from fanbench.sweeps.report import build_report, summary
 from fanbench.sweeps.resume import Saved
 from fanbench.sweeps.spec import to_json
 from fanbench.wire.messages import RunState
+from fanbench.wire.slugs import same_model
 from tests.results.build import STATE, errored, number, passed, run, write
 
 Content = dict[str, Any]
@@ -110,64 +113,146 @@ def shown_by_results(folder: Path) -> list[str]:
     return shown.stdout.partition("\n\n")[0].splitlines()
 
 
-@pytest.mark.parametrize(
-    ("made", "cell", "counts", "whole"),
-    [
-        # Rows that timed out left no file. Another model tells how many there are.
-        ([rows(RIGHT, FAILED), rows([*RIGHT, passed()], OK, "n")], "1 [0.44, 1] 3/4", (4, 3, 0, 0), False),
-        ([rows(RIGHT, FAILED)], "1 [0.44, 1] (errored)", (3, 3, 0, 0), False),
-        ([rows(MIXED, FAILED)], "0.75 [0.3, 0.95] 4/8", (8, 4, 4, 0), False),
-        # The sub-runs that errored are left out of the task's own mean, or count as 0.
-        ([alone(with_parts(0.75, MIXED))], "0.75 [0.3, 0.95] 4/8", (8, 4, 4, 0), False),
-        ([alone(with_parts(0.375, MIXED))], "0.75 [0.3, 0.95] 4/8", (8, 4, 4, 0), False),
-        ([alone(number(value)) for value in (0.5, 0.7)], "0.6 [0.13, 0.94]", (1, 1, 0, 0), True),
-        (
-            [alone(each) for each in (*[number(0.9)] * 3, passed(False))],
-            "0.9 [0.36, 0.99] 3/4",
-            (1, 1, 0, 0),
-            False,
-        ),
-        ([alone(NAN), alone(number(0.5))], "0.5 1/2", (1, 0, 0, 1), False),
-        ([alone(NAN)], "no value", (1, 0, 0, 1), False),
-        (
-            [alone(run(results=results(("PUBLIC", 0.9), ("PRIVATE", 0.2), ("AGGREGATED", 0.4))))],
-            *("0.4", (1, 1, 0, 0), True),
-        ),
-        ([alone(stated(0.1))], "0.5 ± 0.1", (1, 1, 0, 0), True),
-        ([alone(stated(-0.1))], "0.5", (1, 1, 0, 0), True),
-        ([alone(stated("NaN"))], "0.5", (1, 1, 0, 0), True),
-        ([alone(stated("Infinity"))], "0.5", (1, 1, 0, 0), True),
-        ([alone(number(0.9, state=f"{STATE}RUNNING"))], "running", (1, 0, 0, 1), False),
-        ([rows(answered({"a": 1, "b": "x"}, {"a": 2, "c": 3}))], "a=1.5, c=3", (2, 0, 0, 2), False),
-        ([alone(answered({"a": "x\ny"})[0])], r"a=x\ny", (1, 0, 0, 1), False),
-        # An error on the server after the result was written, and one in the file that the server does not know of.
-        ([alone(number(0.9), FAILED)], "errored", (1, 0, 1, 0), False),
-        ([alone(errored())], "errored", (1, 0, 1, 0), False),
-        ([alone(errored(), FAILED), alone(passed())], "1 1/2", (1, 0, 1, 0), False),
-        ([Made({}, FAILED)], "errored", (1, 0, 1, 0), False),
-    ],
-    ids=[
-        *("rows-timed-out", "rows-timed-out-alone", "rows-raised", "sub-runs-left-out", "sub-runs-as-zero"),
-        *("repeats", "failed-assertion", "nan-repeat", "nan", "aggregated", "interval", "negative-interval"),
-        *("nan-interval", "infinite-interval", "running", "dict-rows", "dict-with-lines", "errored-late"),
-        *("errored-in-file", "errored-repeat", "no-run-file"),
-    ],
-)
-def test_all_say_the_same(
-    tmp_path: Path, made: list[Made], cell: str, counts: tuple[int, ...], whole: bool
-) -> None:
+@dataclass
+class Kind:
+    """Runs that once misled: what their cell says, and what the repeats of the first model come to together.
+
+    `counts` are the items of its first run: planned, scored, errored and without a value.
+    """
+
+    made: list[Made]
+    cell: str
+    counts: tuple[int, int, int, int]
+    score: float | None
+    scored: int
+    planned: int
+    whole: bool = False
+
+
+KINDS = {
+    # Rows that timed out left no file. Another model tells how many there are.
+    "rows-timed-out": Kind(
+        [rows(RIGHT, FAILED), rows([*RIGHT, passed()], OK, "n")], "1 [0.44, 1] 3/4", (4, 3, 0, 0), 1.0, 3, 4
+    ),
+    "rows-timed-out-alone": Kind([rows(RIGHT, FAILED)], "1 [0.44, 1] (errored)", (3, 3, 0, 0), 1.0, 3, 3),
+    "rows-raised": Kind([rows(MIXED, FAILED)], "0.75 [0.3, 0.95] 4/8", (8, 4, 4, 0), 0.75, 4, 8),
+    # The sub-runs that errored are left out of the task's own mean, or count as 0.
+    "sub-runs-left-out": Kind(
+        [alone(with_parts(0.75, MIXED))], "0.75 [0.3, 0.95] 4/8", (8, 4, 4, 0), 0.75, 4, 8
+    ),
+    "sub-runs-as-zero": Kind(
+        [alone(with_parts(0.375, MIXED))], "0.75 [0.3, 0.95] 4/8", (8, 4, 4, 0), 0.75, 4, 8
+    ),
+    "repeats": Kind(
+        [alone(number(value)) for value in (0.5, 0.7)], "0.6 [0.13, 0.94]", (1, 1, 0, 0), 0.6, 2, 2, True
+    ),
+    "failed-assertion": Kind(
+        [alone(each) for each in (*[number(0.9)] * 3, passed(False))],
+        *("0.9 [0.36, 0.99] 3/4", (1, 1, 0, 0), 0.9, 3, 4),
+    ),
+    "nan-repeat": Kind([alone(NAN), alone(number(0.5))], "0.5 1/2", (1, 0, 0, 1), 0.5, 1, 2),
+    "nan": Kind([alone(NAN)], "no value", (1, 0, 0, 1), None, 0, 1),
+    "aggregated": Kind(
+        [alone(run(results=results(("PUBLIC", 0.9), ("PRIVATE", 0.2), ("AGGREGATED", 0.4))))],
+        *("0.4", (1, 1, 0, 0), 0.4, 1, 1, True),
+    ),
+    "interval": Kind([alone(stated(0.1))], "0.5 ± 0.1", (1, 1, 0, 0), 0.5, 1, 1, True),
+    "negative-interval": Kind([alone(stated(-0.1))], "0.5", (1, 1, 0, 0), 0.5, 1, 1, True),
+    "nan-interval": Kind([alone(stated("NaN"))], "0.5", (1, 1, 0, 0), 0.5, 1, 1, True),
+    "infinite-interval": Kind([alone(stated("Infinity"))], "0.5", (1, 1, 0, 0), 0.5, 1, 1, True),
+    "running": Kind([alone(number(0.9, state=f"{STATE}RUNNING"))], "running", (1, 0, 0, 1), None, 0, 1),
+    "dict-rows": Kind(
+        [rows(answered({"a": 1, "b": "x"}, {"a": 2, "c": 3}))], "a=1.5, c=3", (2, 0, 0, 2), None, 0, 2
+    ),
+    "dict-with-lines": Kind([alone(answered({"a": "x\ny"})[0])], r"a=x\ny", (1, 0, 0, 1), None, 0, 1),
+    # An error on the server after the result was written, and one in the file that the server does not know of.
+    "errored-late": Kind([alone(number(0.9), FAILED)], "errored", (1, 0, 1, 0), None, 0, 1),
+    "errored-in-file": Kind([alone(errored())], "errored", (1, 0, 1, 0), None, 0, 1),
+    "errored-repeat": Kind([alone(errored(), FAILED), alone(passed())], "1 1/2", (1, 0, 1, 0), 1.0, 1, 2),
+    "no-run-file": Kind([Made({}, FAILED)], "errored", (1, 0, 1, 0), None, 0, 1),
+}
+each_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+
+
+@each_kind
+def test_all_say_the_same(tmp_path: Path, kind: Kind) -> None:
     """The cell of a model is the same in both tables, and the summary counts the items of its first run."""
-    plan = sweep(tmp_path, made)
+    plan = sweep(tmp_path, kind.made)
     with Journal.open(tmp_path) as journal:
         report = build_report(plan, journal)
-    assert report.table().rows[0][1] == cell
+    assert report.table().rows[0][1] == kind.cell
     assert shown_by_results(tmp_path) == report.table().plain().splitlines()
     record = summary(report)["runs"][0]
-    assert tuple(record[f"items_{name}"] for name in ("planned", "scored", "errored", "no_value")) == counts
-    assert record["status"] == ("errored" if made[0].state is FAILED else "completed")
-    assert (record["value"] is None) == (counts[1] == 0 and not cell.startswith("a="))
-    assert report.ok == all(each.state is OK for each in made)
-    assert (report.complete, summary(report)["complete"]) == (whole, whole)
+    names = ("planned", "scored", "errored", "no_value")
+    assert tuple(record[f"items_{name}"] for name in names) == kind.counts
+    assert record["status"] == ("errored" if kind.made[0].state is FAILED else "completed")
+    assert (record["value"] is None) == (kind.counts[1] == 0 and not kind.cell.startswith("a="))
+    assert report.ok == all(each.state is OK for each in kind.made)
+    assert (report.complete, summary(report)["complete"]) == (kind.whole, kind.whole)
+
+
+def records(*words: str | Path, exits: Collection[int] = (0,)) -> Any:
+    """The records of a command."""
+    shown = CliRunner().invoke(program, [*map(str, words), "--format", "json"])
+    assert shown.exit_code in exits, shown.output
+    return json.loads(shown.stdout)
+
+
+@each_kind
+def test_the_leaderboard_says_it_too(tmp_path: Path, kind: Kind) -> None:
+    """Leaderboards, by the command and in Python, have the score and coverage of the cell, and rank no other model."""
+    sweep(tmp_path, kind.made)
+    row = next(each for each in records("leaderboard", tmp_path) if same_model(each["model"]) == "m")
+    models = read_results(tmp_path).leaderboard().models
+    found = next(each for each in models if same_model(each.model) == "m")
+    for score, scored, planned, rank in (
+        (row["score"], row["items_scored"], row["items_planned"], row["rank_low"]),
+        (found.score, found.scored, found.planned, found.ranks),
+    ):
+        assert score == pytest.approx(kind.score)
+        assert (scored, planned) == (kind.scored, kind.planned)
+        assert (rank is None) == (kind.score is None)
+    assert (row["bound_low"] is None) == (found.bounds is None)
+    assert (row["bound_low"] is None) == (kind.score is None or kind.scored == kind.planned)
+
+
+@each_kind
+def test_compared_with_itself(tmp_path: Path, kind: Kind) -> None:
+    """Compared with itself, what has no score has nothing in common, and what has scores differs by nothing."""
+    sweep(tmp_path, kind.made)
+    has_scores = kind.score is not None
+    found = records("compare", tmp_path, tmp_path, "-m", "m", exits=(0,) if has_scores else (8,))[0]
+    mine = [item for item in read_results(tmp_path).items if item.model == "google/m"]
+    scored = {item.item for item in mine if item.value is not None}
+    if not has_scores:
+        assert (found["status"], found["items"], found["difference"]) == ("nothing_in_common", 0, None)
+        return
+    assert (found["status"], found["items"], found["difference"]) == ("compared", len(scored), 0.0)
+    assert (found["lacking"], found["flips"]) == (kind.counts[0] - len(scored), [])
+
+
+@each_kind
+def test_a_gate_refuses_what_is_not_whole(tmp_path: Path, kind: Kind) -> None:
+    """The coverage of a gate is that of the cell, and a gate tells nothing below the one that is asked for."""
+    sweep(tmp_path, kind.made)
+    found = read_results(tmp_path).gate(read_results(tmp_path), margin=1.0, models=["m"])
+    record = records("gate", tmp_path, tmp_path, "--margin", "1", "-m", "m", exits=(0, 8))
+    assert record["coverage"] == found.coverage == pytest.approx(kind.scored / kind.planned)
+    assert record["verdict"] == found.verdict
+    assert (record["reason"] is None) == (kind.scored == kind.planned)
+
+
+@each_kind
+def test_an_item_is_shown_as_it_counts(tmp_path: Path, kind: Kind) -> None:
+    """`show` has as many items with scores as the cell, and a reason for each of the others."""
+    sweep(tmp_path, kind.made)
+    found = records("show", "t", "m", tmp_path)
+    assert sum(each["state"] == "scored" for each in found) == kind.scored
+    for each in found:
+        assert (each["value"] is None) == (each["state"] != "scored") == bool(each["error"])
+    shown = CliRunner().invoke(program, ["show", "t", "m", str(tmp_path)])
+    assert shown.exit_code == 0
+    assert f"; {kind.scored} of {kind.planned} attempt" in shown.stdout
 
 
 def test_the_figures_of_a_run(tmp_path: Path) -> None:

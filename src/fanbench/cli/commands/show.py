@@ -50,6 +50,7 @@ def show(
     """
     from fanbench.cli.folders import read_folders
     from fanbench.cli.views.show import show_items
+    from fanbench.results.scores import scores_of
     from fanbench.results.select import find_model, find_task
 
     found = read_folders(settings, [folder])
@@ -69,4 +70,7 @@ def show(
             f"There is no such attempt of {slug} at {name}. Its runs are {', '.join(runs) or 'without an id'}.",
             hint="Leave --run and --item out to see all.",
         )
-    show_items(settings.output, chosen, found.scales, details=details, full=full)
+    # Of all attempts, those that left nothing are told by other models.
+    names = found.scores().names() if item is None else {}
+    scores = scores_of(chosen, found.scales, names)
+    show_items(settings.output, chosen, scores, details=details, full=full)

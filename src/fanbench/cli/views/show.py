@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ from fanbench.cli.views.results import ITEM_FIELDS
 from fanbench.results import Item, ItemState
 from fanbench.results.display import MISSING, Table, money_text
 from fanbench.results.run_file import NotARunFile
-from fanbench.results.scales import UNIT, Scale
-from fanbench.results.scores import Cell, scores_of
+from fanbench.results.scales import UNIT
+from fanbench.results.scores import Cell, Scores
 from fanbench.results.transcript import Transcript, read_transcript
 
 __all__ = ["FIELDS", "show_items"]
@@ -29,18 +29,16 @@ _SHORT = 2000
 _NOTHING = Transcript((), (), "")
 
 
-def show_items(
-    out: Output, items: Sequence[Item], scales: Mapping[str, Scale], *, details: int, full: bool
-) -> None:
+def show_items(out: Output, items: Sequence[Item], scores: Scores, *, details: int, full: bool) -> None:
     """Show all attempts, those without a score and the lowest first, and what was said in up to `details` of them.
 
-    `full` shows messages of any length. For programs, all is shown of all.
+    `scores` are what they come to. `full` shows messages of any length. For programs, all is shown of all.
     """
     items = sorted(items, key=_worst_first)
     if not out.for_people:
         out.records([_record(item, _transcript(item)) for item in items], FIELDS)
         return
-    for cell in scores_of(items, scales).cells.values():
+    for cell in scores.cells.values():
         out.text(_summary(cell))
     out.text()
     out.tables([_table(items)])
