@@ -42,6 +42,7 @@ __all__ = ["Client", "Sweep", "ensure_server", "local_server", "plan_sweep", "sw
 
 P = ParamSpec("P")
 T = TypeVar("T")
+C = TypeVar("C", bound=Callable[..., Any])
 AnyPath = str | os.PathLike[str]
 
 #: So many items of an iterator wait for their reader: to fetch each by itself from the other thread takes a while.
@@ -156,9 +157,6 @@ def _iterates(
         return self._loop.iterate(method(self._client, *args, **kwargs))
 
     return _described_by(method, call)
-
-
-C = TypeVar("C", bound=Callable[..., Any])
 
 
 def _described_by(method: Callable[..., Any], call: C) -> C:

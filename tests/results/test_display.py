@@ -27,12 +27,14 @@ class Reader(HTMLParser):
     def __init__(self, page: str) -> None:
         super().__init__()
         self.elements: set[str] = set()
+        self.formulas = False
         self.texts: list[str] = []
         self.feed(page)
         self.close()
 
-    def handle_starttag(self, tag: str, attrs: object) -> None:
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.add(tag)
+        self.formulas |= tag in ("table", "p") and "mathjax_ignore" not in (dict(attrs)["class"] or "")
         if tag in ("th", "td", "p"):
             self.texts.append("")
 
@@ -105,7 +107,7 @@ def test_html_has_the_same_words(folder: Path) -> None:
 
 
 def test_names_are_no_elements() -> None:
-    """A model whose name is HTML is shown by its name, everywhere."""
+    """A model whose name is HTML, or a formula to a notebook, is shown by its name, everywhere."""
     found = ResultSet(items=(*answers(SCRIPT, passes(5, 9)), *answers("google/<b>", passes(5, 8))))
     displays: list[Displayed | Table] = [found, found.leaderboard(), found.compare_with(found), found.table()]
     displays.append(found.gate(found, margin=0.1))
@@ -113,6 +115,7 @@ def test_names_are_no_elements() -> None:
         page = Reader(each._repr_html_())
         assert page.elements <= {"table", "tr", "th", "td", "p"}
         assert any("<b>" in text for text in page.texts)
+        assert not page.formulas
 
 
 @given(st.lists(st.text(), min_size=1, max_size=3), st.text())

@@ -11,6 +11,8 @@ from fanbench._util.text import align_rows, one_line
 __all__ = ["MISSING", "Display", "Displayed", "Table", "interval_text", "money_text", "p_text", "score_text"]
 
 MISSING = "–"
+# A notebook would show what is between two dollar signs as a formula.
+_NO_MATH = 'class="tex2jax_ignore mathjax_ignore"'
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -27,7 +29,7 @@ class Table:
     def html(self) -> str:
         """The table as HTML, in which no cell is more than text."""
         lines = [_row("th", self.header), *(_row("td", row) for row in self.rows)]
-        return "\n".join(("<table>", *lines, "</table>"))
+        return "\n".join((f"<table {_NO_MATH}>", *lines, "</table>"))
 
     def __repr__(self) -> str:
         return self.plain()
@@ -65,7 +67,7 @@ class Display:
 
     def html(self) -> str:
         """All of it as HTML, in which no name is more than text."""
-        sentences = (f"<p>{_safe(sentence)}</p>" for sentence in (*self.legend, *self.remarks))
+        sentences = (f"<p {_NO_MATH}>{_safe(sentence)}</p>" for sentence in (*self.legend, *self.remarks))
         return "\n".join((*(table.html() for table in self.tables), *sentences))
 
 
