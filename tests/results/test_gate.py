@@ -163,6 +163,16 @@ def test_the_hint_names_the_sweeps_that_lack_scores(old: str, new: str, hint: st
     assert command(old, new, "--margin", "0.05", "--min-coverage", accepted).exit_code == 0
 
 
+def test_what_has_no_score_at_all_cannot_be_accepted() -> None:
+    """A coverage of 0 is no value of --min-coverage, so the hint names the other way."""
+    for folder in ("old", "same"):
+        add_run(Path(folder), "google/b", [None] * 60, run_id=2)
+    refused = command("old", "same", "--margin", "0.2")
+    assert (refused.exit_code, "only 0% of quiz on google/b" in refused.stderr) == (8, True)
+    assert refused.stderr.endswith("hint: Choose models that have scores on both sides with -m.\n")
+    assert command("old", "same", "--margin", "0.2", "-m", "a").exit_code == 0
+
+
 def test_a_regression_names_the_task_that_fell() -> None:
     """The error has the task and the model, their loss and its p-value; the record has them as a list."""
     result = command("old", "worse", "--margin", "0.05", "--format", "json")

@@ -76,7 +76,10 @@ def _hint(found: Gate, old: Path, new: Path) -> str:
                 if named
                 else ""
             )
-            return f"{again}To accept it, add --min-coverage {math.floor(found.coverage * 1000) / 1000:g}."
+            # Rounded down, so that it is accepted; but 0 is not, as nothing would be compared.
+            least = math.floor(found.coverage * 1000) / 1000
+            accept = f"To accept it, add --min-coverage {least:g}."
+            return again + (accept if least else "Choose models that have scores on both sides with -m.")
         case Cause.NOTHING:
             return f"Run `{_comparison(old, new)}` to see what there is."
 
