@@ -77,17 +77,20 @@ MIXED = [*RIGHT, passed(False), *[errored()] * 4]
 NAN = run(result={"numericResult": {"value": "NaN"}})
 
 
-def sweep(root: Path, made: Sequence[Made]) -> SweepPlan:
-    """Leave the folder of a sweep of one task in which these runs were made; those of a model are its repeats."""
+def sweep(root: Path, made: Sequence[Made], error: str = "no") -> SweepPlan:
+    """Leave the folder of a sweep of one task in which these runs were made; those of a model are its repeats.
+
+    `error` is what the server says of the runs that failed.
+    """
     models = tuple(dict.fromkeys(each.model for each in made))
     repeats = max(sum(each.model == model for each in made) for model in models)
     with Journal.open(root) as journal:
         journal.save_spec(to_json(Saved(endpoint="http://x", tasks=("t",), models=models, repeats=repeats)))
-        journal.save_attempts(_attempts(root, made))
+        journal.save_attempts(_attempts(root, made, error))
     return SweepPlan((PlannedTask("t", IDENTITY, None),), models, root, repeats)
 
 
-def _attempts(root: Path, made: Sequence[Made]) -> Iterator[Attempt]:
+def _attempts(root: Path, made: Sequence[Made], error: str) -> Iterator[Attempt]:
     seen: dict[str, int] = {}
     for run_id, each in enumerate(made, 10):
         seen[each.model] = seen.get(each.model, 0) + 1
@@ -100,7 +103,7 @@ def _attempts(root: Path, made: Sequence[Made]) -> Iterator[Attempt]:
         yield Attempt(
             *(PlannedRun("t", each.model, seen[each.model]), 1, IDENTITY, 3, Phase.ENDED, 0.0, run_id),
             state=each.state,
-            error="no" if each.state is FAILED else "",
+            error=error if each.state is FAILED else "",
             output=saved_output(path, contents_of(root / path)),
             log=SavedLog(f"{path}.log", 1, 6),
         )
@@ -289,6 +292,20 @@ def test_versions_and_owners_in_a_flat_folder(tmp_path: Path) -> None:
     ]
     newest = {(row.full_model, row.value) for row in read_files(tmp_path).newest()}
     assert newest == {("google/flash", 0.2), ("mirror/flash", 0.5)}
+    rows = {row["model"]: row for row in records("leaderboard", tmp_path)}
+    assert {model: (row["score"], row["lacking"]) for model, row in rows.items()} == {
+        "google/flash": (0.6, []),
+        "mirror/flash": (0.5, ["t (v1)"]),
+    }
+    both, other, _ = records("compare", tmp_path, "google/flash", "mirror/flash")
+    assert (both["content"], both["status"], both["difference"]) == ("v2", "compared", -0.5)
+    assert (other["content"], other["status"]) == ("v1", "only_first")
+    shown = records("show", "t", "google/flash", tmp_path)
+    assert [(each["content"], each["value"]) for each in shown] == [("v1", 0.2), ("v2", 1.0)]
+    later = read_results(tmp_path).gate(
+        read_results(tmp_path / "b.run.json"), margin=0.1, models=["google/flash"]
+    )
+    assert (later.coverage, later.refusal is None) == (0.0, False)
 
 
 def test_newer_is_later_whatever_the_id(tmp_path: Path) -> None:
@@ -317,3 +334,28 @@ def test_a_judge_is_not_the_model_under_test(tmp_path: Path) -> None:
     assert (record["judge_tokens_in"], record["judge_tokens_out"], record["judge_cost_usd"]) == (366, 1, 1.0)
     assert (report.tokens_in, report.tokens_out, report.cost_usd) == (372, 2, 2.0)
     assert report.usage().header[-3:] == ("judge in", "judge out", "judge cost")
+    (item,) = read_results(tmp_path).items
+    assert (item.tokens_in, item.cost_usd, item.judge_tokens_in, item.judge_cost_usd) == (6, 1.0, 366, 1.0)
+    (row,) = records("leaderboard", tmp_path)
+    assert row["cost_usd"] == 1.0
+    (shown,) = records("show", "t", "m", tmp_path)
+    assert (shown["tokens_in"], shown["judge_tokens_in"]) == (6, 366)
+
+
+def test_an_error_is_its_exception(tmp_path: Path) -> None:
+    """An error is the line that names the exception, though others follow it; `show` and summary.json have all."""
+    said = "ValidationError: 1 validation error for Answer"
+    more = "  Invalid JSON\n    For further information visit https://errors.pydantic.dev"
+    message = f'Traceback (most recent call last):\n  File "t.py", line 3, in f\n{said}\n{more}\n╚═══╝'
+    made = alone(errored(message), FAILED)
+    plan = sweep(tmp_path, [made], error=message)
+    with Journal.open(tmp_path) as journal:
+        (row,) = summary(build_report(plan, journal))["runs"]
+    (found,), (item,) = (records("results", tmp_path, *options, "--all") for options in ((), ("--items",)))
+    assert [found["error"], item["error"]] == [said] * 2
+    assert (read_results(tmp_path).items[0].error, read_results(tmp_path).runs[0].error) == (said, said)
+    (shown,) = records("show", "t", "m", tmp_path)
+    assert shown["error"] == row["error"] == message
+    text = CliRunner().invoke(program, ["show", "t", "m", str(tmp_path)]).stdout
+    assert said in text
+    assert "For further information" in text
