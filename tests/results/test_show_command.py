@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def test_a_judge_and_an_error_are_named(tmp_path: Path) -> None:
     result = show("My Task", MODEL, tmp_path)
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
-    assert lines[0] == f"my-task on {MODEL}: –; 0 of 1 attempt have a score, 1 errored."
+    assert lines[0] == f"my-task on {MODEL}: –; 0 of 1 attempt has a score, 1 errored."
     start = lines.index("The run, repeat 1, run 5: errored")
     assert lines[start + 2 :] == [
         "  judge: 7 tokens in, 3 out, –",
@@ -171,3 +172,19 @@ def test_unknown_names(tmp_path: Path, task: str, model: str, message: str) -> N
     add_run(tmp_path, MODEL, [True])
     result = show(task, model, tmp_path)
     assert (result.exit_code, message in result.stderr) == (4, True), result.stderr
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ([math.nan], "0 of 1 attempt has a score, 1 has no value."),
+        ([0.5, math.nan, math.nan], "1 of 3 attempts has a score, 2 have no value."),
+        ([0.5, 0.5, math.nan, None], "2 of 4 attempts have a score, 1 errored, 1 has no value."),
+    ],
+)
+def test_what_attempts_came_to_is_a_sentence(
+    tmp_path: Path, values: list[float | None], sentence: str
+) -> None:
+    """The numbers of attempts agree with their verbs."""
+    add_run(tmp_path, "google/a", values)
+    assert f"; {sentence}\n" in show("quiz", "a", tmp_path).stdout

@@ -75,10 +75,10 @@ def _transcript(item: Item) -> Transcript:
 
 def _summary(cell: Cell) -> str:
     """`quiz on google/a: 0.750 (0.510 to 0.898), 16 of 20 attempts have a score, 4 errored`."""
-    parts = [
-        f"{cell.scored} of {many(cell.planned, 'attempt')} {'has' if cell.scored == 1 else 'have'} a score"
-    ]
-    counts = (cell.errored, "errored"), (cell.no_value, "have no value"), (cell.missing, "left nothing")
+    have = "has" if 1 in (cell.scored, cell.planned) else "have"
+    parts = [f"{cell.scored} of {many(cell.planned, 'attempt')} {have} a score"]
+    no_value = f"{'has' if cell.no_value == 1 else 'have'} no value"
+    counts = (cell.errored, "errored"), (cell.no_value, no_value), (cell.missing, "left nothing")
     parts += [f"{number} {what}" for number, what in counts if number]
     value = MISSING if cell.mean is None else f"{cell.mean:.3f}"
     if (interval := cell.interval) is not None:
