@@ -127,7 +127,7 @@ def test_a_folder_that_cannot_be_written_is_read(folder: Path, monkeypatch: pyte
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError
 
-    monkeypatch.setattr("fanbench._util.files.write", refuse)
+    monkeypatch.setattr("fanbench._util.files.replacing", refuse)
     assert fanbench.read_results(folder) == read.read_results(folder)
     assert not (folder / KEPT).exists()
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -123,8 +123,8 @@ class Cache:
             # JSON has no NaN and no infinities.
             kept = tuple(map(_RUN.decode, lines[1 : 1 + header.runs]))
             if kept == found.runs and list(map(_CELL.decode, lines[1 + header.runs :])) == list(cells):
-                lines.append(_ENCODER.encode_lines(found.items))
-                files.write(self._path, b"\n".join(lines), durable=False)
+                with files.replacing(self._path, durable=False) as part, part.open("wb") as file:
+                    file.writelines(line + b"\n" for line in chain(lines, map(_ENCODER.encode, found.items)))
         except (*_UNUSABLE, TypeError):
             return
 

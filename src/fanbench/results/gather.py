@@ -32,21 +32,39 @@ __all__ = ["RunFiles", "gather"]
 
 @dataclass(frozen=True, slots=True)
 class RunFiles:
-    """A run that left something.
+    """A run that left something: what its run files tell. The files themselves would take much more memory.
 
     Attributes:
         result: Its result.
         given: The folder in which it was looked for.
-        rows: Its own run file, or one for each of its rows; empty if it left none.
-        others: All run files in its folder.
         known: What the journal of a sweep has of it, if there is one.
+        slugs: The slugs of the models in its run files.
+        found: Its items, which are not named yet; None if it left no run file.
+        whole: The same if no sub-runs are items.
     """
 
     result: RunResult
     given: str
-    rows: Sequence[Found] = ()
-    others: Sequence[Found] = ()
     known: KnownRun | None = None
+    slugs: tuple[str, ...] = ()
+    found: RunItems | None = None
+    whole: RunItems | None = None
+
+    @classmethod
+    def of(
+        cls,
+        result: RunResult,
+        given: str,
+        rows: Sequence[Found],
+        others: Sequence[Found],
+        known: KnownRun | None = None,
+    ) -> RunFiles:
+        """`rows` are its own run file, or one for each of its rows, and `others` all run files in its folder."""
+        sweep = given if known is None else str(known.sweep)
+        unnamed = Item(task="", content="", model="", sweep=sweep, state=ItemState.MISSING, path="")
+        found = items_of_run(rows, others, unnamed)
+        whole = items_of_run(rows, others, unnamed, parts=False) if found.level == "parts" else found
+        return cls(result, given, known, tuple(file.model_version.slug for _, file in rows), found, whole)
 
 
 class Gathered(NamedTuple):
@@ -109,9 +127,9 @@ def _owners(runs: Iterable[RunFiles]) -> dict[str, str]:
     """Return models with their owners, by their slugs: those of which only one owner is known."""
     found: dict[str, set[str]] = defaultdict(set)
     for run in runs:
-        for _, file in run.rows:
-            full = _with_owner(file.model_version.slug)
-            found[file.model].add(full)
+        for slug in run.slugs:
+            full = _with_owner(slug)
+            found[normalize_model(slug)].add(full)
             if run.known is not None and same_model(run.known.model) == same_model(full):
                 found[run.known.model].add(full)
     return {model: names.pop() for model, names in found.items() if len(names) == 1}
@@ -160,8 +178,7 @@ def _names(runs: Sequence[RunFiles], known: Iterable[KnownRun], owners: Mapping[
 def _model_of(run: RunFiles, owners: Mapping[str, str]) -> str:
     """Return the run's model with its owner, which its own run file tells, or else those of other runs."""
     slug = run.result.model
-    slugs = [file.model_version.slug for _, file in run.rows]
-    own = next((each for each in slugs if same_model(each) == same_model(slug)), None)
+    own = next((each for each in run.slugs if same_model(each) == same_model(slug)), None)
     return owners.get(slug, slug) if own is None else _with_owner(own)
 
 
@@ -188,13 +205,28 @@ def _known_item(known: KnownRun, owners: Mapping[str, str]) -> Item:
 def _of_run(run: RunFiles, name: Item, *, parts: bool = True) -> RunItems:
     """Return the items of one run. Rows have states of their own, whatever the state of the run is."""
     errored = _errored(run.known)
-    if run.rows:
-        found = items_of_run(run.rows, run.others, name, parts=parts and not errored)
-    else:
+    found = run.found if parts and not errored else run.whole
+    if found is None:
         found = RunItems("run", [_without_files(run.result, name)])
+    found = RunItems(found.level, [_named(item, name) for item in found.items])
     if run.known is not None and errored and found.level != "rows":
         return RunItems("run", [_errored_item(item, run.known) for item in found.items])
     return found
+
+
+def _named(item: Item, name: Item) -> Item:
+    """Return the item with all that does not depend on its run file."""
+    return structs.replace(
+        item,
+        task=name.task,
+        content=name.content,
+        version=name.version,
+        model=name.model,
+        run_id=name.run_id,
+        repeat=name.repeat,
+        attempt=name.attempt,
+        superseded=name.superseded,
+    )
 
 
 def _without_files(result: RunResult, name: Item) -> Item:

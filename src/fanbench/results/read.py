@@ -64,10 +64,9 @@ def read_results(
 
     Never raises because of what is on the disk: what cannot be used is listed in `problems`.
     """
-    folders: dict[_Folder, list[Found]] = defaultdict(list)
+    folders: dict[_Folder, list[Path]] = defaultdict(list)
     places: dict[_Folder, str] = {}
     problems: list[Problem] = []
-    damaged: set[_Folder] = set()
     known = list(known)
     by_folder = {each.folder: each for each in known if each.folder is not None}
     sweeps = {Path(os.path.abspath(each.sweep)): str(each.sweep) for each in known}
@@ -85,11 +84,7 @@ def read_results(
         parents = Path(os.path.abspath(path)).parents
         folder = next((found for parent in parents if (found := _parse_layout(parent))), _Folder(parents[0]))
         places.setdefault(folder, place)
-        try:
-            folders[folder].append(Found(path, read(path)))
-        except NotARunFile as error:
-            problems.append(Problem(path, str(error)))
-            damaged.add(folder)
+        folders[folder].append(path)
     # A task may delete all that its run would be known by.
     there = {folder.path for folder in folders}
     for each in known:
@@ -97,17 +92,18 @@ def read_results(
             known_as = _Folder(each.folder, each.task, each.version, each.model, each.run_id)
             note_folder(_parse_layout(each.folder) or known_as, str(each.sweep))
     runs: list[RunFiles] = []
-    for folder, files in folders.items():
+    for folder, run_files in folders.items():
+        files = _read_files(run_files, read, problems)
         sweep = next((sweeps[above] for above in folder.path.parents if above in sweeps), None)
         place, its = sweep or places[folder], by_folder.get(folder.path)
         if folder.task is None:
-            runs += [RunFiles(result, place, rows, files) for result, rows in _loose_results(files)]
+            runs += [RunFiles.of(result, place, rows, files) for result, rows in _loose_results(files)]
         elif files:
             runs += [
-                RunFiles(result, place, rows, files, its)
+                RunFiles.of(result, place, rows, files, its)
                 for result, rows in _run_results(folder, files, problems)
             ]
-        elif folder not in damaged:
+        elif not run_files:
             missing = _missing_result(folder, its.state if its else None)
             runs.append(RunFiles(missing, place, known=its))
     scales = scales_of(known)
@@ -116,6 +112,18 @@ def read_results(
     results = sorted(gathered.runs, key=lambda run: (run.task, run.full_model))
     problems.sort(key=lambda problem: str(problem.path))
     return ResultSet(tuple(results), tuple(problems), gathered.items, scales)
+
+
+def _read_files(
+    paths: Iterable[Path], read: Callable[[Path], RunFile], problems: list[Problem]
+) -> list[Found]:
+    found = []
+    for path in paths:
+        try:
+            found.append(Found(path, read(path)))
+        except NotARunFile as error:
+            problems.append(Problem(path, str(error)))
+    return found
 
 
 def _find(paths: Iterable[Path], problems: list[Problem]) -> Iterator[tuple[str, Path]]:
