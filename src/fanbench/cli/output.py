@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from fanbench._util import files, text
+from fanbench._util import text
 from fanbench._util.text import align_rows, draw_table, error_in_one_line, one_line
 from fanbench.cli.redact import redact
 from fanbench.errors import UsageError
@@ -149,6 +149,8 @@ class Output:
         if file is None:
             click.echo(content, nl=False)
             return
+        from fanbench._util import files  # It imports anyio, which `--help` does without.
+
         with files.output_errors(f"write {file}"):
             files.write(file, content)
 
