@@ -45,7 +45,7 @@ class Reader(HTMLParser):
 
 def printed(*arguments: str | Path) -> str:
     """What a command prints."""
-    result = CliRunner().invoke(root, [*map(str, arguments)])
+    result = CliRunner().invoke(root, [*map(str, arguments), "-q"])
     assert (result.exit_code, result.stderr) == (0, "")
     return result.stdout
 

@@ -33,7 +33,8 @@ def results(*arguments: str | Path) -> Result:
 def test_the_table_of_the_examples() -> None:
     """Without a terminal, the results and each model's usage are printed as aligned text."""
     result = results(DATA)
-    assert (result.exit_code, result.stderr) == (0, "")
+    look = f"\nTo look at them: fanbench view {DATA}, or fanbench report {DATA} for a file.\n"
+    assert (result.exit_code, result.stderr) == (0, look)
     assert result.stdout.splitlines() == [
         "task            gemma-3-270m  smollm2-135m-instruct",
         "arithmetic      0.4           0.8",
@@ -131,7 +132,7 @@ def folder(tmp_path: Path) -> Path:
 
 def table_of(*arguments: str | Path) -> list[list[str]]:
     """The rows of the first table, with the cells that are separated by two spaces or more."""
-    result = results(*arguments)
+    result = results(*arguments, "-q")
     assert (result.exit_code, result.stderr) == (0, "")
     return [re.split("  +", line) for line in result.stdout.split("\n\n")[0].splitlines()]
 
@@ -197,7 +198,8 @@ def test_nothing_failed(folder: Path) -> None:
     """If there is nothing to show, that is said, and the exit code is 0."""
     for extra in ([], ["--items"]):
         result = results(folder, "--failed", "-m", "strong", *extra)
-        assert (result.exit_code, result.stderr) == (0, "There are no such results.\n")
+        assert result.exit_code == 0
+        assert result.stderr.startswith("There are no such results.\n")
         assert "quiz" not in result.stdout
 
 
@@ -277,3 +279,23 @@ def test_parquet_is_not_for_a_terminal(folder: Path) -> None:
         assert terminal.end() == 2
         assert "-o FILE" in terminal.screen.text
         assert "PAR1" not in terminal.screen.text
+
+
+def test_the_plot(folder: Path) -> None:
+    """`--plot` draws each model's score within its interval, on an axis from 0 to 1."""
+    result = results(folder, "--plot", "-q")
+    *_, plot = result.stdout.split("\n\n")
+    axis, *lines = plot.splitlines()
+    zero, one = axis.index("0"), axis.rindex("1")
+    ranking = read_results(folder).leaderboard()
+    assert len(lines) == len(ranking.models)
+    for line, row in zip(lines, ranking.models, strict=True):
+        assert row.score is not None
+        assert line.startswith(row.model)
+        assert abs((line.index("●") - zero) / (one - zero) - row.score) <= 0.51 / (one - zero)
+        if row.interval is not None:
+            ends = [(line.index(sign) - zero) / (one - zero) for sign in "├┤" if sign in line]
+            assert all(
+                abs(end - low) < 0.03
+                for end, low in zip(ends, (row.interval.low, row.interval.high), strict=False)
+            )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import click
@@ -49,3 +49,9 @@ def read_folders(settings: Settings, folders: Sequence[Path]) -> ResultSet:
             hint = f"Run `{resume}` to continue the sweep."
         raise NoResults("No run files found.", hint=hint)
     return found
+
+
+def how_to_look(folders: Iterable[Path]) -> str:
+    """The sentence that ends a table of results."""
+    where = " ".join(shlex.quote(str(folder)) for folder in folders)
+    return f"\nTo look at them: fanbench view {where}, or fanbench report {where} for a file."

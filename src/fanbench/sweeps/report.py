@@ -22,6 +22,7 @@ from fanbench._util.files import output_errors
 from fanbench._util.text import error_in_one_line, iso_time
 from fanbench.results import Cost, Item, RunResult, Table, read_results, to_record, usage_table
 from fanbench.results.combine import sum_known
+from fanbench.results.display import Display, Displayed
 from fanbench.results.figures import FIGURES, Figures
 from fanbench.results.scales import Scale
 from fanbench.results.scores import Cell, Scores, scores_of
@@ -79,7 +80,7 @@ class RunRow:
 
 
 @dataclass(frozen=True, slots=True)
-class SweepReport:
+class SweepReport(Displayed):
     """What came of a sweep, or how far it is: `rows` in the order of the plan.
 
     `seconds` is the wall time of the last invocation, `stopped` the reason why it scheduled nothing more; None
@@ -178,6 +179,10 @@ class SweepReport:
             return Table(("task", *self.models), rows)
         rows = tuple((model, *(text(task, model) for task in self.tasks)) for model in self.models)
         return Table(("model", *self.tasks), rows)
+
+    def display(self) -> Display:
+        """Return the tables of results and of what each model used."""
+        return Display((self.table(), *([self.usage()] if self.results else [])))
 
     def usage(self) -> Table:
         """Return what each model used, in the order of the plan."""

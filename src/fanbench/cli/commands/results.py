@@ -43,6 +43,7 @@ __all__ = ["results"]
     click.Choice(["name", "score", "cost", "time"]),
     default="name",
 )
+@click.option("--plot", is_flag=True, help="Also draw the leaderboard's intervals.")
 @value_option("-o --output file", "FILE", "With --format parquet: write to FILE (default: stdout).", FILE)
 def results(
     settings: Settings,
@@ -53,6 +54,7 @@ def results(
     models: tuple[str, ...],
     failed: bool,
     order: Order,
+    plot: bool,
     file: Path | None,
 ) -> None:
     """Tabulate the results in the run files below DIR: tasks by models, then what each model used.
@@ -74,7 +76,7 @@ def results(
       fanbench results ./results --items --format parquet -o items.parquet
       fanbench results ./results --items --failed --task 'quiz-*' -m gemma-3-270m
     """
-    from fanbench.cli.folders import read_folders
+    from fanbench.cli.folders import how_to_look, read_folders
     from fanbench.cli.views.results import show_items, show_results
 
     binary = settings.output.format.binary
@@ -84,5 +86,9 @@ def results(
         raise UsageError("Parquet is not for a terminal.", hint="Add `-o FILE`, or redirect it: `> FILE`.")
     found = read_folders(settings, folders)
     only = found.select(tasks or None, models or None, failed=failed, sort=order)
-    show = show_items if items else show_results
-    show(settings.output, found, only, every=every, file=file)
+    if items:
+        show_items(settings.output, found, only, every=every, file=file)
+        return
+    show_results(settings.output, found, only, every=every, file=file, plot=plot)
+    if settings.output.for_people:
+        settings.output.note(how_to_look(folders))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fanbench.cli.output import Output
+from fanbench.cli.views.plot import plot_lines
 from fanbench.results import FIELDS, Item, ResultSet, Table, to_record, usage_table
 from fanbench.results.frames import frame_of_items, frame_of_runs
 from fanbench.results.selection import Selection
@@ -15,8 +16,10 @@ __all__ = ["FIELDS", "ITEM_FIELDS", "show_items", "show_results"]
 ITEM_FIELDS = Item.__struct_fields__
 
 
-def show_results(out: Output, found: ResultSet, only: Selection, *, every: bool, file: Path | None) -> None:
-    """Show tables, or records; write Parquet to `file`."""
+def show_results(
+    out: Output, found: ResultSet, only: Selection, *, every: bool, file: Path | None, plot: bool = False
+) -> None:
+    """Show tables, or records; write Parquet to `file`. For people, also `plot` the intervals of the leaderboard."""
     runs = only.runs(found.runs, found.items, found.scales, every=every)
     if out.format.binary:
         out.parquet(frame_of_runs(runs), file)
@@ -29,6 +32,10 @@ def show_results(out: Output, found: ResultSet, only: Selection, *, every: bool,
         # What was made again has been paid for as well.
         used = [run for run in found.runs if only.has(run.task, run.full_model)]
         out.tables((*([shown] if shown.rows else []), usage_table(used, only)))
+        if plot:
+            out.text()
+            for line in plot_lines(found.leaderboard()):
+                out.text(line)
 
 
 def show_items(out: Output, found: ResultSet, only: Selection, *, every: bool, file: Path | None) -> None:

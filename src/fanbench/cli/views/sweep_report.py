@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fanbench._util.text import error_line, many
 from fanbench.cli.command import Settings
+from fanbench.cli.folders import how_to_look
 from fanbench.cli.output import bold
 from fanbench.errors import BudgetReached, FanbenchError, RunFailed, WaitTimeout
 from fanbench.sweeps.decide import RunStatus, Stage
@@ -35,7 +36,7 @@ def show_report(settings: Settings, report: SweepReport, *, written: bool) -> No
     """
     out = settings.output
     if out.for_people:
-        out.tables([report.table(), *([report.usage()] if report.results else [])], split=True)
+        out.tables(report.display().tables, split=True)
         tokens = [
             f"{number:,} tokens {way}"
             for way, number in (("in", report.tokens_in), ("out", report.tokens_out))
@@ -49,6 +50,8 @@ def show_report(settings: Settings, report: SweepReport, *, written: bool) -> No
         out.note(line)
     if written:
         out.note(f"\nWritten: {report.output / 'summary.json'}, {report.output / 'summary.csv'}")
+    if report.results and out.for_people:
+        out.note(how_to_look([report.output]))
 
 
 def _counts(report: SweepReport) -> str:
