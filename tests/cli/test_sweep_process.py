@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from fanbench.testing import SimulatedKaggle, SimulatedServer
@@ -154,6 +155,39 @@ def test_killed(started: Start, kaggle: SimulatedKaggle, sweep: Sweep) -> None:
     finish(kaggle)
     assert sweep("-o", "results").exit_code == 0
     assert len(kaggle.runs) == 4
+
+
+@pytest.mark.parametrize("kills", [False, True])
+def test_the_page_beside_it(
+    started: Start, kaggle: SimulatedKaggle, monkeypatch: pytest.MonkeyPatch, kills: bool
+) -> None:
+    """With --view, a page is served as long as the sweep runs, also after one Ctrl-C, and ends with it."""
+    monkeypatch.setenv("BROWSER", "false")
+    process = started("--view")
+    assert process.stderr is not None
+    line = next(line for line in iter(process.stderr.readline, b"") if line.startswith(b"The page: "))
+    page = line.decode().removeprefix("The page: ").partition("#")[0]
+    assert httpx.get(page).status_code == 200
+    if kills:
+        process.kill()
+    else:
+        process.send_signal(signal.SIGINT)
+        said(process, "Interrupted:")
+        assert httpx.get(page).status_code == 200
+        finish(kaggle)
+    process.communicate(timeout=30)
+    until_gone(page)
+
+
+def until_gone(page: str) -> None:
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        try:
+            httpx.get(page)
+        except httpx.TransportError:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{page} still answers")
 
 
 def test_a_reader_that_goes_away(started: Start, kaggle: SimulatedKaggle) -> None:

@@ -81,6 +81,9 @@ _ABOVE_0 = click.FloatRange(min=0, min_open=True)
 )
 @value_option("--streams", "N", "The maximum number of logs to follow at a time (default: 64).", AT_LEAST_1)
 @value_option("--downloads", "N", "The maximum number of downloads at a time (default: 16).", AT_LEAST_1)
+@click.option(
+    "--view", "shows_page", is_flag=True, help="Show the page of `fanbench view` while the sweep runs."
+)
 @click.option("--schema", is_flag=True, help="Print the JSON schema of sweep.toml and exit.")
 def sweep(
     settings: Settings,
@@ -90,22 +93,24 @@ def sweep(
     dry_run: bool,
     step: bool,
     fresh: bool,
+    shows_page: bool,
     schema: bool,
     **flags: Any,
 ) -> None:
     """Run every task on every model: push, run, follow the logs, download, and print one table.
 
-    Tasks are task files (FILE::TASK for one of several in a file), folders of them, tasks on the server, or a sweep
-    file. Run the same command again to resume an interrupted sweep: only what is left is done. Without tasks, the
-    sweep in the output folder is resumed.
+      Tasks are task files (FILE::TASK for one of several in a file), folders of them, tasks on the server, or a sweep
+      file. Run the same command again to resume an interrupted sweep: only what is left is done. Without tasks, the
+      sweep in the output folder is resumed.
 
-    \b
-    Examples:
-      fanbench sweep tasks -m 'gemini-*' -m claude-haiku-4-5 -o results
-      fanbench sweep sums.py my-task --all-models --repeats 3 --max-cost 5 --dry-run
-      fanbench sweep sweep.toml -y --format jsonl > events.jsonl
-      fanbench sweep -o results --retry-errored 1
-      fanbench sweep -o results --rerun 'my-task:gemini-*' --dry-run
+      \b
+      Examples:
+        fanbench sweep tasks -m 'gemini-*' -m claude-haiku-4-5 -o results
+        fanbench sweep sums.py my-task --all-models --repeats 3 --max-cost 5 --dry-run
+        fanbench sweep sweep.toml -y --format jsonl > events.jsonl
+        fanbench sweep -o results --retry-errored 1
+    fanbench sweep -o results --view
+        fanbench sweep -o results --rerun 'my-task:gemini-*' --dry-run
     """
     if schema:
         from fanbench.sweeps.sweep_file import schema_text
@@ -122,7 +127,12 @@ def sweep(
         )
     if settings.concurrency is None:
         settings = replace(settings, concurrency=spec.concurrency)
-    SweepView(settings, spec, step=step, fresh=fresh, quotas=not yes).run(yes=yes, dry_run=dry_run)
+    if shows_page:
+        from fanbench.cli.views.view import require_view
+
+        require_view()
+    view = SweepView(settings, spec, step=step, fresh=fresh, quotas=not yes, shows_page=shows_page)
+    view.run(yes=yes, dry_run=dry_run)
 
 
 def _read_spec(words: tuple[str, ...], flags: dict[str, Any]) -> SweepSpec:

@@ -18,6 +18,7 @@ __all__ = ["view"]
     "--port", "N", "The port to listen on (default: any free one).", click.IntRange(0, 65535), default=0
 )
 @click.option("--no-open", is_flag=True, help="Do not open the browser.")
+@click.option("--with-parent", is_flag=True, hidden=True, help="End when stdin ends.")
 @value_option("--against", "DIR", "Also show what changed since the results in DIR.", FOLDER)
 @share_option(
     "--margin",
@@ -30,6 +31,7 @@ def view(
     folders: tuple[Path, ...],
     port: int,
     no_open: bool,
+    with_parent: bool,
     against: Path | None,
     margin: float,
 ) -> None:
@@ -47,4 +49,12 @@ def view(
     """
     from fanbench.cli.views.view import show_view
 
-    show_view(settings, folders, port=port, opens=not no_open, against=against, margin=margin)
+    show_view(
+        settings,
+        folders,
+        port=port,
+        opens=not no_open,
+        with_parent=with_parent,
+        against=against,
+        margin=margin,
+    )

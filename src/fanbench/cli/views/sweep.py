@@ -55,13 +55,17 @@ PLAN_FIELDS: Fields[TaskPreview] = {
 
 @dataclass(frozen=True, slots=True)
 class SweepView:
-    """One invocation of `fanbench sweep`. `quotas`: show what is left of them with the plan."""
+    """One invocation of `fanbench sweep`.
+
+    `quotas`: show what is left of them with the plan. `shows_page`: serve the page while the sweep runs.
+    """
 
     settings: Settings
     spec: SweepSpec
     step: bool
     fresh: bool
     quotas: bool
+    shows_page: bool = False
 
     def run(self, *, yes: bool, dry_run: bool) -> None:
         """Plan, ask, run and report. The question is outside the event loop, so that Ctrl-C ends it at once."""
@@ -110,7 +114,13 @@ class SweepView:
             if aside is not None:
                 self.settings.output.note(f"Moved the contents of {prepared.plan.output} to {aside}.")
         until = prepared.preview.stage if self.step else "collect"
-        return await SweepSession(self.settings, prepared.plan, until).follow(client)
+        session = SweepSession(self.settings, prepared.plan, until)
+        if not self.shows_page:
+            return await session.follow(client)
+        from fanbench.cli.views.view import page_beside
+
+        async with page_beside(self.settings, prepared.plan.output):
+            return await session.follow(client)
 
     def _end(self, prepared: Prepared, outcome: SweepOutcome) -> None:
         """Write the summaries, show the report, and raise what the command ends with.

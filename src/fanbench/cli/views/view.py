@@ -3,19 +3,48 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import signal
+import sys
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
+from subprocess import PIPE
+from typing import TYPE_CHECKING
 
 import anyio
+import anyio.abc
 import anyio.to_thread
 import click
 
+from fanbench._util import files
+from fanbench._util.files import output_errors
 from fanbench.cli.command import Settings
 from fanbench.errors import NoResults, UsageError
 
-__all__ = ["show_view"]
+if TYPE_CHECKING:
+    from fanbench.view.live import Live
+
+__all__ = ["page_beside", "require_view", "show_view"]
+
+# How many seconds the page may take to begin, and to end.
+_BEGINS = 30.0
+_ENDS = 3.0
+
+
+def require_view() -> None:
+    """Raise unless the extra `view` is installed.
+
+    Raises:
+        UsageError: It is not.
+    """
+    for name in ("starlette", "uvicorn"):
+        if importlib.util.find_spec(name) is None:
+            raise UsageError(
+                f"The page needs {name}, which is not installed.", hint="Run `pip install 'fanbench[view]'`."
+            )
 
 
 def show_view(
@@ -24,43 +53,88 @@ def show_view(
     *,
     port: int,
     opens: bool,
+    with_parent: bool,
     against: Path | None,
     margin: float,
 ) -> None:
-    """Serve the page until SIGINT or SIGTERM.
+    """Serve the page until SIGINT or SIGTERM, or until stdin ends if it does `with_parent`.
 
     Raises:
         UsageError: The extra `view` is not installed, or the port is taken.
         NoResults: A folder does not exist.
     """
-    for name in ("starlette", "uvicorn"):
-        if importlib.util.find_spec(name) is None:
-            raise UsageError(
-                f"The page needs {name}, which is not installed.", hint="Run `pip install 'fanbench[view]'`."
-            )
+    require_view()
     for folder in (*folders, *([against] if against else [])):
         if not folder.is_dir():
             raise NoResults(f"There is no folder {folder}.", hint="Run `fanbench sweep -o DIR` to make one.")
     from fanbench.view.live import Live
 
     live = Live(folders, against=against, margin=margin)
-    anyio.run(_serve, settings, live, port, opens)
+    anyio.run(partial(_serve, settings, live, port=port, opens=opens, with_parent=with_parent))
 
 
-async def _serve(settings: Settings, live: object, port: int, opens: bool) -> None:
-    from fanbench.view.live import Live
+async def _serve(settings: Settings, live: Live, *, port: int, opens: bool, with_parent: bool) -> None:
     from fanbench.view.server import serve_view
 
-    assert isinstance(live, Live)
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         try:
             async with serve_view(live, port=port) as address:
                 click.echo(address)
-                settings.output.note("Ctrl-C ends the page.")
-                if opens:
+                sys.stdout.flush()
+                if opens and _has_display():
                     await anyio.to_thread.run_sync(webbrowser.open, address, abandon_on_cancel=True)
-                await anext(signals)
+                if with_parent:
+                    await anyio.to_thread.run_sync(sys.stdin.buffer.read, abandon_on_cancel=True)
+                else:
+                    settings.output.note("Ctrl-C ends the page.")
+                    await anext(signals)
         except OSError as error:
             raise UsageError(
                 f"Cannot listen on port {port}: {error.strerror}.", hint="Add --port 0."
             ) from None
+
+
+def _has_display() -> bool:
+    """Whether a browser has a window of its own. One in the terminal would take it over."""
+    return sys.platform in ("win32", "darwin") or any(
+        map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))
+    )
+
+
+@asynccontextmanager
+async def page_beside(settings: Settings, folder: Path) -> AsyncIterator[None]:
+    """Serve the page about `folder`, which is created if missing, during the block, and say its address.
+
+    It is a process of its own: the page costs the block no time, and the block ends if the page fails.
+
+    Raises:
+        OutputError: The folder cannot be created.
+    """
+    with output_errors(f"create {folder}"):
+        files.make_folders(folder)
+    command = [sys.executable, "-m", "fanbench", "view", str(folder), "--with-parent"]
+    # In a session of its own, Ctrl-C does not end it while the block still works.
+    process = await anyio.open_process(command, stdin=PIPE, stdout=PIPE, stderr=None, start_new_session=True)
+    async with process:
+        try:
+            with anyio.move_on_after(_BEGINS):
+                settings.output.note(f"The page: {await _first_line(process)}")
+            yield
+        finally:
+            with anyio.move_on_after(_ENDS, shield=True):
+                if process.stdin is not None:
+                    await process.stdin.aclose()
+                await process.wait()
+            if process.returncode is None:
+                process.kill()
+
+
+async def _first_line(process: anyio.abc.Process) -> str:
+    """Return the first line that the process prints; empty if it ends before."""
+    text = b""
+    assert process.stdout is not None
+    async for chunk in process.stdout:
+        text += chunk
+        if b"\n" in text:
+            break
+    return text.decode("utf-8", "replace").partition("\n")[0]
