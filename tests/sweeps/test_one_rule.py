@@ -23,7 +23,7 @@ from fanbench.sweeps.resume import Saved
 from fanbench.sweeps.spec import to_json
 from fanbench.wire.messages import RunState
 from fanbench.wire.slugs import same_model
-from tests.results.build import STATE, errored, number, passed, run, write
+from tests.results.build import STATE, errored, number, passed, run, talk, write
 
 Content = dict[str, Any]
 OK, FAILED = RunState.COMPLETED, RunState.ERRORED
@@ -219,6 +219,33 @@ def test_the_leaderboard_says_it_too(tmp_path: Path, kind: Kind) -> None:
     assert (row["bound_low"] is None) == (kind.score is None or kind.scored == kind.planned)
 
 
+def all_scored(made: Made) -> bool:
+    return made.state is FAILED and len(made.files) > 1 and not any(map(is_error, made.files.values()))
+
+
+def is_error(content: Content) -> bool:
+    return bool(content["state"] == f"{STATE}ERRORED")
+
+
+def test_a_run_that_errored_is_said_to_have(tmp_path: Path) -> None:
+    """Where all known rows of a run that errored have scores, it is said, and the model is on no front."""
+    priced = [talk(inputTokens=1, inputTokensCostNanodollars="1", outputTokensCostNanodollars="0")]
+    right = [passed(conversations=priced) for _ in range(3)]
+    for folder, made, is_cut in (
+        ("cut", [rows(right, FAILED)], True),
+        ("known", [rows(right, FAILED), rows([*right, right[0]], OK, "n")], False),
+        ("whole", [rows(right)], False),
+    ):
+        sweep(tmp_path / folder, made)
+        row = next(each for each in records("leaderboard", tmp_path / folder) if each["model"] == "google/m")
+        shown = CliRunner().invoke(program, ["leaderboard", str(tmp_path / folder)]).stdout
+        sentence = "google/m may have had more items: all that are known have scores, but a run errored of t."
+        assert (sentence in shown) == is_cut
+        assert row["efficient"] == (folder == "whole")
+        about = CliRunner().invoke(program, ["show", "t", "m", str(tmp_path / folder)]).stdout.splitlines()[0]
+        assert about.endswith("but a run errored, and may have had more.") == is_cut
+
+
 @each_kind
 def test_compared_with_itself(tmp_path: Path, kind: Kind) -> None:
     """Compared with itself, what has no score has nothing in common, and what has scores differs by nothing."""
@@ -252,7 +279,9 @@ def test_an_item_is_shown_as_it_counts(tmp_path: Path, kind: Kind) -> None:
     found = records("show", "t", "m", tmp_path)
     assert sum(each["state"] == "scored" for each in found) == kind.scored
     for each in found:
-        assert (each["value"] is None) == (each["state"] != "scored") == bool(each["error"])
+        assert (each["value"] is None) == (each["state"] != "scored")
+        # Rows of a run that errored for another reason have this reason.
+        assert bool(each["error"]) == (each["value"] is None or all_scored(kind.made[0]))
     shown = CliRunner().invoke(program, ["show", "t", "m", str(tmp_path)])
     assert shown.exit_code == 0
     assert f"; {kind.scored} of {kind.planned} attempt" in shown.stdout

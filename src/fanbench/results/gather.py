@@ -209,9 +209,15 @@ def _of_run(run: RunFiles, name: Item, *, parts: bool = True) -> RunItems:
     if found is None:
         found = RunItems("run", [_without_files(run.result, name)])
     found = RunItems(found.level, [_named(item, name) for item in found.items])
-    if run.known is not None and errored and found.level != "rows":
+    if run.known is None or not errored:
+        return found
+    if found.level != "rows":
         return RunItems("run", [_errored_item(item, run.known) for item in found.items])
-    return found
+    if any(item.state is not ItemState.SCORED for item in found.items):
+        return found
+    # Rows that timed out left nothing: only this tells of them, if no other run has them.
+    error = f"its run errored: {error_line(run.known.error) or 'no error message'}"
+    return RunItems("rows", [structs.replace(item, error=error) for item in found.items])
 
 
 def _named(item: Item, name: Item) -> Item:

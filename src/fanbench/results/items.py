@@ -49,7 +49,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         judge_cost_usd: Their cost in US dollars.
         started: The time of the start as ISO 8601 in UTC, with milliseconds and a Z.
         seconds: The wall time from start to end.
-        error: The line of the error message that names the exception.
+        error: The line of the error message that names the exception. Of an item with a score, it is that of its run.
         path: The run file, relative to `sweep`, or the run's folder if there is no run file.
     """
 

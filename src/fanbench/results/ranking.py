@@ -84,6 +84,7 @@ class Ranked:
         seconds: The mean time of a run.
         efficient: No other ranked model costs less and scores at least as much.
         lacking: The tasks of which it has no score.
+        cut: The tasks of which a run errored although all known items have scores: there may have been more.
         passes: Its pass@k and pass^k, if they were asked for and its attempts allow it.
     """
 
@@ -99,7 +100,13 @@ class Ranked:
     seconds: float | None = None
     efficient: bool = False
     lacking: tuple[TaskKey, ...] = ()
+    cut: tuple[TaskKey, ...] = ()
     passes: PassRates | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether all attempts have a score, as far as is known."""
+        return self.scored == self.planned and not self.cut
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -193,6 +200,7 @@ def _row(
         cost_usd=None if None in costs or not runs else math.fsum(filter(None, costs)) / runs,
         seconds=None if None in times or not runs else math.fsum(filter(None, times)) / runs,
         lacking=tuple(key for key in tasks if key not in {cell.key for cell in scored}),
+        cut=tuple(cell.key for cell in cells if cell.may_have_more),
     )
 
 
@@ -209,12 +217,12 @@ def _bounds(cells: Sequence[Cell], estimand: Estimand, confidence: float) -> Int
 
 def _is_efficient(row: Ranked, ranked: Sequence[Ranked]) -> bool:
     """Whether no model with all attempts scored has at least this score for less, or more for the same cost."""
-    if row.cost_usd is None or row.score is None or row.scored < row.planned:
+    if row.cost_usd is None or row.score is None or not row.complete:
         return False
     return not any(
         other.cost_usd is not None
         and other.score is not None
-        and other.scored == other.planned
+        and other.complete
         and (other.cost_usd, -other.score) != (row.cost_usd, -row.score)
         and other.cost_usd <= row.cost_usd
         and other.score >= row.score
@@ -338,6 +346,9 @@ def _remarks(ranking: Ranking) -> Iterator[str]:
         if row.lacking:
             what = ", ".join(names[key] for key in row.lacking)
             yield f"{row.model} is not ranked: it has no score on {what}."
+        if row.cut:
+            what = ", ".join(names[key] for key in row.cut)
+            yield f"{row.model} may have had more items: all that are known have scores, but a run errored of {what}."
     yield from scale_sentences(ranking.tasks, ranking.unbounded, ranking.scales, names, "Left out")
     if k and any(row.passes is None for row in ranking.models):
         yield (

@@ -49,6 +49,7 @@ class Cell:
         repeats: The number of planned runs.
         items: The names of all items of the task, which other models may have told.
         lowest, highest: Of all values; 0 without any.
+        cut: A run errored although all of its known items have scores.
         stated: The low and high end of the interval that the task stated with its value.
         cost: In US dollars, of all attempts; None if any of them does not report it.
         time: The seconds of all attempts, added up; None if any of them does not report them.
@@ -67,6 +68,7 @@ class Cell:
     boolean: bool
     lowest: float
     highest: float
+    cut: bool
     stated: tuple[float, float] | None
     cost: float | None
     time: float | None
@@ -84,6 +86,11 @@ class Cell:
     @property
     def complete(self) -> bool:
         return self.scored == self.planned
+
+    @property
+    def may_have_more(self) -> bool:
+        """Whether there may be items of which nothing is known."""
+        return self.cut and self.complete
 
     @property
     def bounded(self) -> bool:
@@ -234,6 +241,7 @@ def _cell(key: TaskKey, model: str, attempts: Sequence[Item], names: set[str], s
         boolean=all(item.kind == "boolean" for item in scored),
         lowest=min(values, default=0.0),
         highest=max(values, default=0.0),
+        cut=any(item.error for item in scored),
         stated=next(
             ((item.low, item.high) for item in scored if item.low is not None and item.high is not None), None
         ),

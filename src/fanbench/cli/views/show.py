@@ -80,6 +80,7 @@ def _summary(cell: Cell) -> str:
     no_value = f"{'has' if cell.no_value == 1 else 'have'} no value"
     counts = (cell.errored, "errored"), (cell.no_value, no_value), (cell.missing, "left nothing")
     parts += [f"{number} {what}" for number, what in counts if number]
+    parts += ["but a run errored, and may have had more"] if cell.may_have_more else []
     value = MISSING if cell.mean is None else f"{cell.mean:.3f}"
     if (interval := cell.interval) is not None:
         value += f" ({interval.low:.3f} to {interval.high:.3f}, {interval.method})"
