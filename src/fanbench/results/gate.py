@@ -117,8 +117,8 @@ def gate(
     """Decide whether `new` is worse than `old` by more than `margin`: see `Comparison.verdict`.
 
     All models of `old` are compared, or only `models`. It cannot tell if either side lacks one of them, if a task of
-    `old` has another content or another declared scale in `new`, or if the coverage is below `min_coverage`: what
-    errors is not random, and to leave it out may hide a loss.
+    `old` has another content or another declared scale in `new`, or if the coverage is below `min_coverage`, or is to
+    be 1 and is not known: what errors is not random, and to leave it out may hide a loss.
     """
     chosen = tuple(sorted(set(old.models if models is None else models)))
     found = compare_sweeps(old, new, chosen)
@@ -128,6 +128,7 @@ def gate(
         or _has_other_content(found)
         or _has_other_scales(found)
         or _has_low_coverage(old, new, shares, min_coverage)
+        or _may_have_more(old, new, shares, min_coverage)
         or _has_nothing(found)
     )
     verdict = Verdict.CANNOT_TELL if refusal else found.verdict(margin, confidence)
@@ -185,6 +186,16 @@ def _has_low_coverage(old: Scores, new: Scores, shares: dict[Place, float], leas
     )
     reason = f"only {_percent(share)} of {what} has a score on both sides{more}"
     return Refusal(Cause.COVERAGE, reason, uncovered)
+
+
+def _may_have_more(old: Scores, new: Scores, shares: dict[Place, float], least: float) -> Refusal | None:
+    """Refuse runs that errored on both sides with scores for all known items, if all items are to have scores."""
+    cut = [place for place in shares if all(scores.cells[place].may_have_more for scores in (old, new))]
+    if not cut or least < 1:
+        return None
+    what = place_name(cut[0], task_names(key for key, _ in shares))
+    reason = f"a run of {what} errored on both sides, and may have had more items than are known"
+    return Refusal(Cause.COVERAGE, reason, ("old", "new"))
 
 
 def _percent(share: float) -> str:

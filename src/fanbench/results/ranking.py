@@ -348,7 +348,7 @@ def _remarks(ranking: Ranking) -> Iterator[str]:
             yield f"{row.model} is not ranked: it has no score on {what}."
         if row.cut:
             what = ", ".join(names[key] for key in row.cut)
-            yield f"{row.model} may have had more items: all that are known have scores, but a run errored of {what}."
+            yield f"{row.model} may have had more items: all that are known have scores, but a run of {what} errored."
     yield from scale_sentences(ranking.tasks, ranking.unbounded, ranking.scales, names, "Left out")
     if k and any(row.passes is None for row in ranking.models):
         yield (

@@ -76,8 +76,8 @@ def _hint(found: Gate, old: Path, new: Path) -> str:
                 if named
                 else ""
             )
-            # Rounded down, so that it is accepted; but 0 is not, as nothing would be compared.
-            least = math.floor(found.coverage * 1000) / 1000
+            # Rounded down, so that it is accepted; but 0 is not, as nothing would be compared. 1 is what is asked for.
+            least = min(0.999, math.floor(found.coverage * 1000) / 1000)
             accept = f"To accept it, add --min-coverage {least:g}."
             return again + (accept if least else "Choose models that have scores on both sides with -m.")
         case Cause.NOTHING:
