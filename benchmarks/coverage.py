@@ -156,8 +156,7 @@ def false_alarms() -> Iterator[Situation]:
 
     def like_these(dice: random.Random, tasks: int, items: int) -> tuple[bool, float]:
         shifts = [dice.gauss(0, 0.1) for _ in range(tasks)]
-        means = [flips(dice, items, 0.15 + shift / 2, 0.15 - shift / 2).total / items for shift in shifts]
-        found = mean_difference(means)
+        found = mean_difference([flips(dice, items, 0.15 + shift / 2, 0.15 - shift / 2) for shift in shifts])
         return found is not None and found.p < 0.05, 0.0
 
     def adjusted(dice: random.Random, tasks: int, items: int) -> tuple[bool, float]:

@@ -80,7 +80,7 @@ def difference(first: Sequence[Cell], second: Sequence[Cell], estimand: str) -> 
     found = [common(a, b) for a, b in zip(first, second, strict=True)]
     found = [each for each in found if each.items]
     if estimand == "like-these":
-        return mean_difference([each.total / each.items for each in found])
+        return mean_difference(found)
     return paired_difference(found) if found else None
 
 

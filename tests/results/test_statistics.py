@@ -97,11 +97,11 @@ def test_holms_p_values(p: list[float]) -> None:
 
 @given(st.lists(st.floats(-1, 1), min_size=2, max_size=40))
 def test_the_mean_difference_over_tasks(values: list[float]) -> None:
-    """The p-value and the interval are those of scipy's t test of one sample."""
-    difference = mean_difference(values)
+    """The p-value and the interval are those of scipy's t test of one sample, if tasks differ more than items do."""
+    tasks = [Differences(10**9, value * 10**9, value * value * 10**9) for value in values]
+    difference = mean_difference(tasks)
     assert difference is not None
-    # Of values that are all but the same, rounding decides.
-    assume(difference.error >= 1e-6)
+    assume(difference.error > paired_difference(tasks).error)
     witness = stats.ttest_1samp(values, 0)
     assert difference.p == pytest.approx(witness.pvalue, rel=1e-6, abs=1e-12)
     interval, theirs = difference.interval(), witness.confidence_interval()
@@ -184,12 +184,13 @@ def test_two_models_that_answer_alike() -> None:
 
 
 def test_all_tasks_differ_by_the_same() -> None:
-    """A standard error of 0 gives a p-value of 0 or 1, and one task gives none."""
-    assert mean_difference([0.25]) is None
-    for value, p in ((0.25, 0.0), (0.0, 1.0)):
-        difference = mean_difference([value] * 3)
-        assert difference is not None
-        assert difference.p == p
+    """Tasks that happen to differ by the same are no less a sample of items, and one task says nothing of others."""
+    task = Differences(20, 5.0, 5.0)
+    assert mean_difference([task]) is None
+    difference = mean_difference([task] * 3)
+    assert difference is not None
+    assert difference.mean == pytest.approx(0.25)
+    assert difference.error == paired_difference([task] * 3).error > 0
 
 
 def test_the_items_that_find_a_difference() -> None:

@@ -290,12 +290,13 @@ def _compare(first: Mapping[Place, Cell], second: Mapping[Place, Cell]) -> Compa
         replace(pair, adjusted=p) for pair, p in zip(pairs, holm([pair.p for pair in pairs]), strict=True)
     ]
     by_task = _over_models(found)
+    of_tasks = [Differences.of(list(values.values())) for values in by_task]
     either = {place for place in (*first, *second) if place[0] in (tasks & others) - unbounded}
     return Comparison(
         tuple(pairs),
-        paired_difference([Differences.of(list(values.values())) for values in by_task]) if by_task else None,
+        paired_difference(of_tasks) if of_tasks else None,
         fmean(fmean(values.values()) for values in by_task) if by_task else None,
-        mean_difference([fmean(values.values()) for values in by_task]),
+        mean_difference(of_tasks),
         only_first=tuple(sorted(tasks - others)),
         only_second=tuple(sorted(others - tasks)),
         unbounded=tuple(sorted(unbounded)),

@@ -282,7 +282,7 @@ def _better(
         if estimand == "these":
             found.append(paired_difference(common) if common else None)
         else:
-            found.append(mean_difference([each.total / each.items for each in common]))
+            found.append(mean_difference(common))
     adjusted = holm([difference.p if difference else 1.0 for difference in found])
     return [
         pair if difference.mean > 0 else pair[::-1]

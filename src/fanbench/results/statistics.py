@@ -280,15 +280,17 @@ def worst_difference(items: Sequence[int], attempts: int = 1) -> Difference:
     return paired_difference([Differences(number, 0.0, number / 2 / attempts) for number in items])
 
 
-def mean_difference(differences: Sequence[float]) -> Difference | None:
-    """Return the mean difference over tasks like these, from that of each task, or None if there is only one task.
+def mean_difference(tasks: Sequence[Differences]) -> Difference | None:
+    """Return the mean difference over tasks like these, each counting the same, or None if there is only one task.
 
-    Student's t. If all tasks differ by the same, its standard error is 0.
+    Student's t over the mean differences of the tasks. The standard error is at least that of `paired_difference`: a
+    few tasks may happen to differ by the same, and nothing is surer of tasks like these than of exactly these.
     """
-    if len(differences) < 2:
+    if len(tasks) < 2:
         return None
-    error = math.sqrt(_variance(differences) / len(differences))
-    return Difference(fmean(differences), error, len(differences) - 1)
+    means = [task.total / task.items for task in tasks]
+    error = max(math.sqrt(_variance(means) / len(means)), paired_difference(tasks).error)
+    return Difference(fmean(means), error, len(means) - 1)
 
 
 def mcnemar_mid_p(better: int, worse: int) -> float:
