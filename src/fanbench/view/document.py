@@ -150,6 +150,15 @@ class ComparisonEntry(msgspec.Struct, kw_only=True):
     flips: list[FlipEntry]
 
 
+class ErrorEntry(msgspec.Struct, kw_only=True):
+    """How many attempts of a model at a task errored before, and now."""
+
+    task: int
+    model: int
+    before: int
+    now: int
+
+
 class Before(msgspec.Struct, kw_only=True):
     """What changed since an earlier sweep, and what the gate says of it."""
 
@@ -161,6 +170,7 @@ class Before(msgspec.Struct, kw_only=True):
     reason: str
     errors_before: int
     errors_now: int
+    errors: list[ErrorEntry]
     only_before: list[str]
     only_now: list[str]
 
@@ -628,6 +638,16 @@ def _before(title: str, old: ResultSet, now: ResultSet, order: Order, margin: fl
         reason=decided.refusal.reason if decided.refusal else "",
         errors_before=errors(before),
         errors_now=errors(after),
+        errors=_errors(before, after, order),
         only_before=[names[key] for key in found.only_first],
         only_now=[names[key] for key in found.only_second],
     )
+
+
+def _errors(before: Scores, after: Scores, order: Order) -> list[ErrorEntry]:
+    """Return where attempts errored, of the tasks and models that both have."""
+    return [
+        ErrorEntry(task=order.task(key), model=order.model(model), before=old.errored, now=new.errored)
+        for (key, model), new in after.cells.items()
+        if (old := before.cells.get((key, model))) is not None and (old.errored or new.errored)
+    ]

@@ -37,7 +37,7 @@ export function ticks(low, high, number) {
  * @param {...(import("./dom.js").Child | import("./dom.js").Child[])} children
  */
 export function chart(label, width, height, ...children) {
-  return h("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label, class: "chart" }, ...children);
+  return h("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label, class: width < 600 ? "chart small" : "chart" }, ...children);
 }
 
 /**

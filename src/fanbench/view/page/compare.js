@@ -1,4 +1,4 @@
-// Two models on the items that both have, or this sweep and an earlier one.
+// Two models on the items that both have.
 
 import { chart, label, line, scale, ticks } from "./chart.js";
 import { fill, h, table } from "./dom.js";
@@ -27,7 +27,7 @@ export function compare(store, page, words) {
     return select;
   };
   const body = h("div");
-  const draw = async () => fill(body, sides[0] === sides[1] ? h("p", null, "Choose two models.") : await pairOf(store, sides[0], sides[1]));
+  const draw = async () => fill(body, sides[0] === sides[1] ? h("p", null, "Choose two models.") : await pairOf(store, sides[0], sides[1], page.room() - 26));
   draw();
   return {
     element: h("section", { "aria-label": "Compare" },
@@ -42,13 +42,14 @@ export function compare(store, page, words) {
  * @param {Store} store
  * @param {number} first
  * @param {number} second
+ * @param {number} width
  */
-async function pairOf(store, first, second) {
-  const { models, tasks } = store.data;
+async function pairOf(store, first, second, width) {
+  const { models } = store.data;
   // Each pair may be there once, and says what its second side has more than its first.
   const straight = await store.source.comparison(first, second);
   const found = straight ?? await store.source.comparison(second, first);
-  if (!found || found.difference === null) return h("p", null, "These models have no item in common that has a score on both sides.");
+  if (!found || found.difference === null) return [h("p", null, "These models have no item in common that has a score on both sides.")];
   const shown = turned(found, straight ? 1 : -1);
   const [low, high] = ends(shown);
   const sure = low > 0 || high < 0;
@@ -57,23 +58,47 @@ async function pairOf(store, first, second) {
     h("p", { class: "conclusion" }, h("strong", null, sure ? `${ahead} is ahead: ` : "The difference may be chance: "),
       `${models[second]} has ${signed(shown.difference)} (95 % interval ${signed(low)} to ${signed(high)}, p = ${shown.p?.toFixed(3)}) on the `,
       `${many(shown.items, "item")} that both have. Each task counts the same.`),
-    h("div", { class: "card" }, dumbbells(store, first, second),
-      h("p", { class: "legend" }, h("span", { class: "first" }, `● ${models[first]}`), h("span", { class: "second" }, `■ ${models[second]}`))),
-    shown.pairs ? table("Differences of tasks",
-      ["Task", `${models[first]}#`, `${models[second]}#`, "Difference#", "95 % interval", "p, adjusted#", "Better#", "Worse#", "Items#", "Would be seen#", "Both runs"],
-      shown.pairs.map((pair) => [
-        h("strong", null, tasks[pair.task].name), store.cell(pair.task, first)?.text ?? NONE, store.cell(pair.task, second)?.text ?? NONE,
-        arrow(pair.difference), `${signed(pair.low)} to ${signed(pair.high)}`, pair.adjusted.toFixed(3), count(pair.better), count(pair.worse),
-        `${count(pair.items)}${pair.lacking ? ` of ${count(pair.items + pair.lacking)}` : ""}`, pair.smallest > 1 ? "none" : score(pair.smallest),
-        h("a", { href: side(store, pair.task, first, second) }, "side by side"),
-      ])) : h("p", { class: "note" }, "With this many models and tasks, the page has only the differences over all tasks: ",
-      h("code", null, "fanbench compare DIR A B"), " shows those of each task."),
-    shown.flips.length > 0 && [h("h3", null, `Items that changed: ${count(shown.flips.length)}`),
-      table("Items that changed", ["Task", "Item", `${models[first]}#`, `${models[second]}#`, "Both runs"], shown.flips.slice(0, 500).map((flip) => [
-        tasks[flip.task].name, flip.item || "the run", score(flip.before), score(flip.after),
-        h("a", { href: side(store, flip.task, first, second, flip.item) }, "side by side")])),
-      shown.flips.length > 500 && h("p", { class: "note" }, `${count(shown.flips.length - 500)} more are not shown.`)],
-  ].flat();
+    h("div", { class: "card" }, h("p", { class: "legend" }, h("span", { class: "first" }, `● ${models[first]}`), h("span", { class: "second" }, `■ ${models[second]}`)),
+      dumbbells(store, first, second, width)),
+    ...differences(store, first, second, shown.pairs),
+    ...flipped(store, first, second, shown.flips),
+  ];
+}
+
+/**
+ * @param {Store} store
+ * @param {number} first
+ * @param {number} second
+ * @param {import("./document").PairEntry[] | null} pairs
+ */
+function differences(store, first, second, pairs) {
+  const { models, tasks } = store.data;
+  if (!pairs) {
+    return [h("p", { class: "note" }, "With this many models and tasks, the page has only the differences over all tasks: ",
+      h("code", null, "fanbench compare DIR A B"), " shows those of each task.")];
+  }
+  return [h("h3", null, "Tasks"), table("Differences of tasks",
+    ["Task", models[first], models[second], "Difference#", "95 % interval", "p, adjusted#", "Better#", "Worse#", "Items#", "Smallest to be seen#", "Both runs"],
+    pairs, (pair) => [
+      tasks[pair.task].name, store.cell(pair.task, first)?.text ?? NONE, store.cell(pair.task, second)?.text ?? NONE,
+      arrow(pair.difference), `${signed(pair.low)} to ${signed(pair.high)}`, pair.adjusted.toFixed(3), count(pair.better), count(pair.worse),
+      `${count(pair.items)}${pair.lacking ? ` of ${count(pair.items + pair.lacking)}` : ""}`, pair.smallest > 1 ? "none" : score(pair.smallest),
+      h("a", { href: side(store, pair.task, first, second) }, "side by side"),
+    ])];
+}
+
+/**
+ * @param {Store} store
+ * @param {number} first
+ * @param {number} second
+ * @param {import("./document").FlipEntry[]} flips
+ */
+function flipped(store, first, second, flips) {
+  const { models, tasks } = store.data;
+  return flips.length ? [h("h3", null, `Items that changed: ${count(flips.length)}`),
+    table("Items that changed", ["Task", "Item", `${models[first]}#`, `${models[second]}#`, "Both runs"], flips, (flip) => [
+      tasks[flip.task].name, flip.item || "the run", score(flip.before), score(flip.after),
+      h("a", { href: side(store, flip.task, first, second, flip.item) }, "side by side")])] : [];
 }
 
 /**
@@ -89,8 +114,9 @@ function side(store, task, first, second, item = "") {
 }
 
 /** @param {number} difference */
-function arrow(difference) {
-  return `${difference > 0 ? "▲" : difference < 0 ? "▼" : "="} ${signed(difference)}`;
+export function arrow(difference) {
+  const text = signed(difference);
+  return `${text === "0.000" ? "=" : difference > 0 ? "▲" : "▼"} ${text}`;
 }
 
 /**
@@ -121,55 +147,23 @@ function ends(found) {
  * @param {Store} store
  * @param {number} first
  * @param {number} second
+ * @param {number} width
  */
-function dumbbells(store, first, second) {
+function dumbbells(store, first, second, width) {
   const { tasks, models } = store.data;
-  const rows = tasks.map((_, task) => task).filter((task) => known(store.cell(task, first)?.score) || known(store.cell(task, second)?.score));
-  const left = 210, width = 1000, step = 26, bottom = 30 + rows.length * step;
-  const x = scale(0, 1, left, width - 20);
+  const rows = [...tasks.keys()].filter((task) => known(store.cell(task, first)?.score) || known(store.cell(task, second)?.score));
+  const left = Math.min(260, Math.round(width * 0.4)), letters = Math.floor((left - 16) / 6.8), step = 26, bottom = 30 + rows.length * step;
+  const x = scale(0, 1, left, width - 12);
   return chart(`Scores of ${models[first]} and ${models[second]} on ${many(rows.length, "task")}`, width, bottom,
-    ticks(0, 1, 4).flatMap((tick) => [line(x(tick), 20, x(tick), bottom, "grid-line"), label(x(tick), 12, String(tick), "middle")]),
+    ticks(0, 1, 5).flatMap((tick) => [line(x(tick), 20, x(tick), bottom, "grid-line"), label(x(tick), 12, String(tick), "middle")]),
     rows.flatMap((task, at) => {
-      const y = 34 + at * step, a = store.cell(task, first)?.score, b = store.cell(task, second)?.score;
-      const name = tasks[task].name;
+      const y = 34 + at * step, a = store.cell(task, first)?.score, b = store.cell(task, second)?.score, name = tasks[task].name;
       return [
-        label(left - 12, y + 4, name.length > 30 ? `${name.slice(0, 29)}…` : name, "end"),
+        label(left - 12, y + 4, name.length > letters ? `${name.slice(0, letters - 1)}…` : name, "end"),
         known(a) && known(b) && line(x(Number(a)), y, x(Number(b)), y, "link"),
-        known(a) && h("circle", { cx: x(Number(a)), cy: y, r: 5, class: "first" }),
-        known(b) && h("rect", { x: x(Number(b)) - 5, y: y - 5, width: 10, height: 10, class: "second" }),
+        // The circle stays visible inside of the square where both are the same.
+        known(b) && h("rect", { x: x(Number(b)) - 6, y: y - 6, width: 12, height: 12, class: "second" }),
+        known(a) && h("circle", { cx: x(Number(a)), cy: y, r: 5, class: "first ringed" }),
       ];
     }));
-}
-
-/**
- * What changed since an earlier sweep.
- * @param {Store} store
- */
-export function before(store) {
-  const { before: found, tasks, models } = store.data;
-  if (!found) {
-    return {
-      element: h("section", null, h("h2", { id: "title" }, "Before and after"),
-        h("p", null, "There is no other sweep to compare with. ", h("code", null, "fanbench report DIR --against EARLIER"), " adds one.")),
-    };
-  }
-  const { comparison } = found;
-  const kind = (/** @type {import("./document").PairEntry} */ pair) => (pair.adjusted < 1 - store.data.confidence ? (pair.difference < 0 ? "worse" : "better") : "may be chance");
-  const name = (/** @type {{task: number, model: number}} */ each) => `${tasks[each.task].name}${each.model >= 0 ? ` · ${models[each.model]}` : ""}`;
-  const pairs = [...(comparison.pairs ?? [])].sort((a, b) => a.difference - b.difference);
-  return {
-    element: h("section", { "aria-labelledby": "title" }, h("h2", { id: "title" }, `Since ${found.title}`),
-      h("p", { class: "conclusion" }, h("strong", null, `The gate says: ${found.verdict}. `), found.reason ? `Because ${found.reason}.` :
-        `At a margin of ${score(found.margin)}, with ${(found.coverage * 100).toFixed(0)} % of each task scored on both sides.`),
-      comparison.difference !== null && h("p", null, `The mean difference is ${signed(comparison.difference)} (95 % interval `,
-        `${signed(Number(comparison.low))} to ${signed(Number(comparison.high))}, p = ${comparison.p?.toFixed(3)}) on ${many(comparison.items, "item")}. `,
-        `Errors: ${count(found.errors_before)} before, ${count(found.errors_now)} now.`),
-      [...found.only_before.map((task) => `Only before: ${task}.`), ...found.only_now.map((task) => `Only now: ${task}.`)].map((note) => h("p", { class: "note" }, note)),
-      table("Differences since then", ["Task · model", "", "Difference#", "95 % interval", "p, adjusted#", "Better#", "Worse#", "Items#"], pairs.map((pair) => [
-        h("strong", null, name(pair)), kind(pair), arrow(pair.difference), `${signed(pair.low)} to ${signed(pair.high)}`, pair.adjusted.toFixed(3),
-        count(pair.better), count(pair.worse), count(pair.items)])),
-      comparison.flips.length > 0 && [h("h3", null, `Items that changed: ${count(comparison.flips.length)}`),
-        table("Items that changed", ["Task · model", "Item", "Before#", "Now#"], comparison.flips.slice(0, 500).map((flip) => [
-          name(flip), flip.item || "the run", score(flip.before), score(flip.after)]))]),
-  };
 }

@@ -85,6 +85,13 @@ export interface ComparisonEntry {
   flips: FlipEntry[];
 }
 
+export interface ErrorEntry {
+  task: number;
+  model: number;
+  before: number;
+  now: number;
+}
+
 export interface Before {
   title: string;
   comparison: ComparisonEntry;
@@ -94,6 +101,7 @@ export interface Before {
   reason: string;
   errors_before: number;
   errors_now: number;
+  errors: ErrorEntry[];
   only_before: string[];
   only_now: string[];
 }

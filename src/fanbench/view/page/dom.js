@@ -84,17 +84,28 @@ export function place(element, sizes) {
 }
 
 /**
- * Return a table with a header. Numbers are aligned to the right where the column's name ends with `#`.
+ * Return a table with a header, and one row for each entry, the first cell of which names it. Numbers are aligned to
+ * the right where the column's name ends with `#`. After `limit` rows, a button shows as many more.
+ * @template T
  * @param {string} caption
  * @param {string[]} header
- * @param {(Child | Child[])[][]} rows
+ * @param {T[]} entries
+ * @param {(entry: T) => (Child | Child[])[]} row
+ * @param {number} [limit]
  */
-export function table(caption, header, rows) {
-  const right = header.map((name) => name.endsWith("#"));
+export function table(caption, header, entries, row, limit = 300) {
+  const kinds = header.map((name) => (name.endsWith("#") ? "number" : null));
+  const body = h("tbody"), rest = h("button", { type: "button", class: "more", onclick: () => more() });
+  const more = () => {
+    const start = body.childElementCount, left = entries.length - start - limit;
+    append(body, entries.slice(start, start + limit).map((entry) => h("tr", null, row(entry).map((cell, at) =>
+      h(at ? "td" : "th", { class: kinds[at], scope: at ? null : "row" }, ...[cell].flat())))));
+    rest.textContent = `Show more (${left.toLocaleString("en")} are left)`;
+    rest.hidden = left <= 0;
+  };
+  more();
   return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": caption },
     h("table", null,
-      h("thead", null, h("tr", null, header.map((name, at) =>
-        h("th", { scope: "col", class: right[at] ? "number" : null }, name.replace(/#$/, ""))))),
-      h("tbody", null, rows.map((row) =>
-        h("tr", null, row.map((cell, at) => h("td", { class: right[at] ? "number" : null }, ...[cell].flat())))))));
+      h("thead", null, h("tr", null, header.map((name, at) => h("th", { scope: "col", class: kinds[at] }, name.replace(/#$/, ""))))),
+      body), rest);
 }

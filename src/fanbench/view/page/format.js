@@ -17,6 +17,7 @@ export function score(value, digits = 3) {
 
 /** @param {number} value */
 export function signed(value) {
+  if (Math.abs(value) < 0.0005) return "0.000";
   return `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(3)}`;
 }
 
@@ -32,7 +33,7 @@ export function interval(low, high) {
 export function money(usd) {
   if (!known(usd)) return NONE;
   const value = Number(usd);
-  return value === 0 || value >= 0.01 ? `$${value.toFixed(4)}` : `$${Number(value.toPrecision(2))}`;
+  return value >= 0.01 ? `$${value.toFixed(value < 10 ? 4 : 2)}` : `$${Number(value.toPrecision(2))}`;
 }
 
 /** @param {number | null | undefined} seconds */
@@ -69,4 +70,14 @@ export function many(number, what) {
 /** @param {number | null | undefined} epoch in seconds */
 export function time(epoch) {
   return known(epoch) ? `${new Date(Number(epoch) * 1000).toISOString().slice(0, 19).replace("T", " ")} UTC` : NONE;
+}
+
+/**
+ * Return the width of a column of names in pixels.
+ * @param {string[]} names
+ * @param {number} most
+ */
+export function nameWidth(names, most) {
+  const longest = names.reduce((length, name) => Math.max(length, name.length), 0);
+  return Math.round(Math.min(most, Math.max(110, 24 + 7.9 * longest)));
 }

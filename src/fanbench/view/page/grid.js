@@ -1,39 +1,60 @@
-// A grid of any size, of which only the visible rows and columns are elements. Arrows move, Enter opens.
+// A grid of any size, of which only the visible rows and columns are elements. Arrows move, Enter opens or sorts.
 
-import { fill, h, place } from "./dom.js";
+import { fill, h, place, table } from "./dom.js";
+
+/** @typedef {import("./dom.js").Child} Child */
 
 const ROW = 34;
 const MARGIN = 3;
+/** How many columns fit on a sheet of paper, and how many cells are printed at most. */
+const PRINTED_COLUMNS = 6;
+const PRINTED_CELLS = 50_000;
 
 /**
- * What a grid shows. `label` is the width of the column of names, `width` that of the others.
+ * What a grid shows. `label` is the width of the column of names, `width` that of the others. `describe` says all of a
+ * cell. `right` is whether
+ * a column has numbers. `order` is the direction in which rows are sorted by a column; -1 is the column of names.
  * @typedef {{
  *   caption: string, rows: number, columns: number, label: number, width: (column: number) => number, corner: string,
- *   rowName: (row: number) => import("./dom.js").Child, columnName: (column: number) => import("./dom.js").Child,
- *   cell: (row: number, column: number) => {class: string, text: import("./dom.js").Child, title?: string | undefined},
+ *   rowName: (row: number) => string, columnName: (column: number) => string, right?: (column: number) => boolean,
+ *   cell: (row: number, column: number) => {class: string, text: Child | Child[]},
+ *   describe: (row: number, column: number) => string,
  *   open: (row: number, column: number) => void,
+ *   order: (column: number) => "ascending" | "descending" | null, sort: (column: number) => void,
  * }} Content
  */
 
+/** Where a grid was left: its chosen cell (the row -1 is the header) and how far it was scrolled. */
+export const START = { row: 0, column: 0, top: 0, left: 0 };
+
 export class Grid {
-  /** @param {Content} content */
-  constructor(content) {
+  /**
+   * @param {Content} content
+   * @param {typeof START} at where it was left, which it keeps up to date
+   */
+  constructor(content, at) {
     this.content = content;
+    this.at = at;
     /** The left edges of the columns, and the right one of the last. @type {number[]} */
     this.lefts = [];
-    this.row = 0;
-    this.column = 0;
     this.head = h("div", { class: "grid-head", role: "row", "aria-rowindex": 1 });
     this.body = h("div", { class: "grid-body", role: "rowgroup" });
+    this.status = h("p", { class: "legend described", role: "status" });
     this.element = h("div", {
       class: "grid", role: "grid", tabindex: 0, onscroll: () => this.#later(),
       onkeydown: (/** @type {KeyboardEvent} */ event) => this.#key(event),
       onclick: (/** @type {MouseEvent} */ event) => this.#click(event),
+      onmouseover: (/** @type {MouseEvent} */ event) => this.#describe(cellAt(event)),
+      onfocus: () => this.#describe(this.at),
     }, h("div", { class: "grid-rowgroup", role: "rowgroup" }, this.head), this.body);
-    this.whole = false;
     this.pending = false;
-    // The size of the window is known only once the grid is part of the page.
-    this.observer = new ResizeObserver(() => this.draw());
+    // The size of the window is known only once the grid is part of the page: it is scrolled to where it was then.
+    let begun = false;
+    this.observer = new ResizeObserver(() => {
+      this.draw();
+      if (!begun) this.element.scrollTo(at.left, at.top);
+      begun = true;
+    });
     this.observer.observe(this.element);
     this.show(content);
   }
@@ -42,11 +63,8 @@ export class Grid {
   show(content) {
     this.content = content;
     this.lefts = [content.label];
-    for (let column = 0; column < content.columns; column += 1) {
-      this.lefts.push(this.lefts[column] + content.width(column));
-    }
-    this.row = Math.max(0, Math.min(this.row, content.rows - 1));
-    this.column = Math.max(0, Math.min(this.column, content.columns - 1));
+    for (let column = 0; column < content.columns; column += 1) this.lefts.push(this.lefts[column] + content.width(column));
+    this.#limit();
     this.element.setAttribute("aria-label", content.caption);
     this.element.setAttribute("aria-rowcount", String(content.rows + 1));
     this.element.setAttribute("aria-colcount", String(content.columns + 1));
@@ -56,11 +74,20 @@ export class Grid {
     this.draw();
   }
 
+  /** Keep the chosen cell inside the grid. */
+  #limit() {
+    const { rows, columns } = this.content;
+    this.at.row = Math.max(-1, Math.min(this.at.row, rows - 1));
+    this.at.column = Math.max(this.at.row < 0 ? -1 : 0, Math.min(this.at.column, columns - 1));
+  }
+
   #later() {
     if (this.pending) return;
     this.pending = true;
     requestAnimationFrame(() => {
       this.pending = false;
+      this.at.top = this.element.scrollTop;
+      this.at.left = this.element.scrollLeft;
       this.draw();
     });
   }
@@ -68,7 +95,6 @@ export class Grid {
   /** Return the first and the last visible row, and the same of the columns. */
   #window() {
     const { rows, columns, label } = this.content;
-    if (this.whole) return [0, rows, 0, columns];
     const { scrollTop, scrollLeft, clientHeight, clientWidth } = this.element;
     const first = Math.max(0, Math.floor(scrollTop / ROW) - MARGIN);
     const last = Math.min(rows, Math.ceil((scrollTop + clientHeight) / ROW) + MARGIN);
@@ -80,23 +106,31 @@ export class Grid {
   }
 
   draw() {
-    const { content, lefts } = this;
+    const { content } = this;
     const [first, last, left, right] = this.#window();
     const columns = Array.from({ length: right - left }, (_, at) => left + at);
-    fill(this.head,
-      place(h("div", { class: "grid-name", role: "columnheader", "aria-colindex": 1 }, content.corner), { width: content.label }),
-      columns.map((column) => place(
-        h("div", { class: "grid-cell", role: "columnheader", "aria-colindex": column + 2 }, content.columnName(column)),
-        { left: lefts[column], width: content.width(column) })));
+    fill(this.head, this.#heading(-1), columns.map((column) => this.#heading(column)));
     const rows = [];
     for (let row = first; row < last; row += 1) {
       rows.push(place(h("div", { class: "grid-row", role: "row", "aria-rowindex": row + 2 },
-        place(h("div", { class: "grid-name", role: "rowheader", "aria-colindex": 1 }, content.rowName(row)), { width: content.label }),
+        place(h("div", { class: "grid-name", role: "rowheader", "aria-colindex": 1, title: content.rowName(row) }, content.rowName(row)), { width: content.label }),
         columns.map((column) => this.#cell(row, column))), { top: row * ROW }));
     }
     fill(this.body, rows);
-    if (content.rows && content.columns) this.element.setAttribute("aria-activedescendant", `cell-${this.row}-${this.column}`);
+    const chosen = document.getElementById(cellId(this.at.row, this.at.column));
+    if (chosen) this.element.setAttribute("aria-activedescendant", chosen.id);
     else this.element.removeAttribute("aria-activedescendant");
+  }
+
+  /** @param {number} column */
+  #heading(column) {
+    const { content } = this, corner = column < 0;
+    const text = corner ? content.corner : content.columnName(column), order = content.order(column);
+    return place(h("div", {
+      class: `${corner ? "grid-name" : "grid-cell"}${content.right?.(column) ? " number" : ""}${this.#chosen(-1, column)}`, role: "columnheader", id: cellId(-1, column),
+      "aria-colindex": column + 2, "aria-sort": order ?? "none", title: `${text}: sort by it`,
+    }, h("span", null, text), order && h("span", { "aria-hidden": "true" }, order === "ascending" ? " ▲" : " ▼")),
+    corner ? { width: content.label } : { left: this.lefts[column], width: content.width(column) });
   }
 
   /**
@@ -104,37 +138,56 @@ export class Grid {
    * @param {number} column
    */
   #cell(row, column) {
-    const { content } = this;
-    const cell = content.cell(row, column);
-    const chosen = row === this.row && column === this.column ? " chosen" : "";
+    const cell = this.content.cell(row, column);
     return place(h("div", {
-      class: `grid-cell ${cell.class}${chosen}`, role: "gridcell", id: `cell-${row}-${column}`,
-      "aria-colindex": column + 2, title: cell.title,
-    }, cell.text), { left: this.lefts[column], width: content.width(column) });
+      class: `grid-cell ${cell.class}${this.#chosen(row, column)}`, role: "gridcell", id: cellId(row, column), "aria-colindex": column + 2,
+    }, ...[cell.text].flat()), { left: this.lefts[column], width: this.content.width(column) });
+  }
+
+  /**
+   * @param {number} row
+   * @param {number} column
+   */
+  #chosen(row, column) {
+    return row === this.at.row && column === this.at.column ? " chosen" : "";
+  }
+
+  /** @param {{row: number, column: number} | null} at */
+  #describe(at) {
+    if (!at || !this.content.rows) return;
+    fill(this.status, at.row < 0 ? "Enter or a click sorts by this column." : this.content.describe(at.row, at.column));
   }
 
   /** @param {KeyboardEvent} event */
   #key(event) {
     const page = Math.max(1, Math.floor(this.element.clientHeight / ROW) - 2);
-    const { rows, columns } = this.content;
+    const { columns } = this.content, { row, column } = this.at;
     const moves = /** @type {Record<string, [number, number]>} */ ({
       ArrowDown: [1, 0], ArrowUp: [-1, 0], ArrowRight: [0, 1], ArrowLeft: [0, -1],
       PageDown: [page, 0], PageUp: [-page, 0], Home: [0, -columns], End: [0, columns],
     });
-    if (event.ctrlKey || event.metaKey || event.altKey || !rows || !columns) return;
-    if (event.key === "Enter") this.content.open(this.row, this.column);
-    else if (moves[event.key]) this.choose(this.row + moves[event.key][0], this.column + moves[event.key][1]);
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key === "Enter") this.#open(row, column);
+    else if (moves[event.key]) this.choose(row + moves[event.key][0], column + moves[event.key][1]);
     else return;
     event.preventDefault();
   }
 
   /** @param {MouseEvent} event */
   #click(event) {
-    const cell = event.target instanceof Element ? event.target.closest("[role=gridcell]") : null;
-    if (!cell) return;
-    const [, row, column] = cell.id.split("-").map(Number);
-    this.choose(row, column);
-    this.content.open(row, column);
+    const at = cellAt(event);
+    if (!at) return;
+    this.choose(at.row, at.column);
+    this.#open(at.row, at.column);
+  }
+
+  /**
+   * @param {number} row
+   * @param {number} column
+   */
+  #open(row, column) {
+    if (row < 0) this.content.sort(column);
+    else if (column < this.content.columns) this.content.open(row, column);
   }
 
   /**
@@ -143,27 +196,53 @@ export class Grid {
    * @param {number} column
    */
   choose(row, column) {
-    const { element, content, lefts } = this;
-    this.row = Math.max(0, Math.min(content.rows - 1, row));
-    this.column = Math.max(0, Math.min(content.columns - 1, column));
-    const top = this.row * ROW, left = lefts[this.column], width = content.width(this.column);
-    if (top < element.scrollTop) element.scrollTop = top;
-    else if (top + 2 * ROW > element.scrollTop + element.clientHeight) element.scrollTop = top + 2 * ROW - element.clientHeight;
-    if (left - content.label < element.scrollLeft) element.scrollLeft = left - content.label;
-    else if (left + width > element.scrollLeft + element.clientWidth) element.scrollLeft = left + width - element.clientWidth;
+    const { element, content, at, lefts } = this;
+    Object.assign(at, { row, column });
+    this.#limit();
+    const head = this.head.offsetHeight, top = at.row * ROW;
+    if (top < element.scrollTop) element.scrollTop = Math.max(0, top);
+    else if (top + ROW + head > element.scrollTop + element.clientHeight) element.scrollTop = top + ROW + head - element.clientHeight;
+    if (at.column >= 0) {
+      const left = lefts[at.column], right = lefts[at.column + 1];
+      if (left - content.label < element.scrollLeft) element.scrollLeft = left - content.label;
+      else if (right > element.scrollLeft + element.clientWidth) element.scrollLeft = right - element.clientWidth;
+    }
     this.draw();
+    this.#describe(at);
   }
 
-  /**
-   * Make elements of all rows and columns, to be printed, or of the visible ones again.
-   * @param {boolean} whole
-   */
-  print(whole) {
-    this.whole = whole && this.content.rows * this.content.columns <= 20_000;
-    this.draw();
+  /** Return all of it as tables that fit on paper. */
+  printed() {
+    const { content } = this, { columns } = content;
+    const rows = Array.from({ length: Math.min(content.rows, Math.floor(PRINTED_CELLS / Math.max(1, columns))) }, (_, row) => row);
+    const starts = Array.from({ length: Math.ceil(columns / PRINTED_COLUMNS) }, (_, at) => at * PRINTED_COLUMNS);
+    return h("div", { class: "printed" }, starts.map((start) => {
+      const shown = Array.from({ length: Math.min(PRINTED_COLUMNS, columns - start) }, (_, at) => start + at);
+      return table(content.caption, [content.corner, ...shown.map(content.columnName)], rows,
+        (row) => [content.rowName(row), ...shown.map((column) => content.cell(row, column).text)], Infinity);
+    }), rows.length < content.rows && h("p", null, "The rows after these are not printed."));
   }
 
   close() {
     this.observer.disconnect();
   }
+}
+
+/**
+ * @param {number} row
+ * @param {number} column
+ */
+function cellId(row, column) {
+  return `cell_${row}_${column}`;
+}
+
+/**
+ * Return the row and the column of the cell that an event is about.
+ * @param {Event} event
+ */
+function cellAt(event) {
+  const cell = event.target instanceof Element ? event.target.closest("[id^=cell_]") : null;
+  if (!cell) return null;
+  const [, row, column] = cell.id.split("_").map(Number);
+  return { row, column };
 }

@@ -2,10 +2,13 @@
 
 import { fill, h, table } from "./dom.js";
 import { intervalBar } from "./chart.js";
-import { count, duration, interval, money, NONE, score } from "./format.js";
+import { count, duration, interval, many, money, NONE, score } from "./format.js";
 
 /** @typedef {import("./store.js").Store} Store */
 /** @typedef {import("./document").Board} Board */
+
+/** More remarks than these are folded. */
+const REMARKS = 4;
 
 /**
  * @param {Store} store
@@ -18,11 +21,14 @@ export function leaderboard(store, page) {
     const { board, board_like_these: other } = store.data;
     const shown = (chosen.likeThese && other) || board;
     fill(body,
-      h("div", { class: "tools" }, other && h("div", { class: "choice", role: "group", "aria-label": "What the intervals are for" },
+      other && h("div", { class: "tools" }, h("div", { class: "choice", role: "group", "aria-label": "What the intervals are for" },
         [false, true].map((like) => h("button", {
           type: "button", "aria-pressed": String(like === chosen.likeThese), onclick: () => { chosen.likeThese = like; draw(); },
         }, like ? "Tasks like these" : "Exactly these tasks")))),
-      boardTable(store, shown), [...shown.legend, ...shown.remarks].map((sentence) => h("p", { class: "note" }, sentence)));
+      shown.rows.length ? boardTable(store, shown) : h("p", null, "No model has a score yet."),
+      shown.legend.map(note), shown.remarks.slice(0, REMARKS).map(note),
+      shown.remarks.length > REMARKS && h("details", { class: "note" }, h("summary", null, many(shown.remarks.length - REMARKS, "more remark")),
+        shown.remarks.slice(REMARKS).map(note)));
   };
   draw();
   return {
@@ -33,22 +39,27 @@ export function leaderboard(store, page) {
   };
 }
 
+/** @param {string} sentence */
+function note(sentence) {
+  return h("p", { class: "note" }, sentence);
+}
+
 /**
  * @param {Store} store
  * @param {Board} board
  */
-export function boardTable(store, board) {
+function boardTable(store, board) {
   const costs = board.rows.some((row) => row.cost_usd !== null);
   const bounds = board.rows.some((row) => row.bound_low !== null);
-  const header = ["Rank#", "Model", "Score#", "0 to 1", "95 % interval", "Scored#", ...(bounds ? ["If errors fail – pass"] : []),
+  const header = ["Model", "Rank#", "Score#", "0 to 1", "95 % interval", "Scored#", ...(bounds ? ["If errors fail – pass"] : []),
     ...(costs ? ["Cost a run#", "Front"] : []), "Time a run#"];
-  return table("Leaderboard", header, board.rows.map((row) => [
+  return table("Leaderboard", header, board.rows, (row) => [
+    store.data.models[row.model],
     row.rank_low === null ? NONE : row.rank_low === row.rank_high ? String(row.rank_low) : `${row.rank_low}–${row.rank_high}`,
-    h("strong", null, store.data.models[row.model]),
-    score(row.score), intervalBar(row), interval(row.low, row.high),
+    h("strong", null, score(row.score)), intervalBar(row), interval(row.low, row.high),
     `${count(row.scored)}/${count(row.planned)}`,
     ...(bounds ? [interval(row.bound_low, row.bound_high)] : []),
-    ...(costs ? [money(row.cost_usd), row.efficient ? "●" : ""] : []),
+    ...(costs ? [money(row.cost_usd), row.efficient ? "◆" : ""] : []),
     duration(row.seconds),
-  ]));
+  ]);
 }

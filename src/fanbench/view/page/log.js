@@ -32,7 +32,7 @@ export function log(text, cut) {
  * @param {string} style
  * @returns {[Node[], string]}
  */
-function colored(line, style) {
+export function colored(line, style) {
   const parts = [];
   let start = 0;
   for (const match of line.matchAll(ESCAPE)) {

@@ -1,8 +1,9 @@
 // Starts the page: its header, its views and their addresses, and its keys.
 
-import { before, compare } from "./compare.js";
+import { before } from "./before.js";
+import { compare } from "./compare.js";
 import { cost } from "./cost.js";
-import { fill, h } from "./dom.js";
+import { fill, h, visible } from "./dom.js";
 import { count, duration, many } from "./format.js";
 import { leaderboard } from "./leaderboard.js";
 import { matrix } from "./matrix.js";
@@ -21,8 +22,8 @@ import { timeline } from "./timeline.js";
 /** @type {Record<string, (store: Store, page: Page, words: string[]) => View>} */
 const VIEWS = { matrix, leaderboard, runs, compare, before, cost, timeline, run, side: sideBySide };
 const TABS = [["matrix", "Matrix"], ["leaderboard", "Leaderboard"], ["runs", "Runs"], ["compare", "Compare"], ["before", "Before"], ["cost", "Cost"], ["timeline", "Timeline"]];
-const KEYS = [["1 … 7", "the views"], ["/", "filter"], ["arrows, Enter", "move in the matrix and the runs, and open a run"], ["j, k", "the next and the previous model, in a run"],
-  ["t", "light or dark"], ["?", "this list"], ["Esc", "back"]];
+const KEYS = [["1 … 7", "the views"], ["/", "filter"], ["arrows, Enter", "move in the matrix and the runs; open a run, or sort by a column from its header"], ["j, k", "the next and the previous model, in a run"],
+  ["t", "light or dark"], ["?", "this list"], ["Esc", "back from a run; out of a filter"]];
 
 export class Page {
   /** @param {Store} store */
@@ -39,11 +40,17 @@ export class Page {
     /** @type {View | null} */
     this.view = null;
     this.pending = false;
+    /** How many views were shown before this one: none, and there is nothing to go back to. */
+    this.depth = -1;
     addEventListener("hashchange", () => this.show());
+    addEventListener("resize", () => this.#changed());
     addEventListener("keydown", (event) => this.#key(event));
-    addEventListener("beforeprint", () => this.view?.grid?.print(true));
-    addEventListener("afterprint", () => this.view?.grid?.print(false));
-    this.#theme(localStorageItem("theme"));
+    addEventListener("beforeprint", () => { if (this.view?.grid) this.main.append(this.view.grid.printed()); });
+    addEventListener("afterprint", () => this.main.querySelector(".printed")?.remove());
+    const dark = matchMedia("(prefers-color-scheme: dark)");
+    const follow = () => this.#theme(storedTheme() ?? (dark.matches ? "dark" : "light"));
+    dark.addEventListener("change", follow);
+    follow();
     this.drawHeader();
     this.show();
     store.follow(() => this.#changed());
@@ -75,6 +82,11 @@ export class Page {
     return document.documentElement.clientWidth;
   }
 
+  /** The width of what is in a view, without its margins. */
+  room() {
+    return Math.max(280, Math.min(1500, this.main.clientWidth) - (this.width() < 700 ? 26 : 42));
+  }
+
   drawHeader() {
     const { data } = this.store;
     const total = data.counts.reduce((a, b) => a + b, 0);
@@ -101,10 +113,12 @@ export class Page {
     fill(this.main, this.view.element);
     const tab = name === "run" ? "matrix" : name === "side" ? "compare" : name;
     fill(this.tabs, TABS.map(([key, label]) => h("a", { href: `#/${key}`, "aria-current": key === tab ? "page" : null }, label)));
-    document.title = `${this.store.data.title} · ${TABS.find(([key]) => key === tab)?.[1] ?? ""}`;
-    if (this.view.grid) this.view.grid.element.focus({ preventScroll: true });
-    else this.main.focus({ preventScroll: true });
-    scrollTo(0, 0);
+    const names = name === "run" || name === "side" ? words.slice(1, 3) : [TABS.find(([key]) => key === tab)?.[1]];
+    document.title = visible([this.store.data.title, ...names].join(" · "));
+    (this.view.grid?.element ?? this.main).focus({ preventScroll: true });
+    this.main.scrollTop = 0;
+    this.tabs.querySelector("[aria-current=page]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
+    this.depth += 1;
   }
 
   /** @param {...string} words */
@@ -128,7 +142,8 @@ export class Page {
   /** @param {number} at */
   nameOf(at) {
     const { columns } = this.store.runs;
-    return `${this.store.data.tasks[columns.task[at]].name} · ${this.store.data.models[columns.model[at]]}`;
+    const { tasks, models, repeats } = this.store.data;
+    return `${tasks[columns.task[at]].name} · ${models[columns.model[at]]}${repeats > 1 ? ` #${columns.repeat[at]}` : ""}`;
   }
 
   /**
@@ -149,41 +164,47 @@ export class Page {
   #key(event) {
     const target = event.target instanceof Element ? event.target : document.body;
     const typing = target.closest("input, select, textarea");
-    if (event.key === "Escape" && typing instanceof HTMLElement) return typing.blur();
+    if (event.key === "Escape" && typing) return (this.view?.grid?.element ?? this.main).focus();
+    if (event.key === "Enter" && typing === this.view?.search) return this.view?.grid?.element.focus();
     if (typing || event.ctrlKey || event.metaKey || event.altKey || this.help.open) return undefined;
     const number = "1234567".indexOf(event.key);
     if (number >= 0) this.go(TABS[number][0]);
     else if (event.key === "/" && this.view?.search) this.view.search.focus();
     else if (event.key === "?") this.help.showModal();
     else if (event.key === "t") this.#switchTheme();
-    else if (event.key === "Escape") history.back();
+    else if (event.key === "Escape") this.#back();
     else if ((event.key === "j" || event.key === "k") && this.view?.neighbor) this.view.neighbor(event.key === "j" ? 1 : -1);
     else return undefined;
     return event.preventDefault();
   }
 
-  #switchTheme() {
-    const dark = document.documentElement.classList.contains("dark")
-      || (!document.documentElement.classList.contains("light") && matchMedia("(prefers-color-scheme: dark)").matches);
-    this.#theme(dark ? "light" : "dark");
-    this.show();
+  /** Go back from a run to where it was opened, or to the matrix if it was opened by its address. */
+  #back() {
+    if (!/^#\/(run|side)\//.test(location.hash)) return;
+    if (this.depth > 0) history.back();
+    else this.go("matrix");
   }
 
-  /** @param {string | null} name */
-  #theme(name) {
-    if (name !== "light" && name !== "dark") return;
-    document.documentElement.classList.remove("light", "dark");
-    document.documentElement.classList.add(name);
+  #switchTheme() {
+    const name = document.documentElement.classList.contains("dark") ? "light" : "dark";
+    this.#theme(name);
     try {
       localStorage.setItem("theme", name);
     } catch { /* A file may have no storage. */ }
   }
+
+  /** @param {string} name */
+  #theme(name) {
+    document.documentElement.classList.toggle("dark", name === "dark");
+    // Canvases have the colors that they were drawn with.
+    if (this.view) this.#changed();
+  }
 }
 
-/** @param {string} name */
-function localStorageItem(name) {
+/** The theme that was chosen; null if none was. */
+function storedTheme() {
   try {
-    return localStorage.getItem(name);
+    return localStorage.getItem("theme");
   } catch {
     return null;
   }

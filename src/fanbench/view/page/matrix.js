@@ -1,99 +1,199 @@
 // Models by tasks: one cell for each pair, with its score, state, cost, time or tokens.
 
 import { fill, h } from "./dom.js";
-import { count, duration, known, money } from "./format.js";
-import { Grid } from "./grid.js";
+import { count, duration, interval, known, many, money, nameWidth } from "./format.js";
+import { Grid, START } from "./grid.js";
 import { CLASSES, DONE, SIGNS, worst } from "./states.js";
 
 /** @typedef {import("./store.js").Store} Store */
+/** @typedef {import("./document").CellEntry} CellEntry */
 
-const SHOWN = ["Score", "State", "Cost", "Time", "Tokens"];
-const SORTS = ["as planned", "by name", "by score"];
+/** What cells can show: its name, its text, and the number by which rows are sorted. */
+const KINDS = /** @type {[string, (cell: CellEntry) => string, (cell: CellEntry) => number | null][]} */ ([
+  ["Score", shortText, (cell) => cell.score ?? cell.value],
+  ["State", () => "", (cell) => cell.scored / cell.planned],
+  ["Cost", (cell) => money(cell.cost_usd), (cell) => cell.cost_usd],
+  ["Time", (cell) => duration(cell.seconds), (cell) => cell.seconds],
+  ["Tokens", (cell) => count(cell.tokens), (cell) => cell.tokens],
+]);
+const STATE = 1;
+const ORDERS = ["as planned", "by name", "by score", "by a column"];
+const [PLANNED, BY_NAME, BY_SCORE, BY_COLUMN] = ORDERS.keys();
 
 /**
  * @param {Store} store
  * @param {import("./main.js").Page} page
  */
 export function matrix(store, page) {
-  const { tasks, models } = store.data;
-  const chosen = page.remember("matrix", { shown: 0, sort: 0, swapped: false, filter: "" });
-  const hint = h("p", { class: "legend" }, SIGNS.map((sign, state) => h("span", { class: CLASSES[state] }, `${sign} ${store.data.states[state]}`))
-    .filter((_, state) => state !== 5));
+  const chosen = page.remember("matrix", { kind: 0, order: PLANNED, by: 0, down: true, swapped: false, filter: "" });
 
-  const places = new Map(store.data.board.rows.map((row, place) => [row.model, place]));
-  const order = (/** @type {number[]} */ found, /** @type {(at: number) => string} */ name, /** @type {boolean} */ byModel) =>
-    chosen.sort === 1 ? found.sort((a, b) => (name(a) < name(b) ? -1 : 1))
-      : chosen.sort === 2 && byModel ? found.sort((a, b) => (places.get(a) ?? 0) - (places.get(b) ?? 0)) : found;
-
+  /**
+   * Return the positions of the names that the filter leaves, or of all if it is about the other axis.
+   * @param {string[]} names
+   * @param {string[]} others
+   */
+  const kept = (names, others) => {
+    const matches = (/** @type {string} */ name) => name.toLowerCase().includes(chosen.filter.toLowerCase());
+    const found = [...names.keys()].filter((at) => matches(names[at]));
+    return found.length || !others.some(matches) ? found : [...names.keys()];
+  };
   const content = () => {
-    const word = chosen.filter.toLowerCase();
-    const rowModels = order(models.map((_, at) => at).filter((at) => models[at].toLowerCase().includes(word)), (at) => models[at], true);
-    const columnTasks = order(tasks.map((_, at) => at), (at) => tasks[at].name, false);
-    const [down, across] = chosen.swapped ? [columnTasks, rowModels] : [rowModels, columnTasks];
-    const taskAt = (/** @type {number} */ row, /** @type {number} */ column) => (chosen.swapped ? down[row] : across[column]);
-    const modelAt = (/** @type {number} */ row, /** @type {number} */ column) => (chosen.swapped ? across[column] : down[row]);
-    const name = (/** @type {number} */ at, /** @type {boolean} */ isTask) => (isTask ? tasks[at].name : models[at]);
+    const tasks = store.data.tasks.map((task) => task.name), { models } = store.data;
+    const places = new Map(store.data.board.rows.map((row, at) => [row.model, at]));
+    const [down, across] = chosen.swapped ? [tasks, models] : [models, tasks];
+    const pair = (/** @type {number} */ row, /** @type {number} */ column) => /** @type {[number, number]} */ (chosen.swapped ? [row, column] : [column, row]);
+    const sorted = (/** @type {number[]} */ found, /** @type {string[]} */ names) => {
+      if (chosen.order === BY_NAME) return found.sort((a, b) => names[a].localeCompare(names[b], "en", { numeric: true }));
+      if (chosen.order === BY_SCORE && names === models) return found.sort((a, b) => Number(places.get(a)) - Number(places.get(b)));
+      return found;
+    };
+    const value = (/** @type {number} */ row) => {
+      const cell = store.cell(...pair(row, chosen.by));
+      return cell ? KINDS[chosen.kind][2](cell) : null;
+    };
+    const rows = sorted(kept(down, across), down), columns = sorted(kept(across, down), across);
+    if (chosen.order === BY_COLUMN) {
+      const values = new Map(rows.map((row) => [row, value(row)]));
+      rows.sort((a, b) => byNumber(values.get(a), values.get(b), chosen.down));
+    }
     const narrow = page.width() < 600;
+    const at = (/** @type {number} */ row, /** @type {number} */ column) => pair(rows[row], columns[column]);
     return {
       caption: chosen.swapped ? "Tasks by models" : "Models by tasks",
-      rows: down.length, columns: across.length, label: narrow ? 120 : 190, width: () => (narrow ? 96 : 150),
+      rows: rows.length, columns: columns.length, label: nameWidth(down, narrow ? 130 : 280), width: () => (narrow ? 104 : 140),
       corner: chosen.swapped ? "Task" : "Model",
-      rowName: (/** @type {number} */ row) => h("span", { title: name(down[row], chosen.swapped) }, name(down[row], chosen.swapped)),
-      columnName: (/** @type {number} */ column) => h("span", { title: name(across[column], !chosen.swapped) }, name(across[column], !chosen.swapped)),
-      cell: (/** @type {number} */ row, /** @type {number} */ column) => cellOf(store, taskAt(row, column), modelAt(row, column), chosen.shown),
+      rowName: (/** @type {number} */ row) => down[rows[row]], columnName: (/** @type {number} */ column) => across[columns[column]],
+      cell: (/** @type {number} */ row, /** @type {number} */ column) => cellOf(store, ...at(row, column), chosen.kind),
+      describe: (/** @type {number} */ row, /** @type {number} */ column) => describe(store, ...at(row, column)),
       open: (/** @type {number} */ row, /** @type {number} */ column) => {
-        const runs = store.runsOf(taskAt(row, column), modelAt(row, column));
+        const runs = store.runsOf(...at(row, column));
         if (runs.length) page.openRun(runs[runs.length - 1]);
+      },
+      order: (/** @type {number} */ column) => {
+        const here = column < 0 ? chosen.order === BY_NAME : chosen.order === BY_COLUMN && columns[column] === chosen.by;
+        return here ? (column < 0 || !chosen.down ? /** @type {const} */ ("ascending") : /** @type {const} */ ("descending")) : null;
+      },
+      sort: (/** @type {number} */ column) => {
+        if (column < 0) chosen.order = chosen.order === BY_NAME ? PLANNED : BY_NAME;
+        else {
+          chosen.down = chosen.order !== BY_COLUMN || chosen.by !== columns[column] || !chosen.down;
+          Object.assign(chosen, { order: BY_COLUMN, by: columns[column] });
+        }
+        draw();
       },
     };
   };
 
-  const grid = new Grid(content());
-  const redraw = () => grid.show(content());
+  const grid = new Grid(content(), page.remember("matrix grid", { ...START }));
+  const nothing = h("p", { role: "status" });
+  const order = h("select", { "aria-label": "Order", onchange: () => { chosen.order = order.selectedIndex; draw(); } });
   const filter = h("input", {
-    type: "search", placeholder: "Filter models ( / )", "aria-label": "Filter models", value: chosen.filter, autocomplete: "off",
-    spellcheck: "false",
-    oninput: () => { chosen.filter = filter.value; redraw(); },
+    type: "search", placeholder: "Filter ( / )", "aria-label": "Filter models or tasks", value: chosen.filter, autocomplete: "off", spellcheck: "false",
+    oninput: () => { chosen.filter = filter.value; draw(); },
   });
   const kinds = h("div", { class: "choice", role: "group", "aria-label": "What the cells show" });
-  const drawKinds = () => fill(kinds, SHOWN.map((kind, at) => h("button", {
-    type: "button", "aria-pressed": String(at === chosen.shown),
-    onclick: () => { chosen.shown = at; drawKinds(); redraw(); },
-  }, kind)));
-  drawKinds();
-  const sort = h("select", { "aria-label": "Order", onchange: () => { chosen.sort = sort.selectedIndex; redraw(); } },
-    SORTS.map((name, at) => h("option", { selected: at === chosen.sort }, name)));
-  const element = h("section", { "aria-label": "Matrix", class: "fills" },
-    h("div", { class: "tools" }, filter, kinds,
-      sort,
-      h("button", { type: "button", onclick: () => { chosen.swapped = !chosen.swapped; redraw(); } }, "Swap axes"), hint),
-    grid.element);
-  return { element, grid, search: filter, update: redraw, close: () => grid.close() };
+  const legend = h("p", { class: "legend" });
+  const draw = () => {
+    const shown = content();
+    grid.show(shown);
+    fill(nothing, !shown.rows && "Nothing has a name like that.");
+    // A column is chosen by its header only.
+    fill(order, ORDERS.slice(0, chosen.order === BY_COLUMN ? 4 : 3).map((name, at) => h("option", { selected: at === chosen.order }, name)));
+    fill(kinds, KINDS.map(([name], at) => h("button", {
+      type: "button", "aria-pressed": String(at === chosen.kind), onclick: () => { chosen.kind = at; draw(); },
+    }, name)));
+    fill(legend, store.data.counts.map((number, state) => number > 0 && h("span", { class: CLASSES[state] }, `${SIGNS[state]} ${store.data.states[state]}`)));
+  };
+  draw();
+  const swap = () => {
+    Object.assign(chosen, { swapped: !chosen.swapped, order: chosen.order === BY_COLUMN ? PLANNED : chosen.order });
+    draw();
+  };
+  return {
+    element: h("section", { "aria-label": "Matrix", class: "fills" },
+      h("div", { class: "tools" }, filter, kinds, order, h("button", { type: "button", onclick: swap }, "Swap axes"), legend),
+      nothing, grid.element, grid.status),
+    grid, search: filter, update: draw, close: () => grid.close(),
+  };
+}
+
+/**
+ * Compare two numbers; what is not known comes last.
+ * @param {number | null | undefined} a
+ * @param {number | null | undefined} b
+ * @param {boolean} down whether the largest comes first
+ */
+export function byNumber(a, b, down) {
+  if (!known(a) || !known(b)) return Number(known(b)) - Number(known(a));
+  return (Number(a) - Number(b)) * (down ? -1 : 1);
 }
 
 /**
  * @param {Store} store
  * @param {number} task
  * @param {number} model
- * @param {number} shown
  */
-function cellOf(store, task, model, shown) {
-  const runs = store.runsOf(task, model).filter((run) => !store.runs.columns.superseded[run]);
-  if (!runs.length) return { class: "nothing", text: "" };
-  const cell = store.cell(task, model);
-  const states = runs.map((run) => store.runs.columns.status[run]);
-  const state = worst(states);
-  const signs = states.map((each) => SIGNS[each]).join("");
-  const text = () => {
-    if (shown === 1) return signs;
-    if (shown === 2) return money(cell?.cost_usd);
-    if (shown === 3) return duration(cell?.seconds);
-    if (shown === 4) return count(cell?.tokens);
-    return cell && known(cell.value) ? cell.text : state === DONE || !cell ? cell?.text ?? signs : `${signs}`;
-  };
+function statesOf(store, task, model) {
+  const { status, superseded } = store.runs.columns;
+  return store.runsOf(task, model).filter((run) => !superseded[run]).map((run) => status[run]);
+}
+
+/**
+ * @param {Store} store
+ * @param {number} task
+ * @param {number} model
+ * @param {number} kind
+ */
+function cellOf(store, task, model, kind) {
+  const states = statesOf(store, task, model);
+  if (!states.length) return { class: "nothing", text: "" };
+  const cell = store.cell(task, model), state = worst(states);
   const scored = cell && known(cell.score) ? ` score-${Math.round(Number(cell.score) * 10)}` : "";
-  // A color alone tells nothing: a cell that is not simply done has its sign.
-  const mark = shown === 0 && state !== DONE && cell && known(cell.value) ? ` ${SIGNS[state]}` : "";
-  const kind = state === DONE ? `done${scored}` : CLASSES[state];
-  return { class: kind, text: `${text()}${mark}`, title: `${store.data.tasks[task].name} · ${store.data.models[model]}: ${cell?.text ?? signs}` };
+  const text = cell && (kind !== 0 || known(cell.value)) ? KINDS[kind][1](cell) : "";
+  // A color alone tells nothing: a cell that is not simply done has the signs of its runs.
+  const signs = kind === STATE || !text || state !== DONE ? shortSigns(states, kind === STATE || !text) : "";
+  return {
+    class: state === DONE ? `done${scored}` : CLASSES[state],
+    text: [text && h("span", { class: "value" }, text), signs && h("span", { class: "signs" }, `${text && " "}${signs}`)],
+  };
+}
+
+/**
+ * Return the signs of all runs if they are few, else one for each state with its number.
+ * @param {number[]} states
+ * @param {boolean} all whether those of complete runs are among them
+ */
+function shortSigns(states, all) {
+  const shown = all ? states : states.filter((state) => state !== DONE);
+  if (shown.length <= 5) return shown.map((state) => SIGNS[state]).join("");
+  return SIGNS.map((sign, state) => [sign, shown.filter((each) => each === state).length]).filter(([, number]) => number).flat().join("");
+}
+
+/**
+ * The text of a cell without its interval, which is in its description.
+ * @param {CellEntry} cell
+ */
+function shortText(cell) {
+  return known(cell.low) ? cell.text.replace(/ \[[^\]]*\]| ± \S+/, "") : cell.text;
+}
+
+/**
+ * All that is known of a cell.
+ * @param {Store} store
+ * @param {number} task
+ * @param {number} model
+ */
+function describe(store, task, model) {
+  const cell = store.cell(task, model), states = statesOf(store, task, model);
+  const name = `${store.data.tasks[task].name} · ${store.data.models[model]}: `;
+  if (!cell) return `${name}${states.length ? states.map((state) => store.data.states[state]).join(", ") : "not planned"}`;
+  const { confidence } = store.data;
+  return name + [
+    cell.text,
+    known(cell.low) && `${cell.stated ? "stated" : `${Math.round(confidence * 100)} %`} interval ${interval(cell.low, cell.high)}`,
+    `${count(cell.scored)} of ${many(cell.planned, "attempt")} scored`,
+    cell.errored > 0 && `${count(cell.errored)} errored`, cell.no_value > 0 && `${count(cell.no_value)} without a value`,
+    cell.scored < cell.planned && known(cell.bound_low) && `${interval(cell.bound_low, cell.bound_high)} if those failed or passed`,
+    known(cell.cost_usd) && money(cell.cost_usd), known(cell.seconds) && duration(cell.seconds), known(cell.tokens) && many(Number(cell.tokens), "token"),
+  ].filter(Boolean).join(" · ");
 }

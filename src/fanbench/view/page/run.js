@@ -1,15 +1,17 @@
 // One run: why it has its score.
 
 import { fill, h } from "./dom.js";
-import { count, duration, known, money, NONE, score, size, time } from "./format.js";
+import { count, duration, known, many, money, NONE, score, size, time } from "./format.js";
 import { log } from "./log.js";
-import { CLASSES, SIGNS } from "./states.js";
+import { besides, conversation } from "./said.js";
+import { CLASSES, ERRORED, MISSING, SIGNS } from "./states.js";
 
 /** @typedef {import("./store.js").Store} Store */
 /** @typedef {import("./document").Part} Part */
 /** @typedef {import("./document").Details} Details */
 
-const IMAGES = new Set(["image/png", "image/jpeg", "image/gif", "image/webp"]);
+/** How much of its first prompt names an item beside its own name, in characters. */
+const PROMPT = 90;
 
 /**
  * @param {Store} store
@@ -65,7 +67,7 @@ function partsOf(details) {
   return [
     ...(several ? [h("div", { class: "card" }, h("h3", null, `${count(details.parts.length + details.more_parts)} items`), sorted.map(partRow),
       details.more_parts > 0 && h("p", { class: "note" }, `${count(details.more_parts)} more are in the run's files.`))] : sorted.map((part) => partBody(part))),
-    details.log && h("div", { class: "card" }, h("h3", null, "Log"), log(details.log, details.log_cut)),
+    details.log && h("div", { class: "card" }, h("h3", null, "Log ", h("span", { class: "note" }, many(details.log.trimEnd().split("\n").length, "line"))), log(details.log, details.log_cut)),
   ];
 }
 
@@ -74,61 +76,55 @@ function partsOf(details) {
  * @param {Part} part
  */
 function partRow(part) {
-  const sign = part.state === "errored" ? "✗" : part.state === "scored" ? (part.value === 1 ? "✓" : part.value === 0 ? "✗" : "") : "?";
   const kind = part.state === "errored" ? "errored" : part.state === "scored" ? "" : "missing";
+  const notes = [part.state === "scored" ? score(part.value) : part.state, known(part.seconds) && duration(part.seconds), money(part.cost_usd),
+    part.error && part.state !== "scored" && lastLine(part.error)].filter((text) => text && text !== NONE);
+  return folded(h("span", null, h("span", { class: kind }, `${partSign(part)} ${itemName(part)}`), " ", h("span", { class: "note" }, notes.join(" · "))),
+    () => partBody(part));
+}
+
+/**
+ * @param {Node} summary
+ * @param {() => Node} content what is made once it is opened
+ */
+function folded(summary, content) {
   const body = h("div");
-  const row = h("details", { class: "part", ontoggle: () => { if (row.open && !body.firstChild) fill(body, partBody(part)); } },
-    h("summary", null, h("span", { class: kind }, `${sign} ${part.item || "around the items"}`), " ",
-      h("span", { class: "note" }, [part.state === "scored" ? score(part.value) : part.state, known(part.seconds) && duration(part.seconds), money(part.cost_usd)]
-        .filter((text) => text && text !== NONE).join(" · "), part.error && part.state !== "scored" ? ` · ${lastLine(part.error)}` : "")), body);
+  const row = h("details", { class: "part", ontoggle: () => { if (row.open && !body.firstChild) fill(body, content()); } }, h("summary", null, summary), body);
   return row;
 }
 
 /** @param {Part} part */
-export function partBody(part) {
+function partSign(part) {
+  if (part.state !== "scored") return part.state === "errored" ? SIGNS[ERRORED] : SIGNS[MISSING];
+  return part.value === 1 ? "✓" : part.value === 0 ? "✗" : "";
+}
+
+/**
+ * Return the name of an item with the beginning of what the model was asked: names may be digests.
+ * @param {Part | undefined} part
+ */
+function itemName(part) {
+  const prompt = part?.conversations?.[0]?.messages.find((said) => said.role === "user")?.text?.replace(/\s+/g, " ").trim() ?? "";
+  return [part?.item || "around the items", prompt.length > PROMPT ? `${prompt.slice(0, PROMPT)}…` : prompt].filter(Boolean).join("  ");
+}
+
+/** @param {Part} part */
+function partBody(part) {
+  return h("div", null, verdict(part), (part.conversations ?? []).map(conversation));
+}
+
+/**
+ * What went wrong, and what was expected.
+ * @param {Part} part
+ */
+function verdict(part) {
   const assertions = [...(part.assertions ?? [])].sort((a, b) => Number(a.passed) - Number(b.passed));
   return h("div", null,
     part.error && errorCard(part.error),
     assertions.length > 0 && h("div", { class: "card" }, h("h3", null, `Assertions: ${assertions.filter((each) => each.passed).length} of ${assertions.length} held`),
       h("ul", { class: "assertions" }, assertions.map((each) => h("li", { class: each.passed ? "done" : "errored" },
         `${each.passed ? "✓" : "✗"} `, h("span", { class: "said" }, each.expectation || each.source),
-        h("span", { class: "note" }, each.line === null ? "" : ` line ${each.line}`), !each.passed && each.expectation && each.source && h("pre", null, each.source))))),
-    (part.conversations ?? []).map((talk) => h("details", { class: "card", open: true },
-      h("summary", null, h("strong", null, talk.name.replace(/-[0-9a-f]{8}$/, "") || "Conversation"), " ", h("span", { class: "note" }, totals(talk.messages))),
-      talk.messages.map(message))));
-}
-
-/** @param {import("./document").MessageEntry[]} messages */
-function totals(messages) {
-  const sum = (/** @type {"tokens_in" | "tokens_out" | "seconds" | "cost_usd"} */ name) => {
-    const values = messages.map((each) => each[name]).filter(known);
-    return values.length ? values.reduce((a, b) => Number(a) + Number(b), 0) : null;
-  };
-  const tokens = sum("tokens_in");
-  return [tokens === null ? "" : `${count(tokens)} → ${count(sum("tokens_out"))} tokens`, duration(sum("seconds")), money(sum("cost_usd"))]
-    .filter((text) => text && text !== NONE).join(" · ");
-}
-
-/** @param {import("./document").MessageEntry} said */
-function message(said) {
-  const name = ["model", "judge"].includes(said.role) ? `${said.role}${said.sender ? ` · ${said.sender}` : ""}` : said.role || "unknown";
-  return h("div", { class: `message ${["model", "judge", "user", "system", "developer", "context"].includes(said.role) ? said.role : ""}` },
-    h("p", { class: "note" }, name),
-    said.reasoning && h("details", null, h("summary", null, "Reasoning"), h("p", { class: "said" }, said.reasoning)),
-    said.text && h("p", { class: "said" }, said.text),
-    (said.media ?? []).map((each) => (IMAGES.has(each.type) && each.data ? picture(each.type, each.data) : h("p", { class: "note" }, `[${each.type || "file"}${each.uri ? `: ${each.uri}` : ""}]`))),
-    known(said.cut) && h("p", { class: "note" }, `${count(said.cut)} more characters are in the run file.`));
-}
-
-/**
- * A picture is drawn from its own bytes: nothing is requested.
- * @param {string} type
- * @param {string} data
- */
-function picture(type, data) {
-  const image = h("img", { alt: `An image of the conversation (${type})`, class: "picture" });
-  if (/^[A-Za-z0-9+/=]+$/.test(data)) image.src = `data:${type};base64,${data}`;
-  return image;
+        h("span", { class: "note" }, each.line === null ? "" : ` line ${each.line}`), !each.passed && each.expectation && each.source && h("pre", null, each.source))))));
 }
 
 /** @param {string} text */
@@ -159,7 +155,7 @@ function facts(store, at) {
 }
 
 /**
- * The same item of two models beside each other.
+ * The same items of two models beside each other.
  * @param {Store} store
  * @param {import("./main.js").Page} page
  * @param {string[]} words the names of the task and of two models, and the item
@@ -167,19 +163,42 @@ function facts(store, at) {
 export function sideBySide(store, page, words) {
   const [name, first, second, item] = words;
   const task = store.data.tasks.findIndex((each) => each.name === name);
-  const columns = [first, second].map((model) => {
-    const at = task < 0 ? undefined : store.runsOf(task, store.data.models.indexOf(model)).filter((run) => !store.runs.columns.superseded[run])[0];
-    const body = h("div", null, h("p", { role: "status" }, at === undefined ? "There is no such run." : "Reading…"));
-    if (at !== undefined) {
-      store.source.details(at).then((details) => {
-        const parts = (details?.parts ?? []).filter((part) => !item || part.item === item);
-        fill(body, !details ? h("p", { class: "note" }, "This page has no details of runs.") : parts.length === 1 ? partBody(parts[0]) : parts.map(partRow));
-      });
-    }
-    return h("div", { class: "side" }, h("h3", null, at === undefined ? model : h("a", { href: page.runAddress(at) }, model)), body);
+  const runs = [first, second].map((model) => {
+    const at = store.data.models.indexOf(model);
+    return task < 0 || at < 0 ? undefined : store.runsOf(task, at).find((run) => !store.runs.columns.superseded[run]);
   });
+  const body = h("div", null, h("p", { role: "status" }, "Reading…"));
+  Promise.all(runs.map((at) => (at === undefined ? null : store.source.details(at)))).then(
+    (found) => fill(body, ...pairs(found.map((details) => details?.parts ?? []), item ?? "")),
+    (error) => fill(body, h("p", { class: "note" }, `The details cannot be read: ${error}`)),
+  );
   return {
-    element: h("section", { "aria-labelledby": "title" }, h("p", { class: "path" }, h("a", { href: `#/compare/${encodeURIComponent(first)}/${encodeURIComponent(second)}` }, "Compare"), ` / ${name}`),
-      h("h2", { id: "title" }, item ? `${name} · ${item}` : name), h("div", { class: "sides" }, columns)),
+    element: h("section", { "aria-labelledby": "title" },
+      h("p", { class: "path" }, h("a", { href: `#/compare/${encodeURIComponent(first ?? "")}/${encodeURIComponent(second ?? "")}` }, "Compare"), ` / ${name}`),
+      h("h2", { id: "title" }, item ? `${name} · ${item}` : name ?? ""),
+      h("div", { class: "sides" }, [first, second].map((model, side) => {
+        const at = runs[side];
+        return h("h3", null, at === undefined ? `${model}: there is no such run` : h("a", { href: page.runAddress(at) }, model),
+          at !== undefined && h("span", { class: "note" }, ` ${store.text("text", at)}`));
+      })), body),
   };
+}
+
+/**
+ * @param {Part[][]} sides the parts of either run
+ * @param {string} item the only item to show; all without it
+ */
+function pairs(sides, item) {
+  const names = new Set(sides.flat().map((part) => part.item ?? ""));
+  const found = [...names].filter((name) => !item || name === item).map((name) => sides.map((parts) => parts.find((part) => (part.item ?? "") === name)));
+  if (!found.length) return [h("p", { class: "note" }, "This page has no details of these runs.")];
+  if (found.length === 1) return [pairBody(found[0])];
+  return found.map((pair) => folded(h("span", null, pair.map((part) => part && [partSign(part), part.value === undefined ? "" : score(part.value)].filter(Boolean).join(" ") || NONE).join(" | "), ` ${itemName(pair[0] ?? pair[1])}`),
+    () => pairBody(pair)));
+}
+
+/** @param {(Part | undefined)[]} pair */
+function pairBody([first, second]) {
+  return h("div", null, h("div", { class: "sides" }, [first, second].map((part) => h("div", null, part && verdict(part)))),
+    besides(first?.conversations ?? [], second?.conversations ?? []));
 }

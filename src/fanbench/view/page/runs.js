@@ -1,14 +1,38 @@
 // All runs, one row each.
 
 import { fill, h } from "./dom.js";
-import { count, duration, money, time } from "./format.js";
-import { Grid } from "./grid.js";
+import { count, duration, known, money, nameWidth, time } from "./format.js";
+import { Grid, START } from "./grid.js";
+import { byNumber } from "./matrix.js";
 import { CLASSES, SIGNS } from "./states.js";
 
 /** @typedef {import("./store.js").Store} Store */
 
-const COLUMNS = ["State", "Result", "Time", "Cost", "Tokens", "Started", "Run", "Error"];
-const WIDTHS = [130, 170, 100, 110, 100, 190, 90, 520];
+/**
+ * The columns: the name, the width, the text, and the number by which runs are sorted, if not by the text.
+ * @typedef {[string, number, (store: Store, run: number) => string, ((store: Store, run: number) => number | null)?]} Column
+ */
+const COLUMNS = /** @type {Column[]} */ ([
+  ["State", 120, (store, run) => `${SIGNS[store.runs.columns.status[run]]} ${store.data.states[store.runs.columns.status[run]]}`],
+  ["Result", 170, (store, run) => store.text("text", run)],
+  ["Time#", 100, (store, run) => duration(store.number("seconds", run)), (store, run) => store.number("seconds", run)],
+  ["Cost#", 110, (store, run) => money(store.number("cost", run)), (store, run) => store.number("cost", run)],
+  ["Tokens#", 100, (store, run) => count(tokens(store, run)), tokens],
+  ["Started", 225, (store, run) => time(store.number("started", run)), (store, run) => store.number("started", run)],
+  ["Run#", 90, (store, run) => String(store.number("run_id", run) ?? ""), (store, run) => store.number("run_id", run)],
+  ["Error", 460, (store, run) => store.text("error", run)],
+]);
+const STATE = 0, ERROR = 7;
+const PLANNED = -2, BY_NAME = -1;
+
+/**
+ * @param {Store} store
+ * @param {number} run
+ */
+function tokens(store, run) {
+  const into = store.number("tokens_in", run), out = store.number("tokens_out", run);
+  return known(into) || known(out) ? Number(into) + Number(out) : null;
+}
 
 /**
  * @param {Store} store
@@ -16,7 +40,7 @@ const WIDTHS = [130, 170, 100, 110, 100, 190, 90, 520];
  * @param {string[]} words the state to show, if any
  */
 export function runs(store, page, words) {
-  const chosen = page.remember("runs", { state: -1, filter: "" });
+  const chosen = page.remember("runs", { state: -1, filter: "", order: PLANNED, down: false });
   if (words.length) chosen.state = CLASSES.indexOf(words[0]);
   const total = h("p", { class: "legend", role: "status" });
   /** @type {Uint32Array} */
@@ -24,50 +48,81 @@ export function runs(store, page, words) {
 
   const name = (/** @type {number} */ run) => {
     const { columns } = store.runs;
-    const repeat = store.data.repeats > 1 ? ` #${columns.repeat[run]}` : "";
     const again = columns.superseded[run] ? ` (attempt ${columns.attempt[run]}, made again)` : "";
-    return `${store.data.tasks[columns.task[run]].name} · ${store.data.models[columns.model[run]]}${repeat}${again}`;
-  };
-  const select = () => {
-    const { rows, columns } = store.runs, word = chosen.filter.toLowerCase();
-    const matches = (/** @type {number} */ run) => !word || name(run).toLowerCase().includes(word) || store.text("error", run).toLowerCase().includes(word);
-    const kept = new Uint32Array(rows);
-    let number = 0;
-    for (let run = 0; run < rows; run += 1) {
-      if ((chosen.state < 0 || columns.status[run] === chosen.state) && matches(run)) kept[number++] = run;
-    }
-    found = kept.subarray(0, number);
-    fill(total, `${count(number)} of ${count(rows)} runs`);
-  };
-  const cell = (/** @type {number} */ row, /** @type {number} */ column) => {
-    const run = found[row], state = store.runs.columns.status[run];
-    const tokens = (store.number("tokens_in", run) ?? 0) + (store.number("tokens_out", run) ?? 0);
-    const text = [
-      () => `${SIGNS[state]} ${store.data.states[state]}`, () => store.text("text", run), () => duration(store.number("seconds", run)),
-      () => money(store.number("cost", run)), () => count(store.number("tokens_in", run) === null ? null : tokens),
-      () => time(store.number("started", run)), () => String(store.number("run_id", run) ?? ""), () => store.text("error", run),
-    ][column]();
-    return { class: column ? "plain" : `plain ${CLASSES[state]}`, text, title: column === 7 ? text : undefined };
+    return `${page.nameOf(run)}${again}`;
   };
   const content = () => {
-    select();
+    found = select(store, chosen);
+    fill(total, `${count(found.length)} of ${count(store.runs.rows)} runs`);
+    const narrow = page.width() < 600, { models, tasks } = store.data;
+    const longest = [`${longer(tasks.map((task) => task.name))} · ${longer(models)}${store.data.repeats > 1 ? " #1" : ""}`];
+    const label = nameWidth(longest, narrow ? 170 : 440);
+    const others = COLUMNS.slice(0, ERROR).reduce((sum, [, width]) => sum + width, label);
     return {
-      caption: "Runs", rows: found.length, columns: COLUMNS.length, label: page.width() < 600 ? 150 : 320, width: (/** @type {number} */ column) => WIDTHS[column],
-      corner: "Task · model", rowName: (/** @type {number} */ row) => name(found[row]), columnName: (/** @type {number} */ column) => COLUMNS[column],
-      cell, open: (/** @type {number} */ row) => page.openRun(found[row]),
+      caption: "Runs", rows: found.length, columns: COLUMNS.length, label,
+      width: (/** @type {number} */ column) => (column === ERROR ? Math.max(COLUMNS[ERROR][1], page.room() - others) : COLUMNS[column][1]),
+      corner: "Task · model", rowName: (/** @type {number} */ row) => name(found[row]),
+      columnName: (/** @type {number} */ column) => COLUMNS[column][0].replace("#", ""), right: (/** @type {number} */ column) => Boolean(COLUMNS[column]?.[0].endsWith("#")),
+      cell: (/** @type {number} */ row, /** @type {number} */ column) => {
+        const [title, , text] = COLUMNS[column];
+        return { class: `plain${column === STATE ? ` ${CLASSES[store.runs.columns.status[found[row]]]}` : title.endsWith("#") ? " number" : ""}`, text: text(store, found[row]) };
+      },
+      describe: (/** @type {number} */ row) => [name(found[row]), ...[STATE, 1, ERROR].map((column) => COLUMNS[column][2](store, found[row]))].filter(Boolean).join(" · "),
+      open: (/** @type {number} */ row) => page.openRun(found[row]),
+      order: (/** @type {number} */ column) => (column !== chosen.order ? null : chosen.down ? /** @type {const} */ ("descending") : /** @type {const} */ ("ascending")),
+      sort: (/** @type {number} */ column) => {
+        // One way, the other way, and as planned again.
+        if (chosen.order === column && chosen.down) Object.assign(chosen, { order: PLANNED, down: false });
+        else Object.assign(chosen, { order: column, down: chosen.order === column });
+        draw();
+      },
     };
   };
-  const grid = new Grid(content());
-  const redraw = () => grid.show(content());
+  const grid = new Grid(content(), page.remember("runs grid", { ...START }));
+  const draw = () => grid.show(content());
   const filter = h("input", {
-    type: "search", placeholder: "Filter runs ( / )", "aria-label": "Filter runs", value: chosen.filter, autocomplete: "off", spellcheck: "false",
-    oninput: () => { chosen.filter = filter.value; redraw(); },
+    type: "search", placeholder: "Filter ( / )", "aria-label": "Filter runs by task, model or error", value: chosen.filter, autocomplete: "off", spellcheck: "false",
+    oninput: () => { chosen.filter = filter.value; draw(); },
   });
-  const state = h("select", { "aria-label": "State", onchange: () => { chosen.state = state.selectedIndex - 1; redraw(); } },
+  const state = h("select", { "aria-label": "State", onchange: () => { chosen.state = state.selectedIndex - 1; draw(); } },
     h("option", { selected: chosen.state < 0 }, "all states"),
     store.data.states.map((label, at) => h("option", { selected: at === chosen.state }, `${SIGNS[at]} ${label}`)));
   return {
-    element: h("section", { "aria-label": "Runs", class: "fills" }, h("div", { class: "tools" }, filter, state, total), grid.element),
-    grid, search: filter, update: redraw, close: () => grid.close(),
+    element: h("section", { "aria-label": "Runs", class: "fills" }, h("div", { class: "tools" }, filter, state, total), grid.element, grid.status),
+    grid, search: filter, update: draw, close: () => grid.close(),
   };
+}
+
+/**
+ * Return the runs that a filter leaves, in their order. Each of its words is in the task, the model or the error.
+ * @param {Store} store
+ * @param {{state: number, filter: string, order: number, down: boolean}} chosen
+ */
+function select(store, chosen) {
+  const { rows, columns, texts } = store.runs, { tasks, models } = store.data;
+  // Texts are searched once each, not once for each run.
+  const tests = chosen.filter.toLowerCase().split(/\s+/).filter(Boolean).map((word) =>
+    [tasks.map((task) => task.name), models, texts].map((names) => names.map((each) => each.toLowerCase().includes(word))));
+  const kept = new Uint32Array(rows);
+  let number = 0;
+  for (let run = 0; run < rows; run += 1) {
+    if ((chosen.state < 0 || columns.status[run] === chosen.state)
+      && tests.every(([task, model, text]) => task[columns.task[run]] || model[columns.model[run]] || text[columns.error[run]])) kept[number++] = run;
+  }
+  const found = kept.subarray(0, number), { order, down } = chosen;
+  if (order === PLANNED) return found;
+  if (order === BY_NAME) return down ? found.reverse() : found;
+  const [, , text, value] = COLUMNS[order];
+  if (value) {
+    const values = Float64Array.from({ length: rows }, (_, run) => value(store, run) ?? NaN);
+    return found.sort((a, b) => byNumber(values[a], values[b], down));
+  }
+  const names = Array.from({ length: rows }, (_, run) => text(store, run));
+  // What has no text comes last.
+  return found.sort((a, b) => Number(!names[a]) - Number(!names[b]) || (names[a] < names[b] ? -1 : Number(names[a] > names[b])) * (down ? -1 : 1));
+}
+
+/** @param {string[]} names */
+function longer(names) {
+  return names.reduce((longest, name) => (name.length > longest.length ? name : longest), "");
 }

@@ -82,7 +82,7 @@ export function openServer() {
  * @param {Response} response
  */
 async function* events(response) {
-  const reader = /** @type {ReadableStream<Uint8Array>} */ (response.body).pipeThrough(new TextDecoderStream()).getReader();
+  const reader = /** @type {ReadableStream<Uint8Array>} */ (response.body).pipeThrough(/** @type {TransformStream<Uint8Array, string>} */ (new TextDecoderStream())).getReader();
   let rest = "";
   for (;;) {
     const { value, done } = await reader.read();

@@ -19,7 +19,7 @@ import { openServer } from "./server.js";
  *   sources: () => Promise<string[]>,
  *   comparison: (first: number, second: number) => Promise<ComparisonEntry | null>,
  *   download?: (run: number, name: string) => Promise<Blob>,
- *   follow?: (change: (patch: Patch) => void, again: () => void) => void,
+ *   follow?: (change: (patch: Patch) => void, again: () => Promise<void>) => void,
  * }} Source
  */
 
@@ -31,6 +31,11 @@ export class Store {
    */
   constructor(source, data, runs) {
     this.source = source;
+    this.data = data;
+    this.runs = runs;
+    /** @type {Map<number, import("./document").CellEntry>} */
+    this.cells = new Map();
+    this.first = new Uint32Array(0);
     this.show(data, runs);
   }
 
@@ -47,7 +52,6 @@ export class Store {
   show(data, runs) {
     this.data = data;
     this.runs = runs;
-    /** @type {Map<number, import("./document").CellEntry>} */
     this.cells = new Map(data.cells.map((cell) => [cell.task * data.models.length + cell.model, cell]));
     this.first = this.#index();
   }
