@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 from fanbench.cli.app import root
 from fanbench.cli.redact import hide, redact
 from fanbench.testing import SimulatedKaggle
+from fanbench.wire import retry
 from tests.cli.conftest import Cli
 from tests.wire.fake_server import Answer, FakeServer, Request, problem
 
@@ -96,6 +97,7 @@ def test_no_secret_is_printed(
     words: str,
 ) -> None:
     """No secret is printed, however it is given, whatever the server does with it, and with any verbosity."""
+    monkeypatch.setattr(retry, "_UNREADABLE_PAUSE", 0.0)
     if words == "doctor":
         without_slow_checks(monkeypatch)
     monkeypatch.setenv("FANBENCH_DEBUG", "1")

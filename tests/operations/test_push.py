@@ -8,6 +8,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from trio.testing import MockClock
 
 from fanbench import FanbenchError, RunFailed, TaskFileError, UsageError
 from fanbench.config import Anonymous, Basic, Bearer, Credentials
@@ -257,6 +258,7 @@ async def test_a_push_to_somebody_elses_task_is_refused(
     assert not words or (isinstance(outcome, UsageError) and words in outcome.message)
 
 
+@pytest.mark.parametrize("anyio_backend", [("trio", {"clock": MockClock(autojump_threshold=0)})])
 async def test_a_push_of_somebody_else_meanwhile(tmp_path: Path, reported: Reported) -> None:
     """If a newer version appears while ours is created, that is said once, and ours is waited for to its end."""
     client = simulated(creation=6.0, creation_end=CreationState.ERRORED)
