@@ -24,6 +24,7 @@ from fanbench.local.launcher import ensure_server, stop_server
 from fanbench.local.store import RunRow, Store
 from fanbench.tasks import to_notebook
 from fanbench.wire.messages import CreationState, RunState
+from tests.operations.fake_sdk import install_fake_sdk
 
 from .server_process import (
     MODELS,
@@ -39,6 +40,12 @@ from .server_process import (
 )
 
 pytestmark = [pytest.mark.anyio, pytest.mark.e2e]
+
+
+@pytest.fixture
+def fake_sdk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers import a stand-in for the SDK, where it is not what is tested: the real one takes seconds."""
+    install_fake_sdk(tmp_path, monkeypatch)
 
 
 def client_of(server: LocalServer) -> Client:
@@ -92,15 +99,15 @@ async def test_a_client_follows_its_server(tmp_path: Path) -> None:
     assert [server.pid for server in started] == [pid]
 
 
-async def test_an_idle_server_ends_itself_but_not_during_a_run(tmp_path: Path) -> None:
+async def test_an_idle_server_ends_itself_but_not_during_a_run(tmp_path: Path, fake_sdk: None) -> None:
     """With --idle-timeout the server ends, with exit code 0, once there are no requests and no runs."""
-    body = f"import os, time\n{print_pid()}\ntime.sleep(4)\nreturn True"
+    body = f"import os, time\n{print_pid()}\ntime.sleep(2)\nreturn True"
     notebook = to_notebook(task_source("sleeps", body))
-    with run_server(tmp_path / "data", "--idle-timeout", "2") as server:
+    with run_server(tmp_path / "data", "--idle-timeout", "1") as server:
         async with server.client() as client:
             await client.create_task("sleeps", notebook)
         await printed_pid(server.data / "logs/creation-1.jsonl")
-        await anyio.sleep(3)  # longer than the limit, with nobody asking
+        await anyio.sleep(1.5)  # longer than the limit, with nobody asking
         async with server.client() as client:
             while (task := await client.get_task("sleeps")).creation_state.pending:
                 await anyio.sleep(0.05)
@@ -111,7 +118,7 @@ async def test_an_idle_server_ends_itself_but_not_during_a_run(tmp_path: Path) -
         assert server.process.returncode == 0
 
 
-async def test_ctrl_c_twice_ends_it_at_once_and_cleanly(tmp_path: Path) -> None:
+async def test_ctrl_c_twice_ends_it_at_once_and_cleanly(tmp_path: Path, fake_sdk: None) -> None:
     """A second SIGINT during a run gives exit code 0 without a traceback, and kills the process of the run."""
     with run_server(tmp_path / "data", "--stop-timeout", "60") as server:
         async with server.client() as client:
@@ -136,7 +143,7 @@ for _ in range(3):
 """
 
 
-async def test_stopped_servers_lose_and_double_nothing(tmp_path: Path) -> None:
+async def test_stopped_servers_lose_and_double_nothing(tmp_path: Path, fake_sdk: None) -> None:
     """Whenever SIGTERM comes, to the server or to all its processes, each run completes once with a later server."""
     data, models = tmp_path / "data", [f"m{number}" for number in range(6)]
     catalog = "".join(
@@ -172,7 +179,7 @@ async def test_stopped_servers_lose_and_double_nothing(tmp_path: Path) -> None:
     ]
 
 
-async def test_runs_in_progress_may_end_before_the_server(tmp_path: Path) -> None:
+async def test_runs_in_progress_may_end_before_the_server(tmp_path: Path, fake_sdk: None) -> None:
     """While runs end, the Model Proxy and the API answer, and what is scheduled then is left to the next server."""
     data = tmp_path / "data"
     with run_server(data, "--workers", "1", "--stop-timeout", "30") as server:
@@ -202,7 +209,7 @@ def _descendants(pid: int) -> list[int]:
     return [pid, *(each for family in below for each in family)]
 
 
-async def test_a_killed_server_resumes_what_it_had_begun(tmp_path: Path) -> None:
+async def test_a_killed_server_resumes_what_it_had_begun(tmp_path: Path, fake_sdk: None) -> None:
     """After kill -9 no process of a run is left, and the next server finishes what was queued or begun, each once."""
     data = tmp_path / "data"
     with run_server(data, "--workers", "2") as server:
@@ -243,7 +250,7 @@ async def test_a_killed_server_resumes_what_it_had_begun(tmp_path: Path) -> None
     assert task.creation_state is CreationState.COMPLETED, task.creation_error_message
 
 
-async def test_a_forkserver_that_dies_is_replaced(tmp_path: Path) -> None:
+async def test_a_forkserver_that_dies_is_replaced(tmp_path: Path, fake_sdk: None) -> None:
     """Its death makes its run ERRORED, with that reason; the next run has a new forkserver."""
     with run_server(tmp_path / "data") as server:
         async with server.client() as client:
@@ -478,7 +485,7 @@ async def test_models_appear_while_the_server_runs(tmp_path: Path) -> None:
             assert slugs == {"four", "other", "slow", "broken"}
 
 
-async def test_a_mistake_in_models_toml_harms_no_other_model(tmp_path: Path) -> None:
+async def test_a_mistake_in_models_toml_harms_no_other_model(tmp_path: Path, fake_sdk: None) -> None:
     """Pushes and runs of good models go on, the log has the mistake once, and who asks for the bad model is told."""
     data, bad = tmp_path / "data", f"{MODELS}\n[[model]]\nslug = 'test/bad'\nkind = 'nonsense'\n"
     for before in (MODELS, bad):  # made while the server runs, and there when it starts
@@ -576,9 +583,9 @@ async def test_a_folder_with_a_strange_name_holds_its_own_database(tmp_path: Pat
     assert not (tmp_path / "b").exists()
 
 
-async def test_a_push_that_cannot_be_stored_leaves_the_name_free(tmp_path: Path) -> None:
+async def test_a_push_that_cannot_be_stored_leaves_the_name_free(tmp_path: Path, fake_sdk: None) -> None:
     """If the notebook cannot be stored, the push fails, and the next push of the task succeeds."""
-    with run_server(tmp_path / "data", runs=False) as server:
+    with run_server(tmp_path / "data") as server:
         async with server.client() as client:
             (server.data / "tasks").write_text("in the way")
             with pytest.raises(ServerFault, match="cannot store"):

@@ -1,4 +1,4 @@
-"""A small stand-in for the SDK that is imported quickly and calls no model, for processes that run task files."""
+"""A small stand-in for the SDK that is imported quickly, for processes that run task files, and for local servers."""
 
 from __future__ import annotations
 
@@ -9,13 +9,46 @@ import pytest
 __all__ = ["install_fake_sdk", "task_text"]
 
 _SDK = """
-import json, os
+import json, os, types, urllib.request
 import dotenv
 
 # As the real one does: the nearest .env above this file beats the environment.
 dotenv.load_dotenv(dotenv.find_dotenv(), override=True)
-llm = os.environ["LLM_DEFAULT"]
-judge_llm = os.environ.get("LLM_DEFAULT_JUDGE", os.environ["LLM_DEFAULT_EVAL"])
+
+
+class Model(str):
+    @property
+    def name(self):
+        return str(self)
+
+    def prompt(self, text):
+        print("PROMPT", text, flush=True)
+        body = {"model": self, "messages": [{"role": "user", "content": text}]}
+        key = {"Authorization": "Bearer " + os.environ["MODEL_PROXY_API_KEY"], "Content-Type": "application/json"}
+        url = os.environ["MODEL_PROXY_URL"] + "/openapi/chat/completions"
+        with urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode(), key)) as answer:
+            return json.load(answer)["choices"][0]["message"]["content"]
+
+
+def load_default_model():
+    return Model(os.environ["LLM_DEFAULT"])
+
+
+def load_judge_model():
+    return Model(os.environ.get("LLM_DEFAULT_JUDGE", os.environ["LLM_DEFAULT_EVAL"]))
+
+
+def assert_in(part, text, expectation):
+    print("PASSED" if part in text else "FAILED", expectation, flush=True)
+
+
+# What a local server changes in each of its runs.
+kaggle = types.SimpleNamespace(
+    load_default_model=load_default_model, load_judge_model=load_judge_model, load_model=Model
+)
+assertions, config = types.SimpleNamespace(assert_in=assert_in), types.SimpleNamespace()
+if "LLM_DEFAULT" in os.environ:
+    llm, judge_llm = load_default_model(), load_judge_model()
 
 
 active = []  # the runs in progress; a run within another one is recorded as its part, too
