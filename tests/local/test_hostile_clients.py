@@ -293,7 +293,7 @@ async def test_every_route_refuses_pages_of_others(http: httpx.AsyncClient, frug
     posts = [path_of(call) for call in CALLS]
     posts += ["/models/openapi/chat/completions", "/models/genai/v1/models/test/four:generateContent"]
     requests = [("POST", path) for path in posts]
-    requests += [("GET", "/health"), ("GET", "/benchmarks/tasks/local/t"), ("GET", "/nowhere")]
+    requests += [("GET", "/"), ("GET", "/health"), ("GET", "/benchmarks/tasks/local/t"), ("GET", "/nowhere")]
     for bad in ({"host": "attacker.example"}, {"origin": "http://attacker.example"}):
         for method, path in requests:
             response = await http.request(method, path, json={}, headers=bad)

@@ -446,3 +446,16 @@ async def test_a_wrong_token_is_refused(server: ServerProcess) -> None:
     async with Client(resolve_config(endpoint=server.address.url, token="wrong", env={})) as stranger:
         with pytest.raises(Unauthorized, match="token"):
             await stranger.get_task("two-plus-two")
+
+
+async def test_the_start_page_leads_to_all_tasks(client: Client, server: ServerProcess) -> None:
+    """`/` holds nothing, and with the token the addresses of the tasks' pages, which tell how to look at results."""
+    await ensure_pushed(client)
+    async with httpx.AsyncClient(base_url=server.address.url) as http:
+        assert "two-plus-two" not in (await http.get("/")).text
+        http.headers["authorization"] = f"Bearer {server.address.token}"
+        lines = (await http.get("/")).text.splitlines()
+        (line,) = (line for line in lines if "/two-plus-two " in line)
+        of_task = await http.get(line.split()[0])
+    assert "fanbench view results" in of_task.text
+    assert "/  all tasks" in of_task.text.splitlines()

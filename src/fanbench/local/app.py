@@ -88,6 +88,7 @@ class App:
                 Route("/api/v1/{service}/{method}", answer, methods=["POST"]),
                 Route("/models/openapi/chat/completions", chat, methods=["POST"]),
                 Route("/models/genai/{version}/models/{call:path}", genai, methods=["POST"]),
+                Route("/", partial(pages.start_page, services)),
                 Route("/benchmarks/tasks/{owner}/{slug}", task_page),
                 Route("/benchmarks/tasks/{owner}/{slug}/{version:int}", task_page),
                 Route("/health", JSONResponse({"server": "fanbench"}), methods=["GET"]),

@@ -1,4 +1,4 @@
-"""The page at a task's URL, for browsers: the states of its runs.
+"""The pages for browsers: all tasks at `/`, and at a task's URL the states of its runs.
 
 What a browser opens first is the same for everybody and holds nothing. Its script takes the token from the fragment of
 the URL, which browsers do not send, or asks for it, keeps it in `sessionStorage`, which no other port of this machine
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Awaitable, Callable
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
@@ -20,8 +21,11 @@ from fanbench.wire.messages import TaskSlug
 SHOWN_RUNS = 500
 """The most runs on a page."""
 
+SHOWN_TASKS = 500
+"""The most tasks on a page, the newest of them."""
+
 _STYLE = "body { font: 14px/1.5 monospace; margin: 2rem; color-scheme: light dark }"
-_SCRIPT = """
+_SCRIPT = r"""
 const [text, form, field] = ["text", "form", "field"].map((id) => document.getElementById(id));
 
 function takeFromFragment() {
@@ -32,13 +36,23 @@ function takeFromFragment() {
   }
 }
 
+// A line that begins with a path of this server leads there.
+function linked(line) {
+  const path = /^\/(?:benchmarks\/tasks\/[\w/-]+)?(?= |$)/.exec(line)?.[0];
+  if (!path) return line;
+  const span = document.createElement("span"), link = document.createElement("a");
+  link.href = link.textContent = path;
+  span.append(link, line.slice(path.length));
+  return span;
+}
+
 async function show() {
   const token = sessionStorage.getItem("token");
   form.hidden = Boolean(token);
   if (!token) return;
   try {
     const answer = await fetch(location.pathname, { headers: { Authorization: `Bearer ${token}` } });
-    text.textContent = await answer.text();
+    text.replaceChildren(...(await answer.text()).split("\n").flatMap((line) => [linked(line), "\n"]));
     form.hidden = answer.status !== 401;
   } catch (error) {
     text.textContent = `The server does not answer: ${error.message}`;
@@ -86,16 +100,44 @@ _HEADERS = {
 }
 
 
+async def start_page(services: Services, request: Request) -> Response:
+    """All tasks of the server, with the addresses of their pages."""
+    return await _answer(services, request, _describe_all)
+
+
 async def task_page(services: Services, request: Request) -> Response:
-    """The text about a task for requests with the token, and otherwise the page that asks for it."""
+    """The runs of a task."""
+    return await _answer(services, request, _describe)
+
+
+async def _answer(
+    services: Services, request: Request, describe: Callable[[Services, Request], Awaitable[str]]
+) -> Response:
+    """The text for requests with the token, and otherwise the page that asks for it."""
     if "authorization" not in request.headers:
         return HTMLResponse(_PAGE, headers=_HEADERS)
     try:
         authorize(services, request)
-        text, status = await _describe(services, request), 200
+        text, status = await describe(services, request), 200
     except WireError as error:
         text, status = error.message, error.status
     return PlainTextResponse(f"{text}\n", status_code=status, headers=_HEADERS)
+
+
+async def _describe_all(services: Services, request: Request) -> str:
+    versions = await services.store.newest_versions()
+    shown = versions[-SHOWN_TASKS:]
+    lines = ["This is the local server of fanbench.", ""]
+    lines += [
+        f"/benchmarks/tasks/{each.slug}  version {each.version}: {each.state.label}" for each in shown
+    ] or ["No task has been pushed yet: fanbench tasks push FILE --local"]
+    if len(versions) > len(shown):
+        lines.append(f"and {len(versions) - len(shown)} older ones: fanbench tasks list --local")
+    lines += [
+        "",
+        "To run many tasks on many models, and look on: fanbench sweep TASK... -m MODEL --local --view",
+    ]
+    return "\n".join(lines)
 
 
 async def _describe(services: Services, request: Request) -> str:
@@ -109,6 +151,9 @@ async def _describe(services: Services, request: Request) -> str:
         f"{version.slug}, version {version.version}: {version.state.label}",
         "",
         *(f"  run {run.id}  {run.model}: {run.state.label}" for run in runs),
-        f"{total} runs. Their results: fanbench tasks download {version.slug} --local && fanbench results .",
+        f"{total} runs. To look at their results, with what was said in them:",
+        f"  fanbench tasks download {version.slug} -o results --local && fanbench view results",
+        "",
+        "/  all tasks",
     ]
     return "\n".join(lines)
