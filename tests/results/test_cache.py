@@ -121,6 +121,15 @@ def test_what_cannot_be_kept_is_read_again(folder: Path, monkeypatch: pytest.Mon
     assert not (folder / KEPT).exists()
 
 
+def test_many_small_files_are_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes long to read is kept, be it many bytes or many files."""
+    monkeypatch.setattr(cache, "_LARGE", 1_000_000)
+    for many, kept in ((5, False), (4, True)):
+        monkeypatch.setattr(cache, "_MANY", many)
+        fanbench.read_results(folder)
+        assert (folder / KEPT).exists() == kept
+
+
 def test_a_folder_that_cannot_be_written_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If nothing can be kept, the results are read as before."""
 

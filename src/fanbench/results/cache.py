@@ -30,7 +30,8 @@ from fanbench.version import __version__
 
 __all__ = ["Cache"]
 
-# Fewer bytes of run files are read in less than a second.
+# Fewer run files, with fewer bytes, are read in less than a second.
+_MANY = 1_000
 _LARGE = 20_000_000
 # A file that was written just now may be written again without a change of its time.
 _SETTLED = 2.0
@@ -53,7 +54,7 @@ class Cache:
     def __init__(self, folder: Path, known: Collection[KnownRun]) -> None:
         own = folder / ".fanbench"
         self._path = own / "items.jsonl" if own.is_dir() else folder / ".fanbench-items.jsonl"
-        self._size, self._changed = 0, 0
+        self._number, self._size, self._changed = 0, 0, 0
         self._scales = scales_of(known)
         # An absolute path is part of each result.
         digest = hashlib.sha256(f"{os.path.abspath(folder)}\n{folder}\n".encode("utf-8", "surrogateescape"))
@@ -76,16 +77,21 @@ class Cache:
                     continue
                 with suppress(OSError):
                     found = os.stat(os.path.join(place, name))
+                    self._number += 1
                     self._size += found.st_size
                     self._changed = max(self._changed, found.st_mtime_ns)
                     yield f"{name}\0{found.st_size}\0{found.st_mtime_ns}\0"
+
+    @property
+    def _is_worth_it(self) -> bool:
+        return self._number >= _MANY or self._size >= _LARGE
 
     def load(self, read: Callable[[], ResultSet]) -> ResultSet | None:
         """Return the results; None if there are none that were made of the same files by this version.
 
         Should the file be gone when the items are needed, they are those that `read` returns.
         """
-        if self._size < _LARGE:
+        if not self._is_worth_it:
             return None
         try:
             with self._path.open("rb") as file:
@@ -114,7 +120,7 @@ class Cache:
     def save(self, found: ResultSet) -> None:
         """Keep `found`, if that is worth it and possible."""
         settled = time.time() - self._changed / 1e9 > _SETTLED
-        if self._size < _LARGE or not settled or found.problems:
+        if not self._is_worth_it or not settled or found.problems:
             return
         cells = scores_of(found.items).cells.values()
         header = _Header(__version__, self._digest, len(found.runs), len(cells), len(found.items))
