@@ -64,54 +64,59 @@ def read_results(
 
     Never raises because of what is on the disk: what cannot be used is listed in `problems`.
     """
-    folders: dict[_Folder, list[Path]] = defaultdict(list)
-    places: dict[_Folder, str] = {}
-    problems: list[Problem] = []
-    known = list(known)
-    by_folder = {each.folder: each for each in known if each.folder is not None}
-    sweeps = {Path(os.path.abspath(each.sweep)): str(each.sweep) for each in known}
-
-    def note_folder(folder: _Folder, place: str) -> None:
-        folders.setdefault(folder, [])
-        places.setdefault(folder, place)
-
     # A string is one path, not the sequence of its letters.
     given = [paths] if isinstance(paths, str | os.PathLike) else paths
-    for place, path in _find(map(Path, given), problems):
-        if not path.is_file():
-            note_folder(_parse_layout(path) or _Folder(path), place)
-            continue
-        parents = Path(os.path.abspath(path)).parents
-        folder = next((found for parent in parents if (found := _parse_layout(parent))), _Folder(parents[0]))
-        places.setdefault(folder, place)
-        folders[folder].append(path)
-    # A task may delete all that its run would be known by.
-    there = {folder.path for folder in folders}
-    for each in known:
-        if each.folder is not None and each.folder not in there and each.folder.is_dir():
-            known_as = _Folder(each.folder, each.task, each.version, each.model, each.run_id)
-            note_folder(_parse_layout(each.folder) or known_as, str(each.sweep))
+    known = list(known)
+    problems: list[Problem] = []
+    by_folder = {each.folder: each for each in known if each.folder is not None}
+    sweeps = {Path(os.path.abspath(each.sweep)): str(each.sweep) for each in known}
     runs: list[RunFiles] = []
-    for folder, run_files in folders.items():
+    for folder, (place, run_files) in _find_folders(map(Path, given), by_folder.values(), problems).items():
+        sweep = next((sweeps[above] for above in folder.path.parents if above in sweeps), place)
         files = _read_files(run_files, read, problems)
-        sweep = next((sweeps[above] for above in folder.path.parents if above in sweeps), None)
-        place, its = sweep or places[folder], by_folder.get(folder.path)
-        if folder.task is None:
-            runs += [RunFiles.of(result, place, rows, files) for result, rows in _loose_results(files)]
-        elif files:
-            runs += [
-                RunFiles.of(result, place, rows, files, its)
-                for result, rows in _run_results(folder, files, problems)
-            ]
-        elif not run_files:
-            missing = _missing_result(folder, its.state if its else None)
-            runs.append(RunFiles(missing, place, known=its))
+        if files or not run_files:  # otherwise, all are damaged
+            runs += _runs_in(folder, sweep, files, by_folder.get(folder.path), problems)
     scales = scales_of(known)
     gathered = gather(runs, known, scales)
     gathered.runs.reverse()
     results = sorted(gathered.runs, key=lambda run: (run.task, run.full_model))
     problems.sort(key=lambda problem: str(problem.path))
     return ResultSet(tuple(results), tuple(problems), gathered.items, scales)
+
+
+def _find_folders(
+    given: Iterable[Path], known: Iterable[KnownRun], problems: list[Problem]
+) -> dict[_Folder, tuple[str, list[Path]]]:
+    """Return the folders in which runs left something: below which of `given` each is, and its run files."""
+    folders: dict[_Folder, tuple[str, list[Path]]] = {}
+    for place, path in _find(given, problems):
+        if not path.is_file():
+            folders.setdefault(_parse_layout(path) or _Folder(path), (place, []))
+            continue
+        parents = Path(os.path.abspath(path)).parents
+        folder = next((found for parent in parents if (found := _parse_layout(parent))), _Folder(parents[0]))
+        folders.setdefault(folder, (place, []))[1].append(path)
+    # A task may delete all that its run would be known by.
+    there = {folder.path for folder in folders}
+    for each in known:
+        if each.folder is not None and each.folder not in there and each.folder.is_dir():
+            known_as = _Folder(each.folder, each.task, each.version, each.model, each.run_id)
+            folders.setdefault(_parse_layout(each.folder) or known_as, (str(each.sweep), []))
+    return folders
+
+
+def _runs_in(
+    folder: _Folder, place: str, files: list[Found], known: KnownRun | None, problems: list[Problem]
+) -> Iterator[RunFiles]:
+    """Yield the runs that left something in `folder`, which is below `place`."""
+    if folder.task is None:
+        for result, rows in _loose_results(files):
+            yield RunFiles.of(result, place, rows, files)
+    elif files:
+        for result, rows in _run_results(folder, files, problems):
+            yield RunFiles.of(result, place, rows, files, known)
+    else:
+        yield RunFiles(_missing_result(folder, known.state if known else None), place, known)
 
 
 def _read_files(
