@@ -15,7 +15,7 @@ MAY_BLOCK = {
     # Writes take well below 1 ms; intents must be on the disk before the call that they announce.
     "fanbench/sweeps/journal.py": {
         *("open", "close", "tasks", "attempts", "foreign_runs", "value"),
-        *("save_task", "save_attempts", "save_foreign_runs", "save_value"),
+        *("save_task", "save_attempts", "save_foreign_runs", "save_value", "save_history"),
     },
     # What the engine passes to a thread runs inline in virtual time.
     "tests/sweeps/life.py": {"offload"},

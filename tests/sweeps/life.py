@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from fanbench.sweeps.attempts import Attempt, TaskRecord
-from fanbench.sweeps.journal import Journal
+from fanbench.sweeps.journal import HistoryRow, Journal
 from fanbench.testing import ApiCall, Scenario, SimulatedKaggle
 from fanbench.testing.kaggle import Moment
 
@@ -117,6 +117,11 @@ class MortalRecords(Journal):
 
     def save_value(self, name: str, value: str) -> None:
         self._survive(lambda: self._records.save_value(name, value))
+
+    def save_history(self, rows: list[HistoryRow]) -> None:
+        # A kill just before or after is one at the write before or after: nothing depends on the history.
+        if not self._life.dead:
+            self._records.save_history(rows)
 
     def _survive(self, write: Callable[[], None]) -> None:
         if self._life.dead:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from fanbench.sweeps.attempts import Attempt, PlannedRun, TaskRecord
-from fanbench.sweeps.journal import Journal
+from fanbench.sweeps.journal import HistoryRow, Journal
 
 __all__ = ["MemoryRecords"]
 
@@ -18,6 +19,7 @@ class MemoryRecords(Journal):
         self._attempts: dict[tuple[PlannedRun, int], Attempt] = {}
         self._foreign_runs: dict[str, set[int]] = {}
         self._values: dict[str, str] = {}
+        self._history: list[HistoryRow] = []
 
     def tasks(self) -> dict[str, TaskRecord]:
         return dict(self._tasks)
@@ -42,6 +44,12 @@ class MemoryRecords(Journal):
 
     def save_value(self, name: str, value: str) -> None:
         self._values[name] = value
+
+    def history(self, after: int = 0) -> list[tuple[Any, ...]]:
+        return [(number, *row) for number, row in enumerate(self._history, 1) if number > after]
+
+    def save_history(self, rows: list[HistoryRow]) -> None:
+        self._history += rows
 
     # --- For tests ---
 

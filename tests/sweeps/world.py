@@ -183,6 +183,7 @@ class World:
                 self.records.save_attempts(journal.attempts())
                 for task in journal.tasks().values():
                     self.records.save_task(task)
+                self.records.save_history([row[1:] for row in journal.history()])
 
     def _engine(
         self, records: Journal, until: Stage, began: float, meanwhile: Callable[[SweepEvent, Engine], None]

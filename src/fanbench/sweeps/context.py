@@ -19,7 +19,8 @@ from fanbench.operations.unanswered import confirmed_within
 from fanbench.sweeps.attempt_store import AttemptStore
 from fanbench.sweeps.budget import Budget, run_cost
 from fanbench.sweeps.decide import Stage
-from fanbench.sweeps.events import Draining, DrainReason, EmitSweepEvent
+from fanbench.sweeps.events import Draining, DrainReason, EmitSweepEvent, SweepEvent
+from fanbench.sweeps.history import HistoryWriter
 from fanbench.sweeps.journal import Journal
 from fanbench.sweeps.plan import SweepPlan
 from fanbench.sweeps.task_runs import ActiveRun, TaskRuns
@@ -35,8 +36,8 @@ class SweepContext:
     """The shared state of one sweep in this process.
 
     `until` is the last stage to carry out. `emit` is called in the event loop and must not block it. `offload` runs
-    blocking file operations. `calls` returns the number of calls that the client has made, and `clock` the seconds
-    since 1970. `room` is awaited before more of a log is read.
+    blocking file operations. `calls` returns the number of calls that the client has made, `limit` how many may be in
+    flight, and `clock` the seconds since 1970. `room` is awaited before more of a log is read.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class SweepContext:
         until: Stage = "collect",
         offload: Offload = anyio.to_thread.run_sync,
         calls: Callable[[], int] = lambda: 0,
+        limit: Callable[[], int | None] = lambda: None,
         clock: Callable[[], float] = time.time,
         room: Callable[[], Awaitable[None]] = _no_wait,
     ) -> None:
@@ -58,13 +60,15 @@ class SweepContext:
         #: Seconds for which the effect of a call whose outcome is unknown is looked for.
         self.confirm_within = plan.rules.confirm_within or confirmed_within(client.config)
         self.root = plan.output
-        self.emit = emit
+        self.history = HistoryWriter(journal, clock, calls)
         self.until = until
         self.offload = offload
         self.calls = calls
+        self.limit = limit
         self.clock = clock
         self.room = room
-        self.store = AttemptStore(plan, journal, emit)
+        self._emit = emit
+        self.store = AttemptStore(plan, journal, self.emit)
         #: By slug, in the order of the plan.
         self.tasks = {
             task.slug: TaskRuns(task, self.store, clock, self.confirm_within) for task in plan.tasks
@@ -79,6 +83,11 @@ class SweepContext:
         #: Set once the server has skipped a model because a run of the task was in flight on it.
         self.one_at_a_time = False
         self._cancelled_by_drain: set[anyio.CancelScope] = set()
+
+    def emit(self, event: SweepEvent) -> None:
+        """Pass an event on, which is part of the history now."""
+        self.history.record(event)
+        self._emit(event)
 
     @property
     def in_flight(self) -> int:

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -72,7 +72,7 @@ class Engine:
             FanbenchError: The sweep as a whole failed: the credentials, the journal or the disk.
         """
         context = self._context
-        with _first_error():
+        with _first_error(), closing(context.history):
             began = anyio.current_time()
             context.store.save_reruns()
             await self._forget_lost_files()
@@ -114,7 +114,10 @@ class Engine:
         planned = len(store.planned_runs)
         endpoint = context.client.config.endpoint
         context.emit(
-            SweepStarted(str(context.root), endpoint, slugs, plan.models, plan.repeats, planned, done)
+            SweepStarted(
+                *(str(context.root), endpoint, slugs, plan.models, plan.repeats, planned, done),
+                limit=context.limit(),
+            )
         )
         for planned_run in store.planned_runs:
             real = [one for one in store.attempts(planned_run) if one.phase is not Phase.VOID]

@@ -70,7 +70,10 @@ SweepEvent: TypeAlias = _OwnEvent | CallUnanswered | VersionSuperseded
 
 
 class SweepStarted(_OwnEvent, frozen=True):
-    """The engine begins. Of the `planned` runs, `done` were complete before, with output and log."""
+    """The engine begins. Of the `planned` runs, `done` were complete before, with output and log.
+
+    Up to `limit` calls may be in flight now; None if that is not known.
+    """
 
     output: str
     endpoint: str
@@ -79,6 +82,7 @@ class SweepStarted(_OwnEvent, frozen=True):
     repeats: int
     planned: int
     done: int
+    limit: int | None = None
 
     @property
     def text(self) -> str:
@@ -220,11 +224,16 @@ class RunFound(RunEvent, frozen=True):
 
 
 class RunStateChanged(RunEvent, frozen=True, tag="run_changed"):
-    """The state of the run on the server; `error` is the server's message for an errored run."""
+    """The state of the run on the server; `error` is the server's message for an errored run.
+
+    `started` and `finished` are by the server's clock, None where it names no time.
+    """
 
     run_id: int
     state: RunState
     error: str = ""
+    started: datetime | None = None
+    finished: datetime | None = None
 
     @property
     def text(self) -> str:

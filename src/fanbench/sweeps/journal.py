@@ -7,6 +7,8 @@ A machine that loses power loses no intent: attempts that are `INTENDED` and tas
 disk, with everything written before them, before the call is made. Other writes do not wait for the disk, and the
 last of them may be lost. The server and the output folder still have what they recorded, and are asked again, as
 after an interrupted call. (The cost of an ended run may be lost in this way, but the quota includes it.)
+
+Its history tells how the sweep went, for people only: no decision depends on it. See `fanbench.sweeps.history`.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from contextlib import closing, contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeAlias
 from weakref import WeakValueDictionary
 
 import msgspec
@@ -43,10 +45,12 @@ __all__ = [
     "FRESH",
     "JOURNAL",
     "SUMMARY",
+    "HistoryRow",
     "Journal",
     "has_summary",
     "journal_errors",
     "own_folder",
+    "storable",
 ]
 
 #: Relative to the output folder.
@@ -55,6 +59,9 @@ SUMMARY = "summary.json"
 
 #: The hint for a journal that cannot be used.
 FRESH = "`--fresh` keeps the folder aside and starts again."
+
+#: A row of the history, without its number. `fanbench.sweeps.history` tells what its columns mean.
+HistoryRow: TypeAlias = tuple[int | str | None, ...]
 
 # The header of the file has these: whose it is ("fbsw"), and the version of its tables. Other versions are refused.
 APPLICATION = 0x66627377
@@ -85,17 +92,26 @@ SCHEMA = (
     "CREATE TABLE value (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
 )
 
+# Journals of earlier versions get this table when they are opened for writing; without it, all the rest is the same.
+# Rows are only ever appended, and have no checksum: what is wrong in one is skipped.
+HISTORY = """
+    CREATE TABLE IF NOT EXISTS history (
+        id INTEGER PRIMARY KEY, at INTEGER, kind INTEGER, task INTEGER, model INTEGER, repeat INTEGER,
+        attempt INTEGER, a INTEGER, b INTEGER, c INTEGER, text TEXT
+    )
+"""
 
 # The values of a row are in the order of its table's columns.
 _SAVE_TASK = "INSERT OR REPLACE INTO task VALUES (?, ?, ?, ?, ?, ?, ?)"
 _SAVE_ATTEMPT = f"INSERT OR REPLACE INTO attempt VALUES ({', '.join('?' * 20)})"  # noqa: S608
+_SAVE_HISTORY = f"INSERT INTO history VALUES (NULL, {', '.join('?' * 10)})"  # noqa: S608
 
 # Looked up instead of called: calling an enum is slow, and 100,000 rows are read at a start.
 _PHASES = {phase.value: phase for phase in Phase}
 _STATES = {state.value: state for state in RunState}
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     """Return `text` as SQLite can store it: as UTF-8, thus without halves of surrogate pairs."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
@@ -124,7 +140,7 @@ def _attempt_row(attempt: Attempt) -> tuple[Any, ...]:
     return _add_checksum(
         *(planned.task, planned.model, planned.repeat, attempt.number),
         *(attempt.identity, attempt.version, attempt.phase.value, _real(attempt.intended_at), attempt.run_id),
-        *(None if attempt.state is None else attempt.state.value, _storable(attempt.error)),
+        *(None if attempt.state is None else attempt.state.value, storable(attempt.error)),
         *(msgspec.structs.astuple(output) if output else (None,) * 5),
         *((log.path, log.lines, log.size) if log else (None,) * 3),
     )
@@ -228,7 +244,7 @@ class Journal:
     def save_task(self, record: TaskRecord) -> None:
         row = _add_checksum(
             *(record.task, record.identity, record.phase.value, record.version),
-            *(_storable(record.error), _real(record.pushed_at)),
+            *(storable(record.error), _real(record.pushed_at)),
         )
         self._write(_SAVE_TASK, [row], durable=record.phase is TaskPhase.PUSHING)
 
@@ -254,6 +270,26 @@ class Journal:
         statement = "INSERT OR IGNORE INTO stranger VALUES (?, ?)"
         self._write(statement, [(task, run_id) for run_id in run_ids])
 
+    def history(self, after: int = 0) -> list[tuple[Any, ...]]:
+        """Return the rows of the history whose numbers are above `after`, each after its number, in their order.
+
+        Nothing is known of the types of their values. A journal of an earlier version has no rows.
+        """
+        with self._reading():
+            if not self._connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'history'").fetchall():
+                return []
+            # A text that is not UTF-8 would be an error for all rows.
+            self._connection.text_factory = lambda text: text.decode("utf-8", "replace")
+            try:
+                rows = self._connection.execute("SELECT * FROM history WHERE id > ? ORDER BY id", (after,))
+                return rows.fetchall()
+            finally:
+                self._connection.text_factory = str
+
+    def save_history(self, rows: list[HistoryRow]) -> None:
+        """Append rows to the history, in one transaction that does not wait for the disk."""
+        self._write(_SAVE_HISTORY, rows)
+
     def value(self, name: str) -> str | None:
         """Return a small value by its name, such as the first reading of the quota."""
         with self._reading():
@@ -261,7 +297,7 @@ class Journal:
             return None if found is None else found[0]
 
     def save_value(self, name: str, value: str) -> None:
-        self._write("INSERT OR REPLACE INTO value VALUES (?, ?)", [(_storable(name), _storable(value))])
+        self._write("INSERT OR REPLACE INTO value VALUES (?, ?)", [(storable(name), storable(value))])
 
     def saved_spec(self) -> str | None:
         """Return the sweep of the folder as JSON; None before `save_spec`."""
@@ -359,7 +395,7 @@ def _create(path: Path) -> None:
         leftover.unlink(missing_ok=True)
     with closing(_connect(new, "rwc")) as connection:
         connection.execute("BEGIN")
-        for statement in SCHEMA:
+        for statement in (*SCHEMA, HISTORY):
             connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {APPLICATION}")
         connection.execute(f"PRAGMA user_version = {VERSION}")
@@ -379,7 +415,8 @@ def _open_for_writing(path: Path) -> sqlite3.Connection:
         connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT}")
         # Test that writing is possible: SQLite opens a read-only file without complaint.
         connection.execute("BEGIN IMMEDIATE")
-        connection.execute("ROLLBACK")
+        connection.execute(HISTORY)
+        connection.execute("COMMIT")
     except BaseException:
         connection.close()
         raise

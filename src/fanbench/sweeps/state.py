@@ -228,7 +228,7 @@ class SweepState:
             case Draining():
                 self.draining = event
             case SweepStarted():
-                vars(self).update(vars(SweepState(started=event, began=at)))
+                vars(self).update(vars(SweepState(started=event, began=at, limit=event.limit)))
                 each = event.planned // max(1, len(event.tasks))
                 self.tasks = {task: TaskState() for task in event.tasks}
                 self.counts = Counter({RunStatus.UNSCHEDULED: event.planned})

@@ -192,19 +192,20 @@ class Sweep:
                 self._mailbox.put,
                 until=self._until,
                 calls=(lambda: limit.calls_sent) if limit else (lambda: 0),
+                limit=lambda: limit.limit if limit else None,
                 room=self._mailbox.room,
             )
             self._engine = Engine(context)
             stack.enter_context(unwrap_single_error())
             group = await stack.enter_async_context(anyio.create_task_group())
             stack.callback(group.cancel_scope.cancel)
-            group.start_soon(self._run, self._engine)
+            group.start_soon(self._run, self._engine, context.emit)
             self._stack = stack.pop_all()
         return self
 
-    async def _run(self, engine: Engine) -> None:
+    async def _run(self, engine: Engine, emit: EmitSweepEvent) -> None:
         try:
-            with _raised_limits(self._limits, self.plan, self._mailbox.put):
+            with _raised_limits(self._limits, self.plan, emit):
                 await engine.run()
         except FanbenchError as error:
             self._error = error

@@ -250,9 +250,7 @@ class TaskWatcher(RunWatcher):
                 return []
             run.state = listed.state
             run.notify()
-            return [
-                Update(None, RunStateChanged(run.planned_run, run.attempt.number, listed.id, listed.state))
-            ]
+            return [Update(None, _state_changed(run, listed))]
         run.state, error = listed.state, listed.error_message
         if listed.start_time is not None and listed.end_time is not None:
             run.seconds = (listed.end_time - listed.start_time).total_seconds()
@@ -260,8 +258,7 @@ class TaskWatcher(RunWatcher):
         self._task.stop_watching(run)
         if self._context.until == "collect":
             self._context.collecting += 1
-        event = RunStateChanged(run.planned_run, run.attempt.number, listed.id, listed.state, error)
-        return [Update(run.attempt, event)]
+        return [Update(run.attempt, _state_changed(run, listed))]
 
     def _plan_retry(self, run: ActiveRun) -> None:
         if not run.attempt.errored:
@@ -384,3 +381,15 @@ class TaskWatcher(RunWatcher):
             else:
                 skip.retry_at = now + _SKIP_PAUSES[skip.times - 1]
         return updates
+
+
+def _state_changed(run: ActiveRun, listed: Run) -> RunStateChanged:
+    return RunStateChanged(
+        run.planned_run,
+        run.attempt.number,
+        listed.id,
+        listed.state,
+        listed.error_message if listed.state.terminal else "",
+        listed.start_time,
+        listed.end_time,
+    )
