@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from fanbench.local.routes.tasks import find_version
-from fanbench.local.wire import Services, WireError, authorize
+from fanbench.local.wire import OWNER, Services, WireError, authorize
 from fanbench.wire.messages import TaskSlug
 
 SHOWN_RUNS = 500
@@ -129,7 +129,7 @@ async def _describe_all(services: Services, request: Request) -> str:
     shown = versions[-SHOWN_TASKS:]
     lines = ["This is the local server of fanbench.", ""]
     lines += [
-        f"/benchmarks/tasks/{each.slug}  version {each.version}: {each.state.label}" for each in shown
+        f"/benchmarks/tasks/{OWNER}/{each.slug}  version {each.version}: {each.state.label}" for each in shown
     ] or ["No task has been pushed yet: fanbench tasks push FILE --local"]
     if len(versions) > len(shown):
         lines.append(f"and {len(versions) - len(shown)} older ones: fanbench tasks list --local")
