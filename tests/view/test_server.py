@@ -13,6 +13,7 @@ import anyio
 import httpx
 import pytest
 
+from fanbench.sweeps.artifacts import path_of_part
 from fanbench.sweeps.journal import Journal
 from fanbench.view.columns import unpack
 from fanbench.view.live import Live
@@ -159,3 +160,24 @@ async def test_the_journal_is_not_touched(tmp_path: Path) -> None:
         await client.get("/api/snapshot")
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
     assert os.listdir(tmp_path) == [".fanbench"]
+
+
+async def test_a_log_is_read_as_it_grows(tmp_path: Path) -> None:
+    """The log of a run that goes on is read from where the page is, line by line, wherever the sweep has it."""
+    with Journal.open(tmp_path) as journal:
+        schedule(tmp_path, journal, "quiz", "good", 7)
+        part = path_of_part(tmp_path, 7)
+        part.parent.mkdir(parents=True)
+        async with serving(tmp_path) as (client, _):
+
+            async def read(start: int) -> tuple[str, int]:
+                answer = await client.get("/api/log", params={"generation": 1, "run": 0, "start": start})
+                return answer.json()["text"], answer.json()["next"]
+
+            assert await read(0) == ("", 0)
+            part.write_bytes("one\nzwei ü".encode())
+            assert await read(0) == ("one\n", 4)
+            part.write_bytes("one\nzwei üx\n".encode() + b"\xff\n")
+            assert await read(4) == ("zwei üx\n\ufffd\n", 15)
+            assert await read(15) == ("", 15)
+            assert await read(99) == ("", 99)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import shutil
 from collections.abc import AsyncGenerator
@@ -28,8 +29,9 @@ _HINT = "Check that there is free space and that you may write there, or name an
 class LogFile:
     """A log that is written to the file `part`, and moved into place when it is complete.
 
-    Text is buffered, and nothing is created before there is a chunk of 64 KiB to write. `lines` and `size` (in
-    bytes) count all text so far; a last line without its end counts. One task may write at a time.
+    Text is buffered, and nothing is created before there is a chunk of 64 KiB to write, or text that has been there
+    for `at_least_every` seconds: a reader of `part` is not further behind. `lines` and `size` (in bytes) count all text
+    so far; a last line without its end counts. One task may write at a time.
 
     `part` may be in another folder than the final file, even on another file system: a sweep keeps its parts
     outside the folders of the runs, because a download replaces such a folder as a whole. `write` calls the
@@ -38,7 +40,12 @@ class LogFile:
     """
 
     def __init__(
-        self, part: Path, offload: Offload = anyio.to_thread.run_sync, *, shown: Path | None = None
+        self,
+        part: Path,
+        offload: Offload = anyio.to_thread.run_sync,
+        *,
+        shown: Path | None = None,
+        at_least_every: float = math.inf,
     ) -> None:
         self.part = part
         self.lines = 0
@@ -48,6 +55,8 @@ class LogFile:
         self._buffer = bytearray()
         self._on_disk = 0
         self._counter = LineCounter()
+        self._at_least_every = at_least_every
+        self._due = math.inf
 
     async def write(self, text: str) -> None:
         """Append `text`.
@@ -60,8 +69,12 @@ class LogFile:
         self.size += len(data)
         self._counter.feed(text)
         self.lines = self._counter.lines
-        if len(self._buffer) >= _CHUNK:
+        now = anyio.current_time()
+        if len(self._buffer) >= _CHUNK or now >= self._due:
+            self._due = math.inf
             await self._offload(self._flush)
+        elif self._due == math.inf:
+            self._due = now + self._at_least_every
 
     def place(self, target: Path) -> None:
         """Move the log to `target`, durably; an existing file there is replaced in one step.

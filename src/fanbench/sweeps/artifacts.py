@@ -29,12 +29,15 @@ __all__ = [
     "log_is_whole",
     "log_part",
     "output_is_whole",
+    "path_of_part",
     "saved_output",
 ]
 
 # Incomplete logs are kept where no reader of results comes across them.
 _PARTS = JOURNAL.parent / "logs"
 _SUFFIX = ".part"
+# Seconds after which text of a log that is being written can be read by others.
+_SHOWN_EVERY = 1.0
 
 
 # --- Outputs ------------------------------------------------------------------------------------------------
@@ -129,7 +132,12 @@ def _files(folder: Path) -> Iterator[os.DirEntry[str]]:
 
 def log_part(root: Path, run_id: int, offload: Offload = anyio.to_thread.run_sync) -> LogFile:
     """Return the file for the log of a run of the sweep in `root` while it is being written."""
-    return LogFile(root / _PARTS / f"{run_id}{_SUFFIX}", offload)
+    return LogFile(path_of_part(root, run_id), offload, at_least_every=_SHOWN_EVERY)
+
+
+def path_of_part(root: Path, run_id: int) -> Path:
+    """Return where the log of a run of the sweep in `root` is while it is being written."""
+    return root / _PARTS / f"{run_id}{_SUFFIX}"
 
 
 def clear_parts(root: Path) -> None:

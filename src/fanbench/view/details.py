@@ -17,10 +17,11 @@ from fanbench.results.itemize import below
 from fanbench.results.run_file import NotARunFile, decode_run_file
 from fanbench.results.scores import TaskKey
 from fanbench.results.transcript import Said, Transcript, Verified, read_transcripts
+from fanbench.sweeps.artifacts import path_of_part
 from fanbench.view.document import PageRun
 from fanbench.wire.messages import Message
 
-__all__ = ["Details", "Limits", "find_file", "items_by_run", "read_details", "read_sources"]
+__all__ = ["Details", "Limits", "find_file", "items_by_run", "read_details", "read_log", "read_sources"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +95,13 @@ class FileEntry(msgspec.Struct, kw_only=True):
     size: int
 
 
+class LogPart(msgspec.Struct, kw_only=True):
+    """The lines of a log from a position in it, in bytes, to the position `next`."""
+
+    text: str
+    next: int
+
+
 class Details(msgspec.Struct, kw_only=True):
     """All that is shown of one run. `log_cut` is the number of characters left out of the middle of the log."""
 
@@ -107,7 +115,7 @@ class Details(msgspec.Struct, kw_only=True):
 
 def read_details(run: PageRun, items: Sequence[Item], limits: Limits) -> Details:
     """Read what is behind a run whose `items` these are. What cannot be read is left out."""
-    log, cut = _log(run.folder, limits.log)
+    log, cut = _log(run, limits.log)
     parts = _parts(run, items, limits)
     return Details(
         path=_text(_below(items, run.folder)) if run.folder else "",
@@ -230,21 +238,39 @@ def _message(said: Said, limits: Limits) -> MessageEntry:
     )
 
 
-def _log(folder: Path | None, limit: int) -> tuple[str, int]:
+def read_log(run: PageRun, start: int, limit: int) -> LogPart:
+    """Read at most `limit` bytes of a run's log from `start`, as far as there are whole lines."""
+    for path in _logs(run):
+        with suppress(OSError), path.open("rb") as file:
+            file.seek(start)
+            text = file.read(limit)
+            # The rest of a line may still be written, unless it is longer than all that is read.
+            whole = text[: text.rfind(b"\n") + 1] or (text if len(text) == limit else b"")
+            return LogPart(text=_text(whole.decode("utf-8", "replace")), next=start + len(whole))
+    return LogPart(text="", next=start)
+
+
+def _logs(run: PageRun) -> Iterator[Path]:
+    """Yield where the log of a run may be: beside its folder, in it, or where a sweep writes it."""
+    if run.folder is not None:
+        yield log_of_run(run.folder)
+        yield run.folder / EARLIER_LOG
+    if run.known is not None and run.known.run_id is not None:
+        yield path_of_part(run.known.sweep, run.known.run_id)
+
+
+def _log(run: PageRun, limit: int) -> tuple[str, int]:
     """Return the beginning and the end of the run's log, and the number of bytes between them."""
-    for path in (log_of_run(folder), folder / EARLIER_LOG) if folder else ():
-        try:
-            with path.open("rb") as file:
-                size = os.fstat(file.fileno()).st_size
-                if size <= limit:
-                    return file.read(limit).decode("utf-8", "replace"), 0
-                start = file.read(limit // 2)
-                file.seek(size - limit // 2)
-                end = file.read(limit // 2)
-        except OSError:
-            continue
-        cut = size - len(start) - len(end)
-        return f"{start.decode('utf-8', 'replace')}\n\0\n{end.decode('utf-8', 'replace')}", cut
+    for path in _logs(run):
+        with suppress(OSError), path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size <= limit:
+                return file.read(limit).decode("utf-8", "replace"), 0
+            start = file.read(limit // 2)
+            file.seek(size - limit // 2)
+            end = file.read(limit // 2)
+            texts = (part.decode("utf-8", "replace") for part in (start, end))
+            return "\n\0\n".join(texts), size - len(start) - len(end)
     return "", 0
 
 

@@ -307,7 +307,7 @@ def build(
     """
     scores = found.scores()
     order = Order.of(scores, known)
-    runs = _runs(found, known, order)
+    runs = _runs(found, known, order, running=running)
     document = Document(
         title=title,
         written=iso_time(datetime.now(UTC)),
@@ -331,7 +331,7 @@ def build(
 
 def with_states(shown: Shown, found: ResultSet, known: Sequence[KnownRun], *, running: bool) -> Shown:
     """Return the page with the states that the journal has now, and all else as it was: `found` is the same."""
-    runs = _runs(found, known, shown.order)
+    runs = _runs(found, known, shown.order, running=running)
     document = msgspec.structs.replace(
         shown.document,
         status="running" if running else _status(runs, shown.scores),
@@ -401,7 +401,7 @@ def _tasks(scores: Scores, order: Order) -> list[TaskEntry]:
 # --- Runs -----------------------------------------------------------------------------------------------------
 
 
-def _runs(found: ResultSet, known: Iterable[KnownRun], order: Order) -> list[PageRun]:
+def _runs(found: ResultSet, known: Iterable[KnownRun], order: Order, *, running: bool) -> list[PageRun]:
     """Return the runs that left something, and those that only the journal knows, in the order of the page."""
     journal = {
         (each.task, each.content, same_model(each.model), each.repeat, each.attempt): each for each in known
@@ -412,7 +412,10 @@ def _runs(found: ResultSet, known: Iterable[KnownRun], order: Order) -> list[Pag
         runs.append(_page_run(result, journal.pop(place, None)))
     models = {same_model(model): model for model in order.models}
     for each in journal.values():
-        status = run_status(each.state, scheduled=each.run_id is not None or each.scheduled is not None)
+        # The journal tells how a run ended, and not whether it is queued.
+        ended = each.state is not None
+        scheduled = each.run_id is not None or each.scheduled is not None
+        status = run_status(each.state, scheduled=scheduled, live=running and ended)
         if each.error and each.state is None and each.run_id is None:
             status = RunStatus.MISSING
         runs.append(

@@ -25,23 +25,27 @@ from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fanbench.view.details import Limits, find_file, items_by_run, read_details, read_sources
+from fanbench.view.details import Limits, find_file, items_by_run, read_details, read_log, read_sources
 from fanbench.view.document import PageRun, Shown
 from fanbench.view.live import Live, Moment, Patch
 from fanbench.view.report import page, policy
 
-__all__ = ["ViewServer", "serve_view"]
+__all__ = ["LAST_CHANGES", "ViewServer", "serve_view"]
 
 T = TypeVar("T")
 
 #: Seconds between two looks at the folders, while a page is open.
 INTERVAL = 0.2
+#: Seconds in which pages get the last changes.
+LAST_CHANGES = 1.0
 #: Seconds that open streams may take to end.
 GRACEFUL_SECONDS = 1
 #: Seconds after which a stream without changes says that it is alive.
 HEARTBEAT = 15.0
 # A message is shown whole unless a browser could not.
 _LIMITS = Limits(message=2_000_000, log=5_000_000, media=20_000_000, parts=20_000)
+# Bytes of a log that is followed, at a time.
+_LOG = 1_000_000
 
 # The page may ask this server, and no other one.
 _OWN = "connect-src 'self'"
@@ -69,6 +73,7 @@ class ViewServer:
                     Route("/api/snapshot", self._guarded(self._snapshot)),
                     Route("/api/events", self._guarded(self._events)),
                     Route("/api/details", self._guarded(self._details)),
+                    Route("/api/log", self._guarded(self._log)),
                     Route("/api/sources", self._guarded(self._sources)),
                     Route("/api/comparison", self._guarded(self._comparison)),
                     Route("/api/file", self._guarded(self._file)),
@@ -131,6 +136,10 @@ class ViewServer:
         return _json(
             await _in_thread(lambda: read_details(run, items_by_run(found).get(run.place, ()), _LIMITS))
         )
+
+    async def _log(self, request: Request) -> Response:
+        run, start = self._run(request), _number(request, "start")
+        return _json(await _in_thread(lambda: read_log(run, start, _LOG)))
 
     async def _sources(self, request: Request) -> Response:
         shown = self._shown(request)

@@ -74,7 +74,7 @@ def show_view(
 
 
 async def _serve(settings: Settings, live: Live, *, port: int, opens: bool, with_parent: bool) -> None:
-    from fanbench.view.server import serve_view
+    from fanbench.view.server import LAST_CHANGES, serve_view
 
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         try:
@@ -85,6 +85,7 @@ async def _serve(settings: Settings, live: Live, *, port: int, opens: bool, with
                     await anyio.to_thread.run_sync(webbrowser.open, address, abandon_on_cancel=True)
                 if with_parent:
                     await anyio.to_thread.run_sync(sys.stdin.buffer.read, abandon_on_cancel=True)
+                    await anyio.sleep(LAST_CHANGES)
                 else:
                     settings.output.note("Ctrl-C ends the page.")
                     await anext(signals)

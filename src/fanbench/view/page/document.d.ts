@@ -184,6 +184,11 @@ export interface FileEntry {
   size: number;
 }
 
+export interface LogPart {
+  text: string;
+  next: number;
+}
+
 export interface Details {
   path: string;
   parts: Part[];

@@ -7,23 +7,52 @@ const OSC = /\u001b\][^\u0007\u001b]*(?:\u0007|\u001b\\)/g;
 const ESCAPE = /\u001b\[([0-9;:]*)([A-Za-z])/g;
 const COLORS = ["black", "red", "green", "yellow", "blue", "magenta", "cyan", "white"];
 
+/** So many lines of a log are shown while it grows, the newest of them. */
+const MOST = 20_000;
+
+export class Log {
+  /** @param {number} [cut] the number of bytes that are left out, where the text has a NUL */
+  constructor(cut = 0) {
+    this.cut = cut;
+    this.style = "";
+    this.number = 0;
+    this.lines = h("div", { class: "log-lines" });
+    this.element = h("div", { class: "log scroll", tabindex: 0, role: "region", "aria-label": "Log" }, this.lines);
+  }
+
+  /**
+   * Add whole lines. What is read at its end stays there.
+   * @param {string} text
+   */
+  add(text) {
+    const { element, lines } = this;
+    const follows = element.scrollTop + element.clientHeight >= element.scrollHeight - 4;
+    const added = document.createDocumentFragment();
+    for (const line of text.replace(OSC, "").replace(/\r\n/g, "\n").replace(/\n$/, "").split("\n")) added.append(this.#line(line));
+    lines.append(added);
+    while (lines.childElementCount > MOST) lines.firstChild?.remove();
+    if (follows) element.scrollTop = element.scrollHeight;
+  }
+
+  /** @param {string} line */
+  #line(line) {
+    if (line === "\0") return h("div", { class: "note" }, `… ${count(this.cut)} bytes are left out …`);
+    this.number += 1;
+    const [spans, after] = colored(line, this.style);
+    this.style = after;
+    return h("div", { class: "log-line" }, h("span", { class: "log-number", "aria-hidden": "true" }, this.number), h("span", null, spans));
+  }
+}
+
 /**
- * Return the lines of a log as elements. A log that was cut has a NUL where its middle is left out.
+ * Return the lines of a log as an element.
  * @param {string} text
  * @param {number} cut the number of bytes that are left out
  */
 export function log(text, cut) {
-  const lines = text.replace(OSC, "").replace(/\r\n/g, "\n").replace(/\n$/, "").split("\n");
-  let style = "";
-  let number = 0;
-  return h("div", { class: "log scroll", tabindex: 0, role: "region", "aria-label": "Log" },
-    h("div", { class: "log-lines" }, lines.map((line) => {
-      if (line === "\0") return h("div", { class: "note" }, `… ${count(cut)} bytes are left out …`);
-      number += 1;
-      const [spans, after] = colored(line, style);
-      style = after;
-      return h("div", { class: "log-line" }, h("span", { class: "log-number", "aria-hidden": "true" }, number), h("span", null, spans));
-    })));
+  const found = new Log(cut);
+  found.add(text);
+  return found.element;
 }
 
 /**

@@ -139,6 +139,22 @@ export class Page {
     location.hash = this.runAddress(at);
   }
 
+  /**
+   * Save a file of a run. The address of the file needs the token, so the page reads it itself.
+   * @param {number} at
+   * @param {string} name
+   */
+  async save(at, name) {
+    const content = await this.store.source.download?.(at, name);
+    if (!content) return;
+    const address = URL.createObjectURL(content);
+    const link = document.createElement("a");
+    link.href = address;
+    link.download = name.split("/").at(-1) ?? "file";
+    link.click();
+    URL.revokeObjectURL(address);
+  }
+
   /** @param {number} at */
   nameOf(at) {
     const { columns } = this.store.runs;

@@ -2,9 +2,9 @@
 
 import { fill, h } from "./dom.js";
 import { count, duration, known, many, money, NONE, score, size, time } from "./format.js";
-import { log } from "./log.js";
+import { log, Log } from "./log.js";
 import { besides, conversation } from "./said.js";
-import { CLASSES, ERRORED, MISSING, SIGNS } from "./states.js";
+import { CLASSES, DONE, ERRORED, MISSING, PLANNED, SIGNS } from "./states.js";
 
 /** @typedef {import("./store.js").Store} Store */
 /** @typedef {import("./document").Part} Part */
@@ -33,27 +33,57 @@ export function run(store, page, words) {
       runs.length > 1 && h("nav", { class: "choice", "aria-label": "Runs" }, runs.map((each) => h("a", { href: page.runAddress(each), "aria-current": each === at ? "true" : null },
         `${SIGNS[store.runs.columns.status[each]]} ${store.runs.columns.repeat[each]}${store.runs.columns.superseded[each] ? " again" : ""}`))),
       link("↑ model", near(-1), "k"), link("↓ model", near(1), "j")), body);
-  Promise.all([store.source.details(at), store.source.sources()]).then(
-    ([details, sources]) => fill(body, ...content(store, at, details, sources[task] ?? "")),
+  const live = { open: true };
+  const over = [DONE, ERRORED, MISSING, PLANNED].includes(state);
+  const read = () => Promise.all([store.source.details(at), store.source.sources()]).then(
+    ([details, sources]) => fill(body, ...content(store, page, at, over ? details : details && { ...details, log: "" }, sources[task] ?? "")),
     (error) => fill(body, h("p", { class: "note" }, `The details cannot be read: ${error}`)),
   );
-  return { element, neighbor: (/** @type {number} */ step) => { const to = near(step); if (to !== null) page.openRun(to); } };
+  read().then(() => { if (!over && store.source.log) followLog(store, at, body, live); });
+  const text = store.text("text", at);
+  return {
+    element,
+    neighbor: (/** @type {number} */ step) => { const to = near(step); if (to !== null) page.openRun(to); },
+    update: () => { if (store.runs.columns.status[at] !== state || store.text("text", at) !== text) page.show(); },
+    close: () => { live.open = false; },
+  };
+}
+
+/**
+ * Show the log of a run as it grows, until the view is closed.
+ * @param {Store} store
+ * @param {number} at
+ * @param {Element} body
+ * @param {{open: boolean}} live
+ */
+async function followLog(store, at, body, live) {
+  const shown = new Log();
+  body.querySelector(".run-main")?.append(h("div", { class: "card" }, h("h3", null, "Log ", h("span", { class: "note" }, "while it runs")), shown.element));
+  for (let start = 0; live.open;) {
+    try {
+      const part = await /** @type {NonNullable<Store["source"]["log"]>} */ (store.source.log)(at, start);
+      start = part.next;
+      if (part.text) shown.add(part.text);
+    } catch { /* The server is asked again. */ }
+    await new Promise((resolve) => { setTimeout(resolve, 1000); });
+  }
 }
 
 /**
  * @param {Store} store
+ * @param {import("./main.js").Page} page
  * @param {number} at
  * @param {Details | null} details
  * @param {string} source
  */
-function content(store, at, details, source) {
+function content(store, page, at, details, source) {
   const error = store.text("error", at);
   const main = details ? partsOf(details) : [error && errorCard(error), h("p", { class: "note" }, "This page has no details of runs.")];
   return [
     h("div", { class: "run-main" }, main),
     h("aside", { class: "run-side", "aria-label": "Facts" }, facts(store, at),
       details && details.files.length > 0 && h("div", { class: "card" }, h("h3", null, "Files"), h("p", { class: "path" }, details.path),
-        h("ul", { class: "files" }, details.files.map((file) => h("li", null, file.name, " ", h("span", { class: "note" }, size(file.size)))))),
+        h("ul", { class: "files" }, details.files.map((file) => h("li", null, store.source.download ? h("button", { type: "button", class: "link", onclick: () => page.save(at, file.name) }, file.name) : file.name, " ", h("span", { class: "note" }, size(file.size)))))),
       source && h("details", { class: "card" }, h("summary", null, "The task's source"), h("pre", null, source))),
   ];
 }

@@ -39,6 +39,12 @@ export function openServer() {
     },
     /** @param {number} run */
     details: (run) => json(`api/details?generation=${generation}&run=${run}`),
+    /**
+     * @param {number} run
+     * @param {number} start
+     * @returns {Promise<import("./document").LogPart>}
+     */
+    log: (run, start) => json(`api/log?generation=${generation}&run=${run}&start=${start}`),
     /** @returns {Promise<string[]>} */
     sources: () => json(`api/sources?generation=${generation}`),
     /**
@@ -59,19 +65,17 @@ export function openServer() {
       for (let pause = PAUSE; ; pause = Math.min(LONGEST_PAUSE, 2 * pause)) {
         try {
           const response = await get(`api/events?generation=${generation}&version=${version}`);
+          pause = PAUSE;
+          document.documentElement.classList.remove("waiting");
           for await (const data of events(response)) {
-            pause = PAUSE;
-            if (data.again) {
-              await again();
-              break;
-            }
+            if (data.again) await again();
+            if (data.again) break;
             version = data.version;
             change(data);
           }
         } catch { /* The server has ended, or sleeps: it is asked again. */ }
         document.documentElement.classList.add("waiting");
         await new Promise((resolve) => { setTimeout(resolve, pause); });
-        document.documentElement.classList.remove("waiting");
       }
     },
   };

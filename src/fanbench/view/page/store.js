@@ -18,6 +18,7 @@ import { openServer } from "./server.js";
  *   details: (run: number) => Promise<Details | null>,
  *   sources: () => Promise<string[]>,
  *   comparison: (first: number, second: number) => Promise<ComparisonEntry | null>,
+ *   log?: (run: number, start: number) => Promise<import("./document").LogPart>,
  *   download?: (run: number, name: string) => Promise<Blob>,
  *   follow?: (change: (patch: Patch) => void, again: () => Promise<void>) => void,
  * }} Source
