@@ -71,7 +71,8 @@ def page(title: str, elements: Mapping[str, bytes], *rules: str) -> bytes:
 
     `rules` are more of its `policy`.
     """
-    data = "\n".join(_element(name, content) for name, content in elements.items())
+    parts = {"style": page_file("style.css").encode(), "code": bundle().encode(), **elements}
+    data = "\n".join(_element(name, content) for name, content in parts.items())
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -80,12 +81,11 @@ def page(title: str, elements: Mapping[str, bytes], *rules: str) -> bytes:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="referrer" content="no-referrer">
 <title>{html.escape(title)}</title>
-<style>{page_file("style.css")}</style>
 </head>
 <body>
 <noscript>This page needs JavaScript, which it has in itself.</noscript>
 {data}
-<script type="module">{bundle()}</script>
+<script type="module">{page_file("load.js")}</script>
 </body>
 </html>
 """.encode("utf-8", "replace")
@@ -93,10 +93,10 @@ def page(title: str, elements: Mapping[str, bytes], *rules: str) -> bytes:
 
 def policy(*rules: str) -> str:
     """Return the page's policy: only this very code and these styles are allowed, and what more `rules` allow."""
-    code, style = _digest(bundle()), _digest(page_file("style.css"))
+    load, code, style = map(_digest, (page_file("load.js"), bundle(), page_file("style.css")))
     own = [
         "default-src 'none'",
-        f"script-src '{code}'",
+        f"script-src '{load}' '{code}'",
         f"style-src '{style}'",
         "img-src data:",
         "base-uri 'none'",

@@ -15,7 +15,7 @@ import { count, known, many, NONE, score, signed } from "./format.js";
 export function compare(store, page, words) {
   const { models } = store.data;
   if (models.length < 2) {
-    return { element: h("section", null, h("h2", { id: "title" }, "Compare"), h("p", null, "There is only one model.")) };
+    return { element: h("section", { "aria-labelledby": "title" }, h("h2", { id: "title" }, "Compare"), h("p", null, "There is only one model.")) };
   }
   const best = store.data.board.rows.map((row) => row.model);
   const named = words.map((word) => models.indexOf(word));
@@ -30,7 +30,7 @@ export function compare(store, page, words) {
   const draw = async () => fill(body, sides[0] === sides[1] ? h("p", null, "Choose two models.") : await pairOf(store, sides[0], sides[1], page.room() - 26));
   draw();
   return {
-    element: h("section", { "aria-label": "Compare" },
+    element: h("section", { "aria-labelledby": "title" }, h("h2", { id: "title" }, "Compare"),
       h("div", { class: "tools" }, pick(0),
         h("button", { type: "button", title: "Swap the models", "aria-label": "Swap the models", onclick: () => { sides.reverse(); go(); } }, "⇄"), pick(1)),
       body),

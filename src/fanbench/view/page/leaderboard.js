@@ -53,7 +53,7 @@ function boardTable(store, board) {
   const bounds = board.rows.some((row) => row.bound_low !== null);
   const header = ["Model", "Rank#", "Score#", "0 to 1", "95 % interval", "Scored#", ...(bounds ? ["If errors fail – pass"] : []),
     ...(costs ? ["Cost a run#", "Front"] : []), "Time a run#"];
-  return table("Leaderboard", header, board.rows, (row) => [
+  return table("Models by score", header, board.rows, (row) => [
     store.data.models[row.model],
     row.rank_low === null ? NONE : row.rank_low === row.rank_high ? String(row.rank_low) : `${row.rank_low}–${row.rank_high}`,
     h("strong", null, score(row.score)), intervalBar(row), interval(row.low, row.high),

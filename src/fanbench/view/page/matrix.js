@@ -3,7 +3,7 @@
 import { fill, h } from "./dom.js";
 import { count, duration, interval, known, many, money, nameWidth } from "./format.js";
 import { Grid, START } from "./grid.js";
-import { CLASSES, DONE, SIGNS, worst } from "./states.js";
+import { CLASSES, DONE, ERRORED, MISSING, SIGNS, worst } from "./states.js";
 
 /** @typedef {import("./store.js").Store} Store */
 /** @typedef {import("./document").CellEntry} CellEntry */
@@ -147,15 +147,25 @@ function statesOf(store, task, model) {
 function cellOf(store, task, model, kind) {
   const states = statesOf(store, task, model);
   if (!states.length) return { class: "nothing", text: "" };
-  const cell = store.cell(task, model), state = worst(states);
+  const cell = store.cell(task, model), state = outcome(cell, worst(states));
   const scored = cell && known(cell.score) ? ` score-${Math.round(Number(cell.score) * 10)}` : "";
   const text = cell && (kind !== 0 || known(cell.value)) ? KINDS[kind][1](cell) : "";
   // A color alone tells nothing: a cell that is not simply done has the signs of its runs.
-  const signs = kind === STATE || !text || state !== DONE ? shortSigns(states, kind === STATE || !text) : "";
+  const signs = kind === STATE || !text || state !== DONE ? shortSigns(states, kind === STATE || !text) || SIGNS[state] : "";
   return {
     class: state === DONE ? `done${scored}` : CLASSES[state],
     text: [text && h("span", { class: "value" }, text), signs && h("span", { class: "signs" }, `${text && " "}${signs}`)],
   };
+}
+
+/**
+ * Return the state of a cell: items may lack a score although all runs completed.
+ * @param {CellEntry | undefined} cell
+ * @param {number} state the state of its runs
+ */
+function outcome(cell, state) {
+  if (!cell || state !== DONE || cell.scored >= cell.planned) return state;
+  return cell.errored ? ERRORED : MISSING;
 }
 
 /**
