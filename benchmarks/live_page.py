@@ -16,12 +16,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import msgspec
+from tests.results.build import passed, write
 
 from fanbench.sweeps.attempts import Attempt, Phase, PlannedRun, SavedLog, SavedOutput
 from fanbench.sweeps.folder import lock_folder
 from fanbench.sweeps.journal import Journal
 from fanbench.wire.messages import RunState
-from tests.results.build import passed, write
 
 CHROMIUM = "/usr/bin/chromium"
 TASKS, MODELS, REPEATS = 20, 60, 3
@@ -73,7 +73,7 @@ def measure(root: Path, seconds: float, rate: float) -> None:
             changes = threading.Thread(target=change, args=(journal, attempts[1::2], rate, stop))
             try:
                 show(address, changes, seconds)
-                print_costs(server.pid, seconds)
+                print_costs(server.pid)
             finally:
                 stop.set()
                 changes.join()
@@ -101,14 +101,13 @@ def end(root: Path, attempt: Attempt) -> Attempt:
 def change(journal: Journal, attempts: list[Attempt], rate: float, stop: threading.Event) -> None:
     """Change attempts at this rate: each is running, or has errored and is running again, in turn."""
     states = {attempt: cycle((RunState.ERRORED, None)) for attempt in attempts}
-    began, done = time.monotonic(), 0
-    for attempt in cycle(attempts):
+    began = time.monotonic()
+    for done, attempt in enumerate(cycle(attempts), 1):
         if stop.is_set():
             return
         state = next(states[attempt])
         phase = Phase.FOUND if state is None else Phase.ENDED
         journal.save_attempts([msgspec.structs.replace(attempt, phase=phase, state=state)])
-        done += 1
         time.sleep(max(0.0, began + done / rate - time.monotonic()))
 
 
@@ -141,7 +140,7 @@ def show(address: str, changes: threading.Thread, seconds: float) -> None:
         browser.close()
 
 
-def print_costs(pid: int, seconds: float) -> None:
+def print_costs(pid: int) -> None:
     status = Path(f"/proc/{pid}/status").read_text()
     peak = next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]
     ticks = Path(f"/proc/{pid}/stat").read_text().split()[13:15]
