@@ -5,10 +5,16 @@ from __future__ import annotations
 import importlib
 import os
 import pkgutil
+import sys
+from types import ModuleType
+from typing import cast
 
 import anyio
 import pytest
 from hypothesis import settings
+
+# jsonschema would check the format of web addresses with it, which takes a second to import.
+sys.modules.setdefault("rfc3987_syntax", cast("ModuleType", None))
 
 # anyio imports its modules on demand, and pytest parses every module it imports, to rewrite its assertions. That must
 # not happen while one of our threads is parsing: see `fanbench.tasks.source.parse_python`.
