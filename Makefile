@@ -6,13 +6,16 @@ CODE := src tests benchmarks examples scripts
 # The tests of a file share servers and build on each other, so a file stays in one process.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 export VENV
+# Without byte code, each process of the tests compiles what it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test quick check bench soak format clean
+.PHONY: help demo test test-long quick check bench soak format clean
 
 help:
 	@echo "make demo    run three tasks on two real models, offline"
 	@echo "make quick   run the tests without servers, models and subprocesses (a minute)"
-	@echo "make test    run all tests"
+	@echo "make test    run all tests but the long ones"
+	@echo "make test-long  run the long ones: an older Kaggle, more files of the SDK, a kill at each point"
 	@echo "make check   check format, lint, types, imports and dependencies, and the page's JavaScript with node"
 	@echo "make bench   run the benchmarks (several minutes)"
 	@echo "make soak    sweep for an hour under faults and kills, and see whether anything grows (SOAK_MINUTES=60)"
@@ -34,10 +37,13 @@ demo: $(VENV)/.local
 
 test: $(VENV)/.dev
 	$(BIN)/python -m fanbench models add smollm2 gemma3 --data $(VENV)/models --no-check
-	FANBENCH_TEST_MODELS=$(VENV)/models $(PYTEST)
+	FANBENCH_TEST_MODELS=$(VENV)/models $(PYTEST) -m "not long"
+
+test-long: $(VENV)/.dev
+	$(PYTEST) -m long
 
 quick: $(VENV)/.dev
-	$(PYTEST) -m "not e2e and not slow"
+	$(PYTEST) -m "not e2e and not slow and not long"
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check $(CODE)

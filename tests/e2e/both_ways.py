@@ -178,8 +178,8 @@ async def _serve(
     slug = _main_task(file, alone)
     async with locks[slug]:  # files that use the same name for their tasks
         try:
-            await client.push(path, task=slug or None, allow_no_run=True, wait=True, poll_interval=1)
-            (run,) = (await client.run(slug, MODEL, wait=True, poll_interval=1)).runs
+            await client.push(path, task=slug or None, allow_no_run=True, wait=True, poll_interval=0.2)
+            (run,) = (await client.run(slug, MODEL, wait=True, poll_interval=0.2)).runs
             await client.download_output(run.id, folder)
         except FanbenchError as error:
             return Compared(path, check, alone, Side(str(error).strip().rpartition("\n")[2]))

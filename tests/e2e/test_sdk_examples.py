@@ -17,22 +17,24 @@ from tests.e2e.sdk_files import NotFetched, sdk_task_files
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
-#: Tasks of tasks, tables of data, tools, images, judges, and the SDK's other client.
+#: Judges, tables of data, and tools.
 CHOSEN = [
     "examples-assess_with_a_judge.py",
     "examples-dataset_evaluation.py",
-    "examples-multiply_genai.py",
     "examples-prompt_with_tools.py",
-    "examples-simple_task.py",
-    "guides-cryptography.py",
 ]
+#: The SDK's other client, tasks of tasks, and one without anything.
+MORE = ["examples-multiply_genai.py", "examples-simple_task.py", "guides-cryptography.py"]
 
 
-def test_the_sdks_own_files_record_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "names", [CHOSEN, pytest.param(MORE, marks=pytest.mark.long)], ids=["chosen", "more"]
+)
+def test_the_sdks_own_files_record_the_same(tmp_path: Path, names: list[str]) -> None:
     """Each file leaves the same tasks, states, results and assertions either way, and the check accepts it."""
     try:
         files = {path.name: path for path in sdk_task_files(Path(sys.prefix) / "sdk-files")}
     except NotFetched as reason:
         pytest.skip(str(reason))
-    compared = anyio.run(partial(compare, [files[name] for name in CHOSEN], tmp_path))
+    compared = anyio.run(partial(compare, [files[name] for name in names], tmp_path))
     assert [str(each) for each in compared if each.verdict != "same" or "error" in each.check] == []

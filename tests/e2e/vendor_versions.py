@@ -1,4 +1,4 @@
-"""The versions of the vendor's command line that the tests run: the pinned one, and the one before it."""
+"""The versions of the vendor's command line that the tests run: the pinned one and, as long tests, the one before."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["PINNED", "VERSIONS", "python_with_kaggle"]
 PINNED = version("kaggle")
 #: Versions of `kaggle`, the pinned one first, with the `kagglesdk` that was current at the time.
 SDKS = {PINNED: version("kagglesdk"), "2.2.4": "0.1.37"}
-VERSIONS = tuple(SDKS)
+VERSIONS = [PINNED, *(pytest.param(older, marks=pytest.mark.long) for older in SDKS if older != PINNED)]
 
 
 def python_with_kaggle(kaggle: str) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -27,16 +28,15 @@ def long_log(task: str, model: str, nth: int) -> RunScript:
     return RunScript(queued=1.0, running=3.0, log=log) if model == "m1" else RunScript.errored()
 
 
+@pytest.mark.parametrize("first", [1, *(pytest.param(first, marks=pytest.mark.long) for first in (2, 3))])
 @pytest.mark.parametrize(
     "scenario",
     [Scenario(runs=long_log), Scenario(runs=long_log, one_run_per_model=False, list_lag=4.0)],
     ids=["one in flight", "several in flight"],
 )
-def test_killed_at_each_point(tmp_path: Path, scenario: Scenario) -> None:
-    """Wherever a process is killed, the next one reaches the same end."""
-    point = 0
-    while True:
-        point += 1
+def test_killed_at_each_point(tmp_path: Path, scenario: Scenario, first: int) -> None:
+    """Wherever a process is killed, the next one reaches the same end. Each test takes every third point."""
+    for point in count(first, 3):
         folder = tmp_path / str(point)
         world = World(
             folder, scenario, models=2, repeats=2, rules=Rules(retry_errored=1, streams=3, downloads=2)
@@ -44,7 +44,7 @@ def test_killed_at_each_point(tmp_path: Path, scenario: Scenario) -> None:
         if world.run(kill_after=point):
             break
         world.check()
-        assert world.run(pause=point % 3 * 7.0)
+        assert world.run(pause=point // 3 % 3 * 7.0)
         world.check_all_done()
         shutil.rmtree(folder)
     assert point > 100
