@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from fanbench.cli.app import root
 from tests.results.build import errored, number, talk, write
-from tests.results.folders import add_run
+from tests.results.folders import add_run, make_sweep
 
 
 def report(*arguments: str | Path) -> Result:
@@ -173,3 +173,26 @@ def test_what_was_there_stays_if_nothing_can_be_written(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "error: Cannot write the report" in result.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["results", "taken"]
+
+
+def test_two_sweeps_on_one_page(tmp_path: Path) -> None:
+    """The same task and model in two folders are two runs, each with its own items, log and place."""
+    for name, value in (("one", True), ("two", False)):
+        folder = add_run(tmp_path / name, "google/good", [value], task="quiz")
+        make_sweep(tmp_path / name)
+        folder.with_name("1.log").write_text(f"{name}\n")
+    target = tmp_path / "both.html"
+    report(tmp_path / "one", tmp_path / "two", "-o", target)
+    runs = element(target.read_text(encoding="utf-8"), "details-0")
+    assert sorted((run["log"], [part["value"] for part in run["parts"]]) for run in runs) == [
+        ("one\n", [1.0]),
+        ("two\n", [0.0]),
+    ]
+
+
+def test_one_run_on_a_page(tmp_path: Path) -> None:
+    """The folder of a single run may be given."""
+    folder = add_run(tmp_path, "google/good", [True, False])
+    assert report(folder, "-o", tmp_path / "run.html").exit_code == 0
+    (run,) = element((tmp_path / "run.html").read_text(encoding="utf-8"), "details-0")
+    assert [part["value"] for part in run["parts"]] == [1.0, 0.0]

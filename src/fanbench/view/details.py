@@ -18,7 +18,7 @@ from fanbench.results.run_file import NotARunFile, decode_run_file
 from fanbench.results.scores import TaskKey
 from fanbench.results.transcript import Said, Transcript, Verified, read_transcripts
 from fanbench.sweeps.artifacts import path_of_part
-from fanbench.view.document import PageRun
+from fanbench.view.document import PageRun, Place
 from fanbench.wire.messages import Message
 
 __all__ = ["Details", "Limits", "find_file", "items_by_run", "read_details", "read_log", "read_sources"]
@@ -148,16 +148,19 @@ def read_sources(items: Iterable[Item], tasks: Sequence[TaskKey]) -> list[str]:
     return [found.get(key, "") for key in tasks]
 
 
-def items_by_run(found: ResultSet) -> Mapping[tuple[str, str, str, int, int], list[Item]]:
-    """Return the items of each run, by its task, content, model, repeat and attempt."""
-    groups: dict[tuple[str, str, str, int, int], list[Item]] = {}
+def items_by_run(found: ResultSet) -> Mapping[Place, list[Item]]:
+    """Return the items of each run."""
+    groups: dict[Place, list[Item]] = {}
     for item in found.items:
-        groups.setdefault((item.task, item.content, item.model, item.repeat, item.attempt), []).append(item)
+        place = Place(item.sweep, item.task, item.content, item.model, item.repeat, item.attempt)
+        groups.setdefault(place, []).append(item)
     return groups
 
 
 def _parts(run: PageRun, items: Sequence[Item], limits: Limits) -> list[Part]:
     files: dict[str, Mapping[str, Transcript]] = {}
+    if run.result is None:  # What its only item says may be older than what the journal does.
+        return [Part(state="errored", error=_text(run.error))] if run.error else []
     for item in items:
         path = os.path.join(item.sweep, item.path)
         if item.path.endswith(".run.json") and path not in files:
@@ -166,8 +169,6 @@ def _parts(run: PageRun, items: Sequence[Item], limits: Limits) -> list[Part]:
     # What the task did around its sub-runs belongs to none of them.
     rest = [each[""] for each in files.values() if len(each) > 1]
     around = [_part(None, each, limits) for each in rest if each.messages or each.assertions or each.error]
-    if not parts and run.error:
-        parts = [Part(state="errored", error=run.error)]
     return [*around, *parts]
 
 

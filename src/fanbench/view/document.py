@@ -6,6 +6,7 @@ The page computes no statistics. Whatever it shows of them is here.
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,7 +32,7 @@ from fanbench.view.columns import Columns, column, pack
 from fanbench.wire.messages import RunState
 from fanbench.wire.slugs import same_model
 
-__all__ = ["MARGIN", "Before", "Document", "PageRun", "Shown", "build", "with_states"]
+__all__ = ["MARGIN", "Before", "Document", "PageRun", "Place", "Shown", "build", "with_states"]
 
 FORMAT = 1
 #: In this order, the states of runs are counted in `PageRun.status` and `Document.states`.
@@ -199,10 +200,22 @@ class Document(msgspec.Struct, kw_only=True):
     problems: list[str]
 
 
+class Place(NamedTuple):
+    """What tells a run from others, and what its items have as well."""
+
+    sweep: str
+    task: str
+    content: str
+    model: str
+    repeat: int
+    attempt: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageRun:
     """One row of the page's table of runs. Times are in seconds since 1970."""
 
+    sweep: str
     task: TaskKey
     model: str
     status: RunStatus
@@ -213,9 +226,8 @@ class PageRun:
     ended: float | None = None
 
     @property
-    def place(self) -> tuple[str, str, str, int, int]:
-        """The task, its content, the model, the repeat and the attempt, which tell the run from others."""
-        return self.task.task, self.task.content, self.model, self.repeat, self.attempt
+    def place(self) -> Place:
+        return Place(self.sweep, self.task.task, self.task.content, self.model, self.repeat, self.attempt)
 
     @property
     def repeat(self) -> int:
@@ -404,12 +416,20 @@ def _tasks(scores: Scores, order: Order) -> list[TaskEntry]:
 def _runs(found: ResultSet, known: Iterable[KnownRun], order: Order, *, running: bool) -> list[PageRun]:
     """Return the runs that left something, and those that only the journal knows, in the order of the page."""
     journal = {
-        (each.task, each.content, same_model(each.model), each.repeat, each.attempt): each for each in known
+        Place(
+            str(each.sweep), each.task, each.content, same_model(each.model), each.repeat, each.attempt
+        ): each
+        for each in known
     }
+    sweeps = {os.path.abspath(sweep): sweep for sweep in {item.sweep for item in found.items}}
     runs = []
     for result in found.runs:
-        place = (result.task, result.content, same_model(result.model), result.repeat, result.attempt)
-        runs.append(_page_run(result, journal.pop(place, None)))
+        sweep = next(
+            (sweeps[above] for above in map(str, (result.path, *result.path.parents)) if above in sweeps), ""
+        )
+        model = same_model(result.model)
+        place = Place(sweep, result.task, result.content, model, result.repeat, result.attempt)
+        runs.append(_page_run(sweep, result, journal.pop(place, None)))
     models = {same_model(model): model for model in order.models}
     for each in journal.values():
         # The journal tells how a run ended, and not whether it is queued.
@@ -420,6 +440,7 @@ def _runs(found: ResultSet, known: Iterable[KnownRun], order: Order, *, running:
             status = RunStatus.MISSING
         runs.append(
             PageRun(
+                sweep=str(each.sweep),
                 task=TaskKey(each.task, each.content),
                 model=models.get(same_model(each.model), each.model),
                 status=status,
@@ -432,7 +453,7 @@ def _runs(found: ResultSet, known: Iterable[KnownRun], order: Order, *, running:
     )
 
 
-def _page_run(result: RunResult, known: KnownRun | None) -> PageRun:
+def _page_run(sweep: str, result: RunResult, known: KnownRun | None) -> PageRun:
     started = _epoch(result.started)
     if result.errored:
         status = RunStatus.ERRORED
@@ -441,6 +462,7 @@ def _page_run(result: RunResult, known: KnownRun | None) -> PageRun:
     else:
         status = RunStatus.RUNNING
     return PageRun(
+        sweep=sweep,
         task=TaskKey(result.task, result.content),
         model=result.full_model,
         status=status,

@@ -40,11 +40,12 @@ export function run(store, page, words) {
     (error) => fill(body, h("p", { class: "note" }, `The details cannot be read: ${error}`)),
   );
   read().then(() => { if (!over && store.source.log) followLog(store, at, body, live); });
-  const text = store.text("text", at);
+  const seen = () => JSON.stringify(["status", "text", "run_id", "started"].map((name) => store.number(name, at)));
+  const before = seen();
   return {
     element,
     neighbor: (/** @type {number} */ step) => { const to = near(step); if (to !== null) page.openRun(to); },
-    update: () => { if (store.runs.columns.status[at] !== state || store.text("text", at) !== text) page.show(); },
+    update: () => { if (seen() !== before) page.show(); },
     close: () => { live.open = false; },
   };
 }
