@@ -52,16 +52,16 @@ def test_every_flag_and_no_other_has_help(command: tuple[tuple[str, ...], click.
             assert param.help.rstrip("]).").strip(), (path, param.name)
 
 
-def test_examples_are_shown_andcan_be_typed(command: tuple[tuple[str, ...], click.Command]) -> None:
-    """Every help has examples, and they use only commands and flags that exist."""
+def test_examples_are_shown_and_can_be_typed(command: tuple[tuple[str, ...], click.Command]) -> None:
+    """Every help has examples, one below the other, and they use only commands and flags that exist."""
     path, _ = command
     text = CliRunner().invoke(root, [*path, "--help"], prog_name="fanbench").stdout
     examples = re.findall(r"(?:Examples|Examples, to begin with):\n((?:\s+\S.*\n?)+)", text)
     assert examples, path
-    lines = [line.strip() for line in examples[-1].splitlines() if line.strip().startswith("fanbench ")]
-    assert lines, path
+    lines = [line for line in examples[-1].splitlines() if line.strip().startswith("fanbench ")]
+    assert len({line.index("fanbench") for line in lines}) == 1, (path, lines)
     for line in lines:
-        can_be_typed(line)
+        can_be_typed(line.strip())
 
 
 def can_be_typed(line: str) -> None:

@@ -279,10 +279,9 @@ def read_text(path: Path) -> str:
 class SweepSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Tasks × models × repeats and how to run them, as the user gave them; `None` where nothing was given.
 
-    `models` are names and patterns in the order in which they are reported. `rerun` are `TASK:MODEL`, also patterns, of
-    what to make again this time. `datasets` ("owner/slug") apply to
-    tasks from files that have none of their own. `judge` is the model behind `judge_llm`. `concurrency` bounds the
-    calls in flight; the rest is as in `Rules`.
+    `models` are names and patterns in the order in which they are reported. `datasets` ("owner/slug") apply to tasks
+    from files that have none of their own. `judge` is the model behind `judge_llm`. `rerun` are names and patterns
+    `TASK:MODEL` of the runs to make again this time. `concurrency` bounds the calls in flight; the rest is as in `Rules`.
     """
 
     tasks: tuple[TaskChoice, ...] = ()

@@ -40,8 +40,8 @@ def gate(
       8  cannot tell: there are too few items (it says how many would tell), or the two cannot be compared
 
     They cannot be compared if NEW lacks a model of OLD, if the content of a task differs, or if items have no score on
-    either side: what errors is not random. Tasks with values beyond 0 and 1, or
-    beyond the scale that sweep.toml declares, are named and left out.
+    either side: what errors is not random. Tasks with values beyond 0 and 1, or beyond the scale that sweep.toml
+    declares, are named and left out.
 
     \b
     Examples:

@@ -34,7 +34,7 @@ __all__ = ["results"]
 )
 @model_option("Show only this model, or those that match a pattern; repeatable.")
 @click.option(
-    "--failed", is_flag=True, help="Show only what did not pass, errored, has no value, or is missing."
+    "--failed", is_flag=True, help="Show only what failed (✗), errored, has no value, or is missing."
 )
 @value_option(
     "--sort order",

@@ -99,18 +99,18 @@ def sweep(
 ) -> None:
     """Run every task on every model: push, run, follow the logs, download, and print one table.
 
-      Tasks are task files (FILE::TASK for one of several in a file), folders of them, tasks on the server, or a sweep
-      file. Run the same command again to resume an interrupted sweep: only what is left is done. Without tasks, the
-      sweep in the output folder is resumed.
+    Tasks are task files (FILE::TASK for one of several in a file), folders of them, tasks on the server, or a sweep
+    file. Run the same command again to resume an interrupted sweep: only what is left is done. Without tasks, the
+    sweep in the output folder is resumed.
 
-      \b
-      Examples:
-        fanbench sweep tasks -m 'gemini-*' -m claude-haiku-4-5 -o results
-        fanbench sweep sums.py my-task --all-models --repeats 3 --max-cost 5 --dry-run
-        fanbench sweep sweep.toml -y --format jsonl > events.jsonl
-        fanbench sweep -o results --retry-errored 1
-    fanbench sweep -o results --view
-        fanbench sweep -o results --rerun 'my-task:gemini-*' --dry-run
+    \b
+    Examples:
+      fanbench sweep tasks -m 'gemini-*' -m claude-haiku-4-5 -o results
+      fanbench sweep sums.py my-task --all-models --repeats 3 --max-cost 5 --dry-run
+      fanbench sweep sweep.toml -y --format jsonl > events.jsonl
+      fanbench sweep -o results --retry-errored 1
+      fanbench sweep -o results --view
+      fanbench sweep -o results --rerun 'my-task:gemini-*' --dry-run
     """
     if schema:
         from fanbench.sweeps.sweep_file import schema_text
