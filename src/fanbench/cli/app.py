@@ -19,6 +19,7 @@ import click
 from fanbench.cli.argv import expand_flags
 from fanbench.cli.command import common_options
 from fanbench.cli.exits import explain
+from fanbench.cli.output import FORMATS
 from fanbench.errors import FanbenchError
 from fanbench.version import __version__
 
@@ -220,4 +221,4 @@ def root(ctx: click.Context, /, **common: Any) -> None:
     _show_help_if_alone(ctx)
 
 
-root.params.extend(common_options(hidden=True))
+root.params.extend(common_options(hidden=True, formats=tuple(FORMATS)))

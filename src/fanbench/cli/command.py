@@ -157,6 +157,7 @@ class Command(click.Command):
                     f"-v and --format {given['format']} are two formats.", hint="Remove one of them."
                 )
             given |= {"format": "csv", "csv": True}
+        self._refuse_other_formats(ctx, given.get("format"))
         settings = Settings(**{name: value for name, value in given.items() if value is not None})
         # The root's as well: that is where an error is printed, with the flags of this server in its hint.
         ctx.obj = root.obj = settings
@@ -169,6 +170,11 @@ class Command(click.Command):
 
         with logging_to(settings.log_file, ctx.command_path, on_stderr=settings.verbose):
             return super().invoke(ctx)
+
+    def _refuse_other_formats(self, ctx: click.Context, given: str | None) -> None:
+        """Refuse a format that only other commands have. Before the command, the root has accepted it."""
+        option = next(param for param in self.params if param.name == "format")
+        option.type_cast_value(ctx, given)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         options = [param for param in self.get_params(ctx) if isinstance(param, click.Option)]
