@@ -33,8 +33,10 @@ def results(*arguments: str | Path) -> Result:
 def test_the_table_of_the_examples() -> None:
     """Without a terminal, the results and each model's usage are printed as aligned text."""
     result = results(DATA)
-    look = f"\nTo look at them: fanbench view {DATA}, or fanbench report {DATA} for a file.\n"
-    assert (result.exit_code, result.stderr) == (0, look)
+    assert (result.exit_code, result.stderr.split("`")[1::2]) == (
+        0,
+        [f"fanbench view {DATA}", f"fanbench report {DATA}"],
+    )
     assert result.stdout.splitlines() == [
         "task            gemma-3-270m  smollm2-135m-instruct",
         "arithmetic      0.4           0.8",
@@ -271,6 +273,15 @@ def test_parquet_is_refused_where_it_cannot_be(folder: Path, monkeypatch: pytest
     result = results(folder, "--format", "parquet")
     assert (result.exit_code, result.stdout) == (2, "")
     assert "pip install pyarrow" in result.stderr
+
+
+def test_parquet_may_be_asked_for_before_the_command(folder: Path) -> None:
+    """`--format parquet` may stand before `results`, and there as well, it is refused by other commands."""
+    before = CliRunner().invoke(root, ["--format", "parquet", "results", str(folder)])
+    assert before.stdout_bytes == results(folder, "--format", "parquet").stdout_bytes
+    refused = CliRunner().invoke(root, ["--format", "parquet", "leaderboard", str(folder)])
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "'parquet' is not one of" in refused.stderr
 
 
 def test_parquet_is_not_for_a_terminal(folder: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -12,7 +12,7 @@ from fanbench.cli.command import Settings
 from fanbench.errors import NoResults
 from fanbench.results import ResultSet
 
-__all__ = ["read_folders", "sweep_command"]
+__all__ = ["how_to_look", "read_folders", "sweep_command"]
 
 
 def sweep_command(folder: Path, *flags: str) -> str | None:
@@ -51,7 +51,7 @@ def read_folders(settings: Settings, folders: Sequence[Path]) -> ResultSet:
     return found
 
 
-def how_to_look(folders: Iterable[Path]) -> str:
-    """The sentence that ends a table of results."""
-    where = " ".join(shlex.quote(str(folder)) for folder in folders)
-    return f"\nTo look at them: fanbench view {where}, or fanbench report {where} for a file."
+def how_to_look(folders: Sequence[Path]) -> str:
+    """Return the sentence that ends a table of results."""
+    view, report = (shlex.join(["fanbench", command, *map(str, folders)]) for command in ("view", "report"))
+    return f"\nRun `{view}` to look at them in the browser, or `{report}` to write them as one file."
