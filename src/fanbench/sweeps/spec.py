@@ -281,7 +281,8 @@ class SweepSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     `models` are names and patterns in the order in which they are reported. `datasets` ("owner/slug") apply to tasks
     from files that have none of their own. `judge` is the model behind `judge_llm`. `rerun` are names and patterns
-    `TASK:MODEL` of the runs to make again this time. `concurrency` bounds the calls in flight; the rest is as in `Rules`.
+    `TASK:MODEL` of the runs to make again this time. `concurrency` bounds the calls in flight; the rest is as in
+    `Rules`.
     """
 
     tasks: tuple[TaskChoice, ...] = ()
