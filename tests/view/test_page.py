@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Dialog, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, Dialog, Page, Request, expect
 
 from fanbench import read_results
 from fanbench.view.report import report
@@ -20,7 +19,6 @@ from tests.results.items import passes
 
 pytestmark = pytest.mark.e2e
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 AXE = Path(__file__).parents[2] / "scripts/page/node_modules/axe-core/axe.min.js"
 VIEWS = ("matrix", "leaderboard", "runs", "compare", "before", "cost", "timeline")
 DETAILS = ("run/quiz/good/1", "run/talk/good/1", "run/talk/bad/1", "side/talk/good/bad/", "compare/good/bad")
@@ -31,16 +29,6 @@ BAD = (
 )
 
 Open = Callable[..., Page]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("Chromium is not installed")
-    with sync_playwright() as playwright:
-        # The sandbox needs a user namespace, which containers may lack.
-        yield (started := playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"]))
-        started.close()
 
 
 class Tabs:
