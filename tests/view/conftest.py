@@ -4,9 +4,12 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+#: Milliseconds that a test waits for the page.
+PATIENCE = 30_000
 
 
 @pytest.fixture
@@ -19,6 +22,8 @@ def anyio_backend() -> str:
 def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("Chromium is not installed")
+    # A wait ends when what is waited for is there; only a machine that is loaded needs so long.
+    expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
         # The sandbox needs a user namespace, which containers may lack.
         yield (started := playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"]))

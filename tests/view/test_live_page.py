@@ -18,6 +18,7 @@ from fanbench.sweeps.journal import Journal
 from fanbench.view.report import report
 from fanbench.wire.messages import RunState
 from tests.results.items import passes
+from tests.view.conftest import PATIENCE
 from tests.view.sweeps import collect, schedule
 
 pytestmark = pytest.mark.e2e
@@ -42,7 +43,7 @@ def serving(folder: Path, *more: str) -> Iterator[str]:
 def page(browser: Browser) -> Iterator[Page]:
     context = browser.new_context(viewport={"width": 1280, "height": 800})
     page = context.new_page()
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(PATIENCE)
     yield page
     context.close()
 

@@ -16,6 +16,7 @@ from fanbench.view.report import report
 from tests.results.build import STATUS, errored, number, passed, write
 from tests.results.folders import add_run
 from tests.results.items import passes
+from tests.view.conftest import PATIENCE
 
 pytestmark = pytest.mark.e2e
 
@@ -53,7 +54,7 @@ class Tabs:
     def _new(self, options: dict[str, Any]) -> Page:
         context = self.browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
         page = context.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(PATIENCE)
         page.on("console", lambda said: self.complaints.append(said.text))
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("dialog", self._dismiss)
