@@ -516,7 +516,7 @@ def _columns(runs: Sequence[PageRun], order: Order, texts: dict[str, int]) -> Co
         "text": column("u4", [text(cell(run.result) if run.result else "") for run in runs]),
         "error": column("u4", [text(run.error) for run in runs]),
         "run_id": column("f8", [number(run.run_id) for run in runs]),
-        "cost": column("f8", of_result("cost_usd")),
+        "cost": column("f4", of_result("cost_usd")),
         "seconds": column("f4", of_result("seconds")),
         "tokens_in": column("f8", of_result("tokens_in")),
         "tokens_out": column("f8", of_result("tokens_out")),

@@ -93,7 +93,7 @@ export function place(element, sizes) {
  * @param {(entry: T) => (Child | Child[])[]} row
  * @param {number} [limit]
  */
-export function table(caption, header, entries, row, limit = 300) {
+export function table(caption, header, entries, row, limit = 150) {
   const kinds = header.map((name) => (name.endsWith("#") ? "number" : null));
   const body = h("tbody"), rest = h("button", { type: "button", class: "more", onclick: () => more() });
   const more = () => {

@@ -79,5 +79,5 @@ export function time(epoch) {
  */
 export function nameWidth(names, most) {
   const longest = names.reduce((length, name) => Math.max(length, name.length), 0);
-  return Math.round(Math.min(most, Math.max(110, 24 + 7.9 * longest)));
+  return Math.round(Math.min(most, Math.max(110, 24 + 8.3 * longest)));
 }

@@ -179,10 +179,10 @@ function facts(store, at) {
   const waited = columns.started[at] - columns.scheduled[at];
   const rows = /** @type {[string, string][]} */ ([
     ["Result", store.text("text", at) || NONE], ["Time", duration(store.number("seconds", at))], ["Cost", money(store.number("cost", at))],
-    ["Tokens", `${count(store.number("tokens_in", at))} in, ${count(store.number("tokens_out", at))} out`], ["Run", String(store.number("run_id", at) ?? NONE)],
+    ["Tokens", known(store.number("tokens_in", at)) ? `${count(store.number("tokens_in", at))} in, ${count(store.number("tokens_out", at))} out` : NONE], ["Run", String(store.number("run_id", at) ?? NONE)],
     ["Attempt", String(columns.attempt[at])], ["Scheduled", time(store.number("scheduled", at))], ["Waited", duration(waited)], ["Started", time(store.number("started", at))],
   ]);
-  return h("div", { class: "card" }, h("h3", null, "Facts"), h("dl", { class: "facts" }, rows.flatMap(([name, value]) => [h("dt", null, name), h("dd", null, value)])));
+  return h("div", { class: "card" }, h("h3", null, "Facts"), h("dl", { class: "facts" }, rows.filter(([, value]) => value !== NONE).flatMap(([name, value]) => [h("dt", null, name), h("dd", null, value)])));
 }
 
 /**
