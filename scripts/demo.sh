@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # Runs three tasks on two real models with the local server, printing each command as a user would type it.
-# Works in a temporary folder, which is removed at the end (KEEP=1 keeps it).
+# Works in a temporary folder, which is removed at the end (KEEP=1 keeps it), and leaves fanbench-demo.html, a report of
+# the results, in the current folder.
 set -euo pipefail
 
+report=$PWD/fanbench-demo.html
 here=$(cd "$(dirname "$0")/.." && pwd)
 export PATH="$here/${VENV:-.venv}/bin:$PATH"
 workspace=$(mktemp -d "${TMPDIR:-/tmp}/fanbench-demo.XXXXXX")
@@ -33,5 +35,7 @@ for task in arithmetic capital-cities word-table; do
     step fanbench tasks download "$task" -o results --local
 done
 step fanbench results results
+step fanbench report results -o "$report"
 step fanbench stop
-printf '\nDone in %d s: three tasks on two models, offline.\n' $((SECONDS - began))
+printf '\nDone in %d s: three tasks on two models, offline. To look at them, open this file in a browser:\n%s\n' \
+    $((SECONDS - began)) "$report"
