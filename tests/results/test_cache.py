@@ -14,7 +14,7 @@ import pytest
 import fanbench
 from fanbench.results import KnownRun, ResultSet, cache, read
 from fanbench.results.cache import Cache
-from fanbench.results.kept import KeptItems
+from fanbench.results.result_set import KeptItems
 from fanbench.results.scores import scores_of
 from fanbench.version import __version__
 from tests.results.build import errored, number, passed, run, write

@@ -21,9 +21,8 @@ import msgspec
 
 from fanbench._util import files
 from fanbench.results.items import Item
-from fanbench.results.kept import KeptItems
 from fanbench.results.known import KnownRun, scales_of
-from fanbench.results.result_set import ResultSet
+from fanbench.results.result_set import KeptItems, ResultSet
 from fanbench.results.scores import Cell, Scores, scores_of
 from fanbench.results.types import RunResult
 from fanbench.version import __version__

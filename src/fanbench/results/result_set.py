@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from fanbench.results.display import Display, Displayed, Table
 from fanbench.results.frames import Frame, Framed, frame_of_items, frame_of_runs
 from fanbench.results.items import Item
-from fanbench.results.kept import KeptItems
 from fanbench.results.types import Problem, RunResult
 
 if TYPE_CHECKING:
@@ -20,7 +20,43 @@ if TYPE_CHECKING:
     from fanbench.results.scores import Scores
     from fanbench.results.selection import Order, Selection
 
-__all__ = ["ResultSet"]
+__all__ = ["KeptItems", "ResultSet"]
+
+
+class KeptItems(Sequence[Item]):
+    """Items that are read when the first of them is needed. Their scores are known without them.
+
+    Of many items, they take ten times as long to read as their scores, and ten times the memory.
+    """
+
+    def __init__(self, scores: Scores, read: Callable[[], Sequence[Item]]) -> None:
+        self.scores = scores
+        self._read = read
+
+    @cached_property
+    def _items(self) -> tuple[Item, ...]:
+        return tuple(self._read())
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __iter__(self) -> Iterator[Item]:
+        return iter(self._items)
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Item, ...]: ...
+    def __getitem__(self, index: int | slice) -> Item | tuple[Item, ...]:
+        return self._items[index]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, tuple | KeptItems) and self._items == tuple(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return tuple, (self._items,)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -92,7 +128,7 @@ class ResultSet(Displayed, Framed):
         sort: Order = "name",
     ) -> Selection:
         """Return which of these results are to be shown; see `table`."""
-        from fanbench.results.select import find_models, find_tasks
+        from fanbench.results.names import find_models, find_tasks
         from fanbench.results.selection import Selection
 
         only = Selection(failed=failed, order=sort)
@@ -128,7 +164,7 @@ class ResultSet(Displayed, Framed):
             UsageError: A name without an owner may be several models.
         """
         from fanbench.results.compare import compare_models
-        from fanbench.results.select import find_model
+        from fanbench.results.names import find_model
 
         scores = self.scores()
         return compare_models(scores, *(find_model(name, scores.models) for name in (first, second)))
@@ -140,7 +176,7 @@ class ResultSet(Displayed, Framed):
             UnknownModel: There are no results of one of `models` on both sides.
         """
         from fanbench.results.compare import compare_sweeps
-        from fanbench.results.select import find_models
+        from fanbench.results.names import find_models
 
         before, after = self.scores_with(new)
         common = sorted({*before.models} & {*after.models})
@@ -162,7 +198,7 @@ class ResultSet(Displayed, Framed):
             UnknownModel: There are no results of one of `models` on either side.
         """
         from fanbench.results.gate import gate
-        from fanbench.results.select import find_models
+        from fanbench.results.names import find_models
 
         before, after = self.scores_with(new)
         known = sorted({*before.models, *after.models})

@@ -73,7 +73,7 @@ def _sweeps(
     from fanbench.cli.folders import read_folders
     from fanbench.cli.views.compare import Side
     from fanbench.results.compare import compare_sweeps
-    from fanbench.results.select import find_models
+    from fanbench.results.names import find_models
 
     old, new = (read_folders(settings, [Path(folder)]) for folder in folders)
     before, after = old.scores_with(new)
@@ -99,7 +99,7 @@ def _models(settings: Settings, folder: str, first: str, second: str) -> tuple[C
     from fanbench.cli.folders import read_folders
     from fanbench.cli.views.compare import Side
     from fanbench.results.compare import compare_models
-    from fanbench.results.select import find_model
+    from fanbench.results.names import find_model
 
     found = read_folders(settings, [Path(folder)])
     scores = found.scores()

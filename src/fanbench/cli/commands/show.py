@@ -50,8 +50,8 @@ def show(
     """
     from fanbench.cli.folders import read_folders
     from fanbench.cli.views.show import show_items
+    from fanbench.results.names import find_model, find_task
     from fanbench.results.scores import scores_of
-    from fanbench.results.select import find_model, find_task
 
     found = read_folders(settings, [folder])
     name = find_task(task, (each.task for each in found.items))
