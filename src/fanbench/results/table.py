@@ -17,13 +17,13 @@ from fanbench.results.types import Cost, RunResult
 from fanbench.wire.messages import RunState
 from fanbench.wire.slugs import normalize_model
 
-__all__ = ["Usage", "cell", "cell_text", "model_labels", "table", "usage", "usage_table"]
+__all__ = ["Usage", "cell", "cell_text", "cross_table", "model_labels", "table", "usage", "usage_table"]
 
 T = TypeVar("T")
 
 NO_MODEL = "(no model)"
 # With more models than this, models become rows: a terminal has more lines than columns.
-MODELS_ACROSS = 4
+_MODELS_ACROSS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Usage:
 def table(
     scores: Scores, results: Sequence[RunResult], *, every: bool = False, only: Selection = ALL
 ) -> Table:
-    """Return tasks by models, both in alphabetical order. With many models, the models become rows.
+    """Return tasks by models, both in alphabetical order, as `cross_table` does.
 
     Each cell pools all runs of the pair that count; with `every`, it has each run by itself, the newest first. Versions
     of a task with other content, and models of other owners, are apart. Whatever is left out by `only`, the cells are
@@ -75,7 +75,12 @@ def table(
         by_model[shown.model].append(shown)
     tasks = _ordered(_task_labels(scores), by_task, only)
     models = _ordered(model_labels(scores.models), by_model, only)
-    if len(models) <= max(MODELS_ACROSS, len(tasks)):
+    return cross_table(tasks, models, text)
+
+
+def cross_table(tasks: Mapping[T, str], models: Mapping[str, str], text: Callable[[T, str], str]) -> Table:
+    """Return tasks by models, given their labels and the `text` of each cell. Many models become rows."""
+    if len(models) <= max(_MODELS_ACROSS, len(tasks)):
         rows = tuple((label, *(text(task, model) for model in models)) for task, label in tasks.items())
         return Table(("task", *models.values()), rows)
     rows = tuple((label, *(text(task, model) for task in tasks)) for model, label in models.items())

@@ -26,7 +26,7 @@ from fanbench.results.display import Display, Displayed
 from fanbench.results.figures import FIGURES, Figures
 from fanbench.results.scales import Scale
 from fanbench.results.scores import Cell, Scores, scores_of
-from fanbench.results.table import MODELS_ACROSS, cell_text
+from fanbench.results.table import cell_text, cross_table
 from fanbench.sweeps.artifacts import log_is_whole, output_is_whole
 from fanbench.sweeps.attempts import (
     Attempt,
@@ -174,11 +174,7 @@ class SweepReport(Displayed):
         def text(task: str, model: str) -> str:
             return _cell(rows_of.get((task, model), []), scores.get((task, model)))
 
-        if len(self.models) <= max(MODELS_ACROSS, len(self.tasks)):
-            rows = tuple((task, *(text(task, model) for model in self.models)) for task in self.tasks)
-            return Table(("task", *self.models), rows)
-        rows = tuple((model, *(text(task, model) for task in self.tasks)) for model in self.models)
-        return Table(("model", *self.tasks), rows)
+        return cross_table({task: task for task in self.tasks}, {model: model for model in self.models}, text)
 
     def display(self) -> Display:
         """Return the tables of results and of what each model used."""
