@@ -376,6 +376,7 @@ def test_calls_and_conversion_run_at_once(tmp_path: Path) -> None:
         (["me/x:gemini-a"], ["me/x:gemini-a"]),
         (["X:google/gemini-a"], ["me/x:gemini-a"]),
         (["*x:gemini-?"], ["me/x:gemini-a", "me/x:gemini-b"]),
+        (["a*:claude", "me/*:claude"], ["a:claude", "me/x:claude"]),
     ],
 )
 async def test_what_to_make_again_is_named_by_task_and_model(asked: list[str], found: list[str]) -> None:

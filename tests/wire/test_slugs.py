@@ -15,7 +15,7 @@ from slugify import slugify as vendors_slugify
 
 from fanbench import UsageError
 from fanbench.wire.messages import TaskSlug
-from fanbench.wire.slugs import full_task_url, normalize_model, slugify, slugify_task, split_task
+from fanbench.wire.slugs import fits, full_task_url, normalize_model, slugify, slugify_task, split_task
 
 # Random text rarely has what names have: digits with commas, quotes, entities, accents, words of other scripts.
 PIECES = [
@@ -124,6 +124,21 @@ def test_task_slugs_on_the_wire() -> None:
     """A slug without an owner is sent without one, which means the caller."""
     assert split_task("task") == TaskSlug(task_slug="task")
     assert split_task("me/task") == TaskSlug(owner_slug="me", task_slug="task")
+
+
+@pytest.mark.parametrize(
+    ("slug", "pattern", "found"),
+    [
+        ("quiz", "q*", True),
+        ("me/quiz", "q*", True),
+        ("me/quiz", "m*", False),
+        ("me/quiz", "me/*", True),
+        ("quiz", "me/*", False),
+    ],
+)
+def test_a_pattern_is_about_the_owner_if_it_has_a_slash(slug: str, pattern: str, found: bool) -> None:
+    """Without a slash, the owner of a slug neither helps nor hinders a match."""
+    assert fits(slug, pattern) is found
 
 
 @pytest.mark.parametrize(

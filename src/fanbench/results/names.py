@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from fnmatch import fnmatchcase
 
 from fanbench._util.text import is_pattern
 from fanbench.errors import NoResults, UnknownModel, UsageError
-from fanbench.wire.slugs import same_model, slugify_task
+from fanbench.wire.slugs import fits, same_model, slugify_task
 
 __all__ = ["find_model", "find_models", "find_task", "find_tasks"]
 
@@ -38,7 +37,7 @@ def _matches(asked: str, models: Sequence[str]) -> list[str]:
     name = asked.replace("@", "-")
     exact = [model for model in models if model == name]
     if exact or is_pattern(name):
-        found = exact or _fitting(name, models)
+        found = exact or [model for model in models if fits(model, name)]
     else:
         owner = name.rpartition("/")[0]
         found = [
@@ -82,18 +81,13 @@ def find_tasks(asked: Iterable[str], tasks: Iterable[str]) -> list[str]:
     slugs = sorted(set(tasks))
     found: dict[str, None] = {}
     for name in asked:
-        matches = [find_task(name, slugs)] if not is_pattern(name) else _fitting(name, slugs)
-        if not matches:
+        if not is_pattern(name):
+            found[find_task(name, slugs)] = None
+        elif matches := [slug for slug in slugs if fits(slug, name)]:
+            found |= dict.fromkeys(matches)
+        else:
             raise _no_results(name, slugs)
-        found |= dict.fromkeys(matches)
     return list(found)
-
-
-def _fitting(pattern: str, slugs: Iterable[str]) -> list[str]:
-    """The slugs that match a pattern, which is about their owners as well if it has a slash."""
-    return [
-        slug for slug in slugs if fnmatchcase(slug if "/" in pattern else slug.rpartition("/")[2], pattern)
-    ]
 
 
 def _no_results(asked: str, tasks: Iterable[str]) -> NoResults:

@@ -8,7 +8,6 @@ import re
 import shlex
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from fanbench.sweeps.attempts import PlannedRun, content_identity, expand_runs, 
 from fanbench.sweeps.spec import DEFAULT_OUTPUT, Rules, SweepSpec, TaskChoice, rules_of
 from fanbench.tasks import Finding, TaskFile, join_errors, notebook_of, read_task_file
 from fanbench.wire.messages import BenchmarkModel, Task
-from fanbench.wire.slugs import normalize_model, same_model, slugify_task
+from fanbench.wire.slugs import fits, normalize_model, same_model, slugify_task
 
 __all__ = ["PlannedTask", "SweepPlan", "make_plan"]
 
@@ -184,14 +183,13 @@ def _reruns(asked: Iterable[str], planned: Sequence[PlannedRun]) -> tuple[Planne
 
 def _is_task(slug: str, name: str) -> bool:
     """Whether a task is meant by a name or a pattern, with or without its owner."""
-    pattern = name if is_pattern(name) else slugify_task(name)
-    return fnmatchcase(slug, pattern) or fnmatchcase(slug.rpartition("/")[2], pattern)
+    return fits(slug, name) if is_pattern(name) else slugify_task(name) in (slug, slug.rpartition("/")[2])
 
 
 def _is_model(slug: str, name: str) -> bool:
     """Whether a model is meant by a name or a pattern, in any of its spellings."""
     pattern = normalize_model(name)
-    return fnmatchcase(slug, pattern) or fnmatchcase(same_model(slug), pattern)
+    return fits(slug, pattern) or fits(same_model(slug), pattern)
 
 
 # --- Files --------------------------------------------------------------------------------------------------

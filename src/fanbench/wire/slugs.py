@@ -6,12 +6,14 @@ These are pure functions, because the command line, the checks and the server mu
 from __future__ import annotations
 
 import re
+from fnmatch import fnmatchcase
 
 from fanbench.errors import UsageError
 from fanbench.wire.messages import TaskSlug
 
 __all__ = [
     "DEFAULT",
+    "fits",
     "full_task_url",
     "join_task",
     "normalize_model",
@@ -53,6 +55,11 @@ def slugify_task(name: str) -> str:
             f"{name!r} is not a task name.", hint="Write TASK or OWNER/TASK, each with a letter or a digit."
         )
     return "/".join(parts)
+
+
+def fits(slug: str, pattern: str) -> bool:
+    """Whether a slug matches a pattern, which is about its owner as well if it has a slash."""
+    return fnmatchcase(slug if "/" in pattern else slug.rpartition("/")[2], pattern)
 
 
 def split_task(slug: str, version: int = 0) -> TaskSlug:
