@@ -12,7 +12,7 @@ import pytest
 from fanbench import read_results
 from fanbench.results import KnownRun
 from fanbench.results.ranking import rank_models
-from fanbench.view import details, document, live
+from fanbench.view import details, document, live, timeline
 from fanbench.view.bundle import page_file
 from fanbench.view.columns import unpack
 from fanbench.view.document import Shown, build
@@ -44,7 +44,7 @@ def test_the_types_of_the_page_are_those_of_the_document() -> None:
     }
     written = {
         name: list(kind.__struct_fields__)
-        for module in (document, details, live)
+        for module in (document, details, live, timeline)
         for name, kind in inspect.getmembers(module, inspect.isclass)
         if issubclass(kind, msgspec.Struct)
         and kind.__module__ == module.__name__

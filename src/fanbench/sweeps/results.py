@@ -18,6 +18,7 @@ from fanbench.results.cache import Cache
 
 if TYPE_CHECKING:
     from fanbench.sweeps.attempts import Attempt, PlannedRun, TaskRecord
+    from fanbench.sweeps.history import History
 
 __all__ = ["known_runs", "read_journals", "read_results"]
 
@@ -50,8 +51,13 @@ def read_results(paths: AnyPath | Iterable[AnyPath]) -> ResultSet:
     return replace(found, problems=(*problems, *found.problems))
 
 
-def read_journals(given: Sequence[Path]) -> tuple[list[KnownRun], list[Problem]]:
-    """Return the planned runs of the sweeps that are below `given`, or that have these, and all attempts at them."""
+def read_journals(
+    given: Sequence[Path], histories: dict[Path, History] | None = None
+) -> tuple[list[KnownRun], list[Problem]]:
+    """Return the planned runs of the sweeps that are below `given`, or that have these, and all attempts at them.
+
+    `histories`, by the folders of the sweeps, are brought up to date.
+    """
     sweeps: dict[Path, Path] = {}
     for path in given:
         for root in _sweeps_of(path):
@@ -60,7 +66,7 @@ def read_journals(given: Sequence[Path]) -> tuple[list[KnownRun], list[Problem]]
     problems: list[Problem] = []
     for absolute, root in sweeps.items():
         try:
-            runs = list(_from_journal(root))
+            runs = list(_from_journal(root, histories))
         except JournalError as error:
             problems.append(Problem(root / _OWN, str(error)))
             continue
@@ -94,13 +100,14 @@ def _has_journal(folder: Path) -> bool:
     return (folder / _OWN / "journal.sqlite").is_file()
 
 
-def _from_journal(root: Path) -> Iterator[KnownRun]:
+def _from_journal(root: Path, histories: dict[Path, History] | None) -> Iterator[KnownRun]:
     """Yield the planned runs of the sweep in `root`, and all attempts at them, by task and model as planned.
 
     Raises:
         JournalError: The journal cannot be read.
     """
     from fanbench.sweeps.attempts import expand_runs
+    from fanbench.sweeps.history import History
     from fanbench.sweeps.journal import Journal
     from fanbench.sweeps.resume import read_saved
 
@@ -109,6 +116,8 @@ def _from_journal(root: Path) -> Iterator[KnownRun]:
         return
     with journal:
         text, tasks, attempts = journal.saved_spec(), journal.tasks(), journal.attempts()
+        if histories is not None:
+            histories.setdefault(root, History()).follow(journal)
     saved = read_saved(text) if text is not None else None
     planned = expand_runs(saved.tasks, saved.models, saved.repeats) if saved is not None else []
     scales = saved.scales if saved is not None else {}

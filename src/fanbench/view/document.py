@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
-from typing import Literal, NamedTuple
+from types import MappingProxyType
+from typing import Literal, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -27,14 +28,18 @@ from fanbench.results.scores import Cell, Scores, TaskKey, task_names
 from fanbench.results.statistics import CONFIDENCE
 from fanbench.results.table import cell, cell_text, model_labels
 from fanbench.sweeps.decide import RunStatus, run_status
+from fanbench.sweeps.history import History, RunPlace, RunTimes
 from fanbench.version import __version__
 from fanbench.view.columns import Columns, column, pack
+from fanbench.view.timeline import Timeline, timeline
 from fanbench.wire.messages import RunState
 from fanbench.wire.slugs import same_model
 
 __all__ = ["MARGIN", "Before", "Document", "PageRun", "Place", "Shown", "build", "with_states"]
 
 FORMAT = 1
+#: How sweeps went, by their folders.
+Histories: TypeAlias = Mapping[Path, History]
 #: In this order, the states of runs are counted in `PageRun.status` and `Document.states`.
 STATES = (
     RunStatus.COMPLETED,
@@ -197,6 +202,7 @@ class Document(msgspec.Struct, kw_only=True):
     board: Board
     board_like_these: Board | None
     before: Before | None = None
+    timeline: Timeline | None = None
     problems: list[str]
 
 
@@ -311,15 +317,16 @@ def build(
     against: tuple[str, ResultSet] | None = None,
     margin: float = MARGIN,
     texts: dict[str, int] | None = None,
+    histories: Histories = MappingProxyType({}),
 ) -> Shown:
     """Return what the page shows of `found`, in the order of `known`, the planned runs of a sweep.
 
     `against` is the title and the results of an earlier sweep. `margin` is the loss of the mean score since then that
-    is accepted. `texts` are those that a page has already.
+    is accepted. `texts` are those that a page has already. `histories` tell how the sweeps went, by their folders.
     """
     scores = found.scores()
     order = Order.of(scores, known)
-    runs = _runs(found, known, order, running=running)
+    runs = _runs(found, known, order, histories, running=running)
     document = Document(
         title=title,
         written=iso_time(datetime.now(UTC)),
@@ -333,6 +340,7 @@ def build(
         cells=_cells(scores, runs, order),
         board=_board(rank_models(scores), scores, order),
         board_like_these=_board_like_these(scores, order),
+        timeline=timeline(histories.values()),
         problems=[f"{problem.path}: {problem.what}" for problem in found.problems],
     )
     if against is not None:
@@ -341,14 +349,22 @@ def build(
     return Shown(document, runs, _columns(runs, order, texts), texts, scores, order)
 
 
-def with_states(shown: Shown, found: ResultSet, known: Sequence[KnownRun], *, running: bool) -> Shown:
+def with_states(
+    shown: Shown,
+    found: ResultSet,
+    known: Sequence[KnownRun],
+    *,
+    running: bool,
+    histories: Histories = MappingProxyType({}),
+) -> Shown:
     """Return the page with the states that the journal has now, and all else as it was: `found` is the same."""
-    runs = _runs(found, known, shown.order, running=running)
+    runs = _runs(found, known, shown.order, histories, running=running)
     document = msgspec.structs.replace(
         shown.document,
         status="running" if running else _status(runs, shown.scores),
         counts=_counts(runs),
         seconds=_seconds(runs),
+        timeline=timeline(histories.values()),
     )
     return replace(shown, document=document, runs=runs, columns=_columns(runs, shown.order, shown.texts))
 
@@ -413,7 +429,9 @@ def _tasks(scores: Scores, order: Order) -> list[TaskEntry]:
 # --- Runs -----------------------------------------------------------------------------------------------------
 
 
-def _runs(found: ResultSet, known: Iterable[KnownRun], order: Order, *, running: bool) -> list[PageRun]:
+def _runs(
+    found: ResultSet, known: Iterable[KnownRun], order: Order, histories: Histories, *, running: bool
+) -> list[PageRun]:
     """Return the runs that left something, and those that only the journal knows, in the order of the page."""
     journal = {
         Place(
@@ -429,7 +447,8 @@ def _runs(found: ResultSet, known: Iterable[KnownRun], order: Order, *, running:
         )
         model = same_model(result.model)
         place = Place(sweep, result.task, result.content, model, result.repeat, result.attempt)
-        runs.append(_page_run(sweep, result, journal.pop(place, None)))
+        each = journal.pop(place, None)
+        runs.append(_page_run(sweep, result, each, _times(each, histories)))
     models = {same_model(model): model for model in order.models}
     for each in journal.values():
         # The journal tells how a run ended, and not whether it is queued.
@@ -438,6 +457,7 @@ def _runs(found: ResultSet, known: Iterable[KnownRun], order: Order, *, running:
         status = run_status(each.state, scheduled=scheduled, live=running and ended)
         if each.error and each.state is None and each.run_id is None:
             status = RunStatus.MISSING
+        times = _times(each, histories)
         runs.append(
             PageRun(
                 sweep=str(each.sweep),
@@ -446,6 +466,8 @@ def _runs(found: ResultSet, known: Iterable[KnownRun], order: Order, *, running:
                 status=status,
                 known=each,
                 scheduled=_epoch(each.scheduled),
+                started=times.started,
+                ended=times.ended,
             )
         )
     return sorted(
@@ -453,7 +475,16 @@ def _runs(found: ResultSet, known: Iterable[KnownRun], order: Order, *, running:
     )
 
 
-def _page_run(sweep: str, result: RunResult, known: KnownRun | None) -> PageRun:
+def _times(known: KnownRun | None, histories: Histories) -> RunTimes:
+    """Return when a run was scheduled, started and ended, as far as the journal tells."""
+    if known is None or (history := histories.get(known.sweep)) is None:
+        return RunTimes()
+    place = RunPlace(known.task, known.model, known.repeat, known.attempt)
+    return history.runs.get(place) or RunTimes()
+
+
+def _page_run(sweep: str, result: RunResult, known: KnownRun | None, times: RunTimes) -> PageRun:
+    """Return a run that left something. The times of its run file are better than those of a list."""
     started = _epoch(result.started)
     if result.errored:
         status = RunStatus.ERRORED
@@ -469,8 +500,8 @@ def _page_run(sweep: str, result: RunResult, known: KnownRun | None) -> PageRun:
         known=known,
         result=result,
         scheduled=_epoch(known.scheduled) if known else None,
-        started=started,
-        ended=None if started is None or result.seconds is None else started + result.seconds,
+        started=times.started if started is None else started,
+        ended=times.ended if started is None or result.seconds is None else started + result.seconds,
     )
 
 

@@ -18,6 +18,7 @@ from fanbench._util.lock import is_locked
 from fanbench.results import KnownRun, ResultSet
 from fanbench.results.run_file import NotARunFile, RunFile, read_run_file
 from fanbench.sweeps.folder import LOCK
+from fanbench.sweeps.history import History
 from fanbench.sweeps.journal import JOURNAL
 from fanbench.sweeps.results import read_journals, read_results
 from fanbench.view.columns import changed_rows
@@ -67,7 +68,8 @@ class Live:
         self._files: dict[Path, tuple[tuple[int, int], RunFile]] = {}
         self._texts = {"": 0}
         self._stamp = self._read_stamp()
-        self._known, _ = read_journals(self._folders)
+        self._histories: dict[Path, History] = {}
+        self._known, _ = read_journals(self._folders, self._histories)
         self._found, self._shown = self._build()
         self._is_stale = False
         self._moment = Moment(1, 0)
@@ -85,7 +87,7 @@ class Live:
             is_due = time.monotonic() >= self._due
             if stamp != self._stamp:
                 before = set(map(_place, self._known))
-                self._known, _ = read_journals(self._folders)
+                self._known, _ = read_journals(self._folders, self._histories)
                 self._stamp, self._is_stale = stamp, True
                 is_due = is_due or set(map(_place, self._known)) != before
             sent = len(self._texts)
@@ -93,7 +95,13 @@ class Live:
                 self._is_stale = False
                 self._found, shown = self._build()
             else:
-                shown = with_states(self._shown, self._found, self._known, running=self._is_running())
+                shown = with_states(
+                    self._shown,
+                    self._found,
+                    self._known,
+                    running=self._is_running(),
+                    histories=self._histories,
+                )
             self._show(shown, sent)
             return self._moment
 
@@ -134,6 +142,7 @@ class Live:
             against=self._against,
             margin=self._margin,
             texts=self._texts,
+            histories=self._histories,
         )
         shown.document.live = True
         ended = time.monotonic()

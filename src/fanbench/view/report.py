@@ -14,6 +14,7 @@ import msgspec
 from fanbench._util.lock import is_locked
 from fanbench.results import ResultSet
 from fanbench.sweeps.folder import LOCK
+from fanbench.sweeps.history import History
 from fanbench.sweeps.results import read_journals
 from fanbench.view.bundle import bundle, page_file
 from fanbench.view.details import Limits, items_by_run, read_details, read_sources
@@ -38,7 +39,8 @@ def report(
     Without `details`, it has neither what was said in the runs nor their logs. `margin` is the loss of the mean score
     that is accepted.
     """
-    known, _ = read_journals(folders)
+    histories: dict[Path, History] = {}
+    known, _ = read_journals(folders, histories)
     shown = build(
         found,
         known,
@@ -46,6 +48,7 @@ def report(
         running=any(is_locked(folder / LOCK) for folder in folders),
         against=None if against is None else (name_of(against[0]), against[1]),
         margin=margin,
+        histories=histories,
     )
     elements = {
         "data": msgspec.json.encode(shown.document),

@@ -124,7 +124,47 @@ export interface Document {
   board: Board;
   board_like_these: Board | null;
   before: Before | null;
+  timeline: Timeline | null;
   problems: string[];
+}
+
+export interface InvocationEntry {
+  began: number;
+  ended: number | null;
+  last: number;
+  planned: number;
+  done: number;
+  calls: number;
+  stopped: string;
+}
+
+export interface LimitEntry {
+  at: number;
+  limit: number;
+  pause: number;
+  reason: string;
+}
+
+export interface BudgetEntry {
+  at: number;
+  cap: number;
+  spent: number | null;
+  reserved: number | null;
+}
+
+export interface MarkEntry {
+  at: number;
+  kind: string;
+  count: number;
+  what: string;
+  text: string;
+}
+
+export interface Timeline {
+  invocations: InvocationEntry[];
+  limits: LimitEntry[];
+  budget: BudgetEntry[];
+  marks: MarkEntry[];
 }
 
 export interface Patch {

@@ -1,113 +1,246 @@
-// How the sweep went: runs under way, and each run from its scheduling to its end.
+// How the sweep went: the runs under way, the limit of calls and what lowered it, and each run from its scheduling on.
 
 import { chart, label, line, scale, ticks } from "./chart.js";
-import { h } from "./dom.js";
-import { duration, time } from "./format.js";
-import { CLASSES } from "./states.js";
+import { fill, h, table } from "./dom.js";
+import { count, duration, many, money, NONE, time } from "./format.js";
+import { Gantt } from "./gantt.js";
+import { Span } from "./span.js";
 
 /** @typedef {import("./store.js").Store} Store */
+/** @typedef {import("./document").Timeline} Timeline */
 
-const WIDTH = 1000, LEFT = 50, RIGHT = 985;
+const WIDTH = 1000, LEFT = 50, RIGHT = 985, PIXELS = RIGHT - LEFT;
+const RUNS = 160, CALLS = 80, MONEY = 60, GAP = 26;
+/** @type {Timeline} */
+const NOTHING = { invocations: [], limits: [], budget: [], marks: [] };
+/** @type {Record<string, [string, string]>} */
+const MARKS = {
+  draining: ["▐", "nothing more is scheduled"], skipped: ["|", "not taken by the server"], retry: ["↻", "errored, and scheduled again"],
+  missing: ["?", "given up"], task_failed: ["✗", "a task that cannot run"],
+};
 
 /**
  * @param {Store} store
  * @param {import("./main.js").Page} page
  */
 export function timeline(store, page) {
-  const { columns, rows } = store.runs;
-  const timed = Array.from({ length: rows }, (_, run) => run).filter((run) => !Number.isNaN(columns.started[run]) || !Number.isNaN(columns.scheduled[run]));
-  if (!timed.length) return { element: h("section", null, h("h2", { id: "title" }, "Timeline"), h("p", null, "No run has a time.")) };
-  const begin = (/** @type {number} */ run) => (Number.isNaN(columns.scheduled[run]) ? columns.started[run] : Math.min(columns.scheduled[run], columns.started[run] || Infinity));
-  const end = (/** @type {number} */ run) => (Number.isNaN(columns.ended[run]) ? (Number.isNaN(columns.started[run]) ? begin(run) : columns.started[run]) : columns.ended[run]);
-  let first = Infinity, last = -Infinity;
-  for (const run of timed) {
-    first = Math.min(first, begin(run));
-    last = Math.max(last, end(run));
-  }
-  last = Math.max(last, first + 1);
-  timed.sort((a, b) => begin(a) - begin(b) || a - b);
-  return {
-    element: h("section", { "aria-labelledby": "title" }, h("h2", { id: "title" }, "Timeline"),
-      h("p", { class: "hint" }, `How the runs went, from ${time(first)}, for ${duration(last - first)}. Times are those of the run files.`),
-      h("div", { class: "card" }, underWay(store, timed, first, last)),
-      h("h3", null, "Runs by when they were scheduled, began and ended"), gantt(store, page, timed, { begin, end, first, last })),
+  const element = h("section", { "aria-labelledby": "title" });
+  const title = h("h2", { id: "title" }, "Timeline");
+  const gantt = new Gantt(store, page);
+  const panels = new Panels(store, new Span(store));
+  const update = () => {
+    const span = new Span(store);
+    if (!span.known) return fill(element, title, h("p", null, "No run has a time."));
+    panels.show(span);
+    gantt.show(span);
+    if (!gantt.element.isConnected) fill(element, title, panels.element, h("h3", null, "Each run"), gantt.element);
+    return undefined;
   };
+  update();
+  return { element, update, close: () => gantt.close() };
+}
+
+class Panels {
+  /**
+   * @param {Store} store
+   * @param {Span} span
+   */
+  constructor(store, span) {
+    this.store = store;
+    this.span = span;
+    this.events = NOTHING;
+    /** How many runs were running, and how many were under way, at each pixel. */
+    this.running = new Uint32Array(PIXELS);
+    this.all = new Uint32Array(PIXELS);
+    this.cursor = line(LEFT, 20, LEFT, 20, "cursor");
+    this.hint = h("p", { class: "hint" });
+    this.drawing = h("div", { class: "panels", onpointermove: (/** @type {PointerEvent} */ event) => this.#point(event) });
+    this.slider = h("input", { type: "range", class: "slider", "aria-label": "Time", oninput: () => this.#read() });
+    Object.assign(this.slider, { min: "0", max: String(PIXELS - 1), step: "1", value: "0" });
+    this.reading = h("p", { class: "reading" });
+    this.legend = h("p", { class: "legend" });
+    this.rows = h("div");
+    this.twin = h("details", { ontoggle: () => this.#table() }, h("summary", null, "As a table"), this.rows);
+    this.element = h("div", null, this.hint, h("div", { class: "card" }, this.drawing, this.slider, this.reading, this.legend), this.twin);
+  }
+
+  /** @param {Span} span */
+  show(span) {
+    this.span = span;
+    this.events = this.store.data.timeline ?? NOTHING;
+    this.running = span.levels(PIXELS, true);
+    this.all = span.levels(PIXELS, false);
+    const { invocations } = this.events, calls = invocations.reduce((sum, one) => sum + one.calls, 0);
+    fill(this.hint, `From ${time(span.first)}, for ${duration(span.length)}`,
+      span.breaks.length > 0 && `, without ${many(span.breaks.length, "break")}`,
+      invocations.length > 0 ? `: ${many(invocations.length, "invocation")}, ${many(calls, "call")}. ` : ". ",
+      invocations.length ? "Runs have the times of their files or of the server." : "This sweep has no history, only its runs.");
+    fill(this.drawing, this.#draw());
+    fill(this.legend, ...this.#signs());
+    this.#read();
+    this.#table();
+  }
+
+  #draw() {
+    const { span, running, all, events } = this;
+    const x = scale(0, span.length, LEFT, RIGHT), at = (/** @type {number} */ epoch) => x(span.at(epoch));
+    let top = 20;
+    const peak = all.reduce((a, b) => Math.max(a, b), 1);
+    const parts = [panel("runs under way", top, RUNS, peak, (y) => [
+      h("path", { d: area(all, y), class: "area waiting" }), h("path", { d: area(running, y), class: "area" }),
+    ])];
+    top += RUNS;
+    if (events.limits.length) {
+      const most = events.limits.reduce((a, step) => Math.max(a, step.limit), 1), base = top + GAP;
+      parts.push(panel("limit of calls at a time", base, CALLS, most, (y) => [
+        h("path", { d: this.#steps(events.limits.map((step) => [step.at, step.limit]), at, y), class: "step" }),
+        ...events.limits.filter((step) => step.reason).map((step) => h("path", { d: triangle(at(step.at), y(step.limit)), class: "fall" })),
+      ]));
+      top = base + CALLS;
+    }
+    if (events.budget.length) {
+      const most = events.budget.reduce((a, one) => Math.max(a, (one.spent ?? 0) + (one.reserved ?? 0)), 0.0001), base = top + GAP;
+      const spent = (/** @type {number} */ share) => this.#steps(events.budget.map((one) => [one.at, (one.spent ?? 0) + share * (one.reserved ?? 0)]), at, y);
+      const y = scale(0, most, base + MONEY, base);
+      parts.push(panel("US dollars spent, and with what runs under way may cost", base, MONEY, most, () => [
+        h("path", { d: spent(1), class: "step pale" }), h("path", { d: spent(0), class: "step" })]));
+      top = base + MONEY;
+    }
+    const bands = [
+      ...events.limits.filter((step) => step.pause > 0).map((step) =>
+        h("rect", { x: at(step.at), y: 20, width: Math.max(1, at(step.at + step.pause) - at(step.at)), height: top - 20, class: "pause" })),
+      ...span.breaks.map((gap) => h("rect", { x: x(gap.at), y: 20, width: Math.max(2, x(gap.at + gap.width) - x(gap.at)), height: top - 20, class: "break" })),
+      ...events.invocations.slice(1).map((one) => line(at(one.began), 20, at(one.began), top, "resumed")),
+    ];
+    const strip = events.marks.map((mark) => label(at(mark.at), top + 12, MARKS[mark.kind]?.[0] ?? "·", "middle", `label mark ${mark.kind}`));
+    const foot = top + (strip.length ? 30 : 16);
+    this.cursor = line(LEFT, 20, LEFT, top, "cursor");
+    return chart("Runs under way, the limit of calls, and what lowered it. The slider below reads it; the table has all numbers.", WIDTH, foot + 6,
+      bands, parts.flat(), strip, span.ticks(0, span.length, 6).map((tick) => label(x(tick), foot, tick ? duration(tick) : "0", "middle")), this.cursor);
+  }
+
+  /**
+   * A line of steps, which ends where an invocation does.
+   * @param {[number, number][]} points
+   * @param {(epoch: number) => number} at
+   * @param {(value: number) => number} y
+   */
+  #steps(points, at, y) {
+    const { invocations } = this.events;
+    let path = "", ends = -Infinity;
+    for (const [epoch, value] of points) {
+      const px = at(epoch).toFixed(1), py = y(value).toFixed(1);
+      if (epoch > ends) {
+        if (path) path += `H${at(ends).toFixed(1)}`;
+        ends = invocations.findLast((one) => one.began <= epoch)?.last ?? Infinity;
+        path += `M${px},${py}`;
+      } else path += `H${px}V${py}`;
+    }
+    return `${path}H${Number.isFinite(ends) ? at(ends).toFixed(1) : RIGHT}`;
+  }
+
+  #signs() {
+    const { limits, marks } = this.events;
+    const kinds = Object.entries(MARKS).filter(([kind]) => marks.some((mark) => mark.kind === kind));
+    return [h("span", { class: "running" }, "■ running"), h("span", { class: "queued" }, "■ scheduled or queued"),
+      limits.length > 0 && h("span", { class: "first" }, "━ limit of calls"), limits.some((step) => step.reason) && h("span", { class: "errored" }, "▼ 429, 503 or no answer"),
+      limits.some((step) => step.pause) && h("span", { class: "errored" }, "▒ pause of all calls"),
+      ...kinds.map(([, [sign, what]]) => h("span", null, `${sign} ${what}`))];
+  }
+
+  /** @param {PointerEvent} event */
+  #point(event) {
+    const box = this.drawing.firstElementChild?.getBoundingClientRect();
+    if (!box) return;
+    this.slider.value = String(Math.round(((event.clientX - box.left) / box.width) * WIDTH - LEFT));
+    this.#read();
+  }
+
+  /** Say what was at the time of the slider. */
+  #read() {
+    const { span, running, all, events, cursor } = this;
+    const pixel = Number(this.slider.value), from = span.when((pixel / PIXELS) * span.length), to = span.when(((pixel + 1) / PIXELS) * span.length);
+    const limit = events.limits.findLast((step) => step.at < to), budget = events.budget.findLast((one) => one.at < to);
+    const near = (/** @type {{at: number}} */ one) => one.at >= from - (to - from) && one.at < to + (to - from);
+    const said = [`${time(from)}, +${duration(from - span.first)}`, `${count(running[pixel])} running, ${count(all[pixel] - running[pixel])} waiting`,
+      limit && `limit of calls ${limit.limit}`, budget && `${money(budget.spent)} of ${money(budget.cap)} spent`,
+      ...events.limits.filter((step) => step.reason && near(step)).map((step) => `▼ ${step.reason}${paused(step)}`),
+      ...events.marks.filter(near).map(sentence)].filter(Boolean).join(" · ");
+    fill(this.reading, said);
+    this.slider.setAttribute("aria-valuetext", said);
+    for (const name of ["x1", "x2"]) cursor.setAttribute(name, String(LEFT + pixel + 0.5));
+  }
+
+  #table() {
+    if (!this.twin.open) return;
+    const { span, events, running, all } = this;
+    const after = (/** @type {number} */ epoch) => `+${duration(Math.max(0, epoch - span.first))}`;
+    // As numbers, at so many times as people read.
+    const pixels = Array.from({ length: 20 }, (_, at) => Math.floor((at * PIXELS) / 20));
+    fill(this.rows,
+      table("Runs under way", ["Time", "Running#", "Waiting#"], pixels, (pixel) => [after(span.when((pixel / PIXELS) * span.length)), count(running[pixel]), count(all[pixel] - running[pixel])]),
+      events.invocations.length > 0 && table("What happened", ["Time", "What", "Why", "Number#"], happened(events), ([at, ...rest]) => [after(at), ...rest.map((text) => text || NONE)]));
+  }
 }
 
 /**
- * The number of runs that were running at each time.
- * @param {Store} store
- * @param {number[]} timed
- * @param {number} first
- * @param {number} last
+ * All that happened, in order: when, what, why, and a number.
+ * @param {Timeline} events
+ * @returns {[number, string, string, string][]}
  */
-function underWay(store, timed, first, last) {
-  const { started, ended } = store.runs.columns;
-  /** @type {[number, number][]} */
-  const changes = [];
-  for (const run of timed) {
-    if (!Number.isNaN(started[run]) && !Number.isNaN(ended[run])) changes.push([started[run], 1], [ended[run], -1]);
+function happened({ invocations, limits, budget, marks }) {
+  /** @type {[number, string, string, string][]} */
+  const rows = [];
+  for (const one of invocations) {
+    rows.push([one.began, "the sweep begins", `${count(one.done)} of ${many(one.planned, "run")} done before`, ""],
+      [one.ended ?? one.last, one.ended === null ? "last sign of life" : "the sweep ends", `${many(one.calls, "call")}${one.stopped && `; ${one.stopped}`}`, ""]);
   }
-  changes.sort((a, b) => a[0] - b[0] || a[1] - b[1]);
-  // One value for each pixel is enough.
-  const most = new Uint32Array(RIGHT - LEFT + 1);
-  const x = scale(first, last, LEFT, RIGHT);
-  let running = 0, pixel = 0, peak = 1;
-  for (const [at, change] of changes) {
-    const to = Math.min(most.length - 1, Math.max(0, Math.round(x(at)) - LEFT));
-    while (pixel < to) most[++pixel] = Math.max(most[pixel], running);
-    running += change;
-    most[to] = Math.max(most[to], running);
-    peak = Math.max(peak, running);
-  }
-  const y = scale(0, peak, 170, 24);
-  const points = Array.from(most, (value, at) => `L${LEFT + at},${y(value).toFixed(1)}`).join("");
-  return chart("Runs under way", WIDTH, 200,
-    label(LEFT, 14, "runs under way"),
-    ticks(0, peak, 3).filter(Number.isInteger).flatMap((tick) => [line(LEFT, y(tick), RIGHT, y(tick), "grid-line"), label(LEFT - 8, y(tick) + 4, String(tick), "end")]),
-    h("path", { d: `M${LEFT},${y(0)}${points}L${RIGHT},${y(0)}Z`, class: "area" }),
-    ticks(0, last - first, 5).map((tick) => label(x(first + tick), 190, duration(tick), "middle")));
+  for (const step of limits) rows.push([step.at, "limit of calls", step.reason + paused(step), String(step.limit)]);
+  for (const one of budget) rows.push([one.at, "budget", `${money(one.reserved)} reserved, of ${money(one.cap)}`, money(one.spent)]);
+  for (const mark of marks) rows.push([mark.at, MARKS[mark.kind]?.[1] ?? mark.kind, [mark.what, mark.text].filter(Boolean).join(": "), mark.count > 1 ? count(mark.count) : ""]);
+  return rows.sort((a, b) => a[0] - b[0]);
+}
+
+/** @param {import("./document").LimitEntry} step */
+function paused(step) {
+  return step.pause ? `, pause of ${duration(step.pause)}` : "";
+}
+
+/** @param {import("./document").MarkEntry} mark */
+function sentence(mark) {
+  const [sign, what] = MARKS[mark.kind] ?? ["·", mark.kind];
+  return `${sign} ${mark.count > 1 ? `${count(mark.count)} times ` : ""}${what}: ${[mark.what, mark.text].filter(Boolean).join(": ")}`;
 }
 
 /**
- * @param {Store} store
- * @param {import("./main.js").Page} page
- * @param {number[]} timed
- * @param {{begin: (run: number) => number, end: (run: number) => number, first: number, last: number}} span
+ * One of several charts above each other, with its axis.
+ * @param {string} title
+ * @param {number} top
+ * @param {number} height
+ * @param {number} most
+ * @param {(y: (value: number) => number) => Node[]} marks
  */
-function gantt(store, page, timed, { begin, end, first, last }) {
-  const { columns } = store.runs;
-  const height = Math.max(40, Math.min(900, timed.length * 6)), step = height / timed.length;
-  const canvas = /** @type {HTMLCanvasElement} */ (h("canvas", { class: "gantt", role: "img", "aria-label": "Each run from its scheduling to its end. The table of runs has the same times." }));
-  const tip = h("p", { class: "legend", role: "status" }, "Point at a line; a click opens the run.");
-  const draw = () => {
-    const width = canvas.clientWidth || WIDTH, dense = window.devicePixelRatio || 1;
-    canvas.width = width * dense;
-    canvas.height = height * dense;
-    canvas.style.setProperty("height", `${height}px`);
-    const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
-    context.scale(dense, dense);
-    const style = getComputedStyle(canvas), x = scale(first, last, 0, width);
-    const colors = CLASSES.map((name) => style.getPropertyValue(`--${name}`)), pale = style.getPropertyValue("--edge");
-    timed.forEach((run, at) => {
-      const thick = Math.max(1, step - 1), begun = columns.started[run];
-      context.fillStyle = pale;
-      if (!Number.isNaN(begun)) context.fillRect(x(begin(run)), at * step, Math.max(1, x(begun) - x(begin(run))), thick);
-      context.fillStyle = colors[columns.status[run]];
-      const from = Number.isNaN(begun) ? begin(run) : begun;
-      context.fillRect(x(from), at * step, Math.max(1.5, x(end(run)) - x(from)), thick);
-    });
-  };
-  const at = (/** @type {MouseEvent} */ event) => timed[Math.floor(event.offsetY / step)];
-  canvas.addEventListener("mousemove", (event) => {
-    const run = at(event);
-    if (run === undefined) return;
-    tip.textContent = `${page.nameOf(run)}: ${store.data.states[columns.status[run]]}, ${duration(store.number("seconds", run))}, from +${duration(begin(run) - first)}`;
-  });
-  canvas.addEventListener("click", (event) => {
-    const run = at(event);
-    if (run !== undefined) page.openRun(run);
-  });
-  new ResizeObserver(draw).observe(canvas);
-  return h("div", { class: "card" }, tip, canvas);
+function panel(title, top, height, most, marks) {
+  const y = scale(0, most, top + height, top);
+  return [label(LEFT, top - 6, title),
+    ...ticks(0, most, 3).filter((tick) => most < 1 || Number.isInteger(tick)).flatMap((tick) => [line(LEFT, y(tick), RIGHT, y(tick), "grid-line"), label(LEFT - 8, y(tick) + 4, String(tick), "end")]),
+    ...marks(y)];
+}
+
+/**
+ * @param {Uint32Array} levels
+ * @param {(value: number) => number} y
+ */
+function area(levels, y) {
+  let path = `M${LEFT},${y(0)}`;
+  levels.forEach((level, at) => { if (level !== levels[at - 1]) path += `H${LEFT + at}V${y(level).toFixed(1)}`; });
+  return `${path}H${RIGHT}V${y(0)}Z`;
+}
+
+/**
+ * @param {number} x
+ * @param {number} y
+ */
+function triangle(x, y) {
+  return `M${x.toFixed(1)},${(y - 1).toFixed(1)}l-5,-8h10z`;
 }
