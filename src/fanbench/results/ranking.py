@@ -22,7 +22,7 @@ from fanbench.results.display import (
 from fanbench.results.frames import Frame, Framed
 from fanbench.results.passes import PassRates, pass_rates
 from fanbench.results.scales import Scale, scale_sentences
-from fanbench.results.scores import Cell, Scores, TaskKey, task_names
+from fanbench.results.scores import Cell, Scores, TaskKey, sum_if_known, task_names
 from fanbench.results.statistics import (
     CONFIDENCE,
     Differences,
@@ -186,7 +186,7 @@ def _row(
         interval = stratified_interval(means, [cell.effective() for cell in cells], confidence)
     elif everywhere:
         interval = mean_interval(means, attempts, confidence)
-    costs, times = [cell.cost for cell in cells], [cell.time for cell in cells]
+    cost, time = sum_if_known([cell.cost for cell in cells]), sum_if_known([cell.time for cell in cells])
     runs = sum(cell.repeats for cell in cells)
     return Ranked(
         model,
@@ -197,8 +197,8 @@ def _row(
         scored=attempts,
         planned=planned,
         bounds=_bounds(cells, estimand, confidence) if everywhere and attempts < planned else None,
-        cost_usd=None if None in costs or not runs else math.fsum(filter(None, costs)) / runs,
-        seconds=None if None in times or not runs else math.fsum(filter(None, times)) / runs,
+        cost_usd=cost / runs if cost is not None and runs else None,
+        seconds=time / runs if time is not None and runs else None,
         lacking=tuple(key for key in tasks if key not in {cell.key for cell in scored}),
         cut=tuple(cell.key for cell in cells if cell.may_have_more),
     )

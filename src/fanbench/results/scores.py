@@ -13,7 +13,7 @@ from fanbench.results.items import Item, ItemState
 from fanbench.results.scales import UNIT, Scale
 from fanbench.results.statistics import Interval, effective_attempts, mean_interval, score_bounds
 
-__all__ = ["Cell", "Scores", "TaskKey", "scores_of", "task_names"]
+__all__ = ["Cell", "Scores", "TaskKey", "scores_of", "sum_if_known", "task_names"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -245,11 +245,11 @@ def _cell(key: TaskKey, model: str, attempts: Sequence[Item], names: set[str], s
         stated=next(
             ((item.low, item.high) for item in scored if item.low is not None and item.high is not None), None
         ),
-        cost=_sum([item.cost_usd for item in attempts]),
-        time=_sum([item.seconds for item in attempts]),
+        cost=sum_if_known([item.cost_usd for item in attempts]),
+        time=sum_if_known([item.seconds for item in attempts]),
     )
 
 
-def _sum(values: Sequence[float | None]) -> float | None:
+def sum_if_known(values: Sequence[float | None]) -> float | None:
     """Return the sum of the values; None if any of them is unknown."""
     return None if None in values else math.fsum(filter(None, values))

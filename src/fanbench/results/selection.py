@@ -11,7 +11,7 @@ from typing import Literal, TypeVar
 
 from fanbench.results.items import Item, ItemState
 from fanbench.results.scales import UNIT, Scale
-from fanbench.results.scores import Cell, Scores, TaskKey
+from fanbench.results.scores import Cell, Scores, TaskKey, sum_if_known
 from fanbench.results.types import RunResult
 
 __all__ = ["ALL", "Order", "Selection"]
@@ -71,8 +71,7 @@ class Selection:
         if self.order == "score":
             means = [fmean(cell.scores().values()) for cell in cells if cell.totals and cell.bounded]
             return fmean(means) if means else None
-        known = [cell.cost if self.order == "cost" else cell.time for cell in cells]
-        return None if None in known else math.fsum(filter(None, known))
+        return sum_if_known([cell.cost if self.order == "cost" else cell.time for cell in cells])
 
     def sort(self, values: Iterable[T], figure: Callable[[T], float | None]) -> list[T]:
         """Sort by a figure: the highest first, and what is unknown or not a number last."""
