@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import html
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 
 import msgspec
@@ -18,9 +19,9 @@ from fanbench.sweeps.history import History
 from fanbench.sweeps.results import read_journals
 from fanbench.view.bundle import bundle, page_file
 from fanbench.view.details import Limits, items_by_run, read_details, read_sources
-from fanbench.view.document import MARGIN, build
+from fanbench.view.document import MARGIN, Shown, build
 
-__all__ = ["CHUNK", "name_of", "page", "policy", "report"]
+__all__ = ["CHUNK", "name_of", "overview", "page", "policy", "report"]
 
 #: How many runs have their details in one element: enough to share texts, few enough to unpack at once.
 CHUNK = 30
@@ -50,11 +51,7 @@ def report(
         margin=margin,
         histories=histories,
     )
-    elements = {
-        "data": msgspec.json.encode(shown.document),
-        "runs": shown.packed(),
-        "comparisons": msgspec.json.encode(list(shown.comparisons())),
-    }
+    elements = overview(shown)
     if details:
         items = items_by_run(found)
         behind = [read_details(run, items.get(run.place, ()), Limits()) for run in shown.runs]
@@ -62,6 +59,14 @@ def report(
             elements[f"details-{start // CHUNK}"] = msgspec.json.encode(behind[start : start + CHUNK])
         elements["sources"] = msgspec.json.encode(read_sources(found.items, list(shown.order.tasks)))
     return page(shown.document.title, elements)
+
+
+def overview(shown: Shown) -> dict[str, bytes]:
+    """Return what the page has without the details of runs. The comparisons with each model are by themselves."""
+    elements = {"data": msgspec.json.encode(shown.document), "runs": shown.packed()}
+    for first, found in groupby(shown.comparisons(), lambda each: each.first):
+        elements[f"comparisons-{first}"] = msgspec.json.encode(list(found))
+    return elements
 
 
 def name_of(folder: Path) -> str:

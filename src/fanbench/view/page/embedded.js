@@ -8,8 +8,6 @@ export function openEmbedded() {
   if (!document.getElementById("data")) return null;
   /** @type {Map<number, Promise<import("./document").Details[] | null>>} */
   const chunks = new Map();
-  /** @type {Promise<import("./document").ComparisonEntry[]> | null} */
-  let comparisons = null;
   return {
     async snapshot() {
       const [data, runs] = await Promise.all([json("data"), bytes("runs")]);
@@ -30,8 +28,9 @@ export function openEmbedded() {
      * @param {number} second
      */
     async comparison(first, second) {
-      comparisons ??= json("comparisons");
-      return (await comparisons).find((each) => each.first === first && each.second === second) ?? null;
+      /** @type {import("./document").ComparisonEntry[]} */
+      const found = (await json(`comparisons-${first}`)) ?? [];
+      return found.find((each) => each.second === second) ?? null;
     },
   };
 }
