@@ -234,6 +234,16 @@ def test_cells_show_what_is_chosen(file: Path, open_page: Open) -> None:
     assert shown == {"Score": "0.925", "State": "✓", "Cost": "$0.0200", "Time": "5.0 s", "Tokens": "20"}
 
 
+def test_the_focus_stays(file: Path, open_page: Open) -> None:
+    """What is pressed keeps the focus, although it is drawn again."""
+    page = open_page(file)
+    for name in ("Cost", "Swap axes"):
+        button = page.get_by_role("button", name=name)
+        button.focus()
+        page.keyboard.press("Enter")
+        expect(button).to_be_focused()
+
+
 def test_runs_are_sorted_and_filtered(file: Path, open_page: Open) -> None:
     """Each header sorts, the words of the filter are those of tasks, models and errors, and a state can be chosen."""
     page = open_page(file, "runs")

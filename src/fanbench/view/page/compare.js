@@ -4,6 +4,9 @@ import { chart, label, line, scale, ticks } from "./chart.js";
 import { fill, h, table } from "./dom.js";
 import { count, known, many, NONE, score, signed } from "./format.js";
 
+/** While runs are going on, the comparison is drawn again after this time, in milliseconds. */
+const PAUSE = 2000;
+
 /** @typedef {import("./store.js").Store} Store */
 /** @typedef {import("./document").ComparisonEntry} ComparisonEntry */
 
@@ -29,12 +32,14 @@ export function compare(store, page, words) {
   const body = h("div");
   const draw = async () => fill(body, sides[0] === sides[1] ? h("p", null, "Choose two models.") : await pairOf(store, sides[0], sides[1], page.room() - 26));
   draw();
+  let due = 0;
   return {
     element: h("section", { "aria-labelledby": "title" }, h("h2", { id: "title" }, "Compare"),
       h("div", { class: "tools" }, pick(0),
         h("button", { type: "button", title: "Swap the models", "aria-label": "Swap the models", onclick: () => { sides.reverse(); go(); } }, "⇄"), pick(1)),
       body),
-    update: draw,
+    update: () => { due ||= setTimeout(() => { due = 0; draw(); }, PAUSE); },
+    close: () => clearTimeout(due),
   };
 }
 

@@ -10,6 +10,8 @@ const ATTRIBUTES = new Set([
 // What moves the cursor, hides text or reverses its direction is shown by name. \n and \t stay.
 const HIDDEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]/g;
 
+const FOCUSABLE = "a, button, select, input, summary, [tabindex]";
+
 /** @typedef {Node | string | number | null | undefined | false} Child */
 /** @typedef {SVGElementTagNameMap & Omit<HTMLElementTagNameMap, SvgName>} Elements */
 /** @typedef {"svg" | "g" | "line" | "rect" | "circle" | "path" | "text" | "title"} SvgName */
@@ -64,13 +66,16 @@ function append(element, children) {
 }
 
 /**
- * Replace what is in an element.
+ * Replace what is in an element. What takes the place of the element that has the focus gets it.
  * @param {Element} element
  * @param {...(Child | Child[])} children
  */
 export function fill(element, ...children) {
+  const focused = [...element.querySelectorAll(FOCUSABLE)].indexOf(/** @type {Element} */ (document.activeElement));
   element.replaceChildren();
   append(element, children);
+  const next = element.querySelectorAll(FOCUSABLE)[focused];
+  if (next instanceof HTMLElement) next.focus({ preventScroll: true });
 }
 
 /**

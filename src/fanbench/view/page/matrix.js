@@ -97,8 +97,10 @@ export function matrix(store, page) {
     const shown = content();
     grid.show(shown);
     fill(nothing, !shown.rows && "Nothing has a name like that.");
-    // A column is chosen by its header only.
-    fill(order, ORDERS.slice(0, chosen.order === BY_COLUMN ? 4 : 3).map((name, at) => h("option", { selected: at === chosen.order }, name)));
+    // A column is chosen by its header only. A list that is open stays so.
+    if (order.selectedIndex !== chosen.order) {
+      fill(order, ORDERS.slice(0, chosen.order === BY_COLUMN ? 4 : 3).map((name, at) => h("option", { selected: at === chosen.order }, name)));
+    }
     fill(kinds, KINDS.map(([name], at) => h("button", {
       type: "button", "aria-pressed": String(at === chosen.kind), onclick: () => { chosen.kind = at; draw(); },
     }, name)));
