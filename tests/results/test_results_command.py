@@ -196,6 +196,21 @@ def test_failed_runs_are_found_by_any_path(folder: Path, monkeypatch: pytest.Mon
     assert Selection(failed=True).runs([run], [errored], {}, every=False) == [run]
 
 
+def test_failed_runs_outside_the_layout_are_found(tmp_path: Path) -> None:
+    """Of runs whose files are in one folder, those failed of which any row did, whichever it is."""
+    loose = tmp_path / "loose"
+    loose.mkdir()
+    for model, values in (
+        ("google/a", [True, False]),
+        ("google/b", [True, None]),
+        ("google/c", [True, True]),
+    ):
+        for file in add_run(tmp_path / "layout", model, values).iterdir():
+            file.rename(loose / file.name)
+    found = json.loads(results(loose, "--failed", "--format", "json").stdout)
+    assert [run["model"] for run in found] == ["a", "b"]
+
+
 def test_nothing_failed(folder: Path) -> None:
     """If there is nothing to show, that is said, and the exit code is 0."""
     for extra in ([], ["--items"]):

@@ -52,7 +52,7 @@ class Selection:
         chosen = [run for run in runs if self.has(run.task, run.full_model) and (every or not run.superseded)]
         if self.failed:
             places = _places_of(item for item in items if _is_failure(item))
-            chosen = [run for run in chosen if run.errored or os.path.abspath(run.path) in places]
+            chosen = [run for run in chosen if run.errored or _place_of(run) in places]
         return self.sort(chosen, lambda run: _run_figure(run, self.order, scales))
 
     def items(self, items: Iterable[Item], scales: Mapping[str, Scale], *, every: bool) -> list[Item]:
@@ -97,14 +97,28 @@ def _has_failed(cell: Cell) -> bool:
     return not cell.complete or (cell.boolean and cell.mean != 1.0)
 
 
-def _places_of(items: Iterable[Item]) -> set[str]:
-    """The absolute paths of the run files of items, and of all folders above them."""
-    places: set[str] = set()
-    for place in {os.path.abspath(os.path.join(item.sweep, item.path)) for item in items if item.path}:
-        while place not in places:
-            places.add(place)
-            place = os.path.dirname(place)
+def _places_of(items: Iterable[Item]) -> set[tuple[str, ...]]:
+    """The places of all runs that items may belong to: see `_place_of`."""
+    files = {
+        (os.path.abspath(os.path.join(item.sweep, item.path)), item.task, item.content, item.model)
+        for item in items
+        if item.path
+    }
+    places: set[tuple[str, ...]] = set()
+    for path, *run in files:
+        places.add((os.path.dirname(path), *run))
+        while (path,) not in places:
+            places.add((path,))
+            path = os.path.dirname(path)
     return places
+
+
+def _place_of(run: RunResult) -> tuple[str, ...]:
+    """The folder of a run. In one that is not in the layout of downloads, there may be others."""
+    path = os.path.abspath(run.path)
+    return (
+        (path,) if run.run_id is not None else (os.path.dirname(path), run.task, run.content, run.full_model)
+    )
 
 
 def _run_figure(run: RunResult, order: Order, scales: Mapping[str, Scale]) -> float | None:
