@@ -41,9 +41,10 @@ def test_sweeps_are_compared_and_judged() -> None:
     """Two sets of results are compared on all models or some, and the gate has its verdict."""
     old, new = results(("google/a", 90), ("mirror/b", 50)), results(("google/a", 60), ("mirror/b", 50))
     assert [pair.worse for pair in old.compare_with(new).pairs] == [30, 0]
-    assert [pair.model for pair in old.compare_with(new, ["b"]).pairs] == ["mirror/b"]
+    for some in ("b", ["b"], "m*/b"):
+        assert [pair.model for pair in old.compare_with(new, some).pairs] == ["mirror/b"]
     assert old.gate(new, margin=0.05).verdict is Verdict.REGRESSION
-    assert old.gate(new, margin=0.2, models=["mirror/*"]).verdict is Verdict.NOT_WORSE
+    assert old.gate(new, margin=0.2, models="mirror/*").verdict is Verdict.NOT_WORSE
     assert old.gate(results(("google/a", 90)), margin=0.05).verdict is Verdict.CANNOT_TELL
 
 

@@ -132,12 +132,13 @@ class ResultSet(Displayed, Framed):
         from fanbench.results.selection import Selection
 
         only = Selection(failed=failed, order=sort)
+        if tasks is None and models is None:
+            return only
+        scores = self.scores()
         if tasks is not None:
-            names = [tasks] if isinstance(tasks, str) else tasks
-            only = replace(only, tasks=find_tasks(names, (key.task for key in self.scores().tasks)))
+            only = replace(only, tasks=find_tasks(_names(tasks), (key.task for key in scores.tasks)))
         if models is not None:
-            names = [models] if isinstance(models, str) else models
-            only = replace(only, models=find_models(names, self.scores().models))
+            only = replace(only, models=find_models(_names(models), scores.models))
         return only
 
     def display(self) -> Display:
@@ -169,7 +170,7 @@ class ResultSet(Displayed, Framed):
         scores = self.scores()
         return compare_models(scores, *(find_model(name, scores.models) for name in (first, second)))
 
-    def compare_with(self, new: ResultSet, models: Iterable[str] | None = None) -> Comparison:
+    def compare_with(self, new: ResultSet, models: str | Iterable[str] | None = None) -> Comparison:
         """Compare what the same models scored here and in `new`; only `models`, if given: names and patterns.
 
         Raises:
@@ -180,7 +181,7 @@ class ResultSet(Displayed, Framed):
 
         before, after = self.scores_with(new)
         common = sorted({*before.models} & {*after.models})
-        return compare_sweeps(before, after, None if models is None else find_models(models, common))
+        return compare_sweeps(before, after, None if models is None else find_models(_names(models), common))
 
     def gate(
         self,
@@ -188,7 +189,7 @@ class ResultSet(Displayed, Framed):
         *,
         margin: float,
         min_coverage: float = 1.0,
-        models: Iterable[str] | None = None,
+        models: str | Iterable[str] | None = None,
     ) -> Gate:
         """Decide whether `new` is worse than these results by more than `margin` (0.05 is five points of a hundred).
 
@@ -202,9 +203,14 @@ class ResultSet(Displayed, Framed):
 
         before, after = self.scores_with(new)
         known = sorted({*before.models, *after.models})
-        chosen = None if models is None else find_models(models, known)
+        chosen = None if models is None else find_models(_names(models), known)
         return gate(before, after, margin, min_coverage=min_coverage, models=chosen)
 
     def frame(self, of: Literal["items", "runs"] = "items") -> Frame:
         """Return a row for each item, or for each run, and a column for each field of its record."""
         return frame_of_items(self.items) if of == "items" else frame_of_runs(self.runs)
+
+
+def _names(given: str | Iterable[str]) -> Iterable[str]:
+    """A string is one name, not the sequence of its letters."""
+    return [given] if isinstance(given, str) else given
