@@ -325,3 +325,15 @@ def test_the_plot(folder: Path) -> None:
                 abs(end - low) < 0.03
                 for end, low in zip(ends, (row.interval.low, row.interval.high), strict=False)
             )
+
+
+def test_the_plot_of_some_models(folder: Path) -> None:
+    """With `--model`, only these models are drawn; where there is no table, there is no plot."""
+    everything = results(folder, "--plot", "-q").stdout.splitlines()
+    *_, axis, line = results(folder, "--plot", "-q", "-m", "weak").stdout.splitlines()
+    assert line.split() == everything[-1].split()
+    assert axis.split() == ["score", "0", "1"]
+    for extra in (["--items"], ["--format", "json"]):
+        refused = results(folder, "--plot", *extra)
+        assert (refused.exit_code, refused.stdout) == (2, "")
+        assert "Leave out --items and --format." in refused.stderr

@@ -35,7 +35,11 @@ class Selection:
 
     def has(self, task: str, model: str) -> bool:
         """Whether results of a task on a model may be shown; with `failed`, not all of them are."""
-        return (self.tasks is None or task in self.tasks) and (self.models is None or model in self.models)
+        return (self.tasks is None or task in self.tasks) and self.has_model(model)
+
+    def has_model(self, model: str) -> bool:
+        """Whether a model may be shown."""
+        return self.models is None or model in self.models
 
     def cells(self, scores: Scores, runs: Iterable[RunResult]) -> list[Cell]:
         """The cells of a table, of which `runs` are known."""

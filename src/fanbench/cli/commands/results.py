@@ -43,7 +43,7 @@ __all__ = ["results"]
     click.Choice(["name", "score", "cost", "time"]),
     default="name",
 )
-@click.option("--plot", is_flag=True, help="Also draw the leaderboard's intervals.")
+@click.option("--plot", is_flag=True, help="Also draw the intervals of the leaderboard.")
 @value_option("-o --output file", "FILE", "With --format parquet: write to FILE (default: stdout).", FILE)
 def results(
     settings: Settings,
@@ -65,8 +65,8 @@ def results(
     (LOW to HIGH) are the lowest and the highest value, where some are beyond 0 and 1; declare the scale of such a task
     in sweep.toml to see an interval.
 
-    What --task, --model and --failed leave out still counts: no number changes. In the table, --failed keeps the tasks
-    and the models that have something of this kind.
+    What --task, --model and --failed leave out still counts: no number changes. In the table, --failed keeps whole
+    tasks and models: those that have at least one such result.
 
     \b
     Examples:
@@ -84,6 +84,8 @@ def results(
         raise UsageError("-o/--output is for --format parquet.", hint="Redirect other formats: `> FILE`.")
     if binary and file is None and sys.stdout.isatty():
         raise UsageError("Parquet is not for a terminal.", hint="Add `-o FILE`, or redirect it: `> FILE`.")
+    if plot and (items or not settings.output.for_people):
+        raise UsageError("--plot is for the table of results.", hint="Leave out --items and --format.")
     found = read_folders(settings, folders)
     only = found.select(tasks or None, models or None, failed=failed, sort=order)
     if items:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from fanbench._util.text import align_rows, one_line
 from fanbench.results.display import score_text
-from fanbench.results.ranking import Ranked, Ranking
+from fanbench.results.ranking import Ranked
 
 __all__ = ["plot_lines"]
 
@@ -14,12 +14,12 @@ __all__ = ["plot_lines"]
 WIDTH = 50
 
 
-def plot_lines(ranking: Ranking, width: int = WIDTH) -> Iterator[str]:
-    """Yield one line per model: its score as ●, its interval as ├─┤, and where that might lie without errors as ···."""
+def plot_lines(models: Iterable[Ranked], width: int = WIDTH) -> Iterator[str]:
+    """Yield an axis, and one line per model: its score as ●, its interval as ├─┤, and its bounds as ···."""
     axis = f"0{' ' * (width - 2)}1"
     rows = [
         ("", "score", axis),
-        *((one_line(row.model), score_text(row.score), _bar(row, width)) for row in ranking.models),
+        *((one_line(row.model), score_text(row.score), _bar(row, width)) for row in models),
     ]
     yield from align_rows(rows)
 

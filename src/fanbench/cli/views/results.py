@@ -20,22 +20,28 @@ def show_results(
     out: Output, found: ResultSet, only: Selection, *, every: bool, file: Path | None, plot: bool = False
 ) -> None:
     """Show tables, or records; write Parquet to `file`. For people, also `plot` the intervals of the leaderboard."""
+    if out.for_people:
+        _show_tables(out, found, only, every=every)
+        if plot:
+            out.text()
+            for line in plot_lines([row for row in found.leaderboard().models if only.has_model(row.model)]):
+                out.text(line)
+        return
+    # Of many results, the items that failed take long to read, and tables do without them.
     runs = only.runs(found.runs, found.items, found.scales, every=every)
     if out.format.binary:
         out.parquet(frame_of_runs(runs), file)
-        return
-    out.records([to_record(run) for run in runs], FIELDS)
-    if out.for_people:
-        shown = table(found.scores(), found.runs, every=every, only=only)
-        if not shown.rows:
-            out.note("There are no such results.")
-        # What was made again has been paid for as well.
-        used = [run for run in found.runs if only.has(run.task, run.full_model)]
-        out.tables((*([shown] if shown.rows else []), usage_table(used, only)))
-        if plot:
-            out.text()
-            for line in plot_lines(found.leaderboard()):
-                out.text(line)
+    else:
+        out.records([to_record(run) for run in runs], FIELDS)
+
+
+def _show_tables(out: Output, found: ResultSet, only: Selection, *, every: bool) -> None:
+    shown = table(found.scores(), found.runs, every=every, only=only)
+    if not shown.rows:
+        out.note("There are no such results.")
+    # What was made again has been paid for as well.
+    used = [run for run in found.runs if only.has(run.task, run.full_model)]
+    out.tables((*([shown] if shown.rows else []), usage_table(used, only)))
 
 
 def show_items(out: Output, found: ResultSet, only: Selection, *, every: bool, file: Path | None) -> None:
