@@ -16,7 +16,7 @@ export class Gantt {
   constructor(store, page) {
     this.store = store;
     this.page = page;
-    /** The first attempts of the planned runs, by when they were scheduled. @type {Uint32Array} */
+    /** The first attempts of the planned runs in their order. @type {Uint32Array} */
     this.rows = new Uint32Array();
     this.row = -1;
     this.zoom = 1;
@@ -45,28 +45,12 @@ export class Gantt {
   /** @param {Span} span */
   show(span) {
     this.span = span;
-    this.rows = this.#order(span);
+    this.rows = span.order;
     this.#resize();
   }
 
   close() {
     this.observer.disconnect();
-  }
-
-  /**
-   * The runs of a planned run follow each other in the table of runs.
-   * @param {Span} span
-   */
-  #order({ begins, first }) {
-    const { rows, columns: { task, model, repeat } } = this.store.runs;
-    const keys = new Float64Array(rows);
-    let found = 0;
-    for (let run = 0; run < rows; run += 1) {
-      const same = run > 0 && task[run] === task[run - 1] && model[run] === model[run - 1] && repeat[run] === repeat[run - 1];
-      // Numbers sort faster than objects: the millisecond, then the run.
-      if (!same && !Number.isNaN(begins[run])) keys[found++] = Math.round((begins[run] - first) * 1000) * rows + run;
-    }
-    return Uint32Array.from(keys.subarray(0, found).sort(), (key) => key % rows);
   }
 
   /** @param {number} row */

@@ -6,6 +6,10 @@ const OPEN = [4, 5, 6];
 const LONG = 300, SHARE = 0.2;
 /** What is left of it, as a share of the time at work. */
 const LEFT = 0.02;
+/** Breaks are looked for in so many parts of the whole time. */
+const PARTS = 8192;
+/** What is under way is counted so many times in each part that is asked for. */
+const FINE = 16;
 const STEPS = [0.1, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14_400, 21_600, 43_200, 86_400];
 
 export class Span {
@@ -19,20 +23,26 @@ export class Span {
     this.begins = new Float64Array(rows);
     /** When it ended, or until when it is known to be under way. */
     this.ends = new Float64Array(rows);
-    this.started = started;
+    /** When it began to run. */
+    this.starts = new Float64Array(rows);
     for (let run = 0; run < rows; run += 1) {
       const begin = Number.isNaN(scheduled[run]) ? started[run] : Math.min(scheduled[run], Number.isNaN(started[run]) ? Infinity : started[run]);
       const end = Number.isNaN(ended[run]) ? (OPEN.includes(status[run]) ? now : started[run]) : ended[run];
       this.begins[run] = begin;
       this.ends[run] = Number.isNaN(end) ? begin : Math.max(begin, end);
+      this.starts[run] = Math.min(started[run], this.ends[run]);
     }
-    const begins = [...invocations.map((one) => one.began)], ends = [...invocations.map((one) => one.last)];
-    const from = sorted(this.begins, begins), to = sorted(this.ends, ends);
-    this.known = from.length > 0;
-    this.first = from[0] ?? 0;
-    this.last = Math.max(to[to.length - 1] ?? 0, this.first + 1);
-    this.breaks = breaksOf(from, to);
+    const begins = [this.begins, Float64Array.from(invocations, (one) => one.began)];
+    const ends = [this.ends, Float64Array.from(invocations, (one) => one.last)];
+    this.first = Infinity;
+    for (const values of begins) for (const value of values) if (value < this.first) this.first = value;
+    this.known = Number.isFinite(this.first);
+    this.last = this.first + 1;
+    for (const values of ends) for (const value of values) if (value > this.last) this.last = value;
+    this.breaks = this.known ? breaksOf(begins, ends, this.first, this.last) : [];
     this.length = this.at(this.last);
+    /** The first attempts of the planned runs, by when they were scheduled. */
+    this.order = orderOf(this.begins, this.first, columns);
   }
 
   /**
@@ -63,24 +73,18 @@ export class Span {
 
   /**
    * Return how many runs were under way, or were running, at most in each of several parts of the axis.
+   * Nothing is sorted, so that this takes a few milliseconds for 100,000 runs.
    * @param {number} parts
    * @param {boolean} running
    */
   levels(parts, running) {
-    const { begins, ends, started } = this;
-    const from = sorted(running ? started.map((begin, run) => Math.min(begin, ends[run])) : begins);
-    const to = sorted(running ? ends.map((end, run) => (Number.isNaN(started[run]) ? NaN : end)) : ends);
-    const most = new Uint32Array(parts);
-    let begun = 0, over = 0;
-    for (let part = 0; part < parts; part += 1) {
-      const until = part === parts - 1 ? Infinity : this.when(((part + 1) / parts) * this.length);
-      most[part] = begun - over;
-      while (begun < from.length && from[begun] < until) {
-        while (to[over] < from[begun]) over += 1;
-        begun += 1;
-        most[part] = Math.max(most[part], begun - over);
-      }
-      while (to[over] < until) over += 1;
+    const fine = parts * FINE, change = new Int32Array(fine + 1), most = new Uint32Array(parts);
+    const part = (/** @type {number} */ epoch) => Math.min(fine - 1, Math.floor((this.at(epoch) / this.length) * fine));
+    tally(change, running ? this.starts : this.begins, this.ends, part);
+    let number = 0;
+    for (let at = 0; at < fine; at += 1) {
+      number += change[at];
+      most[Math.floor(at / FINE)] = Math.max(most[Math.floor(at / FINE)], number);
     }
     return most;
   }
@@ -99,42 +103,68 @@ export class Span {
 }
 
 /**
- * Return the known numbers in order.
- * @param {ArrayLike<number>} values
- * @param {number[]} [more]
+ * Return the first attempt of each planned run with a time. The attempts follow each other in the table of runs.
+ * @param {Float64Array} begins
+ * @param {number} first
+ * @param {import("./columns.js").Columns["columns"]} columns
  */
-function sorted(values, more = []) {
-  const all = new Float64Array(values.length + more.length);
-  all.set(values);
-  all.set(more, values.length);
-  all.sort();
-  // NaN comes last.
-  let known = all.length;
-  while (known && Number.isNaN(all[known - 1])) known -= 1;
-  return all.subarray(0, known);
+function orderOf(begins, first, { task, model, repeat }) {
+  const rows = begins.length, keys = new Float64Array(rows);
+  let found = 0;
+  for (let run = 0; run < rows; run += 1) {
+    const same = run > 0 && task[run] === task[run - 1] && model[run] === model[run - 1] && repeat[run] === repeat[run - 1];
+    // Numbers sort faster than objects: the millisecond, then the run.
+    if (!same && !Number.isNaN(begins[run])) keys[found++] = Math.round((begins[run] - first) * 1000) * rows + run;
+  }
+  return Uint32Array.from(keys.subarray(0, found).sort(), (key) => key % rows);
+}
+
+/**
+ * Count in how many parts of the time more begin than end: each counts from the part in which it begins to the one
+ * before that in which it ends, and at least in one.
+ * @param {Int32Array} change
+ * @param {ArrayLike<number>} begins
+ * @param {ArrayLike<number>} ends
+ * @param {(epoch: number) => number} part
+ */
+function tally(change, begins, ends, part) {
+  for (let at = 0; at < begins.length; at += 1) {
+    if (Number.isNaN(begins[at])) continue;
+    const from = part(begins[at]);
+    change[from] += 1;
+    change[Math.max(from + 1, part(ends[at]))] -= 1;
+  }
 }
 
 /**
  * Return the long times in which nothing was under way, each with its place on the axis and its width there.
- * @param {Float64Array} from the sorted begins of all that was under way
- * @param {Float64Array} to their sorted ends
+ * @param {ArrayLike<number>[]} begins
+ * @param {ArrayLike<number>[]} ends
+ * @param {number} first
+ * @param {number} last
  */
-function breaksOf(from, to) {
+function breaksOf(begins, ends, first, last) {
+  const change = new Int32Array(PARTS + 1), size = (last - first) / PARTS;
+  for (const [at, values] of begins.entries()) tally(change, values, ends[at], (epoch) => Math.min(PARTS - 1, Math.floor((epoch - first) / size)));
   /** @type {{from: number, to: number, at: number, width: number}[]} */
   const found = [];
-  let idle = 0;
-  for (let at = 1; at < from.length; at += 1) {
-    if (from[at] - to[at - 1] >= LONG) {
-      found.push({ from: to[at - 1], to: from[at], at: 0, width: 0 });
-      idle += from[at] - to[at - 1];
+  let number = 0, since = 0, work = last - first;
+  for (let part = 0; part < PARTS; part += 1) {
+    number += change[part];
+    if (!number) continue;
+    // What ended may have ended within the first part.
+    const from = first + (since + 1) * size, to = first + part * size;
+    if (to - from >= LONG) {
+      found.push({ from, to, at: 0, width: 0 });
+      work -= to - from;
     }
+    since = part + 1;
   }
-  const work = to[to.length - 1] - from[0] - idle;
   const breaks = found.filter((gap) => gap.to - gap.from >= work * SHARE);
   let left = 0;
   for (const gap of breaks) {
     gap.width = work * LEFT + 1;
-    gap.at = gap.from - from[0] - left;
+    gap.at = gap.from - first - left;
     left += gap.to - gap.from - gap.width;
   }
   return breaks;

@@ -26,10 +26,16 @@ const MARKS = {
 export function timeline(store, page) {
   const element = h("section", { "aria-labelledby": "title" });
   const title = h("h2", { id: "title" }, "Timeline");
+  // A file does not change, so that it is looked through once.
+  const kept = page.remember("timeline", { span: /** @type {Span | null} */ (null) });
+  const spanNow = () => {
+    if (store.data.live || !kept.span) kept.span = new Span(store);
+    return kept.span;
+  };
   const gantt = new Gantt(store, page);
-  const panels = new Panels(store, new Span(store));
+  const panels = new Panels(store, spanNow());
   const update = () => {
-    const span = new Span(store);
+    const span = spanNow();
     if (!span.known) return fill(element, title, h("p", null, "No run has a time."));
     panels.show(span);
     gantt.show(span);
@@ -94,7 +100,7 @@ class Panels {
       const most = events.limits.reduce((a, step) => Math.max(a, step.limit), 1), base = top + GAP;
       parts.push(panel("limit of calls at a time", base, CALLS, most, (y) => [
         h("path", { d: this.#steps(events.limits.map((step) => [step.at, step.limit]), at, y), class: "step" }),
-        ...events.limits.filter((step) => step.reason).map((step) => h("path", { d: triangle(at(step.at), y(step.limit)), class: "fall" })),
+        h("path", { d: events.limits.filter((step) => step.reason).map((step) => triangle(at(step.at), y(step.limit))).join(""), class: "fall" }),
       ]));
       top = base + CALLS;
     }
@@ -106,13 +112,15 @@ class Panels {
         h("path", { d: spent(1), class: "step pale" }), h("path", { d: spent(0), class: "step" })]));
       top = base + MONEY;
     }
+    const band = (/** @type {number} */ from, /** @type {number} */ to) => `M${from.toFixed(1)},20H${Math.max(from + 1, to).toFixed(1)}V${top}H${from.toFixed(1)}Z`;
     const bands = [
-      ...events.limits.filter((step) => step.pause > 0).map((step) =>
-        h("rect", { x: at(step.at), y: 20, width: Math.max(1, at(step.at + step.pause) - at(step.at)), height: top - 20, class: "pause" })),
-      ...span.breaks.map((gap) => h("rect", { x: x(gap.at), y: 20, width: Math.max(2, x(gap.at + gap.width) - x(gap.at)), height: top - 20, class: "break" })),
+      h("path", { d: events.limits.filter((step) => step.pause > 0).map((step) => band(at(step.at), at(step.at + step.pause))).join(""), class: "pause" }),
+      h("path", { d: span.breaks.map((gap) => band(x(gap.at), x(gap.at + gap.width))).join(""), class: "break" }),
       ...events.invocations.slice(1).map((one) => line(at(one.began), 20, at(one.began), top, "resumed")),
     ];
-    const strip = events.marks.map((mark) => label(at(mark.at), top + 12, MARKS[mark.kind]?.[0] ?? "·", "middle", `label mark ${mark.kind}`));
+    // Of signs that would cover each other, one is drawn.
+    const signs = new Map(events.marks.map((mark) => [`${mark.kind} ${Math.round(at(mark.at) / 14)}`, mark]));
+    const strip = [...signs.values()].map((mark) => label(at(mark.at), top + 12, MARKS[mark.kind]?.[0] ?? "·", "middle", `label mark ${mark.kind}`));
     const foot = top + (strip.length ? 30 : 16);
     this.cursor = line(LEFT, 20, LEFT, top, "cursor");
     return chart("Runs under way, the limit of calls, and what lowered it. The slider below reads it; the table has all numbers.", WIDTH, foot + 6,
