@@ -360,6 +360,16 @@ def test_a_declared_scale_changes_the_report_and_no_run(folder: Folder) -> None:
     assert preview(folder.plan, folder.records).nothing_to_do
 
 
+def test_a_report_shows_its_tables(folder: Folder) -> None:
+    """`print` and notebooks show the results, and what each model used once there are results."""
+    assert str(folder.report()) == folder.report().table().plain()
+    folder.plan = SweepPlan(folder.plan.tasks[:1], ("m",), folder.root)
+    folder.collected(PlannedRun("a", "m", 1), named(number(0.5)))
+    report = folder.report()
+    assert str(report) == f"{report.table().plain()}\n\n{report.usage().plain()}"
+    assert report.table().html() in report._repr_html_()
+
+
 def test_many_models_are_rows(tmp_path: Path) -> None:
     """With many models, each model is a row, in the order of the plan."""
     table = Folder(tmp_path, models=("z", "y", "x", "w", "v")).report().table()

@@ -79,7 +79,7 @@ class RunRow:
         return self.earlier if self.run_id is None else (*self.earlier, self.result)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class SweepReport(Displayed):
     """What came of a sweep, or how far it is: `rows` in the order of the plan.
 
