@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 CODE := src tests benchmarks examples scripts
-# The tests of a file share servers and build on each other, so a file stays in one process.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# The tests of a file share servers and build on each other, so a file stays in one process. Half of the time they wait
+# for servers and programs, so two cores are busy with four processes.
+JOBS ?= 4
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 export VENV
 # Without byte code, each process of the tests compiles what it imports.
 unexport PYTHONDONTWRITEBYTECODE

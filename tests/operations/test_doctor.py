@@ -400,6 +400,9 @@ async def test_the_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 # --- All of it ---
 
 
+@pytest.mark.parametrize(
+    "anyio_backend", ["asyncio"]
+)  # one of the checks imports the SDK, which takes seconds
 async def test_all_checks_are_reported_in_order(tmp_path: Path, reported: Reported) -> None:
     """On this machine nothing fails; each check is reported in order, and doctor leaves no file behind."""
     with FakeServer({"IntrospectToken": [Answer(KNOWN)]}) as server:
