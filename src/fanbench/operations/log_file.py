@@ -29,9 +29,10 @@ _HINT = "Check that there is free space and that you may write there, or name an
 class LogFile:
     """A log that is written to the file `part`, and moved into place when it is complete.
 
-    Text is buffered, and nothing is created before there is a chunk of 64 KiB to write, or text that has been there
-    for `at_least_every` seconds: a reader of `part` is not further behind. `lines` and `size` (in bytes) count all text
-    so far; a last line without its end counts. One task may write at a time.
+    Text is buffered. It is written once there is a chunk of 64 KiB, or with the first text that comes `every` seconds
+    after the last was written: so others can follow a slow log in `part`, and a short one is written once, at its end.
+    `lines` and `size` (in bytes) count all text so far; a last line without its end counts. One task may write at a
+    time.
 
     `part` may be in another folder than the final file, even on another file system: a sweep keeps its parts
     outside the folders of the runs, because a download replaces such a folder as a whole. `write` calls the
@@ -45,7 +46,7 @@ class LogFile:
         offload: Offload = anyio.to_thread.run_sync,
         *,
         shown: Path | None = None,
-        at_least_every: float = math.inf,
+        every: float = math.inf,
     ) -> None:
         self.part = part
         self.lines = 0
@@ -55,8 +56,8 @@ class LogFile:
         self._buffer = bytearray()
         self._on_disk = 0
         self._counter = LineCounter()
-        self._at_least_every = at_least_every
-        self._due = math.inf
+        self._every = every
+        self._written_at: float | None = None
 
     async def write(self, text: str) -> None:
         """Append `text`.
@@ -70,11 +71,11 @@ class LogFile:
         self._counter.feed(text)
         self.lines = self._counter.lines
         now = anyio.current_time()
-        if len(self._buffer) >= _CHUNK or now >= self._due:
-            self._due = math.inf
+        if self._written_at is None:
+            self._written_at = now
+        if len(self._buffer) >= _CHUNK or now - self._written_at >= self._every:
+            self._written_at = now
             await self._offload(self._flush)
-        elif self._due == math.inf:
-            self._due = now + self._at_least_every
 
     def place(self, target: Path) -> None:
         """Move the log to `target`, durably; an existing file there is replaced in one step.

@@ -36,7 +36,7 @@ __all__ = [
 # Incomplete logs are kept where no reader of results comes across them.
 _PARTS = JOURNAL.parent / "logs"
 _SUFFIX = ".part"
-# Seconds after which text of a log that is being written can be read by others.
+# Seconds between two writes of a log that others follow.
 _SHOWN_EVERY = 1.0
 
 
@@ -132,7 +132,7 @@ def _files(folder: Path) -> Iterator[os.DirEntry[str]]:
 
 def log_part(root: Path, run_id: int, offload: Offload = anyio.to_thread.run_sync) -> LogFile:
     """Return the file for the log of a run of the sweep in `root` while it is being written."""
-    return LogFile(path_of_part(root, run_id), offload, at_least_every=_SHOWN_EVERY)
+    return LogFile(path_of_part(root, run_id), offload, every=_SHOWN_EVERY)
 
 
 def path_of_part(root: Path, run_id: int) -> Path:
