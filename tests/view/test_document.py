@@ -12,6 +12,7 @@ import pytest
 from fanbench import read_results
 from fanbench.results import KnownRun
 from fanbench.results.ranking import rank_models
+from fanbench.sweeps.history import History, RunPlace, RunTimes
 from fanbench.view import details, document, live, timeline
 from fanbench.view.bundle import page_file
 from fanbench.view.columns import unpack
@@ -126,6 +127,26 @@ def test_runs_that_left_nothing_have_the_state_of_the_journal(
     at = places.index((sums, found.document.models.index("bad")))
     assert found.document.states[int(columns["status"][at])] == status
     assert texts[int(columns["error"][at])] == error
+
+
+@pytest.mark.parametrize(
+    ("times", "state", "status"),
+    [
+        (RunTimes(scheduled=1.0), None, "queued"),
+        (RunTimes(scheduled=1.0, started=2.0), None, "running"),
+        (RunTimes(scheduled=1.0, started=2.0, ended=3.0), RunState.COMPLETED, "collecting"),
+        (RunTimes(), None, "running"),
+    ],
+)
+def test_a_sweep_that_runs_knows_what_is_queued(
+    folder: Path, times: RunTimes, state: RunState | None, status: str
+) -> None:
+    """While a sweep runs, its history tells how far a run is; without one, a run that is there counts as running."""
+    run = KnownRun(sweep=folder, task="sums", model="bad", content="v1", run_id=7, version=1, state=state)
+    history = History(runs={RunPlace("sums", "bad", 1, 1): times})
+    found = build(read_results(folder), [run], title="results", running=True, histories={folder: history})
+    (at,) = (number for number, each in enumerate(found.runs) if each.known is run)
+    assert found.document.states[int(found.columns["status"][at])] == status
 
 
 def test_the_order_is_that_of_the_plan(folder: Path) -> None:

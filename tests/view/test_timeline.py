@@ -170,7 +170,7 @@ def test_no_fall_of_the_limit_is_left_out() -> None:
 
 
 def test_a_live_page_is_told_of_a_new_limit(tmp_path: Path) -> None:
-    """A change of the limit is a change of the page, though no run has changed."""
+    """A change of the limit comes with the next numbers, though no run has changed."""
     with Journal.open(tmp_path) as journal:
         schedule(tmp_path, journal, "quiz", "good")
         writer = HistoryWriter(journal, lambda: BEGAN, lambda: 1)
@@ -178,6 +178,7 @@ def test_a_live_page_is_told_of_a_new_limit(tmp_path: Path) -> None:
         live = Live([tmp_path])
         moment, _, _ = live.now()
         writer.record(LimitChanged(8, 16, "HTTP 503"))
+        live._due = 0.0
         live.refresh()
         patches = live.since(moment)
     assert patches

@@ -357,14 +357,16 @@ def with_states(
     running: bool,
     histories: Histories = MappingProxyType({}),
 ) -> Shown:
-    """Return the page with the states that the journal has now, and all else as it was: `found` is the same."""
+    """Return the page with the states that the journal has now, and all else as it was: `found` is the same.
+
+    The timeline comes with the numbers: it is large, and changes with every call.
+    """
     runs = _runs(found, known, shown.order, histories, running=running)
     document = msgspec.structs.replace(
         shown.document,
         status="running" if running else _status(runs, shown.scores),
         counts=_counts(runs),
         seconds=_seconds(runs),
-        timeline=timeline(histories.values()),
     )
     return replace(shown, document=document, runs=runs, columns=_columns(runs, shown.order, shown.texts))
 
@@ -451,19 +453,13 @@ def _runs(
         runs.append(_page_run(sweep, result, each, _times(each, histories)))
     models = {same_model(model): model for model in order.models}
     for each in journal.values():
-        # The journal tells how a run ended, and not whether it is queued.
-        ended = each.state is not None
-        scheduled = each.run_id is not None or each.scheduled is not None
-        status = run_status(each.state, scheduled=scheduled, live=running and ended)
-        if each.error and each.state is None and each.run_id is None:
-            status = RunStatus.MISSING
         times = _times(each, histories)
         runs.append(
             PageRun(
                 sweep=str(each.sweep),
                 task=TaskKey(each.task, each.content),
                 model=models.get(same_model(each.model), each.model),
-                status=status,
+                status=_status_of(each, times, running=running),
                 known=each,
                 scheduled=_epoch(each.scheduled),
                 started=times.started,
@@ -473,6 +469,17 @@ def _runs(
     return sorted(
         runs, key=lambda run: (order.task(run.task), order.model(run.model), run.repeat, run.attempt)
     )
+
+
+def _status_of(run: KnownRun, times: RunTimes, *, running: bool) -> RunStatus:
+    """Return the status of a run that left nothing yet: only its history tells whether it is queued."""
+    if run.error and run.state is None and run.run_id is None:
+        return RunStatus.MISSING
+    state = run.state
+    if running and state is None and times.scheduled is not None:
+        state = RunState.QUEUED if times.started is None else RunState.RUNNING
+    scheduled = run.run_id is not None or run.scheduled is not None
+    return run_status(state, scheduled=scheduled, live=running and state is not None)
 
 
 def _times(known: KnownRun | None, histories: Histories) -> RunTimes:
