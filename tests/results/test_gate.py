@@ -139,8 +139,8 @@ def test_the_verdict_is_the_exit_code() -> None:
             "holes here",
             "`fanbench sweep -o holes --retry-errored 1` and `fanbench sweep -o 'holes here' --retry-errored 1`, or",
         ),
-        ("plain", "loose", "hint: To accept it, add --min-coverage"),
-        ("whole", "short", "hint: To accept it, add --min-coverage"),
+        ("plain", "loose", "hint: To accept this coverage, add --min-coverage"),
+        ("whole", "short", "hint: To accept this coverage, add --min-coverage"),
     ],
 )
 def test_the_hint_names_the_sweeps_that_lack_scores(old: str, new: str, hint: str) -> None:
@@ -169,7 +169,7 @@ def test_what_has_no_score_at_all_cannot_be_accepted() -> None:
         add_run(Path(folder), "google/b", [None] * 60, run_id=2)
     refused = command("old", "same", "--margin", "0.2")
     assert (refused.exit_code, "only 0% of quiz on google/b" in refused.stderr) == (8, True)
-    assert refused.stderr.endswith("hint: Choose models that have scores on both sides with -m.\n")
+    assert refused.stderr.endswith("hint: Add -m MODEL for models that have scores on both sides.\n")
     assert command("old", "same", "--margin", "0.2", "-m", "a").exit_code == 0
 
 

@@ -61,7 +61,7 @@ def _hint(found: Gate, old: Path, new: Path) -> str:
         return "Add items to the tasks, or choose a larger --margin."
     match found.refusal.cause:
         case Cause.MODEL:
-            return "Choose models that both have with -m."
+            return "Add -m MODEL for models that both have."
         case Cause.CONTENT:
             return "Make both sweeps with the same task files."
         case Cause.SCALE:
@@ -78,8 +78,8 @@ def _hint(found: Gate, old: Path, new: Path) -> str:
             )
             # Rounded down, so that it is accepted; but 0 is not, as nothing would be compared. 1 is what is asked for.
             least = min(0.999, math.floor(found.coverage * 1000) / 1000)
-            accept = f"To accept it, add --min-coverage {least:g}."
-            return again + (accept if least else "Choose models that have scores on both sides with -m.")
+            accept = f"To accept this coverage, add --min-coverage {least:g}."
+            return again + (accept if least else "Add -m MODEL for models that have scores on both sides.")
         case Cause.NOTHING:
             return f"Run `{_comparison(old, new)}` to see what there is."
 
