@@ -212,11 +212,21 @@ class Kills(RuleBasedStateMachine):
             shutil.rmtree(self.folder)
 
 
+def kills(examples: int) -> settings:
+    return settings(
+        max_examples=examples,
+        stateful_step_count=8,
+        deadline=None,
+        derandomize=True,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+    )
+
+
+class ManyKills(Kills):
+    """The same, more often."""
+
+
 TestKills = Kills.TestCase
-TestKills.settings = settings(
-    max_examples=100,
-    stateful_step_count=8,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-)
+TestKills.settings = kills(30)
+TestManyKills = pytest.mark.long(ManyKills.TestCase)
+TestManyKills.settings = kills(100)
