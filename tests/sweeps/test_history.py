@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sqlite3
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +177,29 @@ def test_each_limit_has_its_reason_and_its_pause(tmp_path: Path) -> None:
     ]
     assert history.invocations[0].limit == changes[0].previous
     assert history.invocations[0].calls > 4
+
+
+@pytest.mark.parametrize(
+    ("off", "found"), [(0.0, 0.0), (5.0, 0.0), (-5.0, 0.0), (3600.0, 3600.0), (-3600.0, -3600.0)]
+)
+def test_a_clock_that_is_off_is_noticed(off: float, found: float) -> None:
+    """A server whose clock is an hour ahead or behind is told from one that agrees, by what cannot be."""
+    records, now = MemoryRecords(), [1.8e9]
+    writer = HistoryWriter(records, lambda: now[0], lambda: 1)
+    writer.record(STARTED)
+    for number in range(1, 8):
+        run = PlannedRun("t", f"m{number}")
+        writer.record(RunScheduled(run, 1))
+        begin = now[0] + off
+        now[0] += 30.0
+        # The clock of one run is wrong in its own way.
+        end = 4e9 if number == 3 else now[0] + off
+        times = datetime.fromtimestamp(begin, UTC), datetime.fromtimestamp(end, UTC)
+        writer.record(RunStateChanged(run, 1, number, RunState.COMPLETED, "", *times))
+    writer.close()
+    history = History()
+    history.follow(records)
+    assert history.clock_ahead() == pytest.approx(found, abs=1.0)
 
 
 # --- When it is written -------------------------------------------------------------------------------------
@@ -355,4 +379,4 @@ def test_the_states_of_a_run_without_times_are_those_that_were_seen() -> None:
     writer.close()
     history = History()
     history.follow(records)
-    assert history.runs[RunPlace("t", "m", 1, 1)] == RunTimes(None, 1.8e9 + 20, 1.8e9 + 30)
+    assert history.runs[RunPlace("t", "m", 1, 1)] == RunTimes(None, 1.8e9 + 20, 1.8e9 + 30, 1.8e9 + 30)

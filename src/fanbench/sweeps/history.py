@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from statistics import median
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -63,6 +64,8 @@ _UNTOLD = (RunLogLine, RunFound, RunKnown, OutputSaved, LogSaved)
 # Seconds between two readings of numbers that change all the time: of the calls, and of the budget.
 _CALLS_EACH = 60.0
 _BUDGET_EACH = 10.0
+# Clocks that differ by less than this many seconds are not told apart from slow calls.
+_CLOCKS_AGREE = 60.0
 # A text is cut to this many characters.
 _LONGEST = 160
 
@@ -255,12 +258,14 @@ class RunPlace(NamedTuple):
 class RunTimes:
     """When an attempt was scheduled, started and ended, in seconds since 1970; None for what is not known.
 
-    Its start and end are by the server's clock, or else those of the lists that first showed them.
+    Its start and end are by the server's clock, or else those of the lists that first showed them. By our clock, a list
+    showed its end at `seen_ended`.
     """
 
     scheduled: float | None = None
     started: float | None = None
     ended: float | None = None
+    seen_ended: float | None = None
 
 
 @dataclass(slots=True)
@@ -416,10 +421,28 @@ class History:
             times.started = (row.at - row.b) / 1000
         elif state == RunState.RUNNING:
             times.started = at
-        if row.c is not None:
-            times.ended = (row.at - row.c) / 1000
-        elif state.terminal:
-            times.ended = at
+        if state.terminal:
+            times.ended, times.seen_ended = (row.at - (row.c or 0)) / 1000, at
+
+    def clock_ahead(self) -> float:
+        """Return by how many seconds the server's clock is ahead of ours, roughly.
+
+        It is 0 unless most runs have ended more than a minute after that was seen, or started before they were
+        scheduled.
+        """
+        late = [
+            times.ended - times.seen_ended for times in self.runs.values() if times.ended and times.seen_ended
+        ]
+        early = [
+            times.scheduled - times.started
+            for times in self.runs.values()
+            if times.scheduled and times.started
+        ]
+        if late and median(late) > _CLOCKS_AGREE:
+            return median(late)
+        if early and median(early) > _CLOCKS_AGREE:
+            return -median(early)
+        return 0.0
 
     def _text(self, number: int | None) -> str:
         return "" if number is None else self._texts[number]

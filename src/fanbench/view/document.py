@@ -441,6 +441,7 @@ def _runs(
         ): each
         for each in known
     }
+    ahead = {str(sweep): history.clock_ahead() for sweep, history in histories.items()}
     sweeps = {os.path.abspath(sweep): sweep for sweep in {item.sweep for item in found.items}}
     runs = []
     for result in found.runs:
@@ -450,10 +451,10 @@ def _runs(
         model = same_model(result.model)
         place = Place(sweep, result.task, result.content, model, result.repeat, result.attempt)
         each = journal.pop(place, None)
-        runs.append(_page_run(sweep, result, each, _times(each, histories)))
+        runs.append(_page_run(sweep, result, each, _times(each, histories, ahead), ahead.get(sweep, 0.0)))
     models = {same_model(model): model for model in order.models}
     for each in journal.values():
-        times = _times(each, histories)
+        times = _times(each, histories, ahead)
         runs.append(
             PageRun(
                 sweep=str(each.sweep),
@@ -482,17 +483,28 @@ def _status_of(run: KnownRun, times: RunTimes, *, running: bool) -> RunStatus:
     return run_status(state, scheduled=scheduled, live=running and state is not None)
 
 
-def _times(known: KnownRun | None, histories: Histories) -> RunTimes:
-    """Return when a run was scheduled, started and ended, as far as the journal tells."""
-    if known is None or (history := histories.get(known.sweep)) is None:
+def _times(known: KnownRun | None, histories: Histories, ahead: Mapping[str, float]) -> RunTimes:
+    """Return when a run started and ended, by our clock, as far as the journal tells."""
+    history = histories.get(known.sweep) if known is not None else None
+    if known is None or history is None:
         return RunTimes()
-    place = RunPlace(known.task, known.model, known.repeat, known.attempt)
-    return history.runs.get(place) or RunTimes()
+    times = history.runs.get(RunPlace(known.task, known.model, known.repeat, known.attempt), RunTimes())
+    off = ahead[str(known.sweep)]
+    return replace(
+        times,
+        started=None if times.started is None else times.started - off,
+        ended=None if times.ended is None else times.ended - off,
+    )
 
 
-def _page_run(sweep: str, result: RunResult, known: KnownRun | None, times: RunTimes) -> PageRun:
-    """Return a run that left something. The times of its run file are better than those of a list."""
-    started = _epoch(result.started)
+def _page_run(
+    sweep: str, result: RunResult, known: KnownRun | None, times: RunTimes, ahead: float
+) -> PageRun:
+    """Return a run that left something. The times of its run file are better than those of a list.
+
+    The clock of the run was `ahead` of ours by so many seconds.
+    """
+    started = None if (begun := _epoch(result.started)) is None else begun - ahead
     if result.errored:
         status = RunStatus.ERRORED
     elif result.state in (RunState.COMPLETED, RunState.UNSPECIFIED):
