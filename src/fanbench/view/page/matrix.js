@@ -156,7 +156,8 @@ function cellOf(store, task, model, kind) {
   const signs = kind === STATE || !text || state !== DONE ? shortSigns(states, kind === STATE || !text) || SIGNS[state] : "";
   return {
     class: state === DONE ? `done${scored}` : CLASSES[state],
-    text: [text && h("span", { class: "value" }, text), signs && h("span", { class: "signs" }, `${text && " "}${signs}`)],
+    // The text is cut where there is no room for all, and never the signs.
+    text: h("span", { class: "cell-text" }, text && h("span", { class: "value" }, text), text && signs && " ", signs && h("span", null, signs)),
   };
 }
 
