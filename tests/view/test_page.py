@@ -28,6 +28,8 @@ BAD = (
     "</script><script>alert(1)</script><img src=x onerror=alert(2)><svg onload=alert(3)></svg>"
     "\x1b]8;;https://evil.example\x07link\x1b]8;;\x07\u202eevil\u2066"
 )
+#: An image of one pixel.
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 
 Open = Callable[..., Page]
 
@@ -94,7 +96,12 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     add_run(results, "acme/middle", passes(5, 10), task="quiz", usd=0.002)
     for model, share in (("google/good", 0.9), ("mirror/bad", 0.1), ("acme/middle", 0.5)):
         add_run(results, model, [share, share + 0.05], task="sums", usd=0.01)
-    write(results / "talk/1/good/7/a.run.json", passed(True, "talk", **_said("google/good", "42")))
+    right = _said("google/good", "42")
+    picture = {"inlineData": {"mimeType": "image/png", "data": PIXEL}}
+    right["conversations"][0]["requests"][0]["contents"].append(
+        {"role": "CONTENT_ROLE_USER", "parts": [picture]}
+    )
+    write(results / "talk/1/good/7/a.run.json", passed(True, "talk", **right))
     (results / "talk/1/good/7.log").write_text("\x1b[31mred\x1b[0m plain\n")
     wrong = errored("Traceback:\n  x\nValueError: no number\n", **_said("mirror/bad", "forty"))
     write(results / "talk/1/bad/8/a.run.json", wrong | {"taskVersion": {"name": "talk", "versionNumber": 1}})
@@ -277,6 +284,25 @@ def test_a_run_says_why(file: Path, open_page: Open) -> None:
     expect(headings.first).to_have_text("✗ ValueError: no number")
     expect(page.locator(".assertions")).to_contain_text("✗ is 42 line 3")
     expect(page.locator(".message.model")).to_contain_text("mirror/bad")
+
+
+def test_items_that_went_wrong_come_first(file: Path, open_page: Open) -> None:
+    """A run of several items lists those that errored, then those that failed, and each opens to what it has."""
+    page = open_page(file, "run/quiz/bad/1")
+    rows = page.locator("details.part")
+    expect(rows).to_have_count(10)
+    signs = [text.strip()[0] for text in rows.locator("summary").all_inner_texts()]
+    assert signs == ["✗"] * 8 + ["✓"] * 2
+    expect(rows.first).to_contain_text("ValueError")
+    rows.first.locator("summary").click()
+    expect(rows.first.locator("h3")).to_have_text("✗ ValueError: no")
+
+
+def test_an_image_is_drawn_from_its_bytes(file: Path, open_page: Open) -> None:
+    """An image of a message is shown, although the page can request nothing."""
+    page = open_page(file, "run/talk/good/1")
+    expect(page.locator(".picture")).to_be_visible()
+    assert page.locator(".picture").evaluate("(image) => image.decode().then(() => image.naturalWidth)") == 1
 
 
 def test_a_call_of_a_tool_can_be_read(file: Path, open_page: Open) -> None:
