@@ -73,6 +73,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/local_runs.py
 	$(BIN)/python -m benchmarks.live_page
 	$(BIN)/python benchmarks/model_speed.py
+	$(BIN)/python benchmarks/page.py
 
 soak: $(VENV)/.dev
 	$(BIN)/python benchmarks/soak.py
