@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -32,6 +33,7 @@ class Limits:
     log: int = 50_000
     media: int = 200_000
     parts: int = 1_000
+    files: int = 1_000
 
 
 class MediaEntry(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -123,7 +125,7 @@ def read_details(run: PageRun, items: Sequence[Item], limits: Limits) -> Details
         more_parts=max(0, len(parts) - limits.parts),
         log=log,
         log_cut=cut,
-        files=list(_files(run.folder)),
+        files=list(islice(_files(run.folder), limits.files)),
     )
 
 

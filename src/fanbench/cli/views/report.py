@@ -12,6 +12,7 @@ from fanbench._util.files import output_errors
 from fanbench.cli.command import Settings
 from fanbench.cli.folders import read_folders
 from fanbench.cli.output import format_size
+from fanbench.cli.progress import spinner
 from fanbench.view.report import report
 
 __all__ = ["write_report"]
@@ -36,7 +37,8 @@ def write_report(
     """
     found = read_folders(settings, folders)
     earlier = None if against is None else (against, read_folders(settings, [against]))
-    text = report(folders, found, against=earlier, details=details, margin=margin)
+    with spinner(settings.output, "Writing the report"):
+        text = report(folders, found, against=earlier, details=details, margin=margin)
     if output == STDOUT:
         click.echo(text, nl=False)
         return

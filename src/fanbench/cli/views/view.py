@@ -22,6 +22,7 @@ import click
 from fanbench._util import files
 from fanbench._util.files import output_errors
 from fanbench.cli.command import Settings
+from fanbench.cli.progress import spinner
 from fanbench.errors import NoResults, UsageError
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ def show_view(
             raise NoResults(f"There is no folder {folder}.", hint="Run `fanbench sweep -o DIR` to make one.")
     from fanbench.view.live import Live
 
-    live = Live(folders, against=against, margin=margin)
+    with spinner(settings.output, "Reading the results"):
+        live = Live(folders, against=against, margin=margin)
     anyio.run(partial(_serve, settings, live, port=port, opens=opens, with_parent=with_parent))
 
 
