@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from fanbench.cli.views.sweep_display import SweepLayout
 from fanbench.cli.views.sweep_events import EventPrinter
 from fanbench.cli.views.sweep_report import failure, show_report, stage_failure
 from fanbench.errors import RunFailed
-from fanbench.results import Table
+from fanbench.results import Problem, Table
 from fanbench.sweeps.attempts import Attempt, Phase, PlannedRun, TaskPhase, TaskRecord
 from fanbench.sweeps.decide import RunStatus, Stage
 from fanbench.sweeps.events import (
@@ -247,6 +248,15 @@ def test_runs_that_a_task_lacks_are_one_line(capsys: pytest.CaptureFixture[str])
     other = RunRow(PlannedRun("t", "m"), RunStatus.MISSING, error="gone")
     show_report(Settings(), report(*lost, other), written=False)
     assert capsys.readouterr().err.splitlines() == ["", "Missing:", "  t (60 runs): push: no", "  t m: gone"]
+
+
+def test_files_that_cannot_be_read_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    """A run that completed without a result that can be read is explained below the table."""
+    damaged = Problem(Path("a.run.json"), "damaged: the end is missing")
+    shown = replace(report(RunRow(PLANNED, RunStatus.COMPLETED)), problems=(damaged,))
+    show_report(Settings(), shown, written=False)
+    said = capsys.readouterr().err.splitlines()
+    assert said == ["", "Not readable:", "  a.run.json: damaged: the end is missing"]
 
 
 def test_no_usage_table_without_results(capsys: pytest.CaptureFixture[str]) -> None:

@@ -370,6 +370,17 @@ def test_a_report_shows_its_tables(folder: Folder) -> None:
     assert report.table().html() in report._repr_html_()
 
 
+def test_a_file_that_cannot_be_read_is_named(folder: Folder) -> None:
+    """A completed run whose run file is damaged has no result, and the report says why."""
+    folder.plan = SweepPlan(folder.plan.tasks[:1], ("m",), folder.root)
+    folder.collected(PlannedRun("a", "m", 1), {"taskVersion": 1})
+    report = folder.report()
+    (problem,) = report.problems
+    assert report.ok
+    assert str(report).endswith(f"\n\nSkipped {problem.path}: {problem.what}")
+    assert problem.what.startswith("not a run file")
+
+
 def test_many_models_are_rows(tmp_path: Path) -> None:
     """With many models, each model is a row, in the order of the plan."""
     table = Folder(tmp_path, models=("z", "y", "x", "w", "v")).report().table()

@@ -42,7 +42,7 @@ def read_folders(settings: Settings, folders: Sequence[Path]) -> ResultSet:
                 resume = resume or command
     found = read_results(folders)
     for problem in found.problems:
-        click.echo(f"Skipped {problem.path}: {problem.what}", err=True)
+        click.echo(str(problem), err=True)
     if not found.runs:
         hint = "Run `fanbench tasks download TASK -o DIR` to download some."
         if resume is not None:

@@ -145,8 +145,7 @@ class ResultSet(Displayed, Framed):
         """Return the tables that `fanbench results` prints: tasks by models, and what each model used."""
         from fanbench.results.table import usage_table
 
-        skipped = tuple(f"Skipped {problem.path}: {problem.what}" for problem in self.problems)
-        return Display((self.table(), usage_table(self.runs)), remarks=skipped)
+        return Display((self.table(), usage_table(self.runs)), remarks=tuple(map(str, self.problems)))
 
     def leaderboard(self, tasks: Estimand = "these", k: int | None = None) -> Ranking:
         """All models, ranked, with intervals and ranks for exactly `these` tasks, or for tasks `like-these`.

@@ -139,3 +139,7 @@ class Problem:
 
     path: Path
     what: str
+
+    def __str__(self) -> str:
+        """`Skipped PATH: damaged: …`."""
+        return f"Skipped {self.path}: {self.what}"

@@ -20,7 +20,7 @@ from msgspec import structs
 from fanbench._util import files
 from fanbench._util.files import output_errors
 from fanbench._util.text import error_in_one_line, iso_time
-from fanbench.results import Cost, Item, RunResult, Table, read_results, to_record, usage_table
+from fanbench.results import Cost, Item, Problem, RunResult, Table, read_results, to_record, usage_table
 from fanbench.results.combine import sum_known
 from fanbench.results.display import Display, Displayed
 from fanbench.results.figures import FIGURES, Figures
@@ -87,7 +87,7 @@ class SweepReport(Displayed):
     if unknown. Tokens and cost (US dollars) include runs that were made again. Runs that do not report their
     tokens are left out; if any run does not report its cost, or not yet, `cost_usd` is unknown, and `cost` tells
     what is known of it. `failed` are the tasks whose content is not pushed again, because its creation failed.
-    `scales` are those that are declared for tasks.
+    `scales` are those that are declared for tasks. `problems` are the files that could not be read.
     """
 
     output: Path
@@ -100,6 +100,7 @@ class SweepReport(Displayed):
     failed: tuple[str, ...] = ()
     items: tuple[Item, ...] = ()
     scales: Mapping[str, Scale] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -177,8 +178,9 @@ class SweepReport(Displayed):
         return cross_table({task: task for task in self.tasks}, {model: model for model in self.models}, text)
 
     def display(self) -> Display:
-        """Return the tables of results and of what each model used."""
-        return Display((self.table(), *([self.usage()] if self.results else [])))
+        """Return the tables of results and of what each model used, and which files could not be read."""
+        tables = (self.table(), *([self.usage()] if self.results else []))
+        return Display(tables, remarks=tuple(map(str, self.problems)))
 
     def usage(self) -> Table:
         """Return what each model used, in the order of the plan."""
@@ -253,6 +255,7 @@ def build_report(plan: SweepPlan, journal: Journal | None) -> SweepReport:
         failed=failed,
         items=items,
         scales=found.scales,
+        problems=found.problems,
     )
 
 

@@ -66,11 +66,13 @@ def _counts(report: SweepReport) -> str:
 
 
 def _problems(report: SweepReport) -> Iterator[str]:
-    for status, head in ((RunStatus.ERRORED, "Errored:"), (RunStatus.MISSING, "Missing:")):
-        rows = report.of(status)
-        if rows:
+    for head, lines in (
+        ("Errored:", _failures(report.of(RunStatus.ERRORED))),
+        ("Missing:", _failures(report.of(RunStatus.MISSING))),
+        ("Not readable:", [f"  {problem.path}: {problem.what}" for problem in report.problems]),
+    ):
+        if lines:
             yield f"\n{bold(head)}"
-        lines = _failures(rows)
         yield from lines[:_LISTED]
         if len(lines) > _LISTED:
             yield f"  and {len(lines) - _LISTED} more"
