@@ -61,9 +61,10 @@ _WRITTEN_EACH = 0.5
 _WRITTEN_AT_ONCE = (RunsPolled, LimitChanged, Draining)
 # Events of each run that say nothing of when, the most frequent first.
 _UNTOLD = (RunLogLine, RunFound, RunKnown, OutputSaved, LogSaved)
-# Seconds between two readings of numbers that change all the time: of the calls, and of the budget.
-_CALLS_EACH = 60.0
-_BUDGET_EACH = 10.0
+# Seconds between two readings of the numbers that change all the time, which are those of calls and of the budget.
+# There are as many other rows in between, so that those of slow sweeps are not mostly readings.
+_READ_EACH = 10.0
+_READ_ROWS = 8
 # Clocks that differ by less than this many seconds are not told apart from slow calls.
 _CLOCKS_AGREE = 60.0
 # A text is cut to this many characters.
@@ -131,7 +132,9 @@ class HistoryWriter:
         self._is_open = False
         self._rows: list[HistoryRow] = []
         self._numbers: dict[str, int] = {}
-        self._written_at = self._counted_at = self._budgeted_at = float("-inf")
+        self._written_at = self._read_at = float("-inf")
+        #: The number of rows since the last reading.
+        self._unread = 0
         self._budget: BudgetRead | None = None
 
     def record(self, event: SweepEvent) -> None:
@@ -204,13 +207,12 @@ class HistoryWriter:
             self._row(Kind.BUDGET, *(None if usd is None else round(usd * _MILLION) for usd in amounts))
 
     def _write(self) -> None:
-        now, self._written_at = self._now, self._now
-        if self._budget is not None and now - self._budgeted_at >= _BUDGET_EACH:
-            self._budgeted_at = now
-            self._add_budget()
-        if self._rows and self._is_open and now - self._counted_at >= _CALLS_EACH:
-            self._counted_at = now
+        self._written_at = self._now
+        self._unread += len(self._rows)
+        if self._is_open and self._unread >= _READ_ROWS and self._now - self._read_at >= _READ_EACH:
+            self._read_at, self._unread = self._now, 0
             self._row(Kind.CALLS, self._calls())
+            self._add_budget()
         rows, self._rows = self._rows, []
         # A disk that is full is an error of the next write that matters.
         with suppress(JournalError):
