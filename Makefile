@@ -14,15 +14,15 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help demo test test-long quick check bench soak format clean
 
 help:
-	@echo "make demo    run three tasks on two real models, offline"
-	@echo "make quick   run the tests without servers, models and subprocesses (a minute)"
-	@echo "make test    run all tests but the long ones"
-	@echo "make test-long  run the long ones: an older Kaggle, more files of the SDK, more kills of sweeps"
-	@echo "make check   check format, lint, types, imports and dependencies, and the page's JavaScript with node"
-	@echo "make bench   run the benchmarks (several minutes)"
-	@echo "make soak    sweep for an hour under faults and kills, and see whether anything grows (SOAK_MINUTES=60)"
-	@echo "make format  format the code and apply lint fixes"
-	@echo "make clean   remove .venv and all caches"
+	@echo "make demo      run three tasks on two real models, offline"
+	@echo "make quick     run the tests without servers, models and subprocesses (a minute)"
+	@echo "make test      run all tests but the long ones"
+	@echo "make test-long run the long ones: an older Kaggle, more files of the SDK, more kills of sweeps"
+	@echo "make check     check format, lint, types, imports and dependencies, and the page's JavaScript with node"
+	@echo "make bench     run the benchmarks (several minutes)"
+	@echo "make soak      sweep for an hour under faults and kills, and see whether anything grows (SOAK_MINUTES=60)"
+	@echo "make format    format the code and apply lint fixes"
+	@echo "make clean     remove .venv and all caches"
 
 # constraints.txt pins every package to the version that was tested.
 $(VENV)/.local: pyproject.toml constraints.txt
