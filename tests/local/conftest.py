@@ -52,7 +52,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, datasets: Path) -> Iterator
     """A server for all tests that do not harm it, with tight limits so that they are reached quickly."""
     limits = [
         "--run-timeout",
-        "8",
+        "12",
         "--run-memory",
         "1200",
         "--run-disk",

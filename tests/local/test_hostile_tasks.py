@@ -417,7 +417,7 @@ async def test_a_run_is_stopped_at_the_time_limit(client: Client, slug: str) -> 
     """A run that does not end is interrupted, or else killed; its message names the limit."""
     (done,) = await ended(client, slug, "wrong")
     assert done.state is RunState.ERRORED
-    assert "stopped after 8 s" in done.error_message
+    assert "stopped after 12 s" in done.error_message
 
 
 async def test_a_stopped_run_keeps_what_it_had_shown(client: Client, tmp_path: Path) -> None:
