@@ -64,18 +64,29 @@ export function openServer() {
     async follow(change, again) {
       for (let pause = PAUSE; ; pause = Math.min(LONGEST_PAUSE, 2 * pause)) {
         try {
-          const response = await get(`api/events?generation=${generation}&version=${version}`);
-          pause = PAUSE;
-          document.documentElement.classList.remove("waiting");
-          for await (const data of events(response)) {
-            if (data.again) await again();
-            if (data.again) break;
-            version = data.version;
-            change(data);
+          for (;;) {
+            const response = await get(`api/events?generation=${generation}&version=${version}`);
+            pause = PAUSE;
+            document.documentElement.classList.remove("waiting");
+            if (!await absorb(response)) break;
+            await again();
           }
         } catch { /* The server has ended, or sleeps: it is asked again. */ }
         document.documentElement.classList.add("waiting");
         await new Promise((resolve) => { setTimeout(resolve, pause); });
+      }
+
+      /**
+       * Take in changes until the stream ends; return whether all must be read again.
+       * @param {Response} response
+       */
+      async function absorb(response) {
+        for await (const data of events(response)) {
+          if (data.again) return true;
+          version = data.version;
+          change(data);
+        }
+        return false;
       }
     },
   };
