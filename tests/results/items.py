@@ -24,6 +24,8 @@ def item(value: float | bool | None = True, *, state: ItemState | None = None, *
             "kind": kind,
             "cost_usd": 0.01,
             "seconds": 2.0,
+            "run_cost_usd": 0.01,
+            "run_seconds": 2.0,
             **fields,
         }
     )

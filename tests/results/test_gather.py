@@ -205,3 +205,24 @@ def test_a_run_that_errored_on_the_server_keeps_its_usage(tmp_path: Path) -> Non
     assert (item.state, item.value, item.kind, item.error) == (ItemState.ERRORED, None, None, "E: no")
     assert (item.tokens_in, item.tokens_out, item.cost_usd, item.seconds) == (3, 4, 3e-9, 2.5)
     assert item.path == str(path.relative_to(tmp_path))
+
+
+def test_a_run_costs_what_its_own_requests_and_those_of_its_items_cost(tmp_path: Path) -> None:
+    """Requests around the sub-runs count for the run, and one that errored before any does not hide its cost."""
+
+    def asked(dollars: int) -> list[dict[str, Any]]:
+        cost = str(dollars * 1_000_000_000)
+        return [talk(inputTokens=3, inputTokensCostNanodollars=cost, outputTokensCostNanodollars="0")]
+
+    parts = [
+        passed(pyRunId="1", taskVersion={"name": "Part"}, conversations=asked(1)),
+        errored(pyRunId="2", taskVersion={"name": "Part"}),
+    ]
+    write(tmp_path / "my-task/1/gemma-3/5/a.run.json", number(1.0, conversations=asked(100), subruns=parts))
+    found = read_results(tmp_path)
+    assert [(item.cost_usd, item.run_cost_usd, item.run_seconds) for item in found.items] == [
+        (1.0, 101.0, 2.5),
+        (None, 101.0, 2.5),
+    ]
+    (row,) = found.leaderboard().models
+    assert (row.cost_usd, row.seconds) == (101.0, 2.5)

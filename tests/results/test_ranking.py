@@ -60,8 +60,8 @@ def test_a_model_that_lacks_a_task_is_not_ranked() -> None:
 def test_errors_widen_the_bounds_and_keep_a_model_off_the_front() -> None:
     """A model with errors is ranked by what it has, with bounds, and does not count as efficient."""
     found = ranking(
-        answers("sure", passes(6, 10), cost_usd=0.5),
-        answers("part", [*passes(6, 6), *[None] * 4], cost_usd=0.1),
+        answers("sure", passes(6, 10), run_cost_usd=0.5),
+        answers("part", [*passes(6, 6), *[None] * 4], run_cost_usd=0.1),
     )
     part, sure = found.models
     assert (part.model, part.scored, part.planned, part.efficient) == ("part", 6, 10, False)
@@ -73,11 +73,11 @@ def test_errors_widen_the_bounds_and_keep_a_model_off_the_front() -> None:
 def test_the_front_of_cost_and_score() -> None:
     """A model is efficient unless another has at least its score for less, or more for the same cost."""
     found = ranking(
-        answers("cheap", passes(5, 10), cost_usd=0.1),
-        answers("dear", passes(9, 10), cost_usd=0.9),
-        answers("worse", passes(4, 10), cost_usd=0.2),
-        answers("same", passes(9, 10), cost_usd=0.9),
-        answers("unknown", passes(10, 10), cost_usd=None),
+        answers("cheap", passes(5, 10), run_cost_usd=0.1),
+        answers("dear", passes(9, 10), run_cost_usd=0.9),
+        answers("worse", passes(4, 10), run_cost_usd=0.2),
+        answers("same", passes(9, 10), run_cost_usd=0.9),
+        answers("unknown", passes(10, 10), run_cost_usd=None),
     )
     assert {row.model for row in found.models if row.efficient} == {"cheap", "dear", "same"}
 

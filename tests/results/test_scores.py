@@ -118,7 +118,9 @@ def test_what_has_no_value_is_counted_apart() -> None:
 
 
 def test_a_cost_that_is_not_reported_makes_the_sum_unknown() -> None:
-    """The cost and the time of a cell are those of all attempts, errors included, or unknown."""
-    cell = scores_of(answers("m", [True, None])).cells[T, "m"]
+    """The cost and the time of a cell are those of all its runs, each counted once, or unknown."""
+    runs = [*answers("m", [True, None]), *answers("m", [True, True], repeat=2)]
+    cell = scores_of(runs).cells[T, "m"]
     assert (cell.cost, cell.time) == (0.02, 4.0)
-    assert scores_of(answers("m", [True, True], cost_usd=None)).cells[T, "m"].cost is None
+    unknown = answers("m", [True, True], repeat=3, run_cost_usd=None)
+    assert scores_of([*runs, *unknown]).cells[T, "m"].cost is None

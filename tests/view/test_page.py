@@ -238,7 +238,7 @@ def test_cells_show_what_is_chosen(file: Path, open_page: Open) -> None:
     for kind in ("Score", "State", "Cost", "Time", "Tokens"):
         page.get_by_role("button", name=kind, exact=True).click()
         shown[kind] = first.inner_text()
-    assert shown == {"Score": "0.925", "State": "✓", "Cost": "$0.0200", "Time": "5.0 s", "Tokens": "20"}
+    assert shown == {"Score": "0.925", "State": "✓", "Cost": "$0.0200", "Time": "2.5 s", "Tokens": "20"}
 
 
 def test_the_focus_stays(file: Path, open_page: Open) -> None:

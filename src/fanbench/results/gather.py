@@ -170,7 +170,13 @@ def _names(runs: Sequence[RunFiles], known: Iterable[KnownRun], owners: Mapping[
                 path="",
             )
         names.append(
-            structs.replace(item, started=run.result.started, path=below(item.sweep, run.result.path))
+            structs.replace(
+                item,
+                started=run.result.started,
+                run_cost_usd=run.result.cost_usd,
+                run_seconds=run.result.seconds,
+                path=below(item.sweep, run.result.path),
+            )
         )
     return names
 
@@ -232,6 +238,8 @@ def _named(item: Item, name: Item) -> Item:
         repeat=name.repeat,
         attempt=name.attempt,
         superseded=name.superseded,
+        run_cost_usd=name.run_cost_usd,
+        run_seconds=name.run_seconds,
     )
 
 

@@ -49,6 +49,8 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         judge_cost_usd: Their cost in US dollars.
         started: The time of the start as ISO 8601 in UTC, with milliseconds and a Z.
         seconds: The wall time from start to end.
+        run_cost_usd: What all requests of its run cost, those that belong to no item included; equal for its items.
+        run_seconds: The wall time of its run; equal for its items.
         error: The line of the error message that names the exception. Of an item with a score, it is that of its run.
         path: The run file, relative to `sweep`, or the run's folder if there is no run file.
     """
@@ -76,5 +78,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     judge_cost_usd: float | None = None
     started: str | None = None
     seconds: float | None = None
+    run_cost_usd: float | None = None
+    run_seconds: float | None = None
     error: str | None = None
     path: str

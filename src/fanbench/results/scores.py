@@ -51,8 +51,8 @@ class Cell:
         lowest, highest: Of all values; 0 without any.
         cut: A run errored although all of its known items have scores.
         stated: The low and high end of the interval that the task stated with its value.
-        cost: In US dollars, of all attempts; None if any of them does not report it.
-        time: The seconds of all attempts, added up; None if any of them does not report them.
+        cost: In US dollars, of all runs; None if any of them does not report it.
+        time: The seconds of all runs, added up; None if any of them does not report them.
     """
 
     key: TaskKey
@@ -224,6 +224,8 @@ def _cell(key: TaskKey, model: str, attempts: Sequence[Item], names: set[str], s
         total, number = totals.get(item.item, (0.0, 0))
         totals[item.item] = total + value, number + 1
 
+    runs = {(item.sweep, item.repeat): item for item in attempts}
+
     def count(state: ItemState) -> int:
         return sum(len(names) if _is_whole_run(item) else 1 for item in attempts if item.state is state)
 
@@ -233,7 +235,7 @@ def _cell(key: TaskKey, model: str, attempts: Sequence[Item], names: set[str], s
         scale,
         versions={item.version for item in attempts if item.version is not None},
         totals=totals,
-        repeats=len({(item.sweep, item.repeat) for item in attempts}),
+        repeats=len(runs),
         items=names,
         scored=len(scored),
         errored=count(ItemState.ERRORED),
@@ -245,8 +247,8 @@ def _cell(key: TaskKey, model: str, attempts: Sequence[Item], names: set[str], s
         stated=next(
             ((item.low, item.high) for item in scored if item.low is not None and item.high is not None), None
         ),
-        cost=sum_if_known([item.cost_usd for item in attempts]),
-        time=sum_if_known([item.seconds for item in attempts]),
+        cost=sum_if_known([item.run_cost_usd for item in runs.values()]),
+        time=sum_if_known([item.run_seconds for item in runs.values()]),
     )
 
 
