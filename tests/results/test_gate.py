@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 
 from fanbench.cli.app import root
 from fanbench.cli.views.gate import FIELDS
+from fanbench.errors import UsageError
 from fanbench.results.compare import Verdict
 from fanbench.results.gate import Cause, gate
 from fanbench.results.items import Item
@@ -74,6 +75,16 @@ def test_what_cannot_be_compared_is_refused(old: list[Item], new: list[Item], re
     assert found.refusal is not None
     assert found.refusal.reason == reason
     assert found.items_to_tell is None
+
+
+@pytest.mark.parametrize("share", [0.0, -0.1, 5, float("nan"), float("inf")])
+def test_a_share_is_above_0_and_at_most_1(share: float) -> None:
+    """Points of a hundred are not taken for a margin that nothing exceeds, nor for a coverage, in Python as well."""
+    same = scores(run(30, 30))
+    with pytest.raises(UsageError, match=f"margin is {share:g}"):
+        gate(same, same, share)
+    with pytest.raises(UsageError, match=f"min_coverage is {share:g}"):
+        gate(same, same, 0.05, min_coverage=share)
 
 
 def test_less_coverage_may_be_accepted() -> None:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from fanbench._util.shares import check_share
 from fanbench.errors import UsageError
 
 __all__ = [
@@ -60,12 +61,8 @@ def share_option(flags: str, metavar: str, text: str, **settings: Any) -> Callab
 
 
 def _share(ctx: click.Context, param: click.Parameter, value: float) -> float:
-    """Refuse other numbers; unlike `click.FloatRange`, also NaN."""
-    if not 0 < value <= 1:
-        raise UsageError(
-            f"{param.opts[0]} is {value:g}.", hint="Write a number above 0, up to 1, such as 0.05."
-        )
-    return value
+    # Unlike `click.FloatRange`, it refuses NaN.
+    return check_share(param.opts[0], value)
 
 
 task_names_argument = click.argument("task_names", nargs=-1, required=True, metavar="TASK...")

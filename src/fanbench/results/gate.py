@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal, NamedTuple
 
+from fanbench._util.shares import check_share
 from fanbench._util.text import many
 from fanbench.results.compare import (
     Comparison,
@@ -119,7 +120,12 @@ def gate(
     All models of `old` are compared, or only `models`. It cannot tell if either side lacks one of them, if a task of
     `old` has another content or another declared scale in `new`, or if the coverage is below `min_coverage`, or is to
     be 1 and is not known: what errors is not random, and to leave it out may hide a loss.
+
+    Raises:
+        UsageError: `margin` or `min_coverage` is not above 0 and at most 1.
     """
+    check_share("margin", margin)
+    check_share("min_coverage", min_coverage)
     chosen = tuple(sorted(set(old.models if models is None else models)))
     found = compare_sweeps(old, new, chosen)
     shares = dict(_shares(old, new, chosen))

@@ -196,6 +196,7 @@ class ResultSet(Displayed, Framed):
 
         Raises:
             UnknownModel: There are no results of one of `models` on either side.
+            UsageError: `margin` or `min_coverage` is not above 0 and at most 1.
         """
         from fanbench.results.gate import gate
         from fanbench.results.names import find_models
