@@ -20,70 +20,16 @@ const STATE = 1;
 const ORDERS = ["as planned", "by name", "by score", "by a column"];
 const [PLANNED, BY_NAME, BY_SCORE, BY_COLUMN] = ORDERS.keys();
 
+/** What is chosen at first: what cells show, the order, the position of the column for it, its direction. */
+const CHOSEN = { kind: 0, order: PLANNED, by: 0, down: true, swapped: false, filter: "" };
+
 /**
  * @param {Store} store
  * @param {import("./main.js").Page} page
  */
 export function matrix(store, page) {
-  const chosen = page.remember("matrix", { kind: 0, order: PLANNED, by: 0, down: true, swapped: false, filter: "" });
-
-  /**
-   * Return the positions of the names that the filter leaves, or of all if it is about the other axis.
-   * @param {string[]} names
-   * @param {string[]} others
-   */
-  const kept = (names, others) => {
-    const matches = (/** @type {string} */ name) => name.toLowerCase().includes(chosen.filter.toLowerCase());
-    const found = [...names.keys()].filter((at) => matches(names[at]));
-    return found.length || !others.some(matches) ? found : [...names.keys()];
-  };
-  const content = () => {
-    const tasks = store.data.tasks.map((task) => task.name), { models } = store.data;
-    const places = new Map(store.data.board.rows.map((row, at) => [row.model, at]));
-    const [down, across] = chosen.swapped ? [tasks, models] : [models, tasks];
-    const pair = (/** @type {number} */ row, /** @type {number} */ column) => /** @type {[number, number]} */ (chosen.swapped ? [row, column] : [column, row]);
-    const sorted = (/** @type {number[]} */ found, /** @type {string[]} */ names) => {
-      if (chosen.order === BY_NAME) return found.sort((a, b) => names[a].localeCompare(names[b], "en", { numeric: true }));
-      if (chosen.order === BY_SCORE && names === models) return found.sort((a, b) => Number(places.get(a)) - Number(places.get(b)));
-      return found;
-    };
-    const value = (/** @type {number} */ row) => {
-      const cell = store.cell(...pair(row, chosen.by));
-      return cell ? KINDS[chosen.kind][2](cell) : null;
-    };
-    const rows = sorted(kept(down, across), down), columns = sorted(kept(across, down), across);
-    if (chosen.order === BY_COLUMN) {
-      const values = new Map(rows.map((row) => [row, value(row)]));
-      rows.sort((a, b) => byNumber(values.get(a), values.get(b), chosen.down));
-    }
-    const narrow = page.width() < 600;
-    const at = (/** @type {number} */ row, /** @type {number} */ column) => pair(rows[row], columns[column]);
-    return {
-      caption: chosen.swapped ? "Tasks by models" : "Models by tasks",
-      rows: rows.length, columns: columns.length, label: nameWidth(down, narrow ? 130 : 280), width: () => (narrow ? 104 : 140),
-      corner: chosen.swapped ? "Task" : "Model",
-      rowName: (/** @type {number} */ row) => down[rows[row]], columnName: (/** @type {number} */ column) => across[columns[column]],
-      cell: (/** @type {number} */ row, /** @type {number} */ column) => cellOf(store, ...at(row, column), chosen.kind),
-      describe: (/** @type {number} */ row, /** @type {number} */ column) => describe(store, ...at(row, column)),
-      open: (/** @type {number} */ row, /** @type {number} */ column) => {
-        const runs = store.runsOf(...at(row, column));
-        if (runs.length) page.openRun(runs[runs.length - 1]);
-      },
-      order: (/** @type {number} */ column) => {
-        const here = column < 0 ? chosen.order === BY_NAME : chosen.order === BY_COLUMN && columns[column] === chosen.by;
-        return here ? (column < 0 || !chosen.down ? /** @type {const} */ ("ascending") : /** @type {const} */ ("descending")) : null;
-      },
-      sort: (/** @type {number} */ column) => {
-        if (column < 0) chosen.order = chosen.order === BY_NAME ? PLANNED : BY_NAME;
-        else {
-          chosen.down = chosen.order !== BY_COLUMN || chosen.by !== columns[column] || !chosen.down;
-          Object.assign(chosen, { order: BY_COLUMN, by: columns[column] });
-        }
-        draw();
-      },
-    };
-  };
-
+  const chosen = page.remember("matrix", { ...CHOSEN });
+  const content = () => contentOf(store, page, chosen, () => draw());
   const grid = new Grid(content(), page.remember("matrix grid", { ...START }));
   const nothing = h("p", { role: "status" });
   const order = h("select", { "aria-label": "Order", onchange: () => { chosen.order = order.selectedIndex; draw(); } });
@@ -117,6 +63,82 @@ export function matrix(store, page) {
       nothing, grid.element, grid.status),
     grid, search: filter, update: draw, close: () => grid.close(),
   };
+}
+
+/**
+ * @param {Store} store
+ * @param {import("./main.js").Page} page
+ * @param {typeof CHOSEN} chosen
+ * @param {() => void} draw
+ * @returns {import("./grid.js").Content}
+ */
+function contentOf(store, page, chosen, draw) {
+  const { down, across, rows, columns, place } = axes(store, chosen);
+  const at = (/** @type {number} */ row, /** @type {number} */ column) => place(rows[row], columns[column]);
+  const narrow = page.width() < 600;
+  return {
+    caption: chosen.swapped ? "Tasks by models" : "Models by tasks",
+    corner: chosen.swapped ? "Task" : "Model",
+    rows: rows.length, columns: columns.length, label: nameWidth(down, narrow ? 130 : 280), width: () => (narrow ? 104 : 140),
+    rowName: (row) => down[rows[row]], columnName: (column) => across[columns[column]],
+    cell: (row, column) => cellOf(store, ...at(row, column), chosen.kind),
+    describe: (row, column) => describe(store, ...at(row, column)),
+    open: (row, column) => {
+      const last = store.runsOf(...at(row, column)).at(-1);
+      if (last !== undefined) page.openRun(last);
+    },
+    order: (column) => {
+      if (column < 0) return chosen.order === BY_NAME ? "ascending" : null;
+      if (chosen.order !== BY_COLUMN || columns[column] !== chosen.by) return null;
+      return chosen.down ? "descending" : "ascending";
+    },
+    sort: (column) => {
+      if (column < 0) chosen.order = chosen.order === BY_NAME ? PLANNED : BY_NAME;
+      else {
+        const again = chosen.order === BY_COLUMN && chosen.by === columns[column];
+        Object.assign(chosen, { order: BY_COLUMN, by: columns[column], down: !again || !chosen.down });
+      }
+      draw();
+    },
+  };
+}
+
+/**
+ * Return the names on both axes, and the positions of those that are shown, in their order. `place` returns the
+ * positions of the task and the model of a row and a column.
+ * @param {Store} store
+ * @param {typeof CHOSEN} chosen
+ */
+function axes(store, chosen) {
+  const tasks = store.data.tasks.map((task) => task.name), { models } = store.data;
+  const [down, across] = chosen.swapped ? [tasks, models] : [models, tasks];
+  const place = (/** @type {number} */ row, /** @type {number} */ column) => /** @type {[number, number]} */ (chosen.swapped ? [row, column] : [column, row]);
+  const rows = kept(down, across, chosen.filter), columns = kept(across, down, chosen.filter);
+  if (chosen.order === BY_NAME) {
+    for (const [found, names] of /** @type {[number[], string[]][]} */ ([[rows, down], [columns, across]])) {
+      found.sort((a, b) => names[a].localeCompare(names[b], "en", { numeric: true }));
+    }
+  } else if (chosen.order === BY_SCORE) {
+    const ranks = new Map(store.data.board.rows.map((row, at) => [row.model, at]));
+    (chosen.swapped ? columns : rows).sort((a, b) => Number(ranks.get(a)) - Number(ranks.get(b)));
+  } else if (chosen.order === BY_COLUMN) {
+    const value = (/** @type {CellEntry | undefined} */ cell) => cell && KINDS[chosen.kind][2](cell);
+    const values = new Map(rows.map((row) => [row, value(store.cell(...place(row, chosen.by)))]));
+    rows.sort((a, b) => byNumber(values.get(a), values.get(b), chosen.down));
+  }
+  return { down, across, rows, columns, place };
+}
+
+/**
+ * Return the positions of the names that a filter leaves, or of all if it is about the other axis.
+ * @param {string[]} names
+ * @param {string[]} others
+ * @param {string} filter
+ */
+function kept(names, others, filter) {
+  const matches = (/** @type {string} */ name) => name.toLowerCase().includes(filter.toLowerCase());
+  const found = [...names.keys()].filter((at) => matches(names[at]));
+  return found.length || !others.some(matches) ? found : [...names.keys()];
 }
 
 /**

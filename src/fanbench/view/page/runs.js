@@ -22,7 +22,7 @@ const COLUMNS = /** @type {Column[]} */ ([
   ["Run#", 90, (store, run) => String(store.number("run_id", run) ?? ""), (store, run) => store.number("run_id", run)],
   ["Error", 460, (store, run) => store.text("error", run)],
 ]);
-const STATE = 0, ERROR = 7;
+const STATE = 0, RESULT = 1, ERROR = 7;
 const PLANNED = -2, BY_NAME = -1;
 
 /**
@@ -34,49 +34,22 @@ function tokens(store, run) {
   return known(into) || known(out) ? Number(into) + Number(out) : null;
 }
 
+/** What is chosen at first: a state, or -1 for all, the column that runs are sorted by, and its direction. */
+const CHOSEN = { state: -1, filter: "", order: PLANNED, down: false };
+
 /**
  * @param {Store} store
  * @param {import("./main.js").Page} page
  * @param {string[]} words the state to show, if any
  */
 export function runs(store, page, words) {
-  const chosen = page.remember("runs", { state: -1, filter: "", order: PLANNED, down: false });
+  const chosen = page.remember("runs", { ...CHOSEN });
   if (words.length) chosen.state = CLASSES.indexOf(words[0]);
   const total = h("p", { class: "legend", role: "status" });
-  /** @type {Uint32Array} */
-  let found = new Uint32Array(0);
-
-  const name = (/** @type {number} */ run) => {
-    const { columns } = store.runs;
-    const again = columns.superseded[run] ? ` (attempt ${columns.attempt[run]}, made again)` : "";
-    return `${page.nameOf(run)}${again}`;
-  };
   const content = () => {
-    found = select(store, chosen);
+    const found = select(store, chosen);
     fill(total, `${count(found.length)} of ${count(store.runs.rows)} runs`);
-    const narrow = page.width() < 600, { models, tasks } = store.data;
-    const longest = [`${longer(tasks.map((task) => task.name))} · ${longer(models)}${store.data.repeats > 1 ? " #1" : ""}`];
-    const label = nameWidth(longest, narrow ? 170 : 440);
-    const others = COLUMNS.slice(0, ERROR).reduce((sum, [, width]) => sum + width, label);
-    return {
-      caption: "Runs", rows: found.length, columns: COLUMNS.length, label,
-      width: (/** @type {number} */ column) => (column === ERROR ? Math.max(COLUMNS[ERROR][1], page.room() - others) : COLUMNS[column][1]),
-      corner: "Task · model", rowName: (/** @type {number} */ row) => name(found[row]),
-      columnName: (/** @type {number} */ column) => COLUMNS[column][0].replace("#", ""), right: (/** @type {number} */ column) => Boolean(COLUMNS[column]?.[0].endsWith("#")),
-      cell: (/** @type {number} */ row, /** @type {number} */ column) => {
-        const [title, , text] = COLUMNS[column];
-        return { class: `plain${column === STATE ? ` ${CLASSES[store.runs.columns.status[found[row]]]}` : title.endsWith("#") ? " number" : ""}`, text: text(store, found[row]) };
-      },
-      describe: (/** @type {number} */ row) => [name(found[row]), ...[STATE, 1, ERROR].map((column) => COLUMNS[column][2](store, found[row]))].filter(Boolean).join(" · "),
-      open: (/** @type {number} */ row) => page.openRun(found[row]),
-      order: (/** @type {number} */ column) => (column !== chosen.order ? null : chosen.down ? /** @type {const} */ ("descending") : /** @type {const} */ ("ascending")),
-      sort: (/** @type {number} */ column) => {
-        // One way, the other way, and as planned again.
-        if (chosen.order === column && chosen.down) Object.assign(chosen, { order: PLANNED, down: false });
-        else Object.assign(chosen, { order: column, down: chosen.order === column });
-        draw();
-      },
-    };
+    return contentOf(store, page, chosen, found, () => draw());
   };
   const grid = new Grid(content(), page.remember("runs grid", { ...START }));
   const draw = () => grid.show(content());
@@ -94,9 +67,44 @@ export function runs(store, page, words) {
 }
 
 /**
+ * @param {Store} store
+ * @param {import("./main.js").Page} page
+ * @param {typeof CHOSEN} chosen
+ * @param {Uint32Array} found the runs in their order
+ * @param {() => void} draw
+ * @returns {import("./grid.js").Content}
+ */
+function contentOf(store, page, chosen, found, draw) {
+  const { models, tasks, repeats } = store.data;
+  const { status, superseded, attempt } = store.runs.columns;
+  const name = (/** @type {number} */ run) => `${page.nameOf(run)}${superseded[run] ? ` (attempt ${attempt[run]}, made again)` : ""}`;
+  const longest = `${longer(tasks.map((task) => task.name))} · ${longer(models)}${repeats > 1 ? " #1" : ""}`;
+  const label = nameWidth([longest], page.width() < 600 ? 170 : 440);
+  const others = COLUMNS.slice(0, ERROR).reduce((sum, [, width]) => sum + width, label);
+  const isNumber = (/** @type {number} */ column) => Boolean(COLUMNS[column]?.[0].endsWith("#"));
+  return {
+    caption: "Runs", corner: "Task · model", rows: found.length, columns: COLUMNS.length, label,
+    width: (column) => (column === ERROR ? Math.max(COLUMNS[ERROR][1], page.room() - others) : COLUMNS[column][1]),
+    rowName: (row) => name(found[row]), columnName: (column) => COLUMNS[column][0].replace("#", ""), right: isNumber,
+    cell: (row, column) => ({
+      class: `plain${column === STATE ? ` ${CLASSES[status[found[row]]]}` : isNumber(column) ? " number" : ""}`, text: COLUMNS[column][2](store, found[row]),
+    }),
+    describe: (row) => [name(found[row]), ...[STATE, RESULT, ERROR].map((column) => COLUMNS[column][2](store, found[row]))].filter(Boolean).join(" · "),
+    open: (row) => page.openRun(found[row]),
+    order: (column) => (column !== chosen.order ? null : chosen.down ? "descending" : "ascending"),
+    sort: (column) => {
+      // One way, the other way, and as planned again.
+      if (chosen.order === column && chosen.down) Object.assign(chosen, { order: PLANNED, down: false });
+      else Object.assign(chosen, { order: column, down: chosen.order === column });
+      draw();
+    },
+  };
+}
+
+/**
  * Return the runs that a filter leaves, in their order. Each of its words is in the task, the model or the error.
  * @param {Store} store
- * @param {{state: number, filter: string, order: number, down: boolean}} chosen
+ * @param {typeof CHOSEN} chosen
  */
 function select(store, chosen) {
   const { rows, columns, texts } = store.runs, { tasks, models } = store.data;
