@@ -113,7 +113,7 @@ export class Grid {
     const rows = [];
     for (let row = first; row < last; row += 1) {
       rows.push(place(h("div", { class: "grid-row", role: "row", "aria-rowindex": row + 2 },
-        place(h("div", { class: "grid-name", role: "rowheader", "aria-colindex": 1, title: content.rowName(row) }, content.rowName(row)), { width: content.label }),
+        place(h("div", { class: "grid-name", role: "rowheader", "aria-colindex": 1, title: content.rowName(row) }, h("span", null, content.rowName(row))), { width: content.label }),
         columns.map((column) => this.#cell(row, column))), { top: row * ROW }));
     }
     fill(this.body, rows);

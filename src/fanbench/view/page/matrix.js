@@ -79,7 +79,7 @@ function contentOf(store, page, chosen, draw) {
   return {
     caption: chosen.swapped ? "Tasks by models" : "Models by tasks",
     corner: chosen.swapped ? "Task" : "Model",
-    rows: rows.length, columns: columns.length, label: nameWidth(down, narrow ? 130 : 280), width: () => (narrow ? 104 : 140),
+    rows: rows.length, columns: columns.length, label: nameWidth(down, narrow ? 130 : 280), width: () => (narrow ? 118 : 140),
     rowName: (row) => down[rows[row]], columnName: (column) => across[columns[column]],
     cell: (row, column) => cellOf(store, ...at(row, column), chosen.kind),
     describe: (row, column) => describe(store, ...at(row, column)),
@@ -178,9 +178,21 @@ function cellOf(store, task, model, kind) {
   const signs = kind === STATE || !text || state !== DONE ? shortSigns(states, kind === STATE || !text) || SIGNS[state] : "";
   return {
     class: state === DONE ? `done${scored}` : CLASSES[state],
-    // The text is cut where there is no room for all, and never the signs.
-    text: h("span", { class: "cell-text" }, text && h("span", { class: "value" }, text), text && signs && " ", signs && h("span", null, signs)),
+    text: cellText(text, cell && cell.scored < cell.planned ? `${cell.scored}/${cell.planned}` : "", signs),
   };
+}
+
+/**
+ * Return what is in a cell. Where there is no room for all, the coverage is cut first, and the signs never are.
+ * @param {string} text which may end with the coverage
+ * @param {string} coverage
+ * @param {string} signs
+ */
+function cellText(text, coverage, signs) {
+  const covered = coverage && text.endsWith(` ${coverage}`);
+  const value = covered ? text.slice(0, -coverage.length - 1) : text;
+  return h("span", { class: "cell-text" }, value && h("span", { class: "value" }, value), covered ? [" ", h("span", { class: "coverage" }, coverage)] : null,
+    value && signs && " ", signs && h("span", null, signs));
 }
 
 /**
