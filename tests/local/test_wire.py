@@ -157,6 +157,14 @@ async def test_magics_work(client: Client) -> None:
     assert "from-2-bash" in text
 
 
+async def test_a_run_knows_the_modules_of_files(client: Client) -> None:
+    """A run need not find out which file is of which module: that would take longer than a short run does."""
+    body = "import inspect\nprint('known:', 'kaggle_benchmarks.tasks' in inspect.modulesbyfile.values())\nreturn True"
+    await push(client, "knows", task_source("knows", body))
+    (latest,) = await run(client, "knows", "four")
+    assert "known: True" in await log_text(client, latest.id)
+
+
 CHOOSES = """# %%
 import kaggle_benchmarks as kbench
 # %%

@@ -266,9 +266,10 @@ def main() -> None:
         kit = None
         if isolation == "fork":
             import fanbench.local.executor.child  # noqa: F401 - imported here, its pages are shared by the forks
-            from fanbench.local.executor.sdk import make_kit
+            from fanbench.local.executor.sdk import find_modules_of_files, make_kit
 
             kit = make_kit()
+            find_modules_of_files()
     except BaseException:  # noqa: BLE001 - a broken install raises anything; the client turns it into a hint
         send(control, Ready(traceback.format_exc()))
         return

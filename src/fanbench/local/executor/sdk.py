@@ -6,6 +6,7 @@ depends on the run: the models behind `kbench.llm`, `judge_llm` and `llms`.
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import sys
@@ -99,6 +100,14 @@ def make_kit() -> Kit:
     with importing_sdk():
         import kaggle_benchmarks
     return Kit(kaggle_benchmarks, make_shell(), recorders)
+
+
+def find_modules_of_files() -> None:
+    """Fill the cache of `inspect` for forks of this process, in which it takes half of a short run.
+
+    The SDK asks in which line an assertion is. For that, `inspect` resolves the paths of all imported modules.
+    """
+    inspect.getmodule(inspect.currentframe())
 
 
 @contextmanager
