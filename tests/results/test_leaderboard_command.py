@@ -49,7 +49,7 @@ def test_the_table(folder: Path) -> None:
     ]
     good, bad, new = (re.split("  +", row) for row in rows)
     assert [*good[:3], *good[4:]] == ["1", "google/good", "0.950", "80/80", "–", "$0.4000", "2.5", "●"]
-    assert [*bad[:3], bad[4], *bad[6:]] == ["2", "mirror/bad", "0.222", "72/80", "$0.0400", "100.0"]
+    assert [*bad[:3], bad[4], *bad[6:]] == ["2", "mirror/bad", "0.222", "72/80", "$0.0400", "2.5"]
     assert new == ["–", "google/new", "0.500", "–", "40/40", "–", "–", "100.0"]
     sentences = result.stdout.split("\n\n")[1].splitlines()
     assert sentences == [
