@@ -8,6 +8,8 @@ from itertools import chain
 from statistics import fmean
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fanbench.results.items import Item
 from fanbench.results.ranking import Estimand, Ranking, rank_models
@@ -68,6 +70,46 @@ def test_errors_widen_the_bounds_and_keep_a_model_off_the_front() -> None:
     assert part.bounds is not None
     assert part.bounds.low < 0.6 < part.bounds.high == 1.0
     assert (sure.bounds, sure.efficient) == (None, True)
+
+
+@given(
+    st.lists(
+        st.integers(1, 6).flatmap(
+            lambda items: st.lists(
+                st.lists(st.sampled_from([0.0, 0.1, 0.5, 1.0, None]), min_size=items, max_size=items),
+                min_size=1,
+                max_size=5,
+            )
+        ),
+        min_size=1,
+        max_size=3,
+    )
+)
+def test_bounds_hold_the_interval(tasks: list[list[list[float | None]]]) -> None:
+    """Whatever has a score, the interval of a model, and of a task, lies within its bounds."""
+    scores = scores_of(
+        chain.from_iterable(
+            answers("m", values, task=str(task), repeat=repeat)
+            for task, runs in enumerate(tasks)
+            for repeat, values in enumerate(runs)
+        )
+    )
+    (row,) = rank_models(scores).models
+    cells = scores.cells.values()
+    for interval, bounds in [(row.interval, row.bounds), *((cell.interval, cell.bounds) for cell in cells)]:
+        if interval is not None and bounds is not None:
+            assert bounds.low <= interval.low
+            assert interval.high <= bounds.high
+
+
+def test_bounds_know_that_items_differ() -> None:
+    """One attempt without a score in a hundred makes the bounds hardly wider than the interval."""
+    runs = [answers("m", passes(5, 10), repeat=repeat) for repeat in range(9)]
+    (row,) = ranking(*runs, answers("m", [*passes(5, 9), None], repeat=9)).models
+    assert row.interval is not None
+    assert row.bounds is not None
+    assert row.bounds.low == row.interval.low
+    assert row.interval.high < row.bounds.high < row.interval.high + 0.01
 
 
 def test_the_front_of_cost_and_score() -> None:

@@ -159,6 +159,12 @@ def test_repeats_that_agree_add_nothing() -> None:
     assert effective_attempts([0.7], 10) == 10
 
 
+@pytest.mark.parametrize("last", [0.499, 0.5, 0.501])
+def test_items_that_happen_to_score_the_same_are_no_special_case(last: float) -> None:
+    """Two items that each pass half of a hundred repeats say as much as two that nearly do."""
+    assert effective_attempts([0.5, last], 200) == 200
+
+
 @given(scores, st.integers(0, 20))
 def test_bounds_contain_every_completion(means: list[float], missing: int) -> None:
     """Whatever the missing items would have scored, the interval of all items lies within the bounds."""

@@ -27,6 +27,7 @@ from fanbench.results.statistics import (
     CONFIDENCE,
     Differences,
     Interval,
+    effective_attempts,
     holm,
     mean_difference,
     mean_interval,
@@ -196,7 +197,9 @@ def _row(
         tasks=len(scored),
         scored=attempts,
         planned=planned,
-        bounds=_bounds(cells, estimand, confidence) if everywhere and attempts < planned else None,
+        bounds=_bounds(cells, estimand, confidence).with_all_of(interval)
+        if interval is not None and attempts < planned
+        else None,
         cost_usd=cost / runs if cost is not None and runs else None,
         seconds=time / runs if time is not None and runs else None,
         lacking=tuple(key for key in tasks if key not in {cell.key for cell in scored}),
@@ -208,11 +211,14 @@ def _bounds(cells: Sequence[Cell], estimand: Estimand, confidence: float) -> Int
     """The interval of the score, whatever the attempts without a score would have given."""
     extremes = [cell.extremes() for cell in cells]
     lowest, highest = ([fmean(means) for means in side] for side in zip(*extremes, strict=True))
-    planned = [float(cell.planned) for cell in cells]
     if estimand == "like-these":
         return score_bounds(lowest, highest, sum(cell.planned for cell in cells), confidence)
-    low = stratified_interval(lowest, planned, confidence).low
-    return Interval(low, stratified_interval(highest, planned, confidence).high, "bounds")
+    fewest, most = (
+        [effective_attempts(means, cell.planned) for means, cell in zip(side, cells, strict=True)]
+        for side in zip(*extremes, strict=True)
+    )
+    low = stratified_interval(lowest, fewest, confidence).low
+    return Interval(low, stratified_interval(highest, most, confidence).high, "bounds")
 
 
 def _is_efficient(row: Ranked, ranked: Sequence[Ranked]) -> bool:

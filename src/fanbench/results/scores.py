@@ -136,7 +136,9 @@ class Cell:
         """The interval that holds whatever the attempts without a score would have given; None if all have one."""
         if self.complete or not self.bounded:
             return None
-        return self.scale.values(score_bounds(*self.extremes(), self.planned))
+        bounds, interval = self.scale.values(score_bounds(*self.extremes(), self.planned)), self.interval
+        # An interval of more items may be the narrower one, even if these make the mean lower.
+        return bounds if interval is None else bounds.with_all_of(interval)
 
     def extremes(self) -> tuple[list[float], list[float]]:
         """The mean scores of all items if each attempt without a score had scored 0, and if it had scored 1."""

@@ -55,6 +55,10 @@ class Interval:
     def half_width(self) -> float:
         return (self.high - self.low) / 2
 
+    def with_all_of(self, other: Interval) -> Interval:
+        """This one, as much wider as it takes to hold the other."""
+        return Interval(min(self.low, other.low), max(self.high, other.high), self.method)
+
 
 # --- Distributions --------------------------------------------------------------------------------------------
 
@@ -158,7 +162,7 @@ def effective_attempts(means: Sequence[float], attempts: int, confidence: float 
 
     This is what the variance between the items says, reduced for having few items (Korn and Graubard 1998), but at
     least the number of items, and at most that of all attempts: whatever the scores between 0 and 1 are, these are
-    the bounds. If all items have the same mean, repeats may add nothing, and are not counted.
+    the bounds. Where all items scored 0, or all scored 1, repeats may add nothing, and are not counted.
 
     With one item there are no others to compare it with: its attempts are taken as independent, and what follows from
     them is about this item.
@@ -166,8 +170,10 @@ def effective_attempts(means: Sequence[float], attempts: int, confidence: float 
     mean, items = fmean(means), len(means)
     if items == 1:
         return attempts
-    if attempts == items or not (spread := _variance(means)):
+    if attempts == items or not 0 < mean < 1:
         return items
+    if not (spread := _variance(means)):
+        return attempts
     z = normal_quantile((1 + confidence) / 2)
     t = t_quantile((1 + confidence) / 2, items - 1)
     return max(items, min(attempts, mean * (1 - mean) * items / spread * (z / t) ** 2))
