@@ -106,6 +106,7 @@ PUSH = ["tasks", "push", "my-task", "-f", "task.py"]
         (["doctor", "extra"], 2, "unexpected extra argument"),
         (["results", ""], 2, "The path is empty"),
         (["results", "missing"], 4, "No run files found"),
+        (["report", "task.py"], 2, "Add -o FILE"),
         (["models", "remove", "nope", "--data", "sub"], 4, "There is no model 'nope'"),
         (["models", "list", "--data", "task.py"], 2, "is a file"),
         (["models", "add", "missing.gguf", "--data", "sub"], 2, "does not exist"),

@@ -262,7 +262,8 @@ def test_parquet_has_the_records(folder: Path, tmp_path: Path, extra: list[str])
     file = tmp_path / "out.parquet"
     written = results(folder, "--format", "parquet", "-o", file, *extra)
     assert (written.exit_code, written.output) == (0, "")
-    assert results(folder, "--format", "parquet", *extra).stdout_bytes == file.read_bytes()
+    for to_stdout in ([], ["-o", "-"]):
+        assert results(folder, "--format", "parquet", *to_stdout, *extra).stdout_bytes == file.read_bytes()
     rows = parquet.read_table(file).to_pylist()
     assert [{name: row[name] for name in records[0]} for row in rows] == records
     assert str(parquet.read_schema(file).field("cost_usd").type) == "double"

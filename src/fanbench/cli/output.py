@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FORMATS",
+    "STDOUT",
     "TEXT_FORMATS",
     "Fields",
     "Format",
@@ -100,6 +101,8 @@ FORMATS: Mapping[str, Format] = {
     "csv": Format(_write_csv, tabular=True),
     "parquet": Format(lambda records, fields, single: None, binary=True),
 }
+#: As the name of a file, it stands for stdout.
+STDOUT = Path("-")
 #: The formats of all commands.
 TEXT_FORMATS = tuple(name for name, each in FORMATS.items() if not each.binary)
 

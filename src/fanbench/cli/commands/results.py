@@ -10,7 +10,7 @@ import click
 
 from fanbench.cli.command import Settings, command
 from fanbench.cli.options import FILE, PATH, model_option, value_option
-from fanbench.cli.output import FORMATS
+from fanbench.cli.output import FORMATS, STDOUT
 from fanbench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -44,7 +44,12 @@ __all__ = ["results"]
     default="name",
 )
 @click.option("--plot", is_flag=True, help="Also draw the intervals of the leaderboard.")
-@value_option("-o --output file", "FILE", "With --format parquet: write to FILE (default: stdout).", FILE)
+@value_option(
+    "-o --output file",
+    "FILE",
+    "With --format parquet: the file to write (default: -, for stdout).",
+    FILE,
+)
 def results(
     settings: Settings,
     folders: tuple[Path, ...],
@@ -82,6 +87,7 @@ def results(
     binary = settings.output.format.binary
     if file is not None and not binary:
         raise UsageError("-o/--output is for --format parquet.", hint="Redirect other formats: `> FILE`.")
+    file = None if file == STDOUT else file
     if binary and file is None and sys.stdout.isatty():
         raise UsageError("Parquet is not for a terminal.", hint="Add `-o FILE`, or redirect it: `> FILE`.")
     if plot and (items or not settings.output.for_people):

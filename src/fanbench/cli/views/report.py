@@ -11,13 +11,12 @@ from fanbench._util import files
 from fanbench._util.files import output_errors
 from fanbench.cli.command import Settings
 from fanbench.cli.folders import read_folders
-from fanbench.cli.output import format_size
+from fanbench.cli.output import STDOUT, format_size
 from fanbench.cli.progress import spinner
+from fanbench.errors import UsageError
 from fanbench.view.report import report
 
 __all__ = ["write_report"]
-
-STDOUT = Path("-")
 
 
 def write_report(
@@ -32,9 +31,12 @@ def write_report(
     """Write the report, completely or not at all, and say how to open it.
 
     Raises:
+        UsageError: It needs a name, because what is given first is a file.
         NoResults: There are no run files.
         OutputError: It cannot be written.
     """
+    if output is None and folders[0].is_file():
+        raise UsageError(f"{folders[0]} is a file.", hint="Add -o FILE to say where the report goes.")
     found = read_folders(settings, folders)
     earlier = None if against is None else (against, read_folders(settings, [against]))
     with spinner(settings.output, "Writing the report"):
