@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from fanbench.results.run_file import NotARunFile, read_run_file
 from tests.results.build import run, write
 
+_HUGE = b"9" * 400
+
 
 @pytest.mark.parametrize(
     ("result", "outcome"),
@@ -48,6 +50,25 @@ def test_nan_is_read_in_both_spellings(tmp_path: Path, text: str) -> None:
     assert math.isnan(value)
 
 
+@pytest.mark.parametrize("text", ["NaN", "null"])
+def test_what_is_bare_does_not_hide_the_first_prompt(tmp_path: Path, text: str) -> None:
+    """A file with a bare NaN or a null is read as a whole, the texts of its conversations included."""
+    talk = '[{"requests": [{"contents": [{"role": "CONTENT_ROLE_USER", "parts": [{"text": "hi"}]}]}]}]'
+    result = f'[{{"type": "AGGREGATED", "numericResult": {{"value": 0.5, "confidenceInterval": {text}}}}}]'
+    body = f'{{"taskVersion": {{"name": "A"}}, "conversations": {talk}, "results": {result}}}'
+    found = read_run_file(write(tmp_path / "a.run.json", body))
+    assert found.outcome() == ("numeric", 0.5, None)
+    assert b'"hi"' in found.first_prompt()
+
+
+@pytest.mark.parametrize("types", [("PUBLIC", "PRIVATE"), ("", "")])
+def test_several_results_need_an_aggregated_one(tmp_path: Path, types: tuple[str, str]) -> None:
+    """Of several results none is chosen, unless one is aggregated."""
+    results = [{"type": each, "numericResult": {"value": 0.9}} for each in types]
+    path = write(tmp_path / "a.run.json", run(results=results))
+    assert read_run_file(path).outcome() == (None, None, None)
+
+
 @pytest.mark.parametrize(
     ("content", "what"),
     [
@@ -68,6 +89,17 @@ def test_nan_is_read_in_both_spellings(tmp_path: Path, text: str) -> None:
             "not a run file",
         ),
         (b'{"taskVersion": {"name": "A"}, "subruns": [' * 5000, "deep"),
+        (b'{"taskVersion": {"name": "A"}, "startTime": "0001-01-01T00:00:00+14:00"}', "outside the calendar"),
+        (b'{"taskVersion": {"name": "A"}, "results": [{"dictResult": {"a": %s}}]}' % _HUGE, "too large"),
+        (b'{"taskVersion": {"name": "A"}, "results": null, "subruns": [%s]}' % _HUGE, "not a run file"),
+        *(
+            (
+                b'{"taskVersion": {"name": "A"}, "conversations": [{"metrics": {"%s": "%s"}}]}'
+                % (name, _HUGE),
+                "not a run file",
+            )
+            for name in (b"inputTokens", b"outputTokensCostNanodollars")
+        ),
     ],
 )
 def test_invalid_files_raise_not_a_run_file(tmp_path: Path, content: bytes, what: str) -> None:

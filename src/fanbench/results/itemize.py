@@ -162,7 +162,8 @@ def _result(run: RunFile) -> tuple[ItemState, float | None, Kind | None, str | N
         case bool() | float() if math.isfinite(value):
             return ItemState.SCORED, float(value), kind, None
         case None:
-            return ItemState.NO_VALUE, None, None, "the run has no result"
+            several = "several results, and none is aggregated"
+            return ItemState.NO_VALUE, None, None, several if run.results else "the run has no result"
         case float():
             return ItemState.NO_VALUE, None, kind, f"the result is {value}"
         case _:

@@ -9,11 +9,11 @@ import math
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
-from fanbench._util.text import error_line
+from fanbench._util.text import error_line, iso_time
 from fanbench.errors import UsageError
 from fanbench.results.types import Kind, Value
 from fanbench.wire.messages import Message, RunState, decode
@@ -32,12 +32,15 @@ class NotARunFile(Exception):
     """The file is damaged or is something else. The message is shown to the user."""
 
 
+Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+
+
 class Metrics(Message, frozen=True, kw_only=True, gc=False):
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    input_tokens_cost_nanodollars: int | None = None
-    output_tokens_cost_nanodollars: int | None = None
-    total_backend_latency_ms: int | None = None
+    input_tokens: Int64 | None = None
+    output_tokens: Int64 | None = None
+    input_tokens_cost_nanodollars: Int64 | None = None
+    output_tokens_cost_nanodollars: Int64 | None = None
+    total_backend_latency_ms: Int64 | None = None
 
 
 class Content(Message, frozen=True, kw_only=True, gc=False):
@@ -136,10 +139,11 @@ class RunFile(Message, frozen=True, kw_only=True, gc=False):
             todo = [*run.subruns, *todo]
 
     def outcome(self) -> tuple[Kind | None, Value | None, float | None]:
-        """Return the kind, value and interval of the result. Of several, it is the aggregated one."""
-        if not self.results:
+        """Return the kind, value and interval of the result. Of several, it is the aggregated one, if there is one."""
+        only = self.results[0] if len(self.results) == 1 else None
+        result = next((result for result in self.results if result.type == AGGREGATED), only)
+        if result is None:
             return None, None, None
-        result = next((result for result in self.results if result.type == AGGREGATED), self.results[0])
         if (numeric := result.numeric_result) is not None:
             stated = numeric.confidence_interval
             interval = math.nan if stated is None else float(stated)
@@ -195,16 +199,29 @@ def read_run_file(path: Path) -> RunFile:
     run = decode_run_file(path, RunFile)
     if not run.task_version.name:
         raise NotARunFile("not a run file: it has no task name")
-    for result in run.results:
-        if (number := result.numeric_result) is None:
-            continue
-        try:
-            math.isnan(float(number.value) + float(number.confidence_interval or 0))
-        except ValueError:
-            raise NotARunFile(f"not a run file: {number.value!r} is not a number") from None
     for each in (run, *run.nested()):
+        _check_numbers(each)
         each.keep_first_prompt()
     return run
+
+
+def _check_numbers(run: RunFile) -> None:
+    """Raise `NotARunFile` if any number or time cannot be computed with."""
+    for result in run.results:
+        number, values = result.numeric_result or Numeric(), result.dict_result or {}
+        texts = (number.value, number.confidence_interval or 0)
+        for value in (*texts, *(value for value in values.values() if isinstance(value, int))):
+            try:
+                float(value)
+            except ValueError:
+                raise NotARunFile(f"not a run file: {value!r} is not a number") from None
+            except OverflowError:
+                raise NotARunFile("not a run file: a result is too large for a number") from None
+    for time in filter(None, (run.start_time, run.end_time)):
+        try:
+            iso_time(time)
+        except OverflowError:
+            raise NotARunFile(f"not a run file: the time {time} is outside the calendar") from None
 
 
 def decode_run_file(path: Path, kind: type[M]) -> M:
@@ -235,7 +252,7 @@ def _decode(body: bytes, kind: type[M]) -> M:
         import json
 
         try:
-            value = json.loads(body)
+            value = json.loads(body, parse_constant=str)
         except ValueError as error:
             raise msgspec.DecodeError(str(error)) from None
-        return msgspec.convert(value, kind, strict=False)
+        return decode(json.dumps(value).encode(), kind)

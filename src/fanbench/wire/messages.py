@@ -503,7 +503,9 @@ def decode(body: bytes, kind: type[M]) -> M:
     try:
         return msgspec.json.decode(body, type=kind, strict=False)
     except msgspec.ValidationError:
-        return msgspec.convert(_as_usual(msgspec.json.decode(body)), kind, strict=False)
+        # Encoded again, because what is kept as it was sent cannot be converted.
+        usual = msgspec.json.encode(_as_usual(msgspec.json.decode(body)))
+        return msgspec.json.decode(usual, type=kind, strict=False)
 
 
 def _as_usual(value: Any, enum_type: type[OpenEnum] | None = None) -> Any:
