@@ -30,7 +30,10 @@ export function compare(store, page, words) {
     return select;
   };
   const body = h("div");
-  const draw = async () => fill(body, sides[0] === sides[1] ? h("p", null, "Choose two models.") : await pairOf(store, sides[0], sides[1], page.room() - 26));
+  const draw = () => pairOf(store, sides[0], sides[1], page.room() - 26).then(
+    (shown) => fill(body, shown),
+    (error) => fill(body, h("p", { class: "note" }, `The comparison cannot be read: ${error}`)),
+  );
   draw();
   let due = 0;
   return {
@@ -51,6 +54,7 @@ export function compare(store, page, words) {
  */
 async function pairOf(store, first, second, width) {
   const { models } = store.data;
+  if (first === second) return [h("p", null, "Choose two models.")];
   // Each pair may be there once, and says what its second side has more than its first.
   const straight = await store.source.comparison(first, second);
   const found = straight ?? await store.source.comparison(second, first);

@@ -154,7 +154,7 @@ export class Grid {
 
   /** @param {{row: number, column: number} | null} at */
   #describe(at) {
-    if (!at || !this.content.rows) return;
+    if (!at || !this.content.rows || !this.content.columns) return;
     fill(this.status, at.row < 0 ? "Enter or a click sorts by this column." : this.content.describe(at.row, at.column));
   }
 
