@@ -98,9 +98,13 @@ class WarmPython:
             return Forked(ours)
 
     def close(self) -> None:
-        """End it, once the programs that it has started have ended."""
+        """End it. It waits for the programs that it has started, but not long for one that a failed test has left."""
         self._requests.close()
-        self._process.wait()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
 
 @cache
