@@ -60,7 +60,7 @@ _ABOVE_0 = click.FloatRange(min=0, min_open=True)
 @value_option(
     "--rerun",
     "TASK:MODEL",
-    "Make these runs again, whatever came of them; both may be patterns, such as 'quiz:*'. Repeatable.",
+    "Make these runs again, whatever came of them; TASK and MODEL may be patterns ('quiz:*'). Repeatable.",
     multiple=True,
 )
 @value_option("--max-failures", "N|P%", "Stop scheduling after N errored runs, or P% of all runs.")
