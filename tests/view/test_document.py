@@ -169,6 +169,7 @@ def test_an_earlier_sweep_is_compared(folder: Path, tmp_path_factory: pytest.Tem
     page = build(now, title="now", against=("old", before), margin=0.01).document
     assert page.before is not None
     decided = before.gate(now, margin=0.01)
+    assert page.before.conclusion == decided.conclusion
     assert (page.before.title, page.before.verdict) == ("old", decided.verdict.value)
     assert page.before.comparison.difference == decided.comparison.mean
     assert page.before.only_now == ["sums"]

@@ -171,9 +171,8 @@ class Before(msgspec.Struct, kw_only=True):
     title: str
     comparison: ComparisonEntry
     verdict: str
-    margin: float
+    conclusion: str
     coverage: float
-    reason: str
     errors_before: int
     errors_now: int
     errors: list[ErrorEntry]
@@ -708,9 +707,8 @@ def _before(title: str, old: ResultSet, now: ResultSet, order: Order, margin: fl
         title=title,
         comparison=_comparison(found, order),
         verdict=decided.verdict.value,
-        margin=margin,
+        conclusion=decided.conclusion,
         coverage=decided.coverage,
-        reason=decided.refusal.reason if decided.refusal else "",
         errors_before=errors(before),
         errors_now=errors(after),
         errors=_errors(before, after, order),

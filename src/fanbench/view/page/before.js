@@ -47,10 +47,10 @@ export function before(store, page) {
 function conclusion(found) {
   const { comparison } = found;
   return [
-    h("p", { class: "conclusion" }, h("strong", null, `The gate says: ${found.verdict}. `), found.reason ? `Because ${found.reason}.` :
-      `At a margin of ${score(found.margin)}, with ${(found.coverage * 100).toFixed(0)} % of each task scored on both sides.`),
+    h("p", { class: "conclusion" }, h("strong", null, found.conclusion)),
     comparison.difference !== null && h("p", null, `The mean difference is ${signed(comparison.difference)} (95 % interval `,
       `${signed(Number(comparison.low))} to ${signed(Number(comparison.high))}, p = ${comparison.p?.toFixed(3)}) on ${many(comparison.items, "item")}. `,
+      `Of each task, ${(found.coverage * 100).toFixed(0)} % or more has a score on both sides. `,
       `Errors: ${count(found.errors_before)} before, ${count(found.errors_now)} now.`),
   ];
 }

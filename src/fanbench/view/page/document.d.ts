@@ -96,9 +96,8 @@ export interface Before {
   title: string;
   comparison: ComparisonEntry;
   verdict: string;
-  margin: number;
+  conclusion: string;
   coverage: number;
-  reason: string;
   errors_before: number;
   errors_now: number;
   errors: ErrorEntry[];
