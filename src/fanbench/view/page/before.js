@@ -50,7 +50,7 @@ function conclusion(found) {
     h("p", { class: "conclusion" }, h("strong", null, found.conclusion)),
     comparison.difference !== null && h("p", null, `The mean difference is ${signed(comparison.difference)} (95 % interval `,
       `${signed(Number(comparison.low))} to ${signed(Number(comparison.high))}, p = ${comparison.p?.toFixed(3)}) on ${many(comparison.items, "item")}. `,
-      `Of each task, ${(found.coverage * 100).toFixed(0)} % or more has a score on both sides. `,
+      `Each task has at least ${(found.coverage * 100).toFixed(0)} % of its scores on both sides. `,
       `Errors: ${count(found.errors_before)} before, ${count(found.errors_now)} now.`),
   ];
 }
