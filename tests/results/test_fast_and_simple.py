@@ -35,7 +35,7 @@ def attempts(draw: st.DrawFn) -> list[Item]:
         for task in "xyz"[: draw(st.integers(1, 3))]:
             for repeat in range(1, draw(st.integers(1, 3)) + 1):
                 fields: dict[str, Any] = {"model": model, "task": task, "repeat": repeat}
-                fields |= {"seconds": draw(st.none() | st.just(2.0)), "superseded": draw(st.booleans())}
+                fields |= {"run_seconds": draw(st.none() | st.just(2.0)), "superseded": draw(st.booleans())}
                 if draw(st.integers(0, 9)) == 0:
                     state = draw(st.sampled_from([ItemState.ERRORED, ItemState.NO_VALUE, ItemState.MISSING]))
                     found.append(item(None, state=state, **fields))
@@ -67,8 +67,9 @@ def test_scores_are_those_of_each_attempt(items: list[Item]) -> None:
         assert (cell.scored, cell.errored, cell.no_value) == (
             *(sum(map(len, values.values())), counts[ItemState.ERRORED], counts[ItemState.NO_VALUE]),
         )
-        seconds = [each.seconds for each in mine if each.seconds is not None]
-        assert cell.time == (sum(seconds) if len(seconds) == len(mine) else None)
+        runs = {each.repeat: each.run_seconds for each in mine}
+        seconds = [each for each in runs.values() if each is not None]
+        assert cell.time == (sum(seconds) if len(seconds) == len(runs) else None)
 
 
 def common(first: Cell, second: Cell) -> Differences:
