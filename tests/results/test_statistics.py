@@ -13,7 +13,6 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
@@ -22,7 +21,6 @@ from fanbench.results.statistics import (
     effective_attempts,
     holm,
     items_for,
-    mcnemar_mid_p,
     mean_difference,
     mean_interval,
     paired_difference,
@@ -71,21 +69,6 @@ def test_wilsons_interval(n: int, data: st.DataObject) -> None:
     low, high = proportion_confint(passed, n, method="wilson")
     assert (ours.low, ours.high) == (near(max(0, low)), near(min(1, high)))
     assert ours.low <= passed / n <= ours.high
-
-
-@given(st.integers(0, 400), st.integers(0, 400))
-def test_mcnemars_mid_p(better: int, worse: int) -> None:
-    """The mid-p is the exact p of statsmodels without half of the probability of what was seen, in both directions."""
-    exact = mcnemar([[0, better], [worse, 0]], exact=True).pvalue
-    seen = stats.binom.pmf(better, better + worse, 0.5)
-    expected = 1.0 if better == worse else exact - seen
-    assert mcnemar_mid_p(better, worse) == near(expected)
-
-
-def test_mcnemars_mid_p_of_many_items() -> None:
-    """The mid-p of 100,000 items needs no large numbers, and agrees with the normal distribution."""
-    z = (50_500 - 49_500) / math.sqrt(100_000)
-    assert mcnemar_mid_p(50_500, 49_500) == pytest.approx(2 * stats.norm.sf(z), rel=1e-3)
 
 
 @given(p_values)

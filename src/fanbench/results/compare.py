@@ -21,7 +21,6 @@ from fanbench.results.statistics import (
     Interval,
     holm,
     items_for,
-    mcnemar_mid_p,
     mean_difference,
     paired_difference,
 )
@@ -327,8 +326,6 @@ def _pair(place: Place, cells: tuple[Cell, Cell], values: Mapping[str, float]) -
     better = sum(value > 0 for value in values.values())
     worse = sum(value < 0 for value in values.values())
     found = paired_difference([Differences.of(list(values.values()))])
-    # With one attempt per item on either side, the test for pairs of passes and failures is the better one.
-    single = first.boolean and second.boolean and first.scored == len(a) and second.scored == len(b)
     flips = [
         Flip(place[0], place[1], item, a[item], b[item])
         for item, value in sorted(values.items(), key=lambda pair: (pair[1], pair[0]))
@@ -343,7 +340,7 @@ def _pair(place: Place, cells: tuple[Cell, Cell], values: Mapping[str, float]) -
         worse=worse,
         difference=fmean(values.values()),
         interval=interval_of(found),
-        p=mcnemar_mid_p(better, worse) if single else found.p,
+        p=found.p,
         smallest=found.smallest_seen(),
         flips=tuple(flips),
     )

@@ -23,7 +23,6 @@ __all__ = [
     "effective_attempts",
     "holm",
     "items_for",
-    "mcnemar_mid_p",
     "mean_difference",
     "mean_interval",
     "normal_quantile",
@@ -297,24 +296,6 @@ def mean_difference(tasks: Sequence[Differences]) -> Difference | None:
     means = [task.total / task.items for task in tasks]
     error = max(math.sqrt(_variance(means) / len(means)), paired_difference(tasks).error)
     return Difference(fmean(means), error, len(means) - 1)
-
-
-def mcnemar_mid_p(better: int, worse: int) -> float:
-    """Return the mid-p of McNemar's test: of items with one attempt each, so many got better, and so many worse.
-
-    Fagerland, Lydersen and Laake (2013): twice the probability of fewer than the smaller number, and half of that of
-    exactly it, if each is equally likely.
-    """
-    fewer, n = min(better, worse), better + worse
-    term = math.exp(
-        math.lgamma(n + 1) - math.lgamma(fewer + 1) - math.lgamma(n - fewer + 1) - n * math.log(2)
-    )
-    total, count = term / 2, fewer
-    while count and term > total * 1e-17:
-        term *= count / (n - count + 1)
-        count -= 1
-        total += term
-    return min(1.0, 2 * total)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
