@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fanbench.results.compare import Comparison, Flip, Verdict, compare_models, compare_sweeps
+from fanbench.results.display import change_text
 from fanbench.results.scores import Scores, TaskKey, scores_of
 from tests.results.items import answers, item, passes
 
@@ -111,6 +112,33 @@ def test_models_on_the_same_item_are_not_independent() -> None:
     all_of_them = compare_sweeps(before, after)
     assert all_of_them.difference == one.difference
     assert len(all_of_them.pairs) == 50
+
+
+def test_a_rounding_error_is_no_change() -> None:
+    """Items with the same scores in three and in seven repeats did not change, although their means differ."""
+    before, after = (
+        scores_of(chain(*(answers("m", [0.7, 0.1], repeat=repeat) for repeat in range(times))))
+        for times in (3, 7)
+    )
+    (pair,) = compare_sweeps(before, after).pairs
+    assert (pair.better, pair.worse, pair.flips, pair.difference) == (0, 0, (), 0.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (0.0, "+0.000"),
+        (-0.0, "+0.000"),
+        (-1e-12, "+0.000"),
+        (-0.00042, "-0.0004"),
+        (0.00001, "+1e-05"),
+        (-0.0005, "-0.001"),
+        (0.0254, "+0.025"),
+    ],
+)
+def test_a_change_is_no_zero_with_a_sign(change: float, text: str) -> None:
+    """A change that three decimals would show as 0 is shown with its first digit, and none at all as +0.000."""
+    assert change_text(change) == text
 
 
 # --- Verdicts -------------------------------------------------------------------------------------------------

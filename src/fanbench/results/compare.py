@@ -10,7 +10,7 @@ from itertools import chain
 from statistics import fmean
 from typing import Any, Literal, NamedTuple
 
-from fanbench.results.display import Display, Displayed, Table, p_text
+from fanbench.results.display import ROUNDING, Display, Displayed, Table, change_text, p_text
 from fanbench.results.frames import Frame, Framed
 from fanbench.results.scales import Scale, scale_sentences
 from fanbench.results.scores import Cell, Scores, TaskKey, task_names
@@ -307,7 +307,8 @@ def _compare(first: Mapping[Place, Cell], second: Mapping[Place, Cell]) -> Compa
 def _differences(first: Cell, second: Cell) -> dict[str, float]:
     """The difference of the mean scores of each common item."""
     a, b = first.scores(), second.scores()
-    return {item: b[item] - score for item, score in a.items() if item in b}
+    changes = {item: b[item] - score for item, score in a.items() if item in b}
+    return {item: 0.0 if abs(change) < ROUNDING else change for item, change in changes.items()}
 
 
 def _over_models(found: Mapping[Place, Mapping[str, float]]) -> list[dict[str, float]]:
@@ -351,11 +352,11 @@ def _pair(place: Place, cells: tuple[Cell, Cell], values: Mapping[str, float]) -
 
 def difference_text(mean: float, difference: Difference) -> str:
     """`+0.025 (-0.010 to +0.060)`."""
-    return f"{mean:+.3f} ({_range(interval_of(difference))})"
+    return f"{change_text(mean)} ({_range(interval_of(difference))})"
 
 
 def _range(interval: Interval) -> str:
-    return f"{interval.low:+.3f} to {interval.high:+.3f}"
+    return f"{change_text(interval.low)} to {change_text(interval.high)}"
 
 
 def _smallest(difference: float) -> str:
@@ -371,7 +372,7 @@ def _table(found: Comparison) -> Table:
     for pair in found.pairs:
         items = f"{pair.items} of {pair.items + pair.lacking}" if pair.lacking else f"{pair.items}"
         cells = [names[pair.key], *([pair.model] if several else []), items]
-        cells += [f"{pair.better}", f"{pair.worse}", f"{pair.difference:+.3f}", _range(pair.interval)]
+        cells += [f"{pair.better}", f"{pair.worse}", change_text(pair.difference), _range(pair.interval)]
         rows.append((*cells, p_text(pair.p), p_text(pair.adjusted), _smallest(pair.smallest)))
     if len(found.pairs) > 1 and found.difference is not None and found.mean is not None:
         cells = [
@@ -381,7 +382,12 @@ def _table(found: Comparison) -> Table:
             f"{found.better}",
             f"{found.worse}",
         ]
-        cells += [f"{found.mean:+.3f}", _range(interval_of(found.difference)), p_text(found.difference.p), ""]
+        cells += [
+            change_text(found.mean),
+            _range(interval_of(found.difference)),
+            p_text(found.difference.p),
+            "",
+        ]
         rows.append((*cells, _smallest(found.difference.smallest_seen())))
     return Table(tuple(header), tuple(rows))
 

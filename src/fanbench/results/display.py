@@ -8,7 +8,18 @@ from html import escape
 
 from fanbench._util.text import align_rows, one_line
 
-__all__ = ["MISSING", "Display", "Displayed", "Table", "interval_text", "money_text", "p_text", "score_text"]
+__all__ = [
+    "MISSING",
+    "ROUNDING",
+    "Display",
+    "Displayed",
+    "Table",
+    "change_text",
+    "interval_text",
+    "money_text",
+    "p_text",
+    "score_text",
+]
 
 MISSING = "–"
 # A notebook would show what is between two dollar signs as a formula.
@@ -90,8 +101,17 @@ class Displayed:
 # --- Numbers ----------------------------------------------------------------------------------------------------
 
 
+#: Scores that differ by less are the same: the means of three and of seven repeats of 0.7 differ by a rounding error.
+ROUNDING = 1e-9
+
+
 def score_text(score: float | None) -> str:
     return MISSING if score is None else f"{score:.3f}"
+
+
+def change_text(change: float) -> str:
+    """`+0.025`, and `-0.0004` rather than a zero that has a sign; what only rounding leaves is `+0.000`."""
+    return f"{change:+.1g}" if ROUNDING < abs(change) < 0.0005 else f"{change:+z.3f}"
 
 
 def interval_text(low: float, high: float) -> str:
