@@ -50,7 +50,7 @@ def test_the_table(folder: Path) -> None:
     good, bad, new = (re.split("  +", row) for row in rows)
     assert [*good[:3], *good[4:]] == ["1", "google/good", "0.950", "80/80", "–", "$0.4000", "2.5", "●"]
     assert [*bad[:3], bad[4], *bad[6:]] == ["2", "mirror/bad", "0.222", "72/80", "$0.0400", "2.5"]
-    assert new == ["–", "google/new", "0.500", "–", "40/40", "–", "–", "100.0"]
+    assert new == ["–", "google/new", "0.500", "–", "40/40", "–", "–", "2.5"]
     sentences = result.stdout.split("\n\n")[1].splitlines()
     assert sentences == [
         "The score is the mean over tasks; interval and ranks are for exactly these 2 tasks.",
@@ -75,7 +75,8 @@ def test_records(folder: Path) -> None:
 
 
 def test_tasks_like_these(folder: Path) -> None:
-    """For tasks like these, the interval is another one, and one task alone has none."""
+    """For tasks like these, the interval is wider if these differ, and one task alone has none."""
+    add_run(folder, "google/good", passes(20, 40), task="words")
     these, like = (
         json.loads(leaderboard(folder, "--tasks", tasks, "--format", "json").stdout)[0]
         for tasks in ("these", "like-these")
