@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -20,7 +21,6 @@ from fanbench.results.statistics import (
     Differences,
     Interval,
     holm,
-    items_for,
     mean_difference,
     paired_difference,
 )
@@ -59,6 +59,9 @@ COLUMNS: Mapping[str, type] = {
     "smallest": float,
 }
 
+#: Nobody runs more to find out.
+MANY_ITEMS = 1_000_000
+
 #: A task, and the model, if both sides are the same model; empty if the sides are two models.
 Place = tuple[TaskKey, str]
 
@@ -81,6 +84,12 @@ class Verdict(StrEnum):
     NOT_WORSE = "not worse"
     REGRESSION = "regression"
     CANNOT_TELL = "cannot tell"
+
+
+def _verdict(interval: Interval, margin: float) -> Verdict:
+    if interval.low > -margin:
+        return Verdict.NOT_WORSE
+    return Verdict.REGRESSION if interval.high < 0 else Verdict.CANNOT_TELL
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +152,7 @@ class Comparison(Displayed, Framed):
         pairs: One for each task (and model, for two sweeps) that both sides have.
         difference: The estimate of the mean difference over these tasks, which the interval and the p-value are of: it
             has the two made-up items of `paired_difference`. None without a pair.
+        of_tasks: What it is made of: the differences of the items of each task, over models.
         mean: The mean difference itself, from -1 to 1; None without a pair.
         like_these: The difference over tasks like these; None for fewer than two tasks.
         only_first: Tasks that only the first side has, with this content.
@@ -157,6 +167,7 @@ class Comparison(Displayed, Framed):
     difference: Difference | None
     mean: float | None
     like_these: Difference | None
+    of_tasks: tuple[Differences, ...] = ()
     only_first: tuple[TaskKey, ...] = ()
     only_second: tuple[TaskKey, ...] = ()
     unbounded: tuple[TaskKey, ...] = ()
@@ -191,10 +202,7 @@ class Comparison(Displayed, Framed):
             return Verdict.CANNOT_TELL
         if self.fallen(margin, confidence):
             return Verdict.REGRESSION
-        interval = interval_of(self.difference, confidence)
-        if interval.low > -margin:
-            return Verdict.NOT_WORSE
-        return Verdict.REGRESSION if interval.high < 0 else Verdict.CANNOT_TELL
+        return _verdict(interval_of(self.difference, confidence), margin)
 
     def fallen(self, margin: float, confidence: float = CONFIDENCE) -> tuple[Pair, ...]:
         """The tasks on which B is lower beyond chance, and by more than `margin`."""
@@ -202,12 +210,20 @@ class Comparison(Displayed, Framed):
             pair for pair in self.pairs if pair.adjusted < 1 - confidence and pair.difference < -margin
         )
 
-    def items_to_tell(self, margin: float) -> int | None:
-        """The number of items, in all tasks together, with which a difference of 0 could be told from `margin`."""
-        if self.difference is None:
+    def items_to_tell(self, margin: float, confidence: float = CONFIDENCE) -> int | None:
+        """The number of items like these, in all tasks together, that would tell if the difference stayed the same.
+
+        None if more than a million would, or if none would say that B is not worse: it is, by the margin or more.
+        """
+        if self.mean is None or self.mean <= -margin:
             return None
-        # The error falls with the square root of the number of items, if the tasks grow alike.
-        return items_for(margin, self.difference.error * self.items**0.5)
+
+        def tell(items: int) -> bool:
+            found = paired_difference([task.times(items / self.items) for task in self.of_tasks])
+            return _verdict(interval_of(found, confidence), margin) is not Verdict.CANNOT_TELL
+
+        number = bisect_left(range(MANY_ITEMS + 1), True, lo=self.items, key=tell)
+        return number if number <= MANY_ITEMS else None
 
     def names(self) -> dict[TaskKey, str]:
         """What to call the tasks of both sides."""
@@ -296,6 +312,7 @@ def _compare(first: Mapping[Place, Cell], second: Mapping[Place, Cell]) -> Compa
         paired_difference(of_tasks) if of_tasks else None,
         fmean(fmean(values.values()) for values in by_task) if by_task else None,
         mean_difference(of_tasks),
+        tuple(of_tasks),
         only_first=tuple(sorted(tasks - others)),
         only_second=tuple(sorted(others - tasks)),
         unbounded=tuple(sorted(unbounded)),

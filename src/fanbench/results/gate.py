@@ -65,7 +65,7 @@ class Gate(Displayed):
 
     @property
     def items_to_tell(self) -> int | None:
-        """About how many items would tell, if there is no difference; None if the verdict is another, or refused."""
+        """About how many items would tell (see `Comparison`); None also if the verdict is another, or refused."""
         if self.verdict is not Verdict.CANNOT_TELL or self.refusal is not None:
             return None
         return self.comparison.items_to_tell(self.margin)
@@ -86,9 +86,14 @@ class Gate(Displayed):
                 return f"Worse: {'; '.join([text, *self._falls()])}."
             case Verdict.CANNOT_TELL:
                 return (
-                    f"Cannot tell: {text}, from {many(self.comparison.items, 'item')}. "
-                    f"About {self.items_to_tell:,} would tell, if nothing has changed."
+                    f"Cannot tell: {text}, from {many(self.comparison.items, 'item')}. {self._needed(mean)}"
                 )
+
+    def _needed(self, mean: float) -> str:
+        if mean <= -self.margin:
+            return "More items like these would not show that it is not worse."
+        needed = "Over a million" if self.items_to_tell is None else f"About {self.items_to_tell:,}"
+        return f"{needed} would tell, if the difference stayed the same."
 
     def _falls(self) -> Iterator[str]:
         names = self.comparison.names()

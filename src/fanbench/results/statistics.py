@@ -223,16 +223,21 @@ def score_bounds(
 class Differences:
     """The differences of two models on the items of one task: their number, sum, and sum of squares.
 
-    The difference of an item is that of its mean scores over repeats.
+    The difference of an item is that of its mean scores over repeats. Those of items that are only expected may be
+    fractions.
     """
 
-    items: int
+    items: float
     total: float
     squares: float
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Differences:
         return cls(len(values), math.fsum(values), math.fsum(value * value for value in values))
+
+    def times(self, factor: float) -> Differences:
+        """The differences of so many times as many items like these."""
+        return Differences(self.items * factor, self.total * factor, self.squares * factor)
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,8 @@ def _comparison(old: Path, new: Path) -> str:
 
 def _hint(found: Gate, old: Path, new: Path) -> str:
     """What to do so that the results tell."""
+    if found.refusal is None and found.items_to_tell is None:
+        return f"Choose a larger --margin, or run `{_comparison(old, new)}` to see the items that changed."
     if found.refusal is None:
         return "Add items to the tasks, or choose a larger --margin."
     match found.refusal.cause:
