@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from fanbench.results.compare import Comparison, Flip, Verdict, compare_models, compare_sweeps
 from fanbench.results.display import change_text
+from fanbench.results.gate import gate
 from fanbench.results.scores import Scores, TaskKey, scores_of
 from tests.results.items import answers, item, passes
 
@@ -113,6 +114,16 @@ def test_models_on_the_same_item_are_not_independent() -> None:
     all_of_them = compare_sweeps(before, after)
     assert all_of_them.difference == one.difference
     assert len(all_of_them.pairs) == 50
+
+
+def test_runs_are_compared_where_only_one_side_has_their_parts() -> None:
+    """A collapse of an F1 score to 0, which is then the mean of its parts, is seen, and covers the task."""
+    before = scores_of([item(0.8, repeat=1), item(0.6, repeat=2)])
+    after = scores_of([*answers("m", [0.0, 0.0, 0.0]), *answers("m", [0.0, 0.0, 0.0], repeat=2)])
+    (pair,) = compare_sweeps(before, after).pairs
+    assert (pair.items, pair.lacking, pair.worse) == (1, 0, 1)
+    assert pair.difference == pytest.approx(-0.7)
+    assert gate(before, after, 0.1).refusal is None
 
 
 def test_a_rounding_error_is_no_change() -> None:

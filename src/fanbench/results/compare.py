@@ -27,6 +27,7 @@ from fanbench.results.statistics import (
 
 __all__ = [
     "COLUMNS",
+    "Common",
     "Comparison",
     "Flip",
     "LeftOut",
@@ -295,12 +296,9 @@ def _compare(first: Mapping[Place, Cell], second: Mapping[Place, Cell]) -> Compa
     tasks, others = {key for key, _ in first}, {key for key, _ in second}
     sides = {place: (cell, second[place]) for place, cell in first.items() if place in second}
     unbounded = {key for (key, _), cells in sides.items() if not all(cell.bounded for cell in cells)}
-    found = {
-        place: _differences(*cells)
-        for place, cells in sides.items()
-        if place[0] not in unbounded and cells[0].totals.keys() & cells[1].totals.keys()
-    }
-    pairs = [_pair(place, sides[place], values) for place, values in found.items()]
+    common = {place: Common.of(*cells) for place, cells in sides.items() if place[0] not in unbounded}
+    found = {place: each.changes() for place, each in common.items() if each.before}
+    pairs = [_pair(place, common[place], values) for place, values in found.items()]
     pairs = [
         replace(pair, adjusted=p) for pair, p in zip(pairs, holm([pair.p for pair in pairs]), strict=True)
     ]
@@ -321,11 +319,30 @@ def _compare(first: Mapping[Place, Cell], second: Mapping[Place, Cell]) -> Compa
     )
 
 
-def _differences(first: Cell, second: Cell) -> dict[str, float]:
-    """The difference of the mean scores of each common item."""
-    a, b = first.scores(), second.scores()
-    changes = {item: b[item] - score for item, score in a.items() if item in b}
-    return {item: 0.0 if abs(change) < ROUNDING else change for item, change in changes.items()}
+class Common(NamedTuple):
+    """The mean scores of the items that have one on both sides, and how many items lack one on either side."""
+
+    before: Mapping[str, float]
+    after: Mapping[str, float]
+    lacking: int
+
+    @classmethod
+    def of(cls, first: Cell, second: Cell) -> Common:
+        """If the runs of one side have only a value, and those of the other have items, all runs are one item each.
+
+        An F1 score may happen to be 1, and is then the mean of its parts.
+        """
+        a, b = first.scores(), second.scores()
+        items = a.keys() & b.keys()
+        if not items and (a.keys() == {""} or b.keys() == {""}) and a and b:
+            return cls({"": fmean(a.values())}, {"": fmean(b.values())}, 0)
+        lacking = len(first.items | second.items) - len(items)
+        return cls({item: a[item] for item in items}, {item: b[item] for item in items}, lacking)
+
+    def changes(self) -> dict[str, float]:
+        """The difference of the scores of each item."""
+        found = {item: self.after[item] - score for item, score in self.before.items()}
+        return {item: 0.0 if abs(change) < ROUNDING else change for item, change in found.items()}
 
 
 def _over_models(found: Mapping[Place, Mapping[str, float]]) -> list[dict[str, float]]:
@@ -338,14 +355,12 @@ def _over_models(found: Mapping[Place, Mapping[str, float]]) -> list[dict[str, f
     return [{item: fmean(values) for item, values in task.items()} for task in tasks.values()]
 
 
-def _pair(place: Place, cells: tuple[Cell, Cell], values: Mapping[str, float]) -> Pair:
-    first, second = cells
-    a, b = first.scores(), second.scores()
+def _pair(place: Place, common: Common, values: Mapping[str, float]) -> Pair:
     better = sum(value > 0 for value in values.values())
     worse = sum(value < 0 for value in values.values())
     found = paired_difference([Differences.of(list(values.values()))])
     flips = [
-        Flip(place[0], place[1], item, a[item], b[item])
+        Flip(place[0], place[1], item, common.before[item], common.after[item])
         for item, value in sorted(values.items(), key=lambda pair: (pair[1], pair[0]))
         if value
     ]
@@ -353,7 +368,7 @@ def _pair(place: Place, cells: tuple[Cell, Cell], values: Mapping[str, float]) -
         place[0],
         place[1],
         items=len(values),
-        lacking=len(first.items | second.items) - len(values),
+        lacking=common.lacking,
         better=better,
         worse=worse,
         difference=fmean(values.values()),

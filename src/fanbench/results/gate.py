@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 from fanbench._util.shares import check_share
 from fanbench._util.text import many
 from fanbench.results.compare import (
+    Common,
     Comparison,
     Place,
     Verdict,
@@ -157,8 +158,9 @@ def _shares(old: Scores, new: Scores, models: Iterable[str]) -> Iterator[tuple[P
 def _share(old: Cell, new: Cell | None) -> float:
     if new is None:
         return 0.0
-    common = len(old.totals.keys() & new.totals.keys()) / len(old.items | new.items)
-    return min(common, old.scored / old.planned, new.scored / new.planned)
+    common = Common.of(old, new)
+    items = len(common.before)
+    return min(items / (items + common.lacking), old.scored / old.planned, new.scored / new.planned)
 
 
 def _lacks_a_model(old: Scores, new: Scores, models: Iterable[str]) -> Refusal | None:
