@@ -56,7 +56,7 @@ def test_scores_are_those_of_each_attempt(items: list[Item]) -> None:
     for (key, model), cell in scores.cells.items():
         mine = [each for each in counting if (each.task, each.model) == (key.task, model)]
         named = {each.item for each in counting if each.task == key.task and each.item} or {""}
-        assert (cell.items, cell.repeats) == (named, len({each.repeat for each in mine}))
+        assert (set(cell.items), cell.repeats) == (named, len({each.repeat for each in mine}))
         values: dict[str, list[float]] = {}
         counts = dict.fromkeys(ItemState, 0)
         for each in mine:

@@ -271,6 +271,26 @@ def test_without_ids_the_last_start_is_the_newest(tmp_path: Path) -> None:
     assert [row.value for row in read_results([tmp_path]).newest()] == [0.2]
 
 
+def test_files_of_the_same_row_are_those_of_several_runs(tmp_path: Path) -> None:
+    """In a folder outside the layout, the n-th file of a row by its time belongs to the n-th run."""
+    values = {"1": (True, False), "2": (False, False), "3": (True, True)}
+    for day, (first, second) in values.items():
+        for row, value in enumerate((first, second)):
+            name = f"My_Task-run_id_Run_{9 - int(day)}_run_param_id_{row}.run.json"
+            at = {"startTime": f"2026-01-0{day}T00:00:0{row}Z", "endTime": f"2026-01-0{day}T00:00:09Z"}
+            write(tmp_path / name, passed(value, **at))
+    found = read_results(tmp_path)
+    assert [run.value for run in reversed(found.runs)] == [0.5, 0.0, 1.0]
+    assert [(item.repeat, item.item, item.value) for item in found.items] == [
+        (1, "0", 1.0),
+        (1, "1", 0.0),
+        (2, "0", 0.0),
+        (2, "1", 0.0),
+        (3, "0", 1.0),
+        (3, "1", 1.0),
+    ]
+
+
 def test_what_another_task_ran_is_no_row(tmp_path: Path) -> None:
     """Of the run files of a task, those that are also within a run of another task are no rows of its run."""
     part = {"taskVersion": {"name": "My Task"}, "pyRunId": "2", "startTime": "2026-01-01T00:00:01Z"}

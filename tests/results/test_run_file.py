@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import tracemalloc
 from pathlib import Path
@@ -58,7 +59,7 @@ def test_what_is_bare_does_not_hide_the_first_prompt(tmp_path: Path, text: str) 
     body = f'{{"taskVersion": {{"name": "A"}}, "conversations": {talk}, "results": {result}}}'
     found = read_run_file(write(tmp_path / "a.run.json", body))
     assert found.outcome() == ("numeric", 0.5, None)
-    assert b'"hi"' in found.first_prompt()
+    assert found.prompt == hashlib.sha256(b'[{"text": "hi"}]').hexdigest()[:12]
 
 
 @pytest.mark.parametrize("types", [("PUBLIC", "PRIVATE"), ("", "")])
@@ -144,8 +145,25 @@ def test_any_json_raises_not_a_run_file_at_most(tmp_path: Path, content: Any) ->
     assert found.task_version.name == "My Task"
 
 
+def test_all_that_was_sent_before_the_first_answer_tells_prompts_apart(tmp_path: Path) -> None:
+    """Prompts are the same if all that was sent before the first answer is, and not only what was sent first."""
+
+    def prompt(*contents: tuple[str, str]) -> str:
+        texts = [{"role": f"CONTENT_ROLE_{role}", "parts": [{"text": text}]} for role, text in contents]
+        content = run(conversations=[{"id": "c", "requests": [{"contents": texts}]}])
+        return read_run_file(write(tmp_path / "a.run.json", content)).prompt
+
+    system = ("SYSTEM", "Be brief.")
+    first = prompt(system, ("USER", "2 + 2?"), ("ASSISTANT", "4"))
+    assert prompt(system, ("USER", "2 + 2?")) == first
+    assert prompt(("ASSISTANT", "Hi."), system, ("USER", "2 + 2?"), ("ASSISTANT", "5")) == first
+    assert prompt(system, ("USER", "3 + 3?"), ("ASSISTANT", "4")) != first
+    alone = hashlib.sha256(b'[{"text": "2 + 2?"}]').hexdigest()[:12]
+    assert prompt(("USER", "2 + 2?"), ("ASSISTANT", "4"), ("USER", "Sure?")) == alone
+
+
 def test_texts_are_not_kept_in_memory(tmp_path: Path) -> None:
-    """Of a run file of a megabyte, the first prompt is kept, and the others are not, nor the file itself."""
+    """Of a run file of a megabyte, no text is kept, nor the file itself."""
     contents = [
         {"role": "CONTENT_ROLE_ASSISTANT", "parts": [{"text": "hello"}]},
         {"role": "CONTENT_ROLE_USER", "parts": [{"text": "first"}]},
@@ -159,5 +177,5 @@ def test_texts_are_not_kept_in_memory(tmp_path: Path) -> None:
         kept, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert [each.first_prompt() for each in (found, *found.nested())] == [b'[{"text": "first"}]'] * 2
+    assert found.prompt == next(found.nested()).prompt != ""
     assert kept < 100_000

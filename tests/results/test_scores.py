@@ -38,7 +38,32 @@ def test_a_run_that_errored_stands_for_all_of_its_items() -> None:
     scores = scores_of(chain(answers("good", passes(8, 10)), [item(None, model="bad")]))
     bad = scores.cells[T, "bad"]
     assert (bad.planned, bad.errored, bad.missing, bad.mean) == (10, 10, 0, None)
-    assert bad.items == {str(number) for number in range(10)}
+    assert bad.items == {str(number): 1 for number in range(10)}
+
+
+def test_a_run_may_have_several_attempts_at_an_item() -> None:
+    """An item that is asked three times in each run is planned three times for each run of each model."""
+    whole = [item(True, model="whole", item=name, repeat=repeat) for repeat in (1, 2) for name in "aaab"]
+    part = [
+        item(value, model="part", item=name) for name, value in zip("aab", (True, False, None), strict=True)
+    ]
+    scores = scores_of([*whole, *part, item(None, model="bad")])
+    cells = [scores.cells[T, model] for model in ("whole", "part", "bad")]
+    assert [(cell.planned, cell.scored, cell.errored, cell.missing) for cell in cells] == [
+        (8, 8, 0, 0),
+        (4, 2, 1, 1),
+        (4, 0, 4, 0),
+    ]
+    assert cells[1].items == {"a": 3, "b": 1}
+    assert cells[1].mean == 0.5
+    lowest, highest = cells[1].extremes()
+    assert lowest == pytest.approx([1 / 3, 0])
+    assert highest == pytest.approx([2 / 3, 1])
+
+
+def test_a_mean_that_overflows_is_no_value() -> None:
+    """Repeats whose sum exceeds the largest float have no mean."""
+    assert scores_of([item(1.7e308, repeat=repeat) for repeat in (1, 2)]).cells[T, "m"].mean is None
 
 
 def test_repeats_are_pooled_by_item() -> None:
@@ -54,7 +79,7 @@ def test_a_repeat_that_is_lacking_is_within_the_bounds() -> None:
     cell = scores_of([item(True), item(None, repeat=2)]).cells[T, "m"]
     assert (cell.planned, cell.scored, cell.errored) == (2, 1, 1)
     assert cell.bounds is not None
-    assert (cell.bounds.low, cell.bounds.high) == (wilson(0.5, 2).low, 1.0)
+    assert (cell.bounds.low, cell.bounds.high) == (wilson(0.5, 1).low, 1.0)
 
 
 def test_attempts_that_were_made_again_do_not_count() -> None:

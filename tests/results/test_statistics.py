@@ -136,16 +136,21 @@ def test_an_interval_contains_its_mean(means: list[float], repeats: int) -> None
 
 
 def test_repeats_that_agree_add_nothing() -> None:
-    """Ten repeats of ten items that always give the same are ten attempts; of one item, they are ten attempts at it."""
+    """Ten repeats of ten items that always give the same are ten attempts."""
     assert effective_attempts([1.0] * 10, 100) == 10
     assert effective_attempts([1.0] * 5 + [0.0] * 5, 100) == 10
-    assert effective_attempts([0.7], 10) == 10
 
 
 @pytest.mark.parametrize("last", [0.499, 0.5, 0.501])
 def test_items_that_happen_to_score_the_same_are_no_special_case(last: float) -> None:
     """Two items that each pass half of a hundred repeats say as much as two that nearly do."""
     assert effective_attempts([0.5, last], 200) == 200
+
+
+@given(st.floats(0, 1), st.integers(1, 50))
+def test_repeats_of_one_item_are_one_items_worth(mean: float, repeats: int) -> None:
+    """However often a single item is repeated, it says no more than any two items do."""
+    assert mean_interval([mean], repeats) == wilson(mean, 1)
 
 
 @given(scores, st.integers(0, 20))

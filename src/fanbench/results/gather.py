@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -307,7 +307,7 @@ def _completed(
     run: RunFiles,
     found: RunItems,
     scales: Mapping[str, Scale] | None,
-    names: Mapping[TaskKey, Collection[str]],
+    names: Mapping[TaskKey, Mapping[str, int]],
 ) -> RunResult:
     """Return the result of a run with what its items tell: its name, its state, its value and its figures."""
     first = found.items[0]
@@ -315,7 +315,7 @@ def _completed(
     counting = (
         [structs.replace(item, superseded=False) for item in found.items] if first.superseded else found.items
     )
-    cell = scores_of(counting, scales, {key: names.get(key, ())}).cells[key, first.model]
+    cell = scores_of(counting, scales, {key: names.get(key, {})}).cells[key, first.model]
     owner = first.model.rpartition("/")[0]
     result = replace(
         run.result,

@@ -6,12 +6,12 @@
 - Any other run is one item.
 
 The SDK writes rows and sub-runs in the order in which they end, which differs from run to run. An item is therefore
-named after the row of its data (`run_param_id_N` in the name of its run file), or else after its first prompt.
+named after the row of its data (`run_param_id_N` in the name of its run file), or else after what was sent before the
+first answer. Items of one run that have the same name are attempts at the same item.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import re
@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -31,7 +32,7 @@ from fanbench.results.run_file import RunFile
 from fanbench.results.types import Kind
 from fanbench.wire.messages import RunState
 
-__all__ = ["Found", "RunItems", "below", "items_of_run", "part_indices", "whole_run"]
+__all__ = ["Found", "RunItems", "below", "items_of_run", "row_name", "whole_run"]
 
 _ROW = re.compile(r"run_param_id_(.+)\.run\.json$")
 # A task that rounds its mean to so many digits still has it.
@@ -71,7 +72,7 @@ def items_of_run(
     """
     # Of several rows, all but one may have left no file.
     if len(rows) > 1 or _ROW.search(rows[0].path.name):
-        names = _unique([_name(path, run) for path, run in rows])
+        names = _numbered([row_name(path, run) for path, run in rows])
         return RunItems(
             "rows",
             [
@@ -83,24 +84,15 @@ def items_of_run(
     found = _parts(run) if parts else ()
     if not found:
         return RunItems("run", [_item(run, below(named.sweep, path), "", named)])
-    own = below(named.sweep, path)
-    sources = [paths.get(part.identity) for part in found]
-    names = _unique([_name(source, part) for source, part in zip(sources, found, strict=True)])
+    sources = [paths.get(part.identity) for _, part in found]
+    names = _numbered([row_name(source, part) for source, (_, part) in zip(sources, found, strict=True)])
     return RunItems(
         "parts",
         [
-            _item(part, own if source is None else below(named.sweep, source), name, named)
-            for part, source, name in zip(found, sources, names, strict=True)
+            _item(part, below(named.sweep, source or path), name, named, None if source else index)
+            for (index, part), source, name in zip(found, sources, names, strict=True)
         ],
     )
-
-
-def part_indices(path: Path, run: RunFile) -> dict[str, int]:
-    """Return the names of the sub-runs of a run file that are its items, and which of its sub-runs each is, from 0."""
-    parts = () if _ROW.search(path.name) else _parts(run)
-    name = parts[0].task_version.name if parts else None
-    indices = [index for index, part in enumerate(run.subruns) if part.task_version.name == name]
-    return dict(zip(_unique([_name(None, part) for part in parts]), indices, strict=True))
 
 
 def whole_run(named: Item, state: ItemState, error: str | None) -> Item:
@@ -108,27 +100,28 @@ def whole_run(named: Item, state: ItemState, error: str | None) -> Item:
     return replace(named, state=state, error=error)
 
 
-def _parts(run: RunFile) -> Sequence[RunFile]:
-    """Return the sub-runs that the run's value is the mean of; none if there are no such sub-runs."""
+def _parts(run: RunFile) -> Sequence[tuple[int, RunFile]]:
+    """Return the sub-runs that the run's value is the mean of, and which ones they are, from 0; or none."""
     kind, value, _ = run.outcome()
     if run.state is RunState.ERRORED or kind != "numeric" or not isinstance(value, float):
         return ()
     for name, number in Counter(part.task_version.name for part in run.subruns).most_common():
-        parts = [part for part in run.subruns if part.task_version.name == name]
-        scored = [score for part in parts if (score := _result(part)[1]) is not None]
+        parts = [(at, part) for at, part in enumerate(run.subruns) if part.task_version.name == name]
+        scored = [score for _, part in parts if (score := _result(part)[1]) is not None]
         # An error may be left out by the task, or count as 0.
         sums = math.fsum(scored)
-        if scored and any(abs(sums / count - value) <= _ROUNDED for count in (len(scored), number)):
+        if scored and any(abs(sums / total - value) <= _ROUNDED for total in (len(scored), number)):
             return parts
     return ()
 
 
-def _item(run: RunFile, path: str, name: str, named: Item) -> Item:
+def _item(run: RunFile, path: str, name: str, named: Item, part: int | None = None) -> Item:
     state, value, kind, error = _result(run)
     half = run.outcome()[2] if value is not None else None
     return replace(
         named,
         item=name,
+        part=part,
         state=state,
         value=value,
         kind=kind,
@@ -170,22 +163,19 @@ def _result(run: RunFile) -> tuple[ItemState, float | None, Kind | None, str | N
             return ItemState.NO_VALUE, None, kind, "the result is not one number"
 
 
-def _name(path: Path | None, run: RunFile) -> str:
+def row_name(path: Path | None, run: RunFile) -> str:
+    """Return the name of the item that left `run`, and maybe a file of its own; empty if nothing tells it."""
     if path is not None and (row := _ROW.search(path.name)):
         # The name of the file ends with the model, as `kaggle_benchmarks.utils.normalize_name` writes it.
         model = re.sub(r"[^a-zA-Z0-9_.-]", "", re.sub(r"[ /\\]", "_", run.model_version.slug))
         return row[1].removesuffix(f"_{model}")
-    return hashlib.sha256(prompt).hexdigest()[:12] if (prompt := run.first_prompt()) else ""
+    return run.prompt
 
 
-def _unique(names: Sequence[str]) -> list[str]:
-    """Tell items with the same name apart by their order: the same prompt may be asked several times."""
-    seen: Counter[str] = Counter()
-    found = []
-    for name in names:
-        seen[name] += 1
-        found.append(f"{name or 'item'}-{seen[name]}" if seen[name] > 1 or not name else name)
-    return found
+def _numbered(names: Iterable[str]) -> list[str]:
+    """Number the items without a name."""
+    number = count(1)
+    return [name or f"item-{next(number)}" for name in names]
 
 
 def _seconds(start: datetime | None, end: datetime | None) -> float | None:

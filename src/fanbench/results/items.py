@@ -35,7 +35,9 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         repeat: The number of the planned run of this task and model, from 1.
         attempt: The number of the attempt at that planned run, from 1.
         superseded: There is a later attempt at that planned run, which counts instead of this one.
-        item: The name of the item within the task; empty if the run has only one, which is the run itself.
+        item: The name of the item within the task; empty if the run has only one, which is the run itself. A run may
+            have several attempts at an item.
+        part: Which sub-run of its run file it is, from 0; None for the run file as a whole.
         state: Whether it has a score.
         value: The score. True is 1, and False is 0.
         kind: `boolean`, `numeric`, or `dict`, which has no score; None without a result.
@@ -65,6 +67,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     attempt: int = 1
     superseded: bool = False
     item: str = ""
+    part: int | None = None
     state: ItemState
     value: float | None = None
     kind: Literal["boolean", "numeric", "dict"] | None = None

@@ -6,7 +6,8 @@ for every row.
 - A run folder is a folder of the download layout, `<task>/<version>/<model>/<run_id>`. It gives one result. Its run
   files are those of the folder's task (or of the only task there is, if its slug differs), without sub-runs of
   another file, and those of the folder's model if there are any.
-- Run files in any other folder are grouped by folder, task, version and model.
+- Run files in any other folder are grouped by folder, task, version and model. Several files of the same row are those
+  of several runs.
 - A run folder without any run file has the state that the server reported, if the caller knows it. Otherwise it is
   an errored run: it was stopped, or it died before it recorded anything. If there is only the log, the state is
   unknown: the run may still be active, or only its log was requested. The log is beside the folder,
@@ -16,16 +17,19 @@ for every row.
 from __future__ import annotations
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 
 from fanbench._util.layout import EARLIER_LOG, LOG
+from fanbench._util.text import iso_time
 from fanbench.results.combine import combine
 from fanbench.results.gather import RunFiles, gather
-from fanbench.results.itemize import Found
+from fanbench.results.itemize import Found, row_name
 from fanbench.results.known import KnownRun, scales_of
 from fanbench.results.result_set import ResultSet
 from fanbench.results.run_file import NotARunFile, RunFile, read_run_file
@@ -198,8 +202,21 @@ def _loose_results(files: list[Found]) -> Iterator[_Result]:
     for found in _without_sub_runs(files, files):
         run = found.run
         groups[run.task, run.task_version.version_number, run.model_version.slug].append(found)
-    for group in groups.values():
-        yield combine([file for _, file in group], Path(os.path.abspath(group[0].path))), group
+    for rows in chain.from_iterable(map(_runs_of_rows, groups.values())):
+        yield combine([file for _, file in rows], Path(os.path.abspath(rows[0].path))), rows
+
+
+def _runs_of_rows(files: list[Found]) -> list[list[Found]]:
+    """Tell runs apart that left their files in the same folder: the n-th file of a row is that of the n-th run."""
+    runs: list[list[Found]] = [[]]
+    seen: Counter[str] = Counter()
+    for found in sorted(files, key=lambda each: iso_time(each.run.start_time) if each.run.start_time else ""):
+        name = row_name(*found)
+        if seen[name] == len(runs):
+            runs.append([])
+        runs[seen[name]].append(found)
+        seen[name] += bool(name)
+    return [sorted(rows, key=attrgetter("path")) for rows in runs]
 
 
 def _run_results(folder: _Folder, files: list[Found], problems: list[Problem]) -> Iterator[_Result]:

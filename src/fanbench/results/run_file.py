@@ -5,9 +5,11 @@ Fields with default values (0, false, an empty list) may be omitted, and 64-bit 
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator
 from datetime import datetime
+from itertools import dropwhile, takewhile
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -57,8 +59,19 @@ class Request(Message, frozen=True, kw_only=True, gc=False):
     @property
     def model(self) -> str:
         """The slug of the model that answered; empty if none did."""
-        answers = [content.sender_name for content in self.contents if content.role == ASSISTANT]
+        answers = [content.sender_name for content in self.contents if _is_answer(content)]
         return answers[-1] if answers else ""
+
+    def first_sent(self) -> bytes:
+        """Return the parts of all that was sent before the first answer, as in the file."""
+        sent = dropwhile(_is_answer, self.contents)
+        return b"".join(
+            bytes(content.parts) for content in takewhile(lambda each: not _is_answer(each), sent)
+        )
+
+
+def _is_answer(content: Content) -> bool:
+    return content.role == ASSISTANT
 
 
 class Conversation(Message, frozen=True, kw_only=True, gc=False):
@@ -106,6 +119,8 @@ class RunFile(Message, frozen=True, kw_only=True, gc=False):
     results: tuple[Result, ...] = ()
     assertions: tuple[Assertion, ...] = ()
     subruns: tuple[RunFile, ...] = ()
+    #: No field of the file: a digest of all that was sent before the first answer; empty if nothing was sent.
+    prompt: str = ""
 
     @property
     def task(self) -> str:
@@ -170,20 +185,13 @@ class RunFile(Message, frozen=True, kw_only=True, gc=False):
             (own if is_own else judge).append(metrics)
         return own, judge
 
-    def first_prompt(self) -> bytes:
-        """Return the parts of the first thing that was sent to a model, as in the file; empty if nothing was sent."""
-        return next((bytes(content.parts) for content in self._contents() if content.role != ASSISTANT), b"")
-
-    def keep_first_prompt(self) -> None:
-        """Let go of all other texts. Each of them keeps the whole file in memory, of which it is a part."""
-        seen = False
-        for content in self._contents():
-            kept = msgspec.Raw() if seen or content.role == ASSISTANT else content.parts.copy()
-            msgspec.structs.force_setattr(content, "parts", kept)
-            seen = seen or content.role != ASSISTANT
-
-    def _contents(self) -> Iterator[Content]:
-        return (each for talk in self.conversations for request in talk.requests for each in request.contents)
+    def digest_texts(self) -> None:
+        """Set `prompt`, and let go of all texts. Each of them keeps the whole file in memory, of which it is a part."""
+        requests = [request for talk in self.conversations for request in talk.requests]
+        sent = next(filter(None, (request.first_sent() for request in requests)), b"")
+        msgspec.structs.force_setattr(self, "prompt", hashlib.sha256(sent).hexdigest()[:12] if sent else "")
+        for content in (each for request in requests for each in request.contents):
+            msgspec.structs.force_setattr(content, "parts", msgspec.Raw())
 
     def last_error(self) -> str | None:
         """Return the line of the error message that names the exception."""
@@ -201,7 +209,7 @@ def read_run_file(path: Path) -> RunFile:
         raise NotARunFile("not a run file: it has no task name")
     for each in (run, *run.nested()):
         _check_numbers(each)
-        each.keep_first_prompt()
+        each.digest_texts()
     return run
 
 

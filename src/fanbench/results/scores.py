@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import attrgetter
@@ -47,7 +47,8 @@ class Cell:
     Attributes:
         totals: The sum of the values of each item, and the number of its scored attempts.
         repeats: The number of planned runs.
-        items: The names of all items of the task, which other models may have told.
+        items: All items of the task, which other models may have told, by their names: how many attempts at each of
+            them a run has.
         lowest, highest: Of all values; 0 without any.
         cut: A run errored although all of its known items have scores.
         stated: The low and high end of the interval that the task stated with its value.
@@ -61,7 +62,7 @@ class Cell:
     versions: set[int]
     totals: dict[str, tuple[float, int]]
     repeats: int
-    items: set[str]
+    items: dict[str, int]
     scored: int
     errored: int
     no_value: int
@@ -76,7 +77,7 @@ class Cell:
     @property
     def planned(self) -> int:
         """The number of attempts that there should be: each repeat at each item."""
-        return max(self.repeats * len(self.items), self.scored + self.errored + self.no_value)
+        return max(self.repeats * sum(self.items.values()), self.scored + self.errored + self.no_value)
 
     @property
     def missing(self) -> int:
@@ -99,14 +100,15 @@ class Cell:
 
     @property
     def mean(self) -> float | None:
-        """The mean value: each item counts the same. None if no attempt has a score."""
+        """The mean value: each item counts the same. None if no attempt has a score, or if it is no finite number."""
         if not self.totals:
             return None
         try:
             # Divided first, because the sum may exceed the largest float.
-            return math.fsum(total / number / len(self.totals) for total, number in self.totals.values())
+            mean = math.fsum(total / number / len(self.totals) for total, number in self.totals.values())
         except (OverflowError, ValueError):
-            return math.nan  # The repeats of an item alone exceed it.
+            return None
+        return mean if math.isfinite(mean) else None  # The repeats of an item alone may exceed it.
 
     def scores(self) -> dict[str, float]:
         """The mean score of each item that has one, from 0 to 1 if the task is bounded."""
@@ -143,9 +145,9 @@ class Cell:
     def extremes(self) -> tuple[list[float], list[float]]:
         """The mean scores of all items if each attempt without a score had scored 0, and if it had scored 1."""
         known, lowest, highest = self.scores(), [], []
-        for item in self.items:
+        for item, each in self.items.items():
             number = self.totals[item][1] if item in known else 0
-            attempts = self.repeats if self.repeats > number else number
+            attempts = max(self.repeats * each, number)
             passed = known[item] * number if number else 0.0
             lowest.append(passed / attempts)
             highest.append((passed + attempts - number) / attempts)
@@ -176,8 +178,8 @@ class Scores:
         keys = self.tasks if tasks is None else tasks
         return [cell for key in keys if (cell := self.cells.get((key, model))) is not None]
 
-    def names(self) -> dict[TaskKey, Collection[str]]:
-        """The names of all items of each task."""
+    def names(self) -> dict[TaskKey, Mapping[str, int]]:
+        """The names of all items of each task, and how many attempts at each of them a run has."""
         return {key: cell.items for (key, _), cell in self.cells.items()}
 
     def scales(self) -> dict[TaskKey, Scale]:
@@ -193,7 +195,7 @@ class Scores:
 def scores_of(
     items: Iterable[Item],
     scales: Mapping[str, Scale] | None = None,
-    known: Mapping[TaskKey, Collection[str]] | None = None,
+    known: Mapping[TaskKey, Mapping[str, int]] | None = None,
 ) -> Scores:
     """Return the scores of `items`. `scales` has those of tasks that are not from 0 to 1, by their slugs.
 
@@ -204,11 +206,13 @@ def scores_of(
     for place, attempts in groupby(items, attrgetter("task", "content", "model")):
         places[place] += [item for item in attempts if not item.superseded]
     groups = {(TaskKey(*task), model): attempts for (*task, model), attempts in places.items() if attempts}
-    names = {key: set((known or {}).get(key, ())) for key, _ in groups}
+    names = {key: Counter((known or {}).get(key, ())) for key, _ in groups}
+    run_of = attrgetter("sweep", "repeat")
     for (key, _), counting in groups.items():
-        names[key] |= {item.item for item in counting if not _is_whole_run(item)}
+        for _, of_run in groupby(sorted(counting, key=run_of), run_of):
+            names[key] |= Counter(item.item for item in of_run if not _is_whole_run(item))
     return Scores.from_cells(
-        _cell(key, model, counting, names[key] or {""}, (scales or {}).get(key.task, UNIT))
+        _cell(key, model, counting, dict(names[key]) or {"": 1}, (scales or {}).get(key.task, UNIT))
         for (key, model), counting in groups.items()
     )
 
@@ -218,7 +222,7 @@ def _is_whole_run(item: Item) -> bool:
     return not item.item and item.state is not ItemState.SCORED
 
 
-def _cell(key: TaskKey, model: str, attempts: Sequence[Item], names: set[str], scale: Scale) -> Cell:
+def _cell(key: TaskKey, model: str, attempts: Sequence[Item], names: dict[str, int], scale: Scale) -> Cell:
     scored = [item for item in attempts if item.state is ItemState.SCORED and item.value is not None]
     values = [item.value for item in scored if item.value is not None]
     totals: dict[str, tuple[float, int]] = {}
@@ -229,7 +233,9 @@ def _cell(key: TaskKey, model: str, attempts: Sequence[Item], names: set[str], s
     runs = {(item.sweep, item.repeat): item for item in attempts}
 
     def count(state: ItemState) -> int:
-        return sum(len(names) if _is_whole_run(item) else 1 for item in attempts if item.state is state)
+        return sum(
+            sum(names.values()) if _is_whole_run(item) else 1 for item in attempts if item.state is state
+        )
 
     return Cell(
         key,

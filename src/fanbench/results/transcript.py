@@ -5,15 +5,14 @@ Results are made without these texts (`run_file.py`), which make up most of a ru
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from msgspec import structs
 
 from fanbench.results.combine import PASSED, usage_of
-from fanbench.results.itemize import part_indices
-from fanbench.results.run_file import ASSISTANT, Metrics, decode_run_file, read_run_file
+from fanbench.results.run_file import ASSISTANT, Metrics, decode_run_file
 from fanbench.wire.messages import Message
 from fanbench.wire.slugs import same_model
 
@@ -78,30 +77,31 @@ class Transcript:
     error: str
 
 
-def read_transcript(path: Path, item: str = "") -> Transcript:
-    """Read what was said in an item of the run file at `path`: the run itself, or one of its sub-runs.
+def read_transcript(path: Path, part: int | None = None) -> Transcript:
+    """Read what was said in the run file at `path`: in the run itself, or in the sub-run number `part`, from 0.
 
     Raises:
         NotARunFile: The file cannot be read, is damaged, or is not a run file.
     """
-    index = part_indices(path, read_run_file(path)).get(item)
     run = decode_run_file(path, _Run)
-    if index is not None:
-        run = run.subruns[index]
-    return run.transcript()
+    return run.transcript() if part is None else _transcript_of(run, part)
 
 
-def read_transcripts(path: Path) -> dict[str, Transcript]:
-    """Read what was said in a run file by its items: their sub-runs, and "" for the rest, or for all without items.
+def read_transcripts(path: Path, parts: Collection[int]) -> dict[int | None, Transcript]:
+    """Read what was said in these sub-runs of a run file, and around them, by None.
 
     Raises:
         NotARunFile: The file cannot be read, is damaged, or is not a run file.
     """
-    indices = part_indices(path, read_run_file(path))
     run = decode_run_file(path, _Run)
-    items = {name: run.subruns[index].transcript() for name, index in indices.items()}
-    others = tuple(part for index, part in enumerate(run.subruns) if index not in indices.values())
-    return {"": structs.replace(run, subruns=others).transcript(), **items}
+    others = tuple(each for index, each in enumerate(run.subruns) if index not in parts)
+    found: dict[int | None, Transcript] = {part: _transcript_of(run, part) for part in parts}
+    return {None: structs.replace(run, subruns=others).transcript(), **found}
+
+
+def _transcript_of(run: _Run, part: int) -> Transcript:
+    """What was said in a sub-run; nothing if it is not there anymore."""
+    return run.subruns[part].transcript() if part < len(run.subruns) else Transcript((), (), "")
 
 
 class _Data(Message, frozen=True, kw_only=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -160,30 +160,29 @@ def items_by_run(found: ResultSet) -> Mapping[Place, list[Item]]:
 
 
 def _parts(run: PageRun, items: Sequence[Item], limits: Limits) -> list[Part]:
-    files: dict[str, Mapping[str, Transcript]] = {}
     if run.result is None:  # What its only item says may be older than what the journal does.
         return [Part(state="errored", error=_text(run.error))] if run.error else []
+    places: dict[str, set[int]] = {}
     for item in items:
-        path = os.path.join(item.sweep, item.path)
-        if item.path.endswith(".run.json") and path not in files:
-            files[path] = _read(Path(path))
-    parts = [_part(item, _transcript(item, files), limits) for item in items]
+        if item.path.endswith(".run.json"):
+            places.setdefault(_path(item), set()).update(() if item.part is None else (item.part,))
+    files = {path: _read(Path(path), parts) for path, parts in places.items()}
+    parts = [_part(item, files.get(_path(item), {}).get(item.part), limits) for item in items]
     # What the task did around its sub-runs belongs to none of them.
-    rest = [each[""] for each in files.values() if len(each) > 1]
+    rest = [each[None] for each in files.values() if len(each) > 1]
     around = [_part(None, each, limits) for each in rest if each.messages or each.assertions or each.error]
     return [*around, *parts]
 
 
-def _read(path: Path) -> Mapping[str, Transcript]:
+def _path(item: Item) -> str:
+    return os.path.join(item.sweep, item.path)
+
+
+def _read(path: Path, parts: Collection[int]) -> Mapping[int | None, Transcript]:
     try:
-        return read_transcripts(path)
+        return read_transcripts(path, parts)
     except NotARunFile:  # It was one a moment ago.
         return {}
-
-
-def _transcript(item: Item, files: Mapping[str, Mapping[str, Transcript]]) -> Transcript | None:
-    of_file = files.get(os.path.join(item.sweep, item.path), {})
-    return of_file.get(item.item) or of_file.get("")
 
 
 def _part(item: Item | None, said: Transcript | None, limits: Limits) -> Part:

@@ -68,7 +68,7 @@ def _transcript(item: Item) -> Transcript:
     if path is None or not os.path.isfile(path):
         return _NOTHING
     try:
-        return read_transcript(Path(path), item.item)
+        return read_transcript(Path(path), item.part)
     except NotARunFile:  # it was one a moment ago
         return _NOTHING
 
