@@ -11,7 +11,7 @@ import pytest
 
 from fanbench.results import Item, ItemState, KnownRun, read_results
 from fanbench.wire.messages import RunState
-from tests.results.build import STATE, errored, number, passed, talk, write
+from tests.results.build import STATE, errored, number, passed, run, talk, write
 
 
 def states(items: Iterable[Item]) -> list[tuple[str, ItemState, float | None]]:
@@ -175,6 +175,27 @@ def test_sub_runs_are_items_in_all_runs_or_in_none(tmp_path: Path) -> None:
         ("", ItemState.SCORED, 0.5),
         ("", ItemState.SCORED, 0.8),
     ]
+
+
+@pytest.mark.parametrize("value", [0.9, 0.675])
+def test_a_failed_assertion_among_sub_runs_is_no_0(tmp_path: Path, value: float) -> None:
+    """The value of a run is the mean of the sub-runs that have one, whatever the task counted the others as."""
+    parts = [number(0.9, "Part", startTime=f"2026-01-01T00:00:0{at}Z", pyRunId=f"p{at}") for at in range(3)]
+    parts.append(passed(False, "Part", startTime="2026-01-01T00:00:04Z", pyRunId="p4"))
+    write(tmp_path / "my-task/1/gemma-3/1/a.run.json", number(value, subruns=parts))
+    (result,) = read_results(tmp_path).runs
+    assert result.value == pytest.approx(0.9)
+    assert (result.figures.items_scored, result.figures.items_planned) == (3, 4)
+
+
+def test_numbers_that_overflow_are_nowhere(tmp_path: Path) -> None:
+    """Repeats and intervals that exceed the largest float have no mean and no ends."""
+    stated = run(result={"numericResult": {"value": 1.7e308, "confidenceInterval": 1.7e308}})
+    for run_id in (1, 2):
+        write(tmp_path / f"my-task/1/gemma-3/{run_id}/a.run.json", stated)
+    found = read_results(tmp_path)
+    assert [(item.low, item.high) for item in found.items] == [(None, None)] * 2
+    assert found.table().rows == (("my-task", "no value"),)
 
 
 def test_a_failed_assertion_before_the_sub_runs_is_no_value(tmp_path: Path) -> None:

@@ -329,7 +329,9 @@ def _completed(
     if _errored(run.known):
         result = replace(result, state=RunState.ERRORED, error=result.error or first.error)
     if found.level == "rows" and result.kind != "dict":
-        return replace(result, kind="numeric" if cell.scored else None, value=cell.mean)
+        return replace(result, kind=None if cell.mean is None else "numeric", value=cell.mean)
+    if found.level == "parts" and not cell.complete:  # the task may have counted what has no score as 0
+        return replace(result, kind=None if cell.mean is None else "numeric", value=cell.mean, interval=None)
     # A boolean that has no score was taken away: the results of its task are numbers.
     if not cell.scored and (first.state is ItemState.ERRORED or first.kind == "boolean"):
         return replace(result, kind=None, value=None, interval=None, error=result.error or first.error)

@@ -107,17 +107,21 @@ def _parts(run: RunFile) -> Sequence[tuple[int, RunFile]]:
         return ()
     for name, number in Counter(part.task_version.name for part in run.subruns).most_common():
         parts = [(at, part) for at, part in enumerate(run.subruns) if part.task_version.name == name]
-        scored = [score for _, part in parts if (score := _result(part)[1]) is not None]
-        # An error may be left out by the task, or count as 0.
-        sums = math.fsum(scored)
-        if scored and any(abs(sums / total - value) <= _ROUNDED for total in (len(scored), number)):
+        results = [_result(part) for _, part in parts]
+        scored = [score for _, score, _, _ in results if score is not None]
+        numbers = [score for _, score, kind, _ in results if score is not None and kind == "numeric"]
+        # An error, and a failed assertion among numbers, may be left out by the task, or count as 0.
+        sums, totals = math.fsum(scored), {len(numbers), len(scored), number} - {0}
+        if scored and any(abs(sums / total - value) <= _ROUNDED for total in totals):
             return parts
     return ()
 
 
 def _item(run: RunFile, path: str, name: str, named: Item, part: int | None = None) -> Item:
     state, value, kind, error = _result(run)
-    half = run.outcome()[2] if value is not None else None
+    half, low, high = run.outcome()[2], None, None
+    if value is not None and half is not None and math.isfinite(abs(value) + half):
+        low, high = value - half, value + half
     return replace(
         named,
         item=name,
@@ -125,8 +129,8 @@ def _item(run: RunFile, path: str, name: str, named: Item, part: int | None = No
         state=state,
         value=value,
         kind=kind,
-        low=None if value is None or half is None else value - half,
-        high=None if value is None or half is None else value + half,
+        low=low,
+        high=high,
         **usage_of(*run.requests_by_role()),
         started=iso_time(as_utc(run.start_time)) if run.start_time else None,
         seconds=_seconds(run.start_time, run.end_time),

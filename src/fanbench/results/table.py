@@ -121,7 +121,7 @@ def cell_text(scores: Cell | None, runs: Sequence[RunResult]) -> str:
     """
     if scores is None:
         return MISSING
-    if not scores.scored:
+    if scores.mean is None:
         return _without_score(scores, runs)
     is_mark = scores.boolean and scores.planned == 1
     text = _mark(scores.mean == 1.0, runs) if is_mark else _mean(scores)
