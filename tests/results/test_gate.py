@@ -14,11 +14,13 @@ from click.testing import CliRunner, Result
 from fanbench.cli.app import root
 from fanbench.cli.views.gate import FIELDS
 from fanbench.errors import UsageError
+from fanbench.results import read_results
 from fanbench.results.compare import Verdict
 from fanbench.results.gate import Cause, gate
 from fanbench.results.items import Item
 from fanbench.results.scores import Scores, scores_of
 from tests.cli.test_help import can_be_typed
+from tests.results.build import passed, write
 from tests.results.folders import add_run, make_sweep
 from tests.results.items import answers, passes
 
@@ -51,6 +53,18 @@ def test_the_three_verdicts() -> None:
     [
         pytest.param(run(9, 10), run(9, 10, model="n"), "the new results have none of m", id="model"),
         pytest.param(run(9, 10), run(9, 10, content="d"), "the content of t differs", id="content"),
+        pytest.param(
+            run(9, 10, content="v1"),
+            run(9, 10, content="content-1:d"),
+            "the old results have no journal that tells the content of t",
+            id="no journal",
+        ),
+        pytest.param(
+            [*run(9, 10), *run(9, 10, task="u")],
+            [*run(9, 10), *answers("m", [90.0] * 10, task="u")],
+            "some values of u are not between 0 and 1 in the new results",
+            id="values",
+        ),
         pytest.param(run(9, 10), run(9, 9, 1), "only 90% of t on m has a score on both sides", id="errored"),
         pytest.param(run(9, 9, 1), run(9, 10), "only 90% of t on m has a score on both sides", id="before"),
         pytest.param(run(9, 10), run(5, 5), "only 50% of t on m has a score on both sides", id="lacking"),
@@ -103,6 +117,25 @@ def test_new_tasks_and_models_are_no_matter() -> None:
     new = scores(run(200, 200), run(1, 2, task="fresh"), run(1, 2, model="new"))
     assert gate(old, new, 0.05, models=["m"]).verdict is Verdict.NOT_WORSE
     assert gate(old, new, 0.05).verdict is Verdict.CANNOT_TELL
+
+
+def test_a_version_with_another_definition_is_another_content(tmp_path: Path) -> None:
+    """Downloads of the same version from two servers are not compared if the task's source differs, and else are."""
+    for folder, source in (("one", "f = 1"), ("same", "f = 1"), ("other", "f = 2"), ("unknown", "")):
+        version = {"name": "My Task", "versionNumber": 1, "definition": source}
+        for number in range(1, 41):
+            write(tmp_path / folder / f"my-task/1/gemma-3/{number}/a.run.json", passed(taskVersion=version))
+    one, same, other, unknown = (
+        read_results(tmp_path / folder) for folder in ("one", "same", "other", "unknown")
+    )
+    for new in (same, unknown):
+        assert one.gate(new, margin=0.9).refusal is None
+    refusal = one.gate(other, margin=0.9).refusal
+    assert refusal is not None
+    assert refusal.reason == "the content of my-task differs"
+    names = [key.content for key in read_results([tmp_path / "one", tmp_path / "other"]).scores().tasks]
+    assert len(names) == 2
+    assert all(name.startswith("v1:") for name in names)
 
 
 # --- The command ------------------------------------------------------------------------------------------------

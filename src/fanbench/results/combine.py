@@ -42,6 +42,7 @@ def combine(runs: Sequence[RunFile], path: Path) -> RunResult:
         task=first.task,
         name=first.task_version.name,
         version=first.task_version.version_number,
+        definition=first.task_version.digest,
         model=first.model,
         model_owner=first.model_version.slug.rpartition("/")[0] or None,
         state=(good or runs)[0].state,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -20,10 +21,14 @@ from fanbench.results.compare import (
     place_name,
 )
 from fanbench.results.display import Display, Displayed, p_text
+from fanbench.results.scales import UNIT
 from fanbench.results.scores import Cell, Scores, task_names
 from fanbench.results.statistics import CONFIDENCE
 
 __all__ = ["Cause", "Gate", "Refusal", "gate"]
+
+#: The content of a task that no journal tells.
+_VERSION = re.compile(r"(v\d+)?(:|$)")
 
 
 class Cause(StrEnum):
@@ -31,6 +36,7 @@ class Cause(StrEnum):
 
     MODEL = "model"
     CONTENT = "content"
+    VALUES = "values"
     SCALE = "scale"
     COVERAGE = "coverage"
     NOTHING = "nothing"
@@ -124,11 +130,9 @@ def gate(
     """Decide whether `new` is worse than `old` by more than `margin`: see `Comparison.verdict`.
 
     All models of `old` are compared, or only `models`. It cannot tell if either side lacks one of them, if a task of
-    `old` has another content or another declared scale in `new`, or if the coverage is below `min_coverage`, or is to
-    be 1 and is not known: what errors is not random, and to leave it out may hide a loss.
-
-    Raises:
-        UsageError: `margin` or `min_coverage` is not above 0 and at most 1.
+    `old` has another content or another declared scale in `new`, if its values are beyond the scale on one side only,
+    or if the coverage is below `min_coverage`, or is to be 1 and is not known: what errors is not random, and to leave
+    it out may hide a loss.
     """
     check_share("margin", margin)
     check_share("min_coverage", min_coverage)
@@ -139,6 +143,7 @@ def gate(
         _lacks_a_model(old, new, chosen)
         or _has_other_content(found)
         or _has_other_scales(found)
+        or _has_other_values(old, new, found, chosen)
         or _has_low_coverage(old, new, shares, min_coverage)
         or _may_have_more(old, new, shares, min_coverage)
         or _has_nothing(found)
@@ -176,12 +181,35 @@ def _lacks_a_model(old: Scores, new: Scores, models: Iterable[str]) -> Refusal |
 def _has_other_content(found: Comparison) -> Refusal | None:
     after = {key.task for key in found.only_second}
     changed = sorted({key.task for key in found.only_first if key.task in after})
-    return Refusal(Cause.CONTENT, f"the content of {', '.join(changed)} differs") if changed else None
+    if not changed:
+        return None
+    unknown = [
+        f"the {side} results have no journal that tells the content of {', '.join(tasks)}"
+        for side, keys in (("old", found.only_first), ("new", found.only_second))
+        if (tasks := [key.task for key in keys if key.task in changed and _VERSION.match(key.content)])
+    ]
+    differs = f"the content of {', '.join(changed)} differs"
+    return Refusal(Cause.CONTENT, unknown[0] if len(unknown) == 1 else differs)
 
 
 def _has_other_scales(found: Comparison) -> Refusal | None:
     disputed = [key.task for key in found.unbounded if found.scales[key].is_disputed]
     return Refusal(Cause.SCALE, f"the declared scale of {', '.join(disputed)} differs") if disputed else None
+
+
+def _has_other_values(old: Scores, new: Scores, found: Comparison, models: Iterable[str]) -> Refusal | None:
+    """Refuse a task whose values left its scale, or came back to it: they may be errors."""
+    for key in found.unbounded:
+        sides = [
+            side
+            for side, scores in (("old", old), ("new", new))
+            if not all(cell.bounded for model in models for cell in scores.of(model, [key]))
+        ]
+        if len(sides) == 1:
+            where = "between 0 and 1" if (scale := found.scales[key]) == UNIT else f"on its scale {scale}"
+            reason = f"some values of {key.task} are not {where} in the {sides[0]} results"
+            return Refusal(Cause.VALUES, reason)
+    return None
 
 
 def _has_low_coverage(old: Scores, new: Scores, shares: dict[Place, float], least: float) -> Refusal | None:

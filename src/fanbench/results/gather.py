@@ -149,6 +149,10 @@ def _names(runs: Sequence[RunFiles], known: Iterable[KnownRun], owners: Mapping[
         contents[item.sweep, item.task, item.version] = item.content
         place = (item.sweep, *_key(item), item.model)
         repeats[place] = max(repeats[place], item.repeat)
+    definitions: dict[tuple[str, int | None], set[str]] = defaultdict(set)
+    for run in runs:
+        if run.result.definition is not None:
+            definitions[run.result.task, run.result.version].add(run.result.definition)
     names = []
     for run in runs:
         model = _model_of(run, owners)
@@ -156,7 +160,10 @@ def _names(runs: Sequence[RunFiles], known: Iterable[KnownRun], owners: Mapping[
             item = structs.replace(_known_item(run.known, owners), model=model)
         else:
             task, version = run.result.task, run.result.version
-            content = contents.get((run.given, task, version), "" if version is None else f"v{version}")
+            content = contents.get((run.given, task, version))
+            if content is None:
+                several = len(definitions[task, version]) > 1
+                content = _content(version, run.result.definition if several else None)
             repeats[run.given, task, content, model] += 1
             item = Item(
                 task=task,
@@ -179,6 +186,12 @@ def _names(runs: Sequence[RunFiles], known: Iterable[KnownRun], owners: Mapping[
             )
         )
     return names
+
+
+def _content(version: int | None, definition: str | None) -> str:
+    """Return `v3`, or `v3:` and the definition where the same version has several, as those of other servers have."""
+    name = "" if version is None else f"v{version}"
+    return name if definition is None else f"{name}:{definition}"
 
 
 def _model_of(run: RunFiles, owners: Mapping[str, str]) -> str:

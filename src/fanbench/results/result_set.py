@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fanbench.results.gate import Gate
     from fanbench.results.ranking import Estimand, Ranking
     from fanbench.results.scales import Scale
-    from fanbench.results.scores import Scores
+    from fanbench.results.scores import Scores, TaskKey
     from fanbench.results.selection import Order, Selection
 
 __all__ = ["KeptItems", "ResultSet"]
@@ -84,11 +84,30 @@ class ResultSet(Displayed, Framed):
         return self._scores_on(self.scales)
 
     def scores_with(self, new: ResultSet) -> tuple[Scores, Scores]:
-        """The scores here and those of `new`, on the scales that either of them declares."""
+        """The scores here and those of `new`, on the scales that either of them declares.
+
+        Tasks whose definitions differ are told apart, even if their versions are the same.
+        """
         from fanbench.results.scales import merge_scales
 
         scales = merge_scales((*self.scales.items(), *new.scales.items()))
-        return self._scores_on(scales), new._scores_on(scales)
+        before, after = self._scores_on(scales), new._scores_on(scales)
+        old, now = self._definitions(), new._definitions()
+        changed = [key for key in old.keys() & now.keys() if old[key].isdisjoint(now[key])]
+        ours, theirs = (
+            {key: replace(key, content=f"{key.content}:{min(found[key])}") for key in changed}
+            for found in (old, now)
+        )
+        return before.renamed(ours), after.renamed(theirs)
+
+    def _definitions(self) -> dict[TaskKey, set[str]]:
+        from fanbench.results.scores import TaskKey
+
+        found: dict[TaskKey, set[str]] = {}
+        for run in self.runs:
+            if run.definition is not None:
+                found.setdefault(TaskKey(run.task, run.content), set()).add(run.definition)
+        return found
 
     def _scores_on(self, scales: Mapping[str, Scale]) -> Scores:
         from fanbench.results.scores import scores_of

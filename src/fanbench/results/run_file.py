@@ -99,6 +99,14 @@ class Assertion(Message, frozen=True, kw_only=True, gc=False):
 class TaskVersion(Message, frozen=True, kw_only=True, gc=False):
     name: str = ""
     version_number: int | None = None
+    #: The task's source. Not decoded, only ever compared.
+    definition: msgspec.Raw = msgspec.Raw()
+
+    @property
+    def digest(self) -> str | None:
+        """Of the definition; None if there is none."""
+        source = bytes(self.definition)
+        return None if source in (b"", b'""', b"null") else hashlib.sha256(source).hexdigest()[:12]
 
 
 class ModelVersion(Message, frozen=True, kw_only=True, gc=False):

@@ -173,6 +173,12 @@ class Scores:
         cells = self.cells.values()
         return self.from_cells(replace(cell, scale=scales.get(cell.key.task, UNIT)) for cell in cells)
 
+    def renamed(self, names: Mapping[TaskKey, TaskKey]) -> Scores:
+        """The same with other names for some tasks."""
+        return self.from_cells(
+            replace(cell, key=names.get(cell.key, cell.key)) for cell in self.cells.values()
+        )
+
     def of(self, model: str, tasks: Iterable[TaskKey] | None = None) -> list[Cell]:
         """The cells of a model, in the order of the tasks."""
         keys = self.tasks if tasks is None else tasks

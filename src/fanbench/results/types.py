@@ -60,6 +60,7 @@ class RunResult:
         name: The task's name.
         version: The task's version.
         content: Equal for versions of the task that have the same content.
+        definition: A digest of the task's source, as the run file has it.
         model: The model's slug, without its owner.
         model_owner: The model's owner.
         run_id: The run's id on the server; `None` for a run file outside a run's folder.
@@ -94,6 +95,7 @@ class RunResult:
     name: str
     version: int | None = None
     content: str = ""
+    definition: str | None = None
     model: str
     model_owner: str | None = None
     run_id: int | None = None

@@ -39,9 +39,9 @@ def gate(
       7  a regression: the mean is lower beyond chance, or a task is, by more than the margin
       8  cannot tell: there are too few items (it says how many would tell), or the two cannot be compared
 
-    They cannot be compared if NEW lacks a model of OLD, if the content of a task differs, or if items have no score on
-    either side: what errors is not random. Tasks with values beyond 0 and 1, or beyond the scale that sweep.toml
-    declares, are named and left out.
+    They cannot be compared if NEW lacks a model of OLD, if the content of a task differs, if its values are beyond 0
+    and 1, or beyond the scale that sweep.toml declares, on one side only, or if items have no score on either side:
+    what errors is not random. Tasks with such values on both sides are named and left out.
 
     \b
     Examples:

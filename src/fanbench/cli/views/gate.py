@@ -66,6 +66,9 @@ def _hint(found: Gate, old: Path, new: Path) -> str:
             return "Add -m MODEL for models that both have."
         case Cause.CONTENT:
             return "Make both sweeps with the same task files."
+        case Cause.VALUES:
+            before, after = (shlex.join(["fanbench", "results", str(folder)]) for folder in (old, new))
+            return f"Run `{before}` and `{after}` to see the values."
         case Cause.SCALE:
             return "Declare the same scale in both sweep files, and sweep again: what has been run is not run again."
         case Cause.COVERAGE:
