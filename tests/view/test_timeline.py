@@ -221,7 +221,7 @@ def test_the_slider_reads_the_chart(file: Path, open_page: Open) -> None:
         assert words in said
     box = page.locator(".panels svg").bounding_box()
     assert box is not None
-    page.mouse.move(box["x"] + box["width"] * 0.97, box["y"] + 60)
+    page.mouse.move(box["x"] + box["width"] * 0.99, box["y"] + 60)
     expect(reading).to_contain_text("$1.25")
 
 

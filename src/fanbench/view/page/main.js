@@ -42,7 +42,10 @@ export class Page {
     this.pending = false;
     /** How many views were shown before this one: none, and there is nothing to go back to. */
     this.depth = -1;
-    addEventListener("hashchange", () => this.show());
+    /** The address of what is shown. */
+    this.address = "";
+    // Where the page itself leads, it is already.
+    addEventListener("hashchange", () => { if (location.hash !== this.address) this.show(); });
     addEventListener("resize", () => this.#changed());
     addEventListener("keydown", (event) => this.#key(event));
     addEventListener("beforeprint", () => { if (this.view?.grid) this.main.append(this.view.grid.printed()); });
@@ -106,6 +109,7 @@ export class Page {
 
   /** Show the view of the address. */
   show() {
+    this.address = location.hash;
     const words = location.hash.replace(/^#\//, "").split("/").map(decode);
     const name = Object.hasOwn(VIEWS, words[0]) ? words[0] : "matrix";
     this.view?.close?.();
@@ -121,9 +125,15 @@ export class Page {
     this.depth += 1;
   }
 
+  /** @param {string} address */
+  #lead(address) {
+    location.hash = address;
+    if (location.hash !== this.address) this.show();
+  }
+
   /** @param {...string} words */
   go(...words) {
-    location.hash = `#/${words.map(encodeURIComponent).join("/")}`;
+    this.#lead(`#/${words.map(encodeURIComponent).join("/")}`);
   }
 
   /** @param {number} at the position of the run */
@@ -136,7 +146,7 @@ export class Page {
 
   /** @param {number} at */
   openRun(at) {
-    location.hash = this.runAddress(at);
+    this.#lead(this.runAddress(at));
   }
 
   /**

@@ -168,7 +168,7 @@ class Panels {
   #read() {
     const { span, running, all, events, cursor } = this;
     const pixel = Number(this.slider.value), from = span.when((pixel / PIXELS) * span.length), to = span.when(((pixel + 1) / PIXELS) * span.length);
-    const limit = events.limits.findLast((step) => step.at < to), budget = events.budget.findLast((one) => one.at < to);
+    const limit = events.limits.findLast((step) => step.at <= to), budget = events.budget.findLast((one) => one.at <= to);
     const near = (/** @type {{at: number}} */ one) => one.at >= from - (to - from) && one.at < to + (to - from);
     const said = [`${time(from)}, +${duration(from - span.first)}`, `${count(running[pixel])} running, ${count(all[pixel] - running[pixel])} waiting`,
       limit && `limit of calls ${limit.limit}`, budget && `${money(budget.spent)} of ${money(budget.cap)} spent`,
