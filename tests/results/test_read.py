@@ -106,6 +106,33 @@ def test_folders_that_overlap_count_once(tmp_path: Path) -> None:
     assert only(read_results([tmp_path, path.parent, path])).rows == 1
 
 
+def test_a_copy_of_a_run_counts_once(tmp_path: Path) -> None:
+    """The same run in another folder is a problem, and other runs with the same value are not."""
+    for place in ("a/my-task/1/gemma-3/7", "a/my-task/1/gemma-3/8", "b/my-task/1/gemma-3/7", "c"):
+        write(tmp_path / place / "a.run.json", passed(pyRunId="Run #1"))
+    write(tmp_path / "d/a.run.json", passed(pyRunId="Run #1", endTime="2026-01-01T00:00:03Z"))
+    found = read_results(tmp_path)
+    assert [run.path.relative_to(tmp_path).parts[0] for run in found.runs] == ["a", "a", "d"]
+    same = f"the same run as {tmp_path / 'a/my-task/1/gemma-3/7'}"
+    assert [(problem.path, problem.what) for problem in found.problems] == [
+        (tmp_path / "b/my-task/1/gemma-3/7", same),
+        (tmp_path / "c/a.run.json", same),
+    ]
+
+
+def test_a_link_to_a_folder_is_said(tmp_path: Path) -> None:
+    """Links to folders are not followed, and said, unless they lead to what is read anyway."""
+    write(tmp_path / "elsewhere/my-task/1/gemma-3/7/a.run.json", passed())
+    (tmp_path / "given").mkdir()
+    (tmp_path / "given/my-task").symlink_to(tmp_path / "elsewhere/my-task")
+    (tmp_path / "given/itself").symlink_to(tmp_path / "given")
+    (problem,) = read_results(tmp_path / "given").problems
+    assert problem.path == tmp_path / "given/my-task"
+    assert str(tmp_path / "elsewhere/my-task") in problem.what
+    assert not read_results([tmp_path / "given", tmp_path / "elsewhere"]).problems
+    assert only(read_results(tmp_path / "given/my-task")).run_id == 7
+
+
 def test_the_file_of_the_folders_task_is_chosen(tmp_path: Path) -> None:
     """If sub-tasks left run files in the folder, the file of the folder's task is used."""
     row = read_one(tmp_path, passed(False, "Helper"), number(0.7), passed(False, "Other"))

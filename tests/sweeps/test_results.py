@@ -99,6 +99,19 @@ def test_sweeps_are_found_below_a_folder(root: Path) -> None:
     assert shown(fanbench.read_results([root.parent, str(root), root / "my-task"]).items) == ALL
 
 
+def test_a_sweep_by_two_names_counts_once(root: Path, tmp_path: Path) -> None:
+    """A sweep that is given by its path and by a link to it has each of its runs and items once."""
+    link = tmp_path / "link"
+    link.symlink_to(root)
+    once = fanbench.read_results(root)
+    for paths in ([root, link], [link, root]):
+        twice = fanbench.read_results(paths)
+        assert shown(twice.items) == shown(once.items)
+        assert (len(twice.runs), twice.problems) == (len(once.runs), ())
+    part = fanbench.read_results([link / "my-task", root])
+    assert shown(part.items) == shown(once.items)
+
+
 def test_a_folder_of_ours_without_a_journal_hides_no_sweep(root: Path) -> None:
     """A `.fanbench` folder above the sweeps that has no journal changes nothing."""
     expected = fanbench.read_results(root.parent)

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from fanbench.results.figures import Figures
 from fanbench.results.itemize import Found, RunItems, below, items_of_run, whole_run
 from fanbench.results.items import Item, ItemState
 from fanbench.results.known import KnownRun
+from fanbench.results.run_file import RunFile
 from fanbench.results.scales import Scale
 from fanbench.results.scores import TaskKey, scores_of
 from fanbench.results.types import RunResult
@@ -39,6 +41,7 @@ class RunFiles:
         given: The folder in which it was looked for.
         known: What the journal of a sweep has of it, if there is one.
         slugs: The slugs of the models in its run files.
+        digest: Equal for copies of its run files; None if they do not tell them from others.
         found: Its items, which are not named yet; None if it left no run file.
         whole: The same if no sub-runs are items.
     """
@@ -47,6 +50,7 @@ class RunFiles:
     given: str
     known: KnownRun | None = None
     slugs: tuple[str, ...] = ()
+    digest: str | None = None
     found: RunItems | None = None
     whole: RunItems | None = None
 
@@ -64,7 +68,28 @@ class RunFiles:
         unnamed = Item(task="", content="", model="", sweep=sweep, state=ItemState.MISSING, path="")
         found = items_of_run(rows, others, unnamed)
         whole = items_of_run(rows, others, unnamed, parts=False) if found.level == "parts" else found
-        return cls(result, given, known, tuple(file.model_version.slug for _, file in rows), found, whole)
+        files = [file for _, file in rows]
+        slugs = tuple(file.model_version.slug for file in files)
+        return cls(result, given, known, slugs, _digest_of(files), found, whole)
+
+
+def _digest_of(files: Iterable[RunFile]) -> str | None:
+    runs = sorted(
+        repr(
+            (
+                run.task_version,
+                run.py_run_id,
+                run.start_time,
+                run.end_time,
+                run.model_version.slug,
+                run.outcome(),
+            )
+        )
+        if run.py_run_id and run.start_time
+        else ""
+        for run in files
+    )
+    return hashlib.sha256("\n".join(runs).encode("utf-8", "surrogatepass")).hexdigest() if all(runs) else None
 
 
 class Gathered(NamedTuple):

@@ -80,12 +80,29 @@ def read_results(
         files = _read_files(run_files, read, problems)
         if files or not run_files:  # otherwise, all are damaged
             runs += _runs_in(folder, sweep, files, by_folder.get(folder.path), problems)
+    copies = _copies(runs)
+    problems += (Problem(copy.result.path, f"the same run as {path}") for copy, path in copies)
+    copied = {copy.result.path for copy, _ in copies}
+    known = [each for each in known if each.folder not in copied]
     scales = scales_of(known)
-    gathered = gather(runs, known, scales)
+    gathered = gather((run for run in runs if run.result.path not in copied), known, scales)
     gathered.runs.reverse()
     results = sorted(gathered.runs, key=lambda run: (run.task, run.full_model))
     problems.sort(key=lambda problem: str(problem.path))
     return ResultSet(tuple(results), tuple(problems), gathered.items, scales)
+
+
+def _copies(runs: Iterable[RunFiles]) -> list[tuple[RunFiles, Path]]:
+    """Return the runs that are copies of others in another folder, and where these are."""
+    first: dict[str, RunFiles] = {}
+    copies = []
+    for run in runs:
+        if run.digest is None or (same := first.setdefault(run.digest, run)) is run:
+            continue
+        # The ids of a server are unique; two runs may still be alike in all that their files tell.
+        if run.result.run_id in (same.result.run_id, None) or same.result.run_id is None:
+            copies.append((run, same.result.path))
+    return copies
 
 
 def _find_folders(
@@ -145,7 +162,7 @@ def _find(paths: Iterable[Path], problems: list[Problem]) -> Iterator[tuple[str,
     def note(error: OSError) -> None:
         problems.append(Problem(Path(error.filename or path), f"cannot be read: {error.strerror}"))
 
-    seen: set[str] = set()
+    paths, seen = list(paths), set[str]()
     for path in paths:
         found = [path] if path.is_file() else []
         if not path.exists():
@@ -154,6 +171,7 @@ def _find(paths: Iterable[Path], problems: list[Problem]) -> Iterator[tuple[str,
             for folder, subfolders, files in os.walk(path, onerror=note):
                 # A hidden folder is a download in progress.
                 subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+                problems += _links_elsewhere((Path(folder, name) for name in subfolders), paths)
                 if _parse_layout(Path(folder)) and (
                     any(name.endswith(".task.json") or name.startswith("__notebook") for name in files)
                     or os.listdir(folder) in ([], [EARLIER_LOG])
@@ -166,6 +184,14 @@ def _find(paths: Iterable[Path], problems: list[Problem]) -> Iterator[tuple[str,
             if real not in seen:
                 seen.add(real)
                 yield str(path if path.is_dir() else path.parent), each
+
+
+def _links_elsewhere(folders: Iterable[Path], paths: Sequence[Path]) -> Iterator[Problem]:
+    """Yield those of the `folders` that are links, and that lead to what is not below any of the `paths`."""
+    for folder in filter(os.path.islink, folders):
+        real = Path(os.path.realpath(folder))
+        if not any(real.is_relative_to(os.path.realpath(path)) for path in paths):
+            yield Problem(folder, f"a link to a folder, which is not followed: add the path {real}")
 
 
 def _lone_logs(folder: Path, files: Iterable[str], subfolders: Sequence[str]) -> Iterator[Path]:

@@ -61,22 +61,25 @@ def read_journals(
     sweeps: dict[Path, Path] = {}
     for path in given:
         for root in _sweeps_of(path):
-            sweeps.setdefault(Path(os.path.abspath(root)), root)
+            sweeps.setdefault(Path(os.path.realpath(root)), root)
     known: list[KnownRun] = []
     problems: list[Problem] = []
-    for absolute, root in sweeps.items():
+    for root in sweeps.values():
         try:
             runs = list(_from_journal(root, histories))
         except JournalError as error:
             problems.append(Problem(root / _OWN, str(error)))
             continue
         # Where only parts of a sweep are given, what left nothing belongs to none of them.
-        known += runs if _is_in(absolute, given) else (run for run in runs if _is_in(run.folder, given))
+        known += runs if _is_in(root, given) else (run for run in runs if _is_in(run.folder, given))
     return known, problems
 
 
 def _is_in(folder: Path | None, given: Iterable[Path]) -> bool:
-    return folder is not None and any(folder.is_relative_to(os.path.abspath(path)) for path in given)
+    if folder is None:
+        return False
+    real = Path(os.path.realpath(folder))
+    return any(real.is_relative_to(os.path.realpath(path)) for path in given)
 
 
 def _sweeps_of(path: Path) -> Iterator[Path]:
