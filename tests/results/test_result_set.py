@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import re
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ import pytest
 
 import fanbench
 from fanbench import ResultSet, RunResult, RunState, Verdict
+from fanbench.errors import UsageError
 from fanbench.results import FIELDS
 from fanbench.results.items import Item, ItemState
 from tests.results.items import answers, item, passes
@@ -30,7 +34,6 @@ def test_models_are_ranked_and_compared() -> None:
         ("google/a", (1, 1)),
         ("mirror/b", (2, 2)),
     ]
-    assert found.leaderboard("like-these").estimand == "like-these"
     (pair,) = found.compare("a", "b").pairs
     assert (pair.better, pair.worse) == (0, 40)
     with pytest.raises(fanbench.UnknownModel, match=r"The models are google/a, mirror/b\."):
@@ -78,6 +81,26 @@ def test_items_as_a_table_of_pandas() -> None:
     assert list(frame["error"])[1] == "ValueError: no"
     assert str(ResultSet().to_pandas()["value"].dtype) == "float64"
     assert isinstance(frame, pandas.DataFrame)
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda found: found.gate(found, margin=5), "margin is 5."),
+        (lambda found: found.gate(found, margin=math.nan), "margin is nan."),
+        (lambda found: found.gate(found, margin=0.1, min_coverage=0), "min_coverage is 0."),
+        (lambda found: found.leaderboard(k=0), "k is 0."),
+        (lambda found: found.leaderboard("those"), "tasks is 'those'."),
+        (lambda found: found.leaderboard("like-these"), "One task says nothing about tasks like it"),
+        (lambda found: found.table(sort="size"), "sort is 'size'."),
+        (lambda found: found.frame("tasks"), "of is 'tasks'."),
+    ],
+)
+def test_arguments_are_checked_as_options_are(ask: Callable[[ResultSet], Any], message: str) -> None:
+    """What no option of a command would accept is refused in Python with a sentence and a hint."""
+    with pytest.raises(UsageError, match=re.escape(message)) as caught:
+        ask(results(("a", 90)))
+    assert caught.value.hint
 
 
 @pytest.mark.parametrize("convert", ["to_polars", "to_arrow"])

@@ -52,7 +52,10 @@ def test_one_scale_is_declared_for_each_task() -> None:
     assert UNIT.contains(0, 1)
 
 
-@pytest.mark.parametrize(("low", "high"), [(1, 1), (2, 1), (0, math.inf), (-math.inf, 0), (-1e308, 1e308)])
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [(1, 1), (2, 1), (0, math.inf), (-math.inf, 0), (0, math.nan), (math.nan, math.nan), (-1e308, 1e308)],
+)
 def test_what_is_no_scale_is_refused(low: float, high: float) -> None:
     """A scale has a finite range, in Python as well; in a journal, one without a range is a problem, not a crash."""
     with pytest.raises(ValueError, match="A scale is from a lower to a higher finite number"):

@@ -10,6 +10,7 @@ from operator import mul, sub
 from statistics import fmean
 from typing import Any, Literal
 
+from fanbench.errors import UsageError
 from fanbench.results.display import (
     MISSING,
     Display,
@@ -157,7 +158,12 @@ def rank_models(
 
     A model that lacks a score on any task is not comparable, and is not ranked. Two models differ beyond chance by
     their common items (or, for tasks like these, by the tasks), after the adjustment of Holm for the number of pairs.
+
+    Raises:
+        UsageError: `k` is less than 1.
     """
+    if k is not None and k < 1:
+        raise UsageError(f"k is {k}.", hint="Write a number of attempts, at least 1.")
     tasks = scores.bounded()
     rows = [_row(model, scores.of(model, tasks), tasks, estimand, confidence) for model in scores.models]
     if k is not None:

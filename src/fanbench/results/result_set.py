@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
+from fanbench.errors import UsageError
 from fanbench.results.display import Display, Displayed, Table
 from fanbench.results.frames import Frame, Framed, frame_of_items, frame_of_runs
 from fanbench.results.items import Item
@@ -132,6 +133,7 @@ class ResultSet(Displayed, Framed):
         Raises:
             NoResults: There are no results of one of `tasks`.
             UnknownModel: There are no results of one of `models`.
+            UsageError: There is no such order.
         """
         from fanbench.results.table import table
 
@@ -148,8 +150,9 @@ class ResultSet(Displayed, Framed):
     ) -> Selection:
         """Return which of these results are to be shown; see `table`."""
         from fanbench.results.names import find_models, find_tasks
-        from fanbench.results.selection import Selection
+        from fanbench.results.selection import Order, Selection
 
+        _refuse_unknown("sort", sort, Order)
         only = Selection(failed=failed, order=sort)
         if tasks is None and models is None:
             return only
@@ -170,10 +173,22 @@ class ResultSet(Displayed, Framed):
         """All models, ranked, with intervals and ranks for exactly `these` tasks, or for tasks `like-these`.
 
         With `k`, models have their pass@k and pass^k.
-        """
-        from fanbench.results.ranking import rank_models
 
-        return rank_models(self.scores(), tasks, k=k)
+        Raises:
+            UsageError: There are fewer than two tasks that others may be like, or an argument has no such value.
+        """
+        from fanbench.results.ranking import Estimand, rank_models
+
+        _refuse_unknown("tasks", tasks, Estimand)
+        ranking = rank_models(self.scores(), tasks, k=k)
+        if tasks == "like-these" and len(ranking.tasks) < 2:
+            raise UsageError(
+                f"One task says nothing about tasks like it, and there is only {ranking.tasks[0].task}."
+                if ranking.tasks
+                else "No task has all values on its scale.",
+                hint="Use --tasks these.",
+            )
+        return ranking
 
     def compare(self, first: str, second: str) -> Comparison:
         """Compare two models on their common items. A difference above 0 means that `second` scored higher.
@@ -226,8 +241,19 @@ class ResultSet(Displayed, Framed):
         return gate(before, after, margin, min_coverage=min_coverage, models=chosen)
 
     def frame(self, of: Literal["items", "runs"] = "items") -> Frame:
-        """Return a row for each item, or for each run, and a column for each field of its record."""
+        """Return a row for each item, or for each run, and a column for each field of its record.
+
+        Raises:
+            UsageError: `of` is neither.
+        """
+        _refuse_unknown("of", of, Literal["items", "runs"])
         return frame_of_items(self.items) if of == "items" else frame_of_runs(self.runs)
+
+
+def _refuse_unknown(name: str, value: str, literal: Any) -> None:
+    """Say what a type checker would have said."""
+    if value not in get_args(literal):
+        raise UsageError(f"{name} is {value!r}.", hint=f"Write one of {', '.join(get_args(literal))}.")
 
 
 def _names(given: str | Iterable[str]) -> Iterable[str]:

@@ -27,12 +27,12 @@ class Scale:
     higher_is_better: bool = True
 
     def __post_init__(self) -> None:
-        if self.low >= self.high or math.isinf(self.high - self.low):
+        if not (self.low < self.high and math.isfinite(self.high - self.low)):
             raise ValueError(f"A scale is from a lower to a higher finite number, not from {self}.")
 
     @property
     def is_disputed(self) -> bool:
-        return math.isnan(self.low)
+        return self is DISPUTED
 
     def contains(self, lowest: float, highest: float) -> bool:
         """Whether all values from `lowest` to `highest` lie on the scale."""
@@ -59,8 +59,15 @@ class Scale:
 #: The scale of a task that declares none.
 UNIT = Scale()
 
-#: The scale of a task for which folders declare different ones: no value lies on it.
-DISPUTED = Scale(math.nan, math.nan)
+
+class _Disputed(Scale):
+    """That of a task for which folders declare different ones: no value lies on it."""
+
+    def __post_init__(self) -> None:
+        """It is none."""
+
+
+DISPUTED = _Disputed(math.nan, math.nan)
 
 
 def merge_scales(declared: Iterable[tuple[str, Scale]]) -> dict[str, Scale]:

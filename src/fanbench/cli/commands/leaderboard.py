@@ -117,13 +117,6 @@ def _rank(settings: Settings, folders: list[Path], estimand: Estimand, k: int | 
     from fanbench.cli.views.ranking import show_ranking
 
     ranking = read_folders(settings, folders).leaderboard(estimand, k)
-    if estimand == "like-these" and len(ranking.tasks) < 2:
-        raise UsageError(
-            f"One task says nothing about tasks like it, and there is only {ranking.tasks[0].task}."
-            if ranking.tasks
-            else "No task has all values on its scale.",
-            hint="Use --tasks these.",
-        )
     show_ranking(settings.output, ranking)
 
 
