@@ -149,6 +149,18 @@ def test_a_sweep_that_runs_knows_what_is_queued(
     assert found.document.states[int(found.columns["status"][at])] == status
 
 
+def test_of_many_pairs_there_is_the_whole(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With very many differences, the page has those over all tasks, which are the same."""
+    add_run(folder, "acme/middle", [0.5, None, 0.75], task="sums")
+    add_run(folder, "acme/middle", passes(5, 20), task="quiz")
+    whole = list(shown(folder).comparisons())
+    monkeypatch.setattr(document, "MOST_DIFFERENCES", 0)
+    for one, other in zip(shown(folder).comparisons(), whole, strict=True):
+        assert (one.pairs, one.flips, one.items) == (None, [], other.items)
+        for name in ("first", "second", "difference", "low", "high", "p"):
+            assert getattr(one, name) == pytest.approx(getattr(other, name)), name
+
+
 def test_the_order_is_that_of_the_plan(folder: Path) -> None:
     """Tasks and models are in the order of the plan, and what it does not have is behind them."""
     plan = tuple(

@@ -38,7 +38,7 @@ from fanbench.results.statistics import (
     stratified_interval,
 )
 
-__all__ = ["COLUMNS", "Estimand", "Ranked", "Ranking", "rank_models"]
+__all__ = ["COLUMNS", "Estimand", "Ranked", "Ranking", "all_differences", "rank_models"]
 
 #: What a score is meant for: exactly these tasks, or tasks like these, of which these are a sample.
 Estimand = Literal["these", "like-these"]
@@ -280,17 +280,25 @@ class _Column:
         return Differences(len(values) - len(lacking), math.fsum(values), sum(map(mul, values, values)))
 
 
+def all_differences(
+    scores: Scores, models: Sequence[str], tasks: Sequence[TaskKey]
+) -> Iterator[list[Differences]]:
+    """Yield how each pair of models differs on the tasks that both have items of: the first without the second."""
+    items = {key: sorted(names) for key, names in scores.names().items()}
+    columns = [
+        {cell.key: _Column.of(cell, items[cell.key]) for cell in scores.of(model, tasks)} for model in models
+    ]
+    for first, second in combinations(columns, 2):
+        found = [first[key].minus(second[key]) for key in tasks if key in first and key in second]
+        yield [each for each in found if each.items]
+
+
 def _better(
     scores: Scores, models: Sequence[str], tasks: Sequence[TaskKey], estimand: Estimand, confidence: float
 ) -> list[tuple[int, int]]:
     """The pairs of models, by their numbers, of which the first is better than the second beyond chance."""
-    items = {key: sorted(names) for key, names in scores.names().items()}
-    columns = [[_Column.of(cell, items[cell.key]) for cell in scores.of(model, tasks)] for model in models]
-    pairs = list(combinations(range(len(models)), 2))
     found = []
-    for first, second in pairs:
-        differences = [a.minus(b) for a, b in zip(columns[first], columns[second], strict=True)]
-        common = [each for each in differences if each.items]
+    for common in all_differences(scores, models, tasks):
         if estimand == "these":
             found.append(paired_difference(common) if common else None)
         else:
@@ -298,7 +306,7 @@ def _better(
     adjusted = holm([difference.p if difference else 1.0 for difference in found])
     return [
         pair if difference.mean > 0 else pair[::-1]
-        for pair, difference, p in zip(pairs, found, adjusted, strict=True)
+        for pair, difference, p in zip(combinations(range(len(models)), 2), found, adjusted, strict=True)
         if difference is not None and p < 1 - confidence
     ]
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
+from statistics import fmean
 from types import MappingProxyType
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -21,11 +22,11 @@ import msgspec
 from fanbench._util.text import iso_time
 from fanbench.results import KnownRun, ResultSet, RunResult
 from fanbench.results.combine import sum_known
-from fanbench.results.compare import Comparison, Pair, compare_models
+from fanbench.results.compare import Comparison, Pair, compare_models, interval_of
 from fanbench.results.gate import gate
-from fanbench.results.ranking import Estimand, Ranking, rank_models
+from fanbench.results.ranking import Estimand, Ranking, all_differences, rank_models
 from fanbench.results.scores import Cell, Scores, TaskKey, task_names
-from fanbench.results.statistics import CONFIDENCE
+from fanbench.results.statistics import CONFIDENCE, Differences, paired_difference
 from fanbench.results.table import cell, cell_text, model_labels
 from fanbench.sweeps.decide import RunStatus, run_status
 from fanbench.sweeps.history import History, RunPlace, RunTimes
@@ -298,13 +299,13 @@ class Shown:
 
     def comparisons(self) -> Iterator[ComparisonEntry]:
         """Compare all pairs of models. Of very many, there are only the differences over all tasks."""
-        pairs = list(combinations(range(len(self.order.models)), 2))
-        whole = len(pairs) * len(self.order.tasks) <= MOST_DIFFERENCES
-        for pair in pairs:
-            found = self.comparison(*pair)
-            if not whole:
-                found.pairs, found.flips = None, []
-            yield found
+        models, tasks = list(self.order.models), self.scores.bounded()
+        pairs = list(combinations(range(len(models)), 2))
+        if len(pairs) * len(self.order.tasks) <= MOST_DIFFERENCES:
+            yield from (self.comparison(*pair) for pair in pairs)
+            return
+        for (first, second), common in zip(pairs, all_differences(self.scores, models, tasks), strict=True):
+            yield _overall(first, second, [Differences(one.items, -one.total, one.squares) for one in common])
 
 
 def build(
@@ -673,6 +674,23 @@ def _comparison(found: Comparison, order: Order, *, first: int = -1, second: int
             for pair in found.pairs
             for flip in pair.flips
         ],
+    )
+
+
+def _overall(first: int, second: int, tasks: Sequence[Differences]) -> ComparisonEntry:
+    """Return the difference of two models over all tasks, without those of each."""
+    found = paired_difference(tasks) if tasks else None
+    interval = interval_of(found) if found else None
+    return ComparisonEntry(
+        first=first,
+        second=second,
+        difference=fmean([task.total / task.items for task in tasks]) if tasks else None,
+        low=interval.low if interval else None,
+        high=interval.high if interval else None,
+        p=found.p if found else None,
+        items=round(math.fsum(task.items for task in tasks)),
+        pairs=None,
+        flips=[],
     )
 
 
