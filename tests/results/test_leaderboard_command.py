@@ -88,6 +88,22 @@ def test_tasks_like_these(folder: Path) -> None:
     assert "only quiz" in alone.stderr
 
 
+def test_tasks_and_models_may_be_chosen(folder: Path) -> None:
+    """Only the chosen tasks and models count, which the legend says; for a benchmark, there is no such choice."""
+    add_run(folder, "google/good", passes(3, 4), task="other")
+    result = leaderboard(folder, "-t", "quiz", "-m", "good", "-m", "bad")
+    assert [row.split()[1] for row in result.stdout.split("\n\n")[0].splitlines()[1:]] == [
+        "google/good",
+        "mirror/bad",
+    ]
+    assert "for exactly this task." in result.stdout
+    assert "Of 3 tasks, only these count: quiz." in result.stdout
+    assert "Of 3 models, only these are ranked: google/good, mirror/bad." in result.stdout
+    assert leaderboard(folder, "-t", "nothing").exit_code == 4
+    refused = leaderboard("me/bench", "-m", "good")
+    assert (refused.exit_code, "-m/--model is for a folder of results" in refused.stderr) == (2, True)
+
+
 def test_unbounded_tasks_are_named(tmp_path: Path) -> None:
     """A task with values beyond 0 and 1 is not averaged, and that is said, also beside records."""
     add_run(tmp_path, "google/a", [True, False])

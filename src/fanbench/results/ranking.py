@@ -117,6 +117,7 @@ class Ranking(Displayed, Framed):
 
     `tasks` are those that count. `unbounded` are left out: some of their values do not lie on their scales, which are
     from 0 to 1 unless others are declared. `scales` has all scales. `k` is that of pass@k, if it was asked for.
+    `chosen` are sentences on which tasks and models were chosen.
     """
 
     models: tuple[Ranked, ...]
@@ -125,6 +126,7 @@ class Ranking(Displayed, Framed):
     estimand: Estimand
     scales: Mapping[TaskKey, Scale]
     k: int | None = None
+    chosen: tuple[str, ...] = ()
 
     def names(self) -> dict[TaskKey, str]:
         """What to call the tasks."""
@@ -355,6 +357,7 @@ def _legend(ranking: Ranking) -> Iterator[str]:
     else:
         what = f"tasks like these {number}"
     yield f"The score is the mean over tasks; interval and ranks are for {what}."
+    yield from ranking.chosen
     if any(row.efficient for row in ranking.models):
         yield "●: no other ranked model costs less and scores at least as much."
 

@@ -169,18 +169,31 @@ class ResultSet(Displayed, Framed):
 
         return Display((self.table(), usage_table(self.runs)), remarks=tuple(map(str, self.problems)))
 
-    def leaderboard(self, tasks: Estimand = "these", k: int | None = None) -> Ranking:
+    def leaderboard(
+        self,
+        tasks: Estimand = "these",
+        k: int | None = None,
+        *,
+        only_tasks: str | Iterable[str] | None = None,
+        models: str | Iterable[str] | None = None,
+    ) -> Ranking:
         """All models, ranked, with intervals and ranks for exactly `these` tasks, or for tasks `like-these`.
 
-        With `k`, models have their pass@k and pass^k.
+        With `k`, models have their pass@k and pass^k. Only `only_tasks` and `models`, if given, count: names and
+        patterns.
 
         Raises:
+            NoResults: There are no results of one of `only_tasks`.
+            UnknownModel: There are no results of one of `models`.
             UsageError: There are fewer than two tasks that others may be like, or an argument has no such value.
         """
         from fanbench.results.ranking import Estimand, rank_models
+        from fanbench.results.selection import ALL
 
         _refuse_unknown("tasks", tasks, Estimand)
-        ranking = rank_models(self.scores(), tasks, k=k)
+        found, only = self.scores(), self.select(only_tasks, models)
+        scores = found if only == ALL else found.only(only.has)
+        ranking = replace(rank_models(scores, tasks, k=k), chosen=tuple(only.sentences(found)))
         if tasks == "like-these" and len(ranking.tasks) < 2:
             raise UsageError(
                 f"One task says nothing about tasks like it, and there is only {ranking.tasks[0].task}."

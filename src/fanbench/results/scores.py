@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import attrgetter
@@ -172,6 +172,10 @@ class Scores:
         """The same on the scales of tasks, by their slugs; a task that has none is from 0 to 1."""
         cells = self.cells.values()
         return self.from_cells(replace(cell, scale=scales.get(cell.key.task, UNIT)) for cell in cells)
+
+    def only(self, has: Callable[[str, str], bool]) -> Scores:
+        """Those of the tasks and models, by their slugs, that `has` is true for."""
+        return self.from_cells(cell for cell in self.cells.values() if has(cell.key.task, cell.model))
 
     def renamed(self, names: Mapping[TaskKey, TaskKey]) -> Scores:
         """The same with other names for some tasks."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal, TypeVar
 
+from fanbench._util.text import first_few, many
 from fanbench.results.items import Item, ItemState
 from fanbench.results.scales import UNIT, Scale
 from fanbench.results.scores import Cell, Scores, TaskKey, sum_if_known
@@ -40,6 +41,15 @@ class Selection:
     def has_model(self, model: str) -> bool:
         """Whether a model may be shown."""
         return self.models is None or model in self.models
+
+    def sentences(self, scores: Scores) -> Iterator[str]:
+        """Say which tasks and models of `scores` count if only these do."""
+        if self.tasks is not None:
+            number = len({key.task for key in scores.tasks})
+            yield f"Of {many(number, 'task')}, only these count: {first_few(list(self.tasks))}."
+        if self.models is not None:
+            number = len(scores.models)
+            yield f"Of {many(number, 'model')}, only these are ranked: {first_few(list(self.models))}."
 
     def cells(self, scores: Scores, runs: Iterable[RunResult]) -> list[Cell]:
         """The cells of a table, of which `runs` are known."""

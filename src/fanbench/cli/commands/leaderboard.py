@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fanbench.cli.command import Settings, command
-from fanbench.cli.options import AT_LEAST_1, FOLDER, value_option
+from fanbench.cli.options import AT_LEAST_1, FOLDER, model_option, value_option
 from fanbench.cli.session import call
 from fanbench.errors import CredentialsError, NotFound, UsageError
 
@@ -30,6 +30,13 @@ __all__ = ["leaderboard"]
 @value_option(
     "-k", "K", "Of DIR: also pass@K and pass^K: at least one, and all, of K attempts pass.", AT_LEAST_1
 )
+@value_option(
+    "-t --task chosen",
+    "TASK",
+    "Of DIR: only this task counts, or those that match a pattern; repeatable.",
+    multiple=True,
+)
+@model_option("Of DIR: only this model is ranked, or those that match a pattern; repeatable.")
 @click.option(
     "-s",
     "--show",
@@ -49,6 +56,8 @@ def leaderboard(
     places: tuple[str, ...],
     estimand: Estimand | None,
     k: int | None,
+    chosen: tuple[str, ...],
+    models: tuple[str, ...],
     show: bool,
     download: bool,
     folder: Path | None,
@@ -75,14 +84,22 @@ def leaderboard(
       fanbench leaderboard owner/their-benchmark --version 2 --show --format csv
       fanbench leaderboard ./results
       fanbench leaderboard ./results --tasks like-these -k 3
+      fanbench leaderboard ./results -t 'quiz-*' -m gemma-3-270m -m smollm2-135m-instruct
     """
     if folder is not None and not download:
         raise UsageError("-p/--path can only be used with --download.", hint="Add --download.")
     if not (show or download or version) and _are_folders(places):
-        _rank(settings, [Path(place) for place in places], estimand or "these", k)
+        from fanbench.cli.folders import read_folders
+        from fanbench.cli.views.ranking import show_ranking
+
+        found = read_folders(settings, [Path(place) for place in places])
+        show_ranking(
+            settings.output,
+            found.leaderboard(estimand or "these", k, only_tasks=chosen or None, models=models or None),
+        )
         return
-    if estimand or k:
-        flag = "--tasks" if estimand else "-k"
+    given = {"--tasks": estimand, "-k": k, "-t/--task": chosen, "-m/--model": models}
+    if flag := next((flag for flag, value in given.items() if value), None):
         raise UsageError(f"{flag} is for a folder of results, and {places[0]} is a benchmark.")
     if len(places) > 1:
         raise UsageError(
@@ -110,14 +127,6 @@ def _are_folders(places: tuple[str, ...]) -> bool:
 
 def _is_path(place: str) -> bool:
     return place.startswith((".", "~", os.sep)) or place.endswith("/") or place.count("/") > 1
-
-
-def _rank(settings: Settings, folders: list[Path], estimand: Estimand, k: int | None) -> None:
-    from fanbench.cli.folders import read_folders
-    from fanbench.cli.views.ranking import show_ranking
-
-    ranking = read_folders(settings, folders).leaderboard(estimand, k)
-    show_ranking(settings.output, ranking)
 
 
 def _show_benchmark(
