@@ -43,7 +43,10 @@ def test_folders_that_only_resemble_runs_are_ignored(tmp_path: Path) -> None:
     (tmp_path / "two/1/model-a/18/Two.task.json").write_text("{}")
     (tmp_path / "two/1/model-a/18/x.run.json").write_text("{damaged")
     found = read_results([tmp_path])
-    assert [(row.task, row.errored) for row in found.runs] == [("one", False)]
+    assert [(row.task, row.errored, row.value) for row in found.runs] == [
+        ("one", False, True),
+        ("two", False, None),
+    ]
     assert [problem.path.name for problem in found.problems] == ["x.run.json"]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fanbench.results import ResultSet, RunResult, read_results
+from fanbench.results import ItemState, ResultSet, RunResult, read_results
 from fanbench.wire.messages import RunState
 from tests.results.build import STATUS, errored, number, passed, run, talk, write
 
@@ -263,11 +263,42 @@ def test_problems_do_not_hide_results(tmp_path: Path) -> None:
     bad = write(tmp_path / "my-task/1/gemma-3/8/a.run.json", "{")
     write(tmp_path / "my-task/1/gemma-3/8/a.task.json", "{")
     found = read_results([tmp_path, tmp_path / "missing"])
-    assert [row.run_id for row in found.runs] == [7]
+    assert [(row.run_id, row.value) for row in found.runs] == [(8, None), (7, True)]
     assert [(problem.path, problem.what.split(":")[0]) for problem in found.problems] == [
         (tmp_path / "missing", "no such file or folder"),
         (bad, "damaged"),
     ]
+
+
+def test_rows_that_cannot_be_read_are_planned(tmp_path: Path) -> None:
+    """A row whose file is damaged is an item without a value, in the layout and in a flat folder."""
+    for place in ("my-task/1/gemma-3/7", "flat"):
+        for row in range(4):
+            name = f"My_Task-run_id_Run_1_run_param_id_{row}_google_gemma-3.run.json"
+            write(tmp_path / place / name, passed(row < 2) if row < 3 else "{")
+        # Neither a row of this task nor one of this model.
+        write(tmp_path / place / "Part-run_id_Run_1_run_param_id_7_google_gemma-3.run.json", "{")
+        write(tmp_path / place / "My_Task-run_id_Run_1_run_param_id_8_google_flash.run.json", "{")
+        found = read_results(tmp_path / place)
+        assert [(item.item, item.state, item.value) for item in found.items] == [
+            *(("0", ItemState.SCORED, 1.0), ("1", ItemState.SCORED, 1.0), ("2", ItemState.SCORED, 0.0)),
+            ("3", ItemState.NO_VALUE, None),
+        ]
+        figures = only(found).figures
+        assert (figures.items_scored, figures.items_no_value, figures.items_planned) == (3, 1, 4)
+        assert str(found.items[3].error).startswith("the run file cannot be read: damaged")
+        assert found.items[3].path.endswith("run_param_id_3_google_gemma-3.run.json")
+
+
+def test_a_run_whose_files_cannot_be_read_has_no_value(tmp_path: Path) -> None:
+    """Where no file of a run's own task can be read, it stands for all items of its task, without a value."""
+    for run_id, text in ((1, None), (2, "{")):
+        for row in range(3):
+            path = tmp_path / f"my-task/1/gemma-3/{run_id}/My_Task-run_id_Run_1_run_param_id_{row}.run.json"
+            write(path, text or passed())
+    write(tmp_path / "my-task/1/gemma-3/2/Part-run_id_Run_1_run_param_id_0.run.json", passed(name="Part"))
+    cell = next(iter(read_results(tmp_path).scores().cells.values()))
+    assert (cell.scored, cell.no_value, cell.planned) == (3, 3, 6)
 
 
 def test_a_download_in_progress_is_ignored(tmp_path: Path) -> None:

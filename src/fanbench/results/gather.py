@@ -19,13 +19,13 @@ from msgspec import structs
 
 from fanbench._util.text import error_line
 from fanbench.results.figures import Figures
-from fanbench.results.itemize import Found, RunItems, below, items_of_run, whole_run
+from fanbench.results.itemize import Found, RunItems, below, items_of_run, lost_row, whole_run
 from fanbench.results.items import Item, ItemState
 from fanbench.results.known import KnownRun
 from fanbench.results.run_file import RunFile
 from fanbench.results.scales import Scale
 from fanbench.results.scores import TaskKey, scores_of
-from fanbench.results.types import RunResult
+from fanbench.results.types import Problem, RunResult
 from fanbench.wire.messages import RunState
 from fanbench.wire.slugs import normalize_model, same_model
 
@@ -62,11 +62,17 @@ class RunFiles:
         rows: Sequence[Found],
         others: Sequence[Found],
         known: KnownRun | None = None,
+        lost: Mapping[str, Problem] | None = None,
     ) -> RunFiles:
-        """`rows` are its own run file, or one for each of its rows, and `others` all run files in its folder."""
+        """`rows` are its own run file, or one for each of its rows, and `others` all run files in its folder.
+
+        `lost` has the names of rows whose files cannot be read.
+        """
         sweep = given if known is None else str(known.sweep)
         unnamed = Item(task="", content="", model="", sweep=sweep, state=ItemState.MISSING, path="")
         found = items_of_run(rows, others, unnamed)
+        if found.level == "rows":
+            found.items.extend(lost_row(unnamed, name, problem) for name, problem in (lost or {}).items())
         whole = items_of_run(rows, others, unnamed, parts=False) if found.level == "parts" else found
         files = [file for _, file in rows]
         slugs = tuple(file.model_version.slug for file in files)

@@ -29,10 +29,10 @@ from fanbench._util.text import as_utc, iso_time
 from fanbench.results.combine import usage_of
 from fanbench.results.items import Item, ItemState
 from fanbench.results.run_file import RunFile
-from fanbench.results.types import Kind
+from fanbench.results.types import Kind, Problem
 from fanbench.wire.messages import RunState
 
-__all__ = ["Found", "RunItems", "below", "items_of_run", "row_name", "whole_run"]
+__all__ = ["Found", "RunItems", "below", "items_of_run", "lost_row", "lost_rows", "row_name", "whole_run"]
 
 _ROW = re.compile(r"run_param_id_(.+)\.run\.json$")
 # A task that rounds its mean to so many digits still has it.
@@ -98,6 +98,25 @@ def items_of_run(
 def whole_run(named: Item, state: ItemState, error: str | None) -> Item:
     """Return the item of a run that left no items, such as one that was stopped."""
     return replace(named, state=state, error=error)
+
+
+def lost_rows(row: Found, unreadable: Iterable[Problem]) -> dict[str, Problem]:
+    """Return the rows of the run of `row` whose files are `unreadable`, as far as the names of the files tell."""
+    suffix = f"_{_file_name(row.run.model_version.slug)}.run.json"
+    found = {}
+    for problem in unreadable:
+        name, own = problem.path.name, row.path.name
+        same_task = name.partition("-run_")[0] == own.partition("-run_")[0]
+        if same_task and name.endswith(suffix) == own.endswith(suffix) and _ROW.search(name):
+            found[row_name(problem.path, row.run)] = problem
+    return found
+
+
+def lost_row(named: Item, name: str, problem: Problem) -> Item:
+    """Return the item of a row whose file cannot be read."""
+    error = f"the run file cannot be read: {problem.what}"
+    path = below(named.sweep, problem.path)
+    return replace(named, item=name, state=ItemState.NO_VALUE, error=error, path=path)
 
 
 def _parts(run: RunFile) -> Sequence[tuple[int, RunFile]]:
@@ -170,10 +189,13 @@ def _result(run: RunFile) -> tuple[ItemState, float | None, Kind | None, str | N
 def row_name(path: Path | None, run: RunFile) -> str:
     """Return the name of the item that left `run`, and maybe a file of its own; empty if nothing tells it."""
     if path is not None and (row := _ROW.search(path.name)):
-        # The name of the file ends with the model, as `kaggle_benchmarks.utils.normalize_name` writes it.
-        model = re.sub(r"[^a-zA-Z0-9_.-]", "", re.sub(r"[ /\\]", "_", run.model_version.slug))
-        return row[1].removesuffix(f"_{model}")
+        return row[1].removesuffix(f"_{_file_name(run.model_version.slug)}")
     return run.prompt
+
+
+def _file_name(model: str) -> str:
+    """How the names of run files end, as `kaggle_benchmarks.utils.normalize_name` writes it."""
+    return re.sub(r"[^a-zA-Z0-9_.-]", "", re.sub(r"[ /\\]", "_", model))
 
 
 def _numbered(names: Iterable[str]) -> list[str]:

@@ -29,7 +29,7 @@ from fanbench._util.layout import EARLIER_LOG, LOG
 from fanbench._util.text import iso_time
 from fanbench.results.combine import combine
 from fanbench.results.gather import RunFiles, gather
-from fanbench.results.itemize import Found, row_name
+from fanbench.results.itemize import Found, lost_rows, row_name
 from fanbench.results.known import KnownRun, scales_of
 from fanbench.results.result_set import ResultSet
 from fanbench.results.run_file import NotARunFile, RunFile, read_run_file
@@ -77,9 +77,9 @@ def read_results(
     runs: list[RunFiles] = []
     for folder, (place, run_files) in _find_folders(map(Path, given), by_folder.values(), problems).items():
         sweep = next((sweeps[above] for above in folder.path.parents if above in sweeps), place)
-        files = _read_files(run_files, read, problems)
-        if files or not run_files:  # otherwise, all are damaged
-            runs += _runs_in(folder, sweep, files, by_folder.get(folder.path), problems)
+        files, lost = _read_files(run_files, read)
+        problems += lost
+        runs += _runs_in(folder, sweep, files, lost, by_folder.get(folder.path), problems)
     copies = _copies(runs)
     problems += (Problem(copy.result.path, f"the same run as {path}") for copy, path in copies)
     copied = {copy.result.path for copy, _ in copies}
@@ -127,29 +127,34 @@ def _find_folders(
 
 
 def _runs_in(
-    folder: _Folder, place: str, files: list[Found], known: KnownRun | None, problems: list[Problem]
+    folder: _Folder,
+    place: str,
+    files: list[Found],
+    lost: list[Problem],
+    known: KnownRun | None,
+    problems: list[Problem],
 ) -> Iterator[RunFiles]:
-    """Yield the runs that left something in `folder`, which is below `place`."""
+    """Yield the runs that left something in `folder`, which is below `place`: `files`, and what cannot be read."""
     if folder.task is None:
         for result, rows in _loose_results(files):
-            yield RunFiles.of(result, place, rows, files)
+            yield RunFiles.of(result, place, rows, files, lost=lost_rows(rows[0], lost))
+    elif lost and not any(found.run.task == folder.task or lost_rows(found, lost) for found in files):
+        yield RunFiles(_unreadable_result(folder, lost, known.state if known else None), place, known)
     elif files:
         for result, rows in _run_results(folder, files, problems):
-            yield RunFiles.of(result, place, rows, files, known)
+            yield RunFiles.of(result, place, rows, files, known, lost_rows(rows[0], lost))
     else:
         yield RunFiles(_missing_result(folder, known.state if known else None), place, known)
 
 
-def _read_files(
-    paths: Iterable[Path], read: Callable[[Path], RunFile], problems: list[Problem]
-) -> list[Found]:
-    found = []
+def _read_files(paths: Iterable[Path], read: Callable[[Path], RunFile]) -> tuple[list[Found], list[Problem]]:
+    found, lost = [], []
     for path in paths:
         try:
             found.append(Found(path, read(path)))
         except NotARunFile as error:
-            problems.append(Problem(path, str(error)))
-    return found
+            lost.append(Problem(path, str(error)))
+    return found, lost
 
 
 def _find(paths: Iterable[Path], problems: list[Problem]) -> Iterator[tuple[str, Path]]:
@@ -280,6 +285,16 @@ def _missing_result(folder: _Folder, reported: RunState | None) -> RunResult:
     name = folder.task or ""
     result = RunResult(
         task=name, name=name, model="", state=state, error=f"no run file: {error}", path=folder.path
+    )
+    return _in_folder(folder, result)
+
+
+def _unreadable_result(folder: _Folder, lost: Sequence[Problem], reported: RunState | None) -> RunResult:
+    """The result of a run of whose run files none can be read."""
+    name, state = folder.task or "", reported or RunState.COMPLETED
+    error = f"the run file cannot be read: {lost[0].what}"
+    result = RunResult(
+        task=name, name=name, model="", state=state, rows=len(lost), error=error, path=folder.path
     )
     return _in_folder(folder, result)
 
