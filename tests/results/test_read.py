@@ -284,7 +284,7 @@ def test_rows_that_cannot_be_read_are_planned(tmp_path: Path) -> None:
             *(("0", ItemState.SCORED, 1.0), ("1", ItemState.SCORED, 1.0), ("2", ItemState.SCORED, 0.0)),
             ("3", ItemState.NO_VALUE, None),
         ]
-        figures = only(found).figures
+        (figures,) = (run.figures for run in found.runs)
         assert (figures.items_scored, figures.items_no_value, figures.items_planned) == (3, 1, 4)
         assert str(found.items[3].error).startswith("the run file cannot be read: damaged")
         assert found.items[3].path.endswith("run_param_id_3_google_gemma-3.run.json")
