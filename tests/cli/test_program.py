@@ -146,6 +146,22 @@ def test_a_whole_life_of_a_task(folder: Path, kaggle: SimulatedKaggle, server: S
     assert (folder / "t/1/m/10/one.run.json").is_file()
 
 
+def test_an_interrupt_at_the_start_is_no_traceback() -> None:
+    """Ctrl-C while the program is still being imported ends it with the same exit code, and prints nothing."""
+    code = (
+        "import sys, fanbench.cli\n"
+        "class Interrupt:\n"
+        "    def find_spec(self, name, *rest):\n"
+        "        if name == 'fanbench.cli.app': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+        "fanbench.cli.main(['--version'])"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (found.returncode, found.stdout, found.stderr) == (130, "", "")
+
+
 def test_an_interrupt_ends_with_130(kaggle: SimulatedKaggle, server: SimulatedServer) -> None:
     """An interrupt ends the program at once with exit 130 and no traceback."""
     kaggle.change(runs=scripts(running=FOREVER))

@@ -8,13 +8,23 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import NoReturn, cast
 
-from fanbench.cli.streams import open_streams
-
 __all__ = ["main"]
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """Run the program, and end the process with one of the exit codes of `fanbench.cli.exits`."""
+    try:
+        _run(args)
+    except KeyboardInterrupt:  # before there is a command
+        from fanbench.cli.exits import INTERRUPTED
+
+        raise SystemExit(INTERRUPTED) from None
+    raise SystemExit(0)
+
+
+def _run(args: Sequence[str] | None) -> None:
+    from fanbench.cli.streams import open_streams
+
     open_streams()
     # httpcore imports trio if it is installed, which takes long. This program runs on asyncio only.
     sys.modules.setdefault("trio", cast("ModuleType", None))
@@ -24,4 +34,3 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     from fanbench.cli.app import root
 
     root.main(args=args, prog_name="fanbench")
-    raise SystemExit(0)
