@@ -158,14 +158,18 @@ def test_a_folder_and_a_benchmark_are_told_apart(tmp_path: Path, monkeypatch: py
 def test_without_credentials_the_folder_that_is_lacking_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A mistyped folder is taken for a benchmark; the error says that there is no such folder, but only if so."""
+    """A mistyped folder is not found; what may be a benchmark needs credentials, or is no folder either."""
     for name in ("KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY", "KAGGLE_CONFIG_DIR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "there").mkdir()
-    for arguments, said in ((["resutls"], True), (["there", "--show"], False)):
+    for arguments, code, said in (
+        (["resutls"], 4, True),
+        (["me/resutls"], 3, True),
+        (["there", "--show"], 3, False),
+    ):
         result = leaderboard(*arguments)
-        assert result.exit_code == 3, result.stderr
+        assert result.exit_code == code, result.stderr
         assert ("There is no folder" in result.stderr) == said
-        assert "Create a token" in result.stderr
+        assert ("Create a token" in result.stderr) == (code == 3)

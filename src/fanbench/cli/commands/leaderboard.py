@@ -11,7 +11,7 @@ import click
 from fanbench.cli.command import Settings, command
 from fanbench.cli.options import AT_LEAST_1, FOLDER, model_option, value_option
 from fanbench.cli.session import call
-from fanbench.errors import CredentialsError, NotFound, UsageError
+from fanbench.errors import CredentialsError, NoResults, NotFound, UsageError
 
 if TYPE_CHECKING:
     from fanbench.results.ranking import Estimand
@@ -145,6 +145,11 @@ def _show_benchmark(
         found = call(settings, lambda client: fetch_leaderboard(client, benchmark, version=version))
     except (CredentialsError, NotFound) as error:
         if not os.path.isdir(benchmark):
+            if isinstance(error, CredentialsError) and "/" not in benchmark:
+                raise NoResults(
+                    f"There is no folder '{benchmark}'.",
+                    hint="Write a folder of results, or OWNER/BENCHMARK for a leaderboard on the server.",
+                ) from None
             no_folder = f"There is no folder '{benchmark}' either, whose results could be ranked."
             error.hint = " ".join(filter(None, (no_folder, error.hint)))
         raise
