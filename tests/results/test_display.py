@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fanbench import ResultSet, Verdict, read_results
 from fanbench._util.text import one_line
 from fanbench.cli.app import root
-from fanbench.results.display import Display, Displayed, Table
+from fanbench.results.display import Display, Displayed, Table, money_text
 from tests.results.build import write
 from tests.results.folders import add_run
 from tests.results.items import answers, passes
@@ -128,3 +128,19 @@ def test_any_text_is_only_text(cells: list[str], sentence: str) -> None:
         one_line(each).strip() for each in (*cells, *cells, sentence, sentence)
     ]
     assert len(shown.plain().splitlines()) <= 5
+
+
+@pytest.mark.parametrize(
+    ("usd", "text"),
+    [
+        (None, "–"),
+        (0.0, "$0.0000"),
+        (1.2e-5, "$0.000012"),
+        (3e-9, "$0.0000000030"),
+        (0.0014, "$0.0014"),
+        (12.0, "$12.0000"),
+    ],
+)
+def test_small_costs_keep_two_digits(usd: float | None, text: str) -> None:
+    """A cost of less than a tenth of a cent is not rounded to nothing."""
+    assert money_text(usd) == text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
@@ -10,6 +11,7 @@ from fanbench._util.text import align_rows, one_line
 
 __all__ = [
     "MISSING",
+    "NO_MODEL",
     "ROUNDING",
     "Display",
     "Displayed",
@@ -21,6 +23,8 @@ __all__ = [
     "score_text",
 ]
 
+#: The model of a run that tells none.
+NO_MODEL = "(no model)"
 MISSING = "–"
 # A notebook would show what is between two dollar signs as a formula.
 _NO_MATH = 'class="tex2jax_ignore mathjax_ignore"'
@@ -119,7 +123,11 @@ def interval_text(low: float, high: float) -> str:
 
 
 def money_text(usd: float | None) -> str:
-    return MISSING if usd is None else f"${usd:.4f}"
+    """`$0.0123`, and two digits of what is less than a tenth of a cent: `$0.000012`."""
+    if usd is None:
+        return MISSING
+    decimals = 1 - math.floor(math.log10(usd)) if 0 < usd < 0.001 else 4
+    return f"${usd:.{decimals}f}"
 
 
 def p_text(p: float) -> str:

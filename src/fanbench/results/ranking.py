@@ -13,6 +13,7 @@ from typing import Any, Literal
 from fanbench.errors import UsageError
 from fanbench.results.display import (
     MISSING,
+    NO_MODEL,
     Display,
     Displayed,
     Table,
@@ -320,7 +321,7 @@ def _columns(ranking: Ranking) -> dict[str, Callable[[Ranked], str]]:
     """The columns of the table by their headers; those that no model has are left out."""
     columns: dict[str, Callable[[Ranked], str]] = {
         "rank": lambda row: _ranks(row.ranks),
-        "model": lambda row: row.model,
+        "model": lambda row: row.model or NO_MODEL,
         "score": lambda row: score_text(row.score),
         "95% interval": lambda row: _interval(row.interval),
         "scored": lambda row: f"{row.scored}/{row.planned}",
@@ -366,12 +367,13 @@ def _remarks(ranking: Ranking) -> Iterator[str]:
     """Say what the numbers leave out."""
     names, k = ranking.names(), ranking.k
     for row in ranking.models:
+        model = row.model or NO_MODEL
         if row.lacking:
             what = ", ".join(names[key] for key in row.lacking)
-            yield f"{row.model} is not ranked: it has no score on {what}."
+            yield f"{model} is not ranked: it has no score on {what}."
         if row.cut:
             what = ", ".join(names[key] for key in row.cut)
-            yield f"{row.model} may have had more items: all that are known have scores, but a run of {what} errored."
+            yield f"{model} may have had more items: all that are known have scores, but a run of {what} errored."
     yield from scale_sentences(ranking.tasks, ranking.unbounded, ranking.scales, names, "Left out")
     if k and any(row.passes is None for row in ranking.models):
         yield (

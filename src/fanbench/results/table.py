@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from fanbench._util.text import one_line
 from fanbench.results.combine import sum_known
-from fanbench.results.display import MISSING, Table
+from fanbench.results.display import MISSING, NO_MODEL, Table
 from fanbench.results.scores import Cell, Scores, TaskKey, task_names
 from fanbench.results.selection import ALL, Selection
 from fanbench.results.types import Cost, RunResult
@@ -21,7 +21,6 @@ __all__ = ["Usage", "cell", "cell_text", "cross_table", "model_labels", "table",
 
 T = TypeVar("T")
 
-NO_MODEL = "(no model)"
 # With more models than this, models become rows: a terminal has more lines than columns.
 _MODELS_ACROSS = 4
 

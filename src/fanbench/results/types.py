@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from fanbench.results.display import money_text
 from fanbench.results.figures import Figures
 from fanbench.wire.messages import RunState
 
@@ -43,8 +44,8 @@ class Cost:
         if not self.known:
             return "unknown"
         if self.known == self.runs:
-            return f"${self.usd:.4f}"
-        return f"at least ${self.usd:.4f} ({self.known} of {self.runs} runs)"
+            return money_text(self.usd)
+        return f"at least {money_text(self.usd)} ({self.known} of {self.runs} runs)"
 
 
 Kind = Literal["boolean", "numeric", "dict"]
