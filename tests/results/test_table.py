@@ -185,10 +185,10 @@ def test_owners_and_contents_are_apart() -> None:
 
 
 def test_each_run_can_be_shown_by_itself() -> None:
-    """With `every`, the runs of a pair share a cell, in the order given."""
+    """With `every`, the runs of a pair share a cell, in the order given, and those that were made again say so."""
     run = replace(RUN, task="t", content="c")
     found = ResultSet((run, replace(run, value=False, superseded=True)), items=(item(True),))
-    assert found.table(every=True).rows == (("t", "✓, ✗"),)
+    assert found.table(every=True).rows == (("t", "✓, ✗ (made again)"),)
     assert found.table().rows == (("t", "✓"),)
 
 

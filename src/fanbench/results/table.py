@@ -17,9 +17,22 @@ from fanbench.results.types import Cost, RunResult
 from fanbench.wire.messages import RunState
 from fanbench.wire.slugs import normalize_model
 
-__all__ = ["Usage", "cell", "cell_text", "cross_table", "model_labels", "table", "usage", "usage_table"]
+__all__ = [
+    "MADE_AGAIN",
+    "Usage",
+    "cell",
+    "cell_text",
+    "cross_table",
+    "model_labels",
+    "table",
+    "usage",
+    "usage_table",
+]
 
 T = TypeVar("T")
+
+#: What follows a result that does not count, because there is a later attempt.
+MADE_AGAIN = " (made again)"
 
 # With more models than this, models become rows: a terminal has more lines than columns.
 _MODELS_ACROSS = 4
@@ -64,7 +77,7 @@ def table(
     def text(task: TaskKey, model: str) -> str:
         its = runs.get((task, model), [])
         if every:
-            return ", ".join(map(cell, its)) or MISSING
+            return ", ".join(f"{cell(run)}{MADE_AGAIN * run.superseded}" for run in its) or MISSING
         return cell_text(scores.cells.get((task, model)), [run for run in its if not run.superseded])
 
     by_task: dict[TaskKey, list[Cell]] = defaultdict(list)

@@ -9,7 +9,7 @@ from fanbench.cli.views.plot import plot_lines
 from fanbench.results import FIELDS, Item, ResultSet, Table, to_record, usage_table
 from fanbench.results.frames import frame_of_items, frame_of_runs
 from fanbench.results.selection import Selection
-from fanbench.results.table import table
+from fanbench.results.table import MADE_AGAIN, table
 
 __all__ = ["FIELDS", "ITEM_FIELDS", "show_items", "show_results"]
 
@@ -61,5 +61,6 @@ def show_items(out: Output, found: ResultSet, only: Selection, *, every: bool, f
 def _item_row(item: Item) -> tuple[str, ...]:
     version = "" if item.version is None else f"v{item.version}"
     value = "" if item.value is None else f"{item.value:.4g}"
-    told = (version, item.model, str(item.repeat), item.item, item.state.value.replace("_", " "), value)
+    state = item.state.value.replace("_", " ") + MADE_AGAIN * item.superseded
+    told = (version, item.model, str(item.repeat), item.item, state, value)
     return (item.task, *told, item.error or "")
