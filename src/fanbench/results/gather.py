@@ -4,6 +4,7 @@
 - A model is named with its owner. A run that left no run file does not tell the owner; other runs do.
 - The sub-runs of a task are its items only if they are in all runs. If the value of one run is not the mean of its
   sub-runs, only the task knows what its values are made of.
+- What the rows of a run were merged into tells nothing of the rows of other runs.
 - A task that returns numbers has false as its result if an assertion failed. That is no 0, but no value.
 """
 
@@ -19,7 +20,7 @@ from msgspec import structs
 
 from fanbench._util.text import error_line
 from fanbench.results.figures import Figures
-from fanbench.results.itemize import Found, RunItems, below, items_of_run, lost_row, whole_run
+from fanbench.results.itemize import Found, RunItems, below, items_of_run, lost_row, row_name, whole_run
 from fanbench.results.items import Item, ItemState
 from fanbench.results.known import KnownRun
 from fanbench.results.run_file import RunFile
@@ -29,7 +30,7 @@ from fanbench.results.types import Problem, RunResult
 from fanbench.wire.messages import RunState
 from fanbench.wire.slugs import normalize_model, same_model
 
-__all__ = ["RunFiles", "gather"]
+__all__ = ["RowNames", "RunFiles", "gather"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,8 @@ class RunFiles:
         found = items_of_run(rows, others, unnamed)
         if found.level == "rows":
             found.items.extend(lost_row(unnamed, name, problem) for name, problem in (lost or {}).items())
-        whole = items_of_run(rows, others, unnamed, parts=False) if found.level == "parts" else found
+        has_whole = found.level == "parts" or rows[0].run.merged
+        whole = items_of_run(rows, others, unnamed, parts=False) if has_whole else found
         files = [file for _, file in rows]
         slugs = tuple(file.model_version.slug for file in files)
         return cls(result, given, known, slugs, _digest_of(files), found, whole)
@@ -105,6 +107,29 @@ class Gathered(NamedTuple):
     items: tuple[Item, ...]
 
 
+class RowNames:
+    """The names of the rows of tasks by their ids, as the files of all runs have them."""
+
+    def __init__(self) -> None:
+        self._names: dict[tuple[str, str], set[str]] = defaultdict(set)
+
+    def add(self, files: Iterable[Found]) -> None:
+        for path, run in files:
+            self._names[run.task_version.name, run.py_run_id].add(row_name(path, run))
+
+    def name(self, run: RunFiles) -> RunFiles:
+        """Name the rows of which only stubs are left. If any of them has no name or several, the run is one item."""
+        if run.found is None or not run.found.stubs:
+            return run
+        items = list(run.found.items)
+        for place, py_run_id in run.found.stubs.items():
+            name, *others = self._names.get((run.result.name, py_run_id), {""})
+            if not name or others:
+                return replace(run, found=run.whole)
+            items[place] = structs.replace(items[place], item=name)
+        return replace(run, found=RunItems("rows", items))
+
+
 def gather(
     runs: Iterable[RunFiles], known: Iterable[KnownRun], scales: Mapping[str, Scale] | None = None
 ) -> Gathered:
@@ -116,9 +141,9 @@ def gather(
     owners = _owners(runs)
     names = _names(runs, known, owners)
     found = [_of_run(run, name) for run, name in zip(runs, names, strict=True)]
-    opaque = {_key(name) for name, each in zip(names, found, strict=True) if each.is_opaque}
+    opaque = {(each.level, *_key(name)) for name, each in zip(names, found, strict=True) if each.is_opaque}
     found = [
-        _of_run(run, name, parts=False) if _key(name) in opaque else each
+        _of_run(run, name, parts=False) if run.whole and (run.whole.level, *_key(name)) in opaque else each
         for run, name, each in zip(runs, names, found, strict=True)
     ]
     _take_booleans_among_numbers(found)
@@ -325,14 +350,18 @@ def _take_booleans_among_numbers(found: Sequence[RunItems]) -> None:
     """Take away booleans where the other results of a task are numbers: an assertion failed."""
     numeric: set[tuple[str, str, bool]] = set()
     for each in found:
-        for item in each.items:
+        for item in each.items if each.level != "merged" else ():
             if item.kind == "numeric":
                 numeric.add((*_key(item), each.level == "parts"))
             if each.level == "parts":  # their mean, the result of the run, is a number
                 numeric.add((*_key(item), False))
 
     def lacks_number(item: Item, each: RunItems) -> bool:
-        return item.kind == "boolean" and (*_key(item), each.level == "parts") in numeric
+        return (
+            each.level != "merged"
+            and item.kind == "boolean"
+            and (*_key(item), each.level == "parts") in numeric
+        )
 
     reason = "the result is no number, but a boolean: an assertion failed"
     for each in found:

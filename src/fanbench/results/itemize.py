@@ -3,6 +3,8 @@
 - A task that was evaluated row by row left a run file for each row: these are the items.
 - A task that evaluates another one within itself has sub-runs. They are its items if their mean is the task's own
   value. Otherwise only the task knows what its value is made of (an F1 score), and the run is one item.
+- Where the SDK merged the run files of rows into another one, with a value for all of them, this one is the run. The
+  rows are its items if their mean is this value. If their files were deleted, it has stubs of them, without the names.
 - Any other run is one item.
 
 The SDK writes rows and sub-runs in the order in which they end, which differs from run to run. An item is therefore
@@ -16,8 +18,8 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import count
 from pathlib import Path
@@ -32,7 +34,17 @@ from fanbench.results.run_file import RunFile
 from fanbench.results.types import Kind, Problem
 from fanbench.wire.messages import RunState
 
-__all__ = ["Found", "RunItems", "below", "items_of_run", "lost_row", "lost_rows", "row_name", "whole_run"]
+__all__ = [
+    "Found",
+    "RunItems",
+    "below",
+    "items_of_run",
+    "lost_row",
+    "lost_rows",
+    "row_name",
+    "whole_run",
+    "with_rows",
+]
 
 _ROW = re.compile(r"run_param_id_(.+)\.run\.json$")
 # A task that rounds its mean to so many digits still has it.
@@ -48,17 +60,23 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RunItems:
-    """The items of one run, and what they are: the run itself, its rows, or its sub-runs."""
+    """The items of one run, and what they are: the run itself, its rows, or its sub-runs.
 
-    level: Literal["run", "rows", "parts"]
+    Attributes:
+        level: What the items are; `merged` is a run whose rows were merged into one value that is not their mean.
+        items: The items.
+        stubs: The ids of those rows whose files were deleted, by their places among the items.
+    """
+
+    level: Literal["run", "merged", "rows", "parts"]
     items: list[Item]
+    stubs: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def is_opaque(self) -> bool:
-        """Whether the run has a number that is not the mean of any sub-runs."""
-        return self.level == "run" and any(
-            item.kind == "numeric" and item.value is not None for item in self.items
-        )
+        """Whether the run has a value that is not the mean of any sub-runs or rows."""
+        kinds = {item.kind for item in self.items if item.value is not None}
+        return (self.level == "run" and "numeric" in kinds) or (self.level == "merged" and bool(kinds))
 
 
 def items_of_run(
@@ -83,16 +101,30 @@ def items_of_run(
     (path, run), paths = rows[0], {found.run.identity: found.path for found in others}
     found = _parts(run) if parts else ()
     if not found:
-        return RunItems("run", [_item(run, below(named.sweep, path), "", named)])
+        return RunItems("merged" if run.merged else "run", [_item(run, below(named.sweep, path), "", named)])
     sources = [paths.get(part.identity) for _, part in found]
     names = _numbered([row_name(source, part) for source, (_, part) in zip(sources, found, strict=True)])
     return RunItems(
-        "parts",
+        "rows" if run.merged else "parts",
         [
             _item(part, below(named.sweep, source or path), name, named, None if source else index)
             for (index, part), source, name in zip(found, sources, names, strict=True)
         ],
+        {at: part.py_run_id for at, (_, part) in enumerate(found) if run.merged and part.is_stub},
     )
+
+
+def with_rows(files: list[Found]) -> list[Found]:
+    """Put the rows in the place of their stubs in files that they were merged into."""
+    rows = {(run.py_run_id, run.task, run.model): run for _, run in files if not run.merged}
+
+    def row(stub: RunFile) -> RunFile:
+        return rows.get((stub.py_run_id, stub.task, stub.model), stub) if stub.is_stub else stub
+
+    return [
+        Found(path, replace(run, subruns=tuple(map(row, run.subruns))) if run.merged else run)
+        for path, run in files
+    ]
 
 
 def whole_run(named: Item, state: ItemState, error: str | None) -> Item:

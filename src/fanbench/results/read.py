@@ -28,8 +28,8 @@ from pathlib import Path
 from fanbench._util.layout import EARLIER_LOG, LOG
 from fanbench._util.text import iso_time
 from fanbench.results.combine import combine
-from fanbench.results.gather import RunFiles, gather
-from fanbench.results.itemize import Found, lost_rows, row_name
+from fanbench.results.gather import RowNames, RunFiles, gather
+from fanbench.results.itemize import Found, lost_rows, row_name, with_rows
 from fanbench.results.known import KnownRun, scales_of
 from fanbench.results.result_set import ResultSet
 from fanbench.results.run_file import NotARunFile, RunFile, read_run_file
@@ -75,11 +75,15 @@ def read_results(
     by_folder = {each.folder: each for each in known if each.folder is not None}
     sweeps = {Path(os.path.abspath(each.sweep)): str(each.sweep) for each in known}
     runs: list[RunFiles] = []
+    rows = RowNames()
     for folder, (place, run_files) in _find_folders(map(Path, given), by_folder.values(), problems).items():
         sweep = next((sweeps[above] for above in folder.path.parents if above in sweeps), place)
         files, lost = _read_files(run_files, read)
+        rows.add(files)
+        files = with_rows(files)
         problems += lost
         runs += _runs_in(folder, sweep, files, lost, by_folder.get(folder.path), problems)
+    runs = list(map(rows.name, runs))
     copies = _copies(runs)
     problems += (Problem(copy.result.path, f"the same run as {path}") for copy, path in copies)
     copied = {copy.result.path for copy, _ in copies}
@@ -238,16 +242,21 @@ def _loose_results(files: list[Found]) -> Iterator[_Result]:
 
 
 def _runs_of_rows(files: list[Found]) -> list[list[Found]]:
-    """Tell runs apart that left their files in the same folder: the n-th file of a row is that of the n-th run."""
-    runs: list[list[Found]] = [[]]
+    """Tell runs apart that left their files in the same folder: the n-th file of a row is that of the n-th run.
+
+    What rows were merged into is a run of its own.
+    """
+    runs: list[list[Found]] = []
     seen: Counter[str] = Counter()
-    for found in sorted(files, key=lambda each: iso_time(each.run.start_time) if each.run.start_time else ""):
+    rows = [found for found in files if not found.run.merged]
+    for found in sorted(rows, key=lambda each: iso_time(each.run.start_time) if each.run.start_time else ""):
         name = row_name(*found)
         if seen[name] == len(runs):
             runs.append([])
         runs[seen[name]].append(found)
         seen[name] += bool(name)
-    return [sorted(rows, key=attrgetter("path")) for rows in runs]
+    runs += ([found] for found in files if found.run.merged)
+    return [sorted(each, key=attrgetter("path")) for each in runs]
 
 
 def _run_results(folder: _Folder, files: list[Found], problems: list[Problem]) -> Iterator[_Result]:
@@ -262,6 +271,7 @@ def _run_results(folder: _Folder, files: list[Found], problems: list[Problem]) -
         return
     rows = _without_sub_runs(chosen, files)
     rows = [found for found in rows if found.run.model == folder.model] or rows
+    rows = [found for found in rows if found.run.merged][:1] or rows
     yield _in_folder(folder, combine([file for _, file in rows], folder.path)), rows
 
 

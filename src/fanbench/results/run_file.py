@@ -129,6 +129,8 @@ class RunFile(Message, frozen=True, kw_only=True, gc=False):
     subruns: tuple[RunFile, ...] = ()
     #: No field of the file: a digest of all that was sent before the first answer; empty if nothing was sent.
     prompt: str = ""
+    #: No field of the file: whether the SDK merged other run files into it. It leaves stubs of them as sub-runs.
+    merged: bool = False
 
     @property
     def task(self) -> str:
@@ -153,6 +155,11 @@ class RunFile(Message, frozen=True, kw_only=True, gc=False):
     def identity(self) -> tuple[str, datetime | None]:
         """Equal for a run's own file and for its copy among the sub-runs of another run."""
         return self.py_run_id, self.start_time
+
+    @property
+    def is_stub(self) -> bool:
+        """Whether it is all that a merged run file has of another run: its id, its model, its state and its results."""
+        return self.start_time is None and not self.conversations
 
     def nested(self) -> Iterator[RunFile]:
         """Yield the runs within this one, at any depth."""
@@ -218,6 +225,8 @@ def read_run_file(path: Path) -> RunFile:
     for each in (run, *run.nested()):
         _check_numbers(each)
         each.digest_texts()
+    stubs = [part.task_version.name for part in run.subruns if part.is_stub]
+    msgspec.structs.force_setattr(run, "merged", run.task_version.name in stubs)
     return run
 
 

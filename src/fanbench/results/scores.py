@@ -222,9 +222,17 @@ def scores_of(
         for _, of_run in groupby(sorted(counting, key=run_of), run_of):
             names[key] |= Counter(item.item for item in of_run if not _is_whole_run(item))
     return Scores.from_cells(
-        _cell(key, model, counting, dict(names[key]) or {"": 1}, (scales or {}).get(key.task, UNIT))
+        _cell(key, model, counting, _items_of(counting, names[key]), (scales or {}).get(key.task, UNIT))
         for (key, model), counting in groups.items()
     )
+
+
+def _items_of(attempts: Sequence[Item], names: Mapping[str, int]) -> dict[str, int]:
+    """Return the items of a task for a model: a run that is one item has no part in the items of others."""
+    whole = [item for item in attempts if not item.item and not _is_whole_run(item)]
+    if whole and all(not item.item for item in attempts):
+        return {"": 1}
+    return {name: number for name, number in names.items() if name or whole} or {"": 1}
 
 
 def _is_whole_run(item: Item) -> bool:
