@@ -82,6 +82,20 @@ def test_tasks_with_other_content_are_not_compared() -> None:
     assert (found.only_first, found.only_second) == ((T,), (TaskKey("t", "d"),))
 
 
+def test_a_side_without_a_journal_is_named() -> None:
+    """If only a version tells the content on one side, that is why it cannot be compared."""
+    journal, versions = (
+        scores_of(answers("m", [True], content=content)) for content in ("content-1:d", "v1")
+    )
+    sentence = "B has no journal that tells the content of t."
+    assert sentence in compare_sweeps(journal, versions).display().remarks
+    assert sentence.replace("B", "A") in compare_sweeps(versions, journal).display().remarks
+    assert compare_sweeps(journal, journal).side_without_journal() is None
+    assert (
+        compare_sweeps(versions, scores_of(answers("m", [True], content="v2"))).side_without_journal() is None
+    )
+
+
 def test_without_common_items_nothing_is_claimed() -> None:
     """Sides without a common item have no difference, and no verdict but that it cannot be told."""
     found = compare_models(sweep(("t", "a", [True])), "a", "b")

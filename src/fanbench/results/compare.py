@@ -232,6 +232,19 @@ class Comparison(Displayed, Framed):
         pairs = (pair.key for pair in self.pairs)
         return task_names(chain(pairs, apart, self.only_first, self.only_second, self.unbounded))
 
+    def changed(self) -> list[str]:
+        """The tasks that both sides have, with other contents."""
+        return sorted({key.task for key in self.only_first} & {key.task for key in self.only_second})
+
+    def side_without_journal(self) -> int | None:
+        """The side, 0 or 1, that has only versions of the `changed` tasks, if the other one has more; else None."""
+        changed = self.changed()
+        first, second = (
+            {key.is_version for key in keys if key.task in changed}
+            for keys in (self.only_first, self.only_second)
+        )
+        return None if not changed or first == second else int(second == {True})
+
     def left_out(self) -> Iterator[LeftOut]:
         """Yield what is not compared."""
         before, after = ({key.task for key in keys} for keys in (self.only_first, self.only_second))
@@ -447,6 +460,8 @@ def _remarks(found: Comparison, labels: tuple[str, str]) -> Iterator[str]:
             tasks[status].append(place_name((key, model), names))
     for status, places in tasks.items():
         yield f"Not compared, because {reasons[status]}: {', '.join(places)}."
+    if (side := found.side_without_journal()) is not None:
+        yield f"{labels[side]} has no journal that tells the content of {', '.join(found.changed())}."
     compared = dict.fromkeys(pair.key for pair in found.pairs)
     yield from scale_sentences(compared, found.unbounded, found.scales, names, "Not compared")
 

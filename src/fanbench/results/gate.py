@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -26,9 +25,6 @@ from fanbench.results.scores import Cell, Scores, task_names
 from fanbench.results.statistics import CONFIDENCE
 
 __all__ = ["Cause", "Gate", "Refusal", "gate"]
-
-#: The content of a task that no journal tells.
-_VERSION = re.compile(r"(v\d+)?(:|$)")
 
 
 class Cause(StrEnum):
@@ -179,17 +175,15 @@ def _lacks_a_model(old: Scores, new: Scores, models: Iterable[str]) -> Refusal |
 
 
 def _has_other_content(found: Comparison) -> Refusal | None:
-    after = {key.task for key in found.only_second}
-    changed = sorted({key.task for key in found.only_first if key.task in after})
+    changed = found.changed()
     if not changed:
         return None
-    unknown = [
-        f"the {side} results have no journal that tells the content of {', '.join(tasks)}"
-        for side, keys in (("old", found.only_first), ("new", found.only_second))
-        if (tasks := [key.task for key in keys if key.task in changed and _VERSION.match(key.content)])
-    ]
-    differs = f"the content of {', '.join(changed)} differs"
-    return Refusal(Cause.CONTENT, unknown[0] if len(unknown) == 1 else differs)
+    if (side := found.side_without_journal()) is not None:
+        return Refusal(
+            Cause.CONTENT,
+            f"the {('old', 'new')[side]} results have no journal that tells the content of {', '.join(changed)}",
+        )
+    return Refusal(Cause.CONTENT, f"the content of {', '.join(changed)} differs")
 
 
 def _has_other_scales(found: Comparison) -> Refusal | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,8 @@ from fanbench.results.statistics import Interval, effective_attempts, mean_inter
 
 __all__ = ["Cell", "Scores", "TaskKey", "scores_of", "sum_if_known", "task_names"]
 
+_VERSION = re.compile(r"(v\d+)?(:|$)")
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class TaskKey:
@@ -22,6 +25,11 @@ class TaskKey:
 
     task: str
     content: str
+
+    @property
+    def is_version(self) -> bool:
+        """Whether only the version tells its content: no journal does."""
+        return _VERSION.match(self.content) is not None
 
 
 def task_names(keys: Iterable[TaskKey]) -> dict[TaskKey, str]:
