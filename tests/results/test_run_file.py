@@ -51,15 +51,31 @@ def test_nan_is_read_in_both_spellings(tmp_path: Path, text: str) -> None:
     assert math.isnan(value)
 
 
-@pytest.mark.parametrize("text", ["NaN", "null"])
-def test_what_is_bare_does_not_hide_the_first_prompt(tmp_path: Path, text: str) -> None:
-    """A file with a bare NaN or a null is read as a whole, the texts of its conversations included."""
-    talk = '[{"requests": [{"contents": [{"role": "CONTENT_ROLE_USER", "parts": [{"text": "hi"}]}]}]}]'
+@pytest.mark.parametrize("text", ["NaN", "-Infinity"])
+def test_a_bare_number_does_not_change_the_prompt(tmp_path: Path, text: str) -> None:
+    """A file with a bare NaN or infinity has the same prompt as one without."""
+    parts = '[\n  {"text": "say \\"NaN\\""}\n]'
+    talk = f'[{{"requests": [{{"contents": [{{"role": "CONTENT_ROLE_USER", "parts": {parts}}}]}}]}}]'
     result = f'[{{"type": "AGGREGATED", "numericResult": {{"value": 0.5, "confidenceInterval": {text}}}}}]'
     body = f'{{"taskVersion": {{"name": "A"}}, "conversations": {talk}, "results": {result}}}'
     found = read_run_file(write(tmp_path / "a.run.json", body))
     assert found.outcome() == ("numeric", 0.5, None)
-    assert found.prompt == hashlib.sha256(b'[{"text": "hi"}]').hexdigest()[:12]
+    whole = read_run_file(write(tmp_path / "b.run.json", body.replace(f": {text}", ": 0")))
+    assert found.prompt == whole.prompt != ""
+
+
+def test_a_null_does_not_hide_the_prompt(tmp_path: Path) -> None:
+    """A file with a null is read as a whole, the texts of its conversations included."""
+    contents = [{"role": "CONTENT_ROLE_USER", "parts": [{"text": "hi"}]}]
+    content = run(conversations=[{"id": "c", "requests": [{"contents": contents}]}], errorMessage=None)
+    assert read_run_file(write(tmp_path / "a.run.json", content)).prompt
+
+
+@pytest.mark.parametrize("text", ['"NaN', '"a\\\\"' * 20_000, "NaN" * 20_000, "\\"])
+def test_damage_is_found_at_once(tmp_path: Path, text: str) -> None:
+    """However a file is cut off, looking for bare numbers in it ends."""
+    with pytest.raises(NotARunFile, match="damaged"):
+        read_run_file(write(tmp_path / "a.run.json", '{"taskVersion": {"name": ' + text))
 
 
 @pytest.mark.parametrize("types", [("PUBLIC", "PRIVATE"), ("", "")])
