@@ -201,12 +201,12 @@ def wilson(share: float, n: float) -> tuple[float, float]:
 def effective(means: Sequence[float], attempts: int) -> float:
     """How many independent attempts the means of items are worth (Korn and Graubard)."""
     n = len(means)
-    if n == 1:
-        return attempts
-    spread = np.var(means, ddof=1)
-    if attempts == n or spread == 0:
-        return n
     mean = np.mean(means)
+    if n == 1 or attempts == n or mean in (0, 1):
+        return n
+    spread = np.var(means, ddof=1)
+    if spread == 0:
+        return attempts
     shrunk = mean * (1 - mean) * n / spread * (stats.norm.ppf(0.975) / stats.t.ppf(0.975, n - 1)) ** 2
     return float(np.clip(shrunk, n, attempts))
 
@@ -454,6 +454,6 @@ def _started(files: Iterable[Record]) -> str:
 
 
 def _mean_of_runs(runs: Sequence[Record], name: str) -> float | None:
-    """The mean over runs of what their items come to together."""
-    values = [item[name] for run in runs for item in run["items"]]
+    """The mean over runs, if it is known of all."""
+    values = [run[name] for run in runs]
     return None if None in values else sum(values) / len(runs)

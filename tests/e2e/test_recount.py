@@ -149,7 +149,7 @@ def test_results(folder: Path, counted: recount.Recount) -> None:
         expected |= {"started": one["started"], "latency": one["latency"], "attempt": 1, "superseded": False}
         expected["total_cost_usd"] = recount.known_sum(one["cost_usd"], one["judge_cost_usd"])
         expected["path"] = str(folder / one["path"])
-        same(found[one["run_id"]], expected, "content", "error")
+        same(found[one["run_id"]], expected, "content", "definition", "error")
 
 
 def test_items(folder: Path, counted: recount.Recount) -> None:
@@ -163,7 +163,8 @@ def test_items(folder: Path, counted: recount.Recount) -> None:
         for record, item in zip(shown, expected, strict=True):
             names = {name: one[name] for name in ("task", "model", "version", "run_id", "repeat")}
             names |= {"sweep": "out", "attempt": 1, "superseded": False}
-            same(record, {**item, **names} | {"item": record["item"]}, "content", "error", "path")
+            names |= {f"run_{name}": one[name] for name in ("cost_usd", "seconds")}
+            same(record, {**item, **names} | {"item": record["item"]}, "content", "error", "part", "path")
             assert (folder / record["path"]).is_file()
     # Fanbench names items after rows and digests, and means the same ones.
     named = {(record["task"], record["item"]) for its in found.values() for record in its}
