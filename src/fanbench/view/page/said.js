@@ -11,6 +11,12 @@ import { colored } from "./log.js";
 const IMAGES = new Set(["image/png", "image/jpeg", "image/gif", "image/webp"]);
 const ROLES = new Set(["model", "judge", "user", "system", "developer", "context"]);
 
+/** The tokens of JSON, which is known to be valid. */
+const TOKEN = /"(?:[^"\\]+|\\.)*"|[{}[\],:]|[^\s{}[\],:"]+/g;
+const STEP = /** @type {Record<string, number>} */ ({ "{": 1, "[": 1, "}": -1, "]": -1 });
+/** JSON that is nested more deeply is shown as it is: its indentation would fill the page. */
+const DEEPEST = 100;
+
 /** @param {Conversation} talk */
 export function conversation(talk) {
   return h("details", { class: "card", open: true }, h("summary", null, conversationName(talk)), talk.messages.map(message));
@@ -49,46 +55,90 @@ export function message(said) {
  * @param {string} text
  */
 function content(text) {
-  const value = decoded(text);
-  if (value === null) return h("p", { class: "said" }, text);
-  return h("div", null, entries(value),
+  const tokens = decoded(text)?.match(TOKEN);
+  if (!tokens || deepest(tokens) > DEEPEST) return h("p", { class: "said" }, text);
+  return h("div", null, entries(tokens),
     h("details", { class: "note" }, h("summary", null, "As it was sent"), h("pre", null, text)));
 }
 
 /**
- * Return the object or the list that a text is the JSON of, be it encoded twice; null if it is none.
+ * Return the JSON of the object or the list that a text is, be it encoded twice; null if it is none.
  * @param {string} text
- * @returns {object | null}
+ * @returns {string | null}
  */
-export function decoded(text) {
+function decoded(text) {
   if (!/^\s*["{[]/.test(text)) return null;
   try {
     const value = JSON.parse(text);
-    if (typeof value === "string") return decoded(value);
-    return typeof value === "object" ? value : null;
+    return typeof value === "string" ? decoded(value) : text;
   } catch {
     return null;
   }
 }
 
-/** @param {object} value */
-function entries(value) {
-  if (Array.isArray(value)) return h("pre", null, JSON.stringify(value, null, 2));
-  const { name, arguments: given, ...rest } = /** @type {Record<string, unknown>} */ (value);
+/** @param {string[]} tokens */
+function deepest(tokens) {
+  let depth = 0, most = 0;
+  for (const token of tokens) {
+    depth += STEP[token] ?? 0;
+    most = Math.max(most, depth);
+  }
+  return most;
+}
+
+/** @param {string[]} tokens those of an object or a list */
+function entries(tokens) {
+  if (tokens[0] === "[" || tokens.length === 2) return h("pre", null, laidOut(tokens));
+  const members = membersOf(tokens);
+  const name = members.find(([key]) => key === "name")?.[1], given = members.find(([key]) => key === "arguments")?.[1];
   // The SDK keeps a call of a tool together with its outcome.
-  const call = typeof name === "string" && given !== undefined;
-  const shown = Object.entries(call ? rest : value).filter(([, each]) => each !== null && each !== "");
-  return h("div", null, call && h("pre", { class: "call" }, `${name}(${typeof given === "string" ? given : JSON.stringify(given)})`),
-    h("dl", { class: "facts" }, shown.flatMap(([key, each]) => [h("dt", null, key), h("dd", null, field(each))])));
+  const call = name?.[0].startsWith('"') && given ? { name, given } : null;
+  const shown = call ? members.filter(([, value]) => value !== call.name && value !== call.given) : members;
+  return h("div", null, call && h("pre", { class: "call" }, `${JSON.parse(call.name[0])}(${call.given[0].startsWith('"') ? JSON.parse(call.given[0]) : call.given.join("")})`),
+    h("dl", { class: "facts" }, shown.flatMap(([key, value]) => [h("dt", null, key), h("dd", null, field(value))])));
+}
+
+/**
+ * Return the keys of an object and the tokens of their values.
+ * @param {string[]} tokens
+ */
+function membersOf(tokens) {
+  const members = /** @type {[string, string[]][]} */ ([]);
+  let depth = 0, start = 1;
+  tokens.forEach((token, at) => {
+    depth += STEP[token] ?? 0;
+    if (depth > 1 || (token !== "," && depth > 0)) return;
+    members.push([JSON.parse(tokens[start]), tokens.slice(start + 2, at)]);
+    start = at + 1;
+  });
+  return members;
 }
 
 /**
  * Texts keep their lines and their colors, everything else is JSON.
- * @param {unknown} value
+ * @param {string[]} tokens
  */
-function field(value) {
-  if (typeof value !== "string") return h("code", null, JSON.stringify(value, null, 1));
-  return value.includes("\n") || value.includes("\u001b") ? h("pre", null, colored(value, "")[0]) : value;
+function field(tokens) {
+  if (!tokens[0].startsWith('"')) return h(tokens.length > 2 ? "pre" : "code", null, laidOut(tokens));
+  const text = JSON.parse(tokens[0]);
+  return text.includes("\n") || text.includes("\u001b") ? h("pre", null, colored(text, "")[0]) : text;
+}
+
+/**
+ * Return JSON with a line for each value. Its own tokens are kept: numbers and keys would not survive being read.
+ * @param {string[]} tokens
+ */
+function laidOut(tokens) {
+  let depth = 0;
+  return tokens.map((token, at) => {
+    const step = STEP[token] ?? 0, empty = step < 0 && STEP[tokens[at - 1]] === 1;
+    depth += step;
+    const line = `\n${"  ".repeat(depth)}`;
+    if (step < 0) return empty ? token : line + token;
+    if (token === ",") return token + line;
+    if (token === ":") return ": ";
+    return step > 0 && STEP[tokens[at + 1]] !== -1 ? token + line : token;
+  }).join("");
 }
 
 /**
