@@ -315,11 +315,74 @@ def test_a_call_of_a_tool_can_be_read(file: Path, open_page: Open) -> None:
     expect(tool.locator("details pre")).to_contain_text(r"\"arguments\"")
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("[" * 6000 + "]" * 6000, "[" * 6000 + "]" * 6000),
+        (
+            '{"2": 12345678901234567890, "1": 1e999, "a": 1.0, "a": null}',
+            "2\n12345678901234567890\n1\n1e999\na\n1.0\na\nnull",
+        ),
+        (
+            '{"x": {"a": [1, {}], "b": "\\u00e9,"}}',
+            'x\n{\n  "a": [\n    1,\n    {}\n  ],\n  "b": "\\u00e9,"\n}',
+        ),
+        ("[ ]", "[]"),
+        (" {} ", "{}"),
+    ],
+    ids=["deep", "values", "nested", "list", "object"],
+)
+def test_json_is_laid_out_as_it_was_written(open_page: Open, tmp_path: Path, text: str, shown: str) -> None:
+    """No number, key or value of JSON is altered by its layout, and JSON of any depth is shown."""
+    write(tmp_path / "talk/1/good/7/a.run.json", passed(True, "talk", **_said("google/good", text)))
+    (path := tmp_path / "report.html").write_bytes(report([tmp_path], read_results(tmp_path)))
+    page = open_page(path, "run/talk/good/1")
+    expect(page.get_by_text("Reading…")).to_have_count(0)
+    said = page.locator(".message.model").evaluate(
+        "(each) => (each.querySelector('.said, pre, dl')).innerText"
+    )
+    assert re.sub(r"\n+", "\n", said) == shown
+
+
 def test_a_log_has_its_colors(file: Path, open_page: Open) -> None:
     """The colors of a log are classes, and its escape sequences are no text."""
     page = open_page(file, "run/talk/good/1")
     expect(page.locator(".log .ink-red")).to_have_text("red")
     assert page.locator(".log-line").inner_text() == "1red plain"
+
+
+def log_report(tmp_path: Path, log: str) -> Path:
+    """A report of one run with a log."""
+    write(tmp_path / "talk/1/good/7/a.run.json", passed(True, "talk"))
+    (tmp_path / "talk/1/good/7.log").write_text(log)
+    (path := tmp_path / "report.html").write_bytes(report([tmp_path], read_results(tmp_path)))
+    return path
+
+
+def test_a_long_log_says_what_is_not_shown(open_page: Open, tmp_path: Path) -> None:
+    """A log of very many lines shows the newest ones with their numbers, and says how many come before them."""
+    page = open_page(log_report(tmp_path, "a\n" * 6000), "run/talk/good/1")
+    expect(page.locator(".log > .note")).to_have_text("1,000 earlier lines are not shown.")
+    expect(page.locator(".log-line")).to_have_count(5000)
+    expect(page.locator(".log-line").first).to_have_text("1001a")
+
+
+def test_a_log_that_is_cut_says_so(open_page: Open, tmp_path: Path) -> None:
+    """The lines after what is left out of a log have no numbers, and a NUL of the log is none of its own marks."""
+    page = open_page(log_report(tmp_path, "\0\n" + "x" * 60_000 + "\nlast\n"), "run/talk/good/1")
+    expect(page.locator(".log .note", has_text="left out")).to_have_text("… 10,008 bytes are left out …")
+    expect(page.locator(".log-line").first).to_have_text("1␀")
+    expect(page.locator(".log-line").last).to_have_text("last")
+    expect(page.locator(".run-main h3", has_text="Log")).to_have_text("Log its beginning and its end")
+
+
+def test_a_log_is_text_whatever_it_has(open_page: Open, tmp_path: Path) -> None:
+    """A NUL and a sequence without an end hide no line, and very many colors in a line make few elements."""
+    log = "\0\n\x1b]8;;\nkept\n\x07\n" + "\x1b[31mr\x1b[0mp" * 2000
+    page = open_page(log_report(tmp_path, log), "run/talk/good/1")
+    lines = page.locator(".log-line")
+    expect(lines).to_have_text(["1␀", "2␛]8;;", "3kept", "4␇", f"5{'rp' * 2000}"])
+    assert lines.last.locator("span").count() < 250
 
 
 def test_two_runs_side_by_side(file: Path, open_page: Open) -> None:

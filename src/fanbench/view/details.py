@@ -271,7 +271,8 @@ def _log(run: PageRun, limit: int) -> tuple[str, int]:
             start = file.read(limit // 2)
             file.seek(size - limit // 2)
             end = file.read(limit // 2)
-            texts = (part.decode("utf-8", "replace") for part in (start, end))
+            # A NUL of the log itself is none of those that mark what is left out.
+            texts = (part.decode("utf-8", "replace").replace("\0", "␀") for part in (start, end))
             return "\n\0\n".join(texts), size - len(start) - len(end)
     return "", 0
 

@@ -1,23 +1,29 @@
 // A log with its colors. Everything else that acts on a terminal is shown by name, or dropped.
 
-import { h } from "./dom.js";
-import { count } from "./format.js";
+import { fill, h } from "./dom.js";
+import { count, many } from "./format.js";
 
-const OSC = /\u001b\][^\u0007\u001b]*(?:\u0007|\u001b\\)/g;
+const OSC = /\u001b\][^\u0007\u001b\n]*(?:\u0007|\u001b\\)/g;
 const ESCAPE = /\u001b\[([0-9;:]*)([A-Za-z])/g;
 const COLORS = ["black", "red", "green", "yellow", "blue", "magenta", "cyan", "white"];
 
-/** So many lines of a log are shown while it grows, the newest of them. */
-const MOST = 20_000;
+/** So many lines of a log are shown, the newest of them. */
+const MOST = 5_000;
+/** So many colors of a line are shown; the rest of it has the last one. */
+const MOST_SPANS = 200;
 
 export class Log {
-  /** @param {number} [cut] the number of bytes that are left out, where the text has a NUL */
+  /** @param {number} [cut] the number of bytes that are left out, where the text has a NUL in a line of its own */
   constructor(cut = 0) {
     this.cut = cut;
     this.style = "";
     this.number = 0;
+    /** What is no longer shown: the number of lines, and whether the bytes that are left out are among them. */
+    this.earlier = 0;
+    this.overGap = false;
+    this.note = h("p", { class: "note" });
     this.lines = h("div", { class: "log-lines" });
-    this.element = h("div", { class: "log scroll", tabindex: 0, role: "region", "aria-label": "Log" }, this.lines);
+    this.element = h("div", { class: "log scroll", tabindex: 0, role: "region", "aria-label": "Log" }, this.note, this.lines);
   }
 
   /**
@@ -27,20 +33,52 @@ export class Log {
   add(text) {
     const { element, lines } = this;
     const follows = element.scrollTop + element.clientHeight >= element.scrollHeight - 4;
-    const added = document.createDocumentFragment();
-    for (const line of text.replace(OSC, "").replace(/\r\n/g, "\n").replace(/\n$/, "").split("\n")) added.append(this.#line(line));
-    lines.append(added);
-    while (lines.childElementCount > MOST) lines.firstChild?.remove();
+    const added = text.replace(OSC, "").replace(/\r\n/g, "\n").replace(/\n$/, "").split("\n");
+    const skipped = Math.max(0, added.length - MOST);
+    for (const line of added.slice(0, skipped)) this.#skip(line);
+    const shown = document.createDocumentFragment();
+    for (const line of added.slice(skipped)) shown.append(this.#line(line));
+    lines.append(shown);
+    while (lines.childElementCount > MOST) this.#drop();
+    if (this.earlier) fill(this.note, `${many(this.earlier, "earlier line")}${this.overGap ? `, and ${count(this.cut)} bytes between them,` : ""} ${this.earlier === 1 ? "is" : "are"} not shown.`);
     if (follows) element.scrollTop = element.scrollHeight;
   }
 
   /** @param {string} line */
+  #isGap(line) {
+    return this.cut > 0 && line === "\0";
+  }
+
+  /** @param {string} line a line that is not shown */
+  #skip(line) {
+    if (this.#isGap(line)) {
+      this.overGap = true;
+      this.number = NaN;
+    } else {
+      this.number += 1;
+      this.earlier += 1;
+    }
+  }
+
+  /** Remove the first line that is shown. */
+  #drop() {
+    const first = this.lines.firstElementChild;
+    if (first?.className === "log-line") this.earlier += 1;
+    else this.overGap = true;
+    first?.remove();
+  }
+
+  /** @param {string} line */
   #line(line) {
-    if (line === "\0") return h("div", { class: "note" }, `… ${count(this.cut)} bytes are left out …`);
+    if (this.#isGap(line)) {
+      // How many lines were in it is not known.
+      this.number = NaN;
+      return h("div", { class: "note" }, `… ${count(this.cut)} bytes are left out …`);
+    }
     this.number += 1;
-    const [spans, after] = colored(line, this.style);
+    const [parts, after] = colored(line, this.style);
     this.style = after;
-    return h("div", { class: "log-line" }, h("span", { class: "log-number", "aria-hidden": "true" }, this.number), h("span", null, spans));
+    return h("div", { class: "log-line" }, h("span", { class: "log-number", "aria-hidden": "true" }, this.number || ""), h("span", null, parts));
   }
 }
 
@@ -62,14 +100,19 @@ export function log(text, cut) {
  * @returns {[Node[], string]}
  */
 export function colored(line, style) {
-  const parts = [];
-  let start = 0;
+  const parts = /** @type {Node[]} */ ([]);
+  let start = 0, rest = "";
+  const add = (/** @type {string} */ text) => {
+    if (parts.length >= MOST_SPANS) rest += text;
+    else if (text) parts.push(h("span", { class: style || null }, text));
+  };
   for (const match of line.matchAll(ESCAPE)) {
-    if (match.index > start) parts.push(h("span", { class: style || null }, line.slice(start, match.index)));
+    add(line.slice(start, match.index));
     start = match.index + match[0].length;
     if (match[2] === "m") style = styleAfter(style, match[1]);
   }
-  if (start < line.length) parts.push(h("span", { class: style || null }, line.slice(start)));
+  add(line.slice(start));
+  if (rest) parts.push(h("span", { class: style || null }, rest));
   return [parts, style];
 }
 

@@ -37,8 +37,7 @@ export function run(store, page, words) {
   const over = [DONE, ERRORED, MISSING, PLANNED].includes(state);
   const read = () => Promise.all([store.source.details(at), store.source.sources()]).then(
     ([details, sources]) => fill(body, ...content(store, page, at, over ? details : details && { ...details, log: "" }, sources[task] ?? "")),
-    (error) => fill(body, h("p", { class: "note" }, `The details cannot be read: ${error}`)),
-  );
+  ).catch((error) => fill(body, unreadable(error)));
   read().then(() => { if (!over && store.source.log) followLog(store, at, body, live); });
   const seen = () => JSON.stringify(["status", "text", "run_id", "started"].map((name) => store.number(name, at)));
   const before = seen();
@@ -48,6 +47,11 @@ export function run(store, page, words) {
     update: () => { if (seen() !== before) page.show(); },
     close: () => { live.open = false; },
   };
+}
+
+/** @param {unknown} error */
+function unreadable(error) {
+  return h("p", { class: "note" }, `The details cannot be shown: ${error}`);
 }
 
 /**
@@ -98,7 +102,7 @@ function partsOf(details) {
   return [
     ...(several ? [h("div", { class: "card" }, h("h3", null, `${count(details.parts.length + details.more_parts)} items`), sorted.map(partRow),
       details.more_parts > 0 && h("p", { class: "note" }, `${count(details.more_parts)} more are in the run's files.`))] : sorted.map((part) => partBody(part))),
-    details.log && h("div", { class: "card" }, h("h3", null, "Log ", h("span", { class: "note" }, many(details.log.trimEnd().split("\n").length, "line"))), log(details.log, details.log_cut)),
+    details.log && h("div", { class: "card" }, h("h3", null, "Log ", h("span", { class: "note" }, details.log_cut ? "its beginning and its end" : many(details.log.trimEnd().split("\n").length, "line"))), log(details.log, details.log_cut)),
   ];
 }
 
@@ -201,8 +205,7 @@ export function sideBySide(store, page, words) {
   const body = h("div", null, h("p", { role: "status" }, "Reading…"));
   Promise.all(runs.map((at) => (at === undefined ? null : store.source.details(at)))).then(
     (found) => fill(body, ...pairs(found.map((details) => details?.parts ?? []), item ?? "")),
-    (error) => fill(body, h("p", { class: "note" }, `The details cannot be read: ${error}`)),
-  );
+  ).catch((error) => fill(body, unreadable(error)));
   return {
     element: h("section", { "aria-labelledby": "title" },
       h("p", { class: "path" }, h("a", { href: `#/compare/${encodeURIComponent(first ?? "")}/${encodeURIComponent(second ?? "")}` }, "Compare"), ` / ${name}`),
