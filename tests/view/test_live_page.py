@@ -69,6 +69,8 @@ def show(page: Page, address: str) -> None:
 def shown(page: Page, address: str) -> str:
     """What a view says, in one line."""
     show(page, address)
+    # A grid draws its cells once the browser has told it how large it is, which takes a frame.
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
     expect(page.get_by_text("Reading…")).to_have_count(0)
     return re.sub(r"\s+", " ", page.locator("main").inner_text())
 
