@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,20 @@ def test_stdout(tmp_path: Path) -> None:
     result = report(tmp_path, "-o", "-")
     assert result.stdout.startswith("<!doctype html>")
     assert result.stdout.endswith("</html>\n")
+
+
+def test_texts_and_names_that_utf_8_cannot_have(tmp_path: Path) -> None:
+    """Half of a surrogate pair in an error, and bytes of names that are no UTF-8, appear as U+FFFD."""
+    folder = tmp_path / os.fsdecode(b"bad\xff")
+    write(folder / "one.run.json", errored("bad \ud800", modelVersion={"slug": "google/good"}))
+    (folder / os.fsdecode(b"x\xff.run.json")).write_text("{")
+    result = report(folder)
+    assert result.exit_code == 0, result.output
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    document = element(page, "data")
+    assert document["title"] == "bad\ufffd"
+    assert "x\ufffd.run.json" in document["problems"][0]
+    assert element(page, "details-0")[0]["parts"][0]["error"] == "bad \ufffd"
 
 
 def test_details_are_in_chunks(tmp_path: Path) -> None:

@@ -105,6 +105,16 @@ async def test_a_run_has_its_details_and_files(folder: Path) -> None:
             assert (await read(name)).status_code == 404, name
 
 
+async def test_names_that_utf_8_cannot_have(tmp_path: Path) -> None:
+    """A file whose name is no UTF-8 is shown, and sent, by a name with U+FFFD, and so is a folder."""
+    run = add_run(tmp_path / os.fsdecode(b"bad\xff"), "google/good", [True])
+    (run / os.fsdecode(b"note\xff.txt")).write_text("42")
+    async with serving(tmp_path / os.fsdecode(b"bad\xff")) as (client, _):
+        assert "bad\ufffd".encode() in (await client.get("/api/snapshot")).content
+        found = await client.get("/api/file?generation=1&run=0&name=note\ufffd.txt")
+        assert (found.status_code, found.text) == (200, "42")
+
+
 @pytest.mark.parametrize(
     "query", ["", "generation=1&run=-1", "generation=1&run=9", "generation=1&run=١", "generation=2&run=0"]
 )

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
+from fanbench.view.encode import encode
+
 __all__ = ["Columns", "changed_rows", "column", "pack", "unpack"]
 
 #: Numbers by the names of their columns.
@@ -50,7 +52,7 @@ def pack(columns: Columns, texts: Iterable[str] = ()) -> bytes:
         if sys.byteorder == "big":
             numbers.byteswap()
         body += _padded(numbers.tobytes())
-    header = msgspec.json.encode({"rows": rows, "columns": layout, "texts": list(texts)})
+    header = encode({"rows": rows, "columns": layout, "texts": list(texts)})
     start = len(header).to_bytes(4, "little") + header
     return _padded(start) + bytes(body)
 

@@ -10,8 +10,6 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
-import msgspec
-
 from fanbench._util.lock import is_locked
 from fanbench.results import ResultSet
 from fanbench.sweeps.folder import LOCK
@@ -20,6 +18,7 @@ from fanbench.sweeps.results import read_journals
 from fanbench.view.bundle import bundle, page_file
 from fanbench.view.details import Limits, items_by_run, read_details, read_sources
 from fanbench.view.document import MARGIN, Shown, build
+from fanbench.view.encode import encode
 
 __all__ = ["CHUNK", "name_of", "overview", "page", "policy", "report"]
 
@@ -56,16 +55,16 @@ def report(
         items = items_by_run(found)
         behind = [read_details(run, items.get(run.place, ()), Limits()) for run in shown.runs]
         for start in range(0, len(behind), CHUNK):
-            elements[f"details-{start // CHUNK}"] = msgspec.json.encode(behind[start : start + CHUNK])
-        elements["sources"] = msgspec.json.encode(read_sources(found.items, list(shown.order.tasks)))
+            elements[f"details-{start // CHUNK}"] = encode(behind[start : start + CHUNK])
+        elements["sources"] = encode(read_sources(found.items, list(shown.order.tasks)))
     return page(shown.document.title, elements)
 
 
 def overview(shown: Shown) -> dict[str, bytes]:
     """Return what the page has without the details of runs. The comparisons with each model are by themselves."""
-    elements = {"data": msgspec.json.encode(shown.document), "runs": shown.packed()}
+    elements = {"data": encode(shown.document), "runs": shown.packed()}
     for first, found in groupby(shown.comparisons(), lambda each: each.first):
-        elements[f"comparisons-{first}"] = msgspec.json.encode(list(found))
+        elements[f"comparisons-{first}"] = encode(list(found))
     return elements
 
 

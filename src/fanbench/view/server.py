@@ -15,7 +15,6 @@ from typing import TypeVar
 
 import anyio
 import anyio.to_thread
-import msgspec
 import uvicorn
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
@@ -25,8 +24,10 @@ from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from fanbench._util.text import without_surrogates
 from fanbench.view.details import Limits, find_file, items_by_run, read_details, read_log, read_sources
 from fanbench.view.document import PageRun, Shown
+from fanbench.view.encode import encode
 from fanbench.view.live import Live, Moment, Patch
 from fanbench.view.report import page, policy
 
@@ -159,7 +160,9 @@ class ViewServer:
         path = await _in_thread(lambda: find_file(run, name))
         if path is None:
             raise HTTPException(404, "There is no such file.")
-        return FileResponse(path, media_type="application/octet-stream", filename=path.name)
+        return FileResponse(
+            path, media_type="application/octet-stream", filename=without_surrogates(path.name)
+        )
 
     def _shown(self, request: Request) -> Shown:
         moment, shown, _ = self.live.now()
@@ -217,20 +220,18 @@ def _number(request: Request, name: str) -> int:
 
 
 def _json(value: object) -> Response:
-    return Response(msgspec.json.encode(value), media_type="application/json")
+    return Response(encode(value), media_type="application/json")
 
 
 def _snapshot(moment: Moment, shown: Shown) -> bytes:
     """Return the moment and the document as JSON after the length of both, and the table of runs."""
-    head = msgspec.json.encode(
-        {"generation": moment.generation, "version": moment.version, "document": shown.document}
-    )
+    head = encode({"generation": moment.generation, "version": moment.version, "document": shown.document})
     start = len(head).to_bytes(4, "little") + head
     return start + bytes(-len(start) % 8) + shown.packed()
 
 
 def _event(patch: Patch) -> bytes:
-    return b"data: " + msgspec.json.encode(patch) + b"\n\n"
+    return b"data: " + encode(patch) + b"\n\n"
 
 
 @asynccontextmanager
