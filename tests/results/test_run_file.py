@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fanbench.results.run_file import NotARunFile, read_run_file
-from tests.results.build import run, write
+from tests.results.build import errored, run, write
 
 _HUGE = b"9" * 400
 
@@ -49,6 +49,12 @@ def test_nan_is_read_in_both_spellings(tmp_path: Path, text: str) -> None:
     _, value, _ = read_run_file(write(tmp_path / "a.run.json", source.replace("NUMBER", text))).outcome()
     assert isinstance(value, float)
     assert math.isnan(value)
+
+
+def test_half_of_a_surrogate_pair(tmp_path: Path) -> None:
+    """Half of a surrogate pair, which Python's json module writes as an escape, is read as U+FFFD."""
+    read = read_run_file(write(tmp_path / "a.run.json", errored("bad \ud800 \\ud800 \U0001f600 \udcff")))
+    assert read.error_message == "bad \ufffd \\ud800 \U0001f600 \ufffd"
 
 
 @pytest.mark.parametrize("text", ["NaN", "-Infinity"])

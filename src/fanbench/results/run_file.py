@@ -29,6 +29,10 @@ M = TypeVar("M", bound=Message)
 
 # A string, which may be cut off, or a number that JSON does not have.
 _BARE = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|(?P<bare>NaN|-?Infinity)', re.DOTALL)
+# Escapes in a string: pairs of surrogates, halves of pairs, and all others.
+_ESCAPE = re.compile(
+    rb"\\u[dD][89abAB]\w\w\\u[dD][c-fC-F]\w\w|(?P<half>\\u[dD][89a-fA-F]\w\w)|\\.", re.DOTALL
+)
 
 ASSISTANT = "CONTENT_ROLE_ASSISTANT"
 AGGREGATED = "AGGREGATED"
@@ -277,10 +281,14 @@ def _decode(body: bytes, kind: type[M]) -> M:
     except msgspec.ValidationError:
         raise
     except msgspec.DecodeError:
-        # Python's json module writes a bare NaN, and so does the SDK when it merges run files. All else stays as it is:
-        # prompts are the same if their bytes are.
+        # Python's json module writes a bare NaN and halves of surrogate pairs, and so does the SDK when it merges run
+        # files. All else stays as it is: prompts are the same if their bytes are.
         return decode(_BARE.sub(_quoted, body), kind)
 
 
 def _quoted(found: re.Match[bytes]) -> bytes:
-    return b'"%s"' % found[0] if found["bare"] else found[0]
+    return b'"%s"' % found[0] if found["bare"] else _ESCAPE.sub(_whole, found[0])
+
+
+def _whole(found: re.Match[bytes]) -> bytes:
+    return rb"\ufffd" if found["half"] else found[0]
