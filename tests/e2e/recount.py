@@ -10,7 +10,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from itertools import combinations
+from itertools import combinations, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -366,14 +366,15 @@ def _row(path: Path) -> str:
 
 
 def _prompt(file: Record) -> str:
-    """What tells items apart that have no row: the first thing that was sent."""
+    """What tells items apart that have no row: all that was sent before the first answer."""
     contents = [
         each
         for talk in file["conversations"]
         for request in talk.get("requests", [])
         for each in request["contents"]
     ]
-    return json.dumps(next(each["parts"] for each in contents if not each["role"].endswith("_ASSISTANT")))
+    sent = takewhile(lambda each: not each["role"].endswith("_ASSISTANT"), contents)
+    return json.dumps([each["parts"] for each in sent])
 
 
 def _identity(file: Record) -> tuple[str, str]:

@@ -165,7 +165,9 @@ def test_items(folder: Path, counted: recount.Recount) -> None:
             names |= {"sweep": "out", "attempt": 1, "superseded": False}
             names |= {f"run_{name}": one[name] for name in ("cost_usd", "seconds")}
             same(record, {**item, **names} | {"item": record["item"]}, "content", "error", "part", "path")
-            assert (folder / record["path"]).is_file()
+            file = json.loads((folder / record["path"]).read_text())
+            part = file if record["part"] is None else file["subruns"][record["part"]]
+            assert part["startTime"][:23] == record["started"][:23]
     # Fanbench names items after rows and digests, and means the same ones.
     named = {(record["task"], record["item"]) for its in found.values() for record in its}
     assert len(named) == len({(one["task"], item["item"]) for one in counted.runs for item in one["items"]})
