@@ -43,13 +43,13 @@ class Selection:
         return self.models is None or model in self.models
 
     def sentences(self, scores: Scores) -> Iterator[str]:
-        """Say which tasks and models of `scores` count if only these do."""
-        if self.tasks is not None:
-            number = len({key.task for key in scores.tasks})
-            yield f"Of {many(number, 'task')}, only these count: {first_few(list(self.tasks))}."
-        if self.models is not None:
-            number = len(scores.models)
-            yield f"Of {many(number, 'model')}, only these are ranked: {first_few(list(self.models))}."
+        """Say which tasks and models of `scores` count if others do not."""
+        tasks = {key.task for key in scores.tasks}
+        if self.tasks is not None and len(self.tasks) < len(tasks):
+            yield f"Of {many(len(tasks), 'task')}, only these count: {first_few(list(self.tasks))}."
+        if self.models is not None and len(self.models) < len(scores.models):
+            models = many(len(scores.models), "model")
+            yield f"Of {models}, only these are ranked: {first_few(list(self.models))}."
 
     def cells(self, scores: Scores, runs: Iterable[RunResult]) -> list[Cell]:
         """The cells of a table, of which `runs` are known."""
