@@ -83,6 +83,29 @@ def test_text_is_written_unchanged(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_bytes() == "ä\r\nb\n".encode()
 
 
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    """The file that a link leads to is replaced, also by its first content."""
+    (tmp_path / "link").symlink_to(tmp_path / "folder" / "file")
+    (tmp_path / "folder").mkdir()
+    for text in ("one", "two"):
+        files.write(tmp_path / "link", text)
+        assert (tmp_path / "link").is_symlink()
+        assert (tmp_path / "folder" / "file").read_text() == text
+    assert os.listdir(tmp_path / "folder") == ["file"]
+
+
+def test_a_pipe_stays_a_pipe(tmp_path: Path) -> None:
+    """What is no file, such as a pipe, gets the data, and keeps its mode."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe, 0o600)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    files.write(pipe, "text", mode=0o644)
+    assert os.read(reader, 100) == b"text"
+    os.close(reader)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert stat.S_IMODE(pipe.stat().st_mode) == 0o600
+
+
 def test_a_block_that_fails_replaces_nothing(tmp_path: Path) -> None:
     """If the block of `replacing` raises, the target keeps its content and the partial file goes."""
     target = tmp_path / "file"

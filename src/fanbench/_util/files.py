@@ -53,8 +53,10 @@ def move(part: Path, target: Path) -> None:
 def replacing(target: Path, *, durable: bool = True) -> Iterator[Path]:
     """Yield a free path in the same folder; a file written there replaces `target` at the end of the block.
 
-    Readers see either the old file or the new one. After an error, the old one remains.
+    Readers see either the old file or the new one. After an error, the old one remains. A link stays one: the file that
+    it leads to is replaced.
     """
+    target = Path(os.path.realpath(target))
     part = target.with_name(f".{target.name}-{os.getpid()}-{os.urandom(4).hex()}.part")
     try:
         yield part
@@ -72,9 +74,12 @@ def replacing(target: Path, *, durable: bool = True) -> Iterator[Path]:
 def write(target: Path, data: bytes | str, *, mode: int | None = None, durable: bool = True) -> None:
     """Replace `target` with a file of this content (text as UTF-8), completely or not at all.
 
-    `mode` is its permission bits; by default the umask decides.
+    `mode` is its permission bits; by default the umask decides. A device or a pipe stays what it is, and gets the data.
     """
     content = data.encode() if isinstance(data, str) else data
+    if target.exists() and not target.is_file():
+        target.write_bytes(content)
+        return
     with replacing(target, durable=durable) as part:
         handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if mode is None else mode)
         with open(handle, "wb") as file:
