@@ -99,6 +99,22 @@ def test_the_live_page_ends_as_the_report(page: Page, tmp_path: Path) -> None:
     assert live == {view: shown(page, view) for view in VIEWS}
 
 
+def test_details_that_failed_are_read_again(page: Page, tmp_path: Path) -> None:
+    """After an answer that all must be read again, the next change brings the details of the run that is shown."""
+    with Journal.open(tmp_path) as journal:
+        for run_id, model in enumerate(MODELS, 1):
+            schedule(tmp_path, journal, "quiz", model, run_id)
+        collect(tmp_path, journal, "quiz", "good", passes(9, 10), RunState.COMPLETED, 1)
+        with serving(tmp_path) as address:
+            page.route("**/api/details*", lambda route: route.fulfill(status=409, body="again"), times=1)
+            page.goto(address)
+            expect(page.locator("main > section")).to_be_visible()
+            show(page, "run/quiz/good/1")
+            expect(page.locator("main")).to_contain_text("cannot be shown: 409 again")
+            collect(tmp_path, journal, "quiz", "bad", passes(2, 10), RunState.COMPLETED, 3)
+            expect(page.locator("main")).to_contain_text("10 items")
+
+
 def test_a_page_that_slept_catches_up(page: Page, tmp_path: Path) -> None:
     """A page whose server could not be reached for a while shows what happened meanwhile, and said that it waits."""
     with Journal.open(tmp_path) as journal, lock_folder(tmp_path):

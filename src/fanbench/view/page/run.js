@@ -33,25 +33,31 @@ export function run(store, page, words) {
       runs.length > 1 && h("nav", { class: "choice", "aria-label": "Runs" }, runs.map((each) => h("a", { href: page.runAddress(each), "aria-current": each === at ? "true" : null },
         `${SIGNS[store.runs.columns.status[each]]} ${store.runs.columns.repeat[each]}${store.runs.columns.superseded[each] ? " again" : ""}`))),
       link("↑ model", near(-1), "k"), link("↓ model", near(1), "j")), body);
-  const live = { open: true };
+  const live = { open: true }, { data } = store;
+  let failed = false;
   const over = [DONE, ERRORED, MISSING, PLANNED].includes(state);
   const read = () => Promise.all([store.source.details(at), store.source.sources()]).then(
     ([details, sources]) => fill(body, ...content(store, page, at, over ? details : details && { ...details, log: "" }, sources[task] ?? "")),
-  ).catch((error) => fill(body, unreadable(error)));
+  ).catch((error) => {
+    failed = true;
+    fill(body, unreadable(error));
+    // All was read again meanwhile: the run may have another position.
+    if (live.open && store.data !== data) page.show();
+  });
   read().then(() => { if (!over && store.source.log) followLog(store, at, body, live); });
-  const seen = () => JSON.stringify(["status", "text", "run_id", "started"].map((name) => store.number(name, at)));
+  const seen = () => JSON.stringify([page.runAddress(at), ...["status", "text", "run_id", "started"].map((name) => store.number(name, at))]);
   const before = seen();
   return {
     element,
     neighbor: (/** @type {number} */ step) => { const to = near(step); if (to !== null) page.openRun(to); },
-    update: () => { if (seen() !== before) page.show(); },
+    update: () => { if (failed || at >= store.runs.rows || seen() !== before) page.show(); },
     close: () => { live.open = false; },
   };
 }
 
 /** @param {unknown} error */
 function unreadable(error) {
-  return h("p", { class: "note" }, `The details cannot be shown: ${error}`);
+  return h("p", { class: "note" }, `The details cannot be shown: ${error instanceof Error ? error.message : error}`);
 }
 
 /**
