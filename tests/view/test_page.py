@@ -187,6 +187,20 @@ def test_escape_from_a_run_that_was_opened_by_its_address_leads_to_the_matrix(
     assert address(page) == "matrix"
 
 
+def test_escape_leads_from_the_neighbors_of_a_run_to_where_it_was_opened(file: Path, open_page: Open) -> None:
+    """One Escape after j leads to the view and the cell that the first run was opened from; so does one back."""
+    page = open_page(file)
+    for back in (lambda: page.keyboard.press("Escape"), page.go_back):
+        page.locator("#cell_0_2").click()
+        page.keyboard.press("j")
+        page.wait_for_url("**#/run/talk/good/1")
+        page.keyboard.press("k")
+        page.wait_for_url("**#/run/talk/bad/1")
+        back()
+        page.wait_for_url("**#/matrix")
+        expect(page.locator("[role=grid]")).to_have_attribute("aria-activedescendant", "cell_0_2")
+
+
 def test_the_matrix_is_sorted_by_a_header(file: Path, open_page: Open) -> None:
     """A click on a header sorts from high to low, another one the other way; the first header sorts by name."""
     page = open_page(file)

@@ -40,8 +40,8 @@ export class Page {
     /** @type {View | null} */
     this.view = null;
     this.pending = false;
-    /** How many views were shown before this one: none, and there is nothing to go back to. */
-    this.depth = -1;
+    /** Where Escape leads from a run: the address of the view that was shown last. */
+    this.origin = "#/matrix";
     /** The address of what is shown. */
     this.address = "";
     // Where the page itself leads, it is already.
@@ -122,7 +122,7 @@ export class Page {
     (this.view.grid?.element ?? this.main).focus({ preventScroll: true });
     this.main.scrollTop = 0;
     this.tabs.querySelector("[aria-current=page]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
-    this.depth += 1;
+    if (!isDetail(this.address)) this.origin = this.address || "#/matrix";
   }
 
   /** @param {string} address */
@@ -147,6 +147,15 @@ export class Page {
   /** @param {number} at */
   openRun(at) {
     this.#lead(this.runAddress(at));
+  }
+
+  /**
+   * Show a run in place of this one, so that the browser's back does not lead through all of them.
+   * @param {number} at
+   */
+  replaceRun(at) {
+    history.replaceState(null, "", this.runAddress(at));
+    this.show();
   }
 
   /**
@@ -198,17 +207,10 @@ export class Page {
     else if (event.key === "/" && this.view?.search) this.view.search.focus();
     else if (event.key === "?") this.help.showModal();
     else if (event.key === "t") this.#switchTheme();
-    else if (event.key === "Escape") this.#back();
+    else if (event.key === "Escape" && isDetail(this.address)) this.#lead(this.origin);
     else if ((event.key === "j" || event.key === "k") && this.view?.neighbor) this.view.neighbor(event.key === "j" ? 1 : -1);
     else return undefined;
     return event.preventDefault();
-  }
-
-  /** Go back from a run to where it was opened, or to the matrix if it was opened by its address. */
-  #back() {
-    if (!/^#\/(run|side)\//.test(location.hash)) return;
-    if (this.depth > 0) history.back();
-    else this.go("matrix");
   }
 
   #switchTheme() {
@@ -225,6 +227,11 @@ export class Page {
     // Canvases have the colors that they were drawn with.
     if (this.view) this.#changed();
   }
+}
+
+/** @param {string} address whether it is that of a run, or of two beside each other */
+function isDetail(address) {
+  return /^#\/(run|side)\//.test(address);
 }
 
 /** The theme that was chosen; null if none was. */

@@ -49,7 +49,7 @@ export function run(store, page, words) {
   const before = seen();
   return {
     element,
-    neighbor: (/** @type {number} */ step) => { const to = near(step); if (to !== null) page.openRun(to); },
+    neighbor: (/** @type {number} */ step) => { const to = near(step); if (to !== null) page.replaceRun(to); },
     update: () => { if (failed || at >= store.runs.rows || seen() !== before) page.show(); },
     close: () => { live.open = false; },
   };
