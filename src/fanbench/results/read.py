@@ -84,11 +84,11 @@ def read_results(
         problems += lost
         runs += _runs_in(folder, sweep, files, lost, by_folder.get(folder.path), problems)
     runs = list(map(rows.name, runs))
+    scales = scales_of(known)  # those of copies, too
     copies = _copies(runs)
     problems += (Problem(copy.result.path, f"the same run as {path}") for copy, path in copies)
     copied = {copy.result.path for copy, _ in copies}
     known = [each for each in known if each.folder not in copied]
-    scales = scales_of(known)
     gathered = gather((run for run in runs if run.result.path not in copied), known, scales)
     gathered.runs.reverse()
     results = sorted(gathered.runs, key=lambda run: (run.task, run.full_model))
