@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from fanbench.results import ItemState, ResultSet, RunResult, read_results
+from fanbench.results import ItemState, KnownRun, ResultSet, RunResult, read_results
 from fanbench.results.scores import Cell
 from fanbench.results.transcript import read_transcript
+from fanbench.wire.messages import RunState
 from tests.results.build import number, passed, talk, write
 
 RIGHT = [True] * 9 + [False]
@@ -119,6 +120,15 @@ def test_deleted_rows_without_names_are_one_item(tmp_path: Path) -> None:
         merge(add_rows(tmp_path, model, RIGHT), 0.9, delete=True)
     a, b = cells(read_results(tmp_path))
     assert a.totals == b.totals == {"": (0.9, 1)}
+
+
+def test_merged_rows_keep_their_values_if_the_run_errored(tmp_path: Path) -> None:
+    """Rows that were merged before the run errored on the server are as good as those that were not."""
+    folder = merge(add_rows(tmp_path, "a", [True, False]), 0.5).parent
+    known = KnownRun(
+        sweep=tmp_path, folder=folder, task="quiz", model="a", content="v1", run_id=1, state=RunState.ERRORED
+    )
+    assert [item.value for item in read_results(tmp_path, known=[known]).items] == [1.0, 0.0]
 
 
 def test_merged_rows_in_a_flat_folder(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fanbench.results import ItemState, ResultSet, RunResult, read_results
+from fanbench.results import ItemState, KnownRun, ResultSet, RunResult, read_results
 from fanbench.wire.messages import RunState
 from tests.results.build import STATUS, errored, number, passed, run, talk, write
 
@@ -118,6 +118,22 @@ def test_a_copy_of_a_run_counts_once(tmp_path: Path) -> None:
         (tmp_path / "b/my-task/1/gemma-3/7", same),
         (tmp_path / "c/a.run.json", same),
     ]
+
+
+def test_a_copy_of_a_sweep_lacks_nothing(tmp_path: Path) -> None:
+    """What the journal of a copied sweep has of its runs counts once, as they do."""
+    known = []
+    for sweep in (tmp_path / "a", tmp_path / "b"):
+        path = write(sweep / "my-task/1/gemma-3/7/a.run.json", passed(pyRunId="Run #1"))
+        names: dict[str, Any] = {
+            "task": "my-task",
+            "model": "gemma-3",
+            "content": "c",
+            "version": 1,
+            "run_id": 7,
+        }
+        known.append(KnownRun(sweep=sweep, folder=path.parent, **names))
+    assert [item.state for item in read_results(tmp_path, known=known).items] == [ItemState.SCORED]
 
 
 def test_a_link_to_a_folder_is_said(tmp_path: Path) -> None:

@@ -280,7 +280,8 @@ def _known_item(known: KnownRun, owners: Mapping[str, str]) -> Item:
 def _of_run(run: RunFiles, name: Item, *, parts: bool = True) -> RunItems:
     """Return the items of one run. Rows have states of their own, whatever the state of the run is."""
     errored = _errored(run.known)
-    found = run.found if parts and not errored else run.whole
+    has_rows = run.found is not None and run.found.level == "rows"
+    found = run.found if parts and (has_rows or not errored) else run.whole
     if found is None:
         found = RunItems("run", [_without_files(run.result, name)])
     found = RunItems(found.level, [_named(item, name) for item in found.items])
