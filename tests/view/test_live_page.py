@@ -115,6 +115,57 @@ def test_details_that_failed_are_read_again(page: Page, tmp_path: Path) -> None:
             expect(page.locator("main")).to_contain_text("10 items")
 
 
+def hide(page: Page, hidden: bool) -> None:
+    """Put a page into the background, or back: without windows, a browser itself does neither."""
+    page.evaluate(
+        "(hidden) => { Object.defineProperty(document, 'hidden', {value: hidden, configurable: true});"
+        " document.dispatchEvent(new Event('visibilitychange')); }",
+        hidden,
+    )
+
+
+def test_tabs_in_the_background_leave_their_connections_to_others(page: Page, tmp_path: Path) -> None:
+    """However many tabs are open, another one is shown; one that was hidden catches up once it is seen."""
+    with Journal.open(tmp_path) as journal, lock_folder(tmp_path):
+        todo = steps(tmp_path, journal)
+        for _ in range(len(TASKS) * len(MODELS)):
+            next(todo)()
+        with serving(tmp_path) as address:
+            pages = [page, *(page.context.new_page() for _ in range(6))]
+            for each in pages:
+                each.goto(address)
+                expect(each.locator("header a.running")).to_have_text("● 6 running")
+                hide(each, True)
+            for step in todo:
+                step()
+            hide(page, False)
+            expect(page.locator("header a.done")).to_have_text("✓ 6 done")
+
+
+def test_an_address_is_opened_in_another_tab(page: Page, tmp_path: Path) -> None:
+    """An address without its token is shown as long as another tab has it; the token may also come with a view."""
+    with Journal.open(tmp_path) as journal:
+        schedule(tmp_path, journal, "quiz", "good")
+    with serving(tmp_path) as address:
+        page.goto(f"{address}&/runs/errored")
+        page.wait_for_url("**/#/runs/errored")
+        expect(page.get_by_label("State")).to_have_value("✗ errored")
+        other = page.context.new_page()
+        other.goto(page.url)
+        expect(other.get_by_label("State")).to_have_value("✗ errored")
+
+
+def test_a_new_token_is_taken_by_an_old_tab(page: Page, tmp_path: Path) -> None:
+    """A tab that was opened without the token is shown once the whole address is pasted into it."""
+    with Journal.open(tmp_path) as journal:
+        schedule(tmp_path, journal, "quiz", "good")
+    with serving(tmp_path) as address:
+        page.goto(address.partition("#")[0])
+        expect(page.locator("body")).to_contain_text("with its token")
+        page.goto(address)
+        expect(page.locator("main > section")).to_contain_text("good")
+
+
 def test_a_page_that_slept_catches_up(page: Page, tmp_path: Path) -> None:
     """A page whose server could not be reached for a while shows what happened meanwhile, and said that it waits."""
     with Journal.open(tmp_path) as journal, lock_folder(tmp_path):

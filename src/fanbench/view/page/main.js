@@ -262,5 +262,5 @@ function share(element, part) {
 }
 
 Store.open().then((store) => new Page(store), (error) => {
-  document.body.append(h("p", null, `The page cannot be shown: ${error}. It needs a browser of 2023 or later.`));
+  document.body.append(h("p", null, `The page cannot be shown: ${error instanceof Error ? error.message : error}.`));
 });

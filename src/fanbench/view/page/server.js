@@ -4,24 +4,56 @@
 const PAUSE = 500;
 const LONGEST_PAUSE = 10_000;
 
-/** The token comes in the address, where no server sees it, and is not left there. */
+/** Milliseconds in which another tab of this page answers. */
+const ANSWER = 300;
+
+/** The token comes in the address, where no server sees it, and is not left there. What follows it is a view. */
 function takeToken() {
-  const found = /^#token=([\w-]+)$/.exec(location.hash);
-  if (found) {
-    sessionStorage.setItem("token", found[1]);
-    history.replaceState(null, "", `${location.pathname}#/matrix`);
-  }
-  return sessionStorage.getItem("token") ?? "";
+  const found = /^#token=([\w-]+)(?:&(\/.*))?$/.exec(location.hash);
+  if (!found) return false;
+  sessionStorage.setItem("token", found[1]);
+  history.replaceState(null, "", `${location.pathname}#${found[2] ?? "/matrix"}`);
+  return true;
 }
 
-export function openServer() {
-  const headers = { Authorization: `Bearer ${takeToken()}` };
+/**
+ * Return the token of the address or of this tab, or that of another tab: a link that is opened in a new one has none.
+ * Only pages of this very server can ask and answer.
+ */
+async function findToken() {
+  takeToken();
+  const channel = new BroadcastChannel("token");
+  if (!sessionStorage.getItem("token")) {
+    const found = await new Promise((resolve) => {
+      channel.onmessage = ({ data }) => { if (data) resolve(data); };
+      channel.postMessage("");
+      setTimeout(() => resolve(""), ANSWER);
+    });
+    if (found) sessionStorage.setItem("token", found);
+  }
+  const token = sessionStorage.getItem("token") ?? "";
+  channel.onmessage = ({ data }) => { if (!data && token) channel.postMessage(token); };
+  return token;
+}
+
+/** Return once the page can be seen. */
+async function seen() {
+  while (document.hidden) await new Promise((resolve) => { document.addEventListener("visibilitychange", resolve, { once: true }); });
+}
+
+export async function openServer() {
+  const headers = { Authorization: `Bearer ${await findToken()}` };
+  // A new token that is pasted into this tab is that of a new server.
+  addEventListener("hashchange", () => { if (takeToken()) location.reload(); });
   let generation = 0, version = 0;
 
-  /** @param {string} path */
-  async function get(path) {
-    const response = await fetch(path, { headers, cache: "no-store" });
-    if (response.status === 401) throw new Error("open the whole address that `fanbench view` printed, with its token");
+  /**
+   * @param {string} path
+   * @param {AbortSignal | null} [signal]
+   */
+  async function get(path, signal = null) {
+    const response = await fetch(path, { headers, cache: "no-store", signal });
+    if (response.status === 401) throw new Error("Open the whole address that `fanbench view` printed last, with its token");
     if (!response.ok) throw new Error(`${response.status} ${await response.text()}`);
     return response;
   }
@@ -62,16 +94,22 @@ export function openServer() {
      * @param {() => Promise<void>} again
      */
     async follow(change, again) {
+      // Browsers allow six connections to a server: tabs that nobody sees leave them to others.
+      let stream = new AbortController();
+      document.addEventListener("visibilitychange", () => { if (document.hidden) stream.abort(); });
       for (let pause = PAUSE; ; pause = Math.min(LONGEST_PAUSE, 2 * pause)) {
+        await seen();
+        stream = new AbortController();
         try {
           for (;;) {
-            const response = await get(`api/events?generation=${generation}&version=${version}`);
+            const response = await get(`api/events?generation=${generation}&version=${version}`, stream.signal);
             pause = PAUSE;
             document.documentElement.classList.remove("waiting");
             if (!await absorb(response)) break;
             await again();
           }
         } catch { /* The server has ended, or sleeps: it is asked again. */ }
+        if (stream.signal.aborted) continue;
         document.documentElement.classList.add("waiting");
         await new Promise((resolve) => { setTimeout(resolve, pause); });
       }

@@ -41,7 +41,7 @@ export class Store {
   }
 
   static async open() {
-    const source = openEmbedded() ?? openServer();
+    const source = openEmbedded() ?? await openServer();
     const { data, runs } = await source.snapshot();
     return new Store(source, data, unpack(runs));
   }
