@@ -57,6 +57,35 @@ def test_it_serves_until_a_signal(folder: Path, number: signal.Signals) -> None:
         assert process.stderr.read() == "Ctrl-C ends the page.\n"
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_ends_while_a_page_is_open(folder: Path, number: signal.Signals) -> None:
+    """A signal ends the streams of open pages, and neither they nor what is no HTTP leave a word on the terminal."""
+    with start(folder) as process:
+        address = urlsplit(first_line(process))
+        headers = {"Authorization": f"Bearer {address.fragment.removeprefix('token=')}"}
+        url = f"http://{address.netloc}/api/events?generation=1&version=0"
+        with socket.create_connection((address.hostname or "", address.port or 0)) as other:
+            other.sendall(b"\x16\x03\x01 no HTTP\r\n\r\n")
+            assert b" 400 " in other.recv(100)
+        with httpx.stream("GET", url, headers=headers) as stream:
+            assert stream.status_code == 200
+            process.send_signal(number)
+            assert stream.read() == b"", "the stream ends as a whole answer does"
+        assert process.wait(20) == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == "Ctrl-C ends the page.\n"
+
+
+def test_a_signal_ends_it_before_its_parent(folder: Path) -> None:
+    """The page beside a sweep obeys SIGTERM while the sweep goes on."""
+    with start(folder, "--with-parent", stdin=subprocess.PIPE) as process:
+        assert first_line(process).startswith("http://127.0.0.1:")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+
+
 def test_it_ends_with_its_parent(folder: Path) -> None:
     """The page that a sweep started ends when the sweep does, however that ended."""
     with start(folder, "--with-parent", stdin=subprocess.PIPE) as process:

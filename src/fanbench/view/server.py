@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import hmac
+import logging
 import secrets
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -25,6 +26,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fanbench._util.text import without_surrogates
+from fanbench.errors import UsageError
 from fanbench.view.details import Limits, find_file, items_by_run, read_details, read_log, read_sources
 from fanbench.view.document import PageRun, Shown
 from fanbench.view.encode import encode
@@ -61,11 +63,12 @@ _HEADERS = {
 
 
 class ViewServer:
-    """The server's application, and the address of its page with the token."""
+    """The server's application, and the address of its page with the token. It is `over` when the server ends."""
 
     def __init__(self, live: Live, port: int, *, token: str | None = None) -> None:
         self.live = live
         self.token = token or secrets.token_urlsafe(24)
+        self.over = anyio.Event()
         self.origin = f"http://127.0.0.1:{port}"
         self.app: ASGIApp = _Guard(
             Starlette(
@@ -128,7 +131,9 @@ class ViewServer:
             if anyio.current_time() - said >= HEARTBEAT:
                 yield b": alive\n\n"
                 said = anyio.current_time()
-            await anyio.sleep(INTERVAL)
+            with anyio.move_on_after(INTERVAL):
+                await self.over.wait()
+                return
             await _in_thread(self.live.refresh)
 
     async def _details(self, request: Request) -> Response:
@@ -239,12 +244,19 @@ async def serve_view(live: Live, *, port: int = 0) -> AsyncIterator[str]:
     """Serve the page of `live` on 127.0.0.1 during the block, and yield its address. Port 0 is any free port.
 
     Raises:
-        OSError: The port is taken.
+        UsageError: The port is taken.
     """
+    # Without a handler of their own, warnings are printed: also those about what any client sends.
+    logging.getLogger("uvicorn").addHandler(logging.NullHandler())
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", port))
-        listener.listen()
+        try:
+            listener.bind(("127.0.0.1", port))
+            listener.listen()
+        except OSError as error:
+            raise UsageError(
+                f"Cannot listen on port {port}: {error.strerror}.", hint="Add --port 0."
+            ) from None
         view = ViewServer(live, listener.getsockname()[1])
         config = uvicorn.Config(
             view.app,
@@ -260,6 +272,7 @@ async def serve_view(live: Live, *, port: int = 0) -> AsyncIterator[str]:
             try:
                 yield view.address
             finally:
+                view.over.set()
                 server.should_exit = True
 
 

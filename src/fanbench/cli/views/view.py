@@ -8,7 +8,7 @@ import signal
 import sys
 import webbrowser
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from subprocess import PIPE
@@ -76,25 +76,34 @@ def show_view(
 
 
 async def _serve(settings: Settings, live: Live, *, port: int, opens: bool, with_parent: bool) -> None:
-    from fanbench.view.server import LAST_CHANGES, serve_view
+    from fanbench.view.server import serve_view
 
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        try:
-            async with serve_view(live, port=port) as address:
-                click.echo(address)
-                sys.stdout.flush()
-                if opens and _has_display():
-                    await anyio.to_thread.run_sync(webbrowser.open, address, abandon_on_cancel=True)
+        async with serve_view(live, port=port) as address:
+            click.echo(address)
+            sys.stdout.flush()
+            if opens and _has_display():
+                await anyio.to_thread.run_sync(webbrowser.open, address, abandon_on_cancel=True)
+            if not with_parent:
+                settings.output.note("Ctrl-C ends the page.")
+            async with anyio.create_task_group() as waiting:
                 if with_parent:
-                    await anyio.to_thread.run_sync(sys.stdin.buffer.read, abandon_on_cancel=True)
-                    await anyio.sleep(LAST_CHANGES)
-                else:
-                    settings.output.note("Ctrl-C ends the page.")
-                    await anext(signals)
-        except OSError as error:
-            raise UsageError(
-                f"Cannot listen on port {port}: {error.strerror}.", hint="Add --port 0."
-            ) from None
+                    waiting.start_soon(_cancel_after_parent, waiting.cancel_scope)
+                await anext(signals)
+                waiting.cancel_scope.cancel()
+
+
+async def _cancel_after_parent(scope: anyio.CancelScope) -> None:
+    """Cancel once stdin ends, when pages have the last changes."""
+    from fanbench.view.server import LAST_CHANGES
+
+    while True:
+        with suppress(PermissionError):  # A file is always readable, and cannot be waited for.
+            await anyio.wait_readable(sys.stdin.fileno())
+        if not os.read(sys.stdin.fileno(), 4096):
+            break
+    await anyio.sleep(LAST_CHANGES)
+    scope.cancel()
 
 
 def _has_display() -> bool:
