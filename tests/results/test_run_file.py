@@ -57,6 +57,14 @@ def test_half_of_a_surrogate_pair(tmp_path: Path) -> None:
     assert read.error_message == "bad \ufffd \\ud800 \U0001f600 \ufffd"
 
 
+@pytest.mark.parametrize("text", ["-Infinity", '"-Infinity"'])
+def test_infinities_of_a_dict_are_numbers(tmp_path: Path, text: str) -> None:
+    """In a dict, infinities are numbers in both spellings, as elsewhere."""
+    source = f'{{"taskVersion": {{"name": "A"}}, "results": [{{"dictResult": {{"a": {text}, "b": "x"}}}}]}}'
+    path = write(tmp_path / "a.run.json", source)
+    assert read_run_file(path).outcome() == ("dict", {"a": -math.inf, "b": "x"}, None)
+
+
 @pytest.mark.parametrize("text", ["NaN", "-Infinity"])
 def test_a_bare_number_does_not_change_the_prompt(tmp_path: Path, text: str) -> None:
     """A file with a bare NaN or infinity has the same prompt as one without."""

@@ -120,6 +120,7 @@ def test_an_errored_run_whose_items_all_have_scores_is_marked() -> None:
     [
         ({"value": {"f1": 0.51234, "n": 3, "ok": True}}, "f1=0.5123, n=3, ok=True"),
         ({"value": {"a": "x\ny"}}, r"a=x\ny"),
+        ({"value": {"a": math.nan, "b": -math.inf}}, "a=–, b=–"),
         ({"value": {}}, "{}"),
         ({"value": None, "state": RunState.SCORE_PENDING}, "score_pending"),
         ({"value": math.nan}, "no value"),

@@ -34,6 +34,8 @@ _ESCAPE = re.compile(
     rb"\\u[dD][89abAB]\w\w\\u[dD][c-fC-F]\w\w|(?P<half>\\u[dD][89a-fA-F]\w\w)|\\.", re.DOTALL
 )
 
+_NOT_FINITE = ("NaN", "Infinity", "-Infinity")
+
 ASSISTANT = "CONTENT_ROLE_ASSISTANT"
 AGGREGATED = "AGGREGATED"
 
@@ -187,7 +189,12 @@ class RunFile(Message, frozen=True, kw_only=True, gc=False):
             interval = math.nan if stated is None else float(stated)
             return "numeric", float(numeric.value), interval if 0 <= interval < math.inf else None
         if result.dict_result is not None:
-            return "dict", result.dict_result, None
+            values = result.dict_result.items()
+            return (
+                "dict",
+                {key: float(value) if value in _NOT_FINITE else value for key, value in values},
+                None,
+            )
         # A number or a dict is written even if it is 0 or empty, so this was an omitted false.
         return "boolean", bool(result.boolean_result), None
 

@@ -210,7 +210,9 @@ def _dict(values: Mapping[str, Any]) -> str:
 
 def _number(value: float) -> str:
     """Four significant digits: enough to compare models, and easy to read."""
-    if math.isfinite(value) and abs(value) < 1e6:
+    if not math.isfinite(value):
+        return MISSING
+    if abs(value) < 1e6:
         return f"{value:.4g}" if abs(value) < 1e4 else f"{value:.0f}"
     return f"{value:g}"
 
