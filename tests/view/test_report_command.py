@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from fanbench.cli.app import root
-from tests.results.build import errored, number, talk, write
+from tests.results.build import errored, number, passed, talk, write
 from tests.results.folders import add_run, make_sweep
 
 
@@ -60,6 +60,22 @@ def test_texts_and_names_that_utf_8_cannot_have(tmp_path: Path) -> None:
     assert document["title"] == "bad\ufffd"
     assert "x\ufffd.run.json" in document["problems"][0]
     assert element(page, "details-0")[0]["parts"][0]["error"] == "bad \ufffd"
+
+
+def test_links_are_not_followed_out_of_the_folder(tmp_path: Path) -> None:
+    """The page has neither the log nor the run file that a link elsewhere leads to, and what is in the folder."""
+    (tmp_path / "secret.log").write_text("secret")
+    said = {"id": "c", "requests": [{"contents": [{"parts": [{"text": "secret"}]}]}]}
+    file = write(tmp_path / "secret.run.json", passed(True, conversations=[said]))
+    run = add_run(tmp_path / "sweep", "google/good", [])
+    run.mkdir(parents=True)
+    (run / "a.run.json").symlink_to(file)
+    run.with_name("1.log").symlink_to(tmp_path / "secret.log")
+    report(tmp_path / "sweep")
+    page = (tmp_path / "sweep" / "report.html").read_text(encoding="utf-8")
+    details = element(page, "details-0")[0]
+    assert details["parts"][0]["state"] == "scored"
+    assert "secret" not in json.dumps([details, element(page, "sources")])
 
 
 def test_details_are_in_chunks(tmp_path: Path) -> None:

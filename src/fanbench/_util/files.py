@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import anyio
 import anyio.to_thread
@@ -23,6 +25,7 @@ __all__ = [
     "async_temporary_folder",
     "make_folders",
     "move",
+    "open_regular",
     "output_errors",
     "replacing",
     "sync",
@@ -86,6 +89,20 @@ def write(target: Path, data: bytes | str, *, mode: int | None = None, durable: 
             if mode is not None:
                 os.chmod(part, mode)  # The umask may have removed some of the bits.
             file.write(content)
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file for reading.
+
+    Raises:
+        OSError: It does not exist, or is a link or a special file.
+    """
+    # Without waiting for the writer of a pipe.
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(f"{path} is not a regular file")
+    return open(handle, "rb")
 
 
 @contextmanager

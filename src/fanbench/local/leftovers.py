@@ -6,29 +6,15 @@ A link is never followed, and nothing but regular files is opened.
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
-__all__ = ["open_regular", "read_regular", "regular_files"]
+from fanbench._util.files import open_regular
+
+__all__ = ["read_regular", "regular_files"]
 
 MOST_READ = 256 << 20
 """The most bytes of a file that is read as a whole."""
-
-
-def open_regular(path: Path) -> BinaryIO:
-    """Open a file for reading.
-
-    Raises:
-        OSError: It does not exist, or is a link or a special file.
-    """
-    # Without waiting for the writer of a pipe.
-    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
-        os.close(handle)
-        raise OSError(f"{path} is not a regular file")
-    return open(handle, "rb")
 
 
 def read_regular(path: Path) -> bytes:

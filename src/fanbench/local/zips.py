@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fanbench._util import files
-from fanbench.local.leftovers import open_regular, regular_files
+from fanbench.local.leftovers import regular_files
 
 # A fixed time makes the bytes reproducible, so that downloads can be resumed and ETags stay valid.
 _TIME = (2020, 1, 1, 0, 0, 0)
@@ -29,7 +29,7 @@ def write_output_zip(folder: Path, target: Path, *, include_source: bool) -> Non
             seen: set[str] = set()
             for wanted, path in _members(folder, include_source):
                 try:
-                    source = open_regular(path)
+                    source = files.open_regular(path)
                 except OSError:
                     continue
                 name, number = wanted, 2

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from fanbench._util.files import open_regular
 from fanbench._util.layout import EARLIER_LOG, log_of_run
 from fanbench._util.text import without_surrogates
 from fanbench.results import Item, ResultSet
@@ -142,10 +143,10 @@ def read_sources(items: Iterable[Item], tasks: Sequence[TaskKey]) -> list[str]:
     found: dict[TaskKey, str] = {}
     for item in items:
         key = TaskKey(item.task, item.content)
-        if found.get(key) or not item.path.endswith(".run.json"):
+        if found.get(key) or not _is_run_file(item):
             continue
         with suppress(NotARunFile):  # It was one a moment ago.
-            file = decode_run_file(Path(item.sweep, item.path), _Task)
+            file = decode_run_file(Path(_path(item)), _Task)
             found[key] = _text(file.task_version.definition)
     return [found.get(key, "") for key in tasks]
 
@@ -164,7 +165,7 @@ def _parts(run: PageRun, items: Sequence[Item], limits: Limits) -> list[Part]:
         return [Part(state="errored", error=_text(run.error))] if run.error else []
     places: dict[str, set[int]] = {}
     for item in items:
-        if item.path.endswith(".run.json"):
+        if _is_run_file(item):
             places.setdefault(_path(item), set()).update(() if item.part is None else (item.part,))
     files = {path: _read(Path(path), parts) for path, parts in places.items()}
     parts = [_part(item, files.get(_path(item), {}).get(item.part), limits) for item in items]
@@ -172,6 +173,12 @@ def _parts(run: PageRun, items: Sequence[Item], limits: Limits) -> list[Part]:
     rest = [each[None] for each in files.values() if len(each) > 1]
     around = [_part(None, each, limits) for each in rest if each.messages or each.assertions or each.error]
     return [*around, *parts]
+
+
+def _is_run_file(item: Item) -> bool:
+    """Whether the item has a run file to read: one in its sweep, and no link that leads out of it."""
+    inside = os.path.realpath(_path(item)).startswith(os.path.join(os.path.realpath(item.sweep), ""))
+    return inside and item.path.endswith(".run.json")
 
 
 def _path(item: Item) -> str:
@@ -243,7 +250,7 @@ def _message(said: Said, limits: Limits) -> MessageEntry:
 def read_log(run: PageRun, start: int, limit: int) -> LogPart:
     """Read at most `limit` bytes of a run's log from `start`, as far as there are whole lines."""
     for path in _logs(run):
-        with suppress(OSError), path.open("rb") as file:
+        with suppress(OSError), open_regular(path) as file:
             file.seek(start)
             text = file.read(limit)
             # The rest of a line may still be written, unless it is longer than all that is read.
@@ -264,7 +271,7 @@ def _logs(run: PageRun) -> Iterator[Path]:
 def _log(run: PageRun, limit: int) -> tuple[str, int]:
     """Return the beginning and the end of the run's log, and the number of bytes between them."""
     for path in _logs(run):
-        with suppress(OSError), path.open("rb") as file:
+        with suppress(OSError), open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
             if size <= limit:
                 return file.read(limit).decode("utf-8", "replace"), 0
