@@ -94,6 +94,19 @@ def test_comparisons_have_each_pair_once(folder: Path) -> None:
     comparison = read_results(folder).compare("bad", "good")
     assert pair.difference == comparison.mean
     assert len(pair.flips) == comparison.pairs[0].better + comparison.pairs[0].worse
+    assert pair.remarks == ["Not compared, because only good has it: sums."]
+    assert pair.like_these is None
+
+
+def test_a_comparison_has_the_difference_over_tasks_like_these(folder: Path) -> None:
+    """Once two tasks are compared, the difference over tasks like them is that of the results engine."""
+    add_run(folder, "mirror/bad", [0.5, 0.25], task="new")
+    add_run(folder, "google/good", [1.0, 0.75], task="new")
+    (pair,) = shown(folder).comparisons()
+    like = read_results(folder).compare("bad", "good").like_these
+    assert pair.like_these is not None
+    assert like is not None
+    assert (pair.like_these.difference, pair.like_these.p) == (like.mean, like.p)
 
 
 @pytest.mark.parametrize(

@@ -272,9 +272,13 @@ class Comparison(Displayed, Framed):
         """Return a row for each task (and model, for two sweeps), and one for all of them."""
         return _table(self)
 
+    def remarks(self, labels: tuple[str, str]) -> tuple[str, ...]:
+        """Return sentences on what is not compared, and why; `labels` stand for the sides."""
+        return tuple(_remarks(self, labels))
+
     def display(self, labels: tuple[str, str] = ("A", "B")) -> Display:
         """Return the table, what it says, and what is left out; in sentences, `labels` stand for the sides."""
-        remarks = tuple(_remarks(self, labels))
+        remarks = self.remarks(labels)
         return (
             Display((self.table(),), tuple(_legend(self, labels)), remarks)
             if self.pairs

@@ -26,7 +26,7 @@ from fanbench.results.compare import Comparison, Pair, compare_models, interval_
 from fanbench.results.gate import gate
 from fanbench.results.ranking import Estimand, Ranking, all_differences, rank_models
 from fanbench.results.scores import Cell, Scores, TaskKey, task_names
-from fanbench.results.statistics import CONFIDENCE, Differences, paired_difference
+from fanbench.results.statistics import CONFIDENCE, Difference, Differences, paired_difference
 from fanbench.results.table import cell, cell_text, model_labels
 from fanbench.sweeps.decide import RunStatus, run_status
 from fanbench.sweeps.history import History, RunPlace, RunTimes
@@ -143,8 +143,20 @@ class FlipEntry(msgspec.Struct, kw_only=True):
     after: float
 
 
+class DifferenceEntry(msgspec.Struct, kw_only=True):
+    """A mean difference with its interval, and the p-value of none."""
+
+    difference: float
+    low: float
+    high: float
+    p: float
+
+
 class ComparisonEntry(msgspec.Struct, kw_only=True):
-    """Two models (`first` and `second` are their positions), or two sweeps (both are -1)."""
+    """Two models (`first` and `second` are their positions), or two sweeps (both are -1).
+
+    `like_these` is the difference over tasks like these. `remarks` name what is not compared.
+    """
 
     first: int = -1
     second: int = -1
@@ -153,8 +165,10 @@ class ComparisonEntry(msgspec.Struct, kw_only=True):
     high: float | None
     p: float | None
     items: int
+    like_these: DifferenceEntry | None = None
     pairs: list[PairEntry] | None
     flips: list[FlipEntry]
+    remarks: list[str] = []
 
 
 class ErrorEntry(msgspec.Struct, kw_only=True):
@@ -295,7 +309,8 @@ class Shown:
         """Compare two models by their positions. A difference above 0 means that the second scored higher."""
         models = list(self.order.models)
         found = compare_models(self.scores, models[first], models[second])
-        return _comparison(found, self.order, first=first, second=second)
+        labels = (self.document.models[first], self.document.models[second])
+        return _comparison(found, self.order, first=first, second=second, labels=labels)
 
     def comparisons(self) -> Iterator[ComparisonEntry]:
         """Compare all pairs of models. Of very many, there are only the differences over all tasks."""
@@ -651,7 +666,14 @@ def _board_like_these(scores: Scores, order: Order) -> Board | None:
     return _board(rank_models(scores, estimand), scores, order) if len(scores.bounded()) > 1 else None
 
 
-def _comparison(found: Comparison, order: Order, *, first: int = -1, second: int = -1) -> ComparisonEntry:
+def _comparison(
+    found: Comparison,
+    order: Order,
+    *,
+    first: int = -1,
+    second: int = -1,
+    labels: tuple[str, str] | None = None,
+) -> ComparisonEntry:
     overall = found.difference
     interval = found.interval()
     return ComparisonEntry(
@@ -662,6 +684,8 @@ def _comparison(found: Comparison, order: Order, *, first: int = -1, second: int
         high=interval.high if interval else None,
         p=overall.p if overall else None,
         items=found.items,
+        like_these=_difference(found.like_these) if found.like_these else None,
+        remarks=list(found.remarks(labels)) if labels else [],
         pairs=[_pair(pair, order) for pair in found.pairs],
         flips=[
             FlipEntry(
@@ -675,6 +699,11 @@ def _comparison(found: Comparison, order: Order, *, first: int = -1, second: int
             for flip in pair.flips
         ],
     )
+
+
+def _difference(found: Difference) -> DifferenceEntry:
+    interval = interval_of(found)
+    return DifferenceEntry(difference=found.mean, low=interval.low, high=interval.high, p=found.p)
 
 
 def _overall(first: int, second: int, tasks: Sequence[Differences]) -> ComparisonEntry:

@@ -2,7 +2,7 @@
 
 import { arrow } from "./compare.js";
 import { fill, h, table } from "./dom.js";
-import { count, many, NONE, score, signed } from "./format.js";
+import { count, many, NONE, probability, score, signed } from "./format.js";
 
 /** @typedef {import("./store.js").Store} Store */
 /** @typedef {import("./document").Before} Before */
@@ -38,9 +38,17 @@ export function before(store, page) {
   draw();
   return {
     element: h("section", { "aria-labelledby": "title" }, h("h2", { id: "title" }, `Since ${found.title}`), conclusion(found),
-      [...found.only_before.map((task) => `Only before: ${task}.`), ...found.only_now.map((task) => `Only now: ${task}.`)].map((note) => h("p", { class: "note" }, note)),
+      only("before", found.only_before), only("now", found.only_now),
       body, flips(store, page, found)),
   };
+}
+
+/**
+ * @param {string} when
+ * @param {string[]} tasks
+ */
+function only(when, tasks) {
+  return tasks.length > 0 && h("p", { class: "note" }, `Only ${when}: ${tasks.join(", ")}.`);
 }
 
 /** @param {Before} found */
@@ -49,7 +57,7 @@ function conclusion(found) {
   return [
     h("p", { class: "conclusion" }, h("strong", null, found.conclusion)),
     comparison.difference !== null && h("p", null, `The mean difference is ${signed(comparison.difference)} (95 % interval `,
-      `${signed(Number(comparison.low))} to ${signed(Number(comparison.high))}, p = ${comparison.p?.toFixed(3)}) on ${many(comparison.items, "item")}. `,
+      `${signed(Number(comparison.low))} to ${signed(Number(comparison.high))}, p ${probability(comparison.p)}) on ${many(comparison.items, "item")}. `,
       `Each task has at least ${(found.coverage * 100).toFixed(0)} % of its scores on both sides. `,
       `Errors: ${count(found.errors_before)} before, ${count(found.errors_now)} now.`),
   ];
@@ -90,7 +98,7 @@ function changeTable(store, page, shown) {
   return table("Differences since then", ["Task · model", "Result", "Difference#", "95 % interval", "p, adjusted#", "Better#", "Worse#", "Items#", "Errors#"],
     shown, ({ task, model, kind, pair, errors }) => [
       runLink(store, page, task, model), h("span", { class: CLASS[kind] ?? "note" }, kind || "no score in common"),
-      pair ? arrow(pair.difference) : NONE, pair ? `${signed(pair.low)} to ${signed(pair.high)}` : NONE, pair ? pair.adjusted.toFixed(3) : NONE,
+      pair ? arrow(pair.difference) : NONE, pair ? `${signed(pair.low)} to ${signed(pair.high)}` : NONE, probability(pair?.adjusted),
       count(pair?.better), count(pair?.worse), count(pair?.items), errors ? `${count(errors.before)} → ${count(errors.now)}` : "0",
     ]);
 }

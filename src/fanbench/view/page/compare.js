@@ -2,7 +2,7 @@
 
 import { chart, label, line, scale, ticks } from "./chart.js";
 import { fill, h, table } from "./dom.js";
-import { count, known, many, NONE, score, signed } from "./format.js";
+import { count, known, many, NONE, probability, score, signed } from "./format.js";
 
 /** While runs are going on, the comparison is drawn again after this time, in milliseconds. */
 const PAUSE = 2000;
@@ -58,15 +58,18 @@ async function pairOf(store, first, second, width) {
   // Each pair may be there once, and says what its second side has more than its first.
   const straight = await store.source.comparison(first, second);
   const found = straight ?? await store.source.comparison(second, first);
-  if (!found || found.difference === null) return [h("p", null, "These models have no item in common that has a score on both sides.")];
+  const notes = (found?.remarks ?? []).map((remark) => h("p", { class: "note" }, remark));
+  if (!found || found.difference === null) return [h("p", null, "These models have no item in common that has a score on both sides."), ...notes];
   const shown = turned(found, straight ? 1 : -1);
   const [low, high] = ends(shown);
   const sure = low > 0 || high < 0;
   const ahead = shown.difference > 0 ? models[second] : models[first];
   return [
     h("p", { class: "conclusion" }, h("strong", null, sure ? `${ahead} is ahead: ` : "The difference may be chance: "),
-      `${models[second]} has ${signed(shown.difference)} (95 % interval ${signed(low)} to ${signed(high)}, p = ${shown.p?.toFixed(3)}) on the `,
+      `${models[second]} has ${signed(shown.difference)} (95 % interval ${signed(low)} to ${signed(high)}, p ${probability(shown.p)}) on the `,
       `${many(shown.items, "item")} that both have. Each task counts the same.`),
+    shown.like && h("p", { class: "note" }, `For tasks like these, the difference is ${signed(shown.like.difference)} (95 % interval ${signed(shown.like.low)} to ${signed(shown.like.high)}, p ${probability(shown.like.p)}).`),
+    ...notes,
     h("div", { class: "card" }, h("p", { class: "legend" }, h("span", { class: "first" }, `● ${models[first]}`), h("span", { class: "second" }, `■ ${models[second]}`)),
       dumbbells(store, first, second, width)),
     ...differences(store, first, second, shown.pairs),
@@ -90,7 +93,7 @@ function differences(store, first, second, pairs) {
     ["Task", models[first], models[second], "Difference#", "95 % interval", "p, adjusted#", "Better#", "Worse#", "Items#", "Smallest to be seen#", "Both runs"],
     pairs, (pair) => [
       tasks[pair.task].name, store.cell(pair.task, first)?.text ?? NONE, store.cell(pair.task, second)?.text ?? NONE,
-      arrow(pair.difference), `${signed(pair.low)} to ${signed(pair.high)}`, pair.adjusted.toFixed(3), count(pair.better), count(pair.worse),
+      arrow(pair.difference), `${signed(pair.low)} to ${signed(pair.high)}`, probability(pair.adjusted), count(pair.better), count(pair.worse),
       `${count(pair.items)}${pair.lacking ? ` of ${count(pair.items + pair.lacking)}` : ""}`, pair.smallest > 1 ? "none" : score(pair.smallest),
       h("a", { href: side(store, pair.task, first, second) }, "side by side"),
     ])];
@@ -135,8 +138,10 @@ export function arrow(difference) {
 function turned(found, sign) {
   const ends = (/** @type {number} */ low, /** @type {number} */ high) => (sign > 0 ? [low, high] : [-high, -low]);
   const [low, high] = ends(found.low ?? 0, found.high ?? 0);
+  const like = found.like_these, [from, to] = ends(like?.low ?? 0, like?.high ?? 0);
   return {
     difference: sign * Number(found.difference), low, high, p: found.p, items: found.items,
+    like: like && { ...like, difference: sign * like.difference, low: from, high: to },
     pairs: found.pairs?.map((pair) => {
       const [from, to] = ends(pair.low, pair.high);
       const [better, worse] = sign > 0 ? [pair.better, pair.worse] : [pair.worse, pair.better];

@@ -73,6 +73,13 @@ export interface FlipEntry {
   after: number;
 }
 
+export interface DifferenceEntry {
+  difference: number;
+  low: number;
+  high: number;
+  p: number;
+}
+
 export interface ComparisonEntry {
   first: number;
   second: number;
@@ -81,8 +88,10 @@ export interface ComparisonEntry {
   high: number | null;
   p: number | null;
   items: number;
+  like_these: DifferenceEntry | null;
   pairs: PairEntry[] | null;
   flips: FlipEntry[];
+  remarks: string[];
 }
 
 export interface ErrorEntry {

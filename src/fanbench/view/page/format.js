@@ -21,6 +21,11 @@ export function signed(value) {
   return `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(3)}`;
 }
 
+/** @param {number | null | undefined} p the probability that chance alone makes such a difference */
+export function probability(p) {
+  return known(p) && Number(p) < 0.001 ? "<0.001" : score(p);
+}
+
 /**
  * @param {number | null | undefined} low
  * @param {number | null | undefined} high
