@@ -146,7 +146,7 @@ def test_what_is_no_text_is_named(tmp_path: Path) -> None:
     content = passed(conversations=[talk({"role": "CONTENT_ROLE_USER", "parts": parts})])
     found = read_transcript(write(tmp_path / "a.run.json", content))
     media = (Media("image/png", "", "AAAA"), Media("video/mp4", "https://x/y", ""))
-    assert found.messages == (Said("Talk-1", "user", "", "[image/png]\n[video/mp4: https://x/y]", media),)
+    assert found.messages == (Said("Talk-1", "user", "", "[image/png]\n[video/mp4: https://x/y]", "", media),)
 
 
 def test_a_run_may_be_chosen(tmp_path: Path) -> None:

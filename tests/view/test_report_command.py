@@ -100,7 +100,11 @@ def test_what_was_said_is_there(tmp_path: Path) -> None:
                     {"role": "CONTENT_ROLE_USER", "parts": [{"text": "Why?"}]},
                     {
                         "role": "CONTENT_ROLE_USER",
-                        "parts": [{"inlineData": {"mimeType": "image/png", "data": "AAAA"}}],
+                        "parts": [
+                            {"text": "Look:"},
+                            {"inlineData": {"mimeType": "image/png", "data": "AAAA"}},
+                            {"text": "What is it?"},
+                        ],
                     },
                     {
                         "role": "CONTENT_ROLE_ASSISTANT",
@@ -123,7 +127,7 @@ def test_what_was_said_is_there(tmp_path: Path) -> None:
     (talk_,) = part["conversations"]
     assert talk_["messages"] == [
         {"role": "user", "text": "Why?"},
-        {"role": "user", "media": [{"type": "image/png", "data": "AAAA"}]},
+        {"role": "user", "text": "Look:\nWhat is it?", "media": [{"type": "image/png", "data": "AAAA"}]},
         {
             "role": "model",
             "sender": "google/gemma-3",

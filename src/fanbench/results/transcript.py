@@ -38,6 +38,7 @@ class Said:
             `context`, which is the result of a tool.
         sender: The name of the sender, such as that of the model.
         text: The text. An image, audio, video or file is named in brackets by its type.
+        words: The text alone, without these names.
         media: The images, audios, videos and files.
         reasoning: What a model wrote before its answer, if that is known.
         tokens_in: The input tokens of the request that this is the answer to; None if unknown, or no answer.
@@ -50,6 +51,7 @@ class Said:
     role: str
     sender: str
     text: str
+    words: str
     media: tuple[Media, ...] = ()
     reasoning: str = ""
     tokens_in: int | None = None
@@ -185,6 +187,7 @@ class _Run(Message, frozen=True, kw_only=True):
             self._role(content),
             content.sender_name,
             "\n".join(map(str, content.parts)),
+            "\n".join(part.text for part in content.parts if part.media is None),
             tuple(media for part in content.parts if (media := part.media) is not None),
         )
         if request is None or content.role != ASSISTANT:

@@ -225,7 +225,7 @@ def _conversations(messages: Iterable[Said], limits: Limits) -> Iterator[Convers
 
 
 def _message(said: Said, limits: Limits) -> MessageEntry:
-    text = _text(said.text) if not said.media else ""
+    text = _text(said.words)
     return MessageEntry(
         role=said.role,
         sender=_text(said.sender),
