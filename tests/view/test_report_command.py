@@ -14,6 +14,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from fanbench.cli.app import root
+from fanbench.sweeps.attempts import PlannedRun
+from fanbench.sweeps.events import RunSkipped, SweepStarted
+from fanbench.sweeps.history import HistoryWriter
+from fanbench.sweeps.journal import Journal
+from fanbench.view.columns import unpack
 from tests.results.build import errored, number, passed, talk, write
 from tests.results.folders import add_run, make_sweep
 
@@ -22,11 +27,16 @@ def report(*arguments: str | Path) -> Result:
     return CliRunner().invoke(root, ["report", *map(str, arguments)])
 
 
-def element(page: str, name: str) -> Any:
+def element_bytes(page: str, name: str) -> bytes:
     """Return what an element of the page has."""
     found = re.search(rf'<script type="application/gzip" id="{name}">([^<]*)</script>', page)
     assert found is not None
-    return json.loads(gzip.decompress(base64.b64decode(found[1])))
+    return gzip.decompress(base64.b64decode(found[1]))
+
+
+def element(page: str, name: str) -> Any:
+    """Return what an element of JSON has."""
+    return json.loads(element_bytes(page, name))
 
 
 def test_the_file_is_beside_the_results(tmp_path: Path) -> None:
@@ -88,6 +98,27 @@ def test_details_are_in_chunks(tmp_path: Path) -> None:
     assert element(page, "details-1")[0]["path"] == "quiz/1/good/31"
     report(tmp_path, "--no-details")
     assert 'id="details-0"' not in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_without_details_there_are_no_messages_of_errors(tmp_path: Path) -> None:
+    """With --no-details, the page has of each error its type at most, and of the timeline no texts of others."""
+    for run_id, message in enumerate(("ValueError: secret", "secret"), 1):
+        fields = {"modelVersion": {"slug": "google/good"}, "pyRunId": str(run_id)}
+        write(tmp_path / f"quiz/1/good/{run_id}/a.run.json", errored(message, **fields))
+    make_sweep(tmp_path)
+    with Journal.open(tmp_path) as journal:
+        writer = HistoryWriter(journal, lambda: 1.8e9, lambda: 70)
+        writer.record(SweepStarted("results", "http://s", ("quiz",), ("good",), 1, 2, 0, limit=1))
+        writer.record(RunSkipped(PlannedRun("quiz", "good"), 1, "secret"))
+        writer.close()
+    for more in ([], ["--no-details"]):
+        report(tmp_path, *more)
+        page = (tmp_path / "report.html").read_text(encoding="utf-8")
+        document = json.dumps(element(page, "data"))
+        _, texts = unpack(element_bytes(page, "runs"))
+        assert ("secret" in document, "ValueError: secret" in texts) == (not more, not more)
+    assert {"ValueError", "error"} <= set(texts)
+    assert "secret" not in texts
 
 
 def test_what_was_said_is_there(tmp_path: Path) -> None:

@@ -6,12 +6,15 @@ import base64
 import gzip
 import hashlib
 import html
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
+from typing import TypeVar
 
 from fanbench._util.lock import is_locked
-from fanbench.results import ResultSet
+from fanbench.results import KnownRun, ResultSet, RunResult
 from fanbench.sweeps.folder import LOCK
 from fanbench.sweeps.history import History
 from fanbench.sweeps.results import read_journals
@@ -21,6 +24,8 @@ from fanbench.view.document import MARGIN, Shown, build
 from fanbench.view.encode import encode
 
 __all__ = ["CHUNK", "name_of", "overview", "page", "policy", "report"]
+
+R = TypeVar("R", RunResult, KnownRun)
 
 #: How many runs have their details in one element: enough to share texts, few enough to unpack at once.
 CHUNK = 30
@@ -36,11 +41,14 @@ def report(
 ) -> bytes:
     """Return the page about the results `found` in `folders`, and about what changed since those `against`.
 
-    Without `details`, it has neither what was said in the runs nor their logs. `margin` is the loss of the mean score
-    that is accepted.
+    Without `details`, it has neither what was said in the runs nor their logs, and of errors only the type. `margin` is
+    the loss of the mean score that is accepted.
     """
     histories: dict[Path, History] = {}
     known, _ = read_journals(folders, histories)
+    if not details:
+        found = replace(found, runs=tuple(map(_without_message, found.runs)))
+        known = list(map(_without_message, known))
     shown = build(
         found,
         known,
@@ -50,6 +58,9 @@ def report(
         margin=margin,
         histories=histories,
     )
+    if not details and shown.document.timeline is not None:
+        for mark in shown.document.timeline.marks:
+            mark.text = ""
     elements = overview(shown)
     if details:
         items = items_by_run(found)
@@ -58,6 +69,12 @@ def report(
             elements[f"details-{start // CHUNK}"] = encode(behind[start : start + CHUNK])
         elements["sources"] = encode(read_sources(found.items, list(shown.order.tasks)))
     return page(shown.document.title, elements)
+
+
+def _without_message(run: R) -> R:
+    """Return a run with no more of its error than what is before a colon, such as the type of an exception."""
+    kind = re.match(r"[\w.]+(?=:)", run.error or "")
+    return replace(run, error=kind[0] if kind else "error") if run.error else run
 
 
 def overview(shown: Shown) -> dict[str, bytes]:

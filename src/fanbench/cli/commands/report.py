@@ -22,7 +22,11 @@ __all__ = ["report"]
     "With --against: the loss of the mean score that is accepted (default: 0.05).",
     default=0.05,
 )
-@click.option("--no-details", is_flag=True, help="Leave out what was said in the runs, and their logs.")
+@click.option(
+    "--no-details",
+    is_flag=True,
+    help="Leave out what was said in the runs, their logs, and the messages of errors.",
+)
 def report(
     settings: Settings,
     folders: tuple[Path, ...],
