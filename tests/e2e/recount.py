@@ -202,7 +202,9 @@ def effective(means: Sequence[float], attempts: int) -> float:
     """How many independent attempts the means of items are worth (Korn and Graubard)."""
     n = len(means)
     mean = np.mean(means)
-    if n == 1 or attempts == n or mean in (0, 1):
+    if n == 1:
+        return attempts
+    if attempts == n or mean in (0, 1):
         return n
     spread = np.var(means, ddof=1)
     if spread == 0:

@@ -79,7 +79,7 @@ def test_a_repeat_that_is_lacking_is_within_the_bounds() -> None:
     cell = scores_of([item(True), item(None, repeat=2)]).cells[T, "m"]
     assert (cell.planned, cell.scored, cell.errored) == (2, 1, 1)
     assert cell.bounds is not None
-    assert (cell.bounds.low, cell.bounds.high) == (wilson(0.5, 1).low, 1.0)
+    assert (cell.bounds.low, cell.bounds.high) == (wilson(0.5, 2).low, 1.0)
 
 
 def test_attempts_that_were_made_again_do_not_count() -> None:

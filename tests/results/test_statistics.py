@@ -148,9 +148,9 @@ def test_items_that_happen_to_score_the_same_are_no_special_case(last: float) ->
 
 
 @given(st.floats(0, 1), st.integers(1, 50))
-def test_repeats_of_one_item_are_one_items_worth(mean: float, repeats: int) -> None:
-    """However often a single item is repeated, it says no more than any two items do."""
-    assert mean_interval([mean], repeats) == wilson(mean, 1)
+def test_repeats_of_one_item_are_its_sample(mean: float, repeats: int) -> None:
+    """Of a single item, each repeat is an attempt by itself, and the interval is about this item."""
+    assert mean_interval([mean], repeats) == wilson(mean, repeats)
 
 
 @given(scores, st.integers(0, 20))

@@ -67,11 +67,11 @@ def shown(*items: Item, runs: Sequence[RunResult] = ()) -> str:
         ([2 / 3], "0.6667"),
         ([12345.6], "12346"),
         ([1.5e12], "1.5e+12"),
-        ([True, True, False], "0.6667 [0.094, 0.97]"),
-        ([0.5, 0.75], "0.625 [0.083, 0.97]"),
+        ([True, True, False], "0.6667 [0.21, 0.94]"),
+        ([0.5, 0.75], "0.625 [0.14, 0.94]"),
         ([4.0, 6.0], "5 (4 to 6)"),
         ([4.0, 4.0], "4"),
-        ([0.9, 0.9, 0.9, None], "0.9 [0.17, 1] 3/4"),
+        ([0.9, 0.9, 0.9, None], "0.9 [0.36, 0.99] 3/4"),
         ([True, None], "1 1/2"),
         ([None], "errored"),
         ([None, None], "errored"),
@@ -105,7 +105,7 @@ def test_a_stated_interval_is_told_apart() -> None:
     """The interval that a task stated is a half-width, and counts only for a single run."""
     assert shown(item(2 / 3, low=0.36, high=0.97)) == "0.6667 ± 0.3"
     assert shown(item(0.5, low=0.5, high=0.5)) == "0.5 ± 0"
-    assert shown(item(0.5, low=0.4, high=0.6), item(0.7, repeat=2)) == "0.6 [0.077, 0.96]"
+    assert shown(item(0.5, low=0.4, high=0.6), item(0.7, repeat=2)) == "0.6 [0.13, 0.94]"
 
 
 def test_an_errored_run_whose_items_all_have_scores_is_marked() -> None:

@@ -148,11 +148,11 @@ KINDS = {
         [alone(with_parts(0.375, MIXED))], "0.75 [0.3, 0.95] 4/8", (8, 4, 4, 0), 0.75, 4, 8
     ),
     "repeats": Kind(
-        [alone(number(value)) for value in (0.5, 0.7)], "0.6 [0.077, 0.96]", (1, 1, 0, 0), 0.6, 2, 2, True
+        [alone(number(value)) for value in (0.5, 0.7)], "0.6 [0.13, 0.94]", (1, 1, 0, 0), 0.6, 2, 2, True
     ),
     "failed-assertion": Kind(
         [alone(each) for each in (*[number(0.9)] * 3, passed(False))],
-        *("0.9 [0.17, 1] 3/4", (1, 1, 0, 0), 0.9, 3, 4),
+        *("0.9 [0.36, 0.99] 3/4", (1, 1, 0, 0), 0.9, 3, 4),
     ),
     "nan-repeat": Kind([alone(NAN), alone(number(0.5))], "0.5 1/2", (1, 0, 0, 1), 0.5, 1, 2),
     "nan": Kind([alone(NAN)], "no value", (1, 0, 0, 1), None, 0, 1),

@@ -162,10 +162,14 @@ def effective_attempts(means: Sequence[float], attempts: int, confidence: float 
     This is what the variance between the items says, reduced for having few items (Korn and Graubard 1998), but at
     least the number of items, and at most that of all attempts: whatever the scores between 0 and 1 are, these are
     the bounds. Where all items scored 0, or all scored 1, repeats may add nothing, and are not counted.
-    Neither are those of a single item: nothing tells how much they say about others like it.
+
+    A task with a single item is no sample of items: its attempts are taken as independent, and what follows from them
+    is about this item.
     """
     mean, items = fmean(means), len(means)
-    if items == 1 or attempts == items or not 0 < mean < 1:
+    if items == 1:
+        return attempts
+    if attempts == items or not 0 < mean < 1:
         return items
     if not (spread := _variance(means)):
         return attempts
