@@ -36,8 +36,8 @@ export function interval(low, high) {
 
 /** @param {number | null | undefined} usd */
 export function money(usd) {
-  if (!known(usd)) return NONE;
-  const value = Number(usd);
+  const value = Number(usd ?? NaN);
+  if (!Number.isFinite(value)) return NONE;
   return value >= 0.01 ? `$${value.toFixed(value < 10 ? 4 : 2)}` : `$${Number(value.toPrecision(2))}`;
 }
 

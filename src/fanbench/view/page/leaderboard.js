@@ -59,7 +59,7 @@ function boardTable(store, board) {
     h("strong", null, score(row.score)), intervalBar(row), interval(row.low, row.high),
     `${count(row.scored)}/${count(row.planned)}`,
     ...(bounds ? [interval(row.bound_low, row.bound_high)] : []),
-    ...(costs ? [money(row.cost_usd), row.efficient ? "◆" : ""] : []),
+    ...(costs ? [money(row.cost_usd), row.efficient ? "●" : ""] : []),
     duration(row.seconds),
   ]);
 }
