@@ -77,7 +77,7 @@ export class Grid {
   /** Keep the chosen cell inside the grid. */
   #limit() {
     const { rows, columns } = this.content;
-    this.at.row = Math.max(-1, Math.min(this.at.row, rows - 1));
+    this.at.row = Math.max(-1, Math.min(this.at.row, Math.max(0, rows - 1)));
     this.at.column = Math.max(this.at.row < 0 ? -1 : 0, Math.min(this.at.column, columns - 1));
   }
 
@@ -187,7 +187,7 @@ export class Grid {
    */
   #open(row, column) {
     if (row < 0) this.content.sort(column);
-    else if (column < this.content.columns) this.content.open(row, column);
+    else if (row < this.content.rows && column < this.content.columns) this.content.open(row, column);
   }
 
   /**

@@ -48,12 +48,20 @@ export class Page {
     addEventListener("hashchange", () => { if (location.hash !== this.address) this.show(); });
     addEventListener("resize", () => this.#changed());
     addEventListener("keydown", (event) => this.#key(event));
-    addEventListener("beforeprint", () => { if (this.view?.grid) this.main.append(this.view.grid.printed()); });
-    addEventListener("afterprint", () => this.main.querySelector(".printed")?.remove());
     const dark = matchMedia("(prefers-color-scheme: dark)");
     const follow = () => this.#theme(storedTheme() ?? (dark.matches ? "dark" : "light"));
     dark.addEventListener("change", follow);
     follow();
+    // Paper is white.
+    addEventListener("beforeprint", () => {
+      document.documentElement.classList.remove("dark");
+      this.view?.update?.();
+      if (this.view?.grid) this.main.append(this.view.grid.printed());
+    });
+    addEventListener("afterprint", () => {
+      this.main.querySelector(".printed")?.remove();
+      follow();
+    });
     this.drawHeader();
     this.show();
     store.follow(() => this.#changed());
@@ -134,6 +142,16 @@ export class Page {
   /** @param {...string} words */
   go(...words) {
     this.#lead(`#/${words.map(encodeURIComponent).join("/")}`);
+  }
+
+  /**
+   * Say in the address what is shown already.
+   * @param {...string} words
+   */
+  rename(...words) {
+    history.replaceState(null, "", `#/${words.map(encodeURIComponent).join("/")}`);
+    this.address = location.hash;
+    this.origin = this.address;
   }
 
   /** @param {number} at the position of the run */

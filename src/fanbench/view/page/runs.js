@@ -57,7 +57,11 @@ export function runs(store, page, words) {
     type: "search", placeholder: "Filter ( / )", "aria-label": "Filter runs by task, model or error", value: chosen.filter, autocomplete: "off", spellcheck: "false",
     oninput: () => { chosen.filter = filter.value; draw(); },
   });
-  const state = h("select", { "aria-label": "State", onchange: () => { chosen.state = state.selectedIndex - 1; draw(); } },
+  const state = h("select", { "aria-label": "State", onchange: () => {
+    chosen.state = state.selectedIndex - 1;
+    page.rename("runs", ...(chosen.state < 0 ? [] : [CLASSES[chosen.state]]));
+    draw();
+  } },
     h("option", { selected: chosen.state < 0 }, "all states"),
     store.data.states.map((label, at) => h("option", { selected: at === chosen.state }, `${SIGNS[at]} ${label}`)));
   return {
