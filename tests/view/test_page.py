@@ -244,6 +244,18 @@ def test_the_matrix_is_filtered_and_swapped(file: Path, open_page: Open) -> None
     assert grid_names(page) == ["quiz", "sums", "talk"]
 
 
+def test_a_filter_that_found_nothing_leaves_the_choice_in_the_cells(file: Path, open_page: Open) -> None:
+    """After a filter that nothing is like, another one and Enter lead to a cell, which Enter opens."""
+    page = open_page(file)
+    page.keyboard.press("/")
+    page.keyboard.type("zzz")
+    expect(page.get_by_text("Nothing has a name like that.")).to_be_visible()
+    page.get_by_label("Filter models").fill("middle")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**#/run/quiz/middle/1")
+
+
 def test_cells_show_what_is_chosen(file: Path, open_page: Open) -> None:
     """A cell shows the score, the states, the cost, the time, or the tokens."""
     page = open_page(file)
@@ -279,6 +291,15 @@ def test_runs_are_sorted_and_filtered(file: Path, open_page: Open) -> None:
     assert grid_names(page) == ["talk · bad #1"]
     page.locator("#cell_0_1").click()
     page.wait_for_url("**#/run/talk/bad/1")
+
+
+def test_the_address_of_the_runs_has_their_state(file: Path, open_page: Open) -> None:
+    """A state that is chosen is in the address, and all states are not."""
+    page = open_page(file, "runs/errored")
+    page.get_by_label("State").select_option("all states")
+    assert address(page) == "runs"
+    page.get_by_label("State").select_option("✗ errored")
+    assert address(page) == "runs/errored"
 
 
 def test_neighbors_of_a_run(file: Path, open_page: Open) -> None:
@@ -549,12 +570,12 @@ def test_nothing_that_strangers_wrote_acts(hostile: Path, open_page: Open) -> No
 # --- For everybody --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_axe_finds_nothing(file: Path, open_page: Open, theme: str) -> None:
-    """axe-core has no findings in any view, in both themes."""
+@pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 1280), ("light", 390)])
+def test_axe_finds_nothing(file: Path, open_page: Open, theme: str, width: int) -> None:
+    """axe-core has no findings in any view, in both themes, and on a phone."""
     if not AXE.exists():
         pytest.skip("axe-core is not installed: run scripts/check_page.sh")
-    page = open_page(file, color_scheme=theme, bypass_csp=True)
+    page = open_page(file, color_scheme=theme, bypass_csp=True, viewport={"width": width, "height": 800})
     page.evaluate(AXE.read_text(encoding="utf-8"))
     for opened in (*VIEWS, *DETAILS):
         show(page, opened)
@@ -573,6 +594,32 @@ def test_a_phone_scrolls_down_only(file: Path, open_page: Open) -> None:
         for element in ("html", "main"):
             wider = page.locator(element).evaluate("(each) => each.scrollWidth - each.clientWidth")
             assert wider == 0, f"{element} in {opened}"
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_long_names_make_no_view_wider(open_page: Open, tmp_path: Path, width: int) -> None:
+    """Names of 300 characters without a place to break leave each view as wide as the screen."""
+    task, models = "t" * 300, [letter * 300 for letter in "mn"]
+    for at, (name, model) in enumerate([(task, models[0]), (task, models[1]), ("x" * 300, models[0])]):
+        write(tmp_path / f"{at}/1/m/7/a.run.json", passed(True, name, modelVersion={"slug": model}))
+    (path := tmp_path / "report.html").write_bytes(report([tmp_path], read_results(tmp_path)))
+    page = open_page(path, viewport={"width": width, "height": 844})
+    for opened in (*VIEWS, f"run/{task}/{models[0]}/1", f"side/{task}/{models[0]}/{models[1]}/"):
+        show(page, opened)
+        for element in ("html", "main"):
+            wider = page.locator(element).evaluate("(each) => each.scrollWidth - each.clientWidth")
+            assert wider == 0, f"{element} in {opened}"
+
+
+def test_the_dark_theme_is_printed_light(file: Path, open_page: Open) -> None:
+    """Paper is white, and the screen has its theme again afterwards."""
+    page = open_page(file, color_scheme="dark")
+    back = "getComputedStyle(document.body).backgroundColor"
+    dark = page.evaluate(back)
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.evaluate(back) == "rgb(251, 251, 249)"
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.evaluate(back) == dark
 
 
 def test_forced_colors(file: Path, open_page: Open) -> None:

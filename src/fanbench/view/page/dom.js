@@ -105,7 +105,7 @@ export function table(caption, header, entries, row, limit = 150) {
     const start = body.childElementCount, left = entries.length - start - limit;
     append(body, entries.slice(start, start + limit).map((entry) => h("tr", null, row(entry).map((cell, at) =>
       h(at ? "td" : "th", { class: kinds[at], scope: at ? null : "row" }, ...[cell].flat())))));
-    rest.textContent = left > 0 ? `Show more (${left.toLocaleString("en")} are left)` : "";
+    rest.textContent = left > 0 ? `Show more (${left.toLocaleString("en")} are not shown)` : "";
     rest.hidden = left <= 0;
   };
   more();

@@ -10,7 +10,7 @@ import { Span } from "./span.js";
 /** @typedef {import("./document").Timeline} Timeline */
 
 const WIDTH = 1000, LEFT = 50, RIGHT = 985, PIXELS = RIGHT - LEFT;
-const RUNS = 160, CALLS = 80, MONEY = 60, GAP = 26;
+const RUNS = 160, CALLS = 80, MONEY = 60, GAP = 26, STRIP = 14;
 /** @type {Timeline} */
 const NOTHING = { invocations: [], limits: [], budget: [], marks: [] };
 /** @type {Record<string, [string, string]>} */
@@ -60,7 +60,7 @@ class Panels {
     this.all = new Uint32Array(PIXELS);
     this.cursor = line(LEFT, 20, LEFT, 20, "cursor");
     this.hint = h("p", { class: "hint" });
-    this.drawing = h("div", { class: "panels", onpointermove: (/** @type {PointerEvent} */ event) => this.#point(event) });
+    this.drawing = h("div", { class: "panels", tabindex: 0, role: "group", "aria-label": "How the sweep went", onpointermove: (/** @type {PointerEvent} */ event) => this.#point(event) });
     this.slider = h("input", { type: "range", class: "slider", "aria-label": "Time", oninput: () => this.#read() });
     Object.assign(this.slider, { min: "0", max: String(PIXELS - 1), step: "1", value: "0" });
     this.reading = h("p", { class: "reading" });
@@ -118,10 +118,11 @@ class Panels {
       h("path", { d: span.breaks.map((gap) => band(x(gap.at), x(gap.at + gap.width))).join(""), class: "break" }),
       ...events.invocations.slice(1).map((one) => line(at(one.began), 20, at(one.began), top, "resumed")),
     ];
-    // Of signs that would cover each other, one is drawn.
+    // Each kind of sign has a row. Of signs of a kind that would cover each other, one is drawn.
+    const kinds = [...new Set(events.marks.map((mark) => mark.kind))];
     const signs = new Map(events.marks.map((mark) => [`${mark.kind} ${Math.round(at(mark.at) / 14)}`, mark]));
-    const strip = [...signs.values()].map((mark) => label(at(mark.at), top + 12, MARKS[mark.kind]?.[0] ?? "·", "middle", `label mark ${mark.kind}`));
-    const foot = top + (strip.length ? 30 : 16);
+    const strip = [...signs.values()].map((mark) => label(at(mark.at), top + 12 + STRIP * kinds.indexOf(mark.kind), MARKS[mark.kind]?.[0] ?? "·", "middle", `label mark ${mark.kind}`));
+    const foot = top + 16 + STRIP * kinds.length;
     this.cursor = line(LEFT, 20, LEFT, top, "cursor");
     return chart("Runs under way, the limit of calls, and what lowered it. The slider below reads it; the table has all numbers.", WIDTH, foot + 6,
       bands, parts.flat(), strip, span.ticks(0, span.length, 6).map((tick) => label(x(tick), foot, tick ? duration(tick) : "0", "middle")), this.cursor);
