@@ -14,11 +14,14 @@ import pytest
 from click.testing import CliRunner, Result
 
 from fanbench.cli.app import root
+from fanbench.results import read_results
 from fanbench.sweeps.attempts import PlannedRun
 from fanbench.sweeps.events import RunSkipped, SweepStarted
 from fanbench.sweeps.history import HistoryWriter
 from fanbench.sweeps.journal import Journal
 from fanbench.view.columns import unpack
+from fanbench.view.details import Limits, read_details
+from fanbench.view.document import build
 from tests.results.build import errored, number, passed, talk, write
 from tests.results.folders import add_run, make_sweep
 
@@ -204,6 +207,16 @@ def test_items_are_apart(tmp_path: Path) -> None:
     assert [part["value"] for part in run["parts"][1:]] == [float(text.split()[1]) for text in texts[1:]]
 
 
+def test_of_many_items_the_worst_are_shown(tmp_path: Path) -> None:
+    """Errors come first, then low values, and rows by their numbers; what is left out is what went best."""
+    run = add_run(tmp_path, "google/good", [1.0, 1.0, None, 0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 1.0, None])
+    (result,) = build(read_results(tmp_path), title="").runs
+    assert result.folder == run
+    found = read_details(result, read_results(tmp_path).items, Limits(parts=6))
+    rows = [int(part.item.rpartition("_")[2]) for part in found.parts]
+    assert (rows, found.more_parts) == ([2, 11, 9, 3, 0, 1], 6)
+
+
 def test_nothing_of_a_task_is_markup(tmp_path: Path) -> None:
     """What tasks and models write is in no element but the inert ones, however it looks."""
     bad = "</script><script>alert(1)</script>"
@@ -261,4 +274,4 @@ def test_one_run_on_a_page(tmp_path: Path) -> None:
     folder = add_run(tmp_path, "google/good", [True, False])
     assert report(folder, "-o", tmp_path / "run.html").exit_code == 0
     (run,) = element((tmp_path / "run.html").read_text(encoding="utf-8"), "details-0")
-    assert [part["value"] for part in run["parts"]] == [1.0, 0.0]
+    assert [part["value"] for part in run["parts"]] == [0.0, 1.0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import msgspec
 from fanbench._util.files import open_regular
 from fanbench._util.layout import EARLIER_LOG, log_of_run
 from fanbench._util.text import without_surrogates
-from fanbench.results import Item, ResultSet
+from fanbench.results import Item, ItemState, ResultSet
 from fanbench.results.itemize import below
 from fanbench.results.run_file import NotARunFile, decode_run_file
 from fanbench.results.scores import TaskKey
@@ -24,6 +25,10 @@ from fanbench.view.document import PageRun, Place
 from fanbench.wire.messages import Message
 
 __all__ = ["Details", "Limits", "find_file", "items_by_run", "read_details", "read_log", "read_sources"]
+
+
+# Numbers within names; longer ones are several.
+_NUMBER = re.compile(r"([0-9]{1,18})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +124,7 @@ class Details(msgspec.Struct, kw_only=True):
 def read_details(run: PageRun, items: Sequence[Item], limits: Limits) -> Details:
     """Read what is behind a run whose `items` these are. What cannot be read is left out."""
     log, cut = _log(run, limits.log)
-    parts = _parts(run, items, limits)
+    parts = _parts(run, sorted(items, key=_worst_first), limits)
     return Details(
         path=_text(_below(items, run.folder)) if run.folder else "",
         parts=parts[: limits.parts],
@@ -173,6 +178,12 @@ def _parts(run: PageRun, items: Sequence[Item], limits: Limits) -> list[Part]:
     rest = [each[None] for each in files.values() if len(each) > 1]
     around = [_part(None, each, limits) for each in rest if each.messages or each.assertions or each.error]
     return [*around, *parts]
+
+
+def _worst_first(item: Item) -> tuple[object, ...]:
+    """The key that sorts errors before items without a value, low values before high ones, and row 9 before row 10."""
+    name = [int(part) if at % 2 else part for at, part in enumerate(_NUMBER.split(item.item))]
+    return item.state is not ItemState.ERRORED, item.value is not None, item.value or 0.0, name
 
 
 def _is_run_file(item: Item) -> bool:
