@@ -22,6 +22,7 @@ from fanbench.sweeps.attempts import (
 from fanbench.wire.messages import RunState, Task
 
 __all__ = [
+    "COUNTED",
     "REPORTED",
     "PushStep",
     "RunStatus",
@@ -258,6 +259,17 @@ REPORTED = (
     RunStatus.ERRORED,
     RunStatus.MISSING,
     RunStatus.RUNNING,
+    RunStatus.UNSCHEDULED,
+)
+#: All statuses, in the order in which screens count them.
+COUNTED = (
+    RunStatus.COMPLETED,
+    RunStatus.ERRORED,
+    RunStatus.MISSING,
+    RunStatus.COLLECTING,
+    RunStatus.RUNNING,
+    RunStatus.QUEUED,
+    RunStatus.SCHEDULED,
     RunStatus.UNSCHEDULED,
 )
 _LABELS = {RunStatus.UNSCHEDULED: "planned", RunStatus.COMPLETED: "done"}

@@ -28,7 +28,7 @@ from fanbench.results.ranking import Estimand, Ranking, all_differences, rank_mo
 from fanbench.results.scores import Cell, Scores, TaskKey, task_names
 from fanbench.results.statistics import CONFIDENCE, Difference, Differences, paired_difference
 from fanbench.results.table import cell, cell_text, model_labels
-from fanbench.sweeps.decide import RunStatus, run_status
+from fanbench.sweeps.decide import COUNTED, RunStatus, run_status
 from fanbench.sweeps.history import History, RunPlace, RunTimes
 from fanbench.version import __version__
 from fanbench.view.columns import Columns, column, pack
@@ -42,16 +42,7 @@ FORMAT = 1
 #: How sweeps went, by their folders.
 Histories: TypeAlias = Mapping[Path, History]
 #: In this order, the states of runs are counted in `PageRun.status` and `Document.states`.
-STATES = (
-    RunStatus.COMPLETED,
-    RunStatus.ERRORED,
-    RunStatus.MISSING,
-    RunStatus.COLLECTING,
-    RunStatus.RUNNING,
-    RunStatus.QUEUED,
-    RunStatus.SCHEDULED,
-    RunStatus.UNSCHEDULED,
-)
+STATES = COUNTED
 #: With more differences of tasks than this over all pairs of models, only the overall ones are part of the page.
 MOST_DIFFERENCES = 40_000
 #: The loss of the mean score since an earlier sweep that is accepted.

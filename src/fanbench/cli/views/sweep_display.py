@@ -25,7 +25,7 @@ from fanbench._util.text import error_line, one_line
 from fanbench.cli.output import Output
 from fanbench.cli.progress import Display, clock
 from fanbench.sweeps.attempts import PlannedRun
-from fanbench.sweeps.decide import RunStatus
+from fanbench.sweeps.decide import COUNTED, RunStatus
 from fanbench.sweeps.events import SweepEvent, SweepStarted
 from fanbench.sweeps.state import SweepState
 
@@ -47,17 +47,6 @@ _MARKS: Mapping[RunStatus, tuple[str, str]] = {
     RunStatus.UNSCHEDULED: ("·", "dim"),
     RunStatus.COMPLETED: ("✓", "green"),
 }
-# The order in which they are counted.
-_COUNTED = (
-    RunStatus.COMPLETED,
-    RunStatus.ERRORED,
-    RunStatus.MISSING,
-    RunStatus.COLLECTING,
-    RunStatus.RUNNING,
-    RunStatus.QUEUED,
-    RunStatus.SCHEDULED,
-    RunStatus.UNSCHEDULED,
-)
 
 # The keys of the models, which name the columns of marks.
 _KEYS = "123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -216,7 +205,7 @@ class SweepLayout:
         if state.over != state.planned:
             left = state.seconds_left(self.now)
             yield [("time left unknown" if left is None else f"about {clock(left)} left", "")]
-        for status in _COUNTED:
+        for status in COUNTED:
             if number := state.counts.get(status):
                 yield [_MARKS[status], (f" {number} {status.label}", "")]
         limit = self.limit if state.limit is None else state.limit
@@ -231,7 +220,7 @@ class SweepLayout:
 
 def _counts(counts: Mapping[RunStatus, int]) -> str:
     """`3 done, 1 running`."""
-    return ", ".join(f"{counts[status]} {status.label}" for status in _COUNTED if counts.get(status))
+    return ", ".join(f"{counts[status]} {status.label}" for status in COUNTED if counts.get(status))
 
 
 # --- On the terminal ------------------------------------------------------------------------------------------
