@@ -194,7 +194,7 @@ class Document(msgspec.Struct, kw_only=True):
     title: str
     written: str
     live: bool = False
-    #: `running`, `complete`, or `incomplete`: some planned runs did not complete, or items of them have no score.
+    #: `running`, `complete`, or `incomplete`: there are no runs, some did not complete, or items have no score.
     status: Literal["running", "complete", "incomplete"]
     states: list[str]
     counts: list[int]
@@ -539,8 +539,8 @@ def _counts(runs: Iterable[PageRun]) -> list[int]:
     return [counts[state] for state in STATES]
 
 
-def _status(runs: Iterable[PageRun], scores: Scores) -> Literal["complete", "incomplete"]:
-    over = all(run.status is RunStatus.COMPLETED for run in runs if not run.superseded)
+def _status(runs: Sequence[PageRun], scores: Scores) -> Literal["complete", "incomplete"]:
+    over = bool(runs) and all(run.status is RunStatus.COMPLETED for run in runs if not run.superseded)
     return "complete" if over and all(each.complete for each in scores.cells.values()) else "incomplete"
 
 
