@@ -9,6 +9,7 @@ import pytest
 from fanbench.sweeps.journal import Journal
 from fanbench.view.live import KEPT, Live, Moment
 from fanbench.wire.messages import RunState
+from tests.results.folders import add_run
 from tests.view.sweeps import collect, schedule
 
 
@@ -69,6 +70,32 @@ def test_new_runs_make_a_new_generation(tmp_path: Path, journal: Journal) -> Non
     assert live.refresh() == Moment(2, 0)
     assert live.since(Moment(1, 0)) is None
     assert states(live) == ["running", "running"]
+
+
+def test_downloads_are_found_without_a_journal(tmp_path: Path) -> None:
+    """A run that appears in a folder is shown, and so is a value that changes; an empty folder is not complete."""
+    live = Live([tmp_path])
+    assert live.now()[1].document.status == "incomplete"
+
+    def values() -> list[float | None]:
+        live._tree_due = live._due = 0.0
+        live.refresh()
+        return [cell.value for cell in live.now()[1].document.cells]
+
+    folder = add_run(tmp_path, "google/good", [True, False])
+    assert values() == [0.5]
+    assert live.now()[1].document.status == "complete"
+    (file, _) = sorted(folder.glob("*.run.json"))
+    file.write_bytes(file.read_bytes().replace(b"true", b"false"))
+    assert values() == [0.0]
+
+
+def test_a_damaged_journal_is_named(tmp_path: Path, journal: Journal) -> None:
+    """The page says that a journal could not be read."""
+    journal.close()
+    (tmp_path / ".fanbench" / "journal.sqlite").write_bytes(b"no database" * 1000)
+    (problem,) = Live([tmp_path]).now()[1].document.problems
+    assert ".fanbench" in problem
 
 
 def test_a_page_may_be_far_behind(tmp_path: Path, journal: Journal) -> None:

@@ -6,7 +6,8 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import msgspec
 from fanbench import results
 from fanbench._util.lock import is_locked
 from fanbench.results import KnownRun, ResultSet
+from fanbench.results.read import SUFFIX
 from fanbench.results.run_file import NotARunFile, RunFile, read_run_file
 from fanbench.sweeps.folder import LOCK
 from fanbench.sweeps.history import History
@@ -31,6 +33,8 @@ __all__ = ["Live", "Moment", "Patch"]
 KEPT = 100
 # The numbers of the results are computed anew at most in this share of the time: states are cheaper, and come first.
 _SHARE = 0.2
+# Seconds between two looks at all run files. Journals are looked at each time.
+_LOOK = 2.0
 # Of these, a page that has the same runs has no others.
 _FIXED = ("written", "cells", "tasks", "models", "states")
 
@@ -67,9 +71,11 @@ class Live:
         self._lock = threading.Lock()
         self._files: dict[Path, tuple[tuple[int, int], RunFile]] = {}
         self._texts = {"": 0}
+        self._tree: object = None
+        self._tree_due = 0.0
         self._stamp = self._read_stamp()
         self._histories: dict[Path, History] = {}
-        self._known, _ = read_journals(self._folders, self._histories)
+        self._known, self._unread = read_journals(self._folders, self._histories)
         self._found, self._shown = self._build()
         self._is_stale = False
         self._moment = Moment(1, 0)
@@ -87,7 +93,7 @@ class Live:
             is_due = time.monotonic() >= self._due
             if stamp != self._stamp:
                 before = set(map(_place, self._known))
-                self._known, _ = read_journals(self._folders, self._histories)
+                self._known, self._unread = read_journals(self._folders, self._histories)
                 self._stamp, self._is_stale = stamp, True
                 is_due = is_due or set(map(_place, self._known)) != before
             sent = len(self._texts)
@@ -134,6 +140,7 @@ class Live:
         """Compute all numbers anew. Run files that have not changed are not read again."""
         began = time.monotonic()
         found = results.read_results(self._folders, known=self._known, read=self._read_file)
+        found = replace(found, problems=(*self._unread, *found.problems))
         shown = build(
             found,
             self._known,
@@ -164,9 +171,27 @@ class Live:
         return any(is_locked(folder / LOCK) for folder in self._folders)
 
     def _read_stamp(self) -> object:
-        """Return a value that changes with the journals, and when a sweep begins or ends."""
-        names = (JOURNAL, JOURNAL.with_name(f"{JOURNAL.name}-wal"))
-        return self._is_running(), [_stamp(folder / name) for folder in self._folders for name in names]
+        """Return a value that changes with the journals and with run files, and when a sweep begins or ends."""
+        began = time.monotonic()
+        if began >= self._tree_due:
+            self._tree = [list(_tree(folder)) for folder in self._folders]
+            ended = time.monotonic()
+            self._tree_due = ended + max(_LOOK, (ended - began) / _SHARE)
+        return self._is_running(), self._tree, list(map(_journal_stamp, self._folders))
+
+
+def _tree(folder: Path) -> Iterator[object]:
+    """Yield values of which some change with the run files and the journals below a folder."""
+    for place, subfolders, names in os.walk(folder):
+        path = Path(place)
+        # A hidden folder is a download in progress.
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        yield place, _stamp(path), _journal_stamp(path)
+        yield from (_stamp(path / name) for name in names if name.endswith(SUFFIX))
+
+
+def _journal_stamp(folder: Path) -> list[tuple[int, int]]:
+    return [_stamp(folder / name) for name in (JOURNAL, JOURNAL.with_name(f"{JOURNAL.name}-wal"))]
 
 
 def _stamp(path: Path) -> tuple[int, int]:
