@@ -113,7 +113,7 @@ def test_a_comparison_has_the_difference_over_tasks_like_these(folder: Path) -> 
     ("state", "run_id", "error", "status"),
     [
         (None, None, "", "planned"),
-        (None, 7, "", "running"),
+        (None, 7, "", "scheduled"),
         (None, None, "push: refused", "missing"),
         (RunState.COMPLETED, 7, "", "missing"),
         (RunState.ERRORED, 7, "it broke", "errored"),
@@ -122,7 +122,7 @@ def test_a_comparison_has_the_difference_over_tasks_like_these(folder: Path) -> 
 def test_runs_that_left_nothing_have_the_state_of_the_journal(
     folder: Path, state: RunState | None, run_id: int | None, error: str, status: str
 ) -> None:
-    """A planned run is there before it has left anything, with what the journal has of it."""
+    """Of a planned run that has left nothing, there is what the journal has; none runs while no sweep does."""
     run = KnownRun(
         sweep=folder,
         task="sums",

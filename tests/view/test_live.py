@@ -69,7 +69,7 @@ def test_new_runs_make_a_new_generation(tmp_path: Path, journal: Journal) -> Non
     schedule(tmp_path, journal, "sums", "good", 2)
     assert live.refresh() == Moment(2, 0)
     assert live.since(Moment(1, 0)) is None
-    assert states(live) == ["running", "running"]
+    assert states(live) == ["scheduled", "scheduled"]
 
 
 def test_downloads_are_found_without_a_journal(tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ async def test_a_change_reaches_the_page(tmp_path: Path) -> None:
             moment = json.loads(head[4 : 4 + size])
             columns, _ = unpack(head[4 + size + (-(4 + size) % 8) :])
             states = moment["document"]["states"]
-            assert [states[int(status)] for status in columns["status"]] == ["done", "running"]
+            assert [states[int(status)] for status in columns["status"]] == ["done", "scheduled"]
             params = {"generation": moment["generation"], "version": moment["version"]}
             async with client.stream("GET", "/api/events", params=params) as answer:
                 collect(tmp_path, journal, "sums", "good", [True], RunState.COMPLETED, 2)

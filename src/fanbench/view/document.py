@@ -473,6 +473,11 @@ def _runs(
                 ended=times.ended,
             )
         )
+    if not running:  # Nobody looks whether they run: they are on the server, as far as is known.
+        runs = [
+            replace(run, status=RunStatus.SCHEDULED) if run.status is RunStatus.RUNNING else run
+            for run in runs
+        ]
     return sorted(
         runs, key=lambda run: (order.task(run.task), order.model(run.model), run.repeat, run.attempt)
     )
