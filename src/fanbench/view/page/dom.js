@@ -66,6 +66,14 @@ function append(element, children) {
 }
 
 /**
+ * Return a name that is broken between its words where there is no room for it.
+ * @param {string} text
+ */
+export function broken(text) {
+  return text.split(/(?<=[_./:])(?=\w)/).flatMap((part, at) => (at ? [h("wbr"), part] : [part]));
+}
+
+/**
  * Replace what is in an element. What takes the place of the element that has the focus gets it.
  * @param {Element} element
  * @param {...(Child | Child[])} children

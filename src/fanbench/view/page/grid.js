@@ -1,6 +1,6 @@
 // A grid of any size, of which only the visible rows and columns are elements. Arrows move, Enter opens or sorts.
 
-import { fill, h, place, table } from "./dom.js";
+import { broken, fill, h, place, table } from "./dom.js";
 
 /** @typedef {import("./dom.js").Child} Child */
 
@@ -113,7 +113,7 @@ export class Grid {
     const rows = [];
     for (let row = first; row < last; row += 1) {
       rows.push(place(h("div", { class: "grid-row", role: "row", "aria-rowindex": row + 2 },
-        place(h("div", { class: "grid-name", role: "rowheader", "aria-colindex": 1, title: content.rowName(row) }, h("span", null, content.rowName(row))), { width: content.label }),
+        place(h("div", { class: "grid-name", role: "rowheader", "aria-colindex": 1, title: content.rowName(row) }, h("span", null, broken(content.rowName(row)))), { width: content.label }),
         columns.map((column) => this.#cell(row, column))), { top: row * ROW }));
     }
     fill(this.body, rows);
@@ -129,7 +129,7 @@ export class Grid {
     return place(h("div", {
       class: `${corner ? "grid-name" : "grid-cell"}${content.right?.(column) ? " number" : ""}${this.#chosen(-1, column)}`, role: "columnheader", id: cellId(-1, column),
       "aria-colindex": column + 2, "aria-sort": order ?? "none", title: `${text}: sort by it`,
-    }, h("span", null, text), order && h("span", { "aria-hidden": "true" }, order === "ascending" ? " ▲" : " ▼")),
+    }, h("span", null, broken(text)), order && h("span", { "aria-hidden": "true" }, order === "ascending" ? " ▲" : " ▼")),
     corner ? { width: content.label } : { left: this.lefts[column], width: content.width(column) });
   }
 

@@ -1,6 +1,6 @@
 // One run: why it has its score.
 
-import { fill, h } from "./dom.js";
+import { broken, fill, h } from "./dom.js";
 import { count, duration, known, many, money, NONE, score, size, time } from "./format.js";
 import { log, Log } from "./log.js";
 import { besides, conversation } from "./said.js";
@@ -94,7 +94,7 @@ function content(store, page, at, details, source) {
     h("div", { class: "run-main" }, main),
     h("aside", { class: "run-side", "aria-label": "Facts" }, facts(store, at),
       details && details.files.length > 0 && h("div", { class: "card" }, h("h3", null, "Files"), h("p", { class: "path" }, details.path),
-        h("ul", { class: "files" }, details.files.map((file) => h("li", null, store.source.download ? h("button", { type: "button", class: "link", onclick: () => page.save(at, file.name) }, file.name) : file.name, " ", h("span", { class: "note" }, size(file.size)))))),
+        h("ul", { class: "files" }, details.files.map((file) => h("li", null, store.source.download ? h("button", { type: "button", class: "link", onclick: () => page.save(at, file.name) }, broken(file.name)) : broken(file.name), " ", h("span", { class: "note" }, size(file.size)))))),
       source && h("details", { class: "card" }, h("summary", null, "The task's source"), h("pre", null, source))),
   ];
 }
@@ -108,7 +108,7 @@ function partsOf(details) {
   return [
     ...(several ? [h("div", { class: "card" }, h("h3", null, `${count(details.parts.length + details.more_parts)} items`), sorted.map(partRow),
       details.more_parts > 0 && h("p", { class: "note" }, `${count(details.more_parts)} more are in the run's files.`))] : sorted.map((part) => partBody(part))),
-    details.log && h("div", { class: "card" }, h("h3", null, "Log ", h("span", { class: "note" }, details.log_cut ? "its beginning and its end" : many(details.log.trimEnd().split("\n").length, "line"))), log(details.log, details.log_cut)),
+    details.log && h("div", { class: "card" }, h("h3", null, "Log ", h("span", { class: "note" }, details.log_cut ? "" : many(details.log.trimEnd().split("\n").length, "line"))), log(details.log, details.log_cut)),
   ];
 }
 
