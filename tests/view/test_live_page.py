@@ -166,6 +166,22 @@ def test_a_new_token_is_taken_by_an_old_tab(page: Page, tmp_path: Path) -> None:
         expect(page.locator("main > section")).to_contain_text("good")
 
 
+def test_a_tab_with_an_old_token_gives_it_to_none(page: Page, tmp_path: Path) -> None:
+    """A token that the server refuses is forgotten, and the tab gets that of another one once it is loaded again."""
+    with Journal.open(tmp_path) as journal:
+        schedule(tmp_path, journal, "quiz", "good")
+    with serving(tmp_path) as address:
+        page.goto(f"{address}-old")
+        expect(page.locator("body")).to_contain_text("with its token")
+        other = page.context.new_page()
+        other.goto(address.partition("#")[0])
+        expect(other.locator("body")).to_contain_text("with its token")
+        other.goto(address)
+        expect(other.locator("main > section")).to_contain_text("good")
+        page.reload()
+        expect(page.locator("main > section")).to_contain_text("good")
+
+
 def test_a_page_that_slept_catches_up(page: Page, tmp_path: Path) -> None:
     """A page whose server could not be reached for a while shows what happened meanwhile, and said that it waits."""
     with Journal.open(tmp_path) as journal, lock_folder(tmp_path):

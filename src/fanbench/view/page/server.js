@@ -31,9 +31,11 @@ async function findToken() {
     });
     if (found) sessionStorage.setItem("token", found);
   }
-  const token = sessionStorage.getItem("token") ?? "";
-  channel.onmessage = ({ data }) => { if (!data && token) channel.postMessage(token); };
-  return token;
+  channel.onmessage = ({ data }) => {
+    const token = sessionStorage.getItem("token");
+    if (!data && token) channel.postMessage(token);
+  };
+  return sessionStorage.getItem("token") ?? "";
 }
 
 /** Return once the page can be seen. */
@@ -53,7 +55,11 @@ export async function openServer() {
    */
   async function get(path, signal = null) {
     const response = await fetch(path, { headers, cache: "no-store", signal });
-    if (response.status === 401) throw new Error("Open the whole address that `fanbench view` printed last, with its token");
+    if (response.status === 401) {
+      // The token of a server that has ended is no help to other tabs.
+      sessionStorage.removeItem("token");
+      throw new Error("Open the whole address that `fanbench view` printed last, with its token");
+    }
     if (!response.ok) throw new Error(`${response.status} ${await response.text()}`);
     return response;
   }
