@@ -18,6 +18,7 @@ from fanbench.view.bundle import page_file
 from fanbench.view.columns import unpack
 from fanbench.view.document import Shown, build
 from fanbench.wire.messages import RunState
+from tests.results.build import passed, write
 from tests.results.folders import add_run
 from tests.results.items import passes
 
@@ -61,6 +62,13 @@ def test_the_states_of_the_page_are_those_of_the_document() -> None:
         found = re.search(rf"export const {name} = \[(.*)\];", page)
         assert found is not None
         assert len(found[1].split(", ")) == len(document.STATES)
+
+
+def test_the_breaks_of_the_timeline_are_those_of_the_document() -> None:
+    """The page draws no break that the duration in its header has, and the other way round."""
+    found = re.search(r"LONG = ([\d.]+), SHARE = ([\d.]+);", page_file("span.js"))
+    assert found is not None
+    assert (float(found[1]), float(found[2])) == (document._LONG, document._SHARE)
 
 
 def test_numbers_are_those_of_the_engine(folder: Path) -> None:
@@ -160,6 +168,18 @@ def test_a_sweep_that_runs_knows_what_is_queued(
     found = build(read_results(folder), [run], title="results", running=True, histories={folder: history})
     (at,) = (number for number, each in enumerate(found.runs) if each.known is run)
     assert found.document.states[int(found.columns["status"][at])] == status
+
+
+def test_long_breaks_are_no_time_of_a_sweep(tmp_path: Path) -> None:
+    """Folders of different months took as long as each of them did, and a pause of seconds belongs to a sweep."""
+    for name, day, starts in (("old", "01-05", ("00:00", "00:01")), ("new", "06-05", ("00:10",))):
+        for run_id, start in enumerate(starts, 1):
+            times = {"startTime": f"2026-{day}T{start}:00Z", "endTime": f"2026-{day}T{start}:30Z"}
+            file = tmp_path / name / f"quiz/1/good/{run_id}/a.run.json"
+            write(file, passed(True, modelVersion={"slug": "google/good"}, pyRunId=start, **times))
+    for folders, seconds in ((["old"], 90.0), (["new"], 30.0), (["old", "new"], 120.0)):
+        found = read_results([tmp_path / name for name in folders])
+        assert build(found, title="").document.seconds == seconds
 
 
 def test_of_many_pairs_there_is_the_whole(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

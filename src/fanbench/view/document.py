@@ -48,6 +48,10 @@ MOST_DIFFERENCES = 40_000
 #: The loss of the mean score since an earlier sweep that is accepted.
 MARGIN = 0.05
 
+# The same in `page/span.js`: a break that lasts for so many seconds, and for such a share of the time at work, is none
+# of the time that a sweep took.
+_LONG, _SHARE = 300.0, 0.2
+
 
 class TaskEntry(msgspec.Struct, kw_only=True):
     """A task with one content. It is `averaged` with others if its values lie on its scale."""
@@ -199,6 +203,7 @@ class Document(msgspec.Struct, kw_only=True):
     states: list[str]
     counts: list[int]
     repeats: int
+    #: The time that the sweeps took, without long breaks.
     seconds: float | None
     confidence: float = CONFIDENCE
     tasks: list[TaskEntry]
@@ -340,7 +345,7 @@ def build(
         states=[state.label for state in STATES],
         counts=_counts(runs),
         repeats=max((cell.repeats for cell in scores.cells.values()), default=0),
-        seconds=_seconds(runs),
+        seconds=_seconds(runs, histories),
         tasks=_tasks(scores, order),
         models=list(order.models.values()),
         cells=_cells(scores, runs, order),
@@ -372,7 +377,7 @@ def with_states(
         shown.document,
         status="running" if running else _status(runs, shown.scores),
         counts=_counts(runs),
-        seconds=_seconds(runs),
+        seconds=_seconds(runs, histories),
     )
     return replace(shown, document=document, runs=runs, columns=_columns(runs, shown.order, shown.texts))
 
@@ -549,12 +554,21 @@ def _status(runs: Sequence[PageRun], scores: Scores) -> Literal["complete", "inc
     return "complete" if over and all(each.complete for each in scores.cells.values()) else "incomplete"
 
 
-def _seconds(runs: Iterable[PageRun]) -> float | None:
-    """The time from the first run's beginning, or its scheduling, to the end of the last one."""
-    begins = [run.scheduled or run.started for run in runs]
-    ends = [run.ended for run in runs if run.ended is not None]
-    known = [time for time in begins if time is not None]
-    return max(0.0, max(ends) - min(known)) if known and ends else None
+def _seconds(runs: Sequence[PageRun], histories: Histories) -> float | None:
+    """The time from the first beginning to the last end, without the breaks that the timeline leaves out as well."""
+    times = [[time for time in (run.scheduled, run.started, run.ended) if time is not None] for run in runs]
+    spans = [(one.began, one.last) for history in histories.values() for one in history.invocations]
+    if not spans and all(run.ended is None for run in runs):
+        return None
+    spans = sorted([*spans, *((min(known), max(known)) for known in times if known)])
+    first, end = spans[0]
+    gaps = []
+    for begin, finish in spans:
+        gaps.append(begin - end)
+        end = max(end, finish)
+    long = [gap for gap in gaps if gap >= _LONG]
+    work = end - first - sum(long)
+    return end - first - sum(gap for gap in long if gap >= work * _SHARE)
 
 
 def _columns(runs: Sequence[PageRun], order: Order, texts: dict[str, int]) -> Columns:
