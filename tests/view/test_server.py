@@ -49,9 +49,10 @@ async def test_the_page_needs_no_token_and_has_no_data(folder: Path) -> None:
         assert page.status_code == 200
         assert "good" not in page.text
         assert "default-src 'none'" in page.headers["content-security-policy"]
+        token = client.headers["Authorization"].removeprefix("Bearer ").encode()
         for path in ("snapshot", "events", "details", "sources", "comparison", "file"):
-            for token in (b"", b"Bearer wrong", "Bearer ümlaut".encode()):
-                answer = await client.get(f"/api/{path}", headers={b"Authorization": token})
+            for header in (b"", b"Bearer wrong", "Bearer ümlaut".encode(), token, b"Basic " + token):
+                answer = await client.get(f"/api/{path}", headers={b"Authorization": header})
                 assert answer.status_code == 401, path
 
 
