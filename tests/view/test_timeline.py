@@ -6,6 +6,7 @@ import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -286,9 +287,11 @@ def test_a_page_of_an_older_sweep_shows_its_runs(swept: Path, open_page: Open) -
 
 @pytest.mark.e2e
 @pytest.mark.parametrize(
-    "options", [{"color_scheme": "light"}, {"color_scheme": "dark"}], ids=["light", "dark"]
+    "options",
+    [{"color_scheme": "light"}, {"color_scheme": "dark"}, {"viewport": {"width": 390, "height": 800}}],
+    ids=["light", "dark", "phone"],
 )
-def test_axe_finds_nothing_in_a_timeline(file: Path, open_page: Open, options: dict[str, str]) -> None:
+def test_axe_finds_nothing_in_a_timeline(file: Path, open_page: Open, options: dict[str, Any]) -> None:
     """axe-core has no findings in a timeline with everything in it, and its table open."""
     if not AXE.exists():
         pytest.skip("axe-core is not installed: run scripts/check_page.sh")
@@ -300,6 +303,19 @@ def test_axe_finds_nothing_in_a_timeline(file: Path, open_page: Open, options: d
         " violations.map((each) => [each.id, each.nodes.map((node) => node.html).slice(0, 3)]))"
     )
     assert found == []
+
+
+@pytest.mark.e2e
+def test_no_sign_covers_another(swept: Path, open_page: Open) -> None:
+    """Signs of what happened at the same time are each in the row of their kind."""
+    with closing(sqlite3.connect(swept / JOURNAL)) as journal, journal:
+        journal.execute("UPDATE history SET at = ?", (BEGAN + 10,))
+    signs = open_page(written(swept), "timeline").locator(".label.mark")
+    boxes = signs.evaluate_all(
+        "(all) => all.map((one) => one.getBoundingClientRect()).map(({x, y}) => [x, y])"
+    )
+    assert len(boxes) == 4
+    assert len({y for _, y in boxes}) == 4
 
 
 @pytest.mark.e2e
