@@ -556,11 +556,16 @@ def _status(runs: Sequence[PageRun], scores: Scores) -> Literal["complete", "inc
 
 def _seconds(runs: Sequence[PageRun], histories: Histories) -> float | None:
     """The time from the first beginning to the last end, without the breaks that the timeline leaves out as well."""
-    times = [[time for time in (run.scheduled, run.started, run.ended) if time is not None] for run in runs]
     spans = [(one.began, one.last) for history in histories.values() for one in history.invocations]
     if not spans and all(run.ended is None for run in runs):
         return None
-    spans = sorted([*spans, *((min(known), max(known)) for known in times if known)])
+    for run in runs:
+        begin = min((time for time in (run.scheduled, run.started) if time is not None), default=None)
+        if begin is not None:
+            spans.append((begin, max(begin, run.ended or run.started or begin)))
+    if not spans:
+        return None
+    spans.sort()
     first, end = spans[0]
     gaps = []
     for begin, finish in spans:
