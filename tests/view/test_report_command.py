@@ -61,6 +61,14 @@ def test_stdout(tmp_path: Path) -> None:
     assert result.stdout.endswith("</html>\n")
 
 
+def test_a_device_cannot_be_opened(tmp_path: Path) -> None:
+    """A report to a device, which stays one, is not said to be a page to open."""
+    add_run(tmp_path, "google/good", [True])
+    result = report(tmp_path, "-o", os.devnull)
+    assert (result.exit_code, "browser" in result.stderr) == (0, False)
+    assert not Path(os.devnull).is_file()
+
+
 def test_texts_and_names_that_utf_8_cannot_have(tmp_path: Path) -> None:
     """Half of a surrogate pair in an error, and bytes of names that are no UTF-8, appear as U+FFFD."""
     folder = tmp_path / os.fsdecode(b"bad\xff")

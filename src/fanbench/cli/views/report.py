@@ -48,6 +48,5 @@ def write_report(
     with output_errors(f"write the report to {target}"):
         files.make_folders(target.parent)
         files.write(target, text)
-    settings.output.note(
-        f"Wrote {target} ({format_size(len(text))}). To see it, open {target.resolve().as_uri()} in a browser."
-    )
+    how = f" To see it, open {target.resolve().as_uri()} in a browser." if target.is_file() else ""
+    settings.output.note(f"Wrote {target} ({format_size(len(text))}).{how}")
