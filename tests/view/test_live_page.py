@@ -99,20 +99,22 @@ def test_the_live_page_ends_as_the_report(page: Page, tmp_path: Path) -> None:
     assert live == {view: shown(page, view) for view in VIEWS}
 
 
-def test_details_that_failed_are_read_again(page: Page, tmp_path: Path) -> None:
+@pytest.mark.parametrize("view", ["run/quiz/good/1", "side/quiz/good/middle/"])
+def test_details_that_failed_are_read_again(page: Page, tmp_path: Path, view: str) -> None:
     """After an answer that all must be read again, the next change brings the details of the run that is shown."""
     with Journal.open(tmp_path) as journal:
         for run_id, model in enumerate(MODELS, 1):
             schedule(tmp_path, journal, "quiz", model, run_id)
-        collect(tmp_path, journal, "quiz", "good", passes(9, 10), RunState.COMPLETED, 1)
+        for run_id, model in enumerate(("good", "middle"), 1):
+            collect(tmp_path, journal, "quiz", model, passes(9, 10), RunState.COMPLETED, run_id)
         with serving(tmp_path) as address:
             page.route("**/api/details*", lambda route: route.fulfill(status=409, body="again"), times=1)
             page.goto(address)
             expect(page.locator("main > section")).to_be_visible()
-            show(page, "run/quiz/good/1")
+            show(page, view)
             expect(page.locator("main")).to_contain_text("cannot be shown: 409 again")
             collect(tmp_path, journal, "quiz", "bad", passes(2, 10), RunState.COMPLETED, 3)
-            expect(page.locator("main")).to_contain_text("10 items")
+            expect(page.locator("details.part")).to_have_count(10)
 
 
 def hide(page: Page, hidden: bool) -> None:

@@ -33,31 +33,38 @@ export function run(store, page, words) {
       runs.length > 1 && h("nav", { class: "choice", "aria-label": "Runs" }, runs.map((each) => h("a", { href: page.runAddress(each), "aria-current": each === at ? "true" : null },
         `${SIGNS[store.runs.columns.status[each]]} ${store.runs.columns.repeat[each]}${store.runs.columns.superseded[each] ? " again" : ""}`))),
       link("↑ model", near(-1), "k"), link("↓ model", near(1), "j")), body);
-  const live = { open: true }, { data } = store;
-  let failed = false;
   const over = [DONE, ERRORED, MISSING, PLANNED].includes(state);
-  const read = () => Promise.all([store.source.details(at), store.source.sources()]).then(
-    ([details, sources]) => fill(body, ...content(store, page, at, over ? details : details && { ...details, log: "" }, sources[task] ?? "")),
-  ).catch((error) => {
-    failed = true;
-    fill(body, unreadable(error));
-    // All was read again meanwhile: the run may have another position.
-    if (live.open && store.data !== data) page.show();
+  const live = reading(store, page, body, async () => {
+    const [details, sources] = await Promise.all([store.source.details(at), store.source.sources()]);
+    return content(store, page, at, over ? details : details && { ...details, log: "" }, sources[task] ?? "");
   });
-  read().then(() => { if (!over && store.source.log) followLog(store, at, body, live); });
+  live.done.then(() => { if (!over && store.source.log) followLog(store, at, body, live); });
   const seen = () => JSON.stringify([page.runAddress(at), ...["status", "text", "run_id", "started"].map((name) => store.number(name, at))]);
   const before = seen();
   return {
     element,
     neighbor: (/** @type {number} */ step) => { const to = near(step); if (to !== null) page.replaceRun(to); },
-    update: () => { if (failed || at >= store.runs.rows || seen() !== before) page.show(); },
+    update: () => { if (live.failed || at >= store.runs.rows || seen() !== before) page.show(); },
     close: () => { live.open = false; },
   };
 }
 
-/** @param {unknown} error */
-function unreadable(error) {
-  return h("p", { class: "note" }, `The details cannot be shown: ${error instanceof Error ? error.message : error}`);
+/**
+ * Fill an element with what is read, or with what went wrong: it is then read again after the next change.
+ * @param {Store} store
+ * @param {import("./main.js").Page} page
+ * @param {Element} body
+ * @param {() => Promise<import("./dom.js").Child[]>} read
+ */
+function reading(store, page, body, read) {
+  const { data } = store, live = { open: true, failed: false, done: Promise.resolve() };
+  live.done = read().then((shown) => fill(body, ...shown)).catch((error) => {
+    live.failed = true;
+    fill(body, h("p", { class: "note" }, `The details cannot be shown: ${error instanceof Error ? error.message : error}`));
+    // All was read again meanwhile: the run may have another position.
+    if (live.open && store.data !== data) page.show();
+  });
+  return live;
 }
 
 /**
@@ -209,9 +216,10 @@ export function sideBySide(store, page, words) {
     return task < 0 || at < 0 ? undefined : store.runsOf(task, at).find((run) => !store.runs.columns.superseded[run]);
   });
   const body = h("div", null, h("p", { role: "status" }, "Reading…"));
-  Promise.all(runs.map((at) => (at === undefined ? null : store.source.details(at)))).then(
-    (found) => fill(body, ...pairs(found.map((details) => details?.parts ?? []), item ?? "")),
-  ).catch((error) => fill(body, unreadable(error)));
+  const live = reading(store, page, body, async () => {
+    const found = await Promise.all(runs.map((at) => (at === undefined ? null : store.source.details(at))));
+    return pairs(found.map((details) => details?.parts ?? []), item ?? "");
+  });
   return {
     element: h("section", { "aria-labelledby": "title" },
       h("p", { class: "path" }, h("a", { href: `#/compare/${encodeURIComponent(first ?? "")}/${encodeURIComponent(second ?? "")}` }, "Compare"), ` / ${name}`),
@@ -221,6 +229,8 @@ export function sideBySide(store, page, words) {
         return h("h3", null, at === undefined ? `${model}: there is no such run` : h("a", { href: page.runAddress(at) }, model),
           at !== undefined && h("span", { class: "note" }, ` ${store.text("text", at)}`));
       })), body),
+    update: () => { if (live.failed) page.show(); },
+    close: () => { live.open = false; },
   };
 }
 
