@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
+from fanbench.local import server_packages
 from fanbench.local.server_packages import read_server_packages
 
 
@@ -58,3 +61,26 @@ def test_descriptions_and_eggs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         install(tmp_path, name, "1.0")
     monkeypatch.setattr("sys.path", [str(tmp_path)])
     assert read_server_packages().fixed == {"kaggle-benchmarks": "0.6.2", "old-egg": "1.5", "needed": "1.0"}
+
+
+def test_threads_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requirements are read in one thread at a time, and only once for all that ask at the same time."""
+    server_packages._read.cache_clear()
+    at_once, most, reads = 0, 0, 0
+    real = server_packages._read_package
+
+    def counted(distribution: metadata.Distribution) -> server_packages._Package:
+        nonlocal at_once, most, reads
+        at_once += 1
+        most, reads = max(most, at_once), reads + 1
+        try:
+            return real(distribution)
+        finally:
+            at_once -= 1
+
+    monkeypatch.setattr(server_packages, "_read_package", counted)
+    with ThreadPoolExecutor(4) as threads:
+        found = [thread.result() for thread in [threads.submit(read_server_packages) for _ in range(4)]]
+    assert most == 1
+    assert reads == len(list(metadata.distributions()))
+    assert all(each is found[0] for each in found)

@@ -38,7 +38,7 @@ from fanbench._util.files import async_temporary_folder, output_errors, write
 from fanbench._util.text import many
 from fanbench.errors import LocalServerError
 from fanbench.local.executor.environment import installer_environment
-from fanbench.local.server_packages import ServerPackages, read_server_packages
+from fanbench.local.server_packages import PARSING, ServerPackages, read_server_packages
 
 __all__ = ["Environments", "Installer", "find_installer", "own_pip"]
 
@@ -129,7 +129,8 @@ def _compatible_packages(requirements: Sequence[str]) -> ServerPackages:
     packages = read_server_packages()
     for line in requirements:
         try:
-            wanted = Requirement(line)
+            with PARSING:
+                wanted = Requirement(line)
         except InvalidRequirement:
             continue  # an option or a path; or the installer reports it
         version = packages.fixed.get(canonicalize_name(wanted.name))

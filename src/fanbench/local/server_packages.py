@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from email.parser import HeaderParser
@@ -13,7 +14,11 @@ from importlib import metadata
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-__all__ = ["ServerPackages", "read_server_packages"]
+__all__ = ["PARSING", "ServerPackages", "read_server_packages"]
+
+#: Held while requirements are parsed. Markers are parsed as Python, and before Python 3.11.8 and 3.12.2, two threads
+#: that do so at once may get a SystemError (python/cpython#106905).
+PARSING = threading.Lock()
 
 # The process that runs are forked from imports only from these and from what they depend on.
 _ROOTS = ("fanbench[local]", "kaggle-benchmarks")
@@ -42,7 +47,8 @@ class _Package:
 
 def read_server_packages() -> ServerPackages:
     """Read the metadata of this environment's packages, if one of its folders has changed since the last time."""
-    return _read(tuple((folder, _modified(folder)) for folder in sys.path))
+    with PARSING:
+        return _read(tuple((folder, _modified(folder)) for folder in sys.path))
 
 
 def _modified(folder: str) -> int:
