@@ -42,7 +42,7 @@ export function matrix(store, page) {
   const draw = () => {
     const shown = content();
     grid.show(shown);
-    fill(nothing, !shown.rows && "Nothing has a name like that.");
+    fill(nothing, !shown.rows && (store.data.tasks.length ? "Nothing has a name like that." : "There are no results here yet."));
     // A column is chosen by its header only. A list that is open stays so.
     if (order.selectedIndex !== chosen.order) {
       fill(order, ORDERS.slice(0, chosen.order === BY_COLUMN ? 4 : 3).map((name, at) => h("option", { selected: at === chosen.order }, name)));
