@@ -177,6 +177,9 @@ async def ended(client: Client, slug: str, *models: str) -> list[Run]:
         await anyio.sleep(0.05)
 
 
+_PRINTED = re.compile(r"pid (\d+) (\d+)\n")
+
+
 def print_pid(expression: str = "os.getpid()") -> str:
     """Code after `import os` that prints which process of a run the expression means, for `printed_pid`."""
     return f"print('pid', os.stat('/proc/self/ns/pid').st_ino, {expression}, flush=True)"
@@ -188,7 +191,8 @@ async def printed_pid(log: Path) -> int:
         while True:
             lines = log.read_text().splitlines(keepends=True) if log.exists() else []
             whole = [json.loads(line)["data"] for line in lines if line.endswith("\n")]
-            if "pid " in "".join(whole):
+            # A line may come in parts.
+            if _PRINTED.search("".join(whole)):
                 pid = found_pid("".join(whole))
                 assert pid is not None, "it has ended already"
                 return pid
@@ -197,7 +201,7 @@ async def printed_pid(log: Path) -> int:
 
 def found_pid(log: str) -> int | None:
     """The process that `print_pid` has printed; None if there is no longer one."""
-    printed = re.search(r"pid (\d+) (\d+)\n", log)
+    printed = _PRINTED.search(log)
     assert printed is not None, log
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it has just ended
