@@ -17,6 +17,7 @@ __all__ = [
     "FOLDER",
     "PATH",
     "above_zero",
+    "against_options",
     "data_option",
     "env_file_option",
     "judge_option",
@@ -63,6 +64,18 @@ def share_option(flags: str, metavar: str, text: str, **settings: Any) -> Callab
 def _share(ctx: click.Context, param: click.Parameter, value: float) -> float:
     # Unlike `click.FloatRange`, it refuses NaN.
     return check_share(param.opts[0], value)
+
+
+def against_options(function: F) -> F:
+    """The options for what changed since an earlier sweep."""
+    margin = share_option(
+        "--margin",
+        "M",
+        "With --against: the loss of the mean score that is accepted (default: 0.05).",
+        default=0.05,
+    )
+    against = value_option("--against", "DIR", "Also show what changed since the results in DIR.", FOLDER)
+    return against(margin(function))
 
 
 task_names_argument = click.argument("task_names", nargs=-1, required=True, metavar="TASK...")

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from fanbench.cli.command import Settings, command
-from fanbench.cli.options import FOLDER, PATH, share_option, value_option
+from fanbench.cli.options import PATH, against_options, value_option
 
 __all__ = ["report"]
 
@@ -15,13 +15,7 @@ __all__ = ["report"]
 @command()
 @click.argument("folders", nargs=-1, required=True, metavar="DIR...", type=PATH)
 @value_option("-o --output", "FILE", "The file to write; - is stdout (default: report.html in DIR).", PATH)
-@value_option("--against", "DIR", "Also show what changed since the results in DIR.", FOLDER)
-@share_option(
-    "--margin",
-    "M",
-    "With --against: the loss of the mean score that is accepted (default: 0.05).",
-    default=0.05,
-)
+@against_options
 @click.option(
     "--no-details",
     is_flag=True,

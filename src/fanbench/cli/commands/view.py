@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from fanbench.cli.command import Settings, command
-from fanbench.cli.options import FOLDER, PATH, share_option, value_option
+from fanbench.cli.options import PATH, against_options, value_option
 
 __all__ = ["view"]
 
@@ -19,13 +19,7 @@ __all__ = ["view"]
 )
 @click.option("--no-open", is_flag=True, help="Do not open the browser.")
 @click.option("--with-parent", is_flag=True, hidden=True, help="End when stdin ends.")
-@value_option("--against", "DIR", "Also show what changed since the results in DIR.", FOLDER)
-@share_option(
-    "--margin",
-    "M",
-    "With --against: the loss of the mean score that is accepted (default: 0.05).",
-    default=0.05,
-)
+@against_options
 def view(
     settings: Settings,
     folders: tuple[Path, ...],
