@@ -28,6 +28,7 @@ __all__ = [
     "credential_sources",
     "is_kaggle",
     "is_on_this_machine",
+    "is_server",
     "resolve_config",
 ]
 
@@ -159,7 +160,7 @@ def _endpoint(given: str | None, env: Mapping[str, str]) -> str:
         url = _ENVIRONMENTS[name]
     if _is_quoted(url):
         raise UsageError(f"{source} is in quotes, which are part of its value.", hint="Remove the quotes.")
-    if not _is_server(url):
+    if not is_server(url):
         shown = re.sub(r"//[^/@]*@", "//…@", url)  # It may contain a password.
         raise UsageError(
             f"{shown!r} is not an endpoint.", hint="Write it as https://HOST or http://HOST:PORT."
@@ -167,7 +168,7 @@ def _endpoint(given: str | None, env: Mapping[str, str]) -> str:
     return url.rstrip("/")
 
 
-def _is_server(url: str) -> bool:
+def is_server(url: str) -> bool:
     """Whether `url` is the address of an HTTP server, without a user name, a query or a fragment."""
     try:
         parts = urlsplit(url)

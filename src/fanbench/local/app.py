@@ -17,6 +17,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from fanbench.errors import LocalServerError
+from fanbench.local.advertise import names_of
 from fanbench.local.origins import refusal
 from fanbench.local.routes import accounts, pages, proxy, runs, tasks
 from fanbench.local.wire import (
@@ -76,8 +77,7 @@ class App:
 
     def __init__(self, services: Services) -> None:
         self.open_requests = 0
-        settings = services.settings
-        self._names = {name.lower() for name in (settings.host, *settings.allowed_hosts)}
+        self._names = names_of(services.settings, services.addresses)
         self.last_request = time.monotonic()
         answer, task_page = partial(_answer, services), partial(pages.task_page, services)
         chat = partial(proxy.answer, proxy.chat_completions, proxy.openai_error, services)

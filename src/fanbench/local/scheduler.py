@@ -56,14 +56,14 @@ class Scheduler:
         store: Store,
         pool: ModelPool,
         executor: Executor,
-        base_url: str,
+        proxy_url: str,
     ) -> None:
         self._settings = settings
         self._folder = folder
         self._store = store
         self._pool = pool
         self._executor = executor
-        self._proxy_url = f"{base_url}/models"
+        self._proxy_url = proxy_url
         self.environments = Environments(folder.environments)
         self._send, self._receive = anyio.create_memory_object_stream[Work](math.inf)
         self._in_progress: dict[Work, tuple[anyio.CancelScope, anyio.Event]] = {}

@@ -24,6 +24,7 @@ from fanbench._util import files
 from fanbench._util.text import many
 from fanbench.errors import LocalServerError
 from fanbench.local.address import Address, find_server
+from fanbench.local.advertise import Addresses, addresses_of
 from fanbench.local.executor import Protection
 from fanbench.local.executor.container import check_containers
 from fanbench.local.folder import PRIVATE, DataFolder, open_data_folder
@@ -63,6 +64,7 @@ async def serve(
     Raises:
         LocalServerError: The extra is not installed, the port or the data folder is in use or unusable, or
             recordings cannot be written or read.
+        UsageError: What is to be advertised is no address.
         UnknownModel: The judge, or the model of an alias, does not exist.
     """
     check_installed()
@@ -79,10 +81,8 @@ async def serve(
             say(f"Answers of models are recorded in {settings.record}.")
         if settings.replay is not None:
             say(f"Answers of models come from {settings.replay}. No model is asked.")
-        everywhere = settings.host in ("0.0.0.0", "::", "")  # noqa: S104 - a comparison
-        host = "127.0.0.1" if everywhere else settings.host
-        url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
-        address = Address(url, os.getpid(), str(folder.token_file), settings.stop_timeout)
+        addresses = addresses_of(settings, listener.getsockname()[1])
+        address = Address(addresses.local, os.getpid(), str(folder.token_file), settings.stop_timeout)
 
         def warm_up_failed(error: LocalServerError) -> None:
             _log.error("runs cannot be started", error=str(error))
@@ -101,7 +101,7 @@ async def serve(
             except LocalServerError as error:
                 warm_up_failed(error)
 
-        async with _services(settings, folder, url) as services, anyio.create_task_group() as preparing:
+        async with _services(settings, folder, addresses) as services, anyio.create_task_group() as preparing:
             services.executor.warm_up(warm_up_failed, unprotected)
             preparing.start_soon(prepare_packages, services)
             save_options(folder, settings)
@@ -162,7 +162,9 @@ def _free_port_hint(port: int) -> str:
 
 
 @asynccontextmanager
-async def _services(settings: ServerSettings, folder: DataFolder, base_url: str) -> AsyncIterator[Services]:
+async def _services(
+    settings: ServerSettings, folder: DataFolder, addresses: Addresses
+) -> AsyncIterator[Services]:
     """Start everything behind the application, and end it in the opposite order."""
     from fanbench.local.executor.forkserver_executor import ForkserverExecutor
     from fanbench.local.models.pool import ModelPool
@@ -181,7 +183,7 @@ async def _services(settings: ServerSettings, folder: DataFolder, base_url: str)
         Store.open(folder.database) as store,
         ModelPool.open(folder, settings.model_idle, aliases, settings.judge, recordings) as pool,
         ForkserverExecutor.open(settings.isolation, folder.worker_log, apart=True) as executor,
-        Scheduler(settings, folder, store, pool, executor, base_url).running() as scheduler,
+        Scheduler(settings, folder, store, pool, executor, addresses.model_proxy).running() as scheduler,
     ):
         yield Services(
             settings=settings,
@@ -190,7 +192,7 @@ async def _services(settings: ServerSettings, folder: DataFolder, base_url: str)
             pool=pool,
             executor=executor,
             scheduler=scheduler,
-            base_url=base_url,
+            addresses=addresses,
             token=folder.read_token(),
         )
 

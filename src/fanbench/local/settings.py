@@ -50,7 +50,10 @@ class ServerSettings:
     data: Path = field(default_factory=default_data_folder)
     host: str = "127.0.0.1"
     allowed_hosts: tuple[str, ...] = ()
-    """Further names by which clients may call the server, besides `host`, addresses and `localhost`."""
+    """Further names by which clients may call the server, besides those of `host` and `advertise`, addresses and
+    `localhost`."""
+    advertise: str = ""
+    """`URL` or `HOST[:PORT]`, at which runs and clients elsewhere reach this server; empty for where it listens."""
     port: int = DEFAULT_PORT
     any_port: bool = False
     """Use another port if that one is in use."""

@@ -11,6 +11,7 @@ from typing import TypeVar
 import anyio
 from starlette.requests import Request
 
+from fanbench.local.advertise import Addresses
 from fanbench.local.executor import Executor
 from fanbench.local.folder import DataFolder
 from fanbench.local.models.pool import ModelPool
@@ -67,7 +68,7 @@ class Services:
     pool: ModelPool
     executor: Executor
     scheduler: Scheduler
-    base_url: str
+    addresses: Addresses
     token: str
 
 

@@ -56,8 +56,15 @@ def _read_aliases(
 @value_option(
     "--allow-host allowed_hosts",
     "NAME",
-    "A name by which clients may call the server, besides --host, addresses and localhost. Repeatable.",
+    "A name by which clients may call the server, besides those of --host and --advertise, addresses and localhost. "
+    "Repeatable.",
     multiple=True,
+)
+@value_option(
+    "--advertise",
+    "URL|HOST[:PORT]",
+    "Where runs and clients on other machines reach this server, such as through a reverse proxy.  [default: where it "
+    "listens]",
 )
 @value_option(
     "--port",

@@ -66,7 +66,7 @@ async def leaderboard(_services: Services, request: GetLeaderboardRequest) -> Le
 async def create_proxy_token(services: Services, _request: TaskRequest) -> ModelProxyToken:
     token = f"fbp-{secrets.token_urlsafe(24)}"
     expires = await services.store.add_token(token, TOKEN_LIFETIME)
-    return ModelProxyToken(token=token, base_uri=f"{services.base_url}/models", expiry_time=expires)
+    return ModelProxyToken(token=token, base_uri=services.addresses.model_proxy, expiry_time=expires)
 
 
 async def task_quota(services: Services, _request: TaskRequest) -> TaskQuota:

@@ -55,7 +55,7 @@ def _message(services: Services, row: VersionRow) -> Task:
     return Task(
         slug=TaskSlug(owner_slug=OWNER, task_slug=row.slug, version_number=row.version),
         # Absolute: clients resolve a path against www.kaggle.com.
-        url=f"{services.base_url}/benchmarks/tasks/{OWNER}/{row.slug}/{row.version}",
+        url=f"{services.addresses.advertised}/benchmarks/tasks/{OWNER}/{row.slug}/{row.version}",
         creation_state=row.state,
         create_time=row.created,
         creation_error_message=row.error,
