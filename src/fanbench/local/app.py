@@ -19,7 +19,8 @@ from starlette.types import Receive, Scope, Send
 from fanbench.errors import LocalServerError
 from fanbench.local.advertise import names_of
 from fanbench.local.origins import refusal
-from fanbench.local.routes import accounts, pages, proxy, runs, tasks
+from fanbench.local.routes import accounts, pages, runs, tasks
+from fanbench.local.routes.proxy import ModelProxy
 from fanbench.local.wire import (
     MAX_BODY,
     MAX_BODY_OF_STRANGERS,
@@ -80,14 +81,14 @@ class App:
         self._names = names_of(services.settings, services.addresses)
         self.last_request = time.monotonic()
         answer, task_page = partial(_answer, services), partial(pages.task_page, services)
-        chat = partial(proxy.answer, proxy.chat_completions, proxy.openai_error, services)
-        genai = partial(proxy.answer, proxy.generate_content, proxy.genai_error, services)
+        proxy = ModelProxy(
+            store=services.store, pool=services.pool, note=services.scheduler.note, folder=services.folder
+        )
         self._app = Starlette(
             routes=[
                 Route("/v1/{service}/{method}", answer, methods=["POST"]),
                 Route("/api/v1/{service}/{method}", answer, methods=["POST"]),
-                Route("/models/openapi/chat/completions", chat, methods=["POST"]),
-                Route("/models/genai/{version}/models/{call:path}", genai, methods=["POST"]),
+                *proxy.routes(),
                 Route("/", partial(pages.start_page, services)),
                 Route("/benchmarks/tasks/{owner}/{slug}", task_page),
                 Route("/benchmarks/tasks/{owner}/{slug}/{version:int}", task_page),

@@ -167,21 +167,21 @@ async def _services(
 ) -> AsyncIterator[Services]:
     """Start everything behind the application, and end it in the opposite order."""
     from fanbench.local.executor.forkserver_executor import ForkserverExecutor
-    from fanbench.local.models.pool import ModelPool
+    from fanbench.local.models.pool import ModelPool, make_engine
     from fanbench.local.models.recordings import Recorder, Replayer
     from fanbench.local.scheduler import Scheduler
     from fanbench.local.store import Store
     from fanbench.local.wire import Services
 
-    recordings: Recorder | Replayer | None = None
+    make = make_engine
     if settings.record is not None:
-        recordings = Recorder(settings.record)
+        make = Recorder(settings.record).engine
     elif settings.replay is not None:
-        recordings = Replayer(settings.replay)
+        make = Replayer(settings.replay).engine
     aliases = dict(settings.model_aliases)
     async with (
         Store.open(folder.database) as store,
-        ModelPool.open(folder, settings.model_idle, aliases, settings.judge, recordings) as pool,
+        ModelPool.open(folder, settings.model_idle, aliases, settings.judge, make) as pool,
         ForkserverExecutor.open(settings.isolation, folder.worker_log, apart=True) as executor,
         Scheduler(settings, folder, store, pool, executor, addresses.model_proxy).running() as scheduler,
     ):

@@ -19,7 +19,7 @@ import msgspec
 
 from fanbench.local.models import UNREACHABLE, BaseSpec, ModelEngine, ModelFault
 from fanbench.local.models.llama_host import HostedModel
-from fanbench.local.models.upstream import ChatEndpoint
+from fanbench.local.models.upstream import ChatEndpoint, slots
 
 LOAD_TIMEOUT = 300.0
 REQUEST_TIMEOUT = 600.0
@@ -146,7 +146,7 @@ class EmbeddedEngine(ModelEngine):
             model=spec.slug,
             key=key,
             # More than it answers at the same time: llama.cpp batches best with a queue of its own.
-            concurrency=spec.parallel * 8,
+            slot=slots(spec.parallel * 8),
             timeout=REQUEST_TIMEOUT,
         )
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import anyio
 import msgspec
@@ -13,17 +14,25 @@ from fanbench.errors import LocalServerError, UnknownModel
 from fanbench.local.folder import DataFolder
 from fanbench.local.models import ModelEngine
 from fanbench.local.models.catalog import Catalog, ModelSpec, read_catalog, read_valid_entries
-from fanbench.local.models.recordings import Recorder, Replayer
+
+__all__ = ["MakeEngine", "ModelPool", "make_engine"]
 
 _log = structlog.get_logger(__name__)
+
+MakeEngine = Callable[[ModelSpec, Path], ModelEngine]
+
+
+def make_engine(spec: ModelSpec, log: Path) -> ModelEngine:
+    """The engine of a model as its kind makes it. Raises ModelFault."""
+    return spec.make_engine(log)
 
 
 class ModelPool:
     """`catalog` follows `models.toml`: a model added while the server runs is available to the next call.
 
     A mistake in the file is logged, and changes nothing else: the catalogue that was read last stays. A server that
-    starts with a mistake takes the entries that are valid. `recordings` has its part in the answers of all models but
-    scripted ones.
+    starts with a mistake takes the entries that are valid. `make` makes the engine of a model, with a file for the
+    output of its processes.
     """
 
     def __init__(
@@ -32,13 +41,13 @@ class ModelPool:
         idle: float,
         aliases: Mapping[str, str],
         judge: str,
-        recordings: Recorder | Replayer | None = None,
+        make: MakeEngine,
     ) -> None:
         self._folder = folder
         self._idle = idle
         self._aliases = aliases
         self._judge = judge
-        self._recordings = recordings
+        self._make = make
         self._stamp: tuple[int, int] | None = None
         self._catalog: Catalog | None = None
         self.mistake = ""
@@ -78,11 +87,7 @@ class ModelPool:
         known = self._engines.get(spec.slug)
         if known is not None and known[0] == spec:
             return known[1]
-        log = self._folder.worker_log
-        if self._recordings is not None and spec.recorded:
-            engine = self._recordings.engine(spec, log)
-        else:
-            engine = spec.make_engine(log)
+        engine = self._make(spec, self._folder.worker_log)
         if known is not None:
             self._retired.append(known[1])
         self._engines[spec.slug] = (spec, engine)
@@ -95,7 +100,7 @@ class ModelPool:
         idle: float,
         aliases: Mapping[str, str],
         judge: str,
-        recordings: Recorder | Replayer | None = None,
+        make: MakeEngine = make_engine,
     ) -> AsyncIterator[ModelPool]:
         """A pool with the models of `models.toml`, to whose aliases and judge the arguments are preferred.
 
@@ -103,7 +108,7 @@ class ModelPool:
             UnknownModel: A model that is named does not exist.
             LocalServerError: An alias is itself the name of a model.
         """
-        pool = ModelPool(folder, idle, aliases, judge, recordings)
+        pool = ModelPool(folder, idle, aliases, judge, make)
         pool._check_options()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(pool._unload_idle)

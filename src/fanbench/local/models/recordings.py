@@ -118,8 +118,9 @@ class Recorder:
             (folder / ".fanbench-record.part").unlink()
 
     def engine(self, spec: BaseSpec, log: Path) -> ModelEngine:
-        """The engine of the model, whose answers are recorded. Raises what `spec.make_engine` raises."""
-        return _RecordedEngine(spec.slug, spec.make_engine(log), self)
+        """The engine of the model. It records if its kind is recorded. Raises what `spec.make_engine` raises."""
+        engine = spec.make_engine(log)
+        return _RecordedEngine(spec.slug, engine, self) if spec.recorded else engine
 
     async def add(self, request: dict[str, Any], answer: Answer) -> None:
         """Raises ModelFault if the answer cannot be written: without it the recording would be incomplete."""
@@ -207,9 +208,9 @@ class Replayer:
                     hint="Delete one of the two files.",
                 )
 
-    def engine(self, spec: BaseSpec, _log: Path) -> ModelEngine:
-        """An engine that needs nothing of what is behind the model."""
-        return _ReplayedEngine(spec.slug, self)
+    def engine(self, spec: BaseSpec, log: Path) -> ModelEngine:
+        """The engine of the model. If its kind is recorded, it needs nothing of what is behind the model."""
+        return _ReplayedEngine(spec.slug, self) if spec.recorded else spec.make_engine(log)
 
     async def next_answer(self, request: dict[str, Any]) -> Answer:
         """Raises NotRecorded."""

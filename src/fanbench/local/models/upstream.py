@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
@@ -24,6 +24,27 @@ _KEEP_STATUS = frozenset({400, 401, 403, 404, 413, 422, 429})
 
 _SHORTEST_SECRET = 12
 """A shorter key, such as `ollama` for an endpoint that asks for none, may be a word of an answer."""
+
+
+Slot = Callable[[], AbstractAsyncContextManager[None]]
+"""Makes contexts in which one request may be sent. Entering one waits until there are few enough others."""
+
+
+def slots(concurrency: int) -> Slot:
+    """Slots for `concurrency` requests at the same time, first come, first served."""
+    limit = anyio.CapacityLimiter(concurrency)
+
+    @asynccontextmanager
+    async def slot() -> AsyncIterator[None]:
+        # A borrower of its own: the task that ends a stream need not be the one that began it.
+        borrower = object()
+        await limit.acquire_on_behalf_of(borrower)
+        try:
+            yield
+        finally:
+            limit.release_on_behalf_of(borrower)
+
+    return slot
 
 
 class Upstream(BaseSpec, frozen=True, kw_only=True, tag="upstream"):
@@ -58,6 +79,10 @@ class Upstream(BaseSpec, frozen=True, kw_only=True, tag="upstream"):
             raise ValueError(f"{self.url!r} is not a URL of an endpoint")
 
     def make_engine(self, log: Path) -> ModelEngine:
+        return self.connect(slots(self.concurrency))
+
+    def connect(self, slot: Slot) -> ChatEndpoint:
+        """The engine, which sends each request in a `slot`. Raises ModelFault if there is no key."""
         key = os.environ.get(self.key_env) if self.key_env else ""
         if key is None:
             text = f"the variable {self.key_env}, which models.toml names, is not set in the server"
@@ -67,7 +92,7 @@ class Upstream(BaseSpec, frozen=True, kw_only=True, tag="upstream"):
             url=self.url,
             model=self.model or self.slug,
             key=key,
-            concurrency=self.concurrency,
+            slot=slot,
             timeout=self.timeout,
         )
 
@@ -98,7 +123,7 @@ class _Answer(msgspec.Struct):
 
 
 class ChatEndpoint(ModelEngine):
-    """Requests chat completions from `url`, at most `concurrency` at the same time."""
+    """Requests chat completions from `url`, each in a `slot`."""
 
     def __init__(
         self,
@@ -107,14 +132,14 @@ class ChatEndpoint(ModelEngine):
         url: str,
         model: str,
         key: str = "",
-        concurrency: int,
+        slot: Slot,
         timeout: float,
     ) -> None:
+        self.slot = slot
         self._slug = slug
         self._url = url.rstrip("/") + "/chat/completions"
         self._model = model
         self._key = key
-        self._limit = anyio.CapacityLimiter(concurrency)
         self._timeout = httpx.Timeout(timeout, connect=10.0)
         self._clients: HttpClients | None = None
 
@@ -152,12 +177,9 @@ class ChatEndpoint(ModelEngine):
 
     @asynccontextmanager
     async def _send(self, request: dict[str, Any]) -> AsyncIterator[httpx.Response]:
-        # A borrower of its own: the task that ends a stream need not be the one that began it.
-        borrower = object()
-        await self._limit.acquire_on_behalf_of(borrower)
         self.busy += 1
         try:
-            async with self._post({**request, "model": self._model}) as response:
+            async with self.slot(), self._post({**request, "model": self._model}) as response:
                 if (status := response.status_code) >= 400:
                     body = await response.aread()
                     try:
@@ -179,7 +201,6 @@ class ChatEndpoint(ModelEngine):
             raise self._fault(f"cannot be reached: {error.message.removesuffix('.')}") from None
         finally:
             self.busy -= 1
-            self._limit.release_on_behalf_of(borrower)
 
     @asynccontextmanager
     async def _post(self, body: dict[str, Any]) -> AsyncIterator[httpx.Response]:

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -14,30 +15,53 @@ import msgspec
 import structlog
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
 
 from fanbench.errors import LocalServerError
 from fanbench.local.aliases import unknown_model
+from fanbench.local.folder import DataFolder
 from fanbench.local.models import ModelFault
 from fanbench.local.models.catalog import ModelSpec
+from fanbench.local.models.pool import ModelPool
 from fanbench.local.models.recordings import NotRecorded
 from fanbench.local.proxy import genai
 from fanbench.local.proxy.media import check_media
 from fanbench.local.proxy.requests import ChatRequest, GenerateRequest, read_request
-from fanbench.local.store import TokenRow, UsageRow, now
-from fanbench.local.wire import TOO_DEEP, Services, WireError, read_body
+from fanbench.local.store import Store, TokenRow, UsageRow, now
+from fanbench.local.wire import TOO_DEEP, WireError, read_body
 
 _log = structlog.get_logger(__name__)
 
-Handle = Callable[[Services, Request], Awaitable[Response]]
+Handle = Callable[["ModelProxy", Request], Awaitable[Response]]
 Shape = Callable[[int, str], dict[str, Any]]
 
 _GENAI_STATUS = {400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 404: "NOT_FOUND", 429: "RESOURCE_EXHAUSTED"}
 
 
-async def answer(handle: Handle, shape: Shape, services: Services, request: Request) -> Response:
+@dataclass(frozen=True, kw_only=True)
+class ModelProxy:
+    """What the Model Proxy needs, in whichever process it is."""
+
+    store: Store
+    pool: ModelPool
+    note: Callable[[str, str], None]
+    """Appends a line to the log of the run with the key of this digest."""
+    folder: DataFolder
+
+    def routes(self) -> list[Route]:
+        """The routes of its two APIs."""
+        chat = partial(_answer, chat_completions, openai_error, self)
+        genai = partial(_answer, generate_content, genai_error, self)
+        return [
+            Route("/models/openapi/chat/completions", chat, methods=["POST"]),
+            Route("/models/genai/{version}/models/{call:path}", genai, methods=["POST"]),
+        ]
+
+
+async def _answer(handle: Handle, shape: Shape, proxy: ModelProxy, request: Request) -> Response:
     """Report every error in the `shape` of the API; the server stays up."""
     try:
-        return await handle(services, request)
+        return await handle(proxy, request)
     except ModelFault as fault:
         headers = {"retry-after": fault.retry_after} if fault.retry_after else None
         return JSONResponse(shape(fault.status, fault.message), status_code=fault.status, headers=headers)
@@ -51,46 +75,46 @@ async def answer(handle: Handle, shape: Shape, services: Services, request: Requ
         return Response(status_code=400)
     except Exception:  # noqa: BLE001
         _log.exception("the Model Proxy failed", path=request.url.path)
-        text = f"the Model Proxy failed; see {services.folder.server_log}"
+        text = f"the Model Proxy failed; see {proxy.folder.server_log}"
         return JSONResponse(shape(500, text), status_code=500)
 
 
-async def chat_completions(services: Services, request: Request) -> Response:
-    token = await _authorize(services, request)
+async def chat_completions(proxy: ModelProxy, request: Request) -> Response:
+    token = await _authorize(proxy, request)
     body = await read_body(request)
     asked = read_request(body, ChatRequest, "chat completion")
-    spec = _find_model(services, token, asked.model)
+    spec = _find_model(proxy, token, asked.model)
     chat: dict[str, Any] = msgspec.json.decode(body)  # an upstream gets all of it
-    check_media(chat, spec, services.pool.catalog.model)
+    check_media(chat, spec, proxy.pool.catalog.model)
     if asked.stream:
-        return await _stream(_chunks(services, token, spec, chat), end=b"data: [DONE]\n\n")
-    return JSONResponse(await _unless_gone(request, partial(_complete, services, token, spec, chat)))
+        return await _stream(_chunks(proxy, token, spec, chat), end=b"data: [DONE]\n\n")
+    return JSONResponse(await _unless_gone(request, partial(_complete, proxy, token, spec, chat)))
 
 
-async def generate_content(services: Services, request: Request) -> Response:
+async def generate_content(proxy: ModelProxy, request: Request) -> Response:
     model, _, method = request.path_params["call"].rpartition(":")
-    token = await _authorize(services, request)
+    token = await _authorize(proxy, request)
     asked = read_request(await read_body(request), GenerateRequest, "generateContent")
-    spec = _find_model(services, token, model)
+    spec = _find_model(proxy, token, model)
     chat = genai.to_chat(asked)
-    check_media(chat, spec, services.pool.catalog.model)
+    check_media(chat, spec, proxy.pool.catalog.model)
     if method == "streamGenerateContent":
-        return await _stream(_chunks(services, token, spec, chat), genai.ChunkTranslator())
+        return await _stream(_chunks(proxy, token, spec, chat), genai.ChunkTranslator())
     if method != "generateContent":
         raise ModelFault(f"unknown method {method!r}", status=404)
-    answer = await _unless_gone(request, partial(_complete, services, token, spec, chat))
+    answer = await _unless_gone(request, partial(_complete, proxy, token, spec, chat))
     config = asked.generation_config
     enum = config is not None and config.response_mime_type == "text/x.enum"
     return JSONResponse(genai.from_chat(answer, enum=enum))
 
 
-async def _authorize(services: Services, request: Request) -> TokenRow:
+async def _authorize(proxy: ModelProxy, request: Request) -> TokenRow:
     """Look up the token with the request's key. Raises ModelFault if the key is unknown or has expired."""
     key = request.headers.get("x-goog-api-key", "")
     if not key:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         key = given if scheme.lower() == "bearer" else ""
-    token = await services.store.find_token(key) if key else None
+    token = await proxy.store.find_token(key) if key else None
     if token is None:
         raise ModelFault("the Model Proxy does not know this key", status=401)
     if token.expires <= now():
@@ -99,53 +123,53 @@ async def _authorize(services: Services, request: Request) -> TokenRow:
     return token
 
 
-def _find_model(services: Services, token: TokenRow, name: str) -> ModelSpec:
+def _find_model(proxy: ModelProxy, token: TokenRow, name: str) -> ModelSpec:
     """The model for a request. If it is an alias, the log of the run says so: its run file has the task's name."""
-    catalog = services.pool.catalog
+    catalog = proxy.pool.catalog
     spec = catalog.find_for_task(name)
     if spec is None:
         known = [model.slug for model in catalog.model]
-        explanation = [unknown_model(name, known, services.folder.flag), services.pool.mistake]
+        explanation = [unknown_model(name, known, proxy.folder.flag), proxy.pool.mistake]
         raise ModelFault(" ".join(filter(None, explanation)), status=404)
     if catalog.find(name) is None:
-        services.scheduler.note(token.digest, f"[fanbench] {spec.slug} answers for {name} (alias)")
+        proxy.note(token.digest, f"[fanbench] {spec.slug} answers for {name} (alias)")
     return spec
 
 
 async def _complete(
-    services: Services, token: TokenRow, spec: ModelSpec, request: dict[str, Any]
+    proxy: ModelProxy, token: TokenRow, spec: ModelSpec, request: dict[str, Any]
 ) -> dict[str, Any]:
     start = time.monotonic()
-    with _missing_recordings_noted(services, token):
-        answer = await services.pool.engine(spec).complete(spec.prepare(request))
-    usage = await _count(services, token, spec, answer.get("usage"), time.monotonic() - start)
+    with _missing_recordings_noted(proxy, token):
+        answer = await proxy.pool.engine(spec).complete(spec.prepare(request))
+    usage = await _count(proxy, token, spec, answer.get("usage"), time.monotonic() - start)
     return answer | {"model": spec.slug, "usage": usage}
 
 
 async def _chunks(
-    services: Services, token: TokenRow, spec: ModelSpec, request: dict[str, Any]
+    proxy: ModelProxy, token: TokenRow, spec: ModelSpec, request: dict[str, Any]
 ) -> AsyncGenerator[dict[str, Any], None]:
     start = time.monotonic()
-    with _missing_recordings_noted(services, token):
-        async for chunk in services.pool.engine(spec).stream(spec.prepare(request)):
+    with _missing_recordings_noted(proxy, token):
+        async for chunk in proxy.pool.engine(spec).stream(spec.prepare(request)):
             chunk["model"] = spec.slug
             if chunk.get("usage"):
-                chunk["usage"] = await _count(services, token, spec, chunk["usage"], time.monotonic() - start)
+                chunk["usage"] = await _count(proxy, token, spec, chunk["usage"], time.monotonic() - start)
             yield chunk
 
 
 @contextmanager
-def _missing_recordings_noted(services: Services, token: TokenRow) -> Iterator[None]:
+def _missing_recordings_noted(proxy: ModelProxy, token: TokenRow) -> Iterator[None]:
     """Say in the run's log what was not recorded: clients show a message of several lines in one."""
     try:
         yield
     except NotRecorded as fault:
-        services.scheduler.note(token.digest, f"[fanbench] {fault.message}")
+        proxy.note(token.digest, f"[fanbench] {fault.message}")
         raise
 
 
 async def _count(
-    services: Services, token: TokenRow, spec: ModelSpec, usage: dict[str, Any] | None, seconds: float
+    proxy: ModelProxy, token: TokenRow, spec: ModelSpec, usage: dict[str, Any] | None, seconds: float
 ) -> dict[str, Any]:
     """Record the usage of a request. Return it with the cost and latency that the SDK reads."""
     usage = dict(usage or {})
@@ -169,7 +193,7 @@ async def _count(
         output_tokens=tokens_out,
         cost_nanodollars=sum(int(value or 0) for value in (cost or {}).values()),
     )
-    await services.store.add_usage(row)
+    await proxy.store.add_usage(row)
     return usage
 
 
