@@ -31,6 +31,7 @@ from fanbench.errors import (
     TaskFileError,
     UsageError,
 )
+from fanbench.local.carriers.job import Outcome
 from fanbench.local.folder import DataFolder, open_data_folder
 from fanbench.local.kept_options import read_options
 from fanbench.local.models import ModelFault
@@ -38,7 +39,7 @@ from fanbench.local.models.catalog import read_catalog, read_valid_entries
 from fanbench.local.proxy import genai
 from fanbench.local.proxy.requests import ChatRequest, GenerateRequest, read_request
 from fanbench.local.requirements import read_requirements
-from fanbench.local.verdicts import judge_run, read_outcome
+from fanbench.local.verdicts import judge_run, read_outcome, read_run_files
 from fanbench.operations.env_file import read_env_file, write_env_file
 from fanbench.results import read_results
 from fanbench.sweeps.journal import Journal, has_summary
@@ -131,7 +132,7 @@ def outcome(path: Path) -> object:
 def verdict(path: Path) -> object:
     log = path.with_name("log.jsonl")
     log.touch()
-    return judge_run("a", path.parent, None, log)
+    return judge_run("a", Outcome(run_files=read_run_files(path.parent)), log)
 
 
 def set_variable(path: Path) -> object:

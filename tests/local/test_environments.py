@@ -123,12 +123,8 @@ async def test_runs_cannot_replace_packages_of_the_sdk(wheels: Path, tmp_path: P
     """`pip` in a run refuses another version of what the SDK uses, wherever the data folder is."""
     write_wheel(wheels, "httpx", "0.1")
     environment = run_environment(
-        proxy_url="",
-        proxy_key="",
+        {},
         expires="",
-        model="",
-        judge="",
-        available=[],
         constraints=await Environments(tmp_path / "with a space/environments").constraints(),
         outside=os.environ,
     )

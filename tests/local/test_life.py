@@ -250,20 +250,25 @@ async def test_a_killed_server_resumes_what_it_had_begun(tmp_path: Path, fake_sd
     assert task.creation_state is CreationState.COMPLETED, task.creation_error_message
 
 
-async def test_a_forkserver_that_dies_is_replaced(tmp_path: Path, fake_sdk: None) -> None:
-    """Its death makes its run ERRORED, with that reason; the next run has a new forkserver."""
+@pytest.mark.parametrize("deaths", [1, 2])
+async def test_a_forkserver_that_dies_is_replaced(tmp_path: Path, fake_sdk: None, deaths: int) -> None:
+    """A run whose parent dies starts again once, which its log says; the second death makes it ERRORED."""
     with run_server(tmp_path / "data") as server:
         async with server.client() as client:
             await push(client, "two-plus-two", TASK)
             await client.schedule_runs("two-plus-two", ["slow"])
             log = server.data / "logs/1.jsonl"
-            while not log.exists() or "PROMPT" not in log.read_text():
-                await anyio.sleep(0.02)
-            _kill_child(server.address.pid, "executor.forkserver")
-            lost = (await run(client, "two-plus-two", "slow"))[0]
-            (good,) = await run(client, "two-plus-two", "four")
-    assert lost.state is RunState.ERRORED
-    assert "parent process of all runs died" in lost.error_message
+            for death in range(1, deaths + 1):
+                while not log.exists() or log.read_text().count("PROMPT") < death:
+                    await anyio.sleep(0.02)
+                _kill_child(server.address.pid, "executor.forkserver")
+            (lost,) = await ended(client, "two-plus-two")
+            text = await log_text(client, lost.id)
+            (good,) = [each for each in await run(client, "two-plus-two", "four") if each.id != lost.id]
+    assert lost.state is (RunState.COMPLETED if deaths == 1 else RunState.ERRORED)
+    reason = "The run was lost: the parent process of all runs died, was killed or ran out of memory."
+    assert text.count(f"[fanbench] {reason} It starts again: attempt 2.\n") == 1
+    assert lost.error_message == ("" if deaths == 1 else reason)
     assert good.state is RunState.COMPLETED
 
 

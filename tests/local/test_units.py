@@ -19,7 +19,8 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from fanbench.errors import LocalServerError, UsageError
-from fanbench.local.executor.environment import run_environment
+from fanbench.local.carriers.job import Outcome
+from fanbench.local.executor.environment import model_variables, run_environment
 from fanbench.local.executor.forkserver_executor import ForkserverExecutor
 from fanbench.local.executor.job import Exit, Job, NotebookOutcome
 from fanbench.local.executor.mounts import attach
@@ -32,7 +33,7 @@ from fanbench.local.models.provision import provide_endpoint, provide_file
 from fanbench.local.models.scripted import Rule, Scripted
 from fanbench.local.models.upstream import Upstream
 from fanbench.local.store import RunRow, Store, UsageRow
-from fanbench.local.verdicts import failure_of, judge_creation, judge_run, read_outcome, run_files
+from fanbench.local.verdicts import failure_of, judge_creation, judge_run, read_outcome, read_run_files
 from fanbench.local.wire import WireError, page_of
 from fanbench.local.zips import write_output_zip
 from fanbench.wire.messages import CreationState, RunState
@@ -92,6 +93,10 @@ def write_run_files(folder: Path, *files: dict[str, Any] | str) -> Path:
     return folder
 
 
+def outcome_of(folder: Path, failure: str | None = None) -> Outcome:
+    return Outcome(failure=failure, run_files=read_run_files(folder))
+
+
 @pytest.mark.parametrize(
     ("files", "failure", "state", "words"),
     [
@@ -122,7 +127,9 @@ def test_the_state_of_a_run(
     tmp_path: Path, files: list[Any], failure: str | None, state: RunState, words: str
 ) -> None:
     """A run is judged by the run files of its own task, never by the exit code alone."""
-    found, error = judge_run("my-task", write_run_files(tmp_path, *files), failure, empty_log(tmp_path))
+    found, error = judge_run(
+        "my-task", outcome_of(write_run_files(tmp_path, *files), failure), empty_log(tmp_path)
+    )
     assert found is state
     assert words in error
     assert bool(error) == (state is RunState.ERRORED)
@@ -149,15 +156,16 @@ MISSING = "FileNotFoundError: [Errno 2] No such file or directory: '/kaggle/inpu
 def test_a_file_that_is_missing_below_kaggle_is_explained(tmp_path: Path, noted: str, words: str) -> None:
     """The last line of the error says that a dataset is not attached, or that the run has no /kaggle."""
     log = LiveLog(tmp_path / "log.jsonl", 10_000)
+    log.open()
     log.append("stderr", noted.encode())
     log.close()
     for judge in (judge_run, judge_creation):
-        _, error = judge("my-task", tmp_path, f"Traceback\n{MISSING}\n", log.path)
+        _, error = judge("my-task", Outcome(failure=f"Traceback\n{MISSING}\n"), log.path)
         last = error.splitlines()[-1]
         assert last.startswith(MISSING)
         assert words in last
     write_run_files(tmp_path, run_file(state="ERRORED", errorMessage=MISSING))
-    assert words in judge_creation("my-task", tmp_path, None, log.path)[1]
+    assert words in judge_creation("my-task", outcome_of(tmp_path), log.path)[1]
 
 
 def test_a_traceback_has_only_the_users_frames() -> None:
@@ -188,12 +196,12 @@ def test_a_result_that_cannot_be_stored_is_named(tmp_path: Path) -> None:
     )
     log.close()
     for judge in (judge_run, judge_creation):
-        _, error = judge("my-task", tmp_path, None, log.path)
+        _, error = judge("my-task", outcome_of(tmp_path), log.path)
         reason = "The SDK could not write a run file: Couldn't parse NaN. Return a bool"
         assert error.splitlines()[-1].startswith(reason)
     write_run_files(tmp_path, run_file("Part"), run_file("Whole"))
     for judge, state in ((judge_run, RunState.ERRORED), (judge_creation, CreationState.VALIDATION_FAILED)):
-        found, error = judge("my-task", tmp_path, None, log.path)
+        found, error = judge("my-task", outcome_of(tmp_path), log.path)
         assert found is state
         assert error.startswith(
             "The notebook left run files of part, whole, but none of the task my-task. The SDK"
@@ -217,7 +225,9 @@ def test_the_state_of_a_creation(
     tmp_path: Path, files: list[Any], failure: str | None, state: CreationState
 ) -> None:
     """A creation is judged by whether the pushed task has a run on a model."""
-    found, _ = judge_creation("my-task", write_run_files(tmp_path, *files), failure, empty_log(tmp_path))
+    found, _ = judge_creation(
+        "my-task", outcome_of(write_run_files(tmp_path, *files), failure), empty_log(tmp_path)
+    )
     assert found is state
 
 
@@ -225,8 +235,7 @@ def test_a_trial_run_that_errored_is_mentioned(tmp_path: Path) -> None:
     """A creation whose trial run errored is COMPLETED, because other models may succeed, and has the error."""
     found = judge_creation(
         "my-task",
-        write_run_files(tmp_path, run_file(state="ERRORED", errorMessage="a\nOops")),
-        None,
+        outcome_of(write_run_files(tmp_path, run_file(state="ERRORED", errorMessage="a\nOops"))),
         empty_log(tmp_path),
     )
     assert found == (CreationState.COMPLETED, "The task raised in its trial run: Oops")
@@ -263,6 +272,7 @@ def test_a_log_is_the_text_however_it_was_cut(
     """The entries of a log add up to the decoded output, wherever the pipe cut it, live and stored."""
     path = tmp_path_factory.mktemp("log") / "1.jsonl"
     log = LiveLog(path, limit=10_000)
+    log.open()
     points = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     for start, end in pairwise(points):
         if end > start:
@@ -284,6 +294,7 @@ def test_a_log_is_the_text_however_it_was_cut(
 async def test_a_follower_gets_each_entry_as_it_comes(tmp_path: Path) -> None:
     """A client that follows from the start and one that comes late both get every entry once."""
     log = LiveLog(tmp_path / "1.jsonl", limit=1000)
+    log.open()
     got: dict[str, list[str]] = {"early": [], "late": []}
 
     async def follow(name: str) -> None:
@@ -325,12 +336,12 @@ def test_nothing_but_regular_files_is_read_or_sent(tmp_path: Path) -> None:
     os.mkfifo(run / "executed.ipynb")
     (run / "source.ipynb").symlink_to(secret)
     (run / "outcome.json").symlink_to(secret)
-    assert run_files(working) == []
+    assert read_run_files(working) == []
     assert read_outcome(run / "outcome.json") is None
     assert zipfile.ZipFile(output_zip(run, include_source=True)).namelist() == ["sub/mine.txt"]
     shutil.rmtree(working)
     working.symlink_to(tmp_path)
-    assert run_files(working) == []
+    assert read_run_files(working) == []
     assert zipfile.ZipFile(output_zip(run, include_source=False)).namelist() == []
 
 
@@ -346,7 +357,7 @@ def test_folders_of_any_depth_are_no_failure(tmp_path: Path) -> None:
         os.close(here)
         here = below
     os.close(here)
-    assert run_files(working) == []
+    assert read_run_files(working) == []
     assert zipfile.ZipFile(output_zip(tmp_path / "run", include_source=False)).namelist() == ["mine.txt"]
     subprocess.run(["rm", "-rf", str(working)], check=True)  # deeper than what Python can delete
 
@@ -639,22 +650,17 @@ def test_a_runs_environment_is_an_allow_list() -> None:
         "LC_ALL": "C",
         "MINE": "m",
     }
-    environment = run_environment(
-        proxy_url="http://x/models",
-        proxy_key="k",
-        expires="t",
-        model="a/b",
-        judge="c/d",
-        available=["a/b", "c/d"],
-        extra=["MINE"],
-        outside=outside,
+    variables = model_variables(
+        proxy_url="http://x/models", proxy_key="k", model="a/b", judge="c/d", available=["a/b", "c/d"]
     )
+    environment = run_environment(variables, expires="t", pass_on=["MINE"], outside=outside)
     assert "s" not in environment.values()
     assert (environment["HOME"], environment["LC_ALL"], environment["MINE"]) == ("/h", "C", "m")
     assert (environment["LLM_DEFAULT"], environment["LLM_DEFAULT_EVAL"]) == ("a/b", "c/d")
     assert environment["LLMS_AVAILABLE"] == "a/b,c/d"
     assert environment["PATH"].endswith("/bin")
     assert environment["PATH"] != "/bin"
+    assert environment["NO_PROXY"] == "127.0.0.1,localhost,x"
 
 
 @pytest.mark.parametrize(

@@ -350,8 +350,8 @@ async def test_a_run_without_its_dataset_fails_by_name(
     (failed,) = await run(client, "reads-passing", "four")
     assert failed.state is RunState.ERRORED
     assert failed.error_message == (
-        f"There is no longer a dataset me/passing below {datasets}: put it there, "
-        f"or start the server with `fanbench serve --datasets DIR --data {server.data}`."
+        f"There is no dataset me/passing below {datasets}.\n"
+        "Put it there, or name another folder with `fanbench serve --datasets DIR`."
     )
 
 

@@ -56,7 +56,7 @@ class Environments:
     """The folders of packages below `root`, by what was asked for."""
 
     def __init__(self, root: Path) -> None:
-        self._root = root.absolute()  # runs are in another folder
+        self.root = root.absolute()  # runs are in another folder
         self._locks: defaultdict[str, anyio.Lock] = defaultdict(anyio.Lock)
 
     async def prepare(self, requirements: Sequence[str], note: Callable[[str], None]) -> Path | None:
@@ -72,13 +72,13 @@ class Environments:
             return None  # options alone, such as the address of an index, install nothing
         lines = sorted({*requirements})
         packages = await anyio.to_thread.run_sync(_compatible_packages, lines)
-        target = self._root / await anyio.to_thread.run_sync(_key, lines, packages)
+        target = self.root / await anyio.to_thread.run_sync(_key, lines, packages)
         lock = self._locks[target.name]
         if lock.locked():
             note("Another run installs the packages of this one.")
         async with lock:
             if not await anyio.Path(target).is_dir():
-                with output_errors(f"install packages in {self._root}", kind=LocalServerError):
+                with output_errors(f"install packages in {self.root}", kind=LocalServerError):
                     await self._build(target, lines, packages, note)
         return target / "packages"
 
@@ -88,10 +88,10 @@ class Environments:
 
     def _write_constraints(self) -> Path:
         text = "".join(f"{line}\n" for line in _pins(read_server_packages()))
-        path = self._root / f"constraints-{hashlib.sha256(text.encode()).hexdigest()[:16]}.txt"
+        path = self.root / f"constraints-{hashlib.sha256(text.encode()).hexdigest()[:16]}.txt"
         if not path.exists():
-            with output_errors(f"write to {self._root}", kind=LocalServerError):
-                self._root.mkdir(parents=True, exist_ok=True)
+            with output_errors(f"write to {self.root}", kind=LocalServerError):
+                self.root.mkdir(parents=True, exist_ok=True)
                 write(path, text, durable=False)
         return path
 
@@ -105,8 +105,8 @@ class Environments:
         begun = anyio.current_time()
         names = ", ".join(_without_credentials(line) for line in lines if not line.startswith("-"))
         note(f"Installing packages with {installer.name}: {names}")
-        await anyio.Path(self._root).mkdir(parents=True, exist_ok=True)
-        async with async_temporary_folder(_BUILDING, self._root) as folder:
+        await anyio.Path(self.root).mkdir(parents=True, exist_ok=True)
+        async with async_temporary_folder(_BUILDING, self.root) as folder:
             try:
                 with anyio.fail_after(TIME_LIMIT):
                     added = await _install(installer, lines, packages, folder)

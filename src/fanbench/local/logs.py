@@ -6,6 +6,7 @@ import codecs
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import BinaryIO
 
 import anyio
 import anyio.lowlevel
@@ -19,20 +20,30 @@ _encode = msgspec.json.Encoder().encode
 
 
 class LiveLog:
-    """The log of a run in progress. It keeps the first `limit` characters of text."""
+    """The log of a run in progress. It keeps the first `limit` characters of text.
+
+    There is no file until it is opened, or something is written: thousands of runs may wait for a machine.
+    """
 
     def __init__(self, path: Path, limit: int) -> None:
         self.path = path
-        self._file = path.open("wb")
+        self._file: BinaryIO | None = None
         self._limit = limit
         self._size = 0
-        self._start = time.monotonic()
+        self._start = 0.0
         self._decoders = {
             name: codecs.getincrementaldecoder("utf-8")("replace") for name in ("stdout", "stderr")
         }
         self._grown = anyio.Event()
         self._noted: set[str] = set()
         self.closed = False
+
+    def open(self) -> BinaryIO:
+        """Replace the log of an earlier attempt, unless this one is open. Times count from here."""
+        if self._file is None:
+            self._file = self.path.open("wb")
+            self._start = time.monotonic()
+        return self._file
 
     def append(self, stream: str, data: bytes) -> None:
         """Append what the run wrote to `stream`; empty `data` is its end. Invalid UTF-8 becomes U+FFFD."""
@@ -56,14 +67,16 @@ class LiveLog:
     def _write(self, stream: str, text: str) -> None:
         self._size += len(text)
         text = without_surrogates(text)
+        file = self.open()
         elapsed = round(time.monotonic() - self._start, 6)
-        self._file.write(_encode(LogEntry(stream_name=stream, time=elapsed, data=text)) + b"\n")
-        self._file.flush()
+        file.write(_encode(LogEntry(stream_name=stream, time=elapsed, data=text)) + b"\n")
+        file.flush()
         grown, self._grown = self._grown, anyio.Event()
         grown.set()
 
     def close(self) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
         self.closed = True
         self._grown.set()
 

@@ -1,16 +1,13 @@
-"""Carries out pushes and runs: a bounded number of notebooks at a time, each to its verdict."""
+"""Takes pushes and runs to a carrier: a bounded number of notebooks at a time, each to its verdict."""
 
 from __future__ import annotations
 
 import math
-import os
 import secrets
-import shutil
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -19,12 +16,11 @@ import anyio.to_thread
 import structlog
 
 from fanbench.errors import LocalServerError
-from fanbench.local.environments import Environments
-from fanbench.local.executor import Executor
-from fanbench.local.executor.environment import add_packages, run_environment
-from fanbench.local.executor.forkserver_executor import unusable_sdk
-from fanbench.local.executor.job import Choice, Job
-from fanbench.local.executor.supervise import supervise
+from fanbench.local.carriers import Carrier, Started
+from fanbench.local.carriers.job import NotebookJob, Outcome, RunLost
+from fanbench.local.carriers.local import KEY_MARGIN
+from fanbench.local.environments import TIME_LIMIT
+from fanbench.local.executor.environment import model_variables
 from fanbench.local.folder import DataFolder
 from fanbench.local.logs import LiveLog
 from fanbench.local.models.catalog import Catalog, ModelSpec
@@ -32,10 +28,13 @@ from fanbench.local.models.pool import ModelPool
 from fanbench.local.requirements import read_notebook_requirements
 from fanbench.local.settings import ServerSettings
 from fanbench.local.store import RunRow, Store, VersionRow, digest, now
-from fanbench.local.verdicts import failure_of, judge_creation, judge_run, read_outcome
+from fanbench.local.verdicts import judge_creation, judge_run
 from fanbench.wire.messages import CreationState, RunState
 
 _log = structlog.get_logger(__name__)
+
+_ATTEMPTS = 2
+"""How often a run is begun whose machine is lost. A run that takes its machine down must not take them all."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,15 @@ class Work:
 
     kind: Literal["creation", "run"]
     id: int
+
+
+@dataclass(frozen=True)
+class _Progress:
+    """Work that a worker has taken up. It may still wait for a machine."""
+
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    started: anyio.Event = field(default_factory=anyio.Event)
+    ended: anyio.Event = field(default_factory=anyio.Event)
 
 
 class Scheduler:
@@ -55,20 +63,19 @@ class Scheduler:
         folder: DataFolder,
         store: Store,
         pool: ModelPool,
-        executor: Executor,
+        carrier: Carrier,
         proxy_url: str,
     ) -> None:
         self._settings = settings
         self._folder = folder
         self._store = store
         self._pool = pool
-        self._executor = executor
+        self._carrier = carrier
         self._proxy_url = proxy_url
-        self.environments = Environments(folder.environments)
         self._send, self._receive = anyio.create_memory_object_stream[Work](math.inf)
-        self._in_progress: dict[Work, tuple[anyio.CancelScope, anyio.Event]] = {}
+        self._in_progress: dict[Work, _Progress] = {}
         self.logs: dict[int, LiveLog] = {}
-        """The logs of the runs in progress, by id."""
+        """The logs of the runs that have started and not ended, by id."""
         self._waiting = 0
         self._stopping = False
         self._logs_of_keys: dict[str, LiveLog] = {}
@@ -79,8 +86,8 @@ class Scheduler:
 
     @property
     def in_progress(self) -> int:
-        """The number of creations and runs that a worker is carrying out."""
-        return len(self._in_progress)
+        """The number of creations and runs that have started and not ended."""
+        return sum(progress.started.is_set() for progress in self._in_progress.values())
 
     def submit(self, work: Work) -> None:
         self._waiting += 1
@@ -95,10 +102,10 @@ class Scheduler:
     async def cancel(self, works: Iterable[Work]) -> None:
         """Stop those of `works` that are in progress. When this returns, none of their processes is left."""
         in_progress = [self._in_progress[work] for work in works if work in self._in_progress]
-        for scope, _ in in_progress:
-            scope.cancel()
-        for _, ended in in_progress:
-            await ended.wait()
+        for progress in in_progress:
+            progress.scope.cancel()
+        for progress in in_progress:
+            await progress.ended.wait()
 
     async def stop(self, timeout: float) -> None:
         """Start nothing more, let what is in progress end within `timeout` seconds, and then end its processes.
@@ -107,9 +114,10 @@ class Scheduler:
         server. A second call shortens the wait of the first.
         """
         self._stopping = True
+        await self.cancel([work for work, each in self._in_progress.items() if not each.started.is_set()])
         with anyio.move_on_after(timeout):
-            for _, ended in [*self._in_progress.values()]:
-                await ended.wait()
+            for progress in [*self._in_progress.values()]:
+                await progress.ended.wait()
         await self.cancel([*self._in_progress])
 
     @asynccontextmanager
@@ -132,11 +140,10 @@ class Scheduler:
             if self._stopping:
                 return
             self._waiting -= 1
-            ended = anyio.Event()
-            with anyio.CancelScope() as scope:
-                self._in_progress[work] = scope, ended
+            progress = self._in_progress[work] = _Progress()
+            with progress.scope:
                 try:
-                    await (self._create(work.id) if work.kind == "creation" else self._run(work.id))
+                    await (self._create if work.kind == "creation" else self._run)(work.id, progress)
                 except Exception:  # noqa: BLE001 - one piece of work must not end the worker
                     _log.exception("work failed", kind=work.kind, id=work.id)
                     message = f"The server failed on this {work.kind}; see {self._folder.server_log}."
@@ -149,22 +156,25 @@ class Scheduler:
                         _log.exception("cannot record the failure", kind=work.kind, id=work.id)
                 finally:
                     del self._in_progress[work]
-                    ended.set()
+                    progress.ended.set()
 
-    async def _create(self, version_id: int) -> None:
+    async def _create(self, version_id: int, progress: _Progress) -> None:
         """Validate a pushed version by running its notebook on the default model."""
         version = await self._store.get(VersionRow, version_id)
         if version is None:
             return
-        await self._store.update(VersionRow, version.id, state=CreationState.RUNNING)
-        folder = self._folder.creation(version.id)
         log = LiveLog(self._folder.creation_log(version.id), self._settings.log_limit_mb * 1_000_000)
+
+        async def started() -> None:
+            log.open()
+            await self._store.update(VersionRow, version.id, state=CreationState.RUNNING)
+            progress.started.set()
+
         try:
-            failure, choice = await self._execute(version, folder, log)
+            outcome = await self._execute(version, self._folder.creation(version.id), log, started)
         finally:
             log.close()
-        judge = partial(judge_creation, version.slug, folder / "working", failure, log.path, choice)
-        state, error = await anyio.to_thread.run_sync(judge)
+        state, error = await anyio.to_thread.run_sync(judge_creation, version.slug, outcome, log.path)
         await self._finish_creation(version.id, state, error)
 
     async def _finish_creation(self, version_id: int, state: CreationState, error: str) -> None:
@@ -180,118 +190,110 @@ class Scheduler:
         # next server finds out, because what has no recorded end starts over.
         return self._stopping and bool(error)
 
-    async def _run(self, run_id: int) -> None:
+    async def _run(self, run_id: int, progress: _Progress) -> None:
         run = await self._store.get(RunRow, run_id)
         if run is None:
             return
-        await self._store.update(RunRow, run.id, state=RunState.RUNNING, started=now())
-        folder = self._folder.run(run.id)
         log = LiveLog(self._folder.log(run.id), self._settings.log_limit_mb * 1_000_000)
-        self.logs[run.id] = log
+
+        async def started() -> None:
+            log.open()
+            if run.id not in self.logs:
+                await self._store.update(RunRow, run.id, state=RunState.RUNNING, started=now())
+                self.logs[run.id] = log
+            progress.started.set()
+
         try:
-            failure, choice = await self._execute(run.version, folder, log, run.model, run.judge)
-            judge = partial(judge_run, run.version.slug, folder / "working", failure, log.path, choice)
-            state, error = await anyio.to_thread.run_sync(judge)
+            folder = self._folder.run(run.id)
+            outcome = await self._execute(run.version, folder, log, started, run.model, run.judge)
+            state, error = await anyio.to_thread.run_sync(judge_run, run.version.slug, outcome, log.path)
             await self._finish_run(run.id, state, error)
         finally:
             # After the state: clients that follow the log look at the run as soon as it ends.
-            del self.logs[run.id]
+            self.logs.pop(run.id, None)
             log.close()
 
     async def _execute(
-        self, version: VersionRow, folder: Path, log: LiveLog, model: str = "", judge: str = ""
-    ) -> tuple[str | None, Choice | None]:
-        """Run the version's notebook in `folder` on `model` and with `judge`, or with the server's choice.
-
-        Return why it failed, and what its `%choose` did.
-        """
-        limit = self._settings.run_timeout
-        key = f"fbp-{secrets.token_urlsafe(24)}"
+        self,
+        version: VersionRow,
+        folder: Path,
+        log: LiveLog,
+        started: Started,
+        model: str = "",
+        judge: str = "",
+    ) -> Outcome:
+        """Run the version's notebook in `folder` on `model` and with `judge`, or with the server's choice."""
         try:
-            catalog = self._pool.catalog
-            models = _choose_models(catalog, self._pool.mistake, self._folder, model, judge)
-            packages = await self._install_packages(version, log)
-            self._logs_of_keys[digest(key)] = log
-            job = Job(
-                folder=str(folder),
-                environment=add_packages(await self._environment(key, catalog, *models), packages),
-                memory_mb=self._settings.run_memory_mb,
-                disk_mb=self._settings.run_disk_mb,
-                datasets=self._find_datasets(version),
-                hidden=_hidden_folders(self._folder),
-                visible=[str(self._folder.environments)],
-            )
-            await anyio.to_thread.run_sync(_prepare, job, self._folder.notebook(version.id))
-            try:
-                ended = await supervise(self._executor, job, log.append, limit)
-            finally:
-                with anyio.CancelScope(shield=True):
-                    for left in (job.scratch, job.covers):
-                        await anyio.to_thread.run_sync(partial(shutil.rmtree, left, ignore_errors=True))
-            outcome = await anyio.to_thread.run_sync(read_outcome, job.outcome)
-            if outcome is not None and outcome.sdk_failure is not None:
-                raise unusable_sdk(outcome.sdk_failure, folder)
-            failure = ended.excess or failure_of(outcome, ended.exit, limit if ended.timed_out else None)
-            return failure, outcome.choice if outcome is not None else None
+            models = _choose_models(self._pool.catalog, self._pool.mistake, self._folder, model, judge)
+            for attempt in range(1, _ATTEMPTS + 1):
+                try:
+                    return await self._attempt(version, folder, log, started, *models)
+                except RunLost as lost:
+                    if self._stopping or attempt == _ATTEMPTS:
+                        raise LocalServerError(f"The run was lost: {lost}.") from None
+                    log.note(f"[fanbench] The run was lost: {lost}. It starts again: attempt {attempt + 1}.")
+            raise AssertionError("unreachable")
         except LocalServerError as error:
             message = f"{error}\n{error.hint}" if error.hint else str(error)
             log.note(message)
-            return message, None
+            return Outcome(failure=message)
+
+    async def _attempt(
+        self,
+        version: VersionRow,
+        folder: Path,
+        log: LiveLog,
+        started: Started,
+        model: ModelSpec,
+        judge: ModelSpec,
+    ) -> Outcome:
+        """Carry out the notebook once, with a key of its own: what is left of a lost attempt has none that is valid."""
+        settings = self._settings
+        key = f"fbp-{secrets.token_urlsafe(24)}"
+        notebook, own_requirements = await anyio.to_thread.run_sync(self._read_notebook, version)
+        job = NotebookJob(
+            name=str(folder.relative_to(self._folder.root)),
+            notebook=notebook,
+            variables=self._variables(key, model, judge),
+            pass_on=settings.run_environment,
+            requirements=[*settings.requirements, *own_requirements],
+            datasets=version.datasets,
+            time_limit=settings.run_timeout,
+            memory_mb=settings.run_memory_mb,
+            disk_mb=settings.run_disk_mb,
+        )
+
+        async def begin() -> None:
+            await self._store.add_token(key, timedelta(seconds=TIME_LIMIT + job.time_limit + KEY_MARGIN))
+            await started()
+
+        self._logs_of_keys[digest(key)] = log
+        try:
+            return await self._carrier.run(job, begin, log.append)
         finally:
             self._logs_of_keys.pop(digest(key), None)
             with anyio.CancelScope(shield=True):
                 await self._store.revoke_token(key)
 
-    async def _install_packages(self, version: VersionRow, log: LiveLog) -> Path | None:
-        """The folder with the packages that the version needs in addition; None if it needs none."""
+    def _read_notebook(self, version: VersionRow) -> tuple[str, list[str]]:
+        """The text of the version's notebook, and the packages that it asks for."""
         notebook = self._folder.notebook(version.id)
         try:
-            own = await anyio.to_thread.run_sync(read_notebook_requirements, notebook)
+            return notebook.read_text(encoding="utf-8"), [*read_notebook_requirements(notebook)]
         except FileNotFoundError:  # the server died between the record of a push and its file
             hint = "Push the task again."
             raise LocalServerError("The notebook of this version is missing.", hint=hint) from None
-        requirements = [*self._settings.requirements, *own]
-        return await self.environments.prepare(requirements, lambda text: log.note(f"[fanbench] {text}"))
 
-    async def _environment(
-        self, key: str, catalog: Catalog, model: ModelSpec, judge: ModelSpec
-    ) -> dict[str, str]:
-        """The variables of a run, for which the Model Proxy accepts the `key` from now on."""
-        # A margin, so that it is the time limit that ends a slow run, and not a refused key.
-        expires = await self._store.add_token(key, timedelta(seconds=self._settings.run_timeout + 60))
-        return run_environment(
+    def _variables(self, key: str, model: ModelSpec, judge: ModelSpec) -> dict[str, str]:
+        catalog = self._pool.catalog
+        return model_variables(
             proxy_url=self._proxy_url,
             proxy_key=key,
-            expires=expires.isoformat(),
             model=model.slug,
             judge=judge.slug,
             available=[other.slug for other in catalog.model],
             aliases=catalog.aliases,
-            extra=self._settings.run_environment,
-            constraints=await self.environments.constraints(),
         )
-
-    def _find_datasets(self, version: VersionRow) -> dict[str, str]:
-        """The folders of the version's datasets.
-
-        Raises:
-            LocalServerError: Some are no longer there. A task might run without them, and record a wrong result.
-        """
-        found = {name: self._settings.find_dataset(name) for name in version.datasets}
-        if gone := [name for name, real in found.items() if real is None]:
-            place = self._settings.dataset_folder.absolute()
-            raise LocalServerError(
-                f"There is no longer a dataset {', '.join(gone)} below {place}: put it there, "
-                f"or start the server with `fanbench serve --datasets DIR{self._folder.flag}`."
-            )
-        return {name: str(real.resolve()) for name, real in found.items() if real}
-
-
-def _hidden_folders(folder: DataFolder) -> list[str]:
-    # Unlike `Path.home()`, this is no failure for a user who has no home.
-    home = os.path.expanduser("~")
-    temporary = dict.fromkeys([os.environ.get("TMPDIR", "/tmp"), "/tmp", "/var/tmp"])  # noqa: S108 - to hide them
-    return [str(folder.root), home, *temporary]
 
 
 def _choose_models(
@@ -312,10 +314,3 @@ def _choose_models(
         hint = mistake or f"Run `fanbench models add smollm2{folder.flag}` to add one."
         raise LocalServerError("This server has no models.", hint=hint)
     return spec, catalog.find(judge or catalog.judge) or catalog.default_model or spec
-
-
-def _prepare(job: Job, notebook: Path) -> None:
-    """Create the job's folder with its notebook, and delete what an interrupted run left there."""
-    shutil.rmtree(job.folder, ignore_errors=True)
-    job.working.mkdir(parents=True)
-    shutil.copyfile(notebook, job.source)

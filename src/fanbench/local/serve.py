@@ -96,13 +96,13 @@ async def serve(
         async def prepare_packages(services: Services) -> None:
             try:
                 # The first run need not wait until the metadata of all packages has been read.
-                await services.scheduler.environments.constraints()
-                await services.scheduler.environments.prepare(settings.requirements, _log.info)
+                await services.environments.constraints()
+                await services.environments.prepare(settings.requirements, _log.info)
             except LocalServerError as error:
                 warm_up_failed(error)
 
         async with _services(settings, folder, addresses) as services, anyio.create_task_group() as preparing:
-            services.executor.warm_up(warm_up_failed, unprotected)
+            services.carrier.warm_up(warm_up_failed, unprotected)
             preparing.start_soon(prepare_packages, services)
             save_options(folder, settings)
 
@@ -166,7 +166,8 @@ async def _services(
     settings: ServerSettings, folder: DataFolder, addresses: Addresses
 ) -> AsyncIterator[Services]:
     """Start everything behind the application, and end it in the opposite order."""
-    from fanbench.local.executor.forkserver_executor import ForkserverExecutor
+    from fanbench.local.carriers.local import LocalCarrier
+    from fanbench.local.environments import Environments
     from fanbench.local.models.pool import ModelPool, make_engine
     from fanbench.local.models.recordings import Recorder, Replayer
     from fanbench.local.scheduler import Scheduler
@@ -179,18 +180,22 @@ async def _services(
     elif settings.replay is not None:
         make = Replayer(settings.replay).engine
     aliases = dict(settings.model_aliases)
+    environments = Environments(folder.environments)
     async with (
         Store.open(folder.database) as store,
         ModelPool.open(folder, settings.model_idle, aliases, settings.judge, make) as pool,
-        ForkserverExecutor.open(settings.isolation, folder.worker_log, apart=True) as executor,
-        Scheduler(settings, folder, store, pool, executor, addresses.model_proxy).running() as scheduler,
+        LocalCarrier.open(
+            folder.root, environments, settings.dataset_folder, settings.isolation, folder.worker_log
+        ) as carrier,
+        Scheduler(settings, folder, store, pool, carrier, addresses.model_proxy).running() as scheduler,
     ):
         yield Services(
             settings=settings,
             folder=folder,
             store=store,
             pool=pool,
-            executor=executor,
+            environments=environments,
+            carrier=carrier,
             scheduler=scheduler,
             addresses=addresses,
             token=folder.read_token(),

@@ -9,13 +9,15 @@ from __future__ import annotations
 import json
 import re
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from fanbench._util.text import error_line, last_line
-from fanbench.local.executor.job import Choice, Exit, NotebookOutcome
+from fanbench._util.text import error_line, last_line, without_surrogates
+from fanbench.local.carriers.job import Outcome, RunFile
+from fanbench.local.executor.job import Exit, NotebookOutcome
 from fanbench.local.executor.mounts import NO_KAGGLE_FOLDER
 from fanbench.local.leftovers import read_regular, regular_files
 from fanbench.local.logs import last_lines
@@ -54,8 +56,6 @@ def failure_of(outcome: NotebookOutcome | None, exit_: Exit, time_limit: float |
         return f"Timed out: the run was stopped after {time_limit:g} s (the server's --run-timeout)."
     if outcome is not None:
         return outcome.error
-    if exit_.lost:
-        return "The run was lost: the parent process of all runs died, was killed or ran out of memory."
     cause = f"ended with exit code {exit_.code}"
     if exit_.code < 0:
         try:
@@ -65,7 +65,7 @@ def failure_of(outcome: NotebookOutcome | None, exit_: Exit, time_limit: float |
     return f"The run's process {cause} before the notebook came to its end."
 
 
-def run_files(working: Path) -> list[dict[str, Any]]:
+def read_run_files(working: Path) -> list[RunFile]:
     """The run files in the folder, oldest first, without damaged ones."""
     found = []
     paths = [path for path in regular_files(working) if path.parent == working and path.match("*.run.json")]
@@ -75,47 +75,50 @@ def run_files(working: Path) -> list[dict[str, Any]]:
         except (OSError, ValueError, RecursionError):
             continue
         if isinstance(content, dict):
-            found.append(content)
+            found.append(_run_file(content))
     return found
 
 
-def judge_run(
-    slug: str, working: Path, failure: str | None, log: Path, choice: Choice | None = None
-) -> tuple[RunState, str]:
-    """The state of a run of task `slug`, and its error. `failure` is why its notebook did not reach its end.
+def _run_file(content: dict[str, Any]) -> RunFile:
+    task, model = content.get("taskVersion"), content.get("modelVersion")
+    return RunFile(
+        task=slugify(str((task.get("name") if isinstance(task, dict) else None) or "")),
+        state=str(content.get("state") or ""),
+        error=without_surrogates(str(content.get("errorMessage") or "")),
+        model=str((model.get("slug") if isinstance(model, dict) else None) or ""),
+    )
 
-    The output of the notebook is in `log`; `choice` is what its `%choose` did.
-    """
-    if failure is not None:
-        return RunState.ERRORED, _explain(failure, log)
-    files = run_files(working)
-    if discarded := _explain_choice(slug, files, choice):
+
+def judge_run(slug: str, outcome: Outcome, log: Path) -> tuple[RunState, str]:
+    """The state of a run of task `slug`, and its error. The output of the notebook is in `log`."""
+    if outcome.failure is not None:
+        return RunState.ERRORED, _explain(outcome.failure, log)
+    files = outcome.run_files
+    if discarded := _explain_choice(slug, outcome):
         return RunState.ERRORED, discarded
     if not files:
         return RunState.ERRORED, _explain_not_stored(log) or NO_RUN_FILE
-    mine = [file for file in files if _slug(file) == slug]
+    mine = [file for file in files if file.task == slug]
     if not mine and (not_stored := _explain_not_stored(log)):
         return RunState.ERRORED, f"{_lacking(slug, files)} {not_stored}"
     # A task that is called otherwise when it runs has no run file of its own, so all of them count.
     mine = mine or files
     # Some rows of an .evaluate(on_failure="continue") may error, and the whole is still a result.
-    if all(file.get("state") == RunState.ERRORED.value for file in mine):
-        message = str(mine[-1].get("errorMessage") or "The task raised an error.")
+    if all(file.state == RunState.ERRORED.value for file in mine):
+        message = mine[-1].error or "The task raised an error."
         return RunState.ERRORED, _explain(message, log)
     return RunState.COMPLETED, ""
 
 
-def judge_creation(
-    slug: str, working: Path, failure: str | None, log: Path, choice: Choice | None = None
-) -> tuple[CreationState, str]:
+def judge_creation(slug: str, outcome: Outcome, log: Path) -> tuple[CreationState, str]:
     """The state of a version of task `slug` whose notebook was run to validate it, and its error.
 
-    The output of the notebook is in `log`; `choice` is what its `%choose` did.
+    The output of the notebook is in `log`.
     """
-    if failure is not None:
-        return CreationState.ERRORED, _explain(failure, log)
-    files = run_files(working)
-    if discarded := _explain_choice(slug, files, choice):
+    if outcome.failure is not None:
+        return CreationState.ERRORED, _explain(outcome.failure, log)
+    files = outcome.run_files
+    if discarded := _explain_choice(slug, outcome):
         state = CreationState.VALIDATION_FAILED if files else CreationState.KERNEL_WITHOUT_RUN
         return state, discarded
     if not files:
@@ -124,24 +127,25 @@ def judge_creation(
         error = _explain_not_stored(log) or NO_RUN_FILE
         error = f"The notebook said last:\n{last}{error}" if last else error
         return CreationState.KERNEL_WITHOUT_RUN, error
-    mine = [file for file in files if _slug(file) == slug]
+    mine = [file for file in files if file.task == slug]
     if not mine:
         not_stored = _explain_not_stored(log) or "Does it call .run(kbench.llm) or .evaluate(...) on it?"
         return CreationState.VALIDATION_FAILED, f"{_lacking(slug, files)} {not_stored}"
-    if not any((file.get("modelVersion") or {}).get("slug") for file in mine):
+    if not any(file.model for file in mine):
         error = "The task was run without a model: pass one, as in .run(kbench.llm)."
         return CreationState.NO_MODEL_SPECIFIED, error
-    if all(file.get("state") == RunState.ERRORED.value for file in mine):
-        message = str(mine[-1].get("errorMessage") or "an error")
+    if all(file.state == RunState.ERRORED.value for file in mine):
+        message = mine[-1].error or "an error"
         explained = _explain(message, log)
         last = error_line(message) if explained == message else last_line(explained)
         return CreationState.COMPLETED, f"The task raised in its trial run: {last}"
     return CreationState.COMPLETED, ""
 
 
-def _explain_choice(slug: str, files: list[dict[str, Any]], choice: Choice | None) -> str | None:
+def _explain_choice(slug: str, outcome: Outcome) -> str | None:
     """Why the run of task `slug` is not among the run files, if it was removed by `%choose`."""
-    if choice is None or any(_slug(file) == slug for file in files):
+    files, choice = outcome.run_files, outcome.choice
+    if choice is None or any(file.task == slug for file in files):
         return None
     if choice.kept is None and not files and choice.removed:
         removed = ", ".join(choice.removed)
@@ -158,8 +162,8 @@ def _explain_choice(slug: str, files: list[dict[str, Any]], choice: Choice | Non
     return None
 
 
-def _lacking(slug: str, files: list[dict[str, Any]]) -> str:
-    found = ", ".join(sorted({_slug(file) for file in files}))
+def _lacking(slug: str, files: Sequence[RunFile]) -> str:
+    found = ", ".join(sorted({file.task for file in files}))
     return f"The notebook left run files of {found}, but none of the task {slug}."
 
 
@@ -191,7 +195,3 @@ def _explain(failure: str, log: Path) -> str:
         if "'/kaggle/input/" in last:
             return f"{failure.rstrip()} (only datasets that the push attached with -d are in /kaggle/input)"
     return failure
-
-
-def _slug(file: dict[str, Any]) -> str:
-    return slugify(str((file.get("taskVersion") or {}).get("name") or ""))

@@ -12,7 +12,8 @@ import anyio
 from starlette.requests import Request
 
 from fanbench.local.advertise import Addresses
-from fanbench.local.executor import Executor
+from fanbench.local.carriers import Carrier
+from fanbench.local.environments import Environments
 from fanbench.local.folder import DataFolder
 from fanbench.local.models.pool import ModelPool
 from fanbench.local.scheduler import Scheduler
@@ -66,7 +67,8 @@ class Services:
     folder: DataFolder
     store: Store
     pool: ModelPool
-    executor: Executor
+    environments: Environments
+    carrier: Carrier
     scheduler: Scheduler
     addresses: Addresses
     token: str

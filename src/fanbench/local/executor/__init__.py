@@ -10,7 +10,7 @@ bubblewrap. `supervise` takes one run from start to end: its output, its time li
 `mounts` and `processes` give runs their own view of files and processes, and `container` a narrower one.
 
 To add an executor: write a class with the methods of `Executor`, whose `start` returns a `RunProcess`, and open it in
-`_services` of `local/serve.py` (for the server) or in `try_files` of `operations/check.py` (for `check --run`). What a
+`carriers/local.py` (for the server) or in `try_files` of `operations/check.py` (for `check --run`). What a
 process does with its `Job` is in `child` and `script`. To add a kind of isolation to the forkserver: name it in
 `Isolation`, and start its processes in `Forkserver`.
 

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from fanbench.local.aliases import ALIASES_VARIABLE
 from fanbench.local.executor.sdk import FIXED_ENVIRONMENT
@@ -26,51 +27,61 @@ _FOR_INSTALLERS = frozenset({"ALL_PROXY", "NO_PROXY", "PATH", "all_proxy", "no_p
 _FOR_INSTALLERS_PREFIXES = ("GIT_", "NETRC", "SSH_", "UV_", "XDG_")
 
 
-def no_proxy(outside: Mapping[str, str]) -> str:
-    """`NO_PROXY` with this machine added: a Model Proxy that runs here is not behind the HTTP proxy."""
-    return ",".join(filter(None, ["127.0.0.1,localhost", outside.get("NO_PROXY", "")]))
+def no_proxy(outside: Mapping[str, str], proxy_url: str = "") -> str:
+    """`NO_PROXY` with this machine and the host of `proxy_url` added: a Model Proxy is not behind the HTTP proxy."""
+    hosts = ["127.0.0.1,localhost", urlsplit(proxy_url).hostname, outside.get("NO_PROXY")]
+    return ",".join(filter(None, hosts))
 
 
-def run_environment(
+def model_variables(
     *,
     proxy_url: str,
     proxy_key: str,
-    expires: str,
     model: str,
     judge: str,
     available: Iterable[str],
     aliases: Iterable[str] = (),
-    extra: Iterable[str] = (),
+) -> dict[str, str]:
+    """The variables of Kaggle's notebooks that say which models there are, and where."""
+    return {
+        "MODEL_PROXY_URL": proxy_url,
+        "MODEL_PROXY_API_KEY": proxy_key,
+        "LLM_DEFAULT": model,
+        "LLM_DEFAULT_EVAL": judge,
+        "LLMS_AVAILABLE": ",".join(available),
+        ALIASES_VARIABLE: ",".join(aliases),
+    }
+
+
+def run_environment(
+    variables: Mapping[str, str],
+    *,
+    expires: str,
+    pass_on: Iterable[str] = (),
     constraints: Path | None = None,
     outside: Mapping[str, str] = os.environ,
 ) -> dict[str, str]:
-    """The variables that Kaggle sets for a task's notebook, on top of the harmless part of `outside`.
+    """The environment of a run on this machine: `variables` on top of the harmless part of `outside`.
 
-    `constraints` is a file that applies to packages which the run installs itself.
+    `expires` is when its key of the Model Proxy does, and `constraints` a file that applies to packages which the run
+    installs itself.
     """
-    passed = _pass_on(outside, extra)
+    passed = _pass_on(outside, pass_on)
     if constraints is not None:
         for name in ("PIP_CONSTRAINT", "UV_CONSTRAINT"):
             # Spaces separate the files, so that a path must not have any.
             passed[name] = " ".join(filter(None, [passed.get(name), constraints.as_uri()]))
     # `!pip` and `!python` must be the ones of this environment.
     path = os.pathsep.join([str(Path(sys.executable).parent), outside.get("PATH", os.defpath)])
-    return (
-        passed
-        | FIXED_ENVIRONMENT
-        | {
-            "PATH": path,
-            "NO_PROXY": no_proxy(outside),
-            "PYTHONUTF8": "1",
-            "MODEL_PROXY_URL": proxy_url,
-            "MODEL_PROXY_API_KEY": proxy_key,
-            "MODEL_PROXY_EXPIRY_TIME": expires,
-            "LLM_DEFAULT": model,
-            "LLM_DEFAULT_EVAL": judge,
-            "LLMS_AVAILABLE": ",".join(available),
-            ALIASES_VARIABLE: ",".join(aliases),
-        }
-    )
+    return {
+        **passed,
+        **FIXED_ENVIRONMENT,
+        "PATH": path,
+        "NO_PROXY": no_proxy(outside, variables.get("MODEL_PROXY_URL", "")),
+        "PYTHONUTF8": "1",
+        "MODEL_PROXY_EXPIRY_TIME": expires,
+        **variables,
+    }
 
 
 def forkserver_environment(outside: Mapping[str, str] = os.environ) -> dict[str, str]:

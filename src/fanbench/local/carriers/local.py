@@ -1,0 +1,136 @@
+"""Carries out jobs on this machine, in processes of the forkserver and folders below a root."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from fanbench._util import files
+from fanbench.errors import LocalServerError
+from fanbench.local.carriers import Started
+from fanbench.local.carriers.job import NotebookJob, Outcome, RunLost
+from fanbench.local.environments import Environments
+from fanbench.local.executor import Executor, Isolation, Protection
+from fanbench.local.executor.environment import add_packages, run_environment
+from fanbench.local.executor.forkserver_executor import ForkserverExecutor, unusable_sdk
+from fanbench.local.executor.job import Job
+from fanbench.local.executor.supervise import Append, RunEnd, supervise
+from fanbench.local.settings import find_dataset
+from fanbench.local.verdicts import failure_of, read_outcome, read_run_files
+
+__all__ = ["KEY_MARGIN", "LocalCarrier"]
+
+KEY_MARGIN = 60.0
+"""Seconds for which a key outlives the time limit, so that it is the limit that ends a slow run, not a refused key."""
+
+
+class LocalCarrier:
+    """Leaves the folder of each job, with its output in `working`, below `root`."""
+
+    def __init__(self, root: Path, environments: Environments, datasets: Path, executor: Executor) -> None:
+        self._root = root
+        self._environments = environments
+        self._datasets = datasets
+        self._executor = executor
+
+    @staticmethod
+    @asynccontextmanager
+    async def open(
+        root: Path, environments: Environments, datasets: Path, isolation: Isolation, log: Path
+    ) -> AsyncIterator[LocalCarrier]:
+        """A carrier that finds datasets as `datasets/OWNER/SLUG`. The forkserver writes what it reports to `log`."""
+        async with ForkserverExecutor.open(isolation, log, apart=True) as executor:
+            yield LocalCarrier(root, environments, datasets, executor)
+
+    def warm_up(
+        self, on_failure: Callable[[LocalServerError], None], on_obstacle: Callable[[Protection, str], None]
+    ) -> None:
+        self._executor.warm_up(on_failure, on_obstacle)
+
+    async def run(self, job: NotebookJob, started: Started, append: Append) -> Outcome:
+        """See `Carrier.run`."""
+        await started()
+        datasets = self._find_datasets(job)
+        packages = await self._environments.prepare(
+            job.requirements, lambda text: append("stderr", f"[fanbench] {text}\n".encode())
+        )
+        process = Job(
+            folder=str(self._root / job.name),
+            environment=add_packages(await self._environment(job), packages),
+            memory_mb=job.memory_mb,
+            disk_mb=job.disk_mb,
+            datasets=datasets,
+            hidden=self._hidden_folders(),
+            visible=[str(self._environments.root)],
+        )
+        await anyio.to_thread.run_sync(_prepare, process, job.notebook)
+        try:
+            ended = await supervise(self._executor, process, append, job.time_limit)
+        finally:
+            with anyio.CancelScope(shield=True):
+                for left in (process.scratch, process.covers):
+                    await anyio.to_thread.run_sync(partial(shutil.rmtree, left, ignore_errors=True))
+        return await anyio.to_thread.run_sync(_read, process, ended, job.time_limit)
+
+    def _find_datasets(self, job: NotebookJob) -> dict[str, str]:
+        """The folders of the job's datasets.
+
+        Raises:
+            LocalServerError: Some are not there. A task might run without them, and record a wrong result.
+        """
+        found = {name: find_dataset(self._datasets, name) for name in job.datasets}
+        if gone := [name for name, real in found.items() if real is None]:
+            raise LocalServerError(
+                f"There is no dataset {', '.join(gone)} below {self._datasets.absolute()}.",
+                hint="Put it there, or name another folder with `fanbench serve --datasets DIR`.",
+            )
+        return {name: str(real.resolve()) for name, real in found.items() if real}
+
+    async def _environment(self, job: NotebookJob) -> dict[str, str]:
+        expires = datetime.now(UTC) + timedelta(seconds=job.time_limit + KEY_MARGIN)
+        return run_environment(
+            job.variables,
+            expires=expires.isoformat(timespec="milliseconds"),
+            pass_on=job.pass_on,
+            constraints=await self._environments.constraints(),
+        )
+
+    def _hidden_folders(self) -> list[str]:
+        # Unlike `Path.home()`, this is no failure for a user who has no home.
+        home = os.path.expanduser("~")
+        temporary = dict.fromkeys([os.environ.get("TMPDIR", "/tmp"), "/tmp", "/var/tmp"])  # noqa: S108 - to hide them
+        return [str(self._root), home, *temporary]
+
+
+def _prepare(job: Job, notebook: str) -> None:
+    """Create the job's folder with its notebook, and delete what an interrupted run left there."""
+    shutil.rmtree(job.folder, ignore_errors=True)
+    job.working.mkdir(parents=True)
+    files.write(job.source, notebook, durable=False)
+
+
+def _read(job: Job, ended: RunEnd, time_limit: float) -> Outcome:
+    """The outcome of the job from what its process has left behind.
+
+    Raises:
+        LocalServerError: The SDK cannot be imported.
+        RunLost: The parent of all runs died.
+    """
+    if ended.exit.lost:
+        raise RunLost("the parent process of all runs died, was killed or ran out of memory")
+    reported = read_outcome(job.outcome)
+    if reported is not None and reported.sdk_failure is not None:
+        raise unusable_sdk(reported.sdk_failure, Path(job.folder))
+    return Outcome(
+        failure=ended.excess or failure_of(reported, ended.exit, time_limit if ended.timed_out else None),
+        choice=reported.choice if reported is not None else None,
+        run_files=read_run_files(job.working),
+    )
