@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fanbench import Client
+from tests.postgres import Postgres, find_programs, run_postgres
 
 from .server_process import ServerProcess, run_server
 
@@ -72,3 +73,13 @@ def server(tmp_path_factory: pytest.TempPathFactory, datasets: Path) -> Iterator
 async def client(server: ServerProcess) -> AsyncIterator[Client]:
     async with server.client() as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server for all tests that do not stop it."""
+    programs = find_programs()
+    if programs is None:
+        pytest.skip("PostgreSQL is not installed below /usr/lib/postgresql, or setpriv is not")
+    with run_postgres(programs) as postgres:
+        yield postgres

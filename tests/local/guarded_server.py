@@ -40,6 +40,7 @@ def guard() -> None:
 
 def preload() -> None:
     """Import what every server needs, as `serve` does."""
+    import alembic.command  # noqa: F401
     import uvicorn  # noqa: F401
 
     import fanbench.cli.app

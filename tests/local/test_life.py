@@ -7,7 +7,6 @@ import os
 import random
 import re
 import signal
-import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +20,7 @@ from fanbench.local.address import LocalServer, find_server
 from fanbench.local.executor.lifetime import children
 from fanbench.local.folder import open_data_folder
 from fanbench.local.launcher import ensure_server, stop_server
-from fanbench.local.store import RunRow, Store
+from fanbench.local.store import Store
 from fanbench.tasks import to_notebook
 from fanbench.wire.messages import CreationState, RunState
 from tests.operations.fake_sdk import install_fake_sdk
@@ -560,23 +559,6 @@ def test_a_damaged_database_is_reported(tmp_path: Path) -> None:
     assert refused.returncode == 1
     assert "state.sqlite" in refused.stderr
     assert "Traceback" not in refused.stderr
-
-
-async def test_the_database_of_an_older_server_is_brought_up_to_date(tmp_path: Path) -> None:
-    """A run that was recorded before runs had a judge is read with the server's judge."""
-    path = tmp_path / "state.sqlite"
-    async with Store.open(path) as store:
-        version = await store.add_version("t", [])
-        run = await store.add_run(version.id, "four")
-    assert run is not None
-    with contextlib.closing(sqlite3.connect(path)) as old:
-        old.execute("ALTER TABLE run DROP COLUMN judge")
-    async with Store.open(path) as store:
-        found = await store.get(RunRow, run.id)
-        later = await store.add_run(version.id, "five", "six")
-    assert found is not None
-    assert later is not None
-    assert (found.judge, later.judge) == ("", "six")
 
 
 async def test_a_folder_with_a_strange_name_holds_its_own_database(tmp_path: Path) -> None:

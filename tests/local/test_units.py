@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
 import zipfile
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 import anyio
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from fanbench.errors import LocalServerError, UsageError
@@ -32,45 +31,10 @@ from fanbench.local.models.embedded import Embedded
 from fanbench.local.models.provision import provide_endpoint, provide_file
 from fanbench.local.models.scripted import Rule, Scripted
 from fanbench.local.models.upstream import Upstream
-from fanbench.local.store import RunRow, Store, UsageRow
 from fanbench.local.verdicts import failure_of, judge_creation, judge_run, read_outcome, read_run_files
 from fanbench.local.wire import WireError, page_of
 from fanbench.local.zips import write_output_zip
 from fanbench.wire.messages import CreationState, RunState
-
-# --- The store ---
-
-any_text = st.text(st.characters(exclude_categories=()) | st.sampled_from("\0\ud800\udfff\n"), max_size=20)
-any_number = st.integers(0, 2**63 - 1) | st.integers(0, 10**40) | st.sampled_from([2**31, 2**63 - 1, 2**63])
-
-
-@settings(max_examples=25, deadline=None)
-@given(error=any_text, amounts=st.lists(any_number, max_size=4), first=st.integers(1, 2**62))
-@example("a\ud800\0b", [2**31, 2**63, 2**63 - 1], 2**40)
-def test_the_store_keeps_whatever_comes(error: str, amounts: list[int], first: int) -> None:
-    """Texts come back with U+FFFD for lone surrogates, and numbers and ids of more than 31 bits as they were."""
-
-    async def keep() -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            async with Store.open(Path(folder, "state.sqlite")) as store:
-                version = await store.add_version(error, [])
-                async with store._change() as session:
-                    session.add(RunRow(id=first, version_id=version.id, model="m"))
-                run = await store.add_run(version.id, error)
-                assert run is not None
-                assert run.id == first + 1
-                await store.update(RunRow, run.id, state=RunState.ERRORED, error=error)
-                found = await store.get(RunRow, run.id)
-                assert found is not None
-                assert found.error == found.model == re.sub("[\ud800-\udfff]", "\ufffd", error)
-                assert await store.find_version(error) is not None
-                for amount in amounts:
-                    await store.add_usage(UsageRow(token_id=1, model="m", cost_nanodollars=amount))
-                spent = await store.spent_nanodollars(version.created)
-                assert spent == pytest.approx(sum(min(amount, 2**63 - 1) for amount in amounts))
-
-    anyio.run(keep)
-
 
 # --- Verdicts ---
 

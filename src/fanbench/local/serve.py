@@ -121,7 +121,15 @@ def check_installed() -> None:
     """Raise LocalServerError, naming the extra, if a package of the server is missing."""
     from fanbench.local.executor.forkserver_executor import missing_extra
 
-    for name in ("starlette", "uvicorn", "sqlalchemy", "aiosqlite", "IPython", "kaggle_benchmarks"):
+    for name in (
+        "starlette",
+        "uvicorn",
+        "sqlalchemy",
+        "aiosqlite",
+        "alembic",
+        "IPython",
+        "kaggle_benchmarks",
+    ):
         if importlib.util.find_spec(name) is None:
             raise missing_extra(f"no package {name}")
 

@@ -13,28 +13,31 @@ from typing import Any, ClassVar, TypeVar
 import anyio
 from sqlalchemy import (
     JSON,
+    TIMESTAMP,
     BigInteger,
-    Connection,
+    Dialect,
     Enum,
+    Float,
     ForeignKey,
+    Index,
+    Integer,
     String,
     TypeDecorator,
     UniqueConstraint,
+    cast,
     delete,
-    event,
     func,
-    inspect,
     select,
     update,
 )
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
-from sqlalchemy.schema import CreateColumn
+from sqlalchemy.types import TypeEngine
 
 from fanbench._util.text import without_surrogates
-from fanbench.errors import LocalServerError
+from fanbench.local.database import is_duplicate, open_engine, sqlite_url
 from fanbench.wire.messages import CreationState, RunState
 
 Row = TypeVar("Row", bound="Base")
@@ -52,26 +55,45 @@ def now() -> datetime:
 
 
 class _Time(TypeDecorator[datetime]):
-    """A time in UTC, as ISO text: SQLite has no type for it, and its text must sort by time."""
+    """A time in UTC. SQLite has no type for it, and its ISO text sorts by time."""
 
     impl = String
     cache_ok = True
 
-    def process_bind_param(self, value: datetime | None, dialect: object) -> str | None:
-        return value.isoformat() if value else None
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        native = dialect.name == "postgresql"
+        return dialect.type_descriptor(TIMESTAMP(timezone=True) if native else String())
 
-    def process_result_value(self, value: str | None, dialect: object) -> datetime | None:
-        return datetime.fromisoformat(value) if value else None
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | str | None:
+        return value if value is None or dialect.name == "postgresql" else value.isoformat()
+
+    def process_result_value(self, value: datetime | str | None, dialect: Dialect) -> datetime | None:
+        return datetime.fromisoformat(value) if isinstance(value, str) else value and value.astimezone(UTC)
+
+
+def _storable(text: str) -> str:
+    """The text without NUL, which PostgreSQL does not store, and lone surrogates, which no database does."""
+    return without_surrogates(text).replace("\0", "\ufffd")
 
 
 class _Text(TypeDecorator[str]):
-    """Any text. What tasks and clients send may have lone surrogates, which no database stores."""
+    """Any text that tasks and clients send, with U+FFFD for what cannot be stored."""
 
     impl = String
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: object) -> str | None:
-        return without_surrogates(value) if value else value
+        return _storable(value) if value else value
+
+
+class _Texts(TypeDecorator[list[str]]):
+    """A list of texts, each as `_Text`."""
+
+    impl = JSON
+    cache_ok = True
+
+    def process_bind_param(self, value: list[str] | None, dialect: object) -> list[str] | None:
+        return value and [_storable(each) for each in value]
 
 
 class _Whole(TypeDecorator[int]):
@@ -85,16 +107,19 @@ class _Whole(TypeDecorator[int]):
 
 
 # A column with the values of the wire, such as "BENCHMARK_TASK_RUN_STATE_QUEUED".
-_enum = partial(Enum, native_enum=False, values_callable=lambda members: [each.value for each in members])
+_enum = partial(
+    Enum, native_enum=False, length=64, values_callable=lambda members: [each.value for each in members]
+)
 
 
 class Base(DeclarativeBase):
     type_annotation_map: ClassVar[dict[Any, Any]] = {
         datetime: _Time,
+        int: BigInteger().with_variant(Integer(), "sqlite"),  # SQLite counts up only an INTEGER, of 64 bits
         str: _Text,
         CreationState: _enum(CreationState),
         RunState: _enum(RunState),
-        list[str]: JSON,
+        list[str]: _Texts,
     }
 
 
@@ -122,11 +147,23 @@ class RunRow(Base):
     judge: Mapped[str] = mapped_column(server_default="")
     """The model behind `judge_llm`; empty for the server's judge."""
     state: Mapped[RunState] = mapped_column(default=RunState.QUEUED)
+    attempt: Mapped[int] = mapped_column(default=0, server_default="0")
+    """How many attempts were lost with the machine that carried them out."""
     started: Mapped[datetime | None] = mapped_column(default=None)
     ended: Mapped[datetime | None] = mapped_column(default=None)
     error: Mapped[str] = mapped_column(default="")
     created: Mapped[datetime] = mapped_column(default=now, index=True)
     version: Mapped[VersionRow] = relationship(lazy="joined")
+
+
+Index(
+    "one_live_run",
+    RunRow.version_id,
+    RunRow.model,
+    unique=True,
+    sqlite_where=RunRow.state.in_(LIVE_RUNS),
+    postgresql_where=RunRow.state.in_(LIVE_RUNS),
+)
 
 
 class ModelRow(Base):
@@ -159,14 +196,12 @@ class UsageRow(Base):
     cost_nanodollars: Mapped[int] = mapped_column(_Whole, default=0)
 
 
-def _add_new_columns(connection: Connection) -> None:
-    """Add the columns that the tables of an older server lack. They must have a default in the database."""
-    for table in Base.metadata.sorted_tables:
-        present = {column["name"] for column in inspect(connection).get_columns(table.name)}
-        for column in table.columns:
-            if column.name not in present:
-                words = CreateColumn(column).compile(dialect=connection.dialect)
-                connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {words}")
+class MetaRow(Base):
+    """What the database says about itself."""
+
+    __tablename__ = "meta"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[str]
 
 
 def digest(token: str) -> str:
@@ -180,31 +215,14 @@ class Store:
 
     @staticmethod
     @asynccontextmanager
-    async def open(path: Path) -> AsyncIterator[Store]:
-        # Not a URL as text: a path may contain any character.
-        engine = create_async_engine(URL.create("sqlite+aiosqlite", database=str(path)))
+    async def open(place: Path | URL) -> AsyncIterator[Store]:
+        """The state in the SQLite file or the PostgreSQL database, with the schema of this fanbench.
 
-        @event.listens_for(engine.sync_engine, "connect")
-        def configure(connection: Any, _record: object) -> None:
-            cursor = connection.cursor()
-            for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=10000"):
-                cursor.execute(f"PRAGMA {pragma}")
-            cursor.close()
-
-        try:
-            try:
-                async with engine.begin() as connection:
-                    await connection.run_sync(Base.metadata.create_all)
-                    await connection.run_sync(_add_new_columns)
-            except SQLAlchemyError as error:
-                cause = getattr(error, "orig", None) or error
-                raise LocalServerError(
-                    f"The database {path} cannot be used: {cause}.",
-                    hint="Move the data folder aside, or choose another one with --data DIR.",
-                ) from None
+        Raises:
+            LocalServerError: The database cannot be reached or used, or belongs to a newer fanbench.
+        """
+        async with open_engine(place if isinstance(place, URL) else sqlite_url(place)) as engine:
             yield Store(engine)
-        finally:
-            await engine.dispose()
 
     @asynccontextmanager
     async def _change(self) -> AsyncIterator[AsyncSession]:
@@ -234,11 +252,16 @@ class Store:
 
     async def add_version(self, slug: str, datasets: Sequence[str]) -> VersionRow:
         newest = select(func.max(VersionRow.version)).where(VersionRow.slug == slug)
-        async with self._change() as session:
-            number = (await session.scalar(newest) or 0) + 1
-            row = VersionRow(slug=slug, version=number, datasets=list(datasets))
-            session.add(row)
-        return row
+        while True:
+            try:
+                async with self._change() as session:
+                    number = (await session.scalar(newest) or 0) + 1
+                    row = VersionRow(slug=slug, version=number, datasets=list(datasets))
+                    session.add(row)
+                return row
+            except IntegrityError as error:  # another push of the task was faster
+                if not is_duplicate(error):
+                    raise
 
     async def find_version(self, slug: str, version: int = 0) -> VersionRow | None:
         """The given version of the task, by default the newest."""
@@ -257,9 +280,10 @@ class Store:
 
     async def delete_task(self, slug: str) -> tuple[list[int], list[int]]:
         """Delete the task. Return the ids of its versions and of its runs."""
+        mine = select(VersionRow.id).where(VersionRow.slug == slug)
         async with self._change() as session:
-            versions = list(await session.scalars(select(VersionRow.id).where(VersionRow.slug == slug)))
-            mine = select(VersionRow.id).where(VersionRow.slug == slug)
+            # Nobody adds runs to them meanwhile.
+            versions = list(await session.scalars(mine.with_for_update()))
             runs = list(await session.scalars(select(RunRow.id).where(RunRow.version_id.in_(mine))))
             await session.execute(delete(RunRow).where(RunRow.version_id.in_(mine)))
             await session.execute(delete(VersionRow).where(VersionRow.slug == slug))
@@ -269,12 +293,14 @@ class Store:
 
     async def add_run(self, version_id: int, model: str, judge: str = "") -> RunRow | None:
         """Add a run; None if one of this version and model is already in progress."""
-        async with self._change() as session:
-            live = (RunRow.version_id == version_id, RunRow.model == model, RunRow.state.in_(LIVE_RUNS))
-            if await session.scalar(select(RunRow.id).where(*live).limit(1)) is not None:
-                return None
-            row = RunRow(version_id=version_id, model=model, judge=judge)
-            session.add(row)
+        row = RunRow(version_id=version_id, model=model, judge=judge)
+        try:
+            async with self._change() as session:
+                session.add(row)
+        except IntegrityError as error:
+            if not is_duplicate(error):
+                raise
+            return None
         return row
 
     async def runs(
@@ -297,14 +323,18 @@ class Store:
     # --- Models, tokens, usage ---
 
     async def model_ids(self, slugs: Sequence[str]) -> dict[str, int]:
-        async with self._change() as session:
-            known = {row.slug: row for row in await session.scalars(select(ModelRow))}
-            for slug in slugs:
-                if slug not in known:
-                    known[slug] = ModelRow(slug=slug)
-                    session.add(known[slug])
-            await session.flush()
-            return {slug: known[slug].id for slug in slugs}
+        while True:
+            async with self._session() as session:
+                known = {row.slug: row.id for row in await session.scalars(select(ModelRow))}
+            new = {_storable(slug) for slug in slugs} - known.keys()
+            if not new:
+                return {slug: known[_storable(slug)] for slug in slugs}
+            try:
+                async with self._change() as session:
+                    session.add_all([ModelRow(slug=slug) for slug in sorted(new)])
+            except IntegrityError as error:  # another call was faster
+                if not is_duplicate(error):
+                    raise
 
     async def add_token(self, token: str, lifetime: timedelta) -> datetime:
         """Store the hash of a token. Return when it expires."""
@@ -327,7 +357,7 @@ class Store:
             session.add(usage)
 
     async def spent_nanodollars(self, since: datetime) -> int:
-        # Unlike `sum`, `total` does not overflow.
-        query = select(func.total(UsageRow.cost_nanodollars)).where(UsageRow.at >= since)
+        # A sum of whole numbers overflows.
+        query = select(func.sum(cast(UsageRow.cost_nanodollars, Float))).where(UsageRow.at >= since)
         async with self._session() as session:
             return int(await session.scalar(query) or 0)

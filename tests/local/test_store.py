@@ -1,0 +1,298 @@
+"""The server's state, in SQLite and in PostgreSQL."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import secrets
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import anyio
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Connection, text
+from sqlalchemy.engine import URL
+
+from fanbench.errors import LocalServerError
+from fanbench.local.database import MIGRATIONS, REVISIONS, open_engine, parse_url, sqlite_url
+from fanbench.local.store import Base, RunRow, Store, UsageRow, VersionRow
+from fanbench.wire.messages import RunState
+from tests.postgres import Postgres
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> URL:
+    """An empty database."""
+    if request.param == "sqlite":
+        return sqlite_url(tmp_path / "state.sqlite")
+    postgres: Postgres = request.getfixturevalue("postgres")
+    return parse_url(postgres.create_database())
+
+
+@pytest.fixture
+async def store(url: URL) -> AsyncIterator[Store]:
+    async with Store.open(url) as store:
+        yield store
+
+
+any_text = st.text(st.characters(exclude_categories=()) | st.sampled_from("\0\ud800\udfff\n"), max_size=20)
+any_number = st.integers(0, 2**63 - 1) | st.integers(0, 10**40) | st.sampled_from([2**31, 2**63 - 1, 2**63])
+days = itertools.count(1)
+"""So that no example counts what an earlier one has spent."""
+
+
+def storable(text: str) -> str:
+    return "".join("\ufffd" if c == "\0" or "\ud800" <= c <= "\udfff" else c for c in text)
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(words=any_text)
+@example("a\ud800\0b")
+@example("long" * 1_000_000)
+async def test_any_text_is_kept(store: Store, words: str) -> None:
+    """Texts come back, alone and in lists, with U+FFFD for NUL and lone surrogates, which not every database stores."""
+    slug, model = f"{words[:200]}{secrets.token_hex(8)}", words[:200]
+    version = await store.add_version(slug, [words, "", words])
+    found = await store.find_version(slug)
+    assert found is not None
+    assert (found.slug, found.datasets) == (storable(slug), [storable(words), "", storable(words)])
+    run = await store.add_run(version.id, model, words)
+    assert run is not None
+    await store.update(RunRow, run.id, state=RunState.ERRORED, error=words)
+    assert [row.error async for row in _runs(store, version.id, model)] == [storable(words)]
+    assert (await store.model_ids([model])).keys() == {model}
+
+
+async def _runs(store: Store, version_id: int, *models: str) -> AsyncIterator[RunRow]:
+    rows, _ = await store.runs(version_id, models, after=0, limit=100)
+    for row in rows:
+        yield row
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(amounts=st.lists(any_number, max_size=4))
+@example([2**31, 2**63, 2**63 - 1])
+async def test_any_number_is_kept(store: Store, amounts: list[int]) -> None:
+    """Costs of more than 63 bits count as the largest number, and their sum does not overflow."""
+    moment = datetime.now(UTC) + timedelta(days=next(days))
+    for amount in amounts:
+        await store.add_usage(UsageRow(token_id=2**62, model="m", cost_nanodollars=amount, at=moment))
+    assert await store.spent_nanodollars(moment) == pytest.approx(
+        sum(min(amount, 2**63 - 1) for amount in amounts)
+    )
+
+
+async def test_ids_have_63_bits(store: Store) -> None:
+    """Runs, versions and attempts are numbered beyond 32 bits."""
+    large = 2**40
+    async with store._change() as session:
+        session.add(VersionRow(id=large, slug="t", version=large))
+        await session.flush()
+        session.add(RunRow(id=large, version_id=large, model="m", attempt=large))
+    run = await store.get(RunRow, large)
+    assert run is not None
+    assert (run.version_id, run.attempt) == (large, large)
+    assert (await store.add_version("t", [])).version == large + 1
+
+
+async def test_times_sort(store: Store) -> None:
+    """What happened since a moment is counted to the millisecond, whether or not the moment has a fraction."""
+    version = await store.add_version("t", [])
+    second = datetime(2026, 11, 29, 12, 0, 0, tzinfo=UTC)
+    moments = [second + timedelta(milliseconds=each) for each in (0, 1, 10, 100, 999, 1000, 1001)]
+    async with store._change() as session:
+        for moment in moments:
+            session.add(RunRow(version_id=version.id, model=str(moment), created=moment))
+    assert [await store.runs_since(moment) for moment in moments] == [7, 6, 5, 4, 3, 2, 1]
+    assert await store.runs_since(second + timedelta(microseconds=500)) == 6
+
+
+async def test_racing_runs_of_a_model_are_one(url: URL) -> None:
+    """Of eight runs of a version and model that two stores add at once, one is added; the next once that has ended."""
+    async with Store.open(url) as one, Store.open(url) as two:
+        version = await one.add_version("t", [])
+        for _ in range(5):
+            added: list[RunRow | None] = []
+
+            async def add(store: Store, added: list[RunRow | None] = added) -> None:
+                added.append(await store.add_run(version.id, "m"))
+
+            async with anyio.create_task_group() as tasks:
+                for store in [one, two] * 4:
+                    tasks.start_soon(add, store)
+            (run,) = [row for row in added if row is not None]
+            assert len(added) == 8
+            other = await one.add_run(version.id, "other")
+            assert other is not None
+            assert await one.unfinished() == ([version.id], [run.id, other.id])
+            await two.update(RunRow, run.id, state=RunState.COMPLETED)
+            await two.update(RunRow, other.id, state=RunState.ERRORED)
+
+
+async def test_racing_pushes_are_numbered(url: URL) -> None:
+    """Eight pushes of a task through two stores at once are its versions 1 to 8."""
+    async with Store.open(url) as one, Store.open(url) as two:
+        numbers: list[int] = []
+
+        async def push(store: Store) -> None:
+            numbers.append((await store.add_version("t", [])).version)
+
+        async with anyio.create_task_group() as tasks:
+            for store in [one, two] * 4:
+                tasks.start_soon(push, store)
+    assert sorted(numbers) == [*range(1, 9)]
+
+
+async def test_racing_stores_agree_on_the_numbers_of_models(url: URL) -> None:
+    """Stores that number the same models at once give each model one number."""
+    async with Store.open(url) as one, Store.open(url) as two:
+        found: list[dict[str, int]] = []
+
+        async def number(store: Store, *models: str) -> None:
+            found.append(await store.model_ids(models))
+
+        async with anyio.create_task_group() as tasks:
+            for store in [one, two] * 2:
+                tasks.start_soon(number, store, "a", "b", "c")
+                tasks.start_soon(number, store, "c", "b", "a")
+    assert all(ids == found[0] for ids in found)
+    assert len(set(found[0].values())) == 3
+
+
+# --- Schemas ---
+
+
+async def test_the_migrations_make_the_tables(url: URL) -> None:
+    """The migrations make the tables and indexes of this code, which knows each of them."""
+    async with open_engine(url) as engine:
+
+        def differences(connection: Connection) -> list[object]:
+            return list(compare_metadata(MigrationContext.configure(connection), Base.metadata))
+
+        async with engine.connect() as connection:
+            assert await connection.run_sync(differences) == []
+    scripts = [script.revision for script in ScriptDirectory(str(MIGRATIONS)).walk_revisions()]
+    assert tuple(reversed(scripts)) == REVISIONS
+
+
+def test_a_start_without_migrations_does_not_import_alembic(tmp_path: Path) -> None:
+    """A server whose database has the schema of this fanbench starts without Alembic, and without PostgreSQL."""
+    code = (
+        "import anyio, sys; from pathlib import Path; from fanbench.local.store import Store\n"
+        "async def main():\n"
+        "    async with Store.open(Path(sys.argv[1])): pass\n"
+        "anyio.run(main)\n"
+        "print(sorted({'alembic', 'psycopg', 'mako'} & sys.modules.keys()))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "state.sqlite")]
+    said = [subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(2)]
+    assert [words.splitlines()[-1] for words in said] == ["['alembic', 'mako']", "[]"]
+
+
+async def test_racing_starts_migrate_once(url: URL) -> None:
+    """Stores that are opened on an empty database at the same time all work."""
+    opened = []
+
+    async def open_and_push() -> None:
+        async with Store.open(url) as store:
+            opened.append(await store.add_version("t", []))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(3):
+            tasks.start_soon(open_and_push)
+    assert sorted(row.version for row in opened) == [1, 2, 3]
+
+
+async def test_a_newer_database_is_refused(url: URL) -> None:
+    """A database with a schema that this fanbench does not know is left alone."""
+    async with open_engine(url) as engine, engine.begin() as connection:
+        await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(LocalServerError, match="newer fanbench: its schema is '9999'") as refused:
+        async with Store.open(url):
+            pass
+    assert "secret" not in str(refused.value)
+
+
+OLD_TABLES = """
+CREATE TABLE task_version (
+    id INTEGER NOT NULL, slug VARCHAR NOT NULL, version INTEGER NOT NULL, state VARCHAR NOT NULL,
+    error VARCHAR NOT NULL, created VARCHAR NOT NULL, datasets JSON NOT NULL, public BOOLEAN NOT NULL,
+    notebook_public BOOLEAN NOT NULL, PRIMARY KEY (id), UNIQUE (slug, version)
+);
+CREATE INDEX ix_task_version_slug ON task_version (slug);
+CREATE TABLE model (id INTEGER NOT NULL, slug VARCHAR NOT NULL, PRIMARY KEY (id), UNIQUE (slug));
+CREATE TABLE token (
+    id INTEGER NOT NULL, digest VARCHAR NOT NULL, expires VARCHAR NOT NULL, {token} PRIMARY KEY (id), UNIQUE (digest)
+);
+CREATE TABLE usage (
+    id INTEGER NOT NULL, token_id INTEGER NOT NULL, model VARCHAR NOT NULL, at VARCHAR NOT NULL,
+    input_tokens {number} NOT NULL, output_tokens {number} NOT NULL, cost_nanodollars {number} NOT NULL,
+    PRIMARY KEY (id)
+);
+CREATE INDEX ix_usage_at ON usage (at);
+CREATE INDEX ix_usage_token_id ON usage (token_id);
+CREATE TABLE run (
+    id INTEGER NOT NULL, version_id INTEGER NOT NULL, model VARCHAR NOT NULL, {judge} state VARCHAR NOT NULL,
+    started VARCHAR, ended VARCHAR, error VARCHAR NOT NULL, created VARCHAR NOT NULL, PRIMARY KEY (id),
+    FOREIGN KEY(version_id) REFERENCES task_version (id)
+);
+CREATE INDEX ix_run_created ON run (created);
+CREATE INDEX ix_run_version_id ON run (version_id);
+INSERT INTO task_version VALUES
+    (1, 't', 1, 'BENCHMARK_TASK_VERSION_CREATION_STATE_COMPLETED', '', '2026-11-01T12:00:00+00:00',
+     '["me/words"]', 0, 0);
+INSERT INTO token (id, digest, expires) VALUES (7, 'd', '2026-11-01T12:00:00.500000+00:00');
+INSERT INTO usage VALUES (1, 7, 'four', '2026-11-01T12:00:00.500000+00:00', 1, 2, 4000000000);
+INSERT INTO run (id, version_id, model, state, started, ended, error, created) VALUES
+    (1, 1, 'four', 'BENCHMARK_TASK_RUN_STATE_COMPLETED', '2026-11-01T12:00:00+00:00', '2026-11-01T12:00:01+00:00', '',
+     '2026-11-01T12:00:00+00:00'),
+    (2, 1, 'four', 'BENCHMARK_TASK_RUN_STATE_RUNNING', NULL, NULL, '', '2026-11-01T12:00:00.001000+00:00'),
+    (3, 1, 'four', 'BENCHMARK_TASK_RUN_STATE_QUEUED', NULL, NULL, '', '2026-11-01T12:00:00.001000+00:00'),
+    (4, 1, 'five', 'BENCHMARK_TASK_RUN_STATE_QUEUED', NULL, NULL, '', '2026-11-01T12:00:00.001000+00:00');
+"""
+"""What servers before there were migrations wrote, with two live runs of a model, which none of them should have."""
+
+
+@pytest.mark.parametrize(
+    "differences",
+    [
+        {"token": "run_id INTEGER,", "number": "INTEGER", "judge": ""},
+        {"token": "", "number": "INTEGER", "judge": ""},
+        {"token": "", "number": "BIGINT", "judge": "judge VARCHAR DEFAULT '' NOT NULL,"},
+    ],
+    ids=["first", "without judges", "last"],
+)
+async def test_the_database_of_an_older_server_is_brought_up_to_date(
+    tmp_path: Path, differences: dict[str, str]
+) -> None:
+    """Its rows are kept, its runs have the server's judge, and of two live runs of a model the older goes on."""
+    path = tmp_path / "state.sqlite"
+    with contextlib.closing(sqlite3.connect(path)) as old:
+        old.executescript(OLD_TABLES.format(**differences))
+    for count in range(2):
+        async with Store.open(path) as store:
+            rows, _total = await store.runs(1, [], after=0, limit=9)
+            assert [(row.model, row.state.label, row.judge, row.attempt) for row in rows] == [
+                ("four", "COMPLETED", "", 0),
+                ("four", "RUNNING", "", 0),
+                ("four", "ERRORED", "", 0),
+                ("five", "QUEUED", "", 0),
+            ]
+            assert rows[2].error == "Another run of this version and model was in progress."
+            assert rows[0].version.datasets == ["me/words"]
+            assert rows[0].ended == datetime(2026, 11, 1, 12, 0, 1, tzinfo=UTC)
+            assert (await store.unfinished())[1] == [2, 4]
+            assert await store.spent_nanodollars(datetime(2026, 11, 1, tzinfo=UTC)) == 4_000_000_000
+            assert await store.add_run(1, "four") is None
+            assert (await store.add_version(f"t{count}", [])).id == 2 + count
