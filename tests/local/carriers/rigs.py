@@ -1,0 +1,66 @@
+"""What the contract of carriers needs of each of them, beside the carrier: its output, and ways to harm it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import anyio
+import anyio.to_thread
+
+from fanbench.local.carriers import Carrier
+from fanbench.local.carriers.job import NotebookJob
+from fanbench.local.carriers.local import LocalCarrier
+from fanbench.local.environments import Environments
+from fanbench.local.executor.lifetime import children
+from fanbench.local.zips import write_output_zip
+
+
+class Rig(Protocol):
+    """A carrier in its surroundings."""
+
+    @property
+    def carrier(self) -> Carrier: ...
+
+    async def output(self, job: NotebookJob) -> Path:
+        """The zip with the output of a job that has ended."""
+        ...
+
+    async def kill_worker(self) -> None:
+        """Kill what carries out the only run in progress."""
+        ...
+
+
+@dataclass
+class LocalRig:
+    carrier: LocalCarrier
+    root: Path
+
+    @staticmethod
+    @asynccontextmanager
+    async def open(folder: Path, datasets: Path) -> AsyncIterator[LocalRig]:
+        environments = Environments(folder / "environments")
+        async with LocalCarrier.open(
+            folder, environments, datasets, "fork", folder / "worker.log"
+        ) as carrier:
+            yield LocalRig(carrier, folder)
+
+    async def output(self, job: NotebookJob) -> Path:
+        target = self.root / "outputs" / f"{job.name.replace('/', '-')}.zip"
+        await anyio.to_thread.run_sync(
+            lambda: write_output_zip(self.root / job.name, target, include_source=True)
+        )
+        return target
+
+    async def kill_worker(self) -> None:
+        (forkserver,) = [
+            pid
+            for pid in children(os.getpid())
+            if b"executor.forkserver" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        ]
+        os.kill(forkserver, signal.SIGKILL)
