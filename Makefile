@@ -34,10 +34,16 @@ $(VENV)/.dev: $(VENV)/.local
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local,dev]'
 	@touch $@
 
+# A server for S3, with packages that must not mix with ours. Without it, the tests that need one are skipped.
+$(VENV)/.s3/.done: constraints-s3.txt
+	$(PYTHON) -m venv $(VENV)/.s3
+	$(VENV)/.s3/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-s3.txt 'moto[server]'
+	@touch $@
+
 demo: $(VENV)/.local
 	scripts/demo.sh
 
-test: $(VENV)/.dev
+test: $(VENV)/.dev $(VENV)/.s3/.done
 	$(BIN)/python -m fanbench models add smollm2 gemma3 --data $(VENV)/models --no-check
 	FANBENCH_TEST_MODELS=$(VENV)/models $(PYTEST) -m "not long"
 

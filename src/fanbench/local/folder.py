@@ -16,6 +16,7 @@ from fanbench._util import files
 from fanbench._util.lock import LockHeld, lock_file
 from fanbench.errors import LocalServerError
 from fanbench.local.settings import data_flag, normalized
+from fanbench.local.zips import zip_name
 
 FORMAT = 1
 
@@ -24,7 +25,7 @@ PRIVATE = 0o600
 
 _PRIVATE_FOLDER = 0o700
 _OURS = re.compile(
-    r"(format\.json|lock|token|serve\.json|server\.(json|log)|worker\.log|models\.toml|state\.sqlite(-\w+)?"
+    r"(format\.json|identity|lock|token|serve\.json|server\.(json|log)|worker\.log|models\.toml|state\.sqlite(-\w+)?"
     r"|models|environments|datasets|tmp|logs|tasks|runs|outputs)$|\..*\.part$"
 )
 
@@ -37,6 +38,8 @@ class DataFolder:
         self.notes: list[str] = []
         """What `open_data_folder` has found or changed, in sentences for the person who starts the server."""
         self.format_file = root / "format.json"
+        self.identity_file = root / "identity"
+        """What marks the place of `--files` as this server's."""
         self.lock_file = root / "lock"
         self.token_file = root / "token"
         self.server_file = root / "server.json"
@@ -73,7 +76,7 @@ class DataFolder:
 
     def output(self, run_id: int, *, include_source: bool) -> Path:
         """The zip of a run's output, with or without its notebooks."""
-        return self.root / "outputs" / f"{run_id}{'-source' if include_source else ''}.zip"
+        return self.root / "outputs" / zip_name(str(run_id), include_source=include_source)
 
     def log(self, run_id: int) -> Path:
         return self.logs / f"{run_id}.jsonl"

@@ -1,11 +1,10 @@
-"""The zip of a run's output, created at the first download. The same output always gives the same bytes."""
+"""The zip of a run's output. The same output always gives the same bytes."""
 
 from __future__ import annotations
 
 import re
-import shutil
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fanbench._util import files
@@ -15,10 +14,17 @@ from fanbench.local.leftovers import regular_files
 _TIME = (2020, 1, 1, 0, 0, 0)
 
 
-def write_output_zip(folder: Path, target: Path, *, include_source: bool) -> None:
+def zip_name(stem: str, *, include_source: bool) -> str:
+    """The name of the zip of a run's output, with or without its notebooks."""
+    return f"{stem}{'-source' if include_source else ''}.zip"
+
+
+def write_output_zip(
+    folder: Path, target: Path, *, include_source: bool, check: Callable[[], object] = lambda: None
+) -> None:
     """Write the zip of the finished run in `folder`, unless it is there. Runs can write to `folder`, not to its place.
 
-    `include_source` adds the executed and the source notebook.
+    `include_source` adds the executed and the source notebook. `check` is called again and again, and may raise.
     """
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -40,7 +46,9 @@ def write_output_zip(folder: Path, target: Path, *, include_source: bool) -> Non
                 entry.compress_type = zipfile.ZIP_DEFLATED
                 entry.external_attr = 0o644 << 16
                 with source, archive.open(entry, "w", force_zip64=True) as target_file:
-                    shutil.copyfileobj(source, target_file, 1 << 20)
+                    while block := source.read(1 << 20):
+                        check()
+                        target_file.write(block)
 
 
 def _members(folder: Path, include_source: bool) -> Iterator[tuple[str, Path]]:
