@@ -92,8 +92,11 @@ def upstream() -> Iterator[Upstream]:
         yield upstream
 
 
-@pytest.fixture(scope="module")
-def proxy_server(tmp_path_factory: pytest.TempPathFactory, upstream: Upstream) -> Iterator[ServerProcess]:
+@pytest.fixture(scope="module", params=["0", "2"], ids=["server", "workers"])
+def proxy_server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, upstream: Upstream
+) -> Iterator[ServerProcess]:
+    """A server that answers as the Model Proxy itself, and one with processes that do."""
     models = f"""
 default = "test/four"
 [[model]]
@@ -129,8 +132,8 @@ kind = "upstream"
 url = "{upstream.url}/v1"
 key_env = "NOT_THERE"
 """
-    alias = ["--model-alias", "anthropic/claude=vendor/big"]
-    with run_server(tmp_path_factory.mktemp("proxy") / "data", *alias, models=models) as server:
+    options = ["--model-alias", "anthropic/claude=vendor/big", "--proxy-workers", request.param]
+    with run_server(tmp_path_factory.mktemp("proxy") / "data", *options, models=models) as server:
         yield server
 
 

@@ -31,17 +31,23 @@ class Addresses:
     """The value of MODEL_PROXY_URL."""
 
 
-def addresses_of(settings: ServerSettings, port: int) -> Addresses:
-    """The addresses of a server that listens on `port`. Without `advertise`, all are that of this machine.
+def addresses_of(settings: ServerSettings, port: int, proxy_port: int | None = None) -> Addresses:
+    """The addresses of a server that listens on `port`. Without `advertise`, all are on this machine.
+
+    `proxy_port` is the port of the Model Proxy, if it has one of its own. Whoever advertises a URL has something
+    before the server, which passes the requests to `/models` on to that port, or else to the server.
 
     Raises:
         UsageError: `advertise` is no address.
     """
     local = _url("127.0.0.1" if is_everywhere(settings.host) else settings.host, port)
-    return _addresses(local, _read(settings.advertise, port) if settings.advertise else local)
+    advertised = _read(settings.advertise, port) if settings.advertise else local
+    return _addresses(local, advertised, None if "://" in settings.advertise else proxy_port)
 
 
-def addresses_for_workers(settings: ServerSettings, port: int, engine: str) -> tuple[Addresses, str]:
+def addresses_for_workers(
+    settings: ServerSettings, port: int, engine: str, proxy_port: int | None = None
+) -> tuple[Addresses, str]:
     """The addresses of a server whose runs are on other machines, and a sentence that says where it is reached.
 
     Without `advertise`, a server that listens on all interfaces is reached by the one that leads out of this machine.
@@ -51,7 +57,7 @@ def addresses_for_workers(settings: ServerSettings, port: int, engine: str) -> t
         LocalServerError: Other machines cannot reach the server, or it is unknown where.
         UsageError: `advertise` is no address.
     """
-    addresses = addresses_of(settings, port)
+    addresses = addresses_of(settings, port, proxy_port)
     if settings.advertise or not is_everywhere(settings.host):
         url = addresses.advertised
         if _is_loopback(urlsplit(url).hostname or ""):
@@ -68,7 +74,7 @@ def addresses_for_workers(settings: ServerSettings, port: int, engine: str) -> t
         )
     url = _url(host, port)
     said = f"Workers reach this server at {url}, by the interface that leads out; --advertise names another address."
-    return _addresses(addresses.local, url), said
+    return _addresses(addresses.local, url, proxy_port), said
 
 
 def names_of(settings: ServerSettings, addresses: Addresses) -> frozenset[str]:
@@ -82,8 +88,11 @@ def is_everywhere(host: str) -> bool:
     return host in ("0.0.0.0", "::", "")  # noqa: S104 - a comparison
 
 
-def _addresses(local: str, advertised: str) -> Addresses:
-    return Addresses(local, advertised, f"{advertised}/models")
+def _addresses(local: str, advertised: str, proxy_port: int | None) -> Addresses:
+    proxy = advertised
+    if proxy_port is not None:
+        proxy = _url(urlsplit(advertised).hostname or "", proxy_port)
+    return Addresses(local, advertised, f"{proxy}/models")
 
 
 def _read(advertised: str, port: int) -> str:

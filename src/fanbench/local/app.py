@@ -10,7 +10,6 @@ from typing import Any
 import msgspec
 import structlog
 from starlette.applications import Starlette
-from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -18,23 +17,24 @@ from starlette.types import Receive, Scope, Send
 
 from fanbench.errors import LocalServerError
 from fanbench.local.advertise import names_of
-from fanbench.local.origins import refusal
+from fanbench.local.origins import OwnNames
 from fanbench.local.routes import accounts, pages, runs, tasks
 from fanbench.local.routes.proxy import ModelProxy
 from fanbench.local.wire import (
+    JSON,
     MAX_BODY,
     MAX_BODY_OF_STRANGERS,
     TOO_DEEP,
     Services,
     WireError,
     authorize,
+    error_response,
     read_body,
 )
 from fanbench.wire import protocol
 from fanbench.wire.messages import (
     BatchScheduleRequest,
     CreateTaskRequest,
-    ErrorBody,
     GetLeaderboardRequest,
     IntrospectTokenRequest,
     ListModelsRequest,
@@ -70,7 +70,6 @@ CALLS: dict[protocol.Call, tuple[type[Message], Handler]] = {
     protocol.INTROSPECT_TOKEN: (IntrospectTokenRequest, accounts.introspect_token),
 }
 _BY_PATH = {call.path: call for call in CALLS}
-_JSON = "application/json"
 
 
 class App:
@@ -78,13 +77,12 @@ class App:
 
     def __init__(self, services: Services) -> None:
         self.open_requests = 0
-        self._names = names_of(services.settings, services.addresses)
         self.last_request = time.monotonic()
         answer, task_page = partial(_answer, services), partial(pages.task_page, services)
         proxy = ModelProxy(
             store=services.store, pool=services.pool, note=services.scheduler.note, folder=services.folder
         )
-        self._app = Starlette(
+        routes = Starlette(
             routes=[
                 Route("/v1/{service}/{method}", answer, methods=["POST"]),
                 Route("/api/v1/{service}/{method}", answer, methods=["POST"]),
@@ -95,13 +93,12 @@ class App:
                 Route("/health", JSONResponse({"server": "fanbench"}), methods=["GET"]),
             ]
         )
+        self._app = OwnNames(routes, names_of(services.settings, services.addresses))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.open_requests += 1
         try:
-            refused = refusal(Headers(scope=scope), self._names) if scope["type"] == "http" else None
-            answer = self._app if refused is None else _error(403, refused)
-            await answer(scope, receive, send)
+            await self._app(scope, receive, send)
         finally:
             self.open_requests -= 1
             self.last_request = time.monotonic()
@@ -136,9 +133,5 @@ async def _answer(services: Services, request: Request) -> Response:
         _log.exception("call failed", call=request.url.path)
         status, text = 500, f"The server failed; see {services.folder.server_log}"
     else:
-        return result if isinstance(result, Response) else Response(encode(result), media_type=_JSON)
-    return _error(status, text)
-
-
-def _error(status: int, text: str) -> Response:
-    return Response(encode(ErrorBody(code=status, message=text)), status_code=status, media_type=_JSON)
+        return result if isinstance(result, Response) else Response(encode(result), media_type=JSON)
+    return error_response(status, text)

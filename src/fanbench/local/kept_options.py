@@ -35,6 +35,7 @@ _FLAGS = {
     "run_environment": "--run-env",
     "log_limit_mb": "--log-limit",
     "workers": "--workers",
+    "proxy_workers": "--proxy-workers",
     "stop_timeout": "--stop-timeout",
     "model_idle": "--model-idle",
 }

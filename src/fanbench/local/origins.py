@@ -11,8 +11,24 @@ from collections.abc import Collection
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-__all__ = ["refusal"]
+from fanbench.local.wire import error_response
+
+__all__ = ["OwnNames", "refusal"]
+
+
+class OwnNames:
+    """Keeps requests that name another server than `names`, or come from a page of another, from an application."""
+
+    def __init__(self, app: ASGIApp, names: Collection[str]) -> None:
+        self._app = app
+        self._names = names
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refused = refusal(Headers(scope=scope), self._names) if scope["type"] == "http" else None
+        answer = self._app if refused is None else error_response(403, refused)
+        await answer(scope, receive, send)
 
 
 def refusal(headers: Headers, names: Collection[str]) -> str | None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import importlib.util
-import logging
 import os
 import signal
 import socket
@@ -24,23 +22,22 @@ from fanbench._util import files
 from fanbench._util.text import many
 from fanbench.errors import LocalServerError
 from fanbench.local.address import Address, find_server
-from fanbench.local.advertise import Addresses, addresses_of
+from fanbench.local.advertise import Addresses, addresses_of, names_of
 from fanbench.local.executor import Protection
 from fanbench.local.executor.container import check_containers
 from fanbench.local.folder import PRIVATE, DataFolder, open_data_folder
 from fanbench.local.kept_options import save_options
+from fanbench.local.listeners import listen_on
+from fanbench.local.server_log import log_into
 from fanbench.local.settings import ServerSettings, data_flag, default_data_folder
 
 if TYPE_CHECKING:
+    from fanbench.local.models.pool import ModelPool
+    from fanbench.local.proxy_workers.processes import ProxyWorkers
+    from fanbench.local.scheduler import Scheduler
     from fanbench.local.wire import Services
 
 _log = structlog.get_logger(__name__)
-
-BACKLOG = 2048
-"""The most connections that wait until they are accepted."""
-
-GRACEFUL_SECONDS = 2
-"""How long open answers, such as log streams, may continue when the server is to end."""
 
 _UNPROTECTED: dict[Protection, str] = {
     "mounts": "Runs can read and change everything that you can, with this server's data folder and its token: mounts "
@@ -73,7 +70,11 @@ async def serve(
     from fanbench.local.connections import connection_limit
 
     limit = connection_limit(settings.workers)
-    with open_data_folder(settings.data) as folder, _log_into(folder), _bind(settings) as listener:
+    with (
+        open_data_folder(settings.data) as folder,
+        log_into(folder.server_log),
+        _listening(settings) as (listener, proxy_listener),
+    ):
         for note in folder.notes:
             _log.warning(note)
             say(note)
@@ -81,7 +82,8 @@ async def serve(
             say(f"Answers of models are recorded in {settings.record}.")
         if settings.replay is not None:
             say(f"Answers of models come from {settings.replay}. No model is asked.")
-        addresses = addresses_of(settings, listener.getsockname()[1])
+        proxy_port = proxy_listener.getsockname()[1] if proxy_listener is not None else None
+        addresses = addresses_of(settings, listener.getsockname()[1], proxy_port)
         address = Address(addresses.local, os.getpid(), str(folder.token_file), settings.stop_timeout)
 
         def warm_up_failed(error: LocalServerError) -> None:
@@ -101,7 +103,10 @@ async def serve(
             except LocalServerError as error:
                 warm_up_failed(error)
 
-        async with _services(settings, folder, addresses) as services, anyio.create_task_group() as preparing:
+        async with (
+            _services(settings, folder, addresses, proxy_listener) as services,
+            anyio.create_task_group() as preparing,
+        ):
             services.carrier.warm_up(warm_up_failed, unprotected)
             preparing.start_soon(prepare_packages, services)
             save_options(folder, settings)
@@ -134,30 +139,23 @@ def check_installed() -> None:
             raise missing_extra(f"no package {name}")
 
 
-def _bind(settings: ServerSettings) -> socket.socket:
-    def listen(port: int) -> socket.socket:
-        listener = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind((settings.host, port))
-            listener.listen(BACKLOG)
-        except OSError:
-            listener.close()
-            raise
-        return listener
+@contextlib.contextmanager
+def _listening(settings: ServerSettings) -> Iterator[tuple[socket.socket, socket.socket | None]]:
+    """The sockets of the server and, if it is to have processes of its own, of the Model Proxy."""
+    host, port, any_port = settings.host, settings.port, settings.any_port
+    with listen_on(host, port, any_port=any_port, in_use=_free_port_hint) as listener:
+        if not settings.proxy_workers:
+            yield listener, None
+            return
+        beside = settings.proxy_port
+        if beside is None:
+            beside = port + 1 if port else 0
+        with listen_on(host, beside, any_port=any_port, in_use=_other_proxy_port) as proxy_listener:
+            yield listener, proxy_listener
 
-    try:
-        return listen(settings.port)
-    except OSError as error:
-        if error.errno != errno.EADDRINUSE:
-            place = f"{settings.host}:{settings.port}"
-            raise LocalServerError(f"Cannot listen on {place}: {error.strerror or error}.") from None
-    if settings.any_port:
-        return listen(0)
-    raise LocalServerError(
-        f"The port {settings.port} of {settings.host} is in use.",
-        hint=_free_port_hint(settings.port),
-    )
+
+def _other_proxy_port(_port: int) -> str:
+    return "Choose another one for the Model Proxy with --proxy-port."
 
 
 def _free_port_hint(port: int) -> str:
@@ -171,7 +169,7 @@ def _free_port_hint(port: int) -> str:
 
 @asynccontextmanager
 async def _services(
-    settings: ServerSettings, folder: DataFolder, addresses: Addresses
+    settings: ServerSettings, folder: DataFolder, addresses: Addresses, proxy_listener: socket.socket | None
 ) -> AsyncIterator[Services]:
     """Start everything behind the application, and end it in the opposite order."""
     from fanbench.local.carriers.local import LocalCarrier
@@ -196,6 +194,7 @@ async def _services(
             folder.root, environments, settings.dataset_folder, settings.isolation, folder.worker_log
         ) as carrier,
         Scheduler(settings, folder, store, pool, carrier, addresses.model_proxy).running() as scheduler,
+        _proxy_workers(settings, folder, addresses, proxy_listener, pool, scheduler) as proxy_workers,
     ):
         yield Services(
             settings=settings,
@@ -205,9 +204,37 @@ async def _services(
             environments=environments,
             carrier=carrier,
             scheduler=scheduler,
+            proxy_workers=proxy_workers,
             addresses=addresses,
             token=folder.read_token(),
         )
+
+
+@asynccontextmanager
+async def _proxy_workers(
+    settings: ServerSettings,
+    folder: DataFolder,
+    addresses: Addresses,
+    listener: socket.socket | None,
+    pool: ModelPool,
+    scheduler: Scheduler,
+) -> AsyncIterator[ProxyWorkers | None]:
+    if listener is None:
+        yield None
+        return
+    from fanbench.local.proxy_workers.link import Setup
+    from fanbench.local.proxy_workers.processes import ProxyWorkers
+
+    setup = Setup(
+        data=str(folder.root),
+        aliases=dict(settings.model_aliases),
+        judge=settings.judge,
+        recorded=settings.record is not None or settings.replay is not None,
+        names=sorted(names_of(settings, addresses)),
+    )
+    workers = ProxyWorkers(setup, folder, listener, pool, scheduler.note)
+    async with workers.running(settings.proxy_workers):
+        yield workers
 
 
 async def _serve_http(
@@ -217,38 +244,18 @@ async def _serve_http(
     listening: Callable[[], None],
     say: Callable[[str], None],
 ) -> None:
-    import uvicorn
-
     from fanbench.local.app import App
-    from fanbench.local.connections import ACCEPT_AT_ONCE, Connection, OpenConnection, limited_to
+    from fanbench.local.connections import OpenConnection
     from fanbench.local.faults import FaultyApp
-
-    class Server(uvicorn.Server):
-        @contextlib.contextmanager
-        def capture_signals(self) -> Iterator[None]:
-            # uvicorn would raise the signal again at its end, and kill us before we have cleaned up.
-            yield
-
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            listener.listen(BACKLOG)  # asyncio has set it to the number that it accepts at once
-            listening()
+    from fanbench.local.http_server import HttpServer
 
     app, faults = App(services), services.settings.faults
-    if faults is not None:
+    if faults is None:
+        server = HttpServer(app, listener, limit, listening)
+    else:
         _log.warning("answers fail on purpose", faults=faults.name, seed=faults.seed)
-    config = uvicorn.Config(
-        app if faults is None else FaultyApp(app, faults),
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        http=limited_to(limit, Connection if faults is None else OpenConnection),
-        backlog=ACCEPT_AT_ONCE,
-        server_header=False,
-        date_header=faults is None,
-        timeout_graceful_shutdown=GRACEFUL_SECONDS,
-    )
-    server = Server(config)
+        faulty = FaultyApp(app, faults)
+        server = HttpServer(faulty, listener, limit, listening, connection=OpenConnection, dated=False)
 
     async def end_on_signal(*, task_status: TaskStatus[None]) -> None:
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
@@ -275,7 +282,7 @@ async def _serve_http(
     async def end_when_idle(timeout: float) -> None:
         while not server.should_exit:
             quiet = time.monotonic() - app.last_request
-            if quiet >= timeout and not app.open_requests and not services.scheduler.busy:
+            if quiet >= timeout and not (app.open_requests or services.busy):
                 await close()
                 return
             await anyio.sleep(max(timeout - quiet, min(timeout, 1.0)))
@@ -284,7 +291,7 @@ async def _serve_http(
         await tasks.start(end_on_signal)
         if services.settings.idle_timeout is not None:
             tasks.start_soon(end_when_idle, services.settings.idle_timeout)
-        await server.serve(sockets=[listener])
+        await server.run_until_exit()
         tasks.cancel_scope.cancel()
 
 
@@ -299,29 +306,3 @@ async def _end_runs(services: Services, say: Callable[[str], None]) -> None:
     versions, runs_left = await services.store.unfinished()
     if left := len(versions) + len(runs_left):
         say(f"The next server on this data folder starts {many(left, 'run')} from the beginning.")
-
-
-@contextlib.contextmanager
-def _log_into(folder: DataFolder) -> Iterator[None]:
-    """Send the lines of structlog, uvicorn and everything else that is logged to the server's log file."""
-    with files.output_errors(f"write {folder.server_log}", kind=LocalServerError):
-        file = folder.server_log.open("a", encoding="utf-8")
-    with file:
-        structlog.configure(
-            processors=[
-                structlog.processors.add_log_level,
-                structlog.processors.TimeStamper(fmt="iso", utc=True),
-                structlog.processors.format_exc_info,
-                structlog.processors.LogfmtRenderer(),
-            ],
-            logger_factory=structlog.WriteLoggerFactory(file),
-        )
-        handler = logging.StreamHandler(file)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        root = logging.getLogger()
-        root.addHandler(handler)
-        try:
-            yield
-        finally:
-            root.removeHandler(handler)
-            structlog.reset_defaults()

@@ -57,6 +57,10 @@ class ServerSettings:
     port: int = DEFAULT_PORT
     any_port: bool = False
     """Use another port if that one is in use."""
+    proxy_workers: int = 0
+    """The number of processes that answer as the Model Proxy; 0 if the server does so itself."""
+    proxy_port: int | None = None
+    """Their port; None for the one after `port`, and 0 for any free one."""
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     """The most notebooks that run at the same time."""
     isolation: Isolation = "fork"

@@ -6,10 +6,11 @@ import base64
 import binascii
 import secrets
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 from starlette.requests import Request
+from starlette.responses import Response
 
 from fanbench.local.advertise import Addresses
 from fanbench.local.carriers import Carrier
@@ -19,9 +20,15 @@ from fanbench.local.models.pool import ModelPool
 from fanbench.local.scheduler import Scheduler
 from fanbench.local.settings import ServerSettings
 from fanbench.local.store import Store
+from fanbench.wire.messages import ErrorBody, encode
+
+if TYPE_CHECKING:
+    from fanbench.local.proxy_workers.processes import ProxyWorkers
 
 OWNER = "local"
 """The only user of this server, who owns every task."""
+
+JSON = "application/json"
 
 MAX_BODY = 64 * 1024 * 1024
 """The most bytes of a request. A notebook with all its outputs has a few MB."""
@@ -70,8 +77,19 @@ class Services:
     environments: Environments
     carrier: Carrier
     scheduler: Scheduler
+    proxy_workers: ProxyWorkers | None
     addresses: Addresses
     token: str
+
+    @property
+    def busy(self) -> bool:
+        """Whether there are runs or requests to models that this process does not answer itself."""
+        return self.scheduler.busy or (self.proxy_workers is not None and self.proxy_workers.busy)
+
+
+def error_response(status: int, text: str) -> Response:
+    """An error as the protocol has it."""
+    return Response(encode(ErrorBody(code=status, message=text)), status_code=status, media_type=JSON)
 
 
 def authorize(services: Services, request: Request) -> None:

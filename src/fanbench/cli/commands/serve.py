@@ -78,6 +78,20 @@ def _read_aliases(
 @value_option(
     "--workers", "N", "The number of notebooks to run at a time.  [default: the number of cores]", AT_LEAST_1
 )
+@value_option(
+    "--proxy-workers",
+    "N",
+    "The number of processes that answer requests to models, on a port of their own. With 0, the server does.",
+    click.IntRange(0),
+    default=0,
+    show_default=True,
+)
+@value_option(
+    "--proxy-port",
+    "PORT",
+    "The port of these processes; 0 is any free port.  [default: the one after --port]",
+    click.IntRange(0, 65535),
+)
 @click.option(
     "--isolation",
     type=click.Choice(get_args(Isolation)),

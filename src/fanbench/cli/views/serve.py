@@ -48,6 +48,11 @@ def run_server(given: dict[str, Any], *, last_options: bool) -> None:
     else:
         settings = ServerSettings(**given)
         dropped = _dropped_options(folder, settings)
+    if settings.faults is not None and settings.proxy_workers:
+        raise UsageError(
+            "--faults and --proxy-workers exclude each other.",
+            hint="With --proxy-workers 0, the server answers requests to models itself, and they can fail, too.",
+        )
     if (host := settings.host) not in ("127.0.0.1", "::1", "localhost"):
         click.echo(
             f"warning: {host} can be reached from other machines; anyone with the token can run code as you",

@@ -1,0 +1,41 @@
+"""The log of the server, a file in its data folder."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import structlog
+
+from fanbench._util import files
+from fanbench.errors import LocalServerError
+
+__all__ = ["log_into"]
+
+
+@contextlib.contextmanager
+def log_into(path: Path) -> Iterator[None]:
+    """Append the lines of structlog, uvicorn and everything else that is logged to a file."""
+    with files.output_errors(f"write {path}", kind=LocalServerError):
+        file = path.open("a", encoding="utf-8")
+    with file:
+        structlog.configure(
+            processors=[
+                structlog.processors.add_log_level,
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+                structlog.processors.format_exc_info,
+                structlog.processors.LogfmtRenderer(),
+            ],
+            logger_factory=structlog.WriteLoggerFactory(file),
+        )
+        handler = logging.StreamHandler(file)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        root = logging.getLogger()
+        root.addHandler(handler)
+        try:
+            yield
+        finally:
+            root.removeHandler(handler)
+            structlog.reset_defaults()
