@@ -12,7 +12,12 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kagglesdk.benchmarks.types import benchmark_enums, benchmark_tasks_api_service, benchmarks_api_service
+from kagglesdk.benchmarks.types import (
+    benchmark_enums,
+    benchmark_task_run_service,
+    benchmark_tasks_api_service,
+    benchmarks_api_service,
+)
 from kagglesdk.models.types import model_enums, model_proxy_api_service
 from kagglesdk.security.types import oauth_service
 
@@ -32,6 +37,13 @@ REQUESTS = [
     (ours.ListRunsRequest, tasks.ApiListBenchmarkTaskRunsRequest),
     (ours.RunRequest, tasks.ApiDownloadBenchmarkTaskRunOutputRequest),
     (ours.PublishTaskRequest, tasks.ApiPublishBenchmarkTaskRequest),
+    (ours.UpdateTaskRequest, tasks.ApiUpdateBenchmarkTaskRequest),
+    (ours.UpdateTaskVersionRequest, tasks.ApiUpdateBenchmarkTaskVersionRequest),
+    (ours.CancelRunsRequest, tasks.ApiCancelBenchmarkTaskRunsRequest),
+    (ours.QueueStatusRequest, tasks.ApiGetBenchmarkSchedulerStatusRequest),
+    (ours.ListConfigsRequest, benchmarks.ApiListBenchmarkModelVersionConfigsRequest),
+    (ours.AddTasksRequest, benchmarks.ApiAddTasksToBenchmarkRequest),
+    (ours.AddTasksRequest, benchmarks.ApiRemoveTasksFromBenchmarkRequest),
     (ours.ListModelsRequest, benchmarks.ApiListBenchmarkModelsRequest),
     (ours.GetLeaderboardRequest, benchmarks.ApiGetBenchmarkLeaderboardRequest),
     (ours.IntrospectTokenRequest, oauth.IntrospectTokenRequest),
@@ -41,6 +53,12 @@ ANSWERS = [
     (ours.ListTasksResponse, tasks.ApiListBenchmarkTasksResponse),
     (ours.BatchScheduleResponse, tasks.ApiBatchScheduleBenchmarkTaskRunsResponse),
     (ours.ListRunsResponse, tasks.ApiListBenchmarkTaskRunsResponse),
+    (ours.UpdateTaskResponse, tasks.ApiUpdateBenchmarkTaskResponse),
+    (ours.CancelRunsResponse, tasks.ApiCancelBenchmarkTaskRunsResponse),
+    (ours.QueueStatus, benchmark_task_run_service.GetBenchmarkSchedulerStatusResponse),
+    (ours.ListConfigsResponse, benchmarks.ApiListBenchmarkModelVersionConfigsResponse),
+    (ours.AddTasksResponse, benchmarks.ApiAddTasksToBenchmarkResponse),
+    (ours.RemoveTasksResponse, benchmarks.ApiRemoveTasksFromBenchmarkResponse),
     (ours.TaskQuota, tasks.ApiGetBenchmarkTaskQuotaResponse),
     (ours.ListModelsResponse, benchmarks.ApiListBenchmarkModelsResponse),
     (ours.Leaderboard, benchmarks.ApiBenchmarkLeaderboard),
@@ -53,6 +71,10 @@ ENUMS = [
     (ours.RunState, benchmark_enums.BenchmarkTaskRunState),
     (ours.Modality, benchmark_enums.Modality),
     (ours.TaskSource, benchmark_enums.BenchmarkTaskVersionSource),
+    (ours.CandidateType, benchmark_enums.BenchmarkCandidateType),
+    (ours.CandidateClass, benchmark_enums.BenchmarkCandidateClass),
+    (ours.DisplayType, benchmark_enums.BenchmarkLeaderboardDisplayType),
+    (ours.SkipPolicy, benchmark_enums.BenchmarkEnqueueSkipPolicy),
     (ours.RefillPeriod, model_enums.ModelProxyQuotaRefillPeriod),
 ]
 # The newest web answer has the first, the local server has the second, the vendor's classes have neither.
@@ -69,6 +91,11 @@ SIMPLE: dict[Any, st.SearchStrategy[Any]] = {
     datetime: milliseconds,
     types.NoneType: st.none(),
 }
+# Texts with a form of their own. The SDK cannot write durations of a day or more: it leaves the days out.
+FORMED = {
+    "staleAfter": st.integers(1, 24 * 3600 - 1).map("{}s".format),
+    "updateMask": st.lists(st.sampled_from(["description", "tags", "citations"]), unique=True).map(",".join),
+}
 
 
 def values_of(kind: Any) -> st.SearchStrategy[Any]:
@@ -84,7 +111,7 @@ def values_of(kind: Any) -> st.SearchStrategy[Any]:
     if issubclass(kind, enum.Enum):
         return st.sampled_from(kind)
     fields = {
-        field.name: values_of(field.type)
+        field.name: FORMED[field.encode_name] if field.encode_name in FORMED else values_of(field.type)
         for field in msgspec.structs.fields(kind)
         if field.encode_name not in OURS_ONLY
     }

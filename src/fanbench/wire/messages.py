@@ -17,18 +17,35 @@ import msgspec
 from fanbench.errors import UsageError
 
 __all__ = [
+    "AddTasksRequest",
+    "AddTasksResponse",
     "BatchScheduleRequest",
     "BatchScheduleResponse",
     "BenchmarkModel",
+    "BenchmarkQueue",
     "BenchmarkResult",
+    "BenchmarkSlug",
+    "CancelRunsRequest",
+    "CancelRunsResponse",
+    "CandidateClass",
+    "CandidateType",
+    "Citation",
     "CreateTaskRequest",
     "CreationState",
+    "DatasetMount",
+    "DatasetsDefinition",
+    "DefinitionSource",
+    "DisplayType",
+    "DockerImageDefinition",
+    "EnvVariable",
     "ErrorBody",
     "GetLeaderboardRequest",
     "IntrospectTokenRequest",
     "IntrospectTokenResponse",
     "Leaderboard",
     "LeaderboardRow",
+    "ListConfigsRequest",
+    "ListConfigsResponse",
     "ListModelsRequest",
     "ListModelsResponse",
     "ListRunsRequest",
@@ -38,25 +55,41 @@ __all__ = [
     "LogEntry",
     "Message",
     "Modality",
+    "ModelConfig",
     "ModelProxyQuotas",
     "ModelProxyToken",
+    "ModelQueue",
     "ModelVersion",
+    "ModelVersionCandidate",
+    "NotebookDefinition",
     "NumericResult",
     "PublishTaskRequest",
+    "QueueSettings",
+    "QueueStatus",
+    "QueueStatusRequest",
     "QuotaBalance",
     "RefillPeriod",
+    "RemoveTasksResponse",
     "Run",
+    "RunIds",
     "RunRequest",
     "RunResult",
     "RunState",
     "ScheduleResult",
+    "SkipPolicy",
+    "StateCount",
     "Task",
+    "TaskDefinition",
     "TaskOptions",
     "TaskQuota",
     "TaskRequest",
     "TaskResult",
     "TaskSlug",
+    "TaskSlugs",
     "TaskSource",
+    "UpdateTaskRequest",
+    "UpdateTaskResponse",
+    "UpdateTaskVersionRequest",
     "decode",
     "encode",
 ]
@@ -162,6 +195,51 @@ class TaskSource(OpenEnum):
     CLI = "CLI"
 
 
+class CandidateType(OpenEnum):
+    """What a task version is run on."""
+
+    UNSPECIFIED = "BENCHMARK_CANDIDATE_TYPE_UNSPECIFIED"
+    MODEL_VERSIONS = "BENCHMARK_CANDIDATE_TYPE_MODEL_VERSIONS"
+    AGENTS = "BENCHMARK_CANDIDATE_TYPE_AGENTS"
+    MODEL_VERSION_CONFIGS = "BENCHMARK_CANDIDATE_TYPE_MODEL_VERSION_CONFIGS"
+
+
+class CandidateClass(OpenEnum):
+    """What a row of a leaderboard is about."""
+
+    UNSPECIFIED = "BENCHMARK_CANDIDATE_CLASS_UNSPECIFIED"
+    MODEL_VERSION = "BENCHMARK_CANDIDATE_CLASS_MODEL_VERSION"
+    MODEL_VERSION_CONFIG = "BENCHMARK_CANDIDATE_CLASS_MODEL_VERSION_CONFIG"
+    AGENT = "BENCHMARK_CANDIDATE_CLASS_AGENT"
+
+
+class DisplayType(OpenEnum):
+    """The scale of a result on a leaderboard: 0.85 of `PERCENTAGES` and 85 of `RAW_PERCENTAGES` are both 85%."""
+
+    UNSPECIFIED = "BENCHMARK_LEADERBOARD_DISPLAY_TYPE_UNSPECIFIED"
+    PERCENTAGES = "PERCENTAGES"
+    COUNTS = "COUNTS"
+    DOLLARS = "DOLLARS"
+    CENTS = "CENTS"
+    RAW_PERCENTAGES = "RAW_PERCENTAGES"
+    FLOAT_COUNTS = "FLOAT_COUNTS"
+    RAW_VALUES = "RAW_VALUES"
+    WHOLE_DOLLARS = "WHOLE_DOLLARS"
+
+
+class SkipPolicy(OpenEnum):
+    """Which pairs of a task version and a candidate an enqueuing call queues, each policy more than the one before it.
+
+    All but `ALL` leave pairs alone whose run is in progress.
+    """
+
+    UNSPECIFIED = "BENCHMARK_ENQUEUE_SKIP_POLICY_UNSPECIFIED"
+    ALL = "BENCHMARK_ENQUEUE_SKIP_POLICY_ALL"
+    MISSING_ONLY = "BENCHMARK_ENQUEUE_SKIP_POLICY_MISSING_ONLY"
+    MISSING_OR_ERRORED = "BENCHMARK_ENQUEUE_SKIP_POLICY_MISSING_OR_ERRORED"
+    STALER_THAN = "BENCHMARK_ENQUEUE_SKIP_POLICY_STALER_THAN"
+
+
 class RefillPeriod(OpenEnum):
     UNSPECIFIED = "REFILL_PERIOD_UNSPECIFIED"
     DAILY = "DAILY"
@@ -192,8 +270,78 @@ class TaskOptions(Message, frozen=True):
     dataset_data_sources: list[str] = []
 
 
+class Citation(Message, frozen=True):
+    """A reference that supports the data or the code of a task."""
+
+    title: str = ""
+    url: str = ""
+
+
+class NotebookDefinition(Message, frozen=True):
+    """A task whose code is a notebook. Kaggle says nothing of its content here."""
+
+
+class EnvVariable(Message, frozen=True):
+    """An environment variable of a task in a container; the value may be the name of a secret."""
+
+    key: str = ""
+    value: str = ""
+    is_secret_name: bool = False
+
+
+class DockerImageDefinition(Message, frozen=True):
+    """A task that is a Docker image."""
+
+    docker_image_url: str = ""
+    description: str = ""
+    title: str = ""
+    env_variables: list[EnvVariable] = []
+    default_model_version_slug: str = ""
+    default_agent_slug: str = ""
+    auxiliary_model_version_config_slugs: list[str] = []
+    default_model_version_config_slug: str = ""
+
+
+class DefinitionSource(Message, frozen=True):
+    dataset_version_slug: str = ""
+    sub_path: str = ""
+
+
+class DatasetMount(Message, frozen=True):
+    dataset_version_slug: str = ""
+    mount_path: str = ""
+
+
+class DatasetsDefinition(Message, frozen=True):
+    """A Harbor task whose definition and data are in datasets."""
+
+    definition_source: DefinitionSource | None = None
+    mounts: list[DatasetMount] = []
+    env_variables: list[EnvVariable] = []
+    override_harness_version_slug: str = ""
+    default_model_version_slug: str = ""
+    default_agent_slug: str = ""
+    override_harness_version_custom_slug: str = ""
+    auxiliary_model_version_config_slugs: list[str] = []
+    n_attempts: int | None = None
+    session_concurrency: int | None = None
+    default_model_version_config_slug: str = ""
+
+
+class TaskDefinition(Message, frozen=True):
+    """What is behind a task version: one of the three, without what Kaggle never returns, such as secrets."""
+
+    notebook: NotebookDefinition | None = None
+    docker_image: DockerImageDefinition | None = None
+    harbor_kaggle_datasets: DatasetsDefinition | None = None
+
+
 class Task(Message, frozen=True):
-    """The newest version of a task. Times are UTC; `error` is why the server refused a push."""
+    """The newest version of a task. Times are UTC; `error` is why the server refused a push.
+
+    `definition` is there only if the request asked for it, and `definition_partial` says that the server left out what
+    the caller may not read.
+    """
 
     slug: TaskSlug
     url: str = ""
@@ -207,6 +355,14 @@ class Task(Message, frozen=True):
     options: TaskOptions | None = None
     source: TaskSource = TaskSource.UNSPECIFIED
     invalid_dataset_sources: list[str] = []
+    description: str = ""
+    tags: list[str] = []
+    provenance_sources: str = ""
+    citations: list[Citation] = []
+    candidate_type: CandidateType = CandidateType.UNSPECIFIED
+    definition: TaskDefinition | None = None
+    definition_partial: bool = False
+    are_run_artifacts_public: bool = False
 
     @property
     def failure(self) -> str:
@@ -224,11 +380,41 @@ class TaskRequest(Message, frozen=True):
     """The request of GetBenchmarkTask, and of DeleteBenchmarkTask on the local server."""
 
     slug: TaskSlug = TaskSlug()
+    include_definition: bool = False
 
 
 class PublishTaskRequest(Message, frozen=True):
     slug: TaskSlug = TaskSlug()
     publish_backing_notebook: bool = False
+    publish_run_artifacts: bool = False
+
+
+class UpdateTaskRequest(Message, frozen=True):
+    """What is to be changed on a task: the fields that `update_mask` names, separated by commas, and no others."""
+
+    slug: TaskSlug = TaskSlug()
+    description: str = ""
+    tags: list[str] = []
+    provenance_sources: str = ""
+    citations: list[Citation] = []
+    update_mask: str = ""
+
+
+class UpdateTaskResponse(Message, frozen=True):
+    """The task after the change, and the tags that the server does not know, which it has left out."""
+
+    task: Task | None = None
+    invalid_tags: list[str] = []
+
+
+class UpdateTaskVersionRequest(Message, frozen=True):
+    """What is to be changed on the version that `slug` names. A version has no tags of its own."""
+
+    slug: TaskSlug = TaskSlug()
+    description: str = ""
+    provenance_sources: str = ""
+    citations: list[Citation] = []
+    update_mask: str = ""
 
 
 class ListTasksRequest(Message, frozen=True):
@@ -237,6 +423,11 @@ class ListTasksRequest(Message, frozen=True):
     page_size: int = 0
     page_token: str = ""
     skip: int = 0
+    owner_slug: str = ""
+    """The owner of the tasks, or of the benchmark if `benchmark_slug` is given."""
+    benchmark_slug: str = ""
+    version_number: int = 0
+    include_definition: bool = False
 
 
 class ListTasksResponse(Message, frozen=True):
@@ -274,9 +465,27 @@ class Run(Message, frozen=True):
     result: RunResult | None = None
 
 
+class BenchmarkSlug(Message, frozen=True):
+    owner_slug: str = ""
+    benchmark_slug: str = ""
+    version_number: int = 0
+
+
 class BatchScheduleRequest(Message, frozen=True):
+    """Runs of each task on each model, or on each agent. An agent has an effort of its own.
+
+    With `enqueue` they go into the server's queue, for which `skip_policy`, `stale_after` (seconds as text, such as
+    `3600s`, for STALER_THAN) and `benchmark` apply.
+    """
+
     task_slugs: list[TaskSlug] = []
     model_version_slugs: list[str] = []
+    agent_slugs: list[str] = []
+    reasoning_effort: str = ""
+    enqueue: bool = False
+    skip_policy: SkipPolicy = SkipPolicy.UNSPECIFIED
+    stale_after: str = ""
+    benchmark: BenchmarkSlug | None = None
     judge_version_slug: str = ""
     """An addition of the local server: the model behind `judge_llm`. Empty for the server's choice."""
 
@@ -287,10 +496,97 @@ class ScheduleResult(Message, frozen=True):
     run_skipped_reason: str = ""
     benchmark_task_version_id: int = 0
     parent_task_version_id: int = 0
+    agent_id: int = 0
+    candidate_type: CandidateType = CandidateType.UNSPECIFIED
+    benchmark_model_version_config_id: int = 0
+    run_id: int = 0
+    """The run that was scheduled; 0 from servers that do not say it."""
 
 
 class BatchScheduleResponse(Message, frozen=True):
     results: list[ScheduleResult] = []
+
+
+class TaskSlugs(Message, frozen=True):
+    slugs: list[TaskSlug] = []
+
+
+class RunIds(Message, frozen=True):
+    ids: list[int] = []
+
+
+class ModelVersionCandidate(Message, frozen=True):
+    """A model, at one reasoning effort or (empty) at any."""
+
+    model_version_slug: str = ""
+    reasoning_effort: str = ""
+
+
+class CancelRunsRequest(Message, frozen=True):
+    """Which of the caller's runs to cancel: those of tasks, or exactly these; perhaps only those of one candidate.
+
+    Runs that have started are left alone without `include_active`.
+    """
+
+    task_slugs: TaskSlugs | None = None
+    run_ids: RunIds | None = None
+    model_version: ModelVersionCandidate | None = None
+    agent_slug: str = ""
+    include_active: bool = False
+
+
+class CancelRunsResponse(Message, frozen=True):
+    """How many runs were cancelled. Running ones that the server could not reach go on, and are not counted."""
+
+    queued_cancelled_count: int = 0
+    active_terminated_count: int = 0
+
+
+class StateCount(Message, frozen=True):
+    state: RunState = RunState.UNSPECIFIED
+    count: int = 0
+
+
+class ModelQueue(Message, frozen=True):
+    """The runs of one model in the queue; `recent_state_counts` is about those that ended in the last 24 hours."""
+
+    benchmark_model_version_id: int = 0
+    queued_count: int = 0
+    running_count: int = 0
+    recent_state_counts: list[StateCount] = []
+
+
+class BenchmarkQueue(Message, frozen=True):
+    """The runs of one benchmark in the queue; without an id, those of tasks in none, or `withheld` ones."""
+
+    benchmark_id: int = 0
+    benchmark_name: str = ""
+    withheld: bool = False
+    queued_count: int = 0
+    running_count: int = 0
+    recent_state_counts: list[StateCount] = []
+
+
+class QueueSettings(Message, frozen=True):
+    """The limits of the server's queue; None is unlimited. If it is not `enabled`, nothing leaves the queue."""
+
+    enabled: bool = False
+    max_concurrency: int | None = None
+    max_concurrency_per_candidate_model: int | None = None
+
+
+class QueueStatus(Message, frozen=True):
+    """The caller's runs in the queue, however they were scheduled, and how those of the last 24 hours have ended."""
+
+    state_counts: list[StateCount] = []
+    recent_state_counts: list[StateCount] = []
+    model_version_stats: list[ModelQueue] = []
+    settings: QueueSettings | None = None
+    benchmark_stats: list[BenchmarkQueue] = []
+
+
+class QueueStatusRequest(Message, frozen=True):
+    """The request of ApiGetBenchmarkSchedulerStatus, which has no fields."""
 
 
 class ListRunsRequest(Message, frozen=True):
@@ -343,6 +639,9 @@ class ModelVersion(Message, frozen=True):
     input_modalities: list[Modality] = []
     output_modalities: list[Modality] = []
     deprecation_time: datetime | None = None
+    supports_reasoning_effort: bool | None = None
+    """Whether the model takes an effort; None means yes."""
+    release_date: datetime | None = None
     aliases: list[str] | None = None
     """An addition of the local server: further names by which tasks can ask for the model."""
 
@@ -366,6 +665,28 @@ class ListModelsResponse(Message, frozen=True):
     next_page_token: str = ""
 
 
+class ModelConfig(Message, frozen=True):
+    """A model at one reasoning effort."""
+
+    id: int = 0
+    benchmark_model_version_id: int = 0
+    display_name: str = ""
+    slug: str = ""
+    reasoning_effort: str = ""
+    """Empty if the configuration has none, so that the model has its provider's default."""
+
+
+class ListConfigsRequest(Message, frozen=True):
+    benchmark_model_version_ids: list[int] = []
+    page_size: int = 0
+    page_token: str = ""
+
+
+class ListConfigsResponse(Message, frozen=True):
+    configs: list[ModelConfig] = []
+    next_page_token: str = ""
+
+
 class NumericResult(Message, frozen=True):
     value: int | float = 0.0
     """As it was sent: 1 and 1.0 are shown differently."""
@@ -383,6 +704,7 @@ class TaskResult(Message, frozen=True):
     benchmark_task_slug: str = ""
     task_version: int = 0
     result: BenchmarkResult | None = None
+    display_type: DisplayType = DisplayType.UNSPECIFIED
 
 
 class LeaderboardRow(Message, frozen=True):
@@ -393,6 +715,9 @@ class LeaderboardRow(Message, frozen=True):
     model_version_config_slug: str = ""
     agent_name: str = ""
     agent_slug: str = ""
+    candidate_class: CandidateClass = CandidateClass.UNSPECIFIED
+    harness_name: str = ""
+    harness_slug: str = ""
 
     @property
     def name(self) -> str:
@@ -412,6 +737,28 @@ class GetLeaderboardRequest(Message, frozen=True):
 
 class Leaderboard(Message, frozen=True):
     rows: list[LeaderboardRow] = []
+
+
+class AddTasksRequest(Message, frozen=True):
+    """The request of AddTasksToBenchmark and RemoveTasksFromBenchmark, on a benchmark of the caller."""
+
+    benchmark_slug: str = ""
+    version_number: int = 0
+    task_slugs: list[TaskSlug] = []
+
+
+class AddTasksResponse(Message, frozen=True):
+    """The tasks that were added, and those that were there already."""
+
+    added_tasks: list[TaskSlug] = []
+    skipped_tasks: list[TaskSlug] = []
+
+
+class RemoveTasksResponse(Message, frozen=True):
+    """The tasks that were removed, and those that were not there."""
+
+    removed_tasks: list[TaskSlug] = []
+    skipped_tasks: list[TaskSlug] = []
 
 
 # --- Model Proxy and credentials -----------------------------------------------------------------------------
@@ -486,6 +833,10 @@ _ENUMS: dict[str, type[OpenEnum]] = {
     "inputModalities": Modality,
     "outputModalities": Modality,
     "refillPeriod": RefillPeriod,
+    "candidateType": CandidateType,
+    "candidateClass": CandidateClass,
+    "displayType": DisplayType,
+    "skipPolicy": SkipPolicy,
 }
 
 
