@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import msgspec
@@ -33,6 +33,7 @@ from fanbench.local.wire import TOO_DEEP, WireError, read_body
 _log = structlog.get_logger(__name__)
 
 Handle = Callable[["ModelProxy", Request], Awaitable[Response]]
+T = TypeVar("T")
 Shape = Callable[[int, str], dict[str, Any]]
 
 _GENAI_STATUS = {400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 404: "NOT_FOUND", 429: "RESOURCE_EXHAUSTED"}
@@ -87,7 +88,7 @@ async def chat_completions(proxy: ModelProxy, request: Request) -> Response:
     chat: dict[str, Any] = msgspec.json.decode(body)  # an upstream gets all of it
     check_media(chat, spec, proxy.pool.catalog.model)
     if asked.stream:
-        return await _stream(_chunks(proxy, token, spec, chat), end=b"data: [DONE]\n\n")
+        return await _stream(request, _chunks(proxy, token, spec, chat), end=b"data: [DONE]\n\n")
     return JSONResponse(await _unless_gone(request, partial(_complete, proxy, token, spec, chat)))
 
 
@@ -99,7 +100,7 @@ async def generate_content(proxy: ModelProxy, request: Request) -> Response:
     chat = genai.to_chat(asked)
     check_media(chat, spec, proxy.pool.catalog.model)
     if method == "streamGenerateContent":
-        return await _stream(_chunks(proxy, token, spec, chat), genai.ChunkTranslator())
+        return await _stream(request, _chunks(proxy, token, spec, chat), genai.ChunkTranslator())
     if method != "generateContent":
         raise ModelFault(f"unknown method {method!r}", status=404)
     answer = await _unless_gone(request, partial(_complete, proxy, token, spec, chat))
@@ -197,19 +198,19 @@ async def _count(
     return usage
 
 
-async def _unless_gone(request: Request, work: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
+async def _unless_gone(request: Request, work: Callable[[], Awaitable[T]]) -> T:
     """The result of `work`, which is cancelled if the client disconnects: a stopped run must not keep a model busy.
 
     Raises:
         ClientDisconnect: The client disconnected.
     """
-    result: dict[str, Any] | None = None
+    results: list[T] = []
     failure: Exception | None = None
 
     async def do() -> None:
-        nonlocal result, failure
+        nonlocal failure
         try:
-            result = await work()
+            results.append(await work())
         except Exception as error:  # noqa: BLE001 - raised below, outside of the group
             failure = error
         tasks.cancel_scope.cancel()
@@ -220,18 +221,19 @@ async def _unless_gone(request: Request, work: Callable[[], Awaitable[dict[str, 
         tasks.cancel_scope.cancel()
     if failure is not None:
         raise failure
-    if result is None:
+    if not results:
         raise ClientDisconnect
-    return result
+    return results[0]
 
 
 async def _stream(
+    request: Request,
     chunks: AsyncGenerator[dict[str, Any], None],
     convert: Callable[[dict[str, Any]], dict[str, Any] | None] = dict,
     end: bytes = b"",
 ) -> Response:
     """Stream the chunks, but answer only once the first has come: until then a fault can be an HTTP status."""
-    first = await anext(chunks, None)
+    first = await _unless_gone(request, partial(_first, chunks))
 
     async def events() -> AsyncIterator[bytes]:
         async with aclosing(chunks):
@@ -246,6 +248,10 @@ async def _stream(
         yield end
 
     return StreamingResponse(events(), media_type="text/event-stream")
+
+
+async def _first(chunks: AsyncGenerator[dict[str, Any], None]) -> dict[str, Any] | None:
+    return await anext(chunks, None)
 
 
 def _event(content: dict[str, Any] | None) -> bytes:
