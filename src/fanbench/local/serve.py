@@ -281,7 +281,7 @@ async def _serve_http(
 
     async def end_when_idle(timeout: float) -> None:
         while not server.should_exit:
-            quiet = time.monotonic() - app.last_request
+            quiet = time.monotonic() - max(app.last_request, services.last_used)
             if quiet >= timeout and not (app.open_requests or services.busy):
                 await close()
                 return

@@ -83,8 +83,13 @@ class Services:
 
     @property
     def busy(self) -> bool:
-        """Whether there are runs or requests to models that this process does not answer itself."""
+        """Whether there are runs, or requests to models in the processes of the Model Proxy."""
         return self.scheduler.busy or (self.proxy_workers is not None and self.proxy_workers.busy)
+
+    @property
+    def last_used(self) -> float:
+        """When, by `time.monotonic`, a process of the Model Proxy has last said something."""
+        return self.proxy_workers.last_used if self.proxy_workers is not None else 0.0
 
 
 def error_response(status: int, text: str) -> Response:

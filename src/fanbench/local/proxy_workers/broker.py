@@ -33,18 +33,22 @@ _log = structlog.get_logger(__name__)
 
 
 class Broker:
-    """`ready` is called once the worker accepts requests, and `note` appends a line to the log of a run."""
+    """`note` appends a line to the log of a run. `ready` is called once the worker accepts requests, and `used` each
+    time it says something.
+    """
 
     def __init__(
         self,
         pool: ModelPool,
         note: Callable[[str, str], None],
         ready: Callable[[], None],
+        used: Callable[[], None],
         writer: asyncio.StreamWriter,
     ) -> None:
         self._pool = pool
         self._note = note
         self._ready = ready
+        self._used = used
         self._writer = writer
         self._asked: dict[int, anyio.CancelScope] = {}
 
@@ -65,6 +69,7 @@ class Broker:
         """
         async with anyio.create_task_group() as tasks:
             async for message in messages_of(reader, FROM_WORKER):
+                self._used()
                 match message:
                     case Take() | Ask():
                         self._asked[message.id] = scope = anyio.CancelScope()

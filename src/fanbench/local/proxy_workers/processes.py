@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -51,6 +52,8 @@ class ProxyWorkers:
         self._note = note
         self._brokers: set[Broker] = set()
         self._stop = anyio.Event()
+        self.last_used = time.monotonic()
+        """When a worker has last said something."""
 
     @property
     def busy(self) -> bool:
@@ -105,7 +108,7 @@ class ProxyWorkers:
         with theirs:
             process = await self._start(theirs)
         reader, writer = await open_link(ours)
-        broker = Broker(self._pool, self._note, started.set, writer)
+        broker = Broker(self._pool, self._note, started.set, self._used, writer)
         broker.send(self._setup)
         if self._stop.is_set():
             broker.send(Stop())
@@ -118,6 +121,9 @@ class ProxyWorkers:
             with anyio.CancelScope(shield=True):
                 await _end(process)
         return process.returncode
+
+    def _used(self) -> None:
+        self.last_used = time.monotonic()
 
     async def _start(self, link: socket.socket) -> Process:
         passed = [link.fileno(), self._listener.fileno()]
