@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from enum import Enum
 from typing import Any, NamedTuple
@@ -42,8 +42,12 @@ class _Recorder:
 
 def classes() -> dict[str, Classes]:
     """Every call of the four services by its path, "service/method"."""
+    return calls_of(SERVICES)
+
+
+def calls_of(services: Iterable[Any]) -> dict[str, Classes]:
     recorder = _Recorder()
-    for service in SERVICES:
+    for service in services:
         client = service(recorder)
         for name in vars(service):
             if not name.startswith("_"):
