@@ -25,8 +25,8 @@ PRIVATE = 0o600
 
 _PRIVATE_FOLDER = 0o700
 _OURS = re.compile(
-    r"(format\.json|identity|lock|token|serve\.json|server\.(json|log)|worker\.log|models\.toml|state\.sqlite(-\w+)?"
-    r"|models|environments|datasets|tmp|logs|tasks|runs|outputs)$|\..*\.part$"
+    r"(format\.json|identity|lock|token|ray-token|serve\.json|server\.(json|log)|worker\.log|ray\.log|models\.toml|state\.sqlite(-\w+)?"
+    r"|models|environments|datasets|tmp|logs|tasks|runs|outputs|workers)$|\..*\.part$"
 )
 
 
@@ -77,6 +77,11 @@ class DataFolder:
     def output(self, run_id: int, *, include_source: bool) -> Path:
         """The zip of a run's output, with or without its notebooks."""
         return self.root / "outputs" / zip_name(str(run_id), include_source=include_source)
+
+    def returned_output(self, job: str) -> Path | None:
+        """Where the zip of a run's output goes if another machine carried it out; None for the name of a creation."""
+        kind, _, number = job.partition("/")
+        return self.output(int(number), include_source=True) if kind == "runs" else None
 
     def log(self, run_id: int) -> Path:
         return self.logs / f"{run_id}.jsonl"

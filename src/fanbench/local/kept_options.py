@@ -34,6 +34,7 @@ _FLAGS = {
     "run_disk_mb": "--run-disk",
     "run_environment": "--run-env",
     "log_limit_mb": "--log-limit",
+    "engine": "--engine",
     "workers": "--workers",
     "proxy_workers": "--proxy-workers",
     "stop_timeout": "--stop-timeout",

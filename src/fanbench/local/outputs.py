@@ -68,7 +68,8 @@ class Outputs:
             LocalServerError: It cannot be read.
         """
         path, folder = self._folder.output(run.id, include_source=include_source), self._folder.run(run.id)
-        here = path.exists() or folder.exists()
+        returned = self._folder.output(run.id, include_source=True)
+        here = path.exists() or returned.exists() or folder.exists()
         if self._store is not None and not here:
             stem = _stem(run.id, attempt)
             stored = await self._store.find(zip_name(stem, include_source=include_source))

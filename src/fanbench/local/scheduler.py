@@ -55,7 +55,7 @@ class _Progress:
 
 
 class Scheduler:
-    """First come, first served, by `settings.workers` workers."""
+    """First come, first served, by `settings.runs_at_once` workers."""
 
     def __init__(
         self,
@@ -127,7 +127,7 @@ class Scheduler:
         for work in [*(Work("creation", id_) for id_ in versions), *(Work("run", id_) for id_ in runs)]:
             self.submit(work)
         async with anyio.create_task_group() as workers:
-            for _ in range(self._settings.workers):
+            for _ in range(self._settings.runs_at_once):
                 workers.start_soon(self._work)
             try:
                 yield self

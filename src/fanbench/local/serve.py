@@ -9,7 +9,7 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -22,7 +22,7 @@ from fanbench._util import files
 from fanbench._util.text import many
 from fanbench.errors import LocalServerError
 from fanbench.local.address import Address, find_server
-from fanbench.local.advertise import Addresses, addresses_of, names_of
+from fanbench.local.advertise import Addresses, addresses_for_workers, addresses_of, names_of
 from fanbench.local.executor import Protection
 from fanbench.local.executor.container import check_containers
 from fanbench.local.folder import PRIVATE, DataFolder, open_data_folder
@@ -32,12 +32,17 @@ from fanbench.local.server_log import log_into
 from fanbench.local.settings import ServerSettings, data_flag, default_data_folder
 
 if TYPE_CHECKING:
+    from fanbench.local.carriers import Carrier
+    from fanbench.local.environments import Environments
     from fanbench.local.models.pool import ModelPool
     from fanbench.local.proxy_workers.processes import ProxyWorkers
     from fanbench.local.scheduler import Scheduler
     from fanbench.local.wire import Services
 
 _log = structlog.get_logger(__name__)
+
+_FILES_OF_RUNS_ELSEWHERE = 256
+"""The number of runs whose logs and outputs arrive from other machines at a time, for which files are kept free."""
 
 _UNPROTECTED: dict[Protection, str] = {
     "mounts": "Runs can read and change everything that you can, with this server's data folder and its token: mounts "
@@ -65,11 +70,13 @@ async def serve(
         UnknownModel: The judge, or the model of an alias, does not exist.
     """
     check_installed()
-    if settings.isolation == "container":
+    if settings.isolation == "container" and not settings.cluster:
         check_containers()
     from fanbench.local.connections import connection_limit
 
-    limit = connection_limit(settings.workers)
+    limit = connection_limit(
+        settings.runs_at_once if settings.engine == "local" else _FILES_OF_RUNS_ELSEWHERE
+    )
     with (
         open_data_folder(settings.data) as folder,
         log_into(folder.server_log),
@@ -83,7 +90,7 @@ async def serve(
         if settings.replay is not None:
             say(f"Answers of models come from {settings.replay}. No model is asked.")
         proxy_port = proxy_listener.getsockname()[1] if proxy_listener is not None else None
-        addresses = addresses_of(settings, listener.getsockname()[1], proxy_port)
+        addresses = _addresses(settings, listener.getsockname()[1], proxy_port, say)
         address = Address(addresses.local, os.getpid(), str(folder.token_file), settings.stop_timeout)
 
         def warm_up_failed(error: LocalServerError) -> None:
@@ -104,11 +111,12 @@ async def serve(
                 warm_up_failed(error)
 
         async with (
-            _services(settings, folder, addresses, proxy_listener) as services,
+            _services(settings, folder, addresses, proxy_listener, say) as services,
             anyio.create_task_group() as preparing,
         ):
             services.carrier.warm_up(warm_up_failed, unprotected)
-            preparing.start_soon(prepare_packages, services)
+            if settings.engine == "local":
+                preparing.start_soon(prepare_packages, services)
             save_options(folder, settings)
 
             def answering() -> None:
@@ -169,10 +177,13 @@ def _free_port_hint(port: int) -> str:
 
 @asynccontextmanager
 async def _services(
-    settings: ServerSettings, folder: DataFolder, addresses: Addresses, proxy_listener: socket.socket | None
+    settings: ServerSettings,
+    folder: DataFolder,
+    addresses: Addresses,
+    proxy_listener: socket.socket | None,
+    say: Callable[[str], None],
 ) -> AsyncIterator[Services]:
     """Start everything behind the application, and end it in the opposite order."""
-    from fanbench.local.carriers.local import LocalCarrier
     from fanbench.local.environments import Environments
     from fanbench.local.models.pool import ModelPool, make_engine
     from fanbench.local.models.recordings import Recorder, Replayer
@@ -190,9 +201,7 @@ async def _services(
     async with (
         Store.open(folder.database) as store,
         ModelPool.open(folder, settings.model_idle, aliases, settings.judge, make) as pool,
-        LocalCarrier.open(
-            folder.root, environments, settings.dataset_folder, settings.isolation, folder.worker_log
-        ) as carrier,
+        _carrier(settings, folder, environments, say) as carrier,
         Scheduler(settings, folder, store, pool, carrier, addresses.model_proxy).running() as scheduler,
         _proxy_workers(settings, folder, addresses, proxy_listener, pool, scheduler) as proxy_workers,
     ):
@@ -208,6 +217,37 @@ async def _services(
             addresses=addresses,
             token=folder.read_token(),
         )
+
+
+def _carrier(
+    settings: ServerSettings, folder: DataFolder, environments: Environments, say: Callable[[str], None]
+) -> AbstractAsyncContextManager[Carrier]:
+    datasets = settings.dataset_folder.absolute()
+    if settings.engine == "local":
+        from fanbench.local.carriers.local import LocalCarrier
+
+        return LocalCarrier.open(folder.root, environments, datasets, settings.isolation, folder.worker_log)
+    from fanbench.local.carriers.ray.carrier import Cluster, RayCarrier
+
+    cluster = Cluster(
+        address=settings.cluster,
+        cpus=settings.runs_at_once,
+        folder=folder.root,
+        datasets=datasets,
+        isolation=settings.isolation,
+        pass_on=settings.run_environment,
+    )
+    return RayCarrier.open(cluster, folder.returned_output, say)
+
+
+def _addresses(
+    settings: ServerSettings, port: int, proxy_port: int | None, say: Callable[[str], None]
+) -> Addresses:
+    if not settings.cluster:
+        return addresses_of(settings, port, proxy_port)
+    addresses, said = addresses_for_workers(settings, port, settings.engine, proxy_port)
+    say(said)
+    return addresses
 
 
 @asynccontextmanager

@@ -15,6 +15,9 @@ from fanbench.local.executor import Isolation
 DEFAULT_PORT = 7777
 """The port of the TEST endpoint in the vendor's SDK."""
 
+RUNS_ON_CLUSTER = 10_000
+"""The most runs on a cluster unless `workers` is given: so many wait in its queue that none of its machines does."""
+
 _DATASET = re.compile(r"([A-Za-z0-9_-]+)/([A-Za-z0-9_-]+)")
 
 
@@ -61,8 +64,11 @@ class ServerSettings:
     """The number of processes that answer as the Model Proxy; 0 if the server does so itself."""
     proxy_port: int | None = None
     """Their port; None for the one after `port`, and 0 for any free one."""
-    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
-    """The most notebooks that run at the same time."""
+    engine: str = "local"
+    """What carries out runs: `local`, `ray` for a Ray of the server's own, or `ray://HOST:PORT` for a cluster."""
+    workers: int | None = None
+    """The most notebooks that run at the same time; None for the engine's default. On a cluster, those that wait in its
+    queue count as well."""
     isolation: Isolation = "fork"
     run_timeout: float = 3600.0
     """Seconds after which a run is stopped."""
@@ -100,6 +106,16 @@ class ServerSettings:
     """The daily allowance that the Model Proxy's quota call reports; the monthly one is thirty times that."""
     daily_runs: int = 10_000
     """The daily allowance of runs that the task quota call reports."""
+
+    @property
+    def cluster(self) -> str:
+        """HOST:PORT of the Ray cluster; empty if runs are carried out on this machine."""
+        return self.engine.removeprefix("ray://") if self.engine.startswith("ray://") else ""
+
+    @property
+    def runs_at_once(self) -> int:
+        """The most runs that the engine has at the same time."""
+        return self.workers or (RUNS_ON_CLUSTER if self.cluster else os.cpu_count() or 1)
 
     @property
     def dataset_folder(self) -> Path:

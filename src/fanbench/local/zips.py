@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,9 @@ from fanbench.local.leftovers import regular_files
 
 # A fixed time makes the bytes reproducible, so that downloads can be resumed and ETags stay valid.
 _TIME = (2020, 1, 1, 0, 0, 0)
+
+_NOTEBOOKS = ("__notebook__.ipynb", "__notebook_source__.ipynb")
+_NOTEBOOK = re.compile(r"__notebook(_source)?__\.ipynb(-\d+)?")
 
 
 def zip_name(stem: str, *, include_source: bool) -> str:
@@ -24,8 +28,12 @@ def write_output_zip(
 ) -> None:
     """Write the zip of the finished run in `folder`, unless it is there. Runs can write to `folder`, not to its place.
 
+    If another machine carried out the run, its zip with the notebooks is there, and the other is made of that.
     `include_source` adds the executed and the source notebook. `check` is called again and again, and may raise.
     """
+    returned = target.with_name(zip_name(target.stem, include_source=True))
+    if not (include_source or target.exists() or folder.exists()) and returned.exists():
+        _write_without_notebooks(returned, target)
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         with (
@@ -42,13 +50,34 @@ def write_output_zip(
                 while name.lower() in seen:  # names that have become equal are numbered
                     name, number = f"{wanted}-{number}", number + 1
                 seen.add(name.lower())
-                entry = zipfile.ZipInfo(name, _TIME)
-                entry.compress_type = zipfile.ZIP_DEFLATED
-                entry.external_attr = 0o644 << 16
-                with source, archive.open(entry, "w", force_zip64=True) as target_file:
+                with source, archive.open(_entry(name), "w", force_zip64=True) as target_file:
                     while block := source.read(1 << 20):
                         check()
                         target_file.write(block)
+
+
+def _write_without_notebooks(returned: Path, target: Path) -> None:
+    """Write what is in the zip of a run that another machine carried out, but for the notebooks at its end."""
+    with (
+        zipfile.ZipFile(returned) as source,
+        files.replacing(target, durable=False) as part,
+        zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
+        members = source.infolist()
+        notebooks = [member for member in members[-len(_NOTEBOOKS) :] if _NOTEBOOK.fullmatch(member.filename)]
+        for member in members[: len(members) - len(notebooks)]:
+            with (
+                source.open(member) as content,
+                archive.open(_entry(member.filename), "w", force_zip64=True) as copy,
+            ):
+                shutil.copyfileobj(content, copy, 1 << 20)
+
+
+def _entry(name: str) -> zipfile.ZipInfo:
+    entry = zipfile.ZipInfo(name, _TIME)
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    entry.external_attr = 0o644 << 16
+    return entry
 
 
 def _members(folder: Path, include_source: bool) -> Iterator[tuple[str, Path]]:
@@ -58,11 +87,7 @@ def _members(folder: Path, include_source: bool) -> Iterator[tuple[str, Path]]:
     if include_source:
         source, executed = folder / "source.ipynb", folder / "executed.ipynb"
         # A run that was killed left no executed notebook; the source stands in for it.
-        for name, path in (
-            ("__notebook__.ipynb", executed if executed.exists() else source),
-            ("__notebook_source__.ipynb", source),
-        ):
-            yield name, path
+        yield from zip(_NOTEBOOKS, (executed if executed.exists() else source, source), strict=True)
 
 
 def _portable_name(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any, get_args
+from urllib.parse import urlsplit
 
 import click
 from click.core import ParameterSource
@@ -14,6 +15,7 @@ from fanbench.local.executor import Isolation
 
 __all__ = ["serve", "stop"]
 
+_RAY_PORT = 6379
 _SECONDS = click.FloatRange(1)
 
 _EXAMPLES = """
@@ -26,6 +28,8 @@ Examples:
   fanbench serve --datasets ./datasets            ./datasets/OWNER/SLUG can be attached with -d OWNER/SLUG
   fanbench serve --record answers                 keep what models answer in ./answers
   fanbench serve --replay answers                 answer the same requests again, offline and without keys
+  fanbench serve --engine ray://10.0.0.1:6379 --host 0.0.0.0
+                                                  runs on the machines of a Ray cluster
   fanbench serve --faults flaky                   a server on a bad day, for tests (docs/faults.md)
   fanbench serve --model-alias '*=test/echo'      test/echo answers for every model that the server does not have
 """
@@ -48,6 +52,22 @@ def _read_aliases(
                 hint="Give each name one model.",
             )
     return tuple(pairs.items())
+
+
+def _read_engine(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    if value in ("local", "ray"):
+        return value
+    parts = urlsplit(value)
+    try:
+        named = parts.scheme == "ray" and parts.hostname and parts.netloc == value.removeprefix("ray://")
+        if named and "@" not in value:
+            return value if parts.port else f"{value.rstrip(':')}:{_RAY_PORT}"
+    except ValueError:
+        pass  # the port is no number
+    raise UsageError(
+        f"--engine {value!r} is neither local, ray nor ray://HOST:PORT.",
+        hint=f"For a cluster, name the head's address and its port, which is {_RAY_PORT} by default.",
+    )
 
 
 @click.command(epilog=_EXAMPLES)
@@ -76,7 +96,20 @@ def _read_aliases(
 )
 @click.option("--any-port", is_flag=True, help="Use another port if the port is in use.")
 @value_option(
-    "--workers", "N", "The number of notebooks to run at a time.  [default: the number of cores]", AT_LEAST_1
+    "--engine",
+    "ENGINE",
+    "What carries out runs. local: this machine. ray: this machine, by a Ray of the server's own. ray://HOST:PORT: the "
+    "Ray cluster with that head (docs/cluster.md).",
+    default="local",
+    show_default=True,
+    callback=_read_engine,
+)
+@value_option(
+    "--workers",
+    "N",
+    "The number of notebooks to run at a time; on a cluster, those that wait in its queue count as well.  [default: "
+    "the number of cores; on a cluster 10,000]",
+    AT_LEAST_1,
 )
 @value_option(
     "--proxy-workers",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -35,20 +35,36 @@ KEY_MARGIN = 60.0
 class LocalCarrier:
     """Leaves the folder of each job, with its output in `working`, below `root`."""
 
-    def __init__(self, root: Path, environments: Environments, datasets: Path, executor: Executor) -> None:
+    def __init__(
+        self,
+        root: Path,
+        environments: Environments,
+        datasets: Path,
+        executor: Executor,
+        hidden: Sequence[str] = (),
+    ) -> None:
         self._root = root
         self._environments = environments
         self._datasets = datasets
         self._executor = executor
+        self._hidden = hidden
 
     @staticmethod
     @asynccontextmanager
     async def open(
-        root: Path, environments: Environments, datasets: Path, isolation: Isolation, log: Path
+        root: Path,
+        environments: Environments,
+        datasets: Path,
+        isolation: Isolation,
+        log: Path,
+        hidden: Sequence[str] = (),
     ) -> AsyncIterator[LocalCarrier]:
-        """A carrier that finds datasets as `datasets/OWNER/SLUG`. The forkserver writes what it reports to `log`."""
+        """A carrier that finds datasets as `datasets/OWNER/SLUG`. The forkserver writes what it reports to `log`.
+
+        Runs do not see `root`, the home folder, those for temporary files, and what is `hidden` besides.
+        """
         async with ForkserverExecutor.open(isolation, log, apart=True) as executor:
-            yield LocalCarrier(root, environments, datasets, executor)
+            yield LocalCarrier(root, environments, datasets, executor, hidden)
 
     def warm_up(
         self, on_failure: Callable[[LocalServerError], None], on_obstacle: Callable[[Protection, str], None]
@@ -107,7 +123,7 @@ class LocalCarrier:
         # Unlike `Path.home()`, this is no failure for a user who has no home.
         home = os.path.expanduser("~")
         temporary = dict.fromkeys([os.environ.get("TMPDIR", "/tmp"), "/tmp", "/var/tmp"])  # noqa: S108 - to hide them
-        return [str(self._root), home, *temporary]
+        return [str(self._root), home, *temporary, *self._hidden]
 
 
 def _prepare(job: Job, notebook: str) -> None:

@@ -1,0 +1,158 @@
+"""The process that uses Ray for a server: `python -m fanbench.local.carriers.ray.driver ADDRESS CPUS FOLDER`.
+
+Without an address it starts a Ray of its own, which ends with it, with its files in the folder. It reads orders from
+stdin and writes notices to stdout, and ends when stdin does. What Ray itself prints goes to stderr.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from contextlib import suppress
+from typing import IO, Any
+
+import ray
+from ray import exceptions
+
+from fanbench._util.text import last_line
+from fanbench.local.carriers.ray.messages import (
+    HEADER,
+    Cancel,
+    Connected,
+    Ended,
+    NoConnection,
+    Notice,
+    Said,
+    Submit,
+    decode_order,
+    framed,
+    versions,
+)
+from fanbench.local.carriers.ray.worker import carry_out
+
+__all__ = ["main"]
+
+_AHEAD = 16
+"""The most messages of a run that its worker is ahead of us: pieces of an output may have 1 MB."""
+
+_OWN_ADDRESS = "127.0.0.1"
+_OWN_STORE = 256 << 20
+
+
+def main() -> None:
+    # Ray's processes inherit our stdout, which must not be the pipe.
+    with open(os.dup(0), "rb", buffering=0) as orders, open(os.dup(1), "wb", buffering=0) as notices:
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(2, 1)
+        try:
+            _connect(*sys.argv[1:])
+        except Exception as error:  # noqa: BLE001 - Ray raises anything; the server explains it
+            notices.write(framed(NoConnection(str(error) or repr(error))))
+            return
+        authenticated = os.environ.get("RAY_AUTH_MODE") == "token"
+        notices.write(framed(Connected(authenticated)))
+        asyncio.run(_Driver().serve(orders, notices))
+        ray.shutdown()
+
+
+def _connect(address: str, cpus: str, folder: str) -> None:
+    quiet: dict[str, Any] = {
+        "log_to_driver": False,
+        "configure_logging": False,
+        "logging_level": logging.ERROR,
+    }
+    if address:
+        ray.init(address=address, **quiet)
+    else:
+        ray.init(
+            address="local",  # and not any other Ray that runs on this machine
+            num_cpus=int(cpus),
+            include_dashboard=False,
+            object_store_memory=_OWN_STORE,
+            _node_ip_address=_OWN_ADDRESS,
+            _temp_dir=folder,
+            **quiet,
+        )
+
+
+class _Driver:
+    """Submits jobs to Ray and passes on what their workers say."""
+
+    def __init__(self) -> None:
+        self._versions = versions()
+        self._task = ray.remote(num_cpus=1, max_retries=0)(carry_out).options(
+            num_returns="streaming", _generator_backpressure_num_objects=_AHEAD
+        )
+        self._jobs: dict[int, Any] = {}
+        self._following: set[asyncio.Task[None]] = set()
+
+    async def serve(self, orders: IO[bytes], notices: IO[bytes]) -> None:
+        """Carry out orders until there are no more."""
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader()
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), orders)
+        transport, protocol = await loop.connect_write_pipe(
+            lambda: asyncio.streams.FlowControlMixin(loop), notices
+        )
+        self._writer = asyncio.StreamWriter(transport, protocol, None, loop)
+        with suppress(asyncio.IncompleteReadError):
+            while True:
+                length = int.from_bytes(await reader.readexactly(HEADER))
+                order = decode_order(await reader.readexactly(length))
+                if isinstance(order, Submit):
+                    self._jobs[order.id] = self._task.remote(self._versions, order.request)
+                    following = asyncio.create_task(self._follow(order.id))
+                    self._following.add(following)
+                    following.add_done_callback(self._following.discard)
+                else:
+                    await self._cancel(order)
+
+    async def _cancel(self, order: Cancel) -> None:
+        if (job := self._jobs.get(order.id)) is not None:
+            await asyncio.to_thread(ray.cancel, job, force=order.force)
+
+    async def _follow(self, id_: int) -> None:
+        ended = Ended(id_)
+        try:
+            async for message in self._jobs[id_]:
+                await self._send(Said(id_, await message))
+        except exceptions.RayTaskError as error:
+            if not isinstance(error, exceptions.TaskCancelledError):
+                ended = Ended(id_, refused=_explain_failure(error))
+        except exceptions.TaskCancelledError:
+            pass
+        except exceptions.RayError as error:
+            ended = Ended(id_, lost=_explain_loss(error))
+        del self._jobs[id_]
+        await self._send(ended)
+
+    async def _send(self, notice: Notice) -> None:
+        self._writer.write(framed(notice))
+        await self._writer.drain()
+
+
+def _explain_failure(error: exceptions.RayTaskError) -> str:
+    """Why the task could not run on its worker at all."""
+    text = str(error)
+    if "No module named" in text:
+        return f"fanbench cannot be imported on a worker of the Ray cluster: {last_line(text)}"
+    return f"A worker of the Ray cluster failed: {last_line(text)}"
+
+
+def _explain_loss(error: exceptions.RayError) -> str:
+    match error:
+        case exceptions.OutOfMemoryError():
+            return "Ray ended its worker, because the memory of the node was nearly used up"
+        case exceptions.WorkerCrashedError():
+            return "the process of its worker died"
+        case exceptions.NodeDiedError():
+            return "its node died"
+        case exceptions.ObjectLostError():
+            return "its node died before the output had arrived"
+    return f"Ray reports: {last_line(str(error)).removesuffix('.')}"
+
+
+if __name__ == "__main__":
+    main()
