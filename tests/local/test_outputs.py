@@ -90,10 +90,11 @@ async def download(
     source: bool = False,
 ) -> tuple[int, dict[str, str], bytes] | None:
     """The status, the headers and the body of an answer; None if there is no output."""
-    row = RunRow(id=run, state=RunState.COMPLETED)
-    response = await outputs.response(row, attempt, include_source=source, headers=headers or {})
+    row = RunRow(id=run, attempt=attempt, state=RunState.COMPLETED)
+    response = await outputs.response(row, include_source=source)
     if response is None:
         return None
+    given = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
     sent: list[bytes] = []
     answer: dict[str, str] = {}
     status = 0
@@ -109,7 +110,7 @@ async def download(
     async def receive():  # type: ignore[no-untyped-def]
         await anyio.sleep_forever()
 
-    await response({"type": "http", "method": "POST", "headers": []}, receive, send)
+    await response({"type": "http", "method": "POST", "headers": given}, receive, send)
     return status, answer, b"".join(sent)
 
 
@@ -165,7 +166,7 @@ async def test_a_lost_output_is_not_an_empty_one(
     """A completed run whose output is nowhere has none, while one that failed early has an empty zip."""
     outputs = await open_outputs(tmp_path / "data", url and (tmp_path / "shared").as_uri())
     assert await download(outputs) is None
-    failed = await outputs.response(RunRow(id=8, state=RunState.ERRORED), 1, include_source=False, headers={})
+    failed = await outputs.response(RunRow(id=8, attempt=1, state=RunState.ERRORED), include_source=False)
     assert failed is not None
     assert zipfile.ZipFile(tmp_path / "data/outputs/8.zip").namelist() == []
 

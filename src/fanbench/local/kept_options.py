@@ -26,6 +26,7 @@ _FLAGS = {
     "record": "--record",
     "replay": "--replay",
     "datasets": "--datasets",
+    "files": "--files",
     "requirements_file": "--requirements",
     "requirements": "",  # the lines of that file, which may be gone by then
     "isolation": "--isolation",

@@ -15,7 +15,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import anyio
 import anyio.to_thread
@@ -29,7 +29,7 @@ from fanbench.local.zips import write_output_zip, zip_name
 if TYPE_CHECKING:
     import obstore.store
 
-__all__ = ["ObjectStore", "StoredFile", "checked_url", "upload_output"]
+__all__ = ["ObjectStore", "StoredFile", "checked_url", "shared_folder", "upload_output"]
 
 BLOCK = 4 << 20
 """The most bytes of a download that are in memory. Each block is a request, so that slow clients keep none open."""
@@ -150,6 +150,12 @@ class StoredFile:
         """
         for first in range(start, end, BLOCK):
             yield await self.store.read(self.name, first, min(first + BLOCK, end), self.tag)
+
+
+def shared_folder(place: str) -> list[str]:
+    """The folder that has the outputs of all runs, if `place` is in a folder: no run may see those of others."""
+    root, *_ = place.rsplit("/", 3)
+    return [unquote(urlsplit(root).path)] if root.startswith("file:") else []
 
 
 async def upload_output(folder: Path, place: str) -> None:

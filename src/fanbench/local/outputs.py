@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import secrets
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import partial
 
 import anyio.to_thread
 import structlog
+from starlette.datastructures import Headers
 from starlette.responses import FileResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from fanbench._util import files
 from fanbench._util.concurrency import settle
@@ -57,30 +59,29 @@ class Outputs:
         """
         return f"{self._store.url}/{_stem(run_id, attempt)}" if self._store else ""
 
-    async def response(
-        self, run: RunRow, attempt: int, *, include_source: bool, headers: Mapping[str, str]
-    ) -> Response | None:
-        """The zip of an ended run, or the part of it that the `headers` of a request ask for; None if it is gone.
+    async def response(self, run: RunRow, *, include_source: bool) -> Response | None:
+        """An answer with the zip of an ended run, or the part that is asked for; None if the zip is gone.
 
         A run that failed before it had an output has an empty zip.
 
         Raises:
             LocalServerError: It cannot be read.
         """
+        filename = f"run-{run.id}.zip"
         path, folder = self._folder.output(run.id, include_source=include_source), self._folder.run(run.id)
         returned = self._folder.output(run.id, include_source=True)
         here = path.exists() or returned.exists() or folder.exists()
         if self._store is not None and not here:
-            stem = _stem(run.id, attempt)
+            stem = _stem(run.id, run.attempt)
             stored = await self._store.find(zip_name(stem, include_source=include_source))
             if stored is not None:
-                return _stream(stored, headers, filename=f"run-{run.id}.zip")
+                return _StoredResponse(stored, filename)
         if run.state is RunState.COMPLETED and not here:
             return None
         write = partial(write_output_zip, folder, path, include_source=include_source)
         await anyio.to_thread.run_sync(write)
         # Starlette adds Content-Length and ETag, and handles Range.
-        return FileResponse(path, media_type="application/zip", filename=f"run-{run.id}.zip")
+        return FileResponse(path, media_type="application/zip", filename=filename)
 
     async def delete(self, run_ids: Iterable[int]) -> None:
         """Delete the outputs of runs, of all their attempts. What a store does not delete is named in the log."""
@@ -111,20 +112,31 @@ def _stem(run_id: int, attempt: int) -> str:
     return f"runs/{run_id}/{attempt}"
 
 
-def _stream(file: StoredFile, headers: Mapping[str, str], filename: str) -> Response:
-    """Answer a request with the file, or with the one range of it that `headers` ask for."""
-    answer = {
-        "Accept-Ranges": "bytes",
-        "ETag": file.tag,
-        "Content-Disposition": f'attachment; filename="{filename}"',
-    }
-    start, end, status = 0, file.size, 200
-    asked = _RANGE.fullmatch(headers.get("range", ""))
-    if asked is not None and headers.get("if-range", file.tag) == file.tag:
-        start, status = int(asked[1]), 206
-        end = min(int(asked[2]) + 1, file.size) if asked[2] else file.size
-        if start >= end:
-            return Response(status_code=416, headers={"Content-Range": f"bytes */{file.size}"})
-        answer["Content-Range"] = f"bytes {start}-{end - 1}/{file.size}"
-    answer["Content-Length"] = str(end - start)
-    return StreamingResponse(file.read(start, end), status, answer, media_type="application/zip")
+class _StoredResponse(Response):
+    """A file of the store, or the range of it that the request asks for, as `FileResponse` sends a local one."""
+
+    def __init__(self, file: StoredFile, filename: str) -> None:
+        super().__init__(
+            headers={
+                "Accept-Ranges": "bytes",
+                "ETag": file.tag,
+                "Content-Disposition": f'attachment; filename="{filename}"',
+            },
+            media_type="application/zip",
+        )
+        self._file = file
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        file, asked = self._file, Headers(scope=scope)
+        start, end = 0, file.size
+        found = _RANGE.fullmatch(asked.get("range", ""))
+        if found is not None and asked.get("if-range", file.tag) == file.tag:
+            start, self.status_code = int(found[1]), 206
+            end = min(int(found[2]) + 1, file.size) if found[2] else file.size
+            self.headers["Content-Range"] = f"bytes {start}-{end - 1}/{file.size}"
+            if start >= end:
+                end, self.status_code = start, 416
+                self.headers["Content-Range"] = f"bytes */{file.size}"
+        self.headers["Content-Length"] = str(end - start)
+        answer = StreamingResponse(file.read(start, end), self.status_code, self.headers)
+        await answer(scope, receive, send)

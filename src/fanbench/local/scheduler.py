@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -25,6 +25,7 @@ from fanbench.local.folder import DataFolder
 from fanbench.local.logs import LiveLog
 from fanbench.local.models.catalog import Catalog, ModelSpec
 from fanbench.local.models.pool import ModelPool
+from fanbench.local.outputs import Outputs
 from fanbench.local.requirements import read_notebook_requirements
 from fanbench.local.settings import ServerSettings
 from fanbench.local.store import RunRow, Store, VersionRow, digest, now
@@ -64,6 +65,7 @@ class Scheduler:
         store: Store,
         pool: ModelPool,
         carrier: Carrier,
+        outputs: Outputs,
         proxy_url: str,
     ) -> None:
         self._settings = settings
@@ -71,6 +73,7 @@ class Scheduler:
         self._store = store
         self._pool = pool
         self._carrier = carrier
+        self._outputs = outputs
         self._proxy_url = proxy_url
         self._send, self._receive = anyio.create_memory_object_stream[Work](math.inf)
         self._in_progress: dict[Work, _Progress] = {}
@@ -195,17 +198,25 @@ class Scheduler:
         if run is None:
             return
         log = LiveLog(self._folder.log(run.id), self._settings.log_limit_mb * 1_000_000)
+        attempt = run.attempt
+
+        def place() -> str:
+            nonlocal attempt
+            attempt += 1
+            return self._outputs.place(run.id, attempt)
 
         async def started() -> None:
             log.open()
-            if run.id not in self.logs:
-                await self._store.update(RunRow, run.id, state=RunState.RUNNING, started=now())
-                self.logs[run.id] = log
+            first = {} if run.id in self.logs else {"started": now()}
+            await self._store.update(RunRow, run.id, state=RunState.RUNNING, attempt=attempt, **first)
+            self.logs[run.id] = log
             progress.started.set()
 
         try:
             folder = self._folder.run(run.id)
-            outcome = await self._execute(run.version, folder, log, started, run.model, run.judge)
+            outcome = await self._execute(
+                run.version, folder, log, started, run.model, run.judge, place=place
+            )
             state, error = await anyio.to_thread.run_sync(judge_run, run.version.slug, outcome, log.path)
             await self._finish_run(run.id, state, error)
         finally:
@@ -221,13 +232,18 @@ class Scheduler:
         started: Started,
         model: str = "",
         judge: str = "",
+        *,
+        place: Callable[[], str] = str,
     ) -> Outcome:
-        """Run the version's notebook in `folder` on `model` and with `judge`, or with the server's choice."""
+        """Run the version's notebook in `folder` on `model` and with `judge`, or with the server's choice.
+
+        `place` says for each attempt where its output goes.
+        """
         try:
             models = _choose_models(self._pool.catalog, self._pool.mistake, self._folder, model, judge)
             for attempt in range(1, _ATTEMPTS + 1):
                 try:
-                    return await self._attempt(version, folder, log, started, *models)
+                    return await self._attempt(version, folder, log, started, *models, place())
                 except RunLost as lost:
                     if self._stopping or attempt == _ATTEMPTS:
                         raise LocalServerError(f"The run was lost: {lost}.") from None
@@ -246,6 +262,7 @@ class Scheduler:
         started: Started,
         model: ModelSpec,
         judge: ModelSpec,
+        outputs: str,
     ) -> Outcome:
         """Carry out the notebook once, with a key of its own: what is left of a lost attempt has none that is valid."""
         settings = self._settings
@@ -261,6 +278,7 @@ class Scheduler:
             time_limit=settings.run_timeout,
             memory_mb=settings.run_memory_mb,
             disk_mb=settings.run_disk_mb,
+            outputs=outputs,
         )
 
         async def begin() -> None:

@@ -65,7 +65,7 @@ async def serve(
 
     Raises:
         LocalServerError: The extra is not installed, the port or the data folder is in use or unusable, or
-            recordings cannot be written or read.
+            recordings cannot be written or read, or the place for outputs cannot be used.
         UsageError: What is to be advertised is no address.
         UnknownModel: The judge, or the model of an alias, does not exist.
     """
@@ -187,6 +187,7 @@ async def _services(
     from fanbench.local.environments import Environments
     from fanbench.local.models.pool import ModelPool, make_engine
     from fanbench.local.models.recordings import Recorder, Replayer
+    from fanbench.local.outputs import Outputs
     from fanbench.local.scheduler import Scheduler
     from fanbench.local.store import Store
     from fanbench.local.wire import Services
@@ -198,11 +199,14 @@ async def _services(
         make = Replayer(settings.replay).engine
     aliases = dict(settings.model_aliases)
     environments = Environments(folder.environments)
+    outputs = await Outputs.open(folder, settings.files)
     async with (
         Store.open(folder.database) as store,
         ModelPool.open(folder, settings.model_idle, aliases, settings.judge, make) as pool,
         _carrier(settings, folder, environments, say) as carrier,
-        Scheduler(settings, folder, store, pool, carrier, addresses.model_proxy).running() as scheduler,
+        Scheduler(
+            settings, folder, store, pool, carrier, outputs, addresses.model_proxy
+        ).running() as scheduler,
         _proxy_workers(settings, folder, addresses, proxy_listener, pool, scheduler) as proxy_workers,
     ):
         yield Services(
@@ -212,6 +216,7 @@ async def _services(
             pool=pool,
             environments=environments,
             carrier=carrier,
+            outputs=outputs,
             scheduler=scheduler,
             proxy_workers=proxy_workers,
             addresses=addresses,

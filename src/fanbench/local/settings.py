@@ -94,6 +94,8 @@ class ServerSettings:
     """Seconds without a request or a run after which the server ends; None for never."""
     datasets: Path | None = None
     """A folder with `owner/slug/` folders that tasks may attach as datasets; None for `datasets` in the data folder."""
+    files: str = ""
+    """The URL of the place for outputs, such as `s3://bucket/prefix`; if empty, they stay in the data folder."""
     run_environment: tuple[str, ...] = ()
     """Names of further environment variables that runs may see."""
     requirements: tuple[str, ...] = ()

@@ -148,7 +148,7 @@ class RunRow(Base):
     """The model behind `judge_llm`; empty for the server's judge."""
     state: Mapped[RunState] = mapped_column(default=RunState.QUEUED)
     attempt: Mapped[int] = mapped_column(default=0, server_default="0")
-    """How many attempts were lost with the machine that carried them out."""
+    """The number of the last attempt that was started, from 1. A server that takes the run up again starts another."""
     started: Mapped[datetime | None] = mapped_column(default=None)
     ended: Mapped[datetime | None] = mapped_column(default=None)
     error: Mapped[str] = mapped_column(default="")

@@ -17,6 +17,7 @@ from fanbench.local.carriers import Carrier
 from fanbench.local.environments import Environments
 from fanbench.local.folder import DataFolder
 from fanbench.local.models.pool import ModelPool
+from fanbench.local.outputs import Outputs
 from fanbench.local.scheduler import Scheduler
 from fanbench.local.settings import ServerSettings
 from fanbench.local.store import Store
@@ -76,6 +77,7 @@ class Services:
     pool: ModelPool
     environments: Environments
     carrier: Carrier
+    outputs: Outputs
     scheduler: Scheduler
     proxy_workers: ProxyWorkers | None
     addresses: Addresses

@@ -26,6 +26,7 @@ Examples:
   fanbench serve --data ./bench --port 0          state in ./bench, any free port
   fanbench serve --requirements needed.txt        runs can also import the packages in needed.txt
   fanbench serve --datasets ./datasets            ./datasets/OWNER/SLUG can be attached with -d OWNER/SLUG
+  fanbench serve --files s3://bucket/lab          keep outputs in an object store
   fanbench serve --record answers                 keep what models answer in ./answers
   fanbench serve --replay answers                 answer the same requests again, offline and without keys
   fanbench serve --engine ray://10.0.0.1:6379 --host 0.0.0.0
@@ -177,6 +178,12 @@ def _read_engine(_ctx: click.Context, _param: click.Parameter, value: str) -> st
     "DIR",
     "A folder of OWNER/SLUG folders with datasets.  [default: datasets in the data folder]",
     click.Path(path_type=Path, exists=True, file_okay=False),
+)
+@value_option(
+    "--files",
+    "URL",
+    "Where outputs of runs go, such as s3://BUCKET/PREFIX or file:///FOLDER (docs/cluster.md).  [default: the data "
+    "folder]",
 )
 @value_option(
     "--model-idle",

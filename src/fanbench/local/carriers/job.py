@@ -30,6 +30,8 @@ class NotebookJob(msgspec.Struct, frozen=True, kw_only=True):
     """The most memory that a process of the run may allocate, and that all may take, in MB; 0 for no limit."""
     disk_mb: int = 0
     """The most room that the files of the run may take, in MB; 0 for no limit."""
+    outputs: str = ""
+    """The place to which `upload_output` takes the output from there; empty if it stays where it is."""
 
 
 class RunFile(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import anyio
 import anyio.to_thread
+import msgspec
 
 from fanbench._util import files
 from fanbench.errors import LocalServerError
@@ -23,6 +24,7 @@ from fanbench.local.executor.environment import add_packages, run_environment
 from fanbench.local.executor.forkserver_executor import ForkserverExecutor, unusable_sdk
 from fanbench.local.executor.job import Job
 from fanbench.local.executor.supervise import Append, RunEnd, supervise
+from fanbench.local.object_store import shared_folder, upload_output
 from fanbench.local.settings import find_dataset
 from fanbench.local.verdicts import failure_of, read_outcome, read_run_files
 
@@ -33,7 +35,7 @@ KEY_MARGIN = 60.0
 
 
 class LocalCarrier:
-    """Leaves the folder of each job, with its output in `working`, below `root`."""
+    """Leaves the folder of each job, with its output in `working`, below `root`, unless the output is uploaded."""
 
     def __init__(
         self,
@@ -84,7 +86,7 @@ class LocalCarrier:
             memory_mb=job.memory_mb,
             disk_mb=job.disk_mb,
             datasets=datasets,
-            hidden=self._hidden_folders(),
+            hidden=self._hidden_folders(job),
             visible=[str(self._environments.root)],
         )
         await anyio.to_thread.run_sync(_prepare, process, job.notebook)
@@ -94,7 +96,20 @@ class LocalCarrier:
             with anyio.CancelScope(shield=True):
                 for left in (process.scratch, process.covers):
                     await anyio.to_thread.run_sync(partial(shutil.rmtree, left, ignore_errors=True))
-        return await anyio.to_thread.run_sync(_read, process, ended, job.time_limit)
+        outcome = await anyio.to_thread.run_sync(_read, process, ended, job.time_limit)
+        return await self._upload(job, outcome, append) if job.outputs else outcome
+
+    async def _upload(self, job: NotebookJob, outcome: Outcome, append: Append) -> Outcome:
+        """The outcome once the output is in its place, without a folder here, or once it is known why it is not."""
+        folder = self._root / job.name
+        try:
+            await upload_output(folder, job.outputs)
+        except LocalServerError as error:
+            reason = f"The output was not stored: {error}"
+            append("stderr", f"[fanbench] {reason}\n[fanbench] {error.hint}\n".encode())
+            return msgspec.structs.replace(outcome, failure=outcome.failure or reason)
+        await anyio.to_thread.run_sync(partial(shutil.rmtree, folder, ignore_errors=True))
+        return outcome
 
     def _find_datasets(self, job: NotebookJob) -> dict[str, str]:
         """The folders of the job's datasets.
@@ -119,11 +134,11 @@ class LocalCarrier:
             constraints=await self._environments.constraints(),
         )
 
-    def _hidden_folders(self) -> list[str]:
+    def _hidden_folders(self, job: NotebookJob) -> list[str]:
         # Unlike `Path.home()`, this is no failure for a user who has no home.
         home = os.path.expanduser("~")
         temporary = dict.fromkeys([os.environ.get("TMPDIR", "/tmp"), "/tmp", "/var/tmp"])  # noqa: S108 - to hide them
-        return [str(self._root), home, *temporary, *self._hidden]
+        return [str(self._root), home, *temporary, *self._hidden, *shared_folder(job.outputs)]
 
 
 def _prepare(job: Job, notebook: str) -> None:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from functools import partial
 
-import anyio.to_thread
-from starlette.responses import FileResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 
+from fanbench.errors import LocalServerError
 from fanbench.local.logs import stored_as_list
 from fanbench.local.routes.tasks import find_version
 from fanbench.local.scheduler import Work
 from fanbench.local.store import LARGEST, RunRow
 from fanbench.local.wire import OWNER, Services, WireError, page_size, read_token
-from fanbench.local.zips import write_output_zip
 from fanbench.wire.messages import (
     BatchScheduleRequest,
     BatchScheduleResponse,
@@ -115,9 +113,10 @@ async def run_output(services: Services, request: RunRequest) -> Response:
     row = await _find_run(services, request.run_id)
     if not row.state.terminal:
         raise WireError(404, f"Run {row.id} has no output yet: it is {row.state.label}")
-    source = request.include_source
-    path = services.folder.output(row.id, include_source=source)
-    write = partial(write_output_zip, services.folder.run(row.id), path, include_source=source)
-    await anyio.to_thread.run_sync(write)
-    # Starlette adds Content-Length and ETag, and handles Range.
-    return FileResponse(path, media_type="application/zip", filename=f"run-{row.id}.zip")
+    try:
+        response = await services.outputs.response(row, include_source=request.include_source)
+    except LocalServerError as error:  # clients try again
+        raise WireError(503, f"The output of run {row.id} is not available now. {error}") from None
+    if response is None:
+        raise WireError(404, f"The output of run {row.id} is no longer where this server keeps outputs")
+    return response

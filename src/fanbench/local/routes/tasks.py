@@ -175,15 +175,15 @@ async def delete_task(services: Services, request: TaskRequest) -> Task:
     await services.scheduler.cancel(
         [*(Work("creation", n) for n in versions), *(Work("run", n) for n in runs)]
     )
-    folders = [services.folder.notebook(n).parent for n in versions] + [services.folder.run(n) for n in runs]
-    others = [services.folder.creation_log(n) for n in versions] + [services.folder.log(n) for n in runs]
-    others += [services.folder.output(n, include_source=full) for n in runs for full in (False, True)]
+    folders = [services.folder.notebook(n).parent for n in versions]
+    logs = [services.folder.creation_log(n) for n in versions] + [services.folder.log(n) for n in runs]
 
     def remove() -> None:
         for folder in folders:
             shutil.rmtree(folder, ignore_errors=True)
-        for file in others:
+        for file in logs:
             file.unlink(missing_ok=True)
 
     await anyio.to_thread.run_sync(remove)
+    await services.outputs.delete(runs)
     return _message(services, row)
